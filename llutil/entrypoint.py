@@ -1,0 +1,178 @@
+"""What a worker runs, as a value: a function, a script, a module or any command.
+
+``parse`` turns what a caller wrote into one of these five values without importing or opening
+anything; what a string means depends on its form alone:
+
+====================================  =====================================================
+``"package.module:function"``         a function, imported in the worker
+``"path/to/train.py"``                a Python script; arguments follow as torchrun takes them
+``"-m package.module"``               a module, as ``python -m`` runs it (also ``"-m"`` followed
+                                      by the module's name as the first argument)
+anything else                         a command, found on the ``PATH``
+====================================  =====================================================
+
+This module may import nothing but the standard library and ``llutil.errors``.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llutil.errors import EntrypointError
+
+__all__ = [
+    "Command",
+    "Entrypoint",
+    "Module",
+    "Reference",
+    "Script",
+    "Shipped",
+    "from_json",
+    "parse",
+    "to_json",
+]
+
+_REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Shipped:
+    """A function sent by value: ``payload`` is what ``llutil.shipping`` made of it and its arguments."""
+
+    name: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A function named ``module:qualified.name``; ``payload`` holds its arguments."""
+
+    target: str
+    payload: bytes
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        return self.target
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A Python file and its arguments."""
+
+    path: str
+    args: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        return self.path
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A module run as ``python -m`` does, and its arguments."""
+
+    module: str
+    args: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        return f"-m {self.module}"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A program and its arguments."""
+
+    program: str
+    args: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        return self.program
+
+
+Entrypoint = Shipped | Reference | Script | Module | Command
+
+
+def parse(text: str, args: Sequence[Any]) -> Reference | Script | Module | Command:
+    """The entrypoint that ``text`` names, with ``args`` as strings (a ``Reference`` gets no payload).
+
+    :raises EntrypointError: ``text`` is blank, or names a module without saying which.
+    """
+    text = text.strip()
+    if not text:
+        raise EntrypointError(
+            "entrypoint is an empty string; wanted a function, 'package.module:function', "
+            "a script, '-m module' or a command"
+        )
+    if _REFERENCE.fullmatch(text):
+        return Reference(text, b"")
+    strings = tuple(str(arg) for arg in args)
+    if text == "-m" or text.startswith("-m "):
+        words = (*text.split()[1:], *strings)
+        if not words:
+            raise EntrypointError("entrypoint is '-m' without a module; wanted '-m package.module'")
+        return Module(words[0], words[1:])
+    if text.endswith(".py"):
+        return Script(text, strings)
+    return Command(text, strings)
+
+
+def problem_with(entrypoint: Entrypoint, cwd: str) -> str | None:
+    """Why ``entrypoint`` cannot be started from the folder ``cwd``, or None if nothing is seen wrong."""
+    match entrypoint:
+        case Script(path=path):
+            file = Path(cwd, path)
+            if not file.is_file():
+                return f"script {path!r} does not exist (looked for {file})"
+        case Command(program=program):
+            if shutil.which(program, path=None) is None and not Path(cwd, program).is_file():
+                return f"command {program!r} is neither on the PATH nor a file"
+        case Shipped() | Reference() | Module():
+            pass  # only the worker's interpreter can tell
+    return None
+
+
+def to_json(entrypoint: Entrypoint) -> dict[str, Any]:
+    """``entrypoint`` as JSON; payloads as base64 text."""
+    match entrypoint:
+        case Shipped(name=name, payload=payload):
+            return {"kind": "shipped", "name": name, "payload": base64.b64encode(payload).decode()}
+        case Reference(target=target, payload=payload):
+            text = base64.b64encode(payload).decode()
+            return {"kind": "reference", "target": target, "payload": text}
+        case Script(path=path, args=args):
+            return {"kind": "script", "path": path, "args": list(args)}
+        case Module(module=module, args=args):
+            return {"kind": "module", "module": module, "args": list(args)}
+        case Command(program=program, args=args):
+            return {"kind": "command", "program": program, "args": list(args)}
+
+
+def from_json(value: dict[str, Any]) -> Entrypoint:
+    """The inverse of ``to_json``.
+
+    :raises EntrypointError: ``value`` is of a kind that this version does not know.
+    """
+    match value:
+        case {"kind": "shipped", "name": name, "payload": payload}:
+            return Shipped(name, base64.b64decode(payload))
+        case {"kind": "reference", "target": target, "payload": payload}:
+            return Reference(target, base64.b64decode(payload))
+        case {"kind": "script", "path": path, "args": args}:
+            return Script(path, tuple(args))
+        case {"kind": "module", "module": module, "args": args}:
+            return Module(module, tuple(args))
+        case {"kind": "command", "program": program, "args": args}:
+            return Command(program, tuple(args))
+    raise EntrypointError(f"entrypoint of unknown kind {value.get('kind')!r} in the spec")

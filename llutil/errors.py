@@ -1,0 +1,119 @@
+"""Every error this package raises on purpose, and what each says about trying again.
+
+The tree::
+
+    LaunchError                     failure_class, retryable
+    ├── ConfigError (ValueError)    bad configuration: the caller's mistake, found before anything ran
+    │   └── EntrypointError         ... in what was to be run: missing, not importable, not shippable
+    ├── InfrastructureError         not the caller's fault: trying again can help
+    │   ├── RendezvousError         nodes did not find each other, or lost their store
+    │   └── AgentLostError          the agent process ended without a verdict
+    ├── StoppedError                somebody asked the job to stop
+    ├── ResultError                 a rank returned a value that cannot be handed on
+    └── WorkersFailedError          a rank failed: the text is the report
+
+``launch_agent`` itself raises torch's ``ChildFailedError`` when a rank fails, so that ``except``
+clauses written for torch keep working; ``WorkersFailedError`` is how that reaches a process which
+has no torch. This module may import nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+__all__ = [
+    "AgentLostError",
+    "ConfigError",
+    "EntrypointError",
+    "FailureClass",
+    "InfrastructureError",
+    "LaunchError",
+    "RendezvousError",
+    "ResultError",
+    "StoppedError",
+    "WorkersFailedError",
+]
+
+
+class FailureClass(StrEnum):
+    """Why a job ended, in the words that a retry policy needs."""
+
+    INFRASTRUCTURE = "infrastructure"
+    PREEMPTION = "preemption"
+    OUT_OF_MEMORY = "out of memory"
+    HANG = "hang"
+    USER_CODE = "user code"
+    BAD_CONFIGURATION = "bad configuration"
+
+
+class LaunchError(Exception):
+    """The root of this package's errors.
+
+    ``failure_class`` says what kind of failure it is. ``retryable`` says whether the same launch,
+    tried again at once and unchanged, has a chance.
+    """
+
+    failure_class: FailureClass = FailureClass.INFRASTRUCTURE
+    retryable: bool = False
+
+
+class ConfigError(LaunchError, ValueError):
+    """The configuration cannot work. ``problems`` holds every one that was found, not just the first."""
+
+    failure_class = FailureClass.BAD_CONFIGURATION
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems: tuple[str, ...] = (
+            (problems,) if isinstance(problems, str) else tuple(problems)
+        )
+        if len(self.problems) == 1:
+            text = self.problems[0]
+        else:
+            lines = "".join(f"\n  - {problem}" for problem in self.problems)
+            text = f"{len(self.problems)} things are wrong:{lines}"
+        super().__init__(text)
+
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[tuple[str, ...]]]:
+        return type(self), (self.problems,)
+
+
+class EntrypointError(ConfigError):
+    """What was to be run is missing, cannot be imported, or cannot be sent to a worker."""
+
+
+class InfrastructureError(LaunchError):
+    """Something outside the caller's code and configuration failed; trying again can help."""
+
+    retryable = True
+
+
+class RendezvousError(InfrastructureError):
+    """The nodes of the job did not find each other in time, or lost the store they meet through."""
+
+
+class AgentLostError(InfrastructureError):
+    """The agent process ended without saying how the job went."""
+
+
+class StoppedError(LaunchError):
+    """Somebody asked the job to stop, and it did."""
+
+    failure_class = FailureClass.PREEMPTION
+
+
+class ResultError(LaunchError):
+    """A rank returned a value that cannot be handed on; the text names the rank and the path in the value."""
+
+    failure_class = FailureClass.USER_CODE
+
+
+class WorkersFailedError(LaunchError):
+    """One rank or more failed. ``failure_class`` says how the first of them did."""
+
+    def __init__(self, report: str, failure_class: FailureClass = FailureClass.USER_CODE) -> None:
+        super().__init__(report)
+        self.failure_class = failure_class
+
+    def __reduce__(self) -> tuple[type[WorkersFailedError], tuple[str, FailureClass]]:
+        return type(self), (str(self), self.failure_class)

@@ -1,0 +1,32 @@
+"""Which of a worker's standard streams an option means: ``Std``.
+
+The values are those of ``torch.distributed.elastic.multiprocessing.Std``, so that the two convert
+into each other by number; this copy exists so that a configuration can be written without torch.
+This module may import nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import IntFlag
+
+__all__ = ["Std", "StdOption", "std_for"]
+
+
+class Std(IntFlag):
+    """Standard output, standard error, both or none."""
+
+    NONE = 0
+    OUT = 1
+    ERR = 2
+    ALL = OUT | ERR
+
+
+StdOption = Std | Mapping[int, Std]
+"""One ``Std`` for every worker, or one a local rank; ranks left out mean ``Std.NONE``."""
+
+
+def std_for(option: StdOption, local_rank: int) -> Std:
+    """The streams that ``option`` names for one local rank. torch's own ``Std`` is accepted too."""
+    value = option.get(local_rank, Std.NONE) if isinstance(option, Mapping) else option
+    return Std(int(value))
