@@ -1,0 +1,168 @@
+"""A real Airflow on the loopback interface: api-server, scheduler with LocalExecutor, dag-processor.
+
+Each has its own home folder, port and password, so several can run on one machine. A keeper (see
+``tests.keeper``) is the parent of all its processes and ends them, also when the test run is killed.
+
+This module may import nothing but the standard library, psutil and its neighbours here: not Airflow,
+whose settings would be read from the wrong home.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]  # psutil ships no types
+
+from tests.airflow.client import Client
+from tests.airflow.settings import environment
+from tests.keeper import Orders
+from tests.ports import free_ports
+
+__all__ = ["Airflow", "airflow"]
+
+_ROOT = Path(__file__).parents[2]
+_COMMANDS = {
+    "api-server": ["api-server"],
+    "scheduler": ["scheduler", "--skip-serve-logs"],  # the api-server reads the log files itself
+    "dag-processor": ["dag-processor"],
+}
+_STOP = 15.0  # seconds between SIGTERM and SIGKILL; an idle Airflow needs two or three
+
+
+@dataclass(frozen=True, slots=True)
+class Airflow:
+    """A running Airflow. ``client`` is logged in; ``keeper`` is the process above all of Airflow's."""
+
+    home: Path
+    url: str
+    user: str
+    password: str
+    client: Client
+    keeper: psutil.Process
+
+    @property
+    def temporary(self) -> Path:
+        """The folder for temporary files of all its processes."""
+        return self.home / "tmp"
+
+    def processes(self, **variables: str) -> list[psutil.Process]:
+        """Its living processes, in whatever session, whose environment has all these ``variables``."""
+        return [
+            process
+            for process in self.keeper.children(recursive=True)
+            if variables.items() <= _environ(process).items()
+        ]
+
+
+def _environ(process: psutil.Process) -> dict[str, str]:
+    try:
+        found: dict[str, str] = process.environ()
+    except (psutil.NoSuchProcess, psutil.AccessDenied):  # ended, or is about to: a zombie
+        return {}
+    return found
+
+
+def _prepare(home: Path, env: Mapping[str, str]) -> None:
+    """Make the home folder and the database, which is SQLite (in WAL mode, as Airflow sets it up)."""
+    (home / "tmp").mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "airflow", "db", "migrate"],
+        env=env,
+        cwd=_ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(
+            f"airflow db migrate failed:\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
+        )
+
+
+def _settings(home: Path, bundles: Mapping[str, Path], port: int, password: str) -> dict[str, str]:
+    passwords = home / "passwords.json"
+    passwords.write_text(json.dumps({"admin": password}))
+    passwords.chmod(0o600)
+    return (
+        environment(home, bundles)
+        | {
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
+            "AIRFLOW__CORE__PARALLELISM": "6",  # this many executor processes are forked at the start
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
+            "AIRFLOW__API__HOST": "127.0.0.1",
+            "AIRFLOW__API__PORT": str(port),
+            "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{port}",
+            "AIRFLOW__API__SECRET_KEY": secrets.token_hex(32),
+            "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
+            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",  # the default, 1 s, a step of every DAG
+            "TMPDIR": str(home / "tmp"),
+        }
+    )
+
+
+def _logs(home: Path) -> str:
+    """The last lines of each component's own log."""
+    return "\n".join(
+        f"--- {name}.log\n{log.read_text(errors='replace')[-3000:]}"
+        for name in _COMMANDS
+        if (log := home / f"{name}.log").exists()
+    )
+
+
+@contextmanager
+def airflow(
+    home: Path,
+    bundles: Mapping[str, Path],
+    *,
+    port: int | None = None,
+    remove: bool,
+    deadline: float = 120.0,
+) -> Iterator[Airflow]:
+    """Run an Airflow in the folder ``home`` for as long as the context lasts.
+
+    Start it from the main thread of a process that does not fork without exec meanwhile. ``port`` is a
+    free one if left out; ``deadline`` is for the start, in seconds; ``remove`` also removes ``home``.
+
+    :raises RuntimeError: a component ended by itself, or was not healthy in time; with its log.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    port = port or free_ports(1)[0]
+    password = secrets.token_urlsafe(9)
+    env = _settings(home, bundles, port, password)
+    _prepare(home, env)
+    program = [sys.executable, "-m", "airflow"]
+    orders = Orders(
+        commands={name: [*program, *words] for name, words in _COMMANDS.items()},
+        folder=str(home),
+        grace=_STOP,
+        remove=remove,
+    )
+    url = f"http://127.0.0.1:{port}"
+    keeper = subprocess.Popen(
+        orders.argv(), env=env, cwd=_ROOT, stdin=subprocess.PIPE, start_new_session=True
+    )
+    try:
+        with Client(url) as client:
+            until = time.monotonic() + deadline
+            while not client.healthy():
+                if keeper.poll() is not None:
+                    raise RuntimeError(f"a component of Airflow ended by itself:\n{_logs(home)}")
+                if time.monotonic() > until:
+                    raise RuntimeError(f"no healthy Airflow in {deadline} s:\n{_logs(home)}")
+                time.sleep(0.1)
+            client.login("admin", password)
+            yield Airflow(home, url, "admin", password, client, psutil.Process(keeper.pid))
+            if keeper.poll() is not None:
+                raise RuntimeError(f"a component of Airflow ended by itself:\n{_logs(home)}")
+    finally:
+        keeper.communicate(timeout=_STOP + 60)  # closes its standard input, and waits
