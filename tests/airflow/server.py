@@ -46,7 +46,15 @@ class Airflow:
     user: str
     password: str
     client: Client
-    keeper: psutil.Process
+    keeper: subprocess.Popen[bytes]
+
+    def check(self) -> None:
+        """Nothing, as long as all its components run.
+
+        :raises RuntimeError: one has ended by itself; with the end of its log.
+        """
+        if self.keeper.poll() is not None:
+            raise RuntimeError(f"a component of Airflow ended by itself:\n{_logs(self.home)}")
 
     @property
     def temporary(self) -> Path:
@@ -57,7 +65,7 @@ class Airflow:
         """Its living processes, in whatever session, whose environment has all these ``variables``."""
         return [
             process
-            for process in self.keeper.children(recursive=True)
+            for process in psutil.Process(self.keeper.pid).children(recursive=True)
             if variables.items() <= _environ(process).items()
         ]
 
@@ -153,16 +161,15 @@ def airflow(
     )
     try:
         with Client(url) as client:
+            server = Airflow(home, url, "admin", password, client, keeper)
             until = time.monotonic() + deadline
             while not client.healthy():
-                if keeper.poll() is not None:
-                    raise RuntimeError(f"a component of Airflow ended by itself:\n{_logs(home)}")
+                server.check()
                 if time.monotonic() > until:
                     raise RuntimeError(f"no healthy Airflow in {deadline} s:\n{_logs(home)}")
                 time.sleep(0.1)
             client.login("admin", password)
-            yield Airflow(home, url, "admin", password, client, psutil.Process(keeper.pid))
-            if keeper.poll() is not None:
-                raise RuntimeError(f"a component of Airflow ended by itself:\n{_logs(home)}")
+            yield server
+            server.check()
     finally:
         keeper.communicate(timeout=_STOP + 60)  # closes its standard input, and waits

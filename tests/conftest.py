@@ -1,0 +1,54 @@
+"""Rules for the whole test run: its order, its seed, and that nothing is skipped."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).parent
+_ORDER = ("unit", "integration", "airflow")  # what is quick to fail comes first
+
+
+@pytest.hookimpl(tryfirst=True)  # before hypothesis reads its option
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose the seed of hypothesis here, so that it can be printed for every run."""
+    if config.getoption("hypothesis_seed", None) is None:
+        config.option.hypothesis_seed = str(random.SystemRandom().getrandbits(32))
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Say how to repeat this run."""
+    return f"hypothesis seed: {config.option.hypothesis_seed} (repeat with --hypothesis-seed)"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Unit tests first, Airflow last; otherwise as found."""
+
+    def place(item: pytest.Item) -> int:
+        room = item.path.relative_to(_ROOT).parts[0]
+        return _ORDER.index(room) if room in _ORDER else len(_ORDER)
+
+    items.sort(key=place)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A skipped test has tested nothing: it fails. (An expected failure has, and does not.)"""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which counts as a failure here: {report.longrepr}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """The same for a file that skips itself."""
+    report = yield
+    if report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which counts as a failure here: {report.longrepr}"
+    return report
