@@ -1,0 +1,133 @@
+"""What a worker knows of itself, and what the same calls do in a script run by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from llutil import worker
+from llutil.errors import ConfigError, InfrastructureError
+from llutil.events import ENVIRONMENT, Events
+
+FACTS: list[tuple[Callable[[], object], str]] = [
+    (worker.rank, "RANK"),
+    (worker.local_rank, "LOCAL_RANK"),
+    (worker.world_size, "WORLD_SIZE"),
+    (worker.local_world_size, "LOCAL_WORLD_SIZE"),
+    (worker.group_rank, "GROUP_RANK"),
+    (worker.restart_count, "TORCHELASTIC_RESTART_COUNT"),
+]
+
+
+@pytest.fixture(autouse=True)
+def nobody(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Each test begins outside a worker, in a process that has looked nothing up."""
+    for name in (ENVIRONMENT, "TORCHELASTIC_RUN_ID", *(name for _, name in FACTS)):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(worker, "_kept", worker._Kept())
+    yield
+    for kept in (worker._kept.attached, worker._kept.private):
+        if kept is not None:
+            kept.close()
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Iterator[Events]:
+    with Events(folder=tmp_path) as events:
+        yield events
+
+
+def become(monkeypatch: pytest.MonkeyPatch, page: Events, local_rank: int) -> None:
+    monkeypatch.setenv(ENVIRONMENT, page.path)
+    monkeypatch.setenv("LOCAL_RANK", str(local_rank))
+
+
+@pytest.mark.parametrize(("fact", "name"), FACTS)
+def test_a_rank_fact_is_the_environments(
+    fact: Callable[[], object], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "12")
+    assert fact() == 12
+
+
+@pytest.mark.parametrize(("fact", "name"), [*FACTS, (worker.run_id, "TORCHELASTIC_RUN_ID")])
+def test_outside_a_worker_a_rank_fact_says_what_is_missing(
+    fact: Callable[[], object], name: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"no worker: {name} is not in its environment"):
+        fact()
+
+
+def test_a_rank_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "first")
+    with pytest.raises(ConfigError, match="RANK is 'first'"):
+        worker.rank()
+
+
+def test_the_run_id_is_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "17")
+    assert worker.run_id() == "17"
+
+
+def test_progress_goes_to_the_workers_own_slot(
+    page: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    become(monkeypatch, page, 3)
+    worker.progress(5, total=9)
+    worker.progress(6)
+    assert page.progress() == {3: (6, 9)}
+
+
+def test_the_seeds_values_write_the_same_slot(
+    page: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    become(monkeypatch, page, 3)
+    worker.events().progress_bar_iter.value = 4
+    assert page.slot(3).step == 4
+
+
+def test_flags_are_those_of_the_agents_page(page: Events, monkeypatch: pytest.MonkeyPatch) -> None:
+    become(monkeypatch, page, 0)
+    page.stop_all_tasks.set()
+    assert worker.events().stop_all_tasks.is_set()
+    assert worker.events() is worker.events()
+
+
+def test_outside_a_worker_progress_does_nothing_and_flags_are_down() -> None:
+    worker.progress(1, 2)
+    assert not worker.events().stop_all_tasks.is_set()
+    assert worker.events().progress() == {}
+    worker.events().pause.set()
+    assert worker.events().pause.is_set()
+
+
+def test_what_was_looked_up_outside_does_not_hide_a_worker(
+    page: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker.progress(1)
+    worker.events()
+    become(monkeypatch, page, 1)
+    worker.progress(2)
+    assert page.progress() == {1: (2, 0)}
+    assert worker.events().path == page.path
+
+
+def test_a_page_that_is_gone_is_an_error_and_not_silence(
+    page: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    become(monkeypatch, page, 0)
+    page.close()
+    with pytest.raises(InfrastructureError, match="no event page at"):
+        worker.progress(1)
+    with pytest.raises(InfrastructureError, match="no event page at"):
+        worker.events()
+
+
+def test_a_page_without_a_local_rank_says_what_is_missing(
+    page: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ENVIRONMENT, page.path)
+    with pytest.raises(ConfigError, match="LOCAL_RANK is not in its environment"):
+        worker.progress(1)
