@@ -1,0 +1,306 @@
+"""The elastic agent of one node: torch's agent interface, driven by events and not by a period.
+
+torch's ``SimpleElasticAgent`` keeps what it does well (rendezvous, ranks, events, metrics, exit barrier).
+What it polls for once per ``monitor_interval`` wakes this agent at once: a worker's end, a failure, a stop.
+The interval remains as a safety net, and as the period at which torch's own rendezvous backends, which tell
+nobody anything, are asked about newcomers.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch.distributed.elastic.agent.server.api import (
+    RunResult,
+    SimpleElasticAgent,
+    WorkerGroup,
+    WorkerSpec,
+    WorkerState,
+)
+from torch.distributed.elastic.agent.server.api import (
+    Worker as TorchWorker,
+)
+from torch.distributed.elastic.metrics.api import prof, put_metric
+
+from llutil.agent.host import Host
+from llutil.agent.logs import LogFolder
+from llutil.agent.loop import Loop
+from llutil.agent.order import Order, write_order
+from llutil.agent.processes import MARK
+from llutil.agent.report import FailureReport, first_failure, process_failures
+from llutil.agent.signals import StopSignals
+from llutil.agent.starting import Starter
+from llutil.agent.workers import Ended, RankPlan, Workers
+from llutil.entrypoint import Command, Reference, Shipped
+from llutil.events import Events
+
+__all__ = ["Agent", "Job"]
+
+_log = logging.getLogger(__name__)
+
+_PROGRESS_PERIOD = 0.5  # seconds between two looks at the ranks' steps, for those who watch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What an agent runs, beyond torch's ``WorkerSpec``.
+
+    ``mark`` is in the environment of every process of the job; ``grace`` is how long, in seconds, workers
+    get between being asked to stop and being killed.
+    """
+
+    name: str
+    order: Order
+    mark: str
+    grace: float
+    logs: LogFolder
+    events: Events
+
+
+class Agent(SimpleElasticAgent):
+    """Runs one ``Job`` on this node. ``report`` is set when it failed for good."""
+
+    def __init__(
+        self,
+        spec: WorkerSpec,
+        job: Job,
+        *,
+        starter: Starter,
+        loop: Loop,
+        host: Host,
+        signals: StopSignals,
+    ) -> None:
+        super().__init__(spec, shutdown_timeout=int(job.grace))
+        self.report: FailureReport | None = None
+        self._job = job
+        self._starter = starter
+        self._loop = loop
+        self._host = host
+        self._signals = signals
+        self._workers: Workers | None = None
+        self._starts = 0
+        self._error_files: dict[int, Path] = {}
+
+    # What torch's interface asks for.
+
+    @prof
+    def _start_workers(self, worker_group: WorkerGroup) -> dict[int, Any]:
+        self._signals.check()
+        self._job.events.reset_slots()
+        plans = [self._plan(worker_group, worker) for worker in worker_group.workers]
+        order_fd = write_order(self._job.order)
+        try:
+            self._workers = Workers(
+                plans,
+                starter=self._starter,
+                order_fd=order_fd,
+                mark=self._job.mark,
+                loop=self._loop,
+                host=self._host,
+            )
+        finally:
+            os.close(order_fd)
+        self._starts += 1
+        ranks = tuple(worker.global_rank for worker in worker_group.workers)
+        world_size = worker_group.workers[0].world_size
+        _log.info(
+            "round of %d ranks started; ranks %s are here, pids %s; %d restarts so far",
+            world_size,
+            ranks,
+            tuple(self._workers.pids.values()),
+            self._restarts,
+        )
+        self._host.round(self._restarts, world_size, ranks)
+        return dict(self._workers.pids)
+
+    @prof
+    def _stop_workers(self, worker_group: WorkerGroup) -> None:  # noqa: ARG002 - torch's signature
+        self._end_workers(signal.SIGTERM, self._job.grace)
+
+    def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, timeout: float = 30) -> None:
+        del timeout  # the job's grace period, rounded to whole seconds on its way through torch
+        self._end_workers(death_sig, self._job.grace)
+
+    @prof
+    def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:  # noqa: ARG002 - torch's signature
+        workers = self._workers
+        assert workers is not None
+        workers.refresh()
+        if workers.failed:
+            return RunResult(state=WorkerState.FAILED)
+        if workers.ended:
+            return RunResult(state=WorkerState.SUCCEEDED)
+        return RunResult(state=WorkerState.HEALTHY)
+
+    def _rendezvous(self, worker_group: WorkerGroup) -> None:
+        with self._signals.raising():
+            super()._rendezvous(worker_group)
+
+    def _invoke_run(self, role: str = "") -> RunResult:  # noqa: ARG002 - torch's signature
+        group = self._worker_group
+        spec = group.spec
+        self._initialize_workers(group)
+        while True:
+            self._watch()
+            group.state = self._monitor_workers(group).state
+            put_metric(f"workers.{spec.role}.remaining_restarts", self._remaining_restarts)
+            put_metric(f"workers.{spec.role}.{group.state.name.lower()}", 1)
+            match group.state:
+                case WorkerState.SUCCEEDED:
+                    return self._succeed(group)
+                case WorkerState.FAILED:
+                    failed = self._fail(group)
+                    if failed is not None:
+                        return failed
+                    self._restart_workers(group)
+                case _:
+                    _log.info("nodes are waiting to join; the round ends and the next one begins")
+                    self._restart_workers(group)
+
+    # What happens in between.
+
+    @property
+    def _restarts(self) -> int:
+        return int(self._worker_group.spec.max_restarts - self._remaining_restarts)
+
+    def _plan(self, group: WorkerGroup, worker: TorchWorker) -> RankPlan:
+        job, spec = self._job, group.spec
+        folder = job.logs.attempt(self._starts, worker.local_rank)
+        stdout, stderr = job.logs.routes(folder, worker.local_rank)
+        error_file = folder / "error.json"
+        self._error_files[worker.local_rank] = error_file
+        entrypoint = job.order.entrypoint
+        return RankPlan(
+            rank=worker.global_rank,
+            local_rank=worker.local_rank,
+            prefix=f"[{spec.role}{worker.local_rank}]:",
+            env=self._environment(group, worker, error_file),
+            stdout=stdout,
+            stderr=stderr,
+            returns=isinstance(entrypoint, Shipped | Reference),
+            whole_group=isinstance(entrypoint, Command),
+        )
+
+    def _environment(
+        self, group: WorkerGroup, worker: TorchWorker, error_file: Path
+    ) -> dict[str, str]:
+        """The names that torch 2.13's local agent sets, and ours; the rest is inherited."""
+        spec = group.spec
+        env = dict(os.environ)
+        if spec.local_world_size > 1:
+            # As torchrun does: with one thread pool a rank, the ranks would fight for the cores.
+            env.setdefault("OMP_NUM_THREADS", "1")
+        env.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")
+        env |= {
+            "LOCAL_RANK": str(worker.local_rank),
+            "RANK": str(worker.global_rank),
+            "GROUP_RANK": str(group.group_rank),
+            "ROLE_RANK": str(worker.role_rank),
+            "ROLE_NAME": spec.role,
+            "LOCAL_WORLD_SIZE": str(spec.local_world_size),
+            "WORLD_SIZE": str(worker.world_size),
+            "GROUP_WORLD_SIZE": str(group.group_world_size),
+            "ROLE_WORLD_SIZE": str(worker.role_world_size),
+            "MASTER_ADDR": str(group.master_addr),
+            "MASTER_PORT": str(group.master_port),
+            "TORCHELASTIC_RESTART_COUNT": str(self._restarts),
+            "TORCHELASTIC_MAX_RESTARTS": str(spec.max_restarts),
+            "TORCHELASTIC_RUN_ID": spec.rdzv_handler.get_run_id(),
+            "TORCHELASTIC_USE_AGENT_STORE": str(spec.rdzv_handler.use_agent_store),
+            "TORCHELASTIC_ERROR_FILE": str(error_file),
+            "LLUTIL_EVENTS": self._job.events.path,
+            MARK: self._job.mark,
+        }
+        return env
+
+    def _watch(self) -> None:
+        """Wait until the round is over: every rank ended, one failed, nodes wait to join, or a stop was asked.
+
+        :raises SignalException: a stop was asked.
+        """
+        workers = self._workers
+        assert workers is not None
+        interval = self._worker_group.spec.monitor_interval
+        next_look = time.monotonic() + interval
+        next_progress = time.monotonic() if self._host.wants_progress else float("inf")
+        while not (workers.ended or workers.failed):
+            self._signals.check()
+            now = time.monotonic()
+            if now >= next_progress:
+                self._show_progress()
+                next_progress = now + _PROGRESS_PERIOD
+            if now >= next_look:
+                next_look = now + interval
+                workers.refresh()
+                with self._signals.raising():
+                    if self._worker_group.spec.rdzv_handler.num_nodes_waiting() > 0:
+                        return
+                continue
+            workers.end_overdue()
+            self._loop.turn(min(next_look, next_progress, workers.next_deadline))
+
+    def _show_progress(self) -> None:
+        ranks = {worker.local_rank: worker.global_rank for worker in self._worker_group.workers}
+        steps = {
+            ranks[local]: progress
+            for local, progress in self._job.events.progress().items()
+            if local in ranks
+        }
+        if steps:
+            self._host.progress(steps)
+
+    def _end_workers(self, number: signal.Signals, grace: float) -> list[Ended]:
+        """Stop the round's workers, if any run, and leave none; how each of them ended."""
+        workers, self._workers = self._workers, None
+        if workers is None:
+            return []
+        workers.stop(number, grace, hurry=lambda: self._signals.urgent)
+        return workers.results()
+
+    def _succeed(self, group: WorkerGroup) -> RunResult:
+        if self._host.wants_progress:
+            self._show_progress()
+        ended = self._end_workers(
+            signal.SIGKILL, 0.0
+        )  # ranks have ended; children they left have not
+        if group.group_world_size > 1:
+            with self._signals.raising():
+                self._exit_barrier()
+        return RunResult(
+            state=WorkerState.SUCCEEDED, return_values={one.rank: one.note for one in ended}
+        )
+
+    def _fail(self, group: WorkerGroup) -> RunResult | None:
+        """End a failed round. None if the job should start again, which has then been charged."""
+        spec = group.spec
+        ended = self._end_workers(signal.SIGTERM, self._job.grace)
+        first = first_failure(ended)
+        report = FailureReport(
+            name=self._job.name,
+            restart=self._restarts,
+            max_restarts=spec.max_restarts,
+            first=first,
+            others=tuple(one for one in ended if one is not first),
+            log_folder=str(self._job.logs.path),
+        )
+        if self._remaining_restarts > 0 and not report.fatal:
+            self._remaining_restarts -= 1
+            _log.warning(
+                "rank %d failed (%s); restart %d of %d",
+                first.rank,
+                first.reason,
+                self._restarts,
+                spec.max_restarts,
+            )
+            return None
+        self.report = report
+        group.state = WorkerState.FAILED
+        return RunResult(
+            state=WorkerState.FAILED, failures=process_failures(report, self._error_files)
+        )

@@ -1,0 +1,66 @@
+"""What surrounds an agent: a terminal, or an Airflow task at the other end of a socket.
+
+The agent tells its host what happened and asks it for nothing but patience. ``Terminal`` is the host of
+``launch_agent`` as a library; the operator's agent process brings its own. This module may import nothing
+but the standard library.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+__all__ = ["Host", "Terminal"]
+
+
+class Host(Protocol):
+    """Hears what happens on a node. Called on the agent's one thread; must not block for long."""
+
+    captures: bool
+    """Whether workers' output should come here as lines; else it goes straight to the agent's own streams."""
+
+    wants_progress: bool
+    """Whether ``progress`` should be called about twice a second."""
+
+    def line(self, rank: int, prefix: str, stream: str, text: str) -> None:
+        """A rank printed a line; ``prefix`` is torch's (``[role0]:``), ``stream`` is stdout or stderr."""
+
+    def round(self, restart: int, world_size: int, ranks: tuple[int, ...]) -> None:
+        """Workers of a round have started."""
+
+    def progress(self, ranks: Mapping[int, tuple[int, int]]) -> None:
+        """Steps and totals by rank."""
+
+    def congested(self) -> bool:
+        """Whether so much is waiting to be delivered that workers should wait with more output."""
+
+    def when_clear(self, resume: Callable[[], None]) -> None:
+        """Call ``resume`` once ``congested`` is over."""
+
+
+class Terminal:
+    """The caller's own standard streams; used for what is teed, since the rest is inherited."""
+
+    captures = False
+    wants_progress = False
+
+    def line(self, rank: int, prefix: str, stream: str, text: str) -> None:
+        """Print with the prefix, as torch does."""
+        del rank  # the prefix says who it was
+        target = sys.stderr if stream == "stderr" else sys.stdout
+        target.write(f"{prefix}{text}\n")
+        target.flush()
+
+    def round(self, restart: int, world_size: int, ranks: tuple[int, ...]) -> None:
+        """Nothing to show."""
+
+    def progress(self, ranks: Mapping[int, tuple[int, int]]) -> None:
+        """Nothing to show: the caller owns the page and can read it."""
+
+    def congested(self) -> bool:
+        """Never: writing to a slow terminal blocks by itself."""
+        return False
+
+    def when_clear(self, resume: Callable[[], None]) -> None:
+        """Never needed."""

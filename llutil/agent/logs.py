@@ -1,0 +1,79 @@
+"""Where a rank's output goes: log files by attempt and local rank, and who else sees it.
+
+The layout is torch's: ``<log_dir>/<run id>_<random>/attempt_<n>/<local rank>/{stdout.log,stderr.log,error.json}``.
+This module makes folders and opens files; it moves no output itself. It may import nothing but the
+standard library and ``llutil.std``.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from llutil.errors import ConfigError
+from llutil.std import Std, StdOption, std_for
+
+__all__ = ["LogFolder", "LogPlan", "Route"]
+
+
+@dataclass(frozen=True, slots=True)
+class LogPlan:
+    """What the configuration says of logs: base folder (None: a temporary one), ``redirects`` and ``tee``."""
+
+    base: str | None = None
+    redirects: StdOption = Std.NONE
+    tee: StdOption = Std.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where one stream of one rank goes: into ``file``, if any, and to the console or not."""
+
+    file: Path | None
+    console: bool
+
+
+class LogFolder:
+    """The log folder of one run on one node.
+
+    :raises ConfigError: the base folder cannot be made or written.
+    """
+
+    def __init__(self, plan: LogPlan, run_id: str) -> None:
+        self._plan = plan
+        base = plan.base
+        try:
+            if base is None:
+                base = tempfile.mkdtemp(prefix="llutil_logs_")
+            else:
+                Path(base).mkdir(parents=True, exist_ok=True)
+            self.path = Path(tempfile.mkdtemp(prefix=f"{run_id}_", dir=base))
+        except OSError as error:
+            raise ConfigError(
+                f"log_dir {base!r} cannot be written ({error.strerror or error}); "
+                "name a folder that this user may write, or leave log_dir out for a temporary one"
+            ) from error
+
+    def attempt(self, number: int, local_rank: int) -> Path:
+        """The folder of one start of one rank; made if need be."""
+        folder = self.path / f"attempt_{number}" / str(local_rank)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def routes(self, folder: Path, local_rank: int) -> tuple[Route, Route]:
+        """Where standard output and standard error of a rank go."""
+        redirects = std_for(self._plan.redirects, local_rank)
+        tee = std_for(self._plan.tee, local_rank)
+
+        def route(stream: Std, name: str) -> Route:
+            to_file = stream in (redirects | tee)
+            return Route(folder / name if to_file else None, not to_file or stream in tee)
+
+        return route(Std.OUT, "stdout.log"), route(Std.ERR, "stderr.log")
+
+
+def open_log(path: Path) -> int:
+    """A descriptor to append to ``path``; appending, so that a worker's children do not overwrite its lines."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)

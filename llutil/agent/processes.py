@@ -1,0 +1,172 @@
+"""What Linux knows of processes: who descends from whom, who carries a job's mark, and how to end them.
+
+A worker may start children, put them in sessions of their own and die before they do. Three facts find
+them all the same: a child inherits its session unless it leaves it, its parent's number while the parent
+lives, and its environment (``LLUTIL_JOB``, the job's mark) even when it left both. All three are read from
+``/proc``. This module may import nothing but the standard library; it never raises for a process that is
+already gone, and never signals a process that it did not find by one of these facts.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = [
+    "MARK",
+    "Relation",
+    "die_with_parent",
+    "end_all",
+    "exit_text",
+    "family",
+    "marked",
+    "session_members",
+    "signal_process",
+]
+
+MARK = "LLUTIL_JOB"
+"""The environment variable that every process of a job carries."""
+
+_PR_SET_PDEATHSIG = 1
+_SWEEP_PERIOD = 0.01  # seconds between two looks at /proc while killed processes fall
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """One process as ``/proc/<pid>/stat`` has it (proc(5)): numbers only, no name."""
+
+    pid: int
+    parent: int
+    session: int
+    state: str
+
+
+def _relations() -> dict[int, Relation]:
+    found: dict[int, Relation] = {}
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdigit():
+            continue
+        try:
+            stat = Path(entry.path, "stat").read_text(encoding="ascii", errors="replace")
+        except OSError:
+            continue  # it ended while we looked
+        # The name in brackets may itself hold brackets and spaces; the fields start after the last one.
+        fields = stat[stat.rindex(")") + 2 :].split()
+        pid = int(entry.name)
+        found[pid] = Relation(pid, int(fields[1]), int(fields[3]), fields[0])
+    return found
+
+
+def session_members(leaders: Iterable[int]) -> set[int]:
+    """Living processes (no zombies) in the sessions that ``leaders`` lead."""
+    wanted = set(leaders)
+    return {r.pid for r in _relations().values() if r.session in wanted and r.state not in "ZX"}
+
+
+def family(sessions: Iterable[int]) -> tuple[set[int], set[int]]:
+    """The living members of ``sessions`` with all their descendants, and every session these are in.
+
+    Sessions and not pids are the roots: the kernel gives a session's number to nobody else while it has a
+    member, so a pid that was used again by a stranger is never taken for ours.
+    """
+    relations = _relations()
+    known = set(sessions)
+    members: set[int] = set()
+    grown = True
+    while grown:
+        more = {
+            r.pid
+            for r in relations.values()
+            if r.pid not in members and (r.session in known or r.parent in members)
+        }
+        members |= more
+        known |= {relations[pid].session for pid in more}
+        grown = bool(more)
+    return {pid for pid in members if relations[pid].state not in "ZX"}, known
+
+
+def marked(mark: str) -> set[int]:
+    """Living processes, this one excepted, whose environment says ``LLUTIL_JOB=<mark>``."""
+    needle = f"{MARK}={mark}".encode()
+    found = set()
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            environment = Path(entry.path, "environ").read_bytes()
+        except OSError:
+            continue  # gone, or another user's
+        if needle in environment.split(b"\0"):
+            found.add(int(entry.name))
+    return found
+
+
+def signal_process(pid: int, number: int) -> bool:
+    """Send a signal; False if the process is gone."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def end_all(sessions: Iterable[int], mark: str, deadline: float) -> set[int]:
+    """Kill, with SIGKILL, the families of ``sessions`` and all that carries ``mark``; wait until they are gone.
+
+    A process may fork between two looks, so looking goes on until nothing is found. ``deadline`` is on
+    ``time.monotonic()``. Returns those that were still there then (in an uninterruptible sleep, say).
+    """
+    known = set(sessions)
+    while True:
+        members, known = family(known)
+        living = (members | marked(mark)) - {os.getpid()}
+        if not living or time.monotonic() > deadline:
+            return living
+        for pid in living:
+            signal_process(pid, signal.SIGKILL)
+        time.sleep(_SWEEP_PERIOD)
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when the thread that started it ends (prctl(2), PR_SET_PDEATHSIG).
+
+    SIGKILL and not SIGINT, which torch uses: an inherited "ignore" makes SIGINT useless. ``parent`` is the
+    starter's pid: if it is gone already, this process ends at once.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+_MEANINGS = {
+    signal.SIGKILL: "often the kernel's out-of-memory killer, or somebody's kill -9",
+    signal.SIGTERM: "asked to stop",
+    signal.SIGINT: "interrupted, as by Ctrl-C",
+    signal.SIGSEGV: "a memory fault in native code",
+    signal.SIGBUS: "a bus error, often a full /dev/shm",
+    signal.SIGABRT: "aborted itself, as a failed assertion in native code does",
+    signal.SIGFPE: "an arithmetic fault in native code",
+    signal.SIGILL: "an instruction that this CPU does not have",
+}
+
+
+def exit_text(status: int) -> str:
+    """An exit status in words; negative means a signal's number, as ``subprocess`` has it."""
+    if status >= 0:
+        return f"exit code {status}"
+    try:
+        known = signal.Signals(-status)
+    except ValueError:
+        return f"signal {-status}"
+    meaning = _MEANINGS.get(known)
+    return (
+        f"signal {-status} ({known.name}: {meaning})"
+        if meaning
+        else f"signal {-status} ({known.name})"
+    )

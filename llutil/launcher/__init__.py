@@ -1,0 +1,38 @@
+"""What a caller of the launcher sees, and what its workers use.
+
+``LaunchConfig``, ``elastic_launch`` and ``launch_agent`` start jobs; ``Events`` and ``Std`` go with them;
+``worker`` is the worker-side API. Names are resolved when they are first used (PEP 562), so that a DAG file or
+a worker that needs one of them pays for no other. Only running a job imports torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llutil import worker
+    from llutil.events import Events
+    from llutil.launcher.launch_agent import LaunchConfig, elastic_launch
+    from llutil.std import Std
+
+__all__ = ["Events", "LaunchConfig", "Std", "elastic_launch", "worker"]
+
+_HOMES = {
+    "Events": "llutil.events",
+    "LaunchConfig": "llutil.launcher.launch_agent",
+    "Std": "llutil.std",
+    "elastic_launch": "llutil.launcher.launch_agent",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "worker":
+        return import_module("llutil.worker")
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,144 @@
+"""``launch_agent``: run a function, script, module or command on every rank of a job, and hand back what came.
+
+``LaunchConfig`` says how; ``elastic_launch`` is the same with the call split in two, as torch has it. A
+configuration is checked once, at the door, and never changed. Importing this module imports no torch;
+launching does.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from llutil.launcher.checks import problems_of
+from llutil.std import Std, StdOption
+
+if TYPE_CHECKING:
+    from llutil.events import Events
+
+__all__ = ["LaunchConfig", "elastic_launch", "launch_agent"]
+
+_DEFAULT_TIMEOUT = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchConfig:
+    """How a job is launched. The first sixteen fields may be given by position.
+
+    :param min_nodes: Nodes that must be there before workers start.
+    :param max_nodes: Nodes that may take part.
+    :param nproc_per_node: Workers of each node: a number, or "cpu", "gpu" or "auto" to count them on the node.
+    :param run_id: Names the job; every node of it gives the same. If empty: ``LLUTIL_RUN_ID``, else derived from
+        Airflow's variables of a running task, else generated.
+    :param role: The workers' role, for torch's environment, metrics and log prefixes.
+    :param rdzv_endpoint: ``host:port`` (etcd: several, with commas) that the nodes meet at. If empty, and the job is
+        one node: a rendezvous inside the agent, whatever the backend.
+    :param rdzv_backend: "etcd" (v3 API), "zeus-adapter" (ZooKeeper), or torch's "c10d" and "static".
+    :param rdzv_configs: The backend's options; unknown ones are refused by name.
+    :param rdzv_timeout: Deprecated: if set, becomes ``rdzv_configs["timeout"]`` (seconds).
+    :param max_restarts: How often failed workers are started again before the job fails.
+    :param monitor_interval: Seconds between two looks for an event that was missed. What happens wakes the agent at
+        once, so there is no need to lower it; torch's own backends are asked about new nodes once a period.
+    :param start_method: "spawn", "fork" or "forkserver".
+    :param log_dir: Base folder of log files; None for a temporary one, which is not removed.
+    :param redirects: Streams that go into files instead of the console: a ``Std``, or a dict of local rank to ``Std``.
+    :param tee: Streams that go into files and to the console.
+    :param metrics_cfg: torch elastic's metrics groups.
+    :param local_addr: This node's address for the others; None to find it out.
+    :param shutdown_timeout: Seconds that workers get between being asked to stop and being killed.
+    :param event_log_handler: Name of the handler of torch elastic's events.
+    """
+
+    min_nodes: int
+    max_nodes: int
+    nproc_per_node: int | str
+    run_id: str = ""
+    role: str = "default_role"
+    rdzv_endpoint: str = ""
+    rdzv_backend: str = "etcd"
+    rdzv_configs: Mapping[str, Any] = field(default_factory=dict)
+    rdzv_timeout: float = -1
+    max_restarts: int = 3
+    monitor_interval: float = 30
+    start_method: str = "spawn"
+    log_dir: str | None = None
+    redirects: StdOption = Std.NONE
+    tee: StdOption = Std.NONE
+    metrics_cfg: Mapping[str, str] = field(default_factory=dict)
+    _: KW_ONLY
+    local_addr: str | None = None
+    shutdown_timeout: float = 30
+    event_log_handler: str = "null"
+
+    def __post_init__(self) -> None:
+        if self.rdzv_timeout != -1:
+            warnings.warn(
+                "rdzv_timeout is deprecated: give rdzv_configs={'timeout': seconds}",
+                DeprecationWarning,
+                stacklevel=3,
+            )
+
+    def problems(self) -> list[str]:
+        """Everything that is known to be wrong with the configuration, each a sentence."""
+        return problems_of(self)
+
+    def rendezvous_configs(self) -> dict[str, Any]:
+        """``rdzv_configs`` with the timeout filled in: seconds until a round that does not form is given up."""
+        configs = dict(self.rdzv_configs)
+        if self.rdzv_timeout != -1:
+            configs["timeout"] = self.rdzv_timeout
+        return {"timeout": _DEFAULT_TIMEOUT} | configs
+
+
+class elastic_launch:  # noqa: N801 - torch's name for it
+    """``elastic_launch(config, entrypoint)(*args)`` is ``launch_agent(config, entrypoint, list(args))``."""
+
+    def __init__(
+        self,
+        config: LaunchConfig,
+        entrypoint: Callable[..., Any] | str | None,
+        ice_events: Events | None = None,
+    ) -> None:
+        self._config = config
+        self._entrypoint = entrypoint
+        self._events = ice_events
+
+    def __call__(self, *args: Any) -> dict[int, Any]:
+        """Launch with ``args``; see ``launch_agent``."""
+        return launch_agent(self._config, self._entrypoint, list(args), self._events)
+
+
+def launch_agent(
+    config: LaunchConfig,
+    entrypoint: Callable[..., Any] | str | None,
+    args: list[Any],
+    ice_events: Events | None = None,
+) -> dict[int, Any]:
+    """Run ``entrypoint`` with ``args`` on every rank, and return what this node's ranks returned.
+
+    ``entrypoint`` is a function of any kind, ``"package.module:function"``, the path of a Python script,
+    ``"-m module"``, or a command. Functions get ``args`` by position; the others as command-line arguments.
+    ``ice_events`` is the page that the workers share with the caller; one is made if it is left out.
+
+    Returns ``{rank: value}`` in rank order; scripts, modules and commands have the value None.
+
+    :raises ConfigError: the configuration or the entrypoint cannot work; every problem found is listed.
+    :raises ChildFailedError: (torch's) a rank failed and no restart was left; the text is the report.
+    :raises RendezvousError: the nodes did not find each other in time.
+    :raises SignalException: (torch's) a signal asked the job to stop; it has been stopped.
+    """
+    from llutil.launcher.run import Request, run
+
+    request = Request(
+        config=config,
+        entrypoint=entrypoint,
+        args=tuple(args),
+        events=ice_events,
+        environ=os.environ,
+        sys_path=tuple(sys.path),
+    )
+    return run(request)

@@ -1,0 +1,281 @@
+"""From a request to an agent and back: checks, the parts of an agent, one run, results.
+
+This is where ``LaunchConfig`` becomes the values of the rooms below, and where their errors become the ones that
+``launch_agent`` documents. The operator's agent process runs jobs through the same function, with a host of its
+own. Imports torch through the agent, once the configuration was found to be sound.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from llutil import shipping
+from llutil.entrypoint import (
+    Command,
+    Entrypoint,
+    Module,
+    Reference,
+    Script,
+    Shipped,
+    parse,
+    problem_with,
+)
+from llutil.errors import ConfigError, EntrypointError, LaunchError, RendezvousError
+from llutil.events import Events
+from llutil.launcher.run_id import deduce_run_id
+
+if TYPE_CHECKING:
+    from torch.distributed.elastic.agent.server.api import RunResult, WorkerSpec
+
+    from llutil.agent.agent import Agent
+    from llutil.agent.host import Host
+    from llutil.agent.outcome import Returned
+    from llutil.agent.starting import Starter
+    from llutil.launcher.launch_agent import LaunchConfig
+    from llutil.rendezvous.backends import Meeting
+
+__all__ = ["Request", "run"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One call of ``launch_agent``, with what it takes from its surroundings.
+
+    ``host`` None means the terminal. ``result_limit`` None means that results are Python objects; a number, that
+    they are plain JSON values of at most so many bytes each. ``mark`` is in the environment of every process of
+    the job; one is made up if it is empty.
+    """
+
+    config: LaunchConfig
+    entrypoint: Callable[..., Any] | Entrypoint | str | None
+    args: tuple[Any, ...]
+    events: Events | None
+    environ: Mapping[str, str]
+    sys_path: tuple[str, ...]
+    host: Host | None = None
+    result_limit: int | None = None
+    mark: str = ""
+
+
+def run(request: Request) -> dict[int, Any]:
+    """Run the job on this node; see ``launch_agent`` for what comes back and what is raised."""
+    entrypoint, direct = _checked(request)
+    with ExitStack() as stack:
+        events = request.events or stack.enter_context(Events())
+        agent, meeting = _agent(request, entrypoint, direct, events, stack)
+        with _translated(meeting), _recorded(agent, request.config):
+            result = agent.run()
+        return _results(result, agent, meeting)
+
+
+def _checked(request: Request) -> tuple[Entrypoint, Callable[[], Any] | None]:
+    """The entrypoint as a value, and the function itself where a forked worker can have it.
+
+    :raises ConfigError: listing every problem of the configuration and the entrypoint.
+    """
+    problems = request.config.problems()
+    entrypoint: Entrypoint | None = None
+    direct: Callable[[], Any] | None = None
+    try:
+        entrypoint, direct = _resolve(request)
+    except EntrypointError as error:
+        problems += error.problems
+    else:
+        problem = problem_with(entrypoint, os.getcwd())  # noqa: PTH109 - workers start here too
+        if problem:
+            problems.append(problem)
+    if problems:
+        raise ConfigError(problems)
+    assert entrypoint is not None
+    return entrypoint, direct
+
+
+def _resolve(request: Request) -> tuple[Entrypoint, Callable[[], Any] | None]:
+    given = request.entrypoint
+    match given:
+        case None:
+            raise EntrypointError(
+                "entrypoint is None; wanted a function, 'package.module:function', a script, '-m module' or a command"
+            )
+        case str():
+            parsed = parse(given, request.args)
+            if isinstance(parsed, Reference):
+                return Reference(parsed.target, shipping.pack(request.args, {})), None
+            return parsed, None
+        case Shipped() | Reference() | Script() | Module() | Command():
+            return given, None
+        case _ if callable(given):
+            shipping.check_arguments(given, request.args, {})
+            if request.config.start_method == "fork":
+                name = getattr(given, "__qualname__", type(given).__qualname__)
+                return Shipped(name, b""), functools.partial(given, *request.args)
+            return shipping.ship(given, request.args), None
+        case _:
+            raise EntrypointError(
+                f"entrypoint is a {type(given).__name__}; wanted a function, 'package.module:function', "
+                "a script, '-m module' or a command"
+            )
+
+
+def _agent(
+    request: Request,
+    entrypoint: Entrypoint,
+    direct: Callable[[], Any] | None,
+    events: Events,
+    stack: ExitStack,
+) -> tuple[Agent, Meeting]:
+    from torch.distributed.elastic import metrics
+    from torch.distributed.elastic.agent.server.api import WorkerSpec
+
+    from llutil.agent.agent import Agent, Job
+    from llutil.agent.devices import worker_count
+    from llutil.agent.host import Terminal
+    from llutil.agent.logs import LogFolder, LogPlan
+    from llutil.agent.loop import Loop
+    from llutil.agent.order import Order
+    from llutil.agent.signals import StopSignals
+    from llutil.rendezvous.backends import Meeting, handler_for
+
+    config = request.config
+    run_id = config.run_id or deduce_run_id(request.environ)
+    meeting = Meeting(
+        backend=config.rdzv_backend,
+        endpoint=config.rdzv_endpoint,
+        run_id=run_id,
+        min_nodes=config.min_nodes,
+        max_nodes=config.max_nodes,
+        local_addr=config.local_addr,
+        configs=config.rendezvous_configs(),
+    )
+    nproc = worker_count(config.nproc_per_node)
+    logs = LogFolder(LogPlan(config.log_dir, config.redirects, config.tee), run_id)
+    loop = stack.enter_context(Loop())
+    signals = stack.enter_context(StopSignals(loop))
+    starter = _starter(config.start_method, direct, loop, nproc)
+    stack.callback(starter.close)
+    with _translated(meeting), signals.raising():
+        handler = handler_for(meeting)
+    stack.callback(_leave, handler, signals)
+    metrics.initialize_metrics(metrics.MetricsConfig(dict(config.metrics_cfg)))
+    master_addr, master_port = _static_master(meeting)
+    spec: WorkerSpec = WorkerSpec(
+        role=config.role,
+        local_world_size=nproc,
+        rdzv_handler=handler,
+        entrypoint=entrypoint.name,
+        max_restarts=config.max_restarts,
+        monitor_interval=config.monitor_interval,
+        master_addr=master_addr,
+        master_port=master_port,
+        local_addr=config.local_addr,
+        event_log_handler=config.event_log_handler,
+    )
+    job = Job(
+        name=entrypoint.name,
+        order=Order(
+            entrypoint=entrypoint, sys_path=request.sys_path, result_limit=request.result_limit
+        ),
+        mark=request.mark or uuid.uuid4().hex,
+        grace=config.shutdown_timeout,
+        logs=logs,
+        events=events,
+    )
+    host = request.host or Terminal()
+    return Agent(spec, job, starter=starter, loop=loop, host=host, signals=signals), meeting
+
+
+def _starter(method: str, direct: Callable[[], Any] | None, loop: Any, nproc: int) -> Starter:
+    from llutil.agent.starting import Fork, ForkServer, Spawn
+
+    match method:
+        case "fork":
+            return Fork(direct, loop.fds)
+        case "forkserver":
+            env = dict(os.environ)
+            if nproc > 1:
+                env.setdefault("OMP_NUM_THREADS", "1")
+            return ForkServer(env)
+        case _:
+            return Spawn()
+
+
+def _static_master(meeting: Meeting) -> tuple[str | None, int | None]:
+    """torch's static rendezvous wants the master's address in the spec."""
+    if meeting.embedded or meeting.backend != "static":
+        return None, None
+    host, _, port = meeting.endpoint.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _leave(handler: Any, signals: Any) -> None:
+    # torch's dynamic handler closes the run id for everybody: not when only this node was told to stop.
+    if signals.caught is None:
+        handler.shutdown()
+
+
+@contextmanager
+def _recorded(agent: Agent, config: LaunchConfig) -> Iterator[None]:
+    """Record how the agent itself ended in torch elastic's events, as torch's launcher does."""
+    from torch.distributed.elastic import events
+
+    try:
+        yield
+    except Exception:
+        events.record(agent.get_event_failed(), config.event_log_handler)
+        raise
+    events.record(agent.get_event_succeeded(), config.event_log_handler)
+
+
+@contextmanager
+def _translated(meeting: Meeting) -> Iterator[None]:
+    """torch's rendezvous errors, as ours.
+
+    :raises RendezvousError: in place of torch's ``RendezvousError`` and its subclasses.
+    """
+    from torch.distributed import DistError
+    from torch.distributed.elastic.rendezvous import RendezvousError as TorchRendezvousError
+
+    try:
+        yield
+    except LaunchError:
+        raise
+    except (TorchRendezvousError, DistError) as error:
+        where = f"{meeting.backend} at {meeting.endpoint}" if meeting.endpoint else meeting.backend
+        raise RendezvousError(
+            f"the rendezvous of run {meeting.run_id!r} on {where} failed ({meeting.min_nodes} to "
+            f"{meeting.max_nodes} nodes wanted): {type(error).__name__}: {error}"
+        ) from error
+
+
+def _results(result: RunResult | None, agent: Agent, meeting: Meeting) -> dict[int, Any]:
+    if result is None:
+        # torch's agent returns nothing when a rendezvous told it to leave in peace.
+        raise RendezvousError(f"this node left run {meeting.run_id!r} before the job ended")
+    if result.is_failed():
+        from llutil.agent.report import WorkersFailed
+
+        assert agent.report is not None
+        raise WorkersFailed(agent.report, result.failures)
+    return {rank: _value(result.return_values[rank]) for rank in sorted(result.return_values)}
+
+
+def _value(note: Returned | None) -> Any:
+    """A rank's value: what was pickled, or what is plain JSON already; None for a script."""
+    if note is None:
+        return None
+    if note.pickled:
+        import cloudpickle
+
+        return cloudpickle.loads(note.content)
+    import json
+
+    return json.loads(note.content)

@@ -1,0 +1,57 @@
+"""What the agent tells its surroundings, as messages to the Airflow task."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+
+from llutil import wire
+from llutil.serve.link import Link
+
+__all__ = ["LinkHandler", "TaskHost"]
+
+
+class TaskHost:
+    """The ``Host`` at the other end of whose link an Airflow task listens."""
+
+    captures = True
+    wants_progress = True
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    def line(self, rank: int, prefix: str, stream: str, text: str) -> None:
+        """Send the line with its rank; torch's prefix is not needed beside it."""
+        del prefix
+        self._link.send(wire.Line(rank, stream, text))
+
+    def round(self, restart: int, world_size: int, ranks: tuple[int, ...]) -> None:
+        """Say that workers started."""
+        self._link.send(wire.Round(restart, world_size, ranks))
+
+    def progress(self, ranks: Mapping[int, tuple[int, int]]) -> None:
+        """Send the ranks' steps."""
+        self._link.send(wire.Progress(ranks))
+
+    def congested(self) -> bool:
+        """Whether the task is behind."""
+        return self._link.congested()
+
+    def when_clear(self, resume: Callable[[], None]) -> None:
+        """Call ``resume`` when it no longer is."""
+        self._link.when_clear(resume)
+
+
+class LinkHandler(logging.Handler):
+    """Sends the log records of this package to the task. Not for forked workers: the link's thread is not there."""
+
+    def __init__(self, link: Link) -> None:
+        super().__init__()
+        self._link = link
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send one record."""
+        try:
+            self._link.send(wire.Log(record.levelname, record.name, self.format(record)))
+        except Exception:  # noqa: BLE001 - what logging asks of a handler
+            self.handleError(record)

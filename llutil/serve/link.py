@@ -1,0 +1,218 @@
+"""The agent's end of the socket to its Airflow task, on a thread of its own.
+
+The main thread may wait inside torch, in C, for minutes. A stop must be heard all the same, and a task that died
+must be noticed: so this thread does all the reading and writing, and tells the rest of the process by calling back.
+Words for the task are queued; if it reads slowly, ``congested`` lets the workers' output wait at its source, so
+that memory stays bounded. When the socket closes the task is gone, and words go to the aftermath.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+
+from llutil import wire
+from llutil.errors import ConfigError
+from llutil.serve.aftermath import Aftermath
+
+__all__ = ["Link"]
+
+_log = logging.getLogger(__name__)
+
+_CHUNK = 1 << 18
+_CONGESTED = 4 << 20  # bytes waiting for the task, at which workers' output waits too
+_CLEAR = 1 << 20  # bytes below which it flows again
+
+
+class Link:
+    """The socket. ``on_stop(reason)`` is called, on the link's thread, for each stop and once when the task is gone.
+
+    ``afterlog`` is known once the spec is. Callers on other threads use ``spec``, ``send``, ``congested``,
+    ``when_clear`` and ``close``.
+    """
+
+    def __init__(
+        self, sock: socket.socket, aftermath: Aftermath, on_stop: Callable[[str], None]
+    ) -> None:
+        self._sock = sock
+        self._sock.setblocking(False)
+        self._aftermath = aftermath
+        self._on_stop = on_stop
+        self._decoder = wire.Decoder()
+        self._lock = threading.Lock()  # guards the queue, its size and the waiting callbacks
+        self._queue: deque[memoryview] = deque()
+        self._queued = 0
+        self._partial = False  # whether the head of the queue was sent in part
+        self._waiting: list[Callable[[], None]] = []
+        self._after: deque[wire.Message] = deque()
+        self._gone = False
+        self._closing: float | None = None
+        self._spec: wire.Spec | None = None
+        self._error: ConfigError | None = None
+        self._heard = threading.Event()
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._thread = threading.Thread(target=self._run, name="llutil-link", daemon=True)
+        self._thread.start()
+
+    def spec(self, deadline: float) -> wire.Spec:
+        """The job, waited for until ``deadline`` (``time.monotonic()``).
+
+        :raises ConfigError: no spec came, or something that is none.
+        """
+        self._heard.wait(max(0.0, deadline - time.monotonic()))
+        if self._error is not None:
+            raise self._error
+        if self._spec is None:
+            raise ConfigError(
+                "no spec came over the agent's socket; it is started by the operator only"
+            )
+        return self._spec
+
+    def send(self, message: wire.Message) -> None:
+        """Queue ``message`` for the task, or for the aftermath if the task is gone. Never blocks."""
+        with self._lock:
+            if self._gone:
+                self._after.append(message)
+            else:
+                data = wire.encode(message)
+                self._queue.append(memoryview(data))
+                self._queued += len(data)
+        self._wake()
+
+    def congested(self) -> bool:
+        """Whether the task is so far behind that workers should wait with more output."""
+        return self._queued > _CONGESTED
+
+    def when_clear(self, resume: Callable[[], None]) -> None:
+        """Call ``resume``, on the link's thread, once the task has caught up."""
+        with self._lock:
+            self._waiting.append(resume)
+        self._wake()
+
+    def close(self, deadline: float) -> None:
+        """Deliver what is queued, until ``deadline`` at the latest, and end the thread."""
+        self._closing = deadline
+        self._wake()
+        self._thread.join(max(0.0, deadline - time.monotonic()) + 1.0)
+
+    def _wake(self) -> None:
+        with suppress(BlockingIOError):  # enough wake-ups are on their way
+            os.write(self._wake_write, b"\0")
+
+    def _run(self) -> None:
+        try:
+            with selectors.DefaultSelector() as selector:
+                selector.register(self._wake_read, selectors.EVENT_READ)
+                selector.register(self._sock, selectors.EVENT_READ)
+                while not self._finished():
+                    self._turn(selector)
+        except Exception:  # noqa: BLE001 - the edge of the thread
+            # A fault of this thread's must end the job, or nobody would ever hear of it again.
+            _log.exception("the agent's link to its task failed")
+            self._on_stop("the agent's link to its task failed")
+        finally:
+            self._heard.set()
+            self._sock.close()
+
+    def _finished(self) -> bool:
+        if self._closing is None:
+            return False
+        with self._lock:
+            empty = not self._queue and not self._after
+        return empty or time.monotonic() >= self._closing
+
+    def _turn(self, selector: selectors.BaseSelector) -> None:
+        if not self._gone:
+            wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._queue else 0)
+            selector.modify(self._sock, wanted)
+        timeout = None if self._closing is None else max(0.0, self._closing - time.monotonic())
+        for key, events in selector.select(timeout):
+            if key.fd == self._wake_read:
+                os.read(self._wake_read, 4096)
+                continue
+            read = self._read() if events & selectors.EVENT_READ else True
+            written = self._write() if read and events & selectors.EVENT_WRITE else True
+            if not (read and written):
+                self._lose(selector)
+        while self._gone and self._after:
+            self._aftermath.take(self._after.popleft())
+        self._let_flow()
+
+    def _read(self) -> bool:
+        try:
+            data = self._sock.recv(_CHUNK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        try:
+            for message in self._decoder.feed(data):
+                self._take(message)
+        except ConfigError as error:
+            self._error = self._error or error
+            self._heard.set()
+            self._on_stop(str(error))
+        return bool(data)
+
+    def _take(self, message: wire.Message) -> None:
+        match message:
+            case wire.Spec():
+                self._spec = message
+                self._heard.set()
+            case wire.Stop(reason=reason):
+                self._on_stop(reason)
+            case _:
+                raise ConfigError(
+                    f"a {type(message).__name__} came from the task; wanted a spec or a stop"
+                )
+
+    def _write(self) -> bool:
+        with self._lock:
+            while self._queue:
+                head = self._queue[0]
+                try:
+                    sent = self._sock.send(head)
+                except BlockingIOError:
+                    return True
+                except OSError:
+                    return False
+                self._queued -= sent
+                self._partial = sent < len(head)
+                if self._partial:
+                    self._queue[0] = head[sent:]
+                else:
+                    self._queue.popleft()
+        return True
+
+    def _lose(self, selector: selectors.BaseSelector) -> None:
+        """The task is gone: its unread words are kept, and the job has to end."""
+        if self._gone:
+            return
+        selector.unregister(self._sock)
+        with self._lock:
+            self._gone = True
+            unread = b"".join(self._queue)
+            self._queue.clear()
+            self._queued = 0
+        self._aftermath.begin(self._spec.afterlog if self._spec else os.devnull)
+        # Of a line whose beginning the task has read, the rest means nothing by itself.
+        whole = unread[unread.find(b"\n") + 1 :] if self._partial else unread
+        for message in wire.Decoder().feed(whole):
+            self._aftermath.take(message)
+        if self._closing is None:
+            self._on_stop("its Airflow task is gone")
+
+    def _let_flow(self) -> None:
+        with self._lock:
+            if self._queued > _CLEAR:
+                return
+            waiting, self._waiting = self._waiting, []
+        for resume in waiting:
+            resume()

@@ -1,0 +1,183 @@
+"""The life of the agent process: spec in, one job, its end told.
+
+It starts as a fresh interpreter in a session of its own, so that Airflow's kill of the task's process group does
+not reach it: it then has its grace period to let the workers save, and ends every process of the job. If the main
+thread should be stuck where no signal reaches it, the link's thread ends the job by force soon after.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+import uuid
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any
+
+from llutil import wire
+from llutil.agent.processes import end_all
+from llutil.errors import ConfigError, FailureClass, LaunchError, StoppedError
+from llutil.launcher.launch_agent import LaunchConfig
+from llutil.launcher.run import Request, run
+from llutil.serve.aftermath import Aftermath
+from llutil.serve.host import LinkHandler, TaskHost
+from llutil.serve.link import Link
+from llutil.std import Std
+
+__all__ = ["main"]
+
+_log = logging.getLogger(__name__)
+
+_SPEC_DEADLINE = 60.0  # seconds; the operator sends it at once
+_MARGIN = (
+    15.0  # seconds after the grace period within which even a stuck agent has ended everything
+)
+_DELIVERY = 120.0  # seconds for a slow task to read the last words
+
+
+def main(argv: Sequence[str]) -> int:
+    """Serve one job; the exit status is 0 if its end was told, whatever it was."""
+    parser = argparse.ArgumentParser(
+        prog="python -m llutil",
+        description="The agent process of airflow-provider-elastic-launch. The operator starts it; to launch a job "
+        "from a program, use llutil.launcher.launch_agent.",
+    )
+    parser.add_argument(
+        "--socket", type=int, required=True, help="descriptor of the socket to the task"
+    )
+    parser.add_argument(
+        "--stdout-reader", type=int, required=True, help="read end of standard output"
+    )
+    parser.add_argument(
+        "--stderr-reader", type=int, required=True, help="read end of standard error"
+    )
+    options = parser.parse_args(argv)
+    fds = (options.socket, options.stdout_reader, options.stderr_reader)
+    for fd in fds:
+        os.set_inheritable(fd, False)
+    if not sys.flags.safe_path:
+        sys.path.append(
+            sys.path.pop(0)
+        )  # -m put the working directory before the library: it may shadow it
+    return _Agency(socket.socket(fileno=fds[0]), Aftermath(fds[1:])).serve()
+
+
+class _Agency:
+    """One agent process, between its task and its job."""
+
+    def __init__(self, sock: socket.socket, aftermath: Aftermath) -> None:
+        self._mark = uuid.uuid4().hex
+        self._main = threading.main_thread()
+        self._reason: str | None = None
+        self._ended = False
+        self._grace = 0.0
+        signal.signal(signal.SIGTERM, self._on_term)
+        self._link = Link(sock, aftermath, self._on_stop)
+
+    def serve(self) -> int:
+        self._link.send(wire.Hello(os.getpid(), sys.executable))
+        last: wire.Succeeded | wire.Failed
+        try:
+            last = self._run()
+        except BaseException as error:  # noqa: BLE001 - the edge of the process: its end must be told
+            last = self._failed(error)
+        self._ended = True
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # there is nothing left to stop
+        self._link.send(last)
+        self._link.close(time.monotonic() + _DELIVERY)
+        return 0
+
+    def _run(self) -> wire.Succeeded:
+        spec = self._link.spec(time.monotonic() + _SPEC_DEADLINE)
+        self._grace = spec.grace
+        handler = LinkHandler(self._link)
+        own = logging.getLogger("llutil")
+        own.addHandler(handler)
+        own.setLevel(logging.INFO)
+        own.propagate = False
+        os.register_at_fork(after_in_child=lambda: own.removeHandler(handler))
+        request = Request(
+            config=_config(spec.config, spec.grace),
+            entrypoint=spec.entrypoint,
+            args=(),
+            events=None,
+            environ=os.environ,
+            sys_path=tuple(sys.path),
+            host=TaskHost(self._link),
+            result_limit=spec.result_limit,
+            mark=self._mark,
+        )
+        results = run(request)
+        for rank, value in results.items():
+            self._link.send(wire.Result(rank, value))
+        return wire.Succeeded(tuple(results))
+
+    def _on_stop(self, reason: str) -> None:
+        """On the link's thread: have the main thread stop the job, and see to it that it ends."""
+        if self._reason is None:
+            self._reason = reason
+            threading.Thread(
+                target=self._end_by_force, name="llutil-last-resort", daemon=True
+            ).start()
+        if not self._ended:
+            # Sent to the main thread and not to the process: only so does it end a wait inside a system call.
+            signal.pthread_kill(self._main.ident or 0, signal.SIGTERM)
+
+    def _end_by_force(self) -> None:
+        """Only reached if the main thread does not end the job in time: it is stuck where Python runs no handler."""
+        self._main.join(self._grace + _MARGIN)
+        if self._ended:
+            return  # the job has ended; what is left is to deliver words, which has a deadline of its own
+        end_all([os.getpid()], self._mark, time.monotonic() + _MARGIN)
+        os._exit(1)
+
+    def _on_term(self, _number: int, _frame: FrameType | None) -> None:
+        """While no job runs: a job has handlers of its own."""
+        raise StoppedError(
+            f"stopped before the workers started: {self._reason or 'signal SIGTERM'}"
+        )
+
+    def _failed(self, error: BaseException) -> wire.Failed:
+        """How ``error`` is told to the task."""
+        from torch.distributed.elastic.multiprocessing.api import SignalException
+
+        from llutil.agent.report import WorkersFailed
+
+        match error:
+            case WorkersFailed(failure_class=failure_class):
+                return wire.Failed("WorkersFailedError", str(error), failure_class, False)
+            case SignalException(sigval=sigval):
+                reason = self._reason or f"the agent got signal {signal.Signals(sigval).name}"
+                text = f"the job was stopped: {reason}"
+                return wire.Failed("StoppedError", text, FailureClass.PREEMPTION, False)
+            case LaunchError(failure_class=failure_class, retryable=retryable):
+                return wire.Failed(type(error).__name__, str(error), failure_class, retryable)
+            case _:
+                text = "".join(traceback.format_exception(error))
+                return wire.Failed(type(error).__name__, text, FailureClass.INFRASTRUCTURE, False)
+
+
+def _config(fields: Any, grace: float) -> LaunchConfig:
+    """``LaunchConfig`` from the spec's JSON.
+
+    :raises ConfigError: a field is missing or unknown.
+    """
+    values = dict(fields)
+    for name in ("redirects", "tee"):
+        option = values.get(name)
+        if isinstance(option, dict):
+            values[name] = {int(rank): Std(value) for rank, value in option.items()}
+        elif isinstance(option, int):
+            values[name] = Std(option)
+    values.setdefault("shutdown_timeout", grace)
+    try:
+        return LaunchConfig(**values)
+    except TypeError as error:
+        raise ConfigError(f"the spec's configuration does not fit LaunchConfig: {error}") from error
