@@ -32,7 +32,7 @@ from llutil.agent.order import Order, read_order
 from llutil.agent.outcome import ErrorNote, Returned, write_frame
 from llutil.agent.processes import die_with_parent
 from llutil.entrypoint import Command, Module, Reference, Script, Shipped
-from llutil.errors import ConfigError, ResultError
+from llutil.errors import ConfigError, LaunchError, ResultError
 
 __all__ = ["main", "run_forked"]
 
@@ -179,7 +179,12 @@ def _script(path: str) -> _Main:
 
 def _module(name: str) -> _Main:
     """Code and an empty ``__main__`` for a module, as ``python -m name`` finds them."""
-    spec = importlib.util.find_spec(name)
+    try:
+        spec = importlib.util.find_spec(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not name.startswith(error.name):
+            raise  # a package on the way exists, and its own import failed
+        spec = None
     if spec is not None and spec.submodule_search_locations is not None:
         spec = importlib.util.find_spec(f"{name}.__main__")
     get_code = getattr(spec.loader, "get_code", None) if spec else None
@@ -224,9 +229,13 @@ def _fail(
     """Print the traceback as Python would, write the outcome and torch's error file; give the exit status."""
     frames = _own_frames(error.__traceback__)
     error.__traceback__ = frames
-    if not isinstance(error, SystemExit):
-        sys.excepthook(type(error), error, frames)
-    trace = "".join(traceback.format_exception(type(error), error, frames))
+    if isinstance(error, LaunchError):
+        trace = ""  # our own words: where in our code they were said helps nobody
+        sys.stderr.write(f"{error}\n")
+    else:
+        trace = "".join(traceback.format_exception(type(error), error, frames))
+        if not isinstance(error, SystemExit):
+            sys.excepthook(type(error), error, frames)
     text = str(error)
     if isinstance(error, SystemExit):
         text = f"the function called sys.exit({error.code!r}) and returned no value"
