@@ -38,7 +38,7 @@ from llutil.agent.signals import StopSignals
 from llutil.agent.starting import Starter
 from llutil.agent.workers import Ended, RankPlan, Workers
 from llutil.entrypoint import Command, Reference, Shipped
-from llutil.events import Events
+from llutil.events import Events, SlotState
 
 __all__ = ["Agent", "Job"]
 
@@ -93,6 +93,8 @@ class Agent(SimpleElasticAgent):
     def _start_workers(self, worker_group: WorkerGroup) -> dict[int, Any]:
         self._signals.check()
         self._job.events.reset_slots()
+        for worker in worker_group.workers:
+            self._job.events.slot(worker.local_rank).state = SlotState.STARTED
         plans = [self._plan(worker_group, worker) for worker in worker_group.workers]
         order_fd = write_order(self._job.order)
         try:
@@ -261,7 +263,11 @@ class Agent(SimpleElasticAgent):
         if workers is None:
             return []
         workers.stop(number, grace, hurry=lambda: self._signals.urgent)
-        return workers.results()
+        ended = workers.results()
+        for one in ended:
+            state = SlotState.FAILED if one.failed else SlotState.FINISHED
+            self._job.events.slot(one.local_rank).state = state
+        return ended
 
     def _succeed(self, group: WorkerGroup) -> RunResult:
         if self._host.wants_progress:

@@ -113,6 +113,7 @@ def _run_function(load: Callable[[], Callable[[], Any]], order: Order, outcome_f
         function = load()
     except BaseException as error:  # noqa: BLE001 - the edge of the process: everything becomes its outcome
         return _fail(error, outcome_fd, fatal=True, bad_configuration=True)
+    _say_running()
     try:
         value = function()
     except BaseException as error:  # noqa: BLE001 - as above
@@ -124,6 +125,18 @@ def _run_function(load: Callable[[], Callable[[], Any]], order: Order, outcome_f
     _flush()
     write_frame(outcome_fd, returned)
     return 0
+
+
+def _say_running() -> None:
+    """Mark this rank's slot on the page that it shares with its agent: from here on the user's code runs."""
+    path = os.environ.get("LLUTIL_EVENTS")
+    if path:
+        from llutil.events import Events, SlotState
+
+        with contextlib.suppress(
+            LaunchError
+        ):  # the page is gone: so is the agent, and this process next
+            Events.attach(path).slot(int(os.environ["LOCAL_RANK"])).state = SlotState.RUNNING
 
 
 def _encode(value: Any, limit: int | None) -> Returned:
@@ -153,6 +166,7 @@ def _run_main(load: Callable[[], _Main], argv: list[str], outcome_fd: int) -> in
     if module.__file__:
         sys.argv[0] = module.__file__ if module.__spec__ else argv[0]
     sys.modules["__main__"] = module
+    _say_running()
     try:
         exec(code, module.__dict__)  # noqa: S102 - this is what running a script means
     except SystemExit as request:
