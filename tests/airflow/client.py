@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Self, TypeVar
 
 import httpx
 
-__all__ = ["Client", "Run", "Task"]
+__all__ = ["Client", "Run", "Task", "wait"]
 
 _DONE = frozenset({"success", "failed"})
 _T = TypeVar("_T")
@@ -91,8 +92,8 @@ class Client:
         )
 
     def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> Run:
-        """Start a run of a DAG, now."""
-        body = {"logical_date": None, "conf": dict(conf or {})}
+        """Start a run of a DAG, with now as its logical date."""
+        body = {"logical_date": datetime.now(UTC).isoformat(), "conf": dict(conf or {})}
         answer = self.ask("POST", f"dags/{dag_id}/dagRuns", json=body)
         return Run(self, dag_id, answer["dag_run_id"])
 
@@ -128,10 +129,10 @@ class Run:
         """Its state now."""
         return str(self.client.ask("GET", self.path)["state"])
 
-    def finish(self, wanted: str = "success", seconds: float = 180) -> Run:
+    def finish(self, wanted: str | None = "success", seconds: float = 180) -> Run:
         """Wait until it has ended.
 
-        :raises AssertionError: it ended in another state than ``wanted``.
+        :raises AssertionError: it ended in another state than ``wanted``, if one is.
         """
         state = wait(
             f"the end of {self.dag_id} {self.run_id}",
@@ -139,7 +140,7 @@ class Run:
             lambda: state if (state := self.state()) in _DONE else None,
             self.tail,
         )
-        if state != wanted:
+        if wanted not in {None, state}:
             raise AssertionError(f"{self.dag_id} is {state}, wanted {wanted}\n{self.tail()}")
         return self
 

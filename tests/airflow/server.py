@@ -61,13 +61,18 @@ class Airflow:
         """The folder for temporary files of all its processes."""
         return self.home / "tmp"
 
-    def processes(self, **variables: str) -> list[psutil.Process]:
-        """Its living processes, in whatever session, whose environment has all these ``variables``."""
-        return [
-            process
-            for process in psutil.Process(self.keeper.pid).children(recursive=True)
-            if variables.items() <= _environ(process).items()
-        ]
+    def processes(self, *names: str, **values: str) -> list[psutil.Process]:
+        """Its living processes, in whatever session, in whose environment these variables are.
+
+        ``names`` have any value, ``values`` these. What has changed its title (Airflow's own processes
+        do so) has overwritten its environment, and is not found.
+        """
+        found = []
+        for process in psutil.Process(self.keeper.pid).children(recursive=True):
+            variables = _environ(process)
+            if set(names) <= variables.keys() and values.items() <= variables.items():
+                found.append(process)
+        return found
 
 
 def _environ(process: psutil.Process) -> dict[str, str]:

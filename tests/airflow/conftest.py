@@ -1,0 +1,80 @@
+"""One real Airflow for all tests in this folder, and the runs of DAGs that tests look at.
+
+Runs take their time, and most tests only look at one that has ended. So a test that is parametrized
+with ``run`` gets the finished run of that DAG, and all runs that the selected tests want so are
+started together, at the first of them.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.airflow.client import Client, Run, wait
+from tests.airflow.server import Airflow, airflow
+from tests.traces import files
+
+_ROOT = Path(__file__).parents[2]
+_RUN = 300.0  # seconds for a run, which shares the machine with all others
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Airflow]:
+    """A running Airflow with the repository's DAGs and those beside these tests."""
+    home = Path(tempfile.mkdtemp(prefix="airflow-"))
+    bundles = {"examples": _ROOT / "dags", "tests": Path(__file__).parent / "dags"}
+    with airflow(home, bundles, remove=True) as server:
+        yield server
+        await_nothing_left(server, seconds=40)
+
+
+@pytest.fixture(scope="session")
+def client(server: Airflow) -> Client:
+    """Its REST API."""
+    return server.client
+
+
+@pytest.fixture(scope="session")
+def _runs(request: pytest.FixtureRequest, client: Client) -> dict[str, Run]:
+    wanted = {
+        str(item.callspec.params["run"])
+        for item in request.session.items
+        if isinstance(item, pytest.Function)
+        and hasattr(item, "callspec")
+        and "run" in item.callspec.params
+    }
+    client.await_dags(*wanted)
+    return {dag_id: client.trigger(dag_id) for dag_id in sorted(wanted)}
+
+
+@pytest.fixture
+def run(request: pytest.FixtureRequest, _runs: dict[str, Run]) -> Run:
+    """The run of the DAG that the test is parametrized with, once it has ended, in whatever state."""
+    run = _runs[request.param]
+    run.finish(None, seconds=_RUN)
+    return run
+
+
+def await_nothing_left(server: Airflow, run: Run | None = None, *, seconds: float) -> None:
+    """Wait until no process of a run's jobs is left; without a run, no process and no file of any job.
+
+    An agent gets the variables that Airflow sets for a running task, and all below it inherit them;
+    Airflow's own processes have none.
+    """
+    mark = {"AIRFLOW_CTX_DAG_ID": run.dag_id, "AIRFLOW_CTX_DAG_RUN_ID": run.run_id} if run else {}
+
+    def left() -> list[str]:
+        processes = server.processes("AIRFLOW_CTX_DAG_ID", **mark)
+        return [repr(process) for process in processes] + [
+            str(path) for path in (() if run else files(server.temporary))
+        ]
+
+    wait(
+        "everything that jobs started to be gone",
+        seconds,
+        lambda: None if left() else True,
+        lambda: "\n".join(left()),
+    )

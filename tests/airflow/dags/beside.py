@@ -1,0 +1,31 @@
+"""A module beside the DAG files, as projects have them: it imports Airflow, and workers import it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from airflow.sdk import timezone
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+def year() -> int:
+    """Something that needs Airflow's code, but no running Airflow."""
+    return timezone.utcnow().year
+
+
+def folder() -> str:
+    return str(Path(__file__).parent)
+
+
+def identity() -> dict[str, str]:
+    """Who this rank is, and which launch it belongs to."""
+    return {
+        "launch": os.environ["TORCHELASTIC_RUN_ID"],
+        "rank": os.environ["RANK"],
+        "world_size": os.environ["WORLD_SIZE"],
+        "try_number": os.environ["AIRFLOW_CTX_TRY_NUMBER"],
+    }

@@ -1,0 +1,72 @@
+"""Jobs that somebody ends: whoever it is, no process of theirs is left, and in time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from tests.airflow.client import Client, Run
+from tests.airflow.conftest import await_nothing_left
+from tests.airflow.server import Airflow
+
+pytestmark = pytest.mark.airflow
+
+_HEARTBEAT = 5.0  # seconds after which a task learns at the latest that Airflow wants it to end
+_SLACK = 5.0  # seconds that a busy machine may take for everything else
+
+
+@pytest.fixture(scope="module")
+def endless(client: Client) -> dict[str, Run]:
+    """A run of each DAG whose job never ends by itself, started together."""
+    names = ("obedient", "stubborn", "overdue", "bereft")
+    client.await_dags(*names)
+    return {name: client.trigger(name) for name in names}
+
+
+def _running(run: Run) -> Run:
+    run.task("job").await_text("everything runs", seconds=150)
+    return run
+
+
+def test_job_marked_failed_is_gone_ten_seconds_after_the_heartbeat(
+    endless: dict[str, Run], server: Airflow
+) -> None:
+    run = _running(endless["obedient"])
+    assert server.processes(AIRFLOW_CTX_DAG_RUN_ID=run.run_id)
+    run.task("job").mark("failed")
+    await_nothing_left(server, run, seconds=_HEARTBEAT + 10)
+    run.finish("failed")
+
+
+def test_job_that_does_not_end_when_asked_is_killed_after_its_grace_period(
+    endless: dict[str, Run], server: Airflow
+) -> None:
+    run = _running(endless["stubborn"])
+    run.task("job").mark("failed")
+    started = time.monotonic()
+    await_nothing_left(server, run, seconds=_HEARTBEAT + 6 + _SLACK)
+    assert time.monotonic() - started > 5  # it had its grace period
+    run.finish("failed")
+
+
+def test_execution_timeout_ends_the_job(endless: dict[str, Run], server: Airflow) -> None:
+    run = endless["overdue"].finish("failed")
+    await_nothing_left(server, run, seconds=_SLACK)
+    assert "AirflowTaskTimeout" in run.task("job").text()
+
+
+def test_job_whose_task_process_is_killed_is_ended_and_its_last_words_are_in_the_next_try(
+    endless: dict[str, Run], server: Airflow
+) -> None:
+    run = _running(endless["bereft"])
+    task = run.task("job")
+    os.kill(task.facts()["pid"], signal.SIGKILL)
+    run.finish("success", seconds=150)
+    assert task.facts()["try_number"] == 2
+    assert task.xcoms()["return_value"] == {"0": "the second try"}
+    assert "saved after the task was gone" not in task.text(try_number=1)
+    assert "saved after the task was gone" in task.text(try_number=2)
+    await_nothing_left(server, run, seconds=_SLACK)

@@ -1,0 +1,93 @@
+"""``make demo``: trains on real data in an Airflow DAG, without any server, and shows what came of it.
+
+It runs ``dags/train_digits.py`` by ``dag.test()`` in an Airflow home of its own, ``.airflow/demo``, which is
+made the first time.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from tests.airflow.serverless import Outcome, prepare, run
+
+_ROOT = Path(__file__).parents[1]
+_HOME = _ROOT / ".airflow" / "demo"
+_FILE = _ROOT / "dags" / "train_digits.py"
+_DAG = "train_digits"
+
+# Of Airflow's log only what this package and the DAG's own tasks say, and nothing but their words.
+_QUIET = {
+    "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
+    "AIRFLOW__LOGGING__LOG_FORMAT": "%(message)s",
+    "AIRFLOW__LOGGING__NAMESPACE_LEVELS": (
+        "airflow.task.operators=INFO airflow.task.hooks=INFO py.warnings=ERROR"
+    ),
+}
+
+
+def _prepared() -> None:
+    """Make the home, unless this version of Airflow has made it already."""
+    done = _HOME / f"made-by-airflow-{version('apache-airflow-core')}"
+    if not done.exists():
+        print(f"Preparing an Airflow in {_HOME.relative_to(_ROOT)}, once ...", flush=True)
+        prepare(_HOME, _FILE.parent)
+        done.touch()
+
+
+def _tables(outcome: Outcome) -> Iterator[tuple[str, dict[str, Mapping[str, Any]]]]:
+    """The tasks whose result is a dict of ranks, each of which returned a dict."""
+    for task, xcoms in outcome.xcoms.items():
+        value = xcoms.get("return_value")
+        if (
+            isinstance(value, dict)
+            and value
+            and all(isinstance(row, dict) for row in value.values())
+        ):
+            yield task, value
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """One line a row, one column a key, numbers to the right."""
+    heads = list(dict.fromkeys(key for row in rows for key in row))
+    cells = [heads, *([_text(row.get(head, "")) for head in heads] for row in rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(heads))]
+    return "\n".join(
+        "  " + "  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True))
+        for line in cells
+    )
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _main() -> int:
+    started = time.monotonic()
+    try:
+        _prepared()
+        print(f"Running {_FILE.relative_to(_ROOT)} by dag.test(), without a server ...", flush=True)
+        outcome = run(_HOME, _FILE, _DAG, settings=_QUIET)
+    except RuntimeError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print()
+    accuracies = []
+    for task, ranks in _tables(outcome):
+        print(f"What each rank of task {task!r} returned:\n{_table(list(ranks.values()))}\n")
+        accuracies += [row["accuracy"] for row in ranks.values() if "accuracy" in row]
+    if accuracies:
+        print(f"Held-out accuracy: {min(accuracies):.1%}")
+    print(f"DAG run: {outcome.state}, {time.monotonic() - started:.0f} s")
+    for task, state in outcome.states.items():
+        if state != "success":
+            print(f"  task {task!r}: {state}", file=sys.stderr)
+    return 0 if outcome.state == "success" and accuracies else 1
+
+
+if __name__ == "__main__":
+    sys.exit(_main())
