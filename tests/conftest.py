@@ -1,8 +1,10 @@
-"""Rules for the whole test run: its order, its seed, and that nothing is skipped."""
+"""Rules for the whole test run: its order, its seed, its own Airflow home, and that nothing is skipped."""
 
 from __future__ import annotations
 
+import os
 import random
+import tempfile
 from collections.abc import Generator
 from pathlib import Path
 
@@ -14,7 +16,13 @@ _ORDER = ("unit", "integration", "airflow")  # what is quick to fail comes first
 
 @pytest.hookimpl(tryfirst=True)  # before hypothesis reads its option
 def pytest_configure(config: pytest.Config) -> None:
-    """Choose the seed of hypothesis here, so that it can be printed for every run."""
+    """Keep the user's Airflow out of the tests; choose hypothesis' seed here, so that it can be printed."""
+    # Airflow reads and writes its home as soon as it is imported. A folder that no test changes.
+    home = tempfile.TemporaryDirectory(prefix="airflow-home-")
+    config.add_cleanup(home.cleanup)
+    for name in [name for name in os.environ if name.startswith(("AIRFLOW", "_AIRFLOW"))]:
+        del os.environ[name]
+    os.environ["AIRFLOW_HOME"] = home.name
     if config.getoption("hypothesis_seed", None) is None:
         config.option.hypothesis_seed = str(random.SystemRandom().getrandbits(32))
 

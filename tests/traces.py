@@ -1,16 +1,16 @@
 """What a job could leave behind on this machine, processes, threads and files, and a check that it has not.
 
-``nothing_left`` is the check, as a context, for whatever starts processes from this one. Make this
-process a child subreaper first (``become_subreaper``; Linux, see prctl(2)): what has lost its parent then
-becomes a child of this process instead of init's, and is found.
+``nothing_left`` is the check, as a context, for whatever starts processes from this one. A process that
+has lost its parent is known by a variable of its environment (``MARK``), which all that is started inside
+the context inherits, unless it is forked from this very process.
 
 This module may import nothing but the standard library and psutil.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
+import secrets
 import struct
 import threading
 import time
@@ -21,19 +21,14 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]  # psutil ships no types
 
-__all__ = ["become_subreaper", "files", "nothing_left"]
+__all__ = ["MARK", "files", "nothing_left"]
 
-_PR_SET_CHILD_SUBREAPER = 36
+MARK = "LLUTIL_TEST"
+"""The variable whose value tells the processes of one check from all others."""
 _SHARED = Path("/dev/shm")
 _KEPT = "llutil_logs_"  # launch_agent without log_dir leaves its log files for its caller to read
 _CREATOR = struct.Struct("=Q")
 _CREATOR_AT = 16  # where an event page says which process made it
-
-
-def become_subreaper() -> None:
-    """Adopt the orphans of all processes below this one, from now on."""
-    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "cannot become a child subreaper, which needs Linux 3.4")
 
 
 @contextmanager
@@ -44,28 +39,36 @@ def nothing_left(temporary: Path, seconds: float = 10.0) -> Iterator[None]:
 
     :raises AssertionError: something is still there after so many ``seconds``; with its name.
     """
-    processes, threads = _processes(), set(threading.enumerate())
-    known = files(temporary)
-    yield
+    before = set(psutil.Process().children(recursive=True))
+    threads, known = set(threading.enumerate()), files(temporary)
+    mark = os.environ[MARK] = secrets.token_hex(8)
+    try:
+        yield
+    finally:
+        del os.environ[MARK]
     deadline = time.monotonic() + seconds
-    while left := [
-        *(_described(process) for process in _processes() - processes),
-        *(repr(thread) for thread in set(threading.enumerate()) - threads if thread.is_alive()),
-        *(str(path) for path in files(temporary) - known),
-    ]:
+    while True:
+        processes = _processes(mark) - before
+        left = [
+            *(_described(process) for process in processes),
+            *(repr(thread) for thread in set(threading.enumerate()) - threads if thread.is_alive()),
+            *(str(path) for path in files(temporary) - known),
+        ]
+        if not left:
+            break
         if time.monotonic() > deadline:
-            for process in _processes() - processes:
+            for process in processes:
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
             raise AssertionError(f"left {seconds:.0f} s after the end:\n" + "\n".join(left))
         time.sleep(0.05)
-    _reap()
 
 
 def files(folder: Path) -> set[Path]:
     """Files and folders of ours in a folder for temporary files, and in /dev/shm.
 
-    What another test run on this machine, still alive, has put into /dev/shm is not ours.
+    What another test run on this machine, still alive, has put into /dev/shm is not ours. Log files are
+    meant to stay after a failure, and are not looked at.
     """
     found = {path for path in folder.glob("llutil*") if not path.name.startswith(_KEPT)}
     return found | {page for page in _SHARED.glob("llutil*") if not _foreign(page)}
@@ -78,13 +81,16 @@ def _foreign(page: Path) -> bool:
     return False
 
 
-def _processes() -> set[psutil.Process]:
-    """Living processes below this one, except the one that multiprocessing keeps for itself."""
-    tracker = getattr(resource_tracker._resource_tracker, "_pid", None)
+def _processes(mark: str) -> set[psutil.Process]:
+    """Living processes that are below this one or have the mark, but for multiprocessing's own helper."""
+    helper = getattr(resource_tracker._resource_tracker, "_pid", None)
+    below = set(psutil.Process().children(recursive=True))
     found = set()
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            if process.status() != psutil.STATUS_ZOMBIE and process.pid != tracker:
+    for process in psutil.process_iter():
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            if process.pid in {helper, os.getpid()} or process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            if process in below or process.environ().get(MARK) == mark:
                 found.add(process)
     return found
 
@@ -93,11 +99,3 @@ def _described(process: psutil.Process) -> str:
     with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
         return f"process {process.pid} of {process.ppid()}: {' '.join(process.cmdline())[:300]}"
     return f"process {process.pid}, ending"
-
-
-def _reap() -> None:
-    """Wait for the dead that this process has adopted: nobody else will."""
-    for process in psutil.Process().children():
-        with suppress(psutil.NoSuchProcess, ChildProcessError):
-            if process.status() == psutil.STATUS_ZOMBIE:
-                os.waitpid(process.pid, os.WNOHANG)

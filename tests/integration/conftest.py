@@ -9,18 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.traces import become_subreaper, nothing_left
-
-
-@pytest.fixture(scope="session")
-def _adopting(tmp_path_factory: pytest.TempPathFactory) -> None:
-    tmp_path_factory.getbasetemp()  # pytest's own folder is settled before TMPDIR changes
-    become_subreaper()
+from tests.traces import nothing_left
 
 
 @pytest.fixture(autouse=True)
-def temporary(_adopting: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def temporary(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
     """A folder for temporary files of this test alone, also of the processes that it starts."""
+    tmp_path_factory.getbasetemp()  # pytest's own folder is settled before TMPDIR changes
     folder = Path(
         tempfile.mkdtemp(prefix="test-")
     )  # short: a socket's path may have 107 characters
