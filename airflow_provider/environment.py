@@ -16,12 +16,13 @@ __all__ = ["agent_environment", "interpreter_folders", "shared_paths"]
 
 
 def interpreter_folders() -> frozenset[str]:
-    """The folders of ``sys.path`` that belong to this interpreter: its standard library, its site-packages.
+    """The folders of ``sys.path`` that are this interpreter's own: standard library, site-packages, scripts.
 
-    An agent under the same interpreter has them anyhow, and under another one they would be wrong.
+    The last is where ``airflow`` lies, and so the first entry of a path that began there. An agent under the same interpreter has them anyhow, and under another one they would be wrong.
     """
     prefixes = [sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix]
-    folders = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    names = ("stdlib", "platstdlib", "purelib", "platlib", "scripts")
+    folders = {sysconfig.get_path(name) for name in names}
     folders |= {str(Path(path, "lib-dynload")) for path in tuple(folders)}
     folders |= {*site.getsitepackages(prefixes), site.getusersitepackages()}
     zipped = f"python{sys.version_info.major}{sys.version_info.minor}.zip"

@@ -1,0 +1,126 @@
+"""The agent's process as its task sees it: started, spoken to, ended, and cleared away.
+
+This module moves bytes and knows nothing of their meaning. It imports nothing but the standard
+library and ``llutil.errors``.
+
+What the two processes share:
+
+* a socket pair: commands one way, events the other, and the proof that the other side lives;
+* two pipes that are the agent's stdout and stderr. The agent also gets a copy of both *read* ends. So when
+  the task dies, what the agent and its workers print meets a reader, not a broken pipe.
+
+The agent gets a session of its own, so that it outlives Airflow's SIGKILL to the task's process group for
+as long as it needs to save and to end the workers. If the task dies, the kernel closes the socket, and
+that is how the agent learns of it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+from llutil.errors import ConfigError
+
+__all__ = ["AgentProcess", "exit_text"]
+
+_MEANINGS = {
+    signal.SIGKILL: "somebody killed it, or the kernel did because memory ran out",
+    signal.SIGSEGV: "it crashed",
+    signal.SIGABRT: "it aborted",
+    signal.SIGBUS: "it crashed; a full /dev/shm does this",
+}
+
+
+class AgentProcess:
+    """A started agent.
+
+    :param python: the agent's interpreter, a path or a name on the ``PATH``.
+    :param cwd: the agent's working directory; None means the task's.
+    :param env: the agent's whole environment.
+
+    :raises ConfigError: the interpreter or the working directory cannot be used.
+    """
+
+    def __init__(self, python: str, cwd: str | None, env: Mapping[str, str]) -> None:
+        with ExitStack() as on_error, ExitStack() as agents_ends:
+            self.socket, agents_socket = socket.socketpair()
+            on_error.enter_context(self.socket)
+            agents_ends.enter_context(agents_socket)
+            self.pipes: dict[str, int] = {}
+            agents_pipes: dict[str, int] = {}
+            for name in ("stdout", "stderr"):
+                self.pipes[name], agents_pipes[name] = os.pipe()
+                on_error.callback(os.close, self.pipes[name])
+                agents_ends.callback(os.close, agents_pipes[name])
+            # The read ends stay blocking: their flags are shared with the agent's copies.
+            self.socket.setblocking(False)
+            options = {
+                "--socket": agents_socket.fileno(),
+                "--stdout-reader": self.pipes["stdout"],
+                "--stderr-reader": self.pipes["stderr"],
+            }
+            arguments = [text for pair in options.items() for text in map(str, pair)]
+            try:
+                self._process = subprocess.Popen(
+                    [python, "-u", "-m", "llutil", *arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=agents_pipes["stdout"],
+                    stderr=agents_pipes["stderr"],
+                    pass_fds=tuple(options.values()),
+                    cwd=cwd,
+                    env=dict(env),
+                    start_new_session=True,  # and no preexec_fn: it is not safe beside threads
+                )
+            except OSError as error:
+                raise ConfigError(_start_problem(python, cwd, error)) from error
+            on_error.pop_all()
+        self.python = python
+        self.pid = self._process.pid
+
+    def poll(self) -> int | None:
+        """The exit code once the process has ended and was reaped, negative for a signal; else None."""
+        return self._process.poll()
+
+    def kill(self) -> None:
+        """SIGKILL to the agent's process group, if the agent has not been reaped yet.
+
+        Workers in sessions of their own are the guardian's business, and it has noticed.
+        """
+        if self._process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Let go of the socket and the pipes. An agent that still runs stops its job and ends by itself."""
+        self.socket.close()
+        while self.pipes:
+            os.close(self.pipes.popitem()[1])
+        if self._process.poll() is None:
+            # Popen warns about a child that it has not reaped. Whoever outlives the other here is right to:
+            # the agent saves for its grace period, and init reaps it.
+            self._process.returncode = 0
+
+
+def exit_text(code: int) -> str:
+    """How a process ended, for people: ``exit code 3``, or ``SIGKILL (...)`` and what that usually means."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        name = signal.Signals(-code)
+    except ValueError:
+        return f"signal {-code}"
+    return f"{name.name} ({_MEANINGS[name]})" if name in _MEANINGS else name.name
+
+
+def _start_problem(python: str, cwd: str | None, error: OSError) -> str:
+    if cwd is not None and not Path(cwd).is_dir():
+        return f"cwd {cwd!r} is not a folder on this worker"
+    return (
+        f"python {python!r} cannot be started on this worker ({error.strerror}): "
+        "wanted an interpreter that has airflow-provider-elastic-launch[torch]"
+    )

@@ -1,0 +1,158 @@
+"""A job's arguments: what the DAG file gave, what upstream tasks returned, and what Airflow's context adds.
+
+All of it must be plain values by the time it is sent: the agent and its workers have no connection to
+Airflow. This module imports Airflow's names only inside functions that run in a task.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from llutil.errors import EntrypointError
+
+__all__ = ["LIVE_CONTEXT", "PLAIN_CONTEXT", "context_arguments", "read_out"]
+
+PLAIN_CONTEXT = frozenset(
+    {
+        "data_interval_end",
+        "data_interval_start",
+        "ds",
+        "ds_nodash",
+        "expanded_ti_count",
+        "logical_date",
+        "map_index_template",
+        "params",
+        "partition_date",
+        "partition_key",
+        "prev_data_interval_end_success",
+        "prev_data_interval_start_success",
+        "prev_end_date_success",
+        "prev_start_date_success",
+        "run_id",
+        "task_instance_key_str",
+        "task_reschedule_count",
+        "test_mode",
+        "try_number",
+        "ts",
+        "ts_nodash",
+        "ts_nodash_with_tz",
+    }
+)
+"""Names of Airflow 3.3's context whose values can be sent to a worker."""
+
+LIVE_CONTEXT = frozenset(
+    {
+        "asset_state_store",
+        "conn",
+        "dag",
+        "dag_run",
+        "exception",
+        "inlet_events",
+        "inlets",
+        "macros",
+        "outlet_events",
+        "outlets",
+        "reason",
+        "task",
+        "task_instance",
+        "task_state_store",
+        "templates_dict",
+        "ti",
+        "triggering_asset_events",
+        "var",
+    }
+)
+"""Names of Airflow 3.3's context whose values only work inside the task's own process."""
+
+
+def read_out(value: Any) -> Any:
+    """``value`` with each of Airflow's lazy sequences, however deep, read into a list.
+
+    A mapped upstream task's output is such a sequence: it asks Airflow for each item when it is looked at,
+    which no worker can do.
+    """
+    if isinstance(value, dict):
+        return {key: read_out(item) for key, item in value.items()}
+    if type(value) in {list, tuple, set}:
+        return type(value)(read_out(item) for item in value)
+    if isinstance(value, Sequence) and type(value).__module__.startswith("airflow.sdk."):
+        return [read_out(item) for item in value]
+    return value
+
+
+def context_arguments(
+    function: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    context: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The keyword arguments that ``function`` asks of ``context`` by naming them, beyond ``args`` and ``kwargs``.
+
+    Times come as ``datetime`` in UTC, so that they mean the same in an interpreter without pendulum. A
+    function that takes ``**kwargs`` gets none for it.
+
+    :raises EntrypointError: it names something that only works inside the task's process, or that this DAG
+        run does not have, and has no default of its own for it; lists all of these.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (
+        ValueError,
+        TypeError,
+    ):  # as some functions written in C: it names nothing that one could see
+        return {}
+    try:
+        given = set(signature.bind_partial(*args, **kwargs).arguments)
+    except TypeError:
+        given = set(kwargs)  # that they do not fit is for `check_arguments` to say
+    named = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+    found: dict[str, Any] = {}
+    problems: list[str] = []
+    for name, parameter in signature.parameters.items():
+        own_default = parameter.default not in (inspect.Parameter.empty, None)
+        if name in given or parameter.kind not in named:
+            continue
+        if name in PLAIN_CONTEXT:
+            if name in context or name == "try_number":
+                found[name] = _plain(name, context)
+            elif parameter.default is inspect.Parameter.empty:
+                problems.append(
+                    f"the function's parameter {name!r} has no value in this DAG run (runs without a logical "
+                    "date have no dates); give it a default"
+                )
+        elif name in LIVE_CONTEXT and not own_default:
+            problems.append(
+                f"the function's parameter {name!r} means Airflow's live {name!r}, which exists only in the task's "
+                f"own process; pass the values that the workers need, for example {_advice(name)}, "
+                "or rename the parameter"
+            )
+    if problems:
+        raise EntrypointError(problems)
+    return found
+
+
+def _advice(name: str) -> str:
+    return {
+        "conn": "op_kwargs={'uri': '{{ conn.my_conn.get_uri() }}'}",
+        "var": "op_kwargs={'value': '{{ var.value.my_variable }}'}",
+        "dag": "op_kwargs={'dag_id': '{{ dag.dag_id }}'}",
+        "task": "op_kwargs={'task_id': '{{ task.task_id }}'}",
+        "dag_run": "op_kwargs={'conf': '{{ dag_run.conf }}'}",
+    }.get(name, "op_kwargs={'try_number': '{{ ti.try_number }}'}")
+
+
+def _plain(name: str, context: Mapping[str, Any]) -> Any:
+    if name == "try_number":
+        return context["ti"].try_number
+    value = context[name]
+    if hasattr(value, "__wrapped__"):  # a value that is fetched when it is first looked at
+        value = value.__wrapped__
+    if isinstance(value, dt.datetime):
+        utc = value.astimezone(dt.UTC)
+        return dt.datetime.combine(utc.date(), utc.time(), dt.UTC)
+    if isinstance(value, Mapping):
+        return dict(value)
+    return value

@@ -1,0 +1,1 @@
+"""Task decorators: the same operators, written on a function."""

@@ -1,0 +1,1 @@
+"""Hooks: what owns a connection or a process of the outside."""

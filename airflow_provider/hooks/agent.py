@@ -1,0 +1,149 @@
+"""The hook that owns a job's agent process: starts it, relays what it says, stops it, and says how it ended.
+
+The rules that this file keeps:
+
+* one thread, one selector, and a deadline for every wait;
+* ``stop`` may run as a signal handler in the middle of anything else here, a log call included. So it
+  takes no lock, logs nothing, calls nothing of Airflow, and only writes one line to the agent's socket;
+* whatever interrupts ``run``, it asks the agent to stop and goes on relaying until the agent has ended.
+
+It never imports torch: the agent does, in its own process.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from airflow.sdk import BaseHook
+
+from airflow_provider.agent_process import AgentProcess
+from airflow_provider.conversation import Conversation
+from airflow_provider.environment import agent_environment, interpreter_folders, shared_paths
+from airflow_provider.progress import Display, display_for_this_process
+from airflow_provider.relay import Relay
+from llutil.errors import StoppedError
+from llutil.wire import Spec
+
+__all__ = ["AgentHook"]
+
+_HELLO_WITHIN = (
+    120.0  # seconds; an agent imports torch before it says hello, which takes long on a cold disk
+)
+_MARGIN = 40.0  # seconds beyond the grace period: an agent that is stuck ends by force within 30
+_TICK = 0.5  # seconds: a deadline or a stop that could not be sent at once is noticed this late
+
+
+class AgentHook(BaseHook):
+    """Runs jobs, each through an agent process of its own, one after the other.
+
+    :param python: the agent's interpreter, a path or a name on the ``PATH``; None means this one.
+    :param cwd: the agent's working directory; None means the task's.
+    :param env: environment variables to add to the task's.
+    :param display: where progress is shown; None means what fits this process.
+    :param hello_within: seconds that an agent has to answer at all.
+    :param margin: seconds beyond a job's grace period before an agent that should be gone is killed.
+    """
+
+    def __init__(
+        self,
+        *,
+        python: str | None = None,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        display: Display | None = None,
+        hello_within: float = _HELLO_WITHIN,
+        margin: float = _MARGIN,
+    ) -> None:
+        super().__init__()
+        self._python = python or sys.executable
+        self._cwd = cwd
+        self._env = env or {}
+        self._display = display
+        self._hello_within = hello_within
+        self._margin = margin
+        self._stop: tuple[str, float] | None = None
+        self._conversation: Conversation | None = None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether ``stop`` has been called."""
+        return self._stop is not None
+
+    def stop(self, reason: str) -> None:
+        """Ask the agent to end its job within its grace period. Safe at any time, also in a signal handler.
+
+        Before the agent exists, this keeps it from being started. The first reason counts.
+        """
+        if self._stop is None:
+            self._stop = (reason, time.monotonic())
+        conversation = self._conversation
+        if conversation is not None:
+            conversation.send_stop(self._stop[0])
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, but no longer than until ``stop`` is called."""
+        # An Event would not do: a signal handler that sets it may have interrupted its very lock.
+        until = time.monotonic() + seconds
+        while self._stop is None and (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, _TICK))
+
+    def run(self, spec: Spec) -> dict[int, Any]:
+        """Run one job to its end; what each rank of this node returned, in rank order.
+
+        :raises ConfigError: the job, or the interpreter, cannot work as configured.
+        :raises StoppedError: ``stop`` was called, and the job ended without success.
+        :raises AgentLostError: the agent ended without a verdict, or never answered.
+        :raises LaunchError: the job failed, as the error's class says.
+        """
+        if self._stop is not None:
+            raise StoppedError(f"not started: {self._stop[0]}")
+        relay = Relay(self.log, self._display or display_for_this_process(self.log))
+        conversation = Conversation(self._start(), relay, spec)
+        self._conversation = conversation
+        try:
+            try:
+                self._relay(conversation, spec.grace)
+            except BaseException as interruption:
+                # AirflowTaskTimeout is a BaseException that an alarm raises anywhere in here. The job still
+                # has to end, and its last words belong in this log.
+                self.stop(f"the task was interrupted by {type(interruption).__name__}")
+                conversation.interrupted()
+                self._relay(conversation, spec.grace)
+                raise
+            return conversation.outcome(self._stop and self._stop[0])
+        finally:
+            self._conversation = None
+            conversation.close()
+            relay.close()
+
+    def _start(self) -> AgentProcess:
+        paths = shared_paths(sys.path, os.getcwd(), interpreter_folders())  # noqa: PTH109 - a str is wanted
+        environment = agent_environment(os.environ, paths, self._env)
+        return AgentProcess(self._python, self._cwd, environment)
+
+    def _relay(self, conversation: Conversation, grace: float) -> None:
+        """Relay until the agent has ended; kill it when a deadline has passed, and then wait no longer than ``margin``."""
+        hello_due = time.monotonic() + self._hello_within
+        leave = grace + self._margin
+        give_up = float("inf")
+        while not conversation.ended and (now := time.monotonic()) < give_up:
+            if self._stop is not None:
+                conversation.send_stop(self._stop[0])
+            if give_up != float("inf"):
+                why = ""  # it has been killed
+            elif self._stop is not None and now > self._stop[1] + leave:
+                why = f"{leave:g} s after it was asked to stop ({self._stop[0]})"
+            elif now > conversation.leaving_since + leave:
+                why = f"{leave:g} s after its last word"
+            elif not conversation.greeted and now > hello_due:
+                why = f"{self._hello_within:g} s after its start without having said hello"
+            else:
+                why = ""
+            if why:
+                give_up = now + self._margin
+                conversation.kill(f"the agent still runs {why}")
+            conversation.step(_TICK)

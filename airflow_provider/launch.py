@@ -1,0 +1,108 @@
+"""One task instance's try: its launches one after another, and what they leave on the worker's disk.
+
+The job is settled when this begins. Nothing here knows Airflow but its log.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider.retries import LaunchRetry
+from airflow_provider.run_id import TaskKey
+from airflow_provider.scratch import Afterlog, LogFolder, user_folder
+from airflow_provider.settings import config_json
+from llutil.wire import Spec
+
+if TYPE_CHECKING:
+    from airflow_provider.hooks.agent import AgentHook
+    from llutil.entrypoint import Entrypoint
+    from llutil.launcher.launch_agent import LaunchConfig
+
+__all__ = ["Launch"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """What a try of the task instance ``key`` is to run.
+
+    ``config.run_id`` empty means: an id made from ``key``, ``try_number`` and, for a job of one node, the
+    attempt; a node of a larger job must not change an id that the others know.
+    """
+
+    config: LaunchConfig
+    entrypoint: Entrypoint
+    key: TaskKey
+    try_number: int
+    result_limit: int
+    retry: LaunchRetry
+
+    def run(self, hook: AgentHook, log: logging.Logger) -> dict[int, Any]:
+        """Launch until it succeeds or may not be repeated; what each rank of this node returned.
+
+        :raises LaunchError: see ``AgentHook.run``.
+        """
+        folder = user_folder()
+        fields = config_json(self.config)
+        with (
+            _afterlog(Afterlog(folder, self.key.slug()), log) as afterlog,
+            _log_dir(self.config.log_dir, folder, log) as log_dir,
+        ):
+
+            def launch(attempt: int) -> dict[int, Any]:
+                spec = Spec(
+                    config=fields | {"log_dir": log_dir, "run_id": self._run_id(attempt)},
+                    entrypoint=self.entrypoint,
+                    grace=self.config.shutdown_timeout,
+                    result_limit=self.result_limit,
+                    afterlog=afterlog,
+                )
+                log.info("launching %s as %s", self.entrypoint.name, spec.config["run_id"])
+                return hook.run(spec)
+
+            return self.retry.run(
+                launch, stopped=lambda: hook.stopped, say=log.warning, sleep=hook.sleep
+            )
+
+    def _run_id(self, attempt: int) -> str:
+        one_node = self.config.max_nodes == 1
+        return self.config.run_id or self.key.rendezvous_id(
+            self.try_number, attempt if one_node else 1
+        )
+
+
+@contextmanager
+def _afterlog(afterlog: Afterlog, log: logging.Logger) -> Iterator[str]:
+    """The afterlog's path. Shows what the last try's agent has left, and what it left while this try ran."""
+
+    def show() -> None:
+        lines = afterlog.take()
+        if lines:
+            log.warning("the previous try's agent printed after its task had gone:")
+        for line in lines:
+            log.info("[previous try] %s", line)
+
+    show()
+    yield str(afterlog.path)
+    show()
+    afterlog.remove()
+
+
+@contextmanager
+def _log_dir(given: str | None, folder: Path, log: logging.Logger) -> Iterator[str]:
+    """The folder of the ranks' log files: the user's, or one of ours, removed unless it explains a failure."""
+    if given is not None:
+        yield given
+        return
+    ours = LogFolder(folder)
+    try:
+        yield str(ours.path)
+    except BaseException:
+        if ours.keep_if_used():
+            log.error("the ranks' log files are kept in %s", ours.path)  # noqa: TRY400 - no traceback here
+        raise
+    ours.remove()

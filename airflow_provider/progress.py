@@ -1,0 +1,156 @@
+"""How far a job is, shown to whoever watches it: a live bar on a terminal, else a line every few seconds.
+
+Both displays say the same in the same words. A display is only drawn from the thread that relays the
+job's events; it starts no thread of its own. rich, which Airflow installs, is imported when a bar is drawn.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+__all__ = ["Display", "ProgressBar", "ProgressLines", "display_for_this_process", "summary"]
+
+Steps = Mapping[int, tuple[int, int]]
+"""``{rank: (step, total)}``; a total of 0 means that it is not known."""
+
+_LISTED_RANKS = 4
+
+
+class Display(Protocol):
+    """Shows progress. ``hide`` makes room for a log line; ``close`` leaves the last state behind."""
+
+    def show(self, ranks: Steps) -> None:
+        """These are the steps now."""
+
+    def hide(self) -> None:
+        """Something else is about to be printed."""
+
+    def close(self) -> None:
+        """The job has ended."""
+
+
+def summary(ranks: Steps) -> str:
+    """One line: each rank's step for a few ranks; the slowest and the fastest of many."""
+    if len(ranks) > _LISTED_RANKS:
+        in_order = sorted(ranks, key=lambda rank: (ranks[rank][0], rank))
+        slowest, fastest = (_one(rank, *ranks[rank]) for rank in (in_order[0], in_order[-1]))
+        return f"progress of {len(ranks)} ranks: slowest {slowest}, fastest {fastest}"
+    return "progress: " + ", ".join(_one(rank, *steps) for rank, steps in sorted(ranks.items()))
+
+
+class ProgressLines:
+    """A log line now and then, at most one every ``every`` seconds, and one at the end.
+
+    :param write: takes a line for the log.
+    :param clock: seconds that only grow.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[str], None],
+        every: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._write = write
+        self._every = every
+        self._clock = clock
+        self._written_at: float | None = None
+        self._unwritten: str | None = None
+
+    def show(self, ranks: Steps) -> None:
+        """Write it if the last line is old enough, else keep it."""
+        self._unwritten = summary(ranks)
+        if self._written_at is None or self._clock() - self._written_at >= self._every:
+            self.close()
+
+    def hide(self) -> None:
+        """Nothing to do: a line is never in the way."""
+
+    def close(self) -> None:
+        """Write what has been kept back, if anything."""
+        if self._unwritten is not None:
+            line, self._unwritten = self._unwritten, None
+            self._written_at = self._clock()
+            self._write(line)
+
+
+class ProgressBar:
+    """One bar a rank on stderr, redrawn in place.
+
+    :param write: takes the line that remains when the bars are gone.
+    """
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+        self._last: dict[int, tuple[int, int]] = {}
+        self._bars: Progress | None = None
+        self._tasks: dict[int, TaskID] = {}
+        self._shown = False
+
+    def show(self, ranks: Steps) -> None:
+        """Draw these steps."""
+        bars = self._bars = self._bars or _bars()
+        for rank, (step, total) in sorted(ranks.items()):
+            if rank not in self._tasks:
+                self._tasks[rank] = bars.add_task(f"rank {rank}", total=None)
+            bars.update(self._tasks[rank], completed=step, total=total or None)
+        self._last.update(ranks)
+        if not self._shown:
+            bars.start()
+            self._shown = True
+        bars.refresh()
+
+    def hide(self) -> None:
+        """Wipe the bars away until the next ``show``."""
+        if self._bars is not None and self._shown:
+            self._bars.stop()
+            self._shown = False
+
+    def close(self) -> None:
+        """Wipe the bars away and write the last state as a line."""
+        self.hide()
+        if self._last:
+            self._write(summary(self._last))
+            self._last = {}
+
+
+def display_for_this_process(log: logging.Logger) -> Display:
+    """A bar where a person looks at a terminal (``dag.test()``), lines in a task's log.
+
+    A task run by an executor has its stderr captured, so it is never taken for a terminal.
+    """
+
+    def write(line: str) -> None:
+        log.info(line)
+
+    return ProgressBar(write) if sys.stderr.isatty() else ProgressLines(write)
+
+
+def _bars() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        auto_refresh=False,  # that would be a thread
+        transient=True,  # so that stopping wipes the bars away
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+
+
+def _one(rank: int, step: int, total: int) -> str:
+    return (
+        f"rank {rank} {step}/{total} ({100 * step // total} %)" if total else f"rank {rank} {step}"
+    )

@@ -1,0 +1,96 @@
+"""Turns what an agent and its ranks say into lines of the task's log, whose they are in front.
+
+This module decides wording and levels and writes to the log that it is given; it reads no socket and keeps
+no state of the job. It imports nothing but the standard library, ``llutil.wire`` and its neighbours here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+
+from airflow_provider.levels import level_of
+from airflow_provider.progress import Display
+from llutil.wire import Line, Log, Progress, Round
+
+__all__ = ["LineSplitter", "Relay"]
+
+_LONGEST_LINE = 64 * 1024
+_LAST_LINES = 20
+
+
+class LineSplitter:
+    """Cuts a stream of bytes into lines of text, at 64 KiB at the latest; holds the last line's beginning."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[str]:
+        """The lines that ``data`` completes, without their newlines."""
+        *lines, rest = (self._rest + data).split(b"\n")
+        while len(rest) > _LONGEST_LINE:
+            lines.append(rest[:_LONGEST_LINE])
+            rest = rest[_LONGEST_LINE:]
+        self._rest = rest
+        return [line.decode("utf-8", "replace").rstrip("\r") for line in lines]
+
+    def finish(self) -> list[str]:
+        """What came after the last newline, if anything did."""
+        rest, self._rest = self._rest, b""
+        return [rest.decode("utf-8", "replace").rstrip("\r")] if rest else []
+
+
+class Relay:
+    """Writes the job's events to ``log``, in the order in which they come.
+
+    ``last_errors`` holds the last lines that the agent itself printed on stderr, for a report about its death.
+    """
+
+    def __init__(self, log: logging.Logger, display: Display) -> None:
+        self._log = log
+        self._display = display
+        self.last_errors: deque[str] = deque(maxlen=_LAST_LINES)
+
+    def event(self, event: Line | Log | Round | Progress) -> None:
+        """One event, as a line of the log or on the display."""
+        match event:
+            case Line(rank=rank, stream=stream, text=text):
+                self._write(level_of(stream, text), f"[rank {rank}] {text}")
+            case Log(level=level, text=text):
+                number = logging.getLevelNamesMapping().get(level, logging.INFO)
+                self._write(number, f"[agent] {text}")
+            case Round():
+                self._write(logging.INFO, _round_text(event))
+            case Progress(ranks=ranks):
+                if ranks:
+                    self._display.show(ranks)
+
+    def printed(self, stream: str, text: str) -> None:
+        """A line that the agent's process printed, on ``stdout`` or ``stderr``."""
+        if stream == "stderr":
+            self.last_errors.append(text)
+        self._write(level_of(stream, text), f"[agent] {text}")
+
+    def say(self, level: int, text: str) -> None:
+        """Something that the task itself has to say about its agent."""
+        self._write(level, text)
+
+    def close(self) -> None:
+        """Leave the last progress in the log."""
+        self._display.close()
+
+    def _write(self, level: int, text: str) -> None:
+        self._display.hide()
+        self._log.log(level, text)
+
+
+def _round_text(event: Round) -> str:
+    match event.ranks:
+        case ():
+            here = "no rank"
+        case (rank,):
+            here = f"rank {rank}"
+        case ranks:
+            here = f"ranks {ranks[0]} to {ranks[-1]}"
+    begun = f"restart {event.restart}" if event.restart else "workers have started"
+    return f"{begun}: {here} on this node, {event.world_size} in all"

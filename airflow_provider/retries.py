@@ -1,0 +1,99 @@
+"""When a launch that failed is tried again inside the same Airflow try.
+
+Only failures that another attempt can mend count: the store of the rendezvous was away, the agent was
+lost. A failing rank, bad configuration, a stop and a timeout of the task are Airflow's business. tenacity
+is imported when a launch begins.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from llutil.errors import ConfigError, LaunchError
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
+
+__all__ = ["LaunchRetry"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchRetry:
+    """How often, and how long after one another, a launch is attempted.
+
+    :param attempts: launches in all; 1 means that none is repeated.
+    :param max_elapsed: seconds after the first attempt began, beyond which none begins.
+    :param wait_initial: seconds before the second attempt; each further wait is twice the one before.
+    :param wait_max: the longest wait, in seconds.
+    :param jitter: up to so many seconds are added to each wait, at random, so that the nodes of a job
+        which fails as a whole do not come back all at once.
+    """
+
+    attempts: int = 3
+    max_elapsed: float = 600.0
+    wait_initial: float = 1.0
+    wait_max: float = 60.0
+    jitter: float = 1.0
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"LaunchRetry: {name} is {value!r}; wanted {wanted}"
+            for name, value, wanted, fits in (
+                ("attempts", self.attempts, "at least 1", self.attempts >= 1),
+                ("max_elapsed", self.max_elapsed, "0 or more seconds", self.max_elapsed >= 0),
+                ("wait_initial", self.wait_initial, "0 or more seconds", self.wait_initial >= 0),
+                ("wait_max", self.wait_max, "0 or more seconds", self.wait_max >= 0),
+                ("jitter", self.jitter, "0 or more seconds", self.jitter >= 0),
+            )
+            if not fits
+        ]
+        if problems:
+            raise ConfigError(problems)
+
+    def run(
+        self,
+        launch: Callable[[int], T],
+        *,
+        stopped: Callable[[], bool],
+        say: Callable[[str], None],
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> T:
+        """``launch(attempt)``, attempts counted from 1, until one succeeds or no other may follow.
+
+        ``stopped`` is asked before each repetition. ``say`` is told why there is one. The last
+        attempt's own error is raised.
+        """
+        import tenacity
+
+        def again(error: BaseException) -> bool:
+            return isinstance(error, LaunchError) and error.retryable and not stopped()
+
+        def before_sleep(state: RetryCallState) -> None:
+            assert state.outcome is not None
+            assert state.next_action is not None
+            say(
+                f"launch attempt {state.attempt_number} of {self.attempts} failed; the next one follows in "
+                f"{state.next_action.sleep:.1f} s. {state.outcome.exception()}"
+            )
+
+        retrying = tenacity.Retrying(
+            stop=tenacity.stop_any(
+                tenacity.stop_after_attempt(self.attempts),
+                tenacity.stop_before_delay(self.max_elapsed),
+            ),
+            wait=tenacity.wait_exponential_jitter(
+                initial=self.wait_initial, max=self.wait_max, jitter=self.jitter
+            ),
+            retry=tenacity.retry_if_exception(again),
+            before_sleep=before_sleep,
+            sleep=sleep,
+            reraise=True,
+        )
+        attempts = itertools.count(1)
+        return retrying(lambda: launch(next(attempts)))

@@ -1,0 +1,238 @@
+"""An operator's parameters, as a user wrote them or as Airflow rendered them: checked, and made a ``LaunchConfig``.
+
+A parameter may hold a template or an upstream task's output until the task runs. So the same check is made
+twice: when the DAG is parsed, of what is known then, and when the task runs, of everything. Either way
+one error names everything that is wrong. Nothing here touches a file, a network or Airflow's API.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from llutil.errors import ConfigError
+from llutil.launcher.launch_agent import LaunchConfig
+
+__all__ = [
+    "LAUNCH_PARAMETERS",
+    "blank_templates",
+    "config_json",
+    "is_open",
+    "launch_config",
+    "problems_so_far",
+    "task_problems",
+]
+
+LAUNCH_PARAMETERS: Mapping[str, str] = {
+    "rdzv_id": "run_id",
+    "grace_period": "shutdown_timeout",
+    **{
+        name: name
+        for name in (
+            "nproc_per_node",
+            "role",
+            "rdzv_endpoint",
+            "rdzv_backend",
+            "rdzv_configs",
+            "rdzv_timeout",
+            "max_restarts",
+            "monitor_interval",
+            "start_method",
+            "log_dir",
+            "redirects",
+            "tee",
+            "metrics_cfg",
+            "local_addr",
+            "event_log_handler",
+        )
+    },
+}
+"""The parameters that are fields of ``LaunchConfig``, and the fields' names. ``nnodes`` makes the other two fields."""
+
+_TEXTS = frozenset(
+    {
+        "rdzv_id",
+        "role",
+        "rdzv_endpoint",
+        "rdzv_backend",
+        "start_method",
+        "log_dir",
+        "local_addr",
+        "event_log_handler",
+    }
+)
+_NUMBERS: Mapping[str, type[int] | type[float]] = {
+    "max_restarts": int,
+    "monitor_interval": float,
+    "rdzv_timeout": float,
+    "grace_period": float,
+}
+_TEXT_OPTIONS = frozenset({"user", "password", "namespace", "cacert", "cert", "key", "store_type"})
+"""Keys of ``rdzv_configs`` whose values are text, also when they look like numbers."""
+
+
+def is_open(value: Any) -> bool:
+    """Whether ``value`` will only be known when the task runs: a template, an ``XComArg``, or one inside."""
+    if isinstance(value, str):
+        return any(mark in value for mark in ("{{", "{%", "{#"))
+    if isinstance(value, Mapping):
+        return any(map(is_open, value.values()))
+    if isinstance(value, list | tuple | set):
+        return any(map(is_open, value))
+    # Airflow's own rule for what it resolves instead of rendering (measured with Airflow 3.3.2).
+    return hasattr(value, "resolve") and not isinstance(value, os.PathLike)
+
+
+def problems_so_far(values: Mapping[str, Any]) -> list[str]:
+    """What is wrong with those of the parameters that are known already; the others get the benefit of the doubt."""
+    unknown = {name for name, value in values.items() if is_open(value)}
+    if "rdzv_backend" in unknown:
+        unknown.add("rdzv_configs")  # whose keys depend on the backend
+    known = {name: value for name, value in values.items() if name not in unknown}
+    problems = task_problems(known)
+    try:
+        launch_config(known)
+    except ConfigError as error:
+        problems += error.problems
+    mentioned = [re.compile(rf"\b{name}\b") for name in unknown]
+    return [text for text in problems if not any(name.search(text) for name in mentioned)]
+
+
+def blank_templates(templates: Mapping[str, str], rendered: Mapping[str, Any]) -> dict[str, str]:
+    """A problem for each parameter, by its name, whose template has rendered to nothing."""
+    return {
+        name: f"{name} is {template!r}, which rendered to nothing; wanted a value, or no {name} at all"
+        for name, template in templates.items()
+        if str(rendered[name]).strip() in {"", "None"}
+    }
+
+
+def task_problems(values: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the parameters that are the operator's own and not the launcher's."""
+    problems = []
+    env = values.get("env") or {}
+    if not isinstance(env, Mapping) or not all(
+        isinstance(part, str) for item in env.items() for part in item
+    ):
+        problems.append(f"env is {env!r}; wanted a dict of strings, numbers in quotes")
+    problems += [
+        f"{name} is {values[name]!r}; wanted a path"
+        for name in ("cwd", "python")
+        if not isinstance(values.get(name), str | None)
+    ]
+    limit = values.get("result_limit", 1)
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+        problems.append(f"result_limit is {limit!r}; wanted a number of bytes")
+    if values.get("multiple_outputs"):
+        problems.append(
+            "multiple_outputs is not supported: the return value is a dict of ranks, of which each is also pushed "
+            "by itself, as rank_0, rank_1, ...; leave multiple_outputs out"
+        )
+    return problems
+
+
+def launch_config(values: Mapping[str, Any]) -> LaunchConfig:
+    """The ``LaunchConfig`` that ``values``, parameters of the operator by name, amount to; others are ignored.
+
+    Numbers may be text, as templates render them. What is missing or None has the launcher's default.
+
+    :raises ConfigError: lists all that is wrong.
+    """
+    problems: list[str] = []
+    fields: dict[str, Any] = {"nproc_per_node": 1}
+    for parameter, field in LAUNCH_PARAMETERS.items():
+        value = values.get(parameter)
+        if value is None:
+            continue
+        if parameter in _TEXTS and not isinstance(value, str):
+            problems.append(f"{parameter} is {value!r}; wanted text")
+        elif parameter in _NUMBERS and isinstance(value, str):
+            try:
+                fields[field] = _NUMBERS[parameter](value)
+            except ValueError:
+                problems.append(f"{parameter} is {value!r}; wanted a number")
+        else:
+            fields[field] = value
+    count = fields["nproc_per_node"]
+    if isinstance(count, str) and count.strip().isdecimal():
+        fields["nproc_per_node"] = int(count)
+    if isinstance(fields.get("rdzv_configs"), Mapping):
+        fields["rdzv_configs"] = {
+            key: value if key in _TEXT_OPTIONS else _number(value)
+            for key, value in fields["rdzv_configs"].items()
+        }
+    timeout = fields.pop("rdzv_timeout", -1)
+    if timeout != -1:
+        fields["rdzv_configs"] = {**fields.get("rdzv_configs", {}), "timeout": timeout}
+    low, high = 1, 1
+    try:
+        low, high = _nodes(values.get("nnodes", 1))
+    except ValueError as error:
+        problems.append(str(error))
+    config = LaunchConfig(min_nodes=low, max_nodes=high, **fields)
+    problems += map(_in_our_words, config.problems())
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def config_json(config: LaunchConfig) -> dict[str, Any]:
+    """``config`` as the JSON that an agent takes: its fields by name, streams as numbers.
+
+    :raises ConfigError: an option holds something that JSON cannot say.
+    """
+    values: dict[str, Any] = {
+        name: getattr(config, name) for name in LaunchConfig.__dataclass_fields__ if name != "_"
+    }
+    values["rdzv_configs"] = dict(config.rdzv_configs)
+    values["metrics_cfg"] = dict(config.metrics_cfg)
+    for name in ("redirects", "tee"):
+        option = values[name]
+        values[name] = (
+            {str(rank): int(std) for rank, std in option.items()}
+            if isinstance(option, Mapping)
+            else int(option)
+        )
+    problems = []
+    for name, value in values.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            problems.append(f"{name} cannot be sent to the agent: {error}")
+    if problems:
+        raise ConfigError(problems)
+    return values
+
+
+def _in_our_words(problem: str) -> str:
+    for parameter, field in LAUNCH_PARAMETERS.items():
+        if parameter != field:
+            problem = re.sub(rf"\b{field}\b", parameter, problem)
+    return problem
+
+
+def _nodes(given: Any) -> tuple[int, int]:
+    text = str(given) if isinstance(given, int) and not isinstance(given, bool) else given
+    parts = text.split(":") if isinstance(text, str) else []
+    if len(parts) not in {1, 2} or not all(part.strip().isdecimal() for part in parts):
+        raise ValueError(f"nnodes is {given!r}; wanted a number, or 'min:max'")
+    low, high = int(parts[0]), int(parts[-1])
+    if not 1 <= low <= high:
+        raise ValueError(
+            f"nnodes is {given!r}; wanted at least 1, and no maximum below the minimum"
+        )
+    return low, high
+
+
+def _number(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return value

@@ -1,0 +1,233 @@
+"""A stand-in for the agent that speaks the real messages over the real socket and pipes, and runs no job.
+
+It is started as the interpreter of an ``AgentHook``, gets the arguments that an agent gets, and plays the
+part that ``AGENT_DOUBLE`` names. It ends when its task hangs up, whatever part it plays, but for the
+parts that are about not ending.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+
+from llutil.errors import FailureClass
+from llutil.wire import (
+    Decoder,
+    Failed,
+    Hello,
+    Line,
+    Log,
+    Message,
+    Progress,
+    Result,
+    Round,
+    Spec,
+    Stop,
+    Succeeded,
+    encode,
+)
+
+PATIENCE = 20.0  # seconds, so that a failed test leaves nothing behind for long
+
+
+class Task:
+    """The other side."""
+
+    def __init__(self, fd: int) -> None:
+        self.socket = socket.socket(fileno=fd)
+        self.decoder = Decoder()
+
+    def tell(self, *messages: Message) -> None:
+        for message in messages:
+            self.socket.sendall(encode(message))
+
+    def hear(self) -> Message | None:
+        """The next message; None when the task has hung up."""
+        while select.select([self.socket], [], [], PATIENCE)[0]:
+            data = self.socket.recv(65536)
+            if not data:
+                return None
+            for message in self.decoder.feed(data):
+                return message
+        raise SystemExit("nobody spoke")
+
+    def spec(self) -> Spec:
+        message = self.hear()
+        assert isinstance(message, Spec)
+        return message
+
+    def hello(self) -> None:
+        self.tell(Hello(os.getpid(), sys.executable))
+
+
+def succeeds(task: Task) -> None:
+    task.hello()
+    spec = task.spec()
+    print("printed by the agent")
+    print("UserWarning-free stderr of the agent", file=sys.stderr)
+    task.tell(
+        Log("WARNING", "llutil.agent", "a record of the agent"),
+        Round(0, 2, (0, 1)),
+        Line(0, "stdout", "hello from rank 0"),
+        Line(1, "stderr", "chatter from rank 1"),
+        Line(1, "stderr", "ValueError: trouble of rank 1"),
+        Progress({0: (1, 2), 1: (2, 2)}),
+        Result(0, {"run_id": spec.config.get("run_id")}),
+        Result(1, None),
+        Succeeded((0, 1)),
+    )
+
+
+def shows_its_environment(task: Task) -> None:
+    task.hello()
+    task.spec()
+    task.tell(Result(0, {"env": dict(os.environ), "cwd": os.getcwd(), "session": os.getsid(0)}))
+    task.tell(Succeeded((0,)))
+
+
+def fails_like_a_worker(task: Task) -> None:
+    task.hello()
+    task.spec()
+    report = "rank 1 failed: ValueError: bad"
+    task.tell(Failed("ChildFailedError", report, FailureClass.USER_CODE, False))
+
+
+def loses_its_rendezvous(task: Task) -> None:
+    task.hello()
+    task.spec()
+    task.tell(Failed("RendezvousError", "store lost", FailureClass.INFRASTRUCTURE, True))
+
+
+def loses_its_rendezvous_once(task: Task) -> None:
+    if task_attempt(spec := task.spec()) > 1:
+        task.hello()
+        task.tell(Result(0, spec.config["run_id"]), Succeeded((0,)))
+    else:
+        loses_its_rendezvous_after(task)
+
+
+def loses_its_rendezvous_after(task: Task) -> None:
+    task.hello()
+    task.tell(Failed("RendezvousError", "store lost", FailureClass.INFRASTRUCTURE, True))
+
+
+def task_attempt(spec: Spec) -> int:
+    return int(spec.config["run_id"].rsplit(".a", 1)[1].split("-")[0])
+
+
+def finds_bad_configuration(task: Task) -> None:
+    task.hello()
+    task.spec()
+    report = "2 things are wrong:\n  - one\n  - two"
+    task.tell(Failed("ConfigError", report, FailureClass.BAD_CONFIGURATION, False))
+
+
+def is_killed(task: Task) -> None:
+    task.hello()
+    task.spec()
+    print("last words", file=sys.stderr)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def exits_without_a_verdict(task: Task) -> None:
+    task.hello()
+    task.spec()
+    print("last words", file=sys.stderr)
+    raise SystemExit(3)
+
+
+def lacks_llutil(task: Task) -> None:
+    raise SystemExit("python: No module named llutil")
+
+
+def never_says_hello(task: Task) -> None:
+    task.spec()
+    task.hear()
+
+
+def speaks_another_version(task: Task) -> None:
+    task.tell(Hello(os.getpid(), "/other/python", version=99))
+    while task.hear() is not None:
+        pass
+
+
+def talks_nonsense(task: Task) -> None:
+    task.hello()
+    task.socket.sendall(b"what?\n")
+    while task.hear() is not None:
+        pass
+
+
+def stops_when_asked(task: Task) -> None:
+    task.hello()
+    task.spec()
+    task.tell(Line(0, "stdout", "running"))
+    match task.hear():
+        case Stop(reason=reason):
+            task.tell(Line(0, "stdout", f"asked to stop: {reason}"))
+            task.tell(Failed("StoppedError", f"stopped: {reason}", FailureClass.PREEMPTION, False))
+        case None:
+            print("the task hung up", file=sys.stderr)
+
+
+def never_ends(task: Task) -> None:
+    task.hello()
+    task.spec()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    select.select([], [], [], PATIENCE)
+
+
+def hangs_up_and_stays(task: Task) -> None:
+    task.hello()
+    task.spec()
+    task.socket.close()
+    select.select([], [], [], PATIENCE)
+
+
+def writes_much_before_it_reads(task: Task) -> None:
+    for _ in range(200):
+        print("x" * 1023, file=sys.stderr)
+    task.hello()
+    spec = task.spec()
+    task.tell(Result(0, len(spec.config["ballast"])), Succeeded((0,)))
+
+
+def leaves_a_child_that_holds_everything(task: Task) -> None:
+    task.hello()
+    task.spec()
+    child = subprocess.Popen(["sleep", str(PATIENCE)], pass_fds=(task.socket.fileno(),))
+    print("before the end")
+    task.tell(Result(0, child.pid), Succeeded((0,)))
+
+
+def chatters_until_stopped(task: Task) -> None:
+    task.hello()
+    task.spec()
+    while not select.select([task.socket], [], [], 0)[0]:
+        task.tell(*(Line(0, "stdout", f"line {n}") for n in range(20)))
+    task.hear()
+    task.tell(Failed("StoppedError", "stopped", FailureClass.PREEMPTION, False))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("-u", action="store_true", required=True)
+    parser.add_argument("-m", choices=["llutil"], required=True)
+    parser.add_argument("--socket", type=int, required=True)
+    parser.add_argument("--stdout-reader", type=int, required=True)
+    parser.add_argument("--stderr-reader", type=int, required=True)
+    options = parser.parse_args()
+    for reader in (options.stdout_reader, options.stderr_reader):
+        os.fstat(reader)
+    part: Callable[[Task], None] = globals()[os.environ["AGENT_DOUBLE"]]
+    part(Task(options.socket))
+
+
+if __name__ == "__main__":
+    main()

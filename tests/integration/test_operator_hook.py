@@ -1,0 +1,284 @@
+"""The hook and an agent: what reaches the log, how each ending is told, and that nothing is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import structlog
+
+from airflow_provider.hooks.agent import AgentHook
+from airflow_provider.progress import ProgressLines
+from llutil.entrypoint import Command
+from llutil.errors import (
+    AgentLostError,
+    ConfigError,
+    FailureClass,
+    RendezvousError,
+    StoppedError,
+    WorkersFailedError,
+)
+from llutil.wire import Spec
+
+DOUBLE = Path(__file__).with_name("agent_double.py")
+
+
+def spec(**config):
+    return Spec(
+        config=config, entrypoint=Command("x"), grace=0.2, result_limit=100, afterlog="/dev/null"
+    )
+
+
+@pytest.fixture
+def hook_to(tmp_path):
+    """Makes a hook whose agent plays the named part."""
+    interpreter = tmp_path / "python"
+    interpreter.write_text(f'#!/bin/sh\nexec {sys.executable} -S {DOUBLE} "$@"\n')
+    interpreter.chmod(0o700)
+
+    def make(part, **options):
+        env = {"AGENT_DOUBLE": part, **options.pop("env", {})}
+        return AgentHook(python=str(interpreter), env=env, **{"margin": 0.2, **options})
+
+    before = set(os.listdir("/proc/self/fd"))
+    yield make
+    with pytest.raises(ChildProcessError):  # every agent was reaped
+        os.waitpid(-1, os.WNOHANG)
+    assert set(os.listdir("/proc/self/fd")) <= before
+
+
+@contextmanager
+def alarm(seconds, handler, every=0.0):
+    """Runs ``handler`` as a signal handler, in the middle of whatever goes on then."""
+    old = signal.signal(signal.SIGALRM, lambda *_: handler())
+    signal.setitimer(signal.ITIMER_REAL, seconds, every)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+
+
+@pytest.fixture
+def logged():
+    """What the hook logged, as pairs of level and text."""
+    with structlog.testing.capture_logs() as records:
+        yield lambda: [(record["log_level"], record["event"]) for record in records]
+
+
+def test_values_come_back_in_rank_order(hook_to):
+    assert hook_to("succeeds").run(spec(run_id="r")) == {0: {"run_id": "r"}, 1: None}
+
+
+def test_all_that_is_said_reaches_the_log_with_its_speaker_and_level(hook_to, logged):
+    hook_to("succeeds").run(spec())
+    lines = logged()
+    for expected in [
+        ("info", "[agent] printed by the agent"),
+        ("info", "[agent] UserWarning-free stderr of the agent"),
+        ("warning", "[agent] a record of the agent"),
+        ("info", "workers have started: ranks 0 to 1 on this node, 2 in all"),
+        ("info", "[rank 0] hello from rank 0"),
+        ("info", "[rank 1] chatter from rank 1"),
+        ("error", "[rank 1] ValueError: trouble of rank 1"),
+        ("info", "progress: rank 0 1/2 (50 %), rank 1 2/2 (100 %)"),
+    ]:
+        assert expected in lines
+
+
+def test_the_agent_has_a_session_the_tasks_path_and_the_users_variables(hook_to, tmp_path):
+    hook = hook_to("shows_its_environment", env={"MINE": "1"}, cwd=str(tmp_path))
+    seen = hook.run(spec())[0]
+    assert seen["cwd"] == str(tmp_path)
+    assert seen["session"] != os.getsid(0)
+    assert seen["env"]["MINE"] == "1"
+    assert seen["env"]["_AIRFLOW__AS_LIBRARY"] == "1"
+    assert str(Path(__file__).parents[3]) in seen["env"]["PYTHONPATH"].split(":")
+
+
+@pytest.mark.parametrize(
+    ("part", "error", "failure_class", "retryable", "text"),
+    [
+        (
+            "fails_like_a_worker",
+            WorkersFailedError,
+            FailureClass.USER_CODE,
+            False,
+            "rank 1 failed: Val",
+        ),
+        (
+            "loses_its_rendezvous",
+            RendezvousError,
+            FailureClass.INFRASTRUCTURE,
+            True,
+            "store lost",
+        ),
+        (
+            "finds_bad_configuration",
+            ConfigError,
+            FailureClass.BAD_CONFIGURATION,
+            False,
+            "one\n  - two",
+        ),
+        (
+            "is_killed",
+            AgentLostError,
+            FailureClass.INFRASTRUCTURE,
+            True,
+            "SIGKILL (somebody killed it, or the kernel did because memory ran out), and without a verdict; "
+            "its last lines on stderr:\n  last words",
+        ),
+        (
+            "exits_without_a_verdict",
+            AgentLostError,
+            FailureClass.INFRASTRUCTURE,
+            True,
+            "exit code 3, and without a verdict; its last lines on stderr:\n  last words",
+        ),
+        (
+            "lacks_llutil",
+            ConfigError,
+            FailureClass.BAD_CONFIGURATION,
+            False,
+            "install airflow-provider-elastic-launch[torch] there; its last lines on stderr:\n"
+            "  python: No module named llutil",
+        ),
+        (
+            "speaks_another_version",
+            ConfigError,
+            FailureClass.BAD_CONFIGURATION,
+            False,
+            "/other/python speaks version 99 and this task version 1",
+        ),
+        (
+            "talks_nonsense",
+            ConfigError,
+            FailureClass.BAD_CONFIGURATION,
+            False,
+            "not a message on the agent's socket: b'what?'",
+        ),
+    ],
+)
+def test_each_ending_is_told_as_what_it_is(hook_to, part, error, failure_class, retryable, text):
+    with pytest.raises(error) as caught:
+        hook_to(part).run(spec())
+    assert (caught.value.failure_class, caught.value.retryable) == (failure_class, retryable)
+    assert text in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("part", "options", "text"),
+    [
+        (
+            "never_says_hello",
+            {"hello_within": 0.2},
+            "0.2 s after its start without having said hello",
+        ),
+        ("hangs_up_and_stays", {}, "0.4 s after its last word"),
+    ],
+)
+def test_an_agent_that_stays_for_no_reason_is_killed(hook_to, logged, part, options, text):
+    with pytest.raises(AgentLostError, match=text):
+        hook_to(part, **options).run(spec())
+    assert any(level == "error" and "SIGKILL" in line for level, line in logged())
+
+
+def test_an_interpreter_that_does_not_exist_is_bad_configuration():
+    with pytest.raises(ConfigError, match="python '/no/such/python' cannot be started"):
+        AgentHook(python="/no/such/python").run(spec())
+
+
+def test_a_working_directory_that_does_not_exist_is_bad_configuration():
+    with pytest.raises(ConfigError, match="cwd '/no/such/folder' is not a folder"):
+        AgentHook(cwd="/no/such/folder").run(spec())
+
+
+def test_a_stop_from_a_signal_handler_ends_the_job_and_its_last_lines_are_logged(hook_to, logged):
+    hook = hook_to("stops_when_asked")
+    with alarm(0.5, lambda: hook.stop("marked failed")), pytest.raises(StoppedError):
+        hook.run(spec())
+    assert ("info", "[rank 0] asked to stop: marked failed") in logged()
+
+
+def test_a_stop_may_come_at_any_moment_and_as_often_as_it_likes(hook_to, logged):
+    hook = hook_to("chatters_until_stopped")
+    begun = time.monotonic()
+
+    def stop_soon():
+        if time.monotonic() - begun > 0.4:
+            hook.stop("again and again")
+
+    with alarm(0.001, stop_soon, every=0.001), pytest.raises(StoppedError):
+        hook.run(spec())
+
+
+def test_a_stop_before_the_agent_exists_keeps_it_from_starting():
+    hook = AgentHook(python="/no/such/python")
+    hook.stop("too early")
+    hook.stop("twice")
+    with pytest.raises(StoppedError, match="not started: too early"):
+        hook.run(spec())
+
+
+def test_a_stop_after_the_end_does_nothing(hook_to):
+    hook = hook_to("succeeds")
+    hook.run(spec())
+    hook.stop("late")
+
+
+def test_an_agent_that_does_not_stop_when_asked_is_killed(hook_to, logged):
+    hook = hook_to("never_ends")
+    with alarm(0.4, lambda: hook.stop("enough")), pytest.raises(StoppedError, match="SIGKILL"):
+        hook.run(spec())
+    assert any("after it was asked to stop (enough)" in line for _, line in logged())
+
+
+class Timeout(BaseException):
+    """What Airflow's alarm raises is no Exception either."""
+
+
+@pytest.mark.parametrize("moment", [0.0005, 0.01, 0.05, 0.3])
+def test_an_interruption_stops_the_job_and_is_raised_once_the_agent_has_ended(hook_to, moment):
+    hook = hook_to("stops_when_asked")
+
+    def interrupt():
+        raise Timeout
+
+    with pytest.raises(Timeout), alarm(moment, interrupt):
+        hook.run(spec())
+
+
+def test_the_last_lines_of_an_interrupted_job_are_logged(hook_to, logged):
+    hook = hook_to("stops_when_asked")
+
+    def interrupt():
+        raise Timeout
+
+    with pytest.raises(Timeout), alarm(0.5, interrupt):
+        hook.run(spec())
+    expected = "[rank 0] asked to stop: the task was interrupted by Timeout"
+    assert ("info", expected) in logged()
+
+
+def test_a_large_spec_and_a_talkative_agent_do_not_wait_for_each_other(hook_to):
+    hook = hook_to("writes_much_before_it_reads")
+    assert hook.run(spec(ballast="y" * 3_000_000)) == {0: 3_000_000}
+
+
+def test_a_survivor_that_holds_the_agents_pipes_is_not_waited_for(hook_to, logged):
+    begun = time.monotonic()
+    survivor = hook_to("leaves_a_child_that_holds_everything").run(spec())[0]
+    os.kill(survivor, signal.SIGKILL)
+    assert time.monotonic() - begun < 5
+    assert ("info", "[agent] before the end") in logged()
+
+
+def test_progress_is_shown_where_the_caller_wants_it(hook_to):
+    shown = []
+    hook_to("succeeds", display=ProgressLines(shown.append)).run(spec())
+    assert shown == ["progress: rank 0 1/2 (50 %), rank 1 2/2 (100 %)"]
