@@ -28,6 +28,7 @@ from torch.distributed.elastic.agent.server.api import (
 )
 from torch.distributed.elastic.metrics.api import prof, put_metric
 
+from llutil.agent.guardian import Guardian
 from llutil.agent.host import Host
 from llutil.agent.logs import LogFolder
 from llutil.agent.loop import Loop
@@ -72,6 +73,7 @@ class Agent(SimpleElasticAgent):
         job: Job,
         *,
         starter: Starter,
+        guardian: Guardian,
         loop: Loop,
         host: Host,
         signals: StopSignals,
@@ -80,6 +82,7 @@ class Agent(SimpleElasticAgent):
         self.report: FailureReport | None = None
         self._job = job
         self._starter = starter
+        self._guardian = guardian
         self._loop = loop
         self._host = host
         self._signals = signals
@@ -103,6 +106,7 @@ class Agent(SimpleElasticAgent):
                 starter=self._starter,
                 order_fd=order_fd,
                 mark=self._job.mark,
+                guardian=self._guardian,
                 loop=self._loop,
                 host=self._host,
             )

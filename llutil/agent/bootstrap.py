@@ -79,11 +79,19 @@ def run_forked(order: Order, outcome_fd: int, direct: Callable[[], Any] | None) 
     """Run in a process that was forked and not started afresh: end as an interpreter of its own would."""
     atexit._clear()  # noqa: SLF001 - no public way; what the parent registered is the parent's to run
     _default_signals()
+    _set_threads(os.environ.get("OMP_NUM_THREADS", ""))
     status = become(order, outcome_fd, direct)
     if direct is None and not isinstance(order.entrypoint, Shipped | Reference):
         # A script ends when its non-daemon threads have.
         threading._shutdown()  # type: ignore[attr-defined] # noqa: SLF001 - no public way
     leave(status)
+
+
+def _set_threads(wanted: str) -> None:
+    """Tell a torch that was imported before the fork what OMP_NUM_THREADS, read then, says now (torch 2.13)."""
+    threads = wanted.split(",", maxsplit=1)[0]
+    if threads.isdecimal() and int(threads) > 0 and "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(int(threads))
 
 
 def leave(status: int) -> NoReturn:

@@ -14,7 +14,6 @@ import os
 import select
 import signal
 import socket
-import sys
 
 from llutil.agent import bootstrap
 from llutil.agent.order import read_order
@@ -96,7 +95,6 @@ def _serve(channel: socket.socket, exits: dict[int, int], own: set[int]) -> bool
             os.environ.update(env)
             order = read_order(order_fd)
             os.close(order_fd)
-            _set_threads(env)
             bootstrap.run_forked(order, outcome_fd, None)
         finally:
             os._exit(70)
@@ -106,10 +104,3 @@ def _serve(channel: socket.socket, exits: dict[int, int], own: set[int]) -> bool
             os.close(fd)
     channel.send(str(pid).encode())
     return True
-
-
-def _set_threads(env: dict[str, str]) -> None:
-    """OMP_NUM_THREADS was read when torch was imported here; say it again to the worker's copy (torch 2.13)."""
-    threads = env.get("OMP_NUM_THREADS", "").split(",")[0]
-    if threads.isdigit() and int(threads) > 0 and "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(int(threads))

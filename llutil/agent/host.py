@@ -23,6 +23,9 @@ class Host(Protocol):
     wants_progress: bool
     """Whether ``progress`` should be called about twice a second."""
 
+    def fds(self) -> set[int]:
+        """Descriptors that a forked worker must not keep."""
+
     def line(self, rank: int, prefix: str, stream: str, text: str) -> None:
         """A rank printed a line; ``prefix`` is torch's (``[role0]:``), ``stream`` is stdout or stderr."""
 
@@ -44,6 +47,10 @@ class Terminal:
 
     captures = False
     wants_progress = False
+
+    def fds(self) -> set[int]:
+        """None: the terminal is for workers too."""
+        return set()
 
     def line(self, rank: int, prefix: str, stream: str, text: str) -> None:
         """Print with the prefix, as torch does."""

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 
+from llutil.agent.guardian import Guardian
 from llutil.agent.host import Host
 from llutil.agent.logs import Route, open_log
 from llutil.agent.loop import Loop
@@ -286,15 +287,19 @@ class Workers:
         starter: Starter,
         order_fd: int,
         mark: str,
+        guardian: Guardian,
         loop: Loop,
         host: Host,
     ) -> None:
         self._mark = mark
+        self._guardian = guardian
         self._loop = loop
         self._all: list[Worker] = []
         try:
             for plan in plans:
-                self._all.append(Worker(plan, starter, order_fd, loop, host))
+                worker = Worker(plan, starter, order_fd, loop, host)
+                self._all.append(worker)
+                guardian.watch(worker.process.pid)
         except BaseException:
             self.stop(signal.SIGKILL, 0.0)
             raise
@@ -367,3 +372,4 @@ class Workers:
         self._loop.until(lambda: self.ended, last)
         for worker in self._all:
             worker.close()
+            self._guardian.forget(worker.process.pid)

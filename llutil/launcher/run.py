@@ -138,6 +138,7 @@ def _agent(
 
     from llutil.agent.agent import Agent, Job
     from llutil.agent.devices import worker_count
+    from llutil.agent.guardian import Guardian
     from llutil.agent.host import Terminal
     from llutil.agent.logs import LogFolder, LogPlan
     from llutil.agent.loop import Loop
@@ -160,7 +161,17 @@ def _agent(
     logs = LogFolder(LogPlan(config.log_dir, config.redirects, config.tee), run_id)
     loop = stack.enter_context(Loop())
     signals = stack.enter_context(StopSignals(loop))
-    starter = _starter(config.start_method, direct, loop, nproc)
+    mark = request.mark or uuid.uuid4().hex
+    guardian = Guardian(mark, loop)
+    stack.callback(guardian.close)
+    host = request.host or Terminal()
+    starter = _starter(
+        config.start_method,
+        direct,
+        inherited=lambda: loop.fds() | guardian.fds() | host.fds(),
+        nproc=nproc,
+        mark=mark,
+    )
     stack.callback(starter.close)
     with _translated(meeting), signals.raising():
         handler = handler_for(meeting)
@@ -184,23 +195,34 @@ def _agent(
         order=Order(
             entrypoint=entrypoint, sys_path=request.sys_path, result_limit=request.result_limit
         ),
-        mark=request.mark or uuid.uuid4().hex,
+        mark=mark,
         grace=config.shutdown_timeout,
         logs=logs,
         events=events,
     )
-    host = request.host or Terminal()
-    return Agent(spec, job, starter=starter, loop=loop, host=host, signals=signals), meeting
+    agent = Agent(
+        spec, job, starter=starter, guardian=guardian, loop=loop, host=host, signals=signals
+    )
+    return agent, meeting
 
 
-def _starter(method: str, direct: Callable[[], Any] | None, loop: Any, nproc: int) -> Starter:
+def _starter(
+    method: str,
+    direct: Callable[[], Any] | None,
+    *,
+    inherited: Callable[[], set[int]],
+    nproc: int,
+    mark: str,
+) -> Starter:
+    from llutil.agent.processes import MARK
     from llutil.agent.starting import Fork, ForkServer, Spawn
 
     match method:
         case "fork":
-            return Fork(direct, loop.fds)
+            return Fork(direct, inherited)
         case "forkserver":
-            env = dict(os.environ)
+            # A forked worker's environment, as the kernel shows it, is the server's: so the mark goes there.
+            env = {**os.environ, MARK: mark}
             if nproc > 1:
                 env.setdefault("OMP_NUM_THREADS", "1")
             return ForkServer(env)

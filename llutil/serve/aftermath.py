@@ -21,7 +21,7 @@ class Aftermath:
     """The file ``path``, opened when it is first needed. ``readers`` are the copies of the pipes' read ends."""
 
     def __init__(self, readers: Sequence[int]) -> None:
-        self._readers = tuple(readers)
+        self.readers = tuple(readers)
         self._fd: int | None = None
 
     def begin(self, path: str) -> None:
@@ -35,7 +35,7 @@ class Aftermath:
             self._fd = os.open(
                 os.devnull, flags
             )  # nobody is left to tell; the job must still be ended
-        for reader in self._readers:
+        for reader in self.readers:
             os.set_blocking(reader, False)
             with suppress(BlockingIOError):
                 while data := os.read(reader, _CHUNK):

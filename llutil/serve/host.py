@@ -20,6 +20,10 @@ class TaskHost:
     def __init__(self, link: Link) -> None:
         self._link = link
 
+    def fds(self) -> set[int]:
+        """The link's: while a worker held the socket, the task would not see that its agent ended."""
+        return self._link.fds()
+
     def line(self, rank: int, prefix: str, stream: str, text: str) -> None:
         """Send the line with its rank; torch's prefix is not needed beside it."""
         del prefix

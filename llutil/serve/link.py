@@ -86,6 +86,10 @@ class Link:
                 self._queued += len(data)
         self._wake()
 
+    def fds(self) -> set[int]:
+        """Descriptors that belong to this process alone."""
+        return {self._sock.fileno(), self._wake_read, self._wake_write, *self._aftermath.readers}
+
     def congested(self) -> bool:
         """Whether the task is so far behind that workers should wait with more output."""
         return self._queued > _CONGESTED

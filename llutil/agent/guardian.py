@@ -1,0 +1,129 @@
+"""A tiny process that outlives its agent by one purpose: to leave nothing of the job behind.
+
+The agent holds one end of a pipe and tells the guardian, line by line, whom to look after. However the agent ends,
+the kernel closes the pipe. If the agent did not say goodbye first, the guardian kills the sessions that it was told
+of, their descendants, and everything that carries the job's mark, and exits. It is a fresh interpreter in a session
+of its own, without torch and without a thread, and it starts nothing.
+
+``Guardian`` is the agent's side. If the guardian itself is killed, the agent starts another and tells it everything
+again. This module may import nothing but the standard library and ``llutil.agent.processes``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import llutil
+from llutil.agent.loop import Loop
+from llutil.agent.processes import end_all
+
+__all__ = ["Guardian", "main"]
+
+_KILL_DEADLINE = 10.0  # seconds for the kernel to end what was sent SIGKILL
+_GOODBYE = "goodbye"
+
+
+def main(pipe_fd: int, mark: str) -> None:
+    """The guardian's whole life: listen, and if the pipe closes without a goodbye, end the job's processes."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(
+            number, signal.SIG_IGN
+        )  # it ends with the agent, not with what is meant for the agent
+    sessions: set[int] = set()
+    with os.fdopen(pipe_fd, "rb") as pipe:
+        for line in pipe:
+            if not line.endswith(b"\n"):
+                break  # the agent was killed while it wrote: what it says is not known, that it died is
+            match json.loads(line):
+                case {"session": int(session)}:
+                    sessions.add(session)
+                case {"ended": int(session)}:
+                    sessions.discard(session)
+                case _:
+                    return  # goodbye
+    end_all(sessions, mark, time.monotonic() + _KILL_DEADLINE)
+
+
+class Guardian:
+    """The agent's side: starts the process, keeps it running, tells it of sessions. Lives on the agent's loop."""
+
+    def __init__(self, mark: str, loop: Loop) -> None:
+        self._mark = mark
+        self._loop = loop
+        self._sessions: set[int] = set()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pipe = -1
+        self._exit_fd = -1
+        self._start()
+
+    @property
+    def pid(self) -> int:
+        """The present guardian's process number."""
+        assert self._process is not None
+        return self._process.pid
+
+    def fds(self) -> set[int]:
+        """What a forked worker must not keep: while it held the pipe, the agent's death would go unnoticed."""
+        return {self._pipe, self._exit_fd}
+
+    def watch(self, session: int) -> None:
+        """Look after the session ``session`` and all that descends from it."""
+        self._sessions.add(session)
+        self._tell({"session": session})
+
+    def forget(self, session: int) -> None:
+        """The session has ended; its number may become somebody else's."""
+        self._sessions.discard(session)
+        self._tell({"ended": session})
+
+    def close(self) -> None:
+        """Say goodbye: the job has ended and left nothing."""
+        self._tell(_GOODBYE)
+        self._drop()
+
+    def _start(self) -> None:
+        read, self._pipe = os.pipe2(os.O_CLOEXEC)
+        home = str(Path(llutil.__file__).parent.parent)
+        code = (
+            f"import sys; sys.path.append({home!r}); "
+            f"from llutil.agent.guardian import main; main({read}, {self._mark!r})"
+        )
+        # -I: no environment variable, no site-packages, no working directory can keep it from starting.
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", code],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=(read,),
+            start_new_session=True,
+            env={},
+        )
+        os.close(read)
+        self._exit_fd = os.pidfd_open(self._process.pid)
+        self._loop.watch(self._exit_fd, self._replace)
+        for session in self._sessions:
+            self._tell({"session": session})
+
+    def _replace(self) -> None:
+        """Somebody killed the guardian: start another."""
+        self._drop()
+        self._start()
+
+    def _drop(self) -> None:
+        self._loop.unwatch(self._exit_fd)
+        os.close(self._exit_fd)
+        os.close(self._pipe)
+        assert self._process is not None
+        self._process.wait(_KILL_DEADLINE)
+
+    def _tell(self, words: object) -> None:
+        with suppress(
+            BrokenPipeError
+        ):  # it was killed a moment ago: the loop will hear of it, and replace it
+            os.write(self._pipe, json.dumps(words).encode() + b"\n")
