@@ -12,8 +12,8 @@ Three rules hold for every ledger:
   the store gave no usable answer; a write may then have been applied or not. Short of the deadline a call
   tries again by itself, and reads an ambiguous write back before it repeats it.
 * *Changes* are announced by one callback without arguments, given to the ledger when it is made. It is
-  called from the ledger's own threads (or, in memory, from the thread that made the change) whenever a
-  watch's view or a session's state may differ from before. It must return at once and take no lock that is
+  called from any thread, also from inside a call of a ledger, whenever a watch's view or a session's state
+  may differ from before. It must return at once and take no lock that is
   held during a call of a ledger: setting an event, or writing to an eventfd, is all that it should do. Its
   owner, woken, asks ``Watch.view()`` and ``Session.state`` for the present state.
 
@@ -224,7 +224,7 @@ class Ledger(Protocol):
         """The present state of ``scope``."""
 
     def watch(self, scope: str, *, since: View | None = None, deadline: float) -> Watch:
-        """Watch ``scope``. Its first view is ``since``, if given, else what a read finds now."""
+        """Watch ``scope``, from ``since`` on if given, else from what a read finds now; the first view is that."""
 
     def end(self, lease: str, *, deadline: float) -> None:
         """End a session or lease by its name, for a process that is gone. One that is over already is fine."""

@@ -1,0 +1,100 @@
+"""A ledger on etcd's v3 API: ``EtcdLedger``.
+
+How it is built: ``line`` is one channel to one endpoint; ``connection`` calls over it, with retries and a
+token; ``statuses`` says what an error means; ``messages`` turns our values into etcd's and back; ``leases``
+and ``session`` keep a node alive and write for it; ``watches`` follows changes. Threads: one for each open
+session, and one for all watches (with one of gRPC's own beside it).
+
+Importing this module imports etcd3 and grpc.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from llutil.ledgers.etcd import messages
+from llutil.ledgers.etcd.config import EtcdConfig
+from llutil.ledgers.etcd.connection import Connection
+from llutil.ledgers.etcd.leases import revoke
+from llutil.ledgers.etcd.session import EtcdSession, open_session
+from llutil.ledgers.etcd.watches import EtcdWatch, Watches
+from llutil.ledgers.keys import Namespace, check_scope
+from llutil.ledgers.protocol import View
+
+__all__ = ["EtcdLedger"]
+
+_log = logging.getLogger(__name__)
+
+_END = 5.0  # seconds for threads to end once their connection is closed
+
+
+class EtcdLedger:
+    """``llutil.ledgers.Ledger`` on etcd. Nothing is sent before the first call.
+
+    ``on_change`` is called from this ledger's threads; ``llutil.ledgers.protocol`` says what it may do.
+
+    :raises ConfigError: the TLS files of ``config`` cannot be used.
+    """
+
+    def __init__(self, config: EtcdConfig, on_change: Callable[[], None]) -> None:
+        self._connection = Connection(config)
+        self._namespace = Namespace(config.namespace)
+        self._callback = on_change
+        self._watches = Watches(self._connection, self._namespace, self._on_change)
+        self._lock = threading.Lock()
+        """Guards the sessions."""
+        self._sessions: list[EtcdSession] = []
+
+    def __repr__(self) -> str:
+        return f"<ledger {self._namespace.path!r} on {self._connection.config}>"
+
+    def _on_change(self) -> None:
+        if self._connection.closing.is_set():
+            return
+        try:
+            self._callback()
+        except Exception:  # noqa: BLE001 - the callback is another's
+            _log.exception("the callback for changes of %r failed", self)
+
+    def open_session(self, ttl: float, *, deadline: float) -> EtcdSession:
+        """Start a session of ``ttl`` whole seconds."""
+        session = open_session(
+            self._connection, self._namespace, ttl, self._on_change, deadline=deadline
+        )
+        with self._lock:
+            self._sessions = [one for one in self._sessions if one.is_kept]
+            self._sessions.append(session)
+        return session
+
+    def read(self, scope: str, *, deadline: float) -> View:
+        """The present state of ``scope``, as a quorum of etcd sees it."""
+        request = messages.read(self._namespace, check_scope(scope))
+        reply = self._connection.call(
+            f"read {scope!r}", lambda line: line.kv.Range, request, deadline=deadline
+        ).reply
+        return messages.to_view(self._namespace, scope, reply.kvs, reply.header.revision)
+
+    def watch(self, scope: str, *, since: View | None = None, deadline: float) -> EtcdWatch:
+        """Watch ``scope`` from ``since`` on, or from what is there now."""
+        check_scope(scope)
+        return self._watches.add(
+            scope, self.read(scope, deadline=deadline) if since is None else since
+        )
+
+    def end(self, lease: str, *, deadline: float) -> None:
+        """Revoke a lease by its name."""
+        revoke(self._connection, messages.lease_id(lease), deadline=deadline)
+
+    def close(self) -> None:
+        """End every thread, watch and connection. In a forked child it does nothing: they are the parent's."""
+        if not self._connection.close():
+            return
+        deadline = time.monotonic() + _END
+        with self._lock:
+            sessions, self._sessions = self._sessions, []
+        for session in sessions:
+            session.abandon(deadline=deadline)
+        self._watches.close(deadline=deadline)

@@ -1,0 +1,198 @@
+"""A session on etcd: a lease, the keeper of it, and the writes that only a living node may make.
+
+Of ours this module imports ``llutil.ledgers`` and what lies in this folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import ceil
+from typing import Any
+
+from llutil.errors import ConfigError
+from llutil.ledgers.errors import LeaseGone, LedgerConflict, SessionLost
+from llutil.ledgers.etcd import messages
+from llutil.ledgers.etcd.connection import Answer, Connection, LeaseMissing
+from llutil.ledgers.etcd.leases import Keeper, grant, renew, revoke
+from llutil.ledgers.keys import Namespace, check_folder, check_key, check_scope
+from llutil.ledgers.protocol import (
+    Created,
+    Exists,
+    Gone,
+    Joined,
+    Outcome,
+    Record,
+    SessionState,
+    View,
+)
+
+__all__ = ["EtcdSession", "open_session"]
+
+
+def open_session(
+    connection: Connection,
+    namespace: Namespace,
+    ttl: float,
+    on_change: Callable[[], None],
+    *,
+    deadline: float,
+) -> EtcdSession:
+    """Take a lease of ``ttl`` seconds and keep it.
+
+    :raises ConfigError: ``ttl`` is not whole seconds, or shorter than this etcd grants.
+    """
+    if ttl != int(ttl) or ttl < 1:
+        raise ConfigError(f"lease_ttl is {ttl:g} s; etcd counts leases in whole seconds from 1 on")
+    lease = grant(connection, int(ttl), deadline=deadline)
+    if lease.ttl != ttl:
+        revoke(connection, lease.number, deadline=deadline)
+        raise ConfigError(
+            f"lease_ttl is {ttl:g} s, but {connection.config} grants no lease shorter than {lease.ttl:g} s "
+            f"(one and a half times its election timeout); set lease_ttl to {lease.ttl:g} or more"
+        )
+    return EtcdSession(connection, namespace, Keeper(connection, lease, on_change))
+
+
+class EtcdSession:
+    """``llutil.ledgers.Session`` on etcd. Made by ``open_session``."""
+
+    def __init__(self, connection: Connection, namespace: Namespace, keeper: Keeper) -> None:
+        self._connection = connection
+        self._namespace = namespace
+        self._keeper = keeper
+
+    @property
+    def ttl(self) -> float:
+        """Seconds that the session outlives its last renewal."""
+        return self._keeper.session.ttl
+
+    @property
+    def lease(self) -> str:
+        """The session's name, as etcd's tools write it."""
+        return messages.lease_name(self._keeper.session.number)
+
+    @property
+    def renewed(self) -> float:
+        """``time.monotonic()`` when the last renewal that succeeded was sent."""
+        return self._keeper.session.sent
+
+    @property
+    def state(self) -> SessionState:
+        """The state now."""
+        return self._keeper.state
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it is still renewed."""
+        return self._keeper.is_alive
+
+    def abandon(self, *, deadline: float) -> None:
+        """Stop renewing it, without a word to etcd."""
+        self._keeper.stop(deadline=deadline)
+
+    def _txn(self, what: str, request: Any, *, deadline: float) -> Answer:
+        return self._connection.call(what, lambda line: line.kv.Txn, request, deadline=deadline)
+
+    def join(
+        self, folder: str, name: str, value: bytes, *, reads: tuple[str, ...] = (), deadline: float
+    ) -> Joined:
+        """Put the node's own record, and read the folder's keys and ``reads``, in one transaction."""
+        key = check_key(check_folder(folder) + name)
+        lease = self._keeper.session.number
+        scopes = [(folder, True), *((check_scope(scope), False) for scope in reads)]
+        request = messages.join(self._namespace, key, value, lease, scopes)
+        try:
+            answer = self._txn(f"join as {key!r}", request, deadline=deadline)
+        except LeaseMissing as error:
+            self._keeper.lose("etcd says that its lease is over")
+            raise SessionLost(
+                f"session {self.lease} on {self._connection.config} is over: {error}"
+            ) from error
+        reply = answer.reply
+        revision = reply.header.revision
+        first, *ranges = reply.responses
+        if reply.succeeded:
+            own = Record(key, value, revision, self.lease)
+        else:
+            own = messages.to_record(self._namespace, first.response_range.kvs[0])
+            if (own.value, own.lease) != (value, self.lease):
+                raise LedgerConflict(
+                    f"join as {key!r}: that record is there already, of session {own.lease or '(none)'}; "
+                    "every node needs a name of its own"
+                )
+        found = [one.response_range.kvs for one in ranges]
+        members = messages.to_view(self._namespace, folder, found[0], revision)
+        with_own = (own if record.key == key else record for record in members.records)
+        views = {
+            scope: messages.to_view(self._namespace, scope, kvs, revision)
+            for scope, kvs in zip(reads, found[1:], strict=True)
+        }
+        return Joined(own, View(tuple(with_own), revision), views)
+
+    def create(
+        self, values: Mapping[str, bytes], *, guard: Record, lease: str, deadline: float
+    ) -> Outcome:
+        """Create records, all or none, in one transaction."""
+        for key in values:
+            check_key(key)
+        what = f"create {', '.join(values)}"
+        number = messages.lease_id(lease)
+        request = messages.create(self._namespace, values, guard, number)
+        try:
+            answer = self._txn(what, request, deadline=deadline)
+        except LeaseMissing as error:
+            raise LeaseGone(
+                f"{what}: lease {lease} on {self._connection.config} is over"
+            ) from error
+        reply = answer.reply
+        if reply.succeeded:
+            revision = reply.header.revision
+            return Created(tuple(Record(key, values[key], revision, lease) for key in values))
+        guards, *ranges = (one.response_range.kvs for one in reply.responses)
+        there = tuple(messages.to_record(self._namespace, kv) for kvs in ranges for kv in kvs)
+        if answer.doubtful and {record.key: record.value for record in there} == values:
+            return Created(there)  # an earlier attempt of this call did it, whatever came after
+        if not guards or guards[0].create_revision != guard.created:
+            return Gone()
+        return Exists(there)
+
+    def delete(self, *scopes: str, guard: Record, deadline: float) -> bool:
+        """Delete what is in and below the scopes, in one transaction."""
+        for scope in scopes:
+            check_scope(scope)
+        what = f"delete {', '.join(scopes)}"
+        request = messages.delete(self._namespace, scopes, guard)
+        return bool(self._txn(what, request, deadline=deadline).reply.succeeded)
+
+    def leave(self, record: Record, *, deadline: float) -> None:
+        """Delete the own record, if it is still there."""
+        self._txn(
+            f"leave {record.key!r}",
+            messages.delete(self._namespace, [record.key], record),
+            deadline=deadline,
+        )
+
+    def grant(self, ttl: float, *, deadline: float) -> str:
+        """A second, long lease of ``ttl`` seconds (rounded up), kept by this session while it is open."""
+        if ttl <= 0:
+            raise ConfigError(f"a lease of {ttl:g} s was asked for; wanted more than 0")
+        lease = grant(self._connection, ceil(ttl), deadline=deadline)
+        self._keeper.add(lease)
+        return messages.lease_name(lease.number)
+
+    def adopt(self, lease: str, *, deadline: float) -> None:
+        """Renew a lease that another session granted, now and from now on."""
+        number = messages.lease_id(lease)
+        if self._keeper.keeps(number):
+            return
+        renewed = renew(self._connection, number, deadline=deadline)
+        if renewed is None:
+            raise LeaseGone(f"lease {lease} on {self._connection.config} is over")
+        self._keeper.add(renewed)
+
+    def release(self, *, deadline: float) -> None:
+        """Revoke the lease; stop keeping it in any case."""
+        self._connection.check()
+        self._keeper.stop(deadline=deadline)
+        revoke(self._connection, self._keeper.session.number, deadline=deadline)
+        self._keeper.finish()

@@ -1,0 +1,330 @@
+"""A ledger inside one process: ``MemoryStore``, and any number of ``MemoryLedger`` on it.
+
+For jobs of one node, which need no etcd, and for tests, where several nodes in threads share a store. It
+starts no thread, and nothing in it runs out: a session lives until it is released, ended by its name
+(``MemoryLedger.end``), or its ledger is closed; a granted lease lives until it is ended by its name.
+
+Callbacks are called in the thread that makes the change, after the store has let go of its lock. This
+module may import nothing but the standard library and what lies in this folder.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import count
+
+from llutil.errors import ConfigError
+from llutil.ledgers.errors import (
+    LeaseGone,
+    LedgerClosed,
+    LedgerConflict,
+    LedgerUnavailable,
+    SessionLost,
+)
+from llutil.ledgers.keys import Namespace, by_arrival, check_folder, check_key, check_scope, holds
+from llutil.ledgers.protocol import (
+    Created,
+    Exists,
+    Gone,
+    Joined,
+    Outcome,
+    Record,
+    SessionState,
+    View,
+)
+
+__all__ = ["MemoryLedger", "MemorySession", "MemoryStore", "MemoryWatch"]
+
+
+class MemoryStore:
+    """What the ledgers of a process share. They change it in transactions, one after the other."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        """Guards all below."""
+        self.revision = 1
+        self.leases: set[str] = set()
+        self.ledgers: set[MemoryLedger] = set()
+        self._records: dict[tuple[str, str], Record] = {}  # by namespace and key
+        self._names = count(1)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """A time during which nobody else sees or changes the store. Those who watch hear of it afterwards."""
+        transaction = Transaction(self, self._records)
+        try:
+            with self._lock:
+                yield transaction
+        finally:
+            for ledger in transaction.concerned:
+                ledger.tell()
+
+    def new_lease(self) -> str:
+        """The name of a lease that starts to live now. Within a transaction."""
+        lease = f"{next(self._names):x}"
+        self.leases.add(lease)
+        return lease
+
+
+class Transaction:
+    """What may be done within a transaction. A key is a pair of namespace and key."""
+
+    def __init__(self, store: MemoryStore, records: dict[tuple[str, str], Record]) -> None:
+        self.concerned: set[MemoryLedger] = set()
+        self._store = store
+        self._records = records
+
+    def get(self, room: str, key: str) -> Record | None:
+        """The record, if there is one."""
+        return self._records.get((room, key))
+
+    def has(self, room: str, record: Record) -> bool:
+        """Whether this very record is still there."""
+        return self._records.get((room, record.key)) == record
+
+    def view(self, room: str, scope: str) -> View:
+        """The present state of a scope."""
+        found = (
+            record
+            for (where, key), record in self._records.items()
+            if where == room and holds(scope, key)
+        )
+        return View(by_arrival(found), self._store.revision)
+
+    def put(self, room: str, values: Mapping[str, bytes], lease: str) -> tuple[Record, ...]:
+        """Put new records, all at one revision."""
+        self._store.revision += 1
+        records = tuple(
+            Record(key, value, self._store.revision, lease) for key, value in values.items()
+        )
+        for record in records:
+            self._records[room, record.key] = record
+            self._concern(room, record.key)
+        return records
+
+    def delete(self, room: str, scopes: Iterable[str]) -> None:
+        """Delete what is in and below the scopes."""
+        for scope in scopes:
+            self._drop(
+                place
+                for place in self._records
+                if place[0] == room
+                and (place[1].startswith(scope) if scope.endswith("/") else place[1] == scope)
+            )
+
+    def end(self, lease: str) -> None:
+        """End a lease, its session and its records."""
+        self._store.leases.discard(lease)
+        self._drop(place for place, record in self._records.items() if record.lease == lease)
+        self.concerned |= {ledger for ledger in self._store.ledgers if ledger.holds_session(lease)}
+
+    def _drop(self, places: Iterator[tuple[str, str]]) -> None:
+        self._store.revision += 1
+        for room, key in list(places):
+            del self._records[room, key]
+            self._concern(room, key)
+
+    def _concern(self, room: str, key: str) -> None:
+        self.concerned |= {
+            ledger
+            for ledger in self._store.ledgers
+            if ledger.room == room and any(holds(scope, key) for scope in ledger.watched)
+        }
+
+
+class MemoryLedger:
+    """``llutil.ledgers.Ledger`` on a ``MemoryStore``. Also the way to end anybody's session in a test."""
+
+    def __init__(
+        self, store: MemoryStore, on_change: Callable[[], None], *, namespace: str = "llutil"
+    ) -> None:
+        self.store = store
+        self.room = Namespace(namespace).prefix
+        self.watched: list[str] = []
+        """The scopes of its open watches; changed within transactions."""
+        self.tell = on_change
+        self._sessions: list[MemorySession] = []
+        self._pid = os.getpid()
+        self._closed = False
+        with store.transaction():
+            store.ledgers.add(self)
+
+    def check(self, deadline: float | None = None) -> None:
+        """:raises LedgerClosed, LedgerUnavailable: closed, forked, or called after its deadline."""
+        if self._pid != os.getpid():
+            raise LedgerClosed(f"this ledger lives in process {self._pid}, not in {os.getpid()}")
+        if self._closed:
+            raise LedgerClosed("this ledger in memory is closed")
+        if deadline is not None and time.monotonic() >= deadline:
+            raise LedgerUnavailable("the deadline had passed; nothing was done")
+
+    def holds_session(self, lease: str) -> bool:
+        """Whether one of its sessions has that name."""
+        return any(session.lease == lease for session in self._sessions)
+
+    def open_session(self, ttl: float, *, deadline: float) -> MemorySession:
+        """Start a session."""
+        self.check(deadline)
+        if ttl <= 0:
+            raise ConfigError(f"lease_ttl is {ttl:g} s; wanted more than 0")
+        with self.store.transaction():
+            session = MemorySession(self, ttl, self.store.new_lease())
+            self._sessions.append(session)
+        return session
+
+    def read(self, scope: str, *, deadline: float) -> View:
+        """The present state of ``scope``."""
+        self.check(deadline)
+        with self.store.transaction() as txn:
+            return txn.view(self.room, check_scope(scope))
+
+    def watch(self, scope: str, *, since: View | None = None, deadline: float) -> MemoryWatch:
+        """Watch ``scope``; ``since`` saves nothing here."""
+        view = self.read(scope, deadline=deadline)
+        with self.store.transaction():
+            self.watched.append(scope)
+        return MemoryWatch(self, scope, since if since and since.records == view.records else view)
+
+    def end(self, lease: str, *, deadline: float) -> None:
+        """End a session or lease by its name."""
+        self.check(deadline)
+        with self.store.transaction() as txn:
+            txn.end(lease)
+
+    def close(self) -> None:
+        """End its sessions, as if their process had died, and its watches."""
+        if self._closed or self._pid != os.getpid():
+            return
+        with self.store.transaction() as txn:
+            self._closed = True
+            self.store.ledgers.discard(self)
+            for session in self._sessions:
+                txn.end(session.lease)
+
+
+class MemoryWatch:
+    """``llutil.ledgers.Watch`` on a ``MemoryStore``. Made by ``MemoryLedger.watch``."""
+
+    def __init__(self, ledger: MemoryLedger, scope: str, view: View) -> None:
+        self._ledger = ledger
+        self._scope = scope
+        self._view = view
+        self._closed = False
+
+    def view(self) -> View:
+        """The present state."""
+        self._ledger.check()
+        if not self._closed:
+            with self._ledger.store.transaction() as txn:
+                view = txn.view(self._ledger.room, self._scope)
+            if view.records != self._view.records:
+                self._view = view
+        return self._view
+
+    def close(self) -> None:
+        """Stop watching."""
+        if not self._closed:
+            with self._ledger.store.transaction():
+                self._closed = True
+                self._ledger.watched.remove(self._scope)
+
+
+class MemorySession:
+    """``llutil.ledgers.Session`` on a ``MemoryStore``. Made by ``MemoryLedger.open_session``."""
+
+    def __init__(self, ledger: MemoryLedger, ttl: float, lease: str) -> None:
+        self.ttl = ttl
+        self.lease = lease
+        self._ledger = ledger
+        self._store = ledger.store
+
+    @property
+    def renewed(self) -> float:
+        """Now: the store is always there."""
+        return time.monotonic()
+
+    @property
+    def state(self) -> SessionState:
+        """The state now; never suspended."""
+        return SessionState.CONNECTED if self.lease in self._store.leases else SessionState.LOST
+
+    def join(
+        self, folder: str, name: str, value: bytes, *, reads: tuple[str, ...] = (), deadline: float
+    ) -> Joined:
+        """Put the node's own record, and read the folder's keys and ``reads``."""
+        self._ledger.check(deadline)
+        room = self._ledger.room
+        key = check_key(check_folder(folder) + name)
+        scopes = [check_scope(scope) for scope in reads]
+        with self._store.transaction() as txn:
+            if self.lease not in self._store.leases:
+                raise SessionLost(f"session {self.lease} in memory is over")
+            own = txn.get(room, key) or txn.put(room, {key: value}, self.lease)[0]
+            if (own.value, own.lease) != (value, self.lease):
+                raise LedgerConflict(
+                    f"join as {key!r}: that record is there already, of session {own.lease}; "
+                    "every node needs a name of its own"
+                )
+            there = txn.view(room, folder)
+            bare = (one if one == own else replace(one, value=b"") for one in there.records)
+            views = {scope: txn.view(room, scope) for scope in scopes}
+            return Joined(own, View(tuple(bare), there.revision), views)
+
+    def create(
+        self, values: Mapping[str, bytes], *, guard: Record, lease: str, deadline: float
+    ) -> Outcome:
+        """Create records, all or none."""
+        self._ledger.check(deadline)
+        room = self._ledger.room
+        keys = [check_key(key) for key in values]
+        with self._store.transaction() as txn:
+            if not txn.has(room, guard):
+                return Gone()
+            if there := tuple(record for key in keys if (record := txn.get(room, key))):
+                return Exists(there)
+            if lease not in self._store.leases:
+                raise LeaseGone(f"create {', '.join(keys)}: lease {lease} in memory is over")
+            return Created(txn.put(room, values, lease))
+
+    def delete(self, *scopes: str, guard: Record, deadline: float) -> bool:
+        """Delete what is in and below the scopes."""
+        self._ledger.check(deadline)
+        for scope in scopes:
+            check_scope(scope)
+        with self._store.transaction() as txn:
+            alive = txn.has(self._ledger.room, guard)
+            if alive:
+                txn.delete(self._ledger.room, scopes)
+            return alive
+
+    def leave(self, record: Record, *, deadline: float) -> None:
+        """Delete the own record, if it is still there."""
+        self._ledger.check(deadline)
+        with self._store.transaction() as txn:
+            if txn.has(self._ledger.room, record):
+                txn.delete(self._ledger.room, [record.key])
+
+    def grant(self, ttl: float, *, deadline: float) -> str:
+        """A lease for records that outlive nodes; it does not run out."""
+        self._ledger.check(deadline)
+        if ttl <= 0:
+            raise ConfigError(f"a lease of {ttl:g} s was asked for; wanted more than 0")
+        with self._store.transaction():
+            return self._store.new_lease()
+
+    def adopt(self, lease: str, *, deadline: float) -> None:
+        """Make sure that the lease lives."""
+        self._ledger.check(deadline)
+        if lease not in self._store.leases:
+            raise LeaseGone(f"lease {lease} in memory is over")
+
+    def release(self, *, deadline: float) -> None:
+        """End the session at once."""
+        self._ledger.check(deadline)
+        with self._store.transaction() as txn:
+            txn.end(self.lease)
