@@ -1,0 +1,138 @@
+"""When a round ends, and how. Only the leader asks.
+
+Choices that rules 5, 7 and 8 of the protocol leave open, and why they are made this way:
+
+* What a report could still overrule, a lost member or a newcomer, is decided only on reports that were read
+  after it was seen: the watch of the reports may lag behind that of the members. A lost node's own record is
+  gone, so it cannot report any more, and the read is conclusive.
+* With no budget left, a node that reported a failure and is then gone counts as lost: its agent died too, so
+  the failure may well have been the machine's.
+* A failure of which its node says that starting again cannot help ends the job at once.
+* A stop outranks a failure, success outranks a stop: nothing is left to be stopped.
+
+A decision here is a function of its arguments. This module may import nothing but the standard library and
+the room's values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+from llutil.errors import FailureClass
+from llutil.rendezvous.records import Assignment, Cause, Report, Say
+from llutil.rendezvous.rules import Rules
+from llutil.rendezvous.seating import Hold
+
+__all__ = ["Bench", "Recheck", "Ruling", "judge"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """What the leader knows while a round runs.
+
+    ``ends`` are the members' reports of success or failure; ``stop`` a reason to stop the whole job, if there is
+    one. ``living`` are all nodes with a member record; ``ready`` those that could be in a round now.
+    ``checked`` are the nodes that were seen to be lost or new before the reports were last read anew.
+    ``failed_since``: since when a failure has been known, by the leader's own clock; None if none is.
+    """
+
+    rules: Rules
+    round: Assignment
+    ends: Mapping[str, Report]
+    stop: str | None
+    living: AbstractSet[str]
+    ready: Sequence[str]
+    checked: frozenset[str]
+    failed_since: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ruling:
+    """The round ends now, for this cause; ``final`` if the generation ends with it."""
+
+    cause: Cause
+    final: bool
+    why: str
+    nodes: tuple[str, ...] = ()
+    failure_class: FailureClass | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recheck:
+    """Read the reports anew, and decide then: these nodes are lost or new."""
+
+    nodes: frozenset[str]
+    why: str
+
+
+def judge(bench: Bench, now: float) -> Ruling | Recheck | Hold:
+    """Whether the round ends at ``now``."""
+    seats = bench.round.nodes
+    succeeded = [node for node in seats if _says(bench, node, Say.SUCCEEDED)]
+    if len(succeeded) == len(seats):
+        why = f"all {len(seats)} nodes succeeded"
+        return Ruling(cause=Cause.SUCCEEDED, final=True, why=why, nodes=seats)
+    if bench.stop is not None:
+        return Ruling(cause=Cause.STOPPED, final=True, why=bench.stop)
+    failed = next((bench.ends[node] for node in seats if _says(bench, node, Say.FAILED)), None)
+    if failed is not None:
+        return _on_failure(bench, failed, now)
+    return _on_change(bench, succeeded)
+
+
+def _says(bench: Bench, node: str, say: Say) -> bool:
+    report = bench.ends.get(node)
+    return report is not None and report.say is say
+
+
+def _on_failure(bench: Bench, failed: Report, now: float) -> Ruling | Recheck | Hold:
+    last_one = not bench.rules.budget_left(bench.round.restarts)
+    why = f"{failed.node} failed: {failed.why}" if failed.why else f"{failed.node} failed"
+    if last_one and not failed.fatal:
+        gone = [
+            node
+            for node in bench.round.nodes
+            if node not in bench.living and not _says(bench, node, Say.SUCCEEDED)
+        ]
+        if gone:
+            return _unless_reported(bench, gone)
+        since = now if bench.failed_since is None else bench.failed_since
+        until = since + bench.rules.lease_ttl
+        if now < until:
+            return Hold(until, f"{why}; no restarts are left, unless a member turns out to be lost")
+        why += f"; all {bench.round.restarts} restarts are used up"
+    elif failed.fatal:
+        why += "; starting again cannot help"
+    return Ruling(
+        cause=Cause.FAILED,
+        final=last_one or failed.fatal,
+        why=why,
+        nodes=(failed.node,),
+        failure_class=failed.failure_class,
+    )
+
+
+def _on_change(bench: Bench, succeeded: Sequence[str]) -> Ruling | Recheck | Hold:
+    seats = bench.round.nodes
+    lost = [node for node in seats if node not in bench.living and node not in bench.ends]
+    if lost:
+        return _unless_reported(bench, lost)
+    new = [node for node in bench.ready if node not in seats]
+    if new and len(seats) < bench.rules.max_nodes and not succeeded:
+        if not bench.checked.issuperset(new):
+            return Recheck(frozenset(new), f"{', '.join(new)} came; has anybody reported success?")
+        why = f"{', '.join(new)} came, and {len(seats)} of {bench.rules.max_nodes} places are taken"
+        return Ruling(cause=Cause.GROWN, final=False, why=why, nodes=tuple(new))
+    return Hold(float("inf"), f"{len(succeeded)} of {len(seats)} nodes have succeeded")
+
+
+def _unless_reported(bench: Bench, lost: Sequence[str]) -> Ruling | Recheck:
+    """The round ends for the loss of ``lost``, once it is certain that none of them reported success."""
+    names = ", ".join(lost)
+    unheard = [node for node in lost if node not in bench.ends]
+    if not bench.checked.issuperset(unheard):
+        return Recheck(frozenset(unheard), f"{names}: record gone; did it report before?")
+    why = f"{names} was lost" if len(lost) == 1 else f"{names} were lost"
+    return Ruling(cause=Cause.LOST, final=False, why=why, nodes=tuple(lost))

@@ -1,0 +1,239 @@
+"""What nodes write into the ledger: five kinds of record, each written once and never changed.
+
+A member record lives as long as its node's lease. Assignments, reports, verdicts and markers hang on the
+generation's own long lease, so they outlive every node. This module may import nothing but the standard
+library and ``llutil.errors``; ``codec`` turns its values into JSON and checks them on the way back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from llutil.errors import FailureClass
+
+__all__ = [
+    "Assignment",
+    "Cause",
+    "Marker",
+    "Member",
+    "Place",
+    "Record",
+    "Report",
+    "Say",
+    "Seat",
+    "Stage",
+    "Verdict",
+]
+
+
+class Stage(NamedTuple):
+    """Which round of which generation. Stages are ordered. Round 0 is the time before a first round."""
+
+    generation: int
+    round: int
+
+    def __str__(self) -> str:
+        return f"round {self.round} of generation {self.generation}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A node is here, under this identity. Leased: it goes when the node's lease does.
+
+    ``node`` is the identity, never used twice; ``name`` is what the node calls itself under all its identities.
+    ``host`` says which machine it is on, ``address`` how others reach it. ``index`` is the preferred place in
+    the order of ranks, or None. ``token`` is the caller's rerun token. ``label`` is for people (in Airflow, the
+    task instance's id).
+    """
+
+    node: str
+    name: str
+    host: str
+    address: str
+    role: str
+    nproc: int
+    index: int | None = None
+    token: str = ""
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seat:
+    """A member's place in a round; what an assignment keeps of its record."""
+
+    node: str
+    name: str
+    address: str
+    role: str
+    nproc: int
+    token: str = ""
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """All that the workers of one node must know of their round. Ranks are ``first_rank`` and the following."""
+
+    group_rank: int
+    group_world_size: int
+    first_rank: int
+    nproc: int
+    world_size: int
+    role: str
+    first_role_rank: int
+    role_world_size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """A sealed round. No further exchange is needed: each node works out every rank from it.
+
+    ``seats`` are in the order of ranks. ``restarts`` counts the failures charged so far. ``host`` and ``port``
+    are the bound address of the round's TCPStore, which the node ``by`` hosts. ``away`` names nodes that were
+    in an earlier round, live, and had not come back when this round was sealed.
+    """
+
+    generation: int
+    round: int
+    restarts: int
+    seats: tuple[Seat, ...]
+    host: str
+    port: int
+    by: str
+    away: tuple[str, ...] = ()
+
+    @property
+    def stage(self) -> Stage:
+        """Which round this is."""
+        return Stage(self.generation, self.round)
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The identities of the members, in the order of ranks."""
+        return tuple(seat.node for seat in self.seats)
+
+    def seat(self, node: str) -> Seat | None:
+        """The seat of ``node``, or None if it has none."""
+        return next((seat for seat in self.seats if seat.node == node), None)
+
+    def place(self, node: str) -> Place:
+        """What the workers of ``node`` must know. :raises KeyError: ``node`` has no seat."""
+        seat = self.seat(node)
+        if seat is None:
+            raise KeyError(f"{node!r} has no seat in {self.stage}; seated: {', '.join(self.nodes)}")
+        rank = self.seats.index(seat)
+        before = self.seats[:rank]
+        return Place(
+            group_rank=rank,
+            group_world_size=len(self.seats),
+            first_rank=sum(other.nproc for other in before),
+            nproc=seat.nproc,
+            world_size=sum(other.nproc for other in self.seats),
+            role=seat.role,
+            first_role_rank=sum(other.nproc for other in before if other.role == seat.role),
+            role_world_size=sum(other.nproc for other in self.seats if other.role == seat.role),
+        )
+
+
+class Say(StrEnum):
+    """What a report says.
+
+    SUCCEEDED, FAILED: how this node's workers in this round ended (one of the two, once).
+    BACK: this node's workers of earlier rounds are gone, and it is ready for the round after this one.
+    STOP: somebody asked this node to stop the whole job.
+    """
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    BACK = "back"
+    STOP = "stop"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """One node's word on one round.
+
+    ``why`` and ``failure_class`` describe a failure or a stop. ``fatal`` says of a failure that starting again
+    cannot help. ``token`` is the node's rerun token.
+    """
+
+    generation: int
+    round: int
+    node: str
+    say: Say
+    why: str = ""
+    failure_class: FailureClass | None = None
+    fatal: bool = False
+    token: str = ""
+
+    @property
+    def stage(self) -> Stage:
+        """Which round this is about."""
+        return Stage(self.generation, self.round)
+
+
+class Cause(StrEnum):
+    """Why a round, or a generation, ended.
+
+    SUCCEEDED: all members reported success. FAILED: a member's workers failed. LOST: a member was lost before
+    it reported. GROWN: newcomers are let in. STOPPED: the job was asked to stop. LEFT: the last node left, and
+    nobody said how the job went.
+    """
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    LOST = "lost"
+    GROWN = "grown"
+    STOPPED = "stopped"
+    LEFT = "left"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """How a round ended; one a round, for ever. ``final`` says that the generation's marker comes with it.
+
+    ``nodes`` names whom it is about: who failed, was lost, or is let in. ``by`` wrote it.
+    """
+
+    generation: int
+    round: int
+    cause: Cause
+    final: bool
+    by: str
+    why: str = ""
+    nodes: tuple[str, ...] = ()
+    failure_class: FailureClass | None = None
+
+    @property
+    def stage(self) -> Stage:
+        """Which round this ended."""
+        return Stage(self.generation, self.round)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marker:
+    """A generation is over. It is never joined again; a rerun opens the next.
+
+    ``round`` was its last (0: none was sealed). ``nodes`` are the members of that round and those that were
+    away from it, ``labels`` the members' labels, ``tokens`` their rerun tokens.
+    """
+
+    generation: int
+    round: int
+    cause: Cause
+    by: str
+    why: str = ""
+    nodes: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    tokens: tuple[str, ...] = ()
+    failure_class: FailureClass | None = None
+
+    @property
+    def stage(self) -> Stage:
+        """The last round of the generation."""
+        return Stage(self.generation, self.round)
+
+
+Record = Member | Assignment | Report | Verdict | Marker

@@ -1,0 +1,54 @@
+"""What the caller decided: how many nodes, how long to wait, how often to try again.
+
+This module may import nothing but the standard library and ``llutil.errors``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llutil.errors import ConfigError
+
+__all__ = ["Rules"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """The protocol's parameters; all times are in seconds, on each node's own clock.
+
+    ``last_call``: how long a round that has ``min_nodes`` waits for more. ``timeout``: how long a node waits
+    for a round to begin. ``lease_ttl``: how long a lease outlives its last renewal. ``max_restarts``: how many
+    failures the job survives, all nodes together; None if somebody else counts them. ``pause``: how long to
+    leave a store alone that did not answer, before the same is asked again.
+
+    :raises ConfigError: the values cannot work; the text names all that is wrong.
+    """
+
+    min_nodes: int
+    max_nodes: int
+    max_restarts: int | None = 3
+    last_call: float = 30.0
+    timeout: float = 900.0
+    lease_ttl: float = 10.0
+    pause: float = 0.5
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not 1 <= self.min_nodes <= self.max_nodes:
+            problems.append(
+                f"min_nodes={self.min_nodes}, max_nodes={self.max_nodes}: wanted 1 <= min_nodes <= max_nodes"
+            )
+        if self.max_restarts is not None and self.max_restarts < 0:
+            problems.append(f"max_restarts={self.max_restarts}: wanted 0 or more")
+        for name in ("timeout", "lease_ttl", "pause"):
+            value = getattr(self, name)
+            if not 0 < value < float("inf"):
+                problems.append(f"{name}={value}: wanted a positive, finite number of seconds")
+        if not 0 <= self.last_call < float("inf"):
+            problems.append(f"last_call_timeout={self.last_call}: wanted 0 or more seconds")
+        if problems:
+            raise ConfigError(problems)
+
+    def budget_left(self, restarts: int) -> bool:
+        """Whether one more failure may be charged."""
+        return self.max_restarts is None or restarts < self.max_restarts
