@@ -20,7 +20,8 @@ class LineSplitter:
 
     def __init__(self) -> None:
         self._rest = b""
-        self._redrawn = b""  # the latest state that was held back
+        self._held = b""  # the latest redrawn state that was held back
+        self._shown = False  # whether the latest redrawn state of the present line was given out
         self._last_redraw = float("-inf")
 
     def feed(self, data: bytes, now: float) -> list[str]:
@@ -28,31 +29,53 @@ class LineSplitter:
         lines: list[str] = []
         *whole, self._rest = (self._rest + data).split(b"\n")
         for line in whole:
-            *states, last = line.removesuffix(b"\r").split(b"\r")
-            shown = last or (states[-1] if states else self._redrawn)
-            self._redrawn = b""
-            lines += self._cut(shown)
+            lines += self._complete(line)
         *states, self._rest = self._rest.split(b"\r")
-        if states:
-            self._redrawn = states[-1] or self._redrawn
-            if self._redrawn and now - self._last_redraw >= _REDRAW_PERIOD:
-                lines += self._cut(self._redrawn)
-                self._redrawn = b""
-                self._last_redraw = now
+        if latest := _latest(states):
+            self._held, self._shown = latest, False
+        if self._held and now - self._last_redraw >= _REDRAW_PERIOD:
+            lines += _cut(self._held)
+            self._held, self._shown = b"", True
+            self._last_redraw = now
         while len(self._rest) > _LONGEST:
-            lines.append(_text(self._rest[:_LONGEST]))
-            self._rest = self._rest[_LONGEST:]
+            end = _whole_characters(self._rest)
+            lines.append(_text(self._rest[:end]))
+            self._rest = self._rest[end:]
         return lines
 
     def finish(self) -> list[str]:
         """What is left when the stream ended: a last line without its newline."""
-        left = self._rest or self._redrawn
-        self._rest = self._redrawn = b""
-        return self._cut(left) if left else []
+        left = self._rest or self._held
+        self._rest = self._held = b""
+        return _cut(left) if left else []
 
-    @staticmethod
-    def _cut(line: bytes) -> list[str]:
-        return [_text(line[at : at + _LONGEST]) for at in range(0, max(1, len(line)), _LONGEST)]
+    def _complete(self, line: bytes) -> list[str]:
+        """The last state of a line whose newline has come. Nothing, if that has been given out already."""
+        latest = _latest(line.split(b"\r")) or self._held
+        shown, self._held, self._shown = self._shown, b"", False
+        return [] if shown and not latest else _cut(latest)
+
+
+def _latest(states: list[bytes]) -> bytes:
+    """The last that is not empty: a bar often erases itself, or moves to the start of the line, at its end."""
+    return next((state for state in reversed(states) if state), b"")
+
+
+def _cut(line: bytes) -> list[str]:
+    pieces = []
+    while len(line) > _LONGEST:
+        end = _whole_characters(line)
+        pieces.append(_text(line[:end]))
+        line = line[end:]
+    return [*pieces, _text(line)]
+
+
+def _whole_characters(line: bytes) -> int:
+    """Where to cut an overlong line: as late as possible, and not inside a character of UTF-8."""
+    end = _LONGEST
+    while end > _LONGEST - 3 and line[end] & 0xC0 == 0x80:
+        end -= 1
+    return end
 
 
 def _text(line: bytes) -> str:
