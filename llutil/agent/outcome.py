@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 __all__ = ["Collector", "ErrorNote", "Returned", "frame", "write_frame"]
@@ -81,13 +82,22 @@ class Collector:
         return bool(self._data)
 
     def note(self) -> Returned | ErrorNote | None:
-        """What the rank said, or None if the frame is not complete."""
+        """What the rank said, or None if the frame is not complete, or is none of ours.
+
+        A program that closed all its descriptors may have got the pipe's number for a file of its own.
+        """
         if len(self._data) < _HEAD.size:
             return None
         kind, length = _HEAD.unpack_from(self._data)
         if len(self._data) < _HEAD.size + length:
             return None
         content = bytes(memoryview(self._data)[_HEAD.size : _HEAD.size + length])
-        if kind == b"E":
-            return ErrorNote(**json.loads(content))
-        return Returned(content, kind == b"R")
+        match kind:
+            case b"R" | b"J":
+                return Returned(content, pickled=kind == b"R")
+            case b"E":
+                with suppress(ValueError, TypeError):
+                    return ErrorNote(**json.loads(content))
+            case _:
+                pass
+        return None
