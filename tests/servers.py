@@ -239,7 +239,7 @@ def _start(make: Callable[[], list[EtcdServer]]) -> list[EtcdServer]:
         for server in servers:
             server.launch(cluster)
         try:
-            if all([server.is_ready() for server in servers]):
+            if all(server.is_ready() for server in servers):
                 return servers
         except TimeoutError:
             for server in servers:

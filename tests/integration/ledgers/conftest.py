@@ -1,0 +1,68 @@
+"""A real etcd for the tests of this folder, and a check that ledgers leave nothing open and print nothing."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from llutil.ledgers.etcd.config import EtcdConfig
+from llutil.ledgers.etcd.ledger import EtcdLedger
+from tests.servers import EtcdServer, etcd
+
+pytest.register_assert_rewrite("tests.ledger_contract")
+from tests.ledger_contract import World  # noqa: E402 - only what is imported later is rewritten
+
+_GONE = 5.0  # seconds for gRPC to close what it was told to close
+
+
+def _sockets() -> int:
+    count = 0
+    for fd in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # closed since
+            count += os.readlink(fd).startswith("socket:")
+    return count
+
+
+@pytest.fixture(autouse=True)
+def quiet(capfd: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> Iterator[None]:
+    """After a test no socket is left, and nothing was printed (but gRPC's own word on failed handshakes)."""
+    before = _sockets()
+    yield
+    deadline = time.monotonic() + _GONE
+    while (left := _sockets() - before) > 0 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert left <= 0, f"{left} sockets are left"
+    printed = capfd.readouterr().err.splitlines()
+    assert [line for line in printed if "Handshake failed" not in line] == []
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[EtcdServer]:
+    """One etcd for all tests that do it no harm."""
+    with etcd() as server:
+        yield server
+
+
+@pytest.fixture
+def world(server: EtcdServer, quiet: None) -> Iterator[World]:
+    """Nodes on that etcd, under a namespace of this test alone."""
+    with world_on(server).open() as world:
+        yield world
+
+
+def world_on(*servers: EtcdServer, ttl: float = 10.0) -> World:
+    """A world on these servers."""
+    endpoints = tuple(server.endpoint for server in servers)
+    return World(
+        lambda namespace, on_change: EtcdLedger(
+            EtcdConfig(endpoints=endpoints, namespace=namespace), on_change
+        ),
+        namespace=f"tests/{secrets.token_hex(4)}",
+        ttl=ttl,
+    )

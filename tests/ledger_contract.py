@@ -1,0 +1,446 @@
+"""What every ledger must do: one suite, which each ledger's tests inherit and give a ``world``.
+
+A test's nodes live in one process, each with a ledger of its own. Nothing here sleeps: a test waits for a
+node's callback, so a change that is not announced fails it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from llutil.errors import ConfigError
+from llutil.ledgers import (
+    Created,
+    Exists,
+    Gone,
+    Joined,
+    LeaseGone,
+    Ledger,
+    LedgerClosed,
+    LedgerConflict,
+    LedgerUnavailable,
+    Outcome,
+    Record,
+    Session,
+    SessionLost,
+    SessionState,
+    View,
+)
+
+__all__ = ["Changes", "LedgerContract", "Node", "World", "soon"]
+
+DAY = 86400.0
+
+
+def soon(seconds: float = 10.0) -> float:
+    """A deadline."""
+    return time.monotonic() + seconds
+
+
+class Changes:
+    """A ledger's callback that a test can wait on."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def __call__(self) -> None:
+        self._event.set()
+
+    def wait_for(self, happened: Callable[[], bool], seconds: float = 10.0) -> None:
+        """Wait until it has happened; looks again after each call of the callback, and only then."""
+        deadline = soon(seconds)
+        while True:
+            self._event.clear()
+            if happened():
+                return
+            assert self._event.wait(deadline - time.monotonic()), f"not within {seconds} s"
+
+
+@dataclass
+class Node:
+    """A node of a job: its ledger, and a session once it is asked for."""
+
+    ledger: Ledger
+    changes: Changes
+    ttl: float
+    _session: Session | None = None
+
+    @property
+    def session(self) -> Session:
+        """Its session, opened when first asked for."""
+        if self._session is None:
+            self._session = self.ledger.open_session(self.ttl, deadline=soon())
+        return self._session
+
+    def join(self, name: str, value: bytes = b"me", folder: str = "members/") -> Joined:
+        """Put its record."""
+        return self.session.join(folder, name, value, deadline=soon())
+
+    def create(self, guard: Record, lease: str, **values: bytes) -> Outcome:
+        """Create records in the folder log/."""
+        keyed = {f"log/{key}": value for key, value in values.items()}
+        return self.session.create(keyed, guard=guard, lease=lease, deadline=soon())
+
+    def read(self, scope: str) -> dict[str, bytes]:
+        """What is in the scope, in order."""
+        view = self.ledger.read(scope, deadline=soon())
+        return {record.key: record.value for record in view.records}
+
+
+@dataclass
+class World:
+    """A store, and the nodes on it. ``make`` makes a ledger for a namespace and a callback."""
+
+    make: Callable[[str, Callable[[], None]], Ledger]
+    namespace: str = "tests"
+    ttl: float = 10.0
+    nodes: list[Node] = field(default_factory=list)
+
+    def node(self, namespace: str | None = None) -> Node:
+        """Another node."""
+        changes = Changes()
+        node = Node(self.make(namespace or self.namespace, changes), changes, self.ttl)
+        self.nodes.append(node)
+        return node
+
+    @contextmanager
+    def open(self) -> Iterator[World]:
+        """Close every node's ledger in the end."""
+        try:
+            yield self
+        finally:
+            for node in self.nodes:
+                node.ledger.close()
+
+
+def keys(view: View) -> list[str]:
+    """The keys of a view, in order."""
+    return [record.key for record in view.records]
+
+
+class LedgerContract:
+    """Inherit this, and define a fixture ``world``."""
+
+    # -- joining
+
+    def test_nodes_are_ordered_by_arrival_and_each_learns_its_predecessor(
+        self, world: World
+    ) -> None:
+        names = ["zoe", "abe", "mia"]  # not the order of the alphabet
+        joined = [world.node().join(name) for name in names]
+        assert [one.predecessor and one.predecessor.name for one in joined] == [None, "zoe", "abe"]
+        assert [record.name for record in joined[-1].members.records] == names
+        assert len({one.record.created for one in joined}) == 3
+
+    def test_joining_reads_no_value_but_the_own(self, world: World) -> None:
+        world.node().join("a", b"secret of a")
+        joined = world.node().join("b", b"secret of b")
+        assert [record.value for record in joined.members.records] == [b"", b"secret of b"]
+
+    def test_joining_reads_other_scopes_in_the_same_moment(self, world: World) -> None:
+        first, second = world.node(), world.node()
+        guard = first.join("a").record
+        first.create(guard, first.session.grant(DAY, deadline=soon()), one=b"1", two=b"2")
+        reads = ("log/", "log/two", "reports/", "members/")
+        joined = second.session.join("members/", "b", b"me", reads=reads, deadline=soon())
+        assert [keys(joined.views[scope]) for scope in reads] == [
+            ["log/one", "log/two"],
+            ["log/two"],
+            [],
+            ["members/a", "members/b"],
+        ]
+        assert [record.value for record in joined.views["members/"].records] == [b"me", b"me"]
+
+    def test_joining_again_under_the_same_name_finds_the_own_record(self, world: World) -> None:
+        node = world.node()
+        assert node.join("a", b"1").record == node.join("a", b"1").record
+
+    def test_a_name_that_another_session_holds_is_a_conflict(self, world: World) -> None:
+        world.node().join("a")
+        with pytest.raises(LedgerConflict, match="members/a"):
+            world.node().join("a")
+
+    def test_a_record_of_ones_own_with_another_value_is_a_conflict(self, world: World) -> None:
+        node = world.node()
+        node.join("a", b"1")
+        with pytest.raises(LedgerConflict):
+            node.join("a", b"2")
+
+    def test_who_left_and_joins_again_comes_last(self, world: World) -> None:
+        one, two = world.node(), world.node()
+        record = one.join("a").record
+        two.join("b")
+        one.session.leave(record, deadline=soon())
+        again = one.join("a")
+        assert keys(again.members) == ["members/b", "members/a"]
+        assert again.record.created > record.created
+
+    # -- creating
+
+    def test_records_are_created_once_and_the_second_is_shown_the_first(self, world: World) -> None:
+        one, two = world.node(), world.node()
+        lease = one.session.grant(DAY, deadline=soon())
+        first = one.create(one.join("a").record, lease, seal=b"by a")
+        second = two.create(two.join("b").record, lease, seal=b"by b")
+        assert isinstance(first, Created)
+        assert second == Exists(first.records)
+        assert [(record.key, record.value) for record in first.records] == [("log/seal", b"by a")]
+        assert first.records[0].lease == lease
+
+    def test_of_two_records_all_or_none_are_created(self, world: World) -> None:
+        node = world.node()
+        guard = node.join("a").record
+        lease = node.session.grant(DAY, deadline=soon())
+        assert isinstance(node.create(guard, lease, one=b"1"), Created)
+        both = node.create(guard, lease, one=b"x", two=b"x")
+        assert isinstance(both, Exists)
+        assert keys(View(both.records, 0)) == ["log/one"]
+        assert node.read("log/") == {"log/one": b"1"}
+        assert isinstance(node.create(guard, lease, two=b"2", three=b"3"), Created)
+        assert node.read("log/") == {"log/one": b"1", "log/two": b"2", "log/three": b"3"}
+
+    def test_nothing_is_created_once_the_own_record_is_gone(self, world: World) -> None:
+        node = world.node()
+        guard = node.join("a").record
+        lease = node.session.grant(DAY, deadline=soon())
+        node.session.leave(guard, deadline=soon())
+        assert node.create(guard, lease, seal=b"late") == Gone()
+        node.join("a")  # a record of the same name is another record
+        assert node.create(guard, lease, seal=b"late") == Gone()
+        assert node.read("log/") == {}
+
+    def test_of_many_who_create_at_once_one_does_and_all_see_the_same(self, world: World) -> None:
+        nodes = [world.node() for _ in range(8)]
+        guards = [node.join(f"n{index}").record for index, node in enumerate(nodes)]
+        lease = nodes[0].session.grant(DAY, deadline=soon())
+
+        def create(index: int) -> Outcome:
+            return nodes[index].create(guards[index], lease, seal=f"by {index}".encode())
+
+        with ThreadPoolExecutor(8) as pool:
+            outcomes = list(pool.map(create, range(8)))
+        created = [one for one in outcomes if isinstance(one, Created)]
+        assert len(created) == 1
+        others = [one for one in outcomes if one is not created[0]]
+        assert others == [Exists(created[0].records)] * 7
+
+    def test_nothing_is_created_on_a_lease_that_is_over(self, world: World) -> None:
+        node = world.node()
+        guard = node.join("a").record
+        lease = node.session.grant(DAY, deadline=soon())
+        node.ledger.end(lease, deadline=soon())
+        with pytest.raises(LeaseGone, match=lease):
+            node.create(guard, lease, seal=b"x")
+
+    # -- leases
+
+    def test_records_outlive_the_node_that_wrote_them_and_its_lease_can_be_adopted(
+        self, world: World
+    ) -> None:
+        one, two = world.node(), world.node()
+        lease = one.session.grant(DAY, deadline=soon())
+        one.create(one.join("a").record, lease, one=b"1")
+        one.session.release(deadline=soon())
+        guard = two.join("b").record
+        (found,) = two.ledger.read("log/", deadline=soon()).records
+        two.session.adopt(found.lease, deadline=soon())
+        two.session.adopt(found.lease, deadline=soon())
+        assert isinstance(two.create(guard, found.lease, two=b"2"), Created)
+        assert two.read("log/") == {"log/one": b"1", "log/two": b"2"}
+
+    def test_a_leases_end_is_the_end_of_its_records(self, world: World) -> None:
+        node = world.node()
+        lease = node.session.grant(DAY, deadline=soon())
+        node.create(node.join("a").record, lease, one=b"1", two=b"2")
+        node.ledger.end(lease, deadline=soon())
+        node.ledger.end(lease, deadline=soon())
+        assert node.read("log/") == {}
+        with pytest.raises(LeaseGone):
+            world.node().session.adopt(lease, deadline=soon())
+
+    # -- deleting
+
+    def test_deleting_takes_keys_and_folders_with_all_below_them(self, world: World) -> None:
+        node = world.node()
+        guard = node.join("a").record
+        lease = node.session.grant(DAY, deadline=soon())
+        for key in ("r/1/x", "r/1/y", "r/2/x", "r/1x", "log/one", "log/two"):
+            node.session.create({key: b""}, guard=guard, lease=lease, deadline=soon())
+        assert node.session.delete("r/1/", "log/one", "log/none", guard=guard, deadline=soon())
+        assert [*node.read("r/1/"), *node.read("r/2/"), *node.read("r/"), *node.read("log/")] == [
+            "r/2/x",
+            "r/1x",
+            "log/two",
+        ]
+        assert node.session.delete("r/", guard=guard, deadline=soon())
+        assert not [*node.read("r/2/"), *node.read("r/")]
+
+    def test_nothing_is_deleted_once_the_own_record_is_gone(self, world: World) -> None:
+        one, two = world.node(), world.node()
+        guard = one.join("a").record
+        two.join("b")
+        one.session.leave(guard, deadline=soon())
+        assert not one.session.delete("members/", guard=guard, deadline=soon())
+        assert list(two.read("members/")) == ["members/b"]
+
+    def test_leaving_twice_does_not_take_a_record_that_came_later(self, world: World) -> None:
+        one, two = world.node(), world.node()
+        guard = one.join("a").record
+        one.session.leave(guard, deadline=soon())
+        two.join("a")
+        one.session.leave(guard, deadline=soon())
+        assert list(two.read("members/")) == ["members/a"]
+
+    # -- sessions
+
+    def test_a_session_is_connected_and_says_when_it_was_renewed(self, world: World) -> None:
+        before = time.monotonic()
+        session = world.node().session
+        assert session.state is SessionState.CONNECTED
+        assert before <= session.renewed <= time.monotonic()
+        assert session.ttl == world.ttl
+        assert session.lease
+
+    def test_a_release_takes_the_members_record_at_once_and_others_hear_of_it(
+        self, world: World
+    ) -> None:
+        one, two = world.node(), world.node()
+        one.join("a")
+        joined = two.join("b")
+        watch = two.ledger.watch("members/", deadline=soon())
+        assert joined.predecessor
+        other = two.ledger.watch(
+            joined.predecessor.key,
+            since=joined.members.only(joined.predecessor.key),
+            deadline=soon(),
+        )
+        assert keys(other.view()) == ["members/a"]
+        one.session.release(deadline=soon())
+        assert one.session.state is SessionState.LOST
+        two.changes.wait_for(lambda: keys(watch.view()) == ["members/b"])
+        two.changes.wait_for(lambda: not other.view().records)
+
+    def test_a_session_that_somebody_else_ends_is_lost_and_cannot_join(self, world: World) -> None:
+        one, two = world.node(), world.node()
+        one.join("a")
+        two.ledger.end(one.session.lease, deadline=soon())
+        with pytest.raises(SessionLost):
+            one.join("again")
+        assert one.session.state is SessionState.LOST
+        one.changes.wait_for(lambda: one.session.state is SessionState.LOST)
+        assert two.read("members/") == {}
+        back = one.ledger.open_session(world.ttl, deadline=soon())
+        assert back.join("members/", "back", b"", deadline=soon()).predecessor is None
+
+    # -- watching
+
+    def test_a_watch_begins_with_what_is_there_and_follows(self, world: World) -> None:
+        one, two = world.node(), world.node()
+        one.join("a", b"1")
+        watch = two.ledger.watch("members/", deadline=soon())
+        first = watch.view()
+        assert [(record.name, record.value) for record in first.records] == [("a", b"1")]
+        assert watch.view() is first
+        for name in "bcd":
+            world.node().join(name)
+        two.changes.wait_for(lambda: len(watch.view().records) == 4)
+        assert keys(watch.view()) == [f"members/{name}" for name in "abcd"]
+        assert watch.view() is watch.view()
+
+    def test_a_watch_goes_on_from_what_joining_saw(self, world: World) -> None:
+        one, two = world.node(), world.node()
+        joined = one.session.join("members/", "a", b"1", reads=("log/",), deadline=soon())
+        other = two.join("b").record
+        lease = two.session.grant(DAY, deadline=soon())
+        two.create(other, lease, seal=b"x")
+        members = one.ledger.watch("members/", since=joined.members, deadline=soon())
+        log = one.ledger.watch("log/", since=joined.views["log/"], deadline=soon())
+        one.changes.wait_for(lambda: keys(members.view()) == ["members/a", "members/b"])
+        one.changes.wait_for(lambda: keys(log.view()) == ["log/seal"])
+        assert [record.value for record in members.view().records] == [b"1", b"me"]
+
+    def test_a_watch_sees_its_scope_and_nothing_else(self, world: World) -> None:
+        node = world.node()
+        guard = node.join("a").record
+        lease = node.session.grant(DAY, deadline=soon())
+        folder = node.ledger.watch("x/", deadline=soon())
+        key = node.ledger.watch("x/one", deadline=soon())
+        for name in ("x", "x/one/deep", "x/onemore", "xx/one", "x/one"):
+            node.session.create({name: b""}, guard=guard, lease=lease, deadline=soon())
+        node.changes.wait_for(lambda: keys(folder.view()) == ["x/onemore", "x/one"])
+        node.changes.wait_for(lambda: keys(key.view()) == ["x/one"])
+
+    def test_a_closed_watch_keeps_what_it_had(self, world: World) -> None:
+        node = world.node()
+        watch = node.ledger.watch("members/", deadline=soon())
+        other = node.ledger.watch("members/", deadline=soon())
+        watch.close()
+        watch.close()
+        node.join("a")
+        node.changes.wait_for(lambda: keys(other.view()) == ["members/a"])
+        assert watch.view().records == ()
+
+    # -- namespaces, keys, deadlines, closing
+
+    @pytest.mark.parametrize(("mine", "others"), [("a", "b"), ("a", "ab"), ("a", "a/b")])
+    def test_two_namespaces_never_see_each_other(
+        self, world: World, mine: str, others: str
+    ) -> None:
+        one = world.node(f"{world.namespace}/{mine}")
+        two = world.node(f"{world.namespace}/{others}")
+        watch = one.ledger.watch("members/", deadline=soon())
+        guard = one.join("me").record
+        for folder in ("members/", "b/members/", "log/"):
+            two.join(f"them-{folder[0]}", folder=folder)
+        one.session.delete("members/", "b/", "log/", guard=guard, deadline=soon())
+        one.changes.wait_for(lambda: not watch.view().records)
+        assert [*two.read("members/"), *two.read("b/members/"), *two.read("log/")] == [
+            "members/them-m",
+            "b/members/them-b",
+            "log/them-l",
+        ]
+
+    @pytest.mark.parametrize("scope", ["", "/", "a//b", "/a", "a/../b", "a/-/b", "-", "a\nb", "."])
+    def test_a_key_that_is_not_words_is_refused(self, world: World, scope: str) -> None:
+        with pytest.raises(ConfigError, match="ledger key"):
+            world.node().ledger.read(scope, deadline=soon())
+
+    def test_any_printable_word_is_a_key(self, world: World) -> None:
+        node = world.node()
+        names = ["ä ö", "a.b", "x=y,z", "名前", "%2F", "\\", "*"]
+        for name in names:
+            node.join(name, name.encode())
+        assert list(node.read("members/")) == [f"members/{name}" for name in names]
+
+    def test_a_call_after_its_deadline_does_nothing(self, world: World) -> None:
+        node = world.node()
+        session = node.session
+        with pytest.raises(LedgerUnavailable, match="deadline had passed"):
+            session.join("members/", "a", b"", deadline=time.monotonic() - 1)
+        with pytest.raises(LedgerUnavailable):
+            node.ledger.watch("members/", deadline=time.monotonic() - 1)
+        assert node.read("members/") == {}
+
+    def test_a_closed_ledger_is_refused_and_can_be_closed_again(self, world: World) -> None:
+        node = world.node()
+        session = node.session
+        watch = node.ledger.watch("members/", deadline=soon())
+        node.ledger.close()
+        node.ledger.close()
+        with pytest.raises(LedgerClosed):
+            session.join("members/", "a", b"", deadline=soon())
+        with pytest.raises(LedgerClosed):
+            watch.view()
+        with pytest.raises(LedgerClosed):
+            node.ledger.open_session(world.ttl, deadline=soon())
+
+    def test_a_session_of_no_time_is_refused(self, world: World) -> None:
+        with pytest.raises(ConfigError, match="lease_ttl"):
+            world.node().ledger.open_session(0, deadline=soon())

@@ -1,0 +1,5 @@
+"""The ledger contract's asserts explain themselves here too."""
+
+import pytest
+
+pytest.register_assert_rewrite("tests.ledger_contract")
