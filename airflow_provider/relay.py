@@ -60,7 +60,7 @@ class Relay:
                 number = logging.getLevelNamesMapping().get(level, logging.INFO)
                 self._write(number, f"[agent] {text}")
             case Round():
-                self._write(logging.INFO, _round_text(event))
+                pass  # the agent's own log has said so
             case Progress(ranks=ranks):
                 if ranks:
                     self._display.show(ranks)
@@ -83,14 +83,3 @@ class Relay:
         self._display.hide()
         self._log.log(level, text)
 
-
-def _round_text(event: Round) -> str:
-    match event.ranks:
-        case ():
-            here = "no rank"
-        case (rank,):
-            here = f"rank {rank}"
-        case ranks:
-            here = f"ranks {ranks[0]} to {ranks[-1]}"
-    begun = f"restart {event.restart}" if event.restart else "workers have started"
-    return f"{begun}: {here} on this node, {event.world_size} in all"

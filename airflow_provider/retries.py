@@ -30,7 +30,7 @@ class LaunchRetry:
     :param attempts: launches in all; 1 means that none is repeated.
     :param max_elapsed: seconds after the first attempt began, beyond which none begins.
     :param wait_initial: seconds before the second attempt; each further wait is twice the one before.
-    :param wait_max: the longest wait, in seconds.
+    :param wait_max: the longest wait, in seconds, before jitter.
     :param jitter: up to so many seconds are added to each wait, at random, so that the nodes of a job
         which fails as a whole do not come back all at once.
     """
@@ -87,9 +87,8 @@ class LaunchRetry:
                 tenacity.stop_after_attempt(self.attempts),
                 tenacity.stop_before_delay(self.max_elapsed),
             ),
-            wait=tenacity.wait_exponential_jitter(
-                initial=self.wait_initial, max=self.wait_max, jitter=self.jitter
-            ),
+            wait=tenacity.wait_exponential(multiplier=self.wait_initial, max=self.wait_max)
+            + tenacity.wait_random(0, self.jitter),
             retry=tenacity.retry_if_exception(again),
             before_sleep=before_sleep,
             sleep=sleep,

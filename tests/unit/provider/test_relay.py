@@ -1,0 +1,78 @@
+"""Bytes become lines, and lines get their speaker and their level."""
+
+from __future__ import annotations
+
+import logging
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_provider.progress import ProgressLines
+from airflow_provider.relay import LineSplitter, Relay
+from llutil.wire import Line, Log, Progress
+
+
+class Sink:
+    """Where a relay writes."""
+
+    def __init__(self):
+        self.lines = []
+
+    def log(self, level, text):
+        self.lines.append((logging.getLevelName(level), text))
+
+
+def relay():
+    log = Sink()
+    return Relay(log, ProgressLines(lambda line: log.log(logging.INFO, line))), log.lines
+
+
+@given(st.lists(st.binary(max_size=9).map(lambda b: b.replace(b"\r", b""))))
+@settings(derandomize=True, max_examples=100)
+def test_lines_are_the_same_however_the_bytes_arrive(pieces):
+    whole, cut = LineSplitter(), LineSplitter()
+    everything = b"".join(pieces)
+    expected = whole.feed(everything) + whole.finish()
+    assert [line for piece in pieces for line in cut.feed(piece)] + cut.finish() == expected
+    assert "\n".join(expected) == everything.decode("utf-8", "replace").removesuffix("\n")
+
+
+def test_a_line_without_an_end_is_cut_so_that_memory_stays_bounded():
+    splitter = LineSplitter()
+    lines = [line for _ in range(30) for line in splitter.feed(b"x" * 10_000)]
+    assert lines
+    assert sum(map(len, lines + splitter.finish())) == 300_000
+
+
+def test_ranks_and_agent_are_told_apart():
+    spoken, lines = relay()
+    spoken.event(Line(3, "stdout", "hello"))
+    spoken.event(Log("ERROR", "llutil.agent", "trouble"))
+    spoken.event(Log("NOLEVEL", "x", "odd"))
+    spoken.printed("stderr", "W1122 08:52:44 careful")
+    assert lines == [
+        ("INFO", "[rank 3] hello"),
+        ("ERROR", "[agent] trouble"),
+        ("INFO", "[agent] odd"),
+        ("WARNING", "[agent] W1122 08:52:44 careful"),
+    ]
+
+
+def test_the_agents_last_errors_are_remembered_but_not_all_of_them():
+    spoken, _ = relay()
+    for number in range(100):
+        spoken.printed("stderr", f"line {number}")
+        spoken.printed("stdout", "not an error")
+    assert list(spoken.last_errors) == [f"line {number}" for number in range(80, 100)]
+
+
+def test_progress_goes_to_the_display_and_its_last_state_into_the_log():
+    spoken, lines = relay()
+    spoken.event(Progress({}))
+    for step in range(1, 4):
+        spoken.event(Progress({0: (step, 3)}))
+    spoken.close()
+    assert lines == [
+        ("INFO", "progress: rank 0 1/3 (33 %)"),
+        ("INFO", "progress: rank 0 3/3 (100 %)"),
+    ]
