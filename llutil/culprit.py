@@ -23,6 +23,8 @@ from typing import Any
 __all__ = ["described", "trace"]
 
 _GLOBAL_OPS = frozenset({"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL"})
+_LONGEST = 20
+"""Steps of a path; a value nested deeper is at fault for that, most likely."""
 _FLAT = (list, tuple, set, frozenset)
 
 _Part = tuple[str, Any]
@@ -34,6 +36,8 @@ def trace(value: object, label: str, fails: Callable[[Any], bool]) -> str:
     seen = [value]  # objects and not their ids: an id lives no longer than its object
     step: _Part | None = (label, value)
     while step is not None:
+        if len(labels) > _LONGEST:
+            return " -> ".join([*labels, "..."])
         step = next(
             (
                 (name, part)

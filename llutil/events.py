@@ -131,7 +131,6 @@ class Events:
 
     def _map(self, page: Page, local_rank: int | None) -> None:
         self._page = page
-        self._local_rank = local_rank
         whole = memoryview(page.mapping)
         halves = whole.cast("I")
         self._words = whole.cast("Q")
@@ -148,6 +147,8 @@ class Events:
             self.debugger_start,
             self.debugger_end,
         ) = map(Flag, words)
+        self._bound = None if local_rank is None else self.slot(local_rank)
+        self._found: tuple[int, Slot] | None = None
 
     @property
     def path(self) -> str:
@@ -203,6 +204,7 @@ class Events:
 
         Slots in use and threads that wait keep the memory mapped until they are done.
         """
+        self._bound = self._found = None
         for view in self._views:
             with contextlib.suppress(BufferError):  # a thread waits on it, and lets go by itself
                 view.release()
@@ -226,13 +228,18 @@ class Events:
         return f"Events({self._page.path or 'private'})"
 
     def _own_slot(self) -> Slot | None:
-        """The slot of the worker that this process is; looked up each time, since a fork changes it."""
-        if self._local_rank is not None:
-            return self.slot(self._local_rank)
+        """The slot of the worker that this process is, if any; a fork may make it another one."""
+        if self._bound is not None:
+            return self._bound
+        pid = os.getpid()
+        if self._found is not None and self._found[0] == pid:
+            return self._found[1]
         rank = os.environ.get("LOCAL_RANK", "")
-        if rank.isdecimal() and os.environ.get(ENVIRONMENT) == self._page.path:
-            return self.slot(int(rank))
-        return None
+        if not rank.isdecimal() or os.environ.get(ENVIRONMENT) != self._page.path:
+            return None
+        slot = self.slot(int(rank))
+        self._found = pid, slot
+        return slot
 
     def _read(self, index: int) -> int:
         slot = self._own_slot()

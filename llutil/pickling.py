@@ -134,8 +134,11 @@ def _pickler_class() -> type[Any]:
             name = getattr(value, "__module__", None)
             if name not in sys.modules or name == "__main__" or not self._importable(name):
                 return False
-            path = getattr(value, "__qualname__", None) or getattr(value, "__name__", "")
-            return _follow(sys.modules[name], path.split(".")) is value
+            for attribute in ("__qualname__", "__name__"):
+                path = getattr(value, attribute, None)
+                if isinstance(path, str):
+                    return _follow(sys.modules[name], path.split(".")) is value
+            return False
 
     return Pickler
 
