@@ -37,8 +37,8 @@ _KILL = 30.0  # seconds; a process that survives SIGKILL for so long is stuck in
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Orders:
-    """What a keeper is to do. ``commands`` maps a name to a command line; its output goes to
-    ``folder/name.log``. ``grace`` is how long, in seconds, they have to end once asked to.
+    """What a keeper is to do. ``commands`` maps a name to a command line; it runs in ``folder``,
+    and its output goes to ``name.log`` there. ``grace`` is how long, in seconds, they have to end once asked to.
     ``remove`` says whether the folder goes when the standard input was closed.
     """
 
@@ -65,7 +65,12 @@ def _run(orders: Orders) -> set[int]:
     for name, argv in orders.commands.items():
         with Path(orders.folder, f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=orders.folder,
+                start_new_session=True,
             )
         alive.add(process.pid)
     while len(alive) == len(orders.commands):

@@ -29,6 +29,7 @@ from tests.ports import free_ports
 __all__ = ["Airflow", "airflow"]
 
 _ROOT = Path(__file__).parents[2]
+_AIRFLOW = str(Path(sys.executable).with_name("airflow"))  # started as a deployment does it
 _COMMANDS = {
     "api-server": ["api-server"],
     "scheduler": ["scheduler", "--skip-serve-logs"],  # the api-server reads the log files itself
@@ -87,9 +88,9 @@ def _prepare(home: Path, env: Mapping[str, str]) -> None:
     """Make the home folder and the database, which is SQLite (in WAL mode, as Airflow sets it up)."""
     (home / "tmp").mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
-        [sys.executable, "-m", "airflow", "db", "migrate"],
+        [_AIRFLOW, "db", "migrate"],
         env=env,
-        cwd=_ROOT,
+        cwd=home,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -153,9 +154,8 @@ def airflow(
     password = secrets.token_urlsafe(9)
     env = _settings(home, bundles, port, password)
     _prepare(home, env)
-    program = [sys.executable, "-m", "airflow"]
     orders = Orders(
-        commands={name: [*program, *words] for name, words in _COMMANDS.items()},
+        commands={name: [_AIRFLOW, *words] for name, words in _COMMANDS.items()},
         folder=str(home),
         grace=_STOP,
         remove=remove,

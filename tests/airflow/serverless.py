@@ -21,8 +21,6 @@ from tests.airflow.settings import environment
 
 __all__ = ["Outcome", "prepare", "run"]
 
-_ROOT = Path(__file__).parents[2]
-
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -40,9 +38,9 @@ def prepare(home: Path, folder: Path) -> None:
     """
     home.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
-        [sys.executable, "-m", "airflow", "db", "migrate"],
+        [str(Path(sys.executable).with_name("airflow")), "db", "migrate"],
         env=environment(home, {"dags": folder}),
-        cwd=_ROOT,
+        cwd=home,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -12,6 +12,7 @@ from typing import Any
 
 import beside
 from airflow.sdk import dag, task
+
 from airflow_provider.operators.elastic import ElasticLaunchOperator
 
 
@@ -120,7 +121,40 @@ def sweep() -> None:
     ).expand(op_args=[[1], [2], [3]])
 
 
+@dag(schedule=None, params={"python": "/no/such/python"})
+def elsewhere() -> None:
+    """A job under an interpreter that has torch but no Airflow."""
+
+    @task.elastic(nproc_per_node=2, python="{{ params.python }}")
+    def add_ranks() -> dict[str, Any]:
+        import importlib.util
+        import sys
+
+        import torch
+
+        torch.distributed.init_process_group("gloo")
+        total = torch.tensor(float(torch.distributed.get_rank() + 1))
+        torch.distributed.all_reduce(total)
+        torch.distributed.destroy_process_group()
+        return {
+            "python": sys.executable,
+            "airflow": importlib.util.find_spec("airflow") is not None,
+            "total": total,
+        }
+
+    add_ranks()
+
+    ElasticLaunchOperator(
+        task_id="script",
+        entrypoint="needs_no_airflow.py",
+        op_args=["--text", "several words"],
+        python="{{ params.python }}",
+        nproc_per_node=1,
+    )
+
+
 values()
+elsewhere()
 rerun()
 second_try()
 sweep()

@@ -1,0 +1,42 @@
+"""A DAG whose every task makes one mistake, and would be retried twice if a retry were thought to help."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import dag, task
+from mistakes import MISTAKES
+
+from airflow_provider.operators.elastic import ElasticLaunchOperator
+from airflow_provider.retries import LaunchRetry
+
+
+@dag(
+    schedule=None,
+    params={"script": ""},
+    default_args={"retries": 2, "retry_delay": timedelta(seconds=1)},
+)
+def bad_input() -> None:
+    """One task a mistake, and two that only a function can make."""
+    for task_id, mistake in MISTAKES.items():
+        ElasticLaunchOperator(
+            task_id=task_id, launch_retry=LaunchRetry(attempts=1), **mistake.parameters
+        )
+
+    @task.elastic(nproc_per_node=1)
+    def asks_for_the_task_instance(ti: Any) -> None:
+        print(ti)
+
+    asks_for_the_task_instance()
+
+    lock = __import__("threading").Lock()
+
+    @task.elastic(nproc_per_node=1)
+    def holds_a_lock() -> None:
+        print(lock)
+
+    holds_a_lock()
+
+
+bad_input()
