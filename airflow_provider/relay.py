@@ -82,4 +82,3 @@ class Relay:
     def _write(self, level: int, text: str) -> None:
         self._display.hide()
         self._log.log(level, text)
-

@@ -28,7 +28,6 @@ class _ElasticDecoratedOperator(DecoratedOperator, ElasticLaunchOperator):
 
     template_fields: Sequence[str] = ElasticLaunchOperator.template_fields
     template_fields_renderers = ElasticLaunchOperator.template_fields_renderers
-    shallow_copy_attrs: Sequence[str] = ("function", "python_callable")
     custom_operator_name = "@task.elastic"
 
     def __init__(

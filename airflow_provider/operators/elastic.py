@@ -110,7 +110,6 @@ class ElasticLaunchOperator(BaseOperator):
         "rdzv_configs": "json",
         "env": "json",
     }
-    shallow_copy_attrs: Sequence[str] = ("function",)
     ui_color = "#f4e1d8"
 
     def __init__(

@@ -54,7 +54,7 @@ LAUNCHES = st.tuples(
 
 
 @given(LAUNCHES)
-@settings(derandomize=True, max_examples=150)
+@settings(derandomize=True, max_examples=100)
 def test_an_id_is_legal_in_every_backend_directory_and_etcd_key(launch):
     key, try_number, attempt = launch
     for name in (key.rendezvous_id(try_number, attempt), key.slug()):
@@ -63,14 +63,14 @@ def test_an_id_is_legal_in_every_backend_directory_and_etcd_key(launch):
 
 
 @given(LAUNCHES, LAUNCHES)
-@settings(derandomize=True, max_examples=400)
+@settings(derandomize=True, max_examples=200)
 def test_two_different_launches_never_share_an_id(one, other):
     ids = {launch: launch[0].rendezvous_id(*launch[1:]) for launch in (one, other)}
     assert len(set(ids.values())) == len(ids)
 
 
 @given(LAUNCHES, LAUNCHES)
-@settings(derandomize=True, max_examples=150)
+@settings(derandomize=True, max_examples=100)
 def test_the_slug_is_the_same_for_every_try_and_differs_between_task_instances(one, other):
     assert (one[0] == other[0]) == (one[0].slug() == other[0].slug())
 
