@@ -69,10 +69,8 @@ class EtcdServer:
         self._client_ca = client_ca
         self._folder = Path(tempfile.mkdtemp(prefix="llutil-etcd-"))
         self._process: subprocess.Popen[bytes] | None = None
-        self.set_ports(*free_ports(3))
-
-    def set_ports(self, client: int, peer: int, metrics: int) -> None:
-        """Where it listens from its next start on."""
+        self._cluster: Mapping[str, str] = {}
+        client, peer, metrics = free_ports(3)
         self.port = client
         self.peer = f"http://127.0.0.1:{peer}"
         self._metrics = f"http://127.0.0.1:{metrics}"
@@ -88,7 +86,7 @@ class EtcdServer:
         assert self._process is not None
         return self._process.pid
 
-    def _argv(self, cluster: Mapping[str, str]) -> list[str]:
+    def _argv(self) -> list[str]:
         guard = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
         url = f"{'https' if self._tls else 'http'}://{self.endpoint}"
         urls = {
@@ -97,7 +95,7 @@ class EtcdServer:
             "--listen-peer-urls": self.peer,
             "--initial-advertise-peer-urls": self.peer,
             "--listen-metrics-urls": self._metrics,
-            "--initial-cluster": ",".join(f"{name}={peer}" for name, peer in cluster.items()),
+            "--initial-cluster": ",".join(f"{name}={peer}" for name, peer in self._cluster.items()),
         }
         argv = [
             *guard,
@@ -115,10 +113,11 @@ class EtcdServer:
         return [*argv, *_FAST, *self._options]
 
     def launch(self, cluster: Mapping[str, str] | None = None) -> None:
-        """Start it, and do not wait."""
+        """Start it, and do not wait. ``cluster`` maps all members' names to their peer addresses."""
+        self._cluster = cluster or self._cluster or {self.name: self.peer}
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._argv(cluster or {self.name: self.peer}),
+                self._argv(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

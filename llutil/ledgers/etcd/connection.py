@@ -227,8 +227,7 @@ class Connection:
             if tries.believed:
                 raise LedgerRefused(f"{what}: {tries}") from failed.__cause__
             raise LedgerUnavailable(
-                f"{what}: no usable answer in {time.monotonic() - began:.1f} s and {tries.count} attempts "
-                f"(it may have been applied); {tries}"
+                f"{what}: no usable answer in {time.monotonic() - began:.1f} s and {tries.count} attempts; {tries}"
             ) from failed.__cause__
 
     def _attempt(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import time
 from collections.abc import Iterator
@@ -11,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from llutil.ledgers.endpoints import Endpoint
 from llutil.ledgers.etcd.config import EtcdConfig
 from llutil.ledgers.etcd.ledger import EtcdLedger
 from tests.servers import EtcdServer, etcd
 
-pytest.register_assert_rewrite("tests.ledger_contract")
+pytest.register_assert_rewrite("tests.ledger_contract", "tests.ledger_traffic")
 from tests.ledger_contract import World  # noqa: E402 - only what is imported later is rewritten
 
 _GONE = 5.0  # seconds for gRPC to close what it was told to close
@@ -25,7 +25,7 @@ def _sockets() -> int:
     count = 0
     for fd in Path("/proc/self/fd").iterdir():
         with suppress(OSError):  # closed since
-            count += os.readlink(fd).startswith("socket:")
+            count += str(fd.readlink()).startswith("socket:")
     return count
 
 
@@ -52,17 +52,18 @@ def server() -> Iterator[EtcdServer]:
 @pytest.fixture
 def world(server: EtcdServer, quiet: None) -> Iterator[World]:
     """Nodes on that etcd, under a namespace of this test alone."""
-    with world_on(server).open() as world:
+    with world_on(server.endpoint).open() as world:
         yield world
 
 
-def world_on(*servers: EtcdServer, ttl: float = 10.0) -> World:
-    """A world on these servers."""
-    endpoints = tuple(server.endpoint for server in servers)
+def world_on(
+    *endpoints: Endpoint, ttl: float = 10.0, namespace: str = "", **settings: str
+) -> World:
+    """A world on these endpoints, with these settings of ``EtcdConfig``."""
     return World(
         lambda namespace, on_change: EtcdLedger(
-            EtcdConfig(endpoints=endpoints, namespace=namespace), on_change
+            EtcdConfig(endpoints=endpoints, namespace=namespace, **settings), on_change
         ),
-        namespace=f"tests/{secrets.token_hex(4)}",
+        namespace=namespace or f"tests/{secrets.token_hex(4)}",
         ttl=ttl,
     )
