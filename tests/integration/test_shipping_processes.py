@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import importlib.util
 import json
 import os
@@ -222,8 +223,6 @@ def dag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]
 def test_whatever_a_dag_file_defines_runs_where_it_cannot_be_imported(
     dag: ModuleType, tmp_path: Path
 ) -> None:
-    import functools
-
     d: Any = dag
     calls: dict[str, tuple[Any, tuple[Any, ...], Any]] = {
         "plain": (d.plain, (1,), 1.5),
@@ -364,3 +363,24 @@ def test_functions_of_a_program_run_by_hand_travel_too(tmp_path: Path) -> None:
     ).stdout
     shipped = entrypoint.Shipped("main", base64.b64decode(payload))
     assert in_a_fresh_interpreter({"main": shipped}, []) == {"main": ["value", 2]}
+
+
+def test_what_every_process_imports_brings_nothing_heavy() -> None:
+    """A DAG is parsed without these, and a script that reports progress need not have them."""
+    program = """
+        import sys
+        from llutil import entrypoint, errors, events, plain, shipping, std, wire, worker
+        worker.progress(1)
+        worker.events().pause.is_set()
+        plain.encode({"a": [1.5, {2}]}, rank=0, limit=99)
+        shipping.check_arguments(len, ("a",))
+        shipping.load(entrypoint.Reference("builtins:dict", b""))()
+        heavy = {"airflow", "cloudpickle", "etcd3", "grpc", "kazoo", "numpy", "torch"}
+        sys.exit(", ".join(heavy & set(sys.modules)) or 0)
+    """
+    subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        timeout=60,
+        check=True,
+    )
