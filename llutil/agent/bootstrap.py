@@ -78,6 +78,7 @@ def become(order: Order, outcome_fd: int, direct: Callable[[], Any] | None) -> i
 def run_forked(order: Order, outcome_fd: int, direct: Callable[[], Any] | None) -> NoReturn:
     """Run in a process that was forked and not started afresh: end as an interpreter of its own would."""
     atexit._clear()  # noqa: SLF001 - no public way; what the parent registered is the parent's to run
+    os.set_inheritable(outcome_fd, False)  # it may have come over a socket, which does not say so
     _default_signals()
     _set_threads(os.environ.get("OMP_NUM_THREADS", ""))
     status = become(order, outcome_fd, direct)
@@ -103,10 +104,11 @@ def leave(status: int) -> NoReturn:
 
 def _default_signals() -> None:
     """Undo what was inherited: an ignored SIGINT (a background shell) or a blocked SIGTERM would defeat a stop."""
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
+    # Last: a signal that waited must not find a handler of the agent's.
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
 def _flush() -> None:
@@ -226,6 +228,10 @@ def _module(name: str) -> _Main:
 
 
 def _exec(program: str, args: tuple[str, ...], outcome_fd: int) -> int:
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(
+            number, signal.SIG_DFL
+        )  # Python ignores them; other programs expect to end by them
     try:
         os.execvp(program, [program, *args])  # noqa: S606 - running a command is what was asked for
     except OSError as error:

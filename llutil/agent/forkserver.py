@@ -14,11 +14,12 @@ import os
 import select
 import signal
 import socket
+import traceback
 
 from llutil.agent import bootstrap
 from llutil.agent.order import read_order
-from llutil.agent.processes import die_with_parent
-from llutil.agent.starting import place_streams
+from llutil.agent.processes import STOPPING, die_with_parent
+from llutil.agent.starting import ended_with, place_streams
 
 __all__ = ["main"]
 
@@ -26,22 +27,58 @@ __all__ = ["main"]
 def main(channel_fd: int, parent: int) -> None:
     """Serve until the socket ``channel_fd`` closes; ``parent`` is the agent's pid."""
     die_with_parent(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the agent decides what a Ctrl-C means
+    # The agent decides what a stop means: were the server to end by it, its workers would get no grace.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    signal.signal(
+        signal.SIGCHLD, signal.SIG_DFL
+    )  # inherited as ignored, it would lose every exit status
     _import_ahead()
     channel = socket.socket(fileno=channel_fd)
-    wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)  # a handler, so that the wake-up pipe is written
-    exits: dict[int, int] = {}
-    own = {channel_fd, wake_read, wake_write}
+    poll = select.poll()
+    poll.register(channel_fd, select.POLLIN)
+    children = _Children(poll)
     while True:
-        ready, _, _ = select.select([channel_fd, wake_read], [], [])
-        if wake_read in ready:
-            with contextlib.suppress(BlockingIOError):
-                os.read(wake_read, 4096)
-            _reap(exits)
-        if channel_fd in ready and not _serve(channel, exits, own):
-            os._exit(0)
+        for fd, _ in poll.poll():
+            if fd != channel_fd:
+                children.heard(fd)
+            elif not _serve(channel, children):
+                os._exit(0)
+
+
+class _Children:
+    """The workers that were forked and are not reaped yet.
+
+    A worker is reaped when the agent has closed its end of the pipe that took the exit status: until then
+    the worker's number, which is also that of its session, must not become somebody else's.
+    """
+
+    def __init__(self, poll: select.poll) -> None:
+        self._poll = poll
+        self._running: dict[int, tuple[int, int]] = {}  # pid and status pipe, by pidfd
+        self._ended: dict[int, int] = {}  # pid, by status pipe
+
+    def add(self, pid: int, status_fd: int) -> None:
+        """Write the exit status of ``pid`` to ``status_fd`` when it ends."""
+        pidfd = os.pidfd_open(pid)
+        self._running[pidfd] = pid, status_fd
+        self._poll.register(pidfd, select.POLLIN)
+
+    def heard(self, fd: int) -> None:
+        """One of the descriptors that were registered is ready."""
+        self._poll.unregister(fd)
+        if fd in self._running:
+            pid, status_fd = self._running.pop(fd)
+            with contextlib.suppress(BrokenPipeError):  # the agent stopped caring
+                os.write(status_fd, str(ended_with(pid)).encode())
+            self._ended[status_fd] = pid
+            self._poll.register(status_fd, 0)  # nothing but its reader's going is waited for
+        else:
+            os.waitpid(self._ended.pop(fd), 0)
+        os.close(fd)
+
+    def fds(self) -> set[int]:
+        """What another worker must not keep."""
+        return {*self._running, *(fd for _, fd in self._running.values()), *self._ended}
 
 
 def _import_ahead() -> None:
@@ -54,21 +91,7 @@ def _import_ahead() -> None:
     import llutil.shipping  # noqa: F401 - as above
 
 
-def _reap(exits: dict[int, int]) -> None:
-    while exits:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if not pid:
-            return
-        fd = exits.pop(pid)
-        with contextlib.suppress(BrokenPipeError):  # the agent stopped caring
-            os.write(fd, str(os.waitstatus_to_exitcode(status)).encode())
-        os.close(fd)
-
-
-def _serve(channel: socket.socket, exits: dict[int, int], own: set[int]) -> bool:
+def _serve(channel: socket.socket, children: _Children) -> bool:
     data, fds, _, _ = socket.recv_fds(channel, 65536, 6)
     if not data:
         return False
@@ -82,23 +105,22 @@ def _serve(channel: socket.socket, exits: dict[int, int], own: set[int]) -> bool
         try:
             os.setsid()
             die_with_parent(server)
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             place_streams(stdout, stderr)
             os.lseek(env_fd, 0, os.SEEK_SET)
             with os.fdopen(env_fd, "rb") as file:
                 env = json.load(file)
-            for fd in (own | set(exits.values()) | {exit_fd, stdout, stderr}) - {None}:
-                assert fd is not None
+            for fd in children.fds() | {channel.fileno(), *fds[1:]} - {order_fd, outcome_fd}:
                 os.close(fd)
             os.environ.clear()
             os.environ.update(env)
             order = read_order(order_fd)
             os.close(order_fd)
             bootstrap.run_forked(order, outcome_fd, None)
+        except BaseException:  # noqa: BLE001 - the edge of the process
+            traceback.print_exc()
         finally:
             os._exit(70)
-    exits[pid] = exit_fd
+    children.add(pid, exit_fd)
     for fd in fds:
         if fd != exit_fd:
             os.close(fd)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 __all__ = [
     "MARK",
+    "STOPPING",
     "Relation",
     "die_with_parent",
     "end_all",
@@ -31,6 +32,9 @@ __all__ = [
 
 MARK = "LLUTIL_JOB"
 """The environment variable that every process of a job carries."""
+
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+"""The signals that ask a job to stop: the list that torch 2.13 handles by default."""
 
 _PR_SET_PDEATHSIG = 1
 _SWEEP_PERIOD = 0.01  # seconds between two looks at /proc while killed processes fall

@@ -18,10 +18,9 @@ from typing import Any
 from torch.distributed.elastic.multiprocessing.api import SignalException
 
 from llutil.agent.loop import Loop
+from llutil.agent.processes import STOPPING
 
 __all__ = ["StopSignals"]
-
-_STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)  # torch's default list
 
 
 class StopSignals:
@@ -40,7 +39,7 @@ class StopSignals:
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
-            for number in _STOPPING:
+            for number in STOPPING:
                 if signal.getsignal(number) is not signal.SIG_IGN:  # nohup's SIGHUP stays ignored
                     self._before[number] = signal.signal(number, self._handle)
         return self

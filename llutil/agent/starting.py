@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -24,10 +26,19 @@ from typing import Any, Protocol
 import llutil
 from llutil.agent import bootstrap
 from llutil.agent.order import read_order
-from llutil.agent.processes import die_with_parent
+from llutil.agent.processes import STOPPING, die_with_parent
 from llutil.errors import InfrastructureError
 
-__all__ = ["Fork", "ForkServer", "Process", "Spawn", "Start", "Starter", "place_streams"]
+__all__ = [
+    "Fork",
+    "ForkServer",
+    "Process",
+    "Spawn",
+    "Start",
+    "Starter",
+    "ended_with",
+    "place_streams",
+]
 
 _BLAS = {"OPENBLAS_NUM_THREADS": "1"}
 """numpy's BLAS starts threads when it is imported unless told not to, and a process with threads must not fork."""
@@ -83,7 +94,11 @@ def _interpreter(call: str) -> list[str]:
 
 
 class _Child:
-    """A worker that is this process's own child, watched through a pidfd (pidfd_open(2))."""
+    """A worker that is this process's own child, watched through a pidfd (pidfd_open(2)).
+
+    It is reaped only when it is closed: until then nobody else can get its number, which is also that of a
+    session whose members are to be ended. A job may run for days after its first rank has returned.
+    """
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -93,18 +108,27 @@ class _Child:
     def poll(self) -> int | None:
         """See ``Process``."""
         if self._status is None:
-            try:
-                pid, status = os.waitpid(self.pid, os.WNOHANG)
-            except ChildProcessError:
-                # Somebody else's wait took the status: all that is known is that the process ended.
-                pid, status = self.pid, 1 << 8
-            if pid:
-                self._status = os.waitstatus_to_exitcode(status)
+            self._status = ended_with(self.pid)
         return self._status
 
     def close(self) -> None:
         """See ``Process``."""
         os.close(self.exit_fd)
+        with suppress(ChildProcessError):  # somebody else's wait was faster
+            os.waitpid(self.pid, os.WNOHANG)
+
+
+def ended_with(pid: int) -> int | None:
+    """The exit status of the child ``pid``, which stays unreaped; None while it runs."""
+    try:
+        end = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return (
+            1  # somebody else's wait took the status: all that is known is that the process ended
+        )
+    if end is None:
+        return None
+    return end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
 
 
 class Spawn:
@@ -153,9 +177,14 @@ class Fork:
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError, AttributeError):
                 stream.flush()  # or the child prints the parent's buffer again
-        pid = os.fork()
-        if pid == 0:
-            _in_fork(start, parent, inherited, self._direct)
+        # A signal that came before the child has handlers of its own would run the agent's, and be lost.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                _in_fork(start, parent, inherited, self._direct)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return _Child(pid)
 
     def close(self) -> None:
@@ -176,10 +205,10 @@ def _in_fork(start: Start, parent: int, close: set[int], direct: Callable[[], An
         order = read_order(start.order_fd)
         os.close(start.order_fd)
         bootstrap.run_forked(order, start.outcome_fd, direct)
+    except BaseException:  # noqa: BLE001 - the edge of the process
+        traceback.print_exc()
     finally:
-        os._exit(
-            70
-        )  # only reached when the lines above failed: a traceback was printed, nothing may go on
+        os._exit(70)  # only reached when the lines above failed: nothing may go on
 
 
 def place_streams(stdout: int | None, stderr: int | None) -> None:
@@ -187,6 +216,7 @@ def place_streams(stdout: int | None, stderr: int | None) -> None:
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
+    sys.stdin = os.fdopen(0, closefd=False)  # and not what the parent has read ahead
     if stdout is not None:
         os.dup2(stdout, 1)
         sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False, errors="backslashreplace")
