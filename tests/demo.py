@@ -17,7 +17,6 @@ from tests.airflow.serverless import Outcome, prepare, run
 
 _ROOT = Path(__file__).parents[1]
 _HOME = _ROOT / ".airflow" / "demo"
-_FILE = _ROOT / "dags" / "train_digits.py"
 _DAG = "train_digits"
 
 # Of Airflow's log only what this package and the DAG's own tasks say, and nothing but their words.
@@ -35,7 +34,7 @@ def _prepared() -> None:
     done = _HOME / f"made-by-airflow-{version('apache-airflow-core')}"
     if not done.exists():
         print(f"Preparing an Airflow in {_HOME.relative_to(_ROOT)}, once ...", flush=True)
-        prepare(_HOME, _FILE.parent)
+        prepare(_HOME)
         done.touch()
 
 
@@ -70,8 +69,8 @@ def _main() -> int:
     started = time.monotonic()
     try:
         _prepared()
-        print(f"Running {_FILE.relative_to(_ROOT)} by dag.test(), without a server ...", flush=True)
-        outcome = run(_HOME, _FILE, _DAG, settings=_QUIET)
+        print(f"Running the DAG {_DAG!r} by dag.test(), without a server ...", flush=True)
+        outcome = run(_HOME, {"dags": _ROOT / "dags"}, [_DAG], settings=_QUIET)[_DAG]
     except RuntimeError as error:
         print(error, file=sys.stderr)
         return 1

@@ -1,9 +1,9 @@
-"""A DAG run by ``dag.test()``: no server, one process, its own Airflow home.
+"""DAGs run by ``dag.test()``: no server, one process, its own Airflow home.
 
-    python -m tests.airflow.serverless HOME FILE DAG_ID RESULT [CONF]
+    python -m tests.airflow.serverless HOME RESULT BUNDLES DAG_ID...
 
-runs a DAG in this process and writes what came out as JSON to the file RESULT. ``prepare`` must have
-made the home before; both take Airflow's settings from it, never from the user's own Airflow.
+runs DAGs of the files in some folders, one after the other, and writes what came of them as JSON to the
+file RESULT. BUNDLES is a JSON object of bundle names and folders. ``prepare`` must have made the home before. Nothing is taken from the user's own Airflow.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,15 +31,15 @@ class Outcome:
     xcoms: dict[str, dict[str, Any]]
 
 
-def prepare(home: Path, folder: Path) -> None:
-    """Make an Airflow home with a database, for the DAGs in ``folder``.
+def prepare(home: Path) -> None:
+    """Make an Airflow home with a database.
 
     :raises RuntimeError: the database cannot be made; with what Airflow said.
     """
     home.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
         [str(Path(sys.executable).with_name("airflow")), "db", "migrate"],
-        env=environment(home, {"dags": folder}),
+        env=environment(home, {}),
         cwd=home,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -55,33 +55,40 @@ def prepare(home: Path, folder: Path) -> None:
 
 def run(
     home: Path,
-    file: Path,
-    dag_id: str,
-    conf: Mapping[str, Any] | None = None,
+    bundles: Mapping[str, Path],
+    dag_ids: Sequence[str],
     settings: Mapping[str, str] | None = None,
-) -> Outcome:
-    """Run a DAG of ``file`` in this process, which must not have imported Airflow yet.
+) -> dict[str, Outcome]:
+    """Run DAGs in this process, which must not have imported Airflow yet.
 
-    ``settings`` are further environment variables for Airflow.
+    ``bundles`` are the folders with their files, by name. ``settings`` are further environment variables
+    for Airflow.
 
-    :raises RuntimeError: the file does not define that DAG; with why.
+    :raises RuntimeError: there is no such DAG; with why.
     """
-    wanted = environment(home, {"dags": file.parent}) | dict(settings or {})
+    wanted = environment(home, bundles) | dict(settings or {})
     for name in os.environ.keys() - wanted.keys():
         del os.environ[name]
     os.environ.update(wanted)
 
     from airflow.dag_processing.dagbag import BundleDagBag
 
-    # As the dag-processor and a task read it: not as __main__, and beside its neighbours on sys.path.
-    bag = BundleDagBag(dag_folder=file, bundle_path=file.parent, bundle_name="dags")
-    if dag_id not in bag.dags:
-        raise RuntimeError(f"no DAG {dag_id!r} in {file}: {bag.import_errors or sorted(bag.dags)}")
-    done = bag.dags[dag_id].test(run_conf=dict(conf or {}))
-    instances = done.get_task_instances()
+    dags, problems = {}, {}
+    for name, folder in bundles.items():
+        # As the dag-processor and a task read them: not as __main__, and beside their neighbours.
+        bag = BundleDagBag(dag_folder=folder, bundle_path=folder, bundle_name=name)
+        dags |= bag.dags
+        problems |= bag.import_errors
+    missing = sorted(set(dag_ids) - dags.keys())
+    if missing:
+        raise RuntimeError(f"no DAG {missing}, only {sorted(dags)}; import errors: {problems}")
+    return {dag_id: _outcome(dag_id, dags[dag_id].test()) for dag_id in dag_ids}
+
+
+def _outcome(dag_id: str, done: Any) -> Outcome:
     return Outcome(
         state=str(done.state),
-        states={_name(ti.task_id, ti.map_index): str(ti.state) for ti in instances},
+        states={_name(ti.task_id, ti.map_index): str(ti.state) for ti in done.get_task_instances()},
         xcoms=_xcoms(dag_id, done.run_id),
     )
 
@@ -102,12 +109,13 @@ def _xcoms(dag_id: str, run_id: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _main() -> int:
-    home, file, dag_id, result, *conf = sys.argv[1:]
-    outcome = run(Path(home), Path(file), dag_id, json.loads(conf[0]) if conf else None)
-    Path(result).write_text(json.dumps(asdict(outcome)))
-    return 0 if outcome.state == "success" else 1
+def _main() -> None:
+    home, result, bundles, *dag_ids = sys.argv[1:]
+    folders = {name: Path(folder) for name, folder in json.loads(bundles).items()}
+    outcomes = run(Path(home), folders, dag_ids)
+    found = {dag_id: asdict(outcome) for dag_id, outcome in outcomes.items()}
+    Path(result).write_text(json.dumps(found))
 
 
 if __name__ == "__main__":
-    sys.exit(_main())
+    _main()
