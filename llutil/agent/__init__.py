@@ -10,7 +10,9 @@ What is where, from the bottom:
 * ``streams``, ``logs``: lines and log files.
 * ``workers``: the processes of one round.
 * ``report``: what is said when a rank fails.
-* ``agent``: torch's agent interface, driven by events.
+* ``agent``: torch's agent interface, with our workers; ``polling`` and ``following``: how it meets others.
+* ``guardian``: a process that outlives the agent, to leave nothing behind.
+* ``signals``, ``host``, ``devices``: stops, surroundings, GPUs.
 
 The room may import torch, and ``rendezvous`` and what lies below it. It refuses to call the CUDA runtime,
 to import Airflow, and to wait for anything without a deadline.

@@ -1,9 +1,8 @@
-"""The elastic agent of one node: torch's agent interface, driven by events and not by a period.
+"""The elastic agent of one node, as far as it does not depend on how the nodes meet: its workers.
 
-torch's ``SimpleElasticAgent`` keeps what it does well (rendezvous, ranks, events, metrics, exit barrier).
-What it polls for once per ``monitor_interval`` wakes this agent at once: a worker's end, a failure, a stop.
-The interval remains as a safety net, and as the period at which torch's own rendezvous backends, which tell
-nobody anything, are asked about newcomers.
+It is torch's agent (``SimpleElasticAgent``, whose events and metrics it records), with worker processes of our own
+on a loop that hears of everything at once. Who is in a round and what follows from its end is for the subclasses to
+know: ``polling`` for torch's rendezvous backends, ``following`` for those with a ledger.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import logging
 import os
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from torch.distributed.elastic.agent.server.api import (
 from torch.distributed.elastic.agent.server.api import (
     Worker as TorchWorker,
 )
-from torch.distributed.elastic.metrics.api import prof, put_metric
+from torch.distributed.elastic.metrics.api import prof
 
 from llutil.agent.guardian import Guardian
 from llutil.agent.host import Host
@@ -34,7 +34,7 @@ from llutil.agent.logs import LogFolder
 from llutil.agent.loop import Loop
 from llutil.agent.order import Order, write_order
 from llutil.agent.processes import MARK
-from llutil.agent.report import FailureReport, first_failure, process_failures
+from llutil.agent.report import FailureReport, RemoteReport, first_failure
 from llutil.agent.signals import StopSignals
 from llutil.agent.starting import Starter
 from llutil.agent.workers import Ended, RankPlan, Workers
@@ -65,7 +65,7 @@ class Job:
 
 
 class Agent(SimpleElasticAgent):
-    """Runs one ``Job`` on this node. ``report`` is set when it failed for good."""
+    """Runs one ``Job`` on this node. ``report`` is set when it failed."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Agent(SimpleElasticAgent):
         signals: StopSignals,
     ) -> None:
         super().__init__(spec, shutdown_timeout=int(job.grace))
-        self.report: FailureReport | None = None
+        self.report: FailureReport | RemoteReport | None = None
         self._job = job
         self._starter = starter
         self._guardian = guardian
@@ -89,6 +89,7 @@ class Agent(SimpleElasticAgent):
         self._workers: Workers | None = None
         self._starts = 0
         self._error_files: dict[int, Path] = {}
+        self._next_progress = 0.0 if host.wants_progress else float("inf")
 
     # What torch's interface asks for.
 
@@ -143,31 +144,6 @@ class Agent(SimpleElasticAgent):
         if workers.ended:
             return RunResult(state=WorkerState.SUCCEEDED)
         return RunResult(state=WorkerState.HEALTHY)
-
-    def _rendezvous(self, worker_group: WorkerGroup) -> None:
-        with self._signals.raising():
-            super()._rendezvous(worker_group)
-
-    def _invoke_run(self, role: str = "") -> RunResult:  # noqa: ARG002 - torch's signature
-        group = self._worker_group
-        spec = group.spec
-        self._initialize_workers(group)
-        while True:
-            self._watch()
-            group.state = self._monitor_workers(group).state
-            put_metric(f"workers.{spec.role}.remaining_restarts", self._remaining_restarts)
-            put_metric(f"workers.{spec.role}.{group.state.name.lower()}", 1)
-            match group.state:
-                case WorkerState.SUCCEEDED:
-                    return self._succeed(group)
-                case WorkerState.FAILED:
-                    failed = self._fail(group)
-                    if failed is not None:
-                        return failed
-                    self._restart_workers(group)
-                case _:
-                    _log.info("nodes are waiting to join; the round ends and the next one begins")
-                    self._restart_workers(group)
 
     # What happens in between.
 
@@ -225,31 +201,12 @@ class Agent(SimpleElasticAgent):
         }
         return env
 
-    def _watch(self) -> None:
-        """Wait until the round is over: every rank ended, one failed, nodes wait to join, or a stop was asked.
-
-        :raises SignalException: a stop was asked.
-        """
-        workers = self._workers
-        assert workers is not None
-        interval = self._worker_group.spec.monitor_interval
-        next_look = time.monotonic() + interval
-        next_progress = time.monotonic() if self._host.wants_progress else float("inf")
-        while not (workers.ended or workers.failed):
-            self._signals.check()
-            now = time.monotonic()
-            if now >= next_progress:
-                self._show_progress()
-                next_progress = now + _PROGRESS_PERIOD
-            if now >= next_look:
-                next_look = now + interval
-                workers.refresh()
-                with self._signals.raising():
-                    if self._worker_group.spec.rdzv_handler.num_nodes_waiting() > 0:
-                        return
-                continue
-            workers.end_overdue()
-            self._loop.turn(min(next_look, next_progress, workers.next_deadline))
+    def _show_progress_when_due(self) -> None:
+        """Show the ranks' steps about twice a second, if the host wants them; ``_next_progress`` is when next."""
+        now = time.monotonic()
+        if now >= self._next_progress:
+            self._next_progress = now + _PROGRESS_PERIOD
+            self._show_progress()
 
     def _show_progress(self) -> None:
         ranks = {worker.local_rank: worker.global_rank for worker in self._worker_group.workers}
@@ -273,44 +230,14 @@ class Agent(SimpleElasticAgent):
             self._job.events.slot(one.local_rank).state = state
         return ended
 
-    def _succeed(self, group: WorkerGroup) -> RunResult:
-        if self._host.wants_progress:
-            self._show_progress()
-        ended = self._end_workers(
-            signal.SIGKILL, 0.0
-        )  # ranks have ended; children they left have not
-        if group.group_world_size > 1:
-            with self._signals.raising():
-                self._exit_barrier()
-        return RunResult(
-            state=WorkerState.SUCCEEDED, return_values={one.rank: one.note for one in ended}
-        )
-
-    def _fail(self, group: WorkerGroup) -> RunResult | None:
-        """End a failed round. None if the job should start again, which has then been charged."""
-        spec = group.spec
-        ended = self._end_workers(signal.SIGTERM, self._job.grace)
+    def _report_on(self, ended: Sequence[Ended]) -> FailureReport:
+        """What is to be said of a failed round of this node's."""
         first = first_failure(ended)
-        report = FailureReport(
+        return FailureReport(
             name=self._job.name,
             restart=self._restarts,
-            max_restarts=spec.max_restarts,
+            max_restarts=self._worker_group.spec.max_restarts,
             first=first,
             others=tuple(one for one in ended if one is not first),
             log_folder=str(self._job.logs.path),
-        )
-        if self._remaining_restarts > 0 and not report.fatal:
-            self._remaining_restarts -= 1
-            _log.warning(
-                "rank %d failed (%s); restart %d of %d",
-                first.rank,
-                first.reason,
-                self._restarts,
-                spec.max_restarts,
-            )
-            return None
-        self.report = report
-        group.state = WorkerState.FAILED
-        return RunResult(
-            state=WorkerState.FAILED, failures=process_failures(report, self._error_files)
         )

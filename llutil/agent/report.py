@@ -17,7 +17,13 @@ from llutil.agent.outcome import ErrorNote
 from llutil.agent.workers import Ended
 from llutil.errors import FailureClass
 
-__all__ = ["FailureReport", "WorkersFailed", "first_failure"]
+__all__ = [
+    "FailureReport",
+    "RemoteReport",
+    "WorkersFailed",
+    "first_failure",
+    "process_failures",
+]
 
 _TRACE_LINES = 40  # of a traceback; more says less
 _TAIL_LINES = 12
@@ -90,12 +96,37 @@ class FailureReport:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True, slots=True)
+class RemoteReport:
+    """A job that failed on several nodes, as one of them sees it: ``why`` is the verdict's, ``own`` its own failure."""
+
+    name: str
+    why: str
+    given_class: FailureClass | None
+    own: FailureReport | None
+
+    @property
+    def failure_class(self) -> FailureClass:
+        """What kind of failure the first one of the whole job was."""
+        return self.given_class or FailureClass.USER_CODE
+
+    @property
+    def text(self) -> str:
+        """The report, to be read by a human."""
+        verdict = f"{self.name} failed: {self.why}"
+        if self.own is None:
+            return f"{verdict}\nno rank of this node failed by itself; see the log of the node that did"
+        return f"{verdict}\n\non this node: {self.own.text}"
+
+
 class WorkersFailed(ChildFailedError):
     """At least one rank failed and no restart was left. ``report`` has it as a value."""
 
-    def __init__(self, report: FailureReport, failures: dict[int, ProcessFailure]) -> None:
+    def __init__(
+        self, report: FailureReport | RemoteReport, failures: dict[int, ProcessFailure]
+    ) -> None:
         self.report = report
-        super().__init__(report.name, failures)
+        super().__init__(report.name, failures or _ELSEWHERE)
 
     @property
     def failure_class(self) -> FailureClass:
@@ -122,6 +153,12 @@ def process_failures(
         )
         for one in failed
     }
+
+
+_ELSEWHERE = {
+    -1: ProcessFailure(local_rank=-1, pid=0, exitcode=1, error_file="<N/A>"),
+}
+"""torch's error wants at least one failed rank; this stands for ranks of other nodes."""
 
 
 def _ranges(numbers: Sequence[int]) -> str:

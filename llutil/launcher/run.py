@@ -136,13 +136,14 @@ def _agent(
     from torch.distributed.elastic import metrics
     from torch.distributed.elastic.agent.server.api import WorkerSpec
 
-    from llutil.agent.agent import Agent, Job
+    from llutil.agent.agent import Job
     from llutil.agent.devices import worker_count
     from llutil.agent.guardian import Guardian
     from llutil.agent.host import Terminal
     from llutil.agent.logs import LogFolder, LogPlan
     from llutil.agent.loop import Loop
     from llutil.agent.order import Order
+    from llutil.agent.polling import PollingAgent
     from llutil.agent.signals import StopSignals
     from llutil.rendezvous.backends import Meeting, handler_for
 
@@ -200,7 +201,7 @@ def _agent(
         logs=logs,
         events=events,
     )
-    agent = Agent(
+    agent = PollingAgent(
         spec, job, starter=starter, guardian=guardian, loop=loop, host=host, signals=signals
     )
     return agent, meeting

@@ -1,0 +1,181 @@
+"""The agent of a node whose rendezvous has a ledger: it follows what the protocol says, and reports back.
+
+The driver of the rendezvous gives three orders: start these workers, stop them, it is over. This agent carries them
+out, tells how workers ended, and decides nothing: restarts, budget and verdicts are the protocol's. So a node that has
+finished waits for its round's verdict, and runs again if the others must.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import deque
+from typing import Any
+
+from torch.distributed.elastic.agent.server.api import RunResult, WorkerState
+from torch.distributed.elastic.agent.server.api import Worker as TorchWorker
+from torch.distributed.elastic.metrics.api import put_metric
+from torch.distributed.elastic.multiprocessing.api import SignalException
+
+from llutil.agent.agent import Agent
+from llutil.agent.report import FailureReport, RemoteReport, process_failures
+from llutil.errors import ConfigError, LaunchError, RendezvousError, StoppedError
+from llutil.rendezvous import instructions as do
+from llutil.rendezvous import observations as see
+from llutil.rendezvous.driver import Driver, Order
+from llutil.rendezvous.records import Assignment
+
+__all__ = ["FollowingAgent"]
+
+_LEAVE = 10.0  # seconds that leaving the ledger may take; what stays expires with the node's lease
+
+
+class FollowingAgent(Agent):
+    """One node of a job that meets through a ledger."""
+
+    def __init__(self, *args: Any, driver: Driver, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._driver = driver
+        self._orders: deque[Order] = deque()
+        self._broken: LaunchError | None = None
+        self._round: Assignment | None = None
+        self._values: dict[int, Any] = {}
+        self._sealed_after = time.monotonic()
+
+    def _invoke_run(self, role: str = "") -> RunResult:  # noqa: ARG002 - torch's signature
+        driver = self._driver
+        driver.start()
+        self._loop.watch(driver.change_fd, self._take_orders)
+        try:
+            return self._follow()
+        except SignalException as stop:
+            # Only this node was told to stop: the others go on without it, if they are enough.
+            driver.tell(see.Asked(str(stop), stop=False))
+            raise
+
+    def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, timeout: float = 30) -> None:
+        super()._shutdown(death_sig, timeout)
+        if self._round is not None:
+            self._driver.tell(see.WorkersStopped(self._round.stage))
+
+    def leave(self) -> None:
+        """Leave the rendezvous, if that was not done yet, and end its thread."""
+        driver = self._driver
+        driver.tell(see.Asked("the agent ends", stop=False))
+        if driver.join(time.monotonic() + _LEAVE):
+            self._loop.unwatch(driver.change_fd)
+            driver.close()
+
+    def _take_orders(self) -> None:
+        try:
+            self._orders.extend(self._driver.orders())
+        except LaunchError as error:
+            self._broken = error
+
+    def _follow(self) -> RunResult:
+        while True:
+            self._signals.check()
+            while self._orders:
+                match self._orders.popleft():
+                    case do.StartWorkers(assignment=assignment, node=node):
+                        self._begin(assignment, node)
+                    case do.StopWorkers(stage=stage):
+                        self._end_workers(signal.SIGTERM, self._job.grace)
+                        self._driver.tell(see.WorkersStopped(stage))
+                    case do.Finish(end=end):
+                        return self._finish(end)
+            if self._broken is not None:
+                raise self._broken
+            if self._workers is not None and (self._workers.ended or self._workers.failed):
+                self._conclude()
+            self._wait()
+
+    def _wait(self) -> None:
+        """One turn of the loop, until something happens or is due to be looked at."""
+        if self._orders or self._broken is not None:
+            return
+        deadline = time.monotonic() + self._worker_group.spec.monitor_interval
+        workers = self._workers
+        if workers is None:
+            self._loop.turn(deadline)
+            return
+        if workers.ended or workers.failed:
+            return
+        workers.end_overdue()
+        self._show_progress_when_due()
+        self._loop.turn(min(deadline, self._next_progress, workers.next_deadline))
+        workers.refresh()
+
+    def _begin(self, assignment: Assignment, node: str) -> None:
+        group, spec = self._worker_group, self._worker_group.spec
+        put_metric(
+            f"rendezvous.{spec.role}.seconds_ms",
+            int(1000 * (time.monotonic() - self._sealed_after)),
+        )
+        place = assignment.place(node)
+        self._round = assignment
+        self._remaining_restarts = spec.max_restarts - assignment.restarts
+        group.group_rank = place.group_rank
+        group.group_world_size = place.group_world_size
+        group.master_addr, group.master_port = assignment.host, assignment.port
+        group.workers = [
+            TorchWorker(
+                local_rank=local_rank,
+                global_rank=place.first_rank + local_rank,
+                role_rank=place.first_role_rank + local_rank,
+                world_size=place.world_size,
+                role_world_size=place.role_world_size,
+            )
+            for local_rank in range(place.nproc)
+        ]
+        for local_rank, pid in self._start_workers(group).items():
+            group.workers[local_rank].id = pid
+        group.state = WorkerState.HEALTHY
+
+    def _conclude(self) -> None:
+        """The round's workers here have ended, or one failed: leave none, and say so."""
+        assert self._workers is not None
+        assert self._round is not None
+        stage = self._round.stage
+        if not self._workers.failed:
+            if self._host.wants_progress:
+                self._show_progress()
+            ended = self._end_workers(signal.SIGKILL, 0.0)
+            self._values = {one.rank: one.note for one in ended}
+            self._driver.tell(see.WorkersEnded(stage, succeeded=True))
+        else:
+            report = self.report = self._report_on(
+                self._end_workers(signal.SIGTERM, self._job.grace)
+            )
+            assert isinstance(report, FailureReport)
+            self._driver.tell(
+                see.WorkersEnded(
+                    stage,
+                    succeeded=False,
+                    why=f"rank {report.first.rank}: {report.first.reason.splitlines()[0]}"[:1000],
+                    failure_class=report.failure_class,
+                    fatal=report.fatal,
+                )
+            )
+        self._sealed_after = time.monotonic()
+
+    def _finish(self, end: do.End) -> RunResult:
+        group = self._worker_group
+        match end:
+            case do.Succeeded():
+                return RunResult(state=WorkerState.SUCCEEDED, return_values=self._values)
+            case do.Late():
+                group.workers = []  # nothing ran here
+                return RunResult(state=WorkerState.SUCCEEDED)
+            case do.Failed(why=why, failure_class=failure_class):
+                group.state = WorkerState.FAILED
+                own = self.report if isinstance(self.report, FailureReport) else None
+                self.report = RemoteReport(self._job.name, why, failure_class, own)
+                failures = process_failures(own, self._error_files) if own else {}
+                return RunResult(state=WorkerState.FAILED, failures=failures)
+            case do.GaveUp(why=why):
+                raise RendezvousError(why)
+            case do.Refused(why=why):
+                raise ConfigError(why)
+            case do.Stopped(why=why) | do.Left(why=why):
+                raise StoppedError(f"the job was stopped: {why}")

@@ -1,0 +1,109 @@
+"""The agent of a node that meets others through one of torch's rendezvous backends, or has none to meet.
+
+torch's part is kept: its rendezvous, its assignment of ranks, its exit barrier, one restart budget an agent. What it
+polls for once per ``monitor_interval`` wakes this agent at once: a worker's end, a failure, a stop. The interval
+remains as a safety net, and as the period at which torch's backends, which tell nobody anything, are asked about
+newcomers.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+
+from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup, WorkerState
+from torch.distributed.elastic.metrics.api import put_metric
+
+from llutil.agent.agent import Agent
+from llutil.agent.report import process_failures
+
+__all__ = ["PollingAgent"]
+
+_log = logging.getLogger(__name__)
+
+
+class PollingAgent(Agent):
+    """One node of a job that meets as torch does."""
+
+    def _rendezvous(self, worker_group: WorkerGroup) -> None:
+        with self._signals.raising():
+            super()._rendezvous(worker_group)
+
+    def _invoke_run(self, role: str = "") -> RunResult:  # noqa: ARG002 - torch's signature
+        group = self._worker_group
+        spec = group.spec
+        self._initialize_workers(group)
+        while True:
+            self._watch()
+            group.state = self._monitor_workers(group).state
+            put_metric(f"workers.{spec.role}.remaining_restarts", self._remaining_restarts)
+            put_metric(f"workers.{spec.role}.{group.state.name.lower()}", 1)
+            match group.state:
+                case WorkerState.SUCCEEDED:
+                    return self._succeed(group)
+                case WorkerState.FAILED:
+                    failed = self._fail(group)
+                    if failed is not None:
+                        return failed
+                    self._restart_workers(group)
+                case _:
+                    _log.info("nodes are waiting to join; the round ends and the next one begins")
+                    self._restart_workers(group)
+
+    def _watch(self) -> None:
+        """Wait until the round is over: every rank ended, one failed, nodes wait to join, or a stop was asked.
+
+        :raises SignalException: a stop was asked.
+        """
+        workers = self._workers
+        assert workers is not None
+        interval = self._worker_group.spec.monitor_interval
+        next_look = time.monotonic() + interval
+        while not (workers.ended or workers.failed):
+            self._signals.check()
+            self._show_progress_when_due()
+            if time.monotonic() >= next_look:
+                next_look = time.monotonic() + interval
+                workers.refresh()
+                with self._signals.raising():
+                    if self._worker_group.spec.rdzv_handler.num_nodes_waiting() > 0:
+                        return
+                continue
+            workers.end_overdue()
+            self._loop.turn(min(next_look, self._next_progress, workers.next_deadline))
+
+    def _succeed(self, group: WorkerGroup) -> RunResult:
+        if self._host.wants_progress:
+            self._show_progress()
+        ended = self._end_workers(
+            signal.SIGKILL, 0.0
+        )  # ranks have ended; children they left have not
+        if group.group_world_size > 1:
+            with self._signals.raising():
+                self._exit_barrier()
+        return RunResult(
+            state=WorkerState.SUCCEEDED, return_values={one.rank: one.note for one in ended}
+        )
+
+    def _fail(self, group: WorkerGroup) -> RunResult | None:
+        """End a failed round. None if the job should start again, which has then been charged."""
+        spec = group.spec
+        ended = self._end_workers(signal.SIGTERM, self._job.grace)
+        report = self._report_on(ended)
+        first = report.first
+        if self._remaining_restarts > 0 and not report.fatal:
+            self._remaining_restarts -= 1
+            _log.warning(
+                "rank %d failed (%s); restart %d of %d",
+                first.rank,
+                first.reason,
+                self._restarts,
+                spec.max_restarts,
+            )
+            return None
+        self.report = report
+        group.state = WorkerState.FAILED
+        return RunResult(
+            state=WorkerState.FAILED, failures=process_failures(report, self._error_files)
+        )
