@@ -1,0 +1,110 @@
+"""What a string means as an entrypoint, and that every entrypoint survives its way through JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llutil import entrypoint
+from llutil.entrypoint import Command, Module, Reference, Script, Shipped
+from llutil.errors import EntrypointError
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+WORDS = st.tuples() | st.lists(TEXT).map(tuple)
+ANY = st.one_of(
+    st.builds(Shipped, TEXT, st.binary()),
+    st.builds(Reference, TEXT, st.binary()),
+    st.builds(Script, TEXT, WORDS),
+    st.builds(Module, TEXT, WORDS),
+    st.builds(Command, TEXT, WORDS),
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "args", "wanted"),
+    [
+        ("pkg.mod:main", (), Reference("pkg.mod:main", b"")),
+        ("mod:Class.method", (), Reference("mod:Class.method", b"")),
+        ("  mod:main ", (), Reference("mod:main", b"")),
+        ("train.py", (), Script("train.py")),
+        ("path with spaces/train.py", ("--lr", 0.1), Script("path with spaces/train.py", ("--lr", "0.1"))),
+        ("/a/b.py", (Path("/data"),), Script("/a/b.py", ("/data",))),
+        ("-m pkg.train", ("--epochs", 3), Module("pkg.train", ("--epochs", "3"))),
+        ("-m pkg.train --epochs", (3,), Module("pkg.train", ("--epochs", "3"))),
+        ("-m", ("pkg.train", "--epochs"), Module("pkg.train", ("--epochs",))),
+        ("bash", ("-c", "true"), Command("bash", ("-c", "true"))),
+        ("/usr/bin/env", (), Command("/usr/bin/env")),
+        ("http://host:80", (), Command("http://host:80")),
+        ("mod:", (), Command("mod:")),
+        ("my-pkg.mod:main", (), Command("my-pkg.mod:main")),
+        ("-mine", (), Command("-mine")),
+    ],
+)  # fmt: skip
+def test_the_form_of_a_string_says_what_it_runs(
+    text: str, args: tuple[Any, ...], wanted: object
+) -> None:
+    assert entrypoint.parse(text, args) == wanted
+
+
+@pytest.mark.parametrize("text", ["", "   ", "\n"])
+def test_an_empty_string_is_refused_with_what_was_wanted(text: str) -> None:
+    with pytest.raises(
+        EntrypointError, match=r"empty string; wanted a function, 'package\.module:f"
+    ):
+        entrypoint.parse(text, ())
+
+
+@pytest.mark.parametrize("text", ["-m", "-m   "])
+def test_a_module_without_a_name_is_refused(text: str) -> None:
+    with pytest.raises(EntrypointError, match="'-m' without a module"):
+        entrypoint.parse(text, ())
+
+
+@settings(derandomize=True)
+@given(one=ANY)
+def test_an_entrypoint_survives_json(one: entrypoint.Entrypoint) -> None:
+    assert entrypoint.from_json(json.loads(json.dumps(entrypoint.to_json(one)))) == one
+
+
+@pytest.mark.parametrize("value", [{}, {"kind": "spell"}, {"kind": "script", "path": "a"}])
+def test_an_entrypoint_of_another_version_is_refused(value: dict[str, Any]) -> None:
+    with pytest.raises(EntrypointError, match=r"entrypoint of unknown kind .* in the spec"):
+        entrypoint.from_json(value)
+
+
+@pytest.mark.parametrize(
+    ("one", "name"),
+    [
+        (Shipped("train", b""), "train"),
+        (Reference("pkg.mod:main", b""), "pkg.mod:main"),
+        (Script("a/train.py"), "a/train.py"),
+        (Module("pkg.train"), "-m pkg.train"),
+        (Command("bash", ("-c",)), "bash"),
+    ],
+)
+def test_each_entrypoint_has_a_name_for_reports(one: entrypoint.Entrypoint, name: str) -> None:
+    assert one.name == name
+
+
+def test_what_is_missing_is_found_before_anything_runs(tmp_path: Path) -> None:
+    (tmp_path / "train.py").touch()
+    (tmp_path / "tool").touch()
+    cwd = str(tmp_path)
+    assert entrypoint.problem_with(Script("train.py"), cwd) is None
+    assert entrypoint.problem_with(Script(str(tmp_path / "train.py")), "/") is None
+    assert entrypoint.problem_with(Command("tool"), cwd) is None
+    assert entrypoint.problem_with(Command("sh"), cwd) is None
+    assert entrypoint.problem_with(Command(sys.executable), cwd) is None
+    assert entrypoint.problem_with(Module("not.looked.for"), cwd) is None
+    assert entrypoint.problem_with(Reference("not.looked:for", b""), cwd) is None
+    missing = entrypoint.problem_with(Script("absent.py"), cwd)
+    assert missing == f"script 'absent.py' does not exist (looked for {tmp_path / 'absent.py'})"
+    assert entrypoint.problem_with(Script("."), cwd) is not None
+    unknown = entrypoint.problem_with(Command("no-such-command-anywhere"), cwd)
+    assert unknown == "command 'no-such-command-anywhere' is neither on the PATH nor a file"

@@ -1,0 +1,63 @@
+"""Every error says what kind it is, whether a retry can help, and survives a pickle."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import pytest
+
+from llutil import errors
+from llutil.errors import FailureClass
+
+EXAMPLES: list[tuple[errors.LaunchError, FailureClass, bool]] = [
+    (errors.LaunchError("x"), FailureClass.INFRASTRUCTURE, False),
+    (errors.ConfigError("x"), FailureClass.BAD_CONFIGURATION, False),
+    (errors.ConfigError(["x", "y"]), FailureClass.BAD_CONFIGURATION, False),
+    (errors.EntrypointError("x"), FailureClass.BAD_CONFIGURATION, False),
+    (errors.InfrastructureError("x"), FailureClass.INFRASTRUCTURE, True),
+    (errors.RendezvousError("x"), FailureClass.INFRASTRUCTURE, True),
+    (errors.AgentLostError("x"), FailureClass.INFRASTRUCTURE, True),
+    (errors.StoppedError("x"), FailureClass.PREEMPTION, False),
+    (errors.ResultError("x"), FailureClass.USER_CODE, False),
+    (errors.WorkersFailedError("x"), FailureClass.USER_CODE, False),
+    (errors.WorkersFailedError("x", FailureClass.HANG), FailureClass.HANG, False),
+]
+
+
+@pytest.mark.parametrize(("error", "failure_class", "retryable"), EXAMPLES)
+def test_an_error_says_its_class_and_whether_a_retry_can_help(
+    error: errors.LaunchError, failure_class: FailureClass, retryable: bool
+) -> None:
+    assert error.failure_class is failure_class
+    assert error.retryable is retryable
+
+
+@pytest.mark.parametrize("error", [error for error, _, _ in EXAMPLES])
+@pytest.mark.parametrize("travel", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))])
+def test_an_error_survives_a_pickle_with_all_it_says(
+    error: errors.LaunchError, travel: Any
+) -> None:
+    other = travel(error)
+    assert type(other) is type(error)
+    assert str(other) == str(error)
+    assert vars(other) == vars(error)
+    assert other.failure_class is error.failure_class
+
+
+def test_the_examples_above_are_all_the_errors_there_are() -> None:
+    public = {getattr(errors, name) for name in errors.__all__} - {FailureClass}
+    assert {type(error) for error, _, _ in EXAMPLES} == public
+
+
+def test_one_problem_is_the_text_and_several_are_a_list() -> None:
+    assert str(errors.ConfigError("nnodes is '4:2'")) == "nnodes is '4:2'"
+    several = errors.ConfigError(["nnodes is '4:2'", "no entrypoint"])
+    assert str(several) == "2 things are wrong:\n  - nnodes is '4:2'\n  - no entrypoint"
+    assert several.problems == ("nnodes is '4:2'", "no entrypoint")
+
+
+def test_bad_configuration_is_caught_as_the_value_error_that_it_is() -> None:
+    with pytest.raises(ValueError, match="wrong"):
+        raise errors.EntrypointError("wrong")
