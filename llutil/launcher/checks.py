@@ -29,6 +29,7 @@ _LEDGER_KEYS = {
     "user",
     "password",
     "namespace",
+    "server_name",
 } | _TLS_KEYS
 
 BACKENDS: Mapping[str, frozenset[str]] = {

@@ -51,6 +51,11 @@ class LaunchConfig:
     :param local_addr: This node's address for the others; None to find it out.
     :param shutdown_timeout: Seconds that workers get between being asked to stop and being killed.
     :param event_log_handler: Name of the handler of torch elastic's events.
+    :param rerun_token: With etcd and zeus-adapter: what this launch and the others of the same run have in common, and a
+        deliberate rerun has not. A node that comes after the job succeeded under its own token ends at once with an
+        empty result; under another token, or an empty one, it opens the next generation.
+    :param node_index: With etcd and zeus-adapter: this node's preferred place in the order of ranks, from 0.
+    :param node_label: What people call this node, in records and error texts.
     """
 
     min_nodes: int
@@ -73,6 +78,9 @@ class LaunchConfig:
     local_addr: str | None = None
     shutdown_timeout: float = 30
     event_log_handler: str = "null"
+    rerun_token: str = ""
+    node_index: int | None = None
+    node_label: str = ""
 
     def __post_init__(self) -> None:
         if self.rdzv_timeout != -1:

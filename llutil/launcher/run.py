@@ -138,6 +138,7 @@ def _agent(
 
     from llutil.agent.agent import Job
     from llutil.agent.devices import worker_count
+    from llutil.agent.following import FollowingAgent
     from llutil.agent.guardian import Guardian
     from llutil.agent.host import Terminal
     from llutil.agent.logs import LogFolder, LogPlan
@@ -145,10 +146,11 @@ def _agent(
     from llutil.agent.order import Order
     from llutil.agent.polling import PollingAgent
     from llutil.agent.signals import StopSignals
-    from llutil.rendezvous.backends import Meeting, handler_for
+    from llutil.rendezvous.backends import Meeting, driver_for, handler_for
 
     config = request.config
     run_id = config.run_id or deduce_run_id(request.environ)
+    nproc = worker_count(config.nproc_per_node)
     meeting = Meeting(
         backend=config.rdzv_backend,
         endpoint=config.rdzv_endpoint,
@@ -157,8 +159,13 @@ def _agent(
         max_nodes=config.max_nodes,
         local_addr=config.local_addr,
         configs=config.rendezvous_configs(),
+        role=config.role,
+        nproc=nproc,
+        max_restarts=config.max_restarts,
+        token=config.rerun_token,
+        index=config.node_index,
+        label=config.node_label,
     )
-    nproc = worker_count(config.nproc_per_node)
     logs = LogFolder(LogPlan(config.log_dir, config.redirects, config.tee), run_id)
     loop = stack.enter_context(Loop())
     signals = stack.enter_context(StopSignals(loop))
@@ -176,7 +183,9 @@ def _agent(
     stack.callback(starter.close)
     with _translated(meeting), signals.raising():
         handler = handler_for(meeting)
-    stack.callback(_leave, handler, signals)
+    driver = driver_for(meeting) if meeting.has_ledger else None
+    if driver is None:
+        stack.callback(_leave, handler, signals)
     metrics.initialize_metrics(metrics.MetricsConfig(dict(config.metrics_cfg)))
     master_addr, master_port = _static_master(meeting)
     spec: WorkerSpec = WorkerSpec(
@@ -201,9 +210,17 @@ def _agent(
         logs=logs,
         events=events,
     )
-    agent = PollingAgent(
-        spec, job, starter=starter, guardian=guardian, loop=loop, host=host, signals=signals
-    )
+    parts: dict[str, Any] = {
+        "starter": starter,
+        "guardian": guardian,
+        "loop": loop,
+        "host": host,
+        "signals": signals,
+    }
+    if driver is None:
+        return PollingAgent(spec, job, **parts), meeting
+    agent = FollowingAgent(spec, job, driver=driver, **parts)
+    stack.callback(agent.leave)
     return agent, meeting
 
 

@@ -1,26 +1,39 @@
-"""From a backend's name to torch's ``RendezvousHandler`` for it.
+"""From a backend's name to what a node meets the others through: torch's handler, or a driver on a ledger.
 
 The launcher looks names up here and not in torch's registry, where ``etcd`` means etcd's v2 API, which etcd
-3.6 no longer has (torch 2.13). This module may import torch, inside functions.
+3.6 no longer has (torch 2.13). This module may import torch, etcd3 and grpc, inside functions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import socket
+import uuid
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llutil.errors import ConfigError
+from llutil.errors import ConfigError, RendezvousError
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.rendezvous import RendezvousHandler
 
-__all__ = ["Meeting", "handler_for"]
+    from llutil.ledgers.protocol import Ledger
+    from llutil.rendezvous.driver import Driver
+
+__all__ = ["Meeting", "driver_for", "handler_for"]
+
+_LAST_CALL = 30.0
+_LEASE_TTL = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Meeting:
-    """Where and as whom a node meets the others. ``configs`` holds the backend's own options."""
+    """Where and as whom a node meets the others. ``configs`` holds the backend's own options.
+
+    ``token`` is the caller's rerun token, ``index`` the preferred place in the order of ranks, ``label`` what people
+    call this node. ``max_restarts`` None leaves the restart budget to the agent.
+    """
 
     backend: str
     endpoint: str
@@ -29,11 +42,22 @@ class Meeting:
     max_nodes: int
     local_addr: str | None
     configs: Mapping[str, Any]
+    role: str = "default_role"
+    nproc: int = 1
+    max_restarts: int | None = None
+    token: str = ""
+    index: int | None = None
+    label: str = ""
 
     @property
     def embedded(self) -> bool:
         """Whether there is nobody to meet: one node, and no endpoint was named."""
         return self.max_nodes == 1 and not self.endpoint
+
+    @property
+    def has_ledger(self) -> bool:
+        """Whether nodes agree through a ledger of ours, and not through a backend of torch's."""
+        return not self.embedded and self.backend in {"etcd", "zeus-adapter"}
 
 
 def handler_for(meeting: Meeting) -> RendezvousHandler:
@@ -45,16 +69,87 @@ def handler_for(meeting: Meeting) -> RendezvousHandler:
         from llutil.rendezvous.embedded import EmbeddedRendezvous
 
         return EmbeddedRendezvous(meeting.run_id)
-    match meeting.backend:
-        case "c10d" | "static":
-            return _torch_handler(meeting)
-        case "etcd" | "zeus-adapter" as name:
-            raise ConfigError(
-                f"rdzv_backend {name!r} has no ledger in this version yet: use 'c10d' with an rdzv_endpoint that "
-                "one of the nodes hosts, or one node without rdzv_endpoint, which needs no backend"
-            )
-        case other:
-            raise ConfigError(f"rdzv_backend {other!r} is unknown")
+    if meeting.has_ledger:
+        from llutil.rendezvous.handler import LedgerRendezvous
+
+        return LedgerRendezvous(meeting.backend, meeting.run_id, lambda: driver_for(meeting))
+    if meeting.backend in {"c10d", "static"}:
+        return _torch_handler(meeting)
+    raise ConfigError(f"rdzv_backend {meeting.backend!r} is unknown")
+
+
+def driver_for(meeting: Meeting) -> Driver:
+    """A driver that has not started yet, for a backend with a ledger.
+
+    :raises ConfigError: the options do not go together, or the backend does not exist in this installation.
+    :raises RendezvousError: this node's own address cannot be found out.
+    """
+    from llutil.rendezvous.addressing import machine_id
+    from llutil.rendezvous.driver import Driver
+    from llutil.rendezvous.hosting import HostedStore
+    from llutil.rendezvous.layout import Layout
+    from llutil.rendezvous.records import Member
+    from llutil.rendezvous.rules import Rules
+
+    configs = meeting.configs
+    open_ledger = _ledger(meeting)
+    rules = Rules(
+        min_nodes=meeting.min_nodes,
+        max_nodes=meeting.max_nodes,
+        max_restarts=meeting.max_restarts,
+        last_call=float(configs.get("last_call_timeout", _LAST_CALL)),
+        timeout=float(configs["timeout"]),
+        lease_ttl=float(configs.get("lease_ttl", _LEASE_TTL)),
+    )
+    address = _address(meeting)
+    profile = Member(
+        node="",
+        name=f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
+        host=machine_id(),
+        address=address,
+        role=meeting.role,
+        nproc=meeting.nproc,
+        index=meeting.index,
+        token=meeting.token,
+        label=meeting.label,
+    )
+    return Driver(rules, profile, Layout(meeting.run_id), open_ledger, lambda: HostedStore(address))
+
+
+def _ledger(meeting: Meeting) -> Callable[[Callable[[], None]], Ledger]:
+    if meeting.backend != "etcd":
+        raise ConfigError(
+            f"rdzv_backend {meeting.backend!r} has no ledger in this version yet: use 'etcd', or 'c10d' with an "
+            "rdzv_endpoint that one of the nodes hosts"
+        )
+    from llutil.ledgers.endpoints import parse_endpoints
+    from llutil.ledgers.etcd.config import EtcdConfig
+    from llutil.ledgers.etcd.ledger import EtcdLedger
+
+    options = {
+        key: str(meeting.configs[key])
+        for key in ("namespace", "user", "password", "cacert", "cert", "key", "server_name")
+        if meeting.configs.get(key)
+    }
+    config = EtcdConfig(endpoints=parse_endpoints(meeting.endpoint), **options)
+    return lambda on_change: EtcdLedger(config, on_change)
+
+
+def _address(meeting: Meeting) -> str:
+    from llutil.ledgers.endpoints import parse_endpoints
+    from llutil.rendezvous.addressing import local_address
+
+    if meeting.local_addr:
+        return meeting.local_addr.strip("[]")
+    tried = []
+    for endpoint in parse_endpoints(meeting.endpoint):
+        try:
+            return local_address(endpoint.host, endpoint.port)
+        except OSError as error:
+            tried.append(f"{endpoint}: {error}")
+    raise RendezvousError(
+        f"no route from this host to the rendezvous ({'; '.join(tried)}); give local_addr if the name is right"
+    )
 
 
 def _torch_handler(meeting: Meeting) -> RendezvousHandler:

@@ -98,6 +98,7 @@ class Driver:
         self._views: dict[str, View | None] = {}
         self._reports_stage: Stage | None = None
         self._predecessor = ""
+        self._written: set[str] = set()
         self._leases: dict[int, str] = {}
         self._keep: int | None = None
         self._stores: dict[Stage, Store] = {}
@@ -379,6 +380,7 @@ class Driver:
             case Gone():
                 return see.OwnRecordGone(request.ticket)
             case _:
+                self._written |= values.keys()
                 return see.Created(request.ticket)
 
     def _lease(self, generation: int, deadline: float) -> str:
@@ -406,7 +408,11 @@ class Driver:
         view = self._views.get(_LOG)
         if self._session is None or self._own is None or view is None:
             return
-        scopes = self._layout.stale((one.key for one in view.records), before)
+        # What this node wrote itself may not have come back by its watch yet.
+        keys = {one.key for one in view.records} | self._written
+        scopes = self._layout.stale(
+            (key for key in keys if key.startswith(self._layout.log)), before
+        )
         if scopes:
             with suppress(LedgerUnavailable, SessionLost):  # what stays expires with its lease
                 self._session.delete(*scopes, guard=self._own, deadline=self._deadline())
