@@ -231,8 +231,14 @@ class Agent(SimpleElasticAgent):
         return ended
 
     def _report_on(self, ended: Sequence[Ended]) -> FailureReport:
-        """What is to be said of a failed round of this node's."""
+        """What is to be said of a failed round of this node's.
+
+        :raises SignalException: it did not fail: the signal that stops this agent had been sent to its workers
+            too, as systemd and some containers do, and was noticed there first.
+        """
         first = first_failure(ended)
+        if self._signals.caught is not None and first.status == -self._signals.caught:
+            self._signals.check()
         return FailureReport(
             name=self._job.name,
             restart=self._restarts,

@@ -17,6 +17,8 @@ from types import TracebackType
 
 __all__ = ["Loop"]
 
+_LONGEST = 3600.0  # seconds that one turn waits at most: the kernel's own limit is 24 days, and it refuses more
+
 
 class Loop:
     """Callbacks by file descriptor. Used by one thread; others may call only ``wake`` and ``call_soon``."""
@@ -57,8 +59,11 @@ class Loop:
         self.wake()
 
     def turn(self, deadline: float) -> None:
-        """Wait for the first thing that is ready, or until ``deadline`` (``time.monotonic()``); call what is due."""
-        timeout = max(0.0, deadline - time.monotonic())
+        """Wait for the first thing that is ready, or until ``deadline`` (``time.monotonic()``); call what is due.
+
+        It may return with nothing to do: callers look at their own state, and take another turn.
+        """
+        timeout = min(max(0.0, deadline - time.monotonic()), _LONGEST)
         while self._soon:
             self._soon.popleft()()
         for key, _ in self._selector.select(timeout):

@@ -72,6 +72,8 @@ class PollingAgent(Agent):
                 continue
             workers.end_overdue()
             self._loop.turn(min(next_look, self._next_progress, workers.next_deadline))
+        if workers.failed:
+            self._signals.check()  # a failure that comes with a stop is no failure
 
     def _succeed(self, group: WorkerGroup) -> RunResult:
         if self._host.wants_progress:

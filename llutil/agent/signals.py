@@ -27,7 +27,8 @@ class StopSignals:
     """Installed for the time of a ``with`` block. Off the main thread, where Python allows none, it does nothing.
 
     ``caught`` is the first stopping signal that came, or None. ``urgent`` is True after a second Ctrl-C: the user
-    does not want to wait for the grace period.
+    does not want to wait for the grace period. A signal that was not raised, since the job had already come to
+    its end, goes to the caller's own handler when the block is left: it is never swallowed.
     """
 
     def __init__(self, loop: Loop) -> None:
@@ -35,6 +36,7 @@ class StopSignals:
         self.urgent = False
         self._loop = loop
         self._raising = False
+        self._raised = False
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopSignals:
@@ -53,6 +55,8 @@ class StopSignals:
         for number, handler in self._before.items():
             # None: a handler that was not installed from Python; it cannot be put back by it either.
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+        if self.caught is not None and not self._raised:
+            signal.raise_signal(self.caught)
 
     def check(self) -> None:
         """Raise if a signal was caught.
@@ -60,6 +64,7 @@ class StopSignals:
         :raises SignalException: torch's own, as its callers expect.
         """
         if self.caught is not None:
+            self._raised = True
             raise SignalException(
                 f"Process {os.getpid()} got signal: {self.caught.value}", sigval=self.caught
             )

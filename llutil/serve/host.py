@@ -18,6 +18,7 @@ class TaskHost:
     wants_progress = True
 
     def __init__(self, link: Link) -> None:
+        self.started = False  # whether workers ever were
         self._link = link
 
     def fds(self) -> set[int]:
@@ -31,6 +32,7 @@ class TaskHost:
 
     def round(self, restart: int, world_size: int, ranks: tuple[int, ...]) -> None:
         """Say that workers started."""
+        self.started = True
         self._link.send(wire.Round(restart, world_size, ranks))
 
     def progress(self, ranks: Mapping[int, tuple[int, int]]) -> None:

@@ -80,6 +80,7 @@ class _Agency:
         self._grace = 0.0
         signal.signal(signal.SIGTERM, self._on_term)
         self._link = Link(sock, aftermath, self._on_stop)
+        self._host = TaskHost(self._link)
 
     def serve(self) -> int:
         self._link.send(wire.Hello(os.getpid(), sys.executable))
@@ -110,7 +111,7 @@ class _Agency:
             events=None,
             environ=os.environ,
             sys_path=tuple(sys.path),
-            host=TaskHost(self._link),
+            host=self._host,
             result_limit=spec.result_limit,
             mark=self._mark,
         )
@@ -139,10 +140,11 @@ class _Agency:
         os._exit(1)
 
     def _on_term(self, _number: int, _frame: FrameType | None) -> None:
-        """While no job runs: a job has handlers of its own."""
-        raise StoppedError(
-            f"stopped before the workers started: {self._reason or 'signal SIGTERM'}"
-        )
+        """While no job runs: a job has handlers of its own, and one that is over needs no stop."""
+        if not self._host.started:
+            raise StoppedError(
+                f"stopped before the workers started: {self._reason or 'signal SIGTERM'}"
+            )
 
     def _failed(self, error: BaseException) -> wire.Failed:
         """How ``error`` is told to the task."""

@@ -7,7 +7,7 @@ import struct
 import threading
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llutil.agent.outcome import Collector, ErrorNote, Returned, frame, write_frame
@@ -25,6 +25,7 @@ errors = st.builds(
 notes = returned | errors
 
 
+@settings(deadline=None)
 @given(notes, st.lists(st.integers(1, 50), max_size=30))
 def test_a_frame_round_trips_in_whatever_pieces_it_arrives(
     note: Returned | ErrorNote, sizes: list[int]
@@ -38,6 +39,7 @@ def test_a_frame_round_trips_in_whatever_pieces_it_arrives(
     assert collector.note() == note
 
 
+@settings(deadline=None)
 @given(notes, st.integers(min_value=0))
 def test_any_cut_leaves_a_frame_that_is_known_to_be_incomplete(
     note: Returned | ErrorNote, place: int

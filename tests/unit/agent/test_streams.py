@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llutil.agent.streams import LineSplitter
@@ -43,6 +43,7 @@ drawn = st.lists(st.sampled_from([b"a", b"b", b"\r", b"\r", b"\n"]), max_size=12
 places = st.lists(st.integers(min_value=0), max_size=8)
 
 
+@settings(deadline=None)
 @given(plain, places)
 def test_lines_do_not_depend_on_how_the_bytes_arrive(stream: bytes, where: list[int]) -> None:
     expected = stream.decode(errors="backslashreplace").split("\n")
@@ -51,6 +52,7 @@ def test_lines_do_not_depend_on_how_the_bytes_arrive(stream: bytes, where: list[
     assert lines_of(cut(stream, where)) == expected
 
 
+@settings(deadline=None)
 @given(drawn, places)
 def test_with_all_redraws_held_back_each_line_shows_its_last_state(
     stream: bytes, where: list[int]
@@ -58,6 +60,7 @@ def test_with_all_redraws_held_back_each_line_shows_its_last_state(
     assert lines_of(cut(stream, where), now=NEVER) == final_states(stream)
 
 
+@settings(deadline=None)
 @given(drawn, places)
 def test_redraws_only_add_states_and_never_take_or_repeat_one(
     stream: bytes, where: list[int]
@@ -95,6 +98,7 @@ def test_carriage_returns_before_a_newline_are_no_line_of_their_own(
     assert lines_of(chunks) == lines
 
 
+@settings(deadline=None)
 @given(st.integers(1, 3 * LONGEST), places)
 def test_an_overlong_line_is_cut_in_the_same_places_however_it_arrives(
     length: int, where: list[int]

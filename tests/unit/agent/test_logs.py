@@ -1,0 +1,87 @@
+"""Log folders: torch's layout, streams by rank, and a clear word when nothing can be written."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from llutil.agent.logs import LogFolder, LogPlan, Route, open_log
+from llutil.errors import ConfigError
+from llutil.std import Std
+
+
+def test_the_layout_is_torchs(tmp_path: Path) -> None:
+    folder = LogFolder(LogPlan(base=str(tmp_path), redirects=Std.ALL), "my-run")
+    assert folder.path.parent == tmp_path
+    assert folder.path.name.startswith("my-run_")
+    attempt = folder.attempt(2, 1)
+    assert attempt == folder.path / "attempt_2" / "1"
+    assert attempt.is_dir()
+    assert folder.routes(attempt, 1) == (
+        Route(attempt / "stdout.log", console=False),
+        Route(attempt / "stderr.log", console=False),
+    )
+
+
+@pytest.mark.parametrize(
+    ("redirects", "tee", "stdout", "stderr"),
+    [
+        (Std.NONE, Std.NONE, "console", "console"),
+        (Std.OUT, Std.NONE, "file", "console"),
+        (Std.ERR, Std.NONE, "console", "file"),
+        (Std.ALL, Std.NONE, "file", "file"),
+        (Std.NONE, Std.OUT, "both", "console"),
+        (Std.NONE, Std.ALL, "both", "both"),
+        (Std.ALL, Std.ERR, "file", "both"),
+        (Std.OUT, Std.ERR, "file", "both"),
+        ({0: Std.ALL}, Std.NONE, "console", "console"),
+        ({1: Std.ALL}, {1: Std.OUT}, "both", "file"),
+        (2, 1, "both", "file"),  # as numbers, which is how they travel
+    ],
+)
+def test_each_stream_of_a_rank_goes_where_redirects_and_tee_say(
+    tmp_path: Path, redirects: Std, tee: Std, stdout: str, stderr: str
+) -> None:
+    folder = LogFolder(LogPlan(str(tmp_path), redirects, tee), "run")
+    names = {(False, True): "console", (True, False): "file", (True, True): "both"}
+    found = [
+        names[route.file is not None, route.console]
+        for route in folder.routes(folder.attempt(0, 1), 1)
+    ]
+    assert found == [stdout, stderr]
+
+
+def test_two_runs_of_one_name_do_not_share_a_folder(tmp_path: Path) -> None:
+    plan = LogPlan(base=str(tmp_path))
+    assert LogFolder(plan, "run").path != LogFolder(plan, "run").path
+
+
+def test_a_base_folder_is_made_with_its_parents(tmp_path: Path) -> None:
+    assert LogFolder(LogPlan(base=str(tmp_path / "a" / "b")), "run").path.is_dir()
+
+
+def test_without_a_base_the_folder_is_a_temporary_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    path = LogFolder(LogPlan(), "run").path
+    assert path.parent.parent == tmp_path
+    assert path.parent.name.startswith("llutil_logs_")
+
+
+def test_a_base_that_cannot_be_written_is_a_bad_configuration(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    base = str(tmp_path / "file" / "logs")
+    with pytest.raises(ConfigError, match=r"log_dir .*file/logs' cannot be written \(Not a dir"):
+        LogFolder(LogPlan(base=base), "run")
+
+
+def test_a_log_file_is_appended_to(tmp_path: Path) -> None:
+    for text in (b"one\n", b"two\n"):
+        fd = open_log(tmp_path / "stdout.log")
+        os.write(fd, text)
+        os.close(fd)
+    assert (tmp_path / "stdout.log").read_text() == "one\ntwo\n"
