@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from types import FrameType
 
 import pytest
-
 from torch.distributed.elastic.multiprocessing.api import SignalException
 
 from llutil.agent.loop import Loop
@@ -45,12 +44,13 @@ def handlers() -> list[object]:
 def test_a_stopping_signal_wakes_the_loop_and_is_raised_when_asked_for(
     loop: Loop, heard: list[int], number: signal.Signals
 ) -> None:
-    with pytest.raises(SignalException) as caught, StopSignals(loop) as signals:
+    with StopSignals(loop) as signals:
         signals.check()
         os.kill(os.getpid(), number)
         loop.turn(float("inf"))
         assert signals.caught is number
-        signals.check()
+        with pytest.raises(SignalException) as caught:
+            signals.check()
     assert caught.value.sigval is number
     assert heard == []
 
@@ -58,21 +58,26 @@ def test_a_stopping_signal_wakes_the_loop_and_is_raised_when_asked_for(
 def test_the_first_signal_counts_and_a_second_interrupt_makes_it_urgent(
     loop: Loop, heard: list[int]
 ) -> None:
-    with pytest.raises(SignalException), StopSignals(loop) as signals:
+    with StopSignals(loop) as signals:
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)
         assert (signals.caught, signals.urgent) == (signal.SIGTERM, False)
         os.kill(os.getpid(), signal.SIGINT)
         assert (signals.caught, signals.urgent) == (signal.SIGTERM, True)
-        signals.check()
+        with pytest.raises(SignalException):
+            signals.check()
     assert heard == []
 
 
 def test_inside_raising_a_signal_raises_at_once_and_only_once(loop: Loop, heard: list[int]) -> None:
-    with StopSignals(loop) as signals:
-        with pytest.raises(SignalException), signals.raising():
+    def waits_in_torch(signals: StopSignals) -> None:
+        with signals.raising():
             os.kill(os.getpid(), signal.SIGTERM)
             raise AssertionError("it went on")
+
+    with StopSignals(loop) as signals:
+        with pytest.raises(SignalException):
+            waits_in_torch(signals)
         os.kill(os.getpid(), signal.SIGTERM)  # the clean-up is not interrupted
     assert heard == []
 
@@ -108,9 +113,13 @@ def test_a_signal_that_came_too_late_to_stop_anything_reaches_the_caller(
 
 
 def test_a_signal_during_a_failure_reaches_the_caller_too(loop: Loop, heard: list[int]) -> None:
-    with pytest.raises(KeyError), StopSignals(loop):
-        os.kill(os.getpid(), signal.SIGHUP)
-        raise KeyError
+    def fails() -> None:
+        with StopSignals(loop):
+            os.kill(os.getpid(), signal.SIGHUP)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fails()
     assert heard == [signal.SIGHUP]
 
 
