@@ -262,9 +262,11 @@ class MemorySession:
         key = check_key(check_folder(folder) + name)
         scopes = [check_scope(scope) for scope in reads]
         with self._store.transaction() as txn:
-            if self.lease not in self._store.leases:
-                raise SessionLost(f"session {self.lease} in memory is over")
-            own = txn.get(room, key) or txn.put(room, {key: value}, self.lease)[0]
+            own = txn.get(room, key)
+            if own is None:
+                if self.lease not in self._store.leases:
+                    raise SessionLost(f"session {self.lease} in memory is over")
+                (own,) = txn.put(room, {key: value}, self.lease)
             if (own.value, own.lease) != (value, self.lease):
                 raise LedgerConflict(
                     f"join as {key!r}: that record is there already, of session {own.lease}; "

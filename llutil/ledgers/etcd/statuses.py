@@ -66,7 +66,7 @@ _HINTS = (
     ),
     ("Socket closed", "it closed the connection; if it speaks TLS, give 'cacert'"),
 )
-_LOGIN = ("etcd wants a user and a password; give 'user' and 'password'",)
+_LOGIN = "etcd wants a user and a password; give 'user' and 'password'"
 
 
 def _known(details: str, table: tuple[tuple[str, str], ...]) -> str | None:
@@ -88,7 +88,7 @@ def _argument(details: str, *, user: str) -> Diagnosis:
     if "user name is empty" in details:
         if user:
             return Diagnosis(Remedy.TOKEN, details)
-        return Diagnosis(Remedy.REFUSED, f"{_LOGIN[0]} ({details})")
+        return Diagnosis(Remedy.REFUSED, f"{_LOGIN} ({details})")
     if "authentication failed" in details:
         text = f"etcd does not know the user {user!r} with this password ({details})"
         return Diagnosis(Remedy.REFUSED, text)
@@ -98,6 +98,7 @@ def _argument(details: str, *, user: str) -> Diagnosis:
 def diagnose(code: grpc.StatusCode, details: str, *, user: str) -> Diagnosis:
     """What the status says. ``user`` is whom the call was made as, empty for nobody."""
     status = grpc.StatusCode
+    details = details or f"{code.name}, without a reason"
     match code:
         case status.UNAVAILABLE:
             return _unavailable(details)
@@ -106,7 +107,7 @@ def diagnose(code: grpc.StatusCode, details: str, *, user: str) -> Diagnosis:
         case status.UNAUTHENTICATED if user:
             return Diagnosis(Remedy.TOKEN, details)
         case status.UNAUTHENTICATED:
-            return Diagnosis(Remedy.REFUSED, f"{_LOGIN[0]} ({details})")
+            return Diagnosis(Remedy.REFUSED, f"{_LOGIN} ({details})")
         case status.PERMISSION_DENIED:
             who = f"the user {user!r}" if user else "an anonymous client"
             text = f"{who} may not do this; grant read and write on the namespace ({details})"

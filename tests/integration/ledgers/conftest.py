@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -57,12 +57,15 @@ def world(server: EtcdServer, quiet: None) -> Iterator[World]:
 
 
 def world_on(
-    *endpoints: Endpoint, ttl: float = 10.0, namespace: str = "", **settings: str
+    *endpoints: Endpoint,
+    ttl: float = 10.0,
+    namespace: str = "",
+    settings: Mapping[str, str] | None = None,
 ) -> World:
     """A world on these endpoints, with these settings of ``EtcdConfig``."""
     return World(
         lambda namespace, on_change: EtcdLedger(
-            EtcdConfig(endpoints=endpoints, namespace=namespace, **settings), on_change
+            EtcdConfig(endpoints=endpoints, namespace=namespace, **(settings or {})), on_change
         ),
         namespace=namespace or f"tests/{secrets.token_hex(4)}",
         ttl=ttl,

@@ -43,7 +43,7 @@ def test_no_write_is_lost_and_no_watch_broken_when_the_leader_dies() -> None:
                 time.sleep(1)
                 members[0].start()
             reader.check(writer.written())
-            assert writer.longest < 3
+            assert writer.longest < 5
             assert all(node.session.state is SessionState.CONNECTED for node in world.nodes)
 
 
@@ -57,10 +57,10 @@ def test_a_frozen_member_costs_an_attempt_and_all_move_on(members: list[EtcdServ
         with Writer(world.node()) as writer:
             time.sleep(0.3)
             with members[0].frozen():
-                time.sleep(3)  # the reader's watch moves when its session is renewed elsewhere
+                time.sleep(4)  # the reader's watch moves when its session is renewed elsewhere
                 moved = reader.watch.view()
         reader.check(writer.written())
-        assert 0.5 < writer.longest < 2.5
+        assert 0.5 < writer.longest < 3.5
         assert len(moved.records) > 20
 
 
