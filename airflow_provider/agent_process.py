@@ -66,6 +66,8 @@ class AgentProcess:
             }
             arguments = [text for pair in options.items() for text in map(str, pair)]
             try:
+                # An alarm may raise in here after the fork, and the process is lost to us. It has no job yet, sees
+                # its socket close, and ends.
                 self._process = subprocess.Popen(
                     [python, "-u", "-m", "llutil", *arguments],
                     stdin=subprocess.DEVNULL,

@@ -60,6 +60,8 @@ def agent_environment(
         "PYTHONUNBUFFERED": "1",
         **added,
     }
+    # The number of a descriptor that only the task has; Airflow in a worker would take it for its own.
+    environment.pop("__AIRFLOW_SUPERVISOR_FD", None)
     # PYTHONPATH of `base` is already part of the task's sys.path, and so of `paths`.
     python_path = [path for path in (added.get("PYTHONPATH", ""), *paths) if path]
     environment.pop("PYTHONPATH", None)

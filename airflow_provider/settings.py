@@ -115,9 +115,13 @@ def task_problems(values: Mapping[str, Any]) -> list[str]:
     problems = []
     env = values.get("env") or {}
     if not isinstance(env, Mapping) or not all(
-        isinstance(part, str) for item in env.items() for part in item
+        isinstance(part, str) and "\0" not in part for item in env.items() for part in item
     ):
         problems.append(f"env is {env!r}; wanted a dict of strings, numbers in quotes")
+    elif any(not name or "=" in name for name in env):
+        problems.append(
+            f"env has the names {', '.join(map(repr, env))}; no name may be empty or hold '='"
+        )
     problems += [
         f"{name} is {values[name]!r}; wanted a path"
         for name in ("cwd", "python")

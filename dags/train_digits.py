@@ -79,9 +79,9 @@ def train_digits():
     def compare(ranks: dict[str, dict[str, float]]) -> float:
         """The accuracy, if all ranks have the same model."""
         columns = ["rank", "world_size", "samples", "loss", "accuracy"]
-        print("  ".join(f"{name:>10}" for name in columns))
+        print("".join(f"{name:>12}" for name in columns))
         for result in ranks.values():
-            print("  ".join(f"{result[name]:>10.4g}" for name in columns))
+            print("".join(f"{result[name]:>12.7g}" for name in columns))
         for name in ("world_size", "loss", "accuracy"):
             values = {result[name] for result in ranks.values()}
             if len(values) != 1:

@@ -34,6 +34,7 @@ _HELLO_WITHIN = (
     120.0  # seconds; an agent imports torch before it says hello, which takes long on a cold disk
 )
 _MARGIN = 40.0  # seconds beyond the grace period: an agent that is stuck ends by force within 30
+_REAPED_WITHIN = 10.0  # seconds from SIGKILL; longer only if the kernel cannot let go of it
 _TICK = 0.5  # seconds: a deadline or a stop that could not be sent at once is noticed this late
 
 
@@ -126,7 +127,7 @@ class AgentHook(BaseHook):
         return AgentProcess(self._python, self._cwd, environment)
 
     def _relay(self, conversation: Conversation, grace: float) -> None:
-        """Relay until the agent has ended; kill it when a deadline has passed, and then wait no longer than ``margin``."""
+        """Relay until the agent has ended; kill it when a deadline has passed, and then not wait for ever."""
         hello_due = time.monotonic() + self._hello_within
         leave = grace + self._margin
         give_up = float("inf")
@@ -144,6 +145,6 @@ class AgentHook(BaseHook):
             else:
                 why = ""
             if why:
-                give_up = now + self._margin
+                give_up = now + _REAPED_WITHIN
                 conversation.kill(f"the agent still runs {why}")
             conversation.step(_TICK)

@@ -14,7 +14,9 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 
 from llutil.errors import FailureClass
 from llutil.wire import (
@@ -42,6 +44,7 @@ class Task:
     def __init__(self, fd: int) -> None:
         self.socket = socket.socket(fileno=fd)
         self.decoder = Decoder()
+        self.heard: deque[Message] = deque()
 
     def tell(self, *messages: Message) -> None:
         for message in messages:
@@ -49,13 +52,14 @@ class Task:
 
     def hear(self) -> Message | None:
         """The next message; None when the task has hung up."""
-        while select.select([self.socket], [], [], PATIENCE)[0]:
+        while not self.heard:
+            if not select.select([self.socket], [], [], PATIENCE)[0]:
+                raise SystemExit("nobody spoke")
             data = self.socket.recv(65536)
             if not data:
                 return None
-            for message in self.decoder.feed(data):
-                return message
-        raise SystemExit("nobody spoke")
+            self.heard.extend(self.decoder.feed(data))
+        return self.heard.popleft()
 
     def spec(self) -> Spec:
         message = self.hear()
@@ -87,7 +91,7 @@ def succeeds(task: Task) -> None:
 def shows_its_environment(task: Task) -> None:
     task.hello()
     task.spec()
-    task.tell(Result(0, {"env": dict(os.environ), "cwd": os.getcwd(), "session": os.getsid(0)}))
+    task.tell(Result(0, {"env": dict(os.environ), "cwd": str(Path.cwd()), "session": os.getsid(0)}))
     task.tell(Succeeded((0,)))
 
 

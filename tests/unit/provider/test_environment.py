@@ -45,6 +45,12 @@ def test_an_agent_can_import_airflow_and_prints_at_once():
     }
 
 
+def test_a_descriptor_that_only_the_task_has_is_not_named():
+    assert "__AIRFLOW_SUPERVISOR_FD" not in agent_environment(
+        {"__AIRFLOW_SUPERVISOR_FD": "12"}, [], {}
+    )
+
+
 def test_what_the_user_adds_comes_last_and_wins():
     environment = agent_environment({"A": "base", "B": "base"}, [], {"A": "user"})
     assert (environment["A"], environment["B"]) == ("user", "base")

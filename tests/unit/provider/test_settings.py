@@ -48,6 +48,7 @@ def problems(**values):
         ({"metrics_cfg": "x"}, "metrics_cfg is 'x'"),
         ({"env": {"THREADS": 4}}, "env is {'THREADS': 4}; wanted a dict of strings"),
         ({"env": "A=1"}, "env is 'A=1'"),
+        ({"env": {"A=1": ""}}, "no name may be empty or hold '='"),
         ({"cwd": 3}, "cwd is 3; wanted a path"),
         ({"python": 3.12}, "python is 3.12; wanted a path"),
         ({"result_limit": 0}, "result_limit is 0; wanted a number of bytes"),
