@@ -87,9 +87,10 @@ class _Agency:
         last: wire.Succeeded | wire.Failed
         try:
             last = self._run()
+            self._ended = True
         except BaseException as error:  # noqa: BLE001 - the edge of the process: its end must be told
+            self._ended = True
             last = self._failed(error)
-        self._ended = True
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # there is nothing left to stop
         self._link.send(last)
         self._link.close(time.monotonic() + _DELIVERY)
