@@ -22,7 +22,7 @@ __all__ = ["LogFolder", "LogPlan", "Route"]
 class LogPlan:
     """What the configuration says of logs: base folder (None: a temporary one), ``redirects`` and ``tee``."""
 
-    base: str | None = None
+    base: str | os.PathLike[str] | None = None
     redirects: StdOption = Std.NONE
     tee: StdOption = Std.NONE
 
@@ -52,7 +52,7 @@ class LogFolder:
             self.path = Path(tempfile.mkdtemp(prefix=f"{run_id}_", dir=base))
         except OSError as error:
             raise ConfigError(
-                f"log_dir {base!r} cannot be written ({error.strerror or error}); "
+                f"log_dir {str(base)!r} cannot be written ({error.strerror or error}); "
                 "name a folder that this user may write, or leave log_dir out for a temporary one"
             ) from error
 

@@ -7,6 +7,8 @@ nothing but the standard library and ``llutil.std``: a DAG that is parsed runs i
 
 from __future__ import annotations
 
+import math
+import os
 import re
 from collections.abc import Iterator, Mapping
 from numbers import Real
@@ -17,7 +19,7 @@ from llutil.std import Std
 if TYPE_CHECKING:
     from llutil.launcher.launch_agent import LaunchConfig
 
-__all__ = ["BACKENDS", "START_METHODS", "problems_of"]
+__all__ = ["BACKENDS", "START_METHODS", "problems_of", "run_id_problems"]
 
 START_METHODS = ("spawn", "fork", "forkserver")
 
@@ -72,21 +74,28 @@ def problems_of(config: LaunchConfig) -> list[str]:
         *_nodes(config),
         *_workers(config),
         *_backend(config),
+        *_static(config),
         *_endpoint(config),
-        *_run_id(config.run_id),
+        *run_id_problems(config.run_id),
         *_numbers(config),
+        *_texts(config),
         *_streams("redirects", config.redirects),
         *_streams("tee", config.tee),
         *_metrics(config.metrics_cfg),
     ]
 
 
+# Where a field's type is itself in question, ``config`` is given as ``Any``: mypy would take the checks for needless.
+
+
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
+def _is_number(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    return math.isfinite(value)
 
 
 def _nodes(config: LaunchConfig) -> Iterator[str]:
@@ -110,34 +119,43 @@ def _workers(config: LaunchConfig) -> Iterator[str]:
         yield f"start_method is {config.start_method!r}; wanted one of {', '.join(START_METHODS)}"
 
 
-def _backend(config: LaunchConfig) -> Iterator[str]:
-    known = BACKENDS.get(config.rdzv_backend)
+def _backend(config: Any) -> Iterator[str]:
+    if config.rdzv_timeout != -1 and (
+        not _is_number(config.rdzv_timeout) or config.rdzv_timeout <= 0
+    ):
+        yield f"rdzv_timeout is {config.rdzv_timeout!r}; wanted a positive number of seconds, or -1 for none"
+    backend = config.rdzv_backend
+    known = BACKENDS.get(backend) if isinstance(backend, str) else None
     if known is None:
-        yield f"rdzv_backend is {config.rdzv_backend!r}; wanted one of {', '.join(sorted(BACKENDS))}"
-        return
+        yield f"rdzv_backend is {backend!r}; wanted one of {', '.join(sorted(BACKENDS))}"
     if not isinstance(config.rdzv_configs, Mapping):
         yield f"rdzv_configs is a {type(config.rdzv_configs).__name__}; wanted a dict"
         return
-    unknown = sorted(set(map(str, config.rdzv_configs)) - known)
-    if unknown:
+    unknown = sorted(set(map(str, config.rdzv_configs)) - known) if known else []
+    if known and unknown:
         yield (
-            f"rdzv_configs has {', '.join(map(repr, unknown))}, which backend {config.rdzv_backend!r} does not know; "
+            f"rdzv_configs has {', '.join(map(repr, unknown))}, which backend {backend!r} does not know; "
             f"it knows {', '.join(sorted(known))}"
         )
     for key in sorted(_DURATIONS & set(config.rdzv_configs)):
         value = config.rdzv_configs[key]
         if not _is_number(value) or value <= 0:
             yield f"rdzv_configs[{key!r}] is {value!r}; wanted a positive number of seconds"
-    if config.rdzv_timeout != -1 and (
-        not _is_number(config.rdzv_timeout) or config.rdzv_timeout <= 0
-    ):
-        yield f"rdzv_timeout is {config.rdzv_timeout!r}; wanted a positive number of seconds, or -1 for none"
-    if (
-        config.rdzv_backend == "static"
-        and "rank" not in config.rdzv_configs
-        and config.rdzv_endpoint
-    ):
+
+
+def _static(config: Any) -> Iterator[str]:
+    """torch's static rendezvous is given what others find out: who is who, and how many there are."""
+    low, high, configs = config.min_nodes, config.max_nodes, config.rdzv_configs
+    if config.rdzv_backend != "static" or not config.rdzv_endpoint:
+        return
+    if not (isinstance(configs, Mapping) and _is_count(low) and _is_count(high)):
+        return  # which has been said already
+    if low != high:
+        yield f"rdzv_backend 'static' waits for max_nodes, which is {high}; wanted min_nodes the same, not {low}"
+    if "rank" not in configs:
         yield "rdzv_backend 'static' needs this node's rank: give rdzv_configs={'rank': n}"
+    elif not _is_count(configs["rank"]) or not 0 <= configs["rank"] < high:
+        yield f"rdzv_configs['rank'] is {configs['rank']!r}; wanted this node's number, 0 to {high - 1}"
 
 
 def _endpoint(config: LaunchConfig) -> Iterator[str]:
@@ -156,20 +174,24 @@ def _endpoint(config: LaunchConfig) -> Iterator[str]:
         )
         if config.rdzv_backend == "zeus-adapter":
             servers = endpoint.split("/", 1)[0].split(",")
+        lowest = (
+            0 if config.rdzv_backend == "c10d" else 1
+        )  # torch hosts its store on any port, for one node
         for server in servers:
             match = _ENDPOINT.fullmatch(server.strip())
             if match is None:
                 yield f"rdzv_endpoint has {server!r}; wanted 'host:port' (an IPv6 address in brackets)"
-            elif not 0 <= int(match[2]) <= 65535:
-                yield f"rdzv_endpoint has port {match[2]}; wanted at most 65535"
+            elif not lowest <= int(match[2]) <= 65535:
+                yield f"rdzv_endpoint has port {match[2]}; wanted {lowest} to 65535"
 
 
-def _run_id(run_id: object) -> Iterator[str]:
+def run_id_problems(run_id: object, name: str = "run_id") -> Iterator[str]:
+    """What is wrong with a run id, which ``name`` says where it was given; nothing if it is empty."""
     if not isinstance(run_id, str):
-        yield f"run_id is {run_id!r}; wanted a string"
+        yield f"{name} is {run_id!r}; wanted a string"
     elif run_id and (len(run_id) > _LONGEST_RUN_ID or not _RUN_ID.fullmatch(run_id)):
         yield (
-            f"run_id is {run_id[:80]!r}; wanted at most {_LONGEST_RUN_ID} letters, digits and _ . ~ : + - "
+            f"{name} is {run_id[:80]!r}; wanted at most {_LONGEST_RUN_ID} letters, digits and _ . ~ : + - "
             "(it becomes a folder's name and a key)"
         )
 
@@ -183,11 +205,34 @@ def _numbers(config: LaunchConfig) -> Iterator[str]:
         yield f"shutdown_timeout is {config.shutdown_timeout!r}; wanted 0 or more seconds"
 
 
+def _texts(config: Any) -> Iterator[str]:
+    if not isinstance(config.role, str) or not config.role:
+        yield f"role is {config.role!r}; wanted a name"
+    if config.log_dir is not None and (
+        not isinstance(config.log_dir, str | os.PathLike) or not os.fspath(config.log_dir)
+    ):
+        yield f"log_dir is {config.log_dir!r}; wanted a folder's path, or None for a temporary one"
+    if config.local_addr is not None and (
+        not isinstance(config.local_addr, str) or not config.local_addr
+    ):
+        yield f"local_addr is {config.local_addr!r}; wanted an address, or None to find it out"
+    if not isinstance(config.event_log_handler, str) or not config.event_log_handler:
+        yield f"event_log_handler is {config.event_log_handler!r}; wanted a name, such as 'null' or 'console'"
+    if not isinstance(config.rerun_token, str):
+        yield f"rerun_token is {config.rerun_token!r}; wanted a string"
+    if not isinstance(config.node_label, str):
+        yield f"node_label is {config.node_label!r}; wanted a string"
+    if config.node_index is not None and (
+        not _is_count(config.node_index) or config.node_index < 0
+    ):
+        yield f"node_index is {config.node_index!r}; wanted 0 or more, or None for no preference"
+
+
 def _streams(name: str, option: Any) -> Iterator[str]:
     values = list(option.values()) if isinstance(option, Mapping) else [option]
     ranks = list(option) if isinstance(option, Mapping) else []
     for value in values:
-        if not isinstance(value, int) or not 0 <= int(value) <= Std.ALL:
+        if not _is_count(value) or not 0 <= value <= Std.ALL:
             yield f"{name} has {value!r}; wanted a Std, or a dict of local rank to Std"
             return
     for rank in ranks:

@@ -70,7 +70,7 @@ class LaunchConfig:
     max_restarts: int = 3
     monitor_interval: float = 30
     start_method: str = "spawn"
-    log_dir: str | None = None
+    log_dir: str | os.PathLike[str] | None = None
     redirects: StdOption = Std.NONE
     tee: StdOption = Std.NONE
     metrics_cfg: Mapping[str, str] = field(default_factory=dict)

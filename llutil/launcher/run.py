@@ -29,7 +29,8 @@ from llutil.entrypoint import (
 )
 from llutil.errors import ConfigError, EntrypointError, LaunchError, RendezvousError
 from llutil.events import Events
-from llutil.launcher.run_id import deduce_run_id
+from llutil.launcher.checks import run_id_problems
+from llutil.launcher.run_id import RUN_ID, deduce_run_id
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.agent.server.api import RunResult, WorkerSpec
@@ -83,6 +84,8 @@ def _checked(request: Request) -> tuple[Entrypoint, Callable[[], Any] | None]:
     :raises ConfigError: listing every problem of the configuration and the entrypoint.
     """
     problems = request.config.problems()
+    if not request.config.run_id:
+        problems += run_id_problems(request.environ.get(RUN_ID, ""), f"{RUN_ID} in the environment")
     entrypoint: Entrypoint | None = None
     direct: Callable[[], Any] | None = None
     try:

@@ -12,7 +12,10 @@ from collections.abc import Mapping
 
 from llutil.naming import job_name
 
-__all__ = ["deduce_run_id"]
+__all__ = ["RUN_ID", "deduce_run_id"]
+
+RUN_ID = "LLUTIL_RUN_ID"
+"""The environment variable that names a run whose configuration does not."""
 
 _AIRFLOW = (
     "AIRFLOW_CTX_DAG_ID",
@@ -24,7 +27,7 @@ _AIRFLOW = (
 
 def deduce_run_id(environ: Mapping[str, str]) -> str:
     """A run id for the job started in ``environ``; never empty."""
-    given = environ.get("LLUTIL_RUN_ID")
+    given = environ.get(RUN_ID)
     if given:
         return given
     values = [environ.get(name, "") for name in _AIRFLOW]

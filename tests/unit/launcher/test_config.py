@@ -1,0 +1,129 @@
+"""``LaunchConfig`` is the seed's: names, order, defaults, and nobody changes it."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import inspect
+import pickle
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from llutil import launcher
+from llutil.launcher.launch_agent import LaunchConfig, elastic_launch, launch_agent
+from llutil.std import Std
+
+REQUIRED = dataclasses.MISSING
+FIRST_SIXTEEN: list[tuple[str, Any]] = [
+    ("min_nodes", REQUIRED),
+    ("max_nodes", REQUIRED),
+    ("nproc_per_node", REQUIRED),
+    ("run_id", ""),
+    ("role", "default_role"),
+    ("rdzv_endpoint", ""),
+    ("rdzv_backend", "etcd"),
+    ("rdzv_configs", {}),
+    ("rdzv_timeout", -1),
+    ("max_restarts", 3),
+    ("monitor_interval", 30),
+    ("start_method", "spawn"),
+    ("log_dir", None),
+    ("redirects", Std.NONE),
+    ("tee", Std.NONE),
+    ("metrics_cfg", {}),
+]
+
+
+def default_of(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
+def test_the_first_sixteen_fields_have_their_names_order_and_defaults() -> None:
+    found = [(field.name, default_of(field)) for field in dataclasses.fields(LaunchConfig)]
+    assert found[:16] == FIRST_SIXTEEN
+
+
+def test_the_first_sixteen_may_be_given_by_position_and_no_other() -> None:
+    values = [1, 2, 3, "r", "role", "h:1", "c10d", {"timeout": 1}, -1, 5, 6, "fork", "/l", 1, 2, {}]
+    config = LaunchConfig(*values)
+    assert [getattr(config, name) for name, _ in FIRST_SIXTEEN] == values
+    with pytest.raises(TypeError):
+        LaunchConfig(*values, None)
+    keyword_only = [field.name for field in dataclasses.fields(LaunchConfig) if field.kw_only]
+    assert [field.name for field in dataclasses.fields(LaunchConfig)][16:] == keyword_only
+
+
+def test_two_configurations_share_no_default() -> None:
+    one, two = LaunchConfig(1, 1, 1), LaunchConfig(1, 1, 1)
+    assert one.rdzv_configs is not two.rdzv_configs
+    assert one.metrics_cfg is not two.metrics_cfg
+
+
+def test_a_configuration_cannot_be_changed_but_replaced_copied_and_sent() -> None:
+    config = LaunchConfig(1, 1, 1)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.run_id = "x"  # type: ignore[misc]
+    assert dataclasses.replace(config, run_id="x").run_id == "x"
+    assert copy.deepcopy(config) == pickle.loads(pickle.dumps(config)) == config
+
+
+def test_the_callers_rendezvous_options_are_not_changed() -> None:
+    given = {"last_call_timeout": 1}
+    config = LaunchConfig(1, 1, 1, rdzv_configs=given)
+    assert config.rendezvous_configs() == {"timeout": 900, "last_call_timeout": 1}
+    assert given == {"last_call_timeout": 1}
+    assert config.rdzv_configs is given
+
+
+def test_a_timeout_of_the_callers_own_is_kept() -> None:
+    assert LaunchConfig(1, 1, 1, rdzv_configs={"timeout": 5}).rendezvous_configs() == {"timeout": 5}
+
+
+def test_the_legacy_timeout_warns_where_it_is_written_and_becomes_an_option() -> None:
+    with pytest.warns(DeprecationWarning, match="rdzv_configs={'timeout': seconds}") as caught:
+        config = LaunchConfig(1, 1, 1, rdzv_timeout=7)
+    assert caught[0].filename == __file__
+    assert config.rendezvous_configs() == {"timeout": 7}
+
+
+def test_launch_agent_has_the_seeds_signature() -> None:
+    parameters = inspect.signature(launch_agent).parameters
+    assert list(parameters) == ["config", "entrypoint", "args", "ice_events"]
+    assert [p.default for p in parameters.values()][:3] == [inspect.Parameter.empty] * 3
+    assert parameters["ice_events"].default is None
+
+
+def test_launching_in_two_steps_takes_the_same_things() -> None:
+    parameters = inspect.signature(elastic_launch).parameters
+    assert list(parameters) == ["config", "entrypoint", "ice_events"]
+
+
+def test_the_launcher_exports_what_it_promises() -> None:
+    assert {name for name in dir(launcher) if not name.startswith("_")} >= {
+        "Events",
+        "LaunchConfig",
+        "Std",
+        "elastic_launch",
+        "worker",
+    }
+    for name in launcher.__all__:
+        assert getattr(launcher, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'launch'"):
+        launcher.launch  # noqa: B018
+
+
+def test_a_configuration_is_written_without_torch_or_airflow() -> None:
+    code = (
+        "import sys\n"
+        "from llutil.launcher import Events, LaunchConfig, Std, elastic_launch, worker\n"
+        "from llutil.launcher.launch_agent import launch_agent\n"
+        "LaunchConfig(1, 1, 1, tee={0: Std.ALL}).problems()\n"
+        "print(sorted({'torch', 'airflow', 'grpc', 'etcd3', 'kazoo', 'numpy'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
