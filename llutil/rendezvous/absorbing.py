@@ -57,7 +57,7 @@ def absorb(state: State, observation: Observation, now: float) -> None:
         case LeaseRenewed(sent=sent):
             state.renewed = max(state.renewed, sent)
         case LeaseLost(node=node):
-            if node == state.node:
+            if state.leased and node == state.node:  # it may be told twice
                 _lose(state)
         case LogSeen(log=log):
             state.log = state.log.merged(log)

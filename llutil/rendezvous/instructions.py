@@ -81,7 +81,7 @@ class ReadReports:
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """Write all of ``records``, or none if the first one's key exists or the own member record is gone.
+    """Write all of ``records``, or none if one of their keys exists or the own member record is gone.
 
     In one transaction, on the generation's lease. ``Created``, ``Existed``, or ``OwnRecordGone``.
     """

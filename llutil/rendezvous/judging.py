@@ -76,9 +76,10 @@ def judge(bench: Bench, now: float) -> Ruling | Recheck | Hold:
         return Ruling(cause=Cause.SUCCEEDED, final=True, why=why, nodes=seats)
     if bench.stop is not None:
         return Ruling(cause=Cause.STOPPED, final=True, why=bench.stop)
-    failed = next((bench.ends[node] for node in seats if _says(bench, node, Say.FAILED)), None)
-    if failed is not None:
-        return _on_failure(bench, failed, now)
+    failures = [bench.ends[node] for node in seats if _says(bench, node, Say.FAILED)]
+    if failures:
+        worst = next((failure for failure in failures if failure.fatal), failures[0])
+        return _on_failure(bench, worst, now)
     return _on_change(bench, succeeded)
 
 

@@ -8,7 +8,7 @@ the room's records.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from llutil.rendezvous.records import Assignment, Marker, Record, Stage, Verdict
@@ -23,6 +23,30 @@ class Log:
     assignment: Assignment | None = None
     verdict: Verdict | None = None
     marker: Marker | None = None
+
+    closed: int = field(init=False, compare=False, repr=False)
+    """The newest generation that is known to be over; 0 if none is."""
+    generation: int = field(init=False, compare=False, repr=False)
+    """The generation that is open, or that the next seal opens."""
+    last: Assignment | None = field(init=False, compare=False, repr=False)
+    """The newest round of the open generation; None if no generation is open."""
+    stage: Stage = field(init=False, compare=False, repr=False)
+    """Which round ``last`` is; round 0 of the next generation if there is none."""
+    running: Assignment | None = field(init=False, compare=False, repr=False)
+    """The round that runs: sealed, and without a verdict."""
+
+    def __post_init__(self) -> None:
+        assignment, verdict, marker = self.assignment, self.verdict, self.marker
+        # A final verdict closes its generation too: a store without snapshots may show it before the marker.
+        final = verdict.generation if verdict and verdict.final else 0
+        closed = max(marker.generation if marker else 0, final)
+        last = assignment if assignment and assignment.generation > closed else None
+        over = last and verdict and verdict.stage >= last.stage
+        object.__setattr__(self, "closed", closed)
+        object.__setattr__(self, "generation", last.generation if last else closed + 1)
+        object.__setattr__(self, "last", last)
+        object.__setattr__(self, "stage", last.stage if last else Stage(closed + 1, 0))
+        object.__setattr__(self, "running", None if over else last)
 
     def with_records(self, records: Iterable[Record]) -> Self:
         """This log, and those of ``records`` that belong in one and are newer."""
@@ -46,41 +70,6 @@ class Log:
         return self.with_records(
             record for record in (other.assignment, other.verdict, other.marker) if record
         )
-
-    @property
-    def closed(self) -> int:
-        """The newest generation that is known to be over; 0 if none is.
-
-        A final verdict closes its generation too: a store without snapshots may show it before the marker.
-        """
-        marked = self.marker.generation if self.marker else 0
-        final = self.verdict.generation if self.verdict and self.verdict.final else 0
-        return max(marked, final)
-
-    @property
-    def generation(self) -> int:
-        """The generation that is open, or that the next seal opens."""
-        return max(self.closed + 1, self.assignment.generation if self.assignment else 0)
-
-    @property
-    def last(self) -> Assignment | None:
-        """The newest round of the open generation; None if no generation is open."""
-        if self.assignment and self.assignment.generation == self.generation:
-            return self.assignment
-        return None
-
-    @property
-    def running(self) -> Assignment | None:
-        """The round that runs: sealed, and without a verdict."""
-        last = self.last
-        if last and self.verdict_on(last.stage) is None:
-            return last
-        return None
-
-    @property
-    def stage(self) -> Stage:
-        """The newest round of the open generation, or its time before the first one."""
-        return self.last.stage if self.last else Stage(self.generation, 0)
 
     def verdict_on(self, stage: Stage) -> Verdict | None:
         """The verdict on ``stage``, if it is the newest one."""

@@ -89,7 +89,6 @@ def decide(state: State, now: float) -> Instruction | Refuse:
         )
     if instruction := at_once(state, now):
         return instruction
-    hold = Hold(_FOREVER, _why_waiting(state))
     if state.asked:
         return _wait(state, Hold(_FOREVER, f"waiting for an answer: {state.asked.why}"), now)
     if now < state.retry:
@@ -97,16 +96,15 @@ def decide(state: State, now: float) -> Instruction | Refuse:
     if instruction := request(state, now):
         return instruction
     if state.suspended(now):
-        hold = Hold(_FOREVER, "this node's lease may be over; only the ledger can say")
-    elif state.joined:
+        lease = "this node's lease may be over; only the ledger can say"
+        return _wait(state, Hold(_FOREVER, lease), now)
+    if state.joined:
         if instruction := report(state):
             return instruction
         if state.leads:
             step = lead(state, now)
-            if not isinstance(step, Hold):
-                return step
-            hold = step
-    return _wait(state, hold, now)
+            return _wait(state, step, now) if isinstance(step, Hold) else step
+    return _wait(state, Hold(_FOREVER, _why_waiting(state)), now)
 
 
 def _why_waiting(state: State) -> str:
@@ -123,7 +121,7 @@ def _wait(state: State, hold: Hold, now: float) -> Wait:
     """A wait until the earliest moment at which time alone may change what is to be done."""
     until = hold.until
     rules = state.rules
-    if state.waiting_since is not None:
+    if state.waiting_since is not None and not state.wish:
         until = min(until, state.waiting_since + rules.timeout - state.waited)
     elif state.leased and state.idle and not state.wish and not state.suspended(now):
         until = min(until, state.renewed + rules.lease_ttl)  # patience begins when it is suspended

@@ -135,7 +135,7 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class Existed:
-    """Nothing was written: the first record's key holds this one, perhaps an earlier request's."""
+    """Nothing was written: the first key that exists holds this record, perhaps by an earlier request."""
 
     ticket: int
     record: Record

@@ -94,9 +94,6 @@ def decide_seal(hall: Hall, now: float) -> Seal | Hold | Refuse:
     living = {member.node for member in hall.members}
     survivors = [node for node in last.nodes if node in living] if last else []
     missing = [node for node in survivors if node not in here]
-    chosen = _chosen(hall, ready)
-    if problem := _unreachable(chosen):
-        return Refuse(problem)
     until = hall.quorum_since + rules.last_call
     if missing and _failed(hall.log):
         until = max(until, hall.ended_since + rules.lease_ttl)
@@ -109,6 +106,9 @@ def decide_seal(hall: Hall, now: float) -> Seal | Hold | Refuse:
     else:
         wait_for = f"; still stopping workers: {', '.join(missing)}" if missing else ""
         return Hold(until, f"last call, {len(ready)} of {rules.max_nodes} nodes are here{wait_for}")
+    chosen = _chosen(hall, ready)
+    if problem := _unreachable(chosen):
+        return Refuse(problem)
     away = tuple(node for node in sorted(hall.log.busy & living) if node not in here)
     restarts = restarts_after(hall.log, living)
     return Seal(_ranked(chosen, last), restarts, away, f"{why}: {len(chosen)} nodes")

@@ -67,7 +67,9 @@ class State:
     ticket: int = 0
     asked: Request | None = None
     doubt: Create | None = None
-    """A write that was not answered. It is settled before anything else is written."""
+    """A write that was not answered. It may be applied yet, at any time, so it is read back and repeated as it is,
+    whatever has changed meanwhile, until the ledger says what became of it; nothing else is written before. A
+    leader that reconsidered could find its earlier decision applied after all, once the later one was swept."""
     absent: bool = False
     """The write in doubt was looked for, and had not been applied."""
     retry: float = 0.0

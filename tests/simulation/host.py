@@ -1,0 +1,382 @@
+"""One node of a world: a driver that carries instructions to the store and brings observations back.
+
+It can crash, freeze, be cut off, and lose its lease without knowing. Its clock has an offset and a drift of
+its own. Everything between it and the store takes time, and answers can get lost after a write was applied,
+before it was applied, or long before it will be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from llutil.rendezvous import instructions as do
+from llutil.rendezvous import observations as see
+from llutil.rendezvous.instructions import End, Instruction
+from llutil.rendezvous.records import Member, Stage
+from tests.simulation.properties import DEADLINE
+from tests.simulation.store import Lease, Watch
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+
+class Host:
+    """A node's machine and driver."""
+
+    def __init__(self, world: World, profile: Member) -> None:
+        self.world = world
+        self.profile = profile
+        self.machine = world.machine(world.rules, profile)
+        self.offset = 1000.0 * world.random()
+        self.rate = 0.97 + 0.06 * world.random()
+        self.dead = False
+        self.cut = False
+        self.paused = False
+        self.disturbed = 0.0
+        """When this host, or its way to the store, was last not as it should be."""
+        self.joined = 0.0
+        """When its member record was last put."""
+        self.backlog: list[Callable[[], None]] = []
+        self.unseen: dict[Watch, Any] = {}
+        self.reconnecting: list[Callable[[], None]] = []
+        self.lease: Lease | None = None
+        self._granted: Lease | None = None
+        self.renewed: float | None = None
+        self.node = ""
+        self.lost = False
+        """The present identity is known to be lost."""
+        self.watches: dict[str, Watch] = {}
+        self.running: Stage | None = None
+        self.starts = 0
+        self.end: End | None = None
+        self.asked = False
+        self._timer = float("inf")
+
+    # Time and observations
+
+    def clock(self) -> float:
+        """The host's own monotonic clock."""
+        return self.offset + self.rate * self.world.now
+
+    def begin(self) -> None:
+        """Start the driver."""
+        self.observe(see.Ticked())
+
+    def soon(self, observation: see.Observation) -> None:
+        """Let ``observation`` arrive after a delay."""
+        self.world.at(self.world.now + self.world.delayed(), self.observe, observation)
+
+    def observe(self, observation: see.Observation) -> None:
+        """Feed the machine; later, if the host is frozen."""
+        if self.dead or self.end is not None:
+            return
+        if self.paused:
+            self.backlog.append(lambda: self.observe(observation))
+            return
+        sent = self.renewed
+        if sent is not None and sent > self.machine.state.renewed + self.world.rules.lease_ttl / 2:
+            self.renewed = None  # to tell every renewal would cost much and change nothing
+            self._step(see.LeaseRenewed(sent))
+        self._step(observation)
+
+    def _step(self, observation: see.Observation) -> None:
+        if isinstance(observation, see.LeaseLost | see.OwnRecordGone):
+            self._know_lost(observation)
+        elif isinstance(observation, see.LeaseTaken):
+            asked = self.machine.state.asked
+            assert asked and asked.ticket == observation.ticket, f"{observation} was not asked for"
+            self._hold()
+        if self.dead or self.end is not None:
+            return
+        if self.world.trace is not None and not isinstance(observation, see.LeaseRenewed):
+            self.world.note(self.profile.name, f"<- {observation}")
+        now = self.clock()
+        crash = self.world.crash_due
+        for instruction in self.machine.step(observation, now):
+            due = crash is not None and crash.due(self, instruction)
+            if crash and due and crash.before:
+                crash.act(self)
+                return
+            if self.world.trace is not None:
+                self.world.note(self.profile.name, f"-> {instruction}")
+            self._carry_out(instruction, now)
+            if crash and due:
+                crash.act(self)
+                return
+        self.world.properties.stepped(self)
+
+    def _know_lost(self, observation: see.LeaseLost | see.OwnRecordGone) -> None:
+        asked = self.machine.state.asked
+        current = (
+            observation.node == self.node
+            if isinstance(observation, see.LeaseLost)
+            else asked is not None and asked.ticket == observation.ticket
+        )
+        if current:
+            self.lost = True
+            for name in [name for name in self.watches if name != "log"]:
+                self.world.store.unwatch(self.watches.pop(name))
+
+    def _tick(self, when: float) -> None:
+        if when == self._timer:
+            self._timer = float("inf")
+            self.observe(see.Ticked())
+
+    # Instructions
+
+    def _carry_out(self, instruction: Instruction, now: float) -> None:
+        world = self.world
+        world.properties.instructed(self, instruction, now)
+        match instruction:
+            case do.Wait(until=until):
+                when = (until - self.offset) / self.rate + 1e-6
+                if until != float("inf") and when != self._timer:
+                    self._timer = max(when, world.now + 1e-6)
+                    world.at(self._timer, self._tick, self._timer)
+                elif until == float("inf"):
+                    self._timer = until
+            case do.Create():
+                self._send(instruction)
+            case do.TakeLease() | do.Join() | do.ReadLog() | do.ReadReports() | do.ReadBack():
+                self._send(instruction)
+            case do.WatchPredecessor(name=name):
+                self._watch("predecessor", ("member", name), self._gone_of(name))
+            case do.WatchMembers():
+                self._watch("members", "members", lambda seen: self.observe(see.MembersSeen(seen)))
+            case do.WatchReports(stage=stage):
+                self._watch(
+                    "reports",
+                    ("reports", stage),
+                    lambda seen: self.observe(see.ReportsSeen(stage, seen)),
+                )
+            case do.OpenStore(stage=stage):
+                self.soon(see.StoreOpened(stage, self.profile.address, 29500 + stage.round))
+            case do.StartWorkers(assignment=assignment, node=node):
+                self.running = assignment.stage
+                self.starts += 1
+                world.at(world.now + world.delayed(), self._started, assignment, node)
+            case do.StopWorkers(stage=stage):
+                world.at(world.now + world.work.stopping_time(), self._stopped, stage, self.node)
+            case do.Sweep(before=before):
+                if not self.cut:
+                    world.at(world.now + world.delayed(), world.store.sweep, before)
+            case do.Leave():
+                self._leave()
+            case do.Finish(end=end):
+                self.end = end
+                self._hush()
+            case do.KeepGeneration() | do.CloseStore():
+                pass
+
+    def _gone_of(self, name: str) -> Callable[[Any], None]:
+        def deliver(there: bool) -> None:
+            if not there:
+                self.observe(see.PredecessorGone(name))
+
+        return deliver
+
+    def _watch(
+        self, name: str, topic: Any, deliver: Callable[[Any], None], seen: Any = None
+    ) -> None:
+        if name in self.watches:
+            self.world.store.unwatch(self.watches.pop(name))
+        self.watches[name] = Watch(topic, deliver, self, seen)
+        self.world.store.watch(self.watches[name])
+
+    def _leave(self) -> None:
+        lease = self.lease
+        self.lease = None
+        if lease and not self.cut:
+            self.world.at(self.world.now + self.world.delayed(), self._revoke, lease)
+
+    def _revoke(self, lease: Lease) -> None:
+        if lease.alive:
+            self.world.store.revoke(lease)
+
+    # Requests
+
+    def _send(self, request: do.Request) -> None:
+        """On its way to the store; perhaps in vain, perhaps for longer than the driver waits for an answer."""
+        world = self.world
+        doubtful = world.doubt and world.random() < world.doubt
+        if doubtful:
+            self._disturb(world.now + DEADLINE)
+        kind = world.rng.randrange(3) if doubtful else -1
+        if self.cut or kind == 0:
+            self._disturb(world.now + DEADLINE)
+            world.at(world.now + DEADLINE, self.observe, see.Unanswered(request.ticket))
+            return
+        guard, lease, sent = self.node, self.lease, self.clock()
+        answered = kind == -1
+        delay = world.delayed() if kind != 2 else DEADLINE + 3 * world.random()
+        world.at(world.now + delay, self._apply, request, guard, lease, sent, answered)
+        if not answered:
+            world.at(world.now + DEADLINE, self.observe, see.Unanswered(request.ticket))
+
+    def _apply(
+        self, request: do.Request, guard: str, lease: Lease | None, sent: float, answered: bool
+    ) -> None:
+        answer = self._answer(request, guard, lease, sent, answered)
+        if answered and not self.dead:
+            if self.cut:
+                self._disturb(self.world.now + DEADLINE)
+                self.world.at(
+                    self.world.now + DEADLINE, self.observe, see.Unanswered(request.ticket)
+                )
+            else:
+                self.soon(answer)
+
+    def _answer(
+        self, request: do.Request, guard: str, lease: Lease | None, sent: float, answered: bool
+    ) -> see.Observation:
+        store, ticket = self.world.store, request.ticket
+        match request:
+            case do.TakeLease():
+                self._granted = store.grant(self)
+                return see.LeaseTaken(ticket, sent)
+            case do.Join(member=member):
+                assert lease
+                older = store.join(lease, member)
+                if older is None:
+                    return see.LeaseLost(member.node)
+                self.world.properties.joined(self)
+                log = store.log()
+                if answered and not self.dead and "log" not in self.watches:
+                    self._watch("log", "log", lambda seen: self.observe(see.LogSeen(seen)), log)
+                return see.Joined(ticket, older, log)
+            case do.ReadLog():
+                return see.LogRead(ticket, store.log())
+            case do.ReadReports(stage=stage):
+                return see.ReportsRead(ticket, stage, store.look(("reports", stage)))
+            case do.ReadBack(record=record):
+                return see.Found(ticket, store.find(record))
+            case do.Create(records=records):
+                written = store.create(guard, records, self)
+                if written is True:
+                    return see.Created(ticket)
+                if written is None:
+                    return see.OwnRecordGone(ticket)
+                assert not isinstance(written, bool)
+                return see.Existed(ticket, written)
+
+    def _hold(self) -> None:
+        assert self._granted
+        lease = self.lease = self._granted
+        self.lost = False
+        self.node = f"{self.profile.name}.{self.machine.state.identities + 1}"
+        self.world.at(self.world.now + self.world.rules.lease_ttl / 3, self._renew, lease)
+
+    def _renew(self, lease: Lease) -> None:
+        """The background renewal: every third of the lease's life, unless frozen or cut off."""
+        if self.dead or self.lease is not lease:
+            return
+        if not self.cut and not self.paused:
+            if not lease.alive:
+                self.soon(see.LeaseLost(self.node))
+                return
+            lease.until = self.world.now + self.world.rules.lease_ttl
+            self.renewed = self.clock()
+            if self.machine.state.suspended(self.renewed):
+                self.soon(see.Ticked())
+        self.world.at(self.world.now + self.world.rules.lease_ttl / 3, self._renew, lease)
+
+    # Workers
+
+    def _started(self, assignment: Any, node: str) -> None:
+        if not self.dead and self.running == assignment.stage:
+            self.world.work.start(self, node, assignment)
+
+    def _stopped(self, stage: Stage, node: str) -> None:
+        if self.dead:
+            return
+        if self.paused:
+            self.backlog.append(lambda: self._stopped(stage, node))
+            return
+        self.running = None
+        self.world.work.gone(stage, node)
+        self.observe(see.WorkersStopped(stage))
+
+    def workers_ended(self, stage: Stage, succeeded: bool, fatal: bool) -> None:
+        """All workers succeeded, or one failed and the rest were ended."""
+        if self.running == stage:
+            self.running = None
+            why = "" if succeeded else "ValueError: bad luck"
+            self.observe(see.WorkersEnded(stage, succeeded, why, fatal=fatal))
+
+    # Mishaps
+
+    def _disturb(self, until: float) -> None:
+        self.disturbed = max(self.disturbed, until)
+
+    def crash(self, *, guarded: bool) -> None:
+        """The process is gone. A guardian releases its lease at once; without one, it expires."""
+        if self.dead or self.end is not None:
+            return
+        self.world.note(self.profile.name, f"== crashes, guarded={guarded}")
+        self.dead = True
+        self._hush()
+        if self.running:
+            self.world.work.gone(self.running, self.node)
+        if guarded and self.lease and not self.cut:
+            self.world.at(self.world.now + self.world.delayed(), self._revoke, self.lease)
+
+    def freeze(self) -> None:
+        """SIGSTOP: nothing is renewed, nothing is seen; the clock goes on."""
+        self.world.note(self.profile.name, "== freezes")
+        self.paused = True
+        self._disturb(self.world.now)
+
+    def thaw(self) -> None:
+        """SIGCONT: all that has piled up is seen, in any order."""
+        self.world.note(self.profile.name, "== thaws")
+        self.paused = False
+        self._disturb(self.world.now)
+        backlog, self.backlog = self.backlog, []
+        for watch in self.unseen:
+            backlog.append(lambda watch=watch: self._see(watch))
+        self.world.rng.shuffle(backlog)
+        for late in backlog:
+            late()
+
+    def _see(self, watch: Watch) -> None:
+        seen = self.unseen.pop(watch)
+        if watch.open:
+            watch.deliver(seen)
+
+    def cut_off(self) -> None:
+        """The network to the store is gone."""
+        self.world.note(self.profile.name, "== cut off")
+        self.cut = True
+        self._disturb(self.world.now)
+
+    def reconnect(self) -> None:
+        """The network is back."""
+        self.world.note(self.profile.name, "== reconnects")
+        self.cut = False
+        self._disturb(self.world.now)
+        waiting, self.reconnecting = self.reconnecting, []
+        for resume in waiting:
+            resume()
+
+    def on_reconnect(self, resume: Callable[[], None]) -> None:
+        """Call ``resume`` when the network is back."""
+        self.reconnecting.append(resume)
+
+    def taken_for_dead(self) -> None:
+        """The store ends the lease, though the node lives."""
+        self.world.note(self.profile.name, "== is taken for dead")
+        self._disturb(self.world.now + self.world.rules.lease_ttl)
+        if self.lease:
+            self._revoke(self.lease)
+
+    def ask(self, *, stop: bool, linger: float = 0.0) -> None:
+        """Somebody asks the node to stop the job, or to leave."""
+        if not self.dead and self.end is None:
+            self.asked = True
+            self.observe(see.Asked("somebody said so", stop, linger))
+
+    def _hush(self) -> None:
+        for watch in self.watches.values():
+            self.world.store.unwatch(watch)
+        self.watches = {}

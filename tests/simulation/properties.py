@@ -1,0 +1,372 @@
+"""What must hold, checked at every step, each under a name.
+
+=========================  ==========================================================================
+one membership             a round has one membership for ever, and nobody acts on another one
+size                       every round has min_nodes to max_nodes members
+ranks                      the ranks of a round are distinct and complete, and all nodes agree on them
+one open generation        a generation is opened only when all earlier ones are marked as over
+lost nodes do not act      who knows that its lease is lost, or may be, joins, writes and starts nothing
+lost members end rounds    a member lost before it reported ends the round at once, also if lost before the seal
+survivors get in           a member of the last round that lives is in the next, unless the last call is over
+true verdicts              each verdict is one that the reports and the members support
+budget                     a failed round is charged once at most, a membership change never
+late nodes                 after a success under its token, a node does nothing; under another, it is not turned away
+waits end                  every wait has a deadline while no round runs, and everybody comes to an end
+jobs finish                a job that can succeed does
+results                    a node ends with success if, and only if, the whole job succeeded with it
+workers                    a node starts workers only when its earlier ones are gone
+=========================  ==========================================================================
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llutil.rendezvous import instructions as do
+from llutil.rendezvous.instructions import Instruction
+from llutil.rendezvous.observations import Ticked
+from llutil.rendezvous.records import (
+    Assignment,
+    Cause,
+    Marker,
+    Record,
+    Report,
+    Say,
+    Stage,
+    Verdict,
+)
+
+if TYPE_CHECKING:
+    from tests.simulation.host import Host
+    from tests.simulation.world import World
+
+__all__ = ["Broken", "Properties"]
+
+_FOREVER = float("inf")
+DEADLINE = 2.0
+"""Seconds after which a node's driver gives a request up."""
+
+
+class Broken(AssertionError):
+    """A property does not hold."""
+
+    def __init__(self, name: str, detail: str) -> None:
+        self.name = name
+        super().__init__(f"{name}: {detail}")
+
+
+class Properties:
+    """Watches one world. It sees everything, which no node can."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.sealed: dict[Stage, tuple[Assignment, float]] = {}
+        self.verdicts: dict[Stage, tuple[Verdict, float]] = {}
+        self.markers: dict[int, Marker] = {}
+        self.reported: dict[tuple[Stage, str], tuple[Report, float]] = {}
+        self.back: dict[tuple[Stage, str], float] = {}
+        self.gone: dict[str, float] = {}
+        self.led: dict[str, Host] = {}
+        self.ranks: dict[Stage, dict[int, str]] = {}
+        self.must_be_late: set[Host] = set()
+        self.must_not_be_late: dict[Host, int] = {}
+        self.hopeful = False
+        """Whether nothing in the schedule can keep the job from success, but too few nodes."""
+        self.veterans = 0
+        """How many of the hosts belong to an earlier life of the run, and do not count any more."""
+        slack = 8 * world.delay
+        self.slack = slack
+        """The most that a node's view lags behind, and the most that a few messages take."""
+
+    def _fail(self, name: str, detail: str) -> None:
+        raise Broken(name, f"at {self.world.now:.3f} s: {detail}")
+
+    # What the store sees
+
+    def creating(self, records: tuple[Record, ...], host: Host) -> None:
+        """The store is about to write ``records``, for ``host``."""
+        for record in records:
+            if self._again(record):
+                continue  # an attempt that was on its way for long, and comes after its round was swept
+            match record:
+                case Assignment():
+                    self._sealing(record, host)
+                case Verdict():
+                    self._ending(record, host)
+                case Marker():
+                    self._marking(record)
+                case Report(say=Say.BACK):
+                    self.back[record.stage, record.node] = self.world.now
+                case Report(say=Say.SUCCEEDED | Say.FAILED):
+                    self.reported[record.stage, record.node] = (record, self.world.now)
+                case _:
+                    pass
+
+    def _again(self, record: Record) -> bool:
+        match record:
+            case Assignment():
+                known: Record | None = self.sealed.get(record.stage, (None,))[0]
+            case Verdict():
+                known = self.verdicts.get(record.stage, (None,))[0]
+            case _:
+                return False
+        return known == record
+
+    def joined(self, host: Host) -> None:
+        """A member record was put."""
+        host.joined = self.world.now
+        if host.machine.state.met is not None or host in self.must_be_late:
+            return
+        log = self.world.store.log()
+        marker, token = log.marker, host.profile.token
+        if log.last is not None or marker is None or marker.cause is not Cause.SUCCEEDED:
+            return
+        if token and token in marker.tokens:
+            self.must_be_late.add(host)
+        elif self.must_not_be_late.get(host) is None:
+            self.must_not_be_late[host] = marker.generation
+
+    def lost(self, node: str) -> None:
+        """A member record is gone."""
+        world = self.world
+        self.gone[node] = world.now
+        for stage in sorted(self.sealed.keys() - self.verdicts.keys()):
+            if node in self.sealed[stage][0].nodes:
+                world.at(world.now + self._patience(), self._ended_by_now, stage, node)
+
+    def _patience(self) -> float:
+        return 4 * self.slack + 0.5
+
+    def _ended_by_now(self, stage: Stage, node: str) -> None:
+        """``node`` was lost from the round some time ago: has the leader noticed, if it could?"""
+        world = self.world
+        over = stage in self.verdicts or stage.generation in self.markers
+        report = self.reported.get((stage, node))
+        if over or (report and report[0].say is Say.SUCCEEDED):
+            return
+        leader = next((entry.lease.host for entry in world.store.members.values()), None)
+        if leader is None or leader.end is not None:
+            return  # whoever comes next must see to it, and somebody who waits will say so
+        since = max(leader.disturbed, self._led_since(leader))
+        if leader.dead or leader.paused or leader.cut or world.now < since + self._patience():
+            world.at(world.now + self._patience(), self._ended_by_now, stage, node)
+            return
+        ends = [r for (s, _), (r, _) in self.reported.items() if s == stage]
+        held = any(r.say is Say.FAILED for r in ends)
+        if held or leader.machine.state.wish:
+            return
+        self._fail(
+            "lost members end rounds",
+            f"{node} was lost from {stage}, and the leader {leader.profile.name} let it run",
+        )
+
+    def _led_since(self, leader: Host) -> float:
+        return max((leader.joined, *self.gone.values()))
+
+    def _sealing(self, new: Assignment, host: Host) -> None:
+        world, stage = self.world, new.stage
+        if stage in self.sealed:
+            self._fail("one membership", f"{stage} is sealed a second time")
+        self.sealed[stage] = (new, world.now)
+        rules = world.rules
+        if not rules.min_nodes <= len(new.seats) <= rules.max_nodes:
+            self._fail("size", f"{stage} has {len(new.seats)} members")
+        nodes = new.nodes
+        if len(set(nodes)) != len(nodes):
+            self._fail("ranks", f"{stage} has a member twice: {nodes}")
+        if new.by not in nodes:
+            self._fail("size", f"{stage} is without the host of its store")
+        opened = {s.generation for s in self.sealed}
+        if still := [g for g in opened if g < stage.generation and g not in self.markers]:
+            self._fail("one open generation", f"{stage} is sealed while {still} are open")
+        if stage.generation in self.markers:
+            self._fail("one open generation", f"{stage} is sealed after its generation's end")
+        last = Stage(stage.generation, stage.round - 1)
+        if last in self.sealed:
+            self._follows(self.sealed[last][0], new, host)
+        elif new.restarts != 0 or stage.round != 1:
+            self._fail("budget", f"{stage} begins with {new.restarts} restarts")
+        for node in nodes:
+            if node not in world.store.members:
+                world.at(world.now + self._patience(), self._ended_by_now, stage, node)
+
+    def _follows(self, old: Assignment, new: Assignment, host: Host) -> None:
+        world = self.world
+        if old.stage not in self.verdicts:
+            self._fail("one membership", f"{new.stage} is sealed while {old.stage} runs")
+        verdict, when = self.verdicts[old.stage]
+        living = set(world.store.members)
+        early = world.now - when < world.rules.last_call * 0.9
+        for node in old.nodes:
+            back = self.back.get((old.stage, node), _FOREVER)
+            if host.disturbed > when:
+                back = _FOREVER  # what is written now was decided some time ago
+            in_time = early or back < world.now - self.slack
+            if node in living and node not in new.nodes and in_time:
+                self._fail("survivors get in", f"{node} lives and is not in {new.stage}")
+        charged = new.restarts - old.restarts
+        everybody = all(
+            node in living
+            or (old.stage, node) in self.back
+            or self.gone[node] > world.now - self.slack
+            for node in old.nodes
+        )
+        if new.restarts == 0 and not living & set(old.nodes):
+            return  # nobody of the last round is left: a fresh budget
+        if charged not in (0, 1):
+            self._fail("budget", f"{old.restarts} restarts in {old.stage}, {new.restarts} next")
+        if charged and (verdict.cause is not Cause.FAILED or not everybody):
+            self._fail("budget", f"{new.stage} charges a round that ended as {verdict.cause}")
+        if not charged and verdict.cause is Cause.FAILED and set(old.nodes) <= set(new.nodes):
+            self._fail("budget", f"{new.stage} does not charge the failure of {old.stage}")
+        if world.rules.max_restarts is not None and new.restarts > world.rules.max_restarts:
+            self._fail("budget", f"{new.restarts} restarts in {new.stage}")
+
+    def _ending(self, verdict: Verdict, host: Host) -> None:
+        world, stage = self.world, verdict.stage
+        if stage in self.verdicts and max(self.sealed) > stage:
+            return  # an attempt that was on its way for long: nobody looks at this round any more
+        if stage in self.verdicts:
+            self._fail("true verdicts", f"{stage} has a second verdict")
+        if stage not in self.sealed:
+            self._fail("true verdicts", f"a verdict on {stage}, which was never sealed")
+        self.verdicts[stage] = (verdict, world.now)
+        assignment = self.sealed[stage][0]
+        says = {n: self.reported.get((stage, n)) for n in assignment.nodes}
+        succeeded = {n for n, r in says.items() if r and r[0].say is Say.SUCCEEDED}
+        match verdict.cause:
+            case Cause.SUCCEEDED:
+                if len(succeeded) < len(says):
+                    self._fail("true verdicts", f"{stage}: not everybody has reported success")
+            case Cause.LOST:
+                for node in verdict.nodes:
+                    if node in world.store.members or node in succeeded:
+                        self._fail("true verdicts", f"{stage}: {node} lives, or had succeeded")
+            case Cause.GROWN:
+                older = [n for n in succeeded if says[n][1] < world.now - self.slack]  # type: ignore[index]  # succeeded: it has one
+                if world.now < host.disturbed + DEADLINE + 2:
+                    older = []  # what is written now may have been decided some time ago
+                if older or len(says) >= world.rules.max_nodes:
+                    self._fail("true verdicts", f"{stage}: nobody may come in any more")
+            case Cause.FAILED:
+                self._failing(verdict, assignment)
+            case _:
+                pass
+
+    def _failing(self, verdict: Verdict, assignment: Assignment) -> None:
+        world, stage = self.world, verdict.stage
+        failures = [
+            (r, t) for (s, _), (r, t) in self.reported.items() if s == stage and r.say is Say.FAILED
+        ]
+        if not failures:
+            self._fail("true verdicts", f"{stage}: nobody has reported a failure")
+        if verdict.final and not any(r.fatal for r, _ in failures):
+            if assignment.restarts != world.rules.max_restarts:
+                self._fail("budget", f"{stage} ends the job, and restarts are left")
+            waited = world.now - min(t for _, t in failures)
+            if waited < world.rules.lease_ttl * 0.9:
+                self._fail("budget", f"{stage} ends the job, and a member may turn out to be lost")
+
+    def _marking(self, marker: Marker) -> None:
+        if marker.generation in self.markers:
+            self._fail("one open generation", f"generation {marker.generation} ends twice")
+        self.markers[marker.generation] = marker
+        for stage in self.sealed:
+            if stage.generation == marker.generation and stage not in self.verdicts:
+                self._fail("true verdicts", f"{stage} has no verdict, and its generation is over")
+
+    # What a node does
+
+    def instructed(self, host: Host, instruction: Instruction, now: float) -> None:
+        """``host`` is about to carry out ``instruction``; ``now`` is its own clock."""
+        match instruction:
+            case do.StartWorkers(assignment=assignment, node=node):
+                self._acting(host, instruction, now)
+                self._starting(host, assignment, node)
+            case do.Create() | do.Join():
+                self._acting(host, instruction, now)
+            case do.Wait(until=until):
+                self._waiting(host, instruction, until, now)
+            case do.Finish(end=end):
+                self._finishing(host, end)
+            case _:
+                pass
+
+    def _acting(self, host: Host, instruction: Instruction, now: float) -> None:
+        state = host.machine.state
+        old = state.renewed + self.world.rules.lease_ttl
+        if host.lost or now >= old:
+            kind = type(instruction).__name__
+            self._fail(
+                "lost nodes do not act",
+                f"{host.profile.name}: {kind}, {'and knows that it is lost' if host.lost else 'suspended'}",
+            )
+
+    def _starting(self, host: Host, assignment: Assignment, node: str) -> None:
+        stage = assignment.stage
+        if self.sealed.get(stage, (None,))[0] != assignment:
+            self._fail("one membership", f"{node} acts on a {stage} that was never sealed so")
+        if node != host.node or host.running is not None:
+            self._fail("workers", f"{host.profile.name} starts {node} while it runs {host.running}")
+        if host in self.must_be_late:
+            self._fail("late nodes", f"{node} came after the success of its token, and starts")
+        place = assignment.place(node)
+        taken = self.ranks.setdefault(stage, {})
+        for rank in range(place.first_rank, place.first_rank + place.nproc):
+            if taken.setdefault(rank, node) != node or not 0 <= rank < place.world_size:
+                self._fail("ranks", f"rank {rank} of {stage} is {taken[rank]}'s and {node}'s")
+
+    def _waiting(self, host: Host, wait: do.Wait, until: float, now: float) -> None:
+        state = host.machine.state
+        if until <= now:
+            self._fail("waits end", f"{host.profile.name} waits until the past: {wait}")
+        if until == _FOREVER and not state.finished and state.idle:
+            stage = state.log.stage
+            if stage not in self.sealed or state.log.running is None:
+                self._fail("waits end", f"{host.profile.name} waits for ever: {wait.why}")
+
+    def _finishing(self, host: Host, end: do.End) -> None:
+        name = host.profile.name
+        marker = self.world.store.log().marker
+        if isinstance(end, do.Succeeded):
+            stage = end.assignment.stage
+            verdict = self.verdicts.get(stage)
+            if not verdict or verdict[0].cause is not Cause.SUCCEEDED:
+                self._fail("results", f"{name} ends with success, and {stage} did not")
+            if not any((stage, node) in self.reported for node in self._identities(host)):
+                self._fail("results", f"{name} ends with success, and reported none")
+        if isinstance(end, do.Late):
+            met = self.must_not_be_late.get(host, 0)
+            if marker is None or marker.cause is not Cause.SUCCEEDED or marker.generation <= met:
+                self._fail("late nodes", f"{name} is turned away, and should not be: {end.why}")
+        elif host in self.must_be_late and not isinstance(end, do.GaveUp) and not host.asked:
+            self._fail("late nodes", f"{name} should end as late, and ends as {end}")
+
+    def _identities(self, host: Host) -> list[str]:
+        return [f"{host.profile.name}.{n + 1}" for n in range(host.machine.state.identities)]
+
+    def stepped(self, host: Host) -> None:
+        """``host`` has carried out all instructions of a step."""
+        state = host.machine.state
+        if host.lost and host.running is not None and state.work.name == "RUNNING":
+            self._fail(
+                "lost nodes do not act", f"{host.profile.name} is lost, and its workers run on"
+            )
+
+    # What must have come of it
+
+    def at_rest(self) -> None:
+        """Nothing more will happen."""
+        world = self.world
+        for host in world.hosts:
+            if not host.dead and host.end is None:
+                wait = host.machine.step(Ticked(), host.clock())[-1]
+                self._fail("waits end", f"{host.profile.name} has not finished: {wait}")
+        alive = [host for host in world.hosts[self.veterans :] if not host.dead and not host.asked]
+        newest = self.markers.get(max(self.markers, default=0))
+        ends = {host.profile.name: host.end for host in alive}
+        if self.hopeful and len(alive) >= world.rules.min_nodes:
+            if newest is None or newest.cause is not Cause.SUCCEEDED:
+                self._fail("jobs finish", f"the job ended as {newest and newest.cause}: {ends}")
+            if bad := [n for n, e in ends.items() if not isinstance(e, do.Succeeded | do.Late)]:
+                self._fail("jobs finish", f"the job succeeded, and {bad} did not: {ends}")

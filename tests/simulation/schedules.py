@@ -1,0 +1,172 @@
+"""Random bad days: who arrives when, what breaks, and what the workers do. All of it follows from one seed."""
+
+from __future__ import annotations
+
+import random
+from functools import partial
+
+from llutil.rendezvous import instructions as do
+from llutil.rendezvous.machine import Machine
+from llutil.rendezvous.rules import Rules
+from tests.simulation.host import Host
+from tests.simulation.world import PlannedCrash, World
+
+__all__ = ["play"]
+
+_STEPS = (
+    do.TakeLease,
+    do.Join,
+    do.WatchPredecessor,
+    do.WatchMembers,
+    do.OpenStore,
+    do.Create,
+    do.StartWorkers,
+    do.StopWorkers,
+    do.ReadLog,
+    do.ReadReports,
+)
+
+
+def play(seed: int, machine: type[Machine] = Machine, *, trace: list[str] | None = None) -> World:
+    """Live through the day of ``seed``; what happens is appended to ``trace``.
+
+    :raises Broken: a property does not hold.
+    """
+    rng = random.Random(seed)
+    nodes = rng.choice((1, 2, 2, 3, 3, 4, 5))
+    rules = _rules(rng, nodes)
+    world = World(
+        rules,
+        rng,
+        machine=machine,
+        delay=rng.choice((0.005, 0.05, 0.05, 0.3)),
+        doubt=rng.choice((0.0, 0.0, 0.05, 0.15)),
+        lag=rng.choice((0.1, 1.0)),
+    )
+    world.trace = trace
+    world.note(
+        "world", f"seed {seed}: {nodes} nodes, {rules}, delay {world.delay}, doubt {world.doubt}"
+    )
+    token = rng.choice(("", "0", "0"))
+    indexed = rng.random() < 0.3
+    world.work.duration = rng.choice((0.5, 3.0, 6.0))
+    world.work.failures = rng.choice((0, 0, 0, 1, 2))
+    world.work.fatal = rng.random() < 0.05
+    world.work.fragile = rng.choice((0.0, 0.7, 1.0))
+    world.work.slow_stop = rng.choice((0.0, 0.0, 0.0, 6.0))
+    spread = rng.choice((0.0, 0.2, 2.0))
+    for n in range(nodes):
+        index = nodes - n if indexed else None
+        world.at(rng.random() * spread, partial(_arrive, world, token, index))
+    latecomers = rng.choice((0, 0, 1, 2))
+    for _ in range(latecomers):
+        world.at(rng.uniform(0.5, 15.0), partial(_arrive, world, token, None))
+    mishaps = rng.choice((0, 0, 1, 1, 2, 3))
+    for _ in range(mishaps):
+        world.at(rng.uniform(0.0, 15.0), _mishap, world)
+    replaced = rng.random() < 0.6
+    if rng.random() < 0.5:
+        _plan_crash(world, rng.randrange(nodes), replaced)
+        mishaps += 1
+    stopped = rng.random() < 0.06
+    if stopped:
+        world.at(rng.uniform(0.1, 12.0), _ask_somebody, world, True)
+    enough_budget = (
+        rules.max_restarts is None or rules.max_restarts >= world.work.failures + mishaps
+    )
+    hopeful = enough_budget and not stopped and not world.work.fatal
+    hopeful = hopeful and (token != "" or not (latecomers or mishaps or world.doubt))
+    world.properties.hopeful = hopeful
+    world.run()
+    if rng.random() < 0.3:
+        _live_again(world, rng, token)
+    return world
+
+
+def _rules(rng: random.Random, nodes: int) -> Rules:
+    least = rng.randint(1, nodes)
+    most = rng.choice((nodes, nodes, nodes + 1, nodes + 2, max(least, nodes - 1)))
+    return Rules(
+        min_nodes=least,
+        max_nodes=most,
+        max_restarts=rng.choice((0, 1, 2, 10, 10, None)),
+        last_call=rng.choice((0.5, 2.0, 4.0)),
+        timeout=150.0,
+        lease_ttl=6.0,
+    )
+
+
+def _arrive(world: World, token: str, index: int | None) -> Host:
+    return world.arrive(f"n{len(world.hosts)}", token=token, index=index)
+
+
+def _mishap(world: World) -> None:
+    """Something goes wrong, with somebody."""
+    rng, living = world.rng, world.living()
+    if not living:
+        return
+    host = rng.choice(living)
+    match rng.randrange(8):
+        case 0 | 1:
+            _crash(world, host, rng.random() < 0.5)
+        case 2:
+            host.freeze()
+            world.at(world.now + rng.choice((1.0, 8.0, 14.0)), host.thaw)
+        case 3 | 4:
+            host.cut_off()
+            world.at(world.now + rng.choice((1.0, 5.0, 9.0, 20.0)), host.reconnect)
+        case 5:
+            away = rng.choice((1.0, 5.0, 9.0))
+            for other in living:  # the store is away, for everybody
+                other.cut_off()
+                world.at(world.now + away, other.reconnect)
+        case 6:
+            host.taken_for_dead()
+        case _:
+            _ask_somebody(world, False)
+
+
+def _ask_somebody(world: World, stop: bool) -> None:
+    if living := world.living():
+        linger = world.rng.choice((0.0, 3.0))
+        world.rng.choice(living).ask(stop=stop, linger=linger)
+
+
+def _crash(world: World, host: Host, replaced: bool) -> None:
+    host.crash(guarded=world.rng.random() < 0.5)
+    if replaced:
+        again = partial(_arrive, world, host.profile.token, host.profile.index)
+        world.at(world.now + world.rng.uniform(0.1, 10.0), again)
+
+
+def _plan_crash(world: World, nth: int, replaced: bool) -> None:
+    """Somebody crashes right before or after an instruction: the leader at each of its steps, anybody at theirs."""
+    rng = world.rng
+    kind, before = rng.choice(_STEPS), rng.random() < 0.5
+    left = [rng.choice((1, 1, 1, 2, 3))]
+    leader = rng.random() < 0.6
+
+    def due(host: Host, instruction: do.Instruction) -> bool:
+        if not isinstance(instruction, kind):
+            return False
+        if leader and not host.machine.state.leads:
+            return False
+        if not leader and host is not world.hosts[nth % len(world.hosts)]:
+            return False
+        left[0] -= 1
+        return left[0] == 0
+
+    world.crash_due = PlannedCrash(due, before, partial(_crash, world, replaced=replaced))
+
+
+def _live_again(world: World, rng: random.Random, token: str) -> None:
+    """The same run id is used again: nodes that come late, or a rerun that is wanted."""
+    again = rng.choice((token, token, "1", ""))
+    count = rng.randint(world.rules.min_nodes, world.rules.max_nodes)
+    hopeful = again != "" and world.work.failures == 0 and world.crash_due is None
+    world.properties.hopeful = world.properties.hopeful and hopeful
+    world.properties.veterans = len(world.hosts)
+    world.note("world", f"again, under {again!r}, {count} nodes")
+    for _ in range(count):
+        world.at(world.now + rng.random(), partial(_arrive, world, again, None))
+    world.run()

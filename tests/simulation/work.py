@@ -1,0 +1,98 @@
+"""The workers of a world: they need each other, take their time, and fail when the script says so.
+
+Workers of a round begin to train once all of its nodes have started theirs, as collectives force them to. If
+a node's workers go away in the middle, most others fail, some time later; the rest go on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from llutil.rendezvous.records import Assignment, Stage
+
+if TYPE_CHECKING:
+    from tests.simulation.host import Host
+    from tests.simulation.world import World
+
+
+@dataclass(slots=True)
+class Round:
+    """One round as its workers know it."""
+
+    assignment: Assignment
+    started: dict[str, Host] = field(default_factory=dict)
+    training: dict[str, None] = field(default_factory=dict)
+    """In order, since a set's order of texts differs from run to run."""
+
+
+@dataclass(slots=True)
+class Work:
+    """The script: ``failures`` still to come, ``duration`` of a training in seconds."""
+
+    world: World
+    duration: float = 4.0
+    failures: int = 0
+    fatal: bool = False
+    fragile: float = 0.7
+    slow_stop: float = 0.0
+    rounds: dict[Stage, Round] = field(default_factory=dict)
+    failed: int = 0
+
+    def start(self, host: Host, node: str, assignment: Assignment) -> None:
+        """The workers of ``node`` are there."""
+        stage = assignment.stage
+        current = self.rounds.get(stage)
+        if current is None:
+            current = self.rounds[stage] = Round(assignment)
+        current.started[node] = host
+        current.training[node] = None
+        if len(current.started) == len(assignment.seats):
+            self._train(current)
+
+    def _train(self, current: Round) -> None:
+        world, stage = self.world, current.assignment.stage
+        victim = None
+        if self.failures and world.random() < 0.8:
+            victim = world.rng.choice(current.assignment.nodes)
+        for node, host in current.started.items():
+            if node == victim:
+                self.failures -= 1
+                self.failed += 1
+                when = world.now + world.random() * self.duration
+                world.at(when, self._end, stage, node, host, False, self.fatal)
+            else:
+                when = world.now + self.duration * (1 + 0.3 * world.random())
+                world.at(when, self._end, stage, node, host, True, False)
+
+    def _end(self, stage: Stage, node: str, host: Host, succeeded: bool, fatal: bool) -> None:
+        current = self.rounds[stage]
+        if node not in current.training or host.dead:
+            return
+        if host.paused:
+            host.backlog.append(lambda: self._end(stage, node, host, succeeded, fatal))
+            return
+        current.training.pop(node, None)
+        host.workers_ended(stage, succeeded, fatal)
+        if not succeeded:
+            self._shake(current)
+
+    def gone(self, stage: Stage, node: str) -> None:
+        """The workers of ``node`` are gone, before they ended by themselves or after."""
+        current = self.rounds.get(stage)
+        if current and node in current.training:
+            current.training.pop(node, None)
+            self._shake(current)
+
+    def _shake(self, current: Round) -> None:
+        world = self.world
+        for node in tuple(current.training):
+            if node in current.started and world.random() < self.fragile:
+                when = world.now + 0.01 + world.random()
+                stage, host = current.assignment.stage, current.started[node]
+                world.at(when, self._end, stage, node, host, False, False)
+
+    def stopping_time(self) -> float:
+        """How long workers take to stop."""
+        slow = self.slow_stop and self.world.random() < 0.3
+        return self.slow_stop if slow else 0.02 + 0.3 * self.world.random()

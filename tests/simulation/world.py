@@ -1,0 +1,110 @@
+"""A world in one thread, on a clock that only its agenda moves. One seed decides everything that happens in it."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from llutil.rendezvous.instructions import Instruction
+from llutil.rendezvous.machine import Machine
+from llutil.rendezvous.records import Member
+from llutil.rendezvous.rules import Rules
+from tests.simulation.host import Host
+from tests.simulation.properties import Properties
+from tests.simulation.store import Store
+from tests.simulation.work import Work
+
+HORIZON = 1500.0
+"""Virtual seconds after which a world that has not come to rest never will."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedCrash:
+    """A host crashes right before, or right after, the instruction that is ``due``."""
+
+    due: Callable[[Host, Instruction], bool]
+    before: bool
+    act: Callable[[Host], None]
+
+
+class World:
+    """Hosts, their store, their workers, and the agenda of what happens next."""
+
+    def __init__(
+        self,
+        rules: Rules,
+        rng: random.Random,
+        *,
+        machine: type[Machine] = Machine,
+        delay: float = 0.05,
+        doubt: float = 0.0,
+        lag: float = 0.5,
+    ) -> None:
+        """``delay``: the most a message or a watch takes. ``doubt``: how many writes get no answer, 0 to 1."""
+        self.rules = rules
+        self.rng = rng
+        self.random = rng.random
+        self.machine = machine
+        self.delay, self.doubt, self._lag = delay, doubt, lag
+        self.now = 0.0
+        self.trace: list[str] | None = None
+        self.crash_due: PlannedCrash | None = None
+        self._agenda: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._count = 0
+        self.properties = Properties(self)
+        self.store = Store(self)
+        self.work = Work(self)
+        self.hosts: list[Host] = []
+
+    def at(self, when: float, act: Callable[..., None], *args: Any) -> None:
+        """Put something on the agenda."""
+        self._count += 1
+        heapq.heappush(self._agenda, (when, self._count, act, args))
+
+    def run(self) -> None:
+        """Go on until nothing more will happen, and then see that all is well."""
+        agenda, pop = self._agenda, heapq.heappop
+        until = self.now + HORIZON
+        while agenda and agenda[0][0] <= until:
+            self.now, _, act, args = pop(agenda)
+            act(*args)
+        self.properties.at_rest()
+
+    def delayed(self) -> float:
+        """How long a message takes."""
+        return self.random() * self.delay
+
+    watch_delay = delayed
+
+    def lag(self) -> float:
+        """How late the store notices that a lease is over."""
+        return self.random() * self._lag
+
+    def note(self, who: str, what: object) -> None:
+        """Write into the story, if one is told."""
+        if self.trace is not None:
+            self.trace.append(f"{self.now:9.3f} {who:8} {what}")
+
+    def arrive(self, name: str, *, token: str = "", index: int | None = None) -> Host:
+        """A node begins."""
+        profile = Member(
+            node="",
+            name=name,
+            host=name,
+            address="10.0.0.1",
+            role="trainer",
+            nproc=1 + len(self.hosts) % 2,
+            index=index,
+            token=token,
+        )
+        host = Host(self, profile)
+        self.hosts.append(host)
+        host.begin()
+        return host
+
+    def living(self) -> list[Host]:
+        """Hosts that have neither crashed nor finished."""
+        return [host for host in self.hosts if not host.dead and host.end is None]
