@@ -21,6 +21,7 @@ from llutil.ledgers.errors import LedgerClosed, LedgerError, LedgerUnavailable
 from llutil.ledgers.etcd.connection import Connection, LeaseMissing, LeasePresent
 from llutil.ledgers.etcd.etcd3_import import etcdrpc
 from llutil.ledgers.etcd.messages import lease_name
+from llutil.ledgers.keys import Namespace
 from llutil.ledgers.protocol import SessionState
 
 __all__ = ["Keeper", "Lease", "grant", "renew", "revoke"]
@@ -92,8 +93,15 @@ def revoke(connection: Connection, number: int, *, deadline: float) -> None:
 class Keeper:
     """Keeps ``lease``, a session's, and others beside it; calls ``on_change`` when the session's state changes."""
 
-    def __init__(self, connection: Connection, lease: Lease, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        namespace: Namespace,
+        lease: Lease,
+        on_change: Callable[[], None],
+    ) -> None:
         self._connection = connection
+        self._namespace = namespace
         self._on_change = on_change
         self._changed = threading.Condition()
         """Guards changes to all below; notified when the thread has something new to do."""
@@ -103,6 +111,8 @@ class Keeper:
         self._over = False
         self._stopping = False
         self._told = SessionState.CONNECTED
+        self._trouble = ""
+        """Why the last renewal failed, if it did."""
         self._thread = threading.Thread(target=self._run, name="llutil-lease", daemon=True)
         self._thread.start()
 
@@ -149,6 +159,7 @@ class Keeper:
             self._over = True
             self._told = SessionState.LOST
             self._changed.notify()
+        self._on_change()
 
     def stop(self, *, deadline: float) -> None:
         """End the thread; renew nothing more. A renewal on its way is waited for until ``deadline``."""
@@ -174,7 +185,9 @@ class Keeper:
     def _run(self) -> None:
         try:
             while (number := self._wait()) is not None:
-                self._tell("it was not renewed in time; this process was held up")
+                self._tell(
+                    self._trouble or "this process was held up, and did not renew it in time"
+                )
                 self._renew(number)
         except LedgerClosed:
             return
@@ -204,30 +217,41 @@ class Keeper:
         except LedgerClosed:
             raise
         except LedgerError as error:
+            self._failed(number, error)
+        else:
+            self._renewed(number, lease)
+
+    def _failed(self, number: int, error: LedgerError) -> None:
+        """Try again soon, but only with what is urgent and has a chance: the rest waits for its next turn."""
+        urgent = number == self._session.number and error.retryable
+        with self._changed:
+            self._trouble = str(error)
+            self._due[number] = time.monotonic() + (_PAUSE if urgent else self._session.ttl / 3)
+        self._tell(self._trouble)
+
+    def _renewed(self, number: int, lease: Lease | None) -> None:
+        if number == self._session.number:
+            if lease is None:
+                self.lose("etcd says that its lease is over")
+                return
             with self._changed:
-                self._due[number] = time.monotonic() + _PAUSE
-            self._tell(str(error))
-            return
-        if lease is not None:
-            with self._changed:
-                if number in self._beside:
-                    self._beside[number] = lease
-                else:
-                    self._session = lease
+                self._session = lease
+                self._trouble = ""
                 self._due[number] = lease.sent + lease.ttl / 3
             self._tell("")
-        elif number == self._session.number:
-            self.lose("etcd says that its lease is over")
-        else:
-            with self._changed:
-                del self._beside[number], self._due[number]
-            _log.warning(
-                "%s says that lease %s is over", self._connection.config, lease_name(number)
-            )
+            return
+        with self._changed:
+            if lease is not None:
+                self._beside[number] = lease
+                self._due[number] = lease.sent + lease.ttl / 3
+                return
+            del self._beside[number], self._due[number]
+        _log.warning("%s says that lease %s is over", self._connection.config, lease_name(number))
 
     def _ask_again(self, number: int) -> Lease | None:
         """A second opinion: after a read that a quorum stands for, the member that answers is up to date."""
         deadline = time.monotonic() + _RENEWAL
-        request = etcdrpc.RangeRequest(key=b"/", count_only=True)
+        key = self._namespace.prefix.encode()  # a user may be allowed to read nothing else
+        request = etcdrpc.RangeRequest(key=key, count_only=True)
         self._connection.call("read", lambda line: line.kv.Range, request, deadline=deadline)
         return renew(self._connection, number, deadline=deadline)

@@ -22,6 +22,8 @@ _OPTIONS = (
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 3_000),
     ("grpc.http2.ping_timeout_ms", 3_000),
+    # Go on asking, however long nothing else is sent; else gRPC asks once a minute after the second time.
+    ("grpc.http2.max_pings_without_data", 0),
     # Back within half a second of a server's restart. The last is also gRPC's limit for connecting, TLS
     # handshake included: as small as the others, it cuts off a server that is merely far away or busy.
     ("grpc.initial_reconnect_backoff_ms", 50),

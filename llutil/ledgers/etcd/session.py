@@ -50,7 +50,7 @@ def open_session(
             f"lease_ttl is {ttl:g} s, but {connection.config} grants no lease shorter than {lease.ttl:g} s "
             f"(one and a half times its election timeout); set lease_ttl to {lease.ttl:g} or more"
         )
-    return EtcdSession(connection, namespace, Keeper(connection, lease, on_change))
+    return EtcdSession(connection, namespace, Keeper(connection, namespace, lease, on_change))
 
 
 class EtcdSession:

@@ -124,7 +124,9 @@ class Watches:
                 case Remedy.TOKEN:
                     self._connection.forget_token()
                 case Remedy.REFUSED:
-                    self._refuse(list(self._open), diagnosis.text)
+                    with self._lock:
+                        watches = list(self._open)
+                    self._refuse(watches, diagnosis.text)
                 case _:
                     self._connection.leave(line)
 

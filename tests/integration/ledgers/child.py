@@ -7,7 +7,7 @@ import pickle
 import sys
 import threading
 
-__all__ = ["forks", "message"]
+__all__ = ["ends", "forks", "message"]
 
 
 def message() -> bytes:
@@ -15,6 +15,21 @@ def message() -> bytes:
     from llutil.ledgers.etcd.etcd3_import import etcdrpc
 
     return pickle.dumps(etcdrpc.RangeRequest(key=b"from the child"))
+
+
+def ends(endpoint: str, namespace: str) -> None:
+    """Use a ledger, and leave it as it is."""
+    from llutil.ledgers.endpoints import parse_endpoints
+    from llutil.ledgers.etcd.config import EtcdConfig
+    from llutil.ledgers.etcd.ledger import EtcdLedger
+    from tests.ledger_contract import soon
+
+    config = EtcdConfig(endpoints=parse_endpoints(endpoint), namespace=namespace)
+    ledger = EtcdLedger(config, lambda: None)
+    session = ledger.open_session(10, deadline=soon())
+    ledger.watch("members/", deadline=soon())
+    session.join("members/", "a", b"", deadline=soon())
+    print(session.state)
 
 
 def forks(endpoint: str, namespace: str, count: int) -> None:

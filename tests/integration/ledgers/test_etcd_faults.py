@@ -63,6 +63,19 @@ def test_every_acknowledged_write_is_seen_in_order_although_etcd_is_killed_again
         reader.check(writer.written())
 
 
+def test_a_watch_that_is_cut_off_again_and_again_misses_nothing(
+    network: Proxy, far: Node, world: World
+) -> None:
+    reader = Reader(far, "log/")
+    with Writer(world.node()) as writer:
+        for _ in range(5):
+            network.cut()
+            time.sleep(0.1)
+            network.mend()
+            time.sleep(0.2)
+    reader.check(writer.written())
+
+
 @pytest.mark.parametrize("act", ["open_session", "join", "create", "grant", "delete", "leave"])
 def test_a_write_whose_answer_is_lost_is_read_back_and_not_repeated(
     network: Proxy, far: Node, world: World, act: str
@@ -126,7 +139,7 @@ def test_calls_to_a_frozen_etcd_end_by_their_deadline_and_say_so(own: EtcdServer
 
 
 def test_a_session_is_suspended_by_its_own_clock_and_connected_when_etcd_is_back(
-    own: EtcdServer,
+    own: EtcdServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     with world_on(own.endpoint, ttl=1).open() as world:
         node = world.node()
@@ -136,6 +149,8 @@ def test_a_session_is_suspended_by_its_own_clock_and_connected_when_etcd_is_back
         node.changes.wait_for(lambda: session.state is SessionState.SUSPENDED)
         late = time.monotonic() - (session.renewed + session.ttl)
         assert 0 <= late < 2
+        assert "is suspended: renew lease" in caplog.text
+        assert "Connection refused" in caplog.text
         own.start()
         node.changes.wait_for(lambda: session.state is SessionState.CONNECTED)
         assert node.read("members/") == {"members/a": b"me"}  # etcd restarts its leases' time too

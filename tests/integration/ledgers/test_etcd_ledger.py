@@ -7,8 +7,12 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
+import grpc
 import pytest
 
 from llutil.errors import ConfigError
@@ -122,6 +126,64 @@ def test_a_forked_child_is_refused_and_may_open_its_own_while_the_parent_goes_on
     assert children.count("child sees 1") == count
     refusals = [line for line in children if "was forked from it; open another one there" in line]
     assert len(refusals) == 3 * count
+
+
+class _Forgetful(etcdrpc.LeaseServicer):  # type: ignore[misc]
+    """An etcd whose leader does not yet know a lease that was granted: its first answers are wrong."""
+
+    def __init__(self, wrong: int) -> None:
+        self._wrong = wrong
+        self.renewals = 0
+
+    def LeaseGrant(self, request: Any, context: object) -> Any:  # noqa: N802 - gRPC's name for it
+        return etcdrpc.LeaseGrantResponse(ID=request.ID, TTL=request.TTL)
+
+    def LeaseKeepAlive(self, requests: Iterator[Any], context: object) -> Iterator[Any]:  # noqa: N802
+        for request in requests:
+            self.renewals += 1
+            ttl = 0 if self.renewals <= self._wrong else 1
+            yield etcdrpc.LeaseKeepAliveResponse(ID=request.ID, TTL=ttl)
+
+
+class _Empty(etcdrpc.KVServicer):  # type: ignore[misc]
+    """An etcd that holds nothing."""
+
+    def Range(self, request: Any, context: object) -> Any:  # noqa: N802
+        return etcdrpc.RangeResponse()
+
+
+@pytest.mark.parametrize(("wrong", "state"), [(1, "connected"), (2, "lost")])
+def test_a_session_is_lost_only_when_etcd_says_so_twice(wrong: int, state: str) -> None:
+    leases = _Forgetful(wrong)
+    with ThreadPoolExecutor(4) as pool:
+        server = grpc.server(pool)
+        etcdrpc.add_LeaseServicer_to_server(leases, server)
+        etcdrpc.add_KVServicer_to_server(_Empty(), server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        try:
+            with world_on(Endpoint("127.0.0.1", port), ttl=1).open() as world:
+                session = world.node().session
+                while leases.renewals < 2:
+                    time.sleep(0.01)
+                if state == "lost":
+                    world.nodes[0].changes.wait_for(lambda: session.state is SessionState.LOST)
+                assert session.state == state
+        finally:
+            server.stop(None).wait()
+
+
+def test_a_process_that_ends_without_closing_ends_in_silence(
+    server: EtcdServer, world: World
+) -> None:
+    code = (
+        "from tests.integration.ledgers.child import ends; "
+        f"ends({str(server.endpoint)!r}, {world.namespace!r})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "connected\n", "")
 
 
 def _has_seal(log: Watch) -> bool:

@@ -35,9 +35,10 @@ def guarded() -> Iterator[EtcdServer]:
         yield server
 
 
-def _ann(server: EtcdServer, *, namespace: str = "") -> World:
+def _ann(server: EtcdServer, *, namespace: str = "", ttl: float = 10.0) -> World:
     return world_on(
         server.endpoint,
+        ttl=ttl,
         namespace=namespace or f"ann/{secrets.token_hex(4)}",
         settings={"user": "ann", "password": "secret"},
     )
@@ -116,6 +117,16 @@ def test_a_token_that_ran_out_is_renewed_without_anybody_noticing(guarded: EtcdS
         idle.changes.wait_for(lambda: keys(new.view()) == ["log/x"])
         assert busy.session.state is SessionState.CONNECTED
         assert guarded.requests()["Authenticate"] > logins
+
+
+def test_a_session_that_is_over_is_lost_also_to_a_user_who_may_read_little(
+    guarded: EtcdServer,
+) -> None:
+    with _ann(guarded, ttl=1).open() as world:
+        one, two = world.node(), world.node()
+        session = one.session
+        two.ledger.end(session.lease, deadline=soon())
+        one.changes.wait_for(lambda: session.state is SessionState.LOST)
 
 
 def test_a_change_of_permissions_meanwhile_does_no_harm(guarded: EtcdServer) -> None:
