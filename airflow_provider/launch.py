@@ -6,6 +6,7 @@ The job is settled when this begins. Nothing here knows Airflow but its log.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -93,10 +94,12 @@ def _afterlog(afterlog: Afterlog, log: logging.Logger) -> Iterator[str]:
 
 
 @contextmanager
-def _log_dir(given: str | None, folder: Path, log: logging.Logger) -> Iterator[str]:
+def _log_dir(
+    given: str | os.PathLike[str] | None, folder: Path, log: logging.Logger
+) -> Iterator[str]:
     """The folder of the ranks' log files: the user's, or one of ours, removed unless it explains a failure."""
     if given is not None:
-        yield given
+        yield os.fspath(given)
         return
     ours = LogFolder(folder)
     try:

@@ -47,6 +47,9 @@ LAUNCH_PARAMETERS: Mapping[str, str] = {
             "metrics_cfg",
             "local_addr",
             "event_log_handler",
+            "rerun_token",
+            "node_index",
+            "node_label",
         )
     },
 }
@@ -62,9 +65,12 @@ _TEXTS = frozenset(
         "log_dir",
         "local_addr",
         "event_log_handler",
+        "rerun_token",
+        "node_label",
     }
 )
 _NUMBERS: Mapping[str, type[int] | type[float]] = {
+    "node_index": int,
     "max_restarts": int,
     "monitor_interval": float,
     "rdzv_timeout": float,
@@ -151,6 +157,8 @@ def launch_config(values: Mapping[str, Any]) -> LaunchConfig:
         value = values.get(parameter)
         if value is None:
             continue
+        if parameter == "log_dir" and isinstance(value, os.PathLike):
+            value = os.fspath(value)
         if parameter in _TEXTS and not isinstance(value, str):
             problems.append(f"{parameter} is {value!r}; wanted text")
         elif parameter in _NUMBERS and isinstance(value, str):
@@ -224,9 +232,11 @@ def _nodes(given: Any) -> tuple[int, int]:
     if len(parts) not in {1, 2} or not all(part.strip().isdecimal() for part in parts):
         raise ValueError(f"nnodes is {given!r}; wanted a number, or 'min:max'")
     low, high = int(parts[0]), int(parts[-1])
-    if not 1 <= low <= high:
+    if low < 1:
+        raise ValueError(f"nnodes is {given!r}; wanted at least 1")
+    if high < low:
         raise ValueError(
-            f"nnodes is {given!r}; wanted at least 1, and no maximum below the minimum"
+            f"nnodes is {given!r}: max_nodes is {high}, below min_nodes, which is {low}; wanted 'min:max'"
         )
     return low, high
 

@@ -74,6 +74,10 @@ class ElasticLaunchOperator(BaseOperator):
     :param metrics_cfg: torch elastic's metrics groups.
     :param local_addr: this node's address for the other nodes. (templated)
     :param event_log_handler: name of the handler of torch elastic's events.
+    :param rerun_token: what this launch has in common with others of the same ``rdzv_id``, and a deliberate
+        rerun has not; for the backends etcd and zeus-adapter. (templated)
+    :param node_index: this node's preferred place among the nodes, from 0; for the same. (templated)
+    :param node_label: what people call this node; for the same. (templated)
     :param env: environment variables, added to those of the task. (templated)
     :param cwd: working directory of agent and ranks; relative to the DAG file's folder. (templated)
     :param python: interpreter of agent and ranks, by default the task's own. It needs
@@ -100,6 +104,9 @@ class ElasticLaunchOperator(BaseOperator):
         "start_method",
         "log_dir",
         "local_addr",
+        "rerun_token",
+        "node_index",
+        "node_label",
         "env",
         "cwd",
         "python",
@@ -129,12 +136,15 @@ class ElasticLaunchOperator(BaseOperator):
         max_restarts: int | str = 3,
         monitor_interval: float = 30,
         start_method: str = DEFAULT_START_METHOD,
-        log_dir: str | None = None,
+        log_dir: str | os.PathLike[str] | None = None,
         redirects: StdOption = Std.NONE,
         tee: StdOption = Std.NONE,
         metrics_cfg: Mapping[str, str] | None = None,
         local_addr: str | None = None,
         event_log_handler: str = "null",
+        rerun_token: str = "",
+        node_index: int | str | None = None,
+        node_label: str = "",
         env: Mapping[str, str] | None = None,
         cwd: str | None = None,
         python: str | None = None,
@@ -167,6 +177,9 @@ class ElasticLaunchOperator(BaseOperator):
         self.metrics_cfg = metrics_cfg
         self.local_addr = local_addr
         self.event_log_handler = event_log_handler
+        self.rerun_token = rerun_token
+        self.node_index = node_index
+        self.node_label = node_label
         self.env = env
         self.cwd = cwd
         self.python = python

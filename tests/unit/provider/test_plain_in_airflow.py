@@ -36,7 +36,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(derandomize=True, max_examples=60)
+@settings(derandomize=True, max_examples=60, deadline=None)
 @given(value=VALUES)
 def test_whatever_is_accepted_comes_out_of_airflow_as_it_went_in(value: Any) -> None:
     try:

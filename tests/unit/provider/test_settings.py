@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from pathlib import Path
 
 import pytest
 
@@ -21,7 +22,7 @@ def problems(**values):
 @pytest.mark.parametrize(
     ("values", "text"),
     [
-        ({"nnodes": "4:2"}, "nnodes is '4:2'; wanted at least 1, and no maximum below the minimum"),
+        ({"nnodes": "4:2"}, "nnodes is '4:2': max_nodes is 2, below min_nodes, which is 4"),
         ({"nnodes": 0}, "nnodes is 0; wanted at least 1"),
         ({"nnodes": ""}, "nnodes is ''; wanted a number, or 'min:max'"),
         ({"nnodes": "a:b"}, "nnodes is 'a:b'"),
@@ -38,6 +39,8 @@ def problems(**values):
         ({"rdzv_timeout": -5}, "rdzv_configs['timeout'] is -5"),
         ({"rdzv_endpoint": "nowhere"}, "rdzv_endpoint has 'nowhere'; wanted 'host:port'"),
         ({"rdzv_endpoint": 2379}, "rdzv_endpoint is 2379; wanted text"),
+        ({"node_index": -1}, "node_index is -1"),
+        ({"rerun_token": 3}, "rerun_token is 3; wanted text"),
         ({"rdzv_id": "a/b"}, "rdzv_id is 'a/b'"),
         ({"start_method": "thread"}, "start_method is 'thread'"),
         ({"max_restarts": -1}, "max_restarts is -1"),
@@ -73,7 +76,7 @@ def test_all_mistakes_are_named_at_once():
         {"nnodes": "1", "nproc_per_node": "auto"},
         {"nnodes": "2:4", "rdzv_endpoint": "a:1,b:2"},
         {"nnodes": 2, "rdzv_backend": "c10d", "rdzv_endpoint": "host:29400"},
-        {"redirects": {0: Std.ALL}, "tee": Std.OUT},
+        {"redirects": {0: Std.ALL}, "tee": Std.OUT, "log_dir": Path("/logs")},
         {"rdzv_configs": None, "env": None, "cwd": None, "python": None, "rdzv_id": None},
     ],
 )
@@ -119,8 +122,6 @@ def test_a_template_is_recognised_however_deep(value, answer):
 
 
 def test_an_upstream_tasks_output_is_not_known_yet_and_a_path_is():
-    from pathlib import Path
-
     from airflow.sdk import DAG
     from airflow.sdk.bases.operator import BaseOperator
 
