@@ -27,6 +27,7 @@ __all__ = [
 
 _TRACE_LINES = 40  # of a traceback; more says less
 _TAIL_LINES = 12
+_LONGEST_LINE = 500  # characters
 
 
 def first_failure(ended: Sequence[Ended]) -> Ended:
@@ -72,22 +73,18 @@ class FailureReport:
         ]
         match first.note:
             case ErrorNote(trace=trace) if trace:
-                kept = trace.rstrip().splitlines()
-                if len(kept) > _TRACE_LINES:
-                    half = _TRACE_LINES // 2
-                    cut = len(kept) - 2 * half
-                    kept = [*kept[:half], f"  ... {cut} lines left out ...", *kept[-half:]]
-                lines += ["", *kept]
+                lines += ["", *_screen(trace)]
+            case ErrorNote(text=text):
+                if "\n" in text:
+                    lines += ["", *_screen(text)]
             case _:
                 if first.tail:
                     lines += ["", "the last lines of its standard error:"]
-                lines += [f"  {line}" for line in first.tail[-_TAIL_LINES:]]
+                lines += [f"  {_short(line)}" for line in first.tail[-_TAIL_LINES:]]
         failed = [one for one in self.others if one.failed and one.status >= 0]
-        stopped = [one.rank for one in self.others if one not in failed]
+        stopped = [one.rank for one in self.others if one.failed and one.status < 0]
         lines.append("")
-        lines += [
-            f"rank {one.rank} failed after it: {one.reason.splitlines()[0]}" for one in failed[:4]
-        ]
+        lines += [f"rank {one.rank} failed after it: {one.reason}" for one in failed[:4]]
         if len(failed) > 4:
             lines.append(f"and {len(failed) - 4} more ranks failed after it")
         if stopped:
@@ -159,6 +156,20 @@ _ELSEWHERE = {
     -1: ProcessFailure(local_rank=-1, pid=0, exitcode=1, error_file="<N/A>"),
 }
 """torch's error wants at least one failed rank; this stands for ranks of other nodes."""
+
+
+def _screen(text: str) -> list[str]:
+    """The lines of ``text``, without the middle if they are many, and without the ends of the overlong."""
+    lines = text.rstrip().splitlines()
+    if len(lines) > _TRACE_LINES:
+        half = _TRACE_LINES // 2
+        cut = len(lines) - 2 * half
+        lines = [*lines[:half], f"  ... {cut} lines left out ...", *lines[-half:]]
+    return [_short(line) for line in lines]
+
+
+def _short(line: str) -> str:
+    return line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]} ..."
 
 
 def _ranges(numbers: Sequence[int]) -> str:

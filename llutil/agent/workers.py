@@ -32,6 +32,7 @@ _CHUNK = 1 << 18  # bytes read from a pipe at once
 _EXIT_AFTER_VALUE = 10.0  # seconds a worker that handed in its value may take to leave
 _KILL_DEADLINE = 10.0  # seconds for the kernel to end what was sent SIGKILL
 _GROUP_PERIOD = 0.05  # seconds between two looks at a stopping command's session
+_LONGEST_REASON = 500  # characters of an error's message that a reason repeats
 _TAIL = 20  # lines of standard error kept for the report
 
 
@@ -67,10 +68,11 @@ class Ended:
 
     @property
     def reason(self) -> str:
-        """One line: the error, or what the exit means."""
+        """One line, not too long: the error, or what the exit means."""
         match self.note:
             case ErrorNote(kind=kind, text=text):
-                return f"{kind}: {text}" if text else kind
+                said = text.strip().splitlines()
+                return f"{kind}: {said[0]}"[:_LONGEST_REASON] if said else kind
             case Returned() if self.failed:
                 return exit_text(self.status)
             case None if self.failed and self.status == 0:
