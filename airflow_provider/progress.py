@@ -92,26 +92,25 @@ class ProgressBar:
         self._last: dict[int, tuple[int, int]] = {}
         self._bars: Progress | None = None
         self._tasks: dict[int, TaskID] = {}
-        self._shown = False
 
     def show(self, ranks: Steps) -> None:
         """Draw these steps."""
-        bars = self._bars = self._bars or _bars()
-        for rank, (step, total) in sorted(ranks.items()):
-            if rank not in self._tasks:
-                self._tasks[rank] = bars.add_task(f"rank {rank}", total=None)
-            bars.update(self._tasks[rank], completed=step, total=total or None)
         self._last.update(ranks)
-        if not self._shown:
-            bars.start()
-            self._shown = True
-        bars.refresh()
+        if self._bars is None:
+            self._bars, self._tasks = _bars(), {}
+            self._bars.start()
+        for rank, (step, total) in sorted(self._last.items()):
+            if rank not in self._tasks:
+                self._tasks[rank] = self._bars.add_task(f"rank {rank}", total=None)
+            self._bars.update(self._tasks[rank], completed=step, total=total or None)
+        self._bars.refresh()
 
     def hide(self) -> None:
         """Wipe the bars away until the next ``show``."""
-        if self._bars is not None and self._shown:
+        if self._bars is not None:
             self._bars.stop()
-            self._shown = False
+            # Shown again, these would first wipe the lines that they think are still theirs.
+            self._bars = None
 
     def close(self) -> None:
         """Wipe the bars away and write the last state as a line."""
@@ -135,13 +134,12 @@ def display_for_this_process(log: logging.Logger) -> Display:
 
 def _bars() -> Progress:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TimeElapsedColumn(),
         console=Console(stderr=True),
         auto_refresh=False,  # that would be a thread
         transient=True,  # so that stopping wipes the bars away

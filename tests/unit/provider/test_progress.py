@@ -74,6 +74,12 @@ def test_the_bar_is_wiped_before_a_log_line_and_drawn_again_after_it(monkeypatch
     wiped = terminal.getvalue()
     bar.hide()
     assert terminal.getvalue() == wiped
+    terminal.write("a log line\n")
+    logged = terminal.getvalue()
+    bar.show({0: (10, 10)})
+    # The first thing drawn is not a step back up, over the log line.
+    assert terminal.getvalue()[len(logged) :].partition("rank 0")[0].count("\x1b[1A") == 0
+    assert "2/10" in terminal.getvalue()[len(logged) :]
     bar.show({0: (10, 10), 1: (9, 10)})
     assert "10/10" in terminal.getvalue()[len(wiped) :]
     bar.close()
