@@ -29,6 +29,12 @@ _log = logging.getLogger(__name__)
 _CHUNK = 1 << 18
 _CONGESTED = 4 << 20  # bytes waiting for the task, at which workers' output waits too
 _CLEAR = 1 << 20  # bytes below which it flows again
+_BUFFER = (
+    1 << 15
+)  # bytes that the kernel is asked to hold for the task: what it holds may never be read
+_MESSAGE_COST = (
+    512  # bytes of that which even a small message takes (Linux counts its own overhead)
+)
 
 
 class Link:
@@ -47,9 +53,10 @@ class Link:
         self._on_stop = on_stop
         self._decoder = wire.Decoder()
         self._lock = threading.Lock()  # guards the queue, its size and the waiting callbacks
-        self._queue: deque[memoryview] = deque()
+        self._queue: deque[bytes] = deque()
         self._queued = 0
-        self._partial = False  # whether the head of the queue was sent in part
+        self._head_sent = 0  # bytes of the first message of the queue that were sent
+        self._unread = _Unread(sock)
         self._waiting: list[Callable[[], None]] = []
         self._after: deque[wire.Message] = deque()
         self._gone = False
@@ -82,7 +89,7 @@ class Link:
                 self._after.append(message)
             else:
                 data = wire.encode(message)
-                self._queue.append(memoryview(data))
+                self._queue.append(data)
                 self._queued += len(data)
         self._wake()
 
@@ -161,8 +168,10 @@ class Link:
                 self._take(message)
         except ConfigError as error:
             self._error = self._error or error
-            self._heard.set()
-            self._on_stop(str(error))
+            if self._spec is None:
+                self._heard.set()  # who waits for the spec is told by that
+            else:
+                self._on_stop(str(error))
         return bool(data)
 
     def _take(self, message: wire.Message) -> None:
@@ -182,17 +191,16 @@ class Link:
             while self._queue:
                 head = self._queue[0]
                 try:
-                    sent = self._sock.send(head)
+                    sent = self._sock.send(memoryview(head)[self._head_sent :])
                 except BlockingIOError:
                     return True
                 except OSError:
                     return False
                 self._queued -= sent
-                self._partial = sent < len(head)
-                if self._partial:
-                    self._queue[0] = head[sent:]
-                else:
-                    self._queue.popleft()
+                self._head_sent += sent
+                if self._head_sent == len(head):
+                    self._unread.add(self._queue.popleft())
+                    self._head_sent = 0
         return True
 
     def _lose(self, selector: selectors.BaseSelector) -> None:
@@ -202,13 +210,11 @@ class Link:
         selector.unregister(self._sock)
         with self._lock:
             self._gone = True
-            unread = b"".join(self._queue)
+            unread = b"".join((*self._unread.messages, *self._queue))
             self._queue.clear()
             self._queued = 0
         self._aftermath.begin(self._spec.afterlog if self._spec else os.devnull)
-        # Of a line whose beginning the task has read, the rest means nothing by itself.
-        whole = unread[unread.find(b"\n") + 1 :] if self._partial else unread
-        for message in wire.Decoder().feed(whole):
+        for message in wire.Decoder().feed(unread):
             self._aftermath.take(message)
         if self._closing is None:
             self._on_stop("its Airflow task is gone")
@@ -220,3 +226,29 @@ class Link:
             waiting, self._waiting = self._waiting, []
         for resume in waiting:
             resume()
+
+
+class _Unread:
+    """The last messages that were sent, as many as may have been in the kernel when the task died.
+
+    They would be lost with it, and they are the ones that tell what happened last. Which of them the task
+    has read is not known: some lines are in its log and in the aftermath, but none is in neither.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.messages: deque[bytes] = deque()
+        self._size = 0
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+        # Linux lets one more message in while the buffer is not full, of at most half its size.
+        self._most = sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) * 3 // 2
+
+    def add(self, message: bytes) -> None:
+        """Remember ``message``, and forget what must have been read by now."""
+        self.messages.append(message)
+        self._size += self._cost(message)
+        while self._size - self._cost(self.messages[0]) > self._most:
+            self._size -= self._cost(self.messages.popleft())
+
+    @staticmethod
+    def _cost(message: bytes) -> int:
+        return max(len(message), _MESSAGE_COST)

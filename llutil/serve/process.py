@@ -61,7 +61,10 @@ def main(argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
     fds = (options.socket, options.stdout_reader, options.stderr_reader)
     for fd in fds:
-        os.set_inheritable(fd, False)
+        try:
+            os.set_inheritable(fd, False)
+        except OSError:
+            parser.error(f"{fd} is not an open descriptor; the operator hands over three that are")
     if not sys.flags.safe_path:
         sys.path.append(
             sys.path.pop(0)
@@ -86,12 +89,14 @@ class _Agency:
         self._link.send(wire.Hello(os.getpid(), sys.executable))
         last: wire.Succeeded | wire.Failed
         try:
-            last = self._run()
-            self._ended = True
+            try:
+                last = self._run()
+            finally:
+                self._ended = (
+                    True  # there is nothing left to stop: a signal must not disturb the last words
+                )
         except BaseException as error:  # noqa: BLE001 - the edge of the process: its end must be told
-            self._ended = True
             last = self._failed(error)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # there is nothing left to stop
         self._link.send(last)
         self._link.close(time.monotonic() + _DELIVERY)
         return 0
@@ -142,7 +147,7 @@ class _Agency:
 
     def _on_term(self, _number: int, _frame: FrameType | None) -> None:
         """While no job runs: a job has handlers of its own, and one that is over needs no stop."""
-        if not self._host.started:
+        if not (self._ended or self._host.started):
             raise StoppedError(
                 f"stopped before the workers started: {self._reason or 'signal SIGTERM'}"
             )

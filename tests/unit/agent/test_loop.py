@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import threading
@@ -76,8 +77,12 @@ def test_a_million_wake_ups_are_one(loop: Loop) -> None:
 
 def test_what_is_called_soon_is_called_once_in_order_and_on_the_loops_thread(loop: Loop) -> None:
     calls: list[tuple[int, threading.Thread]] = []
+
+    def call(number: int) -> None:
+        calls.append((number, threading.current_thread()))
+
     for number in range(3):
-        loop.call_soon(lambda number=number: calls.append((number, threading.current_thread())))
+        loop.call_soon(functools.partial(call, number))
     loop.turn(far())
     loop.turn(time.monotonic())
     assert calls == [(number, threading.current_thread()) for number in range(3)]

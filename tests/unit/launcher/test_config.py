@@ -49,11 +49,28 @@ def test_the_first_sixteen_fields_have_their_names_order_and_defaults() -> None:
 
 
 def test_the_first_sixteen_may_be_given_by_position_and_no_other() -> None:
-    values = [1, 2, 3, "r", "role", "h:1", "c10d", {"timeout": 1}, -1, 5, 6, "fork", "/l", 1, 2, {}]
+    values: list[Any] = [
+        1,
+        2,
+        3,
+        "r",
+        "role",
+        "h:1",
+        "c10d",
+        {"timeout": 1},
+        -1,
+        5,
+        6,
+        "fork",
+        "/l",
+        1,
+        2,
+        {},
+    ]
     config = LaunchConfig(*values)
     assert [getattr(config, name) for name, _ in FIRST_SIXTEEN] == values
     with pytest.raises(TypeError):
-        LaunchConfig(*values, None)
+        LaunchConfig(*values, None)  # type: ignore[call-arg]
     keyword_only = [field.name for field in dataclasses.fields(LaunchConfig) if field.kw_only]
     assert [field.name for field in dataclasses.fields(LaunchConfig)][16:] == keyword_only
 
