@@ -220,11 +220,12 @@ def test_a_forked_child_neither_removes_the_page_nor_keeps_its_parents_rank() ->
         os.environ["LLUTIL_EVENTS"] = path
         os.environ["LOCAL_RANK"] = "0"
         worker.progress(1)
+        events.progress_bar_total.value = 9
 
         def another_rank():
             os.environ["LOCAL_RANK"] = "1"
             worker.progress(2)
-            worker.events().progress_bar_total.value = 5
+            events.progress_bar_total.value = 5
 
         def drop():
             global events
@@ -236,7 +237,7 @@ def test_a_forked_child_neither_removes_the_page_nor_keeps_its_parents_rank() ->
         child(drop)
         child(lambda: None)
         assert Path(path).exists()
-        assert events.progress() == {0: (1, 0), 1: (2, 5)}, events.progress()
+        assert events.progress() == {0: (1, 9), 1: (2, 5)}, events.progress()
 
         inner = Events()  # a launch inside a worker
 

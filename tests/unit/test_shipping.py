@@ -233,8 +233,9 @@ def test_a_value_nested_without_end_is_an_error_and_not_a_crash(hopeless: Any) -
     deep: list[Any] = []
     for _ in range(100_000):
         deep = [deep]
-    with pytest.raises(EntrypointError, match=r"argument 0 \(a list object\)"):
+    with pytest.raises(EntrypointError, match=r"argument 0 \(a list object\)") as caught:
         shipping.pack((deep,))
+    assert str(caught.value).count(" -> ") < 25
 
 
 @pytest.mark.parametrize("wrong", [None, "train", {"a": 1}])
@@ -386,7 +387,7 @@ PLAIN = st.recursive(
 )
 
 
-@settings(derandomize=True, max_examples=50)
+@settings(derandomize=True, max_examples=15, deadline=None)
 @given(args=st.lists(PLAIN), kwargs=st.dictionaries(st.text("abc", min_size=1), PLAIN))
 def test_arguments_arrive_as_they_were_sent(args: list[Any], kwargs: dict[str, Any]) -> None:
     def echo(*args: Any, **kwargs: Any) -> Any:

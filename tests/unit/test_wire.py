@@ -46,7 +46,7 @@ MESSAGES = st.one_of(
     st.builds(wire.Succeeded, st.lists(COUNT).map(tuple)),
     st.builds(wire.Failed, TEXT, TEXT, st.sampled_from(FailureClass), st.booleans()),
 )
-FEW = settings(derandomize=True, max_examples=60)
+FEW = settings(derandomize=True, max_examples=25, deadline=None)
 
 
 @FEW
