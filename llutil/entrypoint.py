@@ -175,4 +175,5 @@ def from_json(value: dict[str, Any]) -> Entrypoint:
             return Module(module, tuple(args))
         case {"kind": "command", "program": program, "args": args}:
             return Command(program, tuple(args))
-    raise EntrypointError(f"entrypoint of unknown kind {value.get('kind')!r} in the spec")
+        case _:
+            raise EntrypointError(f"entrypoint of unknown kind {value.get('kind')!r} in the spec")

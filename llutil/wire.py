@@ -185,7 +185,8 @@ def _decode(body: dict[str, Any]) -> Message:
             return Succeeded(tuple(body["ranks"]))
         case "failed":
             return Failed(**(body | {"failure_class": FailureClass(body["failure_class"])}))
-    raise ConfigError(f"a message of unknown type {kind!r} on the agent's socket")
+        case _:
+            raise ConfigError(f"a message of unknown type {kind!r} on the agent's socket")
 
 
 class Decoder:
@@ -210,7 +211,5 @@ class Decoder:
             except (KeyError, TypeError, AttributeError, ValueError) as error:
                 if isinstance(error, ConfigError):
                     raise
-                raise ConfigError(
-                    f"not a message on the agent's socket: {line[:200]!r}"
-                ) from error
+                raise ConfigError(f"not a message on the agent's socket: {line[:200]!r}") from error
             yield message

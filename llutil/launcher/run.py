@@ -28,7 +28,7 @@ from llutil.entrypoint import (
     problem_with,
 )
 from llutil.errors import ConfigError, EntrypointError, LaunchError, RendezvousError
-from llutil.events import Events
+from llutil.events import Events, remove_stale_pages
 from llutil.launcher.checks import run_id_problems
 from llutil.launcher.run_id import RUN_ID, deduce_run_id
 
@@ -71,11 +71,18 @@ def run(request: Request) -> dict[int, Any]:
     """Run the job on this node; see ``launch_agent`` for what comes back and what is raised."""
     entrypoint, direct = _checked(request)
     with ExitStack() as stack:
-        events = request.events or stack.enter_context(Events())
+        events = request.events or _page(stack)
         agent, meeting = _agent(request, entrypoint, direct, events, stack)
         with _translated(meeting), _recorded(agent, request.config):
             result = agent.run()
         return _results(result, agent, meeting)
+
+
+def _page(stack: ExitStack) -> Events:
+    """A page of the job's own; those of jobs that were killed before they could remove theirs go on this occasion."""
+    for path in remove_stale_pages():
+        _log.info("removed %s, left by a process that is gone", path)
+    return stack.enter_context(Events())
 
 
 def _checked(request: Request) -> tuple[Entrypoint, Callable[[], Any] | None]:
