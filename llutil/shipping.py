@@ -76,8 +76,8 @@ def pack(args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> b
 def load(entrypoint: Shipped | Reference) -> Callable[[], Any]:
     """The call that ``entrypoint`` stands for, with its arguments; for the worker.
 
-    :raises EntrypointError: a module or attribute is missing here, or the code is of another Python.
-        What a module raises while it is imported comes through with its own traceback.
+    :raises EntrypointError: a module or attribute is missing here, the code is of another Python, or a
+        function that was named does not take its arguments. What a module raises while it is imported comes through with its own traceback.
     """
     match entrypoint:
         case Shipped(name=name, payload=payload):
@@ -85,6 +85,9 @@ def load(entrypoint: Shipped | Reference) -> Callable[[], Any]:
         case Reference(target=target, payload=payload):
             function = _resolve(target)
             args, kwargs = _loads(payload, target) if payload else ((), {})
+            check_arguments(
+                function, args, kwargs
+            )  # the caller could not: it never imports the function
     return functools.partial(function, *args, **kwargs)
 
 

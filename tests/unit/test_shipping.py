@@ -398,3 +398,9 @@ def test_arguments_arrive_as_they_were_sent(args: list[Any], kwargs: dict[str, A
 
 def test_a_reference_without_payload_is_called_without_arguments() -> None:
     assert shipping.load(Reference("builtins:dict", b""))() == {}
+
+
+def test_a_named_function_is_checked_where_it_is_first_imported() -> None:
+    reference = Reference("textwrap:dedent", shipping.pack(["text", "more", "more"]))
+    with pytest.raises(EntrypointError, match=r"dedent\(text\) cannot be called .* too many"):
+        shipping.load(reference)
