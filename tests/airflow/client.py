@@ -31,7 +31,7 @@ def wait(what: str, seconds: float, probe: Callable[[], _T | None], tail: Callab
     while (found := probe()) is None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited {seconds:.0f} s for {what}\n{tail()}")
-        time.sleep(0.2)
+        time.sleep(0.4)
     return found
 
 
@@ -209,6 +209,8 @@ class Task:
     def log(self, try_number: int | None = None) -> list[dict[str, Any]]:
         """The records of its log, of the last try if not said otherwise; each has at least ``event``."""
         number = try_number if try_number is not None else self.facts()["try_number"]
+        if number == 0:  # it has not been tried yet
+            return []
         content = self.run.client.ask(
             "GET",
             f"{self.path}/logs/{number}",

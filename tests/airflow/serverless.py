@@ -73,7 +73,8 @@ def run(
 
     from airflow.dag_processing.dagbag import BundleDagBag
 
-    dags, problems = {}, {}
+    dags: dict[str, Any] = {}
+    problems: dict[str, str] = {}
     for name, folder in bundles.items():
         # As the dag-processor and a task read them: not as __main__, and beside their neighbours.
         bag = BundleDagBag(dag_folder=folder, bundle_path=folder, bundle_name=name)

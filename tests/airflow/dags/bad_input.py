@@ -18,7 +18,7 @@ from airflow_provider.retries import LaunchRetry
     default_args={"retries": 2, "retry_delay": timedelta(seconds=1)},
 )
 def bad_input() -> None:
-    """One task a mistake, and two that only a function can make."""
+    """One task a mistake; the last three take a function to make."""
     for task_id, mistake in MISTAKES.items():
         ElasticLaunchOperator(
             task_id=task_id, launch_retry=LaunchRetry(attempts=1), **mistake.parameters
@@ -29,6 +29,11 @@ def bad_input() -> None:
         print(ti)
 
     asks_for_the_task_instance()
+
+    def takes_one(number: int) -> None:
+        print(number)
+
+    ElasticLaunchOperator(task_id="two_for_one", entrypoint=takes_one, op_args=[1, 2])
 
     lock = __import__("threading").Lock()
 

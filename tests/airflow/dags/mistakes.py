@@ -39,9 +39,6 @@ MISTAKES: dict[str, Mistake] = {
     "unknown_backend": Mistake(
         {**_WORKS, "rdzv_backend": "{{ 'pigeon' }}"}, ("rdzv_backend is 'pigeon'", "c10d", "etcd")
     ),
-    "backend_that_does_not_exist_yet": Mistake(
-        {**_WORKS, "rdzv_backend": "etcd", "rdzv_endpoint": "127.0.0.1:2379"}, ("etcd",)
-    ),
     "unknown_option": Mistake(
         {**_WORKS, "rdzv_configs": {"timeout": "{{ 60 }}", "colour": "blue"}},
         ("rdzv_configs has 'colour'", "timeout"),
@@ -70,7 +67,8 @@ MISTAKES: dict[str, Mistake] = {
         {"entrypoint": "beside:cube", "op_args": [1]}, ("beside", "cube")
     ),
     "wrong_arguments": Mistake(
-        {"entrypoint": "beside:square", "op_args": [1, 2, 3]}, ("square", "argument")
+        {"entrypoint": "beside:square", "op_args": [1, 2, 3]},
+        ("square(number: int)", "too many positional arguments"),
     ),
     "endpoint_that_nobody_listens_on": Mistake(
         {
