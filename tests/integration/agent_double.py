@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -175,6 +176,27 @@ def stops_when_asked(task: Task) -> None:
             print("the task hung up", file=sys.stderr)
 
 
+def loses_a_piece_of_a_line(task: Task) -> None:
+    """Once asked to stop: says the end of a line whose beginning is lost, and then something whole."""
+    task.hello()
+    task.spec()
+    task.tell(Line(0, "stdout", "running"))
+    task.hear()
+    task.socket.sendall(b'"text":"the end"}\n')
+    time.sleep(0.3)
+    task.tell(Line(0, "stdout", "after the damage"))
+
+
+def notes_a_stop(task: Task) -> None:
+    """Shows progress, so that the task is busy showing it, and leaves a file when it is asked to stop."""
+    task.hello()
+    spec = task.spec()
+    task.tell(Progress({0: (1, 2)}))
+    if isinstance(task.hear(), Stop):
+        Path(spec.config["note"]).touch()
+    task.tell(Failed("StoppedError", "stopped", FailureClass.PREEMPTION, False))
+
+
 def never_ends(task: Task) -> None:
     task.hello()
     task.spec()
@@ -201,7 +223,7 @@ def leaves_a_child_that_holds_everything(task: Task) -> None:
     task.hello()
     task.spec()
     child = subprocess.Popen(["sleep", str(PATIENCE)], pass_fds=(task.socket.fileno(),))
-    print("before the end")
+    print("before the end", end="", flush=True)
     task.tell(Result(0, child.pid), Succeeded((0,)))
 
 

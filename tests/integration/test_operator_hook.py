@@ -223,6 +223,43 @@ def test_a_stop_may_come_at_any_moment_and_as_often_as_it_likes(hook_to, logged)
         hook.run(spec())
 
 
+def test_a_stop_while_the_spec_is_on_its_way_waits_for_its_end(hook_to):
+    hook = hook_to("stops_when_asked")
+
+    def stop_in_the_middle():
+        if hook._conversation is not None:
+            hook.stop("early")
+
+    with (
+        alarm(0.001, stop_in_the_middle, every=0.001),
+        pytest.raises(StoppedError, match="stopped: early"),
+    ):
+        hook.run(spec(ballast="y" * 3_000_000))
+
+
+class StuckDisplay(ProgressLines):
+    """Shows nothing until a file exists, for ten seconds at most."""
+
+    def __init__(self, file):
+        super().__init__(lambda line: None)
+        self.file = file
+        self.seen = None
+
+    def show(self, ranks):
+        deadline = time.monotonic() + 10
+        while not self.file.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        self.seen = self.file.exists()
+
+
+def test_a_stop_reaches_the_agent_also_while_the_task_is_stuck_in_its_log(hook_to, tmp_path):
+    display = StuckDisplay(tmp_path / "note")
+    hook = hook_to("notes_a_stop", display=display)
+    with alarm(1.0, lambda: hook.stop("now")), pytest.raises(StoppedError):
+        hook.run(spec(note=str(display.file)))
+    assert display.seen
+
+
 def test_a_stop_before_the_agent_exists_keeps_it_from_starting():
     hook = AgentHook(python="/no/such/python")
     hook.stop("too early")
@@ -276,6 +313,17 @@ def test_an_interruption_is_raised_once_the_job_has_ended_and_its_last_lines_are
         hook.run(spec())
     expected = "[rank 0] asked to stop: the task was interrupted by Timeout"
     assert ("info", expected) in logged()
+
+
+def test_a_line_that_an_interruption_has_damaged_hides_no_other(hook_to, logged):
+    hook = hook_to("loses_a_piece_of_a_line", margin=5)
+
+    def interrupt():
+        raise Timeout
+
+    with pytest.raises(Timeout), alarm(0.5, interrupt):
+        hook.run(spec())
+    assert ("info", "[rank 0] after the damage") in logged()
 
 
 def test_a_large_spec_and_a_talkative_agent_do_not_wait_for_each_other(hook_to):

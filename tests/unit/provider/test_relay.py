@@ -76,3 +76,20 @@ def test_progress_goes_to_the_display_and_its_last_state_into_the_log():
         ("INFO", "progress: rank 0 1/3 (33 %)"),
         ("INFO", "progress: rank 0 3/3 (100 %)"),
     ]
+
+
+def test_the_display_makes_room_for_every_line():
+    order = []
+
+    class Display(ProgressLines):
+        def hide(self):
+            order.append("hide")
+
+    class Log:
+        def log(self, level, text):
+            order.append(text)
+
+    spoken = Relay(Log(), Display(order.append))
+    spoken.printed("stdout", "one")
+    spoken.event(Line(0, "stderr", "two"))
+    assert order == ["hide", "[agent] one", "hide", "[rank 0] two"]
