@@ -34,7 +34,7 @@ from llutil.ledgers import (
     View,
 )
 
-__all__ = ["Changes", "LedgerContract", "Node", "World", "soon"]
+__all__ = ["Changes", "LedgerContract", "Node", "World", "keys", "soon", "wait_until"]
 
 DAY = 86400.0
 
@@ -42,6 +42,14 @@ DAY = 86400.0
 def soon(seconds: float = 10.0) -> float:
     """A deadline."""
     return time.monotonic() + seconds
+
+
+def wait_until(happened: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait for what announces itself to nobody."""
+    deadline = soon(seconds)
+    while not happened():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.005)
 
 
 class Changes:
@@ -52,6 +60,10 @@ class Changes:
 
     def __call__(self) -> None:
         self._event.set()
+
+    def wait_for_call(self, seconds: float = 10.0) -> None:
+        """Wait until it is called, if it was not since the last wait."""
+        assert self._event.wait(seconds), f"not called within {seconds} s"
 
     def wait_for(self, happened: Callable[[], bool], seconds: float = 10.0) -> None:
         """Wait until it has happened; looks again after each call of the callback, and only then."""
@@ -338,6 +350,14 @@ class LedgerContract:
         assert two.read("members/") == {}
         back = one.ledger.open_session(world.ttl, deadline=soon())
         assert back.join("members/", "back", b"", deadline=soon()).predecessor is None
+
+    def test_a_node_hears_of_its_sessions_end(self, world: World) -> None:
+        one, two = world.node(), world.node()
+        session = one.ledger.open_session(1, deadline=soon())
+        one.changes.wait_for(lambda: session.state is SessionState.CONNECTED)
+        two.ledger.end(session.lease, deadline=soon())
+        one.changes.wait_for_call()
+        assert session.state is SessionState.LOST
 
     # -- watching
 

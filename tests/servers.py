@@ -9,6 +9,7 @@ none behind.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -160,17 +161,21 @@ class EtcdServer:
         with urllib.request.urlopen(self._metrics + path, timeout=2) as reply:
             return str(reply.read().decode())
 
-    def requests(self) -> dict[str, int]:
-        """How many calls of each kind it has served since it started, by its own count."""
+    def metrics(self, name: str) -> dict[str, int]:
+        """Its own counts of that name that are not 0, by their labels (empty if it has none)."""
         counts: dict[str, int] = {}
         for line in self._get("/metrics").splitlines():
-            if line.startswith("grpc_server_started_total{"):
-                labels, _, value = line.rpartition(" ")
-                if int(float(value)):
-                    counts[labels.partition('grpc_method="')[2].partition('"')[0]] = int(
-                        float(value)
-                    )
+            labelled, _, value = line.rpartition(" ")
+            metric, _, labels = labelled.partition("{")
+            if metric == name and float(value):
+                counts[labels.removesuffix("}")] = int(float(value))
         return counts
+
+    def requests(self) -> dict[str, int]:
+        """How many calls of each kind it has served since it started, by its own count."""
+        counts = self.metrics("grpc_server_started_total")
+        method = re.compile(r'grpc_method="(\w+)"')
+        return {match[1]: count for key, count in counts.items() if (match := method.search(key))}
 
     def _end(self, sign: signal.Signals) -> None:
         if self._process is not None and self._process.poll() is None:

@@ -66,6 +66,11 @@ _HINTS = (
     ),
     ("Socket closed", "it closed the connection; if it speaks TLS, give 'cacert'"),
 )
+_OLD = (
+    "invalid auth token",  # it ran out, or etcd was restarted
+    "revision of auth store is old",  # somebody's permissions changed since it was given out
+    "revision in header is old",  # the same, of a signed token; etcd 3.5.1 gives it the status UNKNOWN
+)
 _LOGIN = "etcd wants a user and a password; give 'user' and 'password'"
 
 
@@ -83,8 +88,6 @@ def _unavailable(details: str) -> Diagnosis:
 
 
 def _argument(details: str, *, user: str) -> Diagnosis:
-    if "revision of auth store is old" in details:
-        return Diagnosis(Remedy.TOKEN, details)
     if "user name is empty" in details:
         if user:
             return Diagnosis(Remedy.TOKEN, details)
@@ -99,6 +102,8 @@ def diagnose(code: grpc.StatusCode, details: str, *, user: str) -> Diagnosis:
     """What the status says. ``user`` is whom the call was made as, empty for nobody."""
     status = grpc.StatusCode
     details = details or f"{code.name}, without a reason"
+    if user and any(part in details for part in _OLD):
+        return Diagnosis(Remedy.TOKEN, details)
     match code:
         case status.UNAVAILABLE:
             return _unavailable(details)

@@ -185,8 +185,8 @@ class Watches:
                     self._started(stream, watch, reply)
             elif reply.canceled:
                 ended = stream.by_number.pop(reply.watch_id, None)
-            elif events_of := stream.by_number.get(reply.watch_id):
-                changed = events_of.apply(self._namespace, reply.events)
+            elif (watched := stream.by_number.get(reply.watch_id)) in self._open:
+                changed = watched.apply(self._namespace, reply.events)
             if ended is not None and ended not in self._open:
                 ended = None
         if changed:

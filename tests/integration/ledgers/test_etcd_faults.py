@@ -12,7 +12,7 @@ from llutil.ledgers import Created, LedgerClosed, LedgerUnavailable, SessionStat
 from llutil.ledgers.etcd.config import EtcdConfig
 from llutil.ledgers.etcd.ledger import EtcdLedger
 from tests.integration.ledgers.conftest import world_on
-from tests.ledger_contract import DAY, Node, World, keys, soon
+from tests.ledger_contract import DAY, Node, World, keys, soon, wait_until
 from tests.ledger_traffic import Reader, Writer
 from tests.proxy import Proxy, proxy
 from tests.servers import EtcdServer, etcd
@@ -39,14 +39,6 @@ def far(network: Proxy, world: World) -> Iterator[Node]:
     """A node of ``world`` that is behind that network."""
     with world_on(network.endpoint, namespace=world.namespace).open() as beyond:
         yield beyond.node()
-
-
-def _wait_until(happened: Callable[[], bool], seconds: float = 10.0) -> None:
-    """For what announces itself to nobody."""
-    deadline = soon(seconds)
-    while not happened():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.005)
 
 
 def test_every_acknowledged_write_is_seen_in_order_although_etcd_is_killed_again_and_again(
@@ -165,7 +157,7 @@ def test_an_etcd_that_is_away_for_less_than_the_ttl_suspends_nobody(own: EtcdSer
         time.sleep(0.5)
         own.start()
         renewed = session.renewed
-        _wait_until(lambda: session.renewed > renewed)
+        wait_until(lambda: session.renewed > renewed)
         assert session.state is SessionState.CONNECTED
         assert told == []
     finally:

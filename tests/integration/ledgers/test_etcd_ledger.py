@@ -20,7 +20,7 @@ from llutil.ledgers import SessionState, Watch
 from llutil.ledgers.endpoints import Endpoint
 from llutil.ledgers.etcd.etcd3_import import etcdrpc
 from tests.integration.ledgers.conftest import world_on
-from tests.ledger_contract import DAY, LedgerContract, World, keys, soon
+from tests.ledger_contract import DAY, LedgerContract, World, keys, soon, wait_until
 from tests.servers import EtcdServer, etcd
 
 pytestmark = pytest.mark.etcd
@@ -88,13 +88,11 @@ def test_many_watches_and_nodes_come_and_go_and_nothing_stays(server: EtcdServer
             for index in range(10):
                 node.join(f"n{index}")
                 node.ledger.watch(f"members/n{index}", deadline=soon()).close()
-                node.ledger.watch("members/", deadline=soon())
+                node.ledger.watch("members/", deadline=soon()).close()
+            wait_until(lambda: not server.metrics("etcd_debugging_mvcc_watcher_total"))
             # its session, its watches, and gRPC's own two for a stream
             assert threading.active_count() - before <= 4
-    deadline = soon()
-    while threading.active_count() > before:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: threading.active_count() <= before)
 
 
 def test_ipv6_endpoints_work() -> None:
@@ -164,8 +162,7 @@ def test_a_session_is_lost_only_when_etcd_says_so_twice(wrong: int, state: str) 
         try:
             with world_on(Endpoint("127.0.0.1", port), ttl=1).open() as world:
                 session = world.node().session
-                while leases.renewals < 2:
-                    time.sleep(0.01)
+                wait_until(lambda: leases.renewals >= 2)
                 if state == "lost":
                     world.nodes[0].changes.wait_for(lambda: session.state is SessionState.LOST)
                 assert session.state == state

@@ -129,17 +129,25 @@ def test_a_session_that_is_over_is_lost_also_to_a_user_who_may_read_little(
         one.changes.wait_for(lambda: session.state is SessionState.LOST)
 
 
-def test_a_change_of_permissions_meanwhile_does_no_harm(guarded: EtcdServer) -> None:
-    with _ann(guarded).open() as world, guarded.channel() as channel:
-        node = world.node()
-        node.join("before")
-        auth = etcdrpc.AuthStub(channel)
-        login = auth.Authenticate(etcdrpc.AuthenticateRequest(name="root", password="root"))
-        auth.RoleAdd(
-            etcdrpc.AuthRoleAddRequest(name="new"), metadata=(("token", login.token),), timeout=5
-        )
-        node.join("after")
-        assert sorted(node.read("members/")) == ["members/after", "members/before"]
+def test_a_token_that_is_older_than_the_permissions_is_renewed(tmp_path: Path) -> None:
+    signer = Authority(tmp_path).issue("signer", "signer")
+    tokens = f"jwt,pub-key={signer.cert},priv-key={signer.key},sign-method=ES256,ttl=10m"
+    with etcd("--auth-token", tokens) as server, server.channel() as channel:
+        with_passwords(server, {"ann": ("secret", "/ann")})
+        with _ann(server).open() as world:
+            node = world.node()
+            watch = node.ledger.watch("members/", deadline=soon())
+            node.join("before")
+            auth = etcdrpc.AuthStub(channel)
+            root = auth.Authenticate(etcdrpc.AuthenticateRequest(name="root", password="root"))
+            new = etcdrpc.AuthRoleAddRequest(name="new")
+            auth.RoleAdd(new, metadata=(("token", root.token),), timeout=5)
+            logins = server.requests()["Authenticate"]
+            node.join("after")
+            assert server.requests()["Authenticate"] > logins
+            log = node.ledger.watch("log/", deadline=soon())
+            node.changes.wait_for(lambda: len(watch.view().records) == 2)
+            assert not log.view().records
 
 
 def test_a_password_that_nobody_asks_for_does_no_harm(server: EtcdServer) -> None:

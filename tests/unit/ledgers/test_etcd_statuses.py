@@ -36,6 +36,7 @@ _SSL = (
         ("RESOURCE_EXHAUSTED", "trying to send message larger than max", "REFUSED", "larger"),
         ("UNAUTHENTICATED", "etcdserver: invalid auth token", "TOKEN", "invalid auth token"),
         ("INVALID_ARGUMENT", "etcdserver: revision of auth store is old", "TOKEN", "old"),
+        ("UNKNOWN", "auth: revision in header is old", "TOKEN", "old"),
         ("INVALID_ARGUMENT", "etcdserver: user name is empty", "TOKEN", "empty"),
         (
             "INVALID_ARGUMENT",
