@@ -7,6 +7,7 @@ finished waits for its round's verdict, and runs again if the others must.
 
 from __future__ import annotations
 
+import logging
 import signal
 import time
 from collections import deque
@@ -27,7 +28,10 @@ from llutil.rendezvous.records import Assignment
 
 __all__ = ["FollowingAgent"]
 
+_log = logging.getLogger(__name__)
+
 _LEAVE = 10.0  # seconds that leaving the ledger may take; what stays expires with the node's lease
+_CLOSE = 5.0  # seconds for the rendezvous' thread to end after that
 
 
 class FollowingAgent(Agent):
@@ -59,23 +63,27 @@ class FollowingAgent(Agent):
             self._driver.tell(see.WorkersStopped(self._round.stage))
 
     def leave(self) -> None:
-        """Leave the rendezvous, if that was not done yet, and end its thread."""
+        """Leave the rendezvous, if that was not done yet, and end its thread. No worker is left when it is called."""
         driver = self._driver
-        driver.tell(see.Asked("the agent ends", stop=False))
-        if driver.join(time.monotonic() + _LEAVE):
-            self._loop.unwatch(driver.change_fd)
-            driver.close()
+        if driver.change_fd < 0:
+            return  # the agent never got so far as to start it
+        self._loop.unwatch(driver.change_fd)
+        driver.leave(see.Asked("the agent ends", stop=False), time.monotonic() + _LEAVE)
+        driver.close(time.monotonic() + _CLOSE)
 
     def _take_orders(self) -> None:
         try:
             self._orders.extend(self._driver.orders())
         except LaunchError as error:
             self._broken = error
+            self._loop.unwatch(self._driver.change_fd)
 
     def _follow(self) -> RunResult:
         while True:
             self._signals.check()
-            while self._orders:
+            if self._broken is not None:
+                raise self._broken
+            if self._orders:
                 match self._orders.popleft():
                     case do.StartWorkers(assignment=assignment, node=node):
                         self._begin(assignment, node)
@@ -84,22 +92,17 @@ class FollowingAgent(Agent):
                         self._driver.tell(see.WorkersStopped(stage))
                     case do.Finish(end=end):
                         return self._finish(end)
-            if self._broken is not None:
-                raise self._broken
-            if self._workers is not None and (self._workers.ended or self._workers.failed):
+            elif self._workers is not None and (self._workers.ended or self._workers.failed):
                 self._conclude()
-            self._wait()
+            else:
+                self._wait()
 
     def _wait(self) -> None:
         """One turn of the loop, until something happens or is due to be looked at."""
-        if self._orders or self._broken is not None:
-            return
         deadline = time.monotonic() + self._worker_group.spec.monitor_interval
         workers = self._workers
         if workers is None:
             self._loop.turn(deadline)
-            return
-        if workers.ended or workers.failed:
             return
         workers.end_overdue()
         self._show_progress_when_due()
@@ -114,6 +117,7 @@ class FollowingAgent(Agent):
         )
         place = assignment.place(node)
         self._round = assignment
+        self.report = None  # an earlier round's failure says nothing about how this one ends
         self._remaining_restarts = spec.max_restarts - assignment.restarts
         group.group_rank = place.group_rank
         group.group_world_size = place.group_world_size
@@ -164,8 +168,9 @@ class FollowingAgent(Agent):
         match end:
             case do.Succeeded():
                 return RunResult(state=WorkerState.SUCCEEDED, return_values=self._values)
-            case do.Late():
-                group.workers = []  # nothing ran here
+            case do.Late(why=why):
+                _log.warning("%s", why)
+                group.workers = []  # nothing that ran here counts
                 return RunResult(state=WorkerState.SUCCEEDED)
             case do.Failed(why=why, failure_class=failure_class):
                 group.state = WorkerState.FAILED

@@ -2,7 +2,7 @@
 
 Observations are gathered from the ledger's watches, the session and the agent; each is one step of the machine;
 each instruction is carried out at once, requests with a deadline. What concerns workers goes to the agent as
-orders, which it takes from a queue with a descriptor to wait on, or with ``wait``. Nothing is decided here.
+orders, which it takes from a queue with a descriptor to wait on. Nothing is decided here.
 
 The thread ends with the machine's ``Finish``, or with an error that no later try of the same can mend (the store
 refuses us, a record is not ours); ``orders`` then raises it.
@@ -12,37 +12,34 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 from typing import Protocol
 
-from llutil.errors import LaunchError
-from llutil.ledgers.errors import (
-    LeaseGone,
-    LedgerConflict,
-    LedgerUnavailable,
-    SessionLost,
-)
-from llutil.ledgers.protocol import Exists, Gone, Ledger, Session, SessionState, View, Watch
-from llutil.ledgers.protocol import Record as Stored
+from llutil.errors import LaunchError, RendezvousError
+from llutil.ledgers.errors import LedgerClosed, LedgerUnavailable, SessionLost
+from llutil.ledgers.protocol import Ledger, View
 from llutil.rendezvous import instructions as do
 from llutil.rendezvous import observations as see
-from llutil.rendezvous.codec import decode, decode_as, encode
+from llutil.rendezvous.codec import decode_as
 from llutil.rendezvous.layout import Layout
-from llutil.rendezvous.log import Log
+from llutil.rendezvous.lookout import Lookout
 from llutil.rendezvous.machine import Machine
-from llutil.rendezvous.records import Assignment, Marker, Member, Record, Report, Stage, Verdict
+from llutil.rendezvous.records import Member, Stage
 from llutil.rendezvous.rules import Rules
+from llutil.rendezvous.standing import Standing, reports_in
 
 __all__ = ["Driver", "Order", "Store"]
 
 _log = logging.getLogger(__name__)
 
-_GENERATION_TTL = 86400.0  # seconds that a generation's records outlive their last leader
 _FOREVER = float("inf")
+_LONGEST = 3600.0  # seconds that one wait takes at most; the kernel has a limit too
 _LOG, _MEMBERS, _REPORTS, _PREDECESSOR = "log", "members", "reports", "predecessor"
 
 Order = do.StartWorkers | do.StopWorkers | do.Finish
@@ -60,9 +57,10 @@ class Store(Protocol):
 
 
 class Driver:
-    """One node's part in one run, on a thread of its own from ``start`` to the end.
+    """One node's part in one run, on a thread of its own from ``start`` to ``close``.
 
     ``open_ledger`` gets the callback for changes. ``open_store`` binds a TCPStore on a port that the kernel chooses.
+    Until it is started a driver holds nothing.
     """
 
     def __init__(
@@ -73,204 +71,221 @@ class Driver:
         open_ledger: Callable[[Callable[[], None]], Ledger],
         open_store: Callable[[], Store],
     ) -> None:
-        self.change_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._machine = Machine(rules, profile)
         self._rules = rules
         self._layout = layout
         self._open_ledger = open_ledger
         self._open_store = open_store
+        self._change_fd = -1
         self._wake = threading.Event()
         self._inbox: deque[see.Observation] = deque()
         self._orders: deque[Order] = deque()
-        self._error: BaseException | None = None
+        self._stop_ordered: Stage | None = None
+        self._error: LaunchError | None = None
+        self._thread: threading.Thread | None = None
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="llutil-rendezvous", daemon=True)
-        # Used by the thread alone from here on.
+        self._closing = False
+        # Used by the thread alone from here on, but for the ledger's close.
         self._ledger: Ledger | None = None
-        self._session: Session | None = None
-        self._own: Stored | None = None
-        self._renewed = 0.0
-        self._lost_told = True
-        self._until = 0.0
+        self._standing: Standing
+        self._lookout: Lookout
+        self._until = _FOREVER
         self._retry = _FOREVER
-        self._scopes: dict[str, str] = {}
-        self._watches: dict[str, Watch] = {}
-        self._views: dict[str, View | None] = {}
-        self._reports_stage: Stage | None = None
-        self._predecessor = ""
-        self._written: set[str] = set()
-        self._leases: dict[int, str] = {}
         self._keep: int | None = None
+        self._reports_stage = Stage(0, 0)
+        self._predecessor = ""
         self._stores: dict[Stage, Store] = {}
+        self._trouble = ""
 
-    # The agent's side: any thread.
+    # The agent's side.
+
+    @property
+    def change_fd(self) -> int:
+        """Readable when ``orders`` has something to give. From ``start`` to ``close``."""
+        return self._change_fd
 
     def start(self) -> None:
         """Begin. May be called once."""
+        self._change_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._thread = threading.Thread(target=self._run, name="llutil-rendezvous", daemon=True)
         self._thread.start()
 
     def tell(self, observation: see.WorkersEnded | see.WorkersStopped | see.Asked) -> None:
-        """Tell the machine what the agent's workers did, or what the agent was asked."""
+        """Tell the machine what the agent's workers did, or what the agent was asked. From any thread."""
         self._inbox.append(observation)
         self._wake.set()
 
-    def orders(self) -> Iterator[Order]:
+    def orders(self) -> tuple[Order, ...]:
         """Take what the machine has wanted since the last call, in order.
 
-        :raises LaunchError: the rendezvous failed, and nothing more will come.
+        :raises LaunchError: the rendezvous failed; nothing that it wanted before matters any more.
         """
-        with suppress(BlockingIOError):
-            os.eventfd_read(self.change_fd)
-        while self._orders:
-            yield self._orders.popleft()
         if self._error is not None:
-            raise self._error
+            raise self._error  # and the descriptor stays readable
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._change_fd)
+        return tuple(self._orders.popleft() for _ in range(len(self._orders)))
 
-    def join(self, deadline: float) -> bool:
-        """Wait for the thread's end until ``deadline``; say whether it has ended."""
-        return self._ended.wait(max(0.0, deadline - time.monotonic()))
+    def wait(self, deadline: float) -> None:
+        """Wait until ``orders`` has something to give, or until ``deadline``."""
+        poll = select.poll()  # select.select takes no descriptor above 1023
+        poll.register(self._change_fd, select.POLLIN)
+        poll.poll(1000.0 * min(max(0.0, deadline - time.monotonic()), _LONGEST))
 
-    def close(self) -> None:
-        """Give back the descriptor. Only after the thread has ended."""
-        os.close(self.change_fd)
+    def leave(self, asked: see.Asked, deadline: float) -> bool:
+        """End this node's part as ``asked``, for an agent that has no workers any more.
+
+        Says whether it has ended by ``deadline``, in whatever way. Does nothing if it was not started.
+        """
+        if self._thread is None:
+            return True
+        self.tell(asked)
+        try:
+            while not self._ended.is_set() and time.monotonic() < deadline:
+                if self._stop_ordered is not None:
+                    self.tell(see.WorkersStopped(self._stop_ordered))
+                self.wait(deadline)
+                self.orders()
+        except LaunchError as error:
+            _log.info("the rendezvous had failed before this node left it: %s", error)
+        return self._ended.is_set()
+
+    def close(self, deadline: float) -> bool:
+        """End the thread, whatever it is doing, and give everything back; say whether that was done by ``deadline``.
+
+        What was not left before expires in the ledger.
+        """
+        thread, ledger = self._thread, self._ledger
+        if thread is None or self._change_fd < 0:
+            return True
+        self._closing = True
+        self._wake.set()
+        if ledger is not None and thread.is_alive():
+            ledger.close()  # what is under way there fails at once
+        thread.join(max(0.0, deadline - time.monotonic()))
+        if thread.is_alive():
+            _log.warning("the rendezvous' thread is stuck, and stays until this process ends")
+            return False
+        os.close(self._change_fd)
+        self._change_fd = -1
+        return True
 
     # The thread's side.
 
     def _run(self) -> None:
         try:
-            self._ledger = self._open_ledger(self._wake.set)
-            self._steps([see.Ticked()])
-            while not self._machine.state.finished:
-                self._wake.wait(
-                    max(
-                        0.0,
-                        min(self._until, self._retry, 3600.0 + time.monotonic()) - time.monotonic(),
-                    )
-                )
-                self._wake.clear()
-                self._steps(self._gather())
+            with ExitStack() as stack:
+                ledger = self._ledger = self._open_ledger(self._wake.set)
+                stack.callback(ledger.close)
+                stack.callback(self._close_stores)
+                self._standing = Standing(ledger, self._layout, self._rules.lease_ttl)
+                self._lookout = Lookout(ledger)
+                self._follow()
         except Exception as error:  # noqa: BLE001 - the edge of the thread: the agent hears of it
-            if not isinstance(error, LaunchError):
-                _log.exception("the rendezvous failed")
-            self._error = error
+            self._fail(error)
         finally:
-            for store in self._stores.values():
-                store.close()
-            if self._ledger is not None:
-                self._ledger.close()
             self._ended.set()
-            os.eventfd_write(self.change_fd, 1)
+            os.eventfd_write(self._change_fd, 1)
 
-    def _steps(self, observations: list[see.Observation]) -> None:
+    def _fail(self, error: Exception) -> None:
+        if self._closing and isinstance(error, LedgerClosed):
+            _log.debug("the rendezvous was closed: %s", error)
+        elif self._machine.state.finished:
+            _log.error("cleaning up after the rendezvous failed", exc_info=error)
+        elif isinstance(error, LaunchError):
+            self._error = error
+        else:
+            _log.error("the rendezvous broke down", exc_info=error)
+            self._error = RendezvousError(
+                f"the rendezvous broke down: {type(error).__name__}: {error}"
+            )
+            self._error.__cause__ = error
+
+    def _follow(self) -> None:
+        try:
+            self._step_through([see.Ticked()])
+            while not (self._machine.state.finished or self._closing):
+                self._wake.wait(self._pause())
+                self._wake.clear()
+                self._step_through(self._gather())
+        except LaunchError as error:
+            if not isinstance(error, LedgerClosed):
+                self._standing.leave(self._deadline())  # so that the others need not wait for it
+            raise
+
+    def _close_stores(self) -> None:
+        for store in self._stores.values():
+            store.close()
+
+    def _pause(self) -> float:
+        """Seconds until there is something to do if nothing comes."""
+        now = time.monotonic()
+        look = self._standing.next_look(now, self._rules.pause)
+        return min(max(0.0, min(self._until, self._retry, look) - now), _LONGEST)
+
+    def _step_through(self, observations: list[see.Observation]) -> None:
         """Step through ``observations`` and whatever answers come of them."""
         queue = deque(observations)
-        while queue and not self._machine.state.finished:
-            for instruction in self._machine.step(queue.popleft(), time.monotonic()):
-                if isinstance(instruction, do.Wait):
-                    self._until = instruction.until
-                    continue
-                _log.info("%s: %s", type(instruction).__name__, instruction.why)
-                answer = self._carry_out(instruction)
-                if answer is not None:
-                    queue.append(answer)
+        while queue and not (self._machine.state.finished or self._closing):
+            # A request may have taken long: the machine must not think that its lease is over because of that.
+            renewal = self._standing.renewal()
+            if renewal is not None:
+                self._step(renewal, queue)
+            self._step(queue.popleft(), queue)
+
+    def _step(self, observation: see.Observation, answers: deque[see.Observation]) -> None:
+        for instruction in self._machine.step(observation, time.monotonic()):
+            if isinstance(instruction, do.Wait):
+                self._until = instruction.until
+                continue
+            node = self._machine.state.node or self._machine.state.profile.name
+            _log.info("%s: %s: %s", node, type(instruction).__name__, instruction.why)
+            answer = self._carry_out(instruction)
+            if answer is not None:
+                answers.append(answer)
 
     def _gather(self) -> list[see.Observation]:
         """What is to be seen now; ``Ticked`` if nothing is but the time."""
         seen: list[see.Observation] = []
-        session = self._session
-        if session is not None and not self._lost_told:
-            if session.renewed > self._renewed:
-                self._renewed = session.renewed
-                seen.append(see.LeaseRenewed(self._renewed))
-            if session.state is SessionState.LOST:
-                seen.append(self._lose())
+        if self._standing.lost:
+            seen.append(self._lose())
         if time.monotonic() >= self._retry:
             self._catch_up()
-        for kind in tuple(self._watches):
-            seen += self._look(kind)
+        for name, view in self._lookout.news():
+            observation = self._seen(name, view)
+            if observation is not None:
+                seen.append(observation)
         while self._inbox:
             seen.append(self._inbox.popleft())
         return seen or [see.Ticked()]
 
     def _lose(self) -> see.LeaseLost:
         """The session is over: what only its identity could see is not looked at any more."""
-        self._lost_told = True
-        self._own = None
+        self._standing.forget()
         self._keep = None
-        for kind in (_MEMBERS, _REPORTS, _PREDECESSOR):
-            self._unwatch(kind)
+        self._lookout.close(_MEMBERS, _REPORTS, _PREDECESSOR)
         return see.LeaseLost(self._machine.state.node)
 
-    # Watches.
-
-    def _watch(self, kind: str, scope: str, since: View | None = None) -> None:
-        """Keep a watch on ``scope``; if it cannot be opened now, it is tried again."""
-        self._unwatch(kind)
-        self._scopes[kind] = scope
-        self._views[kind] = None
-        try:
-            assert self._ledger is not None
-            self._watches[kind] = self._ledger.watch(scope, since=since, deadline=self._deadline())
-        except LedgerUnavailable:
-            self._again()
-        self._wake.set()  # its first view is to be seen at once
-
-    def _unwatch(self, kind: str) -> None:
-        self._scopes.pop(kind, None)
-        watch = self._watches.pop(kind, None)
-        if watch is not None:
-            watch.close()
-
-    def _again(self) -> None:
-        self._retry = time.monotonic() + self._rules.pause
-
-    def _catch_up(self) -> None:
-        """Do what could not be done when it was asked for."""
-        self._retry = _FOREVER
-        for kind, scope in tuple(self._scopes.items()):
-            if kind not in self._watches:
-                self._watch(kind, scope)
-        if self._keep is not None:
-            self._keep_generation(self._keep)
-
-    def _look(self, kind: str) -> list[see.Observation]:
-        """What the watch ``kind`` shows, if it is new."""
-        view = self._watches[kind].view()
-        if view is self._views[kind]:
-            return []
-        self._views[kind] = view
-        match kind:
+    def _seen(self, name: str, view: View) -> see.Observation | None:
+        match name:
             case "log":
-                return [see.LogSeen(self._log_in(view))]
+                return see.LogSeen(self._standing.log_in(view))
             case "members":
                 members = (decode_as(Member, one.key, one.value) for one in view.records)
-                return [see.MembersSeen(tuple(members))]
+                return see.MembersSeen(tuple(members))
             case "reports":
-                assert self._reports_stage is not None
-                return [see.ReportsSeen(self._reports_stage, _reports_in(view))]
+                return see.ReportsSeen(self._reports_stage, reports_in(view))
             case _:
-                if view.records:
-                    return []
-                self._unwatch(_PREDECESSOR)
-                return [see.PredecessorGone(self._predecessor)]
-
-    def _log_in(self, view: View) -> Log:
-        """The log that ``view`` shows; the leases of its records are remembered by generation."""
-        records: list[Record] = []
-        for one in view.records:
-            record = decode(one.key, one.value)
-            records.append(record)
-            if isinstance(record, Assignment | Verdict | Marker) and one.lease:
-                self._leases[record.generation] = one.lease
-        return Log().with_records(records)
+                return None if view.records else see.PredecessorGone(self._predecessor)
 
     # Instructions.
 
     def _deadline(self) -> float:
-        """When a request that gets no answer is given up: a lease's time later, it is known that something is wrong."""
+        """When a request that gets no answer is given up."""
         return time.monotonic() + self._rules.lease_ttl / 2
 
     def _carry_out(self, instruction: do.Instruction) -> see.Observation | None:
+        layout = self._layout
         match instruction:
             case (
                 do.TakeLease()
@@ -283,16 +298,18 @@ class Driver:
                 return self._request(instruction)
             case do.WatchPredecessor(name=name):
                 self._predecessor = name
-                self._watch(_PREDECESSOR, self._layout.members + name)
+                self._watch(_PREDECESSOR, layout.members + name)
             case do.WatchMembers():
-                self._watch(_MEMBERS, self._layout.members)
+                self._lookout.close(_PREDECESSOR)
+                self._watch(_MEMBERS, layout.members)
             case do.WatchReports(stage=stage):
                 self._reports_stage = stage
-                self._watch(_REPORTS, self._layout.reports(stage))
+                self._watch(_REPORTS, layout.reports(stage))
             case do.KeepGeneration(generation=generation):
-                self._keep_generation(generation)
+                self._keep = generation
+                self._keep_generation()
             case do.Sweep(before=before):
-                self._sweep(before)
+                self._standing.sweep(before, self._lookout.last(_LOG), self._deadline())
             case do.OpenStore(stage=stage):
                 store = self._stores[stage] = self._open_store()
                 return see.StoreOpened(stage, store.host, store.port)
@@ -301,143 +318,66 @@ class Driver:
                 if closed is not None:
                     closed.close()
             case do.Leave():
-                self._leave()
+                self._standing.leave(self._deadline())
             case do.StartWorkers() | do.StopWorkers() | do.Finish():
-                self._orders.append(instruction)
-                os.eventfd_write(self.change_fd, 1)
+                self._order(instruction)
             case do.Wait():
                 pass
         return None
 
+    def _order(self, order: Order) -> None:
+        match order:
+            case do.StartWorkers(assignment=assignment):
+                # The leader opens the next round's store while its workers of the last one may still use theirs.
+                for stage in [stage for stage in self._stores if stage < assignment.stage]:
+                    self._stores.pop(stage).close()
+            case do.StopWorkers(stage=stage):
+                self._stop_ordered = stage
+            case do.Finish(end=do.GaveUp(why=why) as end) if self._trouble:
+                order = do.Finish(
+                    replace(end, why=f"{why}; the ledger's last word: {self._trouble}")
+                )
+            case _:
+                pass
+        self._orders.append(order)
+        os.eventfd_write(self._change_fd, 1)
+
     def _request(self, request: do.Request) -> see.Observation:
-        deadline = self._deadline()
         try:
-            return self._answer(request, deadline)
+            answer = self._standing.answer(request, self._deadline())
         except LedgerUnavailable as error:
-            _log.warning("%s: %s", type(request).__name__, error)
+            if not self._trouble:
+                _log.warning("%s: the ledger does not answer: %s", self._layout.root, error)
+            self._trouble = str(error)
             return see.Unanswered(request.ticket)
         except SessionLost:
             return self._lose()
+        if self._trouble:
+            _log.warning("%s: the ledger answers again", self._layout.root)
+            self._trouble = ""
+        if isinstance(answer, see.LeaseTaken):
+            self._lookout.close(_MEMBERS, _REPORTS, _PREDECESSOR)
+        elif isinstance(answer, see.Joined) and not self._lookout.watches(_LOG):
+            self._watch(_LOG, self._layout.log)
+        return answer
 
-    def _answer(self, request: do.Request, deadline: float) -> see.Observation:
-        ledger = self._ledger
-        assert ledger is not None
-        match request:
-            case do.TakeLease(ticket=ticket):
-                session = ledger.open_session(self._rules.lease_ttl, deadline=deadline)
-                self._session, self._renewed, self._lost_told = session, session.renewed, False
-                return see.LeaseTaken(ticket, session.renewed)
-            case do.Join(ticket=ticket, member=member):
-                return self._join(ticket, member, deadline)
-            case do.ReadLog(ticket=ticket):
-                view = ledger.read(self._layout.log, deadline=deadline)
-                return see.LogRead(ticket, self._log_in(view))
-            case do.ReadReports(ticket=ticket, stage=stage):
-                view = ledger.read(self._layout.reports(stage), deadline=deadline)
-                return see.ReportsRead(ticket, stage, _reports_in(view))
-            case do.Create():
-                return self._create(request, deadline)
-            case do.ReadBack(ticket=ticket, record=record):
-                key = self._layout.key(record)
-                found = ledger.read(key, deadline=deadline).get(key)
-                return see.Found(ticket, decode(found.key, found.value) if found else None)
-
-    def _join(self, ticket: int, member: Member, deadline: float) -> see.Joined:
-        assert self._session is not None
-        layout = self._layout
-        joined = self._session.join(
-            layout.members,
-            layout.name(member.node),
-            encode(member),
-            reads=(layout.log,),
-            deadline=deadline,
-        )
-        self._own = joined.record
-        log = joined.views[layout.log]
-        if _LOG not in self._scopes:
-            self._watch(_LOG, layout.log, since=log)
-        older = (one for one in joined.members.records if one.created < joined.record.created)
-        return see.Joined(ticket, tuple(one.name for one in older), self._log_in(log))
-
-    def _create(self, request: do.Create, deadline: float) -> see.Observation:
-        assert self._session is not None
-        if self._own is None:
-            return see.OwnRecordGone(request.ticket)
-        generation = _generation(request.records[0])
-        values = self._layout.values(request.records)
-        try:
-            lease = self._lease(generation, deadline)
-            outcome = self._session.create(values, guard=self._own, lease=lease, deadline=deadline)
-        except LeaseGone as error:
-            _log.warning("the lease of generation %d is over: %s", generation, error)
-            self._leases.pop(generation, None)
-            return see.Unanswered(request.ticket)
-        match outcome:
-            case Exists(records=records):
-                first = self._layout.key(request.records[0])
-                there = next((one for one in records if one.key == first), records[0])
-                return see.Existed(request.ticket, decode(there.key, there.value))
-            case Gone():
-                return see.OwnRecordGone(request.ticket)
-            case _:
-                self._written |= values.keys()
-                return see.Created(request.ticket)
-
-    def _lease(self, generation: int, deadline: float) -> str:
-        """The lease that the generation's records hang on; taken by whoever writes the first of them."""
-        assert self._session is not None
-        if generation not in self._leases:
-            self._leases[generation] = self._session.grant(_GENERATION_TTL, deadline=deadline)
-        return self._leases[generation]
-
-    def _keep_generation(self, generation: int) -> None:
-        """Renew the generation's lease from now on. Best effort: it has a day, and is tried again."""
-        self._keep = None
-        lease = self._leases.get(generation)
-        if self._session is None or lease is None:
-            return
-        try:
-            self._session.adopt(lease, deadline=self._deadline())
-        except LedgerUnavailable:
-            self._keep = generation
+    def _watch(self, name: str, scope: str) -> None:
+        if not self._lookout.watch(name, scope, self._deadline(), self._standing.known(scope)):
             self._again()
-        except (LeaseGone, SessionLost) as error:
-            _log.warning("the lease of generation %d cannot be kept: %s", generation, error)
+        self._wake.set()  # its first view is to be seen at once
 
-    def _sweep(self, before: Stage) -> None:
-        view = self._views.get(_LOG)
-        if self._session is None or self._own is None or view is None:
-            return
-        # What this node wrote itself may not have come back by its watch yet.
-        keys = {one.key for one in view.records} | self._written
-        scopes = self._layout.stale(
-            (key for key in keys if key.startswith(self._layout.log)), before
-        )
-        if scopes:
-            with suppress(LedgerUnavailable, SessionLost):  # what stays expires with its lease
-                self._session.delete(*scopes, guard=self._own, deadline=self._deadline())
+    def _keep_generation(self) -> None:
+        if self._keep is not None and self._standing.keep_generation(self._keep, self._deadline()):
+            self._keep = None
+        elif self._keep is not None:
+            self._again()
 
-    def _leave(self) -> None:
-        session, own = self._session, self._own
-        if session is None:
-            return
-        # Best effort: what stays of this node goes with its lease.
-        with suppress(LedgerUnavailable, SessionLost, LedgerConflict):
-            if own is not None:
-                session.leave(own, deadline=self._deadline())
-        with suppress(LedgerUnavailable, SessionLost):
-            session.release(deadline=self._deadline())
-        self._own = None
-        self._lost_told = True
+    def _again(self) -> None:
+        self._retry = time.monotonic() + self._rules.pause
 
-
-def _reports_in(view: View) -> tuple[Report, ...]:
-    return tuple(decode_as(Report, one.key, one.value) for one in view.records)
-
-
-def _generation(record: Record) -> int:
-    match record:
-        case Member():
-            raise TypeError("a member record is written by joining")
-        case _:
-            return record.generation
+    def _catch_up(self) -> None:
+        """Do what could not be done when it was asked for."""
+        self._retry = _FOREVER
+        if not self._lookout.catch_up(self._deadline()):
+            self._again()
+        self._keep_generation()

@@ -1,0 +1,25 @@
+"""A hall for nodes that meet in memory; and after each test no thread and no descriptor is left."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.register_assert_rewrite("tests.drivers")
+from tests.drivers import Hall  # noqa: E402 - only what is imported later is rewritten
+
+
+@pytest.fixture
+def hall() -> Iterator[Hall]:
+    threads, descriptors = set(threading.enumerate()), _descriptors()
+    with Hall().open() as hall:
+        yield hall
+    assert set(threading.enumerate()) == threads
+    assert _descriptors() == descriptors
+
+
+def _descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
