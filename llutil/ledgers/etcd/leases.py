@@ -235,9 +235,11 @@ class Keeper:
                 self.lose("etcd says that its lease is over")
                 return
             with self._changed:
-                self._session = lease
+                before, self._session = self._session, lease
                 self._trouble = ""
                 self._due[number] = lease.sent + lease.ttl / 3
+                if time.monotonic() >= before.until:  # somebody may have seen that, told or not
+                    self._told = SessionState.SUSPENDED
             self._tell("")
             return
         with self._changed:

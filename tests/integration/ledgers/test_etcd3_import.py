@@ -118,6 +118,19 @@ def test_it_imports_in_a_child_and_messages_travel(method: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_what_needs_no_etcd_does_not_import_its_client() -> None:
+    code = """
+        import sys
+        from llutil.ledgers import Ledger
+        from llutil.ledgers.endpoints import parse_endpoints
+        from llutil.ledgers.etcd.config import EtcdConfig
+        from llutil.ledgers.memory import MemoryLedger
+        assert not {"grpc", "etcd3", "tenacity", "google.protobuf"} & set(sys.modules)
+    """
+    done = _python("-W", "error", code=code)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_another_version_of_etcd3_is_refused_by_name() -> None:
     code = """
         import importlib.machinery

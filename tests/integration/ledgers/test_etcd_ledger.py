@@ -30,6 +30,10 @@ class TestEtcdLedger(LedgerContract):
     pass
 
 
+def _has(watch: Watch, key: str) -> bool:
+    return keys(watch.view()) == [key]
+
+
 def test_a_session_is_renewed_three_times_in_its_ttl_and_by_one_thread(server: EtcdServer) -> None:
     with world_on(server.endpoint, ttl=1).open() as world:
         threads = threading.active_count()
@@ -86,9 +90,11 @@ def test_many_watches_and_nodes_come_and_go_and_nothing_stays(server: EtcdServer
         with world_on(server.endpoint).open() as world:
             node = world.node()
             for index in range(10):
-                node.join(f"n{index}")
-                node.ledger.watch(f"members/n{index}", deadline=soon()).close()
                 node.ledger.watch("members/", deadline=soon()).close()
+                watch = node.ledger.watch(f"members/n{index}", deadline=soon())
+                node.join(f"n{index}")
+                node.changes.wait_for(partial(_has, watch, f"members/n{index}"))
+                watch.close()
             wait_until(lambda: not server.metrics("etcd_debugging_mvcc_watcher_total"))
             # its session, its watches, and gRPC's own two for a stream
             assert threading.active_count() - before <= 4
@@ -183,10 +189,6 @@ def test_a_process_that_ends_without_closing_ends_in_silence(
     assert (done.returncode, done.stdout, done.stderr) == (0, "connected\n", "")
 
 
-def _has_seal(log: Watch) -> bool:
-    return keys(log.view()) == ["log/seal"]
-
-
 def _start_to_seal(world: World, count: int) -> None:
     nodes = [world.node() for _ in range(count)]
     logs: list[Watch] = []
@@ -202,7 +204,7 @@ def _start_to_seal(world: World, count: int) -> None:
     leader.changes.wait_for(lambda: len(members.view().records) == count)
     leader.create(guard, leader.session.grant(DAY, deadline=soon()), seal=b"all")
     for node, log in zip(nodes, logs, strict=True):
-        node.changes.wait_for(partial(_has_seal, log))
+        node.changes.wait_for(partial(_has, log, "log/seal"))
 
 
 @pytest.mark.parametrize("count", [1, 2, 8])
