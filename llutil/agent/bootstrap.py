@@ -113,8 +113,8 @@ def _default_signals() -> None:
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
-        # A closed or broken stream has nothing left to lose.
-        with contextlib.suppress(OSError, ValueError, AttributeError):
+        # A closed or broken stream has nothing left to lose, and may be an object of the user's own.
+        with contextlib.suppress(Exception):
             stream.flush()
 
 
@@ -247,7 +247,8 @@ def _exit_status(request: SystemExit) -> int:
         case int(status):
             return status & 0xFF
         case text:
-            sys.stderr.write(f"{text}\n")
+            with contextlib.suppress(Exception):  # as in _flush
+                sys.stderr.write(f"{text}\n")
             return 1
 
 
@@ -257,16 +258,14 @@ def _fail(
     """Print the traceback as Python would, write the outcome and torch's error file; give the exit status."""
     frames = _own_frames(error.__traceback__)
     error.__traceback__ = frames
-    if isinstance(error, LaunchError):
-        trace = ""  # our own words: where in our code they were said helps nobody
-        sys.stderr.write(f"{error}\n")
-    else:
-        trace = "".join(traceback.format_exception(type(error), error, frames))
-        if not isinstance(error, SystemExit):
-            sys.excepthook(type(error), error, frames)
-    text = str(error)
+    text = _said(error)
+    # Our own words have no trace: where in our code they were said helps nobody.
+    own = isinstance(error, LaunchError)
+    trace = "" if own else "".join(traceback.format_exception(type(error), error, frames))
     if isinstance(error, SystemExit):
         text = f"the function called sys.exit({error.code!r}) and returned no value"
+    else:
+        _show(error, frames, trace or f"{text}\n")
     note = ErrorNote(
         kind=type(error).__qualname__,
         text=text,
@@ -280,6 +279,25 @@ def _fail(
     with contextlib.suppress(BrokenPipeError):  # no agent is left to tell
         write_frame(outcome_fd, note)
     return 1
+
+
+def _said(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as problem:  # noqa: BLE001 - the user's own class
+        return f"(its message cannot be shown: {type(problem).__qualname__})"
+
+
+def _show(error: BaseException, frames: types.TracebackType | None, text: str) -> None:
+    """Print an error as Python would. Neither a hook of the user's nor a closed stream may hide it."""
+    try:
+        if isinstance(error, LaunchError):
+            sys.stderr.write(text)
+        else:
+            sys.excepthook(type(error), error, frames)
+    except BaseException:  # noqa: BLE001 - as above
+        with contextlib.suppress(Exception):
+            sys.stderr.write(text)
 
 
 def _own_frames(trace: types.TracebackType | None) -> types.TracebackType | None:

@@ -81,8 +81,8 @@ class FailureReport:
                 if first.tail:
                     lines += ["", "the last lines of its standard error:"]
                 lines += [f"  {_short(line)}" for line in first.tail[-_TAIL_LINES:]]
-        failed = [one for one in self.others if one.failed and one.status >= 0]
-        stopped = [one.rank for one in self.others if one.failed and one.status < 0]
+        failed = [one for one in self.others if one.failed and not one.was_ended]
+        stopped = [one.rank for one in self.others if one.was_ended]
         lines.append("")
         lines += [f"rank {one.rank} failed after it: {one.reason}" for one in failed[:4]]
         if len(failed) > 4:
@@ -140,7 +140,8 @@ def process_failures(
     report: FailureReport, error_files: dict[int, Path]
 ) -> dict[int, ProcessFailure]:
     """torch's own record of the failed ranks, the first one first."""
-    failed = [report.first, *(one for one in report.others if one.failed and one.status >= 0)]
+    others = (one for one in report.others if one.failed and not one.was_ended)
+    failed = [report.first, *others]
     return {
         one.rank: ProcessFailure(
             local_rank=one.local_rank,

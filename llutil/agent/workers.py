@@ -30,6 +30,7 @@ _log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 18  # bytes read from a pipe at once
 _EXIT_AFTER_VALUE = 10.0  # seconds a worker that handed in its value may take to leave
+_LEAVE = 1.0  # seconds a worker that said that it failed has to leave by itself
 _KILL_DEADLINE = 10.0  # seconds for the kernel to end what was sent SIGKILL
 _GROUP_PERIOD = 0.05  # seconds between two looks at a stopping command's session
 _LONGEST_REASON = 500  # characters of an error's message that a reason repeats
@@ -65,6 +66,11 @@ class Ended:
     tail: tuple[str, ...]
     failed: bool
     at: float
+
+    @property
+    def was_ended(self) -> bool:
+        """Whether it failed only because it was ended with the round: by a signal, and without a word of its own."""
+        return self.failed and self.status < 0 and self.note is None
 
     @property
     def reason(self) -> str:
@@ -197,7 +203,8 @@ class Worker:
                     exit_text(status),
                 )
         else:
-            failed = status != 0
+            # A script's clean-up may end the process with status 0 after an exception.
+            failed = status != 0 or isinstance(note, ErrorNote)
         self.ended = Ended(
             rank=self.plan.rank,
             local_rank=self.plan.local_rank,
@@ -357,7 +364,16 @@ class Workers:
         session it hid. Descriptors are given back, and the last lines of output delivered.
         """
         deadline = time.monotonic() + grace
+        # Who has said that it failed is about to leave: the signal would end it first, and hide its exit code.
+        leaving = [worker for worker in self._all if worker.ended is None and worker.erred]
         for worker in self._all:
+            if worker.ended is None and worker not in leaving:
+                worker.signal(number)
+        self._loop.until(
+            lambda: hurry() or all(worker.ended is not None for worker in leaving),
+            min(deadline, time.monotonic() + _LEAVE),
+        )
+        for worker in leaving:
             if worker.ended is None:
                 worker.signal(number)
         commands = [w.process.pid for w in self._all if w.plan.whole_group]

@@ -116,6 +116,12 @@ def test_many_ranks_are_folded() -> None:
     )
 
 
+def test_a_rank_that_said_why_it_failed_failed_even_if_a_signal_ended_it_then() -> None:
+    text = text_of(ended(1, 1, RAISED), ended(2, STOPPED, replace(RAISED, text="me too")))
+    assert "rank 2 failed after it: ValueError: me too\n" in text
+    assert "ended because of it" not in text
+
+
 def test_ranks_that_had_ended_well_are_not_among_those_that_were_ended() -> None:
     text = text_of(
         ended(1, 1, RAISED),

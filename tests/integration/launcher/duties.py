@@ -1,0 +1,210 @@
+"""What workers do in the tests of launches: plain functions that import next to nothing."""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import termios
+import threading
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+from llutil.errors import ConfigError
+
+
+def rank_and(value: Any) -> tuple[int, Any]:
+    """Who was asked, and with what."""
+    return int(os.environ["RANK"]), value
+
+
+def finish_in_reverse_order(folder: str) -> int:
+    """The last rank returns first: each waits until the one after it has left its mark."""
+    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    while rank + 1 < world and not Path(folder, str(rank + 1)).exists():
+        time.sleep(0.01)
+    Path(folder, str(rank)).touch()
+    time.sleep(0.05)
+    return rank
+
+
+def environment() -> dict[str, str]:
+    """The worker's environment."""
+    return dict(os.environ)
+
+
+def fail_until(restart: int, folder: str) -> str:
+    """Fail on every rank until the restart count is ``restart``; leave a mark for each start."""
+    count = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
+    Path(folder, f"start-{count}-rank-{os.environ['RANK']}").touch()
+    if count < restart:
+        raise ValueError(f"not yet: {count}")
+    return os.environ["TORCHELASTIC_RESTART_COUNT"]
+
+
+def report_progress_and_fail_once() -> dict[int, tuple[int, int]]:
+    """Report more in the first round than in the second, and return what the page then says."""
+    from llutil import worker
+
+    first = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
+    worker.progress(9 if first else 1, 10)
+    if first:
+        raise ValueError("once")
+    return worker.events().progress()
+
+
+def read_progress() -> dict[int, tuple[int, int]]:
+    """What the page says before anybody has reported in this round."""
+    from llutil import worker
+
+    return worker.events().progress()
+
+
+def announce(folder: str) -> None:
+    """Say that this rank runs, by a file that holds its process number."""
+    path = Path(folder, f"running-{os.environ['RANK']}")
+    path.with_suffix(".part").write_text(str(os.getpid()))
+    path.with_suffix(".part").rename(path)
+
+
+def sleep(folder: str) -> None:
+    """Run until stopped."""
+    announce(folder)
+    time.sleep(60)
+
+
+def save_when_stopped(folder: str, seconds: float) -> None:
+    """Take so many seconds to save once asked to stop, and then end."""
+
+    def save(*_: object) -> NoReturn:
+        time.sleep(seconds)
+        Path(folder, f"saved-{os.environ['RANK']}").touch()
+        sys.exit(0)
+
+    signal.signal(signal.SIGTERM, save)
+    signal.signal(signal.SIGINT, save)
+    announce(folder)
+    time.sleep(60)
+
+
+def ignore_stops(folder: str) -> None:
+    """Run on whatever is asked."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    announce(folder)
+    time.sleep(60)
+
+
+def leave_children(folder: str) -> str:
+    """Return, with a child, an orphan in a session of its own, and one that holds the output."""
+    for own_session in (False, True):
+        child = subprocess.Popen(["sleep", "60"], start_new_session=own_session)
+        Path(folder, f"child-{child.pid}").touch()
+    # Its parent, a shell, is gone at once.
+    orphan = "setsid sleep 60 > /dev/null & echo $!"
+    pid = subprocess.run(["sh", "-c", orphan], stdout=subprocess.PIPE, text=True, check=True).stdout
+    Path(folder, f"child-{int(pid)}").touch()
+    return "done"
+
+
+def leave_a_thread() -> str:
+    """Return while a thread that nothing ends goes on."""
+    threading.Thread(target=time.sleep, args=(60,), daemon=False).start()
+    return "done"
+
+
+def hang_at_exit() -> str:
+    """Return, and then never leave."""
+    atexit.register(time.sleep, 60)
+    return "done"
+
+
+def returns_much(size: int) -> bytes:
+    """So many bytes."""
+    return os.urandom(8) * (size // 8)
+
+
+class Unpicklable:
+    """Refuses."""
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("not on my watch")
+
+
+def end(how: str) -> Any:
+    """End in one of many ways."""
+    sys.stdout.write("last words on stdout\n")
+    sys.stdout.flush()
+    sys.stderr.write("last words on stderr\n")
+    sys.stderr.flush()
+    match how:
+        case "raise":
+            raise ValueError("no such digit")
+        case "sys.exit(3)":
+            sys.exit(3)
+        case "sys.exit(0)":
+            sys.exit(0)
+        case "os._exit(0)":
+            os._exit(0)
+        case "os._exit(1)":
+            os._exit(1)
+        case "SIGKILL" | "SIGSEGV" | "SIGINT" | "SIGABRT" | "SIGTERM":
+            os.kill(os.getpid(), signal.Signals[how])
+            time.sleep(10)
+            return "survived"
+        case "unpicklable":
+            return Unpicklable()
+        case "lambda":
+            return (lambda: 42), {"key": [1, 2]}
+        case "closed stdout":
+            os.close(1)
+            os.close(2)
+            return "closed"
+        case "closed sys.stdout":
+            sys.stdout.close()
+            sys.stderr.close()
+            return "closed"
+        case "raise without stderr":
+            sys.stderr.close()
+            raise ConfigError("one thing is wrong")
+        case "everything closed":
+            os.closerange(0, 1000)
+            return "closed"
+        case "an error that cannot be shown":
+            raise Unshowable
+        case "an excepthook that fails":
+            sys.excepthook = lambda *_: sys.exit(5)
+            raise ValueError("no such digit")
+        case "a recursion":
+            return end(how)
+        case "out of memory":
+            return bytearray(1 << 62)
+        case _:
+            raise AssertionError(how)
+
+
+class Unshowable(Exception):
+    """Cannot even say what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("nor this")
+
+
+def killed_while_writing_its_result(size: int) -> bytes:
+    """Have this process killed once some of the result, which is longer than a pipe, is on its way."""
+
+    def waiting(pipe: int) -> int:
+        return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+    def kill() -> None:
+        pipes = [int(fd.name) for fd in Path("/proc/self/fd").iterdir() if fd.is_fifo()]
+        while not any(waiting(pipe) for pipe in pipes if pipe > 2):
+            time.sleep(0)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=kill, daemon=True).start()
+    return bytes(size)

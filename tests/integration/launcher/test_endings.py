@@ -1,0 +1,225 @@
+"""Ways for a worker to end: each gets the right verdict, a reason, and leaves no process."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+from llutil.agent.report import FailureReport, WorkersFailed
+from llutil.errors import FailureClass
+from tests.integration.launcher import duties
+from tests.integration.launcher.launching import is_alive, launch
+
+pytestmark = [pytest.mark.launch, pytest.mark.usefixtures("no_torch")]
+
+METHODS = ["spawn", "fork", "forkserver"]
+LIMIT = 15.0  # seconds; far below the interval of 30 s, so that what ends a job is an event
+
+REASONS = {
+    "raise": "ValueError: no such digit",
+    "sys.exit(3)": "SystemExit: the function called sys.exit(3) and returned no value",
+    "sys.exit(0)": "SystemExit: the function called sys.exit(0) and returned no value",
+    "os._exit(0)": "ended with exit code 0 but returned no value",
+    "os._exit(1)": "exit code 1",
+    "SIGKILL": "signal 9 (SIGKILL: often the kernel's out-of-memory killer",
+    "SIGSEGV": "signal 11 (SIGSEGV: a memory fault",
+    "SIGABRT": "signal 6 (SIGABRT",
+    "SIGTERM": "signal 15 (SIGTERM: asked to stop)",
+    "SIGINT": "KeyboardInterrupt",
+    "unpicklable": "ResultError: rank 0 returned a tests.integration.launcher.duties.Unpicklable "
+    "that cannot be pickled (not on my watch)",
+    "raise without stderr": "ConfigError: one thing is wrong",
+    "everything closed": "exit code ",
+    "an error that cannot be shown": "Unshowable: (its message cannot be shown: RuntimeError)",
+    "an excepthook that fails": "ValueError: no such digit",
+    "a recursion": "RecursionError: maximum recursion depth exceeded",
+    "out of memory": "MemoryError",
+}
+
+
+def failure(how: str, **fields: Any) -> WorkersFailed:
+    started = time.monotonic()
+    with pytest.raises(ChildFailedError) as caught:
+        launch(duties.end, how, **fields)
+    assert time.monotonic() - started < LIMIT
+    assert isinstance(caught.value, WorkersFailed)
+    return caught.value
+
+
+def on_each_method(ways: dict[str, Any], telling: set[str]) -> pytest.MarkDecorator:
+    """All ways with spawn, and those where a forked worker could differ with the others too."""
+    assert telling <= set(ways)
+    cases = [
+        (method, how) for method in METHODS for how in ways if method == "spawn" or how in telling
+    ]
+    return pytest.mark.parametrize(("method", "how"), cases)
+
+
+@on_each_method(
+    REASONS,
+    {"raise", "sys.exit(3)", "os._exit(0)", "SIGKILL", "SIGSEGV", "SIGINT", "everything closed"},
+)
+def test_a_function_that_ends_without_a_value_has_failed_and_the_report_says_why(
+    method: str, how: str
+) -> None:
+    error = failure(how, start_method=method)
+    assert str(error).startswith(f"end failed: rank 0: {REASONS[how]}"), str(error)
+    assert error.failure_class is FailureClass.USER_CODE
+
+
+@pytest.mark.parametrize("how", ["closed stdout", "closed sys.stdout"])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_function_may_close_its_streams(method: str, how: str) -> None:
+    assert launch(duties.end, how, start_method=method) == {0: "closed"}
+
+
+def test_a_lambda_may_be_returned() -> None:
+    function, value = launch(duties.end, "lambda")[0]
+    assert (function(), value) == (42, {"key": [1, 2]})
+
+
+def test_an_exception_comes_with_the_users_frames_and_no_others() -> None:
+    text = str(failure("raise"))
+    frames = [line.strip() for line in text.splitlines() if line.strip().startswith("File ")]
+    assert len(frames) == 1
+    assert f'{duties.__file__}", line ' in frames[0]
+    assert frames[0].endswith("in end")
+
+
+def test_torchs_record_of_the_failure_is_filled_in(tmp_path: Path) -> None:
+    error = failure("raise", log_dir=str(tmp_path))
+    rank, record = error.get_first_failure()
+    assert (rank, record.local_rank, record.exitcode) == (0, 0, 1)
+    assert record.message["message"] == "ValueError: no such digit"
+    assert "no such digit" in record.message["extraInfo"]["py_callstack"]
+
+
+def test_the_first_of_several_failures_is_the_one_reported() -> None:
+    def fail_in_turn() -> None:
+        import os
+        import time
+
+        time.sleep(0.2 * (2 - int(os.environ["RANK"])))
+        raise ValueError(os.environ["RANK"])
+
+    with pytest.raises(WorkersFailed) as caught:
+        launch(fail_in_turn, nproc=3)
+    report = caught.value.report
+    assert isinstance(report, FailureReport)
+    assert (report.first.rank, report.first.reason) == (2, "ValueError: 2")
+    assert "ranks ended because of it: 0-1" in report.text
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_value_larger_than_any_pipe_arrives(method: str) -> None:
+    started = time.monotonic()
+    (value,) = launch(duties.returns_much, 100_000_000, start_method=method).values()
+    assert len(value) == 100_000_000
+    assert value[:8] == value[-8:]
+    assert time.monotonic() - started < LIMIT
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("method", METHODS)
+def test_a_rank_killed_while_it_writes_its_result_has_failed(method: str) -> None:
+    started = time.monotonic()
+    with pytest.raises(WorkersFailed, match=r"rank 0: signal 9 \(SIGKILL"):
+        launch(duties.killed_while_writing_its_result, 200_000_000, start_method=method)
+    assert time.monotonic() - started < LIMIT
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_children_do_not_outlive_the_job_wherever_they_hide(method: str, folder: str) -> None:
+    started = time.monotonic()
+    assert launch(duties.leave_children, folder, start_method=method) == {0: "done"}
+    children = [int(path.name.partition("-")[2]) for path in Path(folder).glob("child-*")]
+    assert len(children) == 3
+    assert not [pid for pid in children if is_alive(pid)]
+    assert time.monotonic() - started < LIMIT
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_function_that_returned_has_ended_whatever_its_threads_do(method: str) -> None:
+    started = time.monotonic()
+    assert launch(duties.leave_a_thread, start_method=method) == {0: "done"}
+    assert time.monotonic() - started < LIMIT
+
+
+def test_a_function_that_returned_but_cannot_leave_is_killed_and_its_value_counts() -> None:
+    started = time.monotonic()
+    assert launch(duties.hang_at_exit) == {0: "done"}
+    assert 9 < time.monotonic() - started < 9 + LIMIT
+
+
+SCRIPTS = {
+    "returns": ("print('fine')", None),
+    "sys.exit(0)": ("import sys; sys.exit(0)", None),
+    "sys.exit()": ("raise SystemExit", None),
+    "os._exit(0)": ("import os; os._exit(0)", None),
+    "daemon thread": ("import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()", None),
+    "thread that ends": ("import threading, time\nthreading.Thread(target=time.sleep, args=(0.2,)).start()", None),
+    "sys.exit(3)": ("import sys; sys.exit(3)", "exit code 3"),
+    "sys.exit(text)": ("import sys; sys.exit('told you')", "exit code 1"),
+    "os._exit(7)": ("import os; os._exit(7)", "exit code 7"),
+    "raise": ("raise ValueError('no such digit')", "ValueError: no such digit"),
+    "raise, then leave with 0": (
+        "import atexit, os\natexit.register(os._exit, 0)\nraise ValueError('no such digit')",
+        "ValueError: no such digit",
+    ),
+    "raise beside a thread": (
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()\n1 / 0",
+        "ZeroDivisionError: division by zero",
+    ),
+    "SIGSEGV": ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "signal 11"),
+    "syntax error": ("def broken(:", "SyntaxError: invalid syntax"),
+}  # fmt: skip
+
+
+@on_each_method(SCRIPTS, {"returns", "sys.exit(3)", "raise", "daemon thread", "thread that ends"})
+def test_a_script_ends_as_under_plain_python(method: str, how: str, tmp_path: Path) -> None:
+    code, reason = SCRIPTS[how]
+    script = tmp_path / "train.py"
+    script.write_text(code)
+    started = time.monotonic()
+    if reason is None:
+        assert launch(str(script), start_method=method) == {0: None}
+    else:
+        with pytest.raises(WorkersFailed) as caught:
+            launch(str(script), start_method=method)
+        assert str(caught.value).startswith(f"{script} failed: rank 0: {reason}")
+    assert time.monotonic() - started < LIMIT
+
+
+@pytest.mark.fault
+def test_a_script_whose_thread_never_ends_can_be_stopped(tmp_path: Path) -> None:
+    """It has not ended, as under plain Python; a peer that fails ends it."""
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import os, threading, time\n"
+        "threading.Thread(target=time.sleep, args=(60,)).start()\n"
+        "if os.environ['RANK'] == '1': time.sleep(0.5); os._exit(3)\n"
+    )
+    started = time.monotonic()
+    with pytest.raises(WorkersFailed, match="rank 1: exit code 3"):
+        launch(str(script), nproc=2)
+    assert time.monotonic() - started < LIMIT
+
+
+@pytest.mark.fault
+def test_a_shells_children_get_the_grace_that_the_shell_does_not_wait_for(tmp_path: Path) -> None:
+    saver = tmp_path / "save.sh"
+    saver.write_text(
+        f"trap 'sleep 0.5; touch {tmp_path}/saved; exit 0' TERM\ntouch {tmp_path}/ready\n"
+        "while true; do sleep 0.1; done\n"
+    )
+    command = (
+        f"if [ $RANK = 1 ]; then while [ ! -e {tmp_path}/ready ]; do sleep 0.05; done; exit 3; fi; "
+        f"sh {saver} & wait"
+    )
+    with pytest.raises(WorkersFailed, match="rank 1: exit code 3"):
+        launch("sh", "-c", command, nproc=2)
+    assert (tmp_path / "saved").exists()
