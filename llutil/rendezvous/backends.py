@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Meeting", "driver_for", "handler_for"]
 
-_LAST_CALL = 30.0
-_LEASE_TTL = 10.0
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Meeting:
@@ -88,18 +85,19 @@ def driver_for(meeting: Meeting) -> Driver:
     from llutil.rendezvous.driver import Driver
     from llutil.rendezvous.hosting import HostedStore
     from llutil.rendezvous.layout import Layout
+    from llutil.rendezvous.options import Options
     from llutil.rendezvous.records import Member
     from llutil.rendezvous.rules import Rules
 
-    configs = meeting.configs
-    open_ledger = _ledger(meeting)
+    options = Options.read(meeting.configs)
+    open_ledger = _ledger(meeting, options.access)
     rules = Rules(
         min_nodes=meeting.min_nodes,
         max_nodes=meeting.max_nodes,
         max_restarts=meeting.max_restarts,
-        last_call=float(configs.get("last_call_timeout", _LAST_CALL)),
-        timeout=float(configs["timeout"]),
-        lease_ttl=float(configs.get("lease_ttl", _LEASE_TTL)),
+        last_call=options.last_call,
+        timeout=options.timeout,
+        lease_ttl=options.lease_ttl,
     )
     address = _address(meeting)
     profile = Member(
@@ -116,7 +114,7 @@ def driver_for(meeting: Meeting) -> Driver:
     return Driver(rules, profile, Layout(meeting.run_id), open_ledger, lambda: HostedStore(address))
 
 
-def _ledger(meeting: Meeting) -> Callable[[Callable[[], None]], Ledger]:
+def _ledger(meeting: Meeting, access: Mapping[str, str]) -> Callable[[Callable[[], None]], Ledger]:
     if meeting.backend != "etcd":
         raise ConfigError(
             f"rdzv_backend {meeting.backend!r} has no ledger in this version yet: use 'etcd', or 'c10d' with an "
@@ -126,12 +124,7 @@ def _ledger(meeting: Meeting) -> Callable[[Callable[[], None]], Ledger]:
     from llutil.ledgers.etcd.config import EtcdConfig
     from llutil.ledgers.etcd.ledger import EtcdLedger
 
-    options = {
-        key: str(meeting.configs[key])
-        for key in ("namespace", "user", "password", "cacert", "cert", "key", "server_name")
-        if meeting.configs.get(key)
-    }
-    config = EtcdConfig(endpoints=parse_endpoints(meeting.endpoint), **options)
+    config = EtcdConfig(endpoints=parse_endpoints(meeting.endpoint), **access)
     return lambda on_change: EtcdLedger(config, on_change)
 
 

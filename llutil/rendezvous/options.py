@@ -1,0 +1,76 @@
+"""What ``rdzv_configs`` may say where nodes meet through a ledger, and what its values mean.
+
+torchrun hands all values over as text, ``launch_agent`` as what they are. This module may import nothing but the
+standard library and ``llutil.errors``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from llutil.errors import ConfigError
+
+__all__ = ["ACCESS", "KEYS", "TIMES", "Options"]
+
+TIMES: Mapping[str, float] = {"timeout": 900.0, "last_call_timeout": 30.0, "lease_ttl": 10.0}
+"""Times in seconds, and their defaults."""
+
+ACCESS = frozenset({"namespace", "user", "password", "cacert", "cert", "key", "server_name"})
+"""What is text: where in the store, and how to get there."""
+
+KEYS = ACCESS.union(TIMES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """``rdzv_configs``, read and checked. ``access`` has those of ``ACCESS`` that are given and not empty."""
+
+    timeout: float
+    last_call: float
+    lease_ttl: float
+    access: Mapping[str, str]
+
+    @classmethod
+    def read(cls, configs: Mapping[str, Any]) -> Options:
+        """The options in ``configs``.
+
+        :raises ConfigError: a key is unknown, or a value not of its kind; all problems are listed.
+        """
+        problems = []
+        if unknown := sorted(configs.keys() - KEYS):
+            problems.append(
+                f"unknown options {', '.join(map(repr, unknown))}; this rendezvous knows {', '.join(sorted(KEYS))}"
+            )
+        times = {}
+        for key, default in TIMES.items():
+            value = configs.get(key, default)
+            times[key] = seconds = _seconds(value)
+            if not seconds >= 0 or (seconds == 0 and key != "last_call_timeout"):
+                problems.append(f"{key} is {value!r}; wanted a positive number of seconds")
+        problems += [
+            f"{key} is a {type(configs[key]).__name__}; wanted text"
+            for key in sorted(ACCESS & configs.keys())
+            if not isinstance(configs[key], str | None)
+        ]
+        if problems:
+            raise ConfigError(problems)
+        return cls(
+            timeout=times["timeout"],
+            last_call=times["last_call_timeout"],
+            lease_ttl=times["lease_ttl"],
+            access={key: configs[key] for key in sorted(ACCESS) if configs.get(key)},
+        )
+
+
+def _seconds(value: object) -> float:
+    """A number, also written as text; NaN if it is none, or not finite."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return math.nan
+    try:
+        seconds = float(value)
+    except ValueError:
+        return math.nan
+    return seconds if math.isfinite(seconds) else math.nan
