@@ -49,7 +49,7 @@ def hook_to(tmp_path):
 
     def make(part, **options):
         env = {"AGENT_DOUBLE": part, **options.pop("env", {})}
-        return AgentHook(python=str(interpreter), env=env, **{"margin": 0.2, **options})
+        return AgentHook(python=str(interpreter), env=env, **options)
 
     make.tidy = True
     before = set(Path("/proc/self/fd").iterdir())
@@ -182,10 +182,10 @@ def test_each_ending_is_told_as_what_it_is(hook_to, part, error, failure_class, 
     [
         (
             "never_says_hello",
-            {"hello_within": 0.2},
+            {"hello_within": 0.2, "margin": 0.2},
             "0.2 s after its start without having said hello",
         ),
-        ("hangs_up_and_stays", {}, "0.4 s after its last word"),
+        ("hangs_up_and_stays", {"margin": 0.2}, "0.4 s after its last word"),
     ],
 )
 def test_an_agent_that_stays_for_no_reason_is_killed(hook_to, logged, part, options, text):
@@ -275,7 +275,7 @@ def test_a_stop_after_the_end_does_nothing(hook_to):
 
 
 def test_an_agent_that_does_not_stop_when_asked_is_killed(hook_to, logged):
-    hook = hook_to("never_ends")
+    hook = hook_to("never_ends", margin=0.2)
     with alarm(0.4, lambda: hook.stop("enough")), pytest.raises(StoppedError, match="SIGKILL"):
         hook.run(spec())
     assert any("after it was asked to stop (enough)" in line for _, line in logged())
@@ -316,7 +316,7 @@ def test_an_interruption_is_raised_once_the_job_has_ended_and_its_last_lines_are
 
 
 def test_a_line_that_an_interruption_has_damaged_hides_no_other(hook_to, logged):
-    hook = hook_to("loses_a_piece_of_a_line", margin=5)
+    hook = hook_to("loses_a_piece_of_a_line")
 
     def interrupt():
         raise Timeout
