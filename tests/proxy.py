@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from llutil.ledgers.endpoints import Endpoint
@@ -36,8 +36,8 @@ class Proxy:
         """Where clients find it."""
         return Endpoint("127.0.0.1", self.port)
 
-    def _start(self, run: object, *arguments: object) -> None:
-        thread = threading.Thread(target=run, args=arguments, name="proxy", daemon=True)  # type: ignore[arg-type]
+    def _start(self, run: Callable[..., None], *arguments: object) -> None:
+        thread = threading.Thread(target=run, args=arguments, name="proxy", daemon=True)
         with self._lock:
             self._threads = [one for one in self._threads if one.is_alive()] + [thread]
         thread.start()

@@ -8,7 +8,7 @@ This module may import etcd3's messages, and of ours the values of ``llutil.ledg
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from llutil.errors import ConfigError
@@ -23,7 +23,6 @@ __all__ = [
     "lease_id",
     "lease_name",
     "read",
-    "records_in",
     "span",
     "to_record",
     "to_view",
@@ -67,15 +66,10 @@ def to_record(namespace: Namespace, kv: Any) -> Record:
     return Record(key, kv.value, kv.create_revision, lease_name(kv.lease))
 
 
-def records_in(namespace: Namespace, scope: str, kvs: Iterable[Any]) -> Iterator[Record]:
-    """Those KeyValues that are in ``scope``, as records."""
-    records = (to_record(namespace, kv) for kv in kvs)
-    return (record for record in records if holds(scope, record.key))
-
-
 def to_view(namespace: Namespace, scope: str, kvs: Iterable[Any], revision: int) -> View:
     """The answer to ``read`` as a view."""
-    return View(by_arrival(records_in(namespace, scope, kvs)), revision)
+    records = (to_record(namespace, kv) for kv in kvs)
+    return View(by_arrival(one for one in records if holds(scope, one.key)), revision)
 
 
 def _is_new(path: bytes) -> Any:

@@ -28,6 +28,8 @@ from llutil.ledgers.protocol import (
 
 __all__ = ["EtcdSession", "open_session"]
 
+_LONGEST = 9_000_000_000  # seconds; etcd's own limit (lease/lessor.go)
+
 
 def open_session(
     connection: Connection,
@@ -41,7 +43,7 @@ def open_session(
 
     :raises ConfigError: ``ttl`` is not whole seconds, or shorter than this etcd grants.
     """
-    if ttl != int(ttl) or ttl < 1:
+    if not 1 <= ttl <= _LONGEST or ttl != int(ttl):
         raise ConfigError(f"lease_ttl is {ttl:g} s; etcd counts leases in whole seconds from 1 on")
     lease = grant(connection, int(ttl), deadline=deadline)
     if lease.ttl != ttl:

@@ -54,6 +54,7 @@ def test_a_session_is_renewed_three_times_in_its_ttl_and_by_one_thread(server: E
         (1, r"lease_ttl is 1 s, but etcd at 127\.0\.0\.1:\d+ grants no lease shorter than 2 s"),
         (2.5, "etcd counts leases in whole seconds"),
         (0.5, "etcd counts leases in whole seconds"),
+        (float("inf"), "etcd counts leases in whole seconds"),
     ],
 )
 def test_a_ttl_that_etcd_does_not_grant_is_refused(ttl: float, told: str) -> None:
