@@ -86,10 +86,10 @@ def _interpreter(call: str) -> list[str]:
     """The command of a fresh interpreter that runs ``call`` of this package, wherever the package lies.
 
     ``-c`` puts the working directory first on ``sys.path``, where a user's ``json.py`` would be found before
-    the library's: it is taken off. The package's own folder goes last.
+    the library's: it is taken off, unless PYTHONSAFEPATH kept it away. The package's own folder goes last.
     """
     home = str(Path(llutil.__file__).parent.parent)
-    code = f"import sys; del sys.path[0]; sys.path.append({home!r}); {call}"
+    code = f"import sys; sys.flags.safe_path or sys.path.pop(0); sys.path.append({home!r}); {call}"
     return [sys.executable, "-u", "-c", code]
 
 
