@@ -14,7 +14,7 @@ pytestmark = pytest.mark.airflow
 _FUNCTIONS = {
     "asks_for_the_task_instance": ("'ti'", "task's own process"),
     "holds_a_lock": ("holds_a_lock", "closure variable 'lock'"),
-    "two_for_one": ("takes_one(number: int)", "too many positional arguments"),
+    "two_for_one": ("takes_one(", "too many positional arguments"),
 }
 
 
