@@ -1,0 +1,63 @@
+"""What a node's agent process does in these tests: ``launch_agent``, and a line of JSON on how that ended."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+__all__ = ["all_reduce_until_told", "launch"]
+
+_STEP = 0.02  # seconds between two looks of a worker
+
+
+def launch(
+    name: str, folder: str, entrypoint: str, args: list[Any], config: dict[str, Any]
+) -> None:
+    """Be the agent of the node ``name``."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(relativeCreated)d %(name)s %(levelname)s %(message)s"
+    )
+    os.environ["NODE"] = name
+    from llutil.launcher.launch_agent import LaunchConfig, launch_agent
+
+    began = time.monotonic()
+    end: dict[str, Any]
+    try:
+        values = launch_agent(LaunchConfig(**config), entrypoint, args)
+        end = {"kind": "values", "values": {str(rank): value for rank, value in values.items()}}
+    except BaseException as error:
+        traceback.print_exc()
+        end = {"kind": type(error).__name__, "text": str(error)}
+        end["retryable"] = getattr(error, "retryable", None)
+    end["seconds"] = time.monotonic() - began
+    Path(folder, f"{name}.end.tmp").write_text(json.dumps(end))
+    Path(folder, f"{name}.end.tmp").rename(Path(folder, f"{name}.end"))
+
+
+def all_reduce_until_told(folder: str) -> float:
+    """A worker that adds a one of every rank, over and over, until all see that the file ``succeed`` is there."""
+    from datetime import timedelta
+
+    import torch
+    import torch.distributed as dist
+
+    from tests.integration.rendezvous.worker import say
+
+    dist.init_process_group("gloo", timeout=timedelta(seconds=60))
+    values = torch.ones(2)
+    dist.all_reduce(values)
+    say(folder, total=values[0].item(), restarts=int(os.environ["TORCHELASTIC_RESTART_COUNT"]))
+    while True:
+        values = torch.tensor([1.0, float(Path(folder, "succeed").exists())])
+        dist.all_reduce(values)
+        if values[1] > 0:
+            break
+        time.sleep(_STEP)
+    total = values[0].item()
+    dist.destroy_process_group()
+    return total

@@ -1,0 +1,66 @@
+"""An etcd, a process to fork agents from, and jobs whose history is looked at after each test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from llutil.ledgers.endpoints import Endpoint
+from tests.nursery import Nursery
+from tests.servers import EtcdServer, etcd
+
+pytest.register_assert_rewrite(
+    "tests.integration.rendezvous.history", "tests.integration.rendezvous.jobs"
+)
+from tests.integration.rendezvous.history import read_history  # noqa: E402 - only what is imported later is rewritten
+from tests.integration.rendezvous.jobs import Job  # noqa: E402 - the same
+
+
+class MakeJob(Protocol):
+    """Makes jobs on the etcd of this test, or on other endpoints."""
+
+    def __call__(self, *endpoints: Endpoint, run_id: str = ..., **config: Any) -> Job:
+        """One more job, with a folder of its own. ``config`` is for all its nodes."""
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """A process to fork agents from."""
+    nursery = Nursery()
+    yield nursery
+    nursery.close()
+
+
+@pytest.fixture
+def server(temporary: Path) -> Iterator[EtcdServer]:
+    """An etcd of this test alone. What was written into it must be sound in the end."""
+    with etcd() as server:
+        yield server
+        read_history(server).check()
+
+
+@pytest.fixture
+def make_job(request: pytest.FixtureRequest, nursery: Nursery, tmp_path: Path) -> Iterator[MakeJob]:
+    """Makes jobs, of which nothing runs in the end."""
+    jobs: list[Job] = []
+
+    def make(*endpoints: Endpoint, run_id: str = "job", **config: Any) -> Job:
+        folder = tmp_path / f"job{len(jobs)}"
+        folder.mkdir()
+        where = endpoints or (request.getfixturevalue("server").endpoint,)
+        jobs.append(Job(nursery, folder, *where, run_id=run_id, **config))
+        return jobs[-1]
+
+    yield make
+    for one in jobs:
+        one.close()
+        request.node.add_report_section("call", "agents", one.told())
+
+
+@pytest.fixture
+def job(server: EtcdServer, make_job: MakeJob) -> Job:
+    """A job on the server."""
+    return make_job()
