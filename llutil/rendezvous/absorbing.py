@@ -77,7 +77,7 @@ def absorb(state: State, observation: Observation, now: float) -> None:
             if state.work is Work.STOPPING and state.seat and state.seat.stage == stage:
                 state.work = Work.ENDED
         case Asked(why=why, stop=stop, linger=linger):
-            if state.wish is None:
+            if state.wish is None or (stop and isinstance(state.wish, Left)):
                 state.wish, state.linger = (Stopped(why) if stop else Left(why)), linger
         case _:
             _take_answer(state, observation, now)

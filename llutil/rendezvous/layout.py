@@ -17,6 +17,7 @@ import nothing but the standard library and the room's records.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -34,6 +35,10 @@ from llutil.rendezvous.records import (
 )
 
 __all__ = ["Layout"]
+
+_LOG_KEY = re.compile(
+    r"(?P<generation>\d+)\.((?P<round>\d+)\.(assignment|verdict)|marker)", re.ASCII
+)
 
 
 def _stage(stage: Stage) -> str:
@@ -101,14 +106,16 @@ class Layout:
         markers: list[tuple[int, str]] = []
         scopes: list[str] = []
         for key in sorted(log_keys):
-            number, _, kind = key.removeprefix(self.log).rpartition(".")
-            generation, _, round_ = number.partition(".")
-            if kind == "marker":
-                markers.append((int(generation), key))
-            elif (stage := Stage(int(generation), int(round_))) < before:
+            match = _LOG_KEY.fullmatch(key.removeprefix(self.log))
+            if match is None:
+                continue  # not ours, so not ours to delete
+            generation, round_ = int(match["generation"]), match["round"]
+            if round_ is None:
+                markers.append((generation, key))
+            elif (stage := Stage(generation, int(round_))) < before:
                 rounds.add(stage)
                 scopes.append(key)
-        old = sorted(markers)[:-1]
-        scopes += (key for _, key in old)
-        rounds |= {Stage(stage.generation, 0) for stage in rounds if stage.round == 1}
+        scopes += (key for _, key in sorted(markers)[:-1])
+        begun = {generation for generation, _ in markers} | {stage.generation for stage in rounds}
+        rounds |= {Stage(generation, 0) for generation in begun}
         return (*scopes, *(self.reports(stage) for stage in sorted(rounds)))

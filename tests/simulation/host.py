@@ -8,6 +8,7 @@ before it was applied, or long before it will be.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from llutil.rendezvous import instructions as do
@@ -43,6 +44,7 @@ class Host:
         self.lease: Lease | None = None
         self._granted: Lease | None = None
         self.renewed: float | None = None
+        """When the newest renewal was sent that the machine has not been told of."""
         self.node = ""
         self.lost = False
         """The present identity is known to be lost."""
@@ -51,6 +53,8 @@ class Host:
         self.starts = 0
         self.end: End | None = None
         self.asked = False
+        self.late = False
+        """What is sent now will be on its way for long."""
         self._timer = float("inf")
 
     # Time and observations
@@ -85,7 +89,8 @@ class Host:
             self._know_lost(observation)
         elif isinstance(observation, see.LeaseTaken):
             asked = self.machine.state.asked
-            assert asked and asked.ticket == observation.ticket, f"{observation} was not asked for"
+            assert asked is not None
+            assert asked.ticket == observation.ticket, f"{observation} was not asked for"
             self._hold()
         if self.dead or self.end is not None:
             return
@@ -100,10 +105,12 @@ class Host:
                 return
             if self.world.trace is not None:
                 self.world.note(self.profile.name, f"-> {instruction}")
+            self.late = bool(crash and due and crash.late)
             self._carry_out(instruction, now)
             if crash and due:
                 crash.act(self)
-                return
+                if self.dead:
+                    return
         self.world.properties.stepped(self)
 
     def _know_lost(self, observation: see.LeaseLost | see.OwnRecordGone) -> None:
@@ -199,17 +206,21 @@ class Host:
     def _send(self, request: do.Request) -> None:
         """On its way to the store; perhaps in vain, perhaps for longer than the driver waits for an answer."""
         world = self.world
-        doubtful = world.doubt and world.random() < world.doubt
+        doubtful = self.late or (world.doubt and world.random() < world.doubt)
         if doubtful:
             self._disturb(world.now + DEADLINE)
         kind = world.rng.randrange(3) if doubtful else -1
+        if self.late:
+            kind = 2
         if self.cut or kind == 0:
             self._disturb(world.now + DEADLINE)
             world.at(world.now + DEADLINE, self.observe, see.Unanswered(request.ticket))
             return
         guard, lease, sent = self.node, self.lease, self.clock()
         answered = kind == -1
-        delay = world.delayed() if kind != 2 else DEADLINE + 3 * world.random()
+        delay = (
+            world.delayed() if kind != 2 else DEADLINE + world.rng.choice((3, 12)) * world.random()
+        )
         world.at(world.now + delay, self._apply, request, guard, lease, sent, answered)
         if not answered:
             world.at(world.now + DEADLINE, self.observe, see.Unanswered(request.ticket))
@@ -278,7 +289,7 @@ class Host:
             lease.until = self.world.now + self.world.rules.lease_ttl
             self.renewed = self.clock()
             if self.machine.state.suspended(self.renewed):
-                self.soon(see.Ticked())
+                self.soon(see.Ticked())  # it was suspended, or believes so since it was not told
         self.world.at(self.world.now + self.world.rules.lease_ttl / 3, self._renew, lease)
 
     # Workers
@@ -333,8 +344,7 @@ class Host:
         self.paused = False
         self._disturb(self.world.now)
         backlog, self.backlog = self.backlog, []
-        for watch in self.unseen:
-            backlog.append(lambda watch=watch: self._see(watch))
+        backlog += [partial(self._see, watch) for watch in self.unseen]
         self.world.rng.shuffle(backlog)
         for late in backlog:
             late()

@@ -20,6 +20,8 @@ _STEPS = (
     do.WatchMembers,
     do.OpenStore,
     do.Create,
+    do.Create,
+    do.Create,
     do.StartWorkers,
     do.StopWorkers,
     do.ReadLog,
@@ -33,13 +35,15 @@ def play(seed: int, machine: type[Machine] = Machine, *, trace: list[str] | None
     :raises Broken: a property does not hold.
     """
     rng = random.Random(seed)
-    nodes = rng.choice((1, 2, 2, 3, 3, 4, 5))
-    rules = _rules(rng, nodes)
+    nodes = rng.choice((1, 2, 2, 2, 3, 3, 4, 5))
+    mishaps = rng.choice((0, 0, 1, 1, 2, 3))
+    slow = not mishaps and rng.random() < 0.3
+    rules = _rules(rng, nodes, timeout=40.0 if slow else 150.0)
     world = World(
         rules,
         rng,
         machine=machine,
-        delay=rng.choice((0.005, 0.05, 0.05, 0.3)),
+        delay=rng.choice((0.005, 0.03, 0.03, 0.1)),
         doubt=rng.choice((0.0, 0.0, 0.05, 0.15)),
         lag=rng.choice((0.1, 1.0)),
     )
@@ -50,6 +54,7 @@ def play(seed: int, machine: type[Machine] = Machine, *, trace: list[str] | None
     token = rng.choice(("", "0", "0"))
     indexed = rng.random() < 0.3
     world.work.duration = rng.choice((0.5, 3.0, 6.0))
+    world.work.uneven = rng.choice((0.3, 2.0))
     world.work.failures = rng.choice((0, 0, 0, 1, 2))
     world.work.fatal = rng.random() < 0.05
     world.work.fragile = rng.choice((0.0, 0.7, 1.0))
@@ -58,10 +63,11 @@ def play(seed: int, machine: type[Machine] = Machine, *, trace: list[str] | None
     for n in range(nodes):
         index = nodes - n if indexed else None
         world.at(rng.random() * spread, partial(_arrive, world, token, index))
-    latecomers = rng.choice((0, 0, 1, 2))
+    latecomers = rng.choice((0, 0, 0, 1, 2))
     for _ in range(latecomers):
         world.at(rng.uniform(0.5, 15.0), partial(_arrive, world, token, None))
-    mishaps = rng.choice((0, 0, 1, 1, 2, 3))
+    if slow:
+        world.work.duration = 1.5 * rules.timeout  # who waits beside a round must bear that
     for _ in range(mishaps):
         world.at(rng.uniform(0.0, 15.0), _mishap, world)
     replaced = rng.random() < 0.6
@@ -74,8 +80,8 @@ def play(seed: int, machine: type[Machine] = Machine, *, trace: list[str] | None
     enough_budget = (
         rules.max_restarts is None or rules.max_restarts >= world.work.failures + mishaps
     )
-    hopeful = enough_budget and not stopped and not world.work.fatal
-    hopeful = hopeful and (token != "" or not (latecomers or mishaps or world.doubt))
+    # Without a token, whoever comes after the end begins again, and may be too few.
+    hopeful = enough_budget and not stopped and not world.work.fatal and token != ""
     world.properties.hopeful = hopeful
     world.run()
     if rng.random() < 0.3:
@@ -83,7 +89,7 @@ def play(seed: int, machine: type[Machine] = Machine, *, trace: list[str] | None
     return world
 
 
-def _rules(rng: random.Random, nodes: int) -> Rules:
+def _rules(rng: random.Random, nodes: int, timeout: float) -> Rules:
     least = rng.randint(1, nodes)
     most = rng.choice((nodes, nodes, nodes + 1, nodes + 2, max(least, nodes - 1)))
     return Rules(
@@ -91,7 +97,7 @@ def _rules(rng: random.Random, nodes: int) -> Rules:
         max_nodes=most,
         max_restarts=rng.choice((0, 1, 2, 10, 10, None)),
         last_call=rng.choice((0.5, 2.0, 4.0)),
-        timeout=150.0,
+        timeout=timeout,
         lease_ttl=6.0,
     )
 
@@ -133,18 +139,22 @@ def _ask_somebody(world: World, stop: bool) -> None:
 
 
 def _crash(world: World, host: Host, replaced: bool) -> None:
-    host.crash(guarded=world.rng.random() < 0.5)
+    host.crash(guarded=world.rng.random() < 0.6)
     if replaced:
         again = partial(_arrive, world, host.profile.token, host.profile.index)
         world.at(world.now + world.rng.uniform(0.1, 10.0), again)
 
 
 def _plan_crash(world: World, nth: int, replaced: bool) -> None:
-    """Somebody crashes right before or after an instruction: the leader at each of its steps, anybody at theirs."""
+    """Somebody crashes right before or after an instruction: the leader at each of its steps, anybody at theirs.
+
+    Or, while the leader's write is on its way, somebody else does.
+    """
     rng = world.rng
-    kind, before = rng.choice(_STEPS), rng.random() < 0.5
+    kind, before = rng.choice(_STEPS), rng.random() < 0.4
     left = [rng.choice((1, 1, 1, 2, 3))]
-    leader = rng.random() < 0.6
+    leader = rng.random() < 0.7
+    another = leader and kind is do.Create and rng.random() < 0.5
 
     def due(host: Host, instruction: do.Instruction) -> bool:
         if not isinstance(instruction, kind):
@@ -156,7 +166,14 @@ def _plan_crash(world: World, nth: int, replaced: bool) -> None:
         left[0] -= 1
         return left[0] == 0
 
-    world.crash_due = PlannedCrash(due, before, partial(_crash, world, replaced=replaced))
+    def act(host: Host) -> None:
+        others = [other for other in world.living() if other is not host]
+        if not another:
+            _crash(world, host, replaced)
+        elif others:
+            _crash(world, rng.choice(others), replaced)
+
+    world.crash_due = PlannedCrash(due, before and not another, rng.random() < 0.3, act)
 
 
 def _live_again(world: World, rng: random.Random, token: str) -> None:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 _EMPTY_LOG = Log()
+SLOWEST = 5.0
+"""How much slower than a message each half of a watch's look can be."""
 
 
 @dataclass(slots=True, eq=False)
@@ -50,12 +52,13 @@ class Entry:
 
 @dataclass(slots=True, eq=False)
 class Watch:
-    """One scope, seen by one node. At most one look is on its way."""
+    """One scope, seen by one node. At most one look is on its way. ``pace``: how much slower than messages it is."""
 
     topic: Any
     deliver: Callable[[Any], None]
     host: Host
     seen: Any = None
+    pace: float = 1.0
     open: bool = True
     flying: bool = False
     dirty: bool = False
@@ -185,12 +188,14 @@ class Store:
                 return tuple(self.reports.get(stage, {}).values())
             case ("member", node):
                 return node in self.members
-        raise AssertionError(topic)
+            case _:
+                raise AssertionError(topic)
 
     # Watches
 
     def watch(self, watch: Watch) -> None:
         """Begin a watch; its first look is taken later than now."""
+        watch.pace = SLOWEST * self.world.random() if self.world.random() < 0.4 else 1.0
         self.watches.setdefault(watch.topic, []).append(watch)
         self._stir(watch)
 
@@ -209,13 +214,12 @@ class Store:
     def _stir(self, watch: Watch) -> None:
         watch.flying = True
         watch.dirty = False
-        self.world.at(self.world.now + self.world.watch_delay(), self._sample, watch)
+        self.world.at(self.world.now + watch.pace * self.world.delayed(), self._sample, watch)
 
     def _sample(self, watch: Watch) -> None:
         watch.dirty = False
-        self.world.at(
-            self.world.now + self.world.watch_delay(), self._arrive, watch, self.look(watch.topic)
-        )
+        when = self.world.now + watch.pace * self.world.delayed()
+        self.world.at(when, self._arrive, watch, self.look(watch.topic))
 
     def _arrive(self, watch: Watch, seen: Any) -> None:
         if not watch.open:

@@ -28,10 +28,14 @@ class Round:
 
 @dataclass(slots=True)
 class Work:
-    """The script: ``failures`` still to come, ``duration`` of a training in seconds."""
+    """The script: ``failures`` still to come; ``duration`` of a training in seconds, at the fastest node.
+
+    The slowest takes ``1 + uneven`` times as long. ``fragile``: how many fail when a peer goes away, 0 to 1.
+    """
 
     world: World
     duration: float = 4.0
+    uneven: float = 0.3
     failures: int = 0
     fatal: bool = False
     fragile: float = 0.7
@@ -62,7 +66,7 @@ class Work:
                 when = world.now + world.random() * self.duration
                 world.at(when, self._end, stage, node, host, False, self.fatal)
             else:
-                when = world.now + self.duration * (1 + 0.3 * world.random())
+                when = world.now + self.duration * (1 + self.uneven * world.random())
                 world.at(when, self._end, stage, node, host, True, False)
 
     def _end(self, stage: Stage, node: str, host: Host, succeeded: bool, fatal: bool) -> None:

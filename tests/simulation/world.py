@@ -23,10 +23,14 @@ HORIZON = 1500.0
 
 @dataclass(frozen=True, slots=True)
 class PlannedCrash:
-    """A host crashes right before, or right after, the instruction that is ``due``."""
+    """A host crashes right before, or right after, the instruction that is ``due``.
+
+    ``late``: a write that was sent right before the crash is on its way for long.
+    """
 
     due: Callable[[Host, Instruction], bool]
     before: bool
+    late: bool
     act: Callable[[Host], None]
 
 
@@ -52,14 +56,14 @@ class World:
         self.now = 0.0
         self.trace: list[str] | None = None
         self.crash_due: PlannedCrash | None = None
-        self._agenda: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._agenda: list[tuple[float, int, Callable[..., object], tuple[Any, ...]]] = []
         self._count = 0
         self.properties = Properties(self)
         self.store = Store(self)
         self.work = Work(self)
         self.hosts: list[Host] = []
 
-    def at(self, when: float, act: Callable[..., None], *args: Any) -> None:
+    def at(self, when: float, act: Callable[..., object], *args: Any) -> None:
         """Put something on the agenda."""
         self._count += 1
         heapq.heappush(self._agenda, (when, self._count, act, args))
@@ -76,8 +80,6 @@ class World:
     def delayed(self) -> float:
         """How long a message takes."""
         return self.random() * self.delay
-
-    watch_delay = delayed
 
     def lag(self) -> float:
         """How late the store notices that a lease is over."""

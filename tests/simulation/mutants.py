@@ -1,0 +1,348 @@
+"""The protocol, broken on purpose: each mutant replaces one decision, and names the properties that must notice.
+
+A mutant is installed by pytest's ``monkeypatch``; the product has no switch for any of this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pytest import MonkeyPatch  # noqa: PT013 - a type, and nothing else of pytest
+
+from llutil.rendezvous import absorbing, following, judging, leading, machine, seating, settling
+from llutil.rendezvous import instructions as do
+from llutil.rendezvous.log import Log
+from llutil.rendezvous.observations import Created, Unanswered
+from llutil.rendezvous.records import Assignment, Cause, Place, Report, Say, Stage
+from llutil.rendezvous.seating import Hall, Hold
+from llutil.rendezvous.state import State, Work
+from tests.simulation.store import Store
+
+__all__ = ["MUTANTS", "Mutant"]
+
+_FOREVER = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """``install`` breaks the protocol; one of the properties ``noticed_by`` must see it."""
+
+    name: str
+    install: Callable[[MonkeyPatch], None]
+    noticed_by: frozenset[str]
+
+
+MUTANTS: list[Mutant] = []
+
+
+def _mutant(*noticed_by: str) -> Callable[[Callable[[MonkeyPatch], None]], None]:
+    def register(install: Callable[[MonkeyPatch], None]) -> None:
+        name = install.__name__.strip("_").replace("_", " ")
+        MUTANTS.append(Mutant(name, install, frozenset(noticed_by)))
+
+    return register
+
+
+def _with_hall(patch: MonkeyPatch, change: Callable[[Hall], Hall]) -> None:
+    real = seating.decide_seal
+    patch.setattr(leading, "decide_seal", lambda hall, now: real(change(hall), now))
+
+
+def _with_bench(patch: MonkeyPatch, change: Callable[[judging.Bench], judging.Bench]) -> None:
+    real = judging.judge
+    patch.setattr(leading, "judge", lambda bench, now: real(change(bench), now))
+
+
+@_mutant("size")
+def _one_node_is_enough(patch: MonkeyPatch) -> None:
+    def change(hall: Hall) -> Hall:
+        since = hall.ended_since if hall.quorum_since is None else hall.quorum_since
+        return replace(hall, rules=replace(hall.rules, min_nodes=1), quorum_since=since)
+
+    _with_hall(patch, change)
+
+
+@_mutant("size")
+def _everybody_who_is_here_gets_in(patch: MonkeyPatch) -> None:
+    _with_hall(patch, lambda hall: replace(hall, rules=replace(hall.rules, max_nodes=99)))
+
+
+@_mutant("survivors get in")
+def _the_quorum_is_sealed_at_once(patch: MonkeyPatch) -> None:
+    def change(hall: Hall) -> Hall:
+        return replace(hall, quorum_since=hall.quorum_since and -_FOREVER)
+
+    _with_hall(patch, change)
+
+
+@_mutant("survivors get in")
+def _strangers_take_the_places_of_survivors(patch: MonkeyPatch) -> None:
+    real = seating.decide_seal
+
+    def decide(hall: Hall, now: float) -> Any:
+        decision = real(hall, now)
+        if isinstance(decision, Hold) and len(hall.ready) >= hall.rules.max_nodes:
+            ready = {member.node for member in hall.ready}
+            if hall.me in ready:
+                return real(replace(hall, quorum_since=-_FOREVER, ended_since=-_FOREVER), now)
+        return decision
+
+    patch.setattr(leading, "decide_seal", decide)
+
+
+@_mutant("one open generation", "one membership", "true verdicts", "waits end", "jobs finish")
+def _a_new_leader_trusts_what_it_has_seen(patch: MonkeyPatch) -> None:
+    real = leading.lead
+
+    def lead(state: State, now: float) -> Any:
+        state.fresh = True
+        return real(state, now)
+
+    patch.setattr(machine, "lead", lead)
+
+
+@_mutant("lost members end rounds", "waits end")
+def _only_a_loss_after_the_seal_counts(patch: MonkeyPatch) -> None:
+    seen: dict[int, tuple[Assignment, frozenset[str]]] = {}
+
+    def change(bench: judging.Bench) -> judging.Bench:
+        missing = frozenset(bench.round.nodes) - frozenset(bench.living)
+        _, never = seen.setdefault(id(bench.round), (bench.round, missing))
+        return replace(bench, living=frozenset(bench.living) | never)
+
+    _with_bench(patch, change)
+
+
+@_mutant("lost members end rounds", "waits end")
+def _a_member_that_failed_to_report_is_awaited(patch: MonkeyPatch) -> None:
+    def change(bench: judging.Bench) -> judging.Bench:
+        return replace(bench, living=frozenset(bench.living) | frozenset(bench.round.nodes))
+
+    _with_bench(patch, change)
+
+
+@_mutant("true verdicts")
+def _reports_are_not_read_again_before_a_loss(patch: MonkeyPatch) -> None:
+    _with_bench(patch, lambda bench: replace(bench, checked=frozenset(bench.round.nodes)))
+
+
+@_mutant("true verdicts")
+def _newcomers_come_in_after_a_success(patch: MonkeyPatch) -> None:
+    real = judging._on_change
+    patch.setattr(judging, "_on_change", lambda bench, succeeded: real(bench, ()))
+
+
+@_mutant("budget")
+def _membership_changes_are_charged(patch: MonkeyPatch) -> None:
+    def restarts_after(log: Log, living: Any) -> int:
+        return log.last.restarts + 1 if log.last else 0
+
+    patch.setattr(seating, "restarts_after", restarts_after)
+
+
+@_mutant("budget")
+def _failures_are_charged_though_a_member_was_lost(patch: MonkeyPatch) -> None:
+    def restarts_after(log: Log, living: Any) -> int:
+        verdict = log.verdict_on(log.stage)
+        failed = verdict is not None and verdict.cause is Cause.FAILED
+        return log.last.restarts + failed if log.last else 0
+
+    patch.setattr(seating, "restarts_after", restarts_after)
+
+
+@_mutant("budget")
+def _the_last_failure_ends_the_job_at_once(patch: MonkeyPatch) -> None:
+    _with_bench(patch, lambda bench: replace(bench, failed_since=-_FOREVER))
+
+
+@_mutant("budget")
+def _the_budget_is_never_used_up(patch: MonkeyPatch) -> None:
+    _with_bench(patch, lambda bench: replace(bench, rules=replace(bench.rules, max_restarts=None)))
+
+
+@_mutant("lost nodes do not act")
+def _a_suspended_node_goes_on(patch: MonkeyPatch) -> None:
+    patch.setattr(State, "suspended", lambda state, now: False)
+
+
+@_mutant("lost nodes do not act")
+def _workers_of_a_lost_node_run_on(patch: MonkeyPatch) -> None:
+    real = following._reason_to_stop
+
+    def reason(state: State) -> str | None:
+        return real(state) if state.leased else None
+
+    patch.setattr(following, "_reason_to_stop", reason)
+
+
+@_mutant("lost members end rounds", "lost nodes do not act", "waits end", "workers")
+def _a_lost_node_keeps_its_identity(patch: MonkeyPatch) -> None:
+    real = absorbing._take_answer
+
+    def take(state: State, answer: Any, now: float) -> None:
+        real(state, answer, now)
+        if state.identities == 2:
+            state.identities, state.node = 1, f"{state.profile.name}.1"
+
+    patch.setattr(absorbing, "_take_answer", take)
+
+
+@_mutant("results")
+def _who_succeeded_does_not_wait_for_the_verdict(patch: MonkeyPatch) -> None:
+    real = following.conclusion
+
+    def conclusion(state: State, now: float) -> Any:
+        if state.seat and (state.seat.stage, Say.SUCCEEDED) in state.said:
+            return do.Succeeded(state.seat, "done")
+        return real(state, now)
+
+    patch.setattr(machine, "conclusion", conclusion)
+
+
+@_mutant("survivors get in", "waits end", "jobs finish")
+def _who_succeeded_does_not_run_again(patch: MonkeyPatch) -> None:
+    real = following.report
+
+    def report(state: State) -> Any:
+        wanted = real(state)
+        mine = state.succeeded and state.succeeded.stage == state.log.stage
+        match wanted:
+            case do.Create(records=(Report(say=Say.BACK),)) if mine:
+                return None
+        return wanted
+
+    patch.setattr(machine, "report", report)
+
+
+@_mutant("late nodes", "jobs finish")
+def _a_late_node_begins_again(patch: MonkeyPatch) -> None:
+    def meet(state: State) -> None:
+        state.met = state.log.marker.generation if state.log.marker else 0
+
+    patch.setattr(absorbing, "_meet", meet)
+
+
+@_mutant("late nodes")
+def _a_rerun_is_turned_away(patch: MonkeyPatch) -> None:
+    def meet(state: State) -> None:
+        state.met = 0
+
+    patch.setattr(absorbing, "_meet", meet)
+
+
+@_mutant("one open generation")
+def _a_failure_opens_a_new_generation(patch: MonkeyPatch) -> None:
+    real = leading._assign
+
+    def assign(state: State, stage: Stage, *rest: Any) -> Any:
+        verdict = state.log.verdict_on(state.log.stage)
+        if verdict and verdict.cause is Cause.FAILED:
+            stage = Stage(stage.generation + 1, 1)
+        return real(state, stage, *rest)
+
+    patch.setattr(leading, "_assign", assign)
+
+
+@_mutant("waits end", "jobs finish", "lost members end rounds")
+def _only_the_first_predecessor_is_watched(patch: MonkeyPatch) -> None:
+    real = following.at_once
+
+    def at_once(state: State, now: float) -> Any:
+        wanted = real(state, now)
+        again = isinstance(wanted, do.WatchPredecessor) and state.watched is not None
+        return None if again else wanted
+
+    patch.setattr(machine, "at_once", at_once)
+
+
+@_mutant("waits end", "jobs finish", "one membership", "true verdicts", "results")
+def _an_unanswered_write_counts_as_done(patch: MonkeyPatch) -> None:
+    real = absorbing._take_answer
+
+    def take(state: State, answer: Any, now: float) -> None:
+        if isinstance(answer, Unanswered) and isinstance(state.asked, do.Create):
+            answer = Created(answer.ticket)
+        real(state, answer, now)
+
+    patch.setattr(absorbing, "_take_answer", take)
+
+
+@_mutant("waits end", "jobs finish", "true verdicts", "survivors get in")
+def _an_unanswered_write_counts_as_refused(patch: MonkeyPatch) -> None:
+    real = absorbing._take_answer
+
+    def take(state: State, answer: Any, now: float) -> None:
+        real(state, answer, now)
+        if isinstance(answer, Unanswered) and state.doubt:
+            record = state.doubt.records[0]
+            if isinstance(record, Report):
+                state.said.add((record.stage, record.say))
+            state.doubt = None
+
+    patch.setattr(absorbing, "_take_answer", take)
+
+
+@_mutant("waits end", "jobs finish")
+def _the_end_is_not_marked(patch: MonkeyPatch) -> None:
+    real = leading._end_round
+
+    def end_round(*args: Any) -> do.Create:
+        create = real(*args)
+        return replace(create, records=create.records[:1])
+
+    patch.setattr(leading, "_end_round", end_round)
+
+
+@_mutant("waits end")
+def _nobody_ever_gives_up(patch: MonkeyPatch) -> None:
+    real = settling._keep_time
+
+    def keep_time(state: State, now: float) -> None:
+        real(state, now)
+        state.waiting_since = None
+
+    patch.setattr(settling, "_keep_time", keep_time)
+
+
+@_mutant("jobs finish")
+def _patience_runs_while_a_round_does(patch: MonkeyPatch) -> None:
+    real = settling._keep_time
+
+    def keep_time(state: State, now: float) -> None:
+        log = state.log
+        if state.work is Work.NONE:
+            state.log = replace(log, assignment=None, verdict=None)
+        real(state, now)
+        state.log = log
+
+    patch.setattr(settling, "_keep_time", keep_time)
+
+
+@_mutant("ranks")
+def _all_nodes_are_taken_for_equal(patch: MonkeyPatch) -> None:
+    real = Assignment.place
+
+    def place(assignment: Assignment, node: str) -> Place:
+        right = real(assignment, node)
+        return replace(right, first_rank=right.group_rank * right.nproc)
+
+    patch.setattr(Assignment, "place", place)
+
+
+@_mutant("one membership", "one open generation", "true verdicts", "budget", "size")
+def _writes_are_not_guarded(patch: MonkeyPatch) -> None:
+    real = Store.create
+
+    def create(store: Store, guard: str, *rest: Any) -> Any:
+        gone = guard not in store.members
+        if gone:
+            store.members[guard] = None  # type: ignore[assignment]  # nobody looks at it
+        try:
+            return real(store, guard, *rest)
+        finally:
+            if gone:
+                del store.members[guard]
+
+    patch.setattr(Store, "create", create)

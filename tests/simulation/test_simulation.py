@@ -1,0 +1,57 @@
+"""Thousands of bad days in virtual time, and after each step of each of them: what must hold, does.
+
+A failure prints the seed of its day; ``python -m tests.simulation SEED`` tells that day's story.
+``LLUTIL_SIMULATION_SEED`` chooses where the seeds begin, ``LLUTIL_SIMULATION_DAYS`` how many there are.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+
+import pytest
+
+from llutil.rendezvous.records import Cause
+from tests.simulation.mutants import MUTANTS, Mutant
+from tests.simulation.properties import Broken
+from tests.simulation.schedules import play
+
+_FIRST = int(os.environ.get("LLUTIL_SIMULATION_SEED", "0"))
+_DAYS = int(os.environ.get("LLUTIL_SIMULATION_DAYS", "2000"))
+
+
+def test_the_properties_hold_on_every_day() -> None:
+    print(f"seeds {_FIRST} to {_FIRST + _DAYS - 1}")
+    seen: Counter[str] = Counter()
+    for seed in range(_FIRST, _FIRST + _DAYS):
+        try:
+            world = play(seed)
+        except Broken as broken:
+            pytest.fail(f"seed {seed}: {broken}\nits story: python -m tests.simulation {seed}")
+        seen.update(verdict.cause for verdict, _ in world.properties.verdicts.values())
+        seen.update(type(host.end).__name__ for host in world.hosts if host.end is not None)
+    print(dict(seen))
+    if _DAYS >= 1000:  # the days are bad enough: everything that can happen does
+        assert set(Cause) <= seen.keys()
+        assert {"Succeeded", "Late", "Failed", "Stopped", "Left", "GaveUp"} <= seen.keys()
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
+def test_the_properties_notice(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
+    mutant.install(monkeypatch)
+    for seed in range(2000):
+        try:
+            play(seed)
+        except Broken as broken:
+            print(f"seed {seed}: {broken}")
+            assert broken.name in mutant.noticed_by
+            return
+    pytest.fail(f"nobody noticed in 2000 days that {mutant.name}")
+
+
+def test_a_day_is_the_same_each_time() -> None:
+    stories: list[list[str]] = [[], []]
+    for story in stories:
+        play(77, trace=story)
+    assert stories[0] == stories[1]
+    assert len(stories[0]) > 50
