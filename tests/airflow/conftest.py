@@ -7,17 +7,24 @@ started together, at the first of them.
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.airflow.client import Client, Run, wait
 from tests.airflow.server import Airflow, airflow
+from tests.airflow.serverless import prepare
 from tests.traces import files
 
 _ROOT = Path(__file__).parents[2]
+_BUNDLES = {"examples": _ROOT / "dags", "tests": Path(__file__).parent / "dags"}
 _RUN = 300.0  # seconds for a run, which shares the machine with all others
 
 
@@ -25,9 +32,8 @@ _RUN = 300.0  # seconds for a run, which shares the machine with all others
 def server(request: pytest.FixtureRequest) -> Iterator[Airflow]:
     """A running Airflow with the repository's DAGs and those beside these tests."""
     home = Path(tempfile.mkdtemp(prefix="airflow-"))
-    bundles = {"examples": _ROOT / "dags", "tests": Path(__file__).parent / "dags"}
     known = files(home)
-    with airflow(home, bundles, remove=True) as server:
+    with airflow(home, _BUNDLES, remove=True) as server:
         yield server
         if (
             not request.session.shouldfail
@@ -60,6 +66,41 @@ def run(request: pytest.FixtureRequest, _runs: dict[str, Run]) -> Run:
     run = _runs[request.param]
     run.finish(None, seconds=_RUN)
     return run
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A process that runs DAGs by ``dag.test()``, in its own ``home``; its output goes to ``log``."""
+
+    dag_ids: tuple[str, ...]
+    home: Path
+    process: subprocess.Popen[bytes]
+    result: Path
+    log: Path
+
+
+@pytest.fixture(scope="session")
+def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
+    """The example DAGs and one of the tests' own, being tried out."""
+    dag_ids = ("train_digits", "train_script", "train_closure", "values")
+    home = tmp_path_factory.mktemp("trial")
+    prepare(home)
+    result, log = home / "result.json", home / "log"
+    bundles = json.dumps({name: str(folder) for name, folder in _BUNDLES.items()})
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.airflow.serverless", home, result, bundles, *dag_ids],
+            cwd=_ROOT,
+            env=os.environ | {"TMPDIR": str(home / "tmp")},
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+        )
+    try:
+        yield Trial(dag_ids, home, process, result, log)
+    finally:
+        process.kill()  # does nothing to a process that has been waited for
+        process.wait()
 
 
 def await_nothing_left(

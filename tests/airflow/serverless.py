@@ -36,7 +36,7 @@ def prepare(home: Path) -> None:
 
     :raises RuntimeError: the database cannot be made; with what Airflow said.
     """
-    home.mkdir(parents=True, exist_ok=True)
+    (home / "tmp").mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
         [str(Path(sys.executable).with_name("airflow")), "db", "migrate"],
         env=environment(home, {}),

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from tests.airflow.client import Client, Run
-from tests.airflow.conftest import await_nothing_left
+from tests.airflow.conftest import Trial, await_nothing_left
 from tests.airflow.server import Airflow
 
 pytestmark = pytest.mark.airflow
@@ -19,8 +19,11 @@ _SLACK = 5.0  # seconds that a busy machine may take for everything else
 
 
 @pytest.fixture(scope="module")
-def endless(client: Client) -> dict[str, Run]:
-    """A run of each DAG whose job never ends by itself, started together."""
+def endless(client: Client, trial: Trial) -> dict[str, Run]:
+    """A run of each DAG whose job never ends by itself, started together.
+
+    These tests mostly wait. ``trial``, which others look at later, goes on meanwhile.
+    """
     names = ("obedient", "stubborn", "overdue", "bereft")
     client.await_dags(*names)
     return {name: client.trigger(name) for name in names}

@@ -3,44 +3,28 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
+import psutil  # type: ignore[import-untyped]  # psutil ships no types
 import pytest
 
-from tests.airflow.serverless import Outcome, prepare
+from tests.airflow.conftest import Trial
+from tests.airflow.serverless import Outcome
+from tests.traces import files
 
 pytestmark = pytest.mark.airflow
 
-_ROOT = Path(__file__).parents[2]
-_BUNDLES = {"examples": str(_ROOT / "dags"), "tests": str(Path(__file__).parent / "dags")}
-_DAGS = ("train_digits", "train_script", "train_closure", "values")
-
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
+def outcomes(trial: Trial) -> dict[str, Outcome]:
     """What came of each DAG."""
-    home = tmp_path_factory.mktemp("serverless")
-    prepare(home)
-    result = home / "result.json"
-    words = [str(home), str(result), json.dumps(_BUNDLES), *_DAGS]
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.airflow.serverless", *words],
-        cwd=_ROOT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=400,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-8000:]
+    code = trial.process.wait(timeout=400)
+    said = trial.log.read_text()[-8000:]
+    assert code == 0, said
     outcomes = {
-        dag_id: Outcome(**found) for dag_id, found in json.loads(result.read_text()).items()
+        dag_id: Outcome(**found) for dag_id, found in json.loads(trial.result.read_text()).items()
     }
     failed = [dag_id for dag_id, outcome in outcomes.items() if outcome.state != "success"]
-    assert not failed, f"{failed} failed\n{done.stdout[-8000:]}"
+    assert not failed, f"{failed} failed\n{said}"
     return outcomes
 
 
@@ -68,3 +52,15 @@ def test_values_go_in_and_out_as_under_a_scheduler(outcomes: dict[str, Outcome])
     assert xcoms["classic"] == {"return_value": {"0": 400}, "rank_0": 400}
     assert xcoms["add"]["rank_1"]["many"] == [2, 4, 6]
     assert "silent" not in xcoms
+
+
+def test_nothing_is_left_of_them(outcomes: dict[str, Outcome], trial: Trial) -> None:
+    assert outcomes
+    home = {"AIRFLOW_HOME": str(trial.home)}.items()
+    with_home = [
+        process
+        for process in psutil.process_iter(["environ"])
+        if home <= (process.info["environ"] or {}).items()
+    ]
+    assert with_home == []
+    assert {path for path in files(trial.home / "tmp") if path.is_relative_to(trial.home)} == set()

@@ -16,7 +16,7 @@ __all__ = ["MISTAKES", "Mistake"]
 class Mistake:
     """The operator's parameters, and words that must all be in the error that the task's log ends with.
 
-    ``tries`` is how often Airflow may run it when two retries are allowed: a retry helps against some.
+    ``tries`` is how often Airflow may run it; where no retry can help it is 1, whatever ``retries`` allows.
     """
 
     parameters: dict[str, Any]
@@ -73,12 +73,13 @@ MISTAKES: dict[str, Mistake] = {
     "endpoint_that_nobody_listens_on": Mistake(
         {
             **_WORKS,
+            "retries": 1,
             "rdzv_backend": "c10d",
             "rdzv_endpoint": "127.0.0.1:9",  # the discard port
             "rdzv_configs": {"is_host": 0, "timeout": 5, "read_timeout": 5},
         },
         ("127.0.0.1:9",),
-        tries=3,
+        tries=2,
     ),
     "log_dir_that_cannot_be_written": Mistake(
         {**_WORKS, "log_dir": "/proc/logs"}, ("log_dir", "/proc/logs")
