@@ -29,6 +29,7 @@ __all__ = ["Ended", "RankPlan", "Worker", "Workers"]
 _log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 18  # bytes read from a pipe at once
+_PIPES_MOST = 1 << 20  # bytes that a pipe can hold at most (Linux's limit for the unprivileged)
 _EXIT_AFTER_VALUE = 10.0  # seconds a worker that handed in its value may take to leave
 _LEAVE = 1.0  # seconds a worker that said that it failed has to leave by itself
 _KILL_DEADLINE = 10.0  # seconds for the kernel to end what was sent SIGKILL
@@ -272,15 +273,31 @@ class _Pump:
             data = os.read(self._fd, _CHUNK)
         except BlockingIOError:
             return False
-        if self._copy is not None:
-            os.write(self._copy, data)
+        self._keep(data)
         self._worker.take_lines(self._stream, self._splitter.feed(data, time.monotonic()))
         return bool(data)
 
+    def _keep(self, data: bytes) -> None:
+        """Write to the log file. A full disk costs the log and not the job: the console has the lines too."""
+        if self._copy is None:
+            return
+        try:
+            os.write(self._copy, data)
+        except OSError as error:
+            self._copy = None  # its descriptor is the worker's to close
+            _log.error(
+                "the log of %s of rank %d ends here: %s",
+                self._stream,
+                self._worker.plan.rank,
+                error.strerror,
+            )
+
     def _finish(self) -> None:
         self._loop.unwatch(self._fd)
-        while self._read():
-            pass
+        # At most what the pipe held when the job ended: somebody who got away may go on writing.
+        for _ in range(_PIPES_MOST // _CHUNK):
+            if not self._read():
+                break
         self._worker.take_lines(self._stream, self._splitter.finish())
         os.close(self._fd)
         self._fd = -1

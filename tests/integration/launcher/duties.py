@@ -99,6 +99,21 @@ def ignore_stops(folder: str) -> None:
     time.sleep(60)
 
 
+def speak() -> None:
+    """A line on each stream, and one from a child."""
+    rank = os.environ["RANK"]
+    print(f"out {rank}", flush=True)
+    print(f"err {rank}", file=sys.stderr, flush=True)
+    subprocess.run(["echo", f"child {rank}"], check=True)
+
+
+def announce_and_return(folder: str, seconds: float) -> str:
+    """Run for so many seconds."""
+    announce(folder)
+    time.sleep(seconds)
+    return "done"
+
+
 def leave_children(folder: str) -> str:
     """Return, with a child, an orphan in a session of its own, and one that holds the output."""
     for own_session in (False, True):

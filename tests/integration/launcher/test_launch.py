@@ -42,7 +42,7 @@ def method(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def records(folder: str) -> list[dict[str, Any]]:
+def records(folder: str) -> list[Any]:
     return [json.loads(path.read_text()) for path in sorted(Path(folder).glob("record-*"))]
 
 
