@@ -318,7 +318,7 @@ class Driver:
                 if closed is not None:
                     closed.close()
             case do.Leave():
-                self._standing.leave(self._deadline())
+                self._trouble = self._standing.leave(self._deadline()) or self._trouble
             case do.StartWorkers() | do.StopWorkers() | do.Finish():
                 self._order(instruction)
             case do.Wait():

@@ -231,12 +231,14 @@ class Standing:
         except (LedgerUnavailable, SessionLost) as error:
             _log.info("what is stale before %s stays until it expires: %s", before, error)
 
-    def leave(self, deadline: float) -> None:
-        """End the session, and with it the own record. If that fails, they expire."""
+    def leave(self, deadline: float) -> str:
+        """End the session, and with it the own record; empty, or why that failed, so that they will expire."""
         try:
             self._release(deadline)
         except LedgerError as error:  # whatever it is, this node's part is over
             _log.warning("this node's lease could not be ended, and will expire: %s", error)
+            return str(error)
+        return ""
 
     def _release(self, deadline: float) -> None:
         session = self._session

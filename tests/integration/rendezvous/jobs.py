@@ -59,6 +59,13 @@ class Agent:
             return [agent.pid, *(child.pid for child in agent.children(recursive=True))]
         return []
 
+    @property
+    def told(self) -> str:
+        """What it has printed."""
+        with suppress(FileNotFoundError):
+            return self.process.output.read_text(errors="replace")
+        return ""
+
     def kill(self) -> None:
         """SIGKILL to the agent alone; what it leaves behind is its guardian's to end."""
         self.process.signal(signal.SIGKILL)
@@ -144,7 +151,9 @@ class Job:
             return [one for one in found if all(one[key] == wanted[key] for key in wanted)]
         return []
 
-    def runs(self, *names: str, after: int = 0, **wanted: Any) -> list[dict[str, Any]]:
+    def runs(
+        self, *names: str, after: int = 0, seconds: float = _SOON, **wanted: Any
+    ) -> list[dict[str, Any]]:
         """Wait for a round in which exactly these nodes have workers, as these themselves say.
 
         ``after`` is how many workers had said something before. A round is told by its store.
@@ -159,7 +168,7 @@ class Job:
                     return sorted(crew, key=lambda one: int(one["rank"]))
             return []
 
-        crew: list[dict[str, Any]] = until(f"a round of {', '.join(names)}", complete)
+        crew: list[dict[str, Any]] = until(f"a round of {', '.join(names)}", complete, seconds)
         assert [one["rank"] for one in crew] == list(range(len(crew)))
         return crew
 
@@ -207,12 +216,10 @@ class Job:
 
     def told(self) -> str:
         """What the agents printed, for the report of a test that failed."""
-        parts = []
-        for agent in self.agents:
-            if agent.process.output.exists():
-                text = agent.process.output.read_text(errors="replace")
-                parts.append(f"----- {agent.name} (pid {agent.process.pid})\n{text[-6000:]}")
-        return "\n".join(parts)
+        return "\n".join(
+            f"----- {agent.name} (pid {agent.process.pid})\n{agent.told[-6000:]}"
+            for agent in self.agents
+        )
 
     def close(self) -> None:
         """End what is left of it."""

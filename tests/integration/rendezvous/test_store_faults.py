@@ -1,0 +1,182 @@
+"""What becomes of jobs when their etcd is killed, frozen, forgetful, or loses its leader."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.rendezvous.conftest import MakeJob
+from tests.integration.rendezvous.history import read_history
+from tests.integration.rendezvous.jobs import TTL, Agent, Job, until
+from tests.proxy import Proxy, proxy
+from tests.servers import EtcdServer, etcd, etcd_cluster
+
+pytestmark = [pytest.mark.etcd, pytest.mark.launch, pytest.mark.fault]
+
+_PAIR = {"min_nodes": 2, "max_nodes": 3}
+
+
+@pytest.fixture
+def forgetful() -> Iterator[EtcdServer]:
+    """An etcd whose history cannot be looked at in the end."""
+    with etcd() as server:
+        yield server
+
+
+@pytest.fixture
+def cluster() -> Iterator[list[EtcdServer]]:
+    """Three members of one etcd, the leader first."""
+    with etcd_cluster() as members:
+        until("an etcd leader", lambda: [one for one in members if one.is_leader()])
+        yield sorted(members, key=lambda member: not member.is_leader())
+
+
+def _say(agent: Agent, text: str) -> None:
+    until(f"{agent.name} to say {text!r}", lambda: text in agent.told)
+
+
+def _train(job: Job, *names: str) -> list[int]:
+    """Two nodes or more that train; the pids of their workers."""
+    for name in names:
+        job.node(name, **_PAIR)
+    return [one["pid"] for one in job.runs(*names)]
+
+
+def _finish(job: Job) -> None:
+    job.succeed()
+    for agent in job.agents:
+        agent.ends()
+
+
+def test_nodes_that_wait_go_on_when_etcd_was_killed_and_comes_back(
+    job: Job, server: EtcdServer
+) -> None:
+    first = job.node("a", **_PAIR)
+    job.members(1)
+    server.kill()
+    _say(first, "is suspended")
+    second = job.node("b", **_PAIR)
+    _say(second, "the ledger does not answer")
+    server.start()
+    job.runs("a", "b")
+    _finish(job)
+
+
+def test_training_goes_on_while_etcd_is_away_and_only_the_next_change_waits_for_it(
+    job: Job, server: EtcdServer
+) -> None:
+    pids = _train(job, "a", "b")
+    server.kill()
+    for agent in job.agents:
+        _say(agent, "is suspended")
+    late = job.node("c", **_PAIR)
+    _say(late, "the ledger does not answer")
+    assert {one["pid"] for one in job.workers()} == set(pids)
+    server.start()
+    assert len(job.runs("a", "b", "c", restarts=0)) == 3
+    _finish(job)
+    assert [one.round for one in read_history(server).assignments] == [1, 2]
+
+
+def test_a_result_waits_for_an_etcd_that_is_away(job: Job, server: EtcdServer) -> None:
+    _train(job, "a", "b")
+    server.kill()
+    job.succeed()
+    for agent in job.agents:
+        _say(agent, "the ledger does not answer")
+    server.start()
+    for agent in job.agents:
+        assert len(agent.ends()["values"]) == 1
+
+
+def test_an_etcd_that_never_comes_back_ends_the_job_in_time_with_a_reason(
+    make_job: MakeJob, forgetful: EtcdServer
+) -> None:
+    job = make_job(forgetful.endpoint, rdzv_configs={"timeout": 4}, **_PAIR)
+    _train(job, "a", "b")
+    forgetful.kill()
+    job.succeed()
+    late = job.node("c", rdzv_configs={"timeout": 4})
+    for agent in job.agents:
+        end = agent.ends("RendezvousError")
+        assert "the ledger did not answer for 4 s" in end["text"]
+        assert "the ledger's last word: " in end["text"]
+        assert end["retryable"]
+    assert late.ends("RendezvousError")["seconds"] < 4 + 2 * TTL + 15
+
+
+def test_a_frozen_etcd_stops_no_training_and_what_it_says_then_counts(
+    job: Job, server: EtcdServer
+) -> None:
+    _train(job, "a", "b")
+    with server.frozen():
+        for agent in job.agents:
+            _say(agent, "is suspended")
+    job.node("c", **_PAIR)
+    job.runs("a", "b", "c", restarts=0)
+    _finish(job)
+
+
+def test_nodes_that_wait_for_a_frozen_etcd_give_up_in_time(
+    make_job: MakeJob, forgetful: EtcdServer
+) -> None:
+    job = make_job(forgetful.endpoint, rdzv_configs={"timeout": 4}, **_PAIR)
+    waiting = job.node("a")
+    job.members(1)
+    with forgetful.frozen():
+        job.node("b")
+        for agent in job.agents:
+            end = agent.ends("RendezvousError")
+            assert "the ledger did not answer for 4 s; the ledger's last word: " in end["text"]
+            assert end["seconds"] < 4 + 2 * TTL + 15 or agent is waiting
+
+
+@pytest.mark.parametrize("moment", ["waiting", "training"])
+def test_keys_that_were_compacted_away_meanwhile_are_not_missed(
+    make_job: MakeJob, forgetful: EtcdServer, moment: str
+) -> None:
+    with proxy(forgetful.port) as network:
+        _compact_behind(make_job(forgetful.endpoint), network, forgetful, moment)
+
+
+def _compact_behind(job: Job, network: Proxy, server: EtcdServer, moment: str) -> None:
+    three = {"min_nodes": 2 if moment == "training" else 3, "max_nodes": 3}
+    far = job.node("far", **three, rdzv_endpoint=str(network.endpoint))
+    if moment == "training":
+        job.node("near", **three)
+        job.runs("far", "near")
+    job.members(len(job.agents))
+    network.cut()
+    job.node("another", **three)
+    job.members(len(job.agents))
+    server.compact()
+    network.mend()
+    if moment == "waiting":
+        job.node("near", **three)
+    job.runs("far", "near", "another", restarts=0)
+    _finish(job)
+    assert far
+
+
+@pytest.mark.parametrize("moment", ["waiting", "training"])
+def test_the_death_of_etcds_leader_costs_nothing_but_a_moment(
+    make_job: MakeJob, cluster: list[EtcdServer], moment: str
+) -> None:
+    job = make_job(*(member.endpoint for member in cluster), **_PAIR)
+    job.node("a")
+    job.members(1)
+    if moment == "waiting":
+        cluster[0].kill()
+        job.node("b")
+        job.runs("a", "b")
+    else:
+        job.node("b")
+        job.runs("a", "b")
+        cluster[0].kill()
+        job.node("c")
+        job.runs("a", "b", "c", restarts=0)
+    _finish(job)
+    history = read_history(cluster[1])
+    history.check()
+    assert len(history.assignments) == (1 if moment == "waiting" else 2)
