@@ -6,7 +6,7 @@ of, their descendants, and everything that carries the job's mark, and exits. It
 of its own, without torch and without a thread, and it starts nothing.
 
 ``Guardian`` is the agent's side. If the guardian itself is killed, the agent starts another and tells it everything
-again. This module may import nothing but the standard library and ``llutil.agent.processes``.
+again. This module may import nothing but the standard library, ``llutil.page`` and ``llutil.agent.processes``.
 """
 
 from __future__ import annotations
@@ -23,15 +23,21 @@ from pathlib import Path
 import llutil
 from llutil.agent.loop import Loop
 from llutil.agent.processes import end_all
+from llutil.page import remove_stale
 
 __all__ = ["Guardian", "main"]
 
 _KILL_DEADLINE = 10.0  # seconds for the kernel to end what was sent SIGKILL
+_GONE_DEADLINE = 2.0  # seconds for an agent whose pipe closed to be gone
+_GONE_PERIOD = 0.02
 _GOODBYE = "goodbye"
 
 
-def main(pipe_fd: int, mark: str) -> None:
-    """The guardian's whole life: listen, and if the pipe closes without a goodbye, end the job's processes."""
+def main(pipe_fd: int, mark: str, page: str) -> None:
+    """The guardian's whole life: listen, and if the pipe closes without a goodbye, clear up after the agent.
+
+    ``page`` is the path of the job's event page, which nobody else would remove before the next launch.
+    """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(
             number, signal.SIG_IGN
@@ -49,13 +55,19 @@ def main(pipe_fd: int, mark: str) -> None:
                 case _:
                     return  # goodbye
     end_all(sessions, mark, time.monotonic() + _KILL_DEADLINE)
+    # The pipe closes a little before the agent counts as gone; and a page that another process made stays.
+    deadline = time.monotonic() + _GONE_DEADLINE
+    while Path(page).exists() and time.monotonic() < deadline:
+        remove_stale(Path(page).parent)
+        time.sleep(_GONE_PERIOD)
 
 
 class Guardian:
     """The agent's side: starts the process, keeps it running, tells it of sessions. Lives on the agent's loop."""
 
-    def __init__(self, mark: str, loop: Loop) -> None:
+    def __init__(self, mark: str, page: str, loop: Loop) -> None:
         self._mark = mark
+        self._page = page
         self._loop = loop
         self._sessions: set[int] = set()
         self._process: subprocess.Popen[bytes] | None = None
@@ -93,7 +105,8 @@ class Guardian:
         home = str(Path(llutil.__file__).parent.parent)
         code = (
             f"import sys; sys.path.append({home!r}); "
-            f"from llutil.agent.guardian import main; main({read}, {self._mark!r})"
+            f"from llutil.agent.guardian import main; "
+            f"main({read}, {self._mark!r}, {self._page!r})"
         )
         # -I: no environment variable, no site-packages, no working directory can keep it from starting.
         self._process = subprocess.Popen(
@@ -120,6 +133,8 @@ class Guardian:
         os.close(self._exit_fd)
         os.close(self._pipe)
         assert self._process is not None
+        # After a goodbye there is nothing left for it to do; it may still be starting, or be stopped.
+        self._process.kill()
         self._process.wait(_KILL_DEADLINE)
 
     def _tell(self, words: object) -> None:

@@ -180,7 +180,7 @@ def _agent(
     loop = stack.enter_context(Loop())
     signals = stack.enter_context(StopSignals(loop))
     mark = request.mark or uuid.uuid4().hex
-    guardian = Guardian(mark, loop)
+    guardian = Guardian(mark, events.path, loop)
     stack.callback(guardian.close)
     host = request.host or Terminal()
     starter = _starter(

@@ -114,6 +114,28 @@ def announce_and_return(folder: str, seconds: float) -> str:
     return "done"
 
 
+def hide_children(folder: str, seconds: float = 60) -> None:
+    """Have a child, one in a session of its own, and an orphan in another; ignore every stop."""
+    rank = os.environ["RANK"]
+    for stop in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(stop, signal.SIG_IGN)  # which children inherit
+    pids = [subprocess.Popen(["sleep", "60"], start_new_session=own).pid for own in (False, True)]
+    orphan = "setsid sleep 60 > /dev/null & echo $!"
+    done = subprocess.run(["sh", "-c", orphan], stdout=subprocess.PIPE, text=True, check=True)
+    for number, pid in enumerate([*pids, int(done.stdout)]):
+        Path(folder, f"child-{rank}{number}").write_text(str(pid))
+    Path(folder, "page").write_text(os.environ["LLUTIL_EVENTS"])
+    announce(folder)
+    time.sleep(seconds)
+
+
+def hide_children_and_be_killed(folder: str) -> NoReturn:
+    """The same, and then die by SIGKILL."""
+    hide_children(folder, 0)
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
 def leave_children(folder: str) -> str:
     """Return, with a child, an orphan in a session of its own, and one that holds the output."""
     for own_session in (False, True):
