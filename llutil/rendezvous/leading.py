@@ -168,11 +168,11 @@ def _seal(state: State, now: float) -> Instruction | Hold | Refuse:
     if isinstance(decision, Refuse):
         return decision
     stage = Stage(log.generation, log.stage.round + 1)
-    if state.store_asked != stage:
+    if state.store_asked is None:
         return OpenStore(stage, "the round that this node seals will need it")
     if isinstance(decision, Hold):
         return decision
-    if state.store is None:
+    if state.store is None or state.store[0] != stage:
         return Hold(_FOREVER, "waiting for the store's port")
     return _assign(state, stage, decision, state.store)
 
