@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -38,16 +38,23 @@ def _prepared() -> None:
         done.touch()
 
 
-def _tables(outcome: Outcome) -> Iterator[tuple[str, dict[str, Mapping[str, Any]]]]:
-    """The tasks whose result is a dict of ranks, each of which returned a dict."""
-    for task, xcoms in outcome.xcoms.items():
-        value = xcoms.get("return_value")
-        if (
-            isinstance(value, dict)
-            and value
-            and all(isinstance(row, dict) for row in value.values())
-        ):
-            yield task, value
+def report(outcome: Outcome) -> tuple[str, bool]:
+    """What to show of a run, and whether it is what a demonstration should be: a success with an accuracy."""
+    lines = []
+    accuracies = []
+    for task, xcoms in sorted(outcome.xcoms.items()):
+        ranks = xcoms.get("return_value")
+        if isinstance(ranks, dict) and all(isinstance(row, dict) for row in ranks.values()):
+            lines += [
+                f"What each rank of task {task!r} returned:",
+                _table(list(ranks.values())),
+                "",
+            ]
+            accuracies += [row["accuracy"] for row in ranks.values() if "accuracy" in row]
+    if accuracies:
+        lines.append(f"Held-out accuracy: {min(accuracies):.1%}")
+    lines += [f"Task {task!r}: {state}" for task, state in sorted(outcome.states.items())]
+    return "\n".join(lines), outcome.state == "success" and bool(accuracies)
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -74,18 +81,9 @@ def _main() -> int:
     except RuntimeError as error:
         print(error, file=sys.stderr)
         return 1
-    print()
-    accuracies = []
-    for task, ranks in _tables(outcome):
-        print(f"What each rank of task {task!r} returned:\n{_table(list(ranks.values()))}\n")
-        accuracies += [row["accuracy"] for row in ranks.values() if "accuracy" in row]
-    if accuracies:
-        print(f"Held-out accuracy: {min(accuracies):.1%}")
-    print(f"DAG run: {outcome.state}, {time.monotonic() - started:.0f} s")
-    for task, state in outcome.states.items():
-        if state != "success":
-            print(f"  task {task!r}: {state}", file=sys.stderr)
-    return 0 if outcome.state == "success" and accuracies else 1
+    text, good = report(outcome)
+    print(f"\n{text}\n{time.monotonic() - started:.0f} s")
+    return 0 if good else 1
 
 
 if __name__ == "__main__":
