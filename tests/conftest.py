@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 _ROOT = Path(__file__).parent
-_ORDER = ("unit", "integration", "airflow")  # what is quick to fail comes first
+_ORDER = ("unit", "simulation", "integration", "airflow")  # what is quick to fail comes first
 
 
 @pytest.hookimpl(tryfirst=True)  # before hypothesis reads its option
