@@ -21,9 +21,10 @@ def bench(
 ) -> Bench:
     """A round of a, b and c, of at most four; ``ends`` like "a+ b-" for success and failure."""
     reports: dict[str, Report] = {}
-    for name, sign in ends.split():
-        say = Say.SUCCEEDED if sign == "+" else Say.FAILED
-        reports[f"{name}.1"] = report(name, say, why="" if sign == "+" else "boom")
+    for end in ends.split():
+        name, well = end[0], end[1] == "+"
+        say, why = (Say.SUCCEEDED, "") if well else (Say.FAILED, "boom")
+        reports[f"{name}.1"] = report(name, say, why=why)
     nodes = [f"{name}.1" for name in living]
     values: dict[str, Any] = {
         "rules": rules(1, 4),

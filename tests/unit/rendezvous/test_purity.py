@@ -52,6 +52,8 @@ def _imported(file: Path) -> set[str]:
                 names.update(alias.name for alias in node.names)
             case ast.ImportFrom():
                 names.add(node.module or "")
+            case _:
+                pass
     return names
 
 
