@@ -12,6 +12,7 @@ It never imports torch: the agent does, in its own process.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -25,7 +26,7 @@ from airflow_provider.conversation import Conversation
 from airflow_provider.environment import agent_environment, interpreter_folders, shared_paths
 from airflow_provider.progress import Display, display_for_this_process
 from airflow_provider.relay import Relay
-from llutil.errors import StoppedError
+from llutil.errors import LaunchError, StoppedError
 from llutil.wire import Spec
 
 __all__ = ["AgentHook"]
@@ -114,12 +115,20 @@ class AgentHook(BaseHook):
                 self.stop(f"the task was interrupted by {type(interruption).__name__}")
                 conversation.interrupted()
                 self._relay(conversation, spec.grace)
+                # The interruption is what the task fails with, so that the log has to say how the job ended.
+                try:
+                    self._outcome(conversation)
+                except LaunchError as error:
+                    relay.say(logging.WARNING, str(error))
                 raise
-            return conversation.outcome(self._stop and self._stop[0])
+            return self._outcome(conversation)
         finally:
             self._conversation = None
             conversation.close()
             relay.close()
+
+    def _outcome(self, conversation: Conversation) -> dict[int, Any]:
+        return conversation.outcome(self._stop[0] if self._stop is not None else None)
 
     def _start(self) -> AgentProcess:
         paths = shared_paths(sys.path, os.getcwd(), interpreter_folders())  # noqa: PTH109 - a str is wanted

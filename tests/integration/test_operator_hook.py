@@ -311,8 +311,9 @@ def test_an_interruption_is_raised_once_the_job_has_ended_and_its_last_lines_are
 
     with pytest.raises(Timeout), alarm(0.5, interrupt):
         hook.run(spec())
-    expected = "[rank 0] asked to stop: the task was interrupted by Timeout"
-    assert ("info", expected) in logged()
+    reason = "the task was interrupted by Timeout"
+    assert ("info", f"[rank 0] asked to stop: {reason}") in logged()
+    assert ("warning", f"stopped: {reason}") in logged()
 
 
 def test_a_line_that_an_interruption_has_damaged_hides_no_other(hook_to, logged):
