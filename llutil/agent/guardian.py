@@ -33,10 +33,10 @@ _GONE_PERIOD = 0.02
 _GOODBYE = "goodbye"
 
 
-def main(pipe_fd: int, mark: str, page: str) -> None:
+def main(pipe_fd: int, mark: str, agent: int) -> None:
     """The guardian's whole life: listen, and if the pipe closes without a goodbye, clear up after the agent.
 
-    ``page`` is the path of the job's event page, which nobody else would remove before the next launch.
+    ``agent`` is the agent's process number.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(
@@ -55,19 +55,19 @@ def main(pipe_fd: int, mark: str, page: str) -> None:
                 case _:
                     return  # goodbye
     end_all(sessions, mark, time.monotonic() + _KILL_DEADLINE)
-    # The pipe closes a little before the agent counts as gone; and a page that another process made stays.
+    # Its event page would stay until the next launch on this host. The pipe closes a little before the agent
+    # counts as gone, which makes its page one that may be removed.
     deadline = time.monotonic() + _GONE_DEADLINE
-    while Path(page).exists() and time.monotonic() < deadline:
-        remove_stale(Path(page).parent)
+    while os.getppid() == agent and time.monotonic() < deadline:
         time.sleep(_GONE_PERIOD)
+    remove_stale()
 
 
 class Guardian:
     """The agent's side: starts the process, keeps it running, tells it of sessions. Lives on the agent's loop."""
 
-    def __init__(self, mark: str, page: str, loop: Loop) -> None:
+    def __init__(self, mark: str, loop: Loop) -> None:
         self._mark = mark
-        self._page = page
         self._loop = loop
         self._sessions: set[int] = set()
         self._process: subprocess.Popen[bytes] | None = None
@@ -106,16 +106,17 @@ class Guardian:
         code = (
             f"import sys; sys.path.append({home!r}); "
             f"from llutil.agent.guardian import main; "
-            f"main({read}, {self._mark!r}, {self._page!r})"
+            f"main({read}, {self._mark!r}, {os.getpid()})"
         )
         # -I: no environment variable, no site-packages, no working directory can keep it from starting.
+        # TMPDIR says where the event page is if there is no /dev/shm.
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", code],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             pass_fds=(read,),
             start_new_session=True,
-            env={},
+            env={name: os.environ[name] for name in ("TMPDIR",) if name in os.environ},
         )
         os.close(read)
         self._exit_fd = os.pidfd_open(self._process.pid)

@@ -71,8 +71,7 @@ def run(request: Request) -> dict[int, Any]:
     """Run the job on this node; see ``launch_agent`` for what comes back and what is raised."""
     entrypoint, direct = _checked(request)
     with ExitStack() as stack:
-        events = request.events or _page(stack)
-        agent, meeting = _agent(request, entrypoint, direct, events, stack)
+        agent, meeting = _agent(request, entrypoint, direct, stack)
         with _translated(meeting), _recorded(agent, request.config):
             result = agent.run()
         return _results(result, agent, meeting)
@@ -140,7 +139,6 @@ def _agent(
     request: Request,
     entrypoint: Entrypoint,
     direct: Callable[[], Any] | None,
-    events: Events,
     stack: ExitStack,
 ) -> tuple[Agent, Meeting]:
     from torch.distributed.elastic import metrics
@@ -180,8 +178,10 @@ def _agent(
     loop = stack.enter_context(Loop())
     signals = stack.enter_context(StopSignals(loop))
     mark = request.mark or uuid.uuid4().hex
-    guardian = Guardian(mark, events.path, loop)
+    guardian = Guardian(mark, loop)
     stack.callback(guardian.close)
+    # Only now: should this process be killed, there is somebody to remove the page.
+    events = request.events or _page(stack)
     host = request.host or Terminal()
     starter = _starter(
         config.start_method,

@@ -35,7 +35,8 @@ def guardians_of(caller: int) -> list[int]:
 
 
 def pids(folder: str, kind: str = "running") -> list[int]:
-    return [int(path.read_text()) for path in Path(folder).glob(f"{kind}-*[0-9]")]
+    texts = [path.read_text() for path in Path(folder).glob(f"{kind}-*[0-9]")]
+    return [int(text) for text in texts if text]  # whoever was killed may not have come to write it
 
 
 @contextmanager
