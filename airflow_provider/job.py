@@ -13,25 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider.arguments import context_arguments, read_out
+from airflow_provider.settings import entrypoint_problems
 from llutil import entrypoint as _entrypoint
 from llutil.entrypoint import Command, Entrypoint, Module, Reference, Script
 from llutil.errors import EntrypointError
 
-__all__ = ["entrypoint_for", "entrypoint_problems"]
-
-
-def entrypoint_problems(given: Any) -> list[str]:
-    """What is wrong with ``given`` as an entrypoint, as far as its type tells."""
-    if getattr(given, "_airflow_is_task_decorator", False):
-        return [
-            "entrypoint is a task, made by a decorator; wanted the function itself, or decorate it "
-            "with @task.elastic instead"
-        ]
-    if callable(given) or isinstance(given, str):
-        return []
-    return [
-        f"entrypoint is {given!r}; wanted a function, 'package.module:function', a script, '-m module' or a command"
-    ]
+__all__ = ["entrypoint_for"]
 
 
 def entrypoint_for(

@@ -20,6 +20,7 @@ __all__ = [
     "LAUNCH_PARAMETERS",
     "blank_templates",
     "config_json",
+    "entrypoint_problems",
     "is_open",
     "launch_config",
     "problems_so_far",
@@ -142,6 +143,20 @@ def task_problems(values: Mapping[str, Any]) -> list[str]:
             "by itself, as rank_0, rank_1, ...; leave multiple_outputs out"
         )
     return problems
+
+
+def entrypoint_problems(given: Any) -> list[str]:
+    """What is wrong with ``given`` as an entrypoint, as far as its type tells."""
+    if getattr(given, "_airflow_is_task_decorator", False):
+        return [
+            "entrypoint is a task, made by a decorator; wanted the function itself, or decorate it "
+            "with @task.elastic instead"
+        ]
+    if callable(given) or isinstance(given, str):
+        return []
+    return [
+        f"entrypoint is {given!r}; wanted a function, 'package.module:function', a script, '-m module' or a command"
+    ]
 
 
 def launch_config(values: Mapping[str, Any]) -> LaunchConfig:

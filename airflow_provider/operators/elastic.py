@@ -16,10 +16,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider import settings
-from airflow_provider.job import entrypoint_for, entrypoint_problems
-from airflow_provider.launch import Launch
 from airflow_provider.retries import LaunchRetry
-from airflow_provider.run_id import TaskKey
 from llutil.errors import ConfigError, EntrypointError, FailureClass, LaunchError
 from llutil.std import Std, StdOption
 
@@ -27,6 +24,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider.hooks.agent import AgentHook
+    from airflow_provider.launch import Launch
     from llutil.entrypoint import Entrypoint
     from llutil.launcher.launch_agent import LaunchConfig
 
@@ -203,7 +201,7 @@ class ElasticLaunchOperator(BaseOperator):
         if not getattr(self, "_BaseOperator__from_mapped", False):
             problems = settings.problems_so_far(self._parameters())
             if not settings.is_open(entrypoint):
-                problems += entrypoint_problems(entrypoint)
+                problems += settings.entrypoint_problems(entrypoint)
             if problems:
                 raise ConfigError(problems)
 
@@ -242,6 +240,11 @@ class ElasticLaunchOperator(BaseOperator):
 
         :raises ConfigError: lists all that is wrong.
         """
+        # Not for parsing a DAG to pay for.
+        from airflow_provider.job import entrypoint_for
+        from airflow_provider.launch import Launch
+        from airflow_provider.run_id import TaskKey
+
         parameters = self._parameters()
         blank = settings.blank_templates(
             self._templates, {name: getattr(self, name) for name in self._templates}
