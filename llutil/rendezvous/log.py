@@ -67,6 +67,8 @@ class Log:
 
     def merged(self, other: Log) -> Self:
         """Both, whichever was seen first."""
+        if other is self:
+            return self
         return self.with_records(
             record for record in (other.assignment, other.verdict, other.marker) if record
         )

@@ -48,13 +48,14 @@ def _pass_markers(state: State) -> None:
 
 def _keep_time(state: State, now: float) -> None:
     log = state.log
-    quorum = state.leads and state.members is not None and log.running is None
-    if quorum and _ready_count(state) >= state.rules.min_nodes:
+    waiting = state.leads and state.members is not None and log.running is None
+    if waiting and _ready_count(state) >= state.rules.min_nodes:
         if state.quorum_since is None:
             state.quorum_since = now
     else:
         state.quorum_since = None
-    if state.failed_since is None and any(end.say is Say.FAILED for end in state.ends.values()):
+    known = state.failed_since is not None or not state.leads
+    if not known and any(end.say is Say.FAILED for end in state.ends.values()):
         state.failed_since = now
     if state.wish and state.idle and state.wish_since is None:
         state.wish_since = now

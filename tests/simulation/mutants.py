@@ -162,7 +162,7 @@ def _the_budget_is_never_used_up(patch: MonkeyPatch) -> None:
     _with_bench(patch, lambda bench: replace(bench, rules=replace(bench.rules, max_restarts=None)))
 
 
-@_mutant("lost nodes do not act")
+@_mutant("lost nodes do not act", "waits end")
 def _a_suspended_node_goes_on(patch: MonkeyPatch) -> None:
     patch.setattr(State, "suspended", lambda state, now: False)
 
