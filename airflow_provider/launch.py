@@ -17,6 +17,7 @@ from airflow_provider.retries import LaunchRetry
 from airflow_provider.run_id import TaskKey
 from airflow_provider.scratch import Afterlog, LogFolder, user_folder
 from airflow_provider.settings import config_json
+from llutil.errors import FailureClass, LaunchError
 from llutil.wire import Spec
 
 if TYPE_CHECKING:
@@ -104,8 +105,20 @@ def _log_dir(
     ours = LogFolder(folder)
     try:
         yield str(ours.path)
-    except BaseException:
-        if ours.keep_if_used():
+    except BaseException as error:
+        if _is_bad_configuration(error):
+            # Its text says all there is to know. It also says where files were.
+            error.args = tuple(_without(str(ours.path), text) for text in error.args)
+            ours.remove()
+        elif ours.keep_if_used():
             log.error("the ranks' log files are kept in %s", ours.path)  # noqa: TRY400 - no traceback here
         raise
     ours.remove()
+
+
+def _is_bad_configuration(error: BaseException) -> bool:
+    return isinstance(error, LaunchError) and error.failure_class is FailureClass.BAD_CONFIGURATION
+
+
+def _without(words: str, text: str) -> str:
+    return "\n".join(line for line in text.splitlines() if words not in line).rstrip()

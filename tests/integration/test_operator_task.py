@@ -165,6 +165,7 @@ def test_a_rank_that_fails_fails_the_task_for_airflow_to_retry_and_its_files_are
         ({"entrypoint": "no_such_module:train"}, "no_such_module"),
         ({"entrypoint": "json:no_such_function"}, "no_such_function"),
         ({"entrypoint": "true", "log_dir": "/proc/nowhere"}, "log_dir '/proc/nowhere' cannot be"),
+        ({"entrypoint": "-m no_such_module"}, "no_such_module"),
     ],
 )
 def test_what_only_the_agent_can_find_wrong_fails_the_task_for_good_too(dag, parameters, text):
@@ -172,6 +173,8 @@ def test_what_only_the_agent_can_find_wrong_fails_the_task_for_good_too(dag, par
     assert outcome.state == "failed"
     assert isinstance(outcome.error, AirflowFailException)
     assert text in str(outcome.error)
+    assert "elastic-launch" not in str(outcome.error)  # no word of a folder that has gone
+    assert left_on_disk() == []
 
 
 def test_a_value_that_xcom_cannot_hold_names_the_rank_and_the_path(dag):
