@@ -10,6 +10,15 @@ from pathlib import Path
 
 import pytest
 
+# Files whose asserts should explain themselves, named before anything imports them.
+pytest.register_assert_rewrite(
+    "tests.drivers",
+    "tests.integration.rendezvous.history",
+    "tests.integration.rendezvous.jobs",
+    "tests.ledger_contract",
+    "tests.ledger_traffic",
+)
+
 _ROOT = Path(__file__).parent
 _ORDER = ("unit", "simulation", "integration", "airflow")  # what is quick to fail comes first
 

@@ -13,10 +13,8 @@ import pytest
 from llutil.ledgers.endpoints import Endpoint
 from llutil.ledgers.etcd.config import EtcdConfig
 from llutil.ledgers.etcd.ledger import EtcdLedger
+from tests.ledger_contract import World
 from tests.servers import EtcdServer, etcd
-
-pytest.register_assert_rewrite("tests.ledger_contract", "tests.ledger_traffic")
-from tests.ledger_contract import World  # noqa: E402 - only what is imported later is rewritten
 
 _GONE = 5.0  # seconds for gRPC to close what it was told to close
 

@@ -9,14 +9,10 @@ from typing import Any, Protocol
 import pytest
 
 from llutil.ledgers.endpoints import Endpoint
+from tests.integration.rendezvous.history import read_history
+from tests.integration.rendezvous.jobs import Job
 from tests.nursery import Nursery
 from tests.servers import EtcdServer, etcd
-
-pytest.register_assert_rewrite(
-    "tests.integration.rendezvous.history", "tests.integration.rendezvous.jobs"
-)
-from tests.integration.rendezvous.history import read_history  # noqa: E402 - only what is imported later is rewritten
-from tests.integration.rendezvous.jobs import Job  # noqa: E402 - the same
 
 
 class MakeJob(Protocol):

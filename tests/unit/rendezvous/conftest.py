@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("tests.drivers")
-from tests.drivers import Hall  # noqa: E402 - only what is imported later is rewritten
+from tests.drivers import Hall
 
 
 @pytest.fixture
