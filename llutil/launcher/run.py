@@ -157,6 +157,7 @@ def _agent(
     from llutil.rendezvous.backends import Meeting, driver_for, handler_for
 
     config = request.config
+    _check_handler_of_events(config.event_log_handler)
     run_id = config.run_id or deduce_run_id(request.environ)
     nproc = worker_count(config.nproc_per_node)
     meeting = Meeting(
@@ -270,6 +271,18 @@ def _leave(handler: Any, signals: Any) -> None:
     # torch's dynamic handler closes the run id for everybody: not when only this node was told to stop.
     if signals.caught is None:
         handler.shutdown()
+
+
+def _check_handler_of_events(name: str) -> None:
+    """Find out now that torch does not know ``name``: later it would be a KeyError in the middle of the job."""
+    from torch.distributed.elastic.events import get_logging_handler
+
+    try:
+        get_logging_handler(name)
+    except KeyError:
+        raise ConfigError(
+            f"event_log_handler is {name!r}, which torch does not know; wanted 'null' or 'console'"
+        ) from None
 
 
 @contextmanager

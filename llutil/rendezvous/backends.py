@@ -6,6 +6,7 @@ The launcher looks names up here and not in torch's registry, where ``etcd`` mea
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import uuid
@@ -150,17 +151,26 @@ def _torch_handler(meeting: Meeting) -> RendezvousHandler:
     from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
 
     configs = dict(meeting.configs)
-    if meeting.backend == "c10d" and "timeout" in configs:
-        # torch's dynamic handler reads join_timeout and not the documented timeout (torch 2.13).
-        configs.setdefault("join_timeout", int(configs["timeout"]))
-    return get_rendezvous_handler(
-        RendezvousParameters(
-            backend=meeting.backend,
-            endpoint=meeting.endpoint,
-            run_id=meeting.run_id,
-            min_nodes=meeting.min_nodes,
-            max_nodes=meeting.max_nodes,
-            local_addr=meeting.local_addr,
-            **configs,
-        )
+    if meeting.backend == "c10d":
+        # torch's dynamic handler reads join_timeout and not the documented timeout, and whole seconds (torch 2.13).
+        configs.setdefault("join_timeout", math.ceil(configs["timeout"]))
+    parameters = RendezvousParameters(
+        backend=meeting.backend,
+        endpoint=meeting.endpoint,
+        run_id=meeting.run_id,
+        min_nodes=meeting.min_nodes,
+        max_nodes=meeting.max_nodes,
+        local_addr=meeting.local_addr,
+        **configs,
     )
+    try:
+        handler = get_rendezvous_handler(parameters)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(
+            f"rdzv_backend {meeting.backend!r} of torch does not take its options: {error}"
+        ) from error
+    if meeting.backend == "c10d":
+        from llutil.rendezvous.c10d import FreshStores
+
+        return FreshStores(handler)
+    return handler

@@ -1,4 +1,4 @@
-"""Launches as the tests make them: one node, no restart, and the default interval of 30 s."""
+"""Launches as the tests make them: one node, no restart, and an interval so long that only events count."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["config", "is_alive", "launch", "wait_until"]
 
 def config(nproc: int = 1, **fields: Any) -> LaunchConfig:
     """A configuration of one node; ``fields`` overrides."""
-    values: dict[str, Any] = {"max_restarts": 0, "shutdown_timeout": 5}
+    values: dict[str, Any] = {"max_restarts": 0, "shutdown_timeout": 5, "monitor_interval": 1000}
     return LaunchConfig(1, 1, nproc, **(values | fields))
 
 

@@ -25,7 +25,7 @@ from tests.integration.launcher.launching import config, is_alive, launch, wait_
 pytestmark = [pytest.mark.launch, pytest.mark.usefixtures("no_torch")]
 
 METHODS = ["spawn", "fork", "forkserver"]
-LIMIT = 15.0  # seconds; far below the interval of 30 s
+LIMIT = 60.0  # seconds on a loaded machine; the interval is 1000 s, so what ends a job is an event
 
 
 def surroundings() -> dict[str, Any]:
@@ -197,7 +197,7 @@ def test_a_worker_that_ignores_the_stop_is_killed_after_its_grace(folder: str) -
     started = time.monotonic()
     with signalled(folder, signal.SIGTERM), pytest.raises(SignalException):
         launch(duties.ignore_stops, folder, shutdown_timeout=1.5)
-    assert 1.5 < time.monotonic() - started < 1.5 + LIMIT
+    assert 1.5 < time.monotonic() - started < LIMIT
     assert not [pid for pid in pids(folder) if is_alive(pid)]
 
 

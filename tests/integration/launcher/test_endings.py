@@ -17,7 +17,7 @@ from tests.integration.launcher.launching import is_alive, launch
 pytestmark = [pytest.mark.launch, pytest.mark.usefixtures("no_torch")]
 
 METHODS = ["spawn", "fork", "forkserver"]
-LIMIT = 15.0  # seconds; far below the interval of 30 s, so that what ends a job is an event
+LIMIT = 60.0  # seconds on a loaded machine; the interval is 1000 s, so what ends a job is an event
 
 REASONS = {
     "raise": "ValueError: no such digit",
@@ -152,7 +152,7 @@ def test_a_function_that_returned_has_ended_whatever_its_threads_do(method: str)
 def test_a_function_that_returned_but_cannot_leave_is_killed_and_its_value_counts() -> None:
     started = time.monotonic()
     assert launch(duties.hang_at_exit) == {0: "done"}
-    assert 9 < time.monotonic() - started < 9 + LIMIT
+    assert 9 < time.monotonic() - started < LIMIT
 
 
 SCRIPTS = {

@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,12 @@ def test_a_function_of_the_callers_main_script_which_needs_no_guard(tmp_path: Pa
 
 def test_results_come_in_rank_order_whoever_returns_first(folder: str) -> None:
     assert list(launch(duties.finish_in_reverse_order, folder, nproc=3)) == [0, 1, 2]
+
+
+def test_a_job_at_the_default_interval_of_30_s_ends_when_it_has_ended() -> None:
+    started = time.monotonic()
+    assert launch_agent(LaunchConfig(1, 1, 1), duties.rank_and, [7]) == {0: (0, 7)}
+    assert time.monotonic() - started < 25
 
 
 def test_launching_in_two_steps_is_the_same() -> None:
