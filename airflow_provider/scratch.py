@@ -7,6 +7,7 @@ nothing but the standard library.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import stat
@@ -17,6 +18,8 @@ from pathlib import Path
 __all__ = ["Afterlog", "LogFolder", "user_folder"]
 
 _READ_AT_MOST = 256 * 1024
+_LOGS = "logs-"
+_STALE = 3600.0  # seconds by the file system's clock
 
 
 def user_folder() -> Path:
@@ -64,18 +67,50 @@ class Afterlog:
 
 
 class LogFolder:
-    """A folder for one job's log files, for the time that it runs."""
+    """A folder for one job's log files, for the time that it runs.
+
+    Making one also removes those that killed tasks have left in ``folder``, if there is nothing in them.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="logs-", dir=folder))
+        self.path = Path(tempfile.mkdtemp(prefix=_LOGS, dir=folder))
+        self._lock = os.open(self.path, os.O_RDONLY)  # held as long as the task lives
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self._sweep(folder)
 
     def remove(self) -> None:
         """Remove it with all that is in it."""
         shutil.rmtree(self.path, ignore_errors=True)
+        self.close()
 
     def keep_if_used(self) -> bool:
         """Remove it if no file in it holds anything; whether it is still there."""
-        if any(file.stat().st_size for file in self.path.rglob("*") if file.is_file()):
+        if _holds_anything(self.path):
+            self.close()
             return True
         self.remove()
         return False
+
+    def close(self) -> None:
+        """Let go of it, and leave it as it is."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def _sweep(self, folder: Path) -> None:
+        newest = self.path.stat().st_mtime
+        for other in folder.glob(f"{_LOGS}*"):
+            with suppress(OSError):  # gone, or another task's: locked
+                lock = os.open(other, os.O_RDONLY | os.O_DIRECTORY)
+                try:
+                    # A young one may be between its making and its locking, or still in use by an agent.
+                    if newest - os.fstat(lock).st_mtime > _STALE:
+                        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        if not _holds_anything(other):
+                            shutil.rmtree(other, ignore_errors=True)
+                finally:
+                    os.close(lock)
+
+
+def _holds_anything(folder: Path) -> bool:
+    return any(file.stat().st_size for file in folder.rglob("*") if file.is_file())

@@ -77,3 +77,20 @@ def test_log_files_that_say_something_are_kept_and_others_are_not(temporary):
         assert logs.path.exists() is kept
         logs.remove()
     assert list(temporary.iterdir()) == []
+
+
+def test_a_new_log_folder_sweeps_away_what_killed_tasks_have_left_unless_it_says_something(
+    temporary,
+):
+    used, empty, young, running = (LogFolder(temporary) for _ in range(4))
+    (used.path / "error.json").write_text("Traceback")
+    (empty.path / "attempt_0").mkdir()
+    for logs in (used, empty, young):
+        logs.close()  # as the kernel does for a task that was killed
+    for logs in (used, empty, running):
+        os.utime(logs.path, (0, 0))
+    new = LogFolder(temporary)
+    left = {logs.path for logs in (used, young, running, new)}
+    assert set(temporary.iterdir()) == left
+    for logs in (used, young, running, new):
+        logs.remove()
