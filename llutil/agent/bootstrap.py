@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import importlib
 import importlib.machinery
 import importlib.util
 import io
@@ -37,6 +38,8 @@ from llutil.errors import ConfigError, LaunchError, ResultError
 __all__ = ["main", "run_forked"]
 
 _ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
+_LEADING = (str(Path(__file__).parents[1]) + os.sep, importlib.__file__, "<frozen importlib.")
+"""Files whose frames come before the user's."""
 
 
 def main(order_fd: int, outcome_fd: int, parent: int) -> None:
@@ -301,8 +304,8 @@ def _show(error: BaseException, frames: types.TracebackType | None, text: str) -
 
 
 def _own_frames(trace: types.TracebackType | None) -> types.TracebackType | None:
-    """``trace`` without the leading frames of this module: they say nothing to a user."""
-    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+    """``trace`` without the frames that lead to the user's code, ours and the import system's: they say nothing."""
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_LEADING):
         trace = trace.tb_next
     return trace
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from llutil.errors import ConfigError
 from llutil.launcher.checks import problems_of
 from llutil.std import Std, StdOption
 
@@ -141,6 +142,8 @@ def launch_agent(
     """
     from llutil.launcher.run import Request, run
 
+    if not isinstance(args, list | tuple):
+        raise ConfigError(f"args is {args!r}; wanted a list of arguments")
     request = Request(
         config=config,
         entrypoint=entrypoint,

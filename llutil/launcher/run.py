@@ -92,6 +92,8 @@ def _checked(request: Request) -> tuple[Entrypoint, Callable[[], Any] | None]:
     problems = request.config.problems()
     if not request.config.run_id:
         problems += run_id_problems(request.environ.get(RUN_ID, ""), f"{RUN_ID} in the environment")
+    problems += _problems_of_page(request.events)
+    others = bool(problems)
     entrypoint: Entrypoint | None = None
     direct: Callable[[], Any] | None = None
     try:
@@ -103,9 +105,22 @@ def _checked(request: Request) -> tuple[Entrypoint, Callable[[], Any] | None]:
         if problem:
             problems.append(problem)
     if problems:
-        raise ConfigError(problems)
+        raise (ConfigError if others else EntrypointError)(problems)
     assert entrypoint is not None
     return entrypoint, direct
+
+
+def _problems_of_page(events: Events | None) -> list[str]:
+    if events is None:
+        return []
+    try:
+        events.pause.is_set()
+        _ = events.path
+    except ConfigError as error:
+        return [f"ice_events cannot be shared with workers: {error}"]
+    except ValueError:
+        return ["ice_events is closed; wanted an open page, or none to have one made"]
+    return []
 
 
 def _resolve(request: Request) -> tuple[Entrypoint, Callable[[], Any] | None]:
