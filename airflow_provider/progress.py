@@ -62,11 +62,13 @@ class ProgressLines:
         self._every = every
         self._clock = clock
         self._written_at: float | None = None
+        self._written: str | None = None
         self._unwritten: str | None = None
 
     def show(self, ranks: Steps) -> None:
-        """Write it if the last line is old enough, else keep it."""
-        self._unwritten = summary(ranks)
+        """Write it if it says something new and the last line is old enough, else keep it."""
+        line = summary(ranks)
+        self._unwritten = line if line != self._written else None
         if self._written_at is None or self._clock() - self._written_at >= self._every:
             self.close()
 
@@ -76,9 +78,9 @@ class ProgressLines:
     def close(self) -> None:
         """Write what has been kept back, if anything."""
         if self._unwritten is not None:
-            line, self._unwritten = self._unwritten, None
+            self._written, self._unwritten = self._unwritten, None
             self._written_at = self._clock()
-            self._write(line)
+            self._write(self._written)
 
 
 class ProgressBar:

@@ -46,6 +46,7 @@ def test_the_last_line_is_not_written_twice():
     lines = []
     display = ProgressLines(lines.append)
     display.show({0: (1, 1)})
+    display.show({0: (1, 1)})  # as an agent repeats it
     display.close()
     assert len(lines) == 1
 
