@@ -53,6 +53,7 @@ def _runs(request: pytest.FixtureRequest, client: Client) -> dict[str, Run]:
         str(item.callspec.params["run"])
         for item in request.session.items
         if isinstance(item, pytest.Function)
+        and item.path.is_relative_to(Path(__file__).parent)
         and hasattr(item, "callspec")
         and "run" in item.callspec.params
     }

@@ -107,18 +107,22 @@ def _settings(home: Path, bundles: Mapping[str, Path], port: int, password: str)
     passwords = home / "passwords.json"
     passwords.write_text(json.dumps({"admin": password}))
     passwords.chmod(0o600)
-    return environment(home, bundles) | {
-        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
-        "AIRFLOW__CORE__PARALLELISM": "6",  # this many executor processes are forked at the start
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
-        "AIRFLOW__API__HOST": "127.0.0.1",
-        "AIRFLOW__API__PORT": str(port),
-        "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{port}",
-        "AIRFLOW__API__SECRET_KEY": secrets.token_hex(32),
-        "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
-        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",  # each step of a DAG waits for it
-        "TMPDIR": str(home / "tmp"),
-    }
+    return (
+        environment(home, bundles)
+        | {
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
+            "AIRFLOW__CORE__PARALLELISM": "6",  # this many executor processes are forked at the start
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
+            "AIRFLOW__API__HOST": "127.0.0.1",
+            "AIRFLOW__API__PORT": str(port),
+            "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{port}",
+            "AIRFLOW__API__SECRET_KEY": secrets.token_hex(32),
+            "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
+            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",  # each step of a DAG waits for it
+            "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "30",  # the default, 5 s, is short for a busy machine
+            "TMPDIR": str(home / "tmp"),
+        }
+    )
 
 
 def _logs(home: Path) -> str:
