@@ -47,13 +47,18 @@ __all__ = ["Request", "run"]
 _log = logging.getLogger(__name__)
 
 
+def _nothing() -> None:
+    """What a caller without a ``begin`` of its own does then."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """One call of ``launch_agent``, with what it takes from its surroundings.
 
     ``host`` None means the terminal. ``result_limit`` None means that results are Python objects; a number, that
     they are plain JSON values of at most so many bytes each. ``mark`` is in the environment of every process of
-    the job; one is made up if it is empty.
+    the job; one is made up if it is empty. ``begin`` is called once the job hears signals itself, and before it
+    starts its first process.
     """
 
     config: LaunchConfig
@@ -65,6 +70,7 @@ class Request:
     host: Host | None = None
     result_limit: int | None = None
     mark: str = ""
+    begin: Callable[[], None] = _nothing
 
 
 def run(request: Request) -> dict[int, Any]:
@@ -193,6 +199,7 @@ def _agent(
     logs = LogFolder(LogPlan(config.log_dir, config.redirects, config.tee), run_id)
     loop = stack.enter_context(Loop())
     signals = stack.enter_context(StopSignals(loop))
+    request.begin()
     mark = request.mark or uuid.uuid4().hex
     guardian = Guardian(mark, loop)
     stack.callback(guardian.close)

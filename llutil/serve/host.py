@@ -18,7 +18,6 @@ class TaskHost:
     wants_progress = True
 
     def __init__(self, link: Link) -> None:
-        self.started = False  # whether workers ever were
         self._link = link
 
     def fds(self) -> set[int]:
@@ -32,7 +31,6 @@ class TaskHost:
 
     def round(self, restart: int, world_size: int, ranks: tuple[int, ...]) -> None:
         """Say that workers started."""
-        self.started = True
         self._link.send(wire.Round(restart, world_size, ranks))
 
     def progress(self, ranks: Mapping[int, tuple[int, int]]) -> None:

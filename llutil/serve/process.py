@@ -23,7 +23,7 @@ from typing import Any
 
 from llutil import wire
 from llutil.agent.processes import end_all
-from llutil.errors import ConfigError, FailureClass, LaunchError, StoppedError
+from llutil.errors import ConfigError, FailureClass, LaunchError
 from llutil.launcher.launch_agent import LaunchConfig
 from llutil.launcher.run import Request, run
 from llutil.serve.aftermath import Aftermath
@@ -78,7 +78,10 @@ class _Agency:
     def __init__(self, sock: socket.socket, aftermath: Aftermath) -> None:
         self._mark = uuid.uuid4().hex
         self._main = threading.main_thread()
+        self._gate = threading.Lock()
+        """Guards the next three: a stop comes before the job or to it, and its end is told once."""
         self._reason: str | None = None
+        self._begun = False
         self._ended = False
         self._grace = 0.0
         signal.signal(signal.SIGTERM, self._on_term)
@@ -89,16 +92,10 @@ class _Agency:
         self._link.send(wire.Hello(os.getpid(), sys.executable))
         last: wire.Succeeded | wire.Failed
         try:
-            try:
-                last = self._run()
-            finally:
-                self._ended = (
-                    True  # there is nothing left to stop: a signal must not disturb the last words
-                )
+            last = self._run()
         except BaseException as error:  # noqa: BLE001 - the edge of the process: its end must be told
             last = self._failed(error)
-        self._link.send(last)
-        self._link.close(time.monotonic() + _DELIVERY)
+        self._tell(last)
         return 0
 
     def _run(self) -> wire.Succeeded:
@@ -120,22 +117,46 @@ class _Agency:
             host=self._host,
             result_limit=spec.result_limit,
             mark=self._mark,
+            begin=self._begin,
         )
         results = run(request)
         for rank, value in results.items():
             self._link.send(wire.Result(rank, value))
         return wire.Succeeded(tuple(results))
 
+    def _begin(self) -> None:
+        """The job hears signals itself from here on, and has not started a process yet."""
+        with self._gate:
+            self._begun = self._reason is None
+        if not self._begun:
+            time.sleep(_DELIVERY)  # another thread is telling the task, and ends this process
+
+    def _tell(self, last: wire.Succeeded | wire.Failed) -> None:
+        """Say how the job ended, if nobody has, and deliver all words."""
+        with self._gate:
+            first, self._ended = not self._ended, True
+        if first:
+            self._link.send(last)
+        self._link.close(time.monotonic() + _DELIVERY)
+
     def _on_stop(self, reason: str) -> None:
-        """On the link's thread: have the main thread stop the job, and see to it that it ends."""
-        if self._reason is None:
-            self._reason = reason
-            threading.Thread(
-                target=self._end_by_force, name="llutil-last-resort", daemon=True
-            ).start()
-        if not self._ended:
+        """On any thread but the main one: see to it that the job ends, or never begins."""
+        with self._gate:
+            first = self._reason is None
+            self._reason = self._reason or reason
+            begun = self._begun
+        if first:
+            end = self._end_by_force if begun else self._end_early
+            threading.Thread(target=end, name="llutil-last-resort", daemon=True).start()
+        if begun and not self._ended:
             # Sent to the main thread and not to the process: only so does it end a wait inside a system call.
             signal.pthread_kill(self._main.ident or 0, signal.SIGTERM)
+
+    def _end_early(self) -> None:
+        """The main thread may be in the middle of importing torch, which no exception should interrupt: leave it."""
+        self._tell(self._stopped(f"stopped before its workers started: {self._reason}"))
+        end_all([os.getpid()], self._mark, time.monotonic() + _MARGIN)
+        os._exit(0)
 
     def _end_by_force(self) -> None:
         """Only reached if the main thread does not end the job in time: it is stuck where Python runs no handler."""
@@ -146,14 +167,21 @@ class _Agency:
         os._exit(1)
 
     def _on_term(self, _number: int, _frame: FrameType | None) -> None:
-        """While no job runs: a job has handlers of its own, and one that is over needs no stop."""
-        if not (self._ended or self._host.started):
-            raise StoppedError(
-                f"stopped before the workers started: {self._reason or 'signal SIGTERM'}"
-            )
+        """While no job runs. A handler may have interrupted anything: it takes no lock, and raises nothing."""
+        if not self._begun:
+            reason = "the agent got signal SIGTERM"
+            threading.Thread(target=self._on_stop, args=(reason,), daemon=True).start()
+
+    @staticmethod
+    def _stopped(text: str) -> wire.Failed:
+        return wire.Failed("StoppedError", text, FailureClass.PREEMPTION, False)
 
     def _failed(self, error: BaseException) -> wire.Failed:
         """How ``error`` is told to the task."""
+        if isinstance(error, LaunchError):
+            return wire.Failed(
+                type(error).__name__, str(error), error.failure_class, error.retryable
+            )
         from torch.distributed.elastic.multiprocessing.api import SignalException
 
         from llutil.agent.report import WorkersFailed
@@ -163,10 +191,7 @@ class _Agency:
                 return wire.Failed("WorkersFailedError", str(error), failure_class, False)
             case SignalException(sigval=sigval):
                 reason = self._reason or f"the agent got signal {signal.Signals(sigval).name}"
-                text = f"the job was stopped: {reason}"
-                return wire.Failed("StoppedError", text, FailureClass.PREEMPTION, False)
-            case LaunchError(failure_class=failure_class, retryable=retryable):
-                return wire.Failed(type(error).__name__, str(error), failure_class, retryable)
+                return self._stopped(f"the job was stopped: {reason}")
             case _:
                 text = "".join(traceback.format_exception(error))
                 return wire.Failed(type(error).__name__, text, FailureClass.INFRASTRUCTURE, False)
