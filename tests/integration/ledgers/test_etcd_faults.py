@@ -133,7 +133,7 @@ def test_calls_to_a_frozen_etcd_end_by_their_deadline_and_say_so(own: EtcdServer
 def test_a_session_is_suspended_by_its_own_clock_and_connected_when_etcd_is_back(
     own: EtcdServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with world_on(own.endpoint, ttl=1).open() as world:
+    with world_on(own.endpoint, ttl=3).open() as world:
         node = world.node()
         session = node.session
         node.join("a")
