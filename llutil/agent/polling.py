@@ -17,6 +17,7 @@ from torch.distributed.elastic.metrics.api import put_metric
 
 from llutil.agent.agent import Agent
 from llutil.agent.report import process_failures
+from llutil.agent.waiting import heedful
 
 __all__ = ["PollingAgent"]
 
@@ -27,8 +28,13 @@ class PollingAgent(Agent):
     """One node of a job that meets as torch does."""
 
     def _rendezvous(self, worker_group: WorkerGroup) -> None:
-        with self._signals.raising():
-            super()._rendezvous(worker_group)
+        join = super()._rendezvous
+        if self._worker_group.spec.rdzv_handler.get_backend() == "static":
+            # It waits in C++ alone. Left to itself after a stop, it waits on, and nobody counts on it.
+            heedful(lambda: join(worker_group), self._loop, self._signals)
+        else:
+            with self._signals.raising():
+                join(worker_group)
 
     def _invoke_run(self, role: str = "") -> RunResult:  # noqa: ARG002 - torch's signature
         group = self._worker_group

@@ -175,6 +175,7 @@ def _agent(
     from llutil.agent.order import Order
     from llutil.agent.polling import PollingAgent
     from llutil.agent.signals import StopSignals
+    from llutil.agent.waiting import heedful
     from llutil.rendezvous.backends import Meeting, driver_for, handler_for
 
     config = request.config
@@ -214,8 +215,13 @@ def _agent(
         mark=mark,
     )
     stack.callback(starter.close)
-    with _translated(meeting), signals.raising():
-        handler = handler_for(meeting)
+    with _translated(meeting):
+        # torch's c10d connects here; its embedded cousin needs no thread for what takes no time.
+        handler = (
+            handler_for(meeting)
+            if meeting.embedded
+            else heedful(lambda: handler_for(meeting), loop, signals)
+        )
     driver = driver_for(meeting) if meeting.has_ledger else None
     if driver is None:
         stack.callback(_leave, handler, signals)

@@ -17,7 +17,7 @@ import threading
 import time
 import traceback
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import FrameType
 from typing import Any
 
@@ -36,9 +36,8 @@ __all__ = ["main"]
 _log = logging.getLogger(__name__)
 
 _SPEC_DEADLINE = 60.0  # seconds; the operator sends it at once
-_MARGIN = (
-    15.0  # seconds after the grace period within which even a stuck agent has ended everything
-)
+_MARGIN = 6.0  # seconds after the grace period within which even a stuck agent has ended everything; the operator
+# gives it 10 before it kills the agent itself, and then there is no verdict and no grace
 _DELIVERY = 120.0  # seconds for a slow task to read the last words
 
 
@@ -155,7 +154,8 @@ class _Agency:
     def _end_early(self) -> None:
         """The main thread may be in the middle of importing torch, which no exception should interrupt: leave it."""
         self._tell(self._stopped(f"stopped before its workers started: {self._reason}"))
-        end_all([os.getpid()], self._mark, time.monotonic() + _MARGIN)
+        # By the mark alone, which the guardian does not carry: it is to see to the rest, and to the event page.
+        end_all((), self._mark, time.monotonic() + _MARGIN)
         os._exit(0)
 
     def _end_by_force(self) -> None:
@@ -163,7 +163,8 @@ class _Agency:
         self._main.join(self._grace + _MARGIN)
         if self._ended:
             return  # the job has ended; what is left is to deliver words, which has a deadline of its own
-        end_all([os.getpid()], self._mark, time.monotonic() + _MARGIN)
+        # By the mark alone, which the guardian does not carry: it is to see to the rest, and to the event page.
+        end_all((), self._mark, time.monotonic() + _MARGIN)
         os._exit(1)
 
     def _on_term(self, _number: int, _frame: FrameType | None) -> None:
@@ -197,20 +198,19 @@ class _Agency:
                 return wire.Failed(type(error).__name__, text, FailureClass.INFRASTRUCTURE, False)
 
 
-def _config(fields: Any, grace: float) -> LaunchConfig:
+def _config(fields: Mapping[str, Any], grace: float) -> LaunchConfig:
     """``LaunchConfig`` from the spec's JSON.
 
-    :raises ConfigError: a field is missing or unknown.
+    :raises ConfigError: a field is missing or unknown, or cannot be what it says.
     """
-    values = dict(fields)
-    for name in ("redirects", "tee"):
-        option = values.get(name)
-        if isinstance(option, dict):
-            values[name] = {int(rank): Std(value) for rank, value in option.items()}
-        elif isinstance(option, int):
-            values[name] = Std(option)
-    values.setdefault("shutdown_timeout", grace)
     try:
-        return LaunchConfig(**values)
-    except TypeError as error:
+        values = dict(fields)
+        for name in ("redirects", "tee"):
+            option = values.get(name)
+            if isinstance(option, dict):
+                values[name] = {int(rank): Std(value) for rank, value in option.items()}
+            elif isinstance(option, int):
+                values[name] = Std(option)
+        return LaunchConfig(**{"shutdown_timeout": grace} | values)
+    except (TypeError, ValueError) as error:
         raise ConfigError(f"the spec's configuration does not fit LaunchConfig: {error}") from error

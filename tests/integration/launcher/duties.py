@@ -136,6 +136,60 @@ def hide_children_and_be_killed(folder: str) -> NoReturn:
     raise AssertionError
 
 
+def chatter_and_hide_children(folder: str) -> None:
+    """The same, while it prints without end."""
+    threading.Thread(target=hide_children, args=(folder,), daemon=True).start()
+    while True:
+        print("words " * 20)
+
+
+def chatter(count: int, size: int) -> None:
+    """So many numbered lines."""
+    for number in range(count):
+        print(f"{number} {'x' * size}")
+
+
+def count_until_stopped(folder: str) -> NoReturn:
+    """Print one number after the other; the last one is in a file."""
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    number = 0
+    print(number, flush=True)
+    while not stop.wait(0.002):
+        number += 1
+        print(number, flush=True)
+    Path(folder, "last").write_text(str(number))
+    sys.exit(0)
+
+
+def wait_until_told(folder: str) -> None:
+    """Wait for a file, for a minute at most."""
+    for _ in range(6000):
+        if Path(folder, "told").exists():
+            return
+        time.sleep(0.01)
+
+
+def speak_and_wait(folder: str) -> None:
+    """A line on each stream, and then wait."""
+    rank = os.environ["RANK"]
+    print(f"stdout of {rank}", flush=True)
+    print(f"stderr of {rank}", file=sys.stderr, flush=True)
+    wait_until_told(folder)
+
+
+def progress_until_told(folder: str) -> None:
+    """Report steps until told."""
+    from llutil import worker
+
+    step = 0
+    while not Path(folder, "told").exists():
+        step += 1
+        worker.progress(step, 100)
+        time.sleep(0.01)
+    worker.progress(100 + worker.rank(), 100)
+
+
 def leave_children(folder: str) -> str:
     """Return, with a child, an orphan in a session of its own, and one that holds the output."""
     for own_session in (False, True):

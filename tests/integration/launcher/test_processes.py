@@ -165,13 +165,20 @@ def test_descendants_are_ended_after_the_root_died(plant: Planter, mark: str) ->
 @pytest.mark.fault
 def test_ending_keeps_up_with_processes_that_fork_all_the_time(mark: str) -> None:
     """Each child lives just long enough to have the next one, in a new session."""
-    code = "import os\nwhile True:\n    os.fork() and os._exit(0)\n    os.setsid()\n"
+    code = (
+        "import os, time\n"
+        "end = time.monotonic() + 60\n"  # or it would burn a core for ever if this test were killed
+        "while time.monotonic() < end:\n"
+        "    os.fork() and os._exit(0)\n"
+        "    os.setsid()\n"
+        "    time.sleep(0.005)\n"
+    )
     root = subprocess.Popen(
         [sys.executable, "-S", "-c", code], start_new_session=True, env={**os.environ, MARK: mark}
     )
     try:
-        root.wait(5)  # and its descendants go on
-        assert end_all([root.pid], mark, time.monotonic() + 10) == set()
+        root.wait(10)  # and its descendants go on
+        assert end_all([root.pid], mark, time.monotonic() + 30) == set()
         assert marked(mark) == set()
     finally:
         end_all([root.pid], mark, time.monotonic() + 10)
