@@ -12,11 +12,13 @@ again. This module may import nothing but the standard library, ``llutil.page`` 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,7 +29,11 @@ from llutil.page import remove_stale
 
 __all__ = ["Guardian", "main"]
 
+_log = logging.getLogger(__name__)
+
 _KILL_DEADLINE = 10.0  # seconds for the kernel to end what was sent SIGKILL
+_MOST_DEATHS = 20  # within so many seconds, of guardians: more are not started
+_DEATHS_PERIOD = 10.0
 _GONE_DEADLINE = 2.0  # seconds for an agent whose pipe closed to be gone
 _GONE_PERIOD = 0.02
 _GOODBYE = "goodbye"
@@ -70,6 +76,7 @@ class Guardian:
         self._mark = mark
         self._loop = loop
         self._sessions: set[int] = set()
+        self._deaths: deque[float] = deque(maxlen=_MOST_DEATHS)
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe = -1
         self._exit_fd = -1
@@ -83,7 +90,7 @@ class Guardian:
 
     def fds(self) -> set[int]:
         """What a forked worker must not keep: while it held the pipe, the agent's death would go unnoticed."""
-        return {self._pipe, self._exit_fd}
+        return {fd for fd in (self._pipe, self._exit_fd) if fd >= 0}
 
     def watch(self, session: int) -> None:
         """Look after the session ``session`` and all that descends from it."""
@@ -125,20 +132,38 @@ class Guardian:
             self._tell({"session": session})
 
     def _replace(self) -> None:
-        """Somebody killed the guardian: start another."""
+        """Somebody killed the guardian: start another, unless none of them lives."""
         self._drop()
-        self._start()
+        self._deaths.append(time.monotonic())
+        if (
+            len(self._deaths) == _MOST_DEATHS
+            and self._deaths[-1] - self._deaths[0] < _DEATHS_PERIOD
+        ):
+            _log.error(
+                "the guardian has died %d times in %.0f s; this job goes on without one: should its agent be "
+                "killed, children of its workers may stay behind",
+                _MOST_DEATHS,
+                _DEATHS_PERIOD,
+            )
+            self._process = None
+        else:
+            _log.warning("the guardian died; another one takes its place")
+            self._start()
 
     def _drop(self) -> None:
+        if self._process is None:
+            return
         self._loop.unwatch(self._exit_fd)
         os.close(self._exit_fd)
         os.close(self._pipe)
-        assert self._process is not None
+        self._exit_fd = self._pipe = -1
         # After a goodbye there is nothing left for it to do; it may still be starting, or be stopped.
         self._process.kill()
         self._process.wait(_KILL_DEADLINE)
 
     def _tell(self, words: object) -> None:
+        if self._pipe < 0:
+            return
         with suppress(
             BrokenPipeError
         ):  # it was killed a moment ago: the loop will hear of it, and replace it

@@ -56,7 +56,10 @@ class Terminal:
         """Print with the prefix, as torch does."""
         del rank  # the prefix says who it was
         target = sys.stderr if stream == "stderr" else sys.stdout
-        target.write(f"{prefix}{text}\n")
+        try:
+            target.write(f"{prefix}{text}\n")
+        except UnicodeEncodeError:  # a terminal that knows fewer characters must not end the job
+            target.write(f"{prefix}{ascii(text)[1:-1]}\n")
         target.flush()
 
     def round(self, restart: int, world_size: int, ranks: tuple[int, ...]) -> None:

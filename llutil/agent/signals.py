@@ -44,6 +44,9 @@ class StopSignals:
             for number in STOPPING:
                 if signal.getsignal(number) is not signal.SIG_IGN:  # nohup's SIGHUP stays ignored
                     self._before[number] = signal.signal(number, self._handle)
+            if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+                # Ignored, as it may be inherited, it would keep the workers' exit statuses from everybody.
+                self._before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         return self
 
     def __exit__(

@@ -107,6 +107,11 @@ def speak() -> None:
     subprocess.run(["echo", f"child {rank}"], check=True)
 
 
+def say(text: str) -> None:
+    """Print it."""
+    print(text, flush=True)
+
+
 def announce_and_return(folder: str, seconds: float) -> str:
     """Run for so many seconds."""
     announce(folder)
@@ -188,6 +193,14 @@ def progress_until_told(folder: str) -> None:
         worker.progress(step, 100)
         time.sleep(0.01)
     worker.progress(100 + worker.rank(), 100)
+
+
+def launch_within(value: Any) -> dict[int, list[Any]]:
+    """Launch, as a worker, and hand on what came back."""
+    from llutil.launcher.launch_agent import LaunchConfig, launch_agent
+
+    found = launch_agent(LaunchConfig(1, 1, 2, start_method="fork"), rank_and, [value])
+    return {rank: list(pair) for rank, pair in found.items()}
 
 
 def leave_children(folder: str) -> str:

@@ -157,6 +157,27 @@ def test_two_jobs_at_a_time_in_two_threads_do_not_touch_each_other(folder: str) 
     assert results == {"long": {0: "done"}, "short": {0: "done"}}
 
 
+def test_a_caller_that_ignores_its_children_gets_their_exit_statuses_all_the_same(
+    tmp_path: Path,
+) -> None:
+    script = tmp_path / "train.py"
+    script.write_text("import os; raise SystemExit(int(os.environ['STATUS']))")
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("STATUS", "0")
+            assert launch(str(script)) == {0: None}
+            patch.setenv("STATUS", "3")
+            with pytest.raises(WorkersFailed, match="exit code 3"):
+                launch(str(script))
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+def test_a_worker_may_launch_a_job_of_its_own() -> None:
+    assert launch(duties.launch_within, 7, start_method="fork") == {0: {0: [0, 7], 1: [1, 7]}}
+
+
 @contextmanager
 def signalled(folder: str, *numbers: int, ranks: int = 1, pause: float = 0.3) -> Iterator[None]:
     """Send signals to this process, one after the other, once all ranks run."""

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from llutil.agent.devices import worker_count
 from llutil.errors import ConfigError
 from llutil.events import Events
 from llutil.launcher import elastic_launch
@@ -262,14 +261,9 @@ def test_a_script_that_is_made_executable_is_a_command(tmp_path: Path, folder: s
     assert records(folder) == [[]]
 
 
-@pytest.mark.parametrize("wanted", ["cpu", "auto"])
-def test_workers_can_be_counted(wanted: str) -> None:
-    """No accelerator is here: without torch there is none to be seen."""
-    expected = len(os.sched_getaffinity(0))
-    assert worker_count("cpu") == expected
-    if wanted == "cpu":
-        found = launch_agent(LaunchConfig(1, 1, "cpu"), duties.rank_and, [None])
-        assert list(found) == list(range(expected))
+def test_as_many_workers_as_there_are_cpus() -> None:
+    found = launch_agent(LaunchConfig(1, 1, "cpu"), duties.rank_and, [None])
+    assert list(found) == list(range(len(os.sched_getaffinity(0))))
 
 
 def test_a_reference_is_imported_in_the_worker_alone(folder: str) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from torch.distributed.elastic.multiprocessing.api import SignalException
 
+from llutil.agent.devices import worker_count
 from llutil.errors import ConfigError, RendezvousError
 from llutil.launcher.launch_agent import LaunchConfig, launch_agent
 from tests.integration.launcher import collectives, duties
@@ -234,3 +235,9 @@ def test_the_port_of_a_round_is_bound_before_anybody_hears_of_it() -> None:
         return False
 
     assert launch(occupy, start_method="fork") == {0: True}
+
+
+def test_where_there_is_no_accelerator_auto_means_the_cpus_and_gpu_is_refused() -> None:
+    assert worker_count("auto") == len(os.sched_getaffinity(0))
+    with pytest.raises(ConfigError, match="nproc_per_node is 'gpu', but torch sees no accelerator"):
+        worker_count("gpu")

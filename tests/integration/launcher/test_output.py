@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -130,3 +131,12 @@ def test_output_that_is_not_text_is_shown_with_escapes(capfd: pytest.CaptureFixt
 
     launch(speak_in_bytes, tee=Std.OUT)
     assert capfd.readouterr().out == "[default_role0]:café \\xff\n"
+
+
+def test_a_terminal_that_knows_fewer_characters_gets_escapes(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open(os.dup(1), "w", encoding="ascii") as ascii_only:  # noqa: PTH123 - a descriptor has no path
+        monkeypatch.setattr(sys, "stdout", ascii_only)
+        launch(duties.say, "caf\xe9", tee=Std.OUT)
+    assert capfd.readouterr().out == "[default_role0]:caf\\xe9\n"

@@ -131,6 +131,16 @@ def test_what_the_caller_ignores_stays_ignored(loop: Loop, heard: list[int]) -> 
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
 
+def test_ignored_ends_of_children_are_heard_of_for_the_time_being(loop: Loop) -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        with StopSignals(loop):
+            assert signal.getsignal(signal.SIGCHLD) is signal.SIG_DFL
+        assert signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
 def test_off_the_main_thread_nothing_is_installed(loop: Loop, heard: list[int]) -> None:
     before = handlers()
     during: list[list[object]] = []
