@@ -223,5 +223,3 @@ def test_who_finds_its_parent_gone_already_ends_at_once() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert (done.returncode, done.stdout) == (-signal.SIGKILL, b"")
-
-
