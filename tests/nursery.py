@@ -1,6 +1,6 @@
 """Processes forked from one that has imported torch already: an agent that starts in a moment instead of in seconds.
 
-``Nursery`` is the side of whoever wants processes; ``python -m tests.nursery`` is the process that forks them. It
+``Nursery`` is the side of whoever wants processes; this file as a script is the process that forks them. It
 imports no grpc, has one thread only, and ends when its standard input does, and its children with it. A child is in
 a session of its own, as if it had been started from a shell, and calls one function; when that returns, or raises,
 it ends.
@@ -8,6 +8,7 @@ it ends.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -25,7 +26,7 @@ from llutil.agent.processes import die_with_parent
 
 __all__ = ["Forked", "Nursery"]
 
-_IMPORTS = ("torch.distributed.run", "llutil.launcher.run", "llutil.agent.following")
+_AGENT = ("llutil.launcher.run", "llutil.agent.following")
 _START = 120.0  # seconds for torch to be imported on a machine that does much else
 
 
@@ -59,11 +60,11 @@ class Forked:
 
 
 class Nursery:
-    """The other side of a process that forks."""
+    """The other side of a process that forks. Its children find these modules imported: by default, an agent's."""
 
-    def __init__(self) -> None:
+    def __init__(self, *imports: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.nursery"],
+            [sys.executable, __file__, *(imports or _AGENT)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=Path(__file__).parent.parent,
@@ -120,8 +121,10 @@ def _child(order: Mapping[str, Any], parent: int) -> NoReturn:
 
 
 def _main() -> None:
-    for name in _IMPORTS:
+    sys.path[0] = str(Path(__file__).parent.parent)  # and not this script's own folder
+    for name in sys.argv[1:]:
         importlib.import_module(name)
+    gc.freeze()  # or each child's first collection would copy all that they share
     assert "grpc" not in sys.modules
     assert len(list(Path("/proc/self/task").iterdir())) == 1
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever holds our standard input

@@ -26,13 +26,12 @@ from llutil.ledgers.errors import LedgerClosed, LedgerUnavailable, SessionLost
 from llutil.ledgers.protocol import Ledger, View
 from llutil.rendezvous import instructions as do
 from llutil.rendezvous import observations as see
-from llutil.rendezvous.codec import decode_as
 from llutil.rendezvous.layout import Layout
 from llutil.rendezvous.lookout import Lookout
 from llutil.rendezvous.machine import Machine
 from llutil.rendezvous.records import Member, Stage
 from llutil.rendezvous.rules import Rules
-from llutil.rendezvous.standing import Standing, reports_in
+from llutil.rendezvous.standing import Standing
 
 __all__ = ["Driver", "Order", "Store"]
 
@@ -271,10 +270,9 @@ class Driver:
             case "log":
                 return see.LogSeen(self._standing.log_in(view))
             case "members":
-                members = (decode_as(Member, one.key, one.value) for one in view.records)
-                return see.MembersSeen(tuple(members))
+                return see.MembersSeen(self._standing.members_in(view))
             case "reports":
-                return see.ReportsSeen(self._reports_stage, reports_in(view))
+                return see.ReportsSeen(self._reports_stage, self._standing.reports_in(view))
             case _:
                 return None if view.records else see.PredecessorGone(self._predecessor)
 

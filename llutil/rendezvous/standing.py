@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
+from typing import TypeVar
 
 from llutil.errors import ConfigError
 from llutil.ledgers.errors import LeaseGone, LedgerError, LedgerUnavailable, SessionLost
@@ -16,14 +17,16 @@ from llutil.ledgers.protocol import Exists, Gone, Joined, Ledger, Session, Sessi
 from llutil.ledgers.protocol import Record as Stored
 from llutil.rendezvous import instructions as do
 from llutil.rendezvous import observations as see
-from llutil.rendezvous.codec import decode, decode_as, encode
+from llutil.rendezvous.codec import decode, encode
 from llutil.rendezvous.layout import Layout
 from llutil.rendezvous.log import Log
 from llutil.rendezvous.records import Assignment, Marker, Member, Record, Report, Stage, Verdict
 
-__all__ = ["Standing", "reports_in"]
+__all__ = ["Standing"]
 
 _log = logging.getLogger(__name__)
+
+R = TypeVar("R", bound=Record)
 
 _GENERATION_TTL = 86400.0  # seconds that a generation's records outlive their last leader
 _SCOPES = (
@@ -47,6 +50,8 @@ class Standing:
         """Keys of the log that this node wrote and has not deleted; a watch may not have shown them yet."""
         self._sealed: tuple[Stage, int] | None = None
         """The round that this identity sealed last, and the store's revision of it."""
+        self._decoded: dict[type[Record], dict[tuple[str, int], Record]] = {}
+        """What was in the last views, since a leader looks at all members whenever one of them comes."""
 
     # The session.
 
@@ -99,7 +104,7 @@ class Standing:
                 )
             case do.ReadReports(ticket=ticket, stage=stage):
                 view = self._ledger.read(layout.reports(stage), deadline=deadline)
-                return see.ReportsRead(ticket, stage, reports_in(view))
+                return see.ReportsRead(ticket, stage, self.reports_in(view))
             case do.Create():
                 return self._create(request, deadline)
             case do.ReadBack(ticket=ticket, record=record):
@@ -173,17 +178,33 @@ class Standing:
 
         :raises ConfigError: a record is not one of ours, or lies where it does not belong.
         """
-        records: list[Record] = []
-        for one in view.records:
-            record = decode(one.key, one.value)
+        records = self._records(Marker, view)
+        for one, record in zip(view.records, records, strict=True):
             place = self._layout.key(record)
             if not isinstance(record, Assignment | Verdict | Marker) or place != one.key:
                 kind = type(record).__name__.lower()
                 raise _misplaced(one.key, f"is a {kind} that belongs under {place!r}")
-            records.append(record)
             if one.lease:
                 self._leases[record.generation] = one.lease
         return Log().with_records(records)
+
+    def members_in(self, view: View) -> tuple[Member, ...]:
+        """The members that ``view`` shows. :raises ConfigError: a record is something else."""
+        return _all(Member, view, self._records(Member, view))
+
+    def reports_in(self, view: View) -> tuple[Report, ...]:
+        """The reports that ``view`` shows. :raises ConfigError: a record is something else."""
+        return _all(Report, view, self._records(Report, view))
+
+    def _records(self, kind: type[Record], view: View) -> tuple[Record, ...]:
+        """The records in a view of that kind of place; what was in the last one is not decoded again."""
+        known = self._decoded.get(kind, {})
+        found: dict[tuple[str, int], Record] = {}
+        for one in view.records:
+            name = (one.key, one.created)
+            found[name] = known[name] if name in known else decode(one.key, one.value)
+        self._decoded[kind] = found
+        return tuple(found.values())
 
     def known(self, scope: str) -> View | None:
         """The state of ``scope`` at a moment in this identity's time, if that is known: a watch can go on from it."""
@@ -247,9 +268,12 @@ class Standing:
             session.release(deadline=deadline)
 
 
-def reports_in(view: View) -> tuple[Report, ...]:
-    """The reports that ``view`` shows. :raises ConfigError: a record is something else."""
-    return tuple(decode_as(Report, one.key, one.value) for one in view.records)
+def _all(kind: type[R], view: View, records: tuple[Record, ...]) -> tuple[R, ...]:
+    """``records``, which must all be of that kind."""
+    for one, record in zip(view.records, records, strict=True):
+        if not isinstance(record, kind):
+            raise _misplaced(one.key, f"is a {type(record).__name__.lower()}")
+    return tuple(record for record in records if isinstance(record, kind))
 
 
 def _misplaced(key: str, what: str) -> ConfigError:

@@ -1,0 +1,146 @@
+"""The processes of the rendezvous benchmark: a node of ours, a node of stock torch's, and the store of the latter.
+
+Each is forked from a process that has torch but no grpc, connects to the benchmark's control socket, says that it is
+ready when all its imports are done, and then does what it is told. All say when something happened by
+``time.monotonic()``, which is one clock for all processes of a host.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["ours", "stock", "stock_store"]
+
+_HOST = "127.0.0.1"
+_POLL = 0.1  # seconds between two looks of torch's agent, by default
+_FOREVER = 3600.0
+
+
+class _Control:
+    """This process's end of the control socket."""
+
+    def __init__(self, path: str, name: str) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket.connect(path)
+        self._name = name
+
+    def say(self, what: str, **more: Any) -> None:
+        line = {
+            "node": self._name,
+            "what": what,
+            "at": time.monotonic(),
+            "cpu": time.process_time(),
+            **more,
+        }
+        self._socket.send(json.dumps(line).encode())
+
+    def hear(self, seconds: float = _FOREVER) -> str:
+        """The next command; empty if none comes within so many seconds."""
+        if not select.select([self._socket], [], [], seconds)[0]:
+            return ""
+        return self._socket.recv(64).decode() or "end"
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+
+def ours(
+    control: str, name: str, endpoint: str, run_id: str, low: int, high: int, **times: float
+) -> None:
+    """A node with our driver: what the launcher's agent has, without its workers. Changes come to it unasked."""
+    from llutil.ledgers.endpoints import parse_endpoints
+    from llutil.ledgers.etcd.config import EtcdConfig
+    from llutil.ledgers.etcd.ledger import EtcdLedger
+    from llutil.rendezvous import instructions as do
+    from llutil.rendezvous import observations as see
+    from llutil.rendezvous.driver import Driver
+    from llutil.rendezvous.hosting import HostedStore
+    from llutil.rendezvous.layout import Layout
+    from llutil.rendezvous.records import Member
+    from llutil.rendezvous.rules import Rules
+
+    rules = Rules(min_nodes=low, max_nodes=high, **times)
+    member = Member(node="", name=name, host="here", address=_HOST, role="worker", nproc=1)
+    config = EtcdConfig(endpoints=parse_endpoints(endpoint))
+    owner: list[Callable[[], None]] = []
+
+    def tell_owner() -> None:
+        for tell in owner:
+            tell()
+
+    def open_ledger(on_change: Callable[[], None]) -> EtcdLedger:
+        owner.append(on_change)
+        return ledger
+
+    # Stock's handler is connected to its store as soon as it is made. So is our ledger, before the clock runs.
+    ledger = EtcdLedger(config, tell_owner)
+    ledger.read("nothing", deadline=time.monotonic() + 60)
+    driver = Driver(rules, member, Layout(run_id), open_ledger, lambda: HostedStore(_HOST))
+    wire = _Control(control, name)
+    wire.say("ready")
+    if wire.hear() == "begin":
+        driver.start()
+        while True:
+            ready = select.select([wire, driver.change_fd], [], [], _FOREVER)[0]
+            for order in driver.orders():
+                match order:
+                    case do.StartWorkers(assignment=assignment):
+                        wire.say("round", size=len(assignment.seats))
+                    case do.StopWorkers(stage=stage):
+                        wire.say("over")
+                        driver.tell(see.WorkersStopped(stage))
+                    case do.Finish(end=end):
+                        wire.say("finish", why=end.why)
+            if wire in ready and wire.hear() == "end":
+                break
+    asked = see.Asked("the benchmark is over", stop=False)
+    driver.leave(asked, time.monotonic() + 30)
+    driver.close(time.monotonic() + 10)
+
+
+def stock(
+    control: str, name: str, endpoint: str, run_id: str, low: int, high: int, **conf: Any
+) -> None:
+    """A node with torch's c10d handler, called as torch's agent does.
+
+    ``watch``: ask about newcomers as often as torch's agent does, and join the next round when there are some.
+    ``again``: join the next round at once, as when workers failed.
+    """
+    from torch.distributed.elastic.rendezvous import RendezvousParameters
+    from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
+
+    handler = get_rendezvous_handler(
+        RendezvousParameters(
+            "c10d", endpoint, run_id, low, high, local_addr=_HOST, is_host=False, **conf
+        )
+    )
+    wire = _Control(control, name)
+    wire.say("ready")
+    while (told := wire.hear()) != "end":
+        if told == "watch":
+            while not handler.num_nodes_waiting():
+                time.sleep(_POLL)
+            wire.say("over")
+        try:
+            info = handler.next_rendezvous()
+        except Exception as error:
+            wire.say("finish", why=repr(error))
+            break
+        wire.say("round", size=info.world_size)
+    os._exit(0)  # its shutdown would take part in what is no part of the benchmark
+
+
+def stock_store(control: str, name: str) -> None:
+    """The TCPStore that stock nodes meet in."""
+    from torch.distributed import TCPStore
+
+    store = TCPStore(_HOST, 0, is_master=True, wait_for_workers=False)
+    wire = _Control(control, name)
+    wire.say("ready", port=store.port)
+    wire.hear()
