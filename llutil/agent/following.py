@@ -165,6 +165,7 @@ class FollowingAgent(Agent):
 
     def _finish(self, end: do.End) -> RunResult:
         group = self._worker_group
+        run = f"run {group.spec.rdzv_handler.get_run_id()!r}"
         match end:
             case do.Succeeded():
                 return RunResult(state=WorkerState.SUCCEEDED, return_values=self._values)
@@ -179,8 +180,8 @@ class FollowingAgent(Agent):
                 failures = process_failures(own, self._error_files) if own else {}
                 return RunResult(state=WorkerState.FAILED, failures=failures)
             case do.GaveUp(why=why):
-                raise RendezvousError(why)
+                raise RendezvousError(f"{run}: {why}")
             case do.Refused(why=why):
-                raise ConfigError(why)
+                raise ConfigError(f"{run}: {why}")
             case do.Stopped(why=why) | do.Left(why=why):
-                raise StoppedError(f"the job was stopped: {why}")
+                raise StoppedError(f"{run} was stopped: {why}")

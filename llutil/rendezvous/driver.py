@@ -106,8 +106,14 @@ class Driver:
     def start(self) -> None:
         """Begin. May be called once."""
         self._change_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._thread = threading.Thread(target=self._run, name="llutil-rendezvous", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, name="llutil-rendezvous", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # no thread is to be had
+            os.close(self._change_fd)
+            self._change_fd = -1
+            raise
+        self._thread = thread
 
     def tell(self, observation: see.WorkersEnded | see.WorkersStopped | see.Asked) -> None:
         """Tell the machine what the agent's workers did, or what the agent was asked. From any thread."""

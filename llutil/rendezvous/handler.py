@@ -175,15 +175,16 @@ class LedgerRendezvous(RendezvousHandler):
                     self._end = end
 
     def _raise_if_ended(self) -> None:
+        run = f"run {self._run_id!r}"
         match self._end:
             case None:
                 return
             case do.GaveUp(why=why):
-                raise RendezvousTimeoutError(why)
+                raise RendezvousTimeoutError(f"{run}: {why}")
             case do.Refused(why=why):
-                raise RendezvousStateError(why)
+                raise RendezvousStateError(f"{run}: {why}")
             case end:
-                raise RendezvousClosedError(f"run {self._run_id!r}: {end.why}")
+                raise RendezvousClosedError(f"{run}: {end.why}")
 
 
 def _info(assignment: Assignment, node: str, store: TCPStore) -> RendezvousInfo:
