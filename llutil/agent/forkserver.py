@@ -9,6 +9,7 @@ does not survive a fork. It runs no code of the user's before it has forked.
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import select
@@ -33,6 +34,7 @@ def main(channel_fd: int, parent: int) -> None:
         signal.SIGCHLD, signal.SIG_DFL
     )  # inherited as ignored, it would lose every exit status
     _import_ahead()
+    gc.freeze()  # no worker's collector needs to look at, and so copy, what is shared with all of them
     channel = socket.socket(fileno=channel_fd)
     poll = select.poll()
     poll.register(channel_fd, select.POLLIN)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import selectors
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -27,6 +28,10 @@ class Loop:
         self._selector = selectors.DefaultSelector()
         self._soon: deque[Callable[[], None]] = deque()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._open = True
+        # Who wakes a loop that is just being closed must not write into what gets its number next. Reentrant,
+        # since a signal handler may interrupt the very thread that has it.
+        self._lock = threading.RLock()
         self.watch(self._wake_read, self._drain_wake)
 
     def watch(
@@ -49,9 +54,10 @@ class Loop:
         return fds
 
     def wake(self) -> None:
-        """Make a waiting ``turn`` return. Safe from any thread and from a signal handler."""
-        with suppress(BlockingIOError):  # enough wake-ups are on their way
-            os.write(self._wake_write, b"\0")
+        """Make a waiting ``turn`` return; of a closed loop, nothing. Safe from any thread and a signal handler."""
+        with self._lock, suppress(BlockingIOError):  # enough wake-ups are on their way
+            if self._open:
+                os.write(self._wake_write, b"\0")
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         """Have the loop's own thread call ``callback`` in its next turn. Safe from any thread."""
@@ -81,9 +87,11 @@ class Loop:
 
     def close(self) -> None:
         """Give back the loop's own descriptors. What was watched stays open: others own it."""
-        self._selector.close()
-        os.close(self._wake_read)
-        os.close(self._wake_write)
+        with self._lock:
+            self._open = False
+            self._selector.close()
+            os.close(self._wake_read)
+            os.close(self._wake_write)
 
     def __enter__(self) -> Loop:
         return self

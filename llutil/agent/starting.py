@@ -10,6 +10,7 @@ A starter never waits for a worker, and owns no descriptor of one but ``Process.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -193,6 +194,9 @@ class Fork:
 
 def _in_fork(start: Start, parent: int, close: set[int], direct: Callable[[], Any] | None) -> None:
     """Become a worker in a forked child; never returns."""
+    # What the parent left for the collector stays uncollected: its finalizers may wait for threads that only
+    # the parent has (grpc's channels do).
+    gc.freeze()
     try:
         os.setsid()
         die_with_parent(parent)

@@ -38,7 +38,7 @@ _MESSAGE_COST = (
 
 
 class Link:
-    """The socket. ``on_stop(reason)`` is called, on the link's thread, for each stop and once when the task is gone.
+    """The socket, heard from ``start`` on. ``on_stop(reason)`` is called, on the link's thread, for each stop and once when the task is gone.
 
     ``afterlog`` is known once the spec is. Callers on other threads use ``spec``, ``send``, ``congested``,
     ``when_clear`` and ``close``.
@@ -66,6 +66,9 @@ class Link:
         self._heard = threading.Event()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._thread = threading.Thread(target=self._run, name="llutil-link", daemon=True)
+
+    def start(self) -> None:
+        """Begin to listen. From here on ``on_stop`` may be called, also at once."""
         self._thread.start()
 
     def spec(self, deadline: float) -> wire.Spec:

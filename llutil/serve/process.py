@@ -83,11 +83,13 @@ class _Agency:
         self._begun = False
         self._ended = False
         self._grace = 0.0
-        signal.signal(signal.SIGTERM, self._on_term)
         self._link = Link(sock, aftermath, self._on_stop)
         self._host = TaskHost(self._link)
 
     def serve(self) -> int:
+        # Not before all is in place that a stop, which may come at once, needs.
+        signal.signal(signal.SIGTERM, self._on_term)
+        self._link.start()
         self._link.send(wire.Hello(os.getpid(), sys.executable))
         last: wire.Succeeded | wire.Failed
         try:
@@ -128,7 +130,9 @@ class _Agency:
         with self._gate:
             self._begun = self._reason is None
         if not self._begun:
-            time.sleep(_DELIVERY)  # another thread is telling the task, and ends this process
+            # Another thread is telling the task, and ends this process. If it fails to, no job must begin.
+            time.sleep(_DELIVERY + 2 * _MARGIN)
+            os._exit(1)
 
     def _tell(self, last: wire.Succeeded | wire.Failed) -> None:
         """Say how the job ended, if nobody has, and deliver all words."""

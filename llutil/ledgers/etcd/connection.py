@@ -22,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import grpc
+from llutil.ledgers.etcd.grpc_import import grpc
 import tenacity
 
 from llutil.ledgers.endpoints import Endpoint

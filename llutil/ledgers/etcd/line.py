@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import grpc
+from llutil.ledgers.etcd.grpc_import import grpc
 
 from llutil.ledgers.endpoints import Endpoint
 from llutil.ledgers.etcd.config import Tls

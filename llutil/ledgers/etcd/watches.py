@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import grpc
+from llutil.ledgers.etcd.grpc_import import grpc
 
 from llutil.ledgers.errors import LedgerClosed, LedgerRefused, LedgerUnavailable
 from llutil.ledgers.etcd import messages

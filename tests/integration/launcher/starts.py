@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -10,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-__all__ = ["facts", "imported", "sleeps", "writes"]
+__all__ = ["collects", "facts", "imported", "sleeps", "writes"]
 
 
 def facts() -> dict[str, Any]:
@@ -37,6 +38,11 @@ def facts() -> dict[str, Any]:
 def imported() -> list[str]:
     """Which of the heavy packages were there before the worker was."""
     return sorted({"numpy", "torch"} & set(sys.modules))
+
+
+def collects() -> int:
+    """Have the collector look for garbage; how much it found."""
+    return gc.collect()
 
 
 def sleeps() -> None:

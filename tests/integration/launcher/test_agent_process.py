@@ -7,7 +7,7 @@ import random
 import signal
 import sys
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -413,6 +413,18 @@ def test_an_agent_that_is_killed_takes_everything_with_it(method: str, folder: s
         assert wait_until(lambda: not alive(folder), 3)
         print(f"gone {time.monotonic() - started:.2f} s after the kill")
     assert wait_until(lambda: not Path(Path(folder, "page").read_text()).exists(), 3)
+
+
+@pytest.mark.fault
+def test_a_task_that_is_gone_before_its_agent_has_begun(folder: str) -> None:
+    """The stop is there before the first line of the agent runs."""
+    with ExitStack() as stack:
+        tasks = [stack.enter_context(Task(spec(duty("rank_and", 1), folder))) for _ in range(8)]
+        for task in tasks:
+            task.hang_up()
+        for task in tasks:
+            assert task.process.wait(30) == 0
+    assert pids(folder) == []
 
 
 @pytest.mark.fault

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import signal
@@ -195,6 +196,31 @@ def test_a_forked_worker_keeps_what_its_caller_has_open_but_nothing_of_the_agent
     assert (callers in found, agents in found) == (True, False)
 
 
+class Cycle:
+    """Garbage that only the collector finds, and that says where it was finalized."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.itself = self
+
+    def __del__(self) -> None:
+        with self.path.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+
+
+def test_a_forked_worker_leaves_its_callers_garbage_alone(tmp_path: Path) -> None:
+    """A finalizer may wait for a thread that only the caller has, or free what native code still uses."""
+    gc.disable()
+    try:
+        Cycle(tmp_path / "where")
+        with started(Fork(None, set), Reference(f"{HERE}:collects", b"")) as it:
+            it.value()
+        gc.collect()
+    finally:
+        gc.enable()
+    assert (tmp_path / "where").read_text() == f"{os.getpid()}\n"
+
+
 def test_output_goes_where_the_start_says(starter: Starter) -> None:
     with started(starter, Reference(f"{HERE}:writes", b"")) as it:
         assert it.status() == 0
@@ -214,8 +240,9 @@ def test_the_status_is_the_kernels(starter: Starter, script: str, status: int) -
 
 def test_a_command_gets_the_signals_that_a_shell_would_give_it(starter: Starter) -> None:
     """Python ignores SIGPIPE; a program that inherits that prints errors where it should end."""
+    pythons = 1 << signal.SIGPIPE - 1 | 1 << signal.SIGXFSZ - 1
     with started(starter, Command("/bin/grep", ("SigIgn", "/proc/self/status"))) as it:
-        assert int(read_all(it.stdout).split()[1], 16) == 0
+        assert int(read_all(it.stdout).split()[1], 16) & pythons == 0
 
 
 def test_an_ended_worker_keeps_its_number_until_it_is_let_go(starter: Starter) -> None:

@@ -193,3 +193,18 @@ def test_what_the_loop_owns_is_given_back_and_what_it_watched_is_not(pipe: tuple
     for fd in fds - {pipe[0]}:
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(fd)
+
+
+def test_who_wakes_a_closed_loop_harms_nobody() -> None:
+    """The task may have caught up with a worker's output after the job has ended."""
+    with Loop() as loop:
+        fds = loop.fds()
+    others = [os.pipe() for _ in range(len(fds))]  # which get the numbers that the loop had
+    loop.call_soon(lambda: None)
+    loop.wake()
+    for read, write in others:
+        os.set_blocking(read, False)
+        with pytest.raises(BlockingIOError):
+            os.read(read, 1)
+        os.close(read)
+        os.close(write)

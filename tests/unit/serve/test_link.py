@@ -77,6 +77,7 @@ def pair(folder: Path) -> Iterator[Pair]:
             stopped.set()
 
         link = Link(ours, Aftermath(readers), on_stop)
+        link.start()
         try:
             yield Pair(link, theirs, folder / "after.log", stops, stopped)
         finally:
