@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import faulthandler
 import importlib
 import importlib.machinery
 import importlib.util
@@ -52,6 +53,7 @@ def main(order_fd: int, outcome_fd: int, parent: int) -> None:
     os.close(order_fd)
     os.set_inheritable(outcome_fd, False)
     _default_signals()
+    _explain_crashes()
     status = become(order, outcome_fd, None)
     if isinstance(order.entrypoint, Shipped | Reference):
         leave(status)
@@ -83,6 +85,7 @@ def run_forked(order: Order, outcome_fd: int, direct: Callable[[], Any] | None) 
     atexit._clear()  # noqa: SLF001 - no public way; what the parent registered is the parent's to run
     os.set_inheritable(outcome_fd, False)  # it may have come over a socket, which does not say so
     _default_signals()
+    _explain_crashes()
     _set_threads(os.environ.get("OMP_NUM_THREADS", ""))
     status = become(order, outcome_fd, direct)
     if direct is None and not isinstance(order.entrypoint, Shipped | Reference):
@@ -112,6 +115,12 @@ def _default_signals() -> None:
         signal.signal(number, signal.SIG_DFL)
     # Last: a signal that waited must not find a handler of the agent's.
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+def _explain_crashes() -> None:
+    """Have a crash in native code print where each Python thread was, to the rank's own standard error."""
+    with contextlib.suppress(ValueError, OSError, RuntimeError):  # there is no standard error
+        faulthandler.enable()
 
 
 def _flush() -> None:

@@ -2,6 +2,7 @@
 
 * ``protocol``: what a ledger is; values, sessions, watches. Read this first.
 * ``errors``: what can go wrong, and whether trying again can help.
+* ``will``: how another process ends the session of a node that was killed.
 * ``memory``: a ledger inside one process, for jobs of one node and for tests.
 * ``etcd``: a ledger on etcd's v3 API. Needs etcd3 and grpc, so it is imported only when it is used.
 

@@ -249,6 +249,10 @@ class MemorySession:
         return time.monotonic()
 
     @property
+    def will(self) -> None:
+        """None: whatever ends this process ends the store too."""
+
+    @property
     def state(self) -> SessionState:
         """The state now; never suspended."""
         return SessionState.CONNECTED if self.lease in self._store.leases else SessionState.LOST

@@ -17,7 +17,7 @@ Three rules hold for every ledger:
   held during a call of a ledger: setting an event, or writing to an eventfd, is all that it should do. Its
   owner, woken, asks ``Watch.view()`` and ``Session.state`` for the present state.
 
-This module may import nothing but the standard library.
+This module may import nothing but the standard library and ``llutil.ledgers.will``.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
+
+from llutil.ledgers.will import Will
 
 __all__ = [
     "Created",
@@ -153,6 +155,10 @@ class Session(Protocol):
     @property
     def state(self) -> SessionState:
         """The state now. The callback is called when it changes."""
+
+    @property
+    def will(self) -> Will | None:
+        """How another process ends the session when this one was killed; None if the store has no way for that."""
 
     def join(
         self, folder: str, name: str, value: bytes, *, reads: tuple[str, ...] = (), deadline: float

@@ -22,13 +22,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import grpc
 import tenacity
 
 from llutil.ledgers.endpoints import Endpoint
 from llutil.ledgers.errors import LedgerClosed, LedgerError, LedgerRefused, LedgerUnavailable
 from llutil.ledgers.etcd.config import EtcdConfig, read_tls
 from llutil.ledgers.etcd.etcd3_import import etcdrpc
-from llutil.ledgers.etcd.grpc_import import grpc
 from llutil.ledgers.etcd.line import Line, open_line
 from llutil.ledgers.etcd.statuses import Diagnosis, Remedy, diagnose
 

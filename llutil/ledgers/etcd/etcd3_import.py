@@ -9,7 +9,7 @@ The descriptors go into a pool of their own. In the process-wide one, names as p
 taken by other etcd clients, and then whoever comes second fails.
 
 No environment variable, no other protobuf, no copied code; nothing stays patched once ``load`` returns.
-This module imports etcd3, protobuf and the standard library, and of ours only what prepares grpc.
+This module imports etcd3, protobuf and the standard library, and nothing of ours.
 """
 
 from __future__ import annotations
@@ -26,8 +26,6 @@ from google.protobuf.descriptor_pool import (  # type: ignore[import-untyped]  #
     DescriptorPool,
 )
 from google.protobuf.internal import builder  # type: ignore[import-untyped]  # nor here
-
-import llutil.ledgers.etcd.grpc_import  # noqa: F401 - before etcd3 imports grpc itself
 
 __all__ = ["etcdrpc"]
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import grpc
+
 from llutil.ledgers.endpoints import Endpoint
 from llutil.ledgers.etcd.config import Tls
 from llutil.ledgers.etcd.etcd3_import import etcdrpc
-from llutil.ledgers.etcd.grpc_import import grpc
 
 __all__ = ["Line", "open_line"]
 

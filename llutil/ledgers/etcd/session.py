@@ -11,7 +11,7 @@ from typing import Any
 
 from llutil.errors import ConfigError
 from llutil.ledgers.errors import LeaseGone, LedgerConflict, SessionLost
-from llutil.ledgers.etcd import messages
+from llutil.ledgers.etcd import messages, revoking
 from llutil.ledgers.etcd.connection import Answer, Connection, LeaseMissing
 from llutil.ledgers.etcd.leases import Keeper, grant, renew, revoke
 from llutil.ledgers.keys import Namespace, check_folder, check_key, check_scope
@@ -25,6 +25,7 @@ from llutil.ledgers.protocol import (
     SessionState,
     View,
 )
+from llutil.ledgers.will import Will
 
 __all__ = ["EtcdSession", "open_session"]
 
@@ -82,6 +83,11 @@ class EtcdSession:
     def state(self) -> SessionState:
         """The state now."""
         return self._keeper.state
+
+    @property
+    def will(self) -> Will:
+        """To revoke the lease by etcd's JSON calls."""
+        return revoking.will(self._connection.config, self._keeper.session.number)
 
     @property
     def is_kept(self) -> bool:

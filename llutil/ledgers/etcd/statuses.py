@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from llutil.ledgers.etcd.grpc_import import grpc
+import grpc
 
 __all__ = ["Diagnosis", "Remedy", "diagnose"]
 

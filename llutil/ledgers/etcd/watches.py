@@ -17,10 +17,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import grpc
+
 from llutil.ledgers.errors import LedgerClosed, LedgerRefused, LedgerUnavailable
 from llutil.ledgers.etcd import messages
 from llutil.ledgers.etcd.connection import Connection
-from llutil.ledgers.etcd.grpc_import import grpc
 from llutil.ledgers.etcd.line import Line
 from llutil.ledgers.etcd.statuses import Remedy
 from llutil.ledgers.etcd.watched import Stream, Watched

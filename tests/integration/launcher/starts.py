@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import signal
@@ -11,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-__all__ = ["collects", "facts", "imported", "sleeps", "writes"]
+__all__ = ["collects", "crashes", "facts", "imported", "sleeps", "writes"]
 
 
 def facts() -> dict[str, Any]:
@@ -43,6 +44,11 @@ def imported() -> list[str]:
 def collects() -> int:
     """Have the collector look for garbage; how much it found."""
     return gc.collect()
+
+
+def crashes() -> None:
+    """Do what only native code can."""
+    ctypes.string_at(0)
 
 
 def sleeps() -> None:

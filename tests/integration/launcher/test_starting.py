@@ -238,6 +238,14 @@ def test_the_status_is_the_kernels(starter: Starter, script: str, status: int) -
         assert it.note() is None
 
 
+def test_a_crash_in_native_code_says_where_python_was(starter: Starter) -> None:
+    with started(starter, Reference(f"{HERE}:crashes", b"")) as it:
+        assert it.status() == -signal.SIGSEGV
+        text = read_all(it.stderr)
+    assert text.startswith("Fatal Python error: Segmentation fault")
+    assert "in crashes" in text
+
+
 def test_a_command_gets_the_signals_that_a_shell_would_give_it(starter: Starter) -> None:
     """Python ignores SIGPIPE; a program that inherits that prints errors where it should end."""
     pythons = 1 << signal.SIGPIPE - 1 | 1 << signal.SIGXFSZ - 1

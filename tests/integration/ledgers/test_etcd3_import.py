@@ -145,25 +145,3 @@ def test_another_version_of_etcd3_is_refused_by_name() -> None:
     assert (
         "holds 0 compiled copies of kv.proto, wanted one: this is not etcd3 0.12.0" in done.stderr
     )
-
-
-def test_a_process_with_calls_under_way_forks_in_silence_and_its_environment_is_as_it_was() -> None:
-    """grpc's own handlers would refuse, say so each time, and now and then abort the process."""
-    code = """
-        import os
-        before = dict(os.environ)
-        from llutil.ledgers.etcd.etcd3_import import etcdrpc
-        assert dict(os.environ) == before
-        import grpc
-        channel = grpc.insecure_channel("127.0.0.1:1")
-        call = etcdrpc.KVStub(channel).Range.future(etcdrpc.RangeRequest(), wait_for_ready=True)
-        for _ in range(20):
-            pid = os.fork()
-            if pid == 0:
-                os._exit(0)
-            assert os.waitpid(pid, 0)[1] == 0
-        call.cancel()
-        channel.close()
-    """
-    done = _python(code=code)
-    assert (done.returncode, done.stderr) == (0, "")
