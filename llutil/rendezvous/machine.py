@@ -122,7 +122,7 @@ def _wait(state: State, hold: Hold, now: float) -> Wait:
     until = hold.until
     rules = state.rules
     if state.waiting_since is not None and not state.wish:
-        until = min(until, state.waiting_since + rules.timeout - state.waited)
+        until = min(until, state.waiting_since + state.patience - state.waited)
     elif state.leased and state.idle and not state.wish and not state.suspended(now):
         until = min(until, state.renewed + rules.lease_ttl)  # patience begins when it is suspended
     if state.wish_since is not None:

@@ -17,7 +17,8 @@ class Rules:
     """The protocol's parameters; all times are in seconds, on each node's own clock.
 
     ``last_call``: how long a round that has ``min_nodes`` waits for more. ``timeout``: how long a node waits
-    for a round to begin. ``lease_ttl``: how long a lease outlives its last renewal. ``max_restarts``: how many
+    for a round to begin. ``first_answer``: how long it waits for the first answer of a store, which may not be
+    there at all, if that is less. ``lease_ttl``: how long a lease outlives its last renewal. ``max_restarts``: how many
     failures the job survives, all nodes together; None if somebody else counts them. ``pause``: how long to
     leave a store alone that did not answer, before the same is asked again.
 
@@ -29,6 +30,7 @@ class Rules:
     max_restarts: int | None = 3
     last_call: float = 30.0
     timeout: float = 900.0
+    first_answer: float = 60.0
     lease_ttl: float = 10.0
     pause: float = 0.5
 
@@ -40,7 +42,7 @@ class Rules:
             )
         if self.max_restarts is not None and self.max_restarts < 0:
             problems.append(f"max_restarts={self.max_restarts}: wanted 0 or more")
-        for name in ("timeout", "lease_ttl", "pause"):
+        for name in ("timeout", "first_answer", "lease_ttl", "pause"):
             value = getattr(self, name)
             if not 0 < value < float("inf"):
                 problems.append(f"{name}={value}: wanted a positive, finite number of seconds")

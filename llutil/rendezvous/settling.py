@@ -67,7 +67,7 @@ def _keep_time(state: State, now: float) -> None:
         state.waited += now - state.waiting_since
         state.waiting_since = None
     since = state.waiting_since
-    if since is not None and now >= since + state.rules.timeout - state.waited:
+    if since is not None and now >= since + state.patience - state.waited:
         state.wish, state.wish_since = GaveUp(_why_gave_up(state, now)), now
 
 
@@ -78,6 +78,8 @@ def _ready_count(state: State) -> int:
 
 def _why_gave_up(state: State, now: float) -> str:
     rules = state.rules
+    if not state.identities:
+        return f"the ledger did not answer for {state.patience:g} s, and never has; is it there?"
     if not state.joined or state.suspended(now):
         return f"the ledger did not answer for {rules.timeout:g} s"
     if state.members is None:

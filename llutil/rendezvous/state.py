@@ -124,6 +124,12 @@ class State:
         """Whether no workers run here."""
         return self.work is Work.NONE or self.work is Work.ENDED
 
+    @property
+    def patience(self) -> float:
+        """How long this node waits for a round in all, in seconds."""
+        rules = self.rules
+        return rules.timeout if self.identities else min(rules.timeout, rules.first_answer)
+
     def suspended(self, now: float) -> bool:
         """Whether the lease may be over, by this node's own clock (rule 6)."""
         return self.leased and now >= self.renewed + self.rules.lease_ttl

@@ -81,6 +81,18 @@ MISTAKES: dict[str, Mistake] = {
         ("127.0.0.1:9",),
         tries=2,
     ),
+    "etcd_that_is_not_there": Mistake(
+        {
+            **_WORKS,
+            "retries": 1,
+            "nnodes": "1:2",
+            "rdzv_id": "nowhere",
+            "rdzv_endpoint": "127.0.0.1:9",
+            "rdzv_configs": {"timeout": 4},
+        },
+        ("127.0.0.1:9", "did not answer for 4 s, and never has"),
+        tries=2,
+    ),
     "log_dir_that_cannot_be_written": Mistake(
         {**_WORKS, "log_dir": "/proc/logs"}, ("log_dir", "/proc/logs")
     ),

@@ -667,8 +667,11 @@ def test_a_node_gives_up_when_no_round_begins_in_time_and_says_who_is_there() ->
     )
 
 
-def test_a_node_without_a_ledger_gives_up_in_time() -> None:
-    node = Node(timeout=60.0)
+@pytest.mark.parametrize(("timeout", "first_answer", "limit"), [(30.0, 60.0, 30), (900.0, 20.0, 20)])
+def test_a_node_whose_ledger_has_never_answered_gives_up_early(
+    timeout: float, first_answer: float, limit: int
+) -> None:
+    node = Node(timeout=timeout, first_answer=first_answer)
     node.sees(see.Ticked())
     for n in itertools.count():
         node.sees(see.Unanswered(node.ticket), node.now + 2.0)
@@ -676,6 +679,21 @@ def test_a_node_without_a_ledger_gives_up_in_time() -> None:
         if node.state.finished:
             break
         assert n < 60
+    assert node.end().why == f"the ledger did not answer for {limit} s, and never has; is it there?"
+    assert limit <= node.now < limit + 3.0
+
+
+def test_a_node_without_a_ledger_gives_up_in_time() -> None:
+    node = Node(timeout=60.0, first_answer=20.0)
+    node.sees(see.Ticked())
+    node.sees(see.LeaseTaken(node.ticket, 0.0))
+    for n in itertools.count():
+        if node.state.asked is not None:
+            node.sees(see.Unanswered(node.ticket), node.now + 2.0)
+        node.sees(see.Ticked(), node.now + 0.5)
+        if node.state.finished:
+            break
+        assert n < 200
     assert node.end().why == "the ledger did not answer for 60 s"
     assert 60.0 <= node.now < 63.0
 
