@@ -2,11 +2,14 @@
 
 The agent holds one end of a pipe and tells the guardian, line by line, whom to look after. However the agent ends,
 the kernel closes the pipe. If the agent did not say goodbye first, the guardian kills the sessions that it was told
-of, their descendants, and everything that carries the job's mark, and exits. It is a fresh interpreter in a session
-of its own, without torch and without a thread, and it starts nothing.
+of, their descendants, and everything that carries the job's mark. Only then, when nothing of the node runs any more,
+it carries out the node's will: its peers need not wait until its lease expires. It is a fresh interpreter in a session
+of its own, without torch, site-packages or a thread, and it starts nothing.
 
 ``Guardian`` is the agent's side. If the guardian itself is killed, the agent starts another and tells it everything
-again. This module may import nothing but the standard library, ``llutil.page`` and ``llutil.agent.processes``.
+again. What the two say is between them and may hold a password: it goes through the pipe and nowhere else. This module
+may import nothing but the standard library, ``llutil.page``, ``llutil.ledgers.will`` and the room's ``loop`` and
+``processes``; the module of a will is imported when it comes.
 """
 
 from __future__ import annotations
@@ -19,12 +22,16 @@ import subprocess
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import llutil
 from llutil.agent.loop import Loop
 from llutil.agent.processes import end_all
+from llutil.errors import RendezvousError
+from llutil.ledgers.will import Will
 from llutil.page import remove_stale
 
 __all__ = ["Guardian", "main"]
@@ -49,6 +56,7 @@ def main(pipe_fd: int, mark: str, agent: int) -> None:
             number, signal.SIG_IGN
         )  # it ends with the agent, not with what is meant for the agent
     sessions: set[int] = set()
+    carry_out: Callable[[], None] | None = None
     with os.fdopen(pipe_fd, "rb") as pipe:
         for line in pipe:
             if not line.endswith(b"\n"):
@@ -58,15 +66,49 @@ def main(pipe_fd: int, mark: str, agent: int) -> None:
                     sessions.add(session)
                 case {"ended": int(session)}:
                     sessions.discard(session)
+                case {"will": None}:
+                    carry_out = None
+                case {"will": dict(will)}:
+                    carry_out = _prepared(will)
                 case _:
                     return  # goodbye
-    end_all(sessions, mark, time.monotonic() + _KILL_DEADLINE)
+    left = end_all(sessions, mark, time.monotonic() + _KILL_DEADLINE)
+    if carry_out is not None:
+        _execute(carry_out, left)
     # Its event page would stay until the next launch on this host. The pipe closes a little before the agent
     # counts as gone, which makes its page one that may be removed.
     deadline = time.monotonic() + _GONE_DEADLINE
     while os.getppid() == agent and time.monotonic() < deadline:
         time.sleep(_GONE_PERIOD)
     remove_stale()
+
+
+def _prepared(will: dict[str, Any]) -> Callable[[], None] | None:
+    """What carries the will out, with all that it needs imported, while there is time for that."""
+    try:
+        return Will.from_json(will).prepare()
+    except (
+        ImportError
+    ) as error:  # a Python without ssl, say: the rest of a guardian's work is worth more
+        _say(f"if this node is killed, its lease is left to expire: {error}")
+        return None
+
+
+def _execute(carry_out: Callable[[], None], left: set[int]) -> None:
+    """Carry the will out, unless a process of the node is ``left``: peers must not go on beside what still runs."""
+    try:
+        if left:
+            raise RendezvousError(
+                f"processes {sorted(left)} of a node that was killed did not end; its lease is left to expire"
+            )
+        carry_out()
+    except RendezvousError as error:
+        _say(str(error))
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):  # the standard error was the agent's; nobody may read it any more
+        os.write(2, f"llutil's guardian: {text}\n".encode(errors="replace"))
 
 
 class Guardian:
@@ -76,6 +118,7 @@ class Guardian:
         self._mark = mark
         self._loop = loop
         self._sessions: set[int] = set()
+        self._will: Will | None = None
         self._deaths: deque[float] = deque(maxlen=_MOST_DEATHS)
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe = -1
@@ -101,6 +144,12 @@ class Guardian:
         """The session has ended; its number may become somebody else's."""
         self._sessions.discard(session)
         self._tell({"ended": session})
+
+    def bequeath(self, will: Will | None) -> None:
+        """What to do for this node if its agent is killed; None, nothing any more. Nothing is said if it is known."""
+        if will != self._will:
+            self._will = will
+            self._tell({"will": will.to_json() if will is not None else None})
 
     def close(self) -> None:
         """Say goodbye: the job has ended and left nothing."""
@@ -130,6 +179,8 @@ class Guardian:
         self._loop.watch(self._exit_fd, self._replace)
         for session in self._sessions:
             self._tell({"session": session})
+        if self._will is not None:
+            self._tell({"will": self._will.to_json()})
 
     def _replace(self) -> None:
         """Somebody killed the guardian: start another, unless none of them lives."""

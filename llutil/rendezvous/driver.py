@@ -24,6 +24,7 @@ from typing import Protocol
 from llutil.errors import LaunchError, RendezvousError
 from llutil.ledgers.errors import LedgerClosed, LedgerUnavailable, SessionLost
 from llutil.ledgers.protocol import Ledger, View
+from llutil.ledgers.will import Will
 from llutil.rendezvous import instructions as do
 from llutil.rendezvous import observations as see
 from llutil.rendezvous.layout import Layout
@@ -81,6 +82,7 @@ class Driver:
         self._orders: deque[Order] = deque()
         self._stop_ordered: Stage | None = None
         self._error: LaunchError | None = None
+        self._will: Will | None = None
         self._thread: threading.Thread | None = None
         self._ended = threading.Event()
         self._closing = False
@@ -100,8 +102,13 @@ class Driver:
 
     @property
     def change_fd(self) -> int:
-        """Readable when ``orders`` has something to give. From ``start`` to ``close``."""
+        """Readable when ``orders`` has something to give, or ``will`` is another. From ``start`` to ``close``."""
         return self._change_fd
+
+    @property
+    def will(self) -> Will | None:
+        """What a survivor should do if this process is killed now; None while this node has no lease."""
+        return self._will
 
     def start(self) -> None:
         """Begin. May be called once."""
@@ -267,6 +274,7 @@ class Driver:
     def _lose(self) -> see.LeaseLost:
         """The session is over: what only its identity could see is not looked at any more."""
         self._standing.forget()
+        self._note_will()
         self._keep = None
         self._lookout.close(_MEMBERS, _REPORTS, _PREDECESSOR)
         return see.LeaseLost(self._machine.state.node)
@@ -323,6 +331,7 @@ class Driver:
                     closed.close()
             case do.Leave():
                 self._trouble = self._standing.leave(self._deadline()) or self._trouble
+                self._note_will()
             case do.StartWorkers() | do.StopWorkers() | do.Finish():
                 self._order(instruction)
             case do.Wait():
@@ -360,10 +369,15 @@ class Driver:
             _log.warning("%s: the ledger answers again", self._layout.root)
             self._trouble = ""
         if isinstance(answer, see.LeaseTaken):
+            self._note_will()
             self._lookout.close(_MEMBERS, _REPORTS, _PREDECESSOR)
         elif isinstance(answer, see.Joined) and not self._lookout.watches(_LOG):
             self._watch(_LOG, self._layout.log)
         return answer
+
+    def _note_will(self) -> None:
+        self._will = self._standing.will
+        os.eventfd_write(self._change_fd, 1)
 
     def _watch(self, name: str, scope: str) -> None:
         if not self._lookout.watch(name, scope, self._deadline(), self._standing.known(scope)):

@@ -15,6 +15,7 @@ from llutil.errors import ConfigError
 from llutil.ledgers.errors import LeaseGone, LedgerError, LedgerUnavailable, SessionLost
 from llutil.ledgers.protocol import Exists, Gone, Joined, Ledger, Session, SessionState, View
 from llutil.ledgers.protocol import Record as Stored
+from llutil.ledgers.will import Will
 from llutil.rendezvous import instructions as do
 from llutil.rendezvous import observations as see
 from llutil.rendezvous.codec import decode, encode
@@ -62,6 +63,11 @@ class Standing:
             return None
         self._renewed = session.renewed
         return see.LeaseRenewed(self._renewed)
+
+    @property
+    def will(self) -> Will | None:
+        """What somebody else can do for this identity once this process is gone."""
+        return self._session.will if self._session is not None else None
 
     @property
     def lost(self) -> bool:

@@ -66,7 +66,7 @@ def perform(argument: Mapping[str, Any]) -> None:
         try:
             _revoke(endpoint, argument, deadline)
         except (OSError, ValueError, http.client.HTTPException, _Refused) as error:
-            tried.append(f"{endpoint}: {error or type(error).__name__}")
+            tried.append(f"{endpoint}: {str(error) or type(error).__name__}")
         else:
             return
     raise RendezvousError(
