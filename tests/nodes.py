@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from llutil.errors import FailureClass
+from llutil.failure import Failure
 from llutil.rendezvous.records import (
     Assignment,
     Cause,
@@ -17,7 +19,7 @@ from llutil.rendezvous.records import (
 )
 from llutil.rendezvous.rules import Rules
 
-__all__ = ["marker", "member", "report", "round_of", "rules", "seat", "verdict"]
+__all__ = ["failure", "marker", "member", "report", "round_of", "rules", "seat", "verdict"]
 
 
 def rules(least: int = 1, most: int = 4, **others: Any) -> Rules:
@@ -82,3 +84,21 @@ def report(name: str, say: Say, stage: tuple[int, int] = (1, 1), **others: Any) 
     """What the first identity of node ``name`` says of a round."""
     generation, round_ = Stage(*stage)
     return Report(generation=generation, round=round_, node=f"{name}.1", say=say, **others)
+
+
+def failure(**others: Any) -> Failure:
+    """How rank 3, the second of node 1, failed."""
+    values: dict[str, Any] = {
+        "rank": 3,
+        "local_rank": 1,
+        "group_rank": 1,
+        "label": "",
+        "host": "far",
+        "pid": 4711,
+        "restart": 0,
+        "max_restarts": 0,
+        "exit_status": 1,
+        "failure_class": FailureClass.USER_CODE,
+        "reason": "ValueError: no such digit",
+    }
+    return Failure(**(values | others))

@@ -196,5 +196,6 @@ def _workers_ended(state: State, ended: WorkersEnded) -> None:
         why=ended.why,
         failure_class=ended.failure_class,
         fatal=ended.fatal,
+        failure=ended.failure,
         token=state.profile.token,
     )

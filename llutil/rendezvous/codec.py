@@ -2,7 +2,7 @@
 
 One JSON object a record: ``{"version": 1, "kind": "member", ...}`` and the record's fields by name. Unknown
 fields are refused, since a record that means more than we understand must not be acted on. This module may
-import nothing but the standard library, ``llutil.errors`` and the room's records.
+import nothing but the standard library, ``llutil.errors``, ``llutil.failure`` and the room's records.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import MISSING, asdict, fields
 from typing import Any, TypeVar
 
 from llutil.errors import ConfigError, FailureClass
+from llutil.failure import Failure
 from llutil.rendezvous.records import (
     Assignment,
     Cause,
@@ -104,6 +105,12 @@ def _number(value: object) -> int:
     return value
 
 
+def _status(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"wanted a whole number, found {value!r}")
+    return value
+
+
 def _flag(value: object) -> bool:
     if not isinstance(value, bool):
         raise TypeError(f"wanted true or false, found {value!r}")
@@ -129,32 +136,52 @@ def _seat(value: object) -> Seat:
     return Seat(**_checked(Seat, value))
 
 
+def _failure(value: object) -> Failure:
+    if not isinstance(value, dict):
+        raise TypeError(f"wanted a failure, found {value!r}")
+    if value.get("failure_class") is None:
+        raise TypeError("wanted a failure with its failure_class")
+    return Failure(**_checked(Failure, value))
+
+
 # By field name: a name means the same in every record.
 _READERS: Mapping[str, Callable[[Any], Any]] = {
     "address": _text,
     "away": _list_of(_text),
     "by": _text,
     "cause": lambda value: Cause(_text(value)),
+    "echo": _flag,
+    "exit_status": _status,
+    "failure": _or_none(_failure),
     "failure_class": _or_none(lambda value: FailureClass(_text(value))),
     "fatal": _flag,
     "final": _flag,
     "generation": _number,
+    "group_rank": _number,
     "host": _text,
     "index": _or_none(_number),
     "label": _text,
     "labels": _list_of(_text),
+    "local_rank": _number,
+    "max_restarts": _number,
     "name": _text,
     "node": _text,
     "nodes": _list_of(_text),
     "nproc": _number,
+    "pid": _number,
     "port": _number,
+    "rank": _number,
+    "reason": _text,
+    "restart": _number,
     "restarts": _number,
     "role": _text,
     "round": _number,
     "say": lambda value: Say(_text(value)),
     "seats": _list_of(_seat),
+    "tail": _list_of(_text),
     "token": _text,
     "tokens": _list_of(_text),
+    "trace": _text,
     "why": _text,
 }
 

@@ -42,7 +42,10 @@ def conclusion(state: State, now: float) -> End | None:
                     return Succeeded(mine, marker.why)
                 return Late(f"the job succeeded while this node waited: {marker.why}")
             case Cause.FAILED:
-                return Failed(marker.why, marker.failure_class)
+                verdict = state.log.verdict_on(marker.stage)
+                return Failed(
+                    marker.why, marker.failure_class, verdict.failure if verdict else None
+                )
             case Cause.STOPPED:
                 return Stopped(marker.why)
             case _:

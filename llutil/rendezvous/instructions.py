@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from llutil.errors import FailureClass
+from llutil.failure import Failure
 from llutil.rendezvous.records import Assignment, Member, Record, Stage
 
 __all__ = [
@@ -211,10 +212,11 @@ class Late:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The job failed for good."""
+    """The job failed for good; ``failure`` is the first of the whole job, if its node told it."""
 
     why: str
     failure_class: FailureClass | None = None
+    failure: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)

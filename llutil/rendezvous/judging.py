@@ -8,6 +8,8 @@ Choices that rules 5, 7 and 8 of the protocol leave open, and why they are made 
 * With no budget left, a node that reported a failure and is then gone counts as lost: its agent died too, so
   the failure may well have been the machine's.
 * A failure of which its node says that starting again cannot help ends the job at once.
+* The failure that counts is the first one that the ledger took. But a rank that only says that a peer went away is
+  often heard before the peer's own node, which has processes to end: so it counts only if nobody says more.
 * A stop outranks a failure, success outranks a stop: nothing is left to be stopped.
 
 A decision here is a function of its arguments. This module may import nothing but the standard library and
@@ -21,6 +23,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from llutil.errors import FailureClass
+from llutil.failure import Failure
 from llutil.rendezvous.records import Assignment, Cause, Report, Say
 from llutil.rendezvous.rules import Rules
 from llutil.rendezvous.seating import Hold
@@ -32,10 +35,10 @@ __all__ = ["Bench", "Recheck", "Ruling", "judge"]
 class Bench:
     """What the leader knows while a round runs.
 
-    ``ends`` are the members' reports of success or failure; ``stop`` a reason to stop the whole job, if there is
-    one. ``living`` are all nodes with a member record; ``ready`` those that could be in a round now.
-    ``checked`` are the nodes that were seen to be lost or new before the reports were last read anew.
-    ``failed_since``: since when a failure has been known, by the leader's own clock; None if none is.
+    ``ends`` are the members' reports of success or failure, in the order in which the ledger took them; ``stop`` a
+    reason to stop the whole job, if there is one. ``living`` are all nodes with a member record; ``ready`` those that
+    could be in a round now. ``checked`` are the nodes that were seen to be lost or new before the reports were last
+    read anew. ``failed_since``: since when a failure has been known, by the leader's own clock; None if none is.
     """
 
     rules: Rules
@@ -57,6 +60,7 @@ class Ruling:
     why: str
     nodes: tuple[str, ...] = ()
     failure_class: FailureClass | None = None
+    failure: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +80,19 @@ def judge(bench: Bench, now: float) -> Ruling | Recheck | Hold:
         return Ruling(cause=Cause.SUCCEEDED, final=True, why=why, nodes=seats)
     if bench.stop is not None:
         return Ruling(cause=Cause.STOPPED, final=True, why=bench.stop)
-    failures = [bench.ends[node] for node in seats if _says(bench, node, Say.FAILED)]
+    failures = [end for end in bench.ends.values() if end.say is Say.FAILED and end.node in seats]
     if failures:
-        worst = next((failure for failure in failures if failure.fatal), failures[0])
-        return _on_failure(bench, worst, now)
+        return _on_failure(bench, _first(failures), now)
     return _on_change(bench, succeeded)
+
+
+def _first(failures: Sequence[Report]) -> Report:
+    """The failure that the verdict is about: which no restart can mend, else which is no echo, else the first."""
+
+    def is_echo(report: Report) -> bool:
+        return report.failure is not None and report.failure.echo
+
+    return min(failures, key=lambda report: (not report.fatal, is_echo(report)))
 
 
 def _says(bench: Bench, node: str, say: Say) -> bool:
@@ -112,6 +124,7 @@ def _on_failure(bench: Bench, failed: Report, now: float) -> Ruling | Recheck | 
         why=why,
         nodes=(failed.node,),
         failure_class=failed.failure_class,
+        failure=failed.failure,
     )
 
 

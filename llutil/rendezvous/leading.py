@@ -108,6 +108,7 @@ def _end_round(state: State, running: Assignment, ruling: Ruling) -> Create:
         why=ruling.why,
         nodes=ruling.nodes,
         failure_class=ruling.failure_class,
+        failure=ruling.failure,
     )
     records: tuple[Record, ...] = (verdict,)
     if ruling.final:

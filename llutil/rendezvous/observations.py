@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from llutil.errors import FailureClass
+from llutil.failure import Failure
 from llutil.rendezvous.log import Log
 from llutil.rendezvous.records import Member, Record, Report, Stage
 
@@ -176,7 +177,7 @@ class StoreOpened:
 class WorkersEnded:
     """All workers of this node in the round ``stage`` succeeded, or one of them failed and none is left.
 
-    ``fatal``: starting again cannot help.
+    ``fatal``: starting again cannot help. ``failure``: all that there is to know of it, if anything is.
     """
 
     stage: Stage
@@ -184,6 +185,7 @@ class WorkersEnded:
     why: str = ""
     failure_class: FailureClass | None = None
     fatal: bool = False
+    failure: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)

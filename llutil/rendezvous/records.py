@@ -2,7 +2,7 @@
 
 A member record lives as long as its node's lease. Assignments, reports, verdicts and markers hang on the
 generation's own long lease, so they outlive every node. This module may import nothing but the standard
-library and ``llutil.errors``; ``codec`` turns its values into JSON and checks them on the way back.
+library, ``llutil.errors`` and ``llutil.failure``; ``codec`` turns its values into JSON and checks them on the way back.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from llutil.errors import FailureClass
+from llutil.failure import Failure
 
 __all__ = [
     "Assignment",
@@ -155,8 +156,8 @@ class Say(StrEnum):
 class Report:
     """One node's word on one round.
 
-    ``why`` and ``failure_class`` describe a failure or a stop. ``fatal`` says of a failure that starting again
-    cannot help. ``token`` is the node's rerun token.
+    ``why`` and ``failure_class`` describe a failure or a stop; ``failure``, if it is given, says all that there is to
+    know of it. ``fatal`` says of a failure that starting again cannot help. ``token`` is the node's rerun token.
     """
 
     generation: int
@@ -167,6 +168,7 @@ class Report:
     failure_class: FailureClass | None = None
     fatal: bool = False
     token: str = ""
+    failure: Failure | None = None
 
     @property
     def stage(self) -> Stage:
@@ -194,7 +196,8 @@ class Cause(StrEnum):
 class Verdict:
     """How a round ended; one a round, for ever. ``final`` says that the generation's marker comes with it.
 
-    ``nodes`` names whom it is about: who failed, was lost, or is let in. ``by`` wrote it.
+    ``nodes`` names whom it is about: who failed, was lost, or is let in. ``by`` wrote it. ``failure`` is what the
+    node that failed said of it, if it did.
     """
 
     generation: int
@@ -205,6 +208,7 @@ class Verdict:
     why: str = ""
     nodes: tuple[str, ...] = ()
     failure_class: FailureClass | None = None
+    failure: Failure | None = None
 
     @property
     def stage(self) -> Stage:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llutil.errors import ConfigError, FailureClass
+from llutil.failure import Failure
 from llutil.rendezvous.codec import VERSION, decode, decode_as, encode
 from llutil.rendezvous.records import (
     Assignment,
@@ -21,7 +22,7 @@ from llutil.rendezvous.records import (
     Seat,
     Verdict,
 )
-from tests.nodes import member, round_of
+from tests.nodes import member, report, round_of
 
 texts = st.text(max_size=12)
 numbers = st.integers(0, 10**9)
@@ -30,6 +31,23 @@ seats = st.builds(
     Seat, node=texts, name=texts, address=texts, role=texts, nproc=numbers, token=texts, label=texts
 )
 lists = st.lists(texts, max_size=3).map(tuple)
+failures = st.none() | st.builds(
+    Failure,
+    rank=numbers,
+    local_rank=numbers,
+    group_rank=numbers,
+    label=texts,
+    host=texts,
+    pid=numbers,
+    restart=numbers,
+    max_restarts=numbers,
+    exit_status=st.integers(-64, 255),
+    failure_class=st.sampled_from(FailureClass),
+    reason=texts,
+    trace=texts,
+    tail=lists,
+    echo=st.booleans(),
+)
 records: st.SearchStrategy[Record] = st.one_of(
     st.builds(
         Member,
@@ -64,6 +82,7 @@ records: st.SearchStrategy[Record] = st.one_of(
         failure_class=classes,
         fatal=st.booleans(),
         token=texts,
+        failure=failures,
     ),
     st.builds(
         Verdict,
@@ -75,6 +94,7 @@ records: st.SearchStrategy[Record] = st.one_of(
         why=texts,
         nodes=lists,
         failure_class=classes,
+        failure=failures,
     ),
     st.builds(
         Marker,
@@ -135,6 +155,23 @@ def test_another_version_of_the_format_is_named() -> None:
         ConfigError, match=r"is of format 2, and this node speaks 1: run the same version"
     ):
         decode("key", _changed(version=2))
+
+
+@pytest.mark.parametrize(
+    ("failure", "says"),
+    [
+        ("boom", "failure: wanted a failure, found 'boom'"),
+        ({"rank": 1}, "failure: wanted a failure with its failure_class"),
+        ({"rank": 1, "failure_class": "bad luck"}, "failure: "),
+        ({"failure_class": "hang", "mood": "bad"}, "failure: unknown field mood"),
+        ({"failure_class": "hang", "rank": 1}, "failure: without "),
+    ],
+)
+def test_a_failure_that_is_not_exactly_one_of_ours_is_refused(failure: object, says: str) -> None:
+    body = json.loads(encode(report("a", Say.FAILED)))
+    body["failure"] = failure
+    with pytest.raises(ConfigError, match=says):
+        decode("key", json.dumps(body).encode())
 
 
 def test_a_record_of_another_kind_is_refused() -> None:

@@ -11,7 +11,7 @@ from llutil.errors import FailureClass
 from llutil.rendezvous.judging import Bench, Recheck, Ruling, judge
 from llutil.rendezvous.records import Cause, Report, Say
 from llutil.rendezvous.seating import Hold
-from tests.nodes import report, round_of, rules
+from tests.nodes import failure, report, round_of, rules
 
 FOREVER = float("inf")
 
@@ -107,6 +107,46 @@ def test_a_failure_that_cannot_be_mended_ends_the_job_at_once_whoever_reported_f
     assert isinstance(ruling, Ruling)
     assert (ruling.final, ruling.failure_class) == (True, FailureClass.BAD_CONFIGURATION)
     assert "no module named x; starting again cannot help" in ruling.why
+
+
+def failed(name: str, **fields: Any) -> Report:
+    given = failure(reason=f"of {name}", **fields)
+    return report(name, Say.FAILED, failure=given, failure_class=given.failure_class)
+
+
+ECHO = {"echo": True, "failure_class": FailureClass.INFRASTRUCTURE}
+
+
+@pytest.mark.parametrize(
+    ("ends", "first"),
+    [
+        ([failed("c"), failed("a")], "c"),
+        ([failed("a"), failed("c")], "a"),
+        ([failed("a", **ECHO), failed("c")], "c"),
+        ([failed("b", **ECHO), failed("a", **ECHO)], "b"),
+        ([failed("a"), replace(failed("b"), fatal=True)], "b"),
+        ([failed("x"), failed("b")], "b"),
+        ([report("b", Say.FAILED), failed("a")], "b"),
+    ],
+    ids=[
+        "the ledger's order",
+        "not the ranks'",
+        "an echo is overruled",
+        "only echoes",
+        "no restart can help",
+        "no member",
+        "without a word",
+    ],
+)
+def test_the_verdict_tells_the_first_failure_that_the_ledger_took(
+    ends: list[Report], first: str
+) -> None:
+    known = replace(bench(restarts=3), ends={end.node: end for end in ends}, failed_since=0.0)
+    ruling = judge(known, 105.0)
+    assert isinstance(ruling, Ruling)
+    (told,) = [end for end in ends if end.node == f"{first}.1"]
+    assert (ruling.nodes, ruling.failure) == ((told.node,), told.failure)
+    assert ruling.failure_class is told.failure_class
 
 
 def test_without_a_budget_of_its_own_a_job_never_fails_for_good() -> None:

@@ -40,6 +40,7 @@ ALLOWED = {
     "typing",
     "urllib.parse",
     "llutil.errors",
+    "llutil.failure",
     *(f"llutil.rendezvous.{name}" for name in PURE),
 }
 
