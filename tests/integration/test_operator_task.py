@@ -23,6 +23,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout
 from airflow_provider.decorators.elastic import elastic_task
 from airflow_provider.operators.elastic import ElasticLaunchOperator
 from llutil.errors import StoppedError, WorkersFailedError
+from tests.forks import fork
 from tests.integration.airflow_task import run_task
 
 pytestmark = pytest.mark.launch
@@ -277,7 +278,7 @@ def test_what_the_agent_says_after_its_task_was_killed_is_shown_by_the_next_try(
 
     task = elastic_task(task_id="train", grace_period=5)(train)().operator
     dag.fileloc = str(tmp_path / "dag.py")
-    task_process = os.fork()
+    task_process = fork()
     if task_process == 0:
         try:
             run_task(task, try_number=1)
@@ -310,7 +311,7 @@ def test_a_task_that_is_killed_at_any_moment_leaves_no_process(dag):
         task_id="train", entrypoint="sleep", op_args=["3600"], nproc_per_node=2, grace_period=2
     )
     for _ in range(20):
-        task_process = os.fork()
+        task_process = fork()
         if task_process == 0:
             try:
                 run_task(task)

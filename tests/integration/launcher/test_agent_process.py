@@ -16,6 +16,7 @@ import pytest
 from llutil import wire
 from llutil.entrypoint import Script
 from llutil.errors import FailureClass
+from tests.forks import fork
 from tests.integration.launcher.launching import is_alive, wait_until
 from tests.integration.launcher.task import ROOT, Task, duty, spec
 from tests.ports import free_ports
@@ -454,7 +455,7 @@ def killed_task(seconds: float, folder: Path, method: str) -> None:
         grace=0.5,
         start_method=method,
     )
-    child = os.fork()
+    child = fork()
     if child == 0:
         try:
             task = Task(job)

@@ -19,6 +19,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 
 from llutil.agent.report import WorkersFailed
 from llutil.launcher.launch_agent import LaunchConfig, launch_agent
+from tests.forks import fork
 from tests.integration.launcher import duties
 from tests.integration.launcher.launching import config, is_alive, launch, wait_until
 
@@ -290,7 +291,7 @@ def test_a_handler_of_the_callers_own_is_not_called_for_a_stop_and_is_put_back(
 @pytest.mark.fault
 @pytest.mark.parametrize("method", METHODS)
 def test_a_caller_that_is_killed_leaves_no_process_and_no_page(method: str, folder: str) -> None:
-    caller = os.fork()  # with all that this process has imported
+    caller = fork()  # with all that this process has imported
     if caller == 0:
         try:
             launch(duties.ignore_stops, folder, nproc=2, start_method=method)

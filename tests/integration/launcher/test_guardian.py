@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from llutil.agent.report import WorkersFailed
+from tests.forks import fork
 from tests.integration.launcher import duties
 from tests.integration.launcher.launching import is_alive, launch, wait_until
 
@@ -42,7 +43,7 @@ def pids(folder: str, kind: str = "running") -> list[int]:
 @contextmanager
 def forked_caller(folder: str, method: str) -> Iterator[int]:
     """A process that launches two stubborn workers with children who hide; a fork of this one, to save time."""
-    caller = os.fork()
+    caller = fork()
     if caller == 0:
         try:
             launch(duties.hide_children, folder, nproc=2, start_method=method)
@@ -147,7 +148,7 @@ def test_a_caller_killed_at_any_moment_leaves_nothing(method: str, folder: str) 
     print("seed:", seed)
     moments = random.Random(seed)
     for _ in range(5):
-        caller = os.fork()
+        caller = fork()
         if caller == 0:
             try:
                 launch(duties.hide_children, folder, nproc=2, start_method=method)

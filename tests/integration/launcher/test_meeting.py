@@ -20,6 +20,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from llutil.agent.devices import worker_count
 from llutil.errors import ConfigError, RendezvousError
 from llutil.launcher.launch_agent import LaunchConfig, launch_agent
+from tests.forks import fork
 from tests.integration.launcher import collectives, duties
 from tests.integration.launcher.launching import launch, wait_until
 from tests.ports import free_ports
@@ -67,7 +68,7 @@ def on_nodes(count: int, node: Node, folder: str) -> list[dict[str, Any]]:
     """What ``node(n)`` gave in ``count`` processes at a time: forks of this one, which has torch imported."""
     pids = []
     for number in range(count):
-        pid = os.fork()
+        pid = fork()
         if pid == 0:
             try:
                 result = node(number)
