@@ -12,6 +12,75 @@ __all__ = ["get_provider_info"]
 _INTEGRATION = "PyTorch elastic launch"
 
 
+def _field(label: str, description: str, kind: str = "string") -> dict[str, Any]:
+    """A field of a connection's form, which may be left empty."""
+    return {"label": label, "description": description, "schema": {"type": [kind, "null"]}}
+
+
+_ETCD: dict[str, Any] = {
+    "connection-type": "etcd",
+    "hook-name": "etcd",
+    "hook-class-name": "airflow_provider.hooks.etcd.EtcdHook",
+    "ui-field-behaviour": {
+        "hidden-fields": ["schema", "port"],
+        "relabeling": {"host": "Endpoints", "login": "User"},
+        "placeholders": {"host": "etcd-0:2379,etcd-1:2379,etcd-2:2379"},
+    },
+    "conn-fields": {
+        "namespace": _field("Prefix", "The folder of etcd that this deployment has for itself"),
+        "cacert": _field(
+            "CA file", "PEM file on the workers; TLS is used if and only if it is given"
+        ),
+        "cert": _field(
+            "Certificate file", "PEM file on the workers, if etcd wants to know clients"
+        ),
+        "key": _field("Key file", "PEM file on the workers, unencrypted, of the certificate"),
+        "server_name": _field(
+            "Server name", "The name in etcd's certificate, if it is another one"
+        ),
+        "timeout": _field(
+            "Timeout", "Seconds until a round that does not form is given up", "number"
+        ),
+        "last_call_timeout": _field(
+            "Last call", "Seconds that the least number of nodes waits for more", "number"
+        ),
+        "lease_ttl": _field(
+            "Lease", "Seconds that a node outlives its last sign of life", "number"
+        ),
+    },
+}
+
+
+def _option(kind: str, default: str, description: str) -> dict[str, Any]:
+    return {
+        "type": kind,
+        "default": default,
+        "description": description,
+        "version_added": "0.1.0",
+        "example": None,
+    }
+
+
+_SECTION: dict[str, Any] = {
+    "description": "Defaults of ElasticLaunchOperator and @task.elastic; a connection and a DAG file come first.",
+    "options": {
+        "rdzv_conn_id": _option(
+            "string", "", "The connection that jobs of several nodes meet by if they name none."
+        ),
+        "namespace": _option(
+            "string",
+            "llutil",
+            "The prefix under which this deployment's jobs meet. Deployments that share a store need one each.",
+        ),
+        "timeout": _option("float", "900", "Seconds until a round that does not form is given up."),
+        "last_call_timeout": _option(
+            "float", "30", "Seconds that the least number of nodes waits for more."
+        ),
+        "lease_ttl": _option("float", "10", "Seconds that a node outlives its last sign of life."),
+    },
+}
+
+
 def get_provider_info() -> dict[str, Any]:
     """The provider's metadata, in the form of Airflow's ``provider_info.schema.json``."""
     return {
@@ -34,9 +103,11 @@ def get_provider_info() -> dict[str, Any]:
         "hooks": [
             {
                 "integration-name": _INTEGRATION,
-                "python-modules": ["airflow_provider.hooks.agent"],
+                "python-modules": ["airflow_provider.hooks.agent", "airflow_provider.hooks.etcd"],
             }
         ],
+        "connection-types": [_ETCD],
+        "config": {"elastic_launch": _SECTION},
         "task-decorators": [
             {"name": "elastic", "class-name": "airflow_provider.decorators.elastic.elastic_task"}
         ],

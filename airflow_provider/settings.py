@@ -21,6 +21,7 @@ __all__ = [
     "blank_templates",
     "config_json",
     "entrypoint_problems",
+    "has_several_nodes",
     "is_open",
     "launch_config",
     "problems_so_far",
@@ -77,7 +78,9 @@ _NUMBERS: Mapping[str, type[int] | type[float]] = {
     "rdzv_timeout": float,
     "grace_period": float,
 }
-_TEXT_OPTIONS = frozenset({"user", "password", "namespace", "cacert", "cert", "key", "store_type"})
+_TEXT_OPTIONS = frozenset(
+    {"user", "password", "namespace", "cacert", "cert", "key", "server_name", "store_type"}
+)
 """Keys of ``rdzv_configs`` whose values are text, also when they look like numbers."""
 
 
@@ -93,11 +96,16 @@ def is_open(value: Any) -> bool:
     return hasattr(value, "resolve") and not isinstance(value, os.PathLike)
 
 
-def problems_so_far(values: Mapping[str, Any]) -> list[str]:
-    """What is wrong with those of the parameters that are known already; the others get the benefit of the doubt."""
+def problems_so_far(values: Mapping[str, Any], *, endpoint_follows: bool = False) -> list[str]:
+    """What is wrong with those of the parameters that are known already; the others get the benefit of the doubt.
+
+    ``endpoint_follows``: where nodes meet is said by something else than ``rdzv_endpoint``.
+    """
     unknown = {name for name, value in values.items() if is_open(value)}
     if "rdzv_backend" in unknown:
         unknown.add("rdzv_configs")  # whose keys depend on the backend
+    if endpoint_follows:
+        unknown.add("rdzv_endpoint")
     known = {name: value for name, value in values.items() if name not in unknown}
     problems = task_problems(known)
     try:
@@ -129,6 +137,11 @@ def task_problems(values: Mapping[str, Any]) -> list[str]:
         problems.append(
             f"env has the names {', '.join(map(repr, env))}; no name may be empty or hold '='"
         )
+    conn_id = values.get("rdzv_conn_id")
+    if not isinstance(conn_id, str | None):
+        problems.append(f"rdzv_conn_id is {conn_id!r}; wanted the name of an Airflow connection")
+    elif conn_id and values.get("rdzv_endpoint"):
+        problems.append("rdzv_conn_id and rdzv_endpoint are both given; give one of them")
     problems += [
         f"{name} is {values[name]!r}; wanted a path"
         for name in ("cwd", "python")
@@ -157,6 +170,14 @@ def entrypoint_problems(given: Any) -> list[str]:
     return [
         f"entrypoint is {given!r}; wanted a function, 'package.module:function', a script, '-m module' or a command"
     ]
+
+
+def has_several_nodes(values: Mapping[str, Any]) -> bool:
+    """Whether the job may have more than one node, as far as its ``nnodes`` make sense."""
+    try:
+        return _nodes(values.get("nnodes", 1))[1] > 1
+    except ValueError:
+        return False
 
 
 def launch_config(values: Mapping[str, Any]) -> LaunchConfig:
@@ -201,6 +222,11 @@ def launch_config(values: Mapping[str, Any]) -> LaunchConfig:
         problems.append(str(error))
     config = LaunchConfig(min_nodes=low, max_nodes=high, **fields)
     problems += map(_in_our_words, config.problems())
+    if not config.rdzv_endpoint and high > 1:
+        problems = [
+            f"{text}, or rdzv_conn_id" if text.startswith("rdzv_endpoint is empty") else text
+            for text in problems
+        ]
     if problems:
         raise ConfigError(problems)
     return config

@@ -16,6 +16,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider import settings
+from airflow_provider.meeting import configured, resolve
 from airflow_provider.retries import LaunchRetry
 from llutil.errors import ConfigError, EntrypointError, FailureClass, LaunchError
 from llutil.std import Std, StdOption
@@ -59,6 +60,8 @@ class ElasticLaunchOperator(BaseOperator):
         of this task instance, and so fits jobs of one node. (templated)
     :param role: the workers' role. (templated)
     :param rdzv_endpoint: ``host:port`` where nodes meet; not needed for one node. (templated)
+    :param rdzv_conn_id: the Airflow connection that says where nodes meet, and as whom they get in, in place of
+        ``rdzv_endpoint``; by default that of ``[elastic_launch] rdzv_conn_id``. (templated)
     :param rdzv_backend: ``"etcd"``, ``"zeus-adapter"``, ``"c10d"`` or ``"static"``. (templated)
     :param rdzv_configs: the backend's options. (templated)
     :param rdzv_timeout: deprecated, use ``rdzv_configs={"timeout": seconds}``.
@@ -96,6 +99,7 @@ class ElasticLaunchOperator(BaseOperator):
         "rdzv_id",
         "role",
         "rdzv_endpoint",
+        "rdzv_conn_id",
         "rdzv_backend",
         "rdzv_configs",
         "max_restarts",
@@ -128,6 +132,7 @@ class ElasticLaunchOperator(BaseOperator):
         rdzv_id: str | None = None,
         role: str = "default_role",
         rdzv_endpoint: str = "",
+        rdzv_conn_id: str | None = None,
         rdzv_backend: str = "etcd",
         rdzv_configs: Mapping[str, Any] | None = None,
         rdzv_timeout: float = -1,
@@ -163,6 +168,7 @@ class ElasticLaunchOperator(BaseOperator):
         self.rdzv_id = rdzv_id
         self.role = role
         self.rdzv_endpoint = rdzv_endpoint
+        self.rdzv_conn_id = rdzv_conn_id
         self.rdzv_backend = rdzv_backend
         self.rdzv_configs = rdzv_configs
         self.rdzv_timeout = rdzv_timeout
@@ -199,7 +205,10 @@ class ElasticLaunchOperator(BaseOperator):
             )
         # A mapped task is made while it runs, where an error raised here would be retried: execute checks it.
         if not getattr(self, "_BaseOperator__from_mapped", False):
-            problems = settings.problems_so_far(self._parameters())
+            parameters = self._parameters()
+            problems = settings.problems_so_far(
+                parameters, endpoint_follows=_says_where(parameters)
+            )
             if not settings.is_open(entrypoint):
                 problems += settings.entrypoint_problems(entrypoint)
             if problems:
@@ -241,6 +250,7 @@ class ElasticLaunchOperator(BaseOperator):
         :raises ConfigError: lists all that is wrong.
         """
         # Not for parsing a DAG to pay for.
+        from airflow_provider.connections import connected
         from airflow_provider.job import entrypoint_for
         from airflow_provider.launch import Launch
         from airflow_provider.run_id import TaskKey
@@ -254,6 +264,8 @@ class ElasticLaunchOperator(BaseOperator):
         config: LaunchConfig | None = None
         entrypoint: Entrypoint | None = None
         try:
+            # Only here, and only into the agent's socket: an attribute would be shown as a rendered template.
+            known |= resolve(known, several=settings.has_several_nodes(known), connect=connected)
             config = settings.launch_config(known)
         except ConfigError as error:
             problems += error.problems
@@ -285,11 +297,19 @@ class ElasticLaunchOperator(BaseOperator):
         )
 
     def _parameters(self) -> dict[str, Any]:
-        names = ("nnodes", *settings.LAUNCH_PARAMETERS, "env", "cwd", "python", "result_limit")
-        return {name: getattr(self, name) for name in (*names, "multiple_outputs")}
+        own = ("rdzv_conn_id", "env", "cwd", "python", "result_limit", "multiple_outputs")
+        return {name: getattr(self, name) for name in ("nnodes", *settings.LAUNCH_PARAMETERS, *own)}
 
     def _cwd_in(self, context: Context) -> str | None:
         return os.path.normpath(_dag_folder(context) / self.cwd) if self.cwd else None
+
+
+def _says_where(parameters: Mapping[str, Any]) -> bool:
+    """Whether it is a connection that says where nodes meet."""
+    if parameters["rdzv_conn_id"]:
+        return True
+    wanted = settings.has_several_nodes(parameters) and not parameters["rdzv_endpoint"]
+    return wanted and bool(configured().conn_id)
 
 
 def _dag_folder(context: Context) -> Path:

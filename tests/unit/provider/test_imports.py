@@ -20,6 +20,7 @@ airflows = set(sys.modules)
 import airflow_provider.operators.elastic
 import airflow_provider.decorators.elastic
 import airflow_provider.hooks.agent
+import airflow_provider.hooks.etcd
 providers = set(sys.modules) - airflows
 for path in json.loads(sys.argv[1]):
     runpy.run_path(path, run_name="a_dag_file")

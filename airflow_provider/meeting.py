@@ -1,0 +1,109 @@
+"""Where the nodes of a task's job meet: what the DAG file says, then its connection, then ``[elastic_launch]``.
+
+``Place`` is what a connection amounts to. It is looked up in the task, when it runs, and goes from there to
+the agent over their private socket: it is never an attribute of the operator, a template or a log line.
+Nothing here connects to anything. Airflow is imported inside functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from llutil.errors import ConfigError
+
+__all__ = ["SECTION", "Defaults", "Place", "configured", "resolve"]
+
+SECTION = "elastic_launch"
+"""The section of Airflow's configuration with this provider's defaults."""
+
+_LEDGERS = ("etcd", "zeus-adapter")
+_OPTIONS = ("timeout", "last_call_timeout", "lease_ttl")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A rendezvous backend, where it is, and its options; these may hold a password, and are not shown."""
+
+    backend: str
+    endpoint: str
+    configs: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Defaults:
+    """What ``[elastic_launch]`` says: a connection for jobs of several nodes, and options of a ledger's rendezvous."""
+
+    conn_id: str = ""
+    configs: Mapping[str, Any] = field(default_factory=dict)
+
+
+def configured() -> Defaults:
+    """The defaults of this deployment.
+
+    :raises ConfigError: a time is no number.
+    """
+    from airflow.sdk.configuration import conf
+
+    texts = {
+        name: str(conf.get(SECTION, name, fallback="") or "").strip()
+        for name in ("rdzv_conn_id", "namespace", *_OPTIONS)
+    }
+    configs: dict[str, Any] = {"namespace": texts["namespace"]} if texts["namespace"] else {}
+    problems = []
+    for name in _OPTIONS:
+        if texts[name]:
+            try:
+                configs[name] = float(texts[name])
+            except ValueError:
+                problems.append(
+                    f"[{SECTION}] {name} is {texts[name]!r}; wanted a number of seconds"
+                )
+    if problems:
+        raise ConfigError(problems)
+    return Defaults(conn_id=texts["rdzv_conn_id"], configs=configs)
+
+
+def resolve(
+    values: Mapping[str, Any],
+    *,
+    several: bool,
+    connect: Callable[[str], Place],
+    defaults: Callable[[], Defaults] = configured,
+) -> dict[str, Any]:
+    """The parameters ``rdzv_*`` that take the place of those in ``values``.
+
+    ``several``: the job may have several nodes. ``connect`` gives what a connection says, by its name. What the DAG file says in ``rdzv_configs`` counts before what the connection says, and that before
+    ``[elastic_launch]``.
+
+    :raises ConfigError: they contradict each other, or the connection cannot be used.
+    """
+    backend = values.get("rdzv_backend") or "etcd"
+    endpoint = values.get("rdzv_endpoint") or ""
+    conn_id = values.get("rdzv_conn_id")
+    if conn_id and endpoint:
+        raise ConfigError(
+            f"rdzv_conn_id is {conn_id!r} and rdzv_endpoint is {endpoint!r}; give one of them"
+        )
+    if backend not in _LEDGERS:
+        if conn_id:
+            raise ConfigError(
+                f"rdzv_conn_id is {conn_id!r}, which rdzv_backend {backend!r} cannot use; wanted 'etcd', or no "
+                "connection"
+            )
+        return {}
+    if not (conn_id or endpoint or several):
+        return {}  # one node meets nobody
+    found = defaults()
+    configs: dict[str, Any] = dict(found.configs)
+    if not endpoint:
+        conn_id = conn_id or found.conn_id
+    if conn_id:
+        place = connect(conn_id)
+        backend, endpoint = place.backend, place.endpoint
+        configs |= place.configs
+    given = values.get("rdzv_configs")
+    if given is None or isinstance(given, Mapping):  # else: for `launch_config` to say
+        given = configs | dict(given or {})
+    return {"rdzv_backend": backend, "rdzv_endpoint": endpoint, "rdzv_configs": given}
