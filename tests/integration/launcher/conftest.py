@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.launcher.launching import hide_torch
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _torch() -> None:
@@ -18,7 +20,7 @@ def _torch() -> None:
 def no_torch(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """A world in which workers and their fork server find no torch, whose import would take seconds."""
     folder = tmp_path_factory.mktemp("no-torch")
-    (folder / "torch.py").write_text("raise ImportError('no torch in this world')")
+    hide_torch(folder)
     path = [str(folder), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, path)))
 

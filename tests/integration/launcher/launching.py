@@ -10,7 +10,7 @@ from typing import Any
 
 from llutil.launcher.launch_agent import LaunchConfig, launch_agent
 
-__all__ = ["config", "is_alive", "launch", "wait_until"]
+__all__ = ["config", "hide_torch", "is_alive", "launch", "wait_until"]
 
 
 def config(nproc: int = 1, **fields: Any) -> LaunchConfig:
@@ -24,6 +24,11 @@ def launch(
 ) -> dict[int, Any]:
     """Launch on this host, and give what came back."""
     return launch_agent(config(nproc, **fields), entrypoint, list(args))
+
+
+def hide_torch(folder: Path) -> None:
+    """Let who has ``folder`` on its PYTHONPATH find no torch, whose import would take seconds."""
+    (folder / "torch.py").write_text("raise ImportError('no torch in this world')")
 
 
 def is_alive(pid: int) -> bool:
