@@ -134,6 +134,13 @@ def hide_children(folder: str, seconds: float = 60) -> None:
     time.sleep(seconds)
 
 
+def haunt(folder: str) -> None:
+    """The same, with a folder for each start."""
+    own = Path(folder, os.environ["TORCHELASTIC_RESTART_COUNT"])
+    own.mkdir(exist_ok=True)
+    hide_children(str(own), 300)
+
+
 def hide_children_and_be_killed(folder: str) -> NoReturn:
     """The same, and then die by SIGKILL."""
     hide_children(folder, 0)
