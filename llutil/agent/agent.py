@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,11 +29,14 @@ from torch.distributed.elastic.agent.server.api import (
 )
 from torch.distributed.elastic.metrics.api import prof
 
+from llutil.agent.findings import found_failure
 from llutil.agent.guardian import Guardian
 from llutil.agent.host import Host
 from llutil.agent.logs import LogFolder
 from llutil.agent.loop import Loop
+from llutil.agent.memory import OomWatch
 from llutil.agent.order import Order, write_order
+from llutil.agent.outcome import ErrorNote
 from llutil.agent.processes import MARK
 from llutil.agent.report import FailureReport, RemoteReport, first_failure
 from llutil.agent.signals import StopSignals
@@ -87,6 +91,9 @@ class Agent(SimpleElasticAgent):
         self._host = host
         self._signals = signals
         self._workers: Workers | None = None
+        self._label = ""
+        """What people call this node, where that is known."""
+        self._memory = OomWatch()
         self._starts = 0
         self._error_files: dict[int, Path] = {}
         self._next_progress = 0.0 if host.wants_progress else float("inf")
@@ -101,6 +108,7 @@ class Agent(SimpleElasticAgent):
             self._job.events.slot(worker.local_rank).state = SlotState.STARTED
         plans = [self._plan(worker_group, worker) for worker in worker_group.workers]
         order_fd = write_order(self._job.order)
+        self._memory = OomWatch()
         try:
             self._workers = Workers(
                 plans,
@@ -239,11 +247,19 @@ class Agent(SimpleElasticAgent):
         first = first_failure(ended)
         if self._signals.caught is not None and first.status == -self._signals.caught:
             self._signals.check()
+        group = self._worker_group
         return FailureReport(
             name=self._job.name,
-            restart=self._restarts,
-            max_restarts=self._worker_group.spec.max_restarts,
-            first=first,
+            first=found_failure(
+                first,
+                group_rank=group.group_rank,
+                label=self._label,
+                host=socket.gethostname(),
+                restart=self._restarts,
+                max_restarts=group.spec.max_restarts,
+                memory=self._memory.kills(),
+            ),
             others=tuple(one for one in ended if one is not first),
+            fatal=any(isinstance(one.note, ErrorNote) and one.note.fatal for one in ended),
             log_folder=str(self._job.logs.path),
         )

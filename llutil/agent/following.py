@@ -118,6 +118,8 @@ class FollowingAgent(Agent):
             int(1000 * (time.monotonic() - self._sealed_after)),
         )
         place = assignment.place(node)
+        seat = assignment.seat(node)
+        self._label = seat.label if seat else ""
         self._round = assignment
         self.report = None  # an earlier round's failure says nothing about how this one ends
         self._remaining_restarts = spec.max_restarts - assignment.restarts
@@ -158,9 +160,10 @@ class FollowingAgent(Agent):
                 see.WorkersEnded(
                     stage,
                     succeeded=False,
-                    why=f"rank {report.first.rank}: {report.first.reason.splitlines()[0]}"[:1000],
+                    why=f"rank {report.first.rank}: {report.first.reason}",
                     failure_class=report.failure_class,
                     fatal=report.fatal,
+                    failure=report.first,
                 )
             )
         self._sealed_after = time.monotonic()
@@ -175,10 +178,10 @@ class FollowingAgent(Agent):
                 _log.warning("%s", why)
                 group.workers = []  # nothing that ran here counts
                 return RunResult(state=WorkerState.SUCCEEDED)
-            case do.Failed(why=why, failure_class=failure_class):
+            case do.Failed(why=why, failure_class=failure_class, failure=first):
                 group.state = WorkerState.FAILED
                 own = self.report if isinstance(self.report, FailureReport) else None
-                self.report = RemoteReport(self._job.name, why, failure_class, own)
+                self.report = RemoteReport(self._job.name, why, failure_class, first, own)
                 failures = process_failures(own, self._error_files) if own else {}
                 return RunResult(state=WorkerState.FAILED, failures=failures)
             case do.GaveUp(why=why):

@@ -6,16 +6,18 @@ a text that names the root cause. Deciding which failure was first is ``first_fa
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
+from llutil.agent.diagnosis import is_echo
+from llutil.agent.findings import symptoms_of
 from llutil.agent.outcome import ErrorNote
 from llutil.agent.workers import Ended
 from llutil.errors import FailureClass
+from llutil.failure import Failure
 
 __all__ = [
     "FailureReport",
@@ -25,81 +27,69 @@ __all__ = [
     "process_failures",
 ]
 
-_TRACE_LINES = 40  # of a traceback; more says less
-_TAIL_LINES = 12
-_LONGEST_LINE = 500  # characters
+_NO_FILE = "<N/A>"
+"""torch's word for an error file that is not there."""
+
+_FOLDED = 4  # ranks that failed after the first and get a line each
 
 
 def first_failure(ended: Sequence[Ended]) -> Ended:
-    """The failed rank that failed first on this host's clock; ended ranks that did not fail do not count."""
-    return min((one for one in ended if one.failed), key=lambda one: one.at)
+    """The failed rank that failed first on this host's clock.
+
+    Who was asked to end before it failed does not count, if another one did. And a rank that only says that a peer
+    went away may say so before the peer's own end was seen: it counts if nobody else failed.
+    """
+    failed = [one for one in ended if one.failed]
+    candidates = [one for one in failed if not one.asked] or failed
+    return min(candidates, key=lambda one: (is_echo(symptoms_of(one)), one.at))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureReport:
-    """A failed round as a value. ``restart`` of ``max_restarts`` had been used when it failed."""
+    """A failed round of this node's as a value. ``first`` failed first, ``others`` are the node's other ranks."""
 
     name: str
-    restart: int
-    max_restarts: int
-    first: Ended
+    first: Failure
     others: tuple[Ended, ...]
+    fatal: bool
     log_folder: str
 
     @property
     def failure_class(self) -> FailureClass:
         """What kind of failure the first one was."""
-        match self.first.note:
-            case ErrorNote(bad_configuration=True):
-                return FailureClass.BAD_CONFIGURATION
-            case _:
-                return FailureClass.USER_CODE
-
-    @property
-    def fatal(self) -> bool:
-        """Whether starting again cannot help."""
-        return any(
-            isinstance(o.note, ErrorNote) and o.note.fatal for o in (self.first, *self.others)
-        )
+        return self.first.failure_class
 
     @property
     def text(self) -> str:
         """The report, to be read by a human."""
-        first = self.first
-        lines = [
-            f"{self.name} failed: rank {first.rank}: {first.reason}",
-            f"  rank {first.rank} (local rank {first.local_rank}) on {socket.gethostname()}, pid {first.pid}, "
-            f"after {self.restart} of {self.max_restarts} restarts",
-        ]
-        match first.note:
-            case ErrorNote(trace=trace) if trace:
-                lines += ["", *_screen(trace)]
-            case ErrorNote(text=text):
-                if "\n" in text:
-                    lines += ["", *_screen(text)]
-            case _:
-                if first.tail:
-                    lines += ["", "the last lines of its standard error:"]
-                lines += [f"  {_short(line)}" for line in first.tail[-_TAIL_LINES:]]
+        logs = f"logs of every rank: {self.log_folder}"
+        return "\n".join([*_story(self.name, self.first), "", *self.aftermath, logs])
+
+    @property
+    def aftermath(self) -> list[str]:
+        """Lines on the node's other ranks."""
         failed = [one for one in self.others if one.failed and not one.was_ended]
         stopped = [one.rank for one in self.others if one.was_ended]
-        lines.append("")
-        lines += [f"rank {one.rank} failed after it: {one.reason}" for one in failed[:4]]
-        if len(failed) > 4:
-            lines.append(f"and {len(failed) - 4} more ranks failed after it")
+        lines = [f"rank {one.rank} failed after it: {one.reason}" for one in failed[:_FOLDED]]
+        if len(failed) > _FOLDED:
+            lines.append(f"and {len(failed) - _FOLDED} more ranks failed after it")
         if stopped:
             lines.append(f"ranks ended because of it: {_ranges(stopped)}")
-        lines.append(f"logs of every rank: {self.log_folder}")
-        return "\n".join(lines)
+        return lines
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteReport:
-    """A job that failed on several nodes, as one of them sees it: ``why`` is the verdict's, ``own`` its own failure."""
+    """A job that failed on several nodes, as one of them sees it.
+
+    ``why`` is the verdict's; ``first`` the first failure of the whole job, if its node told it; ``own`` this node's
+    own failure, if it had one.
+    """
 
     name: str
     why: str
     given_class: FailureClass | None
+    first: Failure | None
     own: FailureReport | None
 
     @property
@@ -108,27 +98,54 @@ class RemoteReport:
         return self.given_class or FailureClass.USER_CODE
 
     @property
+    def elsewhere(self) -> bool:
+        """Whether the first failure of the job was not this node's."""
+        return self.own is None or self.first != self.own.first
+
+    @property
     def text(self) -> str:
         """The report, to be read by a human."""
-        verdict = f"{self.name} failed: {self.why}"
+        if self.own is not None and not self.elsewhere:
+            return self.own.text
+        if self.first is None:
+            lines = [f"{self.name} failed: {self.why}", ""]
+        else:
+            lines = [*_story(self.name, self.first), ""]
         if self.own is None:
-            return f"{verdict}\nno rank of this node failed by itself; see the log of the node that did"
-        return f"{verdict}\n\non this node: {self.own.text}"
+            return "\n".join([*lines, "no rank of this node failed by itself"])
+        own = self.own.first
+        lines.append(f"on this node rank {own.rank} (pid {own.pid}) failed: {own.reason}")
+        logs = f"logs of this node's ranks: {self.own.log_folder}"
+        return "\n".join([*lines, *self.own.aftermath, logs])
 
 
 class WorkersFailed(ChildFailedError):
-    """At least one rank failed and no restart was left. ``report`` has it as a value."""
+    """At least one rank failed and no restart was left. ``report`` has it as a value.
+
+    ``failures`` are torch's records of the failed ranks, by global rank: the first one of the job, which may be another
+    node's, and then those of this node.
+    """
 
     def __init__(
-        self, report: FailureReport | RemoteReport, failures: dict[int, ProcessFailure]
+        self, report: FailureReport | RemoteReport, failures: Mapping[int, ProcessFailure]
     ) -> None:
         self.report = report
-        super().__init__(report.name, failures or _ELSEWHERE)
+        if isinstance(report, RemoteReport) and report.elsewhere:
+            failures = {**_elsewhere(report), **failures}
+        # Who looks for the first by torch's times, in whole seconds and of several hosts, is to find the same one.
+        first, *others = failures.values()
+        first.timestamp = min(one.timestamp for one in (first, *others))
+        super().__init__(report.name, dict(failures))
 
     @property
     def failure_class(self) -> FailureClass:
         """What kind of failure the first one was."""
         return self.report.failure_class
+
+    def get_first_failure(self) -> tuple[int, ProcessFailure]:
+        """The first one, which torch would look for by times, in whole seconds, of several hosts."""
+        rank: int = next(iter(self.failures))
+        return rank, self.failures[rank]
 
     def format_msg(self, boarder_delim: str = "=", section_delim: str = "-") -> str:
         """The report's text, in place of torch's frame around "N/A"; the parameters are torch's and unused."""
@@ -137,40 +154,70 @@ class WorkersFailed(ChildFailedError):
 
 
 def process_failures(
-    report: FailureReport, error_files: dict[int, Path]
+    report: FailureReport, error_files: Mapping[int, Path]
 ) -> dict[int, ProcessFailure]:
-    """torch's own record of the failed ranks, the first one first."""
-    others = (one for one in report.others if one.failed and not one.was_ended)
-    failed = [report.first, *others]
-    return {
-        one.rank: ProcessFailure(
-            local_rank=one.local_rank,
-            pid=one.pid,
-            exitcode=one.status,
-            error_file=str(error_files.get(one.local_rank, "<N/A>")),
+    """torch's own record of this node's failed ranks, the first one first."""
+    first = report.first
+    others = [one for one in report.others if one.failed and not one.was_ended]
+    found = {
+        first.rank: _process_failure(
+            first.local_rank,
+            first.pid,
+            first.exit_status,
+            first.trace or first.reason,
+            error_files.get(first.local_rank),
         )
-        for one in failed
+    }
+    for one in others:
+        said = one.note.trace if isinstance(one.note, ErrorNote) else ""
+        found[one.rank] = _process_failure(
+            one.local_rank, one.pid, one.status, said or one.reason, error_files.get(one.local_rank)
+        )
+    return found
+
+
+def _process_failure(
+    local_rank: int, pid: int, status: int, message: str, error_file: Path | None
+) -> ProcessFailure:
+    def made(file: str) -> ProcessFailure:
+        return ProcessFailure(local_rank=local_rank, pid=pid, exitcode=status, error_file=file)
+
+    try:
+        if error_file is not None and error_file.is_file():
+            return made(str(error_file))
+    except Exception:  # noqa: BLE001, S110 - torch's parser meets a file that was cut off; the message is ours
+        pass
+    failure = made(_NO_FILE)
+    failure.message = message
+    # torch's default for all records is one shared dict; without a file, ours says what there is to say.
+    failure.error_file_data = {
+        "message": {"message": message, "extraInfo": {"timestamp": str(failure.timestamp)}}
+    }
+    return failure
+
+
+def _elsewhere(report: RemoteReport) -> dict[int, ProcessFailure]:
+    """torch's record of a failure on another node; without a word of it, one that stands for all other ranks."""
+    first = report.first
+    if first is None:
+        return {-1: _process_failure(-1, 0, 1, report.why, None)}
+    return {
+        first.rank: _process_failure(
+            first.local_rank, first.pid, first.exit_status, first.trace or first.reason, None
+        )
     }
 
 
-_ELSEWHERE = {
-    -1: ProcessFailure(local_rank=-1, pid=0, exitcode=1, error_file="<N/A>"),
-}
-"""torch's error wants at least one failed rank; this stands for ranks of other nodes."""
-
-
-def _screen(text: str) -> list[str]:
-    """The lines of ``text``, without the middle if they are many, and without the ends of the overlong."""
-    lines = text.rstrip().splitlines()
-    if len(lines) > _TRACE_LINES:
-        half = _TRACE_LINES // 2
-        cut = len(lines) - 2 * half
-        lines = [*lines[:half], f"  ... {cut} lines left out ...", *lines[-half:]]
-    return [_short(line) for line in lines]
-
-
-def _short(line: str) -> str:
-    return line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]} ..."
+def _story(name: str, first: Failure) -> list[str]:
+    """Whose failure it was, and all that its rank said."""
+    lines = [f"{name} failed: rank {first.rank}: {first.reason}", f"  {first.place}"]
+    lines.append(f"  failure class: {first.failure_class}")
+    if first.trace:
+        lines += ["", *first.trace.splitlines()]
+    if first.tail:
+        lines += ["", "the last lines of its standard error:"]
+        lines += [f"  {line}" for line in first.tail]
+    return lines
 
 
 def _ranges(numbers: Sequence[int]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import signal
 import time
 from collections import deque
@@ -17,7 +18,7 @@ from dataclasses import dataclass, replace
 
 from llutil.agent.guardian import Guardian
 from llutil.agent.host import Host
-from llutil.agent.logs import Route, open_log
+from llutil.agent.logs import Route, last_lines, open_log
 from llutil.agent.loop import Loop
 from llutil.agent.outcome import Collector, ErrorNote, Returned
 from llutil.agent.processes import end_all, exit_text, session_members, signal_process
@@ -35,7 +36,9 @@ _LEAVE = 1.0  # seconds a worker that said that it failed has to leave by itself
 _KILL_DEADLINE = 10.0  # seconds for the kernel to end what was sent SIGKILL
 _GROUP_PERIOD = 0.05  # seconds between two looks at a stopping command's session
 _LONGEST_REASON = 500  # characters of an error's message that a reason repeats
-_TAIL = 20  # lines of standard error kept for the report
+_TAIL = 40  # lines of standard error kept for the report
+_STDERR = 2
+_WRITABLE = 5.0  # seconds that a terminal which takes nothing is waited for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +59,8 @@ class RankPlan:
 class Ended:
     """How one rank ended. ``note`` is what it said; ``status`` what the kernel said (negative: a signal).
 
-    ``at`` is when, on ``time.monotonic()``: when it failed by its own word, else when its end was noticed.
+    ``at`` is when, on ``time.monotonic()``: when it failed by its own word, else when its end was noticed. ``asked``
+    says that it was asked or made to end before it had ended.
     """
 
     rank: int
@@ -67,11 +71,12 @@ class Ended:
     tail: tuple[str, ...]
     failed: bool
     at: float
+    asked: bool = False
 
     @property
     def was_ended(self) -> bool:
-        """Whether it failed only because it was ended with the round: by a signal, and without a word of its own."""
-        return self.failed and self.status < 0 and self.note is None
+        """Whether it failed only because it was ended with the round, and without a word of its own."""
+        return self.failed and self.asked and self.note is None
 
     @property
     def reason(self) -> str:
@@ -100,6 +105,7 @@ class Worker:
         self.erred = (
             False  # it said that it failed; its process may still be leaving, or hang doing so
         )
+        self.asked = False
         self._loop = loop
         self._host = host
         self._collector = Collector()
@@ -137,23 +143,31 @@ class Worker:
             fd = open_log(route.file)
             started.callback(os.close, fd)
             return fd
-        if route.file is None and not self._host.captures:
+        own = route.file is None and route.console and not self._host.captures
+        if stream == "stdout" and own:
             return None
+        if stream == "stdout" and route == Route(None, console=False):
+            fd = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+            started.callback(os.close, fd)
+            return fd
+        # Standard error goes through a pipe even on its way to the agent's own, for its last lines.
         read, write = os.pipe2(os.O_CLOEXEC)
         started.callback(os.close, write)
         copy = None
         if route.file is not None:
             copy = open_log(route.file)
             self._open.callback(os.close, copy)
-        _Pump(self, read, stream, copy, self._loop, self._host, self._open)
+        _Pump(self, read, stream, copy, self._loop, self._host, self._open, raw=own)
         return write
 
-    def take_lines(self, stream: str, lines: Iterable[str]) -> None:
-        """Lines that the rank printed."""
+    def take_lines(self, stream: str, lines: Iterable[str], *, raw: bool) -> None:
+        """Lines that the rank printed; ``raw``: they have been shown already, as they came."""
+        route = self.plan.stderr if stream == "stderr" else self.plan.stdout
         for text in lines:
             if stream == "stderr":
                 self._tail.append(text)
-            self._host.line(self.plan.rank, self.plan.prefix, stream, text)
+            if route.console and not raw:
+                self._host.line(self.plan.rank, self.plan.prefix, stream, text)
 
     def signal(self, number: int) -> None:
         """Signal the worker, and its children too where it would not pass the signal on (a shell, say)."""
@@ -215,6 +229,7 @@ class Worker:
             tail=(),
             failed=failed,
             at=note.at if isinstance(note, ErrorNote) else time.monotonic(),
+            asked=self.asked,
         )
 
     def refresh(self) -> None:
@@ -222,9 +237,18 @@ class Worker:
         if self.ended is None:
             self._on_exit()
 
+    def look(self) -> None:
+        """Look at the process and at what it has said so far: its event may be on its way."""
+        self.refresh()
+        if self.ended is None and not self.erred:
+            self._on_outcome()
+
     def with_tail(self) -> Ended:
         """How the rank ended, with the last lines of its standard error, once its pipes were read."""
         assert self.ended is not None
+        stderr = self.plan.stderr
+        if stderr.file is not None and not stderr.console:
+            return replace(self.ended, tail=last_lines(stderr.file, _TAIL))
         return replace(self.ended, tail=tuple(self._tail))
 
     def close(self) -> None:
@@ -233,7 +257,7 @@ class Worker:
 
 
 class _Pump:
-    """One stream of one worker: pipe → log file and host."""
+    """One stream of one worker: pipe → log file and host; ``raw``: to the agent's own standard error, as it comes."""
 
     def __init__(
         self,
@@ -244,8 +268,12 @@ class _Pump:
         loop: Loop,
         host: Host,
         owner: ExitStack,
+        *,
+        raw: bool,
     ) -> None:
         self._worker = worker
+        self._raw = self._through = raw
+        self._unshown = b""
         self._fd = fd
         self._stream = stream
         self._copy = copy
@@ -274,8 +302,24 @@ class _Pump:
         except BlockingIOError:
             return False
         self._keep(data)
-        self._worker.take_lines(self._stream, self._splitter.feed(data, time.monotonic()))
+        self._show(data)
+        lines = self._splitter.feed(data, time.monotonic())
+        self._worker.take_lines(self._stream, lines, raw=self._through)
         return bool(data)
+
+    def _show(self, data: bytes) -> None:
+        """Write to the agent's own stream: whole lines, so that those of several ranks do not tear one another.
+
+        A bar that redraws itself is no line, and is written as it comes.
+        """
+        if not self._raw:
+            return
+        whole = len(data) if not data or b"\r" in data else data.rfind(b"\n") + 1
+        if whole == 0 and len(self._unshown) < _CHUNK:
+            self._unshown += data
+            return
+        self._raw = _write_through(self._unshown + data[:whole])
+        self._unshown = data[whole:]
 
     def _keep(self, data: bytes) -> None:
         """Write to the log file. A full disk costs the log and not the job: the console has the lines too."""
@@ -298,9 +342,24 @@ class _Pump:
         for _ in range(_PIPES_MOST // _CHUNK):
             if not self._read():
                 break
-        self._worker.take_lines(self._stream, self._splitter.finish())
+        self._show(b"")
+        self._worker.take_lines(self._stream, self._splitter.finish(), raw=self._through)
         os.close(self._fd)
         self._fd = -1
+
+
+def _write_through(data: bytes) -> bool:
+    """Write to this process's own standard error; False if it takes nothing any more, which ends no job."""
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(_STDERR, view) :]
+        except BlockingIOError:
+            if not select.select([], [_STDERR], [], _WRITABLE)[1]:
+                return False
+        except OSError:  # it is closed, or its reader is gone
+            return False
+    return True
 
 
 class Workers:
@@ -381,10 +440,13 @@ class Workers:
         session it hid. Descriptors are given back, and the last lines of output delivered.
         """
         deadline = time.monotonic() + grace
+        for worker in self._all:
+            worker.look()  # who is dead already did not die of this
         # Who has said that it failed is about to leave: the signal would end it first, and hide its exit code.
         leaving = [worker for worker in self._all if worker.ended is None and worker.erred]
         for worker in self._all:
             if worker.ended is None and worker not in leaving:
+                worker.asked = True
                 worker.signal(number)
         self._loop.until(
             lambda: hurry() or all(worker.ended is not None for worker in leaving),

@@ -52,7 +52,7 @@ class Way:
         return self.function if kind == "function" else self.script
 
 
-_KILLED = "1: signal 9 (SIGKILL: often the kernel's out-of-memory killer"
+_KILLED = "1: signal 9 (SIGKILL: "
 _FAULT = "1: signal 11 (SIGSEGV: a memory fault in native code)"
 _PEER = "0: exit code 3"
 

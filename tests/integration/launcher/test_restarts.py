@@ -35,7 +35,7 @@ def test_the_budget_is_spent_and_then_the_last_failure_is_the_jobs(folder: str) 
     assert starts(folder) == [f"start-{count}-rank-0" for count in range(3)]
     report = caught.value.report
     assert isinstance(report, FailureReport)
-    assert (report.restart, report.max_restarts) == (2, 2)
+    assert (report.first.restart, report.first.max_restarts) == (2, 2)
     assert report.first.reason == "ValueError: not yet: 2"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from llutil.agent.logs import LogFolder, LogPlan, Route, open_log
+from llutil.agent.logs import LogFolder, LogPlan, Route, last_lines, open_log
 from llutil.errors import ConfigError
 from llutil.std import Std
 
@@ -52,6 +52,38 @@ def test_each_stream_of_a_rank_goes_where_redirects_and_tee_say(
         for route in folder.routes(folder.attempt(0, 1), 1)
     ]
     assert found == [stdout, stderr]
+
+
+@pytest.mark.parametrize(
+    ("redirects", "tee", "stdout", "stderr"),
+    [
+        (Std.NONE, Std.NONE, "nowhere", "nowhere"),
+        (Std.OUT, Std.ERR, "file", "file"),
+        (Std.ALL, Std.ALL, "file", "file"),
+    ],
+)
+def test_a_rank_that_is_not_shown_reaches_its_files_alone(
+    tmp_path: Path, redirects: Std, tee: Std, stdout: str, stderr: str
+) -> None:
+    folder = LogFolder(LogPlan(str(tmp_path), redirects, tee, frozenset({0, 2})), "run")
+    shown = LogFolder(LogPlan(str(tmp_path), redirects, tee), "run")
+    names = {(False, False): "nowhere", (True, False): "file"}
+    hidden = folder.routes(folder.attempt(0, 1), 1)
+    assert [names[route.file is not None, route.console] for route in hidden] == [stdout, stderr]
+    for rank in (0, 2):
+        found = folder.routes(Path("/x"), rank)
+        assert found == shown.routes(Path("/x"), rank)
+
+
+def test_the_end_of_a_log_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "stderr.log"
+    assert last_lines(path, 3) == ()
+    path.write_bytes(b"one\ntwo\nthree \xff\nfour")
+    assert last_lines(path, 3) == ("two", "three \\xff", "four")
+    assert last_lines(path, 9) == ("one", "two", "three \\xff", "four")
+    path.write_text("".join(f"{number} {'x' * 90}\n" for number in range(10_000)))
+    assert [line.split()[0] for line in last_lines(path, 2)] == ["9998", "9999"]
+    assert len(last_lines(path, 10_000)[0].split()[1]) == 90, "no line that was cut by the look"
 
 
 def test_two_runs_of_one_name_do_not_share_a_folder(tmp_path: Path) -> None:
