@@ -5,8 +5,8 @@ streams where they belong. This module ties its life to its starter's, runs the 
 outcome. A function has ended when it returned: threads that it left behind are not waited for. A script has
 ended when its interpreter has, as under plain Python.
 
-It imports no torch (the entrypoint may), and nothing of the agent but ``order``, ``outcome`` and
-``processes``: its cost is paid by every start of every rank.
+It imports no torch (the entrypoint may), and nothing of the agent but ``order``, ``outcome``, ``processes`` and,
+in a fork, ``environment``: its cost is paid by every start of every rank.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def run_forked(order: Order, outcome_fd: int, direct: Callable[[], Any] | None) 
     os.set_inheritable(outcome_fd, False)  # it may have come over a socket, which does not say so
     _default_signals()
     _explain_crashes()
-    _set_threads(os.environ.get("OMP_NUM_THREADS", ""))
+    _set_threads()
     status = become(order, outcome_fd, direct)
     if direct is None and not isinstance(order.entrypoint, Shipped | Reference):
         # A script ends when its non-daemon threads have.
@@ -94,11 +94,13 @@ def run_forked(order: Order, outcome_fd: int, direct: Callable[[], Any] | None) 
     leave(status)
 
 
-def _set_threads(wanted: str) -> None:
+def _set_threads() -> None:
     """Tell a torch that was imported before the fork what OMP_NUM_THREADS, read then, says now (torch 2.13)."""
-    threads = wanted.split(",", maxsplit=1)[0]
-    if threads.isdecimal() and int(threads) > 0 and "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(int(threads))
+    from llutil.agent.environment import torch_threads
+
+    threads = torch_threads(os.environ)
+    if threads is not None and "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
 
 
 def leave(status: int) -> NoReturn:

@@ -119,16 +119,19 @@ def signal_process(pid: int, number: int) -> bool:
     return True
 
 
-def end_all(sessions: Iterable[int], mark: str, deadline: float) -> set[int]:
+def end_all(
+    sessions: Iterable[int], mark: str, deadline: float, spare: Iterable[int] = ()
+) -> set[int]:
     """Kill, with SIGKILL, the families of ``sessions`` and all that carries ``mark``; wait until they are gone.
 
-    A process may fork between two looks, so looking goes on until nothing is found. ``deadline`` is on
+    This process and those in ``spare`` stay. A process may fork between two looks, so looking goes on until nothing is found. ``deadline`` is on
     ``time.monotonic()``. Returns those that were still there then (in an uninterruptible sleep, say).
     """
     known = set(sessions)
+    spared = {os.getpid(), *spare}
     while True:
         members, known = family(known)
-        living = (members | marked(mark)) - {os.getpid()}
+        living = (members | marked(mark)) - spared
         if not living or time.monotonic() > deadline:
             return living
         for pid in living:

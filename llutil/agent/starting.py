@@ -1,25 +1,24 @@
-"""The three ways to start a worker process: ``Spawn``, ``Fork`` and ``ForkServer``, behind one Protocol.
+"""How to start a worker process, ``Starter``, and two ways to do it: ``Spawn`` and ``Fork``. The third is ``warm``'s.
 
 All give the worker a session of its own, its environment, its standard streams, the order and the outcome
 pipe, and tie its life to its starter's. None uses ``multiprocessing``: its spawn imports the caller's
 ``__main__`` again, which under Airflow is Airflow itself and fails; its fork server's children outlive a
 killed agent (both measured with torch 2.13 and Airflow 3.3.2).
 
-A starter never waits for a worker, and owns no descriptor of one but ``Process.exit_fd``.
+A starter never waits for a worker, and owns no descriptor of one but ``Process.exit_fd``. This module may import
+nothing of ours but this room's ``bootstrap``, ``order`` and ``processes``.
 """
 
 from __future__ import annotations
 
 import gc
-import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,25 +27,17 @@ import llutil
 from llutil.agent import bootstrap
 from llutil.agent.order import read_order
 from llutil.agent.processes import STOPPING, die_with_parent
-from llutil.errors import InfrastructureError
 
 __all__ = [
     "Fork",
-    "ForkServer",
     "Process",
     "Spawn",
     "Start",
     "Starter",
     "ended_with",
+    "interpreter",
     "place_streams",
 ]
-
-_BLAS = {"OPENBLAS_NUM_THREADS": "1"}
-"""numpy's BLAS starts threads when it is imported unless told not to, and a process with threads must not fork."""
-
-_ANSWER_DEADLINE = (
-    120.0  # seconds for the fork server to import torch and answer on a loaded machine
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +65,11 @@ class Process(Protocol):
 
 
 class Starter(Protocol):
-    """Starts workers."""
+    """Starts workers. ``pids`` are processes of its own, which live on between rounds."""
+
+    @property
+    def pids(self) -> frozenset[int]:
+        """None, unless there is something that workers are started from."""
 
     def start(self, start: Start) -> Process:
         """One more worker process."""
@@ -83,7 +78,7 @@ class Starter(Protocol):
         """End what the starter itself keeps running."""
 
 
-def _interpreter(call: str) -> list[str]:
+def interpreter(call: str) -> list[str]:
     """The command of a fresh interpreter that runs ``call`` of this package, wherever the package lies.
 
     ``-c`` puts the working directory first on ``sys.path``, where a user's ``json.py`` would be found before
@@ -135,6 +130,8 @@ def ended_with(pid: int) -> int | None:
 class Spawn:
     """A fresh interpreter for every worker: the slowest start and the cleanest."""
 
+    pids: frozenset[int] = frozenset()
+
     def start(self, start: Start) -> Process:
         """One more interpreter."""
         call = (
@@ -142,7 +139,7 @@ class Spawn:
             f"main({start.order_fd}, {start.outcome_fd}, {os.getpid()})"
         )
         popen = subprocess.Popen(
-            _interpreter(call),
+            interpreter(call),
             stdin=subprocess.DEVNULL,
             stdout=start.stdout,
             stderr=start.stderr,
@@ -166,6 +163,8 @@ class Fork:
     ``inherited`` names the descriptors of the agent that a worker must not keep: an inherited pipe end would
     hide an exit, an inherited listening socket would keep a port.
     """
+
+    pids: frozenset[int] = frozenset()
 
     def __init__(self, direct: Callable[[], Any] | None, inherited: Callable[[], set[int]]) -> None:
         self._direct = direct
@@ -227,110 +226,3 @@ def place_streams(stdout: int | None, stderr: int | None) -> None:
     if stderr is not None:
         os.dup2(stderr, 2)
         sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False, errors="backslashreplace")
-
-
-class _Served:
-    """A worker that is the fork server's child. The server writes its status into a pipe when it reaped it."""
-
-    def __init__(self, pid: int, exit_fd: int) -> None:
-        self.pid = pid
-        self.exit_fd = exit_fd
-        self._status: int | None = None
-        os.set_blocking(exit_fd, False)
-
-    def poll(self) -> int | None:
-        """See ``Process``."""
-        if self._status is None:
-            try:
-                text = os.read(self.exit_fd, 64)
-            except BlockingIOError:
-                return None
-            # An empty read means that the server itself was killed, and its children with it.
-            self._status = int(text) if text else -9
-        return self._status
-
-    def close(self) -> None:
-        """See ``Process``."""
-        os.close(self.exit_fd)
-
-
-class ForkServer:
-    """Workers forked from a small process that has torch imported already, and is forked from by nobody else.
-
-    The server is started at once, so that its imports run while the rendezvous does, and again when it died.
-    """
-
-    def __init__(self, env: Mapping[str, str]) -> None:
-        self._env = {**env, **_BLAS}
-        self._server: subprocess.Popen[bytes] | None = None
-        self._socket: socket.socket | None = None
-        self._ensure()
-
-    def start(self, start: Start) -> Process:
-        """One more child of the server, which is started again if it died.
-
-        :raises InfrastructureError: the server cannot be made to answer.
-        """
-        for attempt in (1, 2):
-            channel = self._ensure()
-            try:
-                return self._ask(channel, start)
-            except (OSError, EOFError) as error:
-                self.close()
-                if attempt == 2:
-                    raise InfrastructureError(
-                        f"the fork server did not start a worker: {error!r}"
-                    ) from error
-        raise AssertionError("unreachable")
-
-    def close(self) -> None:
-        """End the server, and with it every worker that it forked."""
-        if self._socket is not None:
-            self._socket.close()  # the server ends when its socket does
-            self._socket = None
-        if self._server is not None:
-            self._server.kill()
-            self._server.wait()
-            self._server = None
-
-    def _ensure(self) -> socket.socket:
-        if self._server is not None and self._server.poll() is not None:
-            self.close()
-        if self._socket is None:
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            with theirs:
-                call = (
-                    "from llutil.agent.forkserver import main; "
-                    f"main({theirs.fileno()}, {os.getpid()})"
-                )
-                self._server = subprocess.Popen(
-                    _interpreter(call),
-                    stdin=subprocess.DEVNULL,
-                    env=self._env,
-                    pass_fds=(theirs.fileno(),),
-                    start_new_session=True,
-                )
-            self._socket = ours
-        return self._socket
-
-    def _ask(self, channel: socket.socket, start: Start) -> Process:
-        with ExitStack() as stack:
-            exit_read, exit_write = os.pipe2(os.O_CLOEXEC)
-            stack.callback(os.close, exit_write)
-            env_fd = os.memfd_create("llutil-env", os.MFD_CLOEXEC)
-            stack.callback(os.close, env_fd)
-            with open(env_fd, "wb", closefd=False) as file:
-                file.write(json.dumps(dict(start.env)).encode())
-            fds = [env_fd, exit_write, start.order_fd, start.outcome_fd]
-            given = [fd for fd in (start.stdout, start.stderr) if fd is not None]
-            header = {"stdout": start.stdout is not None, "stderr": start.stderr is not None}
-            channel.settimeout(_ANSWER_DEADLINE)
-            try:
-                socket.send_fds(channel, [json.dumps(header).encode()], fds + given)
-                answer = channel.recv(64)
-                if not answer:
-                    raise EOFError("it ended")
-            except BaseException:
-                os.close(exit_read)
-                raise
-            return _Served(int(answer), exit_read)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import socket
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from llutil.agent.host import Host
     from llutil.agent.outcome import Returned
     from llutil.agent.starting import Starter
+    from llutil.agent.warm import Server
     from llutil.launcher.launch_agent import LaunchConfig
     from llutil.rendezvous.backends import Meeting
 
@@ -58,7 +60,8 @@ class Request:
     ``host`` None means the terminal. ``result_limit`` None means that results are Python objects; a number, that
     they are plain JSON values of at most so many bytes each. ``mark`` is in the environment of every process of
     the job; one is made up if it is empty. ``begin`` is called once the job hears signals itself, and before it
-    starts its first process.
+    starts its first process. ``server`` is a fork server that is there already, with the socket to it, for a job that
+    uses one; its environment is this process's, mark included.
     """
 
     config: LaunchConfig
@@ -71,6 +74,7 @@ class Request:
     result_limit: int | None = None
     mark: str = ""
     begin: Callable[[], None] = _nothing
+    server: tuple[Server, socket.socket] | None = None
 
 
 def run(request: Request) -> dict[int, Any]:
@@ -213,6 +217,7 @@ def _agent(
         inherited=lambda: loop.fds() | guardian.fds() | host.fds(),
         nproc=nproc,
         mark=mark,
+        server=request.server,
     )
     stack.callback(starter.close)
     with _translated(meeting):
@@ -270,9 +275,11 @@ def _starter(
     inherited: Callable[[], set[int]],
     nproc: int,
     mark: str,
+    server: tuple[Server, socket.socket] | None,
 ) -> Starter:
     from llutil.agent.processes import MARK
-    from llutil.agent.starting import Fork, ForkServer, Spawn
+    from llutil.agent.starting import Fork, Spawn
+    from llutil.agent.warm import ForkServer
 
     match method:
         case "fork":
@@ -282,7 +289,7 @@ def _starter(
             env = {**os.environ, MARK: mark}
             if nproc > 1:
                 env.setdefault("OMP_NUM_THREADS", "1")
-            return ForkServer(env)
+            return ForkServer(env, server)
         case _:
             return Spawn()
 

@@ -12,7 +12,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-__all__ = ["collects", "crashes", "facts", "imported", "sleeps", "writes"]
+__all__ = [
+    "blas_threads",
+    "collects",
+    "crashes",
+    "facts",
+    "fail_once",
+    "sleeps",
+    "warm_facts",
+    "writes",
+]
 
 
 def facts() -> dict[str, Any]:
@@ -24,6 +33,7 @@ def facts() -> dict[str, Any]:
             descriptors[int(entry.name)] = str(entry.readlink())
     return {
         "pid": os.getpid(),
+        "parent": os.getppid(),
         "session": os.getsid(0),
         "descriptors": descriptors,
         "environ": dict(os.environ),
@@ -36,9 +46,27 @@ def facts() -> dict[str, Any]:
     }
 
 
-def imported() -> list[str]:
-    """Which of the heavy packages were there before the worker was."""
-    return sorted({"numpy", "torch"} & set(sys.modules))
+def warm_facts() -> dict[str, Any]:
+    """What a worker of the fork server finds: of its server as it was just before the fork, and of its libraries."""
+    server = os.getppid()
+    found = {
+        "server": server,
+        "server's threads": len(list(Path(f"/proc/{server}/task").iterdir())),
+        "imported": sorted({"numpy", "torch"} & set(sys.modules)),
+        "hash": hash("a text"),
+        "blas threads": blas_threads(),
+    }
+    if "torch" in sys.modules:
+        torch = sys.modules["torch"]
+        found |= {"torch threads": torch.get_num_threads(), "cuda": torch.cuda.is_initialized()}
+    return found
+
+
+def blas_threads() -> int:
+    """How many threads numpy's BLAS has, and this process with it."""
+    import numpy as np  # noqa: F401 - for its BLAS
+
+    return len(list(Path("/proc/self/task").iterdir()))
 
 
 def collects() -> int:
@@ -60,3 +88,11 @@ def writes() -> None:
     """One line on each stream."""
     print("to stdout")
     print("to stderr", file=sys.stderr)
+
+
+def fail_once(folder: str) -> None:
+    """Say who the parent is; fail in the first round."""
+    restart = os.environ["TORCHELASTIC_RESTART_COUNT"]
+    Path(folder, f"{restart}.{os.environ['RANK']}").write_text(str(os.getppid()))
+    if restart == "0":
+        raise ValueError("in the first round")

@@ -4,111 +4,22 @@ from __future__ import annotations
 
 import gc
 import os
-import select
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-import cloudpickle
 import pytest
 
-from llutil.agent.order import Order, write_order
-from llutil.agent.outcome import Collector, ErrorNote, Returned
-from llutil.agent.starting import Fork, ForkServer, Process, Spawn, Start, Starter
-from llutil.entrypoint import Command, Entrypoint, Reference
+from llutil.agent.starting import Fork, Spawn, Starter
+from llutil.agent.warm import ForkServer
+from llutil.entrypoint import Command, Reference
 from llutil.errors import InfrastructureError
+from tests.integration.launcher.started import DUTIES, WORLD, read_all, server_pid, started
 
 pytestmark = pytest.mark.launch
-
-ROOT = str(Path(__file__).parents[3])
-HERE = "tests.integration.launcher.starts"
-DEADLINE = 30.0
-
-
-@dataclass
-class Started:
-    process: Process
-    outcome: int
-    stdout: int
-    stderr: int
-
-    def status(self) -> int:
-        assert select.select([self.process.exit_fd], [], [], DEADLINE)[0], "it did not end"
-        status = self.process.poll()
-        assert status is not None
-        return status
-
-    def note(self) -> Returned | ErrorNote | None:
-        collector = Collector()
-        while select.select([self.outcome], [], [], DEADLINE)[0]:
-            data = os.read(self.outcome, 1 << 16)
-            if not data:
-                break
-            collector.feed(data)
-        return collector.note()
-
-    def value(self) -> Any:
-        note = self.note()
-        assert isinstance(note, Returned), note
-        return cloudpickle.loads(note.content)
-
-
-@contextmanager
-def started(
-    starter: Starter, entrypoint: Entrypoint | None, *, env: dict[str, str] | None = None
-) -> Iterator[Started]:
-    """A worker of ``starter``'s; ``entrypoint`` None means an order that cannot be read."""
-    with ExitStack() as stack:
-        if entrypoint is None:
-            order = os.memfd_create("nonsense")
-            os.write(order, b"nonsense")
-        else:
-            order = write_order(
-                Order(entrypoint=entrypoint, sys_path=tuple(sys.path), result_limit=None)
-            )
-        theirs = [order]
-        ours = []
-        for _ in range(3):
-            read, write = os.pipe2(os.O_CLOEXEC)
-            stack.callback(os.close, read)
-            ours.append(read)
-            theirs.append(write)
-        env = {"PATH": os.environ["PATH"], "PYTHONPATH": ROOT} | (env or {})
-        try:
-            process = starter.start(
-                Start(
-                    order_fd=order,
-                    outcome_fd=theirs[1],
-                    stdout=theirs[2],
-                    stderr=theirs[3],
-                    env=env,
-                )
-            )
-        finally:
-            for fd in theirs:
-                os.close(fd)
-        stack.callback(process.close)
-        stack.callback(end, process)
-        yield Started(process, *ours)
-
-
-def end(process: Process) -> None:
-    if process.poll() is None:
-        os.kill(process.pid, signal.SIGKILL)
-        assert select.select([process.exit_fd], [], [], DEADLINE)[0]
-        process.poll()
-
-
-def read_all(fd: int) -> str:
-    text = b""
-    while select.select([fd], [], [], DEADLINE)[0] and (data := os.read(fd, 1 << 16)):
-        text += data
-    return text.decode()
 
 
 def state_of(pid: int) -> str | None:
@@ -120,17 +31,11 @@ def state_of(pid: int) -> str | None:
 
 
 @pytest.fixture(scope="module", autouse=True)  # autouse: it is there before a test looks around
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
-    """One for the file, in a world without torch, whose import takes seconds."""
-    server = ForkServer(without_torch(tmp_path_factory.mktemp("world")))
+def server() -> Iterator[ForkServer]:
+    """One for the file."""
+    server = ForkServer(WORLD | {"SERVER": "yes"})
     yield server
     server.close()
-
-
-def without_torch(folder: Path) -> dict[str, str]:
-    """An environment in which torch cannot be imported."""
-    (folder / "torch.py").write_text("raise ImportError('no torch in this world')")
-    return {**os.environ, "PYTHONPATH": str(folder)}
 
 
 @pytest.fixture(params=["spawn", "fork", "forkserver"])
@@ -146,12 +51,16 @@ def starter(request: pytest.FixtureRequest) -> Starter:
 
 
 def test_a_worker_finds_what_it_was_promised_and_nothing_else(starter: Starter) -> None:
-    with started(starter, Reference(f"{HERE}:facts", b""), env={"GREETING": "hello"}) as it:
+    with started(
+        starter, Reference(f"{DUTIES}:facts", b""), env=WORLD | {"GREETING": "hello"}
+    ) as it:
         found = it.value()
         assert it.status() == 0
     assert found["session"] == found["pid"] == it.process.pid
     assert found["environ"]["GREETING"] == "hello"
-    assert "HOME" not in found["environ"], "the environment is the order's, not the starter's"
+    assert not {"HOME", "SERVER"} & set(found["environ"]), "the environment is the order's"
+    if isinstance(starter, ForkServer):
+        assert found["parent"] == server_pid(starter)
     assert found["path"] == sys.path
     assert found["stdin"] == ""
     assert (found["sigterm"], found["sigint"]) == (True, True)
@@ -160,7 +69,7 @@ def test_a_worker_finds_what_it_was_promised_and_nothing_else(starter: Starter) 
 
 @pytest.mark.parametrize("starter", ["spawn", "forkserver"], indirect=True)
 def test_workers_hold_no_descriptor_but_their_streams_and_the_outcome(starter: Starter) -> None:
-    with started(starter, Reference(f"{HERE}:facts", b"")) as it:
+    with started(starter, Reference(f"{DUTIES}:facts", b"")) as it:
         found = it.value()["descriptors"]
     extra = {fd: to for fd, to in found.items() if fd > 2 and not to.startswith("/proc/")}
     assert [to.partition(":")[0] for to in extra.values()] == ["pipe"], extra
@@ -188,7 +97,7 @@ def inheritable() -> set[int]:
 def test_a_forked_worker_keeps_what_its_caller_has_open_but_nothing_of_the_agents() -> None:
     callers, agents = os.open("/dev/null", os.O_RDONLY), os.open("/dev/null", os.O_RDONLY)
     try:
-        with started(Fork(None, lambda: {agents}), Reference(f"{HERE}:facts", b"")) as it:
+        with started(Fork(None, lambda: {agents}), Reference(f"{DUTIES}:facts", b"")) as it:
             found = it.value()["descriptors"]
     finally:
         os.close(callers)
@@ -213,7 +122,7 @@ def test_a_forked_worker_leaves_its_callers_garbage_alone(tmp_path: Path) -> Non
     gc.disable()
     try:
         Cycle(tmp_path / "where")
-        with started(Fork(None, set), Reference(f"{HERE}:collects", b"")) as it:
+        with started(Fork(None, set), Reference(f"{DUTIES}:collects", b"")) as it:
             it.value()
         gc.collect()
     finally:
@@ -222,7 +131,7 @@ def test_a_forked_worker_leaves_its_callers_garbage_alone(tmp_path: Path) -> Non
 
 
 def test_output_goes_where_the_start_says(starter: Starter) -> None:
-    with started(starter, Reference(f"{HERE}:writes", b"")) as it:
+    with started(starter, Reference(f"{DUTIES}:writes", b"")) as it:
         assert it.status() == 0
         assert read_all(it.stdout) == "to stdout\n"
         assert read_all(it.stderr) == "to stderr\n"
@@ -239,7 +148,7 @@ def test_the_status_is_the_kernels(starter: Starter, script: str, status: int) -
 
 
 def test_a_crash_in_native_code_says_where_python_was(starter: Starter) -> None:
-    with started(starter, Reference(f"{HERE}:crashes", b"")) as it:
+    with started(starter, Reference(f"{DUTIES}:crashes", b"")) as it:
         assert it.status() == -signal.SIGSEGV
         text = read_all(it.stderr)
     assert text.startswith("Fatal Python error: Segmentation fault")
@@ -267,7 +176,7 @@ def test_a_signal_right_after_the_start_is_not_lost(starter: Starter) -> None:
     before = signal.signal(signal.SIGTERM, lambda *_: None)  # an agent has a handler of its own
     try:
         for _ in range(5):
-            with started(starter, Reference(f"{HERE}:sleeps", b"")) as it:
+            with started(starter, Reference(f"{DUTIES}:sleeps", b"")) as it:
                 os.kill(it.process.pid, signal.SIGTERM)
                 assert it.status() == -signal.SIGTERM
     finally:
@@ -290,12 +199,10 @@ def wait_until(condition: Callable[[], bool]) -> bool:
 
 
 @pytest.mark.fault
-def test_workers_of_the_fork_server_end_with_it_and_the_next_start_makes_another(
-    tmp_path: Path,
-) -> None:
-    server = ForkServer(without_torch(tmp_path))
+def test_workers_of_the_fork_server_end_with_it_and_the_next_start_makes_another() -> None:
+    server = ForkServer(WORLD)
     try:
-        with started(server, Reference(f"{HERE}:sleeps", b"")) as it:
+        with started(server, Reference(f"{DUTIES}:sleeps", b"")) as it:
             os.kill(server_pid(server), signal.SIGKILL)
             assert it.status() == -signal.SIGKILL
         with started(server, Command("/bin/true")) as it:
@@ -309,7 +216,7 @@ def test_a_stop_of_all_processes_at_once_leaves_the_fork_server_to_its_agent(
     server: ForkServer,
 ) -> None:
     """As systemd and some containers do it. Were the server gone, its workers would get no grace."""
-    with started(server, Reference(f"{HERE}:facts", b"")) as it:
+    with started(server, Reference(f"{DUTIES}:facts", b"")) as it:
         it.value()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         os.kill(server_pid(server), number)
@@ -319,29 +226,14 @@ def test_a_stop_of_all_processes_at_once_leaves_the_fork_server_to_its_agent(
     assert server_pid(server) == before
 
 
-def test_the_fork_server_has_one_thread_with_torch_and_numpy_imported() -> None:
-    server = ForkServer(os.environ)
-    try:
-        with started(server, Reference(f"{HERE}:imported", b"")) as it:
-            assert it.value() == ["numpy", "torch"]
-        assert len(list(Path(f"/proc/{server_pid(server)}/task").iterdir())) == 1
-    finally:
-        server.close()
-
-
 def test_a_fork_server_that_cannot_start_a_worker_is_an_error_and_no_hang() -> None:
-    server = ForkServer({**os.environ, "PYTHONHOME": "/nowhere"})
+    home = {"PYTHONHOME": "/nowhere"}
+    server = ForkServer(WORLD | home)
     try:
         with (
             pytest.raises(InfrastructureError, match="the fork server did not start a worker"),
-            started(server, Command("/bin/true")),
+            started(server, Command("/bin/true"), env=WORLD | home),
         ):
             pass
     finally:
         server.close()
-
-
-def server_pid(server: ForkServer) -> int:
-    process = server._server
-    assert process is not None
-    return process.pid
