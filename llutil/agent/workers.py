@@ -377,6 +377,7 @@ class Workers:
         host: Host,
     ) -> None:
         self._mark = mark
+        self._starter = starter
         self._guardian = guardian
         self._loop = loop
         self._all: list[Worker] = []
@@ -463,7 +464,8 @@ class Workers:
             # A shell is gone at once; the program it ran may still be saving. No descriptor tells its end.
             self._loop.turn(min(deadline, time.monotonic() + _GROUP_PERIOD))
         last = time.monotonic() + _KILL_DEADLINE
-        left = end_all([w.process.pid for w in self._all], self._mark, last)
+        sessions = [w.process.pid for w in self._all]
+        left = end_all(sessions, self._mark, last, spare=self._starter.pids)
         if left:
             _log.error("processes %s did not end on SIGKILL; they are stuck in the kernel", left)
         self._loop.until(lambda: self.ended, last)
