@@ -71,6 +71,14 @@ class Agent:
         self.process.signal(signal.SIGKILL)
         assert self.process.ended(_SOON)
 
+    def vanish(self) -> None:
+        """SIGKILL to the agent, its guardian and its workers at the same time, as when their host is gone."""
+        self.freeze()
+        for process in self._frozen:
+            process.kill()
+        self._frozen = []
+        assert self.process.ended(_SOON)
+
     def freeze(self) -> None:
         """Stop the agent and all that it started in their tracks."""
         for pid in self.pids:
@@ -121,6 +129,7 @@ class Job:
             "start_method": "forkserver" if gloo else "spawn",
             "log_dir": str(self.folder / "logs"),
             "shutdown_timeout": 5,
+            "monitor_interval": 1000,  # so that whatever happens to these jobs is heard, and not found by looking
             **self._config,
             **config,
         }
@@ -172,9 +181,9 @@ class Job:
         assert [one["rank"] for one in crew] == list(range(len(crew)))
         return crew
 
-    def succeed(self) -> None:
-        """Have all workers succeed, those that come later too."""
-        (self.folder / "succeed").touch()
+    def succeed(self, name: str = "") -> None:
+        """Have all workers succeed, or those of one node; those that come later too."""
+        (self.folder / (f"succeed-{name}" if name else "succeed")).touch()
 
     def fail(self, name: str) -> None:
         """Have one worker of that node fail, once."""

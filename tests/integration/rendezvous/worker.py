@@ -1,6 +1,6 @@
 """A worker that costs nothing: it says who it is, and does what files tell it.
 
-``succeed``: end with 0. ``fail-NODE``: remove that file, and end with 1. Imports the standard library only.
+``succeed`` or ``succeed-NODE``: end with 0. ``fail-NODE``: remove that file, and end with 1. Imports the standard library only.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def say(folder: str, **more: Any) -> None:
 
 def _main(folder: str) -> int:
     say(folder)
-    while not Path(folder, "succeed").exists():
+    ends = [Path(folder, "succeed"), Path(folder, f"succeed-{os.environ['NODE']}")]
+    while not any(end.exists() for end in ends):
         with suppress(FileNotFoundError):
             Path(folder, f"fail-{os.environ['NODE']}").unlink()
             return 1
