@@ -50,12 +50,14 @@ class Conversation:
 
     ``greeted``: the agent has said hello. ``leaving_since``: when it said its last message or its socket
     closed, by the monotonic clock; infinite before. ``ended``: it was reaped, and all it said was taken.
+    ``world_size``: all ranks of the last round, on whatever node; 0 before the first.
     """
 
     def __init__(self, agent: AgentProcess, relay: Relay, spec: Spec) -> None:
         self.greeted = False
         self.leaving_since = float("inf")
         self.ended = False
+        self.world_size = 0
         self._agent = agent
         self._relay = relay
         self._outgoing = memoryview(encode(spec))
@@ -194,6 +196,8 @@ class Conversation:
                         "install the same airflow-provider-elastic-launch on both sides"
                     )
             case Line() | Log() | Round() | Progress():
+                if isinstance(message, Round):
+                    self.world_size = message.world_size
                 self._relay.event(message)
             case Result(rank=rank, value=value):
                 self._results[rank] = value

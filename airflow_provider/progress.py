@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-__all__ = ["Display", "ProgressBar", "ProgressLines", "display_for_this_process", "summary"]
+__all__ = [
+    "Display",
+    "ProgressBar",
+    "ProgressLines",
+    "display_for_this_process",
+    "lines_in",
+    "summary",
+]
 
 Steps = Mapping[int, tuple[int, int]]
 """``{rank: (step, total)}``; a total of 0 means that it is not known."""
@@ -128,10 +135,21 @@ def display_for_this_process(log: logging.Logger) -> Display:
     A task run by an executor has its stderr captured, so it is never taken for a terminal.
     """
 
+    if not sys.stderr.isatty():
+        return lines_in(log)
+    return ProgressBar(_writer(log))
+
+
+def lines_in(log: logging.Logger) -> Display:
+    """Lines in ``log``, also on a terminal: several bars at once would wipe each other away."""
+    return ProgressLines(_writer(log))
+
+
+def _writer(log: logging.Logger) -> Callable[[str], None]:
     def write(line: str) -> None:
         log.info(line)
 
-    return ProgressBar(write) if sys.stderr.isatty() else ProgressLines(write)
+    return write
 
 
 def _bars() -> Progress:

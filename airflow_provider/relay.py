@@ -43,11 +43,13 @@ class LineSplitter:
 class Relay:
     """Writes the job's events to ``log``, in the order in which they come.
 
-    ``last_errors`` holds the last lines that the agent itself printed on stderr, for a report about its death.
+    ``label`` is put in front of each line, for where several jobs share a log. ``last_errors`` holds the last
+    lines that the agent itself printed on stderr, for a report about its death.
     """
 
-    def __init__(self, log: logging.Logger, display: Display) -> None:
+    def __init__(self, log: logging.Logger, display: Display, label: str = "") -> None:
         self._log = log
+        self._label = f"[{label}] " if label else ""
         self._display = display
         self.last_errors: deque[str] = deque(maxlen=_LAST_LINES)
 
@@ -81,4 +83,4 @@ class Relay:
 
     def _write(self, level: int, text: str) -> None:
         self._display.hide()
-        self._log.log(level, text)
+        self._log.log(level, f"{self._label}{text}")

@@ -40,6 +40,11 @@ class TaskKey:
         """The name of one launch: ``attempt`` counts the launches inside the Airflow try ``try_number``."""
         return self._name((try_number, attempt))
 
+    def gang_id(self) -> str:
+        """The name of the job of which this is one node: the same for all its nodes, their tries and reruns."""
+        exact: list[str | int | None] = [self.dag_id, self.task_id, self.run_id, "gang"]
+        return job_name([self.dag_id, self.task_id, self.run_id], exact)
+
     def _name(self, launch: tuple[int, ...]) -> str:
         readable = [self.dag_id, self.task_id, self.run_id]
         if self.map_index >= 0:

@@ -6,15 +6,17 @@ It is ``ElasticLaunchOperator`` with the function as its entrypoint, and takes t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from airflow.sdk.bases.decorator import DecoratedOperator, task_decorator_factory
+from airflow.sdk.bases.decorator import DecoratedOperator, _TaskDecorator
 
-from airflow_provider.operators.elastic import ElasticLaunchOperator
+from airflow_provider.gang import NODE_NAMES, check_arguments
+from airflow_provider.operators.elastic import ElasticLaunchOperator, check_gang
 from airflow_provider.settings import task_problems
 from llutil.errors import ConfigError
 
 if TYPE_CHECKING:
+    from airflow.sdk import XComArg
     from airflow.sdk.bases.decorator import TaskDecorator
 
 __all__ = ["elastic_task"]
@@ -51,6 +53,56 @@ class _ElasticDecoratedOperator(DecoratedOperator, ElasticLaunchOperator):
         )
 
 
+class _ElasticTask(_TaskDecorator):
+    """What ``@task.elastic`` makes of a function. It is one of Airflow's own, but for ``gang``.
+
+    A call makes a task; with ``gang=n`` it makes one that is mapped to n instances, the nodes of one job.
+    """
+
+    def __call__(self, *args: Any, **kwargs: Any) -> XComArg:
+        """The task that runs the function with these arguments.
+
+        :raises ConfigError: what is asked of the gang cannot be; all problems are listed.
+        """
+        single = self.override()
+        nodes = single.kwargs.pop("gang", None)
+        if nodes is None:
+            task: XComArg = super(_ElasticTask, single).__call__(*args, **kwargs)
+            return task
+        check_gang(nodes, {**single.kwargs, "entrypoint": self.function})
+        check_arguments(self.function, args, kwargs)
+        gang = single.override(
+            gang_nodes=nodes,
+            op_args=list(args),
+            op_kwargs=kwargs,
+            map_index_template=single.kwargs.get("map_index_template", NODE_NAMES),
+        )
+        if self.function.__doc__:
+            gang.kwargs.setdefault("doc_md", self.function.__doc__)
+        # Airflow expands what a function gets, and each node gets the same: nothing beside the arguments above.
+        mapped: XComArg = super(_ElasticTask, gang).expand_kwargs([{} for _ in range(nodes)])
+        return mapped
+
+    def expand(self, **map_kwargs: Any) -> XComArg:
+        """Independent jobs, one for each value."""
+        self._check_sweep()
+        sweep: XComArg = super().expand(**map_kwargs)
+        return sweep
+
+    def expand_kwargs(self, kwargs: Any, *, strict: bool = True) -> XComArg:
+        """Independent jobs, one for each dict."""
+        self._check_sweep()
+        sweep: XComArg = super().expand_kwargs(kwargs, strict=strict)
+        return sweep
+
+    def _check_sweep(self) -> None:
+        if self.kwargs.get("gang") is not None:
+            raise ConfigError(
+                f"gang is {self.kwargs['gang']!r}, and a gang is one job, made by an ordinary call; for independent "
+                "jobs by expand() leave gang out"
+            )
+
+
 def elastic_task(
     python_callable: Callable[..., Any] | None = None,
     multiple_outputs: bool | None = None,
@@ -61,16 +113,25 @@ def elastic_task(
     :param python_callable: the function.
     :param multiple_outputs: not supported, and so off also for a function that is annotated ``-> dict``:
         the task returns a dict of ranks.
-    :param kwargs: parameters of ``ElasticLaunchOperator``.
+    :param kwargs: parameters of ``ElasticLaunchOperator``; with ``gang=n``, and ``min_nodes`` if less will do, a
+        call makes one mapped task instance for each of the n nodes of one job.
 
     :raises ConfigError: ``multiple_outputs`` is asked for.
     """
     problems = task_problems({"multiple_outputs": multiple_outputs})
     if problems:
         raise ConfigError(problems)
-    return task_decorator_factory(
-        python_callable=python_callable,
-        multiple_outputs=False,
-        decorated_operator_class=_ElasticDecoratedOperator,
-        **kwargs,
-    )
+
+    def decorate(function: Callable[..., Any]) -> _ElasticTask:
+        return _ElasticTask(
+            function=function,
+            multiple_outputs=False,
+            operator_class=_ElasticDecoratedOperator,
+            kwargs=dict(kwargs),
+        )
+
+    if python_callable is None:
+        return cast("TaskDecorator", decorate)
+    if not callable(python_callable):
+        raise TypeError("@task.elastic takes its parameters by name")
+    return cast("TaskDecorator", decorate(python_callable))

@@ -16,6 +16,7 @@ import logging
 import os
 import sys
 import time
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,9 +25,10 @@ from airflow.sdk import BaseHook
 from airflow_provider.agent_process import AgentProcess
 from airflow_provider.conversation import Conversation
 from airflow_provider.environment import agent_environment, interpreter_folders, shared_paths
-from airflow_provider.progress import Display, display_for_this_process
+from airflow_provider.progress import Display, display_for_this_process, lines_in
 from airflow_provider.relay import Relay
 from llutil.errors import LaunchError, StoppedError
+from llutil.mark import MARK
 from llutil.wire import Spec
 
 __all__ = ["AgentHook"]
@@ -46,6 +48,7 @@ class AgentHook(BaseHook):
     :param cwd: the agent's working directory; None means the task's.
     :param env: environment variables to add to the task's.
     :param display: where progress is shown; None means what fits this process.
+    :param label: is put in front of each line of the log, where several jobs share one.
     :param hello_within: seconds that an agent has to answer at all.
     :param margin: seconds beyond a job's grace period before an agent that should be gone is killed.
     """
@@ -57,6 +60,7 @@ class AgentHook(BaseHook):
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
         display: Display | None = None,
+        label: str = "",
         hello_within: float = _HELLO_WITHIN,
         margin: float = _MARGIN,
     ) -> None:
@@ -65,15 +69,23 @@ class AgentHook(BaseHook):
         self._cwd = cwd
         self._env = env or {}
         self._display = display
+        self._label = label
         self._hello_within = hello_within
         self._margin = margin
         self._stop: tuple[str, float] | None = None
         self._conversation: Conversation | None = None
+        self.world_size = 0
+        """All ranks of the last job's last round, on whatever node."""
 
     @property
     def stopped(self) -> bool:
         """Whether ``stop`` has been called."""
         return self._stop is not None
+
+    @property
+    def running(self) -> bool:
+        """Whether an agent has been started and not been seen to its end yet."""
+        return self._conversation is not None
 
     def stop(self, reason: str) -> None:
         """Ask the agent to end its job within its grace period. Safe at any time, also in a signal handler.
@@ -103,7 +115,10 @@ class AgentHook(BaseHook):
         """
         if self._stop is not None:
             raise StoppedError(f"not started: {self._stop[0]}")
-        relay = Relay(self.log, self._display or display_for_this_process(self.log))
+        display = self._display or (
+            lines_in(self.log) if self._label else display_for_this_process(self.log)
+        )
+        relay = Relay(self.log, display, self._label)
         conversation = Conversation(self._start(), relay, spec)
         self._conversation = conversation
         try:
@@ -124,6 +139,7 @@ class AgentHook(BaseHook):
             return self._outcome(conversation)
         finally:
             self._conversation = None
+            self.world_size = conversation.world_size
             conversation.close()
             relay.close()
 
@@ -133,6 +149,8 @@ class AgentHook(BaseHook):
     def _start(self) -> AgentProcess:
         paths = shared_paths(sys.path, os.getcwd(), interpreter_folders())  # noqa: PTH109 - a str is wanted
         environment = agent_environment(os.environ, paths, self._env)
+        # From its very start: so what is forked from the agent, and from that again, is found by it too.
+        environment[MARK] = uuid.uuid4().hex
         return AgentProcess(self._python, self._cwd, environment)
 
     def _relay(self, conversation: Conversation, grace: float) -> None:

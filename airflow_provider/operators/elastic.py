@@ -6,36 +6,42 @@ process is ``AgentHook``'s. Importing this module imports no torch, and running 
 
 from __future__ import annotations
 
+import inspect
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider import settings
-from airflow_provider.meeting import configured, resolve
+from airflow_provider.gang import NODE_NAMES, check_place, gang_problems, nnodes_of
+from airflow_provider.meeting import configured
 from airflow_provider.retries import LaunchRetry
-from llutil.errors import ConfigError, EntrypointError, FailureClass, LaunchError
+from llutil.errors import ConfigError, FailureClass, LaunchError
 from llutil.std import Std, StdOption
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from airflow.sdk.definitions.mappedoperator import MappedOperator
 
-    from airflow_provider.hooks.agent import AgentHook
-    from airflow_provider.launch import Launch
-    from llutil.entrypoint import Entrypoint
-    from llutil.launcher.launch_agent import LaunchConfig
+    from airflow_provider.node import Running
 
-__all__ = ["DEFAULT_RESULT_LIMIT", "DEFAULT_START_METHOD", "ElasticLaunchOperator"]
+__all__ = [
+    "DEFAULT_RESULT_LIMIT",
+    "DEFAULT_START_METHOD",
+    "ElasticLaunchOperator",
+    "check_gang",
+]
 
 DEFAULT_START_METHOD = "spawn"
 """How workers are started if the DAG file does not say."""
 
 DEFAULT_RESULT_LIMIT = 1024 * 1024
 """Bytes of JSON that one rank's value may take if the DAG file does not say."""
+
+_OWN = ("rdzv_conn_id", "env", "cwd", "python", "result_limit", "multiple_outputs")
 
 
 class ElasticLaunchOperator(BaseOperator):
@@ -77,6 +83,8 @@ class ElasticLaunchOperator(BaseOperator):
     :param event_log_handler: name of the handler of torch elastic's events.
     :param rerun_token: what this launch has in common with others of the same ``rdzv_id``, and a deliberate
         rerun has not; for the backends etcd and zeus-adapter. (templated)
+    :param gang_nodes: set by ``gang``.
+    :param min_nodes: set by ``gang``.
     :param node_index: this node's preferred place among the nodes, from 0; for the same. (templated)
     :param node_label: what people call this node; for the same. (templated)
     :param env: environment variables, added to those of the task. (templated)
@@ -148,6 +156,8 @@ class ElasticLaunchOperator(BaseOperator):
         rerun_token: str = "",
         node_index: int | str | None = None,
         node_label: str = "",
+        gang_nodes: int | None = None,
+        min_nodes: int | None = None,
         env: Mapping[str, str] | None = None,
         cwd: str | None = None,
         python: str | None = None,
@@ -184,6 +194,8 @@ class ElasticLaunchOperator(BaseOperator):
         self.rerun_token = rerun_token
         self.node_index = node_index
         self.node_label = node_label
+        self.gang_nodes = gang_nodes
+        self.min_nodes = min_nodes
         self.env = env
         self.cwd = cwd
         self.python = python
@@ -195,7 +207,7 @@ class ElasticLaunchOperator(BaseOperator):
             for name in self.template_fields
             if isinstance(value := getattr(self, name), str) and settings.is_open(value)
         }
-        self._hook: AgentHook | None = None
+        self._running: Running | None = None
         self._killed = False
         if rdzv_timeout != -1:
             warnings.warn(
@@ -205,30 +217,66 @@ class ElasticLaunchOperator(BaseOperator):
             )
         # A mapped task is made while it runs, where an error raised here would be retried: execute checks it.
         if not getattr(self, "_BaseOperator__from_mapped", False):
-            parameters = self._parameters()
+            parameters = self.parameters()
             problems = settings.problems_so_far(
                 parameters, endpoint_follows=_says_where(parameters)
             )
+            if gang_nodes is not None or min_nodes is not None:
+                problems.append(
+                    "gang_nodes and min_nodes are not for one task: write ElasticLaunchOperator.gang(nodes=..., "
+                    "min_nodes=..., ...) for one mapped task instance a node"
+                )
             if not settings.is_open(entrypoint):
                 problems += settings.entrypoint_problems(entrypoint)
             if problems:
                 raise ConfigError(problems)
 
+    @classmethod
+    def gang(
+        cls,
+        *,
+        task_id: str,
+        nodes: int,
+        min_nodes: int | None = None,
+        map_index_template: str = NODE_NAMES,
+        **kwargs: Any,
+    ) -> MappedOperator:
+        """One job of several nodes, each of which is a mapped instance of one task.
+
+        The map index is the node's preferred place among the nodes. The job starts once ``min_nodes`` of them
+        run. For independent jobs use ``partial().expand()``.
+
+        :param task_id: the task's id.
+        :param nodes: the number of nodes, known when the DAG is parsed.
+        :param min_nodes: the least number of nodes; by default all of them.
+        :param map_index_template: what the nodes are called in Airflow's UI.
+        :param kwargs: parameters of ``ElasticLaunchOperator`` and of every Airflow operator, without those that
+            a gang says itself: ``nnodes`` and ``node_index``.
+
+        :raises ConfigError: lists what is wrong, or the gang stands in a mapped task group.
+        """
+        check_gang(nodes, {**kwargs, "min_nodes": min_nodes})
+        partial = cls.partial(
+            task_id=task_id,
+            gang_nodes=nodes,
+            min_nodes=min_nodes,
+            map_index_template=map_index_template,
+            **kwargs,
+        )
+        mapped: MappedOperator = partial.expand(node_index=list(range(nodes)))
+        return mapped
+
     def execute(self, context: Context) -> dict[str, Any]:
         """Launch the job; what each rank of this node returned, by rank as a string.
 
-        :raises AirflowFailException: the configuration or the entrypoint cannot work.
+        :raises AirflowFailException: the configuration or the entrypoint cannot work, or too few nodes can come.
         :raises LaunchError: the job failed, was stopped, or its agent was lost.
         """
-        from airflow_provider.hooks.agent import AgentHook
+        # Not for parsing a DAG to pay for.
+        from airflow_provider.task_job import TaskJob
 
-        self._hook = hook = AgentHook(
-            python=self.python, cwd=self._cwd_in(context), env=self.env or {}
-        )
-        if self._killed:
-            self.on_kill()
         try:
-            results = self._launch(context).run(hook, self.log)
+            results = TaskJob(self, context, self._hold).run(self.log)
         except LaunchError as error:
             if error.failure_class is FailureClass.BAD_CONFIGURATION:
                 raise AirflowFailException(str(error)) from error
@@ -241,67 +289,54 @@ class ElasticLaunchOperator(BaseOperator):
     def on_kill(self) -> None:
         """Ask the agent to end the job. Runs as a signal handler, where a log call could wait for ever."""
         self._killed = True
-        if self._hook is not None:
-            self._hook.stop("Airflow asked the task to end")
+        if self._running is not None:
+            self._running.stop("Airflow asked the task to end")
 
-    def _launch(self, context: Context) -> Launch:
-        """What to run, all of it checked.
+    def _hold(self, running: Running) -> None:
+        self._running = running
+        if self._killed:
+            self.on_kill()
 
-        :raises ConfigError: lists all that is wrong.
-        """
-        # Not for parsing a DAG to pay for.
-        from airflow_provider.connections import connected
-        from airflow_provider.job import entrypoint_for
-        from airflow_provider.launch import Launch
-        from airflow_provider.run_id import TaskKey
+    def parameters(self) -> dict[str, Any]:
+        """Its parameters by name, as far as they are the launcher's or checked; rendered, once it runs."""
+        values = {
+            name: getattr(self, name) for name in ("nnodes", *settings.LAUNCH_PARAMETERS, *_OWN)
+        }
+        if self.gang_nodes is not None:
+            values["nnodes"] = nnodes_of(self.gang_nodes, self.min_nodes)
+        return values
 
-        parameters = self._parameters()
-        blank = settings.blank_templates(
+    def blank_templates(self) -> dict[str, str]:
+        """A problem for each parameter, by its name, whose template has rendered to nothing."""
+        return settings.blank_templates(
             self._templates, {name: getattr(self, name) for name in self._templates}
         )
-        known = {name: value for name, value in parameters.items() if name not in blank}
-        problems = [*blank.values(), *settings.task_problems(known)]
-        config: LaunchConfig | None = None
-        entrypoint: Entrypoint | None = None
-        try:
-            # Only here, and only into the agent's socket: an attribute would be shown as a rendered template.
-            known |= resolve(known, several=settings.has_several_nodes(known), connect=connected)
-            config = settings.launch_config(known)
-        except ConfigError as error:
-            problems += error.problems
-        if "entrypoint" not in blank:
-            try:
-                entrypoint = entrypoint_for(
-                    self.function or self.entrypoint,
-                    self.op_args,
-                    self.op_kwargs,
-                    context,
-                    dag_folder=_dag_folder(context),
-                    cwd=self._cwd_in(context),
-                )
-            except EntrypointError as error:
-                if not problems:
-                    raise
-                problems += error.problems
-        if problems:
-            raise ConfigError(problems)
-        assert config is not None
-        assert entrypoint is not None
-        return Launch(
-            config=config,
-            entrypoint=entrypoint,
-            key=TaskKey.of(context),
-            try_number=context["ti"].try_number,
-            result_limit=self.result_limit,
-            retry=self.launch_retry,
+
+
+def check_gang(nodes: Any, given: Mapping[str, Any]) -> None:
+    """Refuse a gang of ``nodes`` with the parameters ``given`` if it cannot be, as far as one can tell yet.
+
+    :raises ConfigError: lists what is wrong, or the gang stands in a mapped task group.
+    """
+    min_nodes = given.get("min_nodes")
+    problems = gang_problems(nodes, min_nodes, given)
+    if not problems:
+        parameters = _defaults() | dict(given) | {"nnodes": nnodes_of(nodes, min_nodes)}
+        problems = settings.problems_so_far(
+            parameters, endpoint_follows=not parameters["rdzv_endpoint"]
         )
+    entrypoint = given.get("entrypoint")
+    if not settings.is_open(entrypoint):
+        problems += settings.entrypoint_problems(entrypoint)
+    if problems:
+        raise ConfigError(problems)
+    check_place(given.get("dag"), given.get("task_group"))
 
-    def _parameters(self) -> dict[str, Any]:
-        own = ("rdzv_conn_id", "env", "cwd", "python", "result_limit", "multiple_outputs")
-        return {name: getattr(self, name) for name in ("nnodes", *settings.LAUNCH_PARAMETERS, *own)}
 
-    def _cwd_in(self, context: Context) -> str | None:
-        return os.path.normpath(_dag_folder(context) / self.cwd) if self.cwd else None
+def _defaults() -> dict[str, Any]:
+    """The parameters that a DAG file need not give."""
+    signature = inspect.signature(ElasticLaunchOperator.__init__).parameters
+    return {name: signature[name].default for name in (*settings.LAUNCH_PARAMETERS, *_OWN)}
 
 
 def _says_where(parameters: Mapping[str, Any]) -> bool:
@@ -310,7 +345,3 @@ def _says_where(parameters: Mapping[str, Any]) -> bool:
         return True
     wanted = settings.has_several_nodes(parameters) and not parameters["rdzv_endpoint"]
     return wanted and bool(configured().conn_id)
-
-
-def _dag_folder(context: Context) -> Path:
-    return Path(context["dag"].fileloc).parent

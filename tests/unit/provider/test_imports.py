@@ -21,6 +21,7 @@ import airflow_provider.operators.elastic
 import airflow_provider.decorators.elastic
 import airflow_provider.hooks.agent
 import airflow_provider.hooks.etcd
+import airflow_provider.results
 providers = set(sys.modules) - airflows
 for path in json.loads(sys.argv[1]):
     runpy.run_path(path, run_name="a_dag_file")
@@ -78,5 +79,6 @@ def test_there_are_dag_files_to_parse():
     assert [path.name for path in DAGS] == [
         "train_closure.py",
         "train_digits.py",
+        "train_gang.py",
         "train_script.py",
     ]

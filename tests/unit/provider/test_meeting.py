@@ -13,6 +13,7 @@ from airflow.serialization.serialized_objects import DagSerialization
 from airflow_provider.get_provider_info import get_provider_info
 from airflow_provider.meeting import Defaults, Place, configured, resolve
 from airflow_provider.operators.elastic import ElasticLaunchOperator
+from airflow_provider.task_job import TaskJob
 from llutil.errors import ConfigError
 from llutil.rendezvous.options import TIMES
 
@@ -139,7 +140,7 @@ class TestTask:
 
     def test_the_agent_is_told_what_the_connection_says(self, context):
         task = self.operator(rdzv_configs={"last_call_timeout": "1.5"})
-        config = task._launch(context).config
+        config = TaskJob(task, context, hold=lambda _: None).launch().config
         assert config.rdzv_backend == "etcd"
         assert config.rdzv_endpoint == "e0:2379"
         assert config.rdzv_configs == {
@@ -154,7 +155,7 @@ class TestTask:
     def test_nobody_else_is_told(self, context, caplog):
         task = self.operator()
         caplog.set_level("DEBUG")
-        launch = task._launch(context)
+        launch = TaskJob(task, context, hold=lambda _: None).launch()
         assert launch.config.rdzv_configs["password"] == "hidden-word"
         shown = [getattr(task, name) for name in task.template_fields]
         stored = json.dumps(DagSerialization.to_dict(task.dag))

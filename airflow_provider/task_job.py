@@ -1,0 +1,134 @@
+"""What one task instance has to run: the operator's parameters as they were rendered, checked and made a launch.
+
+Imported when a task runs. What a connection says stays in here, and goes into the agent's socket: an attribute of the
+operator would be shown as a rendered template.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider import settings
+from airflow_provider.connections import connected
+from airflow_provider.hooks.agent import AgentHook
+from airflow_provider.job import entrypoint_for
+from airflow_provider.launch import Launch
+from airflow_provider.meeting import resolve
+from airflow_provider.node import Running, run_node
+from airflow_provider.rehearsal import LOCAL
+from airflow_provider.run_id import TaskKey
+from airflow_provider.siblings import NOTE, Node
+from llutil.errors import ConfigError, EntrypointError
+
+if TYPE_CHECKING:
+    from airflow_provider.operators.elastic import ElasticLaunchOperator
+    from llutil.entrypoint import Entrypoint
+    from llutil.launcher.launch_agent import LaunchConfig
+
+__all__ = ["TaskJob"]
+
+
+class TaskJob:
+    """The job, or the node of a gang, of the task instance that ``context`` belongs to.
+
+    :param hold: is told what runs, so that it can be stopped.
+
+    :raises ConfigError: a gang whose task was not expanded to one instance a node.
+    """
+
+    def __init__(
+        self,
+        operator: ElasticLaunchOperator,
+        context: Mapping[str, Any],
+        hold: Callable[[Running], None],
+    ) -> None:
+        self.hold = hold
+        self._operator = operator
+        self._context = context
+        self._dag_folder = Path(context["dag"].fileloc).parent
+        self._cwd = os.path.normpath(self._dag_folder / operator.cwd) if operator.cwd else None
+        low, _, high = str(operator.parameters()["nnodes"]).partition(":")
+        self._node = None if operator.gang_nodes is None else Node.of(context, int(high), int(low))
+
+    def run(self, log: logging.Logger) -> dict[int, Any]:
+        """Run it to its end; what each rank of this node returned.
+
+        :raises AirflowFailException: this node of a gang has nothing to wait for.
+        :raises LaunchError: see ``AgentHook.run``; a ``ConfigError`` lists all that is wrong.
+        """
+        if self._node is None:
+            hook = self.hook()
+            self.hold(hook)
+            return self.launch().run(hook, log)
+        ti = self._context["ti"]
+        results, note = run_node(self._node, self, ti, log)
+        ti.xcom_push(key=NOTE, value=note.to_json())
+        return results
+
+    @property
+    def returns(self) -> bool:
+        """Whether what the ranks return goes to XCom."""
+        return bool(self._operator.do_xcom_push)
+
+    def hook(self, label: str = "") -> AgentHook:
+        """A hook for an agent of this task, called ``label`` in the log if there are others."""
+        operator = self._operator
+        return AgentHook(python=operator.python, cwd=self._cwd, env=operator.env or {}, label=label)
+
+    def launch(self, *, locally: bool = False) -> Launch:
+        """What to run, all of it checked. ``locally``: all nodes of the gang are on this machine.
+
+        :raises ConfigError: lists all that is wrong.
+        """
+        blank = self._operator.blank_templates()
+        given = self._operator.parameters()
+        known = {name: value for name, value in given.items() if name not in blank}
+        problems = [*blank.values(), *settings.task_problems(known)]
+        config: LaunchConfig | None = None
+        entrypoint: Entrypoint | None = None
+        try:
+            config = settings.launch_config(known | self._surroundings(known, locally))
+        except ConfigError as error:
+            problems += error.problems
+        if "entrypoint" not in blank:
+            try:
+                entrypoint = self._entrypoint()
+            except EntrypointError as error:
+                if not problems:
+                    raise
+                problems += error.problems
+        if problems:
+            raise ConfigError(problems)
+        assert config is not None
+        assert entrypoint is not None
+        return Launch(
+            config=config,
+            entrypoint=entrypoint,
+            key=TaskKey.of(self._context),
+            try_number=self._context["ti"].try_number,
+            result_limit=self._operator.result_limit,
+            retry=self._operator.launch_retry,
+        )
+
+    def _surroundings(self, known: Mapping[str, Any], locally: bool) -> dict[str, Any]:
+        """The parameters that follow from who this is and from where nodes meet."""
+        own = {} if self._node is None else self._node.parameters(known)
+        if locally:
+            return {**own, **LOCAL}
+        several = settings.has_several_nodes(known)
+        return own | resolve(known, several=several, connect=connected)
+
+    def _entrypoint(self) -> Entrypoint:
+        operator = self._operator
+        return entrypoint_for(
+            operator.function or operator.entrypoint,
+            operator.op_args,
+            operator.op_kwargs,
+            self._context,
+            dag_folder=self._dag_folder,
+            cwd=self._cwd,
+        )

@@ -1,0 +1,70 @@
+"""Gangs: jobs of two nodes, each of which is a mapped task instance. Their workers do next to nothing."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import beside
+from airflow.sdk import dag, task
+
+from airflow_provider.operators.elastic import ElasticLaunchOperator
+from airflow_provider.results import gang_results
+
+
+def flag(run_id: str) -> Path:
+    """The file that lets the workers of a run go."""
+    return Path(tempfile.gettempdir(), f"go-{run_id.replace(':', '-')}")
+
+
+@dag(schedule=None)
+def party() -> None:
+    """Goes on, with whoever is there, until it is let go."""
+
+    @task.elastic(
+        gang=2,
+        min_nodes=1,
+        rdzv_conn_id="etcd_tests",
+        grace_period=10,
+        retries=1,
+        retry_delay=timedelta(seconds=1),
+    )
+    def meet(run_id: str) -> dict[str, str]:
+        print(f"rank {os.environ['RANK']} in a world of {os.environ['WORLD_SIZE']}", flush=True)
+        while not flag(run_id).exists():
+            time.sleep(0.1)
+        return {"drawn": secrets.token_hex(8), **beside.identity()}
+
+    @task
+    def compare(ti: Any = None) -> dict[str, Any]:
+        ranks = gang_results("meet", ti)
+        return {str(rank): value["drawn"] for rank, value in ranks.items()}
+
+    meet() >> compare()
+
+
+@dag(schedule=None)
+def troupe() -> None:
+    """One gang in the classic style, and one task downstream of it."""
+    troupe = ElasticLaunchOperator.gang(
+        task_id="play",
+        nodes=2,
+        nproc_per_node=2,
+        entrypoint="beside:identity",
+        rdzv_conn_id="etcd_tests",
+    )
+
+    @task
+    def applaud(ti: Any = None) -> list[str]:
+        return [value["rank"] for value in gang_results("play", ti).values()]
+
+    troupe >> applaud()
+
+
+party()
+troupe()
