@@ -339,7 +339,8 @@ def test_an_agent_that_is_stuck_where_no_signal_reaches_it_ends_all_the_same(
             assert time.monotonic() - started < 60, task.story()
             task.step()
         assert 6 < time.monotonic() - started < 40
-        assert task.process.returncode == 1
+        # 1 from the last resort, or 0 if the main thread, whose server was killed, was the first to leave.
+        assert task.process.returncode in {0, 1}
         assert wait_until(lambda: not [pid for pid in server if is_alive(pid)], 10)
 
 
