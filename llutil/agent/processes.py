@@ -3,7 +3,7 @@
 A worker may start children, put them in sessions of their own and die before they do. Three facts find
 them all the same: a child inherits its session unless it leaves it, its parent's number while the parent
 lives, and its environment (``LLUTIL_JOB``, the job's mark) even when it left both. All three are read from
-``/proc``. This module may import nothing but the standard library; it never raises for a process that is
+``/proc``. This module may import nothing but the standard library and ``llutil.mark``; it never raises for a process that is
 already gone, and never signals a process that it did not find by one of these facts.
 """
 
@@ -17,6 +17,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from llutil.mark import MARK
+
 __all__ = [
     "MARK",
     "STOPPING",
@@ -29,9 +31,6 @@ __all__ = [
     "session_members",
     "signal_process",
 ]
-
-MARK = "LLUTIL_JOB"
-"""The environment variable that every process of a job carries."""
 
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 """The signals that ask a job to stop: the list that torch 2.13 handles by default."""

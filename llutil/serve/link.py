@@ -4,19 +4,25 @@ The main thread may wait inside torch, in C, for minutes. A stop must be heard a
 must be noticed: so this thread does all the reading and writing, and tells the rest of the process by calling back.
 Words for the task are queued; if it reads slowly, ``congested`` lets the workers' output wait at its source, so
 that memory stays bounded. When the socket closes the task is gone, and words go to the aftermath.
+
+There is a time before the thread, for what only a process without threads can do: ``first_spec`` reads the job, and
+inside ``listening`` a signal starts the thread as soon as anything else is to be heard.
 """
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
+import select
 import selectors
+import signal
 import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from llutil import wire
 from llutil.errors import ConfigError
@@ -38,7 +44,7 @@ _MESSAGE_COST = (
 
 
 class Link:
-    """The socket, heard from ``start`` on. ``on_stop(reason)`` is called, on the link's thread, for each stop and once when the task is gone.
+    """The socket, heard from ``start`` on, which ``close`` calls too. ``on_stop(reason)`` is called, on the link's thread, for each stop and once when the task is gone.
 
     ``afterlog`` is known once the spec is. Callers on other threads use ``spec``, ``send``, ``congested``,
     ``when_clear`` and ``close``.
@@ -52,6 +58,9 @@ class Link:
         self._aftermath = aftermath
         self._on_stop = on_stop
         self._decoder = wire.Decoder()
+        self._start_lock = (
+            threading.RLock()
+        )  # for start, which a signal handler may call inside itself
         self._lock = threading.Lock()  # guards the queue, its size and the waiting callbacks
         self._queue: deque[bytes] = deque()
         self._queued = 0
@@ -59,6 +68,8 @@ class Link:
         self._unread = _Unread(sock)
         self._waiting: list[Callable[[], None]] = []
         self._after: deque[wire.Message] = deque()
+        self._early: deque[wire.Message] = deque()  # came before the thread was there to take it
+        self._started = False
         self._gone = False
         self._closing: float | None = None
         self._spec: wire.Spec | None = None
@@ -68,8 +79,63 @@ class Link:
         self._thread = threading.Thread(target=self._run, name="llutil-link", daemon=True)
 
     def start(self) -> None:
-        """Begin to listen. From here on ``on_stop`` may be called, also at once."""
-        self._thread.start()
+        """Begin to listen, unless that was done. From here on ``on_stop`` may be called, also at once."""
+        with self._start_lock:
+            if not self._started:
+                self._started = True
+                self._thread.start()
+
+    def first_spec(self, deadline: float) -> wire.Spec | None:
+        """Before ``start``: the job, read on the caller's own thread, and what is queued sent; never raises.
+
+        None if there was none by ``deadline``, or something else; ``spec`` says what after ``start``.
+        """
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        self._write()
+        while self._spec is None and not (self._early or self._error):
+            left = deadline - time.monotonic()
+            if left <= 0 or not poll.poll(1000 * left) or self._started:
+                break
+            try:
+                data = self._sock.recv(_CHUNK)
+                for message in self._decoder.feed(data):
+                    if isinstance(message, wire.Spec) and self._spec is None:
+                        self._take(message)
+                    else:
+                        self._early.append(message)
+            except BlockingIOError:
+                continue
+            except OSError:
+                break
+            except ConfigError as error:
+                self._error = error
+                self._heard.set()
+            if not data:
+                break  # the thread will read the same, and knows what it means
+        return self._spec if not self._early else None
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Before ``start``: call it if anything comes, for as long as the main thread is inside, busy with Python."""
+        fd = self._sock.fileno()
+        before = signal.signal(signal.SIGIO, lambda *_: self._start_if_told())
+        fcntl.fcntl(fd, fcntl.F_SETOWN, os.getpid())
+        flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+        fcntl.fcntl(fd, fcntl.F_SETFL, flags | os.O_ASYNC)
+        try:
+            self._start_if_told()  # of what came before there was a signal for it
+            yield
+        finally:
+            fcntl.fcntl(fd, fcntl.F_SETFL, flags)
+            signal.signal(signal.SIGIO, before)
+
+    def _start_if_told(self) -> None:
+        # The signal also means that the task has read something.
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        if poll.poll(0):
+            self.start()
 
     def spec(self, deadline: float) -> wire.Spec:
         """The job, waited for until ``deadline`` (``time.monotonic()``).
@@ -113,6 +179,7 @@ class Link:
     def close(self, deadline: float) -> None:
         """Deliver what is queued, until ``deadline`` at the latest, and end the thread."""
         self._closing = deadline
+        self.start()
         self._wake()
         self._thread.join(max(0.0, deadline - time.monotonic()) + 1.0)
 
@@ -125,6 +192,7 @@ class Link:
             with selectors.DefaultSelector() as selector:
                 selector.register(self._wake_read, selectors.EVENT_READ)
                 selector.register(self._sock, selectors.EVENT_READ)
+                self._take_early()
                 while not self._finished():
                     self._turn(selector)
         except Exception:  # noqa: BLE001 - the edge of the thread
@@ -170,12 +238,22 @@ class Link:
             for message in self._decoder.feed(data):
                 self._take(message)
         except ConfigError as error:
-            self._error = self._error or error
-            if self._spec is None:
-                self._heard.set()  # who waits for the spec is told by that
-            else:
-                self._on_stop(str(error))
+            self._refuse(error)
         return bool(data)
+
+    def _take_early(self) -> None:
+        try:
+            while self._early:
+                self._take(self._early.popleft())
+        except ConfigError as error:
+            self._refuse(error)
+
+    def _refuse(self, error: ConfigError) -> None:
+        self._error = self._error or error
+        if self._spec is None:
+            self._heard.set()  # who waits for the spec is told by that
+        else:
+            self._on_stop(str(error))
 
     def _take(self, message: wire.Message) -> None:
         match message:

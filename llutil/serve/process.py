@@ -3,6 +3,10 @@
 It starts as a fresh interpreter in a session of its own, so that Airflow's kill of the task's process group does
 not reach it: it then has its grace period to let the workers save, and ends every process of the job. If the main
 thread should be stuck where no signal reaches it, the link's thread ends the job by force soon after.
+
+For warm workers the fork server is forked from this very process, so that one import of torch serves both. That takes
+a process without threads: then nothing but the main thread runs until the server is there, and a stop that comes
+meanwhile starts the link's thread out of a signal handler, which is the end of that plan and soon of the process.
 """
 
 from __future__ import annotations
@@ -17,19 +21,26 @@ import threading
 import time
 import traceback
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llutil import wire
+from llutil.agent.devices import worker_count
+from llutil.agent.environment import BLAS_THREADS
 from llutil.agent.processes import end_all
 from llutil.errors import ConfigError, FailureClass, LaunchError
 from llutil.launcher.launch_agent import LaunchConfig
 from llutil.launcher.run import Request, run
+from llutil.mark import MARK
 from llutil.serve.aftermath import Aftermath
 from llutil.serve.host import LinkHandler, TaskHost
 from llutil.serve.link import Link
 from llutil.std import Std
+
+if TYPE_CHECKING:
+    from llutil.agent.warm import Server
 
 __all__ = ["main"]
 
@@ -75,7 +86,9 @@ class _Agency:
     """One agent process, between its task and its job."""
 
     def __init__(self, sock: socket.socket, aftermath: Aftermath) -> None:
-        self._mark = uuid.uuid4().hex
+        self._mark = os.environ.get(MARK) or uuid.uuid4().hex
+        self._marked = self._mark == os.environ.get(MARK)
+        """Whether what is forked from here carries the mark, as the kernel shows it: whoever started us saw to it."""
         self._main = threading.main_thread()
         self._gate = threading.Lock()
         """Guards the next three: a stop comes before the job or to it, and its end is told once."""
@@ -89,17 +102,29 @@ class _Agency:
     def serve(self) -> int:
         # Not before all is in place that a stop, which may come at once, needs.
         signal.signal(signal.SIGTERM, self._on_term)
-        self._link.start()
         self._link.send(wire.Hello(os.getpid(), sys.executable))
         last: wire.Succeeded | wire.Failed
         try:
-            last = self._run()
+            server = self._warm_up(time.monotonic() + _SPEC_DEADLINE)
+            self._link.start()
+            last = self._run(server)
         except BaseException as error:  # noqa: BLE001 - the edge of the process: its end must be told
             last = self._failed(error)
         self._tell(last)
         return 0
 
-    def _run(self) -> wire.Succeeded:
+    def _warm_up(self, deadline: float) -> tuple[Server, socket.socket] | None:
+        """A fork server, forked from this process; None if the job wants none, or nobody has time for it any more."""
+        spec = self._link.first_spec(deadline)
+        if spec is None or not self._marked or not _wants_server(spec):
+            return None
+        from llutil.agent.forkserver import fork_server, import_ahead
+
+        with self._link.listening(), _without_blas_threads(os.environ):
+            import_ahead()
+            return fork_server()
+
+    def _run(self, server: tuple[Server, socket.socket] | None) -> wire.Succeeded:
         spec = self._link.spec(time.monotonic() + _SPEC_DEADLINE)
         self._grace = spec.grace
         handler = LinkHandler(self._link)
@@ -119,6 +144,7 @@ class _Agency:
             result_limit=spec.result_limit,
             mark=self._mark,
             begin=self._begin,
+            server=server,
         )
         results = run(request)
         for rank, value in results.items():
@@ -200,6 +226,39 @@ class _Agency:
             case _:
                 text = "".join(traceback.format_exception(error))
                 return wire.Failed(type(error).__name__, text, FailureClass.INFRASTRUCTURE, False)
+
+
+def _wants_server(spec: wire.Spec) -> bool:
+    """Whether a fork server is to be forked from here; sets for torch's import what depends on the number of ranks."""
+    try:
+        config = _config(spec.config, spec.grace)
+    except ConfigError:
+        return False  # to be told when the job is run
+    if config.start_method != "forkserver" or config.problems():
+        return False
+    if config.nproc_per_node == "cpu":
+        nproc = worker_count("cpu")
+    elif isinstance(config.nproc_per_node, int):
+        nproc = config.nproc_per_node
+    else:
+        return False  # to count accelerators takes another process that imports torch; a server can do so meanwhile
+    if nproc > 1:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # as each rank will have it
+    return True
+
+
+@contextmanager
+def _without_blas_threads(environ: MutableMapping[str, str]) -> Iterator[None]:
+    """Let numpy be imported without starting threads; the workers' environment is not touched by that."""
+    before = {name: environ.get(name) for name in BLAS_THREADS}
+    environ.update(BLAS_THREADS)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            del environ[name]
+            if value is not None:
+                environ[name] = value
 
 
 def _config(fields: Mapping[str, Any], grace: float) -> LaunchConfig:

@@ -51,6 +51,8 @@ def warm_facts() -> dict[str, Any]:
     server = os.getppid()
     found = {
         "server": server,
+        "server's command": " ".join(_command(server)),
+        "server's descriptors": _descriptors_once_forked(server),
         "server's threads": len(list(Path(f"/proc/{server}/task").iterdir())),
         "imported": sorted({"numpy", "torch"} & set(sys.modules)),
         "hash": hash("a text"),
@@ -60,6 +62,19 @@ def warm_facts() -> dict[str, Any]:
         torch = sys.modules["torch"]
         found |= {"torch threads": torch.get_num_threads(), "cuda": torch.cuda.is_initialized()}
     return found
+
+
+def _descriptors_once_forked(server: int) -> list[str]:
+    """What the server has open, once it has given back what it got for the fork: for 5 s at most."""
+    deadline = time.monotonic() + 5
+    while True:
+        found = []
+        for entry in sorted(Path(f"/proc/{server}/fd").iterdir(), key=lambda fd: int(fd.name)):
+            with suppress(OSError):  # closed since
+                found.append(str(entry.readlink()).partition(":[")[0])
+        if len(found) <= 6 or time.monotonic() > deadline:
+            return found
+        time.sleep(0.01)
 
 
 def blas_threads() -> int:
@@ -88,6 +103,19 @@ def writes() -> None:
     """One line on each stream."""
     print("to stdout")
     print("to stderr", file=sys.stderr)
+
+
+def end_server_once(folder: str) -> str:
+    """Kill the parent in the first round; in the next, say which one it is."""
+    if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+        Path(folder, "first").write_text(str(os.getppid()))
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(60)
+    return " ".join(_command(os.getppid()))
+
+
+def _command(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
 
 
 def fail_once(folder: str) -> None:

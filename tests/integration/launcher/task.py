@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 
 from llutil import shipping, wire
 from llutil.entrypoint import Entrypoint, Reference
+from llutil.mark import MARK
 
 __all__ = ["ROOT", "Task", "duty", "spec"]
 
@@ -76,7 +78,7 @@ class Task:
             stdout=writers[0],
             stderr=writers[1],
             pass_fds=tuple(options.values()),
-            env={**os.environ, "PYTHONPATH": ROOT, **(env or {})},
+            env={**os.environ, "PYTHONPATH": ROOT, MARK: uuid.uuid4().hex, **(env or {})},
             start_new_session=True,
         )
         theirs.close()

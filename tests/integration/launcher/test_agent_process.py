@@ -16,6 +16,7 @@ import pytest
 from llutil import wire
 from llutil.entrypoint import Script
 from llutil.errors import FailureClass
+from llutil.mark import MARK
 from tests.forks import fork
 from tests.integration.launcher.launching import is_alive, wait_until
 from tests.integration.launcher.task import ROOT, Task, duty, spec
@@ -328,7 +329,8 @@ def test_an_agent_that_is_stuck_where_no_signal_reaches_it_ends_all_the_same(
     )
     job = spec(duty("rank_and", 1), folder, grace=0.5, start_method="forkserver")
     path = os.pathsep.join([str(tmp_path), ROOT])
-    with Task(job, env={"PYTHONPATH": path}) as task:
+    # Without the mark, the agent does not fork its server from itself.
+    with Task(job, env={"PYTHONPATH": path, MARK: ""}) as task:
         task.until(wire.Hello)
         assert wait_until(lambda: len(children(task.process.pid)) == 2, 60)
         time.sleep(1)

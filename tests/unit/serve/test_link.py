@@ -65,7 +65,7 @@ class Pair:
 
 
 @contextmanager
-def pair(folder: Path) -> Iterator[Pair]:
+def pair(folder: Path, *, start: bool = True) -> Iterator[Pair]:
     ours, theirs = socket.socketpair()
     theirs.settimeout(FAR)
     with theirs, streams() as readers:
@@ -77,7 +77,8 @@ def pair(folder: Path) -> Iterator[Pair]:
             stopped.set()
 
         link = Link(ours, Aftermath(readers), on_stop)
-        link.start()
+        if start:
+            link.start()
         try:
             yield Pair(link, theirs, folder / "after.log", stops, stopped)
         finally:
@@ -293,3 +294,87 @@ def test_a_task_that_goes_while_the_link_closes_stops_nothing_and_loses_nothing(
         assert it.stops == []
         assert it.kept()[0].startswith("[rank 0] 0 ")
         assert it.kept()[-1].startswith("[rank 0] 99 ")
+
+
+# Before the thread.
+
+
+def test_the_first_spec_is_read_without_a_thread_and_what_is_queued_is_sent(tmp_path: Path) -> None:
+    with pair(tmp_path, start=False) as it:
+        hello = wire.Hello(1, "python")
+        it.link.send(hello)
+        it.tell(it.spec())
+        assert it.link.first_spec(far()) == it.spec()
+        assert it.hear(1) == [hello]
+        assert not it.link._thread.is_alive()
+        it.link.start()
+        assert it.link.spec(far()) == it.spec()
+        assert it.stops == []
+
+
+def test_a_stop_behind_the_spec_leaves_no_time_for_what_comes_before_the_thread(
+    tmp_path: Path,
+) -> None:
+    with pair(tmp_path, start=False) as it:
+        it.tell(it.spec(), wire.Stop("enough"))
+        assert it.link.first_spec(far()) is None
+        assert it.stops == []
+        it.link.start()
+        assert it.stopped.wait(FAR)
+        assert it.stops == ["enough"]
+        assert it.link.spec(far()) == it.spec()
+
+
+@pytest.mark.parametrize("data", [b"hello\n", wire.encode(wire.Progress())])
+def test_nonsense_in_the_place_of_the_first_spec_is_told_later(data: bytes, tmp_path: Path) -> None:
+    with pair(tmp_path, start=False) as it:
+        it.task.sendall(data)
+        assert it.link.first_spec(far()) is None
+        it.link.start()
+        with pytest.raises(ConfigError):
+            it.link.spec(far())
+
+
+def test_a_task_that_has_gone_before_the_first_spec_is_noticed_by_the_thread(
+    tmp_path: Path,
+) -> None:
+    with pair(tmp_path, start=False) as it:
+        it.task.close()
+        assert it.link.first_spec(far()) is None
+        it.link.start()
+        assert it.stopped.wait(FAR)
+        assert it.stops == ["its Airflow task is gone"]
+
+
+def test_no_first_spec_is_waited_for_beyond_the_deadline(tmp_path: Path) -> None:
+    with pair(tmp_path, start=False) as it:
+        assert it.link.first_spec(soon()) is None
+
+
+@pytest.mark.parametrize("moment", ["before", "meanwhile"])
+def test_a_word_that_comes_while_the_link_is_listening_starts_the_thread(
+    moment: str, tmp_path: Path
+) -> None:
+    with pair(tmp_path, start=False) as it:
+        it.tell(it.spec())
+        assert it.link.first_spec(far())
+        if moment == "before":
+            it.tell(wire.Stop("enough"))
+        with it.link.listening():
+            if moment == "meanwhile":
+                it.tell(wire.Stop("enough"))
+            assert it.stopped.wait(FAR)
+        assert it.stops == ["enough"]
+
+
+def test_a_task_that_reads_does_not_start_the_thread_of_a_link_that_is_listening(
+    tmp_path: Path,
+) -> None:
+    with pair(tmp_path, start=False) as it:
+        hello = wire.Hello(1, "python")
+        it.link.send(hello)
+        it.tell(it.spec())
+        assert it.link.first_spec(far())
+        with it.link.listening():
+            assert it.hear(1) == [hello]
+        assert not it.link._thread.is_alive()
