@@ -35,8 +35,8 @@ __all__ = [
     "check_gang",
 ]
 
-DEFAULT_START_METHOD = "spawn"
-"""How workers are started if the DAG file does not say."""
+DEFAULT_START_METHOD = "forkserver"
+"""How workers are started if the DAG file does not say: warm, since the agent's process imports torch in any case."""
 
 DEFAULT_RESULT_LIMIT = 1024 * 1024
 """Bytes of JSON that one rank's value may take if the DAG file does not say."""
@@ -73,7 +73,8 @@ class ElasticLaunchOperator(BaseOperator):
     :param rdzv_timeout: deprecated, use ``rdzv_configs={"timeout": seconds}``.
     :param max_restarts: how often failed workers are started again before the job fails. (templated)
     :param monitor_interval: seconds between two looks for an event that was missed.
-    :param start_method: ``"spawn"``, ``"fork"`` or ``"forkserver"``. (templated)
+    :param start_method: ``"forkserver"``, where workers find torch imported, ``"spawn"``, where each has an interpreter
+        of its own, or ``"fork"``, a copy of the agent. (templated)
     :param log_dir: folder for the ranks' log files; by default a temporary one, removed after success and
         kept, if anything is in it, after a failure. (templated)
     :param redirects: streams of the ranks that go into files instead of the task's log.
