@@ -19,6 +19,7 @@ from llutil.agent.loop import Loop
 from llutil.ledgers.endpoints import Endpoint
 from llutil.ledgers.etcd import revoking
 from llutil.ledgers.etcd.config import EtcdConfig
+from tests.forks import fork
 from tests.integration.launcher.launching import is_alive, wait_until
 
 pytestmark = [pytest.mark.launch, pytest.mark.fault]
@@ -74,7 +75,7 @@ def etcd(tmp_path: Path) -> Iterator[Etcd]:
 
 def agent(folder: Path, config: EtcdConfig, act: Callable[[Guardian, Loop], None]) -> int:
     """A forked process with a guardian, a stubborn worker and a lease, that does ``act`` and then waits."""
-    pid = os.fork()
+    pid = fork()
     if pid:
         assert wait_until((folder / "ready").exists)
         return pid

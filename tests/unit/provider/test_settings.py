@@ -186,7 +186,7 @@ def test_every_field_of_launch_config_can_be_given_to_the_operator():
     assert set(settings.LAUNCH_PARAMETERS) <= set(parameters)
 
 
-def test_the_operators_defaults_are_the_launchers():
+def test_the_operators_defaults_are_the_launchers_but_workers_are_warm():
     parameters = inspect.signature(inspect.unwrap(ElasticLaunchOperator.__init__)).parameters
     defaults = {name: parameters[name].default for name in settings.LAUNCH_PARAMETERS}
-    assert settings.launch_config(defaults) == LaunchConfig(1, 1, 1)
+    assert settings.launch_config(defaults) == LaunchConfig(1, 1, 1, start_method="forkserver")
