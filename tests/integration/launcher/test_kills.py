@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.forks import fork
 from tests.integration.launcher import duties
 from tests.integration.launcher.launching import is_alive, launch, wait_until
 from tests.integration.launcher.task import Task, duty, spec
@@ -45,7 +46,7 @@ class Job:
     def __init__(self, folder: Path, number: int) -> None:
         self.folder = folder / str(number)
         self.folder.mkdir()
-        self.caller = os.fork()
+        self.caller = fork()
         if self.caller == 0:
             try:
                 os.environ[_JOB] = self.folder.name
