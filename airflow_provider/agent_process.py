@@ -26,14 +26,7 @@ from pathlib import Path
 
 from llutil.errors import ConfigError
 
-__all__ = ["AgentProcess", "exit_text"]
-
-_MEANINGS = {
-    signal.SIGKILL: "somebody killed it, or the kernel did because memory ran out",
-    signal.SIGSEGV: "it crashed",
-    signal.SIGABRT: "it aborted",
-    signal.SIGBUS: "it crashed; a full /dev/shm does this",
-}
+__all__ = ["AgentProcess"]
 
 
 class AgentProcess:
@@ -106,17 +99,6 @@ class AgentProcess:
             # Popen warns about a child that it has not reaped. Whoever outlives the other here is right to:
             # the agent saves for its grace period, and init reaps it.
             self._process.returncode = 0
-
-
-def exit_text(code: int) -> str:
-    """How a process ended, for people: ``exit code 3``, or ``SIGKILL (...)`` and what that usually means."""
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        name = signal.Signals(-code)
-    except ValueError:
-        return f"signal {-code}"
-    return f"{name.name} ({_MEANINGS[name]})" if name in _MEANINGS else name.name
 
 
 def _start_problem(python: str, cwd: str | None, error: OSError) -> str:

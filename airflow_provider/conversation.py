@@ -15,10 +15,12 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from airflow_provider.agent_process import AgentProcess, exit_text
-from airflow_provider.relay import LineSplitter, Relay
+from airflow_provider.agent_process import AgentProcess
+from airflow_provider.relay import Relay
 from airflow_provider.verdict import error_from
 from llutil.errors import AgentLostError, ConfigError, StoppedError
+from llutil.exits import exit_text
+from llutil.lines import LineSplitter
 from llutil.wire import (
     VERSION,
     Decoder,
@@ -211,7 +213,8 @@ class Conversation:
     def _read_pipe(self, pipe: int, name: str) -> None:
         data = os.read(pipe, _CHUNK)
         splitter = self._splitters[name]
-        for line in splitter.feed(data) if data else splitter.finish():
+        lines = splitter.feed(data, time.monotonic()) if data else splitter.finish()
+        for line in lines:
             self._relay.printed(name, line)
         if not data:
             self._selector.unregister(pipe)

@@ -13,31 +13,9 @@ from airflow_provider.levels import level_of
 from airflow_provider.progress import Display
 from llutil.wire import Line, Log, Progress, Round
 
-__all__ = ["LineSplitter", "Relay"]
+__all__ = ["Relay"]
 
-_LONGEST_LINE = 64 * 1024
 _LAST_LINES = 20
-
-
-class LineSplitter:
-    """Cuts a stream of bytes into lines of text, at 64 KiB at the latest; holds the last line's beginning."""
-
-    def __init__(self) -> None:
-        self._rest = b""
-
-    def feed(self, data: bytes) -> list[str]:
-        """The lines that ``data`` completes, without their newlines."""
-        *lines, rest = (self._rest + data).split(b"\n")
-        while len(rest) > _LONGEST_LINE:
-            lines.append(rest[:_LONGEST_LINE])
-            rest = rest[_LONGEST_LINE:]
-        self._rest = rest
-        return [line.decode("utf-8", "replace").rstrip("\r") for line in lines]
-
-    def finish(self) -> list[str]:
-        """What came after the last newline, if anything did."""
-        rest, self._rest = self._rest, b""
-        return [rest.decode("utf-8", "replace").rstrip("\r")] if rest else []
 
 
 class Relay:

@@ -6,8 +6,9 @@ What is where, from the bottom:
 * ``loop``: the one selector of an agent and the callbacks of what it waits for.
 * ``order``, ``bootstrap``: what a worker is told, and the first code that runs in it.
 * ``outcome``: how a rank says what it returned or why it failed.
-* ``starting``, ``forkserver``: spawn, fork, forkserver.
-* ``streams``, ``logs``: lines and log files.
+* ``starting``, ``warm``: how workers are started: spawn and fork; from a fork server, which is ``forkserver``.
+* ``environment``, ``threads``: what of its environment a worker that was forked can still get.
+* ``logs``: log files.
 * ``workers``: the processes of one round.
 * ``report``: what is said when a rank fails.
 * ``agent``: torch's agent interface, with our workers; ``polling`` and ``following``: how it meets others.

@@ -12,9 +12,9 @@ from dataclasses import replace
 from llutil.agent.diagnosis import Symptoms, classify, is_echo, printed_error
 from llutil.agent.memory import KillCount
 from llutil.agent.outcome import ErrorNote
-from llutil.agent.processes import exit_text
 from llutil.agent.workers import Ended
 from llutil.errors import FailureClass
+from llutil.exits import exit_text
 from llutil.failure import Failure, bounded, without_native_frames
 
 __all__ = ["found_failure", "symptoms_of"]

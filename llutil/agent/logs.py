@@ -2,7 +2,7 @@
 
 The layout is torch's: ``<log_dir>/<run id>_<random>/attempt_<n>/<local rank>/{stdout.log,stderr.log,error.json}``.
 This module makes folders and opens files; it moves no output itself. It may import nothing but the
-standard library, ``llutil.errors``, ``llutil.std`` and the room's ``streams``.
+standard library, ``llutil.errors``, ``llutil.lines`` and ``llutil.std``.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from llutil.agent.streams import LineSplitter
 from llutil.errors import ConfigError
+from llutil.lines import LineSplitter
 from llutil.std import Std, StdOption, std_for
 
 __all__ = ["LogFolder", "LogPlan", "Route", "last_lines", "open_log"]

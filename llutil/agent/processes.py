@@ -25,7 +25,6 @@ __all__ = [
     "Relation",
     "die_with_parent",
     "end_all",
-    "exit_text",
     "family",
     "marked",
     "session_members",
@@ -148,31 +147,3 @@ def die_with_parent(parent: int) -> None:
     libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
-
-
-_MEANINGS = {
-    signal.SIGKILL: "often the kernel's out-of-memory killer, or somebody's kill -9",
-    signal.SIGTERM: "asked to stop",
-    signal.SIGINT: "interrupted, as by Ctrl-C",
-    signal.SIGSEGV: "a memory fault in native code",
-    signal.SIGBUS: "a bus error, often a full /dev/shm",
-    signal.SIGABRT: "aborted itself, as a failed assertion in native code does",
-    signal.SIGFPE: "an arithmetic fault in native code",
-    signal.SIGILL: "an instruction that this CPU does not have",
-}
-
-
-def exit_text(status: int) -> str:
-    """An exit status in words; negative means a signal's number, as ``subprocess`` has it."""
-    if status >= 0:
-        return f"exit code {status}"
-    try:
-        known = signal.Signals(-status)
-    except ValueError:
-        return f"signal {-status}"
-    meaning = _MEANINGS.get(known)
-    return (
-        f"signal {-status} ({known.name}: {meaning})"
-        if meaning
-        else f"signal {-status} ({known.name})"
-    )

@@ -21,9 +21,10 @@ from llutil.agent.host import Host
 from llutil.agent.logs import Route, last_lines, open_log
 from llutil.agent.loop import Loop
 from llutil.agent.outcome import Collector, ErrorNote, Returned
-from llutil.agent.processes import end_all, exit_text, session_members, signal_process
+from llutil.agent.processes import end_all, session_members, signal_process
 from llutil.agent.starting import Process, Start, Starter
-from llutil.agent.streams import LineSplitter
+from llutil.exits import exit_text
+from llutil.lines import LineSplitter
 
 __all__ = ["Ended", "RankPlan", "Worker", "Workers"]
 

@@ -136,7 +136,7 @@ def test_the_agent_has_a_session_the_tasks_path_and_the_users_variables(hook_to,
             AgentLostError,
             FailureClass.INFRASTRUCTURE,
             True,
-            "SIGKILL (somebody killed it, or the kernel did because memory ran out), and without a verdict; "
+            "SIGKILL: often the kernel's out-of-memory killer, or somebody's kill -9), and without a verdict; "
             "its last lines on stderr:\n  last words",
         ),
         (

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from airflow_provider.progress import ProgressLines
-from airflow_provider.relay import LineSplitter, Relay
+from airflow_provider.relay import Relay
 from llutil.wire import Line, Log, Progress
 
 
@@ -25,23 +22,6 @@ class Sink:
 def relay():
     log = Sink()
     return Relay(log, ProgressLines(lambda line: log.log(logging.INFO, line))), log.lines
-
-
-@given(st.lists(st.binary(max_size=9).map(lambda b: b.replace(b"\r", b""))))
-@settings(derandomize=True, max_examples=50)
-def test_lines_are_the_same_however_the_bytes_arrive(pieces):
-    whole, cut = LineSplitter(), LineSplitter()
-    everything = b"".join(pieces)
-    expected = whole.feed(everything) + whole.finish()
-    assert [line for piece in pieces for line in cut.feed(piece)] + cut.finish() == expected
-    assert "\n".join(expected) == everything.decode("utf-8", "replace").removesuffix("\n")
-
-
-def test_a_line_without_an_end_is_cut_so_that_memory_stays_bounded():
-    splitter = LineSplitter()
-    lines = [line for _ in range(30) for line in splitter.feed(b"x" * 10_000)]
-    assert lines
-    assert sum(map(len, lines + splitter.finish())) == 300_000
 
 
 def test_ranks_and_agent_are_told_apart():

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llutil.agent.streams import LineSplitter
+from llutil.lines import LineSplitter
 
 LONGEST = 64 * 1024
 NEVER = float("-inf")  # a time at which no redrawn state is due yet

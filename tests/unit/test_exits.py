@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from llutil.agent.processes import exit_text
+from llutil.exits import exit_text
 
 
 @pytest.mark.parametrize(

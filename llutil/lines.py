@@ -1,4 +1,4 @@
-"""From a worker's raw output to lines: splitting, overlong lines, bars that redraw themselves.
+"""From a process' raw output to lines: splitting, overlong lines, bars that redraw themselves.
 
 Pure: bytes and a time go in, lines come out. It imports nothing, and knows neither files nor ranks.
 """
