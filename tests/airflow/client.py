@@ -197,6 +197,17 @@ class Task:
         index = "" if self.map_index < 0 else f"/{self.map_index}"
         self.run.client.ask("PATCH", f"{self.path}{index}", json={"new_state": state})
 
+    def clear(self) -> None:
+        """Clear this task instance alone, and no other of its task."""
+        wanted = self.task_id if self.map_index < 0 else [self.task_id, self.map_index]
+        body = {
+            "dry_run": False,
+            "dag_run_id": self.run.run_id,
+            "task_ids": [wanted],
+            "only_failed": False,
+        }
+        self.run.client.ask("POST", f"dags/{self.run.dag_id}/clearTaskInstances", json=body)
+
     def xcoms(self) -> dict[str, Any]:
         """All values that it has pushed, by key."""
         at = {"map_index": self.map_index}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -18,9 +19,11 @@ from pathlib import Path
 
 import pytest
 
+from llutil.ledgers.etcd.etcd3_import import etcdrpc
 from tests.airflow.client import Client, Run, wait
 from tests.airflow.server import Airflow, airflow
 from tests.airflow.serverless import prepare
+from tests.servers import EtcdServer, etcd, with_passwords
 from tests.traces import files
 
 _ROOT = Path(__file__).parents[2]
@@ -47,8 +50,49 @@ def client(server: Airflow) -> Client:
     return server.client
 
 
+@dataclass(frozen=True, slots=True)
+class Meeting:
+    """An etcd that lets in nobody without a password, and the connection by which gangs get in."""
+
+    store: EtcdServer
+    conn_id: str
+    password: str
+
+    def stored(self) -> list[str]:
+        """All keys that are there."""
+        with self.store.channel() as channel:
+            asked = etcdrpc.AuthenticateRequest(name="root", password="root")
+            token = etcdrpc.AuthStub(channel).Authenticate(asked, timeout=5).token
+            everything = etcdrpc.RangeRequest(key=b"\0", range_end=b"\0", keys_only=True)
+            found = etcdrpc.KVStub(channel).Range(
+                everything, timeout=5, metadata=[("token", token)]
+            )
+        return [one.key.decode() for one in found.kvs]
+
+
 @pytest.fixture(scope="session")
-def _runs(request: pytest.FixtureRequest, client: Client) -> dict[str, Run]:
+def meeting(client: Client) -> Iterator[Meeting]:
+    """Where gangs meet."""
+    password = secrets.token_hex(8)
+    with etcd("--auth-token", "simple") as store:
+        with_passwords(store, {"gangs": (password, "/tests")})
+        meeting = Meeting(store, "etcd_tests", password)
+        extra = {"namespace": "tests", "last_call_timeout": 3, "lease_ttl": 5}
+        fields = {
+            "connection_id": meeting.conn_id,
+            "conn_type": "etcd",
+            "host": str(store.endpoint),
+            "login": "gangs",
+            "password": password,
+            "extra": json.dumps(extra),
+        }
+        client.ask("POST", "connections", json=fields)
+        yield meeting
+
+
+@pytest.fixture(scope="session")
+def _runs(request: pytest.FixtureRequest, client: Client, meeting: Meeting) -> dict[str, Run]:
+    assert meeting  # where the gangs among them meet
     wanted = {
         str(item.callspec.params["run"])
         for item in request.session.items
@@ -83,7 +127,7 @@ class Trial:
 @pytest.fixture(scope="session")
 def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
     """The example DAGs and one of the tests' own, being tried out."""
-    dag_ids = ("train_digits", "train_script", "train_closure", "values")
+    dag_ids = ("train_digits", "train_script", "train_closure", "train_gang", "values")
     home = tmp_path_factory.mktemp("trial")
     prepare(home)
     result, log = home / "result.json", home / "log"

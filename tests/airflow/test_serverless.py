@@ -47,6 +47,20 @@ def test_closure_finds_its_target(outcomes: dict[str, Outcome]) -> None:
     assert [round(rank["found"], 1) for rank in ranks.values()] == [42.0, 42.0]
 
 
+def test_gang_runs_as_a_whole_and_each_instance_has_its_own_nodes_results(
+    outcomes: dict[str, Outcome], trial: Trial
+) -> None:
+    found = outcomes["train_gang"]
+    assert found.states == {"compare": "success", "fit[0]": "success", "fit[1]": "success"}
+    nodes = [found.xcoms[f"fit[{node}]"]["return_value"] for node in (0, 1)]
+    assert [set(ranks) for ranks in nodes] == [{"0"}, {"1"}]
+    assert [ranks[str(rank)]["node"] for rank, ranks in enumerate(nodes)] == [0, 1]
+    assert abs(found.xcoms["compare"]["return_value"]["slope"] - 3) < 0.1
+    log = trial.log.read_text()
+    assert "all 2 nodes of this gang run now, on this machine" in log
+    assert "has run already, with all the others" in log
+
+
 def test_values_go_in_and_out_as_under_a_scheduler(outcomes: dict[str, Outcome]) -> None:
     xcoms = outcomes["values"].xcoms
     assert xcoms["classic"] == {"return_value": {"0": 400}, "rank_0": 400}

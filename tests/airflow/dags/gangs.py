@@ -54,7 +54,6 @@ def troupe() -> None:
     troupe = ElasticLaunchOperator.gang(
         task_id="play",
         nodes=2,
-        nproc_per_node=2,
         entrypoint="beside:identity",
         rdzv_conn_id="etcd_tests",
     )

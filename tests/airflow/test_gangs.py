@@ -1,0 +1,137 @@
+"""Gangs in a real Airflow, whose nodes meet in a real etcd by a connection: started, killed, retried and cleared."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from airflow_provider.run_id import TaskKey
+from tests.airflow.client import Client, Run, wait
+from tests.airflow.conftest import Meeting, await_nothing_left
+from tests.airflow.server import Airflow
+
+pytestmark = [pytest.mark.airflow, pytest.mark.etcd]
+
+_BOTH = "in a world of 2"
+_HEARTBEAT = 5.0  # seconds after which a task learns at the latest that Airflow wants it to end
+
+
+@pytest.mark.parametrize("run", ["troupe"], indirect=True)
+class TestTroupe:
+    def test_each_node_has_its_own_ranks_and_all_are_of_one_job(self, run: Run) -> None:
+        run.finish("success")
+        nodes = [run.task("play", node).xcoms()["return_value"] for node in (0, 1)]
+        assert [set(ranks) for ranks in nodes] == [{"0"}, {"1"}]
+        values = [value for ranks in nodes for value in ranks.values()]
+        assert {value["world_size"] for value in values} == {"2"}
+        assert len({value["launch"] for value in values}) == 1
+
+    def test_a_task_downstream_has_all_ranks_in_one_dict(self, run: Run) -> None:
+        assert run.task("applaud").xcoms()["return_value"] == ["0", "1"]
+
+    def test_nodes_have_names(self, run: Run) -> None:
+        names = [run.task("play", node).facts()["rendered_map_index"] for node in (0, 1)]
+        assert names == ["node 0", "node 1"]
+
+
+@pytest.fixture(scope="module")
+def parties(client: Client, meeting: Meeting) -> dict[str, Run]:
+    """Two runs of one DAG at the same time, each a gang that goes on until it is let go."""
+    assert meeting
+    client.await_dags("party")
+    return {name: client.trigger("party") for name in ("lost and found", "ended")}
+
+
+def _together(run: Run) -> Run:
+    for node in (0, 1):
+        run.task("meet", node).await_text(_BOTH, seconds=150)
+    return run
+
+
+def _let_go(run: Run, server: Airflow) -> Path:
+    """What ``flag`` of the DAG file waits for."""
+    flag = server.temporary / f"go-{run.run_id.replace(':', '-')}"
+    flag.touch()
+    return flag
+
+
+def _of(run: Run, kind: str, meeting: Meeting) -> list[str]:
+    """The keys of that kind that the run's gang has left in etcd."""
+    name = TaskKey(run.dag_id, "meet", run.run_id).gang_id()
+    return [key for key in meeting.stored() if name in key and f"/{kind}/" in key]
+
+
+def test_all_nodes_marked_failed_leave_no_process_and_no_member(
+    parties: dict[str, Run], server: Airflow, meeting: Meeting
+) -> None:
+    run = _together(parties["ended"])
+    other = _together(parties["lost and found"])
+    assert len(_of(run, "members", meeting)) == 2
+    for process in server.processes(AIRFLOW_CTX_DAG_RUN_ID=run.run_id):
+        said = [*process.cmdline(), *process.environ().values()]
+        assert not [text for text in said if meeting.password in text]
+    for node in (0, 1):
+        run.task("meet", node).mark("failed")
+    await_nothing_left(server, run, seconds=_HEARTBEAT + 15)
+    run.finish("failed")
+    assert _of(run, "members", meeting) == []
+    assert len(_of(other, "members", meeting)) == 2
+
+
+def test_a_node_that_is_killed_is_tried_again_and_joins_the_running_job(
+    parties: dict[str, Run], server: Airflow
+) -> None:
+    run = _together(parties["lost and found"])
+    lost, stays = run.task("meet", 1), run.task("meet", 0)
+    os.kill(lost.facts()["pid"], signal.SIGKILL)
+    stays.await_text("in a world of 1", seconds=60)
+    wait(
+        "a second round of both nodes",
+        90,
+        lambda: True if stays.text().count(_BOTH) == 2 else None,
+        run.tail,
+    )
+    flag = _let_go(run, server)
+    run.finish("success", seconds=90)
+    assert [stays.facts()["try_number"], lost.facts()["try_number"]] == [1, 2]
+    assert run.task("compare").xcoms()["return_value"].keys() == {"0", "1"}
+    flag.unlink()
+
+
+def test_a_gang_that_is_cleared_after_success_runs_again_as_the_next_generation(
+    parties: dict[str, Run], server: Airflow
+) -> None:
+    run = parties["lost and found"]
+    before = run.task("compare").xcoms()["return_value"]
+    launches = {run.task("meet", node).xcoms()[f"rank_{node}"]["launch"] for node in (0, 1)}
+    flag = _let_go(run, server)
+    run.clear("meet")
+    run.task("compare").await_state("success", seconds=150)
+    run.finish("success")
+    flag.unlink()
+    after = run.task("compare").xcoms()["return_value"]
+    assert len({*before.values(), *after.values()}) == 4
+    assert {run.task("meet", node).xcoms()[f"rank_{node}"]["launch"] for node in (0, 1)} == launches
+    await_nothing_left(server, run, seconds=10)
+
+
+def test_one_cleared_node_that_cannot_reach_the_others_fails_at_once_and_says_what_to_clear(
+    run_of_troupe: Run,
+) -> None:
+    run = run_of_troupe
+    task = run.task("play", 1)
+    task.clear()
+    task.await_state("failed", seconds=60)
+    text = task.text()
+    assert "needs 2 of 2 nodes, and only 1 can still come (node 0 is success)" in text
+    assert "Clear the whole task" in text
+    assert run.task("play", 0).state() == "success"
+
+
+@pytest.fixture
+def run_of_troupe(_runs: dict[str, Run]) -> Run:
+    """The run of ``troupe`` that other tests have looked at by now."""
+    return _runs["troupe"].finish("success")
