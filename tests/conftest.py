@@ -41,14 +41,25 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"hypothesis seed: {config.option.hypothesis_seed} (repeat with --hypothesis-seed)"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Unit tests first, Airflow last; otherwise as found."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What is quick to fail comes first; of several processes, what takes longest. Otherwise as found.
+
+    Several processes (``-n 2``) share files among them, but for those that share one Airflow.
+    """
+    several = hasattr(config, "workerinput")
+
+    def room(item: pytest.Item) -> str:
+        return item.path.relative_to(_ROOT).parts[0]
 
     def place(item: pytest.Item) -> int:
-        room = item.path.relative_to(_ROOT).parts[0]
-        return _ORDER.index(room) if room in _ORDER else len(_ORDER)
+        index = _ORDER.index(room(item)) if room(item) in _ORDER else len(_ORDER)
+        return -index if several else index
 
     items.sort(key=place)
+    if several:
+        for item in items:
+            group = "airflow" if room(item) == "airflow" else str(item.path.relative_to(_ROOT))
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.hookimpl(wrapper=True)

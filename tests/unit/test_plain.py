@@ -138,7 +138,9 @@ KINDS: list[tuple[Any, Any]] = [
     *((torch.ones(1).to(kind), [1]) for kind in (torch.uint8, torch.int16, torch.int64, torch.uint64)),
 ]  # fmt: skip
 
-NAMES = [f"{number}: {value!r:.60}" for number, (value, _) in enumerate(KINDS)]
+NAMES = [
+    f"{number}: {type(value).__name__} {plain!r:.60}" for number, (value, plain) in enumerate(KINDS)
+]
 
 
 @pytest.mark.parametrize(("value", "plain"), KINDS, ids=NAMES)
