@@ -208,7 +208,7 @@ class Decoder:
         for line in lines:
             try:
                 message = _decode(json.loads(line))
-            except (KeyError, TypeError, AttributeError, ValueError) as error:
+            except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
                 if isinstance(error, ConfigError):
                     raise
                 raise ConfigError(f"not a message on the agent's socket: {line[:200]!r}") from error

@@ -84,6 +84,7 @@ def test_a_message_that_has_not_ended_is_not_delivered() -> None:
         (b"\xff\xfe", "not a message"),
         (b"", "not a message"),
         (b"[1]", "not a message"),
+        (b"[" * 100_000, "not a message"),
         (b'"stop"', "not a message"),
         (b'{"type":"stop"}', "not a message"),
         (b'{"type":"stop","reason":"x","extra":1}', "not a message"),
