@@ -96,7 +96,7 @@ class Collector:
             case b"R" | b"J":
                 return Returned(content, pickled=kind == b"R")
             case b"E":
-                with suppress(ValueError, TypeError):
+                with suppress(ValueError, TypeError, RecursionError):
                     return ErrorNote(**json.loads(content))
             case _:
                 pass

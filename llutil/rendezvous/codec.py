@@ -56,7 +56,7 @@ def decode(key: str, value: bytes) -> Record:
     """
     try:
         body = json.loads(value)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _foreign(key, value, "not JSON") from error
     if not isinstance(body, dict) or "version" not in body or "kind" not in body:
         raise _foreign(key, value, "not a JSON object with 'version' and 'kind'")

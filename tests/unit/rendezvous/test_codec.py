@@ -128,6 +128,7 @@ def _changed(**changes: object) -> bytes:
 FOREIGN = {
     "not JSON": (b"hello", "not JSON"),
     "not even text": (b"\xff\xfe", "not JSON"),
+    "nested beyond measure": (b"[" * 100_000, "not JSON"),
     "a list": (b"[1]", "not a JSON object"),
     "no version": (b'{"kind":"member"}', "not a JSON object with 'version'"),
     "an unknown kind": (_changed(kind="diary"), "of unknown kind 'diary'"),
