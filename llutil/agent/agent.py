@@ -35,6 +35,7 @@ from llutil.agent.host import Host
 from llutil.agent.logs import LogFolder
 from llutil.agent.loop import Loop
 from llutil.agent.memory import OomWatch
+from llutil.agent.metrics import Stopwatch
 from llutil.agent.order import Order, write_order
 from llutil.agent.outcome import ErrorNote
 from llutil.agent.processes import MARK
@@ -91,6 +92,7 @@ class Agent(SimpleElasticAgent):
         self._host = host
         self._signals = signals
         self._workers: Workers | None = None
+        self._stopwatch = Stopwatch(spec.role)
         self._label = ""
         """What people call this node, where that is known."""
         self._memory = OomWatch()
@@ -131,6 +133,7 @@ class Agent(SimpleElasticAgent):
             tuple(self._workers.pids.values()),
             self._restarts,
         )
+        self._stopwatch.workers_started(self._restarts)
         self._host.round(self._restarts, world_size, ranks)
         return dict(self._workers.pids)
 
@@ -231,11 +234,13 @@ class Agent(SimpleElasticAgent):
         workers, self._workers = self._workers, None
         if workers is None:
             return []
+        self._stopwatch.round_over()
         workers.stop(number, grace, hurry=lambda: self._signals.urgent)
         ended = workers.results()
         for one in ended:
             state = SlotState.FAILED if one.failed else SlotState.FINISHED
             self._job.events.slot(one.local_rank).state = state
+        self._stopwatch.ready()
         return ended
 
     def _report_on(self, ended: Sequence[Ended]) -> FailureReport:

@@ -15,6 +15,7 @@ from typing import Any
 
 from torch.distributed.elastic.agent.server.api import RunResult, WorkerState
 from torch.distributed.elastic.agent.server.api import Worker as TorchWorker
+from torch.distributed.elastic.events import EventSource, record
 from torch.distributed.elastic.metrics.api import put_metric
 from torch.distributed.elastic.multiprocessing.api import SignalException
 
@@ -44,10 +45,10 @@ class FollowingAgent(Agent):
         self._broken: LaunchError | None = None
         self._round: Assignment | None = None
         self._values: dict[int, Any] = {}
-        self._sealed_after = time.monotonic()
 
     def _invoke_run(self, role: str = "") -> RunResult:  # noqa: ARG002 - torch's signature
         driver = self._driver
+        self._stopwatch.begin()
         driver.start()
         self._loop.watch(driver.change_fd, self._take_orders)
         try:
@@ -113,20 +114,15 @@ class FollowingAgent(Agent):
 
     def _begin(self, assignment: Assignment, node: str) -> None:
         group, spec = self._worker_group, self._worker_group.spec
-        put_metric(
-            f"rendezvous.{spec.role}.seconds_ms",
-            int(1000 * (time.monotonic() - self._sealed_after)),
-        )
-        place = assignment.place(node)
-        seat = assignment.seat(node)
-        self._label = seat.label if seat else ""
         self._round = assignment
         self.report = None  # an earlier round's failure says nothing about how this one ends
         self._remaining_restarts = spec.max_restarts - assignment.restarts
-        group.group_rank = place.group_rank
-        group.group_world_size = place.group_world_size
-        group.master_addr, group.master_port = assignment.host, assignment.port
-        group.workers = [
+        self._record_event("RENDEZVOUS", self._stopwatch.round_found())
+        began = time.monotonic()
+        place = assignment.place(node)
+        seat = assignment.seat(node)
+        self._label = seat.label if seat else ""
+        workers = [
             TorchWorker(
                 local_rank=local_rank,
                 global_rank=place.first_rank + local_rank,
@@ -136,15 +132,32 @@ class FollowingAgent(Agent):
             )
             for local_rank in range(place.nproc)
         ]
+        self._record_event("ASSIGN_WORKER_RANKS", 1000 * (time.monotonic() - began))
+        group.workers = workers
+        group.group_rank = place.group_rank
+        group.group_world_size = place.group_world_size
+        group.master_addr, group.master_port = assignment.host, assignment.port
         for local_rank, pid in self._start_workers(group).items():
-            group.workers[local_rank].id = pid
+            worker = group.workers[local_rank]
+            worker.id = pid
+            event = self._construct_event("START", EventSource.WORKER, worker)
+            record(event, spec.event_log_handler)
         group.state = WorkerState.HEALTHY
+
+    def _record_event(self, state: str, milliseconds: float) -> None:
+        """A step of the agent's, as torch's agent records it: before it changes what it knows of the round."""
+        event = self._construct_event(state, EventSource.AGENT, duration_ms=milliseconds)
+        record(event, self._worker_group.spec.event_log_handler)
 
     def _conclude(self) -> None:
         """The round's workers here have ended, or one failed: leave none, and say so."""
         assert self._workers is not None
         assert self._round is not None
         stage = self._round.stage
+        state = self._monitor_workers(self._worker_group).state
+        role = self._worker_group.spec.role
+        put_metric(f"workers.{role}.remaining_restarts", self._remaining_restarts)
+        put_metric(f"workers.{role}.{state.name.lower()}", 1)
         if not self._workers.failed:
             if self._host.wants_progress:
                 self._show_progress()
@@ -166,7 +179,6 @@ class FollowingAgent(Agent):
                     failure=report.first,
                 )
             )
-        self._sealed_after = time.monotonic()
 
     def _finish(self, end: do.End) -> RunResult:
         group = self._worker_group

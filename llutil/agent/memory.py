@@ -17,9 +17,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-__all__ = ["KillCount", "OomWatch"]
+__all__ = ["PROC", "KillCount", "OomWatch"]
 
-_PROC = Path("/proc")
+PROC = Path("/proc")
 _COUNT = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
 
@@ -38,11 +38,11 @@ class OomWatch:
     system without memory cgroups it is the machine's own count.
     """
 
-    def __init__(self, pid: int | str = "self", proc: Path = _PROC) -> None:
+    def __init__(self, pid: int | str = "self", proc: Path | None = None) -> None:
         self._file: Path | None = None
         self._where = ""
         self._before = 0
-        for file, where in _counters(pid, proc):
+        for file, where in _counters(pid, proc or PROC):
             count = _count(file)
             if count is not None:
                 self._file, self._where, self._before = file, where, count

@@ -35,10 +35,12 @@ class PollingAgent(Agent):
         else:
             with self._signals.raising():
                 join(worker_group)
+        self._stopwatch.round_found()
 
     def _invoke_run(self, role: str = "") -> RunResult:  # noqa: ARG002 - torch's signature
         group = self._worker_group
         spec = group.spec
+        self._stopwatch.begin()
         self._initialize_workers(group)
         while True:
             self._watch()

@@ -316,7 +316,7 @@ class _Pump:
         if not self._raw:
             return
         whole = len(data) if not data or b"\r" in data else data.rfind(b"\n") + 1
-        if whole == 0 and len(self._unshown) < _CHUNK:
+        if data and whole == 0 and len(self._unshown) < _CHUNK:
             self._unshown += data
             return
         self._raw = _write_through(self._unshown + data[:whole])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +65,7 @@ _DURATIONS = {
 }
 _RUN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.~:+-]*")
 _LONGEST_RUN_ID = 200
+_HANDLER = re.compile(r"null|console|[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _ENDPOINT = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^\s:,/\[\]]+):(\d{1,5})")
 
 
@@ -81,6 +82,7 @@ def problems_of(config: LaunchConfig) -> list[str]:
         *_texts(config),
         *_streams("redirects", config.redirects),
         *_streams("tee", config.tee),
+        *_shown(config.local_ranks_filter),
         *_metrics(config.metrics_cfg),
     ]
 
@@ -241,8 +243,21 @@ def _streams(name: str, option: Any) -> Iterator[str]:
             return
 
 
+def _shown(ranks: Any) -> Iterator[str]:
+    if ranks is None:
+        return
+    if isinstance(ranks, str | Mapping) or not isinstance(ranks, Collection):
+        yield f"local_ranks_filter is {ranks!r}; wanted a set of local ranks, or None for all"
+    elif not all(_is_count(rank) and rank >= 0 for rank in ranks):
+        yield f"local_ranks_filter is {ranks!r}; wanted local ranks: 0, 1, ..."
+
+
 def _metrics(metrics: Any) -> Iterator[str]:
     if not isinstance(metrics, Mapping) or not all(
         isinstance(part, str) for item in metrics.items() for part in item
     ):
-        yield f"metrics_cfg is {metrics!r}; wanted a dict of strings, as torch's MetricsConfig takes"
+        yield f"metrics_cfg is {metrics!r}; wanted a dict of a metrics group to 'null', 'console' or 'module:Class'"
+        return
+    for group, handler in metrics.items():
+        if not _HANDLER.fullmatch(handler):
+            yield f"metrics_cfg[{group!r}] is {handler!r}; wanted 'null', 'console' or 'module:Class'"

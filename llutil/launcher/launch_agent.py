@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +48,8 @@ class LaunchConfig:
     :param log_dir: Base folder of log files; None for a temporary one, which is not removed.
     :param redirects: Streams that go into files instead of the console: a ``Std``, or a dict of local rank to ``Std``.
     :param tee: Streams that go into files and to the console.
-    :param metrics_cfg: torch elastic's metrics groups.
+    :param metrics_cfg: Who takes the metrics of a group: a dict of the group's name ("torchelastic", "llutil"; see
+        ``llutil.agent.metrics`` for what is in them) to "null", "console", or the "module:Class" of a handler.
     :param local_addr: This node's address for the others; None to find it out.
     :param shutdown_timeout: Seconds that workers get between being asked to stop and being killed.
     :param event_log_handler: Name of the handler of torch elastic's events.
@@ -57,6 +58,8 @@ class LaunchConfig:
         empty result; under another token, or an empty one, it opens the next generation.
     :param node_index: With etcd and zeus-adapter: this node's preferred place in the order of ranks, from 0.
     :param node_label: What people call this node, in records and error texts.
+    :param local_ranks_filter: Local ranks whose output reaches the console; None or empty for all. It takes nothing from
+        log files.
     """
 
     min_nodes: int
@@ -82,6 +85,7 @@ class LaunchConfig:
     rerun_token: str = ""
     node_index: int | None = None
     node_label: str = ""
+    local_ranks_filter: Collection[int] | None = None
 
     def __post_init__(self) -> None:
         if self.rdzv_timeout != -1:

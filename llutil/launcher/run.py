@@ -166,9 +166,9 @@ def _agent(
     direct: Callable[[], Any] | None,
     stack: ExitStack,
 ) -> tuple[Agent, Meeting]:
-    from torch.distributed.elastic import metrics
     from torch.distributed.elastic.agent.server.api import WorkerSpec
 
+    from llutil.agent import metrics
     from llutil.agent.agent import Job
     from llutil.agent.devices import worker_count
     from llutil.agent.following import FollowingAgent
@@ -184,6 +184,7 @@ def _agent(
 
     config = request.config
     _check_handler_of_events(config.event_log_handler)
+    metrics.configure(config.metrics_cfg)
     run_id = config.run_id or deduce_run_id(request.environ)
     nproc = worker_count(config.nproc_per_node)
     meeting = Meeting(
@@ -201,7 +202,8 @@ def _agent(
         index=config.node_index,
         label=config.node_label,
     )
-    logs = LogFolder(LogPlan(config.log_dir, config.redirects, config.tee), run_id)
+    shown = frozenset(config.local_ranks_filter or ())
+    logs = LogFolder(LogPlan(config.log_dir, config.redirects, config.tee, shown), run_id)
     loop = stack.enter_context(Loop())
     signals = stack.enter_context(StopSignals(loop))
     request.begin()
@@ -230,7 +232,6 @@ def _agent(
     driver = driver_for(meeting) if meeting.has_ledger else None
     if driver is None:
         stack.callback(_leave, handler, signals)
-    metrics.initialize_metrics(metrics.MetricsConfig(dict(config.metrics_cfg)))
     master_addr, master_port = _static_master(meeting)
     spec: WorkerSpec = WorkerSpec(
         role=config.role,

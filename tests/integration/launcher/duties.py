@@ -298,6 +298,18 @@ def end(how: str) -> Any:
             raise AssertionError(how)
 
 
+def fail_on_rank_1(folder: str) -> None:
+    """Rank 1 fails, and takes its time to end; rank 0 loses its peer before that is over."""
+    if os.environ["RANK"] == "0":
+        while not Path(folder, "running-1").exists():
+            time.sleep(0.01)
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:553] Connection closed by peer [::1]:7")
+    print("loading", file=sys.stderr)
+    announce(folder)
+    time.sleep(1)
+    raise ValueError("no such digit\n" + "☃" * 5000)
+
+
 class Unshowable(Exception):
     """Cannot even say what it is."""
 

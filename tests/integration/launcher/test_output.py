@@ -73,6 +73,31 @@ def test_ranks_and_streams_may_be_treated_apart(
     assert logs(tmp_path) == {"0/stdout": ["out 0", "child 0"], "1/stderr": ["err 1"]}
 
 
+@pytest.mark.parametrize("tee", [Std.NONE, Std.ALL])
+def test_ranks_that_are_filtered_out_are_not_on_the_console_but_in_their_files(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, tee: Std
+) -> None:
+    launch(duties.speak, nproc=3, tee=tee, log_dir=str(tmp_path), local_ranks_filter=[0, 2])
+    prefixes = {0: "[default_role0]:", 2: "[default_role2]:"} if tee else {0: "", 2: ""}
+    assert console(capfd) == (
+        sorted(
+            f"{mark}{who} {rank}" for rank, mark in prefixes.items() for who in ("out", "child")
+        ),
+        sorted(f"{mark}err {rank}" for rank, mark in prefixes.items()),
+    )
+    if tee:
+        assert logs(tmp_path)["1/stdout"] == ["out 1", "child 1"]
+        assert logs(tmp_path)["1/stderr"] == ["err 1"]
+
+
+def test_a_rank_that_is_filtered_out_still_tells_why_it_failed(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(WorkersFailed, match="\n  last words on stderr\n"):
+        launch(duties.end, "SIGKILL", local_ranks_filter={7})
+    assert console(capfd) == ([], [])
+
+
 def test_without_a_log_folder_a_temporary_one_is_made_and_kept(temporary: Path) -> None:
     launch(duties.speak, redirects=Std.ALL)
     (base,) = Path(tempfile.gettempdir()).glob("llutil_logs_*")

@@ -667,7 +667,9 @@ def test_a_node_gives_up_when_no_round_begins_in_time_and_says_who_is_there() ->
     )
 
 
-@pytest.mark.parametrize(("timeout", "first_answer", "limit"), [(30.0, 60.0, 30), (900.0, 20.0, 20)])
+@pytest.mark.parametrize(
+    ("timeout", "first_answer", "limit"), [(30.0, 60.0, 30), (900.0, 20.0, 20)]
+)
 def test_a_node_whose_ledger_has_never_answered_gives_up_early(
     timeout: float, first_answer: float, limit: int
 ) -> None:
