@@ -46,6 +46,7 @@ LAUNCH_PARAMETERS: Mapping[str, str] = {
             "log_dir",
             "redirects",
             "tee",
+            "local_ranks_filter",
             "metrics_cfg",
             "local_addr",
             "event_log_handler",
@@ -242,6 +243,8 @@ def config_json(config: LaunchConfig) -> dict[str, Any]:
     }
     values["rdzv_configs"] = dict(config.rdzv_configs)
     values["metrics_cfg"] = dict(config.metrics_cfg)
+    if config.local_ranks_filter is not None:
+        values["local_ranks_filter"] = sorted(config.local_ranks_filter)
     for name in ("redirects", "tee"):
         option = values[name]
         values[name] = (

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator
@@ -79,7 +79,10 @@ class ElasticLaunchOperator(BaseOperator):
         kept, if anything is in it, after a failure. (templated)
     :param redirects: streams of the ranks that go into files instead of the task's log.
     :param tee: streams of the ranks that go into files and into the task's log.
-    :param metrics_cfg: torch elastic's metrics groups.
+    :param local_ranks_filter: local ranks whose output reaches the task's log; by default all. Log files have
+        everything.
+    :param metrics_cfg: who takes the metrics of a group: ``"null"``, ``"console"``, which is the task's log, or the
+        ``"module:Class"`` of a handler, by the names of groups: ``"torchelastic"`` and ``"llutil"``.
     :param local_addr: this node's address for the other nodes. (templated)
     :param event_log_handler: name of the handler of torch elastic's events.
     :param rerun_token: what this launch has in common with others of the same ``rdzv_id``, and a deliberate
@@ -151,6 +154,7 @@ class ElasticLaunchOperator(BaseOperator):
         log_dir: str | os.PathLike[str] | None = None,
         redirects: StdOption = Std.NONE,
         tee: StdOption = Std.NONE,
+        local_ranks_filter: Collection[int] | None = None,
         metrics_cfg: Mapping[str, str] | None = None,
         local_addr: str | None = None,
         event_log_handler: str = "null",
@@ -189,6 +193,7 @@ class ElasticLaunchOperator(BaseOperator):
         self.log_dir = log_dir
         self.redirects = redirects
         self.tee = tee
+        self.local_ranks_filter = local_ranks_filter
         self.metrics_cfg = metrics_cfg
         self.local_addr = local_addr
         self.event_log_handler = event_log_handler

@@ -49,6 +49,8 @@ def problems(**values):
         ({"grace_period": -1}, "grace_period is -1"),
         ({"redirects": "all"}, "redirects has 'all'"),
         ({"metrics_cfg": "x"}, "metrics_cfg is 'x'"),
+        ({"metrics_cfg": {"g": "file"}}, "metrics_cfg['g'] is 'file'; wanted 'null', 'console'"),
+        ({"local_ranks_filter": "0"}, "local_ranks_filter is '0'; wanted a set of local ranks"),
         ({"env": {"THREADS": 4}}, "env is {'THREADS': 4}; wanted a dict of strings"),
         ({"env": "A=1"}, "env is 'A=1'"),
         ({"env": {"A=1": ""}}, "no name may be empty or hold '='"),
@@ -155,7 +157,12 @@ def test_the_deprecated_timeout_becomes_an_option():
 
 def test_a_configuration_survives_its_way_to_the_agent():
     config = settings.launch_config(
-        {"redirects": {1: Std.ERR}, "tee": Std.ALL, "metrics_cfg": {"g": "console"}}
+        {
+            "redirects": {1: Std.ERR},
+            "tee": Std.ALL,
+            "metrics_cfg": {"g": "console"},
+            "local_ranks_filter": [0, 3],
+        }
     )
     sent = settings.config_json(config)
     assert sent["redirects"] == {"1": 2}
@@ -163,6 +170,11 @@ def test_a_configuration_survives_its_way_to_the_agent():
         **sent | {"redirects": {1: Std.ERR}, "tee": Std(sent["tee"])},
     )
     assert back == config
+
+
+def test_a_set_of_ranks_is_sent_as_a_list():
+    config = settings.launch_config({"local_ranks_filter": {3, 0}})
+    assert settings.config_json(config)["local_ranks_filter"] == [0, 3]
 
 
 def test_an_option_that_json_cannot_say_is_named():
