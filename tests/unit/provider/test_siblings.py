@@ -121,6 +121,15 @@ def test_a_part_that_ran_again_counts_instead_of_what_it_replaced():
     assert together(notes) == {0: "n1r0"}
 
 
+def test_of_two_jobs_of_one_size_the_later_one_counts():
+    notes = [
+        note(0, (0,), life=BEFORE, nodes=3),
+        note(1, (0,), life=NOW, nodes=3),
+        note(2, (1,), life=NOW, nodes=3),
+    ]
+    assert together(notes, nodes=3) == {0: "n1r0", 1: "n2r1"}
+
+
 def test_a_part_that_joined_the_running_job_again_is_of_the_same_job():
     notes = [note(0, (0,), life=BEFORE, world=2), note(1, (1,), life=NOW, world=2)]
     assert together(notes) == {0: "n0r0", 1: "n1r1"}
