@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from llutil.launcher.launch_agent import LaunchConfig, elastic_launch
     from llutil.std import Std
 
-__all__ = ["Events", "LaunchConfig", "Std", "elastic_launch", "worker"]
+__all__ = ["Events", "LaunchConfig", "Std", "elastic_launch", "warm_workers", "worker"]
 
 _HOMES = {
     "Events": "llutil.events",
     "LaunchConfig": "llutil.launcher.launch_agent",
     "Std": "llutil.std",
     "elastic_launch": "llutil.launcher.launch_agent",
+    "warm_workers": "llutil.launcher.warm",
 }
 
 

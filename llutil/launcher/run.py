@@ -32,6 +32,7 @@ from llutil.errors import ConfigError, EntrypointError, LaunchError, RendezvousE
 from llutil.events import Events, remove_stale_pages
 from llutil.launcher.checks import run_id_problems
 from llutil.launcher.run_id import RUN_ID, deduce_run_id
+from llutil.launcher.warm import kept_server
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.agent.server.api import RunResult, WorkerSpec
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from llutil.agent.host import Host
     from llutil.agent.outcome import Returned
     from llutil.agent.starting import Starter
-    from llutil.agent.warm import Server
+    from llutil.agent.warm import ForkServer, Server
     from llutil.launcher.launch_agent import LaunchConfig
     from llutil.rendezvous.backends import Meeting
 
@@ -207,21 +208,25 @@ def _agent(
     loop = stack.enter_context(Loop())
     signals = stack.enter_context(StopSignals(loop))
     request.begin()
-    mark = request.mark or uuid.uuid4().hex
+    kept = _kept(request, nproc, stack)
+    mark = request.mark or (kept[1] if kept else uuid.uuid4().hex)
     guardian = Guardian(mark, loop)
     stack.callback(guardian.close)
     # Only now: should this process be killed, there is somebody to remove the page.
     events = request.events or _page(stack)
     host = request.host or Terminal()
-    starter = _starter(
-        config.start_method,
-        direct,
-        inherited=lambda: loop.fds() | guardian.fds() | host.fds(),
-        nproc=nproc,
-        mark=mark,
-        server=request.server,
-    )
-    stack.callback(starter.close)
+    if kept:
+        starter: Starter = kept[0]
+    else:
+        starter = _starter(
+            config.start_method,
+            direct,
+            inherited=lambda: loop.fds() | guardian.fds() | host.fds(),
+            nproc=nproc,
+            mark=mark,
+            server=request.server,
+        )
+        stack.callback(starter.close)
     with _translated(meeting):
         # torch's c10d connects here; its embedded cousin needs no thread for what takes no time.
         handler = (
@@ -269,6 +274,26 @@ def _agent(
     return agent, meeting
 
 
+def _kept(request: Request, nproc: int, stack: ExitStack) -> tuple[ForkServer, str] | None:
+    """The fork server that the caller keeps for launches like this one, and its mark; None if there is none for it."""
+    kept = kept_server()
+    if kept is None or request.config.start_method != "forkserver" or request.mark:
+        return None
+    server = kept.take(_workers_environment(nproc))
+    if server is None:
+        return None
+    stack.callback(kept.give_back)
+    return server, kept.mark
+
+
+def _workers_environment(nproc: int) -> dict[str, str]:
+    """What a server that is started for these workers should find, since it is read when they are not there yet."""
+    env = dict(os.environ)
+    if nproc > 1:
+        env.setdefault("OMP_NUM_THREADS", "1")
+    return env
+
+
 def _starter(
     method: str,
     direct: Callable[[], Any] | None,
@@ -287,10 +312,7 @@ def _starter(
             return Fork(direct, inherited)
         case "forkserver":
             # A forked worker's environment, as the kernel shows it, is the server's: so the mark goes there.
-            env = {**os.environ, MARK: mark}
-            if nproc > 1:
-                env.setdefault("OMP_NUM_THREADS", "1")
-            return ForkServer(env, server)
+            return ForkServer(_workers_environment(nproc) | {MARK: mark}, server)
         case _:
             return Spawn()
 

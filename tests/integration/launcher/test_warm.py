@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,10 +12,14 @@ from typing import Any
 
 import pytest
 
+from llutil.agent.report import WorkersFailed
 from llutil.agent.starting import Spawn, Starter
 from llutil.agent.warm import ForkServer
 from llutil.entrypoint import Command, Reference
-from tests.integration.launcher.launching import launch, wait_until
+from llutil.launcher import warm_workers
+from tests.forks import fork
+from tests.integration.launcher import duties
+from tests.integration.launcher.launching import is_alive, launch, wait_until
 from tests.integration.launcher.started import DUTIES, TORCH_WORLD, WORLD, server_pid, started
 
 pytestmark = pytest.mark.launch
@@ -144,3 +149,53 @@ def test_a_restart_uses_the_same_server(folder: str) -> None:
     assert set(servers) == {"0.0", "0.1", "1.0", "1.1"}
     assert len(set(servers.values())) == 1
     assert str(os.getpid()) not in servers.values()
+
+
+@pytest.mark.usefixtures("no_torch")
+def test_launches_in_a_block_of_warm_workers_share_a_server_that_ends_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def server(nproc: int = 1) -> int:
+        (parent,) = set(launch(os.getppid, nproc=nproc, start_method="forkserver").values())
+        return int(parent)
+
+    with warm_workers():
+        first = server()
+        assert server(nproc=2) == first
+        os.kill(first, signal.SIGKILL)
+        assert wait_until(lambda: not is_alive(first))
+        second = server()
+        assert second not in {first, os.getpid()}
+        with warm_workers():
+            assert server() not in {first, second}
+        monkeypatch.setenv("PYTHONHASHSEED", "7")
+        assert server() not in {second, os.getpid()}, "it has one of its own"
+        monkeypatch.delenv("PYTHONHASHSEED")
+        with pytest.raises(WorkersFailed):
+            launch(f"{DUTIES}:crashes", start_method="forkserver")
+        assert server() == second
+    assert not is_alive(second)
+    assert server() != second
+
+
+@pytest.mark.fault
+@pytest.mark.usefixtures("no_torch")
+def test_a_killed_caller_in_a_block_of_warm_workers_leaves_nothing(folder: str) -> None:
+    def children() -> list[int]:
+        texts = [path.read_text() for path in Path(folder).glob("*-*[0-9]")]
+        return [int(text) for text in texts if text]
+
+    caller = fork()
+    if caller == 0:
+        try:
+            with warm_workers():
+                server = next(iter(launch(os.getppid, start_method="forkserver").values()))
+                Path(folder, "child-0-0").write_text(str(server))
+                launch(duties.hide_children, folder, nproc=2, start_method="forkserver")
+        finally:
+            os._exit(1)
+    assert wait_until(lambda: len(children()) == 9, 40)
+    everybody = children()
+    os.kill(caller, signal.SIGKILL)
+    os.waitpid(caller, 0)
+    assert wait_until(lambda: not [pid for pid in everybody if is_alive(pid)], 3)
