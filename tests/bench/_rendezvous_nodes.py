@@ -51,9 +51,21 @@ class _Control:
 
 
 def ours(
-    control: str, name: str, endpoint: str, run_id: str, low: int, high: int, **times: float
+    control: str,
+    name: str,
+    endpoint: str,
+    run_id: str,
+    low: int,
+    high: int,
+    guarded: bool = False,
+    **times: float,
 ) -> None:
-    """A node with our driver: what the launcher's agent has, without its workers. Changes come to it unasked."""
+    """A node with our driver: what the launcher's agent has, without its workers. Changes come to it unasked.
+
+    ``guarded``: it has a guardian too, which knows its will.
+    """
+    from llutil.agent.guardian import Guardian
+    from llutil.agent.loop import Loop
     from llutil.ledgers.endpoints import parse_endpoints
     from llutil.ledgers.etcd.config import EtcdConfig
     from llutil.ledgers.etcd.ledger import EtcdLedger
@@ -82,12 +94,15 @@ def ours(
     ledger = EtcdLedger(config, tell_owner)
     ledger.read("nothing", deadline=time.monotonic() + 60)
     driver = Driver(rules, member, Layout(run_id), open_ledger, lambda: HostedStore(_HOST))
+    guardian = Guardian(run_id, Loop()) if guarded else None
     wire = _Control(control, name)
     wire.say("ready")
     if wire.hear() == "begin":
         driver.start()
         while True:
             ready = select.select([wire, driver.change_fd], [], [], _FOREVER)[0]
+            if guardian is not None:
+                guardian.bequeath(driver.will)
             for order in driver.orders():
                 match order:
                     case do.StartWorkers(assignment=assignment):
@@ -102,6 +117,8 @@ def ours(
     asked = see.Asked("the benchmark is over", stop=False)
     driver.leave(asked, time.monotonic() + 30)
     driver.close(time.monotonic() + 10)
+    if guardian is not None:
+        guardian.close()
 
 
 def stock(

@@ -195,9 +195,11 @@ def _scale_out(crew: _Crew, count: int, env: dict[str, str]) -> float:
     return _last(words) - began
 
 
-def _loss_of_ours(crew: _Crew, lease: int, count: int) -> tuple[float, float]:
+def _loss_of_ours(
+    crew: _Crew, lease: int, count: int, *, guarded: bool = False
+) -> tuple[float, float]:
     """Seconds to detect it, and from then on to the next round."""
-    crew.add(_names(count), count - 1, count, {}, lease_ttl=lease)
+    crew.add(_names(count), count - 1, count, {}, lease_ttl=lease, guarded=guarded)
     crew.tell("begin")
     crew.hear("round")
     killed = crew.kill("n1")
@@ -259,12 +261,17 @@ def _losses(bench: _Bench, count: int = 3) -> None:
     with bench.stock() as crew:
         stock = _loss_of_stock(crew, count)
     print(f"  {f'1 of {count} killed':<28}{stock:>15.3f}")
-    for lease in (3, 10):
+    rows = {
+        "  lease 3 s (expiry+round)": (3, False),
+        "  lease 10 s (expiry+round)": (10, False),
+        "  the same, with its guardian": (10, True),
+    }
+    for name, (lease, guarded) in rows.items():
         with bench.ours() as crew:
-            detect, again = _loss_of_ours(crew, lease, count)
+            detect, again = _loss_of_ours(crew, lease, count, guarded=guarded)
         ratio = stock / (detect + again)
         text = f"{detect + again:8.3f} ({detect:.3f}+{again:.3f})"
-        print(f"  {f'  lease {lease} s (expiry+round)':<28}{'':>26}{text:>26}{ratio:>9.1f}x")
+        print(f"  {name:<28}{'':>26}{text:>26}{ratio:>9.1f}x")
 
 
 if __name__ == "__main__":
