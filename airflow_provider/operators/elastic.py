@@ -284,9 +284,11 @@ class ElasticLaunchOperator(BaseOperator):
         try:
             results = TaskJob(self, context, self._hold).run(self.log)
         except LaunchError as error:
+            # Airflow logs an error with its chain and every frame that it came through. Its text is all there is to
+            # know: neither a second copy of it nor tenacity's frames.
             if error.failure_class is FailureClass.BAD_CONFIGURATION:
-                raise AirflowFailException(str(error)) from error
-            raise
+                raise AirflowFailException(str(error)) from None
+            raise error.with_traceback(None) from error.__cause__
         if self.do_xcom_push:
             for rank, value in results.items():
                 context["ti"].xcom_push(key=f"rank_{rank}", value=value)

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -154,7 +155,13 @@ def test_a_rank_that_fails_fails_the_task_for_airflow_to_retry_and_its_files_are
     outcome = run_task(task)
     assert outcome.state == "up_for_retry"
     assert isinstance(outcome.error, WorkersFailedError)
-    assert "the loss is NaN" in str(outcome.error)
+    first, *lines = str(outcome.error).splitlines()
+    assert first == "train failed: rank 1: ValueError: the loss is NaN"
+    assert "  failure class: user code" in lines
+    told = "".join(traceback.format_exception(outcome.error))
+    assert told.count("failed: rank 1") == 1, "once, and not again for a cause"
+    frames = [frame.name for frame in traceback.extract_tb(outcome.error.__traceback__)]
+    assert frames[-1] == "execute", "nothing of ours or tenacity's between Airflow and the report"
     assert outcome.xcoms == {}
     (folder,) = left_on_disk()
     assert any("log files are kept in" in line and folder in line for line in logged())

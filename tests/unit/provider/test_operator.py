@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import traceback
 from types import SimpleNamespace
 
 import pytest
@@ -150,8 +151,10 @@ def test_what_a_retry_cannot_mend_fails_the_task_for_good_with_one_readable_erro
         task.function, task.entrypoint = (text, None) if callable(text) else (None, text)
     with pytest.raises(AirflowFailException) as caught:
         task.execute(context_for(temporary))
+    told = "".join(traceback.format_exception(caught.value))
     for text in texts:
         assert text in str(caught.value)
+    assert told.count(str(caught.value)) == 1, "not again for a cause"
 
 
 @pytest.mark.parametrize("name", ["entrypoint", "nnodes", "rdzv_endpoint", "cwd", "python", "role"])
