@@ -8,9 +8,12 @@ torch's c10d on the loopback interface: no service is needed. Its siblings find 
 from __future__ import annotations
 
 import logging
+import queue
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +101,7 @@ class Rehearsal:
         self._node = node
         self._hooks = [make_hook(f"node {number}") for number in range(node.nodes)]
         self._outcomes: list[dict[int, Any] | BaseException | None] = [None] * node.nodes
+        self._ended: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     def stop(self, reason: str) -> None:
         """Ask all agents to end their job; as safe as ``AgentHook.stop``."""
@@ -115,28 +119,36 @@ class Rehearsal:
             self._node.nodes,
         )
         port = _free_port()
-        threads = [
-            threading.Thread(
-                target=self._run_one,
-                args=(number, self._local(launch, number, port), log),
-                name=f"node-{number}",
-            )
-            for number in range(self._node.nodes)
-        ]
+        running: set[int] = set()
+        threads: list[threading.Thread] = []
         try:
-            for thread, hook in zip(threads, self._hooks, strict=True):
+            for number, hook in enumerate(self._hooks):
+                local = self._local(launch, number, port)
+                thread = threading.Thread(
+                    target=self._run_one, args=(number, local, log), name=f"node-{number}"
+                )
+                threads.append(thread)
+                running.add(number)
                 thread.start()
                 # torch's c10d gives ranks in the order of the agents' process ids (torch 2.13).
-                while thread.is_alive() and not hook.running:
-                    thread.join(_STARTED)
-            _join(threads)
+                while self._outcomes[number] is None and not hook.running:
+                    time.sleep(_STARTED)
+            self._await(running)
         except BaseException as interruption:
             self.stop(f"the task was interrupted by {type(interruption).__name__}")
-            _join(
-                [thread for thread in threads if thread.ident is not None]
-            )  # each hook has a deadline of its own once it is stopped
+            running &= {number for number, thread in enumerate(threads) if thread.ident is not None}
+            self._await(running)  # each hook has a deadline of its own once it is stopped
             raise
         return self._outcome()
+
+    def _await(self, running: set[int]) -> None:
+        """Wait for these nodes, and forget those that have ended.
+
+        Not by ``Thread.join``: it takes a thread for ended once an exception has interrupted it (Python 3.11).
+        """
+        while running:
+            with suppress(queue.Empty):
+                running.discard(self._ended.get(timeout=_TICK))
 
     def _local(self, launch: Launch, number: int, port: int) -> Launch:
         """``launch`` as the local node ``number`` runs it."""
@@ -156,6 +168,8 @@ class Rehearsal:
         except BaseException as error:  # noqa: BLE001 - the edge of the thread; the main one raises it
             self._outcomes[number] = error
             self.stop(f"node {number} failed")
+        finally:
+            self._ended.put(number)
 
     def _outcome(self) -> Run:
         errors = [outcome for outcome in self._outcomes if isinstance(outcome, BaseException)]
@@ -168,12 +182,6 @@ class Rehearsal:
                 raise LaunchError(f"node {number} ended without saying how")
             results[number] = outcome
         return Run(results, max(hook.world_size for hook in self._hooks))
-
-
-def _join(threads: list[threading.Thread]) -> None:
-    while any(thread.is_alive() for thread in threads):
-        for thread in threads:
-            thread.join(_TICK)
 
 
 def _free_port() -> int:
