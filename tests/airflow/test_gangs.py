@@ -37,6 +37,19 @@ class TestTroupe:
         assert names == ["node 0", "node 1"]
 
 
+@pytest.mark.parametrize("run", ["crowd"], indirect=True)
+def test_a_node_for_which_there_was_no_slot_in_time_ends_as_a_success_with_no_ranks(
+    run: Run,
+) -> None:
+    run.finish("success")
+    nodes = [run.task("come", node) for node in range(3)]
+    results = [node.xcoms()["return_value"] for node in nodes]
+    assert run.task("count").xcoms()["return_value"] == 2
+    (late,) = (node for node, ranks in zip(nodes, results, strict=True) if not ranks)
+    assert "the job succeeded without this node, on node" in late.text()
+    assert f"node {late.map_index} ends as a success, with no ranks" in late.text()
+
+
 @pytest.fixture(scope="module")
 def parties(client: Client, meeting: Meeting) -> dict[str, Run]:
     """Two runs of one DAG at the same time, each a gang that goes on until it is let go."""

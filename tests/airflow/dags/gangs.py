@@ -65,5 +65,21 @@ def troupe() -> None:
     troupe >> applaud()
 
 
+@dag(schedule=None)
+def crowd() -> None:
+    """A gang of up to three, in a pool of two slots."""
+
+    @task.elastic(gang=3, min_nodes=2, pool="two_slots", rdzv_conn_id="etcd_tests")
+    def come() -> dict[str, str]:
+        return beside.identity()
+
+    @task
+    def count(ti: Any = None) -> int:
+        return len(gang_results("come", ti))
+
+    come() >> count()
+
+
 party()
 troupe()
+crowd()
