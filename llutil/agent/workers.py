@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import select
 import signal
 import time
 from collections import deque
@@ -23,6 +22,7 @@ from llutil.agent.loop import Loop
 from llutil.agent.outcome import Collector, ErrorNote, Returned
 from llutil.agent.processes import end_all, session_members, signal_process
 from llutil.agent.starting import Process, Start, Starter
+from llutil.agent.through import Through
 from llutil.exits import exit_text
 from llutil.lines import LineSplitter
 
@@ -38,8 +38,6 @@ _KILL_DEADLINE = 10.0  # seconds for the kernel to end what was sent SIGKILL
 _GROUP_PERIOD = 0.05  # seconds between two looks at a stopping command's session
 _LONGEST_REASON = 500  # characters of an error's message that a reason repeats
 _TAIL = 40  # lines of standard error kept for the report
-_STDERR = 2
-_WRITABLE = 5.0  # seconds that a terminal which takes nothing is waited for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,8 +271,7 @@ class _Pump:
         raw: bool,
     ) -> None:
         self._worker = worker
-        self._raw = self._through = raw
-        self._unshown = b""
+        self._through = Through(loop, self._resume) if raw else None
         self._fd = fd
         self._stream = stream
         self._copy = copy
@@ -286,7 +283,7 @@ class _Pump:
         owner.callback(self._finish)
 
     def _on_readable(self) -> None:
-        if not self._read():
+        if not self._read() or (self._through is not None and self._through.behind):
             self._loop.unwatch(self._fd)
         elif self._host.congested():
             # The worker waits in its print until the host has caught up, as it would on a slow terminal.
@@ -303,24 +300,11 @@ class _Pump:
         except BlockingIOError:
             return False
         self._keep(data)
-        self._show(data)
+        if self._through is not None:
+            self._through.feed(data)
         lines = self._splitter.feed(data, time.monotonic())
-        self._worker.take_lines(self._stream, lines, raw=self._through)
+        self._worker.take_lines(self._stream, lines, raw=self._through is not None)
         return bool(data)
-
-    def _show(self, data: bytes) -> None:
-        """Write to the agent's own stream: whole lines, so that those of several ranks do not tear one another.
-
-        A bar that redraws itself is no line, and is written as it comes.
-        """
-        if not self._raw:
-            return
-        whole = len(data) if not data or b"\r" in data else data.rfind(b"\n") + 1
-        if data and whole == 0 and len(self._unshown) < _CHUNK:
-            self._unshown += data
-            return
-        self._raw = _write_through(self._unshown + data[:whole])
-        self._unshown = data[whole:]
 
     def _keep(self, data: bytes) -> None:
         """Write to the log file. A full disk costs the log and not the job: the console has the lines too."""
@@ -343,24 +327,12 @@ class _Pump:
         for _ in range(_PIPES_MOST // _CHUNK):
             if not self._read():
                 break
-        self._show(b"")
-        self._worker.take_lines(self._stream, self._splitter.finish(), raw=self._through)
+        if self._through is not None:
+            self._through.close()
+        lines = self._splitter.finish()
+        self._worker.take_lines(self._stream, lines, raw=self._through is not None)
         os.close(self._fd)
         self._fd = -1
-
-
-def _write_through(data: bytes) -> bool:
-    """Write to this process's own standard error; False if it takes nothing any more, which ends no job."""
-    view = memoryview(data)
-    while view:
-        try:
-            view = view[os.write(_STDERR, view) :]
-        except BlockingIOError:
-            if not select.select([], [_STDERR], [], _WRITABLE)[1]:
-                return False
-        except OSError:  # it is closed, or its reader is gone
-            return False
-    return True
 
 
 class Workers:

@@ -196,6 +196,39 @@ def test_a_rank_that_is_killed_for_lack_of_memory_is_told_as_that(
     assert found["class"] == FailureClass.OUT_OF_MEMORY
 
 
+def reduce(how: str) -> None:
+    """Rank 1 does not come to the collective that rank 0 waits in."""
+    from datetime import timedelta
+
+    import torch
+    import torch.distributed as dist
+
+    patience = timedelta(seconds=60 if how == "dies" else 1)
+    dist.init_process_group("gloo", timeout=patience)
+    if os.environ["RANK"] == "1":
+        if how == "dies":
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(60)
+    dist.all_reduce(torch.ones(1))
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize(
+    ("how", "rank", "failure_class", "says"),
+    [
+        ("hangs", 0, FailureClass.HANG, "Timed out waiting"),
+        ("dies", 1, FailureClass.INFRASTRUCTURE, "signal 9 (SIGKILL"),
+    ],
+)
+def test_who_is_told_of_a_collective_is_the_cause_as_far_as_it_is_known(
+    how: str, rank: int, failure_class: FailureClass, says: str
+) -> None:
+    """A rank that died is told, whether its peer's own error was noticed before or not."""
+    text, report = failure_of(reduce, how, nproc=2, start_method="fork", shutdown_timeout=1)
+    assert (report.first.rank, report.failure_class) == (rank, failure_class)
+    assert says in text.splitlines()[0]
+
+
 @pytest.mark.etcd
 def test_every_node_tells_the_first_failure_of_the_whole_job_in_full(
     tmp_path: Path, nursery: Nursery

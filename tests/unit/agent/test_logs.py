@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs
+from torch.distributed.elastic.multiprocessing.api import Std as TorchStd
 
 from llutil.agent.logs import LogFolder, LogPlan, Route, last_lines, open_log
 from llutil.errors import ConfigError
-from llutil.std import Std
+from llutil.std import Std, StdOption
 
 
 def test_the_layout_is_torchs(tmp_path: Path) -> None:
@@ -84,6 +88,35 @@ def test_the_end_of_a_log_file_is_read(tmp_path: Path) -> None:
     path.write_text("".join(f"{number} {'x' * 90}\n" for number in range(10_000)))
     assert [line.split()[0] for line in last_lines(path, 2)] == ["9998", "9999"]
     assert len(last_lines(path, 10_000)[0].split()[1]) == 90, "no line that was cut by the look"
+
+
+@pytest.mark.parametrize("shown", [None, {0}, {1, 2}], ids=["all", "another", "this"])
+@pytest.mark.parametrize("tee", [Std.NONE, Std.OUT, Std.ALL, {1: Std.ERR}, {0: Std.ALL}])
+@pytest.mark.parametrize("redirects", [Std.NONE, Std.ERR, Std.ALL, {1: Std.OUT}, {0: Std.ALL}])
+def test_each_stream_goes_where_torch_would_send_it(
+    tmp_path: Path, redirects: StdOption, tee: StdOption, shown: set[int] | None
+) -> None:
+    def torchs(option: StdOption) -> Any:
+        if isinstance(option, Mapping):
+            return {rank: TorchStd(int(std)) for rank, std in option.items()}
+        return TorchStd(int(option))
+
+    specs = DefaultLogsSpecs(str(tmp_path), torchs(redirects), torchs(tee), shown)
+    dest = specs.reify({0: {}, 1: {}})
+    expected = [
+        (
+            Path(files[1]).name if files[1] not in ("", os.devnull) else None,
+            not files[1] or 1 in teed,
+        )
+        for files, teed in ((dest.stdouts, dest.tee_stdouts), (dest.stderrs, dest.tee_stderrs))
+    ]
+    plan = LogPlan(str(tmp_path), redirects, tee, frozenset(shown or ()))
+    folder = LogFolder(plan, "run")
+    found = [
+        (route.file.name if route.file else None, route.console)
+        for route in folder.routes(folder.attempt(0, 1), 1)
+    ]
+    assert found == expected
 
 
 def test_two_runs_of_one_name_do_not_share_a_folder(tmp_path: Path) -> None:

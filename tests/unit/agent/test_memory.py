@@ -96,6 +96,15 @@ def test_in_a_container_the_mount_is_the_containers_own_group(
     assert watch.kills() == KillCount(world.where(""), 1)
 
 
+def test_a_group_below_a_containers_own_is_found_below_the_mount(tmp_path: Path) -> None:
+    world = World(tmp_path, "0::/docker/abc/sub\n", V2, "/docker/abc")
+    world.count("sub", 0)
+    world.count("", 0)
+    watch = world.watch()
+    world.count("sub", 1)
+    assert watch.kills() == KillCount(world.where("sub"), 1)
+
+
 def test_where_no_group_counts_the_machine_does(tmp_path: Path) -> None:
     world = World(tmp_path, "0::/\n", V2)
     vmstat = world.proc / "vmstat"

@@ -308,6 +308,7 @@ LONG = {
     "many lines": ("\n".join(f"line {number}" for number in range(5000)), ("tail",) * 40),
     "long lines": ("\n".join("x" * 10_000 for _ in range(50)), ("y" * 10_000,) * 40),
     "wide characters": ("\n".join("☃" * 10_000 for _ in range(50)), ("☃" * 10_000,) * 40),
+    "few wide lines": ("\n".join("☃" * 10_000 for _ in range(20)), ("☃" * 10_000,) * 5),
     "one line": ("☃" * 1_000_000, ()),
 }
 
