@@ -10,7 +10,13 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-__all__ = ["all_reduce", "all_reduce_once_there_are", "fail_once_and_all_reduce", "train"]
+__all__ = [
+    "all_reduce",
+    "all_reduce_once_there_are",
+    "fail_once_and_all_reduce",
+    "meet_over_tcp",
+    "train",
+]
 
 
 def all_reduce() -> tuple[int, int, float]:
@@ -20,6 +26,22 @@ def all_reduce() -> tuple[int, int, float]:
         number = torch.tensor(10.0 ** dist.get_rank())
         dist.all_reduce(number)
         return dist.get_rank(), dist.get_world_size(), number.item()
+    finally:
+        dist.destroy_process_group()
+
+
+def meet_over_tcp() -> tuple[bool, int]:
+    """Whether torch knows that a launcher started this, and how many met at an address given by hand."""
+    dist.init_process_group(
+        "gloo",
+        init_method=f"tcp://{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}",
+        rank=int(os.environ["RANK"]),
+        world_size=int(os.environ["WORLD_SIZE"]),
+        timeout=timedelta(seconds=30),
+    )
+    try:
+        dist.barrier()
+        return dist.is_torchelastic_launched(), dist.get_world_size()
     finally:
         dist.destroy_process_group()
 
