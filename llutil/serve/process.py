@@ -105,18 +105,19 @@ class _Agency:
         self._link.send(wire.Hello(os.getpid(), sys.executable))
         last: wire.Succeeded | wire.Failed
         try:
-            server = self._warm_up(time.monotonic() + _SPEC_DEADLINE)
+            deadline = time.monotonic() + _SPEC_DEADLINE
+            spec = self._link.first_spec(deadline)
+            server = self._warm_up(spec) if spec is not None else None
             self._link.start()
-            last = self._run(server)
+            last = self._run(self._link.spec(deadline), server)
         except BaseException as error:  # noqa: BLE001 - the edge of the process: its end must be told
             last = self._failed(error)
         self._tell(last)
         return 0
 
-    def _warm_up(self, deadline: float) -> tuple[Server, socket.socket] | None:
+    def _warm_up(self, spec: wire.Spec) -> tuple[Server, socket.socket] | None:
         """A fork server, forked from this process; None if the job wants none, or nobody has time for it any more."""
-        spec = self._link.first_spec(deadline)
-        if spec is None or not self._marked or not _wants_server(spec):
+        if not self._marked or not _wants_server(spec):
             return None
         from llutil.agent.forkserver import fork_server, import_ahead
 
@@ -124,8 +125,7 @@ class _Agency:
             import_ahead()
             return fork_server()
 
-    def _run(self, server: tuple[Server, socket.socket] | None) -> wire.Succeeded:
-        spec = self._link.spec(time.monotonic() + _SPEC_DEADLINE)
+    def _run(self, spec: wire.Spec, server: tuple[Server, socket.socket] | None) -> wire.Succeeded:
         self._grace = spec.grace
         handler = LinkHandler(self._link)
         own = logging.getLogger("llutil")
