@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +33,8 @@ class Launch:
     """What a try of the task instance ``key`` is to run.
 
     ``config.run_id`` empty means: an id made from ``key``, ``try_number`` and, for a job of one node, the
-    attempt; a node of a larger job must not change an id that the others know.
+    attempt; a node of a larger job must not change an id that the others know. ``pointless`` is asked, after a
+    launch that another one could mend, whether it could not after all.
     """
 
     config: LaunchConfig
@@ -42,6 +43,7 @@ class Launch:
     try_number: int
     result_limit: int
     retry: LaunchRetry
+    pointless: Callable[[], bool] = lambda: False
 
     def run(self, hook: AgentHook, log: logging.Logger) -> dict[int, Any]:
         """Launch until it succeeds or may not be repeated; what each rank of this node returned.
@@ -67,7 +69,10 @@ class Launch:
                 return hook.run(spec)
 
             return self.retry.run(
-                launch, stopped=lambda: hook.stopped, say=log.warning, sleep=hook.sleep
+                launch,
+                stopped=lambda: hook.stopped or self.pointless(),
+                say=log.warning,
+                sleep=hook.sleep,
             )
 
     def _run_id(self, attempt: int) -> str:

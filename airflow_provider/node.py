@@ -5,13 +5,26 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
+import random
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException
 
+from airflow_provider.patience import (
+    Again,
+    Enough,
+    another_time,
+    listed,
+    missing,
+    own_timeout,
+)
 from airflow_provider.rehearsal import REHEARSED, Rehearsal, in_one_process, rehearsed
 from airflow_provider.siblings import Hopeless, Late, Node, Note, Open
+from llutil.errors import RendezvousError
 
 if TYPE_CHECKING:
     from airflow_provider.hooks.agent import AgentHook
@@ -31,6 +44,18 @@ class Job(Protocol):
     """What a task instance has to run, as a node of a gang sees it."""
 
     @property
+    def context(self) -> Any:
+        """The task instance's context."""
+
+    @property
+    def gang_timeout(self) -> float:
+        """Seconds that the gang has to form, from a node's first start."""
+
+    @property
+    def pool(self) -> str:
+        """The pool that the nodes take their slots from."""
+
+    @property
     def returns(self) -> bool:
         """Whether anybody wants what the ranks return."""
 
@@ -44,12 +69,14 @@ class Job(Protocol):
         """``running`` is to be stopped if the task is."""
 
 
-def run_node(node: Node, job: Job, ti: Any, log: logging.Logger) -> tuple[dict[int, Any], Note]:
+def run_node(node: Node, job: Job, log: logging.Logger) -> tuple[dict[int, Any], Note]:
     """What each rank of ``node`` returned, none if the job did not need it, and what it has to tell its siblings.
 
     :raises AirflowFailException: there is nothing that it could wait for.
+    :raises AirflowRescheduleException: too few of the others are there, and it comes back another time.
     :raises LaunchError: see ``AgentHook.run``.
     """
+    ti = job.context["ti"]
     if in_one_process():
         return _rehearse(node, job, ti, log)
     match node.prospect(ti):
@@ -62,10 +89,56 @@ def run_node(node: Node, job: Job, ti: Any, log: logging.Logger) -> tuple[dict[i
             pass
     hook = job.hook()
     job.hold(hook)
-    results = job.launch(locally=False).run(hook, log)
+    results = _launched(node, job, hook, log)
     if not results:
         log.info("the job did not need %s, which ends as a success, with no ranks", node.name)
     return results, node.note(tuple(results), hook.world_size if results else 0)
+
+
+def _launched(node: Node, job: Job, hook: AgentHook, log: logging.Logger) -> dict[int, Any]:
+    """What the ranks returned. Gives the slot back if the job does not form because siblings have none."""
+    ti = job.context["ti"]
+    started = time.monotonic()
+
+    def away() -> dict[int, str | None] | None:
+        return missing(node.number, node.min_nodes, node.states(ti))
+
+    launch = job.launch(locally=False)
+    configs = dict(launch.config.rdzv_configs)
+    if "timeout" in configs:
+        configs["timeout"] = own_timeout(configs["timeout"], _draw())
+    launch = replace(
+        launch,
+        config=replace(launch.config, rdzv_configs=configs),
+        pointless=lambda: away() is not None,
+    )
+    try:
+        return launch.run(hook, log)
+    except RendezvousError as error:
+        absent = None if hook.stopped else away()
+        if absent is None:
+            raise
+        now = dt.datetime.now(dt.UTC)
+        found = another_time(
+            now=now,
+            began=ti.get_first_reschedule_date(job.context) or ti.start_date or now,
+            run_after=job.context["dag_run"].run_after,
+            timeout=job.gang_timeout,
+            held=time.monotonic() - started,
+            draw=_draw(),
+        )
+        told = (
+            f"only {node.nodes - len(absent)} of the {node.min_nodes} nodes that the job needs are there; missing: "
+            f"{listed(absent, job.pool)}"
+        )
+        match found:
+            case Again(when):
+                log.warning("%s; %s gives its slot back until %s", told, node.name, when)
+                raise AirflowRescheduleException(when) from error
+            case Enough():
+                raise RendezvousError(
+                    f"{told}, and the {job.gang_timeout:g} s of gang_timeout are over. {error}"
+                ) from error
 
 
 def _rehearse(node: Node, job: Job, ti: Any, log: logging.Logger) -> tuple[dict[int, Any], Note]:
@@ -85,3 +158,7 @@ def _rehearse(node: Node, job: Job, ti: Any, log: logging.Logger) -> tuple[dict[
         log.info("%s has run already, with all the others: these are its results", node.name)
     results = dict(run.results[node.number])
     return results, node.note(tuple(results), run.world_size)
+
+
+def _draw() -> float:
+    return random.random()  # noqa: S311 - jitter is no secret

@@ -151,6 +151,9 @@ def task_problems(values: Mapping[str, Any]) -> list[str]:
     limit = values.get("result_limit", 1)
     if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
         problems.append(f"result_limit is {limit!r}; wanted a number of bytes")
+    patience = values.get("gang_timeout", 0)
+    if not isinstance(patience, int | float) or isinstance(patience, bool) or not patience >= 0:
+        problems.append(f"gang_timeout is {patience!r}; wanted 0 or more seconds")
     if values.get("multiple_outputs"):
         problems.append(
             "multiple_outputs is not supported: the return value is a dict of ranks, of which each is also pushed "

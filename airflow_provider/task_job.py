@@ -48,7 +48,7 @@ class TaskJob:
     ) -> None:
         self.hold = hold
         self._operator = operator
-        self._context = context
+        self.context = context
         self._dag_folder = Path(context["dag"].fileloc).parent
         self._cwd = os.path.normpath(self._dag_folder / operator.cwd) if operator.cwd else None
         low, _, high = str(operator.parameters()["nnodes"]).partition(":")
@@ -64,10 +64,19 @@ class TaskJob:
             hook = self.hook()
             self.hold(hook)
             return self.launch().run(hook, log)
-        ti = self._context["ti"]
-        results, note = run_node(self._node, self, ti, log)
-        ti.xcom_push(key=NOTE, value=note.to_json())
+        results, note = run_node(self._node, self, log)
+        self.context["ti"].xcom_push(key=NOTE, value=note.to_json())
         return results
+
+    @property
+    def gang_timeout(self) -> float:
+        """Seconds that the gang has to form."""
+        return self._operator.gang_timeout
+
+    @property
+    def pool(self) -> str:
+        """The pool that the task's instances take their slots from."""
+        return str(self._operator.pool)
 
     @property
     def returns(self) -> bool:
@@ -108,8 +117,8 @@ class TaskJob:
         return Launch(
             config=config,
             entrypoint=entrypoint,
-            key=TaskKey.of(self._context),
-            try_number=self._context["ti"].try_number,
+            key=TaskKey.of(self.context),
+            try_number=self.context["ti"].try_number,
             result_limit=self._operator.result_limit,
             retry=self._operator.launch_retry,
         )
@@ -128,7 +137,7 @@ class TaskJob:
             operator.function or operator.entrypoint,
             operator.op_args,
             operator.op_kwargs,
-            self._context,
+            self.context,
             dag_folder=self._dag_folder,
             cwd=self._cwd,
         )

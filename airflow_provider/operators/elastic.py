@@ -41,7 +41,15 @@ DEFAULT_START_METHOD = "forkserver"
 DEFAULT_RESULT_LIMIT = 1024 * 1024
 """Bytes of JSON that one rank's value may take if the DAG file does not say."""
 
-_OWN = ("rdzv_conn_id", "env", "cwd", "python", "result_limit", "multiple_outputs")
+_OWN = (
+    "rdzv_conn_id",
+    "gang_timeout",
+    "env",
+    "cwd",
+    "python",
+    "result_limit",
+    "multiple_outputs",
+)
 
 
 class ElasticLaunchOperator(BaseOperator):
@@ -89,6 +97,8 @@ class ElasticLaunchOperator(BaseOperator):
         rerun has not; for the backends etcd and zeus-adapter. (templated)
     :param gang_nodes: set by ``gang``.
     :param min_nodes: set by ``gang``.
+    :param gang_timeout: seconds that a gang has to form. A node that has waited for ``rdzv_configs["timeout"]``
+        while too few of the others were running gives its slot back and comes again later; it uses up no try.
     :param node_index: this node's preferred place among the nodes, from 0; for the same. (templated)
     :param node_label: what people call this node; for the same. (templated)
     :param env: environment variables, added to those of the task. (templated)
@@ -163,6 +173,7 @@ class ElasticLaunchOperator(BaseOperator):
         node_label: str = "",
         gang_nodes: int | None = None,
         min_nodes: int | None = None,
+        gang_timeout: float = 24 * 3600,
         env: Mapping[str, str] | None = None,
         cwd: str | None = None,
         python: str | None = None,
@@ -202,6 +213,7 @@ class ElasticLaunchOperator(BaseOperator):
         self.node_label = node_label
         self.gang_nodes = gang_nodes
         self.min_nodes = min_nodes
+        self.gang_timeout = gang_timeout
         self.env = env
         self.cwd = cwd
         self.python = python
