@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +43,14 @@ def once_killed(folder: str) -> float:
     raise AssertionError("nobody noticed")
 
 
-def _ours(order: dict[str, Any]) -> Callable[..., dict[int, Any]]:
+def _ours(order: dict[str, Any], stack: ExitStack) -> Callable[..., dict[int, Any]]:
     import torch.distributed.elastic.agent.server.api  # noqa: F401 - before the clock runs
 
     import llutil.agent.polling  # noqa: F401 - as above
+    from llutil.launcher import warm_workers
     from llutil.launcher.launch_agent import LaunchConfig, launch_agent
 
+    keep = [warm_workers] if order["method"] == "forkserver" else []
     config = LaunchConfig(
         1,
         1,
@@ -56,7 +59,13 @@ def _ours(order: dict[str, Any]) -> Callable[..., dict[int, Any]]:
         monitor_interval=order["interval"],
         max_restarts=1,
     )
-    return lambda entrypoint, *args: launch_agent(config, entrypoint, list(args))
+
+    def launch(entrypoint: Any, *args: Any) -> dict[int, Any]:
+        while keep:  # in the first launch's time: it is the cold one
+            stack.enter_context(keep.pop()())
+        return launch_agent(config, entrypoint, list(args))
+
+    return launch
 
 
 def _stock(order: dict[str, Any]) -> Callable[..., dict[int, Any]]:
@@ -104,8 +113,10 @@ def _measure(order: dict[str, Any], launch: Callable[..., dict[int, Any]], run: 
 def _main() -> None:
     order = json.loads(sys.argv[1])
     sys.path.append(str(Path(__file__).parents[2]))
-    launch = (_ours if order["side"] == "ours" else _stock)(order)
-    print(json.dumps([_measure(order, launch, run) for run in range(order["runs"])]))
+    with ExitStack() as stack:
+        launch = _ours(order, stack) if order["side"] == "ours" else _stock(order)
+        times = [_measure(order, launch, run) for run in range(order["runs"])]
+    print(json.dumps(times))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
 Two things are timed: a launch of workers that do nothing, from the call to its return, and a recovery, from the
 SIGKILL of rank 0 to the moment when the code of all ranks runs again. All workers import torch. The launching process
-has imported everything before the clock runs. "Cold" is the first launch of a process, "warm" a later one. Ours run at
-the default interval of 30 s throughout. The figures depend on the machine, and only the ratios mean anything.
+has imported everything before the clock runs. "Cold" is the first launch of a process, "warm" a later one; ours with a
+fork server are inside ``warm_workers``, which the cold one enters. Ours run at the default interval of 30 s throughout.
+The figures depend on the machine, and only the ratios mean anything.
 
 At the end, a task of the operator against a fresh interpreter that makes the bare call: there the clock runs from the
 start of the task's code, and of the interpreter. ``python -m tests.bench.launch 1`` chooses the numbers of workers.
