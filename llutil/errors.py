@@ -37,14 +37,23 @@ __all__ = [
 
 
 class FailureClass(StrEnum):
-    """Why a job ended, in the words that a retry policy needs."""
+    """Why a job ended, in the words that a retry policy needs.
+
+    A failed rank is classified by ``llutil.agent.diagnosis``, whose table says what belongs where and why.
+    """
 
     INFRASTRUCTURE = "infrastructure"
+    """The store, the network, a node, or whoever kills with SIGKILL."""
     PREEMPTION = "preemption"
+    """Somebody asked for the end: a stop, or a signal that asks."""
     OUT_OF_MEMORY = "out of memory"
+    """An allocation failed, or the kernel killed a rank and its memory cgroup counted that."""
     HANG = "hang"
+    """A collective or a wait for other ranks ran into its timeout."""
     USER_CODE = "user code"
+    """Exceptions, exit codes, and crashes of native code."""
     BAD_CONFIGURATION = "bad configuration"
+    """The user's code never began."""
 
 
 class LaunchError(Exception):
