@@ -1,0 +1,94 @@
+"""Where a ZooKeeper is and how to prove who we are: ``ZooKeeperConfig``, checked once, when it is made.
+
+TLS is used if and only if ``cacert`` is given, and then hosts have to be those in their certificates. This module
+does no I/O and does not import kazoo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from llutil.errors import ConfigError
+from llutil.ledgers.endpoints import Endpoint, parse_endpoints
+from llutil.ledgers.keys import Namespace, check_key
+
+__all__ = ["ZooKeeperConfig", "split_chroot"]
+
+
+def split_chroot(text: str) -> tuple[str, str]:
+    """The endpoints and the chroot ("" or "/path") that ``host:port[,host:port...][/chroot]`` consists of."""
+    endpoints, slash, chroot = text.partition("/")
+    return endpoints, (slash + chroot).rstrip("/")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZooKeeperConfig:
+    """How to reach a ZooKeeper, and as whom.
+
+    ``chroot`` is the node below which everything happens; it has to exist. ``namespace`` is the folder there that
+    this deployment has for itself. ``user`` and ``password`` are ZooKeeper's digest authentication, or those of
+    SASL if ``sasl_mechanism`` says so (needs the package pure-sasl). ``cacert``, ``cert`` and ``key`` are paths of
+    PEM files. With a user, nodes are created for that user alone (``auth`` ACL), else for everybody.
+
+    :raises ConfigError: the values do not go together; it lists all that is wrong.
+    """
+
+    endpoints: tuple[Endpoint, ...]
+    chroot: str = ""
+    namespace: str = "llutil"
+    user: str = ""
+    password: str = field(default="", repr=False)
+    sasl_mechanism: str = ""
+    cacert: str = ""
+    cert: str = ""
+    key: str = ""
+
+    def __post_init__(self) -> None:
+        if problems := list(self._problems()):
+            raise ConfigError(problems)
+
+    @classmethod
+    def at(cls, text: str, **access: str) -> ZooKeeperConfig:
+        """The configuration for ``host:port[,host:port...][/chroot]``. :raises ConfigError: as the class."""
+        endpoints, chroot = split_chroot(text)
+        if "server_name" in access:
+            raise ConfigError(
+                "ZooKeeper's client has no 'server_name': use the names that are in the servers' certificates"
+            )
+        return cls(endpoints=parse_endpoints(endpoints), chroot=chroot, **access)
+
+    @property
+    def hosts(self) -> str:
+        """The same as text, as ZooKeeper's clients take it."""
+        return ",".join(map(str, self.endpoints)) + self.chroot
+
+    def _problems(self) -> Iterator[str]:
+        if not self.endpoints:
+            yield "zookeeper has no endpoint; wanted at least one host:port"
+        if self.chroot:
+            if not self.chroot.startswith("/"):
+                yield f"the chroot {self.chroot!r} does not begin with '/'"
+            try:
+                check_key(self.chroot[1:])
+            except ConfigError:
+                yield f"the chroot {self.chroot!r} is not a path of ZooKeeper; wanted /word[/word...]"
+        if self.user and not self.password:
+            yield f"the ZooKeeper user {self.user!r} has no password; give both or neither"
+        if self.password and not self.user:
+            yield "a password for ZooKeeper without a user; give both or neither"
+        if ":" in self.user:
+            yield f"the ZooKeeper user {self.user!r} has a colon, which digest authentication cannot take"
+        if bool(self.cert) != bool(self.key):
+            yield "a client certificate and its key ('cert' and 'key') go together; give both or neither"
+        if (self.cert or self.key) and not self.cacert:
+            yield "a client certificate without 'cacert'; plain text is not used instead of TLS"
+        try:
+            Namespace(self.namespace)
+        except ConfigError as error:
+            yield from error.problems
+        if self.namespace.strip("/").split("/")[0] == "zookeeper" and not self.chroot:
+            yield "namespace 'zookeeper' is ZooKeeper's own; choose another"
+
+    def __str__(self) -> str:
+        return f"zookeeper at {self.hosts}"

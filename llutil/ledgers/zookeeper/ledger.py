@@ -1,0 +1,159 @@
+"""A ledger on ZooKeeper: ``ZooKeeperLedger``.
+
+How it is built: ``places`` says which node of ZooKeeper a key is; ``handshake`` opens and ends sessions without kazoo;
+``line`` is one kazoo client with deadlines; ``reading`` reads scopes over it; ``leases`` are nodes that others sweep
+once they are over; ``keeping`` and ``session`` keep a node alive and write for it; ``watches`` follows changes.
+
+Reads and watches have a line of their own beside the session's: so they outlive a session that is lost, and each
+begins with a ``sync``, so that it is no older than the moment of the call. Threads: one for each open session, one for
+all watches, and three of kazoo's for each line.
+
+Importing this module imports kazoo.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+
+from llutil.ledgers.errors import LedgerClosed, LedgerRefused, LedgerUnavailable
+from llutil.ledgers.keys import Namespace, check_scope
+from llutil.ledgers.protocol import View
+from llutil.ledgers.zookeeper import handshake, leases
+from llutil.ledgers.zookeeper.config import ZooKeeperConfig
+from llutil.ledgers.zookeeper.leases import Granting
+from llutil.ledgers.zookeeper.line import Line
+from llutil.ledgers.zookeeper.places import Places
+from llutil.ledgers.zookeeper.reading import Reader
+from llutil.ledgers.zookeeper.session import ZooKeeperSession, open_session
+from llutil.ledgers.zookeeper.watches import Watches, ZooKeeperWatch
+
+__all__ = ["ZooKeeperLedger"]
+
+_log = logging.getLogger(__name__)
+
+_END = 5.0  # seconds for threads to end once their connection is closed
+_READING = (
+    6.0  # seconds of the session that reads; how soon a frozen server is left for another one
+)
+
+
+class ZooKeeperLedger:
+    """``llutil.ledgers.Ledger`` on ZooKeeper. Nothing is sent before the first call.
+
+    ``on_change`` is called from this ledger's threads; ``llutil.ledgers.protocol`` says what it may do. Unlike the
+    Protocol says, ``close`` ends sessions that were not released, if a server is there to hear it: kazoo knows no
+    other way to leave.
+    """
+
+    def __init__(self, config: ZooKeeperConfig, on_change: Callable[[], None]) -> None:
+        self._config = config
+        self._places = Places(Namespace(config.namespace))
+        self._callback = on_change
+        self._watches = Watches(self._reading, self._places, self._on_change)
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        """Guards the three below. Never held during a call."""
+        self._closed = False
+        self._line: Line | None = None
+        self._sessions: list[ZooKeeperSession] = []
+
+    def __repr__(self) -> str:
+        return f"<ledger {self._places.namespace.path!r} on {self._config}>"
+
+    def _on_change(self) -> None:
+        if self._closed:
+            return
+        try:
+            self._callback()
+        except Exception:  # noqa: BLE001 - the callback is another's
+            _log.exception("the callback for changes of %r failed", self)
+
+    def _check(self) -> None:
+        if self._pid != os.getpid():
+            raise LedgerClosed(
+                f"this ledger on {self._config} was opened by process {self._pid} and cannot be used in "
+                f"process {os.getpid()}, which was forked from it; open another one there"
+            )
+        if self._closed:
+            raise LedgerClosed(f"this ledger on {self._config} is closed")
+
+    def _reading(self) -> Line:
+        """The line for reads and watches, opened when first used."""
+        self._check()
+        with self._lock:
+            if self._closed:
+                raise LedgerClosed(f"this ledger on {self._config} is closed")
+            if self._line is None:
+                self._line = Line(self._config, _READING, lambda: None)
+            return self._line
+
+    def open_session(self, ttl: float, *, deadline: float) -> ZooKeeperSession:
+        """Start a session of ``ttl`` seconds."""
+        self._check()
+        _soon_enough("open a session", deadline)
+        session = open_session(self._config, self._places, ttl, self._on_change, deadline=deadline)
+        with self._lock:
+            self._sessions = [one for one in self._sessions if one.is_kept]
+            if not self._closed:
+                self._sessions.append(session)
+                return session
+        session.abandon(deadline=deadline)
+        raise LedgerClosed(f"this ledger on {self._config} is closed")
+
+    def read(self, scope: str, *, deadline: float) -> View:
+        """The present state of ``scope``."""
+        check_scope(scope)
+        line = self._reading()
+        reader = Reader(line, self._places, deadline)
+
+        def act(_: bool) -> View:
+            reader.sync()
+            return reader.view(scope)
+
+        return line.trying(f"read {scope!r}", act, deadline=deadline)
+
+    def watch(self, scope: str, *, since: View | None = None, deadline: float) -> ZooKeeperWatch:
+        """Watch ``scope`` from ``since`` on, or from what is there now."""
+        check_scope(scope)
+        self._reading()
+        return self._watches.add(
+            scope, self.read(scope, deadline=deadline) if since is None else since
+        )
+
+    def end(self, lease: str, *, deadline: float) -> None:
+        """End a session or a granted lease by its name."""
+        self._check()
+        if lease.startswith("lease-"):
+            leases.end(Granting(self._reading(), self._places), lease, deadline=deadline)
+            return
+        session, _, password = lease.partition("-")
+        if not password:
+            raise LedgerRefused(
+                f"session {lease} on {self._config} can only be ended by who knows its password"
+            )
+        number = int.from_bytes(bytes.fromhex(session), signed=True)
+        handshake.end_session(self._config, number, bytes.fromhex(password), deadline=deadline)
+
+    def close(self) -> None:
+        """End every thread, watch and connection. In a forked child it does nothing: they are the parent's."""
+        if self._pid != os.getpid():
+            return
+        deadline = time.monotonic() + _END
+        with self._lock:
+            self._closed = True
+            sessions, self._sessions = self._sessions, []
+            line, self._line = self._line, None
+        for session in sessions:
+            session.abandon(deadline=deadline)
+        if line is not None:
+            line.close(deadline=deadline)
+        self._watches.close(deadline=deadline)
+
+
+def _soon_enough(what: str, deadline: float) -> None:
+    if time.monotonic() >= deadline:
+        raise LedgerUnavailable(f"{what}: the deadline had passed; nothing was sent")

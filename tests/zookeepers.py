@@ -1,0 +1,223 @@
+"""Real ZooKeeper servers for tests: one, or an ensemble of three; on loopback, in folders that go with them.
+
+The program is the one of Debian's package ``zookeeper`` and a Java, which ``make test`` installs if it can. Ticks are
+short (a tenth of ZooKeeper's default), so that a leader's death costs a test a second or two, and sessions of 0.4 to 60
+seconds are granted. Start servers from the main thread: the kernel kills them when the thread that started them ends,
+so that a killed test run leaves none behind.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from llutil.ledgers.endpoints import Endpoint
+from tests.ports import free_ports
+
+__all__ = ["ZooKeeperServer", "zookeeper", "zookeeper_ensemble", "zookeeper_jars"]
+
+_START = 60.0  # seconds for a server to be ready
+_JARS = (Path("/usr/share/java/zookeeper.jar"), Path("/usr/share/java/slf4j-nop.jar"))
+_JVM = (
+    "-Xms32m",
+    "-Xmx128m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-XX:-UsePerfData",
+    "-Xshare:auto",
+    "-Dzookeeper.jmx.log4j.disable=true",
+    "-Dzookeeper.forceSync=no",
+    "-Dzookeeper.skipACL=no",
+)
+_MAIN = "org.apache.zookeeper.server"
+
+
+def zookeeper_jars() -> str:
+    """The class path of a ZooKeeper; its manifest brings the rest.
+
+    :raises FileNotFoundError: there is none, or no Java.
+    """
+    missing = [str(path) for path in _JARS if not path.exists()]
+    if shutil.which("java") is None:
+        missing.append("java on the PATH")
+    if missing:
+        raise FileNotFoundError(
+            f"no ZooKeeper: {', '.join(missing)} is missing; install Debian's package zookeeper"
+        )
+    return ":".join(map(str, _JARS))
+
+
+class ZooKeeperServer:
+    """One ZooKeeper process: alone, or ``number`` of an ensemble."""
+
+    def __init__(self, number: int = 1, *, options: Sequence[str] = ()) -> None:
+        self.number = number
+        self._options = tuple(options)
+        self._folder = Path(tempfile.mkdtemp(prefix="llutil-zookeeper-"))
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port, peer, election = free_ports(3)
+        self.peer = f"server.{number}=127.0.0.1:{peer}:{election}"
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where clients find it."""
+        return Endpoint("127.0.0.1", self.port)
+
+    def configure(self, peers: Sequence[str] = ()) -> None:
+        """Write its configuration; ``peers`` are all members of its ensemble."""
+        data = self._folder / "data"
+        data.mkdir()
+        (data / "myid").write_text(str(self.number))
+        lines = [
+            "tickTime=200",
+            "minSessionTimeout=400",
+            "maxSessionTimeout=60000",
+            "initLimit=50",
+            "syncLimit=10",
+            f"dataDir={data}",
+            f"clientPort={self.port}",
+            "clientPortAddress=127.0.0.1",
+            "admin.enableServer=false",
+            "4lw.commands.whitelist=*",
+            "maxClientCnxns=0",
+            *(peers if len(peers) > 1 else ()),
+            *self._options,
+        ]
+        (self._folder / "zoo.cfg").write_text("\n".join(lines) + "\n")
+
+    def launch(self) -> None:
+        """Start it, and do not wait."""
+        guard = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+        several = "server." in (self._folder / "zoo.cfg").read_text()
+        main = "quorum.QuorumPeerMain" if several else "ZooKeeperServerMain"
+        argv = [*guard, "java", *_JVM, "-cp", zookeeper_jars(), f"{_MAIN}.{main}", "zoo.cfg"]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._folder
+            )
+
+    def ask(self, word: str) -> str:
+        """What it says to one of its four-letter words; "" if it does not answer."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), 2) as sock:
+                sock.sendall(word.encode())
+                return b"".join(iter(lambda: sock.recv(65536), b"")).decode()
+        except OSError:
+            return ""
+
+    def is_ready(self) -> bool:
+        """Wait until it serves; False if it ended instead.
+
+        :raises TimeoutError: it does neither in time.
+        """
+        deadline = time.monotonic() + _START
+        while time.monotonic() < deadline:
+            if self._process is None or self._process.poll() is not None:
+                return False
+            if "Mode:" in self.ask("srvr"):
+                return True
+            time.sleep(0.02)
+        raise TimeoutError(
+            f"ZooKeeper {self.number} does not serve after {_START} s:\n{self.tail()}"
+        )
+
+    def start(self) -> ZooKeeperServer:
+        """Start it (again, with the data it had) and wait until it serves."""
+        self.launch()
+        if not self.is_ready():
+            raise RuntimeError(f"ZooKeeper {self.number} ended at once:\n{self.tail()}")
+        return self
+
+    def is_leader(self) -> bool:
+        """Whether it leads its ensemble."""
+        return "Mode: leader" in self.ask("srvr")
+
+    def metrics(self) -> dict[str, float]:
+        """Its own counts, by name."""
+        pairs = (line.split("\t") for line in self.ask("mntr").splitlines())
+        return {
+            pair[0]: float(pair[1])
+            for pair in pairs
+            if len(pair) == 2 and pair[1].replace(".", "", 1).isdigit()
+        }
+
+    @property
+    def log(self) -> Path:
+        """What it prints."""
+        return self._folder / "log"
+
+    def tail(self) -> str:
+        """The end of what it printed."""
+        return self.log.read_text(errors="replace")[-2000:]
+
+    def _end(self, sign: signal.Signals) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGCONT)
+            self._process.send_signal(sign)
+            self._process.wait(_START)
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone. ``start`` brings it back."""
+        self._end(signal.SIGKILL)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stopped in its tracks for a while; its connections stay open."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        """End it, and remove its folder."""
+        self._end(signal.SIGKILL)  # its data go anyway
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _start(make: Callable[[], list[ZooKeeperServer]]) -> list[ZooKeeperServer]:
+    """Servers that are ready; on other ports if somebody else took one of theirs first."""
+    zookeeper_jars()
+    for _ in range(5):
+        servers = make()
+        for server in servers:
+            server.configure([one.peer for one in servers])
+            server.launch()
+        try:
+            if all(server.is_ready() for server in servers):
+                return servers
+        except TimeoutError:
+            for server in servers:
+                server.stop()
+            raise
+        story = "\n".join(server.tail() for server in servers)
+        for server in servers:
+            server.stop()
+    raise RuntimeError(f"ZooKeeper ended at once, five times:\n{story}")
+
+
+@contextmanager
+def zookeeper(*options: str) -> Iterator[ZooKeeperServer]:
+    """One ZooKeeper, with these further lines of configuration."""
+    with ExitStack() as stack:
+        (server,) = _start(lambda: [ZooKeeperServer(options=options)])
+        stack.callback(server.stop)
+        yield server
+
+
+@contextmanager
+def zookeeper_ensemble() -> Iterator[list[ZooKeeperServer]]:
+    """Three members of one ZooKeeper."""
+    with ExitStack() as stack:
+        servers = _start(lambda: [ZooKeeperServer(number) for number in (1, 2, 3)])
+        for server in servers:
+            stack.callback(server.stop)
+        yield servers
