@@ -19,7 +19,6 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 
 from llutil.agent.report import WorkersFailed
 from llutil.launcher.launch_agent import LaunchConfig, launch_agent
-from tests.forks import fork
 from tests.integration.launcher import duties
 from tests.integration.launcher.launching import config, is_alive, launch, wait_until
 
@@ -286,20 +285,3 @@ def test_a_handler_of_the_callers_own_is_not_called_for_a_stop_and_is_put_back(
         assert heard == [signal.SIGTERM]
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-@pytest.mark.fault
-@pytest.mark.parametrize("method", METHODS)
-def test_a_caller_that_is_killed_leaves_no_process_and_no_page(method: str, folder: str) -> None:
-    caller = fork()  # with all that this process has imported
-    if caller == 0:
-        try:
-            launch(duties.ignore_stops, folder, nproc=2, start_method=method)
-        finally:
-            os._exit(1)
-    try:
-        assert wait_until(lambda: len(pids(folder)) == 2)
-    finally:
-        os.kill(caller, signal.SIGKILL)
-        os.waitpid(caller, 0)
-    assert wait_until(lambda: not [pid for pid in pids(folder) if is_alive(pid)], 5)
