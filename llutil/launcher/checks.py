@@ -31,12 +31,11 @@ _LEDGER_KEYS = {
     "user",
     "password",
     "namespace",
-    "server_name",
 } | _TLS_KEYS
 
 BACKENDS: Mapping[str, frozenset[str]] = {
-    "etcd": frozenset(_LEDGER_KEYS),
-    "zeus-adapter": frozenset(_LEDGER_KEYS),
+    "etcd": frozenset({*_LEDGER_KEYS, "server_name"}),
+    "zeus-adapter": frozenset({*_LEDGER_KEYS, "sasl_mechanism"}),
     "c10d": frozenset(
         {
             "timeout",

@@ -1,7 +1,7 @@
 """From a backend's name to what a node meets the others through: torch's handler, or a driver on a ledger.
 
 The launcher looks names up here and not in torch's registry, where ``etcd`` means etcd's v2 API, which etcd
-3.6 no longer has (torch 2.13). This module may import torch, etcd3 and grpc, inside functions.
+3.6 no longer has (torch 2.13). This module may import torch, etcd3, grpc and kazoo, inside functions.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def driver_for(meeting: Meeting) -> Driver:
     from llutil.rendezvous.records import Member
     from llutil.rendezvous.rules import Rules
 
-    options = Options.read(meeting.configs)
+    options = Options.read(meeting.backend, meeting.configs)
     open_ledger = _ledger(meeting, options.access)
     rules = Rules(
         min_nodes=meeting.min_nodes,
@@ -116,11 +116,8 @@ def driver_for(meeting: Meeting) -> Driver:
 
 
 def _ledger(meeting: Meeting, access: Mapping[str, str]) -> Callable[[Callable[[], None]], Ledger]:
-    if meeting.backend != "etcd":
-        raise ConfigError(
-            f"rdzv_backend {meeting.backend!r} has no ledger in this version yet: use 'etcd', or 'c10d' with an "
-            "rdzv_endpoint that one of the nodes hosts"
-        )
+    if meeting.backend == "zeus-adapter":
+        return _zookeeper_ledger(meeting, access)
     from llutil.ledgers.endpoints import parse_endpoints
     from llutil.ledgers.etcd.config import EtcdConfig
     from llutil.ledgers.etcd.ledger import EtcdLedger
@@ -129,14 +126,36 @@ def _ledger(meeting: Meeting, access: Mapping[str, str]) -> Callable[[Callable[[
     return lambda on_change: EtcdLedger(config, on_change)
 
 
+def _zookeeper_ledger(
+    meeting: Meeting, access: Mapping[str, str]
+) -> Callable[[Callable[[], None]], Ledger]:
+    from llutil.ledgers.zookeeper.config import ZooKeeperConfig
+
+    config = ZooKeeperConfig.at(meeting.endpoint, **access)
+    try:
+        from llutil.ledgers.zookeeper.ledger import ZooKeeperLedger
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "kazoo":
+            raise
+        raise ConfigError(
+            "rdzv_backend 'zeus-adapter' needs the package kazoo: install the extra 'zookeeper', as in "
+            "pip install 'airflow-provider-elastic-launch[zookeeper]'"
+        ) from error
+    return lambda on_change: ZooKeeperLedger(config, on_change)
+
+
 def _address(meeting: Meeting) -> str:
     from llutil.ledgers.endpoints import parse_endpoints
+    from llutil.ledgers.zookeeper.config import split_chroot
     from llutil.rendezvous.addressing import local_address
 
     if meeting.local_addr:
         return meeting.local_addr.strip("[]")
     tried = []
-    for endpoint in parse_endpoints(meeting.endpoint):
+    servers = meeting.endpoint
+    if meeting.backend == "zeus-adapter":
+        servers, _ = split_chroot(servers)
+    for endpoint in parse_endpoints(servers):
         try:
             return local_address(endpoint.host, endpoint.port)
         except OSError as error:

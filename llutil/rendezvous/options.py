@@ -13,20 +13,23 @@ from typing import Any
 
 from llutil.errors import ConfigError
 
-__all__ = ["ACCESS", "KEYS", "TIMES", "Options"]
+__all__ = ["ACCESS", "TIMES", "Options"]
 
 TIMES: Mapping[str, float] = {"timeout": 900.0, "last_call_timeout": 30.0, "lease_ttl": 10.0}
 """Times in seconds, and their defaults."""
 
-ACCESS = frozenset({"namespace", "user", "password", "cacert", "cert", "key", "server_name"})
-"""What is text: where in the store, and how to get there."""
+_BOTH = frozenset({"namespace", "user", "password", "cacert", "cert", "key"})
 
-KEYS = ACCESS.union(TIMES)
+ACCESS: Mapping[str, frozenset[str]] = {
+    "etcd": _BOTH | {"server_name"},
+    "zeus-adapter": _BOTH | {"sasl_mechanism"},
+}
+"""What is text: where in the store, and how to get there, by backend."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """``rdzv_configs``, read and checked. ``access`` has those of ``ACCESS`` that are given and not empty."""
+    """``rdzv_configs``, read and checked. ``access`` has those of ``ACCESS`` for the backend that are given and not empty."""
 
     timeout: float
     last_call: float
@@ -34,15 +37,17 @@ class Options:
     access: Mapping[str, str]
 
     @classmethod
-    def read(cls, configs: Mapping[str, Any]) -> Options:
-        """The options in ``configs``.
+    def read(cls, backend: str, configs: Mapping[str, Any]) -> Options:
+        """The options in ``configs``, for a backend of ``ACCESS``.
 
         :raises ConfigError: a key is unknown, or a value not of its kind; all problems are listed.
         """
         problems = []
-        if unknown := sorted(configs.keys() - KEYS):
+        texts = ACCESS[backend]
+        keys = texts.union(TIMES)
+        if unknown := sorted(configs.keys() - keys):
             problems.append(
-                f"unknown options {', '.join(map(repr, unknown))}; this rendezvous knows {', '.join(sorted(KEYS))}"
+                f"unknown options {', '.join(map(repr, unknown))}; this rendezvous knows {', '.join(sorted(keys))}"
             )
         times = {}
         for key, default in TIMES.items():
@@ -52,7 +57,7 @@ class Options:
                 problems.append(f"{key} is {value!r}; wanted a positive number of seconds")
         problems += [
             f"{key} is a {type(configs[key]).__name__}; wanted text"
-            for key in sorted(ACCESS & configs.keys())
+            for key in sorted(texts & configs.keys())
             if not isinstance(configs[key], str | None)
         ]
         if problems:
@@ -61,7 +66,7 @@ class Options:
             timeout=times["timeout"],
             last_call=times["last_call_timeout"],
             lease_ttl=times["lease_ttl"],
-            access={key: configs[key] for key in sorted(ACCESS) if configs.get(key)},
+            access={key: configs[key] for key in sorted(texts) if configs.get(key)},
         )
 
 

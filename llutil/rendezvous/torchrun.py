@@ -1,19 +1,20 @@
 """How a plain torchrun finds this package's rendezvous: entry points of the group ``torchrun.handlers``.
 
-torch calls ``etcd_v3`` while it imports its own rendezvous package (torch 2.13), once, and only warns if that
-fails. So nothing is imported here before a handler is asked for but the standard library. The names differ from
-the launcher's own ("etcd") because torch has taken that one for etcd's v2 API.
+torch calls these functions while it imports its own rendezvous package (torch 2.13), once, and only warns if that
+fails. So nothing is imported here before a handler is asked for but the standard library. ``etcd-v3``
+differs from the launcher's own name ("etcd") because torch has taken that one for etcd's v2 API.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.rendezvous import RendezvousHandler, RendezvousParameters
 
-__all__ = ["etcd_v3"]
+__all__ = ["etcd_v3", "zeus_adapter"]
 
 
 def etcd_v3() -> Callable[[RendezvousParameters], RendezvousHandler]:
@@ -21,10 +22,18 @@ def etcd_v3() -> Callable[[RendezvousParameters], RendezvousHandler]:
 
     ``--rdzv-conf`` takes the keys of ``llutil.rendezvous.options``.
     """
-    return _etcd_handler
+    return functools.partial(_handler, "etcd")
 
 
-def _etcd_handler(params: RendezvousParameters) -> RendezvousHandler:
+def zeus_adapter() -> Callable[[RendezvousParameters], RendezvousHandler]:
+    """What makes handlers for ``torchrun --rdzv-backend zeus-adapter --rdzv-endpoint host:port[,host:port...][/chroot]``.
+
+    It meets through ZooKeeper; ``llutil.ledgers.zookeeper`` says why that name. ``--rdzv-conf`` as for ``etcd_v3``.
+    """
+    return functools.partial(_handler, "zeus-adapter")
+
+
+def _handler(backend: str, params: RendezvousParameters) -> RendezvousHandler:
     """A handler that has not met anybody yet.
 
     :raises ConfigError: the options cannot work; all problems are listed.
@@ -34,7 +43,7 @@ def _etcd_handler(params: RendezvousParameters) -> RendezvousHandler:
     from llutil.rendezvous.handler import LedgerRendezvous
 
     meeting = Meeting(
-        backend="etcd",
+        backend=backend,
         endpoint=params.endpoint,
         run_id=params.run_id,
         min_nodes=params.min_nodes,
