@@ -17,6 +17,7 @@ from llutil.agent.starting import Spawn, Starter
 from llutil.agent.warm import ForkServer
 from llutil.entrypoint import Command, Reference
 from llutil.launcher import warm_workers
+from llutil.launcher.warm import KeptServer
 from tests.forks import fork
 from tests.integration.launcher import duties
 from tests.integration.launcher.launching import is_alive, launch, wait_until
@@ -176,6 +177,21 @@ def test_launches_in_a_block_of_warm_workers_share_a_server_that_ends_with_it(
         assert server() == second
     assert not is_alive(second)
     assert server() != second
+
+
+@pytest.mark.usefixtures("no_torch")
+def test_one_launch_at_a_time_uses_a_kept_server() -> None:
+    """Its jobs share a mark, and what carries it is ended with a round."""
+    kept = KeptServer()
+    try:
+        server = kept.take(os.environ)
+        assert server is not None
+        assert kept.take(os.environ) is None
+        kept.give_back()
+        assert kept.take({**os.environ, "LD_PRELOAD": "libother.so"}) is None
+        assert kept.take({**os.environ, "OMP_NUM_THREADS": "1"}) is server
+    finally:
+        kept.close()
 
 
 @pytest.mark.fault
