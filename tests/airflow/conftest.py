@@ -72,7 +72,7 @@ class Meeting:
 
 @pytest.fixture(scope="session")
 def meeting(client: Client) -> Iterator[Meeting]:
-    """Where gangs meet, and a pool that is too small for some."""
+    """Where gangs meet, and pools that are too small for some."""
     password = secrets.token_hex(8)
     with etcd("--auth-token", "simple") as store:
         with_passwords(store, {"gangs": (password, "/tests")})
@@ -87,8 +87,8 @@ def meeting(client: Client) -> Iterator[Meeting]:
             "extra": json.dumps(extra),
         }
         client.ask("POST", "connections", json=fields)
-        pool = {"name": "two_slots", "slots": 2, "description": ""}
-        client.ask("POST", "pools", json=pool | {"include_deferred": False})
+        for pool, slots in (("two_slots", 2), ("narrow", 1)):
+            client.ask("POST", "pools", json={"name": pool, "slots": slots})
         yield meeting
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -51,11 +52,20 @@ def test_a_node_for_which_there_was_no_slot_in_time_ends_as_a_success_with_no_ra
 
 
 @pytest.fixture(scope="module")
-def parties(client: Client, meeting: Meeting) -> dict[str, Run]:
-    """Two runs of one DAG at the same time, each a gang that goes on until it is let go."""
+def parties(client: Client, meeting: Meeting) -> Iterator[dict[str, Run]]:
+    """Runs that go on until a test does something about them, started together.
+
+    Two are gangs that work until they are let go, and two are gangs that have too few slots between them.
+    """
     assert meeting
-    client.await_dags("party")
-    return {name: client.trigger("party") for name in ("lost and found", "ended")}
+    client.await_dags("party", "squeeze")
+    wanted = {"squeezed": "squeeze", "squeezed too": "squeeze"}
+    wanted |= {"lost and found": "party", "ended": "party"}
+    runs = {name: client.trigger(dag_id) for name, dag_id in wanted.items()}
+    yield runs
+    for run in runs.values():
+        if run.state() not in {"success", "failed"}:  # its test was not selected, or has failed
+            client.ask("PATCH", run.path, json={"state": "failed"})
 
 
 def _together(run: Run) -> Run:
@@ -142,6 +152,27 @@ def test_one_cleared_node_that_cannot_reach_the_others_fails_at_once_and_says_wh
     assert "needs 2 of 2 nodes, and only 1 can still come (node 0 is success)" in text
     assert "Clear the whole task" in text
     assert run.task("play", 0).state() == "success"
+
+
+def test_gangs_that_cannot_form_give_their_slots_back_and_finish_once_there_are_enough(
+    client: Client, parties: dict[str, Run]
+) -> None:
+    runs = [parties["squeezed"], parties["squeezed too"]]
+    nodes = [run.task("fit_in", node) for run in runs for node in (0, 1)]
+    wait(
+        "a node without a sibling to give its slot back",
+        120,
+        lambda: next((node for node in nodes if "its slot back until" in node.text()), None),
+        lambda: "\n".join(run.tail() for run in runs),
+    )
+    wider = {"pool": "narrow", "slots": 3, "description": "", "include_deferred": False}
+    client.ask("PATCH", "pools/narrow", json=wider)
+    for run in runs:
+        run.finish("success")
+    assert [node.facts()["try_number"] for node in nodes] == [1, 1, 1, 1]
+    told = "\n".join(node.text() for node in nodes)
+    assert "only 1 of the 2 nodes that the job needs are there; missing: node " in told
+    assert "in pool 'narrow')" in told
 
 
 @pytest.fixture

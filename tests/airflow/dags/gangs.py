@@ -80,6 +80,20 @@ def crowd() -> None:
     come() >> count()
 
 
+@dag(schedule=None)
+def squeeze() -> None:
+    """A gang in a pool that has too few slots for it, at first."""
+
+    @task.elastic(
+        gang=2, pool="narrow", rdzv_conn_id="etcd_tests", rdzv_configs={"timeout": 20}, retries=0
+    )
+    def fit_in() -> dict[str, str]:
+        return beside.identity()
+
+    fit_in()
+
+
 party()
+squeeze()
 troupe()
 crowd()
