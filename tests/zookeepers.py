@@ -70,18 +70,22 @@ class ZooKeeperServer:
         """Where clients find it."""
         return Endpoint("127.0.0.1", self.port)
 
+    @property
+    def data(self) -> Path:
+        """Where it keeps its snapshots and its log of transactions."""
+        return self._folder / "data"
+
     def configure(self, peers: Sequence[str] = ()) -> None:
         """Write its configuration; ``peers`` are all members of its ensemble."""
-        data = self._folder / "data"
-        data.mkdir()
-        (data / "myid").write_text(str(self.number))
+        self.data.mkdir()
+        (self.data / "myid").write_text(str(self.number))
         lines = [
             "tickTime=200",
             "minSessionTimeout=400",
             "maxSessionTimeout=60000",
             "initLimit=50",
             "syncLimit=10",
-            f"dataDir={data}",
+            f"dataDir={self.data}",
             f"clientPort={self.port}",
             "clientPortAddress=127.0.0.1",
             "admin.enableServer=false",

@@ -1,4 +1,4 @@
-"""An etcd, a process to fork agents from, and jobs whose history is looked at after each test."""
+"""A store, a process to fork agents from, and jobs whose history is looked at after each test."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from tests.integration.rendezvous.history import read_history
 from tests.integration.rendezvous.jobs import Job
 from tests.nursery import Nursery
 from tests.servers import EtcdServer, etcd
+from tests.zookeepers import ZooKeeperServer, zookeeper
 
 
 class MakeJob(Protocol):
-    """Makes jobs on the etcd of this test, or on other endpoints."""
+    """Makes jobs on the store of this test, or on other endpoints (with ``rdzv_backend``, if it is no etcd)."""
 
     def __call__(self, *endpoints: Endpoint, run_id: str = ..., **config: Any) -> Job:
         """One more job, with a folder of its own. ``config`` is for all its nodes."""
@@ -31,9 +32,15 @@ def nursery() -> Iterator[Nursery]:
 
 
 @pytest.fixture
-def server(temporary: Path) -> Iterator[EtcdServer]:
-    """An etcd of this test alone. What was written into it must be sound in the end."""
-    with etcd() as server:
+def store() -> str:
+    """What jobs meet through; a module that runs on both stores gives another by a parameter."""
+    return "etcd"
+
+
+@pytest.fixture
+def server(temporary: Path, store: str) -> Iterator[EtcdServer | ZooKeeperServer]:
+    """A store of this test alone. What was written into it must be sound in the end."""
+    with etcd() if store == "etcd" else zookeeper() as server:
         yield server
         read_history(server).check()
 
@@ -46,8 +53,11 @@ def make_job(request: pytest.FixtureRequest, nursery: Nursery, tmp_path: Path) -
     def make(*endpoints: Endpoint, run_id: str = "job", **config: Any) -> Job:
         folder = tmp_path / f"job{len(jobs)}"
         folder.mkdir()
-        where = endpoints or (request.getfixturevalue("server").endpoint,)
-        jobs.append(Job(nursery, folder, *where, run_id=run_id, **config))
+        if not endpoints:
+            server = request.getfixturevalue("server")
+            backend = "etcd" if isinstance(server, EtcdServer) else "zeus-adapter"
+            endpoints, config = (server.endpoint,), {"rdzv_backend": backend, **config}
+        jobs.append(Job(nursery, folder, *endpoints, run_id=run_id, **config))
         return jobs[-1]
 
     yield make

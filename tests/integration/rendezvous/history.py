@@ -1,7 +1,7 @@
-"""All that was ever written into an etcd, read back after the fact, and what must hold for any history of runs.
+"""All that was ever written into a store, read back after the fact, and what must hold for any history of runs.
 
 etcd keeps every version of every key until it is told to forget (compaction), so nothing has to be watched while
-a test runs: one watch from the first revision on tells the whole story.
+a test runs: one watch from the first revision on tells the whole story. ZooKeeper keeps a log of its transactions.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from typing import Any
 from llutil.ledgers.etcd.etcd3_import import etcdrpc
 from llutil.rendezvous.codec import decode
 from llutil.rendezvous.records import Assignment, Marker, Member, Report, Verdict
+from tests.integration.rendezvous.transactions import transactions
 from tests.servers import EtcdServer
+from tests.zookeepers import ZooKeeperServer
 
 __all__ = ["Change", "History", "left_in", "read_history"]
 
@@ -33,7 +35,7 @@ class Change:
 
 
 class History:
-    """The changes of an etcd, in order."""
+    """The changes of a store, in order."""
 
     def __init__(self, changes: list[Change]) -> None:
         self.changes = changes
@@ -103,8 +105,35 @@ class History:
                 assert all(self.was_alive(node, change.revision) for node in [record.by])
 
 
-def read_history(server: EtcdServer) -> History:
+def read_history(server: EtcdServer | ZooKeeperServer) -> History:
     """The history of ``server`` up to now."""
+    if isinstance(server, ZooKeeperServer):
+        return History(list(_changes(server)))
+    return _history_of(server)
+
+
+def _changes(server: ZooKeeperServer) -> Iterator[Change]:
+    """A ZooKeeper's changes, as if its keys were an etcd's."""
+    for one in transactions(server):
+        for path in one.gone:
+            if key := _key(path):
+                yield Change(key, None, one.zxid, 1, 1)
+        for path, data in one.made.items():
+            if key := _key(path):
+                leased = path in one.owners
+                lease, _, value = (b"session", b"", data) if leased else data.partition(b"\n")
+                yield Change(key, value, one.zxid, 1, len(lease))
+
+
+def _key(path: str) -> str:
+    """The key of a record's node; empty if it is another."""
+    folder, _, name = path.rpartition("/")
+    if "/-/" not in path or name[0] not in "=@":
+        return ""
+    return f"{folder}/{name[1:] if name[0] == '=' else name[1:].rsplit(':', 2)[0]}"
+
+
+def _history_of(server: EtcdServer) -> History:
     with server.channel() as channel:
         now = etcdrpc.KVStub(channel).Range(etcdrpc.RangeRequest(key=b"x"), timeout=_DEADLINE)
         last = now.header.revision

@@ -17,7 +17,9 @@ from llutil.errors import RendezvousError
 from llutil.ledgers.endpoints import Endpoint
 from llutil.ledgers.etcd.config import EtcdConfig
 from llutil.ledgers.etcd.ledger import EtcdLedger
-from llutil.ledgers.protocol import Record
+from llutil.ledgers.protocol import Ledger, Record
+from llutil.ledgers.zookeeper.config import ZooKeeperConfig
+from llutil.ledgers.zookeeper.ledger import ZooKeeperLedger
 from llutil.rendezvous.codec import decode
 from llutil.rendezvous.layout import Layout
 from tests.nursery import Forked, Nursery
@@ -195,10 +197,13 @@ class Job:
             with suppress(FileNotFoundError):
                 (self.folder / name).unlink()
 
-    # What is in etcd.
+    # What is in the store.
 
-    def ledger(self, namespace: str = "llutil") -> EtcdLedger:
+    def ledger(self, namespace: str = "llutil") -> Ledger:
         """A ledger of the test's own, to be closed by it."""
+        if self._config.get("rdzv_backend") == "zeus-adapter":
+            place = ZooKeeperConfig(endpoints=self.endpoints, namespace=namespace)
+            return ZooKeeperLedger(place, lambda: None)
         return EtcdLedger(EtcdConfig(endpoints=self.endpoints, namespace=namespace), lambda: None)
 
     def records(self, scope: str) -> tuple[Record, ...]:

@@ -6,9 +6,14 @@ import pytest
 
 from tests.integration.rendezvous.history import read_history
 from tests.integration.rendezvous.jobs import Job, until
+from tests.integration.rendezvous.stores import STORES
 from tests.servers import EtcdServer
 
-pytestmark = [pytest.mark.etcd, pytest.mark.launch, pytest.mark.fault]
+pytestmark = [
+    pytest.mark.launch,
+    pytest.mark.fault,
+    pytest.mark.parametrize("store", STORES),
+]
 
 _PAIR = {"min_nodes": 2, "max_nodes": 2}
 
