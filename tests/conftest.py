@@ -7,8 +7,10 @@ import random
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 # Files whose asserts should explain themselves, named before anything imports them.
 pytest.register_assert_rewrite(
@@ -42,24 +44,29 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What is quick to fail comes first; of several processes, what takes longest. Otherwise as found.
-
-    Several processes (``-n 2``) share files among them, but for those that share one Airflow.
-    """
+    """What is quick to fail comes first; with several processes (``-n 2``), what takes longest. Otherwise as found."""
     several = hasattr(config, "workerinput")
 
-    def room(item: pytest.Item) -> str:
-        return item.path.relative_to(_ROOT).parts[0]
-
     def place(item: pytest.Item) -> int:
-        index = _ORDER.index(room(item)) if room(item) in _ORDER else len(_ORDER)
+        room = item.path.relative_to(_ROOT).parts[0]
+        index = _ORDER.index(room) if room in _ORDER else len(_ORDER)
         return -index if several else index
 
     items.sort(key=place)
-    if several:
-        for item in items:
-            group = "airflow" if room(item) == "airflow" else str(item.path.relative_to(_ROOT))
-            item.add_marker(pytest.mark.xdist_group(group))
+
+
+class _Shares(LoadScopeScheduling):
+    """What several processes divide among them: files, but all that needs an Airflow stays with the one that has it."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "airflow" if file.startswith("tests/airflow/") else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Shares:
+    """Take the place of ``--dist``, whose groups pytest 9.2 does not know any more (pytest-xdist 3.8.0)."""
+    return _Shares(config, log)
 
 
 @pytest.hookimpl(wrapper=True)
