@@ -8,9 +8,14 @@ import pytest
 
 from tests.integration.rendezvous.history import read_history
 from tests.integration.rendezvous.jobs import Job, until
+from tests.integration.rendezvous.stores import STORES
 from tests.servers import EtcdServer
 
-pytestmark = [pytest.mark.etcd, pytest.mark.launch, pytest.mark.fault]
+pytestmark = [
+    pytest.mark.launch,
+    pytest.mark.fault,
+    pytest.mark.parametrize("store", STORES),
+]
 
 
 def test_a_leader_that_is_killed_between_joining_and_sealing_is_succeeded(
