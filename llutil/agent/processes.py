@@ -35,6 +35,7 @@ STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 """The signals that ask a job to stop: the list that torch 2.13 handles by default."""
 
 _PR_SET_PDEATHSIG = 1
+_EMPTY_LOOKS = 3  # at /proc, which is read a piece at a time: what forks meanwhile can be missed by one
 _SWEEP_PERIOD = 0.01  # seconds between two looks at /proc while killed processes fall
 
 
@@ -122,16 +123,21 @@ def end_all(
 ) -> set[int]:
     """Kill, with SIGKILL, the families of ``sessions`` and all that carries ``mark``; wait until they are gone.
 
-    This process and those in ``spare`` stay. A process may fork between two looks, so looking goes on until nothing is found. ``deadline`` is on
-    ``time.monotonic()``. Returns those that were still there then (in an uninterruptible sleep, say).
+    This process and those in ``spare`` stay. A process may fork between two looks, or behind the back of one, so
+    looking goes on until nothing was found several times running. ``deadline`` is on ``time.monotonic()``. Returns
+    those that were still there then (in an uninterruptible sleep, say).
     """
     known = set(sessions)
     spared = {os.getpid(), *spare}
+    empty = 0
     while True:
         members, known = family(known)
         living = (members | marked(mark)) - spared
-        if not living or time.monotonic() > deadline:
+        empty = 0 if living else empty + 1
+        if empty == _EMPTY_LOOKS or time.monotonic() > deadline:
             return living
+        if not living:
+            continue
         for pid in living:
             signal_process(pid, signal.SIGKILL)
         time.sleep(_SWEEP_PERIOD)
