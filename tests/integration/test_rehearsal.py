@@ -96,9 +96,10 @@ def test_a_node_that_fails_stops_the_others_and_its_error_is_the_one_that_counts
         assert f"[node {node}] [rank 0] asked to stop: node 1 failed" in logged()
 
 
-def test_no_node_launches_again_by_itself(rehearsal, launch):
+def test_no_node_launches_again_by_itself(rehearsal, launch, logged):
     with pytest.raises(RendezvousError, match="store lost"):
         run(rehearsal("loses_its_rendezvous", "stops_when_asked"), launch)
+    assert len([text for text in logged() if text.startswith("launching")]) == 2
 
 
 def test_a_stop_from_a_signal_handler_ends_all_of_them(rehearsal, launch, logged):

@@ -66,6 +66,7 @@ def test_a_node_is_away_for_as_long_as_it_was_there_at_most(draw, age, held, beg
 def test_of_two_runs_the_older_one_comes_back_first(draw, one, other):
     younger, older = sorted([one, other])
     assert away(draw=draw, age=older) <= away(draw=draw, age=younger)
+    assert away(draw=1, age=60) == 30 < away(draw=1, age=0) == 60
 
 
 @given(DRAWS)
