@@ -165,7 +165,7 @@ def test_whoever_of_a_caller_a_guardian_a_fork_server_and_a_worker_is_killed_lea
 def test_an_agent_process_that_is_killed_at_any_moment_leaves_nothing(
     moments: random.Random, tmp_path: Path
 ) -> None:
-    methods = ("fork", "spawn", "fork", "forkserver")
+    methods = ("forkserver", "fork", "forkserver", "spawn")
     for first in range(0, _AGENTS, _AT_A_TIME):
         with ExitStack() as stack:
             tasks: dict[Path, Task] = {}
