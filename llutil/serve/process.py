@@ -21,14 +21,11 @@ import threading
 import time
 import traceback
 import uuid
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from llutil import wire
-from llutil.agent.devices import worker_count
-from llutil.agent.environment import BLAS_THREADS
 from llutil.agent.processes import end_all
 from llutil.errors import ConfigError, FailureClass, LaunchError
 from llutil.launcher.launch_agent import LaunchConfig
@@ -37,6 +34,7 @@ from llutil.mark import MARK
 from llutil.serve.aftermath import Aftermath
 from llutil.serve.host import LinkHandler, TaskHost
 from llutil.serve.link import Link
+from llutil.serve.warming import wants_server, warm_server
 from llutil.std import Std
 
 if TYPE_CHECKING:
@@ -117,13 +115,14 @@ class _Agency:
 
     def _warm_up(self, spec: wire.Spec) -> tuple[Server, socket.socket] | None:
         """A fork server, forked from this process; None if the job wants none, or nobody has time for it any more."""
-        if not self._marked or not _wants_server(spec):
+        try:
+            config = _config(spec.config, spec.grace)
+        except ConfigError:
+            return None  # to be told when the job is run
+        if not self._marked or not wants_server(config):
             return None
-        from llutil.agent.forkserver import fork_server, import_ahead
-
-        with self._link.listening(), _without_blas_threads(os.environ):
-            import_ahead()
-            return fork_server()
+        with self._link.listening():
+            return warm_server(config, os.environ)
 
     def _run(self, spec: wire.Spec, server: tuple[Server, socket.socket] | None) -> wire.Succeeded:
         self._grace = spec.grace
@@ -226,39 +225,6 @@ class _Agency:
             case _:
                 text = "".join(traceback.format_exception(error))
                 return wire.Failed(type(error).__name__, text, FailureClass.INFRASTRUCTURE, False)
-
-
-def _wants_server(spec: wire.Spec) -> bool:
-    """Whether a fork server is to be forked from here; sets for torch's import what depends on the number of ranks."""
-    try:
-        config = _config(spec.config, spec.grace)
-    except ConfigError:
-        return False  # to be told when the job is run
-    if config.start_method != "forkserver" or config.problems():
-        return False
-    if config.nproc_per_node == "cpu":
-        nproc = worker_count("cpu")
-    elif isinstance(config.nproc_per_node, int):
-        nproc = config.nproc_per_node
-    else:
-        return False  # to count accelerators takes another process that imports torch; a server can do so meanwhile
-    if nproc > 1:
-        os.environ.setdefault("OMP_NUM_THREADS", "1")  # as each rank will have it
-    return True
-
-
-@contextmanager
-def _without_blas_threads(environ: MutableMapping[str, str]) -> Iterator[None]:
-    """Let numpy be imported without starting threads; the workers' environment is not touched by that."""
-    before = {name: environ.get(name) for name in BLAS_THREADS}
-    environ.update(BLAS_THREADS)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            del environ[name]
-            if value is not None:
-                environ[name] = value
 
 
 def _config(fields: Mapping[str, Any], grace: float) -> LaunchConfig:
