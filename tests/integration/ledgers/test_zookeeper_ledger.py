@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
 
 import pytest
 
-from llutil.ledgers.zookeeper.config import ZooKeeperConfig
-from llutil.ledgers.zookeeper.ledger import ZooKeeperLedger
+from tests.integration.ledgers.zookeeper_world import world_on
 from tests.ledger_contract import LedgerContract, World
 from tests.zookeepers import ZooKeeperServer, zookeeper
 
@@ -20,17 +18,6 @@ def server() -> Iterator[ZooKeeperServer]:
     """One ZooKeeper for all tests that do it no harm."""
     with zookeeper() as server:
         yield server
-
-
-def world_on(endpoint: object, *, ttl: float = 10.0, namespace: str = "", **access: str) -> World:
-    """A world there."""
-    return World(
-        lambda namespace, told: ZooKeeperLedger(
-            ZooKeeperConfig.at(str(endpoint), namespace=namespace, **access), told
-        ),
-        namespace=namespace or f"tests/{secrets.token_hex(4)}",
-        ttl=ttl,
-    )
 
 
 @pytest.fixture
