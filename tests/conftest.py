@@ -69,6 +69,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Shares:
     return _Shares(config, log)
 
 
+def pytest_runtest_logfinish() -> None:
+    """A task that ran in this very process leaves its names in the environment, where a launch would find them."""
+    for name in [name for name in os.environ if name.startswith("AIRFLOW_CTX_")]:
+        del os.environ[name]
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A skipped test has tested nothing: it fails. (An expected failure has, and does not.)"""
