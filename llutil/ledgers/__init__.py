@@ -5,6 +5,7 @@
 * ``will``: how another process ends the session of a node that was killed.
 * ``memory``: a ledger inside one process, for jobs of one node and for tests.
 * ``etcd``: a ledger on etcd's v3 API. Needs etcd3 and grpc, so it is imported only when it is used.
+* ``zookeeper``: a ledger on ZooKeeper. Needs kazoo, and is imported only when it is used, likewise.
 
 Importing this package imports plain Python only.
 """

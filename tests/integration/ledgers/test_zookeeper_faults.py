@@ -175,6 +175,10 @@ def test_a_watch_that_was_cut_off_reads_what_it_missed(
     lease = near.session.grant(DAY, deadline=soon())
     near.create(guard, lease, one=b"1", two=b"2")
     watch = far.ledger.watch("log/", deadline=soon())
+    near.create(guard, lease, zero=b"0")
+    far.changes.wait_for(lambda: keys(watch.view())[-1] == "log/zero")  # it is set, and has read
+    near.session.delete("log/zero", guard=guard, deadline=soon())
+    far.changes.wait_for(lambda: len(watch.view().records) == 2)
     network.cut()
     near.session.delete("log/one", guard=guard, deadline=soon())
     near.create(guard, lease, one=b"again", three=b"3")
