@@ -1,4 +1,4 @@
-"""A real etcd for the tests of this folder, and a check that ledgers leave nothing open and print nothing."""
+"""Real stores for the tests of this folder, and a check that ledgers leave nothing open and print nothing."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from llutil.ledgers.etcd.config import EtcdConfig
 from llutil.ledgers.etcd.ledger import EtcdLedger
 from tests.ledger_contract import World
 from tests.servers import EtcdServer, etcd
+from tests.zookeepers import ZooKeeperServer, zookeeper
 
 _GONE = 5.0  # seconds for gRPC to close what it was told to close
 
@@ -44,6 +45,13 @@ def quiet(capfd: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> 
 def server() -> Iterator[EtcdServer]:
     """One etcd for all tests that do it no harm."""
     with etcd() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def shared_zookeeper() -> Iterator[ZooKeeperServer]:
+    """One ZooKeeper for all tests that do not kill it."""
+    with zookeeper() as server:
         yield server
 
 

@@ -1,4 +1,4 @@
-"""The ledgers in memory and on etcd give the same answers to the same random programs."""
+"""The ledgers in memory, on etcd and on ZooKeeper give the same answers to the same random programs."""
 
 from __future__ import annotations
 
@@ -8,13 +8,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llutil.ledgers import Created, Exists, Gone, LedgerError, Record, View
+from llutil.ledgers import (
+    Created,
+    Exists,
+    Gone,
+    LedgerConflict,
+    LedgerError,
+    Record,
+    SessionLost,
+    View,
+)
 from llutil.ledgers.memory import MemoryLedger, MemoryStore
+from tests.integration.ledgers import zookeeper_world
 from tests.integration.ledgers.conftest import world_on
 from tests.ledger_contract import DAY, World, soon
 from tests.servers import EtcdServer
-
-pytestmark = pytest.mark.etcd
+from tests.zookeepers import ZooKeeperServer
 
 _NODES = st.integers(0, 2)
 _STEPS = st.one_of(
@@ -90,6 +99,7 @@ def _run(world: World, program: list[tuple[str, int, str]]) -> list[object]:
         return [*given, _plain(last.records)]
 
 
+@pytest.mark.etcd
 @settings(
     max_examples=60,
     deadline=None,
@@ -103,3 +113,25 @@ def test_both_give_the_same_answers(
     store = MemoryStore()
     memory = World(lambda namespace, told: MemoryLedger(store, told, namespace=namespace))
     assert _run(memory, program) == _run(world_on(server.endpoint), program)
+
+
+@pytest.mark.zookeeper
+@settings(
+    max_examples=10,  # each starts four nodes, with kazoo's threads
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(program=st.lists(_STEPS, min_size=5, max_size=25))
+def test_zookeeper_gives_the_same_answers_too(
+    shared_zookeeper: ZooKeeperServer, program: list[tuple[str, int, str]]
+) -> None:
+    store = MemoryStore()
+    memory = World(lambda namespace, told: MemoryLedger(store, told, namespace=namespace))
+    there = zookeeper_world.world_on(shared_zookeeper.endpoint)
+    assert _either(_run(memory, program)) == _either(_run(there, program))
+
+
+def _either(given: list[object]) -> list[object]:
+    """To whom two refusals apply, a session that is over and a name that is taken, is told either of them."""
+    return [SessionLost if one is LedgerConflict else one for one in given]

@@ -31,11 +31,10 @@ from tests.zookeepers import ZooKeeperServer, zookeeper
 pytestmark = [pytest.mark.zookeeper, pytest.mark.fault]
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[ZooKeeperServer]:
+@pytest.fixture
+def server(shared_zookeeper: ZooKeeperServer) -> ZooKeeperServer:
     """One ZooKeeper for all tests that do not kill it."""
-    with zookeeper() as server:
-        yield server
+    return shared_zookeeper
 
 
 @pytest.fixture

@@ -8,16 +8,15 @@ import pytest
 
 from tests.integration.ledgers.zookeeper_world import world_on
 from tests.ledger_contract import LedgerContract, World
-from tests.zookeepers import ZooKeeperServer, zookeeper
+from tests.zookeepers import ZooKeeperServer
 
 pytestmark = pytest.mark.zookeeper
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[ZooKeeperServer]:
-    """One ZooKeeper for all tests that do it no harm."""
-    with zookeeper() as server:
-        yield server
+@pytest.fixture
+def server(shared_zookeeper: ZooKeeperServer) -> ZooKeeperServer:
+    """One ZooKeeper for all tests that do not kill it."""
+    return shared_zookeeper
 
 
 @pytest.fixture
