@@ -12,6 +12,7 @@ module imports ``llutil.ledgers`` and what lies in this folder.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -80,6 +81,7 @@ class Watches:
         """Guards the three below; notified when a watch is stale."""
         self._open: list[_Watched] = []
         self._closing = False
+        self._pid = os.getpid()
         self._thread: threading.Thread | None = None
 
     def add(self, scope: str, since: View) -> ZooKeeperWatch:
@@ -104,6 +106,8 @@ class Watches:
 
     def remove(self, watch: _Watched) -> None:
         """Stop this watch. In a forked child it does nothing: the watch is the parent's."""
+        if self._pid != os.getpid():
+            return
         with self._changed:
             if watch in self._open:
                 self._open.remove(watch)
