@@ -118,7 +118,6 @@ class Line:
         self._connected = threading.Event()
         self._closing = threading.Event()
         self._ended: type[LineOver | LedgerRefused] | None = None
-        self._answered = False  # whether the server acknowledged our leave
         self._client.add_listener(self._listen)
         self._client.start_async()
 
@@ -266,7 +265,7 @@ class Line:
     def close(self, *, deadline: float) -> bool:
         """End the session if a server is there to hear of it, and in any case kazoo's threads.
 
-        Says whether the server took note. In a forked child it does nothing: they are the parent's.
+        Says whether a server was there until then, so that it took note. In a forked child it does nothing: they are the parent's.
         """
         if self.inherited or self._closing.is_set():
             return False
@@ -276,7 +275,7 @@ class Line:
         thread.start()
         thread.join(min(_GRACE, max(0.0, deadline - time.monotonic())))
         if not thread.is_alive():
-            return connected and not self._quiet.trouble.startswith("Connection dropped: closing")
+            return connected
         # kazoo would wait for as long as the session's time; without its socket it does not.
         sock = self._client._connection._socket  # noqa: SLF001 - kazoo has no way to be closed at once
         if sock is not None:
