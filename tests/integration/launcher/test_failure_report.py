@@ -20,6 +20,7 @@ from llutil.agent import memory
 from llutil.agent.report import FailureReport, WorkersFailed
 from llutil.errors import FailureClass
 from llutil.std import Std
+from tests.forks import fork
 from tests.integration.launcher import duties
 from tests.integration.launcher.launching import hide_torch, launch
 from tests.integration.launcher.pair import Pair
@@ -105,7 +106,7 @@ def test_what_a_rank_prints_on_stderr_is_shown_as_it_comes_and_told_in_the_end(
 
 @contextmanager
 def limited_group() -> Iterator[Path | None]:
-    """A memory cgroup of 150 MB, of whichever version; None where this user may make none."""
+    """A memory cgroup of 400 MB, of whichever version; None where this user may make none."""
     v1, v2 = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
     for root, limit in ((v1, "memory.limit_in_bytes"), (v2, "memory.max")):
         group = root / f"llutil-test-{os.getpid()}"
@@ -113,7 +114,7 @@ def limited_group() -> Iterator[Path | None]:
         with suppress(OSError):
             group.mkdir()
             made = True
-            (group / limit).write_text(str(150 << 20))
+            (group / limit).write_text(str(400 << 20))
             with suppress(OSError):  # where there is no swap, it cannot be forbidden
                 (group / "memory.swap.max").write_text("0")
             try:
@@ -134,7 +135,7 @@ with limited_group() as _group:
 def devour(folder: str) -> None:
     """Take more memory than there is; first in line to be killed for it."""
     Path("/proc/self/oom_score_adj").write_text("1000")
-    held = [b"x" * (1 << 20) for _ in range(400)]
+    held = [b"x" * (1 << 20) for _ in range(1000)]
     raise AssertionError(f"there was enough for {len(held)} MB")
 
 
@@ -146,7 +147,7 @@ def count_a_kill(folder: str) -> None:
 
 def in_a_process(call: Any, folder: Path) -> dict[str, Any]:
     """What ``call`` gave in a fork of this process."""
-    pid = os.fork()
+    pid = fork()
     if pid == 0:
         try:
             (folder / "told").write_text(json.dumps(call()))
