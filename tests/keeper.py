@@ -62,6 +62,7 @@ def _reap() -> Iterator[int]:
 def _run(orders: Orders) -> set[int]:
     """Start the commands; return those still alive once there is a reason to end."""
     alive = set()
+    kept = []  # a Popen that is dropped is reaped when the next one is made, and its end would go unseen here
     for name, argv in orders.commands.items():
         with Path(orders.folder, f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
@@ -72,6 +73,7 @@ def _run(orders: Orders) -> set[int]:
                 cwd=orders.folder,
                 start_new_session=True,
             )
+        kept.append(process)
         alive.add(process.pid)
     while len(alive) == len(orders.commands):
         if select.select([0], [], [], 0.2)[0] and not os.read(0, 4096):
