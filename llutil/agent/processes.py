@@ -35,7 +35,9 @@ STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 """The signals that ask a job to stop: the list that torch 2.13 handles by default."""
 
 _PR_SET_PDEATHSIG = 1
-_EMPTY_LOOKS = 3  # at /proc, which is read a piece at a time: what forks meanwhile can be missed by one
+_EMPTY_LOOKS = (
+    3  # at /proc, which is read a piece at a time: what forks meanwhile can be missed by one
+)
 _SWEEP_PERIOD = 0.01  # seconds between two looks at /proc while killed processes fall
 
 
