@@ -151,6 +151,11 @@ def task_problems(values: Mapping[str, Any]) -> list[str]:
     limit = values.get("result_limit", 1)
     if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
         problems.append(f"result_limit is {limit!r}; wanted a number of bytes")
+    if not values.get("gang_nodes") and not values.get("rdzv_id") and _least_nodes(values) > 1:
+        problems.append(
+            f"nnodes is {values['nnodes']!r}, but this task is one node, and without an rdzv_id nobody else can join "
+            "its job; make it a gang, or give all tasks that are its nodes the same rdzv_id"
+        )
     patience = values.get("gang_timeout", 0)
     if not isinstance(patience, int | float) or isinstance(patience, bool) or not patience >= 0:
         problems.append(f"gang_timeout is {patience!r}; wanted 0 or more seconds")
@@ -182,6 +187,15 @@ def has_several_nodes(values: Mapping[str, Any]) -> bool:
         return _nodes(values.get("nnodes", 1))[1] > 1
     except ValueError:
         return False
+
+
+def _least_nodes(values: Mapping[str, Any]) -> int:
+    """How many nodes the job needs; 1 if its ``nnodes`` make no sense, which is said elsewhere."""
+    try:
+        low, high = _nodes(values.get("nnodes", 1))
+    except ValueError:
+        return 1
+    return low if low <= high else 1
 
 
 def launch_config(values: Mapping[str, Any]) -> LaunchConfig:

@@ -99,8 +99,8 @@ class ElasticLaunchOperator(BaseOperator):
     :param min_nodes: set by ``gang``.
     :param gang_timeout: seconds that a gang has to form. A node that has waited for ``rdzv_configs["timeout"]``
         while too few of the others were running gives its slot back and comes again later; it uses up no try.
-    :param node_index: this node's preferred place among the nodes, from 0; for the same. (templated)
-    :param node_label: what people call this node; for the same. (templated)
+    :param node_index: this node's preferred place among the nodes, from 0; for the backends etcd and zeus-adapter. (templated)
+    :param node_label: what people call this node; for the backends etcd and zeus-adapter. (templated)
     :param env: environment variables, added to those of the task. (templated)
     :param cwd: working directory of agent and ranks; relative to the DAG file's folder. (templated)
     :param python: interpreter of agent and ranks, by default the task's own. It needs
@@ -323,7 +323,10 @@ class ElasticLaunchOperator(BaseOperator):
             name: getattr(self, name) for name in ("nnodes", *settings.LAUNCH_PARAMETERS, *_OWN)
         }
         if self.gang_nodes is not None:
-            values["nnodes"] = nnodes_of(self.gang_nodes, self.min_nodes)
+            values |= {
+                "nnodes": nnodes_of(self.gang_nodes, self.min_nodes),
+                "gang_nodes": self.gang_nodes,
+            }
         return values
 
     def blank_templates(self) -> dict[str, str]:
@@ -341,7 +344,14 @@ def check_gang(nodes: Any, given: Mapping[str, Any]) -> None:
     min_nodes = given.get("min_nodes")
     problems = gang_problems(nodes, min_nodes, given)
     if not problems:
-        parameters = _defaults() | dict(given) | {"nnodes": nnodes_of(nodes, min_nodes)}
+        parameters = (
+            _defaults()
+            | dict(given)
+            | {
+                "nnodes": nnodes_of(nodes, min_nodes),
+                "gang_nodes": nodes,
+            }
+        )
         problems = settings.problems_so_far(
             parameters, endpoint_follows=not parameters["rdzv_endpoint"]
         )

@@ -109,10 +109,10 @@ def test_every_option_of_the_section_is_one_that_is_read():
 
 def test_a_dag_file_with_several_nodes_says_where_they_meet_or_the_deployment_does(monkeypatch):
     with pytest.raises(ConfigError, match=r"rdzv_endpoint is empty.*or rdzv_conn_id"):
-        ElasticLaunchOperator(task_id="t", entrypoint="true", nnodes=2)
-    ElasticLaunchOperator(task_id="t", entrypoint="true", nnodes=2, rdzv_conn_id="c")
+        ElasticLaunchOperator(task_id="t", entrypoint="true", rdzv_id="x", nnodes=2)
+    ElasticLaunchOperator(task_id="t", entrypoint="true", rdzv_id="x", nnodes=2, rdzv_conn_id="c")
     monkeypatch.setenv("AIRFLOW__ELASTIC_LAUNCH__RDZV_CONN_ID", "c")
-    ElasticLaunchOperator(task_id="t", entrypoint="true", nnodes=2)
+    ElasticLaunchOperator(task_id="t", entrypoint="true", rdzv_id="x", nnodes=2)
 
 
 class TestTask:
@@ -135,7 +135,11 @@ class TestTask:
     def operator(self, **parameters):
         with DAG("d"):
             return ElasticLaunchOperator(
-                task_id="t", entrypoint="true", nnodes=2, **{"rdzv_conn_id": "c"} | parameters
+                task_id="t",
+                entrypoint="true",
+                rdzv_id="x",
+                nnodes=2,
+                **{"rdzv_conn_id": "c"} | parameters,
             )
 
     def test_the_agent_is_told_what_the_connection_says(self, context):
