@@ -9,6 +9,7 @@ none behind.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -191,6 +192,8 @@ class EtcdServer:
         """Stop it in its tracks; its connections stay open."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        # Sent is not stopped: a thread that runs may answer one more request.
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
 
     def thaw(self) -> None:
         """Let it go on after ``freeze``."""

@@ -8,6 +8,7 @@ so that a killed test run leaves none behind.
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -176,6 +177,7 @@ class ZooKeeperServer:
         """Stopped in its tracks for a while; its connections stay open."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)  # sent is not stopped
         try:
             yield
         finally:

@@ -27,7 +27,7 @@ from typing import NoReturn
 from llutil.agent import bootstrap
 from llutil.agent.order import read_order
 from llutil.agent.processes import STOPPING, die_with_parent
-from llutil.agent.starting import ended_with, place_streams
+from llutil.agent.starting import ended_with, fork_uncollected, place_streams
 from llutil.agent.threads import BlasPools, thread_count
 from llutil.agent.warm import ForkedServer
 from llutil.entrypoint import Command
@@ -65,7 +65,7 @@ def fork_server() -> tuple[ForkedServer, socket.socket] | None:
             return None
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            pid = os.fork()
+            pid = fork_uncollected()
             if pid == 0:
                 _be_forked_server(theirs.fileno(), parent)
         return ForkedServer(pid), ours

@@ -35,6 +35,7 @@ __all__ = [
     "Start",
     "Starter",
     "ended_with",
+    "fork_uncollected",
     "interpreter",
     "place_streams",
 ]
@@ -180,7 +181,7 @@ class Fork:
         # A signal that came before the child has handlers of its own would run the agent's, and be lost.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
         try:
-            pid = os.fork()
+            pid = fork_uncollected()
             if pid == 0:
                 _in_fork(start, parent, inherited, self._direct)
         finally:
@@ -191,11 +192,27 @@ class Fork:
         """Nothing is kept running."""
 
 
+def fork_uncollected() -> int:
+    """``os.fork``, whose child leaves alone what the parent left for the collector.
+
+    A finalizer of a native object (a gRPC channel's) may wait for a thread that only the parent has, or free what one
+    still used: the child hangs, or dies of SIGSEGV. The collector is off from before the fork, since others' handlers
+    run code in the child before ``os.fork`` returns there (Airflow 3.3's disposes of its database engine).
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        pid = os.fork()
+        if pid == 0:
+            gc.freeze()
+        return pid
+    finally:
+        if collects:
+            gc.enable()
+
+
 def _in_fork(start: Start, parent: int, close: set[int], direct: Callable[[], Any] | None) -> None:
     """Become a worker in a forked child; never returns."""
-    # What the parent left for the collector stays uncollected: its finalizers may wait for threads that only
-    # the parent has (grpc's channels do).
-    gc.freeze()
     try:
         os.setsid()
         die_with_parent(parent)

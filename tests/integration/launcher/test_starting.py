@@ -118,7 +118,21 @@ class Cycle:
 
 
 def test_a_forked_worker_leaves_its_callers_garbage_alone(tmp_path: Path) -> None:
-    """A finalizer may wait for a thread that only the caller has, or free what native code still uses."""
+    """A finalizer may wait for a thread that only the caller has, or free what native code still uses.
+
+    The collector must not even run in handlers of others that are called inside ``os.fork``, as Airflow's is.
+    """
+    others: list[Callable[[], object]] = [
+        lambda: (tmp_path / "on").touch() if gc.isenabled() else None
+    ]
+    os.register_at_fork(after_in_child=lambda: [call() for call in others])
+    try:
+        with started(Fork(None, set), Reference(f"{DUTIES}:collects", b"")) as it:
+            it.value()
+    finally:
+        others.clear()  # the registration itself cannot be undone
+    assert not (tmp_path / "on").exists()
+    assert gc.isenabled()
     gc.disable()
     try:
         Cycle(tmp_path / "where")
