@@ -193,6 +193,7 @@ class Keeper:
             return
         except Exception:  # noqa: BLE001 - the thread's edge
             _log.exception("session %s is not renewed any more", lease_name(self._session.number))
+            self.lose("this side broke down")  # it will be over: better now than suspended for ever
 
     def _wait(self) -> int | None:
         """Wait until a lease is due, and say which; None when there is nothing more to do."""

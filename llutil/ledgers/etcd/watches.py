@@ -100,8 +100,12 @@ class Watches:
                 self._serve()
         except LedgerClosed:
             return
-        except Exception:  # noqa: BLE001 - the thread's edge
+        except Exception as error:  # noqa: BLE001 - the thread's edge: who watches is told, and not left to wait
             _log.exception("the watches on %s have ended", self._connection.config)
+            with self._lock:
+                watches = list(self._open)
+                self._thread = None  # the next watch starts another
+            self._fail(watches, f"this side broke down: {type(error).__name__}: {error}")
 
     def _serve(self) -> None:
         """Follow one stream until it is lost."""
@@ -219,12 +223,13 @@ class Watches:
         raise _StreamOver
 
     def _refuse(self, watches: list[Watched], reason: str) -> None:
+        self._fail(watches, f"{self._connection.config} refuses it: {reason}")
+
+    def _fail(self, watches: list[Watched], why: str) -> None:
         with self._lock:
             for watch in watches:
                 self._open.discard(watch)
-                watch.refusal = (
-                    f"watch {watch.scope!r}: {self._connection.config} refuses it: {reason}"
-                )
+                watch.refusal = f"watch {watch.scope!r}: {why}"
         self._on_change()
 
 

@@ -164,6 +164,7 @@ class Keeper:
             return
         except Exception:  # noqa: BLE001 - the thread's edge
             _log.exception("session %s is not renewed any more", self._name)
+            self.lose("this side broke down")  # it will be over: better now than suspended for ever
         finally:
             if self._over and not self._stopping:
                 self._granting.line.close(deadline=time.monotonic() + _RENEWAL)

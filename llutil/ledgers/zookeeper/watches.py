@@ -140,8 +140,15 @@ class Watches:
                 self._look(watch)
         except LedgerClosed:
             return
-        except Exception:  # noqa: BLE001 - the thread's edge
+        except Exception as error:  # noqa: BLE001 - the thread's edge: who watches is told, and not left to wait
             _log.exception("the watches under %r have ended", self._places.namespace.path)
+            with self._changed:
+                watches, self._open = self._open, []
+                self._thread = None  # the next watch starts another
+            why = f"this side broke down: {type(error).__name__}: {error}"
+            for watch in watches:
+                watch.error = LedgerRefused(f"watch {watch.scope!r}: {why}")
+            self._on_change()
 
     def _look(self, watch: _Watched) -> None:
         deadline = time.monotonic() + _READ
