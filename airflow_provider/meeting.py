@@ -74,8 +74,8 @@ def resolve(
 ) -> dict[str, Any]:
     """The parameters ``rdzv_*`` that take the place of those in ``values``.
 
-    ``several``: the job may have several nodes. ``connect`` gives what a connection says, by its name. What the DAG file says in ``rdzv_configs`` counts before what the connection says, and that before
-    ``[elastic_launch]``.
+    ``several``: the job may have several nodes. ``connect`` gives what a connection says, by its name. What the DAG
+    file says in ``rdzv_configs`` counts before what the connection says, and that before ``[elastic_launch]``.
 
     :raises ConfigError: they contradict each other, or the connection cannot be used.
     """
@@ -101,6 +101,11 @@ def resolve(
         conn_id = conn_id or found.conn_id
     if conn_id:
         place = connect(conn_id)
+        if backend not in {place.backend, "etcd"}:  # etcd may just be the default
+            raise ConfigError(
+                f"rdzv_backend is {backend!r}, but connection {conn_id!r} leads to {place.backend!r}; give "
+                "rdzv_endpoint in its place, or leave rdzv_backend out"
+            )
         backend, endpoint = place.backend, place.endpoint
         configs |= place.configs
     given = values.get("rdzv_configs")

@@ -78,6 +78,7 @@ def test_what_is_nearer_to_the_job_counts(values, expected):
     [
         ({"rdzv_conn_id": "c", "rdzv_endpoint": "h:1"}, "give one of them"),
         ({"rdzv_conn_id": "c", "rdzv_backend": "c10d"}, "which rdzv_backend 'c10d' cannot use"),
+        ({"rdzv_conn_id": "c", "rdzv_backend": "zeus-adapter"}, "connection 'c' leads to 'etcd'"),
     ],
 )
 def test_contradictions_are_told(values, told):
