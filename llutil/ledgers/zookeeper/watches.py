@@ -31,6 +31,7 @@ _log = logging.getLogger(__name__)
 
 _READ = 10.0  # seconds for reading a scope again
 _PAUSE = 0.2  # seconds after a read that failed
+_NET = 600.0  # seconds of silence after which every scope is read again: a notice that was lost costs no more
 
 
 class _Watched:
@@ -131,7 +132,9 @@ class Watches:
                 for watch in self._open:
                     if watch.stale:
                         return watch
-                self._changed.wait()
+                if not self._changed.wait(_NET):
+                    for watch in self._open:
+                        watch.stale = True
         return None
 
     def _run(self) -> None:

@@ -84,3 +84,17 @@ def test_a_session_that_nobody_renews_any_more_is_lost_and_not_suspended_for_eve
     monkeypatch.setattr(*KEEPING[store], breaks)
     node.join("a")
     wait_until(lambda: node.session.state is SessionState.LOST)
+
+
+@pytest.mark.parametrize("store", STORES[1:], indirect=True)
+def test_a_notice_that_is_lost_only_delays_what_a_watch_shows(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """etcd numbers its events, so that none can be lost in silence."""
+    monkeypatch.setattr(zookeeper_watches, "_NET", 0.2)
+    monkeypatch.setattr(zookeeper_watches._Watched, "wake", lambda *_: None)
+    node = world.node()
+    watch = node.ledger.watch("log/", deadline=soon())
+    own = node.join("a").record
+    node.create(own, node.session.grant(60.0, deadline=soon()), a=b"1")
+    wait_until(lambda: [record.key for record in watch.view().records] == ["log/a"])
