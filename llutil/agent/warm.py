@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -28,6 +29,7 @@ _log = logging.getLogger(__name__)
 _ANSWER_DEADLINE = (
     120.0  # seconds for the fork server to import torch and answer on a loaded machine
 )
+_KILL_DEADLINE = 10.0  # seconds for the kernel to end what was sent SIGKILL
 
 
 class Server(Protocol):
@@ -42,9 +44,6 @@ class Server(Protocol):
 
     def kill(self) -> None:
         """SIGKILL, if it has not been reaped."""
-
-    def wait(self) -> int:
-        """Wait for its end, which must be near."""
 
 
 class ForkedServer:
@@ -61,28 +60,36 @@ class ForkedServer:
 
     def poll(self) -> int | None:
         """See ``Server``."""
-        return self._wait(os.WNOHANG)
+        if self._status is None:
+            try:
+                pid, status = os.waitpid(self._pid, os.WNOHANG)
+            except ChildProcessError:  # somebody else's wait took the status
+                pid, status = self._pid, signal.SIGKILL
+            if pid:
+                self._status = os.waitstatus_to_exitcode(status)
+        return self._status
 
     def kill(self) -> None:
         """See ``Server``."""
         if self.poll() is None:
             os.kill(self._pid, signal.SIGKILL)
 
-    def wait(self) -> int:
-        """See ``Server``."""
-        status = self._wait(0)
-        assert status is not None
-        return status
 
-    def _wait(self, options: int) -> int | None:
-        if self._status is None:
-            try:
-                pid, status = os.waitpid(self._pid, options)
-            except ChildProcessError:  # somebody else's wait took the status
-                pid, status = self._pid, signal.SIGKILL
-            if pid:
-                self._status = os.waitstatus_to_exitcode(status)
-        return self._status
+def _await_end(server: Server) -> None:
+    """Wait for the end of a server that was killed, and reap it."""
+    if server.poll() is not None:
+        return  # and its number may be a stranger's by now
+    pidfd = os.pidfd_open(server.pid)
+    try:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        poll.poll(1000 * _KILL_DEADLINE)
+    finally:
+        os.close(pidfd)
+    if server.poll() is None:
+        _log.warning(
+            "the fork server, process %d, is there %g s after SIGKILL", server.pid, _KILL_DEADLINE
+        )
 
 
 class _Served:
@@ -182,7 +189,7 @@ class ForkServer:
             self._socket = None
         if self._server is not None:
             self._server.kill()
-            self._server.wait()
+            _await_end(self._server)
             self._server = None
 
     def _ensure(self) -> socket.socket:
