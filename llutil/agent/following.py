@@ -11,6 +11,7 @@ import logging
 import signal
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 from torch.distributed.elastic.agent.server.api import RunResult, WorkerState
@@ -21,11 +22,12 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 
 from llutil.agent.agent import Agent
 from llutil.agent.report import FailureReport, RemoteReport, process_failures
+from llutil.agent.workers import Ended
 from llutil.errors import ConfigError, LaunchError, RendezvousError, StoppedError
 from llutil.rendezvous import instructions as do
 from llutil.rendezvous import observations as see
 from llutil.rendezvous.driver import Driver, Order
-from llutil.rendezvous.records import Assignment
+from llutil.rendezvous.records import Assignment, Stage
 
 __all__ = ["FollowingAgent"]
 
@@ -91,8 +93,7 @@ class FollowingAgent(Agent):
                     case do.StartWorkers(assignment=assignment, node=node):
                         self._begin(assignment, node)
                     case do.StopWorkers(stage=stage):
-                        self._end_workers(signal.SIGTERM, self._job.grace)
-                        self._driver.tell(see.WorkersStopped(stage))
+                        self._stop(stage)
                     case do.Finish(end=end):
                         return self._finish(end)
             elif self._workers is not None and (self._workers.ended or self._workers.failed):
@@ -165,20 +166,28 @@ class FollowingAgent(Agent):
             self._values = {one.rank: one.note for one in ended}
             self._driver.tell(see.WorkersEnded(stage, succeeded=True))
         else:
-            report = self.report = self._report_on(
-                self._end_workers(signal.SIGTERM, self._job.grace)
+            self._tell_failure(stage, self._end_workers(signal.SIGTERM, self._job.grace))
+
+    def _stop(self, stage: Stage) -> None:
+        """The round is over for this node. What had failed here by then is told: it may be the cause of it all."""
+        ordered = time.monotonic()
+        ended = self._end_workers(signal.SIGTERM, self._job.grace)
+        if any(one.failed_before(ordered) for one in ended):
+            self._tell_failure(stage, ended)
+        self._driver.tell(see.WorkersStopped(stage))
+
+    def _tell_failure(self, stage: Stage, ended: Sequence[Ended]) -> None:
+        report = self.report = self._report_on(ended)
+        self._driver.tell(
+            see.WorkersEnded(
+                stage,
+                succeeded=False,
+                why=f"rank {report.first.rank}: {report.first.reason}",
+                failure_class=report.failure_class,
+                fatal=report.fatal,
+                failure=report.first,
             )
-            assert isinstance(report, FailureReport)
-            self._driver.tell(
-                see.WorkersEnded(
-                    stage,
-                    succeeded=False,
-                    why=f"rank {report.first.rank}: {report.first.reason}",
-                    failure_class=report.failure_class,
-                    fatal=report.fatal,
-                    failure=report.first,
-                )
-            )
+        )
 
     def _finish(self, end: do.End) -> RunResult:
         group = self._worker_group

@@ -59,7 +59,7 @@ class Ended:
     """How one rank ended. ``note`` is what it said; ``status`` what the kernel said (negative: a signal).
 
     ``at`` is when, on ``time.monotonic()``: when it failed by its own word, else when its end was noticed. ``asked``
-    says that it was asked or made to end before it had ended.
+    says that it was asked or made to end before it had ended, and did not die of another signal than that.
     """
 
     rank: int
@@ -76,6 +76,11 @@ class Ended:
     def was_ended(self) -> bool:
         """Whether it failed only because it was ended with the round, and without a word of its own."""
         return self.failed and self.asked and self.note is None
+
+    def failed_before(self, when: float) -> bool:
+        """Whether it had failed by itself at ``when``, though its process may have been noticed to end later."""
+        said_later = isinstance(self.note, ErrorNote) and self.at > when
+        return self.failed and not self.was_ended and not said_later
 
     @property
     def reason(self) -> str:
@@ -104,7 +109,8 @@ class Worker:
         self.erred = (
             False  # it said that it failed; its process may still be leaving, or hang doing so
         )
-        self.asked = False
+        self._sent: set[int] = set()
+        """The signals that it was asked or made to end by."""
         self._loop = loop
         self._host = host
         self._collector = Collector()
@@ -169,7 +175,8 @@ class Worker:
                 self._host.line(self.plan.rank, self.plan.prefix, stream, text)
 
     def signal(self, number: int) -> None:
-        """Signal the worker, and its children too where it would not pass the signal on (a shell, say)."""
+        """Have the worker end, and its children too where it would not pass the signal on (a shell, say)."""
+        self._sent.add(number)
         if self.ended is not None and not self.plan.whole_group:
             return
         if not self.plan.whole_group:
@@ -228,7 +235,9 @@ class Worker:
             tail=(),
             failed=failed,
             at=note.at if isinstance(note, ErrorNote) else time.monotonic(),
-            asked=self.asked,
+            # What dies of a signal that nobody here sent may have been dying already: to end takes a process some
+            # time where it has a lot of memory, or a GPU's, to give back.
+            asked=bool(self._sent) and (status >= 0 or -status in self._sent),
         )
 
     def refresh(self) -> None:
@@ -399,7 +408,7 @@ class Workers:
     def refresh(self) -> None:
         """Look at every process, in case an event was missed: the safety net's period is the caller's."""
         for worker in self._all:
-            worker.refresh()
+            worker.look()
 
     def results(self) -> list[Ended]:
         """How each rank ended, in rank order; only once all have, and after ``stop``."""
@@ -420,7 +429,6 @@ class Workers:
         leaving = [worker for worker in self._all if worker.ended is None and worker.erred]
         for worker in self._all:
             if worker.ended is None and worker not in leaving:
-                worker.asked = True
                 worker.signal(number)
         self._loop.until(
             lambda: hurry() or all(worker.ended is not None for worker in leaving),
@@ -437,6 +445,9 @@ class Workers:
             # A shell is gone at once; the program it ran may still be saving. No descriptor tells its end.
             self._loop.turn(min(deadline, time.monotonic() + _GROUP_PERIOD))
         last = time.monotonic() + _KILL_DEADLINE
+        for worker in self._all:
+            if worker.ended is None:
+                worker.signal(signal.SIGKILL)
         sessions = [w.process.pid for w in self._all]
         left = end_all(sessions, self._mark, last, spare=self._starter.pids)
         if left:

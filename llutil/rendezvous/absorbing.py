@@ -183,8 +183,13 @@ def _lose(state: State) -> None:
 
 
 def _workers_ended(state: State, ended: WorkersEnded) -> None:
-    if state.work is not Work.RUNNING or state.seat is None or state.seat.stage != ended.stage:
-        return  # they were told to stop before they ended: WorkersStopped follows
+    stopping = state.work is Work.STOPPING
+    if not (stopping or state.work is Work.RUNNING):
+        return
+    if state.seat is None or state.seat.stage != ended.stage:
+        return
+    if stopping and ended.succeeded:
+        return  # too late: WorkersStopped follows
     state.work = Work.ENDED
     if ended.succeeded:
         state.succeeded = state.seat

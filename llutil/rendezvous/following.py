@@ -42,10 +42,7 @@ def conclusion(state: State, now: float) -> End | None:
                     return Succeeded(mine, marker.why)
                 return Late(f"the job succeeded while this node waited: {marker.why}")
             case Cause.FAILED:
-                verdict = state.log.verdict_on(marker.stage)
-                return Failed(
-                    marker.why, marker.failure_class, verdict.failure if verdict else None
-                )
+                return Failed(marker.why, marker.failure_class, marker.failure)
             case Cause.STOPPED:
                 return Stopped(marker.why)
             case _:
@@ -152,9 +149,9 @@ def request(state: State, now: float) -> Instruction | None:
 
 def report(state: State) -> Create | None:
     """What this node has to say to the leader. Call it only if joined and not suspended."""
-    ticket, log, seat = state.ticket + 1, state.log, state.seat
-    if seat and state.outcome and (seat.stage, state.outcome.say) not in state.said:
-        return Create(ticket, (state.outcome,), f"this node's workers {state.outcome.say}")
+    ticket, log, outcome = state.ticket + 1, state.log, state.outcome
+    if outcome and (outcome.stage, outcome.say) not in state.said:
+        return Create(ticket, (outcome,), f"this node's workers {outcome.say}")
     if (
         isinstance(state.wish, Stopped)
         and not state.leads

@@ -5,11 +5,12 @@ Choices that rules 5, 7 and 8 of the protocol leave open, and why they are made 
 * What a report could still overrule, a lost member or a newcomer, is decided only on reports that were read
   after it was seen: the watch of the reports may lag behind that of the members. A lost node's own record is
   gone, so it cannot report any more, and the read is conclusive.
-* With no budget left, a node that reported a failure and is then gone counts as lost: its agent died too, so
-  the failure may well have been the machine's.
-* A failure of which its node says that starting again cannot help ends the job at once.
-* The failure that counts is the first one that the ledger took. But a rank that only says that a peer went away is
-  often heard before the peer's own node, which has processes to end: so it counts only if nobody says more.
+* A failure ends its round at once, also if no restarts are left: the others must hear of it. Whether it ends the job
+  too is decided once their workers are gone (see ``seating``), since it may turn out that a member was lost.
+* A failure of which its node says that starting again cannot help ends the job with the round.
+* The failure that counts is the first one that the ledger took. But a rank that only says that a peer went away, an
+  echo, is often heard before the peer's own node, which has processes to end: so it counts only if nobody says more,
+  and as long as somebody may, the round gets a short hearing before it ends.
 * A stop outranks a failure, success outranks a stop: nothing is left to be stopped.
 
 A decision here is a function of its arguments. This module may import nothing but the standard library and
@@ -28,7 +29,7 @@ from llutil.rendezvous.records import Assignment, Cause, Report, Say
 from llutil.rendezvous.rules import Rules
 from llutil.rendezvous.seating import Hold
 
-__all__ = ["Bench", "Recheck", "Ruling", "judge"]
+__all__ = ["Bench", "Recheck", "Ruling", "first_failure", "judge", "told"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,19 +81,30 @@ def judge(bench: Bench, now: float) -> Ruling | Recheck | Hold:
         return Ruling(cause=Cause.SUCCEEDED, final=True, why=why, nodes=seats)
     if bench.stop is not None:
         return Ruling(cause=Cause.STOPPED, final=True, why=bench.stop)
-    failures = [end for end in bench.ends.values() if end.say is Say.FAILED and end.node in seats]
-    if failures:
-        return _on_failure(bench, _first(failures), now)
+    failed = first_failure(bench.round, bench.ends)
+    if failed is not None:
+        return _on_failure(bench, failed, now)
     return _on_change(bench, succeeded)
 
 
-def _first(failures: Sequence[Report]) -> Report:
-    """The failure that the verdict is about: which no restart can mend, else which is no echo, else the first."""
+def first_failure(round_: Assignment, ends: Mapping[str, Report]) -> Report | None:
+    """The failure that counts: which no restart can mend, else which is no echo, else the first; None if all is well.
 
-    def is_echo(report: Report) -> bool:
-        return report.failure is not None and report.failure.echo
+    ``ends`` are in the order in which the ledger took them.
+    """
 
-    return min(failures, key=lambda report: (not report.fatal, is_echo(report)))
+    seats = round_.nodes
+    failures = [end for end in ends.values() if end.say is Say.FAILED and end.node in seats]
+    return min(failures, key=lambda end: (not end.fatal, _is_echo(end)), default=None)
+
+
+def told(failed: Report) -> str:
+    """A failure in words."""
+    return f"{failed.node} failed: {failed.why}" if failed.why else f"{failed.node} failed"
+
+
+def _is_echo(report: Report) -> bool:
+    return report.failure is not None and report.failure.echo
 
 
 def _says(bench: Bench, node: str, say: Say) -> bool:
@@ -100,27 +112,20 @@ def _says(bench: Bench, node: str, say: Say) -> bool:
     return report is not None and report.say is say
 
 
-def _on_failure(bench: Bench, failed: Report, now: float) -> Ruling | Recheck | Hold:
-    last_one = not bench.rules.budget_left(bench.round.restarts)
-    why = f"{failed.node} failed: {failed.why}" if failed.why else f"{failed.node} failed"
-    if last_one and not failed.fatal:
-        gone = [
-            node
-            for node in bench.round.nodes
-            if node not in bench.living and not _says(bench, node, Say.SUCCEEDED)
-        ]
-        if gone:
-            return _unless_reported(bench, gone)
-        since = now if bench.failed_since is None else bench.failed_since
-        until = since + bench.rules.lease_ttl
-        if now < until:
-            return Hold(until, f"{why}; no restarts are left, unless a member turns out to be lost")
-        why += f"; all {bench.round.restarts} restarts are used up"
-    elif failed.fatal:
+def _on_failure(bench: Bench, failed: Report, now: float) -> Ruling | Hold:
+    why = told(failed)
+    if _is_echo(failed) and not failed.fatal:
+        silent = [n for n in bench.round.nodes if n in bench.living and n not in bench.ends]
+        until = (now if bench.failed_since is None else bench.failed_since) + bench.rules.hearing
+        if silent and now < until:
+            return Hold(until, f"{why}; what {', '.join(silent)} may say of the cause is awaited")
+    if failed.fatal:
         why += "; starting again cannot help"
+    elif not bench.rules.budget_left(bench.round.restarts):
+        why += "; no restarts are left, unless a member turns out to be lost"
     return Ruling(
         cause=Cause.FAILED,
-        final=last_one or failed.fatal,
+        final=failed.fatal,
         why=why,
         nodes=(failed.node,),
         failure_class=failed.failure_class,
@@ -145,8 +150,7 @@ def _on_change(bench: Bench, succeeded: Sequence[str]) -> Ruling | Recheck | Hol
 def _unless_reported(bench: Bench, lost: Sequence[str]) -> Ruling | Recheck:
     """The round ends for the loss of ``lost``, once it is certain that none of them reported success."""
     names = ", ".join(lost)
-    unheard = [node for node in lost if node not in bench.ends]
-    if not bench.checked.issuperset(unheard):
-        return Recheck(frozenset(unheard), f"{names}: record gone; did it report before?")
+    if not bench.checked.issuperset(lost):
+        return Recheck(frozenset(lost), f"{names}: record gone; did it report before?")
     why = f"{names} was lost" if len(lost) == 1 else f"{names} were lost"
     return Ruling(cause=Cause.LOST, final=False, why=why, nodes=tuple(lost))

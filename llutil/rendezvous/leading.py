@@ -22,9 +22,9 @@ from llutil.rendezvous.instructions import (
     WatchMembers,
     WatchReports,
 )
-from llutil.rendezvous.judging import Bench, Recheck, Ruling, judge
+from llutil.rendezvous.judging import Bench, Recheck, Ruling, first_failure, judge, told
 from llutil.rendezvous.records import Assignment, Cause, Marker, Record, Stage, Verdict
-from llutil.rendezvous.seating import Hall, Hold, Refuse, Seal, decide_seal
+from llutil.rendezvous.seating import Hall, Hold, Refuse, Seal, UsedUp, decide_seal
 from llutil.rendezvous.state import State
 
 __all__ = ["alone", "lead"]
@@ -122,6 +122,25 @@ def _mark(state: State, cause: Cause, why: str) -> Create:
     return Create(state.ticket + 1, (marker,), why)
 
 
+def _mark_failed(state: State, found: UsedUp) -> Create:
+    """The last round failed, and no restart is left: by now all that its members know of it is told."""
+    last = state.log.last
+    verdict = state.log.verdict_on(state.log.stage)
+    assert last is not None
+    assert verdict is not None
+    failed = first_failure(last, state.ends)
+    about = verdict if failed is None else failed
+    ruling = Ruling(
+        cause=Cause.FAILED,
+        final=True,
+        why=f"{verdict.why if failed is None else told(failed)}; {found.why}",
+        failure_class=about.failure_class,
+        failure=about.failure,
+    )
+    marker = _marker(state, ruling)
+    return Create(state.ticket + 1, (marker,), marker.why)
+
+
 def _mark_left(state: State) -> Instruction | Hold:
     assert state.wish is not None
     why = f"the last node left: {state.wish.why}"
@@ -151,6 +170,7 @@ def _marker(state: State, ruling: Ruling) -> Marker:
         labels=tuple(seat.label for seat in seats),
         tokens=tuple(sorted(tokens)),
         failure_class=ruling.failure_class,
+        failure=ruling.failure,
     )
 
 
@@ -168,6 +188,8 @@ def _seal(state: State, now: float) -> Instruction | Hold | Refuse:
     decision = decide_seal(hall, now)
     if isinstance(decision, Refuse):
         return decision
+    if isinstance(decision, UsedUp):
+        return _mark_failed(state, decision)
     stage = Stage(log.generation, log.stage.round + 1)
     if state.store_asked is None:
         return OpenStore(stage, "the round that this node seals will need it")

@@ -221,7 +221,8 @@ class Marker:
     """A generation is over. It is never joined again; a rerun opens the next.
 
     ``round`` was its last (0: none was sealed). ``nodes`` are the members of that round and those that were
-    away from it, ``labels`` the members' labels, ``tokens`` their rerun tokens.
+    away from it, ``labels`` the members' labels, ``tokens`` their rerun tokens. ``failure`` is the first failure of a
+    job that failed, if its node told it.
     """
 
     generation: int
@@ -233,6 +234,7 @@ class Marker:
     labels: tuple[str, ...] = ()
     tokens: tuple[str, ...] = ()
     failure_class: FailureClass | None = None
+    failure: Failure | None = None
 
     @property
     def stage(self) -> Stage:

@@ -19,8 +19,9 @@ class Rules:
     ``last_call``: how long a round that has ``min_nodes`` waits for more. ``timeout``: how long a node waits
     for a round to begin. ``first_answer``: how long it waits for the first answer of a store, which may not be
     there at all, if that is less. ``lease_ttl``: how long a lease outlives its last renewal. ``max_restarts``: how many
-    failures the job survives, all nodes together; None if somebody else counts them. ``pause``: how long to
-    leave a store alone that did not answer, before the same is asked again.
+    failures the job survives, all nodes together; None if somebody else counts them. ``hearing``: how long a round goes
+    on after a failure that only tells of another's, so that its cause can be told. ``pause``: how long to leave a store
+    alone that did not answer, before the same is asked again.
 
     :raises ConfigError: the values cannot work; the text names all that is wrong.
     """
@@ -32,6 +33,7 @@ class Rules:
     timeout: float = 900.0
     first_answer: float = 60.0
     lease_ttl: float = 10.0
+    hearing: float = 2.0
     pause: float = 0.5
 
     def __post_init__(self) -> None:
@@ -46,8 +48,9 @@ class Rules:
             value = getattr(self, name)
             if not 0 < value < float("inf"):
                 problems.append(f"{name}={value}: wanted a positive, finite number of seconds")
-        if not 0 <= self.last_call < float("inf"):
-            problems.append(f"last_call_timeout={self.last_call}: wanted 0 or more seconds")
+        for name, value in (("last_call_timeout", self.last_call), ("hearing", self.hearing)):
+            if not 0 <= value < float("inf"):
+                problems.append(f"{name}={value}: wanted 0 or more seconds")
         if problems:
             raise ConfigError(problems)
 

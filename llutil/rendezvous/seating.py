@@ -1,6 +1,6 @@
 """Who is in the next round, when it is sealed, and in which order its ranks stand. Only the leader asks.
 
-Four choices that rules 3, 4 and 7 of the protocol leave open, and why they are made this way:
+Five choices that rules 3, 4 and 7 of the protocol leave open, and why they are made this way:
 
 * The place of a living survivor is kept for it: with strangers enough to fill the round, the leader still waits
   for survivors until the last call is over. Else a node that was slow to stop its workers would lose its seat.
@@ -8,6 +8,8 @@ Four choices that rules 3, 4 and 7 of the protocol leave open, and why they are 
   reason to end that round.
 * A failure is charged if every member came back, or still lives one lease after the verdict. If only coming
   back counted, one node that is always slow to return would make every failure free, and the job endless.
+* A failure for which no restart is left ends the job on the same condition: when every member came back, or one lease
+  after the verdict. Nobody waits for that lease but for a member that is slow to come back, or dead.
 * The budget is fresh once no member of the last round lives any more: nobody is left who failed.
 
 A decision here is a function of its arguments. This module may import nothing but the standard library and
@@ -25,7 +27,7 @@ from llutil.rendezvous.log import Log
 from llutil.rendezvous.records import Assignment, Cause, Member, Seat
 from llutil.rendezvous.rules import Rules
 
-__all__ = ["Hall", "Hold", "Refuse", "Seal", "decide_seal", "is_ready", "restarts_after"]
+__all__ = ["Hall", "Hold", "Refuse", "Seal", "UsedUp", "decide_seal", "is_ready", "restarts_after"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,15 +79,24 @@ class Refuse:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class UsedUp:
+    """No round follows: the last one failed, and no restart is left."""
+
+    why: str
+
+
 def is_ready(node: str, busy: AbstractSet[str], backs: AbstractSet[str]) -> bool:
     """Whether ``node`` has no workers of an earlier round any more."""
     return node not in busy or node in backs
 
 
-def decide_seal(hall: Hall, now: float) -> Seal | Hold | Refuse:
+def decide_seal(hall: Hall, now: float) -> Seal | Hold | Refuse | UsedUp:
     """Whether the leader seals the next round at ``now``, and with whom."""
     rules, last = hall.rules, hall.log.last
     ready = hall.ready
+    if last is not None and _is_last_failure(hall, last):
+        return _on_last_failure(hall, last, now)
     here = {member.node for member in ready}
     if hall.me not in here:
         return Hold(float("inf"), "this node, which leads, still has workers of an earlier round")
@@ -112,6 +123,24 @@ def decide_seal(hall: Hall, now: float) -> Seal | Hold | Refuse:
     away = tuple(node for node in sorted(hall.log.busy & living) if node not in here)
     restarts = restarts_after(hall.log, living)
     return Seal(_ranked(chosen, last), restarts, away, f"{why}: {len(chosen)} nodes")
+
+
+def _is_last_failure(hall: Hall, last: Assignment) -> bool:
+    """Whether the next round would cost a restart that is not there, as far as the members show now."""
+    living = {member.node for member in hall.members}
+    return restarts_after(hall.log, living) > last.restarts and not hall.rules.budget_left(
+        last.restarts
+    )
+
+
+def _on_last_failure(hall: Hall, last: Assignment, now: float) -> Hold | UsedUp:
+    away = [node for node in last.nodes if node not in hall.backs]
+    until = hall.ended_since + hall.rules.lease_ttl
+    if away and now < until:
+        return Hold(
+            until, f"no restarts are left; lost, or still stopping workers: {', '.join(away)}"
+        )
+    return UsedUp(f"all {last.restarts} restarts are used up")
 
 
 def restarts_after(log: Log, living: AbstractSet[str]) -> int:

@@ -6,7 +6,7 @@ This module may import nothing but the standard library and the room's values.
 from __future__ import annotations
 
 from llutil.rendezvous.instructions import GaveUp
-from llutil.rendezvous.records import Cause, Say
+from llutil.rendezvous.records import Cause, Report, Say
 from llutil.rendezvous.seating import is_ready
 from llutil.rendezvous.state import State, Work
 
@@ -25,9 +25,24 @@ def settle(state: State, now: float) -> None:
     elif state.ended_since is None:
         state.ended_since = now
     if state.seat and state.idle and (not state.leased or log.is_over(state.seat.stage)):
-        state.seat, state.outcome, state.work = None, None, Work.NONE
+        state.seat, state.work = None, Work.NONE
+    if state.outcome and not _still_counts(state, state.outcome):
+        state.outcome = None
     _pass_markers(state)
     _keep_time(state, now)
+
+
+def _still_counts(state: State, outcome: Report) -> bool:
+    """Whether anybody may still ask for ``outcome``.
+
+    After the verdict, nobody needs to hear of a success. Of a failure the others do: what they have heard before may
+    only be an echo of it, from a node that had fewer processes to end.
+    """
+    if not state.leased or outcome.node != state.node:
+        return False  # the identity that it happened to is lost
+    if state.seat and state.seat.stage == outcome.stage:
+        return True
+    return outcome.say is Say.FAILED and outcome.stage == state.log.stage
 
 
 def _pass_markers(state: State) -> None:

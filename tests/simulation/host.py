@@ -15,6 +15,7 @@ from llutil.rendezvous import instructions as do
 from llutil.rendezvous import observations as see
 from llutil.rendezvous.instructions import End, Instruction
 from llutil.rendezvous.records import Member, Stage
+from tests.nodes import failure
 from tests.simulation.properties import DEADLINE
 from tests.simulation.store import Lease, Watch
 
@@ -304,16 +305,18 @@ class Host:
         if self.paused:
             self.backlog.append(lambda: self._stopped(stage, node))
             return
-        self.running = None
+        if self.running == stage:
+            self.running = None
         self.world.work.gone(stage, node)
         self.observe(see.WorkersStopped(stage))
 
-    def workers_ended(self, stage: Stage, succeeded: bool, fatal: bool) -> None:
-        """All workers succeeded, or one failed and the rest were ended."""
+    def workers_ended(self, stage: Stage, succeeded: bool, fatal: bool, echo: bool) -> None:
+        """All workers succeeded, or one failed and the rest were ended; ``echo``: since a peer's had."""
         if self.running == stage:
             self.running = None
-            why = "" if succeeded else "ValueError: bad luck"
-            self.observe(see.WorkersEnded(stage, succeeded, why, fatal=fatal))
+            why = "" if succeeded else "a peer is gone" if echo else "ValueError: bad luck"
+            told = None if succeeded else failure(echo=echo, reason=why)
+            self.observe(see.WorkersEnded(stage, succeeded, why, fatal=fatal, failure=told))
 
     # Mishaps
 

@@ -16,7 +16,7 @@ from llutil.rendezvous import instructions as do
 from llutil.rendezvous.log import Log
 from llutil.rendezvous.observations import Created, Unanswered
 from llutil.rendezvous.records import Assignment, Cause, Place, Report, Say, Stage
-from llutil.rendezvous.seating import Hall, Hold
+from llutil.rendezvous.seating import Hall, Hold, Seal
 from llutil.rendezvous.state import State, Work
 from tests.simulation.store import Store
 
@@ -86,7 +86,8 @@ def _strangers_take_the_places_of_survivors(patch: MonkeyPatch) -> None:
         if isinstance(decision, Hold) and len(hall.ready) >= hall.rules.max_nodes:
             ready = {member.node for member in hall.ready}
             if hall.me in ready:
-                return real(replace(hall, quorum_since=-_FOREVER, ended_since=-_FOREVER), now)
+                hasty = real(replace(hall, quorum_since=-_FOREVER, ended_since=-_FOREVER), now)
+                return hasty if isinstance(hasty, Seal) else decision
         return decision
 
     patch.setattr(leading, "decide_seal", decide)
@@ -154,12 +155,35 @@ def _failures_are_charged_though_a_member_was_lost(patch: MonkeyPatch) -> None:
 
 @_mutant("budget")
 def _the_last_failure_ends_the_job_at_once(patch: MonkeyPatch) -> None:
-    _with_bench(patch, lambda bench: replace(bench, failed_since=-_FOREVER))
+    real = seating._on_last_failure
+    patch.setattr(seating, "_on_last_failure", lambda hall, *rest: real(hall, rest[0], _FOREVER))
+
+
+@_mutant("failures end rounds", "waits end")
+def _a_last_failure_is_kept_quiet(patch: MonkeyPatch) -> None:
+    real = judging.judge
+
+    def judge(bench: judging.Bench, now: float) -> Any:
+        found = real(bench, now)
+        last = not bench.rules.budget_left(bench.round.restarts)
+        failed = isinstance(found, judging.Ruling) and found.cause is Cause.FAILED
+        return Hold(_FOREVER, "hush") if last and failed else found
+
+    patch.setattr(leading, "judge", judge)
+
+
+@_mutant("budget")
+def _a_last_failure_ends_the_job_though_a_member_was_lost(patch: MonkeyPatch) -> None:
+    def is_last_failure(hall: Hall, last: Assignment) -> bool:
+        charged = seating.restarts_after(hall.log, frozenset(last.nodes)) > last.restarts
+        return charged and not hall.rules.budget_left(last.restarts)
+
+    patch.setattr(seating, "_is_last_failure", is_last_failure)
 
 
 @_mutant("budget")
 def _the_budget_is_never_used_up(patch: MonkeyPatch) -> None:
-    _with_bench(patch, lambda bench: replace(bench, rules=replace(bench.rules, max_restarts=None)))
+    _with_hall(patch, lambda hall: replace(hall, rules=replace(hall.rules, max_restarts=None)))
 
 
 @_mutant("lost nodes do not act", "waits end")

@@ -7,9 +7,11 @@ ranks                      the ranks of a round are distinct and complete, and a
 one open generation        a generation is opened only when all earlier ones are marked as over
 lost nodes do not act      who knows that its lease is lost, or may be, joins, writes and starts nothing
 lost members end rounds    a member lost before it reported ends the round at once, also if lost before the seal
+failures end rounds        a failure ends the round at once, whether restarts are left or not
 survivors get in           a member of the last round that lives is in the next, unless the last call is over
 true verdicts              each verdict is one that the reports and the members support
-budget                     a failed round is charged once at most, a membership change never
+budget                     a failed round is charged once at most, a membership change never; a failure ends the job
+                           only if no restart is left for it, and all members are back or had one lease's time
 late nodes                 after a success under its token, a node does nothing; under another, it is not turned away
 waits end                  every wait has a deadline while no round runs, and everybody comes to an end
 jobs finish                a job that can succeed does
@@ -93,11 +95,14 @@ class Properties:
                 case Verdict():
                     self._ending(record, host)
                 case Marker():
-                    self._marking(record)
+                    self._marking(record, host)
                 case Report(say=Say.BACK):
                     self.back[record.stage, record.node] = self.world.now
-                case Report(say=Say.SUCCEEDED | Say.FAILED):
-                    self.reported[record.stage, record.node] = (record, self.world.now)
+                case Report(say=Say.SUCCEEDED | Say.FAILED as say, stage=stage, node=node):
+                    self.reported[stage, node] = (record, self.world.now)
+                    if say is Say.FAILED:
+                        due = self.world.now + self.world.rules.hearing * 1.1 + self._patience()
+                        self.world.at(due, self._ended_by_now, stage, node)
                 case _:
                     pass
 
@@ -137,7 +142,7 @@ class Properties:
         return 4 * self.slack + 0.5
 
     def _ended_by_now(self, stage: Stage, node: str) -> None:
-        """``node`` was lost from the round some time ago: has the leader noticed, if it could?"""
+        """``node`` failed, or was lost from the round, some time ago: has the leader noticed, if it could?"""
         world = self.world
         over = stage in self.verdicts or stage.generation in self.markers
         report = self.reported.get((stage, node))
@@ -147,17 +152,18 @@ class Properties:
         if leader is None or leader.end is not None:
             return  # whoever comes next must see to it, and somebody who waits will say so
         since = max(leader.disturbed, self._led_since(leader))
-        if leader.dead or leader.paused or leader.cut or world.now < since + self._patience():
-            world.at(world.now + self._patience(), self._ended_by_now, stage, node)
+        patience = self._patience() + (world.rules.hearing * 1.1 if report else 0.0)
+        if leader.dead or leader.paused or leader.cut or world.now < since + patience:
+            world.at(world.now + patience, self._ended_by_now, stage, node)
             return
-        ends = [r for (s, _), (r, _) in self.reported.items() if s == stage]
-        held = any(r.say is Say.FAILED for r in ends)
-        if held or leader.machine.state.wish:
+        if leader.machine.state.wish:
             return
-        self._fail(
-            "lost members end rounds",
-            f"{node} was lost from {stage}, and the leader {leader.profile.name} let it run",
+        name, what = (
+            ("failures end rounds", "failed in")
+            if report
+            else ("lost members end rounds", "was lost from")
         )
+        self._fail(name, f"{node} {what} {stage}, and the leader {leader.profile.name} let it run")
 
     def _led_since(self, leader: Host) -> float:
         return max((leader.joined, *self.gone.values()))
@@ -249,31 +255,48 @@ class Properties:
                 if older or len(says) >= world.rules.max_nodes:
                     self._fail("true verdicts", f"{stage}: nobody may come in any more")
             case Cause.FAILED:
-                self._failing(verdict, assignment)
+                self._failing(verdict)
             case _:
                 pass
 
-    def _failing(self, verdict: Verdict, assignment: Assignment) -> None:
-        world, stage = self.world, verdict.stage
+    def _failing(self, verdict: Verdict) -> None:
+        stage = verdict.stage
         failures = [
-            (r, t) for (s, _), (r, t) in self.reported.items() if s == stage and r.say is Say.FAILED
+            r for (s, _), (r, _) in self.reported.items() if s == stage and r.say is Say.FAILED
         ]
         if not failures:
             self._fail("true verdicts", f"{stage}: nobody has reported a failure")
-        if verdict.final and not any(r.fatal for r, _ in failures):
-            if assignment.restarts != world.rules.max_restarts:
-                self._fail("budget", f"{stage} ends the job, and restarts are left")
-            waited = world.now - min(t for _, t in failures)
-            if waited < world.rules.lease_ttl * 0.9:
-                self._fail("budget", f"{stage} ends the job, and a member may turn out to be lost")
+        if verdict.final and not any(report.fatal for report in failures):
+            self._fail("budget", f"{stage} ends the job, and a member may turn out to be lost")
 
-    def _marking(self, marker: Marker) -> None:
+    def _used_up(self, marker: Marker, host: Host) -> None:
+        """The job fails for good, after a failure that another start could have mended."""
+        world, stage = self.world, marker.stage
+        assignment, (verdict, when) = self.sealed[stage][0], self.verdicts[stage]
+        if verdict.cause is not Cause.FAILED:
+            self._fail("true verdicts", f"the job failed, and {stage} ended as {verdict.cause}")
+        if assignment.restarts != world.rules.max_restarts:
+            self._fail("budget", f"{stage} ends the job, and restarts are left")
+        early = world.now - when < world.rules.lease_ttl * 0.9
+        for node in assignment.nodes:
+            if early and (stage, node) not in self.back:
+                self._fail("budget", f"{stage} ends the job, and {node} may turn out to be lost")
+            late = (
+                world.now < host.disturbed + DEADLINE + 2
+            )  # it may have been decided some time ago
+            if not late and self.gone.get(node, _FOREVER) < world.now - self.slack:
+                self._fail("budget", f"{stage} ends the job, and {node} was lost")
+
+    def _marking(self, marker: Marker, host: Host) -> None:
         if marker.generation in self.markers:
             self._fail("one open generation", f"generation {marker.generation} ends twice")
         self.markers[marker.generation] = marker
         for stage in self.sealed:
             if stage.generation == marker.generation and stage not in self.verdicts:
                 self._fail("true verdicts", f"{stage} has no verdict, and its generation is over")
+        last = self.verdicts.get(marker.stage)
+        if marker.cause is Cause.FAILED and not (last and last[0].final):
+            self._used_up(marker, host)
 
     # What a node does
 

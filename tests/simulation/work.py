@@ -64,20 +64,22 @@ class Work:
                 self.failures -= 1
                 self.failed += 1
                 when = world.now + world.random() * self.duration
-                world.at(when, self._end, stage, node, host, False, self.fatal)
+                world.at(when, self._end, stage, node, host, False, self.fatal, False)
             else:
                 when = world.now + self.duration * (1 + self.uneven * world.random())
-                world.at(when, self._end, stage, node, host, True, False)
+                world.at(when, self._end, stage, node, host, True, False, False)
 
-    def _end(self, stage: Stage, node: str, host: Host, succeeded: bool, fatal: bool) -> None:
+    def _end(
+        self, stage: Stage, node: str, host: Host, succeeded: bool, fatal: bool, echo: bool
+    ) -> None:
         current = self.rounds[stage]
         if node not in current.training or host.dead:
             return
         if host.paused:
-            host.backlog.append(lambda: self._end(stage, node, host, succeeded, fatal))
+            host.backlog.append(lambda: self._end(stage, node, host, succeeded, fatal, echo))
             return
         current.training.pop(node, None)
-        host.workers_ended(stage, succeeded, fatal)
+        host.workers_ended(stage, succeeded, fatal, echo)
         if not succeeded:
             self._shake(current)
 
@@ -94,7 +96,7 @@ class Work:
             if node in current.started and world.random() < self.fragile:
                 when = world.now + 0.01 + world.random()
                 stage, host = current.assignment.stage, current.started[node]
-                world.at(when, self._end, stage, node, host, False, False)
+                world.at(when, self._end, stage, node, host, False, False, True)
 
     def stopping_time(self) -> float:
         """How long workers take to stop."""

@@ -306,8 +306,19 @@ def fail_on_rank_1(folder: str) -> None:
         raise RuntimeError("[gloo/transport/tcp/pair.cc:553] Connection closed by peer [::1]:7")
     print("loading", file=sys.stderr)
     announce(folder)
-    time.sleep(1)
+    time.sleep(0.5)
     raise ValueError("no such digit\n" + "☃" * 5000)
+
+
+def die_while_asked_to_end(folder: str) -> None:
+    """Rank 1 dies of SIGKILL, and is asked to end before anybody sees it; rank 0 has lost its peer by then."""
+    if os.environ["RANK"] == "0":
+        while not Path(folder, "running-1").exists():
+            time.sleep(0.01)
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:553] Connection closed by peer [::1]:7")
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    announce(folder)
+    time.sleep(60)
 
 
 class Unshowable(Exception):

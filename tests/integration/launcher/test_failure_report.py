@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from llutil.std import Std
 from tests.forks import fork
 from tests.integration.launcher import duties
 from tests.integration.launcher.launching import hide_torch, launch
-from tests.integration.launcher.pair import Pair
+from tests.integration.launcher.pair import End, Pair
 from tests.nursery import Nursery
 from tests.servers import etcd
 from tests.traces import MARK
@@ -38,13 +38,6 @@ if __name__ == "__main__":
     print("loading", file=sys.stderr)
     load("digits")
 """
-
-
-@pytest.fixture
-def nursery() -> Iterator[Nursery]:
-    nursery = Nursery()
-    yield nursery
-    nursery.close()
 
 
 @pytest.fixture
@@ -230,26 +223,39 @@ def test_who_is_told_of_a_collective_is_the_cause_as_far_as_it_is_known(
     assert says in text.splitlines()[0]
 
 
-@pytest.mark.etcd
-def test_every_node_tells_the_first_failure_of_the_whole_job_in_full(
-    tmp_path: Path, nursery: Nursery
-) -> None:
-    hide_torch(tmp_path)
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., tuple[End, End]]]:
+    """Launches a function on two nodes, and gives both ends."""
+    folder = tmp_path_factory.mktemp("pair")
+    hide_torch(folder)
     env = {name: os.environ[name] for name in (MARK, "TMPDIR") if name in os.environ}
+    nursery = Nursery()
     with etcd() as server:
-        pair = Pair(nursery, tmp_path, str(server.endpoint))
-        try:
-            ends = pair.launch(
-                f"{duties.__name__}:fail_on_rank_1",
-                str(tmp_path),
-                seconds=60,
-                env=env | {"PYTHONPATH": str(tmp_path)},
-                rdzv_configs={"lease_ttl": 3},
+        pair = Pair(nursery, folder, str(server.endpoint))
+
+        def launch(function: str, own: Path) -> tuple[End, End]:
+            return pair.launch(
+                f"{duties.__name__}:{function}",
+                str(own),
+                seconds=50,
+                env=env | {"PYTHONPATH": str(folder)},
+                rdzv_configs={"lease_ttl": 60},  # nobody may wait for its end
                 start_method="fork",
-                log_dir=str(tmp_path / "logs"),
+                log_dir=str(own / "logs"),
             )
+
+        try:
+            yield launch
         finally:
             pair.close()
+            nursery.close()
+
+
+@pytest.mark.etcd
+def test_every_node_tells_the_first_failure_of_the_whole_job_in_full_and_at_once(
+    tmp_path: Path, pair: Callable[..., tuple[End, End]]
+) -> None:
+    ends = pair("fail_on_rank_1", tmp_path)
     near, far = (end.text.splitlines() for end in ends)
     pid = (tmp_path / "running-1").read_text()
     for lines in (near, far):
@@ -266,3 +272,12 @@ def test_every_node_tells_the_first_failure_of_the_whole_job_in_full(
     assert near[end + 2].startswith("on this node rank 0 (pid ")
     assert near[end + 2].endswith("Connection closed by peer [::1]:7")
     assert [end.kind for end in ends] == ["WorkersFailed"] * 2
+
+
+@pytest.mark.etcd
+def test_a_rank_that_was_dying_when_its_round_was_ended_is_told_as_the_cause(
+    tmp_path: Path, pair: Callable[..., tuple[End, End]]
+) -> None:
+    for end in pair("die_while_asked_to_end", tmp_path):
+        assert end.kind == "WorkersFailed"
+        assert "die_while_asked_to_end failed: rank 1: signal 9" in end.text.splitlines()[0]

@@ -14,7 +14,7 @@ from llutil.rendezvous import observations as see
 from llutil.rendezvous.log import Log
 from llutil.rendezvous.machine import Machine
 from llutil.rendezvous.records import Assignment, Cause, Marker, Report, Say, Stage
-from tests.nodes import marker, member, report, round_of, rules, verdict
+from tests.nodes import failure, marker, member, report, round_of, rules, verdict
 
 FIRST = Stage(1, 1)
 
@@ -271,35 +271,77 @@ def test_after_a_failure_all_come_back_and_the_next_seal_charges_it() -> None:
     assert node.created() == ["StartWorkers", "WatchReports 1.2", "Sweep 1.2"]
 
 
-def test_the_last_failure_waits_one_lease_for_a_lost_member() -> None:
+def last_failure(words: str = "boom") -> Node:
+    """A leader whose round failed without a restart left, and whose own workers have stopped."""
     node = leader(max_restarts=0)
-    assert node.sees(see.ReportsSeen(FIRST, (report("a", Say.FAILED),)), 5.0) == []
-    assert node.wait.until == 15.0
-    node.renew(12.0)
-    assert node.sees(see.MembersSeen((member("a"),)), 13.0) == ["ReadReports"]
-    answer = see.ReportsRead(node.ticket, FIRST, (report("a", Say.FAILED),))
-    assert node.sees(answer) == ["Create verdict"]
-    assert (node.wanted.cause, node.wanted.final) == (Cause.LOST, False)
-
-
-def test_the_last_failure_ends_the_job_on_every_node() -> None:
-    node = leader(max_restarts=0)
-    node.sees(see.ReportsSeen(FIRST, (report("b", Say.FAILED, why="boom"),)), 5.0)
-    node.renew(14.0)
-    assert node.sees(see.Ticked(), 15.0) == ["Create verdict + marker"]
-    final = node.state.asked.records
-    assert node.created() == ["StopWorkers"]
-    assert node.sees(see.WorkersStopped(FIRST)) == [
-        "CloseStore",
-        "Sweep 2.0",
-        "Leave",
-        "Finish Failed",
+    assert node.sees(see.ReportsSeen(FIRST, (report("b", Say.FAILED, why=words),)), 5.0) == [
+        "Create verdict"
     ]
+    assert (node.wanted.cause, node.wanted.final) == (Cause.FAILED, False)
+    assert node.created() == ["StopWorkers"]
+    assert node.sees(see.WorkersStopped(FIRST)) == ["CloseStore", "Create back"]
+    assert node.created() == ["OpenStore 1.2"]
+    assert node.sees(see.StoreOpened(Stage(1, 2), "10.0.0.1", 29501)) == []
+    assert node.wait.until == 15.0
+    return node
+
+
+BACKS = (report("a", Say.BACK), report("b", Say.BACK))
+
+
+def test_the_last_failure_is_told_at_once_and_ends_the_job_once_all_are_back() -> None:
+    node = last_failure()
+    failed = report("b", Say.FAILED, why="boom")
+    assert node.sees(see.ReportsSeen(FIRST, (failed, *BACKS)), 5.1) == ["Create marker"]
+    assert node.wanted.why == "b.1 failed: boom; all 0 restarts are used up"
+    final = node.state.asked.records
+    assert node.created() == ["CloseStore", "Sweep 2.0", "Leave", "Finish Failed"]
     other = follower()
-    log = Log().with_records([round_of("ab"), *final])
-    assert other.sees(see.LogSeen(log)) == ["StopWorkers"]
+    over = [round_of("ab"), verdict(Cause.FAILED), *final]
+    assert other.sees(see.LogSeen(Log().with_records(over))) == ["StopWorkers"]
     assert other.sees(see.WorkersStopped(FIRST)) == ["Leave", "Finish Failed"]
     assert "boom" in other.end().why
+
+
+def test_the_last_failure_ends_the_job_after_one_lease_if_a_member_does_not_come_back() -> None:
+    node = last_failure()
+    node.renew(14.0)
+    assert node.sees(see.Ticked(), 15.0) == ["Create marker"]
+
+
+def test_the_last_failure_costs_nothing_if_a_member_was_lost() -> None:
+    node = last_failure()
+    assert node.sees(see.MembersSeen((member("a"), member("c"))), 6.0) == []
+    said = (report("b", Say.FAILED), report("a", Say.BACK))
+    assert node.sees(see.ReportsSeen(FIRST, said)) == ["Create assignment"]
+    assert node.wanted.restarts == 0
+
+
+def test_a_node_whose_workers_had_failed_when_they_were_stopped_says_so_before_it_is_back() -> None:
+    node = follower()
+    log = Log().with_records([round_of("ab"), verdict(Cause.FAILED)])
+    assert node.sees(see.LogSeen(log)) == ["StopWorkers"]
+    assert node.sees(see.WorkersEnded(FIRST, False, "the cause")) == ["Create failed"]
+    assert node.wanted == report("b", Say.FAILED, why="the cause")
+    assert node.created() == ["Create back"]
+    assert node.sees(see.WorkersStopped(FIRST)) == []
+
+
+def test_a_late_report_of_the_cause_overrules_the_echo_that_ended_the_round() -> None:
+    node = last_failure("a peer is gone")
+    echo = report("b", Say.FAILED, why="a peer is gone", failure=failure(echo=True))
+    cause = report("a", Say.FAILED, why="the cause", failure=failure(reason="the cause"))
+    assert node.sees(see.ReportsSeen(FIRST, (echo, cause, *BACKS)), 5.1) == ["Create marker"]
+    assert node.wanted.failure == cause.failure
+    assert "the cause" in node.wanted.why
+
+
+def test_a_success_is_not_reported_after_the_verdict() -> None:
+    node = follower()
+    log = Log().with_records([round_of("ab"), verdict(Cause.FAILED)])
+    node.sees(see.LogSeen(log))
+    assert node.sees(see.WorkersEnded(FIRST, True)) == []
+    assert node.sees(see.WorkersStopped(FIRST)) == ["Create back"]
 
 
 # Membership changes

@@ -8,7 +8,15 @@ import pytest
 
 from llutil.rendezvous.log import Log
 from llutil.rendezvous.records import Assignment, Cause, Member
-from llutil.rendezvous.seating import Hall, Hold, Refuse, Seal, decide_seal, restarts_after
+from llutil.rendezvous.seating import (
+    Hall,
+    Hold,
+    Refuse,
+    Seal,
+    UsedUp,
+    decide_seal,
+    restarts_after,
+)
 from tests.nodes import marker, member, round_of, rules, verdict
 
 FOREVER = float("inf")
@@ -105,6 +113,36 @@ def test_after_a_failure_the_seal_waits_one_lease_for_a_member_that_may_be_lost(
     assert names(decision) == "a"
     assert isinstance(decision, Seal)
     assert (decision.restarts, decision.away) == (1, ("b.1",))
+
+
+LAST_FAILURE = {
+    # members, who reported to be back, now, and what follows: the end, or until when it holds
+    "all are back": ("abc", "abc", 100.0, "end"),
+    "one is slow to stop its workers, or dead": ("abc", "ab", 109.9, 110.0),
+    "one is slow for longer than a lease": ("abc", "ab", 110.0, "end"),
+    "the leader itself has workers yet": ("abc", "bc", 105.0, 110.0),
+    "one was lost": ("ab", "ab", 100.0, "ab"),
+    "all are back, and a stranger waits": ("abcx", "abc", 100.0, "end"),
+}
+
+
+@pytest.mark.parametrize(
+    ("here", "backs", "now", "expected"), LAST_FAILURE.values(), ids=LAST_FAILURE.keys()
+)
+def test_a_failure_that_no_restart_is_left_for_ends_the_job_once_all_are_back(
+    here: str, backs: str, now: float, expected: str | float
+) -> None:
+    last = round_of("abc", restarts=3)
+    decision = decide_seal(hall(here, most=4, last=last, cause=Cause.FAILED, backs=backs), now)
+    match decision:
+        case UsedUp(why):
+            assert (expected, why) == ("end", "all 3 restarts are used up")
+        case Hold(until, _):
+            assert expected == until
+        case Seal(restarts=restarts):
+            assert (names(decision), restarts) == (expected, 3)
+        case _:
+            pytest.fail(f"{decision}")
 
 
 def _indexed(order: dict[str, int | None]) -> list[Member]:
