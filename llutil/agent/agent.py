@@ -29,6 +29,7 @@ from torch.distributed.elastic.agent.server.api import (
 )
 from torch.distributed.elastic.metrics.api import prof
 
+from llutil.agent.ended import Ended
 from llutil.agent.findings import found_failure
 from llutil.agent.guardian import Guardian
 from llutil.agent.host import Host
@@ -42,7 +43,8 @@ from llutil.agent.processes import MARK
 from llutil.agent.report import FailureReport, RemoteReport, first_failure
 from llutil.agent.signals import StopSignals
 from llutil.agent.starting import Starter
-from llutil.agent.workers import Ended, RankPlan, Workers
+from llutil.agent.worker import RankPlan
+from llutil.agent.workers import Workers
 from llutil.entrypoint import Command, Reference, Shipped
 from llutil.events import Events, SlotState
 

@@ -10,9 +10,9 @@ import signal
 from dataclasses import replace
 
 from llutil.agent.diagnosis import Symptoms, classify, is_echo, printed_error
+from llutil.agent.ended import Ended
 from llutil.agent.memory import KillCount
 from llutil.agent.outcome import ErrorNote
-from llutil.agent.workers import Ended
 from llutil.errors import FailureClass
 from llutil.exits import exit_text
 from llutil.failure import Failure, bounded, without_native_frames

@@ -21,8 +21,8 @@ from torch.distributed.elastic.metrics.api import put_metric
 from torch.distributed.elastic.multiprocessing.api import SignalException
 
 from llutil.agent.agent import Agent
+from llutil.agent.ended import Ended
 from llutil.agent.report import FailureReport, RemoteReport, process_failures
-from llutil.agent.workers import Ended
 from llutil.errors import ConfigError, LaunchError, RendezvousError, StoppedError
 from llutil.rendezvous import instructions as do
 from llutil.rendezvous import observations as see

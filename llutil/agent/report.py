@@ -13,9 +13,9 @@ from pathlib import Path
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from llutil.agent.diagnosis import is_echo
+from llutil.agent.ended import Ended
 from llutil.agent.findings import symptoms_of
 from llutil.agent.outcome import ErrorNote
-from llutil.agent.workers import Ended
 from llutil.errors import FailureClass
 from llutil.failure import Failure
 

@@ -10,7 +10,8 @@ Choices that rules 5, 7 and 8 of the protocol leave open, and why they are made 
 * A failure of which its node says that starting again cannot help ends the job with the round.
 * The failure that counts is the first one that the ledger took. But a rank that only says that a peer went away, an
   echo, is often heard before the peer's own node, which has processes to end: so it counts only if nobody says more,
-  and as long as somebody may, the round gets a short hearing before it ends.
+  and as long as somebody may, the round gets a short hearing before it ends. A member that is lost meanwhile is the
+  cause itself.
 * A stop outranks a failure, success outranks a stop: nothing is left to be stopped.
 
 A decision here is a function of its arguments. This module may import nothing but the standard library and
@@ -112,9 +113,11 @@ def _says(bench: Bench, node: str, say: Say) -> bool:
     return report is not None and report.say is say
 
 
-def _on_failure(bench: Bench, failed: Report, now: float) -> Ruling | Hold:
+def _on_failure(bench: Bench, failed: Report, now: float) -> Ruling | Recheck | Hold:
     why = told(failed)
     if _is_echo(failed) and not failed.fatal:
+        if lost := _lost(bench):
+            return _unless_reported(bench, lost)
         silent = [n for n in bench.round.nodes if n in bench.living and n not in bench.ends]
         until = (now if bench.failed_since is None else bench.failed_since) + bench.rules.hearing
         if silent and now < until:
@@ -135,8 +138,7 @@ def _on_failure(bench: Bench, failed: Report, now: float) -> Ruling | Hold:
 
 def _on_change(bench: Bench, succeeded: Sequence[str]) -> Ruling | Recheck | Hold:
     seats = bench.round.nodes
-    lost = [node for node in seats if node not in bench.living and node not in bench.ends]
-    if lost:
+    if lost := _lost(bench):
         return _unless_reported(bench, lost)
     new = [node for node in bench.ready if node not in seats]
     if new and len(seats) < bench.rules.max_nodes and not succeeded:
@@ -145,6 +147,12 @@ def _on_change(bench: Bench, succeeded: Sequence[str]) -> Ruling | Recheck | Hol
         why = f"{', '.join(new)} came, and {len(seats)} of {bench.rules.max_nodes} places are taken"
         return Ruling(cause=Cause.GROWN, final=False, why=why, nodes=tuple(new))
     return Hold(float("inf"), f"{len(succeeded)} of {len(seats)} nodes have succeeded")
+
+
+def _lost(bench: Bench) -> list[str]:
+    """Members that are gone, and have not reported as far as is known."""
+    seats = bench.round.nodes
+    return [node for node in seats if node not in bench.living and node not in bench.ends]
 
 
 def _unless_reported(bench: Bench, lost: Sequence[str]) -> Ruling | Recheck:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-from llutil.agent import workers
+from llutil.agent import worker
 from llutil.agent.report import FailureReport, WorkersFailed
 from llutil.std import Std
 from tests.integration.launcher import duties, endings
@@ -192,7 +192,7 @@ def test_children_do_not_outlive_the_job_wherever_they_hide(method: str, folder:
 def test_a_function_that_returned_but_cannot_leave_is_killed_and_its_value_counts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(workers, "_EXIT_AFTER_VALUE", 1.0)  # and not 10: this test only waits
+    monkeypatch.setattr(worker, "_EXIT_AFTER_VALUE", 1.0)  # and not 10: this test only waits
     started = time.monotonic()
     assert launch(duties.hang_at_exit) == {0: "done"}
     assert 1 <= time.monotonic() - started < LIMIT

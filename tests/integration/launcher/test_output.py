@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from llutil.agent import workers
+from llutil.agent import worker
 from llutil.agent.report import WorkersFailed
 from llutil.std import Std
 from tests.integration.launcher import duties
@@ -145,7 +145,7 @@ def test_a_full_disk_under_the_log_does_not_end_the_job(
         print("heard", flush=True)
         return "done"
 
-    monkeypatch.setattr(workers, "open_log", lambda _path: os.open("/dev/full", os.O_WRONLY))
+    monkeypatch.setattr(worker, "open_log", lambda _path: os.open("/dev/full", os.O_WRONLY))
     assert launch(speak_into_a_full_disk, tee=Std.ALL, log_dir=str(tmp_path)) == {0: "done"}
     assert "[default_role0]:heard" in capfd.readouterr().out
 

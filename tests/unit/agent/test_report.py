@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
+from llutil.agent.ended import Ended
 from llutil.agent.findings import found_failure
 from llutil.agent.memory import KillCount
 from llutil.agent.outcome import ErrorNote, Returned
@@ -20,7 +21,6 @@ from llutil.agent.report import (
     first_failure,
     process_failures,
 )
-from llutil.agent.workers import Ended
 from llutil.errors import FailureClass
 from llutil.failure import Failure
 from llutil.rendezvous.codec import decode, encode

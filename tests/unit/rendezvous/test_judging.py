@@ -19,12 +19,13 @@ FOREVER = float("inf")
 def bench(
     ends: str = "", living: str = "abc", *, restarts: int = 0, checked: str = "", **others: Any
 ) -> Bench:
-    """A round of a, b and c, of at most four; ``ends`` like "a+ b-" for success and failure."""
+    """A round of a, b and c, of at most four; ``ends`` like "a+ b- c~": success, failure, echo."""
     reports: dict[str, Report] = {}
     for end in ends.split():
-        name, well = end[0], end[1] == "+"
-        say, why = (Say.SUCCEEDED, "") if well else (Say.FAILED, "boom")
-        reports[f"{name}.1"] = report(name, say, why=why)
+        name, how = end
+        say, why = (Say.SUCCEEDED, "") if how == "+" else (Say.FAILED, "boom")
+        told = failure(echo=True) if how == "~" else None
+        reports[f"{name}.1"] = report(name, say, why=why, failure=told)
     nodes = [f"{name}.1" for name in living]
     values: dict[str, Any] = {
         "rules": rules(1, 4),
@@ -72,6 +73,8 @@ CASES = {
     "a stop and a failure": (bench("a-", stop="enough"), (Cause.STOPPED, True, "")),
     "a stop after all have succeeded": (bench("a+ b+ c+", stop="enough"), (Cause.SUCCEEDED, True, "abc")),
     "one has failed, and one is gone": (bench("b-", "ab"), (Cause.FAILED, False, "b")),
+    "an echo, and one is gone: has it reported?": (bench("a~", "ab"), ("recheck", "c")),
+    "an echo, and one is gone": (bench("a~", "ab", checked="c"), (Cause.LOST, False, "c")),
     "one has failed, and no restarts are left": (bench("b-", restarts=3), (Cause.FAILED, False, "b")),
 }  # fmt: skip
 
@@ -149,8 +152,12 @@ HEARING = {
     "others may say more": ([failed("a", **ECHO)], "abc", 102.0),
     "also if one has": ([failed("a", **ECHO), failed("b", **ECHO)], "abc", 102.0),
     "the cause is known": ([failed("a", **ECHO), failed("c")], "abc", None),
-    "everybody has spoken": ([failed("a", **ECHO), failed("b", **ECHO)], "ab", None),
-    "the others succeeded": ([failed("a", **ECHO), report("b", Say.SUCCEEDED)], "ab", None),
+    "everybody has spoken": ([failed(n, **ECHO) for n in "abc"], "abc", None),
+    "who has not is gone after it succeeded": (
+        [failed("a", **ECHO), failed("b", **ECHO), report("c", Say.SUCCEEDED)],
+        "ab",
+        None,
+    ),
     "no echo": ([failed("a")], "abc", None),
     "no restart can help": ([replace(failed("a", **ECHO), fatal=True)], "abc", None),
 }
