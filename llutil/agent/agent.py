@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from string import Template
 from typing import Any
 
 from torch.distributed.elastic.agent.server.api import (
@@ -52,7 +53,20 @@ __all__ = ["Agent", "Job"]
 
 _log = logging.getLogger(__name__)
 
+_PREFIX = "[${role_name}${local_rank}]:"
+"""What torch's agent puts in front of a rank's line if nobody says otherwise (torch 2.13)."""
+
+_PREFIX_TEMPLATE = "TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE"
+"""torchrun's variable for that: may name ``${role_name}``, ``${rank}`` and ``${local_rank}`` (torch 2.13)."""
+
 _PROGRESS_PERIOD = 0.5  # seconds between two looks at the ranks' steps, for those who watch
+
+
+def _prefix(role: str, worker: TorchWorker) -> str:
+    template = Template(os.environ.get(_PREFIX_TEMPLATE) or _PREFIX)
+    return template.safe_substitute(
+        role_name=role, rank=worker.global_rank, local_rank=worker.local_rank
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +188,7 @@ class Agent(SimpleElasticAgent):
         return RankPlan(
             rank=worker.global_rank,
             local_rank=worker.local_rank,
-            prefix=f"[{spec.role}{worker.local_rank}]:",
+            prefix=_prefix(spec.role, worker),
             env=self._environment(group, worker, error_file),
             stdout=stdout,
             stderr=stderr,

@@ -26,6 +26,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from llutil.errors import RendezvousError
 from llutil.launcher import elastic_launch
 from llutil.launcher.launch_agent import LaunchConfig
+from llutil.std import Std
 from tests.forks import fork
 from tests.integration.launcher import collectives, duties
 from tests.integration.launcher.launching import wait_until
@@ -110,6 +111,20 @@ def test_a_bash_script(server: EtcdServer, tmp_path: Path, folder: str) -> None:
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
     elastic_launch(on_etcd(server, 1, 1, 4), str(path))(folder)
     assert ran(folder) == {"train.sh", "rank-0", "rank-1", "rank-2", "rank-3"}
+
+
+def test_a_line_begins_as_torchruns_variable_wants_it(
+    server: EtcdServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE", "[rank${rank}, $user's]: ")
+    config = on_etcd(server, 1, 1, 2, tee=Std.ALL, log_dir=str(tmp_path))
+    elastic_launch(config, "bash")("-c", "echo creating >&$((1 + RANK))")
+    out, err = capfd.readouterr()
+    assert "[rank0, $user's]: creating\n" in out
+    assert "[rank1, $user's]: creating\n" in err
 
 
 def test_a_function_and_what_its_ranks_return(server: EtcdServer) -> None:
