@@ -15,7 +15,6 @@ import signal
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from llutil.mark import MARK
 
@@ -38,6 +37,7 @@ _PR_SET_PDEATHSIG = 1
 _EMPTY_LOOKS = (
     3  # at /proc, which is read a piece at a time: what forks meanwhile can be missed by one
 )
+_PIECE = 1 << 16  # bytes read at once
 _SWEEP_PERIOD = 0.01  # seconds between two looks at /proc while killed processes fall
 
 
@@ -51,18 +51,40 @@ class Relation:
     state: str
 
 
+def _pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - numbers
+
+
+def _content(pid: int, name: str) -> bytes:
+    """A file of the process's folder; empty if the process is gone, or another user's.
+
+    Without ``pathlib`` and Python's file objects: a host may have thousands of processes, and every end of a round
+    looks at all of them several times.
+    """
+    try:
+        fd = os.open(f"/proc/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        content = piece = os.read(fd, _PIECE)
+        while piece:  # a short read is not yet the end of such a file
+            piece = os.read(fd, _PIECE)
+            content += piece
+    except OSError:
+        return b""  # it ended while we looked
+    finally:
+        os.close(fd)
+    return content
+
+
 def _relations() -> dict[int, Relation]:
     found: dict[int, Relation] = {}
-    for entry in os.scandir("/proc"):
-        if not entry.name.isdigit():
+    for pid in _pids():
+        stat = _content(pid, "stat").decode("ascii", errors="replace")
+        if not stat:
             continue
-        try:
-            stat = Path(entry.path, "stat").read_text(encoding="ascii", errors="replace")
-        except OSError:
-            continue  # it ended while we looked
         # The name in brackets may itself hold brackets and spaces; the fields start after the last one.
-        fields = stat[stat.rindex(")") + 2 :].split()
-        pid = int(entry.name)
+        fields = stat[stat.rindex(")") + 2 :].split(maxsplit=4)
         found[pid] = Relation(pid, int(fields[1]), int(fields[3]), fields[0])
     return found
 
@@ -99,15 +121,10 @@ def marked(mark: str) -> set[int]:
     """Living processes, this one excepted, whose environment says ``LLUTIL_JOB=<mark>``."""
     needle = f"{MARK}={mark}".encode()
     found = set()
-    for entry in os.scandir("/proc"):
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
-            continue
-        try:
-            environment = Path(entry.path, "environ").read_bytes()
-        except OSError:
-            continue  # gone, or another user's
-        if needle in environment.split(b"\0"):
-            found.add(int(entry.name))
+    for pid in _pids():
+        environment = _content(pid, "environ")
+        if needle in environment and needle in environment.split(b"\0") and pid != os.getpid():
+            found.add(pid)
     return found
 
 
