@@ -25,6 +25,7 @@ from llutil.wire import (
     VERSION,
     Decoder,
     Failed,
+    Filed,
     Hello,
     Line,
     Log,
@@ -131,7 +132,7 @@ class Conversation:
         self._agent.close()
 
     def outcome(self, stop_reason: str | None) -> dict[int, Any]:
-        """The ranks' values, or the error that the conversation amounts to. Call it once ``ended``.
+        """The ranks' values, or where they are filed, or the error that it all amounts to. Call it once ``ended``.
 
         :raises LaunchError: see ``AgentHook.run``.
         """
@@ -203,6 +204,8 @@ class Conversation:
                 self._relay.event(message)
             case Result(rank=rank, value=value):
                 self._results[rank] = value
+            case Filed(rank=rank):
+                self._results[rank] = message
             case Succeeded() | Failed():
                 self._final = message
                 self.leaving_since = time.monotonic()

@@ -22,6 +22,7 @@ from airflow_provider.node import Running, run_node
 from airflow_provider.rehearsal import LOCAL
 from airflow_provider.run_id import TaskKey
 from airflow_provider.siblings import NOTE, Node
+from airflow_provider.storing import ResultStore
 from llutil.errors import ConfigError, EntrypointError
 
 if TYPE_CHECKING:
@@ -119,9 +120,21 @@ class TaskJob:
             entrypoint=entrypoint,
             key=TaskKey.of(self.context),
             try_number=self.context["ti"].try_number,
-            result_limit=self._operator.result_limit,
+            result_limit=self._operator.most_result(),
             retry=self._operator.launch_retry,
+            store=self._store(),
         )
+
+    def _store(self) -> ResultStore | None:
+        """Where values go that are too big for XCom, known to take something; None if nobody asked for it."""
+        operator = self._operator
+        if not operator.results_path:
+            return None
+        store = ResultStore.of(
+            operator.results_path, operator.results_threshold, self.context["ti"]
+        )
+        store.check()
+        return store
 
     def _surroundings(self, known: Mapping[str, Any], locally: bool) -> dict[str, Any]:
         """The parameters that follow from who this is and from where nodes meet."""

@@ -22,6 +22,7 @@ __all__ = [
     "VERSION",
     "Decoder",
     "Failed",
+    "Filed",
     "Hello",
     "Line",
     "Log",
@@ -115,6 +116,15 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
+class Filed:
+    """Agent → task, in place of a ``Result``: the value's JSON is in the results file, ``size`` bytes at ``offset``."""
+
+    rank: int
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Succeeded:
     """Agent → task, last: every rank of this node ended well, and these are the ranks."""
 
@@ -135,7 +145,7 @@ class Failed:
     retryable: bool
 
 
-Message = Spec | Stop | Hello | Line | Log | Round | Progress | Result | Succeeded | Failed
+Message = Spec | Stop | Hello | Line | Log | Round | Progress | Result | Filed | Succeeded | Failed
 
 
 def encode(message: Message) -> bytes:
@@ -181,6 +191,8 @@ def _decode(body: dict[str, Any]) -> Message:
             return Progress({int(r): (s, t) for r, (s, t) in body["ranks"].items()})
         case "result":
             return Result(**body)
+        case "filed":
+            return Filed(**body)
         case "succeeded":
             return Succeeded(tuple(body["ranks"]))
         case "failed":

@@ -105,8 +105,10 @@ class AgentHook(BaseHook):
         while self._stop is None and (left := until - time.monotonic()) > 0:
             time.sleep(min(left, _TICK))
 
-    def run(self, spec: Spec) -> dict[int, Any]:
+    def run(self, spec: Spec, results: int | None = None) -> dict[int, Any]:
         """Run one job to its end; what each rank of this node returned, in rank order.
+
+        With ``results``, the descriptor of an empty file, values are in that, and are given as ``llutil.wire.Filed``.
 
         :raises ConfigError: the job, or the interpreter, cannot work as configured.
         :raises StoppedError: ``stop`` was called, and the job ended without success.
@@ -119,7 +121,7 @@ class AgentHook(BaseHook):
             lines_in(self.log) if self._label else display_for_this_process(self.log)
         )
         relay = Relay(self.log, display, self._label)
-        conversation = Conversation(self._start(), relay, spec)
+        conversation = Conversation(self._start(results), relay, spec)
         self._conversation = conversation
         try:
             try:
@@ -146,12 +148,12 @@ class AgentHook(BaseHook):
     def _outcome(self, conversation: Conversation) -> dict[int, Any]:
         return conversation.outcome(self._stop[0] if self._stop is not None else None)
 
-    def _start(self) -> AgentProcess:
+    def _start(self, results: int | None) -> AgentProcess:
         paths = shared_paths(sys.path, os.getcwd(), interpreter_folders())  # noqa: PTH109 - a str is wanted
         environment = agent_environment(os.environ, paths, self._env)
         # From its very start: so what is forked from the agent, and from that again, is found by it too.
         environment[MARK] = uuid.uuid4().hex
-        return AgentProcess(self._python, self._cwd, environment)
+        return AgentProcess(self._python, self._cwd, environment, results)
 
     def _relay(self, conversation: Conversation, grace: float) -> None:
         """Relay until the agent has ended; kill it when a deadline has passed, and then not wait for ever."""

@@ -23,7 +23,7 @@ from llutil.errors import ConfigError, FailureClass, LaunchError
 from llutil.std import Std, StdOption
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import Context, ObjectStoragePath
     from airflow.sdk.definitions.mappedoperator import MappedOperator
 
     from airflow_provider.node import Running
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_RESULT_LIMIT",
     "DEFAULT_START_METHOD",
+    "DEFAULT_STORED_RESULT_LIMIT",
     "ElasticLaunchOperator",
     "check_gang",
 ]
@@ -41,6 +42,9 @@ DEFAULT_START_METHOD = "forkserver"
 DEFAULT_RESULT_LIMIT = 1024 * 1024
 """Bytes of JSON that one rank's value may take if the DAG file does not say."""
 
+DEFAULT_STORED_RESULT_LIMIT = 1024 * 1024 * 1024
+"""The same, where ``results_path`` keeps large values out of Airflow's database."""
+
 _OWN = (
     "rdzv_conn_id",
     "gang_timeout",
@@ -48,6 +52,8 @@ _OWN = (
     "cwd",
     "python",
     "result_limit",
+    "results_path",
+    "results_threshold",
     "multiple_outputs",
 )
 
@@ -108,7 +114,11 @@ class ElasticLaunchOperator(BaseOperator):
     :param grace_period: seconds that ranks get to end by themselves when the job is stopped.
     :param launch_retry: when a launch that failed for reasons of infrastructure is repeated inside the
         try; ``LaunchRetry(attempts=1)`` for never.
-    :param result_limit: the most bytes of JSON that one rank's value may take.
+    :param result_limit: the most bytes of JSON that one rank's value may take; by default 1 MiB, and 1 GiB with a
+        ``results_path``.
+    :param results_path: a folder of an object store, an ``ObjectStoragePath`` or its URI, that takes values too large for
+        XCom, which then holds a reference: ``airflow_provider.results`` has what reads it. (templated)
+    :param results_threshold: up to how many bytes of JSON a value stays in XCom all the same.
     :param multiple_outputs: not supported: the return value is a dict of ranks.
     """
 
@@ -134,6 +144,7 @@ class ElasticLaunchOperator(BaseOperator):
         "env",
         "cwd",
         "python",
+        "results_path",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {
         "op_args": "py",
@@ -179,7 +190,9 @@ class ElasticLaunchOperator(BaseOperator):
         python: str | None = None,
         grace_period: float = 30,
         launch_retry: LaunchRetry | None = None,
-        result_limit: int = DEFAULT_RESULT_LIMIT,
+        result_limit: int | None = None,
+        results_path: ObjectStoragePath | str | None = None,
+        results_threshold: int = 16 * 1024,
         multiple_outputs: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -220,6 +233,8 @@ class ElasticLaunchOperator(BaseOperator):
         self.grace_period = grace_period
         self.launch_retry = launch_retry or LaunchRetry()
         self.result_limit = result_limit
+        self.results_path = results_path
+        self.results_threshold = results_threshold
         self._templates = {
             name: value
             for name in self.template_fields
@@ -328,6 +343,12 @@ class ElasticLaunchOperator(BaseOperator):
                 "gang_nodes": self.gang_nodes,
             }
         return values
+
+    def most_result(self) -> int:
+        """The most bytes of JSON that one rank's value may take."""
+        if self.result_limit is not None:
+            return self.result_limit
+        return DEFAULT_STORED_RESULT_LIMIT if self.results_path else DEFAULT_RESULT_LIMIT
 
     def blank_templates(self) -> dict[str, str]:
         """A problem for each parameter, by its name, whose template has rendered to nothing."""

@@ -34,6 +34,7 @@ from llutil.mark import MARK
 from llutil.serve.aftermath import Aftermath
 from llutil.serve.host import LinkHandler, TaskHost
 from llutil.serve.link import Link
+from llutil.serve.results_file import ResultsFile
 from llutil.serve.warming import wants_server, warm_server
 from llutil.std import Std
 
@@ -66,24 +67,32 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--stderr-reader", type=int, required=True, help="read end of standard error"
     )
+    parser.add_argument(
+        "--results", type=int, help="file that takes what ranks return; else the socket does"
+    )
     options = parser.parse_args(argv)
-    fds = (options.socket, options.stdout_reader, options.stderr_reader)
+    fds = [options.socket, options.stdout_reader, options.stderr_reader]
+    results = None if options.results is None else ResultsFile(options.results)
+    if results is not None:
+        fds.append(results.fd)
     for fd in fds:
         try:
             os.set_inheritable(fd, False)
         except OSError:
-            parser.error(f"{fd} is not an open descriptor; the operator hands over three that are")
+            parser.error(f"{fd} is not an open descriptor; the operator hands over some that are")
     if not sys.flags.safe_path:
         sys.path.append(
             sys.path.pop(0)
         )  # -m put the working directory before the library: it may shadow it
-    return _Agency(socket.socket(fileno=fds[0]), Aftermath(fds[1:])).serve()
+    return _Agency(socket.socket(fileno=fds[0]), Aftermath(fds[1:3]), results).serve()
 
 
 class _Agency:
     """One agent process, between its task and its job."""
 
-    def __init__(self, sock: socket.socket, aftermath: Aftermath) -> None:
+    def __init__(
+        self, sock: socket.socket, aftermath: Aftermath, results: ResultsFile | None
+    ) -> None:
         self._mark = os.environ.get(MARK) or uuid.uuid4().hex
         self._marked = self._mark == os.environ.get(MARK)
         """Whether what is forked from here carries the mark, as the kernel shows it: whoever started us saw to it."""
@@ -95,7 +104,8 @@ class _Agency:
         self._ended = False
         self._grace = 0.0
         self._link = Link(sock, aftermath, self._on_stop)
-        self._host = TaskHost(self._link)
+        self._results = results
+        self._host = TaskHost(self._link, () if results is None else (results.fd,))
 
     def serve(self) -> int:
         # Not before all is in place that a stop, which may come at once, needs.
@@ -144,10 +154,13 @@ class _Agency:
             mark=self._mark,
             begin=self._begin,
             server=server,
+            keep=None if self._results is None else self._results.add,
         )
         results = run(request)
         for rank, value in results.items():
-            self._link.send(wire.Result(rank, value))
+            # A script returns None, of which there is no JSON.
+            filed = self._results is not None and value is not None
+            self._link.send(wire.Filed(rank, *value) if filed else wire.Result(rank, value))
         return wire.Succeeded(tuple(results))
 
     def _begin(self) -> None:
