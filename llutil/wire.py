@@ -66,11 +66,17 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """Agent → task, first: who answers. ``version`` is its ``VERSION``, ``python`` its interpreter."""
+    """Agent → task, first: who answers. ``version`` is its ``VERSION``, ``python`` its interpreter.
+
+    ``torch``, ``python_version`` and ``launcher`` are the versions of torch, Python and this package there, "" if not known.
+    """
 
     pid: int
     python: str
     version: int = VERSION
+    torch: str = ""
+    python_version: str = ""
+    launcher: str = ""
 
 
 @dataclass(frozen=True, slots=True)

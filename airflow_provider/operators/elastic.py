@@ -16,7 +16,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider import settings
-from airflow_provider.gang import NODE_NAMES, check_place, gang_problems, nnodes_of
+from airflow_provider.gang import NODE_NAMES, check_limits, check_place, gang_problems, nnodes_of
 from airflow_provider.meeting import configured
 from airflow_provider.retries import LaunchRetry
 from llutil.errors import ConfigError, FailureClass, LaunchError
@@ -382,6 +382,7 @@ def check_gang(nodes: Any, given: Mapping[str, Any]) -> None:
     if problems:
         raise ConfigError(problems)
     check_place(given.get("dag"), given.get("task_group"))
+    check_limits(nodes, min_nodes, given)
 
 
 def _defaults() -> dict[str, Any]:

@@ -12,8 +12,10 @@ meanwhile starts the link's thread out of a signal handler, which is the end of 
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import logging
 import os
+import platform
 import signal
 import socket
 import sys
@@ -110,7 +112,7 @@ class _Agency:
     def serve(self) -> int:
         # Not before all is in place that a stop, which may come at once, needs.
         signal.signal(signal.SIGTERM, self._on_term)
-        self._link.send(wire.Hello(os.getpid(), sys.executable))
+        self._link.send(_hello())
         last: wire.Succeeded | wire.Failed
         try:
             deadline = time.monotonic() + _SPEC_DEADLINE
@@ -238,6 +240,24 @@ class _Agency:
             case _:
                 text = "".join(traceback.format_exception(error))
                 return wire.Failed(type(error).__name__, text, FailureClass.INFRASTRUCTURE, False)
+
+
+def _hello() -> wire.Hello:
+    return wire.Hello(
+        os.getpid(),
+        sys.executable,
+        torch=_installed("torch"),
+        python_version=platform.python_version(),
+        launcher=_installed("airflow-provider-elastic-launch"),
+    )
+
+
+def _installed(distribution: str) -> str:
+    """The version of ``distribution``, found without importing it; "" if it has none."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def _config(fields: Mapping[str, Any], grace: float) -> LaunchConfig:
