@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider.meeting import SECTION
 from airflow_provider.stored import Stored
 from llutil.errors import ConfigError, InfrastructureError
 from llutil.wire import Filed
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from airflow_provider.retries import LaunchRetry
     from airflow_provider.run_id import TaskKey
 
-__all__ = ["ResultStore"]
+__all__ = ["ResultStore", "configured_path"]
 
 _PREVIEW = 200  # characters
 _UNSAFE = re.compile(r"[^-.~+=\w]")
@@ -137,6 +138,13 @@ class ResultStore:
             # Some stores know no colon, others give %, # and ? a meaning; the attempt is unique in any case.
             path /= f"{name}={_UNSAFE.sub('_', value)}"
         return path
+
+
+def configured_path() -> str:
+    """What ``[elastic_launch] results_path`` says; empty if there is none."""
+    from airflow.sdk.configuration import conf
+
+    return str(conf.get(SECTION, "results_path", fallback="") or "").strip()
 
 
 def _upload(target: ObjectStoragePath, handover: Handover, value: Filed, _attempt: int) -> None:

@@ -23,7 +23,7 @@ from airflow_provider.node import Running, run_node
 from airflow_provider.rehearsal import LOCAL, in_one_process
 from airflow_provider.run_id import TaskKey
 from airflow_provider.siblings import NOTE, Node
-from airflow_provider.storing import ResultStore
+from airflow_provider.storing import ResultStore, configured_path
 from airflow_provider.surroundings import preflight
 from airflow_provider.versions import exchange
 from llutil.errors import ConfigError, EntrypointError
@@ -126,6 +126,7 @@ class TaskJob:
             raise ConfigError(problems)
         assert config is not None
         assert entrypoint is not None
+        store = self._store()
         if not in_one_process():
             preflight(self._operator, config, self._node, self.context, self._operator.log)
         return Launch(
@@ -133,9 +134,9 @@ class TaskJob:
             entrypoint=entrypoint,
             key=TaskKey.of(self.context),
             try_number=self.context["ti"].try_number,
-            result_limit=self._operator.most_result(),
+            result_limit=self._operator.most_result(stored=store is not None),
             retry=self._operator.launch_retry,
-            store=self._store(),
+            store=store,
         )
 
     def _compare(self, hello: Hello) -> None:
@@ -146,11 +147,10 @@ class TaskJob:
     def _store(self) -> ResultStore | None:
         """Where values go that are too big for XCom, known to take something; None if nobody asked for it."""
         operator = self._operator
-        if not operator.results_path:
+        path = operator.results_path or configured_path()
+        if not path:
             return None
-        store = ResultStore.of(
-            operator.results_path, operator.results_threshold, self.context["ti"]
-        )
+        store = ResultStore.of(path, operator.results_threshold, self.context["ti"])
         store.check()
         return store
 

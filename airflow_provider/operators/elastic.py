@@ -117,7 +117,8 @@ class ElasticLaunchOperator(BaseOperator):
     :param result_limit: the most bytes of JSON that one rank's value may take; by default 1 MiB, and 1 GiB with a
         ``results_path``.
     :param results_path: a folder of an object store, an ``ObjectStoragePath`` or its URI, that takes values too large for
-        XCom, which then holds a reference: ``airflow_provider.results`` has what reads it. (templated)
+        XCom, which then holds a reference: ``airflow_provider.results`` has what reads it; by default that of
+        ``[elastic_launch] results_path``, if there is one. (templated)
     :param results_threshold: up to how many bytes of JSON a value stays in XCom all the same.
     :param multiple_outputs: not supported: the return value is a dict of ranks.
     """
@@ -344,11 +345,11 @@ class ElasticLaunchOperator(BaseOperator):
             }
         return values
 
-    def most_result(self) -> int:
-        """The most bytes of JSON that one rank's value may take."""
+    def most_result(self, *, stored: bool) -> int:
+        """The most bytes of JSON that one rank's value may take; ``stored``: if it is large, it does not go to XCom."""
         if self.result_limit is not None:
             return self.result_limit
-        return DEFAULT_STORED_RESULT_LIMIT if self.results_path else DEFAULT_RESULT_LIMIT
+        return DEFAULT_STORED_RESULT_LIMIT if stored else DEFAULT_RESULT_LIMIT
 
     def blank_templates(self) -> dict[str, str]:
         """A problem for each parameter, by its name, whose template has rendered to nothing."""

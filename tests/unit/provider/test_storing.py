@@ -15,7 +15,7 @@ from airflow_provider.results import StoredResultError, load_result, load_result
 from airflow_provider.retries import LaunchRetry
 from airflow_provider.run_id import TaskKey
 from airflow_provider.stored import Stored
-from airflow_provider.storing import ResultStore
+from airflow_provider.storing import ResultStore, configured_path
 from llutil.errors import ConfigError, InfrastructureError
 from llutil.wire import Filed
 
@@ -196,12 +196,13 @@ def test_a_path_is_rendered_and_survives_serialisation(tmp_path):
 
 
 def test_more_may_be_returned_where_it_is_stored():
-    made = [
-        ElasticLaunchOperator(task_id="t", entrypoint="x.py", **parameters).most_result()
-        for parameters in (
-            {},
-            {"results_path": "s3://b/x"},
-            {"results_path": "s3://b/x", "result_limit": 5},
-        )
-    ]
-    assert made == [2**20, 2**30, 5]
+    plain = ElasticLaunchOperator(task_id="t", entrypoint="x.py")
+    assert [plain.most_result(stored=stored) for stored in (False, True)] == [2**20, 2**30]
+    limited = ElasticLaunchOperator(task_id="t", entrypoint="x.py", result_limit=5)
+    assert [limited.most_result(stored=stored) for stored in (False, True)] == [5, 5]
+
+
+def test_a_deployment_can_have_a_path_for_all_its_tasks(monkeypatch):
+    assert configured_path() == ""
+    monkeypatch.setenv("AIRFLOW__ELASTIC_LAUNCH__RESULTS_PATH", "s3://conn@bucket/results")
+    assert configured_path() == "s3://conn@bucket/results"
