@@ -241,8 +241,8 @@ class _Conversion:
     def too_big(self, size: str, what: str = "") -> ResultError:
         return ResultError(
             f"{self._whose}the returned value takes {size} bytes as JSON{what}; the limit is "
-            f"{self._limit:,}. Raise result_limit, or write it to a file or object store and return "
-            "its path"
+            f"{self._limit:,}. Raise result_limit, give the task a results_path, or write it to a file or object "
+            "store and return its path"
         )
 
     def _refusal(self, value: object, advice: str) -> ResultError:
