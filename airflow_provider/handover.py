@@ -1,7 +1,8 @@
 """The file through which an agent hands its task what the ranks returned, where that is to be stored.
 
 It has no name: whichever process is killed, nothing of it stays. The agent inherits the descriptor and writes; the
-task reads when the agent has ended. This module imports nothing but the standard library and ``llutil.wire``.
+task reads when the agent has ended. This module imports nothing but the standard library, ``llutil.errors``
+and ``llutil.wire``.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
+from llutil.errors import InfrastructureError
 from llutil.wire import Filed
 
 __all__ = ["Handover"]
@@ -48,12 +50,14 @@ class Handover:
     def pieces(self, filed: Filed) -> Iterator[bytes]:
         """The value's JSON, in pieces of at most 4 MiB.
 
-        :raises OSError: the file ends before it.
+        :raises InfrastructureError: the file ends before it.
         """
         at, end = filed.offset, filed.offset + filed.size
         while at < end:
             piece = os.pread(self.fd, min(_CHUNK, end - at), at)
             if not piece:
-                raise OSError(f"the agent's file of results ends at {at:,} of {end:,} bytes")
+                raise InfrastructureError(
+                    f"the agent's file of results ends at {at:,} of {end:,} bytes"
+                )
             at += len(piece)
             yield piece

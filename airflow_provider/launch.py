@@ -70,6 +70,7 @@ class Launch:
                     grace=self.config.shutdown_timeout,
                     result_limit=self.result_limit,
                     afterlog=afterlog,
+                    arrays=self.store is not None and self.store.arrays,
                 )
                 log.info("launching %s as %s", self.entrypoint.name, spec.config["run_id"])
                 if handover is None:

@@ -159,6 +159,9 @@ def task_problems(values: Mapping[str, Any]) -> list[str]:
     if not _is_count(threshold) or threshold < 0:
         problems.append(f"results_threshold is {threshold!r}; wanted 0 or more bytes")
     problems += _path_problems(values.get("results_path"))
+    form = values.get("results_format", "json")
+    if form not in {"json", "npz"}:
+        problems.append(f"results_format is {form!r}; wanted 'json' or 'npz'")
     if not values.get("gang_nodes") and not values.get("rdzv_id") and _least_nodes(values) > 1:
         problems.append(
             f"nnodes is {values['nnodes']!r}, but this task is one node, and without an rdzv_id nobody else can join "

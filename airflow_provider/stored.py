@@ -1,19 +1,23 @@
 """What stands in XCom for a value that lies in an object store, and the way back to the value.
 
-``Stored`` is the reference: plain JSON with a version, never a pickle. Airflow is imported inside functions.
+``Stored`` is the reference: plain JSON with a version. What it leads to is JSON, or an archive of arrays; neither is a
+pickle. Airflow is imported inside functions.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from llutil import archive
 
 __all__ = ["Stored", "StoredResultError", "load_result", "load_results"]
 
 _MARK = "elastic_launch_result"
 _VERSION = 1
+_READ: Mapping[str, Callable[[bytes], Any]] = {"json": json.loads, "npz": archive.decode}
 
 
 class StoredResultError(LookupError):
@@ -61,8 +65,9 @@ def load_result(value: Any) -> Any:
     stored = Stored.of(value)
     if stored is None:
         return value
-    if stored.format != "json":
-        raise StoredResultError(f"the result at {stored.uri} is {stored.format!r}; wanted 'json'")
+    if stored.format not in _READ:
+        wanted = " or ".join(map(repr, _READ))
+        raise StoredResultError(f"the result at {stored.uri} is {stored.format!r}; wanted {wanted}")
     content = _read(stored.uri)
     if len(content) != stored.size:
         raise StoredResultError(
@@ -70,9 +75,15 @@ def load_result(value: Any) -> Any:
             "something else has been written there"
         )
     try:
-        return json.loads(content)
+        return _READ[stored.format](content)
+    except ModuleNotFoundError as error:
+        raise StoredResultError(
+            f"the result at {stored.uri} has arrays, and numpy is not installed where it is read"
+        ) from error
     except ValueError as error:
-        raise StoredResultError(f"the result at {stored.uri} is no JSON: {error}") from error
+        raise StoredResultError(
+            f"the result at {stored.uri} is no {stored.format}: {error}"
+        ) from error
 
 
 def load_results(returned: Mapping[str, Any]) -> dict[int, Any]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider.meeting import SECTION
 from airflow_provider.stored import Stored
+from llutil import archive
 from llutil.errors import ConfigError, InfrastructureError
 from llutil.wire import Filed
 
@@ -40,15 +41,16 @@ class ResultStore:
     """Where one try of a task instance stores its ranks' values.
 
     ``attempt`` names the try as nothing else in the store does. ``inline`` is up to how many bytes of JSON a value
-    stays in XCom itself.
+    stays in XCom itself. ``arrays``: arrays stay what they are, in ``.npz`` files.
     """
 
     path: ObjectStoragePath
     attempt: str
     inline: int
+    arrays: bool = False
 
     @classmethod
-    def of(cls, results_path: Any, inline: int, ti: Any) -> ResultStore:
+    def of(cls, results_path: Any, inline: int, ti: Any, *, arrays: bool = False) -> ResultStore:
         """The store of the running task instance ``ti``.
 
         :raises ConfigError: there is no file system for such a path, or no connection of that name.
@@ -65,7 +67,7 @@ class ResultStore:
                 f"results_path is {str(results_path)!r}, which cannot be used here: {type(error).__name__}: {error}; "
                 "wanted a URI whose provider is installed on the worker, such as s3://conn_id@bucket/folder"
             ) from error
-        return cls(path=path, attempt=f"{ti.try_number}_{ti.id}", inline=inline)
+        return cls(path=path, attempt=f"{ti.try_number}_{ti.id}", inline=inline, arrays=arrays)
 
     def check(self) -> None:
         """Write a file and remove it, since after hours of training is late to learn that one cannot.
@@ -104,10 +106,12 @@ class ResultStore:
         for rank, value in results.items():
             if not isinstance(value, Filed):
                 kept[rank] = value
-            elif value.size <= self.inline:
+                continue
+            form = _form(handover, value)
+            if form == "json" and value.size <= self.inline:
                 kept[rank] = json.loads(b"".join(handover.pieces(value)))
             else:
-                target = self.folder(key) / f"rank_{rank}.json"
+                target = self.folder(key) / f"rank_{rank}.{form}"
                 try:
                     retry.run(
                         partial(_upload, target, handover, value),
@@ -123,7 +127,7 @@ class ResultStore:
                     ) from error.__cause__
                 say(f"rank {rank} returned {value.size:,} bytes, stored at {target}")
                 kept[rank] = Stored(
-                    uri=str(target), size=value.size, preview=_preview(handover, value)
+                    uri=str(target), size=value.size, preview=_preview(handover, value), format=form
                 ).to_json()
         return kept
 
@@ -183,10 +187,18 @@ def _write(target: ObjectStoragePath, pieces: Iterable[bytes], size: int) -> Non
         raise
 
 
+def _head(handover: Handover, value: Filed) -> bytes:
+    return b"".join(handover.pieces(Filed(value.rank, value.offset, min(value.size, 2 * _PREVIEW))))
+
+
+def _form(handover: Handover, value: Filed) -> str:
+    return "npz" if archive.is_archive(_head(handover, value)) else "json"
+
+
 def _preview(handover: Handover, value: Filed) -> str:
-    shown = Filed(value.rank, value.offset, min(value.size, _PREVIEW))
-    text = b"".join(handover.pieces(shown)).decode("ascii")
-    return text if value.size <= _PREVIEW else f"{text[: _PREVIEW - 3]}..."
+    head = _head(handover, value)
+    text = (archive.text_in(head) if archive.is_archive(head) else head).decode("ascii")
+    return text if len(text) <= _PREVIEW else f"{text[: _PREVIEW - 3]}..."
 
 
 def _rescued(folder: Path, handover: Handover, values: Iterable[Filed]) -> str:
@@ -194,8 +206,8 @@ def _rescued(folder: Path, handover: Handover, values: Iterable[Filed]) -> str:
     try:
         folder.mkdir(exist_ok=True)
         for value in values:
-            with (folder / f"rank_{value.rank}.json").open("wb") as file:
+            with (folder / f"rank_{value.rank}.{_form(handover, value)}").open("wb") as file:
                 file.writelines(handover.pieces(value))
-    except OSError as error:
+    except (OSError, InfrastructureError) as error:
         return f"copies on the worker failed too: {error}"
     return f"what this node's ranks returned is kept on its host, in {folder}"

@@ -149,8 +149,17 @@ class TaskJob:
         operator = self._operator
         path = operator.results_path or configured_path()
         if not path:
+            if operator.results_format == "npz":
+                raise ConfigError(
+                    "results_format is 'npz', but there is no results_path to store arrays in; XCom has lists only"
+                )
             return None
-        store = ResultStore.of(path, operator.results_threshold, self.context["ti"])
+        store = ResultStore.of(
+            path,
+            operator.results_threshold,
+            self.context["ti"],
+            arrays=operator.results_format == "npz",
+        )
         store.check()
         return store
 

@@ -47,6 +47,7 @@ class Spec:
     ``config`` holds ``LaunchConfig`` fields by name, as JSON. ``grace`` is how long, in seconds, workers
     get between being asked to stop and being killed. ``result_limit`` is the most bytes of JSON that one
     rank's value may take. ``afterlog`` names the file that takes what the agent prints once the task is gone.
+    ``arrays``: values that go into a results file keep their arrays, see ``llutil.archive``.
     """
 
     config: Mapping[str, Any]
@@ -55,6 +56,7 @@ class Spec:
     result_limit: int
     afterlog: str
     version: int = VERSION
+    arrays: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Filed:
-    """Agent → task, in place of a ``Result``: the value's JSON is in the results file, ``size`` bytes at ``offset``."""
+    """Agent → task, in place of a ``Result``: the value's JSON, or archive, is in the results file, ``size`` bytes at ``offset``."""
 
     rank: int
     offset: int
@@ -165,6 +167,7 @@ def encode(message: Message) -> bytes:
                 "result_limit": message.result_limit,
                 "afterlog": message.afterlog,
                 "version": message.version,
+                "arrays": message.arrays,
             }
         case _:
             body = asdict(message)

@@ -54,6 +54,7 @@ _OWN = (
     "result_limit",
     "results_path",
     "results_threshold",
+    "results_format",
     "multiple_outputs",
 )
 
@@ -120,6 +121,8 @@ class ElasticLaunchOperator(BaseOperator):
         XCom, which then holds a reference: ``airflow_provider.results`` has what reads it; by default that of
         ``[elastic_launch] results_path``, if there is one. (templated)
     :param results_threshold: up to how many bytes of JSON a value stays in XCom all the same.
+    :param results_format: ``"json"``, where arrays become lists, or ``"npz"``, where values that hold arrays or tensors are
+        stored with them, and come back with arrays of numpy.
     :param multiple_outputs: not supported: the return value is a dict of ranks.
     """
 
@@ -194,6 +197,7 @@ class ElasticLaunchOperator(BaseOperator):
         result_limit: int | None = None,
         results_path: ObjectStoragePath | str | None = None,
         results_threshold: int = 16 * 1024,
+        results_format: str = "json",
         multiple_outputs: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -236,6 +240,7 @@ class ElasticLaunchOperator(BaseOperator):
         self.result_limit = result_limit
         self.results_path = results_path
         self.results_threshold = results_threshold
+        self.results_format = results_format
         self._templates = {
             name: value
             for name in self.template_fields

@@ -63,7 +63,7 @@ class Request:
     the job; one is made up if it is empty. ``begin`` is called once the job hears signals itself, and before it
     starts its first process. ``server`` is a fork server that is there already, with the socket to it, for a job that
     uses one; its environment is this process's, mark included. ``keep`` takes each value's JSON, if there is a limit, and
-    what it gives stands for the value in what ``run`` returns.
+    what it gives stands for the value in what ``run`` returns; with ``arrays``, an archive of those that have arrays.
     """
 
     config: LaunchConfig
@@ -78,6 +78,7 @@ class Request:
     begin: Callable[[], None] = _nothing
     server: tuple[Server, socket.socket] | None = None
     keep: Callable[[bytes], Any] | None = None
+    arrays: bool = False
 
 
 def run(request: Request) -> dict[int, Any]:
@@ -255,7 +256,10 @@ def _agent(
     job = Job(
         name=entrypoint.name,
         order=Order(
-            entrypoint=entrypoint, sys_path=request.sys_path, result_limit=request.result_limit
+            entrypoint=entrypoint,
+            sys_path=request.sys_path,
+            result_limit=request.result_limit,
+            arrays=request.arrays,
         ),
         mark=mark,
         grace=config.shutdown_timeout,

@@ -157,6 +157,7 @@ class _Agency:
             begin=self._begin,
             server=server,
             keep=None if self._results is None else self._results.add,
+            arrays=spec.arrays and self._results is not None,
         )
         results = run(request)
         for rank, value in results.items():

@@ -35,11 +35,12 @@ def own_signal_handlers():
 def task_with(tmp_path):
     """Makes a task of two ranks, of which the first returns 50 MB."""
 
-    def make(results_path, **parameters):
-        def train(size):
-            if os.environ["RANK"] == "0":
-                return {"text": "x" * size, "count": size}
-            return {"loss": 0.5}
+    def train(size):
+        if os.environ["RANK"] == "0":
+            return {"text": "x" * size, "count": size}
+        return {"loss": 0.5}
+
+    def make(results_path, train=train, **parameters):
 
         with DAG("job") as dag:
             task = elastic_task(
@@ -56,22 +57,38 @@ def rescued():
     return sorted(folder.glob("*.results/*"))
 
 
-def test_a_large_value_is_stored_and_a_small_one_stays(task_with, tmp_path):
+def with_arrays(size):
+    import torch
+
+    if os.environ["RANK"] == "0":
+        return {"count": size, "weights": torch.ones(size // 4), "half": torch.ones(2).bfloat16()}
+    return {"loss": 0.5}
+
+
+def test_a_large_value_is_stored_with_its_arrays_and_a_small_one_stays(task_with, tmp_path):
     path = ObjectStoragePath(f"file://{tmp_path}/{{{{ ds }}}}")
-    outcome = run_task(task_with(path), run_id="r:1")
+    outcome = run_task(task_with(path, with_arrays, results_format="npz"), run_id="r:1")
     assert (outcome.state, outcome.error) == ("success", None)
     returned = outcome.xcoms["return_value"]
     assert returned["1"] == outcome.xcoms["rank_1"] == {"loss": 0.5}
     reference = returned["0"]
     assert reference == outcome.xcoms["rank_0"]
-    assert reference["preview"] == '{"text":"' + 188 * "x" + "..."
+    assert reference["preview"] == (
+        '{"count":50000000,"weights":{"__array__":0,"dtype":"float32","shape":[12500000]},'
+        '"half":{"__array__":1,"dtype":"float32","shape":[2]}}'
+    )
     assert len(json.dumps(reference)) < 1000
     (file,) = (path for path in tmp_path.rglob("*") if path.is_file() and path.name != "dag.py")
     assert reference["uri"] == f"file://{file}"
     assert reference["size"] == file.stat().st_size
     folder = str(file.parent.relative_to(tmp_path))
     assert folder.startswith("2026-11-22/dag_id=job/run_id=r_1/task_id=train/attempt=1_")
-    assert load_results(returned) == {0: {"text": "x" * SIZE, "count": SIZE}, 1: {"loss": 0.5}}
+    loaded = load_results(returned)
+    assert loaded[1] == {"loss": 0.5}
+    assert loaded[0]["count"] == SIZE
+    assert (loaded[0]["weights"].shape, loaded[0]["weights"].sum()) == ((SIZE // 4,), SIZE // 4)
+    assert loaded[0]["half"].tolist() == [1.0, 1.0]
+    assert SIZE < reference["size"] < SIZE + 2000
 
 
 class FullStore(MemoryFileSystem):

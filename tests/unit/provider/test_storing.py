@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from airflow.sdk import ObjectStoragePath
 from airflow.serialization.serialized_objects import DagSerialization
@@ -16,6 +19,7 @@ from airflow_provider.retries import LaunchRetry
 from airflow_provider.run_id import TaskKey
 from airflow_provider.stored import Stored
 from airflow_provider.storing import ResultStore, configured_path
+from llutil import archive
 from llutil.errors import ConfigError, InfrastructureError
 from llutil.wire import Filed
 
@@ -34,7 +38,7 @@ def keep(folder, tmp_path, values, *, inline=0, attempt=1, key=KEY):
         results, end = {}, 0
         with open(handover.fd, "wb", closefd=False) as file:
             for rank, value in values.items():
-                content = json.dumps(value).encode()
+                content = archive.encode(value, rank=rank, limit=10**9)
                 file.write(content)
                 results[rank] = Filed(rank, end, len(content))
                 end += len(content)
@@ -80,6 +84,29 @@ def test_a_value_as_large_as_the_threshold_stays_and_one_byte_more_does_not(tmp_
     assert Stored.of(kept[1]).size == 11
 
 
+def test_a_value_with_arrays_is_stored_however_small_it_is(tmp_path):
+    kept = keep(tmp_path / "store", tmp_path, {0: {"a": np.arange(3)}}, inline=10_000)
+    assert kept[0]["format"] == "npz"
+    assert kept[0]["uri"].endswith("/rank_0.npz")
+    assert kept[0]["preview"] == '{"a":{"__array__":0,"dtype":"int64","shape":[3]}}'
+    assert load_result(kept[0])["a"].tolist() == [0, 1, 2]
+
+
+def test_an_archive_can_be_read_without_this_package(tmp_path):
+    value = {"a": np.eye(2), "b": [np.zeros(1)]}
+    (kept,) = keep(tmp_path / "store", tmp_path, {0: value}).values()
+    with np.load(kept["uri"].removeprefix("file://"), allow_pickle=False) as found:
+        assert found["0"].tolist() == [[1, 0], [0, 1]]
+        assert found["1"].tolist() == [0]
+
+
+def test_arrays_need_numpy_where_they_are_read(tmp_path, monkeypatch):
+    (kept,) = keep(tmp_path / "store", tmp_path, {0: np.zeros(2)}).values()
+    monkeypatch.setitem(sys.modules, "numpy.lib", None)
+    with pytest.raises(StoredResultError, match="numpy is not installed where it is read"):
+        load_result(kept)
+
+
 def test_a_later_try_leaves_what_an_earlier_one_stored(tmp_path):
     first, second = (
         keep(tmp_path / "store", tmp_path, {0: f"try {number}"}, attempt=number)[0]
@@ -105,7 +132,7 @@ def test_what_has_gone_is_told_by_its_uri(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [('"x"', "has 3 bytes, and had 5"), ("!" * 5, "is no JSON")],
+    [('"x"', "has 3 bytes, and had 5"), ("!" * 5, "is no json")],
 )
 def test_what_was_changed_is_not_taken_for_the_result(tmp_path, content, said):
     (value,) = keep(tmp_path / "store", tmp_path, {0: "abc"}).values()
@@ -118,7 +145,7 @@ def test_a_later_version_and_another_format_are_refused(tmp_path):
     (value,) = keep(tmp_path / "store", tmp_path, {0: "abc"}).values()
     with pytest.raises(StoredResultError, match="stored in version 2"):
         load_result(value | {"elastic_launch_result": 2})
-    with pytest.raises(StoredResultError, match="is 'npy'; wanted 'json'"):
+    with pytest.raises(StoredResultError, match="is 'npy'; wanted 'json' or 'npz'"):
         load_result(value | {"format": "npy"})
 
 
@@ -150,18 +177,20 @@ def test_a_scheme_without_its_provider_is_bad_configuration():
 def test_a_file_that_could_not_be_finished_is_not_there(tmp_path):
     folder = tmp_path / "store"
     store = ResultStore.of(str(folder), 0, instance(1))
-    with Handover(tmp_path) as handover, pytest.raises(InfrastructureError) as caught:
-        store.keep(
-            {0: Filed(0, 0, 10)},  # the agent's file is empty
-            handover,
-            KEY,
-            retry=ONCE,
-            stopped=lambda: False,
-            sleep=lambda _: None,
-            say=lambda _: None,
-            rescue=tmp_path / "rescued",
-        )
-    assert "ends at 0 of 10 bytes" in str(caught.value)
+    with Handover(tmp_path) as handover:
+        os.write(handover.fd, b"x" * 1000)
+        with pytest.raises(InfrastructureError) as caught:
+            store.keep(
+                {0: Filed(0, 0, 2000)},  # the agent wrote less than it said
+                handover,
+                KEY,
+                retry=ONCE,
+                stopped=lambda: False,
+                sleep=lambda _: None,
+                say=lambda _: None,
+                rescue=tmp_path / "rescued",
+            )
+    assert "ends at 1,000 of 2,000 bytes" in str(caught.value)
     assert files(folder) == []
 
 
