@@ -10,10 +10,10 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import queue
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -129,18 +129,19 @@ def _addresses(config: LaunchConfig, executor: str | None) -> list[str]:
     if config.local_addr:
         return _own(config.local_addr)
     if config.rdzv_backend not in _LEDGERS:
-        name = socket.getfqdn()
-        if _resolved(name) is None:
+        name = _answer(socket.getfqdn)
+        if _resolved([(name, 0)]) is None:
             return [
                 f"this host's name {name!r} does not resolve, and the other nodes are told it; give local_addr, or let "
                 "the name resolve on every host"
             ]
         return []
-    host, _, port = config.rdzv_endpoint.partition("/")[0].split(",")[0].rpartition(":")
-    found = _resolved(host.strip("[]"), int(port))
+    endpoints = config.rdzv_endpoint.partition("/")[0].split(",")
+    parts = [endpoint.rpartition(":") for endpoint in endpoints]
+    found = _resolved([(host.strip("[]"), int(port)) for host, _, port in parts])
     if found is None:
         return [
-            f"the host {host!r} of rdzv_endpoint does not resolve here: this node can meet nobody"
+            f"no host of rdzv_endpoint {config.rdzv_endpoint!r} resolves here: this node can meet nobody"
         ]
     family, address = found
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
@@ -155,7 +156,7 @@ def _addresses(config: LaunchConfig, executor: str | None) -> list[str]:
 
 
 def _own(given: str) -> list[str]:
-    found = _resolved(given, 0)
+    found = _resolved([(given, 0)])
     if found is None:
         return [
             f"local_addr {given!r} does not resolve here, and probably nowhere: the other nodes cannot find this one; "
@@ -175,23 +176,39 @@ def _own(given: str) -> list[str]:
     return []
 
 
-def _resolved(name: str, port: int = 0) -> tuple[socket.AddressFamily, Any] | None:
-    """Family and address of ``name``; None if it has none.
+def _resolved(places: Sequence[tuple[str, int]]) -> tuple[socket.AddressFamily, Any] | None:
+    """Family and address of the first of these hosts and ports that has any.
 
     :raises TimeoutError: nobody knows yet.
     """
-    answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
-    def ask() -> None:
-        found: Any = None
-        with suppress(OSError, UnicodeError):
-            found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
-        answers.put(found)
+    def ask() -> tuple[socket.AddressFamily, Any] | None:
+        for host, port in places:
+            with suppress(OSError, UnicodeError):
+                family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[
+                    0
+                ]
+                return family, address
+        return None
 
-    # It cannot be interrupted, and may take many seconds where the DNS is away.
-    threading.Thread(target=ask, name="preflight-name", daemon=True).start()
+    return _answer(ask)
+
+
+def _answer(ask: Callable[[], T]) -> T:
+    """What a resolver says; it cannot be interrupted, and may take many seconds where the DNS is away.
+
+    :raises TimeoutError: it takes too long.
+    """
+    answer: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(ask())
+        except Exception as error:  # noqa: BLE001 - the edge of the thread
+            answer.set_exception(error)
+
+    threading.Thread(target=run, name="preflight-name", daemon=True).start()
     try:
-        found = answers.get(timeout=_RESOLVED_WITHIN)
-    except queue.Empty:
-        raise TimeoutError(f"{name!r} was not resolved within {_RESOLVED_WITHIN:g} s") from None
-    return (found[0][0], found[0][4]) if found else None
+        return answer.result(timeout=_RESOLVED_WITHIN)
+    except TimeoutError:
+        raise TimeoutError(f"no name was resolved within {_RESOLVED_WITHIN:g} s") from None

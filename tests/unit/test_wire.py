@@ -34,6 +34,7 @@ MESSAGES = st.one_of(
         entrypoint=ENTRYPOINTS,
         grace=st.floats(0, 1e6),
         result_limit=COUNT,
+        arrays=st.booleans(),
         afterlog=TEXT,
     ),
     st.builds(wire.Stop, TEXT),

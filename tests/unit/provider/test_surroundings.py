@@ -110,7 +110,10 @@ def test_an_execution_timeout_is_compared_with_the_rendezvous_own(said):
         ({"local_addr": "no-such-host.invalid"}, "local_addr 'no-such-host.invalid' does not"),
         ({"local_addr": "192.0.2.1"}, "'192.0.2.1' is no address of this host"),
         ({"local_addr": "127.0.0.1"}, None),
-        ({"rdzv_endpoint": "no-such-host.invalid:2379"}, "'no-such-host.invalid' of rdzv_endpoint"),
+        (
+            {"rdzv_endpoint": "a.invalid:2379,b.invalid:2379"},
+            "no host of rdzv_endpoint 'a.invalid:2379,b.invalid:2379' resolves here",
+        ),
         ({"rdzv_endpoint": "127.0.0.1:2379,10.0.0.1:2379/jobs"}, None),
         ({"rdzv_endpoint": "[::1]:2379"}, None),
     ],
@@ -142,7 +145,7 @@ def test_a_host_without_a_name_is_told_where_the_name_is_what_others_get(said, m
 
 def test_a_resolver_that_does_not_answer_costs_little_and_fails_nothing(said, monkeypatch):
     over = threading.Event()
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: over.wait(60))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [over.wait(60)] * 5)
     monkeypatch.setattr(surroundings, "_RESOLVED_WITHIN", 0.01)
     found = said(config=several(), levels=("DEBUG", "INFO", "WARNING"))
     over.set()
