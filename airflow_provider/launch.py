@@ -94,7 +94,7 @@ class Launch:
                 retry=self.retry,
                 stopped=lambda: hook.stopped,
                 sleep=hook.sleep,
-                say=log.info,
+                log=log,
                 rescue=folder / f"{self.key.slug()}.results",
             )
 

@@ -8,6 +8,7 @@ an earlier one still uses. A reference is only given out for a file that is comp
 from __future__ import annotations
 
 import json
+import logging
 import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping
@@ -93,7 +94,7 @@ class ResultStore:
         retry: LaunchRetry,
         stopped: Callable[[], bool],
         sleep: Callable[[float], None],
-        say: Callable[[str], None],
+        log: logging.Logger,
         rescue: Path,
     ) -> dict[int, Any]:
         """``results`` with every filed value in it stored, or read back if it is small.
@@ -116,16 +117,16 @@ class ResultStore:
                     retry.run(
                         partial(_upload, target, handover, value),
                         stopped=stopped,
-                        say=say,
+                        say=log.warning,
                         sleep=sleep,
-                        what="storing a result",
+                        what="upload",
                     )
                 except InfrastructureError as error:
                     left = [one for one in results.values() if isinstance(one, Filed)]
                     raise InfrastructureError(
                         f"{error}; {_rescued(rescue, handover, left)}"
                     ) from error.__cause__
-                say(f"rank {rank} returned {value.size:,} bytes, stored at {target}")
+                log.info("rank %d returned %s bytes, stored at %s", rank, f"{value.size:,}", target)
                 kept[rank] = Stored(
                     uri=str(target), size=value.size, preview=_preview(handover, value), format=form
                 ).to_json()
@@ -182,8 +183,9 @@ def _write(target: ObjectStoragePath, pieces: Iterable[bytes], size: int) -> Non
     except BaseException:
         with suppress(Exception):
             out.close()
-        with suppress(Exception):
-            files.rm_file(path)
+        for left in {path, target.path}:
+            with suppress(Exception):
+                files.rm_file(left)
         raise
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from types import SimpleNamespace
@@ -10,7 +11,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from airflow.sdk import ObjectStoragePath
+from airflow.sdk.io.store import _STORE_CACHE, attach
 from airflow.serialization.serialized_objects import DagSerialization
+from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider.handover import Handover
 from airflow_provider.operators.elastic import ElasticLaunchOperator
@@ -31,7 +34,7 @@ def instance(number):
     return SimpleNamespace(try_number=number, id=f"id-{number}")
 
 
-def keep(folder, tmp_path, values, *, inline=0, attempt=1, key=KEY):
+def keep(folder, tmp_path, values, *, inline=0, attempt=1, key=KEY, retry=ONCE):
     """What stands in XCom for ``values``."""
     store = ResultStore.of(str(folder), inline, instance(attempt))
     with Handover(tmp_path) as handover:
@@ -46,10 +49,10 @@ def keep(folder, tmp_path, values, *, inline=0, attempt=1, key=KEY):
             results,
             handover,
             key,
-            retry=ONCE,
+            retry=retry,
             stopped=lambda: False,
             sleep=lambda _: None,
-            say=lambda _: None,
+            log=logging.getLogger("storing"),
             rescue=tmp_path / "rescued",
         )
 
@@ -187,11 +190,38 @@ def test_a_file_that_could_not_be_finished_is_not_there(tmp_path):
                 retry=ONCE,
                 stopped=lambda: False,
                 sleep=lambda _: None,
-                say=lambda _: None,
+                log=logging.getLogger("storing"),
                 rescue=tmp_path / "rescued",
             )
     assert "ends at 1,000 of 2,000 bytes" in str(caught.value)
     assert files(folder) == []
+
+
+class FlakyStore(MemoryFileSystem):
+    """Does not take what it is given first."""
+
+    protocol = "memory"
+    store: dict = {}  # noqa: RUF012 - fsspec's own way
+    pseudo_dirs = [""]  # noqa: RUF012 - as above
+    asked = 0
+
+    def size(self, path):
+        type(self).asked += 1
+        if self.asked == 1:
+            raise ConnectionError("reset by peer")
+        return super().size(path)
+
+
+def test_an_upload_that_fails_once_is_repeated_and_that_is_a_warning(tmp_path, caplog):
+    attach("memory", "flaky", fs=FlakyStore())
+    try:
+        kept = keep("memory://flaky@bucket", tmp_path, {0: [1]}, retry=LaunchRetry(attempts=2))
+        assert load_result(kept[0]) == [1]
+    finally:
+        _STORE_CACHE.clear()
+    (warning,) = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert warning.startswith("upload attempt 1 of 2 failed; the next one follows in ")
+    assert "ConnectionError: reset by peer" in warning
 
 
 @pytest.mark.parametrize("given", ["results", "", 3])
