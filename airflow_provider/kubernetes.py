@@ -37,7 +37,9 @@ def pod_override(
 ) -> dict[str, Any]:
     """``executor_config`` with a pod in which a job can save its state, share memory and find its GPUs.
 
-    KubernetesExecutor lays it over the pod of its template; what is not said here stays as the template has it.
+    KubernetesExecutor lays it over the pod of its template; what is not said here stays as the template has it, volumes
+    are added, but the ``resources`` of a container take the place of the template's as a whole (provider 10.25): with
+    ``gpus``, say by ``pod`` what the task needs of CPUs and memory too.
 
     :param grace_period: the operator's ``grace_period``, in seconds; the pod gets 30 s more.
     :param shared_memory: the size of /dev/shm, in memory, which a container's limit of memory has to have room for; a

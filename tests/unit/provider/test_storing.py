@@ -21,7 +21,7 @@ from airflow_provider.results import StoredResultError, load_result, load_result
 from airflow_provider.retries import LaunchRetry
 from airflow_provider.run_id import TaskKey
 from airflow_provider.stored import Stored
-from airflow_provider.storing import ResultStore, configured_path
+from airflow_provider.storing import ResultStore, _write, configured_path
 from llutil import archive
 from llutil.errors import ConfigError, InfrastructureError
 from llutil.wire import Filed
@@ -222,6 +222,19 @@ def test_an_upload_that_fails_once_is_repeated_and_that_is_a_warning(tmp_path, c
     (warning,) = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
     assert warning.startswith("upload attempt 1 of 2 failed; the next one follows in ")
     assert "ConnectionError: reset by peer" in warning
+
+
+def test_a_file_has_its_name_when_it_is_complete(tmp_path):
+    seen = []
+
+    def pieces():
+        yield b"first"
+        seen.append(files(tmp_path))
+        yield b"second"
+
+    _write(ObjectStoragePath(f"file://{tmp_path}/x.json"), pieces(), 11)
+    assert seen == [["x.json.part"]]
+    assert (tmp_path / "x.json").read_bytes() == b"firstsecond"
 
 
 @pytest.mark.parametrize("given", ["results", "", 3])
