@@ -93,10 +93,8 @@ def is_open(value: Any) -> bool:
         return any(map(is_open, value.values()))
     if isinstance(value, list | tuple | set):
         return any(map(is_open, value))
-    if hasattr(value, "conn_id") and hasattr(
-        value, "protocol"
-    ):  # an ObjectStoragePath, which Airflow renders
-        return is_open(str(value))
+    if hasattr(value, "conn_id") and hasattr(value, "protocol"):
+        return is_open(str(value))  # an ObjectStoragePath, which Airflow renders
     # Airflow's own rule for what it resolves instead of rendering (measured with Airflow 3.3.2).
     return hasattr(value, "resolve") and not isinstance(value, os.PathLike)
 

@@ -73,11 +73,9 @@ def _read_numpy(value: Any) -> Any:
 
 
 def _whole_numpy(value: Any, numpy: Any) -> Any:
-    if value.dtype.hasobject or isinstance(
-        value, numpy.ma.MaskedArray
-    ):  # what is masked would be told
-        return None
-    return numpy.asarray(value)
+    # A plain array would tell what is masked.
+    masked = isinstance(value, numpy.ma.MaskedArray)
+    return None if masked or value.dtype.hasobject else numpy.asarray(value)
 
 
 def _read_torch(value: Any, torch: Any) -> Any:

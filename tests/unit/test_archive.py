@@ -72,6 +72,16 @@ def test_nothing_in_an_archive_is_a_pickle() -> None:
         assert archive.namelist() == ["value.json", "0.npy", "1.npy"]
 
 
+def test_a_pickle_that_somebody_put_into_an_archive_is_not_read() -> None:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("value.json", '{"__array__": 0}')
+        with archive.open("0.npy", "w") as member:
+            np.save(member, np.array([print], dtype=object), allow_pickle=True)
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        decode(out.getvalue())
+
+
 def test_the_text_is_at_the_beginning() -> None:
     content = packed({"a": np.zeros((2, 3), dtype="float32"), "b": "x" * 1000})
     whole = text_in(content)
