@@ -35,11 +35,18 @@ class AgentProcess:
     :param python: the agent's interpreter, a path or a name on the ``PATH``.
     :param cwd: the agent's working directory; None means the task's.
     :param env: the agent's whole environment.
+    :param results: the descriptor of a file that takes what ranks return; None means that the socket does.
 
     :raises ConfigError: the interpreter or the working directory cannot be used.
     """
 
-    def __init__(self, python: str, cwd: str | None, env: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        python: str,
+        cwd: str | None,
+        env: Mapping[str, str],
+        results: int | None = None,
+    ) -> None:
         with ExitStack() as on_error, ExitStack() as agents_ends:
             self.socket, agents_socket = socket.socketpair()
             on_error.enter_context(self.socket)
@@ -57,6 +64,8 @@ class AgentProcess:
                 "--stdout-reader": self.pipes["stdout"],
                 "--stderr-reader": self.pipes["stderr"],
             }
+            if results is not None:
+                options["--results"] = results
             arguments = [text for pair in options.items() for text in map(str, pair)]
             try:
                 # An alarm may raise in here after the fork, and the process is lost to us. It has no job yet, sees

@@ -25,6 +25,7 @@ from llutil.wire import (
     VERSION,
     Decoder,
     Failed,
+    Filed,
     Hello,
     Line,
     Log,
@@ -50,13 +51,13 @@ _REAPING = (
 class Conversation:
     """Says ``spec`` to ``agent`` and hears it out.
 
-    ``greeted``: the agent has said hello. ``leaving_since``: when it said its last message or its socket
+    ``hello``: what the agent has said first; None before. ``leaving_since``: when it said its last message or its socket
     closed, by the monotonic clock; infinite before. ``ended``: it was reaped, and all it said was taken.
     ``world_size``: all ranks of the last round, on whatever node; 0 before the first.
     """
 
     def __init__(self, agent: AgentProcess, relay: Relay, spec: Spec) -> None:
-        self.greeted = False
+        self.hello: Hello | None = None
         self.leaving_since = float("inf")
         self.ended = False
         self.world_size = 0
@@ -131,7 +132,7 @@ class Conversation:
         self._agent.close()
 
     def outcome(self, stop_reason: str | None) -> dict[int, Any]:
-        """The ranks' values, or the error that the conversation amounts to. Call it once ``ended``.
+        """The ranks' values, or where they are filed, or the error that it all amounts to. Call it once ``ended``.
 
         :raises LaunchError: see ``AgentHook.run``.
         """
@@ -149,7 +150,7 @@ class Conversation:
             raise StoppedError(f"stopped ({stop_reason}); {ended} and without a verdict")
         if self._killed is not None:
             raise AgentLostError(self._with_last_words(f"{self._killed}, and was killed"))
-        if not self.greeted and self._code >= 0:
+        if self.hello is None and self._code >= 0:
             # By its own choice and before it did anything: what is wrong will be wrong the next time.
             raise ConfigError(
                 self._with_last_words(
@@ -191,7 +192,7 @@ class Conversation:
     def _take(self, message: Message) -> None:
         match message:
             case Hello(version=version, python=python):
-                self.greeted = True
+                self.hello = message
                 if version != VERSION:
                     raise ConfigError(
                         f"the agent under {python} speaks version {version} and this task version {VERSION}: "
@@ -203,6 +204,8 @@ class Conversation:
                 self._relay.event(message)
             case Result(rank=rank, value=value):
                 self._results[rank] = value
+            case Filed(rank=rank):
+                self._results[rank] = message
             case Succeeded() | Failed():
                 self._final = message
                 self.leaving_since = time.monotonic()

@@ -7,19 +7,28 @@ nodes do when they run is in ``airflow_provider.siblings``. Airflow is imported 
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from airflow_provider.arguments import LIVE_CONTEXT, PLAIN_CONTEXT
 from llutil.errors import ConfigError
 
-__all__ = ["NODE_NAMES", "check_arguments", "check_place", "gang_problems", "nnodes_of"]
+__all__ = [
+    "NODE_NAMES",
+    "check_arguments",
+    "check_limits",
+    "check_place",
+    "gang_problems",
+    "nnodes_of",
+]
 
 NODE_NAMES = "node {{ ti.map_index }}"
 """What the nodes of a gang are called in Airflow's UI, unless ``map_index_template`` is given."""
 
 _MOST_NODES = 1024  # Airflow's own default of max_map_length
 _OURS = ("nnodes", "node_index")
+_TASK_LIMITS = ("max_active_tis_per_dag", "max_active_tis_per_dagrun")
 
 
 def nnodes_of(nodes: int, min_nodes: int | None) -> str:
@@ -64,6 +73,37 @@ def check_place(dag: Any, task_group: Any) -> None:
             "already, and Airflow maps only once; put the gang into a DAG of its own and trigger that, or write "
             "one gang for each case"
         )
+
+
+def check_limits(nodes: int, min_nodes: int | None, given: Mapping[str, Any]) -> None:
+    """Refuse a gang of which Airflow would never run ``min_nodes`` at once; warn if it would never run all ``nodes``.
+
+    :raises ConfigError: it could never form.
+    """
+    from airflow.sdk.definitions._internal.contextmanager import DagContext
+
+    dag = given.get("dag") or DagContext.get_current()
+    defaults = {} if dag is None else {**dag.default_args, **(given.get("default_args") or {})}
+    limits = {name: given.get(name, defaults.get(name)) for name in _TASK_LIMITS}
+    if dag is not None:
+        limits[f"max_active_tasks of DAG {dag.dag_id!r}"] = dag.max_active_tasks
+    needed = nodes if min_nodes is None else min_nodes
+    problems = []
+    for name, limit in limits.items():
+        if not _is_count(limit) or limit >= nodes:
+            continue
+        if limit < needed:
+            problems.append(
+                f"the gang needs {needed} nodes at once, and {name} lets {limit} run: it could never form; raise that, "
+                "or lower min_nodes"
+            )
+        else:
+            warnings.warn(
+                f"the gang of {nodes} nodes will never have more than {limit} at once: {name} lets no more run",
+                stacklevel=4,
+            )
+    if problems:
+        raise ConfigError(problems)
 
 
 def check_arguments(

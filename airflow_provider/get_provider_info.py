@@ -51,13 +51,15 @@ _ETCD: dict[str, Any] = {
 }
 
 
-def _option(kind: str, default: str, description: str) -> dict[str, Any]:
+def _option(
+    kind: str, default: str, description: str, example: str | None = None
+) -> dict[str, Any]:
     return {
         "type": kind,
         "default": default,
         "description": description,
         "version_added": "0.1.0",
-        "example": None,
+        "example": example,
     }
 
 
@@ -77,6 +79,12 @@ _SECTION: dict[str, Any] = {
             "float", "30", "Seconds that the least number of nodes waits for more."
         ),
         "lease_ttl": _option("float", "10", "Seconds that a node outlives its last sign of life."),
+        "results_path": _option(
+            "string",
+            "",
+            "The folder of an object store, as a URI, for what ranks return and XCom should not hold.",
+            "s3://conn_id@bucket/results",
+        ),
     },
 }
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider.handover import Handover
 from airflow_provider.retries import LaunchRetry
 from airflow_provider.run_id import TaskKey
 from airflow_provider.scratch import Afterlog, LogFolder, user_folder
@@ -22,6 +23,7 @@ from llutil.wire import Spec
 
 if TYPE_CHECKING:
     from airflow_provider.hooks.agent import AgentHook
+    from airflow_provider.storing import ResultStore
     from llutil.entrypoint import Entrypoint
     from llutil.launcher.launch_agent import LaunchConfig
 
@@ -34,7 +36,8 @@ class Launch:
 
     ``config.run_id`` empty means: an id made from ``key``, ``try_number`` and, for a job of one node, the
     attempt; a node of a larger job must not change an id that the others know. ``pointless`` is asked, after a
-    launch that another one could mend, whether it could not after all.
+    launch that another one could mend, whether it could not after all. ``store`` takes what the ranks return, if it is
+    to be stored.
     """
 
     config: LaunchConfig
@@ -44,18 +47,21 @@ class Launch:
     result_limit: int
     retry: LaunchRetry
     pointless: Callable[[], bool] = lambda: False
+    store: ResultStore | None = None
 
     def run(self, hook: AgentHook, log: logging.Logger) -> dict[int, Any]:
-        """Launch until it succeeds or may not be repeated; what each rank of this node returned.
+        """Launch until it succeeds or may not be repeated; what each rank of this node returned, or where it is.
 
-        :raises LaunchError: see ``AgentHook.run``.
+        :raises LaunchError: see ``AgentHook.run`` and ``ResultStore.keep``.
         """
         folder = user_folder()
         fields = config_json(self.config)
         with (
             _afterlog(Afterlog(folder, self.key.slug()), log) as afterlog,
             _log_dir(self.config.log_dir, folder, log) as log_dir,
+            ExitStack() as stack,
         ):
+            handover = stack.enter_context(Handover(folder)) if self.store else None
 
             def launch(attempt: int) -> dict[int, Any]:
                 spec = Spec(
@@ -64,15 +70,32 @@ class Launch:
                     grace=self.config.shutdown_timeout,
                     result_limit=self.result_limit,
                     afterlog=afterlog,
+                    arrays=self.store is not None and self.store.arrays,
                 )
                 log.info("launching %s as %s", self.entrypoint.name, spec.config["run_id"])
-                return hook.run(spec)
+                if handover is None:
+                    return hook.run(spec)
+                handover.clear()
+                return hook.run(spec, handover.fd)
 
-            return self.retry.run(
+            results = self.retry.run(
                 launch,
                 stopped=lambda: hook.stopped or self.pointless(),
                 say=log.warning,
                 sleep=hook.sleep,
+            )
+            if self.store is None or handover is None:
+                return results
+            # No launch is repeated for what fails from here on: the job has succeeded.
+            return self.store.keep(
+                results,
+                handover,
+                self.key,
+                retry=self.retry,
+                stopped=lambda: hook.stopped,
+                sleep=hook.sleep,
+                log=log,
+                rescue=folder / f"{self.key.slug()}.results",
             )
 
     def _run_id(self, attempt: int) -> str:

@@ -5,7 +5,8 @@
         ranks = gang_results("train", ti)   # {0: ..., 1: ..., 2: ..., 3: ...}
 
 Each node of a gang pushes what its own ranks returned; ``gang_results`` puts them together and insists on
-every rank. Airflow's own list of the mapped instances' values would not tell that one is missing.
+every rank. Airflow's own list of the mapped instances' values would not tell that one is missing. Values that lie
+under a ``results_path`` are fetched; ``load_result`` and ``load_results`` do that for a task that is no gang.
 """
 
 from __future__ import annotations
@@ -14,21 +15,30 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from airflow_provider.siblings import Note, notes_of, states_of
+from airflow_provider.stored import StoredResultError, load_result, load_results
 
-__all__ = ["MissingRankError", "gang_results", "put_together"]
+__all__ = [
+    "MissingRankError",
+    "StoredResultError",
+    "gang_results",
+    "load_result",
+    "load_results",
+    "put_together",
+]
 
 
 class MissingRankError(LookupError):
     """A rank's value is not there; the text names the rank and its node."""
 
 
-def gang_results(task_id: str, ti: Any) -> dict[int, Any]:
+def gang_results(task_id: str, ti: Any, *, load: bool = True) -> dict[int, Any]:
     """What every rank of the gang ``task_id`` returned, by rank, from all of its nodes.
 
     ``task_id`` is the full one, with those of its task groups. ``ti`` is the calling task's own instance, as its
-    context has it.
+    context has it. ``load=False`` leaves stored values where they are: ``load_result`` fetches one.
 
     :raises MissingRankError: the value of a rank is missing, or the task is no gang that has succeeded.
+    :raises StoredResultError: a value is gone from where it was stored; its URI tells the node and the rank.
     """
     notes = notes_of(ti, task_id)
     if not notes:
@@ -39,9 +49,10 @@ def gang_results(task_id: str, ti: Any) -> dict[int, Any]:
     noted = sorted(notes)
     values = ti.xcom_pull(task_ids=task_id, map_indexes=noted)
     nodes = max(note.nodes for note in notes.values())
-    return put_together(
+    results = put_together(
         task_id, notes, dict(zip(noted, values, strict=True)), states_of(ti, task_id, nodes)
     )
+    return {rank: load_result(value) for rank, value in results.items()} if load else results
 
 
 def put_together(

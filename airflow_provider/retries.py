@@ -63,11 +63,12 @@ class LaunchRetry:
         stopped: Callable[[], bool],
         say: Callable[[str], None],
         sleep: Callable[[float], None] = time.sleep,
+        what: str = "launch",
     ) -> T:
         """``launch(attempt)``, attempts counted from 1, until one succeeds or no other may follow.
 
-        ``stopped`` is asked before each repetition. ``say`` is told why there is one. The last
-        attempt's own error is raised.
+        ``stopped`` is asked before each repetition. ``say`` is told why there is one, and calls it ``what``. The
+        last attempt's own error is raised.
         """
         import tenacity
 
@@ -78,7 +79,7 @@ class LaunchRetry:
             assert state.outcome is not None
             assert state.next_action is not None
             say(
-                f"launch attempt {state.attempt_number} of {self.attempts} failed; the next one follows in "
+                f"{what} attempt {state.attempt_number} of {self.attempts} failed; the next one follows in "
                 f"{state.next_action.sleep:.1f} s. {state.outcome.exception()}"
             )
 

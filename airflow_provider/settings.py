@@ -93,6 +93,8 @@ def is_open(value: Any) -> bool:
         return any(map(is_open, value.values()))
     if isinstance(value, list | tuple | set):
         return any(map(is_open, value))
+    if hasattr(value, "conn_id") and hasattr(value, "protocol"):
+        return is_open(str(value))  # an ObjectStoragePath, which Airflow renders
     # Airflow's own rule for what it resolves instead of rendering (measured with Airflow 3.3.2).
     return hasattr(value, "resolve") and not isinstance(value, os.PathLike)
 
@@ -148,9 +150,16 @@ def task_problems(values: Mapping[str, Any]) -> list[str]:
         for name in ("cwd", "python")
         if not isinstance(values.get(name), str | None)
     ]
-    limit = values.get("result_limit", 1)
-    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+    limit = values.get("result_limit")
+    if limit is not None and (not _is_count(limit) or limit < 1):
         problems.append(f"result_limit is {limit!r}; wanted a number of bytes")
+    threshold = values.get("results_threshold", 0)
+    if not _is_count(threshold) or threshold < 0:
+        problems.append(f"results_threshold is {threshold!r}; wanted 0 or more bytes")
+    problems += _path_problems(values.get("results_path"))
+    form = values.get("results_format", "json")
+    if form not in {"json", "npz"}:
+        problems.append(f"results_format is {form!r}; wanted 'json' or 'npz'")
     if not values.get("gang_nodes") and not values.get("rdzv_id") and _least_nodes(values) > 1:
         problems.append(
             f"nnodes is {values['nnodes']!r}, but this task is one node, and without an rdzv_id nobody else can join "
@@ -165,6 +174,22 @@ def task_problems(values: Mapping[str, Any]) -> list[str]:
             "by itself, as rank_0, rank_1, ...; leave multiple_outputs out"
         )
     return problems
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _path_problems(given: Any) -> list[str]:
+    """What is wrong with ``results_path``, as far as its form tells: a worker's own folder means nothing elsewhere."""
+    if given is None or hasattr(given, "conn_id"):  # an ObjectStoragePath
+        return []
+    if isinstance(given, str) and ("://" in given or given.startswith("/")):
+        return []
+    return [
+        f"results_path is {given!r}; wanted an ObjectStoragePath or its URI, such as s3://conn_id@bucket/folder, or an "
+        "absolute path that all workers share"
+    ]
 
 
 def entrypoint_problems(given: Any) -> list[str]:

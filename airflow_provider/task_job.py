@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,15 +20,19 @@ from airflow_provider.job import entrypoint_for
 from airflow_provider.launch import Launch
 from airflow_provider.meeting import resolve
 from airflow_provider.node import Running, run_node
-from airflow_provider.rehearsal import LOCAL
+from airflow_provider.rehearsal import LOCAL, in_one_process
 from airflow_provider.run_id import TaskKey
 from airflow_provider.siblings import NOTE, Node
+from airflow_provider.storing import ResultStore, configured_path
+from airflow_provider.surroundings import preflight
+from airflow_provider.versions import exchange
 from llutil.errors import ConfigError, EntrypointError
 
 if TYPE_CHECKING:
     from airflow_provider.operators.elastic import ElasticLaunchOperator
     from llutil.entrypoint import Entrypoint
     from llutil.launcher.launch_agent import LaunchConfig
+    from llutil.wire import Hello
 
 __all__ = ["TaskJob"]
 
@@ -86,7 +91,14 @@ class TaskJob:
     def hook(self, label: str = "") -> AgentHook:
         """A hook for an agent of this task, called ``label`` in the log if there are others."""
         operator = self._operator
-        return AgentHook(python=operator.python, cwd=self._cwd, env=operator.env or {}, label=label)
+        # Nodes with a label are all on this machine.
+        return AgentHook(
+            python=operator.python,
+            cwd=self._cwd,
+            env=operator.env or {},
+            label=label,
+            greeted=None if label or self._node is None else self._compare,
+        )
 
     def launch(self, *, locally: bool = False) -> Launch:
         """What to run, all of it checked. ``locally``: all nodes of the gang are on this machine.
@@ -114,14 +126,42 @@ class TaskJob:
             raise ConfigError(problems)
         assert config is not None
         assert entrypoint is not None
+        store = self._store()
+        if not in_one_process():
+            preflight(self._operator, config, self._node, self.context, self._operator.log)
         return Launch(
             config=config,
             entrypoint=entrypoint,
             key=TaskKey.of(self.context),
             try_number=self.context["ti"].try_number,
-            result_limit=self._operator.result_limit,
+            result_limit=self._operator.most_result(stored=store is not None),
             retry=self._operator.launch_retry,
+            store=store,
         )
+
+    def _compare(self, hello: Hello) -> None:
+        """See whether this node's agent has the versions that its siblings' have."""
+        assert self._node is not None
+        exchange(self._node, hello, socket.gethostname(), self.context["ti"], self._operator.log)
+
+    def _store(self) -> ResultStore | None:
+        """Where values go that are too big for XCom, known to take something; None if nobody asked for it."""
+        operator = self._operator
+        path = operator.results_path or configured_path()
+        if not path:
+            if operator.results_format == "npz":
+                raise ConfigError(
+                    "results_format is 'npz', but there is no results_path to store arrays in; XCom has lists only"
+                )
+            return None
+        store = ResultStore.of(
+            path,
+            operator.results_threshold,
+            self.context["ti"],
+            arrays=operator.results_format == "npz",
+        )
+        store.check()
+        return store
 
     def _surroundings(self, known: Mapping[str, Any], locally: bool) -> dict[str, Any]:
         """The parameters that follow from who this is and from where nodes meet."""

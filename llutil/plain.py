@@ -42,7 +42,10 @@ from typing import Any
 from llutil.arrays import Unreadable, recognise
 from llutil.errors import ResultError
 
-__all__ = ["encode", "to_plain"]
+__all__ = ["ARRAY", "encode", "to_plain"]
+
+ARRAY = "__array__"
+"""The key of what stands for an array that is kept beside the JSON."""
 
 _GREATEST = 2**63 - 1
 _DEEPEST = 100
@@ -66,13 +69,16 @@ _ADVICE = (
 )
 
 
-def encode(value: object, *, rank: int, limit: int) -> bytes:
+def encode(value: object, *, rank: int, limit: int, arrays: list[Any] | None = None) -> bytes:
     """``value`` as JSON in ASCII, of ``limit`` bytes at most.
+
+    With ``arrays``, arrays and tensors that have dimensions are appended to that, as numpy's; in their place is a dict of
+    ``ARRAY``, their index in the list, ``dtype`` and ``shape``. Their bytes count.
 
     :raises ResultError: it cannot be told in JSON, or takes more bytes; the text names the rank, the
         place in the value, and what to do.
     """
-    plain = _Conversion(f"rank {rank}: ", limit)
+    plain = _Conversion(f"rank {rank}: ", limit, arrays)
     text = json.dumps(plain.convert(value), separators=(",", ":"), allow_nan=False)
     if len(text) > limit:
         raise plain.too_big(f"{len(text):,}")
@@ -90,8 +96,9 @@ def to_plain(value: object) -> Any:
 class _Conversion:
     """One value's way to JSON: where in it we are, what is around us, how many bytes it takes at least."""
 
-    def __init__(self, whose: str, limit: int) -> None:
+    def __init__(self, whose: str, limit: int, arrays: list[Any] | None = None) -> None:
         self._whose = whose
+        self._arrays = arrays
         self._limit = limit
         self._bytes = 0
         self._path = ["value"]
@@ -194,6 +201,8 @@ class _Conversion:
                 return self._key(key.value)
             case str() if key in _RESERVED:
                 raise self._problem("is under a key that Airflow keeps for itself: rename it")
+            case str() if key == ARRAY and self._arrays is not None:
+                raise self._problem("is under the key that stands for arrays: rename it")
             case str():
                 return self._text(key)
             case None | bool():
@@ -212,6 +221,16 @@ class _Conversion:
         array = recognise(value)
         if array is None:
             raise self._refusal(value, _ADVICE)
+        if self._arrays is not None and array.dimensions:
+            try:
+                whole = array.whole()
+            except Unreadable as error:
+                raise self._refusal(value, str(error)) from error
+            if whole is not None:
+                self._take(whole.nbytes)
+                self._arrays.append(whole)
+                place = {ARRAY: len(self._arrays) - 1, "dtype": str(whole.dtype)}
+                return place | {"shape": list(whole.shape)}
         least = self._bytes + 2 * array.count - 1  # of each item a digit, and commas
         if least > self._limit:
             what = f", of which {self._where()} is {array.what}"
@@ -241,8 +260,8 @@ class _Conversion:
     def too_big(self, size: str, what: str = "") -> ResultError:
         return ResultError(
             f"{self._whose}the returned value takes {size} bytes as JSON{what}; the limit is "
-            f"{self._limit:,}. Raise result_limit, or write it to a file or object store and return "
-            "its path"
+            f"{self._limit:,}. Raise result_limit, give the task a results_path, or write it to a file or object "
+            "store and return its path"
         )
 
     def _refusal(self, value: object, advice: str) -> ResultError:

@@ -22,6 +22,7 @@ __all__ = [
     "VERSION",
     "Decoder",
     "Failed",
+    "Filed",
     "Hello",
     "Line",
     "Log",
@@ -46,6 +47,7 @@ class Spec:
     ``config`` holds ``LaunchConfig`` fields by name, as JSON. ``grace`` is how long, in seconds, workers
     get between being asked to stop and being killed. ``result_limit`` is the most bytes of JSON that one
     rank's value may take. ``afterlog`` names the file that takes what the agent prints once the task is gone.
+    ``arrays``: values that go into a results file keep their arrays, see ``llutil.archive``.
     """
 
     config: Mapping[str, Any]
@@ -54,6 +56,7 @@ class Spec:
     result_limit: int
     afterlog: str
     version: int = VERSION
+    arrays: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +68,17 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """Agent → task, first: who answers. ``version`` is its ``VERSION``, ``python`` its interpreter."""
+    """Agent → task, first: who answers. ``version`` is its ``VERSION``, ``python`` its interpreter.
+
+    ``torch``, ``python_version`` and ``launcher`` are the versions of torch, Python and this package there, "" if not known.
+    """
 
     pid: int
     python: str
     version: int = VERSION
+    torch: str = ""
+    python_version: str = ""
+    launcher: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +124,15 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
+class Filed:
+    """Agent → task, in place of a ``Result``: the value's JSON, or archive, is in the results file, ``size`` bytes at ``offset``."""
+
+    rank: int
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Succeeded:
     """Agent → task, last: every rank of this node ended well, and these are the ranks."""
 
@@ -135,7 +153,7 @@ class Failed:
     retryable: bool
 
 
-Message = Spec | Stop | Hello | Line | Log | Round | Progress | Result | Succeeded | Failed
+Message = Spec | Stop | Hello | Line | Log | Round | Progress | Result | Filed | Succeeded | Failed
 
 
 def encode(message: Message) -> bytes:
@@ -149,6 +167,7 @@ def encode(message: Message) -> bytes:
                 "result_limit": message.result_limit,
                 "afterlog": message.afterlog,
                 "version": message.version,
+                "arrays": message.arrays,
             }
         case _:
             body = asdict(message)
@@ -181,6 +200,8 @@ def _decode(body: dict[str, Any]) -> Message:
             return Progress({int(r): (s, t) for r, (s, t) in body["ranks"].items()})
         case "result":
             return Result(**body)
+        case "filed":
+            return Filed(**body)
         case "succeeded":
             return Succeeded(tuple(body["ranks"]))
         case "failed":

@@ -17,7 +17,7 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from airflow.sdk import BaseHook
@@ -29,7 +29,7 @@ from airflow_provider.progress import Display, display_for_this_process, lines_i
 from airflow_provider.relay import Relay
 from llutil.errors import LaunchError, StoppedError
 from llutil.mark import MARK
-from llutil.wire import Spec
+from llutil.wire import Hello, Spec
 
 __all__ = ["AgentHook"]
 
@@ -50,6 +50,7 @@ class AgentHook(BaseHook):
     :param display: where progress is shown; None means what fits this process.
     :param label: is put in front of each line of the log, where several jobs share one.
     :param hello_within: seconds that an agent has to answer at all.
+    :param greeted: is called with an agent's first word, before its workers start.
     :param margin: seconds beyond a job's grace period before an agent that should be gone is killed.
     """
 
@@ -62,6 +63,7 @@ class AgentHook(BaseHook):
         display: Display | None = None,
         label: str = "",
         hello_within: float = _HELLO_WITHIN,
+        greeted: Callable[[Hello], None] | None = None,
         margin: float = _MARGIN,
     ) -> None:
         super().__init__()
@@ -71,6 +73,7 @@ class AgentHook(BaseHook):
         self._display = display
         self._label = label
         self._hello_within = hello_within
+        self._greeted = greeted
         self._margin = margin
         self._stop: tuple[str, float] | None = None
         self._conversation: Conversation | None = None
@@ -105,8 +108,10 @@ class AgentHook(BaseHook):
         while self._stop is None and (left := until - time.monotonic()) > 0:
             time.sleep(min(left, _TICK))
 
-    def run(self, spec: Spec) -> dict[int, Any]:
+    def run(self, spec: Spec, results: int | None = None) -> dict[int, Any]:
         """Run one job to its end; what each rank of this node returned, in rank order.
+
+        With ``results``, the descriptor of an empty file, values are in that, and are given as ``llutil.wire.Filed``.
 
         :raises ConfigError: the job, or the interpreter, cannot work as configured.
         :raises StoppedError: ``stop`` was called, and the job ended without success.
@@ -119,7 +124,7 @@ class AgentHook(BaseHook):
             lines_in(self.log) if self._label else display_for_this_process(self.log)
         )
         relay = Relay(self.log, display, self._label)
-        conversation = Conversation(self._start(), relay, spec)
+        conversation = Conversation(self._start(results), relay, spec)
         self._conversation = conversation
         try:
             try:
@@ -146,18 +151,19 @@ class AgentHook(BaseHook):
     def _outcome(self, conversation: Conversation) -> dict[int, Any]:
         return conversation.outcome(self._stop[0] if self._stop is not None else None)
 
-    def _start(self) -> AgentProcess:
+    def _start(self, results: int | None) -> AgentProcess:
         paths = shared_paths(sys.path, os.getcwd(), interpreter_folders())  # noqa: PTH109 - a str is wanted
         environment = agent_environment(os.environ, paths, self._env)
         # From its very start: so what is forked from the agent, and from that again, is found by it too.
         environment[MARK] = uuid.uuid4().hex
-        return AgentProcess(self._python, self._cwd, environment)
+        return AgentProcess(self._python, self._cwd, environment, results)
 
     def _relay(self, conversation: Conversation, grace: float) -> None:
         """Relay until the agent has ended; kill it when a deadline has passed, and then not wait for ever."""
         hello_due = time.monotonic() + self._hello_within
         leave = grace + self._margin
         give_up = float("inf")
+        greeted = self._greeted
         while not conversation.ended and (now := time.monotonic()) < give_up:
             if self._stop is not None:
                 conversation.send_stop(self._stop[0])
@@ -167,7 +173,7 @@ class AgentHook(BaseHook):
                 why = f"{leave:g} s after it was asked to stop ({self._stop[0]})"
             elif now > conversation.leaving_since + leave:
                 why = f"{leave:g} s after its last word"
-            elif not conversation.greeted and now > hello_due:
+            elif conversation.hello is None and now > hello_due:
                 why = f"{self._hello_within:g} s after its start without having said hello"
             else:
                 why = ""
@@ -175,3 +181,6 @@ class AgentHook(BaseHook):
                 give_up = now + _REAPED_WITHIN
                 conversation.kill(f"the agent still runs {why}")
             conversation.step(_TICK)
+            if greeted is not None and self._stop is None and conversation.hello is not None:
+                greeted(conversation.hello)
+                greeted = None

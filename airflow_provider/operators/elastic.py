@@ -16,14 +16,14 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider import settings
-from airflow_provider.gang import NODE_NAMES, check_place, gang_problems, nnodes_of
+from airflow_provider.gang import NODE_NAMES, check_limits, check_place, gang_problems, nnodes_of
 from airflow_provider.meeting import configured
 from airflow_provider.retries import LaunchRetry
 from llutil.errors import ConfigError, FailureClass, LaunchError
 from llutil.std import Std, StdOption
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import Context, ObjectStoragePath
     from airflow.sdk.definitions.mappedoperator import MappedOperator
 
     from airflow_provider.node import Running
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_RESULT_LIMIT",
     "DEFAULT_START_METHOD",
+    "DEFAULT_STORED_RESULT_LIMIT",
     "ElasticLaunchOperator",
     "check_gang",
 ]
@@ -41,6 +42,9 @@ DEFAULT_START_METHOD = "forkserver"
 DEFAULT_RESULT_LIMIT = 1024 * 1024
 """Bytes of JSON that one rank's value may take if the DAG file does not say."""
 
+DEFAULT_STORED_RESULT_LIMIT = 1024 * 1024 * 1024
+"""The same, where ``results_path`` keeps large values out of Airflow's database."""
+
 _OWN = (
     "rdzv_conn_id",
     "gang_timeout",
@@ -48,6 +52,9 @@ _OWN = (
     "cwd",
     "python",
     "result_limit",
+    "results_path",
+    "results_threshold",
+    "results_format",
     "multiple_outputs",
 )
 
@@ -108,7 +115,14 @@ class ElasticLaunchOperator(BaseOperator):
     :param grace_period: seconds that ranks get to end by themselves when the job is stopped.
     :param launch_retry: when a launch that failed for reasons of infrastructure is repeated inside the
         try; ``LaunchRetry(attempts=1)`` for never.
-    :param result_limit: the most bytes of JSON that one rank's value may take.
+    :param result_limit: the most bytes of JSON that one rank's value may take; by default 1 MiB, and 1 GiB with a
+        ``results_path``.
+    :param results_path: a folder of an object store, an ``ObjectStoragePath`` or its URI, that takes values too large for
+        XCom, which then holds a reference: ``airflow_provider.results`` has what reads it; by default that of
+        ``[elastic_launch] results_path``, if there is one. (templated)
+    :param results_threshold: up to how many bytes of JSON a value stays in XCom all the same.
+    :param results_format: ``"json"``, where arrays become lists, or ``"npz"``, where values that hold arrays or tensors are
+        stored with them, and come back with arrays of numpy.
     :param multiple_outputs: not supported: the return value is a dict of ranks.
     """
 
@@ -134,6 +148,7 @@ class ElasticLaunchOperator(BaseOperator):
         "env",
         "cwd",
         "python",
+        "results_path",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {
         "op_args": "py",
@@ -179,7 +194,10 @@ class ElasticLaunchOperator(BaseOperator):
         python: str | None = None,
         grace_period: float = 30,
         launch_retry: LaunchRetry | None = None,
-        result_limit: int = DEFAULT_RESULT_LIMIT,
+        result_limit: int | None = None,
+        results_path: ObjectStoragePath | str | None = None,
+        results_threshold: int = 16 * 1024,
+        results_format: str = "json",
         multiple_outputs: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -220,6 +238,9 @@ class ElasticLaunchOperator(BaseOperator):
         self.grace_period = grace_period
         self.launch_retry = launch_retry or LaunchRetry()
         self.result_limit = result_limit
+        self.results_path = results_path
+        self.results_threshold = results_threshold
+        self.results_format = results_format
         self._templates = {
             name: value
             for name in self.template_fields
@@ -329,6 +350,12 @@ class ElasticLaunchOperator(BaseOperator):
             }
         return values
 
+    def most_result(self, *, stored: bool) -> int:
+        """The most bytes of JSON that one rank's value may take; ``stored``: if it is large, it does not go to XCom."""
+        if self.result_limit is not None:
+            return self.result_limit
+        return DEFAULT_STORED_RESULT_LIMIT if stored else DEFAULT_RESULT_LIMIT
+
     def blank_templates(self) -> dict[str, str]:
         """A problem for each parameter, by its name, whose template has rendered to nothing."""
         return settings.blank_templates(
@@ -361,6 +388,7 @@ def check_gang(nodes: Any, given: Mapping[str, Any]) -> None:
     if problems:
         raise ConfigError(problems)
     check_place(given.get("dag"), given.get("task_group"))
+    check_limits(nodes, min_nodes, given)
 
 
 def _defaults() -> dict[str, Any]:

@@ -143,7 +143,7 @@ def _run_function(load: Callable[[], Callable[[], Any]], order: Order, outcome_f
     except BaseException as error:  # noqa: BLE001 - as above
         return _fail(error, outcome_fd)
     try:
-        returned = _encode(value, order.result_limit)
+        returned = _encode(value, order)
     except BaseException as error:  # noqa: BLE001 - as above; the value's own code runs while it is encoded
         return _fail(error, outcome_fd, fatal=True)
     _flush()
@@ -163,13 +163,13 @@ def _say_running() -> None:
             Events.attach(path).slot(int(os.environ["LOCAL_RANK"])).state = SlotState.RUNNING
 
 
-def _encode(value: Any, limit: int | None) -> Returned:
-    if limit is not None:
-        from llutil import plain
+def _encode(value: Any, order: Order) -> Returned:
+    if order.result_limit is not None:
+        from llutil import archive, plain
 
-        return Returned(
-            plain.encode(value, rank=int(os.environ["RANK"]), limit=limit), pickled=False
-        )
+        encode = archive.encode if order.arrays else plain.encode
+        rank = int(os.environ["RANK"])
+        return Returned(encode(value, rank=rank, limit=order.result_limit), pickled=False)
     import cloudpickle
 
     try:

@@ -24,12 +24,13 @@ class Order:
     """What to run (``entrypoint``), where modules are (``sys_path``), and the form of the answer.
 
     ``result_limit`` None means: results are pickled, for a caller in this interpreter. A number means:
-    results are plain JSON of at most so many bytes, for XCom.
+    results are plain JSON of at most so many bytes, for XCom; with ``arrays``, arrays in them stay what they are.
     """
 
     entrypoint: Entrypoint
     sys_path: tuple[str, ...]
     result_limit: int | None
+    arrays: bool = False
 
 
 def write_order(order: Order) -> int:
@@ -44,6 +45,7 @@ def write_order(order: Order) -> int:
         "entrypoint": _entrypoint.to_json(bare),
         "sys_path": list(order.sys_path),
         "result_limit": order.result_limit,
+        "arrays": order.arrays,
     }
     fd = os.memfd_create("llutil-order", os.MFD_CLOEXEC)
     with os.fdopen(fd, "wb", closefd=False) as file:
@@ -64,4 +66,5 @@ def read_order(fd: int) -> Order:
         entrypoint=entrypoint,
         sys_path=tuple(header["sys_path"]),
         result_limit=header["result_limit"],
+        arrays=header["arrays"],
     )

@@ -62,7 +62,8 @@ class Request:
     they are plain JSON values of at most so many bytes each. ``mark`` is in the environment of every process of
     the job; one is made up if it is empty. ``begin`` is called once the job hears signals itself, and before it
     starts its first process. ``server`` is a fork server that is there already, with the socket to it, for a job that
-    uses one; its environment is this process's, mark included.
+    uses one; its environment is this process's, mark included. ``keep`` takes each value's JSON, if there is a limit, and
+    what it gives stands for the value in what ``run`` returns; with ``arrays``, an archive of those that have arrays.
     """
 
     config: LaunchConfig
@@ -76,6 +77,8 @@ class Request:
     mark: str = ""
     begin: Callable[[], None] = _nothing
     server: tuple[Server, socket.socket] | None = None
+    keep: Callable[[bytes], Any] | None = None
+    arrays: bool = False
 
 
 def run(request: Request) -> dict[int, Any]:
@@ -85,7 +88,7 @@ def run(request: Request) -> dict[int, Any]:
         agent, meeting = _agent(request, entrypoint, direct, stack)
         with _translated(meeting), _recorded(agent, request.config):
             result = agent.run()
-        return _results(result, agent, meeting)
+        return _results(result, agent, meeting, request.keep)
 
 
 def _page(stack: ExitStack) -> Events:
@@ -253,7 +256,10 @@ def _agent(
     job = Job(
         name=entrypoint.name,
         order=Order(
-            entrypoint=entrypoint, sys_path=request.sys_path, result_limit=request.result_limit
+            entrypoint=entrypoint,
+            sys_path=request.sys_path,
+            result_limit=request.result_limit,
+            arrays=request.arrays,
         ),
         mark=mark,
         grace=config.shutdown_timeout,
@@ -377,7 +383,12 @@ def _translated(meeting: Meeting) -> Iterator[None]:
         ) from error
 
 
-def _results(result: RunResult | None, agent: Agent, meeting: Meeting) -> dict[int, Any]:
+def _results(
+    result: RunResult | None,
+    agent: Agent,
+    meeting: Meeting,
+    keep: Callable[[bytes], Any] | None,
+) -> dict[int, Any]:
     if result is None:
         # torch's agent returns nothing when a rendezvous told it to leave in peace.
         raise RendezvousError(f"this node left run {meeting.run_id!r} before the job ended")
@@ -386,10 +397,11 @@ def _results(result: RunResult | None, agent: Agent, meeting: Meeting) -> dict[i
 
         assert agent.report is not None
         raise WorkersFailed(agent.report, result.failures)
-    return {rank: _value(result.return_values[rank]) for rank in sorted(result.return_values)}
+    notes = result.return_values
+    return {rank: _value(notes[rank], keep) for rank in sorted(notes)}
 
 
-def _value(note: Returned | None) -> Any:
+def _value(note: Returned | None, keep: Callable[[bytes], Any] | None) -> Any:
     """A rank's value: what was pickled, or what is plain JSON already; None for a script."""
     if note is None:
         return None
@@ -397,6 +409,8 @@ def _value(note: Returned | None) -> Any:
         import cloudpickle
 
         return cloudpickle.loads(note.content)
+    if keep is not None:
+        return keep(note.content)
     import json
 
     return json.loads(note.content)

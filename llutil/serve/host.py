@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from llutil import wire
 from llutil.serve.link import Link
@@ -12,17 +12,18 @@ __all__ = ["LinkHandler", "TaskHost"]
 
 
 class TaskHost:
-    """The ``Host`` at the other end of whose link an Airflow task listens."""
+    """The ``Host`` at the other end of whose link an Airflow task listens. ``own``: more descriptors not for workers."""
 
     captures = True
     wants_progress = True
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, own: Collection[int] = ()) -> None:
         self._link = link
+        self._own = own
 
     def fds(self) -> set[int]:
-        """The link's: while a worker held the socket, the task would not see that its agent ended."""
-        return self._link.fds()
+        """The link's, since while a worker held the socket, the task would not see that its agent ended; and ``own``."""
+        return self._link.fds().union(self._own)
 
     def line(self, rank: int, prefix: str, stream: str, text: str) -> None:
         """Send the line with its rank; torch's prefix is not needed beside it."""

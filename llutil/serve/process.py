@@ -12,8 +12,10 @@ meanwhile starts the link's thread out of a signal handler, which is the end of 
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import logging
 import os
+import platform
 import signal
 import socket
 import sys
@@ -34,6 +36,7 @@ from llutil.mark import MARK
 from llutil.serve.aftermath import Aftermath
 from llutil.serve.host import LinkHandler, TaskHost
 from llutil.serve.link import Link
+from llutil.serve.results_file import ResultsFile
 from llutil.serve.warming import wants_server, warm_server
 from llutil.std import Std
 
@@ -66,24 +69,32 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--stderr-reader", type=int, required=True, help="read end of standard error"
     )
+    parser.add_argument(
+        "--results", type=int, help="file that takes what ranks return; else the socket does"
+    )
     options = parser.parse_args(argv)
-    fds = (options.socket, options.stdout_reader, options.stderr_reader)
+    fds = [options.socket, options.stdout_reader, options.stderr_reader]
+    results = None if options.results is None else ResultsFile(options.results)
+    if results is not None:
+        fds.append(results.fd)
     for fd in fds:
         try:
             os.set_inheritable(fd, False)
         except OSError:
-            parser.error(f"{fd} is not an open descriptor; the operator hands over three that are")
+            parser.error(f"{fd} is not an open descriptor; the operator hands over some that are")
     if not sys.flags.safe_path:
         sys.path.append(
             sys.path.pop(0)
         )  # -m put the working directory before the library: it may shadow it
-    return _Agency(socket.socket(fileno=fds[0]), Aftermath(fds[1:])).serve()
+    return _Agency(socket.socket(fileno=fds[0]), Aftermath(fds[1:3]), results).serve()
 
 
 class _Agency:
     """One agent process, between its task and its job."""
 
-    def __init__(self, sock: socket.socket, aftermath: Aftermath) -> None:
+    def __init__(
+        self, sock: socket.socket, aftermath: Aftermath, results: ResultsFile | None
+    ) -> None:
         self._mark = os.environ.get(MARK) or uuid.uuid4().hex
         self._marked = self._mark == os.environ.get(MARK)
         """Whether what is forked from here carries the mark, as the kernel shows it: whoever started us saw to it."""
@@ -95,12 +106,13 @@ class _Agency:
         self._ended = False
         self._grace = 0.0
         self._link = Link(sock, aftermath, self._on_stop)
-        self._host = TaskHost(self._link)
+        self._results = results
+        self._host = TaskHost(self._link, () if results is None else (results.fd,))
 
     def serve(self) -> int:
         # Not before all is in place that a stop, which may come at once, needs.
         signal.signal(signal.SIGTERM, self._on_term)
-        self._link.send(wire.Hello(os.getpid(), sys.executable))
+        self._link.send(_hello())
         last: wire.Succeeded | wire.Failed
         try:
             deadline = time.monotonic() + _SPEC_DEADLINE
@@ -144,10 +156,14 @@ class _Agency:
             mark=self._mark,
             begin=self._begin,
             server=server,
+            keep=None if self._results is None else self._results.add,
+            arrays=spec.arrays and self._results is not None,
         )
         results = run(request)
         for rank, value in results.items():
-            self._link.send(wire.Result(rank, value))
+            # A script returns None, of which there is no JSON.
+            filed = self._results is not None and value is not None
+            self._link.send(wire.Filed(rank, *value) if filed else wire.Result(rank, value))
         return wire.Succeeded(tuple(results))
 
     def _begin(self) -> None:
@@ -225,6 +241,24 @@ class _Agency:
             case _:
                 text = "".join(traceback.format_exception(error))
                 return wire.Failed(type(error).__name__, text, FailureClass.INFRASTRUCTURE, False)
+
+
+def _hello() -> wire.Hello:
+    return wire.Hello(
+        os.getpid(),
+        sys.executable,
+        torch=_installed("torch"),
+        python_version=platform.python_version(),
+        launcher=_installed("airflow-provider-elastic-launch"),
+    )
+
+
+def _installed(distribution: str) -> str:
+    """The version of ``distribution``, found without importing it; "" if it has none."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def _config(fields: Mapping[str, Any], grace: float) -> LaunchConfig:

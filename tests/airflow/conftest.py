@@ -129,7 +129,7 @@ class Trial:
 @pytest.fixture(scope="session")
 def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
     """The example DAGs and one of the tests' own, being tried out."""
-    dag_ids = ("train_digits", "train_script", "train_closure", "train_gang", "values")
+    dag_ids = ("train_digits", "train_script", "train_closure", "train_gang", "values", "archive")
     home = tmp_path_factory.mktemp("trial")
     prepare(home)
     result, log = home / "result.json", home / "log"

@@ -68,6 +68,16 @@ def test_values_go_in_and_out_as_under_a_scheduler(outcomes: dict[str, Outcome])
     assert "silent" not in xcoms
 
 
+def test_large_results_are_stored_and_read_as_under_a_scheduler(
+    outcomes: dict[str, Outcome], trial: Trial
+) -> None:
+    xcoms = outcomes["archive"].xcoms
+    assert xcoms["read"]["return_value"] == {"0": 2_000_000, "1": 3}
+    reference = xcoms["fill[0]"]["rank_0"]
+    assert reference["uri"].startswith(f"file://{trial.home}/archive/archive/dag_id=archive/")
+    assert "/map_index=0/" in reference["uri"]
+
+
 def test_nothing_is_left_of_them(outcomes: dict[str, Outcome], trial: Trial) -> None:
     assert outcomes
     home = {"AIRFLOW_HOME": str(trial.home)}.items()

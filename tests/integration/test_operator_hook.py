@@ -80,6 +80,13 @@ def test_values_come_back_in_rank_order(hook_to):
     assert hook_to("succeeds").run(spec(run_id="r")) == {0: {"run_id": "r"}, 1: None}
 
 
+def test_who_wants_to_know_is_told_once_who_the_agent_is(hook_to):
+    greeted = []
+    hook_to("succeeds", greeted=greeted.append).run(spec())
+    (hello,) = greeted
+    assert hello.python == sys.executable
+
+
 def test_all_that_is_said_reaches_the_log_with_its_speaker_and_level(hook_to, logged):
     hook_to("succeeds").run(spec())
     lines = logged()

@@ -333,7 +333,7 @@ def test_too_big_a_value_says_its_size_the_limit_and_the_way_out() -> None:
         encode("ü" * 1000, rank=3, limit=5000)
     assert str(caught.value) == (
         "rank 3: the returned value takes 6,002 bytes as JSON; the limit is 5,000. Raise "
-        "result_limit, or write it to a file or object store and return its path"
+        "result_limit, give the task a results_path, or write it to a file or object store and return its path"
     )
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import platform
 import random
 import signal
 import sys
 import time
 from contextlib import ExitStack, suppress
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +50,13 @@ def test_a_job_that_succeeds(method: str, folder: str) -> None:
         assert task.verdict() == wire.Succeeded((0, 1))
         assert task.results() == {0: [0, {"a": [1, 2.5]}], 1: [1, {"a": [1, 2.5]}]}
         first, *others = task.heard
-        assert first == wire.Hello(task.process.pid, sys.executable)
+        assert first == wire.Hello(
+            task.process.pid,
+            sys.executable,
+            torch=metadata.version("torch"),
+            python_version=platform.python_version(),
+            launcher=metadata.version("airflow-provider-elastic-launch"),
+        )
         rounds = [message for message in others if isinstance(message, wire.Round)]
         assert rounds == [wire.Round(0, 2, (0, 1))]
         assert task.printed == {"stdout": b"", "stderr": b""}

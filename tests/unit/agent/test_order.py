@@ -24,6 +24,7 @@ orders = st.builds(
     entrypoint=entrypoints,
     sys_path=st.lists(st.text(max_size=10), max_size=3).map(tuple),
     result_limit=st.none() | st.integers(min_value=0),
+    arrays=st.booleans(),
 )
 
 

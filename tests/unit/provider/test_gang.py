@@ -290,3 +290,41 @@ def test_a_node_is_named_by_its_number():
         mapped = classic(rdzv_endpoint="e:1")
     one = Node.of(context_of(mapped, 3, 4), 4, 2)
     assert (one.number, one.name) == (3, "node 3")
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("limits", "task_limits", "text"),
+    [
+        ({"max_active_tasks": 1}, {}, "max_active_tasks of DAG 'd' lets 1 run"),
+        ({}, {"max_active_tis_per_dag": 1}, "max_active_tis_per_dag lets 1 run"),
+        ({}, {"max_active_tis_per_dagrun": 1}, "max_active_tis_per_dagrun lets 1 run"),
+        ({"default_args": {"max_active_tis_per_dag": 1}}, {}, "max_active_tis_per_dag lets 1 run"),
+    ],
+)
+def test_a_gang_that_airflow_would_never_run_at_once_does_not_parse(
+    make, limits, task_limits, text
+):
+    with DAG("d", **limits), pytest.raises(ConfigError) as caught:
+        make(rdzv_endpoint="e:1", **task_limits)
+    assert f"the gang needs 2 nodes at once, and {text}: it could never form" in str(caught.value)
+
+
+@BOTH
+def test_a_gang_that_can_form_but_not_at_full_size_is_warned_of(make):
+    with (
+        DAG("d", max_active_tasks=3),
+        pytest.warns(UserWarning, match="never have more than 3") as warned,
+    ):
+        make(rdzv_endpoint="e:1")
+    (warning,) = warned
+    assert str(warning.message) == (
+        "the gang of 4 nodes will never have more than 3 at once: max_active_tasks of DAG 'd' lets no more run"
+    )
+    assert warning.filename == __file__
+
+
+@BOTH
+def test_a_gang_as_large_as_its_limits_is_fine(make):
+    with DAG("d", max_active_tasks=4):
+        make(rdzv_endpoint="e:1", max_active_tis_per_dag=4, max_active_tis_per_dagrun=4)

@@ -21,6 +21,7 @@ import airflow_provider.operators.elastic
 import airflow_provider.decorators.elastic
 import airflow_provider.hooks.agent
 import airflow_provider.hooks.etcd
+import airflow_provider.kubernetes
 import airflow_provider.results
 providers = set(sys.modules) - airflows
 for path in json.loads(sys.argv[1]):
@@ -49,7 +50,9 @@ def rooms(modules):
     return {module.partition(".")[0] for module in modules}
 
 
-@pytest.mark.parametrize("package", ["torch", "grpc", "kazoo", "etcd3", "cloudpickle", "sklearn"])
+@pytest.mark.parametrize(
+    "package", ["torch", "grpc", "kazoo", "etcd3", "cloudpickle", "kubernetes", "sklearn"]
+)
 def test_parsing_every_dag_file_imports_no(package, imported):
     assert package not in rooms(imported[1])
 

@@ -44,6 +44,27 @@ def test_every_decorator_that_it_names_exists(decorator):
     assert callable(getattr(import_module(module), name))
 
 
+OPTIONS = INFO["config"]["elastic_launch"]["options"]
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_option_has_a_description_and_its_default_is_what_airflow_answers(name):
+    from airflow.configuration import conf as core
+    from airflow.sdk.configuration import conf
+
+    assert len(OPTIONS[name]["description"]) > 20
+    assert OPTIONS[name]["type"] in {"string", "float"}
+    for one in (core, conf):
+        assert one.get("elastic_launch", name) == OPTIONS[name]["default"]
+
+
+def test_every_option_is_documented():
+    docs = Path(__file__).parents[3] / "docs"
+    told = "".join(path.read_text() for path in docs.glob("*.md"))
+    _, _, table = told.partition("| `[elastic_launch]` |")
+    assert [name for name in OPTIONS if f"`{name}`" not in table] == []
+
+
 def test_airflow_has_found_it():
     from airflow.providers_manager import ProvidersManager
     from airflow.sdk import task

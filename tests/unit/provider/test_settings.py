@@ -61,6 +61,8 @@ def problems(**values):
         ({"cwd": 3}, "cwd is 3; wanted a path"),
         ({"python": 3.12}, "python is 3.12; wanted a path"),
         ({"result_limit": 0}, "result_limit is 0; wanted a number of bytes"),
+        ({"results_threshold": -1}, "results_threshold is -1; wanted 0 or more bytes"),
+        ({"results_format": "pickle"}, "results_format is 'pickle'; wanted 'json' or 'npz'"),
         ({"multiple_outputs": True}, "multiple_outputs is not supported"),
     ],
 )
