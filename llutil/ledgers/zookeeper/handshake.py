@@ -28,6 +28,7 @@ from llutil.ledgers.zookeeper.config import ZooKeeperConfig
 __all__ = ["Granted", "end_session", "open_session", "perform", "will"]
 
 _PATIENCE = 2.0  # seconds for one endpoint, at most
+_SHARE = 0.7  # of what is left until the deadline for one endpoint, so that it can be asked what it speaks instead
 _PAUSE = 0.1  # seconds between two rounds over all endpoints
 _LONGEST = 1 << 16  # bytes of an answer that are read
 _REQUEST = struct.Struct(
@@ -141,9 +142,10 @@ def perform(argument: Mapping[str, Any]) -> None:
 
 
 def _connect(endpoint: Endpoint, config: ZooKeeperConfig, deadline: float) -> socket.socket:
-    left = min(_PATIENCE, deadline - time.monotonic())
+    left = deadline - time.monotonic()
     if left <= 0:
         raise TimeoutError("the deadline had passed")
+    left = min(_PATIENCE, left * _SHARE)
     sock = socket.create_connection((endpoint.host, endpoint.port), left)
     if not config.cacert:
         return sock

@@ -137,7 +137,7 @@ def test_a_certificate_without_its_key_is_refused_before_anything_is_sent(
 
 
 @pytest.mark.parametrize("other", ["another store", "nobody"])
-def test_a_server_that_is_no_store_of_this_kind_is_named(
+def test_a_server_that_is_no_store_of_this_kind_is_named_with_what_it_did(
     make_job: MakeJob,
     guarded_etcd: EtcdServer,
     guarded_zookeeper: ZooKeeperServer,
@@ -151,11 +151,11 @@ def test_a_server_that_is_no_store_of_this_kind_is_named(
             kind, told = "RendezvousError", "the ledger did not answer for 3 s, and never has"
         else:
             stranger = guarded_zookeeper if store is ETCD else guarded_etcd
-            endpoint, kind = (
-                stranger.endpoint,
-                "LedgerRefused" if store is ZOOKEEPER else "RendezvousError",
-            )
-            told = f"what listens there is not a{'n etcd' if store is ETCD else ' ZooKeeper'}"
+            endpoint = stranger.endpoint
+            kind, told = {
+                "etcd": ("RendezvousError", "it closed the connection"),  # as ZooKeeper does
+                "zookeeper": ("LedgerRefused", "what listens there is not a ZooKeeper"),
+            }[store.name]
         end = make_job(endpoint, rdzv_configs={"timeout": 3}).node("a").ends(kind)
     assert told in end["text"]
     assert str(endpoint) in end["text"]
