@@ -157,4 +157,4 @@ def test_what_a_round_costs_zookeeper(store: Store, server: ZooKeeperServer, cou
         assert (
             counted["in vain"] <= 4 * count + 4
         )  # of nodes that come at once, and all find no folder
-        assert counted["reads"] <= 20 * count + 20
+        assert counted["reads"] <= 25 * count + 30  # some of which time alone causes
