@@ -77,9 +77,9 @@ class Store:
         )
 
     @contextmanager
-    def guarded(self, *options: str) -> Iterator[Any]:
+    def guarded(self, *options: str, **more: Any) -> Iterator[Any]:
         """A server where /ann belongs to the user ann, whose password is "secret", and /bob to somebody else."""
-        with self.start(*options) as server:
+        with self.start(*options, **more) as server:
             if isinstance(server, EtcdServer):
                 with_passwords(server, {"ann": ("secret", "/ann")})
             else:

@@ -10,7 +10,7 @@ import pytest
 from llutil.errors import ConfigError
 from llutil.ledgers import LeaseGone, LedgerConflict, SessionState
 from llutil.ledgers.will import Will
-from llutil.ledgers.zookeeper import watches
+from llutil.ledgers.zookeeper import leases, watches
 from tests.ledger_contract import DAY, World, soon, wait_until
 from tests.stores import ZOOKEEPER, Store
 from tests.zookeepers import ZooKeeperServer, client
@@ -47,6 +47,24 @@ def test_what_a_lease_left_behind_is_swept_by_a_later_job_by_the_servers_time(
         root = f"/{world.namespace}/-"
         wait_until(lambda: other.exists(f"{root}/run.x") is None)
         assert other.exists(f"{root}/run.y/log/=marker")
+
+
+def test_an_empty_folder_is_swept_once_it_is_old_by_the_servers_time(
+    server: ZooKeeperServer, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = world.node(), world.node()
+    old.session.leave(old.join("a", folder="run.x/members/").record, deadline=soon())
+    new.join("b", folder="run.y/members/")
+    root = f"/{world.namespace}/-"
+    with client(server) as other:
+        monkeypatch.setattr(leases, "_YOUNG", 50)  # ms
+
+        def swept() -> bool:
+            new.session.grant(DAY, deadline=soon())
+            return other.exists(f"{root}/run.x") is None
+
+        wait_until(swept)
+        assert other.exists(f"{root}/run.y/members")
 
 
 def test_a_will_ends_the_session_of_a_node_that_was_killed(world: World) -> None:

@@ -1,4 +1,4 @@
-"""A chroot: the part of a ZooKeeper that a deployment has for itself, and what is somebody else's."""
+"""What only a ZooKeeper has: chroots, the part of it that is a deployment's own, and passwords by SASL."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _AT_ONCE = 20.0  # seconds for a refusal, of which the agent's own start is most
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ZooKeeperServer]:
-    """A ZooKeeper where /bob is bob's."""
-    with ZOOKEEPER.guarded() as server:
+    """A ZooKeeper where /bob is bob's, and which knows ann by SASL too."""
+    with ZOOKEEPER.guarded(users={"ann": "secret"}) as server:
         yield server
 
 
@@ -73,3 +73,20 @@ def test_a_path_that_holds_other_data_is_refused_and_not_touched(
         assert not end["retryable"]
         assert other.get(f"{folder}/=000001.marker")[0] == b"theirs"
         assert other.get_children(folder) == ["=000001.marker"]
+
+
+def test_a_job_of_a_user_of_sasl_runs_and_a_wrong_password_is_refused(
+    make_job: MakeJob, server: ZooKeeperServer
+) -> None:
+    access = {"user": "ann", "password": "secret", "sasl_mechanism": "DIGEST-MD5"}
+    job = make_job(server.endpoint, rdzv_configs={**access, "namespace": "by/sasl"})
+    for name in "ab":
+        job.node(name, min_nodes=2, max_nodes=2)
+    wrong = job.node("c", rdzv_configs={"password": "guess"})
+    job.runs("a", "b")
+    end = wrong.ends("LedgerRefused")
+    assert "does not accept the authentication of the user 'ann' with this password" in end["text"]
+    assert not end["retryable"]
+    job.succeed()
+    for agent in job.agents[:2]:
+        agent.ends()
