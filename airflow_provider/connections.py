@@ -6,11 +6,14 @@ from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
-from airflow_provider.hooks.etcd import EtcdHook, place_of
+from airflow_provider.hooks.etcd import EtcdHook
+from airflow_provider.hooks.zookeeper import ZooKeeperHook
 from airflow_provider.meeting import Place
 from llutil.errors import ConfigError
 
 __all__ = ["connected"]
+
+_KINDS = {hook.conn_type: hook.kind for hook in (EtcdHook, ZooKeeperHook)}
 
 
 def connected(conn_id: str) -> Place:
@@ -24,10 +27,12 @@ def connected(conn_id: str) -> Place:
         raise ConfigError(
             f"rdzv_conn_id is {conn_id!r}, but Airflow has no connection of that name"
         ) from error
-    if connection.conn_type != EtcdHook.conn_type:
+    kind = _KINDS.get(connection.conn_type)
+    if kind is None:
+        wanted = " or ".join(map(repr, _KINDS))
         raise ConfigError(
-            f"rdzv_conn_id is {conn_id!r}, a connection of type {connection.conn_type!r}; wanted type 'etcd'"
+            f"rdzv_conn_id is {conn_id!r}, a connection of type {connection.conn_type!r}; wanted type {wanted}"
         )
     if connection.password:
         mask_secret(connection.password)
-    return place_of(connection)
+    return kind.place(connection)

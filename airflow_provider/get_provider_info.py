@@ -17,6 +17,19 @@ def _field(label: str, description: str, kind: str = "string") -> dict[str, Any]
     return {"label": label, "description": description, "schema": {"type": [kind, "null"]}}
 
 
+_TLS_AND_TIMES: dict[str, Any] = {
+    "cacert": _field("CA file", "PEM file on the workers; TLS is used if and only if it is given"),
+    "cert": _field(
+        "Certificate file", "PEM file on the workers, if the servers want to know clients"
+    ),
+    "key": _field("Key file", "PEM file on the workers, unencrypted, of the certificate"),
+    "timeout": _field("Timeout", "Seconds until a round that does not form is given up", "number"),
+    "last_call_timeout": _field(
+        "Last call", "Seconds that the least number of nodes waits for more", "number"
+    ),
+    "lease_ttl": _field("Lease", "Seconds that a node outlives its last sign of life", "number"),
+}
+
 _ETCD: dict[str, Any] = {
     "connection-type": "etcd",
     "hook-name": "etcd",
@@ -28,25 +41,31 @@ _ETCD: dict[str, Any] = {
     },
     "conn-fields": {
         "namespace": _field("Prefix", "The folder of etcd that this deployment has for itself"),
-        "cacert": _field(
-            "CA file", "PEM file on the workers; TLS is used if and only if it is given"
-        ),
-        "cert": _field(
-            "Certificate file", "PEM file on the workers, if etcd wants to know clients"
-        ),
-        "key": _field("Key file", "PEM file on the workers, unencrypted, of the certificate"),
         "server_name": _field(
             "Server name", "The name in etcd's certificate, if it is another one"
         ),
-        "timeout": _field(
-            "Timeout", "Seconds until a round that does not form is given up", "number"
+        **_TLS_AND_TIMES,
+    },
+}
+
+_ZOOKEEPER: dict[str, Any] = {
+    "connection-type": "zookeeper",
+    "hook-name": "ZooKeeper",
+    "hook-class-name": "airflow_provider.hooks.zookeeper.ZooKeeperHook",
+    "ui-field-behaviour": {
+        "hidden-fields": ["schema", "port"],
+        "relabeling": {"host": "Servers", "login": "User"},
+        "placeholders": {"host": "zk-0:2181,zk-1:2181,zk-2:2181"},
+    },
+    "conn-fields": {
+        "chroot": _field("Chroot", "The node below which everything happens; it has to exist"),
+        "namespace": _field(
+            "Namespace", "The folder in the chroot that this deployment has for itself"
         ),
-        "last_call_timeout": _field(
-            "Last call", "Seconds that the least number of nodes waits for more", "number"
+        "sasl_mechanism": _field(
+            "SASL mechanism", "DIGEST-MD5, if user and password are SASL's; else they are a digest"
         ),
-        "lease_ttl": _field(
-            "Lease", "Seconds that a node outlives its last sign of life", "number"
-        ),
+        **_TLS_AND_TIMES,
     },
 }
 
@@ -111,10 +130,14 @@ def get_provider_info() -> dict[str, Any]:
         "hooks": [
             {
                 "integration-name": _INTEGRATION,
-                "python-modules": ["airflow_provider.hooks.agent", "airflow_provider.hooks.etcd"],
+                "python-modules": [
+                    "airflow_provider.hooks.agent",
+                    "airflow_provider.hooks.etcd",
+                    "airflow_provider.hooks.zookeeper",
+                ],
             }
         ],
-        "connection-types": [_ETCD],
+        "connection-types": [_ETCD, _ZOOKEEPER],
         "config": {"elastic_launch": _SECTION},
         "task-decorators": [
             {"name": "elastic", "class-name": "airflow_provider.decorators.elastic.elastic_task"}

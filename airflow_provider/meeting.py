@@ -89,8 +89,8 @@ def resolve(
     if backend not in _LEDGERS:
         if conn_id:
             raise ConfigError(
-                f"rdzv_conn_id is {conn_id!r}, which rdzv_backend {backend!r} cannot use; wanted 'etcd', or no "
-                "connection"
+                f"rdzv_conn_id is {conn_id!r}, which rdzv_backend {backend!r} cannot use; wanted 'etcd' or "
+                "'zeus-adapter', or no connection"
             )
         return {}
     if not (conn_id or endpoint or several):

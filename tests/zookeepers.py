@@ -15,17 +15,39 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from kazoo.client import KazooClient
+from kazoo.security import make_digest_acl
+
 from llutil.ledgers.endpoints import Endpoint
+from tests.certificates import Pair
 from tests.ports import free_ports
 
-__all__ = ["ZooKeeperServer", "zookeeper", "zookeeper_ensemble", "zookeeper_jars"]
+__all__ = [
+    "ZooKeeperServer",
+    "client",
+    "zookeeper",
+    "zookeeper_ensemble",
+    "zookeeper_jars",
+    "zookeeper_of",
+]
 
 _START = 60.0  # seconds for a server to be ready
-_JARS = (Path("/usr/share/java/zookeeper.jar"), Path("/usr/share/java/slf4j-nop.jar"))
+_JAVA = Path("/usr/share/java")
+# The manifest of the first brings the rest, but for what its network library needs for TLS.
+_JARS = tuple(
+    _JAVA / f"{name}.jar"
+    for name in (
+        "zookeeper",
+        "slf4j-nop",
+        "netty-codec",
+        "netty-resolver",
+        "netty-transport-native-unix-common",
+    )
+)
 _JVM = (
     "-Xms32m",
     "-Xmx128m",
@@ -38,10 +60,11 @@ _JVM = (
     "-Dzookeeper.skipACL=no",
 )
 _MAIN = "org.apache.zookeeper.server"
+_NETTY = f"-Dzookeeper.serverCnxnFactory={_MAIN}.NettyServerCnxnFactory"  # TLS needs it
 
 
 def zookeeper_jars() -> str:
-    """The class path of a ZooKeeper; its manifest brings the rest.
+    """The class path of a ZooKeeper.
 
     :raises FileNotFoundError: there is none, or no Java.
     """
@@ -56,14 +79,30 @@ def zookeeper_jars() -> str:
 
 
 class ZooKeeperServer:
-    """One ZooKeeper process: alone, or ``number`` of an ensemble."""
+    """One ZooKeeper process: alone, or ``number`` of an ensemble.
 
-    def __init__(self, number: int = 1, *, options: Sequence[str] = ()) -> None:
+    ``tls`` is its certificate, for which clients then have to show one of ``client_ca``; ``users`` have these passwords
+    for SASL (DIGEST-MD5).
+    """
+
+    def __init__(
+        self,
+        number: int = 1,
+        *,
+        options: Sequence[str] = (),
+        tls: Pair | None = None,
+        client_ca: Path | None = None,
+        users: Mapping[str, str] | None = None,
+    ) -> None:
         self.number = number
+        self._tls = tls
+        self._client_ca = client_ca
+        self._users = users or {}
         self._options = tuple(options)
         self._folder = Path(tempfile.mkdtemp(prefix="llutil-zookeeper-"))
         self._process: subprocess.Popen[bytes] | None = None
-        self.port, peer, election = free_ports(3)
+        self._plain, secure, peer, election = free_ports(4)
+        self.port = secure if tls else self._plain
         self.peer = f"server.{number}=127.0.0.1:{peer}:{election}"
 
     @property
@@ -80,6 +119,11 @@ class ZooKeeperServer:
         """Write its configuration; ``peers`` are all members of its ensemble."""
         self.data.mkdir()
         (self.data / "myid").write_text(str(self.number))
+        self._jaas.write_text(
+            f"Server {{ {_MAIN}.auth.DigestLoginModule required\n"
+            + "\n".join(f'user_{name}="{password}"' for name, password in self._users.items())
+            + "; };\n"
+        )
         lines = [
             "tickTime=200",
             "minSessionTimeout=400",
@@ -87,22 +131,54 @@ class ZooKeeperServer:
             "initLimit=50",
             "syncLimit=10",
             f"dataDir={self.data}",
-            f"clientPort={self.port}",
+            f"clientPort={self._plain}",
             "clientPortAddress=127.0.0.1",
             "admin.enableServer=false",
             "4lw.commands.whitelist=*",
             "maxClientCnxns=0",
             *(peers if len(peers) > 1 else ()),
+            *self._secure(),
             *self._options,
         ]
         (self._folder / "zoo.cfg").write_text("\n".join(lines) + "\n")
+
+    @property
+    def _jaas(self) -> Path:
+        return self._folder / "jaas.conf"
+
+    def _secure(self) -> list[str]:
+        """The lines about TLS and SASL."""
+        lines = []
+        if self._users:
+            provider = f"{_MAIN}.auth.SASLAuthenticationProvider"
+            lines.append(f"authProvider.sasl={provider}")
+        if self._tls:
+            pair = (
+                self._folder / "server.pem"
+            )  # a name that does not end so would have to be explained
+            pair.write_text(self._tls.key.read_text() + self._tls.cert.read_text())
+            lines += [
+                f"secureClientPort={self.port}",
+                "secureClientPortAddress=127.0.0.1",
+                f"ssl.keyStore.location={pair}",
+                f"ssl.clientAuth={'need' if self._client_ca else 'none'}",
+                "ssl.hostnameVerification=false",  # of clients, that is
+            ]
+        if self._client_ca:
+            trusted = self._folder / "clients.pem"
+            trusted.write_bytes(self._client_ca.read_bytes())
+            lines.append(f"ssl.trustStore.location={trusted}")
+        return lines
 
     def launch(self) -> None:
         """Start it, and do not wait."""
         guard = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
         several = "server." in (self._folder / "zoo.cfg").read_text()
         main = "quorum.QuorumPeerMain" if several else "ZooKeeperServerMain"
-        argv = [*guard, "java", *_JVM, "-cp", zookeeper_jars(), f"{_MAIN}.{main}", "zoo.cfg"]
+        jvm = [*_JVM, *([_NETTY] if self._tls else ())]
+        if self._users:
+            jvm.append(f"-Djava.security.auth.login.config={self._jaas}")
+        argv = [*guard, "java", *jvm, "-cp", zookeeper_jars(), f"{_MAIN}.{main}", "zoo.cfg"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._folder
@@ -111,7 +187,7 @@ class ZooKeeperServer:
     def ask(self, word: str) -> str:
         """What it says to one of its four-letter words; "" if it does not answer."""
         try:
-            with socket.create_connection(("127.0.0.1", self.port), 2) as sock:
+            with socket.create_connection(("127.0.0.1", self._plain), 2) as sock:
                 sock.sendall(word.encode())
                 return b"".join(iter(lambda: sock.recv(65536), b"")).decode()
         except OSError:
@@ -211,10 +287,16 @@ def _start(make: Callable[[], list[ZooKeeperServer]]) -> list[ZooKeeperServer]:
 
 
 @contextmanager
-def zookeeper(*options: str) -> Iterator[ZooKeeperServer]:
+def zookeeper(
+    *options: str,
+    tls: Pair | None = None,
+    client_ca: Path | None = None,
+    users: Mapping[str, str] | None = None,
+) -> Iterator[ZooKeeperServer]:
     """One ZooKeeper, with these further lines of configuration."""
+    make = lambda: [ZooKeeperServer(options=options, tls=tls, client_ca=client_ca, users=users)]  # noqa: E731
     with ExitStack() as stack:
-        (server,) = _start(lambda: [ZooKeeperServer(options=options)])
+        (server,) = _start(make)
         stack.callback(server.stop)
         yield server
 
@@ -227,3 +309,22 @@ def zookeeper_ensemble() -> Iterator[list[ZooKeeperServer]]:
         for server in servers:
             stack.callback(server.stop)
         yield servers
+
+
+@contextmanager
+def client(server: ZooKeeperServer) -> Iterator[KazooClient]:
+    """What somebody else does there, as nobody."""
+    one = KazooClient(hosts=str(server.endpoint))
+    one.start()
+    try:
+        yield one
+    finally:
+        one.stop()
+        one.close()
+
+
+def zookeeper_of(server: ZooKeeperServer, users: Mapping[str, str]) -> None:
+    """Give each of these users, whose passwords these are, a folder of the same name that nobody else may use."""
+    with client(server) as one:
+        for name, password in users.items():
+            one.create(f"/{name}", acl=[make_digest_acl(name, password, all=True)])

@@ -81,8 +81,8 @@ class ElasticLaunchOperator(BaseOperator):
         of this task instance, and so fits jobs of one node. (templated)
     :param role: the workers' role. (templated)
     :param rdzv_endpoint: ``host:port`` where nodes meet; not needed for one node. (templated)
-    :param rdzv_conn_id: the Airflow connection that says where nodes meet, and as whom they get in, in place of
-        ``rdzv_endpoint``; by default that of ``[elastic_launch] rdzv_conn_id``. (templated)
+    :param rdzv_conn_id: the Airflow connection, of type ``etcd`` or ``zookeeper``, that says where nodes meet, and as
+        whom they get in, in place of ``rdzv_endpoint`` and ``rdzv_backend``; by default that of ``[elastic_launch] rdzv_conn_id``. (templated)
     :param rdzv_backend: ``"etcd"``, ``"zeus-adapter"``, ``"c10d"`` or ``"static"``. (templated)
     :param rdzv_configs: the backend's options. (templated)
     :param rdzv_timeout: deprecated, use ``rdzv_configs={"timeout": seconds}``.

@@ -10,7 +10,7 @@ import math
 import os
 import socket
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,6 @@ from llutil.errors import ConfigError, RendezvousError
 if TYPE_CHECKING:
     from torch.distributed.elastic.rendezvous import RendezvousHandler
 
-    from llutil.ledgers.protocol import Ledger
     from llutil.rendezvous.driver import Driver
 
 __all__ = ["Meeting", "driver_for", "handler_for"]
@@ -82,6 +81,7 @@ def driver_for(meeting: Meeting) -> Driver:
     :raises ConfigError: the options do not go together, or the backend does not exist in this installation.
     :raises RendezvousError: this node's own address cannot be found out.
     """
+    from llutil.ledgers.opening import opener
     from llutil.rendezvous.addressing import machine_id
     from llutil.rendezvous.driver import Driver
     from llutil.rendezvous.hosting import HostedStore
@@ -91,7 +91,7 @@ def driver_for(meeting: Meeting) -> Driver:
     from llutil.rendezvous.rules import Rules
 
     options = Options.read(meeting.backend, meeting.configs)
-    open_ledger = _ledger(meeting, options.access)
+    open_ledger = opener(meeting.backend, meeting.endpoint, options.access)
     rules = Rules(
         min_nodes=meeting.min_nodes,
         max_nodes=meeting.max_nodes,
@@ -113,35 +113,6 @@ def driver_for(meeting: Meeting) -> Driver:
         label=meeting.label,
     )
     return Driver(rules, profile, Layout(meeting.run_id), open_ledger, lambda: HostedStore(address))
-
-
-def _ledger(meeting: Meeting, access: Mapping[str, str]) -> Callable[[Callable[[], None]], Ledger]:
-    if meeting.backend == "zeus-adapter":
-        return _zookeeper_ledger(meeting, access)
-    from llutil.ledgers.endpoints import parse_endpoints
-    from llutil.ledgers.etcd.config import EtcdConfig
-    from llutil.ledgers.etcd.ledger import EtcdLedger
-
-    config = EtcdConfig(endpoints=parse_endpoints(meeting.endpoint), **access)
-    return lambda on_change: EtcdLedger(config, on_change)
-
-
-def _zookeeper_ledger(
-    meeting: Meeting, access: Mapping[str, str]
-) -> Callable[[Callable[[], None]], Ledger]:
-    from llutil.ledgers.zookeeper.config import ZooKeeperConfig
-
-    config = ZooKeeperConfig.at(meeting.endpoint, **access)
-    try:
-        from llutil.ledgers.zookeeper.ledger import ZooKeeperLedger
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "kazoo":
-            raise
-        raise ConfigError(
-            "rdzv_backend 'zeus-adapter' needs the package kazoo: install the extra 'zookeeper', as in "
-            "pip install 'airflow-provider-elastic-launch[zookeeper]'"
-        ) from error
-    return lambda on_change: ZooKeeperLedger(config, on_change)
 
 
 def _address(meeting: Meeting) -> str:

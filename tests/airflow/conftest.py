@@ -25,6 +25,8 @@ from tests.airflow.server import Airflow, airflow
 from tests.airflow.serverless import prepare
 from tests.servers import EtcdServer, etcd, with_passwords
 from tests.traces import files
+from tests.zookeepers import ZooKeeperServer, zookeeper, zookeeper_of
+from tests.zookeepers import client as client_of
 
 _ROOT = Path(__file__).parents[2]
 _BUNDLES = {"examples": _ROOT / "dags", "tests": Path(__file__).parent / "dags"}
@@ -92,6 +94,48 @@ def meeting(client: Client) -> Iterator[Meeting]:
         yield meeting
 
 
+@dataclass(frozen=True, slots=True)
+class ZooKeeperMeeting:
+    """A ZooKeeper with a chroot that is one user's, and the connection by which gangs get in."""
+
+    store: ZooKeeperServer
+    conn_id: str
+    password: str
+    chroot: str
+
+    def stored(self) -> list[str]:
+        """The paths of all records that are there."""
+
+        def below(path: str) -> Iterator[str]:
+            for name in other.get_children(path):
+                yield f"{path}/{name}"
+                yield from below(f"{path}/{name}")
+
+        with client_of(self.store) as other:
+            other.add_auth("digest", f"gangs:{self.password}")
+            found = below(self.chroot)
+            return [path for path in found if path.rpartition("/")[2][0] in "=@"]
+
+
+@pytest.fixture(scope="session")
+def zookeeper_meeting(client: Client) -> Iterator[ZooKeeperMeeting]:
+    """Where the gang of ``chorus`` meets."""
+    password = secrets.token_hex(8)
+    with zookeeper() as store:
+        zookeeper_of(store, {"gangs": password})
+        meeting = ZooKeeperMeeting(store, "zookeeper_tests", password, "/gangs")
+        fields = {
+            "connection_id": meeting.conn_id,
+            "conn_type": "zookeeper",
+            "host": str(store.endpoint),
+            "login": "gangs",
+            "password": password,
+            "extra": json.dumps({"chroot": meeting.chroot, "last_call_timeout": 3, "lease_ttl": 5}),
+        }
+        client.ask("POST", "connections", json=fields)
+        yield meeting
+
+
 @pytest.fixture(scope="session")
 def _runs(request: pytest.FixtureRequest, client: Client, meeting: Meeting) -> dict[str, Run]:
     assert meeting  # where the gangs among them meet
@@ -103,6 +147,8 @@ def _runs(request: pytest.FixtureRequest, client: Client, meeting: Meeting) -> d
         and hasattr(item, "callspec")
         and "run" in item.callspec.params
     }
+    if "chorus" in wanted:
+        request.getfixturevalue("zookeeper_meeting")
     client.await_dags(*wanted)
     return {dag_id: client.trigger(dag_id) for dag_id in sorted(wanted)}
 

@@ -57,18 +57,18 @@ def ours(
     run_id: str,
     low: int,
     high: int,
+    backend: str = "etcd",
     guarded: bool = False,
     **times: float,
 ) -> None:
     """A node with our driver: what the launcher's agent has, without its workers. Changes come to it unasked.
 
-    ``guarded``: it has a guardian too, which knows its will.
+    ``backend`` is what ``rdzv_backend`` would be. ``guarded``: it has a guardian too, which knows its will.
     """
     from llutil.agent.guardian import Guardian
     from llutil.agent.loop import Loop
-    from llutil.ledgers.endpoints import parse_endpoints
-    from llutil.ledgers.etcd.config import EtcdConfig
-    from llutil.ledgers.etcd.ledger import EtcdLedger
+    from llutil.ledgers import Ledger
+    from llutil.ledgers.opening import opener
     from llutil.rendezvous import instructions as do
     from llutil.rendezvous import observations as see
     from llutil.rendezvous.driver import Driver
@@ -79,19 +79,18 @@ def ours(
 
     rules = Rules(min_nodes=low, max_nodes=high, **times)
     member = Member(node="", name=name, host="here", address=_HOST, role="worker", nproc=1)
-    config = EtcdConfig(endpoints=parse_endpoints(endpoint))
     owner: list[Callable[[], None]] = []
 
     def tell_owner() -> None:
         for tell in owner:
             tell()
 
-    def open_ledger(on_change: Callable[[], None]) -> EtcdLedger:
+    def open_ledger(on_change: Callable[[], None]) -> Ledger:
         owner.append(on_change)
         return ledger
 
     # Stock's handler is connected to its store as soon as it is made. So is our ledger, before the clock runs.
-    ledger = EtcdLedger(config, tell_owner)
+    ledger = opener(backend, endpoint, {})(tell_owner)
     ledger.read("nothing", deadline=time.monotonic() + 60)
     driver = Driver(rules, member, Layout(run_id), open_ledger, lambda: HostedStore(_HOST))
     guardian = Guardian(run_id, Loop()) if guarded else None

@@ -29,12 +29,13 @@ from pathlib import Path
 from typing import Any
 
 from tests.nursery import Forked, Nursery
-from tests.servers import EtcdServer, etcd
+from tests.stores import ETCD, ZOOKEEPER, Server, Store
 
 __all__ = ["main"]
 
 _SIZES = (2, 8, 32, 64)
 _RUNS = 3
+_STORES = (ETCD, ZOOKEEPER)
 _PATIENCE = 180.0  # seconds
 _NODES = "tests.bench._rendezvous_nodes"
 
@@ -42,11 +43,14 @@ _NODES = "tests.bench._rendezvous_nodes"
 class _Crew:
     """Processes of one kind, and the control socket that they are told by."""
 
-    def __init__(self, nursery: Nursery, folder: Path, kind: str, endpoint: str) -> None:
+    def __init__(
+        self, nursery: Nursery, folder: Path, kind: str, endpoint: str, **always: Any
+    ) -> None:
         self._nursery = nursery
         self._folder = folder
         self.kind = kind
         self._endpoint = endpoint
+        self._always = always
         self._run_id = secrets.token_hex(4)
         self._path = str(folder / f"{self._run_id}.control")
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -69,6 +73,7 @@ class _Crew:
                     "run_id": self._run_id,
                     "low": low,
                     "high": high,
+                    **self._always,
                     **conf,
                 }
             output = self._folder / f"{self._run_id}.out"
@@ -133,16 +138,17 @@ def _read(link: socket.socket) -> dict[str, Any]:
 
 
 class _Bench:
-    """What makes crews of both kinds."""
+    """What makes crews of all kinds."""
 
-    def __init__(self, nursery: Nursery, folder: Path, server: EtcdServer) -> None:
+    def __init__(self, nursery: Nursery, folder: Path, servers: dict[Store, Server]) -> None:
         self._nursery = nursery
         self._folder = folder
-        self._server = server
+        self._servers = servers
 
     @contextmanager
-    def ours(self) -> Iterator[_Crew]:
-        crew = _Crew(self._nursery, self._folder, "ours", str(self._server.endpoint))
+    def ours(self, store: Store) -> Iterator[_Crew]:
+        endpoint = str(self._servers[store].endpoint)
+        crew = _Crew(self._nursery, self._folder, "ours", endpoint, backend=store.backend)
         try:
             yield crew
         finally:
@@ -232,9 +238,12 @@ def _row(name: str, bench: _Bench, runs: int, measure: Callable[[_Crew], float])
         with kind() as crew:
             return measure(crew)
 
-    stock, stock_text = _median(lambda: once(bench.stock), runs)
-    ours, ours_text = _median(lambda: once(bench.ours), runs)
-    print(f"  {name:<28}{stock_text:>26}{ours_text:>26}{stock / ours:>9.1f}x", flush=True)
+    stock, text = _median(lambda: once(bench.stock), runs)
+    print(f"  {name:<28}{text:>26}", end="", flush=True)
+    for store in _STORES:
+        ours, text = _median(lambda: once(partial(bench.ours, store)), runs)  # noqa: B023 - called at once
+        print(f"{text:>26}{stock / ours:>7.1f}x", end="", flush=True)
+    print(flush=True)
 
 
 def main(sizes: tuple[int, ...] = _SIZES) -> None:
@@ -243,9 +252,11 @@ def main(sizes: tuple[int, ...] = _SIZES) -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rdzv-")))
         nursery = Nursery("torch.distributed.elastic.rendezvous.registry")
         stack.callback(nursery.close)
-        bench = _Bench(nursery, folder, stack.enter_context(etcd()))
+        servers = {store: stack.enter_context(store.start()) for store in _STORES}
+        bench = _Bench(nursery, folder, servers)
         print(f"rendezvous, seconds, median of {_RUNS} (fastest-slowest); {os.cpu_count()} cores")
-        print(f"  {'':<28}{'torch c10d':>26}{'etcd':>26}{'ratio':>10}")
+        ours = "".join(f"{store.name:>26}{'ratio':>8}" for store in _STORES)
+        print(f"  {'':<28}{'torch c10d':>26}{ours}")
         for count in sizes:
             runs = _RUNS if count <= 64 else 1
             _row(f"first round, {count} nodes", bench, runs, partial(_first_round, count=count))
@@ -267,11 +278,13 @@ def _losses(bench: _Bench, count: int = 3) -> None:
         "  the same, with its guardian": (10, True),
     }
     for name, (lease, guarded) in rows.items():
-        with bench.ours() as crew:
-            detect, again = _loss_of_ours(crew, lease, count, guarded=guarded)
-        ratio = stock / (detect + again)
-        text = f"{detect + again:8.3f} ({detect:.3f}+{again:.3f})"
-        print(f"  {name:<28}{'':>26}{text:>26}{ratio:>9.1f}x")
+        print(f"  {name:<28}{'':>26}", end="", flush=True)
+        for store in _STORES:
+            with bench.ours(store) as crew:
+                detect, again = _loss_of_ours(crew, lease, count, guarded=guarded)
+            text = f"{detect + again:8.3f} ({detect:.3f}+{again:.3f})"
+            print(f"{text:>26}{stock / (detect + again):>7.1f}x", end="", flush=True)
+        print(flush=True)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ This module starts no thread. It imports grpc and tenacity, and of ours what lie
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -25,12 +24,14 @@ from typing import Any
 import grpc
 import tenacity
 
+from llutil.ledgers.access import read_tls
 from llutil.ledgers.endpoints import Endpoint
-from llutil.ledgers.errors import LedgerClosed, LedgerError, LedgerRefused, LedgerUnavailable
-from llutil.ledgers.etcd.config import EtcdConfig, read_tls
+from llutil.ledgers.errors import LedgerError, LedgerRefused, LedgerUnavailable
+from llutil.ledgers.etcd.config import EtcdConfig
 from llutil.ledgers.etcd.etcd3_import import etcdrpc
 from llutil.ledgers.etcd.line import Line, open_line
 from llutil.ledgers.etcd.statuses import Diagnosis, Remedy, diagnose
+from llutil.ledgers.ownership import Owned
 
 __all__ = ["Answer", "Connection", "LeaseMissing", "LeasePresent"]
 
@@ -98,38 +99,21 @@ class _Tries:
         return "; ".join(f"{endpoint}: {text}" for endpoint, text in self.last.items())
 
 
-class Connection:
+class Connection(Owned):
     """Calls to the etcd of ``config``, from any thread of the process that made it. Connects when first used.
 
     :raises ConfigError: the TLS files cannot be used.
     """
 
     def __init__(self, config: EtcdConfig) -> None:
+        super().__init__(config)
         self.config = config
-        self.closing = threading.Event()
-        """Set once the connection is closed; its users' waits end with it."""
         self._tls = read_tls(config)
-        self._pid = os.getpid()
         self._lock = threading.Lock()
         """Guards the three below. Never held during a call, nor touched in a forked child."""
         self._turn = 0
         self._line: Line | None = None
         self._token: str | None = None if config.user else ""
-
-    @property
-    def inherited(self) -> bool:
-        """Whether this is a child that was forked from the process that made it."""
-        return self._pid != os.getpid()
-
-    def check(self) -> None:
-        """:raises LedgerClosed: it was closed, or this is a child that was forked from its process."""
-        if self.inherited:
-            raise LedgerClosed(
-                f"this ledger on {self.config} was opened by process {self._pid} and cannot be used in "
-                f"process {os.getpid()}, which was forked from it; open another one there"
-            )
-        if self.closing.is_set():
-            raise LedgerClosed(f"this ledger on {self.config} is closed")
 
     def close(self) -> bool:
         """Close the line; calls in flight fail. False, and nothing done, in a forked child: it is the parent's."""

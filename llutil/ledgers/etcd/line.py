@@ -10,8 +10,8 @@ from typing import Any
 
 import grpc
 
+from llutil.ledgers.access import Tls
 from llutil.ledgers.endpoints import Endpoint
-from llutil.ledgers.etcd.config import Tls
 from llutil.ledgers.etcd.etcd3_import import etcdrpc
 
 __all__ = ["Line", "open_line"]

@@ -47,11 +47,11 @@ def open_session(
     if not 1 <= ttl <= _LONGEST or ttl != int(ttl):
         raise ConfigError(f"lease_ttl is {ttl:g} s; etcd counts leases in whole seconds from 1 on")
     lease = grant(connection, int(ttl), deadline=deadline)
-    if lease.ttl != ttl:
+    if lease.renewal.ttl != ttl:
         revoke(connection, lease.number, deadline=deadline)
         raise ConfigError(
-            f"lease_ttl is {ttl:g} s, but {connection.config} grants no lease shorter than {lease.ttl:g} s "
-            f"(one and a half times its election timeout); set lease_ttl to {lease.ttl:g} or more"
+            f"lease_ttl is {ttl:g} s, but {connection.config} grants no lease shorter than {lease.renewal.ttl:g} s "
+            f"(one and a half times its election timeout); set lease_ttl to {lease.renewal.ttl:g} or more"
         )
     return EtcdSession(connection, namespace, Keeper(connection, namespace, lease, on_change))
 
@@ -67,17 +67,17 @@ class EtcdSession:
     @property
     def ttl(self) -> float:
         """Seconds that the session outlives its last renewal."""
-        return self._keeper.session.ttl
+        return self._keeper.renewal.ttl
 
     @property
     def lease(self) -> str:
         """The session's name, as etcd's tools write it."""
-        return messages.lease_name(self._keeper.session.number)
+        return messages.lease_name(self._keeper.number)
 
     @property
     def renewed(self) -> float:
         """``time.monotonic()`` when the last renewal that succeeded was sent."""
-        return self._keeper.session.sent
+        return self._keeper.renewal.sent
 
     @property
     def state(self) -> SessionState:
@@ -87,7 +87,7 @@ class EtcdSession:
     @property
     def will(self) -> Will:
         """To revoke the lease by etcd's JSON calls."""
-        return revoking.will(self._connection.config, self._keeper.session.number)
+        return revoking.will(self._connection.config, self._keeper.number)
 
     @property
     def is_kept(self) -> bool:
@@ -106,7 +106,7 @@ class EtcdSession:
     ) -> Joined:
         """Put the node's own record, and read the folder's keys and ``reads``, in one transaction."""
         key = check_key(check_folder(folder) + name)
-        lease = self._keeper.session.number
+        lease = self._keeper.number
         scopes = [(folder, True), *((check_scope(scope), False) for scope in reads)]
         request = messages.join(self._namespace, key, value, lease, scopes)
         try:
@@ -185,22 +185,24 @@ class EtcdSession:
         if ttl <= 0:
             raise ConfigError(f"a lease of {ttl:g} s was asked for; wanted more than 0")
         lease = grant(self._connection, ceil(ttl), deadline=deadline)
-        self._keeper.add(lease)
-        return messages.lease_name(lease.number)
+        name = messages.lease_name(lease.number)
+        self._keeper.add(name, lease.renewal)
+        return name
 
     def adopt(self, lease: str, *, deadline: float) -> None:
         """Renew a lease that another session granted, now and from now on."""
         number = messages.lease_id(lease)
-        if self._keeper.keeps(number):
+        name = messages.lease_name(number)
+        if self._keeper.keeps(name):
             return
         renewed = renew(self._connection, number, deadline=deadline)
         if renewed is None:
             raise LeaseGone(f"lease {lease} on {self._connection.config} is over")
-        self._keeper.add(renewed)
+        self._keeper.add(name, renewed.renewal)
 
     def release(self, *, deadline: float) -> None:
         """Revoke the lease; stop keeping it in any case."""
         self._connection.check()
         self._keeper.stop(deadline=deadline)
-        revoke(self._connection, self._keeper.session.number, deadline=deadline)
+        revoke(self._connection, self._keeper.number, deadline=deadline)
         self._keeper.finish()

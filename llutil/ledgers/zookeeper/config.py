@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from llutil.errors import ConfigError
+from llutil.ledgers.access import contradictions
 from llutil.ledgers.endpoints import Endpoint, parse_endpoints
 from llutil.ledgers.keys import Namespace, check_key
 
@@ -73,16 +74,11 @@ class ZooKeeperConfig:
                 check_key(self.chroot[1:])
             except ConfigError:
                 yield f"the chroot {self.chroot!r} is not a path of ZooKeeper; wanted /word[/word...]"
-        if self.user and not self.password:
-            yield f"the ZooKeeper user {self.user!r} has no password; give both or neither"
-        if self.password and not self.user:
-            yield "a password for ZooKeeper without a user; give both or neither"
+        yield from contradictions(self, "ZooKeeper")
         if ":" in self.user:
             yield f"the ZooKeeper user {self.user!r} has a colon, which digest authentication cannot take"
-        if bool(self.cert) != bool(self.key):
-            yield "a client certificate and its key ('cert' and 'key') go together; give both or neither"
-        if (self.cert or self.key) and not self.cacert:
-            yield "a client certificate without 'cacert'; plain text is not used instead of TLS"
+        if self.sasl_mechanism and not self.user:
+            yield f"sasl_mechanism {self.sasl_mechanism!r} without a user; give 'user' and 'password'"
         try:
             Namespace(self.namespace)
         except ConfigError as error:

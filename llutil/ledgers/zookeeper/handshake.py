@@ -28,6 +28,7 @@ from llutil.ledgers.zookeeper.config import ZooKeeperConfig
 __all__ = ["Granted", "end_session", "open_session", "perform", "will"]
 
 _PATIENCE = 2.0  # seconds for one endpoint, at most
+_SHARE = 0.7  # of what is left until the deadline for one endpoint, so that it can be asked what it speaks instead
 _PAUSE = 0.1  # seconds between two rounds over all endpoints
 _LONGEST = 1 << 16  # bytes of an answer that are read
 _REQUEST = struct.Struct(
@@ -36,7 +37,10 @@ _REQUEST = struct.Struct(
 _ANSWER = struct.Struct(">iiqi16s")
 _CLOSE = struct.pack(">ii", 1, -11)  # xid, type
 _NOBODY = bytes(16)
+_NO_ZOOKEEPER = "what listens there is not a ZooKeeper; correct the host and port"
 _FILES = ("cacert", "cert", "key")
+_OTHER_HOST = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+_UNEXPECTED_END = "UNEXPECTED_EOF_WHILE_READING"
 
 
 class _Stranger(Exception):
@@ -69,6 +73,14 @@ def open_session(config: ZooKeeperConfig, ttl: float, *, deadline: float) -> Gra
             except _Stranger as error:
                 strangers += 1
                 tried[endpoint] = str(error)
+            except ssl.SSLError as error:
+                strangers += error.reason != _UNEXPECTED_END  # which a server that ends causes too
+                tried[endpoint] = _meaning(error)
+            except TimeoutError as error:
+                tried[endpoint] = str(error)
+                if _speaks_http(endpoint, deadline):
+                    strangers += 1
+                    tried[endpoint] = f"it speaks HTTP: {_NO_ZOOKEEPER}"
             except (OSError, ValueError) as error:
                 tried[endpoint] = str(error) or type(error).__name__
         told = "; ".join(f"{endpoint}: {text}" for endpoint, text in tried.items())
@@ -130,9 +142,10 @@ def perform(argument: Mapping[str, Any]) -> None:
 
 
 def _connect(endpoint: Endpoint, config: ZooKeeperConfig, deadline: float) -> socket.socket:
-    left = min(_PATIENCE, deadline - time.monotonic())
+    left = deadline - time.monotonic()
     if left <= 0:
         raise TimeoutError("the deadline had passed")
+    left = min(_PATIENCE, left * _SHARE)
     sock = socket.create_connection((endpoint.host, endpoint.port), left)
     if not config.cacert:
         return sock
@@ -141,15 +154,36 @@ def _connect(endpoint: Endpoint, config: ZooKeeperConfig, deadline: float) -> so
         if config.cert:
             context.load_cert_chain(config.cert, config.key)
         return context.wrap_socket(sock, server_hostname=endpoint.host)
-    except ssl.SSLCertVerificationError as error:
-        sock.close()
-        raise _Stranger(f"its certificate is not to be trusted: {error.verify_message}") from error
-    except ssl.SSLError as error:
-        sock.close()
-        raise _Stranger(f"it does not speak TLS as we do ({error.reason})") from error
     except BaseException:
         sock.close()
         raise
+
+
+def _speaks_http(endpoint: Endpoint, deadline: float) -> bool:
+    """Whether a web server (or an etcd) listens there; those wait for the end of a line that ZooKeeper's bytes are not."""
+    left = min(_PATIENCE, deadline - time.monotonic())
+    if left <= 0:
+        return False
+    try:
+        with socket.create_connection((endpoint.host, endpoint.port), left) as sock:
+            sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            return sock.recv(5) == b"HTTP/"
+    except OSError:
+        return False
+
+
+def _meaning(error: ssl.SSLError) -> str:
+    """What a failure of TLS says of the other side."""
+    reason = error.reason or str(error)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        if error.verify_code in _OTHER_HOST:
+            return f"its certificate is for another host ({error.verify_message})"
+        return f"its certificate was not signed by the CA in 'cacert' ({error.verify_message})"
+    if "ALERT" in reason and ("CERT" in reason or "UNKNOWN_CA" in reason):
+        return f"it wants a client certificate of its own CA in 'cert' and 'key' ({reason})"
+    if "EOF" in reason:
+        return f"it closed the connection during the TLS handshake; if it speaks plain text, leave out 'cacert' ({reason})"
+    return f"it does not speak TLS as we do; if it speaks plain text, leave out 'cacert' ({reason})"
 
 
 def _framed(payload: bytes) -> bytes:
@@ -160,7 +194,7 @@ def _receive(sock: socket.socket) -> bytes:
     """One answer. :raises _Stranger: it is not framed as ZooKeeper's are."""
     (length,) = struct.unpack(">i", _exactly(sock, 4))
     if not 0 < length <= _LONGEST:
-        raise _Stranger("what listens there is not a ZooKeeper; correct the host and port")
+        raise _Stranger(_NO_ZOOKEEPER)
     return _exactly(sock, length)
 
 
@@ -184,10 +218,10 @@ def _shake(sock: socket.socket, session: int, password: bytes, ttl: float) -> Gr
     sock.sendall(_framed(_REQUEST.pack(0, 0, timeout, session, len(password), password, False)))
     answer = _receive(sock)
     if len(answer) < _ANSWER.size:
-        raise _Stranger("what listens there is not a ZooKeeper; correct the host and port")
+        raise _Stranger(_NO_ZOOKEEPER)
     _, granted, session, length, password = _ANSWER.unpack_from(answer)
     if length != len(_NOBODY):
-        raise _Stranger("what listens there is not a ZooKeeper; correct the host and port")
+        raise _Stranger(_NO_ZOOKEEPER)
     with suppress(OSError):
         sock.settimeout(_PATIENCE)
     return Granted(session, password, granted / 1000)

@@ -14,18 +14,19 @@ Importing this module imports kazoo.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
 
+from llutil.ledgers.access import read_tls
 from llutil.ledgers.errors import LedgerClosed, LedgerRefused, LedgerUnavailable
 from llutil.ledgers.keys import Namespace, check_scope
+from llutil.ledgers.ownership import Owned
 from llutil.ledgers.protocol import View
 from llutil.ledgers.zookeeper import handshake, leases
 from llutil.ledgers.zookeeper.config import ZooKeeperConfig
 from llutil.ledgers.zookeeper.leases import Granting
-from llutil.ledgers.zookeeper.line import Line
+from llutil.ledgers.zookeeper.line import Line, check_sasl
 from llutil.ledgers.zookeeper.places import Places
 from llutil.ledgers.zookeeper.reading import Reader
 from llutil.ledgers.zookeeper.session import ZooKeeperSession, open_session
@@ -41,23 +42,26 @@ _READING = (
 )
 
 
-class ZooKeeperLedger:
+class ZooKeeperLedger(Owned):
     """``llutil.ledgers.Ledger`` on ZooKeeper. Nothing is sent before the first call.
 
     ``on_change`` is called from this ledger's threads; ``llutil.ledgers.protocol`` says what it may do. Unlike the
     Protocol says, ``close`` ends sessions that were not released, if a server is there to hear it: kazoo knows no
     other way to leave.
+
+    :raises ConfigError: the TLS files of ``config`` cannot be used, or its SASL mechanism in this installation.
     """
 
     def __init__(self, config: ZooKeeperConfig, on_change: Callable[[], None]) -> None:
+        read_tls(config)
+        check_sasl(config)
+        super().__init__(config)
         self._config = config
         self._places = Places(Namespace(config.namespace))
         self._callback = on_change
         self._watches = Watches(self._reading, self._places, self._on_change)
-        self._pid = os.getpid()
         self._lock = threading.Lock()
-        """Guards the three below. Never held during a call."""
-        self._closed = False
+        """Guards the two below, and closing. Never held during a call."""
         self._line: Line | None = None
         self._sessions: list[ZooKeeperSession] = []
 
@@ -65,40 +69,30 @@ class ZooKeeperLedger:
         return f"<ledger {self._places.namespace.path!r} on {self._config}>"
 
     def _on_change(self) -> None:
-        if self._closed:
+        if self.closing.is_set():
             return
         try:
             self._callback()
         except Exception:  # noqa: BLE001 - the callback is another's
             _log.exception("the callback for changes of %r failed", self)
 
-    def _check(self) -> None:
-        if self._pid != os.getpid():
-            raise LedgerClosed(
-                f"this ledger on {self._config} was opened by process {self._pid} and cannot be used in "
-                f"process {os.getpid()}, which was forked from it; open another one there"
-            )
-        if self._closed:
-            raise LedgerClosed(f"this ledger on {self._config} is closed")
-
     def _reading(self) -> Line:
         """The line for reads and watches, opened when first used."""
-        self._check()
+        self.check()
         with self._lock:
-            if self._closed:
-                raise LedgerClosed(f"this ledger on {self._config} is closed")
+            self.check()
             if self._line is None:
                 self._line = Line(self._config, _READING, lambda: None)
             return self._line
 
     def open_session(self, ttl: float, *, deadline: float) -> ZooKeeperSession:
         """Start a session of ``ttl`` seconds."""
-        self._check()
+        self.check()
         _soon_enough("open a session", deadline)
         session = open_session(self._config, self._places, ttl, self._on_change, deadline=deadline)
         with self._lock:
             self._sessions = [one for one in self._sessions if one.is_kept]
-            if not self._closed:
+            if not self.closing.is_set():
                 self._sessions.append(session)
                 return session
         session.abandon(deadline=deadline)
@@ -126,7 +120,7 @@ class ZooKeeperLedger:
 
     def end(self, lease: str, *, deadline: float) -> None:
         """End a session or a granted lease by its name."""
-        self._check()
+        self.check()
         if lease.startswith("lease-"):
             leases.end(Granting(self._reading(), self._places), lease, deadline=deadline)
             return
@@ -140,11 +134,11 @@ class ZooKeeperLedger:
 
     def close(self) -> None:
         """End every thread, watch and connection. In a forked child it does nothing: they are the parent's."""
-        if self._pid != os.getpid():
+        if self.inherited:
             return
         deadline = time.monotonic() + _END
         with self._lock:
-            self._closed = True
+            self.closing.set()
             sessions, self._sessions = self._sessions, []
             line, self._line = self._line, None
         for session in sessions:

@@ -11,7 +11,6 @@ kazoo has three threads for a client, which end with ``Line.close``. Of ours thi
 from __future__ import annotations
 
 import logging
-import os
 import socket
 import threading
 import time
@@ -25,10 +24,12 @@ from kazoo.protocol.states import KazooState, KeeperState
 from kazoo.retry import KazooRetry
 from kazoo.security import OPEN_ACL_UNSAFE, make_acl
 
-from llutil.ledgers.errors import LedgerClosed, LedgerError, LedgerRefused, LedgerUnavailable
+from llutil.errors import ConfigError
+from llutil.ledgers.errors import LedgerRefused, LedgerUnavailable, SessionLost
+from llutil.ledgers.ownership import Owned
 from llutil.ledgers.zookeeper.config import ZooKeeperConfig
 
-__all__ = ["Line", "LineOver"]
+__all__ = ["Line", "LineOver", "check_sasl"]
 
 _log = logging.getLogger(__name__)
 
@@ -38,8 +39,8 @@ _GRACE = 1.0  # seconds for a server to take leave of us
 T = TypeVar("T")
 
 
-class LineOver(LedgerError):
-    """ZooKeeper says that the session of this line is over. Stays in this folder."""
+class LineOver(SessionLost):
+    """ZooKeeper says that the session of this line is over."""
 
 
 class _Interrupted(LedgerUnavailable):
@@ -62,6 +63,22 @@ class _Quiet(logging.LoggerAdapter[logging.Logger]):
         if level >= logging.WARNING and "CONNECTING" not in str(msg):
             self.trouble = str(msg) % args if args else str(msg)
         super().log(min(level, logging.DEBUG), msg, *args, **kwargs)
+
+
+def check_sasl(config: ZooKeeperConfig) -> None:
+    """:raises ConfigError: its SASL mechanism is not to be had in this installation; kazoo finds out too late."""
+    if not config.sasl_mechanism:
+        return
+    try:
+        from puresasl.mechanisms import mechanisms
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"sasl_mechanism {config.sasl_mechanism!r} needs the package pure-sasl: pip install pure-sasl"
+        ) from error
+    if config.sasl_mechanism not in mechanisms:
+        raise ConfigError(
+            f"sasl_mechanism is {config.sasl_mechanism!r}; pure-sasl knows {', '.join(sorted(mechanisms))}"
+        )
 
 
 def _client(
@@ -94,7 +111,7 @@ def _client(
     )
 
 
-class Line:
+class Line(Owned):
     """A ZooKeeper session of ``timeout`` seconds: a new one, or the one of ``identity`` (its id and password).
 
     ``on_state`` is called from kazoo's thread whenever the connection comes or goes. It must take no lock that is
@@ -109,14 +126,13 @@ class Line:
         *,
         identity: tuple[int, bytes] | None = None,
     ) -> None:
+        super().__init__(config)
         self.config = config
         self._kept = identity is not None
         self._on_state = on_state
         self._quiet = _Quiet()
         self._client = _client(config, timeout, identity, self._quiet)
-        self._pid = os.getpid()
         self._connected = threading.Event()
-        self._closing = threading.Event()
         self._ended: type[LineOver | LedgerRefused] | None = None
         self._client.add_listener(self._listen)
         self._client.start_async()
@@ -143,21 +159,6 @@ class Line:
     def is_connected(self) -> bool:
         """Whether there is a connection now."""
         return self._connected.is_set()
-
-    @property
-    def inherited(self) -> bool:
-        """Whether this is a child that was forked from the process that made it."""
-        return self._pid != os.getpid()
-
-    def check(self) -> None:
-        """:raises LedgerClosed: it was closed, or this is a child that was forked from its process."""
-        if self.inherited:
-            raise LedgerClosed(
-                f"this ledger on {self.config} was opened by process {self._pid} and cannot be used in "
-                f"process {os.getpid()}, which was forked from it; open another one there"
-            )
-        if self._closing.is_set():
-            raise LedgerClosed(f"this ledger on {self.config} is closed")
 
     def trying(self, what: str, act: Callable[[bool], T], *, deadline: float) -> T:
         """Do ``act`` until it was done without a lost connection; it is told whether an earlier try may count.
@@ -267,9 +268,9 @@ class Line:
 
         Says whether a server was there until then, so that it took note. In a forked child it does nothing: they are the parent's.
         """
-        if self.inherited or self._closing.is_set():
+        if self.inherited or self.closing.is_set():
             return False
-        self._closing.set()
+        self.closing.set()
         connected = self.is_connected and self._ended is None
         thread = threading.Thread(target=self._stop, name="llutil-goodbye", daemon=True)
         thread.start()

@@ -164,22 +164,34 @@ class Reader:
         return nodes, [*paths, self._places.folder(folder)]
 
     def make_folder(self, path: str) -> None:
-        """Make a folder's node, and those above it. :raises LedgerRefused: the chroot is not there."""
-        parent = path.rpartition("/")[0]
+        """Make a folder's node, and those above it. :raises LedgerRefused: the chroot is not there.
+
+        What is there is looked for first: a creation that fails goes through the log of all servers, a look through none.
+        """
         while True:
+            missing = [path]
+            while (parent := missing[-1].rpartition("/")[0]) and not self._is_there(parent):
+                missing.append(parent)
             try:
-                self.ask(lambda client: client.create_async(path, b""))
-            except zk.NodeExistsError:
-                return
+                for one in reversed(missing):
+                    self._make(one)
             except zk.NoNodeError:
-                if not parent:
+                if not self._is_there("/"):
                     raise LedgerRefused(
                         f"the chroot {self.line.config.chroot!r} is not there on {self.line.config}; create it, or "
                         "correct the endpoint"
                     ) from None
-                self.make_folder(parent)
             else:
                 return
+
+    def _is_there(self, path: str) -> bool:
+        return self.ask(lambda client: client.exists_async(path)) is not None
+
+    def _make(self, path: str) -> None:
+        try:
+            self.ask(lambda client: client.create_async(path, b""))
+        except zk.NodeExistsError:
+            return
 
     def remove_folders(self, paths: list[str]) -> None:
         """Remove those of these folders that are empty; from the bottom up."""

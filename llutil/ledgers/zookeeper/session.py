@@ -5,6 +5,7 @@ Of ours this module imports ``llutil.ledgers`` and what lies in this folder.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -17,6 +18,7 @@ from llutil.ledgers.errors import (
     LedgerUnavailable,
     SessionLost,
 )
+from llutil.ledgers.keeping import Renewal
 from llutil.ledgers.keys import check_folder, check_key, check_scope
 from llutil.ledgers.protocol import (
     Joined,
@@ -111,7 +113,7 @@ class ZooKeeperSession:
     @property
     def ttl(self) -> float:
         """Seconds that the session outlives its last renewal."""
-        return self._keeper.ttl
+        return self._keeper.renewal.ttl
 
     @property
     def lease(self) -> str:
@@ -121,7 +123,7 @@ class ZooKeeperSession:
     @property
     def renewed(self) -> float:
         """``time.monotonic()`` when the last renewal that succeeded was sent."""
-        return self._keeper.sent
+        return self._keeper.renewal.sent
 
     @property
     def state(self) -> SessionState:
@@ -218,7 +220,8 @@ class ZooKeeperSession:
         if ttl <= 0:
             raise ConfigError(f"a lease of {ttl:g} s was asked for; wanted more than 0")
         lease = self._on_leases(lambda: leases.grant(self._granting, ttl, deadline=deadline))
-        self._keeper.add(lease, sweep=True)
+        self._keeper.add(lease.name, Renewal(time.monotonic(), ttl))
+        self._keeper.sweep(lease.written)
         return str(lease.name)
 
     def adopt(self, lease: str, *, deadline: float) -> None:
@@ -229,7 +232,7 @@ class ZooKeeperSession:
         renewed = self._on_leases(lambda: leases.renew(self._granting, lease, deadline=deadline))
         if renewed is None:
             raise LeaseGone(f"{lease} on {self._line.config} is over")
-        self._keeper.add(renewed, sweep=False)
+        self._keeper.add(lease, Renewal(time.monotonic(), renewed.ttl))
 
     def _on_leases(self, act: Callable[[], Any]) -> Any:
         try:

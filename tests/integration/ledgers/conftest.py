@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -11,11 +10,10 @@ from pathlib import Path
 import pytest
 
 from llutil.ledgers.endpoints import Endpoint
-from llutil.ledgers.etcd.config import EtcdConfig
-from llutil.ledgers.etcd.ledger import EtcdLedger
 from tests.ledger_contract import World
-from tests.servers import EtcdServer, etcd
-from tests.zookeepers import ZooKeeperServer, zookeeper
+from tests.servers import EtcdServer
+from tests.stores import ETCD, ZOOKEEPER, Server, Store
+from tests.zookeepers import ZooKeeperServer
 
 _GONE = 5.0  # seconds for gRPC to close what it was told to close
 
@@ -42,23 +40,35 @@ def quiet(capfd: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> 
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[EtcdServer]:
+def shared_etcd() -> Iterator[EtcdServer]:
     """One etcd for all tests that do it no harm."""
-    with etcd() as server:
+    with ETCD.start() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def shared_zookeeper() -> Iterator[ZooKeeperServer]:
-    """One ZooKeeper for all tests that do not kill it."""
-    with zookeeper() as server:
+    """One ZooKeeper for all tests that do it no harm."""
+    with ZOOKEEPER.start() as server:
         yield server
 
 
 @pytest.fixture
-def world(server: EtcdServer, quiet: None) -> Iterator[World]:
-    """Nodes on that etcd, under a namespace of this test alone."""
-    with world_on(server.endpoint).open() as world:
+def store() -> Store:
+    """What nodes meet through; tests that hold for both stores, or for the other one, give it by a parameter."""
+    return ETCD
+
+
+@pytest.fixture
+def server(store: Store, shared_etcd: EtcdServer, shared_zookeeper: ZooKeeperServer) -> Server:
+    """The shared server of that store. (Both are started, since what a test starts by itself ends with it.)"""
+    return shared_etcd if store is ETCD else shared_zookeeper
+
+
+@pytest.fixture
+def world(store: Store, server: Server, quiet: None) -> Iterator[World]:
+    """Nodes on that server, under a namespace of this test alone."""
+    with store.world(server.endpoint).open() as world:
         yield world
 
 
@@ -68,11 +78,5 @@ def world_on(
     namespace: str = "",
     settings: Mapping[str, str] | None = None,
 ) -> World:
-    """A world on these endpoints, with these settings of ``EtcdConfig``."""
-    return World(
-        lambda namespace, on_change: EtcdLedger(
-            EtcdConfig(endpoints=endpoints, namespace=namespace, **(settings or {})), on_change
-        ),
-        namespace=namespace or f"tests/{secrets.token_hex(4)}",
-        ttl=ttl,
-    )
+    """A world on an etcd, with these settings of ``EtcdConfig``."""
+    return ETCD.world(*endpoints, ttl=ttl, namespace=namespace, settings=settings)

@@ -11,46 +11,26 @@ from llutil.ledgers.etcd import leases as etcd_leases
 from llutil.ledgers.etcd import watches as etcd_watches
 from llutil.ledgers.zookeeper import keeping as zookeeper_keeping
 from llutil.ledgers.zookeeper import watches as zookeeper_watches
-from tests.integration.ledgers import zookeeper_world
-from tests.integration.ledgers.conftest import world_on as etcd_world
 from tests.ledger_contract import World, soon, wait_until
-from tests.servers import EtcdServer
-from tests.zookeepers import ZooKeeperServer
+from tests.stores import STORES, Server, Store
 
-STORES = [
-    pytest.param("etcd", marks=pytest.mark.etcd),
-    pytest.param("zookeeper", marks=pytest.mark.zookeeper),
-]
 WATCHING = {
     "etcd": (etcd_watches.Watches, "_serve"),
     "zookeeper": (zookeeper_watches.Watches, "_look"),
 }
-KEEPING = {
-    "etcd": (etcd_leases.Keeper, "_renew"),
-    "zookeeper": (zookeeper_keeping.Keeper, "_renew_session"),
-}
+KEEPERS = {"etcd": etcd_leases.Keeper, "zookeeper": zookeeper_keeping.Keeper}
+
+pytestmark = pytest.mark.parametrize("store", STORES)
 
 
 def breaks(*_: object) -> None:
     raise RuntimeError("a mistake of ours")
 
 
-@pytest.fixture(params=STORES)
-def store(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
-
-
 @pytest.fixture
-def world(
-    store: str, server: EtcdServer, shared_zookeeper: ZooKeeperServer, quiet: None
-) -> Iterator[World]:
-    world = (
-        etcd_world(server.endpoint, ttl=4.0)
-        if store == "etcd"
-        else zookeeper_world.world_on(shared_zookeeper.endpoint, ttl=4.0)
-    )
-    with world.open():
+def world(store: Store, server: Server, quiet: None) -> Iterator[World]:
+    """Nodes whose sessions are renewed soon."""
+    with store.world(server.endpoint, ttl=4.0).open() as world:
         yield world
 
 
@@ -63,11 +43,11 @@ def refusal(view: Callable[[], object]) -> str:
 
 
 def test_who_watches_is_told_and_may_watch_again(
-    store: str, world: World, monkeypatch: pytest.MonkeyPatch
+    store: Store, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node = world.node()
     with monkeypatch.context() as broken:
-        broken.setattr(*WATCHING[store], breaks)
+        broken.setattr(*WATCHING[store.name], breaks)
         watch = node.ledger.watch("log/", deadline=soon())
         wait_until(lambda: bool(refusal(watch.view)))
     assert "this side broke down: RuntimeError: a mistake of ours" in refusal(watch.view)
@@ -78,23 +58,9 @@ def test_who_watches_is_told_and_may_watch_again(
 
 
 def test_a_session_that_nobody_renews_any_more_is_lost_and_not_suspended_for_ever(
-    store: str, world: World, monkeypatch: pytest.MonkeyPatch
+    store: Store, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node = world.node()
-    monkeypatch.setattr(*KEEPING[store], breaks)
+    monkeypatch.setattr(KEEPERS[store.name], "_renew_session", breaks)
     node.join("a")
     wait_until(lambda: node.session.state is SessionState.LOST)
-
-
-@pytest.mark.parametrize("store", STORES[1:], indirect=True)
-def test_a_notice_that_is_lost_only_delays_what_a_watch_shows(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """etcd numbers its events, so that none can be lost in silence."""
-    monkeypatch.setattr(zookeeper_watches, "_NET", 0.2)
-    monkeypatch.setattr(zookeeper_watches._Watched, "wake", lambda *_: None)
-    node = world.node()
-    watch = node.ledger.watch("log/", deadline=soon())
-    own = node.join("a").record
-    node.create(own, node.session.grant(60.0, deadline=soon()), a=b"1")
-    wait_until(lambda: [record.key for record in watch.view().records] == ["log/a"])

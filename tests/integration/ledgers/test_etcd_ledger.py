@@ -1,10 +1,7 @@
-"""The ledger on a real etcd: the contract, and what it promises beyond it."""
+"""The ledger on a real etcd: what it promises beyond the contract of all ledgers."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -20,14 +17,10 @@ from llutil.ledgers import SessionState, Watch
 from llutil.ledgers.endpoints import Endpoint
 from llutil.ledgers.etcd.etcd3_import import etcdrpc
 from tests.integration.ledgers.conftest import world_on
-from tests.ledger_contract import DAY, LedgerContract, World, keys, soon, wait_until
+from tests.ledger_contract import DAY, World, keys, soon, wait_until
 from tests.servers import EtcdServer, etcd
 
 pytestmark = pytest.mark.etcd
-
-
-class TestEtcdLedger(LedgerContract):
-    pass
 
 
 def _has(watch: Watch, key: str) -> bool:
@@ -109,30 +102,6 @@ def test_ipv6_endpoints_work() -> None:
             world.node().join("a")
 
 
-def test_a_forked_child_is_refused_and_may_open_its_own_while_the_parent_goes_on(
-    server: EtcdServer, world: World
-) -> None:
-    count = 5
-    code = (
-        "from tests.integration.ledgers.child import forks; "
-        f"forks({str(server.endpoint)!r}, {world.namespace!r}, {count})"
-    )
-    environment = {**os.environ, "GRPC_VERBOSITY": "NONE"}  # gRPC has its own word on forks
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    *children, parent = done.stdout.splitlines()
-    assert (parent, done.returncode) == ("parent connected 1", 0), done
-    assert children.count("child sees 1") == count
-    refusals = [line for line in children if "was forked from it; open another one there" in line]
-    assert len(refusals) == 3 * count
-
-
 class _Forgetful(etcdrpc.LeaseServicer):  # type: ignore[misc]
     """An etcd whose leader does not yet know a lease that was granted: its first answers are wrong."""
 
@@ -175,19 +144,6 @@ def test_a_session_is_lost_only_when_etcd_says_so_twice(wrong: int, state: str) 
                 assert session.state == state
         finally:
             server.stop(None).wait()
-
-
-def test_a_process_that_ends_without_closing_ends_in_silence(
-    server: EtcdServer, world: World
-) -> None:
-    code = (
-        "from tests.integration.ledgers.child import ends; "
-        f"ends({str(server.endpoint)!r}, {world.namespace!r})"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "connected\n", "")
 
 
 def _start_to_seal(world: World, count: int) -> None:

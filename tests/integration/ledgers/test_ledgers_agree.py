@@ -19,10 +19,9 @@ from llutil.ledgers import (
     View,
 )
 from llutil.ledgers.memory import MemoryLedger, MemoryStore
-from tests.integration.ledgers import zookeeper_world
-from tests.integration.ledgers.conftest import world_on
 from tests.ledger_contract import DAY, World, soon
 from tests.servers import EtcdServer
+from tests.stores import ETCD, ZOOKEEPER
 from tests.zookeepers import ZooKeeperServer
 
 _NODES = st.integers(0, 2)
@@ -108,11 +107,11 @@ def _run(world: World, program: list[tuple[str, int, str]]) -> list[object]:
 )
 @given(program=st.lists(_STEPS, min_size=5, max_size=25))
 def test_both_give_the_same_answers(
-    server: EtcdServer, program: list[tuple[str, int, str]]
+    shared_etcd: EtcdServer, program: list[tuple[str, int, str]]
 ) -> None:
     store = MemoryStore()
     memory = World(lambda namespace, told: MemoryLedger(store, told, namespace=namespace))
-    assert _run(memory, program) == _run(world_on(server.endpoint), program)
+    assert _run(memory, program) == _run(ETCD.world(shared_etcd.endpoint), program)
 
 
 @pytest.mark.zookeeper
@@ -128,7 +127,7 @@ def test_zookeeper_gives_the_same_answers_too(
 ) -> None:
     store = MemoryStore()
     memory = World(lambda namespace, told: MemoryLedger(store, told, namespace=namespace))
-    there = zookeeper_world.world_on(shared_zookeeper.endpoint)
+    there = ZOOKEEPER.world(shared_zookeeper.endpoint)
     assert _either(_run(memory, program)) == _either(_run(there, program))
 
 

@@ -12,12 +12,11 @@ from llutil.ledgers.endpoints import Endpoint
 from tests.integration.rendezvous.history import read_history
 from tests.integration.rendezvous.jobs import Job
 from tests.nursery import Nursery
-from tests.servers import EtcdServer, etcd
-from tests.zookeepers import ZooKeeperServer, zookeeper
+from tests.stores import ETCD, Server, Store
 
 
 class MakeJob(Protocol):
-    """Makes jobs on the store of this test, or on other endpoints (with ``rdzv_backend``, if it is no etcd)."""
+    """Makes jobs on the server of this test, or at other endpoints of a store of its kind."""
 
     def __call__(self, *endpoints: Endpoint, run_id: str = ..., **config: Any) -> Job:
         """One more job, with a folder of its own. ``config`` is for all its nodes."""
@@ -32,32 +31,31 @@ def nursery() -> Iterator[Nursery]:
 
 
 @pytest.fixture
-def store() -> str:
-    """What jobs meet through; a module that runs on both stores gives another by a parameter."""
-    return "etcd"
+def store() -> Store:
+    """What jobs meet through; tests that hold for both stores give it by a parameter."""
+    return ETCD
 
 
 @pytest.fixture
-def server(temporary: Path, store: str) -> Iterator[EtcdServer | ZooKeeperServer]:
-    """A store of this test alone. What was written into it must be sound in the end."""
-    with etcd() if store == "etcd" else zookeeper() as server:
+def server(temporary: Path, store: Store) -> Iterator[Server]:
+    """A server of this test alone. What was written into it must be sound in the end."""
+    with store.start() as server:
         yield server
         read_history(server).check()
 
 
 @pytest.fixture
-def make_job(request: pytest.FixtureRequest, nursery: Nursery, tmp_path: Path) -> Iterator[MakeJob]:
+def make_job(
+    request: pytest.FixtureRequest, nursery: Nursery, tmp_path: Path, store: Store
+) -> Iterator[MakeJob]:
     """Makes jobs, of which nothing runs in the end."""
     jobs: list[Job] = []
 
     def make(*endpoints: Endpoint, run_id: str = "job", **config: Any) -> Job:
         folder = tmp_path / f"job{len(jobs)}"
         folder.mkdir()
-        if not endpoints:
-            server = request.getfixturevalue("server")
-            backend = "etcd" if isinstance(server, EtcdServer) else "zeus-adapter"
-            endpoints, config = (server.endpoint,), {"rdzv_backend": backend, **config}
-        jobs.append(Job(nursery, folder, *endpoints, run_id=run_id, **config))
+        endpoints = endpoints or (request.getfixturevalue("server").endpoint,)
+        jobs.append(Job(nursery, folder, store, *endpoints, run_id=run_id, **config))
         return jobs[-1]
 
     yield make
@@ -67,6 +65,6 @@ def make_job(request: pytest.FixtureRequest, nursery: Nursery, tmp_path: Path) -
 
 
 @pytest.fixture
-def job(server: EtcdServer, make_job: MakeJob) -> Job:
+def job(server: Server, make_job: MakeJob) -> Job:
     """A job on the server."""
     return make_job()

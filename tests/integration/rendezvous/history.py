@@ -6,6 +6,7 @@ a test runs: one watch from the first revision on tells the whole story. ZooKeep
 
 from __future__ import annotations
 
+import json
 import queue
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from llutil.rendezvous.codec import decode
 from llutil.rendezvous.records import Assignment, Marker, Member, Report, Verdict
 from tests.integration.rendezvous.transactions import transactions
 from tests.servers import EtcdServer
-from tests.zookeepers import ZooKeeperServer
+from tests.stores import Server
+from tests.zookeepers import ZooKeeperServer, client
 
 __all__ = ["Change", "History", "left_in", "read_history"]
 
@@ -105,7 +107,7 @@ class History:
                 assert all(self.was_alive(node, change.revision) for node in [record.by])
 
 
-def read_history(server: EtcdServer | ZooKeeperServer) -> History:
+def read_history(server: Server) -> History:
     """The history of ``server`` up to now."""
     if isinstance(server, ZooKeeperServer):
         return History(list(_changes(server)))
@@ -163,8 +165,17 @@ def _history_of(server: EtcdServer) -> History:
         return History(changes)
 
 
-def left_in(server: EtcdServer) -> list[tuple[str, bytes, int]]:
-    """What is in ``server`` now: keys, values, and the seconds after which they expire (0: never)."""
+def left_in(server: Server) -> list[tuple[str, bytes, float]]:
+    """What is in ``server`` now: keys, values, and the seconds that they have at most (0: as long as its session, or for ever).
+
+    After these etcd removes it by itself; in ZooKeeper the next job does.
+    """
+    return (
+        _left_in_zookeeper(server) if isinstance(server, ZooKeeperServer) else _left_in_etcd(server)
+    )
+
+
+def _left_in_etcd(server: EtcdServer) -> list[tuple[str, bytes, float]]:
     with server.channel() as channel:
         everything = etcdrpc.RangeRequest(key=b"\0", range_end=b"\0")
         found = etcdrpc.KVStub(channel).Range(everything, timeout=_DEADLINE).kvs
@@ -178,3 +189,32 @@ def left_in(server: EtcdServer) -> list[tuple[str, bytes, int]]:
             )
             for kv in found
         ]
+
+
+def _left_in_zookeeper(server: ZooKeeperServer) -> list[tuple[str, bytes, float]]:
+    with client(server) as one:
+        one.create("/now", ephemeral=True)
+        now = one.exists("/now").ctime
+        paths = _all_below(one, "/")
+        ends = {}
+        for path in paths:
+            folder, _, name = path.rpartition("/")
+            if folder.endswith("/-/-"):
+                data, stat = one.get(path)
+                ends[name] = json.loads(data)["ttl"] - (now - stat.mtime) / 1000
+        found = []
+        for path in paths:
+            if not (key := _key(path)):
+                continue
+            data, stat = one.get(path)
+            lease, _, value = data.partition(b"\n")
+            if stat.ephemeralOwner:
+                found.append((key, data, 0.0))
+            else:
+                found.append((key, value, ends[lease.decode()]))
+        return found
+
+
+def _all_below(one: Any, path: str) -> list[str]:
+    children = [f"{path.rstrip('/')}/{name}" for name in one.get_children(path)]
+    return [*children, *(deeper for child in children for deeper in _all_below(one, child))]

@@ -15,14 +15,11 @@ import psutil  # type: ignore[import-untyped]  # psutil ships no types
 
 from llutil.errors import RendezvousError
 from llutil.ledgers.endpoints import Endpoint
-from llutil.ledgers.etcd.config import EtcdConfig
-from llutil.ledgers.etcd.ledger import EtcdLedger
 from llutil.ledgers.protocol import Ledger, Record
-from llutil.ledgers.zookeeper.config import ZooKeeperConfig
-from llutil.ledgers.zookeeper.ledger import ZooKeeperLedger
 from llutil.rendezvous.codec import decode
 from llutil.rendezvous.layout import Layout
 from tests.nursery import Forked, Nursery
+from tests.stores import Store
 from tests.traces import MARK
 
 __all__ = ["Agent", "Job", "until"]
@@ -108,16 +105,18 @@ class Job:
         self,
         nursery: Nursery,
         folder: Path,
+        store: Store,
         *endpoints: Endpoint,
         run_id: str = "job",
         **config: Any,
     ) -> None:
         self.run_id = run_id
+        self.store = store
         self.endpoints = endpoints
         self.agents: list[Agent] = []
         self._nursery = nursery
         self.folder = folder
-        self._config = config
+        self._config = {"rdzv_backend": store.backend, **config}
 
     def node(self, name: str, *, gloo: bool = False, **config: Any) -> Agent:
         """Start an agent."""
@@ -201,10 +200,7 @@ class Job:
 
     def ledger(self, namespace: str = "llutil") -> Ledger:
         """A ledger of the test's own, to be closed by it."""
-        if self._config.get("rdzv_backend") == "zeus-adapter":
-            place = ZooKeeperConfig(endpoints=self.endpoints, namespace=namespace)
-            return ZooKeeperLedger(place, lambda: None)
-        return EtcdLedger(EtcdConfig(endpoints=self.endpoints, namespace=namespace), lambda: None)
+        return self.store.ledger(*self.endpoints, namespace=namespace)
 
     def records(self, scope: str) -> tuple[Record, ...]:
         """What is in the run's folder ``members``, ``log``, ..., in order of arrival."""

@@ -1,22 +1,24 @@
-"""What a round costs etcd, counted by etcd itself: requests by kind, and writes, as proposals to its log.
+"""What a round costs a store, counted by the store itself: requests, and writes to its log.
 
-A node makes four requests: for a lease, to join, for one stream with all its watches, to report. The leader makes
-four more for them all: for the generation's lease, for what was reported before it led, for the assignment, and for
-the verdict. Cleaning up is one request more, and leaving one for each node.
+On etcd a node makes four requests: for a lease, to join, for one stream with all its watches, to report. The leader
+makes four more for them all: for the generation's lease, for what was reported before it led, for the assignment, and
+for the verdict. Cleaning up is one request more, and leaving one for each node.
+
+On ZooKeeper a node writes five times: it opens a session to live by and one to watch by, joins, reports, and leaves by
+ending both. Nobody has transactions that read there, so the rest are reads, which one server answers by itself; their
+number is constant a node too.
 """
 
 from __future__ import annotations
 
-import functools
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from llutil.ledgers.etcd.config import EtcdConfig
-from llutil.ledgers.etcd.ledger import EtcdLedger
+from llutil.ledgers import Ledger
 from llutil.rendezvous import instructions as do
 from llutil.rendezvous import observations as see
 from llutil.rendezvous.driver import Driver, Order
@@ -24,44 +26,66 @@ from llutil.rendezvous.layout import Layout
 from llutil.rendezvous.records import Member
 from llutil.rendezvous.rules import Rules
 from tests.drivers import Port
+from tests.integration.rendezvous.transactions import Transaction, transactions
 from tests.servers import EtcdServer
-
-pytestmark = [pytest.mark.etcd]
+from tests.stores import ETCD, ZOOKEEPER, Server, Store
+from tests.zookeepers import ZooKeeperServer
 
 _SOON = 30.0  # seconds
 _FREE = {"LeaseKeepAlive", "Authenticate"}  # not counted: time alone says how many there are
+_BEGUN, _ENDED, _FAILED, _SEVERAL = -10, -11, -1, 14  # ZooKeeper's kinds of transactions
+
+
+def _count(server: Server) -> Counter[str]:
+    """Requests by kind, and ``writes``, since the server started."""
+    if isinstance(server, EtcdServer):
+        kinds = {kind: n for kind, n in server.requests().items() if kind not in _FREE}
+        writes = sum(server.metrics("etcd_server_proposals_applied_total").values())
+        return Counter({**kinds, "writes": writes})
+    reads = int(server.metrics().get("zk_cnt_readlatency", 0))
+    return Counter(map(_kind, transactions(server))) + Counter(reads=reads)
+
+
+def _kind(one: Transaction) -> str:
+    """What a write of ours on ZooKeeper is for."""
+    if one.kind in {_BEGUN, _ENDED, _FAILED}:
+        return {_BEGUN: "sessions begun", _ENDED: "sessions ended", _FAILED: "in vain"}[one.kind]
+    if not one.made and not one.gone and one.kind == _SEVERAL:
+        return "in vain"
+    words = [word for path in one.made for word in path.split("/")]
+    for word in ("members", "reports", "log"):
+        if word in words and any("/=" in path or "/@" in path for path in one.made):
+            return word
+    return "others"
 
 
 class _Count:
-    """Requests since it was last asked, by kind, and ``writes``."""
+    """What was counted since it was last asked."""
 
-    def __init__(self, server: EtcdServer) -> None:
+    def __init__(self, server: Server) -> None:
         self._server = server
-        self._before = self._now()
-
-    def _now(self) -> Counter[str]:
-        kinds = {kind: n for kind, n in self._server.requests().items() if kind not in _FREE}
-        writes = sum(self._server.metrics("etcd_server_proposals_applied_total").values())
-        return Counter({**kinds, "writes": writes})
+        self._before = _count(server)
 
     def since(self) -> dict[str, int]:
-        now = self._now()
+        now = _count(self._server)
         before, self._before = self._before, now
         return dict(now - before)
 
 
 @contextmanager
-def _started(server: EtcdServer, count: int) -> Iterator[list[Driver]]:
+def _started(store: Store, server: Server, count: int) -> Iterator[list[Driver]]:
     """Nodes that all have to be there. Their leases are long, so that none is renewed meanwhile."""
     rules = Rules(min_nodes=count, max_nodes=count, lease_ttl=60.0)
-    config = EtcdConfig(endpoints=(server.endpoint,))
+
+    def open_ledger(told: Callable[[], None]) -> Ledger:
+        return store.ledger(server.endpoint, told=told)
+
     drivers = []
     with ExitStack() as stack:
         for number in range(count):
             member = Member(
                 node="", name=f"n{number}", host="here", address="10.0.0.1", role="worker", nproc=1
             )
-            open_ledger = functools.partial(EtcdLedger, config)
             drivers.append(Driver(rules, member, Layout("run"), open_ledger, Port))
             stack.callback(drivers[-1].close, time.monotonic() + _SOON)
             drivers[-1].start()
@@ -82,10 +106,10 @@ def _orders(drivers: list[Driver]) -> list[Order]:
     return found
 
 
-@pytest.mark.parametrize("count", [2, 8, 16])
-def test_what_a_round_costs(server: EtcdServer, count: int) -> None:
+def _cost(store: Store, server: Server, count: int) -> tuple[dict[str, int], dict[str, int]]:
+    """What it took until a round was sealed, and from then on until all had left."""
     counted = _Count(server)
-    with _started(server, count) as drivers:
+    with _started(store, server, count) as drivers:
         for order in _orders(drivers):
             assert isinstance(order, do.StartWorkers)
             stage = order.assignment.stage
@@ -93,7 +117,14 @@ def test_what_a_round_costs(server: EtcdServer, count: int) -> None:
         for driver in drivers:
             driver.tell(see.WorkersEnded(stage, succeeded=True))
         assert all(isinstance(order, do.Finish) for order in _orders(drivers))
-        ending = counted.since()
+        return sealing, counted.since()
+
+
+@pytest.mark.etcd
+@pytest.mark.parametrize("store", [ETCD], ids=str)
+@pytest.mark.parametrize("count", [2, 8, 16])
+def test_what_a_round_costs_etcd(store: Store, server: EtcdServer, count: int) -> None:
+    sealing, ending = _cost(store, server, count)
     assert sealing == {
         "LeaseGrant": count + 1,
         "Txn": count + 1,
@@ -107,3 +138,23 @@ def test_what_a_round_costs(server: EtcdServer, count: int) -> None:
         "LeaseRevoke": leaving,
         "writes": reports + verdict + sweep + leaving,
     }
+
+
+@pytest.mark.zookeeper
+@pytest.mark.parametrize("store", [ZOOKEEPER], ids=str)
+@pytest.mark.parametrize("count", [2, 16])
+def test_what_a_round_costs_zookeeper(store: Store, server: ZooKeeperServer, count: int) -> None:
+    sealing, ending = _cost(store, server, count)
+    print(count, sealing, ending)
+    assert sealing["sessions begun"] == 2 * count
+    assert sealing["members"] == count
+    assert sealing["log"] == 1
+    assert ending["sessions ended"] == 2 * count
+    assert ending["reports"] == count
+    assert ending["log"] == 1
+    for counted in (sealing, ending):
+        assert counted["others"] <= 9  # folders, and the generation's lease
+        assert (
+            counted["in vain"] <= 4 * count + 4
+        )  # of nodes that come at once, and all find no folder
+        assert counted["reads"] <= 25 * count + 30  # some of which time alone causes

@@ -6,8 +6,7 @@ import pytest
 
 from tests.integration.rendezvous.history import read_history
 from tests.integration.rendezvous.jobs import Job, until
-from tests.integration.rendezvous.stores import STORES
-from tests.servers import EtcdServer
+from tests.stores import STORES, Server
 
 pytestmark = [
     pytest.mark.launch,
@@ -35,9 +34,7 @@ def test_a_node_that_has_finished_waits_and_runs_again_if_the_others_must(job: J
     assert first.ends()["values"] | second.ends()["values"] == {"0": None, "1": None}
 
 
-def test_a_node_that_is_lost_after_it_has_finished_ends_nothing(
-    job: Job, server: EtcdServer
-) -> None:
+def test_a_node_that_is_lost_after_it_has_finished_ends_nothing(job: Job, server: Server) -> None:
     first, second = [job.node(name, max_restarts=0, **_PAIR) for name in "ab"]
     job.runs("a", "b")
     _finish_first(job, "a")
@@ -49,7 +46,7 @@ def test_a_node_that_is_lost_after_it_has_finished_ends_nothing(
 
 
 def test_a_lost_host_costs_no_restart_though_the_peers_workers_fail_long_before_its_lease_is_over(
-    job: Job, server: EtcdServer
+    job: Job, server: Server
 ) -> None:
     nodes = [job.node(name, min_nodes=2, max_nodes=3, max_restarts=0) for name in "abc"]
     job.runs("a", "b", "c")

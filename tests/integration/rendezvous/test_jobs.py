@@ -1,4 +1,4 @@
-"""Jobs of several nodes that meet through a real etcd, when nodes come, fail and die."""
+"""Jobs of several nodes that meet through a real store, when nodes come, fail and die."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import pytest
 
 from tests.integration.rendezvous.history import read_history
 from tests.integration.rendezvous.jobs import Job
-from tests.servers import EtcdServer
+from tests.stores import STORES, Server
 
-pytestmark = [pytest.mark.etcd, pytest.mark.launch]
+pytestmark = [pytest.mark.launch, pytest.mark.parametrize("store", STORES)]
 
 
 def test_a_late_node_joins_and_every_worker_sees_the_new_world(job: Job) -> None:
@@ -24,9 +24,7 @@ def test_a_late_node_joins_and_every_worker_sees_the_new_world(job: Job) -> None
 
 
 @pytest.mark.fault
-def test_when_an_agent_is_killed_the_rest_go_on_with_fewer_nodes(
-    job: Job, server: EtcdServer
-) -> None:
+def test_when_an_agent_is_killed_the_rest_go_on_with_fewer_nodes(job: Job, server: Server) -> None:
     agents = [job.node(name, gloo=True, min_nodes=2, max_nodes=3, max_restarts=0) for name in "abc"]
     job.runs("a", "b", "c")
     agents[1].kill()

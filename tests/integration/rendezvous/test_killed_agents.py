@@ -1,4 +1,4 @@
-"""A node whose agent alone was killed: its guardian tells etcd, and its peers do not wait for the lease."""
+"""A node whose agent alone was killed: its guardian tells the store, and its peers do not wait for the lease."""
 
 from __future__ import annotations
 
@@ -13,37 +13,36 @@ import pytest
 from tests.certificates import Authority
 from tests.integration.launcher.launching import is_alive
 from tests.integration.rendezvous.conftest import MakeJob
-from tests.servers import EtcdServer, etcd, with_passwords
+from tests.stores import ANN, STORES, Server, Store
 
-pytestmark = [pytest.mark.etcd, pytest.mark.launch, pytest.mark.fault]
+pytestmark = [pytest.mark.launch, pytest.mark.fault, pytest.mark.parametrize("store", STORES)]
 
 TTL = 20
 RENEWED = TTL / 3  # seconds between two renewals
-ANN = {"user": "ann", "password": "secret", "namespace": "ann/jobs"}
 
 
 @pytest.fixture(params=["plain", "password", "certificate"])
-def access(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[EtcdServer, Any]]:
-    """An etcd, and the options of a client that it lets in."""
+def access(
+    request: pytest.FixtureRequest, store: Store, tmp_path: Path
+) -> Iterator[tuple[Server, Any]]:
+    """A server, and the options of a client that it lets in."""
     with ExitStack() as stack:
         match request.param:
             case "plain":
-                yield stack.enter_context(etcd()), {}
+                yield stack.enter_context(store.start()), {}
             case "password":
-                server = stack.enter_context(etcd())
-                with_passwords(server, {"ann": ("secret", "/ann")})
-                yield server, ANN
+                yield stack.enter_context(store.guarded()), ANN
             case _:
                 authority = Authority(tmp_path)
                 node = authority.issue("node", "node")
                 pair = authority.issue("server", "127.0.0.1")
-                server = stack.enter_context(etcd(tls=pair, client_ca=authority.cert))
+                server = stack.enter_context(store.start(tls=pair, client_ca=authority.cert))
                 files = {"cacert": authority.cert, "cert": node.cert, "key": node.key}
                 yield server, {name: str(path) for name, path in files.items()}
 
 
 def test_peers_of_a_killed_agent_go_on_long_before_its_lease_is_over(
-    make_job: MakeJob, access: tuple[EtcdServer, dict[str, str]]
+    make_job: MakeJob, access: tuple[Server, dict[str, str]]
 ) -> None:
     server, options = access
     configs = {"lease_ttl": TTL, **options}

@@ -8,8 +8,7 @@ import pytest
 
 from tests.integration.rendezvous.history import read_history
 from tests.integration.rendezvous.jobs import Job, until
-from tests.integration.rendezvous.stores import STORES
-from tests.servers import EtcdServer
+from tests.stores import STORES, Server
 
 pytestmark = [
     pytest.mark.launch,
@@ -19,7 +18,7 @@ pytestmark = [
 
 
 def test_a_leader_that_is_killed_between_joining_and_sealing_is_succeeded(
-    job: Job, server: EtcdServer
+    job: Job, server: Server
 ) -> None:
     size = {"min_nodes": 3, "max_nodes": 3}
     for name in "ab":
@@ -39,7 +38,7 @@ def test_a_leader_that_is_killed_between_joining_and_sealing_is_succeeded(
 
 @pytest.mark.parametrize("role", ["leader", "follower"])
 def test_a_node_frozen_beyond_its_lease_comes_back_as_a_new_one(
-    job: Job, server: EtcdServer, role: str
+    job: Job, server: Server, role: str
 ) -> None:
     size = {"min_nodes": 1, "max_nodes": 2, "max_restarts": 0}
     for name in "ab":

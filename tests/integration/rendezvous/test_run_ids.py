@@ -1,4 +1,4 @@
-"""A run id that is used again, and several on one etcd."""
+"""A run id that is used again, and several on one store."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import pytest
 from tests.integration.rendezvous.conftest import MakeJob
 from tests.integration.rendezvous.history import left_in, read_history
 from tests.integration.rendezvous.jobs import Job, until
-from tests.servers import EtcdServer
+from tests.stores import STORES, Server
 
-pytestmark = [pytest.mark.etcd, pytest.mark.launch]
+pytestmark = [pytest.mark.launch, pytest.mark.parametrize("store", STORES)]
 
 
 def _succeed_once(job: Job, **config: object) -> None:
@@ -19,13 +19,13 @@ def _succeed_once(job: Job, **config: object) -> None:
     assert first.ends()["values"] == {"0": None}
 
 
-def _generations(server: EtcdServer) -> list[tuple[int, int, int]]:
+def _generations(server: Server) -> list[tuple[int, int, int]]:
     return [(*one.stage, one.restarts) for one in read_history(server).assignments]
 
 
 @pytest.mark.parametrize(("token", "next_token"), [("", ""), ("", "x"), ("x", ""), ("x", "y")])
 def test_after_success_another_token_or_none_runs_the_job_again(
-    job: Job, server: EtcdServer, token: str, next_token: str
+    job: Job, server: Server, token: str, next_token: str
 ) -> None:
     _succeed_once(job, rerun_token=token)
     job.again()
@@ -37,7 +37,7 @@ def test_after_success_another_token_or_none_runs_the_job_again(
 
 
 def test_after_success_a_late_node_of_the_same_token_ends_with_an_empty_result(
-    job: Job, server: EtcdServer
+    job: Job, server: Server
 ) -> None:
     _succeed_once(job, rerun_token="x")
     late = job.node("late", rerun_token="x")
@@ -59,7 +59,7 @@ def test_who_waits_while_the_job_succeeds_ends_with_an_empty_result(job: Job, to
 
 @pytest.mark.parametrize("token", ["", "x"])
 def test_after_a_failure_the_job_runs_again_with_a_fresh_budget(
-    job: Job, server: EtcdServer, token: str
+    job: Job, server: Server, token: str
 ) -> None:
     config = {"max_nodes": 1, "max_restarts": 1, "rerun_token": token}
     first = job.node("first", **config)
@@ -79,7 +79,7 @@ def test_after_a_failure_the_job_runs_again_with_a_fresh_budget(
 @pytest.mark.fault
 @pytest.mark.parametrize("token", ["", "x"])
 def test_after_all_nodes_were_killed_the_job_goes_on_at_its_next_round(
-    job: Job, server: EtcdServer, token: str
+    job: Job, server: Server, token: str
 ) -> None:
     config = {"max_nodes": 1, "max_restarts": 1, "rerun_token": token}
     first = job.node("first", **config)
@@ -94,7 +94,7 @@ def test_after_all_nodes_were_killed_the_job_goes_on_at_its_next_round(
     assert _generations(server) == [(1, 1, 0), (1, 2, 1), (1, 3, 0)]
 
 
-def test_two_jobs_on_one_etcd_never_see_each_other(make_job: MakeJob, server: EtcdServer) -> None:
+def test_two_jobs_on_one_store_never_see_each_other(make_job: MakeJob, server: Server) -> None:
     size = {"min_nodes": 2, "max_nodes": 2}
     jobs = [
         make_job(run_id="one", rdzv_configs={"namespace": "blue"}, **size),
@@ -117,8 +117,8 @@ def test_two_jobs_on_one_etcd_never_see_each_other(make_job: MakeJob, server: Et
     assert all(len(one.seats) == 2 for one in read_history(server).assignments)
 
 
-def test_after_a_job_only_the_marker_of_its_generation_is_left_and_it_expires(
-    job: Job, server: EtcdServer
+def test_after_a_job_only_the_marker_of_its_generation_is_left_and_for_a_day_at_most(
+    job: Job, server: Server
 ) -> None:
     for name in "ab":
         job.node(name, min_nodes=2, max_nodes=2)
@@ -135,7 +135,9 @@ def test_after_a_job_only_the_marker_of_its_generation_is_left_and_it_expires(
 
 
 @pytest.mark.fault
-def test_after_all_nodes_were_killed_everything_expires(job: Job, server: EtcdServer) -> None:
+def test_after_all_nodes_were_killed_nothing_is_left_for_longer_than_a_day(
+    job: Job, server: Server
+) -> None:
     for name in "ab":
         job.node(name, min_nodes=2, max_nodes=2)
     job.runs("a", "b")

@@ -13,28 +13,26 @@ import pytest
 
 from tests.integration.rendezvous.history import left_in, read_history
 from tests.integration.rendezvous.jobs import Job
-from tests.servers import EtcdServer
-from tests.zookeepers import ZooKeeperServer
+from tests.stores import STORES, Server
 
-pytestmark = [pytest.mark.launch]
+pytestmark = [pytest.mark.launch, pytest.mark.parametrize("store", STORES)]
 
 _SOON = 120.0  # seconds; each torchrun imports torch first
 _WORKER = str(Path(__file__).parent / "worker.py")
 
 
 class _Torchruns:
-    """Processes of torchrun that belong to ``job`` by its files and its etcd alone."""
+    """Processes of torchrun that belong to ``job`` by its files and its store alone."""
 
     def __init__(self, job: Job, stack: ExitStack) -> None:
         self.job = job
-        self.backend = "etcd-v3"
         self._stack = stack
         self.all: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str, *, conf: str = "last_call_timeout=1,lease_ttl=3") -> None:
         """Start one."""
         options = {
-            "rdzv-backend": self.backend,
+            "rdzv-backend": self.job.store.torchrun,
             "rdzv-endpoint": str(self.job.endpoints[0]),
             "rdzv-id": self.job.run_id,
             "rdzv-conf": conf,
@@ -65,9 +63,8 @@ def torchruns(job: Job) -> Iterator[_Torchruns]:
         yield _Torchruns(job, stack)
 
 
-@pytest.mark.etcd
-def test_torchrun_meets_through_etcd_and_takes_in_a_late_node(
-    torchruns: _Torchruns, server: EtcdServer
+def test_torchrun_meets_through_the_store_and_takes_in_a_late_node(
+    torchruns: _Torchruns, server: Server
 ) -> None:
     for name in "ab":
         torchruns.start(name)
@@ -83,22 +80,6 @@ def test_torchrun_meets_through_etcd_and_takes_in_a_late_node(
     assert [len(one.seats) for one in read_history(server).assignments] == [2, 3]
 
 
-@pytest.mark.zookeeper
-@pytest.mark.parametrize("store", ["zookeeper"])
-def test_torchrun_meets_through_zookeeper(torchruns: _Torchruns, server: ZooKeeperServer) -> None:
-    torchruns.backend = "zeus-adapter"
-    for name in "ab":
-        torchruns.start(name)
-    torchruns.job.runs("a", "b", seconds=_SOON)
-    torchruns.job.succeed()
-    for name, process in torchruns.all.items():
-        assert process.wait(_SOON) == 0, torchruns.said(name)
-    history = read_history(server)
-    assert [len(one.seats) for one in history.assignments] == [2]
-    assert len(history.markers) == 1
-
-
-@pytest.mark.etcd
 def test_torchrun_is_told_at_once_what_is_wrong_with_its_options(torchruns: _Torchruns) -> None:
     torchruns.start("a", conf="lease_tll=3,timeout=soon")
     assert torchruns.all["a"].wait(_SOON) == 1

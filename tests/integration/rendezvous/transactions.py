@@ -17,10 +17,14 @@ __all__ = ["Transaction", "transactions"]
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """What one transaction made and removed: paths and data. ``session`` is who asked for it."""
+    """What one transaction made and removed: paths and data. ``session`` is who asked for it.
+
+    ``kind`` is ZooKeeper's number: -10 and -11 are a session's beginning and end, -1 is a write that failed.
+    """
 
     zxid: int
     session: int
+    kind: int
     made: dict[str, bytes] = field(default_factory=dict)
     gone: list[str] = field(default_factory=list)
     owners: dict[str, int] = field(default_factory=dict)
@@ -70,7 +74,7 @@ def transactions(server: ZooKeeperServer) -> Iterator[Transaction]:
 
 def _read(buffer: _Buffer) -> Transaction:
     session, _, zxid, _, kind = (buffer.take(form) for form in "qiqqi")
-    transaction = Transaction(zxid, session)
+    transaction = Transaction(zxid, session, kind)
     _apply(transaction, kind, buffer)
     return transaction
 

@@ -30,8 +30,9 @@ def test_an_endpoint_has_servers_and_a_chroot() -> None:
         ("a:1", {"user": "ann"}, "user 'ann' has no password"),
         ("a:1", {"password": "secret"}, "a password for ZooKeeper without a user"),
         ("a:1", {"user": "a:n", "password": "secret"}, "has a colon"),
-        ("a:1", {"cert": "c", "cacert": "ca"}, "go together"),
+        ("a:1", {"cert": "c", "cacert": "ca"}, "has no key"),
         ("a:1", {"cert": "c", "key": "k"}, "without 'cacert'"),
+        ("a:1", {"sasl_mechanism": "DIGEST-MD5"}, "without a user"),
         ("a:1", {"server_name": "x"}, "no 'server_name'"),
         ("a:1", {"namespace": "zookeeper/x"}, "ZooKeeper's own"),
         ("a:1", {"namespace": "a//b"}, "namespace 'a//b'"),
@@ -48,14 +49,17 @@ def test_a_password_is_not_shown() -> None:
     assert "secret" not in repr(ZooKeeperConfig.at("a:1", user="ann", password="secret"))
 
 
-def test_a_missing_kazoo_is_named_with_the_extra_that_brings_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for name in [name for name in sys.modules if name.partition(".")[0] == "kazoo"]:
-        monkeypatch.delitem(sys.modules, name)
-    for name in [name for name in sys.modules if name.startswith("llutil.ledgers.zookeeper.")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "kazoo", None)
+def _hide(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    """As if it was not installed."""
+    for name in list(sys.modules):
+        if name.partition(".")[0] in {package, "kazoo"} or name.startswith(
+            "llutil.ledgers.zookeeper."
+        ):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+
+
+def _driver(**configs: str) -> None:
     meeting = Meeting(
         backend="zeus-adapter",
         endpoint="127.0.0.1:1",
@@ -63,7 +67,14 @@ def test_a_missing_kazoo_is_named_with_the_extra_that_brings_it(
         min_nodes=1,
         max_nodes=2,
         local_addr="127.0.0.1",
-        configs={},
+        configs=configs,
     )
+    driver_for(meeting)
+
+
+def test_a_missing_kazoo_is_named_with_the_extra_that_brings_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _hide(monkeypatch, "kazoo")
     with pytest.raises(ConfigError, match=r"kazoo: install the extra 'zookeeper'"):
-        driver_for(meeting)
+        _driver()

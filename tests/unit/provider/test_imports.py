@@ -21,6 +21,7 @@ import airflow_provider.operators.elastic
 import airflow_provider.decorators.elastic
 import airflow_provider.hooks.agent
 import airflow_provider.hooks.etcd
+import airflow_provider.hooks.zookeeper
 import airflow_provider.kubernetes
 import airflow_provider.results
 providers = set(sys.modules) - airflows

@@ -1,0 +1,43 @@
+"""``ZooKeeperHook``: an Airflow connection of type ``zookeeper``. It connects to nothing itself; see ``StoreHook``."""
+
+from __future__ import annotations
+
+from airflow_provider.hooks.store import Kind, StoreHook
+
+__all__ = ["ZooKeeperHook"]
+
+
+class ZooKeeperHook(StoreHook):
+    """What a connection of type ``zookeeper`` says, for ``rdzv_backend="zeus-adapter"``.
+
+    The connection's fields: *host* holds one server or several, ``zk-0:2181,zk-1:2181``; one that names no port has
+    that of the field *port*, or 2181. *login* and *password* are ZooKeeper's digest authentication, or SASL's with
+    ``sasl_mechanism``. *extra* is a JSON object with any of ``chroot`` (the node below which everything happens; it has
+    to exist, and may also follow the hosts, ``zk-0:2181,zk-1:2181/jobs``), ``namespace`` (the folder there that this
+    deployment has for itself), ``cacert``, ``cert``, ``key`` (paths of PEM files on the worker), ``sasl_mechanism``
+    (``DIGEST-MD5``; needs the package pure-sasl), and the times ``timeout``, ``last_call_timeout`` and ``lease_ttl`` in
+    seconds. The same as JSON, for a secrets backend or an environment variable::
+
+        {"conn_type": "zookeeper", "host": "zk-0:2181,zk-1:2181", "login": "train", "password": "...",
+         "extra": {"chroot": "/jobs", "cacert": "/etc/zookeeper/ca.pem"}}
+
+    Airflow does not read a URI with a comma in it (3.3), unless the comma is written as ``%2C``.
+
+    :param zookeeper_conn_id: the connection's id.
+    """
+
+    conn_name_attr = "zookeeper_conn_id"
+    default_conn_name = "zookeeper_default"
+    conn_type = "zookeeper"
+    hook_name = "ZooKeeper"
+    kind = Kind(
+        name="ZooKeeper",
+        backend="zeus-adapter",
+        port=2181,
+        texts=("namespace", "cacert", "cert", "key", "sasl_mechanism"),
+        has_chroot=True,
+    )
+
+    def __init__(self, zookeeper_conn_id: str = default_conn_name) -> None:
+        super().__init__(zookeeper_conn_id)
+        self.zookeeper_conn_id = zookeeper_conn_id

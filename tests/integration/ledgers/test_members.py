@@ -1,0 +1,55 @@
+"""Three members of one store, of which one was never there, or dies."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from llutil.ledgers import SessionState
+from llutil.ledgers.endpoints import Endpoint
+from tests.ledger_contract import keys, soon
+from tests.ledger_traffic import Reader, Writer
+from tests.ports import free_ports
+from tests.stores import STORES, Server, Store, leader_first
+
+pytestmark = [pytest.mark.fault, pytest.mark.parametrize("store", STORES, scope="module")]
+
+
+@pytest.fixture(scope="module")
+def members(store: Store) -> Iterator[list[Server]]:
+    """Three servers that are one store, until the last test of this file."""
+    with store.start_members() as servers:
+        yield servers
+
+
+@pytest.mark.parametrize("first", ["dead", "unknown"])
+def test_an_endpoint_that_is_not_there_does_no_harm(
+    store: Store, members: list[Server], first: str
+) -> None:
+    absent = {
+        "dead": Endpoint("127.0.0.1", free_ports(1)[0]),
+        "unknown": Endpoint("no-such-host.invalid", 2379),
+    }[first]
+    with store.world(absent, *(member.endpoint for member in members)).open() as world:
+        node = world.node()
+        watch = node.ledger.watch("members/", deadline=soon())
+        node.join("a")
+        node.changes.wait_for(lambda: keys(watch.view()) == ["members/a"])
+
+
+def test_no_write_is_lost_and_no_watch_broken_when_the_leader_dies(
+    store: Store, members: list[Server]
+) -> None:
+    leader, *_ = leader_first(members)
+    with store.world(*(member.endpoint for member in members), ttl=5).open() as world:
+        reader = Reader(world.node(), "log/")
+        with Writer(world.node()) as writer:
+            time.sleep(0.3)
+            leader.kill()
+            time.sleep(1)
+        reader.check(writer.written())
+        assert writer.longest < 5
+        for node in world.nodes:
+            assert node.session.state is SessionState.CONNECTED
