@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider.predecessor import take_over
 from airflow_provider.retries import LaunchRetry
 from airflow_provider.run_id import TaskKey
 from airflow_provider.scratch import Afterlog, LogFolder, user_folder
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from airflow_provider.hooks.agent import AgentHook
     from llutil.entrypoint import Entrypoint
     from llutil.launcher.launch_agent import LaunchConfig
+    from llutil.legacy import Legacy
 
 __all__ = ["Launch"]
 
@@ -34,7 +36,8 @@ class Launch:
 
     ``config.run_id`` empty means: an id made from ``key``, ``try_number`` and, for a job of one node, the
     attempt; a node of a larger job must not change an id that the others know. ``pointless`` is asked, after a
-    launch that another one could mend, whether it could not after all.
+    launch that another one could mend, whether it could not after all. ``begin`` is told, before the first launch, what
+    the agent of an earlier try has left on this host; it may raise what keeps this try from beginning.
     """
 
     config: LaunchConfig
@@ -44,6 +47,7 @@ class Launch:
     result_limit: int
     retry: LaunchRetry
     pointless: Callable[[], bool] = lambda: False
+    begin: Callable[[Legacy | None, logging.Logger], None] = lambda _left, _log: None
 
     def run(self, hook: AgentHook, log: logging.Logger) -> dict[int, Any]:
         """Launch until it succeeds or may not be repeated; what each rank of this node returned.
@@ -52,10 +56,14 @@ class Launch:
         """
         folder = user_folder()
         fields = config_json(self.config)
+        legacy = folder / f"{self.key.slug()}.legacy"
+        left = take_over(legacy, log, stopped=lambda: hook.stopped)
         with (
+            _removed(legacy),
             _afterlog(Afterlog(folder, self.key.slug()), log) as afterlog,
             _log_dir(self.config.log_dir, folder, log) as log_dir,
         ):
+            self.begin(left, log)
 
             def launch(attempt: int) -> dict[int, Any]:
                 spec = Spec(
@@ -64,6 +72,8 @@ class Launch:
                     grace=self.config.shutdown_timeout,
                     result_limit=self.result_limit,
                     afterlog=afterlog,
+                    legacy=str(legacy),
+                    launch=str(self.try_number),
                 )
                 log.info("launching %s as %s", self.entrypoint.name, spec.config["run_id"])
                 return hook.run(spec)
@@ -80,6 +90,16 @@ class Launch:
         return self.config.run_id or self.key.rendezvous_id(
             self.try_number, attempt if one_node else 1
         )
+
+
+@contextmanager
+def _removed(legacy: Path) -> Iterator[None]:
+    """Remove what an agent has left, once its task knows how its job ended; and a piece that was not finished."""
+    try:
+        yield
+    finally:
+        for path in legacy.parent.glob(f"{legacy.name}*"):
+            path.unlink(missing_ok=True)
 
 
 @contextmanager
