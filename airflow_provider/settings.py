@@ -148,6 +148,9 @@ def task_problems(values: Mapping[str, Any]) -> list[str]:
         for name in ("cwd", "python")
         if not isinstance(values.get(name), str | None)
     ]
+    policy = values.get("retry_policy")
+    if policy is not None and not callable(getattr(policy, "evaluate", None)):
+        problems.append(f"retry_policy is {policy!r}; wanted an ElasticRetryPolicy(...), or None")
     limit = values.get("result_limit", 1)
     if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
         problems.append(f"result_limit is {limit!r}; wanted a number of bytes")
