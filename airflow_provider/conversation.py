@@ -53,7 +53,8 @@ class Conversation:
 
     ``hello``: what the agent has said first; None before. ``leaving_since``: when it said its last message or its socket
     closed, by the monotonic clock; infinite before. ``ended``: it was reaped, and all it said was taken.
-    ``world_size``: all ranks of the last round, on whatever node; 0 before the first.
+    ``world_size``: all ranks of the last round, on whatever node; 0 before the first. ``furthest``: the last step that any
+    rank of this node is known to have made.
     """
 
     def __init__(self, agent: AgentProcess, relay: Relay, spec: Spec) -> None:
@@ -61,6 +62,7 @@ class Conversation:
         self.leaving_since = float("inf")
         self.ended = False
         self.world_size = 0
+        self.furthest = 0
         self._agent = agent
         self._relay = relay
         self._outgoing = memoryview(encode(spec))
@@ -201,6 +203,10 @@ class Conversation:
             case Line() | Log() | Round() | Progress():
                 if isinstance(message, Round):
                     self.world_size = message.world_size
+                if isinstance(message, Progress):
+                    self.furthest = max(
+                        self.furthest, *(step for step, _ in message.ranks.values()), 0
+                    )
                 self._relay.event(message)
             case Result(rank=rank, value=value):
                 self._results[rank] = value

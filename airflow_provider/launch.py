@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider.handover import Handover
+from airflow_provider.predecessor import take_over
 from airflow_provider.retries import LaunchRetry
 from airflow_provider.run_id import TaskKey
 from airflow_provider.scratch import Afterlog, LogFolder, user_folder
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from airflow_provider.storing import ResultStore
     from llutil.entrypoint import Entrypoint
     from llutil.launcher.launch_agent import LaunchConfig
+    from llutil.legacy import Legacy
 
 __all__ = ["Launch"]
 
@@ -37,7 +39,8 @@ class Launch:
     ``config.run_id`` empty means: an id made from ``key``, ``try_number`` and, for a job of one node, the
     attempt; a node of a larger job must not change an id that the others know. ``pointless`` is asked, after a
     launch that another one could mend, whether it could not after all. ``store`` takes what the ranks return, if it is
-    to be stored.
+    to be stored. ``begin`` is told, before the first launch, what the agent of an earlier try has left on this host; it
+    may raise what keeps this try from beginning.
     """
 
     config: LaunchConfig
@@ -48,6 +51,7 @@ class Launch:
     retry: LaunchRetry
     pointless: Callable[[], bool] = lambda: False
     store: ResultStore | None = None
+    begin: Callable[[Legacy | None, logging.Logger], None] = lambda _left, _log: None
 
     def run(self, hook: AgentHook, log: logging.Logger) -> dict[int, Any]:
         """Launch until it succeeds or may not be repeated; what each rank of this node returned, or where it is.
@@ -56,11 +60,15 @@ class Launch:
         """
         folder = user_folder()
         fields = config_json(self.config)
+        legacy = folder / f"{self.key.slug()}.legacy"
+        left = take_over(legacy, log, stopped=lambda: hook.stopped)
         with (
+            _removed(legacy),
             _afterlog(Afterlog(folder, self.key.slug()), log) as afterlog,
             _log_dir(self.config.log_dir, folder, log) as log_dir,
             ExitStack() as stack,
         ):
+            self.begin(left, log)
             handover = stack.enter_context(Handover(folder)) if self.store else None
 
             def launch(attempt: int) -> dict[int, Any]:
@@ -71,6 +79,8 @@ class Launch:
                     result_limit=self.result_limit,
                     afterlog=afterlog,
                     arrays=self.store is not None and self.store.arrays,
+                    legacy=str(legacy),
+                    launch=str(self.try_number),
                 )
                 log.info("launching %s as %s", self.entrypoint.name, spec.config["run_id"])
                 if handover is None:
@@ -103,6 +113,16 @@ class Launch:
         return self.config.run_id or self.key.rendezvous_id(
             self.try_number, attempt if one_node else 1
         )
+
+
+@contextmanager
+def _removed(legacy: Path) -> Iterator[None]:
+    """Remove what an agent has left, once its task knows how its job ended; and a piece that was not finished."""
+    try:
+        yield
+    finally:
+        for path in legacy.parent.glob(f"{legacy.name}*"):
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

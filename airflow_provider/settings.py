@@ -160,6 +160,9 @@ def task_problems(values: Mapping[str, Any]) -> list[str]:
         for name in ("cwd", "python")
         if not isinstance(values.get(name), str | None)
     ]
+    policy = values.get("retry_policy")
+    if policy is not None and not callable(getattr(policy, "evaluate", None)):
+        problems.append(f"retry_policy is {policy!r}; wanted an ElasticRetryPolicy(...), or None")
     limit = values.get("result_limit")
     if limit is not None and (not _is_count(limit) or limit < 1):
         problems.append(f"result_limit is {limit!r}; wanted a number of bytes")

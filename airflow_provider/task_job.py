@@ -21,6 +21,7 @@ from airflow_provider.launch import Launch
 from airflow_provider.meeting import resolve
 from airflow_provider.node import Running, run_node
 from airflow_provider.rehearsal import LOCAL, in_one_process
+from airflow_provider.retry_policy import ElasticRetryPolicy
 from airflow_provider.run_id import TaskKey
 from airflow_provider.siblings import NOTE, Node
 from airflow_provider.storing import ResultStore, configured_path
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from airflow_provider.operators.elastic import ElasticLaunchOperator
     from llutil.entrypoint import Entrypoint
     from llutil.launcher.launch_agent import LaunchConfig
+    from llutil.legacy import Legacy
     from llutil.wire import Hello
 
 __all__ = ["TaskJob"]
@@ -137,6 +139,7 @@ class TaskJob:
             result_limit=self._operator.most_result(stored=store is not None),
             retry=self._operator.launch_retry,
             store=store,
+            begin=_nothing if locally else self._begin,
         )
 
     def _compare(self, hello: Hello) -> None:
@@ -163,6 +166,12 @@ class TaskJob:
         store.check()
         return store
 
+    def _begin(self, left: Legacy | None, log: logging.Logger) -> None:
+        """Tell the policy of retries that this try begins, if it is one that wants to know."""
+        policy = self._operator.retry_policy
+        if isinstance(policy, ElasticRetryPolicy):
+            policy.begin(self.context, left, log)
+
     def _surroundings(self, known: Mapping[str, Any], locally: bool) -> dict[str, Any]:
         """The parameters that follow from who this is and from where nodes meet."""
         own = {} if self._node is None else self._node.parameters(known)
@@ -181,3 +190,7 @@ class TaskJob:
             dag_folder=self._dag_folder,
             cwd=self._cwd,
         )
+
+
+def _nothing(_left: Legacy | None, _log: logging.Logger) -> None:
+    """All nodes of a rehearsed gang are in one task instance: none of them has tries of its own."""

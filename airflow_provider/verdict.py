@@ -18,12 +18,14 @@ __all__ = ["error_from"]
 def error_from(failed: Failed) -> LaunchError:
     """The error that the agent raised, as the class of that name in ``llutil.errors``, else the nearest one.
 
-    ``failure_class`` and ``retryable`` are what the agent said, whatever the class says by itself. An error
+    ``failure_class``, ``retryable`` and ``failure`` are what the agent said, whatever the class says by itself. An error
     of torch, which a task's process need not have, becomes a ``WorkersFailedError``.
     """
     error = _nearest(failed)
     error.failure_class = failed.failure_class
     error.retryable = failed.retryable
+    error.failure = failed.failure
+    error.step = failed.failure.step if failed.failure is not None else 0
     return error
 
 

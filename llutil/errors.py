@@ -14,13 +14,17 @@ The tree::
 
 ``launch_agent`` itself raises torch's ``ChildFailedError`` when a rank fails, so that ``except``
 clauses written for torch keep working; ``WorkersFailedError`` is how that reaches a process which
-has no torch. This module may import nothing but the standard library.
+has no torch. What is known of the failed rank is their ``failure``, as a value. This module may import nothing but the standard library.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llutil.failure import Failure
 
 __all__ = [
     "AgentLostError",
@@ -60,11 +64,14 @@ class LaunchError(Exception):
     """The root of this package's errors.
 
     ``failure_class`` says what kind of failure it is. ``retryable`` says whether the same launch,
-    tried again at once and unchanged, has a chance.
+    tried again at once and unchanged, has a chance. ``failure`` is the rank's failure that the job ended by, if it
+    ended by one. ``step`` is the furthest step that any rank was known to have made; 0 means none.
     """
 
     failure_class: FailureClass = FailureClass.INFRASTRUCTURE
     retryable: bool = False
+    failure: Failure | None = None
+    step: int = 0
 
 
 class ConfigError(LaunchError, ValueError):
@@ -83,8 +90,8 @@ class ConfigError(LaunchError, ValueError):
             text = f"{len(self.problems)} things are wrong:{lines}"
         super().__init__(text)
 
-    def __reduce__(self) -> tuple[type[ConfigError], tuple[tuple[str, ...]]]:
-        return type(self), (self.problems,)
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[tuple[str, ...]], dict[str, Any]]:
+        return type(self), (self.problems,), self.__dict__
 
 
 class EntrypointError(ConfigError):
@@ -124,5 +131,5 @@ class WorkersFailedError(LaunchError):
         super().__init__(report)
         self.failure_class = failure_class
 
-    def __reduce__(self) -> tuple[type[WorkersFailedError], tuple[str, FailureClass]]:
-        return type(self), (str(self), self.failure_class)
+    def __reduce__(self) -> tuple[type[WorkersFailedError], tuple[str], dict[str, Any]]:
+        return type(self), (str(self),), self.__dict__

@@ -2,15 +2,17 @@
 
 The agent of the rank makes it, the ledger carries it to the other nodes, and every node's report begins with the
 first one of the whole job. Its texts are bounded when it is made, so that it fits into any store and onto a
-screen: ``bounded`` cuts them. This module may import nothing but the standard library and ``llutil.errors``.
+screen: ``bounded`` cuts them. On its way to a task it is JSON, which is checked when it is read. This module may import
+nothing but the standard library and ``llutil.errors``.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from llutil.errors import FailureClass
 
@@ -19,6 +21,8 @@ __all__ = ["Failure", "bounded", "without_native_frames"]
 _LONGEST_LINE = 300  # characters
 _NATIVE = re.compile(r"\s*frame #\d+: ")
 _NATIVE_HEAD = "Exception raised from "
+_KINDS: Mapping[str, type] = {"int": int, "str": str, "bool": bool}
+"""Of the fields that hold plain values, by their annotation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +33,8 @@ class Failure:
     of ``max_restarts`` had been used when it failed. ``exit_status`` is negative for a signal. ``reason`` is one
     line, ``trace`` the exception with its traceback or its whole message (may be empty), ``tail`` the last lines of
     its standard error that ``trace`` does not hold. ``echo`` says that it only tells of a peer that went away: the
-    cause is another rank's failure.
+    cause is another rank's failure. ``step`` is the furthest step that any rank of its node had reported since its
+    agent began, restarts included; 0 means that none was known to have made its first one.
     """
 
     rank: int
@@ -46,6 +51,7 @@ class Failure:
     trace: str = ""
     tail: tuple[str, ...] = ()
     echo: bool = False
+    step: int = 0
 
     @property
     def node(self) -> str:
@@ -58,6 +64,34 @@ class Failure:
         return (
             f"rank {self.rank} (local rank {self.local_rank}) of {self.node} on {self.host}, pid {self.pid}, "
             f"after {self.restart} of {self.max_restarts} restarts"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Its fields by name, as JSON has them."""
+        return asdict(self) | {"tail": list(self.tail)}
+
+    @classmethod
+    def from_json(cls, value: object) -> Failure:
+        """The failure that ``to_json`` gave.
+
+        :raises TypeError, ValueError: it is none; the text names the field.
+        """
+        if not isinstance(value, Mapping):
+            raise TypeError(f"wanted a failure, found {value!r:.80}")
+        names = [one.name for one in fields(cls)]
+        if set(value) != set(names):
+            odd = ", ".join(sorted(map(str, set(value) ^ set(names))))
+            raise ValueError(f"wanted a failure's fields, found some too many or too few: {odd}")
+        found = dict(value)
+        for one in fields(cls):
+            kind = _KINDS.get(str(one.type))
+            if kind is not None and type(found[one.name]) is not kind:
+                raise TypeError(f"{one.name} is {found[one.name]!r:.80}; wanted {kind.__name__}")
+        tail = found["tail"]
+        if not isinstance(tail, list) or not all(isinstance(line, str) for line in tail):
+            raise TypeError(f"tail is {tail!r:.80}; wanted a list of lines")
+        return cls(
+            **found | {"tail": tuple(tail), "failure_class": FailureClass(found["failure_class"])}
         )
 
 

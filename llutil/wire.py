@@ -5,7 +5,7 @@ One private socket, one JSON object a line, both ways. The task sends one ``Spec
 socket closes, the other side is gone: the agent then stops the job within ``Spec.grace`` seconds.
 
 This module does no I/O: ``encode`` gives bytes, ``Decoder`` takes them. It may import nothing but the
-standard library, ``llutil.entrypoint`` and ``llutil.errors``, since Airflow imports it to parse a DAG.
+standard library, ``llutil.entrypoint``, ``llutil.errors`` and ``llutil.failure``, since Airflow imports it to parse a DAG.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 from llutil import entrypoint as _entrypoint
 from llutil.errors import ConfigError, FailureClass
+from llutil.failure import Failure
 
 __all__ = [
     "VERSION",
@@ -34,9 +35,11 @@ __all__ = [
     "Stop",
     "Succeeded",
     "encode",
+    "from_json",
+    "to_json",
 ]
 
-VERSION = 1
+VERSION = 2
 """Raised when a message changes so that an older side would misread it."""
 
 
@@ -48,6 +51,8 @@ class Spec:
     get between being asked to stop and being killed. ``result_limit`` is the most bytes of JSON that one
     rank's value may take. ``afterlog`` names the file that takes what the agent prints once the task is gone.
     ``arrays``: values that go into a results file keep their arrays, see ``llutil.archive``.
+    ``legacy`` names the one that says who the agent is and how it ended, empty for none; ``launch`` is what the task
+    calls this launch in there.
     """
 
     config: Mapping[str, Any]
@@ -55,6 +60,8 @@ class Spec:
     grace: float
     result_limit: int
     afterlog: str
+    legacy: str = ""
+    launch: str = ""
     version: int = VERSION
     arrays: bool = False
 
@@ -144,13 +151,15 @@ class Failed:
     """Agent → task, last: the job failed. ``error`` is the exception's class name, ``report`` its text.
 
     ``failure_class`` and ``retryable`` are as in ``llutil.errors``: retryable means that the same launch,
-    tried again at once, has a chance.
+    tried again at once, has a chance. ``failure`` is the first failure of a rank in the whole job, if that is
+    what it ended by; its texts are bounded since it was made.
     """
 
     error: str
     report: str
     failure_class: FailureClass
     retryable: bool
+    failure: Failure | None = None
 
 
 Message = Spec | Stop | Hello | Line | Log | Round | Progress | Result | Filed | Succeeded | Failed
@@ -158,6 +167,12 @@ Message = Spec | Stop | Hello | Line | Log | Round | Progress | Result | Filed |
 
 def encode(message: Message) -> bytes:
     """One line of JSON, newline included."""
+    body = to_json(message)
+    return json.dumps(body, separators=(",", ":"), ensure_ascii=True).encode() + b"\n"
+
+
+def to_json(message: Message) -> dict[str, Any]:
+    """The message as JSON has it."""
     match message:
         case Spec():
             body = {
@@ -166,16 +181,22 @@ def encode(message: Message) -> bytes:
                 "grace": message.grace,
                 "result_limit": message.result_limit,
                 "afterlog": message.afterlog,
+                "legacy": message.legacy,
+                "launch": message.launch,
                 "version": message.version,
                 "arrays": message.arrays,
             }
         case _:
             body = asdict(message)
     body["type"] = type(message).__name__.lower()
-    return json.dumps(body, separators=(",", ":"), ensure_ascii=True).encode() + b"\n"
+    return body
 
 
-def _decode(body: dict[str, Any]) -> Message:
+def from_json(body: dict[str, Any]) -> Message:
+    """The message that ``to_json`` made this of; ``body`` is used up.
+
+    :raises KeyError, TypeError, ValueError, AttributeError: it is none; a ``ConfigError`` says what else it is.
+    """
     kind = body.pop("type", None)
     match kind:
         case "spec":
@@ -205,7 +226,14 @@ def _decode(body: dict[str, Any]) -> Message:
         case "succeeded":
             return Succeeded(tuple(body["ranks"]))
         case "failed":
-            return Failed(**(body | {"failure_class": FailureClass(body["failure_class"])}))
+            failure = body["failure"]
+            return Failed(
+                **body
+                | {
+                    "failure_class": FailureClass(body["failure_class"]),
+                    "failure": None if failure is None else Failure.from_json(failure),
+                }
+            )
         case _:
             raise ConfigError(f"a message of unknown type {kind!r} on the agent's socket")
 
@@ -228,7 +256,7 @@ class Decoder:
         self._pieces = [rest] if rest else []
         for line in lines:
             try:
-                message = _decode(json.loads(line))
+                message = from_json(json.loads(line))
             except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
                 if isinstance(error, ConfigError):
                     raise

@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow.sdk.bases.decorator import DecoratedOperator, _TaskDecorator
 
 from airflow_provider.gang import NODE_NAMES, check_arguments
-from airflow_provider.operators.elastic import ElasticLaunchOperator, check_gang
+from airflow_provider.operators.elastic import (
+    DEFAULT_RETRIES,
+    DEFAULT_RETRY_POLICY,
+    ElasticLaunchOperator,
+    check_gang,
+)
 from airflow_provider.settings import task_problems
 from llutil.errors import ConfigError
 
@@ -95,12 +100,35 @@ class _ElasticTask(_TaskDecorator):
         sweep: XComArg = super().expand_kwargs(kwargs, strict=strict)
         return sweep
 
+    def _expand(self, expand_input: Any, *, strict: bool) -> XComArg:
+        """Airflow makes a mapped task of a decorated function without the defaults of its operator (3.3)."""
+        defaults = {"retries": DEFAULT_RETRIES, "retry_policy": DEFAULT_RETRY_POLICY}
+        said = {*self.kwargs, *_default_args(self.kwargs)}
+        # Another one, since this one may be mapped again where other default_args count.
+        task = self.override(
+            **{name: value for name, value in defaults.items() if name not in said}
+        )
+        mapped: XComArg = super(_ElasticTask, task)._expand(expand_input, strict=strict)
+        return mapped
+
     def _check_sweep(self) -> None:
         if self.kwargs.get("gang") is not None:
             raise ConfigError(
                 f"gang is {self.kwargs['gang']!r}, and a gang is one job, made by an ordinary call; for independent "
                 "jobs by expand() leave gang out"
             )
+
+
+def _default_args(kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The ``default_args`` that a mapped task with these parameters would get, from wherever it stands."""
+    from airflow.sdk.bases.operator import get_merged_defaults
+    from airflow.sdk.definitions._internal.contextmanager import DagContext, TaskGroupContext
+
+    dag = kwargs.get("dag") or DagContext.get_current()
+    group = kwargs.get("task_group") or (TaskGroupContext.get_current(dag) if dag else None)
+    found: Mapping[str, Any]
+    found, _ = get_merged_defaults(dag, group, None, kwargs.get("default_args"))
+    return found
 
 
 def elastic_task(

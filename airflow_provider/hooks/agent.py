@@ -149,7 +149,11 @@ class AgentHook(BaseHook):
             relay.close()
 
     def _outcome(self, conversation: Conversation) -> dict[int, Any]:
-        return conversation.outcome(self._stop[0] if self._stop is not None else None)
+        try:
+            return conversation.outcome(self._stop[0] if self._stop is not None else None)
+        except LaunchError as error:
+            error.step = max(error.step, conversation.furthest)
+            raise
 
     def _start(self, results: int | None) -> AgentProcess:
         paths = shared_paths(sys.path, os.getcwd(), interpreter_folders())  # noqa: PTH109 - a str is wanted

@@ -13,23 +13,25 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider import settings
 from airflow_provider.gang import NODE_NAMES, check_limits, check_place, gang_problems, nnodes_of
 from airflow_provider.meeting import configured
 from airflow_provider.retries import LaunchRetry
+from airflow_provider.retry_policy import ElasticRetryPolicy
 from llutil.errors import ConfigError, FailureClass, LaunchError
 from llutil.std import Std, StdOption
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context, ObjectStoragePath
+    from airflow.sdk import Context, ObjectStoragePath, RetryPolicy
     from airflow.sdk.definitions.mappedoperator import MappedOperator
 
     from airflow_provider.node import Running
 
 __all__ = [
     "DEFAULT_RESULT_LIMIT",
+    "DEFAULT_RETRIES",
+    "DEFAULT_RETRY_POLICY",
     "DEFAULT_START_METHOD",
     "DEFAULT_STORED_RESULT_LIMIT",
     "ElasticLaunchOperator",
@@ -44,6 +46,11 @@ DEFAULT_RESULT_LIMIT = 1024 * 1024
 
 DEFAULT_STORED_RESULT_LIMIT = 1024 * 1024 * 1024
 """The same, where ``results_path`` keeps large values out of Airflow's database."""
+DEFAULT_RETRIES = 3
+"""Retries that a task has if neither its DAG file nor ``default_args`` says."""
+
+DEFAULT_RETRY_POLICY = ElasticRetryPolicy()
+"""What decides about them if the DAG file does not say."""
 
 _OWN = (
     "rdzv_conn_id",
@@ -55,6 +62,7 @@ _OWN = (
     "results_path",
     "results_threshold",
     "results_format",
+    "retry_policy",
     "multiple_outputs",
 )
 
@@ -66,8 +74,8 @@ class ElasticLaunchOperator(BaseOperator):
     for what it does. XCom ``return_value`` holds what each rank of this node returned, by rank as a string
     (``{"0": ..., "1": ...}``), and ``rank_<n>`` one rank's value; scripts, modules and commands return None.
 
-    A rank that fails, a lost agent and a rendezvous that does not come about fail the task, and Airflow's
-    ``retries`` apply. What a retry cannot mend, such as a wrong parameter, fails it for good.
+    A rank that fails, a lost agent, a rendezvous that does not come about and a wrong parameter fail the task;
+    ``retry_policy`` decides, by the class of the failure, what follows.
 
     :param entrypoint: what each rank runs: a function, ``"package.module:function"``, the path of a Python
         script, ``"-m module"``, or a command. A path that is not absolute is relative to the DAG file's
@@ -113,6 +121,8 @@ class ElasticLaunchOperator(BaseOperator):
     :param python: interpreter of agent and ranks, by default the task's own. It needs
         ``airflow-provider-elastic-launch[torch]``, and no Airflow. (templated)
     :param grace_period: seconds that ranks get to end by themselves when the job is stopped.
+    :param retries: how often Airflow may run the task again; ``retry_policy`` decides whether it does.
+    :param retry_policy: what follows a failure, by its class; None for Airflow's own rule, which retries whatever failed.
     :param launch_retry: when a launch that failed for reasons of infrastructure is repeated inside the
         try; ``LaunchRetry(attempts=1)`` for never.
     :param result_limit: the most bytes of JSON that one rank's value may take; by default 1 MiB, and 1 GiB with a
@@ -193,6 +203,8 @@ class ElasticLaunchOperator(BaseOperator):
         cwd: str | None = None,
         python: str | None = None,
         grace_period: float = 30,
+        retries: int | None = DEFAULT_RETRIES,
+        retry_policy: RetryPolicy | None = DEFAULT_RETRY_POLICY,
         launch_retry: LaunchRetry | None = None,
         result_limit: int | None = None,
         results_path: ObjectStoragePath | str | None = None,
@@ -201,7 +213,10 @@ class ElasticLaunchOperator(BaseOperator):
         multiple_outputs: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(multiple_outputs=multiple_outputs, **kwargs)
+        # Of what is not in the signature above, a mapped task gets Airflow's own default.
+        super().__init__(
+            multiple_outputs=multiple_outputs, retries=retries, retry_policy=retry_policy, **kwargs
+        )
         # A function in a template field would be stored as text, and rendered as text.
         self.function = entrypoint if callable(entrypoint) else None
         self.entrypoint = None if callable(entrypoint) else entrypoint
@@ -308,8 +323,9 @@ class ElasticLaunchOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Launch the job; what each rank of this node returned, by rank as a string.
 
-        :raises AirflowFailException: the configuration or the entrypoint cannot work, or too few nodes can come.
-        :raises LaunchError: the job failed, was stopped, or its agent was lost.
+        :raises AirflowFailException: too few nodes of the gang can come.
+        :raises LaunchError: the job failed, was stopped, or its agent was lost; or, a ``ConfigError``, the
+            configuration or the entrypoint cannot work.
         """
         # Not for parsing a DAG to pay for.
         from airflow_provider.task_job import TaskJob
@@ -319,9 +335,8 @@ class ElasticLaunchOperator(BaseOperator):
         except LaunchError as error:
             # Airflow logs an error with its chain and every frame that it came through. Its text is all there is to
             # know: neither a second copy of it nor tenacity's frames.
-            if error.failure_class is FailureClass.BAD_CONFIGURATION:
-                raise AirflowFailException(str(error)) from None
-            raise error.with_traceback(None) from error.__cause__
+            told = error.failure_class is FailureClass.BAD_CONFIGURATION
+            raise error.with_traceback(None) from (None if told else error.__cause__)
         if self.do_xcom_push:
             for rank, value in results.items():
                 context["ti"].xcom_push(key=f"rank_{rank}", value=value)

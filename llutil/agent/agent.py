@@ -113,6 +113,8 @@ class Agent(SimpleElasticAgent):
         """What people call this node, where that is known."""
         self._memory = OomWatch()
         self._starts = 0
+        self._step = 0
+        """The furthest step that any rank here has reported, in any round."""
         self._error_files: dict[int, Path] = {}
         self._next_progress = 0.0 if host.wants_progress else float("inf")
 
@@ -253,6 +255,8 @@ class Agent(SimpleElasticAgent):
         self._stopwatch.round_over()
         workers.stop(number, grace, hurry=lambda: self._signals.urgent)
         ended = workers.results()
+        steps = (step for step, _ in self._job.events.progress().values())
+        self._step = max(self._step, *steps, 0)
         for one in ended:
             state = SlotState.FAILED if one.failed else SlotState.FINISHED
             self._job.events.slot(one.local_rank).state = state
@@ -279,6 +283,7 @@ class Agent(SimpleElasticAgent):
                 restart=self._restarts,
                 max_restarts=group.spec.max_restarts,
                 memory=self._memory.kills(),
+                step=self._step,
             ),
             others=tuple(one for one in ended if one is not first),
             fatal=any(isinstance(one.note, ErrorNote) and one.note.fatal for one in ended),

@@ -46,6 +46,7 @@ def found_failure(
     restart: int,
     max_restarts: int,
     memory: KillCount | None,
+    step: int = 0,
 ) -> Failure:
     """The failure of the rank that ended so, with texts that fit into a store and onto a screen."""
     found = symptoms_of(ended, memory.kills if memory else None)
@@ -75,6 +76,7 @@ def found_failure(
         trace="\n".join(trace),
         tail=tuple(bounded(tail, most, size, ends=True)),
         echo=is_echo(found),
+        step=step,
     )
 
 

@@ -142,6 +142,11 @@ class WorkersFailed(ChildFailedError):
         """What kind of failure the first one was."""
         return self.report.failure_class
 
+    @property
+    def failure(self) -> Failure | None:
+        """The first one of the whole job with all that is known of it; None if its node did not tell."""
+        return self.report.first
+
     def get_first_failure(self) -> tuple[int, ProcessFailure]:
         """The first one, which torch would look for by times, in whole seconds, of several hosts."""
         rank: int = next(iter(self.failures))

@@ -178,6 +178,7 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "round": _number,
     "say": lambda value: Say(_text(value)),
     "seats": _list_of(_seat),
+    "step": _number,
     "tail": _list_of(_text),
     "token": _text,
     "tokens": _list_of(_text),

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Collection, Mapping
 
 from llutil import wire
+from llutil.serve.leaving import Leaving
 from llutil.serve.link import Link
 
 __all__ = ["LinkHandler", "TaskHost"]
@@ -17,8 +18,9 @@ class TaskHost:
     captures = True
     wants_progress = True
 
-    def __init__(self, link: Link, own: Collection[int] = ()) -> None:
+    def __init__(self, link: Link, leaving: Leaving, own: Collection[int] = ()) -> None:
         self._link = link
+        self._leaving = leaving
         self._own = own
 
     def fds(self) -> set[int]:
@@ -32,6 +34,7 @@ class TaskHost:
 
     def round(self, restart: int, world_size: int, ranks: tuple[int, ...]) -> None:
         """Say that workers started."""
+        self._leaving.round_began()
         self._link.send(wire.Round(restart, world_size, ranks))
 
     def progress(self, ranks: Mapping[int, tuple[int, int]]) -> None:

@@ -162,6 +162,11 @@ class Link:
                 self._queued += len(data)
         self._wake()
 
+    @property
+    def gone(self) -> bool:
+        """Whether the task is known to be gone."""
+        return self._gone
+
     def fds(self) -> set[int]:
         """Descriptors that belong to this process alone."""
         return {self._sock.fileno(), self._wake_read, self._wake_write, *self._aftermath.readers}

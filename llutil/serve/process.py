@@ -35,6 +35,7 @@ from llutil.launcher.run import Request, run
 from llutil.mark import MARK
 from llutil.serve.aftermath import Aftermath
 from llutil.serve.host import LinkHandler, TaskHost
+from llutil.serve.leaving import Leaving
 from llutil.serve.link import Link
 from llutil.serve.results_file import ResultsFile
 from llutil.serve.warming import wants_server, warm_server
@@ -105,9 +106,10 @@ class _Agency:
         self._begun = False
         self._ended = False
         self._grace = 0.0
+        self._leaving = Leaving(self._mark)
         self._link = Link(sock, aftermath, self._on_stop)
         self._results = results
-        self._host = TaskHost(self._link, () if results is None else (results.fd,))
+        self._host = TaskHost(self._link, self._leaving, () if results is None else (results.fd,))
 
     def serve(self) -> int:
         # Not before all is in place that a stop, which may come at once, needs.
@@ -143,6 +145,7 @@ class _Agency:
         own.addHandler(handler)
         own.setLevel(logging.INFO)
         own.propagate = False
+        self._leaving.begin(spec)
         os.register_at_fork(after_in_child=lambda: own.removeHandler(handler))
         request = Request(
             config=_config(spec.config, spec.grace),
@@ -180,6 +183,7 @@ class _Agency:
         with self._gate:
             first, self._ended = not self._ended, True
         if first:
+            self._leaving.ended(last)  # before the task can hear of it, which then removes the file
             self._link.send(last)
         self._link.close(time.monotonic() + _DELIVERY)
 
@@ -195,6 +199,7 @@ class _Agency:
         if begun and not self._ended:
             # Sent to the main thread and not to the process: only so does it end a wait inside a system call.
             signal.pthread_kill(self._main.ident or 0, signal.SIGTERM)
+        self._leaving.told(reason, alone=self._link.gone)
 
     def _end_early(self) -> None:
         """The main thread may be in the middle of importing torch, which no exception should interrupt: leave it."""
@@ -233,8 +238,8 @@ class _Agency:
         from llutil.agent.report import WorkersFailed
 
         match error:
-            case WorkersFailed(failure_class=failure_class):
-                return wire.Failed("WorkersFailedError", str(error), failure_class, False)
+            case WorkersFailed(failure_class=failure_class, failure=failure):
+                return wire.Failed("WorkersFailedError", str(error), failure_class, False, failure)
             case SignalException(sigval=sigval):
                 reason = self._reason or f"the agent got signal {signal.Signals(sigval).name}"
                 return self._stopped(f"the job was stopped: {reason}")

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 
+import psutil  # type: ignore[import-untyped]  # psutil ships no types
 import pytest
 
 from tests.airflow.client import Client, Run
@@ -24,7 +25,7 @@ def endless(client: Client, trial: Trial) -> dict[str, Run]:
 
     These tests mostly wait. ``trial``, which others look at later, goes on meanwhile.
     """
-    names = ("obedient", "stubborn", "overdue", "bereft")
+    names = ("obedient", "stubborn", "overdue", "bereft", "evicted")
     client.await_dags(*names)
     return {name: client.trigger(name) for name in names}
 
@@ -64,12 +65,37 @@ def test_execution_timeout_ends_the_job(endless: dict[str, Run], server: Airflow
 def test_job_whose_task_process_is_killed_is_ended_and_its_last_words_are_in_the_next_try(
     endless: dict[str, Run], server: Airflow
 ) -> None:
-    run = _running(endless["bereft"])
+    run, other = _running(endless["bereft"]), _running(endless["evicted"])
     task = run.task("job")
     os.kill(task.facts()["pid"], signal.SIGKILL)
+    # For the next test, which looks at what follows: the supervisor of a task, as an executor's worker has it.
+    psutil.Process(other.task("job").facts()["pid"]).parent().terminate()
     run.finish("success", seconds=150)
     assert task.facts()["try_number"] == 2
     assert task.xcoms()["return_value"] == {"0": "the second try"}
     assert "saved after the task was gone" not in task.text(try_number=1)
-    assert "saved after the task was gone" in task.text(try_number=2)
+    text = task.text(try_number=2)
+    assert "saved after the task was gone" in text
+    assert "the agent of an earlier try (try 1, pid " in text, "it waited"
+    assert "the agent of the earlier try has ended after" in text, "and did not have to use force"
+    assert (
+        "infrastructure (the task process of try 1 was lost: by SIGKILL, and not for lack of memory): tried again by this try"
+        in text
+    )
+    await_nothing_left(server, run, seconds=_SLACK)
+
+
+def test_job_on_a_worker_that_is_asked_to_end_has_its_grace_period_and_is_tried_again(
+    endless: dict[str, Run], server: Airflow
+) -> None:
+    run = endless["evicted"].finish("success", seconds=150)
+    task = run.task("job")
+    assert task.facts()["try_number"] == 2
+    assert task.xcoms()["return_value"] == {"0": "the second try"}
+    assert "saved before the worker went" in task.text(try_number=1)
+    assert [record["reason"] for record in task.log(try_number=1) if "reason" in record] == [
+        "preemption (the job was stopped: Airflow asked the task to end): tried again in 1 s: "
+        "retry 1 of 1 of its class; 3 of the task's retries are left with this one"
+    ]
+    assert "previous try" not in task.text(try_number=2)
     await_nothing_left(server, run, seconds=_SLACK)

@@ -7,6 +7,7 @@ API server's answers come from here.
 from __future__ import annotations
 
 import datetime as dt
+import json
 import uuid
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,8 @@ from unittest import mock
 
 from airflow.sdk.api.client import Client
 from airflow.sdk.api.datamodels import _generated as models
-from airflow.sdk.execution_time.comms import OKResponse, XComSequenceSliceResult
+from airflow.sdk.exceptions import ErrorType
+from airflow.sdk.execution_time.comms import ErrorResponse, OKResponse, XComSequenceSliceResult
 from airflow.sdk.execution_time.supervisor import run_task_in_process
 
 __all__ = ["Outcome", "run_task"]
@@ -39,15 +41,28 @@ def run_task(
     try_number: int = 1,
     map_index: int = -1,
     should_retry: bool = True,
+    max_tries: int = 1,
+    store: dict[str, Any] | None = None,
 ) -> Outcome:
     """Run ``task`` of its DAG. ``upstream`` holds XCom values by task id; a list is a mapped task's.
 
-    ``should_retry`` is whether Airflow has tries left.
+    ``should_retry`` is whether Airflow has tries left; ``store`` is the task instance's state store.
     """
     pushed: dict[str, Any] = {}
     upstream = upstream or {}
     client = mock.create_autospec(Client, instance=True)
-    client.task_instances.start.return_value = _run_context(task.dag.dag_id, run_id, should_retry)
+    client.task_instances.start.return_value = _run_context(
+        task.dag.dag_id, run_id, should_retry, max_tries
+    )
+    kept = {} if store is None else store
+    client.task_state_store.get.side_effect = lambda ti_id, key: (
+        models.TaskStateStoreResponse(value=kept[key])
+        if key in kept
+        else ErrorResponse(error=ErrorType.TASK_STORE_NOT_FOUND)
+    )
+    client.task_state_store.set.side_effect = lambda ti_id, key, value, **options: kept.update(
+        {key: json.loads(json.dumps(value))}
+    )
 
     def push(dag_id, run_id, task_id, key, value, *args, **options):
         pushed[key] = value
@@ -79,13 +94,12 @@ def run_task(
 
 
 def _no_such_item() -> Any:
-    from airflow.sdk.exceptions import ErrorType
-    from airflow.sdk.execution_time.comms import ErrorResponse
-
     return ErrorResponse(error=ErrorType.XCOM_NOT_FOUND)
 
 
-def _run_context(dag_id: str, run_id: str, should_retry: bool) -> models.TIRunContext:
+def _run_context(
+    dag_id: str, run_id: str, should_retry: bool, max_tries: int
+) -> models.TIRunContext:
     dag_run = models.DagRun.model_construct(
         dag_id=dag_id,
         run_id=run_id,
@@ -109,7 +123,7 @@ def _run_context(dag_id: str, run_id: str, should_retry: bool) -> models.TIRunCo
     return models.TIRunContext.model_construct(
         dag_run=dag_run,
         task_reschedule_count=0,
-        max_tries=1,
+        max_tries=max_tries,
         variables=[],
         connections=[],
         xcom_keys_to_clear=[],

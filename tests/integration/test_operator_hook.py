@@ -166,7 +166,7 @@ def test_the_agent_has_a_session_the_tasks_path_and_the_users_variables(hook_to,
             ConfigError,
             FailureClass.BAD_CONFIGURATION,
             False,
-            "/other/python speaks version 99 and this task version 1",
+            "/other/python speaks version 99 and this task version 2",
         ),
         (
             "talks_nonsense",
@@ -262,9 +262,10 @@ class StuckDisplay(ProgressLines):
 def test_a_stop_reaches_the_agent_also_while_the_task_is_stuck_in_its_log(hook_to, tmp_path):
     display = StuckDisplay(tmp_path / "note")
     hook = hook_to("notes_a_stop", display=display)
-    with alarm(1.0, lambda: hook.stop("now")), pytest.raises(StoppedError):
+    with alarm(1.0, lambda: hook.stop("now")), pytest.raises(StoppedError) as caught:
         hook.run(spec(note=str(display.file)))
     assert display.seen
+    assert caught.value.step == 1, "as its progress had said"
 
 
 def test_a_stop_before_the_agent_exists_keeps_it_from_starting():

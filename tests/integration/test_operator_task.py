@@ -19,13 +19,20 @@ import pytest
 import structlog
 from airflow.sdk import DAG
 from airflow.sdk.bases.operator import BaseOperator
-from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout
+from airflow.sdk.exceptions import AirflowTaskTimeout
 
 from airflow_provider.decorators.elastic import elastic_task
 from airflow_provider.operators.elastic import ElasticLaunchOperator
-from llutil.errors import StoppedError, WorkersFailedError
+from airflow_provider.retry_policy import KEY, NoMoreTriesError
+from airflow_provider.retry_rules import Record
+from airflow_provider.run_id import TaskKey
+from airflow_provider.scratch import user_folder
+from llutil.errors import FailureClass, LaunchError, StoppedError, WorkersFailedError
+from llutil.legacy import Legacy
+from llutil.wire import Failed
 from tests.forks import fork
 from tests.integration.airflow_task import run_task
+from tests.nodes import failure
 
 pytestmark = pytest.mark.launch
 
@@ -179,7 +186,8 @@ def test_a_rank_that_fails_fails_the_task_for_airflow_to_retry_and_its_files_are
 def test_what_only_the_agent_can_find_wrong_fails_the_task_for_good_too(dag, parameters, text):
     outcome = run_task(ElasticLaunchOperator(task_id="train", **parameters))
     assert outcome.state == "failed"
-    assert isinstance(outcome.error, AirflowFailException)
+    assert isinstance(outcome.error, LaunchError)
+    assert outcome.error.failure_class is FailureClass.BAD_CONFIGURATION
     assert text in str(outcome.error)
     assert "elastic-launch" not in str(outcome.error)  # no word of a folder that has gone
     assert left_on_disk() == []
@@ -193,6 +201,26 @@ def test_a_value_that_xcom_cannot_hold_names_the_rank_and_the_path(dag):
     assert outcome.state == "up_for_retry"
     assert "rank 0" in str(outcome.error)
     assert "model" in str(outcome.error)
+
+
+def test_a_try_that_follows_one_which_died_of_what_is_not_tried_again_fails_at_once(dag):
+    """The record of the tries is Airflow's to keep, and what an agent has left is on this host's disk."""
+    spent = Record(life=3, try_number=3, open=True, retried={"hang": 2})
+    store = {KEY: spent.to_json()}
+    stuck = failure(failure_class=FailureClass.HANG)
+    end = Failed("WorkersFailedError", "rank 3: stuck\nand more", FailureClass.HANG, False, stuck)
+    slug = TaskKey("job", "train", "r1").slug()
+    Legacy(launch="3", pid=2**22 + 1, mark="m", grace=1, alone=True, end=end).write(
+        user_folder() / f"{slug}.legacy"
+    )
+    task = ElasticLaunchOperator(task_id="train", entrypoint="true")
+    outcome = run_task(task, run_id="r1", store=store, max_tries=3, try_number=4)
+    assert outcome.state == "failed"
+    assert isinstance(outcome.error, NoMoreTriesError)
+    assert (outcome.error.failure_class, outcome.error.failure) == (FailureClass.HANG, stuck)
+    assert "try 3 was lost: its job had failed: rank 3: stuck)" in str(outcome.error)
+    assert store[KEY]["open"] is False
+    assert left_on_disk() == []
 
 
 @contextmanager

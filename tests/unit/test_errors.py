@@ -10,6 +10,7 @@ import pytest
 
 from llutil import errors
 from llutil.errors import FailureClass
+from tests.nodes import failure
 
 EXAMPLES: list[tuple[errors.LaunchError, FailureClass, bool]] = [
     (errors.LaunchError("x"), FailureClass.INFRASTRUCTURE, False),
@@ -24,6 +25,9 @@ EXAMPLES: list[tuple[errors.LaunchError, FailureClass, bool]] = [
     (errors.WorkersFailedError("x"), FailureClass.USER_CODE, False),
     (errors.WorkersFailedError("x", FailureClass.HANG), FailureClass.HANG, False),
 ]
+for _told in (errors.WorkersFailedError("x"), errors.ConfigError(["x", "y"])):
+    _told.failure, _told.step = failure(), 7
+    EXAMPLES.append((_told, _told.failure_class, False))
 
 
 @pytest.mark.parametrize(("error", "failure_class", "retryable"), EXAMPLES)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from llutil import wire
 from llutil.entrypoint import Command, Module, Reference, Script, Shipped
 from llutil.errors import ConfigError, FailureClass
+from llutil.failure import Failure
 
 TEXT = st.text()  # lone surrogates too: a rank prints what it likes
 COUNT = st.integers(0, 2**63 - 1)
@@ -27,6 +28,24 @@ ENTRYPOINTS = st.one_of(
     st.builds(Module, TEXT, st.lists(TEXT).map(tuple)),
     st.builds(Command, TEXT, st.lists(TEXT).map(tuple)),
 )
+FAILURES = st.builds(
+    Failure,
+    rank=COUNT,
+    local_rank=COUNT,
+    group_rank=COUNT,
+    label=TEXT,
+    host=TEXT,
+    pid=COUNT,
+    restart=COUNT,
+    max_restarts=COUNT,
+    exit_status=st.integers(-64, 255),
+    failure_class=st.sampled_from(FailureClass),
+    reason=TEXT,
+    trace=TEXT,
+    tail=st.lists(TEXT).map(tuple),
+    echo=st.booleans(),
+    step=COUNT,
+)
 MESSAGES = st.one_of(
     st.builds(
         wire.Spec,
@@ -36,6 +55,8 @@ MESSAGES = st.one_of(
         result_limit=COUNT,
         arrays=st.booleans(),
         afterlog=TEXT,
+        legacy=TEXT,
+        launch=TEXT,
     ),
     st.builds(wire.Stop, TEXT),
     st.builds(wire.Hello, COUNT, TEXT, COUNT, torch=TEXT, python_version=TEXT, launcher=TEXT),
@@ -46,7 +67,14 @@ MESSAGES = st.one_of(
     st.builds(wire.Progress, st.dictionaries(COUNT, st.tuples(COUNT, COUNT))),
     st.builds(wire.Result, COUNT, JSON),
     st.builds(wire.Succeeded, st.lists(COUNT).map(tuple)),
-    st.builds(wire.Failed, TEXT, TEXT, st.sampled_from(FailureClass), st.booleans()),
+    st.builds(
+        wire.Failed,
+        TEXT,
+        TEXT,
+        st.sampled_from(FailureClass),
+        st.booleans(),
+        st.none() | FAILURES,
+    ),
 )
 FEW = settings(derandomize=True, max_examples=25, deadline=None)
 
@@ -92,7 +120,8 @@ def test_a_message_that_has_not_ended_is_not_delivered() -> None:
         (b'{"type":"stop","reason":"x","extra":1}', "not a message"),
         (b'{"type":"round","restart":0}', "not a message"),
         (b'{"type":"progress","ranks":{"a":[1,2]}}', "not a message"),
-        (b'{"type":"failed","error":"","report":"","failure_class":"bad luck","retryable":true}', "not a m"),
+        (b'{"type":"failed","error":"","report":"","failure_class":"bad luck","retryable":true,"failure":null}', "not a m"),
+        (b'{"type":"failed","error":"","report":"","failure_class":"hang","retryable":true,"failure":{"rank":0}}', "not a m"),
         (b'{"type":"spell"}', "a message of unknown type 'spell'"),
         (b"{}", "a message of unknown type None"),
     ],

@@ -10,12 +10,17 @@ from mistakes import MISTAKES
 
 from airflow_provider.operators.elastic import ElasticLaunchOperator
 from airflow_provider.retries import LaunchRetry
+from airflow_provider.retry_policy import ElasticRetryPolicy, RetryRow
 
 
 @dag(
     schedule=None,
     params={"script": ""},
-    default_args={"retries": 2, "retry_delay": timedelta(seconds=1)},
+    default_args={
+        "retries": 2,
+        "retry_delay": timedelta(seconds=1),
+        "retry_policy": ElasticRetryPolicy(infrastructure=RetryRow(delay=1)),
+    },
 )
 def bad_input() -> None:
     """One task a mistake; the last three take a function to make."""

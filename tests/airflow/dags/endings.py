@@ -12,6 +12,8 @@ from typing import Any, NoReturn
 
 from airflow.sdk import dag, task
 
+from airflow_provider.retry_policy import ElasticRetryPolicy, RetryRow
+
 
 def _forever() -> NoReturn:
     """Start a child, as a data loader is, and one in a session of its own; say so, and stay."""
@@ -63,7 +65,7 @@ def overdue() -> None:
 
 @dag(schedule=None)
 def bereft() -> None:
-    """Loses its task process in the first try, and has something to say after that."""
+    """Loses its task process in the first try, and takes its time to save; the second must not begin meanwhile."""
 
     @task.elastic(nproc_per_node=1, grace_period=20, retries=1, retry_delay=timedelta(seconds=1))
     def job() -> str:
@@ -71,7 +73,32 @@ def bereft() -> None:
             return "the second try"
 
         def save(*_: Any) -> NoReturn:
+            time.sleep(10)
             print("saved after the task was gone", flush=True)
+            sys.exit(3)
+
+        signal.signal(signal.SIGTERM, save)
+        _forever()
+
+    job()
+
+
+@dag(schedule=None)
+def evicted() -> None:
+    """Is on a worker that is asked to end in the first try, and takes longer to save than Airflow's five seconds."""
+
+    @task.elastic(
+        nproc_per_node=1,
+        grace_period=20,
+        retry_policy=ElasticRetryPolicy(preemption=RetryRow(retries=1, delay=1)),
+    )
+    def job() -> str:
+        if os.environ["AIRFLOW_CTX_TRY_NUMBER"] != "1":
+            return "the second try"
+
+        def save(*_: Any) -> NoReturn:
+            time.sleep(7)
+            print("saved before the worker went", flush=True)
             sys.exit(3)
 
         signal.signal(signal.SIGTERM, save)
@@ -84,3 +111,4 @@ obedient()
 stubborn()
 overdue()
 bereft()
+evicted()

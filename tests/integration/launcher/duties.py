@@ -57,6 +57,16 @@ def report_progress_and_fail_once() -> dict[int, tuple[int, int]]:
     return worker.events().progress()
 
 
+def progress_and_fail_twice() -> None:
+    """Make steps in the first round alone, and fail in each."""
+    from llutil import worker
+
+    if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+        worker.progress(9, 10)
+        raise ValueError("once")
+    raise ValueError("again")
+
+
 def read_progress() -> dict[int, tuple[int, int]]:
     """What the page says before anybody has reported in this round."""
     from llutil import worker

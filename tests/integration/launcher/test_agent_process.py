@@ -108,13 +108,13 @@ def test_progress_is_told(folder: str) -> None:
 
 BAD_SPECS: dict[str, tuple[bytes, str]] = {
     "another version": (
-        b'{"type":"spec","version":2}\n',
-        "version 2, this agent speaks 1: install the same airflow-provider-elastic-launch",
+        b'{"type":"spec","version":1}\n',
+        f"version 1, this agent speaks {wire.VERSION}: install the same airflow-provider-elastic-launch",
     ),
     "no spec": (b"hello\n", "not a message on the agent's socket: b'hello'"),
     "another message": (wire.encode(wire.Progress()), "a Progress came from the task"),
     "an unknown entrypoint": (
-        b'{"type":"spec","version":1,"entrypoint":{"kind":"notebook"}}\n',
+        b'{"type":"spec","version":%d,"entrypoint":{"kind":"notebook"}}\n' % wire.VERSION,
         "entrypoint of unknown kind 'notebook'",
     ),
 }

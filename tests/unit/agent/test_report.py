@@ -360,7 +360,7 @@ def test_torchs_records_begin_with_a_failure_elsewhere() -> None:
     assert list(error.failures) == [3, 0]
     assert error.get_first_failure()[0] == ChildFailedError.get_first_failure(error)[0] == 3
     assert error.failures[3].message == TRACE.rstrip()
-    assert error.failure_class is FailureClass.USER_CODE
+    assert (error.failure, error.failure_class) == (FAR, FailureClass.USER_CODE)
 
 
 def test_a_failure_elsewhere_of_which_nothing_is_known_is_torchs_error_too() -> None:
@@ -369,6 +369,7 @@ def test_a_failure_elsewhere_of_which_nothing_is_known_is_torchs_error_too() -> 
     assert str(error).startswith("train failed: b.1 failed: rank 3: ValueError: no such digit\n")
     assert "no rank of this node failed by itself" in str(error)
     assert list(error.failures) == [-1]
+    assert error.failure is None
 
 
 def test_reports_of_two_nodes_are_one_screen() -> None:

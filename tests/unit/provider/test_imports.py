@@ -70,6 +70,7 @@ def test_importing_the_provider_adds_nothing_but_itself_plain_values_and_the_sta
         "airflow.sdk.bases.hook",
         "airflow.sdk.exceptions",
         "airflow.sdk.definitions._internal.decorators",
+        "airflow.sdk.definitions.retry_policy",
     }
 
 

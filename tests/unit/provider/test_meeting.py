@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import pytest
 from airflow.sdk import DAG
-from airflow.sdk.exceptions import AirflowFailException
 from airflow.serialization.serialized_objects import DagSerialization
 
 from airflow_provider.get_provider_info import get_provider_info
@@ -168,5 +167,5 @@ class TestTask:
             assert "hidden-word" not in text
 
     def test_a_connection_that_is_missing_fails_the_task_for_good(self, context):
-        with pytest.raises(AirflowFailException, match="no connection of that name"):
+        with pytest.raises(ConfigError, match="no connection of that name"):
             self.operator(rdzv_conn_id="nobody").execute(context)

@@ -10,7 +10,6 @@ from types import SimpleNamespace
 import pytest
 from airflow.sdk import DAG, XComArg
 from airflow.sdk.bases.operator import BaseOperator
-from airflow.sdk.exceptions import AirflowFailException
 from airflow.serialization.serialized_objects import DagSerialization
 
 from airflow_provider.operators.elastic import ElasticLaunchOperator
@@ -110,7 +109,7 @@ def unmapped(**expanded):
 
 def test_a_mapped_value_that_is_wrong_fails_its_task_for_good_instead_of_being_retried(temporary):
     task = unmapped(nnodes="4:2", op_args=[1])
-    with pytest.raises(AirflowFailException, match="nnodes is '4:2'"):
+    with pytest.raises(ConfigError, match="nnodes is '4:2'"):
         task.execute(context_for(temporary))
 
 
@@ -149,7 +148,7 @@ def test_what_a_retry_cannot_mend_fails_the_task_for_good_with_one_readable_erro
     if "entrypoint" in parameters:
         text = parameters["entrypoint"]
         task.function, task.entrypoint = (text, None) if callable(text) else (None, text)
-    with pytest.raises(AirflowFailException) as caught:
+    with pytest.raises(ConfigError) as caught:
         task.execute(context_for(temporary))
     told = "".join(traceback.format_exception(caught.value))
     for text in texts:
@@ -161,14 +160,14 @@ def test_what_a_retry_cannot_mend_fails_the_task_for_good_with_one_readable_erro
 def test_a_template_that_renders_to_nothing_is_never_taken_for_a_default(temporary, name):
     task = operator(**{name: "{{ '' }}"})
     setattr(task, name, "")
-    with pytest.raises(AirflowFailException, match="which rendered to nothing") as caught:
+    with pytest.raises(ConfigError, match="which rendered to nothing") as caught:
         task.execute(context_for(temporary))
     assert str(caught.value).startswith(name)
 
 
 def test_bad_input_leaves_nothing_on_disk_but_the_users_empty_folder(temporary):
     task = operator(python="/no/such/python")
-    with pytest.raises(AirflowFailException):
+    with pytest.raises(ConfigError):
         task.execute(context_for(temporary))
     (folder,) = temporary.iterdir()
     assert list(folder.iterdir()) == []

@@ -8,6 +8,7 @@ from airflow_provider.verdict import error_from
 from llutil import errors
 from llutil.errors import FailureClass
 from llutil.wire import Failed
+from tests.nodes import failure
 
 OWN = [
     name
@@ -47,3 +48,10 @@ def test_what_the_agent_says_of_a_failure_counts_more_than_its_class():
     error = error_from(Failed("WorkersFailedError", "oom", FailureClass.OUT_OF_MEMORY, True))
     assert error.failure_class is FailureClass.OUT_OF_MEMORY
     assert error.retryable
+    assert (error.failure, error.step) == (None, 0)
+
+
+def test_the_failed_rank_is_told_with_all_its_fields():
+    failed = failure(trace="Traceback", step=7)
+    error = error_from(Failed("WorkersFailedError", "x", FailureClass.HANG, False, failed))
+    assert (error.failure, error.step) == (failed, 7)

@@ -47,6 +47,7 @@ failures = st.none() | st.builds(
     trace=texts,
     tail=lists,
     echo=st.booleans(),
+    step=numbers,
 )
 records: st.SearchStrategy[Record] = st.one_of(
     st.builds(
