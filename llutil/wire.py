@@ -23,6 +23,7 @@ __all__ = [
     "Decoder",
     "Failed",
     "Hello",
+    "Hosting",
     "Line",
     "Log",
     "Message",
@@ -70,6 +71,13 @@ class Hello:
     pid: int
     python: str
     version: int = VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class Hosting:
+    """Agent → task: this node hosts the store of its job; the others find it behind the door at ``endpoint``."""
+
+    endpoint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +143,9 @@ class Failed:
     retryable: bool
 
 
-Message = Spec | Stop | Hello | Line | Log | Round | Progress | Result | Succeeded | Failed
+Message = (
+    Spec | Stop | Hello | Hosting | Line | Log | Round | Progress | Result | Succeeded | Failed
+)
 
 
 def encode(message: Message) -> bytes:
@@ -171,6 +181,8 @@ def _decode(body: dict[str, Any]) -> Message:
             return Stop(**body)
         case "hello":
             return Hello(**body)
+        case "hosting":
+            return Hosting(**body)
         case "line":
             return Line(**body)
         case "log":
