@@ -12,6 +12,7 @@ import os
 import selectors
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -26,6 +27,7 @@ from llutil.wire import (
     Decoder,
     Failed,
     Hello,
+    Hosting,
     Line,
     Log,
     Message,
@@ -48,20 +50,27 @@ _REAPING = (
 
 
 class Conversation:
-    """Says ``spec`` to ``agent`` and hears it out.
+    """Says ``spec`` to ``agent`` and hears it out; ``hosting`` is told where the agent hosts the job's store, if it does.
 
     ``greeted``: the agent has said hello. ``leaving_since``: when it said its last message or its socket
     closed, by the monotonic clock; infinite before. ``ended``: it was reaped, and all it said was taken.
     ``world_size``: all ranks of the last round, on whatever node; 0 before the first.
     """
 
-    def __init__(self, agent: AgentProcess, relay: Relay, spec: Spec) -> None:
+    def __init__(
+        self,
+        agent: AgentProcess,
+        relay: Relay,
+        spec: Spec,
+        hosting: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self.greeted = False
         self.leaving_since = float("inf")
         self.ended = False
         self.world_size = 0
         self._agent = agent
         self._relay = relay
+        self._hosting = hosting
         self._outgoing = memoryview(encode(spec))
         self._stop_sent = False
         self._decoder = Decoder()
@@ -201,6 +210,8 @@ class Conversation:
                 if isinstance(message, Round):
                     self.world_size = message.world_size
                 self._relay.event(message)
+            case Hosting(endpoint=endpoint):
+                self._hosting(endpoint)
             case Result(rank=rank, value=value):
                 self._results[rank] = value
             case Succeeded() | Failed():

@@ -34,7 +34,8 @@ class Launch:
 
     ``config.run_id`` empty means: an id made from ``key``, ``try_number`` and, for a job of one node, the
     attempt; a node of a larger job must not change an id that the others know. ``pointless`` is asked, after a
-    launch that another one could mend, whether it could not after all.
+    launch that another one could mend, whether it could not after all. ``meet`` completes the configuration of each
+    launch with where its nodes meet, and may wait for that; ``publish`` is told where this node hosts that, if it does.
     """
 
     config: LaunchConfig
@@ -44,6 +45,8 @@ class Launch:
     result_limit: int
     retry: LaunchRetry
     pointless: Callable[[], bool] = lambda: False
+    meet: Callable[[LaunchConfig], LaunchConfig] = lambda config: config
+    publish: Callable[[str], None] = lambda _: None
 
     def run(self, hook: AgentHook, log: logging.Logger) -> dict[int, Any]:
         """Launch until it succeeds or may not be repeated; what each rank of this node returned.
@@ -51,13 +54,13 @@ class Launch:
         :raises LaunchError: see ``AgentHook.run``.
         """
         folder = user_folder()
-        fields = config_json(self.config)
         with (
             _afterlog(Afterlog(folder, self.key.slug()), log) as afterlog,
             _log_dir(self.config.log_dir, folder, log) as log_dir,
         ):
 
             def launch(attempt: int) -> dict[int, Any]:
+                fields = config_json(self.meet(self.config))
                 spec = Spec(
                     config=fields | {"log_dir": log_dir, "run_id": self._run_id(attempt)},
                     entrypoint=self.entrypoint,
@@ -66,7 +69,7 @@ class Launch:
                     afterlog=afterlog,
                 )
                 log.info("launching %s as %s", self.entrypoint.name, spec.config["run_id"])
-                return hook.run(spec)
+                return hook.run(spec, self.publish)
 
             return self.retry.run(
                 launch,

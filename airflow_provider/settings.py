@@ -80,7 +80,7 @@ _NUMBERS: Mapping[str, type[int] | type[float]] = {
     "grace_period": float,
 }
 _TEXT_OPTIONS = frozenset(
-    {"user", "password", "namespace", "cacert", "cert", "key", "server_name", "store_type"}
+    {"user", "password", "namespace", "cacert", "cert", "key", "server_name", "store_type", "door"}
 )
 """Keys of ``rdzv_configs`` whose values are text, also when they look like numbers."""
 

@@ -17,7 +17,7 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from airflow.sdk import BaseHook
@@ -105,8 +105,10 @@ class AgentHook(BaseHook):
         while self._stop is None and (left := until - time.monotonic()) > 0:
             time.sleep(min(left, _TICK))
 
-    def run(self, spec: Spec) -> dict[int, Any]:
+    def run(self, spec: Spec, hosting: Callable[[str], None] = lambda _: None) -> dict[int, Any]:
         """Run one job to its end; what each rank of this node returned, in rank order.
+
+        ``hosting`` is told where the agent hosts the store of its job, if it does; what it raises ends the job.
 
         :raises ConfigError: the job, or the interpreter, cannot work as configured.
         :raises StoppedError: ``stop`` was called, and the job ended without success.
@@ -119,7 +121,7 @@ class AgentHook(BaseHook):
             lines_in(self.log) if self._label else display_for_this_process(self.log)
         )
         relay = Relay(self.log, display, self._label)
-        conversation = Conversation(self._start(), relay, spec)
+        conversation = Conversation(self._start(), relay, spec, hosting)
         self._conversation = conversation
         try:
             try:
