@@ -125,7 +125,7 @@ class NotNeededError(LaunchError):
     """The job has succeeded without this node."""
 
 
-def hosted_place(configs: Any) -> dict[str, Any]:
+def hosted_place(configs: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of a gang whose node 0 hosts, before it does; ``configs`` are the deployment's defaults."""
     options = {name: configs[name] for name in _OPTIONS if name in configs}
     return {"rdzv_backend": "c10d", "rdzv_endpoint": _PLACE, "rdzv_configs": options}

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from airflow_provider.hosting import NOTICE
-from tests.airflow.client import Client, Run, wait
-from tests.airflow.conftest import Meeting, await_nothing_left
+from tests.airflow.client import Client, Run, Task, wait
+from tests.airflow.conftest import await_nothing_left
 from tests.airflow.server import Airflow
 
 pytestmark = [pytest.mark.airflow, pytest.mark.etcd]  # etcd: pools are made beside it
@@ -40,86 +40,70 @@ class TestSweepBesideGang:
 
 
 @pytest.fixture(scope="module")
-def runs(client: Client, meeting: Meeting, server: Airflow) -> Iterator[dict[str, Run]]:
-    """Two runs that go on until a test does something about them, started together."""
-    assert meeting
+def gang(client: Client, server: Airflow) -> Iterator[Run]:
+    """A run whose gang goes on until the last test lets it go. Each test takes it as the one before left it."""
     client.await_dags("alone")
-    runs = {name: client.trigger("alone") for name in ("lasting", "bereft")}
-    yield runs
-    for run in runs.values():
-        if run.state() not in {"success", "failed"}:  # its test was not selected, or has failed
-            client.ask("PATCH", run.path, json={"state": "failed"})
-
-
-def _let_go(run: Run, server: Airflow) -> Path:
-    """What ``flag`` of the DAG file waits for."""
-    flag = server.temporary / f"go-{run.run_id.replace(':', '-')}"
-    flag.touch()
-    return flag
-
-
-def _together(run: Run) -> Run:
+    run = client.trigger("alone")
     for node in (0, 1):
         run.task("meet", node).await_text(_BOTH, seconds=150)
-    return run
+    yield run
+    if run.state() not in {"success", "failed"}:  # the last test was not selected, or has failed
+        client.ask("PATCH", run.path, json={"state": "failed"})
+    _flag(run, server).unlink(missing_ok=True)
 
 
-def test_the_first_node_is_killed_and_both_go_on_with_its_next_try(
-    runs: dict[str, Run], server: Airflow
-) -> None:
-    run = _together(runs["bereft"])
-    host, guest = run.task("meet", 0), run.task("meet", 1)
+def _flag(run: Run, server: Airflow) -> Path:
+    """What ``flag`` of the DAG file waits for."""
+    return server.temporary / f"go-{run.run_id.replace(':', '-')}"
+
+
+def _await_rounds(task: Task, count: int) -> None:
+    """Wait until the last try of ``task`` has seen so many rounds of both nodes."""
+    wait(
+        f"{count} rounds of both nodes",
+        150,
+        lambda: True if task.text().count(_BOTH) == count else None,
+        task.run.tail,
+    )
+
+
+def test_when_the_first_node_is_killed_the_other_goes_on_with_its_next_try(gang: Run) -> None:
+    host, guest = gang.task("meet", 0), gang.task("meet", 1)
     before = host.xcoms()[NOTICE]
     os.kill(host.facts()["pid"], signal.SIGKILL)
     guest.await_text("node 0, which hosts the job's store at", seconds=60)
-    wait(
-        "both to run again",
-        150,
-        lambda: True if guest.text().count(_BOTH) == 2 and _BOTH in host.text() else None,
-        run.tail,
-    )
-    flag = _let_go(run, server)
-    run.finish("success")
-    flag.unlink()
+    _await_rounds(guest, 2)
+    _await_rounds(host, 1)
     assert [host.facts()["try_number"], guest.facts()["try_number"]] == [2, 1]
-    assert run.task("compare").xcoms()["return_value"].keys() == {"0", "1"}
     after = host.xcoms()[NOTICE]
     assert after["try_number"] == 2
-    assert before["ti_id"] != after["ti_id"]
-    assert before["endpoint"] != after["endpoint"]
-    await_nothing_left(server, run, seconds=20)
+    for name in ("ti_id", "endpoint", "secret"):
+        assert before[name] != after[name]
 
 
-def test_a_node_that_is_cleared_while_the_others_run_joins_them_again(
-    runs: dict[str, Run],
-) -> None:
-    run = _together(runs["lasting"])
-    host, guest = run.task("meet", 0), run.task("meet", 1)
+def test_another_node_that_is_cleared_joins_the_first_one_again(gang: Run) -> None:
+    host, guest = gang.task("meet", 0), gang.task("meet", 1)
+    tried = [host.facts()["try_number"], guest.facts()["try_number"]]
+    rounds = host.text().count(_BOTH)
     guest.clear()
-    wait(
-        "both to run again",
-        150,
-        lambda: True if host.text().count(_BOTH) == 2 and _BOTH in guest.text() else None,
-        run.tail,
-    )
-    assert [host.facts()["try_number"], guest.facts()["try_number"]] == [1, 2]
+    _await_rounds(host, rounds + 1)
+    _await_rounds(guest, 1)
+    assert [host.facts()["try_number"], guest.facts()["try_number"]] == [tried[0], tried[1] + 1]
 
 
 def test_a_gang_that_is_cleared_after_success_meets_again_at_a_new_address(
-    runs: dict[str, Run], server: Airflow
+    gang: Run, server: Airflow
 ) -> None:
-    run = _together(runs["lasting"])
-    flag = _let_go(run, server)
-    run.finish("success")
-    before = run.task("compare").xcoms()["return_value"]
+    _flag(gang, server).touch()
+    gang.finish("success")
+    before = gang.task("compare").xcoms()["return_value"]
     assert before.keys() == {"0", "1"}
-    doors = [run.task("meet", 0).xcoms()[NOTICE]["endpoint"]]
-    run.clear("meet")
-    run.task("compare").await_state("success", seconds=150)
-    run.finish("success")
-    flag.unlink()
-    after = run.task("compare").xcoms()["return_value"]
-    doors.append(run.task("meet", 0).xcoms()[NOTICE]["endpoint"])
+    doors = [gang.task("meet", 0).xcoms()[NOTICE]["endpoint"]]
+    gang.clear("meet")
+    gang.task("compare").await_state("success", seconds=150)
+    gang.finish("success")
+    after = gang.task("compare").xcoms()["return_value"]
+    doors.append(gang.task("meet", 0).xcoms()[NOTICE]["endpoint"])
     assert len({*before.values(), *after.values()}) == 4
     assert len(set(doors)) == 2
-    await_nothing_left(server, run, seconds=20)
+    await_nothing_left(server, gang, seconds=20)
