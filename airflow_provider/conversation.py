@@ -12,6 +12,7 @@ import os
 import selectors
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -27,6 +28,7 @@ from llutil.wire import (
     Failed,
     Filed,
     Hello,
+    Hosting,
     Line,
     Log,
     Message,
@@ -49,7 +51,7 @@ _REAPING = (
 
 
 class Conversation:
-    """Says ``spec`` to ``agent`` and hears it out.
+    """Says ``spec`` to ``agent`` and hears it out; ``hosting`` is told where the agent hosts the job's store, if it does.
 
     ``hello``: what the agent has said first; None before. ``leaving_since``: when it said its last message or its socket
     closed, by the monotonic clock; infinite before. ``ended``: it was reaped, and all it said was taken.
@@ -57,7 +59,13 @@ class Conversation:
     rank of this node is known to have made.
     """
 
-    def __init__(self, agent: AgentProcess, relay: Relay, spec: Spec) -> None:
+    def __init__(
+        self,
+        agent: AgentProcess,
+        relay: Relay,
+        spec: Spec,
+        hosting: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self.hello: Hello | None = None
         self.leaving_since = float("inf")
         self.ended = False
@@ -65,6 +73,7 @@ class Conversation:
         self.furthest = 0
         self._agent = agent
         self._relay = relay
+        self._hosting = hosting
         self._outgoing = memoryview(encode(spec))
         self._stop_sent = False
         self._decoder = Decoder()
@@ -208,6 +217,8 @@ class Conversation:
                         self.furthest, *(step for step, _ in message.ranks.values()), 0
                     )
                 self._relay.event(message)
+            case Hosting(endpoint=endpoint):
+                self._hosting(endpoint)
             case Result(rank=rank, value=value):
                 self._results[rank] = value
             case Filed(rank=rank):

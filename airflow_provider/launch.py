@@ -40,7 +40,8 @@ class Launch:
     attempt; a node of a larger job must not change an id that the others know. ``pointless`` is asked, after a
     launch that another one could mend, whether it could not after all. ``store`` takes what the ranks return, if it is
     to be stored. ``begin`` is told, before the first launch, what the agent of an earlier try has left on this host; it
-    may raise what keeps this try from beginning.
+    may raise what keeps this try from beginning. ``meet`` completes the configuration of each launch with where its
+    nodes meet, and may wait for that; ``publish`` is told where this node hosts that, if it does.
     """
 
     config: LaunchConfig
@@ -52,6 +53,8 @@ class Launch:
     pointless: Callable[[], bool] = lambda: False
     store: ResultStore | None = None
     begin: Callable[[Legacy | None, logging.Logger], None] = lambda _left, _log: None
+    meet: Callable[[LaunchConfig], LaunchConfig] = lambda config: config
+    publish: Callable[[str], None] = lambda _: None
 
     def run(self, hook: AgentHook, log: logging.Logger) -> dict[int, Any]:
         """Launch until it succeeds or may not be repeated; what each rank of this node returned, or where it is.
@@ -59,7 +62,6 @@ class Launch:
         :raises LaunchError: see ``AgentHook.run`` and ``ResultStore.keep``.
         """
         folder = user_folder()
-        fields = config_json(self.config)
         legacy = folder / f"{self.key.slug()}.legacy"
         left = take_over(legacy, log, stopped=lambda: hook.stopped)
         with (
@@ -72,6 +74,7 @@ class Launch:
             handover = stack.enter_context(Handover(folder)) if self.store else None
 
             def launch(attempt: int) -> dict[int, Any]:
+                fields = config_json(self.meet(self.config))
                 spec = Spec(
                     config=fields | {"log_dir": log_dir, "run_id": self._run_id(attempt)},
                     entrypoint=self.entrypoint,
@@ -84,9 +87,9 @@ class Launch:
                 )
                 log.info("launching %s as %s", self.entrypoint.name, spec.config["run_id"])
                 if handover is None:
-                    return hook.run(spec)
+                    return hook.run(spec, hosting=self.publish)
                 handover.clear()
-                return hook.run(spec, handover.fd)
+                return hook.run(spec, results=handover.fd, hosting=self.publish)
 
             results = self.retry.run(
                 launch,

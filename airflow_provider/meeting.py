@@ -70,12 +70,14 @@ def resolve(
     *,
     several: bool,
     connect: Callable[[str], Place],
+    alone: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None,
     defaults: Callable[[], Defaults] = configured,
 ) -> dict[str, Any]:
     """The parameters ``rdzv_*`` that take the place of those in ``values``.
 
-    ``several``: the job may have several nodes. ``connect`` gives what a connection says, by its name. What the DAG
-    file says in ``rdzv_configs`` counts before what the connection says, and that before ``[elastic_launch]``.
+    ``several``: the job may have several nodes. ``connect`` gives what a connection says, by its name. ``alone`` gives
+    the parameters of a job whose nodes meet without a store, if they can, by the defaults. What the DAG file says in
+    ``rdzv_configs`` counts before what the connection says, and that before ``[elastic_launch]``.
 
     :raises ConfigError: they contradict each other, or the connection cannot be used.
     """
@@ -92,23 +94,33 @@ def resolve(
                 f"rdzv_conn_id is {conn_id!r}, which rdzv_backend {backend!r} cannot use; wanted 'etcd' or "
                 "'zeus-adapter', or no connection"
             )
-        return {}
+        if endpoint or not several or alone is None or backend != "c10d":
+            return {}
+        return _own(values, alone(defaults().configs))
     if not (conn_id or endpoint or several):
         return {}  # one node meets nobody
     found = defaults()
     configs: dict[str, Any] = dict(found.configs)
     if not endpoint:
         conn_id = conn_id or found.conn_id
+    if several and alone is not None and not (conn_id or endpoint) and backend == "etcd":
+        return _own(values, alone(configs))  # etcd is just the default
     if conn_id:
-        place = connect(conn_id)
-        if backend not in {place.backend, "etcd"}:  # etcd may just be the default
+        said = connect(conn_id)
+        if backend not in {said.backend, "etcd"}:  # etcd may just be the default
             raise ConfigError(
-                f"rdzv_backend is {backend!r}, but connection {conn_id!r} leads to {place.backend!r}; give "
+                f"rdzv_backend is {backend!r}, but connection {conn_id!r} leads to {said.backend!r}; give "
                 "rdzv_endpoint in its place, or leave rdzv_backend out"
             )
-        backend, endpoint = place.backend, place.endpoint
-        configs |= place.configs
+        backend, endpoint = said.backend, said.endpoint
+        configs |= said.configs
+    place = {"rdzv_backend": backend, "rdzv_endpoint": endpoint, "rdzv_configs": configs}
+    return _own(values, place)
+
+
+def _own(values: Mapping[str, Any], place: dict[str, Any]) -> dict[str, Any]:
+    """``place``, with what the DAG file says of its options."""
     given = values.get("rdzv_configs")
     if given is None or isinstance(given, Mapping):  # else: for `launch_config` to say
-        given = configs | dict(given or {})
-    return {"rdzv_backend": backend, "rdzv_endpoint": endpoint, "rdzv_configs": given}
+        given = place["rdzv_configs"] | dict(given or {})
+    return {**place, "rdzv_configs": given}

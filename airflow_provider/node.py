@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException
 
+from airflow_provider.hosting import HOST, Guest, Host, NotNeededError, is_hosted
 from airflow_provider.patience import (
     Again,
     Enough,
     another_time,
-    listed,
     missing,
     own_timeout,
+    told,
 )
 from airflow_provider.rehearsal import REHEARSED, Rehearsal, in_one_process, rehearsed
 from airflow_provider.siblings import Hopeless, Late, Node, Note, Open
@@ -99,11 +100,12 @@ def _launched(node: Node, job: Job, hook: AgentHook, log: logging.Logger) -> dic
     """What the ranks returned. Gives the slot back if the job does not form because siblings have none."""
     ti = job.context["ti"]
     started = time.monotonic()
+    launch = job.launch(locally=False)
+    host = HOST if is_hosted(launch.config) else None
 
     def away() -> dict[int, str | None] | None:
-        return missing(node.number, node.min_nodes, node.states(ti))
+        return missing(node.number, node.min_nodes, node.states(ti), host=host)
 
-    launch = job.launch(locally=False)
     configs = dict(launch.config.rdzv_configs)
     if "timeout" in configs:
         configs["timeout"] = own_timeout(configs["timeout"], _draw())
@@ -112,8 +114,13 @@ def _launched(node: Node, job: Job, hook: AgentHook, log: logging.Logger) -> dic
         config=replace(launch.config, rdzv_configs=configs),
         pointless=lambda: away() is not None,
     )
+    if host is not None:
+        launch = _by_themselves(launch, node, ti, hook, log)
     try:
         return launch.run(hook, log)
+    except NotNeededError as error:
+        log.info("%s", error)
+        return {}
     except RendezvousError as error:
         absent = None if hook.stopped else away()
         if absent is None:
@@ -124,21 +131,41 @@ def _launched(node: Node, job: Job, hook: AgentHook, log: logging.Logger) -> dic
             began=ti.get_first_reschedule_date(job.context) or ti.start_date or now,
             run_after=job.context["dag_run"].run_after,
             timeout=job.gang_timeout,
-            held=time.monotonic() - started,
+            # It may have run for long before the others went: no reason to stay away for as long.
+            held=min(time.monotonic() - started, launch.config.rendezvous_configs()["timeout"]),
             draw=_draw(),
         )
-        told = (
-            f"only {node.nodes - len(absent)} of the {node.min_nodes} nodes that the job needs are there; missing: "
-            f"{listed(absent, job.pool)}"
-        )
+        why = told(absent, node.nodes, node.min_nodes, job.pool)
         match found:
             case Again(when):
-                log.warning("%s; %s gives its slot back until %s", told, node.name, when)
+                log.warning("%s; %s gives its slot back until %s", why, node.name, when)
                 raise AirflowRescheduleException(when) from error
             case Enough():
                 raise RendezvousError(
-                    f"{told}, and the {job.gang_timeout:g} s of gang_timeout are over. {error}"
+                    f"{why}, and the {job.gang_timeout:g} s of gang_timeout are over. {error}"
                 ) from error
+
+
+def _by_themselves(
+    launch: Launch, node: Node, ti: Any, hook: AgentHook, log: logging.Logger
+) -> Launch:
+    """``launch``, whose nodes meet without a store beside them."""
+    if node.number == HOST:
+        host = Host(node, ti, log)
+        return replace(launch, meet=host.meet, publish=host.publish)
+    guest = Guest(
+        node,
+        ti,
+        log,
+        timeout=launch.config.rendezvous_configs()["timeout"],
+        sleep=hook.sleep,
+        stopped=lambda: hook.stopped,
+        draw=_draw,
+    )
+    # It may lose node 0 at any time and wait for its next try. That others are away meanwhile, or how long ago the
+    # first launch was, is no reason to give up: the wait has a deadline of its own.
+    patient = replace(launch.retry, max_elapsed=float("inf"))
+    return replace(launch, meet=guest.meet, retry=patient, pointless=lambda: False)
 
 
 def _rehearse(node: Node, job: Job, ti: Any, log: logging.Logger) -> tuple[dict[int, Any], Note]:

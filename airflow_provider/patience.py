@@ -11,7 +11,7 @@ import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["Again", "Enough", "another_time", "listed", "missing", "own_timeout"]
+__all__ = ["Again", "Enough", "another_time", "listed", "missing", "own_timeout", "told"]
 
 _HERE = frozenset({"running", "restarting"})
 _WAITING: Mapping[str | None, str] = {
@@ -38,13 +38,26 @@ class Enough:
 
 
 def missing(
-    node: int, min_nodes: int, states: Mapping[int, str | None]
+    node: int, min_nodes: int, states: Mapping[int, str | None], *, host: int | None = None
 ) -> dict[int, str | None] | None:
-    """The nodes that are not there, with their states, if too few are for ``node`` to have a job; else None."""
+    """The nodes that are not there, with their states, if too few are for ``node`` to have a job; else None.
+
+    ``host`` is the node that no other can do without, if there is one.
+    """
     away = {
         number: state for number, state in states.items() if number != node and state not in _HERE
     }
-    return away if len(states) - len(away) < min_nodes else None
+    return away if host in away or len(states) - len(away) < min_nodes else None
+
+
+def told(absent: Mapping[int, str | None], nodes: int, min_nodes: int, pool: str) -> str:
+    """What is missing, for people."""
+    there = nodes - len(absent)
+    if there < min_nodes:
+        text = f"only {there} of the {min_nodes} nodes that the job needs are there"
+    else:
+        text = f"{there} nodes are there, but not the one that hosts the job's store"
+    return f"{text}; missing: {listed(absent, pool)}"
 
 
 def listed(away: Mapping[int, str | None], pool: str) -> str:

@@ -90,6 +90,7 @@ _TEXT_OPTIONS = frozenset(
         "server_name",
         "sasl_mechanism",
         "store_type",
+        "door",
     }
 )
 """Keys of ``rdzv_configs`` whose values are text, also when they look like numbers."""

@@ -85,10 +85,13 @@ def prospect(
     states: Mapping[int, str | None],
     notes: Mapping[int, Note],
     life: str,
+    *,
+    host: int | None = None,
 ) -> Open | Late | Hopeless:
     """Whether ``node`` has anything to wait for, by its siblings' states and notes.
 
-    ``states`` are by node; a node that has none has not been scheduled yet, and can still come.
+    ``states`` are by node; a node that has none has not been scheduled yet, and can still come. ``host`` is the node
+    that no other can do without, if there is one.
     """
     others = [number for number in range(nodes) if number != node]
     done = [
@@ -102,6 +105,11 @@ def prospect(
     if done:
         return Late(f"the job succeeded without this node, on {_listed(done)}")
     over = {number: state for number in others if (state := states.get(number)) in _OVER}
+    if host in over:
+        return Hopeless(
+            f"node {node} would wait in vain: node {host}, which hosts the job's store, is {over[host]}. Clear the whole "
+            "task, all its mapped instances, or let the nodes meet by a connection (rdzv_conn_id)"
+        )
     if nodes - len(over) >= min_nodes:
         return Open()
     told = ", ".join(f"node {number} is {state}" for number, state in over.items())
@@ -157,10 +165,12 @@ class Node:
             name: given.get(name) or value for name, value in own.items()
         }
 
-    def prospect(self, ti: Any) -> Open | Late | Hopeless:
-        """Whether it has anything to wait for, as Airflow says now."""
+    def prospect(self, ti: Any, *, host: int | None = None) -> Open | Late | Hopeless:
+        """Whether it has anything to wait for, as Airflow says now; ``host`` is a node that all of them need."""
         notes = notes_of(ti, self.key.task_id)
-        return prospect(self.number, self.nodes, self.min_nodes, self.states(ti), notes, self.life)
+        return prospect(
+            self.number, self.nodes, self.min_nodes, self.states(ti), notes, self.life, host=host
+        )
 
     def states(self, ti: Any) -> dict[int, str | None]:
         """The states of all nodes, by number, as Airflow says now."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider import settings
 from airflow_provider.connections import connected
 from airflow_provider.hooks.agent import AgentHook
+from airflow_provider.hosting import hosted_place
 from airflow_provider.job import entrypoint_for
 from airflow_provider.launch import Launch
 from airflow_provider.meeting import resolve
@@ -178,7 +179,8 @@ class TaskJob:
         if locally:
             return {**own, **LOCAL}
         several = settings.has_several_nodes(known)
-        return own | resolve(known, several=several, connect=connected)
+        alone = None if self._node is None else hosted_place
+        return own | resolve(known, several=several, connect=connected, alone=alone)
 
     def _entrypoint(self) -> Entrypoint:
         operator = self._operator

@@ -1,7 +1,8 @@
 """One job on several Airflow workers: a gang, whose nodes are the mapped instances of one task.
 
 Each node averages its gradients with all others and so fits the same line. A task downstream has what all ranks
-of all nodes returned. In a deployment the nodes meet through the etcd of the Airflow connection ``etcd_default``;
+of all nodes returned. In a deployment the nodes meet at the first of them, so that no service but Airflow is needed;
+with ``rdzv_conn_id="etcd_default"`` they would meet through an etcd, and could go on without that node.
 ``python dags/train_gang.py`` runs the whole gang on this machine and needs no server at all.
 """
 
@@ -18,7 +19,7 @@ SLOPE, OFFSET = 3.0, -1.0
 
 @dag(schedule=None, catchup=False, tags=["elastic"])
 def train_gang():
-    @task.elastic(gang=2, min_nodes=1, nproc_per_node=1, rdzv_conn_id="etcd_default")
+    @task.elastic(gang=2, min_nodes=1, nproc_per_node=1)
     def fit(steps: int) -> dict[str, float]:
         import torch
         import torch.distributed as dist

@@ -25,6 +25,7 @@ __all__ = [
     "Failed",
     "Filed",
     "Hello",
+    "Hosting",
     "Line",
     "Log",
     "Message",
@@ -86,6 +87,13 @@ class Hello:
     torch: str = ""
     python_version: str = ""
     launcher: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Hosting:
+    """Agent → task: this node hosts the store of its job; the others find it behind the door at ``endpoint``."""
+
+    endpoint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +170,20 @@ class Failed:
     failure: Failure | None = None
 
 
-Message = Spec | Stop | Hello | Line | Log | Round | Progress | Result | Filed | Succeeded | Failed
+Message = (
+    Spec
+    | Stop
+    | Hello
+    | Hosting
+    | Line
+    | Log
+    | Round
+    | Progress
+    | Result
+    | Filed
+    | Succeeded
+    | Failed
+)
 
 
 def encode(message: Message) -> bytes:
@@ -211,6 +232,8 @@ def from_json(body: dict[str, Any]) -> Message:
             return Stop(**body)
         case "hello":
             return Hello(**body)
+        case "hosting":
+            return Hosting(**body)
         case "line":
             return Line(**body)
         case "log":

@@ -108,10 +108,17 @@ class AgentHook(BaseHook):
         while self._stop is None and (left := until - time.monotonic()) > 0:
             time.sleep(min(left, _TICK))
 
-    def run(self, spec: Spec, results: int | None = None) -> dict[int, Any]:
+    def run(
+        self,
+        spec: Spec,
+        *,
+        results: int | None = None,
+        hosting: Callable[[str], None] = lambda _: None,
+    ) -> dict[int, Any]:
         """Run one job to its end; what each rank of this node returned, in rank order.
 
         With ``results``, the descriptor of an empty file, values are in that, and are given as ``llutil.wire.Filed``.
+        ``hosting`` is told where the agent hosts the store of its job, if it does; what it raises ends the job.
 
         :raises ConfigError: the job, or the interpreter, cannot work as configured.
         :raises StoppedError: ``stop`` was called, and the job ended without success.
@@ -124,7 +131,7 @@ class AgentHook(BaseHook):
             lines_in(self.log) if self._label else display_for_this_process(self.log)
         )
         relay = Relay(self.log, display, self._label)
-        conversation = Conversation(self._start(results), relay, spec)
+        conversation = Conversation(self._start(results), relay, spec, hosting)
         self._conversation = conversation
         try:
             try:

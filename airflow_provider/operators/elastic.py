@@ -298,7 +298,8 @@ class ElasticLaunchOperator(BaseOperator):
         """One job of several nodes, each of which is a mapped instance of one task.
 
         The map index is the node's preferred place among the nodes. The job starts once ``min_nodes`` of them
-        run. For independent jobs use ``partial().expand()``.
+        run. If nothing says where they meet, they do so at node 0, without which they cannot go on. For independent
+        jobs use ``partial().expand()``.
 
         :param task_id: the task's id.
         :param nodes: the number of nodes, known when the DAG is parsed.

@@ -32,6 +32,9 @@ class Host(Protocol):
     def round(self, restart: int, world_size: int, ranks: tuple[int, ...]) -> None:
         """Workers of a round have started."""
 
+    def hosting(self, endpoint: str) -> None:
+        """This node hosts the store of its job, and the others find it behind the door at ``endpoint``."""
+
     def progress(self, ranks: Mapping[int, tuple[int, int]]) -> None:
         """Steps and totals by rank."""
 
@@ -64,6 +67,9 @@ class Terminal:
 
     def round(self, restart: int, world_size: int, ranks: tuple[int, ...]) -> None:
         """Nothing to show."""
+
+    def hosting(self, endpoint: str) -> None:
+        """Nothing to show: the agent's log says so."""
 
     def progress(self, ranks: Mapping[int, tuple[int, int]]) -> None:
         """Nothing to show: the caller owns the page and can read it."""

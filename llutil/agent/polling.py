@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import signal
 import time
+from typing import Any
 
 from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup, WorkerState
 from torch.distributed.elastic.metrics.api import put_metric
@@ -49,7 +50,11 @@ class PollingAgent(Agent):
             put_metric(f"workers.{spec.role}.{group.state.name.lower()}", 1)
             match group.state:
                 case WorkerState.SUCCEEDED:
-                    return self._succeed(group)
+                    succeeded = self._succeed(group)
+                    if succeeded is not None:
+                        return succeeded
+                    _log.info("another node has to run again, and all do with it")
+                    self._restart_workers(group)
                 case WorkerState.FAILED:
                     failed = self._fail(group)
                     if failed is not None:
@@ -83,18 +88,19 @@ class PollingAgent(Agent):
         if workers.failed:
             self._signals.check()  # a failure that comes with a stop is no failure
 
-    def _succeed(self, group: WorkerGroup) -> RunResult:
-        if self._host.wants_progress:
-            self._show_progress()
-        ended = self._end_workers(
-            signal.SIGKILL, 0.0
-        )  # ranks have ended; children they left have not
+    def _succeed(self, group: WorkerGroup) -> RunResult | None:
+        """End a round whose ranks here have all succeeded. None if they have to run again."""
+        values = self._end_succeeded()
         if group.group_world_size > 1:
             with self._signals.raising():
                 self._exit_barrier()
-        return RunResult(
-            state=WorkerState.SUCCEEDED, return_values={one.rank: one.note for one in ended}
-        )
+        return RunResult(state=WorkerState.SUCCEEDED, return_values=values)
+
+    def _end_succeeded(self) -> dict[int, Any]:
+        """What the ranks returned, which have ended; children that they left have not, and do so now."""
+        if self._host.wants_progress:
+            self._show_progress()
+        return {one.rank: one.note for one in self._end_workers(signal.SIGKILL, 0.0)}
 
     def _fail(self, group: WorkerGroup) -> RunResult | None:
         """End a failed round. None if the job should start again, which has then been charged."""

@@ -46,13 +46,18 @@ BACKENDS: Mapping[str, frozenset[str]] = {
             "keep_alive_interval",
             "keep_alive_max_attempt",
             "is_host",
+            "door",
             "read_timeout",
             "store_type",
         }
     ),
     "static": frozenset({"timeout", "rank"}),
 }
-"""The backends, and the keys of ``rdzv_configs`` that each reads (torch's own: as of torch 2.13)."""
+"""The backends, and the keys of ``rdzv_configs`` that each reads (torch's own: as of torch 2.13).
+
+``door`` of c10d is ours: with it the node that ``is_host`` hosts the store at its own address, and the endpoint of the
+others is its door; see ``llutil.rendezvous.hosted``.
+"""
 
 _DURATIONS = {
     "timeout",

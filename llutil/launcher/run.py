@@ -273,6 +273,10 @@ def _agent(
         "host": host,
         "signals": signals,
     }
+    if meeting.hosted:
+        from llutil.agent.hosted import HostedAgent
+
+        return HostedAgent(spec, job, handler=handler, **parts), meeting
     if driver is None:
         return PollingAgent(spec, job, **parts), meeting
     agent = FollowingAgent(spec, job, driver=driver, **parts)

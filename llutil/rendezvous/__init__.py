@@ -12,7 +12,8 @@ no store, thread or process, so that a simulator can run thousands of bad days i
 Those files may import plain Python of ``llutil`` and the standard library, but no clock, socket, thread,
 randomness, ``os``, ``logging`` or torch. The files that drive the machine and speak to torch are:
 
-* ``backends``: from a backend's name to torch's handler; ``embedded``: the rendezvous of a job of one node.
+* ``backends``: from a backend's name to torch's handler; ``embedded``: the rendezvous of a job of one node;
+  ``hosted``: that of nodes one of which hosts what they meet at.
 
 Nothing is imported here, so that no caller pays for what it does not use.
 """

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from llutil.errors import ConfigError, RendezvousError
 
 if TYPE_CHECKING:
-    from torch.distributed.elastic.rendezvous import RendezvousHandler
+    from torch.distributed.elastic.rendezvous import RendezvousHandler, RendezvousParameters
 
     from llutil.rendezvous.driver import Driver
 
@@ -56,6 +56,11 @@ class Meeting:
         """Whether nodes agree through a ledger of ours, and not through a backend of torch's."""
         return not self.embedded and self.backend in {"etcd", "zeus-adapter"}
 
+    @property
+    def hosted(self) -> bool:
+        """Whether one of the nodes hosts the store, and the endpoint is that of its door."""
+        return self.backend == "c10d" and "door" in self.configs
+
 
 def handler_for(meeting: Meeting) -> RendezvousHandler:
     """A handler that has not met anybody yet.
@@ -81,8 +86,8 @@ def driver_for(meeting: Meeting) -> Driver:
     :raises ConfigError: the options do not go together, or the backend does not exist in this installation.
     :raises RendezvousError: this node's own address cannot be found out.
     """
+    from llutil.addressing import machine_id
     from llutil.ledgers.opening import opener
-    from llutil.rendezvous.addressing import machine_id
     from llutil.rendezvous.driver import Driver
     from llutil.rendezvous.hosting import HostedStore
     from llutil.rendezvous.layout import Layout
@@ -116,9 +121,9 @@ def driver_for(meeting: Meeting) -> Driver:
 
 
 def _address(meeting: Meeting) -> str:
+    from llutil.addressing import local_address
     from llutil.ledgers.endpoints import parse_endpoints
     from llutil.ledgers.zookeeper.config import split_chroot
-    from llutil.rendezvous.addressing import local_address
 
     if meeting.local_addr:
         return meeting.local_addr.strip("[]")
@@ -144,6 +149,7 @@ def _torch_handler(meeting: Meeting) -> RendezvousHandler:
     if meeting.backend == "c10d":
         # torch's dynamic handler reads join_timeout and not the documented timeout, and whole seconds (torch 2.13).
         configs.setdefault("join_timeout", math.ceil(configs["timeout"]))
+    secret = str(configs.pop("door", ""))
     parameters = RendezvousParameters(
         backend=meeting.backend,
         endpoint=meeting.endpoint,
@@ -154,6 +160,8 @@ def _torch_handler(meeting: Meeting) -> RendezvousHandler:
         **configs,
     )
     try:
+        if meeting.hosted:
+            return _hosted_handler(meeting, secret, parameters)
         handler = get_rendezvous_handler(parameters)
     except (ValueError, TypeError) as error:
         raise ConfigError(
@@ -164,3 +172,21 @@ def _torch_handler(meeting: Meeting) -> RendezvousHandler:
 
         return FreshStores(handler)
     return handler
+
+
+def _hosted_handler(
+    meeting: Meeting, secret: str, parameters: RendezvousParameters
+) -> RendezvousHandler:
+    from llutil.rendezvous.hosted import HostedRendezvous, Place
+
+    host, _, port = meeting.endpoint.rpartition(":")
+    place = Place(
+        host=host.strip("[]"),
+        port=int(port),
+        secret=secret,
+        hosts=bool(parameters.get_as_bool("is_host")),
+        local_addr=meeting.local_addr,
+        index=meeting.index,
+        label=meeting.label,
+    )
+    return HostedRendezvous(place, parameters)

@@ -20,7 +20,7 @@ from torch.distributed.elastic.rendezvous import (
 
 from llutil.rendezvous.hosting import HostedStore
 
-__all__ = ["FreshStores"]
+__all__ = ["FreshStores", "sharing_off"]
 
 _PORT = "llutil/port"
 _SHARING_OFF = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
@@ -51,7 +51,7 @@ class FreshStores(RendezvousHandler):
 
         :raises RendezvousError: (torch's) it did not form; (ours) this node cannot serve the round's store.
         """
-        with _sharing_off():
+        with sharing_off():
             info = self._inner.next_rendezvous()
         address = info.bootstrap_store_info.master_addr
         if self._hosted is not None:
@@ -85,7 +85,7 @@ class FreshStores(RendezvousHandler):
 
 
 @contextmanager
-def _sharing_off() -> Iterator[None]:
+def sharing_off() -> Iterator[None]:
     """Have torch's handler make no store of its own; it asks for no other way to say so."""
     before = os.environ.get(_SHARING_OFF)
     os.environ[_SHARING_OFF] = "1"

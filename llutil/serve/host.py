@@ -37,6 +37,10 @@ class TaskHost:
         self._leaving.round_began()
         self._link.send(wire.Round(restart, world_size, ranks))
 
+    def hosting(self, endpoint: str) -> None:
+        """Say where the others find the store that this node hosts."""
+        self._link.send(wire.Hosting(endpoint))
+
     def progress(self, ranks: Mapping[int, tuple[int, int]]) -> None:
         """Send the ranks' steps."""
         self._link.send(wire.Progress(ranks))

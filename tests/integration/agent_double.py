@@ -24,6 +24,7 @@ from llutil.wire import (
     Decoder,
     Failed,
     Hello,
+    Hosting,
     Line,
     Log,
     Message,
@@ -174,6 +175,15 @@ def stops_when_asked(task: Task) -> None:
             task.tell(Failed("StoppedError", f"stopped: {reason}", FailureClass.PREEMPTION, False))
         case None:
             print("the task hung up", file=sys.stderr)
+
+
+def hosts(task: Task) -> None:
+    """Says where, and then goes on until it is asked to stop."""
+    task.hello()
+    task.spec()
+    task.tell(Hosting("10.0.0.1:5000"))
+    if isinstance(task.hear(), Stop):
+        task.tell(Failed("StoppedError", "stopped", FailureClass.PREEMPTION, False))
 
 
 def loses_a_piece_of_a_line(task: Task) -> None:

@@ -102,6 +102,32 @@ def test_all_that_is_said_reaches_the_log_with_its_speaker_and_level(hook_to, lo
         assert expected in lines
 
 
+def test_where_an_agent_hosts_is_told_while_it_runs(hook_to):
+    hook = hook_to("hosts")
+    heard = []
+
+    def publish(endpoint):
+        heard.append(endpoint)
+        hook.stop("heard enough")
+
+    with pytest.raises(StoppedError):
+        hook.run(spec(), hosting=publish)
+    assert heard == ["10.0.0.1:5000"]
+
+
+def test_a_host_that_nobody_could_be_told_of_is_stopped_and_the_task_fails_with_the_reason(
+    hook_to,
+):
+    class NoAirflowError(Exception):
+        pass
+
+    def publish(_):
+        raise NoAirflowError
+
+    with pytest.raises(NoAirflowError):
+        hook_to("hosts").run(spec(), publish)
+
+
 def test_the_agent_has_a_session_the_tasks_path_and_the_users_variables(hook_to, tmp_path):
     hook = hook_to("shows_its_environment", env={"MINE": "1"}, cwd=str(tmp_path))
     seen = hook.run(spec())[0]

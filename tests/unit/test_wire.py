@@ -61,6 +61,7 @@ MESSAGES = st.one_of(
     st.builds(wire.Stop, TEXT),
     st.builds(wire.Hello, COUNT, TEXT, COUNT, torch=TEXT, python_version=TEXT, launcher=TEXT),
     st.builds(wire.Filed, COUNT, COUNT, COUNT),
+    st.builds(wire.Hosting, TEXT),
     st.builds(wire.Line, COUNT, st.sampled_from(["stdout", "stderr"]), TEXT),
     st.builds(wire.Log, TEXT, TEXT, TEXT),
     st.builds(wire.Round, COUNT, COUNT, st.lists(COUNT).map(tuple)),

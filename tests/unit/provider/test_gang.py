@@ -12,6 +12,7 @@ from airflow.sdk.bases.operator import BaseOperator
 from airflow.serialization.serialized_objects import DagSerialization
 
 from airflow_provider.decorators.elastic import elastic_task
+from airflow_provider.hosting import is_hosted
 from airflow_provider.operators.elastic import ElasticLaunchOperator
 from airflow_provider.siblings import Node
 from airflow_provider.task_job import TaskJob
@@ -152,6 +153,22 @@ def test_without_min_nodes_all_are_needed():
         )
     found = config(mapped, 0)
     assert (found.min_nodes, found.max_nodes) == (4, 4)
+
+
+@BOTH
+def test_a_gang_that_says_nowhere_where_it_meets_does_so_at_its_own_first_node(make):
+    with DAG("d"):
+        mapped = make(rdzv_configs={"last_call_timeout": 2})
+    for index in range(4):
+        found = config(mapped, index)
+        assert is_hosted(found)
+        assert found.rdzv_configs == {"timeout": 900.0, "last_call_timeout": 2}
+        assert (found.min_nodes, found.max_nodes, found.node_index) == (2, 4, index)
+
+
+def test_one_task_that_says_nowhere_where_it_meets_is_refused():
+    with pytest.raises(ConfigError, match="rdzv_endpoint is empty"):
+        ElasticLaunchOperator(task_id="t", entrypoint="true", nnodes=2, rdzv_id="x")
 
 
 def test_a_sweep_is_independent_jobs_and_a_gang_is_one():

@@ -25,8 +25,8 @@ def connect(conn_id):
     return PLACE
 
 
-def meet(several=True, defaults=CONFIGURED, **values):
-    return resolve(values, several=several, connect=connect, defaults=lambda: defaults)
+def meet(several=True, defaults=CONFIGURED, alone=None, **values):
+    return resolve(values, several=several, connect=connect, alone=alone, defaults=lambda: defaults)
 
 
 @pytest.mark.parametrize(
@@ -70,6 +70,44 @@ def meet(several=True, defaults=CONFIGURED, **values):
 )
 def test_what_is_nearer_to_the_job_counts(values, expected):
     assert meet(**values) == ({"rdzv_backend": "etcd"} | expected if expected else {})
+
+
+def by_themselves(configs):
+    return {"rdzv_backend": "c10d", "rdzv_endpoint": "x:0", "rdzv_configs": {"kept": len(configs)}}
+
+
+HOSTED = {"rdzv_backend": "c10d", "rdzv_endpoint": "x:0", "rdzv_configs": {"kept": 2}}
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, HOSTED),
+        ({"rdzv_backend": "etcd"}, HOSTED),  # that is just the default
+        ({"rdzv_backend": "c10d"}, HOSTED),
+        ({"rdzv_configs": {"timeout": 5}}, HOSTED | {"rdzv_configs": {"kept": 2, "timeout": 5}}),
+        ({"rdzv_configs": "nonsense"}, HOSTED | {"rdzv_configs": "nonsense"}),
+        ({"several": False}, {}),
+        ({"rdzv_backend": "c10d", "several": False}, {}),
+        ({"rdzv_backend": "c10d", "rdzv_endpoint": "h:1"}, {}),
+        ({"rdzv_backend": "static"}, {}),
+    ],
+)
+def test_who_can_meet_without_a_store_does_so_if_nothing_says_where_there_is_one(values, expected):
+    assert meet(alone=by_themselves, **values) == expected
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"rdzv_conn_id": "c"},
+        {"rdzv_endpoint": "h:1"},
+        {"defaults": Defaults(conn_id="default", configs={})},
+        {"rdzv_backend": "zeus-adapter"},
+    ],
+)
+def test_who_says_where_nodes_meet_meets_there(values):
+    assert meet(alone=by_themselves, **values) == meet(**values)
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,11 @@ a loopback address or to nowhere. This module may import nothing but the standar
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from pathlib import Path
 
-__all__ = ["local_address", "machine_id"]
+__all__ = ["bracketed", "family_of", "is_loopback", "local_address", "machine_id"]
 
 
 def local_address(host: str, port: int) -> str:
@@ -36,3 +37,24 @@ def machine_id() -> str:
     """
     boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     return f"{boot}/{Path('/proc/self/ns/net').stat().st_ino}"
+
+
+def bracketed(host: str, port: int) -> str:
+    """``host:port``, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def family_of(host: str) -> socket.AddressFamily:
+    """Of which family a socket is that is bound to ``host``, an address or a name.
+
+    :raises OSError: the name cannot be resolved.
+    """
+    return socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0][0]
+
+
+def is_loopback(address: str) -> bool:
+    """Whether ``address`` leads back to the machine that uses it; a name, which nobody looks up here, does not."""
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
