@@ -52,7 +52,8 @@ class Conversation:
 
     ``greeted``: the agent has said hello. ``leaving_since``: when it said its last message or its socket
     closed, by the monotonic clock; infinite before. ``ended``: it was reaped, and all it said was taken.
-    ``world_size``: all ranks of the last round, on whatever node; 0 before the first.
+    ``world_size``: all ranks of the last round, on whatever node; 0 before the first. ``idle_since``: since when no
+    worker runs here, by the monotonic clock; infinite while some do, and before the agent has said hello.
     """
 
     def __init__(self, agent: AgentProcess, relay: Relay, spec: Spec) -> None:
@@ -60,6 +61,7 @@ class Conversation:
         self.leaving_since = float("inf")
         self.ended = False
         self.world_size = 0
+        self.idle_since = float("inf")
         self._agent = agent
         self._relay = relay
         self._outgoing = memoryview(encode(spec))
@@ -192,6 +194,7 @@ class Conversation:
         match message:
             case Hello(version=version, python=python):
                 self.greeted = True
+                self.idle_since = time.monotonic()
                 if version != VERSION:
                     raise ConfigError(
                         f"the agent under {python} speaks version {version} and this task version {VERSION}: "
@@ -199,7 +202,7 @@ class Conversation:
                     )
             case Line() | Log() | Round() | Progress():
                 if isinstance(message, Round):
-                    self.world_size = message.world_size
+                    self._take_round(message)
                 self._relay.event(message)
             case Result(rank=rank, value=value):
                 self._results[rank] = value
@@ -209,6 +212,13 @@ class Conversation:
             case Spec() | Stop():
                 kind = type(message).__name__
                 raise ConfigError(f"the agent sent a {kind}, which is for a task to say")
+
+    def _take_round(self, message: Round) -> None:
+        if message.ranks:
+            self.world_size = message.world_size
+            self.idle_since = float("inf")
+        else:
+            self.idle_since = time.monotonic()
 
     def _read_pipe(self, pipe: int, name: str) -> None:
         data = os.read(pipe, _CHUNK)

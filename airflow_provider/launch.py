@@ -34,7 +34,8 @@ class Launch:
 
     ``config.run_id`` empty means: an id made from ``key``, ``try_number`` and, for a job of one node, the
     attempt; a node of a larger job must not change an id that the others know. ``pointless`` is asked, after a
-    launch that another one could mend, whether it could not after all.
+    launch that another one could mend, whether it could not after all; ``in_vain`` now and then while no worker
+    runs: see ``AgentHook.run``.
     """
 
     config: LaunchConfig
@@ -44,6 +45,7 @@ class Launch:
     result_limit: int
     retry: LaunchRetry
     pointless: Callable[[], bool] = lambda: False
+    in_vain: Callable[[], str | None] = lambda: None
 
     def run(self, hook: AgentHook, log: logging.Logger) -> dict[int, Any]:
         """Launch until it succeeds or may not be repeated; what each rank of this node returned.
@@ -66,7 +68,7 @@ class Launch:
                     afterlog=afterlog,
                 )
                 log.info("launching %s as %s", self.entrypoint.name, spec.config["run_id"])
-                return hook.run(spec)
+                return hook.run(spec, in_vain=self.in_vain)
 
             return self.retry.run(
                 launch,

@@ -236,6 +236,7 @@ class Agent(SimpleElasticAgent):
             return []
         self._stopwatch.round_over()
         workers.stop(number, grace, hurry=lambda: self._signals.urgent)
+        self._host.round(self._restarts, 0, ())
         ended = workers.results()
         for one in ended:
             state = SlotState.FAILED if one.failed else SlotState.FINISHED

@@ -30,7 +30,7 @@ class TaskHost:
         self._link.send(wire.Line(rank, stream, text))
 
     def round(self, restart: int, world_size: int, ranks: tuple[int, ...]) -> None:
-        """Say that workers started."""
+        """Say that workers started, or ended."""
         self._link.send(wire.Round(restart, world_size, ranks))
 
     def progress(self, ranks: Mapping[int, tuple[int, int]]) -> None:
