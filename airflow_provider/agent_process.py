@@ -6,6 +6,7 @@ library and ``llutil.errors``.
 What the two processes share:
 
 * a socket pair: commands one way, events the other, and the proof that the other side lives;
+* the lock of the task instance's turn, if there is one: see ``airflow_provider.turn``;
 * two pipes that are the agent's stdout and stderr. The agent also gets a copy of both *read* ends. So when
   the task dies, what the agent and its workers print meets a reader, not a broken pipe.
 
@@ -35,11 +36,14 @@ class AgentProcess:
     :param python: the agent's interpreter, a path or a name on the ``PATH``.
     :param cwd: the agent's working directory; None means the task's.
     :param env: the agent's whole environment.
+    :param turn: a descriptor that the agent keeps open until it ends.
 
     :raises ConfigError: the interpreter or the working directory cannot be used.
     """
 
-    def __init__(self, python: str, cwd: str | None, env: Mapping[str, str]) -> None:
+    def __init__(
+        self, python: str, cwd: str | None, env: Mapping[str, str], turn: int | None = None
+    ) -> None:
         with ExitStack() as on_error, ExitStack() as agents_ends:
             self.socket, agents_socket = socket.socketpair()
             on_error.enter_context(self.socket)
@@ -57,6 +61,8 @@ class AgentProcess:
                 "--stdout-reader": self.pipes["stdout"],
                 "--stderr-reader": self.pipes["stderr"],
             }
+            if turn is not None:
+                options["--turn"] = turn
             arguments = [text for pair in options.items() for text in map(str, pair)]
             try:
                 # An alarm may raise in here after the fork, and the process is lost to us. It has no job yet, sees

@@ -17,6 +17,7 @@ from airflow_provider.retries import LaunchRetry
 from airflow_provider.run_id import TaskKey
 from airflow_provider.scratch import Afterlog, LogFolder, user_folder
 from airflow_provider.settings import config_json
+from airflow_provider.turn import Turn
 from llutil.errors import FailureClass, LaunchError
 from llutil.wire import Spec
 
@@ -27,10 +28,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Launch"]
 
+_OVERTIME = 15.0  # seconds after its grace period within which even a stuck agent has ended; see llutil.serve.process
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """What a try of the task instance ``key`` is to run.
+    """What a try of the task instance ``key``, of a ``deployment`` of that name, is to run.
 
     ``config.run_id`` empty means: an id made from ``key``, ``try_number`` and, for a job of one node, the
     attempt; a node of a larger job must not change an id that the others know. ``pointless`` is asked, after a
@@ -46,6 +49,7 @@ class Launch:
     retry: LaunchRetry
     pointless: Callable[[], bool] = lambda: False
     in_vain: Callable[[], str | None] = lambda: None
+    deployment: str = ""
 
     def run(self, hook: AgentHook, log: logging.Logger) -> dict[int, Any]:
         """Launch until it succeeds or may not be repeated; what each rank of this node returned.
@@ -54,8 +58,10 @@ class Launch:
         """
         folder = user_folder()
         fields = config_json(self.config)
+        slug = self.key.slug(self.deployment)
         with (
-            _afterlog(Afterlog(folder, self.key.slug()), log) as afterlog,
+            _turn(Turn(folder, slug), self.config.shutdown_timeout + _OVERTIME, hook, log) as turn,
+            _afterlog(Afterlog(folder, slug), log) as afterlog,
             _log_dir(self.config.log_dir, folder, log) as log_dir,
         ):
 
@@ -68,7 +74,7 @@ class Launch:
                     afterlog=afterlog,
                 )
                 log.info("launching %s as %s", self.entrypoint.name, spec.config["run_id"])
-                return hook.run(spec, in_vain=self.in_vain)
+                return hook.run(spec, turn=turn, in_vain=self.in_vain)
 
             return self.retry.run(
                 launch,
@@ -82,6 +88,16 @@ class Launch:
         return self.config.run_id or self.key.rendezvous_id(
             self.try_number, attempt if one_node else 1
         )
+
+
+@contextmanager
+def _turn(turn: Turn, patience: float, hook: AgentHook, log: logging.Logger) -> Iterator[Turn]:
+    """The turn, once no earlier try of this task instance is at work here."""
+    try:
+        turn.take(patience, say=log.warning, sleep=hook.sleep, stopped=lambda: hook.stopped)
+        yield turn
+    finally:
+        turn.close()
 
 
 @contextmanager

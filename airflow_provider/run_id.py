@@ -7,13 +7,27 @@ says what names look like, and why no two jobs share one.
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from llutil.naming import job_name
 
-__all__ = ["TaskKey"]
+__all__ = ["TaskKey", "deployment"]
+
+
+def deployment() -> str:
+    """A short name of the Airflow whose task this process runs; no other one on this host has it."""
+    from airflow.sdk.configuration import conf
+
+    known = [
+        conf.get("core", "execution_api_server_url", fallback=""),
+        conf.get("api", "base_url", fallback=""),
+        os.environ.get("AIRFLOW_HOME", ""),
+    ]
+    return hashlib.blake2b(repr(known).encode(), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +53,12 @@ class TaskKey:
         run_after = dag_run.run_after.isoformat() if dag_run is not None else ""
         return cls(ti.dag_id, ti.task_id, ti.run_id, map_index, run_after)
 
-    def slug(self) -> str:
-        """A name that every try of this task instance shares: for what one try leaves to the next."""
-        return self._name((), "")
+    def slug(self, deployment: str = "") -> str:
+        """A name that every try of this task instance shares: for what one try leaves to the next on a host.
+
+        Several deployments may be on that host, and have tasks of the same ids.
+        """
+        return self._name((), deployment)
 
     def rendezvous_id(self, try_number: int, attempt: int) -> str:
         """The name of one launch: ``attempt`` counts the launches inside the Airflow try ``try_number``."""
@@ -52,10 +69,10 @@ class TaskKey:
         exact = [self.dag_id, self.task_id, self.run_id, self.run_after, "gang"]
         return job_name([self.dag_id, self.task_id, self.run_id], exact)
 
-    def _name(self, launch: tuple[int, ...], run_after: str) -> str:
+    def _name(self, launch: tuple[int, ...], more: str) -> str:
         readable = [self.dag_id, self.task_id, self.run_id]
         if self.map_index >= 0:
             readable.append(f"m{self.map_index}")
         readable += [f"{letter}{number}" for letter, number in zip("ta", launch, strict=False)]
         exact: list[str | int | None] = [self.dag_id, self.task_id, self.run_id, self.map_index]
-        return job_name(readable, [*exact, *launch, run_after])
+        return job_name(readable, [*exact, *launch, more])

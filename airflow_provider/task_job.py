@@ -20,7 +20,7 @@ from airflow_provider.launch import Launch
 from airflow_provider.meeting import resolve
 from airflow_provider.node import Running, run_node
 from airflow_provider.rehearsal import LOCAL
-from airflow_provider.run_id import TaskKey
+from airflow_provider.run_id import TaskKey, deployment
 from airflow_provider.siblings import NOTE, Node
 from llutil.errors import ConfigError, EntrypointError
 
@@ -121,6 +121,7 @@ class TaskJob:
             try_number=self.context["ti"].try_number,
             result_limit=self._operator.result_limit,
             retry=self._operator.launch_retry,
+            deployment=deployment(),
         )
 
     def _surroundings(self, known: Mapping[str, Any], locally: bool) -> dict[str, Any]:

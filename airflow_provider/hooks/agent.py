@@ -27,6 +27,7 @@ from airflow_provider.conversation import Conversation
 from airflow_provider.environment import agent_environment, interpreter_folders, shared_paths
 from airflow_provider.progress import Display, display_for_this_process, lines_in
 from airflow_provider.relay import Relay
+from airflow_provider.turn import Turn
 from llutil.errors import LaunchError, StoppedError
 from llutil.mark import MARK
 from llutil.wire import Spec
@@ -111,11 +112,15 @@ class AgentHook(BaseHook):
             time.sleep(min(left, _TICK))
 
     def run(
-        self, spec: Spec, *, in_vain: Callable[[], str | None] = lambda: None
+        self,
+        spec: Spec,
+        *,
+        turn: Turn | None = None,
+        in_vain: Callable[[], str | None] = lambda: None,
     ) -> dict[int, Any]:
         """Run one job to its end; what each rank of this node returned, in rank order.
 
-        ``in_vain`` is called now and then while no worker runs, with nothing else being done meanwhile. If it
+        The agent has the ``turn`` too, until it ends. ``in_vain`` is called now and then while no worker runs, with nothing else being done meanwhile. If it
         says why there is no point in waiting, the job is stopped for that reason.
 
         :raises ConfigError: the job, or the interpreter, cannot work as configured.
@@ -129,7 +134,7 @@ class AgentHook(BaseHook):
             lines_in(self.log) if self._label else display_for_this_process(self.log)
         )
         relay = Relay(self.log, display, self._label)
-        conversation = Conversation(self._start(), relay, spec)
+        conversation = Conversation(self._start(turn), relay, spec)
         self._conversation = conversation
         try:
             try:
@@ -156,12 +161,16 @@ class AgentHook(BaseHook):
     def _outcome(self, conversation: Conversation) -> dict[int, Any]:
         return conversation.outcome(self._stop[0] if self._stop is not None else None)
 
-    def _start(self) -> AgentProcess:
+    def _start(self, turn: Turn | None) -> AgentProcess:
         paths = shared_paths(sys.path, os.getcwd(), interpreter_folders())  # noqa: PTH109 - a str is wanted
         environment = agent_environment(os.environ, paths, self._env)
         # From its very start: so what is forked from the agent, and from that again, is found by it too.
         environment[MARK] = uuid.uuid4().hex
-        return AgentProcess(self._python, self._cwd, environment)
+        if turn is None:
+            return AgentProcess(self._python, self._cwd, environment)
+        agent = AgentProcess(self._python, self._cwd, environment, turn.fd)
+        turn.note(agent.pid)
+        return agent
 
     def _relay(
         self,

@@ -66,9 +66,12 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--stderr-reader", type=int, required=True, help="read end of standard error"
     )
+    parser.add_argument(
+        "--turn", type=int, help="lock of the task instance, which is kept open until the end"
+    )
     options = parser.parse_args(argv)
     fds = (options.socket, options.stdout_reader, options.stderr_reader)
-    for fd in fds:
+    for fd in fds if options.turn is None else (*fds, options.turn):
         try:
             os.set_inheritable(fd, False)
         except OSError:
