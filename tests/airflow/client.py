@@ -175,6 +175,11 @@ class Run:
         """Say that it has succeeded or failed, as a user does who presses the button."""
         self.client.ask("PATCH", self.path, json={"state": state})
 
+    def end(self) -> None:
+        """Mark it failed if it has not ended: its test was not selected, or has failed."""
+        if self.state() not in _DONE:
+            self.mark("failed")
+
     def delete(self) -> None:
         """Delete it, which Airflow allows once it has ended."""
         self.client.ask("DELETE", self.path)

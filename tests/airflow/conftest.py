@@ -38,7 +38,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Airflow]:
     """A running Airflow with the repository's DAGs and those beside these tests."""
     home = Path(tempfile.mkdtemp(prefix="airflow-"))
     known = files(home)
-    with airflow(home, _BUNDLES, remove=True, deployment=local(at_a_time=14)) as server:
+    with airflow(home, _BUNDLES, remove=True, deployment=local(at_a_time=22)) as server:
         yield server
         if (
             not request.session.shouldfail
@@ -161,6 +161,11 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
     finally:
         process.kill()  # does nothing to a process that has been waited for
         process.wait()
+
+
+def let_go(run: Run, server: Airflow) -> None:
+    """Make the file that workers of the run wait for; see ``duties`` of the DAG files."""
+    (server.temporary / f"go-{run.run_id.replace(':', '-')}").touch()
 
 
 def await_nothing_left(

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Deployment", "celery", "local"]
 
+_FIXED = {"AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600"}
+"""The tests' DAG files do not change: to read them again all the time, as Airflow does, would take half a core."""
+
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
@@ -29,7 +32,7 @@ def local(at_a_time: int, services: Services | None = None) -> Deployment:
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__PARALLELISM": str(at_a_time),
     }
-    return Deployment(settings | _database(services))
+    return Deployment(settings | _FIXED | _database(services))
 
 
 def celery(workers: int, at_a_time: int, services: Services) -> Deployment:
@@ -41,7 +44,7 @@ def celery(workers: int, at_a_time: int, services: Services) -> Deployment:
         "AIRFLOW__CELERY__WORKER_CONCURRENCY": str(at_a_time),
         "AIRFLOW__CELERY__SYNC_PARALLELISM": "1",  # else the scheduler has a process a core for this
     }
-    return Deployment(settings | _database(services), dict(_workers(workers)))
+    return Deployment(settings | _FIXED | _database(services), dict(_workers(workers)))
 
 
 def _workers(count: int) -> Iterator[tuple[str, list[str]]]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from tests.airflow.client import Run, Task, wait
-from tests.airflow.conftest import Meeting, await_nothing_left
+from tests.airflow.conftest import Meeting, await_nothing_left, let_go
 from tests.airflow.server import Airflow
 
 __all__ = ["ALONE", "BOTH", "HEARTBEAT", "Gang"]
@@ -48,10 +47,7 @@ class Gang:
 
     def let_go(self, server: Airflow) -> None:
         """Let its workers, those of later tries too, return."""
-        self._flag(server).touch()
-
-    def _flag(self, server: Airflow) -> Path:
-        return server.temporary / f"go-{self.run.run_id.replace(':', '-')}"
+        let_go(self.run, server)
 
     def launches(self) -> set[str]:
         """The rendezvous ids under which the last tries of both nodes were launched."""

@@ -22,7 +22,7 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]  # psutil ships no types
 
 from tests.airflow.client import Client
-from tests.airflow.deployments import Deployment, local
+from tests.airflow.deployments import Deployment
 from tests.airflow.settings import environment
 from tests.keeper import Orders
 from tests.ports import free_ports
@@ -147,7 +147,7 @@ def airflow(
     """Run an Airflow in the folder ``home`` for as long as the context lasts.
 
     Start it from a process that does not fork without exec meanwhile. ``port`` is a free one if left out;
-    ``deployment`` is LocalExecutor with SQLite; ``deadline`` is for the start, in seconds; ``remove`` also
+    ``deployment`` is LocalExecutor with six processes, and SQLite; ``deadline`` is for the start, in seconds; ``remove`` also
     removes ``home``.
 
     :raises RuntimeError: a component ended by itself, or was not healthy in time; with its log.
@@ -155,7 +155,7 @@ def airflow(
     home.mkdir(parents=True, exist_ok=True)
     port = port or free_ports(1)[0]
     password = secrets.token_urlsafe(9)
-    deployment = deployment or local(at_a_time=6)
+    deployment = deployment or Deployment({"AIRFLOW__CORE__PARALLELISM": "6"})
     env = _settings(home, bundles, port, password) | deployment.settings
     _prepare(home, env)
     orders = Orders(

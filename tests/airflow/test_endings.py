@@ -6,10 +6,11 @@ import os
 import signal
 import time
 
+import psutil  # type: ignore[import-untyped]  # psutil ships no types
 import pytest
 
 from tests.airflow.client import Client, Run
-from tests.airflow.conftest import Trial, await_nothing_left
+from tests.airflow.conftest import Trial, await_nothing_left, let_go
 from tests.airflow.server import Airflow
 
 pytestmark = pytest.mark.airflow
@@ -24,9 +25,10 @@ def endless(client: Client, trial: Trial) -> dict[str, Run]:
 
     These tests mostly wait. ``trial``, which others look at later, goes on meanwhile.
     """
-    names = ("obedient", "stubborn", "overdue", "bereft")
-    client.await_dags(*names)
-    return {name: client.trigger(name) for name in names}
+    names = ("obedient", "stubborn", "overdue", "bereft", "forgotten")
+    client.await_dags(*names, "saving")
+    runs = {name: client.trigger(name) for name in names}
+    return runs | {name: client.trigger("saving") for name in ("evicted", "cleared")}
 
 
 def _running(run: Run) -> Run:
@@ -72,4 +74,68 @@ def test_job_whose_task_process_is_killed_is_ended_and_its_last_words_are_in_the
     assert task.xcoms()["return_value"] == {"0": "the second try"}
     assert "saved after the task was gone" not in task.text(try_number=1)
     assert "saved after the task was gone" in task.text(try_number=2)
+    await_nothing_left(server, run, seconds=_SLACK)
+
+
+def test_a_sigterm_to_the_airflow_worker_leaves_the_job_its_grace_period(
+    endless: dict[str, Run], server: Airflow
+) -> None:
+    """As where a pod is evicted: the process above the task's is asked to end, and forwards that once."""
+    run = _running(endless["evicted"])
+    task = run.task("job")
+    process = psutil.Process(task.facts()["pid"])
+    above = process.parent()
+    assert above is not None
+    above.terminate()
+    let_go(run, server)
+    run.finish("success", seconds=150)
+    first = task.text(try_number=1)
+    assert "checkpoint saved" in first  # seven seconds later: there was no SIGKILL
+    assert "Airflow asked the task to end" in first
+    assert task.xcoms()["return_value"] == {"0": "the second try"}
+    await_nothing_left(server, run, seconds=_SLACK)
+
+
+def test_the_next_try_waits_until_the_agent_of_a_killed_task_has_saved(
+    endless: dict[str, Run], server: Airflow
+) -> None:
+    run = _running(endless["cleared"])
+    task = run.task("job")
+    process = psutil.Process(task.facts()["pid"])
+    task.clear()
+    process.wait(timeout=_HEARTBEAT + 5 + 4 * _SLACK)  # SIGTERM, and five seconds later SIGKILL
+    task.await_text("is still at work on this host", seconds=90, try_number=2)
+    assert "launching" not in task.text(try_number=2)
+    let_go(run, server)
+    run.finish("success", seconds=150)
+    assert "checkpoint saved" not in task.text(try_number=1)
+    _, waited, rest = task.text(try_number=2).partition("is still at work on this host")
+    assert waited
+    before, launched, _ = rest.partition("launching")
+    assert "checkpoint saved" in before
+    assert launched
+    assert task.xcoms()["return_value"] == {"0": "the second try"}
+    await_nothing_left(server, run, seconds=_SLACK)
+
+
+def test_a_try_that_works_on_though_airflow_has_given_it_up_is_ended_by_the_next_one(
+    endless: dict[str, Run], server: Airflow
+) -> None:
+    """As where a worker's heartbeats are lost: it does not hear that its task is not wanted any more."""
+    run = _running(endless["forgotten"])
+    task = run.task("job")
+    process = psutil.Process(task.facts()["pid"])
+    above = process.parent()
+    assert above is not None
+    above.suspend()
+    try:
+        task.mark("failed")
+        task.clear()
+        run.finish("success", seconds=150)
+    finally:
+        above.resume()
+    assert task.facts()["try_number"] == 2
+    assert f"its task is process {process.pid}" in task.text(try_number=2)
+    assert "SIGKILL" in task.text(try_number=2)
+    assert task.xcoms()["return_value"] == {"0": "the second try"}
     await_nothing_left(server, run, seconds=_SLACK)

@@ -28,6 +28,14 @@ def stay(run_id: str) -> dict[str, str]:
     return {"drawn": secrets.token_hex(8), **who}
 
 
+def save(run_id: str) -> None:
+    """What a worker does that is asked to end: longer than Airflow waits before SIGKILL, and until the run is let go."""
+    time.sleep(7)
+    while not _named("go", run_id).exists():
+        time.sleep(0.1)
+    print("checkpoint saved", flush=True)
+
+
 def meet(name: str, count: int, seconds: float) -> None:
     """Wait until ``count`` processes have come here under this name."""
     folder = _named("meeting", name)

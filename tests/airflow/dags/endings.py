@@ -10,6 +10,7 @@ import time
 from datetime import timedelta
 from typing import Any, NoReturn
 
+import duties
 from airflow.sdk import dag, task
 
 
@@ -80,7 +81,41 @@ def bereft() -> None:
     job()
 
 
+@dag(schedule=None)
+def saving() -> None:
+    """Takes its time to save a checkpoint when it is asked to end, in its first try."""
+
+    @task.elastic(nproc_per_node=1, grace_period=60, retries=1, retry_delay=timedelta(seconds=1))
+    def job(run_id: str) -> str:
+        if os.environ["AIRFLOW_CTX_TRY_NUMBER"] != "1":
+            return "the second try"
+
+        def leave(*_: Any) -> NoReturn:
+            duties.save(run_id)
+            sys.exit(3)
+
+        signal.signal(signal.SIGTERM, leave)
+        _forever()
+
+    job()
+
+
+@dag(schedule=None)
+def forgotten() -> None:
+    """Works on in its first try, whatever Airflow thinks of it."""
+
+    @task.elastic(nproc_per_node=1, grace_period=1, retries=1)
+    def job() -> str:
+        if os.environ["AIRFLOW_CTX_TRY_NUMBER"] != "1":
+            return "the second try"
+        _forever()
+
+    job()
+
+
 obedient()
 stubborn()
 overdue()
 bereft()
+saving()
+forgotten()
