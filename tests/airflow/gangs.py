@@ -27,12 +27,10 @@ class Gang:
         """Its two nodes."""
         return self.run.task("meet", 0), self.run.task("meet", 1)
 
-    def together(self, try_number: int | None = None, seconds: float = 150) -> Gang:
-        """Wait until both nodes work together, in their last tries or in those of that number."""
+    def together(self, seconds: float = 150) -> Gang:
+        """Wait until both nodes, in their last tries, have worked together."""
         for node in self.nodes:
-            if try_number is not None:
-                node.await_try(try_number, seconds=seconds)
-            node.await_text(BOTH, seconds=seconds, try_number=try_number)
+            node.await_text(BOTH, seconds=seconds)
         return self
 
     def together_again(self, rounds: int = 2, seconds: float = 120) -> None:

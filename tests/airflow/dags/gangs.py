@@ -72,7 +72,7 @@ def squeeze() -> None:
     """A gang in a pool that has too few slots for it, at first."""
 
     @task.elastic(
-        gang=2, pool="narrow", rdzv_conn_id="etcd_tests", rdzv_configs={"timeout": 20}, retries=0
+        gang=2, pool="narrow", rdzv_conn_id="etcd_tests", rdzv_configs={"timeout": 30}, retries=0
     )
     def fit_in() -> dict[str, str]:
         return duties.identity()
