@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
 
 import psutil  # type: ignore[import-untyped]  # psutil ships no types
 import pytest
@@ -77,16 +78,34 @@ def test_job_whose_task_process_is_killed_is_ended_and_its_last_words_are_in_the
     await_nothing_left(server, run, seconds=_SLACK)
 
 
+@pytest.fixture(scope="module")
+def disturbed(endless: dict[str, Run]) -> Iterator[dict[str, psutil.Process]]:
+    """The task processes of three jobs to whose first tries this happens, at the same time.
+
+    The process above one task, which is Airflow's, gets a SIGTERM; one task is cleared; and the process above the
+    third is frozen, so that it does not hear that Airflow has given its task up, as where heartbeats are lost.
+    """
+    found, above = {}, {}
+    for name in ("evicted", "cleared", "forgotten"):
+        found[name] = psutil.Process(_running(endless[name]).task("job").facts()["pid"])
+        above[name] = found[name].parent()
+    above["evicted"].terminate()
+    endless["cleared"].task("job").clear()
+    above["forgotten"].suspend()
+    try:
+        endless["forgotten"].task("job").mark("failed")
+        endless["forgotten"].task("job").clear()
+        yield found
+    finally:
+        above["forgotten"].resume()
+
+
+@pytest.mark.usefixtures("disturbed")
 def test_a_sigterm_to_the_airflow_worker_leaves_the_job_its_grace_period(
     endless: dict[str, Run], server: Airflow
 ) -> None:
-    """As where a pod is evicted: the process above the task's is asked to end, and forwards that once."""
-    run = _running(endless["evicted"])
+    run = endless["evicted"]
     task = run.task("job")
-    process = psutil.Process(task.facts()["pid"])
-    above = process.parent()
-    assert above is not None
-    above.terminate()
     let_go(run, server)
     run.finish("success", seconds=150)
     first = task.text(try_number=1)
@@ -97,45 +116,33 @@ def test_a_sigterm_to_the_airflow_worker_leaves_the_job_its_grace_period(
 
 
 def test_the_next_try_waits_until_the_agent_of_a_killed_task_has_saved(
-    endless: dict[str, Run], server: Airflow
+    endless: dict[str, Run], disturbed: dict[str, psutil.Process], server: Airflow
 ) -> None:
-    run = _running(endless["cleared"])
+    run = endless["cleared"]
     task = run.task("job")
-    process = psutil.Process(task.facts()["pid"])
-    task.clear()
-    process.wait(timeout=_HEARTBEAT + 5 + 4 * _SLACK)  # SIGTERM, and five seconds later SIGKILL
-    task.await_text("is still at work on this host", seconds=90, try_number=2)
+    disturbed["cleared"].wait(timeout=_HEARTBEAT + 5 + 4 * _SLACK)  # SIGTERM, then SIGKILL
+    task.await_try(2)
+    task.await_text("is still at work on this host", try_number=2)
     assert "launching" not in task.text(try_number=2)
     let_go(run, server)
     run.finish("success", seconds=150)
     assert "checkpoint saved" not in task.text(try_number=1)
-    _, waited, rest = task.text(try_number=2).partition("is still at work on this host")
-    assert waited
-    before, launched, _ = rest.partition("launching")
-    assert "checkpoint saved" in before
+    waited, launched, _ = task.text(try_number=2).partition("launching")
     assert launched
+    assert "checkpoint saved" in waited
     assert task.xcoms()["return_value"] == {"0": "the second try"}
     await_nothing_left(server, run, seconds=_SLACK)
 
 
 def test_a_try_that_works_on_though_airflow_has_given_it_up_is_ended_by_the_next_one(
-    endless: dict[str, Run], server: Airflow
+    endless: dict[str, Run], disturbed: dict[str, psutil.Process], server: Airflow
 ) -> None:
-    """As where a worker's heartbeats are lost: it does not hear that its task is not wanted any more."""
-    run = _running(endless["forgotten"])
+    run = endless["forgotten"]
     task = run.task("job")
-    process = psutil.Process(task.facts()["pid"])
-    above = process.parent()
-    assert above is not None
-    above.suspend()
-    try:
-        task.mark("failed")
-        task.clear()
-        run.finish("success", seconds=150)
-    finally:
-        above.resume()
+    run.finish("success", seconds=150)
     assert task.facts()["try_number"] == 2
-    assert f"its task is process {process.pid}" in task.text(try_number=2)
-    assert "SIGKILL" in task.text(try_number=2)
+    text = task.text(try_number=2)
+    assert f"its task is process {disturbed['forgotten'].pid}" in text
+    assert "SIGKILL" in text
     assert task.xcoms()["return_value"] == {"0": "the second try"}
     await_nothing_left(server, run, seconds=_SLACK)
