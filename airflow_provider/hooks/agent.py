@@ -120,8 +120,9 @@ class AgentHook(BaseHook):
     ) -> dict[int, Any]:
         """Run one job to its end; what each rank of this node returned, in rank order.
 
-        The agent has the ``turn`` too, until it ends. ``in_vain`` is called now and then while no worker runs, with nothing else being done meanwhile. If it
-        says why there is no point in waiting, the job is stopped for that reason.
+        The agent has the ``turn`` too, until it ends. ``in_vain`` is called now and then while no worker runs, with
+        nothing else being done meanwhile. If it says why there is no point in waiting, the job is stopped for that
+        reason.
 
         :raises ConfigError: the job, or the interpreter, cannot work as configured.
         :raises StoppedError: ``stop`` was called, and the job ended without success.
