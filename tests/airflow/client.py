@@ -18,6 +18,7 @@ import httpx
 
 __all__ = ["Client", "Run", "Task", "wait"]
 
+_BUSY = 15.0  # seconds; while others write, SQLite may refuse, and Airflow says 503
 _DONE = frozenset({"success", "failed"})
 _T = TypeVar("_T")
 
@@ -53,6 +54,10 @@ class Client:
         :raises RuntimeError: the answer is an error; the text has the server's words.
         """
         answer = self._http.request(method, f"/api/v2/{path}", **more)
+        until = time.monotonic() + _BUSY
+        while answer.status_code == httpx.codes.SERVICE_UNAVAILABLE and time.monotonic() < until:
+            time.sleep(0.4)
+            answer = self._http.request(method, f"/api/v2/{path}", **more)
         if answer.is_error:
             raise RuntimeError(f"{method} {path}: {answer.status_code} {answer.text[:2000]}")
         return answer.json() if answer.content else None

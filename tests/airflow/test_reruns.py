@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.airflow.client import Client, Run
+from tests.airflow.client import Client
 from tests.airflow.conftest import Meeting
 from tests.airflow.gangs import ALONE, BOTH, HEARTBEAT, Gang
 from tests.airflow.server import Airflow
@@ -19,6 +19,7 @@ from tests.airflow.server import Airflow
 pytestmark = [pytest.mark.airflow, pytest.mark.etcd]
 
 _AGAIN = "again"
+_DAYS = (datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 3, tzinfo=UTC))
 _AT_ONCE = 45.0
 """Seconds: a heartbeat, a look at the siblings and an agent's end, on a busy machine."""
 
@@ -40,6 +41,8 @@ def gangs(client: Client, meeting: Meeting, server: Airflow) -> Iterator[dict[st
     for name, gang in gangs.items():
         if name != "overdue":
             gang.together()
+    days = client.backfill("daily", *_DAYS, at_a_time=3)
+    gangs |= {f"day {number}": Gang(run) for number, run in enumerate(days)}
     gangs["cleared"].nodes[1].clear()
     gangs["failed"].nodes[1].mark("failed")
     gangs["succeeded"].nodes[1].mark("success")
@@ -59,16 +62,7 @@ def triggered_again(gangs: dict[str, Gang], client: Client) -> tuple[set[str], G
     return before, gangs["deleted"]
 
 
-@pytest.fixture(scope="module")
-def backfilled(triggered_again: object, client: Client) -> list[Run]:
-    """Three runs of one backfill, at a time."""
-    first, last = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 3, tzinfo=UTC)
-    return client.backfill("daily", first, last, at_a_time=3)
-
-
-@pytest.mark.usefixtures(
-    "backfilled"
-)  # so that these runs begin together with what was done to the others
+@pytest.mark.usefixtures("triggered_again")
 def test_the_same_dag_at_the_same_time_is_another_job(gangs: dict[str, Gang]) -> None:
     launches = [gangs[name].launches() for name in ("cleared", "failed", "succeeded")]
     assert [len(names) for names in launches] == [1, 1, 1]
@@ -179,16 +173,16 @@ def test_a_run_that_was_deleted_and_triggered_again_under_its_id_is_another_job(
 
 
 def test_three_runs_of_a_backfill_at_a_time_are_three_jobs(
-    backfilled: list[Run], server: Airflow, meeting: Meeting
+    gangs: dict[str, Gang], server: Airflow, meeting: Meeting
 ) -> None:
-    assert len(backfilled) == 3
-    for run in backfilled:
-        run.finish("success")  # all of them waited for each other
-    gangs = [Gang(run) for run in backfilled]
-    for gang in gangs:
+    days = [gang for name, gang in gangs.items() if name.startswith("day ")]
+    assert len(days) == 3
+    for gang in days:
+        gang.run.finish("success")  # all of them waited for each other
+    for gang in days:
         assert {value["world_size"] for value in gang.ranks().values()} == {"2"}
         gang.nothing_left(server, meeting)
-    assert len(set.union(*(gang.launches() for gang in gangs))) == 3
+    assert len(set.union(*(gang.launches() for gang in days))) == 3
 
 
 def test_what_gangs_leave_in_etcd_is_leased(meeting: Meeting) -> None:
