@@ -142,7 +142,7 @@ def airflow(
     port: int | None = None,
     remove: bool,
     deployment: Deployment | None = None,
-    deadline: float = 120.0,
+    deadline: float = 300.0,
 ) -> Iterator[Airflow]:
     """Run an Airflow in the folder ``home`` for as long as the context lasts.
 

@@ -47,7 +47,7 @@ def _deployed(name: str) -> Iterator[Airflow]:
     with services() as beside:
         home = Path(tempfile.mkdtemp(prefix=f"airflow-{name}-"))
         deployment = local(6, beside) if name == "local" else celery(2, 3, beside)
-        with airflow(home, _DAGS, remove=True, deployment=deployment, deadline=300) as server:
+        with airflow(home, _DAGS, remove=True, deployment=deployment) as server:
             yield server
 
 
