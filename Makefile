@@ -5,7 +5,7 @@ READY := .venv/.ready
 
 ZOOKEEPER := /usr/share/java/zookeeper.jar
 
-.PHONY: setup demo test zookeeper lint airflow bench clean
+.PHONY: setup demo test zookeeper servers lint airflow bench clean
 .DEFAULT_GOAL := setup
 
 $(READY): setup.cfg pyproject.toml constraints.txt
@@ -18,7 +18,7 @@ setup: $(READY)
 demo: $(READY)
 	$(BIN)/python -m tests.demo
 
-test: $(READY) zookeeper
+test: $(READY) zookeeper servers
 	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 # The tests start servers of their own; etcd comes with the Python packages, ZooKeeper and Java from Debian.
@@ -30,6 +30,27 @@ zookeeper:
 			zookeeper default-jre-headless; \
 	else \
 		echo "the tests need a ZooKeeper: as root, 'apt-get install zookeeper default-jre-headless' or 'make zookeeper'" >&2; \
+		exit 1; \
+	fi
+
+# PostgreSQL and Redis, for an Airflow that is deployed with them. Debian starts the services that it installs, unless a
+# policy forbids it.
+POLICY := /usr/sbin/policy-rc.d
+servers:
+	@if ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1 && command -v redis-server > /dev/null; then \
+		:; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+		ours=; \
+		if [ ! -e $(POLICY) ]; then \
+			ours=yes; printf '#!/bin/sh\nexit 101\n' > $(POLICY); chmod 755 $(POLICY); \
+		fi; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
+			postgresql redis-server; \
+		status=$$?; \
+		[ -z "$$ours" ] || rm $(POLICY); \
+		exit $$status; \
+	else \
+		echo "the tests need PostgreSQL and Redis: as root, 'apt-get install postgresql redis-server' or 'make servers'" >&2; \
 		exit 1; \
 	fi
 

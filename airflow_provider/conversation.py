@@ -55,8 +55,9 @@ class Conversation:
 
     ``hello``: what the agent has said first; None before. ``leaving_since``: when it said its last message or its socket
     closed, by the monotonic clock; infinite before. ``ended``: it was reaped, and all it said was taken.
-    ``world_size``: all ranks of the last round, on whatever node; 0 before the first. ``furthest``: the last step that any
-    rank of this node is known to have made.
+    ``world_size``: all ranks of the last round, on whatever node; 0 before the first. ``idle_since``: since when no
+    worker runs here, by the monotonic clock; infinite while some do, and before the agent has said hello.
+    ``furthest``: the last step that any rank of this node is known to have made.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Conversation:
         self.ended = False
         self.world_size = 0
         self.furthest = 0
+        self.idle_since = float("inf")
         self._agent = agent
         self._relay = relay
         self._hosting = hosting
@@ -204,6 +206,7 @@ class Conversation:
         match message:
             case Hello(version=version, python=python):
                 self.hello = message
+                self.idle_since = time.monotonic()
                 if version != VERSION:
                     raise ConfigError(
                         f"the agent under {python} speaks version {version} and this task version {VERSION}: "
@@ -211,7 +214,7 @@ class Conversation:
                     )
             case Line() | Log() | Round() | Progress():
                 if isinstance(message, Round):
-                    self.world_size = message.world_size
+                    self._take_round(message)
                 if isinstance(message, Progress):
                     self.furthest = max(
                         self.furthest, *(step for step, _ in message.ranks.values()), 0
@@ -229,6 +232,13 @@ class Conversation:
             case Spec() | Stop():
                 kind = type(message).__name__
                 raise ConfigError(f"the agent sent a {kind}, which is for a task to say")
+
+    def _take_round(self, message: Round) -> None:
+        if message.ranks:
+            self.world_size = message.world_size
+            self.idle_since = float("inf")
+        else:
+            self.idle_since = time.monotonic()
 
     def _read_pipe(self, pipe: int, name: str) -> None:
         data = os.read(pipe, _CHUNK)

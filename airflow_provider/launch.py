@@ -31,17 +31,20 @@ if TYPE_CHECKING:
 
 __all__ = ["Launch"]
 
+_OVERTIME = 15.0  # seconds after its grace period within which even a stuck agent has ended; see llutil.serve.process
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """What a try of the task instance ``key`` is to run.
+    """What a try of the task instance ``key``, of a ``deployment`` of that name, is to run.
 
     ``config.run_id`` empty means: an id made from ``key``, ``try_number`` and, for a job of one node, the
     attempt; a node of a larger job must not change an id that the others know. ``pointless`` is asked, after a
-    launch that another one could mend, whether it could not after all. ``store`` takes what the ranks return, if it is
-    to be stored. ``begin`` is told, before the first launch, what the agent of an earlier try has left on this host; it
-    may raise what keeps this try from beginning. ``meet`` completes the configuration of each launch with where its
-    nodes meet, and may wait for that; ``publish`` is told where this node hosts that, if it does.
+    launch that another one could mend, whether it could not after all; ``in_vain`` now and then while no worker runs:
+    see ``AgentHook.run``. ``store`` takes what the ranks return, if it is to be stored. ``begin`` is told, before the
+    first launch, what the agent of an earlier try has left on this host; it may raise what keeps this try from
+    beginning. ``meet`` completes the configuration of each launch with where its nodes meet, and may wait for that;
+    ``publish`` is told where this node hosts that, if it does. ``deployment`` tells this Airflow from others on the host.
     """
 
     config: LaunchConfig
@@ -51,10 +54,12 @@ class Launch:
     result_limit: int
     retry: LaunchRetry
     pointless: Callable[[], bool] = lambda: False
+    in_vain: Callable[[], str | None] = lambda: None
     store: ResultStore | None = None
     begin: Callable[[Legacy | None, logging.Logger], None] = lambda _left, _log: None
     meet: Callable[[LaunchConfig], LaunchConfig] = lambda config: config
     publish: Callable[[str], None] = lambda _: None
+    deployment: str = ""
 
     def run(self, hook: AgentHook, log: logging.Logger) -> dict[int, Any]:
         """Launch until it succeeds or may not be repeated; what each rank of this node returned, or where it is.
@@ -62,11 +67,12 @@ class Launch:
         :raises LaunchError: see ``AgentHook.run`` and ``ResultStore.keep``.
         """
         folder = user_folder()
-        legacy = folder / f"{self.key.slug()}.legacy"
+        slug = self.key.slug(self.deployment)
+        legacy = folder / f"{slug}.legacy"
         left = take_over(legacy, log, stopped=lambda: hook.stopped)
         with (
             _removed(legacy),
-            _afterlog(Afterlog(folder, self.key.slug()), log) as afterlog,
+            _afterlog(Afterlog(folder, slug), log) as afterlog,
             _log_dir(self.config.log_dir, folder, log) as log_dir,
             ExitStack() as stack,
         ):
@@ -86,10 +92,14 @@ class Launch:
                     launch=str(self.try_number),
                 )
                 log.info("launching %s as %s", self.entrypoint.name, spec.config["run_id"])
-                if handover is None:
-                    return hook.run(spec, hosting=self.publish)
-                handover.clear()
-                return hook.run(spec, results=handover.fd, hosting=self.publish)
+                if handover is not None:
+                    handover.clear()
+                return hook.run(
+                    spec,
+                    results=None if handover is None else handover.fd,
+                    hosting=self.publish,
+                    in_vain=self.in_vain,
+                )
 
             results = self.retry.run(
                 launch,

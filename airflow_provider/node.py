@@ -12,7 +12,11 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException
+from airflow.sdk.exceptions import (
+    AirflowFailException,
+    AirflowRescheduleException,
+    AirflowRuntimeError,
+)
 
 from airflow_provider.hosting import HOST, Guest, Host, NotNeededError, is_hosted
 from airflow_provider.patience import (
@@ -25,7 +29,7 @@ from airflow_provider.patience import (
 )
 from airflow_provider.rehearsal import REHEARSED, Rehearsal, in_one_process, rehearsed
 from airflow_provider.siblings import Hopeless, Late, Node, Note, Open
-from llutil.errors import RendezvousError
+from llutil.errors import RendezvousError, StoppedError
 
 if TYPE_CHECKING:
     from airflow_provider.hooks.agent import AgentHook
@@ -103,8 +107,18 @@ def _launched(node: Node, job: Job, hook: AgentHook, log: logging.Logger) -> dic
     launch = job.launch(locally=False)
     host = HOST if is_hosted(launch.config) else None
 
+    vain: Hopeless | None = None
+
     def away() -> dict[int, str | None] | None:
         return missing(node.number, node.min_nodes, node.states(ti), host=host)
+
+    def in_vain() -> str | None:
+        nonlocal vain
+        try:
+            vain = node.stranded(ti)
+        except AirflowRuntimeError as error:  # one look among many
+            log.warning("Airflow does not say how the other nodes are: %s", error)
+        return vain.why if vain else None
 
     configs = dict(launch.config.rdzv_configs)
     if "timeout" in configs:
@@ -113,6 +127,7 @@ def _launched(node: Node, job: Job, hook: AgentHook, log: logging.Logger) -> dic
         launch,
         config=replace(launch.config, rdzv_configs=configs),
         pointless=lambda: away() is not None,
+        in_vain=in_vain,
     )
     if host is not None:
         launch = _by_themselves(launch, node, ti, hook, log)
@@ -121,6 +136,10 @@ def _launched(node: Node, job: Job, hook: AgentHook, log: logging.Logger) -> dic
     except NotNeededError as error:
         log.info("%s", error)
         return {}
+    except StoppedError as error:
+        if vain is None:
+            raise
+        raise AirflowFailException(vain.why) from error
     except RendezvousError as error:
         absent = None if hook.stopped else away()
         if absent is None:

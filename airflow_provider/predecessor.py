@@ -11,12 +11,13 @@ from __future__ import annotations
 import logging
 import os
 import select
+import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from llutil.agent.processes import end_all
+from llutil.agent.processes import began, end_all
 from llutil.errors import ConfigError, InfrastructureError, StoppedError
 from llutil.legacy import Legacy
 from llutil.mark import MARK
@@ -37,7 +38,8 @@ def take_over(
 ) -> Legacy | None:
     """What an earlier try's agent has left in the file ``path``, once no process of its job lives; None if nothing.
 
-    Waits for the agent for its grace period and ``margin`` seconds, and then ends it and its job by SIGKILL.
+    Waits for the agent for its grace period and ``margin`` seconds, and then ends it and its job by SIGKILL; and its task
+    before that, if it lives, as where Airflow has lost sight of it: it would launch another agent.
 
     :raises StoppedError: this try was stopped meanwhile, as ``stopped`` says.
     :raises InfrastructureError: a process of the earlier try cannot be ended.
@@ -103,13 +105,32 @@ def _await(
                 f"stopped while it waited for the agent of an earlier try (pid {left.pid}) to end its job"
             )
         if waited > patience:
+            task = _task(left)
             log.error(
-                "the agent of the earlier try (pid %d) still runs after %.0f s: SIGKILL to it and all of its job",
+                "the agent of the earlier try (pid %d) still runs after %.0f s: SIGKILL to it%s and all of its job",
                 left.pid,
                 waited,
+                f", its task (pid {task})" if task else "",
             )
+            if task:
+                _kill(task)
             return
     log.info(
         "the agent of the earlier try has ended after %.1f s; this try begins",
         time.monotonic() - began,
     )
+
+
+def _task(left: Legacy) -> int:
+    """The process of the earlier try's task, if it lives and is not this very one; else 0."""
+    lives = left.task_began != "" and began(left.task) == left.task_began
+    return left.task if lives and left.task != os.getpid() else 0
+
+
+def _kill(task: int) -> None:
+    """SIGKILL a task's process, and its group if it leads one, as Airflow's do (3.3)."""
+    with suppress(ProcessLookupError):
+        if os.getpgid(task) == task:
+            os.killpg(task, signal.SIGKILL)
+        else:
+            os.kill(task, signal.SIGKILL)

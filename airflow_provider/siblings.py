@@ -24,6 +24,7 @@ __all__ = [
     "prospect",
     "pulled",
     "states_of",
+    "stranded",
 ]
 
 NOTE = "gang"
@@ -110,6 +111,42 @@ def prospect(
             f"node {node} would wait in vain: node {host}, which hosts the job's store, is {over[host]}. Clear the whole "
             "task, all its mapped instances, or let the nodes meet by a connection (rdzv_conn_id)"
         )
+    return _enough(node, nodes, min_nodes, over)
+
+
+def stranded(
+    node: int,
+    nodes: int,
+    min_nodes: int,
+    states: Mapping[int, str | None],
+    notes: Mapping[int, Note],
+    life: str,
+) -> Hopeless | None:
+    """Whether ``node``, which was launched and whose workers do not run, waits in vain, by its siblings' states and notes.
+
+    A sibling that has succeeded may have been in one job with this node, who then need not wait for anybody and is
+    about to hear of it. Its life may be a later one: it was cleared while the others ran, and came back to them.
+    """
+    over = {
+        number: state
+        for number in range(nodes)
+        if number != node
+        and (state := states.get(number)) in _OVER
+        and not (
+            state == "success"
+            and (note := notes.get(number)) is not None
+            and note.world_size > 0
+            and _began(note.life) == _began(life)
+        )
+    }
+    found = _enough(node, nodes, min_nodes, over)
+    return found if isinstance(found, Hopeless) else None
+
+
+def _enough(
+    node: int, nodes: int, min_nodes: int, over: Mapping[int, str | None]
+) -> Open | Hopeless:
+    """Whether enough nodes can still come, without those that are ``over``."""
     if nodes - len(over) >= min_nodes:
         return Open()
     told = ", ".join(f"node {number} is {state}" for number, state in over.items())
@@ -172,6 +209,11 @@ class Node:
             self.number, self.nodes, self.min_nodes, self.states(ti), notes, self.life, host=host
         )
 
+    def stranded(self, ti: Any) -> Hopeless | None:
+        """Whether it waits in vain, as Airflow says now."""
+        notes = notes_of(ti, self.key.task_id)
+        return stranded(self.number, self.nodes, self.min_nodes, self.states(ti), notes, self.life)
+
     def states(self, ti: Any) -> dict[int, str | None]:
         """The states of all nodes, by number, as Airflow says now."""
         return states_of(ti, self.key.task_id, self.nodes)
@@ -218,6 +260,10 @@ def _life(dag_run: Any) -> str:
     """
     started = dag_run.start_date
     return f"{dag_run.clear_number or 0}@{started.isoformat() if started else ''}"
+
+
+def _began(life: str) -> str:
+    return life.partition("@")[2]
 
 
 def _listed(numbers: Sequence[int]) -> str:

@@ -23,7 +23,7 @@ from airflow_provider.meeting import resolve
 from airflow_provider.node import Running, run_node
 from airflow_provider.rehearsal import LOCAL, in_one_process
 from airflow_provider.retry_policy import ElasticRetryPolicy
-from airflow_provider.run_id import TaskKey
+from airflow_provider.run_id import TaskKey, deployment
 from airflow_provider.siblings import NOTE, Node
 from airflow_provider.storing import ResultStore, configured_path
 from airflow_provider.surroundings import preflight
@@ -141,6 +141,7 @@ class TaskJob:
             retry=self._operator.launch_retry,
             store=store,
             begin=_nothing if locally else self._begin,
+            deployment=deployment(),
         )
 
     def _compare(self, hello: Hello) -> None:

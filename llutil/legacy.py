@@ -30,7 +30,8 @@ class Legacy:
     """One agent's.
 
     ``launch`` is what its task called the launch. ``pid`` and ``mark`` say which processes are its own, ``grace`` how
-    many seconds it gives its workers. ``asked`` is why the job was to end, if anybody said so while the task lived.
+    many seconds it gives its workers. ``task`` and ``task_began`` are the number of the task process and when that began
+    (see ``llutil.agent.processes.began``). ``asked`` is why the job was to end, if anybody said so while the task lived.
     ``alone`` says that the task went away before it was told how the job ended; ``kills`` how many processes the kernel
     had killed by then for lack of memory since the last round began, as ``counted_by``, a memory cgroup, says. ``end``
     is what the agent had to say last.
@@ -40,6 +41,8 @@ class Legacy:
     pid: int
     mark: str
     grace: float
+    task: int = 0
+    task_began: str = ""
     asked: str = ""
     alone: bool = False
     kills: int = 0
@@ -92,7 +95,14 @@ class Legacy:
 def _checked(body: dict[str, Any]) -> dict[str, Any]:
     if body.pop("version") != _VERSION:
         raise ValueError(f"wanted version {_VERSION}")
-    for name, kinds in (("pid", int), ("mark", str), ("launch", str), ("grace", (int, float))):
+    for name, kinds in (
+        ("pid", int),
+        ("mark", str),
+        ("launch", str),
+        ("grace", (int, float)),
+        ("task", int),
+        ("task_began", str),
+    ):
         if not isinstance(body[name], kinds):
             raise TypeError(f"{name} is {body[name]!r}")
     if body["end"] is not None:

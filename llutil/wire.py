@@ -116,7 +116,10 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """Agent → task: workers have started. ``ranks`` are this node's; ``restart`` counts restarts so far."""
+    """Agent → task: workers have started. ``ranks`` are this node's; ``restart`` counts restarts so far.
+
+    Without ``ranks``, and of a world of 0: this node's workers have ended, and it waits for what comes next.
+    """
 
     restart: int
     world_size: int

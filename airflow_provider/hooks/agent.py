@@ -38,6 +38,7 @@ _HELLO_WITHIN = (
 )
 _MARGIN = 40.0  # seconds beyond the grace period: an agent that is stuck ends by force within 30
 _REAPED_WITHIN = 10.0  # seconds from SIGKILL; longer only if the kernel cannot let go of it
+_DOUBT = 10.0  # seconds without workers, after which it is asked, again and again, whether there is any point
 _TICK = 0.5  # seconds: a deadline or a stop that could not be sent at once is noticed this late
 
 
@@ -52,6 +53,8 @@ class AgentHook(BaseHook):
     :param hello_within: seconds that an agent has to answer at all.
     :param greeted: is called with an agent's first word, before its workers start.
     :param margin: seconds beyond a job's grace period before an agent that should be gone is killed.
+    :param doubt_after: seconds without workers, after which it is asked, and again after so many, whether the job
+        waits in vain.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class AgentHook(BaseHook):
         hello_within: float = _HELLO_WITHIN,
         greeted: Callable[[Hello], None] | None = None,
         margin: float = _MARGIN,
+        doubt_after: float = _DOUBT,
     ) -> None:
         super().__init__()
         self._python = python or sys.executable
@@ -75,6 +79,7 @@ class AgentHook(BaseHook):
         self._hello_within = hello_within
         self._greeted = greeted
         self._margin = margin
+        self._doubt_after = doubt_after
         self._stop: tuple[str, float] | None = None
         self._conversation: Conversation | None = None
         self.world_size = 0
@@ -114,11 +119,14 @@ class AgentHook(BaseHook):
         *,
         results: int | None = None,
         hosting: Callable[[str], None] = lambda _: None,
+        in_vain: Callable[[], str | None] = lambda: None,
     ) -> dict[int, Any]:
         """Run one job to its end; what each rank of this node returned, in rank order.
 
         With ``results``, the descriptor of an empty file, values are in that, and are given as ``llutil.wire.Filed``.
         ``hosting`` is told where the agent hosts the store of its job, if it does; what it raises ends the job.
+        ``in_vain`` is called now and then while no worker runs, with nothing else being done meanwhile. If it says why
+        there is no point in waiting, the job is stopped for that reason.
 
         :raises ConfigError: the job, or the interpreter, cannot work as configured.
         :raises StoppedError: ``stop`` was called, and the job ended without success.
@@ -135,7 +143,7 @@ class AgentHook(BaseHook):
         self._conversation = conversation
         try:
             try:
-                self._relay(conversation, spec.grace)
+                self._relay(conversation, spec.grace, in_vain)
             except BaseException as interruption:
                 # AirflowTaskTimeout is a BaseException that an alarm raises anywhere in here. The job still
                 # has to end, and its last words belong in this log.
@@ -169,8 +177,14 @@ class AgentHook(BaseHook):
         environment[MARK] = uuid.uuid4().hex
         return AgentProcess(self._python, self._cwd, environment, results)
 
-    def _relay(self, conversation: Conversation, grace: float) -> None:
+    def _relay(
+        self,
+        conversation: Conversation,
+        grace: float,
+        in_vain: Callable[[], str | None] = lambda: None,
+    ) -> None:
         """Relay until the agent has ended; kill it when a deadline has passed, and then not wait for ever."""
+        looked = float("-inf")
         hello_due = time.monotonic() + self._hello_within
         leave = grace + self._margin
         give_up = float("inf")
@@ -178,6 +192,11 @@ class AgentHook(BaseHook):
         while not conversation.ended and (now := time.monotonic()) < give_up:
             if self._stop is not None:
                 conversation.send_stop(self._stop[0])
+            elif now > max(conversation.idle_since, looked) + self._doubt_after:
+                why = in_vain()
+                looked = time.monotonic()
+                if why is not None:
+                    self.stop(why)
             if give_up != float("inf"):
                 why = ""  # it has been killed
             elif self._stop is not None and now > self._stop[1] + leave:

@@ -254,6 +254,7 @@ class Agent(SimpleElasticAgent):
             return []
         self._stopwatch.round_over()
         workers.stop(number, grace, hurry=lambda: self._signals.urgent)
+        self._host.round(self._restarts, 0, ())
         ended = workers.results()
         steps = (step for step, _ in self._job.events.progress().values())
         self._step = max(self._step, *steps, 0)

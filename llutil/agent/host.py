@@ -30,7 +30,7 @@ class Host(Protocol):
         """A rank printed a line; ``prefix`` is torch's (``[role0]:``), ``stream`` is stdout or stderr."""
 
     def round(self, restart: int, world_size: int, ranks: tuple[int, ...]) -> None:
-        """Workers of a round have started."""
+        """Workers of a round have started; without ``ranks``, in a world of 0: they have ended."""
 
     def hosting(self, endpoint: str) -> None:
         """This node hosts the store of its job, and the others find it behind the door at ``endpoint``."""

@@ -22,6 +22,7 @@ __all__ = [
     "MARK",
     "STOPPING",
     "Relation",
+    "began",
     "die_with_parent",
     "end_all",
     "family",
@@ -87,6 +88,16 @@ def _relations() -> dict[int, Relation]:
         fields = stat[stat.rindex(")") + 2 :].split(maxsplit=4)
         found[pid] = Relation(pid, int(fields[1]), int(fields[3]), fields[0])
     return found
+
+
+def began(pid: int) -> str:
+    """When the process of that number began, in the kernel's ticks; empty if there is none, or it has ended.
+
+    Together with the number it means one process for ever, until the machine starts anew.
+    """
+    stat = _content(pid, "stat").decode("ascii", errors="replace")
+    state, *fields = stat[stat.rindex(")") + 2 :].split() if stat else ["Z"]
+    return "" if state in "ZX" else fields[18]
 
 
 def session_members(leaders: Iterable[int]) -> set[int]:

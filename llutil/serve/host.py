@@ -33,8 +33,9 @@ class TaskHost:
         self._link.send(wire.Line(rank, stream, text))
 
     def round(self, restart: int, world_size: int, ranks: tuple[int, ...]) -> None:
-        """Say that workers started."""
-        self._leaving.round_began()
+        """Say that workers started, or ended: then there are no ``ranks``."""
+        if ranks:
+            self._leaving.round_began()
         self._link.send(wire.Round(restart, world_size, ranks))
 
     def hosting(self, endpoint: str) -> None:

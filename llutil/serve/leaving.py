@@ -14,6 +14,7 @@ from typing import Any
 
 from llutil import wire
 from llutil.agent.memory import OomWatch
+from llutil.agent.processes import began
 from llutil.legacy import Legacy
 
 __all__ = ["Leaving"]
@@ -39,8 +40,14 @@ class Leaving:
         """The job that ``spec`` asks for is about to start its first process."""
         with self._lock:
             self._path = spec.legacy
+            task = os.getppid()
             self._legacy = Legacy(
-                launch=spec.launch, pid=os.getpid(), mark=self._mark, grace=spec.grace
+                launch=spec.launch,
+                pid=os.getpid(),
+                mark=self._mark,
+                grace=spec.grace,
+                task=task,
+                task_began=began(task),
             )
             self._write()
 

@@ -18,6 +18,7 @@ import httpx
 
 __all__ = ["Client", "Run", "Task", "wait"]
 
+_BUSY = 15.0  # seconds; while others write, SQLite may refuse, and Airflow says 503
 _DONE = frozenset({"success", "failed"})
 _T = TypeVar("_T")
 
@@ -48,14 +49,18 @@ class Client:
         self._http.close()
 
     def ask(self, method: str, path: str, **more: Any) -> Any:
-        """The answer to a request under ``/api/v2``, as JSON.
+        """The answer to a request under ``/api/v2``, as JSON; None if it is empty.
 
         :raises RuntimeError: the answer is an error; the text has the server's words.
         """
         answer = self._http.request(method, f"/api/v2/{path}", **more)
+        until = time.monotonic() + _BUSY
+        while answer.status_code == httpx.codes.SERVICE_UNAVAILABLE and time.monotonic() < until:
+            time.sleep(0.4)
+            answer = self._http.request(method, f"/api/v2/{path}", **more)
         if answer.is_error:
             raise RuntimeError(f"{method} {path}: {answer.status_code} {answer.text[:2000]}")
-        return answer.json()
+        return answer.json() if answer.content else None
 
     def healthy(self) -> bool:
         """Whether api-server, scheduler and dag-processor all say that they are well."""
@@ -94,11 +99,35 @@ class Client:
             lambda: f"missing: {missing()}; import errors: {self.import_errors()}",
         )
 
-    def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> Run:
-        """Start a run of a DAG, with now as its logical date."""
-        body = {"logical_date": datetime.now(UTC).isoformat(), "conf": dict(conf or {})}
+    def trigger(
+        self,
+        dag_id: str,
+        conf: Mapping[str, Any] | None = None,
+        *,
+        run_id: str | None = None,
+        at: datetime | None = None,
+    ) -> Run:
+        """Start a run of a DAG, as one of now, or of the time ``at``; without a ``run_id``, Airflow makes one."""
+        when = (at or datetime.now(UTC)).isoformat()
+        body: dict[str, Any] = {"logical_date": when, "conf": dict(conf or {})}
+        if at is not None:
+            body["run_after"] = when
+        if run_id is not None:
+            body["dag_run_id"] = run_id
         answer = self.ask("POST", f"dags/{dag_id}/dagRuns", json=body)
         return Run(self, dag_id, answer["dag_run_id"])
+
+    def backfill(self, dag_id: str, first: datetime, last: datetime, at_a_time: int) -> list[Run]:
+        """Make the runs of a DAG for that time, so many at a time; all of them."""
+        body = {
+            "dag_id": dag_id,
+            "from_date": first.isoformat(),
+            "to_date": last.isoformat(),
+            "max_active_runs": at_a_time,
+        }
+        self.ask("POST", "backfills", json=body)
+        found = self.ask("GET", f"dags/{dag_id}/dagRuns", params={"run_type": "backfill"})
+        return [Run(self, dag_id, run["dag_run_id"]) for run in found["dag_runs"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +176,19 @@ class Run:
             raise AssertionError(f"{self.dag_id} is {state}, wanted {wanted}\n{self.tail()}")
         return self
 
+    def mark(self, state: str) -> None:
+        """Say that it has succeeded or failed, as a user does who presses the button."""
+        self.client.ask("PATCH", self.path, json={"state": state})
+
+    def end(self) -> None:
+        """Mark it failed if it has not ended: its test was not selected, or has failed."""
+        if self.state() not in _DONE:
+            self.mark("failed")
+
+    def delete(self) -> None:
+        """Delete it, which Airflow allows once it has ended."""
+        self.client.ask("DELETE", self.path)
+
     def clear(self, *task_ids: str) -> None:
         """Clear tasks of it, so that they run again."""
         body = {
@@ -189,6 +231,15 @@ class Task:
             f"{self.task_id} to be {' or '.join(states)}",
             seconds,
             lambda: state if (state := self.state()) in states else None,
+            self.tail,
+        )
+
+    def await_try(self, number: int, seconds: float = 90) -> None:
+        """Wait until its try of that number has begun."""
+        wait(
+            f"try {number} of {self.task_id}",
+            seconds,
+            lambda: True if self.facts()["try_number"] >= number else None,
             self.tail,
         )
 

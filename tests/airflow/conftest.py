@@ -16,11 +16,13 @@ import tempfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from llutil.ledgers.etcd.etcd3_import import etcdrpc
 from tests.airflow.client import Client, Run, wait
+from tests.airflow.deployments import local
 from tests.airflow.server import Airflow, airflow
 from tests.airflow.serverless import prepare
 from tests.servers import EtcdServer, etcd, with_passwords
@@ -38,7 +40,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Airflow]:
     """A running Airflow with the repository's DAGs and those beside these tests."""
     home = Path(tempfile.mkdtemp(prefix="airflow-"))
     known = files(home)
-    with airflow(home, _BUNDLES, remove=True) as server:
+    with airflow(home, _BUNDLES, remove=True, deployment=local(at_a_time=22)) as server:
         yield server
         if (
             not request.session.shouldfail
@@ -60,8 +62,30 @@ class Meeting:
     conn_id: str
     password: str
 
+    def introduce(self, client: Client, namespace: str) -> None:
+        """Make the connection in an Airflow, with a namespace of its own, and pools that are too small for some gangs."""
+        extra = {"namespace": namespace, "last_call_timeout": 3, "lease_ttl": 5}
+        fields = {
+            "connection_id": self.conn_id,
+            "conn_type": "etcd",
+            "host": str(self.store.endpoint),
+            "login": "gangs",
+            "password": self.password,
+            "extra": json.dumps(extra),
+        }
+        client.ask("POST", "connections", json=fields)
+        for pool, slots in (("two_slots", 2), ("narrow", 1)):
+            client.ask("POST", "pools", json={"name": pool, "slots": slots})
+
     def stored(self) -> list[str]:
         """All keys that are there."""
+        return [one.key.decode() for one in self._everything()]
+
+    def unleased(self) -> list[str]:
+        """The keys that no lease will ever end."""
+        return [one.key.decode() for one in self._everything() if not one.lease]
+
+    def _everything(self) -> list[Any]:
         with self.store.channel() as channel:
             asked = etcdrpc.AuthenticateRequest(name="root", password="root")
             token = etcdrpc.AuthStub(channel).Authenticate(asked, timeout=5).token
@@ -69,28 +93,17 @@ class Meeting:
             found = etcdrpc.KVStub(channel).Range(
                 everything, timeout=5, metadata=[("token", token)]
             )
-        return [one.key.decode() for one in found.kvs]
+        return list(found.kvs)
 
 
 @pytest.fixture(scope="session")
 def meeting(client: Client) -> Iterator[Meeting]:
-    """Where gangs meet, and pools that are too small for some."""
+    """Where gangs meet."""
     password = secrets.token_hex(8)
     with etcd("--auth-token", "simple") as store:
         with_passwords(store, {"gangs": (password, "/tests")})
         meeting = Meeting(store, "etcd_tests", password)
-        extra = {"namespace": "tests", "last_call_timeout": 3, "lease_ttl": 5}
-        fields = {
-            "connection_id": meeting.conn_id,
-            "conn_type": "etcd",
-            "host": str(store.endpoint),
-            "login": "gangs",
-            "password": password,
-            "extra": json.dumps(extra),
-        }
-        client.ask("POST", "connections", json=fields)
-        for pool, slots in (("two_slots", 2), ("narrow", 1)):
-            client.ask("POST", "pools", json={"name": pool, "slots": slots})
+        meeting.introduce(client, "tests")
         yield meeting
 
 
@@ -194,6 +207,11 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
     finally:
         process.kill()  # does nothing to a process that has been waited for
         process.wait()
+
+
+def let_go(run: Run, server: Airflow) -> None:
+    """Make the file that workers of the run wait for; see ``duties`` of the DAG files."""
+    (server.temporary / f"go-{run.run_id.replace(':', '-')}").touch()
 
 
 def await_nothing_left(

@@ -1,4 +1,4 @@
-"""A real Airflow on the loopback interface: api-server, scheduler with LocalExecutor, dag-processor.
+"""A real Airflow on the loopback interface: api-server, scheduler, dag-processor, and what its deployment has beside.
 
 Each has its own home folder, port and password, so several can run on one machine. A keeper (see
 ``tests.keeper``) is the parent of all its processes and ends them, also when the test run is killed.
@@ -22,6 +22,7 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]  # psutil ships no types
 
 from tests.airflow.client import Client
+from tests.airflow.deployments import Deployment
 from tests.airflow.settings import environment
 from tests.keeper import Orders
 from tests.ports import free_ports
@@ -85,7 +86,7 @@ def _environ(process: psutil.Process) -> dict[str, str]:
 
 
 def _prepare(home: Path, env: Mapping[str, str]) -> None:
-    """Make the home folder and the database, which is SQLite (in WAL mode, as Airflow sets it up)."""
+    """Make the home folder and the database; SQLite, if it is that, in WAL mode, as Airflow sets it up."""
     (home / "tmp").mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
         [_AIRFLOW, "db", "migrate"],
@@ -111,7 +112,6 @@ def _settings(home: Path, bundles: Mapping[str, Path], port: int, password: str)
         environment(home, bundles)
         | {
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
-            "AIRFLOW__CORE__PARALLELISM": "6",  # this many executor processes are forked at the start
             "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
             "AIRFLOW__API__HOST": "127.0.0.1",
@@ -129,9 +129,8 @@ def _settings(home: Path, bundles: Mapping[str, Path], port: int, password: str)
 def _logs(home: Path) -> str:
     """The last lines of each component's own log."""
     return "\n".join(
-        f"--- {name}.log\n{log.read_text(errors='replace')[-3000:]}"
-        for name in _COMMANDS
-        if (log := home / f"{name}.log").exists()
+        f"--- {log.name}\n{log.read_text(errors='replace')[-3000:]}"
+        for log in sorted(home.glob("*.log"))
     )
 
 
@@ -142,22 +141,28 @@ def airflow(
     *,
     port: int | None = None,
     remove: bool,
-    deadline: float = 120.0,
+    deployment: Deployment | None = None,
+    deadline: float = 300.0,
 ) -> Iterator[Airflow]:
     """Run an Airflow in the folder ``home`` for as long as the context lasts.
 
-    Start it from the main thread of a process that does not fork without exec meanwhile. ``port`` is a
-    free one if left out; ``deadline`` is for the start, in seconds; ``remove`` also removes ``home``.
+    Start it from a process that does not fork without exec meanwhile. ``port`` is a free one if left out;
+    ``deployment`` is LocalExecutor with six processes, and SQLite; ``deadline`` is for the start, in seconds; ``remove`` also
+    removes ``home``.
 
     :raises RuntimeError: a component ended by itself, or was not healthy in time; with its log.
     """
     home.mkdir(parents=True, exist_ok=True)
     port = port or free_ports(1)[0]
     password = secrets.token_urlsafe(9)
-    env = _settings(home, bundles, port, password)
+    deployment = deployment or Deployment({"AIRFLOW__CORE__PARALLELISM": "6"})
+    env = _settings(home, bundles, port, password) | deployment.settings
     _prepare(home, env)
     orders = Orders(
-        commands={name: [_AIRFLOW, *words] for name, words in _COMMANDS.items()},
+        commands={
+            name: [_AIRFLOW, *words]
+            for name, words in {**_COMMANDS, **deployment.components}.items()
+        },
         folder=str(home),
         grace=_STOP,
         remove=remove,

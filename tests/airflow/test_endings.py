@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
 
 import psutil  # type: ignore[import-untyped]  # psutil ships no types
 import pytest
 
 from tests.airflow.client import Client, Run
-from tests.airflow.conftest import Trial, await_nothing_left
+from tests.airflow.conftest import Trial, await_nothing_left, let_go
 from tests.airflow.server import Airflow
 
 pytestmark = pytest.mark.airflow
@@ -25,9 +26,10 @@ def endless(client: Client, trial: Trial) -> dict[str, Run]:
 
     These tests mostly wait. ``trial``, which others look at later, goes on meanwhile.
     """
-    names = ("obedient", "stubborn", "overdue", "bereft", "evicted")
-    client.await_dags(*names)
-    return {name: client.trigger(name) for name in names}
+    names = ("obedient", "stubborn", "overdue", "bereft", "forgotten")
+    client.await_dags(*names, "saving")
+    runs = {name: client.trigger(name) for name in names}
+    return runs | {name: client.trigger("saving") for name in ("evicted", "cleared")}
 
 
 def _running(run: Run) -> Run:
@@ -98,4 +100,75 @@ def test_job_on_a_worker_that_is_asked_to_end_has_its_grace_period_and_is_tried_
         "retry 1 of 1 of its class; 3 of the task's retries are left with this one"
     ]
     assert "previous try" not in task.text(try_number=2)
+    await_nothing_left(server, run, seconds=_SLACK)
+
+
+@pytest.fixture(scope="module")
+def disturbed(endless: dict[str, Run]) -> Iterator[dict[str, psutil.Process]]:
+    """The task processes of three jobs to whose first tries this happens, at the same time.
+
+    The process above one task, which is Airflow's, gets a SIGTERM; one task is cleared; and the process above the
+    third is frozen, so that it does not hear that Airflow has given its task up, as where heartbeats are lost.
+    """
+    found, above = {}, {}
+    for name in ("evicted", "cleared", "forgotten"):
+        found[name] = psutil.Process(_running(endless[name]).task("job").facts()["pid"])
+        above[name] = found[name].parent()
+    above["evicted"].terminate()
+    endless["cleared"].task("job").clear()
+    above["forgotten"].suspend()
+    try:
+        endless["forgotten"].task("job").mark("failed")
+        endless["forgotten"].task("job").clear()
+        yield found
+    finally:
+        above["forgotten"].resume()
+
+
+@pytest.mark.usefixtures("disturbed")
+def test_a_sigterm_to_the_airflow_worker_leaves_the_job_its_grace_period(
+    endless: dict[str, Run], server: Airflow
+) -> None:
+    run = endless["evicted"]
+    task = run.task("job")
+    let_go(run, server)
+    run.finish("success", seconds=150)
+    first = task.text(try_number=1)
+    assert "checkpoint saved" in first  # seven seconds later: there was no SIGKILL
+    assert "Airflow asked the task to end" in first
+    (reason,) = [record["reason"] for record in task.log(try_number=1) if "reason" in record]
+    assert reason.startswith("preemption (the job was stopped: Airflow asked the task to end)")
+    assert task.xcoms()["return_value"] == {"0": "the second try"}
+    await_nothing_left(server, run, seconds=_SLACK)
+
+
+def test_the_next_try_waits_until_the_agent_of_a_killed_task_has_saved(
+    endless: dict[str, Run], disturbed: dict[str, psutil.Process], server: Airflow
+) -> None:
+    run = endless["cleared"]
+    task = run.task("job")
+    disturbed["cleared"].wait(timeout=_HEARTBEAT + 5 + 4 * _SLACK)  # SIGTERM, then SIGKILL
+    task.await_try(2)
+    task.await_text("the agent of an earlier try (try 1, pid ", try_number=2)
+    assert "launching" not in task.text(try_number=2)
+    let_go(run, server)
+    run.finish("success", seconds=150)
+    assert "checkpoint saved" not in task.text(try_number=1)
+    waited, launched, _ = task.text(try_number=2).partition("launching")
+    assert launched
+    assert "checkpoint saved" in waited
+    assert task.xcoms()["return_value"] == {"0": "the second try"}
+    await_nothing_left(server, run, seconds=_SLACK)
+
+
+def test_a_try_that_works_on_though_airflow_has_given_it_up_is_ended_by_the_next_one(
+    endless: dict[str, Run], disturbed: dict[str, psutil.Process], server: Airflow
+) -> None:
+    run = endless["forgotten"]
+    task = run.task("job")
+    run.finish("success", seconds=150)
+    assert task.facts()["try_number"] == 2
+    text = task.text(try_number=2)
+    assert f"SIGKILL to it, its task (pid {disturbed['forgotten'].pid})" in text
+    assert task.xcoms()["return_value"] == {"0": "the second try"}
     await_nothing_left(server, run, seconds=_SLACK)

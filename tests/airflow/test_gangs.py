@@ -5,19 +5,15 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from airflow_provider.run_id import TaskKey
 from tests.airflow.client import Client, Run, wait
 from tests.airflow.conftest import Meeting, await_nothing_left
+from tests.airflow.gangs import ALONE, HEARTBEAT, Gang
 from tests.airflow.server import Airflow
 
 pytestmark = [pytest.mark.airflow, pytest.mark.etcd]
-
-_BOTH = "in a world of 2"
-_HEARTBEAT = 5.0  # seconds after which a task learns at the latest that Airflow wants it to end
 
 
 @pytest.mark.parametrize("run", ["troupe"], indirect=True)
@@ -64,81 +60,54 @@ def parties(client: Client, meeting: Meeting) -> Iterator[dict[str, Run]]:
     runs = {name: client.trigger(dag_id) for name, dag_id in wanted.items()}
     yield runs
     for run in runs.values():
-        if run.state() not in {"success", "failed"}:  # its test was not selected, or has failed
-            client.ask("PATCH", run.path, json={"state": "failed"})
-
-
-def _together(run: Run) -> Run:
-    for node in (0, 1):
-        run.task("meet", node).await_text(_BOTH, seconds=150)
-    return run
-
-
-def _let_go(run: Run, server: Airflow) -> Path:
-    """What ``flag`` of the DAG file waits for."""
-    flag = server.temporary / f"go-{run.run_id.replace(':', '-')}"
-    flag.touch()
-    return flag
-
-
-def _of(run: Run, kind: str, meeting: Meeting) -> list[str]:
-    """The keys of that kind that the run's gang has left in etcd."""
-    name = TaskKey(run.dag_id, "meet", run.run_id).gang_id()
-    return [key for key in meeting.stored() if name in key and f"/{kind}/" in key]
+        run.end()
 
 
 def test_all_nodes_marked_failed_leave_no_process_and_no_member(
     parties: dict[str, Run], server: Airflow, meeting: Meeting
 ) -> None:
-    run = _together(parties["ended"])
-    other = _together(parties["lost and found"])
-    assert len(_of(run, "members", meeting)) == 2
-    for process in server.processes(AIRFLOW_CTX_DAG_RUN_ID=run.run_id):
+    gang = Gang(parties["ended"]).together()
+    other = Gang(parties["lost and found"]).together()
+    assert len(gang.keys("members", meeting)) == 2
+    for process in server.processes(AIRFLOW_CTX_DAG_RUN_ID=gang.run.run_id):
         said = [*process.cmdline(), *process.environ().values()]
         assert not [text for text in said if meeting.password in text]
-    for node in (0, 1):
-        run.task("meet", node).mark("failed")
-    await_nothing_left(server, run, seconds=_HEARTBEAT + 15)
-    run.finish("failed")
-    assert _of(run, "members", meeting) == []
-    assert len(_of(other, "members", meeting)) == 2
+    for node in gang.nodes:
+        node.mark("failed")
+    await_nothing_left(server, gang.run, seconds=HEARTBEAT + 15)
+    gang.run.finish("failed")
+    assert gang.keys("members", meeting) == []
+    assert len(other.keys("members", meeting)) == 2
 
 
 def test_a_node_that_is_killed_is_tried_again_and_joins_the_running_job(
     parties: dict[str, Run], server: Airflow
 ) -> None:
-    run = _together(parties["lost and found"])
-    lost, stays = run.task("meet", 1), run.task("meet", 0)
+    gang = Gang(parties["lost and found"]).together()
+    stays, lost = gang.nodes
     os.kill(lost.facts()["pid"], signal.SIGKILL)
-    stays.await_text("in a world of 1", seconds=60)
-    wait(
-        "a second round of both nodes",
-        90,
-        lambda: True if stays.text().count(_BOTH) == 2 else None,
-        run.tail,
-    )
-    flag = _let_go(run, server)
-    run.finish("success", seconds=90)
+    stays.await_text(ALONE, seconds=60)
+    gang.together_again()
+    gang.let_go(server)
+    gang.run.finish("success", seconds=90)
     assert [stays.facts()["try_number"], lost.facts()["try_number"]] == [1, 2]
-    assert run.task("compare").xcoms()["return_value"].keys() == {"0", "1"}
-    flag.unlink()
+    assert gang.run.task("compare").xcoms()["return_value"].keys() == {"0", "1"}
 
 
 def test_a_gang_that_is_cleared_after_success_runs_again_as_the_next_generation(
-    parties: dict[str, Run], server: Airflow
+    parties: dict[str, Run], server: Airflow, meeting: Meeting
 ) -> None:
-    run = parties["lost and found"]
-    before = run.task("compare").xcoms()["return_value"]
-    launches = {run.task("meet", node).xcoms()[f"rank_{node}"]["launch"] for node in (0, 1)}
-    flag = _let_go(run, server)
-    run.clear("meet")
-    run.task("compare").await_state("success", seconds=150)
-    run.finish("success")
-    flag.unlink()
-    after = run.task("compare").xcoms()["return_value"]
+    gang = Gang(parties["lost and found"])
+    before = gang.run.task("compare").xcoms()["return_value"]
+    launches = gang.launches()
+    gang.let_go(server)
+    gang.run.clear("meet")
+    gang.run.task("compare").await_state("success", seconds=150)
+    gang.run.finish("success")
+    after = gang.run.task("compare").xcoms()["return_value"]
     assert len({*before.values(), *after.values()}) == 4
-    assert {run.task("meet", node).xcoms()[f"rank_{node}"]["launch"] for node in (0, 1)} == launches
-    await_nothing_left(server, run, seconds=10)
+    assert gang.launches() == launches
+    gang.nothing_left(server, meeting)
 
 
 def test_one_cleared_node_that_cannot_reach_the_others_fails_at_once_and_says_what_to_clear(

@@ -186,6 +186,18 @@ def hosts(task: Task) -> None:
         task.tell(Failed("StoppedError", "stopped", FailureClass.PREEMPTION, False))
 
 
+def waits_for_others(task: Task) -> None:
+    """Its workers run for a while, and end; then it waits until it is asked to stop."""
+    task.hello()
+    task.spec()
+    task.tell(Round(0, 2, (0,)))
+    time.sleep(0.7)
+    task.tell(Line(0, "stdout", "nobody runs"), Round(0, 0, ()))
+    stop = task.hear()
+    assert isinstance(stop, Stop)
+    task.tell(Failed("StoppedError", f"stopped: {stop.reason}", FailureClass.PREEMPTION, False))
+
+
 def loses_a_piece_of_a_line(task: Task) -> None:
     """Once asked to stop: says the end of a line whose beginning is lost, and then something whole."""
     task.hello()
@@ -253,6 +265,7 @@ def main() -> None:
     parser.add_argument("--socket", type=int, required=True)
     parser.add_argument("--stdout-reader", type=int, required=True)
     parser.add_argument("--stderr-reader", type=int, required=True)
+    parser.add_argument("--turn", type=int)
     options = parser.parse_args()
     for reader in (options.stdout_reader, options.stderr_reader):
         os.fstat(reader)

@@ -403,6 +403,22 @@ def test_a_second_attempt_of_one_node_has_a_new_id_and_of_several_the_same(
     assert ("warning", text) in logged()
 
 
+def test_a_job_that_waits_in_vain_is_stopped_and_no_question_is_asked_while_workers_run(
+    hook_to, logged
+):
+    asked = []
+
+    def in_vain():
+        asked.append(("info", "[rank 0] nobody runs") in logged())
+        return "nobody will come" if len(asked) == 2 else None
+
+    hook = hook_to("waits_for_others", doubt_after=0.3)
+    with pytest.raises(StoppedError, match="stopped: nobody will come"):
+        hook.run(spec(), in_vain=in_vain)
+    assert asked == [True, True]
+    assert hook.world_size == 2
+
+
 def test_a_stop_ends_the_wait_before_the_next_attempt():
     hook = AgentHook()
     begun = time.monotonic()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from airflow.sdk import timezone
@@ -19,13 +18,3 @@ def year() -> int:
 
 def folder() -> str:
     return str(Path(__file__).parent)
-
-
-def identity() -> dict[str, str]:
-    """Who this rank is, and which launch it belongs to."""
-    return {
-        "launch": os.environ["TORCHELASTIC_RUN_ID"],
-        "rank": os.environ["RANK"],
-        "world_size": os.environ["WORLD_SIZE"],
-        "try_number": os.environ["AIRFLOW_CTX_TRY_NUMBER"],
-    }

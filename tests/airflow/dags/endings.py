@@ -10,9 +10,8 @@ import time
 from datetime import timedelta
 from typing import Any, NoReturn
 
+import duties
 from airflow.sdk import dag, task
-
-from airflow_provider.retry_policy import ElasticRetryPolicy, RetryRow
 
 
 def _forever() -> NoReturn:
@@ -84,24 +83,32 @@ def bereft() -> None:
 
 
 @dag(schedule=None)
-def evicted() -> None:
-    """Is on a worker that is asked to end in the first try, and takes longer to save than Airflow's five seconds."""
+def saving() -> None:
+    """Takes its time to save a checkpoint when it is asked to end, in its first try."""
 
-    @task.elastic(
-        nproc_per_node=1,
-        grace_period=20,
-        retry_policy=ElasticRetryPolicy(preemption=RetryRow(retries=1, delay=1)),
-    )
-    def job() -> str:
+    @task.elastic(nproc_per_node=1, grace_period=60, retries=1, retry_delay=timedelta(seconds=1))
+    def job(run_id: str) -> str:
         if os.environ["AIRFLOW_CTX_TRY_NUMBER"] != "1":
             return "the second try"
 
-        def save(*_: Any) -> NoReturn:
-            time.sleep(7)
-            print("saved before the worker went", flush=True)
+        def leave(*_: Any) -> NoReturn:
+            duties.save(run_id)
             sys.exit(3)
 
-        signal.signal(signal.SIGTERM, save)
+        signal.signal(signal.SIGTERM, leave)
+        _forever()
+
+    job()
+
+
+@dag(schedule=None)
+def forgotten() -> None:
+    """Works on in its first try, whatever Airflow thinks of it."""
+
+    @task.elastic(nproc_per_node=1, grace_period=1, retries=1)
+    def job() -> str:
+        if os.environ["AIRFLOW_CTX_TRY_NUMBER"] != "1":
+            return "the second try"
         _forever()
 
     job()
@@ -111,4 +118,5 @@ obedient()
 stubborn()
 overdue()
 bereft()
-evicted()
+saving()
+forgotten()

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-import tempfile
-import time
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
-import beside
+import duties
 from airflow.sdk import dag, task
 
 from airflow_provider.operators.elastic import ElasticLaunchOperator
 from airflow_provider.results import gang_results
-
-
-def flag(run_id: str) -> Path:
-    """The file that lets the workers of a run go."""
-    return Path(tempfile.gettempdir(), f"go-{run_id.replace(':', '-')}")
 
 
 @dag(schedule=None)
@@ -35,10 +25,7 @@ def party() -> None:
         retry_delay=timedelta(seconds=1),
     )
     def meet(run_id: str) -> dict[str, str]:
-        print(f"rank {os.environ['RANK']} in a world of {os.environ['WORLD_SIZE']}", flush=True)
-        while not flag(run_id).exists():
-            time.sleep(0.1)
-        return {"drawn": secrets.token_hex(8), **beside.identity()}
+        return duties.stay(run_id)
 
     @task
     def compare(ti: Any = None) -> dict[str, Any]:
@@ -54,7 +41,7 @@ def troupe() -> None:
     troupe = ElasticLaunchOperator.gang(
         task_id="play",
         nodes=2,
-        entrypoint="beside:identity",
+        entrypoint="duties:identity",
         rdzv_conn_id="etcd_tests",
     )
 
@@ -71,7 +58,7 @@ def crowd() -> None:
 
     @task.elastic(gang=3, min_nodes=2, pool="two_slots", rdzv_conn_id="etcd_tests")
     def come() -> dict[str, str]:
-        return beside.identity()
+        return duties.identity()
 
     @task
     def count(ti: Any = None) -> int:
@@ -85,10 +72,10 @@ def squeeze() -> None:
     """A gang in a pool that has too few slots for it, at first."""
 
     @task.elastic(
-        gang=2, pool="narrow", rdzv_conn_id="etcd_tests", rdzv_configs={"timeout": 20}, retries=0
+        gang=2, pool="narrow", rdzv_conn_id="etcd_tests", rdzv_configs={"timeout": 30}, retries=0
     )
     def fit_in() -> dict[str, str]:
-        return beside.identity()
+        return duties.identity()
 
     fit_in()
 

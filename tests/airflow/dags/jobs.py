@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import secrets
-import tempfile
-import time
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import beside
+import duties
 from airflow.sdk import dag, task
 
 from airflow_provider.operators.elastic import ElasticLaunchOperator
@@ -40,7 +38,7 @@ def values() -> None:
             "size": params["size"],
             "year": beside.year(),
             "folder": beside.folder(),
-            **beside.identity(),
+            **duties.identity(),
         }
 
     add(upstream, mapped)
@@ -62,7 +60,7 @@ def values() -> None:
 
     @task.elastic(nproc_per_node=1)
     def who() -> dict[str, str]:
-        return beside.identity()
+        return duties.identity()
 
     who()
     who.override(task_id="who_of_two", nproc_per_node=2)()
@@ -74,7 +72,7 @@ def rerun() -> None:
 
     @task.elastic(nproc_per_node=2)
     def draw() -> dict[str, str]:
-        return {"drawn": secrets.token_hex(8), **beside.identity()}
+        return {"drawn": secrets.token_hex(8), **duties.identity()}
 
     draw()
 
@@ -87,21 +85,9 @@ def second_try() -> None:
     def flaky() -> dict[str, str]:
         if os.environ["AIRFLOW_CTX_TRY_NUMBER"] == "1" and os.environ["RANK"] == "1":
             raise RuntimeError("not on the first try")
-        return beside.identity()
+        return duties.identity()
 
     flaky()
-
-
-def _meet(name: str, count: int, seconds: float) -> None:
-    """Wait until ``count`` processes have come here under this name."""
-    folder = Path(tempfile.gettempdir(), f"meeting-{name}")
-    folder.mkdir(exist_ok=True)
-    (folder / secrets.token_hex(8)).touch()
-    deadline = time.monotonic() + seconds
-    while len(list(folder.iterdir())) < count:
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{count} were to come to {folder}")
-        time.sleep(0.1)
 
 
 @dag(schedule=None)
@@ -110,9 +96,9 @@ def sweep() -> None:
 
     @task.elastic(nproc_per_node=1)
     def trial(rate: float, run_id: str) -> dict[str, Any]:
-        _meet(run_id.replace(":", "-"), 3, seconds=150)
+        duties.meet(run_id, 3, seconds=150)
         print(f"trying {rate}")
-        return {"rate": rate, **beside.identity()}
+        return {"rate": rate, **duties.identity()}
 
     trial.expand(rate=[0.1, 0.2, 0.3])
 

@@ -45,7 +45,8 @@ BOTH = pytest.mark.parametrize("make", [classic, decorated])
 
 
 def context_of(mapped, index, count=None, **run):
-    fields = {"clear_number": 0, "start_date": datetime(2026, 11, 22, tzinfo=UTC)} | run
+    now = datetime(2026, 11, 22, tzinfo=UTC)
+    fields = {"clear_number": 0, "start_date": now, "run_after": now} | run
     ti = SimpleNamespace(
         dag_id="d", task_id=mapped.task_id, run_id="r", map_index=index, try_number=1
     )

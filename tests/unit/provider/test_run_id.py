@@ -95,6 +95,21 @@ def test_a_person_can_read_which_task_an_id_belongs_to():
     assert name.startswith("train_digits.train.manual__2026-11-22T07-27-39-00.m2.t3.a1-")
 
 
+def test_a_run_that_was_deleted_and_triggered_again_has_other_ids_in_the_same_place():
+    before, after = (
+        TaskKey("d", "t", "r", 0, run_after=f"2026-11-22T07:2{minute}:39+00:00")
+        for minute in (7, 8)
+    )
+    assert before.gang_id() != after.gang_id()
+    assert before.rendezvous_id(1, 1) != after.rendezvous_id(1, 1)
+    assert before.slug() == after.slug()
+
+
+def test_all_nodes_of_a_gang_have_one_id():
+    keys = [TaskKey("d", "t", "r", node, "2026-11-22T07:27:39+00:00") for node in range(3)]
+    assert len({key.gang_id() for key in keys}) == 1
+
+
 def test_each_try_and_each_attempt_gets_its_own_id():
     key = TaskKey("d", "t", "r")
     ids = {

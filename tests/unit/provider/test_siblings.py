@@ -7,7 +7,7 @@ import json
 import pytest
 
 from airflow_provider.results import MissingRankError, put_together
-from airflow_provider.siblings import Hopeless, Late, Note, Open, prospect
+from airflow_provider.siblings import Hopeless, Late, Note, Open, prospect, stranded
 
 NOW = "1@2026-11-22"
 BEFORE = "0@2026-11-22"
@@ -70,6 +70,38 @@ def test_who_waits_in_vain_is_told_why_and_what_to_clear():
 def test_who_is_late_is_told_who_did_the_job():
     found = look(["success", "success", "running"], [note(0), note(1)], node=2, nodes=3)
     assert found == Late("the job succeeded without this node, on node 0, node 1")
+
+
+def wait(states, notes=(), *, least=2):
+    noted = {one.node: one for one in notes}
+    return stranded(0, len(states), least, dict(enumerate(states)), noted, NOW)
+
+
+@pytest.mark.parametrize("over", ["failed", "upstream_failed", "skipped", "removed", "success"])
+def test_a_node_that_waits_is_told_when_too_few_others_can_come(over):
+    found = wait(["running", over])
+    assert isinstance(found, Hopeless)
+    assert f"only 1 can still come (node 1 is {over})" in found.why
+    assert wait(["running", over], least=1) is None
+    assert wait(["running", over, "running"]) is None
+
+
+@pytest.mark.parametrize("state", [None, "queued", "running", "restarting", "up_for_retry"])
+def test_a_node_that_waits_waits_on_for_one_that_can_come(state):
+    assert wait(["running", state]) is None
+
+
+@pytest.mark.parametrize(
+    ("one", "is_mate"),
+    [
+        (note(1), True),
+        (note(1, life="3@2026-11-22"), True),  # was cleared while the others ran, and came back
+        (note(1, life="1@2026-11-21"), False),  # of a run that was over before this one began
+        (note(1, ranks=(), world=0), False),
+    ],
+)
+def test_a_sibling_that_has_just_succeeded_with_this_node_is_no_reason_to_give_up(one, is_mate):
+    assert (wait(["running", "success"], [one]) is None) == is_mate
 
 
 def test_a_note_survives_xcom():
