@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 import pytest
 
 from llutil.ledgers import SessionState
 from llutil.ledgers.endpoints import Endpoint
-from tests.ledger_contract import keys, soon
+from tests.ledger_contract import keys, soon, wait_until
 from tests.ledger_traffic import Reader, Writer
 from tests.ports import free_ports
 from tests.stores import STORES, Server, Store, leader_first
@@ -46,9 +45,10 @@ def test_no_write_is_lost_and_no_watch_broken_when_the_leader_dies(
     with store.world(*(member.endpoint for member in members), ttl=5).open() as world:
         reader = Reader(world.node(), "log/")
         with Writer(world.node()) as writer:
-            time.sleep(0.3)
+            wait_until(lambda: writer.count > 10)
             leader.kill()
-            time.sleep(1)
+            before = writer.count
+            wait_until(lambda: writer.count > before + 20, 30)
         reader.check(writer.written())
         assert writer.longest < 5
         for node in world.nodes:
