@@ -42,7 +42,7 @@ def test_no_write_is_lost_and_no_watch_broken_when_the_leader_dies(
     store: Store, members: list[Server]
 ) -> None:
     leader, *_ = leader_first(members)
-    with store.world(*(member.endpoint for member in members), ttl=5).open() as world:
+    with store.world(*(member.endpoint for member in members), ttl=10).open() as world:
         reader = Reader(world.node(), "log/")
         with Writer(world.node()) as writer:
             wait_until(lambda: writer.count > 10)
@@ -50,6 +50,6 @@ def test_no_write_is_lost_and_no_watch_broken_when_the_leader_dies(
             before = writer.count
             wait_until(lambda: writer.count > before + 20, 30)
         reader.check(writer.written())
-        assert writer.longest < 5
+        assert writer.longest < 10
         for node in world.nodes:
-            assert node.session.state is SessionState.CONNECTED
+            wait_until(lambda: node.session.state is SessionState.CONNECTED)  # noqa: B023 - called at once
