@@ -43,6 +43,11 @@ class Writer:
             if self._stop.is_set():
                 return
 
+    @property
+    def count(self) -> int:
+        """How many were acknowledged until now."""
+        return len(self._written)
+
     def written(self) -> list[Record]:
         """All that was acknowledged, once it has stopped."""
         self._done.result(30)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 import pytest
 
 from llutil.ledgers import SessionState
 from llutil.ledgers.endpoints import Endpoint
-from tests.ledger_contract import keys, soon
+from tests.ledger_contract import keys, soon, wait_until
 from tests.ledger_traffic import Reader, Writer
 from tests.ports import free_ports
 from tests.stores import STORES, Server, Store, leader_first
@@ -43,13 +42,14 @@ def test_no_write_is_lost_and_no_watch_broken_when_the_leader_dies(
     store: Store, members: list[Server]
 ) -> None:
     leader, *_ = leader_first(members)
-    with store.world(*(member.endpoint for member in members), ttl=5).open() as world:
+    with store.world(*(member.endpoint for member in members), ttl=10).open() as world:
         reader = Reader(world.node(), "log/")
         with Writer(world.node()) as writer:
-            time.sleep(0.3)
+            wait_until(lambda: writer.count > 10)
             leader.kill()
-            time.sleep(1)
+            before = writer.count
+            wait_until(lambda: writer.count > before + 20, 30)
         reader.check(writer.written())
-        assert writer.longest < 5
+        assert writer.longest < 10
         for node in world.nodes:
-            assert node.session.state is SessionState.CONNECTED
+            wait_until(lambda: node.session.state is SessionState.CONNECTED)  # noqa: B023 - called at once

@@ -8,6 +8,7 @@ import pytest
 
 from llutil.errors import ConfigError
 from llutil.ledgers.endpoints import Endpoint
+from llutil.ledgers.opening import opener
 from llutil.ledgers.zookeeper.config import ZooKeeperConfig
 from llutil.rendezvous.backends import Meeting, driver_for
 
@@ -59,22 +60,26 @@ def _hide(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     monkeypatch.setitem(sys.modules, package, None)
 
 
-def _driver(**configs: str) -> None:
-    meeting = Meeting(
-        backend="zeus-adapter",
-        endpoint="127.0.0.1:1",
-        run_id="x",
-        min_nodes=1,
-        max_nodes=2,
-        local_addr="127.0.0.1",
-        configs=configs,
-    )
-    driver_for(meeting)
-
-
 def test_a_missing_kazoo_is_named_with_the_extra_that_brings_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _hide(monkeypatch, "kazoo")
     with pytest.raises(ConfigError, match=r"kazoo: install the extra 'zookeeper'"):
-        _driver()
+        driver_for(
+            Meeting(
+                backend="zeus-adapter",
+                endpoint="127.0.0.1:1",
+                run_id="x",
+                min_nodes=1,
+                max_nodes=2,
+                local_addr="127.0.0.1",
+                configs={},
+            )
+        )
+
+
+def test_a_missing_pure_sasl_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    _hide(monkeypatch, "puresasl")
+    access = {"user": "ann", "password": "secret", "sasl_mechanism": "DIGEST-MD5"}
+    with pytest.raises(ConfigError, match="needs the package pure-sasl: pip install pure-sasl"):
+        opener("zeus-adapter", "127.0.0.1:1", access)(lambda: None)
