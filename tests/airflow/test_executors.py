@@ -69,7 +69,8 @@ def places(meeting: Meeting) -> Iterator[Mapping[str, Place]]:
             places[name] = Place(server, Gang(runs["party"]), runs["troupe"], runs["squeeze"])
         yield places
         for place in places.values():
-            await_nothing_left(place.server, seconds=30)
+            for run in (place.party.run, place.troupe, place.squeezed):
+                await_nothing_left(place.server, run, seconds=30)
 
 
 @pytest.fixture(params=_NAMES)
