@@ -77,7 +77,7 @@ class Job(Protocol):
 def run_node(node: Node, job: Job, log: logging.Logger) -> tuple[dict[int, Any], Note]:
     """What each rank of ``node`` returned, none if the job did not need it, and what it has to tell its siblings.
 
-    :raises AirflowFailException: there is nothing that it could wait for.
+    :raises AirflowFailException: there is nothing that it could wait for, or the gang's own time is over.
     :raises AirflowRescheduleException: too few of the others are there, and it comes back another time.
     :raises LaunchError: see ``AgentHook.run``.
     """
@@ -160,7 +160,8 @@ def _launched(node: Node, job: Job, hook: AgentHook, log: logging.Logger) -> dic
                 log.warning("%s; %s gives its slot back until %s", why, node.name, when)
                 raise AirflowRescheduleException(when) from error
             case Enough():
-                raise RendezvousError(
+                # For good: another try would have as long again, and so would the one after that.
+                raise AirflowFailException(
                     f"{why}, and the {job.gang_timeout:g} s of gang_timeout are over. {error}"
                 ) from error
 

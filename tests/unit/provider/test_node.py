@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import structlog
-from airflow.sdk.exceptions import AirflowRescheduleException
+from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException
 
 from airflow_provider.hooks.agent import AgentHook
 from airflow_provider.hosting import hosted_place
@@ -96,8 +96,8 @@ def test_it_gives_its_slot_back_and_comes_again(run):
     assert caught.value.reschedule_date > dt.datetime.now(dt.UTC)
 
 
-def test_when_the_gangs_own_time_is_over_the_error_says_who_is_missing(run):
-    with pytest.raises(RendezvousError) as caught:
+def test_when_the_gangs_own_time_is_over_it_fails_for_good_and_says_who_is_missing(run):
+    with pytest.raises(AirflowFailException) as caught:
         run("queued", gang_timeout=0)
     told = str(caught.value)
     assert "2 nodes are there, but not the one that hosts the job's store" in told
