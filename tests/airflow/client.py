@@ -74,6 +74,24 @@ class Client:
         parts = ("metadatabase", "scheduler", "dag_processor")
         return all(health.get(part, {}).get("status") == "healthy" for part in parts)
 
+    def await_scheduler(self, seconds: float = 60) -> None:
+        """Wait until the scheduler has finished what it is doing now.
+
+        It ends with an error if a DAG run is deleted that it looks at in that moment (Airflow 3.3.2).
+        """
+        now = datetime.now(UTC)
+
+        def beat() -> str:
+            scheduler = self._http.get("/api/v2/monitor/health").json()["scheduler"]
+            return str(scheduler["latest_scheduler_heartbeat"])
+
+        wait(
+            "a heartbeat of the scheduler",
+            seconds,
+            lambda: True if datetime.fromisoformat(beat()) > now else None,
+            beat,
+        )
+
     def login(self, user: str, password: str) -> None:
         """Get a token, and send it with every later request."""
         answer = self._http.post("/auth/token", json={"username": user, "password": password})

@@ -57,6 +57,7 @@ def triggered_again(gangs: dict[str, Gang], client: Client) -> tuple[set[str], G
     """What a gang was launched as whose run was deleted while it worked, and that of the next run of the same id."""
     before = gangs["deleted"].launches()
     gangs["deleted"].run.mark("failed")
+    client.await_scheduler()
     gangs["deleted"].run.delete()
     gangs["deleted"] = Gang(client.trigger("party", run_id=_AGAIN))
     return before, gangs["deleted"]
