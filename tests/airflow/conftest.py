@@ -1,8 +1,7 @@
 """One real Airflow for all tests in this folder, and the runs of DAGs that tests look at.
 
 Runs take their time, and most tests only look at one that has ended. So a test that is parametrized
-with ``run`` gets the finished run of that DAG, and all runs that the selected tests want so are
-started together, at the first of them.
+with ``run`` gets the finished run of that DAG; the runs of the next such tests have been started by then.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from tests.airflow.client import Client, Run, wait
 from tests.airflow.deployments import local
 from tests.airflow.server import Airflow, airflow
 from tests.airflow.serverless import prepare
+from tests.airflow.services import Services, services
 from tests.servers import EtcdServer, etcd, with_passwords
 from tests.traces import files
 from tests.zookeepers import ZooKeeperServer, zookeeper, zookeeper_of
@@ -32,15 +32,27 @@ from tests.zookeepers import client as client_of
 
 _ROOT = Path(__file__).parents[2]
 _BUNDLES = {"examples": _ROOT / "dags", "tests": Path(__file__).parent / "dags"}
+_AHEAD = 5  # runs that are started before their turn, which share the machine with the one that is waited for
 _RUN = 600.0  # seconds for a run, which shares the machine with all others; far more than it takes
 
 
 @pytest.fixture(scope="session")
-def server(request: pytest.FixtureRequest) -> Iterator[Airflow]:
-    """A running Airflow with the repository's DAGs and those beside these tests."""
+def beside() -> Iterator[Services]:
+    """A PostgreSQL and a Redis."""
+    with services() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def server(request: pytest.FixtureRequest, beside: Services) -> Iterator[Airflow]:
+    """A running Airflow with the repository's DAGs and those beside these tests.
+
+    With PostgreSQL: one SQLite for so many tasks at a time has stalled Airflow 3.3.2 for its timeout of 30 s.
+    """
     home = Path(tempfile.mkdtemp(prefix="airflow-"))
     known = files(home)
-    with airflow(home, _BUNDLES, remove=True, deployment=local(at_a_time=22)) as server:
+    deployment = local(22, beside.database("main"))
+    with airflow(home, _BUNDLES, remove=True, deployment=deployment) as server:
         yield server
         if (
             not request.session.shouldfail
@@ -149,29 +161,46 @@ def zookeeper_meeting(client: Client) -> Iterator[ZooKeeperMeeting]:
         yield meeting
 
 
+class Wanted:
+    """The runs that tests want, in this order, each started some time before it is looked at: a few at a time."""
+
+    def __init__(self, client: Client, dag_ids: list[str]) -> None:
+        self._client = client
+        self._dag_ids = dag_ids
+        self._runs: dict[str, Run] = {}
+
+    def finished(self, dag_id: str) -> Run:
+        """The run of that DAG, once it has ended, in whatever state."""
+        last = self._dag_ids.index(dag_id) + _AHEAD
+        for other in self._dag_ids[: last + 1]:
+            if other not in self._runs:
+                self._runs[other] = self._client.trigger(other)
+        run = self._runs[dag_id]
+        run.finish(None, seconds=_RUN)
+        return run
+
+
 @pytest.fixture(scope="session")
-def _runs(request: pytest.FixtureRequest, client: Client, meeting: Meeting) -> dict[str, Run]:
+def _wanted(request: pytest.FixtureRequest, client: Client, meeting: Meeting) -> Wanted:
     assert meeting  # where the gangs among them meet
-    wanted = {
+    wanted = dict.fromkeys(
         str(item.callspec.params["run"])
         for item in request.session.items
         if isinstance(item, pytest.Function)
         and item.path.is_relative_to(Path(__file__).parent)
         and hasattr(item, "callspec")
         and "run" in item.callspec.params
-    }
+    )
     if "chorus" in wanted:
         request.getfixturevalue("zookeeper_meeting")
     client.await_dags(*wanted)
-    return {dag_id: client.trigger(dag_id) for dag_id in sorted(wanted)}
+    return Wanted(client, list(wanted))
 
 
 @pytest.fixture
-def run(request: pytest.FixtureRequest, _runs: dict[str, Run]) -> Run:
+def run(request: pytest.FixtureRequest, _wanted: Wanted) -> Run:
     """The run of the DAG that the test is parametrized with, once it has ended, in whatever state."""
-    run = _runs[request.param]
-    run.finish(None, seconds=_RUN)
-    return run
+    return _wanted.finished(request.param)
 
 
 @dataclass(frozen=True, slots=True)

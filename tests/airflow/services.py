@@ -16,11 +16,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psycopg
 import redis
+from psycopg import sql
 
 from tests.keeper import Orders
 from tests.ports import free_ports
@@ -41,6 +42,12 @@ class Services:
 
     postgresql: str
     redis: str
+
+    def database(self, name: str) -> Services:
+        """The same servers, with a new database of that name."""
+        with psycopg.connect(f"postgresql:{self.postgresql}", autocommit=True) as connection:
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        return replace(self, postgresql=f"{self.postgresql.rpartition('/')[0]}/{name}")
 
 
 def _program(name: str) -> str:

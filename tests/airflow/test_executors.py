@@ -1,4 +1,4 @@
-"""Gangs under other executors and databases than those of all other tests here, which are LocalExecutor and SQLite.
+"""Gangs under other executors and databases than those of all other tests here: LocalExecutor and PostgreSQL.
 
 Both deployments share one etcd with that one, each in a namespace of its own, and run the same DAGs under the same
 run ids at the same time.
@@ -23,7 +23,7 @@ from tests.airflow.conftest import Meeting, await_nothing_left
 from tests.airflow.deployments import celery, local
 from tests.airflow.gangs import ALONE, Gang
 from tests.airflow.server import Airflow, airflow
-from tests.airflow.services import services
+from tests.airflow.services import Services
 
 pytestmark = [pytest.mark.airflow, pytest.mark.etcd]
 
@@ -42,20 +42,19 @@ class Place:
 
 
 @contextmanager
-def _deployed(name: str) -> Iterator[Airflow]:
-    """An Airflow of that name's kind, with its own servers."""
-    with services() as beside:
-        home = Path(tempfile.mkdtemp(prefix=f"airflow-{name}-"))
-        deployment = local(6, beside) if name == "local" else celery(2, 3, beside)
-        with airflow(home, _DAGS, remove=True, deployment=deployment) as server:
-            yield server
+def _deployed(name: str, beside: Services) -> Iterator[Airflow]:
+    """An Airflow of that name's kind: SQLite, or a database of its own and Redis."""
+    home = Path(tempfile.mkdtemp(prefix=f"airflow-{name}-"))
+    deployment = local(6) if name == "local" else celery(2, 3, beside.database(name))
+    with airflow(home, _DAGS, remove=True, deployment=deployment) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
-def places(meeting: Meeting) -> Iterator[Mapping[str, Place]]:
+def places(meeting: Meeting, beside: Services) -> Iterator[Mapping[str, Place]]:
     """Both deployments, with their runs, started together."""
     with ExitStack() as stack, ThreadPoolExecutor() as threads:
-        starts = [threads.submit(stack.enter_context, _deployed(name)) for name in _NAMES]
+        starts = [threads.submit(stack.enter_context, _deployed(name, beside)) for name in _NAMES]
         servers = dict(zip(_NAMES, [start.result() for start in starts], strict=True))
         now = datetime.now(UTC)
         places = {}

@@ -83,7 +83,6 @@ WAYS = {
         function="0: signal 9 (SIGKILL",
         script="0: signal 9 (SIGKILL",
         peer="is killed",
-        grace=True,
         torch=True,
     ),
     "stdout closed": Way(function=None, script=None),
