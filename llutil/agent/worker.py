@@ -146,7 +146,7 @@ class Worker:
             os.killpg(self.process.pid, number)
 
     def _on_outcome(self) -> None:
-        if not self._read_outcome():
+        if self._read_outcome() is False:
             self._loop.unwatch(self._outcome_fd)
         if self.value_deadline is None and not self.erred:
             match self._collector.note():
@@ -157,11 +157,12 @@ class Worker:
                 case None:
                     pass
 
-    def _read_outcome(self) -> bool:
+    def _read_outcome(self) -> bool | None:
+        """Whether there was something; False at the end of the pipe, None if there is nothing yet."""
         try:
             data = os.read(self._outcome_fd, _CHUNK)
         except BlockingIOError:
-            return False
+            return None
         self._collector.feed(data)
         return bool(data)
 

@@ -49,8 +49,9 @@ class Gang:
 
     def launches(self) -> set[str]:
         """The rendezvous ids under which the last tries of both nodes were launched."""
-        said = "\n".join(node.text() for node in self.nodes)
-        return set(re.findall(r"launching \S+ as (\S+)", said))
+        # The last in each log: that of a run which was deleted is in the file of the one that has its id now.
+        said = [re.findall(r"launching \S+ as (\S+)", node.text()) for node in self.nodes]
+        return {names[-1] for names in said if names}
 
     def ranks(self) -> dict[str, dict[str, str]]:
         """What the ranks of both nodes have returned, by rank."""

@@ -87,22 +87,6 @@ def test_job_whose_task_process_is_killed_is_ended_and_its_last_words_are_in_the
     await_nothing_left(server, run, seconds=_SLACK)
 
 
-def test_job_on_a_worker_that_is_asked_to_end_has_its_grace_period_and_is_tried_again(
-    endless: dict[str, Run], server: Airflow
-) -> None:
-    run = endless["evicted"].finish("success", seconds=150)
-    task = run.task("job")
-    assert task.facts()["try_number"] == 2
-    assert task.xcoms()["return_value"] == {"0": "the second try"}
-    assert "saved before the worker went" in task.text(try_number=1)
-    assert [record["reason"] for record in task.log(try_number=1) if "reason" in record] == [
-        "preemption (the job was stopped: Airflow asked the task to end): tried again in 1 s: "
-        "retry 1 of 1 of its class; 3 of the task's retries are left with this one"
-    ]
-    assert "previous try" not in task.text(try_number=2)
-    await_nothing_left(server, run, seconds=_SLACK)
-
-
 @pytest.fixture(scope="module")
 def disturbed(endless: dict[str, Run]) -> Iterator[dict[str, psutil.Process]]:
     """The task processes of three jobs to whose first tries this happens, at the same time.

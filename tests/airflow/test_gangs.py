@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.airflow.client import Client, Run, wait
-from tests.airflow.conftest import Meeting, await_nothing_left
+from tests.airflow.conftest import Meeting, Wanted, await_nothing_left
 from tests.airflow.gangs import ALONE, HEARTBEAT, Gang
 from tests.airflow.server import Airflow
 
@@ -145,6 +145,7 @@ def test_gangs_that_cannot_form_give_their_slots_back_and_finish_once_there_are_
 
 
 @pytest.fixture
-def run_of_troupe(_runs: dict[str, Run]) -> Run:
+def run_of_troupe(_wanted: Wanted) -> Run:
     """The run of ``troupe`` that other tests have looked at by now."""
-    return _runs["troupe"].finish("success")
+    run = _wanted.finished("troupe")
+    return run.finish("success")

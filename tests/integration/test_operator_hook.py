@@ -125,7 +125,7 @@ def test_a_host_that_nobody_could_be_told_of_is_stopped_and_the_task_fails_with_
         raise NoAirflowError
 
     with pytest.raises(NoAirflowError):
-        hook_to("hosts").run(spec(), publish)
+        hook_to("hosts").run(spec(), hosting=publish)
 
 
 def test_the_agent_has_a_session_the_tasks_path_and_the_users_variables(hook_to, tmp_path):

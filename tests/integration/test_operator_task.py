@@ -25,7 +25,7 @@ from airflow_provider.decorators.elastic import elastic_task
 from airflow_provider.operators.elastic import ElasticLaunchOperator
 from airflow_provider.retry_policy import KEY, NoMoreTriesError
 from airflow_provider.retry_rules import Record
-from airflow_provider.run_id import TaskKey
+from airflow_provider.run_id import TaskKey, deployment
 from airflow_provider.scratch import user_folder
 from llutil.errors import FailureClass, LaunchError, StoppedError, WorkersFailedError
 from llutil.legacy import Legacy
@@ -209,7 +209,7 @@ def test_a_try_that_follows_one_which_died_of_what_is_not_tried_again_fails_at_o
     store = {KEY: spent.to_json()}
     stuck = failure(failure_class=FailureClass.HANG)
     end = Failed("WorkersFailedError", "rank 3: stuck\nand more", FailureClass.HANG, False, stuck)
-    slug = TaskKey("job", "train", "r1").slug()
+    slug = TaskKey("job", "train", "r1").slug(deployment())
     Legacy(launch="3", pid=2**22 + 1, mark="m", grace=1, alone=True, end=end).write(
         user_folder() / f"{slug}.legacy"
     )

@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import beside
+import duties
 from airflow.sdk import dag, task
 
 from airflow_provider.operators.elastic import ElasticLaunchOperator
@@ -38,7 +38,7 @@ def alone() -> None:
         print(f"rank {os.environ['RANK']} in a world of {os.environ['WORLD_SIZE']}", flush=True)
         while not flag(run_id).exists():
             time.sleep(0.1)
-        return {"drawn": secrets.token_hex(8), **beside.identity()}
+        return {"drawn": secrets.token_hex(8), **duties.identity()}
 
     @task
     def compare(ti: Any = None) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def sweep_beside_gang() -> None:
     ElasticLaunchOperator.gang(
         task_id="gang",
         nodes=2,
-        entrypoint="beside:identity",
+        entrypoint="duties:identity",
         pool="two_slots",
         queue="default",
         map_index_template="part {{ ti.map_index }}",

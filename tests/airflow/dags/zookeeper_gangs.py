@@ -13,7 +13,7 @@ def chorus() -> None:
     ElasticLaunchOperator.gang(
         task_id="sing",
         nodes=2,
-        entrypoint="beside:identity",
+        entrypoint="duties:identity",
         rdzv_conn_id="zookeeper_tests",
     )
 

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from kazoo.exceptions import NoNodeError
+
 from llutil.ledgers.etcd.etcd3_import import etcdrpc
 from llutil.rendezvous.codec import decode
 from llutil.rendezvous.records import Assignment, Marker, Member, Report, Verdict
@@ -199,22 +201,33 @@ def _left_in_zookeeper(server: ZooKeeperServer) -> list[tuple[str, bytes, float]
         ends = {}
         for path in paths:
             folder, _, name = path.rpartition("/")
-            if folder.endswith("/-/-"):
-                data, stat = one.get(path)
+            if folder.endswith("/-/-") and (found := _there(one, path)):
+                data, stat = found
                 ends[name] = json.loads(data)["ttl"] - (now - stat.mtime) / 1000
-        found = []
+        left = []
         for path in paths:
-            if not (key := _key(path)):
+            if not (key := _key(path)) or not (found := _there(one, path)):
                 continue
-            data, stat = one.get(path)
+            data, stat = found
             lease, _, value = data.partition(b"\n")
             if stat.ephemeralOwner:
-                found.append((key, data, 0.0))
+                left.append((key, data, 0.0))
             else:
-                found.append((key, value, ends[lease.decode()]))
-        return found
+                left.append((key, value, ends[lease.decode()]))
+        return left
+
+
+def _there(one: Any, path: str) -> Any:
+    """A node's data and facts; None if it has gone since it was listed."""
+    try:
+        return one.get(path)
+    except NoNodeError:
+        return None
 
 
 def _all_below(one: Any, path: str) -> list[str]:
-    children = [f"{path.rstrip('/')}/{name}" for name in one.get_children(path)]
+    try:
+        children = [f"{path.rstrip('/')}/{name}" for name in one.get_children(path)]
+    except NoNodeError:
+        return []
     return [*children, *(deeper for child in children for deeper in _all_below(one, child))]

@@ -30,10 +30,10 @@ class Instance:
     """Node 1's task instance. ``looks`` are what Airflow says of node 0, one a look, and the last one for ever."""
 
     dag_id, run_id, try_number = "d", "r", 1
-    start_date = dt.datetime.now(dt.UTC)
 
     def __init__(self, *looks):
         self._looks = list(looks)
+        self.start_date = dt.datetime.now(dt.UTC)
 
     def get_task_states(self, **_):
         state = self._looks.pop(0) if len(self._looks) > 1 else self._looks[0]
