@@ -39,7 +39,7 @@ def is_alive(pid: int) -> bool:
     return False
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 20.0) -> bool:
+def wait_until(condition: Callable[[], Any], seconds: float = 60.0) -> bool:
     """Poll ``condition``; whether it came true in time."""
     deadline = time.monotonic() + seconds
     while not condition():
