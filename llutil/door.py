@@ -66,7 +66,7 @@ class Door:
         """Let nobody in any more, and show out who is there. Nothing to do if that was done."""
         if self._thread.is_alive():
             self._server.shutdown()
-            self._thread.join()
+            self._thread.join(_PATIENCE)
         self._server.server_close()
         self._server.show_out()
 
