@@ -34,7 +34,9 @@ class Watched:
 
     def reset(self, view: View) -> None:
         """Forget what was; this is the present state."""
-        if self._view is None or self._view.records != view.records:
+        if (
+            self.latest().records != view.records
+        ):  # and not the last view that was made, which may be older
             self._view = view
             self._records = {record.key: record for record in view.records}
             self._revision = view.revision
