@@ -54,6 +54,15 @@ class Rules:
         if problems:
             raise ConfigError(problems)
 
+    @property
+    def loss(self) -> float:
+        """By when the record of a member that died just now is gone, in seconds, with half a lease for the store.
+
+        ZooKeeper ends sessions at whole ticks, and no session lasts less than two of them; etcd looks for leases that are
+        over twice a second, and whoever watches hears of it later still.
+        """
+        return 1.5 * self.lease_ttl
+
     def budget_left(self, restarts: int) -> bool:
         """Whether one more failure may be charged."""
         return self.max_restarts is None or restarts < self.max_restarts

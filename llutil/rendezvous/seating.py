@@ -6,10 +6,10 @@ Five choices that rules 3, 4 and 7 of the protocol leave open, and why they are 
   for survivors until the last call is over. Else a node that was slow to stop its workers would lose its seat.
 * A leader seals only rounds that it is in itself. It hosts the round's TCPStore, so its own loss must be a
   reason to end that round.
-* A failure is charged if every member came back, or still lives one lease after the verdict. If only coming
+* A failure is charged if every member came back, or still lives one and a half leases after the verdict. If only coming
   back counted, one node that is always slow to return would make every failure free, and the job endless.
-* A failure for which no restart is left ends the job on the same condition: when every member came back, or one lease
-  after the verdict. Nobody waits for that lease but for a member that is slow to come back, or dead.
+* A failure for which no restart is left ends the job on the same condition: when every member came back, or one and
+  a half leases after the verdict (see ``Rules.loss``). Nobody waits for that long but for a member that is slow to come back, or dead.
 * The budget is fresh once no member of the last round lives any more: nobody is left who failed.
 
 A decision here is a function of its arguments. This module may import nothing but the standard library and
@@ -107,7 +107,7 @@ def decide_seal(hall: Hall, now: float) -> Seal | Hold | Refuse | UsedUp:
     missing = [node for node in survivors if node not in here]
     until = hall.quorum_since + rules.last_call
     if missing and _failed(hall.log):
-        until = max(until, hall.ended_since + rules.lease_ttl)
+        until = max(until, hall.ended_since + rules.loss)
     if not missing and len(ready) >= rules.max_nodes:
         why = f"all {rules.max_nodes} places are taken"
     elif not missing and survivors:
@@ -135,7 +135,7 @@ def _is_last_failure(hall: Hall, last: Assignment) -> bool:
 
 def _on_last_failure(hall: Hall, last: Assignment, now: float) -> Hold | UsedUp:
     away = [node for node in last.nodes if node not in hall.backs]
-    until = hall.ended_since + hall.rules.lease_ttl
+    until = hall.ended_since + hall.rules.loss
     if away and now < until:
         return Hold(
             until, f"no restarts are left; lost, or still stopping workers: {', '.join(away)}"

@@ -33,6 +33,7 @@ class Host:
         self.offset = 1000.0 * world.random()
         self.rate = 0.97 + 0.06 * world.random()
         self.dead = False
+        self.died = float("inf")
         self.cut = False
         self.paused = False
         self.disturbed = 0.0
@@ -328,7 +329,7 @@ class Host:
         if self.dead or self.end is not None:
             return
         self.world.note(self.profile.name, f"== crashes, guarded={guarded}")
-        self.dead = True
+        self.dead, self.died = True, self.world.now
         self._hush()
         if self.running:
             self.world.work.gone(self.running, self.node)

@@ -16,6 +16,7 @@ from llutil.rendezvous import instructions as do
 from llutil.rendezvous.log import Log
 from llutil.rendezvous.observations import Created, Unanswered
 from llutil.rendezvous.records import Assignment, Cause, Place, Report, Say, Stage
+from llutil.rendezvous.rules import Rules
 from llutil.rendezvous.seating import Hall, Hold, Seal
 from llutil.rendezvous.state import State, Work
 from tests.simulation.store import Store
@@ -179,6 +180,11 @@ def _a_last_failure_ends_the_job_though_a_member_was_lost(patch: MonkeyPatch) ->
         return charged and not hall.rules.budget_left(last.restarts)
 
     patch.setattr(seating, "_is_last_failure", is_last_failure)
+
+
+@_mutant("budget")
+def _a_store_is_thought_to_be_punctual(patch: MonkeyPatch) -> None:
+    patch.setattr(Rules, "loss", property(lambda rules: rules.lease_ttl))
 
 
 @_mutant("budget")

@@ -11,7 +11,7 @@ failures end rounds        a failure ends the round at once, whether restarts ar
 survivors get in           a member of the last round that lives is in the next, unless the last call is over
 true verdicts              each verdict is one that the reports and the members support
 budget                     a failed round is charged once at most, a membership change never; a failure ends the job
-                           only if no restart is left for it, and all members are back or had one lease's time
+                           only if no restart is left for it, and all members are back or had time to be lost
 late nodes                 after a success under its token, a node does nothing; under another, it is not turned away
 waits end                  every wait has a deadline while no round runs, and everybody comes to an end
 jobs finish                a job that can succeed does
@@ -277,7 +277,7 @@ class Properties:
             self._fail("true verdicts", f"the job failed, and {stage} ended as {verdict.cause}")
         if assignment.restarts != world.rules.max_restarts:
             self._fail("budget", f"{stage} ends the job, and restarts are left")
-        early = world.now - when < world.rules.lease_ttl * 0.9
+        early = world.now - when < world.rules.loss * 0.9
         for node in assignment.nodes:
             if early and (stage, node) not in self.back:
                 self._fail("budget", f"{stage} ends the job, and {node} may turn out to be lost")
@@ -286,6 +286,14 @@ class Properties:
             )  # it may have been decided some time ago
             if not late and self.gone.get(node, _FOREVER) < world.now - self.slack:
                 self._fail("budget", f"{stage} ends the job, and {node} was lost")
+            if when > host.disturbed + DEADLINE and self._died(node) < when:
+                self._fail(
+                    "budget", f"{stage} ends the job, and {node} had died before its verdict"
+                )
+
+    def _died(self, node: str) -> float:
+        """When the host of ``node`` crashed; its lease may have outlived it."""
+        return next((host.died for host in self.world.hosts if host.node == node), _FOREVER)
 
     def _marking(self, marker: Marker, host: Host) -> None:
         if marker.generation in self.markers:

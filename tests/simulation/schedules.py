@@ -45,7 +45,7 @@ def play(seed: int, machine: type[Machine] = Machine, *, trace: list[str] | None
         machine=machine,
         delay=rng.choice((0.005, 0.03, 0.03, 0.1)),
         doubt=rng.choice((0.0, 0.0, 0.05, 0.15)),
-        lag=rng.choice((0.1, 1.0)),
+        lag=rng.choice((0.1, 2.5)),
     )
     world.trace = trace
     world.note(

@@ -96,7 +96,8 @@ class Work:
             if node in current.started and world.random() < self.fragile:
                 when = world.now + 0.01 + world.random()
                 stage, host = current.assignment.stage, current.started[node]
-                world.at(when, self._end, stage, node, host, False, False, True)
+                echo = world.random() < 0.7  # not every library says what it failed of
+                world.at(when, self._end, stage, node, host, False, False, echo)
 
     def stopping_time(self) -> float:
         """How long workers take to stop."""

@@ -1,8 +1,6 @@
 """The same table on two nodes that meet through an etcd: rank 0 is on one, and rank 1 ends on the other.
 
-A failure that no restart is left for is final one lease time later (a member that is lost until then changes the
-verdict), which nothing but waiting shortens. So all rows are played first, some at a time, by a few pairs of agent
-processes, each pair one row after the other.
+All rows are played first, some at a time, by a few pairs of agent processes, each pair one row after the other.
 """
 
 from __future__ import annotations
