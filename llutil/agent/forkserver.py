@@ -30,6 +30,7 @@ from llutil.agent.processes import STOPPING, die_with_parent
 from llutil.agent.starting import ended_with, fork_uncollected, place_streams
 from llutil.agent.threads import BlasPools, thread_count
 from llutil.agent.warm import ForkedServer
+from llutil.collector import resting
 from llutil.entrypoint import Command
 
 __all__ = ["fork_server", "import_ahead", "main"]
@@ -44,19 +45,13 @@ def main(channel_fd: int, parent: int) -> None:
 
 def import_ahead() -> None:
     """Import what every worker needs. A missing or broken torch is the worker's failure to report, not the server's."""
-    # An import makes objects that stay. Looking at them again and again took a tenth of torch's import (2.13, Python 3.11).
-    collects = gc.isenabled()
-    gc.disable()
-    try:
+    with resting(freeze=True):
         with contextlib.suppress(ImportError, OSError):
             import torch
             import torch.distributed  # noqa: F401 - imported for the workers
         import cloudpickle  # noqa: F401 - as above
 
         import llutil.shipping  # noqa: F401 - as above
-    finally:
-        if collects:
-            gc.enable()
 
 
 def fork_server() -> tuple[ForkedServer, socket.socket] | None:

@@ -56,7 +56,7 @@ BACKENDS: Mapping[str, frozenset[str]] = {
 """The backends, and the keys of ``rdzv_configs`` that each reads (torch's own: as of torch 2.13).
 
 ``door`` of c10d is ours: with it the node that ``is_host`` hosts the store at its own address, and the endpoint of the
-others is its door; see ``llutil.rendezvous.hosted``.
+others is its door; see ``llutil.rendezvous.premises``.
 """
 
 _DURATIONS = {

@@ -177,7 +177,8 @@ def _torch_handler(meeting: Meeting) -> RendezvousHandler:
 def _hosted_handler(
     meeting: Meeting, secret: str, parameters: RendezvousParameters
 ) -> RendezvousHandler:
-    from llutil.rendezvous.hosted import HostedRendezvous, Place
+    from llutil.rendezvous.hosted import HostedRendezvous
+    from llutil.rendezvous.premises import Place
 
     host, _, port = meeting.endpoint.rpartition(":")
     place = Place(

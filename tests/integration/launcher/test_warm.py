@@ -147,8 +147,8 @@ def test_a_restart_uses_the_same_server(folder: str) -> None:
     """That carries the job's mark, by which all that a round left behind is found and ended."""
     launch(f"{DUTIES}:fail_once", folder, nproc=2, max_restarts=1, start_method="forkserver")
     servers = {path.name: path.read_text() for path in Path(folder).iterdir()}
-    # The first round may be over before its other rank has said anything.
-    assert {"0.0", "1.0", "1.1"} <= servers.keys()
+    # The first round may be over before one of its ranks has said anything.
+    assert {"1.0", "1.1"} < servers.keys()
     assert len(set(servers.values())) == 1
     assert str(os.getpid()) not in servers.values()
 

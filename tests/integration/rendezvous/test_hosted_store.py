@@ -14,7 +14,8 @@ from torch.distributed.elastic.rendezvous import RendezvousParameters
 
 from llutil.door import knock, new_secret
 from llutil.errors import RendezvousError
-from llutil.rendezvous.hosted import HostedRendezvous, Place
+from llutil.rendezvous.hosted import HostedRendezvous
+from llutil.rendezvous.premises import Place
 
 _HOST = "127.0.0.1"
 

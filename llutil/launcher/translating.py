@@ -1,0 +1,35 @@
+"""torch's rendezvous errors, as the ones that ``launch_agent`` documents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from llutil.errors import LaunchError, RendezvousError
+
+if TYPE_CHECKING:
+    from llutil.rendezvous.backends import Meeting
+
+__all__ = ["translated"]
+
+
+@contextmanager
+def translated(meeting: Meeting) -> Iterator[None]:
+    """torch's rendezvous errors, as ours.
+
+    :raises RendezvousError: in place of torch's ``RendezvousError`` and its subclasses.
+    """
+    from torch.distributed import DistError
+    from torch.distributed.elastic.rendezvous import RendezvousError as TorchRendezvousError
+
+    try:
+        yield
+    except LaunchError:
+        raise
+    except (TorchRendezvousError, DistError) as error:
+        where = f"{meeting.backend} at {meeting.endpoint}" if meeting.endpoint else meeting.backend
+        raise RendezvousError(
+            f"the rendezvous of run {meeting.run_id!r} on {where} failed ({meeting.min_nodes} to "
+            f"{meeting.max_nodes} nodes wanted): {type(error).__name__}: {error}"
+        ) from error
