@@ -113,7 +113,8 @@ class ElasticRetryPolicy(RetryPolicy):
     def begin(self, context: Mapping[str, Any], left: Legacy | None, log: logging.Logger) -> None:
         """A try begins: classify the one before if nobody was asked about its end, and note that this one is there.
 
-        ``left`` is what an earlier try's agent has left on this host.
+        ``left`` is what an earlier try's agent has left on this host. A try that somebody asked for by a clear is never
+        refused.
 
         :raises NoMoreTriesError: what the try before died of is not to be tried again.
         """
@@ -123,7 +124,16 @@ class ElasticRetryPolicy(RetryPolicy):
         if record.try_number > ti.try_number:
             # Of a DAG run that was deleted, and has come again under the same id.
             record = Record(life=life)
-        if record.open and record.try_number < ti.try_number:
+        clears = getattr(context.get("dag_run"), "clear_number", 0) or 0
+        lost = record.open and record.try_number < ti.try_number
+        if lost and (clears != record.clears or record.try_number > life):
+            # A clear of a running task grants another try, whatever was granted before, and changes no max_tries (Airflow
+            # 3.3). Only the whole run's clears are counted.
+            log.info(
+                "tasks of this DAG run were cleared while try %d ran: whatever that died of, this one is wanted",
+                record.try_number,
+            )
+        elif lost:
             case = case_of_death(left, record, host, life - record.try_number + 1)
             decision = decide(self.row(case.failure_class), record, case)
             if not decision.again:
@@ -136,7 +146,7 @@ class ElasticRetryPolicy(RetryPolicy):
                 raise error
             log.warning("%s", decision.why)
             record = decision.record
-        store.write(record.begun(ti.try_number, host))
+        store.write(record.begun(ti.try_number, host, clears))
 
 
 class _Store:

@@ -15,7 +15,7 @@ from llutil.errors import ConfigError, FailureClass
 
 __all__ = ["Case", "Decision", "Record", "RetryRow", "decide"]
 
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,14 +79,16 @@ class Record:
     """What is known of the tries of one task instance, in one of its lives: from a clear to the next.
 
     ``life`` is Airflow's ``max_tries``, which a clear raises and nothing else changes. ``try_number`` is the last try
-    that began, on ``host``; it is ``open`` until somebody has said how it ended. ``retried`` counts the retries by class
-    of failure. ``alike`` failures running had the traceback ``signature``, before any step.
+    that began, on ``host``, when tasks of its DAG run had been cleared ``clears`` times; it is ``open`` until somebody has
+    said how it ended. ``retried`` counts the retries by class of failure. ``alike`` failures running had the traceback
+    ``signature``, before any step.
     """
 
     life: int = 0
     try_number: int = 0
     open: bool = False
     host: str = ""
+    clears: int = 0
     retried: Mapping[str, int] = field(default_factory=dict)
     signature: str = ""
     alike: int = 0
@@ -95,9 +97,9 @@ class Record:
         """This record, if it is of that life; else a new one."""
         return self if self.life == life else Record(life=life)
 
-    def begun(self, try_number: int, host: str) -> Record:
+    def begun(self, try_number: int, host: str, clears: int) -> Record:
         """The same, when a try has begun."""
-        return replace(self, try_number=try_number, host=host, open=True)
+        return replace(self, try_number=try_number, host=host, clears=clears, open=True)
 
     def closed(self) -> Record:
         """The same, when the last try's end is known and was none that a row is about."""
@@ -111,6 +113,7 @@ class Record:
             "try_number": self.try_number,
             "open": self.open,
             "host": self.host,
+            "clears": self.clears,
             "retried": dict(self.retried),
             "signature": self.signature,
             "alike": self.alike,

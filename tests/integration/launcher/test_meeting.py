@@ -130,7 +130,7 @@ def test_two_nodes_restart_together_when_a_rank_of_one_fails(folder: str) -> Non
 @pytest.mark.fault
 def test_a_node_that_comes_later_is_let_in(folder: str) -> None:
     (port,) = free_ports(1)
-    config = c10d(port, 2, 1, monitor_interval=0.5, rdzv_configs={"last_call_timeout": 1})
+    config = c10d(port, 2, 1, monitor_interval=0.5, rdzv_configs={"last_call_timeout": 4})
     config = replace(config, min_nodes=1)
 
     def node(number: int) -> dict[int, Any]:

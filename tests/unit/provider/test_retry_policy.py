@@ -36,12 +36,14 @@ class Tries:
         self.kept = {}
         self.max_tries = retries
         self.number = 0
+        self.clears = 0
 
     @property
     def context(self):
+        run = SimpleNamespace(clear_number=self.clears)
         store = SimpleNamespace(get=self.kept.get, set=self.kept.__setitem__)
         ti = SimpleNamespace(try_number=self.number, max_tries=self.max_tries)
-        return {"ti": ti, "task_state_store": store}
+        return {"ti": ti, "task_state_store": store, "dag_run": run}
 
     def begin(self, left=None):
         self.number += 1
@@ -141,6 +143,26 @@ def test_a_job_that_failed_when_its_task_was_lost_is_told_with_its_fields():
     assert caught.value.failure == failed
 
 
+@pytest.mark.parametrize("retries", [0, 3])
+def test_a_try_that_a_clear_asked_for_while_the_last_one_ran_is_never_refused(retries, caplog):
+    tries = Tries(ElasticRetryPolicy(infrastructure=RetryRow(retries=0)), retries)
+    caplog.set_level(logging.INFO)
+    tries.begin()
+    tries.clears += 1
+    tries.begin()  # nobody was asked about the first: it was killed when it took too long to end
+    assert "cleared while try 1 ran" in caplog.text
+    tries.fail(StoppedError("asked"))
+    tries.begin()
+    assert tries.kept[KEY]["retried"] == ({"preemption": 1} if retries else {})
+
+
+def test_a_try_beyond_those_that_airflow_grants_by_itself_was_asked_for_by_a_clear():
+    tries = Tries(retries=0)
+    tries.begin()
+    tries.begin()
+    assert tries.kept[KEY]["try_number"] == 2
+
+
 def test_the_same_try_may_begin_twice_as_one_that_gave_its_slot_back_does():
     tries = Tries()
     tries.begin()
@@ -163,7 +185,7 @@ def test_a_record_that_cannot_be_read_is_told_and_starts_anew(caplog):
     tries = Tries()
     tries.kept[KEY] = {"version": 99}
     tries.begin()
-    assert "cannot be read, and starts anew: wanted a record of version 1" in caplog.text
+    assert "cannot be read, and starts anew: wanted a record of version 2" in caplog.text
     assert tries.kept[KEY]["try_number"] == 1
 
 

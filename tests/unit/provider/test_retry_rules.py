@@ -135,12 +135,12 @@ def test_a_clear_begins_a_new_life_with_fresh_budgets() -> None:
 
 
 def test_a_record_survives_its_way_through_the_store() -> None:
-    record = Record(life=3, retried={"hang": 2}, signature="a", alike=1).begun(2, "here")
+    record = Record(life=3, retried={"hang": 2}, signature="a", alike=1).begun(2, "here", 1)
     assert Record.from_json(record.to_json()) == record
 
 
 @pytest.mark.parametrize(
-    "value", [None, 1, [], {}, {"version": 2}, {"version": 1}, {"version": 1, "retried": []}]
+    "value", [None, 1, [], {}, {"version": 1}, {"version": 2}, {"version": 2, "retried": []}]
 )
 def test_what_is_no_record_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="wanted a record"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from tests.drivers import Hall
 
 @pytest.fixture
 def hall() -> Iterator[Hall]:
+    gc.collect()  # what earlier tests left for the collector may hold descriptors
     threads, descriptors = set(threading.enumerate()), _descriptors()
     with Hall().open() as hall:
         yield hall
