@@ -12,7 +12,7 @@ What is where, from the bottom:
 * ``workers``: the processes of one round.
 * ``report``: what is said when a rank fails.
 * ``agent``: torch's agent interface, with our workers; ``polling`` and ``following``: how it meets others.
-* ``guardian``: a process that outlives the agent, to leave nothing behind.
+* ``guardian``: a process that outlives the agent, to leave nothing behind; ``guarding`` is what runs in it.
 * ``signals``, ``host``, ``devices``: stops, surroundings, GPUs.
 
 The room may import torch, and ``rendezvous`` and what lies below it. It refuses to call the CUDA runtime,

@@ -9,14 +9,15 @@ already gone, and never signals a process that it did not find by one of these f
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
 
 from llutil.mark import MARK
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = [
     "MARK",
@@ -42,14 +43,16 @@ _PIECE = 1 << 16  # bytes read at once
 _SWEEP_PERIOD = 0.01  # seconds between two looks at /proc while killed processes fall
 
 
-@dataclass(frozen=True, slots=True)
 class Relation:
-    """One process as ``/proc/<pid>/stat`` has it (proc(5)): numbers only, no name."""
+    """One process as ``/proc/<pid>/stat`` has it (proc(5)): numbers only, no name.
 
-    pid: int
-    parent: int
-    session: int
-    state: str
+    No dataclass: a guardian would import what makes those, before it can do anything.
+    """
+
+    __slots__ = ("parent", "pid", "session", "state")
+
+    def __init__(self, pid: int, parent: int, session: int, state: str) -> None:
+        self.pid, self.parent, self.session, self.state = pid, parent, session, state
 
 
 def _pids() -> list[int]:
@@ -179,6 +182,8 @@ def die_with_parent(parent: int) -> None:
     SIGKILL and not SIGINT, which torch uses: an inherited "ignore" makes SIGINT useless. ``parent`` is the
     starter's pid: if it is gone already, this process ends at once.
     """
+    import ctypes  # which a guardian, that looks at processes too, need not have
+
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != parent:

@@ -30,7 +30,7 @@ def guardians_of(caller: int) -> list[int]:
     with suppress(OSError):
         for pid in Path(f"/proc/{caller}/task/{caller}/children").read_text().split():
             with suppress(OSError):
-                if b"llutil.agent.guardian" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                if b"llutil.agent.guarding" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     found.append(int(pid))
     return found
 

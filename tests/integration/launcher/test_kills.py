@@ -30,7 +30,7 @@ SECONDS = 2.0
 _SOON = 60.0  # seconds for a job to start, or start again, on a loaded machine
 _JOB = "LLUTIL_TEST_JOB"
 _JOBS, _AGENTS, _AT_A_TIME = 22, 12, 4
-_COMMANDS = {"guardian": b"llutil.agent.guardian", "fork server": b"llutil.agent.forkserver"}
+_COMMANDS = {"guardian": b"llutil.agent.guarding", "fork server": b"llutil.agent.forkserver"}
 
 
 @pytest.fixture

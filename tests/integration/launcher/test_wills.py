@@ -161,7 +161,7 @@ def test_a_password_is_neither_in_the_guardians_arguments_nor_in_its_environment
     shown = (proc / "cmdline").read_bytes() + (proc / "environ").read_bytes()
     kill(pid)
     assert wait_until(lambda: len(etcd.asked) == 2), "the guardian did know it"
-    assert b"llutil.agent.guardian" in shown
+    assert b"llutil.agent.guarding" in shown
     assert SECRET.encode() not in shown
 
 

@@ -66,7 +66,7 @@ def test_every_endpoint_is_tried_and_named_when_none_helps() -> None:
 def test_carrying_out_a_will_needs_no_site_packages() -> None:
     home = str(Path(llutil.__file__).parents[1])
     code = (
-        f"import sys; sys.path.append({home!r}); import llutil.agent.guardian; "
+        f"import sys; sys.path.append({home!r}); import llutil.agent.guarding; "
         "from llutil.ledgers.will import Will; Will('llutil.ledgers.etcd.revoking', {}).prepare(); "
         "sys.exit(str(sorted({'site', 'grpc', 'etcd3', 'tenacity', 'torch'} & set(sys.modules)) or ''))"
     )
