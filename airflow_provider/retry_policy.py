@@ -45,7 +45,8 @@ class NoMoreTriesError(LaunchError):
 class ElasticRetryPolicy(RetryPolicy):
     """What follows a failure, by its class; each parameter is the row of one class (see ``RetryRow``).
 
-    There are never more tries than the task's ``retries`` grant. Budgets begin anew when the task instance is cleared.
+    There are never more tries than the task's ``retries`` grant. Budgets begin anew when a task instance that has
+    ended is cleared; one that is cleared while it runs keeps them, since Airflow (3.3) grants it one try more and no retries.
     An error that is none of a launch, such as ``execution_timeout``'s, is left to ``retries`` and ``retry_delay``.
 
     :param infrastructure: the store, the network, a node, or whoever kills with SIGKILL.
@@ -133,6 +134,7 @@ class ElasticRetryPolicy(RetryPolicy):
                 "tasks of this DAG run were cleared while try %d ran: whatever that died of, this one is wanted",
                 record.try_number,
             )
+            record = record.closed()
         elif lost:
             case = case_of_death(left, record, host, life - record.try_number + 1)
             decision = decide(self.row(case.failure_class), record, case)

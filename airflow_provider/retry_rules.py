@@ -76,9 +76,9 @@ class RetryRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What is known of the tries of one task instance, in one of its lives: from a clear to the next.
+    """What is known of the tries of one task instance, in one of its lives: from a clear after its end to the next.
 
-    ``life`` is Airflow's ``max_tries``, which a clear raises and nothing else changes. ``try_number`` is the last try
+    ``life`` is Airflow's ``max_tries``, which such a clear raises and nothing else changes (3.3). ``try_number`` is the last try
     that began, on ``host``, when tasks of its DAG run had been cleared ``clears`` times; it is ``open`` until somebody has
     said how it ended. ``retried`` counts the retries by class of failure. ``alike`` failures running had the traceback
     ``signature``, before any step.

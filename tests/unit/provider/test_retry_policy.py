@@ -156,6 +156,18 @@ def test_a_try_that_a_clear_asked_for_while_the_last_one_ran_is_never_refused(re
     assert tries.kept[KEY]["retried"] == ({"preemption": 1} if retries else {})
 
 
+def test_a_try_that_was_cleared_and_lost_parts_the_tracebacks_before_it_from_those_after():
+    tries = Tries()
+    error = WorkersFailedError("rank 3: ValueError")
+    error.failure = failure(trace="Traceback\nValueError: 7")
+    tries.begin()
+    tries.fail(error)
+    tries.begin()
+    tries.clears += 1
+    tries.begin()
+    assert tries.fail(error).action is RetryAction.RETRY
+
+
 def test_a_try_beyond_those_that_airflow_grants_by_itself_was_asked_for_by_a_clear():
     tries = Tries(retries=0)
     tries.begin()
