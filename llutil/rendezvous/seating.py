@@ -9,7 +9,8 @@ Five choices that rules 3, 4 and 7 of the protocol leave open, and why they are 
 * A failure is charged if every member came back, or still lives one and a half leases after the verdict. If only coming
   back counted, one node that is always slow to return would make every failure free, and the job endless.
 * A failure for which no restart is left ends the job on the same condition: when every member came back, or one and
-  a half leases after the verdict (see ``Rules.loss``). Nobody waits for that long but for a member that is slow to come back, or dead.
+  a half leases after the verdict (see ``Rules.loss``). Nobody waits that long but for a member that is slow to come
+  back, or dead.
 * The budget is fresh once no member of the last round lives any more: nobody is left who failed.
 
 A decision here is a function of its arguments. This module may import nothing but the standard library and

@@ -67,17 +67,12 @@ class Sitting:
         self._rank = order.index(info.rank)
         self._signs: dict[int, tuple[int, float]] = {}
         self.give_sign()
-        if self._rank == 0:
-            self._hosted = HostedStore(own.address)
-            self._store.set("llutil/store", str(self._hosted.port))
-        self._await(["llutil/store"], "said where its store is")
-        port = int(self._store.get("llutil/store"))
-        self.info = RendezvousInfo(
-            self._store,
-            self._rank,
-            info.world_size,
-            RendezvousStoreInfo(self._seats[0].address, port),
-        )
+        try:
+            address = self._meeting_place(own.address)
+        except BaseException:
+            self.close()
+            raise
+        self.info = RendezvousInfo(self._store, self._rank, info.world_size, address)
 
     def close(self) -> None:
         """Stop serving the workers' store, if this node does."""
@@ -138,6 +133,15 @@ class Sitting:
                 )
                 self.start_again()
                 return
+
+    def _meeting_place(self, own_address: str) -> RendezvousStoreInfo:
+        """Where the round's workers have their store: the first node opens it, and tells the others."""
+        if self._rank == 0:
+            self._hosted = HostedStore(own_address)
+            self._store.set("llutil/store", str(self._hosted.port))
+        self._await(["llutil/store"], "said where its store is")
+        port = int(self._store.get("llutil/store"))
+        return RendezvousStoreInfo(self._seats[0].address, port)
 
     def _introduce(self, own: Seat, rank: int, count: int) -> list[Seat]:
         """All nodes' seats, by torch's rank."""
