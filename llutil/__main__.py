@@ -1,11 +1,11 @@
-"""``python -m llutil``: the agent process that the Airflow operator starts; see ``llutil.serve``."""
+"""``python -m llutil``: the agent process that the Airflow operator starts; see ``llutil.agent_process``."""
 
 from __future__ import annotations
 
 import os
 import sys
 
-from llutil.serve.process import main
+from llutil.agent_process.main import main
 
 if __name__ == "__main__":
     status = main(sys.argv[1:])

@@ -43,7 +43,7 @@ _REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]
 
 @dataclass(frozen=True, slots=True)
 class Shipped:
-    """A function sent by value: ``payload`` is what ``llutil.shipping`` made of it and its arguments."""
+    """A function sent by value: ``payload`` is what ``llutil.serialization.functions`` made of it and its arguments."""
 
     name: str
     payload: bytes

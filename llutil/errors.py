@@ -43,7 +43,7 @@ __all__ = [
 class FailureClass(StrEnum):
     """Why a job ended, in the words that a retry policy needs.
 
-    A failed rank is classified by ``llutil.agent.diagnosis``, whose table says what belongs where and why.
+    A failed rank is classified by ``llutil.agent.failures.classify``, whose table says what belongs where and why.
     """
 
     INFRASTRUCTURE = "infrastructure"

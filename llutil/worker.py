@@ -11,7 +11,7 @@ a worker and say so where there is none; ``progress`` and ``events`` also work i
         if worker.events().stop_all_tasks.is_set():
             break
 
-This module may import nothing but the standard library, ``llutil.errors`` and ``llutil.events``: no
+This module may import nothing but the standard library, ``llutil.errors`` and ``llutil.events.events``: no
 torch, so that any program can use it.
 """
 
@@ -20,7 +20,7 @@ from __future__ import annotations
 import os
 
 from llutil.errors import ConfigError
-from llutil.events import ENVIRONMENT, Events, Slot
+from llutil.events.events import ENVIRONMENT, Events, Slot
 
 __all__ = [
     "events",

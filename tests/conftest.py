@@ -14,11 +14,11 @@ from xdist.scheduler import LoadScopeScheduling
 
 # Files whose asserts should explain themselves, named before anything imports them.
 pytest.register_assert_rewrite(
-    "tests.drivers",
+    "tests.support.drivers",
     "tests.integration.rendezvous.history",
     "tests.integration.rendezvous.jobs",
-    "tests.ledger_contract",
-    "tests.ledger_traffic",
+    "tests.support.ledger_contract",
+    "tests.support.ledger_traffic",
 )
 
 _ROOT = Path(__file__).parent

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk.bases.decorator import DecoratedOperator, _TaskDecorator
 
-from airflow_provider.gang import NODE_NAMES, check_arguments
 from airflow_provider.operators.elastic import (
     DEFAULT_RETRIES,
     DEFAULT_RETRY_POLICY,
     ElasticLaunchOperator,
     check_gang,
 )
-from airflow_provider.settings import task_problems
+from airflow_provider.parameters.gang_parameters import NODE_NAMES, check_arguments
+from airflow_provider.parameters.operator_parameters import task_problems
 from llutil.errors import ConfigError
 
 if TYPE_CHECKING:

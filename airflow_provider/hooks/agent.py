@@ -22,14 +22,22 @@ from typing import Any
 
 from airflow.sdk import BaseHook
 
-from airflow_provider.agent_process import AgentProcess
-from airflow_provider.conversation import Conversation
-from airflow_provider.environment import agent_environment, interpreter_folders, shared_paths
-from airflow_provider.progress import Display, display_for_this_process, lines_in
-from airflow_provider.relay import Relay
+from airflow_provider.agent_client.environment import (
+    agent_environment,
+    interpreter_folders,
+    shared_paths,
+)
+from airflow_provider.agent_client.log_relay import Relay
+from airflow_provider.agent_client.process import AgentProcess
+from airflow_provider.agent_client.progress_display import (
+    Display,
+    display_for_this_process,
+    lines_in,
+)
+from airflow_provider.agent_client.session import Conversation
 from llutil.errors import LaunchError, StoppedError
-from llutil.mark import MARK
-from llutil.wire import Hello, Spec
+from llutil.system.job_mark import MARK
+from llutil.task_link.messages import Hello, Spec
 
 __all__ = ["AgentHook"]
 
@@ -123,7 +131,7 @@ class AgentHook(BaseHook):
     ) -> dict[int, Any]:
         """Run one job to its end; what each rank of this node returned, in rank order.
 
-        With ``results``, the descriptor of an empty file, values are in that, and are given as ``llutil.wire.Filed``.
+        With ``results``, the descriptor of an empty file, values are in that, and are given as ``llutil.task_link.messages.Filed``.
         ``hosting`` is told where the agent hosts the store of its job, if it does; what it raises ends the job.
         ``in_vain`` is called now and then while no worker runs, with nothing else being done meanwhile. If it says why
         there is no point in waiting, the job is stopped for that reason.

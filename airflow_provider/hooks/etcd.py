@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_provider.hooks.store import Kind, StoreHook
+from airflow_provider.hooks.ledger_connection import Kind, StoreHook
 
 __all__ = ["EtcdHook"]
 

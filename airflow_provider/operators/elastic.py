@@ -14,11 +14,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator
 
-from airflow_provider import settings
-from airflow_provider.gang import NODE_NAMES, check_limits, check_place, gang_problems, nnodes_of
-from airflow_provider.meeting import configured
-from airflow_provider.retries import LaunchRetry
-from airflow_provider.retry_policy import ElasticRetryPolicy
+from airflow_provider.parameters import operator_parameters
+from airflow_provider.parameters.gang_parameters import (
+    NODE_NAMES,
+    check_limits,
+    check_place,
+    gang_problems,
+    nnodes_of,
+)
+from airflow_provider.parameters.rendezvous import configured
+from airflow_provider.retries.launch_retry import LaunchRetry
+from airflow_provider.retries.policy import ElasticRetryPolicy
 from llutil.errors import ConfigError, FailureClass, LaunchError
 from llutil.std import Std, StdOption
 
@@ -26,7 +32,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath, RetryPolicy
     from airflow.sdk.definitions.mappedoperator import MappedOperator
 
-    from airflow_provider.node import Running
+    from airflow_provider.execution.gang_node import Running
 
 __all__ = [
     "DEFAULT_RESULT_LIMIT",
@@ -128,7 +134,7 @@ class ElasticLaunchOperator(BaseOperator):
     :param result_limit: the most bytes of JSON that one rank's value may take; by default 1 MiB, and 1 GiB with a
         ``results_path``.
     :param results_path: a folder of an object store, an ``ObjectStoragePath`` or its URI, that takes values too large for
-        XCom, which then holds a reference: ``airflow_provider.results`` has what reads it; by default that of
+        XCom, which then holds a reference: ``airflow_provider.results.gang_results`` has what reads it; by default that of
         ``[elastic_launch] results_path``, if there is one. (templated)
     :param results_threshold: up to how many bytes of JSON a value stays in XCom all the same.
     :param results_format: ``"json"``, where arrays become lists, or ``"npz"``, where values that hold arrays or tensors are
@@ -259,7 +265,7 @@ class ElasticLaunchOperator(BaseOperator):
         self._templates = {
             name: value
             for name in self.template_fields
-            if isinstance(value := getattr(self, name), str) and settings.is_open(value)
+            if isinstance(value := getattr(self, name), str) and operator_parameters.is_open(value)
         }
         self._running: Running | None = None
         self._killed = False
@@ -272,7 +278,7 @@ class ElasticLaunchOperator(BaseOperator):
         # A mapped task is made while it runs, where an error raised here would be retried: execute checks it.
         if not getattr(self, "_BaseOperator__from_mapped", False):
             parameters = self.parameters()
-            problems = settings.problems_so_far(
+            problems = operator_parameters.problems_so_far(
                 parameters, endpoint_follows=_says_where(parameters)
             )
             if gang_nodes is not None or min_nodes is not None:
@@ -280,8 +286,8 @@ class ElasticLaunchOperator(BaseOperator):
                     "gang_nodes and min_nodes are not for one task: write ElasticLaunchOperator.gang(nodes=..., "
                     "min_nodes=..., ...) for one mapped task instance a node"
                 )
-            if not settings.is_open(entrypoint):
-                problems += settings.entrypoint_problems(entrypoint)
+            if not operator_parameters.is_open(entrypoint):
+                problems += operator_parameters.entrypoint_problems(entrypoint)
             if problems:
                 raise ConfigError(problems)
 
@@ -329,7 +335,7 @@ class ElasticLaunchOperator(BaseOperator):
             configuration or the entrypoint cannot work.
         """
         # Not for parsing a DAG to pay for.
-        from airflow_provider.task_job import TaskJob
+        from airflow_provider.execution.task_run import TaskJob
 
         try:
             results = TaskJob(self, context, self._hold).run(self.log)
@@ -357,7 +363,8 @@ class ElasticLaunchOperator(BaseOperator):
     def parameters(self) -> dict[str, Any]:
         """Its parameters by name, as far as they are the launcher's or checked; rendered, once it runs."""
         values = {
-            name: getattr(self, name) for name in ("nnodes", *settings.LAUNCH_PARAMETERS, *_OWN)
+            name: getattr(self, name)
+            for name in ("nnodes", *operator_parameters.LAUNCH_PARAMETERS, *_OWN)
         }
         if self.gang_nodes is not None:
             values |= {
@@ -374,7 +381,7 @@ class ElasticLaunchOperator(BaseOperator):
 
     def blank_templates(self) -> dict[str, str]:
         """A problem for each parameter, by its name, whose template has rendered to nothing."""
-        return settings.blank_templates(
+        return operator_parameters.blank_templates(
             self._templates, {name: getattr(self, name) for name in self._templates}
         )
 
@@ -395,12 +402,12 @@ def check_gang(nodes: Any, given: Mapping[str, Any]) -> None:
                 "gang_nodes": nodes,
             }
         )
-        problems = settings.problems_so_far(
+        problems = operator_parameters.problems_so_far(
             parameters, endpoint_follows=not parameters["rdzv_endpoint"]
         )
     entrypoint = given.get("entrypoint")
-    if not settings.is_open(entrypoint):
-        problems += settings.entrypoint_problems(entrypoint)
+    if not operator_parameters.is_open(entrypoint):
+        problems += operator_parameters.entrypoint_problems(entrypoint)
     if problems:
         raise ConfigError(problems)
     check_place(given.get("dag"), given.get("task_group"))
@@ -410,12 +417,14 @@ def check_gang(nodes: Any, given: Mapping[str, Any]) -> None:
 def _defaults() -> dict[str, Any]:
     """The parameters that a DAG file need not give."""
     signature = inspect.signature(ElasticLaunchOperator.__init__).parameters
-    return {name: signature[name].default for name in (*settings.LAUNCH_PARAMETERS, *_OWN)}
+    return {
+        name: signature[name].default for name in (*operator_parameters.LAUNCH_PARAMETERS, *_OWN)
+    }
 
 
 def _says_where(parameters: Mapping[str, Any]) -> bool:
     """Whether it is a connection that says where nodes meet."""
     if parameters["rdzv_conn_id"]:
         return True
-    wanted = settings.has_several_nodes(parameters) and not parameters["rdzv_endpoint"]
+    wanted = operator_parameters.has_several_nodes(parameters) and not parameters["rdzv_endpoint"]
     return wanted and bool(configured().conn_id)

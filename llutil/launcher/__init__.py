@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llutil import worker
-    from llutil.events import Events
+    from llutil.events.events import Events
     from llutil.launcher.launch_agent import LaunchConfig, elastic_launch
     from llutil.std import Std
 
 __all__ = ["Events", "LaunchConfig", "Std", "elastic_launch", "warm_workers", "worker"]
 
 _HOMES = {
-    "Events": "llutil.events",
+    "Events": "llutil.events.events",
     "LaunchConfig": "llutil.launcher.launch_agent",
     "Std": "llutil.std",
     "elastic_launch": "llutil.launcher.launch_agent",
-    "warm_workers": "llutil.launcher.warm",
+    "warm_workers": "llutil.launcher.warm_workers",
 }
 
 

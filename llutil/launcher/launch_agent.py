@@ -15,11 +15,11 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from llutil.errors import ConfigError
-from llutil.launcher.checks import problems_of
+from llutil.launcher.config_checks import problems_of
 from llutil.std import Std, StdOption
 
 if TYPE_CHECKING:
-    from llutil.events import Events
+    from llutil.events.events import Events
 
 __all__ = ["LaunchConfig", "elastic_launch", "launch_agent"]
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llutil.entrypoint import Entrypoint
-from llutil.events import Events
+from llutil.events.events import Events
 
 if TYPE_CHECKING:
-    from llutil.agent.host import Host
-    from llutil.agent.warm import Server
+    from llutil.agent.observer import Host
+    from llutil.agent.start_methods.forkserver_client import Server
     from llutil.launcher.launch_agent import LaunchConfig
 
 __all__ = ["Request"]

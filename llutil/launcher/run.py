@@ -12,16 +12,16 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from llutil.errors import RendezvousError
-from llutil.launcher.assembly import assemble
-from llutil.launcher.checked import checked
+from llutil.launcher.build_agent import assemble
 from llutil.launcher.request import Request
-from llutil.launcher.translating import translated
+from llutil.launcher.request_checks import checked
+from llutil.launcher.torch_errors import translated
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.agent.server.api import RunResult
 
-    from llutil.agent.agent import Agent
-    from llutil.agent.outcome import Returned
+    from llutil.agent.base_agent import Agent
+    from llutil.agent.worker_side.outcome_pipe import Returned
     from llutil.launcher.launch_agent import LaunchConfig
     from llutil.rendezvous.backends import Meeting
 
@@ -61,7 +61,7 @@ def _results(
         # torch's agent returns nothing when a rendezvous told it to leave in peace.
         raise RendezvousError(f"this node left run {meeting.run_id!r} before the job ended")
     if result.is_failed():
-        from llutil.agent.report import WorkersFailed
+        from llutil.agent.failures.report import WorkersFailed
 
         assert agent.report is not None
         raise WorkersFailed(agent.report, result.failures)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 
-from llutil.naming import job_name
+from llutil.launcher.job_names import job_name
 
 __all__ = ["RUN_ID", "deduce_run_id"]
 

@@ -17,7 +17,7 @@ Three rules hold for every ledger:
   held during a call of a ledger: setting an event, or writing to an eventfd, is all that it should do. Its
   owner, woken, asks ``Watch.view()`` and ``Session.state`` for the present state.
 
-This module may import nothing but the standard library and ``llutil.ledgers.will``.
+This module may import nothing but the standard library and ``llutil.ledgers.lease_revocation``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from llutil.ledgers.will import Will
+from llutil.ledgers.lease_revocation import Will
 
 __all__ = [
     "Created",

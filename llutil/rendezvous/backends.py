@@ -19,7 +19,7 @@ from llutil.errors import ConfigError, RendezvousError
 if TYPE_CHECKING:
     from torch.distributed.elastic.rendezvous import RendezvousHandler, RendezvousParameters
 
-    from llutil.rendezvous.driver import Driver
+    from llutil.rendezvous.driver.driver import Driver
 
 __all__ = ["Meeting", "driver_for", "handler_for"]
 
@@ -68,11 +68,11 @@ def handler_for(meeting: Meeting) -> RendezvousHandler:
     :raises ConfigError: the backend does not exist, or not in this installation.
     """
     if meeting.embedded:
-        from llutil.rendezvous.embedded import EmbeddedRendezvous
+        from llutil.rendezvous.handlers.single_node_handler import EmbeddedRendezvous
 
         return EmbeddedRendezvous(meeting.run_id)
     if meeting.has_ledger:
-        from llutil.rendezvous.handler import LedgerRendezvous
+        from llutil.rendezvous.handlers.ledger_handler import LedgerRendezvous
 
         return LedgerRendezvous(meeting.backend, meeting.run_id, lambda: driver_for(meeting))
     if meeting.backend in {"c10d", "static"}:
@@ -86,14 +86,14 @@ def driver_for(meeting: Meeting) -> Driver:
     :raises ConfigError: the options do not go together, or the backend does not exist in this installation.
     :raises RendezvousError: this node's own address cannot be found out.
     """
-    from llutil.addressing import machine_id
-    from llutil.ledgers.opening import opener
-    from llutil.rendezvous.driver import Driver
-    from llutil.rendezvous.hosting import HostedStore
-    from llutil.rendezvous.layout import Layout
-    from llutil.rendezvous.options import Options
-    from llutil.rendezvous.records import Member
-    from llutil.rendezvous.rules import Rules
+    from llutil.ledgers.open_ledger import opener
+    from llutil.rendezvous.driver.driver import Driver
+    from llutil.rendezvous.driver.round_store import HostedStore
+    from llutil.rendezvous.ledger_options import Options
+    from llutil.rendezvous.protocol.parameters import Rules
+    from llutil.rendezvous.protocol.record_keys import Layout
+    from llutil.rendezvous.protocol.records import Member
+    from llutil.system.addresses import machine_id
 
     options = Options.read(meeting.backend, meeting.configs)
     open_ledger = opener(meeting.backend, meeting.endpoint, options.access)
@@ -121,9 +121,9 @@ def driver_for(meeting: Meeting) -> Driver:
 
 
 def _address(meeting: Meeting) -> str:
-    from llutil.addressing import local_address
     from llutil.ledgers.endpoints import parse_endpoints
     from llutil.ledgers.zookeeper.config import split_chroot
+    from llutil.system.addresses import local_address
 
     if meeting.local_addr:
         return meeting.local_addr.strip("[]")
@@ -168,7 +168,7 @@ def _torch_handler(meeting: Meeting) -> RendezvousHandler:
             f"rdzv_backend {meeting.backend!r} of torch does not take its options: {error}"
         ) from error
     if meeting.backend == "c10d":
-        from llutil.rendezvous.c10d import FreshStores
+        from llutil.rendezvous.handlers.c10d_handler import FreshStores
 
         return FreshStores(handler)
     return handler
@@ -177,8 +177,8 @@ def _torch_handler(meeting: Meeting) -> RendezvousHandler:
 def _hosted_handler(
     meeting: Meeting, secret: str, parameters: RendezvousParameters
 ) -> RendezvousHandler:
-    from llutil.rendezvous.hosted import HostedRendezvous
-    from llutil.rendezvous.premises import Place
+    from llutil.rendezvous.hosted.handler import HostedRendezvous
+    from llutil.rendezvous.hosted.node_store import Place
 
     host, _, port = meeting.endpoint.rpartition(":")
     place = Place(

@@ -1,7 +1,7 @@
 """A real Airflow on the loopback interface: api-server, scheduler, dag-processor, and what its deployment has beside.
 
 Each has its own home folder, port and password, so several can run on one machine. A keeper (see
-``tests.keeper``) is the parent of all its processes and ends them, also when the test run is killed.
+``tests.support.keeper``) is the parent of all its processes and ends them, also when the test run is killed.
 
 This module may import nothing but the standard library, psutil and its neighbours here: not Airflow,
 whose settings would be read from the wrong home.
@@ -24,8 +24,8 @@ import psutil  # type: ignore[import-untyped]  # psutil ships no types
 from tests.airflow.client import Client
 from tests.airflow.deployments import Deployment
 from tests.airflow.settings import environment
-from tests.keeper import Orders
-from tests.ports import free_ports
+from tests.support.keeper import Orders
+from tests.support.ports import free_ports
 
 __all__ = ["Airflow", "airflow"]
 

@@ -1,7 +1,7 @@
 """What some deployments of Airflow need beside Airflow: a PostgreSQL and a Redis, of Debian's packages, on loopback.
 
 Both keep what they have in a folder that goes with them, and let in nobody without a password. A keeper (see
-``tests.keeper``) owns their processes. This module may import nothing but the standard library, the clients of
+``tests.support.keeper``) owns their processes. This module may import nothing but the standard library, the clients of
 both servers, and its neighbours here.
 """
 
@@ -23,8 +23,8 @@ import psycopg
 import redis
 from psycopg import sql
 
-from tests.keeper import Orders
-from tests.ports import free_ports
+from tests.support.keeper import Orders
+from tests.support.ports import free_ports
 
 __all__ = ["Services", "services"]
 

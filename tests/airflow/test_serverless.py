@@ -9,7 +9,7 @@ import pytest
 
 from tests.airflow.conftest import Trial
 from tests.airflow.serverless import Outcome
-from tests.traces import files
+from tests.support.traces import files
 
 pytestmark = pytest.mark.airflow
 

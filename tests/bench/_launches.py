@@ -46,7 +46,7 @@ def once_killed(folder: str) -> float:
 def _ours(order: dict[str, Any], stack: ExitStack) -> Callable[..., dict[int, Any]]:
     import torch.distributed.elastic.agent.server.api  # noqa: F401 - before the clock runs
 
-    import llutil.agent.polling  # noqa: F401 - as above
+    import llutil.agent.torch_agent  # noqa: F401 - as above
     from llutil.launcher import warm_workers
     from llutil.launcher.launch_agent import LaunchConfig, launch_agent
 

@@ -65,17 +65,17 @@ def ours(
 
     ``backend`` is what ``rdzv_backend`` would be. ``guarded``: it has a guardian too, which knows its will.
     """
-    from llutil.agent.guardian import Guardian
-    from llutil.agent.loop import Loop
+    from llutil.agent.event_loop import Loop
+    from llutil.agent.guardian.client import Guardian
     from llutil.ledgers import Ledger
-    from llutil.ledgers.opening import opener
-    from llutil.rendezvous import instructions as do
-    from llutil.rendezvous import observations as see
-    from llutil.rendezvous.driver import Driver
-    from llutil.rendezvous.hosting import HostedStore
-    from llutil.rendezvous.layout import Layout
-    from llutil.rendezvous.records import Member
-    from llutil.rendezvous.rules import Rules
+    from llutil.ledgers.open_ledger import opener
+    from llutil.rendezvous.driver.driver import Driver
+    from llutil.rendezvous.driver.round_store import HostedStore
+    from llutil.rendezvous.protocol import instructions as do
+    from llutil.rendezvous.protocol import observations as see
+    from llutil.rendezvous.protocol.parameters import Rules
+    from llutil.rendezvous.protocol.record_keys import Layout
+    from llutil.rendezvous.protocol.records import Member
 
     rules = Rules(min_nodes=low, max_nodes=high, **times)
     member = Member(node="", name=name, host="here", address=_HOST, role="worker", nproc=1)

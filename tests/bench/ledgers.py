@@ -17,7 +17,7 @@ from llutil.ledgers.etcd.config import EtcdConfig
 from llutil.ledgers.etcd.etcd3_import import etcdrpc
 from llutil.ledgers.etcd.ledger import EtcdLedger
 from llutil.ledgers.memory import MemoryLedger, MemoryStore
-from tests.servers import EtcdServer, etcd
+from tests.support.servers import EtcdServer, etcd
 
 __all__ = ["main"]
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from multiprocessing.synchronize import Event
 
 from llutil import worker
-from llutil.events import ENVIRONMENT, Events, Flag
+from llutil.events.events import ENVIRONMENT, Events, Flag
 
 _CALLS, _RUNS, _WAKES = 100_000, 7, 50
 

@@ -28,8 +28,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.nursery import Forked, Nursery
-from tests.stores import ETCD, ZOOKEEPER, Server, Store
+from tests.support.nursery import Forked, Nursery
+from tests.support.stores import ETCD, ZOOKEEPER, Server, Store
 
 __all__ = ["main"]
 

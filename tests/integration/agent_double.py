@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from llutil.errors import FailureClass
-from llutil.wire import (
+from llutil.task_link.messages import (
     Decoder,
     Failed,
     Hello,

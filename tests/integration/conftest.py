@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.traces import nothing_left
+from tests.support.traces import nothing_left
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from llutil.events import ENVIRONMENT, Events, SlotState, remove_stale_pages
+from llutil.events.events import ENVIRONMENT, Events, SlotState, remove_stale_pages
 
 pytestmark = pytest.mark.fault
 
@@ -91,7 +91,7 @@ def test_events_given_to_a_process_of_multiprocessing_are_the_same_page(
         textwrap.dedent(
             """
             import multiprocessing, os, sys, time
-            from llutil.events import ENVIRONMENT, Events
+            from llutil.events.events import ENVIRONMENT, Events
 
             def work(events, rank):
                 os.environ |= {ENVIRONMENT: events.path, "LOCAL_RANK": str(rank)}
@@ -189,7 +189,7 @@ def test_a_worker_killed_while_it_waits_hinders_nobody() -> None:
 def test_all_slots_and_states_are_seen_across_processes() -> None:
     writing = """
         import os
-        from llutil.events import Events, SlotState
+        from llutil.events.events import Events, SlotState
         with Events.attach(os.environ["LLUTIL_EVENTS"]) as events:
             for rank in range(256):
                 events.slot(rank).report(rank, 2 * rank + 1)
@@ -206,7 +206,7 @@ def test_a_forked_child_neither_removes_the_page_nor_keeps_its_parents_rank() ->
         import gc, os, sys
         from pathlib import Path
         from llutil import worker
-        from llutil.events import Events
+        from llutil.events.events import Events
 
         def child(act):
             pid = os.fork()
@@ -274,7 +274,7 @@ def test_events_outside_a_worker_are_shared_with_forked_children() -> None:
 def test_a_creator_that_ends_in_order_leaves_no_file(ending: str) -> None:
     program = f"""
         import sys
-        from llutil.events import Events
+        from llutil.events.events import Events
         def forget(events):
             cycle = [events]; cycle.append(cycle)
         events = Events()
@@ -289,7 +289,7 @@ def test_a_creator_that_ends_in_order_leaves_no_file(ending: str) -> None:
 def test_a_killed_creators_page_is_removed_by_the_next_agent_and_living_ones_are_kept() -> None:
     program = """
         import time
-        from llutil.events import Events
+        from llutil.events.events import Events
         events = Events()
         print(events.path, flush=True)
         time.sleep(600)
@@ -318,7 +318,7 @@ def test_a_folder_that_is_full_is_an_error_and_not_a_later_crash(temporary: Path
     program = """
         import resource, signal, sys
         from llutil.errors import InfrastructureError
-        from llutil.events import Events
+        from llutil.events.events import Events
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
         try:

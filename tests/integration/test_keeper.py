@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]  # psutil ships no types
 import pytest
 
-from tests.keeper import Orders
+from tests.support.keeper import Orders
 
 _ROOT = Path(__file__).parents[2]
 _NOTE = "import os, pathlib; pathlib.Path({name!r}).write_text(str(os.getpid()))\n"

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import structlog
 
+from airflow_provider.agent_client.progress_display import ProgressLines
+from airflow_provider.execution.launch import Launch
 from airflow_provider.hooks.agent import AgentHook
-from airflow_provider.launch import Launch
-from airflow_provider.progress import ProgressLines
-from airflow_provider.retries import LaunchRetry
-from airflow_provider.run_id import TaskKey
+from airflow_provider.parameters.rendezvous_id import TaskKey
+from airflow_provider.retries.launch_retry import LaunchRetry
 from llutil.entrypoint import Command
 from llutil.errors import (
     AgentLostError,
@@ -27,7 +27,7 @@ from llutil.errors import (
     WorkersFailedError,
 )
 from llutil.launcher.launch_agent import LaunchConfig
-from llutil.wire import Spec
+from llutil.task_link.messages import Spec
 
 pytestmark = pytest.mark.fault
 

@@ -22,17 +22,17 @@ from airflow.sdk.bases.operator import BaseOperator
 from airflow.sdk.exceptions import AirflowTaskTimeout
 
 from airflow_provider.decorators.elastic import elastic_task
+from airflow_provider.execution.worker_files import user_folder
 from airflow_provider.operators.elastic import ElasticLaunchOperator
-from airflow_provider.retry_policy import KEY, NoMoreTriesError
-from airflow_provider.retry_rules import Record
-from airflow_provider.run_id import TaskKey, deployment
-from airflow_provider.scratch import user_folder
+from airflow_provider.parameters.rendezvous_id import TaskKey, deployment
+from airflow_provider.retries.policy import KEY, NoMoreTriesError
+from airflow_provider.retries.rules import Record
 from llutil.errors import FailureClass, LaunchError, StoppedError, WorkersFailedError
-from llutil.legacy import Legacy
-from llutil.wire import Failed
-from tests.forks import fork
+from llutil.task_link.agent_record import Legacy
+from llutil.task_link.messages import Failed
 from tests.integration.airflow_task import run_task
-from tests.nodes import failure
+from tests.support.forks import fork
+from tests.support.nodes import failure
 
 pytestmark = pytest.mark.launch
 

@@ -11,10 +11,10 @@ import uuid
 
 import pytest
 
-from airflow_provider.predecessor import take_over
+from airflow_provider.execution.earlier_try import take_over
 from llutil.errors import StoppedError
-from llutil.legacy import Legacy
-from llutil.mark import MARK
+from llutil.system.job_mark import MARK
+from llutil.task_link.agent_record import Legacy
 from tests.integration.launcher.launching import is_alive
 
 pytestmark = pytest.mark.fault
@@ -80,7 +80,7 @@ def test_a_try_waits_for_an_agent_that_ends_within_its_grace(path, agent, caplog
 
 def test_what_the_agent_writes_last_is_what_counts(path, agent):
     agent(
-        "import time; print(flush=True); from dataclasses import replace; from llutil.legacy import Legacy; "
+        "import time; print(flush=True); from dataclasses import replace; from llutil.task_link.agent_record import Legacy; "
         f"time.sleep(0.7); replace(Legacy.read({str(path)!r}), alone=True).write({str(path)!r})"
     )
     assert not Legacy.read(path).alone

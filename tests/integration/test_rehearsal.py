@@ -12,12 +12,12 @@ from types import SimpleNamespace
 import pytest
 import structlog
 
+from airflow_provider.execution.dag_test import REHEARSED, Rehearsal, Run, rehearsed
+from airflow_provider.execution.launch import Launch
+from airflow_provider.gang.node import Node
 from airflow_provider.hooks.agent import AgentHook
-from airflow_provider.launch import Launch
-from airflow_provider.rehearsal import REHEARSED, Rehearsal, Run, rehearsed
-from airflow_provider.retries import LaunchRetry
-from airflow_provider.run_id import TaskKey
-from airflow_provider.siblings import Node
+from airflow_provider.parameters.rendezvous_id import TaskKey
+from airflow_provider.retries.launch_retry import LaunchRetry
 from llutil.entrypoint import Command
 from llutil.errors import RendezvousError, StoppedError, WorkersFailedError
 from llutil.launcher.launch_agent import LaunchConfig

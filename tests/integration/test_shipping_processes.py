@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from llutil import entrypoint, shipping
+from llutil import entrypoint
+from llutil.serialization import functions as shipping
 
 pytestmark = pytest.mark.launch
 

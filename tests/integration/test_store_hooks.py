@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from airflow_provider.hooks.etcd import EtcdHook
-from airflow_provider.hooks.store import StoreHook
+from airflow_provider.hooks.ledger_connection import StoreHook
 from airflow_provider.hooks.zookeeper import ZooKeeperHook
-from tests.ports import free_ports
-from tests.servers import EtcdServer
-from tests.stores import ETCD, STORES, ZOOKEEPER, Server, Store
-from tests.zookeepers import ZooKeeperServer, client
+from tests.support.ports import free_ports
+from tests.support.servers import EtcdServer
+from tests.support.stores import ETCD, STORES, ZOOKEEPER, Server, Store
+from tests.support.zookeepers import ZooKeeperServer, client
 
 pytestmark = pytest.mark.parametrize("store", STORES)
 

@@ -11,13 +11,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from llutil.rendezvous import instructions as do
-from llutil.rendezvous import observations as see
-from llutil.rendezvous.instructions import End, Instruction
-from llutil.rendezvous.records import Member, Stage
-from tests.nodes import failure
+from llutil.rendezvous.protocol import instructions as do
+from llutil.rendezvous.protocol import observations as see
+from llutil.rendezvous.protocol.instructions import End, Instruction
+from llutil.rendezvous.protocol.records import Member, Stage
 from tests.simulation.properties import DEADLINE
 from tests.simulation.store import Lease, Watch
+from tests.support.nodes import failure
 
 if TYPE_CHECKING:
     from tests.simulation.world import World

@@ -11,14 +11,22 @@ from typing import Any
 
 from pytest import MonkeyPatch  # noqa: PT013 - a type, and nothing else of pytest
 
-from llutil.rendezvous import absorbing, following, judging, leading, machine, seating, settling
-from llutil.rendezvous import instructions as do
-from llutil.rendezvous.log import Log
-from llutil.rendezvous.observations import Created, Unanswered
-from llutil.rendezvous.records import Assignment, Cause, Place, Report, Say, Stage
-from llutil.rendezvous.rules import Rules
-from llutil.rendezvous.seating import Hall, Hold, Seal
-from llutil.rendezvous.state import State, Work
+from llutil.rendezvous.protocol import (
+    apply_observation,
+    derive_state,
+    leader_decisions,
+    machine,
+    node_decisions,
+    seal_decision,
+    verdict_decision,
+)
+from llutil.rendezvous.protocol import instructions as do
+from llutil.rendezvous.protocol.observations import Created, Unanswered
+from llutil.rendezvous.protocol.parameters import Rules
+from llutil.rendezvous.protocol.records import Assignment, Cause, Place, Report, Say, Stage
+from llutil.rendezvous.protocol.run_history import Log
+from llutil.rendezvous.protocol.seal_decision import Hall, Hold, Seal
+from llutil.rendezvous.protocol.state import State, Work
 from tests.simulation.store import Store
 
 __all__ = ["MUTANTS", "Mutant"]
@@ -47,13 +55,15 @@ def _mutant(*noticed_by: str) -> Callable[[Callable[[MonkeyPatch], None]], None]
 
 
 def _with_hall(patch: MonkeyPatch, change: Callable[[Hall], Hall]) -> None:
-    real = seating.decide_seal
-    patch.setattr(leading, "decide_seal", lambda hall, now: real(change(hall), now))
+    real = seal_decision.decide_seal
+    patch.setattr(leader_decisions, "decide_seal", lambda hall, now: real(change(hall), now))
 
 
-def _with_bench(patch: MonkeyPatch, change: Callable[[judging.Bench], judging.Bench]) -> None:
-    real = judging.judge
-    patch.setattr(leading, "judge", lambda bench, now: real(change(bench), now))
+def _with_bench(
+    patch: MonkeyPatch, change: Callable[[verdict_decision.Bench], verdict_decision.Bench]
+) -> None:
+    real = verdict_decision.judge
+    patch.setattr(leader_decisions, "judge", lambda bench, now: real(change(bench), now))
 
 
 @_mutant("size")
@@ -80,7 +90,7 @@ def _the_quorum_is_sealed_at_once(patch: MonkeyPatch) -> None:
 
 @_mutant("survivors get in")
 def _strangers_take_the_places_of_survivors(patch: MonkeyPatch) -> None:
-    real = seating.decide_seal
+    real = seal_decision.decide_seal
 
     def decide(hall: Hall, now: float) -> Any:
         decision = real(hall, now)
@@ -91,12 +101,12 @@ def _strangers_take_the_places_of_survivors(patch: MonkeyPatch) -> None:
                 return hasty if isinstance(hasty, Seal) else decision
         return decision
 
-    patch.setattr(leading, "decide_seal", decide)
+    patch.setattr(leader_decisions, "decide_seal", decide)
 
 
 @_mutant("one open generation", "one membership", "true verdicts", "waits end", "jobs finish")
 def _a_new_leader_trusts_what_it_has_seen(patch: MonkeyPatch) -> None:
-    real = leading.lead
+    real = leader_decisions.lead
 
     def lead(state: State, now: float) -> Any:
         state.fresh = True
@@ -109,7 +119,7 @@ def _a_new_leader_trusts_what_it_has_seen(patch: MonkeyPatch) -> None:
 def _only_a_loss_after_the_seal_counts(patch: MonkeyPatch) -> None:
     seen: dict[int, tuple[Assignment, frozenset[str]]] = {}
 
-    def change(bench: judging.Bench) -> judging.Bench:
+    def change(bench: verdict_decision.Bench) -> verdict_decision.Bench:
         missing = frozenset(bench.round.nodes) - frozenset(bench.living)
         _, never = seen.setdefault(id(bench.round), (bench.round, missing))
         return replace(bench, living=frozenset(bench.living) | never)
@@ -119,7 +129,7 @@ def _only_a_loss_after_the_seal_counts(patch: MonkeyPatch) -> None:
 
 @_mutant("lost members end rounds", "waits end")
 def _a_member_that_failed_to_report_is_awaited(patch: MonkeyPatch) -> None:
-    def change(bench: judging.Bench) -> judging.Bench:
+    def change(bench: verdict_decision.Bench) -> verdict_decision.Bench:
         return replace(bench, living=frozenset(bench.living) | frozenset(bench.round.nodes))
 
     _with_bench(patch, change)
@@ -132,8 +142,8 @@ def _reports_are_not_read_again_before_a_loss(patch: MonkeyPatch) -> None:
 
 @_mutant("true verdicts")
 def _newcomers_come_in_after_a_success(patch: MonkeyPatch) -> None:
-    real = judging._on_change
-    patch.setattr(judging, "_on_change", lambda bench, succeeded: real(bench, ()))
+    real = verdict_decision._on_change
+    patch.setattr(verdict_decision, "_on_change", lambda bench, succeeded: real(bench, ()))
 
 
 @_mutant("budget")
@@ -141,7 +151,7 @@ def _membership_changes_are_charged(patch: MonkeyPatch) -> None:
     def restarts_after(log: Log, living: Any) -> int:
         return log.last.restarts + 1 if log.last else 0
 
-    patch.setattr(seating, "restarts_after", restarts_after)
+    patch.setattr(seal_decision, "restarts_after", restarts_after)
 
 
 @_mutant("budget")
@@ -151,35 +161,37 @@ def _failures_are_charged_though_a_member_was_lost(patch: MonkeyPatch) -> None:
         failed = verdict is not None and verdict.cause is Cause.FAILED
         return log.last.restarts + failed if log.last else 0
 
-    patch.setattr(seating, "restarts_after", restarts_after)
+    patch.setattr(seal_decision, "restarts_after", restarts_after)
 
 
 @_mutant("budget")
 def _the_last_failure_ends_the_job_at_once(patch: MonkeyPatch) -> None:
-    real = seating._on_last_failure
-    patch.setattr(seating, "_on_last_failure", lambda hall, *rest: real(hall, rest[0], _FOREVER))
+    real = seal_decision._on_last_failure
+    patch.setattr(
+        seal_decision, "_on_last_failure", lambda hall, *rest: real(hall, rest[0], _FOREVER)
+    )
 
 
 @_mutant("failures end rounds", "waits end")
 def _a_last_failure_is_kept_quiet(patch: MonkeyPatch) -> None:
-    real = judging.judge
+    real = verdict_decision.judge
 
-    def judge(bench: judging.Bench, now: float) -> Any:
+    def judge(bench: verdict_decision.Bench, now: float) -> Any:
         found = real(bench, now)
         last = not bench.rules.budget_left(bench.round.restarts)
-        failed = isinstance(found, judging.Ruling) and found.cause is Cause.FAILED
+        failed = isinstance(found, verdict_decision.Ruling) and found.cause is Cause.FAILED
         return Hold(_FOREVER, "hush") if last and failed else found
 
-    patch.setattr(leading, "judge", judge)
+    patch.setattr(leader_decisions, "judge", judge)
 
 
 @_mutant("budget")
 def _a_last_failure_ends_the_job_though_a_member_was_lost(patch: MonkeyPatch) -> None:
     def is_last_failure(hall: Hall, last: Assignment) -> bool:
-        charged = seating.restarts_after(hall.log, frozenset(last.nodes)) > last.restarts
+        charged = seal_decision.restarts_after(hall.log, frozenset(last.nodes)) > last.restarts
         return charged and not hall.rules.budget_left(last.restarts)
 
-    patch.setattr(seating, "_is_last_failure", is_last_failure)
+    patch.setattr(seal_decision, "_is_last_failure", is_last_failure)
 
 
 @_mutant("budget")
@@ -199,29 +211,29 @@ def _a_suspended_node_goes_on(patch: MonkeyPatch) -> None:
 
 @_mutant("lost nodes do not act")
 def _workers_of_a_lost_node_run_on(patch: MonkeyPatch) -> None:
-    real = following._reason_to_stop
+    real = node_decisions._reason_to_stop
 
     def reason(state: State) -> str | None:
         return real(state) if state.leased else None
 
-    patch.setattr(following, "_reason_to_stop", reason)
+    patch.setattr(node_decisions, "_reason_to_stop", reason)
 
 
 @_mutant("lost members end rounds", "lost nodes do not act", "waits end", "workers")
 def _a_lost_node_keeps_its_identity(patch: MonkeyPatch) -> None:
-    real = absorbing._take_answer
+    real = apply_observation._take_answer
 
     def take(state: State, answer: Any, now: float) -> None:
         real(state, answer, now)
         if state.identities == 2:
             state.identities, state.node = 1, f"{state.profile.name}.1"
 
-    patch.setattr(absorbing, "_take_answer", take)
+    patch.setattr(apply_observation, "_take_answer", take)
 
 
 @_mutant("results")
 def _who_succeeded_does_not_wait_for_the_verdict(patch: MonkeyPatch) -> None:
-    real = following.conclusion
+    real = node_decisions.conclusion
 
     def conclusion(state: State, now: float) -> Any:
         if state.seat and (state.seat.stage, Say.SUCCEEDED) in state.said:
@@ -233,7 +245,7 @@ def _who_succeeded_does_not_wait_for_the_verdict(patch: MonkeyPatch) -> None:
 
 @_mutant("survivors get in", "waits end", "jobs finish")
 def _who_succeeded_does_not_run_again(patch: MonkeyPatch) -> None:
-    real = following.report
+    real = node_decisions.report
 
     def report(state: State) -> Any:
         wanted = real(state)
@@ -251,7 +263,7 @@ def _a_late_node_begins_again(patch: MonkeyPatch) -> None:
     def meet(state: State) -> None:
         state.met = state.log.marker.generation if state.log.marker else 0
 
-    patch.setattr(absorbing, "_meet", meet)
+    patch.setattr(apply_observation, "_meet", meet)
 
 
 @_mutant("late nodes")
@@ -259,12 +271,12 @@ def _a_rerun_is_turned_away(patch: MonkeyPatch) -> None:
     def meet(state: State) -> None:
         state.met = 0
 
-    patch.setattr(absorbing, "_meet", meet)
+    patch.setattr(apply_observation, "_meet", meet)
 
 
 @_mutant("one open generation")
 def _a_failure_opens_a_new_generation(patch: MonkeyPatch) -> None:
-    real = leading._assign
+    real = leader_decisions._assign
 
     def assign(state: State, stage: Stage, *rest: Any) -> Any:
         verdict = state.log.verdict_on(state.log.stage)
@@ -272,12 +284,12 @@ def _a_failure_opens_a_new_generation(patch: MonkeyPatch) -> None:
             stage = Stage(stage.generation + 1, 1)
         return real(state, stage, *rest)
 
-    patch.setattr(leading, "_assign", assign)
+    patch.setattr(leader_decisions, "_assign", assign)
 
 
 @_mutant("waits end", "jobs finish", "lost members end rounds")
 def _only_the_first_predecessor_is_watched(patch: MonkeyPatch) -> None:
-    real = following.at_once
+    real = node_decisions.at_once
 
     def at_once(state: State, now: float) -> Any:
         wanted = real(state, now)
@@ -289,19 +301,19 @@ def _only_the_first_predecessor_is_watched(patch: MonkeyPatch) -> None:
 
 @_mutant("waits end", "jobs finish", "one membership", "true verdicts", "results")
 def _an_unanswered_write_counts_as_done(patch: MonkeyPatch) -> None:
-    real = absorbing._take_answer
+    real = apply_observation._take_answer
 
     def take(state: State, answer: Any, now: float) -> None:
         if isinstance(answer, Unanswered) and isinstance(state.asked, do.Create):
             answer = Created(answer.ticket)
         real(state, answer, now)
 
-    patch.setattr(absorbing, "_take_answer", take)
+    patch.setattr(apply_observation, "_take_answer", take)
 
 
 @_mutant("waits end", "jobs finish", "true verdicts", "survivors get in")
 def _an_unanswered_write_counts_as_refused(patch: MonkeyPatch) -> None:
-    real = absorbing._take_answer
+    real = apply_observation._take_answer
 
     def take(state: State, answer: Any, now: float) -> None:
         real(state, answer, now)
@@ -311,34 +323,34 @@ def _an_unanswered_write_counts_as_refused(patch: MonkeyPatch) -> None:
                 state.said.add((record.stage, record.say))
             state.doubt = None
 
-    patch.setattr(absorbing, "_take_answer", take)
+    patch.setattr(apply_observation, "_take_answer", take)
 
 
 @_mutant("waits end", "jobs finish")
 def _the_end_is_not_marked(patch: MonkeyPatch) -> None:
-    real = leading._end_round
+    real = leader_decisions._end_round
 
     def end_round(*args: Any) -> do.Create:
         create = real(*args)
         return replace(create, records=create.records[:1])
 
-    patch.setattr(leading, "_end_round", end_round)
+    patch.setattr(leader_decisions, "_end_round", end_round)
 
 
 @_mutant("waits end")
 def _nobody_ever_gives_up(patch: MonkeyPatch) -> None:
-    real = settling._keep_time
+    real = derive_state._keep_time
 
     def keep_time(state: State, now: float) -> None:
         real(state, now)
         state.waiting_since = None
 
-    patch.setattr(settling, "_keep_time", keep_time)
+    patch.setattr(derive_state, "_keep_time", keep_time)
 
 
 @_mutant("jobs finish")
 def _patience_runs_while_a_round_does(patch: MonkeyPatch) -> None:
-    real = settling._keep_time
+    real = derive_state._keep_time
 
     def keep_time(state: State, now: float) -> None:
         log = state.log
@@ -347,7 +359,7 @@ def _patience_runs_while_a_round_does(patch: MonkeyPatch) -> None:
         real(state, now)
         state.log = log
 
-    patch.setattr(settling, "_keep_time", keep_time)
+    patch.setattr(derive_state, "_keep_time", keep_time)
 
 
 @_mutant("ranks")

@@ -24,10 +24,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llutil.rendezvous import instructions as do
-from llutil.rendezvous.instructions import Instruction
-from llutil.rendezvous.observations import Ticked
-from llutil.rendezvous.records import (
+from llutil.rendezvous.protocol import instructions as do
+from llutil.rendezvous.protocol.instructions import Instruction
+from llutil.rendezvous.protocol.observations import Ticked
+from llutil.rendezvous.protocol.records import (
     Assignment,
     Cause,
     Marker,

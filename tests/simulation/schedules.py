@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from functools import partial
 
-from llutil.rendezvous import instructions as do
-from llutil.rendezvous.machine import Machine
-from llutil.rendezvous.rules import Rules
+from llutil.rendezvous.protocol import instructions as do
+from llutil.rendezvous.protocol.machine import Machine
+from llutil.rendezvous.protocol.parameters import Rules
 from tests.simulation.host import Host
 from tests.simulation.world import PlannedCrash, World
 

@@ -11,8 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from llutil.rendezvous.log import Log
-from llutil.rendezvous.records import (
+from llutil.rendezvous.protocol.records import (
     Assignment,
     Marker,
     Member,
@@ -22,6 +21,7 @@ from llutil.rendezvous.records import (
     Stage,
     Verdict,
 )
+from llutil.rendezvous.protocol.run_history import Log
 
 if TYPE_CHECKING:
     from tests.simulation.host import Host

@@ -11,7 +11,7 @@ from collections import Counter
 
 import pytest
 
-from llutil.rendezvous.records import Cause
+from llutil.rendezvous.protocol.records import Cause
 from tests.simulation.mutants import MUTANTS, Mutant
 from tests.simulation.properties import Broken
 from tests.simulation.schedules import play

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from llutil.rendezvous.records import Assignment, Stage
+from llutil.rendezvous.protocol.records import Assignment, Stage
 
 if TYPE_CHECKING:
     from tests.simulation.host import Host

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from llutil.rendezvous.instructions import Instruction
-from llutil.rendezvous.machine import Machine
-from llutil.rendezvous.records import Member
-from llutil.rendezvous.rules import Rules
+from llutil.rendezvous.protocol.instructions import Instruction
+from llutil.rendezvous.protocol.machine import Machine
+from llutil.rendezvous.protocol.parameters import Rules
+from llutil.rendezvous.protocol.records import Member
 from tests.simulation.host import Host
 from tests.simulation.properties import Properties
 from tests.simulation.store import Store

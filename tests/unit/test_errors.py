@@ -10,7 +10,7 @@ import pytest
 
 from llutil import errors
 from llutil.errors import FailureClass
-from tests.nodes import failure
+from tests.support.nodes import failure
 
 EXAMPLES: list[tuple[errors.LaunchError, FailureClass, bool]] = [
     (errors.LaunchError("x"), FailureClass.INFRASTRUCTURE, False),

@@ -9,7 +9,7 @@ import pytest
 
 from llutil import worker
 from llutil.errors import ConfigError, InfrastructureError
-from llutil.events import ENVIRONMENT, Events
+from llutil.events.events import ENVIRONMENT, Events
 
 FACTS: list[tuple[Callable[[], object], str]] = [
     (worker.rank, "RANK"),

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from llutil.errors import ConfigError
-from llutil.ledgers.access import contradictions
+from llutil.ledgers.credentials import contradictions
 from llutil.ledgers.endpoints import Endpoint
 from llutil.ledgers.keys import Namespace
 

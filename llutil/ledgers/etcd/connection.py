@@ -24,14 +24,14 @@ from typing import Any
 import grpc
 import tenacity
 
-from llutil.ledgers.access import read_tls
+from llutil.ledgers.credentials import read_tls
 from llutil.ledgers.endpoints import Endpoint
 from llutil.ledgers.errors import LedgerError, LedgerRefused, LedgerUnavailable
+from llutil.ledgers.etcd.channel import Line, open_line
 from llutil.ledgers.etcd.config import EtcdConfig
 from llutil.ledgers.etcd.etcd3_import import etcdrpc
-from llutil.ledgers.etcd.line import Line, open_line
-from llutil.ledgers.etcd.statuses import Diagnosis, Remedy, diagnose
-from llutil.ledgers.ownership import Owned
+from llutil.ledgers.etcd.grpc_errors import Diagnosis, Remedy, diagnose
+from llutil.ledgers.process_owned import Owned
 
 __all__ = ["Answer", "Connection", "LeaseMissing", "LeasePresent"]
 

@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from llutil.ledgers import keeping
+from llutil.ledgers import session_keeper
 from llutil.ledgers.errors import LedgerUnavailable, SessionLost
 from llutil.ledgers.etcd.connection import Connection, LeaseMissing, LeasePresent
 from llutil.ledgers.etcd.etcd3_import import etcdrpc
 from llutil.ledgers.etcd.messages import lease_id, lease_name
-from llutil.ledgers.keeping import RENEWAL, Renewal
 from llutil.ledgers.keys import Namespace
+from llutil.ledgers.session_keeper import RENEWAL, Renewal
 
 __all__ = ["Keeper", "Lease", "grant", "renew", "revoke"]
 
@@ -76,7 +76,7 @@ def revoke(connection: Connection, number: int, *, deadline: float) -> None:
         _log.debug("%s: it was over already", what)
 
 
-class Keeper(keeping.Keeper):
+class Keeper(session_keeper.Keeper):
     """Keeps ``lease``, a session's, and others beside it.
 
     etcd is asked twice whether a lease is over: a member that just became leader may not yet know one that was granted

@@ -11,10 +11,11 @@ from typing import Any
 
 from llutil.errors import ConfigError
 from llutil.ledgers.errors import LeaseGone, LedgerConflict, SessionLost
-from llutil.ledgers.etcd import messages, revoking
+from llutil.ledgers.etcd import http_revocation, messages
 from llutil.ledgers.etcd.connection import Answer, Connection, LeaseMissing
 from llutil.ledgers.etcd.leases import Keeper, grant, renew, revoke
 from llutil.ledgers.keys import Namespace, check_folder, check_key, check_scope
+from llutil.ledgers.lease_revocation import Will
 from llutil.ledgers.protocol import (
     Created,
     Exists,
@@ -25,7 +26,6 @@ from llutil.ledgers.protocol import (
     SessionState,
     View,
 )
-from llutil.ledgers.will import Will
 
 __all__ = ["EtcdSession", "open_session"]
 
@@ -87,7 +87,7 @@ class EtcdSession:
     @property
     def will(self) -> Will:
         """To revoke the lease by etcd's JSON calls."""
-        return revoking.will(self._connection.config, self._keeper.number)
+        return http_revocation.will(self._connection.config, self._keeper.number)
 
     @property
     def is_kept(self) -> bool:

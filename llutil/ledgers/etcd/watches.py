@@ -21,10 +21,10 @@ import grpc
 
 from llutil.ledgers.errors import LedgerClosed, LedgerRefused, LedgerUnavailable
 from llutil.ledgers.etcd import messages
+from llutil.ledgers.etcd.channel import Line
 from llutil.ledgers.etcd.connection import Connection
-from llutil.ledgers.etcd.line import Line
-from llutil.ledgers.etcd.statuses import Remedy
-from llutil.ledgers.etcd.watched import Stream, Watched
+from llutil.ledgers.etcd.grpc_errors import Remedy
+from llutil.ledgers.etcd.watch_state import Stream, Watched
 from llutil.ledgers.keys import Namespace
 from llutil.ledgers.protocol import View
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from llutil.errors import ConfigError
-from llutil.ledgers.access import contradictions
+from llutil.ledgers.credentials import contradictions
 from llutil.ledgers.endpoints import Endpoint, parse_endpoints
 from llutil.ledgers.keys import Namespace, check_key
 

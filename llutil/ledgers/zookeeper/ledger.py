@@ -18,19 +18,19 @@ import threading
 import time
 from collections.abc import Callable
 
-from llutil.ledgers.access import read_tls
+from llutil.ledgers.credentials import read_tls
 from llutil.ledgers.errors import LedgerClosed, LedgerRefused, LedgerUnavailable
 from llutil.ledgers.keys import Namespace, check_scope
-from llutil.ledgers.ownership import Owned
+from llutil.ledgers.process_owned import Owned
 from llutil.ledgers.protocol import View
-from llutil.ledgers.zookeeper import handshake, leases
+from llutil.ledgers.zookeeper import lease_znodes, session_handshake
 from llutil.ledgers.zookeeper.config import ZooKeeperConfig
-from llutil.ledgers.zookeeper.leases import Granting
-from llutil.ledgers.zookeeper.line import Line, check_sasl
-from llutil.ledgers.zookeeper.places import Places
-from llutil.ledgers.zookeeper.reading import Reader
+from llutil.ledgers.zookeeper.kazoo_client import Line, check_sasl
+from llutil.ledgers.zookeeper.lease_znodes import Granting
 from llutil.ledgers.zookeeper.session import ZooKeeperSession, open_session
 from llutil.ledgers.zookeeper.watches import Watches, ZooKeeperWatch
+from llutil.ledgers.zookeeper.znode_paths import Places
+from llutil.ledgers.zookeeper.znode_reader import Reader
 
 __all__ = ["ZooKeeperLedger"]
 
@@ -122,7 +122,7 @@ class ZooKeeperLedger(Owned):
         """End a session or a granted lease by its name."""
         self.check()
         if lease.startswith("lease-"):
-            leases.end(Granting(self._reading(), self._places), lease, deadline=deadline)
+            lease_znodes.end(Granting(self._reading(), self._places), lease, deadline=deadline)
             return
         session, _, password = lease.partition("-")
         if not password:
@@ -130,7 +130,9 @@ class ZooKeeperLedger(Owned):
                 f"session {lease} on {self._config} can only be ended by who knows its password"
             )
         number = int.from_bytes(bytes.fromhex(session), signed=True)
-        handshake.end_session(self._config, number, bytes.fromhex(password), deadline=deadline)
+        session_handshake.end_session(
+            self._config, number, bytes.fromhex(password), deadline=deadline
+        )
 
     def close(self) -> None:
         """End every thread, watch and connection. In a forked child it does nothing: they are the parent's."""

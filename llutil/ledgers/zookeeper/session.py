@@ -18,25 +18,25 @@ from llutil.ledgers.errors import (
     LedgerUnavailable,
     SessionLost,
 )
-from llutil.ledgers.keeping import Renewal
 from llutil.ledgers.keys import check_folder, check_key, check_scope
+from llutil.ledgers.lease_revocation import Will
 from llutil.ledgers.protocol import (
     Joined,
     Outcome,
     Record,
     SessionState,
 )
-from llutil.ledgers.will import Will
-from llutil.ledgers.zookeeper import handshake, leases
+from llutil.ledgers.session_keeper import Renewal
+from llutil.ledgers.zookeeper import lease_znodes, session_handshake
 from llutil.ledgers.zookeeper.config import ZooKeeperConfig
-from llutil.ledgers.zookeeper.handshake import Granted
-from llutil.ledgers.zookeeper.joining import Joiner
-from llutil.ledgers.zookeeper.keeping import Keeper, renew_session
-from llutil.ledgers.zookeeper.leases import Granting
-from llutil.ledgers.zookeeper.line import Line, LineOver
-from llutil.ledgers.zookeeper.places import Places, session_name
-from llutil.ledgers.zookeeper.reading import Reader
-from llutil.ledgers.zookeeper.writing import Writer
+from llutil.ledgers.zookeeper.kazoo_client import Line, LineOver
+from llutil.ledgers.zookeeper.lease_znodes import Granting
+from llutil.ledgers.zookeeper.member_znode import Joiner
+from llutil.ledgers.zookeeper.session_handshake import Granted
+from llutil.ledgers.zookeeper.session_keeper import Keeper, renew_session
+from llutil.ledgers.zookeeper.znode_paths import Places, session_name
+from llutil.ledgers.zookeeper.znode_reader import Reader
+from llutil.ledgers.zookeeper.znode_transactions import Writer
 
 __all__ = ["ZooKeeperSession", "open_session"]
 
@@ -58,9 +58,9 @@ def open_session(
     """
     if not 0.001 <= ttl <= _LONGEST:
         raise ConfigError(f"lease_ttl is {ttl:g} s; ZooKeeper counts in milliseconds from 1 on")
-    granted = handshake.open_session(config, ttl, deadline=deadline)
+    granted = session_handshake.open_session(config, ttl, deadline=deadline)
     if round(granted.ttl * 1000) != round(ttl * 1000):
-        handshake.end_session(config, granted.session, granted.password, deadline=deadline)
+        session_handshake.end_session(config, granted.session, granted.password, deadline=deadline)
         raise ConfigError(
             f"lease_ttl is {ttl:g} s, but {config} grants {granted.ttl:g} s; a server grants from 2 to 20 times its "
             f"tickTime, unless it has a minSessionTimeout and a maxSessionTimeout; set lease_ttl to {granted.ttl:g}"
@@ -133,7 +133,7 @@ class ZooKeeperSession:
     @property
     def will(self) -> Will:
         """To end the session by a handshake with its id and password."""
-        return handshake.will(self._line.config, self._granted)
+        return session_handshake.will(self._line.config, self._granted)
 
     @property
     def is_kept(self) -> bool:
@@ -219,7 +219,7 @@ class ZooKeeperSession:
         """A second, long lease of ``ttl`` seconds, kept by this session while it is open; and sweep old ones."""
         if ttl <= 0:
             raise ConfigError(f"a lease of {ttl:g} s was asked for; wanted more than 0")
-        lease = self._on_leases(lambda: leases.grant(self._granting, ttl, deadline=deadline))
+        lease = self._on_leases(lambda: lease_znodes.grant(self._granting, ttl, deadline=deadline))
         self._keeper.add(lease.name, Renewal(time.monotonic(), ttl))
         self._keeper.sweep(lease.written)
         return str(lease.name)
@@ -229,7 +229,9 @@ class ZooKeeperSession:
         if self._keeper.keeps(lease):
             self._line.check()
             return
-        renewed = self._on_leases(lambda: leases.renew(self._granting, lease, deadline=deadline))
+        renewed = self._on_leases(
+            lambda: lease_znodes.renew(self._granting, lease, deadline=deadline)
+        )
         if renewed is None:
             raise LeaseGone(f"{lease} on {self._line.config} is over")
         self._keeper.add(lease, Renewal(time.monotonic(), renewed.ttl))
@@ -249,5 +251,7 @@ class ZooKeeperSession:
         noted = self._line.close(deadline=deadline)
         if not noted and self.state is not SessionState.LOST:
             config, granted = self._line.config, self._granted
-            handshake.end_session(config, granted.session, granted.password, deadline=deadline)
+            session_handshake.end_session(
+                config, granted.session, granted.password, deadline=deadline
+            )
         self._keeper.finish()

@@ -21,9 +21,9 @@ from typing import Any
 from llutil.ledgers.errors import LedgerClosed, LedgerError, LedgerRefused, LedgerUnavailable
 from llutil.ledgers.keys import by_arrival
 from llutil.ledgers.protocol import Record, View
-from llutil.ledgers.zookeeper.line import Line
-from llutil.ledgers.zookeeper.places import Places
-from llutil.ledgers.zookeeper.reading import EMPTY, Reader
+from llutil.ledgers.zookeeper.kazoo_client import Line
+from llutil.ledgers.zookeeper.znode_paths import Places
+from llutil.ledgers.zookeeper.znode_reader import EMPTY, Reader
 
 __all__ = ["Watches", "ZooKeeperWatch"]
 

@@ -9,8 +9,8 @@ from airflow.sdk import dag, task
 from mistakes import MISTAKES
 
 from airflow_provider.operators.elastic import ElasticLaunchOperator
-from airflow_provider.retries import LaunchRetry
-from airflow_provider.retry_policy import ElasticRetryPolicy, RetryRow
+from airflow_provider.retries.launch_retry import LaunchRetry
+from airflow_provider.retries.policy import ElasticRetryPolicy, RetryRow
 
 
 @dag(

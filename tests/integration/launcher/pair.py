@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.nursery import Forked, Nursery
+from tests.support.nursery import Forked, Nursery
 
 __all__ = ["End", "Pair", "serve"]
 

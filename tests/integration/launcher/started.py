@@ -14,10 +14,10 @@ from typing import Any
 
 import cloudpickle
 
-from llutil.agent.order import Order, write_order
-from llutil.agent.outcome import Collector, ErrorNote, Returned
-from llutil.agent.starting import Process, Start, Starter
-from llutil.agent.warm import ForkServer
+from llutil.agent.start_methods.forkserver_client import ForkServer
+from llutil.agent.start_methods.spawn_and_fork import Process, Start, Starter
+from llutil.agent.worker_side.outcome_pipe import Collector, ErrorNote, Returned
+from llutil.agent.worker_side.work_order import Order, write_order
 from llutil.entrypoint import Entrypoint
 
 __all__ = ["DUTIES", "TORCH_WORLD", "WORLD", "Started", "read_all", "server_pid", "started"]

@@ -18,9 +18,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from llutil import shipping, wire
 from llutil.entrypoint import Entrypoint, Reference
-from llutil.mark import MARK
+from llutil.serialization import functions
+from llutil.system.job_mark import MARK
+from llutil.task_link import messages as wire
 
 __all__ = ["ROOT", "Task", "duty", "spec"]
 
@@ -30,7 +31,7 @@ DEADLINE = 60.0  # seconds
 
 def duty(name: str, *args: Any, module: str = "duties") -> Entrypoint:
     """A function of the modules beside this one, with its arguments."""
-    return Reference(f"tests.integration.launcher.{module}:{name}", shipping.pack(args))
+    return Reference(f"tests.integration.launcher.{module}:{name}", functions.pack(args))
 
 
 def spec(

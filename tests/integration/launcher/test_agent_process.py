@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 
-from llutil import wire
 from llutil.entrypoint import Script
 from llutil.errors import FailureClass
-from llutil.mark import MARK
-from tests.forks import fork
+from llutil.system.job_mark import MARK
+from llutil.task_link import messages
 from tests.integration.launcher.launching import is_alive, wait_until
 from tests.integration.launcher.task import ROOT, Task, duty, spec
-from tests.ports import free_ports
+from tests.support.forks import fork
+from tests.support.ports import free_ports
 
 pytestmark = pytest.mark.launch
 
@@ -47,18 +47,18 @@ def wait_for_ranks(task: Task, folder: str, count: int) -> None:
 def test_a_job_that_succeeds(method: str, folder: str) -> None:
     job = spec(duty("rank_and", {"a": (1, 2.5)}), folder, nproc=2, start_method=method)
     with Task(job) as task:
-        assert task.verdict() == wire.Succeeded((0, 1))
+        assert task.verdict() == messages.Succeeded((0, 1))
         assert task.results() == {0: [0, {"a": [1, 2.5]}], 1: [1, {"a": [1, 2.5]}]}
         first, *others = task.heard
-        assert first == wire.Hello(
+        assert first == messages.Hello(
             task.process.pid,
             sys.executable,
             torch=metadata.version("torch"),
             python_version=platform.python_version(),
             launcher=metadata.version("airflow-provider-elastic-launch"),
         )
-        rounds = [message for message in others if isinstance(message, wire.Round)]
-        assert rounds == [wire.Round(0, 2, (0, 1)), wire.Round(0, 0, ())]
+        rounds = [message for message in others if isinstance(message, messages.Round)]
+        assert rounds == [messages.Round(0, 2, (0, 1)), messages.Round(0, 0, ())]
         assert task.printed == {"stdout": b"", "stderr": b""}
     assert not Path(folder, "after.log").exists()
 
@@ -91,32 +91,32 @@ def test_a_value_that_xcom_cannot_hold_is_the_users_mistake(folder: str) -> None
 
 def test_each_restart_is_told(folder: str) -> None:
     with Task(spec(duty("fail_until", 2, folder), folder, max_restarts=3)) as task:
-        assert task.verdict() == wire.Succeeded((0,))
-        rounds = [m for m in task.heard if isinstance(m, wire.Round)]
+        assert task.verdict() == messages.Succeeded((0,))
+        rounds = [m for m in task.heard if isinstance(m, messages.Round)]
         assert [m.restart for m in rounds if m.ranks] == [0, 1, 2]
         assert [bool(m.ranks) for m in rounds] == [True, False] * 3
-        warnings = [m for m in task.heard if isinstance(m, wire.Log) and m.level == "WARNING"]
+        warnings = [m for m in task.heard if isinstance(m, messages.Log) and m.level == "WARNING"]
         assert "restart 1 of 3" in warnings[0].text
 
 
 def test_progress_is_told(folder: str) -> None:
     with Task(spec(duty("progress_until_told", folder), folder, nproc=2)) as task:
-        task.until(wire.Progress, 2)
+        task.until(messages.Progress, 2)
         Path(folder, "told").touch()
-        assert task.verdict() == wire.Succeeded((0, 1))
-        shown = [m.ranks for m in task.heard if isinstance(m, wire.Progress)]
+        assert task.verdict() == messages.Succeeded((0, 1))
+        shown = [m.ranks for m in task.heard if isinstance(m, messages.Progress)]
         assert shown[-1] == {0: (100, 100), 1: (101, 100)}
 
 
 BAD_SPECS: dict[str, tuple[bytes, str]] = {
     "another version": (
         b'{"type":"spec","version":1}\n',
-        f"version 1, this agent speaks {wire.VERSION}: install the same airflow-provider-elastic-launch",
+        f"version 1, this agent speaks {messages.VERSION}: install the same airflow-provider-elastic-launch",
     ),
     "no spec": (b"hello\n", "not a message on the agent's socket: b'hello'"),
-    "another message": (wire.encode(wire.Progress()), "a Progress came from the task"),
+    "another message": (messages.encode(messages.Progress()), "a Progress came from the task"),
     "an unknown entrypoint": (
-        b'{"type":"spec","version":%d,"entrypoint":{"kind":"notebook"}}\n' % wire.VERSION,
+        b'{"type":"spec","version":%d,"entrypoint":{"kind":"notebook"}}\n' % messages.VERSION,
         "entrypoint of unknown kind 'notebook'",
     ),
 }
@@ -184,7 +184,7 @@ def test_streams_of_ranks_may_be_chosen_by_json(folder: str, tmp_path: Path) -> 
 
 def test_lines_arrive_while_the_job_runs(folder: str) -> None:
     with Task(spec(duty("speak_and_wait", folder), folder, nproc=2)) as task:
-        task.until(wire.Line, 4)
+        task.until(messages.Line, 4)
         assert {(line.rank, line.stream, line.text) for line in task.lines()} == {
             (rank, stream, f"{stream} of {rank}")
             for rank in (0, 1)
@@ -192,7 +192,7 @@ def test_lines_arrive_while_the_job_runs(folder: str) -> None:
         }
         assert not task.results()
         Path(folder, "told").touch()
-        assert task.verdict() == wire.Succeeded((0, 1))
+        assert task.verdict() == messages.Succeeded((0, 1))
 
 
 def test_what_prints_fast_waits_for_a_task_that_reads_slowly_and_no_line_is_lost(
@@ -200,7 +200,7 @@ def test_what_prints_fast_waits_for_a_task_that_reads_slowly_and_no_line_is_lost
 ) -> None:
     count, size = 50_000, 300
     with Task(spec(duty("chatter", count, size), folder)) as task:
-        task.until(wire.Round)
+        task.until(messages.Round)
         before = memory(task.process.pid)
         most = 0
         for turn in range(40):  # slower than it prints
@@ -208,7 +208,7 @@ def test_what_prints_fast_waits_for_a_task_that_reads_slowly_and_no_line_is_lost
             time.sleep(0.02)
             most = max(most, memory(task.process.pid)) if turn % 5 == 0 else most
         assert sum(1 for _ in task.lines()) < count / 2, "the reader was not slow"
-        assert task.verdict() == wire.Succeeded((0,))
+        assert task.verdict() == messages.Succeeded((0,))
         assert [line.text for line in task.lines()] == [
             f"{number} {'x' * size}" for number in range(count)
         ]
@@ -224,7 +224,7 @@ def memory(pid: int) -> int:
 def test_a_stop_ends_the_job_after_it_could_save(folder: str) -> None:
     with Task(spec(duty("save_when_stopped", folder, 1.0), folder, nproc=2, grace=20)) as task:
         wait_for_ranks(task, folder, 2)
-        task.tell(wire.Stop("the DAG run was marked failed"))
+        task.tell(messages.Stop("the DAG run was marked failed"))
         stopped = task.verdict()
         assert (stopped.error, stopped.failure_class, stopped.retryable) == (
             "StoppedError",
@@ -240,7 +240,7 @@ def test_a_stop_kills_who_ignores_it_when_the_grace_is_over(folder: str) -> None
     with Task(spec(duty("hide_children", folder), folder, grace=1.5)) as task:
         wait_for_ranks(task, folder, 1)
         started = time.monotonic()
-        task.tell(wire.Stop("enough"))
+        task.tell(messages.Stop("enough"))
         assert task.verdict().error == "StoppedError"
         assert 1.5 < time.monotonic() - started < 30
         assert alive(folder) == []
@@ -248,7 +248,7 @@ def test_a_stop_kills_who_ignores_it_when_the_grace_is_over(folder: str) -> None
 
 @pytest.mark.fault
 def test_a_stop_before_the_workers_start_is_a_stop(folder: str) -> None:
-    with Task(spec(duty("rank_and", 1), folder), wire.Stop("too late")) as task:
+    with Task(spec(duty("rank_and", 1), folder), messages.Stop("too late")) as task:
         stopped = task.verdict()
         assert (stopped.error, stopped.failure_class) == ("StoppedError", FailureClass.PREEMPTION)
         assert "too late" in stopped.report
@@ -258,10 +258,10 @@ def test_a_stop_before_the_workers_start_is_a_stop(folder: str) -> None:
 @pytest.mark.fault
 def test_a_stop_after_the_end_changes_nothing(folder: str) -> None:
     with Task(spec(duty("rank_and", 1), folder)) as task:
-        task.until(wire.Succeeded)
+        task.until(messages.Succeeded)
         with suppress(OSError):
-            task.tell(wire.Stop("too late"))
-        assert task.verdict() == wire.Succeeded((0,))
+            task.tell(messages.Stop("too late"))
+        assert task.verdict() == messages.Succeeded((0,))
 
 
 @pytest.mark.fault
@@ -286,11 +286,11 @@ def test_a_stop_ends_the_wait_for_other_nodes(folder: str) -> None:
         "run_id": "r",
     }
     with Task(spec(duty("rank_and", 1), folder, min_nodes=2, max_nodes=2, **meeting)) as task:
-        task.until(wire.Hello)
+        task.until(messages.Hello)
         assert wait_until(lambda: listens(port), 60)
         time.sleep(1.0)
         started = time.monotonic()
-        task.tell(wire.Stop("no one came"))
+        task.tell(messages.Stop("no one came"))
         stopped = task.verdict()
         assert (stopped.error, "no one came" in stopped.report) == ("StoppedError", True)
         assert time.monotonic() - started < 20
@@ -319,11 +319,11 @@ def test_a_stop_is_heard_while_torch_waits_for_others_in_native_code(
     }
     job = spec(duty("rank_and", 1), folder, min_nodes=2, max_nodes=2, grace=5, **meeting)
     with Task(job) as task:
-        task.until(wire.Hello)
+        task.until(messages.Hello)
         assert wait_until(lambda: has_children(task.process.pid), 60)
         time.sleep(1)
         started = time.monotonic()
-        task.tell(wire.Stop("enough"))
+        task.tell(messages.Stop("enough"))
         stopped = task.verdict()
         assert (stopped.error, stopped.report) == ("StoppedError", "the job was stopped: enough")
         assert time.monotonic() - started < 20
@@ -341,11 +341,11 @@ def test_an_agent_that_is_stuck_where_no_signal_reaches_it_ends_all_the_same(
     path = os.pathsep.join([str(tmp_path), ROOT])
     # Without the mark, the agent does not fork its server from itself.
     with Task(job, env={"PYTHONPATH": path, MARK: ""}) as task:
-        task.until(wire.Hello)
+        task.until(messages.Hello)
         assert wait_until(lambda: len(children(task.process.pid)) == 2, 60)
         time.sleep(1)
         started = time.monotonic()
-        task.tell(wire.Stop("enough"))
+        task.tell(messages.Stop("enough"))
         server = children(task.process.pid)
         while task.process.poll() is None:
             assert time.monotonic() - started < 60, task.story()
@@ -400,7 +400,7 @@ def test_when_the_task_is_gone_who_will_not_stop_is_killed_after_the_grace(folde
 @pytest.mark.fault
 def test_what_was_printed_around_the_end_of_the_task_is_kept_in_full(folder: str) -> None:
     with Task(spec(duty("count_until_stopped", folder), folder, grace=20)) as task:
-        task.until(wire.Line, 100)
+        task.until(messages.Line, 100)
         task.hang_up()
         task.process.wait(60)
         seen = [int(line.text) for line in task.lines()]

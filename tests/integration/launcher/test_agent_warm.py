@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from llutil import wire
 from llutil.errors import FailureClass
-from llutil.mark import MARK
+from llutil.system.job_mark import MARK
+from llutil.task_link import messages
 from tests.integration.launcher.launching import is_alive, wait_until
 from tests.integration.launcher.task import ROOT, Task, duty, spec
 
@@ -27,7 +27,7 @@ def test_the_fork_server_is_forked_from_the_agent_with_one_thread_and_nothing_of
 ) -> None:
     job = spec(duty("warm_facts", module="starts"), folder, nproc=2, start_method="forkserver")
     with Task(job) as task:
-        assert task.verdict() == wire.Succeeded((0, 1)), task.story()
+        assert task.verdict() == messages.Succeeded((0, 1)), task.story()
         for found in task.results().values():
             assert "--socket" in found["server's command"], "it was started afresh"
             assert found["server"] != task.process.pid
@@ -49,7 +49,7 @@ def test_without_a_mark_from_the_start_the_fork_server_is_started_afresh(folder:
     job = spec(duty("warm_facts", module="starts"), folder, start_method="forkserver")
     with Task(job, env={MARK: ""}) as task:
         task.verdict()
-        assert "llutil.agent.forkserver" in task.results()[0]["server's command"]
+        assert "llutil.agent.start_methods.forkserver_main" in task.results()[0]["server's command"]
 
 
 @pytest.mark.fault
@@ -58,8 +58,8 @@ def test_a_forked_server_that_is_killed_is_followed_by_one_that_is_started_afres
 ) -> None:
     entrypoint = duty("end_server_once", folder, module="starts")
     with Task(spec(entrypoint, folder, start_method="forkserver", max_restarts=1)) as task:
-        assert task.verdict() == wire.Succeeded((0,)), task.story()
-        assert "llutil.agent.forkserver" in task.results()[0]
+        assert task.verdict() == messages.Succeeded((0,)), task.story()
+        assert "llutil.agent.start_methods.forkserver_main" in task.results()[0]
     assert not is_alive(int(Path(folder, "first").read_text()))
 
 
@@ -75,7 +75,7 @@ def slow(folder: Path) -> dict[str, str]:
 
 
 def stop(task: Task) -> None:
-    task.tell(wire.Stop("enough"))
+    task.tell(messages.Stop("enough"))
 
 
 def terminate(task: Task) -> None:
@@ -89,7 +89,7 @@ def test_a_stop_is_heard_while_torch_is_imported(
 ) -> None:
     job = spec(duty("rank_and", 1), folder, start_method="forkserver")
     with Task(job, env=slow(tmp_path)) as task:
-        task.until(wire.Hello)
+        task.until(messages.Hello)
         assert wait_until((tmp_path / "importing").exists, 60)
         began = time.monotonic()
         end(task)
@@ -118,17 +118,17 @@ def test_an_agent_whose_task_has_gone_while_torch_is_imported_ends(
 @pytest.mark.fault
 def test_words_that_come_while_torch_is_imported_are_not_lost(folder: str, tmp_path: Path) -> None:
     """The task may read late, and the spec may come in pieces; neither is a stop."""
-    job = wire.encode(spec(duty("rank_and", 1), folder, start_method="forkserver"))
+    job = messages.encode(spec(duty("rank_and", 1), folder, start_method="forkserver"))
     with Task(env=slow(tmp_path)) as task:
         for piece in (job[:100], job[100:]):
             task.socket.sendall(piece)
             time.sleep(0.3)
         assert wait_until((tmp_path / "importing").exists, 60)
         task.until(
-            wire.Hello
+            messages.Hello
         )  # its reading is a signal to the agent too, which must not take it for a word
         threads = Path(f"/proc/{task.process.pid}/task")
         time.sleep(0.2)
         assert len(list(threads.iterdir())) == 1
-        task.tell(wire.Stop("that will do"))
+        task.tell(messages.Stop("that will do"))
         assert "that will do" in task.verdict().report

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from llutil.agent.report import WorkersFailed
+from llutil.agent.failures.report import WorkersFailed
 from llutil.errors import ConfigError, EntrypointError, FailureClass
-from llutil.events import Events
+from llutil.events.events import Events
 from llutil.launcher.launch_agent import LaunchConfig, launch_agent
 from tests.integration.launcher import duties
 from tests.integration.launcher.launching import config, launch

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from torch.distributed.elastic.multiprocessing.api import SignalException
 
-from llutil.agent.report import WorkersFailed
+from llutil.agent.failures.report import WorkersFailed
 from llutil.launcher.launch_agent import LaunchConfig, launch_agent
 from tests.integration.launcher import duties
 from tests.integration.launcher.launching import config, is_alive, launch, wait_until

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-from llutil.agent import worker
-from llutil.agent.report import FailureReport, WorkersFailed
+from llutil.agent.failures.report import FailureReport, WorkersFailed
+from llutil.agent.workers import rank as worker
 from llutil.std import Std
 from tests.integration.launcher import duties, endings
 from tests.integration.launcher.endings import ABSENT, WAYS

@@ -19,9 +19,9 @@ from tests.integration.launcher import endings
 from tests.integration.launcher.endings import ABSENT, WAYS
 from tests.integration.launcher.launching import hide_torch, is_alive
 from tests.integration.launcher.pair import End, Pair
-from tests.nursery import Nursery
-from tests.servers import etcd
-from tests.traces import MARK, nothing_left
+from tests.support.nursery import Nursery
+from tests.support.servers import etcd
+from tests.support.traces import MARK, nothing_left
 
 pytestmark = [pytest.mark.etcd, pytest.mark.fault, pytest.mark.launch]
 

@@ -16,17 +16,17 @@ from typing import Any
 
 import pytest
 
-from llutil.agent import memory
-from llutil.agent.report import FailureReport, WorkersFailed
+from llutil.agent.failures.report import FailureReport, WorkersFailed
 from llutil.errors import FailureClass
 from llutil.std import Std
-from tests.forks import fork
+from llutil.system import oom_kills
 from tests.integration.launcher import duties
 from tests.integration.launcher.launching import hide_torch, launch
 from tests.integration.launcher.pair import End, Pair
-from tests.nursery import Nursery
-from tests.servers import etcd
-from tests.traces import MARK
+from tests.support.forks import fork
+from tests.support.nursery import Nursery
+from tests.support.servers import etcd
+from tests.support.traces import MARK
 
 pytestmark = [pytest.mark.launch]
 
@@ -182,7 +182,7 @@ def test_a_rank_that_is_killed_for_lack_of_memory_is_told_as_that(
         (proc / "self").mkdir(parents=True)
         (proc / "self" / "cgroup").write_text("0::/\n")
         (proc / "self" / "mountinfo").write_text(f"25 30 0:26 / {where} rw - cgroup2 cgroup2 rw\n")
-        monkeypatch.setattr(memory, "PROC", proc)
+        monkeypatch.setattr(oom_kills, "PROC", proc)
         found = told(count_a_kill)
     first = found["text"].splitlines()[0]
     assert "rank 0: signal 9 (SIGKILL: out of memory: the kernel killed 1 process for it" in first

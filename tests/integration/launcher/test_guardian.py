@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from llutil.agent.report import WorkersFailed
-from tests.forks import fork
+from llutil.agent.failures.report import WorkersFailed
 from tests.integration.launcher import duties
 from tests.integration.launcher.launching import is_alive, launch, wait_until
+from tests.support.forks import fork
 
 pytestmark = [pytest.mark.launch, pytest.mark.fault, pytest.mark.usefixtures("no_torch")]
 
@@ -30,7 +30,7 @@ def guardians_of(caller: int) -> list[int]:
     with suppress(OSError):
         for pid in Path(f"/proc/{caller}/task/{caller}/children").read_text().split():
             with suppress(OSError):
-                if b"llutil.agent.guarding" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                if b"llutil.agent.guardian.main" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     found.append(int(pid))
     return found
 

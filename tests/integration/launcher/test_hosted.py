@@ -17,12 +17,12 @@ from typing import Any
 
 import pytest
 
-from llutil.door import new_secret
 from llutil.errors import RendezvousError
 from llutil.launcher.launch_agent import LaunchConfig, launch_agent
-from tests.forks import fork
+from llutil.rendezvous.hosted.store_handshake import new_secret
 from tests.integration.launcher import collectives, duties
 from tests.integration.launcher.launching import wait_until
+from tests.support.forks import fork
 
 pytestmark = pytest.mark.launch
 
@@ -101,7 +101,7 @@ class Nodes:
 
     def _run(self, index: int, function: Callable[..., Any], args: Any, fields: Any) -> End:
         door = self.folder / "door"
-        log = logging.getLogger("llutil.agent.hosted")
+        log = logging.getLogger("llutil.agent.hosted_agent")
         log.setLevel(logging.INFO)
         if index == 0:
             log.addHandler(_Told(door))

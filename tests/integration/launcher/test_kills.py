@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.forks import fork
 from tests.integration.launcher import duties
 from tests.integration.launcher.launching import is_alive, launch, wait_until
 from tests.integration.launcher.task import Task, duty, spec
+from tests.support.forks import fork
 
 pytestmark = [pytest.mark.launch, pytest.mark.fault]
 
@@ -30,7 +30,10 @@ SECONDS = 2.0
 _SOON = 60.0  # seconds for a job to start, or start again, on a loaded machine
 _JOB = "LLUTIL_TEST_JOB"
 _JOBS, _AGENTS, _AT_A_TIME = 22, 12, 4
-_COMMANDS = {"guardian": b"llutil.agent.guarding", "fork server": b"llutil.agent.forkserver"}
+_COMMANDS = {
+    "guardian": b"llutil.agent.guardian.main",
+    "fork server": b"llutil.agent.start_methods.forkserver_main",
+}
 
 
 @pytest.fixture

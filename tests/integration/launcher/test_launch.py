@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from llutil.errors import ConfigError
-from llutil.events import Events
+from llutil.events.events import Events
 from llutil.launcher import elastic_launch
 from llutil.launcher.launch_agent import LaunchConfig, launch_agent
 from tests.integration.launcher import duties

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from llutil import wire
 from llutil.errors import FailureClass
-from llutil.legacy import Legacy
+from llutil.task_link import messages
+from llutil.task_link.agent_record import Legacy
 from tests.integration.launcher.launching import wait_until
 from tests.integration.launcher.task import Task, duty, spec
 from tests.integration.launcher.test_agent_process import pids, wait_for_ranks
@@ -24,7 +24,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "job.legacy"
 
 
-def leaving(path: Path, job: wire.Spec) -> wire.Spec:
+def leaving(path: Path, job: messages.Spec) -> messages.Spec:
     return replace(job, legacy=str(path), launch="3")
 
 
@@ -62,7 +62,7 @@ def test_what_an_agent_leaves_says_who_it_is_while_it_runs_and_in_the_end_how_it
     left = Legacy.read(path)
     assert left is not None
     assert (left.alone, left.asked, left.kills) == (True, "", 0)
-    assert isinstance(left.end, wire.Failed)
+    assert isinstance(left.end, messages.Failed)
     assert left.end.failure_class is FailureClass.PREEMPTION
     assert "its Airflow task is gone" in left.end.report
     assert [file.name for file in path.parent.glob("job.legacy*")] == ["job.legacy"]
@@ -74,7 +74,7 @@ def test_a_task_that_was_asked_to_end_before_it_was_killed_is_known_by_that(
     job = leaving(path, spec(duty("save_when_stopped", folder, 1.0), folder, grace=20))
     with Task(job) as task:
         wait_for_ranks(task, folder, 1)
-        task.tell(wire.Stop("Airflow asked the task to end"))
+        task.tell(messages.Stop("Airflow asked the task to end"))
         asked = "Airflow asked the task to end"
         assert wait_until(lambda: (found := Legacy.read(path)) and found.asked == asked)
         task.hang_up()
@@ -94,6 +94,6 @@ def test_an_agent_that_is_killed_has_left_who_it_was(path: Path, folder: str) ->
 
 def test_a_file_that_cannot_be_written_stops_no_job(path: Path, folder: str) -> None:
     with Task(leaving(path / "nowhere", spec(duty("rank_and", 1), folder))) as task:
-        assert task.verdict() == wire.Succeeded((0,))
-        told = [message.text for message in task.heard if isinstance(message, wire.Log)]
+        assert task.verdict() == messages.Succeeded((0,))
+        told = [message.text for message in task.heard if isinstance(message, messages.Log)]
     assert any("what the next try should know could not be written" in text for text in told)

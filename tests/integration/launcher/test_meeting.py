@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 from torch.distributed.elastic.multiprocessing.api import SignalException
 
-from llutil.agent.devices import worker_count
 from llutil.errors import ConfigError, RendezvousError
+from llutil.launcher.device_count import worker_count
 from llutil.launcher.launch_agent import LaunchConfig, launch_agent
-from tests.forks import fork
 from tests.integration.launcher import collectives, duties
 from tests.integration.launcher.launching import launch, wait_until
-from tests.ports import free_ports
+from tests.support.forks import fork
+from tests.support.ports import free_ports
 
 pytestmark = pytest.mark.launch
 

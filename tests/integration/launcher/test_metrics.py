@@ -16,7 +16,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher import api as stock
 
 from llutil.launcher.launch_agent import LaunchConfig, launch_agent
-from tests.servers import etcd
+from tests.support.servers import etcd
 
 pytestmark = [pytest.mark.etcd, pytest.mark.launch]
 

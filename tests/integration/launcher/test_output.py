@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from llutil.agent import worker
-from llutil.agent.report import WorkersFailed
+from llutil.agent.failures.report import WorkersFailed
+from llutil.agent.workers import rank as worker
 from llutil.std import Std
 from tests.integration.launcher import duties
 from tests.integration.launcher.launching import launch

@@ -27,15 +27,15 @@ from llutil.errors import RendezvousError
 from llutil.launcher import elastic_launch
 from llutil.launcher.launch_agent import LaunchConfig
 from llutil.std import Std
-from tests.forks import fork
 from tests.integration.launcher import collectives, duties
 from tests.integration.launcher.launching import wait_until
 from tests.integration.launcher.pair import Pair
 from tests.integration.rendezvous.history import read_history
-from tests.nursery import Nursery
-from tests.ports import free_ports
-from tests.servers import EtcdServer, etcd
-from tests.traces import MARK
+from tests.support.forks import fork
+from tests.support.nursery import Nursery
+from tests.support.ports import free_ports
+from tests.support.servers import EtcdServer, etcd
+from tests.support.traces import MARK
 
 pytestmark = [pytest.mark.etcd, pytest.mark.launch, pytest.mark.usefixtures("no_torch")]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from llutil.agent.processes import MARK, end_all, family, marked, session_members
+from llutil.system.processes import MARK, end_all, family, marked, session_members
 
 pytestmark = pytest.mark.launch
 
@@ -198,7 +198,7 @@ def test_nothing_to_end_takes_no_time_and_harms_nobody(mark: str) -> None:
 def test_who_dies_with_its_parent_is_killed_when_the_parent_is() -> None:
     code = (
         "import os, sys, time\n"
-        "from llutil.agent.processes import die_with_parent\n"
+        "from llutil.system.processes import die_with_parent\n"
         "parent = os.getpid()\n"
         "if os.fork() == 0:\n"
         "    die_with_parent(parent)\n"
@@ -217,7 +217,7 @@ def test_who_dies_with_its_parent_is_killed_when_the_parent_is() -> None:
 @pytest.mark.fault
 def test_who_finds_its_parent_gone_already_ends_at_once() -> None:
     code = (
-        "from llutil.agent.processes import die_with_parent\n"
+        "from llutil.system.processes import die_with_parent\n"
         "die_with_parent(1 << 22)\n"
         "print('still here')\n"
     )

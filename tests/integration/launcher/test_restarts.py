@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llutil.agent.report import FailureReport, WorkersFailed
+from llutil.agent.failures.report import FailureReport, WorkersFailed
 from tests.integration.launcher import duties
 from tests.integration.launcher.launching import launch
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from llutil.agent.starting import Fork, Spawn, Starter
-from llutil.agent.warm import ForkServer
+from llutil.agent.start_methods.forkserver_client import ForkServer
+from llutil.agent.start_methods.spawn_and_fork import Fork, Spawn, Starter
 from llutil.entrypoint import Command, Reference
 from llutil.errors import InfrastructureError
 from tests.integration.launcher.started import DUTIES, WORLD, read_all, server_pid, started

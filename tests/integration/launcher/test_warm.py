@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 
-from llutil.agent.report import WorkersFailed
-from llutil.agent.starting import Spawn, Starter
-from llutil.agent.warm import ForkServer
+from llutil.agent.failures.report import WorkersFailed
+from llutil.agent.start_methods.forkserver_client import ForkServer
+from llutil.agent.start_methods.spawn_and_fork import Spawn, Starter
 from llutil.entrypoint import Command, Reference
 from llutil.launcher import warm_workers
-from llutil.launcher.warm import KeptServer
-from tests.forks import fork
+from llutil.launcher.warm_workers import KeptServer
 from tests.integration.launcher import duties
 from tests.integration.launcher.launching import is_alive, launch, wait_until
 from tests.integration.launcher.started import DUTIES, TORCH_WORLD, WORLD, server_pid, started
+from tests.support.forks import fork
 
 pytestmark = pytest.mark.launch
 

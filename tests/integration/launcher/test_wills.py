@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from llutil.agent.guardian import Guardian
-from llutil.agent.loop import Loop
+from llutil.agent.event_loop import Loop
+from llutil.agent.guardian.client import Guardian
 from llutil.ledgers.endpoints import Endpoint
-from llutil.ledgers.etcd import revoking
+from llutil.ledgers.etcd import http_revocation
 from llutil.ledgers.etcd.config import EtcdConfig
-from tests.forks import fork
 from tests.integration.launcher.launching import is_alive, wait_until
+from tests.support.forks import fork
 
 pytestmark = [pytest.mark.launch, pytest.mark.fault]
 
@@ -87,7 +87,7 @@ def agent(folder: Path, config: EtcdConfig, act: Callable[[Guardian, Loop], None
             )
             (folder / "worker").write_text(str(worker.pid))
             guardian.watch(worker.pid)
-            guardian.bequeath(revoking.will(config, LEASE))
+            guardian.bequeath(http_revocation.will(config, LEASE))
             act(guardian, loop)
             (folder / "guardian").write_text(str(guardian.pid))
             (folder / "ready").touch()
@@ -161,7 +161,7 @@ def test_a_password_is_neither_in_the_guardians_arguments_nor_in_its_environment
     shown = (proc / "cmdline").read_bytes() + (proc / "environ").read_bytes()
     kill(pid)
     assert wait_until(lambda: len(etcd.asked) == 2), "the guardian did know it"
-    assert b"llutil.agent.guarding" in shown
+    assert b"llutil.agent.guardian.main" in shown
     assert SECRET.encode() not in shown
 
 

@@ -20,8 +20,8 @@ def message() -> bytes:
 def ends(store: str, endpoint: str, namespace: str) -> None:
     """Use a ledger, and leave it as it is."""
     from llutil.ledgers.endpoints import parse_endpoints
-    from tests import stores
-    from tests.ledger_contract import soon
+    from tests.support import stores
+    from tests.support.ledger_contract import soon
 
     there: stores.Store = getattr(stores, store)
     ledger = there.ledger(*parse_endpoints(endpoint), namespace=namespace)
@@ -35,8 +35,8 @@ def forks(store: str, endpoint: str, namespace: str, count: int) -> None:
     """Fork with a busy ledger; print what each child and then the parent finds."""
     from llutil.ledgers import LedgerClosed
     from llutil.ledgers.endpoints import parse_endpoints
-    from tests import stores
-    from tests.ledger_contract import soon
+    from tests.support import stores
+    from tests.support.ledger_contract import soon
 
     there: stores.Store = getattr(stores, store)
     ledger = there.ledger(*parse_endpoints(endpoint), namespace=namespace)

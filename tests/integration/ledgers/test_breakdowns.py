@@ -9,10 +9,10 @@ import pytest
 from llutil.ledgers import LedgerRefused, SessionState
 from llutil.ledgers.etcd import leases as etcd_leases
 from llutil.ledgers.etcd import watches as etcd_watches
-from llutil.ledgers.zookeeper import keeping as zookeeper_keeping
+from llutil.ledgers.zookeeper import session_keeper as zookeeper_keeping
 from llutil.ledgers.zookeeper import watches as zookeeper_watches
-from tests.ledger_contract import World, soon, wait_until
-from tests.stores import STORES, Server, Store
+from tests.support.ledger_contract import World, soon, wait_until
+from tests.support.stores import STORES, Server, Store
 
 WATCHING = {
     "etcd": (etcd_watches.Watches, "_serve"),

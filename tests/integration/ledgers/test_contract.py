@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.ledger_contract import LedgerContract
-from tests.stores import STORES
+from tests.support.ledger_contract import LedgerContract
+from tests.support.stores import STORES
 
 
 @pytest.mark.parametrize("store", STORES)

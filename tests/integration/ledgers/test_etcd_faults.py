@@ -8,11 +8,11 @@ import pytest
 
 from llutil.ledgers import SessionState
 from tests.integration.ledgers.conftest import world_on
-from tests.ledger_contract import DAY, World, keys, soon
-from tests.ledger_traffic import Reader, Writer
-from tests.proxy import proxy
-from tests.servers import EtcdServer, etcd, etcd_cluster
-from tests.stores import leader_first
+from tests.support.ledger_contract import DAY, World, keys, soon
+from tests.support.ledger_traffic import Reader, Writer
+from tests.support.proxy import proxy
+from tests.support.servers import EtcdServer, etcd, etcd_cluster
+from tests.support.stores import leader_first
 
 pytestmark = [pytest.mark.etcd, pytest.mark.fault]
 

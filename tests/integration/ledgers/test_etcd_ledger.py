@@ -17,8 +17,8 @@ from llutil.ledgers import SessionState, Watch
 from llutil.ledgers.endpoints import Endpoint
 from llutil.ledgers.etcd.etcd3_import import etcdrpc
 from tests.integration.ledgers.conftest import world_on
-from tests.ledger_contract import DAY, World, keys, soon, wait_until
-from tests.servers import EtcdServer, etcd
+from tests.support.ledger_contract import DAY, World, keys, soon, wait_until
+from tests.support.servers import EtcdServer, etcd
 
 pytestmark = pytest.mark.etcd
 

@@ -17,10 +17,10 @@ import pytest
 from llutil.ledgers import Ledger, LedgerRefused, LedgerUnavailable, SessionState, Watch
 from llutil.ledgers.endpoints import Endpoint
 from llutil.ledgers.etcd.etcd3_import import etcdrpc
-from tests.certificates import Authority, Pair
 from tests.integration.ledgers.conftest import world_on
-from tests.ledger_contract import World, keys, soon
-from tests.servers import EtcdServer, etcd, with_passwords
+from tests.support.certificates import Authority, Pair
+from tests.support.ledger_contract import World, keys, soon
+from tests.support.servers import EtcdServer, etcd, with_passwords
 
 pytestmark = [pytest.mark.etcd, pytest.mark.fault]
 

@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from llutil.ledgers import Created, LedgerClosed, LedgerUnavailable, SessionState
-from tests.ledger_contract import DAY, Node, World, keys, soon, wait_until
-from tests.ledger_traffic import Reader, Writer
-from tests.proxy import Proxy, proxy
-from tests.stores import ETCD, STORES, Server, Store
+from tests.support.ledger_contract import DAY, Node, World, keys, soon, wait_until
+from tests.support.ledger_traffic import Reader, Writer
+from tests.support.proxy import Proxy, proxy
+from tests.support.stores import ETCD, STORES, Server, Store
 
 pytestmark = [pytest.mark.fault, pytest.mark.parametrize("store", STORES)]
 

@@ -19,10 +19,10 @@ from llutil.ledgers import (
     View,
 )
 from llutil.ledgers.memory import MemoryLedger, MemoryStore
-from tests.ledger_contract import DAY, World, soon
-from tests.servers import EtcdServer
-from tests.stores import ETCD, ZOOKEEPER
-from tests.zookeepers import ZooKeeperServer
+from tests.support.ledger_contract import DAY, World, soon
+from tests.support.servers import EtcdServer
+from tests.support.stores import ETCD, ZOOKEEPER
+from tests.support.zookeepers import ZooKeeperServer
 
 _NODES = st.integers(0, 2)
 _STEPS = st.one_of(

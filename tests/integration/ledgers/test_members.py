@@ -8,10 +8,10 @@ import pytest
 
 from llutil.ledgers import SessionState
 from llutil.ledgers.endpoints import Endpoint
-from tests.ledger_contract import keys, soon, wait_until
-from tests.ledger_traffic import Reader, Writer
-from tests.ports import free_ports
-from tests.stores import STORES, Server, Store, leader_first
+from tests.support.ledger_contract import keys, soon, wait_until
+from tests.support.ledger_traffic import Reader, Writer
+from tests.support.ports import free_ports
+from tests.support.stores import STORES, Server, Store, leader_first
 
 pytestmark = [pytest.mark.fault, pytest.mark.parametrize("store", STORES, scope="module")]
 

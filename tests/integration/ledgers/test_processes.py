@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from tests.ledger_contract import World
-from tests.stores import STORES, Server, Store
+from tests.support.ledger_contract import World
+from tests.support.stores import STORES, Server, Store
 
 pytestmark = pytest.mark.parametrize("store", STORES)
 

@@ -9,11 +9,11 @@ import pytest
 
 from llutil.errors import ConfigError
 from llutil.ledgers import LeaseGone, LedgerConflict, SessionState
-from llutil.ledgers.will import Will
-from llutil.ledgers.zookeeper import leases, watches
-from tests.ledger_contract import DAY, World, soon, wait_until
-from tests.stores import ZOOKEEPER, Store
-from tests.zookeepers import ZooKeeperServer, client
+from llutil.ledgers.lease_revocation import Will
+from llutil.ledgers.zookeeper import lease_znodes, watches
+from tests.support.ledger_contract import DAY, World, soon, wait_until
+from tests.support.stores import ZOOKEEPER, Store
+from tests.support.zookeepers import ZooKeeperServer, client
 
 pytestmark = pytest.mark.zookeeper
 
@@ -57,7 +57,7 @@ def test_an_empty_folder_is_swept_once_it_is_old_by_the_servers_time(
     new.join("b", folder="run.y/members/")
     root = f"/{world.namespace}/-"
     with client(server) as other:
-        monkeypatch.setattr(leases, "_YOUNG", 50)  # ms
+        monkeypatch.setattr(lease_znodes, "_YOUNG", 50)  # ms
 
         def swept() -> bool:
             new.session.grant(DAY, deadline=soon())
@@ -78,7 +78,7 @@ def test_a_will_ends_the_session_of_a_node_that_was_killed(world: World) -> None
 
 
 def test_a_will_is_carried_out_without_any_package_but_our_own() -> None:
-    code = "from llutil.ledgers.zookeeper.handshake import perform; import sys; print('kazoo' in sys.modules)"
+    code = "from llutil.ledgers.zookeeper.session_handshake import perform; import sys; print('kazoo' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-S", "-c", code], capture_output=True, text=True, timeout=60, check=False
     )

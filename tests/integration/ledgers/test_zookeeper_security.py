@@ -18,14 +18,14 @@ from kazoo.security import make_digest_acl
 from llutil.errors import ConfigError
 from llutil.ledgers import Ledger, LedgerError, LedgerRefused, LedgerUnavailable, View
 from llutil.ledgers.endpoints import Endpoint
-from llutil.ledgers.will import Will
+from llutil.ledgers.lease_revocation import Will
 from llutil.ledgers.zookeeper.config import ZooKeeperConfig
 from llutil.ledgers.zookeeper.ledger import ZooKeeperLedger
-from tests.certificates import Authority, Pair
-from tests.ledger_contract import DAY, World, keys, soon
-from tests.servers import EtcdServer
-from tests.stores import ZOOKEEPER, Store
-from tests.zookeepers import ZooKeeperServer, client, zookeeper, zookeeper_of
+from tests.support.certificates import Authority, Pair
+from tests.support.ledger_contract import DAY, World, keys, soon
+from tests.support.servers import EtcdServer
+from tests.support.stores import ZOOKEEPER, Store
+from tests.support.zookeepers import ZooKeeperServer, client, zookeeper, zookeeper_of
 
 pytestmark = [pytest.mark.zookeeper, pytest.mark.fault]
 

@@ -11,8 +11,8 @@ import pytest
 from llutil.ledgers.endpoints import Endpoint
 from tests.integration.rendezvous.history import read_history
 from tests.integration.rendezvous.jobs import Job
-from tests.nursery import Nursery
-from tests.stores import ETCD, Server, Store
+from tests.support.nursery import Nursery
+from tests.support.stores import ETCD, Server, Store
 
 
 class MakeJob(Protocol):

@@ -15,12 +15,12 @@ from typing import Any
 from kazoo.exceptions import NoNodeError
 
 from llutil.ledgers.etcd.etcd3_import import etcdrpc
-from llutil.rendezvous.codec import decode
-from llutil.rendezvous.records import Assignment, Marker, Member, Report, Verdict
+from llutil.rendezvous.protocol.record_codec import decode
+from llutil.rendezvous.protocol.records import Assignment, Marker, Member, Report, Verdict
 from tests.integration.rendezvous.transactions import transactions
-from tests.servers import EtcdServer
-from tests.stores import Server
-from tests.zookeepers import ZooKeeperServer, client
+from tests.support.servers import EtcdServer
+from tests.support.stores import Server
+from tests.support.zookeepers import ZooKeeperServer, client
 
 __all__ = ["Change", "History", "left_in", "read_history"]
 

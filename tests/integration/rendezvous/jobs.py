@@ -16,11 +16,11 @@ import psutil  # type: ignore[import-untyped]  # psutil ships no types
 from llutil.errors import RendezvousError
 from llutil.ledgers.endpoints import Endpoint
 from llutil.ledgers.protocol import Ledger, Record
-from llutil.rendezvous.codec import decode
-from llutil.rendezvous.layout import Layout
-from tests.nursery import Forked, Nursery
-from tests.stores import Store
-from tests.traces import MARK
+from llutil.rendezvous.protocol.record_codec import decode
+from llutil.rendezvous.protocol.record_keys import Layout
+from tests.support.nursery import Forked, Nursery
+from tests.support.stores import Store
+from tests.support.traces import MARK
 
 __all__ = ["Agent", "Job", "until"]
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from llutil.ledgers.endpoints import Endpoint
-from tests.certificates import Authority
 from tests.integration.rendezvous.conftest import MakeJob
-from tests.servers import EtcdServer
-from tests.stores import ANN, ETCD, STORES, ZOOKEEPER, Server, Store
-from tests.zookeepers import ZooKeeperServer
+from tests.support.certificates import Authority
+from tests.support.servers import EtcdServer
+from tests.support.stores import ANN, ETCD, STORES, ZOOKEEPER, Server, Store
+from tests.support.zookeepers import ZooKeeperServer
 
 pytestmark = [pytest.mark.launch, pytest.mark.parametrize("store", STORES)]
 

@@ -19,17 +19,17 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from llutil.ledgers import Ledger
-from llutil.rendezvous import instructions as do
-from llutil.rendezvous import observations as see
-from llutil.rendezvous.driver import Driver, Order
-from llutil.rendezvous.layout import Layout
-from llutil.rendezvous.records import Member
-from llutil.rendezvous.rules import Rules
-from tests.drivers import Port
+from llutil.rendezvous.driver.driver import Driver, Order
+from llutil.rendezvous.protocol import instructions as do
+from llutil.rendezvous.protocol import observations as see
+from llutil.rendezvous.protocol.parameters import Rules
+from llutil.rendezvous.protocol.record_keys import Layout
+from llutil.rendezvous.protocol.records import Member
 from tests.integration.rendezvous.transactions import Transaction, transactions
-from tests.servers import EtcdServer
-from tests.stores import ETCD, ZOOKEEPER, Server, Store
-from tests.zookeepers import ZooKeeperServer
+from tests.support.drivers import Port
+from tests.support.servers import EtcdServer
+from tests.support.stores import ETCD, ZOOKEEPER, Server, Store
+from tests.support.zookeepers import ZooKeeperServer
 
 _SOON = 30.0  # seconds
 _FREE = {"LeaseKeepAlive", "Authenticate"}  # not counted: time alone says how many there are

@@ -12,10 +12,10 @@ import psutil  # type: ignore[import-untyped]  # psutil ships no types
 import pytest
 from torch.distributed.elastic.rendezvous import RendezvousParameters
 
-from llutil.door import knock, new_secret
 from llutil.errors import RendezvousError
-from llutil.rendezvous.hosted import HostedRendezvous
-from llutil.rendezvous.premises import Place
+from llutil.rendezvous.hosted.handler import HostedRendezvous
+from llutil.rendezvous.hosted.node_store import Place
+from llutil.rendezvous.hosted.store_handshake import knock, new_secret
 
 _HOST = "127.0.0.1"
 

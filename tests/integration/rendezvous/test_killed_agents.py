@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.certificates import Authority
 from tests.integration.launcher.launching import is_alive
 from tests.integration.rendezvous.conftest import MakeJob
-from tests.stores import ANN, STORES, Server, Store
+from tests.support.certificates import Authority
+from tests.support.stores import ANN, STORES, Server, Store
 
 pytestmark = [pytest.mark.launch, pytest.mark.fault, pytest.mark.parametrize("store", STORES)]
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.integration.rendezvous.history import read_history
 from tests.integration.rendezvous.jobs import Job, until
-from tests.stores import STORES, Server
+from tests.support.stores import STORES, Server
 
 pytestmark = [
     pytest.mark.launch,

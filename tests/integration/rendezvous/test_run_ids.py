@@ -7,7 +7,7 @@ import pytest
 from tests.integration.rendezvous.conftest import MakeJob
 from tests.integration.rendezvous.history import left_in, read_history
 from tests.integration.rendezvous.jobs import Job, until
-from tests.stores import STORES, Server
+from tests.support.stores import STORES, Server
 
 pytestmark = [pytest.mark.launch, pytest.mark.parametrize("store", STORES)]
 

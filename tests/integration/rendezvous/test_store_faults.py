@@ -9,9 +9,9 @@ import pytest
 from tests.integration.rendezvous.conftest import MakeJob
 from tests.integration.rendezvous.history import read_history
 from tests.integration.rendezvous.jobs import TTL, Agent, Job, until
-from tests.proxy import Proxy, proxy
-from tests.servers import EtcdServer
-from tests.stores import STORES, Server, Store, leader_first
+from tests.support.proxy import Proxy, proxy
+from tests.support.servers import EtcdServer
+from tests.support.stores import STORES, Server, Store, leader_first
 
 pytestmark = [pytest.mark.launch, pytest.mark.fault, pytest.mark.parametrize("store", STORES)]
 

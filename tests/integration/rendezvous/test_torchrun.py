@@ -13,7 +13,7 @@ import pytest
 
 from tests.integration.rendezvous.history import left_in, read_history
 from tests.integration.rendezvous.jobs import Job
-from tests.stores import STORES, Server
+from tests.support.stores import STORES, Server
 
 pytestmark = [pytest.mark.launch, pytest.mark.parametrize("store", STORES)]
 

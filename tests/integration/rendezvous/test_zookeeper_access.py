@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from llutil.rendezvous.layout import Layout
+from llutil.rendezvous.protocol.record_keys import Layout
 from tests.integration.rendezvous.conftest import MakeJob
 from tests.integration.rendezvous.jobs import Job
-from tests.stores import STORES, ZOOKEEPER
-from tests.zookeepers import ZooKeeperServer, client
+from tests.support.stores import STORES, ZOOKEEPER
+from tests.support.zookeepers import ZooKeeperServer, client
 
 pytestmark = [pytest.mark.launch, pytest.mark.parametrize("store", STORES[1:])]
 

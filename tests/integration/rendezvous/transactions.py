@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from tests.zookeepers import ZooKeeperServer
+from tests.support.zookeepers import ZooKeeperServer
 
 __all__ = ["Transaction", "transactions"]
 

@@ -9,7 +9,7 @@ import pytest
 
 from llutil.ledgers import SessionState
 from llutil.ledgers.memory import MemoryLedger, MemoryStore
-from tests.ledger_contract import LedgerContract, World, soon
+from tests.support.ledger_contract import LedgerContract, World, soon
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from kubernetes.client import models as k8s
 
 from airflow_provider.kubernetes import pod_override
 from airflow_provider.operators.elastic import ElasticLaunchOperator
-from airflow_provider.preflight import Facts, Weight, findings
+from airflow_provider.preflight.findings import Facts, Weight, findings
 from llutil.errors import ConfigError
 
 

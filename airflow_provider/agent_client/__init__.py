@@ -1,0 +1,1 @@
+"""Room airflow_provider/agent_client."""

@@ -1,0 +1,40 @@
+"""From the agent's last message to the error that the task raises. Nothing here acts."""
+
+from __future__ import annotations
+
+from llutil import errors
+from llutil.errors import (
+    ConfigError,
+    FailureClass,
+    InfrastructureError,
+    LaunchError,
+    WorkersFailedError,
+)
+from llutil.task_link.messages import Failed
+
+__all__ = ["error_from"]
+
+
+def error_from(failed: Failed) -> LaunchError:
+    """The error that the agent raised, as the class of that name in ``llutil.errors``, else the nearest one.
+
+    ``failure_class``, ``retryable`` and ``failure`` are what the agent said, whatever the class says by itself. An error
+    of torch, which a task's process need not have, becomes a ``WorkersFailedError``.
+    """
+    error = _nearest(failed)
+    error.failure_class = failed.failure_class
+    error.retryable = failed.retryable
+    error.failure = failed.failure
+    error.step = failed.failure.step if failed.failure is not None else 0
+    return error
+
+
+def _nearest(failed: Failed) -> LaunchError:
+    named = getattr(errors, failed.error, None)
+    if isinstance(named, type) and issubclass(named, LaunchError):
+        return named(failed.report)
+    if failed.failure_class is FailureClass.BAD_CONFIGURATION:
+        return ConfigError(failed.report)
+    if failed.retryable:
+        return InfrastructureError(failed.report)
+    return WorkersFailedError(failed.report)

@@ -1,0 +1,64 @@
+"""Turns what an agent and its ranks say into lines of the task's log, whose they are in front.
+
+This module decides wording and levels and writes to the log that it is given; it reads no socket and keeps
+no state of the job. It imports nothing but the standard library, ``llutil.task_link.messages`` and its neighbours here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+
+from airflow_provider.agent_client.log_levels import level_of
+from airflow_provider.agent_client.progress_display import Display
+from llutil.task_link.messages import Line, Log, Progress, Round
+
+__all__ = ["Relay"]
+
+_LAST_LINES = 20
+
+
+class Relay:
+    """Writes the job's events to ``log``, in the order in which they come.
+
+    ``label`` is put in front of each line, for where several jobs share a log. ``last_errors`` holds the last
+    lines that the agent itself printed on stderr, for a report about its death.
+    """
+
+    def __init__(self, log: logging.Logger, display: Display, label: str = "") -> None:
+        self._log = log
+        self._label = f"[{label}] " if label else ""
+        self._display = display
+        self.last_errors: deque[str] = deque(maxlen=_LAST_LINES)
+
+    def event(self, event: Line | Log | Round | Progress) -> None:
+        """One event, as a line of the log or on the display."""
+        match event:
+            case Line(rank=rank, stream=stream, text=text):
+                self._write(level_of(stream, text), f"[rank {rank}] {text}")
+            case Log(level=level, text=text):
+                number = logging.getLevelNamesMapping().get(level, logging.INFO)
+                self._write(number, f"[agent] {text}")
+            case Round():
+                pass  # the agent's own log has said so
+            case Progress(ranks=ranks):
+                if ranks:
+                    self._display.show(ranks)
+
+    def printed(self, stream: str, text: str) -> None:
+        """A line that the agent's process printed, on ``stdout`` or ``stderr``."""
+        if stream == "stderr":
+            self.last_errors.append(text)
+        self._write(level_of(stream, text), f"[agent] {text}")
+
+    def say(self, level: int, text: str) -> None:
+        """Something that the task itself has to say about its agent."""
+        self._write(level, text)
+
+    def close(self) -> None:
+        """Leave the last progress in the log."""
+        self._display.close()
+
+    def _write(self, level: int, text: str) -> None:
+        self._display.hide()
+        self._log.log(level, f"{self._label}{text}")

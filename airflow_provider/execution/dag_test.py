@@ -1,0 +1,191 @@
+"""A gang under ``dag.test()``: all of its nodes at once, on this machine, inside the first task instance that runs.
+
+``dag.test()`` runs mapped task instances one after the other in one process (Airflow 3.3), so that nodes of a gang
+would wait for each other for ever. So the first instance starts an agent for each node, which meet through
+torch's c10d on the loopback interface: no service is needed. Its siblings find their results in XCom.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider.gang.node import Node, pulled
+from airflow_provider.retries.launch_retry import LaunchRetry
+from llutil.errors import LaunchError, StoppedError
+
+if TYPE_CHECKING:
+    from airflow_provider.execution.launch import Launch
+    from airflow_provider.hooks.agent import AgentHook
+
+__all__ = ["LOCAL", "REHEARSED", "Rehearsal", "Run", "in_one_process", "rehearsed"]
+
+REHEARSED = "gang_rehearsed"
+"""The XCom key under which the first instance leaves what each node's ranks returned."""
+
+_LOOPBACK = "127.0.0.1"
+
+LOCAL: Mapping[str, Any] = {
+    "rdzv_backend": "c10d",
+    "rdzv_endpoint": f"{_LOOPBACK}:0",
+    "rdzv_configs": None,
+    "rdzv_conn_id": None,
+    "rerun_token": "",
+    "node_index": None,
+    "local_addr": _LOOPBACK,
+}
+"""The parameters of a launch whose nodes are all on this machine; each gets the port when it is known."""
+
+_STARTED = 0.01  # seconds between two looks whether an agent has been started
+_TICK = 0.5  # seconds: so late, at most, an interruption of the main thread is noticed
+_LOOK = 1.0  # seconds after which torch's backend notices at the latest that a node has restarted
+
+
+def in_one_process() -> bool:
+    """Whether this is ``dag.test()`` running its tasks by itself (with ``use_executor=True`` it does not)."""
+    from airflow.sdk.execution_time import task_runner
+    from airflow.sdk.execution_time.supervisor import InProcessSupervisorComms
+
+    comms = getattr(task_runner, "SUPERVISOR_COMMS", None)
+    return isinstance(comms, InProcessSupervisorComms)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What the ranks of each node returned, by node and rank, and how many ranks there were."""
+
+    results: Mapping[int, Mapping[int, Any]]
+    world_size: int
+
+    def without_values(self) -> Run:
+        """The same ranks, all of which returned nothing."""
+        return replace(
+            self, results={node: dict.fromkeys(ranks) for node, ranks in self.results.items()}
+        )
+
+    def to_json(self, life: str) -> dict[str, Any]:
+        """As it lies in XCom, for instances of the same ``life`` of the DAG run."""
+        results = {
+            str(node): {str(rank): value for rank, value in ranks.items()}
+            for node, ranks in self.results.items()
+        }
+        return {"version": 1, "life": life, "world_size": self.world_size, "results": results}
+
+
+def rehearsed(ti: Any, node: Node) -> Run | None:
+    """The run of all nodes that a sibling of ``node`` has made; None if there has been none in this DAG run."""
+    for value in pulled(ti, node.key.task_id, REHEARSED):
+        if isinstance(value, Mapping) and value.get("life") == node.life:
+            results = {
+                int(number): {int(rank): result for rank, result in ranks.items()}
+                for number, ranks in value["results"].items()
+            }
+            return Run(results, value["world_size"])
+    return None
+
+
+class Rehearsal:
+    """All nodes of a gang at once.
+
+    :param make_hook: makes the hook of one node, which is called by the given name in the log.
+    """
+
+    def __init__(self, node: Node, make_hook: Callable[[str], AgentHook]) -> None:
+        self._node = node
+        self._hooks = [make_hook(f"node {number}") for number in range(node.nodes)]
+        self._outcomes: list[dict[int, Any] | BaseException | None] = [None] * node.nodes
+        self._ended: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def stop(self, reason: str) -> None:
+        """Ask all agents to end their job; as safe as ``AgentHook.stop``."""
+        for hook in self._hooks:
+            hook.stop(reason)
+
+    def run(self, launch: Launch, log: logging.Logger) -> Run:
+        """Run ``launch`` on every node.
+
+        :raises LaunchError: a node failed; the first one that did so by itself.
+        """
+        log.info(
+            "dag.test() runs mapped tasks one after the other: all %d nodes of this gang run now, on this machine; "
+            "the other task instances return their own node's results",
+            self._node.nodes,
+        )
+        port = _free_port()
+        running: set[int] = set()
+        threads: list[threading.Thread] = []
+        try:
+            for number, hook in enumerate(self._hooks):
+                local = self._local(launch, number, port)
+                thread = threading.Thread(
+                    target=self._run_one, args=(number, local, log), name=f"node-{number}"
+                )
+                threads.append(thread)
+                running.add(number)
+                thread.start()
+                # torch's c10d gives ranks in the order of the agents' process ids (torch 2.13).
+                while self._outcomes[number] is None and not hook.running:
+                    time.sleep(_STARTED)
+            self._await(running)
+        except BaseException as interruption:
+            self.stop(f"the task was interrupted by {type(interruption).__name__}")
+            running &= {number for number, thread in enumerate(threads) if thread.ident is not None}
+            self._await(running)  # each hook has a deadline of its own once it is stopped
+            raise
+        return self._outcome()
+
+    def _await(self, running: set[int]) -> None:
+        """Wait for these nodes, and forget those that have ended.
+
+        Not by ``Thread.join``: it takes a thread for ended once an exception has interrupted it (Python 3.11).
+        """
+        while running:
+            with suppress(queue.Empty):
+                running.discard(self._ended.get(timeout=_TICK))
+
+    def _local(self, launch: Launch, number: int, port: int) -> Launch:
+        """``launch`` as the local node ``number`` runs it."""
+        config = replace(
+            launch.config,
+            min_nodes=self._node.nodes,  # all of them start at once
+            rdzv_endpoint=f"{_LOOPBACK}:{port}",
+            rdzv_configs={"is_host": number == 0},
+            monitor_interval=min(_LOOK, launch.config.monitor_interval),
+        )
+        key = replace(launch.key, map_index=number)
+        return replace(launch, config=config, key=key, retry=LaunchRetry(attempts=1))
+
+    def _run_one(self, number: int, launch: Launch, log: logging.Logger) -> None:
+        try:
+            self._outcomes[number] = launch.run(self._hooks[number], log)
+        except BaseException as error:  # noqa: BLE001 - the edge of the thread; the main one raises it
+            self._outcomes[number] = error
+            self.stop(f"node {number} failed")
+        finally:
+            self._ended.put(number)
+
+    def _outcome(self) -> Run:
+        errors = [outcome for outcome in self._outcomes if isinstance(outcome, BaseException)]
+        if errors:
+            # Those that were stopped failed because another did.
+            raise next((one for one in errors if not isinstance(one, StoppedError)), errors[0])
+        results: dict[int, dict[int, Any]] = {}
+        for number, outcome in enumerate(self._outcomes):
+            if not isinstance(outcome, dict):
+                raise LaunchError(f"node {number} ended without saying how")
+            results[number] = outcome
+        return Run(results, max(hook.world_size for hook in self._hooks))
+
+
+def _free_port() -> int:
+    """A port that is free now. It is bound a moment later, by the agent of node 0."""
+    with socket.create_server((_LOOPBACK, 0)) as server:
+        port: int = server.getsockname()[1]
+    return port

@@ -1,0 +1,136 @@
+"""The agent of an earlier try of the same task instance, on the same host: waited for, and ended if it takes too long.
+
+When Airflow kills a task, its agent outlives it by the grace period, to save a checkpoint. A next try that began
+meanwhile would train beside it, with the same GPUs and files. So it waits first. The file that the agent leaves
+(``llutil.task_link.agent_record``) says who it is; that its number was given to somebody else since then is seen by the job's mark,
+which is in the environment of every process of the job, and which only processes of this user show.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from llutil.errors import ConfigError, InfrastructureError, StoppedError
+from llutil.system.job_mark import MARK
+from llutil.system.processes import began, end_all
+from llutil.task_link.agent_record import Legacy
+
+__all__ = ["take_over"]
+
+_MARGIN = 10.0  # seconds beyond its grace period; a stuck agent ends by itself within 6
+_BY_FORCE = 10.0  # seconds for the kernel to end what was sent SIGKILL
+_TICK = 0.5  # seconds: so late, at most, a stop is noticed
+
+
+def take_over(
+    path: Path,
+    log: logging.Logger,
+    *,
+    stopped: Callable[[], bool] = lambda: False,
+    margin: float = _MARGIN,
+) -> Legacy | None:
+    """What an earlier try's agent has left in the file ``path``, once no process of its job lives; None if nothing.
+
+    Waits for the agent for its grace period and ``margin`` seconds, and then ends it and its job by SIGKILL; and its task
+    before that, if it lives, as where Airflow has lost sight of it: it would launch another agent.
+
+    :raises StoppedError: this try was stopped meanwhile, as ``stopped`` says.
+    :raises InfrastructureError: a process of the earlier try cannot be ended.
+    """
+    left = _read(path, log)
+    if left is None:
+        return None
+    agent = _living(left)
+    if agent is not None:
+        try:
+            _await(left, agent, log, stopped, margin)
+        finally:
+            os.close(agent)
+    remaining = end_all((), left.mark, time.monotonic() + _BY_FORCE)
+    if remaining:
+        raise InfrastructureError(
+            f"processes {sorted(remaining)} of an earlier try of this task do not end, {_BY_FORCE:g} s after SIGKILL"
+        )
+    return _read(path, log)  # it has written again since
+
+
+def _read(path: Path, log: logging.Logger) -> Legacy | None:
+    try:
+        return Legacy.read(path)
+    except ConfigError as error:
+        log.warning("what an earlier try has left cannot be read, and is not heeded: %s", error)
+        return None
+
+
+def _living(left: Legacy) -> int | None:
+    """A descriptor of the process, if it lives and is the one that is meant; its number cannot be reused for that."""
+    try:
+        fd = os.pidfd_open(left.pid)
+    except (ProcessLookupError, OSError):
+        return None
+    with suppress(OSError):  # it has gone meanwhile, or is another user's
+        environment = Path(f"/proc/{left.pid}/environ").read_bytes()
+        if f"{MARK}={left.mark}".encode() in environment.split(b"\0"):
+            return fd
+    os.close(fd)
+    return None
+
+
+def _await(
+    left: Legacy, agent: int, log: logging.Logger, stopped: Callable[[], bool], margin: float
+) -> None:
+    patience = left.grace + margin
+    log.warning(
+        "the agent of an earlier try (try %s, pid %d) still ends its job on this host, for which it has %g s of grace; "
+        "this try waits for it, %g s at most",
+        left.launch,
+        left.pid,
+        left.grace,
+        patience,
+    )
+    began = time.monotonic()
+    poll = select.poll()
+    poll.register(agent, select.POLLIN)
+    while not poll.poll(1000 * _TICK):
+        waited = time.monotonic() - began
+        if stopped():
+            raise StoppedError(
+                f"stopped while it waited for the agent of an earlier try (pid {left.pid}) to end its job"
+            )
+        if waited > patience:
+            task = _task(left)
+            log.error(
+                "the agent of the earlier try (pid %d) still runs after %.0f s: SIGKILL to it%s and all of its job",
+                left.pid,
+                waited,
+                f", its task (pid {task})" if task else "",
+            )
+            if task:
+                _kill(task)
+            return
+    log.info(
+        "the agent of the earlier try has ended after %.1f s; this try begins",
+        time.monotonic() - began,
+    )
+
+
+def _task(left: Legacy) -> int:
+    """The process of the earlier try's task, if it lives and is not this very one; else 0."""
+    lives = left.task_began != "" and began(left.task) == left.task_began
+    return left.task if lives and left.task != os.getpid() else 0
+
+
+def _kill(task: int) -> None:
+    """SIGKILL a task's process, and its group if it leads one, as Airflow's do (3.3)."""
+    with suppress(ProcessLookupError):
+        if os.getpgid(task) == task:
+            os.killpg(task, signal.SIGKILL)
+        else:
+            os.kill(task, signal.SIGKILL)

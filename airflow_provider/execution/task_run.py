@@ -1,0 +1,199 @@
+"""What one task instance has to run: the operator's parameters as they were rendered, checked and made a launch.
+
+Imported when a task runs. What a connection says stays in here, and goes into the agent's socket: an attribute of the
+operator would be shown as a rendered template.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider.execution.dag_test import LOCAL, in_one_process
+from airflow_provider.execution.gang_node import Running, run_node
+from airflow_provider.execution.launch import Launch
+from airflow_provider.gang.hosted_store import hosted_place
+from airflow_provider.gang.node import NOTE, Node
+from airflow_provider.gang.version_check import exchange
+from airflow_provider.hooks.agent import AgentHook
+from airflow_provider.hooks.rendezvous_connection import connected
+from airflow_provider.parameters import operator_parameters
+from airflow_provider.parameters.entrypoint import entrypoint_for
+from airflow_provider.parameters.rendezvous import resolve
+from airflow_provider.parameters.rendezvous_id import TaskKey, deployment
+from airflow_provider.preflight.facts import preflight
+from airflow_provider.results.object_store import ResultStore, configured_path
+from airflow_provider.retries.policy import ElasticRetryPolicy
+from llutil.errors import ConfigError, EntrypointError
+
+if TYPE_CHECKING:
+    from airflow_provider.operators.elastic import ElasticLaunchOperator
+    from llutil.entrypoint import Entrypoint
+    from llutil.launcher.launch_agent import LaunchConfig
+    from llutil.task_link.agent_record import Legacy
+    from llutil.task_link.messages import Hello
+
+__all__ = ["TaskJob"]
+
+
+class TaskJob:
+    """The job, or the node of a gang, of the task instance that ``context`` belongs to.
+
+    :param hold: is told what runs, so that it can be stopped.
+
+    :raises ConfigError: a gang whose task was not expanded to one instance a node.
+    """
+
+    def __init__(
+        self,
+        operator: ElasticLaunchOperator,
+        context: Mapping[str, Any],
+        hold: Callable[[Running], None],
+    ) -> None:
+        self.hold = hold
+        self._operator = operator
+        self.context = context
+        self._dag_folder = Path(context["dag"].fileloc).parent
+        self._cwd = os.path.normpath(self._dag_folder / operator.cwd) if operator.cwd else None
+        low, _, high = str(operator.parameters()["nnodes"]).partition(":")
+        self._node = None if operator.gang_nodes is None else Node.of(context, int(high), int(low))
+
+    def run(self, log: logging.Logger) -> dict[int, Any]:
+        """Run it to its end; what each rank of this node returned.
+
+        :raises AirflowFailException: this node of a gang has nothing to wait for.
+        :raises LaunchError: see ``AgentHook.run``; a ``ConfigError`` lists all that is wrong.
+        """
+        if self._node is None:
+            hook = self.hook()
+            self.hold(hook)
+            return self.launch().run(hook, log)
+        results, note = run_node(self._node, self, log)
+        self.context["ti"].xcom_push(key=NOTE, value=note.to_json())
+        return results
+
+    @property
+    def gang_timeout(self) -> float:
+        """Seconds that the gang has to form."""
+        return self._operator.gang_timeout
+
+    @property
+    def pool(self) -> str:
+        """The pool that the task's instances take their slots from."""
+        return str(self._operator.pool)
+
+    @property
+    def returns(self) -> bool:
+        """Whether what the ranks return goes to XCom."""
+        return bool(self._operator.do_xcom_push)
+
+    def hook(self, label: str = "") -> AgentHook:
+        """A hook for an agent of this task, called ``label`` in the log if there are others."""
+        operator = self._operator
+        # Nodes with a label are all on this machine.
+        return AgentHook(
+            python=operator.python,
+            cwd=self._cwd,
+            env=operator.env or {},
+            label=label,
+            greeted=None if label or self._node is None else self._compare,
+        )
+
+    def launch(self, *, locally: bool = False) -> Launch:
+        """What to run, all of it checked. ``locally``: all nodes of the gang are on this machine.
+
+        :raises ConfigError: lists all that is wrong.
+        """
+        blank = self._operator.blank_templates()
+        given = self._operator.parameters()
+        known = {name: value for name, value in given.items() if name not in blank}
+        problems = [*blank.values(), *operator_parameters.task_problems(known)]
+        config: LaunchConfig | None = None
+        entrypoint: Entrypoint | None = None
+        try:
+            config = operator_parameters.launch_config(known | self._surroundings(known, locally))
+        except ConfigError as error:
+            problems += error.problems
+        if "entrypoint" not in blank:
+            try:
+                entrypoint = self._entrypoint()
+            except EntrypointError as error:
+                if not problems:
+                    raise
+                problems += error.problems
+        if problems:
+            raise ConfigError(problems)
+        assert config is not None
+        assert entrypoint is not None
+        store = self._store()
+        if not in_one_process():
+            preflight(self._operator, config, self._node, self.context, self._operator.log)
+        return Launch(
+            config=config,
+            entrypoint=entrypoint,
+            key=TaskKey.of(self.context),
+            try_number=self.context["ti"].try_number,
+            result_limit=self._operator.most_result(stored=store is not None),
+            retry=self._operator.launch_retry,
+            store=store,
+            begin=_nothing if locally else self._begin,
+            deployment=deployment(),
+        )
+
+    def _compare(self, hello: Hello) -> None:
+        """See whether this node's agent has the versions that its siblings' have."""
+        assert self._node is not None
+        exchange(self._node, hello, socket.gethostname(), self.context["ti"], self._operator.log)
+
+    def _store(self) -> ResultStore | None:
+        """Where values go that are too big for XCom, known to take something; None if nobody asked for it."""
+        operator = self._operator
+        path = operator.results_path or configured_path()
+        if not path:
+            if operator.results_format == "npz":
+                raise ConfigError(
+                    "results_format is 'npz', but there is no results_path to store arrays in; XCom has lists only"
+                )
+            return None
+        store = ResultStore.of(
+            path,
+            operator.results_threshold,
+            self.context["ti"],
+            arrays=operator.results_format == "npz",
+        )
+        store.check()
+        return store
+
+    def _begin(self, left: Legacy | None, log: logging.Logger) -> None:
+        """Tell the policy of retries that this try begins, if it is one that wants to know."""
+        policy = self._operator.retry_policy
+        if isinstance(policy, ElasticRetryPolicy):
+            policy.begin(self.context, left, log)
+
+    def _surroundings(self, known: Mapping[str, Any], locally: bool) -> dict[str, Any]:
+        """The parameters that follow from who this is and from where nodes meet."""
+        own = {} if self._node is None else self._node.parameters(known)
+        if locally:
+            return {**own, **LOCAL}
+        several = operator_parameters.has_several_nodes(known)
+        alone = None if self._node is None else hosted_place
+        return own | resolve(known, several=several, connect=connected, alone=alone)
+
+    def _entrypoint(self) -> Entrypoint:
+        operator = self._operator
+        return entrypoint_for(
+            operator.function or operator.entrypoint,
+            operator.op_args,
+            operator.op_kwargs,
+            self.context,
+            dag_folder=self._dag_folder,
+            cwd=self._cwd,
+        )
+
+
+def _nothing(_left: Legacy | None, _log: logging.Logger) -> None:
+    """All nodes of a rehearsed gang are in one task instance: none of them has tries of its own."""

@@ -1,0 +1,83 @@
+"""From what a DAG file names to what an agent runs: an ``Entrypoint`` with its arguments inside.
+
+Functions are checked against their arguments and pickled here, in the task, where the DAG file is loaded.
+cloudpickle is imported when a function is sent, never when a DAG is parsed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from airflow_provider.parameters.function_arguments import context_arguments, read_out
+from airflow_provider.parameters.operator_parameters import entrypoint_problems
+from llutil import entrypoint as _entrypoint
+from llutil.entrypoint import Command, Entrypoint, Module, Reference, Script
+from llutil.errors import EntrypointError
+
+__all__ = ["entrypoint_for"]
+
+
+def entrypoint_for(
+    given: Any,
+    args: Any,
+    kwargs: Any,
+    context: Mapping[str, Any],
+    *,
+    dag_folder: Path,
+    cwd: str | None,
+) -> Entrypoint:
+    """The entrypoint to send, with its arguments.
+
+    A path that is not absolute means a file below ``dag_folder``, the DAG file's own.
+
+    :raises EntrypointError: it is missing, or cannot be sent, or does not take the arguments.
+    """
+    problems = entrypoint_problems(given)
+    if problems:
+        raise EntrypointError(problems)
+    args, kwargs = _positional(read_out(args)), _named(read_out(kwargs))
+    if not isinstance(given, str):
+        from llutil.serialization import functions
+
+        kwargs = {**kwargs, **context_arguments(given, args, kwargs, context)}
+        functions.check_arguments(given, args, kwargs)
+        return functions.ship(given, args, kwargs)
+    parsed = _entrypoint.parse(given, args)
+    match parsed:
+        case Reference():
+            from llutil.serialization import functions
+
+            return replace(parsed, payload=functions.pack(args, kwargs))
+        case Script(path=path):
+            parsed = replace(parsed, path=os.path.normpath(dag_folder / path))
+        case Command(program=program) if os.sep in program:
+            parsed = replace(parsed, program=os.path.normpath(dag_folder / program))
+        case Command() | Module():
+            pass
+    if kwargs:
+        problems.append(
+            f"op_kwargs has {', '.join(map(repr, kwargs))}, but {parsed.name!r} is no function; give a script, "
+            "module or command its arguments by op_args, as on a command line"
+        )
+    missing = _entrypoint.problem_with(parsed, cwd or os.getcwd())  # noqa: PTH109 - a str is wanted
+    if missing is not None:
+        problems.append(missing)
+    if problems:
+        raise EntrypointError(problems)
+    return parsed
+
+
+def _positional(args: Any) -> Sequence[Any]:
+    if isinstance(args, list | tuple):
+        return args
+    raise EntrypointError(f"op_args is {args!r}; wanted a list, also for one argument")
+
+
+def _named(kwargs: Any) -> Mapping[str, Any]:
+    if isinstance(kwargs, Mapping) and all(isinstance(name, str) for name in kwargs):
+        return kwargs
+    raise EntrypointError(f"op_kwargs is {kwargs!r}; wanted a dict with names as keys")

@@ -1,0 +1,126 @@
+"""A gang in a DAG file: one job whose nodes are the instances of one mapped task.
+
+Here is what is decided when a DAG is parsed: what a gang may be asked for, and where it may stand. What its
+nodes do when they run is in ``airflow_provider.gang.node``. Airflow is imported inside functions.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from airflow_provider.parameters.function_arguments import LIVE_CONTEXT, PLAIN_CONTEXT
+from llutil.errors import ConfigError
+
+__all__ = [
+    "NODE_NAMES",
+    "check_arguments",
+    "check_limits",
+    "check_place",
+    "gang_problems",
+    "nnodes_of",
+]
+
+NODE_NAMES = "node {{ ti.map_index }}"
+"""What the nodes of a gang are called in Airflow's UI, unless ``map_index_template`` is given."""
+
+_MOST_NODES = 1024  # Airflow's own default of max_map_length
+_OURS = ("nnodes", "node_index")
+_TASK_LIMITS = ("max_active_tis_per_dag", "max_active_tis_per_dagrun")
+
+
+def nnodes_of(nodes: int, min_nodes: int | None) -> str:
+    """The parameter ``nnodes`` of a gang; it needs all of its nodes unless ``min_nodes`` says otherwise."""
+    return f"{nodes if min_nodes is None else min_nodes}:{nodes}"
+
+
+def gang_problems(nodes: Any, min_nodes: Any, given: Mapping[str, Any]) -> list[str]:
+    """What is wrong with a gang of so many nodes; ``given`` holds its other parameters."""
+    problems = [
+        f"{name} is {given[name]!r}, but a gang says that by its own nodes and min_nodes; leave {name} out"
+        for name in _OURS
+        if given.get(name) is not None
+    ]
+    if not _is_count(nodes) or not 1 <= nodes <= _MOST_NODES:
+        return [
+            *problems,
+            f"the nodes of a gang are {nodes!r}; wanted a number from 1 to {_MOST_NODES} that is known when the DAG "
+            "is parsed: Airflow makes a task instance for each",
+        ]
+    if min_nodes is not None and (not _is_count(min_nodes) or not 1 <= min_nodes <= nodes):
+        problems.append(f"min_nodes is {min_nodes!r}; wanted 1 to {nodes}, the nodes of the gang")
+    return problems
+
+
+def check_place(dag: Any, task_group: Any) -> None:
+    """Refuse a gang in a mapped task group. Both are the current ones if None.
+
+    Airflow expands no task inside an expanded task group (3.3), and a gang is an expanded task.
+
+    :raises ConfigError: it stands in one.
+    """
+    from airflow.sdk.definitions._internal.contextmanager import DagContext, TaskGroupContext
+
+    dag = dag or DagContext.get_current()
+    if task_group is None and dag is not None:
+        task_group = TaskGroupContext.get_current(dag)
+    mapped = None if task_group is None else next(task_group.iter_mapped_task_groups(), None)
+    if mapped is not None:
+        raise ConfigError(
+            f"a gang cannot be in the mapped task group {mapped.group_id!r}: its nodes are mapped task instances "
+            "already, and Airflow maps only once; put the gang into a DAG of its own and trigger that, or write "
+            "one gang for each case"
+        )
+
+
+def check_limits(nodes: int, min_nodes: int | None, given: Mapping[str, Any]) -> None:
+    """Refuse a gang of which Airflow would never run ``min_nodes`` at once; warn if it would never run all ``nodes``.
+
+    :raises ConfigError: it could never form.
+    """
+    from airflow.sdk.definitions._internal.contextmanager import DagContext
+
+    dag = given.get("dag") or DagContext.get_current()
+    defaults = {} if dag is None else {**dag.default_args, **(given.get("default_args") or {})}
+    limits = {name: given.get(name, defaults.get(name)) for name in _TASK_LIMITS}
+    if dag is not None:
+        limits[f"max_active_tasks of DAG {dag.dag_id!r}"] = dag.max_active_tasks
+    needed = nodes if min_nodes is None else min_nodes
+    problems = []
+    for name, limit in limits.items():
+        if not _is_count(limit) or limit >= nodes:
+            continue
+        if limit < needed:
+            problems.append(
+                f"the gang needs {needed} nodes at once, and {name} lets {limit} run: it could never form; raise that, "
+                "or lower min_nodes"
+            )
+        else:
+            warnings.warn(
+                f"the gang of {nodes} nodes will never have more than {limit} at once: {name} lets no more run",
+                stacklevel=4,
+            )
+    if problems:
+        raise ConfigError(problems)
+
+
+def check_arguments(
+    function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> None:
+    """Refuse arguments that ``function`` does not take, as an ordinary call in a DAG file does.
+
+    :raises TypeError: they do not fit; context values that it names need not be there.
+    """
+    signature = inspect.signature(function)
+    bound = signature.bind_partial(*args, **kwargs).arguments
+    for name, parameter in signature.parameters.items():
+        variable = parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}
+        needed = parameter.default is parameter.empty and not variable
+        if needed and name not in {*bound, *PLAIN_CONTEXT, *LIVE_CONTEXT}:
+            raise TypeError(f"missing a required argument: {name!r}")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

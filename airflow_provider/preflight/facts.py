@@ -1,0 +1,214 @@
+"""Reads what a preflight needs to know: from Airflow's configuration, the task's context and the host.
+
+``preflight`` acts: it logs what was found. It never fails a task: what cannot be read is not known, and said at level
+debug. It takes milliseconds, but for a name that does not resolve, which gets a second. Airflow is imported inside
+functions.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow_provider.preflight.findings import Facts, Heartbeats, Weight, executor_of, findings
+
+if TYPE_CHECKING:
+    from airflow_provider.gang.node import Node
+    from llutil.launcher.launch_agent import LaunchConfig
+
+__all__ = ["preflight"]
+
+T = TypeVar("T")
+
+_RESOLVED_WITHIN = 1.0  # seconds
+_LEDGERS = ("etcd", "zeus-adapter")
+_DEFAULT_MEETING = 900.0  # seconds, of all backends
+_DEFAULT_VISIBILITY = 86400.0  # seconds: what Airflow's Celery provider sets (3.26)
+_BROKERS = ("redis://", "rediss://", "sqs://", "sentinel://")  # those that deliver again
+
+
+def preflight(
+    task: Any,
+    config: LaunchConfig,
+    node: Node | None,
+    context: Mapping[str, Any],
+    log: logging.Logger,
+) -> None:
+    """Log what would ruin a long run of ``config`` as the node ``node`` of a gang, or as a job of its own."""
+
+    def known(what: str, read: Callable[[], T], default: T) -> T:
+        try:
+            return read()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the job may well run
+            log.debug(
+                "preflight: %s could not be checked: %s: %s", what, type(error).__name__, error
+            )
+            return default
+
+    several = config.max_nodes > 1
+    executor = known("the executor", lambda: _executor(task), None)
+    longest = task.execution_timeout
+    facts = Facts(
+        executor=executor,
+        grace_period=config.shutdown_timeout,
+        pod_grace=known("the pod", lambda: _pod_grace(task.executor_config), None),
+        execution_timeout=None if longest is None else longest.total_seconds(),
+        meeting_timeout=known("the timeout", lambda: _meeting_timeout(config), None),
+        visibility=known("Celery's broker", _visibility, None)
+        if executor == "CeleryExecutor"
+        else None,
+        heartbeats=known("heartbeats", _heartbeats, None),
+        addresses=known("this node's address", lambda: _addresses(config, executor), ())
+        if several
+        else (),
+        node=None if node is None else node.number,
+        min_nodes=config.min_nodes,
+        siblings=None
+        if node is None
+        else known("the siblings", lambda: node.states(context["ti"]), None),
+        pool=str(task.pool),
+    )
+    for finding in findings(facts):
+        level = logging.WARNING if finding.weight is Weight.WARNING else logging.INFO
+        log.log(level, "preflight: %s", finding.text)
+
+
+def _conf() -> Any:
+    from airflow.sdk.configuration import conf
+
+    return conf
+
+
+def _executor(task: Any) -> str:
+    # KubernetesExecutor marks its pods so (provider 10.25).
+    pod = "AIRFLOW_IS_K8S_EXECUTOR_POD" in os.environ
+    return executor_of(task.executor, str(_conf().get("core", "executor")), pod)
+
+
+def _pod_grace(executor_config: Mapping[str, Any] | None) -> float | None:
+    pod = (executor_config or {}).get("pod_override")
+    grace = getattr(getattr(pod, "spec", None), "termination_grace_period_seconds", None)
+    return None if grace is None else float(grace)
+
+
+def _meeting_timeout(config: LaunchConfig) -> float | None:
+    if config.max_nodes == 1:
+        return None
+    return float(config.rdzv_configs.get("timeout", _DEFAULT_MEETING))
+
+
+def _visibility() -> float | None:
+    conf = _conf()
+    given = conf.get("celery_broker_transport_options", "visibility_timeout", fallback="")
+    if given:
+        return float(given)
+    broker = str(conf.get("celery", "broker_url", fallback=""))
+    return _DEFAULT_VISIBILITY if broker.startswith(_BROKERS) else None
+
+
+def _heartbeats() -> Heartbeats:
+    conf = _conf()
+    return Heartbeats(
+        failures=conf.getint("workers", "max_failed_heartbeats"),
+        interval=conf.getfloat("workers", "min_heartbeat_interval"),
+        attempts=conf.getint("workers", "execution_api_retries"),
+        wait=conf.getfloat("workers", "execution_api_retry_wait_min"),
+        patience=conf.getfloat("scheduler", "task_instance_heartbeat_timeout"),
+    )
+
+
+def _addresses(config: LaunchConfig, executor: str | None) -> list[str]:
+    """What is wrong with the address at which the other nodes are to find this one."""
+    if config.local_addr:
+        return _own(config.local_addr)
+    if config.rdzv_backend not in _LEDGERS:
+        name = _answer(socket.getfqdn)
+        if _resolved([(name, 0)]) is None:
+            return [
+                f"this host's name {name!r} does not resolve, and the other nodes are told it; give local_addr, or let "
+                "the name resolve on every host"
+            ]
+        return []
+    endpoints = config.rdzv_endpoint.partition("/")[0].split(",")
+    parts = [endpoint.rpartition(":") for endpoint in endpoints]
+    found = _resolved([(host.strip("[]"), int(port)) for host, _, port in parts])
+    if found is None:
+        return [
+            f"no host of rdzv_endpoint {config.rdzv_endpoint!r} resolves here: this node can meet nobody"
+        ]
+    family, address = found
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect(address)  # sends nothing: connect(2)
+        own = str(probe.getsockname()[0])
+    if executor != "LocalExecutor" and (own.startswith("127.") or own == "::1"):
+        return [
+            f"this node's address for the others is {own}, where no other host finds it; give rdzv_endpoint by an address "
+            "that all hosts share, or local_addr"
+        ]
+    return []
+
+
+def _own(given: str) -> list[str]:
+    found = _resolved([(given, 0)])
+    if found is None:
+        return [
+            f"local_addr {given!r} does not resolve here, and probably nowhere: the other nodes cannot find this one; "
+            "give an address of this host"
+        ]
+    family, address = found
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.bind(address)
+    except OSError as error:
+        if error.errno != errno.EADDRNOTAVAIL:
+            raise
+        return [
+            f"local_addr {given!r} is no address of this host: unless something forwards it, the other nodes cannot "
+            "reach this one"
+        ]
+    return []
+
+
+def _resolved(places: Sequence[tuple[str, int]]) -> tuple[socket.AddressFamily, Any] | None:
+    """Family and address of the first of these hosts and ports that has any.
+
+    :raises TimeoutError: nobody knows yet.
+    """
+
+    def ask() -> tuple[socket.AddressFamily, Any] | None:
+        for host, port in places:
+            with suppress(OSError, UnicodeError):
+                family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[
+                    0
+                ]
+                return family, address
+        return None
+
+    return _answer(ask)
+
+
+def _answer(ask: Callable[[], T]) -> T:
+    """What a resolver says; it cannot be interrupted, and may take many seconds where the DNS is away.
+
+    :raises TimeoutError: it takes too long.
+    """
+    answer: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(ask())
+        except Exception as error:  # noqa: BLE001 - the edge of the thread
+            answer.set_exception(error)
+
+    threading.Thread(target=run, name="preflight-name", daemon=True).start()
+    try:
+        return answer.result(timeout=_RESOLVED_WITHIN)
+    except TimeoutError:
+        raise TimeoutError(f"no name was resolved within {_RESOLVED_WITHIN:g} s") from None

@@ -1,0 +1,219 @@
+"""What follows a failure: another try or none, after how long, and why. A table with one row a class of failure.
+
+Functions here only decide: the record of the earlier tries goes in, and the one to keep comes out. Who is asked, and
+where the record lies, is ``airflow_provider.retries.policy``'s affair; what a failure was is ``airflow_provider.retries.failure_case``'s.
+This module may import nothing but the standard library and ``llutil.errors``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+from llutil.errors import ConfigError, FailureClass
+
+__all__ = ["Case", "Decision", "Record", "RetryRow", "decide"]
+
+_VERSION = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryRow:
+    """What follows a failure of one class.
+
+    :param retries: how many retries this class has, in all tries of the task together; 0 for none, None for as many as
+        the task's ``retries`` grant. There are never more than those.
+    :param delay: seconds before the retry; None for the task's ``retry_delay``.
+    :param growth: each further delay of this class is so many times the one before.
+    :param longest: the longest delay, in seconds.
+    :param alike: so many failures running, with the same traceback and before any rank has made a step, fail the task
+        for good; None for no such rule.
+
+    :raises ConfigError: lists what cannot be.
+    """
+
+    retries: int | None = None
+    delay: float | None = None
+    growth: float = 1.0
+    longest: float = 3600.0
+    alike: int | None = None
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"RetryRow: {name} is {value!r}; wanted {wanted}"
+            for name, value, wanted, fits in (
+                ("retries", self.retries, "a number from 0, or None", _is_count(self.retries, 0)),
+                ("delay", self.delay, "0 or more seconds, or None", _is_from(self.delay, 0)),
+                (
+                    "growth",
+                    self.growth,
+                    "a number from 1",
+                    _is_from(self.growth, 1, optional=False),
+                ),
+                (
+                    "longest",
+                    self.longest,
+                    "0 or more seconds",
+                    _is_from(self.longest, 0, optional=False),
+                ),
+                ("alike", self.alike, "a number from 2, or None", _is_count(self.alike, 2)),
+            )
+            if not fits
+        ]
+        if problems:
+            raise ConfigError(problems)
+
+    def delay_after(self, retried: int) -> float | None:
+        """Seconds before the next retry, if ``retried`` of this class came before; None for the task's own."""
+        if self.delay is None:
+            return None
+        try:
+            return min(self.delay * self.growth**retried, self.longest)
+        except OverflowError:
+            return self.longest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What is known of the tries of one task instance, in one of its lives: from a clear after its end to the next.
+
+    ``life`` is Airflow's ``max_tries``, which such a clear raises and nothing else changes (3.3). ``try_number`` is the last try
+    that began, on ``host``, when tasks of its DAG run had been cleared ``clears`` times; it is ``open`` until somebody has
+    said how it ended. ``retried`` counts the retries by class of failure. ``alike`` failures running had the traceback
+    ``signature``, before any step.
+    """
+
+    life: int = 0
+    try_number: int = 0
+    open: bool = False
+    host: str = ""
+    clears: int = 0
+    retried: Mapping[str, int] = field(default_factory=dict)
+    signature: str = ""
+    alike: int = 0
+
+    def in_life(self, life: int) -> Record:
+        """This record, if it is of that life; else a new one."""
+        return self if self.life == life else Record(life=life)
+
+    def begun(self, try_number: int, host: str, clears: int) -> Record:
+        """The same, when a try has begun."""
+        return replace(self, try_number=try_number, host=host, clears=clears, open=True)
+
+    def closed(self) -> Record:
+        """The same, when the last try's end is known and was none that a row is about."""
+        return replace(self, open=False, signature="", alike=0)
+
+    def to_json(self) -> dict[str, Any]:
+        """As it lies in the task's state store."""
+        return {
+            "version": _VERSION,
+            "life": self.life,
+            "try_number": self.try_number,
+            "open": self.open,
+            "host": self.host,
+            "clears": self.clears,
+            "retried": dict(self.retried),
+            "signature": self.signature,
+            "alike": self.alike,
+        }
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """The record that ``to_json`` gave.
+
+        :raises ValueError: it is none, or one of another version.
+        """
+        if not isinstance(value, Mapping) or value.get("version") != _VERSION:
+            raise ValueError(f"wanted a record of version {_VERSION}, found {value!r:.200}")
+        names = [name for name in cls.__slots__ if name in value]
+        if len(names) != len(cls.__slots__) or not isinstance(value["retried"], Mapping):
+            raise ValueError(
+                f"wanted a record with {', '.join(cls.__slots__)}, found {value!r:.200}"
+            )
+        return cls(**{name: value[name] for name in names})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One failure: its class, what is to be said of it, and the traceback's ``signature`` if it came before any step.
+
+    ``tries_left``: how many more Airflow grants. ``asked``: whether Airflow wants to know what follows; else it has
+    begun the next try by itself.
+    """
+
+    failure_class: FailureClass
+    told: str = ""
+    signature: str = ""
+    tries_left: int
+    asked: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """Whether there is ``again`` a try, after ``delay`` seconds (None: the task's own delay), why, and what to keep."""
+
+    again: bool
+    why: str
+    record: Record
+    delay: float | None = None
+
+
+def decide(row: RetryRow, record: Record, case: Case) -> Decision:
+    """What follows ``case`` by its class's ``row``, after what ``record`` says has been before."""
+    name = str(case.failure_class)
+    alike = record.alike + 1 if case.signature and case.signature == record.signature else 1
+    record = replace(
+        record, open=False, signature=case.signature, alike=alike if case.signature else 0
+    )
+    what = f"{name} ({case.told})" if case.told else name
+    if row.alike is not None and record.alike >= row.alike:
+        return Decision(
+            again=False,
+            why=f"{what}: not tried again: the same traceback {record.alike} times running, and no rank had reported a "
+            "step of progress",
+            record=record,
+        )
+    retried = record.retried.get(name, 0)
+    if row.retries is not None and retried >= row.retries:
+        spent = (
+            f"all retries of its class ({row.retries}) are used up"
+            if row.retries
+            else "its class has none"
+        )
+        return Decision(again=False, why=f"{what}: not tried again: {spent}", record=record)
+    if case.tries_left <= 0:
+        return Decision(
+            again=False,
+            why=f"{what}: not tried again: all retries of the task are used up",
+            record=record,
+        )
+    delay = row.delay_after(retried)
+    of = f" of {row.retries}" if row.retries is not None else ""
+    when = f"in {delay:g} s" if delay is not None else "after the task's retry_delay"
+    if not case.asked:
+        when = "by this try"
+    left = f"{case.tries_left} of the task's retries {'is' if case.tries_left == 1 else 'are'} left with this one"
+    return Decision(
+        again=True,
+        why=f"{what}: tried again {when}: retry {retried + 1}{of} of its class; {left}",
+        record=replace(record, retried={**record.retried, name: retried + 1}),
+        delay=delay,
+    )
+
+
+def _is_count(value: Any, least: int) -> bool:
+    if value is None:
+        return True
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_from(value: Any, least: float, *, optional: bool = True) -> bool:
+    if value is None:
+        return optional
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and least <= value < float("inf")
+    )

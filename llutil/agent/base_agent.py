@@ -1,0 +1,292 @@
+"""The elastic agent of one node, as far as it does not depend on how the nodes meet: its workers.
+
+It is torch's agent (``SimpleElasticAgent``, whose events and metrics it records), with worker processes of our own
+on a loop that hears of everything at once. Who is in a round and what follows from its end is for the subclasses to
+know: ``polling`` for torch's rendezvous backends, ``following`` for those with a ledger.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from torch.distributed.elastic.agent.server.api import (
+    RunResult,
+    SimpleElasticAgent,
+    WorkerGroup,
+    WorkerSpec,
+    WorkerState,
+)
+from torch.distributed.elastic.agent.server.api import (
+    Worker as TorchWorker,
+)
+from torch.distributed.elastic.metrics.api import prof
+
+from llutil.agent.event_loop import Loop
+from llutil.agent.failures.describe import found_failure
+from llutil.agent.failures.report import FailureReport, RemoteReport, first_failure
+from llutil.agent.guardian.client import Guardian
+from llutil.agent.metrics import Stopwatch
+from llutil.agent.observer import Host
+from llutil.agent.output.log_files import LogFolder
+from llutil.agent.start_methods.spawn_and_fork import Starter
+from llutil.agent.stop_signals import StopSignals
+from llutil.agent.worker_side.outcome_pipe import ErrorNote
+from llutil.agent.worker_side.work_order import Order, write_order
+from llutil.agent.workers.rank import RankPlan
+from llutil.agent.workers.rank_exit import Ended
+from llutil.agent.workers.rank_group import Workers
+from llutil.entrypoint import Command, Reference, Shipped
+from llutil.events.events import Events, SlotState
+from llutil.system.oom_kills import OomWatch
+from llutil.system.processes import MARK
+
+__all__ = ["Agent", "Job"]
+
+_log = logging.getLogger(__name__)
+
+_PREFIX = "[${role_name}${local_rank}]:"
+"""What torch's agent puts in front of a rank's line if nobody says otherwise (torch 2.13)."""
+
+_PREFIX_TEMPLATE = "TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE"
+"""torchrun's variable for that: may name ``${role_name}``, ``${rank}`` and ``${local_rank}`` (torch 2.13)."""
+
+_PROGRESS_PERIOD = 0.5  # seconds between two looks at the ranks' steps, for those who watch
+
+
+def _prefix(role: str, worker: TorchWorker) -> str:
+    template = Template(os.environ.get(_PREFIX_TEMPLATE) or _PREFIX)
+    return template.safe_substitute(
+        role_name=role, rank=worker.global_rank, local_rank=worker.local_rank
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What an agent runs, beyond torch's ``WorkerSpec``.
+
+    ``mark`` is in the environment of every process of the job; ``grace`` is how long, in seconds, workers
+    get between being asked to stop and being killed.
+    """
+
+    name: str
+    order: Order
+    mark: str
+    grace: float
+    logs: LogFolder
+    events: Events
+
+
+class Agent(SimpleElasticAgent):
+    """Runs one ``Job`` on this node. ``report`` is set when it failed."""
+
+    def __init__(
+        self,
+        spec: WorkerSpec,
+        job: Job,
+        *,
+        starter: Starter,
+        guardian: Guardian,
+        loop: Loop,
+        host: Host,
+        signals: StopSignals,
+    ) -> None:
+        super().__init__(spec, shutdown_timeout=int(job.grace))
+        self.report: FailureReport | RemoteReport | None = None
+        self._job = job
+        self._starter = starter
+        self._guardian = guardian
+        self._loop = loop
+        self._host = host
+        self._signals = signals
+        self._workers: Workers | None = None
+        self._stopwatch = Stopwatch(spec.role)
+        self._label = ""
+        """What people call this node, where that is known."""
+        self._memory = OomWatch()
+        self._starts = 0
+        self._step = 0
+        """The furthest step that any rank here has reported, in any round."""
+        self._error_files: dict[int, Path] = {}
+        self._next_progress = 0.0 if host.wants_progress else float("inf")
+
+    # What torch's interface asks for.
+
+    @prof
+    def _start_workers(self, worker_group: WorkerGroup) -> dict[int, Any]:
+        self._signals.check()
+        self._job.events.reset_slots()
+        for worker in worker_group.workers:
+            self._job.events.slot(worker.local_rank).state = SlotState.STARTED
+        plans = [self._plan(worker_group, worker) for worker in worker_group.workers]
+        order_fd = write_order(self._job.order)
+        self._memory = OomWatch()
+        try:
+            self._workers = Workers(
+                plans,
+                starter=self._starter,
+                order_fd=order_fd,
+                mark=self._job.mark,
+                guardian=self._guardian,
+                loop=self._loop,
+                host=self._host,
+            )
+        finally:
+            os.close(order_fd)
+        self._starts += 1
+        ranks = tuple(worker.global_rank for worker in worker_group.workers)
+        world_size = worker_group.workers[0].world_size
+        _log.info(
+            "round of %d ranks started; ranks %s are here, pids %s; %d restarts so far",
+            world_size,
+            ranks,
+            tuple(self._workers.pids.values()),
+            self._restarts,
+        )
+        self._stopwatch.workers_started(self._restarts)
+        self._host.round(self._restarts, world_size, ranks)
+        return dict(self._workers.pids)
+
+    @prof
+    def _stop_workers(self, worker_group: WorkerGroup) -> None:  # noqa: ARG002 - torch's signature
+        self._end_workers(signal.SIGTERM, self._job.grace)
+
+    def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, timeout: float = 30) -> None:
+        del timeout  # the job's grace period, rounded to whole seconds on its way through torch
+        self._end_workers(death_sig, self._job.grace)
+
+    @prof
+    def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:  # noqa: ARG002 - torch's signature
+        workers = self._workers
+        assert workers is not None
+        workers.refresh()
+        if workers.failed:
+            return RunResult(state=WorkerState.FAILED)
+        if workers.ended:
+            return RunResult(state=WorkerState.SUCCEEDED)
+        return RunResult(state=WorkerState.HEALTHY)
+
+    # What happens in between.
+
+    @property
+    def _restarts(self) -> int:
+        return int(self._worker_group.spec.max_restarts - self._remaining_restarts)
+
+    def _plan(self, group: WorkerGroup, worker: TorchWorker) -> RankPlan:
+        job, spec = self._job, group.spec
+        folder = job.logs.attempt(self._starts, worker.local_rank)
+        stdout, stderr = job.logs.routes(folder, worker.local_rank)
+        error_file = folder / "error.json"
+        self._error_files[worker.local_rank] = error_file
+        entrypoint = job.order.entrypoint
+        return RankPlan(
+            rank=worker.global_rank,
+            local_rank=worker.local_rank,
+            prefix=_prefix(spec.role, worker),
+            env=self._environment(group, worker, error_file),
+            stdout=stdout,
+            stderr=stderr,
+            returns=isinstance(entrypoint, Shipped | Reference),
+            whole_group=isinstance(entrypoint, Command),
+        )
+
+    def _environment(
+        self, group: WorkerGroup, worker: TorchWorker, error_file: Path
+    ) -> dict[str, str]:
+        """The names that torch 2.13's local agent sets, and ours; the rest is inherited."""
+        spec = group.spec
+        env = dict(os.environ)
+        if spec.local_world_size > 1:
+            # As torchrun does: with one thread pool a rank, the ranks would fight for the cores.
+            env.setdefault("OMP_NUM_THREADS", "1")
+        env.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")
+        env |= {
+            "LOCAL_RANK": str(worker.local_rank),
+            "RANK": str(worker.global_rank),
+            "GROUP_RANK": str(group.group_rank),
+            "ROLE_RANK": str(worker.role_rank),
+            "ROLE_NAME": spec.role,
+            "LOCAL_WORLD_SIZE": str(spec.local_world_size),
+            "WORLD_SIZE": str(worker.world_size),
+            "GROUP_WORLD_SIZE": str(group.group_world_size),
+            "ROLE_WORLD_SIZE": str(worker.role_world_size),
+            "MASTER_ADDR": str(group.master_addr),
+            "MASTER_PORT": str(group.master_port),
+            "TORCHELASTIC_RESTART_COUNT": str(self._restarts),
+            "TORCHELASTIC_MAX_RESTARTS": str(spec.max_restarts),
+            "TORCHELASTIC_RUN_ID": spec.rdzv_handler.get_run_id(),
+            "TORCHELASTIC_USE_AGENT_STORE": str(spec.rdzv_handler.use_agent_store),
+            "TORCHELASTIC_ERROR_FILE": str(error_file),
+            "LLUTIL_EVENTS": self._job.events.path,
+            MARK: self._job.mark,
+        }
+        return env
+
+    def _show_progress_when_due(self) -> None:
+        """Show the ranks' steps about twice a second, if the host wants them; ``_next_progress`` is when next."""
+        now = time.monotonic()
+        if now >= self._next_progress:
+            self._next_progress = now + _PROGRESS_PERIOD
+            self._show_progress()
+
+    def _show_progress(self) -> None:
+        ranks = {worker.local_rank: worker.global_rank for worker in self._worker_group.workers}
+        steps = {
+            ranks[local]: progress
+            for local, progress in self._job.events.progress().items()
+            if local in ranks
+        }
+        if steps:
+            self._host.progress(steps)
+
+    def _end_workers(self, number: signal.Signals, grace: float) -> list[Ended]:
+        """Stop the round's workers, if any run, and leave none; how each of them ended."""
+        workers, self._workers = self._workers, None
+        if workers is None:
+            return []
+        self._stopwatch.round_over()
+        workers.stop(number, grace, hurry=lambda: self._signals.urgent)
+        self._host.round(self._restarts, 0, ())
+        ended = workers.results()
+        steps = (step for step, _ in self._job.events.progress().values())
+        self._step = max(self._step, *steps, 0)
+        for one in ended:
+            state = SlotState.FAILED if one.failed else SlotState.FINISHED
+            self._job.events.slot(one.local_rank).state = state
+        self._stopwatch.ready()
+        return ended
+
+    def _report_on(self, ended: Sequence[Ended]) -> FailureReport:
+        """What is to be said of a failed round of this node's.
+
+        :raises SignalException: it did not fail: the signal that stops this agent had been sent to its workers
+            too, as systemd and some containers do, and was noticed there first.
+        """
+        first = first_failure(ended)
+        if self._signals.caught is not None and first.status == -self._signals.caught:
+            self._signals.check()
+        group = self._worker_group
+        return FailureReport(
+            name=self._job.name,
+            first=found_failure(
+                first,
+                group_rank=group.group_rank,
+                label=self._label,
+                host=socket.gethostname(),
+                restart=self._restarts,
+                max_restarts=group.spec.max_restarts,
+                memory=self._memory.kills(),
+                step=self._step,
+            ),
+            others=tuple(one for one in ended if one is not first),
+            fatal=any(isinstance(one.note, ErrorNote) and one.note.fatal for one in ended),
+            log_folder=str(self._job.logs.path),
+        )

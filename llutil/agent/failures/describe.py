@@ -1,0 +1,100 @@
+"""From how a rank ended to the ``Failure`` that is told: symptoms, class, reason, and what fits onto a screen.
+
+Reads nothing and waits for nothing: ``Ended``, the memory's count and the host's name are given. It imports nothing
+outside the standard library and this package, and no torch.
+"""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import replace
+
+from llutil.agent.failures.classify import Symptoms, classify, is_echo, printed_error
+from llutil.agent.worker_side.outcome_pipe import ErrorNote
+from llutil.agent.workers.rank_exit import Ended
+from llutil.errors import FailureClass
+from llutil.failure import Failure, bounded, without_native_frames
+from llutil.system.exit_status import exit_text
+from llutil.system.oom_kills import KillCount
+
+__all__ = ["found_failure", "symptoms_of"]
+
+_TRACE = (32, 4000)  # lines, and bytes as JSON, of a traceback: more says less
+_TAIL_WITH_TRACE = (8, 1500)
+_TAIL_ALONE = (16, 2500)
+_LONGEST_REASON = 500  # characters
+
+
+def symptoms_of(ended: Ended, oom_kills: int | None = None) -> Symptoms:
+    """What the rank's end shows; a program that is no function of ours says it on standard error alone."""
+    match ended.note:
+        case ErrorNote(kind=kind, text=text, bad_configuration=bad):
+            found = Symptoms(kind=kind, text=text, bad_configuration=bad)
+        case _:
+            printed = printed_error(ended.tail) if ended.status > 0 else None
+            kind, text = printed or ("", "\n".join(ended.tail))
+            found = Symptoms(kind=kind, text=text)
+    return replace(found, status=ended.status, oom_kills=oom_kills)
+
+
+def found_failure(
+    ended: Ended,
+    *,
+    group_rank: int,
+    label: str,
+    host: str,
+    restart: int,
+    max_restarts: int,
+    memory: KillCount | None,
+    step: int = 0,
+) -> Failure:
+    """The failure of the rank that ended so, with texts that fit into a store and onto a screen."""
+    found = symptoms_of(ended, memory.kills if memory else None)
+    failure_class = classify(found)
+    whole: list[str] = []
+    if isinstance(ended.note, ErrorNote):
+        text = ended.note.trace or (ended.note.text if "\n" in ended.note.text else "")
+        whole = text.rstrip().splitlines()
+    trace = bounded(without_native_frames(whole), *_TRACE)
+    known = set(whole)
+    tail = without_native_frames(
+        [line for line in ended.tail if line.strip() and line not in known]
+    )
+    most, size = _TAIL_WITH_TRACE if trace else _TAIL_ALONE
+    return Failure(
+        rank=ended.rank,
+        local_rank=ended.local_rank,
+        group_rank=group_rank,
+        label=label,
+        host=host,
+        pid=ended.pid,
+        restart=restart,
+        max_restarts=max_restarts,
+        exit_status=ended.status,
+        failure_class=failure_class,
+        reason=_reason(ended, found, failure_class, memory)[:_LONGEST_REASON],
+        trace="\n".join(trace),
+        tail=tuple(bounded(tail, most, size, ends=True)),
+        echo=is_echo(found),
+        step=step,
+    )
+
+
+def _reason(
+    ended: Ended, found: Symptoms, failure_class: FailureClass, memory: KillCount | None
+) -> str:
+    reason = ended.reason
+    if ended.note is None and found.kind:
+        said = f": {found.text}" if found.text else ""
+        return f"{reason}: {found.kind}{said}"
+    if memory is None or ended.note is not None:
+        return reason
+    if failure_class is FailureClass.OUT_OF_MEMORY:
+        many = "processes" if memory.kills > 1 else "process"
+        meaning = f"out of memory: the kernel killed {memory.kills} {many} for it, as {memory.where} counted"
+    elif ended.status == -signal.SIGKILL:
+        meaning = f"somebody's kill -9, or the platform's; none for lack of memory, as {memory.where} counted"
+    else:
+        return reason
+    how = "signal 9 (SIGKILL: " if ended.status < 0 else f"{exit_text(ended.status)} ("
+    return f"{how}{meaning})"

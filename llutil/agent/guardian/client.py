@@ -1,0 +1,145 @@
+"""The agent's side of its guardian, the process that leaves nothing of the job behind; see ``guarding``.
+
+If the guardian itself is killed, the agent starts another and tells it everything again. What the two say is between
+them and may hold a password: it goes through the pipe and nowhere else. This module may import nothing but the standard
+library, ``llutil.ledgers.lease_revocation`` and the room's ``loop`` and ``guarding``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections import deque
+from contextlib import suppress
+from pathlib import Path
+
+import llutil
+from llutil.agent.event_loop import Loop
+from llutil.agent.guardian.main import GOODBYE
+from llutil.ledgers.lease_revocation import Will
+
+__all__ = ["Guardian"]
+
+_log = logging.getLogger(__name__)
+
+_KILL_DEADLINE = 10.0  # seconds for the kernel to end what was sent SIGKILL
+_MOST_DEATHS = 20  # within so many seconds, of guardians: more are not started
+_DEATHS_PERIOD = 10.0
+
+
+class Guardian:
+    """The agent's side: starts the process, keeps it running, tells it of sessions. Lives on the agent's loop."""
+
+    def __init__(self, mark: str, loop: Loop) -> None:
+        self._mark = mark
+        self._loop = loop
+        self._sessions: set[int] = set()
+        self._will: Will | None = None
+        self._deaths: deque[float] = deque(maxlen=_MOST_DEATHS)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pipe = -1
+        self._exit_fd = -1
+        self._start()
+
+    @property
+    def pid(self) -> int:
+        """The present guardian's process number."""
+        assert self._process is not None
+        return self._process.pid
+
+    def fds(self) -> set[int]:
+        """What a forked worker must not keep: while it held the pipe, the agent's death would go unnoticed."""
+        return {fd for fd in (self._pipe, self._exit_fd) if fd >= 0}
+
+    def watch(self, session: int) -> None:
+        """Look after the session ``session`` and all that descends from it."""
+        self._sessions.add(session)
+        self._tell(b"session %d" % session)
+
+    def forget(self, session: int) -> None:
+        """The session has ended; its number may become somebody else's."""
+        self._sessions.discard(session)
+        self._tell(b"ended %d" % session)
+
+    def bequeath(self, will: Will | None) -> None:
+        """What to do for this node if its agent is killed; None, nothing any more. Nothing is said if it is known."""
+        if will != self._will:
+            self._will = will
+            self._tell_will()
+
+    def close(self) -> None:
+        """Say goodbye: the job has ended and left nothing."""
+        self._tell(GOODBYE)
+        self._drop()
+
+    def _start(self) -> None:
+        read, self._pipe = os.pipe2(os.O_CLOEXEC)
+        home = str(Path(llutil.__file__).parent.parent)
+        code = (
+            f"import sys; sys.path.append({home!r}); "
+            f"from llutil.agent.guardian.main import main; "
+            f"main({read}, {self._mark!r}, {os.getpid()})"
+        )
+        # -I: no environment variable, no site-packages, no working directory can keep it from starting.
+        # TMPDIR says where the event page is if there is no /dev/shm.
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", code],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=(read,),
+            start_new_session=True,
+            env={name: os.environ[name] for name in ("TMPDIR",) if name in os.environ},
+        )
+        os.close(read)
+        self._exit_fd = os.pidfd_open(self._process.pid)
+        self._loop.watch(self._exit_fd, self._replace)
+        for session in self._sessions:
+            self._tell(b"session %d" % session)
+        if self._will is not None:
+            self._tell_will()
+
+    def _replace(self) -> None:
+        """Somebody killed the guardian: start another, unless none of them lives."""
+        self._drop()
+        self._deaths.append(time.monotonic())
+        if (
+            len(self._deaths) == _MOST_DEATHS
+            and self._deaths[-1] - self._deaths[0] < _DEATHS_PERIOD
+        ):
+            _log.error(
+                "the guardian has died %d times in %.0f s; this job goes on without one: should its agent be "
+                "killed, children of its workers may stay behind",
+                _MOST_DEATHS,
+                _DEATHS_PERIOD,
+            )
+            self._process = None
+        else:
+            _log.warning("the guardian died; another one takes its place")
+            self._start()
+
+    def _drop(self) -> None:
+        if self._process is None:
+            return
+        self._loop.unwatch(self._exit_fd)
+        os.close(self._exit_fd)
+        os.close(self._pipe)
+        self._exit_fd = self._pipe = -1
+        # After a goodbye there is nothing left for it to do; it may still be starting, or be stopped.
+        self._process.kill()
+        self._process.wait(_KILL_DEADLINE)
+
+    def _tell_will(self) -> None:
+        will = self._will.to_json() if self._will is not None else None
+        self._tell(b"will " + json.dumps(will).encode())
+
+    def _tell(self, words: bytes) -> None:
+        if self._pipe < 0:
+            return
+        with suppress(
+            BrokenPipeError
+        ):  # it was killed a moment ago: the loop will hear of it, and replace it
+            os.write(self._pipe, words + b"\n")

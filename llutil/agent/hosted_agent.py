@@ -1,0 +1,90 @@
+"""The agent of a node that meets the others at a store which one of them hosts.
+
+It looks there as torch's agents do, and does with what it sees what they cannot: it waits without a timer for those
+that are not done yet, runs again if they must, and fails with the first failure of the whole job, whoever's it was.
+Restarts are counted by each agent for itself, as torch does.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from typing import Any
+
+from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup, WorkerState
+
+from llutil.agent.failures.report import FailureReport, RemoteReport, process_failures
+from llutil.agent.torch_agent import PollingAgent
+from llutil.rendezvous.hosted.handler import HostedRendezvous, JobFailed
+from llutil.rendezvous.protocol.records import Report, Say
+
+__all__ = ["HostedAgent"]
+
+_log = logging.getLogger(__name__)
+
+_LOOK = 1.0  # seconds between two looks at the store: nobody tells an agent that there is something to see
+
+
+class HostedAgent(PollingAgent):
+    """One node of a job that meets at a store of its own."""
+
+    def __init__(self, *args: Any, handler: HostedRendezvous, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._handler = handler
+        self._label = handler.label
+        spec = self._worker_group.spec
+        spec.monitor_interval = min(spec.monitor_interval, _LOOK)
+        if handler.hosts:
+            _log.info("the store of the job is behind the door at %s", handler.endpoint)
+            self._host.hosting(handler.endpoint)
+
+    def _invoke_run(self, role: str = "") -> RunResult:
+        try:
+            return super()._invoke_run(role)
+        except JobFailed as failed:
+            self._end_workers(signal.SIGTERM, self._job.grace)
+            return self._failed(failed.report, None)
+
+    def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, timeout: float = 30) -> None:
+        # Before the workers get their grace: the others need not wait for that.
+        if self._signals.caught is not None:
+            self._handler.abandon()
+        super()._shutdown(death_sig, timeout)
+
+    def _succeed(self, group: WorkerGroup) -> RunResult | None:
+        values = self._end_succeeded()
+        self._handler.succeed()
+        while True:
+            self._signals.check()
+            with self._signals.raising():
+                if self._handler.num_nodes_waiting() > 0:
+                    return None
+                if self._handler.all_succeeded():
+                    return RunResult(state=WorkerState.SUCCEEDED, return_values=values)
+            self._loop.turn(time.monotonic() + group.spec.monitor_interval)
+
+    def _fail(self, group: WorkerGroup) -> RunResult | None:
+        failed = super()._fail(group)
+        own = self.report
+        if failed is None or not isinstance(own, FailureReport):
+            return failed
+        report = Report(
+            generation=0,
+            round=0,
+            node=self._label,
+            say=Say.FAILED,
+            why=f"rank {own.first.rank}: {own.first.reason}",
+            failure_class=own.failure_class,
+            fatal=own.fatal,
+            failure=own.first,
+        )
+        return self._failed(self._handler.fail(report), own)
+
+    def _failed(self, report: Report, own: FailureReport | None) -> RunResult:
+        self._worker_group.state = WorkerState.FAILED
+        self.report = RemoteReport(
+            self._job.name, report.why, report.failure_class, report.failure, own
+        )
+        failures = process_failures(own, self._error_files) if own else {}
+        return RunResult(state=WorkerState.FAILED, failures=failures)

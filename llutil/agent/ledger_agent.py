@@ -1,0 +1,213 @@
+"""The agent of a node whose rendezvous has a ledger: it follows what the protocol says, and reports back.
+
+The driver of the rendezvous gives three orders: start these workers, stop them, it is over. This agent carries them
+out, tells how workers ended, and decides nothing: restarts, budget and verdicts are the protocol's. So a node that has
+finished waits for its round's verdict, and runs again if the others must.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from torch.distributed.elastic.agent.server.api import RunResult, WorkerState
+from torch.distributed.elastic.agent.server.api import Worker as TorchWorker
+from torch.distributed.elastic.events import EventSource, record
+from torch.distributed.elastic.metrics.api import put_metric
+from torch.distributed.elastic.multiprocessing.api import SignalException
+
+from llutil.agent.base_agent import Agent
+from llutil.agent.failures.report import FailureReport, RemoteReport, process_failures
+from llutil.agent.workers.rank_exit import Ended
+from llutil.errors import ConfigError, LaunchError, RendezvousError, StoppedError
+from llutil.rendezvous.driver.driver import Driver, Order
+from llutil.rendezvous.protocol import instructions as do
+from llutil.rendezvous.protocol import observations as see
+from llutil.rendezvous.protocol.records import Assignment, Stage
+
+__all__ = ["FollowingAgent"]
+
+_log = logging.getLogger(__name__)
+
+_LEAVE = 10.0  # seconds that leaving the ledger may take; what stays expires with the node's lease
+_CLOSE = 5.0  # seconds for the rendezvous' thread to end after that
+
+
+class FollowingAgent(Agent):
+    """One node of a job that meets through a ledger."""
+
+    def __init__(self, *args: Any, driver: Driver, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._driver = driver
+        self._orders: deque[Order] = deque()
+        self._broken: LaunchError | None = None
+        self._round: Assignment | None = None
+        self._values: dict[int, Any] = {}
+
+    def _invoke_run(self, role: str = "") -> RunResult:  # noqa: ARG002 - torch's signature
+        driver = self._driver
+        self._stopwatch.begin()
+        driver.start()
+        self._loop.watch(driver.change_fd, self._take_orders)
+        try:
+            return self._follow()
+        except SignalException as stop:
+            # Only this node was told to stop: the others go on without it, if they are enough.
+            driver.tell(see.Asked(str(stop), stop=False))
+            raise
+
+    def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, timeout: float = 30) -> None:
+        super()._shutdown(death_sig, timeout)
+        if self._round is not None:
+            self._driver.tell(see.WorkersStopped(self._round.stage))
+
+    def leave(self) -> None:
+        """Leave the rendezvous, if that was not done yet, and end its thread. No worker is left when it is called."""
+        driver = self._driver
+        if driver.change_fd < 0:
+            return  # the agent never got so far as to start it
+        self._loop.unwatch(driver.change_fd)
+        driver.leave(see.Asked("the agent ends", stop=False), time.monotonic() + _LEAVE)
+        driver.close(time.monotonic() + _CLOSE)
+        self._guardian.bequeath(None)
+
+    def _take_orders(self) -> None:
+        self._guardian.bequeath(self._driver.will)
+        try:
+            self._orders.extend(self._driver.orders())
+        except LaunchError as error:
+            self._broken = error
+            self._loop.unwatch(self._driver.change_fd)
+
+    def _follow(self) -> RunResult:
+        while True:
+            self._signals.check()
+            if self._broken is not None:
+                raise self._broken
+            if self._orders:
+                match self._orders.popleft():
+                    case do.StartWorkers(assignment=assignment, node=node):
+                        self._begin(assignment, node)
+                    case do.StopWorkers(stage=stage):
+                        self._stop(stage)
+                    case do.Finish(end=end):
+                        return self._finish(end)
+            elif self._workers is not None and (self._workers.ended or self._workers.failed):
+                self._conclude()
+            else:
+                self._wait()
+
+    def _wait(self) -> None:
+        """One turn of the loop, until something happens or is due to be looked at."""
+        deadline = time.monotonic() + self._worker_group.spec.monitor_interval
+        workers = self._workers
+        if workers is None:
+            self._loop.turn(deadline)
+            return
+        workers.end_overdue()
+        self._show_progress_when_due()
+        self._loop.turn(min(deadline, self._next_progress, workers.next_deadline))
+        workers.refresh()
+
+    def _begin(self, assignment: Assignment, node: str) -> None:
+        group, spec = self._worker_group, self._worker_group.spec
+        self._round = assignment
+        self.report = None  # an earlier round's failure says nothing about how this one ends
+        self._remaining_restarts = spec.max_restarts - assignment.restarts
+        self._record_event("RENDEZVOUS", self._stopwatch.round_found())
+        began = time.monotonic()
+        place = assignment.place(node)
+        seat = assignment.seat(node)
+        self._label = seat.label if seat else ""
+        workers = [
+            TorchWorker(
+                local_rank=local_rank,
+                global_rank=place.first_rank + local_rank,
+                role_rank=place.first_role_rank + local_rank,
+                world_size=place.world_size,
+                role_world_size=place.role_world_size,
+            )
+            for local_rank in range(place.nproc)
+        ]
+        self._record_event("ASSIGN_WORKER_RANKS", 1000 * (time.monotonic() - began))
+        group.workers = workers
+        group.group_rank = place.group_rank
+        group.group_world_size = place.group_world_size
+        group.master_addr, group.master_port = assignment.host, assignment.port
+        for local_rank, pid in self._start_workers(group).items():
+            worker = group.workers[local_rank]
+            worker.id = pid
+            event = self._construct_event("START", EventSource.WORKER, worker)
+            record(event, spec.event_log_handler)
+        group.state = WorkerState.HEALTHY
+
+    def _record_event(self, state: str, milliseconds: float) -> None:
+        """A step of the agent's, as torch's agent records it: before it changes what it knows of the round."""
+        event = self._construct_event(state, EventSource.AGENT, duration_ms=milliseconds)
+        record(event, self._worker_group.spec.event_log_handler)
+
+    def _conclude(self) -> None:
+        """The round's workers here have ended, or one failed: leave none, and say so."""
+        assert self._workers is not None
+        assert self._round is not None
+        stage = self._round.stage
+        state = self._monitor_workers(self._worker_group).state
+        role = self._worker_group.spec.role
+        put_metric(f"workers.{role}.remaining_restarts", self._remaining_restarts)
+        put_metric(f"workers.{role}.{state.name.lower()}", 1)
+        if not self._workers.failed:
+            if self._host.wants_progress:
+                self._show_progress()
+            ended = self._end_workers(signal.SIGKILL, 0.0)
+            self._values = {one.rank: one.note for one in ended}
+            self._driver.tell(see.WorkersEnded(stage, succeeded=True))
+        else:
+            self._tell_failure(stage, self._end_workers(signal.SIGTERM, self._job.grace))
+
+    def _stop(self, stage: Stage) -> None:
+        """The round is over for this node. What had failed here by then is told: it may be the cause of it all."""
+        ordered = time.monotonic()
+        ended = self._end_workers(signal.SIGTERM, self._job.grace)
+        if any(one.failed_before(ordered) for one in ended):
+            self._tell_failure(stage, ended)
+        self._driver.tell(see.WorkersStopped(stage))
+
+    def _tell_failure(self, stage: Stage, ended: Sequence[Ended]) -> None:
+        report = self.report = self._report_on(ended)
+        self._driver.tell(
+            see.WorkersEnded(
+                stage,
+                succeeded=False,
+                why=f"rank {report.first.rank}: {report.first.reason}",
+                failure_class=report.failure_class,
+                fatal=report.fatal,
+                failure=report.first,
+            )
+        )
+
+    def _finish(self, end: do.End) -> RunResult:
+        group = self._worker_group
+        run = f"run {group.spec.rdzv_handler.get_run_id()!r}"
+        match end:
+            case do.Succeeded():
+                return RunResult(state=WorkerState.SUCCEEDED, return_values=self._values)
+            case do.Late(why=why):
+                _log.warning("%s", why)
+                group.workers = []  # nothing that ran here counts
+                return RunResult(state=WorkerState.SUCCEEDED)
+            case do.Failed(why=why, failure_class=failure_class, failure=first):
+                group.state = WorkerState.FAILED
+                own = self.report if isinstance(self.report, FailureReport) else None
+                self.report = RemoteReport(self._job.name, why, failure_class, first, own)
+                failures = process_failures(own, self._error_files) if own else {}
+                return RunResult(state=WorkerState.FAILED, failures=failures)
+            case do.GaveUp(why=why):
+                raise RendezvousError(f"{run}: {why}")
+            case do.Refused(why=why):
+                raise ConfigError(f"{run}: {why}")
+            case do.Stopped(why=why) | do.Left(why=why):
+                raise StoppedError(f"{run} was stopped: {why}")

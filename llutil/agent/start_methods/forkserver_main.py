@@ -1,0 +1,210 @@
+"""The process that warm workers are forked from: torch is imported here once, and no thread ever starts.
+
+It serves one agent over one socket. A request brings descriptors (the worker's environment, where to write
+its exit status, its order, its outcome pipe, its streams); the answer is the worker's pid. When the socket
+closes, or the agent dies, the server ends and its workers with it. It never touches CUDA: a CUDA context
+does not survive a fork. It runs no code of the user's before it has forked, and does not fork while it has a
+second thread: what that one holds, a lock of malloc's say, would stay held in the child for ever.
+
+There are two ways to be a fork server: ``main`` as a fresh interpreter, and ``fork_server`` out of a process that has
+called ``import_ahead`` itself and has no second thread yet: then one import serves both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import traceback
+import types
+from typing import NoReturn
+
+from llutil.agent.start_methods.blas_threads import BlasPools, thread_count
+from llutil.agent.start_methods.forkserver_client import ForkedServer
+from llutil.agent.start_methods.spawn_and_fork import ended_with, fork_uncollected, place_streams
+from llutil.agent.worker_side import worker_main
+from llutil.agent.worker_side.work_order import read_order
+from llutil.entrypoint import Command
+from llutil.system.gc_pause import resting
+from llutil.system.processes import STOPPING, die_with_parent
+
+__all__ = ["fork_server", "import_ahead", "main"]
+
+
+def main(channel_fd: int, parent: int) -> None:
+    """Serve until the socket ``channel_fd`` closes; ``parent`` is the agent's pid."""
+    _settle(parent)
+    import_ahead()
+    _serve(channel_fd)
+
+
+def import_ahead() -> None:
+    """Import what every worker needs. A missing or broken torch is the worker's failure to report, not the server's."""
+    with resting(freeze=True):
+        with contextlib.suppress(ImportError, OSError):
+            import torch
+            import torch.distributed  # noqa: F401 - imported for the workers
+        import cloudpickle  # noqa: F401 - as above
+
+        import llutil.serialization.functions  # noqa: F401 - as above
+
+
+def fork_server() -> tuple[ForkedServer, socket.socket] | None:
+    """A server forked from this process, and our end of its socket; None if this process has a second thread.
+
+    The server keeps none of this process's descriptors but its standard streams, and no signal handler.
+    """
+    parent = os.getpid()
+    # A handler that ran between the look at the threads and the fork might start one.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {*STOPPING, signal.SIGIO})
+    try:
+        if thread_count() > 1:
+            return None
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            pid = fork_uncollected()
+            if pid == 0:
+                _be_forked_server(theirs.fileno(), parent)
+        return ForkedServer(pid), ours
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _be_forked_server(channel_fd: int, parent: int) -> NoReturn:
+    try:
+        os.setsid()
+        _settle(parent)
+        signal.signal(signal.SIGIO, signal.SIG_DFL)
+        for fd in {int(name) for name in os.listdir("/proc/self/fd")} - {0, 1, 2, channel_fd}:  # noqa: PTH208 - numbers
+            with contextlib.suppress(OSError):  # the one that listed the folder
+                os.close(fd)
+        # As after ``python -c``: multiprocessing in a worker must not take the agent for the user's program.
+        sys.modules["__main__"] = types.ModuleType("__main__")
+        sys.argv[:] = ["-c"]
+        _serve(channel_fd)
+    except BaseException:  # noqa: BLE001 - the edge of the process
+        traceback.print_exc()
+    finally:
+        os._exit(70)
+
+
+def _settle(parent: int) -> None:
+    die_with_parent(parent)
+    # The agent decides what a stop means: were the server to end by it, its workers would get no grace.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    signal.signal(
+        signal.SIGCHLD, signal.SIG_DFL
+    )  # inherited as ignored, it would lose every exit status
+
+
+def _serve(channel_fd: int) -> NoReturn:
+    pools = BlasPools()
+    gc.freeze()  # no worker's collector needs to look at, and so copy, what is shared with all of them
+    channel = socket.socket(fileno=channel_fd)
+    poll = select.poll()
+    poll.register(channel_fd, select.POLLIN)
+    children = _Children(poll)
+    while True:
+        for fd, _ in poll.poll():
+            if fd != channel_fd:
+                children.heard(fd)
+            elif not _answer(channel, children, pools):
+                os._exit(0)
+
+
+class _Children:
+    """The workers that were forked and are not reaped yet.
+
+    A worker is reaped when the agent has closed its end of the pipe that took the exit status: until then
+    the worker's number, which is also that of its session, must not become somebody else's.
+    """
+
+    def __init__(self, poll: select.poll) -> None:
+        self._poll = poll
+        self._running: dict[int, tuple[int, int]] = {}  # pid and status pipe, by pidfd
+        self._ended: dict[int, int] = {}  # pid, by status pipe
+
+    def add(self, pid: int, status_fd: int) -> None:
+        """Write the exit status of ``pid`` to ``status_fd`` when it ends."""
+        pidfd = os.pidfd_open(pid)
+        self._running[pidfd] = pid, status_fd
+        self._poll.register(pidfd, select.POLLIN)
+
+    def heard(self, fd: int) -> None:
+        """One of the descriptors that were registered is ready."""
+        self._poll.unregister(fd)
+        if fd in self._running:
+            pid, status_fd = self._running.pop(fd)
+            with contextlib.suppress(BrokenPipeError):  # the agent stopped caring
+                os.write(status_fd, str(ended_with(pid)).encode())
+            self._ended[status_fd] = pid
+            self._poll.register(status_fd, 0)  # nothing but its reader's going is waited for
+        else:
+            os.waitpid(self._ended.pop(fd), 0)
+        os.close(fd)
+
+    def fds(self) -> set[int]:
+        """What another worker must not keep."""
+        return {*self._running, *(fd for _, fd in self._running.values()), *self._ended}
+
+
+def _answer(channel: socket.socket, children: _Children, pools: BlasPools) -> bool:
+    """Do what one request asks for; False if there will be no more."""
+    data, fds, _, _ = socket.recv_fds(channel, 65536, 6)
+    if not data:
+        return False
+    threads = thread_count()
+    if threads > 1:
+        for fd in fds:
+            os.close(fd)
+        channel.send(json.dumps({"threads": threads}).encode())
+        return True
+    _, exit_fd, *_ = fds
+    server = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _be_worker(server, json.loads(data), fds, children.fds() | {channel.fileno()}, pools)
+        except BaseException:  # noqa: BLE001 - the edge of the process
+            traceback.print_exc()
+        finally:
+            os._exit(70)
+    children.add(pid, exit_fd)
+    for fd in fds:
+        if fd != exit_fd:
+            os.close(fd)
+    channel.send(json.dumps({"pid": pid}).encode())
+    return True
+
+
+def _be_worker(
+    server: int, header: dict[str, bool], fds: list[int], servers: set[int], pools: BlasPools
+) -> NoReturn:
+    """Become a worker; ``servers`` are the descriptors that are not for it."""
+    env_fd, _, order_fd, outcome_fd, *streams = fds
+    stdout = streams.pop(0) if header["stdout"] else None
+    stderr = streams.pop(0) if header["stderr"] else None
+    os.setsid()
+    die_with_parent(server)
+    place_streams(stdout, stderr)
+    os.lseek(env_fd, 0, os.SEEK_SET)
+    with os.fdopen(env_fd, "rb") as file:
+        env = json.load(file)
+    for fd in servers | set(fds[1:]) - {order_fd, outcome_fd}:
+        os.close(fd)
+    os.environ.clear()
+    os.environ.update(env)
+    order = read_order(order_fd)
+    os.close(order_fd)
+    if not isinstance(order.entrypoint, Command):
+        pools.tell(env)
+        if (
+            "numpy.random" in sys.modules
+        ):  # imported with numpy 1: else all ranks would draw the same numbers
+            sys.modules["numpy.random"].seed()
+    worker_main.run_forked(order, outcome_fd, None)

@@ -1,0 +1,93 @@
+"""Signals that ask a job to stop, while an agent runs on the main thread, and nothing of it afterwards.
+
+torch replaces the handlers of its process and never restores them (measured with torch 2.13), and raises out
+of the handler at whatever line was running. Here a signal only wakes the loop, which then stops the job in
+good order; it raises at once only where the main thread waits inside torch and would not hear the loop.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Any
+
+from torch.distributed.elastic.multiprocessing.api import SignalException
+
+from llutil.agent.event_loop import Loop
+from llutil.system.processes import STOPPING
+
+__all__ = ["StopSignals"]
+
+
+class StopSignals:
+    """Installed for the time of a ``with`` block. Off the main thread, where Python allows none, it does nothing.
+
+    ``caught`` is the first stopping signal that came, or None. ``urgent`` is True after a second Ctrl-C: the user
+    does not want to wait for the grace period. A signal that was not raised, since the job had already come to
+    its end, goes to the caller's own handler when the block is left: it is never swallowed.
+    """
+
+    def __init__(self, loop: Loop) -> None:
+        self.caught: signal.Signals | None = None
+        self.urgent = False
+        self._loop = loop
+        self._raising = False
+        self._raised = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> StopSignals:
+        if threading.current_thread() is threading.main_thread():
+            for number in STOPPING:
+                if signal.getsignal(number) is not signal.SIG_IGN:  # nohup's SIGHUP stays ignored
+                    self._before[number] = signal.signal(number, self._handle)
+            if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+                # Ignored, as it may be inherited, it would keep the workers' exit statuses from everybody.
+                self._before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            # None: a handler that was not installed from Python; it cannot be put back by it either.
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+        if self.caught is not None and not self._raised:
+            signal.raise_signal(self.caught)
+
+    def check(self) -> None:
+        """Raise if a signal was caught.
+
+        :raises SignalException: torch's own, as its callers expect.
+        """
+        if self.caught is not None:
+            self._raised = True
+            raise SignalException(
+                f"Process {os.getpid()} got signal: {self.caught.value}", sigval=self.caught
+            )
+
+    @contextmanager
+    def raising(self) -> Iterator[None]:
+        """Let a signal raise at once inside the block: for waits of torch's own, which no loop can end."""
+        self.check()
+        self._raising = True
+        try:
+            yield
+        finally:
+            self._raising = False
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if self.caught is None:
+            self.caught = signal.Signals(number)
+        elif number == signal.SIGINT:
+            self.urgent = True
+        self._loop.wake()
+        if self._raising:
+            self._raising = False
+            self.check()

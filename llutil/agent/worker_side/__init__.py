@@ -1,0 +1,1 @@
+"""Room llutil/agent/worker_side."""

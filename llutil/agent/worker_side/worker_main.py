@@ -1,0 +1,334 @@
+"""The first code of ours that runs in a worker: it becomes what the order says, and answers.
+
+A worker is started in a session of its own, with its rank facts in the environment and its standard
+streams where they belong. This module ties its life to its starter's, runs the entrypoint, and writes the
+outcome. A function has ended when it returned: threads that it left behind are not waited for. A script has
+ended when its interpreter has, as under plain Python.
+
+It imports no torch (the entrypoint may), and nothing of the agent but ``order``, ``outcome``, ``processes`` and,
+in a fork, ``environment``: its cost is paid by every start of every rank.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import faulthandler
+import importlib
+import importlib.machinery
+import importlib.util
+import io
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from llutil.agent.worker_side.outcome_pipe import ErrorNote, Returned, write_frame
+from llutil.agent.worker_side.work_order import Order, read_order
+from llutil.entrypoint import Command, Module, Reference, Script, Shipped
+from llutil.errors import ConfigError, LaunchError, ResultError
+from llutil.system.processes import die_with_parent
+
+__all__ = ["main", "run_forked"]
+
+_ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
+_LEADING = (str(Path(__file__).parents[2]) + os.sep, importlib.__file__, "<frozen importlib.")
+"""Files whose frames come before the user's."""
+
+
+def main(order_fd: int, outcome_fd: int, parent: int) -> None:
+    """Run as a freshly started interpreter; ``parent`` is the starter's pid.
+
+    Returns only when a script's interpreter should end by itself.
+    """
+    die_with_parent(parent)
+    order = read_order(order_fd)
+    os.close(order_fd)
+    os.set_inheritable(outcome_fd, False)
+    _default_signals()
+    _explain_crashes()
+    status = become(order, outcome_fd, None)
+    if isinstance(order.entrypoint, Shipped | Reference):
+        leave(status)
+    sys.exit(status)
+
+
+def become(order: Order, outcome_fd: int, direct: Callable[[], Any] | None) -> int:
+    """Run what ``order`` says, or ``direct`` in its place; write the outcome; give the exit status."""
+    if direct is not None:
+        return _run_function(lambda: direct, order, outcome_fd)
+    match order.entrypoint:
+        case Shipped() | Reference() as entrypoint:
+            sys.path[:] = order.sys_path
+
+            from llutil.serialization import functions
+
+            return _run_function(lambda: functions.load(entrypoint), order, outcome_fd)
+        case Script(path=path, args=args):
+            return _run_main(lambda: _script(path), [path, *args], outcome_fd)
+        case Module(module=module, args=args):
+            sys.path.insert(0, str(Path.cwd()))
+            return _run_main(lambda: _module(module), [module, *args], outcome_fd)
+        case Command(program=program, args=args):
+            return _exec(program, args, outcome_fd)
+
+
+def run_forked(order: Order, outcome_fd: int, direct: Callable[[], Any] | None) -> NoReturn:
+    """Run in a process that was forked and not started afresh: end as an interpreter of its own would."""
+    atexit._clear()  # noqa: SLF001 - no public way; what the parent registered is the parent's to run
+    os.set_inheritable(outcome_fd, False)  # it may have come over a socket, which does not say so
+    _default_signals()
+    _explain_crashes()
+    _set_threads()
+    status = become(order, outcome_fd, direct)
+    if direct is None and not isinstance(order.entrypoint, Shipped | Reference):
+        # A script ends when its non-daemon threads have.
+        threading._shutdown()  # type: ignore[attr-defined] # noqa: SLF001 - no public way
+    leave(status)
+
+
+def _set_threads() -> None:
+    """Tell a torch that was imported before the fork what OMP_NUM_THREADS, read then, says now (torch 2.13)."""
+    from llutil.agent.worker_side.fork_environment import torch_threads
+
+    threads = torch_threads(os.environ)
+    if threads is not None and "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
+
+
+def leave(status: int) -> NoReturn:
+    """End this process at once, after what was registered to run at exit, and without waiting for threads."""
+    atexit._run_exitfuncs()  # noqa: SLF001 - as multiprocessing does; there is no public way
+    _flush()
+    os._exit(status)
+
+
+def _default_signals() -> None:
+    """Undo what was inherited: an ignored SIGINT (a background shell) or a blocked SIGTERM would defeat a stop."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+    # Last: a signal that waited must not find a handler of the agent's.
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+def _explain_crashes() -> None:
+    """Have a crash in native code print where each Python thread was, to the rank's own standard error."""
+    with contextlib.suppress(ValueError, OSError, RuntimeError):  # there is no standard error
+        faulthandler.enable()
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        # A closed or broken stream has nothing left to lose, and may be an object of the user's own.
+        with contextlib.suppress(Exception):
+            stream.flush()
+
+
+def _run_function(load: Callable[[], Callable[[], Any]], order: Order, outcome_fd: int) -> int:
+    try:
+        function = load()
+    except BaseException as error:  # noqa: BLE001 - the edge of the process: everything becomes its outcome
+        return _fail(error, outcome_fd, fatal=True, bad_configuration=True)
+    _say_running()
+    try:
+        value = function()
+    except BaseException as error:  # noqa: BLE001 - as above
+        return _fail(error, outcome_fd)
+    try:
+        returned = _encode(value, order)
+    except BaseException as error:  # noqa: BLE001 - as above; the value's own code runs while it is encoded
+        return _fail(error, outcome_fd, fatal=True)
+    _flush()
+    write_frame(outcome_fd, returned)
+    return 0
+
+
+def _say_running() -> None:
+    """Mark this rank's slot on the page that it shares with its agent: from here on the user's code runs."""
+    path = os.environ.get("LLUTIL_EVENTS")
+    if path:
+        from llutil.events.events import Events, SlotState
+
+        with contextlib.suppress(
+            LaunchError
+        ):  # the page is gone: so is the agent, and this process next
+            Events.attach(path).slot(int(os.environ["LOCAL_RANK"])).state = SlotState.RUNNING
+
+
+def _encode(value: Any, order: Order) -> Returned:
+    if order.result_limit is not None:
+        from llutil.serialization import json_values, npz_archive
+
+        encode = npz_archive.encode if order.arrays else json_values.encode
+        rank = int(os.environ["RANK"])
+        return Returned(encode(value, rank=rank, limit=order.result_limit), pickled=False)
+    import cloudpickle
+
+    try:
+        return Returned(cloudpickle.dumps(value), pickled=True)
+    except Exception as error:
+        raise ResultError(
+            f"rank {os.environ['RANK']} returned a {type(value).__module__}.{type(value).__qualname__} "
+            f"that cannot be pickled ({error}); return plain values, arrays or tensors"
+        ) from error
+
+
+def _run_main(load: Callable[[], _Main], argv: list[str], outcome_fd: int) -> int:
+    sys.argv[:] = argv
+    try:
+        code, module = load()
+    except BaseException as error:  # noqa: BLE001 - the edge of the process; a package's own code runs here
+        return _fail(error, outcome_fd, fatal=True, bad_configuration=True)
+    if module.__file__:
+        sys.argv[0] = module.__file__ if module.__spec__ else argv[0]
+    sys.modules["__main__"] = module
+    _say_running()
+    try:
+        exec(code, module.__dict__)  # noqa: S102 - this is what running a script means
+    except SystemExit as request:
+        return _exit_status(request)
+    except BaseException as error:  # noqa: BLE001 - the edge of the process
+        return _fail(error, outcome_fd)
+    return 0
+
+
+_Main = tuple[types.CodeType, types.ModuleType]
+
+
+def _script(path: str) -> _Main:
+    """Code and an empty ``__main__`` for a file, with what plain ``python path`` would have in them."""
+    full = str(Path(path).absolute())
+    with io.open_code(full) as file:
+        code = compile(file.read(), full, "exec", dont_inherit=True)
+    sys.path.insert(0, str(Path(full).resolve().parent))
+    module = types.ModuleType("__main__")
+    module.__file__ = full
+    module.__loader__ = importlib.machinery.SourceFileLoader("__main__", full)
+    return code, module
+
+
+def _module(name: str) -> _Main:
+    """Code and an empty ``__main__`` for a module, as ``python -m name`` finds them."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not name.startswith(error.name):
+            raise  # a package on the way exists, and its own import failed
+        spec = None
+    if spec is not None and spec.submodule_search_locations is not None:
+        spec = importlib.util.find_spec(f"{name}.__main__")
+    get_code = getattr(spec.loader, "get_code", None) if spec else None
+    if spec is None or get_code is None:
+        raise ConfigError(
+            f"no module named {name!r} that can be run, on the worker's sys.path {sys.path}"
+        )
+    code = get_code(spec.name)
+    if code is None:
+        raise ConfigError(f"module {name!r} has no Python code to run")
+    module = types.ModuleType("__main__")
+    module.__spec__ = spec
+    module.__package__ = spec.parent
+    module.__file__ = spec.origin
+    module.__loader__ = spec.loader
+    return code, module
+
+
+def _exec(program: str, args: tuple[str, ...], outcome_fd: int) -> int:
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(
+            number, signal.SIG_DFL
+        )  # Python ignores them; other programs expect to end by them
+    try:
+        os.execvp(program, [program, *args])  # noqa: S606 - running a command is what was asked for
+    except OSError as error:
+        problem = ConfigError(f"command {program!r} could not be started: {error}")
+        _fail(problem, outcome_fd, fatal=True, bad_configuration=True)
+        return 127
+
+
+def _exit_status(request: SystemExit) -> int:
+    match request.code:
+        case None:
+            return 0
+        case int(status):
+            return status & 0xFF
+        case text:
+            with contextlib.suppress(Exception):  # as in _flush
+                sys.stderr.write(f"{text}\n")
+            return 1
+
+
+def _fail(
+    error: BaseException, outcome_fd: int, *, fatal: bool = False, bad_configuration: bool = False
+) -> int:
+    """Print the traceback as Python would, write the outcome and torch's error file; give the exit status."""
+    frames = _own_frames(error.__traceback__)
+    error.__traceback__ = frames
+    text = _said(error)
+    # Our own words have no trace: where in our code they were said helps nobody.
+    own = isinstance(error, LaunchError)
+    trace = "" if own else "".join(traceback.format_exception(type(error), error, frames))
+    if isinstance(error, SystemExit):
+        text = f"the function called sys.exit({error.code!r}) and returned no value"
+    else:
+        _show(error, frames, trace or f"{text}\n")
+    note = ErrorNote(
+        kind=type(error).__qualname__,
+        text=text,
+        trace=trace,
+        fatal=fatal,
+        bad_configuration=bad_configuration,
+        at=time.monotonic(),
+    )
+    _flush()
+    _write_error_file(note)
+    with contextlib.suppress(BrokenPipeError):  # no agent is left to tell
+        write_frame(outcome_fd, note)
+    return 1
+
+
+def _said(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as problem:  # noqa: BLE001 - the user's own class
+        return f"(its message cannot be shown: {type(problem).__qualname__})"
+
+
+def _show(error: BaseException, frames: types.TracebackType | None, text: str) -> None:
+    """Print an error as Python would. Neither a hook of the user's nor a closed stream may hide it."""
+    try:
+        if isinstance(error, LaunchError):
+            sys.stderr.write(text)
+        else:
+            sys.excepthook(type(error), error, frames)
+    except BaseException:  # noqa: BLE001 - as above
+        with contextlib.suppress(Exception):
+            sys.stderr.write(text)
+
+
+def _own_frames(trace: types.TracebackType | None) -> types.TracebackType | None:
+    """``trace`` without the frames that lead to the user's code, ours and the import system's: they say nothing."""
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_LEADING):
+        trace = trace.tb_next
+    return trace
+
+
+def _write_error_file(note: ErrorNote) -> None:
+    """Say it where torch's tools look, in the form of torch's error handler (torch 2.13); ``@record`` goes first."""
+    path = os.environ.get(_ERROR_FILE)
+    if not path or Path(path).exists():
+        return
+    extra = {"py_callstack": note.trace, "timestamp": str(int(time.time()))}  # noqa: TID251 - torch's file wants the epoch
+    body = {"message": {"message": f"{note.kind}: {note.text}", "extraInfo": extra}}
+    with contextlib.suppress(
+        OSError
+    ):  # a full disk must not hide the failure itself, which goes by the pipe
+        Path(path).write_text(json.dumps(body), encoding="utf-8")

@@ -1,0 +1,86 @@
+"""Keeps what this agent leaves for the next try of its task up to date, on disk.
+
+Called from several threads: the main one, the link's, and the one that ends a stuck agent. A file that cannot be
+written is told in the log and stops no job.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from dataclasses import replace
+from typing import Any
+
+from llutil.system.oom_kills import OomWatch
+from llutil.system.processes import began
+from llutil.task_link import messages
+from llutil.task_link.agent_record import Legacy
+
+__all__ = ["Leaving"]
+
+_log = logging.getLogger(__name__)
+
+
+class Leaving:
+    """The file of one agent. Before ``begin`` nothing is written, and never if the spec names no file.
+
+    ``mark`` is the job's.
+    """
+
+    def __init__(self, mark: str) -> None:
+        self._mark = mark
+        self._lock = threading.Lock()
+        """Guards all below."""
+        self._path = ""
+        self._legacy: Legacy | None = None
+        self._memory = OomWatch()
+
+    def begin(self, spec: messages.Spec) -> None:
+        """The job that ``spec`` asks for is about to start its first process."""
+        with self._lock:
+            self._path = spec.legacy
+            task = os.getppid()
+            self._legacy = Legacy(
+                launch=spec.launch,
+                pid=os.getpid(),
+                mark=self._mark,
+                grace=spec.grace,
+                task=task,
+                task_began=began(task),
+            )
+            self._write()
+
+    def round_began(self) -> None:
+        """Only what the kernel kills from here on may be about the task that is there now."""
+        with self._lock:
+            self._memory = OomWatch()
+
+    def told(self, reason: str, *, alone: bool) -> None:
+        """The job is to end: because its task is gone, if ``alone``, else because somebody said so."""
+        found = self._memory.kills() if alone else None
+        if not alone:
+            self._know(asked=reason)
+        elif found is None:
+            self._know(alone=True)
+        else:
+            self._know(alone=True, kills=found.kills, counted_by=found.where)
+
+    def ended(self, last: messages.Succeeded | messages.Failed) -> None:
+        """This is what the agent says last."""
+        self._know(end=last)
+
+    def _know(self, **more: Any) -> None:
+        with self._lock:
+            # Once the end is told, the file is the task's to remove.
+            if self._legacy is not None and self._legacy.end is None:
+                self._legacy = replace(self._legacy, **more)
+                self._write()
+
+    def _write(self) -> None:
+        if not self._path or self._legacy is None:
+            return
+        try:
+            self._legacy.write(self._path)
+        except OSError as error:
+            _log.warning("what the next try should know could not be written: %s", error)

@@ -1,0 +1,96 @@
+"""Whether a request is sound, before anything of it is carried out, and what it is to run, as a value.
+
+Everything that is wrong is told at once. This module imports no torch: a request that is not sound costs no import.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from typing import Any
+
+from llutil.entrypoint import (
+    Command,
+    Entrypoint,
+    Module,
+    Reference,
+    Script,
+    Shipped,
+    parse,
+    problem_with,
+)
+from llutil.errors import ConfigError, EntrypointError
+from llutil.events.events import Events
+from llutil.launcher.config_checks import run_id_problems
+from llutil.launcher.request import Request
+from llutil.launcher.run_id import RUN_ID
+from llutil.serialization import functions
+
+__all__ = ["checked"]
+
+
+def checked(request: Request) -> tuple[Entrypoint, Callable[[], Any] | None]:
+    """The entrypoint as a value, and the function itself where a forked worker can have it.
+
+    :raises ConfigError: listing every problem of the configuration and the entrypoint.
+    """
+    problems = request.config.problems()
+    if not request.config.run_id:
+        problems += run_id_problems(request.environ.get(RUN_ID, ""), f"{RUN_ID} in the environment")
+    problems += _problems_of_page(request.events)
+    others = bool(problems)
+    entrypoint: Entrypoint | None = None
+    direct: Callable[[], Any] | None = None
+    try:
+        entrypoint, direct = _resolve(request)
+    except EntrypointError as error:
+        problems += error.problems
+    else:
+        problem = problem_with(entrypoint, os.getcwd())  # noqa: PTH109 - workers start here too
+        if problem:
+            problems.append(problem)
+    if problems:
+        raise (ConfigError if others else EntrypointError)(problems)
+    assert entrypoint is not None
+    return entrypoint, direct
+
+
+def _problems_of_page(events: Events | None) -> list[str]:
+    if events is None:
+        return []
+    try:
+        events.pause.is_set()
+        _ = events.path
+    except ConfigError as error:
+        return [f"ice_events cannot be shared with workers: {error}"]
+    except ValueError:
+        return ["ice_events is closed; wanted an open page, or none to have one made"]
+    return []
+
+
+def _resolve(request: Request) -> tuple[Entrypoint, Callable[[], Any] | None]:
+    given = request.entrypoint
+    match given:
+        case None:
+            raise EntrypointError(
+                "entrypoint is None; wanted a function, 'package.module:function', a script, '-m module' or a command"
+            )
+        case str():
+            parsed = parse(given, request.args)
+            if isinstance(parsed, Reference):
+                return Reference(parsed.target, functions.pack(request.args, {})), None
+            return parsed, None
+        case Shipped() | Reference() | Script() | Module() | Command():
+            return given, None
+        case _ if callable(given):
+            functions.check_arguments(given, request.args, {})
+            if request.config.start_method == "fork":
+                name = getattr(given, "__qualname__", type(given).__qualname__)
+                return Shipped(name, b""), functools.partial(given, *request.args)
+            return functions.ship(given, request.args), None
+        case _:
+            raise EntrypointError(
+                f"entrypoint is a {type(given).__name__}; wanted a function, 'package.module:function', "
+                "a script, '-m module' or a command"
+            )

@@ -1,0 +1,222 @@
+"""What the leader does beside its own part: it watches the members, seals rounds and gives verdicts.
+
+A node leads once no older member record is left; nobody can come before it again. Its writes are guarded by
+its own record, so they fail from the moment on when another may lead. Before it acts, it reads the log once
+after its predecessors have gone: from then on nobody else writes into it, so it knows the log exactly.
+This module may import nothing but the standard library and the room's values and decisions.
+"""
+
+from __future__ import annotations
+
+from llutil.rendezvous.protocol.instructions import (
+    Create,
+    GaveUp,
+    Instruction,
+    KeepGeneration,
+    Left,
+    OpenStore,
+    ReadLog,
+    ReadReports,
+    Stopped,
+    Sweep,
+    WatchMembers,
+    WatchReports,
+)
+from llutil.rendezvous.protocol.records import Assignment, Cause, Marker, Record, Stage, Verdict
+from llutil.rendezvous.protocol.seal_decision import Hall, Hold, Refuse, Seal, UsedUp, decide_seal
+from llutil.rendezvous.protocol.state import State
+from llutil.rendezvous.protocol.verdict_decision import (
+    Bench,
+    Recheck,
+    Ruling,
+    first_failure,
+    judge,
+    told,
+)
+
+__all__ = ["alone", "lead"]
+
+_FOREVER = float("inf")
+
+
+def lead(state: State, now: float) -> Instruction | Hold | Refuse:
+    """The leader's next step. Call it only if ``state.leads`` and no request is under way."""
+    log = state.log
+    if not state.fresh:
+        return ReadLog(
+            state.ticket + 1, "this node leads now, and must know what the last leader wrote"
+        )
+    if not state.watching_members:
+        return WatchMembers("this node leads")
+    if state.watching_reports != log.stage:
+        return WatchReports(log.stage, "this node leads")
+    if log.last and state.kept != log.generation:
+        return KeepGeneration(log.generation, "this node leads")
+    if state.sweep:
+        return Sweep(state.sweep, f"{state.sweep} is sealed")
+    if state.members is None:
+        return Hold(_FOREVER, "waiting for a first look at the members")
+    if log.closed and not (log.marker and log.marker.generation == log.closed):
+        return Hold(_FOREVER, "waiting to see the marker that came with the final verdict")
+    leaving = isinstance(state.wish, Left | GaveUp)
+    if leaving and alone(state):
+        return _mark_left(state)
+    if log.running:
+        return _judge(state, log.running, now)
+    if stop := _stop_reason(state):
+        return _mark(state, Cause.STOPPED, stop)
+    if state.wish:
+        return Hold(_FOREVER, "leaving")
+    return _seal(state, now)
+
+
+def alone(state: State) -> bool:
+    """Whether this node leads and, as far as it knows, no other member is there."""
+    return state.leads and state.members is not None and len(state.members) <= 1
+
+
+def _stop_reason(state: State) -> str | None:
+    if isinstance(state.wish, Stopped):
+        return state.wish.why
+    for node, report in state.stops.items():
+        return f"{node} was asked to stop the job: {report.why}"
+    return None
+
+
+def _judge(state: State, running: Assignment, now: float) -> Instruction | Hold:
+    busy = state.log.busy
+    members = state.members or ()
+    bench = Bench(
+        rules=state.rules,
+        round=running,
+        ends=state.ends,
+        stop=_stop_reason(state),
+        living={member.node for member in members},
+        ready=[m.node for m in members if m.node not in busy or m.node in state.backs],
+        checked=state.checked,
+        failed_since=state.failed_since,
+    )
+    match judge(bench, now):
+        case Ruling() as ruling:
+            return _end_round(state, running, ruling)
+        case Recheck(nodes=nodes, why=why):
+            return ReadReports(state.ticket + 1, running.stage, nodes, why)
+        case Hold() as hold:
+            return hold
+
+
+def _end_round(state: State, running: Assignment, ruling: Ruling) -> Create:
+    verdict = Verdict(
+        generation=running.generation,
+        round=running.round,
+        cause=ruling.cause,
+        final=ruling.final,
+        by=state.node,
+        why=ruling.why,
+        nodes=ruling.nodes,
+        failure_class=ruling.failure_class,
+        failure=ruling.failure,
+    )
+    records: tuple[Record, ...] = (verdict,)
+    if ruling.final:
+        records = (verdict, _marker(state, ruling))
+    return Create(state.ticket + 1, records, ruling.why)
+
+
+def _mark(state: State, cause: Cause, why: str) -> Create:
+    """End the generation while no round runs."""
+    marker = _marker(state, Ruling(cause=cause, final=True, why=why))
+    return Create(state.ticket + 1, (marker,), why)
+
+
+def _mark_failed(state: State, found: UsedUp) -> Create:
+    """The last round failed, and no restart is left: by now all that its members know of it is told."""
+    last = state.log.last
+    verdict = state.log.verdict_on(state.log.stage)
+    assert last is not None
+    assert verdict is not None
+    failed = first_failure(last, state.ends)
+    about = verdict if failed is None else failed
+    ruling = Ruling(
+        cause=Cause.FAILED,
+        final=True,
+        why=f"{verdict.why if failed is None else told(failed)}; {found.why}",
+        failure_class=about.failure_class,
+        failure=about.failure,
+    )
+    marker = _marker(state, ruling)
+    return Create(state.ticket + 1, (marker,), marker.why)
+
+
+def _mark_left(state: State) -> Instruction | Hold:
+    assert state.wish is not None
+    why = f"the last node left: {state.wish.why}"
+    if state.log.running:
+        return _end_round(state, state.log.running, Ruling(cause=Cause.LEFT, final=True, why=why))
+    if state.log.last:
+        return _mark(state, Cause.LEFT, why)
+    return Hold(_FOREVER, "leaving a run in which no generation is open")
+
+
+def _marker(state: State, ruling: Ruling) -> Marker:
+    last = state.log.last
+    seats = last.seats if last else ()
+    away = last.away if last else ()
+    tokens = {seat.token for seat in seats}
+    if ruling.cause is Cause.STOPPED:  # whoever waits under the stopper's token was meant as well
+        tokens |= {report.token for report in state.stops.values()}
+        if isinstance(state.wish, Stopped):
+            tokens.add(state.profile.token)
+    return Marker(
+        generation=state.log.generation,
+        round=last.round if last else 0,
+        cause=ruling.cause,
+        by=state.node,
+        why=ruling.why,
+        nodes=(*(seat.node for seat in seats), *away),
+        labels=tuple(seat.label for seat in seats),
+        tokens=tuple(sorted(tokens)),
+        failure_class=ruling.failure_class,
+        failure=ruling.failure,
+    )
+
+
+def _seal(state: State, now: float) -> Instruction | Hold | Refuse:
+    log = state.log
+    hall = Hall(
+        me=state.node,
+        rules=state.rules,
+        log=log,
+        members=state.members or (),
+        backs=state.backs,
+        quorum_since=state.quorum_since,
+        ended_since=now if state.ended_since is None else state.ended_since,
+    )
+    decision = decide_seal(hall, now)
+    if isinstance(decision, Refuse):
+        return decision
+    if isinstance(decision, UsedUp):
+        return _mark_failed(state, decision)
+    stage = Stage(log.generation, log.stage.round + 1)
+    if state.store_asked is None:
+        return OpenStore(stage, "the round that this node seals will need it")
+    if isinstance(decision, Hold):
+        return decision
+    if state.store is None or state.store[0] != stage:
+        return Hold(_FOREVER, "waiting for the store's port")
+    return _assign(state, stage, decision, state.store)
+
+
+def _assign(state: State, stage: Stage, seal: Seal, store: tuple[Stage, str, int]) -> Create:
+    _, host, port = store
+    assignment = Assignment(
+        generation=stage.generation,
+        round=stage.round,
+        restarts=seal.restarts,
+        seats=seal.seats,
+        host=host,
+        port=port,
+        by=state.node,
+        away=seal.away,
+    )
+    return Create(state.ticket + 1, (assignment,), seal.why)

@@ -1,0 +1,96 @@
+"""What the run has come to: its newest assignment, verdict and marker, and what follows from them.
+
+Records never change and their stages only grow, so two views of the log, in whichever order they were seen,
+merge into one by keeping the newest of each. This module may import nothing but the standard library and
+the room's records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Self
+
+from llutil.rendezvous.protocol.records import Assignment, Marker, Record, Stage, Verdict
+
+__all__ = ["Log"]
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """The newest of each kind of record that ends or begins something; None if there is none."""
+
+    assignment: Assignment | None = None
+    verdict: Verdict | None = None
+    marker: Marker | None = None
+
+    closed: int = field(init=False, compare=False, repr=False)
+    """The newest generation that is known to be over; 0 if none is."""
+    generation: int = field(init=False, compare=False, repr=False)
+    """The generation that is open, or that the next seal opens."""
+    last: Assignment | None = field(init=False, compare=False, repr=False)
+    """The newest round of the open generation; None if no generation is open."""
+    stage: Stage = field(init=False, compare=False, repr=False)
+    """Which round ``last`` is; round 0 of the next generation if there is none."""
+    running: Assignment | None = field(init=False, compare=False, repr=False)
+    """The round that runs: sealed, and without a verdict."""
+
+    def __post_init__(self) -> None:
+        assignment, verdict, marker = self.assignment, self.verdict, self.marker
+        # A final verdict closes its generation too: a store without snapshots may show it before the marker.
+        final = verdict.generation if verdict and verdict.final else 0
+        closed = max(marker.generation if marker else 0, final)
+        last = assignment if assignment and assignment.generation > closed else None
+        over = last and verdict and verdict.stage >= last.stage
+        object.__setattr__(self, "closed", closed)
+        object.__setattr__(self, "generation", last.generation if last else closed + 1)
+        object.__setattr__(self, "last", last)
+        object.__setattr__(self, "stage", last.stage if last else Stage(closed + 1, 0))
+        object.__setattr__(self, "running", None if over else last)
+
+    def with_records(self, records: Iterable[Record]) -> Self:
+        """This log, and those of ``records`` that belong in one and are newer."""
+        assignment, verdict, marker = self.assignment, self.verdict, self.marker
+        for record in records:
+            match record:
+                case Assignment() if assignment is None or record.stage > assignment.stage:
+                    assignment = record
+                case Verdict() if verdict is None or record.stage > verdict.stage:
+                    verdict = record
+                case Marker() if marker is None or record.generation > marker.generation:
+                    marker = record
+                case _:
+                    pass
+        if (assignment, verdict, marker) == (self.assignment, self.verdict, self.marker):
+            return self
+        return type(self)(assignment, verdict, marker)
+
+    def merged(self, other: Log) -> Self:
+        """Both, whichever was seen first."""
+        if other is self:
+            return self
+        return self.with_records(
+            record for record in (other.assignment, other.verdict, other.marker) if record
+        )
+
+    def verdict_on(self, stage: Stage) -> Verdict | None:
+        """The verdict on ``stage``, if it is the newest one."""
+        return self.verdict if self.verdict and self.verdict.stage == stage else None
+
+    def is_over(self, stage: Stage) -> bool:
+        """Whether the round ``stage`` has ended: by its verdict, by a later round, or with its generation."""
+        return (
+            (self.verdict is not None and self.verdict.stage >= stage)
+            or (self.assignment is not None and self.assignment.stage > stage)
+            or self.closed >= stage.generation
+        )
+
+    @property
+    def busy(self) -> frozenset[str]:
+        """Nodes that may still have workers of an earlier round, and are ready only once they report so."""
+        nodes: frozenset[str] = frozenset()
+        if self.assignment:
+            nodes = nodes.union(self.assignment.nodes, self.assignment.away)
+        if self.marker and not self.last:
+            nodes = nodes.union(self.marker.nodes)
+        return nodes

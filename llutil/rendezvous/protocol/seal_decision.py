@@ -1,0 +1,224 @@
+"""Who is in the next round, when it is sealed, and in which order its ranks stand. Only the leader asks.
+
+Five choices that rules 3, 4 and 7 of the protocol leave open, and why they are made this way:
+
+* The place of a living survivor is kept for it: with strangers enough to fill the round, the leader still waits
+  for survivors until the last call is over. Else a node that was slow to stop its workers would lose its seat.
+* A leader seals only rounds that it is in itself. It hosts the round's TCPStore, so its own loss must be a
+  reason to end that round.
+* A failure is charged if every member came back, or still lives one and a half leases after the verdict. If only coming
+  back counted, one node that is always slow to return would make every failure free, and the job endless.
+* A failure for which no restart is left ends the job on the same condition: when every member came back, or one and
+  a half leases after the verdict (see ``Rules.loss``). Nobody waits that long but for a member that is slow to come
+  back, or dead.
+* The budget is fresh once no member of the last round lives any more: nobody is left who failed.
+
+A decision here is a function of its arguments. This module may import nothing but the standard library and
+the room's values.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+from llutil.rendezvous.protocol.parameters import Rules
+from llutil.rendezvous.protocol.records import Assignment, Cause, Member, Seat
+from llutil.rendezvous.protocol.run_history import Log
+
+__all__ = ["Hall", "Hold", "Refuse", "Seal", "UsedUp", "decide_seal", "is_ready", "restarts_after"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hall:
+    """What the leader knows while no round runs.
+
+    ``members`` are in order of arrival; ``backs`` are the nodes that reported to be back since the newest round.
+    ``quorum_since``: since when ``min_nodes`` have been ready; None if they are not. ``ended_since``: since when
+    the newest round's verdict has been known. Both are times of the leader's own clock.
+    """
+
+    me: str
+    rules: Rules
+    log: Log
+    members: Sequence[Member]
+    backs: AbstractSet[str]
+    quorum_since: float | None
+    ended_since: float
+
+    @property
+    def ready(self) -> tuple[Member, ...]:
+        """The members that could be in a round now, in order of arrival."""
+        busy = self.log.busy
+        return tuple(member for member in self.members if is_ready(member.node, busy, self.backs))
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """Seal the round with these seats, in this order of ranks."""
+
+    seats: tuple[Seat, ...]
+    restarts: int
+    away: tuple[str, ...]
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Not yet; ask again when something is seen, or at ``until``."""
+
+    until: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """These nodes cannot work together, as they are configured."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class UsedUp:
+    """No round follows: the last one failed, and no restart is left."""
+
+    why: str
+
+
+def is_ready(node: str, busy: AbstractSet[str], backs: AbstractSet[str]) -> bool:
+    """Whether ``node`` has no workers of an earlier round any more."""
+    return node not in busy or node in backs
+
+
+def decide_seal(hall: Hall, now: float) -> Seal | Hold | Refuse | UsedUp:
+    """Whether the leader seals the next round at ``now``, and with whom."""
+    rules, last = hall.rules, hall.log.last
+    ready = hall.ready
+    if last is not None and _is_last_failure(hall, last):
+        return _on_last_failure(hall, last, now)
+    here = {member.node for member in ready}
+    if hall.me not in here:
+        return Hold(float("inf"), "this node, which leads, still has workers of an earlier round")
+    if len(ready) < rules.min_nodes or hall.quorum_since is None:
+        return Hold(float("inf"), f"{len(ready)} of {rules.min_nodes} nodes are here")
+    living = {member.node for member in hall.members}
+    survivors = [node for node in last.nodes if node in living] if last else []
+    missing = [node for node in survivors if node not in here]
+    until = hall.quorum_since + rules.last_call
+    if missing and _failed(hall.log):
+        until = max(until, hall.ended_since + rules.loss)
+    if not missing and len(ready) >= rules.max_nodes:
+        why = f"all {rules.max_nodes} places are taken"
+    elif not missing and survivors:
+        why = f"all {len(survivors)} survivors of {hall.log.stage} are back"
+    elif now >= until:
+        why = f"the last call of {rules.last_call:g} s is over"
+    else:
+        wait_for = f"; still stopping workers: {', '.join(missing)}" if missing else ""
+        return Hold(until, f"last call, {len(ready)} of {rules.max_nodes} nodes are here{wait_for}")
+    chosen = _chosen(hall, ready)
+    if problem := _unreachable(chosen):
+        return Refuse(problem)
+    away = tuple(node for node in sorted(hall.log.busy & living) if node not in here)
+    restarts = restarts_after(hall.log, living)
+    return Seal(_ranked(chosen, last), restarts, away, f"{why}: {len(chosen)} nodes")
+
+
+def _is_last_failure(hall: Hall, last: Assignment) -> bool:
+    """Whether the next round would cost a restart that is not there, as far as the members show now."""
+    living = {member.node for member in hall.members}
+    return restarts_after(hall.log, living) > last.restarts and not hall.rules.budget_left(
+        last.restarts
+    )
+
+
+def _on_last_failure(hall: Hall, last: Assignment, now: float) -> Hold | UsedUp:
+    away = [node for node in last.nodes if node not in hall.backs]
+    until = hall.ended_since + hall.rules.loss
+    if away and now < until:
+        return Hold(
+            until, f"no restarts are left; lost, or still stopping workers: {', '.join(away)}"
+        )
+    return UsedUp(f"all {last.restarts} restarts are used up")
+
+
+def restarts_after(log: Log, living: AbstractSet[str]) -> int:
+    """How many failures the next round's assignment counts as charged; one record for all nodes.
+
+    Only a failure is charged, and only if no member of the round was lost: a lost node makes its peers' workers
+    fail, and a membership change costs nothing.
+    """
+    last = log.last
+    if last is None:
+        return 0
+    left = [node for node in last.nodes if node in living]
+    if not left:
+        return 0
+    charged = _failed(log) and len(left) == len(last.nodes)
+    return last.restarts + charged
+
+
+def _failed(log: Log) -> bool:
+    verdict = log.verdict_on(log.stage)
+    return verdict is not None and verdict.cause is Cause.FAILED
+
+
+def _chosen(hall: Hall, ready: Sequence[Member]) -> list[Member]:
+    """Who gets a place, in order of arrival: this node, then last members, then the others by arrival."""
+    last = hall.log.last
+    earlier = frozenset(last.nodes) if last else frozenset[str]()
+    ranked = sorted(ready, key=lambda member: (member.node != hall.me, member.node not in earlier))
+    places = {member.node for member in ranked[: hall.rules.max_nodes]}
+    return [member for member in ready if member.node in places]
+
+
+def _ranked(chosen: Sequence[Member], last: Assignment | None) -> tuple[Seat, ...]:
+    """Seats in the order of ranks: preferred index, then the last round's order, then arrival.
+
+    The last round's order goes by names, so that a node which came back under a new identity finds its place.
+    """
+    position = {seat.name: n for n, seat in enumerate(last.seats)} if last else {}
+
+    def key(member: Member) -> tuple[bool, int, int]:
+        index = 0 if member.index is None else member.index
+        return member.index is None, index, position.get(member.name, len(position))
+
+    return tuple(
+        Seat(
+            node=member.node,
+            name=member.name,
+            address=member.address,
+            role=member.role,
+            nproc=member.nproc,
+            token=member.token,
+            label=member.label,
+        )
+        for member in sorted(chosen, key=key)  # stable: what is equal stays in order of arrival
+    )
+
+
+def _unreachable(chosen: Sequence[Member]) -> str | None:
+    """Why the others could not reach one of ``chosen``, or None. A loopback address means one host only."""
+    hosts = {member.host for member in chosen}
+    if len(hosts) < 2:
+        return None
+    for member in chosen:
+        if _is_loopback(member.address):
+            other = next(peer for peer in chosen if peer.host != member.host)
+            return (
+                f"node {member.name!r} on host {member.host!r} offers the loopback address {member.address!r}, which "
+                f"{other.name!r} on host {other.host!r} cannot reach: set local_addr on {member.host!r}, or name the "
+                "ledger by an address that is not a loopback one"
+            )
+    return None
+
+
+def _is_loopback(address: str) -> bool:
+    if address == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(address.strip("[]")).is_loopback
+    except ValueError:
+        return False  # a name: what it means is the resolver's business

@@ -1,0 +1,113 @@
+"""What an agent leaves for the next try of its task: who it is while it lives, and how it ended.
+
+A task process may be killed in a way that nobody is asked about: by SIGKILL, by Airflow, by the kernel for lack of
+memory. Its agent outlives it, and knows why the job ended; the next try on the same host reads it in this file, finds
+by it an agent that still lives, and the mark that all processes of the job carry.
+
+The agent writes the file when its job begins and each time that it learns more; its task removes it once it has heard
+how the job ended. This module reads and writes files and nothing else, and may import nothing but the standard library,
+``llutil.errors`` and ``llutil.task_link.messages``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from llutil.errors import ConfigError, StoppedError
+from llutil.task_link.messages import Failed, Succeeded, from_json, to_json
+
+__all__ = ["Legacy"]
+
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Legacy:
+    """One agent's.
+
+    ``launch`` is what its task called the launch. ``pid`` and ``mark`` say which processes are its own, ``grace`` how
+    many seconds it gives its workers. ``task`` and ``task_began`` are the number of the task process and when that began
+    (see ``llutil.system.processes.began``). ``asked`` is why the job was to end, if anybody said so while the task lived.
+    ``alone`` says that the task went away before it was told how the job ended; ``kills`` how many processes the kernel
+    had killed by then for lack of memory since the last round began, as ``counted_by``, a memory cgroup, says. ``end``
+    is what the agent had to say last.
+    """
+
+    launch: str
+    pid: int
+    mark: str
+    grace: float
+    task: int = 0
+    task_began: str = ""
+    asked: str = ""
+    alone: bool = False
+    kills: int = 0
+    counted_by: str = ""
+    end: Failed | Succeeded | None = None
+
+    @property
+    def failed(self) -> Failed | None:
+        """How the job failed by itself; None if it did not: it succeeded, was stopped, or its agent was lost."""
+        end = self.end
+        return end if isinstance(end, Failed) and end.error != StoppedError.__name__ else None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the job succeeded."""
+        return isinstance(self.end, Succeeded)
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Put it into the file ``path``, in the place of what was there: all of it, or nothing.
+
+        :raises OSError: it could not be written.
+        """
+        body = asdict(self) | {
+            "version": _VERSION,
+            "end": None if self.end is None else to_json(self.end),
+        }
+        # Its own threads may both write. The name has the process's number, since another agent may write as well.
+        new = Path(f"{os.fspath(path)}.{os.getpid()}")
+        new.write_text(json.dumps(body), encoding="utf-8")
+        new.replace(path)
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Self | None:
+        """The one in the file ``path``; None if there is none.
+
+        :raises ConfigError: there is something else, or one of another version.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        try:
+            return cls(**_checked(json.loads(text)))
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ConfigError(
+                f"{os.fspath(path)} is not what an agent of this version leaves: {text[:80]!r} ({error})"
+            ) from error
+
+
+def _checked(body: dict[str, Any]) -> dict[str, Any]:
+    if body.pop("version") != _VERSION:
+        raise ValueError(f"wanted version {_VERSION}")
+    for name, kinds in (
+        ("pid", int),
+        ("mark", str),
+        ("launch", str),
+        ("grace", (int, float)),
+        ("task", int),
+        ("task_began", str),
+    ):
+        if not isinstance(body[name], kinds):
+            raise TypeError(f"{name} is {body[name]!r}")
+    if body["end"] is not None:
+        end = from_json(body["end"])
+        if not isinstance(end, Failed | Succeeded):
+            raise TypeError(f"it ended with a {type(end).__name__}")
+        body["end"] = end
+    return body

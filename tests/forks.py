@@ -1,7 +1,0 @@
-"""Forks of the test run itself, which has torch and gRPC imported."""
-
-from __future__ import annotations
-
-from llutil.agent.starting import fork_uncollected as fork
-
-__all__ = ["fork"]

@@ -1,0 +1,7 @@
+"""Forks of the test run itself, which has torch and gRPC imported."""
+
+from __future__ import annotations
+
+from llutil.agent.start_methods.spawn_and_fork import fork_uncollected as fork
+
+__all__ = ["fork"]

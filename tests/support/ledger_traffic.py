@@ -1,0 +1,77 @@
+"""A node that writes without a break and one that watches: what faults are done to in tests of ledgers."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from llutil.ledgers import Created, Record, View, Watch
+from tests.support.ledger_contract import DAY, Node, soon
+
+__all__ = ["Reader", "Writer"]
+
+
+class Writer:
+    """A node that creates records, one after the other, until it is told to stop."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._guard = node.join("writer").record
+        self._lease = node.session.grant(DAY, deadline=soon())
+        self._stop = threading.Event()
+        self._written: list[Record] = []
+        self.longest = 0.0  # seconds that one write took
+
+    def __enter__(self) -> Writer:
+        self._pool = ThreadPoolExecutor(1)
+        self._done = self._pool.submit(self._write)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._pool.shutdown()
+
+    def _write(self) -> None:
+        for number in range(10**6):
+            began = time.monotonic()
+            outcome = self._node.create(self._guard, self._lease, **{f"{number:06}": b"me"})
+            assert isinstance(outcome, Created)
+            self.longest = max(self.longest, time.monotonic() - began)
+            self._written += outcome.records
+            if self._stop.is_set():
+                return
+
+    @property
+    def count(self) -> int:
+        """How many were acknowledged until now."""
+        return len(self._written)
+
+    def written(self) -> list[Record]:
+        """All that was acknowledged, once it has stopped."""
+        self._done.result(30)
+        return self._written
+
+
+class Reader:
+    """A node that keeps every view that a watch of it had."""
+
+    def __init__(self, node: Node, scope: str) -> None:
+        self.node = node
+        self.views: list[View] = []
+        self.watch: Watch = node.ledger.watch(scope, deadline=soon())
+
+    def _look(self, last: Record) -> bool:
+        view = self.watch.view()
+        if not self.views or view is not self.views[-1]:
+            self.views.append(view)
+        return view.get(last.key) == last
+
+    def check(self, written: list[Record]) -> None:
+        """Watch until the last of these is there; all are, in order, and no view ever lost one."""
+        assert len(written) > 20
+        self.node.changes.wait_for(lambda: self._look(written[-1]))
+        assert list(self.watch.view().records) == written
+        for before, after in itertools.pairwise(self.views):
+            assert after.records[: len(before.records)] == before.records

@@ -1,0 +1,138 @@
+"""The real stores that nodes of several hosts meet through: tests that hold for both take one as a parameter.
+
+@pytest.mark.parametrize("store", STORES)
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from llutil.ledgers import Ledger
+from llutil.ledgers.endpoints import Endpoint
+from llutil.ledgers.etcd.config import EtcdConfig
+from llutil.ledgers.etcd.ledger import EtcdLedger
+from llutil.ledgers.zookeeper.config import ZooKeeperConfig
+from llutil.ledgers.zookeeper.ledger import ZooKeeperLedger
+from tests.support.ledger_contract import World
+from tests.support.servers import EtcdServer, etcd, etcd_cluster, with_passwords
+from tests.support.zookeepers import ZooKeeperServer, zookeeper, zookeeper_ensemble, zookeeper_of
+
+__all__ = ["ANN", "ETCD", "STORES", "ZOOKEEPER", "Server", "Store", "leader_first", "store_of"]
+
+Server = EtcdServer | ZooKeeperServer
+
+ANN = {"user": "ann", "password": "secret", "namespace": "ann/jobs"}
+"""Who is let in by a server of ``Store.guarded``, and where."""
+
+_LEADER = 30.0  # seconds for one to be elected
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Store:
+    """A kind of store. ``backend`` and ``torchrun`` are its names as a rendezvous backend.
+
+    ``start`` starts one server (with ``tls`` and ``client_ca``, if given), ``start_members`` three that are one store.
+    """
+
+    name: str
+    backend: str
+    torchrun: str
+    start: Callable[..., AbstractContextManager[Any]]
+    start_members: Callable[..., AbstractContextManager[list[Any]]]
+    open: Callable[[tuple[Endpoint, ...], Mapping[str, str], Callable[[], None]], Ledger]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def ledger(
+        self,
+        *endpoints: Endpoint,
+        told: Callable[[], None] = lambda: None,
+        **access: str,
+    ) -> Ledger:
+        """A ledger there, to be closed by who asked for it."""
+        return self.open(endpoints, access, told)
+
+    def world(
+        self,
+        *endpoints: Endpoint,
+        ttl: float = 10.0,
+        namespace: str = "",
+        settings: Mapping[str, str] | None = None,
+    ) -> World:
+        """Nodes there, with these settings of the store's configuration."""
+        return World(
+            lambda namespace, told: self.ledger(
+                *endpoints, told=told, namespace=namespace, **(settings or {})
+            ),
+            namespace=namespace or f"tests/{secrets.token_hex(4)}",
+            ttl=ttl,
+        )
+
+    @contextmanager
+    def guarded(self, *options: str, **more: Any) -> Iterator[Any]:
+        """A server where /ann belongs to the user ann, whose password is "secret", and /bob to somebody else."""
+        with self.start(*options, **more) as server:
+            if isinstance(server, EtcdServer):
+                with_passwords(server, {"ann": ("secret", "/ann")})
+            else:
+                zookeeper_of(server, {"ann": "secret", "bob": "another"})
+            yield server
+
+
+def _etcd(
+    endpoints: tuple[Endpoint, ...], access: Mapping[str, str], told: Callable[[], None]
+) -> EtcdLedger:
+    return EtcdLedger(EtcdConfig(endpoints=endpoints, **access), told)
+
+
+def _zookeeper(
+    endpoints: tuple[Endpoint, ...], access: Mapping[str, str], told: Callable[[], None]
+) -> ZooKeeperLedger:
+    return ZooKeeperLedger(ZooKeeperConfig(endpoints=endpoints, **access), told)
+
+
+ETCD = Store(
+    name="etcd",
+    backend="etcd",
+    torchrun="etcd-v3",
+    start=etcd,
+    start_members=etcd_cluster,
+    open=_etcd,
+)
+ZOOKEEPER = Store(
+    name="zookeeper",
+    backend="zeus-adapter",
+    torchrun="zeus-adapter",
+    start=zookeeper,
+    start_members=zookeeper_ensemble,
+    open=_zookeeper,
+)
+
+STORES = [
+    pytest.param(ETCD, marks=pytest.mark.etcd, id="etcd"),
+    pytest.param(ZOOKEEPER, marks=pytest.mark.zookeeper, id="zookeeper"),
+]
+
+
+def store_of(server: Server) -> Store:
+    """What kind of store a server is."""
+    return ETCD if isinstance(server, EtcdServer) else ZOOKEEPER
+
+
+def leader_first(members: list[Any]) -> list[Any]:
+    """The members of a store, once one of them leads; that one first."""
+    deadline = time.monotonic() + _LEADER
+    while True:
+        leads = {id(member): member.is_leader() for member in members}
+        if any(leads.values()):
+            return sorted(members, key=lambda member: not leads[id(member)])
+        assert time.monotonic() < deadline, f"no leader within {_LEADER} s"
+        time.sleep(0.05)

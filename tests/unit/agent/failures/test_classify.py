@@ -1,0 +1,123 @@
+"""Which class a failure is of, by its symptoms: the whole table."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from llutil.agent.failures.classify import Symptoms, classify, is_echo, printed_error
+from llutil.errors import FailureClass
+
+MEMORY = FailureClass.OUT_OF_MEMORY
+CODE = FailureClass.USER_CODE
+HANG = FailureClass.HANG
+GONE = FailureClass.INFRASTRUCTURE
+ASKED = FailureClass.PREEMPTION
+
+GLOO = "[/gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting 4000ms for recv operation to complete"
+NCCL = "[Rank 0] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=1, OpType=ALLREDUCE)"
+STORE = "wait timeout after 1000ms, keys: /default_pg/0//nokey"
+CLIENTS = "Timed out after 5 seconds waiting for clients. 1/2 clients joined."
+PEER = "[/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:35210."
+LOADER = "DataLoader worker (pid 4711) is killed by signal: Killed. "
+
+
+def died(number: int, text: str = "", kills: int | None = None) -> Symptoms:
+    return Symptoms(status=-number, text=text, oom_kills=kills)
+
+
+def raised(kind: str, text: str = "", kills: int | None = None) -> Symptoms:
+    return Symptoms(status=1, kind=kind, text=text, oom_kills=kills)
+
+
+TABLE = {
+    "an exception": (raised("ValueError", "no such digit"), CODE),
+    "an exit code": (Symptoms(status=3), CODE),
+    "no value": (Symptoms(status=0), CODE),
+    "a loading error": (Symptoms(status=1, kind="ImportError", bad_configuration=True), FailureClass.BAD_CONFIGURATION),
+    "a loading error for lack of memory": (Symptoms(kind="MemoryError", bad_configuration=True), FailureClass.BAD_CONFIGURATION),
+    "MemoryError": (raised("MemoryError"), MEMORY),
+    "torch's, by its name": (raised("OutOfMemoryError", "CUDA out of memory. Tried to"), MEMORY),
+    "torch's, as printed": (raised("torch.OutOfMemoryError"), MEMORY),
+    "torch's, on a CPU": (raised("RuntimeError", "[enforce fail at alloc_cpu.cpp:1] . DefaultCPUAllocator: can't allocate memory: you"), MEMORY),
+    "CUDA's own": (raised("AcceleratorError", "CUDA error: out of memory"), MEMORY),
+    "fork's": (raised("OSError", "[Errno 12] Cannot allocate memory"), MEMORY),
+    "SIGKILL, and the group counted one": (died(9, kills=1), MEMORY),
+    "SIGKILL, and the group counted none": (died(9, kills=0), GONE),
+    "SIGKILL, and nobody counts": (died(9), GONE),
+    "a shell's child, and the group counted one": (Symptoms(status=137, oom_kills=1), MEMORY),
+    "a shell's child, and the group counted none": (Symptoms(status=137, oom_kills=0), CODE),
+    "a loader's child, and the group counted one": (raised("RuntimeError", LOADER, 1), MEMORY),
+    "a loader's child, and the group counted none": (raised("RuntimeError", LOADER, 0), CODE),
+    "an exception while the group counted one": (raised("ValueError", "x", 1), CODE),
+    "SIGSEGV while the group counted one": (died(11, kills=1), CODE),
+    "SIGBUS": (died(7), GONE),
+    "SIGTERM": (died(15), ASKED),
+    "SIGINT": (died(2), ASKED),
+    "SIGHUP": (died(1), ASKED),
+    "KeyboardInterrupt": (raised("KeyboardInterrupt"), ASKED),
+    "SIGSEGV": (died(11), CODE),
+    "SIGABRT": (died(6), CODE),
+    "SIGFPE": (died(8), CODE),
+    "a real-time signal": (died(40), CODE),
+    "gloo's timeout": (raised("RuntimeError", GLOO), HANG),
+    "NCCL's timeout": (raised("DistBackendError", NCCL), HANG),
+    "NCCL's watchdog's abort": (died(6, NCCL), HANG),
+    "the store's timeout": (raised("DistStoreError", STORE), HANG),
+    "the store's timeout at the start": (raised("DistStoreError", CLIENTS), HANG),
+    "the same words of somebody else": (raised("BillingError", STORE), CODE),
+    "the same words of a program that printed them": (Symptoms(status=1, text=GLOO), HANG),
+    "a timeout of the user's own": (raised("TimeoutError", "timed out"), CODE),
+    "a peer that went away": (raised("RuntimeError", PEER), GONE),
+    "a peer of the user's own": (raised("ConnectionResetError", "Connection closed by peer"), CODE),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("found", "failure_class"), TABLE.values(), ids=TABLE.keys())
+def test_symptoms_have_one_class(found: Symptoms, failure_class: FailureClass) -> None:
+    assert classify(found) is failure_class
+
+
+@pytest.mark.parametrize("number", sorted(signal.valid_signals()))
+def test_every_signal_has_a_class(number: int) -> None:
+    assert classify(died(number)) in FailureClass
+
+
+@pytest.mark.parametrize(
+    ("found", "echo"),
+    [
+        (raised("RuntimeError", PEER), True),
+        (raised("DistBackendError", "NCCL error: ncclRemoteError: A call failed"), True),
+        (raised("DistNetworkError", "failed to recv, got 0 bytes. Connection was likely closed."), True),
+        (Symptoms(status=-9, kind="RuntimeError", text=PEER), True),
+        (died(9, PEER), False),
+        (raised("ValueError", PEER), False),
+        (raised("RuntimeError", GLOO), False),
+        (Symptoms(status=1), False),
+    ],
+    ids=["gloo", "NCCL", "the store", "killed after it", "killed", "another's", "a hang", "an exit"],
+)  # fmt: skip
+def test_an_echo_says_only_that_a_peer_went_away(found: Symptoms, echo: bool) -> None:
+    assert is_echo(found) is echo
+
+
+TRACE = ["Traceback (most recent call last):", '  File "a.py", line 1, in <module>', "    x()"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        ([*TRACE, "ValueError: no such digit"], ("ValueError", "no such digit")),
+        ([*TRACE, "torch.OutOfMemoryError: CUDA out of memory", "bye"], ("torch.OutOfMemoryError", "CUDA out of memory")),
+        ([*TRACE, "KeyError: 'x'", "", "During handling", "", *TRACE, "OSError"], ("OSError", "")),
+        (["ValueError: not in a traceback"], None),
+        (TRACE, None),
+        ([], None),
+    ],
+    ids=["plain", "dotted", "the last of a chain", "a word", "cut off", "nothing"],
+)  # fmt: skip
+def test_the_error_that_a_program_printed_is_found(
+    lines: list[str], found: tuple[str, str] | None
+) -> None:
+    assert printed_error(lines) == found

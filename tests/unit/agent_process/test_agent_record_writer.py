@@ -1,0 +1,80 @@
+"""What an agent leaves about a task that was lost: only what the kernel has killed since the round began counts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from llutil.agent_process.agent_record_writer import Leaving
+from llutil.entrypoint import Command
+from llutil.system import oom_kills
+from llutil.task_link.agent_record import Legacy
+from llutil.task_link.messages import Spec
+
+
+@pytest.fixture
+def counter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file in which the kernel counts, as far as agents of this test know."""
+    where = tmp_path / "cgroup"
+    where.mkdir()
+    (where / "memory.events").write_text("oom_kill 0\n")
+    proc = tmp_path / "proc"
+    (proc / "self").mkdir(parents=True)
+    (proc / "self" / "cgroup").write_text("0::/\n")
+    (proc / "self" / "mountinfo").write_text(f"25 30 0:26 / {where} rw - cgroup2 cgroup2 rw\n")
+    monkeypatch.setattr(oom_kills, "PROC", proc)
+    return where / "memory.events"
+
+
+def job(path: Path | str) -> Spec:
+    return Spec(
+        config={},
+        entrypoint=Command("x"),
+        grace=5,
+        result_limit=1,
+        afterlog="",
+        legacy=str(path),
+        launch="2",
+    )
+
+
+def read(path: Path) -> Legacy:
+    found = Legacy.read(path)
+    assert found is not None
+    return found
+
+
+def test_a_task_that_went_when_the_kernel_killed_for_lack_of_memory(
+    tmp_path: Path, counter: Path
+) -> None:
+    path = tmp_path / "legacy"
+    leaving = Leaving("m")
+    leaving.begin(job(path))
+    counter.write_text("oom_kill 1\n")
+    leaving.round_began()
+    counter.write_text("oom_kill 3\n")
+    leaving.told("its task is gone", alone=True)
+    left = read(path)
+    assert (left.launch, left.mark, left.alone, left.kills) == ("2", "m", True, 2)
+    assert left.counted_by == f"the memory cgroup {counter.parent}"
+
+
+def test_kills_before_the_round_are_not_about_this_task(tmp_path: Path, counter: Path) -> None:
+    path = tmp_path / "legacy"
+    leaving = Leaving("m")
+    leaving.begin(job(path))
+    counter.write_text("oom_kill 1\n")
+    leaving.round_began()
+    leaving.told("its task is gone", alone=True)
+    assert read(path).kills == 0
+
+
+def test_nothing_is_written_before_there_is_a_job_or_for_a_task_that_wants_nothing(
+    tmp_path: Path, counter: Path
+) -> None:
+    leaving = Leaving("m")
+    leaving.told("enough", alone=False)
+    leaving.begin(job(""))
+    leaving.told("enough", alone=False)
+    assert not (tmp_path / "legacy").exists()

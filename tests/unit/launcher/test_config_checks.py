@@ -1,0 +1,232 @@
+"""What can be known to be wrong with a configuration is known before anything runs, and all at once."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llutil.launcher.config_checks import BACKENDS
+from llutil.launcher.launch_agent import LaunchConfig
+from llutil.std import Std
+
+INFINITY, NAN = math.inf, math.nan
+GOOD: dict[str, Any] = {"min_nodes": 1, "max_nodes": 1, "nproc_per_node": 1}
+SEVERAL: dict[str, Any] = {"max_nodes": 4, "rdzv_endpoint": "h:1", "rdzv_backend": "c10d"}
+
+
+def problems(**values: Any) -> list[str]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return LaunchConfig(**(GOOD | values)).problems()
+
+
+BAD: dict[str, list[Any]] = {
+    "min_nodes": [0, -1, 2, "1", 1.0, None, True],
+    "max_nodes": [0, "1", 1.5, None, False],
+    "nproc_per_node": [0, -1, 257, "", "8", "gpus", 1.0, None, True, [1]],
+    "run_id": ["a/b", "a b", "-x", ".x", "é", "x" * 201, 7, None, "a\n"],
+    "role": ["", None, 3],
+    "rdzv_endpoint": [
+        "host",
+        "host:",
+        ":1",
+        "h:port",
+        "h:65536",
+        "h:0",
+        "h:1:2",
+        "::1:80",
+        7,
+        None,
+        " ",
+    ],
+    "rdzv_backend": ["", "etcd-v2", "ETCD", None, 3, []],
+    "rdzv_configs": [
+        {"nope": 1},
+        {"timeout": 0},
+        {"timeout": "5"},
+        {"timeout": NAN},
+        {1: 1},
+        3,
+        None,
+        {"timeout": INFINITY},
+        {"timeout": True},
+    ],
+    "rdzv_timeout": [0, -2, NAN, "9", None, INFINITY, True],
+    "max_restarts": [-1, 1.5, "3", None, True],
+    "monitor_interval": [0, -1, NAN, INFINITY, "30", None, True],
+    "start_method": ["", "Spawn", "thread", None],
+    "log_dir": [3, b"logs", ""],
+    "redirects": [True, 4, -1, "3", None, {0: 4}, {"0": Std.ALL}, {-1: Std.ALL}, {0: None}],
+    "tee": [4, -1, "3", None, {0: 4}, {"0": Std.ALL}],
+    "metrics_cfg": [None, 3, {"a": 1}, {1: "a"}, ["a"], {"a": "file"}, {"a": "my_pkg:"}],
+    "local_ranks_filter": [3, "0", {0: 1}, ["a"], [-1], [True]],
+    "local_addr": [3, ""],
+    "shutdown_timeout": [-1, NAN, INFINITY, "30", None, True],
+    "event_log_handler": [None, 3, ""],
+    "rerun_token": [None, 3],
+    "node_index": [-1, "0", 1.5, True],
+    "node_label": [None, 3],
+}
+
+GOOD_VALUES: dict[str, list[Any]] = {
+    "min_nodes": [1],
+    "max_nodes": [1],
+    "nproc_per_node": [1, 256, "cpu", "gpu", "auto"],
+    "run_id": ["", "a", "x" * 200, "manual__2026-11-22T09:00:00+00:00", "_a.b~c:d+e-f"],
+    "role": ["default_role", "trainer 1"],
+    "rdzv_endpoint": [
+        "",
+        "h:1",
+        "10.0.0.1:65535",
+        "[::1]:29500",
+        "a:1,b:2",
+        "my-host.example:2379",
+    ],
+    "rdzv_backend": ["etcd", "zeus-adapter", "c10d", "static"],
+    "rdzv_configs": [{}, {"timeout": 0.5, "last_call_timeout": 30, "lease_ttl": 10}],
+    "rdzv_timeout": [-1, 600, 0.5],
+    "max_restarts": [0, 1000],
+    "monitor_interval": [0.1, 30, 1e9],
+    "start_method": ["spawn", "fork", "forkserver"],
+    "log_dir": [None, "logs", "/var/log/jobs", Path("logs")],
+    "redirects": [Std.NONE, Std.ALL, 3, {}, {0: Std.OUT, 7: 2}],
+    "tee": [Std.NONE, Std.ERR, {3: Std.ALL}],
+    "metrics_cfg": [{}, {"torchelastic": "console", "llutil": "my_pkg.metrics:Handler"}],
+    "local_ranks_filter": [None, [], {0, 3}, (0,), frozenset({7})],
+    "local_addr": [None, "10.0.0.1", "fd00::1"],
+    "shutdown_timeout": [0, 0.5, 3600],
+    "event_log_handler": ["null", "console"],
+    "rerun_token": ["", "3"],
+    "node_index": [None, 0, 7],
+    "node_label": ["", "train[2]"],
+}
+
+
+def cases(table: dict[str, list[Any]]) -> list[Any]:
+    return [
+        pytest.param(name, value, id=f"{name}-{index}")
+        for name, values in table.items()
+        for index, value in enumerate(values)
+    ]
+
+
+def test_the_tables_cover_every_field() -> None:
+    names = {field.name for field in fields(LaunchConfig)}
+    assert set(BAD) == set(GOOD_VALUES) == names
+
+
+@pytest.mark.parametrize(("name", "value"), cases(GOOD_VALUES))
+def test_a_good_value_gives_no_problem(name: str, value: Any) -> None:
+    assert problems(**{name: value}) == []
+
+
+@pytest.mark.parametrize(("name", "value"), cases(BAD))
+def test_a_bad_value_gives_one_problem_that_names_it(name: str, value: Any) -> None:
+    (problem,) = problems(**{name: value})
+    assert name in problem
+    shown = value if not isinstance(value, dict) else next(iter(value.values()))
+    key = next(iter(value)) if isinstance(value, dict) else None
+    found = (repr(shown)[:80], repr(key), type(value).__name__, str(shown).rpartition(":")[2])
+    assert any(part in problem for part in found if part), problem
+    assert "wanted" in problem or "knows" in problem, "it says what would be right"
+
+
+def test_all_problems_are_given_at_once() -> None:
+    found = problems(
+        min_nodes=4,
+        max_nodes=2,
+        nproc_per_node=0,
+        run_id="a/b",
+        rdzv_endpoint="nowhere",
+        rdzv_backend="carrier-pigeon",
+        rdzv_timeout=0,
+        max_restarts=-1,
+        monitor_interval=0,
+        start_method="thread",
+        redirects="all",
+        tee={0: 9},
+        metrics_cfg=3,
+        shutdown_timeout=-1,
+    )
+    named = [name for problem in found for name in BAD if problem.startswith(name)]
+    assert sorted(named) == [
+        "max_nodes",
+        "max_restarts",
+        "metrics_cfg",
+        "monitor_interval",
+        "nproc_per_node",
+        "rdzv_backend",
+        "rdzv_endpoint",
+        "rdzv_timeout",
+        "redirects",
+        "run_id",
+        "shutdown_timeout",
+        "start_method",
+        "tee",
+    ]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_key_that_a_backend_knows_is_accepted_and_any_other_is_named(backend: str) -> None:
+    configs = dict.fromkeys(BACKENDS[backend], 1)
+    assert problems(rdzv_backend=backend, rdzv_configs=configs) == []
+    (problem,) = problems(rdzv_backend=backend, rdzv_configs=configs | {"tiemout": 1, "b": 2})
+    assert problem.startswith(
+        f"rdzv_configs has 'b', 'tiemout', which backend '{backend}' does not"
+    )
+
+
+def test_several_nodes_need_an_endpoint() -> None:
+    (problem,) = problems(max_nodes=2)
+    assert "rdzv_endpoint is empty, but up to 2 nodes must find each other" in problem
+
+
+@pytest.mark.parametrize(
+    ("backend", "endpoint", "bad"),
+    [
+        ("etcd", "a:1,b:2,c:3", None),
+        ("etcd", "a:1,b", "b"),
+        ("zeus-adapter", "a:1,b:2/my/root", None),
+        ("zeus-adapter", "a:1,b/my/root", "b"),
+        ("c10d", "a:1,b:2", "a:1,b:2"),
+        ("static", "a:1/x", "a:1/x"),
+    ],
+)
+def test_an_endpoint_has_the_form_of_its_backend(
+    backend: str, endpoint: str, bad: str | None
+) -> None:
+    configs = {"rank": 0} if backend == "static" else {}
+    found = problems(rdzv_backend=backend, rdzv_endpoint=endpoint, rdzv_configs=configs)
+    assert found == [] if bad is None else [repr(bad) in problem for problem in found] == [True]
+
+
+@pytest.mark.parametrize(
+    ("rank", "found"),
+    [
+        (0, None),
+        (3, None),
+        (None, "needs this node's rank"),
+        (4, "rank"),
+        (-1, "rank"),
+        ("0", "rank"),
+    ],
+)
+def test_a_static_rendezvous_needs_a_rank_below_the_number_of_nodes(
+    rank: Any, found: str | None
+) -> None:
+    configs = {} if rank is None else {"rank": rank}
+    values = SEVERAL | {"min_nodes": 4, "rdzv_backend": "static", "rdzv_configs": configs}
+    assert [found in problem for problem in problems(**values) if found] == (
+        [True] if found else []
+    )
+
+
+def test_a_static_rendezvous_has_a_fixed_number_of_nodes() -> None:
+    values = SEVERAL | {"rdzv_backend": "static", "rdzv_configs": {"rank": 0}}
+    (problem,) = problems(**values)
+    assert "'static' waits for max_nodes" in problem

@@ -1,0 +1,67 @@
+"""TLS files are read and checked, whatever the store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from llutil.errors import ConfigError
+from llutil.ledgers.credentials import read_tls
+from tests.support.certificates import Authority, Pair
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tls")
+    authority = Authority(folder)
+    authority.issue("ann", "ann")
+    authority.issue("bob", "bob")
+    (folder / "junk").write_text("not PEM")
+    return folder
+
+
+@dataclass(frozen=True)
+class _Files:
+    cacert: str = ""
+    cert: str = ""
+    key: str = ""
+
+
+def _paths(folder: Path, **files: str) -> _Files:
+    return _Files(**{name: str(folder / file) for name, file in files.items()})
+
+
+def test_tls_is_read_and_plain_text_reads_nothing(folder: Path) -> None:
+    assert read_tls(_Files()) is None
+    pair = Pair(folder / "ann.crt", folder / "ann.key")
+    tls = read_tls(_paths(folder, cacert="authority.crt", cert="ann.crt", key="ann.key"))
+    assert tls
+    assert (tls.cert, tls.key) == (pair.cert.read_bytes(), pair.key.read_bytes())
+    assert "PRIVATE" not in repr(tls)
+    bare = read_tls(_paths(folder, cacert="authority.crt"))
+    assert bare
+    assert (bare.cert, bare.key) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ({"cacert": "none"}, ["the CA file", "none' cannot be read: No such file"]),
+        (
+            {"cacert": "none", "cert": "nor.crt", "key": "nor.key"},
+            ["none'", "nor.crt'", "nor.key'"],
+        ),
+        ({"cacert": "junk"}, ["holds no certificate in PEM form"]),
+        ({"cacert": "authority.crt", "cert": "junk", "key": "ann.key"}, ["cannot be used"]),
+        ({"cacert": "authority.crt", "cert": "ann.crt", "key": "bob.key"}, ["belongs together"]),
+    ],
+)
+def test_files_that_cannot_be_used_are_refused_by_name(
+    folder: Path, files: dict[str, str], told: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as raised:
+        read_tls(_paths(folder, **files))
+    for text in told:
+        assert text in str(raised.value)

@@ -1,0 +1,85 @@
+"""What a ZooKeeper's configuration refuses, and what it makes of an endpoint."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from llutil.errors import ConfigError
+from llutil.ledgers.endpoints import Endpoint
+from llutil.ledgers.open_ledger import opener
+from llutil.ledgers.zookeeper.config import ZooKeeperConfig
+from llutil.rendezvous.backends import Meeting, driver_for
+
+
+def test_an_endpoint_has_servers_and_a_chroot() -> None:
+    config = ZooKeeperConfig.at("a:1, [::1]:2/my/root")
+    assert config.endpoints == (Endpoint("a", 1), Endpoint("::1", 2))
+    assert config.chroot == "/my/root"
+    assert config.hosts == "a:1,[::1]:2/my/root"
+    assert ZooKeeperConfig.at("a:1/").chroot == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "access", "told"),
+    [
+        ("", {}, "wanted host:port"),
+        ("a", {}, "has no port"),
+        ("a:1/x//y", {}, "the chroot '/x//y' is not a path"),
+        ("a:1/../y", {}, "the chroot '/../y' is not a path"),
+        ("a:1", {"user": "ann"}, "user 'ann' has no password"),
+        ("a:1", {"password": "secret"}, "a password for ZooKeeper without a user"),
+        ("a:1", {"user": "a:n", "password": "secret"}, "has a colon"),
+        ("a:1", {"cert": "c", "cacert": "ca"}, "has no key"),
+        ("a:1", {"cert": "c", "key": "k"}, "without 'cacert'"),
+        ("a:1", {"sasl_mechanism": "DIGEST-MD5"}, "without a user"),
+        ("a:1", {"server_name": "x"}, "no 'server_name'"),
+        ("a:1", {"namespace": "zookeeper/x"}, "ZooKeeper's own"),
+        ("a:1", {"namespace": "a//b"}, "namespace 'a//b'"),
+    ],
+)
+def test_what_cannot_work_is_refused(text: str, access: dict[str, str], told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        ZooKeeperConfig.at(text, **access)
+    assert told in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_password_is_not_shown() -> None:
+    assert "secret" not in repr(ZooKeeperConfig.at("a:1", user="ann", password="secret"))
+
+
+def _hide(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    """As if it was not installed."""
+    for name in list(sys.modules):
+        if name.partition(".")[0] in {package, "kazoo"} or name.startswith(
+            "llutil.ledgers.zookeeper."
+        ):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+
+
+def test_a_missing_kazoo_is_named_with_the_extra_that_brings_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _hide(monkeypatch, "kazoo")
+    with pytest.raises(ConfigError, match=r"kazoo: install the extra 'zookeeper'"):
+        driver_for(
+            Meeting(
+                backend="zeus-adapter",
+                endpoint="127.0.0.1:1",
+                run_id="x",
+                min_nodes=1,
+                max_nodes=2,
+                local_addr="127.0.0.1",
+                configs={},
+            )
+        )
+
+
+def test_a_missing_pure_sasl_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    _hide(monkeypatch, "puresasl")
+    access = {"user": "ann", "password": "secret", "sasl_mechanism": "DIGEST-MD5"}
+    with pytest.raises(ConfigError, match="needs the package pure-sasl: pip install pure-sasl"):
+        opener("zeus-adapter", "127.0.0.1:1", access)(lambda: None)

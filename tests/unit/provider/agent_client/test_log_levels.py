@@ -1,0 +1,59 @@
+"""A worker's stderr is not an error by itself."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from airflow_provider.agent_client.log_levels import level_of
+
+ORDINARY = [
+    "epoch 3",
+    "",
+    " 40%|████      | 120/300 [00:01<00:02, 97.1it/s]",
+    "INFO:root:hello",
+    "2026-11-22 08:52:44,123 - trainer - INFO - no ERROR so far",
+    "error rate 0.03",
+    "Warnings are counted below",
+    "    raise ValueError(x)",
+    "I1122 08:52:44.123456 1 a.py:1] all well",
+    "MyErrorless: fine",
+]
+WARNINGS = [
+    "WARNING:root:careful",
+    "[WARNING] careful",
+    "WARN careful",
+    "/dags/train.py:12: UserWarning: lr is high",
+    "W1122 08:52:44.123000 1234 torch/distributed/run.py:766] Setting OMP_NUM_THREADS",
+    "[W1122 08:52:44.500 socket.cpp:752] [c10d] cannot be retrieved",
+    "[rank1]:[W1122 08:52:44.500 ProcessGroupNCCL.cpp:1496] Warning: destroy_process_group",
+    "2026-11-22 08:52:44,123 - trainer - WARNING - careful",
+]
+ERRORS = [
+    "ERROR:root:broken",
+    "[ERROR] broken",
+    "CRITICAL broken",
+    "Traceback (most recent call last):",
+    "[rank0]: Traceback (most recent call last):",
+    "ValueError: broken",
+    "torch.OutOfMemoryError: CUDA out of memory.",
+    "KeyError",
+    "E1122 08:52:44.123000 1234 torch/distributed/elastic/multiprocessing/api.py:882] failed",
+    "2026-11-22T08:52:44.123Z [trainer] ERROR broken",
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "level"),
+    [(text, logging.INFO) for text in ORDINARY]
+    + [(text, logging.WARNING) for text in WARNINGS]
+    + [(text, logging.ERROR) for text in ERRORS],
+)
+def test_a_line_on_stderr_gets_the_level_that_it_claims(text, level):
+    assert level_of("stderr", text) == level
+
+
+@pytest.mark.parametrize("text", ERRORS + WARNINGS + ORDINARY)
+def test_what_is_printed_on_stdout_is_information(text):
+    assert level_of("stdout", text) == logging.INFO

@@ -1,0 +1,75 @@
+"""Bytes become lines, and lines get their speaker and their level."""
+
+from __future__ import annotations
+
+import logging
+
+from airflow_provider.agent_client.log_relay import Relay
+from airflow_provider.agent_client.progress_display import ProgressLines
+from llutil.task_link.messages import Line, Log, Progress
+
+
+class Sink:
+    """Where a relay writes."""
+
+    def __init__(self):
+        self.lines = []
+
+    def log(self, level, text):
+        self.lines.append((logging.getLevelName(level), text))
+
+
+def relay():
+    log = Sink()
+    return Relay(log, ProgressLines(lambda line: log.log(logging.INFO, line))), log.lines
+
+
+def test_ranks_and_agent_are_told_apart():
+    spoken, lines = relay()
+    spoken.event(Line(3, "stdout", "hello"))
+    spoken.event(Log("ERROR", "llutil.agent", "trouble"))
+    spoken.event(Log("NOLEVEL", "x", "odd"))
+    spoken.printed("stderr", "W1122 08:52:44 careful")
+    assert lines == [
+        ("INFO", "[rank 3] hello"),
+        ("ERROR", "[agent] trouble"),
+        ("INFO", "[agent] odd"),
+        ("WARNING", "[agent] W1122 08:52:44 careful"),
+    ]
+
+
+def test_the_agents_last_errors_are_remembered_but_not_all_of_them():
+    spoken, _ = relay()
+    for number in range(100):
+        spoken.printed("stderr", f"line {number}")
+        spoken.printed("stdout", "not an error")
+    assert list(spoken.last_errors) == [f"line {number}" for number in range(80, 100)]
+
+
+def test_progress_goes_to_the_display_and_its_last_state_into_the_log():
+    spoken, lines = relay()
+    spoken.event(Progress({}))
+    for step in range(1, 4):
+        spoken.event(Progress({0: (step, 3)}))
+    spoken.close()
+    assert lines == [
+        ("INFO", "progress: rank 0 1/3 (33 %)"),
+        ("INFO", "progress: rank 0 3/3 (100 %)"),
+    ]
+
+
+def test_the_display_makes_room_for_every_line():
+    order = []
+
+    class Display(ProgressLines):
+        def hide(self):
+            order.append("hide")
+
+    class Log:
+        def log(self, level, text):
+            order.append(text)
+
+    spoken = Relay(Log(), Display(order.append))
+    spoken.printed("stdout", "one")
+    spoken.event(Line(0, "stderr", "two"))
+    assert order == ["hide", "[agent] one", "hide", "[rank 0] two"]

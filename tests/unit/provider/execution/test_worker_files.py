@@ -1,0 +1,96 @@
+"""What is put on a worker's disk: private, shown once, and removed."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+import pytest
+
+from airflow_provider.execution.worker_files import Afterlog, LogFolder, user_folder
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_a_user_has_one_folder_that_nobody_else_may_enter(temporary):
+    folder = user_folder()
+    assert folder == user_folder()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert list(temporary.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("trap", ["link", "open to all", "a file"])
+def test_a_folder_that_somebody_else_prepared_is_not_used(temporary, trap):
+    path = temporary / f"elastic-launch-{os.getuid()}"
+    match trap:
+        case "link":
+            (temporary / "elsewhere").mkdir(mode=0o700)
+            path.symlink_to("elsewhere")
+        case "open to all":
+            path.mkdir()
+            path.chmod(0o777)
+        case _:
+            path.touch()
+    folder = user_folder()
+    assert folder != path
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_an_afterlog_is_shown_once(temporary):
+    afterlog = Afterlog(temporary, "job")
+    assert afterlog.take() == []
+    afterlog.path.write_bytes(b"one\ntwo \xff\n")
+    assert afterlog.take() == ["one", "two �"]
+    assert afterlog.take() == []
+    afterlog.remove()
+    afterlog.remove()
+    assert list(temporary.iterdir()) == []
+
+
+def test_what_an_agent_still_appends_while_the_next_try_runs_is_not_lost(temporary):
+    afterlog = Afterlog(temporary, "job")
+    with afterlog.path.open("ab", buffering=0) as agent:
+        agent.write(b"before\n")
+        assert afterlog.take() == ["before"]
+        agent.write(b"after\n")
+        assert afterlog.take() == ["after"]
+
+
+def test_only_the_end_of_a_huge_afterlog_is_shown(temporary):
+    afterlog = Afterlog(temporary, "job")
+    afterlog.path.write_bytes(b"".join(b"%09d\n" % number for number in range(50_000)))
+    lines = afterlog.take()
+    assert lines[-1] == "000049999"
+    assert len(lines) < 30_000
+
+
+def test_log_files_that_say_something_are_kept_and_others_are_not(temporary):
+    for content, kept in ((b"", False), (b"Traceback", True)):
+        logs = LogFolder(temporary)
+        (logs.path / "run" / "0").mkdir(parents=True)
+        (logs.path / "run" / "0" / "error.json").write_bytes(content)
+        assert logs.keep_if_used() is kept
+        assert logs.path.exists() is kept
+        logs.remove()
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_new_log_folder_sweeps_away_what_killed_tasks_have_left_unless_it_says_something(
+    temporary,
+):
+    used, empty, young, running = (LogFolder(temporary) for _ in range(4))
+    (used.path / "error.json").write_text("Traceback")
+    (empty.path / "attempt_0").mkdir()
+    for logs in (used, empty, young):
+        logs.close()  # as the kernel does for a task that was killed
+    for logs in (used, empty, running):
+        os.utime(logs.path, (0, 0))
+    new = LogFolder(temporary)
+    left = {logs.path for logs in (used, young, running, new)}
+    assert set(temporary.iterdir()) == left
+    for logs in (used, young, running, new):
+        logs.remove()

@@ -1,0 +1,275 @@
+"""A gang whose first node hosts: which notice of it counts, and what a sibling does until there is one."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import replace
+
+import pytest
+import structlog
+from airflow.sdk.exceptions import AirflowFailException
+
+from airflow_provider.gang.hosted_store import (
+    NOTICE,
+    Guest,
+    Host,
+    HostMissingError,
+    Notice,
+    NotNeededError,
+    Try,
+    Wait,
+    hosted_place,
+    is_hosted,
+    look,
+    own_address,
+)
+from airflow_provider.gang.node import NOTE, Hopeless, Late, Node, Note, Open, prospect
+from airflow_provider.gang.reschedule import missing, told
+from airflow_provider.parameters.rendezvous_id import TaskKey
+from llutil.errors import ConfigError, StoppedError
+from llutil.launcher.launch_agent import LaunchConfig
+from llutil.rendezvous.hosted.store_handshake import Door
+from llutil.system.addresses import machine_id
+
+LIFE = "0@2026"
+HERE = machine_id()
+
+
+def notice(endpoint="10.0.0.1:5000", machine=HERE, **fields):
+    given = {"ti_id": "an id", "try_number": 1, "life": LIFE, "secret": "secret"} | fields
+    return Notice(endpoint=endpoint, machine=machine, **given)
+
+
+@pytest.mark.parametrize(
+    ("state", "found", "kind"),
+    [
+        ("running", notice(), Try),
+        ("running", None, Wait),
+        # Whatever lies there then is of an earlier try.
+        *[(state, notice(), Wait) for state in (None, "scheduled", "queued", "up_for_retry")],
+        *[(state, notice(), Wait) for state in ("restarting", "up_for_reschedule", "success")],
+        # A node that was cleared meanwhile, or was not, joins the one that runs.
+        ("running", notice(life="1@2026"), Try),
+        ("running", notice("127.0.0.1:5000"), Try),
+        ("running", notice("[::1]:5000"), Try),
+        ("running", notice("10.0.0.1:5000", machine="another"), Try),
+    ],
+)
+def test_a_notice_counts_while_airflow_says_that_its_node_runs(state, found, kind):
+    assert type(look(state, found, HERE)) is kind
+
+
+@pytest.mark.parametrize("endpoint", ["127.0.0.1:5000", "[::1]:5000", "localhost:5000"])
+def test_a_loopback_address_of_another_machine_is_an_error_that_says_what_to_do(endpoint):
+    with pytest.raises(
+        ConfigError, match=r"loopback address.*execution_api_server_url.*local_addr"
+    ):
+        look("running", notice(endpoint, machine="another"), HERE)
+
+
+def test_who_waits_for_the_host_is_told_what_airflow_says_of_it():
+    assert look(None, None, HERE) == Wait("node 0 is not scheduled yet")
+    assert look("queued", None, HERE) == Wait("node 0 is queued")
+    assert "has not said yet" in look("running", None, HERE).why
+
+
+def test_a_notice_survives_xcom_and_shows_no_secret():
+    one = notice("[fe80::1]:5000", secret="hidden")
+    assert Notice.of(json.loads(json.dumps(one.to_json()))) == one
+    assert one.address == ("fe80::1", 5000)
+    assert "hidden" not in repr(one)
+    for other in (None, 3, "x", {}, {"version": 2}):
+        assert Notice.of(other) is None
+
+
+def note(node):
+    return Note(node=node, nodes=3, life=LIFE, ranks=(0,), world_size=2)
+
+
+@pytest.mark.parametrize(
+    ("states", "notes", "kind"),
+    [
+        (["running", "running", None], [], Open),
+        (["up_for_retry", "running", "running"], [], Open),
+        (["failed", "running", "running"], [], Hopeless),
+        (["upstream_failed", "running", "running"], [], Hopeless),
+        # It was another life's, or is not needed for this node any more.
+        (["success", "running", "running"], [], Hopeless),
+        (["success", "running", "running"], [0], Late),
+    ],
+)
+def test_nothing_goes_without_the_node_that_hosts(states, notes, kind):
+    noted = {number: note(number) for number in notes}
+    found = prospect(1, 3, 2, dict(enumerate(states)), noted, LIFE, host=0)
+    assert type(found) is kind
+    if kind is Hopeless:
+        assert "node 0, which hosts the job's store, is" in found.why
+        assert "Clear the whole task" in found.why
+
+
+def test_the_node_that_hosts_is_missed_also_if_the_others_are_enough():
+    states = dict(enumerate(["queued", "running", "running"]))
+    assert missing(1, 2, states) is None
+    absent = missing(1, 2, states, host=0)
+    assert absent == {0: "queued"}
+    assert told(absent, 3, 2, "gpu") == (
+        "2 nodes are there, but not the one that hosts the job's store; missing: node 0 (queued in pool 'gpu')"
+    )
+    assert told({0: "queued", 2: None}, 3, 2, "gpu").startswith("only 1 of the 2 nodes")
+
+
+def test_of_a_deployments_defaults_those_count_that_c10d_knows():
+    place = hosted_place({"namespace": "n", "timeout": 60.0, "lease_ttl": 5.0})
+    assert place["rdzv_configs"] == {"timeout": 60.0}
+    config = LaunchConfig(2, 2, 1, **place)
+    assert config.problems() == []
+    assert is_hosted(config)
+    assert not is_hosted(replace(config, rdzv_endpoint="127.0.0.1:0"))
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["AIRFLOW__CORE__EXECUTION_API_SERVER_URL", "AIRFLOW__API__BASE_URL"],
+)
+def test_the_own_address_is_the_one_on_the_route_to_airflow(monkeypatch, setting):
+    monkeypatch.setenv(setting, "http://127.0.0.1:8080/execution/")
+    assert own_address() == "127.0.0.1"
+
+
+def test_no_route_to_airflow_is_an_error_that_says_what_to_do(monkeypatch):
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTION_API_SERVER_URL", "http://nowhere.invalid:1/")
+    with pytest.raises(ConfigError, match=r"'nowhere\.invalid'.*give local_addr"):
+        own_address()
+
+
+class Airflow:
+    """What a task asks of Airflow: the states of node 0, one a look, and what it has pushed by then."""
+
+    def __init__(self, *looks):
+        self.looks = list(looks)
+        self.pushed = {}
+        self.dag_id, self.run_id, self.id, self.try_number = "d", "r", uuid.uuid4(), 3
+
+    def get_task_states(self, **_):
+        state = self.looks[0][0]
+        return {"r": {"t_0": state, "t_1": "running"}}
+
+    def xcom_pull(self, task_ids, key):
+        assert task_ids == "t"
+        found = self.looks[0][1]
+        if key == NOTE:
+            return [found.to_json()] if isinstance(found, Note) else []
+        assert key == NOTICE
+        return found.to_json() if isinstance(found, Notice) else []
+
+    def xcom_push(self, key, value):
+        self.pushed[key] = value
+
+
+CONFIG = LaunchConfig(2, 2, 1, **hosted_place({"timeout": 60.0}))
+
+
+class TestGuest:
+    @pytest.fixture
+    def door(self):
+        made = Door("127.0.0.1", "secret", 4711)
+        yield made
+        made.close()
+
+    def guest(self, airflow, timeout=60.0, stop_after=100):
+        """Each sleep is a step to the next look; nobody really sleeps."""
+        slept = []
+
+        def sleep(seconds):
+            slept.append(seconds)
+            if len(airflow.looks) > 1:
+                airflow.looks.pop(0)
+
+        self.slept = slept
+        return Guest(
+            Node(TaskKey("d", "t", "r", 1), 2, 2, LIFE),
+            airflow,
+            structlog.get_logger("t"),
+            timeout=timeout,
+            sleep=sleep,
+            stopped=lambda: len(slept) >= stop_after,
+            draw=lambda: 0.5,
+        )
+
+    def test_it_meets_where_the_running_host_says_and_answers(self, door):
+        there = notice(f"127.0.0.1:{door.port}")
+        airflow = Airflow(("queued", there), ("running", None), ("running", there))
+        config = self.guest(airflow).meet(CONFIG)
+        assert config.rdzv_endpoint == there.endpoint
+        assert config.rdzv_configs == {"timeout": 60.0, "is_host": False, "door": "secret"}
+        assert self.slept == [0.5, 1.0]
+        assert config.problems() == []
+
+    def test_an_address_that_is_not_the_hosts_any_more_is_never_used(self, door):
+        stale = notice(f"127.0.0.1:{door.port}", secret="of an earlier try")
+        fresh = notice(f"127.0.0.1:{door.port}", try_number=2)
+        airflow = Airflow(("running", stale), ("running", fresh))
+        with structlog.testing.capture_logs() as logged:
+            config = self.guest(airflow).meet(CONFIG)
+        assert config.rdzv_configs["door"] == "secret"
+        assert "left in its try 1" in logged[0]["event"]
+        assert "is not its own any more" in logged[0]["event"]
+
+    def test_an_address_that_nobody_listens_at_any_more_is_never_used(self, door):
+        gone = notice(f"127.0.0.1:{door.port}")
+        door.close()
+        with pytest.raises(HostMissingError, match="no store to meet at for 0 s: the address that"):
+            self.guest(Airflow(("running", gone)), timeout=0).meet(CONFIG)
+
+    def test_a_host_that_does_not_come_in_time_is_an_error_that_no_launch_at_once_can_mend(self):
+        with pytest.raises(HostMissingError, match=r"for 0 s: node 0 is queued") as caught:
+            self.guest(Airflow(("queued", None)), timeout=0).meet(CONFIG)
+        assert not caught.value.retryable
+
+    def test_a_stop_ends_the_wait(self):
+        with pytest.raises(StoppedError, match="node 0 is queued"):
+            self.guest(Airflow(("queued", None)), stop_after=3).meet(CONFIG)
+        assert len(self.slept) == 3
+
+    def test_it_looks_less_and_less_often(self):
+        with pytest.raises(StoppedError):
+            self.guest(Airflow(("queued", None)), stop_after=6).meet(CONFIG)
+        assert self.slept == [0.5, 1.0, 2.0, 4.0, 5.0, 5.0]
+
+    def test_a_host_that_can_never_come_fails_the_node_for_good(self):
+        with pytest.raises(AirflowFailException, match="node 0, which hosts the job's store, is"):
+            self.guest(Airflow(("running", None), ("failed", None))).meet(CONFIG)
+
+    def test_a_job_that_succeeded_meanwhile_does_not_need_it(self):
+        done = Note(node=0, nodes=2, life=LIFE, ranks=(0,), world_size=1)
+        with pytest.raises(NotNeededError, match="succeeded without this node, on node 0"):
+            self.guest(Airflow(("running", None), ("success", done))).meet(CONFIG)
+
+
+class TestHost:
+    def host(self, airflow):
+        return Host(Node(TaskKey("d", "t", "r", 0), 2, 2, LIFE), airflow, structlog.get_logger("t"))
+
+    def test_each_launch_has_a_secret_of_its_own_and_its_notice_has_it_too(self):
+        airflow = Airflow(("running", None))
+        host = self.host(airflow)
+        secrets = []
+        for port in (1, 2):
+            config = host.meet(replace(CONFIG, local_addr="10.0.0.1"))
+            assert config.rdzv_endpoint == "10.0.0.1:0"
+            assert config.rdzv_configs["is_host"] is True
+            assert config.problems() == []
+            host.publish(f"10.0.0.1:{port}")
+            told = Notice.of(airflow.pushed[NOTICE])
+            assert told is not None
+            assert told.secret == config.rdzv_configs["door"]
+            assert (told.ti_id, told.try_number, told.life) == (str(airflow.id), 3, LIFE)
+            assert (told.endpoint, told.machine) == (f"10.0.0.1:{port}", HERE)
+            secrets.append(told.secret)
+        assert len(set(secrets)) == 2
+
+    def test_an_address_of_ipv6_is_bracketed(self):
+        config = self.host(Airflow()).meet(replace(CONFIG, local_addr="fe80::1"))
+        assert config.rdzv_endpoint == "[fe80::1]:0"
+        assert config.problems() == []

@@ -1,0 +1,172 @@
+"""What a node of a gang concludes from its siblings' states and notes, before it waits for any of them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from airflow_provider.gang.node import Hopeless, Late, Note, Open, prospect, stranded
+from airflow_provider.results.gang_results import MissingRankError, put_together
+
+NOW = "1@2026-11-22"
+BEFORE = "0@2026-11-22"
+
+
+def note(node, ranks=(0,), life=NOW, world=2, nodes=2):
+    return Note(node=node, nodes=nodes, life=life, ranks=tuple(ranks), world_size=world)
+
+
+def look(states, notes=(), *, node=0, nodes=2, least=2, life=NOW):
+    """``states`` are those of all nodes, the own one included."""
+    noted = {one.node: one for one in notes}
+    return prospect(node, nodes, least, dict(enumerate(states)), noted, life)
+
+
+@pytest.mark.parametrize(
+    ("found", "kind"),
+    [
+        (look(["running", "running"]), Open),
+        (look(["running", None]), Open),
+        (look(["running", "scheduled"]), Open),
+        (look(["running", "queued"]), Open),
+        (look(["running", "up_for_retry"]), Open),
+        (look(["running", "restarting"]), Open),
+        (look(["running", "failed"]), Hopeless),
+        (look(["running", "upstream_failed"]), Hopeless),
+        (look(["running", "skipped"]), Hopeless),
+        (look(["running", "removed"]), Hopeless),
+        (look(["running", "failed"], least=1), Open),
+        (look(["running", "failed", "queued", None], nodes=4), Open),
+        (look(["running", "failed", "failed", None], nodes=4), Open),
+        (look(["running", "failed", "failed", "success"], nodes=4), Hopeless),
+        # A sibling that has succeeded in the same life had the job without this node.
+        (look(["running", "success"], [note(1)]), Late),
+        (look(["running", "success"], [note(1)], least=1), Late),
+        (look(["running", "success", "failed"], [note(1)], nodes=3), Late),
+        # One of an earlier life is over, and has nothing to say of this one.
+        (look(["running", "success"], [note(1, life=BEFORE)]), Hopeless),
+        (look(["running", "success"], [note(1, life=BEFORE)], least=1), Open),
+        (look(["running", "success"]), Hopeless),
+        # Nor has one that was not needed itself, or that has been cleared and runs again.
+        (look(["running", "success"], [note(1, ranks=(), world=0)]), Hopeless),
+        (look(["running", "running"], [note(1)]), Open),
+        # The own note is of an earlier try.
+        (look(["success", "running"], [note(0)]), Open),
+    ],
+)
+def test_a_node_waits_only_if_enough_of_them_can_come(found, kind):
+    assert type(found) is kind
+
+
+def test_who_waits_in_vain_is_told_why_and_what_to_clear():
+    found = look(["running", "failed", "success", None], nodes=4, least=3)
+    assert isinstance(found, Hopeless)
+    assert "needs 3 of 4 nodes, and only 2 can still come" in found.why
+    assert "node 1 is failed, node 2 is success" in found.why
+    assert "Clear the whole task, all its mapped instances" in found.why
+
+
+def test_who_is_late_is_told_who_did_the_job():
+    found = look(["success", "success", "running"], [note(0), note(1)], node=2, nodes=3)
+    assert found == Late("the job succeeded without this node, on node 0, node 1")
+
+
+def wait(states, notes=(), *, least=2):
+    noted = {one.node: one for one in notes}
+    return stranded(0, len(states), least, dict(enumerate(states)), noted, NOW)
+
+
+@pytest.mark.parametrize("over", ["failed", "upstream_failed", "skipped", "removed", "success"])
+def test_a_node_that_waits_is_told_when_too_few_others_can_come(over):
+    found = wait(["running", over])
+    assert isinstance(found, Hopeless)
+    assert f"only 1 can still come (node 1 is {over})" in found.why
+    assert wait(["running", over], least=1) is None
+    assert wait(["running", over, "running"]) is None
+
+
+@pytest.mark.parametrize("state", [None, "queued", "running", "restarting", "up_for_retry"])
+def test_a_node_that_waits_waits_on_for_one_that_can_come(state):
+    assert wait(["running", state]) is None
+
+
+@pytest.mark.parametrize(
+    ("one", "is_mate"),
+    [
+        (note(1), True),
+        (note(1, life="3@2026-11-22"), True),  # was cleared while the others ran, and came back
+        (note(1, life="1@2026-11-21"), False),  # of a run that was over before this one began
+        (note(1, ranks=(), world=0), False),
+    ],
+)
+def test_a_sibling_that_has_just_succeeded_with_this_node_is_no_reason_to_give_up(one, is_mate):
+    assert (wait(["running", "success"], [one]) is None) == is_mate
+
+
+def test_a_note_survives_xcom():
+    one = note(1, ranks=(2, 3), world=4)
+    assert Note.of(json.loads(json.dumps(one.to_json()))) == one
+    for other in (None, 3, "x", {}, {"version": 2}):
+        assert Note.of(other) is None
+
+
+def together(notes, values=None, nodes=2, states=None):
+    values = values or {
+        one.node: {str(rank): f"n{one.node}r{rank}" for rank in one.ranks} for one in notes
+    }
+    return put_together(
+        "train",
+        {one.node: one for one in notes},
+        values,
+        states or dict.fromkeys(range(nodes), "success"),
+    )
+
+
+def test_all_ranks_of_all_nodes_are_in_one_dict_in_rank_order():
+    found = together([note(0, (2, 3), world=4), note(1, (0, 1), world=4)])
+    assert found == {0: "n1r0", 1: "n1r1", 2: "n0r2", 3: "n0r3"}
+    assert list(found) == [0, 1, 2, 3]
+
+
+def test_a_node_that_was_not_needed_is_not_missed():
+    notes = [note(0, (0, 1)), note(1, (), world=0)]
+    assert together(notes) == {0: "n0r0", 1: "n0r1"}
+
+
+def test_a_rank_that_is_missing_is_named_with_its_node():
+    states = {0: "success", 1: "failed", 2: None}
+    with pytest.raises(MissingRankError) as caught:
+        together([note(0, (0,), world=3)], states=states)
+    assert "ranks 1, 2 of 3 of 'train' left no value" in str(caught.value)
+    assert "it was on node 1 (failed) or node 2 (not started)" in str(caught.value)
+
+
+def test_a_node_that_pushed_no_results_is_named():
+    with pytest.raises(MissingRankError, match="rank 1 of 'train' left no value: node 1 has"):
+        together([note(0, (0,)), note(1, (1,))], {0: {"0": "a"}, 1: None})
+
+
+def test_a_part_that_ran_again_counts_instead_of_what_it_replaced():
+    # Node 1 was cleared later and made a job of its own, of one rank.
+    notes = [note(0, (0,), life=BEFORE, world=2), note(1, (0,), life=NOW, world=1)]
+    assert together(notes) == {0: "n1r0"}
+
+
+def test_of_two_jobs_of_one_size_the_later_one_counts():
+    notes = [
+        note(0, (0,), life=BEFORE, nodes=3),
+        note(1, (0,), life=NOW, nodes=3),
+        note(2, (1,), life=NOW, nodes=3),
+    ]
+    assert together(notes, nodes=3) == {0: "n1r0", 1: "n2r1"}
+
+
+def test_a_part_that_joined_the_running_job_again_is_of_the_same_job():
+    notes = [note(0, (0,), life=BEFORE, world=2), note(1, (1,), life=NOW, world=2)]
+    assert together(notes) == {0: "n0r0", 1: "n1r1"}
+
+
+def test_nothing_at_all_is_an_error_too():
+    with pytest.raises(MissingRankError, match="no node of 'train'"):
+        together([])

@@ -1,0 +1,187 @@
+"""What connections of type ``etcd`` and ``zookeeper`` say, however they are stored; nothing is connected to here."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from airflow.sdk import Connection
+
+from airflow_provider.get_provider_info import get_provider_info
+from airflow_provider.hooks.etcd import EtcdHook
+from airflow_provider.hooks.rendezvous_connection import connected
+from airflow_provider.hooks.zookeeper import ZooKeeperHook
+from llutil.errors import ConfigError
+from llutil.rendezvous.ledger_options import ACCESS, TIMES
+
+HOOKS = pytest.mark.parametrize("hook", [EtcdHook, ZooKeeperHook], ids=lambda hook: hook.conn_type)
+
+
+def place(hook, **fields):
+    values = {"conn_id": "c", "conn_type": hook.conn_type, "host": "e0"} | fields
+    return hook.kind.place(Connection(**values))
+
+
+def form_of(hook):
+    (form,) = (
+        form
+        for form in get_provider_info()["connection-types"]
+        if form["connection-type"] == hook.conn_type
+    )
+    return form
+
+
+@HOOKS
+@pytest.mark.parametrize(
+    ("fields", "endpoint"),
+    [
+        ({"host": "e0:1"}, "e0:1"),
+        ({"host": "e0"}, "e0:{port}"),
+        ({"host": "e0", "port": 4}, "e0:4"),
+        ({"host": " e0:1, e1 ,e2:3,", "port": 4}, "e0:1,e1:4,e2:3"),
+        ({"host": "[::1]:1,[::2]"}, "[::1]:1,[::2]:{port}"),
+    ],
+)
+def test_hosts_are_endpoints_and_get_the_port_that_they_lack(hook, fields, endpoint):
+    port = {"etcd": 2379, "zookeeper": 2181}[hook.conn_type]
+    assert place(hook, **fields).endpoint == endpoint.format(port=port)
+
+
+@pytest.mark.parametrize(
+    ("host", "chroot", "endpoint"),
+    [
+        ("z0,z1:1", "/jobs/blue", "z0:2181,z1:1/jobs/blue"),
+        ("z0,z1:1/jobs/blue", "", "z0:2181,z1:1/jobs/blue"),
+        ("z0/jobs/", "jobs", "z0:2181/jobs"),
+        ("z0", "/", "z0:2181"),
+    ],
+)
+def test_a_chroot_stands_in_the_form_or_after_the_servers(host, chroot, endpoint):
+    extra = json.dumps({"chroot": chroot})
+    assert place(ZooKeeperHook, host=host, extra=extra).endpoint == endpoint
+
+
+@HOOKS
+@pytest.mark.parametrize("form", ["json", "uri"])
+def test_several_hosts_and_options_come_from_the_environment(monkeypatch, hook, form):
+    stored = {
+        "json": json.dumps(
+            {
+                "conn_type": hook.conn_type,
+                "host": "e0:1,e1:2",
+                "login": "train",
+                "password": "p@,:/word",
+                "extra": {"namespace": "prod", "cacert": "/ca.pem", "timeout": 60},
+            }
+        ),
+        "uri": f"{hook.conn_type}://train:p%40%2C%3A%2Fword@e0%3A1%2Ce1%3A2/"
+        "?namespace=prod&cacert=%2Fca.pem&timeout=60",
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_MY_STORE", stored[form])
+    found = hook("my_store").get_conn()
+    assert found == connected("my_store")
+    assert (found.backend, found.endpoint) == (hook.kind.backend, "e0:1,e1:2")
+    assert found.configs == {
+        "user": "train",
+        "password": "p@,:/word",
+        "namespace": "prod",
+        "cacert": "/ca.pem",
+        "timeout": 60.0,
+    }
+
+
+@HOOKS
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"host": ""}, ["'c' has no host"]),
+        ({"host": "https://e0:2379"}, ["without a scheme"]),
+        ({"login": "ann"}, ["only one of login and password"]),
+        ({"password": "x"}, ["only one of login and password"]),
+        ({"extra": "abc"}, ["no JSON"]),
+        ({"extra": "[1]"}, ["no JSON object"]),
+        ({"extra": '{"prefix": "a"}'}, ["'prefix'", "it may have namespace"]),
+        ({"extra": '{"cacert": 3}'}, ["cacert = 3; wanted text"]),
+        ({"extra": '{"timeout": "soon"}'}, ["timeout = 'soon'; wanted a number"]),
+        ({"host": "", "login": "ann", "extra": '{"x": 1}'}, ["no host", "only one", "'x'"]),
+    ],
+)
+def test_what_is_wrong_with_a_connection_is_told_all_at_once(hook, fields, told):
+    with pytest.raises(ConfigError) as caught:
+        place(hook, **fields)
+    for text in told:
+        assert text in str(caught.value)
+    assert len(caught.value.problems) == (3 if len(told) == 3 else 1)
+
+
+def test_two_chroots_are_one_too_many():
+    with pytest.raises(ConfigError, match="'c' has two chroots, '/a' and '/b'; give one"):
+        place(ZooKeeperHook, host="z0/a", extra='{"chroot": "/b"}')
+
+
+@pytest.mark.parametrize(
+    ("hook", "name"),
+    [(EtcdHook, "chroot"), (EtcdHook, "sasl_mechanism"), (ZooKeeperHook, "server_name")],
+)
+def test_what_the_other_store_knows_is_refused(hook, name):
+    with pytest.raises(ConfigError, match=f"'{name}' in its extra"):
+        place(hook, extra=json.dumps({name: "x"}))
+
+
+@HOOKS
+def test_empty_fields_of_the_form_mean_the_default(hook):
+    extra = json.dumps({"namespace": "", "cacert": None, "timeout": None, "lease_ttl": ""})
+    assert place(hook, extra=extra, login="", password="").configs == {}
+
+
+@HOOKS
+def test_a_password_is_never_shown(hook):
+    assert "hidden" not in repr(place(hook, login="ann", password="hidden"))
+
+
+def test_a_name_that_airflow_does_not_know_is_bad_configuration():
+    with pytest.raises(ConfigError, match="'nobody', but Airflow has no connection"):
+        connected("nobody")
+
+
+def test_a_connection_of_another_type_is_bad_configuration(monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_WEB", "http://example.org")
+    with pytest.raises(ConfigError, match="of type 'http'; wanted type 'etcd' or 'zookeeper'"):
+        connected("web")
+
+
+@HOOKS
+def test_the_form_has_a_field_for_all_that_a_connection_may_say(hook):
+    fields = form_of(hook)["conn-fields"]
+    texts = {name: "x" for name, field in fields.items() if "string" in field["schema"]["type"]}
+    numbers = {name: 1 for name, field in fields.items() if "number" in field["schema"]["type"]}
+    assert texts.keys() | numbers.keys() == fields.keys()
+    found = place(hook, extra=json.dumps(texts | numbers))
+    configs = dict(texts | numbers)
+    chroot = configs.pop("chroot", "")
+    assert found.configs == configs
+    assert found.endpoint.endswith(f"/{chroot}" if chroot else "9")
+    login = {"user", "password"}
+    assert configs.keys() | login == ACCESS[hook.kind.backend] | TIMES.keys()
+
+
+@HOOKS
+def test_airflow_shows_the_form_without_importing_the_hook(hook):
+    from airflow.providers_manager import ProvidersManager
+
+    manager = ProvidersManager()
+    form = form_of(hook)
+    for name, field in form["conn-fields"].items():
+        shown = manager.connection_form_widgets[f"extra__{hook.conn_type}__{name}"].field
+        assert shown["schema"]["title"] == field["label"]
+    behaviour = manager.field_behaviours[hook.conn_type]
+    assert behaviour["relabeling"]["login"] == "User"
+
+
+@HOOKS
+def test_airflow_makes_the_hook_of_the_connection(monkeypatch, hook):
+    stored = json.dumps({"conn_type": hook.conn_type, "host": "e0:1"})
+    monkeypatch.setenv("AIRFLOW_CONN_MY_STORE", stored)
+    made = hook.get_connection("my_store").get_hook()
+    assert isinstance(made, hook)
+    assert made.get_conn().endpoint == "e0:1"

@@ -1,0 +1,217 @@
+"""An operator's parameters: each mistake is named, all of them at once, and as early as it can be known."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from pathlib import Path
+
+import pytest
+
+from airflow_provider.operators.elastic import ElasticLaunchOperator
+from airflow_provider.parameters import operator_parameters
+from llutil.errors import ConfigError
+from llutil.launcher.launch_agent import LaunchConfig
+from llutil.std import Std
+
+
+def problems(**values):
+    return operator_parameters.problems_so_far(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"nnodes": "4:2"}, "nnodes is '4:2': max_nodes is 2, below min_nodes, which is 4"),
+        ({"nnodes": 0}, "nnodes is 0; wanted at least 1"),
+        ({"nnodes": ""}, "nnodes is ''; wanted a number, or 'min:max'"),
+        ({"nnodes": "a:b"}, "nnodes is 'a:b'"),
+        ({"nnodes": "1:2:3"}, "nnodes is '1:2:3'"),
+        ({"nnodes": True}, "nnodes is True"),
+        ({"nnodes": 1.5}, "nnodes is 1.5"),
+        ({"nnodes": None}, "nnodes is None"),
+        (
+            {"nnodes": "2", "rdzv_endpoint": "a:1"},
+            "nnodes is '2', but this task is one node, and without an rdzv_id",
+        ),
+        ({"nnodes": "1:2"}, "rdzv_endpoint is empty, but up to 2 nodes must find each other"),
+        ({"nproc_per_node": 0}, "nproc_per_node is 0; wanted 1 to 256"),
+        ({"nproc_per_node": "many"}, "nproc_per_node is 'many'"),
+        ({"rdzv_backend": "gossip"}, "rdzv_backend is 'gossip'; wanted one of"),
+        ({"rdzv_configs": {"lease": 3}}, "rdzv_configs has 'lease', which backend 'etcd'"),
+        ({"rdzv_configs": {"timeout": "soon"}}, "rdzv_configs['timeout'] is 'soon'"),
+        ({"rdzv_timeout": -5}, "rdzv_configs['timeout'] is -5"),
+        ({"rdzv_endpoint": "nowhere"}, "rdzv_endpoint has 'nowhere'; wanted 'host:port'"),
+        ({"rdzv_endpoint": 2379}, "rdzv_endpoint is 2379; wanted text"),
+        ({"node_index": -1}, "node_index is -1"),
+        ({"rerun_token": 3}, "rerun_token is 3; wanted text"),
+        ({"rdzv_id": "a/b"}, "rdzv_id is 'a/b'"),
+        ({"start_method": "thread"}, "start_method is 'thread'"),
+        ({"max_restarts": -1}, "max_restarts is -1"),
+        ({"max_restarts": "some"}, "max_restarts is 'some'; wanted a number"),
+        ({"monitor_interval": 0}, "monitor_interval is 0"),
+        ({"grace_period": -1}, "grace_period is -1"),
+        ({"redirects": "all"}, "redirects has 'all'"),
+        ({"metrics_cfg": "x"}, "metrics_cfg is 'x'"),
+        ({"metrics_cfg": {"g": "file"}}, "metrics_cfg['g'] is 'file'; wanted 'null', 'console'"),
+        ({"local_ranks_filter": "0"}, "local_ranks_filter is '0'; wanted a set of local ranks"),
+        ({"env": {"THREADS": 4}}, "env is {'THREADS': 4}; wanted a dict of strings"),
+        ({"env": "A=1"}, "env is 'A=1'"),
+        ({"env": {"A=1": ""}}, "no name may be empty or hold '='"),
+        ({"cwd": 3}, "cwd is 3; wanted a path"),
+        ({"python": 3.12}, "python is 3.12; wanted a path"),
+        ({"result_limit": 0}, "result_limit is 0; wanted a number of bytes"),
+        ({"results_threshold": -1}, "results_threshold is -1; wanted 0 or more bytes"),
+        ({"results_format": "pickle"}, "results_format is 'pickle'; wanted 'json' or 'npz'"),
+        ({"multiple_outputs": True}, "multiple_outputs is not supported"),
+    ],
+)
+def test_a_mistake_is_named_with_the_parameter_that_the_user_wrote(values, text):
+    found = problems(**values)
+    assert len(found) == 1
+    assert text in found[0]
+
+
+def test_all_mistakes_are_named_at_once():
+    found = problems(nnodes="4:2", nproc_per_node=0, rdzv_backend="gossip", env={"A": 1})
+    assert len(found) == 4
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"nnodes": "1", "nproc_per_node": "auto"},
+        {"nnodes": "2:4", "rdzv_id": "x", "rdzv_endpoint": "a:1,b:2"},
+        {"nnodes": 2, "rdzv_id": "x", "rdzv_backend": "c10d", "rdzv_endpoint": "host:29400"},
+        {"nnodes": "1:2", "rdzv_endpoint": "a:1"},
+        {"nnodes": "2:2", "gang_nodes": 2, "rdzv_endpoint": "a:1"},
+        {"redirects": {0: Std.ALL}, "tee": Std.OUT, "log_dir": Path("/logs")},
+        {"rdzv_configs": None, "env": None, "cwd": None, "python": None, "rdzv_id": None},
+    ],
+)
+def test_what_is_right_is_left_alone(values):
+    assert problems(**values) == []
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"nnodes": "{{ params.nodes }}"},
+        {"nnodes": "2", "rdzv_id": "{{ run_id }}", "rdzv_endpoint": "a:1"},
+        {"nnodes": "2", "rdzv_id": "x", "rdzv_endpoint": "{{ var.value.etcd }}"},
+        {"rdzv_backend": "{{ params.backend }}", "rdzv_configs": {"rank": 1}},
+        {"rdzv_backend": "static", "rdzv_endpoint": "h:1", "rdzv_configs": {"rank": "{{ 1 }}"}},
+        {"nproc_per_node": "{% if 1 %}2{% endif %}"},
+        {"env": {"A": "{{ ds }}"}},
+        {"max_restarts": "{{ params.restarts }}"},
+    ],
+)
+def test_what_is_not_known_yet_gets_the_benefit_of_the_doubt(values):
+    assert problems(**values) == []
+
+
+def test_a_doubt_about_one_parameter_hides_no_mistake_in_another():
+    found = problems(nnodes="{{ params.nodes }}", nproc_per_node=0)
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "answer"),
+    [
+        ("plain", False),
+        ("{{ x }}", True),
+        ("{# x #}", True),
+        ({"a": ["{% x %}"]}, True),
+        ((1, {"b": 2}), False),
+        (3, False),
+        (None, False),
+    ],
+)
+def test_a_template_is_recognised_however_deep(value, answer):
+    assert operator_parameters.is_open(value) is answer
+
+
+def test_an_upstream_tasks_output_is_not_known_yet_and_a_path_is():
+    from airflow.sdk import DAG
+    from airflow.sdk.bases.operator import BaseOperator
+
+    with DAG("d"):
+        output = BaseOperator(task_id="t").output
+    assert operator_parameters.is_open(output)
+    assert operator_parameters.is_open([{"x": output}])
+    assert not operator_parameters.is_open(Path("/x"))
+
+
+def test_numbers_may_come_as_the_text_that_templates_render():
+    config = operator_parameters.launch_config(
+        {
+            "nnodes": "2:4",
+            "nproc_per_node": "3",
+            "max_restarts": "5",
+            "grace_period": "1.5",
+            "rdzv_endpoint": "h:1",
+            "rdzv_configs": {"timeout": "60", "lease_ttl": "2.5", "password": "123"},
+        }
+    )
+    assert (config.min_nodes, config.max_nodes, config.nproc_per_node) == (2, 4, 3)
+    assert (config.max_restarts, config.shutdown_timeout) == (5, 1.5)
+    assert config.rdzv_configs == {"timeout": 60, "lease_ttl": 2.5, "password": "123"}
+
+
+def test_the_deprecated_timeout_becomes_an_option():
+    config = operator_parameters.launch_config(
+        {"rdzv_timeout": 60, "rdzv_configs": {"lease_ttl": 5}}
+    )
+    assert config.rdzv_configs == {"timeout": 60, "lease_ttl": 5}
+
+
+def test_a_configuration_survives_its_way_to_the_agent():
+    config = operator_parameters.launch_config(
+        {
+            "redirects": {1: Std.ERR},
+            "tee": Std.ALL,
+            "metrics_cfg": {"g": "console"},
+            "local_ranks_filter": [0, 3],
+        }
+    )
+    sent = operator_parameters.config_json(config)
+    assert sent["redirects"] == {"1": 2}
+    back = LaunchConfig(
+        **sent | {"redirects": {1: Std.ERR}, "tee": Std(sent["tee"])},
+    )
+    assert back == config
+
+
+def test_a_set_of_ranks_is_sent_as_a_list():
+    config = operator_parameters.launch_config({"local_ranks_filter": {3, 0}})
+    assert operator_parameters.config_json(config)["local_ranks_filter"] == [0, 3]
+
+
+def test_an_option_that_json_cannot_say_is_named():
+    config = LaunchConfig(1, 1, 1, rdzv_configs={"user": object()})
+    with pytest.raises(ConfigError, match="rdzv_configs cannot be sent to the agent"):
+        operator_parameters.config_json(config)
+
+
+def test_a_template_that_renders_to_nothing_is_named_with_its_template():
+    templates = {"nnodes": "{{ params.nodes }}", "role": "{{ x }}", "cwd": "{{ y }}"}
+    rendered = {"nnodes": " ", "role": "None", "cwd": "/x"}
+    found = operator_parameters.blank_templates(templates, rendered)
+    assert set(found) == {"nnodes", "role"}
+    assert "nnodes is '{{ params.nodes }}', which rendered to nothing" in found["nnodes"]
+
+
+def test_every_field_of_launch_config_can_be_given_to_the_operator():
+    fields = {field.name for field in dataclasses.fields(LaunchConfig)}
+    assert fields == {"min_nodes", "max_nodes", *operator_parameters.LAUNCH_PARAMETERS.values()}
+    parameters = inspect.signature(inspect.unwrap(ElasticLaunchOperator.__init__)).parameters
+    assert set(operator_parameters.LAUNCH_PARAMETERS) <= set(parameters)
+
+
+def test_the_operators_defaults_are_the_launchers_but_workers_are_warm():
+    parameters = inspect.signature(inspect.unwrap(ElasticLaunchOperator.__init__)).parameters
+    defaults = {name: parameters[name].default for name in operator_parameters.LAUNCH_PARAMETERS}
+    assert operator_parameters.launch_config(defaults) == LaunchConfig(
+        1, 1, 1, start_method="forkserver"
+    )

@@ -1,0 +1,168 @@
+"""Where a preflight has its facts from, and that none of them can fail a task."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import socket
+import threading
+from types import SimpleNamespace
+
+import pytest
+
+from airflow_provider.preflight import facts
+from airflow_provider.preflight.facts import preflight
+from llutil.launcher.launch_agent import LaunchConfig
+
+
+@pytest.fixture
+def configured(monkeypatch):
+    """Sets options of Airflow's configuration as its variables do."""
+
+    def configure(**options):
+        for name, value in options.items():
+            monkeypatch.setenv(f"AIRFLOW__{name.upper()}", value)
+
+    monkeypatch.delenv("AIRFLOW_IS_K8S_EXECUTOR_POD", raising=False)
+    configure(
+        core__executor="LocalExecutor",
+        workers__max_failed_heartbeats="1000",  # to be silent about it
+    )
+    return configure
+
+
+@pytest.fixture
+def said(configured, caplog):
+    """What is logged for a task, by level."""
+
+    def run(*, node=None, levels=("INFO", "WARNING"), config=None, **task):
+        fields = {
+            "executor": None,
+            "executor_config": {},
+            "execution_timeout": None,
+            "pool": "default_pool",
+        }
+        given = {"min_nodes": 1, "max_nodes": 1, "nproc_per_node": 1} | (config or {})
+        caplog.set_level(logging.DEBUG)
+        context = {"ti": SimpleNamespace()}
+        log = logging.getLogger("preflight")
+        preflight(SimpleNamespace(**fields | task), LaunchConfig(**given), node, context, log)
+        return [
+            record.getMessage()
+            for record in caplog.records
+            if record.name == "preflight" and record.levelname in levels
+        ]
+
+    return run
+
+
+def several(**config):
+    return {"max_nodes": 2, "run_id": "r", "rdzv_endpoint": "127.0.0.1:2379"} | config
+
+
+def test_one_node_on_local_executor_has_nothing_to_be_told(said):
+    assert said(levels=("DEBUG", "INFO", "WARNING")) == []
+
+
+def test_limits_of_heartbeats_are_airflows(said, configured):
+    configured(workers__max_failed_heartbeats="3")
+    assert "which is 3, to 61 or more" in said()[0]
+
+
+def test_the_pods_grace_is_read_from_the_tasks_own_pod(said, configured):
+    configured(core__executor="CeleryExecutor,KubernetesExecutor")
+    pod = SimpleNamespace(spec=SimpleNamespace(termination_grace_period_seconds=10))
+    found = said(executor="KubernetesExecutor", executor_config={"pod_override": pod})
+    assert "pod_override gives its pod 10 s" in found[0]
+
+
+def test_a_pod_of_the_executors_is_known_by_its_mark(said, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_IS_K8S_EXECUTOR_POD", "True")
+    assert "Kubernetes gives a pod 30 s" in said()[0]
+
+
+@pytest.mark.parametrize(
+    ("broker", "given", "text"),
+    [
+        ("redis://r", None, "has run for 86400 s"),
+        ("sentinel://r", None, "has run for 86400 s"),
+        ("redis://r", "7200", "has run for 7200 s"),
+        ("amqp://r", None, None),
+    ],
+)
+def test_the_visibility_timeout_is_that_of_the_broker(said, configured, broker, given, text):
+    configured(core__executor="CeleryExecutor", celery__broker_url=broker)
+    if given is not None:
+        configured(celery_broker_transport_options__visibility_timeout=given)
+    found = said()
+    assert (text is None and found == []) or text in found[0]
+
+
+def test_an_execution_timeout_is_compared_with_the_rendezvous_own(said):
+    config = several(rdzv_configs={"timeout": 120})
+    (found,) = said(config=config, execution_timeout=dt.timedelta(seconds=60))
+    assert "execution_timeout is 60 s, and nodes may wait 120 s" in found
+
+
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        ({"local_addr": "no-such-host.invalid"}, "local_addr 'no-such-host.invalid' does not"),
+        ({"local_addr": "192.0.2.1"}, "'192.0.2.1' is no address of this host"),
+        ({"local_addr": "127.0.0.1"}, None),
+        (
+            {"rdzv_endpoint": "a.invalid:2379,b.invalid:2379"},
+            "no host of rdzv_endpoint 'a.invalid:2379,b.invalid:2379' resolves here",
+        ),
+        ({"rdzv_endpoint": "127.0.0.1:2379,10.0.0.1:2379/jobs"}, None),
+        ({"rdzv_endpoint": "[::1]:2379"}, None),
+    ],
+)
+def test_an_address_at_which_nobody_finds_this_node_is_told(said, monkeypatch, config, text):
+    if "invalid" in str(config):
+        monkeypatch.setattr(socket, "getaddrinfo", refused)
+    found = said(config=several(**config))
+    assert (text is None and found == []) or text in found[0]
+
+
+def refused(*_args, **_options):
+    """What a resolver says that knows everything: the tests' machine may have none at all."""
+    raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+
+def test_a_loopback_address_is_told_where_nodes_are_on_several_hosts(said, configured):
+    configured(core__executor="CeleryExecutor", celery__broker_url="amqp://r")
+    (found,) = said(config=several())
+    assert "this node's address for the others is 127.0.0.1" in found
+
+
+def test_a_host_without_a_name_is_told_where_the_name_is_what_others_get(said, monkeypatch):
+    monkeypatch.setattr(socket, "getaddrinfo", refused)
+    monkeypatch.setattr(socket, "getfqdn", lambda: "nowhere")
+    (found,) = said(config=several(rdzv_backend="c10d"))
+    assert "this host's name 'nowhere' does not resolve" in found
+
+
+def test_a_resolver_that_does_not_answer_costs_little_and_fails_nothing(said, monkeypatch):
+    over = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [over.wait(60)] * 5)
+    monkeypatch.setattr(facts, "_RESOLVED_WITHIN", 0.01)
+    found = said(config=several(), levels=("DEBUG", "INFO", "WARNING"))
+    over.set()
+    assert len(found) == 1
+    assert "this node's address could not be checked: TimeoutError" in found[0]
+
+
+def test_what_airflow_does_not_say_is_no_reason_to_fail(said, configured):
+    configured(workers__max_failed_heartbeats="many")
+
+    class Mute:
+        number = 0
+
+        def states(self, ti):
+            raise RuntimeError("the api-server is away")
+
+    found = said(node=Mute(), config=several(), levels=("DEBUG", "INFO", "WARNING"))
+    assert len(found) == 2
+    assert found[0].startswith("preflight: heartbeats could not be checked: ")
+    assert "the siblings could not be checked: RuntimeError: the api-server is away" in found[1]

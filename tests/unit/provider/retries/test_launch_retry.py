@@ -1,0 +1,112 @@
+"""Launches are repeated for infrastructure only, within bounds, and each repetition says why."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider.retries.launch_retry import LaunchRetry
+from llutil.errors import (
+    AgentLostError,
+    ConfigError,
+    RendezvousError,
+    ResultError,
+    StoppedError,
+    WorkersFailedError,
+)
+
+
+class Launches:
+    """Fails with each of ``errors`` in turn, then succeeds."""
+
+    def __init__(self, *errors):
+        self.errors = list(errors)
+        self.attempts = []
+        self.slept = []
+        self.said = []
+
+    def __call__(self, attempt):
+        self.attempts.append(attempt)
+        if self.errors:
+            raise self.errors.pop(0)
+        return "done"
+
+    def run(self, retry, stopped=lambda: False):
+        return retry.run(self, stopped=stopped, say=self.said.append, sleep=self.slept.append)
+
+
+def test_infrastructure_errors_are_tried_again_with_numbered_attempts():
+    launches = Launches(RendezvousError("store away"), AgentLostError("gone"))
+    assert launches.run(LaunchRetry()) == "done"
+    assert launches.attempts == [1, 2, 3]
+
+
+def test_each_repetition_says_why_and_when():
+    launches = Launches(RendezvousError("store away"))
+    launches.run(LaunchRetry(wait_initial=2, jitter=0))
+    assert launches.said == [
+        "launch attempt 1 of 3 failed; the next one follows in 2.0 s. store away"
+    ]
+
+
+def test_waits_grow_to_their_bound_with_jitter_on_top():
+    launches = Launches(*[RendezvousError("x")] * 5)
+    launches.run(LaunchRetry(attempts=6, wait_initial=1, wait_max=4, jitter=0))
+    assert launches.slept == [1, 2, 4, 4, 4]
+    jittered = Launches(RendezvousError("x"))
+    jittered.run(LaunchRetry(wait_initial=1, jitter=0.5))
+    assert 1 <= jittered.slept[0] <= 1.5
+
+
+class Timeout(BaseException):
+    """Like Airflow's, no Exception."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        WorkersFailedError("rank 0 failed"),
+        ConfigError("no"),
+        StoppedError("stop"),
+        ResultError("bytes"),
+        ValueError("ours"),
+        Timeout(),
+        KeyboardInterrupt(),
+    ],
+)
+def test_nothing_else_is_tried_again(error):
+    launches = Launches(error)
+    with pytest.raises(type(error)):
+        launches.run(LaunchRetry())
+    assert launches.attempts == [1]
+
+
+def test_the_last_attempts_own_error_is_raised():
+    launches = Launches(RendezvousError("first"), RendezvousError("second"))
+    with pytest.raises(RendezvousError, match="second"):
+        launches.run(LaunchRetry(attempts=2))
+
+
+def test_no_attempt_begins_after_the_time_is_up():
+    launches = Launches(*[RendezvousError("x")] * 3)
+    with pytest.raises(RendezvousError):
+        launches.run(LaunchRetry(max_elapsed=0.5, wait_initial=1))
+    assert launches.attempts == [1]
+
+
+def test_a_stopped_task_tries_nothing_again():
+    launches = Launches(RendezvousError("x"))
+    with pytest.raises(RendezvousError):
+        launches.run(LaunchRetry(), stopped=lambda: True)
+    assert launches.attempts == [1]
+
+
+def test_one_attempt_means_no_repetition():
+    launches = Launches(RendezvousError("x"))
+    with pytest.raises(RendezvousError):
+        launches.run(LaunchRetry(attempts=1))
+
+
+def test_bounds_that_make_no_sense_are_named_all_at_once():
+    with pytest.raises(ConfigError) as caught:
+        LaunchRetry(attempts=0, wait_max=-1)
+    assert len(caught.value.problems) == 2

@@ -1,0 +1,26 @@
+"""A hall for nodes that meet in memory; and after each test no thread and no descriptor is left."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.drivers import Hall
+
+
+@pytest.fixture
+def hall() -> Iterator[Hall]:
+    gc.collect()  # what earlier tests left for the collector may hold descriptors
+    threads, descriptors = set(threading.enumerate()), _descriptors()
+    with Hall().open() as hall:
+        yield hall
+    assert set(threading.enumerate()) == threads
+    assert _descriptors() == descriptors
+
+
+def _descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))

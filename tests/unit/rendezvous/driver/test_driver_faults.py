@@ -1,0 +1,232 @@
+"""One driver or two, and a store that is away, refuses, hangs, or holds what is not ours."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from llutil.errors import ConfigError, LaunchError, RendezvousError
+from llutil.ledgers.errors import LedgerRefused
+from llutil.rendezvous.protocol import instructions as do
+from llutil.rendezvous.protocol import observations as see
+from llutil.rendezvous.protocol.record_codec import VERSION, encode
+from llutil.rendezvous.protocol.records import Assignment, Cause, Marker, Seat
+from tests.support.drivers import RUN, FaultyLedger, Hall, Node, Port
+
+_DAY = 86400.0
+
+
+def _error(node: Node) -> LaunchError:
+    """What its agent is told instead of an order."""
+    with pytest.raises(LaunchError) as raised:
+        node.refuses_orders()
+    return raised.value
+
+
+def _ends_with(node: Node, kind: type[LaunchError], *words: str) -> None:
+    error = _error(node)
+    assert type(error) is kind
+    assert all(word in str(error) for word in words), str(error)
+    with pytest.raises(kind):  # and not only once
+        node.driver.orders()
+
+
+@pytest.mark.parametrize("moment", ["at first", "joined", "running", "ended"])
+def test_a_store_that_is_away_for_a_while_is_waited_for(hall: Hall, moment: str) -> None:
+    def begin(ledger: FaultyLedger) -> None:
+        ledger.away = moment == "at first"
+
+    size = {"min_nodes": 2, "max_nodes": 2}
+    first = hall.node("a", before=begin, **size)
+    assert not first.peek(0.1)
+    first.ledger.away = moment in {"at first", "joined"}
+    second = hall.node("b", **size)
+    assert first.peek(0.1) == (moment in {"running", "ended"})
+    first.ledger.away = False
+    agreed = first.starts()
+    assert second.starts() == agreed
+    if moment == "running":
+        first.ledger.away = True
+        assert not first.peek(0.1)  # training goes on
+    first.ledger.away = moment == "ended"
+    for node in (first, second):
+        node.succeeds()
+    assert not first.peek(0.1) or moment != "ended"
+    first.ledger.away = False
+    for node in (first, second):
+        assert node.ends(do.Succeeded).assignment == agreed
+
+
+def test_a_store_that_stays_away_is_given_up_with_its_last_word(hall: Hall) -> None:
+    def begin(ledger: FaultyLedger) -> None:
+        ledger.away = True
+
+    began = time.monotonic()
+    node = hall.node("a", min_nodes=1, max_nodes=1, timeout=0.3, before=begin)
+    why = node.ends(do.GaveUp).why
+    assert 0.3 <= time.monotonic() - began < 5
+    assert "did not answer for 0.3 s" in why
+    assert "the store is away" in why
+
+
+def test_nodes_that_nobody_joins_are_counted_in_the_reason(hall: Hall) -> None:
+    node = hall.node("a", min_nodes=3, max_nodes=3, timeout=0.3)
+    assert "1 of 3 nodes are ready; here: a" in node.ends(do.GaveUp).why
+    assert hall.keys(RUN.members) == []
+
+
+def test_a_store_that_refuses_ends_the_rendezvous_at_once(hall: Hall) -> None:
+    def begin(ledger: FaultyLedger) -> None:
+        ledger.refusing = True
+
+    node = hall.node("a", min_nodes=1, max_nodes=1, before=begin)
+    _ends_with(node, LedgerRefused, "the store refuses")
+
+
+def test_a_store_that_refuses_while_workers_run_ends_the_node_and_its_lease(hall: Hall) -> None:
+    first, second = hall.gang("a", "b")
+    first.ledger.refusing = True
+    first.succeeds()
+    _ends_with(first, LedgerRefused, "the store refuses")
+    assert "lost" in second.stops().why
+
+
+def test_a_store_that_refuses_only_the_last_word_changes_no_result(hall: Hall) -> None:
+    def begin(ledger: FaultyLedger) -> None:
+        ledger.keeps_sessions = True
+
+    node = hall.node("a", min_nodes=1, max_nodes=1, before=begin)
+    node.starts()
+    node.succeeds()
+    node.ends(do.Succeeded)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        (RUN.members + "x", b"\x00", ("members/x", "has no lease")),
+        (RUN.log + "x", b"[]", ("log/x", "not a JSON object")),
+        (RUN.log + "x", b'{"version":9,"kind":"marker"}', ("log/x", "format 9", str(VERSION))),
+        (
+            RUN.log + "000001.000001.assignment",
+            b'{"version":1,"kind":"report","generation":1,"round":1,"node":"x","say":"back"}',
+            ("assignment", "is a report"),
+        ),
+        (
+            RUN.log + "notes",
+            encode(Marker(generation=1, round=1, cause=Cause.FAILED, by="x")),
+            ("log/notes", "000001.marker"),
+        ),
+    ],
+)
+def test_a_record_that_is_not_ours_is_named_and_left_alone(
+    hall: Hall, key: str, value: bytes, words: tuple[str, ...]
+) -> None:
+    _write(hall, key, value)
+    node = hall.node("a", min_nodes=1, max_nodes=1)
+    _ends_with(node, ConfigError, *words)
+    assert hall.ledger.read(key, deadline=_soon()).records[0].value == value
+    mine = [name for name in hall.keys(RUN.members) if name.startswith("members/a")]
+    assert mine == []
+
+
+@pytest.mark.parametrize("value", [b"\x00", b'{"version":1,"kind":"marker"}'])
+def test_a_member_that_comes_and_is_none_of_ours_is_named_by_the_leader(
+    hall: Hall, value: bytes
+) -> None:
+    node = hall.node("a", min_nodes=2, max_nodes=2)
+    assert not node.peek(0.05)
+    _write(hall, RUN.members + "x", value)
+    _ends_with(node, ConfigError, "members/x", "Nothing was changed")
+
+
+def test_a_foreign_record_that_comes_while_workers_run_ends_every_node(hall: Hall) -> None:
+    nodes = hall.gang("a", "b")
+    _write(hall, RUN.log + "y", b"{")
+    for node in nodes:
+        _ends_with(node, ConfigError, "log/y", "not JSON")
+
+
+def test_a_session_whose_record_was_deleted_is_ended_when_the_node_comes_back(hall: Hall) -> None:
+    first, second = hall.gang("a", "b")
+    before = len(hall.store.leases)
+    record = hall.ledger.read(RUN.members, deadline=_soon()).records[1]
+    with hall.store.transaction() as transaction:
+        transaction.delete(hall.ledger.room, [record.key])
+    for node in (
+        first,
+        second,
+    ):  # one hears of the verdict, the other that it cannot write any more
+        node.succeeds()
+    assert hall.again(first, second).round == 2
+    assert len(hall.store.leases) == before
+
+
+def test_a_renewal_that_nobody_announced_is_noticed(hall: Hall) -> None:
+    def begin(ledger: FaultyLedger) -> None:
+        ledger.held = time.monotonic()
+
+    node = hall.node("a", min_nodes=1, max_nodes=2, lease_ttl=0.2, last_call=0.3, before=begin)
+    assert not node.peek(0.5)  # suspended by its own clock when the last call is over
+    node.ledger.held = None
+    node.starts()
+
+
+def test_a_store_that_cannot_be_opened_is_an_error_with_its_reason(hall: Hall) -> None:
+    def refuse() -> Port:
+        raise RendezvousError("this node cannot serve")
+
+    def break_down() -> Port:
+        raise OSError("no descriptors left")
+
+    first = hall.node("a", min_nodes=1, max_nodes=1, open_store=refuse)
+    _ends_with(first, RendezvousError, "cannot serve")
+    second = hall.node("b", min_nodes=1, max_nodes=1, open_store=break_down)
+    _ends_with(second, RendezvousError, "broke down", "OSError: no descriptors left")
+    assert isinstance(_error(second).__cause__, OSError)
+
+
+def test_closing_ends_a_call_that_hangs(hall: Hall) -> None:
+    def begin(ledger: FaultyLedger) -> None:
+        ledger.hanging = True
+
+    node = hall.node("a", min_nodes=1, max_nodes=1, lease_ttl=1000, before=begin)
+    asked = see.Asked("gone", stop=False)
+    assert not node.driver.leave(asked, time.monotonic() + 0.1)
+    assert node.ledger.hung.is_set()
+    began = time.monotonic()
+    assert node.driver.close(began + 10)
+    assert time.monotonic() - began < 5
+
+
+def test_closing_twice_does_nothing(hall: Hall) -> None:
+    (node,) = hall.gang("a")
+    for _ in range(2):
+        assert node.driver.close(_soon())
+
+
+def test_the_log_of_another_life_is_history(hall: Hall) -> None:
+    old = Assignment(
+        generation=1,
+        round=3,
+        restarts=2,
+        seats=(Seat(node="x.1", name="x", address="10.0.0.9", role="worker", nproc=1),),
+        host="10.0.0.9",
+        port=1,
+        by="x.1",
+    )
+    _write(hall, RUN.key(old), encode(old))
+    node = hall.node("a", min_nodes=1, max_nodes=1)
+    agreed = node.starts()
+    assert (agreed.generation, agreed.round, agreed.restarts) == (1, 4, 0)
+
+
+def _soon() -> float:
+    return time.monotonic() + 10
+
+
+def _write(hall: Hall, key: str, value: bytes) -> None:
+    """As another program does that uses the same store."""
+    with hall.store.transaction() as transaction:
+        transaction.put(hall.ledger.room, {key: value}, "")

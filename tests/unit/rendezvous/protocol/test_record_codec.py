@@ -1,0 +1,188 @@
+"""Records survive the way through a store, and nothing that is not exactly one of ours is taken for one."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llutil.errors import ConfigError, FailureClass
+from llutil.failure import Failure
+from llutil.rendezvous.protocol.record_codec import VERSION, decode, decode_as, encode
+from llutil.rendezvous.protocol.records import (
+    Assignment,
+    Cause,
+    Marker,
+    Member,
+    Record,
+    Report,
+    Say,
+    Seat,
+    Verdict,
+)
+from tests.support.nodes import member, report, round_of
+
+texts = st.text(max_size=12)
+numbers = st.integers(0, 10**9)
+classes = st.none() | st.sampled_from(FailureClass)
+seats = st.builds(
+    Seat, node=texts, name=texts, address=texts, role=texts, nproc=numbers, token=texts, label=texts
+)
+lists = st.lists(texts, max_size=3).map(tuple)
+failures = st.none() | st.builds(
+    Failure,
+    rank=numbers,
+    local_rank=numbers,
+    group_rank=numbers,
+    label=texts,
+    host=texts,
+    pid=numbers,
+    restart=numbers,
+    max_restarts=numbers,
+    exit_status=st.integers(-64, 255),
+    failure_class=st.sampled_from(FailureClass),
+    reason=texts,
+    trace=texts,
+    tail=lists,
+    echo=st.booleans(),
+    step=numbers,
+)
+records: st.SearchStrategy[Record] = st.one_of(
+    st.builds(
+        Member,
+        node=texts,
+        name=texts,
+        host=texts,
+        address=texts,
+        role=texts,
+        nproc=numbers,
+        index=st.none() | numbers,
+        token=texts,
+        label=texts,
+    ),
+    st.builds(
+        Assignment,
+        generation=numbers,
+        round=numbers,
+        restarts=numbers,
+        seats=st.lists(seats, min_size=1, max_size=3, unique_by=lambda seat: seat.node).map(tuple),
+        host=texts,
+        port=numbers,
+        by=texts,
+        away=lists,
+    ),
+    st.builds(
+        Report,
+        generation=numbers,
+        round=numbers,
+        node=texts,
+        say=st.sampled_from(Say),
+        why=texts,
+        failure_class=classes,
+        fatal=st.booleans(),
+        token=texts,
+        failure=failures,
+    ),
+    st.builds(
+        Verdict,
+        generation=numbers,
+        round=numbers,
+        cause=st.sampled_from(Cause),
+        final=st.booleans(),
+        by=texts,
+        why=texts,
+        nodes=lists,
+        failure_class=classes,
+        failure=failures,
+    ),
+    st.builds(
+        Marker,
+        generation=numbers,
+        round=numbers,
+        cause=st.sampled_from(Cause),
+        by=texts,
+        why=texts,
+        nodes=lists,
+        labels=lists,
+        tokens=lists,
+        failure_class=classes,
+    ),
+)
+
+
+@given(records)
+def test_every_record_survives_the_way_through_a_store(record: Record) -> None:
+    value = encode(record)
+    assert decode("a/key", value) == record
+    assert value.isascii()
+    assert json.loads(value)["version"] == VERSION
+
+
+def _changed(**changes: object) -> bytes:
+    body = json.loads(encode(member("a")))
+    body.update(changes)
+    return json.dumps(body).encode()
+
+
+FOREIGN = {
+    "not JSON": (b"hello", "not JSON"),
+    "not even text": (b"\xff\xfe", "not JSON"),
+    "nested beyond measure": (b"[" * 100_000, "not JSON"),
+    "a list": (b"[1]", "not a JSON object"),
+    "no version": (b'{"kind":"member"}', "not a JSON object with 'version'"),
+    "an unknown kind": (_changed(kind="diary"), "of unknown kind 'diary'"),
+    "a kind that is no text": (_changed(kind=["member"]), "of unknown kind"),
+    "a missing field": (b'{"version":1,"kind":"member","node":"a.1"}', "without address, host"),
+    "an unknown field": (_changed(mood="good"), "unknown field mood"),
+    "a text for a number": (_changed(nproc="2"), "nproc: wanted a whole number from 0, found '2'"),
+    "a negative number": (_changed(nproc=-1), "nproc: wanted a whole number"),
+    "a flag for a number": (_changed(nproc=True), "nproc: wanted a whole number"),
+    "a number for a text": (_changed(role=7), "role: wanted text, found 7"),
+}
+
+
+@pytest.mark.parametrize(("value", "says"), FOREIGN.values(), ids=FOREIGN.keys())
+def test_what_is_not_ours_is_refused_with_its_key(value: bytes, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        decode("run.x/members/a.1", value)
+    assert "'run.x/members/a.1'" in str(caught.value)
+    assert says in str(caught.value)
+    assert "use another run id" in str(caught.value)
+
+
+def test_another_version_of_the_format_is_named() -> None:
+    with pytest.raises(
+        ConfigError, match=r"is of format 2, and this node speaks 1: run the same version"
+    ):
+        decode("key", _changed(version=2))
+
+
+@pytest.mark.parametrize(
+    ("failure", "says"),
+    [
+        ("boom", "failure: wanted a failure, found 'boom'"),
+        ({"rank": 1}, "failure: wanted a failure with its failure_class"),
+        ({"rank": 1, "failure_class": "bad luck"}, "failure: "),
+        ({"failure_class": "hang", "mood": "bad"}, "failure: unknown field mood"),
+        ({"failure_class": "hang", "rank": 1}, "failure: without "),
+    ],
+)
+def test_a_failure_that_is_not_exactly_one_of_ours_is_refused(failure: object, says: str) -> None:
+    body = json.loads(encode(report("a", Say.FAILED)))
+    body["failure"] = failure
+    with pytest.raises(ConfigError, match=says):
+        decode("key", json.dumps(body).encode())
+
+
+def test_a_record_of_another_kind_is_refused() -> None:
+    with pytest.raises(ConfigError, match="a assignment, where a member belongs"):
+        decode_as(Member, "key", encode(round_of("a")))
+
+
+def test_a_round_with_a_member_twice_is_refused() -> None:
+    body = json.loads(encode(round_of("ab")))
+    body["seats"][1]["node"] = "a.1"
+    with pytest.raises(ConfigError, match="wanted one seat or more, none twice"):
+        decode("key", json.dumps(body).encode())

@@ -1,0 +1,92 @@
+"""Each record has a place of its own, legal in every store; what is stale is found by its key."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llutil.ledgers.keys import check_key, check_scope, holds
+from llutil.rendezvous.protocol.record_keys import Layout
+from llutil.rendezvous.protocol.records import Cause, Record, Say, Stage
+from tests.support.nodes import marker, member, report, round_of, verdict
+
+RECORDS: list[Record] = [
+    member("a"),
+    round_of("ab"),
+    round_of("ab", (1, 2)),
+    verdict(Cause.LOST),
+    marker(Cause.FAILED),
+    report("a", Say.SUCCEEDED),
+    report("a", Say.BACK),
+    report("a", Say.STOP),
+    report("b", Say.FAILED),
+    report("a", Say.SUCCEEDED, (1, 2)),
+]
+
+
+@given(run_id=st.text(max_size=30), node=st.text(min_size=1, max_size=30))
+def test_any_run_id_and_any_name_give_legal_keys(run_id: str, node: str) -> None:
+    layout = Layout(run_id)
+    for record in (*RECORDS, member(node), report(node, Say.BACK)):
+        check_key(layout.key(record))
+    for scope in (layout.members, layout.log, layout.reports(Stage(1, 0))):
+        check_scope(scope)
+
+
+def test_no_two_records_share_a_key() -> None:
+    layout = Layout("train")
+    assert len({layout.key(record) for record in RECORDS}) == len(RECORDS)
+
+
+@given(st.text(max_size=20), st.text(max_size=20))
+def test_no_two_run_ids_share_a_root(one: str, other: str) -> None:
+    assert (Layout(one).root == Layout(other).root) is (one == other)
+
+
+def test_a_node_says_once_how_it_ended() -> None:
+    layout = Layout("train")
+    assert layout.key(report("a", Say.SUCCEEDED)) == layout.key(report("a", Say.FAILED))
+
+
+def test_records_lie_in_the_folders_that_are_watched() -> None:
+    layout = Layout("train/it")
+    assert holds(layout.members, layout.key(member("a")))
+    assert all(holds(layout.log, layout.key(record)) for record in RECORDS[1:5])
+    assert holds(layout.reports(Stage(1, 1)), layout.key(report("a", Say.STOP)))
+    assert not holds(layout.reports(Stage(1, 1)), layout.key(report("a", Say.STOP, (1, 2))))
+
+
+def _log(layout: Layout, *records: Record) -> list[str]:
+    return [layout.key(record) for record in records]
+
+
+def test_once_a_round_is_sealed_all_before_it_is_stale() -> None:
+    layout = Layout("x")
+    keys = _log(layout, round_of("a"), verdict(Cause.LOST), round_of("a", (1, 2)))
+    assert set(layout.stale(keys, Stage(1, 2))) == {
+        *keys[:2],
+        layout.reports(Stage(1, 0)),
+        layout.reports(Stage(1, 1)),
+    }
+
+
+def test_of_a_finished_generation_only_its_marker_stays() -> None:
+    layout = Layout("x")
+    keep = layout.key(marker(Cause.SUCCEEDED, (2, 1)))
+    keys = _log(
+        layout,
+        marker(Cause.FAILED, (1, 3)),
+        round_of("a", (2, 1)),
+        verdict(Cause.SUCCEEDED, (2, 1)),
+        marker(Cause.SUCCEEDED, (2, 1)),
+    )
+    stale = layout.stale(keys, Stage(3, 0))
+    assert set(keys) - set(stale) == {keep}
+    assert layout.reports(Stage(2, 1)) in stale
+
+
+@pytest.mark.parametrize("name", ["notes", "1.2.3.assignment", "one.marker", "1.diary", ".marker"])
+def test_what_is_not_ours_is_never_stale(name: str) -> None:
+    layout = Layout("x")
+    assert layout.stale([layout.log + name], Stage(9, 0)) == ()

@@ -1,0 +1,178 @@
+"""When a round ends, and how: rules 5, 7 and 8."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from llutil.errors import FailureClass
+from llutil.rendezvous.protocol.records import Cause, Report, Say
+from llutil.rendezvous.protocol.seal_decision import Hold
+from llutil.rendezvous.protocol.verdict_decision import Bench, Recheck, Ruling, judge
+from tests.support.nodes import failure, report, round_of, rules
+
+FOREVER = float("inf")
+
+
+def bench(
+    ends: str = "", living: str = "abc", *, restarts: int = 0, checked: str = "", **others: Any
+) -> Bench:
+    """A round of a, b and c, of at most four; ``ends`` like "a+ b- c~": success, failure, echo."""
+    reports: dict[str, Report] = {}
+    for end in ends.split():
+        name, how = end
+        say, why = (Say.SUCCEEDED, "") if how == "+" else (Say.FAILED, "boom")
+        told = failure(echo=True) if how == "~" else None
+        reports[f"{name}.1"] = report(name, say, why=why, failure=told)
+    nodes = [f"{name}.1" for name in living]
+    values: dict[str, Any] = {
+        "rules": rules(1, 4),
+        "round": round_of("abc", restarts=restarts),
+        "ends": reports,
+        "stop": None,
+        "living": frozenset(nodes),
+        "ready": [node for node in nodes if node > "c.1"],
+        "checked": frozenset(f"{name}.1" for name in checked),
+        "failed_since": 100.0,
+    }
+    return Bench(**(values | others))
+
+
+def kind(decision: Ruling | Recheck | Hold) -> tuple[Any, ...]:
+    match decision:
+        case Ruling(cause=cause, final=final, nodes=nodes):
+            return (cause, final, "".join(node[0] for node in nodes))
+        case Recheck(nodes=nodes):
+            return ("recheck", "".join(sorted(node[0] for node in nodes)))
+        case Hold(until=until):
+            return ("hold", until)
+
+
+FULL = rules(1, 3)
+CASES = {
+    "all goes well": (bench(), ("hold", FOREVER)),
+    "some have succeeded": (bench("a+ b+"), ("hold", FOREVER)),
+    "all have succeeded": (bench("a+ b+ c+"), (Cause.SUCCEEDED, True, "abc")),
+    "all have succeeded, and some are gone": (bench("a+ b+ c+", ""), (Cause.SUCCEEDED, True, "abc")),
+    "one has failed": (bench("b-"), (Cause.FAILED, False, "b")),
+    "one has failed, others have succeeded": (bench("a+ b- c+"), (Cause.FAILED, False, "b")),
+    "one is gone; has it reported?": (bench("", "ab"), ("recheck", "c")),
+    "one is gone, and has not reported": (bench("", "ab", checked="c"), (Cause.LOST, False, "c")),
+    "one is gone, and had succeeded": (bench("c+", "ab"), ("hold", FOREVER)),
+    "two are gone, one after success": (bench("c+", "a", checked="b"), (Cause.LOST, False, "b")),
+    "another is gone since the last check": (bench("", "a", checked="c"), ("recheck", "bc")),
+    "one came; has anybody succeeded?": (bench("", "abcx"), ("recheck", "x")),
+    "one came": (bench("", "abcx", checked="x"), (Cause.GROWN, False, "x")),
+    "one came after a success": (bench("a+", "abcx", checked="x"), ("hold", FOREVER)),
+    "one came, and all places are taken": (bench("", "abcx", checked="x", rules=FULL), ("hold", FOREVER)),
+    "one came and has workers yet": (bench("", "abcx", checked="x", ready=()), ("hold", FOREVER)),
+    "one came and one is gone": (bench("", "abx", checked="cx"), (Cause.LOST, False, "c")),
+    "a stop": (bench(stop="enough"), (Cause.STOPPED, True, "")),
+    "a stop and a failure": (bench("a-", stop="enough"), (Cause.STOPPED, True, "")),
+    "a stop after all have succeeded": (bench("a+ b+ c+", stop="enough"), (Cause.SUCCEEDED, True, "abc")),
+    "one has failed, and one is gone": (bench("b-", "ab"), (Cause.FAILED, False, "b")),
+    "an echo, and one is gone: has it reported?": (bench("a~", "ab"), ("recheck", "c")),
+    "an echo, and one is gone": (bench("a~", "ab", checked="c"), (Cause.LOST, False, "c")),
+    "one has failed, and no restarts are left": (bench("b-", restarts=3), (Cause.FAILED, False, "b")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("known", "expected"), CASES.values(), ids=CASES.keys())
+def test_when_a_round_ends(known: Bench, expected: tuple[Any, ...]) -> None:
+    assert kind(judge(known, 101.0)) == expected
+
+
+def test_the_verdict_on_a_last_failure_says_that_it_may_be_the_end() -> None:
+    ruling = judge(bench("b-", restarts=3), 101.0)
+    assert isinstance(ruling, Ruling)
+    assert ruling.why == (
+        "b.1 failed: boom; no restarts are left, unless a member turns out to be lost"
+    )
+
+
+def test_a_failure_that_cannot_be_mended_ends_the_job_at_once_whoever_reported_first() -> None:
+    ends = {
+        "a.1": report("a", Say.FAILED, why="a peer is gone"),
+        "b.1": report(
+            "b",
+            Say.FAILED,
+            why="no module named x",
+            fatal=True,
+            failure_class=FailureClass.BAD_CONFIGURATION,
+        ),
+    }
+    ruling = judge(replace(bench(), ends=ends), 101.0)
+    assert isinstance(ruling, Ruling)
+    assert (ruling.final, ruling.failure_class) == (True, FailureClass.BAD_CONFIGURATION)
+    assert "no module named x; starting again cannot help" in ruling.why
+
+
+def failed(name: str, **fields: Any) -> Report:
+    given = failure(reason=f"of {name}", **fields)
+    return report(name, Say.FAILED, failure=given, failure_class=given.failure_class)
+
+
+ECHO = {"echo": True, "failure_class": FailureClass.INFRASTRUCTURE}
+
+
+@pytest.mark.parametrize(
+    ("ends", "first"),
+    [
+        ([failed("c"), failed("a")], "c"),
+        ([failed("a"), failed("c")], "a"),
+        ([failed("a", **ECHO), failed("c")], "c"),
+        ([failed("b", **ECHO), failed("a", **ECHO)], "b"),
+        ([failed("a"), replace(failed("b"), fatal=True)], "b"),
+        ([failed("x"), failed("b")], "b"),
+        ([report("b", Say.FAILED), failed("a")], "b"),
+    ],
+    ids=[
+        "the ledger's order",
+        "not the ranks'",
+        "an echo is overruled",
+        "only echoes",
+        "no restart can help",
+        "no member",
+        "without a word",
+    ],
+)
+def test_the_verdict_tells_the_first_failure_that_the_ledger_took(
+    ends: list[Report], first: str
+) -> None:
+    ruling = judge(replace(bench(restarts=3), ends={end.node: end for end in ends}), 102.0)
+    assert isinstance(ruling, Ruling)
+    (told,) = [end for end in ends if end.node == f"{first}.1"]
+    assert (ruling.nodes, ruling.failure) == ((told.node,), told.failure)
+    assert ruling.failure_class is told.failure_class
+
+
+HEARING = {
+    "others may say more": ([failed("a", **ECHO)], "abc", 102.0),
+    "also if one has": ([failed("a", **ECHO), failed("b", **ECHO)], "abc", 102.0),
+    "the cause is known": ([failed("a", **ECHO), failed("c")], "abc", None),
+    "everybody has spoken": ([failed(n, **ECHO) for n in "abc"], "abc", None),
+    "who has not is gone after it succeeded": (
+        [failed("a", **ECHO), failed("b", **ECHO), report("c", Say.SUCCEEDED)],
+        "ab",
+        None,
+    ),
+    "no echo": ([failed("a")], "abc", None),
+    "no restart can help": ([replace(failed("a", **ECHO), fatal=True)], "abc", None),
+}
+
+
+@pytest.mark.parametrize(("ends", "living", "until"), HEARING.values(), ids=HEARING.keys())
+def test_an_echo_ends_the_round_only_after_its_cause_had_time_to_be_told(
+    ends: list[Report], living: str, until: float | None
+) -> None:
+    known = replace(bench(living=living), ends={end.node: end for end in ends})
+    found = judge(known, 101.9)
+    assert (found.until if isinstance(found, Hold) else None) == until
+    assert isinstance(judge(known, 102.0), Ruling)
+
+
+def test_without_a_budget_of_its_own_a_job_never_fails_for_good() -> None:
+    known = bench("b-", restarts=99, rules=rules(1, 4, max_restarts=None))
+    assert kind(judge(known, 101.0)) == (Cause.FAILED, False, "b")

@@ -1,0 +1,375 @@
+"""What a rank returned, as JSON: each kind of value, and each kind that is refused, with its place."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import datetime as dt
+import decimal
+import enum
+import json
+import math
+import types
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llutil.errors import ResultError
+from llutil.serialization.json_values import encode, to_plain
+
+PLENTY = 10**9
+GREATEST = 2**63 - 1
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    NESTED = (1, 2)
+
+
+class Level(enum.IntEnum):
+    HIGH = 3
+
+
+class Name(enum.StrEnum):
+    LOSS = "loss"
+
+
+class Point(NamedTuple):
+    x: Any
+    y: Any
+
+
+@dataclasses.dataclass(slots=True)
+class Report:
+    loss: Any
+    where: Any = None
+
+
+class Count(int):
+    def __repr__(self) -> str:
+        return "many"
+
+    __str__ = __repr__
+
+
+class Text(str):
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "other"
+
+
+class Half(float):
+    def __repr__(self) -> str:
+        return "half"
+
+
+KINDS: list[tuple[Any, Any]] = [
+    (None, None),
+    (True, True),
+    (0, 0),
+    (GREATEST, GREATEST),
+    (-GREATEST, -GREATEST),
+    (1.5, 1.5),
+    (-0.0, -0.0),
+    (math.nan, "NaN"),
+    (math.inf, "Infinity"),
+    (-math.inf, "-Infinity"),
+    ("", ""),
+    ("grüße \u2028 🎉", "grüße \u2028 🎉"),
+    ([], []),
+    ((1, (2,)), [1, [2]]),
+    ({}, {}),
+    ({False: 0, None: 1, -3: 2}, {"False": 0, "None": 1, "-3": 2}),
+    ({np.int64(7): 1, Level.HIGH: 2, Name.LOSS: 3, Colour.RED: 4}, {"7": 1, "3": 2, "loss": 3, "red": 4}),
+    (collections.OrderedDict(b=1, a=2), {"b": 1, "a": 2}),
+    (types.MappingProxyType({"a": (1,)}), {"a": [1]}),
+    ({3, 1, 2}, [1, 2, 3]),
+    (frozenset({"b", "a"}), ["a", "b"]),
+    ({1, "a", None}, [None, 1, "a"]),
+    (Colour.RED, "red"),
+    (Colour.NESTED, [1, 2]),
+    ([Level.HIGH, Name.LOSS], [3, "loss"]),
+    (Point(1, Point(2, None)), [1, [2, None]]),
+    (Report(0.5, Report(np.float32(0.25))), {"loss": 0.5, "where": {"loss": 0.25, "where": None}}),
+    (Path("/a/b"), "/a/b"),
+    (PurePosixPath("c"), "c"),
+    (dt.date(2026, 1, 2), "2026-01-02"),
+    (dt.datetime(2026, 1, 2, 3, 4, 5, 6, dt.UTC), "2026-01-02T03:04:05.000006+00:00"),
+    (dt.time(3, 4), "03:04:00"),
+    (Count(5), 5),
+    (Text("own"), "own"),
+    (Half(0.5), 0.5),
+    (np.float64(0.1), 0.1),
+    (np.float32(0.5), 0.5),
+    (np.float16("nan"), "NaN"),
+    (np.longdouble(0.5), 0.5),
+    (np.int8(-3), -3),
+    (np.uint64(GREATEST), GREATEST),
+    (np.bool_(True), True),
+    (np.str_("text"), "text"),
+    (np.datetime64("2026-01-02T03:04:05.000000006", "ns"), "2026-01-02T03:04:05.000000006"),
+    (np.array(3), 3),
+    (np.zeros((0, 3)), []),
+    (np.arange(6).reshape(2, 3), [[0, 1, 2], [3, 4, 5]]),
+    (np.array([1.0, np.nan, -np.inf], dtype=np.float16), [1.0, "NaN", "-Infinity"]),
+    (np.array([0.5], dtype=np.longdouble), [0.5]),
+    (np.array([True, False]), [True, False]),
+    (np.array(["a", "bc"]), ["a", "bc"]),
+    (np.array(["2026-01-02"], dtype="datetime64[D]"), ["2026-01-02"]),
+    (np.array([{"a": np.int8(1)}, None], dtype=object), [{"a": 1}, None]),
+    (np.array([(1, 0.5)], dtype=[("a", "i4"), ("b", "f8")]), [[1, 0.5]]),
+    (np.ma.masked_array([1, 2], mask=[False, True]), [1, None]),
+    (torch.tensor(2), 2),
+    (torch.tensor(0.5, requires_grad=True) * 2, 1.0),
+    (torch.tensor([[True], [False]]), [[True], [False]]),
+    (torch.tensor([1.5, math.nan]), [1.5, "NaN"]),
+    (torch.zeros(0), []),
+    (torch.nn.Parameter(torch.ones(2)), [1.0, 1.0]),
+    (torch.eye(2).to_sparse(), [[1.0, 0.0], [0.0, 1.0]]),
+    (torch.ones(2, 3).shape, [2, 3]),
+    *((torch.ones(2).to(kind), [1.0, 1.0]) for kind in (torch.bfloat16, torch.float16, torch.float64)),
+    *((torch.ones(1).to(kind), [1.0]) for kind in (torch.float8_e4m3fn, torch.float8_e5m2)),
+    *((torch.ones(1).to(kind), [1]) for kind in (torch.uint8, torch.int16, torch.int64, torch.uint64)),
+]  # fmt: skip
+
+NAMES = [
+    f"{number}: {type(value).__name__} {plain!r:.60}" for number, (value, plain) in enumerate(KINDS)
+]
+
+
+@pytest.mark.parametrize(("value", "plain"), KINDS, ids=NAMES)
+def test_a_value_becomes(value: Any, plain: Any) -> None:
+    found = to_plain(value)
+    assert found == plain
+    assert json.loads(encode(value, rank=0, limit=PLENTY)) == plain
+    assert same_types(found, plain)
+
+
+def same_types(one: Any, other: Any) -> bool:
+    """Exactly the same plain types all the way down: no subclass is left."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict):
+        return all(type(key) is str and same_types(one[key], other[key]) for key in one)
+    return not isinstance(one, list) or all(map(same_types, one, other))
+
+
+def cyclic_list() -> list[Any]:
+    cycle: list[Any] = [1]
+    cycle.append({"again": cycle})
+    return cycle
+
+
+def cyclic_array() -> Any:
+    cycle = np.empty(1, dtype=object)
+    cycle[0] = cycle
+    return cycle
+
+
+def nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth - 1):
+        value = [value]
+    return value
+
+
+REFUSED: list[tuple[Any, str]] = [
+    (b"raw", "value is bytes, which XCom cannot hold: decode it to text"),
+    ({"metrics": [0, 1, 2, b"raw"]}, "value['metrics'][3] is bytes, "),
+    (bytearray(1), "value is bytearray, "),
+    (memoryview(b""), "value is memoryview, "),
+    ([1j], "value[0] is complex, which XCom cannot hold: return [z.real, z.imag]"),
+    (np.complex64(1), "value is numpy.complex64, which XCom cannot hold: it holds complex64"),
+    (np.array([1j]), "value is numpy.ndarray, which XCom cannot hold: it holds complex128"),
+    (np.bytes_(b"a"), "value is numpy.bytes_"),
+    (np.array([b"a"]), "value[0] is bytes, "),
+    (np.timedelta64(1, "s"), "value is numpy.timedelta64, which XCom cannot hold: it holds timedelta"),
+    (np.array([2**63], dtype=np.uint64), "value[0] is an integer beyond ±(2**63 - 1)"),
+    (torch.ones(1, dtype=torch.complex64), "value[0] is complex"),
+    (torch.ones(1, device="meta"), "value is torch.Tensor, which XCom cannot hold: torch cannot read"),
+    (torch.float32, "value is torch.dtype, which XCom cannot hold: return numbers, text, lists"),
+    ((2**63,), "value[0] is an integer beyond ±(2**63 - 1), which XCom cannot keep: return it as text"),
+    (-(2**63), "value is an integer beyond"),
+    (10**5000, "value is an integer beyond"),
+    (dt.timedelta(1), "value is datetime.timedelta, which XCom cannot hold: return its total_seconds()"),
+    (decimal.Decimal(1), "value is decimal.Decimal, which XCom cannot hold: return numbers, text, "),
+    (object(), "value is object, "),
+    (len, "value is builtin_function_or_method, "),
+    (Report, "value is type, "),
+    (ValueError("x"), "value is ValueError, "),
+    (range(3), "value is range, "),
+    (iter(()), "value is tuple_iterator, "),
+    ({"a": Report(Point(0, {1: b""}))}, "value['a'].loss.y[1] is bytes, "),
+    (["a\0b"], "value[0] holds a NUL character"),
+    (["\ud800"], "value[0] is text that is no Unicode"),
+    (Path("\udcff"), "value is text that is no Unicode"),
+    ({"\udcff": 1}, "value['\\udcff'] is text that is no Unicode"),
+    ({1.5: 0}, "value[1.5] is under a key of type float: use a str"),
+    ({(1, 2): 0}, "value[(1, 2)] is under a key of type tuple: use a str"),
+    ({10**5000: 0}, "value[int] is under a key of type int: use a str"),
+    ({b"k": 0}, "value[b'k'] is under a key of type bytes"),
+    ({1: 0, "1": 0}, "value['1'] is under a key that becomes '1', as another one does: rename it"),
+    ({None: 0, "None": 0}, "value['None'] is under a key that becomes 'None'"),
+    (cyclic_list(), "value[1]['again'] is inside itself"),
+    (cyclic_array(), "value[0] is inside itself"),
+    (nested(101), f"value{'[0]' * 9}...{'[0]' * 5} is nested more than 100 deep"),
+    (nested(100_000), "is nested more than 100 deep"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    REFUSED,
+    ids=[f"{number}: {text}" for number, (_, text) in enumerate(REFUSED)],
+)
+def test_a_value_is_refused_with_its_place_and_the_rank(value: Any, text: str) -> None:
+    with pytest.raises(ResultError) as caught:
+        encode(value, rank=7, limit=PLENTY)
+    assert str(caught.value).startswith("rank 7: value")
+    assert text in str(caught.value)
+    with pytest.raises(ResultError) as alone:
+        to_plain(value)
+    assert str(alone.value) == str(caught.value).removeprefix("rank 7: ")
+
+
+RESERVED = ["__classname__", "__version__", "__data__", "__id__", "__cache__", "__type", "__source", "__var"]  # fmt: skip
+
+
+@pytest.mark.parametrize("key", RESERVED)
+def test_a_key_that_airflow_reserves_is_refused(key: str) -> None:
+    with pytest.raises(ResultError, match=f"rank 0: value.'a'..'{key}'. is under a key that Airfl"):
+        encode({"a": {key: 1}}, rank=0, limit=PLENTY)
+
+
+def test_the_same_value_twice_is_no_cycle() -> None:
+    shared = [1]
+    assert to_plain([shared, {"a": shared}]) == [[1], {"a": [1]}]
+    assert to_plain(nested(100)) == nested(100)
+
+
+FEW = settings(derandomize=True, max_examples=30, deadline=None)
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-GREATEST, GREATEST),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
+)
+KEYS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0_"))
+JSON = st.recursive(
+    SCALARS, lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner), max_leaves=8
+)
+
+
+@FEW
+@given(value=JSON)
+def test_what_is_plain_already_comes_back_as_it_was(value: Any) -> None:
+    assert to_plain(value) == value
+    assert json.loads(encode(value, rank=0, limit=PLENTY)) == value
+
+
+@FEW
+@given(value=st.floats())
+def test_any_float_is_read_back_by_float(value: float) -> None:
+    back = float(json.loads(encode(value, rank=0, limit=PLENTY)))
+    assert back == value or (math.isnan(back) and math.isnan(value))
+
+
+@FEW
+@given(value=JSON | st.sets(SCALARS))
+def test_the_limit_is_exact(value: Any) -> None:
+    """What is counted on the way is a lower bound: it never refuses what would fit."""
+    size = len(encode(value, rank=0, limit=PLENTY))
+    assert len(encode(value, rank=0, limit=size)) == size
+    with pytest.raises(ResultError, match="bytes as JSON"):
+        encode(value, rank=0, limit=size - 1)
+
+
+@pytest.mark.parametrize("value", [one for one, _ in KINDS], ids=NAMES)
+def test_the_limit_is_exact_for_each_kind(value: Any) -> None:
+    size = len(encode(value, rank=0, limit=PLENTY))
+    assert len(encode(value, rank=0, limit=size)) == size
+    with pytest.raises(ResultError, match="bytes as JSON"):
+        encode(value, rank=0, limit=size - 1)
+
+
+@FEW
+@given(
+    shape=st.lists(st.integers(0, 4), max_size=3),
+    kind=st.sampled_from(["i1", "u2", "i4", "f2", "f4", "f8", "?"]),
+    data=st.data(),
+)
+def test_arrays_and_tensors_become_the_lists_that_make_them_again(
+    shape: list[int], kind: str, data: st.DataObject
+) -> None:
+    size = math.prod(shape)
+    bits = data.draw(st.binary(min_size=8 * size, max_size=8 * size))
+    array = np.frombuffer(bits[: size * np.dtype(kind).itemsize], dtype=kind).reshape(shape)
+    if kind == "?":
+        array = np.frombuffer(bits, dtype=np.uint8)[:size].reshape(shape) > 127
+        array = np.asarray(array)  # without dimensions it has become a scalar
+    expected = floats(array.tolist())
+    assert to_plain(array) == expected
+    assert to_plain(torch.from_numpy(array.copy())) == expected
+
+
+def floats(value: Any) -> Any:
+    """NaN and infinity as the text that stands for them."""
+    if isinstance(value, list):
+        return [floats(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else f"{'-' if value < 0 else ''}Infinity"
+    return value
+
+
+def test_too_big_a_value_says_its_size_the_limit_and_the_way_out() -> None:
+    with pytest.raises(ResultError) as caught:
+        encode("ü" * 1000, rank=3, limit=5000)
+    assert str(caught.value) == (
+        "rank 3: the returned value takes 6,002 bytes as JSON; the limit is 5,000. Raise "
+        "result_limit, give the task a results_path, or write it to a file or object store and return its path"
+    )
+
+
+@pytest.mark.parametrize(
+    ("array", "name"),
+    [
+        (np.broadcast_to(np.float32(0), (10**6, 10**6)), "a float32 array of shape (1000000, 1000000)"),
+        (torch.zeros(1).expand(10**12), "a torch.float32 tensor of shape (1000000000000,)"),
+        (torch.empty(10**12, device="meta"), "a torch.float32 tensor of shape (1000000000000,)"),
+    ],
+)  # fmt: skip
+def test_a_giant_array_is_refused_before_it_is_read(array: Any, name: str) -> None:
+    with pytest.raises(ResultError) as caught:
+        encode({"weights": array}, rank=0, limit=10**6)
+    assert f"bytes as JSON, of which value['weights'] is {name}; the limit" in str(caught.value)
+
+
+def test_many_things_that_fit_one_by_one_are_refused_together_and_early() -> None:
+    read = []
+
+    def heavy() -> Any:
+        read.append(1)
+        return np.zeros(400)
+
+    class Lazy(dict[str, Any]):
+        def __getitem__(self, key: str) -> Any:
+            return heavy()
+
+    with pytest.raises(ResultError, match="at least"):
+        encode(Lazy.fromkeys(map(str, range(1000))), rank=0, limit=10_000)
+    assert len(read) < 10
+
+
+def test_a_distributed_tensor_is_refused_without_asking_the_other_ranks() -> None:
+    class DTensor(torch.Tensor):  # type: ignore[misc]  # torch is not followed
+        pass
+
+    with pytest.raises(ResultError, match=r"it is spread over the ranks: return its full_tensor"):
+        to_plain(torch.ones(1).as_subclass(DTensor))

@@ -1,0 +1,143 @@
+"""The agent's messages survive their way as bytes, however these are cut; anything else is refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llutil.entrypoint import Command, Module, Reference, Script, Shipped
+from llutil.errors import ConfigError, FailureClass
+from llutil.failure import Failure
+from llutil.task_link import messages as wire
+
+TEXT = st.text()  # lone surrogates too: a rank prints what it likes
+COUNT = st.integers(0, 2**63 - 1)
+JSON = st.recursive(
+    st.none() | st.booleans() | COUNT | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner),
+    max_leaves=5,
+)
+ENTRYPOINTS = st.one_of(
+    st.builds(Shipped, TEXT, st.binary()),
+    st.builds(Reference, TEXT, st.binary()),
+    st.builds(Script, TEXT, st.lists(TEXT).map(tuple)),
+    st.builds(Module, TEXT, st.lists(TEXT).map(tuple)),
+    st.builds(Command, TEXT, st.lists(TEXT).map(tuple)),
+)
+FAILURES = st.builds(
+    Failure,
+    rank=COUNT,
+    local_rank=COUNT,
+    group_rank=COUNT,
+    label=TEXT,
+    host=TEXT,
+    pid=COUNT,
+    restart=COUNT,
+    max_restarts=COUNT,
+    exit_status=st.integers(-64, 255),
+    failure_class=st.sampled_from(FailureClass),
+    reason=TEXT,
+    trace=TEXT,
+    tail=st.lists(TEXT).map(tuple),
+    echo=st.booleans(),
+    step=COUNT,
+)
+MESSAGES = st.one_of(
+    st.builds(
+        wire.Spec,
+        config=st.dictionaries(TEXT, JSON, max_size=3),
+        entrypoint=ENTRYPOINTS,
+        grace=st.floats(0, 1e6),
+        result_limit=COUNT,
+        arrays=st.booleans(),
+        afterlog=TEXT,
+        legacy=TEXT,
+        launch=TEXT,
+    ),
+    st.builds(wire.Stop, TEXT),
+    st.builds(wire.Hello, COUNT, TEXT, COUNT, torch=TEXT, python_version=TEXT, launcher=TEXT),
+    st.builds(wire.Filed, COUNT, COUNT, COUNT),
+    st.builds(wire.Hosting, TEXT),
+    st.builds(wire.Line, COUNT, st.sampled_from(["stdout", "stderr"]), TEXT),
+    st.builds(wire.Log, TEXT, TEXT, TEXT),
+    st.builds(wire.Round, COUNT, COUNT, st.lists(COUNT).map(tuple)),
+    st.builds(wire.Progress, st.dictionaries(COUNT, st.tuples(COUNT, COUNT))),
+    st.builds(wire.Result, COUNT, JSON),
+    st.builds(wire.Succeeded, st.lists(COUNT).map(tuple)),
+    st.builds(
+        wire.Failed,
+        TEXT,
+        TEXT,
+        st.sampled_from(FailureClass),
+        st.booleans(),
+        st.none() | FAILURES,
+    ),
+)
+FEW = settings(derandomize=True, max_examples=25, deadline=None)
+
+
+@FEW
+@given(messages=st.lists(MESSAGES, max_size=4), data=st.data())
+def test_messages_arrive_in_order_however_the_bytes_are_cut(
+    messages: list[wire.Message], data: st.DataObject
+) -> None:
+    stream = b"".join(map(wire.encode, messages))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
+    decoder = wire.Decoder()
+    pieces = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
+    assert [message for piece in pieces for message in decoder.feed(piece)] == messages
+
+
+@FEW
+@given(message=MESSAGES)
+def test_a_message_is_one_line_of_ascii(message: wire.Message) -> None:
+    line = wire.encode(message)
+    assert line.isascii()
+    assert line.endswith(b"\n")
+    assert line.count(b"\n") == 1
+
+
+def test_a_message_that_has_not_ended_is_not_delivered() -> None:
+    decoder = wire.Decoder()
+    line = wire.encode(wire.Stop("enough"))
+    assert list(decoder.feed(line[:-1])) == []
+    assert list(decoder.feed(line[-1:])) == [wire.Stop("enough")]
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        (b"hello", "not a message on the agent's socket: b'hello'"),
+        (b"\xff\xfe", "not a message"),
+        (b"", "not a message"),
+        (b"[1]", "not a message"),
+        (b"[" * 100_000, "not a message"),
+        (b'"stop"', "not a message"),
+        (b'{"type":"stop"}', "not a message"),
+        (b'{"type":"stop","reason":"x","extra":1}', "not a message"),
+        (b'{"type":"round","restart":0}', "not a message"),
+        (b'{"type":"progress","ranks":{"a":[1,2]}}', "not a message"),
+        (b'{"type":"failed","error":"","report":"","failure_class":"bad luck","retryable":true,"failure":null}', "not a m"),
+        (b'{"type":"failed","error":"","report":"","failure_class":"hang","retryable":true,"failure":{"rank":0}}', "not a m"),
+        (b'{"type":"spell"}', "a message of unknown type 'spell'"),
+        (b"{}", "a message of unknown type None"),
+    ],
+)  # fmt: skip
+def test_a_line_that_is_no_message_is_refused(line: bytes, text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        list(wire.Decoder().feed(line + b"\n"))
+
+
+def test_a_spec_of_another_version_says_which_and_what_to_do() -> None:
+    body: dict[str, Any] = json.loads(
+        wire.encode(
+            wire.Spec(config={}, entrypoint=Command("x"), grace=1, result_limit=1, afterlog="")
+        )
+    )
+    body["version"] = 99
+    with pytest.raises(ConfigError, match=r"version 99, this agent speaks \d+: install the same"):
+        list(wire.Decoder().feed(json.dumps(body).encode() + b"\n"))
