@@ -10,12 +10,12 @@ from llutil.errors import (
     LaunchError,
     WorkersFailedError,
 )
-from llutil.task_link.messages import Failed
+from llutil.task_link.messages import JobFailed
 
 __all__ = ["error_from"]
 
 
-def error_from(failed: Failed) -> LaunchError:
+def error_from(failed: JobFailed) -> LaunchError:
     """The error that the agent raised, as the class of that name in ``llutil.errors``, else the nearest one.
 
     ``failure_class``, ``retryable`` and ``failure`` are what the agent said, whatever the class says by itself. An error
@@ -29,7 +29,7 @@ def error_from(failed: Failed) -> LaunchError:
     return error
 
 
-def _nearest(failed: Failed) -> LaunchError:
+def _nearest(failed: JobFailed) -> LaunchError:
     named = getattr(errors, failed.error, None)
     if isinstance(named, type) and issubclass(named, LaunchError):
         return named(failed.report)

@@ -10,36 +10,36 @@ import logging
 from collections import deque
 
 from airflow_provider.agent_client.log_levels import level_of
-from airflow_provider.agent_client.progress_display import Display
-from llutil.task_link.messages import Line, Log, Progress, Round
+from airflow_provider.agent_client.progress_display import ProgressDisplay
+from llutil.task_link.messages import LogRecord, OutputLine, Progress, RoundBegan
 
-__all__ = ["Relay"]
+__all__ = ["LogRelay"]
 
 _LAST_LINES = 20
 
 
-class Relay:
+class LogRelay:
     """Writes the job's events to ``log``, in the order in which they come.
 
     ``label`` is put in front of each line, for where several jobs share a log. ``last_errors`` holds the last
     lines that the agent itself printed on stderr, for a report about its death.
     """
 
-    def __init__(self, log: logging.Logger, display: Display, label: str = "") -> None:
+    def __init__(self, log: logging.Logger, display: ProgressDisplay, label: str = "") -> None:
         self._log = log
         self._label = f"[{label}] " if label else ""
         self._display = display
         self.last_errors: deque[str] = deque(maxlen=_LAST_LINES)
 
-    def event(self, event: Line | Log | Round | Progress) -> None:
+    def event(self, event: OutputLine | LogRecord | RoundBegan | Progress) -> None:
         """One event, as a line of the log or on the display."""
         match event:
-            case Line(rank=rank, stream=stream, text=text):
+            case OutputLine(rank=rank, stream=stream, text=text):
                 self._write(level_of(stream, text), f"[rank {rank}] {text}")
-            case Log(level=level, text=text):
+            case LogRecord(level=level, text=text):
                 number = logging.getLevelNamesMapping().get(level, logging.INFO)
                 self._write(number, f"[agent] {text}")
-            case Round():
+            case RoundBegan():
                 pass  # the agent's own log has said so
             case Progress(ranks=ranks):
                 if ranks:

@@ -26,10 +26,10 @@ from pathlib import Path
 
 from llutil.errors import ConfigError
 
-__all__ = ["AgentProcess"]
+__all__ = ["AgentSubprocess"]
 
 
-class AgentProcess:
+class AgentSubprocess:
     """A started agent.
 
     :param python: the agent's interpreter, a path or a name on the ``PATH``.

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 __all__ = [
-    "Display",
     "ProgressBar",
+    "ProgressDisplay",
     "ProgressLines",
     "display_for_this_process",
     "lines_in",
@@ -30,7 +30,7 @@ Steps = Mapping[int, tuple[int, int]]
 _LISTED_RANKS = 4
 
 
-class Display(Protocol):
+class ProgressDisplay(Protocol):
     """Shows progress. ``hide`` makes room for a log line; ``close`` leaves the last state behind."""
 
     def show(self, ranks: Steps) -> None:
@@ -129,7 +129,7 @@ class ProgressBar:
             self._last = {}
 
 
-def display_for_this_process(log: logging.Logger) -> Display:
+def display_for_this_process(log: logging.Logger) -> ProgressDisplay:
     """A bar where a person looks at a terminal (``dag.test()``), lines in a task's log.
 
     A task run by an executor has its stderr captured, so it is never taken for a terminal.
@@ -140,7 +140,7 @@ def display_for_this_process(log: logging.Logger) -> Display:
     return ProgressBar(_writer(log))
 
 
-def lines_in(log: logging.Logger) -> Display:
+def lines_in(log: logging.Logger) -> ProgressDisplay:
     """Lines in ``log``, also on a terminal: several bars at once would wipe each other away."""
     return ProgressLines(_writer(log))
 

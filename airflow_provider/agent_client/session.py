@@ -1,6 +1,6 @@
 """One agent's life as its task hears it: what goes out, what comes in, and what it all amounts to.
 
-``Conversation`` moves when ``step`` is called, and its owner decides how long to go on. It knows the
+``AgentSession`` moves when ``step`` is called, and its owner decides how long to go on. It knows the
 messages of ``llutil.task_link.messages``; what they look like in the log is ``airflow_provider.agent_client.log_relay``'s affair, and
 processes and pipes are ``airflow_provider.agent_client.process``'s. No thread, no clock but the monotonic one.
 """
@@ -17,31 +17,31 @@ from contextlib import suppress
 from typing import Any
 
 from airflow_provider.agent_client.error_from_message import error_from
-from airflow_provider.agent_client.log_relay import Relay
-from airflow_provider.agent_client.process import AgentProcess
+from airflow_provider.agent_client.log_relay import LogRelay
+from airflow_provider.agent_client.process import AgentSubprocess
 from llutil.errors import AgentLostError, ConfigError, StoppedError
 from llutil.system.exit_status import exit_text
 from llutil.task_link.line_splitter import LineSplitter
 from llutil.task_link.messages import (
     VERSION,
     Decoder,
-    Failed,
-    Filed,
     Hello,
     Hosting,
-    Line,
-    Log,
+    JobFailed,
+    JobSucceeded,
+    LogRecord,
     Message,
+    OutputLine,
     Progress,
     Result,
-    Round,
+    ResultInFile,
+    RoundBegan,
     Spec,
     Stop,
-    Succeeded,
     encode,
 )
 
-__all__ = ["Conversation"]
+__all__ = ["AgentSession"]
 
 _CHUNK = 64 * 1024
 _LAST_WORDS = 1024 * 1024  # bytes read from each pipe once the agent has ended
@@ -50,7 +50,7 @@ _REAPING = (
 )
 
 
-class Conversation:
+class AgentSession:
     """Says ``spec`` to ``agent`` and hears it out; ``hosting`` is told where the agent hosts the job's store, if it does.
 
     ``hello``: what the agent has said first; None before. ``leaving_since``: when it said its last message or its socket
@@ -62,8 +62,8 @@ class Conversation:
 
     def __init__(
         self,
-        agent: AgentProcess,
-        relay: Relay,
+        agent: AgentSubprocess,
+        relay: LogRelay,
         spec: Spec,
         hosting: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -82,7 +82,7 @@ class Conversation:
         self._forgiving = False
         self._refused: ConfigError | None = None
         self._killed: str | None = None
-        self._final: Succeeded | Failed | None = None
+        self._final: JobSucceeded | JobFailed | None = None
         self._results: dict[int, Any] = {}
         self._code = 0
         self._splitters = {name: LineSplitter() for name in agent.pipes}
@@ -150,9 +150,9 @@ class Conversation:
         :raises LaunchError: see ``AgentHook.run``.
         """
         match self._final:
-            case Succeeded(ranks=ranks):
+            case JobSucceeded(ranks=ranks):
                 return {rank: self._results.get(rank) for rank in sorted(ranks)}
-            case Failed():
+            case JobFailed():
                 raise error_from(self._final)
             case None:
                 pass
@@ -212,8 +212,8 @@ class Conversation:
                         f"the agent under {python} speaks version {version} and this task version {VERSION}: "
                         "install the same airflow-provider-elastic-launch on both sides"
                     )
-            case Line() | Log() | Round() | Progress():
-                if isinstance(message, Round):
+            case OutputLine() | LogRecord() | RoundBegan() | Progress():
+                if isinstance(message, RoundBegan):
                     self._take_round(message)
                 if isinstance(message, Progress):
                     self.furthest = max(
@@ -224,16 +224,16 @@ class Conversation:
                 self._hosting(endpoint)
             case Result(rank=rank, value=value):
                 self._results[rank] = value
-            case Filed(rank=rank):
+            case ResultInFile(rank=rank):
                 self._results[rank] = message
-            case Succeeded() | Failed():
+            case JobSucceeded() | JobFailed():
                 self._final = message
                 self.leaving_since = time.monotonic()
             case Spec() | Stop():
                 kind = type(message).__name__
                 raise ConfigError(f"the agent sent a {kind}, which is for a task to say")
 
-    def _take_round(self, message: Round) -> None:
+    def _take_round(self, message: RoundBegan) -> None:
         if message.ranks:
             self.world_size = message.world_size
             self.idle_since = float("inf")

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider.gang.node import Node, pulled
+from airflow_provider.gang.node import GangNode, pulled
 from airflow_provider.retries.launch_retry import LaunchRetry
 from llutil.errors import LaunchError, StoppedError
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from airflow_provider.execution.launch import Launch
     from airflow_provider.hooks.agent import AgentHook
 
-__all__ = ["LOCAL", "REHEARSED", "Rehearsal", "Run", "in_one_process", "rehearsed"]
+__all__ = ["LOCAL", "REHEARSED", "DagTestGang", "GangResults", "in_one_process", "rehearsed"]
 
 REHEARSED = "gang_rehearsed"
 """The XCom key under which the first instance leaves what each node's ranks returned."""
@@ -58,13 +58,13 @@ def in_one_process() -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class GangResults:
     """What the ranks of each node returned, by node and rank, and how many ranks there were."""
 
     results: Mapping[int, Mapping[int, Any]]
     world_size: int
 
-    def without_values(self) -> Run:
+    def without_values(self) -> GangResults:
         """The same ranks, all of which returned nothing."""
         return replace(
             self, results={node: dict.fromkeys(ranks) for node, ranks in self.results.items()}
@@ -79,7 +79,7 @@ class Run:
         return {"version": 1, "life": life, "world_size": self.world_size, "results": results}
 
 
-def rehearsed(ti: Any, node: Node) -> Run | None:
+def rehearsed(ti: Any, node: GangNode) -> GangResults | None:
     """The run of all nodes that a sibling of ``node`` has made; None if there has been none in this DAG run."""
     for value in pulled(ti, node.key.task_id, REHEARSED):
         if isinstance(value, Mapping) and value.get("life") == node.life:
@@ -87,17 +87,17 @@ def rehearsed(ti: Any, node: Node) -> Run | None:
                 int(number): {int(rank): result for rank, result in ranks.items()}
                 for number, ranks in value["results"].items()
             }
-            return Run(results, value["world_size"])
+            return GangResults(results, value["world_size"])
     return None
 
 
-class Rehearsal:
+class DagTestGang:
     """All nodes of a gang at once.
 
     :param make_hook: makes the hook of one node, which is called by the given name in the log.
     """
 
-    def __init__(self, node: Node, make_hook: Callable[[str], AgentHook]) -> None:
+    def __init__(self, node: GangNode, make_hook: Callable[[str], AgentHook]) -> None:
         self._node = node
         self._hooks = [make_hook(f"node {number}") for number in range(node.nodes)]
         self._outcomes: list[dict[int, Any] | BaseException | None] = [None] * node.nodes
@@ -108,7 +108,7 @@ class Rehearsal:
         for hook in self._hooks:
             hook.stop(reason)
 
-    def run(self, launch: Launch, log: logging.Logger) -> Run:
+    def run(self, launch: Launch, log: logging.Logger) -> GangResults:
         """Run ``launch`` on every node.
 
         :raises LaunchError: a node failed; the first one that did so by itself.
@@ -171,7 +171,7 @@ class Rehearsal:
         finally:
             self._ended.put(number)
 
-    def _outcome(self) -> Run:
+    def _outcome(self) -> GangResults:
         errors = [outcome for outcome in self._outcomes if isinstance(outcome, BaseException)]
         if errors:
             # Those that were stopped failed because another did.
@@ -181,7 +181,7 @@ class Rehearsal:
             if not isinstance(outcome, dict):
                 raise LaunchError(f"node {number} ended without saying how")
             results[number] = outcome
-        return Run(results, max(hook.world_size for hook in self._hooks))
+        return GangResults(results, max(hook.world_size for hook in self._hooks))
 
 
 def _free_port() -> int:

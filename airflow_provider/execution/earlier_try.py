@@ -20,7 +20,7 @@ from pathlib import Path
 from llutil.errors import ConfigError, InfrastructureError, StoppedError
 from llutil.system.job_mark import MARK
 from llutil.system.processes import began, end_all
-from llutil.task_link.agent_record import Legacy
+from llutil.task_link.agent_record import AgentRecord
 
 __all__ = ["take_over"]
 
@@ -35,7 +35,7 @@ def take_over(
     *,
     stopped: Callable[[], bool] = lambda: False,
     margin: float = _MARGIN,
-) -> Legacy | None:
+) -> AgentRecord | None:
     """What an earlier try's agent has left in the file ``path``, once no process of its job lives; None if nothing.
 
     Waits for the agent for its grace period and ``margin`` seconds, and then ends it and its job by SIGKILL; and its task
@@ -61,15 +61,15 @@ def take_over(
     return _read(path, log)  # it has written again since
 
 
-def _read(path: Path, log: logging.Logger) -> Legacy | None:
+def _read(path: Path, log: logging.Logger) -> AgentRecord | None:
     try:
-        return Legacy.read(path)
+        return AgentRecord.read(path)
     except ConfigError as error:
         log.warning("what an earlier try has left cannot be read, and is not heeded: %s", error)
         return None
 
 
-def _living(left: Legacy) -> int | None:
+def _living(left: AgentRecord) -> int | None:
     """A descriptor of the process, if it lives and is the one that is meant; its number cannot be reused for that."""
     try:
         fd = os.pidfd_open(left.pid)
@@ -84,7 +84,7 @@ def _living(left: Legacy) -> int | None:
 
 
 def _await(
-    left: Legacy, agent: int, log: logging.Logger, stopped: Callable[[], bool], margin: float
+    left: AgentRecord, agent: int, log: logging.Logger, stopped: Callable[[], bool], margin: float
 ) -> None:
     patience = left.grace + margin
     log.warning(
@@ -121,7 +121,7 @@ def _await(
     )
 
 
-def _task(left: Legacy) -> int:
+def _task(left: AgentRecord) -> int:
     """The process of the earlier try's task, if it lives and is not this very one; else 0."""
     lives = left.task_began != "" and began(left.task) == left.task_began
     return left.task if lives and left.task != os.getpid() else 0

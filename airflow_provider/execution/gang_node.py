@@ -18,16 +18,16 @@ from airflow.sdk.exceptions import (
     AirflowRuntimeError,
 )
 
-from airflow_provider.execution.dag_test import REHEARSED, Rehearsal, in_one_process, rehearsed
+from airflow_provider.execution.dag_test import REHEARSED, DagTestGang, in_one_process, rehearsed
 from airflow_provider.gang.hosted_store import HOST, Guest, Host, NotNeededError, is_hosted
-from airflow_provider.gang.node import Hopeless, Late, Node, Note, Open
+from airflow_provider.gang.node import GangDone, GangHopeless, GangNode, GangOpen, SuccessNote
 from airflow_provider.gang.reschedule import (
-    Again,
-    Enough,
+    RescheduleAt,
+    TimeIsUp,
     another_time,
+    described,
     missing,
     own_timeout,
-    told,
 )
 from llutil.errors import RendezvousError, StoppedError
 
@@ -35,17 +35,17 @@ if TYPE_CHECKING:
     from airflow_provider.execution.launch import Launch
     from airflow_provider.hooks.agent import AgentHook
 
-__all__ = ["Job", "Running", "run_node"]
+__all__ = ["NodeJob", "Stoppable", "run_node"]
 
 
-class Running(Protocol):
+class Stoppable(Protocol):
     """What is stopped if the task is."""
 
     def stop(self, reason: str) -> None:
         """Ask it to end; safe in a signal handler."""
 
 
-class Job(Protocol):
+class NodeJob(Protocol):
     """What a task instance has to run, as a node of a gang sees it."""
 
     @property
@@ -70,11 +70,13 @@ class Job(Protocol):
     def hook(self, label: str = "") -> AgentHook:
         """A hook, called ``label`` in the log."""
 
-    def hold(self, running: Running) -> None:
+    def hold(self, running: Stoppable) -> None:
         """``running`` is to be stopped if the task is."""
 
 
-def run_node(node: Node, job: Job, log: logging.Logger) -> tuple[dict[int, Any], Note]:
+def run_node(
+    node: GangNode, job: NodeJob, log: logging.Logger
+) -> tuple[dict[int, Any], SuccessNote]:
     """What each rank of ``node`` returned, none if the job did not need it, and what it has to tell its siblings.
 
     :raises AirflowFailException: there is nothing that it could wait for, or the gang's own time is over.
@@ -85,12 +87,12 @@ def run_node(node: Node, job: Job, log: logging.Logger) -> tuple[dict[int, Any],
     if in_one_process():
         return _rehearse(node, job, ti, log)
     match node.prospect(ti):
-        case Late(why):
+        case GangDone(why):
             log.info("%s: %s ends as a success, with no ranks", why, node.name)
             return {}, node.note((), 0)
-        case Hopeless(why):
+        case GangHopeless(why):
             raise AirflowFailException(why)
-        case Open():
+        case GangOpen():
             pass
     hook = job.hook()
     job.hold(hook)
@@ -100,14 +102,14 @@ def run_node(node: Node, job: Job, log: logging.Logger) -> tuple[dict[int, Any],
     return results, node.note(tuple(results), hook.world_size if results else 0)
 
 
-def _launched(node: Node, job: Job, hook: AgentHook, log: logging.Logger) -> dict[int, Any]:
+def _launched(node: GangNode, job: NodeJob, hook: AgentHook, log: logging.Logger) -> dict[int, Any]:
     """What the ranks returned. Gives the slot back if the job does not form because siblings have none."""
     ti = job.context["ti"]
     started = time.monotonic()
     launch = job.launch(locally=False)
     host = HOST if is_hosted(launch.config) else None
 
-    vain: Hopeless | None = None
+    vain: GangHopeless | None = None
 
     def away() -> dict[int, str | None] | None:
         return missing(node.number, node.min_nodes, node.states(ti), host=host)
@@ -154,12 +156,12 @@ def _launched(node: Node, job: Job, hook: AgentHook, log: logging.Logger) -> dic
             held=min(time.monotonic() - started, launch.config.rendezvous_configs()["timeout"]),
             draw=_draw(),
         )
-        why = told(absent, node.nodes, node.min_nodes, job.pool)
+        why = described(absent, node.nodes, node.min_nodes, job.pool)
         match found:
-            case Again(when):
+            case RescheduleAt(when):
                 log.warning("%s; %s gives its slot back until %s", why, node.name, when)
                 raise AirflowRescheduleException(when) from error
-            case Enough():
+            case TimeIsUp():
                 # For good: another try would have as long again, and so would the one after that.
                 raise AirflowFailException(
                     f"{why}, and the {job.gang_timeout:g} s of gang_timeout are over. {error}"
@@ -167,7 +169,7 @@ def _launched(node: Node, job: Job, hook: AgentHook, log: logging.Logger) -> dic
 
 
 def _by_themselves(
-    launch: Launch, node: Node, ti: Any, hook: AgentHook, log: logging.Logger
+    launch: Launch, node: GangNode, ti: Any, hook: AgentHook, log: logging.Logger
 ) -> Launch:
     """``launch``, whose nodes meet without a store beside them."""
     if node.number == HOST:
@@ -188,7 +190,9 @@ def _by_themselves(
     return replace(launch, meet=guest.meet, retry=patient, pointless=lambda: False)
 
 
-def _rehearse(node: Node, job: Job, ti: Any, log: logging.Logger) -> tuple[dict[int, Any], Note]:
+def _rehearse(
+    node: GangNode, job: NodeJob, ti: Any, log: logging.Logger
+) -> tuple[dict[int, Any], SuccessNote]:
     run = rehearsed(ti, node)
     if run is None:
         failed = [number for number, state in node.states(ti).items() if state == "failed"]
@@ -196,7 +200,7 @@ def _rehearse(node: Node, job: Job, ti: Any, log: logging.Logger) -> tuple[dict[
             raise AirflowFailException(
                 f"all nodes of this gang ran in the task instance of node {failed[0]}, and failed there"
             )
-        rehearsal = Rehearsal(node, job.hook)
+        rehearsal = DagTestGang(node, job.hook)
         job.hold(rehearsal)
         run = rehearsal.run(job.launch(locally=True), log)
         kept = run if job.returns else run.without_values()

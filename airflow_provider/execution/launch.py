@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider.execution.earlier_try import take_over
-from airflow_provider.execution.worker_files import Afterlog, LogFolder, user_folder
+from airflow_provider.execution.worker_files import OrphanLogFile, TaskLogFolder, user_folder
 from airflow_provider.parameters.operator_parameters import config_json
 from airflow_provider.parameters.rendezvous_id import TaskKey
-from airflow_provider.results.results_reader import Handover
+from airflow_provider.results.results_reader import ResultsReader
 from airflow_provider.retries.launch_retry import LaunchRetry
 from llutil.errors import FailureClass, LaunchError
 from llutil.task_link.messages import Spec
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from airflow_provider.results.object_store import ResultStore
     from llutil.entrypoint import Entrypoint
     from llutil.launcher.launch_agent import LaunchConfig
-    from llutil.task_link.agent_record import Legacy
+    from llutil.task_link.agent_record import AgentRecord
 
 __all__ = ["Launch"]
 
@@ -56,7 +56,7 @@ class Launch:
     pointless: Callable[[], bool] = lambda: False
     in_vain: Callable[[], str | None] = lambda: None
     store: ResultStore | None = None
-    begin: Callable[[Legacy | None, logging.Logger], None] = lambda _left, _log: None
+    begin: Callable[[AgentRecord | None, logging.Logger], None] = lambda _left, _log: None
     meet: Callable[[LaunchConfig], LaunchConfig] = lambda config: config
     publish: Callable[[str], None] = lambda _: None
     deployment: str = ""
@@ -72,12 +72,12 @@ class Launch:
         left = take_over(legacy, log, stopped=lambda: hook.stopped)
         with (
             _removed(legacy),
-            _afterlog(Afterlog(folder, slug), log) as afterlog,
+            _afterlog(OrphanLogFile(folder, slug), log) as afterlog,
             _log_dir(self.config.log_dir, folder, log) as log_dir,
             ExitStack() as stack,
         ):
             self.begin(left, log)
-            handover = stack.enter_context(Handover(folder)) if self.store else None
+            handover = stack.enter_context(ResultsReader(folder)) if self.store else None
 
             def launch(attempt: int) -> dict[int, Any]:
                 fields = config_json(self.meet(self.config))
@@ -139,7 +139,7 @@ def _removed(legacy: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _afterlog(afterlog: Afterlog, log: logging.Logger) -> Iterator[str]:
+def _afterlog(afterlog: OrphanLogFile, log: logging.Logger) -> Iterator[str]:
     """The afterlog's path. Shows what the last try's agent has left, and what it left while this try ran."""
 
     def show() -> None:
@@ -163,7 +163,7 @@ def _log_dir(
     if given is not None:
         yield os.fspath(given)
         return
-    ours = LogFolder(folder)
+    ours = TaskLogFolder(folder)
     try:
         yield str(ours.path)
     except BaseException as error:

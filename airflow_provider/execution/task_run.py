@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider.execution.dag_test import LOCAL, in_one_process
-from airflow_provider.execution.gang_node import Running, run_node
+from airflow_provider.execution.gang_node import Stoppable, run_node
 from airflow_provider.execution.launch import Launch
 from airflow_provider.gang.hosted_store import hosted_place
-from airflow_provider.gang.node import NOTE, Node
+from airflow_provider.gang.node import NOTE, GangNode
 from airflow_provider.gang.version_check import exchange
 from airflow_provider.hooks.agent import AgentHook
 from airflow_provider.hooks.rendezvous_connection import connected
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
     from airflow_provider.operators.elastic import ElasticLaunchOperator
     from llutil.entrypoint import Entrypoint
     from llutil.launcher.launch_agent import LaunchConfig
-    from llutil.task_link.agent_record import Legacy
+    from llutil.task_link.agent_record import AgentRecord
     from llutil.task_link.messages import Hello
 
-__all__ = ["TaskJob"]
+__all__ = ["TaskRun"]
 
 
-class TaskJob:
+class TaskRun:
     """The job, or the node of a gang, of the task instance that ``context`` belongs to.
 
     :param hold: is told what runs, so that it can be stopped.
@@ -52,7 +52,7 @@ class TaskJob:
         self,
         operator: ElasticLaunchOperator,
         context: Mapping[str, Any],
-        hold: Callable[[Running], None],
+        hold: Callable[[Stoppable], None],
     ) -> None:
         self.hold = hold
         self._operator = operator
@@ -60,7 +60,9 @@ class TaskJob:
         self._dag_folder = Path(context["dag"].fileloc).parent
         self._cwd = os.path.normpath(self._dag_folder / operator.cwd) if operator.cwd else None
         low, _, high = str(operator.parameters()["nnodes"]).partition(":")
-        self._node = None if operator.gang_nodes is None else Node.of(context, int(high), int(low))
+        self._node = (
+            None if operator.gang_nodes is None else GangNode.of(context, int(high), int(low))
+        )
 
     def run(self, log: logging.Logger) -> dict[int, Any]:
         """Run it to its end; what each rank of this node returned.
@@ -168,7 +170,7 @@ class TaskJob:
         store.check()
         return store
 
-    def _begin(self, left: Legacy | None, log: logging.Logger) -> None:
+    def _begin(self, left: AgentRecord | None, log: logging.Logger) -> None:
         """Tell the policy of retries that this try begins, if it is one that wants to know."""
         policy = self._operator.retry_policy
         if isinstance(policy, ElasticRetryPolicy):
@@ -195,5 +197,5 @@ class TaskJob:
         )
 
 
-def _nothing(_left: Legacy | None, _log: logging.Logger) -> None:
+def _nothing(_left: AgentRecord | None, _log: logging.Logger) -> None:
     """All nodes of a rehearsed gang are in one task instance: none of them has tries of its own."""

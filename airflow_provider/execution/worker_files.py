@@ -15,7 +15,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["Afterlog", "LogFolder", "user_folder"]
+__all__ = ["OrphanLogFile", "TaskLogFolder", "user_folder"]
 
 _READ_AT_MOST = 256 * 1024
 _LOGS = "logs-"
@@ -37,7 +37,7 @@ def user_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix=f"{folder.name}-"))
 
 
-class Afterlog:
+class OrphanLogFile:
     """The file that an agent goes on writing its log to when its task has gone, for the next try to show.
 
     :param folder: where it is; :param slug: names the task instance, the same for all of its tries.
@@ -66,7 +66,7 @@ class Afterlog:
         self.path.unlink(missing_ok=True)
 
 
-class LogFolder:
+class TaskLogFolder:
     """A folder for one job's log files, for the time that it runs.
 
     Making one also removes those that killed tasks have left in ``folder``, if there is nothing in them.

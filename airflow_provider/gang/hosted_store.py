@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from airflow_provider.gang.node import Hopeless, Late, Node, pulled
+from airflow_provider.gang.node import GangDone, GangHopeless, GangNode, pulled
 from llutil.errors import ConfigError, LaunchError, RendezvousError, StoppedError
 from llutil.launcher.launch_agent import LaunchConfig
 from llutil.rendezvous.hosted.store_handshake import WrongDoorError, knock, new_secret
@@ -159,7 +159,7 @@ def own_address() -> str:
 class Host:
     """Node 0: its launches host the job's store, each anew."""
 
-    def __init__(self, node: Node, ti: Any, log: logging.Logger) -> None:
+    def __init__(self, node: GangNode, ti: Any, log: logging.Logger) -> None:
         self._node = node
         self._ti = ti
         self._log = log
@@ -199,7 +199,7 @@ class Guest:
 
     def __init__(
         self,
-        node: Node,
+        node: GangNode,
         ti: Any,
         log: logging.Logger,
         *,
@@ -261,9 +261,9 @@ class Guest:
         from airflow.sdk.exceptions import AirflowFailException
 
         match self._node.prospect(self._ti, host=HOST):
-            case Late(why):
+            case GangDone(why):
                 raise NotNeededError(why)
-            case Hopeless(why):
+            case GangHopeless(why):
                 raise AirflowFailException(why)
             case _:
                 pass

@@ -1,7 +1,7 @@
 """A node of a gang among its siblings: who it is, what the others tell it, and whether there is any point in waiting.
 
 Nodes leave a note in XCom when they have succeeded. Before a node waits for others, it reads what Airflow and
-these notes say of them. Functions here decide from values; ``Node`` reads them from a task's context.
+these notes say of them. Functions here decide from values; ``GangNode`` reads them from a task's context.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from llutil.errors import ConfigError
 
 __all__ = [
     "NOTE",
-    "Hopeless",
-    "Late",
-    "Node",
-    "Note",
-    "Open",
+    "GangDone",
+    "GangHopeless",
+    "GangNode",
+    "GangOpen",
+    "SuccessNote",
     "notes_of",
     "prospect",
     "pulled",
@@ -35,7 +35,7 @@ _OVER = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Note:
+class SuccessNote:
     """What a node that has succeeded tells others: whose job it was, and which ranks were its own.
 
     ``life`` is the rerun token of its launch. ``world_size`` is 0 if the job did not need the node.
@@ -52,7 +52,7 @@ class Note:
         return asdict(self) | {"ranks": list(self.ranks), "version": 1}
 
     @classmethod
-    def of(cls, value: Any) -> Note | None:
+    def of(cls, value: Any) -> SuccessNote | None:
         """The note in an XCom value; None if it is none."""
         if not isinstance(value, Mapping) or value.get("version") != 1:
             return None
@@ -61,19 +61,19 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
-class Open:
+class GangOpen:
     """The job can still come about."""
 
 
 @dataclass(frozen=True, slots=True)
-class Late:
+class GangDone:
     """The job has succeeded without this node."""
 
     why: str
 
 
 @dataclass(frozen=True, slots=True)
-class Hopeless:
+class GangHopeless:
     """Too few nodes can ever come; ``why`` says what to clear instead."""
 
     why: str
@@ -84,11 +84,11 @@ def prospect(
     nodes: int,
     min_nodes: int,
     states: Mapping[int, str | None],
-    notes: Mapping[int, Note],
+    notes: Mapping[int, SuccessNote],
     life: str,
     *,
     host: int | None = None,
-) -> Open | Late | Hopeless:
+) -> GangOpen | GangDone | GangHopeless:
     """Whether ``node`` has anything to wait for, by its siblings' states and notes.
 
     ``states`` are by node; a node that has none has not been scheduled yet, and can still come. ``host`` is the node
@@ -104,10 +104,10 @@ def prospect(
         and note.world_size > 0
     ]
     if done:
-        return Late(f"the job succeeded without this node, on {_listed(done)}")
+        return GangDone(f"the job succeeded without this node, on {_listed(done)}")
     over = {number: state for number in others if (state := states.get(number)) in _OVER}
     if host in over:
-        return Hopeless(
+        return GangHopeless(
             f"node {node} would wait in vain: node {host}, which hosts the job's store, is {over[host]}. Clear the whole "
             "task, all its mapped instances, or let the nodes meet by a connection (rdzv_conn_id)"
         )
@@ -119,9 +119,9 @@ def stranded(
     nodes: int,
     min_nodes: int,
     states: Mapping[int, str | None],
-    notes: Mapping[int, Note],
+    notes: Mapping[int, SuccessNote],
     life: str,
-) -> Hopeless | None:
+) -> GangHopeless | None:
     """Whether ``node``, which was launched and whose workers do not run, waits in vain, by its siblings' states and notes.
 
     A sibling that has succeeded may have been in one job with this node, who then need not wait for anybody and is
@@ -140,17 +140,17 @@ def stranded(
         )
     }
     found = _enough(node, nodes, min_nodes, over)
-    return found if isinstance(found, Hopeless) else None
+    return found if isinstance(found, GangHopeless) else None
 
 
 def _enough(
     node: int, nodes: int, min_nodes: int, over: Mapping[int, str | None]
-) -> Open | Hopeless:
+) -> GangOpen | GangHopeless:
     """Whether enough nodes can still come, without those that are ``over``."""
     if nodes - len(over) >= min_nodes:
-        return Open()
+        return GangOpen()
     told = ", ".join(f"node {number} is {state}" for number, state in over.items())
-    return Hopeless(
+    return GangHopeless(
         f"node {node} would wait in vain: the job needs {min_nodes} of {nodes} nodes, and only "
         f"{nodes - len(over)} can still come ({told}). Clear the whole task, all its mapped instances, instead of "
         "this one alone"
@@ -158,7 +158,7 @@ def _enough(
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class GangNode:
     """One node of a gang: the task instance ``key``, whose map index is the node's number."""
 
     key: TaskKey
@@ -167,7 +167,7 @@ class Node:
     life: str
 
     @classmethod
-    def of(cls, context: Mapping[str, Any], nodes: int, min_nodes: int) -> Node:
+    def of(cls, context: Mapping[str, Any], nodes: int, min_nodes: int) -> GangNode:
         """The node that ``context`` belongs to.
 
         :raises ConfigError: the task was not expanded to one instance a node.
@@ -202,14 +202,14 @@ class Node:
             name: given.get(name) or value for name, value in own.items()
         }
 
-    def prospect(self, ti: Any, *, host: int | None = None) -> Open | Late | Hopeless:
+    def prospect(self, ti: Any, *, host: int | None = None) -> GangOpen | GangDone | GangHopeless:
         """Whether it has anything to wait for, as Airflow says now; ``host`` is a node that all of them need."""
         notes = notes_of(ti, self.key.task_id)
         return prospect(
             self.number, self.nodes, self.min_nodes, self.states(ti), notes, self.life, host=host
         )
 
-    def stranded(self, ti: Any) -> Hopeless | None:
+    def stranded(self, ti: Any) -> GangHopeless | None:
         """Whether it waits in vain, as Airflow says now."""
         notes = notes_of(ti, self.key.task_id)
         return stranded(self.number, self.nodes, self.min_nodes, self.states(ti), notes, self.life)
@@ -218,9 +218,9 @@ class Node:
         """The states of all nodes, by number, as Airflow says now."""
         return states_of(ti, self.key.task_id, self.nodes)
 
-    def note(self, ranks: Sequence[int], world_size: int) -> Note:
+    def note(self, ranks: Sequence[int], world_size: int) -> SuccessNote:
         """Its own note."""
-        return Note(
+        return SuccessNote(
             node=self.number,
             nodes=self.nodes,
             life=self.life,
@@ -229,9 +229,9 @@ class Node:
         )
 
 
-def notes_of(ti: Any, task_id: str) -> dict[int, Note]:
+def notes_of(ti: Any, task_id: str) -> dict[int, SuccessNote]:
     """The notes of a gang's nodes, by number, in the DAG run of ``ti``."""
-    notes = map(Note.of, pulled(ti, task_id, NOTE))
+    notes = map(SuccessNote.of, pulled(ti, task_id, NOTE))
     return {note.node: note for note in notes if note is not None}
 
 

@@ -11,7 +11,15 @@ import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["Again", "Enough", "another_time", "listed", "missing", "own_timeout", "told"]
+__all__ = [
+    "RescheduleAt",
+    "TimeIsUp",
+    "another_time",
+    "described",
+    "listed",
+    "missing",
+    "own_timeout",
+]
 
 _HERE = frozenset({"running", "restarting"})
 _WAITING: Mapping[str | None, str] = {
@@ -26,14 +34,14 @@ is taken for one that was killed, and fails (Airflow 3.3.2). Hearing that takes 
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class RescheduleAt:
     """Come back at ``when``."""
 
     when: dt.datetime
 
 
 @dataclass(frozen=True, slots=True)
-class Enough:
+class TimeIsUp:
     """The gang's own time is over."""
 
 
@@ -50,7 +58,7 @@ def missing(
     return away if host in away or len(states) - len(away) < min_nodes else None
 
 
-def told(absent: Mapping[int, str | None], nodes: int, min_nodes: int, pool: str) -> str:
+def described(absent: Mapping[int, str | None], nodes: int, min_nodes: int, pool: str) -> str:
     """What is missing, for people."""
     there = nodes - len(absent)
     if there < min_nodes:
@@ -86,7 +94,7 @@ def another_time(
     timeout: float,
     held: float,
     draw: float,
-) -> Again | Enough:
+) -> RescheduleAt | TimeIsUp:
     """Whether a node whose job did not form comes back, and when.
 
     ``began`` is when it was first started, ``timeout`` the seconds that its gang has for that, ``held`` those that
@@ -95,8 +103,8 @@ def another_time(
     """
     left = timeout - (now - began).total_seconds()
     if left <= 0:
-        return Enough()
+        return TimeIsUp()
     age = max(0.0, (now - run_after).total_seconds())
     longest = held * held / (held + age) if held > 0 else 0.0
     away = max(min(draw * longest, left), _SOONEST)
-    return Again(now + dt.timedelta(seconds=away))
+    return RescheduleAt(now + dt.timedelta(seconds=away))

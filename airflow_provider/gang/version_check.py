@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from airflow_provider.gang.node import Node, pulled
+from airflow_provider.gang.node import GangNode, pulled
 from llutil.task_link.messages import Hello
 
-__all__ = ["VERSIONS", "Versions", "differences", "exchange"]
+__all__ = ["VERSIONS", "NodeVersions", "differences", "exchange"]
 
 VERSIONS = "gang_versions"
 """The XCom key of what a node tells."""
@@ -23,7 +23,7 @@ _COMPARED = ("torch", "python", "launcher")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Versions:
+class NodeVersions:
     """What the node ``node`` runs, on ``host``, in this ``life`` of the gang; "" where it is not known."""
 
     node: int
@@ -38,14 +38,14 @@ class Versions:
         return {"version": 1, **asdict(self)}
 
     @classmethod
-    def of(cls, value: Any) -> Versions | None:
+    def of(cls, value: Any) -> NodeVersions | None:
         """The versions in an XCom value; None if it holds none."""
         if not isinstance(value, Mapping) or value.get("version") != 1:
             return None
         return cls(**{name: value[name] for name in cls.__dataclass_fields__})
 
 
-def differences(own: Versions, others: Iterable[Versions]) -> list[str]:
+def differences(own: NodeVersions, others: Iterable[NodeVersions]) -> list[str]:
     """A line for each thing of which other nodes of the same life have another version."""
     lines = []
     siblings = [one for one in others if one.life == own.life and one.node != own.node]
@@ -63,9 +63,9 @@ def differences(own: Versions, others: Iterable[Versions]) -> list[str]:
     return lines
 
 
-def exchange(node: Node, hello: Hello, host: str, ti: Any, log: logging.Logger) -> None:
+def exchange(node: GangNode, hello: Hello, host: str, ti: Any, log: logging.Logger) -> None:
     """Tell the versions of ``node``, whose agent has said ``hello``, and warn of siblings that have others."""
-    own = Versions(
+    own = NodeVersions(
         node=node.number,
         life=node.life,
         host=host,
@@ -75,7 +75,7 @@ def exchange(node: Node, hello: Hello, host: str, ti: Any, log: logging.Logger) 
     )
     try:
         ti.xcom_push(key=VERSIONS, value=own.to_json())
-        found = [Versions.of(value) for value in pulled(ti, node.key.task_id, VERSIONS)]
+        found = [NodeVersions.of(value) for value in pulled(ti, node.key.task_id, VERSIONS)]
     except Exception as error:  # noqa: BLE001 - the job may well run
         log.debug("preflight: the nodes' versions could not be compared: %s", error)
         return

@@ -27,14 +27,14 @@ from airflow_provider.agent_client.environment import (
     interpreter_folders,
     shared_paths,
 )
-from airflow_provider.agent_client.log_relay import Relay
-from airflow_provider.agent_client.process import AgentProcess
+from airflow_provider.agent_client.log_relay import LogRelay
+from airflow_provider.agent_client.process import AgentSubprocess
 from airflow_provider.agent_client.progress_display import (
-    Display,
+    ProgressDisplay,
     display_for_this_process,
     lines_in,
 )
-from airflow_provider.agent_client.session import Conversation
+from airflow_provider.agent_client.session import AgentSession
 from llutil.errors import LaunchError, StoppedError
 from llutil.system.job_mark import MARK
 from llutil.task_link.messages import Hello, Spec
@@ -71,7 +71,7 @@ class AgentHook(BaseHook):
         python: str | None = None,
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
-        display: Display | None = None,
+        display: ProgressDisplay | None = None,
         label: str = "",
         hello_within: float = _HELLO_WITHIN,
         greeted: Callable[[Hello], None] | None = None,
@@ -89,7 +89,7 @@ class AgentHook(BaseHook):
         self._margin = margin
         self._doubt_after = doubt_after
         self._stop: tuple[str, float] | None = None
-        self._conversation: Conversation | None = None
+        self._conversation: AgentSession | None = None
         self.world_size = 0
         """All ranks of the last job's last round, on whatever node."""
 
@@ -146,8 +146,8 @@ class AgentHook(BaseHook):
         display = self._display or (
             lines_in(self.log) if self._label else display_for_this_process(self.log)
         )
-        relay = Relay(self.log, display, self._label)
-        conversation = Conversation(self._start(results), relay, spec, hosting)
+        relay = LogRelay(self.log, display, self._label)
+        conversation = AgentSession(self._start(results), relay, spec, hosting)
         self._conversation = conversation
         try:
             try:
@@ -171,23 +171,23 @@ class AgentHook(BaseHook):
             conversation.close()
             relay.close()
 
-    def _outcome(self, conversation: Conversation) -> dict[int, Any]:
+    def _outcome(self, conversation: AgentSession) -> dict[int, Any]:
         try:
             return conversation.outcome(self._stop[0] if self._stop is not None else None)
         except LaunchError as error:
             error.step = max(error.step, conversation.furthest)
             raise
 
-    def _start(self, results: int | None) -> AgentProcess:
+    def _start(self, results: int | None) -> AgentSubprocess:
         paths = shared_paths(sys.path, os.getcwd(), interpreter_folders())  # noqa: PTH109 - a str is wanted
         environment = agent_environment(os.environ, paths, self._env)
         # From its very start: so what is forked from the agent, and from that again, is found by it too.
         environment[MARK] = uuid.uuid4().hex
-        return AgentProcess(self._python, self._cwd, environment, results)
+        return AgentSubprocess(self._python, self._cwd, environment, results)
 
     def _relay(
         self,
-        conversation: Conversation,
+        conversation: AgentSession,
         grace: float,
         in_vain: Callable[[], str | None] = lambda: None,
     ) -> None:

@@ -1,13 +1,13 @@
-"""``EtcdHook``: an Airflow connection of type ``etcd``. It connects to nothing itself; see ``StoreHook``."""
+"""``EtcdHook``: an Airflow connection of type ``etcd``. It connects to nothing itself; see ``LedgerHook``."""
 
 from __future__ import annotations
 
-from airflow_provider.hooks.ledger_connection import Kind, StoreHook
+from airflow_provider.hooks.ledger_connection import LedgerHook, StoreKind
 
 __all__ = ["EtcdHook"]
 
 
-class EtcdHook(StoreHook):
+class EtcdHook(LedgerHook):
     """What a connection of type ``etcd`` says.
 
     The connection's fields: *host* holds one endpoint or several, ``etcd-0:2379,etcd-1:2379``; one that names no
@@ -28,7 +28,7 @@ class EtcdHook(StoreHook):
     default_conn_name = "etcd_default"
     conn_type = "etcd"
     hook_name = "etcd"
-    kind = Kind(
+    kind = StoreKind(
         name="etcd",
         backend="etcd",
         port=2379,

@@ -1,4 +1,4 @@
-"""``StoreHook``: an Airflow connection to a store as the place where a job's nodes meet, whichever store it is.
+"""``LedgerHook``: an Airflow connection to a store as the place where a job's nodes meet, whichever store it is.
 
 The hook reads the connection and hands on what it says; the agent is the one that connects. "Test connection" asks a
 process of its own. So neither grpc nor kazoo is imported in a process of Airflow.
@@ -16,10 +16,10 @@ from typing import Any, ClassVar
 
 from airflow.sdk import BaseHook
 
-from airflow_provider.parameters.rendezvous import Place
+from airflow_provider.parameters.rendezvous import RendezvousPlace
 from llutil.errors import ConfigError
 
-__all__ = ["Kind", "StoreHook"]
+__all__ = ["LedgerHook", "StoreKind"]
 
 _PROBE = "llutil.ledgers.connection_test"
 _PROBED_WITHIN = 30.0  # seconds; it takes ten at most once it has started
@@ -29,7 +29,7 @@ _HAS_PORT = re.compile(r"(\[[^\]]*\]|[^:]*):\d+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
+class StoreKind:
     """A kind of store: ``backend`` is its name for ``rdzv_backend``, ``port`` what its clients expect.
 
     ``texts`` are the options that a connection's extra may have beside the times. ``has_chroot``: a path may follow the
@@ -42,7 +42,7 @@ class Kind:
     texts: tuple[str, ...]
     has_chroot: bool = False
 
-    def place(self, connection: Any) -> Place:
+    def place(self, connection: Any) -> RendezvousPlace:
         """What ``connection``, of this kind, says.
 
         :raises ConfigError: it says something that cannot be; all problems are listed.
@@ -80,7 +80,7 @@ class Kind:
             raise ConfigError(problems)
         port = connection.port or self.port
         parts = [part if _HAS_PORT.fullmatch(part) else f"{part}:{port}" for part in endpoints]
-        return Place(self.backend, ",".join(parts) + chroot, configs)
+        return RendezvousPlace(self.backend, ",".join(parts) + chroot, configs)
 
     def _extra(self, connection: Any, whose: str) -> tuple[Mapping[str, Any], list[str]]:
         """The connection's extra, and what is wrong with it."""
@@ -113,16 +113,16 @@ def _chroot(host: str, chroot: str, whose: str) -> tuple[str, str, list[str]]:
     return hosts, "".join(paths), []
 
 
-class StoreHook(BaseHook):
+class LedgerHook(BaseHook):
     """What a connection to a store says. A subclass names the ``kind`` of store, and Airflow's own attributes."""
 
-    kind: ClassVar[Kind]
+    kind: ClassVar[StoreKind]
 
     def __init__(self, conn_id: str) -> None:
         super().__init__()
         self._conn_id = conn_id
 
-    def get_conn(self) -> Place:
+    def get_conn(self) -> RendezvousPlace:
         """Where nodes meet, and how they get in. Nothing is connected to.
 
         :raises ConfigError: the connection says something that cannot be; all problems are listed.

@@ -8,7 +8,7 @@ from airflow.sdk.log import mask_secret
 
 from airflow_provider.hooks.etcd import EtcdHook
 from airflow_provider.hooks.zookeeper import ZooKeeperHook
-from airflow_provider.parameters.rendezvous import Place
+from airflow_provider.parameters.rendezvous import RendezvousPlace
 from llutil.errors import ConfigError
 
 __all__ = ["connected"]
@@ -16,7 +16,7 @@ __all__ = ["connected"]
 _KINDS = {hook.conn_type: hook.kind for hook in (EtcdHook, ZooKeeperHook)}
 
 
-def connected(conn_id: str) -> Place:
+def connected(conn_id: str) -> RendezvousPlace:
     """What Airflow's connection ``conn_id`` says, from whichever secrets backend.
 
     :raises ConfigError: there is none, or it is of a type that no job can meet by, or wrong.

@@ -1,13 +1,13 @@
-"""``ZooKeeperHook``: an Airflow connection of type ``zookeeper``. It connects to nothing itself; see ``StoreHook``."""
+"""``ZooKeeperHook``: an Airflow connection of type ``zookeeper``. It connects to nothing itself; see ``LedgerHook``."""
 
 from __future__ import annotations
 
-from airflow_provider.hooks.ledger_connection import Kind, StoreHook
+from airflow_provider.hooks.ledger_connection import LedgerHook, StoreKind
 
 __all__ = ["ZooKeeperHook"]
 
 
-class ZooKeeperHook(StoreHook):
+class ZooKeeperHook(LedgerHook):
     """What a connection of type ``zookeeper`` says, for ``rdzv_backend="zeus-adapter"``.
 
     The connection's fields: *host* holds one server or several, ``zk-0:2181,zk-1:2181``; one that names no port has
@@ -30,7 +30,7 @@ class ZooKeeperHook(StoreHook):
     default_conn_name = "zookeeper_default"
     conn_type = "zookeeper"
     hook_name = "ZooKeeper"
-    kind = Kind(
+    kind = StoreKind(
         name="ZooKeeper",
         backend="zeus-adapter",
         port=2181,

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath, RetryPolicy
     from airflow.sdk.definitions.mappedoperator import MappedOperator
 
-    from airflow_provider.execution.gang_node import Running
+    from airflow_provider.execution.gang_node import Stoppable
 
 __all__ = [
     "DEFAULT_RESULT_LIMIT",
@@ -267,7 +267,7 @@ class ElasticLaunchOperator(BaseOperator):
             for name in self.template_fields
             if isinstance(value := getattr(self, name), str) and operator_parameters.is_open(value)
         }
-        self._running: Running | None = None
+        self._running: Stoppable | None = None
         self._killed = False
         if rdzv_timeout != -1:
             warnings.warn(
@@ -335,10 +335,10 @@ class ElasticLaunchOperator(BaseOperator):
             configuration or the entrypoint cannot work.
         """
         # Not for parsing a DAG to pay for.
-        from airflow_provider.execution.task_run import TaskJob
+        from airflow_provider.execution.task_run import TaskRun
 
         try:
-            results = TaskJob(self, context, self._hold).run(self.log)
+            results = TaskRun(self, context, self._hold).run(self.log)
         except LaunchError as error:
             # Airflow logs an error with its chain and every frame that it came through. Its text is all there is to
             # know: neither a second copy of it nor tenacity's frames.
@@ -355,7 +355,7 @@ class ElasticLaunchOperator(BaseOperator):
         if self._running is not None:
             self._running.stop("Airflow asked the task to end")
 
-    def _hold(self, running: Running) -> None:
+    def _hold(self, running: Stoppable) -> None:
         self._running = running
         if self._killed:
             self.on_kill()

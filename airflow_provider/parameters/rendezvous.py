@@ -1,6 +1,6 @@
 """Where the nodes of a task's job meet: what the DAG file says, then its connection, then ``[elastic_launch]``.
 
-``Place`` is what a connection amounts to. It is looked up in the task, when it runs, and goes from there to
+``RendezvousPlace`` is what a connection amounts to. It is looked up in the task, when it runs, and goes from there to
 the agent over their private socket: it is never an attribute of the operator, a template or a log line.
 Nothing here connects to anything. Airflow is imported inside functions.
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 from llutil.errors import ConfigError
 
-__all__ = ["SECTION", "Defaults", "Place", "configured", "resolve"]
+__all__ = ["SECTION", "RendezvousDefaults", "RendezvousPlace", "configured", "resolve"]
 
 SECTION = "elastic_launch"
 """The section of Airflow's configuration with this provider's defaults."""
@@ -23,7 +23,7 @@ _OPTIONS = ("timeout", "last_call_timeout", "lease_ttl")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RendezvousPlace:
     """A rendezvous backend, where it is, and its options; these may hold a password, and are not shown."""
 
     backend: str
@@ -32,14 +32,14 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Defaults:
+class RendezvousDefaults:
     """What ``[elastic_launch]`` says: a connection for jobs of several nodes, and options of a ledger's rendezvous."""
 
     conn_id: str = ""
     configs: Mapping[str, Any] = field(default_factory=dict)
 
 
-def configured() -> Defaults:
+def configured() -> RendezvousDefaults:
     """The defaults of this deployment.
 
     :raises ConfigError: a time is no number.
@@ -62,16 +62,16 @@ def configured() -> Defaults:
                 )
     if problems:
         raise ConfigError(problems)
-    return Defaults(conn_id=texts["rdzv_conn_id"], configs=configs)
+    return RendezvousDefaults(conn_id=texts["rdzv_conn_id"], configs=configs)
 
 
 def resolve(
     values: Mapping[str, Any],
     *,
     several: bool,
-    connect: Callable[[str], Place],
+    connect: Callable[[str], RendezvousPlace],
     alone: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None,
-    defaults: Callable[[], Defaults] = configured,
+    defaults: Callable[[], RendezvousDefaults] = configured,
 ) -> dict[str, Any]:
     """The parameters ``rdzv_*`` that take the place of those in ``values``.
 

@@ -17,10 +17,10 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_provider.preflight.findings import Facts, Heartbeats, Weight, executor_of, findings
+from airflow_provider.preflight.findings import Facts, Heartbeats, Severity, executor_of, findings
 
 if TYPE_CHECKING:
-    from airflow_provider.gang.node import Node
+    from airflow_provider.gang.node import GangNode
     from llutil.launcher.launch_agent import LaunchConfig
 
 __all__ = ["preflight"]
@@ -37,7 +37,7 @@ _BROKERS = ("redis://", "rediss://", "sqs://", "sentinel://")  # those that deli
 def preflight(
     task: Any,
     config: LaunchConfig,
-    node: Node | None,
+    node: GangNode | None,
     context: Mapping[str, Any],
     log: logging.Logger,
 ) -> None:
@@ -76,7 +76,7 @@ def preflight(
         pool=str(task.pool),
     )
     for finding in findings(facts):
-        level = logging.WARNING if finding.weight is Weight.WARNING else logging.INFO
+        level = logging.WARNING if finding.weight is Severity.WARNING else logging.INFO
         log.log(level, "preflight: %s", finding.text)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["Facts", "Finding", "Heartbeats", "Weight", "executor_of", "findings"]
+__all__ = ["Facts", "Finding", "Heartbeats", "Severity", "executor_of", "findings"]
 
 POD_GRACE = 30.0
 """Seconds that Kubernetes gives a pod to end, if nobody says otherwise (terminationGracePeriodSeconds)."""
@@ -23,7 +23,7 @@ ENDING = 5.0
 _SHORT = 600.0  # seconds: a task that may not run for longer is no long run
 
 
-class Weight(StrEnum):
+class Severity(StrEnum):
     """How much a finding matters."""
 
     NOTE = "note"
@@ -36,7 +36,7 @@ class Weight(StrEnum):
 class Finding:
     """One line for the log: what was found, and what to do."""
 
-    weight: Weight
+    weight: Severity
     text: str
 
 
@@ -104,7 +104,7 @@ def findings(facts: Facts) -> list[Finding]:
         *_delivery(facts),
         *_heartbeats(facts),
         *_timeouts(facts),
-        *(Finding(Weight.WARNING, text) for text in facts.addresses),
+        *(Finding(Severity.WARNING, text) for text in facts.addresses),
         *_siblings(facts),
     ]
 
@@ -142,7 +142,7 @@ def _grace(facts: Facts) -> list[Finding]:
         )
         found.append(
             Finding(
-                Weight.WARNING,
+                Severity.WARNING,
                 f"grace_period is {facts.grace_period:g} s, but {whose}: a pod that is evicted ends before a checkpoint "
                 "is complete; give the task executor_config=pod_override(grace_period="
                 f"{facts.grace_period:g}), from airflow_provider.kubernetes",
@@ -150,7 +150,7 @@ def _grace(facts: Facts) -> list[Finding]:
         )
     found.append(
         Finding(
-            Weight.NOTE,
+            Severity.NOTE,
             "under KubernetesExecutor the pod ends with its task: mark-failed, clear and lost heartbeats leave 5 s, "
             "whatever grace_period says; write checkpoints in between",
         )
@@ -169,7 +169,7 @@ def _delivery(facts: Facts) -> list[Finding]:
         f"Celery's broker delivers a task a second time that has run for {facts.visibility:g} s, which can end the first, "
         f"and this one {runs}; set [celery_broker_transport_options] visibility_timeout to more than the longest run takes"
     )
-    return [Finding(Weight.WARNING, text)]
+    return [Finding(Severity.WARNING, text)]
 
 
 def _heartbeats(facts: Facts) -> list[Finding]:
@@ -179,7 +179,7 @@ def _heartbeats(facts: Facts) -> list[Finding]:
         return []
     return [
         Finding(
-            Weight.WARNING,
+            Severity.WARNING,
             f"an api-server that is away for {limits.outlived():g} s can end this task, while the scheduler would wait "
             f"{limits.patience:g} s for it; set [workers] max_failed_heartbeats, which is {limits.failures}, to "
             f"{limits.enough()} or more",
@@ -193,7 +193,7 @@ def _timeouts(facts: Facts) -> list[Finding]:
         return []
     return [
         Finding(
-            Weight.WARNING,
+            Severity.WARNING,
             f"execution_timeout is {longest:g} s, and nodes may wait {meeting:g} s for each other: the task can end "
             "before its workers start; raise execution_timeout, or lower rdzv_configs['timeout']",
         )
@@ -210,7 +210,7 @@ def _siblings(facts: Facts) -> list[Finding]:
     )
     return [
         Finding(
-            Weight.NOTE,
+            Severity.NOTE,
             f"{facts.min_nodes} of {len(facts.siblings)} nodes are needed, with slots of pool {facts.pool!r}, whose free "
             f"ones no task can see; {others or 'there are no others'}",
         )

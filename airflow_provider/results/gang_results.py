@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from airflow_provider.gang.node import Note, notes_of, states_of
+from airflow_provider.gang.node import SuccessNote, notes_of, states_of
 from airflow_provider.results.reference import StoredResultError, load_result, load_results
 
 __all__ = [
@@ -57,7 +57,7 @@ def gang_results(task_id: str, ti: Any, *, load: bool = True) -> dict[int, Any]:
 
 def put_together(
     task_id: str,
-    notes: Mapping[int, Note],
+    notes: Mapping[int, SuccessNote],
     values: Mapping[int, Any],
     states: Mapping[int, str | None],
 ) -> dict[int, Any]:

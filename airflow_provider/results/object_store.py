@@ -19,16 +19,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider.parameters.rendezvous import SECTION
-from airflow_provider.results.reference import Stored
+from airflow_provider.results.reference import StoredResult
 from llutil.errors import ConfigError, InfrastructureError
 from llutil.serialization import npz_archive
-from llutil.task_link.messages import Filed
+from llutil.task_link.messages import ResultInFile
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
 
     from airflow_provider.parameters.rendezvous_id import TaskKey
-    from airflow_provider.results.results_reader import Handover
+    from airflow_provider.results.results_reader import ResultsReader
     from airflow_provider.retries.launch_retry import LaunchRetry
 
 __all__ = ["ResultStore", "configured_path"]
@@ -88,7 +88,7 @@ class ResultStore:
     def keep(
         self,
         results: Mapping[int, Any],
-        handover: Handover,
+        handover: ResultsReader,
         key: TaskKey,
         *,
         retry: LaunchRetry,
@@ -105,7 +105,7 @@ class ResultStore:
         """
         kept: dict[int, Any] = {}
         for rank, value in results.items():
-            if not isinstance(value, Filed):
+            if not isinstance(value, ResultInFile):
                 kept[rank] = value
                 continue
             form = _form(handover, value)
@@ -122,12 +122,12 @@ class ResultStore:
                         what="upload",
                     )
                 except InfrastructureError as error:
-                    left = [one for one in results.values() if isinstance(one, Filed)]
+                    left = [one for one in results.values() if isinstance(one, ResultInFile)]
                     raise InfrastructureError(
                         f"{error}; {_rescued(rescue, handover, left)}"
                     ) from error.__cause__
                 log.info("rank %d returned %s bytes, stored at %s", rank, f"{value.size:,}", target)
-                kept[rank] = Stored(
+                kept[rank] = StoredResult(
                     uri=str(target), size=value.size, preview=_preview(handover, value), format=form
                 ).to_json()
         return kept
@@ -152,7 +152,9 @@ def configured_path() -> str:
     return str(conf.get(SECTION, "results_path", fallback="") or "").strip()
 
 
-def _upload(target: ObjectStoragePath, handover: Handover, value: Filed, _attempt: int) -> None:
+def _upload(
+    target: ObjectStoragePath, handover: ResultsReader, value: ResultInFile, _attempt: int
+) -> None:
     try:
         _write(target, handover.pieces(value), value.size)
     except Exception as error:
@@ -189,21 +191,23 @@ def _write(target: ObjectStoragePath, pieces: Iterable[bytes], size: int) -> Non
         raise
 
 
-def _head(handover: Handover, value: Filed) -> bytes:
-    return b"".join(handover.pieces(Filed(value.rank, value.offset, min(value.size, 2 * _PREVIEW))))
+def _head(handover: ResultsReader, value: ResultInFile) -> bytes:
+    return b"".join(
+        handover.pieces(ResultInFile(value.rank, value.offset, min(value.size, 2 * _PREVIEW)))
+    )
 
 
-def _form(handover: Handover, value: Filed) -> str:
+def _form(handover: ResultsReader, value: ResultInFile) -> str:
     return "npz" if npz_archive.is_archive(_head(handover, value)) else "json"
 
 
-def _preview(handover: Handover, value: Filed) -> str:
+def _preview(handover: ResultsReader, value: ResultInFile) -> str:
     head = _head(handover, value)
     text = (npz_archive.text_in(head) if npz_archive.is_archive(head) else head).decode("ascii")
     return text if len(text) <= _PREVIEW else f"{text[: _PREVIEW - 3]}..."
 
 
-def _rescued(folder: Path, handover: Handover, values: Iterable[Filed]) -> str:
+def _rescued(folder: Path, handover: ResultsReader, values: Iterable[ResultInFile]) -> str:
     """Copy ``values`` into ``folder``; what became of that, in words."""
     try:
         folder.mkdir(exist_ok=True)

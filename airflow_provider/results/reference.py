@@ -1,6 +1,6 @@
 """What stands in XCom for a value that lies in an object store, and the way back to the value.
 
-``Stored`` is the reference: plain JSON with a version. What it leads to is JSON, or an archive of arrays; neither is a
+``StoredResult`` is the reference: plain JSON with a version. What it leads to is JSON, or an archive of arrays; neither is a
 pickle. Airflow is imported inside functions.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from llutil.serialization import npz_archive
 
-__all__ = ["Stored", "StoredResultError", "load_result", "load_results"]
+__all__ = ["StoredResult", "StoredResultError", "load_result", "load_results"]
 
 _MARK = "elastic_launch_result"
 _VERSION = 1
@@ -25,7 +25,7 @@ class StoredResultError(LookupError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stored:
+class StoredResult:
     """Where a value is: ``size`` bytes of ``format`` at ``uri``, with its first characters as a ``preview``.
 
     The URI is one that ``ObjectStoragePath`` takes; it may name an Airflow connection (``s3://conn_id@bucket/key``).
@@ -41,7 +41,7 @@ class Stored:
         return {_MARK: _VERSION, **asdict(self)}
 
     @classmethod
-    def of(cls, value: Any) -> Stored | None:
+    def of(cls, value: Any) -> StoredResult | None:
         """The reference that an XCom value is; None if it is a value itself.
 
         :raises StoredResultError: it is one of a later version.
@@ -62,7 +62,7 @@ def load_result(value: Any) -> Any:
 
     :raises StoredResultError: the stored value is gone, or cannot be read.
     """
-    stored = Stored.of(value)
+    stored = StoredResult.of(value)
     if stored is None:
         return value
     if stored.format not in _READ:

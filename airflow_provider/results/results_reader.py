@@ -14,20 +14,20 @@ from pathlib import Path
 from types import TracebackType
 
 from llutil.errors import InfrastructureError
-from llutil.task_link.messages import Filed
+from llutil.task_link.messages import ResultInFile
 
-__all__ = ["Handover"]
+__all__ = ["ResultsReader"]
 
 _CHUNK = 1 << 22
 
 
-class Handover:
+class ResultsReader:
     """An unnamed file in ``folder``, which needs room for all that the ranks of one node return."""
 
     def __init__(self, folder: Path) -> None:
         self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - closed by close
 
-    def __enter__(self) -> Handover:
+    def __enter__(self) -> ResultsReader:
         return self
 
     def __exit__(
@@ -47,7 +47,7 @@ class Handover:
         """Forget what an earlier launch has left."""
         self._file.truncate(0)
 
-    def pieces(self, filed: Filed) -> Iterator[bytes]:
+    def pieces(self, filed: ResultInFile) -> Iterator[bytes]:
         """The value's JSON, in pieces of at most 4 MiB.
 
         :raises InfrastructureError: the file ends before it.

@@ -10,19 +10,21 @@ import hashlib
 import re
 from typing import TYPE_CHECKING
 
-from airflow_provider.retries.rules import Case, Record
+from airflow_provider.retries.rules import FailureCase, TriesRecord
 from llutil.errors import FailureClass
 from llutil.failure import Failure
 
 if TYPE_CHECKING:
-    from llutil.task_link.agent_record import Legacy
+    from llutil.task_link.agent_record import AgentRecord
 
 __all__ = ["case_of_death", "signature"]
 
 _NUMBERS = re.compile(r"0x[0-9a-fA-F]+|\d+")
 
 
-def case_of_death(left: Legacy | None, record: Record, host: str, tries_left: int) -> Case:
+def case_of_death(
+    left: AgentRecord | None, record: TriesRecord, host: str, tries_left: int
+) -> FailureCase:
     """What it was that killed the task process of the try that ``record`` says is open, of which nobody was asked.
 
     By what the try's agent has left on this ``host``, where it knows anything:
@@ -34,9 +36,9 @@ def case_of_death(left: Legacy | None, record: Record, host: str, tries_left: in
     * else somebody's SIGKILL, or the loss of the whole worker.
     """
 
-    def case(failure_class: FailureClass, told: str, of: str = "") -> Case:
+    def case(failure_class: FailureClass, told: str, of: str = "") -> FailureCase:
         told = f"the task process of try {record.try_number} was lost: {told}"
-        return Case(
+        return FailureCase(
             failure_class=failure_class,
             told=told,
             signature=of,

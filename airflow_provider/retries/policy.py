@@ -21,13 +21,13 @@ from airflow.sdk import RetryDecision, RetryPolicy
 from airflow.sdk.definitions.retry_policy import RetryAction
 
 from airflow_provider.retries.failure_case import case_of_death, signature
-from airflow_provider.retries.rules import Case, Record, RetryRow, decide
+from airflow_provider.retries.rules import FailureCase, RetryRow, TriesRecord, decide
 from llutil.errors import ConfigError, FailureClass, LaunchError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from llutil.task_link.agent_record import Legacy
+    from llutil.task_link.agent_record import AgentRecord
 
 __all__ = ["KEY", "ElasticRetryPolicy", "NoMoreTriesError", "RetryRow"]
 
@@ -98,7 +98,7 @@ class ElasticRetryPolicy(RetryPolicy):
             why = f"{kind}: no failure of a launch; the task's own retries and retry_delay apply"
             return RetryDecision(RetryAction.DEFAULT, reason=why)
         report = str(exception).splitlines()
-        case = Case(
+        case = FailureCase(
             failure_class=exception.failure_class,
             told=report[0][:200] if report else "",
             signature=signature(exception.failure),
@@ -111,7 +111,9 @@ class ElasticRetryPolicy(RetryPolicy):
         delay = None if decision.delay is None else dt.timedelta(seconds=decision.delay)
         return RetryDecision.retry(delay, decision.why)
 
-    def begin(self, context: Mapping[str, Any], left: Legacy | None, log: logging.Logger) -> None:
+    def begin(
+        self, context: Mapping[str, Any], left: AgentRecord | None, log: logging.Logger
+    ) -> None:
         """A try begins: classify the one before if nobody was asked about its end, and note that this one is there.
 
         ``left`` is what an earlier try's agent has left on this host. A try that somebody asked for by a clear is never
@@ -124,7 +126,7 @@ class ElasticRetryPolicy(RetryPolicy):
         record = store.read().in_life(life)
         if record.try_number > ti.try_number:
             # Of a DAG run that was deleted, and has come again under the same id.
-            record = Record(life=life)
+            record = TriesRecord(life=life)
         clears = getattr(context.get("dag_run"), "clear_number", 0) or 0
         lost = record.open and record.try_number < ti.try_number
         if lost and (clears != record.clears or record.try_number > life):
@@ -160,22 +162,22 @@ class _Store:
     def __init__(self, context: Any) -> None:
         self._accessor = context.get("task_state_store") if context else None
 
-    def read(self) -> Record:
+    def read(self) -> TriesRecord:
         """What is there; a blank record if there is nothing."""
         if self._accessor is None:
-            return Record()
+            return TriesRecord()
         from airflow.sdk.exceptions import AirflowRuntimeError
 
         try:
             found = self._accessor.get(KEY)
-            return Record() if found is None else Record.from_json(found)
+            return TriesRecord() if found is None else TriesRecord.from_json(found)
         except (AirflowRuntimeError, ValueError) as error:
             _log.warning(
                 "the record of this task's earlier tries cannot be read, and starts anew: %s", error
             )
-            return Record()
+            return TriesRecord()
 
-    def write(self, record: Record) -> None:
+    def write(self, record: TriesRecord) -> None:
         """Keep ``record``."""
         if self._accessor is None:
             return

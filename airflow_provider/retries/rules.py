@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from llutil.errors import ConfigError, FailureClass
 
-__all__ = ["Case", "Decision", "Record", "RetryRow", "decide"]
+__all__ = ["Decision", "FailureCase", "RetryRow", "TriesRecord", "decide"]
 
 _VERSION = 2
 
@@ -75,7 +75,7 @@ class RetryRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class TriesRecord:
     """What is known of the tries of one task instance, in one of its lives: from a clear after its end to the next.
 
     ``life`` is Airflow's ``max_tries``, which such a clear raises and nothing else changes (3.3). ``try_number`` is the last try
@@ -93,15 +93,15 @@ class Record:
     signature: str = ""
     alike: int = 0
 
-    def in_life(self, life: int) -> Record:
+    def in_life(self, life: int) -> TriesRecord:
         """This record, if it is of that life; else a new one."""
-        return self if self.life == life else Record(life=life)
+        return self if self.life == life else TriesRecord(life=life)
 
-    def begun(self, try_number: int, host: str, clears: int) -> Record:
+    def begun(self, try_number: int, host: str, clears: int) -> TriesRecord:
         """The same, when a try has begun."""
         return replace(self, try_number=try_number, host=host, clears=clears, open=True)
 
-    def closed(self) -> Record:
+    def closed(self) -> TriesRecord:
         """The same, when the last try's end is known and was none that a row is about."""
         return replace(self, open=False, signature="", alike=0)
 
@@ -136,7 +136,7 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
+class FailureCase:
     """One failure: its class, what is to be said of it, and the traceback's ``signature`` if it came before any step.
 
     ``tries_left``: how many more Airflow grants. ``asked``: whether Airflow wants to know what follows; else it has
@@ -156,11 +156,11 @@ class Decision:
 
     again: bool
     why: str
-    record: Record
+    record: TriesRecord
     delay: float | None = None
 
 
-def decide(row: RetryRow, record: Record, case: Case) -> Decision:
+def decide(row: RetryRow, record: TriesRecord, case: FailureCase) -> Decision:
     """What follows ``case`` by its class's ``row``, after what ``record`` says has been before."""
     name = str(case.failure_class)
     alike = record.alike + 1 if case.signature and case.signature == record.signature else 1

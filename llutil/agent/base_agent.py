@@ -30,26 +30,26 @@ from torch.distributed.elastic.agent.server.api import (
 )
 from torch.distributed.elastic.metrics.api import prof
 
-from llutil.agent.event_loop import Loop
+from llutil.agent.event_loop import EventLoop
 from llutil.agent.failures.describe import found_failure
 from llutil.agent.failures.report import FailureReport, RemoteReport, first_failure
 from llutil.agent.guardian.client import Guardian
 from llutil.agent.metrics import Stopwatch
-from llutil.agent.observer import Host
+from llutil.agent.observer import AgentObserver
 from llutil.agent.output.log_files import LogFolder
 from llutil.agent.start_methods.spawn_and_fork import Starter
 from llutil.agent.stop_signals import StopSignals
 from llutil.agent.worker_side.outcome_pipe import ErrorNote
-from llutil.agent.worker_side.work_order import Order, write_order
+from llutil.agent.worker_side.work_order import WorkOrder, write_order
 from llutil.agent.workers.rank import RankPlan
-from llutil.agent.workers.rank_exit import Ended
-from llutil.agent.workers.rank_group import Workers
+from llutil.agent.workers.rank_exit import RankExit
+from llutil.agent.workers.rank_group import RankGroup
 from llutil.entrypoint import Command, Reference, Shipped
 from llutil.events.events import Events, SlotState
 from llutil.system.oom_kills import OomWatch
 from llutil.system.processes import MARK
 
-__all__ = ["Agent", "Job"]
+__all__ = ["Agent", "AgentJob"]
 
 _log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def _prefix(role: str, worker: TorchWorker) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class AgentJob:
     """What an agent runs, beyond torch's ``WorkerSpec``.
 
     ``mark`` is in the environment of every process of the job; ``grace`` is how long, in seconds, workers
@@ -78,7 +78,7 @@ class Job:
     """
 
     name: str
-    order: Order
+    order: WorkOrder
     mark: str
     grace: float
     logs: LogFolder
@@ -86,17 +86,17 @@ class Job:
 
 
 class Agent(SimpleElasticAgent):
-    """Runs one ``Job`` on this node. ``report`` is set when it failed."""
+    """Runs one ``AgentJob`` on this node. ``report`` is set when it failed."""
 
     def __init__(
         self,
         spec: WorkerSpec,
-        job: Job,
+        job: AgentJob,
         *,
         starter: Starter,
         guardian: Guardian,
-        loop: Loop,
-        host: Host,
+        loop: EventLoop,
+        host: AgentObserver,
         signals: StopSignals,
     ) -> None:
         super().__init__(spec, shutdown_timeout=int(job.grace))
@@ -107,7 +107,7 @@ class Agent(SimpleElasticAgent):
         self._loop = loop
         self._host = host
         self._signals = signals
-        self._workers: Workers | None = None
+        self._workers: RankGroup | None = None
         self._stopwatch = Stopwatch(spec.role)
         self._label = ""
         """What people call this node, where that is known."""
@@ -130,7 +130,7 @@ class Agent(SimpleElasticAgent):
         order_fd = write_order(self._job.order)
         self._memory = OomWatch()
         try:
-            self._workers = Workers(
+            self._workers = RankGroup(
                 plans,
                 starter=self._starter,
                 order_fd=order_fd,
@@ -247,7 +247,7 @@ class Agent(SimpleElasticAgent):
         if steps:
             self._host.progress(steps)
 
-    def _end_workers(self, number: signal.Signals, grace: float) -> list[Ended]:
+    def _end_workers(self, number: signal.Signals, grace: float) -> list[RankExit]:
         """Stop the round's workers, if any run, and leave none; how each of them ended."""
         workers, self._workers = self._workers, None
         if workers is None:
@@ -264,7 +264,7 @@ class Agent(SimpleElasticAgent):
         self._stopwatch.ready()
         return ended
 
-    def _report_on(self, ended: Sequence[Ended]) -> FailureReport:
+    def _report_on(self, ended: Sequence[RankExit]) -> FailureReport:
         """What is to be said of a failed round of this node's.
 
         :raises SignalException: it did not fail: the signal that stops this agent had been sent to its workers

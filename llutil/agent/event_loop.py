@@ -16,12 +16,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 
-__all__ = ["Loop"]
+__all__ = ["EventLoop"]
 
 _LONGEST = 3600.0  # seconds that one turn waits at most: the kernel's own limit is 24 days, and it refuses more
 
 
-class Loop:
+class EventLoop:
     """Callbacks by file descriptor. Used by one thread; others may call only ``wake`` and ``call_soon``."""
 
     def __init__(self) -> None:
@@ -93,7 +93,7 @@ class Loop:
             os.close(self._wake_read)
             os.close(self._wake_write)
 
-    def __enter__(self) -> Loop:
+    def __enter__(self) -> EventLoop:
         return self
 
     def __exit__(

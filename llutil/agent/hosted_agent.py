@@ -15,9 +15,9 @@ from typing import Any
 from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup, WorkerState
 
 from llutil.agent.failures.report import FailureReport, RemoteReport, process_failures
-from llutil.agent.torch_agent import PollingAgent
-from llutil.rendezvous.hosted.handler import HostedRendezvous, JobFailed
-from llutil.rendezvous.protocol.records import Report, Say
+from llutil.agent.torch_agent import TorchBackendAgent
+from llutil.rendezvous.hosted.handler import HostedJobFailed, HostedRendezvous
+from llutil.rendezvous.protocol.records import Report, ReportKind
 
 __all__ = ["HostedAgent"]
 
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 _LOOK = 1.0  # seconds between two looks at the store: nobody tells an agent that there is something to see
 
 
-class HostedAgent(PollingAgent):
+class HostedAgent(TorchBackendAgent):
     """One node of a job that meets at a store of its own."""
 
     def __init__(self, *args: Any, handler: HostedRendezvous, **options: Any) -> None:
@@ -42,7 +42,7 @@ class HostedAgent(PollingAgent):
     def _invoke_run(self, role: str = "") -> RunResult:
         try:
             return super()._invoke_run(role)
-        except JobFailed as failed:
+        except HostedJobFailed as failed:
             self._end_workers(signal.SIGTERM, self._job.grace)
             return self._failed(failed.report, None)
 
@@ -73,7 +73,7 @@ class HostedAgent(PollingAgent):
             generation=0,
             round=0,
             node=self._label,
-            say=Say.FAILED,
+            say=ReportKind.FAILED,
             why=f"rank {own.first.rank}: {own.first.reason}",
             failure_class=own.failure_class,
             fatal=own.fatal,

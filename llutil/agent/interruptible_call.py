@@ -12,15 +12,15 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from llutil.agent.event_loop import Loop
+from llutil.agent.event_loop import EventLoop
 from llutil.agent.stop_signals import StopSignals
 
-__all__ = ["heedful"]
+__all__ = ["interruptible"]
 
 T = TypeVar("T")
 
 
-def heedful(call: Callable[[], T], loop: Loop, signals: StopSignals) -> T:
+def interruptible(call: Callable[[], T], loop: EventLoop, signals: StopSignals) -> T:
     """What ``call`` returns or raises. When a stop comes first, the call is left to itself, on a daemon thread.
 
     So it must not do anything that matters once nobody waits for it. The interpreter's exit may wait for it, as

@@ -22,14 +22,14 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 
 from llutil.agent.base_agent import Agent
 from llutil.agent.failures.report import FailureReport, RemoteReport, process_failures
-from llutil.agent.workers.rank_exit import Ended
+from llutil.agent.workers.rank_exit import RankExit
 from llutil.errors import ConfigError, LaunchError, RendezvousError, StoppedError
 from llutil.rendezvous.driver.driver import Driver, Order
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol import observations as see
 from llutil.rendezvous.protocol.records import Assignment, Stage
 
-__all__ = ["FollowingAgent"]
+__all__ = ["LedgerAgent"]
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ _LEAVE = 10.0  # seconds that leaving the ledger may take; what stays expires wi
 _CLOSE = 5.0  # seconds for the rendezvous' thread to end after that
 
 
-class FollowingAgent(Agent):
+class LedgerAgent(Agent):
     """One node of a job that meets through a ledger."""
 
     def __init__(self, *args: Any, driver: Driver, **options: Any) -> None:
@@ -176,7 +176,7 @@ class FollowingAgent(Agent):
             self._tell_failure(stage, ended)
         self._driver.tell(see.WorkersStopped(stage))
 
-    def _tell_failure(self, stage: Stage, ended: Sequence[Ended]) -> None:
+    def _tell_failure(self, stage: Stage, ended: Sequence[RankExit]) -> None:
         report = self.report = self._report_on(ended)
         self._driver.tell(
             see.WorkersEnded(
@@ -193,7 +193,7 @@ class FollowingAgent(Agent):
         group = self._worker_group
         run = f"run {group.spec.rdzv_handler.get_run_id()!r}"
         match end:
-            case do.Succeeded():
+            case do.FinishedWell():
                 return RunResult(state=WorkerState.SUCCEEDED, return_values=self._values)
             case do.Late(why=why):
                 _log.warning("%s", why)

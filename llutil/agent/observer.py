@@ -1,6 +1,6 @@
 """What surrounds an agent: a terminal, or an Airflow task at the other end of a socket.
 
-The agent tells its host what happened and asks it for nothing but patience. ``Terminal`` is the host of
+The agent tells its host what happened and asks it for nothing but patience. ``TerminalObserver`` is the host of
 ``launch_agent`` as a library; the operator's agent process brings its own. This module may import nothing
 but the standard library.
 """
@@ -11,10 +11,10 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-__all__ = ["Host", "Terminal"]
+__all__ = ["AgentObserver", "TerminalObserver"]
 
 
-class Host(Protocol):
+class AgentObserver(Protocol):
     """Hears what happens on a node. Called on the agent's one thread; must not block for long."""
 
     captures: bool
@@ -45,7 +45,7 @@ class Host(Protocol):
         """Call ``resume`` once ``congested`` is over."""
 
 
-class Terminal:
+class TerminalObserver:
     """The caller's own standard streams; used for what is teed, since the rest is inherited."""
 
     captures = False

@@ -17,7 +17,7 @@ from typing import Any
 
 from torch.distributed.elastic.multiprocessing.api import SignalException
 
-from llutil.agent.event_loop import Loop
+from llutil.agent.event_loop import EventLoop
 from llutil.system.processes import STOPPING
 
 __all__ = ["StopSignals"]
@@ -31,7 +31,7 @@ class StopSignals:
     its end, goes to the caller's own handler when the block is left: it is never swallowed.
     """
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: EventLoop) -> None:
         self.caught: signal.Signals | None = None
         self.urgent = False
         self._loop = loop

@@ -18,21 +18,21 @@ from torch.distributed.elastic.metrics.api import put_metric
 
 from llutil.agent.base_agent import Agent
 from llutil.agent.failures.report import process_failures
-from llutil.agent.interruptible_call import heedful
+from llutil.agent.interruptible_call import interruptible
 
-__all__ = ["PollingAgent"]
+__all__ = ["TorchBackendAgent"]
 
 _log = logging.getLogger(__name__)
 
 
-class PollingAgent(Agent):
+class TorchBackendAgent(Agent):
     """One node of a job that meets as torch does."""
 
     def _rendezvous(self, worker_group: WorkerGroup) -> None:
         join = super()._rendezvous
         if self._worker_group.spec.rdzv_handler.get_backend() == "static":
             # It waits in C++ alone. Left to itself after a stop, it waits on, and nobody counts on it.
-            heedful(lambda: join(worker_group), self._loop, self._signals)
+            interruptible(lambda: join(worker_group), self._loop, self._signals)
         else:
             with self._signals.raising():
                 join(worker_group)

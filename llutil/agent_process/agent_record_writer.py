@@ -15,14 +15,14 @@ from typing import Any
 from llutil.system.oom_kills import OomWatch
 from llutil.system.processes import began
 from llutil.task_link import messages
-from llutil.task_link.agent_record import Legacy
+from llutil.task_link.agent_record import AgentRecord
 
-__all__ = ["Leaving"]
+__all__ = ["AgentRecordWriter"]
 
 _log = logging.getLogger(__name__)
 
 
-class Leaving:
+class AgentRecordWriter:
     """The file of one agent. Before ``begin`` nothing is written, and never if the spec names no file.
 
     ``mark`` is the job's.
@@ -33,7 +33,7 @@ class Leaving:
         self._lock = threading.Lock()
         """Guards all below."""
         self._path = ""
-        self._legacy: Legacy | None = None
+        self._legacy: AgentRecord | None = None
         self._memory = OomWatch()
 
     def begin(self, spec: messages.Spec) -> None:
@@ -41,7 +41,7 @@ class Leaving:
         with self._lock:
             self._path = spec.legacy
             task = os.getppid()
-            self._legacy = Legacy(
+            self._legacy = AgentRecord(
                 launch=spec.launch,
                 pid=os.getpid(),
                 mark=self._mark,
@@ -66,7 +66,7 @@ class Leaving:
         else:
             self._know(alone=True, kills=found.kills, counted_by=found.where)
 
-    def ended(self, last: messages.Succeeded | messages.Failed) -> None:
+    def ended(self, last: messages.JobSucceeded | messages.JobFailed) -> None:
         """This is what the agent says last."""
         self._know(end=last)
 

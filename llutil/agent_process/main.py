@@ -27,22 +27,22 @@ from collections.abc import Mapping, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from llutil.agent_process.agent_record_writer import Leaving
-from llutil.agent_process.orphan_log import Aftermath
+from llutil.agent_process.agent_record_writer import AgentRecordWriter
+from llutil.agent_process.orphan_log import OrphanLog
 from llutil.agent_process.prefork import wants_server, warm_server
-from llutil.agent_process.task_observer import LinkHandler, TaskHost
-from llutil.agent_process.task_socket import Link
+from llutil.agent_process.task_observer import TaskLogHandler, TaskObserver
+from llutil.agent_process.task_socket import TaskSocket
 from llutil.errors import ConfigError, FailureClass, LaunchError
 from llutil.launcher.launch_agent import LaunchConfig
-from llutil.launcher.run import Request, run
+from llutil.launcher.run import LaunchRequest, run
 from llutil.std import Std
 from llutil.system.job_mark import MARK
 from llutil.system.processes import end_all
 from llutil.task_link import messages
-from llutil.task_link.results_file import ResultsFile
+from llutil.task_link.results_file import ResultsWriter
 
 if TYPE_CHECKING:
-    from llutil.agent.start_methods.forkserver_client import Server
+    from llutil.agent.start_methods.forkserver_client import ServerProcess
 
 __all__ = ["main"]
 
@@ -75,7 +75,7 @@ def main(argv: Sequence[str]) -> int:
     )
     options = parser.parse_args(argv)
     fds = [options.socket, options.stdout_reader, options.stderr_reader]
-    results = None if options.results is None else ResultsFile(options.results)
+    results = None if options.results is None else ResultsWriter(options.results)
     if results is not None:
         fds.append(results.fd)
     for fd in fds:
@@ -87,14 +87,14 @@ def main(argv: Sequence[str]) -> int:
         sys.path.append(
             sys.path.pop(0)
         )  # -m put the working directory before the library: it may shadow it
-    return _Agency(socket.socket(fileno=fds[0]), Aftermath(fds[1:3]), results).serve()
+    return _TaskAgent(socket.socket(fileno=fds[0]), OrphanLog(fds[1:3]), results).serve()
 
 
-class _Agency:
+class _TaskAgent:
     """One agent process, between its task and its job."""
 
     def __init__(
-        self, sock: socket.socket, aftermath: Aftermath, results: ResultsFile | None
+        self, sock: socket.socket, aftermath: OrphanLog, results: ResultsWriter | None
     ) -> None:
         self._mark = os.environ.get(MARK) or uuid.uuid4().hex
         self._marked = self._mark == os.environ.get(MARK)
@@ -106,16 +106,18 @@ class _Agency:
         self._begun = False
         self._ended = False
         self._grace = 0.0
-        self._leaving = Leaving(self._mark)
-        self._link = Link(sock, aftermath, self._on_stop)
+        self._leaving = AgentRecordWriter(self._mark)
+        self._link = TaskSocket(sock, aftermath, self._on_stop)
         self._results = results
-        self._host = TaskHost(self._link, self._leaving, () if results is None else (results.fd,))
+        self._host = TaskObserver(
+            self._link, self._leaving, () if results is None else (results.fd,)
+        )
 
     def serve(self) -> int:
         # Not before all is in place that a stop, which may come at once, needs.
         signal.signal(signal.SIGTERM, self._on_term)
         self._link.send(_hello())
-        last: messages.Succeeded | messages.Failed
+        last: messages.JobSucceeded | messages.JobFailed
         try:
             deadline = time.monotonic() + _SPEC_DEADLINE
             spec = self._link.first_spec(deadline)
@@ -127,7 +129,7 @@ class _Agency:
         self._tell(last)
         return 0
 
-    def _warm_up(self, spec: messages.Spec) -> tuple[Server, socket.socket] | None:
+    def _warm_up(self, spec: messages.Spec) -> tuple[ServerProcess, socket.socket] | None:
         """A fork server, forked from this process; None if the job wants none, or nobody has time for it any more."""
         try:
             config = _config(spec.config, spec.grace)
@@ -139,17 +141,17 @@ class _Agency:
             return warm_server(config, os.environ)
 
     def _run(
-        self, spec: messages.Spec, server: tuple[Server, socket.socket] | None
-    ) -> messages.Succeeded:
+        self, spec: messages.Spec, server: tuple[ServerProcess, socket.socket] | None
+    ) -> messages.JobSucceeded:
         self._grace = spec.grace
-        handler = LinkHandler(self._link)
+        handler = TaskLogHandler(self._link)
         own = logging.getLogger("llutil")
         own.addHandler(handler)
         own.setLevel(logging.INFO)
         own.propagate = False
         self._leaving.begin(spec)
         os.register_at_fork(after_in_child=lambda: own.removeHandler(handler))
-        request = Request(
+        request = LaunchRequest(
             config=_config(spec.config, spec.grace),
             entrypoint=spec.entrypoint,
             args=(),
@@ -168,8 +170,10 @@ class _Agency:
         for rank, value in results.items():
             # A script returns None, of which there is no JSON.
             filed = self._results is not None and value is not None
-            self._link.send(messages.Filed(rank, *value) if filed else messages.Result(rank, value))
-        return messages.Succeeded(tuple(results))
+            self._link.send(
+                messages.ResultInFile(rank, *value) if filed else messages.Result(rank, value)
+            )
+        return messages.JobSucceeded(tuple(results))
 
     def _begin(self) -> None:
         """The job hears signals itself from here on, and has not started a process yet."""
@@ -180,7 +184,7 @@ class _Agency:
             time.sleep(_DELIVERY + 2 * _MARGIN)
             os._exit(1)
 
-    def _tell(self, last: messages.Succeeded | messages.Failed) -> None:
+    def _tell(self, last: messages.JobSucceeded | messages.JobFailed) -> None:
         """Say how the job ended, if nobody has, and deliver all words."""
         with self._gate:
             first, self._ended = not self._ended, True
@@ -226,13 +230,13 @@ class _Agency:
             threading.Thread(target=self._on_stop, args=(reason,), daemon=True).start()
 
     @staticmethod
-    def _stopped(text: str) -> messages.Failed:
-        return messages.Failed("StoppedError", text, FailureClass.PREEMPTION, False)
+    def _stopped(text: str) -> messages.JobFailed:
+        return messages.JobFailed("StoppedError", text, FailureClass.PREEMPTION, False)
 
-    def _failed(self, error: BaseException) -> messages.Failed:
+    def _failed(self, error: BaseException) -> messages.JobFailed:
         """How ``error`` is told to the task."""
         if isinstance(error, LaunchError):
-            return messages.Failed(
+            return messages.JobFailed(
                 type(error).__name__, str(error), error.failure_class, error.retryable
             )
         from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -241,7 +245,7 @@ class _Agency:
 
         match error:
             case WorkersFailed(failure_class=failure_class, failure=failure):
-                return messages.Failed(
+                return messages.JobFailed(
                     "WorkersFailedError", str(error), failure_class, False, failure
                 )
             case SignalException(sigval=sigval):
@@ -249,7 +253,7 @@ class _Agency:
                 return self._stopped(f"the job was stopped: {reason}")
             case _:
                 text = "".join(traceback.format_exception(error))
-                return messages.Failed(
+                return messages.JobFailed(
                     type(error).__name__, text, FailureClass.INFRASTRUCTURE, False
                 )
 

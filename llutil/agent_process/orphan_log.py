@@ -12,12 +12,12 @@ from contextlib import suppress
 
 from llutil.task_link import messages
 
-__all__ = ["Aftermath"]
+__all__ = ["OrphanLog"]
 
 _CHUNK = 1 << 16
 
 
-class Aftermath:
+class OrphanLog:
     """The file ``path``, opened when it is first needed. ``readers`` are the copies of the pipes' read ends."""
 
     def __init__(self, readers: Sequence[int]) -> None:
@@ -46,13 +46,13 @@ class Aftermath:
     def take(self, message: messages.Message) -> None:
         """Write what ``message`` says, if it says something that a later reader needs."""
         match message:
-            case messages.Line(rank=rank, text=text):
+            case messages.OutputLine(rank=rank, text=text):
                 self._write(f"[rank {rank}] {text}\n".encode(errors="replace"))
-            case messages.Log(level=level, text=text):
+            case messages.LogRecord(level=level, text=text):
                 self._write(f"{level} {text}\n".encode(errors="replace"))
-            case messages.Failed(report=report):
+            case messages.JobFailed(report=report):
                 self._write(f"the job ended: {report}\n".encode(errors="replace"))
-            case messages.Succeeded(ranks=ranks):
+            case messages.JobSucceeded(ranks=ranks):
                 self._write(f"the job succeeded after its task was gone; ranks {ranks}\n".encode())
             case _:
                 pass

@@ -16,7 +16,7 @@ from llutil.launcher.device_count import worker_count
 from llutil.launcher.launch_agent import LaunchConfig
 
 if TYPE_CHECKING:
-    from llutil.agent.start_methods.forkserver_client import Server
+    from llutil.agent.start_methods.forkserver_client import ServerProcess
 
 __all__ = ["imports_environment", "wants_server", "warm_server"]
 
@@ -33,7 +33,7 @@ def wants_server(config: LaunchConfig) -> bool:
 
 def warm_server(
     config: LaunchConfig, environ: MutableMapping[str, str]
-) -> tuple[Server, socket.socket] | None:
+) -> tuple[ServerProcess, socket.socket] | None:
     """Import torch here, and fork the server; None if a thread was started meanwhile. ``environ`` is this process's."""
     from llutil.agent.start_methods.forkserver_main import fork_server, import_ahead
 

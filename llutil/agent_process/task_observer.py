@@ -5,20 +5,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Mapping
 
-from llutil.agent_process.agent_record_writer import Leaving
-from llutil.agent_process.task_socket import Link
+from llutil.agent_process.agent_record_writer import AgentRecordWriter
+from llutil.agent_process.task_socket import TaskSocket
 from llutil.task_link import messages
 
-__all__ = ["LinkHandler", "TaskHost"]
+__all__ = ["TaskLogHandler", "TaskObserver"]
 
 
-class TaskHost:
+class TaskObserver:
     """The ``Host`` at the other end of whose link an Airflow task listens. ``own``: more descriptors not for workers."""
 
     captures = True
     wants_progress = True
 
-    def __init__(self, link: Link, leaving: Leaving, own: Collection[int] = ()) -> None:
+    def __init__(
+        self, link: TaskSocket, leaving: AgentRecordWriter, own: Collection[int] = ()
+    ) -> None:
         self._link = link
         self._leaving = leaving
         self._own = own
@@ -30,13 +32,13 @@ class TaskHost:
     def line(self, rank: int, prefix: str, stream: str, text: str) -> None:
         """Send the line with its rank; torch's prefix is not needed beside it."""
         del prefix
-        self._link.send(messages.Line(rank, stream, text))
+        self._link.send(messages.OutputLine(rank, stream, text))
 
     def round(self, restart: int, world_size: int, ranks: tuple[int, ...]) -> None:
         """Say that workers started, or ended: then there are no ``ranks``."""
         if ranks:
             self._leaving.round_began()
-        self._link.send(messages.Round(restart, world_size, ranks))
+        self._link.send(messages.RoundBegan(restart, world_size, ranks))
 
     def hosting(self, endpoint: str) -> None:
         """Say where the others find the store that this node hosts."""
@@ -55,16 +57,16 @@ class TaskHost:
         self._link.when_clear(resume)
 
 
-class LinkHandler(logging.Handler):
+class TaskLogHandler(logging.Handler):
     """Sends the log records of this package to the task. Not for forked workers: the link's thread is not there."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: TaskSocket) -> None:
         super().__init__()
         self._link = link
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send one record."""
         try:
-            self._link.send(messages.Log(record.levelname, record.name, self.format(record)))
+            self._link.send(messages.LogRecord(record.levelname, record.name, self.format(record)))
         except Exception:  # noqa: BLE001 - what logging asks of a handler
             self.handleError(record)

@@ -24,11 +24,11 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from llutil.agent_process.orphan_log import Aftermath
+from llutil.agent_process.orphan_log import OrphanLog
 from llutil.errors import ConfigError
 from llutil.task_link import messages
 
-__all__ = ["Link"]
+__all__ = ["TaskSocket"]
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ _MESSAGE_COST = (
 )
 
 
-class Link:
+class TaskSocket:
     """The socket, heard from ``start`` on, which ``close`` calls too. ``on_stop(reason)`` is called, on the link's thread, for each stop and once when the task is gone.
 
     ``afterlog`` is known once the spec is. Callers on other threads use ``spec``, ``send``, ``congested``,
@@ -51,7 +51,7 @@ class Link:
     """
 
     def __init__(
-        self, sock: socket.socket, aftermath: Aftermath, on_stop: Callable[[str], None]
+        self, sock: socket.socket, aftermath: OrphanLog, on_stop: Callable[[str], None]
     ) -> None:
         self._sock = sock
         self._sock.setblocking(False)

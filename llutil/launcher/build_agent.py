@@ -17,19 +17,19 @@ from typing import TYPE_CHECKING, Any
 from llutil.entrypoint import Entrypoint
 from llutil.errors import ConfigError
 from llutil.events.events import Events, remove_stale_pages
-from llutil.launcher.request import Request
+from llutil.launcher.request import LaunchRequest
 from llutil.launcher.run_id import deduce_run_id
 from llutil.launcher.torch_errors import translated
 from llutil.launcher.warm_workers import kept_server
-from llutil.system.gc_pause import resting
+from llutil.system.gc_pause import gc_paused
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.agent.server.api import WorkerSpec
 
     from llutil.agent.base_agent import Agent
-    from llutil.agent.start_methods.forkserver_client import ForkServer, Server
+    from llutil.agent.start_methods.forkserver_client import ForkServer, ServerProcess
     from llutil.agent.start_methods.spawn_and_fork import Starter
-    from llutil.rendezvous.backends import Meeting
+    from llutil.rendezvous.backends import RendezvousConfig
 
 __all__ = ["assemble"]
 
@@ -37,30 +37,30 @@ _log = logging.getLogger(__name__)
 
 
 def assemble(
-    request: Request,
+    request: LaunchRequest,
     entrypoint: Entrypoint,
     direct: Callable[[], Any] | None,
     stack: ExitStack,
-) -> tuple[Agent, Meeting]:
+) -> tuple[Agent, RendezvousConfig]:
     """The agent for ``request``, and where it meets others. ``direct`` is the function itself, where workers are forked.
 
     :raises ConfigError: torch or this machine does not know what the configuration asks for.
     :raises RendezvousError: a backend of torch's own cannot be reached.
     """
-    with resting():
+    with gc_paused():
         from torch.distributed.elastic.agent.server.api import WorkerSpec
 
         from llutil.agent import metrics
-        from llutil.agent.base_agent import Job
-        from llutil.agent.event_loop import Loop
+        from llutil.agent.base_agent import AgentJob
+        from llutil.agent.event_loop import EventLoop
         from llutil.agent.guardian.client import Guardian
-        from llutil.agent.interruptible_call import heedful
-        from llutil.agent.ledger_agent import FollowingAgent
-        from llutil.agent.observer import Terminal
+        from llutil.agent.interruptible_call import interruptible
+        from llutil.agent.ledger_agent import LedgerAgent
+        from llutil.agent.observer import TerminalObserver
         from llutil.agent.output.log_files import LogFolder, LogPlan
         from llutil.agent.stop_signals import StopSignals
-        from llutil.agent.torch_agent import PollingAgent
-        from llutil.agent.worker_side.work_order import Order
+        from llutil.agent.torch_agent import TorchBackendAgent
+        from llutil.agent.worker_side.work_order import WorkOrder
         from llutil.launcher.device_count import worker_count
         from llutil.rendezvous.backends import driver_for, handler_for
 
@@ -71,7 +71,7 @@ def assemble(
     meeting = _meeting(request, nproc)
     shown = frozenset(config.local_ranks_filter or ())
     logs = LogFolder(LogPlan(config.log_dir, config.redirects, config.tee, shown), meeting.run_id)
-    loop = stack.enter_context(Loop())
+    loop = stack.enter_context(EventLoop())
     signals = stack.enter_context(StopSignals(loop))
     request.begin()
     kept = _kept(request, nproc, stack)
@@ -80,7 +80,7 @@ def assemble(
     stack.callback(guardian.close)
     # Only now: should this process be killed, there is somebody to remove the page.
     events = request.events or _page(stack)
-    host = request.host or Terminal()
+    host = request.host or TerminalObserver()
     if kept:
         starter: Starter = kept[0]
     else:
@@ -98,7 +98,7 @@ def assemble(
         handler = (
             handler_for(meeting)
             if meeting.embedded
-            else heedful(lambda: handler_for(meeting), loop, signals)
+            else interruptible(lambda: handler_for(meeting), loop, signals)
         )
     driver = driver_for(meeting) if meeting.has_ledger else None
     if driver is None:
@@ -116,9 +116,9 @@ def assemble(
         local_addr=config.local_addr,
         event_log_handler=config.event_log_handler,
     )
-    job = Job(
+    job = AgentJob(
         name=entrypoint.name,
-        order=Order(
+        order=WorkOrder(
             entrypoint=entrypoint,
             sys_path=request.sys_path,
             result_limit=request.result_limit,
@@ -141,17 +141,17 @@ def assemble(
 
         return HostedAgent(spec, job, handler=handler, **parts), meeting
     if driver is None:
-        return PollingAgent(spec, job, **parts), meeting
-    agent = FollowingAgent(spec, job, driver=driver, **parts)
+        return TorchBackendAgent(spec, job, **parts), meeting
+    agent = LedgerAgent(spec, job, driver=driver, **parts)
     stack.callback(agent.leave)
     return agent, meeting
 
 
-def _meeting(request: Request, nproc: int) -> Meeting:
-    from llutil.rendezvous.backends import Meeting
+def _meeting(request: LaunchRequest, nproc: int) -> RendezvousConfig:
+    from llutil.rendezvous.backends import RendezvousConfig
 
     config = request.config
-    return Meeting(
+    return RendezvousConfig(
         backend=config.rdzv_backend,
         endpoint=config.rdzv_endpoint,
         run_id=config.run_id or deduce_run_id(request.environ),
@@ -175,7 +175,7 @@ def _page(stack: ExitStack) -> Events:
     return stack.enter_context(Events())
 
 
-def _kept(request: Request, nproc: int, stack: ExitStack) -> tuple[ForkServer, str] | None:
+def _kept(request: LaunchRequest, nproc: int, stack: ExitStack) -> tuple[ForkServer, str] | None:
     """The fork server that the caller keeps for launches like this one, and its mark; None if there is none for it."""
     kept = kept_server()
     if kept is None or request.config.start_method != "forkserver" or request.mark:
@@ -202,7 +202,7 @@ def _starter(
     inherited: Callable[[], set[int]],
     nproc: int,
     mark: str,
-    server: tuple[Server, socket.socket] | None,
+    server: tuple[ServerProcess, socket.socket] | None,
 ) -> Starter:
     from llutil.agent.start_methods.forkserver_client import ForkServer
     from llutil.agent.start_methods.spawn_and_fork import Fork, Spawn
@@ -218,7 +218,7 @@ def _starter(
             return Spawn()
 
 
-def _static_master(meeting: Meeting) -> tuple[str | None, int | None]:
+def _static_master(meeting: RendezvousConfig) -> tuple[str | None, int | None]:
     """torch's static rendezvous wants the master's address in the spec."""
     if meeting.embedded or meeting.backend != "static":
         return None, None

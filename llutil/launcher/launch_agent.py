@@ -144,11 +144,11 @@ def launch_agent(
     :raises RendezvousError: the nodes did not find each other in time.
     :raises SignalException: (torch's) a signal asked the job to stop; it has been stopped.
     """
-    from llutil.launcher.run import Request, run
+    from llutil.launcher.run import LaunchRequest, run
 
     if not isinstance(args, list | tuple):
         raise ConfigError(f"args is {args!r}; wanted a list of arguments")
-    request = Request(
+    request = LaunchRequest(
         config=config,
         entrypoint=entrypoint,
         args=tuple(args),

@@ -14,11 +14,11 @@ from llutil.entrypoint import Entrypoint
 from llutil.events.events import Events
 
 if TYPE_CHECKING:
-    from llutil.agent.observer import Host
-    from llutil.agent.start_methods.forkserver_client import Server
+    from llutil.agent.observer import AgentObserver
+    from llutil.agent.start_methods.forkserver_client import ServerProcess
     from llutil.launcher.launch_agent import LaunchConfig
 
-__all__ = ["Request"]
+__all__ = ["LaunchRequest"]
 
 
 def _nothing() -> None:
@@ -26,7 +26,7 @@ def _nothing() -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class LaunchRequest:
     """One call of ``launch_agent``, with what it takes from its surroundings.
 
     ``host`` None means the terminal. ``result_limit`` None means that results are Python objects; a number, that
@@ -43,10 +43,10 @@ class Request:
     events: Events | None
     environ: Mapping[str, str]
     sys_path: tuple[str, ...]
-    host: Host | None = None
+    host: AgentObserver | None = None
     result_limit: int | None = None
     mark: str = ""
     begin: Callable[[], None] = _nothing
-    server: tuple[Server, socket.socket] | None = None
+    server: tuple[ServerProcess, socket.socket] | None = None
     keep: Callable[[bytes], Any] | None = None
     arrays: bool = False

@@ -23,14 +23,14 @@ from llutil.entrypoint import (
 from llutil.errors import ConfigError, EntrypointError
 from llutil.events.events import Events
 from llutil.launcher.config_checks import run_id_problems
-from llutil.launcher.request import Request
+from llutil.launcher.request import LaunchRequest
 from llutil.launcher.run_id import RUN_ID
 from llutil.serialization import functions
 
 __all__ = ["checked"]
 
 
-def checked(request: Request) -> tuple[Entrypoint, Callable[[], Any] | None]:
+def checked(request: LaunchRequest) -> tuple[Entrypoint, Callable[[], Any] | None]:
     """The entrypoint as a value, and the function itself where a forked worker can have it.
 
     :raises ConfigError: listing every problem of the configuration and the entrypoint.
@@ -69,7 +69,7 @@ def _problems_of_page(events: Events | None) -> list[str]:
     return []
 
 
-def _resolve(request: Request) -> tuple[Entrypoint, Callable[[], Any] | None]:
+def _resolve(request: LaunchRequest) -> tuple[Entrypoint, Callable[[], Any] | None]:
     given = request.entrypoint
     match given:
         case None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from llutil.errors import RendezvousError
 from llutil.launcher.build_agent import assemble
-from llutil.launcher.request import Request
+from llutil.launcher.request import LaunchRequest
 from llutil.launcher.request_checks import checked
 from llutil.launcher.torch_errors import translated
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from llutil.agent.base_agent import Agent
     from llutil.agent.worker_side.outcome_pipe import Returned
     from llutil.launcher.launch_agent import LaunchConfig
-    from llutil.rendezvous.backends import Meeting
+    from llutil.rendezvous.backends import RendezvousConfig
 
-__all__ = ["Request", "run"]
+__all__ = ["LaunchRequest", "run"]
 
 
-def run(request: Request) -> dict[int, Any]:
+def run(request: LaunchRequest) -> dict[int, Any]:
     """Run the job on this node; see ``launch_agent`` for what comes back and what is raised."""
     entrypoint, direct = checked(request)
     with ExitStack() as stack:
@@ -54,7 +54,7 @@ def _recorded(agent: Agent, config: LaunchConfig) -> Iterator[None]:
 def _results(
     result: RunResult | None,
     agent: Agent,
-    meeting: Meeting,
+    meeting: RendezvousConfig,
     keep: Callable[[bytes], Any] | None,
 ) -> dict[int, Any]:
     if result is None:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from llutil.errors import LaunchError, RendezvousError
 
 if TYPE_CHECKING:
-    from llutil.rendezvous.backends import Meeting
+    from llutil.rendezvous.backends import RendezvousConfig
 
 __all__ = ["translated"]
 
 
 @contextmanager
-def translated(meeting: Meeting) -> Iterator[None]:
+def translated(meeting: RendezvousConfig) -> Iterator[None]:
     """torch's rendezvous errors, as ours.
 
     :raises RendezvousError: in place of torch's ``RendezvousError`` and its subclasses.

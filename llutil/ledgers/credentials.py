@@ -16,10 +16,10 @@ from typing import Protocol
 
 from llutil.errors import ConfigError
 
-__all__ = ["Access", "Files", "Tls", "contradictions", "read_tls"]
+__all__ = ["Credentials", "TlsContents", "TlsFiles", "contradictions", "read_tls"]
 
 
-class Files(Protocol):
+class TlsFiles(Protocol):
     """The paths of PEM files, empty if not given."""
 
     @property
@@ -35,7 +35,7 @@ class Files(Protocol):
         """The key of that."""
 
 
-class Access(Files, Protocol):
+class Credentials(TlsFiles, Protocol):
     """The part of a store's configuration that says who we are."""
 
     @property
@@ -47,7 +47,7 @@ class Access(Files, Protocol):
         """The password."""
 
 
-def contradictions(access: Access, store: str) -> Iterator[str]:
+def contradictions(access: Credentials, store: str) -> Iterator[str]:
     """What does not go together; ``store`` is what people call the store."""
     if access.password and not access.user:
         yield f"a password for {store} without a user; give both or neither"
@@ -65,7 +65,7 @@ def contradictions(access: Access, store: str) -> Iterator[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Tls:
+class TlsContents:
     """The contents of the TLS files, as PEM."""
 
     cacert: bytes
@@ -81,7 +81,7 @@ def _read(path: str, what: str, problems: list[str]) -> bytes:
         return b""
 
 
-def read_tls(files: Files) -> Tls | None:
+def read_tls(files: TlsFiles) -> TlsContents | None:
     """The TLS files, read and checked; None if there is no CA file.
 
     Python's own ssl checks them here, since clients (gRPC, kazoo) only log what they find wrong, and fail later for no
@@ -112,4 +112,4 @@ def read_tls(files: Files) -> Tls | None:
             )
     if problems:
         raise ConfigError(problems)
-    return Tls(cacert, cert, key)
+    return TlsContents(cacert, cert, key)

@@ -1,4 +1,4 @@
-"""What somebody else can still do for a node that died without a word: its ``Will``.
+"""What somebody else can still do for a node that died without a word: its ``LeaseRevocation``.
 
 A session's records would stay until its lease expires. Where a store can end a lease by one request that needs no
 client library, the session has a will: which module knows how, and with what. The agent tells it to its guardian,
@@ -17,13 +17,13 @@ from typing import Any
 
 from llutil.errors import ConfigError
 
-__all__ = ["Will"]
+__all__ = ["LeaseRevocation"]
 
 _ROOM = "llutil.ledgers."
 
 
 @dataclass(frozen=True, slots=True)
-class Will:
+class LeaseRevocation:
     """``module``, of this room, has a function ``perform`` that takes ``argument``.
 
     ``argument`` may hold a password: it is not shown, and goes from process to process through pipes only.
@@ -51,6 +51,6 @@ class Will:
         return {"module": self.module, "argument": dict(self.argument)}
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Will:
+    def from_json(cls, value: Mapping[str, Any]) -> LeaseRevocation:
         """What ``to_json`` gave."""
         return cls(value["module"], value["argument"])

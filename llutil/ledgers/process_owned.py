@@ -1,4 +1,4 @@
-"""What belongs to the process that opened it: ``Owned``, the part that connections to all stores have in common.
+"""What belongs to the process that opened it: ``ProcessOwned``, the part that connections to all stores have in common.
 
 Threads and sockets of a client do not survive a fork, and a child that used them would disturb its parent. So a
 connection knows its process, refuses itself to every other one, and says what to do there; likewise once it is closed.
@@ -13,10 +13,10 @@ import threading
 
 from llutil.ledgers.errors import LedgerClosed
 
-__all__ = ["Owned"]
+__all__ = ["ProcessOwned"]
 
 
-class Owned:
+class ProcessOwned:
     """Something of the ledger at ``store`` (which is shown in errors) that this process has opened."""
 
     def __init__(self, store: object) -> None:

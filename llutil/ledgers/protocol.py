@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from llutil.ledgers.lease_revocation import Will
+from llutil.ledgers.lease_revocation import LeaseRevocation
 
 __all__ = [
     "Created",
@@ -157,7 +157,7 @@ class Session(Protocol):
         """The state now. The callback is called when it changes."""
 
     @property
-    def will(self) -> Will | None:
+    def will(self) -> LeaseRevocation | None:
         """How another process ends the session when this one was killed; None if the store has no way for that."""
 
     def join(

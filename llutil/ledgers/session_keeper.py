@@ -1,4 +1,4 @@
-"""The thread that keeps a session, whatever the store: ``Keeper``, and when a session counts as suspended or lost.
+"""The thread that keeps a session, whatever the store: ``SessionKeeper``, and when a session counts as suspended or lost.
 
 A keeper renews its session every third of the ttl, and beside it the long leases that the session granted or adopted.
 From the *sending* of the last renewal that was answered it knows until when the session lives for certain; after that
@@ -22,7 +22,7 @@ from functools import partial
 from llutil.ledgers.errors import LedgerClosed, LedgerError, SessionLost
 from llutil.ledgers.protocol import SessionState
 
-__all__ = ["RENEWAL", "Keeper", "Renewal"]
+__all__ = ["RENEWAL", "Renewal", "SessionKeeper"]
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Renewal:
         return self.sent + self.ttl / 3
 
 
-class Keeper(ABC):
+class SessionKeeper(ABC):
     """Keeps the session ``name`` on ``store``; both stand in logs. ``on_change`` is called when its state changes.
 
     A subclass calls ``start`` when it is ready for its own methods to be called, from the keeper's thread.

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
     from llutil.rendezvous.driver.driver import Driver
 
-__all__ = ["Meeting", "driver_for", "handler_for"]
+__all__ = ["RendezvousConfig", "driver_for", "handler_for"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Meeting:
+class RendezvousConfig:
     """Where and as whom a node meets the others. ``configs`` holds the backend's own options.
 
     ``token`` is the caller's rerun token, ``index`` the preferred place in the order of ranks, ``label`` what people
@@ -62,15 +62,15 @@ class Meeting:
         return self.backend == "c10d" and "door" in self.configs
 
 
-def handler_for(meeting: Meeting) -> RendezvousHandler:
+def handler_for(meeting: RendezvousConfig) -> RendezvousHandler:
     """A handler that has not met anybody yet.
 
     :raises ConfigError: the backend does not exist, or not in this installation.
     """
     if meeting.embedded:
-        from llutil.rendezvous.handlers.single_node_handler import EmbeddedRendezvous
+        from llutil.rendezvous.handlers.single_node_handler import SingleNodeRendezvous
 
-        return EmbeddedRendezvous(meeting.run_id)
+        return SingleNodeRendezvous(meeting.run_id)
     if meeting.has_ledger:
         from llutil.rendezvous.handlers.ledger_handler import LedgerRendezvous
 
@@ -80,7 +80,7 @@ def handler_for(meeting: Meeting) -> RendezvousHandler:
     raise ConfigError(f"rdzv_backend {meeting.backend!r} is unknown")
 
 
-def driver_for(meeting: Meeting) -> Driver:
+def driver_for(meeting: RendezvousConfig) -> Driver:
     """A driver that has not started yet, for a backend with a ledger.
 
     :raises ConfigError: the options do not go together, or the backend does not exist in this installation.
@@ -88,16 +88,16 @@ def driver_for(meeting: Meeting) -> Driver:
     """
     from llutil.ledgers.open_ledger import opener
     from llutil.rendezvous.driver.driver import Driver
-    from llutil.rendezvous.driver.round_store import HostedStore
-    from llutil.rendezvous.ledger_options import Options
-    from llutil.rendezvous.protocol.parameters import Rules
-    from llutil.rendezvous.protocol.record_keys import Layout
+    from llutil.rendezvous.driver.round_store import RoundStore
+    from llutil.rendezvous.ledger_options import LedgerOptions
+    from llutil.rendezvous.protocol.parameters import ProtocolParameters
+    from llutil.rendezvous.protocol.record_keys import RecordKeys
     from llutil.rendezvous.protocol.records import Member
     from llutil.system.addresses import machine_id
 
-    options = Options.read(meeting.backend, meeting.configs)
+    options = LedgerOptions.read(meeting.backend, meeting.configs)
     open_ledger = opener(meeting.backend, meeting.endpoint, options.access)
-    rules = Rules(
+    rules = ProtocolParameters(
         min_nodes=meeting.min_nodes,
         max_nodes=meeting.max_nodes,
         max_restarts=meeting.max_restarts,
@@ -117,10 +117,12 @@ def driver_for(meeting: Meeting) -> Driver:
         token=meeting.token,
         label=meeting.label,
     )
-    return Driver(rules, profile, Layout(meeting.run_id), open_ledger, lambda: HostedStore(address))
+    return Driver(
+        rules, profile, RecordKeys(meeting.run_id), open_ledger, lambda: RoundStore(address)
+    )
 
 
-def _address(meeting: Meeting) -> str:
+def _address(meeting: RendezvousConfig) -> str:
     from llutil.ledgers.endpoints import parse_endpoints
     from llutil.ledgers.zookeeper.config import split_chroot
     from llutil.system.addresses import local_address
@@ -141,7 +143,7 @@ def _address(meeting: Meeting) -> str:
     )
 
 
-def _torch_handler(meeting: Meeting) -> RendezvousHandler:
+def _torch_handler(meeting: RendezvousConfig) -> RendezvousHandler:
     from torch.distributed.elastic.rendezvous import RendezvousParameters
     from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
 
@@ -175,13 +177,13 @@ def _torch_handler(meeting: Meeting) -> RendezvousHandler:
 
 
 def _hosted_handler(
-    meeting: Meeting, secret: str, parameters: RendezvousParameters
+    meeting: RendezvousConfig, secret: str, parameters: RendezvousParameters
 ) -> RendezvousHandler:
     from llutil.rendezvous.hosted.handler import HostedRendezvous
-    from llutil.rendezvous.hosted.node_store import Place
+    from llutil.rendezvous.hosted.node_store import StoreAddress
 
     host, _, port = meeting.endpoint.rpartition(":")
-    place = Place(
+    place = StoreAddress(
         host=host.strip("[]"),
         port=int(port),
         secret=secret,

@@ -13,7 +13,7 @@ from typing import Any
 
 from llutil.errors import ConfigError
 
-__all__ = ["ACCESS", "TIMES", "Options"]
+__all__ = ["ACCESS", "TIMES", "LedgerOptions"]
 
 TIMES: Mapping[str, float] = {"timeout": 900.0, "last_call_timeout": 30.0, "lease_ttl": 10.0}
 """Times in seconds, and their defaults."""
@@ -28,7 +28,7 @@ ACCESS: Mapping[str, frozenset[str]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class LedgerOptions:
     """``rdzv_configs``, read and checked. ``access`` has those of ``ACCESS`` for the backend that are given and not empty."""
 
     timeout: float
@@ -37,7 +37,7 @@ class Options:
     access: Mapping[str, str]
 
     @classmethod
-    def read(cls, backend: str, configs: Mapping[str, Any]) -> Options:
+    def read(cls, backend: str, configs: Mapping[str, Any]) -> LedgerOptions:
         """The options in ``configs``, for a backend of ``ACCESS``.
 
         :raises ConfigError: a key is unknown, or a value not of its kind; all problems are listed.

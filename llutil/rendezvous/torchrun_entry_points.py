@@ -39,10 +39,10 @@ def _handler(backend: str, params: RendezvousParameters) -> RendezvousHandler:
     :raises ConfigError: the options cannot work; all problems are listed.
     :raises RendezvousError: this node's own address cannot be found out.
     """
-    from llutil.rendezvous.backends import Meeting, driver_for
+    from llutil.rendezvous.backends import RendezvousConfig, driver_for
     from llutil.rendezvous.handlers.ledger_handler import LedgerRendezvous
 
-    meeting = Meeting(
+    meeting = RendezvousConfig(
         backend=backend,
         endpoint=params.endpoint,
         run_id=params.run_id,

@@ -10,11 +10,11 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["resting"]
+__all__ = ["gc_paused"]
 
 
 @contextmanager
-def resting(*, freeze: bool = False) -> Iterator[None]:
+def gc_paused(*, freeze: bool = False) -> Iterator[None]:
     """A time in which the collector rests. ``freeze``: it never looks at what is there at the end of it.
 
     Freeze only in a process that is the launcher's own, as a server of workers is: a caller's garbage would stay too.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MARK",
     "STOPPING",
-    "Relation",
+    "ProcessStat",
     "began",
     "die_with_parent",
     "end_all",
@@ -43,7 +43,7 @@ _PIECE = 1 << 16  # bytes read at once
 _SWEEP_PERIOD = 0.01  # seconds between two looks at /proc while killed processes fall
 
 
-class Relation:
+class ProcessStat:
     """One process as ``/proc/<pid>/stat`` has it (proc(5)): numbers only, no name.
 
     No dataclass: a guardian would import what makes those, before it can do anything.
@@ -81,15 +81,15 @@ def _content(pid: int, name: str) -> bytes:
     return content
 
 
-def _relations() -> dict[int, Relation]:
-    found: dict[int, Relation] = {}
+def _relations() -> dict[int, ProcessStat]:
+    found: dict[int, ProcessStat] = {}
     for pid in _pids():
         stat = _content(pid, "stat").decode("ascii", errors="replace")
         if not stat:
             continue
         # The name in brackets may itself hold brackets and spaces; the fields start after the last one.
         fields = stat[stat.rindex(")") + 2 :].split(maxsplit=4)
-        found[pid] = Relation(pid, int(fields[1]), int(fields[3]), fields[0])
+        found[pid] = ProcessStat(pid, int(fields[1]), int(fields[3]), fields[0])
     return found
 
 

@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import Any, Self
 
 from llutil.errors import ConfigError, StoppedError
-from llutil.task_link.messages import Failed, Succeeded, from_json, to_json
+from llutil.task_link.messages import JobFailed, JobSucceeded, from_json, to_json
 
-__all__ = ["Legacy"]
+__all__ = ["AgentRecord"]
 
 _VERSION = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Legacy:
+class AgentRecord:
     """One agent's.
 
     ``launch`` is what its task called the launch. ``pid`` and ``mark`` say which processes are its own, ``grace`` how
@@ -47,18 +47,18 @@ class Legacy:
     alone: bool = False
     kills: int = 0
     counted_by: str = ""
-    end: Failed | Succeeded | None = None
+    end: JobFailed | JobSucceeded | None = None
 
     @property
-    def failed(self) -> Failed | None:
+    def failed(self) -> JobFailed | None:
         """How the job failed by itself; None if it did not: it succeeded, was stopped, or its agent was lost."""
         end = self.end
-        return end if isinstance(end, Failed) and end.error != StoppedError.__name__ else None
+        return end if isinstance(end, JobFailed) and end.error != StoppedError.__name__ else None
 
     @property
     def succeeded(self) -> bool:
         """Whether the job succeeded."""
-        return isinstance(self.end, Succeeded)
+        return isinstance(self.end, JobSucceeded)
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Put it into the file ``path``, in the place of what was there: all of it, or nothing.
@@ -107,7 +107,7 @@ def _checked(body: dict[str, Any]) -> dict[str, Any]:
             raise TypeError(f"{name} is {body[name]!r}")
     if body["end"] is not None:
         end = from_json(body["end"])
-        if not isinstance(end, Failed | Succeeded):
+        if not isinstance(end, JobFailed | JobSucceeded):
             raise TypeError(f"it ended with a {type(end).__name__}")
         body["end"] = end
     return body

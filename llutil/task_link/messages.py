@@ -1,7 +1,7 @@
 """What the Airflow task and its agent process say to each other: values, and their JSON lines.
 
 One private socket, one JSON object a line, both ways. The task sends one ``Spec`` and then commands
-(``Stop``); the agent answers with events, the last of which is ``Succeeded`` or ``Failed``. When the
+(``Stop``); the agent answers with events, the last of which is ``JobSucceeded`` or ``JobFailed``. When the
 socket closes, the other side is gone: the agent then stops the job within ``Spec.grace`` seconds.
 
 This module does no I/O: ``encode`` gives bytes, ``Decoder`` takes them. It may import nothing but the
@@ -22,19 +22,19 @@ from llutil.failure import Failure
 __all__ = [
     "VERSION",
     "Decoder",
-    "Failed",
-    "Filed",
     "Hello",
     "Hosting",
-    "Line",
-    "Log",
+    "JobFailed",
+    "JobSucceeded",
+    "LogRecord",
     "Message",
+    "OutputLine",
     "Progress",
     "Result",
-    "Round",
+    "ResultInFile",
+    "RoundBegan",
     "Spec",
     "Stop",
-    "Succeeded",
     "encode",
     "from_json",
     "to_json",
@@ -97,7 +97,7 @@ class Hosting:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class OutputLine:
     """Agent → task: one line that a rank printed, without its newline. ``stream`` is stdout or stderr."""
 
     rank: int
@@ -106,7 +106,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Log:
+class LogRecord:
     """Agent → task: one record of the agent's own log. ``level`` is a name of ``logging``'s."""
 
     level: str
@@ -115,7 +115,7 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
+class RoundBegan:
     """Agent → task: workers have started. ``ranks`` are this node's; ``restart`` counts restarts so far.
 
     Without ``ranks``, and of a world of 0: this node's workers have ended, and it waits for what comes next.
@@ -135,14 +135,14 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Agent → task, one a rank, in rank order, before ``Succeeded``: what the rank returned, as plain JSON."""
+    """Agent → task, one a rank, in rank order, before ``JobSucceeded``: what the rank returned, as plain JSON."""
 
     rank: int
     value: Any
 
 
 @dataclass(frozen=True, slots=True)
-class Filed:
+class ResultInFile:
     """Agent → task, in place of a ``Result``: the value's JSON, or archive, is in the results file, ``size`` bytes at ``offset``."""
 
     rank: int
@@ -151,14 +151,14 @@ class Filed:
 
 
 @dataclass(frozen=True, slots=True)
-class Succeeded:
+class JobSucceeded:
     """Agent → task, last: every rank of this node ended well, and these are the ranks."""
 
     ranks: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class JobFailed:
     """Agent → task, last: the job failed. ``error`` is the exception's class name, ``report`` its text.
 
     ``failure_class`` and ``retryable`` are as in ``llutil.errors``: retryable means that the same launch,
@@ -178,14 +178,14 @@ Message = (
     | Stop
     | Hello
     | Hosting
-    | Line
-    | Log
-    | Round
+    | OutputLine
+    | LogRecord
+    | RoundBegan
     | Progress
     | Result
-    | Filed
-    | Succeeded
-    | Failed
+    | ResultInFile
+    | JobSucceeded
+    | JobFailed
 )
 
 
@@ -237,23 +237,23 @@ def from_json(body: dict[str, Any]) -> Message:
             return Hello(**body)
         case "hosting":
             return Hosting(**body)
-        case "line":
-            return Line(**body)
-        case "log":
-            return Log(**body)
-        case "round":
-            return Round(body["restart"], body["world_size"], tuple(body["ranks"]))
+        case "outputline":
+            return OutputLine(**body)
+        case "logrecord":
+            return LogRecord(**body)
+        case "roundbegan":
+            return RoundBegan(body["restart"], body["world_size"], tuple(body["ranks"]))
         case "progress":
             return Progress({int(r): (s, t) for r, (s, t) in body["ranks"].items()})
         case "result":
             return Result(**body)
-        case "filed":
-            return Filed(**body)
-        case "succeeded":
-            return Succeeded(tuple(body["ranks"]))
-        case "failed":
+        case "resultinfile":
+            return ResultInFile(**body)
+        case "jobsucceeded":
+            return JobSucceeded(tuple(body["ranks"]))
+        case "jobfailed":
             failure = body["failure"]
-            return Failed(
+            return JobFailed(
                 **body
                 | {
                     "failure_class": FailureClass(body["failure_class"]),

@@ -12,10 +12,10 @@ import os
 
 from llutil.errors import InfrastructureError
 
-__all__ = ["ResultsFile"]
+__all__ = ["ResultsWriter"]
 
 
-class ResultsFile:
+class ResultsWriter:
     """The descriptor ``fd``, written to from its start."""
 
     def __init__(self, fd: int) -> None:

@@ -65,19 +65,19 @@ def ours(
 
     ``backend`` is what ``rdzv_backend`` would be. ``guarded``: it has a guardian too, which knows its will.
     """
-    from llutil.agent.event_loop import Loop
+    from llutil.agent.event_loop import EventLoop
     from llutil.agent.guardian.client import Guardian
     from llutil.ledgers import Ledger
     from llutil.ledgers.open_ledger import opener
     from llutil.rendezvous.driver.driver import Driver
-    from llutil.rendezvous.driver.round_store import HostedStore
+    from llutil.rendezvous.driver.round_store import RoundStore
     from llutil.rendezvous.protocol import instructions as do
     from llutil.rendezvous.protocol import observations as see
-    from llutil.rendezvous.protocol.parameters import Rules
-    from llutil.rendezvous.protocol.record_keys import Layout
+    from llutil.rendezvous.protocol.parameters import ProtocolParameters
+    from llutil.rendezvous.protocol.record_keys import RecordKeys
     from llutil.rendezvous.protocol.records import Member
 
-    rules = Rules(min_nodes=low, max_nodes=high, **times)
+    rules = ProtocolParameters(min_nodes=low, max_nodes=high, **times)
     member = Member(node="", name=name, host="here", address=_HOST, role="worker", nproc=1)
     owner: list[Callable[[], None]] = []
 
@@ -92,8 +92,8 @@ def ours(
     # Stock's handler is connected to its store as soon as it is made. So is our ledger, before the clock runs.
     ledger = opener(backend, endpoint, {})(tell_owner)
     ledger.read("nothing", deadline=time.monotonic() + 60)
-    driver = Driver(rules, member, Layout(run_id), open_ledger, lambda: HostedStore(_HOST))
-    guardian = Guardian(run_id, Loop()) if guarded else None
+    driver = Driver(rules, member, RecordKeys(run_id), open_ledger, lambda: RoundStore(_HOST))
+    guardian = Guardian(run_id, EventLoop()) if guarded else None
     wire = _Control(control, name)
     wire.say("ready")
     if wire.hear() == "begin":

@@ -22,18 +22,18 @@ from pathlib import Path
 from llutil.errors import FailureClass
 from llutil.task_link.messages import (
     Decoder,
-    Failed,
     Hello,
     Hosting,
-    Line,
-    Log,
+    JobFailed,
+    JobSucceeded,
+    LogRecord,
     Message,
+    OutputLine,
     Progress,
     Result,
-    Round,
+    RoundBegan,
     Spec,
     Stop,
-    Succeeded,
     encode,
 )
 
@@ -78,15 +78,15 @@ def succeeds(task: Task) -> None:
     print("printed by the agent")
     print("UserWarning-free stderr of the agent", file=sys.stderr)
     task.tell(
-        Log("WARNING", "llutil.agent", "a record of the agent"),
-        Round(0, 2, (0, 1)),
-        Line(0, "stdout", "hello from rank 0"),
-        Line(1, "stderr", "chatter from rank 1"),
-        Line(1, "stderr", "ValueError: trouble of rank 1"),
+        LogRecord("WARNING", "llutil.agent", "a record of the agent"),
+        RoundBegan(0, 2, (0, 1)),
+        OutputLine(0, "stdout", "hello from rank 0"),
+        OutputLine(1, "stderr", "chatter from rank 1"),
+        OutputLine(1, "stderr", "ValueError: trouble of rank 1"),
         Progress({0: (1, 2), 1: (2, 2)}),
         Result(0, {"run_id": spec.config.get("run_id")}),
         Result(1, None),
-        Succeeded((0, 1)),
+        JobSucceeded((0, 1)),
     )
 
 
@@ -94,20 +94,20 @@ def shows_its_environment(task: Task) -> None:
     task.hello()
     task.spec()
     task.tell(Result(0, {"env": dict(os.environ), "cwd": str(Path.cwd()), "session": os.getsid(0)}))
-    task.tell(Succeeded((0,)))
+    task.tell(JobSucceeded((0,)))
 
 
 def fails_like_a_worker(task: Task) -> None:
     task.hello()
     task.spec()
     report = "rank 1 failed: ValueError: bad"
-    task.tell(Failed("ChildFailedError", report, FailureClass.USER_CODE, False))
+    task.tell(JobFailed("ChildFailedError", report, FailureClass.USER_CODE, False))
 
 
 def loses_its_rendezvous(task: Task) -> None:
     task.hello()
     task.spec()
-    task.tell(Failed("RendezvousError", "store lost", FailureClass.INFRASTRUCTURE, True))
+    task.tell(JobFailed("RendezvousError", "store lost", FailureClass.INFRASTRUCTURE, True))
 
 
 def loses_its_rendezvous_once(task: Task) -> None:
@@ -116,17 +116,17 @@ def loses_its_rendezvous_once(task: Task) -> None:
     spec = task.spec()
     note = Path(spec.config["log_dir"], "run_id")
     if note.exists():
-        task.tell(Result(0, [note.read_text(), spec.config["run_id"]]), Succeeded((0,)))
+        task.tell(Result(0, [note.read_text(), spec.config["run_id"]]), JobSucceeded((0,)))
     else:
         note.write_text(spec.config["run_id"])
-        task.tell(Failed("RendezvousError", "store lost", FailureClass.INFRASTRUCTURE, True))
+        task.tell(JobFailed("RendezvousError", "store lost", FailureClass.INFRASTRUCTURE, True))
 
 
 def finds_bad_configuration(task: Task) -> None:
     task.hello()
     task.spec()
     report = "2 things are wrong:\n  - one\n  - two"
-    task.tell(Failed("ConfigError", report, FailureClass.BAD_CONFIGURATION, False))
+    task.tell(JobFailed("ConfigError", report, FailureClass.BAD_CONFIGURATION, False))
 
 
 def is_killed(task: Task) -> None:
@@ -168,11 +168,13 @@ def talks_nonsense(task: Task) -> None:
 def stops_when_asked(task: Task) -> None:
     task.hello()
     task.spec()
-    task.tell(Line(0, "stdout", "running"))
+    task.tell(OutputLine(0, "stdout", "running"))
     match task.hear():
         case Stop(reason=reason):
-            task.tell(Line(0, "stdout", f"asked to stop: {reason}"))
-            task.tell(Failed("StoppedError", f"stopped: {reason}", FailureClass.PREEMPTION, False))
+            task.tell(OutputLine(0, "stdout", f"asked to stop: {reason}"))
+            task.tell(
+                JobFailed("StoppedError", f"stopped: {reason}", FailureClass.PREEMPTION, False)
+            )
         case None:
             print("the task hung up", file=sys.stderr)
 
@@ -183,30 +185,30 @@ def hosts(task: Task) -> None:
     task.spec()
     task.tell(Hosting("10.0.0.1:5000"))
     if isinstance(task.hear(), Stop):
-        task.tell(Failed("StoppedError", "stopped", FailureClass.PREEMPTION, False))
+        task.tell(JobFailed("StoppedError", "stopped", FailureClass.PREEMPTION, False))
 
 
 def waits_for_others(task: Task) -> None:
     """Its workers run for a while, and end; then it waits until it is asked to stop."""
     task.hello()
     task.spec()
-    task.tell(Round(0, 2, (0,)))
+    task.tell(RoundBegan(0, 2, (0,)))
     time.sleep(0.7)
-    task.tell(Line(0, "stdout", "nobody runs"), Round(0, 0, ()))
+    task.tell(OutputLine(0, "stdout", "nobody runs"), RoundBegan(0, 0, ()))
     stop = task.hear()
     assert isinstance(stop, Stop)
-    task.tell(Failed("StoppedError", f"stopped: {stop.reason}", FailureClass.PREEMPTION, False))
+    task.tell(JobFailed("StoppedError", f"stopped: {stop.reason}", FailureClass.PREEMPTION, False))
 
 
 def loses_a_piece_of_a_line(task: Task) -> None:
     """Once asked to stop: says the end of a line whose beginning is lost, and then something whole."""
     task.hello()
     task.spec()
-    task.tell(Line(0, "stdout", "running"))
+    task.tell(OutputLine(0, "stdout", "running"))
     task.hear()
     task.socket.sendall(b'"text":"the end"}\n')
     time.sleep(0.3)
-    task.tell(Line(0, "stdout", "after the damage"))
+    task.tell(OutputLine(0, "stdout", "after the damage"))
 
 
 def notes_a_stop(task: Task) -> None:
@@ -216,7 +218,7 @@ def notes_a_stop(task: Task) -> None:
     task.tell(Progress({0: (1, 2)}))
     if isinstance(task.hear(), Stop):
         Path(spec.config["note"]).touch()
-    task.tell(Failed("StoppedError", "stopped", FailureClass.PREEMPTION, False))
+    task.tell(JobFailed("StoppedError", "stopped", FailureClass.PREEMPTION, False))
 
 
 def never_ends(task: Task) -> None:
@@ -238,7 +240,7 @@ def writes_much_before_it_reads(task: Task) -> None:
         print("x" * 1023, file=sys.stderr)
     task.hello()
     spec = task.spec()
-    task.tell(Result(0, len(spec.config["ballast"])), Succeeded((0,)))
+    task.tell(Result(0, len(spec.config["ballast"])), JobSucceeded((0,)))
 
 
 def leaves_a_child_that_holds_everything(task: Task) -> None:
@@ -246,16 +248,16 @@ def leaves_a_child_that_holds_everything(task: Task) -> None:
     task.spec()
     child = subprocess.Popen(["sleep", str(PATIENCE)], pass_fds=(task.socket.fileno(),))
     print("before the end", end="", flush=True)
-    task.tell(Result(0, child.pid), Succeeded((0,)))
+    task.tell(Result(0, child.pid), JobSucceeded((0,)))
 
 
 def chatters_until_stopped(task: Task) -> None:
     task.hello()
     task.spec()
     while not select.select([task.socket], [], [], 0)[0]:
-        task.tell(*(Line(0, "stdout", f"line {n}") for n in range(20)))
+        task.tell(*(OutputLine(0, "stdout", f"line {n}") for n in range(20)))
     task.hear()
-    task.tell(Failed("StoppedError", "stopped", FailureClass.PREEMPTION, False))
+    task.tell(JobFailed("StoppedError", "stopped", FailureClass.PREEMPTION, False))
 
 
 def main() -> None:

@@ -26,10 +26,10 @@ from airflow_provider.execution.worker_files import user_folder
 from airflow_provider.operators.elastic import ElasticLaunchOperator
 from airflow_provider.parameters.rendezvous_id import TaskKey, deployment
 from airflow_provider.retries.policy import KEY, NoMoreTriesError
-from airflow_provider.retries.rules import Record
+from airflow_provider.retries.rules import TriesRecord
 from llutil.errors import FailureClass, LaunchError, StoppedError, WorkersFailedError
-from llutil.task_link.agent_record import Legacy
-from llutil.task_link.messages import Failed
+from llutil.task_link.agent_record import AgentRecord
+from llutil.task_link.messages import JobFailed
 from tests.integration.airflow_task import run_task
 from tests.support.forks import fork
 from tests.support.nodes import failure
@@ -205,12 +205,14 @@ def test_a_value_that_xcom_cannot_hold_names_the_rank_and_the_path(dag):
 
 def test_a_try_that_follows_one_which_died_of_what_is_not_tried_again_fails_at_once(dag):
     """The record of the tries is Airflow's to keep, and what an agent has left is on this host's disk."""
-    spent = Record(life=3, try_number=3, open=True, retried={"hang": 2})
+    spent = TriesRecord(life=3, try_number=3, open=True, retried={"hang": 2})
     store = {KEY: spent.to_json()}
     stuck = failure(failure_class=FailureClass.HANG)
-    end = Failed("WorkersFailedError", "rank 3: stuck\nand more", FailureClass.HANG, False, stuck)
+    end = JobFailed(
+        "WorkersFailedError", "rank 3: stuck\nand more", FailureClass.HANG, False, stuck
+    )
     slug = TaskKey("job", "train", "r1").slug(deployment())
-    Legacy(launch="3", pid=2**22 + 1, mark="m", grace=1, alone=True, end=end).write(
+    AgentRecord(launch="3", pid=2**22 + 1, mark="m", grace=1, alone=True, end=end).write(
         user_folder() / f"{slug}.legacy"
     )
     task = ElasticLaunchOperator(task_id="train", entrypoint="true")

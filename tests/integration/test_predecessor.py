@@ -14,7 +14,7 @@ import pytest
 from airflow_provider.execution.earlier_try import take_over
 from llutil.errors import StoppedError
 from llutil.system.job_mark import MARK
-from llutil.task_link.agent_record import Legacy
+from llutil.task_link.agent_record import AgentRecord
 from tests.integration.launcher.launching import is_alive
 
 pytestmark = pytest.mark.fault
@@ -50,7 +50,7 @@ def agent(path):
         )
         started.append(process)
         given = {"launch": "1", "pid": process.pid, "mark": mark, "grace": 30.0} | fields
-        Legacy(**given).write(path)
+        AgentRecord(**given).write(path)
         return process, process.stdout.readline().decode().strip()
 
     yield start
@@ -83,7 +83,7 @@ def test_what_the_agent_writes_last_is_what_counts(path, agent):
         "import time; print(flush=True); from dataclasses import replace; from llutil.task_link.agent_record import Legacy; "
         f"time.sleep(0.7); replace(Legacy.read({str(path)!r}), alone=True).write({str(path)!r})"
     )
-    assert not Legacy.read(path).alone
+    assert not AgentRecord.read(path).alone
     assert take_over(path, LOG).alone
 
 
@@ -115,8 +115,8 @@ def test_a_stranger_who_has_got_the_agents_number_is_left_alone(path, agent, cap
 
 
 def test_a_number_that_nobody_has_is_nobody(path):
-    Legacy(launch="1", pid=2**22 + 1, mark="m", grace=30).write(path)
-    assert take_over(path, LOG) == Legacy(launch="1", pid=2**22 + 1, mark="m", grace=30)
+    AgentRecord(launch="1", pid=2**22 + 1, mark="m", grace=30).write(path)
+    assert take_over(path, LOG) == AgentRecord(launch="1", pid=2**22 + 1, mark="m", grace=30)
 
 
 def test_workers_that_outlive_a_killed_agent_are_ended_before_the_next_try(path, agent):

@@ -12,9 +12,9 @@ from types import SimpleNamespace
 import pytest
 import structlog
 
-from airflow_provider.execution.dag_test import REHEARSED, Rehearsal, Run, rehearsed
+from airflow_provider.execution.dag_test import REHEARSED, DagTestGang, GangResults, rehearsed
 from airflow_provider.execution.launch import Launch
-from airflow_provider.gang.node import Node
+from airflow_provider.gang.node import GangNode
 from airflow_provider.hooks.agent import AgentHook
 from airflow_provider.parameters.rendezvous_id import TaskKey
 from airflow_provider.retries.launch_retry import LaunchRetry
@@ -42,12 +42,12 @@ def rehearsal(tmp_path):
     interpreter.chmod(0o700)
 
     def make(*parts):
-        node = Node(_KEY, len(parts), 1, "life")
+        node = GangNode(_KEY, len(parts), 1, "life")
         hooks = [
             AgentHook(python=str(interpreter), env={"AGENT_DOUBLE": part}, label=f"node {number}")
             for number, part in enumerate(parts)
         ]
-        return Rehearsal(node, lambda label: hooks[int(label.removeprefix("node "))])
+        return DagTestGang(node, lambda label: hooks[int(label.removeprefix("node "))])
 
     before = threading.active_count()
     yield make
@@ -145,17 +145,17 @@ def test_an_interruption_of_the_task_ends_all_of_them_and_is_raised(rehearsal, l
     ],
 )
 def test_siblings_find_the_run_of_their_own_life(pushed, found):
-    run = Run({0: {0: "a"}, 1: {1: None}}, 2)
+    run = GangResults({0: {0: "a"}, 1: {1: None}}, 2)
 
     def xcom_pull(task_ids, key):
         assert (task_ids, key) == ("t", REHEARSED)
         values = [run.to_json(life) for life in pushed]
         return values[0] if len(values) == 1 else values
 
-    node = Node(_KEY, 2, 1, "life")
+    node = GangNode(_KEY, 2, 1, "life")
     assert rehearsed(SimpleNamespace(xcom_pull=xcom_pull), node) == (run if found else None)
 
 
 def test_without_xcom_the_siblings_know_the_ranks_only():
-    run = Run({0: {0: "a"}, 1: {1: "b"}}, 2)
-    assert run.without_values() == Run({0: {0: None}, 1: {1: None}}, 2)
+    run = GangResults({0: {0: "a"}, 1: {1: "b"}}, 2)
+    assert run.without_values() == GangResults({0: {0: None}, 1: {1: None}}, 2)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider.hooks.etcd import EtcdHook
-from airflow_provider.hooks.ledger_connection import StoreHook
+from airflow_provider.hooks.ledger_connection import LedgerHook
 from airflow_provider.hooks.zookeeper import ZooKeeperHook
 from tests.support.ports import free_ports
 from tests.support.servers import EtcdServer
@@ -22,7 +22,7 @@ from tests.support.zookeepers import ZooKeeperServer, client
 
 pytestmark = pytest.mark.parametrize("store", STORES)
 
-_HOOKS: dict[str, type[StoreHook]] = {"etcd": EtcdHook, "zookeeper": ZooKeeperHook}
+_HOOKS: dict[str, type[LedgerHook]] = {"etcd": EtcdHook, "zookeeper": ZooKeeperHook}
 _ANN = {"login": "ann", "password": "secret"}
 
 

@@ -22,11 +22,18 @@ from llutil.rendezvous.protocol import (
 )
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol.observations import Created, Unanswered
-from llutil.rendezvous.protocol.parameters import Rules
-from llutil.rendezvous.protocol.records import Assignment, Cause, Place, Report, Say, Stage
-from llutil.rendezvous.protocol.run_history import Log
-from llutil.rendezvous.protocol.seal_decision import Hall, Hold, Seal
-from llutil.rendezvous.protocol.state import State, Work
+from llutil.rendezvous.protocol.parameters import ProtocolParameters
+from llutil.rendezvous.protocol.records import (
+    Assignment,
+    Cause,
+    RankAssignment,
+    Report,
+    ReportKind,
+    Stage,
+)
+from llutil.rendezvous.protocol.run_history import RunHistory
+from llutil.rendezvous.protocol.seal_decision import NotYet, Seal, SealInput
+from llutil.rendezvous.protocol.state import State, WorkersState
 from tests.simulation.store import Store
 
 __all__ = ["MUTANTS", "Mutant"]
@@ -54,13 +61,14 @@ def _mutant(*noticed_by: str) -> Callable[[Callable[[MonkeyPatch], None]], None]
     return register
 
 
-def _with_hall(patch: MonkeyPatch, change: Callable[[Hall], Hall]) -> None:
+def _with_hall(patch: MonkeyPatch, change: Callable[[SealInput], SealInput]) -> None:
     real = seal_decision.decide_seal
     patch.setattr(leader_decisions, "decide_seal", lambda hall, now: real(change(hall), now))
 
 
 def _with_bench(
-    patch: MonkeyPatch, change: Callable[[verdict_decision.Bench], verdict_decision.Bench]
+    patch: MonkeyPatch,
+    change: Callable[[verdict_decision.VerdictInput], verdict_decision.VerdictInput],
 ) -> None:
     real = verdict_decision.judge
     patch.setattr(leader_decisions, "judge", lambda bench, now: real(change(bench), now))
@@ -68,7 +76,7 @@ def _with_bench(
 
 @_mutant("size")
 def _one_node_is_enough(patch: MonkeyPatch) -> None:
-    def change(hall: Hall) -> Hall:
+    def change(hall: SealInput) -> SealInput:
         since = hall.ended_since if hall.quorum_since is None else hall.quorum_since
         return replace(hall, rules=replace(hall.rules, min_nodes=1), quorum_since=since)
 
@@ -82,7 +90,7 @@ def _everybody_who_is_here_gets_in(patch: MonkeyPatch) -> None:
 
 @_mutant("survivors get in")
 def _the_quorum_is_sealed_at_once(patch: MonkeyPatch) -> None:
-    def change(hall: Hall) -> Hall:
+    def change(hall: SealInput) -> SealInput:
         return replace(hall, quorum_since=hall.quorum_since and -_FOREVER)
 
     _with_hall(patch, change)
@@ -92,9 +100,9 @@ def _the_quorum_is_sealed_at_once(patch: MonkeyPatch) -> None:
 def _strangers_take_the_places_of_survivors(patch: MonkeyPatch) -> None:
     real = seal_decision.decide_seal
 
-    def decide(hall: Hall, now: float) -> Any:
+    def decide(hall: SealInput, now: float) -> Any:
         decision = real(hall, now)
-        if isinstance(decision, Hold) and len(hall.ready) >= hall.rules.max_nodes:
+        if isinstance(decision, NotYet) and len(hall.ready) >= hall.rules.max_nodes:
             ready = {member.node for member in hall.ready}
             if hall.me in ready:
                 hasty = real(replace(hall, quorum_since=-_FOREVER, ended_since=-_FOREVER), now)
@@ -119,7 +127,7 @@ def _a_new_leader_trusts_what_it_has_seen(patch: MonkeyPatch) -> None:
 def _only_a_loss_after_the_seal_counts(patch: MonkeyPatch) -> None:
     seen: dict[int, tuple[Assignment, frozenset[str]]] = {}
 
-    def change(bench: verdict_decision.Bench) -> verdict_decision.Bench:
+    def change(bench: verdict_decision.VerdictInput) -> verdict_decision.VerdictInput:
         missing = frozenset(bench.round.nodes) - frozenset(bench.living)
         _, never = seen.setdefault(id(bench.round), (bench.round, missing))
         return replace(bench, living=frozenset(bench.living) | never)
@@ -129,7 +137,7 @@ def _only_a_loss_after_the_seal_counts(patch: MonkeyPatch) -> None:
 
 @_mutant("lost members end rounds", "waits end")
 def _a_member_that_failed_to_report_is_awaited(patch: MonkeyPatch) -> None:
-    def change(bench: verdict_decision.Bench) -> verdict_decision.Bench:
+    def change(bench: verdict_decision.VerdictInput) -> verdict_decision.VerdictInput:
         return replace(bench, living=frozenset(bench.living) | frozenset(bench.round.nodes))
 
     _with_bench(patch, change)
@@ -148,7 +156,7 @@ def _newcomers_come_in_after_a_success(patch: MonkeyPatch) -> None:
 
 @_mutant("budget")
 def _membership_changes_are_charged(patch: MonkeyPatch) -> None:
-    def restarts_after(log: Log, living: Any) -> int:
+    def restarts_after(log: RunHistory, living: Any) -> int:
         return log.last.restarts + 1 if log.last else 0
 
     patch.setattr(seal_decision, "restarts_after", restarts_after)
@@ -156,7 +164,7 @@ def _membership_changes_are_charged(patch: MonkeyPatch) -> None:
 
 @_mutant("budget")
 def _failures_are_charged_though_a_member_was_lost(patch: MonkeyPatch) -> None:
-    def restarts_after(log: Log, living: Any) -> int:
+    def restarts_after(log: RunHistory, living: Any) -> int:
         verdict = log.verdict_on(log.stage)
         failed = verdict is not None and verdict.cause is Cause.FAILED
         return log.last.restarts + failed if log.last else 0
@@ -176,18 +184,18 @@ def _the_last_failure_ends_the_job_at_once(patch: MonkeyPatch) -> None:
 def _a_last_failure_is_kept_quiet(patch: MonkeyPatch) -> None:
     real = verdict_decision.judge
 
-    def judge(bench: verdict_decision.Bench, now: float) -> Any:
+    def judge(bench: verdict_decision.VerdictInput, now: float) -> Any:
         found = real(bench, now)
         last = not bench.rules.budget_left(bench.round.restarts)
-        failed = isinstance(found, verdict_decision.Ruling) and found.cause is Cause.FAILED
-        return Hold(_FOREVER, "hush") if last and failed else found
+        failed = isinstance(found, verdict_decision.VerdictDecision) and found.cause is Cause.FAILED
+        return NotYet(_FOREVER, "hush") if last and failed else found
 
     patch.setattr(leader_decisions, "judge", judge)
 
 
 @_mutant("budget")
 def _a_last_failure_ends_the_job_though_a_member_was_lost(patch: MonkeyPatch) -> None:
-    def is_last_failure(hall: Hall, last: Assignment) -> bool:
+    def is_last_failure(hall: SealInput, last: Assignment) -> bool:
         charged = seal_decision.restarts_after(hall.log, frozenset(last.nodes)) > last.restarts
         return charged and not hall.rules.budget_left(last.restarts)
 
@@ -196,7 +204,7 @@ def _a_last_failure_ends_the_job_though_a_member_was_lost(patch: MonkeyPatch) ->
 
 @_mutant("budget")
 def _a_store_is_thought_to_be_punctual(patch: MonkeyPatch) -> None:
-    patch.setattr(Rules, "loss", property(lambda rules: rules.lease_ttl))
+    patch.setattr(ProtocolParameters, "loss", property(lambda rules: rules.lease_ttl))
 
 
 @_mutant("budget")
@@ -236,8 +244,8 @@ def _who_succeeded_does_not_wait_for_the_verdict(patch: MonkeyPatch) -> None:
     real = node_decisions.conclusion
 
     def conclusion(state: State, now: float) -> Any:
-        if state.seat and (state.seat.stage, Say.SUCCEEDED) in state.said:
-            return do.Succeeded(state.seat, "done")
+        if state.seat and (state.seat.stage, ReportKind.SUCCEEDED) in state.said:
+            return do.FinishedWell(state.seat, "done")
         return real(state, now)
 
     patch.setattr(machine, "conclusion", conclusion)
@@ -251,7 +259,7 @@ def _who_succeeded_does_not_run_again(patch: MonkeyPatch) -> None:
         wanted = real(state)
         mine = state.succeeded and state.succeeded.stage == state.log.stage
         match wanted:
-            case do.Create(records=(Report(say=Say.BACK),)) if mine:
+            case do.Create(records=(Report(say=ReportKind.BACK),)) if mine:
                 return None
         return wanted
 
@@ -354,7 +362,7 @@ def _patience_runs_while_a_round_does(patch: MonkeyPatch) -> None:
 
     def keep_time(state: State, now: float) -> None:
         log = state.log
-        if state.work is Work.NONE:
+        if state.work is WorkersState.NONE:
             state.log = replace(log, assignment=None, verdict=None)
         real(state, now)
         state.log = log
@@ -366,7 +374,7 @@ def _patience_runs_while_a_round_does(patch: MonkeyPatch) -> None:
 def _all_nodes_are_taken_for_equal(patch: MonkeyPatch) -> None:
     real = Assignment.place
 
-    def place(assignment: Assignment, node: str) -> Place:
+    def place(assignment: Assignment, node: str) -> RankAssignment:
         right = real(assignment, node)
         return replace(right, first_rank=right.group_rank * right.nproc)
 

@@ -33,7 +33,7 @@ from llutil.rendezvous.protocol.records import (
     Marker,
     Record,
     Report,
-    Say,
+    ReportKind,
     Stage,
     Verdict,
 )
@@ -96,11 +96,13 @@ class Properties:
                     self._ending(record, host)
                 case Marker():
                     self._marking(record, host)
-                case Report(say=Say.BACK):
+                case Report(say=ReportKind.BACK):
                     self.back[record.stage, record.node] = self.world.now
-                case Report(say=Say.SUCCEEDED | Say.FAILED as say, stage=stage, node=node):
+                case Report(
+                    say=ReportKind.SUCCEEDED | ReportKind.FAILED as say, stage=stage, node=node
+                ):
                     self.reported[stage, node] = (record, self.world.now)
-                    if say is Say.FAILED:
+                    if say is ReportKind.FAILED:
                         due = self.world.now + self.world.rules.hearing * 1.1 + self._patience()
                         self.world.at(due, self._ended_by_now, stage, node)
                 case _:
@@ -146,7 +148,7 @@ class Properties:
         world = self.world
         over = stage in self.verdicts or stage.generation in self.markers
         report = self.reported.get((stage, node))
-        if over or (report and report[0].say is Say.SUCCEEDED):
+        if over or (report and report[0].say is ReportKind.SUCCEEDED):
             return
         leader = next((entry.lease.host for entry in world.store.members.values()), None)
         if leader is None or leader.end is not None:
@@ -239,7 +241,7 @@ class Properties:
         self.verdicts[stage] = (verdict, world.now)
         assignment = self.sealed[stage][0]
         says = {n: self.reported.get((stage, n)) for n in assignment.nodes}
-        succeeded = {n for n, r in says.items() if r and r[0].say is Say.SUCCEEDED}
+        succeeded = {n for n, r in says.items() if r and r[0].say is ReportKind.SUCCEEDED}
         match verdict.cause:
             case Cause.SUCCEEDED:
                 if len(succeeded) < len(says):
@@ -262,7 +264,9 @@ class Properties:
     def _failing(self, verdict: Verdict) -> None:
         stage = verdict.stage
         failures = [
-            r for (s, _), (r, _) in self.reported.items() if s == stage and r.say is Say.FAILED
+            r
+            for (s, _), (r, _) in self.reported.items()
+            if s == stage and r.say is ReportKind.FAILED
         ]
         if not failures:
             self._fail("true verdicts", f"{stage}: nobody has reported a failure")
@@ -359,7 +363,7 @@ class Properties:
     def _finishing(self, host: Host, end: do.End) -> None:
         name = host.profile.name
         marker = self.world.store.log().marker
-        if isinstance(end, do.Succeeded):
+        if isinstance(end, do.FinishedWell):
             stage = end.assignment.stage
             verdict = self.verdicts.get(stage)
             if not verdict or verdict[0].cause is not Cause.SUCCEEDED:
@@ -399,5 +403,5 @@ class Properties:
         if self.hopeful and len(alive) >= world.rules.min_nodes:
             if newest is None or newest.cause is not Cause.SUCCEEDED:
                 self._fail("jobs finish", f"the job ended as {newest and newest.cause}: {ends}")
-            if bad := [n for n, e in ends.items() if not isinstance(e, do.Succeeded | do.Late)]:
+            if bad := [n for n, e in ends.items() if not isinstance(e, do.FinishedWell | do.Late)]:
                 self._fail("jobs finish", f"the job succeeded, and {bad} did not: {ends}")

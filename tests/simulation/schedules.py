@@ -7,7 +7,7 @@ from functools import partial
 
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol.machine import Machine
-from llutil.rendezvous.protocol.parameters import Rules
+from llutil.rendezvous.protocol.parameters import ProtocolParameters
 from tests.simulation.host import Host
 from tests.simulation.world import PlannedCrash, World
 
@@ -89,10 +89,10 @@ def play(seed: int, machine: type[Machine] = Machine, *, trace: list[str] | None
     return world
 
 
-def _rules(rng: random.Random, nodes: int, timeout: float) -> Rules:
+def _rules(rng: random.Random, nodes: int, timeout: float) -> ProtocolParameters:
     least = rng.randint(1, nodes)
     most = rng.choice((nodes, nodes, nodes + 1, nodes + 2, max(least, nodes - 1)))
-    return Rules(
+    return ProtocolParameters(
         min_nodes=least,
         max_nodes=most,
         max_restarts=rng.choice((0, 1, 2, 10, 10, None)),

@@ -17,17 +17,17 @@ from llutil.rendezvous.protocol.records import (
     Member,
     Record,
     Report,
-    Say,
+    ReportKind,
     Stage,
     Verdict,
 )
-from llutil.rendezvous.protocol.run_history import Log
+from llutil.rendezvous.protocol.run_history import RunHistory
 
 if TYPE_CHECKING:
     from tests.simulation.host import Host
     from tests.simulation.world import World
 
-_EMPTY_LOG = Log()
+_EMPTY_LOG = RunHistory()
 SLOWEST = 5.0
 """How much slower than a message each half of a watch's look can be."""
 
@@ -84,7 +84,7 @@ class Store:
     reports: dict[Stage, dict[tuple[str, str], Report]] = field(default_factory=dict)
     watches: dict[Any, list[Watch]] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
-    _log: Log | None = _EMPTY_LOG
+    _log: RunHistory | None = _EMPTY_LOG
 
     # Leases
 
@@ -171,7 +171,7 @@ class Store:
             return self.reports.get(record.stage, {}).get((_slot(record), record.node))
         return self.entries.get(_key(record))
 
-    def log(self) -> Log:
+    def log(self) -> RunHistory:
         """The newest records, as a reader of the whole folder finds them."""
         if self._log is None:
             self._log = _EMPTY_LOG.with_records(self.entries.values())
@@ -249,4 +249,4 @@ def _key(record: Assignment | Verdict | Marker | Member) -> tuple[str, Any]:
 
 
 def _slot(report: Report) -> str:
-    return "end" if report.say in (Say.SUCCEEDED, Say.FAILED) else report.say.value
+    return "end" if report.say in (ReportKind.SUCCEEDED, ReportKind.FAILED) else report.say.value

@@ -10,7 +10,7 @@ from typing import Any
 
 from llutil.rendezvous.protocol.instructions import Instruction
 from llutil.rendezvous.protocol.machine import Machine
-from llutil.rendezvous.protocol.parameters import Rules
+from llutil.rendezvous.protocol.parameters import ProtocolParameters
 from llutil.rendezvous.protocol.records import Member
 from tests.simulation.host import Host
 from tests.simulation.properties import Properties
@@ -39,7 +39,7 @@ class World:
 
     def __init__(
         self,
-        rules: Rules,
+        rules: ProtocolParameters,
         rng: random.Random,
         *,
         machine: type[Machine] = Machine,

@@ -21,13 +21,13 @@ from llutil.ledgers.protocol import Record
 from llutil.rendezvous.driver.driver import Driver
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol import observations as see
-from llutil.rendezvous.protocol.parameters import Rules
-from llutil.rendezvous.protocol.record_keys import Layout
+from llutil.rendezvous.protocol.parameters import ProtocolParameters
+from llutil.rendezvous.protocol.record_keys import RecordKeys
 from llutil.rendezvous.protocol.records import Assignment, Member
 
 __all__ = ["FaultyLedger", "FaultySession", "Hall", "Node", "Port"]
 
-RUN = Layout("run")
+RUN = RecordKeys("run")
 _SOON = 10.0  # seconds within which an order must come
 _MOST_OPERATIONS = 128  # etcd's limit for one transaction
 E = TypeVar("E", bound=do.End)
@@ -116,7 +116,7 @@ class Node:
         self._orders: deque[do.StartWorkers | do.StopWorkers | do.Finish] = deque()
         settings = {"last_call": 0.0, "lease_ttl": 10.0, "timeout": 30.0, "pause": 0.02, **options}
         self.driver = Driver(
-            Rules(**settings),
+            ProtocolParameters(**settings),
             Member(node="", name=name, role="worker", label="", **profile),
             RUN,
             self._open_ledger,
@@ -201,7 +201,7 @@ class Hall:
         self.ledger = MemoryLedger(self.store, lambda: None)
 
     def node(self, name: str, *, start: bool = True, **options: Any) -> Node:
-        """One more node; options are those of ``Rules`` and of its member record."""
+        """One more node; options are those of ``ProtocolParameters`` and of its member record."""
         node = Node(self, name, **options)
         self.nodes.append(node)
         if start:

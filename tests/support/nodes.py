@@ -6,14 +6,14 @@ from typing import Any
 
 from llutil.errors import FailureClass
 from llutil.failure import Failure
-from llutil.rendezvous.protocol.parameters import Rules
+from llutil.rendezvous.protocol.parameters import ProtocolParameters
 from llutil.rendezvous.protocol.records import (
     Assignment,
     Cause,
     Marker,
     Member,
     Report,
-    Say,
+    ReportKind,
     Seat,
     Stage,
     Verdict,
@@ -22,9 +22,9 @@ from llutil.rendezvous.protocol.records import (
 __all__ = ["failure", "marker", "member", "report", "round_of", "rules", "seat", "verdict"]
 
 
-def rules(least: int = 1, most: int = 4, **others: Any) -> Rules:
+def rules(least: int = 1, most: int = 4, **others: Any) -> ProtocolParameters:
     """Rules with short, round times: a lease of 10 s, a last call of 30 s, a timeout of 900 s."""
-    return Rules(min_nodes=least, max_nodes=most, **others)
+    return ProtocolParameters(min_nodes=least, max_nodes=most, **others)
 
 
 def member(name: str, **others: Any) -> Member:
@@ -80,7 +80,7 @@ def marker(cause: Cause, stage: tuple[int, int] = (1, 1), **others: Any) -> Mark
     return Marker(generation=generation, round=round_, cause=cause, **({"by": "a.1"} | others))
 
 
-def report(name: str, say: Say, stage: tuple[int, int] = (1, 1), **others: Any) -> Report:
+def report(name: str, say: ReportKind, stage: tuple[int, int] = (1, 1), **others: Any) -> Report:
     """What the first identity of node ``name`` says of a round."""
     generation, round_ = Stage(*stage)
     return Report(generation=generation, round=round_, node=f"{name}.1", say=say, **others)

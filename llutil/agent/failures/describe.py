@@ -1,6 +1,6 @@
 """From how a rank ended to the ``Failure`` that is told: symptoms, class, reason, and what fits onto a screen.
 
-Reads nothing and waits for nothing: ``Ended``, the memory's count and the host's name are given. It imports nothing
+Reads nothing and waits for nothing: ``RankExit``, the memory's count and the host's name are given. It imports nothing
 outside the standard library and this package, and no torch.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from llutil.agent.failures.classify import Symptoms, classify, is_echo, printed_error
 from llutil.agent.worker_side.outcome_pipe import ErrorNote
-from llutil.agent.workers.rank_exit import Ended
+from llutil.agent.workers.rank_exit import RankExit
 from llutil.errors import FailureClass
 from llutil.failure import Failure, bounded, without_native_frames
 from llutil.system.exit_status import exit_text
@@ -25,7 +25,7 @@ _TAIL_ALONE = (16, 2500)
 _LONGEST_REASON = 500  # characters
 
 
-def symptoms_of(ended: Ended, oom_kills: int | None = None) -> Symptoms:
+def symptoms_of(ended: RankExit, oom_kills: int | None = None) -> Symptoms:
     """What the rank's end shows; a program that is no function of ours says it on standard error alone."""
     match ended.note:
         case ErrorNote(kind=kind, text=text, bad_configuration=bad):
@@ -38,7 +38,7 @@ def symptoms_of(ended: Ended, oom_kills: int | None = None) -> Symptoms:
 
 
 def found_failure(
-    ended: Ended,
+    ended: RankExit,
     *,
     group_rank: int,
     label: str,
@@ -81,7 +81,7 @@ def found_failure(
 
 
 def _reason(
-    ended: Ended, found: Symptoms, failure_class: FailureClass, memory: KillCount | None
+    ended: RankExit, found: Symptoms, failure_class: FailureClass, memory: KillCount | None
 ) -> str:
     reason = ended.reason
     if ended.note is None and found.kind:

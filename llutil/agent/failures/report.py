@@ -15,7 +15,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from llutil.agent.failures.classify import is_echo
 from llutil.agent.failures.describe import symptoms_of
 from llutil.agent.worker_side.outcome_pipe import ErrorNote
-from llutil.agent.workers.rank_exit import Ended
+from llutil.agent.workers.rank_exit import RankExit
 from llutil.errors import FailureClass
 from llutil.failure import Failure
 
@@ -33,7 +33,7 @@ _NO_FILE = "<N/A>"
 _FOLDED = 4  # ranks that failed after the first and get a line each
 
 
-def first_failure(ended: Sequence[Ended]) -> Ended:
+def first_failure(ended: Sequence[RankExit]) -> RankExit:
     """The failed rank that failed first on this host's clock.
 
     Who was asked to end before it failed does not count, if another one did. And a rank that only says that a peer
@@ -50,7 +50,7 @@ class FailureReport:
 
     name: str
     first: Failure
-    others: tuple[Ended, ...]
+    others: tuple[RankExit, ...]
     fatal: bool
     log_folder: str
 

@@ -18,9 +18,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import llutil
-from llutil.agent.event_loop import Loop
+from llutil.agent.event_loop import EventLoop
 from llutil.agent.guardian.main import GOODBYE
-from llutil.ledgers.lease_revocation import Will
+from llutil.ledgers.lease_revocation import LeaseRevocation
 
 __all__ = ["Guardian"]
 
@@ -34,11 +34,11 @@ _DEATHS_PERIOD = 10.0
 class Guardian:
     """The agent's side: starts the process, keeps it running, tells it of sessions. Lives on the agent's loop."""
 
-    def __init__(self, mark: str, loop: Loop) -> None:
+    def __init__(self, mark: str, loop: EventLoop) -> None:
         self._mark = mark
         self._loop = loop
         self._sessions: set[int] = set()
-        self._will: Will | None = None
+        self._will: LeaseRevocation | None = None
         self._deaths: deque[float] = deque(maxlen=_MOST_DEATHS)
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe = -1
@@ -65,7 +65,7 @@ class Guardian:
         self._sessions.discard(session)
         self._tell(b"ended %d" % session)
 
-    def bequeath(self, will: Will | None) -> None:
+    def bequeath(self, will: LeaseRevocation | None) -> None:
         """What to do for this node if its agent is killed; None, nothing any more. Nothing is said if it is known."""
         if will != self._will:
             self._will = will

@@ -108,9 +108,9 @@ def _prepared(told: bytes) -> Callable[[], None] | None:
     if will is None:
         return None
     try:
-        from llutil.ledgers.lease_revocation import Will
+        from llutil.ledgers.lease_revocation import LeaseRevocation
 
-        return Will.from_json(will).prepare()
+        return LeaseRevocation.from_json(will).prepare()
     except (
         ImportError
     ) as error:  # a Python without ssl, say: the rest of a guardian's work is worth more

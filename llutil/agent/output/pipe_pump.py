@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 
-from llutil.agent.event_loop import Loop
-from llutil.agent.observer import Host
-from llutil.agent.output.stderr_passthrough import Through
+from llutil.agent.event_loop import EventLoop
+from llutil.agent.observer import AgentObserver
+from llutil.agent.output.stderr_passthrough import StderrPassthrough
 from llutil.task_link.line_splitter import LineSplitter
 
-__all__ = ["Pump"]
+__all__ = ["PipePump"]
 
 _log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ _CHUNK = 1 << 18  # bytes read from a pipe at once
 _PIPES_MOST = 1 << 20  # bytes that a pipe can hold at most (Linux's limit for the unprivileged)
 
 
-class Pump:
+class PipePump:
     """Takes a pipe's lines to ``take``, and all of its bytes to the log ``copy``, until ``owner`` is closed.
 
     ``name`` is what the log's end is reported under. ``raw``: the bytes also go to the agent's own standard error, as
@@ -38,15 +38,15 @@ class Pump:
         take: Callable[[Iterable[str]], None],
         name: str,
         copy: int | None,
-        loop: Loop,
-        host: Host,
+        loop: EventLoop,
+        host: AgentObserver,
         owner: ExitStack,
         *,
         raw: bool,
     ) -> None:
         self._take = take
         self._name = name
-        self._through = Through(loop, self._resume) if raw else None
+        self._through = StderrPassthrough(loop, self._resume) if raw else None
         self._fd = fd
         self._copy = copy
         self._splitter = LineSplitter()

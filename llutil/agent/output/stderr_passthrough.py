@@ -13,9 +13,9 @@ import selectors
 from collections.abc import Callable
 from contextlib import suppress
 
-from llutil.agent.event_loop import Loop
+from llutil.agent.event_loop import EventLoop
 
-__all__ = ["Through"]
+__all__ = ["StderrPassthrough"]
 
 _STDERR = 2
 _AT_ONCE = (
@@ -24,14 +24,14 @@ _AT_ONCE = (
 _LAST = 1000  # milliseconds that the last words wait for a reader
 
 
-class Through:
+class StderrPassthrough:
     """One rank's way to standard error. ``drained`` is called when it is no longer ``behind``.
 
     Whole lines are written, so that those of several ranks do not tear one another. A bar that redraws itself is no
     line, and is written as it comes.
     """
 
-    def __init__(self, loop: Loop, drained: Callable[[], None]) -> None:
+    def __init__(self, loop: EventLoop, drained: Callable[[], None]) -> None:
         self._loop = loop
         self._drained = drained
         self._line = b""

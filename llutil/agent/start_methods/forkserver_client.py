@@ -18,11 +18,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Protocol
 
-from llutil.agent.start_methods.spawn_and_fork import Process, Spawn, Start, interpreter
+from llutil.agent.start_methods.spawn_and_fork import Spawn, Start, WorkerProcess, interpreter
 from llutil.agent.worker_side.fork_environment import BLAS_THREADS, too_late
 from llutil.errors import InfrastructureError
 
-__all__ = ["ForkServer", "ForkedServer", "Server"]
+__all__ = ["ForkServer", "ForkedServerProcess", "ServerProcess"]
 
 _log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ _ANSWER_DEADLINE = (
 _KILL_DEADLINE = 10.0  # seconds for the kernel to end what was sent SIGKILL
 
 
-class Server(Protocol):
+class ServerProcess(Protocol):
     """A fork server's process, as its parent sees it; ``subprocess.Popen`` is one."""
 
     @property
@@ -46,7 +46,7 @@ class Server(Protocol):
         """SIGKILL, if it has not been reaped."""
 
 
-class ForkedServer:
+class ForkedServerProcess:
     """A fork server that this very process has forked; see ``forkserver.fork_server``."""
 
     def __init__(self, pid: int) -> None:
@@ -55,11 +55,11 @@ class ForkedServer:
 
     @property
     def pid(self) -> int:
-        """See ``Server``."""
+        """See ``ServerProcess``."""
         return self._pid
 
     def poll(self) -> int | None:
-        """See ``Server``."""
+        """See ``ServerProcess``."""
         if self._status is None:
             try:
                 pid, status = os.waitpid(self._pid, os.WNOHANG)
@@ -70,12 +70,12 @@ class ForkedServer:
         return self._status
 
     def kill(self) -> None:
-        """See ``Server``."""
+        """See ``ServerProcess``."""
         if self.poll() is None:
             os.kill(self._pid, signal.SIGKILL)
 
 
-def _await_end(server: Server) -> None:
+def _await_end(server: ServerProcess) -> None:
     """Wait for the end of a server that was killed, and reap it."""
     if server.poll() is not None:
         return  # and its number may be a stranger's by now
@@ -102,7 +102,7 @@ class _Served:
         os.set_blocking(exit_fd, False)
 
     def poll(self) -> int | None:
-        """See ``Process``."""
+        """See ``WorkerProcess``."""
         if self._status is None:
             try:
                 text = os.read(self.exit_fd, 64)
@@ -113,7 +113,7 @@ class _Served:
         return self._status
 
     def close(self) -> None:
-        """See ``Process``."""
+        """See ``WorkerProcess``."""
         os.close(self.exit_fd)
 
 
@@ -133,10 +133,10 @@ class ForkServer:
     """
 
     def __init__(
-        self, env: Mapping[str, str], first: tuple[Server, socket.socket] | None = None
+        self, env: Mapping[str, str], first: tuple[ServerProcess, socket.socket] | None = None
     ) -> None:
         self._env = dict(env)
-        self._server: Server | None = None
+        self._server: ServerProcess | None = None
         self._socket: socket.socket | None = None
         self._fresh = Spawn()
         self._told = ""
@@ -149,7 +149,7 @@ class ForkServer:
         """The server, which is no worker and carries the job's mark."""
         return frozenset({self._server.pid} if self._server is not None else ())
 
-    def start(self, start: Start) -> Process:
+    def start(self, start: Start) -> WorkerProcess:
         """One more child of the server, which is started again if it died; or a fresh interpreter if it must be.
 
         :raises InfrastructureError: the server cannot be made to answer.
@@ -176,7 +176,7 @@ class ForkServer:
             return answer
         raise AssertionError("unreachable")
 
-    def _start_afresh(self, start: Start, why: str) -> Process:
+    def _start_afresh(self, start: Start, why: str) -> WorkerProcess:
         if why != self._told:  # the same goes for each rank and restart
             _log.warning("workers get interpreters of their own, which start slower: %s", why)
             self._told = why
@@ -212,7 +212,7 @@ class ForkServer:
             self._socket = ours
         return self._socket
 
-    def _ask(self, channel: socket.socket, start: Start) -> Process | _Threads:
+    def _ask(self, channel: socket.socket, start: Start) -> WorkerProcess | _Threads:
         with ExitStack() as stack:
             exit_read, exit_write = os.pipe2(os.O_CLOEXEC)
             stack.callback(os.close, exit_write)

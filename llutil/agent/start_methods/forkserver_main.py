@@ -25,12 +25,12 @@ import types
 from typing import NoReturn
 
 from llutil.agent.start_methods.blas_threads import BlasPools, thread_count
-from llutil.agent.start_methods.forkserver_client import ForkedServer
+from llutil.agent.start_methods.forkserver_client import ForkedServerProcess
 from llutil.agent.start_methods.spawn_and_fork import ended_with, fork_uncollected, place_streams
 from llutil.agent.worker_side import worker_main
 from llutil.agent.worker_side.work_order import read_order
 from llutil.entrypoint import Command
-from llutil.system.gc_pause import resting
+from llutil.system.gc_pause import gc_paused
 from llutil.system.processes import STOPPING, die_with_parent
 
 __all__ = ["fork_server", "import_ahead", "main"]
@@ -45,7 +45,7 @@ def main(channel_fd: int, parent: int) -> None:
 
 def import_ahead() -> None:
     """Import what every worker needs. A missing or broken torch is the worker's failure to report, not the server's."""
-    with resting(freeze=True):
+    with gc_paused(freeze=True):
         with contextlib.suppress(ImportError, OSError):
             import torch
             import torch.distributed  # noqa: F401 - imported for the workers
@@ -54,7 +54,7 @@ def import_ahead() -> None:
         import llutil.serialization.functions  # noqa: F401 - as above
 
 
-def fork_server() -> tuple[ForkedServer, socket.socket] | None:
+def fork_server() -> tuple[ForkedServerProcess, socket.socket] | None:
     """A server forked from this process, and our end of its socket; None if this process has a second thread.
 
     The server keeps none of this process's descriptors but its standard streams, and no signal handler.
@@ -70,7 +70,7 @@ def fork_server() -> tuple[ForkedServer, socket.socket] | None:
             pid = fork_uncollected()
             if pid == 0:
                 _be_forked_server(theirs.fileno(), parent)
-        return ForkedServer(pid), ours
+        return ForkedServerProcess(pid), ours
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

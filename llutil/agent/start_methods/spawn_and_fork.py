@@ -5,7 +5,7 @@ pipe, and tie its life to its starter's. None uses ``multiprocessing``: its spaw
 ``__main__`` again, which under Airflow is Airflow itself and fails; its fork server's children outlive a
 killed agent (both measured with torch 2.13 and Airflow 3.3.2).
 
-A starter never waits for a worker, and owns no descriptor of one but ``Process.exit_fd``. This module may import
+A starter never waits for a worker, and owns no descriptor of one but ``WorkerProcess.exit_fd``. This module may import
 nothing of ours but this room's ``bootstrap``, ``order`` and ``processes``.
 """
 
@@ -30,10 +30,10 @@ from llutil.system.processes import STOPPING, die_with_parent
 
 __all__ = [
     "Fork",
-    "Process",
     "Spawn",
     "Start",
     "Starter",
+    "WorkerProcess",
     "ended_with",
     "fork_uncollected",
     "interpreter",
@@ -52,7 +52,7 @@ class Start:
     env: Mapping[str, str]
 
 
-class Process(Protocol):
+class WorkerProcess(Protocol):
     """A started worker. ``exit_fd`` becomes readable when it has ended; ``poll`` then gives the status."""
 
     pid: int
@@ -72,7 +72,7 @@ class Starter(Protocol):
     def pids(self) -> frozenset[int]:
         """None, unless there is something that workers are started from."""
 
-    def start(self, start: Start) -> Process:
+    def start(self, start: Start) -> WorkerProcess:
         """One more worker process."""
 
     def close(self) -> None:
@@ -103,13 +103,13 @@ class _Child:
         self._status: int | None = None
 
     def poll(self) -> int | None:
-        """See ``Process``."""
+        """See ``WorkerProcess``."""
         if self._status is None:
             self._status = ended_with(self.pid)
         return self._status
 
     def close(self) -> None:
-        """See ``Process``."""
+        """See ``WorkerProcess``."""
         os.close(self.exit_fd)
         with suppress(ChildProcessError):  # somebody else's wait was faster
             os.waitpid(self.pid, os.WNOHANG)
@@ -133,7 +133,7 @@ class Spawn:
 
     pids: frozenset[int] = frozenset()
 
-    def start(self, start: Start) -> Process:
+    def start(self, start: Start) -> WorkerProcess:
         """One more interpreter."""
         call = (
             "from llutil.agent.worker_side.worker_main import main; "
@@ -171,7 +171,7 @@ class Fork:
         self._direct = direct
         self._inherited = inherited
 
-    def start(self, start: Start) -> Process:
+    def start(self, start: Start) -> WorkerProcess:
         """One more copy."""
         parent = os.getpid()
         inherited = self._inherited()

@@ -16,11 +16,11 @@ from pathlib import Path
 from llutil import entrypoint as _entrypoint
 from llutil.entrypoint import Entrypoint, Reference, Shipped
 
-__all__ = ["Order", "read_order", "write_order"]
+__all__ = ["WorkOrder", "read_order", "write_order"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class WorkOrder:
     """What to run (``entrypoint``), where modules are (``sys_path``), and the form of the answer.
 
     ``result_limit`` None means: results are pickled, for a caller in this interpreter. A number means:
@@ -33,7 +33,7 @@ class Order:
     arrays: bool = False
 
 
-def write_order(order: Order) -> int:
+def write_order(order: WorkOrder) -> int:
     """A descriptor of a memory file that holds ``order``; the caller closes it."""
     match order.entrypoint:
         case Shipped() | Reference():
@@ -54,7 +54,7 @@ def write_order(order: Order) -> int:
     return fd
 
 
-def read_order(fd: int) -> Order:
+def read_order(fd: int) -> WorkOrder:
     """The order in the memory file ``fd``; other ranks read the same file, so its position is not used."""
     with Path(f"/proc/self/fd/{fd}").open("rb") as file:
         header = json.loads(file.readline())
@@ -62,7 +62,7 @@ def read_order(fd: int) -> Order:
     entrypoint = _entrypoint.from_json(header["entrypoint"])
     if isinstance(entrypoint, Shipped | Reference):
         entrypoint = replace(entrypoint, payload=payload)
-    return Order(
+    return WorkOrder(
         entrypoint=entrypoint,
         sys_path=tuple(header["sys_path"]),
         result_limit=header["result_limit"],

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from llutil.agent.worker_side.outcome_pipe import ErrorNote, Returned, write_frame
-from llutil.agent.worker_side.work_order import Order, read_order
+from llutil.agent.worker_side.work_order import WorkOrder, read_order
 from llutil.entrypoint import Command, Module, Reference, Script, Shipped
 from llutil.errors import ConfigError, LaunchError, ResultError
 from llutil.system.processes import die_with_parent
@@ -60,7 +60,7 @@ def main(order_fd: int, outcome_fd: int, parent: int) -> None:
     sys.exit(status)
 
 
-def become(order: Order, outcome_fd: int, direct: Callable[[], Any] | None) -> int:
+def become(order: WorkOrder, outcome_fd: int, direct: Callable[[], Any] | None) -> int:
     """Run what ``order`` says, or ``direct`` in its place; write the outcome; give the exit status."""
     if direct is not None:
         return _run_function(lambda: direct, order, outcome_fd)
@@ -80,7 +80,7 @@ def become(order: Order, outcome_fd: int, direct: Callable[[], Any] | None) -> i
             return _exec(program, args, outcome_fd)
 
 
-def run_forked(order: Order, outcome_fd: int, direct: Callable[[], Any] | None) -> NoReturn:
+def run_forked(order: WorkOrder, outcome_fd: int, direct: Callable[[], Any] | None) -> NoReturn:
     """Run in a process that was forked and not started afresh: end as an interpreter of its own would."""
     atexit._clear()  # noqa: SLF001 - no public way; what the parent registered is the parent's to run
     os.set_inheritable(outcome_fd, False)  # it may have come over a socket, which does not say so
@@ -132,7 +132,7 @@ def _flush() -> None:
             stream.flush()
 
 
-def _run_function(load: Callable[[], Callable[[], Any]], order: Order, outcome_fd: int) -> int:
+def _run_function(load: Callable[[], Callable[[], Any]], order: WorkOrder, outcome_fd: int) -> int:
     try:
         function = load()
     except BaseException as error:  # noqa: BLE001 - the edge of the process: everything becomes its outcome
@@ -163,7 +163,7 @@ def _say_running() -> None:
             Events.attach(path).slot(int(os.environ["LOCAL_RANK"])).state = SlotState.RUNNING
 
 
-def _encode(value: Any, order: Order) -> Returned:
+def _encode(value: Any, order: WorkOrder) -> Returned:
     if order.result_limit is not None:
         from llutil.serialization import json_values, npz_archive
 

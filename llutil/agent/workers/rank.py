@@ -15,13 +15,13 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
-from llutil.agent.event_loop import Loop
-from llutil.agent.observer import Host
+from llutil.agent.event_loop import EventLoop
+from llutil.agent.observer import AgentObserver
 from llutil.agent.output.log_files import Route, last_lines, open_log
-from llutil.agent.output.pipe_pump import Pump
-from llutil.agent.start_methods.spawn_and_fork import Process, Start, Starter
+from llutil.agent.output.pipe_pump import PipePump
+from llutil.agent.start_methods.spawn_and_fork import Start, Starter, WorkerProcess
 from llutil.agent.worker_side.outcome_pipe import Collector, ErrorNote, Returned
-from llutil.agent.workers.rank_exit import Ended
+from llutil.agent.workers.rank_exit import RankExit
 from llutil.system.exit_status import exit_text
 from llutil.system.processes import signal_process
 
@@ -52,10 +52,10 @@ class Worker:
     """One rank. ``ended`` is None while it runs."""
 
     def __init__(
-        self, plan: RankPlan, starter: Starter, order_fd: int, loop: Loop, host: Host
+        self, plan: RankPlan, starter: Starter, order_fd: int, loop: EventLoop, host: AgentObserver
     ) -> None:
         self.plan = plan
-        self.ended: Ended | None = None
+        self.ended: RankExit | None = None
         self.value_deadline: float | None = None
         self.erred = (
             False  # it said that it failed; its process may still be leaving, or hang doing so
@@ -82,7 +82,7 @@ class Worker:
                 env=plan.env,
             )
             try:
-                self.process: Process = starter.start(start)
+                self.process: WorkerProcess = starter.start(start)
             except BaseException:
                 self.close()
                 raise
@@ -113,7 +113,7 @@ class Worker:
         if route.file is not None:
             copy = open_log(route.file)
             self._open.callback(os.close, copy)
-        Pump(
+        PipePump(
             read,
             partial(self._take_lines, stream, raw=own),
             f"{stream} of rank {self.plan.rank}",
@@ -187,7 +187,7 @@ class Worker:
         else:
             # A script's clean-up may end the process with status 0 after an exception.
             failed = status != 0 or isinstance(note, ErrorNote)
-        self.ended = Ended(
+        self.ended = RankExit(
             rank=self.plan.rank,
             local_rank=self.plan.local_rank,
             pid=self.process.pid,
@@ -212,7 +212,7 @@ class Worker:
         if self.ended is None and not self.erred:
             self._on_outcome()
 
-    def with_tail(self) -> Ended:
+    def with_tail(self) -> RankExit:
         """How the rank ended, with the last lines of its standard error, once its pipes were read."""
         assert self.ended is not None
         stderr = self.plan.stderr

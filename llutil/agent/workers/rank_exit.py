@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from llutil.agent.worker_side.outcome_pipe import ErrorNote, Returned
 from llutil.system.exit_status import exit_text
 
-__all__ = ["Ended"]
+__all__ = ["RankExit"]
 
 _LONGEST_REASON = 500  # characters of an error's message that a reason repeats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class RankExit:
     """How one rank ended. ``note`` is what it said; ``status`` what the kernel said (negative: a signal).
 
     ``at`` is when, on ``time.monotonic()``: when it failed by its own word, else when its end was noticed. ``asked``

@@ -1,6 +1,6 @@
 """The worker processes of one round: started together, ended together.
 
-``Workers`` is all of a node's; one of them is a ``Worker``. It lives on the agent's loop and thread. What an end *means*
+``RankGroup`` is all of a node's; one of them is a ``Worker``. It lives on the agent's loop and thread. What an end *means*
 (restart, verdict) is the agent's to decide.
 """
 
@@ -11,15 +11,15 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 
-from llutil.agent.event_loop import Loop
+from llutil.agent.event_loop import EventLoop
 from llutil.agent.guardian.client import Guardian
-from llutil.agent.observer import Host
+from llutil.agent.observer import AgentObserver
 from llutil.agent.start_methods.spawn_and_fork import Starter
 from llutil.agent.workers.rank import RankPlan, Worker
-from llutil.agent.workers.rank_exit import Ended
+from llutil.agent.workers.rank_exit import RankExit
 from llutil.system.processes import end_all, session_members
 
-__all__ = ["Workers"]
+__all__ = ["RankGroup"]
 
 _log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ _KILL_DEADLINE = 10.0  # seconds for the kernel to end what was sent SIGKILL
 _GROUP_PERIOD = 0.05  # seconds between two looks at a stopping command's session
 
 
-class Workers:
+class RankGroup:
     """All ranks of this node in one round."""
 
     def __init__(
@@ -39,8 +39,8 @@ class Workers:
         order_fd: int,
         mark: str,
         guardian: Guardian,
-        loop: Loop,
-        host: Host,
+        loop: EventLoop,
+        host: AgentObserver,
     ) -> None:
         self._mark = mark
         self._starter = starter
@@ -94,7 +94,7 @@ class Workers:
         for worker in self._all:
             worker.look()
 
-    def results(self) -> list[Ended]:
+    def results(self) -> list[RankExit]:
         """How each rank ended, in rank order; only once all have, and after ``stop``."""
         return [worker.with_tail() for worker in self._all if worker.ended is not None]
 

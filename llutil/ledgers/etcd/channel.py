@@ -10,11 +10,11 @@ from typing import Any
 
 import grpc
 
-from llutil.ledgers.credentials import Tls
+from llutil.ledgers.credentials import TlsContents
 from llutil.ledgers.endpoints import Endpoint
 from llutil.ledgers.etcd.etcd3_import import etcdrpc
 
-__all__ = ["Line", "open_line"]
+__all__ = ["Channel", "open_line"]
 
 _OPTIONS = (
     # Notice a dead connection that carries only a watch: ask after 10 s of silence (etcd takes less than
@@ -37,7 +37,7 @@ _OPTIONS = (
 )
 
 
-class Line:
+class Channel:
     """One channel to one endpoint, and the stubs on it."""
 
     def __init__(self, endpoint: Endpoint, channel: Any) -> None:
@@ -56,7 +56,7 @@ class Line:
         self.close: Callable[[], None] = channel.close
 
 
-def open_line(endpoint: Endpoint, tls: Tls | None, server_name: str) -> Line:
+def open_line(endpoint: Endpoint, tls: TlsContents | None, server_name: str) -> Channel:
     """A line to ``endpoint``: TLS if there is ``tls``, for the name ``server_name`` unless that is empty."""
     match endpoint.ip_version:
         case None:
@@ -64,7 +64,7 @@ def open_line(endpoint: Endpoint, tls: Tls | None, server_name: str) -> Line:
         case version:
             target = f"ipv{version}:{endpoint}"
     if tls is None:
-        return Line(endpoint, grpc.insecure_channel(target, options=_OPTIONS))
+        return Channel(endpoint, grpc.insecure_channel(target, options=_OPTIONS))
     named = (("grpc.ssl_target_name_override", server_name),) if server_name else ()
     credentials = grpc.ssl_channel_credentials(tls.cacert, tls.key, tls.cert)
-    return Line(endpoint, grpc.secure_channel(target, credentials, options=(*_OPTIONS, *named)))
+    return Channel(endpoint, grpc.secure_channel(target, credentials, options=(*_OPTIONS, *named)))

@@ -27,11 +27,11 @@ import tenacity
 from llutil.ledgers.credentials import read_tls
 from llutil.ledgers.endpoints import Endpoint
 from llutil.ledgers.errors import LedgerError, LedgerRefused, LedgerUnavailable
-from llutil.ledgers.etcd.channel import Line, open_line
+from llutil.ledgers.etcd.channel import Channel, open_line
 from llutil.ledgers.etcd.config import EtcdConfig
 from llutil.ledgers.etcd.etcd3_import import etcdrpc
-from llutil.ledgers.etcd.grpc_errors import Diagnosis, Remedy, diagnose
-from llutil.ledgers.process_owned import Owned
+from llutil.ledgers.etcd.grpc_errors import GrpcDiagnosis, Remedy, diagnose
+from llutil.ledgers.process_owned import ProcessOwned
 
 __all__ = ["Answer", "Connection", "LeaseMissing", "LeasePresent"]
 
@@ -80,7 +80,7 @@ class _Tries:
     suspicious: int = 0
     last: dict[Endpoint, str] = field(default_factory=dict)
 
-    def add(self, endpoint: Endpoint, diagnosis: Diagnosis, *, slow: bool) -> None:
+    def add(self, endpoint: Endpoint, diagnosis: GrpcDiagnosis, *, slow: bool) -> None:
         self.count += 1
         self.slow += slow
         self.suspicious = self.suspicious + 1 if diagnosis.remedy is Remedy.SUSPECT else 0
@@ -99,7 +99,7 @@ class _Tries:
         return "; ".join(f"{endpoint}: {text}" for endpoint, text in self.last.items())
 
 
-class Connection(Owned):
+class Connection(ProcessOwned):
     """Calls to the etcd of ``config``, from any thread of the process that made it. Connects when first used.
 
     :raises ConfigError: the TLS files cannot be used.
@@ -112,7 +112,7 @@ class Connection(Owned):
         self._lock = threading.Lock()
         """Guards the three below. Never held during a call, nor touched in a forked child."""
         self._turn = 0
-        self._line: Line | None = None
+        self._line: Channel | None = None
         self._token: str | None = None if config.user else ""
 
     def close(self) -> bool:
@@ -126,7 +126,7 @@ class Connection(Owned):
             line.close()
         return True
 
-    def line(self) -> Line:
+    def line(self) -> Channel:
         """The line in use, opened if there is none. :raises LedgerClosed: as ``check``."""
         self.check()
         with self._lock:
@@ -138,7 +138,7 @@ class Connection(Owned):
                 self._line = open_line(endpoint, self._tls, self.config.server_name)
             return self._line
 
-    def leave(self, line: Line) -> None:
+    def leave(self, line: Channel) -> None:
         """Move to the next endpoint, if there is one, unless somebody has done so since."""
         with self._lock:
             if self._line is not line or len(self.config.endpoints) == 1:
@@ -147,7 +147,7 @@ class Connection(Owned):
             self._line = None
         line.close()  # whoever waits on it fails now, and comes along
 
-    def metadata(self, line: Line, *, deadline: float) -> tuple[tuple[str, str], ...]:
+    def metadata(self, line: Channel, *, deadline: float) -> tuple[tuple[str, str], ...]:
         """What goes with every call: the token, if any, and the wish to hear at once that there is no leader.
 
         :raises grpc.RpcError: there is no token yet, and etcd did not give one.
@@ -158,7 +158,7 @@ class Connection(Owned):
         leader = ("hasleader", "true")
         return (leader, ("token", token)) if token else (leader,)
 
-    def _login(self, line: Line, deadline: float) -> str:
+    def _login(self, line: Channel, deadline: float) -> str:
         request = etcdrpc.AuthenticateRequest(name=self.config.user, password=self.config.password)
         limit = min(_LOGIN, max(0.0, deadline - time.monotonic()))
         try:
@@ -177,12 +177,12 @@ class Connection(Owned):
         with self._lock:
             self._token = None if self.config.user else ""
 
-    def diagnose(self, error: grpc.RpcError) -> Diagnosis:
+    def diagnose(self, error: grpc.RpcError) -> GrpcDiagnosis:
         """What a failed call or stream means."""
         return diagnose(error.code(), error.details() or "", user=self.config.user)
 
     def call(
-        self, what: str, method: Callable[[Line], Any], request: Any, *, deadline: float
+        self, what: str, method: Callable[[Channel], Any], request: Any, *, deadline: float
     ) -> Answer:
         """Call ``method`` of the line in use until there is an answer. ``what`` names the act in errors.
 
@@ -217,7 +217,7 @@ class Connection(Owned):
     def _attempt(
         self,
         what: str,
-        method: Callable[[Line], Any],
+        method: Callable[[Channel], Any],
         request: Any,
         tries: _Tries,
         deadline: float,
@@ -237,7 +237,7 @@ class Connection(Owned):
             ValueError
         ) as error:  # "Cannot invoke RPC on closed channel!": somebody else moved on
             cause = error
-            diagnosis = Diagnosis(Remedy.AGAIN, str(error))
+            diagnosis = GrpcDiagnosis(Remedy.AGAIN, str(error))
         match diagnosis.remedy:
             case Remedy.REFUSED:
                 raise LedgerRefused(f"{what}: {line.endpoint}: {diagnosis.text}") from cause

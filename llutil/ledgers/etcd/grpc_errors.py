@@ -1,6 +1,6 @@
 """What a failed gRPC call means, and what to do about it: the one boundary where gRPC's errors end.
 
-``diagnose`` turns a status into a ``Diagnosis``: a remedy and a sentence for people. It is a pure function.
+``diagnose`` turns a status into a ``GrpcDiagnosis``: a remedy and a sentence for people. It is a pure function.
 The codes and texts are those of etcd 3.4 and 3.5 (``rpctypes/error.go``) and, for what happens below etcd,
 those that gRPC 1.85 was seen to give: a handshake that fails has only its text to tell one cause from another.
 
@@ -14,7 +14,7 @@ from enum import Enum, auto
 
 import grpc
 
-__all__ = ["Diagnosis", "Remedy", "diagnose"]
+__all__ = ["GrpcDiagnosis", "Remedy", "diagnose"]
 
 
 class Remedy(Enum):
@@ -37,7 +37,7 @@ class Remedy(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Diagnosis:
+class GrpcDiagnosis:
     """What to do about a failed attempt, and what to tell people about it."""
 
     remedy: Remedy
@@ -78,56 +78,58 @@ def _known(details: str, table: tuple[tuple[str, str], ...]) -> str | None:
     return next((meaning for part, meaning in table if part in details), None)
 
 
-def _unavailable(details: str) -> Diagnosis:
+def _unavailable(details: str) -> GrpcDiagnosis:
     """Nothing answered, or etcd itself says that it cannot now (no leader, stopping, timed out inside)."""
     cause = details.rpartition("last error: ")[2]
     if suspicion := _known(details, _CONNECTING):
-        return Diagnosis(Remedy.SUSPECT, f"{suspicion} ({cause})")
+        return GrpcDiagnosis(Remedy.SUSPECT, f"{suspicion} ({cause})")
     hint = _known(details, _HINTS)
-    return Diagnosis(Remedy.AGAIN, f"{hint} ({cause})" if hint else cause)
+    return GrpcDiagnosis(Remedy.AGAIN, f"{hint} ({cause})" if hint else cause)
 
 
-def _argument(details: str, *, user: str) -> Diagnosis:
+def _argument(details: str, *, user: str) -> GrpcDiagnosis:
     if "user name is empty" in details:
         if user:
-            return Diagnosis(Remedy.TOKEN, details)
-        return Diagnosis(Remedy.REFUSED, f"{_LOGIN} ({details})")
+            return GrpcDiagnosis(Remedy.TOKEN, details)
+        return GrpcDiagnosis(Remedy.REFUSED, f"{_LOGIN} ({details})")
     if "authentication failed" in details:
         text = f"etcd does not know the user {user!r} with this password ({details})"
-        return Diagnosis(Remedy.REFUSED, text)
-    return Diagnosis(Remedy.REFUSED, details)
+        return GrpcDiagnosis(Remedy.REFUSED, text)
+    return GrpcDiagnosis(Remedy.REFUSED, details)
 
 
-def diagnose(code: grpc.StatusCode, details: str, *, user: str) -> Diagnosis:
+def diagnose(code: grpc.StatusCode, details: str, *, user: str) -> GrpcDiagnosis:
     """What the status says. ``user`` is whom the call was made as, empty for nobody."""
     status = grpc.StatusCode
     details = details or f"{code.name}, without a reason"
     if user and any(part in details for part in _OLD):
-        return Diagnosis(Remedy.TOKEN, details)
+        return GrpcDiagnosis(Remedy.TOKEN, details)
     match code:
         case status.UNAVAILABLE:
             return _unavailable(details)
         case status.DEADLINE_EXCEEDED:
-            return Diagnosis(Remedy.AGAIN, "no answer in time; it is frozen, cut off or overloaded")
+            return GrpcDiagnosis(
+                Remedy.AGAIN, "no answer in time; it is frozen, cut off or overloaded"
+            )
         case status.UNAUTHENTICATED if user:
-            return Diagnosis(Remedy.TOKEN, details)
+            return GrpcDiagnosis(Remedy.TOKEN, details)
         case status.UNAUTHENTICATED:
-            return Diagnosis(Remedy.REFUSED, f"{_LOGIN} ({details})")
+            return GrpcDiagnosis(Remedy.REFUSED, f"{_LOGIN} ({details})")
         case status.PERMISSION_DENIED:
             who = f"the user {user!r}" if user else "an anonymous client"
             text = f"{who} may not do this; grant read and write on the namespace ({details})"
-            return Diagnosis(Remedy.REFUSED, text)
+            return GrpcDiagnosis(Remedy.REFUSED, text)
         case status.INVALID_ARGUMENT:
             return _argument(details, user=user)
         case status.NOT_FOUND if "lease" in details:
-            return Diagnosis(Remedy.MISSING, details)
+            return GrpcDiagnosis(Remedy.MISSING, details)
         case status.FAILED_PRECONDITION if "lease already exists" in details:
-            return Diagnosis(Remedy.PRESENT, details)
+            return GrpcDiagnosis(Remedy.PRESENT, details)
         case status.RESOURCE_EXHAUSTED if "larger than max" in details:
-            return Diagnosis(Remedy.REFUSED, details)
+            return GrpcDiagnosis(Remedy.REFUSED, details)
         case status.UNIMPLEMENTED:
             text = f"what listens there has no etcd v3 API; correct the host and port ({details})"
-            return Diagnosis(Remedy.SUSPECT, text)
+            return GrpcDiagnosis(Remedy.SUSPECT, text)
         case (
             status.UNKNOWN
             | status.INTERNAL
@@ -135,6 +137,6 @@ def diagnose(code: grpc.StatusCode, details: str, *, user: str) -> Diagnosis:
             | status.ABORTED
             | status.RESOURCE_EXHAUSTED
         ):
-            return Diagnosis(Remedy.AGAIN, details)
+            return GrpcDiagnosis(Remedy.AGAIN, details)
         case _:
-            return Diagnosis(Remedy.REFUSED, f"{code.name}: {details}")
+            return GrpcDiagnosis(Remedy.REFUSED, f"{code.name}: {details}")

@@ -23,7 +23,7 @@ from typing import Any
 from llutil.errors import RendezvousError
 from llutil.ledgers.endpoints import Endpoint, parse_endpoints
 from llutil.ledgers.etcd.config import EtcdConfig
-from llutil.ledgers.lease_revocation import Will
+from llutil.ledgers.lease_revocation import LeaseRevocation
 
 __all__ = ["perform", "will"]
 
@@ -44,7 +44,7 @@ class _Refused(Exception):
         self.code = code
 
 
-def will(config: EtcdConfig, lease: int) -> Will:
+def will(config: EtcdConfig, lease: int) -> LeaseRevocation:
     """The will to end ``lease`` in the etcd of ``config``."""
     access = {name: getattr(config, name) for name in ("user", "password", "server_name")}
     files = {name: getattr(config, name) for name in _FILES}
@@ -52,7 +52,9 @@ def will(config: EtcdConfig, lease: int) -> Will:
     absolute = {name: str(Path(path).absolute()) if path else "" for name, path in files.items()}
     endpoints = ",".join(map(str, config.endpoints))
     # A string, since JSON's numbers are not for 64 bits everywhere; etcd's own JSON has it so too.
-    return Will(__name__, {"lease": str(lease), "endpoints": endpoints, **access, **absolute})
+    return LeaseRevocation(
+        __name__, {"lease": str(lease), "endpoints": endpoints, **access, **absolute}
+    )
 
 
 def perform(argument: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Leases in etcd: to grant, renew and revoke them, and ``Keeper``, which keeps those of a session.
+"""Leases in etcd: to grant, renew and revoke them, and ``EtcdSessionKeeper``, which keeps those of a session.
 
 Of ours this module imports ``llutil.ledgers`` and what lies in this folder.
 """
@@ -19,20 +19,20 @@ from llutil.ledgers.etcd.messages import lease_id, lease_name
 from llutil.ledgers.keys import Namespace
 from llutil.ledgers.session_keeper import RENEWAL, Renewal
 
-__all__ = ["Keeper", "Lease", "grant", "renew", "revoke"]
+__all__ = ["EtcdLease", "EtcdSessionKeeper", "grant", "renew", "revoke"]
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Lease:
+class EtcdLease:
     """A lease as it was when last renewed."""
 
     number: int
     renewal: Renewal
 
 
-def renew(connection: Connection, number: int, *, deadline: float) -> Lease | None:
+def renew(connection: Connection, number: int, *, deadline: float) -> EtcdLease | None:
     """Renew a lease; None if etcd says that it is over.
 
     :raises LedgerUnavailable, LedgerRefused: as ``Connection.call``.
@@ -40,10 +40,12 @@ def renew(connection: Connection, number: int, *, deadline: float) -> Lease | No
     what = f"renew lease {lease_name(number)}"
     request = etcdrpc.LeaseKeepAliveRequest(ID=number)
     answer = connection.call(what, lambda line: line.renew, request, deadline=deadline)
-    return Lease(number, Renewal(answer.sent, answer.reply.TTL)) if answer.reply.TTL > 0 else None
+    return (
+        EtcdLease(number, Renewal(answer.sent, answer.reply.TTL)) if answer.reply.TTL > 0 else None
+    )
 
 
-def grant(connection: Connection, ttl: int, *, deadline: float) -> Lease:
+def grant(connection: Connection, ttl: int, *, deadline: float) -> EtcdLease:
     """A new lease of ``ttl`` seconds; etcd may make it longer.
 
     We choose its number, so that a second attempt finds what a doubtful first one granted.
@@ -63,7 +65,7 @@ def grant(connection: Connection, ttl: int, *, deadline: float) -> Lease:
                 "it is overloaded or was cut off"
             ) from None
         return lease
-    return Lease(number, Renewal(answer.sent, answer.reply.TTL))
+    return EtcdLease(number, Renewal(answer.sent, answer.reply.TTL))
 
 
 def revoke(connection: Connection, number: int, *, deadline: float) -> None:
@@ -76,7 +78,7 @@ def revoke(connection: Connection, number: int, *, deadline: float) -> None:
         _log.debug("%s: it was over already", what)
 
 
-class Keeper(session_keeper.Keeper):
+class EtcdSessionKeeper(session_keeper.SessionKeeper):
     """Keeps ``lease``, a session's, and others beside it.
 
     etcd is asked twice whether a lease is over: a member that just became leader may not yet know one that was granted
@@ -87,7 +89,7 @@ class Keeper(session_keeper.Keeper):
         self,
         connection: Connection,
         namespace: Namespace,
-        lease: Lease,
+        lease: EtcdLease,
         on_change: Callable[[], None],
     ) -> None:
         super().__init__(lease_name(lease.number), connection.config, lease.renewal, on_change)
@@ -107,7 +109,7 @@ class Keeper(session_keeper.Keeper):
         lease = self._renew_twice(lease_id(name), deadline)
         return None if lease is None else lease.renewal
 
-    def _renew_twice(self, number: int, deadline: float) -> Lease | None:
+    def _renew_twice(self, number: int, deadline: float) -> EtcdLease | None:
         lease = renew(self._connection, number, deadline=deadline)
         if lease is not None:
             return lease

@@ -20,7 +20,7 @@ from llutil.ledgers.etcd.config import EtcdConfig
 from llutil.ledgers.etcd.connection import Connection
 from llutil.ledgers.etcd.leases import revoke
 from llutil.ledgers.etcd.session import EtcdSession, open_session
-from llutil.ledgers.etcd.watches import EtcdWatch, Watches
+from llutil.ledgers.etcd.watches import EtcdWatch, EtcdWatches
 from llutil.ledgers.keys import Namespace, check_scope
 from llutil.ledgers.protocol import View
 
@@ -43,7 +43,7 @@ class EtcdLedger:
         self._connection = Connection(config)
         self._namespace = Namespace(config.namespace)
         self._callback = on_change
-        self._watches = Watches(self._connection, self._namespace, self._on_change)
+        self._watches = EtcdWatches(self._connection, self._namespace, self._on_change)
         self._lock = threading.Lock()
         """Guards the sessions."""
         self._sessions: list[EtcdSession] = []

@@ -13,9 +13,9 @@ from llutil.errors import ConfigError
 from llutil.ledgers.errors import LeaseGone, LedgerConflict, SessionLost
 from llutil.ledgers.etcd import http_revocation, messages
 from llutil.ledgers.etcd.connection import Answer, Connection, LeaseMissing
-from llutil.ledgers.etcd.leases import Keeper, grant, renew, revoke
+from llutil.ledgers.etcd.leases import EtcdSessionKeeper, grant, renew, revoke
 from llutil.ledgers.keys import Namespace, check_folder, check_key, check_scope
-from llutil.ledgers.lease_revocation import Will
+from llutil.ledgers.lease_revocation import LeaseRevocation
 from llutil.ledgers.protocol import (
     Created,
     Exists,
@@ -53,13 +53,17 @@ def open_session(
             f"lease_ttl is {ttl:g} s, but {connection.config} grants no lease shorter than {lease.renewal.ttl:g} s "
             f"(one and a half times its election timeout); set lease_ttl to {lease.renewal.ttl:g} or more"
         )
-    return EtcdSession(connection, namespace, Keeper(connection, namespace, lease, on_change))
+    return EtcdSession(
+        connection, namespace, EtcdSessionKeeper(connection, namespace, lease, on_change)
+    )
 
 
 class EtcdSession:
     """``llutil.ledgers.Session`` on etcd. Made by ``open_session``."""
 
-    def __init__(self, connection: Connection, namespace: Namespace, keeper: Keeper) -> None:
+    def __init__(
+        self, connection: Connection, namespace: Namespace, keeper: EtcdSessionKeeper
+    ) -> None:
         self._connection = connection
         self._namespace = namespace
         self._keeper = keeper
@@ -85,7 +89,7 @@ class EtcdSession:
         return self._keeper.state
 
     @property
-    def will(self) -> Will:
+    def will(self) -> LeaseRevocation:
         """To revoke the lease by etcd's JSON calls."""
         return http_revocation.will(self._connection.config, self._keeper.number)
 

@@ -15,10 +15,10 @@ from llutil.ledgers.etcd.etcd3_import import etcdrpc
 from llutil.ledgers.keys import Namespace, by_arrival, holds
 from llutil.ledgers.protocol import View
 
-__all__ = ["Stream", "Watched"]
+__all__ = ["Stream", "WatchState"]
 
 
-class Watched:
+class WatchState:
     """What one watch knows of its scope, and where it goes on."""
 
     def __init__(self, scope: str, since: View) -> None:
@@ -70,11 +70,11 @@ class Stream:
 
     def __init__(self, namespace: Namespace) -> None:
         self.requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self.by_number: dict[int, Watched] = {}
+        self.by_number: dict[int, WatchState] = {}
         self._namespace = namespace
-        self._asked: deque[Watched] = deque()  # etcd answers in the order in which it was asked
+        self._asked: deque[WatchState] = deque()  # etcd answers in the order in which it was asked
 
-    def ask(self, watch: Watched) -> None:
+    def ask(self, watch: WatchState) -> None:
         """Ask for the events of ``watch``, from the first that it has not seen."""
         key, end = messages.span(self._namespace, watch.scope)
         watch.number = None
@@ -87,7 +87,7 @@ class Stream:
             )
         )
 
-    def answered(self) -> Watched:
+    def answered(self) -> WatchState:
         """The watch that etcd has just answered for."""
         return self._asked.popleft()
 

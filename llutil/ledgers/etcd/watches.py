@@ -4,7 +4,7 @@ A watch goes on from the revision that it has seen last, however often its strea
 compacted what came after that revision, or turns out to be older than it (its data were wiped), the scope
 is read again. A refusal is reported once a fresh token does not help: ``view`` raises it, nothing else does.
 
-The thread is started by the first watch and ends with ``Watches.close``. Of ours this module imports
+The thread is started by the first watch and ends with ``EtcdWatches.close``. Of ours this module imports
 ``llutil.ledgers`` and what lies in this folder.
 """
 
@@ -21,14 +21,14 @@ import grpc
 
 from llutil.ledgers.errors import LedgerClosed, LedgerRefused, LedgerUnavailable
 from llutil.ledgers.etcd import messages
-from llutil.ledgers.etcd.channel import Line
+from llutil.ledgers.etcd.channel import Channel
 from llutil.ledgers.etcd.connection import Connection
 from llutil.ledgers.etcd.grpc_errors import Remedy
-from llutil.ledgers.etcd.watch_state import Stream, Watched
+from llutil.ledgers.etcd.watch_state import Stream, WatchState
 from llutil.ledgers.keys import Namespace
 from llutil.ledgers.protocol import View
 
-__all__ = ["EtcdWatch", "Watches"]
+__all__ = ["EtcdWatch", "EtcdWatches"]
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class _StreamOver(Exception):
     """The stream is of no more use; open another."""
 
 
-class Watches:
+class EtcdWatches:
     """The watches of one ledger. ``on_change`` is called, in the thread, when a view has changed."""
 
     def __init__(
@@ -50,8 +50,8 @@ class Watches:
         self._namespace = namespace
         self._on_change = on_change
         self._lock = threading.Lock()
-        """Guards all below, and every ``Watched`` and ``Stream``. Never held during a call."""
-        self._open: set[Watched] = set()
+        """Guards all below, and every ``WatchState`` and ``Stream``. Never held during a call."""
+        self._open: set[WatchState] = set()
         self._stream: Stream | None = None
         self._thread: threading.Thread | None = None
         self._pause = 0.0
@@ -59,7 +59,7 @@ class Watches:
 
     def add(self, scope: str, since: View) -> EtcdWatch:
         """Watch ``scope`` from ``since`` on."""
-        watch = Watched(scope, since)
+        watch = WatchState(scope, since)
         with self._lock:
             self._connection.check()
             self._open.add(watch)
@@ -70,7 +70,7 @@ class Watches:
                 self._thread.start()
         return EtcdWatch(self, watch)
 
-    def view(self, watch: Watched) -> View:
+    def view(self, watch: WatchState) -> View:
         """The latest state that ``watch`` knows."""
         self._connection.check()
         with self._lock:
@@ -78,7 +78,7 @@ class Watches:
                 raise LedgerRefused(watch.refusal)
             return watch.latest()
 
-    def remove(self, watch: Watched) -> None:
+    def remove(self, watch: WatchState) -> None:
         """Stop this watch. In a forked child it does nothing: the watch is the parent's."""
         if self._connection.inherited:
             return
@@ -156,7 +156,7 @@ class Watches:
                 )
             self._on_change()
 
-    def _follow(self, line: Line) -> None:
+    def _follow(self, line: Channel) -> None:
         deadline = time.monotonic() + _READ
         metadata = self._connection.metadata(line, deadline=deadline)
         stream = Stream(self._namespace)
@@ -179,7 +179,7 @@ class Watches:
     def _take(self, stream: Stream, reply: Any) -> None:
         """Take in one message. :raises _StreamOver: another stream is needed."""
         changed = False
-        ended: Watched | None = None
+        ended: WatchState | None = None
         with self._lock:
             if reply.created:
                 watch = stream.answered()
@@ -198,7 +198,7 @@ class Watches:
         if ended is not None:
             self._ended(ended, reply)
 
-    def _started(self, stream: Stream, watch: Watched, reply: Any) -> None:
+    def _started(self, stream: Stream, watch: WatchState, reply: Any) -> None:
         stream.by_number[reply.watch_id] = watch
         watch.number = reply.watch_id
         watch.refused = False
@@ -209,7 +209,7 @@ class Watches:
             watch.stale = True  # a member that lags, or an etcd that lost its data: reading tells
             raise _StreamOver
 
-    def _ended(self, watch: Watched, reply: Any) -> None:
+    def _ended(self, watch: WatchState, reply: Any) -> None:
         """etcd ended a watch that we did not close."""
         if reply.compact_revision:
             with self._lock:
@@ -222,10 +222,10 @@ class Watches:
             return
         raise _StreamOver
 
-    def _refuse(self, watches: list[Watched], reason: str) -> None:
+    def _refuse(self, watches: list[WatchState], reason: str) -> None:
         self._fail(watches, f"{self._connection.config} refuses it: {reason}")
 
-    def _fail(self, watches: list[Watched], why: str) -> None:
+    def _fail(self, watches: list[WatchState], why: str) -> None:
         with self._lock:
             for watch in watches:
                 self._open.discard(watch)
@@ -236,7 +236,7 @@ class Watches:
 class EtcdWatch:
     """``llutil.ledgers.Watch`` on etcd. Made by ``EtcdLedger.watch``."""
 
-    def __init__(self, owner: Watches, watched: Watched) -> None:
+    def __init__(self, owner: EtcdWatches, watched: WatchState) -> None:
         self._owner = owner
         self._watched = watched
 

@@ -1,11 +1,11 @@
-"""One kazoo client with deadlines: ``Line``. The one boundary where kazoo's errors about connections end.
+"""One kazoo client with deadlines: ``KazooSession``. The one boundary where kazoo's errors about connections end.
 
 kazoo keeps a ZooKeeper session and its connection, moving from server to server. A request is sent when there is a
 connection, and is waited for until its deadline, or until that connection is lost; then ``trying`` runs the whole act
 again, told that what it did before may have been applied. What ZooKeeper says of nodes (there is none, there is one)
 is passed on as kazoo's errors, and stays in this folder.
 
-kazoo has three threads for a client, which end with ``Line.close``. Of ours this module imports ``llutil.ledgers``.
+kazoo has three threads for a client, which end with ``KazooSession.close``. Of ours this module imports ``llutil.ledgers``.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from kazoo.security import OPEN_ACL_UNSAFE, make_acl
 
 from llutil.errors import ConfigError
 from llutil.ledgers.errors import LedgerRefused, LedgerUnavailable, SessionLost
-from llutil.ledgers.process_owned import Owned
+from llutil.ledgers.process_owned import ProcessOwned
 from llutil.ledgers.zookeeper.config import ZooKeeperConfig
 
-__all__ = ["Line", "LineOver", "check_sasl"]
+__all__ = ["KazooSession", "KazooSessionOver", "check_sasl"]
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ _GRACE = 1.0  # seconds for a server to take leave of us
 T = TypeVar("T")
 
 
-class LineOver(SessionLost):
+class KazooSessionOver(SessionLost):
     """ZooKeeper says that the session of this line is over."""
 
 
@@ -111,7 +111,7 @@ def _client(
     )
 
 
-class Line(Owned):
+class KazooSession(ProcessOwned):
     """A ZooKeeper session of ``timeout`` seconds: a new one, or the one of ``identity`` (its id and password).
 
     ``on_state`` is called from kazoo's thread whenever the connection comes or goes. It must take no lock that is
@@ -133,7 +133,7 @@ class Line(Owned):
         self._quiet = _Quiet()
         self._client = _client(config, timeout, identity, self._quiet)
         self._connected = threading.Event()
-        self._ended: type[LineOver | LedgerRefused] | None = None
+        self._ended: type[KazooSessionOver | LedgerRefused] | None = None
         self._client.add_listener(self._listen)
         self._client.start_async()
 
@@ -145,7 +145,9 @@ class Line(Owned):
             self._connected.clear()
         keeper = self._client.client_state
         if keeper == KeeperState.EXPIRED_SESSION and self._kept:
-            self._ended = LineOver  # kazoo goes on with another session, which is of no use to us
+            self._ended = (
+                KazooSessionOver  # kazoo goes on with another session, which is of no use to us
+            )
         elif keeper == KeeperState.AUTH_FAILED:
             self._ended = LedgerRefused
         self._on_state()
@@ -153,7 +155,7 @@ class Line(Owned):
     @property
     def is_over(self) -> bool:
         """Whether ZooKeeper has said that the session is over."""
-        return self._ended is LineOver
+        return self._ended is KazooSessionOver
 
     @property
     def is_connected(self) -> bool:
@@ -227,8 +229,8 @@ class Line(Owned):
             raise _Interrupted(str(error)) from error
         except zk.SessionExpiredError as error:
             if self._kept:
-                self._ended = LineOver
-                raise LineOver(f"{self.config} says that its time is over") from error
+                self._ended = KazooSessionOver
+                raise KazooSessionOver(f"{self.config} says that its time is over") from error
             raise _Interrupted("the connection's own session was over") from error
         except (
             zk.ConnectionLoss,
@@ -247,8 +249,8 @@ class Line(Owned):
         """Wait until a request could be sent at once. Within ``trying``."""
         while True:
             self.check()
-            if self._ended is LineOver:
-                raise LineOver(f"{self.config} says that its time is over")
+            if self._ended is KazooSessionOver:
+                raise KazooSessionOver(f"{self.config} says that its time is over")
             if self._ended is not None:
                 raise LedgerRefused(
                     f"{self.config} does not accept the authentication of {self._who()}"

@@ -22,11 +22,11 @@ from typing import Any
 from kazoo import exceptions as zk
 
 from llutil.ledgers.errors import LedgerConflict
-from llutil.ledgers.zookeeper.kazoo_client import Line
-from llutil.ledgers.zookeeper.znode_paths import Places
-from llutil.ledgers.zookeeper.znode_reader import Reader
+from llutil.ledgers.zookeeper.kazoo_client import KazooSession
+from llutil.ledgers.zookeeper.znode_paths import ZnodePaths
+from llutil.ledgers.zookeeper.znode_reader import ZnodeReader
 
-__all__ = ["Granting", "Lease", "end", "grant", "look", "renew", "sweep"]
+__all__ = ["LeaseZnode", "LeaseZnodes", "end", "grant", "look", "renew", "sweep"]
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ _YOUNG = 86_400_000  # ms during which an empty folder may be that of a job that
 
 
 @dataclass(frozen=True, slots=True)
-class Lease:
+class LeaseZnode:
     """A lease as it was at ``version`` of its node, which was written at ``written`` (the server's ms)."""
 
     name: str
@@ -56,30 +56,30 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
-class Granting:
+class LeaseZnodes:
     """How to reach the leases: ``line``, and where they lie."""
 
-    line: Line
-    places: Places
+    line: KazooSession
+    places: ZnodePaths
 
-    def reader(self, deadline: float) -> Reader:
+    def reader(self, deadline: float) -> ZnodeReader:
         """What reads until then."""
-        return Reader(self.line, self.places, deadline)
+        return ZnodeReader(self.line, self.places, deadline)
 
 
-def _parse(name: str, data: bytes, stat: Any) -> Lease:
+def _parse(name: str, data: bytes, stat: Any) -> LeaseZnode:
     try:
         value = json.loads(data)
         tops = tuple(str(top) for top in value["tops"])
-        return Lease(name, float(value["ttl"]), tops, int(stat.version), int(stat.mtime))
+        return LeaseZnode(name, float(value["ttl"]), tops, int(stat.version), int(stat.mtime))
     except (ValueError, TypeError, KeyError) as error:
         raise LedgerConflict(
             f"the node of the lease {name!r} holds what no node of ours wrote; use another namespace"
         ) from error
 
 
-def look(reader: Reader, places: Places, name: str) -> Lease | None:
-    """The lease of that name; None if it is over. Within ``Line.trying``."""
+def look(reader: ZnodeReader, places: ZnodePaths, name: str) -> LeaseZnode | None:
+    """The lease of that name; None if it is over. Within ``KazooSession.trying``."""
     path = places.lease(name)
     try:
         data, stat = reader.ask(lambda client: client.get_async(path))
@@ -88,12 +88,12 @@ def look(reader: Reader, places: Places, name: str) -> Lease | None:
     return _parse(name, data, stat)
 
 
-def grant(granting: Granting, ttl: float, *, deadline: float) -> Lease:
+def grant(granting: LeaseZnodes, ttl: float, *, deadline: float) -> LeaseZnode:
     """A new lease. We choose its name, so that a second attempt finds what a doubtful first one granted."""
-    lease = Lease(f"lease-{secrets.token_hex(8)}", ttl, (), 0, 0)
+    lease = LeaseZnode(f"lease-{secrets.token_hex(8)}", ttl, (), 0, 0)
     path = granting.places.lease(lease.name)
 
-    def act(_: bool) -> Lease:
+    def act(_: bool) -> LeaseZnode:
         reader = granting.reader(deadline)
         while True:
             try:
@@ -112,11 +112,11 @@ def grant(granting: Granting, ttl: float, *, deadline: float) -> Lease:
     return granting.line.trying(f"grant a lease of {ttl:g} s", act, deadline=deadline)
 
 
-def renew(granting: Granting, name: str, *, deadline: float) -> Lease | None:
+def renew(granting: LeaseZnodes, name: str, *, deadline: float) -> LeaseZnode | None:
     """Renew a lease; None if it is over."""
     path = granting.places.lease(name)
 
-    def act(_: bool) -> Lease | None:
+    def act(_: bool) -> LeaseZnode | None:
         reader = granting.reader(deadline)
         while (lease := look(reader, granting.places, name)) is not None:
             data, version = lease.data, lease.version
@@ -130,7 +130,7 @@ def renew(granting: Granting, name: str, *, deadline: float) -> Lease | None:
     return granting.line.trying(f"renew {name}", act, deadline=deadline)
 
 
-def end(granting: Granting, name: str, *, deadline: float) -> None:
+def end(granting: LeaseZnodes, name: str, *, deadline: float) -> None:
     """End a lease, with all records that go with it. One that is over already is fine."""
 
     def act(_: bool) -> None:
@@ -143,7 +143,7 @@ def end(granting: Granting, name: str, *, deadline: float) -> None:
     granting.line.trying(f"end {name}", act, deadline=deadline)
 
 
-def _bury(reader: Reader, places: Places, lease: Lease) -> bool:
+def _bury(reader: ZnodeReader, places: ZnodePaths, lease: LeaseZnode) -> bool:
     """Rename the lease's node, unless somebody has written it since."""
 
     def send(client: Any) -> Any:
@@ -155,7 +155,7 @@ def _bury(reader: Reader, places: Places, lease: Lease) -> bool:
     return not any(isinstance(one, Exception) for one in reader.ask(send))
 
 
-def _clear(reader: Reader, places: Places, name: str) -> None:
+def _clear(reader: ZnodeReader, places: ZnodePaths, name: str) -> None:
     """Remove the records of a lease that was renamed, the folders that are empty then, and its node."""
     lease = look(reader, places, _OVER + name)
     if lease is None:
@@ -170,14 +170,14 @@ def _clear(reader: Reader, places: Places, name: str) -> None:
     _delete(reader, places.lease(_OVER + name))
 
 
-def _delete(reader: Reader, path: str) -> None:
+def _delete(reader: ZnodeReader, path: str) -> None:
     try:
         reader.ask(lambda client: client.delete_async(path))
     except zk.NoNodeError:
         return
 
 
-def sweep(granting: Granting, now: int, *, deadline: float) -> None:
+def sweep(granting: LeaseZnodes, now: int, *, deadline: float) -> None:
     """Of some leases, end those that are over at ``now`` (the server's ms); of some folders, remove the empty ones."""
 
     def act(_: bool) -> None:
@@ -203,7 +203,7 @@ def _some(names: list[str]) -> list[str]:
     return random.sample(names, min(_LOOKS, len(names)))
 
 
-def _sweep_folders(reader: Reader, places: Places, now: int) -> None:
+def _sweep_folders(reader: ZnodeReader, places: ZnodePaths, now: int) -> None:
     tops = [places.subfolder("", name) for name in reader.listing("").names]
     for top in _some([top for top in tops if top is not None]):
         if reader.listing(top).made + _YOUNG > now:

@@ -21,16 +21,16 @@ from collections.abc import Callable
 from llutil.ledgers.credentials import read_tls
 from llutil.ledgers.errors import LedgerClosed, LedgerRefused, LedgerUnavailable
 from llutil.ledgers.keys import Namespace, check_scope
-from llutil.ledgers.process_owned import Owned
+from llutil.ledgers.process_owned import ProcessOwned
 from llutil.ledgers.protocol import View
 from llutil.ledgers.zookeeper import lease_znodes, session_handshake
 from llutil.ledgers.zookeeper.config import ZooKeeperConfig
-from llutil.ledgers.zookeeper.kazoo_client import Line, check_sasl
-from llutil.ledgers.zookeeper.lease_znodes import Granting
+from llutil.ledgers.zookeeper.kazoo_client import KazooSession, check_sasl
+from llutil.ledgers.zookeeper.lease_znodes import LeaseZnodes
 from llutil.ledgers.zookeeper.session import ZooKeeperSession, open_session
-from llutil.ledgers.zookeeper.watches import Watches, ZooKeeperWatch
-from llutil.ledgers.zookeeper.znode_paths import Places
-from llutil.ledgers.zookeeper.znode_reader import Reader
+from llutil.ledgers.zookeeper.watches import ZooKeeperWatch, ZooKeeperWatches
+from llutil.ledgers.zookeeper.znode_paths import ZnodePaths
+from llutil.ledgers.zookeeper.znode_reader import ZnodeReader
 
 __all__ = ["ZooKeeperLedger"]
 
@@ -42,7 +42,7 @@ _READING = (
 )
 
 
-class ZooKeeperLedger(Owned):
+class ZooKeeperLedger(ProcessOwned):
     """``llutil.ledgers.Ledger`` on ZooKeeper. Nothing is sent before the first call.
 
     ``on_change`` is called from this ledger's threads; ``llutil.ledgers.protocol`` says what it may do. Unlike the
@@ -57,12 +57,12 @@ class ZooKeeperLedger(Owned):
         check_sasl(config)
         super().__init__(config)
         self._config = config
-        self._places = Places(Namespace(config.namespace))
+        self._places = ZnodePaths(Namespace(config.namespace))
         self._callback = on_change
-        self._watches = Watches(self._reading, self._places, self._on_change)
+        self._watches = ZooKeeperWatches(self._reading, self._places, self._on_change)
         self._lock = threading.Lock()
         """Guards the two below, and closing. Never held during a call."""
-        self._line: Line | None = None
+        self._line: KazooSession | None = None
         self._sessions: list[ZooKeeperSession] = []
 
     def __repr__(self) -> str:
@@ -76,13 +76,13 @@ class ZooKeeperLedger(Owned):
         except Exception:  # noqa: BLE001 - the callback is another's
             _log.exception("the callback for changes of %r failed", self)
 
-    def _reading(self) -> Line:
+    def _reading(self) -> KazooSession:
         """The line for reads and watches, opened when first used."""
         self.check()
         with self._lock:
             self.check()
             if self._line is None:
-                self._line = Line(self._config, _READING, lambda: None)
+                self._line = KazooSession(self._config, _READING, lambda: None)
             return self._line
 
     def open_session(self, ttl: float, *, deadline: float) -> ZooKeeperSession:
@@ -102,7 +102,7 @@ class ZooKeeperLedger(Owned):
         """The present state of ``scope``."""
         check_scope(scope)
         line = self._reading()
-        reader = Reader(line, self._places, deadline)
+        reader = ZnodeReader(line, self._places, deadline)
 
         def act(_: bool) -> View:
             reader.sync()
@@ -122,7 +122,7 @@ class ZooKeeperLedger(Owned):
         """End a session or a granted lease by its name."""
         self.check()
         if lease.startswith("lease-"):
-            lease_znodes.end(Granting(self._reading(), self._places), lease, deadline=deadline)
+            lease_znodes.end(LeaseZnodes(self._reading(), self._places), lease, deadline=deadline)
             return
         session, _, password = lease.partition("-")
         if not password:

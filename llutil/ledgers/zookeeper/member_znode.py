@@ -11,18 +11,18 @@ from kazoo import exceptions as zk
 
 from llutil.ledgers.errors import LedgerConflict
 from llutil.ledgers.protocol import Joined, Record, View
-from llutil.ledgers.zookeeper.kazoo_client import LineOver
-from llutil.ledgers.zookeeper.session_handshake import Granted
-from llutil.ledgers.zookeeper.znode_paths import Node, Places, session_name
-from llutil.ledgers.zookeeper.znode_reader import Listing, Reader
+from llutil.ledgers.zookeeper.kazoo_client import KazooSessionOver
+from llutil.ledgers.zookeeper.session_handshake import GrantedSession
+from llutil.ledgers.zookeeper.znode_paths import RecordZnode, ZnodePaths, session_name
+from llutil.ledgers.zookeeper.znode_reader import FolderListing, ZnodeReader
 
-__all__ = ["Joiner"]
+__all__ = ["MemberZnode"]
 
 
-class Joiner:
+class MemberZnode:
     """What puts and removes the own records of one session."""
 
-    def __init__(self, places: Places, granted: Granted) -> None:
+    def __init__(self, places: ZnodePaths, granted: GrantedSession) -> None:
         self._places = places
         self._granted = granted
         self._name = session_name(granted.session)
@@ -32,7 +32,7 @@ class Joiner:
         """Keys that this session may have created."""
 
     def join(
-        self, reader: Reader, folder: str, key: str, value: bytes, scopes: list[str]
+        self, reader: ZnodeReader, folder: str, key: str, value: bytes, scopes: list[str]
     ) -> Joined:
         """Put the own record, then read the folder's names and the scopes.
 
@@ -46,7 +46,9 @@ class Joiner:
         """The session leaves: what it puts from now on has another name."""
         self._lives += 1
 
-    def _own(self, reader: Reader, folder: str, key: str, value: bytes) -> tuple[Record, Listing]:
+    def _own(
+        self, reader: ZnodeReader, folder: str, key: str, value: bytes
+    ) -> tuple[Record, FolderListing]:
         """The own record, created if it is not there, and the names in its folder from then on."""
         again = key in self._tried
         self._tried.add(key)
@@ -79,7 +81,7 @@ class Joiner:
                 )
             return found[0], listing
 
-    def _put(self, reader: Reader, folder: str, key: str, value: bytes) -> str:
+    def _put(self, reader: ZnodeReader, folder: str, key: str, value: bytes) -> str:
         """Create the own record. Its path."""
         stem = self._places.stem(key, f"{self._name}.{self._lives}")
         while True:
@@ -93,29 +95,29 @@ class Joiner:
                 reader.make_folder(self._places.folder(folder))
                 continue
             if stat.ephemeralOwner != self._granted.session:
-                raise LineOver("its connection has got another session")
+                raise KazooSessionOver("its connection has got another session")
             return str(path)
 
-    def remove(self, reader: Reader, path: str) -> None:
+    def remove(self, reader: ZnodeReader, path: str) -> None:
         """Delete a node, if it is there."""
         try:
             reader.ask(lambda client: client.delete_async(path))
         except zk.NoNodeError:
             return
 
-    def _nodes(self, folder: str, listing: Listing) -> list[Node]:
+    def _nodes(self, folder: str, listing: FolderListing) -> list[RecordZnode]:
         return self._places.nodes(folder, listing.names)
 
-    def _mine(self, folder: str, listing: Listing, key: str) -> list[Node]:
+    def _mine(self, folder: str, listing: FolderListing, key: str) -> list[RecordZnode]:
         """This session's records of that key, the oldest first; more than one if an answer was lost."""
         found = [self._places.node(folder, name) for name in listing.names]
         mine = [node for node in found if node and node.key == key and self._is_mine(node)]
         return sorted(mine, key=lambda node: node.sequence)
 
-    def _is_mine(self, node: Node) -> bool:
+    def _is_mine(self, node: RecordZnode) -> bool:
         return node.session.startswith(f"{self._name}.")
 
-    def _members(self, folder: str, listing: Listing, own: Record) -> tuple[Record, ...]:
+    def _members(self, folder: str, listing: FolderListing, own: Record) -> tuple[Record, ...]:
         nodes = sorted(self._nodes(folder, listing), key=lambda node: (node.sequence, node.key))
         return tuple(
             own if node.key == own.key else Record(node.key, b"", node.sequence, node.session)

@@ -19,7 +19,7 @@ from llutil.ledgers.errors import (
     SessionLost,
 )
 from llutil.ledgers.keys import check_folder, check_key, check_scope
-from llutil.ledgers.lease_revocation import Will
+from llutil.ledgers.lease_revocation import LeaseRevocation
 from llutil.ledgers.protocol import (
     Joined,
     Outcome,
@@ -29,14 +29,14 @@ from llutil.ledgers.protocol import (
 from llutil.ledgers.session_keeper import Renewal
 from llutil.ledgers.zookeeper import lease_znodes, session_handshake
 from llutil.ledgers.zookeeper.config import ZooKeeperConfig
-from llutil.ledgers.zookeeper.kazoo_client import Line, LineOver
-from llutil.ledgers.zookeeper.lease_znodes import Granting
-from llutil.ledgers.zookeeper.member_znode import Joiner
-from llutil.ledgers.zookeeper.session_handshake import Granted
-from llutil.ledgers.zookeeper.session_keeper import Keeper, renew_session
-from llutil.ledgers.zookeeper.znode_paths import Places, session_name
-from llutil.ledgers.zookeeper.znode_reader import Reader
-from llutil.ledgers.zookeeper.znode_transactions import Writer
+from llutil.ledgers.zookeeper.kazoo_client import KazooSession, KazooSessionOver
+from llutil.ledgers.zookeeper.lease_znodes import LeaseZnodes
+from llutil.ledgers.zookeeper.member_znode import MemberZnode
+from llutil.ledgers.zookeeper.session_handshake import GrantedSession
+from llutil.ledgers.zookeeper.session_keeper import ZooKeeperSessionKeeper, renew_session
+from llutil.ledgers.zookeeper.znode_paths import ZnodePaths, session_name
+from llutil.ledgers.zookeeper.znode_reader import ZnodeReader
+from llutil.ledgers.zookeeper.znode_transactions import ZnodeWriter
 
 __all__ = ["ZooKeeperSession", "open_session"]
 
@@ -45,7 +45,7 @@ _LONGEST = 2_000_000  # seconds; ZooKeeper counts milliseconds in 32 bits
 
 def open_session(
     config: ZooKeeperConfig,
-    places: Places,
+    places: ZnodePaths,
     ttl: float,
     on_change: Callable[[], None],
     *,
@@ -65,26 +65,26 @@ def open_session(
             f"lease_ttl is {ttl:g} s, but {config} grants {granted.ttl:g} s; a server grants from 2 to 20 times its "
             f"tickTime, unless it has a minSessionTimeout and a maxSessionTimeout; set lease_ttl to {granted.ttl:g}"
         )
-    keepers: list[Keeper] = []
+    keepers: list[ZooKeeperSessionKeeper] = []
 
     def look() -> None:
         for keeper in keepers:
             keeper.look()
 
-    line = Line(
+    line = KazooSession(
         config,
         ttl,
         look,
         identity=(granted.session, granted.password),
     )
-    granting = Granting(line, places)
+    granting = LeaseZnodes(line, places)
     try:
         sent, rooted = renew_session(granting, deadline=deadline)
         if not rooted:
             raise LedgerRefused(
                 f"the chroot {config.chroot!r} is not there on {config}; create it, or correct the endpoint"
             )
-    except LineOver as error:
+    except KazooSessionOver as error:
         line.close(deadline=deadline)
         raise LedgerUnavailable(
             f"open a session of {ttl:g} s: it was over before it was used: {error}"
@@ -92,7 +92,7 @@ def open_session(
     except BaseException:
         line.close(deadline=deadline)
         raise
-    keeper = Keeper(granting, session_name(granted.session), ttl, sent, on_change)
+    keeper = ZooKeeperSessionKeeper(granting, session_name(granted.session), ttl, sent, on_change)
     keepers.append(keeper)
     return ZooKeeperSession(granting, keeper, granted)
 
@@ -100,15 +100,17 @@ def open_session(
 class ZooKeeperSession:
     """``llutil.ledgers.Session`` on ZooKeeper. Made by ``open_session``."""
 
-    def __init__(self, granting: Granting, keeper: Keeper, granted: Granted) -> None:
+    def __init__(
+        self, granting: LeaseZnodes, keeper: ZooKeeperSessionKeeper, granted: GrantedSession
+    ) -> None:
         self._granting = granting
         self._line = granting.line
         self._places = granting.places
         self._keeper = keeper
         self._granted = granted
         self._name = session_name(granted.session)
-        self._joiner = Joiner(granting.places, granted)
-        self._writer = Writer(granting.places)
+        self._joiner = MemberZnode(granting.places, granted)
+        self._writer = ZnodeWriter(granting.places)
 
     @property
     def ttl(self) -> float:
@@ -131,7 +133,7 @@ class ZooKeeperSession:
         return self._keeper.state
 
     @property
-    def will(self) -> Will:
+    def will(self) -> LeaseRevocation:
         """To end the session by a handshake with its id and password."""
         return session_handshake.will(self._line.config, self._granted)
 
@@ -145,8 +147,8 @@ class ZooKeeperSession:
         self._keeper.stop(deadline=deadline)
         self._line.close(deadline=deadline)
 
-    def _trying(self, what: str, act: Callable[[Reader, bool], Any], deadline: float) -> Any:
-        """``Line.trying`` with a reader. :raises SessionLost: the session is over."""
+    def _trying(self, what: str, act: Callable[[ZnodeReader, bool], Any], deadline: float) -> Any:
+        """``KazooSession.trying`` with a reader. :raises SessionLost: the session is over."""
         reader = self._granting.reader(deadline)
 
         def again(doubtful: bool) -> Any:
@@ -156,7 +158,7 @@ class ZooKeeperSession:
 
         try:
             return self._line.trying(what, again, deadline=deadline)
-        except LineOver as error:
+        except KazooSessionOver as error:
             self._keeper.lose("ZooKeeper says that its time is over")
             raise self._lost(error) from error
         except LedgerClosed as error:
@@ -239,7 +241,7 @@ class ZooKeeperSession:
     def _on_leases(self, act: Callable[[], Any]) -> Any:
         try:
             return act()
-        except LineOver as error:
+        except KazooSessionOver as error:
             self._keeper.lose("ZooKeeper says that its time is over")
             raise self._lost(error) from error
 

@@ -22,10 +22,10 @@ from typing import Any
 
 from llutil.ledgers.endpoints import Endpoint, parse_endpoints
 from llutil.ledgers.errors import LedgerRefused, LedgerUnavailable
-from llutil.ledgers.lease_revocation import Will
+from llutil.ledgers.lease_revocation import LeaseRevocation
 from llutil.ledgers.zookeeper.config import ZooKeeperConfig
 
-__all__ = ["Granted", "end_session", "open_session", "perform", "will"]
+__all__ = ["GrantedSession", "end_session", "open_session", "perform", "will"]
 
 _PATIENCE = 2.0  # seconds for one endpoint, at most
 _SHARE = 0.7  # of what is left until the deadline for one endpoint, so that it can be asked what it speaks instead
@@ -48,7 +48,7 @@ class _Stranger(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Granted:
+class GrantedSession:
     """A session, and the seconds that it outlives silence. ``password`` proves that it is ours."""
 
     session: int
@@ -56,7 +56,7 @@ class Granted:
     ttl: float
 
 
-def open_session(config: ZooKeeperConfig, ttl: float, *, deadline: float) -> Granted:
+def open_session(config: ZooKeeperConfig, ttl: float, *, deadline: float) -> GrantedSession:
     """Open a session of about ``ttl`` seconds at the first endpoint that gives one; the server may grant another time.
 
     :raises LedgerRefused: something answers at every endpoint, and none of it is a ZooKeeper.
@@ -118,7 +118,7 @@ def end_session(config: ZooKeeperConfig, session: int, password: bytes, *, deadl
         time.sleep(_PAUSE)
 
 
-def will(config: ZooKeeperConfig, granted: Granted) -> Will:
+def will(config: ZooKeeperConfig, granted: GrantedSession) -> LeaseRevocation:
     """The will to end a session."""
     files = {name: getattr(config, name) for name in _FILES}
     # Whoever carries it out may be in another folder.
@@ -126,7 +126,7 @@ def will(config: ZooKeeperConfig, granted: Granted) -> Will:
     endpoints = ",".join(map(str, config.endpoints))
     # A string, since JSON's numbers are not for 64 bits everywhere.
     identity = {"session": str(granted.session), "password": granted.password.hex()}
-    return Will(__name__, {"endpoints": endpoints, **identity, **absolute})
+    return LeaseRevocation(__name__, {"endpoints": endpoints, **identity, **absolute})
 
 
 def perform(argument: Mapping[str, Any]) -> None:
@@ -212,7 +212,7 @@ def _exactly(sock: socket.socket, count: int) -> bytes:
     return data
 
 
-def _shake(sock: socket.socket, session: int, password: bytes, ttl: float) -> Granted:
+def _shake(sock: socket.socket, session: int, password: bytes, ttl: float) -> GrantedSession:
     """What the server says to that session, or to a new one if it is 0; one of no time is over."""
     timeout = max(1, min(round(ttl * 1000), 2**31 - 1))
     sock.sendall(_framed(_REQUEST.pack(0, 0, timeout, session, len(password), password, False)))
@@ -224,4 +224,4 @@ def _shake(sock: socket.socket, session: int, password: bytes, ttl: float) -> Gr
         raise _Stranger(_NO_ZOOKEEPER)
     with suppress(OSError):
         sock.settimeout(_PATIENCE)
-    return Granted(session, password, granted / 1000)
+    return GrantedSession(session, password, granted / 1000)

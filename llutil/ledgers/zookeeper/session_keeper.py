@@ -1,4 +1,4 @@
-"""What keeps a session on ZooKeeper: ``Keeper``.
+"""What keeps a session on ZooKeeper: ``ZooKeeperSessionKeeper``.
 
 kazoo keeps the session's connection, but does not tell when the server last heard of it. So a renewal here is a request
 for something small that ZooKeeper has answered. (A follower answers before the leader hears of it, half a tick later at
@@ -19,16 +19,16 @@ from llutil.ledgers import session_keeper
 from llutil.ledgers.errors import LedgerClosed, LedgerError, SessionLost
 from llutil.ledgers.session_keeper import RENEWAL, Renewal
 from llutil.ledgers.zookeeper import lease_znodes
-from llutil.ledgers.zookeeper.lease_znodes import Granting
+from llutil.ledgers.zookeeper.lease_znodes import LeaseZnodes
 
-__all__ = ["Keeper", "renew_session"]
+__all__ = ["ZooKeeperSessionKeeper", "renew_session"]
 
 _log = logging.getLogger(__name__)
 
 _SWEEP = 10.0  # seconds for a sweep
 
 
-def renew_session(granting: Granting, *, deadline: float) -> tuple[float, bool]:
+def renew_session(granting: LeaseZnodes, *, deadline: float) -> tuple[float, bool]:
     """When a request that ZooKeeper answered was sent, and whether the chroot is there.
 
     :raises LineOver: the session is over.
@@ -46,11 +46,16 @@ def renew_session(granting: Granting, *, deadline: float) -> tuple[float, bool]:
     return sent, rooted
 
 
-class Keeper(session_keeper.Keeper):
+class ZooKeeperSessionKeeper(session_keeper.SessionKeeper):
     """Keeps a session of ``ttl`` seconds that was renewed at ``sent``, and sweeps what others left behind."""
 
     def __init__(
-        self, granting: Granting, name: str, ttl: float, sent: float, on_change: Callable[[], None]
+        self,
+        granting: LeaseZnodes,
+        name: str,
+        ttl: float,
+        sent: float,
+        on_change: Callable[[], None],
     ) -> None:
         super().__init__(name, granting.line.config, Renewal(sent, ttl), on_change)
         self._ttl = ttl

@@ -21,11 +21,11 @@ from typing import Any
 from llutil.ledgers.errors import LedgerClosed, LedgerError, LedgerRefused, LedgerUnavailable
 from llutil.ledgers.keys import by_arrival
 from llutil.ledgers.protocol import Record, View
-from llutil.ledgers.zookeeper.kazoo_client import Line
-from llutil.ledgers.zookeeper.znode_paths import Places
-from llutil.ledgers.zookeeper.znode_reader import EMPTY, Reader
+from llutil.ledgers.zookeeper.kazoo_client import KazooSession
+from llutil.ledgers.zookeeper.znode_paths import ZnodePaths
+from llutil.ledgers.zookeeper.znode_reader import EMPTY, ZnodeReader
 
-__all__ = ["Watches", "ZooKeeperWatch"]
+__all__ = ["ZooKeeperWatch", "ZooKeeperWatches"]
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class _Watched:
         self.stale = True
         self._told()
 
-    def look(self, reader: Reader, places: Places) -> View:
+    def look(self, reader: ZnodeReader, places: ZnodePaths) -> View:
         """Read the scope, and watch it."""
         reader.sync()
         if self.only is not None:
@@ -69,11 +69,11 @@ class _Watched:
         return self.view if found == self.view.records else View(found, listing.revision)
 
 
-class Watches:
+class ZooKeeperWatches:
     """The watches of one ledger. ``on_change`` is called, in the thread, when a view has changed."""
 
     def __init__(
-        self, line: Callable[[], Line], places: Places, on_change: Callable[[], None]
+        self, line: Callable[[], KazooSession], places: ZnodePaths, on_change: Callable[[], None]
     ) -> None:
         self._line = line
         self._places = places
@@ -156,7 +156,7 @@ class Watches:
     def _look(self, watch: _Watched) -> None:
         deadline = time.monotonic() + _READ
         line = self._line()
-        reader = Reader(line, self._places, deadline)
+        reader = ZnodeReader(line, self._places, deadline)
         watch.stale = (
             False  # whatever happens from here on is seen by this read, or wakes the watch again
         )
@@ -193,7 +193,7 @@ def _granted(record: Record) -> bool:
 class ZooKeeperWatch:
     """``llutil.ledgers.Watch`` on ZooKeeper. Made by ``ZooKeeperLedger.watch``."""
 
-    def __init__(self, owner: Watches, watched: _Watched) -> None:
+    def __init__(self, owner: ZooKeeperWatches, watched: _Watched) -> None:
         self._owner = owner
         self._watched = watched
 

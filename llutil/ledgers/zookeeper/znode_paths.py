@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from llutil.ledgers.keys import Namespace
 from llutil.ledgers.protocol import Record
 
-__all__ = ["Node", "Places", "session_name"]
+__all__ = ["RecordZnode", "ZnodePaths", "session_name"]
 
 _PLAIN, _LEASED, _ESCAPE = "=", "@", "%"
 _LEASED_NAME = re.compile(
@@ -40,7 +40,7 @@ def session_name(session: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class RecordZnode:
     """A record's node in a folder, as its name tells it.
 
     ``session`` is the session's id and how often it had left before; empty if the record goes with a granted lease.
@@ -53,7 +53,7 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class ZnodePaths:
     """The places of the keys of one namespace. Paths are relative to the chroot."""
 
     namespace: Namespace
@@ -93,19 +93,21 @@ class Places:
             return self.plain(record.key)
         return f"{self.stem(record.key, record.lease)}{record.created:010}"
 
-    def node(self, folder: str, name: str) -> Node | None:
+    def node(self, folder: str, name: str) -> RecordZnode | None:
         """The record's node that is called ``name`` in a folder of keys; None if it is none of ours."""
         prefix = folder.lstrip("/")
         path = f"{self.folder(folder)}/{name}"
         if name.startswith(_PLAIN) and len(name) > 1:
-            return Node(path, prefix + name[1:])
+            return RecordZnode(path, prefix + name[1:])
         if match := _LEASED_NAME.fullmatch(name):
-            return Node(path, prefix + match["word"], match["session"], int(match["sequence"]))
+            return RecordZnode(
+                path, prefix + match["word"], match["session"], int(match["sequence"])
+            )
         return None
 
-    def nodes(self, folder: str, names: Iterable[str]) -> list[Node]:
+    def nodes(self, folder: str, names: Iterable[str]) -> list[RecordZnode]:
         """The nodes of ``names``: of two sessions' records of one key the older one alone."""
-        found: dict[str, Node] = {}
+        found: dict[str, RecordZnode] = {}
         for name in names:
             node = self.node(folder, name)
             if node is not None:

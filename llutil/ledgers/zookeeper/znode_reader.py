@@ -17,16 +17,16 @@ from kazoo import exceptions as zk
 from llutil.ledgers.errors import LedgerConflict, LedgerRefused
 from llutil.ledgers.keys import by_arrival
 from llutil.ledgers.protocol import Record, View
-from llutil.ledgers.zookeeper.kazoo_client import Line
-from llutil.ledgers.zookeeper.znode_paths import Node, Places
+from llutil.ledgers.zookeeper.kazoo_client import KazooSession
+from llutil.ledgers.zookeeper.znode_paths import RecordZnode, ZnodePaths
 
-__all__ = ["EMPTY", "Listing", "Reader", "pack", "unpack"]
+__all__ = ["EMPTY", "FolderListing", "ZnodeReader", "pack", "unpack"]
 
 Watcher = Callable[[Any], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class FolderListing:
     """A folder at one moment. ``born`` and ``changes`` tell what came and went in between two listings.
 
     ``made`` is when it was made, in ms of the server's clock.
@@ -39,7 +39,7 @@ class Listing:
     made: int = 0
 
 
-EMPTY = Listing(frozenset(), 0, 0, 0)
+EMPTY = FolderListing(frozenset(), 0, 0, 0)
 """A folder that is not there."""
 
 
@@ -48,7 +48,7 @@ def pack(lease: str, value: bytes) -> bytes:
     return lease.encode() + b"\n" + value
 
 
-def unpack(node: Node, data: bytes, created: int) -> Record:
+def unpack(node: RecordZnode, data: bytes, created: int) -> Record:
     """The record in a node. :raises LedgerConflict: the data are none of ours."""
     if node.session:
         return Record(node.key, data, node.sequence, node.session)
@@ -69,10 +69,10 @@ def _delete(path: str) -> Callable[[Any], Any]:
     return lambda client: client.delete_async(path)
 
 
-class Reader:
-    """Reads through ``line``. Its calls belong within ``Line.trying``."""
+class ZnodeReader:
+    """Reads through ``line``. Its calls belong within ``KazooSession.trying``."""
 
-    def __init__(self, line: Line, places: Places, deadline: float) -> None:
+    def __init__(self, line: KazooSession, places: ZnodePaths, deadline: float) -> None:
         self.line = line
         self._places = places
         self._deadline = deadline
@@ -85,7 +85,7 @@ class Reader:
         """See, from here on, all that was written before: a server may lag behind the others."""
         self.ask(lambda client: client.sync_async("/"))
 
-    def listing(self, folder: str, watcher: Watcher | None = None) -> Listing:
+    def listing(self, folder: str, watcher: Watcher | None = None) -> FolderListing:
         """The names in a folder of keys. ``watcher`` is called once when they, or the folder itself, change."""
         path = self._places.folder(folder)
         while True:
@@ -99,9 +99,11 @@ class Reader:
                 if self.ask(lambda client: client.exists_async(path, watcher)) is None:
                     return EMPTY
                 continue  # it was made in between
-            return Listing(frozenset(names), stat.czxid, stat.cversion, stat.pzxid, stat.ctime)
+            return FolderListing(
+                frozenset(names), stat.czxid, stat.cversion, stat.pzxid, stat.ctime
+            )
 
-    def records(self, nodes: list[Node]) -> list[Record] | None:
+    def records(self, nodes: list[RecordZnode]) -> list[Record] | None:
         """The records in these nodes; None if one of them is gone, and the listing with it."""
         sent = [self.line.send(_get(node.path), deadline=self._deadline) for node in nodes]
         found = []
@@ -113,7 +115,7 @@ class Reader:
             found.append(unpack(node, data, stat.czxid))
         return found
 
-    def nodes(self, scope: str, listing: Listing) -> list[Node]:
+    def nodes(self, scope: str, listing: FolderListing) -> list[RecordZnode]:
         """Those of a listing that ``scope`` holds."""
         found = self._places.nodes(self._places.parent(scope), listing.names)
         return found if scope.endswith("/") else [node for node in found if node.key == scope]
@@ -123,8 +125,8 @@ class Reader:
         scope: str,
         watcher: Watcher | None = None,
         known: Mapping[str, Record] | None = None,
-        before: Listing = EMPTY,
-    ) -> tuple[dict[str, Record], Listing]:
+        before: FolderListing = EMPTY,
+    ) -> tuple[dict[str, Record], FolderListing]:
         """What a scope holds, by path. ``known`` is what it held at ``before``, and is not read again if that will do."""
         while True:
             listing = self.listing(self._places.parent(scope), watcher)
@@ -145,10 +147,10 @@ class Reader:
         records, listing = self.scope(scope)
         return View(by_arrival(records.values()), listing.revision)
 
-    def below(self, folder: str) -> tuple[list[Node], list[str]]:
+    def below(self, folder: str) -> tuple[list[RecordZnode], list[str]]:
         """All records in and below a folder of keys, and the paths of the folders, from the bottom up."""
         listing = self.listing(folder)
-        nodes: list[Node] = []
+        nodes: list[RecordZnode] = []
         paths: list[str] = []
         if listing is EMPTY:
             return nodes, paths

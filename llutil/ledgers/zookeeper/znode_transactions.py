@@ -15,25 +15,25 @@ from kazoo import exceptions as zk
 
 from llutil.ledgers.protocol import Created, Exists, Gone, Outcome, Record
 from llutil.ledgers.zookeeper import lease_znodes
-from llutil.ledgers.zookeeper.znode_paths import Node, Places
-from llutil.ledgers.zookeeper.znode_reader import Listing, Reader, pack
+from llutil.ledgers.zookeeper.znode_paths import RecordZnode, ZnodePaths
+from llutil.ledgers.zookeeper.znode_reader import FolderListing, ZnodeReader, pack
 
-__all__ = ["Writer"]
+__all__ = ["ZnodeWriter"]
 
 _MOST = 200  # deletions in one transaction
 
 
-class Writer:
+class ZnodeWriter:
     """What one session writes beside its own record."""
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: ZnodePaths) -> None:
         self._places = places
         self._tops: dict[str, set[str]] = {}
         """By lease: the top folders that its node is known to name."""
 
     def create(
         self,
-        reader: Reader,
+        reader: ZnodeReader,
         values: Mapping[str, bytes],
         guard: Record,
         lease: str,
@@ -75,7 +75,9 @@ class Writer:
             elif not isinstance(error, zk.NodeExistsError):
                 raise error
 
-    def _known_lease(self, reader: Reader, name: str, tops: set[str]) -> tuple[str, bytes, int]:
+    def _known_lease(
+        self, reader: ZnodeReader, name: str, tops: set[str]
+    ) -> tuple[str, bytes, int]:
         """The lease's path, and what to write there so that it names ``tops`` (version -2: nothing)."""
         path = self._places.lease(name)
         if tops <= self._tops.get(name, set()):
@@ -87,7 +89,7 @@ class Writer:
         if tops <= self._tops[name]:
             return path, b"", -2
         more = tuple(sorted({*lease.tops, *tops}))
-        return path, lease_znodes.Lease(name, lease.ttl, more, 0, 0).data, lease.version
+        return path, lease_znodes.LeaseZnode(name, lease.ttl, more, 0, 0).data, lease.version
 
     def _creation(
         self,
@@ -108,20 +110,21 @@ class Writer:
             transaction.set_data(path, data, version)
         return transaction.commit_async()
 
-    def _created(self, reader: Reader, keys: list[str]) -> int:
+    def _created(self, reader: ZnodeReader, keys: list[str]) -> int:
         """The transaction that has just created these, as ZooKeeper counts them."""
         path = self._places.plain(keys[0])
         stat = reader.ask(lambda client: client.exists_async(path))
         return int(stat.czxid) if stat is not None else 0
 
-    def _there(self, reader: Reader, keys: list[str]) -> tuple[Record, ...]:
+    def _there(self, reader: ZnodeReader, keys: list[str]) -> tuple[Record, ...]:
         """Those of these records that exist."""
         found = [
-            reader.records([Node(self._places.plain(key), key.lstrip("/"))]) or [] for key in keys
+            reader.records([RecordZnode(self._places.plain(key), key.lstrip("/"))]) or []
+            for key in keys
         ]
         return tuple(record for records in found for record in records)
 
-    def delete(self, reader: Reader, scopes: tuple[str, ...], guard: Record) -> bool:
+    def delete(self, reader: ZnodeReader, scopes: tuple[str, ...], guard: Record) -> bool:
         """Delete what is in and below the scopes, a few hundred records at a time; say whether the guard was there."""
         while True:
             paths, folders = self._below(reader, scopes)
@@ -139,11 +142,11 @@ class Writer:
                     if isinstance(one, zk.NoAuthError):
                         raise one
 
-    def _below(self, reader: Reader, scopes: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    def _below(self, reader: ZnodeReader, scopes: tuple[str, ...]) -> tuple[list[str], list[str]]:
         """The records in and below the scopes, and the folders there."""
         paths: list[str] = []
         folders: list[str] = []
-        listings: dict[str, Listing] = {}
+        listings: dict[str, FolderListing] = {}
         for scope in scopes:
             if scope.endswith("/"):
                 nodes, more = reader.below(scope)
@@ -156,7 +159,7 @@ class Writer:
             paths += [node.path for node in nodes]
         return list(dict.fromkeys(paths)), folders
 
-    def _exists(self, reader: Reader, record: Record) -> bool:
+    def _exists(self, reader: ZnodeReader, record: Record) -> bool:
         path = self._places.path(record)
         return reader.ask(lambda client: client.exists_async(path)) is not None
 

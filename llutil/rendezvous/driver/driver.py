@@ -23,15 +23,15 @@ from typing import Protocol
 
 from llutil.errors import LaunchError, RendezvousError
 from llutil.ledgers.errors import LedgerClosed, LedgerUnavailable, SessionLost
-from llutil.ledgers.lease_revocation import Will
+from llutil.ledgers.lease_revocation import LeaseRevocation
 from llutil.ledgers.protocol import Ledger, View
-from llutil.rendezvous.driver.ledger_requests import Standing
-from llutil.rendezvous.driver.watch_set import Lookout
+from llutil.rendezvous.driver.ledger_requests import LedgerRequests
+from llutil.rendezvous.driver.watch_set import WatchSet
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol import observations as see
 from llutil.rendezvous.protocol.machine import Machine
-from llutil.rendezvous.protocol.parameters import Rules
-from llutil.rendezvous.protocol.record_keys import Layout
+from llutil.rendezvous.protocol.parameters import ProtocolParameters
+from llutil.rendezvous.protocol.record_keys import RecordKeys
 from llutil.rendezvous.protocol.records import Member, Stage
 
 __all__ = ["Driver", "Order", "Store"]
@@ -65,9 +65,9 @@ class Driver:
 
     def __init__(
         self,
-        rules: Rules,
+        rules: ProtocolParameters,
         profile: Member,
-        layout: Layout,
+        layout: RecordKeys,
         open_ledger: Callable[[Callable[[], None]], Ledger],
         open_store: Callable[[], Store],
     ) -> None:
@@ -82,14 +82,14 @@ class Driver:
         self._orders: deque[Order] = deque()
         self._stop_ordered: Stage | None = None
         self._error: LaunchError | None = None
-        self._will: Will | None = None
+        self._will: LeaseRevocation | None = None
         self._thread: threading.Thread | None = None
         self._ended = threading.Event()
         self._closing = False
         # Used by the thread alone from here on, but for the ledger's close.
         self._ledger: Ledger | None = None
-        self._standing: Standing
-        self._lookout: Lookout
+        self._standing: LedgerRequests
+        self._lookout: WatchSet
         self._until = _FOREVER
         self._retry = _FOREVER
         self._keep: int | None = None
@@ -106,7 +106,7 @@ class Driver:
         return self._change_fd
 
     @property
-    def will(self) -> Will | None:
+    def will(self) -> LeaseRevocation | None:
         """What a survivor should do if this process is killed now; None while this node has no lease."""
         return self._will
 
@@ -190,8 +190,8 @@ class Driver:
                 ledger = self._ledger = self._open_ledger(self._wake.set)
                 stack.callback(ledger.close)
                 stack.callback(self._close_stores)
-                self._standing = Standing(ledger, self._layout, self._rules.lease_ttl)
-                self._lookout = Lookout(ledger)
+                self._standing = LedgerRequests(ledger, self._layout, self._rules.lease_ttl)
+                self._lookout = WatchSet(ledger)
                 self._follow()
         except Exception as error:  # noqa: BLE001 - the edge of the thread: the agent hears of it
             self._fail(error)

@@ -13,13 +13,13 @@ from typing import TypeVar
 
 from llutil.errors import ConfigError
 from llutil.ledgers.errors import LeaseGone, LedgerError, LedgerUnavailable, SessionLost
-from llutil.ledgers.lease_revocation import Will
+from llutil.ledgers.lease_revocation import LeaseRevocation
 from llutil.ledgers.protocol import Exists, Gone, Joined, Ledger, Session, SessionState, View
 from llutil.ledgers.protocol import Record as Stored
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol import observations as see
 from llutil.rendezvous.protocol.record_codec import decode, encode
-from llutil.rendezvous.protocol.record_keys import Layout
+from llutil.rendezvous.protocol.record_keys import RecordKeys
 from llutil.rendezvous.protocol.records import (
     Assignment,
     Marker,
@@ -29,9 +29,9 @@ from llutil.rendezvous.protocol.records import (
     Stage,
     Verdict,
 )
-from llutil.rendezvous.protocol.run_history import Log
+from llutil.rendezvous.protocol.run_history import RunHistory
 
-__all__ = ["Standing"]
+__all__ = ["LedgerRequests"]
 
 _log = logging.getLogger(__name__)
 
@@ -43,10 +43,10 @@ _SCOPES = (
 )
 
 
-class Standing:
+class LedgerRequests:
     """One node's standing in the run that ``layout`` describes. ``ttl`` is the lease's, in seconds."""
 
-    def __init__(self, ledger: Ledger, layout: Layout, ttl: float) -> None:
+    def __init__(self, ledger: Ledger, layout: RecordKeys, ttl: float) -> None:
         self._ledger = ledger
         self._layout = layout
         self._ttl = ttl
@@ -73,7 +73,7 @@ class Standing:
         return see.LeaseRenewed(self._renewed)
 
     @property
-    def will(self) -> Will | None:
+    def will(self) -> LeaseRevocation | None:
         """What somebody else can do for this identity once this process is gone."""
         return self._session.will if self._session is not None else None
 
@@ -187,7 +187,7 @@ class Standing:
 
     # What is known of the store's state without another look.
 
-    def log_in(self, view: View) -> Log:
+    def log_in(self, view: View) -> RunHistory:
         """The log that ``view`` shows; the leases of its records are remembered.
 
         :raises ConfigError: a record is not one of ours, or lies where it does not belong.
@@ -200,7 +200,7 @@ class Standing:
                 raise _misplaced(one.key, f"is a {kind} that belongs under {place!r}")
             if one.lease:
                 self._leases[record.generation] = one.lease
-        return Log().with_records(records)
+        return RunHistory().with_records(records)
 
     def members_in(self, view: View) -> tuple[Member, ...]:
         """The members that ``view`` shows. :raises ConfigError: a record is something else."""

@@ -12,14 +12,14 @@ from torch.distributed import DistError, TCPStore
 
 from llutil.errors import RendezvousError
 
-__all__ = ["HostedStore", "connect"]
+__all__ = ["RoundStore", "connect"]
 
 _BIND = timedelta(
     seconds=30
 )  # torch's host is its own first client; a wrong address must not cost 300 s
 
 
-class HostedStore:
+class RoundStore:
     """A store that serves until ``close``. ``host`` is the address that others are told.
 
     :raises RendezvousError: this node cannot be reached under its own address.

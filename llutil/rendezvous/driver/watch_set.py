@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from llutil.ledgers.errors import LedgerUnavailable
 from llutil.ledgers.protocol import Ledger, View, Watch
 
-__all__ = ["Lookout"]
+__all__ = ["WatchSet"]
 
 
 @dataclass(slots=True)
@@ -24,7 +24,7 @@ class _Wanted:
     seen: View | None = None
 
 
-class Lookout:
+class WatchSet:
     """The watches on ``ledger``."""
 
     def __init__(self, ledger: Ledger) -> None:

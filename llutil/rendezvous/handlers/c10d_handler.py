@@ -18,7 +18,7 @@ from torch.distributed.elastic.rendezvous import (
     RendezvousStoreInfo,
 )
 
-from llutil.rendezvous.driver.round_store import HostedStore
+from llutil.rendezvous.driver.round_store import RoundStore
 
 __all__ = ["FreshStores", "sharing_off"]
 
@@ -31,7 +31,7 @@ class FreshStores(RendezvousHandler):
 
     def __init__(self, inner: RendezvousHandler) -> None:
         self._inner = inner
-        self._hosted: HostedStore | None = None
+        self._hosted: RoundStore | None = None
 
     @property
     def use_agent_store(self) -> bool:
@@ -58,7 +58,7 @@ class FreshStores(RendezvousHandler):
             self._hosted.close()
             self._hosted = None
         if info.rank == 0:
-            self._hosted = HostedStore(address)
+            self._hosted = RoundStore(address)
             info.store.set(_PORT, str(self._hosted.port))
         port = int(info.store.get(_PORT))
         return RendezvousInfo(

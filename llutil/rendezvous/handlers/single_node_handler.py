@@ -14,12 +14,12 @@ from torch.distributed.elastic.rendezvous import (
     RendezvousStoreInfo,
 )
 
-__all__ = ["EmbeddedRendezvous"]
+__all__ = ["SingleNodeRendezvous"]
 
 _LOOPBACK = "127.0.0.1"
 
 
-class EmbeddedRendezvous(RendezvousHandler):
+class SingleNodeRendezvous(RendezvousHandler):
     """torch's rendezvous interface for one node; ``next_rendezvous`` returns at once, every time."""
 
     def __init__(self, run_id: str) -> None:

@@ -28,19 +28,19 @@ from torch.distributed.elastic.rendezvous.dynamic_rendezvous import create_handl
 
 from llutil.errors import RendezvousError
 from llutil.rendezvous.handlers.c10d_handler import sharing_off
-from llutil.rendezvous.hosted.node_store import Place, Premises
-from llutil.rendezvous.hosted.round import Sitting
+from llutil.rendezvous.hosted.node_store import HostedStore, StoreAddress
+from llutil.rendezvous.hosted.round import HostedRound
 from llutil.rendezvous.protocol import record_codec
 from llutil.rendezvous.protocol.records import Report
 
-__all__ = ["HostedRendezvous", "JobFailed"]
+__all__ = ["HostedJobFailed", "HostedRendezvous"]
 
 _LOOK = 0.05  # seconds between two looks for the cause of a failure
 _ECHO = 3.0  # seconds in which the cause of a failure that is only an echo is told
 _FAILURE = "llutil/failure"
 
 
-class JobFailed(Exception):
+class HostedJobFailed(Exception):
     """The job has failed on another node, as ``report`` says."""
 
     def __init__(self, report: Report) -> None:
@@ -54,13 +54,13 @@ class HostedRendezvous(RendezvousHandler):
     :raises RendezvousError: this node cannot host, or the host is not there.
     """
 
-    def __init__(self, place: Place, parameters: RendezvousParameters) -> None:
+    def __init__(self, place: StoreAddress, parameters: RendezvousParameters) -> None:
         self._place = place
-        self._premises = Premises(place)
+        self._premises = HostedStore(place)
         self._store = self._premises.store
         parameters.local_addr = self._premises.address
         self._silence = _silence(parameters)
-        self._sitting: Sitting | None = None
+        self._sitting: HostedRound | None = None
         try:
             with self._premises.speaking():
                 self._inner = create_handler(
@@ -107,7 +107,7 @@ class HostedRendezvous(RendezvousHandler):
             finally:
                 if last is not None:
                     last.close()
-            self._sitting = Sitting(info, self._place, self._premises, self._silence)
+            self._sitting = HostedRound(info, self._place, self._premises, self._silence)
             return self._sitting.info
 
     def num_nodes_waiting(self) -> int:
@@ -205,7 +205,7 @@ class HostedRendezvous(RendezvousHandler):
     def _check_failure(self) -> None:
         if self._store.check([_FAILURE]):
             told = self._store.get(_FAILURE)
-            raise JobFailed(record_codec.decode_as(Report, _FAILURE, told))
+            raise HostedJobFailed(record_codec.decode_as(Report, _FAILURE, told))
 
 
 def _silence(parameters: RendezvousParameters) -> float:

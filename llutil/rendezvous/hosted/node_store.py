@@ -23,7 +23,7 @@ from llutil.errors import RendezvousError
 from llutil.rendezvous.hosted.store_handshake import Door, Visit, WrongDoorError, knock
 from llutil.system.addresses import bracketed, family_of, local_address
 
-__all__ = ["Place", "Premises"]
+__all__ = ["HostedStore", "StoreAddress"]
 
 _KNOCK = 5.0  # seconds for a door to answer
 _ANSWER = timedelta(seconds=20)  # for the store to answer anything at all
@@ -32,7 +32,7 @@ _FAREWELL = 10.0  # seconds that the host stays for guests that have not heard t
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class StoreAddress:
     """Where the store is and who this node is. ``port`` is the door's, and 0 for the host, who finds one."""
 
     host: str
@@ -44,13 +44,13 @@ class Place:
     label: str
 
 
-class Premises:
+class HostedStore:
     """The job's ``store``, as this node has it: its own, or the host's. ``address`` is this node's own.
 
     :raises RendezvousError: this node cannot host, or the host is not there.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: StoreAddress) -> None:
         self._place = place
         self._door: Door | None = None
         self._visit: Visit | None = None

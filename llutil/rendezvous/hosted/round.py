@@ -17,10 +17,10 @@ from torch.distributed import PrefixStore
 from torch.distributed.elastic.rendezvous import RendezvousInfo, RendezvousStoreInfo
 
 from llutil.errors import RendezvousError
-from llutil.rendezvous.driver.round_store import HostedStore
-from llutil.rendezvous.hosted.node_store import Place, Premises
+from llutil.rendezvous.driver.round_store import RoundStore
+from llutil.rendezvous.hosted.node_store import HostedStore, StoreAddress
 
-__all__ = ["Seat", "Sitting", "seated"]
+__all__ = ["HostedNode", "HostedRound", "seated"]
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ _SUCCEEDED = "llutil/succeeded"
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
+class HostedNode:
     """A node in a round: what it says of itself."""
 
     index: int | None
@@ -44,7 +44,7 @@ class Seat:
         return f"{self.label or f'node {rank}'} on {self.host}"
 
 
-class Sitting:
+class HostedRound:
     """A round of which this node is a part; ``info`` is what torch's handler said of it. Close it.
 
     ``silence``: seconds without a sign of life after which a node is given up.
@@ -53,14 +53,14 @@ class Sitting:
     """
 
     def __init__(
-        self, info: RendezvousInfo, place: Place, premises: Premises, silence: float
+        self, info: RendezvousInfo, place: StoreAddress, premises: HostedStore, silence: float
     ) -> None:
         self._store: PrefixStore = info.store
         self._premises = premises
         self._silence = silence
         self._succeeded = False
-        self._hosted: HostedStore | None = None
-        own = Seat(place.index, place.label, premises.address, socket.gethostname())
+        self._hosted: RoundStore | None = None
+        own = HostedNode(place.index, place.label, premises.address, socket.gethostname())
         seats = self._introduce(own, info.rank, info.world_size)
         order = seated(seats)
         self._seats = [seats[rank] for rank in order]
@@ -137,19 +137,19 @@ class Sitting:
     def _meeting_place(self, own_address: str) -> RendezvousStoreInfo:
         """Where the round's workers have their store: the first node opens it, and tells the others."""
         if self._rank == 0:
-            self._hosted = HostedStore(own_address)
+            self._hosted = RoundStore(own_address)
             self._store.set("llutil/store", str(self._hosted.port))
         self._await(["llutil/store"], "said where its store is")
         port = int(self._store.get("llutil/store"))
         return RendezvousStoreInfo(self._seats[0].address, port)
 
-    def _introduce(self, own: Seat, rank: int, count: int) -> list[Seat]:
+    def _introduce(self, own: HostedNode, rank: int, count: int) -> list[HostedNode]:
         """All nodes' seats, by torch's rank."""
         said = json.dumps([getattr(own, name) for name in own.__slots__])
         self._store.set(f"llutil/seat/{rank}", said)
         keys = [f"llutil/seat/{rank}" for rank in range(count)]
         self._await(keys, "said who they are")
-        return [Seat(*json.loads(value)) for value in self._store.multi_get(keys)]
+        return [HostedNode(*json.loads(value)) for value in self._store.multi_get(keys)]
 
     def _await(self, keys: list[str], what: str) -> None:
         until = time.monotonic() + _PATIENCE
@@ -168,7 +168,7 @@ class Sitting:
         return settled
 
 
-def seated(seats: list[Seat]) -> list[int]:
+def seated(seats: list[HostedNode]) -> list[int]:
     """torch's ranks of the nodes in our order: by preferred index, and those that have none after the others."""
     return sorted(
         range(len(seats)),

@@ -43,8 +43,16 @@ from llutil.rendezvous.protocol.observations import (
     WorkersEnded,
     WorkersStopped,
 )
-from llutil.rendezvous.protocol.records import Assignment, Cause, Marker, Record, Report, Say, Stage
-from llutil.rendezvous.protocol.state import State, Work
+from llutil.rendezvous.protocol.records import (
+    Assignment,
+    Cause,
+    Marker,
+    Record,
+    Report,
+    ReportKind,
+    Stage,
+)
+from llutil.rendezvous.protocol.state import State, WorkersState
 
 __all__ = ["absorb"]
 
@@ -74,8 +82,8 @@ def absorb(state: State, observation: Observation, now: float) -> None:
         case WorkersEnded():
             _workers_ended(state, observation)
         case WorkersStopped(stage=stage):
-            if state.work is Work.STOPPING and state.seat and state.seat.stage == stage:
-                state.work = Work.ENDED
+            if state.work is WorkersState.STOPPING and state.seat and state.seat.stage == stage:
+                state.work = WorkersState.ENDED
         case Asked(why=why, stop=stop, linger=linger):
             if state.wish is None or (stop and isinstance(state.wish, Left)):
                 state.wish, state.linger = (Stopped(why) if stop else Left(why)), linger
@@ -144,11 +152,11 @@ def _note_reports(state: State, stage: Stage, reports: Iterable[Report]) -> None
         return
     for report in reports:
         match report.say:
-            case Say.SUCCEEDED | Say.FAILED:
+            case ReportKind.SUCCEEDED | ReportKind.FAILED:
                 state.ends[report.node] = report
-            case Say.BACK:
+            case ReportKind.BACK:
                 state.backs.add(report.node)
-            case Say.STOP:
+            case ReportKind.STOP:
                 state.stops[report.node] = report
 
 
@@ -183,21 +191,21 @@ def _lose(state: State) -> None:
 
 
 def _workers_ended(state: State, ended: WorkersEnded) -> None:
-    stopping = state.work is Work.STOPPING
-    if not (stopping or state.work is Work.RUNNING):
+    stopping = state.work is WorkersState.STOPPING
+    if not (stopping or state.work is WorkersState.RUNNING):
         return
     if state.seat is None or state.seat.stage != ended.stage:
         return
     if stopping and ended.succeeded:
         return  # too late: WorkersStopped follows
-    state.work = Work.ENDED
+    state.work = WorkersState.ENDED
     if ended.succeeded:
         state.succeeded = state.seat
     state.outcome = Report(
         generation=ended.stage.generation,
         round=ended.stage.round,
         node=state.node,
-        say=Say.SUCCEEDED if ended.succeeded else Say.FAILED,
+        say=ReportKind.SUCCEEDED if ended.succeeded else ReportKind.FAILED,
         why=ended.why,
         failure_class=ended.failure_class,
         fatal=ended.fatal,

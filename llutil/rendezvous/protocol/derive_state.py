@@ -6,9 +6,9 @@ This module may import nothing but the standard library and the room's values.
 from __future__ import annotations
 
 from llutil.rendezvous.protocol.instructions import GaveUp
-from llutil.rendezvous.protocol.records import Cause, Report, Say
+from llutil.rendezvous.protocol.records import Cause, Report, ReportKind
 from llutil.rendezvous.protocol.seal_decision import is_ready
-from llutil.rendezvous.protocol.state import State, Work
+from llutil.rendezvous.protocol.state import State, WorkersState
 
 __all__ = ["settle"]
 
@@ -25,7 +25,7 @@ def settle(state: State, now: float) -> None:
     elif state.ended_since is None:
         state.ended_since = now
     if state.seat and state.idle and (not state.leased or log.is_over(state.seat.stage)):
-        state.seat, state.work = None, Work.NONE
+        state.seat, state.work = None, WorkersState.NONE
     if state.outcome and not _still_counts(state, state.outcome):
         state.outcome = None
     _pass_markers(state)
@@ -42,7 +42,7 @@ def _still_counts(state: State, outcome: Report) -> bool:
         return False  # the identity that it happened to is lost
     if state.seat and state.seat.stage == outcome.stage:
         return True
-    return outcome.say is Say.FAILED and outcome.stage == state.log.stage
+    return outcome.say is ReportKind.FAILED and outcome.stage == state.log.stage
 
 
 def _pass_markers(state: State) -> None:
@@ -70,7 +70,7 @@ def _keep_time(state: State, now: float) -> None:
     else:
         state.quorum_since = None
     known = state.failed_since is not None or not state.leads
-    if not known and any(end.say is Say.FAILED for end in state.ends.values()):
+    if not known and any(end.say is ReportKind.FAILED for end in state.ends.values()):
         state.failed_since = now
     if state.wish and state.idle and state.wish_since is None:
         state.wish_since = now

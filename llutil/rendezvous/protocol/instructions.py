@@ -19,6 +19,7 @@ __all__ = [
     "End",
     "Failed",
     "Finish",
+    "FinishedWell",
     "GaveUp",
     "Instruction",
     "Join",
@@ -35,7 +36,6 @@ __all__ = [
     "StartWorkers",
     "StopWorkers",
     "Stopped",
-    "Succeeded",
     "Sweep",
     "TakeLease",
     "Wait",
@@ -196,7 +196,7 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
-class Succeeded:
+class FinishedWell:
     """All ranks of the job succeeded, this node's among them, in this round."""
 
     assignment: Assignment
@@ -247,7 +247,7 @@ class Refused:
     why: str
 
 
-End = Succeeded | Late | Failed | Stopped | Left | GaveUp | Refused
+End = FinishedWell | Late | Failed | Stopped | Left | GaveUp | Refused
 
 
 @dataclass(frozen=True, slots=True)

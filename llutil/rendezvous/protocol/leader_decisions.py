@@ -23,15 +23,22 @@ from llutil.rendezvous.protocol.instructions import (
     WatchReports,
 )
 from llutil.rendezvous.protocol.records import Assignment, Cause, Marker, Record, Stage, Verdict
-from llutil.rendezvous.protocol.seal_decision import Hall, Hold, Refuse, Seal, UsedUp, decide_seal
+from llutil.rendezvous.protocol.seal_decision import (
+    Incompatible,
+    NotYet,
+    RestartsSpent,
+    Seal,
+    SealInput,
+    decide_seal,
+)
 from llutil.rendezvous.protocol.state import State
 from llutil.rendezvous.protocol.verdict_decision import (
-    Bench,
     Recheck,
-    Ruling,
+    VerdictDecision,
+    VerdictInput,
+    described,
     first_failure,
     judge,
-    told,
 )
 
 __all__ = ["alone", "lead"]
@@ -39,7 +46,7 @@ __all__ = ["alone", "lead"]
 _FOREVER = float("inf")
 
 
-def lead(state: State, now: float) -> Instruction | Hold | Refuse:
+def lead(state: State, now: float) -> Instruction | NotYet | Incompatible:
     """The leader's next step. Call it only if ``state.leads`` and no request is under way."""
     log = state.log
     if not state.fresh:
@@ -55,9 +62,9 @@ def lead(state: State, now: float) -> Instruction | Hold | Refuse:
     if state.sweep:
         return Sweep(state.sweep, f"{state.sweep} is sealed")
     if state.members is None:
-        return Hold(_FOREVER, "waiting for a first look at the members")
+        return NotYet(_FOREVER, "waiting for a first look at the members")
     if log.closed and not (log.marker and log.marker.generation == log.closed):
-        return Hold(_FOREVER, "waiting to see the marker that came with the final verdict")
+        return NotYet(_FOREVER, "waiting to see the marker that came with the final verdict")
     leaving = isinstance(state.wish, Left | GaveUp)
     if leaving and alone(state):
         return _mark_left(state)
@@ -66,7 +73,7 @@ def lead(state: State, now: float) -> Instruction | Hold | Refuse:
     if stop := _stop_reason(state):
         return _mark(state, Cause.STOPPED, stop)
     if state.wish:
-        return Hold(_FOREVER, "leaving")
+        return NotYet(_FOREVER, "leaving")
     return _seal(state, now)
 
 
@@ -83,10 +90,10 @@ def _stop_reason(state: State) -> str | None:
     return None
 
 
-def _judge(state: State, running: Assignment, now: float) -> Instruction | Hold:
+def _judge(state: State, running: Assignment, now: float) -> Instruction | NotYet:
     busy = state.log.busy
     members = state.members or ()
-    bench = Bench(
+    bench = VerdictInput(
         rules=state.rules,
         round=running,
         ends=state.ends,
@@ -97,15 +104,15 @@ def _judge(state: State, running: Assignment, now: float) -> Instruction | Hold:
         failed_since=state.failed_since,
     )
     match judge(bench, now):
-        case Ruling() as ruling:
+        case VerdictDecision() as ruling:
             return _end_round(state, running, ruling)
         case Recheck(nodes=nodes, why=why):
             return ReadReports(state.ticket + 1, running.stage, nodes, why)
-        case Hold() as hold:
+        case NotYet() as hold:
             return hold
 
 
-def _end_round(state: State, running: Assignment, ruling: Ruling) -> Create:
+def _end_round(state: State, running: Assignment, ruling: VerdictDecision) -> Create:
     verdict = Verdict(
         generation=running.generation,
         round=running.round,
@@ -125,11 +132,11 @@ def _end_round(state: State, running: Assignment, ruling: Ruling) -> Create:
 
 def _mark(state: State, cause: Cause, why: str) -> Create:
     """End the generation while no round runs."""
-    marker = _marker(state, Ruling(cause=cause, final=True, why=why))
+    marker = _marker(state, VerdictDecision(cause=cause, final=True, why=why))
     return Create(state.ticket + 1, (marker,), why)
 
 
-def _mark_failed(state: State, found: UsedUp) -> Create:
+def _mark_failed(state: State, found: RestartsSpent) -> Create:
     """The last round failed, and no restart is left: by now all that its members know of it is told."""
     last = state.log.last
     verdict = state.log.verdict_on(state.log.stage)
@@ -137,10 +144,10 @@ def _mark_failed(state: State, found: UsedUp) -> Create:
     assert verdict is not None
     failed = first_failure(last, state.ends)
     about = verdict if failed is None else failed
-    ruling = Ruling(
+    ruling = VerdictDecision(
         cause=Cause.FAILED,
         final=True,
-        why=f"{verdict.why if failed is None else told(failed)}; {found.why}",
+        why=f"{verdict.why if failed is None else described(failed)}; {found.why}",
         failure_class=about.failure_class,
         failure=about.failure,
     )
@@ -148,17 +155,19 @@ def _mark_failed(state: State, found: UsedUp) -> Create:
     return Create(state.ticket + 1, (marker,), marker.why)
 
 
-def _mark_left(state: State) -> Instruction | Hold:
+def _mark_left(state: State) -> Instruction | NotYet:
     assert state.wish is not None
     why = f"the last node left: {state.wish.why}"
     if state.log.running:
-        return _end_round(state, state.log.running, Ruling(cause=Cause.LEFT, final=True, why=why))
+        return _end_round(
+            state, state.log.running, VerdictDecision(cause=Cause.LEFT, final=True, why=why)
+        )
     if state.log.last:
         return _mark(state, Cause.LEFT, why)
-    return Hold(_FOREVER, "leaving a run in which no generation is open")
+    return NotYet(_FOREVER, "leaving a run in which no generation is open")
 
 
-def _marker(state: State, ruling: Ruling) -> Marker:
+def _marker(state: State, ruling: VerdictDecision) -> Marker:
     last = state.log.last
     seats = last.seats if last else ()
     away = last.away if last else ()
@@ -181,9 +190,9 @@ def _marker(state: State, ruling: Ruling) -> Marker:
     )
 
 
-def _seal(state: State, now: float) -> Instruction | Hold | Refuse:
+def _seal(state: State, now: float) -> Instruction | NotYet | Incompatible:
     log = state.log
-    hall = Hall(
+    hall = SealInput(
         me=state.node,
         rules=state.rules,
         log=log,
@@ -193,17 +202,17 @@ def _seal(state: State, now: float) -> Instruction | Hold | Refuse:
         ended_since=now if state.ended_since is None else state.ended_since,
     )
     decision = decide_seal(hall, now)
-    if isinstance(decision, Refuse):
+    if isinstance(decision, Incompatible):
         return decision
-    if isinstance(decision, UsedUp):
+    if isinstance(decision, RestartsSpent):
         return _mark_failed(state, decision)
     stage = Stage(log.generation, log.stage.round + 1)
     if state.store_asked is None:
         return OpenStore(stage, "the round that this node seals will need it")
-    if isinstance(decision, Hold):
+    if isinstance(decision, NotYet):
         return decision
     if state.store is None or state.store[0] != stage:
-        return Hold(_FOREVER, "waiting for the store's port")
+        return NotYet(_FOREVER, "waiting for the store's port")
     return _assign(state, stage, decision, state.store)
 
 

@@ -38,10 +38,10 @@ from llutil.rendezvous.protocol.instructions import (
 from llutil.rendezvous.protocol.leader_decisions import lead
 from llutil.rendezvous.protocol.node_decisions import at_once, conclusion, depart, report, request
 from llutil.rendezvous.protocol.observations import Observation
-from llutil.rendezvous.protocol.parameters import Rules
+from llutil.rendezvous.protocol.parameters import ProtocolParameters
 from llutil.rendezvous.protocol.records import Member
-from llutil.rendezvous.protocol.seal_decision import Hold, Refuse
-from llutil.rendezvous.protocol.state import State, Work
+from llutil.rendezvous.protocol.seal_decision import Incompatible, NotYet
+from llutil.rendezvous.protocol.state import State, WorkersState
 
 __all__ = ["Machine"]
 
@@ -55,7 +55,7 @@ class Machine:
     ``name``, which no other node of the run may have. The first observation should be ``Ticked``.
     """
 
-    def __init__(self, rules: Rules, profile: Member) -> None:
+    def __init__(self, rules: ProtocolParameters, profile: Member) -> None:
         self.state = State(rules=rules, profile=profile)
 
     def step(self, observation: Observation, now: float) -> tuple[Instruction, ...]:
@@ -70,7 +70,7 @@ class Machine:
             if state.ending is None:
                 state.ending = conclusion(state, now)
             decision = decide(state, now)
-            if isinstance(decision, Refuse):
+            if isinstance(decision, Incompatible):
                 state.ending = Refused(decision.why)
                 continue
             instructions.append(decision)
@@ -79,7 +79,7 @@ class Machine:
             _commit(state, decision)
 
 
-def decide(state: State, now: float) -> Instruction | Refuse:
+def decide(state: State, now: float) -> Instruction | Incompatible:
     """What to do next; a ``Wait`` if there is nothing."""
     if state.finished:
         return Wait(_FOREVER, "finished")
@@ -90,34 +90,34 @@ def decide(state: State, now: float) -> Instruction | Refuse:
     if instruction := at_once(state, now):
         return instruction
     if state.asked:
-        return _wait(state, Hold(_FOREVER, f"waiting for an answer: {state.asked.why}"), now)
+        return _wait(state, NotYet(_FOREVER, f"waiting for an answer: {state.asked.why}"), now)
     if now < state.retry:
-        return _wait(state, Hold(state.retry, "the ledger did not answer"), now)
+        return _wait(state, NotYet(state.retry, "the ledger did not answer"), now)
     if instruction := request(state, now):
         return instruction
     if state.suspended(now):
         lease = "this node's lease may be over; only the ledger can say"
-        return _wait(state, Hold(_FOREVER, lease), now)
+        return _wait(state, NotYet(_FOREVER, lease), now)
     if state.joined:
         if instruction := report(state):
             return instruction
         if state.leads:
             step = lead(state, now)
-            return _wait(state, step, now) if isinstance(step, Hold) else step
-    return _wait(state, Hold(_FOREVER, _why_waiting(state)), now)
+            return _wait(state, step, now) if isinstance(step, NotYet) else step
+    return _wait(state, NotYet(_FOREVER, _why_waiting(state)), now)
 
 
 def _why_waiting(state: State) -> str:
-    if state.work is Work.STOPPING:
+    if state.work is WorkersState.STOPPING:
         return "this node's workers are stopping"
     if running := state.log.running:
-        if state.work is Work.RUNNING:
+        if state.work is WorkersState.RUNNING:
             return f"{running.stage} runs"
         return f"{running.stage} runs elsewhere; waiting for its verdict"
     return f"waiting for the round after {state.log.stage}"
 
 
-def _wait(state: State, hold: Hold, now: float) -> Wait:
+def _wait(state: State, hold: NotYet, now: float) -> Wait:
     """A wait until the earliest moment at which time alone may change what is to be done."""
     until = hold.until
     rules = state.rules
@@ -156,12 +156,12 @@ def _commit(state: State, instruction: Instruction) -> None:
         case StartWorkers(assignment=assignment):
             state.seat, state.work, state.outcome, state.waited = (
                 assignment,
-                Work.RUNNING,
+                WorkersState.RUNNING,
                 None,
                 0.0,
             )
         case StopWorkers():
-            state.work = Work.STOPPING
+            state.work = WorkersState.STOPPING
         case Leave():
             state.left = True
         case Finish():

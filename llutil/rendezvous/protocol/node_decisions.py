@@ -11,6 +11,7 @@ from llutil.rendezvous.protocol.instructions import (
     End,
     Failed,
     Finish,
+    FinishedWell,
     Instruction,
     Join,
     Late,
@@ -19,14 +20,13 @@ from llutil.rendezvous.protocol.instructions import (
     StartWorkers,
     Stopped,
     StopWorkers,
-    Succeeded,
     Sweep,
     TakeLease,
     WatchPredecessor,
 )
 from llutil.rendezvous.protocol.leader_decisions import alone
-from llutil.rendezvous.protocol.records import Cause, Report, Say, Stage
-from llutil.rendezvous.protocol.state import State, Work
+from llutil.rendezvous.protocol.records import Cause, Report, ReportKind, Stage
+from llutil.rendezvous.protocol.state import State, WorkersState
 
 __all__ = ["at_once", "conclusion", "depart", "report", "request"]
 
@@ -39,7 +39,7 @@ def conclusion(state: State, now: float) -> End | None:
             case Cause.SUCCEEDED:
                 mine = state.succeeded
                 if mine and mine.stage == marker.stage:
-                    return Succeeded(mine, marker.why)
+                    return FinishedWell(mine, marker.why)
                 return Late(f"the job succeeded while this node waited: {marker.why}")
             case Cause.FAILED:
                 return Failed(marker.why, marker.failure_class, marker.failure)
@@ -85,9 +85,9 @@ def _concerns_others(state: State) -> bool:
 
 def depart(state: State, end: End, now: float) -> Instruction | None:
     """The next step of a node whose part has ended; None while its workers are being stopped."""
-    if state.work is Work.RUNNING and state.seat:
+    if state.work is WorkersState.RUNNING and state.seat:
         return StopWorkers(state.seat.stage, end.why)
-    if state.work is Work.STOPPING:
+    if state.work is WorkersState.STOPPING:
         return None
     if state.store_asked:
         return CloseStore(state.store_asked, end.why)
@@ -101,7 +101,7 @@ def depart(state: State, end: End, now: float) -> Instruction | None:
 def at_once(state: State, now: float) -> Instruction | None:
     """What needs no answer from the ledger: workers, stores and watches."""
     log = state.log
-    if state.work is Work.RUNNING and state.seat and (why := _reason_to_stop(state)):
+    if state.work is WorkersState.RUNNING and state.seat and (why := _reason_to_stop(state)):
         return StopWorkers(state.seat.stage, why)
     if state.store_asked and state.idle and (not state.joined or log.is_over(state.store_asked)):
         return CloseStore(state.store_asked, f"{state.store_asked} is over for this node")
@@ -131,7 +131,7 @@ def request(state: State, now: float) -> Instruction | None:
     """The next request on this node's own behalf, before any report; None while it is suspended."""
     ticket = state.ticket + 1
     if not state.leased:
-        if state.work is Work.NONE and not state.wish:
+        if state.work is WorkersState.NONE and not state.wish:
             return TakeLease(
                 ticket, "this node needs a new identity" if state.identities else "to begin"
             )
@@ -155,22 +155,24 @@ def report(state: State) -> Create | None:
     if (
         isinstance(state.wish, Stopped)
         and not state.leads
-        and (log.stage, Say.STOP) not in state.said
+        and (log.stage, ReportKind.STOP) not in state.said
     ):
-        return Create(ticket, (_say(state, Say.STOP, state.wish.why),), state.wish.why)
+        return Create(ticket, (_say(state, ReportKind.STOP, state.wish.why),), state.wish.why)
     if (
-        state.work is Work.NONE
+        state.work is WorkersState.NONE
         and not state.wish
         and state.node in log.busy
         and not (log.running and log.running.seat(state.node))
         and (log.marker.generation if log.marker else 0) == log.closed
-        and (log.stage, Say.BACK) not in state.said
+        and (log.stage, ReportKind.BACK) not in state.said
     ):
-        return Create(ticket, (_say(state, Say.BACK),), "this node is ready for the next round")
+        return Create(
+            ticket, (_say(state, ReportKind.BACK),), "this node is ready for the next round"
+        )
     return None
 
 
-def _say(state: State, say: Say, why: str = "") -> Report:
+def _say(state: State, say: ReportKind, why: str = "") -> Report:
     generation, round_ = state.log.stage
     return Report(
         generation=generation,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from llutil.errors import FailureClass
 from llutil.failure import Failure
 from llutil.rendezvous.protocol.records import Member, Record, Report, Stage
-from llutil.rendezvous.protocol.run_history import Log
+from llutil.rendezvous.protocol.run_history import RunHistory
 
 __all__ = [
     "Answer",
@@ -78,14 +78,14 @@ class Joined:
 
     ticket: int
     before: tuple[str, ...]
-    log: Log
+    log: RunHistory
 
 
 @dataclass(frozen=True, slots=True)
 class LogSeen:
     """The log's watch shows this."""
 
-    log: Log
+    log: RunHistory
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class LogRead:
     """What the log holds, read after it was asked for."""
 
     ticket: int
-    log: Log
+    log: RunHistory
 
 
 @dataclass(frozen=True, slots=True)

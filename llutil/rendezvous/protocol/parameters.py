@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from llutil.errors import ConfigError
 
-__all__ = ["Rules"]
+__all__ = ["ProtocolParameters"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class ProtocolParameters:
     """The protocol's parameters; all times are in seconds, on each node's own clock.
 
     ``last_call``: how long a round that has ``min_nodes`` waits for more. ``timeout``: how long a node waits

@@ -21,7 +21,7 @@ from llutil.rendezvous.protocol.records import (
     Member,
     Record,
     Report,
-    Say,
+    ReportKind,
     Seat,
     Verdict,
 )
@@ -176,7 +176,7 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "restarts": _number,
     "role": _text,
     "round": _number,
-    "say": lambda value: Say(_text(value)),
+    "say": lambda value: ReportKind(_text(value)),
     "seats": _list_of(_seat),
     "step": _number,
     "tail": _list_of(_text),

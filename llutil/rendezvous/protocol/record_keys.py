@@ -29,12 +29,12 @@ from llutil.rendezvous.protocol.records import (
     Member,
     Record,
     Report,
-    Say,
+    ReportKind,
     Stage,
     Verdict,
 )
 
-__all__ = ["Layout"]
+__all__ = ["RecordKeys"]
 
 _LOG_KEY = re.compile(
     r"(?P<generation>\d+)\.((?P<round>\d+)\.(assignment|verdict)|marker)", re.ASCII
@@ -50,7 +50,7 @@ def _word(node: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class RecordKeys:
     """The keys of the run ``run_id``, which may be any text: what is not legal in a key is percent-encoded."""
 
     run_id: str
@@ -90,7 +90,11 @@ class Layout:
             case Marker():
                 return f"{self.log}{record.generation:06}.marker"
             case Report():
-                slot = "end" if record.say in (Say.SUCCEEDED, Say.FAILED) else record.say.value
+                slot = (
+                    "end"
+                    if record.say in (ReportKind.SUCCEEDED, ReportKind.FAILED)
+                    else record.say.value
+                )
                 return f"{self.reports(record.stage)}{slot}.{_word(record.node)}"
 
     def values(self, records: tuple[Record, ...]) -> Mapping[str, bytes]:

@@ -19,10 +19,10 @@ __all__ = [
     "Cause",
     "Marker",
     "Member",
-    "Place",
+    "RankAssignment",
     "Record",
     "Report",
-    "Say",
+    "ReportKind",
     "Seat",
     "Stage",
     "Verdict",
@@ -74,7 +74,7 @@ class Seat:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class RankAssignment:
     """All that the workers of one node must know of their round. Ranks are ``first_rank`` and the following."""
 
     group_rank: int
@@ -119,14 +119,14 @@ class Assignment:
         """The seat of ``node``, or None if it has none."""
         return next((seat for seat in self.seats if seat.node == node), None)
 
-    def place(self, node: str) -> Place:
+    def place(self, node: str) -> RankAssignment:
         """What the workers of ``node`` must know. :raises KeyError: ``node`` has no seat."""
         seat = self.seat(node)
         if seat is None:
             raise KeyError(f"{node!r} has no seat in {self.stage}; seated: {', '.join(self.nodes)}")
         rank = self.seats.index(seat)
         before = self.seats[:rank]
-        return Place(
+        return RankAssignment(
             group_rank=rank,
             group_world_size=len(self.seats),
             first_rank=sum(other.nproc for other in before),
@@ -138,7 +138,7 @@ class Assignment:
         )
 
 
-class Say(StrEnum):
+class ReportKind(StrEnum):
     """What a report says.
 
     SUCCEEDED, FAILED: how this node's workers in this round ended (one of the two, once).
@@ -163,7 +163,7 @@ class Report:
     generation: int
     round: int
     node: str
-    say: Say
+    say: ReportKind
     why: str = ""
     failure_class: FailureClass | None = None
     fatal: bool = False

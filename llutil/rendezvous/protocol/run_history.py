@@ -13,11 +13,11 @@ from typing import Self
 
 from llutil.rendezvous.protocol.records import Assignment, Marker, Record, Stage, Verdict
 
-__all__ = ["Log"]
+__all__ = ["RunHistory"]
 
 
 @dataclass(frozen=True, slots=True)
-class Log:
+class RunHistory:
     """The newest of each kind of record that ends or begins something; None if there is none."""
 
     assignment: Assignment | None = None
@@ -65,7 +65,7 @@ class Log:
             return self
         return type(self)(assignment, verdict, marker)
 
-    def merged(self, other: Log) -> Self:
+    def merged(self, other: RunHistory) -> Self:
         """Both, whichever was seen first."""
         if other is self:
             return self

@@ -9,7 +9,7 @@ Five choices that rules 3, 4 and 7 of the protocol leave open, and why they are 
 * A failure is charged if every member came back, or still lives one and a half leases after the verdict. If only coming
   back counted, one node that is always slow to return would make every failure free, and the job endless.
 * A failure for which no restart is left ends the job on the same condition: when every member came back, or one and
-  a half leases after the verdict (see ``Rules.loss``). Nobody waits that long but for a member that is slow to come
+  a half leases after the verdict (see ``ProtocolParameters.loss``). Nobody waits that long but for a member that is slow to come
   back, or dead.
 * The budget is fresh once no member of the last round lives any more: nobody is left who failed.
 
@@ -24,15 +24,24 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from llutil.rendezvous.protocol.parameters import Rules
+from llutil.rendezvous.protocol.parameters import ProtocolParameters
 from llutil.rendezvous.protocol.records import Assignment, Cause, Member, Seat
-from llutil.rendezvous.protocol.run_history import Log
+from llutil.rendezvous.protocol.run_history import RunHistory
 
-__all__ = ["Hall", "Hold", "Refuse", "Seal", "UsedUp", "decide_seal", "is_ready", "restarts_after"]
+__all__ = [
+    "Incompatible",
+    "NotYet",
+    "RestartsSpent",
+    "Seal",
+    "SealInput",
+    "decide_seal",
+    "is_ready",
+    "restarts_after",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hall:
+class SealInput:
     """What the leader knows while no round runs.
 
     ``members`` are in order of arrival; ``backs`` are the nodes that reported to be back since the newest round.
@@ -41,8 +50,8 @@ class Hall:
     """
 
     me: str
-    rules: Rules
-    log: Log
+    rules: ProtocolParameters
+    log: RunHistory
     members: Sequence[Member]
     backs: AbstractSet[str]
     quorum_since: float | None
@@ -66,7 +75,7 @@ class Seal:
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
+class NotYet:
     """Not yet; ask again when something is seen, or at ``until``."""
 
     until: float
@@ -74,14 +83,14 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
-class Refuse:
+class Incompatible:
     """These nodes cannot work together, as they are configured."""
 
     why: str
 
 
 @dataclass(frozen=True, slots=True)
-class UsedUp:
+class RestartsSpent:
     """No round follows: the last one failed, and no restart is left."""
 
     why: str
@@ -92,7 +101,7 @@ def is_ready(node: str, busy: AbstractSet[str], backs: AbstractSet[str]) -> bool
     return node not in busy or node in backs
 
 
-def decide_seal(hall: Hall, now: float) -> Seal | Hold | Refuse | UsedUp:
+def decide_seal(hall: SealInput, now: float) -> Seal | NotYet | Incompatible | RestartsSpent:
     """Whether the leader seals the next round at ``now``, and with whom."""
     rules, last = hall.rules, hall.log.last
     ready = hall.ready
@@ -100,9 +109,9 @@ def decide_seal(hall: Hall, now: float) -> Seal | Hold | Refuse | UsedUp:
         return _on_last_failure(hall, last, now)
     here = {member.node for member in ready}
     if hall.me not in here:
-        return Hold(float("inf"), "this node, which leads, still has workers of an earlier round")
+        return NotYet(float("inf"), "this node, which leads, still has workers of an earlier round")
     if len(ready) < rules.min_nodes or hall.quorum_since is None:
-        return Hold(float("inf"), f"{len(ready)} of {rules.min_nodes} nodes are here")
+        return NotYet(float("inf"), f"{len(ready)} of {rules.min_nodes} nodes are here")
     living = {member.node for member in hall.members}
     survivors = [node for node in last.nodes if node in living] if last else []
     missing = [node for node in survivors if node not in here]
@@ -117,16 +126,18 @@ def decide_seal(hall: Hall, now: float) -> Seal | Hold | Refuse | UsedUp:
         why = f"the last call of {rules.last_call:g} s is over"
     else:
         wait_for = f"; still stopping workers: {', '.join(missing)}" if missing else ""
-        return Hold(until, f"last call, {len(ready)} of {rules.max_nodes} nodes are here{wait_for}")
+        return NotYet(
+            until, f"last call, {len(ready)} of {rules.max_nodes} nodes are here{wait_for}"
+        )
     chosen = _chosen(hall, ready)
     if problem := _unreachable(chosen):
-        return Refuse(problem)
+        return Incompatible(problem)
     away = tuple(node for node in sorted(hall.log.busy & living) if node not in here)
     restarts = restarts_after(hall.log, living)
     return Seal(_ranked(chosen, last), restarts, away, f"{why}: {len(chosen)} nodes")
 
 
-def _is_last_failure(hall: Hall, last: Assignment) -> bool:
+def _is_last_failure(hall: SealInput, last: Assignment) -> bool:
     """Whether the next round would cost a restart that is not there, as far as the members show now."""
     living = {member.node for member in hall.members}
     return restarts_after(hall.log, living) > last.restarts and not hall.rules.budget_left(
@@ -134,17 +145,17 @@ def _is_last_failure(hall: Hall, last: Assignment) -> bool:
     )
 
 
-def _on_last_failure(hall: Hall, last: Assignment, now: float) -> Hold | UsedUp:
+def _on_last_failure(hall: SealInput, last: Assignment, now: float) -> NotYet | RestartsSpent:
     away = [node for node in last.nodes if node not in hall.backs]
     until = hall.ended_since + hall.rules.loss
     if away and now < until:
-        return Hold(
+        return NotYet(
             until, f"no restarts are left; lost, or still stopping workers: {', '.join(away)}"
         )
-    return UsedUp(f"all {last.restarts} restarts are used up")
+    return RestartsSpent(f"all {last.restarts} restarts are used up")
 
 
-def restarts_after(log: Log, living: AbstractSet[str]) -> int:
+def restarts_after(log: RunHistory, living: AbstractSet[str]) -> int:
     """How many failures the next round's assignment counts as charged; one record for all nodes.
 
     Only a failure is charged, and only if no member of the round was lost: a lost node makes its peers' workers
@@ -160,12 +171,12 @@ def restarts_after(log: Log, living: AbstractSet[str]) -> int:
     return last.restarts + charged
 
 
-def _failed(log: Log) -> bool:
+def _failed(log: RunHistory) -> bool:
     verdict = log.verdict_on(log.stage)
     return verdict is not None and verdict.cause is Cause.FAILED
 
 
-def _chosen(hall: Hall, ready: Sequence[Member]) -> list[Member]:
+def _chosen(hall: SealInput, ready: Sequence[Member]) -> list[Member]:
     """Who gets a place, in order of arrival: this node, then last members, then the others by arrival."""
     last = hall.log.last
     earlier = frozenset(last.nodes) if last else frozenset[str]()

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from llutil.rendezvous.protocol.instructions import Create, End, Request
-from llutil.rendezvous.protocol.parameters import Rules
-from llutil.rendezvous.protocol.records import Assignment, Member, Report, Say, Stage
-from llutil.rendezvous.protocol.run_history import Log
+from llutil.rendezvous.protocol.parameters import ProtocolParameters
+from llutil.rendezvous.protocol.records import Assignment, Member, Report, ReportKind, Stage
+from llutil.rendezvous.protocol.run_history import RunHistory
 
-__all__ = ["State", "Work"]
+__all__ = ["State", "WorkersState"]
 
 
-class Work(Enum):
+class WorkersState(Enum):
     """What this node's workers do."""
 
     NONE = "there are none"
@@ -33,7 +33,7 @@ class State:
     ``profile`` is the member record without an identity. An identity (``node``) lasts as long as its lease.
     """
 
-    rules: Rules
+    rules: ProtocolParameters
     profile: Member
 
     # The lease, and the identity that it proves to live.
@@ -47,7 +47,7 @@ class State:
     watched: str | None = None
 
     # What the run has come to, and this node's part in it.
-    log: Log = field(default_factory=Log)
+    log: RunHistory = field(default_factory=RunHistory)
     met: int | None = None
     """Generations up to this one ended before this node came, and mean nothing to it. None: not yet known."""
     stage: Stage = Stage(1, 0)  # noqa: RUF009 - a named tuple cannot change
@@ -56,9 +56,9 @@ class State:
     """Since when no round has been running; None while one does."""
     seat: Assignment | None = None
     """The round that this node is in, from ``StartWorkers`` until its workers are gone and the round is over."""
-    work: Work = Work.NONE
+    work: WorkersState = WorkersState.NONE
     outcome: Report | None = None
-    said: set[tuple[Stage, Say]] = field(default_factory=set)
+    said: set[tuple[Stage, ReportKind]] = field(default_factory=set)
     """What the identity ``node`` has reported, as the ledger confirmed."""
     succeeded: Assignment | None = None
     """The newest round in which this node's own workers all succeeded, under whichever identity."""
@@ -122,7 +122,7 @@ class State:
     @property
     def idle(self) -> bool:
         """Whether no workers run here."""
-        return self.work is Work.NONE or self.work is Work.ENDED
+        return self.work is WorkersState.NONE or self.work is WorkersState.ENDED
 
     @property
     def patience(self) -> float:

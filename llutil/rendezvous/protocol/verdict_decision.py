@@ -26,15 +26,15 @@ from dataclasses import dataclass
 
 from llutil.errors import FailureClass
 from llutil.failure import Failure
-from llutil.rendezvous.protocol.parameters import Rules
-from llutil.rendezvous.protocol.records import Assignment, Cause, Report, Say
-from llutil.rendezvous.protocol.seal_decision import Hold
+from llutil.rendezvous.protocol.parameters import ProtocolParameters
+from llutil.rendezvous.protocol.records import Assignment, Cause, Report, ReportKind
+from llutil.rendezvous.protocol.seal_decision import NotYet
 
-__all__ = ["Bench", "Recheck", "Ruling", "first_failure", "judge", "told"]
+__all__ = ["Recheck", "VerdictDecision", "VerdictInput", "described", "first_failure", "judge"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bench:
+class VerdictInput:
     """What the leader knows while a round runs.
 
     ``ends`` are the members' reports of success or failure, in the order in which the ledger took them; ``stop`` a
@@ -43,7 +43,7 @@ class Bench:
     read anew. ``failed_since``: since when a failure has been known, by the leader's own clock; None if none is.
     """
 
-    rules: Rules
+    rules: ProtocolParameters
     round: Assignment
     ends: Mapping[str, Report]
     stop: str | None
@@ -54,7 +54,7 @@ class Bench:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ruling:
+class VerdictDecision:
     """The round ends now, for this cause; ``final`` if the generation ends with it."""
 
     cause: Cause
@@ -73,15 +73,15 @@ class Recheck:
     why: str
 
 
-def judge(bench: Bench, now: float) -> Ruling | Recheck | Hold:
+def judge(bench: VerdictInput, now: float) -> VerdictDecision | Recheck | NotYet:
     """Whether the round ends at ``now``."""
     seats = bench.round.nodes
-    succeeded = [node for node in seats if _says(bench, node, Say.SUCCEEDED)]
+    succeeded = [node for node in seats if _says(bench, node, ReportKind.SUCCEEDED)]
     if len(succeeded) == len(seats):
         why = f"all {len(seats)} nodes succeeded"
-        return Ruling(cause=Cause.SUCCEEDED, final=True, why=why, nodes=seats)
+        return VerdictDecision(cause=Cause.SUCCEEDED, final=True, why=why, nodes=seats)
     if bench.stop is not None:
-        return Ruling(cause=Cause.STOPPED, final=True, why=bench.stop)
+        return VerdictDecision(cause=Cause.STOPPED, final=True, why=bench.stop)
     failed = first_failure(bench.round, bench.ends)
     if failed is not None:
         return _on_failure(bench, failed, now)
@@ -95,11 +95,11 @@ def first_failure(round_: Assignment, ends: Mapping[str, Report]) -> Report | No
     """
 
     seats = round_.nodes
-    failures = [end for end in ends.values() if end.say is Say.FAILED and end.node in seats]
+    failures = [end for end in ends.values() if end.say is ReportKind.FAILED and end.node in seats]
     return min(failures, key=lambda end: (not end.fatal, _is_echo(end)), default=None)
 
 
-def told(failed: Report) -> str:
+def described(failed: Report) -> str:
     """A failure in words."""
     return f"{failed.node} failed: {failed.why}" if failed.why else f"{failed.node} failed"
 
@@ -108,25 +108,27 @@ def _is_echo(report: Report) -> bool:
     return report.failure is not None and report.failure.echo
 
 
-def _says(bench: Bench, node: str, say: Say) -> bool:
+def _says(bench: VerdictInput, node: str, say: ReportKind) -> bool:
     report = bench.ends.get(node)
     return report is not None and report.say is say
 
 
-def _on_failure(bench: Bench, failed: Report, now: float) -> Ruling | Recheck | Hold:
-    why = told(failed)
+def _on_failure(
+    bench: VerdictInput, failed: Report, now: float
+) -> VerdictDecision | Recheck | NotYet:
+    why = described(failed)
     if _is_echo(failed) and not failed.fatal:
         if lost := _lost(bench):
             return _unless_reported(bench, lost)
         silent = [n for n in bench.round.nodes if n in bench.living and n not in bench.ends]
         until = (now if bench.failed_since is None else bench.failed_since) + bench.rules.hearing
         if silent and now < until:
-            return Hold(until, f"{why}; what {', '.join(silent)} may say of the cause is awaited")
+            return NotYet(until, f"{why}; what {', '.join(silent)} may say of the cause is awaited")
     if failed.fatal:
         why += "; starting again cannot help"
     elif not bench.rules.budget_left(bench.round.restarts):
         why += "; no restarts are left, unless a member turns out to be lost"
-    return Ruling(
+    return VerdictDecision(
         cause=Cause.FAILED,
         final=failed.fatal,
         why=why,
@@ -136,7 +138,7 @@ def _on_failure(bench: Bench, failed: Report, now: float) -> Ruling | Recheck | 
     )
 
 
-def _on_change(bench: Bench, succeeded: Sequence[str]) -> Ruling | Recheck | Hold:
+def _on_change(bench: VerdictInput, succeeded: Sequence[str]) -> VerdictDecision | Recheck | NotYet:
     seats = bench.round.nodes
     if lost := _lost(bench):
         return _unless_reported(bench, lost)
@@ -145,20 +147,20 @@ def _on_change(bench: Bench, succeeded: Sequence[str]) -> Ruling | Recheck | Hol
         if not bench.checked.issuperset(new):
             return Recheck(frozenset(new), f"{', '.join(new)} came; has anybody reported success?")
         why = f"{', '.join(new)} came, and {len(seats)} of {bench.rules.max_nodes} places are taken"
-        return Ruling(cause=Cause.GROWN, final=False, why=why, nodes=tuple(new))
-    return Hold(float("inf"), f"{len(succeeded)} of {len(seats)} nodes have succeeded")
+        return VerdictDecision(cause=Cause.GROWN, final=False, why=why, nodes=tuple(new))
+    return NotYet(float("inf"), f"{len(succeeded)} of {len(seats)} nodes have succeeded")
 
 
-def _lost(bench: Bench) -> list[str]:
+def _lost(bench: VerdictInput) -> list[str]:
     """Members that are gone, and have not reported as far as is known."""
     seats = bench.round.nodes
     return [node for node in seats if node not in bench.living and node not in bench.ends]
 
 
-def _unless_reported(bench: Bench, lost: Sequence[str]) -> Ruling | Recheck:
+def _unless_reported(bench: VerdictInput, lost: Sequence[str]) -> VerdictDecision | Recheck:
     """The round ends for the loss of ``lost``, once it is certain that none of them reported success."""
     names = ", ".join(lost)
     if not bench.checked.issuperset(lost):
         return Recheck(frozenset(lost), f"{names}: record gone; did it report before?")
     why = f"{names} was lost" if len(lost) == 1 else f"{names} were lost"
-    return Ruling(cause=Cause.LOST, final=False, why=why, nodes=tuple(lost))
+    return VerdictDecision(cause=Cause.LOST, final=False, why=why, nodes=tuple(lost))

@@ -15,9 +15,9 @@ from typing import Any
 import cloudpickle
 
 from llutil.agent.start_methods.forkserver_client import ForkServer
-from llutil.agent.start_methods.spawn_and_fork import Process, Start, Starter
+from llutil.agent.start_methods.spawn_and_fork import Start, Starter, WorkerProcess
 from llutil.agent.worker_side.outcome_pipe import Collector, ErrorNote, Returned
-from llutil.agent.worker_side.work_order import Order, write_order
+from llutil.agent.worker_side.work_order import WorkOrder, write_order
 from llutil.entrypoint import Entrypoint
 
 __all__ = ["DUTIES", "TORCH_WORLD", "WORLD", "Started", "read_all", "server_pid", "started"]
@@ -34,7 +34,7 @@ _DEADLINE = 30.0
 
 @dataclass
 class Started:
-    process: Process
+    process: WorkerProcess
     outcome: int
     stdout: int
     stderr: int
@@ -71,7 +71,7 @@ def started(
             os.write(order, b"nonsense")
         else:
             order = write_order(
-                Order(entrypoint=entrypoint, sys_path=tuple(sys.path), result_limit=None)
+                WorkOrder(entrypoint=entrypoint, sys_path=tuple(sys.path), result_limit=None)
             )
         theirs = [order]
         ours = []
@@ -98,7 +98,7 @@ def started(
         yield Started(process, *ours)
 
 
-def _end(process: Process) -> None:
+def _end(process: WorkerProcess) -> None:
     if process.poll() is None:
         os.kill(process.pid, signal.SIGKILL)
         assert select.select([process.exit_fd], [], [], _DEADLINE)[0]

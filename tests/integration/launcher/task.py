@@ -128,7 +128,7 @@ class Task:
 
     def verdict(self) -> Any:
         """Listen to the end; the last message. The process has ended then, with status 0."""
-        last = self.until((wire.Succeeded, wire.Failed))
+        last = self.until((wire.JobSucceeded, wire.JobFailed))
         deadline = time.monotonic() + DEADLINE
         while not self.closed or self.process.poll() is None:
             assert time.monotonic() < deadline, f"it does not end; {self.story()}"
@@ -141,9 +141,9 @@ class Task:
         """What the ranks returned, as far as it was heard."""
         return {m.rank: m.value for m in self.heard if isinstance(m, wire.Result)}
 
-    def lines(self) -> Iterator[wire.Line]:
+    def lines(self) -> Iterator[wire.OutputLine]:
         """What ranks printed, as far as it was heard."""
-        return (message for message in self.heard if isinstance(message, wire.Line))
+        return (message for message in self.heard if isinstance(message, wire.OutputLine))
 
     def story(self) -> str:
         """What is known, for the text of a failed test."""

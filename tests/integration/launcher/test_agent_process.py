@@ -47,7 +47,7 @@ def wait_for_ranks(task: Task, folder: str, count: int) -> None:
 def test_a_job_that_succeeds(method: str, folder: str) -> None:
     job = spec(duty("rank_and", {"a": (1, 2.5)}), folder, nproc=2, start_method=method)
     with Task(job) as task:
-        assert task.verdict() == messages.Succeeded((0, 1))
+        assert task.verdict() == messages.JobSucceeded((0, 1))
         assert task.results() == {0: [0, {"a": [1, 2.5]}], 1: [1, {"a": [1, 2.5]}]}
         first, *others = task.heard
         assert first == messages.Hello(
@@ -57,8 +57,8 @@ def test_a_job_that_succeeds(method: str, folder: str) -> None:
             python_version=platform.python_version(),
             launcher=metadata.version("airflow-provider-elastic-launch"),
         )
-        rounds = [message for message in others if isinstance(message, messages.Round)]
-        assert rounds == [messages.Round(0, 2, (0, 1)), messages.Round(0, 0, ())]
+        rounds = [message for message in others if isinstance(message, messages.RoundBegan)]
+        assert rounds == [messages.RoundBegan(0, 2, (0, 1)), messages.RoundBegan(0, 0, ())]
         assert task.printed == {"stdout": b"", "stderr": b""}
     assert not Path(folder, "after.log").exists()
 
@@ -91,11 +91,13 @@ def test_a_value_that_xcom_cannot_hold_is_the_users_mistake(folder: str) -> None
 
 def test_each_restart_is_told(folder: str) -> None:
     with Task(spec(duty("fail_until", 2, folder), folder, max_restarts=3)) as task:
-        assert task.verdict() == messages.Succeeded((0,))
-        rounds = [m for m in task.heard if isinstance(m, messages.Round)]
+        assert task.verdict() == messages.JobSucceeded((0,))
+        rounds = [m for m in task.heard if isinstance(m, messages.RoundBegan)]
         assert [m.restart for m in rounds if m.ranks] == [0, 1, 2]
         assert [bool(m.ranks) for m in rounds] == [True, False] * 3
-        warnings = [m for m in task.heard if isinstance(m, messages.Log) and m.level == "WARNING"]
+        warnings = [
+            m for m in task.heard if isinstance(m, messages.LogRecord) and m.level == "WARNING"
+        ]
         assert "restart 1 of 3" in warnings[0].text
 
 
@@ -103,7 +105,7 @@ def test_progress_is_told(folder: str) -> None:
     with Task(spec(duty("progress_until_told", folder), folder, nproc=2)) as task:
         task.until(messages.Progress, 2)
         Path(folder, "told").touch()
-        assert task.verdict() == messages.Succeeded((0, 1))
+        assert task.verdict() == messages.JobSucceeded((0, 1))
         shown = [m.ranks for m in task.heard if isinstance(m, messages.Progress)]
         assert shown[-1] == {0: (100, 100), 1: (101, 100)}
 
@@ -184,7 +186,7 @@ def test_streams_of_ranks_may_be_chosen_by_json(folder: str, tmp_path: Path) -> 
 
 def test_lines_arrive_while_the_job_runs(folder: str) -> None:
     with Task(spec(duty("speak_and_wait", folder), folder, nproc=2)) as task:
-        task.until(messages.Line, 4)
+        task.until(messages.OutputLine, 4)
         assert {(line.rank, line.stream, line.text) for line in task.lines()} == {
             (rank, stream, f"{stream} of {rank}")
             for rank in (0, 1)
@@ -192,7 +194,7 @@ def test_lines_arrive_while_the_job_runs(folder: str) -> None:
         }
         assert not task.results()
         Path(folder, "told").touch()
-        assert task.verdict() == messages.Succeeded((0, 1))
+        assert task.verdict() == messages.JobSucceeded((0, 1))
 
 
 def test_what_prints_fast_waits_for_a_task_that_reads_slowly_and_no_line_is_lost(
@@ -200,7 +202,7 @@ def test_what_prints_fast_waits_for_a_task_that_reads_slowly_and_no_line_is_lost
 ) -> None:
     count, size = 50_000, 300
     with Task(spec(duty("chatter", count, size), folder)) as task:
-        task.until(messages.Round)
+        task.until(messages.RoundBegan)
         before = memory(task.process.pid)
         most = 0
         for turn in range(40):  # slower than it prints
@@ -208,7 +210,7 @@ def test_what_prints_fast_waits_for_a_task_that_reads_slowly_and_no_line_is_lost
             time.sleep(0.02)
             most = max(most, memory(task.process.pid)) if turn % 5 == 0 else most
         assert sum(1 for _ in task.lines()) < count / 2, "the reader was not slow"
-        assert task.verdict() == messages.Succeeded((0,))
+        assert task.verdict() == messages.JobSucceeded((0,))
         assert [line.text for line in task.lines()] == [
             f"{number} {'x' * size}" for number in range(count)
         ]
@@ -258,10 +260,10 @@ def test_a_stop_before_the_workers_start_is_a_stop(folder: str) -> None:
 @pytest.mark.fault
 def test_a_stop_after_the_end_changes_nothing(folder: str) -> None:
     with Task(spec(duty("rank_and", 1), folder)) as task:
-        task.until(messages.Succeeded)
+        task.until(messages.JobSucceeded)
         with suppress(OSError):
             task.tell(messages.Stop("too late"))
-        assert task.verdict() == messages.Succeeded((0,))
+        assert task.verdict() == messages.JobSucceeded((0,))
 
 
 @pytest.mark.fault
@@ -400,7 +402,7 @@ def test_when_the_task_is_gone_who_will_not_stop_is_killed_after_the_grace(folde
 @pytest.mark.fault
 def test_what_was_printed_around_the_end_of_the_task_is_kept_in_full(folder: str) -> None:
     with Task(spec(duty("count_until_stopped", folder), folder, grace=20)) as task:
-        task.until(messages.Line, 100)
+        task.until(messages.OutputLine, 100)
         task.hang_up()
         task.process.wait(60)
         seen = [int(line.text) for line in task.lines()]

@@ -27,7 +27,7 @@ def test_the_fork_server_is_forked_from_the_agent_with_one_thread_and_nothing_of
 ) -> None:
     job = spec(duty("warm_facts", module="starts"), folder, nproc=2, start_method="forkserver")
     with Task(job) as task:
-        assert task.verdict() == messages.Succeeded((0, 1)), task.story()
+        assert task.verdict() == messages.JobSucceeded((0, 1)), task.story()
         for found in task.results().values():
             assert "--socket" in found["server's command"], "it was started afresh"
             assert found["server"] != task.process.pid
@@ -58,7 +58,7 @@ def test_a_forked_server_that_is_killed_is_followed_by_one_that_is_started_afres
 ) -> None:
     entrypoint = duty("end_server_once", folder, module="starts")
     with Task(spec(entrypoint, folder, start_method="forkserver", max_restarts=1)) as task:
-        assert task.verdict() == messages.Succeeded((0,)), task.story()
+        assert task.verdict() == messages.JobSucceeded((0,)), task.story()
         assert "llutil.agent.start_methods.forkserver_main" in task.results()[0]
     assert not is_alive(int(Path(folder, "first").read_text()))
 

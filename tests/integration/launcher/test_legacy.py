@@ -11,7 +11,7 @@ import pytest
 
 from llutil.errors import FailureClass
 from llutil.task_link import messages
-from llutil.task_link.agent_record import Legacy
+from llutil.task_link.agent_record import AgentRecord
 from tests.integration.launcher.launching import wait_until
 from tests.integration.launcher.task import Task, duty, spec
 from tests.integration.launcher.test_agent_process import pids, wait_for_ranks
@@ -34,7 +34,7 @@ def test_a_failure_reaches_the_task_with_its_fields_and_is_on_disk_before_that(
     job = spec(duty("progress_and_fail_twice"), folder, max_restarts=1)
     with Task(leaving(path, job)) as task:
         last = task.verdict()
-        left = Legacy.read(path)
+        left = AgentRecord.read(path)
     failure = last.failure
     assert (failure.rank, failure.group_rank, failure.restart) == (0, 0, 1)
     assert failure.step == 9, "made before the restart"
@@ -52,17 +52,17 @@ def test_what_an_agent_leaves_says_who_it_is_while_it_runs_and_in_the_end_how_it
     job = leaving(path, spec(duty("save_when_stopped", folder, 0.5), folder, grace=20))
     with Task(job) as task:
         wait_for_ranks(task, folder, 1)
-        found = Legacy.read(path)
+        found = AgentRecord.read(path)
         assert found is not None
         assert (found.launch, found.pid, found.grace) == ("3", task.process.pid, 20)
         assert (found.alone, found.asked, found.end) == (False, "", None)
         environment = Path(f"/proc/{pids(folder)[0]}/environ").read_bytes()
         assert f"LLUTIL_JOB={found.mark}".encode() in environment.split(b"\0")
         task.hang_up()
-    left = Legacy.read(path)
+    left = AgentRecord.read(path)
     assert left is not None
     assert (left.alone, left.asked, left.kills) == (True, "", 0)
-    assert isinstance(left.end, messages.Failed)
+    assert isinstance(left.end, messages.JobFailed)
     assert left.end.failure_class is FailureClass.PREEMPTION
     assert "its Airflow task is gone" in left.end.report
     assert [file.name for file in path.parent.glob("job.legacy*")] == ["job.legacy"]
@@ -76,9 +76,9 @@ def test_a_task_that_was_asked_to_end_before_it_was_killed_is_known_by_that(
         wait_for_ranks(task, folder, 1)
         task.tell(messages.Stop("Airflow asked the task to end"))
         asked = "Airflow asked the task to end"
-        assert wait_until(lambda: (found := Legacy.read(path)) and found.asked == asked)
+        assert wait_until(lambda: (found := AgentRecord.read(path)) and found.asked == asked)
         task.hang_up()
-    left = Legacy.read(path)
+    left = AgentRecord.read(path)
     assert left is not None
     assert (left.alone, left.asked) == (True, asked)
 
@@ -87,13 +87,13 @@ def test_an_agent_that_is_killed_has_left_who_it_was(path: Path, folder: str) ->
     with Task(leaving(path, spec(duty("sleep", folder), folder))) as task:
         wait_for_ranks(task, folder, 1)
         os.kill(task.process.pid, signal.SIGKILL)
-    left = Legacy.read(path)
+    left = AgentRecord.read(path)
     assert left is not None
     assert (left.pid, left.alone, left.end) == (task.process.pid, False, None)
 
 
 def test_a_file_that_cannot_be_written_stops_no_job(path: Path, folder: str) -> None:
     with Task(leaving(path / "nowhere", spec(duty("rank_and", 1), folder))) as task:
-        assert task.verdict() == messages.Succeeded((0,))
-        told = [message.text for message in task.heard if isinstance(message, messages.Log)]
+        assert task.verdict() == messages.JobSucceeded((0,))
+        told = [message.text for message in task.heard if isinstance(message, messages.LogRecord)]
     assert any("what the next try should know could not be written" in text for text in told)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from llutil.agent.event_loop import Loop
+from llutil.agent.event_loop import EventLoop
 from llutil.agent.guardian.client import Guardian
 from llutil.ledgers.endpoints import Endpoint
 from llutil.ledgers.etcd import http_revocation
@@ -73,14 +73,14 @@ def etcd(tmp_path: Path) -> Iterator[Etcd]:
         thread.join()
 
 
-def agent(folder: Path, config: EtcdConfig, act: Callable[[Guardian, Loop], None]) -> int:
+def agent(folder: Path, config: EtcdConfig, act: Callable[[Guardian, EventLoop], None]) -> int:
     """A forked process with a guardian, a stubborn worker and a lease, that does ``act`` and then waits."""
     pid = fork()
     if pid:
         assert wait_until((folder / "ready").exists)
         return pid
     try:
-        with Loop() as loop:
+        with EventLoop() as loop:
             guardian = Guardian("a mark", loop)
             worker = subprocess.Popen(
                 ["/bin/sh", "-c", "trap '' TERM; sleep 60"], start_new_session=True
@@ -101,22 +101,22 @@ def kill(pid: int) -> None:
     os.waitpid(pid, 0)
 
 
-def nothing(_guardian: Guardian, _loop: Loop) -> None:
+def nothing(_guardian: Guardian, _loop: EventLoop) -> None:
     pass
 
 
-def replace(guardian: Guardian, loop: Loop) -> None:
+def replace(guardian: Guardian, loop: EventLoop) -> None:
     first = guardian.pid
     os.kill(first, signal.SIGKILL)
     while guardian.pid == first:
         loop.turn(float("inf"))
 
 
-def say_goodbye(guardian: Guardian, _loop: Loop) -> None:
+def say_goodbye(guardian: Guardian, _loop: EventLoop) -> None:
     guardian.close()
 
 
-def leave(guardian: Guardian, _loop: Loop) -> None:
+def leave(guardian: Guardian, _loop: EventLoop) -> None:
     guardian.bequeath(None)
 
 
@@ -126,7 +126,7 @@ def number(path: Path) -> int:
 
 @pytest.mark.parametrize("act", [nothing, replace])
 def test_a_lease_is_ended_when_the_workers_are_dead_also_by_a_guardians_successor(
-    act: Callable[[Guardian, Loop], None], etcd: Etcd, tmp_path: Path
+    act: Callable[[Guardian, EventLoop], None], etcd: Etcd, tmp_path: Path
 ) -> None:
     pid = agent(tmp_path, etcd.config, act)
     assert is_alive(number(tmp_path / "worker"))
@@ -141,7 +141,7 @@ def test_a_lease_is_ended_when_the_workers_are_dead_also_by_a_guardians_successo
 
 @pytest.mark.parametrize("act", [leave, say_goodbye])
 def test_a_node_that_left_has_no_will(
-    act: Callable[[Guardian, Loop], None], etcd: Etcd, tmp_path: Path
+    act: Callable[[Guardian, EventLoop], None], etcd: Etcd, tmp_path: Path
 ) -> None:
     pid = agent(tmp_path, etcd.config, act)
     guardian, worker = number(tmp_path / "guardian"), number(tmp_path / "worker")

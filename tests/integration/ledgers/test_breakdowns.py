@@ -15,10 +15,13 @@ from tests.support.ledger_contract import World, soon, wait_until
 from tests.support.stores import STORES, Server, Store
 
 WATCHING = {
-    "etcd": (etcd_watches.Watches, "_serve"),
-    "zookeeper": (zookeeper_watches.Watches, "_look"),
+    "etcd": (etcd_watches.EtcdWatches, "_serve"),
+    "zookeeper": (zookeeper_watches.ZooKeeperWatches, "_look"),
 }
-KEEPERS = {"etcd": etcd_leases.Keeper, "zookeeper": zookeeper_keeping.Keeper}
+KEEPERS = {
+    "etcd": etcd_leases.EtcdSessionKeeper,
+    "zookeeper": zookeeper_keeping.ZooKeeperSessionKeeper,
+}
 
 pytestmark = pytest.mark.parametrize("store", STORES)
 

@@ -9,7 +9,7 @@ import pytest
 
 from llutil.errors import ConfigError
 from llutil.ledgers import LeaseGone, LedgerConflict, SessionState
-from llutil.ledgers.lease_revocation import Will
+from llutil.ledgers.lease_revocation import LeaseRevocation
 from llutil.ledgers.zookeeper import lease_znodes, watches
 from tests.support.ledger_contract import DAY, World, soon, wait_until
 from tests.support.stores import ZOOKEEPER, Store
@@ -72,7 +72,7 @@ def test_a_will_ends_the_session_of_a_node_that_was_killed(world: World) -> None
     one.join("a")
     will = one.session.will
     assert will is not None
-    Will.from_json(will.to_json()).prepare()()
+    LeaseRevocation.from_json(will.to_json()).prepare()()
     assert two.read("members/") == {}
     one.changes.wait_for(lambda: one.session.state is SessionState.LOST)
 

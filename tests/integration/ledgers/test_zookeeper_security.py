@@ -18,7 +18,7 @@ from kazoo.security import make_digest_acl
 from llutil.errors import ConfigError
 from llutil.ledgers import Ledger, LedgerError, LedgerRefused, LedgerUnavailable, View
 from llutil.ledgers.endpoints import Endpoint
-from llutil.ledgers.lease_revocation import Will
+from llutil.ledgers.lease_revocation import LeaseRevocation
 from llutil.ledgers.zookeeper.config import ZooKeeperConfig
 from llutil.ledgers.zookeeper.ledger import ZooKeeperLedger
 from tests.support.certificates import Authority, Pair
@@ -49,7 +49,7 @@ def _does_everything(world: World) -> None:
     one.session.delete("log/", guard=guard, deadline=soon())
     will = one.session.will
     assert will is not None
-    Will.from_json(will.to_json()).prepare()()
+    LeaseRevocation.from_json(will.to_json()).prepare()()
     two.changes.wait_for(lambda: not watch.view().records)
 
 

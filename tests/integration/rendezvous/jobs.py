@@ -17,7 +17,7 @@ from llutil.errors import RendezvousError
 from llutil.ledgers.endpoints import Endpoint
 from llutil.ledgers.protocol import Ledger, Record
 from llutil.rendezvous.protocol.record_codec import decode
-from llutil.rendezvous.protocol.record_keys import Layout
+from llutil.rendezvous.protocol.record_keys import RecordKeys
 from tests.support.nursery import Forked, Nursery
 from tests.support.stores import Store
 from tests.support.traces import MARK
@@ -206,7 +206,7 @@ class Job:
         """What is in the run's folder ``members``, ``log``, ..., in order of arrival."""
         ledger = self.ledger()
         try:
-            root = Layout(self.run_id).root
+            root = RecordKeys(self.run_id).root
             return ledger.read(f"{root}{scope}/", deadline=time.monotonic() + 10).records
         except RendezvousError:
             return ()

@@ -22,8 +22,8 @@ from llutil.ledgers import Ledger
 from llutil.rendezvous.driver.driver import Driver, Order
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol import observations as see
-from llutil.rendezvous.protocol.parameters import Rules
-from llutil.rendezvous.protocol.record_keys import Layout
+from llutil.rendezvous.protocol.parameters import ProtocolParameters
+from llutil.rendezvous.protocol.record_keys import RecordKeys
 from llutil.rendezvous.protocol.records import Member
 from tests.integration.rendezvous.transactions import Transaction, transactions
 from tests.support.drivers import Port
@@ -75,7 +75,7 @@ class _Count:
 @contextmanager
 def _started(store: Store, server: Server, count: int) -> Iterator[list[Driver]]:
     """Nodes that all have to be there. Their leases are long, so that none is renewed meanwhile."""
-    rules = Rules(min_nodes=count, max_nodes=count, lease_ttl=60.0)
+    rules = ProtocolParameters(min_nodes=count, max_nodes=count, lease_ttl=60.0)
 
     def open_ledger(told: Callable[[], None]) -> Ledger:
         return store.ledger(server.endpoint, told=told)
@@ -86,7 +86,7 @@ def _started(store: Store, server: Server, count: int) -> Iterator[list[Driver]]
             member = Member(
                 node="", name=f"n{number}", host="here", address="10.0.0.1", role="worker", nproc=1
             )
-            drivers.append(Driver(rules, member, Layout("run"), open_ledger, Port))
+            drivers.append(Driver(rules, member, RecordKeys("run"), open_ledger, Port))
             stack.callback(drivers[-1].close, time.monotonic() + _SOON)
             drivers[-1].start()
         yield drivers

@@ -14,7 +14,7 @@ from torch.distributed.elastic.rendezvous import RendezvousParameters
 
 from llutil.errors import RendezvousError
 from llutil.rendezvous.hosted.handler import HostedRendezvous
-from llutil.rendezvous.hosted.node_store import Place
+from llutil.rendezvous.hosted.node_store import StoreAddress
 from llutil.rendezvous.hosted.store_handshake import knock, new_secret
 
 _HOST = "127.0.0.1"
@@ -22,7 +22,7 @@ _HOST = "127.0.0.1"
 
 def _meet(secret: str, port: int = 0) -> HostedRendezvous:
     """The host, or with its door's port a guest."""
-    place = Place(
+    place = StoreAddress(
         host=_HOST,
         port=port,
         secret=secret,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from llutil.rendezvous.protocol.record_keys import Layout
+from llutil.rendezvous.protocol.record_keys import RecordKeys
 from tests.integration.rendezvous.conftest import MakeJob
 from tests.integration.rendezvous.jobs import Job
 from tests.support.stores import STORES, ZOOKEEPER
@@ -64,7 +64,7 @@ def test_a_path_that_holds_other_data_is_refused_and_not_touched(
 ) -> None:
     with client(server) as other:
         other.create("/data")
-        folder = f"/data/llutil/-/{Layout('job').root}log"
+        folder = f"/data/llutil/-/{RecordKeys('job').root}log"
         other.create(f"{folder}/=000001.marker", b"theirs", makepath=True)
         job = _job(make_job, server, "/data")
         end = job.node("a").ends("LedgerConflict")

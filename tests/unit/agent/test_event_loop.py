@@ -11,14 +11,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from llutil.agent.event_loop import Loop
+from llutil.agent.event_loop import EventLoop
 
 FAR = 60.0  # seconds; a test that waits so long has failed
 
 
 @pytest.fixture
-def loop() -> Iterator[Loop]:
-    with Loop() as loop:
+def loop() -> Iterator[EventLoop]:
+    with EventLoop() as loop:
         yield loop
 
 
@@ -35,7 +35,7 @@ def far() -> float:
 
 
 def test_a_ready_descriptor_is_called_for_in_every_turn_until_it_is_unwatched(
-    loop: Loop, pipe: tuple[int, int]
+    loop: EventLoop, pipe: tuple[int, int]
 ) -> None:
     calls = []
     loop.watch(pipe[0], lambda: calls.append("ready"))
@@ -48,14 +48,14 @@ def test_a_ready_descriptor_is_called_for_in_every_turn_until_it_is_unwatched(
     assert calls == ["ready", "ready"]
 
 
-def test_a_wake_up_ends_a_turn(loop: Loop) -> None:
+def test_a_wake_up_ends_a_turn(loop: EventLoop) -> None:
     started = time.monotonic()
     loop.wake()
     loop.turn(far())
     assert time.monotonic() - started < FAR / 2
 
 
-def test_a_wake_up_comes_from_another_thread_too(loop: Loop) -> None:
+def test_a_wake_up_comes_from_another_thread_too(loop: EventLoop) -> None:
     called = threading.Event()
     thread = threading.Thread(target=lambda: loop.call_soon(called.set))
     thread.start()
@@ -63,7 +63,7 @@ def test_a_wake_up_comes_from_another_thread_too(loop: Loop) -> None:
     thread.join()
 
 
-def test_a_million_wake_ups_are_one(loop: Loop) -> None:
+def test_a_million_wake_ups_are_one(loop: EventLoop) -> None:
     for _ in range(100_000):
         loop.wake()  # more than a pipe holds
     turns = 0
@@ -75,7 +75,9 @@ def test_a_million_wake_ups_are_one(loop: Loop) -> None:
     assert time.monotonic() - started >= 0.01, "something still wakes it"
 
 
-def test_what_is_called_soon_is_called_once_in_order_and_on_the_loops_thread(loop: Loop) -> None:
+def test_what_is_called_soon_is_called_once_in_order_and_on_the_loops_thread(
+    loop: EventLoop,
+) -> None:
     calls: list[tuple[int, threading.Thread]] = []
 
     def call(number: int) -> None:
@@ -88,13 +90,13 @@ def test_what_is_called_soon_is_called_once_in_order_and_on_the_loops_thread(loo
     assert calls == [(number, threading.current_thread()) for number in range(3)]
 
 
-def test_who_is_called_soon_may_ask_for_more_and_is_not_waited_with(loop: Loop) -> None:
+def test_who_is_called_soon_may_ask_for_more_and_is_not_waited_with(loop: EventLoop) -> None:
     done = threading.Event()
     loop.call_soon(lambda: loop.call_soon(done.set))
     assert loop.until(done.is_set, far())
 
 
-def test_a_callback_may_unwatch_another_that_is_ready_in_the_same_turn(loop: Loop) -> None:
+def test_a_callback_may_unwatch_another_that_is_ready_in_the_same_turn(loop: EventLoop) -> None:
     pipes = [os.pipe() for _ in range(2)]
     calls: list[int] = []
 
@@ -115,7 +117,7 @@ def test_a_callback_may_unwatch_another_that_is_ready_in_the_same_turn(loop: Loo
 
 
 def test_a_number_that_was_used_again_in_the_same_turn_is_not_taken_for_the_old_one(
-    loop: Loop,
+    loop: EventLoop,
 ) -> None:
     """One callback closes what another one waits for, and opens something that gets the same number."""
     (first, first_end), (second, second_end) = os.pipe(), os.pipe()
@@ -142,14 +144,14 @@ def test_a_number_that_was_used_again_in_the_same_turn_is_not_taken_for_the_old_
             continue  # it was the one that was closed
 
 
-def test_a_turn_ends_at_its_deadline(loop: Loop) -> None:
+def test_a_turn_ends_at_its_deadline(loop: EventLoop) -> None:
     started = time.monotonic()
     loop.turn(started + 0.02)
     assert 0.02 <= time.monotonic() - started < FAR / 2
 
 
 @pytest.mark.parametrize("deadline", [float("-inf"), 0.0])
-def test_a_deadline_in_the_past_does_not_wait(loop: Loop, deadline: float) -> None:
+def test_a_deadline_in_the_past_does_not_wait(loop: EventLoop, deadline: float) -> None:
     started = time.monotonic()
     loop.turn(deadline)
     assert time.monotonic() - started < FAR / 2
@@ -157,18 +159,18 @@ def test_a_deadline_in_the_past_does_not_wait(loop: Loop, deadline: float) -> No
 
 @pytest.mark.parametrize("deadline", [float("inf"), 1e300, 1e10])
 def test_a_deadline_beyond_what_the_kernel_can_wait_is_no_error(
-    loop: Loop, deadline: float
+    loop: EventLoop, deadline: float
 ) -> None:
     loop.wake()
     loop.turn(deadline)
 
 
-def test_until_says_whether_it_was_done(loop: Loop) -> None:
+def test_until_says_whether_it_was_done(loop: EventLoop) -> None:
     assert loop.until(lambda: True, float("-inf"))
     assert not loop.until(lambda: False, time.monotonic() + 0.01)
 
 
-def test_a_signal_wakes_the_loop_when_its_handler_does(loop: Loop) -> None:
+def test_a_signal_wakes_the_loop_when_its_handler_does(loop: EventLoop) -> None:
     before = signal.signal(signal.SIGUSR1, lambda *_: loop.wake())
     timer = threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGUSR1))
     timer.start()
@@ -182,7 +184,7 @@ def test_a_signal_wakes_the_loop_when_its_handler_does(loop: Loop) -> None:
 
 
 def test_what_the_loop_owns_is_given_back_and_what_it_watched_is_not(pipe: tuple[int, int]) -> None:
-    with Loop() as loop:
+    with EventLoop() as loop:
         loop.watch(pipe[0], lambda: None)
         fds = loop.fds()
         assert pipe[0] in fds
@@ -197,7 +199,7 @@ def test_what_the_loop_owns_is_given_back_and_what_it_watched_is_not(pipe: tuple
 
 def test_who_wakes_a_closed_loop_harms_nobody() -> None:
     """The task may have caught up with a worker's output after the job has ended."""
-    with Loop() as loop:
+    with EventLoop() as loop:
         fds = loop.fds()
     others = [os.pipe() for _ in range(len(fds))]  # which get the numbers that the loop had
     loop.call_soon(lambda: None)

@@ -11,7 +11,7 @@ from types import FrameType
 import pytest
 from torch.distributed.elastic.multiprocessing.api import SignalException
 
-from llutil.agent.event_loop import Loop
+from llutil.agent.event_loop import EventLoop
 from llutil.agent.stop_signals import StopSignals
 from llutil.system.processes import STOPPING
 
@@ -31,8 +31,8 @@ def heard() -> Iterator[list[int]]:
 
 
 @pytest.fixture
-def loop() -> Iterator[Loop]:
-    with Loop() as loop:
+def loop() -> Iterator[EventLoop]:
+    with EventLoop() as loop:
         yield loop
 
 
@@ -42,7 +42,7 @@ def handlers() -> list[object]:
 
 @pytest.mark.parametrize("number", STOPPING)
 def test_a_stopping_signal_wakes_the_loop_and_is_raised_when_asked_for(
-    loop: Loop, heard: list[int], number: signal.Signals
+    loop: EventLoop, heard: list[int], number: signal.Signals
 ) -> None:
     with StopSignals(loop) as signals:
         signals.check()
@@ -56,7 +56,7 @@ def test_a_stopping_signal_wakes_the_loop_and_is_raised_when_asked_for(
 
 
 def test_the_first_signal_counts_and_a_second_interrupt_makes_it_urgent(
-    loop: Loop, heard: list[int]
+    loop: EventLoop, heard: list[int]
 ) -> None:
     with StopSignals(loop) as signals:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -69,7 +69,9 @@ def test_the_first_signal_counts_and_a_second_interrupt_makes_it_urgent(
     assert heard == []
 
 
-def test_inside_raising_a_signal_raises_at_once_and_only_once(loop: Loop, heard: list[int]) -> None:
+def test_inside_raising_a_signal_raises_at_once_and_only_once(
+    loop: EventLoop, heard: list[int]
+) -> None:
     def waits_in_torch(signals: StopSignals) -> None:
         with signals.raising():
             os.kill(os.getpid(), signal.SIGTERM)
@@ -82,21 +84,23 @@ def test_inside_raising_a_signal_raises_at_once_and_only_once(loop: Loop, heard:
     assert heard == []
 
 
-def test_a_signal_that_came_before_raising_is_raised_by_it(loop: Loop, heard: list[int]) -> None:
+def test_a_signal_that_came_before_raising_is_raised_by_it(
+    loop: EventLoop, heard: list[int]
+) -> None:
     with StopSignals(loop) as signals:
         os.kill(os.getpid(), signal.SIGTERM)
         with pytest.raises(SignalException), signals.raising():
             raise AssertionError("it went on")
 
 
-def test_handlers_are_as_before_after_success(loop: Loop, heard: list[int]) -> None:
+def test_handlers_are_as_before_after_success(loop: EventLoop, heard: list[int]) -> None:
     before = handlers()
     with StopSignals(loop):
         assert handlers() != before
     assert handlers() == before
 
 
-def test_handlers_are_as_before_after_a_failure(loop: Loop, heard: list[int]) -> None:
+def test_handlers_are_as_before_after_a_failure(loop: EventLoop, heard: list[int]) -> None:
     before = handlers()
     with pytest.raises(KeyError), StopSignals(loop):
         raise KeyError
@@ -104,7 +108,7 @@ def test_handlers_are_as_before_after_a_failure(loop: Loop, heard: list[int]) ->
 
 
 def test_a_signal_that_came_too_late_to_stop_anything_reaches_the_caller(
-    loop: Loop, heard: list[int]
+    loop: EventLoop, heard: list[int]
 ) -> None:
     """The job had ended, so nobody asked. Swallowed, the caller's process would ignore a SIGTERM."""
     with StopSignals(loop):
@@ -112,7 +116,9 @@ def test_a_signal_that_came_too_late_to_stop_anything_reaches_the_caller(
     assert heard == [signal.SIGTERM]
 
 
-def test_a_signal_during_a_failure_reaches_the_caller_too(loop: Loop, heard: list[int]) -> None:
+def test_a_signal_during_a_failure_reaches_the_caller_too(
+    loop: EventLoop, heard: list[int]
+) -> None:
     def fails() -> None:
         with StopSignals(loop):
             os.kill(os.getpid(), signal.SIGHUP)
@@ -123,7 +129,7 @@ def test_a_signal_during_a_failure_reaches_the_caller_too(loop: Loop, heard: lis
     assert heard == [signal.SIGHUP]
 
 
-def test_what_the_caller_ignores_stays_ignored(loop: Loop, heard: list[int]) -> None:
+def test_what_the_caller_ignores_stays_ignored(loop: EventLoop, heard: list[int]) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with StopSignals(loop) as signals:
         os.kill(os.getpid(), signal.SIGHUP)
@@ -131,7 +137,7 @@ def test_what_the_caller_ignores_stays_ignored(loop: Loop, heard: list[int]) -> 
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
 
-def test_ignored_ends_of_children_are_heard_of_for_the_time_being(loop: Loop) -> None:
+def test_ignored_ends_of_children_are_heard_of_for_the_time_being(loop: EventLoop) -> None:
     before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     try:
         with StopSignals(loop):
@@ -141,7 +147,7 @@ def test_ignored_ends_of_children_are_heard_of_for_the_time_being(loop: Loop) ->
         signal.signal(signal.SIGCHLD, before)
 
 
-def test_off_the_main_thread_nothing_is_installed(loop: Loop, heard: list[int]) -> None:
+def test_off_the_main_thread_nothing_is_installed(loop: EventLoop, heard: list[int]) -> None:
     before = handlers()
     during: list[list[object]] = []
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from llutil.agent_process.agent_record_writer import Leaving
+from llutil.agent_process.agent_record_writer import AgentRecordWriter
 from llutil.entrypoint import Command
 from llutil.system import oom_kills
-from llutil.task_link.agent_record import Legacy
+from llutil.task_link.agent_record import AgentRecord
 from llutil.task_link.messages import Spec
 
 
@@ -39,8 +39,8 @@ def job(path: Path | str) -> Spec:
     )
 
 
-def read(path: Path) -> Legacy:
-    found = Legacy.read(path)
+def read(path: Path) -> AgentRecord:
+    found = AgentRecord.read(path)
     assert found is not None
     return found
 
@@ -49,7 +49,7 @@ def test_a_task_that_went_when_the_kernel_killed_for_lack_of_memory(
     tmp_path: Path, counter: Path
 ) -> None:
     path = tmp_path / "legacy"
-    leaving = Leaving("m")
+    leaving = AgentRecordWriter("m")
     leaving.begin(job(path))
     counter.write_text("oom_kill 1\n")
     leaving.round_began()
@@ -62,7 +62,7 @@ def test_a_task_that_went_when_the_kernel_killed_for_lack_of_memory(
 
 def test_kills_before_the_round_are_not_about_this_task(tmp_path: Path, counter: Path) -> None:
     path = tmp_path / "legacy"
-    leaving = Leaving("m")
+    leaving = AgentRecordWriter("m")
     leaving.begin(job(path))
     counter.write_text("oom_kill 1\n")
     leaving.round_began()
@@ -73,7 +73,7 @@ def test_kills_before_the_round_are_not_about_this_task(tmp_path: Path, counter:
 def test_nothing_is_written_before_there_is_a_job_or_for_a_task_that_wants_nothing(
     tmp_path: Path, counter: Path
 ) -> None:
-    leaving = Leaving("m")
+    leaving = AgentRecordWriter("m")
     leaving.told("enough", alone=False)
     leaving.begin(job(""))
     leaving.told("enough", alone=False)

@@ -7,15 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from llutil.agent_process.orphan_log import Aftermath
+from llutil.agent_process.orphan_log import OrphanLog
 from llutil.errors import FailureClass
-from llutil.task_link.messages import Failed, Line, Log, Message, Progress, Result, Succeeded
+from llutil.task_link.messages import (
+    JobFailed,
+    JobSucceeded,
+    LogRecord,
+    Message,
+    OutputLine,
+    Progress,
+    Result,
+)
 from tests.unit.agent_process.stand_ins import streams
 
 
 def test_what_the_task_had_not_read_and_what_comes_later_is_kept(tmp_path: Path) -> None:
     with streams() as readers:
-        aftermath = Aftermath(readers)
+        aftermath = OrphanLog(readers)
         os.write(1, b"printed before\n")
         os.write(2, b"an error before\n")
         aftermath.begin(str(tmp_path / "after.log"))
@@ -28,13 +36,13 @@ def test_what_the_task_had_not_read_and_what_comes_later_is_kept(tmp_path: Path)
 @pytest.mark.parametrize(
     ("message", "text"),
     [
-        (Line(3, "stderr", "oh \udcff no"), "[rank 3] oh ? no\n"),
-        (Log("WARNING", "llutil.agent", "careful"), "WARNING careful\n"),
+        (OutputLine(3, "stderr", "oh \udcff no"), "[rank 3] oh ? no\n"),
+        (LogRecord("WARNING", "llutil.agent", "careful"), "WARNING careful\n"),
         (
-            Failed("StoppedError", "stopped\nby force", FailureClass.PREEMPTION, False),
+            JobFailed("StoppedError", "stopped\nby force", FailureClass.PREEMPTION, False),
             "the job ended: stopped\nby force\n",
         ),
-        (Succeeded((0, 1)), "the job succeeded after its task was gone; ranks (0, 1)\n"),
+        (JobSucceeded((0, 1)), "the job succeeded after its task was gone; ranks (0, 1)\n"),
         (Result(0, 1.5), ""),
         (Progress({0: (1, 2)}), ""),
     ],
@@ -42,7 +50,7 @@ def test_what_the_task_had_not_read_and_what_comes_later_is_kept(tmp_path: Path)
 )
 def test_what_a_reader_needs_is_written(tmp_path: Path, message: Message, text: str) -> None:
     with streams() as readers:
-        aftermath = Aftermath(readers)
+        aftermath = OrphanLog(readers)
         aftermath.begin(str(tmp_path / "after.log"))
         aftermath.take(message)
         assert (tmp_path / "after.log").read_text() == text
@@ -50,7 +58,7 @@ def test_what_a_reader_needs_is_written(tmp_path: Path, message: Message, text: 
 
 def test_it_begins_once(tmp_path: Path) -> None:
     with streams() as readers:
-        aftermath = Aftermath(readers)
+        aftermath = OrphanLog(readers)
         aftermath.begin(str(tmp_path / "one.log"))
         aftermath.begin(str(tmp_path / "two.log"))
         assert [path.name for path in tmp_path.iterdir()] == ["one.log"]
@@ -59,32 +67,32 @@ def test_it_begins_once(tmp_path: Path) -> None:
 def test_the_file_is_for_its_owner_alone_and_is_appended_to(tmp_path: Path) -> None:
     with streams() as readers:
         (tmp_path / "after.log").write_text("an earlier try\n")
-        Aftermath(readers).begin(str(tmp_path / "after.log"))
+        OrphanLog(readers).begin(str(tmp_path / "after.log"))
         os.write(1, b"this one\n")
         assert (tmp_path / "after.log").read_text() == "an earlier try\nthis one\n"
-        Aftermath(()).begin(str(tmp_path / "new.log"))
+        OrphanLog(()).begin(str(tmp_path / "new.log"))
         assert (tmp_path / "new.log").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
     with streams() as readers:
         (tmp_path / "after.log").symlink_to(tmp_path / "elsewhere")
-        Aftermath(readers).begin(str(tmp_path / "after.log"))
+        OrphanLog(readers).begin(str(tmp_path / "after.log"))
         os.write(1, b"words\n")
         assert not (tmp_path / "elsewhere").exists()
 
 
 def test_a_file_that_cannot_be_written_stops_nobody(tmp_path: Path) -> None:
     with streams() as readers:
-        aftermath = Aftermath(readers)
+        aftermath = OrphanLog(readers)
         aftermath.begin(str(tmp_path))
         os.write(1, b"x" * 1_000_000)
-        aftermath.take(Line(0, "stdout", "words"))
+        aftermath.take(OutputLine(0, "stdout", "words"))
 
 
 def test_a_full_disk_stops_nobody() -> None:
     with streams() as readers:
-        aftermath = Aftermath(readers)
+        aftermath = OrphanLog(readers)
         os.write(1, b"before")
         aftermath.begin("/dev/full")
-        aftermath.take(Line(0, "stdout", "words"))
+        aftermath.take(OutputLine(0, "stdout", "words"))

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from llutil.agent_process.orphan_log import Aftermath
-from llutil.agent_process.task_socket import Link
+from llutil.agent_process.orphan_log import OrphanLog
+from llutil.agent_process.task_socket import TaskSocket
 from llutil.entrypoint import Script
 from llutil.errors import ConfigError, FailureClass
 from llutil.task_link import messages as wire
 from tests.unit.agent_process.stand_ins import streams
 
 FAR = 20.0  # seconds; a test that waits so long has failed
-FAILED = wire.Failed("StoppedError", "the end", FailureClass.PREEMPTION, False)
+FAILED = wire.JobFailed("StoppedError", "the end", FailureClass.PREEMPTION, False)
 
 
 def far() -> float:
@@ -35,7 +35,7 @@ def soon() -> float:
 class Pair:
     """A link, and the task's end of its socket."""
 
-    link: Link
+    link: TaskSocket
     task: socket.socket
     afterlog: Path
     stops: list[str]
@@ -76,7 +76,7 @@ def pair(folder: Path, *, start: bool = True) -> Iterator[Pair]:
             stops.append(reason)
             stopped.set()
 
-        link = Link(ours, Aftermath(readers), on_stop)
+        link = TaskSocket(ours, OrphanLog(readers), on_stop)
         if start:
             link.start()
         try:
@@ -166,7 +166,7 @@ def test_messages_arrive_in_order_from_all_threads_and_before_the_end(tmp_path: 
 
         def speak(rank: int) -> None:
             for number in numbers:
-                it.link.send(wire.Line(rank, "stdout", str(number)))
+                it.link.send(wire.OutputLine(rank, "stdout", str(number)))
 
         threads = [threading.Thread(target=speak, args=(rank,)) for rank in range(4)]
         for thread in threads:
@@ -178,7 +178,7 @@ def test_messages_arrive_in_order_from_all_threads_and_before_the_end(tmp_path: 
         heard = it.hear(4 * len(numbers))
         closing.join()
         for rank in range(4):
-            mine = [m.text for m in heard if isinstance(m, wire.Line) and m.rank == rank]
+            mine = [m.text for m in heard if isinstance(m, wire.OutputLine) and m.rank == rank]
             assert mine == [str(number) for number in numbers]
         assert it.task.recv(1) == b"", "the socket was closed after the last word"
 
@@ -188,7 +188,7 @@ def test_a_slow_task_is_not_run_over_and_resuming_waits_for_it(tmp_path: Path) -
         resumed = threading.Event()
         sent = 0
         while not it.link.congested():
-            it.link.send(wire.Line(0, "stdout", "x" * 10_000))
+            it.link.send(wire.OutputLine(0, "stdout", "x" * 10_000))
             sent += 1
         assert sent * 10_000 < 16 << 20
         it.link.when_clear(resumed.set)
@@ -214,8 +214,8 @@ def test_words_that_a_dead_task_has_not_read_are_kept(tmp_path: Path, size: int,
         it.tell(it.spec())
         it.link.spec(far())
         for text in words:
-            it.link.send(wire.Line(7, "stdout", text))
-        seen = [m.text for m in it.hear(read) if isinstance(m, wire.Line)] if read else []
+            it.link.send(wire.OutputLine(7, "stdout", text))
+        seen = [m.text for m in it.hear(read) if isinstance(m, wire.OutputLine)] if read else []
         it.task.close()
         assert it.stopped.wait(FAR)
         it.link.send(FAILED)
@@ -231,7 +231,7 @@ def test_a_task_that_read_everything_finds_little_of_it_again(tmp_path: Path) ->
         it.tell(it.spec())
         it.link.spec(far())
         for number in range(5_000):
-            it.link.send(wire.Line(0, "stdout", f"line {number}"))
+            it.link.send(wire.OutputLine(0, "stdout", f"line {number}"))
         assert len(it.hear(5_000)) == 5_000
         it.task.close()
         assert it.stopped.wait(FAR)
@@ -261,7 +261,7 @@ def test_a_task_that_shuts_only_its_writing_is_gone_too(tmp_path: Path) -> None:
 def test_closing_delivers_the_last_words_to_a_task_that_reads_late(tmp_path: Path) -> None:
     with pair(tmp_path) as it:
         for _ in range(100):
-            it.link.send(wire.Line(0, "stdout", "x" * 10_000))
+            it.link.send(wire.OutputLine(0, "stdout", "x" * 10_000))
         it.link.send(FAILED)
         closing = threading.Thread(target=it.link.close, args=(far(),))
         closing.start()
@@ -273,7 +273,7 @@ def test_closing_delivers_the_last_words_to_a_task_that_reads_late(tmp_path: Pat
 def test_closing_gives_up_on_a_task_that_never_reads(tmp_path: Path) -> None:
     with pair(tmp_path) as it:
         for _ in range(100):
-            it.link.send(wire.Line(0, "stdout", "x" * 10_000))
+            it.link.send(wire.OutputLine(0, "stdout", "x" * 10_000))
         it.link.close(soon())
         assert not it.link._thread.is_alive()
 
@@ -285,7 +285,7 @@ def test_a_task_that_goes_while_the_link_closes_stops_nothing_and_loses_nothing(
         it.tell(it.spec())
         it.link.spec(far())
         for number in range(100):
-            it.link.send(wire.Line(0, "stdout", f"{number} {'x' * 10_000}"))
+            it.link.send(wire.OutputLine(0, "stdout", f"{number} {'x' * 10_000}"))
         closing = threading.Thread(target=it.link.close, args=(far(),))
         closing.start()
         it.task.close()

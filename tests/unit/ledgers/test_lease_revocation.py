@@ -15,7 +15,7 @@ from llutil.errors import ConfigError, RendezvousError
 from llutil.ledgers.endpoints import Endpoint, parse_endpoints
 from llutil.ledgers.etcd import http_revocation
 from llutil.ledgers.etcd.config import EtcdConfig
-from llutil.ledgers.lease_revocation import Will
+from llutil.ledgers.lease_revocation import LeaseRevocation
 from tests.support.ports import free_ports
 
 HERE = parse_endpoints("127.0.0.1:2379,[::1]:2379")
@@ -24,7 +24,7 @@ ANN = EtcdConfig(endpoints=HERE, user="ann", password="open sesame")
 
 def test_a_will_survives_its_way_through_a_pipe() -> None:
     will = http_revocation.will(ANN, 7587872654321)
-    assert Will.from_json(json.loads(json.dumps(will.to_json()))) == will
+    assert LeaseRevocation.from_json(json.loads(json.dumps(will.to_json()))) == will
     assert will.argument["lease"] == "7587872654321"
     assert will.argument["endpoints"] == "127.0.0.1:2379,[::1]:2379"
     assert will.argument["password"] == "open sesame"
@@ -54,7 +54,7 @@ def test_files_are_named_so_that_they_are_found_from_any_folder() -> None:
 @pytest.mark.parametrize("module", ["os", "llutil.agent.guardian.client", "llutil.ledgersx", ""])
 def test_no_module_but_this_rooms_can_be_named(module: str) -> None:
     with pytest.raises(ConfigError, match=r"wanted one of llutil\.ledgers\.\*"):
-        Will(module, {})
+        LeaseRevocation(module, {})
 
 
 def test_every_endpoint_is_tried_and_named_when_none_helps() -> None:
@@ -69,7 +69,7 @@ def test_carrying_out_a_will_needs_no_site_packages() -> None:
     home = str(Path(llutil.__file__).parents[1])
     code = (
         f"import sys; sys.path.append({home!r}); import llutil.agent.guardian.main; "
-        "from llutil.ledgers.lease_revocation import Will; Will('llutil.ledgers.etcd.http_revocation', {}).prepare(); "
+        "from llutil.ledgers.lease_revocation import LeaseRevocation; LeaseRevocation('llutil.ledgers.etcd.http_revocation', {}).prepare(); "
         "sys.exit(str(sorted({'site', 'grpc', 'etcd3', 'tenacity', 'torch'} & set(sys.modules)) or ''))"
     )
     done = subprocess.run(

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 import pytest
 
 from llutil.ledgers import LedgerClosed, LedgerRefused, LedgerUnavailable, SessionLost, SessionState
-from llutil.ledgers.session_keeper import Keeper, Renewal
+from llutil.ledgers.session_keeper import Renewal, SessionKeeper
 from tests.support.ledger_contract import Changes, soon
 
 TTL = 0.09  # seconds
 
 
-class Scripted(Keeper):
+class Scripted(SessionKeeper):
     """A keeper whose store answers as it is told to."""
 
     def __init__(self, on_change: Callable[[], None]) -> None:

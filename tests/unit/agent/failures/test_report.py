@@ -19,11 +19,11 @@ from llutil.agent.failures.report import (
     process_failures,
 )
 from llutil.agent.worker_side.outcome_pipe import ErrorNote, Returned
-from llutil.agent.workers.rank_exit import Ended
+from llutil.agent.workers.rank_exit import RankExit
 from llutil.errors import FailureClass
 from llutil.failure import Failure
 from llutil.rendezvous.protocol.record_codec import decode, encode
-from llutil.rendezvous.protocol.records import Say
+from llutil.rendezvous.protocol.records import ReportKind
 from llutil.system.oom_kills import KillCount
 from tests.support.nodes import failure
 from tests.support.nodes import report as node_report
@@ -47,8 +47,8 @@ def ended(
     tail: tuple[str, ...] = (),
     at: float = 10.0,
     asked: bool = False,
-) -> Ended:
-    return Ended(
+) -> RankExit:
+    return RankExit(
         rank=rank,
         local_rank=rank % 2,
         pid=1000 + rank,
@@ -61,13 +61,13 @@ def ended(
     )
 
 
-def stopped(rank: int) -> Ended:
+def stopped(rank: int) -> RankExit:
     """It was asked to end, and did."""
     return ended(rank, STOPPED, asked=True)
 
 
 def report(
-    first: Ended, *others: Ended, memory: KillCount | None = None, label: str = ""
+    first: RankExit, *others: RankExit, memory: KillCount | None = None, label: str = ""
 ) -> FailureReport:
     return FailureReport(
         name="train",
@@ -86,7 +86,9 @@ def report(
     )
 
 
-def text_of(first: Ended, *others: Ended, memory: KillCount | None = None, label: str = "") -> str:
+def text_of(
+    first: RankExit, *others: RankExit, memory: KillCount | None = None, label: str = ""
+) -> str:
     return report(first, *others, memory=memory, label=label).text
 
 
@@ -265,7 +267,7 @@ GONE = replace(RAISED, kind="RuntimeError", text="[pair.cc:553] Connection close
     ],
 )
 def test_a_rank_that_lost_its_peer_is_first_only_if_nothing_else_failed(
-    candidates: list[Ended], first: int
+    candidates: list[RankExit], first: int
 ) -> None:
     assert first_failure(candidates).rank == first
 
@@ -318,7 +320,7 @@ def test_a_failure_fits_into_a_store_whatever_its_rank_said(
     text: str, tail: tuple[str, ...]
 ) -> None:
     told = report(ended(0, 1, replace(RAISED, text=text, trace=text), tail=tail)).first
-    record = node_report("a", Say.FAILED, why=told.reason, failure=told)
+    record = node_report("a", ReportKind.FAILED, why=told.reason, failure=told)
     value = encode(record)
     assert len(value) < 16 * 1024
     assert decode("key", value) == record

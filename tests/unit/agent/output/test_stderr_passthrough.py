@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from llutil.agent.event_loop import Loop
+from llutil.agent.event_loop import EventLoop
 from llutil.agent.output import stderr_passthrough
-from llutil.agent.output.stderr_passthrough import Through
+from llutil.agent.output.stderr_passthrough import StderrPassthrough
 
 
 @pytest.fixture
-def loop() -> Iterator[Loop]:
-    with Loop() as loop:
+def loop() -> Iterator[EventLoop]:
+    with EventLoop() as loop:
         yield loop
 
 
@@ -53,9 +53,9 @@ def taken(reader: int) -> bytes:
     ids=["lines", "half a line", "a bar", "a bar after half a line", "a very long line"],
 )
 def test_lines_are_shown_when_they_are_whole_and_bars_at_once(
-    loop: Loop, reader: int, given: list[bytes], shown: bytes, last: bytes
+    loop: EventLoop, reader: int, given: list[bytes], shown: bytes, last: bytes
 ) -> None:
-    one = Through(loop, lambda: None)
+    one = StderrPassthrough(loop, lambda: None)
     for data in given:
         one.feed(data)
     assert taken(reader) == shown
@@ -65,10 +65,10 @@ def test_lines_are_shown_when_they_are_whole_and_bars_at_once(
 
 
 def test_a_reader_that_does_not_read_makes_nobody_wait_and_loses_nothing(
-    loop: Loop, reader: int
+    loop: EventLoop, reader: int
 ) -> None:
     drained: list[bool] = []
-    one = Through(loop, lambda: drained.append(True))
+    one = StderrPassthrough(loop, lambda: drained.append(True))
     lines = b"".join(b"%d %s\n" % (number, b"x" * 90) for number in range(3000))
     one.feed(lines)
     assert one.behind
@@ -87,18 +87,18 @@ def test_a_reader_that_does_not_read_makes_nobody_wait_and_loses_nothing(
 
 
 def test_the_end_does_not_wait_for_a_reader_for_long(
-    loop: Loop, reader: int, monkeypatch: pytest.MonkeyPatch
+    loop: EventLoop, reader: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stderr_passthrough, "_LAST", 10)
-    one = Through(loop, lambda: None)
+    one = StderrPassthrough(loop, lambda: None)
     one.feed(b"x" * 200_000 + b"\n")
     began = time.monotonic()
     one.close()
     assert time.monotonic() - began < 5
 
 
-def test_a_reader_that_has_gone_ends_nothing(loop: Loop, reader: int) -> None:
-    one = Through(loop, lambda: None)
+def test_a_reader_that_has_gone_ends_nothing(loop: EventLoop, reader: int) -> None:
+    one = StderrPassthrough(loop, lambda: None)
     os.close(reader)
     one.feed(b"hello?\n")
     assert not one.behind
@@ -106,24 +106,24 @@ def test_a_reader_that_has_gone_ends_nothing(loop: Loop, reader: int) -> None:
 
 
 def test_a_standard_error_that_is_closed_ends_nothing(
-    loop: Loop, monkeypatch: pytest.MonkeyPatch
+    loop: EventLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read, write = os.pipe()
     os.close(read)
     os.close(write)
     monkeypatch.setattr(stderr_passthrough, "_STDERR", write)
-    one = Through(loop, lambda: None)
+    one = StderrPassthrough(loop, lambda: None)
     one.feed(b"hello?\n")
     one.close()
     assert not one.behind
 
 
 def test_a_file_takes_everything(
-    loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    loop: EventLoop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with (tmp_path / "stderr").open("wb") as file:
         monkeypatch.setattr(stderr_passthrough, "_STDERR", file.fileno())
-        one = Through(loop, lambda: None)
+        one = StderrPassthrough(loop, lambda: None)
         one.feed(b"x" * 200_000 + b"\nend")
         one.close()
     assert (tmp_path / "stderr").read_bytes() == b"x" * 200_000 + b"\nend"

@@ -7,7 +7,7 @@ import os
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llutil.agent.worker_side.work_order import Order, read_order, write_order
+from llutil.agent.worker_side.work_order import WorkOrder, read_order, write_order
 from llutil.entrypoint import Command, Module, Reference, Script, Shipped
 
 words = st.text(min_size=1, max_size=10)
@@ -20,7 +20,7 @@ entrypoints = st.one_of(
     st.builds(Command, words, arguments),
 )
 orders = st.builds(
-    Order,
+    WorkOrder,
     entrypoint=entrypoints,
     sys_path=st.lists(st.text(max_size=10), max_size=3).map(tuple),
     result_limit=st.none() | st.integers(min_value=0),
@@ -30,7 +30,7 @@ orders = st.builds(
 
 @settings(deadline=None, max_examples=30)
 @given(orders)
-def test_an_order_is_read_as_it_was_written_and_by_every_rank(order: Order) -> None:
+def test_an_order_is_read_as_it_was_written_and_by_every_rank(order: WorkOrder) -> None:
     fd = write_order(order)
     try:
         assert read_order(fd) == order
@@ -40,7 +40,7 @@ def test_an_order_is_read_as_it_was_written_and_by_every_rank(order: Order) -> N
 
 
 def test_a_payload_may_hold_newlines_and_be_large() -> None:
-    order = Order(entrypoint=Shipped("f", b"\n{}\n" * 100_000), sys_path=(), result_limit=None)
+    order = WorkOrder(entrypoint=Shipped("f", b"\n{}\n" * 100_000), sys_path=(), result_limit=None)
     fd = write_order(order)
     try:
         assert read_order(fd) == order
@@ -49,7 +49,7 @@ def test_a_payload_may_hold_newlines_and_be_large() -> None:
 
 
 def test_other_programs_do_not_inherit_the_order() -> None:
-    fd = write_order(Order(entrypoint=Script("x.py"), sys_path=(), result_limit=None))
+    fd = write_order(WorkOrder(entrypoint=Script("x.py"), sys_path=(), result_limit=None))
     try:
         assert not os.get_inheritable(fd)
     finally:

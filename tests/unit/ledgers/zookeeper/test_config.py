@@ -10,7 +10,7 @@ from llutil.errors import ConfigError
 from llutil.ledgers.endpoints import Endpoint
 from llutil.ledgers.open_ledger import opener
 from llutil.ledgers.zookeeper.config import ZooKeeperConfig
-from llutil.rendezvous.backends import Meeting, driver_for
+from llutil.rendezvous.backends import RendezvousConfig, driver_for
 
 
 def test_an_endpoint_has_servers_and_a_chroot() -> None:
@@ -66,7 +66,7 @@ def test_a_missing_kazoo_is_named_with_the_extra_that_brings_it(
     _hide(monkeypatch, "kazoo")
     with pytest.raises(ConfigError, match=r"kazoo: install the extra 'zookeeper'"):
         driver_for(
-            Meeting(
+            RendezvousConfig(
                 backend="zeus-adapter",
                 endpoint="127.0.0.1:1",
                 run_id="x",

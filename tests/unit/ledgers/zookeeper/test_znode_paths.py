@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from llutil.ledgers.keys import Namespace
 from llutil.ledgers.protocol import Record
-from llutil.ledgers.zookeeper.znode_paths import Places, session_name
+from llutil.ledgers.zookeeper.znode_paths import ZnodePaths, session_name
 
-_PLACES = Places(Namespace("a/b"))
+_PLACES = ZnodePaths(Namespace("a/b"))
 _WORDS = st.text(
     st.characters(exclude_categories=["C", "Z"], exclude_characters="/"), min_size=1, max_size=8
 ).filter(lambda word: word not in {".", "..", "-"})

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 
-from airflow_provider.agent_client.log_relay import Relay
+from airflow_provider.agent_client.log_relay import LogRelay
 from airflow_provider.agent_client.progress_display import ProgressLines
-from llutil.task_link.messages import Line, Log, Progress
+from llutil.task_link.messages import LogRecord, OutputLine, Progress
 
 
 class Sink:
@@ -21,14 +21,14 @@ class Sink:
 
 def relay():
     log = Sink()
-    return Relay(log, ProgressLines(lambda line: log.log(logging.INFO, line))), log.lines
+    return LogRelay(log, ProgressLines(lambda line: log.log(logging.INFO, line))), log.lines
 
 
 def test_ranks_and_agent_are_told_apart():
     spoken, lines = relay()
-    spoken.event(Line(3, "stdout", "hello"))
-    spoken.event(Log("ERROR", "llutil.agent", "trouble"))
-    spoken.event(Log("NOLEVEL", "x", "odd"))
+    spoken.event(OutputLine(3, "stdout", "hello"))
+    spoken.event(LogRecord("ERROR", "llutil.agent", "trouble"))
+    spoken.event(LogRecord("NOLEVEL", "x", "odd"))
     spoken.printed("stderr", "W1122 08:52:44 careful")
     assert lines == [
         ("INFO", "[rank 3] hello"),
@@ -65,11 +65,11 @@ def test_the_display_makes_room_for_every_line():
         def hide(self):
             order.append("hide")
 
-    class Log:
+    class LogRecord:
         def log(self, level, text):
             order.append(text)
 
-    spoken = Relay(Log(), Display(order.append))
+    spoken = LogRelay(LogRecord(), Display(order.append))
     spoken.printed("stdout", "one")
-    spoken.event(Line(0, "stderr", "two"))
+    spoken.event(OutputLine(0, "stderr", "two"))
     assert order == ["hide", "[agent] one", "hide", "[rank 0] two"]

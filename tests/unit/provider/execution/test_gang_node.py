@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleExcept
 from airflow_provider.execution.gang_node import run_node
 from airflow_provider.execution.launch import Launch
 from airflow_provider.gang.hosted_store import hosted_place
-from airflow_provider.gang.node import NOTE, Node, Note
+from airflow_provider.gang.node import NOTE, GangNode, SuccessNote
 from airflow_provider.hooks.agent import AgentHook
 from airflow_provider.parameters.rendezvous_id import TaskKey
 from airflow_provider.retries.launch_retry import LaunchRetry
@@ -23,7 +23,7 @@ from llutil.launcher.launch_agent import LaunchConfig
 
 LIFE = "0@2026"
 KEY = TaskKey("d", "t", "r", 1)
-DONE = Note(node=0, nodes=3, life=LIFE, ranks=(0,), world_size=2)
+DONE = SuccessNote(node=0, nodes=3, life=LIFE, ranks=(0,), world_size=2)
 
 
 class Instance:
@@ -84,7 +84,7 @@ def run(tmp_path, monkeypatch):
     def run(*looks, gang_timeout=1000.0, patience=0.001):
         job = Job(Instance(*looks), gang_timeout, patience)
         with structlog.testing.capture_logs() as logged:
-            found = run_node(Node(KEY, 3, 2, LIFE), job, structlog.get_logger("t"))
+            found = run_node(GangNode(KEY, 3, 2, LIFE), job, structlog.get_logger("t"))
         return found, [record["event"] for record in logged]
 
     return run

@@ -7,7 +7,7 @@ import tempfile
 
 import pytest
 
-from airflow_provider.execution.worker_files import Afterlog, LogFolder, user_folder
+from airflow_provider.execution.worker_files import OrphanLogFile, TaskLogFolder, user_folder
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +41,7 @@ def test_a_folder_that_somebody_else_prepared_is_not_used(temporary, trap):
 
 
 def test_an_afterlog_is_shown_once(temporary):
-    afterlog = Afterlog(temporary, "job")
+    afterlog = OrphanLogFile(temporary, "job")
     assert afterlog.take() == []
     afterlog.path.write_bytes(b"one\ntwo \xff\n")
     assert afterlog.take() == ["one", "two �"]
@@ -52,7 +52,7 @@ def test_an_afterlog_is_shown_once(temporary):
 
 
 def test_what_an_agent_still_appends_while_the_next_try_runs_is_not_lost(temporary):
-    afterlog = Afterlog(temporary, "job")
+    afterlog = OrphanLogFile(temporary, "job")
     with afterlog.path.open("ab", buffering=0) as agent:
         agent.write(b"before\n")
         assert afterlog.take() == ["before"]
@@ -61,7 +61,7 @@ def test_what_an_agent_still_appends_while_the_next_try_runs_is_not_lost(tempora
 
 
 def test_only_the_end_of_a_huge_afterlog_is_shown(temporary):
-    afterlog = Afterlog(temporary, "job")
+    afterlog = OrphanLogFile(temporary, "job")
     afterlog.path.write_bytes(b"".join(b"%09d\n" % number for number in range(50_000)))
     lines = afterlog.take()
     assert lines[-1] == "000049999"
@@ -70,7 +70,7 @@ def test_only_the_end_of_a_huge_afterlog_is_shown(temporary):
 
 def test_log_files_that_say_something_are_kept_and_others_are_not(temporary):
     for content, kept in ((b"", False), (b"Traceback", True)):
-        logs = LogFolder(temporary)
+        logs = TaskLogFolder(temporary)
         (logs.path / "run" / "0").mkdir(parents=True)
         (logs.path / "run" / "0" / "error.json").write_bytes(content)
         assert logs.keep_if_used() is kept
@@ -82,14 +82,14 @@ def test_log_files_that_say_something_are_kept_and_others_are_not(temporary):
 def test_a_new_log_folder_sweeps_away_what_killed_tasks_have_left_unless_it_says_something(
     temporary,
 ):
-    used, empty, young, running = (LogFolder(temporary) for _ in range(4))
+    used, empty, young, running = (TaskLogFolder(temporary) for _ in range(4))
     (used.path / "error.json").write_text("Traceback")
     (empty.path / "attempt_0").mkdir()
     for logs in (used, empty, young):
         logs.close()  # as the kernel does for a task that was killed
     for logs in (used, empty, running):
         os.utime(logs.path, (0, 0))
-    new = LogFolder(temporary)
+    new = TaskLogFolder(temporary)
     left = {logs.path for logs in (used, young, running, new)}
     assert set(temporary.iterdir()) == left
     for logs in (used, young, running, new):

@@ -24,8 +24,16 @@ from airflow_provider.gang.hosted_store import (
     look,
     own_address,
 )
-from airflow_provider.gang.node import NOTE, Hopeless, Late, Node, Note, Open, prospect
-from airflow_provider.gang.reschedule import missing, told
+from airflow_provider.gang.node import (
+    NOTE,
+    GangDone,
+    GangHopeless,
+    GangNode,
+    GangOpen,
+    SuccessNote,
+    prospect,
+)
+from airflow_provider.gang.reschedule import described, missing
 from airflow_provider.parameters.rendezvous_id import TaskKey
 from llutil.errors import ConfigError, StoppedError
 from llutil.launcher.launch_agent import LaunchConfig
@@ -84,26 +92,26 @@ def test_a_notice_survives_xcom_and_shows_no_secret():
 
 
 def note(node):
-    return Note(node=node, nodes=3, life=LIFE, ranks=(0,), world_size=2)
+    return SuccessNote(node=node, nodes=3, life=LIFE, ranks=(0,), world_size=2)
 
 
 @pytest.mark.parametrize(
     ("states", "notes", "kind"),
     [
-        (["running", "running", None], [], Open),
-        (["up_for_retry", "running", "running"], [], Open),
-        (["failed", "running", "running"], [], Hopeless),
-        (["upstream_failed", "running", "running"], [], Hopeless),
+        (["running", "running", None], [], GangOpen),
+        (["up_for_retry", "running", "running"], [], GangOpen),
+        (["failed", "running", "running"], [], GangHopeless),
+        (["upstream_failed", "running", "running"], [], GangHopeless),
         # It was another life's, or is not needed for this node any more.
-        (["success", "running", "running"], [], Hopeless),
-        (["success", "running", "running"], [0], Late),
+        (["success", "running", "running"], [], GangHopeless),
+        (["success", "running", "running"], [0], GangDone),
     ],
 )
 def test_nothing_goes_without_the_node_that_hosts(states, notes, kind):
     noted = {number: note(number) for number in notes}
     found = prospect(1, 3, 2, dict(enumerate(states)), noted, LIFE, host=0)
     assert type(found) is kind
-    if kind is Hopeless:
+    if kind is GangHopeless:
         assert "node 0, which hosts the job's store, is" in found.why
         assert "Clear the whole task" in found.why
 
@@ -113,10 +121,10 @@ def test_the_node_that_hosts_is_missed_also_if_the_others_are_enough():
     assert missing(1, 2, states) is None
     absent = missing(1, 2, states, host=0)
     assert absent == {0: "queued"}
-    assert told(absent, 3, 2, "gpu") == (
+    assert described(absent, 3, 2, "gpu") == (
         "2 nodes are there, but not the one that hosts the job's store; missing: node 0 (queued in pool 'gpu')"
     )
-    assert told({0: "queued", 2: None}, 3, 2, "gpu").startswith("only 1 of the 2 nodes")
+    assert described({0: "queued", 2: None}, 3, 2, "gpu").startswith("only 1 of the 2 nodes")
 
 
 def test_of_a_deployments_defaults_those_count_that_c10d_knows():
@@ -159,7 +167,7 @@ class Airflow:
         assert task_ids == "t"
         found = self.looks[0][1]
         if key == NOTE:
-            return [found.to_json()] if isinstance(found, Note) else []
+            return [found.to_json()] if isinstance(found, SuccessNote) else []
         assert key == NOTICE
         return found.to_json() if isinstance(found, Notice) else []
 
@@ -188,7 +196,7 @@ class TestGuest:
 
         self.slept = slept
         return Guest(
-            Node(TaskKey("d", "t", "r", 1), 2, 2, LIFE),
+            GangNode(TaskKey("d", "t", "r", 1), 2, 2, LIFE),
             airflow,
             structlog.get_logger("t"),
             timeout=timeout,
@@ -242,14 +250,16 @@ class TestGuest:
             self.guest(Airflow(("running", None), ("failed", None))).meet(CONFIG)
 
     def test_a_job_that_succeeded_meanwhile_does_not_need_it(self):
-        done = Note(node=0, nodes=2, life=LIFE, ranks=(0,), world_size=1)
+        done = SuccessNote(node=0, nodes=2, life=LIFE, ranks=(0,), world_size=1)
         with pytest.raises(NotNeededError, match="succeeded without this node, on node 0"):
             self.guest(Airflow(("running", None), ("success", done))).meet(CONFIG)
 
 
 class TestHost:
     def host(self, airflow):
-        return Host(Node(TaskKey("d", "t", "r", 0), 2, 2, LIFE), airflow, structlog.get_logger("t"))
+        return Host(
+            GangNode(TaskKey("d", "t", "r", 0), 2, 2, LIFE), airflow, structlog.get_logger("t")
+        )
 
     def test_each_launch_has_a_secret_of_its_own_and_its_notice_has_it_too(self):
         airflow = Airflow(("running", None))
@@ -261,12 +271,16 @@ class TestHost:
             assert config.rdzv_configs["is_host"] is True
             assert config.problems() == []
             host.publish(f"10.0.0.1:{port}")
-            told = Notice.of(airflow.pushed[NOTICE])
-            assert told is not None
-            assert told.secret == config.rdzv_configs["door"]
-            assert (told.ti_id, told.try_number, told.life) == (str(airflow.id), 3, LIFE)
-            assert (told.endpoint, told.machine) == (f"10.0.0.1:{port}", HERE)
-            secrets.append(told.secret)
+            described = Notice.of(airflow.pushed[NOTICE])
+            assert described is not None
+            assert described.secret == config.rdzv_configs["door"]
+            assert (described.ti_id, described.try_number, described.life) == (
+                str(airflow.id),
+                3,
+                LIFE,
+            )
+            assert (described.endpoint, described.machine) == (f"10.0.0.1:{port}", HERE)
+            secrets.append(described.secret)
         assert len(set(secrets)) == 2
 
     def test_an_address_of_ipv6_is_bracketed(self):

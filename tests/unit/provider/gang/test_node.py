@@ -6,7 +6,14 @@ import json
 
 import pytest
 
-from airflow_provider.gang.node import Hopeless, Late, Note, Open, prospect, stranded
+from airflow_provider.gang.node import (
+    GangDone,
+    GangHopeless,
+    GangOpen,
+    SuccessNote,
+    prospect,
+    stranded,
+)
 from airflow_provider.results.gang_results import MissingRankError, put_together
 
 NOW = "1@2026-11-22"
@@ -14,7 +21,7 @@ BEFORE = "0@2026-11-22"
 
 
 def note(node, ranks=(0,), life=NOW, world=2, nodes=2):
-    return Note(node=node, nodes=nodes, life=life, ranks=tuple(ranks), world_size=world)
+    return SuccessNote(node=node, nodes=nodes, life=life, ranks=tuple(ranks), world_size=world)
 
 
 def look(states, notes=(), *, node=0, nodes=2, least=2, life=NOW):
@@ -26,33 +33,33 @@ def look(states, notes=(), *, node=0, nodes=2, least=2, life=NOW):
 @pytest.mark.parametrize(
     ("found", "kind"),
     [
-        (look(["running", "running"]), Open),
-        (look(["running", None]), Open),
-        (look(["running", "scheduled"]), Open),
-        (look(["running", "queued"]), Open),
-        (look(["running", "up_for_retry"]), Open),
-        (look(["running", "restarting"]), Open),
-        (look(["running", "failed"]), Hopeless),
-        (look(["running", "upstream_failed"]), Hopeless),
-        (look(["running", "skipped"]), Hopeless),
-        (look(["running", "removed"]), Hopeless),
-        (look(["running", "failed"], least=1), Open),
-        (look(["running", "failed", "queued", None], nodes=4), Open),
-        (look(["running", "failed", "failed", None], nodes=4), Open),
-        (look(["running", "failed", "failed", "success"], nodes=4), Hopeless),
+        (look(["running", "running"]), GangOpen),
+        (look(["running", None]), GangOpen),
+        (look(["running", "scheduled"]), GangOpen),
+        (look(["running", "queued"]), GangOpen),
+        (look(["running", "up_for_retry"]), GangOpen),
+        (look(["running", "restarting"]), GangOpen),
+        (look(["running", "failed"]), GangHopeless),
+        (look(["running", "upstream_failed"]), GangHopeless),
+        (look(["running", "skipped"]), GangHopeless),
+        (look(["running", "removed"]), GangHopeless),
+        (look(["running", "failed"], least=1), GangOpen),
+        (look(["running", "failed", "queued", None], nodes=4), GangOpen),
+        (look(["running", "failed", "failed", None], nodes=4), GangOpen),
+        (look(["running", "failed", "failed", "success"], nodes=4), GangHopeless),
         # A sibling that has succeeded in the same life had the job without this node.
-        (look(["running", "success"], [note(1)]), Late),
-        (look(["running", "success"], [note(1)], least=1), Late),
-        (look(["running", "success", "failed"], [note(1)], nodes=3), Late),
+        (look(["running", "success"], [note(1)]), GangDone),
+        (look(["running", "success"], [note(1)], least=1), GangDone),
+        (look(["running", "success", "failed"], [note(1)], nodes=3), GangDone),
         # One of an earlier life is over, and has nothing to say of this one.
-        (look(["running", "success"], [note(1, life=BEFORE)]), Hopeless),
-        (look(["running", "success"], [note(1, life=BEFORE)], least=1), Open),
-        (look(["running", "success"]), Hopeless),
+        (look(["running", "success"], [note(1, life=BEFORE)]), GangHopeless),
+        (look(["running", "success"], [note(1, life=BEFORE)], least=1), GangOpen),
+        (look(["running", "success"]), GangHopeless),
         # Nor has one that was not needed itself, or that has been cleared and runs again.
-        (look(["running", "success"], [note(1, ranks=(), world=0)]), Hopeless),
-        (look(["running", "running"], [note(1)]), Open),
+        (look(["running", "success"], [note(1, ranks=(), world=0)]), GangHopeless),
+        (look(["running", "running"], [note(1)]), GangOpen),
         # The own note is of an earlier try.
-        (look(["success", "running"], [note(0)]), Open),
+        (look(["success", "running"], [note(0)]), GangOpen),
     ],
 )
 def test_a_node_waits_only_if_enough_of_them_can_come(found, kind):
@@ -61,7 +68,7 @@ def test_a_node_waits_only_if_enough_of_them_can_come(found, kind):
 
 def test_who_waits_in_vain_is_told_why_and_what_to_clear():
     found = look(["running", "failed", "success", None], nodes=4, least=3)
-    assert isinstance(found, Hopeless)
+    assert isinstance(found, GangHopeless)
     assert "needs 3 of 4 nodes, and only 2 can still come" in found.why
     assert "node 1 is failed, node 2 is success" in found.why
     assert "Clear the whole task, all its mapped instances" in found.why
@@ -69,7 +76,7 @@ def test_who_waits_in_vain_is_told_why_and_what_to_clear():
 
 def test_who_is_late_is_told_who_did_the_job():
     found = look(["success", "success", "running"], [note(0), note(1)], node=2, nodes=3)
-    assert found == Late("the job succeeded without this node, on node 0, node 1")
+    assert found == GangDone("the job succeeded without this node, on node 0, node 1")
 
 
 def wait(states, notes=(), *, least=2):
@@ -80,7 +87,7 @@ def wait(states, notes=(), *, least=2):
 @pytest.mark.parametrize("over", ["failed", "upstream_failed", "skipped", "removed", "success"])
 def test_a_node_that_waits_is_told_when_too_few_others_can_come(over):
     found = wait(["running", over])
-    assert isinstance(found, Hopeless)
+    assert isinstance(found, GangHopeless)
     assert f"only 1 can still come (node 1 is {over})" in found.why
     assert wait(["running", over], least=1) is None
     assert wait(["running", over, "running"]) is None
@@ -106,9 +113,9 @@ def test_a_sibling_that_has_just_succeeded_with_this_node_is_no_reason_to_give_u
 
 def test_a_note_survives_xcom():
     one = note(1, ranks=(2, 3), world=4)
-    assert Note.of(json.loads(json.dumps(one.to_json()))) == one
+    assert SuccessNote.of(json.loads(json.dumps(one.to_json()))) == one
     for other in (None, 3, "x", {}, {"version": 2}):
-        assert Note.of(other) is None
+        assert SuccessNote.of(other) is None
 
 
 def together(notes, values=None, nodes=2, states=None):

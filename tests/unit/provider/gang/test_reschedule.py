@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider.gang.reschedule import (
-    Again,
-    Enough,
+    RescheduleAt,
+    TimeIsUp,
     another_time,
     listed,
     missing,
@@ -31,7 +31,7 @@ def away(*, began=0.0, age=0.0, timeout=1000.0, held=60.0, draw=0.5):
     found = another_time(
         now=NOW, began=ago(began), run_after=ago(age), timeout=timeout, held=held, draw=draw
     )
-    return (found.when - NOW).total_seconds() if isinstance(found, Again) else found
+    return (found.when - NOW).total_seconds() if isinstance(found, RescheduleAt) else found
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_nodes_that_hold_each_other_up_do_not_give_up_all_at_once(draw):
     [(0, 0, True), (100, 100, True), (100.1, 100, True), (99, 100, False)],
 )
 def test_the_gangs_own_time_counts_from_the_first_start(began, timeout, enough):
-    assert (away(began=began, timeout=timeout) == Enough()) is enough
+    assert (away(began=began, timeout=timeout) == TimeIsUp()) is enough
 
 
 def test_a_gangs_time_is_a_number():

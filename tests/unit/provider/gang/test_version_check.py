@@ -7,14 +7,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from airflow_provider.gang.node import Node
-from airflow_provider.gang.version_check import Versions, differences, exchange
+from airflow_provider.gang.node import GangNode
+from airflow_provider.gang.version_check import NodeVersions, differences, exchange
 from airflow_provider.parameters.rendezvous_id import TaskKey
 from llutil.task_link.messages import Hello
 
 
 def of(node, torch="2.13.0", life="0", python="3.11.2", launcher="0.1.0"):
-    return Versions(
+    return NodeVersions(
         node=node, life=life, host=f"h{node}", torch=torch, python=python, launcher=launcher
     )
 
@@ -50,7 +50,7 @@ class Instance(SimpleNamespace):
 def test_the_later_of_two_nodes_sees_the_earlier_one(caplog):
     shared = []
     for number, torch in ((0, "2.13.0"), (1, "2.12.1")):
-        node = Node(TaskKey("d", "t", "r", number), 2, 2, "life")
+        node = GangNode(TaskKey("d", "t", "r", number), 2, 2, "life")
         hello = Hello(1, "python", torch=torch, python_version="3.11.2", launcher="0.1.0")
         exchange(node, hello, f"h{number}", Instance(there=shared), logging.getLogger("x"))
     (record,) = caplog.records
@@ -63,6 +63,6 @@ def test_an_api_server_that_is_away_does_not_end_the_task(caplog):
         def xcom_push(self, key, value):
             raise ConnectionError("refused")
 
-    node = Node(TaskKey("d", "t", "r", 0), 2, 2, "life")
+    node = GangNode(TaskKey("d", "t", "r", 0), 2, 2, "life")
     exchange(node, Hello(1, "python"), "h", Away(there=[]), logging.getLogger("x"))
     assert caplog.records == []

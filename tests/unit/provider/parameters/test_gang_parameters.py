@@ -12,9 +12,9 @@ from airflow.sdk.bases.operator import BaseOperator
 from airflow.serialization.serialized_objects import DagSerialization
 
 from airflow_provider.decorators.elastic import elastic_task
-from airflow_provider.execution.task_run import TaskJob
+from airflow_provider.execution.task_run import TaskRun
 from airflow_provider.gang.hosted_store import is_hosted
-from airflow_provider.gang.node import Node
+from airflow_provider.gang.node import GangNode
 from airflow_provider.operators.elastic import ElasticLaunchOperator
 from llutil.errors import ConfigError
 
@@ -68,7 +68,7 @@ def node(mapped, index, **run):
 
 def config(mapped, index, **run):
     task_instance, context = node(mapped, index, **run)
-    return TaskJob(task_instance, context, hold=lambda _: None).launch().config
+    return TaskRun(task_instance, context, hold=lambda _: None).launch().config
 
 
 @BOTH
@@ -184,7 +184,7 @@ def test_a_sweep_is_independent_jobs_and_a_gang_is_one():
         launches = []
         for index in range(4):
             instance, context = node(mapped, index)
-            launches.append(TaskJob(instance, context, hold=lambda _: None).launch())
+            launches.append(TaskRun(instance, context, hold=lambda _: None).launch())
         jobs[name] = {one.config.run_id or one.key.rendezvous_id(1, 1) for one in launches}
         assert {one.config.max_nodes for one in launches} == {4 if name == "gang" else 1}
     assert {name: len(ids) for name, ids in jobs.items()} == {"gang": 1, "sweep": 4, "trials": 4}
@@ -208,7 +208,7 @@ def test_a_sweep_that_calls_itself_a_gang_fails_for_good():
     context = context_of(mapped, 1, 2)
     instance = mapped.unmap({"op_args": [1]})
     with pytest.raises(ConfigError, match=r"instance 1 of 2 mapped instances.*is no gang"):
-        TaskJob(instance, context, hold=lambda _: None)
+        TaskRun(instance, context, hold=lambda _: None)
 
 
 @pytest.mark.parametrize("parameter", ["gang_nodes", "min_nodes"])
@@ -306,7 +306,7 @@ def test_a_stored_gang_holds_no_function_and_the_same_text_every_time():
 def test_a_node_is_named_by_its_number():
     with DAG("d"):
         mapped = classic(rdzv_endpoint="e:1")
-    one = Node.of(context_of(mapped, 3, 4), 4, 2)
+    one = GangNode.of(context_of(mapped, 3, 4), 4, 2)
     assert (one.number, one.name) == (3, "node 3")
 
 

@@ -9,15 +9,20 @@ import pytest
 from airflow.sdk import DAG
 from airflow.serialization.serialized_objects import DagSerialization
 
-from airflow_provider.execution.task_run import TaskJob
+from airflow_provider.execution.task_run import TaskRun
 from airflow_provider.get_provider_info import get_provider_info
 from airflow_provider.operators.elastic import ElasticLaunchOperator
-from airflow_provider.parameters.rendezvous import Defaults, Place, configured, resolve
+from airflow_provider.parameters.rendezvous import (
+    RendezvousDefaults,
+    RendezvousPlace,
+    configured,
+    resolve,
+)
 from llutil.errors import ConfigError
 from llutil.rendezvous.ledger_options import TIMES
 
-CONFIGURED = Defaults(conn_id="", configs={"namespace": "all", "timeout": 900.0})
-PLACE = Place("etcd", "e0:1", {"namespace": "conn", "user": "ann", "password": "hidden"})
+CONFIGURED = RendezvousDefaults(conn_id="", configs={"namespace": "all", "timeout": 900.0})
+PLACE = RendezvousPlace("etcd", "e0:1", {"namespace": "conn", "user": "ann", "password": "hidden"})
 
 
 def connect(conn_id):
@@ -59,11 +64,11 @@ def meet(several=True, defaults=CONFIGURED, alone=None, **values):
             },
         ),
         (
-            {"defaults": Defaults(conn_id="default", configs={})},
+            {"defaults": RendezvousDefaults(conn_id="default", configs={})},
             {"rdzv_endpoint": "e0:1", "rdzv_configs": dict(PLACE.configs)},
         ),
         (
-            {"defaults": Defaults(conn_id="default", configs={}), "rdzv_endpoint": "h:1"},
+            {"defaults": RendezvousDefaults(conn_id="default", configs={}), "rdzv_endpoint": "h:1"},
             {"rdzv_endpoint": "h:1", "rdzv_configs": {}},
         ),
     ],
@@ -102,7 +107,7 @@ def test_who_can_meet_without_a_store_does_so_if_nothing_says_where_there_is_one
     [
         {"rdzv_conn_id": "c"},
         {"rdzv_endpoint": "h:1"},
-        {"defaults": Defaults(conn_id="default", configs={})},
+        {"defaults": RendezvousDefaults(conn_id="default", configs={})},
         {"rdzv_backend": "zeus-adapter"},
     ],
 )
@@ -124,7 +129,7 @@ def test_contradictions_are_told(values, told):
 
 
 def test_the_deployments_defaults_are_the_launchers_own_unless_somebody_changes_them():
-    assert configured() == Defaults(conn_id="", configs={"namespace": "llutil", **TIMES})
+    assert configured() == RendezvousDefaults(conn_id="", configs={"namespace": "llutil", **TIMES})
 
 
 def test_a_deployment_has_its_own_namespace(monkeypatch):
@@ -182,7 +187,7 @@ class TestTask:
 
     def test_the_agent_is_told_what_the_connection_says(self, context):
         task = self.operator(rdzv_configs={"last_call_timeout": "1.5"})
-        config = TaskJob(task, context, hold=lambda _: None).launch().config
+        config = TaskRun(task, context, hold=lambda _: None).launch().config
         assert config.rdzv_backend == "etcd"
         assert config.rdzv_endpoint == "e0:2379"
         assert config.rdzv_configs == {
@@ -197,7 +202,7 @@ class TestTask:
     def test_nobody_else_is_told(self, context, caplog):
         task = self.operator()
         caplog.set_level("DEBUG")
-        launch = TaskJob(task, context, hold=lambda _: None).launch()
+        launch = TaskRun(task, context, hold=lambda _: None).launch()
         assert launch.config.rdzv_configs["password"] == "hidden-word"
         shown = [getattr(task, name) for name in task.template_fields]
         stored = json.dumps(DagSerialization.to_dict(task.dag))

@@ -12,7 +12,7 @@ from airflow_provider.preflight.findings import (
     Facts,
     Finding,
     Heartbeats,
-    Weight,
+    Severity,
     executor_of,
     findings,
 )
@@ -25,7 +25,7 @@ def said(**facts):
 
 
 def warned(**facts):
-    return [one.text for one in findings(Facts(**facts)) if one.weight is Weight.WARNING]
+    return [one.text for one in findings(Facts(**facts)) if one.weight is Severity.WARNING]
 
 
 def test_nothing_is_said_of_what_is_not_known():
@@ -83,7 +83,7 @@ def test_a_pods_grace_has_to_have_room_for_the_jobs(grace, pod, text):
 
 def test_what_no_setting_of_a_pod_changes_is_a_note():
     (note,) = findings(Facts(executor="KubernetesExecutor", pod_grace=60))
-    assert note.weight is Weight.NOTE
+    assert note.weight is Severity.NOTE
     assert "leave 5 s" in note.text
 
 
@@ -152,7 +152,7 @@ def test_siblings_are_told_with_the_pool_that_no_task_can_look_into():
     states = {0: "running", 1: "running", 2: "queued", 3: None}
     (found,) = findings(Facts(node=1, min_nodes=2, siblings=states, pool="gpu"))
     assert found == Finding(
-        Weight.NOTE,
+        Severity.NOTE,
         "2 of 4 nodes are needed, with slots of pool 'gpu', whose free ones no task can see; node 0 is running, "
         "node 2 is queued, node 3 is not scheduled yet",
     )

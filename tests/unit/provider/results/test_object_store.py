@@ -19,12 +19,12 @@ from airflow_provider.operators.elastic import ElasticLaunchOperator
 from airflow_provider.parameters.rendezvous_id import TaskKey
 from airflow_provider.results.gang_results import StoredResultError, load_result, load_results
 from airflow_provider.results.object_store import ResultStore, _write, configured_path
-from airflow_provider.results.reference import Stored
-from airflow_provider.results.results_reader import Handover
+from airflow_provider.results.reference import StoredResult
+from airflow_provider.results.results_reader import ResultsReader
 from airflow_provider.retries.launch_retry import LaunchRetry
 from llutil.errors import ConfigError, InfrastructureError
 from llutil.serialization import npz_archive
-from llutil.task_link.messages import Filed
+from llutil.task_link.messages import ResultInFile
 
 KEY = TaskKey("dag", "train", "scheduled__2026-11-22T09:30:00+00:00", 3)
 ONCE = LaunchRetry(attempts=1)
@@ -37,13 +37,13 @@ def instance(number):
 def keep(folder, tmp_path, values, *, inline=0, attempt=1, key=KEY, retry=ONCE):
     """What stands in XCom for ``values``."""
     store = ResultStore.of(str(folder), inline, instance(attempt))
-    with Handover(tmp_path) as handover:
+    with ResultsReader(tmp_path) as handover:
         results, end = {}, 0
         with open(handover.fd, "wb", closefd=False) as file:
             for rank, value in values.items():
                 content = npz_archive.encode(value, rank=rank, limit=10**9)
                 file.write(content)
-                results[rank] = Filed(rank, end, len(content))
+                results[rank] = ResultInFile(rank, end, len(content))
                 end += len(content)
         return store.keep(
             results,
@@ -84,7 +84,7 @@ def test_every_rank_has_a_file_in_the_folder_of_its_try(tmp_path, prefix):
 def test_a_value_as_large_as_the_threshold_stays_and_one_byte_more_does_not(tmp_path):
     kept = keep(tmp_path / "store", tmp_path, {0: "x" * 8, 1: "x" * 9}, inline=10)
     assert kept[0] == "x" * 8
-    assert Stored.of(kept[1]).size == 11
+    assert StoredResult.of(kept[1]).size == 11
 
 
 def test_a_value_with_arrays_is_stored_however_small_it_is(tmp_path):
@@ -180,11 +180,11 @@ def test_a_scheme_without_its_provider_is_bad_configuration():
 def test_a_file_that_could_not_be_finished_is_not_there(tmp_path):
     folder = tmp_path / "store"
     store = ResultStore.of(str(folder), 0, instance(1))
-    with Handover(tmp_path) as handover:
+    with ResultsReader(tmp_path) as handover:
         os.write(handover.fd, b"x" * 1000)
         with pytest.raises(InfrastructureError) as caught:
             store.keep(
-                {0: Filed(0, 0, 2000)},  # the agent wrote less than it said
+                {0: ResultInFile(0, 0, 2000)},  # the agent wrote less than it said
                 handover,
                 KEY,
                 retry=ONCE,

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from airflow_provider.retries.failure_case import case_of_death, signature
-from airflow_provider.retries.rules import Record
+from airflow_provider.retries.rules import TriesRecord
 from llutil.errors import FailureClass
-from llutil.task_link.agent_record import Legacy
-from llutil.task_link.messages import Failed, Succeeded
+from llutil.task_link.agent_record import AgentRecord
+from llutil.task_link.messages import JobFailed, JobSucceeded
 from tests.support.nodes import failure
 
 TRACE = (
@@ -39,9 +39,9 @@ def test_a_failure_after_a_step_or_without_a_word_has_no_signature() -> None:
 
 
 HERE = "here"
-OPEN = Record(life=3, try_number=2, host=HERE, open=True)
-LEFT = Legacy(launch="2", pid=1, mark="m", grace=30, alone=True)
-STOPPED = Failed("StoppedError", "its task is gone", FailureClass.PREEMPTION, False)
+OPEN = TriesRecord(life=3, try_number=2, host=HERE, open=True)
+LEFT = AgentRecord(launch="2", pid=1, mark="m", grace=30, alone=True)
+STOPPED = JobFailed("StoppedError", "its task is gone", FailureClass.PREEMPTION, False)
 
 
 @pytest.mark.parametrize(
@@ -63,22 +63,22 @@ STOPPED = Failed("StoppedError", "its task is gone", FailureClass.PREEMPTION, Fa
             "killed 1 for lack of memory, as the group counted",
         ),
         (
-            replace(LEFT, end=Failed("X", "stuck\nlong", FailureClass.HANG, False)),
+            replace(LEFT, end=JobFailed("X", "stuck\nlong", FailureClass.HANG, False)),
             FailureClass.HANG,
             "its job had failed: stuck",
         ),
         (
             replace(
-                LEFT, end=Failed("WorkersFailedError", "SIGTERM", FailureClass.PREEMPTION, False)
+                LEFT, end=JobFailed("WorkersFailedError", "SIGTERM", FailureClass.PREEMPTION, False)
             ),
             FailureClass.PREEMPTION,
             "its job had failed: SIGTERM",
         ),
-        (replace(LEFT, end=Succeeded((0,))), FailureClass.INFRASTRUCTURE, "had succeeded"),
+        (replace(LEFT, end=JobSucceeded((0,))), FailureClass.INFRASTRUCTURE, "had succeeded"),
     ],
 )
 def test_a_lost_task_process_is_classified_by_what_its_agent_left(
-    left: Legacy | None, failure_class: FailureClass, words: str
+    left: AgentRecord | None, failure_class: FailureClass, words: str
 ) -> None:
     found = case_of_death(left, OPEN, HERE, 1)
     assert (found.failure_class, found.tries_left) == (failure_class, 1)
@@ -92,6 +92,6 @@ def test_a_try_that_ran_on_another_host_is_said_to_have_left_its_word_there() ->
 
 def test_the_traceback_of_a_job_that_failed_before_its_task_was_lost_counts() -> None:
     raised = failure(trace=TRACE)
-    end = Failed("WorkersFailedError", "x", FailureClass.USER_CODE, False, raised)
+    end = JobFailed("WorkersFailedError", "x", FailureClass.USER_CODE, False, raised)
     found = case_of_death(replace(LEFT, end=end), OPEN, HERE, 1)
     assert found.signature == signature(raised)

@@ -21,8 +21,8 @@ from llutil.errors import (
     StoppedError,
     WorkersFailedError,
 )
-from llutil.task_link.agent_record import Legacy
-from llutil.task_link.messages import Failed
+from llutil.task_link.agent_record import AgentRecord
+from llutil.task_link.messages import JobFailed
 from tests.support.nodes import failure
 
 LOG = logging.getLogger("task")
@@ -118,7 +118,7 @@ def test_without_a_task_around_it_the_policy_still_decides():
 
 
 def left_by(number, **fields):
-    return Legacy(launch=str(number), pid=1, mark="m", grace=1, alone=True, **fields)
+    return AgentRecord(launch=str(number), pid=1, mark="m", grace=1, alone=True, **fields)
 
 
 def test_a_try_that_was_killed_counts_when_the_next_one_begins(caplog):
@@ -137,7 +137,7 @@ def test_a_job_that_failed_when_its_task_was_lost_is_told_with_its_fields():
     tries = Tries(ElasticRetryPolicy(user_code=RetryRow(retries=0)))
     tries.begin()
     failed = failure()
-    end = Failed("WorkersFailedError", "rank 3: x", FailureClass.USER_CODE, False, failed)
+    end = JobFailed("WorkersFailedError", "rank 3: x", FailureClass.USER_CODE, False, failed)
     with pytest.raises(NoMoreTriesError, match="its job had failed: rank 3: x") as caught:
         tries.begin(left_by(1, end=end))
     assert caught.value.failure == failed

@@ -5,19 +5,21 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider.retries.policy import ElasticRetryPolicy
-from airflow_provider.retries.rules import Case, Record, RetryRow, decide
+from airflow_provider.retries.rules import FailureCase, RetryRow, TriesRecord, decide
 from llutil.errors import ConfigError, FailureClass
 
 POLICY = ElasticRetryPolicy()
 
 
-def case(failure_class: FailureClass, *, left: int = 100, like: str = "") -> Case:
-    return Case(failure_class=failure_class, told="what happened", signature=like, tries_left=left)
+def case(failure_class: FailureClass, *, left: int = 100, like: str = "") -> FailureCase:
+    return FailureCase(
+        failure_class=failure_class, told="what happened", signature=like, tries_left=left
+    )
 
 
-def tries_until_it_fails(*cases: Case) -> int:
+def tries_until_it_fails(*cases: FailureCase) -> int:
     """How many tries there are if each fails in the way of the next of ``cases``, and the last of them goes on."""
-    record, tries = Record(), 0
+    record, tries = TriesRecord(), 0
     while True:
         one = cases[min(tries, len(cases) - 1)]
         tries += 1
@@ -50,7 +52,7 @@ def test_budgets_are_each_classes_own() -> None:
 
 def test_no_class_has_more_tries_than_the_task() -> None:
     for failure_class in FailureClass:
-        decision = decide(RetryRow(), Record(), case(failure_class, left=0))
+        decision = decide(RetryRow(), TriesRecord(), case(failure_class, left=0))
         assert not decision.again
         assert "all retries of the task are used up" in decision.why
         assert decision.record.retried == {}
@@ -77,21 +79,21 @@ def test_another_failure_in_between_breaks_the_run_of_equal_ones() -> None:
 
 
 def test_every_decision_says_why() -> None:
-    first = decide(POLICY.hang, Record(), case(FailureClass.HANG, left=3))
+    first = decide(POLICY.hang, TriesRecord(), case(FailureClass.HANG, left=3))
     assert first.why == (
         "hang (what happened): tried again in 60 s: retry 1 of 2 of its class; "
         "3 of the task's retries are left with this one"
     )
-    own = decide(POLICY.user_code, Record(), case(FailureClass.USER_CODE, left=1, like="a"))
+    own = decide(POLICY.user_code, TriesRecord(), case(FailureClass.USER_CODE, left=1, like="a"))
     assert own.why == (
         "user code (what happened): tried again after the task's retry_delay: retry 1 of its class; "
         "1 of the task's retries is left with this one"
     )
     last = decide(POLICY.user_code, own.record, case(FailureClass.USER_CODE, like="a"))
     assert "not tried again: the same traceback 2 times running" in last.why
-    none = decide(POLICY.bad_configuration, Record(), case(FailureClass.BAD_CONFIGURATION))
+    none = decide(POLICY.bad_configuration, TriesRecord(), case(FailureClass.BAD_CONFIGURATION))
     assert none.why == "bad configuration (what happened): not tried again: its class has none"
-    spent = decide(POLICY.hang, Record(retried={"hang": 2}), case(FailureClass.HANG))
+    spent = decide(POLICY.hang, TriesRecord(retried={"hang": 2}), case(FailureClass.HANG))
     assert "all retries of its class (2) are used up" in spent.why
 
 
@@ -129,14 +131,14 @@ def test_a_row_that_cannot_be_is_refused_with_all_that_is_wrong() -> None:
 
 
 def test_a_clear_begins_a_new_life_with_fresh_budgets() -> None:
-    record = Record(life=3, retried={"hang": 2}, try_number=4, open=True)
+    record = TriesRecord(life=3, retried={"hang": 2}, try_number=4, open=True)
     assert record.in_life(3) == record
-    assert record.in_life(7) == Record(life=7)
+    assert record.in_life(7) == TriesRecord(life=7)
 
 
 def test_a_record_survives_its_way_through_the_store() -> None:
-    record = Record(life=3, retried={"hang": 2}, signature="a", alike=1).begun(2, "here", 1)
-    assert Record.from_json(record.to_json()) == record
+    record = TriesRecord(life=3, retried={"hang": 2}, signature="a", alike=1).begun(2, "here", 1)
+    assert TriesRecord.from_json(record.to_json()) == record
 
 
 @pytest.mark.parametrize(
@@ -144,4 +146,4 @@ def test_a_record_survives_its_way_through_the_store() -> None:
 )
 def test_what_is_no_record_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="wanted a record"):
-        Record.from_json(value)
+        TriesRecord.from_json(value)

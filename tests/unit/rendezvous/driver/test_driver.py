@@ -24,7 +24,7 @@ def test_nodes_agree_on_one_round_and_all_succeed(hall: Hall) -> None:
     for node in nodes:
         node.succeeds()
     for node in nodes:
-        assert node.ends(do.Succeeded).assignment == agreed
+        assert node.ends(do.FinishedWell).assignment == agreed
     assert hall.keys(RUN.members) == []
     assert hall.keys(RUN.log) == ["log/000001.marker"]
     assert hall.keys(RUN.reports(agreed.stage)) == []
@@ -35,8 +35,8 @@ def test_who_succeeded_waits_for_the_others(hall: Hall) -> None:
     first.succeeds()
     assert not first.peek(0.1)
     second.succeeds()
-    first.ends(do.Succeeded)
-    second.ends(do.Succeeded)
+    first.ends(do.FinishedWell)
+    second.ends(do.FinishedWell)
 
 
 def test_a_failure_restarts_every_node_and_is_charged_once(hall: Hall) -> None:
@@ -48,7 +48,7 @@ def test_a_failure_restarts_every_node_and_is_charged_once(hall: Hall) -> None:
     for node in (first, second, third):
         node.succeeds()
     for node in (first, second, third):
-        assert node.ends(do.Succeeded).assignment == again
+        assert node.ends(do.FinishedWell).assignment == again
 
 
 def test_the_last_failure_ends_the_job_on_all_nodes_with_its_reason(hall: Hall) -> None:
@@ -176,7 +176,7 @@ def test_a_job_of_many_rounds_leaves_one_marker(hall: Hall) -> None:
         node.starts()
     assert len(hall.keys(RUN.log)) <= 4
     node.succeeds()
-    node.ends(do.Succeeded)
+    node.ends(do.FinishedWell)
     assert hall.keys(RUN.log) == ["log/000001.marker"]
     assert hall.keys(RUN.reports(node.round.stage)) == []
 

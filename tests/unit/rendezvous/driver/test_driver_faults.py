@@ -55,7 +55,7 @@ def test_a_store_that_is_away_for_a_while_is_waited_for(hall: Hall, moment: str)
     assert not first.peek(0.1) or moment != "ended"
     first.ledger.away = False
     for node in (first, second):
-        assert node.ends(do.Succeeded).assignment == agreed
+        assert node.ends(do.FinishedWell).assignment == agreed
 
 
 def test_a_store_that_stays_away_is_given_up_with_its_last_word(hall: Hall) -> None:
@@ -99,7 +99,7 @@ def test_a_store_that_refuses_only_the_last_word_changes_no_result(hall: Hall) -
     node = hall.node("a", min_nodes=1, max_nodes=1, before=begin)
     node.starts()
     node.succeeds()
-    node.ends(do.Succeeded)
+    node.ends(do.FinishedWell)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from llutil.errors import FailureClass
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol import observations as see
 from llutil.rendezvous.protocol.machine import Machine
-from llutil.rendezvous.protocol.records import Assignment, Cause, Marker, Report, Say, Stage
-from llutil.rendezvous.protocol.run_history import Log
+from llutil.rendezvous.protocol.records import Assignment, Cause, Marker, Report, ReportKind, Stage
+from llutil.rendezvous.protocol.run_history import RunHistory
 from tests.support.nodes import failure, marker, member, report, round_of, rules, verdict
 
 FIRST = Stage(1, 1)
@@ -88,11 +88,11 @@ class Node:
         finish = next(one for one in self.last if isinstance(one, do.Finish))
         return finish.end
 
-    def joined(self, before: tuple[str, ...] = (), log: Log | None = None) -> list[str]:
+    def joined(self, before: tuple[str, ...] = (), log: RunHistory | None = None) -> list[str]:
         """From nothing to a member."""
         assert self.sees(see.Ticked()) == ["TakeLease"]
         assert self.sees(see.LeaseTaken(self.ticket, self.now)) == ["Join"]
-        return self.sees(see.Joined(self.ticket, before, log or Log()))
+        return self.sees(see.Joined(self.ticket, before, log or RunHistory()))
 
 
 def leader(names: str = "ab", **others: Any) -> Node:
@@ -112,7 +112,7 @@ def follower(names: str = "ab", name: str = "b", **others: Any) -> Node:
     """Node b, in a first round of ``names`` that runs."""
     node = Node(name, **({"least": len(names), "most": len(names)} | others))
     node.joined(("a.1",))
-    assert node.sees(see.LogSeen(Log(round_of(names)))) == ["StartWorkers"]
+    assert node.sees(see.LogSeen(RunHistory(round_of(names)))) == ["StartWorkers"]
     return node
 
 
@@ -135,7 +135,7 @@ def test_a_later_node_watches_its_predecessor_and_waits_for_the_assignment() -> 
     node = Node("c")
     assert node.joined(("a.1", "b.1")) == ["WatchPredecessor b.1"]
     assert node.wait.until == 900.0
-    assert node.sees(see.LogSeen(Log(round_of("abc")))) == ["StartWorkers"]
+    assert node.sees(see.LogSeen(RunHistory(round_of("abc")))) == ["StartWorkers"]
     assert node.wait.until == float("inf")
 
 
@@ -145,7 +145,7 @@ def test_from_join_to_seal_a_node_writes_twice_and_the_leader_once_more() -> Non
         instructions = [*node.joined(before)]
         instructions += node.sees(see.MembersSeen((member("a"), member("b"))))
         instructions += node.sees(see.StoreOpened(FIRST, "10.0.0.1", 29500))
-        instructions += node.sees(see.LogSeen(Log(round_of("ab"))))
+        instructions += node.sees(see.LogSeen(RunHistory(round_of("ab"))))
         creates = [one for one in instructions if one.startswith("Create")]
         assert 2 + len(creates) == writes  # its lease and its record come first
         assert not {"ReadLog", "ReadReports", "ReadBack", "Sweep"} & set(instructions)
@@ -190,8 +190,8 @@ def test_who_succeeded_reports_and_waits_for_the_verdict() -> None:
     assert node.sees(see.WorkersEnded(FIRST, True)) == ["Create succeeded"]
     assert node.created() == []
     assert node.wait.why == "round 1 of generation 1 runs elsewhere; waiting for its verdict"
-    over = Log(round_of("ab"), verdict(Cause.SUCCEEDED, final=True), marker(Cause.SUCCEEDED))
-    assert node.sees(see.LogSeen(over)) == ["Leave", "Finish Succeeded"]
+    over = RunHistory(round_of("ab"), verdict(Cause.SUCCEEDED, final=True), marker(Cause.SUCCEEDED))
+    assert node.sees(see.LogSeen(over)) == ["Leave", "Finish FinishedWell"]
     assert node.end().assignment == round_of("ab")
 
 
@@ -199,12 +199,12 @@ def test_the_leader_writes_verdict_and_marker_at_once_and_cleans_up() -> None:
     node = leader(label="task-7", token="3")
     assert node.sees(see.WorkersEnded(FIRST, True)) == ["Create succeeded"]
     node.created()
-    both = (report("a", Say.SUCCEEDED), report("b", Say.SUCCEEDED))
+    both = (report("a", ReportKind.SUCCEEDED), report("b", ReportKind.SUCCEEDED))
     assert node.sees(see.ReportsSeen(FIRST, both)) == ["Create verdict + marker"]
     written = node.state.asked.records[1]
     assert isinstance(written, Marker)
     assert (written.cause, written.nodes) == (Cause.SUCCEEDED, ("a.1", "b.1"))
-    assert node.created() == ["CloseStore", "Sweep 2.0", "Leave", "Finish Succeeded"]
+    assert node.created() == ["CloseStore", "Sweep 2.0", "Leave", "Finish FinishedWell"]
 
 
 def test_the_marker_keeps_tokens_and_labels_of_the_last_round() -> None:
@@ -216,7 +216,11 @@ def test_the_marker_keeps_tokens_and_labels_of_the_last_round() -> None:
     node.created()
     node.sees(see.WorkersEnded(FIRST, True))
     node.created()
-    node.sees(see.ReportsSeen(FIRST, (report("a", Say.SUCCEEDED), report("b", Say.SUCCEEDED))))
+    node.sees(
+        see.ReportsSeen(
+            FIRST, (report("a", ReportKind.SUCCEEDED), report("b", ReportKind.SUCCEEDED))
+        )
+    )
     written = node.state.asked.records[1]
     assert (written.tokens, written.labels) == (("1", "2"), ("t1", "t2"))
 
@@ -225,10 +229,10 @@ def test_who_succeeded_runs_again_if_the_others_must() -> None:
     node = follower()
     node.sees(see.WorkersEnded(FIRST, True))
     node.created()
-    failed = Log(round_of("ab"), verdict(Cause.FAILED))
+    failed = RunHistory(round_of("ab"), verdict(Cause.FAILED))
     assert node.sees(see.LogSeen(failed)) == ["Create back"]
     node.created()
-    again = Log(round_of("ab", (1, 2), restarts=1), verdict(Cause.FAILED))
+    again = RunHistory(round_of("ab", (1, 2), restarts=1), verdict(Cause.FAILED))
     assert node.sees(see.LogSeen(again)) == ["StartWorkers"]
 
 
@@ -237,8 +241,8 @@ def test_a_node_that_is_lost_after_it_succeeded_still_ends_with_success() -> Non
     node.sees(see.WorkersEnded(FIRST, True))
     node.created()
     assert node.sees(see.LeaseLost("b.1")) == ["TakeLease"]
-    over = Log(round_of("ab"), verdict(Cause.SUCCEEDED, final=True), marker(Cause.SUCCEEDED))
-    assert node.sees(see.LogSeen(over)) == ["Finish Succeeded"]
+    over = RunHistory(round_of("ab"), verdict(Cause.SUCCEEDED, final=True), marker(Cause.SUCCEEDED))
+    assert node.sees(see.LogSeen(over)) == ["Finish FinishedWell"]
 
 
 # Failure and the budget
@@ -249,7 +253,7 @@ def test_a_failure_is_reported_with_its_class_and_ends_the_round() -> None:
     ended = see.WorkersEnded(FIRST, False, "boom", FailureClass.OUT_OF_MEMORY)
     assert node.sees(ended) == ["Create failed"]
     assert node.wanted == report(
-        "b", Say.FAILED, why="boom", failure_class=FailureClass.OUT_OF_MEMORY
+        "b", ReportKind.FAILED, why="boom", failure_class=FailureClass.OUT_OF_MEMORY
     )
     lead = leader()
     assert lead.sees(see.ReportsSeen(FIRST, (node.wanted,))) == ["Create verdict"]
@@ -260,12 +264,12 @@ def test_a_failure_is_reported_with_its_class_and_ends_the_round() -> None:
 
 def test_after_a_failure_all_come_back_and_the_next_seal_charges_it() -> None:
     node = leader()
-    node.sees(see.ReportsSeen(FIRST, (report("b", Say.FAILED),)))
+    node.sees(see.ReportsSeen(FIRST, (report("b", ReportKind.FAILED),)))
     node.created()
     assert node.sees(see.WorkersStopped(FIRST)) == ["CloseStore", "Create back"]
     assert node.created() == ["OpenStore 1.2"]
     node.sees(see.StoreOpened(Stage(1, 2), "10.0.0.1", 29501))
-    backs = (report("a", Say.BACK), report("b", Say.BACK))
+    backs = (report("a", ReportKind.BACK), report("b", ReportKind.BACK))
     assert node.sees(see.ReportsSeen(FIRST, backs)) == ["Create assignment"]
     assert node.wanted == round_of("ab", (1, 2), restarts=1, port=29501)
     assert node.created() == ["StartWorkers", "WatchReports 1.2", "Sweep 1.2"]
@@ -274,7 +278,7 @@ def test_after_a_failure_all_come_back_and_the_next_seal_charges_it() -> None:
 def last_failure(words: str = "boom") -> Node:
     """A leader whose round failed without a restart left, and whose own workers have stopped."""
     node = leader(max_restarts=0)
-    assert node.sees(see.ReportsSeen(FIRST, (report("b", Say.FAILED, why=words),)), 5.0) == [
+    assert node.sees(see.ReportsSeen(FIRST, (report("b", ReportKind.FAILED, why=words),)), 5.0) == [
         "Create verdict"
     ]
     assert (node.wanted.cause, node.wanted.final) == (Cause.FAILED, False)
@@ -286,19 +290,19 @@ def last_failure(words: str = "boom") -> Node:
     return node
 
 
-BACKS = (report("a", Say.BACK), report("b", Say.BACK))
+BACKS = (report("a", ReportKind.BACK), report("b", ReportKind.BACK))
 
 
 def test_the_last_failure_is_told_at_once_and_ends_the_job_once_all_are_back() -> None:
     node = last_failure()
-    failed = report("b", Say.FAILED, why="boom")
+    failed = report("b", ReportKind.FAILED, why="boom")
     assert node.sees(see.ReportsSeen(FIRST, (failed, *BACKS)), 5.1) == ["Create marker"]
     assert node.wanted.why == "b.1 failed: boom; all 0 restarts are used up"
     final = node.state.asked.records
     assert node.created() == ["CloseStore", "Sweep 2.0", "Leave", "Finish Failed"]
     other = follower()
     over = [round_of("ab"), verdict(Cause.FAILED), *final]
-    assert other.sees(see.LogSeen(Log().with_records(over))) == ["StopWorkers"]
+    assert other.sees(see.LogSeen(RunHistory().with_records(over))) == ["StopWorkers"]
     assert other.sees(see.WorkersStopped(FIRST)) == ["Leave", "Finish Failed"]
     assert "boom" in other.end().why
 
@@ -312,25 +316,25 @@ def test_the_last_failure_ends_the_job_some_time_later_if_a_member_does_not_come
 def test_the_last_failure_costs_nothing_if_a_member_was_lost() -> None:
     node = last_failure()
     assert node.sees(see.MembersSeen((member("a"), member("c"))), 6.0) == []
-    said = (report("b", Say.FAILED), report("a", Say.BACK))
+    said = (report("b", ReportKind.FAILED), report("a", ReportKind.BACK))
     assert node.sees(see.ReportsSeen(FIRST, said)) == ["Create assignment"]
     assert node.wanted.restarts == 0
 
 
 def test_a_node_whose_workers_had_failed_when_they_were_stopped_says_so_before_it_is_back() -> None:
     node = follower()
-    log = Log().with_records([round_of("ab"), verdict(Cause.FAILED)])
+    log = RunHistory().with_records([round_of("ab"), verdict(Cause.FAILED)])
     assert node.sees(see.LogSeen(log)) == ["StopWorkers"]
     assert node.sees(see.WorkersEnded(FIRST, False, "the cause")) == ["Create failed"]
-    assert node.wanted == report("b", Say.FAILED, why="the cause")
+    assert node.wanted == report("b", ReportKind.FAILED, why="the cause")
     assert node.created() == ["Create back"]
     assert node.sees(see.WorkersStopped(FIRST)) == []
 
 
 def test_a_late_report_of_the_cause_overrules_the_echo_that_ended_the_round() -> None:
     node = last_failure("a peer is gone")
-    echo = report("b", Say.FAILED, why="a peer is gone", failure=failure(echo=True))
-    cause = report("a", Say.FAILED, why="the cause", failure=failure(reason="the cause"))
+    echo = report("b", ReportKind.FAILED, why="a peer is gone", failure=failure(echo=True))
+    cause = report("a", ReportKind.FAILED, why="the cause", failure=failure(reason="the cause"))
     assert node.sees(see.ReportsSeen(FIRST, (echo, cause, *BACKS)), 5.1) == ["Create marker"]
     assert node.wanted.failure == cause.failure
     assert "the cause" in node.wanted.why
@@ -338,7 +342,7 @@ def test_a_late_report_of_the_cause_overrules_the_echo_that_ended_the_round() ->
 
 def test_a_success_is_not_reported_after_the_verdict() -> None:
     node = follower()
-    log = Log().with_records([round_of("ab"), verdict(Cause.FAILED)])
+    log = RunHistory().with_records([round_of("ab"), verdict(Cause.FAILED)])
     node.sees(see.LogSeen(log))
     assert node.sees(see.WorkersEnded(FIRST, True)) == []
     assert node.sees(see.WorkersStopped(FIRST)) == ["Create back"]
@@ -350,7 +354,7 @@ def test_a_success_is_not_reported_after_the_verdict() -> None:
 def test_a_lost_member_ends_the_round_only_after_its_reports_were_read_anew() -> None:
     node = leader("abc")
     assert node.sees(see.MembersSeen((member("a"), member("b")))) == ["ReadReports"]
-    said = (report("c", Say.SUCCEEDED),)
+    said = (report("c", ReportKind.SUCCEEDED),)
     assert node.sees(see.ReportsRead(node.ticket, FIRST, said)) == []  # it had succeeded
     assert node.sees(see.MembersSeen((member("a"),))) == ["ReadReports"]
     assert node.sees(see.ReportsRead(node.ticket, FIRST, said)) == ["Create verdict"]
@@ -377,25 +381,29 @@ def test_a_newcomer_ends_the_round_and_gets_in() -> None:
     node.sees(see.WorkersStopped(FIRST))
     node.created()
     node.sees(see.StoreOpened(Stage(1, 2), "10.0.0.1", 29501))
-    assert node.sees(see.ReportsSeen(FIRST, (report("a", Say.BACK),))) == ["Create assignment"]
+    assert node.sees(see.ReportsSeen(FIRST, (report("a", ReportKind.BACK),))) == [
+        "Create assignment"
+    ]
     assert (node.wanted.nodes, node.wanted.restarts) == (("a.1", "x.1"), 0)
 
 
 def test_a_node_that_waits_beside_a_round_needs_no_patience() -> None:
     node = Node("x", timeout=900.0)
-    node.joined(("a.1",), Log(round_of("ab")))
+    node.joined(("a.1",), RunHistory(round_of("ab")))
     for now in (500.0, 2000.0):
         node.renew(now)
         assert node.sees(see.Ticked(), now) == []
-    node.sees(see.LogSeen(Log(round_of("ab"), verdict(Cause.LOST))), 2000.0)
+    node.sees(see.LogSeen(RunHistory(round_of("ab"), verdict(Cause.LOST))), 2000.0)
     assert node.wait.until == 2900.0
 
 
 def test_a_slow_survivor_comes_back_as_a_newcomer() -> None:
     node = follower("ab", most=3)
-    assert node.sees(see.LogSeen(Log(round_of("ab"), verdict(Cause.FAILED)))) == ["StopWorkers"]
+    assert node.sees(see.LogSeen(RunHistory(round_of("ab"), verdict(Cause.FAILED)))) == [
+        "StopWorkers"
+    ]
     gone_on = round_of("a", (1, 2), away=("b.1",))
-    node.sees(see.LogSeen(Log(gone_on, verdict(Cause.FAILED))))
+    node.sees(see.LogSeen(RunHistory(gone_on, verdict(Cause.FAILED))))
     assert node.sees(see.WorkersStopped(FIRST)) == ["Create back"]
     assert node.wanted.stage == Stage(1, 2)
 
@@ -408,14 +416,14 @@ def test_the_next_in_line_reads_the_log_before_it_does_anything_as_leader() -> N
     node.joined(("a.1", "b.1"))
     assert node.sees(see.PredecessorGone("b.1")) == ["WatchPredecessor a.1"]
     assert node.sees(see.PredecessorGone("a.1")) == ["ReadLog"]
-    read = Log(round_of("ab"), verdict(Cause.LOST))
+    read = RunHistory(round_of("ab"), verdict(Cause.LOST))
     said = node.sees(see.LogRead(node.ticket, read))
     assert said == ["WatchMembers", "WatchReports 1.1", "KeepGeneration"]
 
 
 def test_a_new_leader_ends_the_round_of_those_who_are_gone_and_goes_on_at_the_next() -> None:
     node = Node("x", least=1, most=1)
-    node.joined(log=Log(round_of("ab", restarts=3)))
+    node.joined(log=RunHistory(round_of("ab", restarts=3)))
     assert node.sees(see.MembersSeen((member("x"),))) == ["ReadReports"]
     assert node.sees(see.ReportsRead(node.ticket, FIRST, ())) == ["Create verdict"]
     assert node.created() == ["OpenStore 1.2"]
@@ -425,9 +433,9 @@ def test_a_new_leader_ends_the_round_of_those_who_are_gone_and_goes_on_at_the_ne
 
 def test_a_new_leader_finishes_what_all_have_succeeded_in() -> None:
     node = Node("x")
-    node.joined(log=Log(round_of("ab")))
+    node.joined(log=RunHistory(round_of("ab")))
     node.sees(see.MembersSeen((member("x"),)))
-    both = (report("a", Say.SUCCEEDED), report("b", Say.SUCCEEDED))
+    both = (report("a", ReportKind.SUCCEEDED), report("b", ReportKind.SUCCEEDED))
     assert node.sees(see.ReportsRead(node.ticket, FIRST, both)) == ["Create verdict + marker"]
     assert node.created() == ["Sweep 2.0", "Leave", "Finish Late"]
 
@@ -445,7 +453,7 @@ def test_a_suspended_node_starts_and_writes_nothing_until_its_lease_is_renewed()
 def test_a_suspended_node_starts_no_workers() -> None:
     node = Node("b")
     node.joined(("a.1",))
-    assert node.sees(see.LogSeen(Log(round_of("ab"))), 10.0) == []
+    assert node.sees(see.LogSeen(RunHistory(round_of("ab"))), 10.0) == []
     assert node.sees(see.LeaseRenewed(9.0), 12.0) == ["StartWorkers"]
 
 
@@ -461,7 +469,7 @@ def test_a_lost_node_ends_its_workers_and_comes_back_under_a_new_identity() -> N
     assert node.sees(see.WorkersStopped(FIRST)) == ["TakeLease"]
     assert node.sees(see.LeaseTaken(node.ticket, 0.0)) == ["Join"]
     assert node.state.asked.member.node == "b.2"
-    assert node.sees(see.Joined(node.ticket, ("a.1",), Log(round_of("ab")))) == [
+    assert node.sees(see.Joined(node.ticket, ("a.1",), RunHistory(round_of("ab")))) == [
         "WatchPredecessor a.1"
     ]
 
@@ -471,14 +479,14 @@ def test_the_loss_of_an_older_identity_is_old_news() -> None:
     node.joined(("a.1",))
     node.sees(see.LeaseLost("b.1"))
     node.sees(see.LeaseTaken(node.ticket, 0.0))
-    node.sees(see.Joined(node.ticket, ("a.1",), Log()))
+    node.sees(see.Joined(node.ticket, ("a.1",), RunHistory()))
     assert node.sees(see.LeaseLost("b.1")) == []
     assert node.state.joined
 
 
 def test_a_write_that_finds_the_own_record_gone_means_that_the_lease_is_lost() -> None:
     node = leader()
-    node.sees(see.ReportsSeen(FIRST, (report("b", Say.FAILED),)))
+    node.sees(see.ReportsSeen(FIRST, (report("b", ReportKind.FAILED),)))
     assert node.sees(see.OwnRecordGone(node.ticket)) == ["StopWorkers"]
     assert node.sees(see.WorkersStopped(FIRST)) == ["CloseStore", "TakeLease"]
 
@@ -488,7 +496,7 @@ def test_a_write_that_finds_the_own_record_gone_means_that_the_lease_is_lost() -
 
 def test_an_unanswered_write_is_read_back_before_it_is_repeated_as_it_was() -> None:
     node = leader()
-    node.sees(see.ReportsSeen(FIRST, (report("b", Say.FAILED),)))
+    node.sees(see.ReportsSeen(FIRST, (report("b", ReportKind.FAILED),)))
     first = node.wanted
     assert node.sees(see.Unanswered(node.ticket), 2.0) == []
     assert node.wait.until == 2.5
@@ -501,7 +509,7 @@ def test_an_unanswered_write_is_read_back_before_it_is_repeated_as_it_was() -> N
 
 def test_a_write_that_is_found_was_done() -> None:
     node = leader()
-    node.sees(see.ReportsSeen(FIRST, (report("b", Say.FAILED),)))
+    node.sees(see.ReportsSeen(FIRST, (report("b", ReportKind.FAILED),)))
     written = node.wanted
     node.sees(see.Unanswered(node.ticket))
     node.sees(see.Ticked(), 0.5)
@@ -512,17 +520,17 @@ def test_a_final_verdict_that_is_found_brings_its_marker() -> None:
     node = leader("a")
     node.sees(see.WorkersEnded(FIRST, True))
     node.created()
-    node.sees(see.ReportsSeen(FIRST, (report("a", Say.SUCCEEDED),)))
+    node.sees(see.ReportsSeen(FIRST, (report("a", ReportKind.SUCCEEDED),)))
     written = node.wanted
     node.sees(see.Unanswered(node.ticket))
     node.sees(see.Ticked(), 0.5)
     said = node.sees(see.Found(node.ticket, written))
-    assert said == ["CloseStore", "Sweep 2.0", "Leave", "Finish Succeeded"]
+    assert said == ["CloseStore", "Sweep 2.0", "Leave", "Finish FinishedWell"]
 
 
 def test_nothing_else_is_written_before_a_doubt_is_settled() -> None:
     node = leader()
-    node.sees(see.ReportsSeen(FIRST, (report("b", Say.FAILED),)))
+    node.sees(see.ReportsSeen(FIRST, (report("b", ReportKind.FAILED),)))
     node.sees(see.Unanswered(node.ticket))
     assert node.sees(see.WorkersEnded(FIRST, False), 0.1) == []
     assert node.sees(see.Ticked(), 0.5) == ["ReadBack"]
@@ -530,7 +538,7 @@ def test_nothing_else_is_written_before_a_doubt_is_settled() -> None:
 
 def test_what_another_attempt_wrote_is_taken_as_it_is() -> None:
     node = leader()
-    node.sees(see.ReportsSeen(FIRST, (report("b", Say.FAILED),)))
+    node.sees(see.ReportsSeen(FIRST, (report("b", ReportKind.FAILED),)))
     other = verdict(Cause.LOST)
     assert node.sees(see.Existed(node.ticket, other)) == ["StopWorkers"]
     assert node.state.log.verdict == other
@@ -538,7 +546,7 @@ def test_what_another_attempt_wrote_is_taken_as_it_is() -> None:
 
 def test_an_answer_to_a_request_that_was_given_up_changes_nothing() -> None:
     node = leader()
-    node.sees(see.ReportsSeen(FIRST, (report("b", Say.FAILED),)))
+    node.sees(see.ReportsSeen(FIRST, (report("b", ReportKind.FAILED),)))
     stale = node.ticket
     node.sees(see.Unanswered(stale))
     assert node.sees(see.Created(stale), 0.1) == []
@@ -552,7 +560,7 @@ def test_a_request_that_changes_nothing_in_doubt_is_just_made_again(asks: str) -
     if asks != "TakeLease":
         said = node.sees(see.LeaseTaken(node.ticket, 0.0))
     if asks == "ReadLog":
-        node.sees(see.Joined(node.ticket, ("a.1",), Log()))
+        node.sees(see.Joined(node.ticket, ("a.1",), RunHistory()))
         said = node.sees(see.PredecessorGone("a.1"))
     assert said == [asks]
     node.sees(see.Unanswered(node.ticket), 2.0)
@@ -562,15 +570,15 @@ def test_a_request_that_changes_nothing_in_doubt_is_just_made_again(asks: str) -
 # Generations and tokens
 
 
-OVER = Log(marker=marker(Cause.SUCCEEDED, tokens=("3",)))
+OVER = RunHistory(marker=marker(Cause.SUCCEEDED, tokens=("3",)))
 LATE = {
     # what a new node meets, its token, and whether it is late
     "a success under its token": (OVER, "3", True),
     "a success under another token": (OVER, "4", False),
-    "a success, and it has no token": (Log(marker=marker(Cause.SUCCEEDED, tokens=("",))), "", False),
-    "a failure under its token": (Log(marker=marker(Cause.FAILED, tokens=("3",))), "3", False),
-    "a stop under its token": (Log(marker=marker(Cause.STOPPED, tokens=("3",))), "3", False),
-    "nobody": (Log(), "3", False),
+    "a success, and it has no token": (RunHistory(marker=marker(Cause.SUCCEEDED, tokens=("",))), "", False),
+    "a failure under its token": (RunHistory(marker=marker(Cause.FAILED, tokens=("3",))), "3", False),
+    "a stop under its token": (RunHistory(marker=marker(Cause.STOPPED, tokens=("3",))), "3", False),
+    "nobody": (RunHistory(), "3", False),
     "a rerun that is open, under another token": (
         replace(OVER, assignment=round_of("ab", (2, 1))),
         "3",
@@ -581,7 +589,7 @@ LATE = {
 
 @pytest.mark.parametrize(("log", "token", "late"), LATE.values(), ids=LATE.keys())
 def test_a_new_node_is_late_only_after_a_success_under_its_own_token(
-    log: Log, token: str, late: bool
+    log: RunHistory, token: str, late: bool
 ) -> None:
     node = Node("x", token=token)
     said = node.joined(("z.1",), log)
@@ -614,8 +622,8 @@ def test_who_waits_when_a_generation_ends(
     cause: Cause, theirs: str, own: str, ends: str | None
 ) -> None:
     node = Node("x", token=own)
-    node.joined(("a.1",), Log(round_of("ab")))
-    log = Log(round_of("ab"), marker=marker(cause, tokens=(theirs,), nodes=("a.1", "b.1")))
+    node.joined(("a.1",), RunHistory(round_of("ab")))
+    log = RunHistory(round_of("ab"), marker=marker(cause, tokens=(theirs,), nodes=("a.1", "b.1")))
     said = node.sees(see.LogSeen(log))
     assert said == (["Leave", ends] if ends else [])
 
@@ -632,7 +640,7 @@ def test_a_stop_is_reported_and_ends_the_job() -> None:
     assert final[1].tokens == ("", "5")
     node.created()
     node.sees(see.WorkersStopped(FIRST))
-    log = Log().with_records([round_of("ab"), *final])
+    log = RunHistory().with_records([round_of("ab"), *final])
     assert node.sees(see.LogSeen(log)) == ["Leave", "Finish Stopped"]
 
 
@@ -653,7 +661,7 @@ def test_a_node_that_never_met_anybody_stops_at_once() -> None:
 
 def test_a_node_that_waits_beside_a_job_of_another_token_stops_alone() -> None:
     node = Node("x", token="1")
-    node.joined(("a.1",), Log(round_of("ab")))
+    node.joined(("a.1",), RunHistory(round_of("ab")))
     node.sees(see.Asked("enough", stop=True))
     assert brief(node.last[-2]) == "Finish Stopped"
 
@@ -745,7 +753,7 @@ def test_a_node_without_a_ledger_gives_up_in_time() -> None:
 def test_after_its_end_a_machine_does_nothing_any_more() -> None:
     node = Node()
     node.sees(see.Asked("enough", stop=True))
-    assert node.sees(see.LogSeen(Log(round_of("ab")))) == []
+    assert node.sees(see.LogSeen(RunHistory(round_of("ab")))) == []
     assert node.wait.why == "finished"
 
 
@@ -754,12 +762,12 @@ def test_a_store_that_cannot_take_snapshots_may_show_a_final_verdict_first() -> 
     node.sees(see.WorkersEnded(FIRST, True))
     node.created()
     final = verdict(Cause.SUCCEEDED, final=True)
-    assert node.sees(see.LogSeen(Log(round_of("ab"), final))) == []
-    log = Log(round_of("ab"), final, marker(Cause.SUCCEEDED))
-    assert node.sees(see.LogSeen(log)) == ["Leave", "Finish Succeeded"]
+    assert node.sees(see.LogSeen(RunHistory(round_of("ab"), final))) == []
+    log = RunHistory(round_of("ab"), final, marker(Cause.SUCCEEDED))
+    assert node.sees(see.LogSeen(log)) == ["Leave", "Finish FinishedWell"]
 
 
 def test_an_assignment_is_acted_upon_once() -> None:
     node = follower()
-    assert node.sees(see.LogSeen(Log(round_of("ab")))) == []
+    assert node.sees(see.LogSeen(RunHistory(round_of("ab")))) == []
     assert isinstance(node.state.seat, Assignment)

@@ -18,7 +18,7 @@ from llutil.rendezvous.protocol.records import (
     Member,
     Record,
     Report,
-    Say,
+    ReportKind,
     Seat,
     Verdict,
 )
@@ -78,7 +78,7 @@ records: st.SearchStrategy[Record] = st.one_of(
         generation=numbers,
         round=numbers,
         node=texts,
-        say=st.sampled_from(Say),
+        say=st.sampled_from(ReportKind),
         why=texts,
         failure_class=classes,
         fatal=st.booleans(),
@@ -170,7 +170,7 @@ def test_another_version_of_the_format_is_named() -> None:
     ],
 )
 def test_a_failure_that_is_not_exactly_one_of_ours_is_refused(failure: object, says: str) -> None:
-    body = json.loads(encode(report("a", Say.FAILED)))
+    body = json.loads(encode(report("a", ReportKind.FAILED)))
     body["failure"] = failure
     with pytest.raises(ConfigError, match=says):
         decode("key", json.dumps(body).encode())

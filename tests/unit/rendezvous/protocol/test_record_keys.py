@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llutil.ledgers.keys import check_key, check_scope, holds
-from llutil.rendezvous.protocol.record_keys import Layout
-from llutil.rendezvous.protocol.records import Cause, Record, Say, Stage
+from llutil.rendezvous.protocol.record_keys import RecordKeys
+from llutil.rendezvous.protocol.records import Cause, Record, ReportKind, Stage
 from tests.support.nodes import marker, member, report, round_of, verdict
 
 RECORDS: list[Record] = [
@@ -17,52 +17,54 @@ RECORDS: list[Record] = [
     round_of("ab", (1, 2)),
     verdict(Cause.LOST),
     marker(Cause.FAILED),
-    report("a", Say.SUCCEEDED),
-    report("a", Say.BACK),
-    report("a", Say.STOP),
-    report("b", Say.FAILED),
-    report("a", Say.SUCCEEDED, (1, 2)),
+    report("a", ReportKind.SUCCEEDED),
+    report("a", ReportKind.BACK),
+    report("a", ReportKind.STOP),
+    report("b", ReportKind.FAILED),
+    report("a", ReportKind.SUCCEEDED, (1, 2)),
 ]
 
 
 @given(run_id=st.text(max_size=30), node=st.text(min_size=1, max_size=30))
 def test_any_run_id_and_any_name_give_legal_keys(run_id: str, node: str) -> None:
-    layout = Layout(run_id)
-    for record in (*RECORDS, member(node), report(node, Say.BACK)):
+    layout = RecordKeys(run_id)
+    for record in (*RECORDS, member(node), report(node, ReportKind.BACK)):
         check_key(layout.key(record))
     for scope in (layout.members, layout.log, layout.reports(Stage(1, 0))):
         check_scope(scope)
 
 
 def test_no_two_records_share_a_key() -> None:
-    layout = Layout("train")
+    layout = RecordKeys("train")
     assert len({layout.key(record) for record in RECORDS}) == len(RECORDS)
 
 
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_no_two_run_ids_share_a_root(one: str, other: str) -> None:
-    assert (Layout(one).root == Layout(other).root) is (one == other)
+    assert (RecordKeys(one).root == RecordKeys(other).root) is (one == other)
 
 
 def test_a_node_says_once_how_it_ended() -> None:
-    layout = Layout("train")
-    assert layout.key(report("a", Say.SUCCEEDED)) == layout.key(report("a", Say.FAILED))
+    layout = RecordKeys("train")
+    assert layout.key(report("a", ReportKind.SUCCEEDED)) == layout.key(
+        report("a", ReportKind.FAILED)
+    )
 
 
 def test_records_lie_in_the_folders_that_are_watched() -> None:
-    layout = Layout("train/it")
+    layout = RecordKeys("train/it")
     assert holds(layout.members, layout.key(member("a")))
     assert all(holds(layout.log, layout.key(record)) for record in RECORDS[1:5])
-    assert holds(layout.reports(Stage(1, 1)), layout.key(report("a", Say.STOP)))
-    assert not holds(layout.reports(Stage(1, 1)), layout.key(report("a", Say.STOP, (1, 2))))
+    assert holds(layout.reports(Stage(1, 1)), layout.key(report("a", ReportKind.STOP)))
+    assert not holds(layout.reports(Stage(1, 1)), layout.key(report("a", ReportKind.STOP, (1, 2))))
 
 
-def _log(layout: Layout, *records: Record) -> list[str]:
+def _log(layout: RecordKeys, *records: Record) -> list[str]:
     return [layout.key(record) for record in records]
 
 
 def test_once_a_round_is_sealed_all_before_it_is_stale() -> None:
-    layout = Layout("x")
+    layout = RecordKeys("x")
     keys = _log(layout, round_of("a"), verdict(Cause.LOST), round_of("a", (1, 2)))
     assert set(layout.stale(keys, Stage(1, 2))) == {
         *keys[:2],
@@ -72,7 +74,7 @@ def test_once_a_round_is_sealed_all_before_it_is_stale() -> None:
 
 
 def test_of_a_finished_generation_only_its_marker_stays() -> None:
-    layout = Layout("x")
+    layout = RecordKeys("x")
     keep = layout.key(marker(Cause.SUCCEEDED, (2, 1)))
     keys = _log(
         layout,
@@ -88,5 +90,5 @@ def test_of_a_finished_generation_only_its_marker_stays() -> None:
 
 @pytest.mark.parametrize("name", ["notes", "1.2.3.assignment", "one.marker", "1.diary", ".marker"])
 def test_what_is_not_ours_is_never_stale(name: str) -> None:
-    layout = Layout("x")
+    layout = RecordKeys("x")
     assert layout.stale([layout.log + name], Stage(9, 0)) == ()

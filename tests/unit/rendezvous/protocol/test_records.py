@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llutil.errors import ConfigError
-from llutil.rendezvous.protocol.parameters import Rules
+from llutil.rendezvous.protocol.parameters import ProtocolParameters
 from llutil.rendezvous.protocol.records import Stage
 from tests.support.nodes import round_of, seat
 
@@ -51,7 +51,7 @@ def test_stages_are_ordered_by_generation_first() -> None:
 
 def test_rules_name_all_that_is_wrong_with_them() -> None:
     with pytest.raises(ConfigError) as caught:
-        Rules(
+        ProtocolParameters(
             min_nodes=3,
             max_nodes=2,
             max_restarts=-1,
@@ -66,8 +66,11 @@ def test_rules_name_all_that_is_wrong_with_them() -> None:
 
 @pytest.mark.parametrize(("most", "restarts", "left"), [(3, 2, True), (3, 3, False), (0, 0, False)])
 def test_the_budget_is_one_number_for_the_job(most: int, restarts: int, left: bool) -> None:
-    assert Rules(min_nodes=1, max_nodes=1, max_restarts=most).budget_left(restarts) is left
+    assert (
+        ProtocolParameters(min_nodes=1, max_nodes=1, max_restarts=most).budget_left(restarts)
+        is left
+    )
 
 
 def test_without_a_number_there_is_no_end_of_the_budget() -> None:
-    assert Rules(min_nodes=1, max_nodes=1, max_restarts=None).budget_left(10**6)
+    assert ProtocolParameters(min_nodes=1, max_nodes=1, max_restarts=None).budget_left(10**6)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llutil.rendezvous.protocol.records import Cause, Record, Say, Stage
-from llutil.rendezvous.protocol.run_history import Log
+from llutil.rendezvous.protocol.records import Cause, Record, ReportKind, Stage
+from llutil.rendezvous.protocol.run_history import RunHistory
 from tests.support.nodes import marker, report, round_of, verdict
 
 HISTORY: list[Record] = [
@@ -28,15 +28,15 @@ def test_views_merge_to_the_same_log_in_any_order(length: int, rng: random.Rando
     known = HISTORY[:length]
     shuffled = [*known, *known]
     rng.shuffle(shuffled)
-    one = Log()
+    one = RunHistory()
     for record in shuffled:
-        one = one.merged(Log().with_records([record]))
-    assert one == Log().with_records(known)
+        one = one.merged(RunHistory().with_records([record]))
+    assert one == RunHistory().with_records(known)
 
 
 def test_a_log_that_brings_nothing_new_is_the_same_object() -> None:
-    log = Log().with_records(HISTORY)
-    assert log.merged(Log().with_records(HISTORY[:3])) is log
+    log = RunHistory().with_records(HISTORY)
+    assert log.merged(RunHistory().with_records(HISTORY[:3])) is log
 
 
 STANDINGS = {
@@ -58,7 +58,7 @@ STANDINGS = {
 def test_where_a_run_stands(
     records: list[Record], generation: int, stage: Stage, runs: bool
 ) -> None:
-    log = Log().with_records(records)
+    log = RunHistory().with_records(records)
     assert (log.generation, log.stage, log.running is not None) == (generation, stage, runs)
 
 
@@ -73,15 +73,15 @@ def test_where_a_run_stands(
     ],
 )
 def test_a_round_is_over_by_any_sign_of_it(records: list[Record], over: bool) -> None:
-    assert Log().with_records(records).is_over(Stage(1, 1)) is over
+    assert RunHistory().with_records(records).is_over(Stage(1, 1)) is over
 
 
 def test_who_had_a_seat_or_was_away_is_busy_until_it_says_otherwise() -> None:
     last = round_of("ab", away=("c.1",))
-    assert Log(assignment=last).busy == {"a.1", "b.1", "c.1"}
-    over = Log(marker=marker(Cause.FAILED, nodes=("a.1", "b.1")))
+    assert RunHistory(assignment=last).busy == {"a.1", "b.1", "c.1"}
+    over = RunHistory(marker=marker(Cause.FAILED, nodes=("a.1", "b.1")))
     assert over.busy == {"a.1", "b.1"}
 
 
 def test_reports_are_no_part_of_the_log() -> None:
-    assert Log().with_records([report("a", Say.BACK)]) == Log()
+    assert RunHistory().with_records([report("a", ReportKind.BACK)]) == RunHistory()

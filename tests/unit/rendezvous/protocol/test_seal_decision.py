@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from llutil.rendezvous.protocol.records import Assignment, Cause, Member
-from llutil.rendezvous.protocol.run_history import Log
+from llutil.rendezvous.protocol.run_history import RunHistory
 from llutil.rendezvous.protocol.seal_decision import (
-    Hall,
-    Hold,
-    Refuse,
+    Incompatible,
+    NotYet,
+    RestartsSpent,
     Seal,
-    UsedUp,
+    SealInput,
     decide_seal,
     restarts_after,
 )
@@ -32,9 +32,9 @@ def hall(
     backs: str = "",
     quorum_since: float | None = 100.0,
     **others: Any,
-) -> Hall:
+) -> SealInput:
     """Members are the letters of ``here``, in order of arrival; the first one leads."""
-    log = Log(last, verdict(cause, last.stage) if last else None)
+    log = RunHistory(last, verdict(cause, last.stage) if last else None)
     values: dict[str, Any] = {
         "me": f"{here[0]}.1",
         "rules": rules(least, most),
@@ -44,7 +44,7 @@ def hall(
         "quorum_since": quorum_since,
         "ended_since": 100.0,
     }
-    return Hall(**(values | others))
+    return SealInput(**(values | others))
 
 
 def names(decision: object) -> str:
@@ -94,19 +94,19 @@ WHEN = {
 
 
 @pytest.mark.parametrize(("known", "now", "expected"), WHEN.values(), ids=WHEN.keys())
-def test_when_a_round_is_sealed(known: Hall, now: float, expected: str | float) -> None:
+def test_when_a_round_is_sealed(known: SealInput, now: float, expected: str | float) -> None:
     decision = decide_seal(known, now)
     if isinstance(expected, str):
         assert names(decision) == expected
     else:
-        assert isinstance(decision, Hold)
+        assert isinstance(decision, NotYet)
         assert decision.until == expected
 
 
 def test_after_a_failure_the_seal_waits_for_a_member_that_may_be_lost() -> None:
     shape = rules(1, 3, last_call=1.0, lease_ttl=10.0)
     known = hall("ab", rules=shape, last=round_of("ab"), cause=Cause.FAILED, backs="a")
-    assert decide_seal(known, 102.0) == Hold(
+    assert decide_seal(known, 102.0) == NotYet(
         115.0, "last call, 1 of 3 nodes are here; still stopping workers: b.1"
     )
     decision = decide_seal(known, 115.0)
@@ -135,9 +135,9 @@ def test_a_failure_that_no_restart_is_left_for_ends_the_job_once_all_are_back(
     last = round_of("abc", restarts=3)
     decision = decide_seal(hall(here, most=4, last=last, cause=Cause.FAILED, backs=backs), now)
     match decision:
-        case UsedUp(why):
+        case RestartsSpent(why):
             assert (expected, why) == ("end", "all 3 restarts are used up")
-        case Hold(until, _):
+        case NotYet(until, _):
             assert expected == until
         case Seal(restarts=restarts):
             assert (names(decision), restarts) == (expected, 3)
@@ -182,7 +182,7 @@ def test_a_node_that_comes_back_under_a_new_identity_finds_its_rank_again() -> N
 def test_a_loopback_address_is_refused_once_members_are_on_two_hosts() -> None:
     here = [member("a", address="127.0.0.1"), member("b"), member("c")]
     decision = decide_seal(hall("abc", members=here), 100.0)
-    assert isinstance(decision, Refuse)
+    assert isinstance(decision, Incompatible)
     assert "node 'a' on host 'a' offers the loopback address '127.0.0.1'" in decision.why
     assert "set local_addr on 'a'" in decision.why
 
@@ -214,10 +214,12 @@ CHARGES = {
 def test_only_a_failure_of_a_whole_round_is_charged(
     cause: Cause, living: str, expected: int
 ) -> None:
-    log = Log(round_of("ab", restarts=2), verdict(cause))
+    log = RunHistory(round_of("ab", restarts=2), verdict(cause))
     assert restarts_after(log, {f"{name}.1" for name in living}) == expected
 
 
 def test_a_new_generation_has_a_fresh_budget() -> None:
-    log = Log(round_of("ab", restarts=2), verdict(Cause.FAILED, final=True), marker(Cause.FAILED))
+    log = RunHistory(
+        round_of("ab", restarts=2), verdict(Cause.FAILED, final=True), marker(Cause.FAILED)
+    )
     assert restarts_after(log, {"a.1", "b.1"}) == 0

@@ -8,9 +8,14 @@ from typing import Any
 import pytest
 
 from llutil.errors import FailureClass
-from llutil.rendezvous.protocol.records import Cause, Report, Say
-from llutil.rendezvous.protocol.seal_decision import Hold
-from llutil.rendezvous.protocol.verdict_decision import Bench, Recheck, Ruling, judge
+from llutil.rendezvous.protocol.records import Cause, Report, ReportKind
+from llutil.rendezvous.protocol.seal_decision import NotYet
+from llutil.rendezvous.protocol.verdict_decision import (
+    Recheck,
+    VerdictDecision,
+    VerdictInput,
+    judge,
+)
 from tests.support.nodes import failure, report, round_of, rules
 
 FOREVER = float("inf")
@@ -18,12 +23,12 @@ FOREVER = float("inf")
 
 def bench(
     ends: str = "", living: str = "abc", *, restarts: int = 0, checked: str = "", **others: Any
-) -> Bench:
+) -> VerdictInput:
     """A round of a, b and c, of at most four; ``ends`` like "a+ b- c~": success, failure, echo."""
     reports: dict[str, Report] = {}
     for end in ends.split():
         name, how = end
-        say, why = (Say.SUCCEEDED, "") if how == "+" else (Say.FAILED, "boom")
+        say, why = (ReportKind.SUCCEEDED, "") if how == "+" else (ReportKind.FAILED, "boom")
         told = failure(echo=True) if how == "~" else None
         reports[f"{name}.1"] = report(name, say, why=why, failure=told)
     nodes = [f"{name}.1" for name in living]
@@ -37,16 +42,16 @@ def bench(
         "checked": frozenset(f"{name}.1" for name in checked),
         "failed_since": 100.0,
     }
-    return Bench(**(values | others))
+    return VerdictInput(**(values | others))
 
 
-def kind(decision: Ruling | Recheck | Hold) -> tuple[Any, ...]:
+def kind(decision: VerdictDecision | Recheck | NotYet) -> tuple[Any, ...]:
     match decision:
-        case Ruling(cause=cause, final=final, nodes=nodes):
+        case VerdictDecision(cause=cause, final=final, nodes=nodes):
             return (cause, final, "".join(node[0] for node in nodes))
         case Recheck(nodes=nodes):
             return ("recheck", "".join(sorted(node[0] for node in nodes)))
-        case Hold(until=until):
+        case NotYet(until=until):
             return ("hold", until)
 
 
@@ -80,13 +85,13 @@ CASES = {
 
 
 @pytest.mark.parametrize(("known", "expected"), CASES.values(), ids=CASES.keys())
-def test_when_a_round_ends(known: Bench, expected: tuple[Any, ...]) -> None:
+def test_when_a_round_ends(known: VerdictInput, expected: tuple[Any, ...]) -> None:
     assert kind(judge(known, 101.0)) == expected
 
 
 def test_the_verdict_on_a_last_failure_says_that_it_may_be_the_end() -> None:
     ruling = judge(bench("b-", restarts=3), 101.0)
-    assert isinstance(ruling, Ruling)
+    assert isinstance(ruling, VerdictDecision)
     assert ruling.why == (
         "b.1 failed: boom; no restarts are left, unless a member turns out to be lost"
     )
@@ -94,24 +99,24 @@ def test_the_verdict_on_a_last_failure_says_that_it_may_be_the_end() -> None:
 
 def test_a_failure_that_cannot_be_mended_ends_the_job_at_once_whoever_reported_first() -> None:
     ends = {
-        "a.1": report("a", Say.FAILED, why="a peer is gone"),
+        "a.1": report("a", ReportKind.FAILED, why="a peer is gone"),
         "b.1": report(
             "b",
-            Say.FAILED,
+            ReportKind.FAILED,
             why="no module named x",
             fatal=True,
             failure_class=FailureClass.BAD_CONFIGURATION,
         ),
     }
     ruling = judge(replace(bench(), ends=ends), 101.0)
-    assert isinstance(ruling, Ruling)
+    assert isinstance(ruling, VerdictDecision)
     assert (ruling.final, ruling.failure_class) == (True, FailureClass.BAD_CONFIGURATION)
     assert "no module named x; starting again cannot help" in ruling.why
 
 
 def failed(name: str, **fields: Any) -> Report:
     given = failure(reason=f"of {name}", **fields)
-    return report(name, Say.FAILED, failure=given, failure_class=given.failure_class)
+    return report(name, ReportKind.FAILED, failure=given, failure_class=given.failure_class)
 
 
 ECHO = {"echo": True, "failure_class": FailureClass.INFRASTRUCTURE}
@@ -126,7 +131,7 @@ ECHO = {"echo": True, "failure_class": FailureClass.INFRASTRUCTURE}
         ([failed("b", **ECHO), failed("a", **ECHO)], "b"),
         ([failed("a"), replace(failed("b"), fatal=True)], "b"),
         ([failed("x"), failed("b")], "b"),
-        ([report("b", Say.FAILED), failed("a")], "b"),
+        ([report("b", ReportKind.FAILED), failed("a")], "b"),
     ],
     ids=[
         "the ledger's order",
@@ -142,7 +147,7 @@ def test_the_verdict_tells_the_first_failure_that_the_ledger_took(
     ends: list[Report], first: str
 ) -> None:
     ruling = judge(replace(bench(restarts=3), ends={end.node: end for end in ends}), 102.0)
-    assert isinstance(ruling, Ruling)
+    assert isinstance(ruling, VerdictDecision)
     (told,) = [end for end in ends if end.node == f"{first}.1"]
     assert (ruling.nodes, ruling.failure) == ((told.node,), told.failure)
     assert ruling.failure_class is told.failure_class
@@ -154,7 +159,7 @@ HEARING = {
     "the cause is known": ([failed("a", **ECHO), failed("c")], "abc", None),
     "everybody has spoken": ([failed(n, **ECHO) for n in "abc"], "abc", None),
     "who has not is gone after it succeeded": (
-        [failed("a", **ECHO), failed("b", **ECHO), report("c", Say.SUCCEEDED)],
+        [failed("a", **ECHO), failed("b", **ECHO), report("c", ReportKind.SUCCEEDED)],
         "ab",
         None,
     ),
@@ -169,8 +174,8 @@ def test_an_echo_ends_the_round_only_after_its_cause_had_time_to_be_told(
 ) -> None:
     known = replace(bench(living=living), ends={end.node: end for end in ends})
     found = judge(known, 101.9)
-    assert (found.until if isinstance(found, Hold) else None) == until
-    assert isinstance(judge(known, 102.0), Ruling)
+    assert (found.until if isinstance(found, NotYet) else None) == until
+    assert isinstance(judge(known, 102.0), VerdictDecision)
 
 
 def test_without_a_budget_of_its_own_a_job_never_fails_for_good() -> None:
