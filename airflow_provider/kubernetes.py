@@ -3,8 +3,9 @@
     @task.elastic(nproc_per_node=8, executor_config=pod_override(gpus=8, shared_memory="16Gi"))
     def train(): ...
 
-The client package ``kubernetes`` is imported when ``pod_override`` is called, which is when a DAG is parsed that uses
-it: KubernetesExecutor cannot do without that package in any case. This module does not talk to a cluster.
+The client package ``kubernetes`` is imported when ``pod_override`` is called, which is when a DAG
+is parsed that uses it: KubernetesExecutor cannot do without that package in any case. This module
+does not talk to a cluster.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ _CONTAINER = "base"  # what KubernetesExecutor calls the container that runs the
 _SHM = "/dev/shm"  # noqa: S108 - it is what processes share memory through
 _VOLUME = "elastic-launch-shm"
 _REPORTING = 30
-"""Seconds beyond the grace period: the agent ends what is left of the job, and the task reports how it ended."""
+"""Seconds beyond the grace period: the agent ends what is left of the job, and the task reports how
+it ended.
+"""
 
 
 def pod_override(
@@ -35,16 +38,20 @@ def pod_override(
     gpu_resource: str = "nvidia.com/gpu",
     pod: k8s.V1Pod | None = None,
 ) -> dict[str, Any]:
-    """``executor_config`` with a pod in which a job can save its state, share memory and find its GPUs.
+    """``executor_config`` with a pod in which a job can save its state, share memory and find its
+    GPUs.
 
-    KubernetesExecutor lays it over the pod of its template; what is not said here stays as the template has it, volumes
-    are added, but the ``resources`` of a container take the place of the template's as a whole (provider 10.25): with
-    ``gpus``, say by ``pod`` what the task needs of CPUs and memory too.
+    KubernetesExecutor lays it over the pod of its template; what is not said here stays as the
+    template has it, volumes are added, but the ``resources`` of a container take the place of the
+    template's as a whole (provider 10.25): with ``gpus``, say by ``pod`` what the task needs of
+    CPUs and memory too.
 
     :param grace_period: the operator's ``grace_period``, in seconds; the pod gets 30 s more.
-    :param shared_memory: the size of /dev/shm, in memory, which a container's limit of memory has to have room for; a
-        pod has 64 MiB if nobody says more, too little for NCCL and for loaders of data. None leaves it alone.
-    :param gpus: GPUs of the pod, as a limit, which Kubernetes takes for the request too. 0 asks for none.
+    :param shared_memory: the size of /dev/shm, in memory, which a container's limit of memory has
+        to have room for; a pod has 64 MiB if nobody says more, too little for NCCL and for loaders
+        of data. None leaves it alone.
+    :param gpus: GPUs of the pod, as a limit, which Kubernetes takes for the request too. 0 asks for
+        none.
     :param gpu_resource: what the cluster calls them.
     :param pod: a pod of your own to add this to; it is not changed.
 
@@ -91,7 +98,9 @@ def _problems(grace_period: Any, shared_memory: Any, gpus: Any) -> list[str]:
 
 
 def _container(spec: k8s.V1PodSpec, k8s: Any) -> k8s.V1Container:
-    """The task's own container in ``spec``, put there if it is missing; the executor merges it with the template's first."""
+    """The task's own container in ``spec``, put there if it is missing; the executor merges it with
+    the template's first.
+    """
     spec.containers = spec.containers or []
     if spec.containers and spec.containers[0].name == _CONTAINER:
         return spec.containers[0]

@@ -1,7 +1,8 @@
 """``@task.elastic`` on a function of the DAG file itself, which uses names from around it.
 
-The function, the helper that it calls and the values that it closes over are sent to the workers by value;
-they need not be installed anywhere. ``run_id`` comes from Airflow, because the function names it.
+The function, the helper that it calls and the values that it closes over are sent to the workers by
+value; they need not be installed anywhere. ``run_id`` comes from Airflow, because the function
+names it.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """Distributed training on real data: handwritten digits, two workers, one model.
 
-Two processes train the same small network with DistributedDataParallel, each on its half of the data, and
-return what they measured. A second, ordinary task reads that from XCom and compares. Run it without any
-server by ``python dags/train_digits.py``.
+Two processes train the same small network with DistributedDataParallel, each on its half of the
+data, and return what they measured. A second, ordinary task reads that from XCom and compares. Run
+it without any server by ``python dags/train_digits.py``.
 
-The data are the UCI optical recognition digits that scikit-learn ships: 1797 images of 8 x 8 pixels.
+The data are the UCI optical recognition digits that scikit-learn ships: 1797 images of 8 x 8
+pixels.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """One job on several Airflow workers: a gang, whose nodes are the mapped instances of one task.
 
-Each node averages its gradients with all others and so fits the same line. A task downstream has what all ranks
-of all nodes returned. In a deployment the nodes meet at the first of them, so that no service but Airflow is needed;
-with ``rdzv_conn_id="etcd_default"`` they would meet through an etcd, and could go on without that node.
-``python dags/train_gang.py`` runs the whole gang on this machine and needs no server at all.
+Each node averages its gradients with all others and so fits the same line. A task downstream has
+what all ranks of all nodes returned. In a deployment the nodes meet at the first of them, so that
+no service but Airflow is needed; with ``rdzv_conn_id="etcd_default"`` they would meet through an
+etcd, and could go on without that node. ``python dags/train_gang.py`` runs the whole gang on this
+machine and needs no server at all.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""An ordinary training script as a task: unchanged, with its arguments as on torchrun's command line."""
+"""An ordinary training script as a task: unchanged, with its arguments as on torchrun's command
+line.
+"""
 
 from __future__ import annotations
 

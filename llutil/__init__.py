@@ -1,8 +1,10 @@
 """An elastic launcher for distributed PyTorch.
 
-Start at :mod:`llutil.launcher`. The rooms of this package, each of which imports only those below it:
+Start at :mod:`llutil.launcher`. The rooms of this package, each of which imports only those below
+it:
 
-* ``llutil.__main__`` and ``llutil.agent_process``: the agent process of the Airflow operator; spec in, events out.
+* ``llutil.__main__`` and ``llutil.agent_process``: the agent process of the Airflow operator; spec
+  in, events out.
 * ``llutil.launcher``: what a caller sees; ``launch_agent``, ``LaunchConfig``, the worker-side API.
 * ``llutil.agent``: runs the workers of one node. Needs torch.
 * ``llutil.rendezvous``: how nodes agree on who is in a round.

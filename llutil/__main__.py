@@ -1,4 +1,6 @@
-"""``python -m llutil``: the agent process that the Airflow operator starts; see ``llutil.agent_process``."""
+"""``python -m llutil``: the agent process that the Airflow operator starts; see
+``llutil.agent_process``.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,6 @@ if __name__ == "__main__":
     status = main(sys.argv[1:])
     sys.stdout.flush()
     sys.stderr.flush()
-    # All is ended and told. To take torch apart would cost half a second, and where one of its calls was left to
-    # itself by a stop, it would wait for that call.
+    # All is ended and told. To take torch apart would cost half a second, and where one of its
+    # calls was left to itself by a stop, it would wait for that call.
     os._exit(status)

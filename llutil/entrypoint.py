@@ -43,7 +43,9 @@ _REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]
 
 @dataclass(frozen=True, slots=True)
 class Shipped:
-    """A function sent by value: ``payload`` is what ``llutil.serialization.functions`` made of it and its arguments."""
+    """A function sent by value: ``payload`` is what ``llutil.serialization.functions`` made of it
+    and its arguments.
+    """
 
     name: str
     payload: bytes
@@ -105,7 +107,8 @@ Entrypoint = Shipped | Reference | Script | Module | Command
 
 
 def parse(text: str, args: Sequence[Any]) -> Reference | Script | Module | Command:
-    """The entrypoint that ``text`` names, with ``args`` as strings (a ``Reference`` gets no payload).
+    """The entrypoint that ``text`` names, with ``args`` as strings (a ``Reference`` gets no
+    payload).
 
     :raises EntrypointError: ``text`` is blank, or names a module without saying which.
     """
@@ -129,7 +132,9 @@ def parse(text: str, args: Sequence[Any]) -> Reference | Script | Module | Comma
 
 
 def problem_with(entrypoint: Entrypoint, cwd: str) -> str | None:
-    """Why ``entrypoint`` cannot be started from the folder ``cwd``, or None if nothing is seen wrong."""
+    """Why ``entrypoint`` cannot be started from the folder ``cwd``, or None if nothing is seen
+    wrong.
+    """
     match entrypoint:
         case Script(path=path):
             file = Path(cwd, path)

@@ -14,7 +14,8 @@ The tree::
 
 ``launch_agent`` itself raises torch's ``ChildFailedError`` when a rank fails, so that ``except``
 clauses written for torch keep working; ``WorkersFailedError`` is how that reaches a process which
-has no torch. What is known of the failed rank is their ``failure``, as a value. This module may import nothing but the standard library.
+has no torch. What is known of the failed rank is their ``failure``, as a value. This module may
+import nothing but the standard library.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ __all__ = [
 class FailureClass(StrEnum):
     """Why a job ended, in the words that a retry policy needs.
 
-    A failed rank is classified by ``llutil.agent.failures.classify``, whose table says what belongs where and why.
+    A failed rank is classified by ``llutil.agent.failures.classify``, whose table says what belongs
+    where and why.
     """
 
     INFRASTRUCTURE = "infrastructure"
@@ -64,8 +66,9 @@ class LaunchError(Exception):
     """The root of this package's errors.
 
     ``failure_class`` says what kind of failure it is. ``retryable`` says whether the same launch,
-    tried again at once and unchanged, has a chance. ``failure`` is the rank's failure that the job ended by, if it
-    ended by one. ``step`` is the furthest step that any rank was known to have made; 0 means none.
+    tried again at once and unchanged, has a chance. ``failure`` is the rank's failure that the job
+    ended by, if it ended by one. ``step`` is the furthest step that any rank was known to have
+    made; 0 means none.
     """
 
     failure_class: FailureClass = FailureClass.INFRASTRUCTURE
@@ -75,7 +78,9 @@ class LaunchError(Exception):
 
 
 class ConfigError(LaunchError, ValueError):
-    """The configuration cannot work. ``problems`` holds every one that was found, not just the first."""
+    """The configuration cannot work. ``problems`` holds every one that was found, not just the
+    first.
+    """
 
     failure_class = FailureClass.BAD_CONFIGURATION
 
@@ -119,7 +124,9 @@ class StoppedError(LaunchError):
 
 
 class ResultError(LaunchError):
-    """A rank returned a value that cannot be handed on; the text names the rank and the path in the value."""
+    """A rank returned a value that cannot be handed on; the text names the rank and the path in the
+    value.
+    """
 
     failure_class = FailureClass.USER_CODE
 

@@ -1,9 +1,10 @@
 """One rank's failure as a value: whose it was, where, what it was, and the words that explain it.
 
-The agent of the rank makes it, the ledger carries it to the other nodes, and every node's report begins with the
-first one of the whole job. Its texts are bounded when it is made, so that it fits into any store and onto a
-screen: ``bounded`` cuts them. On its way to a task it is JSON, which is checked when it is read. This module may import
-nothing but the standard library and ``llutil.errors``.
+The agent of the rank makes it, the ledger carries it to the other nodes, and every node's report
+begins with the first one of the whole job. Its texts are bounded when it is made, so that it fits
+into any store and onto a screen: ``bounded`` cuts them. On its way to a task it is JSON, which is
+checked when it is read. This module may import nothing but the standard library and
+``llutil.errors``.
 """
 
 from __future__ import annotations
@@ -29,12 +30,13 @@ _KINDS: Mapping[str, type] = {"int": int, "str": str, "bool": bool}
 class Failure:
     """How one rank failed.
 
-    ``group_rank`` is its node's place in the round, ``label`` what people call the node (may be empty). ``restart``
-    of ``max_restarts`` had been used when it failed. ``exit_status`` is negative for a signal. ``reason`` is one
-    line, ``trace`` the exception with its traceback or its whole message (may be empty), ``tail`` the last lines of
-    its standard error that ``trace`` does not hold. ``echo`` says that it only tells of a peer that went away: the
-    cause is another rank's failure. ``step`` is the furthest step that any rank of its node had reported since its
-    agent began, restarts included; 0 means that none was known to have made its first one.
+    ``group_rank`` is its node's place in the round, ``label`` what people call the node (may be
+    empty). ``restart`` of ``max_restarts`` had been used when it failed. ``exit_status`` is
+    negative for a signal. ``reason`` is one line, ``trace`` the exception with its traceback or its
+    whole message (may be empty), ``tail`` the last lines of its standard error that ``trace`` does
+    not hold. ``echo`` says that it only tells of a peer that went away: the cause is another rank's
+    failure. ``step`` is the furthest step that any rank of its node had reported since its agent
+    began, restarts included; 0 means that none was known to have made its first one.
     """
 
     rank: int
@@ -96,10 +98,11 @@ class Failure:
 
 
 def bounded(lines: Iterable[str], most: int, size: int, *, ends: bool = False) -> list[str]:
-    """``lines``, cut to ``most`` lines that take at most ``size`` bytes as JSON, with a line for what was left out.
+    """``lines``, cut to ``most`` lines that take at most ``size`` bytes as JSON, with a line for
+    what was left out.
 
-    Both ends are kept, since a traceback begins where the user looks and ends with the error; with ``ends``, only
-    the end. What is longer than 300 characters is cut.
+    Both ends are kept, since a traceback begins where the user looks and ends with the error; with
+    ``ends``, only the end. What is longer than 300 characters is cut.
     """
     short = [_short(line) for line in lines]
     if len(short) <= most and sum(map(_size, short)) <= size:

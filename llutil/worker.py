@@ -1,7 +1,8 @@
 """What user code in a worker can ask and tell: who it is, how far it has come, which flags are up.
 
-It works in functions and in scripts, from the environment and the event page alone. The rank facts need
-a worker and say so where there is none; ``progress`` and ``events`` also work in a script run by hand::
+It works in functions and in scripts, from the environment and the event page alone. The rank facts
+need a worker and say so where there is none; ``progress`` and ``events`` also work in a script run
+by hand::
 
     from llutil.launcher import worker
 
@@ -11,8 +12,8 @@ a worker and say so where there is none; ``progress`` and ``events`` also work i
         if worker.events().stop_all_tasks.is_set():
             break
 
-This module may import nothing but the standard library, ``llutil.errors`` and ``llutil.events.events``: no
-torch, so that any program can use it.
+This module may import nothing but the standard library, ``llutil.errors`` and
+``llutil.events.events``: no torch, so that any program can use it.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ __all__ = [
 
 class _Kept:
     """What a process looks up once: its page, its slot. A forked child looks again, since it may be
-    another worker; ``private`` is what a process outside any worker has, and shares with its children.
+    another worker; ``private`` is what a process outside any worker has, and shares with its
+    children.
     """
 
     __slots__ = ("attached", "hooked", "private", "slot")
@@ -56,7 +58,9 @@ _kept = _Kept()
 
 
 def rank() -> int:
-    """This worker's number in the job, from 0. Like its siblings, it raises ``ConfigError`` elsewhere."""
+    """This worker's number in the job, from 0. Like its siblings, it raises ``ConfigError``
+    elsewhere.
+    """
     return _number("RANK")
 
 

@@ -1,4 +1,6 @@
-"""Rules for the whole test run: its order, its seed, its own Airflow home, and that nothing is skipped."""
+"""Rules for the whole test run: its order, its seed, its own Airflow home, and that nothing is
+skipped.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ _ORDER = ("unit", "simulation", "integration", "airflow")  # what is quick to fa
 
 @pytest.hookimpl(tryfirst=True)  # before hypothesis reads its option
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep the user's Airflow out of the tests; choose hypothesis' seed here, so that it can be printed."""
+    """Keep the user's Airflow out of the tests; choose hypothesis' seed here, so that it can be
+    printed.
+    """
     # Airflow reads and writes its home as soon as it is imported. A folder that no test changes.
     home = tempfile.TemporaryDirectory(prefix="airflow-home-")
     config.add_cleanup(home.cleanup)
@@ -44,7 +48,9 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What is quick to fail comes first; with several processes (``-n 2``), what takes longest. Otherwise as found."""
+    """What is quick to fail comes first; with several processes (``-n 2``), what takes longest.
+    Otherwise as found.
+    """
     several = hasattr(config, "workerinput")
 
     def place(item: pytest.Item) -> int:
@@ -56,7 +62,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 class _Shares(LoadScopeScheduling):
-    """What several processes divide among them: files, but all that needs an Airflow stays with the one that has it."""
+    """What several processes divide among them: files, but all that needs an Airflow stays with the
+    one that has it.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
@@ -65,12 +73,16 @@ class _Shares(LoadScopeScheduling):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Shares:
-    """Take the place of ``--dist``, whose groups pytest 9.2 does not know any more (pytest-xdist 3.8.0)."""
+    """Take the place of ``--dist``, whose groups pytest 9.2 does not know any more (pytest-xdist
+    3.8.0).
+    """
     return _Shares(config, log)
 
 
 def pytest_runtest_logfinish() -> None:
-    """A task that ran in this very process leaves its names in the environment, where a launch would find them."""
+    """A task that ran in this very process leaves its names in the environment, where a launch
+    would find them.
+    """
     for name in [name for name in os.environ if name.startswith("AIRFLOW_CTX_")]:
         del os.environ[name]
 

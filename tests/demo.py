@@ -1,7 +1,8 @@
-"""``make demo``: trains on real data in an Airflow DAG, without any server, and shows what came of it.
+"""``make demo``: trains on real data in an Airflow DAG, without any server, and shows what came of
+it.
 
-It runs ``dags/train_digits.py`` by ``dag.test()`` in an Airflow home of its own, ``.airflow/demo``, which is
-made the first time.
+It runs ``dags/train_digits.py`` by ``dag.test()`` in an Airflow home of its own, ``.airflow/demo``,
+which is made the first time.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ def _prepared() -> None:
 
 
 def report(outcome: Outcome) -> tuple[str, bool]:
-    """What to show of a run, and whether it is what a demonstration should be: a success with an accuracy."""
+    """What to show of a run, and whether it is what a demonstration should be: a success with an
+    accuracy.
+    """
     lines = []
     accuracies = []
     for task, xcoms in sorted(outcome.xcoms.items()):

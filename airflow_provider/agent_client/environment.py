@@ -1,6 +1,7 @@
 """The environment that a task gives its agent: the task's own, made fit for another process.
 
-Functions here only compute; they read ``sysconfig`` and ``site``, and import nothing but the standard library.
+Functions here only compute; they read ``sysconfig`` and ``site``, and import nothing but the
+standard library.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ __all__ = ["agent_environment", "interpreter_folders", "shared_paths"]
 
 
 def interpreter_folders() -> frozenset[str]:
-    """The folders of ``sys.path`` that are this interpreter's own: standard library, site-packages, scripts.
+    """The folders of ``sys.path`` that are this interpreter's own: standard library, site-packages,
+    scripts.
 
-    The last is where ``airflow`` lies, and so the first entry of a path that began there. An agent under the same interpreter has them anyhow, and under another one they would be wrong.
+    The last is where ``airflow`` lies, and so the first entry of a path that began there. An agent
+    under the same interpreter has them anyhow, and under another one they would be wrong.
     """
     prefixes = [sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix]
     names = ("stdlib", "platstdlib", "purelib", "platlib", "scripts")
@@ -31,10 +34,11 @@ def interpreter_folders() -> frozenset[str]:
 
 
 def shared_paths(sys_path: Sequence[str], cwd: str, own: frozenset[str]) -> list[str]:
-    """The entries of ``sys_path`` to hand on, in order: absolute, each once, without those in ``own``.
+    """The entries of ``sys_path`` to hand on, in order: absolute, each once, without those in
+    ``own``.
 
-    Airflow puts the folders of DAGs, plugins and configuration there; ``''`` means ``cwd``. An entry
-    with a ``:`` in it cannot be written in ``PYTHONPATH`` and is left out.
+    Airflow puts the folders of DAGs, plugins and configuration there; ``''`` means ``cwd``. An
+    entry with a ``:`` in it cannot be written in ``PYTHONPATH`` and is left out.
     """
     shared: dict[str, None] = {}
     for entry in sys_path:
@@ -54,13 +58,14 @@ def agent_environment(
     """
     environment = {
         **base,
-        # Without this, the first import of airflow in a worker sets up Airflow's database connection, which
-        # a task's environment forbids, and fails (measured with Airflow 3.3.2).
+        # Without this, the first import of airflow in a worker sets up Airflow's database
+        # connection, which a task's environment forbids, and fails (measured with Airflow 3.3.2).
         "_AIRFLOW__AS_LIBRARY": "1",
         "PYTHONUNBUFFERED": "1",
         **added,
     }
-    # The number of a descriptor that only the task has; Airflow in a worker would take it for its own.
+    # The number of a descriptor that only the task has; Airflow in a worker would take it for its
+    # own.
     environment.pop("__AIRFLOW_SUPERVISOR_FD", None)
     # PYTHONPATH of `base` is already part of the task's sys.path, and so of `paths`.
     python_path = [path for path in (added.get("PYTHONPATH", ""), *paths) if path]

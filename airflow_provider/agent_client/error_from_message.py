@@ -16,10 +16,12 @@ __all__ = ["error_from"]
 
 
 def error_from(failed: JobFailed) -> LaunchError:
-    """The error that the agent raised, as the class of that name in ``llutil.errors``, else the nearest one.
+    """The error that the agent raised, as the class of that name in ``llutil.errors``, else the
+    nearest one.
 
-    ``failure_class``, ``retryable`` and ``failure`` are what the agent said, whatever the class says by itself. An error
-    of torch, which a task's process need not have, becomes a ``WorkersFailedError``.
+    ``failure_class``, ``retryable`` and ``failure`` are what the agent said, whatever the class
+    says by itself. An error of torch, which a task's process need not have, becomes a
+    ``WorkersFailedError``.
     """
     error = _nearest(failed)
     error.failure_class = failed.failure_class

@@ -1,8 +1,8 @@
 """At which level a line that a program printed belongs in the task's log.
 
-Airflow itself logs all that a task prints on stderr as errors. Trainers print progress bars and logs
-there, so here a line is an error or a warning only when it says so itself. This module decides from the
-line alone, and imports nothing but the standard library.
+Airflow itself logs all that a task prints on stderr as errors. Trainers print progress bars and
+logs there, so here a line is an error or a warning only when it says so itself. This module decides
+from the line alone, and imports nothing but the standard library.
 """
 
 from __future__ import annotations

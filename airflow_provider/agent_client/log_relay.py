@@ -1,7 +1,8 @@
 """Turns what an agent and its ranks say into lines of the task's log, whose they are in front.
 
-This module decides wording and levels and writes to the log that it is given; it reads no socket and keeps
-no state of the job. It imports nothing but the standard library, ``llutil.task_link.messages`` and its neighbours here.
+This module decides wording and levels and writes to the log that it is given; it reads no socket
+and keeps no state of the job. It imports nothing but the standard library,
+``llutil.task_link.messages`` and its neighbours here.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ _LAST_LINES = 20
 class LogRelay:
     """Writes the job's events to ``log``, in the order in which they come.
 
-    ``label`` is put in front of each line, for where several jobs share a log. ``last_errors`` holds the last
-    lines that the agent itself printed on stderr, for a report about its death.
+    ``label`` is put in front of each line, for where several jobs share a log. ``last_errors``
+    holds the last lines that the agent itself printed on stderr, for a report about its death.
     """
 
     def __init__(self, log: logging.Logger, display: ProgressDisplay, label: str = "") -> None:

@@ -6,12 +6,12 @@ library and ``llutil.errors``.
 What the two processes share:
 
 * a socket pair: commands one way, events the other, and the proof that the other side lives;
-* two pipes that are the agent's stdout and stderr. The agent also gets a copy of both *read* ends. So when
-  the task dies, what the agent and its workers print meets a reader, not a broken pipe.
+* two pipes that are the agent's stdout and stderr. The agent also gets a copy of both *read* ends.
+  So when the task dies, what the agent and its workers print meets a reader, not a broken pipe.
 
-The agent gets a session of its own, so that it outlives Airflow's SIGKILL to the task's process group for
-as long as it needs to save and to end the workers. If the task dies, the kernel closes the socket, and
-that is how the agent learns of it.
+The agent gets a session of its own, so that it outlives Airflow's SIGKILL to the task's process
+group for as long as it needs to save and to end the workers. If the task dies, the kernel closes
+the socket, and that is how the agent learns of it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class AgentSubprocess:
     :param python: the agent's interpreter, a path or a name on the ``PATH``.
     :param cwd: the agent's working directory; None means the task's.
     :param env: the agent's whole environment.
-    :param results: the descriptor of a file that takes what ranks return; None means that the socket does.
+    :param results: the descriptor of a file that takes what ranks return; None means that the
+        socket does.
 
     :raises ConfigError: the interpreter or the working directory cannot be used.
     """
@@ -68,8 +69,8 @@ class AgentSubprocess:
                 options["--results"] = results
             arguments = [text for pair in options.items() for text in map(str, pair)]
             try:
-                # An alarm may raise in here after the fork, and the process is lost to us. It has no job yet, sees
-                # its socket close, and ends.
+                # An alarm may raise in here after the fork, and the process is lost to us. It has
+                # no job yet, sees its socket close, and ends.
                 self._process = subprocess.Popen(
                     [python, "-u", "-m", "llutil", *arguments],
                     stdin=subprocess.DEVNULL,
@@ -87,7 +88,9 @@ class AgentSubprocess:
         self.pid = self._process.pid
 
     def poll(self) -> int | None:
-        """The exit code once the process has ended and was reaped, negative for a signal; else None."""
+        """The exit code once the process has ended and was reaped, negative for a signal; else
+        None.
+        """
         return self._process.poll()
 
     def kill(self) -> None:
@@ -100,13 +103,15 @@ class AgentSubprocess:
                 os.killpg(self.pid, signal.SIGKILL)
 
     def close(self) -> None:
-        """Let go of the socket and the pipes. An agent that still runs stops its job and ends by itself."""
+        """Let go of the socket and the pipes. An agent that still runs stops its job and ends by
+        itself.
+        """
         self.socket.close()
         while self.pipes:
             os.close(self.pipes.popitem()[1])
         if self._process.poll() is None:
-            # Popen warns about a child that it has not reaped. Whoever outlives the other here is right to:
-            # the agent saves for its grace period, and init reaps it.
+            # Popen warns about a child that it has not reaped. Whoever outlives the other here is
+            # right to: the agent saves for its grace period, and init reaps it.
             self._process.returncode = 0
 
 

@@ -1,7 +1,9 @@
-"""How far a job is, shown to whoever watches it: a live bar on a terminal, else a line every few seconds.
+"""How far a job is, shown to whoever watches it: a live bar on a terminal, else a line every few
+seconds.
 
-Both displays say the same in the same words. A display is only drawn from the thread that relays the
-job's events; it starts no thread of its own. rich, which Airflow installs, is imported when a bar is drawn.
+Both displays say the same in the same words. A display is only drawn from the thread that relays
+the job's events; it starts no thread of its own. rich, which Airflow installs, is imported when a
+bar is drawn.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ _LISTED_RANKS = 4
 
 
 class ProgressDisplay(Protocol):
-    """Shows progress. ``hide`` makes room for a log line; ``close`` leaves the last state behind."""
+    """Shows progress. ``hide`` makes room for a log line; ``close`` leaves the last state
+    behind.
+    """
 
     def show(self, ranks: Steps) -> None:
         """These are the steps now."""

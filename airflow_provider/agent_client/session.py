@@ -1,8 +1,9 @@
 """One agent's life as its task hears it: what goes out, what comes in, and what it all amounts to.
 
-``AgentSession`` moves when ``step`` is called, and its owner decides how long to go on. It knows the
-messages of ``llutil.task_link.messages``; what they look like in the log is ``airflow_provider.agent_client.log_relay``'s affair, and
-processes and pipes are ``airflow_provider.agent_client.process``'s. No thread, no clock but the monotonic one.
+``AgentSession`` moves when ``step`` is called, and its owner decides how long to go on. It knows
+the messages of ``llutil.task_link.messages``; what they look like in the log is
+``airflow_provider.agent_client.log_relay``'s affair, and processes and pipes are
+``airflow_provider.agent_client.process``'s. No thread, no clock but the monotonic one.
 """
 
 from __future__ import annotations
@@ -51,13 +52,15 @@ _REAPING = (
 
 
 class AgentSession:
-    """Says ``spec`` to ``agent`` and hears it out; ``hosting`` is told where the agent hosts the job's store, if it does.
+    """Says ``spec`` to ``agent`` and hears it out; ``hosting`` is told where the agent hosts the
+    job's store, if it does.
 
-    ``hello``: what the agent has said first; None before. ``leaving_since``: when it said its last message or its socket
-    closed, by the monotonic clock; infinite before. ``ended``: it was reaped, and all it said was taken.
-    ``world_size``: all ranks of the last round, on whatever node; 0 before the first. ``idle_since``: since when no
-    worker runs here, by the monotonic clock; infinite while some do, and before the agent has said hello.
-    ``furthest``: the last step that any rank of this node is known to have made.
+    ``hello``: what the agent has said first; None before. ``leaving_since``: when it said its last
+    message or its socket closed, by the monotonic clock; infinite before. ``ended``: it was reaped,
+    and all it said was taken. ``world_size``: all ranks of the last round, on whatever node; 0
+    before the first. ``idle_since``: since when no worker runs here, by the monotonic clock;
+    infinite while some do, and before the agent has said hello. ``furthest``: the last step that
+    any rank of this node is known to have made.
     """
 
     def __init__(
@@ -93,7 +96,8 @@ class AgentSession:
         self._hung_up = False
 
     def send_stop(self, reason: str) -> None:
-        """Write one line, once, and not into the middle of the spec. Runs in signal handlers: see ``AgentHook``.
+        """Write one line, once, and not into the middle of the spec. Runs in signal handlers: see
+        ``AgentHook``.
 
         Call it again before each ``step``: what could not be sent now is sent then.
         """
@@ -106,8 +110,9 @@ class AgentSession:
     def interrupted(self) -> None:
         """An exception came from anywhere in here: go on, with whatever it has damaged.
 
-        A piece of a line may have been lost on its way in, so what cannot be understood is now skipped. If
-        the spec was not out yet, nobody knows how much of it was; then the agent is told by hanging up.
+        A piece of a line may have been lost on its way in, so what cannot be understood is now
+        skipped. If the spec was not out yet, nobody knows how much of it was; then the agent is
+        told by hanging up.
         """
         self._forgiving = True
         if self._outgoing:
@@ -145,7 +150,8 @@ class AgentSession:
         self._agent.close()
 
     def outcome(self, stop_reason: str | None) -> dict[int, Any]:
-        """The ranks' values, or where they are filed, or the error that it all amounts to. Call it once ``ended``.
+        """The ranks' values, or where they are filed, or the error that it all amounts to. Call it
+        once ``ended``.
 
         :raises LaunchError: see ``AgentHook.run``.
         """
@@ -164,7 +170,8 @@ class AgentSession:
         if self._killed is not None:
             raise AgentLostError(self._with_last_words(f"{self._killed}, and was killed"))
         if self.hello is None and self._code >= 0:
-            # By its own choice and before it did anything: what is wrong will be wrong the next time.
+            # By its own choice and before it did anything: what is wrong will be wrong the next
+            # time.
             raise ConfigError(
                 self._with_last_words(
                     f"python {self._agent.python!r} cannot run the agent ({exit_text(self._code)}); "
@@ -250,7 +257,9 @@ class AgentSession:
             self._selector.unregister(pipe)
 
     def _read_what_is_left(self) -> None:
-        """The process has been reaped. Others may hold its socket and pipes open: wait for none of them."""
+        """The process has been reaped. Others may hold its socket and pipes open: wait for none of
+        them.
+        """
         left = dict.fromkeys((self._agent.socket, *self._agent.pipes.values()), _LAST_WORDS)
         while ready := [key for key, _ in self._selector.select(0) if left[key.fileobj] > 0]:
             for key in ready:
@@ -265,7 +274,9 @@ class AgentSession:
                 self._relay.printed(name, line)
 
     def _hang_up(self) -> None:
-        """Neither listen nor speak any more: the agent sees that its task is gone, and ends its job."""
+        """Neither listen nor speak any more: the agent sees that its task is gone, and ends its
+        job.
+        """
         if self._hung_up:
             return
         self._hung_up = True

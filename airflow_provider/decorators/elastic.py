@@ -1,6 +1,7 @@
 """``@task.elastic``: the function below it runs on every rank of a PyTorch job.
 
-It is ``ElasticLaunchOperator`` with the function as its entrypoint, and takes the operator's parameters.
+It is ``ElasticLaunchOperator`` with the function as its entrypoint, and takes the operator's
+parameters.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ __all__ = ["elastic_task"]
 class _ElasticDecoratedOperator(DecoratedOperator, ElasticLaunchOperator):
     """The operator that ``@task.elastic`` makes of a function.
 
-    :param python_callable: the function; the other parameters are those of ``ElasticLaunchOperator``.
+    :param python_callable: the function; the other parameters are those of
+        ``ElasticLaunchOperator``.
     """
 
     template_fields: Sequence[str] = ElasticLaunchOperator.template_fields
@@ -61,7 +63,8 @@ class _ElasticDecoratedOperator(DecoratedOperator, ElasticLaunchOperator):
 class _ElasticTask(_TaskDecorator):
     """What ``@task.elastic`` makes of a function. It is one of Airflow's own, but for ``gang``.
 
-    A call makes a task; with ``gang=n`` it makes one that is mapped to n instances, the nodes of one job.
+    A call makes a task; with ``gang=n`` it makes one that is mapped to n instances, the nodes of
+    one job.
     """
 
     def __call__(self, *args: Any, **kwargs: Any) -> XComArg:
@@ -84,7 +87,8 @@ class _ElasticTask(_TaskDecorator):
         )
         if self.function.__doc__:
             gang.kwargs.setdefault("doc_md", self.function.__doc__)
-        # Airflow expands what a function gets, and each node gets the same: nothing beside the arguments above.
+        # Airflow expands what a function gets, and each node gets the same: nothing beside the
+        # arguments above.
         mapped: XComArg = super(_ElasticTask, gang).expand_kwargs([{} for _ in range(nodes)])
         return mapped
 
@@ -101,7 +105,9 @@ class _ElasticTask(_TaskDecorator):
         return sweep
 
     def _expand(self, expand_input: Any, *, strict: bool) -> XComArg:
-        """Airflow makes a mapped task of a decorated function without the defaults of its operator (3.3)."""
+        """Airflow makes a mapped task of a decorated function without the defaults of its operator
+        (3.3).
+        """
         defaults = {"retries": DEFAULT_RETRIES, "retry_policy": DEFAULT_RETRY_POLICY}
         said = {*self.kwargs, *_default_args(self.kwargs)}
         # Another one, since this one may be mapped again where other default_args count.
@@ -120,7 +126,9 @@ class _ElasticTask(_TaskDecorator):
 
 
 def _default_args(kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The ``default_args`` that a mapped task with these parameters would get, from wherever it stands."""
+    """The ``default_args`` that a mapped task with these parameters would get, from wherever it
+    stands.
+    """
     from airflow.sdk.bases.operator import get_merged_defaults
     from airflow.sdk.definitions._internal.contextmanager import DagContext, TaskGroupContext
 
@@ -136,13 +144,14 @@ def elastic_task(
     multiple_outputs: bool | None = None,
     **kwargs: Any,
 ) -> TaskDecorator:
-    """Make a task of a function that runs on every rank of a PyTorch job; ``@task.elastic`` in a DAG file.
+    """Make a task of a function that runs on every rank of a PyTorch job; ``@task.elastic`` in a
+    DAG file.
 
     :param python_callable: the function.
-    :param multiple_outputs: not supported, and so off also for a function that is annotated ``-> dict``:
-        the task returns a dict of ranks.
-    :param kwargs: parameters of ``ElasticLaunchOperator``; with ``gang=n``, and ``min_nodes`` if less will do, a
-        call makes one mapped task instance for each of the n nodes of one job.
+    :param multiple_outputs: not supported, and so off also for a function that is annotated ``->
+        dict``: the task returns a dict of ranks.
+    :param kwargs: parameters of ``ElasticLaunchOperator``; with ``gang=n``, and ``min_nodes`` if
+        less will do, a call makes one mapped task instance for each of the n nodes of one job.
 
     :raises ConfigError: ``multiple_outputs`` is asked for.
     """

@@ -1,8 +1,10 @@
-"""A gang under ``dag.test()``: all of its nodes at once, on this machine, inside the first task instance that runs.
+"""A gang under ``dag.test()``: all of its nodes at once, on this machine, inside the first task
+instance that runs.
 
-``dag.test()`` runs mapped task instances one after the other in one process (Airflow 3.3), so that nodes of a gang
-would wait for each other for ever. So the first instance starts an agent for each node, which meet through
-torch's c10d on the loopback interface: no service is needed. Its siblings find their results in XCom.
+``dag.test()`` runs mapped task instances one after the other in one process (Airflow 3.3), so that
+nodes of a gang would wait for each other for ever. So the first instance starts an agent for each
+node, which meet through torch's c10d on the loopback interface: no service is needed. Its siblings
+find their results in XCom.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ LOCAL: Mapping[str, Any] = {
     "node_index": None,
     "local_addr": _LOOPBACK,
 }
-"""The parameters of a launch whose nodes are all on this machine; each gets the port when it is known."""
+"""The parameters of a launch whose nodes are all on this machine; each gets the port when it is
+known.
+"""
 
 _STARTED = 0.01  # seconds between two looks whether an agent has been started
 _TICK = 0.5  # seconds: so late, at most, an interruption of the main thread is noticed
@@ -49,7 +53,9 @@ _LOOK = 1.0  # seconds after which torch's backend notices at the latest that a 
 
 
 def in_one_process() -> bool:
-    """Whether this is ``dag.test()`` running its tasks by itself (with ``use_executor=True`` it does not)."""
+    """Whether this is ``dag.test()`` running its tasks by itself (with ``use_executor=True`` it
+    does not).
+    """
     from airflow.sdk.execution_time import task_runner
     from airflow.sdk.execution_time.supervisor import InProcessSupervisorComms
 
@@ -80,7 +86,9 @@ class GangResults:
 
 
 def rehearsed(ti: Any, node: GangNode) -> GangResults | None:
-    """The run of all nodes that a sibling of ``node`` has made; None if there has been none in this DAG run."""
+    """The run of all nodes that a sibling of ``node`` has made; None if there has been none in this
+    DAG run.
+    """
     for value in pulled(ti, node.key.task_id, REHEARSED):
         if isinstance(value, Mapping) and value.get("life") == node.life:
             results = {
@@ -144,7 +152,8 @@ class DagTestGang:
     def _await(self, running: set[int]) -> None:
         """Wait for these nodes, and forget those that have ended.
 
-        Not by ``Thread.join``: it takes a thread for ended once an exception has interrupted it (Python 3.11).
+        Not by ``Thread.join``: it takes a thread for ended once an exception has interrupted it
+        (Python 3.11).
         """
         while running:
             with suppress(queue.Empty):

@@ -1,9 +1,11 @@
-"""The agent of an earlier try of the same task instance, on the same host: waited for, and ended if it takes too long.
+"""The agent of an earlier try of the same task instance, on the same host: waited for, and ended if
+it takes too long.
 
-When Airflow kills a task, its agent outlives it by the grace period, to save a checkpoint. A next try that began
-meanwhile would train beside it, with the same GPUs and files. So it waits first. The file that the agent leaves
-(``llutil.task_link.agent_record``) says who it is; that its number was given to somebody else since then is seen by the job's mark,
-which is in the environment of every process of the job, and which only processes of this user show.
+When Airflow kills a task, its agent outlives it by the grace period, to save a checkpoint. A next
+try that began meanwhile would train beside it, with the same GPUs and files. So it waits first. The
+file that the agent leaves (``llutil.task_link.agent_record``) says who it is; that its number was
+given to somebody else since then is seen by the job's mark, which is in the environment of every
+process of the job, and which only processes of this user show.
 """
 
 from __future__ import annotations
@@ -36,10 +38,12 @@ def take_over(
     stopped: Callable[[], bool] = lambda: False,
     margin: float = _MARGIN,
 ) -> AgentRecord | None:
-    """What an earlier try's agent has left in the file ``path``, once no process of its job lives; None if nothing.
+    """What an earlier try's agent has left in the file ``path``, once no process of its job lives;
+    None if nothing.
 
-    Waits for the agent for its grace period and ``margin`` seconds, and then ends it and its job by SIGKILL; and its task
-    before that, if it lives, as where Airflow has lost sight of it: it would launch another agent.
+    Waits for the agent for its grace period and ``margin`` seconds, and then ends it and its job by
+    SIGKILL; and its task before that, if it lives, as where Airflow has lost sight of it: it would
+    launch another agent.
 
     :raises StoppedError: this try was stopped meanwhile, as ``stopped`` says.
     :raises InfrastructureError: a process of the earlier try cannot be ended.
@@ -70,7 +74,9 @@ def _read(path: Path, log: logging.Logger) -> AgentRecord | None:
 
 
 def _living(left: AgentRecord) -> int | None:
-    """A descriptor of the process, if it lives and is the one that is meant; its number cannot be reused for that."""
+    """A descriptor of the process, if it lives and is the one that is meant; its number cannot be
+    reused for that.
+    """
     try:
         fd = os.pidfd_open(left.pid)
     except (ProcessLookupError, OSError):

@@ -77,10 +77,13 @@ class NodeJob(Protocol):
 def run_node(
     node: GangNode, job: NodeJob, log: logging.Logger
 ) -> tuple[dict[int, Any], SuccessNote]:
-    """What each rank of ``node`` returned, none if the job did not need it, and what it has to tell its siblings.
+    """What each rank of ``node`` returned, none if the job did not need it, and what it has to tell
+    its siblings.
 
-    :raises AirflowFailException: there is nothing that it could wait for, or the gang's own time is over.
-    :raises AirflowRescheduleException: too few of the others are there, and it comes back another time.
+    :raises AirflowFailException: there is nothing that it could wait for, or the gang's own time is
+        over.
+    :raises AirflowRescheduleException: too few of the others are there, and it comes back another
+        time.
     :raises LaunchError: see ``AgentHook.run``.
     """
     ti = job.context["ti"]
@@ -103,7 +106,9 @@ def run_node(
 
 
 def _launched(node: GangNode, job: NodeJob, hook: AgentHook, log: logging.Logger) -> dict[int, Any]:
-    """What the ranks returned. Gives the slot back if the job does not form because siblings have none."""
+    """What the ranks returned. Gives the slot back if the job does not form because siblings have
+    none.
+    """
     ti = job.context["ti"]
     started = time.monotonic()
     launch = job.launch(locally=False)
@@ -184,8 +189,9 @@ def _by_themselves(
         stopped=lambda: hook.stopped,
         draw=_draw,
     )
-    # It may lose node 0 at any time and wait for its next try. That others are away meanwhile, or how long ago the
-    # first launch was, is no reason to give up: the wait has a deadline of its own.
+    # It may lose node 0 at any time and wait for its next try. That others are away meanwhile, or
+    # how long ago the first launch was, is no reason to give up: the wait has a deadline of its
+    # own.
     patient = replace(launch.retry, max_elapsed=float("inf"))
     return replace(launch, meet=guest.meet, retry=patient, pointless=lambda: False)
 

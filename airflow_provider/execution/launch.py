@@ -1,4 +1,5 @@
-"""One task instance's try: its launches one after another, and what they leave on the worker's disk.
+"""One task instance's try: its launches one after another, and what they leave on the worker's
+disk.
 
 The job is settled when this begins. Nothing here knows Airflow but its log.
 """
@@ -38,13 +39,15 @@ _OVERTIME = 15.0  # seconds after its grace period within which even a stuck age
 class Launch:
     """What a try of the task instance ``key``, of a ``deployment`` of that name, is to run.
 
-    ``config.run_id`` empty means: an id made from ``key``, ``try_number`` and, for a job of one node, the
-    attempt; a node of a larger job must not change an id that the others know. ``pointless`` is asked, after a
-    launch that another one could mend, whether it could not after all; ``in_vain`` now and then while no worker runs:
-    see ``AgentHook.run``. ``store`` takes what the ranks return, if it is to be stored. ``begin`` is told, before the
-    first launch, what the agent of an earlier try has left on this host; it may raise what keeps this try from
-    beginning. ``meet`` completes the configuration of each launch with where its nodes meet, and may wait for that;
-    ``publish`` is told where this node hosts that, if it does. ``deployment`` tells this Airflow from others on the host.
+    ``config.run_id`` empty means: an id made from ``key``, ``try_number`` and, for a job of one
+    node, the attempt; a node of a larger job must not change an id that the others know.
+    ``pointless`` is asked, after a launch that another one could mend, whether it could not after
+    all; ``in_vain`` now and then while no worker runs: see ``AgentHook.run``. ``store`` takes what
+    the ranks return, if it is to be stored. ``begin`` is told, before the first launch, what the
+    agent of an earlier try has left on this host; it may raise what keeps this try from beginning.
+    ``meet`` completes the configuration of each launch with where its nodes meet, and may wait for
+    that; ``publish`` is told where this node hosts that, if it does. ``deployment`` tells this
+    Airflow from others on the host.
     """
 
     config: LaunchConfig
@@ -62,7 +65,8 @@ class Launch:
     deployment: str = ""
 
     def run(self, hook: AgentHook, log: logging.Logger) -> dict[int, Any]:
-        """Launch until it succeeds or may not be repeated; what each rank of this node returned, or where it is.
+        """Launch until it succeeds or may not be repeated; what each rank of this node returned, or
+        where it is.
 
         :raises LaunchError: see ``AgentHook.run`` and ``ResultStore.keep``.
         """
@@ -130,7 +134,9 @@ class Launch:
 
 @contextmanager
 def _removed(legacy: Path) -> Iterator[None]:
-    """Remove what an agent has left, once its task knows how its job ended; and a piece that was not finished."""
+    """Remove what an agent has left, once its task knows how its job ended; and a piece that was
+    not finished.
+    """
     try:
         yield
     finally:
@@ -140,7 +146,9 @@ def _removed(legacy: Path) -> Iterator[None]:
 
 @contextmanager
 def _afterlog(afterlog: OrphanLogFile, log: logging.Logger) -> Iterator[str]:
-    """The afterlog's path. Shows what the last try's agent has left, and what it left while this try ran."""
+    """The afterlog's path. Shows what the last try's agent has left, and what it left while this
+    try ran.
+    """
 
     def show() -> None:
         lines = afterlog.take()
@@ -159,7 +167,9 @@ def _afterlog(afterlog: OrphanLogFile, log: logging.Logger) -> Iterator[str]:
 def _log_dir(
     given: str | os.PathLike[str] | None, folder: Path, log: logging.Logger
 ) -> Iterator[str]:
-    """The folder of the ranks' log files: the user's, or one of ours, removed unless it explains a failure."""
+    """The folder of the ranks' log files: the user's, or one of ours, removed unless it explains a
+    failure.
+    """
     if given is not None:
         yield os.fspath(given)
         return

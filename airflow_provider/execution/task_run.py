@@ -1,7 +1,8 @@
-"""What one task instance has to run: the operator's parameters as they were rendered, checked and made a launch.
+"""What one task instance has to run: the operator's parameters as they were rendered, checked and
+made a launch.
 
-Imported when a task runs. What a connection says stays in here, and goes into the agent's socket: an attribute of the
-operator would be shown as a rendered template.
+Imported when a task runs. What a connection says stays in here, and goes into the agent's socket:
+an attribute of the operator would be shown as a rendered template.
 """
 
 from __future__ import annotations
@@ -152,7 +153,9 @@ class TaskRun:
         exchange(self._node, hello, socket.gethostname(), self.context["ti"], self._operator.log)
 
     def _store(self) -> ResultStore | None:
-        """Where values go that are too big for XCom, known to take something; None if nobody asked for it."""
+        """Where values go that are too big for XCom, known to take something; None if nobody asked
+        for it.
+        """
         operator = self._operator
         path = operator.results_path or configured_path()
         if not path:

@@ -1,8 +1,9 @@
-"""What a task and its agent put on a worker's disk: log files while a job runs, and the agent's last words.
+"""What a task and its agent put on a worker's disk: log files while a job runs, and the agent's
+last words.
 
-Everything lies in one folder a user in the temporary directory, which only that user may enter. It stays
-when it is empty: an agent may still have to write there after its task has gone. This module imports
-nothing but the standard library.
+Everything lies in one folder a user in the temporary directory, which only that user may enter. It
+stays when it is empty: an agent may still have to write there after its task has gone. This module
+imports nothing but the standard library.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ _STALE = 3600.0  # seconds by the file system's clock
 def user_folder() -> Path:
     """This user's folder, made if need be.
 
-    Somebody else may own one of that name, or a link, in a directory that all may write to. Then a new folder is
-    made: safe, but the next try will not find it.
+    Somebody else may own one of that name, or a link, in a directory that all may write to. Then a
+    new folder is made: safe, but the next try will not find it.
     """
     folder = Path(tempfile.gettempdir(), f"elastic-launch-{os.getuid()}")
     with suppress(FileExistsError):
@@ -38,7 +39,8 @@ def user_folder() -> Path:
 
 
 class OrphanLogFile:
-    """The file that an agent goes on writing its log to when its task has gone, for the next try to show.
+    """The file that an agent goes on writing its log to when its task has gone, for the next try to
+    show.
 
     :param folder: where it is; :param slug: names the task instance, the same for all of its tries.
     """
@@ -49,7 +51,8 @@ class OrphanLogFile:
     def take(self) -> list[str]:
         """The lines that are there, the last 256 KiB of them; and forget them.
 
-        The file is emptied, not removed: the agent of the last try may still be writing, and appends.
+        The file is emptied, not removed: the agent of the last try may still be writing, and
+        appends.
         """
         try:
             with self.path.open("r+b") as file:
@@ -69,7 +72,8 @@ class OrphanLogFile:
 class TaskLogFolder:
     """A folder for one job's log files, for the time that it runs.
 
-    Making one also removes those that killed tasks have left in ``folder``, if there is nothing in them.
+    Making one also removes those that killed tasks have left in ``folder``, if there is nothing in
+    them.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -103,7 +107,8 @@ class TaskLogFolder:
             with suppress(OSError):  # gone, or another task's: locked
                 lock = os.open(other, os.O_RDONLY | os.O_DIRECTORY)
                 try:
-                    # A young one may be between its making and its locking, or still in use by an agent.
+                    # A young one may be between its making and its locking, or still in use by an
+                    # agent.
                     if newest - os.fstat(lock).st_mtime > _STALE:
                         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                         if not _holds_anything(other):

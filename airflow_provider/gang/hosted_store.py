@@ -1,13 +1,16 @@
-"""A gang without a store: node 0's agent hosts one, and says so through XCom to its siblings, who knock before they use it.
+"""A gang without a store: node 0's agent hosts one, and says so through XCom to its siblings, who
+knock before they use it.
 
-Airflow is all that it needs. Node 0 binds the store when its agent starts, and pushes a ``Notice`` of where that is.
-Its siblings look for it, for as long as they may hold their slots, and start an agent of their own once node 0 runs, by
-Airflow's word, and the door at the address in its notice answers as only the agent that left it can
-(``llutil.rendezvous.hosted.store_handshake``). A notice may be of an earlier try, an earlier life or a task that was killed: then nobody answers, or
-somebody else does, and they look on. When node 0 is lost they look again, for what its next try leaves.
+Airflow is all that it needs. Node 0 binds the store when its agent starts, and pushes a ``Notice``
+of where that is. Its siblings look for it, for as long as they may hold their slots, and start an
+agent of their own once node 0 runs, by Airflow's word, and the door at the address in its notice
+answers as only the agent that left it can (``llutil.rendezvous.hosted.store_handshake``). A notice
+may be of an earlier try, an earlier life or a task that was killed: then nobody answers, or
+somebody else does, and they look on. When node 0 is lost they look again, for what its next try
+leaves.
 
-What this cannot do: go on without node 0. Functions here decide from values; ``Host`` and ``Guest`` act. Airflow is
-imported inside functions.
+What this cannot do: go on without node 0. Functions here decide from values; ``Host`` and ``Guest``
+act. Airflow is imported inside functions.
 """
 
 from __future__ import annotations
@@ -55,7 +58,9 @@ _SOONEST, _LATEST = 0.5, 5.0  # seconds between two looks for a notice, before j
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """Where a try of node 0 hosts. ``secret`` is its launch's own, ``machine`` tells hosts apart (``machine_id``)."""
+    """Where a try of node 0 hosts. ``secret`` is its launch's own, ``machine`` tells hosts apart
+    (``machine_id``).
+    """
 
     ti_id: str
     try_number: int
@@ -97,7 +102,8 @@ class Wait:
 
 
 def look(state: str | None, notice: Notice | None, machine: str) -> Try | Wait:
-    """What a sibling makes of Airflow's word on node 0 and of the notice that it finds; ``machine`` is its own.
+    """What a sibling makes of Airflow's word on node 0 and of the notice that it finds; ``machine``
+    is its own.
 
     :raises ConfigError: the address could never lead anywhere from here.
     """
@@ -126,7 +132,9 @@ class NotNeededError(LaunchError):
 
 
 def hosted_place(configs: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters of a gang whose node 0 hosts, before it does; ``configs`` are the deployment's defaults."""
+    """The parameters of a gang whose node 0 hosts, before it does; ``configs`` are the deployment's
+    defaults.
+    """
     options = {name: configs[name] for name in _OPTIONS if name in configs}
     return {"rdzv_backend": "c10d", "rdzv_endpoint": _PLACE, "rdzv_configs": options}
 
@@ -137,7 +145,8 @@ def is_hosted(config: LaunchConfig) -> bool:
 
 
 def own_address() -> str:
-    """This worker's address on its route to Airflow's API server, which every node of a gang reaches.
+    """This worker's address on its route to Airflow's API server, which every node of a gang
+    reaches.
 
     :raises ConfigError: there is no such route.
     """

@@ -1,7 +1,9 @@
-"""A node of a gang among its siblings: who it is, what the others tell it, and whether there is any point in waiting.
+"""A node of a gang among its siblings: who it is, what the others tell it, and whether there is any
+point in waiting.
 
-Nodes leave a note in XCom when they have succeeded. Before a node waits for others, it reads what Airflow and
-these notes say of them. Functions here decide from values; ``GangNode`` reads them from a task's context.
+Nodes leave a note in XCom when they have succeeded. Before a node waits for others, it reads what
+Airflow and these notes say of them. Functions here decide from values; ``GangNode`` reads them from
+a task's context.
 """
 
 from __future__ import annotations
@@ -91,8 +93,8 @@ def prospect(
 ) -> GangOpen | GangDone | GangHopeless:
     """Whether ``node`` has anything to wait for, by its siblings' states and notes.
 
-    ``states`` are by node; a node that has none has not been scheduled yet, and can still come. ``host`` is the node
-    that no other can do without, if there is one.
+    ``states`` are by node; a node that has none has not been scheduled yet, and can still come.
+    ``host`` is the node that no other can do without, if there is one.
     """
     others = [number for number in range(nodes) if number != node]
     done = [
@@ -122,10 +124,12 @@ def stranded(
     notes: Mapping[int, SuccessNote],
     life: str,
 ) -> GangHopeless | None:
-    """Whether ``node``, which was launched and whose workers do not run, waits in vain, by its siblings' states and notes.
+    """Whether ``node``, which was launched and whose workers do not run, waits in vain, by its
+    siblings' states and notes.
 
-    A sibling that has succeeded may have been in one job with this node, who then need not wait for anybody and is
-    about to hear of it. Its life may be a later one: it was cleared while the others ran, and came back to them.
+    A sibling that has succeeded may have been in one job with this node, who then need not wait for
+    anybody and is about to hear of it. Its life may be a later one: it was cleared while the others
+    ran, and came back to them.
     """
     over = {
         number: state
@@ -192,7 +196,9 @@ class GangNode:
         return f"node {self.number}"
 
     def parameters(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The parameters of its launch that follow from being a node; those in ``given`` that a user has set stay."""
+        """The parameters of its launch that follow from being a node; those in ``given`` that a
+        user has set stay.
+        """
         own = {
             "rdzv_id": self.key.gang_id(),
             "rerun_token": self.life,
@@ -203,7 +209,9 @@ class GangNode:
         }
 
     def prospect(self, ti: Any, *, host: int | None = None) -> GangOpen | GangDone | GangHopeless:
-        """Whether it has anything to wait for, as Airflow says now; ``host`` is a node that all of them need."""
+        """Whether it has anything to wait for, as Airflow says now; ``host`` is a node that all of
+        them need.
+        """
         notes = notes_of(ti, self.key.task_id)
         return prospect(
             self.number, self.nodes, self.min_nodes, self.states(ti), notes, self.life, host=host
@@ -238,15 +246,17 @@ def notes_of(ti: Any, task_id: str) -> dict[int, SuccessNote]:
 def pulled(ti: Any, task_id: str, key: str) -> list[Any]:
     """What the mapped instances of a task have pushed under ``key``, in order; only what is there.
 
-    To ask for each instance by its map index would leave an error in the log for each that has pushed nothing,
-    and of one value alone Airflow makes no list (3.3).
+    To ask for each instance by its map index would leave an error in the log for each that has
+    pushed nothing, and of one value alone Airflow makes no list (3.3).
     """
     found = ti.xcom_pull(task_ids=task_id, key=key)
     return found if isinstance(found, list) else [found]
 
 
 def states_of(ti: Any, task_id: str, nodes: int) -> dict[int, str | None]:
-    """The states of a gang's nodes, by number, in the DAG run of ``ti``; None for one that has none yet."""
+    """The states of a gang's nodes, by number, in the DAG run of ``ti``; None for one that has none
+    yet.
+    """
     answer = ti.get_task_states(dag_id=ti.dag_id, task_ids=[task_id], run_ids=[ti.run_id])
     found = answer.get(ti.run_id, {})
     return {number: found.get(f"{task_id}_{number}") for number in range(nodes)}
@@ -255,8 +265,8 @@ def states_of(ti: Any, task_id: str, nodes: int) -> dict[int, str | None]:
 def _life(dag_run: Any) -> str:
     """What all launches of a DAG run have in common until somebody clears a task of it.
 
-    The clear number grows with every clearing (Airflow 3.3). A run that was deleted and triggered again under
-    the same id begins at 0 again; its start tells it apart.
+    The clear number grows with every clearing (Airflow 3.3). A run that was deleted and triggered
+    again under the same id begins at 0 again; its start tells it apart.
     """
     started = dag_run.start_date
     return f"{dag_run.clear_number or 0}@{started.isoformat() if started else ''}"

@@ -1,8 +1,8 @@
 """When a node of a gang gives its slot back and comes again, and when it has waited long enough.
 
-Nodes that wait for others hold slots that the others may need: two gangs in a small pool could hold each other up
-for ever. So a node whose job does not form leaves, and comes back later, without using up a try. Functions here
-only compute: times and randomness are arguments.
+Nodes that wait for others hold slots that the others may need: two gangs in a small pool could hold
+each other up for ever. So a node whose job does not form leaves, and comes back later, without
+using up a try. Functions here only compute: times and randomness are arguments.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ _WAITING: Mapping[str | None, str] = {
     "up_for_reschedule": "has given its slot back, in",
 }
 _SOONEST = 10.0
-"""Seconds. A task that is to run again before the scheduler has heard from the executor that its process has ended
-is taken for one that was killed, and fails (Airflow 3.3.2). Hearing that takes a busy scheduler some seconds."""
+"""Seconds. A task that is to run again before the scheduler has heard from the executor that its
+process has ended is taken for one that was killed, and fails (Airflow 3.3.2). Hearing that takes a
+busy scheduler some seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,8 @@ class TimeIsUp:
 def missing(
     node: int, min_nodes: int, states: Mapping[int, str | None], *, host: int | None = None
 ) -> dict[int, str | None] | None:
-    """The nodes that are not there, with their states, if too few are for ``node`` to have a job; else None.
+    """The nodes that are not there, with their states, if too few are for ``node`` to have a job;
+    else None.
 
     ``host`` is the node that no other can do without, if there is one.
     """
@@ -79,9 +81,11 @@ def listed(away: Mapping[int, str | None], pool: str) -> str:
 
 
 def own_timeout(timeout: float, draw: float) -> float:
-    """How long this node holds its slot, of the ``timeout`` seconds: up to a quarter less, by ``draw``, from 0 to 1.
+    """How long this node holds its slot, of the ``timeout`` seconds: up to a quarter less, by
+    ``draw``, from 0 to 1.
 
-    If nodes that hold each other up gave up all at once, those that come next would hold each other up as well.
+    If nodes that hold each other up gave up all at once, those that come next would hold each other
+    up as well.
     """
     return timeout * (1 - draw / 4)
 
@@ -97,9 +101,10 @@ def another_time(
 ) -> RescheduleAt | TimeIsUp:
     """Whether a node whose job did not form comes back, and when.
 
-    ``began`` is when it was first started, ``timeout`` the seconds that its gang has for that, ``held`` those that
-    it has just held its slot for. It stays away for as long as that at most, by ``draw``, from 0 to 1; nodes of an
-    older DAG run (by ``run_after``) for less; but never for less than ten seconds.
+    ``began`` is when it was first started, ``timeout`` the seconds that its gang has for that,
+    ``held`` those that it has just held its slot for. It stays away for as long as that at most, by
+    ``draw``, from 0 to 1; nodes of an older DAG run (by ``run_after``) for less; but never for less
+    than ten seconds.
     """
     left = timeout - (now - began).total_seconds()
     if left <= 0:

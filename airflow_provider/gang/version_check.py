@@ -1,7 +1,8 @@
 """The versions that the nodes of a gang run, told to each other through XCom and compared.
 
-A job whose nodes have different torch may hang or compute something else. Each node tells its own as soon as its agent
-has said hello, and then looks at its siblings': so of two nodes at least the later one sees both, before workers start.
+A job whose nodes have different torch may hang or compute something else. Each node tells its own
+as soon as its agent has said hello, and then looks at its siblings': so of two nodes at least the
+later one sees both, before workers start.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ _COMPARED = ("torch", "python", "launcher")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeVersions:
-    """What the node ``node`` runs, on ``host``, in this ``life`` of the gang; "" where it is not known."""
+    """What the node ``node`` runs, on ``host``, in this ``life`` of the gang; "" where it is not
+    known.
+    """
 
     node: int
     life: str
@@ -64,7 +67,9 @@ def differences(own: NodeVersions, others: Iterable[NodeVersions]) -> list[str]:
 
 
 def exchange(node: GangNode, hello: Hello, host: str, ti: Any, log: logging.Logger) -> None:
-    """Tell the versions of ``node``, whose agent has said ``hello``, and warn of siblings that have others."""
+    """Tell the versions of ``node``, whose agent has said ``hello``, and warn of siblings that have
+    others.
+    """
     own = NodeVersions(
         node=node.number,
         life=node.life,

@@ -1,11 +1,14 @@
-"""The hook that owns a job's agent process: starts it, relays what it says, stops it, and says how it ended.
+"""The hook that owns a job's agent process: starts it, relays what it says, stops it, and says how
+it ended.
 
 The rules that this file keeps:
 
 * one thread, one selector, and a deadline for every wait;
-* ``stop`` may run as a signal handler in the middle of anything else here, a log call included. So it
-  takes no lock, logs nothing, calls nothing of Airflow, and only writes one line to the agent's socket;
-* whatever interrupts ``run``, it asks the agent to stop and goes on relaying until the agent has ended.
+* ``stop`` may run as a signal handler in the middle of anything else here, a log call included. So
+  it takes no lock, logs nothing, calls nothing of Airflow, and only writes one line to the agent's
+  socket;
+* whatever interrupts ``run``, it asks the agent to stop and goes on relaying until the agent has
+  ended.
 
 It never imports torch: the agent does, in its own process.
 """
@@ -60,9 +63,10 @@ class AgentHook(BaseHook):
     :param label: is put in front of each line of the log, where several jobs share one.
     :param hello_within: seconds that an agent has to answer at all.
     :param greeted: is called with an agent's first word, before its workers start.
-    :param margin: seconds beyond a job's grace period before an agent that should be gone is killed.
-    :param doubt_after: seconds without workers, after which it is asked, and again after so many, whether the job
-        waits in vain.
+    :param margin: seconds beyond a job's grace period before an agent that should be gone is
+        killed.
+    :param doubt_after: seconds without workers, after which it is asked, and again after so many,
+        whether the job waits in vain.
     """
 
     def __init__(
@@ -104,7 +108,8 @@ class AgentHook(BaseHook):
         return self._conversation is not None
 
     def stop(self, reason: str) -> None:
-        """Ask the agent to end its job within its grace period. Safe at any time, also in a signal handler.
+        """Ask the agent to end its job within its grace period. Safe at any time, also in a signal
+        handler.
 
         Before the agent exists, this keeps it from being started. The first reason counts.
         """
@@ -131,10 +136,11 @@ class AgentHook(BaseHook):
     ) -> dict[int, Any]:
         """Run one job to its end; what each rank of this node returned, in rank order.
 
-        With ``results``, the descriptor of an empty file, values are in that, and are given as ``llutil.task_link.messages.Filed``.
-        ``hosting`` is told where the agent hosts the store of its job, if it does; what it raises ends the job.
-        ``in_vain`` is called now and then while no worker runs, with nothing else being done meanwhile. If it says why
-        there is no point in waiting, the job is stopped for that reason.
+        With ``results``, the descriptor of an empty file, values are in that, and are given as
+        ``llutil.task_link.messages.Filed``. ``hosting`` is told where the agent hosts the store of
+        its job, if it does; what it raises ends the job. ``in_vain`` is called now and then while
+        no worker runs, with nothing else being done meanwhile. If it says why there is no point in
+        waiting, the job is stopped for that reason.
 
         :raises ConfigError: the job, or the interpreter, cannot work as configured.
         :raises StoppedError: ``stop`` was called, and the job ended without success.
@@ -153,12 +159,13 @@ class AgentHook(BaseHook):
             try:
                 self._relay(conversation, spec.grace, in_vain)
             except BaseException as interruption:
-                # AirflowTaskTimeout is a BaseException that an alarm raises anywhere in here. The job still
-                # has to end, and its last words belong in this log.
+                # AirflowTaskTimeout is a BaseException that an alarm raises anywhere in here. The
+                # job still has to end, and its last words belong in this log.
                 self.stop(f"the task was interrupted by {type(interruption).__name__}")
                 conversation.interrupted()
                 self._relay(conversation, spec.grace)
-                # The interruption is what the task fails with, so that the log has to say how the job ended.
+                # The interruption is what the task fails with, so that the log has to say how the
+                # job ended.
                 try:
                     self._outcome(conversation)
                 except LaunchError as error:
@@ -181,7 +188,8 @@ class AgentHook(BaseHook):
     def _start(self, results: int | None) -> AgentSubprocess:
         paths = shared_paths(sys.path, os.getcwd(), interpreter_folders())  # noqa: PTH109 - a str is wanted
         environment = agent_environment(os.environ, paths, self._env)
-        # From its very start: so what is forked from the agent, and from that again, is found by it too.
+        # From its very start: so what is forked from the agent, and from that again, is found by it
+        # too.
         environment[MARK] = uuid.uuid4().hex
         return AgentSubprocess(self._python, self._cwd, environment, results)
 
@@ -191,7 +199,9 @@ class AgentHook(BaseHook):
         grace: float,
         in_vain: Callable[[], str | None] = lambda: None,
     ) -> None:
-        """Relay until the agent has ended; kill it when a deadline has passed, and then not wait for ever."""
+        """Relay until the agent has ended; kill it when a deadline has passed, and then not wait
+        for ever.
+        """
         looked = float("-inf")
         hello_due = time.monotonic() + self._hello_within
         leave = grace + self._margin

@@ -1,4 +1,6 @@
-"""``EtcdHook``: an Airflow connection of type ``etcd``. It connects to nothing itself; see ``LedgerHook``."""
+"""``EtcdHook``: an Airflow connection of type ``etcd``. It connects to nothing itself; see
+``LedgerHook``.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +12,12 @@ __all__ = ["EtcdHook"]
 class EtcdHook(LedgerHook):
     """What a connection of type ``etcd`` says.
 
-    The connection's fields: *host* holds one endpoint or several, ``etcd-0:2379,etcd-1:2379``; one that names no
-    port has that of the field *port*, or 2379. *login* and *password* are etcd's user. *extra* is a JSON object
-    with any of ``namespace`` (the prefix that this deployment has for itself), ``cacert``, ``cert``, ``key``
-    (paths of PEM files on the worker), ``server_name``, and the times ``timeout``, ``last_call_timeout`` and
-    ``lease_ttl`` in seconds. The same as JSON, for a secrets backend or an environment variable::
+    The connection's fields: *host* holds one endpoint or several, ``etcd-0:2379,etcd-1:2379``; one
+    that names no port has that of the field *port*, or 2379. *login* and *password* are etcd's
+    user. *extra* is a JSON object with any of ``namespace`` (the prefix that this deployment has
+    for itself), ``cacert``, ``cert``, ``key`` (paths of PEM files on the worker), ``server_name``,
+    and the times ``timeout``, ``last_call_timeout`` and ``lease_ttl`` in seconds. The same as JSON,
+    for a secrets backend or an environment variable::
 
         {"conn_type": "etcd", "host": "etcd-0:2379,etcd-1:2379", "login": "train", "password": "...",
          "extra": {"namespace": "prod", "cacert": "/etc/etcd/ca.pem"}}

@@ -1,7 +1,9 @@
-"""``LedgerHook``: an Airflow connection to a store as the place where a job's nodes meet, whichever store it is.
+"""``LedgerHook``: an Airflow connection to a store as the place where a job's nodes meet, whichever
+store it is.
 
-The hook reads the connection and hands on what it says; the agent is the one that connects. "Test connection" asks a
-process of its own. So neither grpc nor kazoo is imported in a process of Airflow.
+The hook reads the connection and hands on what it says; the agent is the one that connects. "Test
+connection" asks a process of its own. So neither grpc nor kazoo is imported in a process of
+Airflow.
 """
 
 from __future__ import annotations
@@ -30,10 +32,11 @@ _HAS_PORT = re.compile(r"(\[[^\]]*\]|[^:]*):\d+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreKind:
-    """A kind of store: ``backend`` is its name for ``rdzv_backend``, ``port`` what its clients expect.
+    """A kind of store: ``backend`` is its name for ``rdzv_backend``, ``port`` what its clients
+    expect.
 
-    ``texts`` are the options that a connection's extra may have beside the times. ``has_chroot``: a path may follow the
-    hosts, or stand in the extra.
+    ``texts`` are the options that a connection's extra may have beside the times. ``has_chroot``: a
+    path may follow the hosts, or stand in the extra.
     """
 
     name: str
@@ -114,7 +117,9 @@ def _chroot(host: str, chroot: str, whose: str) -> tuple[str, str, list[str]]:
 
 
 class LedgerHook(BaseHook):
-    """What a connection to a store says. A subclass names the ``kind`` of store, and Airflow's own attributes."""
+    """What a connection to a store says. A subclass names the ``kind`` of store, and Airflow's own
+    attributes.
+    """
 
     kind: ClassVar[StoreKind]
 
@@ -130,9 +135,11 @@ class LedgerHook(BaseHook):
         return self.kind.place(self.get_connection(self._conn_id))
 
     def test_connection(self) -> tuple[bool, str]:
-        """Whether the store can be used as a node would use it: a record is written, read and removed again.
+        """Whether the store can be used as a node would use it: a record is written, read and
+        removed again.
 
-        TLS files are looked for on the machine that asks, which is the api-server when it is asked from the UI.
+        TLS files are looked for on the machine that asks, which is the api-server when it is asked
+        from the UI.
         """
         try:
             place = self.get_conn()

@@ -1,4 +1,6 @@
-"""From the name of an Airflow connection to the place that it means. Imported when a task runs, not by a DAG file."""
+"""From the name of an Airflow connection to the place that it means. Imported when a task runs, not
+by a DAG file.
+"""
 
 from __future__ import annotations
 

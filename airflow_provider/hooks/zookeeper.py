@@ -1,4 +1,6 @@
-"""``ZooKeeperHook``: an Airflow connection of type ``zookeeper``. It connects to nothing itself; see ``LedgerHook``."""
+"""``ZooKeeperHook``: an Airflow connection of type ``zookeeper``. It connects to nothing itself;
+see ``LedgerHook``.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +12,15 @@ __all__ = ["ZooKeeperHook"]
 class ZooKeeperHook(LedgerHook):
     """What a connection of type ``zookeeper`` says, for ``rdzv_backend="zeus-adapter"``.
 
-    The connection's fields: *host* holds one server or several, ``zk-0:2181,zk-1:2181``; one that names no port has
-    that of the field *port*, or 2181. *login* and *password* are ZooKeeper's digest authentication, or SASL's with
-    ``sasl_mechanism``. *extra* is a JSON object with any of ``chroot`` (the node below which everything happens; it has
-    to exist, and may also follow the hosts, ``zk-0:2181,zk-1:2181/jobs``), ``namespace`` (the folder there that this
-    deployment has for itself), ``cacert``, ``cert``, ``key`` (paths of PEM files on the worker), ``sasl_mechanism``
-    (``DIGEST-MD5``; needs the package pure-sasl), and the times ``timeout``, ``last_call_timeout`` and ``lease_ttl`` in
-    seconds. The same as JSON, for a secrets backend or an environment variable::
+    The connection's fields: *host* holds one server or several, ``zk-0:2181,zk-1:2181``; one that
+    names no port has that of the field *port*, or 2181. *login* and *password* are ZooKeeper's
+    digest authentication, or SASL's with ``sasl_mechanism``. *extra* is a JSON object with any of
+    ``chroot`` (the node below which everything happens; it has to exist, and may also follow the
+    hosts, ``zk-0:2181,zk-1:2181/jobs``), ``namespace`` (the folder there that this deployment has
+    for itself), ``cacert``, ``cert``, ``key`` (paths of PEM files on the worker),
+    ``sasl_mechanism`` (``DIGEST-MD5``; needs the package pure-sasl), and the times ``timeout``,
+    ``last_call_timeout`` and ``lease_ttl`` in seconds. The same as JSON, for a secrets backend or
+    an environment variable::
 
         {"conn_type": "zookeeper", "host": "zk-0:2181,zk-1:2181", "login": "train", "password": "...",
          "extra": {"chroot": "/jobs", "cacert": "/etc/zookeeper/ca.pem"}}

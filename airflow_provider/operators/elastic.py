@@ -1,7 +1,9 @@
-"""``ElasticLaunchOperator``: one task that runs a distributed PyTorch job and pushes what its ranks return.
+"""``ElasticLaunchOperator``: one task that runs a distributed PyTorch job and pushes what its ranks
+return.
 
-The operator owns the meaning: what a user may ask for, what goes to XCom, which error is worth a retry. The
-process is ``AgentHook``'s. Importing this module imports no torch, and running it imports none either.
+The operator owns the meaning: what a user may ask for, what goes to XCom, which error is worth a
+retry. The process is ``AgentHook``'s. Importing this module imports no torch, and running it
+imports none either.
 """
 
 from __future__ import annotations
@@ -45,7 +47,9 @@ __all__ = [
 ]
 
 DEFAULT_START_METHOD = "forkserver"
-"""How workers are started if the DAG file does not say: warm, since the agent's process imports torch in any case."""
+"""How workers are started if the DAG file does not say: warm, since the agent's process imports
+torch in any case.
+"""
 
 DEFAULT_RESULT_LIMIT = 1024 * 1024
 """Bytes of JSON that one rank's value may take if the DAG file does not say."""
@@ -74,71 +78,83 @@ _OWN = (
 
 
 class ElasticLaunchOperator(BaseOperator):
-    """Runs a function, script, module or command on every rank of a PyTorch job, on this task's worker.
+    """Runs a function, script, module or command on every rank of a PyTorch job, on this task's
+    worker.
 
-    An agent process of its own starts the ranks and looks after them; see ``llutil.launcher.launch_agent``
-    for what it does. XCom ``return_value`` holds what each rank of this node returned, by rank as a string
-    (``{"0": ..., "1": ...}``), and ``rank_<n>`` one rank's value; scripts, modules and commands return None.
+    An agent process of its own starts the ranks and looks after them; see
+    ``llutil.launcher.launch_agent`` for what it does. XCom ``return_value`` holds what each rank of
+    this node returned, by rank as a string (``{"0": ..., "1": ...}``), and ``rank_<n>`` one rank's
+    value; scripts, modules and commands return None.
 
-    A rank that fails, a lost agent, a rendezvous that does not come about and a wrong parameter fail the task;
-    ``retry_policy`` decides, by the class of the failure, what follows.
+    A rank that fails, a lost agent, a rendezvous that does not come about and a wrong parameter
+    fail the task; ``retry_policy`` decides, by the class of the failure, what follows.
 
-    :param entrypoint: what each rank runs: a function, ``"package.module:function"``, the path of a Python
-        script, ``"-m module"``, or a command. A path that is not absolute is relative to the DAG file's
-        folder. (templated, unless it is a function)
+    :param entrypoint: what each rank runs: a function, ``"package.module:function"``, the path of a
+        Python script, ``"-m module"``, or a command. A path that is not absolute is relative to the
+        DAG file's folder. (templated, unless it is a function)
     :param op_args: positional arguments of the function, or the command-line arguments. (templated)
     :param op_kwargs: keyword arguments of the function. A function given as such also gets those of
         Airflow's context values that it names, as far as they are plain values. (templated)
     :param nnodes: nodes of the job: a number, or ``"min:max"``. (templated)
-    :param nproc_per_node: workers of each node: a number, ``"cpu"``, ``"gpu"`` or ``"auto"``. (templated)
-    :param rdzv_id: the job's name, which all of its nodes must share; by default one that names this try
-        of this task instance, and so fits jobs of one node. (templated)
+    :param nproc_per_node: workers of each node: a number, ``"cpu"``, ``"gpu"`` or ``"auto"``.
+        (templated)
+    :param rdzv_id: the job's name, which all of its nodes must share; by default one that names
+        this try of this task instance, and so fits jobs of one node. (templated)
     :param role: the workers' role. (templated)
     :param rdzv_endpoint: ``host:port`` where nodes meet; not needed for one node. (templated)
-    :param rdzv_conn_id: the Airflow connection, of type ``etcd`` or ``zookeeper``, that says where nodes meet, and as
-        whom they get in, in place of ``rdzv_endpoint`` and ``rdzv_backend``; by default that of ``[elastic_launch] rdzv_conn_id``. (templated)
+    :param rdzv_conn_id: the Airflow connection, of type ``etcd`` or ``zookeeper``, that says where
+        nodes meet, and as whom they get in, in place of ``rdzv_endpoint`` and ``rdzv_backend``; by
+        default that of ``[elastic_launch] rdzv_conn_id``. (templated)
     :param rdzv_backend: ``"etcd"``, ``"zeus-adapter"``, ``"c10d"`` or ``"static"``. (templated)
     :param rdzv_configs: the backend's options. (templated)
     :param rdzv_timeout: deprecated, use ``rdzv_configs={"timeout": seconds}``.
-    :param max_restarts: how often failed workers are started again before the job fails. (templated)
+    :param max_restarts: how often failed workers are started again before the job fails.
+        (templated)
     :param monitor_interval: seconds between two looks for an event that was missed.
-    :param start_method: ``"forkserver"``, where workers find torch imported, ``"spawn"``, where each has an interpreter
-        of its own, or ``"fork"``, a copy of the agent. (templated)
-    :param log_dir: folder for the ranks' log files; by default a temporary one, removed after success and
-        kept, if anything is in it, after a failure. (templated)
+    :param start_method: ``"forkserver"``, where workers find torch imported, ``"spawn"``, where
+        each has an interpreter of its own, or ``"fork"``, a copy of the agent. (templated)
+    :param log_dir: folder for the ranks' log files; by default a temporary one, removed after
+        success and kept, if anything is in it, after a failure. (templated)
     :param redirects: streams of the ranks that go into files instead of the task's log.
     :param tee: streams of the ranks that go into files and into the task's log.
-    :param local_ranks_filter: local ranks whose output reaches the task's log; by default all. Log files have
-        everything.
-    :param metrics_cfg: who takes the metrics of a group: ``"null"``, ``"console"``, which is the task's log, or the
-        ``"module:Class"`` of a handler, by the names of groups: ``"torchelastic"`` and ``"llutil"``.
+    :param local_ranks_filter: local ranks whose output reaches the task's log; by default all. Log
+        files have everything.
+    :param metrics_cfg: who takes the metrics of a group: ``"null"``, ``"console"``, which is the
+        task's log, or the ``"module:Class"`` of a handler, by the names of groups:
+        ``"torchelastic"`` and ``"llutil"``.
     :param local_addr: this node's address for the other nodes. (templated)
     :param event_log_handler: name of the handler of torch elastic's events.
-    :param rerun_token: what this launch has in common with others of the same ``rdzv_id``, and a deliberate
-        rerun has not; for the backends etcd and zeus-adapter. (templated)
+    :param rerun_token: what this launch has in common with others of the same ``rdzv_id``, and a
+        deliberate rerun has not; for the backends etcd and zeus-adapter. (templated)
     :param gang_nodes: set by ``gang``.
     :param min_nodes: set by ``gang``.
-    :param gang_timeout: seconds that a gang has to form. A node that has waited for ``rdzv_configs["timeout"]``
-        while too few of the others were running gives its slot back and comes again later; it uses up no try.
-    :param node_index: this node's preferred place among the nodes, from 0; for the backends etcd and zeus-adapter. (templated)
-    :param node_label: what people call this node; for the backends etcd and zeus-adapter. (templated)
+    :param gang_timeout: seconds that a gang has to form. A node that has waited for
+        ``rdzv_configs["timeout"]`` while too few of the others were running gives its slot back and
+        comes again later; it uses up no try.
+    :param node_index: this node's preferred place among the nodes, from 0; for the backends etcd
+        and zeus-adapter. (templated)
+    :param node_label: what people call this node; for the backends etcd and zeus-adapter.
+        (templated)
     :param env: environment variables, added to those of the task. (templated)
     :param cwd: working directory of agent and ranks; relative to the DAG file's folder. (templated)
     :param python: interpreter of agent and ranks, by default the task's own. It needs
         ``airflow-provider-elastic-launch[torch]``, and no Airflow. (templated)
     :param grace_period: seconds that ranks get to end by themselves when the job is stopped.
-    :param retries: how often Airflow may run the task again; ``retry_policy`` decides whether it does.
-    :param retry_policy: what follows a failure, by its class; None for Airflow's own rule, which retries whatever failed.
-    :param launch_retry: when a launch that failed for reasons of infrastructure is repeated inside the
-        try; ``LaunchRetry(attempts=1)`` for never.
-    :param result_limit: the most bytes of JSON that one rank's value may take; by default 1 MiB, and 1 GiB with a
-        ``results_path``.
-    :param results_path: a folder of an object store, an ``ObjectStoragePath`` or its URI, that takes values too large for
-        XCom, which then holds a reference: ``airflow_provider.results.gang_results`` has what reads it; by default that of
+    :param retries: how often Airflow may run the task again; ``retry_policy`` decides whether it
+        does.
+    :param retry_policy: what follows a failure, by its class; None for Airflow's own rule, which
+        retries whatever failed.
+    :param launch_retry: when a launch that failed for reasons of infrastructure is repeated inside
+        the try; ``LaunchRetry(attempts=1)`` for never.
+    :param result_limit: the most bytes of JSON that one rank's value may take; by default 1 MiB,
+        and 1 GiB with a ``results_path``.
+    :param results_path: a folder of an object store, an ``ObjectStoragePath`` or its URI, that
+        takes values too large for XCom, which then holds a reference:
+        ``airflow_provider.results.gang_results`` has what reads it; by default that of
         ``[elastic_launch] results_path``, if there is one. (templated)
     :param results_threshold: up to how many bytes of JSON a value stays in XCom all the same.
-    :param results_format: ``"json"``, where arrays become lists, or ``"npz"``, where values that hold arrays or tensors are
-        stored with them, and come back with arrays of numpy.
+    :param results_format: ``"json"``, where arrays become lists, or ``"npz"``, where values that
+        hold arrays or tensors are stored with them, and come back with arrays of numpy.
     :param multiple_outputs: not supported: the return value is a dict of ranks.
     """
 
@@ -275,7 +291,8 @@ class ElasticLaunchOperator(BaseOperator):
                 DeprecationWarning,
                 stacklevel=3,
             )
-        # A mapped task is made while it runs, where an error raised here would be retried: execute checks it.
+        # A mapped task is made while it runs, where an error raised here would be retried: execute
+        # checks it.
         if not getattr(self, "_BaseOperator__from_mapped", False):
             parameters = self.parameters()
             problems = operator_parameters.problems_so_far(
@@ -303,16 +320,16 @@ class ElasticLaunchOperator(BaseOperator):
     ) -> MappedOperator:
         """One job of several nodes, each of which is a mapped instance of one task.
 
-        The map index is the node's preferred place among the nodes. The job starts once ``min_nodes`` of them
-        run. If nothing says where they meet, they do so at node 0, without which they cannot go on. For independent
-        jobs use ``partial().expand()``.
+        The map index is the node's preferred place among the nodes. The job starts once
+        ``min_nodes`` of them run. If nothing says where they meet, they do so at node 0, without
+        which they cannot go on. For independent jobs use ``partial().expand()``.
 
         :param task_id: the task's id.
         :param nodes: the number of nodes, known when the DAG is parsed.
         :param min_nodes: the least number of nodes; by default all of them.
         :param map_index_template: what the nodes are called in Airflow's UI.
-        :param kwargs: parameters of ``ElasticLaunchOperator`` and of every Airflow operator, without those that
-            a gang says itself: ``nnodes`` and ``node_index``.
+        :param kwargs: parameters of ``ElasticLaunchOperator`` and of every Airflow operator,
+            without those that a gang says itself: ``nnodes`` and ``node_index``.
 
         :raises ConfigError: lists what is wrong, or the gang stands in a mapped task group.
         """
@@ -331,8 +348,8 @@ class ElasticLaunchOperator(BaseOperator):
         """Launch the job; what each rank of this node returned, by rank as a string.
 
         :raises AirflowFailException: too few nodes of the gang can come.
-        :raises LaunchError: the job failed, was stopped, or its agent was lost; or, a ``ConfigError``, the
-            configuration or the entrypoint cannot work.
+        :raises LaunchError: the job failed, was stopped, or its agent was lost; or, a
+            ``ConfigError``, the configuration or the entrypoint cannot work.
         """
         # Not for parsing a DAG to pay for.
         from airflow_provider.execution.task_run import TaskRun
@@ -340,8 +357,8 @@ class ElasticLaunchOperator(BaseOperator):
         try:
             results = TaskRun(self, context, self._hold).run(self.log)
         except LaunchError as error:
-            # Airflow logs an error with its chain and every frame that it came through. Its text is all there is to
-            # know: neither a second copy of it nor tenacity's frames.
+            # Airflow logs an error with its chain and every frame that it came through. Its text is
+            # all there is to know: neither a second copy of it nor tenacity's frames.
             told = error.failure_class is FailureClass.BAD_CONFIGURATION
             raise error.with_traceback(None) from (None if told else error.__cause__)
         if self.do_xcom_push:
@@ -350,7 +367,9 @@ class ElasticLaunchOperator(BaseOperator):
         return {str(rank): value for rank, value in results.items()}
 
     def on_kill(self) -> None:
-        """Ask the agent to end the job. Runs as a signal handler, where a log call could wait for ever."""
+        """Ask the agent to end the job. Runs as a signal handler, where a log call could wait for
+        ever.
+        """
         self._killed = True
         if self._running is not None:
             self._running.stop("Airflow asked the task to end")
@@ -361,7 +380,9 @@ class ElasticLaunchOperator(BaseOperator):
             self.on_kill()
 
     def parameters(self) -> dict[str, Any]:
-        """Its parameters by name, as far as they are the launcher's or checked; rendered, once it runs."""
+        """Its parameters by name, as far as they are the launcher's or checked; rendered, once it
+        runs.
+        """
         values = {
             name: getattr(self, name)
             for name in ("nnodes", *operator_parameters.LAUNCH_PARAMETERS, *_OWN)
@@ -374,7 +395,9 @@ class ElasticLaunchOperator(BaseOperator):
         return values
 
     def most_result(self, *, stored: bool) -> int:
-        """The most bytes of JSON that one rank's value may take; ``stored``: if it is large, it does not go to XCom."""
+        """The most bytes of JSON that one rank's value may take; ``stored``: if it is large, it
+        does not go to XCom.
+        """
         if self.result_limit is not None:
             return self.result_limit
         return DEFAULT_STORED_RESULT_LIMIT if stored else DEFAULT_RESULT_LIMIT
@@ -387,7 +410,8 @@ class ElasticLaunchOperator(BaseOperator):
 
 
 def check_gang(nodes: Any, given: Mapping[str, Any]) -> None:
-    """Refuse a gang of ``nodes`` with the parameters ``given`` if it cannot be, as far as one can tell yet.
+    """Refuse a gang of ``nodes`` with the parameters ``given`` if it cannot be, as far as one can
+    tell yet.
 
     :raises ConfigError: lists what is wrong, or the gang stands in a mapped task group.
     """

@@ -1,7 +1,7 @@
 """From what a DAG file names to what an agent runs: an ``Entrypoint`` with its arguments inside.
 
-Functions are checked against their arguments and pickled here, in the task, where the DAG file is loaded.
-cloudpickle is imported when a function is sent, never when a DAG is parsed.
+Functions are checked against their arguments and pickled here, in the task, where the DAG file is
+loaded. cloudpickle is imported when a function is sent, never when a DAG is parsed.
 """
 
 from __future__ import annotations

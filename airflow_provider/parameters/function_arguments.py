@@ -1,7 +1,8 @@
-"""A job's arguments: what the DAG file gave, what upstream tasks returned, and what Airflow's context adds.
+"""A job's arguments: what the DAG file gave, what upstream tasks returned, and what Airflow's
+context adds.
 
-All of it must be plain values by the time it is sent: the agent and its workers have no connection to
-Airflow. This module imports Airflow's names only inside functions that run in a task.
+All of it must be plain values by the time it is sent: the agent and its workers have no connection
+to Airflow. This module imports Airflow's names only inside functions that run in a task.
 """
 
 from __future__ import annotations
@@ -71,8 +72,8 @@ LIVE_CONTEXT = frozenset(
 def read_out(value: Any) -> Any:
     """``value`` with each of Airflow's lazy sequences, however deep, read into a list.
 
-    A mapped upstream task's output is such a sequence: it asks Airflow for each item when it is looked at,
-    which no worker can do.
+    A mapped upstream task's output is such a sequence: it asks Airflow for each item when it is
+    looked at, which no worker can do.
     """
     if isinstance(value, dict):
         return {key: read_out(item) for key, item in value.items()}
@@ -89,13 +90,14 @@ def context_arguments(
     kwargs: Mapping[str, Any],
     context: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The keyword arguments that ``function`` asks of ``context`` by naming them, beyond ``args`` and ``kwargs``.
+    """The keyword arguments that ``function`` asks of ``context`` by naming them, beyond ``args``
+    and ``kwargs``.
 
-    Times come as ``datetime`` in UTC, so that they mean the same in an interpreter without pendulum. A
-    function that takes ``**kwargs`` gets none for it.
+    Times come as ``datetime`` in UTC, so that they mean the same in an interpreter without
+    pendulum. A function that takes ``**kwargs`` gets none for it.
 
-    :raises EntrypointError: it names something that only works inside the task's process, or that this DAG
-        run does not have, and has no default of its own for it; lists all of these.
+    :raises EntrypointError: it names something that only works inside the task's process, or that
+        this DAG run does not have, and has no default of its own for it; lists all of these.
     """
     try:
         signature = inspect.signature(function)

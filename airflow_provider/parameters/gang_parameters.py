@@ -1,7 +1,8 @@
 """A gang in a DAG file: one job whose nodes are the instances of one mapped task.
 
-Here is what is decided when a DAG is parsed: what a gang may be asked for, and where it may stand. What its
-nodes do when they run is in ``airflow_provider.gang.node``. Airflow is imported inside functions.
+Here is what is decided when a DAG is parsed: what a gang may be asked for, and where it may stand.
+What its nodes do when they run is in ``airflow_provider.gang.node``. Airflow is imported inside
+functions.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ _TASK_LIMITS = ("max_active_tis_per_dag", "max_active_tis_per_dagrun")
 
 
 def nnodes_of(nodes: int, min_nodes: int | None) -> str:
-    """The parameter ``nnodes`` of a gang; it needs all of its nodes unless ``min_nodes`` says otherwise."""
+    """The parameter ``nnodes`` of a gang; it needs all of its nodes unless ``min_nodes`` says
+    otherwise.
+    """
     return f"{nodes if min_nodes is None else min_nodes}:{nodes}"
 
 
@@ -76,7 +79,8 @@ def check_place(dag: Any, task_group: Any) -> None:
 
 
 def check_limits(nodes: int, min_nodes: int | None, given: Mapping[str, Any]) -> None:
-    """Refuse a gang of which Airflow would never run ``min_nodes`` at once; warn if it would never run all ``nodes``.
+    """Refuse a gang of which Airflow would never run ``min_nodes`` at once; warn if it would never
+    run all ``nodes``.
 
     :raises ConfigError: it could never form.
     """

@@ -1,8 +1,10 @@
-"""An operator's parameters, as a user wrote them or as Airflow rendered them: checked, and made a ``LaunchConfig``.
+"""An operator's parameters, as a user wrote them or as Airflow rendered them: checked, and made a
+``LaunchConfig``.
 
-A parameter may hold a template or an upstream task's output until the task runs. So the same check is made
-twice: when the DAG is parsed, of what is known then, and when the task runs, of everything. Either way
-one error names everything that is wrong. Nothing here touches a file, a network or Airflow's API.
+A parameter may hold a template or an upstream task's output until the task runs. So the same check
+is made twice: when the DAG is parsed, of what is known then, and when the task runs, of everything.
+Either way one error names everything that is wrong. Nothing here touches a file, a network or
+Airflow's API.
 """
 
 from __future__ import annotations
@@ -56,7 +58,9 @@ LAUNCH_PARAMETERS: Mapping[str, str] = {
         )
     },
 }
-"""The parameters that are fields of ``LaunchConfig``, and the fields' names. ``nnodes`` makes the other two fields."""
+"""The parameters that are fields of ``LaunchConfig``, and the fields' names. ``nnodes`` makes the
+other two fields.
+"""
 
 _TEXTS = frozenset(
     {
@@ -97,7 +101,9 @@ _TEXT_OPTIONS = frozenset(
 
 
 def is_open(value: Any) -> bool:
-    """Whether ``value`` will only be known when the task runs: a template, an ``XComArg``, or one inside."""
+    """Whether ``value`` will only be known when the task runs: a template, an ``XComArg``, or one
+    inside.
+    """
     if isinstance(value, str):
         return any(mark in value for mark in ("{{", "{%", "{#"))
     if isinstance(value, Mapping):
@@ -111,7 +117,8 @@ def is_open(value: Any) -> bool:
 
 
 def problems_so_far(values: Mapping[str, Any], *, endpoint_follows: bool = False) -> list[str]:
-    """What is wrong with those of the parameters that are known already; the others get the benefit of the doubt.
+    """What is wrong with those of the parameters that are known already; the others get the benefit
+    of the doubt.
 
     ``endpoint_follows``: where nodes meet is said by something else than ``rdzv_endpoint``.
     """
@@ -195,7 +202,9 @@ def _is_count(value: Any) -> bool:
 
 
 def _path_problems(given: Any) -> list[str]:
-    """What is wrong with ``results_path``, as far as its form tells: a worker's own folder means nothing elsewhere."""
+    """What is wrong with ``results_path``, as far as its form tells: a worker's own folder means
+    nothing elsewhere.
+    """
     if given is None or hasattr(given, "conn_id"):  # an ObjectStoragePath
         return []
     if isinstance(given, str) and ("://" in given or given.startswith("/")):
@@ -238,9 +247,11 @@ def _least_nodes(values: Mapping[str, Any]) -> int:
 
 
 def launch_config(values: Mapping[str, Any]) -> LaunchConfig:
-    """The ``LaunchConfig`` that ``values``, parameters of the operator by name, amount to; others are ignored.
+    """The ``LaunchConfig`` that ``values``, parameters of the operator by name, amount to; others
+    are ignored.
 
-    Numbers may be text, as templates render them. What is missing or None has the launcher's default.
+    Numbers may be text, as templates render them. What is missing or None has the launcher's
+    default.
 
     :raises ConfigError: lists all that is wrong.
     """

@@ -1,8 +1,9 @@
-"""Where the nodes of a task's job meet: what the DAG file says, then its connection, then ``[elastic_launch]``.
+"""Where the nodes of a task's job meet: what the DAG file says, then its connection, then
+``[elastic_launch]``.
 
-``RendezvousPlace`` is what a connection amounts to. It is looked up in the task, when it runs, and goes from there to
-the agent over their private socket: it is never an attribute of the operator, a template or a log line.
-Nothing here connects to anything. Airflow is imported inside functions.
+``RendezvousPlace`` is what a connection amounts to. It is looked up in the task, when it runs, and
+goes from there to the agent over their private socket: it is never an attribute of the operator, a
+template or a log line. Nothing here connects to anything. Airflow is imported inside functions.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ _OPTIONS = ("timeout", "last_call_timeout", "lease_ttl")
 
 @dataclass(frozen=True, slots=True)
 class RendezvousPlace:
-    """A rendezvous backend, where it is, and its options; these may hold a password, and are not shown."""
+    """A rendezvous backend, where it is, and its options; these may hold a password, and are not
+    shown.
+    """
 
     backend: str
     endpoint: str
@@ -33,7 +36,9 @@ class RendezvousPlace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RendezvousDefaults:
-    """What ``[elastic_launch]`` says: a connection for jobs of several nodes, and options of a ledger's rendezvous."""
+    """What ``[elastic_launch]`` says: a connection for jobs of several nodes, and options of a
+    ledger's rendezvous.
+    """
 
     conn_id: str = ""
     configs: Mapping[str, Any] = field(default_factory=dict)
@@ -75,9 +80,10 @@ def resolve(
 ) -> dict[str, Any]:
     """The parameters ``rdzv_*`` that take the place of those in ``values``.
 
-    ``several``: the job may have several nodes. ``connect`` gives what a connection says, by its name. ``alone`` gives
-    the parameters of a job whose nodes meet without a store, if they can, by the defaults. What the DAG file says in
-    ``rdzv_configs`` counts before what the connection says, and that before ``[elastic_launch]``.
+    ``several``: the job may have several nodes. ``connect`` gives what a connection says, by its
+    name. ``alone`` gives the parameters of a job whose nodes meet without a store, if they can, by
+    the defaults. What the DAG file says in ``rdzv_configs`` counts before what the connection says,
+    and that before ``[elastic_launch]``.
 
     :raises ConfigError: they contradict each other, or the connection cannot be used.
     """

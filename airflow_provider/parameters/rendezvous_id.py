@@ -1,8 +1,9 @@
-"""Names for one task instance's job: the rendezvous id, and a name that stays the same through its tries.
+"""Names for one task instance's job: the rendezvous id, and a name that stays the same through its
+tries.
 
-Airflow's own identifiers cannot be used as they are: run ids hold ``+`` and ``:``, and under a changed
-``allowed_run_id_pattern`` anything, ``/`` included; any of them may be 250 characters long. ``llutil.launcher.job_names``
-says what names look like, and why no two jobs share one.
+Airflow's own identifiers cannot be used as they are: run ids hold ``+`` and ``:``, and under a
+changed ``allowed_run_id_pattern`` anything, ``/`` included; any of them may be 250 characters long.
+``llutil.launcher.job_names`` says what names look like, and why no two jobs share one.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ __all__ = ["TaskKey", "deployment"]
 
 
 def deployment() -> str:
-    """A short name of the Airflow whose task this process runs; no other one on this host has it."""
+    """A short name of the Airflow whose task this process runs; no other one on this host has
+    it.
+    """
     from airflow.sdk.configuration import conf
 
     known = [
@@ -32,10 +35,11 @@ def deployment() -> str:
 
 @dataclass(frozen=True, slots=True)
 class TaskKey:
-    """One task instance, whichever try of it runs. ``map_index`` is -1 for a task that is not mapped.
+    """One task instance, whichever try of it runs. ``map_index`` is -1 for a task that is not
+    mapped.
 
-    ``run_after`` tells a DAG run from one that was deleted and had the same id: it is when the run was triggered, or
-    due, and no clearing changes it (Airflow 3.3).
+    ``run_after`` tells a DAG run from one that was deleted and had the same id: it is when the run
+    was triggered, or due, and no clearing changes it (Airflow 3.3).
     """
 
     dag_id: str
@@ -54,18 +58,23 @@ class TaskKey:
         return cls(ti.dag_id, ti.task_id, ti.run_id, map_index, run_after)
 
     def slug(self, deployment: str = "") -> str:
-        """A name that every try of this task instance shares: for what one try leaves to the next on a host.
+        """A name that every try of this task instance shares: for what one try leaves to the next
+        on a host.
 
         Several deployments may be on that host, and have tasks of the same ids.
         """
         return self._name((), deployment)
 
     def rendezvous_id(self, try_number: int, attempt: int) -> str:
-        """The name of one launch: ``attempt`` counts the launches inside the Airflow try ``try_number``."""
+        """The name of one launch: ``attempt`` counts the launches inside the Airflow try
+        ``try_number``.
+        """
         return self._name((try_number, attempt), self.run_after)
 
     def gang_id(self) -> str:
-        """The name of the job of which this is one node: the same for all its nodes, their tries and reruns."""
+        """The name of the job of which this is one node: the same for all its nodes, their tries
+        and reruns.
+        """
         exact = [self.dag_id, self.task_id, self.run_id, self.run_after, "gang"]
         return job_name([self.dag_id, self.task_id, self.run_id], exact)
 

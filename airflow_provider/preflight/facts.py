@@ -1,8 +1,9 @@
-"""Reads what a preflight needs to know: from Airflow's configuration, the task's context and the host.
+"""Reads what a preflight needs to know: from Airflow's configuration, the task's context and the
+host.
 
-``preflight`` acts: it logs what was found. It never fails a task: what cannot be read is not known, and said at level
-debug. It takes milliseconds, but for a name that does not resolve, which gets a second. Airflow is imported inside
-functions.
+``preflight`` acts: it logs what was found. It never fails a task: what cannot be read is not known,
+and said at level debug. It takes milliseconds, but for a name that does not resolve, which gets a
+second. Airflow is imported inside functions.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ def preflight(
     context: Mapping[str, Any],
     log: logging.Logger,
 ) -> None:
-    """Log what would ruin a long run of ``config`` as the node ``node`` of a gang, or as a job of its own."""
+    """Log what would ruin a long run of ``config`` as the node ``node`` of a gang, or as a job of
+    its own.
+    """
 
     def known(what: str, read: Callable[[], T], default: T) -> T:
         try:
@@ -195,7 +198,8 @@ def _resolved(places: Sequence[tuple[str, int]]) -> tuple[socket.AddressFamily, 
 
 
 def _answer(ask: Callable[[], T]) -> T:
-    """What a resolver says; it cannot be interrupted, and may take many seconds where the DNS is away.
+    """What a resolver says; it cannot be interrupted, and may take many seconds where the DNS is
+    away.
 
     :raises TimeoutError: it takes too long.
     """

@@ -1,9 +1,10 @@
 """What would ruin a long run, said before the first worker starts: decided from values alone.
 
-``airflow_provider.preflight.facts`` reads the values from Airflow and the host. A fact that is None is not known, and
-nothing is said about it. This module imports nothing but the standard library.
+``airflow_provider.preflight.facts`` reads the values from Airflow and the host. A fact that is None
+is not known, and nothing is said about it. This module imports nothing but the standard library.
 
-The facts of Airflow are those of its source (3.3.2), of its Celery provider (3.26) and its Kubernetes provider (10.25).
+The facts of Airflow are those of its source (3.3.2), of its Celery provider (3.26) and its
+Kubernetes provider (10.25).
 """
 
 from __future__ import annotations
@@ -15,10 +16,14 @@ from enum import StrEnum
 __all__ = ["Facts", "Finding", "Heartbeats", "Severity", "executor_of", "findings"]
 
 POD_GRACE = 30.0
-"""Seconds that Kubernetes gives a pod to end, if nobody says otherwise (terminationGracePeriodSeconds)."""
+"""Seconds that Kubernetes gives a pod to end, if nobody says otherwise
+(terminationGracePeriodSeconds).
+"""
 
 ENDING = 5.0
-"""Seconds that an agent and its task need, beyond the grace period, to end the job's processes and to report."""
+"""Seconds that an agent and its task need, beyond the grace period, to end the job's processes and
+to report.
+"""
 
 _SHORT = 600.0  # seconds: a task that may not run for longer is no long run
 
@@ -29,7 +34,9 @@ class Severity(StrEnum):
     NOTE = "note"
     """Good to know, and nothing to do about."""
     WARNING = "warning"
-    """Ends a run that could have gone on, or keeps it from starting, if things go as they sometimes do."""
+    """Ends a run that could have gone on, or keeps it from starting, if things go as they sometimes
+    do.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +51,9 @@ class Finding:
 class Heartbeats:
     """What decides how long a task lives on without its api-server; seconds, but for the counts.
 
-    ``failures`` is ``[workers] max_failed_heartbeats``, ``interval`` ``min_heartbeat_interval``, ``attempts`` and ``wait``
-    ``execution_api_retries`` and ``execution_api_retry_wait_min``; ``patience`` is
-    ``[scheduler] task_instance_heartbeat_timeout``.
+    ``failures`` is ``[workers] max_failed_heartbeats``, ``interval`` ``min_heartbeat_interval``,
+    ``attempts`` and ``wait`` ``execution_api_retries`` and ``execution_api_retry_wait_min``;
+    ``patience`` is ``[scheduler] task_instance_heartbeat_timeout``.
     """
 
     failures: int
@@ -58,7 +65,8 @@ class Heartbeats:
     def outlived(self, failures: int | None = None) -> float:
         """The shortest time away of an api-server, refusing connections, that ends a task.
 
-        A heartbeat fails after ``attempts`` requests with a random wait between two of them, ``wait`` at least.
+        A heartbeat fails after ``attempts`` requests with a random wait between two of them,
+        ``wait`` at least.
         """
         one = max(0, self.attempts - 1) * self.wait
         count = self.failures if failures is None else failures
@@ -77,10 +85,11 @@ class Heartbeats:
 class Facts:
     """What is known of a task and of where it runs. Times are seconds.
 
-    ``executor`` is a class name. ``pod_grace`` is what the task's own ``executor_config`` says. ``meeting_timeout`` is how
-    long nodes wait for each other, of a job that has several. ``visibility`` is how long Celery's broker waits for the
-    end of a task before it delivers it again. ``addresses`` are problems with this node's own address.
-    ``siblings`` are what Airflow says of the nodes of this gang, ``pool`` where they take their slots from.
+    ``executor`` is a class name. ``pod_grace`` is what the task's own ``executor_config`` says.
+    ``meeting_timeout`` is how long nodes wait for each other, of a job that has several.
+    ``visibility`` is how long Celery's broker waits for the end of a task before it delivers it
+    again. ``addresses`` are problems with this node's own address. ``siblings`` are what Airflow
+    says of the nodes of this gang, ``pool`` where they take their slots from.
     """
 
     executor: str | None = None
@@ -112,9 +121,10 @@ def findings(facts: Facts) -> list[Finding]:
 def executor_of(named: str | None, configured: str, pod: bool) -> str:
     """The class name of the executor that runs a task.
 
-    ``named`` is the task's ``executor``: an alias, a class or its path; ``configured`` is ``[core] executor``: a list of
-    these, of which the first one is the default, and after semicolons those of teams. ``pod``: the process is in a pod
-    that KubernetesExecutor has made, where a pod template may have changed the configuration.
+    ``named`` is the task's ``executor``: an alias, a class or its path; ``configured`` is ``[core]
+    executor``: a list of these, of which the first one is the default, and after semicolons those
+    of teams. ``pod``: the process is in a pod that KubernetesExecutor has made, where a pod
+    template may have changed the configuration.
     """
     if pod:
         return "KubernetesExecutor"

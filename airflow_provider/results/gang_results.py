@@ -4,9 +4,10 @@
     def compare(ti=None):
         ranks = gang_results("train", ti)   # {0: ..., 1: ..., 2: ..., 3: ...}
 
-Each node of a gang pushes what its own ranks returned; ``gang_results`` puts them together and insists on
-every rank. Airflow's own list of the mapped instances' values would not tell that one is missing. Values that lie
-under a ``results_path`` are fetched; ``load_result`` and ``load_results`` do that for a task that is no gang.
+Each node of a gang pushes what its own ranks returned; ``gang_results`` puts them together and
+insists on every rank. Airflow's own list of the mapped instances' values would not tell that one is
+missing. Values that lie under a ``results_path`` are fetched; ``load_result`` and ``load_results``
+do that for a task that is no gang.
 """
 
 from __future__ import annotations
@@ -34,11 +35,14 @@ class MissingRankError(LookupError):
 def gang_results(task_id: str, ti: Any, *, load: bool = True) -> dict[int, Any]:
     """What every rank of the gang ``task_id`` returned, by rank, from all of its nodes.
 
-    ``task_id`` is the full one, with those of its task groups. ``ti`` is the calling task's own instance, as its
-    context has it. ``load=False`` leaves stored values where they are: ``load_result`` fetches one.
+    ``task_id`` is the full one, with those of its task groups. ``ti`` is the calling task's own
+    instance, as its context has it. ``load=False`` leaves stored values where they are:
+    ``load_result`` fetches one.
 
-    :raises MissingRankError: the value of a rank is missing, or the task is no gang that has succeeded.
-    :raises StoredResultError: a value is gone from where it was stored; its URI tells the node and the rank.
+    :raises MissingRankError: the value of a rank is missing, or the task is no gang that has
+        succeeded.
+    :raises StoredResultError: a value is gone from where it was stored; its URI tells the node and
+        the rank.
     """
     notes = notes_of(ti, task_id)
     if not notes:
@@ -63,8 +67,8 @@ def put_together(
 ) -> dict[int, Any]:
     """The values of all ranks, from the nodes' notes, return values and states, by number.
 
-    After a part of a gang was cleared and run again, notes of an earlier job may still be there. The latest
-    job counts; an earlier note does where it fits in.
+    After a part of a gang was cleared and run again, notes of an earlier job may still be there.
+    The latest job counts; an earlier note does where it fits in.
 
     :raises MissingRankError: a rank's value is missing.
     """

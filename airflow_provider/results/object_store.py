@@ -1,8 +1,9 @@
 """Writes what ranks returned to an object store, so that XCom holds a reference.
 
-``ResultStore`` acts, in the task's process: an agent may have neither Airflow nor the credentials, which are a
-connection's. Each try of a task instance has a folder of its own, so that no later one overwrites what a reader of
-an earlier one still uses. A reference is only given out for a file that is complete.
+``ResultStore`` acts, in the task's process: an agent may have neither Airflow nor the credentials,
+which are a connection's. Each try of a task instance has a folder of its own, so that no later one
+overwrites what a reader of an earlier one still uses. A reference is only given out for a file that
+is complete.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ _UNSAFE = re.compile(r"[^-.~+=\w]")
 class ResultStore:
     """Where one try of a task instance stores its ranks' values.
 
-    ``attempt`` names the try as nothing else in the store does. ``inline`` is up to how many bytes of JSON a value
-    stays in XCom itself. ``arrays``: arrays stay what they are, in ``.npz`` files.
+    ``attempt`` names the try as nothing else in the store does. ``inline`` is up to how many bytes
+    of JSON a value stays in XCom itself. ``arrays``: arrays stay what they are, in ``.npz`` files.
     """
 
     path: ObjectStoragePath
@@ -71,7 +72,8 @@ class ResultStore:
         return cls(path=path, attempt=f"{ti.try_number}_{ti.id}", inline=inline, arrays=arrays)
 
     def check(self) -> None:
-        """Write a file and remove it, since after hours of training is late to learn that one cannot.
+        """Write a file and remove it, since after hours of training is late to learn that one
+        cannot.
 
         :raises InfrastructureError: the store takes nothing.
         """
@@ -140,7 +142,8 @@ class ResultStore:
         parts["attempt"] = self.attempt
         path = self.path
         for name, value in parts.items():
-            # Some stores know no colon, others give %, # and ? a meaning; the attempt is unique in any case.
+            # Some stores know no colon, others give %, # and ? a meaning; the attempt is unique in
+            # any case.
             path /= f"{name}={_UNSAFE.sub('_', value)}"
         return path
 

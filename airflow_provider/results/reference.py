@@ -1,7 +1,7 @@
 """What stands in XCom for a value that lies in an object store, and the way back to the value.
 
-``StoredResult`` is the reference: plain JSON with a version. What it leads to is JSON, or an archive of arrays; neither is a
-pickle. Airflow is imported inside functions.
+``StoredResult`` is the reference: plain JSON with a version. What it leads to is JSON, or an
+archive of arrays; neither is a pickle. Airflow is imported inside functions.
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ class StoredResultError(LookupError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredResult:
-    """Where a value is: ``size`` bytes of ``format`` at ``uri``, with its first characters as a ``preview``.
+    """Where a value is: ``size`` bytes of ``format`` at ``uri``, with its first characters as a
+    ``preview``.
 
-    The URI is one that ``ObjectStoragePath`` takes; it may name an Airflow connection (``s3://conn_id@bucket/key``).
+    The URI is one that ``ObjectStoragePath`` takes; it may name an Airflow connection
+    (``s3://conn_id@bucket/key``).
     """
 
     uri: str
@@ -58,7 +60,8 @@ class StoredResult:
 
 
 def load_result(value: Any) -> Any:
-    """What a rank returned, from what XCom holds of it: fetched if that is a reference, else ``value`` itself.
+    """What a rank returned, from what XCom holds of it: fetched if that is a reference, else
+    ``value`` itself.
 
     :raises StoredResultError: the stored value is gone, or cannot be read.
     """

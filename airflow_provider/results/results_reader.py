@@ -1,8 +1,9 @@
-"""The file through which an agent hands its task what the ranks returned, where that is to be stored.
+"""The file through which an agent hands its task what the ranks returned, where that is to be
+stored.
 
-It has no name: whichever process is killed, nothing of it stays. The agent inherits the descriptor and writes; the
-task reads when the agent has ended. This module imports nothing but the standard library, ``llutil.errors``
-and ``llutil.task_link.messages``.
+It has no name: whichever process is killed, nothing of it stays. The agent inherits the descriptor
+and writes; the task reads when the agent has ended. This module imports nothing but the standard
+library, ``llutil.errors`` and ``llutil.task_link.messages``.
 """
 
 from __future__ import annotations

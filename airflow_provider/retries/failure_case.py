@@ -1,7 +1,9 @@
-"""What a failure was: of a task process that nobody was asked about, and whether two tracebacks are the same.
+"""What a failure was: of a task process that nobody was asked about, and whether two tracebacks are
+the same.
 
-Functions here only read values that are given to them. This module may import nothing but the standard library,
-``llutil.errors``, ``llutil.failure`` and ``airflow_provider.retries.rules``; of ``llutil.task_link.agent_record`` it gets values.
+Functions here only read values that are given to them. This module may import nothing but the
+standard library, ``llutil.errors``, ``llutil.failure`` and ``airflow_provider.retries.rules``; of
+``llutil.task_link.agent_record`` it gets values.
 """
 
 from __future__ import annotations
@@ -25,14 +27,15 @@ _NUMBERS = re.compile(r"0x[0-9a-fA-F]+|\d+")
 def case_of_death(
     left: AgentRecord | None, record: TriesRecord, host: str, tries_left: int
 ) -> FailureCase:
-    """What it was that killed the task process of the try that ``record`` says is open, of which nobody was asked.
+    """What it was that killed the task process of the try that ``record`` says is open, of which
+    nobody was asked.
 
     By what the try's agent has left on this ``host``, where it knows anything:
 
     * how the job had ended by itself, before the task was gone;
     * else that the kernel had killed for lack of memory;
-    * else that the task had been asked to end, and was killed when it took longer than Airflow's five seconds: the
-      worker was stopped, or the task lost its heartbeat;
+    * else that the task had been asked to end, and was killed when it took longer than Airflow's
+      five seconds: the worker was stopped, or the task lost its heartbeat;
     * else somebody's SIGKILL, or the loss of the whole worker.
     """
 
@@ -76,10 +79,12 @@ def case_of_death(
 
 
 def signature(failure: Failure | None) -> str:
-    """A short text that is equal for failures with the same traceback, if no rank had made a step; else empty.
+    """A short text that is equal for failures with the same traceback, if no rank had made a step;
+    else empty.
 
-    Frames count with file, line and function. In all other lines numbers do not: addresses, times and process numbers
-    differ from one try to the next. A failure of which there are no words has no signature.
+    Frames count with file, line and function. In all other lines numbers do not: addresses, times
+    and process numbers differ from one try to the next. A failure of which there are no words has
+    no signature.
     """
     if failure is None or failure.step > 0:
         return ""

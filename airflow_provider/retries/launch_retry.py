@@ -1,8 +1,8 @@
 """When a launch that failed is tried again inside the same Airflow try.
 
-Only failures that another attempt can mend count: the store of the rendezvous was away, the agent was
-lost. A failing rank, bad configuration, a stop and a timeout of the task are Airflow's business. tenacity
-is imported when a launch begins.
+Only failures that another attempt can mend count: the store of the rendezvous was away, the agent
+was lost. A failing rank, bad configuration, a stop and a timeout of the task are Airflow's
+business. tenacity is imported when a launch begins.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ class LaunchRetry:
 
     :param attempts: launches in all; 1 means that none is repeated.
     :param max_elapsed: seconds after the first attempt began, beyond which none begins.
-    :param wait_initial: seconds before the second attempt; each further wait is twice the one before.
+    :param wait_initial: seconds before the second attempt; each further wait is twice the one
+        before.
     :param wait_max: the longest wait, in seconds, before jitter.
-    :param jitter: up to so many seconds are added to each wait, at random, so that the nodes of a job
-        which fails as a whole do not come back all at once.
+    :param jitter: up to so many seconds are added to each wait, at random, so that the nodes of a
+        job which fails as a whole do not come back all at once.
     """
 
     attempts: int = 3
@@ -67,8 +68,8 @@ class LaunchRetry:
     ) -> T:
         """``launch(attempt)``, attempts counted from 1, until one succeeds or no other may follow.
 
-        ``stopped`` is asked before each repetition. ``say`` is told why there is one, and calls it ``what``. The
-        last attempt's own error is raised.
+        ``stopped`` is asked before each repetition. ``say`` is told why there is one, and calls it
+        ``what``. The last attempt's own error is raised.
         """
         import tenacity
 

@@ -1,11 +1,13 @@
-"""``ElasticRetryPolicy``: retries that know why the task failed. It is the default of ``ElasticLaunchOperator``.
+"""``ElasticRetryPolicy``: retries that know why the task failed. It is the default of
+``ElasticLaunchOperator``.
 
-Airflow asks a retry policy in the task's process, with the error, after each failure but one: when the task process
-itself is killed. So the record of the tries, kept in the task's state store, says which try has begun; one whose end
-nobody has told is classified when the next one begins, by what its agent has left on the worker's disk.
+Airflow asks a retry policy in the task's process, with the error, after each failure but one: when
+the task process itself is killed. So the record of the tries, kept in the task's state store, says
+which try has begun; one whose end nobody has told is classified when the next one begins, by what
+its agent has left on the worker's disk.
 
-A decision is ``airflow_provider.retries.rules``'s; this module reads and writes what it needs. A DAG file that names the
-policy pays for importing this module and ``llutil.errors``, nothing more.
+A decision is ``airflow_provider.retries.rules``'s; this module reads and writes what it needs. A
+DAG file that names the policy pays for importing this module and ``llutil.errors``, nothing more.
 """
 
 from __future__ import annotations
@@ -38,16 +40,20 @@ _log = logging.getLogger(__name__)
 
 
 class NoMoreTriesError(LaunchError):
-    """The task process of an earlier try was killed, in a way that is not tried again; found when this try began."""
+    """The task process of an earlier try was killed, in a way that is not tried again; found when
+    this try began.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
 class ElasticRetryPolicy(RetryPolicy):
-    """What follows a failure, by its class; each parameter is the row of one class (see ``RetryRow``).
+    """What follows a failure, by its class; each parameter is the row of one class (see
+    ``RetryRow``).
 
-    There are never more tries than the task's ``retries`` grant. Budgets begin anew when a task instance that has
-    ended is cleared; one that is cleared while it runs keeps them, since Airflow (3.3) grants it one try more and no retries.
-    An error that is none of a launch, such as ``execution_timeout``'s, is left to ``retries`` and ``retry_delay``.
+    There are never more tries than the task's ``retries`` grant. Budgets begin anew when a task
+    instance that has ended is cleared; one that is cleared while it runs keeps them, since Airflow
+    (3.3) grants it one try more and no retries. An error that is none of a launch, such as
+    ``execution_timeout``'s, is left to ``retries`` and ``retry_delay``.
 
     :param infrastructure: the store, the network, a node, or whoever kills with SIGKILL.
     :param preemption: somebody asked for the end: the worker is stopped, or a signal came.
@@ -87,7 +93,9 @@ class ElasticRetryPolicy(RetryPolicy):
         max_tries: int,
         context: Context | None = None,
     ) -> RetryDecision:
-        """Decide what follows ``exception``, and keep count of it. Airflow asks, in the task's process."""
+        """Decide what follows ``exception``, and keep count of it. Airflow asks, in the task's
+        process.
+        """
         if isinstance(exception, NoMoreTriesError):
             return RetryDecision.fail(str(exception))
         store = _Store(context)
@@ -114,10 +122,11 @@ class ElasticRetryPolicy(RetryPolicy):
     def begin(
         self, context: Mapping[str, Any], left: AgentRecord | None, log: logging.Logger
     ) -> None:
-        """A try begins: classify the one before if nobody was asked about its end, and note that this one is there.
+        """A try begins: classify the one before if nobody was asked about its end, and note that
+        this one is there.
 
-        ``left`` is what an earlier try's agent has left on this host. A try that somebody asked for by a clear is never
-        refused.
+        ``left`` is what an earlier try's agent has left on this host. A try that somebody asked for
+        by a clear is never refused.
 
         :raises NoMoreTriesError: what the try before died of is not to be tried again.
         """
@@ -130,8 +139,8 @@ class ElasticRetryPolicy(RetryPolicy):
         clears = getattr(context.get("dag_run"), "clear_number", 0) or 0
         lost = record.open and record.try_number < ti.try_number
         if lost and (clears != record.clears or record.try_number > life):
-            # A clear of a running task grants another try, whatever was granted before, and changes no max_tries (Airflow
-            # 3.3). Only the whole run's clears are counted.
+            # A clear of a running task grants another try, whatever was granted before, and changes
+            # no max_tries (Airflow 3.3). Only the whole run's clears are counted.
             log.info(
                 "tasks of this DAG run were cleared while try %d ran: whatever that died of, this one is wanted",
                 record.try_number,
@@ -154,9 +163,11 @@ class ElasticRetryPolicy(RetryPolicy):
 
 
 class _Store:
-    """The record in the state store of the task instance that ``context`` belongs to; nowhere outside a task.
+    """The record in the state store of the task instance that ``context`` belongs to; nowhere
+    outside a task.
 
-    A store that fails keeps no task from running or failing: without a record, decisions are made as for a first try.
+    A store that fails keeps no task from running or failing: without a record, decisions are made
+    as for a first try.
     """
 
     def __init__(self, context: Any) -> None:

@@ -1,8 +1,10 @@
-"""What follows a failure: another try or none, after how long, and why. A table with one row a class of failure.
+"""What follows a failure: another try or none, after how long, and why. A table with one row a
+class of failure.
 
-Functions here only decide: the record of the earlier tries goes in, and the one to keep comes out. Who is asked, and
-where the record lies, is ``airflow_provider.retries.policy``'s affair; what a failure was is ``airflow_provider.retries.failure_case``'s.
-This module may import nothing but the standard library and ``llutil.errors``.
+Functions here only decide: the record of the earlier tries goes in, and the one to keep comes out.
+Who is asked, and where the record lies, is ``airflow_provider.retries.policy``'s affair; what a
+failure was is ``airflow_provider.retries.failure_case``'s. This module may import nothing but the
+standard library and ``llutil.errors``.
 """
 
 from __future__ import annotations
@@ -22,13 +24,13 @@ _VERSION = 2
 class RetryRow:
     """What follows a failure of one class.
 
-    :param retries: how many retries this class has, in all tries of the task together; 0 for none, None for as many as
-        the task's ``retries`` grant. There are never more than those.
+    :param retries: how many retries this class has, in all tries of the task together; 0 for none,
+        None for as many as the task's ``retries`` grant. There are never more than those.
     :param delay: seconds before the retry; None for the task's ``retry_delay``.
     :param growth: each further delay of this class is so many times the one before.
     :param longest: the longest delay, in seconds.
-    :param alike: so many failures running, with the same traceback and before any rank has made a step, fail the task
-        for good; None for no such rule.
+    :param alike: so many failures running, with the same traceback and before any rank has made a
+        step, fail the task for good; None for no such rule.
 
     :raises ConfigError: lists what cannot be.
     """
@@ -65,7 +67,9 @@ class RetryRow:
             raise ConfigError(problems)
 
     def delay_after(self, retried: int) -> float | None:
-        """Seconds before the next retry, if ``retried`` of this class came before; None for the task's own."""
+        """Seconds before the next retry, if ``retried`` of this class came before; None for the
+        task's own.
+        """
         if self.delay is None:
             return None
         try:
@@ -76,11 +80,13 @@ class RetryRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TriesRecord:
-    """What is known of the tries of one task instance, in one of its lives: from a clear after its end to the next.
+    """What is known of the tries of one task instance, in one of its lives: from a clear after its
+    end to the next.
 
-    ``life`` is Airflow's ``max_tries``, which such a clear raises and nothing else changes (3.3). ``try_number`` is the last try
-    that began, on ``host``, when tasks of its DAG run had been cleared ``clears`` times; it is ``open`` until somebody has
-    said how it ended. ``retried`` counts the retries by class of failure. ``alike`` failures running had the traceback
+    ``life`` is Airflow's ``max_tries``, which such a clear raises and nothing else changes (3.3).
+    ``try_number`` is the last try that began, on ``host``, when tasks of its DAG run had been
+    cleared ``clears`` times; it is ``open`` until somebody has said how it ended. ``retried``
+    counts the retries by class of failure. ``alike`` failures running had the traceback
     ``signature``, before any step.
     """
 
@@ -137,10 +143,11 @@ class TriesRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureCase:
-    """One failure: its class, what is to be said of it, and the traceback's ``signature`` if it came before any step.
+    """One failure: its class, what is to be said of it, and the traceback's ``signature`` if it
+    came before any step.
 
-    ``tries_left``: how many more Airflow grants. ``asked``: whether Airflow wants to know what follows; else it has
-    begun the next try by itself.
+    ``tries_left``: how many more Airflow grants. ``asked``: whether Airflow wants to know what
+    follows; else it has begun the next try by itself.
     """
 
     failure_class: FailureClass
@@ -152,7 +159,9 @@ class FailureCase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """Whether there is ``again`` a try, after ``delay`` seconds (None: the task's own delay), why, and what to keep."""
+    """Whether there is ``again`` a try, after ``delay`` seconds (None: the task's own delay), why,
+    and what to keep.
+    """
 
     again: bool
     why: str

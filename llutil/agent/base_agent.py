@@ -1,8 +1,9 @@
 """The elastic agent of one node, as far as it does not depend on how the nodes meet: its workers.
 
-It is torch's agent (``SimpleElasticAgent``, whose events and metrics it records), with worker processes of our own
-on a loop that hears of everything at once. Who is in a round and what follows from its end is for the subclasses to
-know: ``polling`` for torch's rendezvous backends, ``following`` for those with a ledger.
+It is torch's agent (``SimpleElasticAgent``, whose events and metrics it records), with worker
+processes of our own on a loop that hears of everything at once. Who is in a round and what follows
+from its end is for the subclasses to know: ``polling`` for torch's rendezvous backends,
+``following`` for those with a ledger.
 """
 
 from __future__ import annotations
@@ -57,7 +58,9 @@ _PREFIX = "[${role_name}${local_rank}]:"
 """What torch's agent puts in front of a rank's line if nobody says otherwise (torch 2.13)."""
 
 _PREFIX_TEMPLATE = "TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE"
-"""torchrun's variable for that: may name ``${role_name}``, ``${rank}`` and ``${local_rank}`` (torch 2.13)."""
+"""torchrun's variable for that: may name ``${role_name}``, ``${rank}`` and ``${local_rank}`` (torch
+2.13).
+"""
 
 _PROGRESS_PERIOD = 0.5  # seconds between two looks at the ranks' steps, for those who watch
 
@@ -73,8 +76,8 @@ def _prefix(role: str, worker: TorchWorker) -> str:
 class AgentJob:
     """What an agent runs, beyond torch's ``WorkerSpec``.
 
-    ``mark`` is in the environment of every process of the job; ``grace`` is how long, in seconds, workers
-    get between being asked to stop and being killed.
+    ``mark`` is in the environment of every process of the job; ``grace`` is how long, in seconds,
+    workers get between being asked to stop and being killed.
     """
 
     name: str
@@ -231,7 +234,9 @@ class Agent(SimpleElasticAgent):
         return env
 
     def _show_progress_when_due(self) -> None:
-        """Show the ranks' steps about twice a second, if the host wants them; ``_next_progress`` is when next."""
+        """Show the ranks' steps about twice a second, if the host wants them; ``_next_progress`` is
+        when next.
+        """
         now = time.monotonic()
         if now >= self._next_progress:
             self._next_progress = now + _PROGRESS_PERIOD
@@ -267,8 +272,8 @@ class Agent(SimpleElasticAgent):
     def _report_on(self, ended: Sequence[RankExit]) -> FailureReport:
         """What is to be said of a failed round of this node's.
 
-        :raises SignalException: it did not fail: the signal that stops this agent had been sent to its workers
-            too, as systemd and some containers do, and was noticed there first.
+        :raises SignalException: it did not fail: the signal that stops this agent had been sent to
+            its workers too, as systemd and some containers do, and was noticed there first.
         """
         first = first_failure(ended)
         if self._signals.caught is not None and first.status == -self._signals.caught:

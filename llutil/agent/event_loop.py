@@ -1,8 +1,9 @@
 """The one selector of an agent, and what is called when something it waits for is ready.
 
-Everything that can happen to a job is a file descriptor here: a worker's exit (a pidfd), its outcome and
-its output (pipes), a signal (the wake-up pipe). So nothing is polled and nothing needs a thread. The loop
-owns no descriptor but its wake-up pipe, decides nothing, and never waits past the deadline that it is given.
+Everything that can happen to a job is a file descriptor here: a worker's exit (a pidfd), its
+outcome and its output (pipes), a signal (the wake-up pipe). So nothing is polled and nothing needs
+a thread. The loop owns no descriptor but its wake-up pipe, decides nothing, and never waits past
+the deadline that it is given.
 """
 
 from __future__ import annotations
@@ -22,15 +23,17 @@ _LONGEST = 3600.0  # seconds that one turn waits at most: the kernel's own limit
 
 
 class EventLoop:
-    """Callbacks by file descriptor. Used by one thread; others may call only ``wake`` and ``call_soon``."""
+    """Callbacks by file descriptor. Used by one thread; others may call only ``wake`` and
+    ``call_soon``.
+    """
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
         self._soon: deque[Callable[[], None]] = deque()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._open = True
-        # Who wakes a loop that is just being closed must not write into what gets its number next. Reentrant,
-        # since a signal handler may interrupt the very thread that has it.
+        # Who wakes a loop that is just being closed must not write into what gets its number next.
+        # Reentrant, since a signal handler may interrupt the very thread that has it.
         self._lock = threading.RLock()
         self.watch(self._wake_read, self._drain_wake)
 
@@ -46,7 +49,9 @@ class EventLoop:
             self._selector.unregister(fd)
 
     def fds(self) -> set[int]:
-        """Every descriptor that belongs to the loop or is waited for; a forked child must close them."""
+        """Every descriptor that belongs to the loop or is waited for; a forked child must close
+        them.
+        """
         fds = {key.fd for key in self._selector.get_map().values()}
         fds |= {self._wake_write}
         if isinstance(self._selector, selectors.EpollSelector):
@@ -54,7 +59,9 @@ class EventLoop:
         return fds
 
     def wake(self) -> None:
-        """Make a waiting ``turn`` return; of a closed loop, nothing. Safe from any thread and a signal handler."""
+        """Make a waiting ``turn`` return; of a closed loop, nothing. Safe from any thread and a
+        signal handler.
+        """
         with self._lock, suppress(BlockingIOError):  # enough wake-ups are on their way
             if self._open:
                 os.write(self._wake_write, b"\0")
@@ -65,7 +72,8 @@ class EventLoop:
         self.wake()
 
     def turn(self, deadline: float) -> None:
-        """Wait for the first thing that is ready, or until ``deadline`` (``time.monotonic()``); call what is due.
+        """Wait for the first thing that is ready, or until ``deadline`` (``time.monotonic()``);
+        call what is due.
 
         It may return with nothing to do: callers look at their own state, and take another turn.
         """

@@ -1,8 +1,8 @@
 """The agent of a node that meets the others at a store which one of them hosts.
 
-It looks there as torch's agents do, and does with what it sees what they cannot: it waits without a timer for those
-that are not done yet, runs again if they must, and fails with the first failure of the whole job, whoever's it was.
-Restarts are counted by each agent for itself, as torch does.
+It looks there as torch's agents do, and does with what it sees what they cannot: it waits without a
+timer for those that are not done yet, runs again if they must, and fails with the first failure of
+the whole job, whoever's it was. Restarts are counted by each agent for itself, as torch does.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
-"""The agent of a node whose rendezvous has a ledger: it follows what the protocol says, and reports back.
+"""The agent of a node whose rendezvous has a ledger: it follows what the protocol says, and reports
+back.
 
-The driver of the rendezvous gives three orders: start these workers, stop them, it is over. This agent carries them
-out, tells how workers ended, and decides nothing: restarts, budget and verdicts are the protocol's. So a node that has
-finished waits for its round's verdict, and runs again if the others must.
+The driver of the rendezvous gives three orders: start these workers, stop them, it is over. This
+agent carries them out, tells how workers ended, and decides nothing: restarts, budget and verdicts
+are the protocol's. So a node that has finished waits for its round's verdict, and runs again if the
+others must.
 """
 
 from __future__ import annotations
@@ -66,7 +68,9 @@ class LedgerAgent(Agent):
             self._driver.tell(see.WorkersStopped(self._round.stage))
 
     def leave(self) -> None:
-        """Leave the rendezvous, if that was not done yet, and end its thread. No worker is left when it is called."""
+        """Leave the rendezvous, if that was not done yet, and end its thread. No worker is left
+        when it is called.
+        """
         driver = self._driver
         if driver.change_fd < 0:
             return  # the agent never got so far as to start it
@@ -146,7 +150,9 @@ class LedgerAgent(Agent):
         group.state = WorkerState.HEALTHY
 
     def _record_event(self, state: str, milliseconds: float) -> None:
-        """A step of the agent's, as torch's agent records it: before it changes what it knows of the round."""
+        """A step of the agent's, as torch's agent records it: before it changes what it knows of
+        the round.
+        """
         event = self._construct_event(state, EventSource.AGENT, duration_ms=milliseconds)
         record(event, self._worker_group.spec.event_log_handler)
 
@@ -169,7 +175,9 @@ class LedgerAgent(Agent):
             self._tell_failure(stage, self._end_workers(signal.SIGTERM, self._job.grace))
 
     def _stop(self, stage: Stage) -> None:
-        """The round is over for this node. What had failed here by then is told: it may be the cause of it all."""
+        """The round is over for this node. What had failed here by then is told: it may be the
+        cause of it all.
+        """
         ordered = time.monotonic()
         ended = self._end_workers(signal.SIGTERM, self._job.grace)
         if any(one.failed_before(ordered) for one in ended):

@@ -1,8 +1,10 @@
-"""Metrics of a job, through torch elastic's metrics API: who takes them, and the ones that are ours.
+"""Metrics of a job, through torch elastic's metrics API: who takes them, and the ones that are
+ours.
 
-torch elastic's own are in the group ``torchelastic``, under torch's names: ``workers.<role>.<what>`` (``run_total``,
-``remaining_restarts``, ``flakiness`` and others) and ``<Class>.<method>.duration.ms`` with ``.success`` and
-``.failure``. Ours are in the group ``llutil``, each about one node, times in whole milliseconds:
+torch elastic's own are in the group ``torchelastic``, under torch's names:
+``workers.<role>.<what>`` (``run_total``, ``remaining_restarts``, ``flakiness`` and others) and
+``<Class>.<method>.duration.ms`` with ``.success`` and ``.failure``. Ours are in the group
+``llutil``, each about one node, times in whole milliseconds:
 
 =================================  =====================================================================================
 ``launch.<role>.duration.ms``      From the agent's begin until its first workers were started; once.
@@ -12,7 +14,8 @@ torch elastic's own are in the group ``torchelastic``, under torch's names: ``wo
                                    workers' grace and the rendezvous included.
 =================================  =====================================================================================
 
-torch keeps one handler a group and process, and so a job's ``metrics_cfg`` goes on to apply to the jobs after it.
+torch keeps one handler a group and process, and so a job's ``metrics_cfg`` goes on to apply to the
+jobs after it.
 """
 
 from __future__ import annotations
@@ -34,10 +37,11 @@ GROUP = "llutil"
 
 
 def configure(groups: Mapping[str, str]) -> None:
-    """Give each group its handler: "null", "console", or one of the class that ``module:Class`` names.
+    """Give each group its handler: "null", "console", or one of the class that ``module:Class``
+    names.
 
-    torch 2.13's own ``initialize_metrics`` does nothing with a configuration, unless torch was built with a
-    ``static_init`` of its own; it is called all the same.
+    torch 2.13's own ``initialize_metrics`` does nothing with a configuration, unless torch was
+    built with a ``static_init`` of its own; it is called all the same.
 
     :raises ConfigError: a handler cannot be made.
     """
@@ -97,7 +101,9 @@ class Stopwatch:
             self._over = None
 
     def round_over(self) -> None:
-        """The workers here are to be ended: one failed, all have ended, or the round is over elsewhere."""
+        """The workers here are to be ended: one failed, all have ended, or the round is over
+        elsewhere.
+        """
         self._over = self._clock()
 
     def ready(self) -> None:

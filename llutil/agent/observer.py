@@ -1,8 +1,8 @@
 """What surrounds an agent: a terminal, or an Airflow task at the other end of a socket.
 
-The agent tells its host what happened and asks it for nothing but patience. ``TerminalObserver`` is the host of
-``launch_agent`` as a library; the operator's agent process brings its own. This module may import nothing
-but the standard library.
+The agent tells its host what happened and asks it for nothing but patience. ``TerminalObserver`` is
+the host of ``launch_agent`` as a library; the operator's agent process brings its own. This module
+may import nothing but the standard library.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ class AgentObserver(Protocol):
     """Hears what happens on a node. Called on the agent's one thread; must not block for long."""
 
     captures: bool
-    """Whether workers' output should come here as lines; else it goes straight to the agent's own streams."""
+    """Whether workers' output should come here as lines; else it goes straight to the agent's own
+    streams.
+    """
 
     wants_progress: bool
     """Whether ``progress`` should be called about twice a second."""
@@ -27,13 +29,17 @@ class AgentObserver(Protocol):
         """Descriptors that a forked worker must not keep."""
 
     def line(self, rank: int, prefix: str, stream: str, text: str) -> None:
-        """A rank printed a line; ``prefix`` is torch's (``[role0]:``), ``stream`` is stdout or stderr."""
+        """A rank printed a line; ``prefix`` is torch's (``[role0]:``), ``stream`` is stdout or
+        stderr.
+        """
 
     def round(self, restart: int, world_size: int, ranks: tuple[int, ...]) -> None:
         """Workers of a round have started; without ``ranks``, in a world of 0: they have ended."""
 
     def hosting(self, endpoint: str) -> None:
-        """This node hosts the store of its job, and the others find it behind the door at ``endpoint``."""
+        """This node hosts the store of its job, and the others find it behind the door at
+        ``endpoint``.
+        """
 
     def progress(self, ranks: Mapping[int, tuple[int, int]]) -> None:
         """Steps and totals by rank."""

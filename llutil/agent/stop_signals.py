@@ -1,8 +1,10 @@
-"""Signals that ask a job to stop, while an agent runs on the main thread, and nothing of it afterwards.
+"""Signals that ask a job to stop, while an agent runs on the main thread, and nothing of it
+afterwards.
 
-torch replaces the handlers of its process and never restores them (measured with torch 2.13), and raises out
-of the handler at whatever line was running. Here a signal only wakes the loop, which then stops the job in
-good order; it raises at once only where the main thread waits inside torch and would not hear the loop.
+torch replaces the handlers of its process and never restores them (measured with torch 2.13), and
+raises out of the handler at whatever line was running. Here a signal only wakes the loop, which
+then stops the job in good order; it raises at once only where the main thread waits inside torch
+and would not hear the loop.
 """
 
 from __future__ import annotations
@@ -24,11 +26,13 @@ __all__ = ["StopSignals"]
 
 
 class StopSignals:
-    """Installed for the time of a ``with`` block. Off the main thread, where Python allows none, it does nothing.
+    """Installed for the time of a ``with`` block. Off the main thread, where Python allows none, it
+    does nothing.
 
-    ``caught`` is the first stopping signal that came, or None. ``urgent`` is True after a second Ctrl-C: the user
-    does not want to wait for the grace period. A signal that was not raised, since the job had already come to
-    its end, goes to the caller's own handler when the block is left: it is never swallowed.
+    ``caught`` is the first stopping signal that came, or None. ``urgent`` is True after a second
+    Ctrl-C: the user does not want to wait for the grace period. A signal that was not raised, since
+    the job had already come to its end, goes to the caller's own handler when the block is left: it
+    is never swallowed.
     """
 
     def __init__(self, loop: EventLoop) -> None:
@@ -45,7 +49,8 @@ class StopSignals:
                 if signal.getsignal(number) is not signal.SIG_IGN:  # nohup's SIGHUP stays ignored
                     self._before[number] = signal.signal(number, self._handle)
             if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
-                # Ignored, as it may be inherited, it would keep the workers' exit statuses from everybody.
+                # Ignored, as it may be inherited, it would keep the workers' exit statuses from
+                # everybody.
                 self._before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         return self
 
@@ -56,7 +61,8 @@ class StopSignals:
         trace: TracebackType | None,
     ) -> None:
         for number, handler in self._before.items():
-            # None: a handler that was not installed from Python; it cannot be put back by it either.
+            # None: a handler that was not installed from Python; it cannot be put back by it
+            # either.
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
         if self.caught is not None and not self._raised:
             signal.raise_signal(self.caught)
@@ -74,7 +80,9 @@ class StopSignals:
 
     @contextmanager
     def raising(self) -> Iterator[None]:
-        """Let a signal raise at once inside the block: for waits of torch's own, which no loop can end."""
+        """Let a signal raise at once inside the block: for waits of torch's own, which no loop can
+        end.
+        """
         self.check()
         self._raising = True
         try:

@@ -1,9 +1,10 @@
-"""The agent of a node that meets others through one of torch's rendezvous backends, or has none to meet.
+"""The agent of a node that meets others through one of torch's rendezvous backends, or has none to
+meet.
 
-torch's part is kept: its rendezvous, its assignment of ranks, its exit barrier, one restart budget an agent. What it
-polls for once per ``monitor_interval`` wakes this agent at once: a worker's end, a failure, a stop. The interval
-remains as a safety net, and as the period at which torch's backends, which tell nobody anything, are asked about
-newcomers.
+torch's part is kept: its rendezvous, its assignment of ranks, its exit barrier, one restart budget
+an agent. What it polls for once per ``monitor_interval`` wakes this agent at once: a worker's end,
+a failure, a stop. The interval remains as a safety net, and as the period at which torch's
+backends, which tell nobody anything, are asked about newcomers.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ class TorchBackendAgent(Agent):
     def _rendezvous(self, worker_group: WorkerGroup) -> None:
         join = super()._rendezvous
         if self._worker_group.spec.rdzv_handler.get_backend() == "static":
-            # It waits in C++ alone. Left to itself after a stop, it waits on, and nobody counts on it.
+            # It waits in C++ alone. Left to itself after a stop, it waits on, and nobody counts on
+            # it.
             interruptible(lambda: join(worker_group), self._loop, self._signals)
         else:
             with self._signals.raising():
@@ -65,7 +67,8 @@ class TorchBackendAgent(Agent):
                     self._restart_workers(group)
 
     def _watch(self) -> None:
-        """Wait until the round is over: every rank ended, one failed, nodes wait to join, or a stop was asked.
+        """Wait until the round is over: every rank ended, one failed, nodes wait to join, or a stop
+        was asked.
 
         :raises SignalException: a stop was asked.
         """
@@ -97,7 +100,9 @@ class TorchBackendAgent(Agent):
         return RunResult(state=WorkerState.SUCCEEDED, return_values=values)
 
     def _end_succeeded(self) -> dict[int, Any]:
-        """What the ranks returned, which have ended; children that they left have not, and do so now."""
+        """What the ranks returned, which have ended; children that they left have not, and do so
+        now.
+        """
         if self._host.wants_progress:
             self._show_progress()
         return {one.rank: one.note for one in self._end_workers(signal.SIGKILL, 0.0)}

@@ -1,7 +1,7 @@
 """Keeps what this agent leaves for the next try of its task up to date, on disk.
 
-Called from several threads: the main one, the link's, and the one that ends a stuck agent. A file that cannot be
-written is told in the log and stops no job.
+Called from several threads: the main one, the link's, and the one that ends a stuck agent. A file
+that cannot be written is told in the log and stops no job.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ _log = logging.getLogger(__name__)
 
 
 class AgentRecordWriter:
-    """The file of one agent. Before ``begin`` nothing is written, and never if the spec names no file.
+    """The file of one agent. Before ``begin`` nothing is written, and never if the spec names no
+    file.
 
     ``mark`` is the job's.
     """
@@ -57,7 +58,9 @@ class AgentRecordWriter:
             self._memory = OomWatch()
 
     def told(self, reason: str, *, alone: bool) -> None:
-        """The job is to end: because its task is gone, if ``alone``, else because somebody said so."""
+        """The job is to end: because its task is gone, if ``alone``, else because somebody said
+        so.
+        """
         found = self._memory.kills() if alone else None
         if not alone:
             self._know(asked=reason)

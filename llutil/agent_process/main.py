@@ -1,12 +1,14 @@
 """The life of the agent process: spec in, one job, its end told.
 
-It starts as a fresh interpreter in a session of its own, so that Airflow's kill of the task's process group does
-not reach it: it then has its grace period to let the workers save, and ends every process of the job. If the main
-thread should be stuck where no signal reaches it, the link's thread ends the job by force soon after.
+It starts as a fresh interpreter in a session of its own, so that Airflow's kill of the task's
+process group does not reach it: it then has its grace period to let the workers save, and ends
+every process of the job. If the main thread should be stuck where no signal reaches it, the link's
+thread ends the job by force soon after.
 
-For warm workers the fork server is forked from this very process, so that one import of torch serves both. That takes
-a process without threads: then nothing but the main thread runs until the server is there, and a stop that comes
-meanwhile starts the link's thread out of a signal handler, which is the end of that plan and soon of the process.
+For warm workers the fork server is forked from this very process, so that one import of torch
+serves both. That takes a process without threads: then nothing but the main thread runs until the
+server is there, and a stop that comes meanwhile starts the link's thread out of a signal handler,
+which is the end of that plan and soon of the process.
 """
 
 from __future__ import annotations
@@ -98,7 +100,9 @@ class _TaskAgent:
     ) -> None:
         self._mark = os.environ.get(MARK) or uuid.uuid4().hex
         self._marked = self._mark == os.environ.get(MARK)
-        """Whether what is forked from here carries the mark, as the kernel shows it: whoever started us saw to it."""
+        """Whether what is forked from here carries the mark, as the kernel shows it: whoever
+        started us saw to it.
+        """
         self._main = threading.main_thread()
         self._gate = threading.Lock()
         """Guards the next three: a stop comes before the job or to it, and its end is told once."""
@@ -130,7 +134,9 @@ class _TaskAgent:
         return 0
 
     def _warm_up(self, spec: messages.Spec) -> tuple[ServerProcess, socket.socket] | None:
-        """A fork server, forked from this process; None if the job wants none, or nobody has time for it any more."""
+        """A fork server, forked from this process; None if the job wants none, or nobody has time
+        for it any more.
+        """
         try:
             config = _config(spec.config, spec.grace)
         except ConfigError:
@@ -180,7 +186,8 @@ class _TaskAgent:
         with self._gate:
             self._begun = self._reason is None
         if not self._begun:
-            # Another thread is telling the task, and ends this process. If it fails to, no job must begin.
+            # Another thread is telling the task, and ends this process. If it fails to, no job must
+            # begin.
             time.sleep(_DELIVERY + 2 * _MARGIN)
             os._exit(1)
 
@@ -203,28 +210,37 @@ class _TaskAgent:
             end = self._end_by_force if begun else self._end_early
             threading.Thread(target=end, name="llutil-last-resort", daemon=True).start()
         if begun and not self._ended:
-            # Sent to the main thread and not to the process: only so does it end a wait inside a system call.
+            # Sent to the main thread and not to the process: only so does it end a wait inside a
+            # system call.
             signal.pthread_kill(self._main.ident or 0, signal.SIGTERM)
         self._leaving.told(reason, alone=self._link.gone)
 
     def _end_early(self) -> None:
-        """The main thread may be in the middle of importing torch, which no exception should interrupt: leave it."""
+        """The main thread may be in the middle of importing torch, which no exception should
+        interrupt: leave it.
+        """
         self._tell(self._stopped(f"stopped before its workers started: {self._reason}"))
-        # By the mark alone, which the guardian does not carry: it is to see to the rest, and to the event page.
+        # By the mark alone, which the guardian does not carry: it is to see to the rest, and to the
+        # event page.
         end_all((), self._mark, time.monotonic() + _MARGIN)
         os._exit(0)
 
     def _end_by_force(self) -> None:
-        """Only reached if the main thread does not end the job in time: it is stuck where Python runs no handler."""
+        """Only reached if the main thread does not end the job in time: it is stuck where Python
+        runs no handler.
+        """
         self._main.join(self._grace + _MARGIN)
         if self._ended:
             return  # the job has ended; what is left is to deliver words, which has a deadline of its own
-        # By the mark alone, which the guardian does not carry: it is to see to the rest, and to the event page.
+        # By the mark alone, which the guardian does not carry: it is to see to the rest, and to the
+        # event page.
         end_all((), self._mark, time.monotonic() + _MARGIN)
         os._exit(1)
 
     def _on_term(self, _number: int, _frame: FrameType | None) -> None:
-        """While no job runs. A handler may have interrupted anything: it takes no lock, and raises nothing."""
+        """While no job runs. A handler may have interrupted anything: it takes no lock, and raises
+        nothing.
+        """
         if not self._begun:
             reason = "the agent got signal SIGTERM"
             threading.Thread(target=self._on_stop, args=(reason,), daemon=True).start()

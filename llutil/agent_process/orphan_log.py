@@ -1,7 +1,8 @@
 """Where the agent's words go once the Airflow task is gone: a file, which the next try shows.
 
-The agent holds copies of the read ends of the pipes that its own standard streams lead to. So a print never
-meets a broken pipe, and what was printed but not read when the task died is still in them.
+The agent holds copies of the read ends of the pipes that its own standard streams lead to. So a
+print never meets a broken pipe, and what was printed but not read when the task died is still in
+them.
 """
 
 from __future__ import annotations
@@ -18,14 +19,18 @@ _CHUNK = 1 << 16
 
 
 class OrphanLog:
-    """The file ``path``, opened when it is first needed. ``readers`` are the copies of the pipes' read ends."""
+    """The file ``path``, opened when it is first needed. ``readers`` are the copies of the pipes'
+    read ends.
+    """
 
     def __init__(self, readers: Sequence[int]) -> None:
         self.readers = tuple(readers)
         self._fd: int | None = None
 
     def begin(self, path: str) -> None:
-        """Send standard output and error to ``path`` from now on, after what their pipes still hold."""
+        """Send standard output and error to ``path`` from now on, after what their pipes still
+        hold.
+        """
         if self._fd is not None:
             return
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW

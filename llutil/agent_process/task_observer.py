@@ -13,7 +13,9 @@ __all__ = ["TaskLogHandler", "TaskObserver"]
 
 
 class TaskObserver:
-    """The ``Host`` at the other end of whose link an Airflow task listens. ``own``: more descriptors not for workers."""
+    """The ``Host`` at the other end of whose link an Airflow task listens. ``own``: more
+    descriptors not for workers.
+    """
 
     captures = True
     wants_progress = True
@@ -26,7 +28,9 @@ class TaskObserver:
         self._own = own
 
     def fds(self) -> set[int]:
-        """The link's, since while a worker held the socket, the task would not see that its agent ended; and ``own``."""
+        """The link's, since while a worker held the socket, the task would not see that its agent
+        ended; and ``own``.
+        """
         return self._link.fds().union(self._own)
 
     def line(self, rank: int, prefix: str, stream: str, text: str) -> None:
@@ -58,7 +62,9 @@ class TaskObserver:
 
 
 class TaskLogHandler(logging.Handler):
-    """Sends the log records of this package to the task. Not for forked workers: the link's thread is not there."""
+    """Sends the log records of this package to the task. Not for forked workers: the link's thread
+    is not there.
+    """
 
     def __init__(self, link: TaskSocket) -> None:
         super().__init__()

@@ -1,12 +1,14 @@
 """The agent's end of the socket to its Airflow task, on a thread of its own.
 
-The main thread may wait inside torch, in C, for minutes. A stop must be heard all the same, and a task that died
-must be noticed: so this thread does all the reading and writing, and tells the rest of the process by calling back.
-Words for the task are queued; if it reads slowly, ``congested`` lets the workers' output wait at its source, so
-that memory stays bounded. When the socket closes the task is gone, and words go to the aftermath.
+The main thread may wait inside torch, in C, for minutes. A stop must be heard all the same, and a
+task that died must be noticed: so this thread does all the reading and writing, and tells the rest
+of the process by calling back. Words for the task are queued; if it reads slowly, ``congested``
+lets the workers' output wait at its source, so that memory stays bounded. When the socket closes
+the task is gone, and words go to the aftermath.
 
-There is a time before the thread, for what only a process without threads can do: ``first_spec`` reads the job, and
-inside ``listening`` a signal starts the thread as soon as anything else is to be heard.
+There is a time before the thread, for what only a process without threads can do: ``first_spec``
+reads the job, and inside ``listening`` a signal starts the thread as soon as anything else is to be
+heard.
 """
 
 from __future__ import annotations
@@ -44,10 +46,11 @@ _MESSAGE_COST = (
 
 
 class TaskSocket:
-    """The socket, heard from ``start`` on, which ``close`` calls too. ``on_stop(reason)`` is called, on the link's thread, for each stop and once when the task is gone.
+    """The socket, heard from ``start`` on, which ``close`` calls too. ``on_stop(reason)`` is
+    called, on the link's thread, for each stop and once when the task is gone.
 
-    ``afterlog`` is known once the spec is. Callers on other threads use ``spec``, ``send``, ``congested``,
-    ``when_clear`` and ``close``.
+    ``afterlog`` is known once the spec is. Callers on other threads use ``spec``, ``send``,
+    ``congested``, ``when_clear`` and ``close``.
     """
 
     def __init__(
@@ -81,16 +84,20 @@ class TaskSocket:
         self._thread = threading.Thread(target=self._run, name="llutil-link", daemon=True)
 
     def start(self) -> None:
-        """Begin to listen, unless that was done. From here on ``on_stop`` may be called, also at once."""
+        """Begin to listen, unless that was done. From here on ``on_stop`` may be called, also at
+        once.
+        """
         with self._start_lock:
             if not self._started:
                 self._started = True
                 self._thread.start()
 
     def first_spec(self, deadline: float) -> messages.Spec | None:
-        """Before ``start``: the job, read on the caller's own thread, and what is queued sent; never raises.
+        """Before ``start``: the job, read on the caller's own thread, and what is queued sent;
+        never raises.
 
-        None if there was none by ``deadline``, or something else; ``spec`` says what after ``start``.
+        None if there was none by ``deadline``, or something else; ``spec`` says what after
+        ``start``.
         """
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
@@ -119,7 +126,9 @@ class TaskSocket:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Before ``start``: call it if anything comes, for as long as the main thread is inside, busy with Python."""
+        """Before ``start``: call it if anything comes, for as long as the main thread is inside,
+        busy with Python.
+        """
         fd = self._sock.fileno()
         before = signal.signal(signal.SIGIO, lambda *_: self._start_if_told())
         fcntl.fcntl(fd, fcntl.F_SETOWN, os.getpid())
@@ -154,7 +163,9 @@ class TaskSocket:
         return self._spec
 
     def send(self, message: messages.Message) -> None:
-        """Queue ``message`` for the task, or for the aftermath if the task is gone. Never blocks."""
+        """Queue ``message`` for the task, or for the aftermath if the task is gone. Never
+        blocks.
+        """
         with self._lock:
             if self._gone:
                 self._after.append(message)
@@ -319,8 +330,9 @@ class TaskSocket:
 class _Unread:
     """The last messages that were sent, as many as may have been in the kernel when the task died.
 
-    They would be lost with it, and they are the ones that tell what happened last. Which of them the task
-    has read is not known: some lines are in its log and in the aftermath, but none is in neither.
+    They would be lost with it, and they are the ones that tell what happened last. Which of them
+    the task has read is not known: some lines are in its log and in the aftermath, but none is in
+    neither.
     """
 
     def __init__(self, sock: socket.socket) -> None:

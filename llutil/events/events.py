@@ -1,15 +1,16 @@
 """The page that an agent and its workers share: flags for all, and one slot of progress a rank.
 
-A page is a small file that every process of a node maps (``llutil.events.page_file``), so that it serves functions
-and scripts, every start method and processes that know nothing of each other but a path. Each field is
-one aligned word, written in one go: a worker that dies while it writes leaves neither a torn value nor
-a held lock. Layout, in native byte order::
+A page is a small file that every process of a node maps (``llutil.events.page_file``), so that it
+serves functions and scripts, every start method and processes that know nothing of each other but a
+path. Each field is one aligned word, written in one go: a worker that dies while it writes leaves
+neither a torn value nor a held lock. Layout, in native byte order::
 
     0    header                       128  the node's own step and total, 8 bytes each
     64   flags, 4 bytes each          256  slots, 64 bytes a local rank: step, total, heartbeat, state
 
-This module may import nothing but the standard library, ``llutil.errors``, ``llutil.events.page_file``,
-``llutil.events.rank_slot`` and ``llutil.events.futex``. It decides nothing: what a flag does to a job is the agent's business.
+This module may import nothing but the standard library, ``llutil.errors``,
+``llutil.events.page_file``, ``llutil.events.rank_slot`` and ``llutil.events.futex``. It decides
+nothing: what a flag does to a job is the agent's business.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ _SIZE = _SLOTS + CAPACITY * _SLOT
 class Flag:
     """One bit that every process of the page sees.
 
-    It is a level and not a pulse: ``wait`` may miss a flag that is cleared again at once. Each method
-    raises ``ValueError`` once the page is closed.
+    It is a level and not a pulse: ``wait`` may miss a flag that is cleared again at once. Each
+    method raises ``ValueError`` once the page is closed.
     """
 
     __slots__ = ("_word",)
@@ -72,7 +73,8 @@ class Flag:
         return self._word[0] != 0
 
     def wait(self, deadline: float) -> bool:
-        """Sleep until the flag is up, or until ``deadline`` on ``time.monotonic()``; say whether it is up.
+        """Sleep until the flag is up, or until ``deadline`` on ``time.monotonic()``; say whether it
+        is up.
 
         Other threads and signal handlers run meanwhile.
         """
@@ -101,8 +103,8 @@ class Value:
 class Events:
     """One page: eight flags, two values, and a slot for each local rank.
 
-    ``Events()`` makes a page; the process that made it also removes its file, by ``close``, when the
-    object is dropped or at exit. It is pickled as its path, and a fork shares it.
+    ``Events()`` makes a page; the process that made it also removes its file, by ``close``, when
+    the object is dropped or at exit. It is pickled as its path, and a fork shares it.
 
     :param folder: where the file goes; by default /dev/shm, or else the folder for temporary files.
     :raises InfrastructureError: no file could be made there.
@@ -165,7 +167,8 @@ class Events:
 
     @property
     def progress_bar_iter(self) -> Value:
-        """The step. In a worker it is the rank's own; elsewhere the least of all ranks that reported.
+        """The step. In a worker it is the rank's own; elsewhere the least of all ranks that
+        reported.
 
         Outside a worker, setting it sets the node's own, which is read while no rank has reported.
         """
@@ -173,7 +176,9 @@ class Events:
 
     @property
     def progress_bar_total(self) -> Value:
-        """The total, by the same rules, but the greatest; while all ranks' are 0, the node's own."""
+        """The total, by the same rules, but the greatest; while all ranks' are 0, the node's
+        own.
+        """
         return Value(self, TOTAL)
 
     def slot(self, local_rank: int) -> Slot:
@@ -264,7 +269,8 @@ class Events:
 
 
 def remove_stale_pages(folder: str | Path | None = None) -> list[str]:
-    """Remove pages whose creator died without doing so, and return their paths; for an agent's start.
+    """Remove pages whose creator died without doing so, and return their paths; for an agent's
+    start.
 
     Pages of other users and other pid namespaces are left alone, as are files that are no pages.
     """

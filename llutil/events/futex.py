@@ -1,9 +1,11 @@
-"""Sleeping until a shared word changes, and waking who sleeps: Linux's futex, with polling elsewhere.
+"""Sleeping until a shared word changes, and waking who sleeps: Linux's futex, with polling
+elsewhere.
 
 A futex sleeps on an address of shared memory, so it needs no lock and no descriptor, and a process
-that dies leaves nothing held. Python has no binding for it, hence the system call through ``ctypes``
-(which lets go of the GIL). Numbers and meaning: Linux's futex(2) and its unistd.h for the two machines
-below. Other machines, and sandboxes that refuse the call, are served by short sleeps.
+that dies leaves nothing held. Python has no binding for it, hence the system call through
+``ctypes`` (which lets go of the GIL). Numbers and meaning: Linux's futex(2) and its unistd.h for
+the two machines below. Other machines, and sandboxes that refuse the call, are served by short
+sleeps.
 
 This module may import nothing but the standard library; it knows no page and no flag.
 """
@@ -40,7 +42,9 @@ class _Timespec(ctypes.Structure):
 
 @functools.cache
 def _native() -> _Futex | None:
-    """The system call as ``(word, operation, value, deadline) -> errno``, or None where we have none."""
+    """The system call as ``(word, operation, value, deadline) -> errno``, or None where we have
+    none.
+    """
     number = _SYS_FUTEX.get(platform.machine())
     if sys.platform != "linux" or number is None or ctypes.sizeof(ctypes.c_void_p) != 8:
         return None
@@ -67,8 +71,8 @@ def _native() -> _Futex | None:
 def wait(word: memoryview, expected: int, deadline: float) -> bool:
     """Sleep while the 32-bit ``word`` holds ``expected``; False if it still does at ``deadline``.
 
-    ``deadline`` is on ``time.monotonic()``, which is one clock for all processes of a host; one in the
-    past makes this a test that does not sleep. Signal handlers run while it sleeps.
+    ``deadline`` is on ``time.monotonic()``, which is one clock for all processes of a host; one in
+    the past makes this a test that does not sleep. Signal handlers run while it sleeps.
 
     :raises ValueError: ``deadline`` is not a number, or ``word`` was released.
     """
@@ -89,7 +93,8 @@ def wait(word: memoryview, expected: int, deadline: float) -> bool:
         timespec = _Timespec(*divmod(math.ceil(until * 1e9), 10**9))
         failure = futex(ctypes.byref(cell), _WAIT_BITSET, expected, ctypes.byref(timespec))
         match failure:
-            # Woken (perhaps for nothing), changed before we slept, too late, interrupted: look again.
+            # Woken (perhaps for nothing), changed before we slept, too late, interrupted: look
+            # again.
             case 0 | errno.EAGAIN | errno.ETIMEDOUT | errno.EINTR:
                 pass
             case errno.ENOSYS | errno.EPERM:

@@ -6,8 +6,8 @@ that a newer llutil can clear up after an older one::
     0  magic "LLUTILEV"          16  creator's pid                              32  its pid namespace
     8  version   12  size        24  its start time, as in /proc/<pid>/stat     40  free
 
-What lies behind them is ``llutil.events.events``' business. This module may import nothing but the standard
-library and ``llutil.errors``; it takes no lock, so that no dead process can hold one.
+What lies behind them is ``llutil.events.events``' business. This module may import nothing but the
+standard library and ``llutil.errors``; it takes no lock, so that no dead process can hold one.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _PREFIX = "llutil-events-"
 class Page:
     """A shared mapping, and the file it came from, if any: ``path`` is None for a private one.
 
-    Make one with ``create``, ``attach`` or ``private``. A fork shares the mapping; only the process that
-    created the file removes it, by ``close``, when the object is dropped, or when it exits.
+    Make one with ``create``, ``attach`` or ``private``. A fork shares the mapping; only the process
+    that created the file removes it, by ``close``, when the object is dropped, or when it exits.
     """
 
     def __init__(self, mapping: mmap.mmap, path: str | None, *, owned: bool) -> None:
@@ -108,7 +108,8 @@ class Page:
         return cls(mmap.mmap(-1, size), None, owned=False)
 
     def close(self) -> None:
-        """Let go of the mapping, and remove the file if this process created it. May be called again.
+        """Let go of the mapping, and remove the file if this process created it. May be called
+        again.
 
         While a view of the mapping is in use, as by a thread that waits, the memory stays mapped.
         """
@@ -121,8 +122,8 @@ class Page:
 def remove_stale(folder: str | Path | None = None) -> list[str]:
     """Remove the pages whose creators are gone, and return their paths.
 
-    Left alone is what cannot be judged: files that are no pages, that belong to other users, or whose
-    creator lives in another pid namespace (a container that shares this host's /dev/shm).
+    Left alone is what cannot be judged: files that are no pages, that belong to other users, or
+    whose creator lives in another pid namespace (a container that shares this host's /dev/shm).
     """
     removed = []
     for place in _folders(folder):
@@ -177,7 +178,9 @@ def _is_stale(path: Path) -> bool:
 
 
 def _started(pid: int) -> int | None:
-    """When ``pid`` started, in the kernel's ticks since boot; None if it has ended, even if not reaped."""
+    """When ``pid`` started, in the kernel's ticks since boot; None if it has ended, even if not
+    reaped.
+    """
     try:
         text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except (FileNotFoundError, ProcessLookupError):

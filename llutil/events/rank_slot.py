@@ -1,7 +1,7 @@
 """One local rank's part of the event page: how far it has come, and when it last said so.
 
-A slot is a view of four words of 8 bytes in shared memory, so that a report is three assignments: no
-lock, no system call but the clock's. This module may import nothing but the standard library.
+A slot is a view of four words of 8 bytes in shared memory, so that a report is three assignments:
+no lock, no system call but the clock's. This module may import nothing but the standard library.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class _Word:
 class Slot:
     """What one local rank tells its node.
 
-    ``step`` and ``total`` count what the user counts, ``heartbeat`` is the time of the last report in
-    nanoseconds of ``time.monotonic_ns()``, 0 if there was none. Setting one of them raises
+    ``step`` and ``total`` count what the user counts, ``heartbeat`` is the time of the last report
+    in nanoseconds of ``time.monotonic_ns()``, 0 if there was none. Setting one of them raises
     ``ValueError`` for a number below 0 or above 2**64 - 1, ``TypeError`` for one that is not whole.
     A slot stays usable after ``Events.close``, but nobody may be looking.
     """
@@ -58,7 +58,9 @@ class Slot:
         self.words = words
 
     def report(self, step: int, total: int = 0) -> None:
-        """Write progress and a heartbeat; ``total`` 0 leaves the last total, which is 0 while unknown."""
+        """Write progress and a heartbeat; ``total`` 0 leaves the last total, which is 0 while
+        unknown.
+        """
         words = self.words
         if total:
             words[TOTAL] = total

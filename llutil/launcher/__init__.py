@@ -1,8 +1,9 @@
 """What a caller of the launcher sees, and what its workers use.
 
-``LaunchConfig``, ``elastic_launch`` and ``launch_agent`` start jobs; ``Events`` and ``Std`` go with them;
-``worker`` is the worker-side API. Names are resolved when they are first used (PEP 562), so that a DAG file or
-a worker that needs one of them pays for no other. Only running a job imports torch.
+``LaunchConfig``, ``elastic_launch`` and ``launch_agent`` start jobs; ``Events`` and ``Std`` go with
+them; ``worker`` is the worker-side API. Names are resolved when they are first used (PEP 562), so
+that a DAG file or a worker that needs one of them pays for no other. Only running a job imports
+torch.
 """
 
 from __future__ import annotations

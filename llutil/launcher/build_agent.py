@@ -1,7 +1,9 @@
-"""From a sound request to an agent that can run: its parts, made in the order in which they need each other.
+"""From a sound request to an agent that can run: its parts, made in the order in which they need
+each other.
 
-What is made here is given back by the caller's ``ExitStack``, in the opposite order. Nothing runs yet, but a fork
-server, a guardian and, with torch's own backends, a connection. This module imports torch through the agent.
+What is made here is given back by the caller's ``ExitStack``, in the opposite order. Nothing runs
+yet, but a fork server, a guardian and, with torch's own backends, a connection. This module imports
+torch through the agent.
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ def assemble(
     direct: Callable[[], Any] | None,
     stack: ExitStack,
 ) -> tuple[Agent, RendezvousConfig]:
-    """The agent for ``request``, and where it meets others. ``direct`` is the function itself, where workers are forked.
+    """The agent for ``request``, and where it meets others. ``direct`` is the function itself,
+    where workers are forked.
 
     :raises ConfigError: torch or this machine does not know what the configuration asks for.
     :raises RendezvousError: a backend of torch's own cannot be reached.
@@ -169,14 +172,18 @@ def _meeting(request: LaunchRequest, nproc: int) -> RendezvousConfig:
 
 
 def _page(stack: ExitStack) -> Events:
-    """A page of the job's own; those of jobs that were killed before they could remove theirs go on this occasion."""
+    """A page of the job's own; those of jobs that were killed before they could remove theirs go on
+    this occasion.
+    """
     for path in remove_stale_pages():
         _log.info("removed %s, left by a process that is gone", path)
     return stack.enter_context(Events())
 
 
 def _kept(request: LaunchRequest, nproc: int, stack: ExitStack) -> tuple[ForkServer, str] | None:
-    """The fork server that the caller keeps for launches like this one, and its mark; None if there is none for it."""
+    """The fork server that the caller keeps for launches like this one, and its mark; None if there
+    is none for it.
+    """
     kept = kept_server()
     if kept is None or request.config.start_method != "forkserver" or request.mark:
         return None
@@ -188,7 +195,9 @@ def _kept(request: LaunchRequest, nproc: int, stack: ExitStack) -> tuple[ForkSer
 
 
 def _workers_environment(nproc: int) -> dict[str, str]:
-    """What a server that is started for these workers should find, since it is read when they are not there yet."""
+    """What a server that is started for these workers should find, since it is read when they are
+    not there yet.
+    """
     env = dict(os.environ)
     if nproc > 1:
         env.setdefault("OMP_NUM_THREADS", "1")
@@ -212,7 +221,8 @@ def _starter(
         case "fork":
             return Fork(direct, inherited)
         case "forkserver":
-            # A forked worker's environment, as the kernel shows it, is the server's: so the mark goes there.
+            # A forked worker's environment, as the kernel shows it, is the server's: so the mark
+            # goes there.
             return ForkServer(_workers_environment(nproc) | {MARK: mark}, server)
         case _:
             return Spawn()
@@ -227,13 +237,16 @@ def _static_master(meeting: RendezvousConfig) -> tuple[str | None, int | None]:
 
 
 def _leave(handler: Any, signals: Any) -> None:
-    # torch's dynamic handler closes the run id for everybody: not when only this node was told to stop.
+    # torch's dynamic handler closes the run id for everybody: not when only this node was told to
+    # stop.
     if signals.caught is None:
         handler.shutdown()
 
 
 def _check_handler_of_events(name: str) -> None:
-    """Find out now that torch does not know ``name``: later it would be a KeyError in the middle of the job."""
+    """Find out now that torch does not know ``name``: later it would be a KeyError in the middle of
+    the job.
+    """
     from torch.distributed.elastic.events import get_logging_handler
 
     try:

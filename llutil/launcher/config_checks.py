@@ -1,8 +1,9 @@
 """Everything about a ``LaunchConfig`` that can be known to be wrong before anything runs.
 
-One function a field or group of fields, each giving problems as sentences: what was wanted, what was found,
-what to do. They are collected, not raised, so that a user mends all of them at once. This module may import
-nothing but the standard library and ``llutil.std``: a DAG that is parsed runs it.
+One function a field or group of fields, each giving problems as sentences: what was wanted, what
+was found, what to do. They are collected, not raised, so that a user mends all of them at once.
+This module may import nothing but the standard library and ``llutil.std``: a DAG that is parsed
+runs it.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ BACKENDS: Mapping[str, frozenset[str]] = {
 }
 """The backends, and the keys of ``rdzv_configs`` that each reads (torch's own: as of torch 2.13).
 
-``door`` of c10d is ours: with it the node that ``is_host`` hosts the store at its own address, and the endpoint of the
-others is its door; see ``llutil.rendezvous.hosted.node_store``.
+``door`` of c10d is ours: with it the node that ``is_host`` hosts the store at its own address, and
+the endpoint of the others is its door; see ``llutil.rendezvous.hosted.node_store``.
 """
 
 _DURATIONS = {
@@ -91,7 +92,8 @@ def problems_of(config: LaunchConfig) -> list[str]:
     ]
 
 
-# Where a field's type is itself in question, ``config`` is given as ``Any``: mypy would take the checks for needless.
+# Where a field's type is itself in question, ``config`` is given as ``Any``: mypy would take the
+# checks for needless.
 
 
 def _is_count(value: object) -> bool:
@@ -150,7 +152,9 @@ def _backend(config: Any) -> Iterator[str]:
 
 
 def _static(config: Any) -> Iterator[str]:
-    """torch's static rendezvous is given what others find out: who is who, and how many there are."""
+    """torch's static rendezvous is given what others find out: who is who, and how many there
+    are.
+    """
     low, high, configs = config.min_nodes, config.max_nodes, config.rdzv_configs
     if config.rdzv_backend != "static" or not config.rdzv_endpoint:
         return
@@ -192,7 +196,9 @@ def _endpoint(config: LaunchConfig) -> Iterator[str]:
 
 
 def run_id_problems(run_id: object, name: str = "run_id") -> Iterator[str]:
-    """What is wrong with a run id, which ``name`` says where it was given; nothing if it is empty."""
+    """What is wrong with a run id, which ``name`` says where it was given; nothing if it is
+    empty.
+    """
     if not isinstance(run_id, str):
         yield f"{name} is {run_id!r}; wanted a string"
     elif run_id and (len(run_id) > _LONGEST_RUN_ID or not _RUN_ID.fullmatch(run_id)):

@@ -1,7 +1,8 @@
 """How many workers a node gets when the configuration says "cpu", "gpu" or "auto".
 
-GPUs are counted in a throw-away process: a process that has asked the CUDA runtime can no longer fork
-workers that use it. This module may import nothing but the standard library and ``llutil.errors``.
+GPUs are counted in a throw-away process: a process that has asked the CUDA runtime can no longer
+fork workers that use it. This module may import nothing but the standard library and
+``llutil.errors``.
 """
 
 from __future__ import annotations

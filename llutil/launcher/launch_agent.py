@@ -1,8 +1,9 @@
-"""``launch_agent``: run a function, script, module or command on every rank of a job, and hand back what came.
+"""``launch_agent``: run a function, script, module or command on every rank of a job, and hand back
+what came.
 
-``LaunchConfig`` says how; ``elastic_launch`` is the same with the call split in two, as torch has it. A
-configuration is checked once, at the door, and never changed. Importing this module imports no torch;
-launching does.
+``LaunchConfig`` says how; ``elastic_launch`` is the same with the call split in two, as torch has
+it. A configuration is checked once, at the door, and never changed. Importing this module imports
+no torch; launching does.
 """
 
 from __future__ import annotations
@@ -32,34 +33,41 @@ class LaunchConfig:
 
     :param min_nodes: Nodes that must be there before workers start.
     :param max_nodes: Nodes that may take part.
-    :param nproc_per_node: Workers of each node: a number, or "cpu", "gpu" or "auto" to count them on the node.
-    :param run_id: Names the job; every node of it gives the same. If empty: ``LLUTIL_RUN_ID``, else derived from
-        Airflow's variables of a running task, else generated.
+    :param nproc_per_node: Workers of each node: a number, or "cpu", "gpu" or "auto" to count them
+        on the node.
+    :param run_id: Names the job; every node of it gives the same. If empty: ``LLUTIL_RUN_ID``, else
+        derived from Airflow's variables of a running task, else generated.
     :param role: The workers' role, for torch's environment, metrics and log prefixes.
-    :param rdzv_endpoint: ``host:port`` (etcd: several, with commas) that the nodes meet at. If empty, and the job is
-        one node: a rendezvous inside the agent, whatever the backend.
-    :param rdzv_backend: "etcd" (v3 API), "zeus-adapter" (ZooKeeper), or torch's "c10d" and "static".
+    :param rdzv_endpoint: ``host:port`` (etcd: several, with commas) that the nodes meet at. If
+        empty, and the job is one node: a rendezvous inside the agent, whatever the backend.
+    :param rdzv_backend: "etcd" (v3 API), "zeus-adapter" (ZooKeeper), or torch's "c10d" and
+        "static".
     :param rdzv_configs: The backend's options; unknown ones are refused by name.
     :param rdzv_timeout: Deprecated: if set, becomes ``rdzv_configs["timeout"]`` (seconds).
     :param max_restarts: How often failed workers are started again before the job fails.
-    :param monitor_interval: Seconds between two looks for an event that was missed. What happens wakes the agent at
-        once, so there is no need to lower it; torch's own backends are asked about new nodes once a period.
+    :param monitor_interval: Seconds between two looks for an event that was missed. What happens
+        wakes the agent at once, so there is no need to lower it; torch's own backends are asked
+        about new nodes once a period.
     :param start_method: "spawn", "fork" or "forkserver".
     :param log_dir: Base folder of log files; None for a temporary one, which is not removed.
-    :param redirects: Streams that go into files instead of the console: a ``Std``, or a dict of local rank to ``Std``.
+    :param redirects: Streams that go into files instead of the console: a ``Std``, or a dict of
+        local rank to ``Std``.
     :param tee: Streams that go into files and to the console.
-    :param metrics_cfg: Who takes the metrics of a group: a dict of the group's name ("torchelastic", "llutil"; see
-        ``llutil.agent.metrics`` for what is in them) to "null", "console", or the "module:Class" of a handler.
+    :param metrics_cfg: Who takes the metrics of a group: a dict of the group's name
+        ("torchelastic", "llutil"; see ``llutil.agent.metrics`` for what is in them) to "null",
+        "console", or the "module:Class" of a handler.
     :param local_addr: This node's address for the others; None to find it out.
     :param shutdown_timeout: Seconds that workers get between being asked to stop and being killed.
     :param event_log_handler: Name of the handler of torch elastic's events.
-    :param rerun_token: With etcd and zeus-adapter: what this launch and the others of the same run have in common, and a
-        deliberate rerun has not. A node that comes after the job succeeded under its own token ends at once with an
-        empty result; under another token, or an empty one, it opens the next generation.
-    :param node_index: With etcd and zeus-adapter: this node's preferred place in the order of ranks, from 0.
+    :param rerun_token: With etcd and zeus-adapter: what this launch and the others of the same run
+        have in common, and a deliberate rerun has not. A node that comes after the job succeeded
+        under its own token ends at once with an empty result; under another token, or an empty one,
+        it opens the next generation.
+    :param node_index: With etcd and zeus-adapter: this node's preferred place in the order of
+        ranks, from 0.
     :param node_label: What people call this node, in records and error texts.
-    :param local_ranks_filter: Local ranks whose output reaches the console; None or empty for all. It takes nothing from
-        log files.
+    :param local_ranks_filter: Local ranks whose output reaches the console; None or empty for all.
+        It takes nothing from log files.
     """
 
     min_nodes: int
@@ -100,7 +108,9 @@ class LaunchConfig:
         return problems_of(self)
 
     def rendezvous_configs(self) -> dict[str, Any]:
-        """``rdzv_configs`` with the timeout filled in: seconds until a round that does not form is given up."""
+        """``rdzv_configs`` with the timeout filled in: seconds until a round that does not form is
+        given up.
+        """
         configs = dict(self.rdzv_configs)
         if self.rdzv_timeout != -1:
             configs["timeout"] = self.rdzv_timeout
@@ -108,7 +118,9 @@ class LaunchConfig:
 
 
 class elastic_launch:  # noqa: N801 - torch's name for it
-    """``elastic_launch(config, entrypoint)(*args)`` is ``launch_agent(config, entrypoint, list(args))``."""
+    """``elastic_launch(config, entrypoint)(*args)`` is ``launch_agent(config, entrypoint,
+    list(args))``.
+    """
 
     def __init__(
         self,
@@ -133,14 +145,17 @@ def launch_agent(
 ) -> dict[int, Any]:
     """Run ``entrypoint`` with ``args`` on every rank, and return what this node's ranks returned.
 
-    ``entrypoint`` is a function of any kind, ``"package.module:function"``, the path of a Python script,
-    ``"-m module"``, or a command. Functions get ``args`` by position; the others as command-line arguments.
-    ``ice_events`` is the page that the workers share with the caller; one is made if it is left out.
+    ``entrypoint`` is a function of any kind, ``"package.module:function"``, the path of a Python
+    script, ``"-m module"``, or a command. Functions get ``args`` by position; the others as
+    command-line arguments. ``ice_events`` is the page that the workers share with the caller; one
+    is made if it is left out.
 
     Returns ``{rank: value}`` in rank order; scripts, modules and commands have the value None.
 
-    :raises ConfigError: the configuration or the entrypoint cannot work; every problem found is listed.
-    :raises ChildFailedError: (torch's) a rank failed and no restart was left; the text is the report.
+    :raises ConfigError: the configuration or the entrypoint cannot work; every problem found is
+        listed.
+    :raises ChildFailedError: (torch's) a rank failed and no restart was left; the text is the
+        report.
     :raises RendezvousError: the nodes did not find each other in time.
     :raises SignalException: (torch's) a signal asked the job to stop; it has been stopped.
     """

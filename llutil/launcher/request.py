@@ -1,6 +1,7 @@
 """One call of ``launch_agent``, as a value.
 
-This module may import nothing but the standard library and the values of the rooms below; torch is not among them.
+This module may import nothing but the standard library and the values of the rooms below; torch is
+not among them.
 """
 
 from __future__ import annotations
@@ -29,12 +30,14 @@ def _nothing() -> None:
 class LaunchRequest:
     """One call of ``launch_agent``, with what it takes from its surroundings.
 
-    ``host`` None means the terminal. ``result_limit`` None means that results are Python objects; a number, that
-    they are plain JSON values of at most so many bytes each. ``mark`` is in the environment of every process of
-    the job; one is made up if it is empty. ``begin`` is called once the job hears signals itself, and before it
-    starts its first process. ``server`` is a fork server that is there already, with the socket to it, for a job that
-    uses one; its environment is this process's, mark included. ``keep`` takes each value's JSON, if there is a limit, and
-    what it gives stands for the value in what ``run`` returns; with ``arrays``, an archive of those that have arrays.
+    ``host`` None means the terminal. ``result_limit`` None means that results are Python objects; a
+    number, that they are plain JSON values of at most so many bytes each. ``mark`` is in the
+    environment of every process of the job; one is made up if it is empty. ``begin`` is called once
+    the job hears signals itself, and before it starts its first process. ``server`` is a fork
+    server that is there already, with the socket to it, for a job that uses one; its environment is
+    this process's, mark included. ``keep`` takes each value's JSON, if there is a limit, and what
+    it gives stands for the value in what ``run`` returns; with ``arrays``, an archive of those that
+    have arrays.
     """
 
     config: LaunchConfig

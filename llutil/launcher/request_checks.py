@@ -1,6 +1,8 @@
-"""Whether a request is sound, before anything of it is carried out, and what it is to run, as a value.
+"""Whether a request is sound, before anything of it is carried out, and what it is to run, as a
+value.
 
-Everything that is wrong is told at once. This module imports no torch: a request that is not sound costs no import.
+Everything that is wrong is told at once. This module imports no torch: a request that is not sound
+costs no import.
 """
 
 from __future__ import annotations

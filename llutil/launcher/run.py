@@ -1,8 +1,9 @@
 """From a request to an agent and back: checks, the parts of an agent, one run, results.
 
-``checked`` finds out what is wrong with a request, ``assembly`` makes the agent, and ``translating`` its errors ours.
-The operator's agent process runs jobs through the same function, with a host of its own. Imports torch through the
-agent, once the configuration was found to be sound.
+``checked`` finds out what is wrong with a request, ``assembly`` makes the agent, and
+``translating`` its errors ours. The operator's agent process runs jobs through the same function,
+with a host of its own. Imports torch through the agent, once the configuration was found to be
+sound.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The run id of a job whose configuration names none: from the environment, else made up.
 
-``LLUTIL_RUN_ID`` is taken as it is. Airflow's variables of a running task (``AIRFLOW_CTX_*``, measured with
-Airflow 3.3.2) identify a try of a task; they do not carry the map index, so mapped tasks that share a
-rendezvous store must be given run ids by other means, as the operator does.
+``LLUTIL_RUN_ID`` is taken as it is. Airflow's variables of a running task (``AIRFLOW_CTX_*``,
+measured with Airflow 3.3.2) identify a try of a task; they do not carry the map index, so mapped
+tasks that share a rendezvous store must be given run ids by other means, as the operator does.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""A fork server that outlives one launch: ``warm_workers``, for a program that launches again and again.
+"""A fork server that outlives one launch: ``warm_workers``, for a program that launches again and
+again.
 
-A launch with ``start_method="forkserver"`` has a server of its own, which imports torch anew and ends with it, so that a
-launch leaves no process behind. Here the caller says for how long there may be one. This module imports nothing heavy
-before it is used.
+A launch with ``start_method="forkserver"`` has a server of its own, which imports torch anew and
+ends with it, so that a launch leaves no process behind. Here the caller says for how long there may
+be one. This module imports nothing heavy before it is used.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ class KeptServer:
         self._used = threading.Lock()
 
     def take(self, environ: Mapping[str, str]) -> ForkServer | None:
-        """The server, for one launch whose workers inherit ``environ``; None if it cannot have it. To be given back."""
+        """The server, for one launch whose workers inherit ``environ``; None if it cannot have it.
+        To be given back.
+        """
         from llutil.agent.worker_side.fork_environment import too_late
 
         if too_late(self._env, environ) or not self._used.acquire(blocking=False):
@@ -60,12 +63,14 @@ def kept_server() -> KeptServer | None:
 
 @contextmanager
 def warm_workers() -> Iterator[None]:
-    """Keep a process with torch imported for all launches inside this block that have ``start_method="forkserver"``.
+    """Keep a process with torch imported for all launches inside this block that have
+    ``start_method="forkserver"``.
 
-    It is started at once and imports torch while the caller goes on; it ends with the block, and when the caller is
-    killed. A launch whose environment differs in what is read at import (see ``llutil.agent.worker_side.fork_environment``), or that
-    begins while another one in the block runs, has a server of its own as ever. The thread that enters the block must
-    live as long as the block: the kernel ends the server with it.
+    It is started at once and imports torch while the caller goes on; it ends with the block, and
+    when the caller is killed. A launch whose environment differs in what is read at import (see
+    ``llutil.agent.worker_side.fork_environment``), or that begins while another one in the block
+    runs, has a server of its own as ever. The thread that enters the block must live as long as the
+    block: the kernel ends the server with it.
     """
     server = KeptServer()
     token = _kept.set(server)

@@ -1,10 +1,12 @@
-"""Finds out whether a store can be used: ``python -m llutil.ledgers.connection_test``, in a process of its own.
+"""Finds out whether a store can be used: ``python -m llutil.ledgers.connection_test``, in a process
+of its own.
 
-It reads one JSON object, ``{"backend": "etcd", "endpoint": "host:port,...", "lease_ttl": 10, "access": {...}}`` with
-further fields of the store's configuration in ``access``, from standard input, and writes one, ``{"fits": true,
-"text": "..."}``, as the last line of standard output. It does what a node does: it opens a session, writes a record of
-it, reads that back, and takes both away again. So it also finds a user without rights on the namespace, and a time of
-leases that the store does not grant. Whoever asks needs neither grpc nor kazoo in his own process.
+It reads one JSON object, ``{"backend": "etcd", "endpoint": "host:port,...", "lease_ttl": 10,
+"access": {...}}`` with further fields of the store's configuration in ``access``, from standard
+input, and writes one, ``{"fits": true, "text": "..."}``, as the last line of standard output. It
+does what a node does: it opens a session, writes a record of it, reads that back, and takes both
+away again. So it also finds a user without rights on the namespace, and a time of leases that the
+store does not grant. Whoever asks needs neither grpc nor kazoo in his own process.
 """
 
 from __future__ import annotations

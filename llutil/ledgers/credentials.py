@@ -1,9 +1,11 @@
-"""Who we are to a store, and how it is reached in secret: what all stores' configurations have in common.
+"""Who we are to a store, and how it is reached in secret: what all stores' configurations have in
+common.
 
-TLS is used if and only if there is a CA file. A certificate without its key, or without the CA, is refused, so that no
-mixed-up setting ever ends in plain text on the wire.
+TLS is used if and only if there is a CA file. A certificate without its key, or without the CA, is
+refused, so that no mixed-up setting ever ends in plain text on the wire.
 
-This module may import nothing but the standard library and ``llutil.errors``. It reads the TLS files when it is asked to.
+This module may import nothing but the standard library and ``llutil.errors``. It reads the TLS
+files when it is asked to.
 """
 
 from __future__ import annotations
@@ -84,8 +86,8 @@ def _read(path: str, what: str, problems: list[str]) -> bytes:
 def read_tls(files: TlsFiles) -> TlsContents | None:
     """The TLS files, read and checked; None if there is no CA file.
 
-    Python's own ssl checks them here, since clients (gRPC, kazoo) only log what they find wrong, and fail later for no
-    stated reason.
+    Python's own ssl checks them here, since clients (gRPC, kazoo) only log what they find wrong,
+    and fail later for no stated reason.
 
     :raises ConfigError: a file cannot be read, is not PEM, or the key is not the certificate's.
     """

@@ -1,7 +1,7 @@
 """Where a store listens: ``host:port[,host:port...]`` as values.
 
-Hosts are names, IPv4 addresses, or IPv6 addresses in brackets. This module resolves nothing. It may import
-nothing but the standard library and ``llutil.errors``.
+Hosts are names, IPv4 addresses, or IPv6 addresses in brackets. This module resolves nothing. It may
+import nothing but the standard library and ``llutil.errors``.
 """
 
 from __future__ import annotations

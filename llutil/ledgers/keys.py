@@ -1,8 +1,8 @@
 """Keys, scopes and namespaces: what is legal, and where a deployment's keys lie in a shared store.
 
-A key is words joined by ``/``; a scope is a key, or a folder, which ends in ``/``. In the store all keys of
-a deployment lie under ``/namespace/-/``. The word ``-`` is legal in neither namespaces nor keys, so no
-namespace can ever see into another one, not even ``a`` into ``a/b``.
+A key is words joined by ``/``; a scope is a key, or a folder, which ends in ``/``. In the store all
+keys of a deployment lie under ``/namespace/-/``. The word ``-`` is legal in neither namespaces nor
+keys, so no namespace can ever see into another one, not even ``a`` into ``a/b``.
 
 This module may import nothing but the standard library and ``llutil.errors``; it does no I/O.
 """

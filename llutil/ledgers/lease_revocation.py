@@ -1,9 +1,10 @@
 """What somebody else can still do for a node that died without a word: its ``LeaseRevocation``.
 
-A session's records would stay until its lease expires. Where a store can end a lease by one request that needs no
-client library, the session has a will: which module knows how, and with what. The agent tells it to its guardian,
-which carries it out when nothing of the node runs any more. So a will is plain JSON, and its module runs in an
-interpreter without site-packages: it may import nothing but the standard library and ``llutil``'s plain modules.
+A session's records would stay until its lease expires. Where a store can end a lease by one request
+that needs no client library, the session has a will: which module knows how, and with what. The
+agent tells it to its guardian, which carries it out when nothing of the node runs any more. So a
+will is plain JSON, and its module runs in an interpreter without site-packages: it may import
+nothing but the standard library and ``llutil``'s plain modules.
 
 This module may import nothing but the standard library and ``llutil.errors``.
 """
@@ -26,7 +27,8 @@ _ROOM = "llutil.ledgers."
 class LeaseRevocation:
     """``module``, of this room, has a function ``perform`` that takes ``argument``.
 
-    ``argument`` may hold a password: it is not shown, and goes from process to process through pipes only.
+    ``argument`` may hold a password: it is not shown, and goes from process to process through
+    pipes only.
 
     :raises ConfigError: ``module`` is of another room.
     """

@@ -1,11 +1,12 @@
 """A ledger inside one process: ``MemoryStore``, and any number of ``MemoryLedger`` on it.
 
-For jobs of one node, which need no etcd, and for tests, where several nodes in threads share a store. It
-starts no thread, and nothing in it runs out: a session lives until it is released, ended by its name
-(``MemoryLedger.end``), or its ledger is closed; a granted lease lives until it is ended by its name.
+For jobs of one node, which need no etcd, and for tests, where several nodes in threads share a
+store. It starts no thread, and nothing in it runs out: a session lives until it is released, ended
+by its name (``MemoryLedger.end``), or its ledger is closed; a granted lease lives until it is ended
+by its name.
 
-Callbacks are called in the thread that makes the change, after the store has let go of its lock. This
-module may import nothing but the standard library and what lies in this folder.
+Callbacks are called in the thread that makes the change, after the store has let go of its lock.
+This module may import nothing but the standard library and what lies in this folder.
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ class MemoryStore:
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
-        """A time during which nobody else sees or changes the store. Those who watch hear of it afterwards."""
+        """A time during which nobody else sees or changes the store. Those who watch hear of it
+        afterwards.
+        """
         transaction = Transaction(self, self._records)
         try:
             with self._lock:
@@ -138,7 +141,9 @@ class Transaction:
 
 
 class MemoryLedger:
-    """``llutil.ledgers.Ledger`` on a ``MemoryStore``. Also the way to end anybody's session in a test."""
+    """``llutil.ledgers.Ledger`` on a ``MemoryStore``. Also the way to end anybody's session in a
+    test.
+    """
 
     def __init__(
         self, store: MemoryStore, on_change: Callable[[], None], *, namespace: str = "llutil"

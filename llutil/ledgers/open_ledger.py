@@ -23,8 +23,8 @@ Opener = Callable[[Callable[[], None]], "Ledger"]
 def opener(backend: str, endpoint: str, access: Mapping[str, str]) -> Opener:
     """What opens a ledger for ``backend``, "etcd" or "zeus-adapter". Nothing is sent yet.
 
-    ``endpoint`` is ``host:port[,host:port...]``, for ZooKeeper with ``[/chroot]``; ``access`` has further fields of the
-    store's configuration.
+    ``endpoint`` is ``host:port[,host:port...]``, for ZooKeeper with ``[/chroot]``; ``access`` has
+    further fields of the store's configuration.
 
     :raises ConfigError: they do not go together, or the package that it takes is not installed.
     """

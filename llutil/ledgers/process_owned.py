@@ -1,9 +1,12 @@
-"""What belongs to the process that opened it: ``ProcessOwned``, the part that connections to all stores have in common.
+"""What belongs to the process that opened it: ``ProcessOwned``, the part that connections to all
+stores have in common.
 
-Threads and sockets of a client do not survive a fork, and a child that used them would disturb its parent. So a
-connection knows its process, refuses itself to every other one, and says what to do there; likewise once it is closed.
+Threads and sockets of a client do not survive a fork, and a child that used them would disturb its
+parent. So a connection knows its process, refuses itself to every other one, and says what to do
+there; likewise once it is closed.
 
-This module may import nothing but the standard library and ``llutil.ledgers.errors``. It does no I/O.
+This module may import nothing but the standard library and ``llutil.ledgers.errors``. It does no
+I/O.
 """
 
 from __future__ import annotations
@@ -17,7 +20,9 @@ __all__ = ["ProcessOwned"]
 
 
 class ProcessOwned:
-    """Something of the ledger at ``store`` (which is shown in errors) that this process has opened."""
+    """Something of the ledger at ``store`` (which is shown in errors) that this process has
+    opened.
+    """
 
     def __init__(self, store: object) -> None:
         self.closing = threading.Event()
@@ -31,7 +36,9 @@ class ProcessOwned:
         return self._pid != os.getpid()
 
     def check(self) -> None:
-        """:raises LedgerClosed: it was closed, or this is a child that was forked from its process."""
+        """:raises LedgerClosed: it was closed, or this is a child that was forked from its
+        process.
+        """
         if self.inherited:
             raise LedgerClosed(
                 f"this ledger on {self._store} was opened by process {self._pid} and cannot be used in "

@@ -1,21 +1,23 @@
 """What the nodes of a job need from a store, in words that fit etcd and ZooKeeper alike.
 
-A ledger keeps small immutable records under keys. It promises its present state, never its history: who
-watches is told the latest state, and may miss what came and went in between. Nodes prove that they live by
-a session; a record put by ``Session.join`` goes when its session ends, other records go with a long lease.
+A ledger keeps small immutable records under keys. It promises its present state, never its history:
+who watches is told the latest state, and may miss what came and went in between. Nodes prove that
+they live by a session; a record put by ``Session.join`` goes when its session ends, other records
+go with a long lease.
 
 Three rules hold for every ledger:
 
-* *Keys* are words joined by ``/``. A *scope* is either one key, or a folder: a path that ends in ``/`` and
-  means the records directly in it, not those in folders below.
-* *Deadlines* are values of ``time.monotonic()``. A call ends by its deadline, with ``LedgerUnavailable`` if
-  the store gave no usable answer; a write may then have been applied or not. Short of the deadline a call
-  tries again by itself, and reads an ambiguous write back before it repeats it.
-* *Changes* are announced by one callback without arguments, given to the ledger when it is made. It is
-  called from any thread, also from inside a call of a ledger, whenever a watch's view or a session's state
-  may differ from before. It must return at once and take no lock that is
-  held during a call of a ledger: setting an event, or writing to an eventfd, is all that it should do. Its
-  owner, woken, asks ``Watch.view()`` and ``Session.state`` for the present state.
+* *Keys* are words joined by ``/``. A *scope* is either one key, or a folder: a path that ends in
+  ``/`` and means the records directly in it, not those in folders below.
+* *Deadlines* are values of ``time.monotonic()``. A call ends by its deadline, with
+  ``LedgerUnavailable`` if the store gave no usable answer; a write may then have been applied or
+  not. Short of the deadline a call tries again by itself, and reads an ambiguous write back before
+  it repeats it.
+* *Changes* are announced by one callback without arguments, given to the ledger when it is made. It
+  is called from any thread, also from inside a call of a ledger, whenever a watch's view or a
+  session's state may differ from before. It must return at once and take no lock that is held
+  during a call of a ledger: setting an event, or writing to an eventfd, is all that it should do.
+  Its owner, woken, asks ``Watch.view()`` and ``Session.state`` for the present state.
 
 This module may import nothing but the standard library and ``llutil.ledgers.lease_revocation``.
 """
@@ -46,10 +48,12 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record. It never changes; a key that was deleted and created again has another ``created``.
+    """One record. It never changes; a key that was deleted and created again has another
+    ``created``.
 
-    ``created`` orders the records of one folder by arrival. ``lease`` names what the record goes with, in
-    the store's own notation (empty if nothing); it is for ``Session.adopt`` and ``Ledger.end``.
+    ``created`` orders the records of one folder by arrival. ``lease`` names what the record goes
+    with, in the store's own notation (empty if nothing); it is for ``Session.adopt`` and
+    ``Ledger.end``.
     """
 
     key: str
@@ -65,7 +69,9 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a scope held at one moment: its records, in order of arrival, at ``revision`` of the store."""
+    """What a scope held at one moment: its records, in order of arrival, at ``revision`` of the
+    store.
+    """
 
     records: tuple[Record, ...]
     revision: int
@@ -83,8 +89,8 @@ class View:
 class Joined:
     """What ``Session.join`` learned, at a moment when the node's own record was there.
 
-    ``members`` holds the folder's records in order of arrival, the own one included. The values of the
-    others are not read, and empty. ``views`` holds the scopes that were asked for beside it.
+    ``members`` holds the folder's records in order of arrival, the own one included. The values of
+    the others are not read, and empty. ``views`` holds the scopes that were asked for beside it.
     """
 
     record: Record
@@ -109,8 +115,8 @@ class Created:
 class Exists:
     """``Session.create`` wrote nothing, because these of its keys existed; here is what they hold.
 
-    If a call ended with ``LedgerUnavailable`` and a second one finds exactly the caller's own values here,
-    then the first had been applied: so values should say who wrote them.
+    If a call ended with ``LedgerUnavailable`` and a second one finds exactly the caller's own
+    values here, then the first had been applied: so values should say who wrote them.
     """
 
     records: tuple[Record, ...]
@@ -118,7 +124,9 @@ class Exists:
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """``Session.create`` wrote nothing, because the guard, the node's own record, is no longer there."""
+    """``Session.create`` wrote nothing, because the guard, the node's own record, is no longer
+    there.
+    """
 
 
 Outcome = Created | Exists | Gone
@@ -158,15 +166,18 @@ class Session(Protocol):
 
     @property
     def will(self) -> LeaseRevocation | None:
-        """How another process ends the session when this one was killed; None if the store has no way for that."""
+        """How another process ends the session when this one was killed; None if the store has no
+        way for that.
+        """
 
     def join(
         self, folder: str, name: str, value: bytes, *, reads: tuple[str, ...] = (), deadline: float
     ) -> Joined:
         """Put the node's own record into ``folder``, and read it and the scopes ``reads``.
 
-        In one transaction where the store can (etcd), else such that everything read is at least as new as
-        the own record. The record's key begins with ``folder`` and ``name``; a store may add a suffix.
+        In one transaction where the store can (etcd), else such that everything read is at least as
+        new as the own record. The record's key begins with ``folder`` and ``name``; a store may add
+        a suffix.
 
         :raises LedgerConflict: another session has a record of that name.
         :raises SessionLost: the store says that the session is over.
@@ -175,7 +186,8 @@ class Session(Protocol):
     def create(
         self, values: Mapping[str, bytes], *, guard: Record, lease: str, deadline: float
     ) -> Outcome:
-        """Create records, all or none: if no key exists, and the own record ``guard`` is still there.
+        """Create records, all or none: if no key exists, and the own record ``guard`` is still
+        there.
 
         They go with ``lease``, which ``grant`` or ``adopt`` of some session keeps alive.
 
@@ -183,16 +195,21 @@ class Session(Protocol):
         """
 
     def delete(self, *scopes: str, guard: Record, deadline: float) -> bool:
-        """Delete what is in the scopes now, if ``guard``, which is in none of them, is there; say whether it was."""
+        """Delete what is in the scopes now, if ``guard``, which is in none of them, is there; say
+        whether it was.
+        """
 
     def leave(self, record: Record, *, deadline: float) -> None:
         """Delete the own record, if it is still there; the session lives on."""
 
     def grant(self, ttl: float, *, deadline: float) -> str:
-        """A second, long lease, for records that outlive nodes. This session renews it while it is open."""
+        """A second, long lease, for records that outlive nodes. This session renews it while it is
+        open.
+        """
 
     def adopt(self, lease: str, *, deadline: float) -> None:
-        """Renew a lease that another session granted, now and from now on. Adopting it again does nothing.
+        """Renew a lease that another session granted, now and from now on. Adopting it again does
+        nothing.
 
         :raises LeaseGone: the store says that it is over.
         """
@@ -218,7 +235,9 @@ class Watch(Protocol):
 
 
 class Ledger(Protocol):
-    """A connection to a store, under one namespace. Any thread may call it; a forked child may not."""
+    """A connection to a store, under one namespace. Any thread may call it; a forked child may
+    not.
+    """
 
     def open_session(self, ttl: float, *, deadline: float) -> Session:
         """Start a session.
@@ -230,10 +249,14 @@ class Ledger(Protocol):
         """The present state of ``scope``."""
 
     def watch(self, scope: str, *, since: View | None = None, deadline: float) -> Watch:
-        """Watch ``scope``, from ``since`` on if given, else from what a read finds now; the first view is that."""
+        """Watch ``scope``, from ``since`` on if given, else from what a read finds now; the first
+        view is that.
+        """
 
     def end(self, lease: str, *, deadline: float) -> None:
-        """End a session or lease by its name, for a process that is gone. One that is over already is fine."""
+        """End a session or lease by its name, for a process that is gone. One that is over already
+        is fine.
+        """
 
     def close(self) -> None:
         """End every thread, watch and connection, without a word to the store.

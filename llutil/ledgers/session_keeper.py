@@ -1,12 +1,14 @@
-"""The thread that keeps a session, whatever the store: ``SessionKeeper``, and when a session counts as suspended or lost.
+"""The thread that keeps a session, whatever the store: ``SessionKeeper``, and when a session counts
+as suspended or lost.
 
-A keeper renews its session every third of the ttl, and beside it the long leases that the session granted or adopted.
-From the *sending* of the last renewal that was answered it knows until when the session lives for certain; after that
-the session is suspended, until the store answers. Only the store can say that it is lost. Each store's own keeper says
-how a session and a lease are renewed there, and what else its thread does meanwhile.
+A keeper renews its session every third of the ttl, and beside it the long leases that the session
+granted or adopted. From the *sending* of the last renewal that was answered it knows until when the
+session lives for certain; after that the session is suspended, until the store answers. Only the
+store can say that it is lost. Each store's own keeper says how a session and a lease are renewed
+there, and what else its thread does meanwhile.
 
-One thread a keeper, ended by ``stop``. This module may import nothing but the standard library, and the errors and
-values of this room; it knows no store.
+One thread a keeper, ended by ``stop``. This module may import nothing but the standard library, and
+the errors and values of this room; it knows no store.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ _PAUSE = 0.25  # seconds from a failed renewal to the next
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """That something was renewed: it lives for ``ttl`` seconds from ``sent`` (``time.monotonic()``) or longer."""
+    """That something was renewed: it lives for ``ttl`` seconds from ``sent`` (``time.monotonic()``)
+    or longer.
+    """
 
     sent: float
     ttl: float
@@ -50,9 +54,11 @@ class Renewal:
 
 
 class SessionKeeper(ABC):
-    """Keeps the session ``name`` on ``store``; both stand in logs. ``on_change`` is called when its state changes.
+    """Keeps the session ``name`` on ``store``; both stand in logs. ``on_change`` is called when its
+    state changes.
 
-    A subclass calls ``start`` when it is ready for its own methods to be called, from the keeper's thread.
+    A subclass calls ``start`` when it is ready for its own methods to be called, from the keeper's
+    thread.
     """
 
     def __init__(
@@ -82,10 +88,14 @@ class SessionKeeper(ABC):
 
     @abstractmethod
     def _renew_lease(self, name: str, *, deadline: float) -> Renewal | None:
-        """Renew a lease; None if the store says that it is over. :raises SessionLost: the session is."""
+        """Renew a lease; None if the store says that it is over. :raises SessionLost: the session
+        is.
+        """
 
     def _errand(self) -> Callable[[], None] | None:
-        """Something else for the thread to do now, if there is; asked for with ``_changed`` held."""
+        """Something else for the thread to do now, if there is; asked for with ``_changed``
+        held.
+        """
         return None
 
     # -- what its owner sees and does
@@ -146,7 +156,9 @@ class SessionKeeper(ABC):
         self._on_change()
 
     def stop(self, *, deadline: float) -> None:
-        """End the thread; renew nothing more. A renewal on its way is waited for until ``deadline``."""
+        """End the thread; renew nothing more. A renewal on its way is waited for until
+        ``deadline``.
+        """
         with self._changed:
             self._stopping = True
             self._changed.notify()
@@ -233,7 +245,9 @@ class SessionKeeper(ABC):
             self._tell("")
 
     def _keep(self, name: str) -> None:
-        """Renew a lease that is kept beside the session: there is much time, so one that fails waits for its next turn."""
+        """Renew a lease that is kept beside the session: there is much time, so one that fails
+        waits for its next turn.
+        """
         with self._changed:
             self._beside[name] = time.monotonic() + self._renewal.ttl / 3
         try:

@@ -1,7 +1,9 @@
-"""From a backend's name to what a node meets the others through: torch's handler, or a driver on a ledger.
+"""From a backend's name to what a node meets the others through: torch's handler, or a driver on a
+ledger.
 
-The launcher looks names up here and not in torch's registry, where ``etcd`` means etcd's v2 API, which etcd
-3.6 no longer has (torch 2.13). This module may import torch, etcd3, grpc and kazoo, inside functions.
+The launcher looks names up here and not in torch's registry, where ``etcd`` means etcd's v2 API,
+which etcd 3.6 no longer has (torch 2.13). This module may import torch, etcd3, grpc and kazoo,
+inside functions.
 """
 
 from __future__ import annotations
@@ -28,8 +30,9 @@ __all__ = ["RendezvousConfig", "driver_for", "handler_for"]
 class RendezvousConfig:
     """Where and as whom a node meets the others. ``configs`` holds the backend's own options.
 
-    ``token`` is the caller's rerun token, ``index`` the preferred place in the order of ranks, ``label`` what people
-    call this node. ``max_restarts`` None leaves the restart budget to the agent.
+    ``token`` is the caller's rerun token, ``index`` the preferred place in the order of ranks,
+    ``label`` what people call this node. ``max_restarts`` None leaves the restart budget to the
+    agent.
     """
 
     backend: str
@@ -83,7 +86,8 @@ def handler_for(meeting: RendezvousConfig) -> RendezvousHandler:
 def driver_for(meeting: RendezvousConfig) -> Driver:
     """A driver that has not started yet, for a backend with a ledger.
 
-    :raises ConfigError: the options do not go together, or the backend does not exist in this installation.
+    :raises ConfigError: the options do not go together, or the backend does not exist in this
+        installation.
     :raises RendezvousError: this node's own address cannot be found out.
     """
     from llutil.ledgers.open_ledger import opener
@@ -149,7 +153,8 @@ def _torch_handler(meeting: RendezvousConfig) -> RendezvousHandler:
 
     configs = dict(meeting.configs)
     if meeting.backend == "c10d":
-        # torch's dynamic handler reads join_timeout and not the documented timeout, and whole seconds (torch 2.13).
+        # torch's dynamic handler reads join_timeout and not the documented timeout, and whole
+        # seconds (torch 2.13).
         configs.setdefault("join_timeout", math.ceil(configs["timeout"]))
     secret = str(configs.pop("door", ""))
     parameters = RendezvousParameters(

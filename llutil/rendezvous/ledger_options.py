@@ -1,7 +1,7 @@
 """What ``rdzv_configs`` may say where nodes meet through a ledger, and what its values mean.
 
-torchrun hands all values over as text, ``launch_agent`` as what they are. This module may import nothing but the
-standard library and ``llutil.errors``.
+torchrun hands all values over as text, ``launch_agent`` as what they are. This module may import
+nothing but the standard library and ``llutil.errors``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ ACCESS: Mapping[str, frozenset[str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerOptions:
-    """``rdzv_configs``, read and checked. ``access`` has those of ``ACCESS`` for the backend that are given and not empty."""
+    """``rdzv_configs``, read and checked. ``access`` has those of ``ACCESS`` for the backend that
+    are given and not empty.
+    """
 
     timeout: float
     last_call: float

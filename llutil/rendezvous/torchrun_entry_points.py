@@ -1,8 +1,10 @@
-"""How a plain torchrun finds this package's rendezvous: entry points of the group ``torchrun.handlers``.
+"""How a plain torchrun finds this package's rendezvous: entry points of the group
+``torchrun.handlers``.
 
-torch calls these functions while it imports its own rendezvous package (torch 2.13), once, and only warns if that
-fails. So nothing is imported here before a handler is asked for but the standard library. ``etcd-v3``
-differs from the launcher's own name ("etcd") because torch has taken that one for etcd's v2 API.
+torch calls these functions while it imports its own rendezvous package (torch 2.13), once, and only
+warns if that fails. So nothing is imported here before a handler is asked for but the standard
+library. ``etcd-v3`` differs from the launcher's own name ("etcd") because torch has taken that one
+for etcd's v2 API.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ __all__ = ["etcd_v3", "zeus_adapter"]
 
 
 def etcd_v3() -> Callable[[RendezvousParameters], RendezvousHandler]:
-    """What makes handlers for ``torchrun --rdzv-backend etcd-v3 --rdzv-endpoint host:port[,host:port...]``.
+    """What makes handlers for ``torchrun --rdzv-backend etcd-v3 --rdzv-endpoint
+    host:port[,host:port...]``.
 
     ``--rdzv-conf`` takes the keys of ``llutil.rendezvous.ledger_options``.
     """
@@ -26,9 +29,11 @@ def etcd_v3() -> Callable[[RendezvousParameters], RendezvousHandler]:
 
 
 def zeus_adapter() -> Callable[[RendezvousParameters], RendezvousHandler]:
-    """What makes handlers for ``torchrun --rdzv-backend zeus-adapter --rdzv-endpoint host:port[,host:port...][/chroot]``.
+    """What makes handlers for ``torchrun --rdzv-backend zeus-adapter --rdzv-endpoint
+    host:port[,host:port...][/chroot]``.
 
-    It meets through ZooKeeper; ``llutil.ledgers.zookeeper`` says why that name. ``--rdzv-conf`` as for ``etcd_v3``.
+    It meets through ZooKeeper; ``llutil.ledgers.zookeeper`` says why that name. ``--rdzv-conf`` as
+    for ``etcd_v3``.
     """
     return functools.partial(_handler, "zeus-adapter")
 

@@ -1,7 +1,7 @@
 """Scalars and arrays of numpy and torch in Python's own terms, without importing either.
 
-A value of theirs can only exist in a process that has imported them, so they are looked up among the
-loaded modules. This module may import nothing but the standard library.
+A value of theirs can only exist in a process that has imported them, so they are looked up among
+the loaded modules. This module may import nothing but the standard library.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ class Array:
     """An array of ``count`` items that have not been read out yet.
 
     ``read`` gives a list of lists, a single item if the array has no ``dimensions``. It can raise
-    ``Unreadable``, and the items may be values of numpy's again. ``whole`` gives an array of numpy's that holds the same
-    without objects of Python's, or None if there is none; it can raise ``Unreadable`` too.
+    ``Unreadable``, and the items may be values of numpy's again. ``whole`` gives an array of
+    numpy's that holds the same without objects of Python's, or None if there is none; it can raise
+    ``Unreadable`` too.
     """
 
     what: str

@@ -2,9 +2,10 @@
 
 The rule: a function, class or module goes by name if a fresh interpreter with the same ``sys.path``
 finds that module under that name in that file, and by value otherwise. By value go ``__main__`` and
-what Airflow makes of a DAG file (a module named ``unusual_prefix_<hash>_<stem>``), and whatever they
-use of their own. cloudpickle does the work; this adds the rule, and the few kinds of object that
-cloudpickle 3.1 sends by name or not at all: cached functions and properties, and some of ``typing``.
+what Airflow makes of a DAG file (a module named ``unusual_prefix_<hash>_<stem>``), and whatever
+they use of their own. cloudpickle does the work; this adds the rule, and the few kinds of object
+that cloudpickle 3.1 sends by name or not at all: cached functions and properties, and some of
+``typing``.
 
 This module may import nothing but the standard library and ``llutil.errors``, and cloudpickle only
 when it is used.
@@ -53,8 +54,8 @@ def dumps(value: object) -> tuple[bytes, bool]:
 def loads(data: bytes, whose: str) -> Any:
     """The value that ``dumps`` was given. ``whose`` it is goes into the errors.
 
-    :raises EntrypointError: this interpreter lacks a module or an attribute that the value refers to.
-        What a module raises while it is imported comes through.
+    :raises EntrypointError: this interpreter lacks a module or an attribute that the value refers
+        to. What a module raises while it is imported comes through.
     """
     return _Unpickler(data, whose).load()
 
@@ -62,8 +63,8 @@ def loads(data: bytes, whose: str) -> Any:
 def import_for(whose: str, module: str) -> types.ModuleType:
     """Import ``module``, which ``whose`` needs.
 
-    :raises EntrypointError: there is no such module. What its import raises comes through, also where
-        it lacks another module itself.
+    :raises EntrypointError: there is no such module. What its import raises comes through, also
+        where it lacks another module itself.
     """
     try:
         return importlib.import_module(module)
@@ -98,7 +99,9 @@ class _Unpickler(pickle.Unpickler):
 
 @functools.cache
 def _pickler_class() -> type[Any]:
-    """cloudpickle's pickler under our rule; made on first use, since cloudpickle is imported late."""
+    """cloudpickle's pickler under our rule; made on first use, since cloudpickle is imported
+    late.
+    """
     import cloudpickle
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is untyped
@@ -121,7 +124,9 @@ def _pickler_class() -> type[Any]:
             return super().reducer_override(value)
 
         def _judge(self, name: object) -> None:
-            """Have the module ``name`` go by value if it must; cloudpickle itself knows ``__main__``."""
+            """Have the module ``name`` go by value if it must; cloudpickle itself knows
+            ``__main__``.
+            """
             if not isinstance(name, str) or name == "__main__" or name not in sys.modules:
                 return
             if name in cloudpickle.list_registry_pickle_by_value() or self._importable(name):
@@ -144,9 +149,11 @@ def _pickler_class() -> type[Any]:
 
 
 def _importable(name: str) -> bool:
-    """Whether a fresh interpreter with this ``sys.path`` finds the loaded module ``name`` by its name.
+    """Whether a fresh interpreter with this ``sys.path`` finds the loaded module ``name`` by its
+    name.
 
-    ``importlib.util.find_spec`` will not do: of a loaded module it only repeats what the loader said.
+    ``importlib.util.find_spec`` will not do: of a loaded module it only repeats what the loader
+    said.
     """
     module = sys.modules.get(name)
     parent, _, last = name.rpartition(".")

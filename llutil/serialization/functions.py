@@ -1,13 +1,13 @@
 """Functions and their arguments as bytes that a fresh interpreter turns back into calls.
 
-``ship`` and ``pack`` run where the launch is asked for, ``load`` in the worker. A function may be any: a
-lambda, a closure, one of ``__main__``, of a DAG file, of an installed module; ``llutil.serialization.by_value_pickle`` says
-what goes by value and what by name. The bytes begin with a line: the Python version if they hold code,
-which only that version can run, else nothing.
+``ship`` and ``pack`` run where the launch is asked for, ``load`` in the worker. A function may be
+any: a lambda, a closure, one of ``__main__``, of a DAG file, of an installed module;
+``llutil.serialization.by_value_pickle`` says what goes by value and what by name. The bytes begin
+with a line: the Python version if they hold code, which only that version can run, else nothing.
 
 This module may import nothing but the standard library, ``llutil.entrypoint``, ``llutil.errors``,
-``llutil.serialization.unpicklable`` and ``llutil.serialization.by_value_pickle``; cloudpickle is imported when a function is sent, never before,
-since Airflow imports this to parse a DAG.
+``llutil.serialization.unpicklable`` and ``llutil.serialization.by_value_pickle``; cloudpickle is
+imported when a function is sent, never before, since Airflow imports this to parse a DAG.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def ship(
 ) -> Shipped:
     """``function`` and its arguments, to be called in another process.
 
-    :raises EntrypointError: ``function`` is not callable, or it or an argument cannot be pickled; the
-        text names the global, closure variable, default or argument at fault.
+    :raises EntrypointError: ``function`` is not callable, or it or an argument cannot be pickled;
+        the text names the global, closure variable, default or argument at fault.
     """
     name = name_of(function)
     if not callable(function):
@@ -78,8 +78,9 @@ def pack(args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> b
 def load(entrypoint: Shipped | Reference) -> Callable[[], Any]:
     """The call that ``entrypoint`` stands for, with its arguments; for the worker.
 
-    :raises EntrypointError: a module or attribute is missing here, the code is of another Python, or a
-        function that was named does not take its arguments. What a module raises while it is imported comes through with its own traceback.
+    :raises EntrypointError: a module or attribute is missing here, the code is of another Python,
+        or a function that was named does not take its arguments. What a module raises while it is
+        imported comes through with its own traceback.
     """
     match entrypoint:
         case Shipped(name=name, payload=payload):

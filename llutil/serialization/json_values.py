@@ -18,8 +18,9 @@ path                                              str
 date, time, datetime                              ISO 8601 text
 ================================================  ================================================
 
-Anything else is refused with its place in the value, and so is what would break further on: cyclic or
-very deep values, text that is no Unicode, keys that Airflow reserves, and more bytes than the limit.
+Anything else is refused with its place in the value, and so is what would break further on: cyclic
+or very deep values, text that is no Unicode, keys that Airflow reserves, and more bytes than the
+limit.
 
 This runs in the worker. It may import nothing but the standard library, ``llutil.errors`` and
 ``llutil.serialization.array_values``, which import neither numpy nor torch.
@@ -62,7 +63,9 @@ _RESERVED = frozenset(
         "__version__",
     }
 )
-"""Keys by which Airflow marks what it serialised itself; a dict with some of them cannot be read back."""
+"""Keys by which Airflow marks what it serialised itself; a dict with some of them cannot be read
+back.
+"""
 _ADVICE = (
     "return numbers, text, lists and dicts of them, or write it to a file or object store and "
     "return its path"
@@ -72,11 +75,12 @@ _ADVICE = (
 def encode(value: object, *, rank: int, limit: int, arrays: list[Any] | None = None) -> bytes:
     """``value`` as JSON in ASCII, of ``limit`` bytes at most.
 
-    With ``arrays``, arrays and tensors that have dimensions are appended to that, as numpy's; in their place is a dict of
-    ``ARRAY``, their index in the list, ``dtype`` and ``shape``. Their bytes count.
+    With ``arrays``, arrays and tensors that have dimensions are appended to that, as numpy's; in
+    their place is a dict of ``ARRAY``, their index in the list, ``dtype`` and ``shape``. Their
+    bytes count.
 
-    :raises ResultError: it cannot be told in JSON, or takes more bytes; the text names the rank, the
-        place in the value, and what to do.
+    :raises ResultError: it cannot be told in JSON, or takes more bytes; the text names the rank,
+        the place in the value, and what to do.
     """
     plain = _Conversion(f"rank {rank}: ", limit, arrays)
     text = json.dumps(plain.convert(value), separators=(",", ":"), allow_nan=False)
@@ -94,7 +98,9 @@ def to_plain(value: object) -> Any:
 
 
 class _Conversion:
-    """One value's way to JSON: where in it we are, what is around us, how many bytes it takes at least."""
+    """One value's way to JSON: where in it we are, what is around us, how many bytes it takes at
+    least.
+    """
 
     def __init__(self, whose: str, limit: int, arrays: list[Any] | None = None) -> None:
         self._whose = whose
@@ -252,7 +258,9 @@ class _Conversion:
         self._around.pop()
 
     def _take(self, size: int) -> None:
-        """Count bytes that the JSON will have at least, to stop before memory is filled with lists."""
+        """Count bytes that the JSON will have at least, to stop before memory is filled with
+        lists.
+        """
         self._bytes += size
         if self._bytes > self._limit:
             raise self.too_big(f"at least {self._bytes:,}")

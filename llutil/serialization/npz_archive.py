@@ -1,8 +1,10 @@
-"""A value with its arrays as they are: an ``.npz`` archive, the zip file of ``.npy`` files that numpy reads, and no pickle.
+"""A value with its arrays as they are: an ``.npz`` archive, the zip file of ``.npy`` files that
+numpy reads, and no pickle.
 
-``value.json`` is the value, with ``{"__array__": n, "dtype": ..., "shape": ...}`` in each array's place, and ``<n>.npy`` the
-array. A value without arrays is plain JSON, which never begins as a zip file does. This module may import nothing but
-the standard library, ``llutil.serialization.json_values`` and ``llutil.errors``, and numpy when there are arrays.
+``value.json`` is the value, with ``{"__array__": n, "dtype": ..., "shape": ...}`` in each array's
+place, and ``<n>.npy`` the array. A value without arrays is plain JSON, which never begins as a zip
+file does. This module may import nothing but the standard library,
+``llutil.serialization.json_values`` and ``llutil.errors``, and numpy when there are arrays.
 """
 
 from __future__ import annotations

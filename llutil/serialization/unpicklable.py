@@ -1,8 +1,9 @@
 """Which part of a value keeps it from being pickled, as a path that its author understands.
 
 Picklers say what they could not pickle, but not how they came to it: "cannot pickle '_thread.lock'
-object", while the user wrote ``train``, which calls ``make_loader``, which uses a global ``lock``. So
-after a failure this goes down into the parts of the value, and follows one that fails by itself::
+object", while the user wrote ``train``, which calls ``make_loader``, which uses a global ``lock``.
+So after a failure this goes down into the parts of the value, and follows one that fails by
+itself::
 
     train -> make_loader -> global 'lock' (a _thread.lock object)
 
@@ -31,7 +32,9 @@ _Part = tuple[str, Any]
 
 
 def trace(value: object, label: str, fails: Callable[[Any], bool]) -> str:
-    """The path from ``value``, which is known to fail and is called ``label``, to what is at fault."""
+    """The path from ``value``, which is known to fail and is called ``label``, to what is at
+    fault.
+    """
     labels = [label]
     seen = [value]  # objects and not their ids: an id lives no longer than its object
     step: _Part | None = (label, value)
@@ -64,7 +67,9 @@ def described(value: object) -> str:
 
 
 def _labelled(how: str, name: object, part: object) -> _Part:
-    """A part, called by its own name if it is a function or a class, else by its place and its kind."""
+    """A part, called by its own name if it is a function or a class, else by its place and its
+    kind.
+    """
     if isinstance(part, types.FunctionType) and how in ("global", "closure variable"):
         return str(name), part
     if isinstance(part, type):

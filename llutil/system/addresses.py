@@ -1,8 +1,9 @@
 """Which address a node gives to the others, and how it says which machine it is on.
 
-The address is the local one of the node's route to the store that all nodes reach: if the store can be reached from
-there, so can, in all but odd networks, the other nodes. No name is looked up, since a host's own name often leads to
-a loopback address or to nowhere. This module may import nothing but the standard library.
+The address is the local one of the node's route to the store that all nodes reach: if the store can
+be reached from there, so can, in all but odd networks, the other nodes. No name is looked up, since
+a host's own name often leads to a loopback address or to nowhere. This module may import nothing
+but the standard library.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ __all__ = ["bracketed", "family_of", "is_loopback", "local_address", "machine_id
 
 
 def local_address(host: str, port: int) -> str:
-    """This host's address on its route to ``host``; connecting a datagram socket sends nothing (connect(2)).
+    """This host's address on its route to ``host``; connecting a datagram socket sends nothing
+    (connect(2)).
 
     :raises OSError: the name ``host`` cannot be resolved, or there is no route.
     """
@@ -53,7 +55,9 @@ def family_of(host: str) -> socket.AddressFamily:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether ``address`` leads back to the machine that uses it; a name, which nobody looks up here, does not."""
+    """Whether ``address`` leads back to the machine that uses it; a name, which nobody looks up
+    here, does not.
+    """
     try:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:

@@ -1,12 +1,13 @@
 """Whether the kernel killed for lack of memory: the count that the memory cgroup keeps of it.
 
-A process that the out-of-memory killer ends dies of a plain SIGKILL. What tells it from any other is the count
-``oom_kill`` of its memory cgroup: in ``memory.events`` (cgroup v2) or ``memory.oom_control`` (v1), counted before the
-signal is sent, so it has risen when the death is seen (Linux, mm/oom_kill.c). Version 2 counts for all groups below
-too; version 1 counts for the victim's own group alone. Workers start in their agent's group.
+A process that the out-of-memory killer ends dies of a plain SIGKILL. What tells it from any other
+is the count ``oom_kill`` of its memory cgroup: in ``memory.events`` (cgroup v2) or
+``memory.oom_control`` (v1), counted before the signal is sent, so it has risen when the death is
+seen (Linux, mm/oom_kill.c). Version 2 counts for all groups below too; version 1 counts for the
+victim's own group alone. Workers start in their agent's group.
 
-All paths start from ``proc``, so that tests bring their own. This module may import nothing but the standard library,
-and raises nothing: where nothing can be read, nothing is known.
+All paths start from ``proc``, so that tests bring their own. This module may import nothing but the
+standard library, and raises nothing: where nothing can be read, nothing is known.
 """
 
 from __future__ import annotations
@@ -25,17 +26,20 @@ _COUNT = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class KillCount:
-    """So many processes were killed for lack of memory, as ``where``, a memory cgroup or the machine, counted."""
+    """So many processes were killed for lack of memory, as ``where``, a memory cgroup or the
+    machine, counted.
+    """
 
     where: str
     kills: int
 
 
 class OomWatch:
-    """Counts the out-of-memory kills since it was made, in the memory cgroup of the process ``pid``.
+    """Counts the out-of-memory kills since it was made, in the memory cgroup of the process
+    ``pid``.
 
-    The nearest group upwards whose count can be read is taken: a group further up counts its other children too. In a
-    system without memory cgroups it is the machine's own count.
+    The nearest group upwards whose count can be read is taken: a group further up counts its other
+    children too. In a system without memory cgroups it is the machine's own count.
     """
 
     def __init__(self, pid: int | str = "self", proc: Path | None = None) -> None:
@@ -78,7 +82,9 @@ def _counters(pid: int | str, proc: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _groups(pid: int | str, proc: Path) -> Iterator[tuple[bool, str]]:
-    """The groups of a process as ``/proc/<pid>/cgroup`` has them (cgroups(7)): whether of version 1, and the path."""
+    """The groups of a process as ``/proc/<pid>/cgroup`` has them (cgroups(7)): whether of version
+    1, and the path.
+    """
     with suppress(OSError, ValueError):
         for line in (proc / str(pid) / "cgroup").read_text(encoding="utf-8").splitlines():
             _, controllers, path = line.split(":", 2)
@@ -89,7 +95,8 @@ def _groups(pid: int | str, proc: Path) -> Iterator[tuple[bool, str]]:
 
 
 def _mounts(proc: Path) -> list[tuple[str, Path, bool]]:
-    """Where memory cgroups are mounted: the group at the mount's root, the folder, whether of version 1, which goes first.
+    """Where memory cgroups are mounted: the group at the mount's root, the folder, whether of
+    version 1, which goes first.
 
     In a system that has both, the controller is version 1's.
     """
@@ -105,7 +112,9 @@ def _mounts(proc: Path) -> list[tuple[str, Path, bool]]:
 
 
 def _upwards(group: str, root: str) -> Iterator[str]:
-    """The folder of ``group`` below a mount that shows the group ``root``, and those above it up to the mount."""
+    """The folder of ``group`` below a mount that shows the group ``root``, and those above it up to
+    the mount.
+    """
     try:
         inside = PurePosixPath(group).relative_to(root)
     except ValueError:

@@ -1,10 +1,12 @@
-"""What Linux knows of processes: who descends from whom, who carries a job's mark, and how to end them.
+"""What Linux knows of processes: who descends from whom, who carries a job's mark, and how to end
+them.
 
-A worker may start children, put them in sessions of their own and die before they do. Three facts find
-them all the same: a child inherits its session unless it leaves it, its parent's number while the parent
-lives, and its environment (``LLUTIL_JOB``, the job's mark) even when it left both. All three are read from
-``/proc``. This module may import nothing but the standard library and ``llutil.system.job_mark``; it never raises for a process that is
-already gone, and never signals a process that it did not find by one of these facts.
+A worker may start children, put them in sessions of their own and die before they do. Three facts
+find them all the same: a child inherits its session unless it leaves it, its parent's number while
+the parent lives, and its environment (``LLUTIL_JOB``, the job's mark) even when it left both. All
+three are read from ``/proc``. This module may import nothing but the standard library and
+``llutil.system.job_mark``; it never raises for a process that is already gone, and never signals a
+process that it did not find by one of these facts.
 """
 
 from __future__ import annotations
@@ -62,8 +64,8 @@ def _pids() -> list[int]:
 def _content(pid: int, name: str) -> bytes:
     """A file of the process's folder; empty if the process is gone, or another user's.
 
-    Without ``pathlib`` and Python's file objects: a host may have thousands of processes, and every end of a round
-    looks at all of them several times.
+    Without ``pathlib`` and Python's file objects: a host may have thousands of processes, and every
+    end of a round looks at all of them several times.
     """
     try:
         fd = os.open(f"/proc/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
@@ -87,14 +89,16 @@ def _relations() -> dict[int, ProcessStat]:
         stat = _content(pid, "stat").decode("ascii", errors="replace")
         if not stat:
             continue
-        # The name in brackets may itself hold brackets and spaces; the fields start after the last one.
+        # The name in brackets may itself hold brackets and spaces; the fields start after the last
+        # one.
         fields = stat[stat.rindex(")") + 2 :].split(maxsplit=4)
         found[pid] = ProcessStat(pid, int(fields[1]), int(fields[3]), fields[0])
     return found
 
 
 def began(pid: int) -> str:
-    """When the process of that number began, in the kernel's ticks; empty if there is none, or it has ended.
+    """When the process of that number began, in the kernel's ticks; empty if there is none, or it
+    has ended.
 
     Together with the number it means one process for ever, until the machine starts anew.
     """
@@ -110,10 +114,11 @@ def session_members(leaders: Iterable[int]) -> set[int]:
 
 
 def family(sessions: Iterable[int]) -> tuple[set[int], set[int]]:
-    """The living members of ``sessions`` with all their descendants, and every session these are in.
+    """The living members of ``sessions`` with all their descendants, and every session these are
+    in.
 
-    Sessions and not pids are the roots: the kernel gives a session's number to nobody else while it has a
-    member, so a pid that was used again by a stranger is never taken for ours.
+    Sessions and not pids are the roots: the kernel gives a session's number to nobody else while it
+    has a member, so a pid that was used again by a stranger is never taken for ours.
     """
     relations = _relations()
     known = set(sessions)
@@ -154,11 +159,13 @@ def signal_process(pid: int, number: int) -> bool:
 def end_all(
     sessions: Iterable[int], mark: str, deadline: float, spare: Iterable[int] = ()
 ) -> set[int]:
-    """Kill, with SIGKILL, the families of ``sessions`` and all that carries ``mark``; wait until they are gone.
+    """Kill, with SIGKILL, the families of ``sessions`` and all that carries ``mark``; wait until
+    they are gone.
 
-    This process and those in ``spare`` stay. A process may fork between two looks, or behind the back of one, so
-    looking goes on until nothing was found several times running. ``deadline`` is on ``time.monotonic()``. Returns
-    those that were still there then (in an uninterruptible sleep, say).
+    This process and those in ``spare`` stay. A process may fork between two looks, or behind the
+    back of one, so looking goes on until nothing was found several times running. ``deadline`` is
+    on ``time.monotonic()``. Returns those that were still there then (in an uninterruptible sleep,
+    say).
     """
     known = set(sessions)
     spared = {os.getpid(), *spare}
@@ -177,10 +184,11 @@ def end_all(
 
 
 def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when the thread that started it ends (prctl(2), PR_SET_PDEATHSIG).
+    """Have the kernel kill this process when the thread that started it ends (prctl(2),
+    PR_SET_PDEATHSIG).
 
-    SIGKILL and not SIGINT, which torch uses: an inherited "ignore" makes SIGINT useless. ``parent`` is the
-    starter's pid: if it is gone already, this process ends at once.
+    SIGKILL and not SIGINT, which torch uses: an inherited "ignore" makes SIGINT useless. ``parent``
+    is the starter's pid: if it is gone already, this process ends at once.
     """
     import ctypes  # which a guardian, that looks at processes too, need not have
 

@@ -1,12 +1,13 @@
 """What an agent leaves for the next try of its task: who it is while it lives, and how it ended.
 
-A task process may be killed in a way that nobody is asked about: by SIGKILL, by Airflow, by the kernel for lack of
-memory. Its agent outlives it, and knows why the job ended; the next try on the same host reads it in this file, finds
-by it an agent that still lives, and the mark that all processes of the job carry.
+A task process may be killed in a way that nobody is asked about: by SIGKILL, by Airflow, by the
+kernel for lack of memory. Its agent outlives it, and knows why the job ended; the next try on the
+same host reads it in this file, finds by it an agent that still lives, and the mark that all
+processes of the job carry.
 
-The agent writes the file when its job begins and each time that it learns more; its task removes it once it has heard
-how the job ended. This module reads and writes files and nothing else, and may import nothing but the standard library,
-``llutil.errors`` and ``llutil.task_link.messages``.
+The agent writes the file when its job begins and each time that it learns more; its task removes it
+once it has heard how the job ended. This module reads and writes files and nothing else, and may
+import nothing but the standard library, ``llutil.errors`` and ``llutil.task_link.messages``.
 """
 
 from __future__ import annotations
@@ -29,12 +30,13 @@ _VERSION = 1
 class AgentRecord:
     """One agent's.
 
-    ``launch`` is what its task called the launch. ``pid`` and ``mark`` say which processes are its own, ``grace`` how
-    many seconds it gives its workers. ``task`` and ``task_began`` are the number of the task process and when that began
-    (see ``llutil.system.processes.began``). ``asked`` is why the job was to end, if anybody said so while the task lived.
-    ``alone`` says that the task went away before it was told how the job ended; ``kills`` how many processes the kernel
-    had killed by then for lack of memory since the last round began, as ``counted_by``, a memory cgroup, says. ``end``
-    is what the agent had to say last.
+    ``launch`` is what its task called the launch. ``pid`` and ``mark`` say which processes are its
+    own, ``grace`` how many seconds it gives its workers. ``task`` and ``task_began`` are the number
+    of the task process and when that began (see ``llutil.system.processes.began``). ``asked`` is
+    why the job was to end, if anybody said so while the task lived. ``alone`` says that the task
+    went away before it was told how the job ended; ``kills`` how many processes the kernel had
+    killed by then for lack of memory since the last round began, as ``counted_by``, a memory
+    cgroup, says. ``end`` is what the agent had to say last.
     """
 
     launch: str
@@ -51,7 +53,9 @@ class AgentRecord:
 
     @property
     def failed(self) -> JobFailed | None:
-        """How the job failed by itself; None if it did not: it succeeded, was stopped, or its agent was lost."""
+        """How the job failed by itself; None if it did not: it succeeded, was stopped, or its agent
+        was lost.
+        """
         end = self.end
         return end if isinstance(end, JobFailed) and end.error != StoppedError.__name__ else None
 
@@ -69,7 +73,8 @@ class AgentRecord:
             "version": _VERSION,
             "end": None if self.end is None else to_json(self.end),
         }
-        # Its own threads may both write. The name has the process's number, since another agent may write as well.
+        # Its own threads may both write. The name has the process's number, since another agent may
+        # write as well.
         new = Path(f"{os.fspath(path)}.{os.getpid()}")
         new.write_text(json.dumps(body), encoding="utf-8")
         new.replace(path)

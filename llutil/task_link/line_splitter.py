@@ -14,8 +14,9 @@ _REDRAW_PERIOD = 1.0  # seconds between two shown states of a line that redraws 
 class LineSplitter:
     """Splits a byte stream into lines of text.
 
-    A carriage return ends a line too, since progress bars use nothing else; of such redrawn states at most
-    one a second is given out, and always the last one. What is not UTF-8 is shown with escapes.
+    A carriage return ends a line too, since progress bars use nothing else; of such redrawn states
+    at most one a second is given out, and always the last one. What is not UTF-8 is shown with
+    escapes.
     """
 
     def __init__(self) -> None:
@@ -50,14 +51,18 @@ class LineSplitter:
         return _cut(left) if left else []
 
     def _complete(self, line: bytes) -> list[str]:
-        """The last state of a line whose newline has come. Nothing, if that has been given out already."""
+        """The last state of a line whose newline has come. Nothing, if that has been given out
+        already.
+        """
         latest = _latest(line.split(b"\r")) or self._held
         shown, self._held, self._shown = self._shown, b"", False
         return [] if shown and not latest else _cut(latest)
 
 
 def _latest(states: list[bytes]) -> bytes:
-    """The last that is not empty: a bar often erases itself, or moves to the start of the line, at its end."""
+    """The last that is not empty: a bar often erases itself, or moves to the start of the line, at
+    its end.
+    """
     return next((state for state in reversed(states) if state), b"")
 
 

@@ -1,11 +1,13 @@
 """What the Airflow task and its agent process say to each other: values, and their JSON lines.
 
 One private socket, one JSON object a line, both ways. The task sends one ``Spec`` and then commands
-(``Stop``); the agent answers with events, the last of which is ``JobSucceeded`` or ``JobFailed``. When the
-socket closes, the other side is gone: the agent then stops the job within ``Spec.grace`` seconds.
+(``Stop``); the agent answers with events, the last of which is ``JobSucceeded`` or ``JobFailed``.
+When the socket closes, the other side is gone: the agent then stops the job within ``Spec.grace``
+seconds.
 
-This module does no I/O: ``encode`` gives bytes, ``Decoder`` takes them. It may import nothing but the
-standard library, ``llutil.entrypoint``, ``llutil.errors`` and ``llutil.failure``, since Airflow imports it to parse a DAG.
+This module does no I/O: ``encode`` gives bytes, ``Decoder`` takes them. It may import nothing but
+the standard library, ``llutil.entrypoint``, ``llutil.errors`` and ``llutil.failure``, since Airflow
+imports it to parse a DAG.
 """
 
 from __future__ import annotations
@@ -48,12 +50,12 @@ VERSION = 2
 class Spec:
     """Task → agent, first: the job.
 
-    ``config`` holds ``LaunchConfig`` fields by name, as JSON. ``grace`` is how long, in seconds, workers
-    get between being asked to stop and being killed. ``result_limit`` is the most bytes of JSON that one
-    rank's value may take. ``afterlog`` names the file that takes what the agent prints once the task is gone.
-    ``arrays``: values that go into a results file keep their arrays, see ``llutil.serialization.npz_archive``.
-    ``legacy`` names the one that says who the agent is and how it ended, empty for none; ``launch`` is what the task
-    calls this launch in there.
+    ``config`` holds ``LaunchConfig`` fields by name, as JSON. ``grace`` is how long, in seconds,
+    workers get between being asked to stop and being killed. ``result_limit`` is the most bytes of
+    JSON that one rank's value may take. ``afterlog`` names the file that takes what the agent
+    prints once the task is gone. ``arrays``: values that go into a results file keep their arrays,
+    see ``llutil.serialization.npz_archive``. ``legacy`` names the one that says who the agent is
+    and how it ended, empty for none; ``launch`` is what the task calls this launch in there.
     """
 
     config: Mapping[str, Any]
@@ -78,7 +80,8 @@ class Stop:
 class Hello:
     """Agent → task, first: who answers. ``version`` is its ``VERSION``, ``python`` its interpreter.
 
-    ``torch``, ``python_version`` and ``launcher`` are the versions of torch, Python and this package there, "" if not known.
+    ``torch``, ``python_version`` and ``launcher`` are the versions of torch, Python and this
+    package there, "" if not known.
     """
 
     pid: int
@@ -91,14 +94,18 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Hosting:
-    """Agent → task: this node hosts the store of its job; the others find it behind the door at ``endpoint``."""
+    """Agent → task: this node hosts the store of its job; the others find it behind the door at
+    ``endpoint``.
+    """
 
     endpoint: str
 
 
 @dataclass(frozen=True, slots=True)
 class OutputLine:
-    """Agent → task: one line that a rank printed, without its newline. ``stream`` is stdout or stderr."""
+    """Agent → task: one line that a rank printed, without its newline. ``stream`` is stdout or
+    stderr.
+    """
 
     rank: int
     stream: str
@@ -116,9 +123,11 @@ class LogRecord:
 
 @dataclass(frozen=True, slots=True)
 class RoundBegan:
-    """Agent → task: workers have started. ``ranks`` are this node's; ``restart`` counts restarts so far.
+    """Agent → task: workers have started. ``ranks`` are this node's; ``restart`` counts restarts so
+    far.
 
-    Without ``ranks``, and of a world of 0: this node's workers have ended, and it waits for what comes next.
+    Without ``ranks``, and of a world of 0: this node's workers have ended, and it waits for what
+    comes next.
     """
 
     restart: int
@@ -135,7 +144,9 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Agent → task, one a rank, in rank order, before ``JobSucceeded``: what the rank returned, as plain JSON."""
+    """Agent → task, one a rank, in rank order, before ``JobSucceeded``: what the rank returned, as
+    plain JSON.
+    """
 
     rank: int
     value: Any
@@ -143,7 +154,9 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class ResultInFile:
-    """Agent → task, in place of a ``Result``: the value's JSON, or archive, is in the results file, ``size`` bytes at ``offset``."""
+    """Agent → task, in place of a ``Result``: the value's JSON, or archive, is in the results file,
+    ``size`` bytes at ``offset``.
+    """
 
     rank: int
     offset: int
@@ -159,11 +172,12 @@ class JobSucceeded:
 
 @dataclass(frozen=True, slots=True)
 class JobFailed:
-    """Agent → task, last: the job failed. ``error`` is the exception's class name, ``report`` its text.
+    """Agent → task, last: the job failed. ``error`` is the exception's class name, ``report`` its
+    text.
 
-    ``failure_class`` and ``retryable`` are as in ``llutil.errors``: retryable means that the same launch,
-    tried again at once, has a chance. ``failure`` is the first failure of a rank in the whole job, if that is
-    what it ended by; its texts are bounded since it was made.
+    ``failure_class`` and ``retryable`` are as in ``llutil.errors``: retryable means that the same
+    launch, tried again at once, has a chance. ``failure`` is the first failure of a rank in the
+    whole job, if that is what it ended by; its texts are bounded since it was made.
     """
 
     error: str
@@ -219,7 +233,8 @@ def to_json(message: Message) -> dict[str, Any]:
 def from_json(body: dict[str, Any]) -> Message:
     """The message that ``to_json`` made this of; ``body`` is used up.
 
-    :raises KeyError, TypeError, ValueError, AttributeError: it is none; a ``ConfigError`` says what else it is.
+    :raises KeyError, TypeError, ValueError, AttributeError: it is none; a ``ConfigError`` says what
+        else it is.
     """
     kind = body.pop("type", None)
     match kind:

@@ -1,9 +1,9 @@
 """The file that takes what ranks return where their task wants to store it, in place of the socket.
 
-A value of a hundred megabytes as one line of JSON would be held many times over, by both processes. Here the bytes
-that came from the rank are written as they are, and only their place is told. The file is the task's, has no name,
-and is gone with the last process that holds it. This module may import nothing but the standard library and
-``llutil.errors``.
+A value of a hundred megabytes as one line of JSON would be held many times over, by both processes.
+Here the bytes that came from the rank are written as they are, and only their place is told. The
+file is the task's, has no name, and is gone with the last process that holds it. This module may
+import nothing but the standard library and ``llutil.errors``.
 """
 
 from __future__ import annotations

@@ -65,8 +65,9 @@ class Client:
     def healthy(self) -> bool:
         """Whether api-server, scheduler and dag-processor all say that they are well."""
         try:
-            # Tasks speak to this part. Airflow builds it at the first request, which takes five seconds or
-            # more, and tasks that have to wait for it give up (measured with Airflow 3.3.2).
+            # Tasks speak to this part. Airflow builds it at the first request, which takes five
+            # seconds or more, and tasks that have to wait for it give up (measured with Airflow
+            # 3.3.2).
             self._http.get("/execution/health", timeout=90).raise_for_status()
             health = self._http.get("/api/v2/monitor/health").json()
         except (httpx.HTTPError, json.JSONDecodeError):
@@ -77,7 +78,8 @@ class Client:
     def await_scheduler(self, seconds: float = 60) -> None:
         """Wait until the scheduler has finished what it is doing now.
 
-        It ends with an error if a DAG run is deleted that it looks at in that moment (Airflow 3.3.2).
+        It ends with an error if a DAG run is deleted that it looks at in that moment (Airflow
+        3.3.2).
         """
         now = datetime.now(UTC)
 
@@ -125,7 +127,9 @@ class Client:
         run_id: str | None = None,
         at: datetime | None = None,
     ) -> Run:
-        """Start a run of a DAG, as one of now, or of the time ``at``; without a ``run_id``, Airflow makes one."""
+        """Start a run of a DAG, as one of now, or of the time ``at``; without a ``run_id``, Airflow
+        makes one.
+        """
         when = (at or datetime.now(UTC)).isoformat()
         body: dict[str, Any] = {"logical_date": when, "conf": dict(conf or {})}
         if at is not None:
@@ -290,7 +294,9 @@ class Task:
         }
 
     def log(self, try_number: int | None = None) -> list[dict[str, Any]]:
-        """The records of its log, of the last try if not said otherwise; each has at least ``event``."""
+        """The records of its log, of the last try if not said otherwise; each has at least
+        ``event``.
+        """
         number = try_number if try_number is not None else self.facts()["try_number"]
         if number == 0:  # it has not been tried yet
             return []
@@ -303,7 +309,9 @@ class Task:
         return [record if isinstance(record, dict) else {"event": record} for record in content]
 
     def text(self, try_number: int | None = None) -> str:
-        """Its log as text: one line a record, with the level in front, and error details below it."""
+        """Its log as text: one line a record, with the level in front, and error details below
+        it.
+        """
         lines = []
         for record in self.log(try_number):
             lines.append(f"{record.get('level', '-'):8}{record['event']}")

@@ -1,7 +1,8 @@
 """One real Airflow for all tests in this folder, and the runs of DAGs that tests look at.
 
 Runs take their time, and most tests only look at one that has ended. So a test that is parametrized
-with ``run`` gets the finished run of that DAG; the runs of the next such tests have been started by then.
+with ``run`` gets the finished run of that DAG; the runs of the next such tests have been started by
+then.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ def beside() -> Iterator[Services]:
 def server(request: pytest.FixtureRequest, beside: Services) -> Iterator[Airflow]:
     """A running Airflow with the repository's DAGs and those beside these tests.
 
-    With PostgreSQL: one SQLite for so many tasks at a time has stalled Airflow 3.3.2 for its timeout of 30 s.
+    With PostgreSQL: one SQLite for so many tasks at a time has stalled Airflow 3.3.2 for its
+    timeout of 30 s.
     """
     home = Path(tempfile.mkdtemp(prefix="airflow-"))
     known = files(home)
@@ -75,7 +77,9 @@ class Meeting:
     password: str
 
     def introduce(self, client: Client, namespace: str) -> None:
-        """Make the connection in an Airflow, with a namespace of its own, and pools that are too small for some gangs."""
+        """Make the connection in an Airflow, with a namespace of its own, and pools that are too
+        small for some gangs.
+        """
         extra = {"namespace": namespace, "last_call_timeout": 3, "lease_ttl": 5}
         fields = {
             "connection_id": self.conn_id,
@@ -162,7 +166,9 @@ def zookeeper_meeting(client: Client) -> Iterator[ZooKeeperMeeting]:
 
 
 class Wanted:
-    """The runs that tests want, in this order, each started some time before it is looked at: a few at a time."""
+    """The runs that tests want, in this order, each started some time before it is looked at: a few
+    at a time.
+    """
 
     def __init__(self, client: Client, dag_ids: list[str]) -> None:
         self._client = client
@@ -199,13 +205,17 @@ def _wanted(request: pytest.FixtureRequest, client: Client, meeting: Meeting) ->
 
 @pytest.fixture
 def run(request: pytest.FixtureRequest, _wanted: Wanted) -> Run:
-    """The run of the DAG that the test is parametrized with, once it has ended, in whatever state."""
+    """The run of the DAG that the test is parametrized with, once it has ended, in whatever
+    state.
+    """
     return _wanted.finished(request.param)
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A process that runs DAGs by ``dag.test()``, in its own ``home``; its output goes to ``log``."""
+    """A process that runs DAGs by ``dag.test()``, in its own ``home``; its output goes to
+    ``log``.
+    """
 
     dag_ids: tuple[str, ...]
     home: Path
@@ -246,7 +256,8 @@ def let_go(run: Run, server: Airflow) -> None:
 def await_nothing_left(
     server: Airflow, run: Run | None = None, *, seconds: float, known: Collection[Path] = ()
 ) -> None:
-    """Wait until no process of a run's jobs is left; without a run, no process and no file of any job.
+    """Wait until no process of a run's jobs is left; without a run, no process and no file of any
+    job.
 
     ``known`` are files that were there before.
 

@@ -1,4 +1,5 @@
-"""The ways to deploy Airflow that tests know: which executor runs its tasks, and which database keeps its state.
+"""The ways to deploy Airflow that tests know: which executor runs its tasks, and which database
+keeps its state.
 
 This module may import nothing but the standard library and its neighbours here.
 """
@@ -15,19 +16,25 @@ if TYPE_CHECKING:
 __all__ = ["Deployment", "celery", "local"]
 
 _FIXED = {"AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600"}
-"""The tests' DAG files do not change: to read them again all the time, as Airflow does, would take half a core."""
+"""The tests' DAG files do not change: to read them again all the time, as Airflow does, would take
+half a core.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """Settings beyond those of any Airflow here, and components beyond its three, as arguments of ``airflow``."""
+    """Settings beyond those of any Airflow here, and components beyond its three, as arguments of
+    ``airflow``.
+    """
 
     settings: Mapping[str, str]
     components: Mapping[str, list[str]] = field(default_factory=dict)
 
 
 def local(at_a_time: int, services: Services | None = None) -> Deployment:
-    """LocalExecutor with so many processes, which are forked at the start; SQLite, or PostgreSQL."""
+    """LocalExecutor with so many processes, which are forked at the start; SQLite, or
+    PostgreSQL.
+    """
     settings = {
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__PARALLELISM": str(at_a_time),
@@ -36,7 +43,9 @@ def local(at_a_time: int, services: Services | None = None) -> Deployment:
 
 
 def celery(workers: int, at_a_time: int, services: Services) -> Deployment:
-    """CeleryExecutor with so many workers, each of which runs so many tasks at a time; PostgreSQL and Redis."""
+    """CeleryExecutor with so many workers, each of which runs so many tasks at a time; PostgreSQL
+    and Redis.
+    """
     settings = {
         "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
         "AIRFLOW__CELERY__BROKER_URL": services.redis,

@@ -1,4 +1,6 @@
-"""Gangs of two nodes whose workers go on until they are let go, as tests see them: in logs, in etcd and in XCom."""
+"""Gangs of two nodes whose workers go on until they are let go, as tests see them: in logs, in etcd
+and in XCom.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,8 @@ class Gang:
 
     def launches(self) -> set[str]:
         """The rendezvous ids under which the last tries of both nodes were launched."""
-        # The last in each log: that of a run which was deleted is in the file of the one that has its id now.
+        # The last in each log: that of a run which was deleted is in the file of the one that has
+        # its id now.
         said = [re.findall(r"launching \S+ as (\S+)", node.text()) for node in self.nodes]
         return {names[-1] for names in said if names}
 

@@ -1,7 +1,7 @@
 """``make airflow``: a local Airflow with this repository's DAGs and its UI, until Ctrl-C.
 
-It lives in ``.airflow/local`` and keeps its history there. The port is 8080, or a free one if that is
-taken; everything listens on 127.0.0.1 alone.
+It lives in ``.airflow/local`` and keeps its history there. The port is 8080, or a free one if that
+is taken; everything listens on 127.0.0.1 alone.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
-"""A real Airflow on the loopback interface: api-server, scheduler, dag-processor, and what its deployment has beside.
+"""A real Airflow on the loopback interface: api-server, scheduler, dag-processor, and what its
+deployment has beside.
 
 Each has its own home folder, port and password, so several can run on one machine. A keeper (see
-``tests.support.keeper``) is the parent of all its processes and ends them, also when the test run is killed.
+``tests.support.keeper``) is the parent of all its processes and ends them, also when the test run
+is killed.
 
-This module may import nothing but the standard library, psutil and its neighbours here: not Airflow,
-whose settings would be read from the wrong home.
+This module may import nothing but the standard library, psutil and its neighbours here: not
+Airflow, whose settings would be read from the wrong home.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ _STOP = 15.0  # seconds between SIGTERM and SIGKILL; an idle Airflow needs two o
 
 @dataclass(frozen=True, slots=True)
 class Airflow:
-    """A running Airflow. ``client`` is logged in; ``keeper`` is the process above all of Airflow's."""
+    """A running Airflow. ``client`` is logged in; ``keeper`` is the process above all of
+    Airflow's.
+    """
 
     home: Path
     url: str
@@ -66,8 +70,8 @@ class Airflow:
     def processes(self, *names: str, **values: str) -> list[psutil.Process]:
         """Its living processes, in whatever session, in whose environment these variables are.
 
-        ``names`` have any value, ``values`` these. What has changed its title (Airflow's own processes
-        do so) has overwritten its environment, and is not found.
+        ``names`` have any value, ``values`` these. What has changed its title (Airflow's own
+        processes do so) has overwritten its environment, and is not found.
         """
         found = []
         for process in psutil.Process(self.keeper.pid).children(recursive=True):
@@ -86,7 +90,9 @@ def _environ(process: psutil.Process) -> dict[str, str]:
 
 
 def _prepare(home: Path, env: Mapping[str, str]) -> None:
-    """Make the home folder and the database; SQLite, if it is that, in WAL mode, as Airflow sets it up."""
+    """Make the home folder and the database; SQLite, if it is that, in WAL mode, as Airflow sets it
+    up.
+    """
     (home / "tmp").mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
         [_AIRFLOW, "db", "migrate"],
@@ -146,9 +152,9 @@ def airflow(
 ) -> Iterator[Airflow]:
     """Run an Airflow in the folder ``home`` for as long as the context lasts.
 
-    Start it from a process that does not fork without exec meanwhile. ``port`` is a free one if left out;
-    ``deployment`` is LocalExecutor with six processes, and SQLite; ``deadline`` is for the start, in seconds; ``remove`` also
-    removes ``home``.
+    Start it from a process that does not fork without exec meanwhile. ``port`` is a free one if
+    left out; ``deployment`` is LocalExecutor with six processes, and SQLite; ``deadline`` is for
+    the start, in seconds; ``remove`` also removes ``home``.
 
     :raises RuntimeError: a component ended by itself, or was not healthy in time; with its log.
     """

@@ -2,8 +2,9 @@
 
     python -m tests.airflow.serverless HOME RESULT BUNDLES DAG_ID...
 
-runs DAGs of the files in some folders, one after the other, and writes what came of them as JSON to the
-file RESULT. BUNDLES is a JSON object of bundle names and folders. ``prepare`` must have made the home before. Nothing is taken from the user's own Airflow.
+runs DAGs of the files in some folders, one after the other, and writes what came of them as JSON to
+the file RESULT. BUNDLES is a JSON object of bundle names and folders. ``prepare`` must have made
+the home before. Nothing is taken from the user's own Airflow.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ __all__ = ["Outcome", "prepare", "run"]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run went: its state, and by task (``task_id`` or ``task_id[map_index]``) state and XComs."""
+    """How a run went: its state, and by task (``task_id`` or ``task_id[map_index]``) state and
+    XComs.
+    """
 
     state: str
     states: dict[str, str]
@@ -61,8 +64,8 @@ def run(
 ) -> dict[str, Outcome]:
     """Run DAGs in this process, which must not have imported Airflow yet.
 
-    ``bundles`` are the folders with their files, by name. ``settings`` are further environment variables
-    for Airflow.
+    ``bundles`` are the folders with their files, by name. ``settings`` are further environment
+    variables for Airflow.
 
     :raises RuntimeError: there is no such DAG; with why.
     """

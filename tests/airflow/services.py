@@ -1,8 +1,9 @@
-"""What some deployments of Airflow need beside Airflow: a PostgreSQL and a Redis, of Debian's packages, on loopback.
+"""What some deployments of Airflow need beside Airflow: a PostgreSQL and a Redis, of Debian's
+packages, on loopback.
 
-Both keep what they have in a folder that goes with them, and let in nobody without a password. A keeper (see
-``tests.support.keeper``) owns their processes. This module may import nothing but the standard library, the clients of
-both servers, and its neighbours here.
+Both keep what they have in a folder that goes with them, and let in nobody without a password. A
+keeper (see ``tests.support.keeper``) owns their processes. This module may import nothing but the
+standard library, the clients of both servers, and its neighbours here.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ _UNSAFE = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")  # for
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Where they are. ``postgresql`` is an address without a scheme: ``//user:password@host:port/database``."""
+    """Where they are. ``postgresql`` is an address without a scheme:
+    ``//user:password@host:port/database``.
+    """
 
     postgresql: str
     redis: str

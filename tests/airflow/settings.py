@@ -1,4 +1,5 @@
-"""The settings under which Airflow runs in the tests and in the local commands, as environment variables.
+"""The settings under which Airflow runs in the tests and in the local commands, as environment
+variables.
 
 Only what differs from Airflow's defaults, each with its reason. Nothing of the caller's own Airflow
 gets in: ``environment`` drops every variable that would configure it.

@@ -1,4 +1,6 @@
-"""Gangs in a real Airflow that meet at a store which their first node hosts: no service but Airflow is there."""
+"""Gangs in a real Airflow that meet at a store which their first node hosts: no service but Airflow
+is there.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ class TestSweepBesideGang:
 
 @pytest.fixture(scope="module")
 def gang(client: Client, server: Airflow) -> Iterator[Run]:
-    """A run whose gang goes on until the last test lets it go. Each test takes it as the one before left it."""
+    """A run whose gang goes on until the last test lets it go. Each test takes it as the one before
+    left it.
+    """
     client.await_dags("alone")
     run = client.trigger("alone")
     for node in (0, 1):
@@ -58,7 +62,9 @@ def _flag(run: Run, server: Airflow) -> Path:
 
 
 def _rounds(task: Task) -> int:
-    """How many rounds of both nodes the last try of ``task`` has seen, without what its last one left to tell."""
+    """How many rounds of both nodes the last try of ``task`` has seen, without what its last one
+    left to tell.
+    """
     lines = task.text().splitlines()
     return sum(_BOTH in line and "[previous try]" not in line for line in lines)
 

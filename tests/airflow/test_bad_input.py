@@ -1,4 +1,6 @@
-"""Mistakes: each gives one readable error, is not retried where a retry cannot help, and leaves nothing."""
+"""Mistakes: each gives one readable error, is not retried where a retry cannot help, and leaves
+nothing.
+"""
 
 from __future__ import annotations
 

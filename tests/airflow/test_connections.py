@@ -1,4 +1,6 @@
-"""Connections to stores in a real Airflow: the form's data, the test button, and who gets to see the password."""
+"""Connections to stores in a real Airflow: the form's data, the test button, and who gets to see
+the password.
+"""
 
 from __future__ import annotations
 

@@ -70,7 +70,8 @@ def test_job_whose_task_process_is_killed_is_ended_and_its_last_words_are_in_the
     run, other = _running(endless["bereft"]), _running(endless["evicted"])
     task = run.task("job")
     os.kill(task.facts()["pid"], signal.SIGKILL)
-    # For the next test, which looks at what follows: the supervisor of a task, as an executor's worker has it.
+    # For the next test, which looks at what follows: the supervisor of a task, as an executor's
+    # worker has it.
     psutil.Process(other.task("job").facts()["pid"]).parent().terminate()
     run.finish("success", seconds=150)
     assert task.facts()["try_number"] == 2
@@ -91,8 +92,9 @@ def test_job_whose_task_process_is_killed_is_ended_and_its_last_words_are_in_the
 def disturbed(endless: dict[str, Run]) -> Iterator[dict[str, psutil.Process]]:
     """The task processes of three jobs to whose first tries this happens, at the same time.
 
-    The process above one task, which is Airflow's, gets a SIGTERM; one task is cleared; and the process above the
-    third is frozen, so that it does not hear that Airflow has given its task up, as where heartbeats are lost.
+    The process above one task, which is Airflow's, gets a SIGTERM; one task is cleared; and the
+    process above the third is frozen, so that it does not hear that Airflow has given its task up,
+    as where heartbeats are lost.
     """
     found, above = {}, {}
     for name in ("evicted", "cleared", "forgotten"):

@@ -1,7 +1,8 @@
-"""Gangs under other executors and databases than those of all other tests here: LocalExecutor and PostgreSQL.
+"""Gangs under other executors and databases than those of all other tests here: LocalExecutor and
+PostgreSQL.
 
-Both deployments share one etcd with that one, each in a namespace of its own, and run the same DAGs under the same
-run ids at the same time.
+Both deployments share one etcd with that one, each in a namespace of its own, and run the same DAGs
+under the same run ids at the same time.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ _NAMES = ("local", "celery")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A deployment, and its runs: a gang that stays until it is let go, one that ends, one that has too few slots."""
+    """A deployment, and its runs: a gang that stays until it is let go, one that ends, one that has
+    too few slots.
+    """
 
     server: Airflow
     party: Gang

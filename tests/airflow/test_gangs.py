@@ -1,4 +1,6 @@
-"""Gangs in a real Airflow, whose nodes meet in a real etcd by a connection: started, killed, retried and cleared."""
+"""Gangs in a real Airflow, whose nodes meet in a real etcd by a connection: started, killed,
+retried and cleared.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,8 @@ def test_a_node_for_which_there_was_no_slot_in_time_ends_as_a_success_with_no_ra
 def parties(client: Client, meeting: Meeting) -> Iterator[dict[str, Run]]:
     """Runs that go on until a test does something about them, started together.
 
-    Two are gangs that work until they are let go, and two are gangs that have too few slots between them.
+    Two are gangs that work until they are let go, and two are gangs that have too few slots between
+    them.
     """
     assert meeting
     client.await_dags("party", "squeeze")

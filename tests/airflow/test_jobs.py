@@ -1,4 +1,6 @@
-"""Jobs as tasks of a real Airflow: what goes in, what comes out, and what Airflow does with tasks."""
+"""Jobs as tasks of a real Airflow: what goes in, what comes out, and what Airflow does with
+tasks.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Gangs that are restarted, ended and run again in the midst of their work, by all the ways that Airflow has.
+"""Gangs that are restarted, ended and run again in the midst of their work, by all the ways that
+Airflow has.
 
 All of them are started together and acted upon together; then each test looks at what came of one.
 """
@@ -26,7 +27,9 @@ _AT_ONCE = 45.0
 
 @pytest.fixture(scope="module")
 def gangs(client: Client, meeting: Meeting, server: Airflow) -> Iterator[dict[str, Gang]]:
-    """Gangs at work, of each of which one node has just been cleared or marked, or which has run out of time."""
+    """Gangs at work, of each of which one node has just been cleared or marked, or which has run
+    out of time.
+    """
     assert meeting
     client.await_dags("party", "pact", "fleeting", "daily")
     wanted = {
@@ -54,7 +57,9 @@ def gangs(client: Client, meeting: Meeting, server: Airflow) -> Iterator[dict[st
 
 @pytest.fixture(scope="module")
 def triggered_again(gangs: dict[str, Gang], client: Client) -> tuple[set[str], Gang]:
-    """What a gang was launched as whose run was deleted while it worked, and that of the next run of the same id."""
+    """What a gang was launched as whose run was deleted while it worked, and that of the next run
+    of the same id.
+    """
     before = gangs["deleted"].launches()
     gangs["deleted"].run.mark("failed")
     client.await_scheduler()

@@ -1,4 +1,6 @@
-"""The example DAGs and the tests' own by ``dag.test()``, as their authors try them out: no server at all."""
+"""The example DAGs and the tests' own by ``dag.test()``, as their authors try them out: no server
+at all.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A gang's large results in a real Airflow: outside its database, and back in a task downstream; and its preflight."""
+"""A gang's large results in a real Airflow: outside its database, and back in a task downstream;
+and its preflight.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Run the benchmarks beside this file, each in turn: ``python -m tests.bench [name ...]``.
 
-A benchmark is a module with a function ``main()`` that prints a small table; to add one, add a file.
+A benchmark is a module with a function ``main()`` that prints a small table; to add one, add a
+file.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""One process of the launch benchmark: launches of one kind, one after the other, with everything imported before.
+"""One process of the launch benchmark: launches of one kind, one after the other, with everything
+imported before.
 
-``python _launches.py {"side": "ours", ...}`` prints a JSON list of seconds, one for each run. It is a script of its
-own, with next to nothing at its top, since stock torch's workers import the caller's main module again.
+``python _launches.py {"side": "ours", ...}`` prints a JSON list of seconds, one for each run. It is
+a script of its own, with next to nothing at its top, since stock torch's workers import the
+caller's main module again.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ def no_op() -> int:
 
 
 def once_killed(folder: str) -> float:
-    """When this rank's code began, in a round that follows one whose rank 0 was killed when all ranks ran."""
+    """When this rank's code began, in a round that follows one whose rank 0 was killed when all
+    ranks ran.
+    """
     import torch  # noqa: F401 - what is measured
 
     began = time.monotonic()

@@ -1,4 +1,5 @@
-"""One process of the launch benchmark: an operator's task in Airflow's own task runner, some times over.
+"""One process of the launch benchmark: an operator's task in Airflow's own task runner, some times
+over.
 
 Prints a JSON list of the seconds that each run took, with Airflow and the DAG imported before.
 """

@@ -1,8 +1,9 @@
-"""The processes of the rendezvous benchmark: a node of ours, a node of stock torch's, and the store of the latter.
+"""The processes of the rendezvous benchmark: a node of ours, a node of stock torch's, and the store
+of the latter.
 
-Each is forked from a process that has torch but no grpc, connects to the benchmark's control socket, says that it is
-ready when all its imports are done, and then does what it is told. All say when something happened by
-``time.monotonic()``, which is one clock for all processes of a host.
+Each is forked from a process that has torch but no grpc, connects to the benchmark's control
+socket, says that it is ready when all its imports are done, and then does what it is told. All say
+when something happened by ``time.monotonic()``, which is one clock for all processes of a host.
 """
 
 from __future__ import annotations
@@ -61,9 +62,11 @@ def ours(
     guarded: bool = False,
     **times: float,
 ) -> None:
-    """A node with our driver: what the launcher's agent has, without its workers. Changes come to it unasked.
+    """A node with our driver: what the launcher's agent has, without its workers. Changes come to
+    it unasked.
 
-    ``backend`` is what ``rdzv_backend`` would be. ``guarded``: it has a guardian too, which knows its will.
+    ``backend`` is what ``rdzv_backend`` would be. ``guarded``: it has a guardian too, which knows
+    its will.
     """
     from llutil.agent.event_loop import EventLoop
     from llutil.agent.guardian.client import Guardian
@@ -89,7 +92,8 @@ def ours(
         owner.append(on_change)
         return ledger
 
-    # Stock's handler is connected to its store as soon as it is made. So is our ledger, before the clock runs.
+    # Stock's handler is connected to its store as soon as it is made. So is our ledger, before the
+    # clock runs.
     ledger = opener(backend, endpoint, {})(tell_owner)
     ledger.read("nothing", deadline=time.monotonic() + 60)
     driver = Driver(rules, member, RecordKeys(run_id), open_ledger, lambda: RoundStore(_HOST))
@@ -125,8 +129,8 @@ def stock(
 ) -> None:
     """A node with torch's c10d handler, called as torch's agent does.
 
-    ``watch``: ask about newcomers as often as torch's agent does, and join the next round when there are some.
-    ``again``: join the next round at once, as when workers failed.
+    ``watch``: ask about newcomers as often as torch's agent does, and join the next round when
+    there are some. ``again``: join the next round at once, as when workers failed.
     """
     from torch.distributed.elastic.rendezvous import RendezvousParameters
     from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler

@@ -1,14 +1,16 @@
 """Launching and restarting against stock torch, in one run, on one node with 1, 2 and 4 workers.
 
-Two things are timed: a launch of workers that do nothing, from the call to its return, and a recovery, from the
-SIGKILL of rank 0 to the moment when the code of all ranks runs again. All workers import torch. The launching process
-has imported everything before the clock runs. "Cold" is the first launch of a process, "warm" a later one; ours with a
-fork server are inside ``warm_workers``, which the cold one enters. Ours run at the default interval of 30 s throughout.
+Two things are timed: a launch of workers that do nothing, from the call to its return, and a
+recovery, from the SIGKILL of rank 0 to the moment when the code of all ranks runs again. All
+workers import torch. The launching process has imported everything before the clock runs. "Cold" is
+the first launch of a process, "warm" a later one; ours with a fork server are inside
+``warm_workers``, which the cold one enters. Ours run at the default interval of 30 s throughout.
 The figures depend on the machine, and only the ratios mean anything.
 
-At the end, a task of the operator against a fresh interpreter that makes the bare call: there the clock runs from the
-start of the task's code, and of the interpreter. ``python -m tests.bench.launch 1`` chooses the numbers of workers.
-What a step's report costs is in ``progress``, loss and arrival of nodes in ``rendezvous``.
+At the end, a task of the operator against a fresh interpreter that makes the bare call: there the
+clock runs from the start of the task's code, and of the interpreter. ``python -m tests.bench.launch
+1`` chooses the numbers of workers. What a step's report costs is in ``progress``, loss and arrival
+of nodes in ``rendezvous``.
 """
 
 from __future__ import annotations
@@ -134,7 +136,9 @@ def _rows(bench: _Bench, nproc: int) -> None:
 
 
 def _operator() -> None:
-    """An operator's task, and the bare call in a fresh interpreter, with the start method of each side's default."""
+    """An operator's task, and the bare call in a fresh interpreter, with the start method of each
+    side's default.
+    """
     with tempfile.TemporaryDirectory(prefix="airflow-home-") as home:
         env = {
             **os.environ,

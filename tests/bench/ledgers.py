@@ -1,7 +1,8 @@
 """What a ledger's basic operations cost, in memory and on one etcd on this machine.
 
-Medians, in milliseconds, of calls made one after the other; the etcd writes to this machine's disk. Beside
-them stands the bare gRPC call that the operation rests on, so that what we add to it can be seen.
+Medians, in milliseconds, of calls made one after the other; the etcd writes to this machine's disk.
+Beside them stands the bare gRPC call that the operation rests on, so that what we add to it can be
+seen.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What one progress report costs a training step, and what it takes to wake who waits for a flag.
 
-The goal is less than 1 microsecond for one ``worker.progress``. What ``multiprocessing`` offers for the
-same purpose stands beside it. Each figure is the best of several runs, since noise only ever adds.
+The goal is less than 1 microsecond for one ``worker.progress``. What ``multiprocessing`` offers for
+the same purpose stands beside it. Each figure is the best of several runs, since noise only ever
+adds.
 """
 
 from __future__ import annotations
@@ -78,7 +79,9 @@ def _cost(call: Callable[[], object]) -> float:
 
 
 def _wake(signal: Flag | Event, wait: Callable[[Flag | Event], None]) -> float:
-    """Seconds from raising ``signal`` to the return of a wait for it in a forked process, the median."""
+    """Seconds from raising ``signal`` to the return of a wait for it in a forked process, the
+    median.
+    """
     delays = []
     for _ in range(_WAKES):
         signal.clear()

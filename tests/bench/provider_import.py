@@ -1,6 +1,7 @@
 """What importing the provider costs a DAG file, on top of airflow.sdk. Goal: under 50 ms.
 
-Each figure comes from fresh interpreters; their bytecode is written once before, as an installation has it.
+Each figure comes from fresh interpreters; their bytecode is written once before, as an installation
+has it.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """The rendezvous against stock torch's c10d, with real processes on this machine, in one run.
 
-Three things are timed: from the word "go" until all N nodes are in their first round; from the arrival of one more
-node until all N+1 are in the next; from an agent's SIGKILL until its peers are in a round without it. "In a round"
-means to know all that workers have to be told. Both sides have imported everything before the clock runs, and nothing
-more: torch's handler goes through all loaded modules whenever it records an event (inspect.stack, torch 2.13), so it
-would be several times slower in a process that has imported all that torchrun does. The figures depend on the
-machine, and only the ratios mean anything.
+Three things are timed: from the word "go" until all N nodes are in their first round; from the
+arrival of one more node until all N+1 are in the next; from an agent's SIGKILL until its peers are
+in a round without it. "In a round" means to know all that workers have to be told. Both sides have
+imported everything before the clock runs, and nothing more: torch's handler goes through all loaded
+modules whenever it records an event (inspect.stack, torch 2.13), so it would be several times
+slower in a process that has imported all that torchrun does. The figures depend on the machine, and
+only the ratios mean anything.
 
 ``python -m tests.bench.rendezvous 2 8 32 64 128`` chooses the numbers of nodes.
 """
@@ -175,7 +176,9 @@ def _last(words: list[dict[str, Any]]) -> float:
 
 
 def _brief(crew: _Crew) -> dict[str, float]:
-    """A last call of one second, as each kind wants to be told; stock's first round of an elastic job needs it too."""
+    """A last call of one second, as each kind wants to be told; stock's first round of an elastic
+    job needs it too.
+    """
     return (
         {"last_call": 1} if crew.kind == "ours" else {"last_call_timeout": 1, "join_timeout": 170}
     )
@@ -216,7 +219,9 @@ def _loss_of_ours(
 
 
 def _loss_of_stock(crew: _Crew, count: int) -> float:
-    """Seconds to the next round, with torch's default times; the peers know at once that their workers failed."""
+    """Seconds to the next round, with torch's default times; the peers know at once that their
+    workers failed.
+    """
     crew.add(_names(count), count - 1, count, {})
     crew.tell("begin")
     crew.hear("round")

@@ -1,8 +1,9 @@
-"""A stand-in for the agent that speaks the real messages over the real socket and pipes, and runs no job.
+"""A stand-in for the agent that speaks the real messages over the real socket and pipes, and runs
+no job.
 
-It is started as the interpreter of an ``AgentHook``, gets the arguments that an agent gets, and plays the
-part that ``AGENT_DOUBLE`` names. It ends when its task hangs up, whatever part it plays, but for the
-parts that are about not ending.
+It is started as the interpreter of an ``AgentHook``, gets the arguments that an agent gets, and
+plays the part that ``AGENT_DOUBLE`` names. It ends when its task hangs up, whatever part it plays,
+but for the parts that are about not ending.
 """
 
 from __future__ import annotations
@@ -201,7 +202,9 @@ def waits_for_others(task: Task) -> None:
 
 
 def loses_a_piece_of_a_line(task: Task) -> None:
-    """Once asked to stop: says the end of a line whose beginning is lost, and then something whole."""
+    """Once asked to stop: says the end of a line whose beginning is lost, and then something
+    whole.
+    """
     task.hello()
     task.spec()
     task.tell(OutputLine(0, "stdout", "running"))
@@ -212,7 +215,9 @@ def loses_a_piece_of_a_line(task: Task) -> None:
 
 
 def notes_a_stop(task: Task) -> None:
-    """Shows progress, so that the task is busy showing it, and leaves a file when it is asked to stop."""
+    """Shows progress, so that the task is busy showing it, and leaves a file when it is asked to
+    stop.
+    """
     task.hello()
     spec = task.spec()
     task.tell(Progress({0: (1, 2)}))

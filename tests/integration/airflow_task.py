@@ -1,7 +1,7 @@
 """Runs one task instance through Airflow's own task runner, in this process, without a database.
 
-Rendering, context, XCom, timeouts, signal handlers, the outcome's state: all of that is Airflow's. Only the
-API server's answers come from here.
+Rendering, context, XCom, timeouts, signal handlers, the outcome's state: all of that is Airflow's.
+Only the API server's answers come from here.
 """
 
 from __future__ import annotations
@@ -44,9 +44,11 @@ def run_task(
     max_tries: int = 1,
     store: dict[str, Any] | None = None,
 ) -> Outcome:
-    """Run ``task`` of its DAG. ``upstream`` holds XCom values by task id; a list is a mapped task's.
+    """Run ``task`` of its DAG. ``upstream`` holds XCom values by task id; a list is a mapped
+    task's.
 
-    ``should_retry`` is whether Airflow has tries left; ``store`` is the task instance's state store.
+    ``should_retry`` is whether Airflow has tries left; ``store`` is the task instance's state
+    store.
     """
     pushed: dict[str, Any] = {}
     upstream = upstream or {}

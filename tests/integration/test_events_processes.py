@@ -314,7 +314,9 @@ def test_a_killed_creators_page_is_removed_by_the_next_agent_and_living_ones_are
 
 
 def test_a_folder_that_is_full_is_an_error_and_not_a_later_crash(temporary: Path) -> None:
-    """The page's room is set aside when it is made; a limit on file size stands in for a full disk."""
+    """The page's room is set aside when it is made; a limit on file size stands in for a full
+    disk.
+    """
     program = """
         import resource, signal, sys
         from llutil.errors import InfrastructureError

@@ -1,4 +1,6 @@
-"""The hook and an agent: what reaches the log, how each ending is told, and that nothing is left."""
+"""The hook and an agent: what reaches the log, how each ending is told, and that nothing is
+left.
+"""
 
 from __future__ import annotations
 
@@ -323,8 +325,9 @@ class Timeout(BaseException):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("moment", [0.0005, 0.002, 0.01, 0.03, 0.1])
 def test_an_interruption_at_the_start_is_raised_and_leaves_no_process(hook_to, moment):
-    # Between a fork and its return nobody knows the process. It sees its task hang up, and ends by itself. In the
-    # same way nobody may know a descriptor; the garbage collector closes it, or the end of the task.
+    # Between a fork and its return nobody knows the process. It sees its task hang up, and ends by
+    # itself. In the same way nobody may know a descriptor; the garbage collector closes it, or the
+    # end of the task.
     hook_to.tidy = False
     hook = hook_to("stops_when_asked")
 

@@ -204,7 +204,9 @@ def test_a_value_that_xcom_cannot_hold_names_the_rank_and_the_path(dag):
 
 
 def test_a_try_that_follows_one_which_died_of_what_is_not_tried_again_fails_at_once(dag):
-    """The record of the tries is Airflow's to keep, and what an agent has left is on this host's disk."""
+    """The record of the tries is Airflow's to keep, and what an agent has left is on this host's
+    disk.
+    """
     spent = TriesRecord(life=3, try_number=3, open=True, retried={"hang": 2})
     store = {KEY: spent.to_json()}
     stuck = failure(failure_class=FailureClass.HANG)
@@ -301,7 +303,9 @@ def test_the_agent_may_run_under_an_interpreter_without_airflow(dag, other_pytho
 def test_what_the_agent_says_after_its_task_was_killed_is_shown_by_the_next_try(
     dag, logged, tmp_path
 ):
-    """The task's process is killed; its agent ends the job, in a session of its own, and writes a file."""
+    """The task's process is killed; its agent ends the job, in a session of its own, and writes a
+    file.
+    """
 
     running = tmp_path / "running"
 
@@ -340,7 +344,9 @@ def test_what_the_agent_says_after_its_task_was_killed_is_shown_by_the_next_try(
 
 @pytest.mark.fault
 def test_a_task_that_is_killed_at_any_moment_leaves_no_process(dag):
-    """Twenty times, from its first breath to workers that run. What is left is looked for when the test ends."""
+    """Twenty times, from its first breath to workers that run. What is left is looked for when the
+    test ends.
+    """
     seed = random.SystemRandom().getrandbits(32)
     print(f"seed {seed}")
     moments = random.Random(seed)

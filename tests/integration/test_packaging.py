@@ -1,4 +1,6 @@
-"""The distribution as a user gets it: what the wheel holds, and that it works where little else is installed."""
+"""The distribution as a user gets it: what the wheel holds, and that it works where little else is
+installed.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The agent of an earlier try that still lives: waited for, ended by force, or told from a stranger."""
+"""The agent of an earlier try that still lives: waited for, ended by force, or told from a
+stranger.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ def path(tmp_path):
 
 @pytest.fixture
 def agent(path):
-    """Starts what stands for an agent of an earlier try, and writes what it leaves; its first line."""
+    """Starts what stands for an agent of an earlier try, and writes what it leaves; its first
+    line.
+    """
     started = []
 
     def start(code, **fields):
@@ -80,8 +84,8 @@ def test_a_try_waits_for_an_agent_that_ends_within_its_grace(path, agent, caplog
 
 def test_what_the_agent_writes_last_is_what_counts(path, agent):
     agent(
-        "import time; print(flush=True); from dataclasses import replace; from llutil.task_link.agent_record import Legacy; "
-        f"time.sleep(0.7); replace(Legacy.read({str(path)!r}), alone=True).write({str(path)!r})"
+        "import time; print(flush=True); from dataclasses import replace; from llutil.task_link.agent_record import AgentRecord; "
+        f"time.sleep(0.7); replace(AgentRecord.read({str(path)!r}), alone=True).write({str(path)!r})"
     )
     assert not AgentRecord.read(path).alone
     assert take_over(path, LOG).alone

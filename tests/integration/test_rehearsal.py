@@ -1,4 +1,6 @@
-"""All nodes of a gang at once in one process, each with an agent that plays a part; no job runs here."""
+"""All nodes of a gang at once in one process, each with an agent that plays a part; no job runs
+here.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Functions of a DAG file, of ``__main__`` and of modules, called in an interpreter that knows none of it."""
+"""Functions of a DAG file, of ``__main__`` and of modules, called in an interpreter that knows none
+of it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Results that are too large for XCom: from ranks to an object store, and back to a task downstream."""
+"""Results that are too large for XCom: from ranks to an object store, and back to a task
+downstream.
+"""
 
 from __future__ import annotations
 

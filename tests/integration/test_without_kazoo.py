@@ -1,4 +1,6 @@
-"""An installation without kazoo: whoever wants a ZooKeeper is told of the extra that brings it, wherever he asks."""
+"""An installation without kazoo: whoever wants a ZooKeeper is told of the extra that brings it,
+wherever he asks.
+"""
 
 from __future__ import annotations
 

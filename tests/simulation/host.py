@@ -1,8 +1,9 @@
-"""One node of a world: a driver that carries instructions to the store and brings observations back.
+"""One node of a world: a driver that carries instructions to the store and brings observations
+back.
 
-It can crash, freeze, be cut off, and lose its lease without knowing. Its clock has an offset and a drift of
-its own. Everything between it and the store takes time, and answers can get lost after a write was applied,
-before it was applied, or long before it will be.
+It can crash, freeze, be cut off, and lose its lease without knowing. Its clock has an offset and a
+drift of its own. Everything between it and the store takes time, and answers can get lost after a
+write was applied, before it was applied, or long before it will be.
 """
 
 from __future__ import annotations
@@ -206,7 +207,9 @@ class Host:
     # Requests
 
     def _send(self, request: do.Request) -> None:
-        """On its way to the store; perhaps in vain, perhaps for longer than the driver waits for an answer."""
+        """On its way to the store; perhaps in vain, perhaps for longer than the driver waits for an
+        answer.
+        """
         world = self.world
         doubtful = self.late or (world.doubt and world.random() < world.doubt)
         if doubtful:
@@ -312,7 +315,9 @@ class Host:
         self.observe(see.WorkersStopped(stage))
 
     def workers_ended(self, stage: Stage, succeeded: bool, fatal: bool, echo: bool) -> None:
-        """All workers succeeded, or one failed and the rest were ended; ``echo``: since a peer's had."""
+        """All workers succeeded, or one failed and the rest were ended; ``echo``: since a peer's
+        had.
+        """
         if self.running == stage:
             self.running = None
             why = "" if succeeded else "a peer is gone" if echo else "ValueError: bad luck"

@@ -1,4 +1,5 @@
-"""The protocol, broken on purpose: each mutant replaces one decision, and names the properties that must notice.
+"""The protocol, broken on purpose: each mutant replaces one decision, and names the properties that
+must notice.
 
 A mutant is installed by pytest's ``monkeypatch``; the product has no switch for any of this.
 """

@@ -144,7 +144,9 @@ class Properties:
         return 4 * self.slack + 0.5
 
     def _ended_by_now(self, stage: Stage, node: str) -> None:
-        """``node`` failed, or was lost from the round, some time ago: has the leader noticed, if it could?"""
+        """``node`` failed, or was lost from the round, some time ago: has the leader noticed, if it
+        could?
+        """
         world = self.world
         over = stage in self.verdicts or stage.generation in self.markers
         report = self.reported.get((stage, node))

@@ -1,4 +1,6 @@
-"""Random bad days: who arrives when, what breaks, and what the workers do. All of it follows from one seed."""
+"""Random bad days: who arrives when, what breaks, and what the workers do. All of it follows from
+one seed.
+"""
 
 from __future__ import annotations
 
@@ -146,7 +148,8 @@ def _crash(world: World, host: Host, replaced: bool) -> None:
 
 
 def _plan_crash(world: World, nth: int, replaced: bool) -> None:
-    """Somebody crashes right before or after an instruction: the leader at each of its steps, anybody at theirs.
+    """Somebody crashes right before or after an instruction: the leader at each of its steps,
+    anybody at theirs.
 
     Or, while the leader's write is on its way, somebody else does.
     """

@@ -1,8 +1,9 @@
-"""A ledger in virtual time: leases that expire late, guarded creates, and watches that lag behind and reorder.
+"""A ledger in virtual time: leases that expire late, guarded creates, and watches that lag behind
+and reorder.
 
-It promises what the rendezvous asks of a ledger and not a bit more: a watch shows the present state, later,
-coalesced, and independently of every other watch; it never goes backwards, and its first look is no older than
-the request for it.
+It promises what the rendezvous asks of a ledger and not a bit more: a watch shows the present
+state, later, coalesced, and independently of every other watch; it never goes backwards, and its
+first look is no older than the request for it.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ class Entry:
 
 @dataclass(slots=True, eq=False)
 class Watch:
-    """One scope, seen by one node. At most one look is on its way. ``pace``: how much slower than messages it is."""
+    """One scope, seen by one node. At most one look is on its way. ``pace``: how much slower than
+    messages it is.
+    """
 
     topic: Any
     deliver: Callable[[Any], None]

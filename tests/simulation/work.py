@@ -1,7 +1,8 @@
 """The workers of a world: they need each other, take their time, and fail when the script says so.
 
-Workers of a round begin to train once all of its nodes have started theirs, as collectives force them to. If
-a node's workers go away in the middle, most others fail, some time later; the rest go on.
+Workers of a round begin to train once all of its nodes have started theirs, as collectives force
+them to. If a node's workers go away in the middle, most others fail, some time later; the rest go
+on.
 """
 
 from __future__ import annotations
@@ -28,9 +29,11 @@ class Round:
 
 @dataclass(slots=True)
 class Work:
-    """The script: ``failures`` still to come; ``duration`` of a training in seconds, at the fastest node.
+    """The script: ``failures`` still to come; ``duration`` of a training in seconds, at the fastest
+    node.
 
-    The slowest takes ``1 + uneven`` times as long. ``fragile``: how many fail when a peer goes away, 0 to 1.
+    The slowest takes ``1 + uneven`` times as long. ``fragile``: how many fail when a peer goes
+    away, 0 to 1.
     """
 
     world: World

@@ -1,4 +1,6 @@
-"""A world in one thread, on a clock that only its agenda moves. One seed decides everything that happens in it."""
+"""A world in one thread, on a clock that only its agenda moves. One seed decides everything that
+happens in it.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ class World:
         doubt: float = 0.0,
         lag: float = 0.5,
     ) -> None:
-        """``delay``: the most a message or a watch takes. ``doubt``: how many writes get no answer, 0 to 1."""
+        """``delay``: the most a message or a watch takes. ``doubt``: how many writes get no answer,
+        0 to 1.
+        """
         self.rules = rules
         self.rng = rng
         self.random = rng.random

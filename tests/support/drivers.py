@@ -1,7 +1,9 @@
-"""Drivers of the rendezvous in threads of one process, on one store in memory, and faults of that store.
+"""Drivers of the rendezvous in threads of one process, on one store in memory, and faults of that
+store.
 
-``Node`` stands for a node: a driver, and the agent's side of it, which a test plays. Nothing here sleeps: what a
-test waits for is an order of the driver's. Faults are named, and done by a ledger of their own.
+``Node`` stands for a node: a driver, and the agent's side of it, which a test plays. Nothing here
+sleeps: what a test waits for is an order of the driver's. Faults are named, and done by a ledger of
+their own.
 """
 
 from __future__ import annotations
@@ -68,9 +70,11 @@ class FaultySession(MemorySession):
 
 
 class FaultyLedger(MemoryLedger):
-    """A ledger that can be ``away`` (no call is answered), ``refusing``, or ``hanging`` (until it is closed).
+    """A ledger that can be ``away`` (no call is answered), ``refusing``, or ``hanging`` (until it
+    is closed).
 
-    One that ``keeps_sessions`` refuses to end them. ``held`` is what its sessions give as their last renewal; None for the present.
+    One that ``keeps_sessions`` refuses to end them. ``held`` is what its sessions give as their
+    last renewal; None for the present.
     """
 
     def __init__(self, store: MemoryStore, on_change: Callable[[], None]) -> None:
@@ -102,7 +106,9 @@ class FaultyLedger(MemoryLedger):
 
 
 class Node:
-    """One node: its driver, and the agent's side, played by the test. ``ledger`` is the driver's once it started."""
+    """One node: its driver, and the agent's side, played by the test. ``ledger`` is the driver's
+    once it started.
+    """
 
     def __init__(self, hall: Hall, name: str, **options: Any) -> None:
         fields = {"index": None, "token": "", "nproc": 1, "host": "here", "address": "10.0.0.1"}
@@ -217,7 +223,9 @@ class Hall:
         return nodes
 
     def again(self, *nodes: Node) -> Assignment:
-        """Wait until all of these have started the same round; those that are told to stop before it, obey."""
+        """Wait until all of these have started the same round; those that are told to stop before
+        it, obey.
+        """
         deadline = time.monotonic() + _SOON
         waiting = deque(nodes)
         while waiting and time.monotonic() < deadline:

@@ -1,6 +1,8 @@
-"""A process that runs the servers of the tests, and sees that nothing of them is left, whatever happens.
+"""A process that runs the servers of the tests, and sees that nothing of them is left, whatever
+happens.
 
-    python -m tests.support.keeper '{"commands": {"name": ["program", "argument"]}, "folder": "...", ...}'
+    python -m tests.support.keeper '{"commands": {"name": ["program", "argument"]}, "folder": "...",
+    ...}'
 
 It lives for as long as its standard input is open. When that closes (the test run has finished with
 the servers, or has itself been killed in whatever way), or when one command ends by itself, it asks
@@ -38,8 +40,8 @@ _KILL = 30.0  # seconds; a process that survives SIGKILL for so long is stuck in
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Orders:
     """What a keeper is to do. ``commands`` maps a name to a command line; it runs in ``folder``,
-    and its output goes to ``name.log`` there. ``grace`` is how long, in seconds, they have to end once asked to.
-    ``remove`` says whether the folder goes when the standard input was closed.
+    and its output goes to ``name.log`` there. ``grace`` is how long, in seconds, they have to end
+    once asked to. ``remove`` says whether the folder goes when the standard input was closed.
     """
 
     commands: dict[str, list[str]]
@@ -48,7 +50,9 @@ class Orders:
     remove: bool
 
     def argv(self) -> list[str]:
-        """The command line of a keeper that follows these orders; run it from the repository's root."""
+        """The command line of a keeper that follows these orders; run it from the repository's
+        root.
+        """
         return [sys.executable, "-m", "tests.support.keeper", json.dumps(asdict(self))]
 
 
@@ -83,7 +87,9 @@ def _run(orders: Orders) -> set[int]:
 
 
 def _end(alive: Collection[int], grace: float) -> None:
-    """SIGTERM to the commands that are still alive; SIGKILL to all that is left after ``grace`` seconds."""
+    """SIGTERM to the commands that are still alive; SIGKILL to all that is left after ``grace``
+    seconds.
+    """
     for pid in alive:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)

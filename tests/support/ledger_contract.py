@@ -1,7 +1,7 @@
 """What every ledger must do: one suite, which each ledger's tests inherit and give a ``world``.
 
-A test's nodes live in one process, each with a ledger of its own. Nothing here sleeps: a test waits for a
-node's callback, so a change that is not announced fails it.
+A test's nodes live in one process, each with a ledger of its own. Nothing here sleeps: a test waits
+for a node's callback, so a change that is not announced fails it.
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ class Changes:
         assert self._event.wait(seconds), f"not called within {seconds} s"
 
     def wait_for(self, happened: Callable[[], bool], seconds: float = 10.0) -> None:
-        """Wait until it has happened; looks again after each call of the callback, and only then."""
+        """Wait until it has happened; looks again after each call of the callback, and only
+        then.
+        """
         deadline = soon(seconds)
         while True:
             self._event.clear()

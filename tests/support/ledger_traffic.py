@@ -1,4 +1,6 @@
-"""A node that writes without a break and one that watches: what faults are done to in tests of ledgers."""
+"""A node that writes without a break and one that watches: what faults are done to in tests of
+ledgers.
+"""
 
 from __future__ import annotations
 

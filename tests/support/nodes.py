@@ -1,4 +1,6 @@
-"""Small values of the rendezvous for tests: members, rounds and reports, with only what matters spelled out."""
+"""Small values of the rendezvous for tests: members, rounds and reports, with only what matters
+spelled out.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,9 @@ def seat(name: str, **others: Any) -> Seat:
 
 
 def round_of(names: str, stage: tuple[int, int] = (1, 1), **others: Any) -> Assignment:
-    """A round whose members are the letters of ``names``, in that order of ranks; the first hosts its store."""
+    """A round whose members are the letters of ``names``, in that order of ranks; the first hosts
+    its store.
+    """
     generation, round_ = stage
     values: dict[str, Any] = {
         "generation": generation,

@@ -1,9 +1,10 @@
-"""Processes forked from one that has imported torch already: an agent that starts in a moment instead of in seconds.
+"""Processes forked from one that has imported torch already: an agent that starts in a moment
+instead of in seconds.
 
-``Nursery`` is the side of whoever wants processes; this file as a script is the process that forks them. It
-imports no grpc, has one thread only, and ends when its standard input does, and its children with it. A child is in
-a session of its own, as if it had been started from a shell, and calls one function; when that returns, or raises,
-it ends.
+``Nursery`` is the side of whoever wants processes; this file as a script is the process that forks
+them. It imports no grpc, has one thread only, and ends when its standard input does, and its
+children with it. A child is in a session of its own, as if it had been started from a shell, and
+calls one function; when that returns, or raises, it ends.
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ class Forked:
 
 
 class Nursery:
-    """The other side of a process that forks. Its children find these modules imported: by default, an agent's."""
+    """The other side of a process that forks. Its children find these modules imported: by default,
+    an agent's.
+    """
 
     def __init__(self, *imports: str) -> None:
         self._process = subprocess.Popen(
@@ -74,7 +77,9 @@ class Nursery:
     def fork(
         self, call: str, args: Mapping[str, Any], output: Path, env: Mapping[str, str] | None = None
     ) -> Forked:
-        """A child that calls ``module:function`` with these keywords, and with ``env`` in its environment."""
+        """A child that calls ``module:function`` with these keywords, and with ``env`` in its
+        environment.
+        """
         order = {"call": call, "args": dict(args), "output": str(output), "env": dict(env or {})}
         assert self._process.stdin is not None
         assert self._process.stdout is not None

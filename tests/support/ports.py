@@ -15,8 +15,8 @@ _RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 def free_ports(count: int) -> list[int]:
     """``count`` distinct ports that nobody listens on now.
 
-    They lie below the kernel's ephemeral range, so that no outgoing connection of a busy machine takes
-    one between this call and the server's bind. Another server still can: callers try again.
+    They lie below the kernel's ephemeral range, so that no outgoing connection of a busy machine
+    takes one between this call and the server's bind. Another server still can: callers try again.
     """
     low = int(_RANGE.read_text().split()[0])
     found: list[int] = []

@@ -15,7 +15,9 @@ _END = 5.0  # seconds for its threads to end
 
 
 class Proxy:
-    """Forwards a port of the loopback interface to ``target``; two threads a connection, and one to accept."""
+    """Forwards a port of the loopback interface to ``target``; two threads a connection, and one to
+    accept.
+    """
 
     def __init__(self, target: int) -> None:
         self._target = target

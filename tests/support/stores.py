@@ -1,4 +1,5 @@
-"""The real stores that nodes of several hosts meet through: tests that hold for both take one as a parameter.
+"""The real stores that nodes of several hosts meet through: tests that hold for both take one as a
+parameter.
 
 @pytest.mark.parametrize("store", STORES)
 """
@@ -38,7 +39,8 @@ _LEADER = 30.0  # seconds for one to be elected
 class Store:
     """A kind of store. ``backend`` and ``torchrun`` are its names as a rendezvous backend.
 
-    ``start`` starts one server (with ``tls`` and ``client_ca``, if given), ``start_members`` three that are one store.
+    ``start`` starts one server (with ``tls`` and ``client_ca``, if given), ``start_members`` three
+    that are one store.
     """
 
     name: str
@@ -78,7 +80,9 @@ class Store:
 
     @contextmanager
     def guarded(self, *options: str, **more: Any) -> Iterator[Any]:
-        """A server where /ann belongs to the user ann, whose password is "secret", and /bob to somebody else."""
+        """A server where /ann belongs to the user ann, whose password is "secret", and /bob to
+        somebody else.
+        """
         with self.start(*options, **more) as server:
             if isinstance(server, EtcdServer):
                 with_passwords(server, {"ann": ("secret", "/ann")})

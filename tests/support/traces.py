@@ -1,8 +1,9 @@
-"""What a job could leave behind on this machine, processes, threads and files, and a check that it has not.
+"""What a job could leave behind on this machine, processes, threads and files, and a check that it
+has not.
 
-``nothing_left`` is the check, as a context, for whatever starts processes from this one. A process that
-has lost its parent is known by a variable of its environment (``MARK``), which all that is started inside
-the context inherits, unless it is forked from this very process.
+``nothing_left`` is the check, as a context, for whatever starts processes from this one. A process
+that has lost its parent is known by a variable of its environment (``MARK``), which all that is
+started inside the context inherits, unless it is forked from this very process.
 
 This module may import nothing but the standard library and psutil.
 """
@@ -67,8 +68,8 @@ def nothing_left(temporary: Path, seconds: float = 10.0) -> Iterator[None]:
 def files(folder: Path) -> set[Path]:
     """Files and folders of ours in a folder for temporary files, and in /dev/shm.
 
-    What another test run on this machine, still alive, has put into /dev/shm is not ours. Log files are
-    meant to stay after a failure, and are not looked at.
+    What another test run on this machine, still alive, has put into /dev/shm is not ours. Log files
+    are meant to stay after a failure, and are not looked at.
     """
     found = {path for path in folder.glob("llutil*") if not path.name.startswith(_KEPT)}
     return found | {page for page in _SHARED.glob("llutil*") if not _foreign(page)}
@@ -82,7 +83,9 @@ def _foreign(page: Path) -> bool:
 
 
 def _processes(mark: str) -> set[psutil.Process]:
-    """Living processes that are below this one or have the mark, but for multiprocessing's own helper."""
+    """Living processes that are below this one or have the mark, but for multiprocessing's own
+    helper.
+    """
     helper = getattr(resource_tracker._resource_tracker, "_pid", None)
     below = set(psutil.Process().children(recursive=True))
     found = set()

@@ -1,9 +1,11 @@
-"""Real ZooKeeper servers for tests: one, or an ensemble of three; on loopback, in folders that go with them.
+"""Real ZooKeeper servers for tests: one, or an ensemble of three; on loopback, in folders that go
+with them.
 
-The program is the one of Debian's package ``zookeeper`` and a Java, which ``make test`` installs if it can. Ticks are
-short (a tenth of ZooKeeper's default), so that a leader's death costs a test a second or two, and sessions of 0.4 to 60
-seconds are granted. Start servers from the main thread: the kernel kills them when the thread that started them ends,
-so that a killed test run leaves none behind.
+The program is the one of Debian's package ``zookeeper`` and a Java, which ``make test`` installs if
+it can. Ticks are short (a tenth of ZooKeeper's default), so that a leader's death costs a test a
+second or two, and sessions of 0.4 to 60 seconds are granted. Start servers from the main thread:
+the kernel kills them when the thread that started them ends, so that a killed test run leaves none
+behind.
 """
 
 from __future__ import annotations
@@ -81,8 +83,8 @@ def zookeeper_jars() -> str:
 class ZooKeeperServer:
     """One ZooKeeper process: alone, or ``number`` of an ensemble.
 
-    ``tls`` is its certificate, for which clients then have to show one of ``client_ca``; ``users`` have these passwords
-    for SASL (DIGEST-MD5).
+    ``tls`` is its certificate, for which clients then have to show one of ``client_ca``; ``users``
+    have these passwords for SASL (DIGEST-MD5).
     """
 
     def __init__(
@@ -324,7 +326,9 @@ def client(server: ZooKeeperServer) -> Iterator[KazooClient]:
 
 
 def zookeeper_of(server: ZooKeeperServer, users: Mapping[str, str]) -> None:
-    """Give each of these users, whose passwords these are, a folder of the same name that nobody else may use."""
+    """Give each of these users, whose passwords these are, a folder of the same name that nobody
+    else may use.
+    """
     with client(server) as one:
         for name, password in users.items():
             one.create(f"/{name}", acl=[make_digest_acl(name, password, all=True)])

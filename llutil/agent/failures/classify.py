@@ -18,8 +18,8 @@ infrastructure     SIGKILL without evidence of the above: nothing inside the pro
 user code          All else: exceptions, exit codes, SIGSEGV, SIGABRT and what else native code does to itself.
 =================  ====================================================================================================
 
-Texts are those of torch 2.13 (gloo's and the store's measured; NCCL's from its source). This module may import nothing
-but the standard library and ``llutil.errors``.
+Texts are those of torch 2.13 (gloo's and the store's measured; NCCL's from its source). This module
+may import nothing but the standard library and ``llutil.errors``.
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ _OF_TORCH = {
     "DistQueueEmptyError",
     "RuntimeError",
 }
-"""What torch's distributed errors are called; who raises something else means something else by the same words."""
+"""What torch's distributed errors are called; who raises something else means something else by the
+same words.
+"""
 
 _PRINTED = re.compile(r"([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit))(?:: (.*))?")
 
@@ -70,9 +72,10 @@ _PRINTED = re.compile(r"([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit))(?:: 
 class Symptoms:
     """What is known of a rank's end.
 
-    ``status`` is its exit status, negative for a signal. ``kind`` is its exception's class name, with or without its
-    module, and ``text`` the message; without an exception, ``kind`` is empty and ``text`` is the end of its standard
-    error. ``oom_kills``: how many processes the memory cgroup saw killed meanwhile; None if that is not known.
+    ``status`` is its exit status, negative for a signal. ``kind`` is its exception's class name,
+    with or without its module, and ``text`` the message; without an exception, ``kind`` is empty
+    and ``text`` is the end of its standard error. ``oom_kills``: how many processes the memory
+    cgroup saw killed meanwhile; None if that is not known.
     """
 
     status: int = 0
@@ -127,13 +130,16 @@ def _of_signal(number: int) -> FailureClass:
 
 
 def is_echo(found: Symptoms) -> bool:
-    """Whether all it says is that a peer went away in the middle of something: the cause is elsewhere."""
+    """Whether all it says is that a peer went away in the middle of something: the cause is
+    elsewhere.
+    """
     spoke = bool(found.kind) or found.status >= 0
     return spoke and found.of_torch and bool(_PEER_GONE.search(found.text))
 
 
 def printed_error(lines: Sequence[str]) -> tuple[str, str] | None:
-    """Name and message of the exception that a Python program printed last, if ``lines`` end with a traceback.
+    """Name and message of the exception that a Python program printed last, if ``lines`` end with a
+    traceback.
 
     For programs that are run as commands, which say why they failed on standard error alone.
     """

@@ -1,7 +1,8 @@
-"""From how a rank ended to the ``Failure`` that is told: symptoms, class, reason, and what fits onto a screen.
+"""From how a rank ended to the ``Failure`` that is told: symptoms, class, reason, and what fits
+onto a screen.
 
-Reads nothing and waits for nothing: ``RankExit``, the memory's count and the host's name are given. It imports nothing
-outside the standard library and this package, and no torch.
+Reads nothing and waits for nothing: ``RankExit``, the memory's count and the host's name are given.
+It imports nothing outside the standard library and this package, and no torch.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ _LONGEST_REASON = 500  # characters
 
 
 def symptoms_of(ended: RankExit, oom_kills: int | None = None) -> Symptoms:
-    """What the rank's end shows; a program that is no function of ours says it on standard error alone."""
+    """What the rank's end shows; a program that is no function of ours says it on standard error
+    alone.
+    """
     match ended.note:
         case ErrorNote(kind=kind, text=text, bad_configuration=bad):
             found = Symptoms(kind=kind, text=text, bad_configuration=bad)

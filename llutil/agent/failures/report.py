@@ -1,7 +1,8 @@
 """What is said when a rank fails: one screen, the first failure in full, the others in a line.
 
-``WorkersFailed`` is torch's ``ChildFailedError``, so that ``except`` clauses and ``@record`` keep working, with
-a text that names the root cause. Deciding which failure was first is ``first_failure``'s; nothing here acts.
+``WorkersFailed`` is torch's ``ChildFailedError``, so that ``except`` clauses and ``@record`` keep
+working, with a text that names the root cause. Deciding which failure was first is
+``first_failure``'s; nothing here acts.
 """
 
 from __future__ import annotations
@@ -36,8 +37,9 @@ _FOLDED = 4  # ranks that failed after the first and get a line each
 def first_failure(ended: Sequence[RankExit]) -> RankExit:
     """The failed rank that failed first on this host's clock.
 
-    Who was asked to end before it failed does not count, if another one did. And a rank that only says that a peer
-    went away may say so before the peer's own end was seen: it counts if nobody else failed.
+    Who was asked to end before it failed does not count, if another one did. And a rank that only
+    says that a peer went away may say so before the peer's own end was seen: it counts if nobody
+    else failed.
     """
     failed = [one for one in ended if one.failed]
     candidates = [one for one in failed if not one.asked] or failed
@@ -46,7 +48,9 @@ def first_failure(ended: Sequence[RankExit]) -> RankExit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureReport:
-    """A failed round of this node's as a value. ``first`` failed first, ``others`` are the node's other ranks."""
+    """A failed round of this node's as a value. ``first`` failed first, ``others`` are the node's
+    other ranks.
+    """
 
     name: str
     first: Failure
@@ -82,8 +86,8 @@ class FailureReport:
 class RemoteReport:
     """A job that failed on several nodes, as one of them sees it.
 
-    ``why`` is the verdict's; ``first`` the first failure of the whole job, if its node told it; ``own`` this node's
-    own failure, if it had one.
+    ``why`` is the verdict's; ``first`` the first failure of the whole job, if its node told it;
+    ``own`` this node's own failure, if it had one.
     """
 
     name: str
@@ -122,8 +126,8 @@ class RemoteReport:
 class WorkersFailed(ChildFailedError):
     """At least one rank failed and no restart was left. ``report`` has it as a value.
 
-    ``failures`` are torch's records of the failed ranks, by global rank: the first one of the job, which may be another
-    node's, and then those of this node.
+    ``failures`` are torch's records of the failed ranks, by global rank: the first one of the job,
+    which may be another node's, and then those of this node.
     """
 
     def __init__(
@@ -132,7 +136,8 @@ class WorkersFailed(ChildFailedError):
         self.report = report
         if isinstance(report, RemoteReport) and report.elsewhere:
             failures = {**_elsewhere(report), **failures}
-        # Who looks for the first by torch's times, in whole seconds and of several hosts, is to find the same one.
+        # Who looks for the first by torch's times, in whole seconds and of several hosts, is to
+        # find the same one.
         first, *others = failures.values()
         first.timestamp = min(one.timestamp for one in (first, *others))
         super().__init__(report.name, dict(failures))
@@ -144,16 +149,22 @@ class WorkersFailed(ChildFailedError):
 
     @property
     def failure(self) -> Failure | None:
-        """The first one of the whole job with all that is known of it; None if its node did not tell."""
+        """The first one of the whole job with all that is known of it; None if its node did not
+        tell.
+        """
         return self.report.first
 
     def get_first_failure(self) -> tuple[int, ProcessFailure]:
-        """The first one, which torch would look for by times, in whole seconds, of several hosts."""
+        """The first one, which torch would look for by times, in whole seconds, of several
+        hosts.
+        """
         rank: int = next(iter(self.failures))
         return rank, self.failures[rank]
 
     def format_msg(self, boarder_delim: str = "=", section_delim: str = "-") -> str:
-        """The report's text, in place of torch's frame around "N/A"; the parameters are torch's and unused."""
+        """The report's text, in place of torch's frame around "N/A"; the parameters are torch's and
+        unused.
+        """
         del boarder_delim, section_delim
         return self.report.text
 
@@ -194,7 +205,8 @@ def _process_failure(
         pass
     failure = made(_NO_FILE)
     failure.message = message
-    # torch's default for all records is one shared dict; without a file, ours says what there is to say.
+    # torch's default for all records is one shared dict; without a file, ours says what there is to
+    # say.
     failure.error_file_data = {
         "message": {"message": message, "extraInfo": {"timestamp": str(failure.timestamp)}}
     }
@@ -202,7 +214,9 @@ def _process_failure(
 
 
 def _elsewhere(report: RemoteReport) -> dict[int, ProcessFailure]:
-    """torch's record of a failure on another node; without a word of it, one that stands for all other ranks."""
+    """torch's record of a failure on another node; without a word of it, one that stands for all
+    other ranks.
+    """
     first = report.first
     if first is None:
         return {-1: _process_failure(-1, 0, 1, report.why, None)}

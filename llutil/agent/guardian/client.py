@@ -1,8 +1,10 @@
-"""The agent's side of its guardian, the process that leaves nothing of the job behind; see ``guarding``.
+"""The agent's side of its guardian, the process that leaves nothing of the job behind; see
+``guarding``.
 
-If the guardian itself is killed, the agent starts another and tells it everything again. What the two say is between
-them and may hold a password: it goes through the pipe and nowhere else. This module may import nothing but the standard
-library, ``llutil.ledgers.lease_revocation`` and the room's ``loop`` and ``guarding``.
+If the guardian itself is killed, the agent starts another and tells it everything again. What the
+two say is between them and may hold a password: it goes through the pipe and nowhere else. This
+module may import nothing but the standard library, ``llutil.ledgers.lease_revocation`` and the
+room's ``loop`` and ``guarding``.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ _DEATHS_PERIOD = 10.0
 
 
 class Guardian:
-    """The agent's side: starts the process, keeps it running, tells it of sessions. Lives on the agent's loop."""
+    """The agent's side: starts the process, keeps it running, tells it of sessions. Lives on the
+    agent's loop.
+    """
 
     def __init__(self, mark: str, loop: EventLoop) -> None:
         self._mark = mark
@@ -52,7 +56,9 @@ class Guardian:
         return self._process.pid
 
     def fds(self) -> set[int]:
-        """What a forked worker must not keep: while it held the pipe, the agent's death would go unnoticed."""
+        """What a forked worker must not keep: while it held the pipe, the agent's death would go
+        unnoticed.
+        """
         return {fd for fd in (self._pipe, self._exit_fd) if fd >= 0}
 
     def watch(self, session: int) -> None:
@@ -66,7 +72,9 @@ class Guardian:
         self._tell(b"ended %d" % session)
 
     def bequeath(self, will: LeaseRevocation | None) -> None:
-        """What to do for this node if its agent is killed; None, nothing any more. Nothing is said if it is known."""
+        """What to do for this node if its agent is killed; None, nothing any more. Nothing is said
+        if it is known.
+        """
         if will != self._will:
             self._will = will
             self._tell_will()
@@ -84,8 +92,8 @@ class Guardian:
             f"from llutil.agent.guardian.main import main; "
             f"main({read}, {self._mark!r}, {os.getpid()})"
         )
-        # -I: no environment variable, no site-packages, no working directory can keep it from starting.
-        # TMPDIR says where the event page is if there is no /dev/shm.
+        # -I: no environment variable, no site-packages, no working directory can keep it from
+        # starting. TMPDIR says where the event page is if there is no /dev/shm.
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", code],
             stdin=subprocess.DEVNULL,
@@ -128,7 +136,8 @@ class Guardian:
         os.close(self._exit_fd)
         os.close(self._pipe)
         self._exit_fd = self._pipe = -1
-        # After a goodbye there is nothing left for it to do; it may still be starting, or be stopped.
+        # After a goodbye there is nothing left for it to do; it may still be starting, or be
+        # stopped.
         self._process.kill()
         self._process.wait(_KILL_DEADLINE)
 

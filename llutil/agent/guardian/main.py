@@ -1,16 +1,18 @@
 """A tiny process that outlives its agent by one purpose: to leave nothing of the job behind.
 
-The agent holds one end of a pipe and tells the guardian, line by line, whom to look after; see ``guardian``, which is
-the agent's side. However the agent ends, the kernel closes the pipe. If the agent did not say goodbye first, the
-guardian kills the sessions that it was told of, their descendants, and everything that carries the job's mark. Only
-then, when nothing of the node runs any more, it carries out the node's will: its peers need not wait until its lease
-expires. It is a fresh interpreter in a session of its own, without torch, site-packages or a thread, and it starts
+The agent holds one end of a pipe and tells the guardian, line by line, whom to look after; see
+``guardian``, which is the agent's side. However the agent ends, the kernel closes the pipe. If the
+agent did not say goodbye first, the guardian kills the sessions that it was told of, their
+descendants, and everything that carries the job's mark. Only then, when nothing of the node runs
+any more, it carries out the node's will: its peers need not wait until its lease expires. It is a
+fresh interpreter in a session of its own, without torch, site-packages or a thread, and it starts
 nothing.
 
-A job may be over in a tenth of a second, and its workers want the processors: so what ends processes is all that is
-imported at first, and the rest when there has been nothing to hear for a moment, or at the end. This module may import
-nothing but ``processes``, ``llutil.events.page_file``, ``llutil.ledgers.lease_revocation``, the module of a will, and the standard library, of
-which json, with its regular expressions, waits too.
+A job may be over in a tenth of a second, and its workers want the processors: so what ends
+processes is all that is imported at first, and the rest when there has been nothing to hear for a
+moment, or at the end. This module may import nothing but ``processes``,
+``llutil.events.page_file``, ``llutil.ledgers.lease_revocation``, the module of a will, and the
+standard library, of which json, with its regular expressions, waits too.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ _PIECE = 1 << 16  # bytes read at once
 
 
 def main(pipe_fd: int, mark: str, agent: int) -> None:
-    """The guardian's whole life: listen, and if the pipe closes without a goodbye, clear up after the agent.
+    """The guardian's whole life: listen, and if the pipe closes without a goodbye, clear up after
+    the agent.
 
     ``agent`` is the agent's process number.
     """
@@ -63,8 +66,8 @@ def main(pipe_fd: int, mark: str, agent: int) -> None:
     left = end_all(sessions, mark, time.monotonic() + _KILL_DEADLINE)
     if carry_out is not None:
         _execute(carry_out, left)
-    # Its event page would stay until the next launch on this host. The pipe closes a little before the agent
-    # counts as gone, which makes its page one that may be removed.
+    # Its event page would stay until the next launch on this host. The pipe closes a little before
+    # the agent counts as gone, which makes its page one that may be removed.
     deadline = time.monotonic() + _GONE_DEADLINE
     while os.getppid() == agent and time.monotonic() < deadline:
         time.sleep(_GONE_PERIOD)
@@ -86,7 +89,9 @@ def _lines(pipe_fd: int) -> Iterator[bytes]:
 
 
 def _import_the_rest() -> None:
-    """While there is time. What cannot be found is not missed before its turn comes: processes are ended first."""
+    """While there is time. What cannot be found is not missed before its turn comes: processes are
+    ended first.
+    """
     try:
         import llutil.events.page_file
         import llutil.ledgers.lease_revocation  # noqa: F401
@@ -101,7 +106,9 @@ def _remove_stale_pages() -> None:
 
 
 def _prepared(told: bytes) -> Callable[[], None] | None:
-    """What carries the will out, with all that it needs imported, while there is time for that; None if there is none."""
+    """What carries the will out, with all that it needs imported, while there is time for that;
+    None if there is none.
+    """
     import json
 
     will = json.loads(told)
@@ -119,7 +126,9 @@ def _prepared(told: bytes) -> Callable[[], None] | None:
 
 
 def _execute(carry_out: Callable[[], None], left: set[int]) -> None:
-    """Carry the will out, unless a process of the node is ``left``: peers must not go on beside what still runs."""
+    """Carry the will out, unless a process of the node is ``left``: peers must not go on beside
+    what still runs.
+    """
     from llutil.errors import RendezvousError
 
     try:

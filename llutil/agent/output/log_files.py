@@ -1,8 +1,9 @@
 """Where a rank's output goes: log files by attempt and local rank, and whether the console sees it.
 
-The layout is torch's: ``<log_dir>/<run id>_<random>/attempt_<n>/<local rank>/{stdout.log,stderr.log,error.json}``.
-This module makes folders and opens files; it moves no output itself. It may import nothing but the
-standard library, ``llutil.errors``, ``llutil.task_link.line_splitter`` and ``llutil.std``.
+The layout is torch's: ``<log_dir>/<run id>_<random>/attempt_<n>/<local
+rank>/{stdout.log,stderr.log,error.json}``. This module makes folders and opens files; it moves no
+output itself. It may import nothing but the standard library, ``llutil.errors``,
+``llutil.task_link.line_splitter`` and ``llutil.std``.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ _END = 16 * 1024  # bytes of a log file's end that are looked at
 
 @dataclass(frozen=True, slots=True)
 class LogPlan:
-    """What the configuration says of logs: base folder (None: a temporary one), ``redirects`` and ``tee``.
+    """What the configuration says of logs: base folder (None: a temporary one), ``redirects`` and
+    ``tee``.
 
-    ``shown`` holds the local ranks whose output may reach the console; empty: all. It takes nothing from the files.
+    ``shown`` holds the local ranks whose output may reach the console; empty: all. It takes nothing
+    from the files.
     """
 
     base: str | os.PathLike[str] | None = None
@@ -36,7 +39,9 @@ class LogPlan:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where one stream of one rank goes: into ``file``, if any, and to the console or not; maybe nowhere."""
+    """Where one stream of one rank goes: into ``file``, if any, and to the console or not; maybe
+    nowhere.
+    """
 
     file: Path | None
     console: bool
@@ -72,8 +77,8 @@ class LogFolder:
     def routes(self, folder: Path, local_rank: int) -> tuple[Route, Route]:
         """Where standard output and standard error of a rank go.
 
-        As with torch 2.13: what is redirected is not on the console unless it is teed too, and what is teed is in a
-        file too.
+        As with torch 2.13: what is redirected is not on the console unless it is teed too, and what
+        is teed is in a file too.
         """
         shown = not self._plan.shown or local_rank in self._plan.shown
         redirects = std_for(self._plan.redirects, local_rank)
@@ -89,12 +94,16 @@ class LogFolder:
 
 
 def open_log(path: Path) -> int:
-    """A descriptor to append to ``path``; appending, so that a worker's children do not overwrite its lines."""
+    """A descriptor to append to ``path``; appending, so that a worker's children do not overwrite
+    its lines.
+    """
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
 
 
 def last_lines(path: Path, most: int) -> tuple[str, ...]:
-    """The last lines of a log file, as far as its last 16 KiB hold them; none if it cannot be read."""
+    """The last lines of a log file, as far as its last 16 KiB hold them; none if it cannot be
+    read.
+    """
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)

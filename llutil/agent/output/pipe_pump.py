@@ -1,7 +1,9 @@
-"""One stream of one worker on its way: from the pipe that the worker writes into to its log file and its reader.
+"""One stream of one worker on its way: from the pipe that the worker writes into to its log file
+and its reader.
 
-Lives on the agent's loop and thread, and never waits: a host that has not caught up makes the worker wait in its print.
-It imports the standard library, ``llutil.task_link.line_splitter`` and its neighbours of the loop.
+Lives on the agent's loop and thread, and never waits: a host that has not caught up makes the
+worker wait in its print. It imports the standard library, ``llutil.task_link.line_splitter`` and
+its neighbours of the loop.
 """
 
 from __future__ import annotations
@@ -26,10 +28,11 @@ _PIPES_MOST = 1 << 20  # bytes that a pipe can hold at most (Linux's limit for t
 
 
 class PipePump:
-    """Takes a pipe's lines to ``take``, and all of its bytes to the log ``copy``, until ``owner`` is closed.
+    """Takes a pipe's lines to ``take``, and all of its bytes to the log ``copy``, until ``owner``
+    is closed.
 
-    ``name`` is what the log's end is reported under. ``raw``: the bytes also go to the agent's own standard error, as
-    they come.
+    ``name`` is what the log's end is reported under. ``raw``: the bytes also go to the agent's own
+    standard error, as they come.
     """
 
     def __init__(
@@ -60,7 +63,8 @@ class PipePump:
         if not self._read() or (self._through is not None and self._through.behind):
             self._loop.unwatch(self._fd)
         elif self._host.congested():
-            # The worker waits in its print until the host has caught up, as it would on a slow terminal.
+            # The worker waits in its print until the host has caught up, as it would on a slow
+            # terminal.
             self._loop.unwatch(self._fd)
             self._host.when_clear(lambda: self._loop.call_soon(self._resume))
 
@@ -80,7 +84,9 @@ class PipePump:
         return bool(data)
 
     def _keep(self, data: bytes) -> None:
-        """Write to the log file. A full disk costs the log and not the job: the console has the lines too."""
+        """Write to the log file. A full disk costs the log and not the job: the console has the
+        lines too.
+        """
         if self._copy is None:
             return
         try:

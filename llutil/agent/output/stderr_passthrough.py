@@ -1,8 +1,10 @@
-"""The agent's own standard error, for what ranks print there: passed on as it comes, and never waited for.
+"""The agent's own standard error, for what ranks print there: passed on as it comes, and never
+waited for.
 
-A terminal that is paused, or a pipe that nobody reads, must not keep the agent from what it is there for. So as long
-as nothing more can be written, the rank is not read from, and waits in its print as it would on the terminal itself.
-This module may import nothing but the standard library and the room's ``loop``.
+A terminal that is paused, or a pipe that nobody reads, must not keep the agent from what it is
+there for. So as long as nothing more can be written, the rank is not read from, and waits in its
+print as it would on the terminal itself. This module may import nothing but the standard library
+and the room's ``loop``.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ _LAST = 1000  # milliseconds that the last words wait for a reader
 class StderrPassthrough:
     """One rank's way to standard error. ``drained`` is called when it is no longer ``behind``.
 
-    Whole lines are written, so that those of several ranks do not tear one another. A bar that redraws itself is no
-    line, and is written as it comes.
+    Whole lines are written, so that those of several ranks do not tear one another. A bar that
+    redraws itself is no line, and is written as it comes.
     """
 
     def __init__(self, loop: EventLoop, drained: Callable[[], None]) -> None:

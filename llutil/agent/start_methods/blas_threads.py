@@ -1,8 +1,9 @@
-"""numpy's thread pool, imported with one thread so that it could be forked: found, and given its threads back.
+"""numpy's thread pool, imported with one thread so that it could be forked: found, and given its
+threads back.
 
-OpenBLAS has a call for that, though no Python name: it is looked up in the libraries that this process has mapped.
-Other BLAS libraries start their threads when they are first used, and read the environment then. This module may
-import nothing but the standard library and ``environment``.
+OpenBLAS has a call for that, though no Python name: it is looked up in the libraries that this
+process has mapped. Other BLAS libraries start their threads when they are first used, and read the
+environment then. This module may import nothing but the standard library and ``environment``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ _SETTERS = tuple(
     for prefix in ("", "scipy_")
     for suffix in ("", "64_")
 )
-"""What OpenBLAS' call is named, by who built it (numpy's and scipy's wheels have a prefix and a suffix)."""
+"""What OpenBLAS' call is named, by who built it (numpy's and scipy's wheels have a prefix and a
+suffix).
+"""
 
 
 def thread_count() -> int:
@@ -30,7 +33,9 @@ def thread_count() -> int:
 
 
 class BlasPools:
-    """The pools of the libraries that are loaded now. To find them takes a millisecond, so that is done before a fork."""
+    """The pools of the libraries that are loaded now. To find them takes a millisecond, so that is
+    done before a fork.
+    """
 
     def __init__(self) -> None:
         self._setters: list[Callable[[int], object]] = []
@@ -45,7 +50,9 @@ class BlasPools:
             self._setters += [setter for setter in setters if setter is not None]
 
     def tell(self, environ: Mapping[str, str]) -> None:
-        """Give the pools the size that they would have, had their libraries been imported in ``environ``."""
+        """Give the pools the size that they would have, had their libraries been imported in
+        ``environ``.
+        """
         threads = blas_threads(environ, len(os.sched_getaffinity(0)))
         if threads > 1:  # one is what they have
             for setter in self._setters:

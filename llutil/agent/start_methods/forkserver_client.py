@@ -1,7 +1,9 @@
-"""Warm workers, the agent's side: ``ForkServer`` starts them from a process that has torch imported already.
+"""Warm workers, the agent's side: ``ForkServer`` starts them from a process that has torch imported
+already.
 
-It keeps that server, asks it over a socket, and starts another when it died. The server's own side is ``forkserver``.
-Where a worker cannot be forked and be what its environment says, it gets an interpreter of its own instead.
+It keeps that server, asks it over a socket, and starts another when it died. The server's own side
+is ``forkserver``. Where a worker cannot be forked and be what its environment says, it gets an
+interpreter of its own instead.
 """
 
 from __future__ import annotations
@@ -93,7 +95,9 @@ def _await_end(server: ServerProcess) -> None:
 
 
 class _Served:
-    """A worker that is the fork server's child. The server writes its status into a pipe when it reaped it."""
+    """A worker that is the fork server's child. The server writes its status into a pipe when it
+    reaped it.
+    """
 
     def __init__(self, pid: int, exit_fd: int) -> None:
         self.pid = pid
@@ -125,11 +129,12 @@ class _Threads:
 
 
 class ForkServer:
-    """Workers forked from a small process that has torch imported already, and is forked from by nobody else.
+    """Workers forked from a small process that has torch imported already, and is forked from by
+    nobody else.
 
-    ``env`` is the server's environment, but for what keeps its libraries from starting threads. The server is started
-    at once, so that its imports run while the rendezvous does, and again when it died; ``first`` is one that is there
-    already, with our end of its socket.
+    ``env`` is the server's environment, but for what keeps its libraries from starting threads. The
+    server is started at once, so that its imports run while the rendezvous does, and again when it
+    died; ``first`` is one that is there already, with our end of its socket.
     """
 
     def __init__(
@@ -150,7 +155,8 @@ class ForkServer:
         return frozenset({self._server.pid} if self._server is not None else ())
 
     def start(self, start: Start) -> WorkerProcess:
-        """One more child of the server, which is started again if it died; or a fresh interpreter if it must be.
+        """One more child of the server, which is started again if it died; or a fresh interpreter
+        if it must be.
 
         :raises InfrastructureError: the server cannot be made to answer.
         """

@@ -1,13 +1,16 @@
-"""The process that warm workers are forked from: torch is imported here once, and no thread ever starts.
+"""The process that warm workers are forked from: torch is imported here once, and no thread ever
+starts.
 
-It serves one agent over one socket. A request brings descriptors (the worker's environment, where to write
-its exit status, its order, its outcome pipe, its streams); the answer is the worker's pid. When the socket
-closes, or the agent dies, the server ends and its workers with it. It never touches CUDA: a CUDA context
-does not survive a fork. It runs no code of the user's before it has forked, and does not fork while it has a
-second thread: what that one holds, a lock of malloc's say, would stay held in the child for ever.
+It serves one agent over one socket. A request brings descriptors (the worker's environment, where
+to write its exit status, its order, its outcome pipe, its streams); the answer is the worker's pid.
+When the socket closes, or the agent dies, the server ends and its workers with it. It never touches
+CUDA: a CUDA context does not survive a fork. It runs no code of the user's before it has forked,
+and does not fork while it has a second thread: what that one holds, a lock of malloc's say, would
+stay held in the child for ever.
 
-There are two ways to be a fork server: ``main`` as a fresh interpreter, and ``fork_server`` out of a process that has
-called ``import_ahead`` itself and has no second thread yet: then one import serves both.
+There are two ways to be a fork server: ``main`` as a fresh interpreter, and ``fork_server`` out of
+a process that has called ``import_ahead`` itself and has no second thread yet: then one import
+serves both.
 """
 
 from __future__ import annotations
@@ -44,7 +47,9 @@ def main(channel_fd: int, parent: int) -> None:
 
 
 def import_ahead() -> None:
-    """Import what every worker needs. A missing or broken torch is the worker's failure to report, not the server's."""
+    """Import what every worker needs. A missing or broken torch is the worker's failure to report,
+    not the server's.
+    """
     with gc_paused(freeze=True):
         with contextlib.suppress(ImportError, OSError):
             import torch
@@ -55,9 +60,11 @@ def import_ahead() -> None:
 
 
 def fork_server() -> tuple[ForkedServerProcess, socket.socket] | None:
-    """A server forked from this process, and our end of its socket; None if this process has a second thread.
+    """A server forked from this process, and our end of its socket; None if this process has a
+    second thread.
 
-    The server keeps none of this process's descriptors but its standard streams, and no signal handler.
+    The server keeps none of this process's descriptors but its standard streams, and no signal
+    handler.
     """
     parent = os.getpid()
     # A handler that ran between the look at the threads and the fork might start one.
@@ -83,7 +90,8 @@ def _be_forked_server(channel_fd: int, parent: int) -> NoReturn:
         for fd in {int(name) for name in os.listdir("/proc/self/fd")} - {0, 1, 2, channel_fd}:  # noqa: PTH208 - numbers
             with contextlib.suppress(OSError):  # the one that listed the folder
                 os.close(fd)
-        # As after ``python -c``: multiprocessing in a worker must not take the agent for the user's program.
+        # As after ``python -c``: multiprocessing in a worker must not take the agent for the user's
+        # program.
         sys.modules["__main__"] = types.ModuleType("__main__")
         sys.argv[:] = ["-c"]
         _serve(channel_fd)
@@ -95,7 +103,8 @@ def _be_forked_server(channel_fd: int, parent: int) -> NoReturn:
 
 def _settle(parent: int) -> None:
     die_with_parent(parent)
-    # The agent decides what a stop means: were the server to end by it, its workers would get no grace.
+    # The agent decides what a stop means: were the server to end by it, its workers would get no
+    # grace.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     signal.signal(
         signal.SIGCHLD, signal.SIG_DFL
@@ -120,8 +129,9 @@ def _serve(channel_fd: int) -> NoReturn:
 class _Children:
     """The workers that were forked and are not reaped yet.
 
-    A worker is reaped when the agent has closed its end of the pipe that took the exit status: until then
-    the worker's number, which is also that of its session, must not become somebody else's.
+    A worker is reaped when the agent has closed its end of the pipe that took the exit status:
+    until then the worker's number, which is also that of its session, must not become somebody
+    else's.
     """
 
     def __init__(self, poll: select.poll) -> None:

@@ -1,12 +1,13 @@
-"""How to start a worker process, ``Starter``, and two ways to do it: ``Spawn`` and ``Fork``. The third is ``warm``'s.
+"""How to start a worker process, ``Starter``, and two ways to do it: ``Spawn`` and ``Fork``. The
+third is ``warm``'s.
 
-All give the worker a session of its own, its environment, its standard streams, the order and the outcome
-pipe, and tie its life to its starter's. None uses ``multiprocessing``: its spawn imports the caller's
-``__main__`` again, which under Airflow is Airflow itself and fails; its fork server's children outlive a
-killed agent (both measured with torch 2.13 and Airflow 3.3.2).
+All give the worker a session of its own, its environment, its standard streams, the order and the
+outcome pipe, and tie its life to its starter's. None uses ``multiprocessing``: its spawn imports
+the caller's ``__main__`` again, which under Airflow is Airflow itself and fails; its fork server's
+children outlive a killed agent (both measured with torch 2.13 and Airflow 3.3.2).
 
-A starter never waits for a worker, and owns no descriptor of one but ``WorkerProcess.exit_fd``. This module may import
-nothing of ours but this room's ``bootstrap``, ``order`` and ``processes``.
+A starter never waits for a worker, and owns no descriptor of one but ``WorkerProcess.exit_fd``.
+This module may import nothing of ours but this room's ``bootstrap``, ``order`` and ``processes``.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ class Start:
 
 
 class WorkerProcess(Protocol):
-    """A started worker. ``exit_fd`` becomes readable when it has ended; ``poll`` then gives the status."""
+    """A started worker. ``exit_fd`` becomes readable when it has ended; ``poll`` then gives the
+    status.
+    """
 
     pid: int
     exit_fd: int
@@ -80,10 +83,12 @@ class Starter(Protocol):
 
 
 def interpreter(call: str) -> list[str]:
-    """The command of a fresh interpreter that runs ``call`` of this package, wherever the package lies.
+    """The command of a fresh interpreter that runs ``call`` of this package, wherever the package
+    lies.
 
-    ``-c`` puts the working directory first on ``sys.path``, where a user's ``json.py`` would be found before
-    the library's: it is taken off, unless PYTHONSAFEPATH kept it away. The package's own folder goes last.
+    ``-c`` puts the working directory first on ``sys.path``, where a user's ``json.py`` would be
+    found before the library's: it is taken off, unless PYTHONSAFEPATH kept it away. The package's
+    own folder goes last.
     """
     home = str(Path(llutil.__file__).parent.parent)
     code = f"import sys; sys.flags.safe_path or sys.path.pop(0); sys.path.append({home!r}); {call}"
@@ -93,8 +98,9 @@ def interpreter(call: str) -> list[str]:
 class _Child:
     """A worker that is this process's own child, watched through a pidfd (pidfd_open(2)).
 
-    It is reaped only when it is closed: until then nobody else can get its number, which is also that of a
-    session whose members are to be ended. A job may run for days after its first rank has returned.
+    It is reaped only when it is closed: until then nobody else can get its number, which is also
+    that of a session whose members are to be ended. A job may run for days after its first rank has
+    returned.
     """
 
     def __init__(self, pid: int) -> None:
@@ -159,10 +165,11 @@ class Spawn:
 
 
 class Fork:
-    """A copy of this very process. ``direct`` is called as it is: nothing has to be pickled to get there.
+    """A copy of this very process. ``direct`` is called as it is: nothing has to be pickled to get
+    there.
 
-    ``inherited`` names the descriptors of the agent that a worker must not keep: an inherited pipe end would
-    hide an exit, an inherited listening socket would keep a port.
+    ``inherited`` names the descriptors of the agent that a worker must not keep: an inherited pipe
+    end would hide an exit, an inherited listening socket would keep a port.
     """
 
     pids: frozenset[int] = frozenset()
@@ -178,7 +185,8 @@ class Fork:
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError, AttributeError):
                 stream.flush()  # or the child prints the parent's buffer again
-        # A signal that came before the child has handlers of its own would run the agent's, and be lost.
+        # A signal that came before the child has handlers of its own would run the agent's, and be
+        # lost.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
         try:
             pid = fork_uncollected()
@@ -195,9 +203,10 @@ class Fork:
 def fork_uncollected() -> int:
     """``os.fork``, whose child leaves alone what the parent left for the collector.
 
-    A finalizer of a native object (a gRPC channel's) may wait for a thread that only the parent has, or free what one
-    still used: the child hangs, or dies of SIGSEGV. The collector is off from before the fork, since others' handlers
-    run code in the child before ``os.fork`` returns there (Airflow 3.3's disposes of its database engine).
+    A finalizer of a native object (a gRPC channel's) may wait for a thread that only the parent
+    has, or free what one still used: the child hangs, or dies of SIGSEGV. The collector is off from
+    before the fork, since others' handlers run code in the child before ``os.fork`` returns there
+    (Airflow 3.3's disposes of its database engine).
     """
     collects = gc.isenabled()
     gc.disable()

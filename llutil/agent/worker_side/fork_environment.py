@@ -1,10 +1,12 @@
-"""What of a worker's environment comes too late in a process that was forked, and which of that can be made up for.
+"""What of a worker's environment comes too late in a process that was forked, and which of that can
+be made up for.
 
-Most variables are read when they are needed, and a forked worker has its own. Some are read once: by the dynamic
-linker and the interpreter when they start, by torch, numpy and their thread pools when they are imported. A worker
-forked from a process that has done all that gets what that process had. Its fork server has the same environment as
-the worker, as a rule; where it has not, the worker needs an interpreter of its own, unless the library can still be
-told (see ``threads``). This module is pure and imports nothing of ours.
+Most variables are read when they are needed, and a forked worker has its own. Some are read once:
+by the dynamic linker and the interpreter when they start, by torch, numpy and their thread pools
+when they are imported. A worker forked from a process that has done all that gets what that process
+had. Its fork server has the same environment as the worker, as a rule; where it has not, the worker
+needs an interpreter of its own, unless the library can still be told (see ``threads``). This module
+is pure and imports nothing of ours.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ from collections.abc import Mapping
 __all__ = ["BLAS_THREADS", "blas_threads", "too_late", "torch_threads"]
 
 BLAS_THREADS = {"OPENBLAS_NUM_THREADS": "1"}
-"""numpy's BLAS starts threads when it is imported unless told not to, and a process with threads must not fork."""
+"""numpy's BLAS starts threads when it is imported unless told not to, and a process with threads
+must not fork.
+"""
 
 _READ_ONCE = (
     # The dynamic linker, the C library and the interpreter.
@@ -40,7 +44,9 @@ _ORDER = (
 
 
 def too_late(server: Mapping[str, str], worker: Mapping[str, str]) -> list[str]:
-    """The variables, by name, that a worker forked from a process with the environment ``server`` cannot get any more."""
+    """The variables, by name, that a worker forked from a process with the environment ``server``
+    cannot get any more.
+    """
     return sorted(
         name
         for name in server.keys() | worker.keys()
@@ -58,12 +64,16 @@ def _can_be_told(name: str, worker: Mapping[str, str]) -> bool:
 
 
 def torch_threads(environ: Mapping[str, str]) -> int | None:
-    """How many threads ``environ`` gives torch; None if it does not say, or in a way that only OpenMP understands."""
+    """How many threads ``environ`` gives torch; None if it does not say, or in a way that only
+    OpenMP understands.
+    """
     return _count(environ.get("OMP_NUM_THREADS", ""))
 
 
 def blas_threads(environ: Mapping[str, str], cores: int) -> int:
-    """How many threads OpenBLAS would start in a process with ``environ`` that may use ``cores``."""
+    """How many threads OpenBLAS would start in a process with ``environ`` that may use
+    ``cores``.
+    """
     counts = (_count(environ.get(name, "")) for name in _ORDER)
     return min(next((count for count in counts if count), cores), cores)
 

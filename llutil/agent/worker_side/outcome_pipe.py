@@ -1,9 +1,10 @@
 """How a rank says what it returned or why it failed: one frame on a pipe to its agent.
 
-A frame is one kind byte, eight bytes of length (big endian) and the content: ``R`` a pickled value, ``J``
-a value as JSON, ``E`` an error as JSON. The agent collects bytes as they come, so a value of any size needs
-no patience of the worker's, and a rank killed in the middle leaves a frame that is known to be incomplete.
-This module may import nothing but the standard library; unpickling is the agent's caller's decision.
+A frame is one kind byte, eight bytes of length (big endian) and the content: ``R`` a pickled value,
+``J`` a value as JSON, ``E`` an error as JSON. The agent collects bytes as they come, so a value of
+any size needs no patience of the worker's, and a rank killed in the middle leaves a frame that is
+known to be incomplete. This module may import nothing but the standard library; unpickling is the
+agent's caller's decision.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ _HEAD = struct.Struct(">cQ")
 class ErrorNote:
     """Why a rank failed, in its own words.
 
-    ``kind`` is the exception's class name, ``text`` its message, ``trace`` the formatted traceback (may be
-    empty). ``fatal`` says that starting again cannot help: the function could not be loaded or called, or
-    its value cannot be handed on. ``bad_configuration`` says that the user's code never began. ``at`` is when,
-    on ``time.monotonic()``, which is one clock for all processes of a host.
+    ``kind`` is the exception's class name, ``text`` its message, ``trace`` the formatted traceback
+    (may be empty). ``fatal`` says that starting again cannot help: the function could not be loaded
+    or called, or its value cannot be handed on. ``bad_configuration`` says that the user's code
+    never began. ``at`` is when, on ``time.monotonic()``, which is one clock for all processes of a
+    host.
     """
 
     kind: str
@@ -46,7 +48,9 @@ class Returned:
 
 
 def frame(note: Returned | ErrorNote) -> tuple[bytes, bytes]:
-    """Head and content of the frame that says ``note``; two pieces, so that a big content is not copied."""
+    """Head and content of the frame that says ``note``; two pieces, so that a big content is not
+    copied.
+    """
     match note:
         case Returned(content=content, pickled=pickled):
             kind = b"R" if pickled else b"J"
@@ -84,7 +88,8 @@ class Collector:
     def note(self) -> Returned | ErrorNote | None:
         """What the rank said, or None if the frame is not complete, or is none of ours.
 
-        A program that closed all its descriptors may have got the pipe's number for a file of its own.
+        A program that closed all its descriptors may have got the pipe's number for a file of its
+        own.
         """
         if len(self._data) < _HEAD.size:
             return None

@@ -1,12 +1,12 @@
 """The first code of ours that runs in a worker: it becomes what the order says, and answers.
 
 A worker is started in a session of its own, with its rank facts in the environment and its standard
-streams where they belong. This module ties its life to its starter's, runs the entrypoint, and writes the
-outcome. A function has ended when it returned: threads that it left behind are not waited for. A script has
-ended when its interpreter has, as under plain Python.
+streams where they belong. This module ties its life to its starter's, runs the entrypoint, and
+writes the outcome. A function has ended when it returned: threads that it left behind are not
+waited for. A script has ended when its interpreter has, as under plain Python.
 
-It imports no torch (the entrypoint may), and nothing of the agent but ``order``, ``outcome``, ``processes`` and,
-in a fork, ``environment``: its cost is paid by every start of every rank.
+It imports no torch (the entrypoint may), and nothing of the agent but ``order``, ``outcome``,
+``processes`` and, in a fork, ``environment``: its cost is paid by every start of every rank.
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ def main(order_fd: int, outcome_fd: int, parent: int) -> None:
 
 
 def become(order: WorkOrder, outcome_fd: int, direct: Callable[[], Any] | None) -> int:
-    """Run what ``order`` says, or ``direct`` in its place; write the outcome; give the exit status."""
+    """Run what ``order`` says, or ``direct`` in its place; write the outcome; give the exit
+    status.
+    """
     if direct is not None:
         return _run_function(lambda: direct, order, outcome_fd)
     match order.entrypoint:
@@ -81,7 +83,9 @@ def become(order: WorkOrder, outcome_fd: int, direct: Callable[[], Any] | None) 
 
 
 def run_forked(order: WorkOrder, outcome_fd: int, direct: Callable[[], Any] | None) -> NoReturn:
-    """Run in a process that was forked and not started afresh: end as an interpreter of its own would."""
+    """Run in a process that was forked and not started afresh: end as an interpreter of its own
+    would.
+    """
     atexit._clear()  # noqa: SLF001 - no public way; what the parent registered is the parent's to run
     os.set_inheritable(outcome_fd, False)  # it may have come over a socket, which does not say so
     _default_signals()
@@ -95,7 +99,9 @@ def run_forked(order: WorkOrder, outcome_fd: int, direct: Callable[[], Any] | No
 
 
 def _set_threads() -> None:
-    """Tell a torch that was imported before the fork what OMP_NUM_THREADS, read then, says now (torch 2.13)."""
+    """Tell a torch that was imported before the fork what OMP_NUM_THREADS, read then, says now
+    (torch 2.13).
+    """
     from llutil.agent.worker_side.fork_environment import torch_threads
 
     threads = torch_threads(os.environ)
@@ -104,14 +110,18 @@ def _set_threads() -> None:
 
 
 def leave(status: int) -> NoReturn:
-    """End this process at once, after what was registered to run at exit, and without waiting for threads."""
+    """End this process at once, after what was registered to run at exit, and without waiting for
+    threads.
+    """
     atexit._run_exitfuncs()  # noqa: SLF001 - as multiprocessing does; there is no public way
     _flush()
     os._exit(status)
 
 
 def _default_signals() -> None:
-    """Undo what was inherited: an ignored SIGINT (a background shell) or a blocked SIGTERM would defeat a stop."""
+    """Undo what was inherited: an ignored SIGINT (a background shell) or a blocked SIGTERM would
+    defeat a stop.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
@@ -120,14 +130,17 @@ def _default_signals() -> None:
 
 
 def _explain_crashes() -> None:
-    """Have a crash in native code print where each Python thread was, to the rank's own standard error."""
+    """Have a crash in native code print where each Python thread was, to the rank's own standard
+    error.
+    """
     with contextlib.suppress(ValueError, OSError, RuntimeError):  # there is no standard error
         faulthandler.enable()
 
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
-        # A closed or broken stream has nothing left to lose, and may be an object of the user's own.
+        # A closed or broken stream has nothing left to lose, and may be an object of the user's
+        # own.
         with contextlib.suppress(Exception):
             stream.flush()
 
@@ -152,7 +165,9 @@ def _run_function(load: Callable[[], Callable[[], Any]], order: WorkOrder, outco
 
 
 def _say_running() -> None:
-    """Mark this rank's slot on the page that it shares with its agent: from here on the user's code runs."""
+    """Mark this rank's slot on the page that it shares with its agent: from here on the user's code
+    runs.
+    """
     path = os.environ.get("LLUTIL_EVENTS")
     if path:
         from llutil.events.events import Events, SlotState
@@ -204,7 +219,9 @@ _Main = tuple[types.CodeType, types.ModuleType]
 
 
 def _script(path: str) -> _Main:
-    """Code and an empty ``__main__`` for a file, with what plain ``python path`` would have in them."""
+    """Code and an empty ``__main__`` for a file, with what plain ``python path`` would have in
+    them.
+    """
     full = str(Path(path).absolute())
     with io.open_code(full) as file:
         code = compile(file.read(), full, "exec", dont_inherit=True)
@@ -269,7 +286,9 @@ def _exit_status(request: SystemExit) -> int:
 def _fail(
     error: BaseException, outcome_fd: int, *, fatal: bool = False, bad_configuration: bool = False
 ) -> int:
-    """Print the traceback as Python would, write the outcome and torch's error file; give the exit status."""
+    """Print the traceback as Python would, write the outcome and torch's error file; give the exit
+    status.
+    """
     frames = _own_frames(error.__traceback__)
     error.__traceback__ = frames
     text = _said(error)
@@ -303,7 +322,9 @@ def _said(error: BaseException) -> str:
 
 
 def _show(error: BaseException, frames: types.TracebackType | None, text: str) -> None:
-    """Print an error as Python would. Neither a hook of the user's nor a closed stream may hide it."""
+    """Print an error as Python would. Neither a hook of the user's nor a closed stream may hide
+    it.
+    """
     try:
         if isinstance(error, LaunchError):
             sys.stderr.write(text)
@@ -315,14 +336,18 @@ def _show(error: BaseException, frames: types.TracebackType | None, text: str) -
 
 
 def _own_frames(trace: types.TracebackType | None) -> types.TracebackType | None:
-    """``trace`` without the frames that lead to the user's code, ours and the import system's: they say nothing."""
+    """``trace`` without the frames that lead to the user's code, ours and the import system's: they
+    say nothing.
+    """
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_LEADING):
         trace = trace.tb_next
     return trace
 
 
 def _write_error_file(note: ErrorNote) -> None:
-    """Say it where torch's tools look, in the form of torch's error handler (torch 2.13); ``@record`` goes first."""
+    """Say it where torch's tools look, in the form of torch's error handler (torch 2.13);
+    ``@record`` goes first.
+    """
     path = os.environ.get(_ERROR_FILE)
     if not path or Path(path).exists():
         return

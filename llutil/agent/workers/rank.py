@@ -1,7 +1,8 @@
-"""One rank of this node: its process, its outcome pipe and its output, from its start until both have ended.
+"""One rank of this node: its process, its outcome pipe and its output, from its start until both
+have ended.
 
-``RankPlan`` says how it is started. Lives on the agent's loop and thread. What its end means for the others is for
-``workers`` and the agent to know.
+``RankPlan`` says how it is started. Lives on the agent's loop and thread. What its end means for
+the others is for ``workers`` and the agent to know.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ _TAIL = 40  # lines of standard error kept for the report
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankPlan:
-    """How one rank is started. ``returns`` says whether it is a function, which must hand in a value."""
+    """How one rank is started. ``returns`` says whether it is a function, which must hand in a
+    value.
+    """
 
     rank: int
     local_rank: int
@@ -135,7 +138,9 @@ class Worker:
                 self._host.line(self.plan.rank, self.plan.prefix, stream, text)
 
     def signal(self, number: int) -> None:
-        """Have the worker end, and its children too where it would not pass the signal on (a shell, say)."""
+        """Have the worker end, and its children too where it would not pass the signal on (a shell,
+        say).
+        """
         self._sent.add(number)
         if self.ended is not None and not self.plan.whole_group:
             return
@@ -158,7 +163,9 @@ class Worker:
                     pass
 
     def _read_outcome(self) -> bool | None:
-        """Whether there was something; False at the end of the pipe, None if there is nothing yet."""
+        """Whether there was something; False at the end of the pipe, None if there is nothing
+        yet.
+        """
         try:
             data = os.read(self._outcome_fd, _CHUNK)
         except BlockingIOError:
@@ -196,8 +203,8 @@ class Worker:
             tail=(),
             failed=failed,
             at=note.at if isinstance(note, ErrorNote) else time.monotonic(),
-            # What dies of a signal that nobody here sent may have been dying already: to end takes a process some
-            # time where it has a lot of memory, or a GPU's, to give back.
+            # What dies of a signal that nobody here sent may have been dying already: to end takes
+            # a process some time where it has a lot of memory, or a GPU's, to give back.
             asked=bool(self._sent) and (status >= 0 or -status in self._sent),
         )
 
@@ -213,7 +220,9 @@ class Worker:
             self._on_outcome()
 
     def with_tail(self) -> RankExit:
-        """How the rank ended, with the last lines of its standard error, once its pipes were read."""
+        """How the rank ended, with the last lines of its standard error, once its pipes were
+        read.
+        """
         assert self.ended is not None
         stderr = self.plan.stderr
         if stderr.file is not None and not stderr.console:

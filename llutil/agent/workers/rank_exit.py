@@ -1,4 +1,5 @@
-"""How one rank ended, as a value: what it said, what the kernel said, and what both mean for those who report it.
+"""How one rank ended, as a value: what it said, what the kernel said, and what both mean for those
+who report it.
 
 Nothing here acts. It imports the standard library, ``outcome`` and ``llutil.system.exit_status``.
 """
@@ -17,10 +18,12 @@ _LONGEST_REASON = 500  # characters of an error's message that a reason repeats
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankExit:
-    """How one rank ended. ``note`` is what it said; ``status`` what the kernel said (negative: a signal).
+    """How one rank ended. ``note`` is what it said; ``status`` what the kernel said (negative: a
+    signal).
 
-    ``at`` is when, on ``time.monotonic()``: when it failed by its own word, else when its end was noticed. ``asked``
-    says that it was asked or made to end before it had ended, and did not die of another signal than that.
+    ``at`` is when, on ``time.monotonic()``: when it failed by its own word, else when its end was
+    noticed. ``asked`` says that it was asked or made to end before it had ended, and did not die of
+    another signal than that.
     """
 
     rank: int
@@ -35,11 +38,15 @@ class RankExit:
 
     @property
     def was_ended(self) -> bool:
-        """Whether it failed only because it was ended with the round, and without a word of its own."""
+        """Whether it failed only because it was ended with the round, and without a word of its
+        own.
+        """
         return self.failed and self.asked and self.note is None
 
     def failed_before(self, when: float) -> bool:
-        """Whether it had failed by itself at ``when``, though its process may have been noticed to end later."""
+        """Whether it had failed by itself at ``when``, though its process may have been noticed to
+        end later.
+        """
         said_later = isinstance(self.note, ErrorNote) and self.at > when
         return self.failed and not self.was_ended and not said_later
 

@@ -1,7 +1,7 @@
 """The worker processes of one round: started together, ended together.
 
-``RankGroup`` is all of a node's; one of them is a ``Worker``. It lives on the agent's loop and thread. What an end *means*
-(restart, verdict) is the agent's to decide.
+``RankGroup`` is all of a node's; one of them is a ``Worker``. It lives on the agent's loop and
+thread. What an end *means* (restart, verdict) is the agent's to decide.
 """
 
 from __future__ import annotations
@@ -73,14 +73,18 @@ class RankGroup:
 
     @property
     def next_deadline(self) -> float:
-        """When a rank that handed in its value must have left, on ``time.monotonic()``; infinity if none has."""
+        """When a rank that handed in its value must have left, on ``time.monotonic()``; infinity if
+        none has.
+        """
         waiting = (
             w.value_deadline for w in self._all if w.ended is None and w.value_deadline is not None
         )
         return min(waiting, default=float("inf"))
 
     def end_overdue(self) -> None:
-        """Kill ranks that handed in their value and would not leave: a function that returned has ended."""
+        """Kill ranks that handed in their value and would not leave: a function that returned has
+        ended.
+        """
         now = time.monotonic()
         for worker in self._all:
             due = worker.value_deadline
@@ -90,7 +94,9 @@ class RankGroup:
                 worker.signal(signal.SIGKILL)
 
     def refresh(self) -> None:
-        """Look at every process, in case an event was missed: the safety net's period is the caller's."""
+        """Look at every process, in case an event was missed: the safety net's period is the
+        caller's.
+        """
         for worker in self._all:
             worker.look()
 
@@ -99,17 +105,19 @@ class RankGroup:
         return [worker.with_tail() for worker in self._all if worker.ended is not None]
 
     def stop(self, number: int, grace: float, hurry: Callable[[], bool] = lambda: False) -> None:
-        """Ask every rank to end by ``number``, wait at most ``grace`` seconds, then kill all that is left.
+        """Ask every rank to end by ``number``, wait at most ``grace`` seconds, then kill all that
+        is left.
 
         ``hurry`` is asked while waiting; once it says yes, the rest of the grace period is forgone.
 
-        Afterwards no process of this node's job exists: neither a worker, nor a child of one, in whatever
-        session it hid. Descriptors are given back, and the last lines of output delivered.
+        Afterwards no process of this node's job exists: neither a worker, nor a child of one, in
+        whatever session it hid. Descriptors are given back, and the last lines of output delivered.
         """
         deadline = time.monotonic() + grace
         for worker in self._all:
             worker.look()  # who is dead already did not die of this
-        # Who has said that it failed is about to leave: the signal would end it first, and hide its exit code.
+        # Who has said that it failed is about to leave: the signal would end it first, and hide its
+        # exit code.
         leaving = [worker for worker in self._all if worker.ended is None and worker.erred]
         for worker in self._all:
             if worker.ended is None and worker not in leaving:
@@ -126,7 +134,8 @@ class RankGroup:
         while (
             commands and time.monotonic() < deadline and session_members(commands) and not hurry()
         ):
-            # A shell is gone at once; the program it ran may still be saving. No descriptor tells its end.
+            # A shell is gone at once; the program it ran may still be saving. No descriptor tells
+            # its end.
             self._loop.turn(min(deadline, time.monotonic() + _GROUP_PERIOD))
         last = time.monotonic() + _KILL_DEADLINE
         for worker in self._all:

@@ -1,6 +1,7 @@
 """Where an etcd is and how to prove who we are: ``EtcdConfig``, checked once, when it is made.
 
-TLS is used if and only if ``cacert`` is given. This module does no I/O, and imports neither grpc nor etcd3.
+TLS is used if and only if ``cacert`` is given. This module does no I/O, and imports neither grpc
+nor etcd3.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ __all__ = ["EtcdConfig"]
 class EtcdConfig:
     """How to reach an etcd, and as whom.
 
-    ``cacert``, ``cert`` and ``key`` are paths of PEM files. ``server_name`` is the name that the servers'
-    certificates carry, where it is not the one in the endpoint. ``namespace`` is the folder of etcd that this
-    deployment has for itself.
+    ``cacert``, ``cert`` and ``key`` are paths of PEM files. ``server_name`` is the name that the
+    servers' certificates carry, where it is not the one in the endpoint. ``namespace`` is the
+    folder of etcd that this deployment has for itself.
 
     :raises ConfigError: the values do not go together; it lists all that is wrong.
     """

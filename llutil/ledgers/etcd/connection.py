@@ -1,13 +1,15 @@
 """The way to an etcd: a line to one of its endpoints, a token, and calls that are tried again.
 
-``Connection.call`` is how everything but the watch stream reaches etcd. It tries until its deadline: each
-attempt has a short limit of its own, so that a frozen server costs a second and not the whole time, and
-after a failed attempt the next endpoint has its turn. One line is open at a time; who notices that it
-fails moves everybody to the next endpoint. (gRPC can choose among endpoints itself, but then stays with a
-frozen one until its keep-alive gives up on it, and it cannot take several names.)
+``Connection.call`` is how everything but the watch stream reaches etcd. It tries until its
+deadline: each attempt has a short limit of its own, so that a frozen server costs a second and not
+the whole time, and after a failed attempt the next endpoint has its turn. One line is open at a
+time; who notices that it fails moves everybody to the next endpoint. (gRPC can choose among
+endpoints itself, but then stays with a frozen one until its keep-alive gives up on it, and it
+cannot take several names.)
 
-What is called must bear to be done twice: an attempt that failed may have been applied. All our writes are
-conditional transactions, so the next attempt reads back what is there and changes nothing.
+What is called must bear to be done twice: an attempt that failed may have been applied. All our
+writes are conditional transactions, so the next attempt reads back what is there and changes
+nothing.
 
 This module starts no thread. It imports grpc and tenacity, and of ours what lies in this folder.
 """
@@ -38,7 +40,9 @@ __all__ = ["Answer", "Connection", "LeaseMissing", "LeasePresent"]
 _log = logging.getLogger(__name__)
 
 _ATTEMPT = (1.0, 4.0)
-"""Seconds that an attempt may take: at first, and at most; it doubles when all endpoints were too slow."""
+"""Seconds that an attempt may take: at first, and at most; it doubles when all endpoints were too
+slow.
+"""
 _LOGIN = 10.0
 """Seconds for a login: etcd hashes passwords slowly on purpose, and many nodes may come at once."""
 _PAUSE = (0.05, 0.5)
@@ -57,8 +61,8 @@ class LeasePresent(LedgerError):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """etcd's reply; ``time.monotonic()`` when the attempt that got it was sent; and whether an earlier
-    attempt of the same call may have been applied.
+    """etcd's reply; ``time.monotonic()`` when the attempt that got it was sent; and whether an
+    earlier attempt of the same call may have been applied.
     """
 
     reply: Any
@@ -100,7 +104,8 @@ class _Tries:
 
 
 class Connection(ProcessOwned):
-    """Calls to the etcd of ``config``, from any thread of the process that made it. Connects when first used.
+    """Calls to the etcd of ``config``, from any thread of the process that made it. Connects when
+    first used.
 
     :raises ConfigError: the TLS files cannot be used.
     """
@@ -116,7 +121,9 @@ class Connection(ProcessOwned):
         self._token: str | None = None if config.user else ""
 
     def close(self) -> bool:
-        """Close the line; calls in flight fail. False, and nothing done, in a forked child: it is the parent's."""
+        """Close the line; calls in flight fail. False, and nothing done, in a forked child: it is
+        the parent's.
+        """
         if self.inherited:
             return False
         with self._lock:
@@ -148,7 +155,8 @@ class Connection(ProcessOwned):
         line.close()  # whoever waits on it fails now, and comes along
 
     def metadata(self, line: Channel, *, deadline: float) -> tuple[tuple[str, str], ...]:
-        """What goes with every call: the token, if any, and the wish to hear at once that there is no leader.
+        """What goes with every call: the token, if any, and the wish to hear at once that there is
+        no leader.
 
         :raises grpc.RpcError: there is no token yet, and etcd did not give one.
         """
@@ -184,9 +192,11 @@ class Connection(ProcessOwned):
     def call(
         self, what: str, method: Callable[[Channel], Any], request: Any, *, deadline: float
     ) -> Answer:
-        """Call ``method`` of the line in use until there is an answer. ``what`` names the act in errors.
+        """Call ``method`` of the line in use until there is an answer. ``what`` names the act in
+        errors.
 
-        :raises LedgerUnavailable: there was none by ``deadline``; the call may have been applied or not.
+        :raises LedgerUnavailable: there was none by ``deadline``; the call may have been applied or
+            not.
         :raises LedgerRefused: the same again cannot help.
         :raises LeaseMissing, LeasePresent: etcd says so of the lease in the request.
         """

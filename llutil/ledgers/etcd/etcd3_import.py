@@ -1,15 +1,16 @@
 """etcd3 0.12.0, made to import under protobuf 4 and newer.
 
-etcd3's generated modules were made for protobuf 3: they build every field's descriptor by hand, which newer
-versions refuse ("Descriptors cannot be created directly"). Each of them also holds, as one string constant,
-the compiled .proto file that all this is made from. ``load`` lets Python import etcd3 as usual, but for
-these three modules takes that constant and builds the message classes as modules generated today do.
+etcd3's generated modules were made for protobuf 3: they build every field's descriptor by hand,
+which newer versions refuse ("Descriptors cannot be created directly"). Each of them also holds, as
+one string constant, the compiled .proto file that all this is made from. ``load`` lets Python
+import etcd3 as usual, but for these three modules takes that constant and builds the message
+classes as modules generated today do.
 
-The descriptors go into a pool of their own. In the process-wide one, names as plain as ``kv.proto`` can be
-taken by other etcd clients, and then whoever comes second fails.
+The descriptors go into a pool of their own. In the process-wide one, names as plain as ``kv.proto``
+can be taken by other etcd clients, and then whoever comes second fails.
 
-No environment variable, no other protobuf, no copied code; nothing stays patched once ``load`` returns.
-This module imports etcd3, protobuf and the standard library, and nothing of ours.
+No environment variable, no other protobuf, no copied code; nothing stays patched once ``load``
+returns. This module imports etcd3, protobuf and the standard library, and nothing of ours.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ def _proto_of(module: str) -> str | None:
 
 
 class _Loader(SourceFileLoader):
-    """Fills a module with the classes of the .proto file that its source carries, without running it."""
+    """Fills a module with the classes of the .proto file that its source carries, without running
+    it.
+    """
 
     def __init__(self, module: str, path: str, stem: str, pool: DescriptorPool) -> None:
         super().__init__(module, path)
@@ -59,7 +62,9 @@ class _Loader(SourceFileLoader):
         builder.BuildTopDescriptorsAndMessages(file, module.__name__, module.__dict__)
 
     def _compiled_proto(self, module: str) -> bytes:
-        """The one constant that begins as a serialized FileDescriptorProto does: field 1, its own name."""
+        """The one constant that begins as a serialized FileDescriptorProto does: field 1, its own
+        name.
+        """
         code = self.get_code(module)
         name = f"{self._stem}.proto"
         head = f"\x0a{chr(len(name))}{name}"

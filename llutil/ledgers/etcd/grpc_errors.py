@@ -1,8 +1,9 @@
 """What a failed gRPC call means, and what to do about it: the one boundary where gRPC's errors end.
 
-``diagnose`` turns a status into a ``GrpcDiagnosis``: a remedy and a sentence for people. It is a pure function.
-The codes and texts are those of etcd 3.4 and 3.5 (``rpctypes/error.go``) and, for what happens below etcd,
-those that gRPC 1.85 was seen to give: a handshake that fails has only its text to tell one cause from another.
+``diagnose`` turns a status into a ``GrpcDiagnosis``: a remedy and a sentence for people. It is a
+pure function. The codes and texts are those of etcd 3.4 and 3.5 (``rpctypes/error.go``) and, for
+what happens below etcd, those that gRPC 1.85 was seen to give: a handshake that fails has only its
+text to tell one cause from another.
 
 This module may import grpc, and nothing of ours.
 """
@@ -21,11 +22,10 @@ class Remedy(Enum):
     """What a failed attempt calls for.
 
     AGAIN: try again, on the next endpoint if there is one; the attempt may have been applied.
-    TOKEN: our token is not, or no longer, good; get another and try again.
-    SUSPECT: it looks like a wrong setting. Try again, and believe it when every endpoint says so repeatedly.
-    REFUSED: the same again cannot help.
-    MISSING: the lease that the call names is over.
-    PRESENT: the lease that the call wants to make is there already.
+    TOKEN: our token is not, or no longer, good; get another and try again. SUSPECT: it looks like a
+    wrong setting. Try again, and believe it when every endpoint says so repeatedly. REFUSED: the
+    same again cannot help. MISSING: the lease that the call names is over. PRESENT: the lease that
+    the call wants to make is there already.
     """
 
     AGAIN = auto()
@@ -79,7 +79,9 @@ def _known(details: str, table: tuple[tuple[str, str], ...]) -> str | None:
 
 
 def _unavailable(details: str) -> GrpcDiagnosis:
-    """Nothing answered, or etcd itself says that it cannot now (no leader, stopping, timed out inside)."""
+    """Nothing answered, or etcd itself says that it cannot now (no leader, stopping, timed out
+    inside).
+    """
     cause = details.rpartition("last error: ")[2]
     if suspicion := _known(details, _CONNECTING):
         return GrpcDiagnosis(Remedy.SUSPECT, f"{suspicion} ({cause})")

@@ -1,11 +1,13 @@
-"""Ending a lease in etcd with nothing but the standard library: what a guardian does for a node that was killed.
+"""Ending a lease in etcd with nothing but the standard library: what a guardian does for a node
+that was killed.
 
-etcd serves its calls as JSON over HTTP too, at the same endpoint, unless that was turned off (``--enable-grpc-gateway``;
-measured with etcd 3.4). Where it is, nothing is done: the lease expires. A user and a password work there; a name in a
-client certificate does not (etcd's gateway has one certificate for everybody).
+etcd serves its calls as JSON over HTTP too, at the same endpoint, unless that was turned off
+(``--enable-grpc-gateway``; measured with etcd 3.4). Where it is, nothing is done: the lease
+expires. A user and a password work there; a name in a client certificate does not (etcd's gateway
+has one certificate for everybody).
 
-This module may import nothing but the standard library and plain modules of ``llutil``: it runs in an interpreter
-without site-packages. It starts no thread.
+This module may import nothing but the standard library and plain modules of ``llutil``: it runs in
+an interpreter without site-packages. It starts no thread.
 """
 
 from __future__ import annotations
@@ -58,7 +60,8 @@ def will(config: EtcdConfig, lease: int) -> LeaseRevocation:
 
 
 def perform(argument: Mapping[str, Any]) -> None:
-    """End the lease, at the first endpoint that does it; two seconds for each. One that is over already is fine.
+    """End the lease, at the first endpoint that does it; two seconds for each. One that is over
+    already is fine.
 
     :raises RendezvousError: none of them did.
     """

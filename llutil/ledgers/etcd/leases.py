@@ -1,4 +1,5 @@
-"""Leases in etcd: to grant, renew and revoke them, and ``EtcdSessionKeeper``, which keeps those of a session.
+"""Leases in etcd: to grant, renew and revoke them, and ``EtcdSessionKeeper``, which keeps those of
+a session.
 
 Of ours this module imports ``llutil.ledgers`` and what lies in this folder.
 """
@@ -81,8 +82,8 @@ def revoke(connection: Connection, number: int, *, deadline: float) -> None:
 class EtcdSessionKeeper(session_keeper.SessionKeeper):
     """Keeps ``lease``, a session's, and others beside it.
 
-    etcd is asked twice whether a lease is over: a member that just became leader may not yet know one that was granted
-    before.
+    etcd is asked twice whether a lease is over: a member that just became leader may not yet know
+    one that was granted before.
     """
 
     def __init__(
@@ -113,7 +114,8 @@ class EtcdSessionKeeper(session_keeper.SessionKeeper):
         lease = renew(self._connection, number, deadline=deadline)
         if lease is not None:
             return lease
-        # A second opinion: after a read that a quorum stands for, the member that answers is up to date.
+        # A second opinion: after a read that a quorum stands for, the member that answers is up to
+        # date.
         deadline = time.monotonic() + RENEWAL
         key = self._namespace.prefix.encode()  # a user may be allowed to read nothing else
         request = etcdrpc.RangeRequest(key=key, count_only=True)

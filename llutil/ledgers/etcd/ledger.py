@@ -1,9 +1,9 @@
 """A ledger on etcd's v3 API: ``EtcdLedger``.
 
-How it is built: ``line`` is one channel to one endpoint; ``connection`` calls over it, with retries and a
-token; ``statuses`` says what an error means; ``messages`` turns our values into etcd's and back; ``leases``
-and ``session`` keep a node alive and write for it; ``watches`` follows changes. Threads: one for each open
-session, and one for all watches (with one of gRPC's own beside it).
+How it is built: ``line`` is one channel to one endpoint; ``connection`` calls over it, with retries
+and a token; ``statuses`` says what an error means; ``messages`` turns our values into etcd's and
+back; ``leases`` and ``session`` keep a node alive and write for it; ``watches`` follows changes.
+Threads: one for each open session, and one for all watches (with one of gRPC's own beside it).
 
 Importing this module imports etcd3 and grpc.
 """
@@ -34,7 +34,8 @@ _END = 5.0  # seconds for threads to end once their connection is closed
 class EtcdLedger:
     """``llutil.ledgers.Ledger`` on etcd. Nothing is sent before the first call.
 
-    ``on_change`` is called from this ledger's threads; ``llutil.ledgers.protocol`` says what it may do.
+    ``on_change`` is called from this ledger's threads; ``llutil.ledgers.protocol`` says what it may
+    do.
 
     :raises ConfigError: the TLS files of ``config`` cannot be used.
     """
@@ -89,7 +90,9 @@ class EtcdLedger:
         revoke(self._connection, messages.lease_id(lease), deadline=deadline)
 
     def close(self) -> None:
-        """End every thread, watch and connection. In a forked child it does nothing: they are the parent's."""
+        """End every thread, watch and connection. In a forked child it does nothing: they are the
+        parent's.
+        """
         if not self._connection.close():
             return
         deadline = time.monotonic() + _END

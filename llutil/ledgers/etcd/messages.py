@@ -1,7 +1,7 @@
 """Our keys, records and views as etcd's messages, and back. Pure functions.
 
-Every write is one conditional transaction that says in its failure branch what stood in its way, so that
-doing it again after a doubtful attempt reads back what the first one did.
+Every write is one conditional transaction that says in its failure branch what stood in its way, so
+that doing it again after a doubtful attempt reads back what the first one did.
 
 This module may import etcd3's messages, and of ours the values of ``llutil.ledgers``.
 """
@@ -48,7 +48,8 @@ def lease_id(name: str) -> int:
 def span(namespace: Namespace, scope: str) -> tuple[bytes, bytes]:
     """First key and end (exclusive; empty for a single key) of what ``scope`` covers in etcd.
 
-    For a folder that is all that lies below it, at any depth; ``to_view`` leaves out what is too deep.
+    For a folder that is all that lies below it, at any depth; ``to_view`` leaves out what is too
+    deep.
     """
     key = namespace.outside(scope).encode()
     return key, key[:-1] + b"0" if scope.endswith("/") else b""  # "0" is the character after "/"
@@ -92,7 +93,9 @@ def _range(request: Any) -> Any:
 def join(
     namespace: Namespace, key: str, value: bytes, lease: int, reads: Iterable[tuple[str, bool]]
 ) -> Any:
-    """Put ``key`` if it is new; else read it. In both cases then read each scope (True: keys only)."""
+    """Put ``key`` if it is new; else read it. In both cases then read each scope (True: keys
+    only).
+    """
     path, _ = span(namespace, key)
     ranges = [_range(read(namespace, scope, keys_only=bare)) for scope, bare in reads]
     return etcdrpc.TxnRequest(
@@ -103,7 +106,9 @@ def join(
 
 
 def create(namespace: Namespace, values: Mapping[str, bytes], guard: Record, lease: int) -> Any:
-    """Put all keys if all are new and ``guard`` is there; else read ``guard`` (its key) and then each key."""
+    """Put all keys if all are new and ``guard`` is there; else read ``guard`` (its key) and then
+    each key.
+    """
     paths = {span(namespace, key)[0]: value for key, value in values.items()}
     return etcdrpc.TxnRequest(
         compare=[

@@ -108,7 +108,9 @@ class EtcdSession:
     def join(
         self, folder: str, name: str, value: bytes, *, reads: tuple[str, ...] = (), deadline: float
     ) -> Joined:
-        """Put the node's own record, and read the folder's keys and ``reads``, in one transaction."""
+        """Put the node's own record, and read the folder's keys and ``reads``, in one
+        transaction.
+        """
         key = check_key(check_folder(folder) + name)
         lease = self._keeper.number
         scopes = [(folder, True), *((check_scope(scope), False) for scope in reads)]
@@ -185,7 +187,9 @@ class EtcdSession:
         )
 
     def grant(self, ttl: float, *, deadline: float) -> str:
-        """A second, long lease of ``ttl`` seconds (rounded up), kept by this session while it is open."""
+        """A second, long lease of ``ttl`` seconds (rounded up), kept by this session while it is
+        open.
+        """
         if ttl <= 0:
             raise ConfigError(f"a lease of {ttl:g} s was asked for; wanted more than 0")
         lease = grant(self._connection, ceil(ttl), deadline=deadline)

@@ -1,6 +1,7 @@
 """The state of a watch, and of the stream that several watches share. Values without I/O or lock.
 
-``Watches`` changes them, under its lock. Of ours this module imports ``llutil.ledgers`` and ``messages``.
+``Watches`` changes them, under its lock. Of ours this module imports ``llutil.ledgers`` and
+``messages``.
 """
 
 from __future__ import annotations

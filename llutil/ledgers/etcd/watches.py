@@ -1,11 +1,12 @@
 """Watches on etcd: all of a ledger's on one stream, read by one thread.
 
-A watch goes on from the revision that it has seen last, however often its stream is lost. Where etcd has
-compacted what came after that revision, or turns out to be older than it (its data were wiped), the scope
-is read again. A refusal is reported once a fresh token does not help: ``view`` raises it, nothing else does.
+A watch goes on from the revision that it has seen last, however often its stream is lost. Where
+etcd has compacted what came after that revision, or turns out to be older than it (its data were
+wiped), the scope is read again. A refusal is reported once a fresh token does not help: ``view``
+raises it, nothing else does.
 
-The thread is started by the first watch and ends with ``EtcdWatches.close``. Of ours this module imports
-``llutil.ledgers`` and what lies in this folder.
+The thread is started by the first watch and ends with ``EtcdWatches.close``. Of ours this module
+imports ``llutil.ledgers`` and what lies in this folder.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ class _StreamOver(Exception):
 
 
 class EtcdWatches:
-    """The watches of one ledger. ``on_change`` is called, in the thread, when a view has changed."""
+    """The watches of one ledger. ``on_change`` is called, in the thread, when a view has
+    changed.
+    """
 
     def __init__(
         self, connection: Connection, namespace: Namespace, on_change: Callable[[], None]
@@ -135,7 +138,9 @@ class EtcdWatches:
                     self._connection.leave(line)
 
     def _read_stale(self) -> None:
-        """Read again the scopes whose next events etcd no longer has. :raises LedgerUnavailable: not now."""
+        """Read again the scopes whose next events etcd no longer has. :raises LedgerUnavailable:
+        not now.
+        """
         with self._lock:
             stale = [watch for watch in self._open if watch.stale]
         for watch in stale:

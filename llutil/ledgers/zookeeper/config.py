@@ -1,7 +1,8 @@
-"""Where a ZooKeeper is and how to prove who we are: ``ZooKeeperConfig``, checked once, when it is made.
+"""Where a ZooKeeper is and how to prove who we are: ``ZooKeeperConfig``, checked once, when it is
+made.
 
-TLS is used if and only if ``cacert`` is given, and then hosts have to be those in their certificates. This module
-does no I/O and does not import kazoo.
+TLS is used if and only if ``cacert`` is given, and then hosts have to be those in their
+certificates. This module does no I/O and does not import kazoo.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ __all__ = ["ZooKeeperConfig", "split_chroot"]
 
 
 def split_chroot(text: str) -> tuple[str, str]:
-    """The endpoints and the chroot ("" or "/path") that ``host:port[,host:port...][/chroot]`` consists of."""
+    """The endpoints and the chroot ("" or "/path") that ``host:port[,host:port...][/chroot]``
+    consists of.
+    """
     endpoints, slash, chroot = text.partition("/")
     return endpoints, (slash + chroot).rstrip("/")
 
@@ -27,10 +30,11 @@ def split_chroot(text: str) -> tuple[str, str]:
 class ZooKeeperConfig:
     """How to reach a ZooKeeper, and as whom.
 
-    ``chroot`` is the node below which everything happens; it has to exist. ``namespace`` is the folder there that
-    this deployment has for itself. ``user`` and ``password`` are ZooKeeper's digest authentication, or those of
-    SASL if ``sasl_mechanism`` says so (needs the package pure-sasl). ``cacert``, ``cert`` and ``key`` are paths of
-    PEM files. With a user, nodes are created for that user alone (``auth`` ACL), else for everybody.
+    ``chroot`` is the node below which everything happens; it has to exist. ``namespace`` is the
+    folder there that this deployment has for itself. ``user`` and ``password`` are ZooKeeper's
+    digest authentication, or those of SASL if ``sasl_mechanism`` says so (needs the package
+    pure-sasl). ``cacert``, ``cert`` and ``key`` are paths of PEM files. With a user, nodes are
+    created for that user alone (``auth`` ACL), else for everybody.
 
     :raises ConfigError: the values do not go together; it lists all that is wrong.
     """
@@ -51,7 +55,9 @@ class ZooKeeperConfig:
 
     @classmethod
     def at(cls, text: str, **access: str) -> ZooKeeperConfig:
-        """The configuration for ``host:port[,host:port...][/chroot]``. :raises ConfigError: as the class."""
+        """The configuration for ``host:port[,host:port...][/chroot]``. :raises ConfigError: as the
+        class.
+        """
         endpoints, chroot = split_chroot(text)
         if "server_name" in access:
             raise ConfigError(

@@ -1,11 +1,14 @@
-"""One kazoo client with deadlines: ``KazooSession``. The one boundary where kazoo's errors about connections end.
+"""One kazoo client with deadlines: ``KazooSession``. The one boundary where kazoo's errors about
+connections end.
 
-kazoo keeps a ZooKeeper session and its connection, moving from server to server. A request is sent when there is a
-connection, and is waited for until its deadline, or until that connection is lost; then ``trying`` runs the whole act
-again, told that what it did before may have been applied. What ZooKeeper says of nodes (there is none, there is one)
-is passed on as kazoo's errors, and stays in this folder.
+kazoo keeps a ZooKeeper session and its connection, moving from server to server. A request is sent
+when there is a connection, and is waited for until its deadline, or until that connection is lost;
+then ``trying`` runs the whole act again, told that what it did before may have been applied. What
+ZooKeeper says of nodes (there is none, there is one) is passed on as kazoo's errors, and stays in
+this folder.
 
-kazoo has three threads for a client, which end with ``KazooSession.close``. Of ours this module imports ``llutil.ledgers``.
+kazoo has three threads for a client, which end with ``KazooSession.close``. Of ours this module
+imports ``llutil.ledgers``.
 """
 
 from __future__ import annotations
@@ -48,7 +51,9 @@ class _Interrupted(LedgerUnavailable):
 
 
 class _Quiet(logging.LoggerAdapter[logging.Logger]):
-    """What kazoo logs, as details: each lost connection is a warning to it. Keeps the last trouble in words."""
+    """What kazoo logs, as details: each lost connection is a warning to it. Keeps the last trouble
+    in words.
+    """
 
     def __init__(self) -> None:
         super().__init__(logging.getLogger(f"{__name__}.kazoo"), None)
@@ -66,7 +71,9 @@ class _Quiet(logging.LoggerAdapter[logging.Logger]):
 
 
 def check_sasl(config: ZooKeeperConfig) -> None:
-    """:raises ConfigError: its SASL mechanism is not to be had in this installation; kazoo finds out too late."""
+    """:raises ConfigError: its SASL mechanism is not to be had in this installation; kazoo finds
+    out too late.
+    """
     if not config.sasl_mechanism:
         return
     try:
@@ -112,10 +119,11 @@ def _client(
 
 
 class KazooSession(ProcessOwned):
-    """A ZooKeeper session of ``timeout`` seconds: a new one, or the one of ``identity`` (its id and password).
+    """A ZooKeeper session of ``timeout`` seconds: a new one, or the one of ``identity`` (its id and
+    password).
 
-    ``on_state`` is called from kazoo's thread whenever the connection comes or goes. It must take no lock that is
-    held during a call.
+    ``on_state`` is called from kazoo's thread whenever the connection comes or goes. It must take
+    no lock that is held during a call.
     """
 
     def __init__(
@@ -163,7 +171,8 @@ class KazooSession(ProcessOwned):
         return self._connected.is_set()
 
     def trying(self, what: str, act: Callable[[bool], T], *, deadline: float) -> T:
-        """Do ``act`` until it was done without a lost connection; it is told whether an earlier try may count.
+        """Do ``act`` until it was done without a lost connection; it is told whether an earlier try
+        may count.
 
         :raises LedgerUnavailable: not by ``deadline``. :raises LineOver: the session is over.
         :raises LedgerRefused: the same again cannot help.
@@ -268,7 +277,8 @@ class KazooSession(ProcessOwned):
     def close(self, *, deadline: float) -> bool:
         """End the session if a server is there to hear of it, and in any case kazoo's threads.
 
-        Says whether a server was there until then, so that it took note. In a forked child it does nothing: they are the parent's.
+        Says whether a server was there until then, so that it took note. In a forked child it does
+        nothing: they are the parent's.
         """
         if self.inherited or self.closing.is_set():
             return False

@@ -1,13 +1,15 @@
-"""Granted leases on ZooKeeper: nodes whose time of change says until when they live, and the sweeping of the dead.
+"""Granted leases on ZooKeeper: nodes whose time of change says until when they live, and the
+sweeping of the dead.
 
-ZooKeeper's own nodes with a time to live need a server that was told to have them, and a client that can make them;
-kazoo cannot. So a lease is a node like any other: renewing it is writing it again, and by the server's own clock
-(its time of change, against the one of a lease that is granted now) a later job finds that it is over, and removes it
-with its records and the folders that these leave empty. The lease's node names the top folders of its records.
+ZooKeeper's own nodes with a time to live need a server that was told to have them, and a client
+that can make them; kazoo cannot. So a lease is a node like any other: renewing it is writing it
+again, and by the server's own clock (its time of change, against the one of a lease that is granted
+now) a later job finds that it is over, and removes it with its records and the folders that these
+leave empty. The lease's node names the top folders of its records.
 
-A lease that is to be ended is renamed first, in one transaction with a check of its version: from then on nobody can
-adopt it or write on it, and whoever sweeps next finishes what was begun. Of ours this module imports ``llutil.ledgers``
-and what lies in this folder.
+A lease that is to be ended is renamed first, in one transaction with a check of its version: from
+then on nobody can adopt it or write on it, and whoever sweeps next finishes what was begun. Of ours
+this module imports ``llutil.ledgers`` and what lies in this folder.
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ _YOUNG = 86_400_000  # ms during which an empty folder may be that of a job that
 
 @dataclass(frozen=True, slots=True)
 class LeaseZnode:
-    """A lease as it was at ``version`` of its node, which was written at ``written`` (the server's ms)."""
+    """A lease as it was at ``version`` of its node, which was written at ``written`` (the server's
+    ms).
+    """
 
     name: str
     ttl: float
@@ -89,7 +93,9 @@ def look(reader: ZnodeReader, places: ZnodePaths, name: str) -> LeaseZnode | Non
 
 
 def grant(granting: LeaseZnodes, ttl: float, *, deadline: float) -> LeaseZnode:
-    """A new lease. We choose its name, so that a second attempt finds what a doubtful first one granted."""
+    """A new lease. We choose its name, so that a second attempt finds what a doubtful first one
+    granted.
+    """
     lease = LeaseZnode(f"lease-{secrets.token_hex(8)}", ttl, (), 0, 0)
     path = granting.places.lease(lease.name)
 
@@ -156,7 +162,9 @@ def _bury(reader: ZnodeReader, places: ZnodePaths, lease: LeaseZnode) -> bool:
 
 
 def _clear(reader: ZnodeReader, places: ZnodePaths, name: str) -> None:
-    """Remove the records of a lease that was renamed, the folders that are empty then, and its node."""
+    """Remove the records of a lease that was renamed, the folders that are empty then, and its
+    node.
+    """
     lease = look(reader, places, _OVER + name)
     if lease is None:
         return
@@ -178,7 +186,9 @@ def _delete(reader: ZnodeReader, path: str) -> None:
 
 
 def sweep(granting: LeaseZnodes, now: int, *, deadline: float) -> None:
-    """Of some leases, end those that are over at ``now`` (the server's ms); of some folders, remove the empty ones."""
+    """Of some leases, end those that are over at ``now`` (the server's ms); of some folders, remove
+    the empty ones.
+    """
 
     def act(_: bool) -> None:
         reader = granting.reader(deadline)

@@ -1,12 +1,13 @@
 """A ledger on ZooKeeper: ``ZooKeeperLedger``.
 
-How it is built: ``places`` says which node of ZooKeeper a key is; ``handshake`` opens and ends sessions without kazoo;
-``line`` is one kazoo client with deadlines; ``reading`` reads scopes over it; ``leases`` are nodes that others sweep
-once they are over; ``keeping`` and ``session`` keep a node alive and write for it; ``watches`` follows changes.
+How it is built: ``places`` says which node of ZooKeeper a key is; ``handshake`` opens and ends
+sessions without kazoo; ``line`` is one kazoo client with deadlines; ``reading`` reads scopes over
+it; ``leases`` are nodes that others sweep once they are over; ``keeping`` and ``session`` keep a
+node alive and write for it; ``watches`` follows changes.
 
-Reads and watches have a line of their own beside the session's: so they outlive a session that is lost, and each
-begins with a ``sync``, so that it is no older than the moment of the call. Threads: one for each open session, one for
-all watches, and three of kazoo's for each line.
+Reads and watches have a line of their own beside the session's: so they outlive a session that is
+lost, and each begins with a ``sync``, so that it is no older than the moment of the call. Threads:
+one for each open session, one for all watches, and three of kazoo's for each line.
 
 Importing this module imports kazoo.
 """
@@ -45,11 +46,12 @@ _READING = (
 class ZooKeeperLedger(ProcessOwned):
     """``llutil.ledgers.Ledger`` on ZooKeeper. Nothing is sent before the first call.
 
-    ``on_change`` is called from this ledger's threads; ``llutil.ledgers.protocol`` says what it may do. Unlike the
-    Protocol says, ``close`` ends sessions that were not released, if a server is there to hear it: kazoo knows no
-    other way to leave.
+    ``on_change`` is called from this ledger's threads; ``llutil.ledgers.protocol`` says what it may
+    do. Unlike the Protocol says, ``close`` ends sessions that were not released, if a server is
+    there to hear it: kazoo knows no other way to leave.
 
-    :raises ConfigError: the TLS files of ``config`` cannot be used, or its SASL mechanism in this installation.
+    :raises ConfigError: the TLS files of ``config`` cannot be used, or its SASL mechanism in this
+        installation.
     """
 
     def __init__(self, config: ZooKeeperConfig, on_change: Callable[[], None]) -> None:
@@ -135,7 +137,9 @@ class ZooKeeperLedger(ProcessOwned):
         )
 
     def close(self) -> None:
-        """End every thread, watch and connection. In a forked child it does nothing: they are the parent's."""
+        """End every thread, watch and connection. In a forked child it does nothing: they are the
+        parent's.
+        """
         if self.inherited:
             return
         deadline = time.monotonic() + _END

@@ -1,8 +1,8 @@
 """Joining: a session's own record in a folder, put once however often its answer is lost.
 
-ZooKeeper makes an ephemeral sequential node at each request, so one that may have been made is looked for first, and
-of two the younger goes. Calls belong within ``Line.trying``. Of ours this module imports ``llutil.ledgers`` and what
-lies in this folder.
+ZooKeeper makes an ephemeral sequential node at each request, so one that may have been made is
+looked for first, and of two the younger goes. Calls belong within ``Line.trying``. Of ours this
+module imports ``llutil.ledgers`` and what lies in this folder.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class MemberZnode:
     ) -> Joined:
         """Put the own record, then read the folder's names and the scopes.
 
-        :raises LedgerConflict: another session has a record of that key, or this one with another value.
+        :raises LedgerConflict: another session has a record of that key, or this one with another
+            value.
         """
         own, listing = self._own(reader, folder, key, value)
         members = View(self._members(folder, listing, own), listing.revision)
@@ -109,7 +110,9 @@ class MemberZnode:
         return self._places.nodes(folder, listing.names)
 
     def _mine(self, folder: str, listing: FolderListing, key: str) -> list[RecordZnode]:
-        """This session's records of that key, the oldest first; more than one if an answer was lost."""
+        """This session's records of that key, the oldest first; more than one if an answer was
+        lost.
+        """
         found = [self._places.node(folder, name) for name in listing.names]
         mine = [node for node in found if node and node.key == key and self._is_mine(node)]
         return sorted(mine, key=lambda node: node.sequence)

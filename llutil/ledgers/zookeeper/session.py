@@ -218,7 +218,9 @@ class ZooKeeperSession:
         )
 
     def grant(self, ttl: float, *, deadline: float) -> str:
-        """A second, long lease of ``ttl`` seconds, kept by this session while it is open; and sweep old ones."""
+        """A second, long lease of ``ttl`` seconds, kept by this session while it is open; and sweep
+        old ones.
+        """
         if ttl <= 0:
             raise ConfigError(f"a lease of {ttl:g} s was asked for; wanted more than 0")
         lease = self._on_leases(lambda: lease_znodes.grant(self._granting, ttl, deadline=deadline))

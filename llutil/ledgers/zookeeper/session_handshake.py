@@ -1,11 +1,14 @@
-"""ZooKeeper's handshake with nothing but the standard library: to open a session, to end one, to see who listens.
+"""ZooKeeper's handshake with nothing but the standard library: to open a session, to end one, to
+see who listens.
 
-kazoo keeps sessions, but tells neither the time that the server grants (it keeps the one that was asked for), nor why
-a connection cannot be had; and only a handshake with a session's id and password ends it from another process, which
-has to do without site-packages when it is a guardian. So sessions are opened here, and handed to kazoo.
+kazoo keeps sessions, but tells neither the time that the server grants (it keeps the one that was
+asked for), nor why a connection cannot be had; and only a handshake with a session's id and
+password ends it from another process, which has to do without site-packages when it is a guardian.
+So sessions are opened here, and handed to kazoo.
 
-The bytes are those of ZooKeeper's ``ConnectRequest``, ``ConnectResponse`` and ``RequestHeader`` (3.4 and newer).
-This module may import nothing but the standard library and plain modules of ``llutil``. It starts no thread.
+The bytes are those of ZooKeeper's ``ConnectRequest``, ``ConnectResponse`` and ``RequestHeader``
+(3.4 and newer). This module may import nothing but the standard library and plain modules of
+``llutil``. It starts no thread.
 """
 
 from __future__ import annotations
@@ -57,7 +60,8 @@ class GrantedSession:
 
 
 def open_session(config: ZooKeeperConfig, ttl: float, *, deadline: float) -> GrantedSession:
-    """Open a session of about ``ttl`` seconds at the first endpoint that gives one; the server may grant another time.
+    """Open a session of about ``ttl`` seconds at the first endpoint that gives one; the server may
+    grant another time.
 
     :raises LedgerRefused: something answers at every endpoint, and none of it is a ZooKeeper.
     :raises LedgerUnavailable: there was none by ``deadline``.
@@ -94,7 +98,8 @@ def open_session(config: ZooKeeperConfig, ttl: float, *, deadline: float) -> Gra
 def end_session(config: ZooKeeperConfig, session: int, password: bytes, *, deadline: float) -> None:
     """End a session, and with it its records. One that is over already is fine.
 
-    Whoever still holds it loses its connection, and may be faster with taking it back: so this tries again.
+    Whoever still holds it loses its connection, and may be faster with taking it back: so this
+    tries again.
 
     :raises LedgerUnavailable: no server said that it is over by ``deadline``.
     """
@@ -160,7 +165,9 @@ def _connect(endpoint: Endpoint, config: ZooKeeperConfig, deadline: float) -> so
 
 
 def _speaks_http(endpoint: Endpoint, deadline: float) -> bool:
-    """Whether a web server (or an etcd) listens there; those wait for the end of a line that ZooKeeper's bytes are not."""
+    """Whether a web server (or an etcd) listens there; those wait for the end of a line that
+    ZooKeeper's bytes are not.
+    """
     left = min(_PATIENCE, deadline - time.monotonic())
     if left <= 0:
         return False

@@ -1,9 +1,10 @@
 """What keeps a session on ZooKeeper: ``ZooKeeperSessionKeeper``.
 
-kazoo keeps the session's connection, but does not tell when the server last heard of it. So a renewal here is a request
-for something small that ZooKeeper has answered. (A follower answers before the leader hears of it, half a tick later at
-most: if the two are cut off from each other in that moment, the session may be over by so much earlier. What is written
-is checked by ZooKeeper in any case.) Beside that the keeper sweeps what others left behind.
+kazoo keeps the session's connection, but does not tell when the server last heard of it. So a
+renewal here is a request for something small that ZooKeeper has answered. (A follower answers
+before the leader hears of it, half a tick later at most: if the two are cut off from each other in
+that moment, the session may be over by so much earlier. What is written is checked by ZooKeeper in
+any case.) Beside that the keeper sweeps what others left behind.
 
 Of ours this module imports ``llutil.ledgers`` and what lies in this folder.
 """
@@ -47,7 +48,9 @@ def renew_session(granting: LeaseZnodes, *, deadline: float) -> tuple[float, boo
 
 
 class ZooKeeperSessionKeeper(session_keeper.SessionKeeper):
-    """Keeps a session of ``ttl`` seconds that was renewed at ``sent``, and sweeps what others left behind."""
+    """Keeps a session of ``ttl`` seconds that was renewed at ``sent``, and sweeps what others left
+    behind.
+    """
 
     def __init__(
         self,
@@ -65,7 +68,9 @@ class ZooKeeperSessionKeeper(session_keeper.SessionKeeper):
         self.start()
 
     def sweep(self, now: int) -> None:
-        """Sweep what is over at that time of the server (ms), when there is nothing more urgent to do."""
+        """Sweep what is over at that time of the server (ms), when there is nothing more urgent to
+        do.
+        """
         with self._changed:
             self._sweeps.append(now)
             self._changed.notify()

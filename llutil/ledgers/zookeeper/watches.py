@@ -1,12 +1,15 @@
-"""Watches on ZooKeeper: each keeps the present state of a scope, read again whenever something happened there.
+"""Watches on ZooKeeper: each keeps the present state of a scope, read again whenever something
+happened there.
 
-ZooKeeper's own watches tell once that something has changed, and not what; kazoo drops them with the connection, and
-says so. Both mean the same here: read the scope again, with a new watch set by the same request. What came and went in
-between was never seen, which is what a ledger promises. Of a folder only the records that are new are read.
+ZooKeeper's own watches tell once that something has changed, and not what; kazoo drops them with
+the connection, and says so. Both mean the same here: read the scope again, with a new watch set by
+the same request. What came and went in between was never seen, which is what a ledger promises. Of
+a folder only the records that are new are read.
 
-To follow one record of a session (a predecessor) its own node is watched, not its folder: so a member's end wakes one
-node, and not all. One thread for all watches of a ledger, started by the first and ended by ``close``. Of ours this
-module imports ``llutil.ledgers`` and what lies in this folder.
+To follow one record of a session (a predecessor) its own node is watched, not its folder: so a
+member's end wakes one node, and not all. One thread for all watches of a ledger, started by the
+first and ended by ``close``. Of ours this module imports ``llutil.ledgers`` and what lies in this
+folder.
 """
 
 from __future__ import annotations
@@ -35,7 +38,9 @@ _NET = 600.0  # seconds of silence after which every scope is read again: a noti
 
 
 class _Watched:
-    """What one watch knows of its scope. Used by the thread alone, but for ``view``, ``error`` and ``stale``."""
+    """What one watch knows of its scope. Used by the thread alone, but for ``view``, ``error`` and
+    ``stale``.
+    """
 
     def __init__(
         self, scope: str, view: View, only: Record | None, told: Callable[[], None]
@@ -70,7 +75,9 @@ class _Watched:
 
 
 class ZooKeeperWatches:
-    """The watches of one ledger. ``on_change`` is called, in the thread, when a view has changed."""
+    """The watches of one ledger. ``on_change`` is called, in the thread, when a view has
+    changed.
+    """
 
     def __init__(
         self, line: Callable[[], KazooSession], places: ZnodePaths, on_change: Callable[[], None]

@@ -1,7 +1,7 @@
 """Where a ledger's records and folders lie among ZooKeeper's nodes. Pure functions on text.
 
-A record's node has a mark in front of its name, so that a record ``a`` and a folder ``a`` are two nodes, and so that
-what others put beside them is known for a stranger:
+A record's node has a mark in front of its name, so that a record ``a`` and a folder ``a`` are two
+nodes, and so that what others put beside them is known for a stranger:
 
 ::
 
@@ -9,10 +9,11 @@ what others put beside them is known for a stranger:
     /chroot/namespace/-/members/@ann:00000a3b4c5d6e7f.0:0000000042 one that goes with a session (ephemeral, sequential)
     /chroot/namespace/-/-/lease-0a1b2c...                        a granted lease; the word "-" is legal in no key
 
-The session's id in the name tells whose a record is without reading it, and lets a node find what it created although
-the answer was lost. The number after it is how often the session has left before, so that no two records ever have the
-same name; the sequence, which ZooKeeper counts from 0 again in a folder that was removed and made again, tells the
-order of arrival. A folder whose name begins with a mark gets a ``%``.
+The session's id in the name tells whose a record is without reading it, and lets a node find what
+it created although the answer was lost. The number after it is how often the session has left
+before, so that no two records ever have the same name; the sequence, which ZooKeeper counts from 0
+again in a folder that was removed and made again, tells the order of arrival. A folder whose name
+begins with a mark gets a ``%``.
 
 This module may import nothing but the standard library and ``llutil.ledgers``.
 """
@@ -43,7 +44,8 @@ def session_name(session: int) -> str:
 class RecordZnode:
     """A record's node in a folder, as its name tells it.
 
-    ``session`` is the session's id and how often it had left before; empty if the record goes with a granted lease.
+    ``session`` is the session's id and how often it had left before; empty if the record goes with
+    a granted lease.
     """
 
     path: str
@@ -94,7 +96,9 @@ class ZnodePaths:
         return f"{self.stem(record.key, record.lease)}{record.created:010}"
 
     def node(self, folder: str, name: str) -> RecordZnode | None:
-        """The record's node that is called ``name`` in a folder of keys; None if it is none of ours."""
+        """The record's node that is called ``name`` in a folder of keys; None if it is none of
+        ours.
+        """
         prefix = folder.lstrip("/")
         path = f"{self.folder(folder)}/{name}"
         if name.startswith(_PLAIN) and len(name) > 1:
@@ -117,7 +121,9 @@ class ZnodePaths:
         return list(found.values())
 
     def subfolder(self, folder: str, name: str) -> str | None:
-        """The folder of keys that a child node called ``name`` stands for; None if it is a record's."""
+        """The folder of keys that a child node called ``name`` stands for; None if it is a
+        record's.
+        """
         if name.startswith((_PLAIN, _LEASED)) or name == "-":
             return None
         return f"{folder.lstrip('/')}{name.removeprefix(_ESCAPE)}/"

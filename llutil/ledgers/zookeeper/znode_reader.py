@@ -1,7 +1,9 @@
-"""Reading: what a scope holds, as a ``View`` of one moment; and making the folders that records lie in.
+"""Reading: what a scope holds, as a ``View`` of one moment; and making the folders that records lie
+in.
 
-ZooKeeper lists a folder's names in one request, and each record takes another. A record never changes, so if all that
-were listed are still there when they are read, the view is that of the moment of the listing; else it is listed again.
+ZooKeeper lists a folder's names in one request, and each record takes another. A record never
+changes, so if all that were listed are still there when they are read, the view is that of the
+moment of the listing; else it is listed again.
 
 Of ours this module imports ``llutil.ledgers`` and what lies in this folder.
 """
@@ -27,7 +29,8 @@ Watcher = Callable[[Any], None]
 
 @dataclass(frozen=True, slots=True)
 class FolderListing:
-    """A folder at one moment. ``born`` and ``changes`` tell what came and went in between two listings.
+    """A folder at one moment. ``born`` and ``changes`` tell what came and went in between two
+    listings.
 
     ``made`` is when it was made, in ms of the server's clock.
     """
@@ -86,7 +89,9 @@ class ZnodeReader:
         self.ask(lambda client: client.sync_async("/"))
 
     def listing(self, folder: str, watcher: Watcher | None = None) -> FolderListing:
-        """The names in a folder of keys. ``watcher`` is called once when they, or the folder itself, change."""
+        """The names in a folder of keys. ``watcher`` is called once when they, or the folder
+        itself, change.
+        """
         path = self._places.folder(folder)
         while True:
             try:
@@ -127,7 +132,9 @@ class ZnodeReader:
         known: Mapping[str, Record] | None = None,
         before: FolderListing = EMPTY,
     ) -> tuple[dict[str, Record], FolderListing]:
-        """What a scope holds, by path. ``known`` is what it held at ``before``, and is not read again if that will do."""
+        """What a scope holds, by path. ``known`` is what it held at ``before``, and is not read
+        again if that will do.
+        """
         while True:
             listing = self.listing(self._places.parent(scope), watcher)
             nodes = self.nodes(scope, listing)
@@ -148,7 +155,9 @@ class ZnodeReader:
         return View(by_arrival(records.values()), listing.revision)
 
     def below(self, folder: str) -> tuple[list[RecordZnode], list[str]]:
-        """All records in and below a folder of keys, and the paths of the folders, from the bottom up."""
+        """All records in and below a folder of keys, and the paths of the folders, from the bottom
+        up.
+        """
         listing = self.listing(folder)
         nodes: list[RecordZnode] = []
         paths: list[str] = []
@@ -168,7 +177,8 @@ class ZnodeReader:
     def make_folder(self, path: str) -> None:
         """Make a folder's node, and those above it. :raises LedgerRefused: the chroot is not there.
 
-        What is there is looked for first: a creation that fails goes through the log of all servers, a look through none.
+        What is there is looked for first: a creation that fails goes through the log of all
+        servers, a look through none.
         """
         while True:
             missing = [path]

@@ -1,8 +1,10 @@
-"""The transactions of a living node: records created together, and records deleted, if its own record is there.
+"""The transactions of a living node: records created together, and records deleted, if its own
+record is there.
 
-ZooKeeper's transaction can check, create and delete, but not read; and it tells of the first operation that failed. So
-the order of the operations is that in which failures count: the guard, the records, the lease. Calls belong within
-``Line.trying``. Of ours this module imports ``llutil.ledgers`` and what lies in this folder.
+ZooKeeper's transaction can check, create and delete, but not read; and it tells of the first
+operation that failed. So the order of the operations is that in which failures count: the guard,
+the records, the lease. Calls belong within ``Line.trying``. Of ours this module imports
+``llutil.ledgers`` and what lies in this folder.
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ class ZnodeWriter:
         lease: str,
         doubtful: bool,
     ) -> Outcome | None:
-        """Create records, all or none; None if the lease is over. ``doubtful``: an earlier try may have done it."""
+        """Create records, all or none; None if the lease is over. ``doubtful``: an earlier try may
+        have done it.
+        """
         keys = list(values)
         tops = {_top(key) for key in keys}
         while True:
@@ -78,7 +82,9 @@ class ZnodeWriter:
     def _known_lease(
         self, reader: ZnodeReader, name: str, tops: set[str]
     ) -> tuple[str, bytes, int]:
-        """The lease's path, and what to write there so that it names ``tops`` (version -2: nothing)."""
+        """The lease's path, and what to write there so that it names ``tops`` (version -2:
+        nothing).
+        """
         path = self._places.lease(name)
         if tops <= self._tops.get(name, set()):
             return path, b"", -2
@@ -125,7 +131,9 @@ class ZnodeWriter:
         return tuple(record for records in found for record in records)
 
     def delete(self, reader: ZnodeReader, scopes: tuple[str, ...], guard: Record) -> bool:
-        """Delete what is in and below the scopes, a few hundred records at a time; say whether the guard was there."""
+        """Delete what is in and below the scopes, a few hundred records at a time; say whether the
+        guard was there.
+        """
         while True:
             paths, folders = self._below(reader, scopes)
             if not paths:

@@ -1,11 +1,12 @@
 """Carries out what one node's machine says: the only clock, and the only thread, of a rendezvous.
 
-Observations are gathered from the ledger's watches, the session and the agent; each is one step of the machine;
-each instruction is carried out at once, requests with a deadline. What concerns workers goes to the agent as
-orders, which it takes from a queue with a descriptor to wait on. Nothing is decided here.
+Observations are gathered from the ledger's watches, the session and the agent; each is one step of
+the machine; each instruction is carried out at once, requests with a deadline. What concerns
+workers goes to the agent as orders, which it takes from a queue with a descriptor to wait on.
+Nothing is decided here.
 
-The thread ends with the machine's ``Finish``, or with an error that no later try of the same can mend (the store
-refuses us, a record is not ours); ``orders`` then raises it.
+The thread ends with the machine's ``Finish``, or with an error that no later try of the same can
+mend (the store refuses us, a record is not ours); ``orders`` then raises it.
 """
 
 from __future__ import annotations
@@ -59,8 +60,8 @@ class Store(Protocol):
 class Driver:
     """One node's part in one run, on a thread of its own from ``start`` to ``close``.
 
-    ``open_ledger`` gets the callback for changes. ``open_store`` binds a TCPStore on a port that the kernel chooses.
-    Until it is started a driver holds nothing.
+    ``open_ledger`` gets the callback for changes. ``open_store`` binds a TCPStore on a port that
+    the kernel chooses. Until it is started a driver holds nothing.
     """
 
     def __init__(
@@ -102,12 +103,16 @@ class Driver:
 
     @property
     def change_fd(self) -> int:
-        """Readable when ``orders`` has something to give, or ``will`` is another. From ``start`` to ``close``."""
+        """Readable when ``orders`` has something to give, or ``will`` is another. From ``start`` to
+        ``close``.
+        """
         return self._change_fd
 
     @property
     def will(self) -> LeaseRevocation | None:
-        """What a survivor should do if this process is killed now; None while this node has no lease."""
+        """What a survivor should do if this process is killed now; None while this node has no
+        lease.
+        """
         return self._will
 
     def start(self) -> None:
@@ -123,7 +128,9 @@ class Driver:
         self._thread = thread
 
     def tell(self, observation: see.WorkersEnded | see.WorkersStopped | see.Asked) -> None:
-        """Tell the machine what the agent's workers did, or what the agent was asked. From any thread."""
+        """Tell the machine what the agent's workers did, or what the agent was asked. From any
+        thread.
+        """
         self._inbox.append(observation)
         self._wake.set()
 
@@ -147,7 +154,8 @@ class Driver:
     def leave(self, asked: see.Asked, deadline: float) -> bool:
         """End this node's part as ``asked``, for an agent that has no workers any more.
 
-        Says whether it has ended by ``deadline``, in whatever way. Does nothing if it was not started.
+        Says whether it has ended by ``deadline``, in whatever way. Does nothing if it was not
+        started.
         """
         if self._thread is None:
             return True
@@ -163,7 +171,8 @@ class Driver:
         return self._ended.is_set()
 
     def close(self, deadline: float) -> bool:
-        """End the thread, whatever it is doing, and give everything back; say whether that was done by ``deadline``.
+        """End the thread, whatever it is doing, and give everything back; say whether that was done
+        by ``deadline``.
 
         What was not left before expires in the ledger.
         """
@@ -239,7 +248,8 @@ class Driver:
         """Step through ``observations`` and whatever answers come of them."""
         queue = deque(observations)
         while queue and not (self._machine.state.finished or self._closing):
-            # A request may have taken long: the machine must not think that its lease is over because of that.
+            # A request may have taken long: the machine must not think that its lease is over
+            # because of that.
             renewal = self._standing.renewal()
             if renewal is not None:
                 self._step(renewal, queue)
@@ -341,7 +351,8 @@ class Driver:
     def _order(self, order: Order) -> None:
         match order:
             case do.StartWorkers(assignment=assignment):
-                # The leader opens the next round's store while its workers of the last one may still use theirs.
+                # The leader opens the next round's store while its workers of the last one may
+                # still use theirs.
                 for stage in [stage for stage in self._stores if stage < assignment.stage]:
                     self._stores.pop(stage).close()
             case do.StopWorkers(stage=stage):

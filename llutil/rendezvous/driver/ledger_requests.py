@@ -1,8 +1,9 @@
-"""One node's standing in the ledger: its session, its own record, and all that it reads and writes under them.
+"""One node's standing in the ledger: its session, its own record, and all that it reads and writes
+under them.
 
-Carries out requests and gives the answers that the machine waits for. A call ends by its deadline; that the
-ledger did not answer, or that the session is over, is raised for the driver to tell. Used by one thread.
-This module may import nothing but ``llutil.ledgers`` and the room's values.
+Carries out requests and gives the answers that the machine waits for. A call ends by its deadline;
+that the ledger did not answer, or that the session is over, is raised for the driver to tell. Used
+by one thread. This module may import nothing but ``llutil.ledgers`` and the room's values.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ _SCOPES = (
 
 
 class LedgerRequests:
-    """One node's standing in the run that ``layout`` describes. ``ttl`` is the lease's, in seconds."""
+    """One node's standing in the run that ``layout`` describes. ``ttl`` is the lease's, in
+    seconds.
+    """
 
     def __init__(self, ledger: Ledger, layout: RecordKeys, ttl: float) -> None:
         self._ledger = ledger
@@ -56,11 +59,15 @@ class LedgerRequests:
         self._leases: dict[int, str] = {}
         """The leases of the generations, by number."""
         self._written: set[str] = set()
-        """Keys of the log that this node wrote and has not deleted; a watch may not have shown them yet."""
+        """Keys of the log that this node wrote and has not deleted; a watch may not have shown them
+        yet.
+        """
         self._sealed: tuple[Stage, int] | None = None
         """The round that this identity sealed last, and the store's revision of it."""
         self._decoded: dict[type[Record], dict[tuple[str, int], Record]] = {}
-        """What was in the last views, since a leader looks at all members whenever one of them comes."""
+        """What was in the last views, since a leader looks at all members whenever one of them
+        comes.
+        """
 
     # The session.
 
@@ -85,8 +92,9 @@ class LedgerRequests:
     def next_look(self, now: float, pause: float) -> float:
         """When to look at the session again, though it has not announced anything.
 
-        A session announces a change of its state, and no renewal: whoever found it suspended by its own clock an
-        instant before a renewal was noted would wait for an announcement that never comes.
+        A session announces a change of its state, and no renewal: whoever found it suspended by its
+        own clock an instant before a renewal was noted would wait for an announcement that never
+        comes.
         """
         if self._session is None:
             return float("inf")
@@ -102,7 +110,8 @@ class LedgerRequests:
     def answer(self, request: do.Request, deadline: float) -> see.Answer:
         """Carry ``request`` out.
 
-        :raises LedgerUnavailable: there was no answer by ``deadline``; a write may have been applied.
+        :raises LedgerUnavailable: there was no answer by ``deadline``; a write may have been
+            applied.
         :raises SessionLost: the session is over.
         :raises ConfigError: a record is not one of ours.
         """
@@ -211,7 +220,9 @@ class LedgerRequests:
         return _all(Report, view, self._records(Report, view))
 
     def _records(self, kind: type[Record], view: View) -> tuple[Record, ...]:
-        """The records in a view of that kind of place; what was in the last one is not decoded again."""
+        """The records in a view of that kind of place; what was in the last one is not decoded
+        again.
+        """
         known = self._decoded.get(kind, {})
         found: dict[tuple[str, int], Record] = {}
         for one in view.records:
@@ -221,7 +232,9 @@ class LedgerRequests:
         return tuple(found.values())
 
     def known(self, scope: str) -> View | None:
-        """The state of ``scope`` at a moment in this identity's time, if that is known: a watch can go on from it."""
+        """The state of ``scope`` at a moment in this identity's time, if that is known: a watch can
+        go on from it.
+        """
         joined = self._joined
         if joined is None:
             return None
@@ -252,7 +265,9 @@ class LedgerRequests:
         return True
 
     def sweep(self, before: Stage, log: View | None, deadline: float) -> None:
-        """Delete what is stale before that stage, as far as ``log`` and this node know. What stays, expires."""
+        """Delete what is stale before that stage, as far as ``log`` and this node know. What stays,
+        expires.
+        """
         if self._session is None or self._joined is None:
             return
         keys = {one.key for one in log.records} if log else set()
@@ -267,7 +282,9 @@ class LedgerRequests:
             _log.info("what is stale before %s stays until it expires: %s", before, error)
 
     def leave(self, deadline: float) -> str:
-        """End the session, and with it the own record; empty, or why that failed, so that they will expire."""
+        """End the session, and with it the own record; empty, or why that failed, so that they will
+        expire.
+        """
         try:
             self._release(deadline)
         except LedgerError as error:  # whatever it is, this node's part is over

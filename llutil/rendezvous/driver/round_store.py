@@ -1,7 +1,7 @@
 """The TCPStore of a round: hosted by the round's leader, used by everybody's workers.
 
-Bound on a port that the kernel chose before anybody hears of it, and new for every round, so that no key of an
-earlier one is ever met. This module imports torch.
+Bound on a port that the kernel chose before anybody hears of it, and new for every round, so that
+no key of an earlier one is ever met. This module imports torch.
 """
 
 from __future__ import annotations

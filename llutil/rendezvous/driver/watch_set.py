@@ -1,8 +1,9 @@
-"""The watches of one node: opened, opened again while the ledger is away, and asked for what is new.
+"""The watches of one node: opened, opened again while the ledger is away, and asked for what is
+new.
 
-A watch is kept under a name of its owner's choice, one of each name. That it is wanted outlives a ledger that
-cannot be reached: ``catch_up`` tries again. What a view means is the driver's to say. Used by one thread.
-This module may import nothing but ``llutil.ledgers``.
+A watch is kept under a name of its owner's choice, one of each name. That it is wanted outlives a
+ledger that cannot be reached: ``catch_up`` tries again. What a view means is the driver's to say.
+Used by one thread. This module may import nothing but ``llutil.ledgers``.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class WatchSet:
         self._wanted: dict[str, _Wanted] = {}
 
     def watch(self, name: str, scope: str, deadline: float, since: View | None = None) -> bool:
-        """Watch ``scope`` in place of what was watched as ``name``; say whether that could be done by now.
+        """Watch ``scope`` in place of what was watched as ``name``; say whether that could be done
+        by now.
 
         ``since`` is the latest state of ``scope`` that is known already, which saves reading it.
 

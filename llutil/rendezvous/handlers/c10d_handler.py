@@ -1,9 +1,10 @@
 """torch's c10d rendezvous, with a store of its own for the workers of every round.
 
-torch's handler serves one ``TCPStore`` to the workers of all rounds, under the same keys (torch 2.13). So after a
-restart a rank may read the address that another one had in the last round, and a node that joins later waits for an
-address that nobody writes any more. Here the round's first node serves a new store to each round, on a port that is
-bound before anybody hears of it. This module imports torch.
+torch's handler serves one ``TCPStore`` to the workers of all rounds, under the same keys (torch
+2.13). So after a restart a rank may read the address that another one had in the last round, and a
+node that joins later waits for an address that nobody writes any more. Here the round's first node
+serves a new store to each round, on a port that is bound before anybody hears of it. This module
+imports torch.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ class FreshStores(RendezvousHandler):
     def next_rendezvous(self) -> RendezvousInfo:
         """Wait for the next round.
 
-        :raises RendezvousError: (torch's) it did not form; (ours) this node cannot serve the round's store.
+        :raises RendezvousError: (torch's) it did not form; (ours) this node cannot serve the
+            round's store.
         """
         with sharing_off():
             info = self._inner.next_rendezvous()

@@ -1,8 +1,9 @@
 """torch's ``RendezvousHandler`` on top of the driver, for agents that know nothing of ledgers.
 
-torch's interface has no way to report how a round went, so only what it can express is served: a round's members,
-that something has changed (``num_nodes_waiting``), and leaving. The launcher's own agent uses ``Driver`` itself; a
-plain torchrun gets this handler, through the entry points. The restart budget is then torch's, one for each agent.
+torch's interface has no way to report how a round went, so only what it can express is served: a
+round's members, that something has changed (``num_nodes_waiting``), and leaving. The launcher's own
+agent uses ``Driver`` itself; a plain torchrun gets this handler, through the entry points. The
+restart budget is then torch's, one for each agent.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ _CLOSE = 5.0  # seconds for the thread to end after that
 
 
 class LedgerRendezvous(RendezvousHandler):
-    """One node's rendezvous. ``driver`` is called for a new driver when the first round is asked for.
+    """One node's rendezvous. ``driver`` is called for a new driver when the first round is asked
+    for.
 
     Used by one thread, as torch's agent does.
     """
@@ -76,15 +78,18 @@ class LedgerRendezvous(RendezvousHandler):
 
         :raises RendezvousTimeoutError: no round began in time.
         :raises RendezvousClosedError: the job has ended, or this node has left it.
-        :raises RendezvousStateError: the nodes' configurations, or the store's records, do not fit together.
-        :raises RendezvousConnectionError: the store refuses us, or the round's own store cannot be reached.
+        :raises RendezvousStateError: the nodes' configurations, or the store's records, do not fit
+            together.
+        :raises RendezvousConnectionError: the store refuses us, or the round's own store cannot be
+            reached.
         """
         if self._driver is None:
             self._driver = self._new_driver()
             self._driver.start()
         driver = self._driver
         if self._running is not None:
-            # torch's agent restarts for a failure, or because it thinks that it should: to the others it is one.
+            # torch's agent restarts for a failure, or because it thinks that it should: to the
+            # others it is one.
             self._end_round(driver, "its agent restarts its workers")
         while True:
             assignment, node = self._await_round(driver)
@@ -130,7 +135,9 @@ class LedgerRendezvous(RendezvousHandler):
                     ) from error
 
     def num_nodes_waiting(self) -> int:
-        """1 if the round is over for this node: another came, or one was lost; torch's agent then restarts."""
+        """1 if the round is over for this node: another came, or one was lost; torch's agent then
+        restarts.
+        """
         if self._driver is not None and self._end is None:
             self._take_orders(self._driver)
         return int(self._over)
@@ -145,7 +152,9 @@ class LedgerRendezvous(RendezvousHandler):
             self._driver.tell(see.Asked("the rendezvous was closed", stop=True))
 
     def shutdown(self) -> bool:
-        """Leave. The last node to do so writes the generation's marker; a run id can be used again at once."""
+        """Leave. The last node to do so writes the generation's marker; a run id can be used again
+        at once.
+        """
         driver = self._driver
         if driver is None:
             return True
@@ -168,7 +177,8 @@ class LedgerRendezvous(RendezvousHandler):
                 case do.StopWorkers(stage=stage) if stage == self._running:
                     self._over = True
                 case do.StopWorkers(stage=stage):
-                    # The agent has no workers of that round: it never heard of it, or has ended them already.
+                    # The agent has no workers of that round: it never heard of it, or has ended
+                    # them already.
                     self._next = None
                     driver.tell(see.WorkersStopped(stage))
                 case do.Finish(end=end):

@@ -1,8 +1,9 @@
-"""The rendezvous of a job of one node: there is nobody to agree with, so nothing is asked and nothing waits.
+"""The rendezvous of a job of one node: there is nobody to agree with, so nothing is asked and
+nothing waits.
 
-The agent hosts the round's ``TCPStore`` on a port that the kernel chose and that is bound before anybody hears
-of it; each round has a store of its own, so that no key of an earlier one is ever met. This module may import
-torch; it opens no connection to anywhere else.
+The agent hosts the round's ``TCPStore`` on a port that the kernel chose and that is bound before
+anybody hears of it; each round has a store of its own, so that no key of an earlier one is ever
+met. This module may import torch; it opens no connection to anywhere else.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ _LOOPBACK = "127.0.0.1"
 
 
 class SingleNodeRendezvous(RendezvousHandler):
-    """torch's rendezvous interface for one node; ``next_rendezvous`` returns at once, every time."""
+    """torch's rendezvous interface for one node; ``next_rendezvous`` returns at once, every
+    time.
+    """
 
     def __init__(self, run_id: str) -> None:
         self._run_id = run_id
@@ -30,7 +33,9 @@ class SingleNodeRendezvous(RendezvousHandler):
 
     @property
     def use_agent_store(self) -> bool:
-        """Workers connect to the agent's store: no port is guessed, freed and lost to somebody else."""
+        """Workers connect to the agent's store: no port is guessed, freed and lost to somebody
+        else.
+        """
         return True
 
     def get_backend(self) -> str:

@@ -1,14 +1,18 @@
-"""A c10d rendezvous at a store that one node of the job hosts itself, for where there is no store beside the nodes.
+"""A c10d rendezvous at a store that one node of the job hosts itself, for where there is no store
+beside the nodes.
 
-torch's own handler agrees there on who is in a round. What it leaves to chance is added, in the same store:
+torch's own handler agrees there on who is in a round. What it leaves to chance is added, in the
+same store:
 
 * ranks follow the nodes' preferred index, and each round has a fresh store for its workers;
-* who succeeded says so and waits, without a timer, and runs again if another one must: no exit barrier;
+* who succeeded says so and waits, without a timer, and runs again if another one must: no exit
+  barrier;
 * the first failure is told to all, and so is that the host goes;
-* a node that gives no sign of life for a while is given up, also where its workers' peers notice nothing.
+* a node that gives no sign of life for a while is given up, also where its workers' peers notice
+  nothing.
 
-Where the store is, and the way in, is ``premises``; what belongs to one round is ``sitting``. Everything is asked
-about once a look, as often as the agent looks. This module imports torch.
+Where the store is, and the way in, is ``premises``; what belongs to one round is ``sitting``.
+Everything is asked about once a look, as often as the agent looks. This module imports torch.
 """
 
 from __future__ import annotations
@@ -111,9 +115,11 @@ class HostedRendezvous(RendezvousHandler):
             return self._sitting.info
 
     def num_nodes_waiting(self) -> int:
-        """How many nodes wait for the next round, if it is to come; gives a sign of life, and looks for the others'.
+        """How many nodes wait for the next round, if it is to come; gives a sign of life, and looks
+        for the others'.
 
-        Not when somebody has succeeded already: then only one that was in the round, and must run again, counts.
+        Not when somebody has succeeded already: then only one that was in the round, and must run
+        again, counts.
 
         :raises JobFailed: the job has failed on another node.
         :raises RendezvousError: the host has gone.
@@ -139,7 +145,9 @@ class HostedRendezvous(RendezvousHandler):
         self._inner.set_closed()
 
     def shutdown(self) -> bool:
-        """This node is done. The host ends the job for whoever would still come, and stays until its guests are gone."""
+        """This node is done. The host ends the job for whoever would still come, and stays until
+        its guests are gone.
+        """
         if self._sitting is not None:
             self._sitting.close()
         closed = True
@@ -173,7 +181,8 @@ class HostedRendezvous(RendezvousHandler):
             self._sitting.succeed()
 
     def all_succeeded(self) -> bool:
-        """Whether all nodes of the round have. Call ``num_nodes_waiting`` first: it sees who is silent.
+        """Whether all nodes of the round have. Call ``num_nodes_waiting`` first: it sees who is
+        silent.
 
         :raises RendezvousError: the host has gone.
         """
@@ -199,7 +208,9 @@ class HostedRendezvous(RendezvousHandler):
         return record_codec.decode_as(Report, _FAILURE, first)
 
     def abandon(self) -> None:
-        """This node has been told to stop. If it hosts, nobody is let in any more, and its guests see that it goes."""
+        """This node has been told to stop. If it hosts, nobody is let in any more, and its guests
+        see that it goes.
+        """
         self._premises.shut_out()
 
     def _check_failure(self) -> None:
@@ -209,7 +220,9 @@ class HostedRendezvous(RendezvousHandler):
 
 
 def _silence(parameters: RendezvousParameters) -> float:
-    """Seconds without a sign of life after which a node is given up: the same in which torch's handler does."""
+    """Seconds without a sign of life after which a node is given up: the same in which torch's
+    handler does.
+    """
     interval = parameters.get_as_int("keep_alive_interval", 5)
     attempts = parameters.get_as_int("keep_alive_max_attempt", 3)
     return max(3.0, float((interval or 5) * (attempts or 3)))

@@ -1,8 +1,10 @@
-"""Where the store is that one node of a job hosts itself, and the way into it: by the host's door, or as the host.
+"""Where the store is that one node of a job hosts itself, and the way into it: by the host's door,
+or as the host.
 
-The host binds torch's ``TCPStore`` to its own address, on a port that the kernel chose, and opens a door beside it
-(``llutil.rendezvous.hosted.store_handshake``); the others, its guests, know the door's address and secret, and knock before they use the store.
-What the nodes write there is none of this module's business. It imports torch.
+The host binds torch's ``TCPStore`` to its own address, on a port that the kernel chose, and opens a
+door beside it (``llutil.rendezvous.hosted.store_handshake``); the others, its guests, know the
+door's address and secret, and knock before they use the store. What the nodes write there is none
+of this module's business. It imports torch.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ _FAREWELL = 10.0  # seconds that the host stays for guests that have not heard t
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreAddress:
-    """Where the store is and who this node is. ``port`` is the door's, and 0 for the host, who finds one."""
+    """Where the store is and who this node is. ``port`` is the door's, and 0 for the host, who
+    finds one.
+    """
 
     host: str
     port: int
@@ -45,7 +49,8 @@ class StoreAddress:
 
 
 class HostedStore:
-    """The job's ``store``, as this node has it: its own, or the host's. ``address`` is this node's own.
+    """The job's ``store``, as this node has it: its own, or the host's. ``address`` is this node's
+    own.
 
     :raises RendezvousError: this node cannot host, or the host is not there.
     """
@@ -167,9 +172,11 @@ class HostedStore:
 
 
 def _limit_silence(port: int, seconds: float) -> None:
-    """Have the kernel end this process' connections to the store when its host is gone without a word.
+    """Have the kernel end this process' connections to the store when its host is gone without a
+    word.
 
-    torch waits for some answers in C++ without a limit, where no signal is heard (2.13), and has no option for that.
+    torch waits for some answers in C++ without a limit, where no signal is heard (2.13), and has no
+    option for that.
     """
     for entry in list(Path("/proc/self/fd").iterdir()):
         with suppress(OSError):  # closed meanwhile, or no connection

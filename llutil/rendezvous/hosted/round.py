@@ -1,8 +1,10 @@
-"""One round at a store that a node hosts: who sits where, who has succeeded, and how the round ends.
+"""One round at a store that a node hosts: who sits where, who has succeeded, and how the round
+ends.
 
-torch's handler has agreed on who is in the round, and gives it a part of the store of its own; all that is here is
-written there. Ranks follow the nodes' preferred index, and the round has a fresh store for its workers. How it ends is
-settled once, for all its nodes: all have succeeded, or all start again. This module imports torch.
+torch's handler has agreed on who is in the round, and gives it a part of the store of its own; all
+that is here is written there. Ranks follow the nodes' preferred index, and the round has a fresh
+store for its workers. How it ends is settled once, for all its nodes: all have succeeded, or all
+start again. This module imports torch.
 """
 
 from __future__ import annotations
@@ -115,7 +117,9 @@ class HostedRound:
         return self.settled and self._store.get(_OUTCOME) == _AGAIN
 
     def give_up_the_silent(self) -> None:
-        """End the round if one of its nodes gave no sign of life for long. The first node sees to it, and who waits."""
+        """End the round if one of its nodes gave no sign of life for long. The first node sees to
+        it, and who waits.
+        """
         if (self._rank != 0 and not self._succeeded) or self.settled:
             return
         now = time.monotonic()
@@ -135,7 +139,9 @@ class HostedRound:
                 return
 
     def _meeting_place(self, own_address: str) -> RendezvousStoreInfo:
-        """Where the round's workers have their store: the first node opens it, and tells the others."""
+        """Where the round's workers have their store: the first node opens it, and tells the
+        others.
+        """
         if self._rank == 0:
             self._hosted = RoundStore(own_address)
             self._store.set("llutil/store", str(self._hosted.port))
@@ -163,13 +169,17 @@ class HostedRound:
             time.sleep(_LOOK)
 
     def _settle(self, outcome: bytes) -> bytes:
-        """How the round ends, which is settled once: as ``outcome``, unless it was settled before."""
+        """How the round ends, which is settled once: as ``outcome``, unless it was settled
+        before.
+        """
         settled: bytes = self._store.compare_set(_OUTCOME, "", outcome.decode())
         return settled
 
 
 def seated(seats: list[HostedNode]) -> list[int]:
-    """torch's ranks of the nodes in our order: by preferred index, and those that have none after the others."""
+    """torch's ranks of the nodes in our order: by preferred index, and those that have none after
+    the others.
+    """
     return sorted(
         range(len(seats)),
         key=lambda rank: (seats[rank].index is None, seats[rank].index or 0, rank),

@@ -1,12 +1,14 @@
-"""The door of a store that one node of a job hosts: who knocks learns whether it is the right one, before using it.
+"""The door of a store that one node of a job hosts: who knocks learns whether it is the right one,
+before using it.
 
-An address that was written down may be an earlier try's, and its port may be another program's by now. So a node that
-read it knocks first: it sends a question that nobody has asked before, and only who knows the secret of this one
-launch can answer it. The answer also says at which port the store is. The door lives in the agent that hosts the
-store, and closes with it; a visitor that stays sees at once when that happens.
+An address that was written down may be an earlier try's, and its port may be another program's by
+now. So a node that read it knocks first: it sends a question that nobody has asked before, and only
+who knows the secret of this one launch can answer it. The answer also says at which port the store
+is. The door lives in the agent that hosts the store, and closes with it; a visitor that stays sees
+at once when that happens.
 
-What this is not: it keeps nobody out. The store behind it is torch's, which asks nobody who he is. This module imports
-nothing but the standard library: a task, which has no torch, knocks too.
+What this is not: it keeps nobody out. The store behind it is torch's, which asks nobody who he is.
+This module imports nothing but the standard library: a task, which has no torch, knocks too.
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ def new_secret() -> str:
 
 
 class Door:
-    """Answers at ``host``, on a port that the kernel chose, until ``close``: the store of ``secret`` is at ``store_port``.
+    """Answers at ``host``, on a port that the kernel chose, until ``close``: the store of
+    ``secret`` is at ``store_port``.
 
     :raises OSError: ``host`` is no address of this machine.
     """
@@ -72,7 +75,9 @@ class Door:
 
 
 class Visit:
-    """A connection to a door, kept for as long as the store behind it is used. ``store_port`` is the store's."""
+    """A connection to a door, kept for as long as the store behind it is used. ``store_port`` is
+    the store's.
+    """
 
     def __init__(self, connection: socket.socket, store_port: int) -> None:
         self.store_port = store_port
@@ -80,7 +85,9 @@ class Visit:
 
     @property
     def over(self) -> bool:
-        """Whether the door was closed, its process has ended, or its host does not answer any more."""
+        """Whether the door was closed, its process has ended, or its host does not answer any
+        more.
+        """
         poll = select.poll()
         poll.register(self._connection, select.POLLIN)
         return bool(poll.poll(0))  # nothing is ever said on it: only its end can be read
@@ -152,7 +159,9 @@ class _Server(socketserver.ThreadingTCPServer):
                     visitor.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Nothing: a visitor that went away in the middle is not worth the traceback that Python would print."""
+        """Nothing: a visitor that went away in the middle is not worth the traceback that Python
+        would print.
+        """
 
 
 class _Visitor(socketserver.BaseRequestHandler):
@@ -177,7 +186,8 @@ def _proof(secret: str, question: str, store_port: int) -> str:
 
 
 def _line(connection: socket.socket, deadline: float) -> bytes:
-    """What the other side says, up to its newline, or all that it said before it went or said too much.
+    """What the other side says, up to its newline, or all that it said before it went or said too
+    much.
 
     :raises TimeoutError: it did not finish by ``deadline``.
     """
@@ -195,7 +205,9 @@ def _line(connection: socket.socket, deadline: float) -> bytes:
 
 
 def _notice_silence(connection: socket.socket) -> None:
-    """Have the kernel end ``connection`` when the other host is gone without a word; by itself it never would."""
+    """Have the kernel end ``connection`` when the other host is gone without a word; by itself it
+    never would.
+    """
     connection.settimeout(None)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _SILENCE)

@@ -58,7 +58,9 @@ __all__ = ["absorb"]
 
 
 def absorb(state: State, observation: Observation, now: float) -> None:
-    """Take in ``observation``, made at ``now``. Answers to requests that were given up change nothing."""
+    """Take in ``observation``, made at ``now``. Answers to requests that were given up change
+    nothing.
+    """
     match observation:
         case Ticked():
             pass
@@ -133,7 +135,9 @@ def _take_answer(state: State, answer: Answer, now: float) -> None:
 
 
 def _meet(state: State) -> None:
-    """The first look at the log: what ended before this node came is history, unless it came too late."""
+    """The first look at the log: what ended before this node came is history, unless it came too
+    late.
+    """
     marker, token = state.log.marker, state.profile.token
     state.met = marker.generation if marker else 0
     if marker is None or marker.cause is not Cause.SUCCEEDED or not token:
@@ -161,7 +165,9 @@ def _note_reports(state: State, stage: Stage, reports: Iterable[Report]) -> None
 
 
 def _note_existing(state: State, found: Record, wanted: tuple[Record, ...]) -> None:
-    """A key that was to be written holds ``found``. If that is what was to be written, all of it was."""
+    """A key that was to be written holds ``found``. If that is what was to be written, all of it
+    was.
+    """
     _note_written(state, wanted if found == wanted[0] else (found,))
 
 

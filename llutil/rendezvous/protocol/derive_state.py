@@ -1,4 +1,5 @@
-"""What follows at once from a changed view: what is outdated, which clocks run, and when patience is over.
+"""What follows at once from a changed view: what is outdated, which clocks run, and when patience
+is over.
 
 This module may import nothing but the standard library and the room's values.
 """
@@ -35,8 +36,8 @@ def settle(state: State, now: float) -> None:
 def _still_counts(state: State, outcome: Report) -> bool:
     """Whether anybody may still ask for ``outcome``.
 
-    After the verdict, nobody needs to hear of a success. Of a failure the others do: what they have heard before may
-    only be an echo of it, from a node that had fewer processes to end.
+    After the verdict, nobody needs to hear of a success. Of a failure the others do: what they have
+    heard before may only be an echo of it, from a node that had fewer processes to end.
     """
     if not state.leased or outcome.node != state.node:
         return False  # the identity that it happened to is lost
@@ -46,10 +47,11 @@ def _still_counts(state: State, outcome: Report) -> bool:
 
 
 def _pass_markers(state: State) -> None:
-    """Go past the end of a generation that is not this node's: everybody had left, or its tokens were others.
+    """Go past the end of a generation that is not this node's: everybody had left, or its tokens
+    were others.
 
-    A node that waits with another rerun token was started for the next life of the job; nobody but its own
-    caller can end it. A success ends whoever waited, whatever its token.
+    A node that waits with another rerun token was started for the next life of the job; nobody but
+    its own caller can end it. A success ends whoever waited, whatever its token.
     """
     marker = state.log.marker
     if marker is None or state.met is None or marker.generation <= state.met:

@@ -1,8 +1,9 @@
 """What the machine tells a node's driver to do, and how a node's part can end. Every one says why.
 
-Instructions with a ``ticket`` are requests: each is answered by one observation with that ticket, and the
-machine makes no second one before. The others are carried out in order and need no answer, except where
-their text says so. This module may import nothing but the standard library and the room's records.
+Instructions with a ``ticket`` are requests: each is answered by one observation with that ticket,
+and the machine makes no second one before. The others are carried out in order and need no answer,
+except where their text says so. This module may import nothing but the standard library and the
+room's records.
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ class TakeLease:
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """Put the own member record, leased, and watch the log from then on; ``Joined`` or ``LeaseLost``."""
+    """Put the own member record, leased, and watch the log from then on; ``Joined`` or
+    ``LeaseLost``.
+    """
 
     ticket: int
     member: Member
@@ -72,7 +75,9 @@ class ReadLog:
 
 @dataclass(frozen=True, slots=True)
 class ReadReports:
-    """Read the reports on one round anew; ``ReportsRead``. ``nodes``: who was seen to be lost or new."""
+    """Read the reports on one round anew; ``ReportsRead``. ``nodes``: who was seen to be lost or
+    new.
+    """
 
     ticket: int
     stage: Stage
@@ -82,7 +87,8 @@ class ReadReports:
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """Write all of ``records``, or none if one of their keys exists or the own member record is gone.
+    """Write all of ``records``, or none if one of their keys exists or the own member record is
+    gone.
 
     In one transaction, on the generation's lease. ``Created``, ``Existed``, or ``OwnRecordGone``.
     """
@@ -106,7 +112,9 @@ Request = TakeLease | Join | ReadLog | ReadReports | Create | ReadBack
 
 @dataclass(frozen=True, slots=True)
 class WatchPredecessor:
-    """Watch the member record of that name, and no other any more; ``PredecessorGone``, at once if it is."""
+    """Watch the member record of that name, and no other any more; ``PredecessorGone``, at once if
+    it is.
+    """
 
     name: str
     why: str
@@ -121,7 +129,9 @@ class WatchMembers:
 
 @dataclass(frozen=True, slots=True)
 class WatchReports:
-    """Watch the reports on one round, and no other any more; ``ReportsSeen``, at once and on each change."""
+    """Watch the reports on one round, and no other any more; ``ReportsSeen``, at once and on each
+    change.
+    """
 
     stage: Stage
     why: str
@@ -137,7 +147,9 @@ class KeepGeneration:
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """Delete what is stale before that stage (``Layout.stale``). Best effort: what stays expires."""
+    """Delete what is stale before that stage (``Layout.stale``). Best effort: what stays
+    expires.
+    """
 
     before: Stage
     why: str
@@ -178,17 +190,20 @@ class StopWorkers:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """Delete the own member record and end the lease, so that the others need not wait for it. Best effort."""
+    """Delete the own member record and end the lease, so that the others need not wait for it. Best
+    effort.
+    """
 
     why: str
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Nothing to do before an observation comes, or the own clock reaches ``until`` (then ``Ticked``).
+    """Nothing to do before an observation comes, or the own clock reaches ``until`` (then
+    ``Ticked``).
 
-    ``until`` is infinite only while workers run, here or at the other members of a round, since how long
-    they take is theirs to say.
+    ``until`` is infinite only while workers run, here or at the other members of a round, since how
+    long they take is theirs to say.
     """
 
     until: float

@@ -1,9 +1,11 @@
-"""What the leader does beside its own part: it watches the members, seals rounds and gives verdicts.
+"""What the leader does beside its own part: it watches the members, seals rounds and gives
+verdicts.
 
-A node leads once no older member record is left; nobody can come before it again. Its writes are guarded by
-its own record, so they fail from the moment on when another may lead. Before it acts, it reads the log once
-after its predecessors have gone: from then on nobody else writes into it, so it knows the log exactly.
-This module may import nothing but the standard library and the room's values and decisions.
+A node leads once no older member record is left; nobody can come before it again. Its writes are
+guarded by its own record, so they fail from the moment on when another may lead. Before it acts, it
+reads the log once after its predecessors have gone: from then on nobody else writes into it, so it
+knows the log exactly. This module may import nothing but the standard library and the room's values
+and decisions.
 """
 
 from __future__ import annotations
@@ -137,7 +139,9 @@ def _mark(state: State, cause: Cause, why: str) -> Create:
 
 
 def _mark_failed(state: State, found: RestartsSpent) -> Create:
-    """The last round failed, and no restart is left: by now all that its members know of it is told."""
+    """The last round failed, and no restart is left: by now all that its members know of it is
+    told.
+    """
     last = state.log.last
     verdict = state.log.verdict_on(state.log.stage)
     assert last is not None

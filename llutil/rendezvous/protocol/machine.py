@@ -4,10 +4,11 @@
 
     instructions = machine.step(observation, now)
 
-The list ends in a ``Wait``, which says until when there is nothing to do without a new observation. The
-machine keeps a ``State`` and changes it in two places only: ``absorb`` takes in what was observed, ``_commit``
-notes what was instructed. What to do is decided by functions of the state that change nothing.
-This module may import nothing but the standard library and the rest of the room's protocol.
+The list ends in a ``Wait``, which says until when there is nothing to do without a new observation.
+The machine keeps a ``State`` and changes it in two places only: ``absorb`` takes in what was
+observed, ``_commit`` notes what was instructed. What to do is decided by functions of the state
+that change nothing. This module may import nothing but the standard library and the rest of the
+room's protocol.
 """
 
 from __future__ import annotations
@@ -51,15 +52,17 @@ _FOREVER = float("inf")
 class Machine:
     """One node's part in one run, from its first lease to its ``Finish``.
 
-    ``profile`` is this node's member record; its ``node`` is ignored, since the machine makes identities of its
-    ``name``, which no other node of the run may have. The first observation should be ``Ticked``.
+    ``profile`` is this node's member record; its ``node`` is ignored, since the machine makes
+    identities of its ``name``, which no other node of the run may have. The first observation
+    should be ``Ticked``.
     """
 
     def __init__(self, rules: ProtocolParameters, profile: Member) -> None:
         self.state = State(rules=rules, profile=profile)
 
     def step(self, observation: Observation, now: float) -> tuple[Instruction, ...]:
-        """Take in ``observation`` at ``now`` (the node's own clock, in seconds) and say what to do, in order.
+        """Take in ``observation`` at ``now`` (the node's own clock, in seconds) and say what to do,
+        in order.
 
         The last instruction is a ``Wait``, and the only one.
         """

@@ -1,4 +1,5 @@
-"""What any node does, leader or not: keep its lease, follow the log, look after its workers, report, and end.
+"""What any node does, leader or not: keep its lease, follow the log, look after its workers,
+report, and end.
 
 This module may import nothing but the standard library and the room's values.
 """
@@ -55,8 +56,9 @@ def conclusion(state: State, now: float) -> End | None:
 def _wished_end(state: State, wish: End, since: float, now: float) -> End | None:
     """The end that this node was asked for, unless something is left that it should write first.
 
-    A stop waits one lease for the leader's word, so that the whole job hears of it. A node that leaves as the
-    last one writes the generation's marker. Both have a deadline, since who stops must not hang on a store.
+    A stop waits one lease for the leader's word, so that the whole job hears of it. A node that
+    leaves as the last one writes the generation's marker. Both have a deadline, since who stops
+    must not hang on a store.
     """
     if not state.joined or state.suspended(now):
         return wish
@@ -76,7 +78,9 @@ def _wished_end(state: State, wish: End, since: float, now: float) -> End | None
 
 
 def _concerns_others(state: State) -> bool:
-    """Whether a stop of this node must be told: it is part of a job that has others, or that has begun."""
+    """Whether a stop of this node must be told: it is part of a job that has others, or that has
+    begun.
+    """
     running = state.log.running
     if running and running.seat(state.node) is None:
         return any(seat.token == state.profile.token for seat in running.seats)

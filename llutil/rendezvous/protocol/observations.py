@@ -1,10 +1,12 @@
-"""What a node's driver tells the machine: answers to what it asked, what watches show, what its agent says.
+"""What a node's driver tells the machine: answers to what it asked, what watches show, what its
+agent says.
 
-A request (an instruction with a ``ticket``) is answered by exactly one observation with the same ticket:
-its own kind of answer, or ``Unanswered``. Watches show the present state, late perhaps, but never backwards;
-what the first look of a watch or a read shows is no older than the instruction that asked for it. When a
-lease is lost, the driver closes the watches of that identity (but for the log's) before it goes on.
-This module may import nothing but the standard library and the room's values.
+A request (an instruction with a ``ticket``) is answered by exactly one observation with the same
+ticket: its own kind of answer, or ``Unanswered``. Watches show the present state, late perhaps, but
+never backwards; what the first look of a watch or a read shows is no older than the instruction
+that asked for it. When a lease is lost, the driver closes the watches of that identity (but for the
+log's) before it goes on. This module may import nothing but the standard library and the room's
+values.
 """
 
 from __future__ import annotations
@@ -57,7 +59,9 @@ class LeaseTaken:
 
 @dataclass(frozen=True, slots=True)
 class LeaseRenewed:
-    """The lease was renewed. ``sent``: when the renewal that succeeded was sent, by the node's own clock."""
+    """The lease was renewed. ``sent``: when the renewal that succeeded was sent, by the node's own
+    clock.
+    """
 
     sent: float
 
@@ -71,7 +75,8 @@ class LeaseLost:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """The own member record is there. ``before``: the ledger's names of the older ones, oldest first.
+    """The own member record is there. ``before``: the ledger's names of the older ones, oldest
+    first.
 
     ``log`` was read with, or after, the writing of the record; the log is watched from now on.
     """
@@ -136,7 +141,9 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class Existed:
-    """Nothing was written: the first key that exists holds this record, perhaps by an earlier request."""
+    """Nothing was written: the first key that exists holds this record, perhaps by an earlier
+    request.
+    """
 
     ticket: int
     record: Record
@@ -175,9 +182,11 @@ class StoreOpened:
 
 @dataclass(frozen=True, slots=True)
 class WorkersEnded:
-    """All workers of this node in the round ``stage`` succeeded, or one of them failed and none is left.
+    """All workers of this node in the round ``stage`` succeeded, or one of them failed and none is
+    left.
 
-    ``fatal``: starting again cannot help. ``failure``: all that there is to know of it, if anything is.
+    ``fatal``: starting again cannot help. ``failure``: all that there is to know of it, if anything
+    is.
     """
 
     stage: Stage
@@ -199,8 +208,9 @@ class WorkersStopped:
 class Asked:
     """This node was asked to stop the whole job (``stop``), or else to leave it to the others.
 
-    ``linger``: seconds that a leaving leader waits for the others to leave too, so that it can write the
-    generation's marker as the last. For agents that never report, and so cannot end a job in any other way.
+    ``linger``: seconds that a leaving leader waits for the others to leave too, so that it can
+    write the generation's marker as the last. For agents that never report, and so cannot end a job
+    in any other way.
     """
 
     why: str

@@ -16,12 +16,13 @@ __all__ = ["ProtocolParameters"]
 class ProtocolParameters:
     """The protocol's parameters; all times are in seconds, on each node's own clock.
 
-    ``last_call``: how long a round that has ``min_nodes`` waits for more. ``timeout``: how long a node waits
-    for a round to begin. ``first_answer``: how long it waits for the first answer of a store, which may not be
-    there at all, if that is less. ``lease_ttl``: how long a lease outlives its last renewal. ``max_restarts``: how many
-    failures the job survives, all nodes together; None if somebody else counts them. ``hearing``: how long a round goes
-    on after a failure that only tells of another's, so that its cause can be told. ``pause``: how long to leave a store
-    alone that did not answer, before the same is asked again.
+    ``last_call``: how long a round that has ``min_nodes`` waits for more. ``timeout``: how long a
+    node waits for a round to begin. ``first_answer``: how long it waits for the first answer of a
+    store, which may not be there at all, if that is less. ``lease_ttl``: how long a lease outlives
+    its last renewal. ``max_restarts``: how many failures the job survives, all nodes together; None
+    if somebody else counts them. ``hearing``: how long a round goes on after a failure that only
+    tells of another's, so that its cause can be told. ``pause``: how long to leave a store alone
+    that did not answer, before the same is asked again.
 
     :raises ConfigError: the values cannot work; the text names all that is wrong.
     """
@@ -56,10 +57,11 @@ class ProtocolParameters:
 
     @property
     def loss(self) -> float:
-        """By when the record of a member that died just now is gone, in seconds, with half a lease for the store.
+        """By when the record of a member that died just now is gone, in seconds, with half a lease
+        for the store.
 
-        ZooKeeper ends sessions at whole ticks, and no session lasts less than two of them; etcd looks for leases that are
-        over twice a second, and whoever watches hears of it later still.
+        ZooKeeper ends sessions at whole ticks, and no session lasts less than two of them; etcd
+        looks for leases that are over twice a second, and whoever watches hears of it later still.
         """
         return 1.5 * self.lease_ttl
 

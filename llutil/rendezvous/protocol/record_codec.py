@@ -1,8 +1,9 @@
 """Records as JSON, and back, with nothing taken on trust: a store is shared, and versions differ.
 
-One JSON object a record: ``{"version": 1, "kind": "member", ...}`` and the record's fields by name. Unknown
-fields are refused, since a record that means more than we understand must not be acted on. This module may
-import nothing but the standard library, ``llutil.errors``, ``llutil.failure`` and the room's records.
+One JSON object a record: ``{"version": 1, "kind": "member", ...}`` and the record's fields by name.
+Unknown fields are refused, since a record that means more than we understand must not be acted on.
+This module may import nothing but the standard library, ``llutil.errors``, ``llutil.failure`` and
+the room's records.
 """
 
 from __future__ import annotations

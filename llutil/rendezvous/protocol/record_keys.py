@@ -11,8 +11,8 @@
     run.<run id>/reports/<generation>.<round>/stop.<node>    a node was asked to stop the job
 
 A node watches the log's folder and one key of the members; only the leader watches whole folders of
-members and of reports. Keys are words joined by ``/``, as ``llutil.ledgers`` wants them. This module may
-import nothing but the standard library and the room's records.
+members and of reports. Keys are words joined by ``/``, as ``llutil.ledgers`` wants them. This
+module may import nothing but the standard library and the room's records.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ def _word(node: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RecordKeys:
-    """The keys of the run ``run_id``, which may be any text: what is not legal in a key is percent-encoded."""
+    """The keys of the run ``run_id``, which may be any text: what is not legal in a key is
+    percent-encoded.
+    """
 
     run_id: str
 
@@ -102,7 +104,8 @@ class RecordKeys:
         return {self.key(record): encode(record) for record in records}
 
     def stale(self, log_keys: Iterable[str], before: Stage) -> tuple[str, ...]:
-        """What of ``log_keys``, and of the reports beside them, nobody needs once ``before`` is reached.
+        """What of ``log_keys``, and of the reports beside them, nobody needs once ``before`` is
+        reached.
 
         That is every round before it, and every marker but the newest of an earlier generation.
         """

@@ -1,8 +1,9 @@
 """What nodes write into the ledger: five kinds of record, each written once and never changed.
 
-A member record lives as long as its node's lease. Assignments, reports, verdicts and markers hang on the
-generation's own long lease, so they outlive every node. This module may import nothing but the standard
-library, ``llutil.errors`` and ``llutil.failure``; ``codec`` turns its values into JSON and checks them on the way back.
+A member record lives as long as its node's lease. Assignments, reports, verdicts and markers hang
+on the generation's own long lease, so they outlive every node. This module may import nothing but
+the standard library, ``llutil.errors`` and ``llutil.failure``; ``codec`` turns its values into JSON
+and checks them on the way back.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ __all__ = [
 
 
 class Stage(NamedTuple):
-    """Which round of which generation. Stages are ordered. Round 0 is the time before a first round."""
+    """Which round of which generation. Stages are ordered. Round 0 is the time before a first
+    round.
+    """
 
     generation: int
     round: int
@@ -43,10 +46,10 @@ class Stage(NamedTuple):
 class Member:
     """A node is here, under this identity. Leased: it goes when the node's lease does.
 
-    ``node`` is the identity, never used twice; ``name`` is what the node calls itself under all its identities.
-    ``host`` says which machine it is on, ``address`` how others reach it. ``index`` is the preferred place in
-    the order of ranks, or None. ``token`` is the caller's rerun token. ``label`` is for people (in Airflow, the
-    task instance's id).
+    ``node`` is the identity, never used twice; ``name`` is what the node calls itself under all its
+    identities. ``host`` says which machine it is on, ``address`` how others reach it. ``index`` is
+    the preferred place in the order of ranks, or None. ``token`` is the caller's rerun token.
+    ``label`` is for people (in Airflow, the task instance's id).
     """
 
     node: str
@@ -75,7 +78,9 @@ class Seat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankAssignment:
-    """All that the workers of one node must know of their round. Ranks are ``first_rank`` and the following."""
+    """All that the workers of one node must know of their round. Ranks are ``first_rank`` and the
+    following.
+    """
 
     group_rank: int
     group_world_size: int
@@ -91,9 +96,10 @@ class RankAssignment:
 class Assignment:
     """A sealed round. No further exchange is needed: each node works out every rank from it.
 
-    ``seats`` are in the order of ranks. ``restarts`` counts the failures charged so far. ``host`` and ``port``
-    are the bound address of the round's TCPStore, which the node ``by`` hosts. ``away`` names nodes that were
-    in an earlier round, live, and had not come back when this round was sealed.
+    ``seats`` are in the order of ranks. ``restarts`` counts the failures charged so far. ``host``
+    and ``port`` are the bound address of the round's TCPStore, which the node ``by`` hosts.
+    ``away`` names nodes that were in an earlier round, live, and had not come back when this round
+    was sealed.
     """
 
     generation: int
@@ -141,8 +147,8 @@ class Assignment:
 class ReportKind(StrEnum):
     """What a report says.
 
-    SUCCEEDED, FAILED: how this node's workers in this round ended (one of the two, once).
-    BACK: this node's workers of earlier rounds are gone, and it is ready for the round after this one.
+    SUCCEEDED, FAILED: how this node's workers in this round ended (one of the two, once). BACK:
+    this node's workers of earlier rounds are gone, and it is ready for the round after this one.
     STOP: somebody asked this node to stop the whole job.
     """
 
@@ -156,8 +162,9 @@ class ReportKind(StrEnum):
 class Report:
     """One node's word on one round.
 
-    ``why`` and ``failure_class`` describe a failure or a stop; ``failure``, if it is given, says all that there is to
-    know of it. ``fatal`` says of a failure that starting again cannot help. ``token`` is the node's rerun token.
+    ``why`` and ``failure_class`` describe a failure or a stop; ``failure``, if it is given, says
+    all that there is to know of it. ``fatal`` says of a failure that starting again cannot help.
+    ``token`` is the node's rerun token.
     """
 
     generation: int
@@ -179,9 +186,9 @@ class Report:
 class Cause(StrEnum):
     """Why a round, or a generation, ended.
 
-    SUCCEEDED: all members reported success. FAILED: a member's workers failed. LOST: a member was lost before
-    it reported. GROWN: newcomers are let in. STOPPED: the job was asked to stop. LEFT: the last node left, and
-    nobody said how the job went.
+    SUCCEEDED: all members reported success. FAILED: a member's workers failed. LOST: a member was
+    lost before it reported. GROWN: newcomers are let in. STOPPED: the job was asked to stop. LEFT:
+    the last node left, and nobody said how the job went.
     """
 
     SUCCEEDED = "succeeded"
@@ -194,10 +201,11 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """How a round ended; one a round, for ever. ``final`` says that the generation's marker comes with it.
+    """How a round ended; one a round, for ever. ``final`` says that the generation's marker comes
+    with it.
 
-    ``nodes`` names whom it is about: who failed, was lost, or is let in. ``by`` wrote it. ``failure`` is what the
-    node that failed said of it, if it did.
+    ``nodes`` names whom it is about: who failed, was lost, or is let in. ``by`` wrote it.
+    ``failure`` is what the node that failed said of it, if it did.
     """
 
     generation: int
@@ -220,9 +228,9 @@ class Verdict:
 class Marker:
     """A generation is over. It is never joined again; a rerun opens the next.
 
-    ``round`` was its last (0: none was sealed). ``nodes`` are the members of that round and those that were
-    away from it, ``labels`` the members' labels, ``tokens`` their rerun tokens. ``failure`` is the first failure of a
-    job that failed, if its node told it.
+    ``round`` was its last (0: none was sealed). ``nodes`` are the members of that round and those
+    that were away from it, ``labels`` the members' labels, ``tokens`` their rerun tokens.
+    ``failure`` is the first failure of a job that failed, if its node told it.
     """
 
     generation: int

@@ -1,8 +1,8 @@
 """What the run has come to: its newest assignment, verdict and marker, and what follows from them.
 
-Records never change and their stages only grow, so two views of the log, in whichever order they were seen,
-merge into one by keeping the newest of each. This module may import nothing but the standard library and
-the room's records.
+Records never change and their stages only grow, so two views of the log, in whichever order they
+were seen, merge into one by keeping the newest of each. This module may import nothing but the
+standard library and the room's records.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class RunHistory:
 
     def __post_init__(self) -> None:
         assignment, verdict, marker = self.assignment, self.verdict, self.marker
-        # A final verdict closes its generation too: a store without snapshots may show it before the marker.
+        # A final verdict closes its generation too: a store without snapshots may show it before
+        # the marker.
         final = verdict.generation if verdict and verdict.final else 0
         closed = max(marker.generation if marker else 0, final)
         last = assignment if assignment and assignment.generation > closed else None
@@ -78,7 +79,9 @@ class RunHistory:
         return self.verdict if self.verdict and self.verdict.stage == stage else None
 
     def is_over(self, stage: Stage) -> bool:
-        """Whether the round ``stage`` has ended: by its verdict, by a later round, or with its generation."""
+        """Whether the round ``stage`` has ended: by its verdict, by a later round, or with its
+        generation.
+        """
         return (
             (self.verdict is not None and self.verdict.stage >= stage)
             or (self.assignment is not None and self.assignment.stage > stage)
@@ -87,7 +90,9 @@ class RunHistory:
 
     @property
     def busy(self) -> frozenset[str]:
-        """Nodes that may still have workers of an earlier round, and are ready only once they report so."""
+        """Nodes that may still have workers of an earlier round, and are ready only once they
+        report so.
+        """
         nodes: frozenset[str] = frozenset()
         if self.assignment:
             nodes = nodes.union(self.assignment.nodes, self.assignment.away)

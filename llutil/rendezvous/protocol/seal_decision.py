@@ -1,20 +1,23 @@
-"""Who is in the next round, when it is sealed, and in which order its ranks stand. Only the leader asks.
+"""Who is in the next round, when it is sealed, and in which order its ranks stand. Only the leader
+asks.
 
 Five choices that rules 3, 4 and 7 of the protocol leave open, and why they are made this way:
 
-* The place of a living survivor is kept for it: with strangers enough to fill the round, the leader still waits
-  for survivors until the last call is over. Else a node that was slow to stop its workers would lose its seat.
-* A leader seals only rounds that it is in itself. It hosts the round's TCPStore, so its own loss must be a
-  reason to end that round.
-* A failure is charged if every member came back, or still lives one and a half leases after the verdict. If only coming
-  back counted, one node that is always slow to return would make every failure free, and the job endless.
-* A failure for which no restart is left ends the job on the same condition: when every member came back, or one and
-  a half leases after the verdict (see ``ProtocolParameters.loss``). Nobody waits that long but for a member that is slow to come
-  back, or dead.
+* The place of a living survivor is kept for it: with strangers enough to fill the round, the leader
+  still waits for survivors until the last call is over. Else a node that was slow to stop its
+  workers would lose its seat.
+* A leader seals only rounds that it is in itself. It hosts the round's TCPStore, so its own loss
+  must be a reason to end that round.
+* A failure is charged if every member came back, or still lives one and a half leases after the
+  verdict. If only coming back counted, one node that is always slow to return would make every
+  failure free, and the job endless.
+* A failure for which no restart is left ends the job on the same condition: when every member came
+  back, or one and a half leases after the verdict (see ``ProtocolParameters.loss``). Nobody waits
+  that long but for a member that is slow to come back, or dead.
 * The budget is fresh once no member of the last round lives any more: nobody is left who failed.
 
-A decision here is a function of its arguments. This module may import nothing but the standard library and
-the room's values.
+A decision here is a function of its arguments. This module may import nothing but the standard
+library and the room's values.
 """
 
 from __future__ import annotations
@@ -44,9 +47,10 @@ __all__ = [
 class SealInput:
     """What the leader knows while no round runs.
 
-    ``members`` are in order of arrival; ``backs`` are the nodes that reported to be back since the newest round.
-    ``quorum_since``: since when ``min_nodes`` have been ready; None if they are not. ``ended_since``: since when
-    the newest round's verdict has been known. Both are times of the leader's own clock.
+    ``members`` are in order of arrival; ``backs`` are the nodes that reported to be back since the
+    newest round. ``quorum_since``: since when ``min_nodes`` have been ready; None if they are not.
+    ``ended_since``: since when the newest round's verdict has been known. Both are times of the
+    leader's own clock.
     """
 
     me: str
@@ -138,7 +142,9 @@ def decide_seal(hall: SealInput, now: float) -> Seal | NotYet | Incompatible | R
 
 
 def _is_last_failure(hall: SealInput, last: Assignment) -> bool:
-    """Whether the next round would cost a restart that is not there, as far as the members show now."""
+    """Whether the next round would cost a restart that is not there, as far as the members show
+    now.
+    """
     living = {member.node for member in hall.members}
     return restarts_after(hall.log, living) > last.restarts and not hall.rules.budget_left(
         last.restarts
@@ -158,8 +164,8 @@ def _on_last_failure(hall: SealInput, last: Assignment, now: float) -> NotYet | 
 def restarts_after(log: RunHistory, living: AbstractSet[str]) -> int:
     """How many failures the next round's assignment counts as charged; one record for all nodes.
 
-    Only a failure is charged, and only if no member of the round was lost: a lost node makes its peers' workers
-    fail, and a membership change costs nothing.
+    Only a failure is charged, and only if no member of the round was lost: a lost node makes its
+    peers' workers fail, and a membership change costs nothing.
     """
     last = log.last
     if last is None:
@@ -177,7 +183,9 @@ def _failed(log: RunHistory) -> bool:
 
 
 def _chosen(hall: SealInput, ready: Sequence[Member]) -> list[Member]:
-    """Who gets a place, in order of arrival: this node, then last members, then the others by arrival."""
+    """Who gets a place, in order of arrival: this node, then last members, then the others by
+    arrival.
+    """
     last = hall.log.last
     earlier = frozenset(last.nodes) if last else frozenset[str]()
     ranked = sorted(ready, key=lambda member: (member.node != hall.me, member.node not in earlier))
@@ -188,7 +196,8 @@ def _chosen(hall: SealInput, ready: Sequence[Member]) -> list[Member]:
 def _ranked(chosen: Sequence[Member], last: Assignment | None) -> tuple[Seat, ...]:
     """Seats in the order of ranks: preferred index, then the last round's order, then arrival.
 
-    The last round's order goes by names, so that a node which came back under a new identity finds its place.
+    The last round's order goes by names, so that a node which came back under a new identity finds
+    its place.
     """
     position = {seat.name: n for n, seat in enumerate(last.seats)} if last else {}
 
@@ -211,7 +220,9 @@ def _ranked(chosen: Sequence[Member], last: Assignment | None) -> tuple[Seat, ..
 
 
 def _unreachable(chosen: Sequence[Member]) -> str | None:
-    """Why the others could not reach one of ``chosen``, or None. A loopback address means one host only."""
+    """Why the others could not reach one of ``chosen``, or None. A loopback address means one host
+    only.
+    """
     hosts = {member.host for member in chosen}
     if len(hosts) < 2:
         return None

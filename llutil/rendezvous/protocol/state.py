@@ -1,7 +1,8 @@
 """One node's view of the protocol: all that its next step depends on, besides the time.
 
-The fields are changed by ``absorbing`` (what was observed) and by ``machine`` (what was instructed), and read by
-the decisions. This module may import nothing but the standard library and the room's values.
+The fields are changed by ``absorbing`` (what was observed) and by ``machine`` (what was
+instructed), and read by the decisions. This module may import nothing but the standard library and
+the room's values.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class WorkersState(Enum):
 class State:
     """All times are of the node's own clock, in seconds.
 
-    ``profile`` is the member record without an identity. An identity (``node``) lasts as long as its lease.
+    ``profile`` is the member record without an identity. An identity (``node``) lasts as long as
+    its lease.
     """
 
     rules: ProtocolParameters
@@ -43,19 +45,25 @@ class State:
     renewed: float = 0.0
     joined: bool = False
     before: tuple[str, ...] = ()
-    """The ledger's names of older members that may still be there. Whoever has none before it leads."""
+    """The ledger's names of older members that may still be there. Whoever has none before it
+    leads.
+    """
     watched: str | None = None
 
     # What the run has come to, and this node's part in it.
     log: RunHistory = field(default_factory=RunHistory)
     met: int | None = None
-    """Generations up to this one ended before this node came, and mean nothing to it. None: not yet known."""
+    """Generations up to this one ended before this node came, and mean nothing to it. None: not yet
+    known.
+    """
     stage: Stage = Stage(1, 0)  # noqa: RUF009 - a named tuple cannot change
     """``log.stage``, when it was last looked at: what is known of reports belongs to it."""
     ended_since: float | None = None
     """Since when no round has been running; None while one does."""
     seat: Assignment | None = None
-    """The round that this node is in, from ``StartWorkers`` until its workers are gone and the round is over."""
+    """The round that this node is in, from ``StartWorkers`` until its workers are gone and the
+    round is over.
+    """
     work: WorkersState = WorkersState.NONE
     outcome: Report | None = None
     said: set[tuple[Stage, ReportKind]] = field(default_factory=set)
@@ -67,9 +75,10 @@ class State:
     ticket: int = 0
     asked: Request | None = None
     doubt: Create | None = None
-    """A write that was not answered. It may be applied yet, at any time, so it is read back and repeated as it is,
-    whatever has changed meanwhile, until the ledger says what became of it; nothing else is written before. A
-    leader that reconsidered could find its earlier decision applied after all, once the later one was swept."""
+    """A write that was not answered. It may be applied yet, at any time, so it is read back and
+    repeated as it is, whatever has changed meanwhile, until the ledger says what became of it;
+    nothing else is written before. A leader that reconsidered could find its earlier decision
+    applied after all, once the later one was swept."""
     absent: bool = False
     """The write in doubt was looked for, and had not been applied."""
     retry: float = 0.0
@@ -116,7 +125,9 @@ class State:
 
     @property
     def leads(self) -> bool:
-        """Whether no older member is left: this node may write into the log, until its own record goes."""
+        """Whether no older member is left: this node may write into the log, until its own record
+        goes.
+        """
         return self.joined and not self.before
 
     @property

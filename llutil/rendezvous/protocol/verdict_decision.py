@@ -2,20 +2,21 @@
 
 Choices that rules 5, 7 and 8 of the protocol leave open, and why they are made this way:
 
-* What a report could still overrule, a lost member or a newcomer, is decided only on reports that were read
-  after it was seen: the watch of the reports may lag behind that of the members. A lost node's own record is
-  gone, so it cannot report any more, and the read is conclusive.
-* A failure ends its round at once, also if no restarts are left: the others must hear of it. Whether it ends the job
-  too is decided once their workers are gone (see ``seating``), since it may turn out that a member was lost.
+* What a report could still overrule, a lost member or a newcomer, is decided only on reports that
+  were read after it was seen: the watch of the reports may lag behind that of the members. A lost
+  node's own record is gone, so it cannot report any more, and the read is conclusive.
+* A failure ends its round at once, also if no restarts are left: the others must hear of it.
+  Whether it ends the job too is decided once their workers are gone (see ``seating``), since it may
+  turn out that a member was lost.
 * A failure of which its node says that starting again cannot help ends the job with the round.
-* The failure that counts is the first one that the ledger took. But a rank that only says that a peer went away, an
-  echo, is often heard before the peer's own node, which has processes to end: so it counts only if nobody says more,
-  and as long as somebody may, the round gets a short hearing before it ends. A member that is lost meanwhile is the
-  cause itself.
+* The failure that counts is the first one that the ledger took. But a rank that only says that a
+  peer went away, an echo, is often heard before the peer's own node, which has processes to end: so
+  it counts only if nobody says more, and as long as somebody may, the round gets a short hearing
+  before it ends. A member that is lost meanwhile is the cause itself.
 * A stop outranks a failure, success outranks a stop: nothing is left to be stopped.
 
-A decision here is a function of its arguments. This module may import nothing but the standard library and
-the room's values.
+A decision here is a function of its arguments. This module may import nothing but the standard
+library and the room's values.
 """
 
 from __future__ import annotations
@@ -37,10 +38,11 @@ __all__ = ["Recheck", "VerdictDecision", "VerdictInput", "described", "first_fai
 class VerdictInput:
     """What the leader knows while a round runs.
 
-    ``ends`` are the members' reports of success or failure, in the order in which the ledger took them; ``stop`` a
-    reason to stop the whole job, if there is one. ``living`` are all nodes with a member record; ``ready`` those that
-    could be in a round now. ``checked`` are the nodes that were seen to be lost or new before the reports were last
-    read anew. ``failed_since``: since when a failure has been known, by the leader's own clock; None if none is.
+    ``ends`` are the members' reports of success or failure, in the order in which the ledger took
+    them; ``stop`` a reason to stop the whole job, if there is one. ``living`` are all nodes with a
+    member record; ``ready`` those that could be in a round now. ``checked`` are the nodes that were
+    seen to be lost or new before the reports were last read anew. ``failed_since``: since when a
+    failure has been known, by the leader's own clock; None if none is.
     """
 
     rules: ProtocolParameters
@@ -89,7 +91,8 @@ def judge(bench: VerdictInput, now: float) -> VerdictDecision | Recheck | NotYet
 
 
 def first_failure(round_: Assignment, ends: Mapping[str, Report]) -> Report | None:
-    """The failure that counts: which no restart can mend, else which is no echo, else the first; None if all is well.
+    """The failure that counts: which no restart can mend, else which is no echo, else the first;
+    None if all is well.
 
     ``ends`` are in the order in which the ledger took them.
     """
@@ -158,7 +161,9 @@ def _lost(bench: VerdictInput) -> list[str]:
 
 
 def _unless_reported(bench: VerdictInput, lost: Sequence[str]) -> VerdictDecision | Recheck:
-    """The round ends for the loss of ``lost``, once it is certain that none of them reported success."""
+    """The round ends for the loss of ``lost``, once it is certain that none of them reported
+    success.
+    """
     names = ", ".join(lost)
     if not bench.checked.issuperset(lost):
         return Recheck(frozenset(lost), f"{names}: record gone; did it report before?")

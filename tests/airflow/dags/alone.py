@@ -1,4 +1,6 @@
-"""Gangs that meet at their own first node, with no service but Airflow. Their workers do next to nothing."""
+"""Gangs that meet at their own first node, with no service but Airflow. Their workers do next to
+nothing.
+"""
 
 from __future__ import annotations
 

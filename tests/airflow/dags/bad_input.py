@@ -1,4 +1,6 @@
-"""A DAG whose every task makes one mistake, and would be retried twice if a retry were thought to help."""
+"""A DAG whose every task makes one mistake, and would be retried twice if a retry were thought to
+help.
+"""
 
 from __future__ import annotations
 

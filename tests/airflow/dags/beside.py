@@ -1,4 +1,6 @@
-"""A module beside the DAG files, as projects have them: it imports Airflow, and workers import it."""
+"""A module beside the DAG files, as projects have them: it imports Airflow, and workers import
+it.
+"""
 
 from __future__ import annotations
 

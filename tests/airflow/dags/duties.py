@@ -1,4 +1,6 @@
-"""What workers of these DAGs do. It imports no Airflow, which would take each of them some seconds."""
+"""What workers of these DAGs do. It imports no Airflow, which would take each of them some
+seconds.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ def stay(run_id: str) -> dict[str, str]:
 
 
 def save(run_id: str) -> None:
-    """What a worker does that is asked to end: longer than Airflow waits before SIGKILL, and until the run is let go."""
+    """What a worker does that is asked to end: longer than Airflow waits before SIGKILL, and until
+    the run is let go.
+    """
     time.sleep(7)
     while not _named("go", run_id).exists():
         time.sleep(0.1)

@@ -64,7 +64,9 @@ def overdue() -> None:
 
 @dag(schedule=None)
 def bereft() -> None:
-    """Loses its task process in the first try, and takes its time to save; the second must not begin meanwhile."""
+    """Loses its task process in the first try, and takes its time to save; the second must not
+    begin meanwhile.
+    """
 
     @task.elastic(nproc_per_node=1, grace_period=20, retries=1, retry_delay=timedelta(seconds=1))
     def job() -> str:

@@ -1,4 +1,6 @@
-"""Gangs: jobs of two nodes, each of which is a mapped task instance. Their workers do next to nothing."""
+"""Gangs: jobs of two nodes, each of which is a mapped task instance. Their workers do next to
+nothing.
+"""
 
 from __future__ import annotations
 

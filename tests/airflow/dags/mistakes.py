@@ -1,7 +1,7 @@
 """A table of jobs that cannot work: what a user wrote, and what the error must say.
 
-Values are templates where the operator would otherwise refuse them while the file is parsed. The tests read
-this table too, so it imports neither Airflow nor the provider.
+Values are templates where the operator would otherwise refuse them while the file is parsed. The
+tests read this table too, so it imports neither Airflow nor the provider.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ __all__ = ["MISTAKES", "Mistake"]
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """The operator's parameters, and words that must all be in the error that the task's log ends with.
+    """The operator's parameters, and words that must all be in the error that the task's log ends
+    with.
 
-    ``tries`` is how often Airflow may run it; where no retry can help it is 1, whatever ``retries`` allows.
+    ``tries`` is how often Airflow may run it; where no retry can help it is 1, whatever ``retries``
+    allows.
     """
 
     parameters: dict[str, Any]

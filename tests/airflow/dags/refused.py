@@ -1,4 +1,6 @@
-"""A DAG file that is refused when it is parsed: all its mistakes are known then, and told at once."""
+"""A DAG file that is refused when it is parsed: all its mistakes are known then, and told at
+once.
+"""
 
 from __future__ import annotations
 

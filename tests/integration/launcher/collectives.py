@@ -20,7 +20,9 @@ __all__ = [
 
 
 def all_reduce() -> tuple[int, int, float]:
-    """Rank, world size, and the sum of all ranks' numbers, each rank's being 10 to the power of its rank."""
+    """Rank, world size, and the sum of all ranks' numbers, each rank's being 10 to the power of its
+    rank.
+    """
     dist.init_process_group("gloo", timeout=timedelta(seconds=30))
     try:
         number = torch.tensor(10.0 ** dist.get_rank())
@@ -31,7 +33,9 @@ def all_reduce() -> tuple[int, int, float]:
 
 
 def meet_over_tcp() -> tuple[bool, int]:
-    """Whether torch knows that a launcher started this, and how many met at an address given by hand."""
+    """Whether torch knows that a launcher started this, and how many met at an address given by
+    hand.
+    """
     dist.init_process_group(
         "gloo",
         init_method=f"tcp://{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}",

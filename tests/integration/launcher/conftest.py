@@ -18,7 +18,9 @@ def _torch() -> None:
 
 @pytest.fixture
 def no_torch(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A world in which workers and their fork server find no torch, whose import would take seconds."""
+    """A world in which workers and their fork server find no torch, whose import would take
+    seconds.
+    """
     folder = tmp_path_factory.mktemp("no-torch")
     hide_torch(folder)
     path = [str(folder), os.environ.get("PYTHONPATH", "")]

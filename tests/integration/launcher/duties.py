@@ -321,7 +321,9 @@ def fail_on_rank_1(folder: str) -> None:
 
 
 def die_while_asked_to_end(folder: str) -> None:
-    """Rank 1 dies of SIGKILL, and is asked to end before anybody sees it; rank 0 has lost its peer by then."""
+    """Rank 1 dies of SIGKILL, and is asked to end before anybody sees it; rank 0 has lost its peer
+    by then.
+    """
     if os.environ["RANK"] == "0":
         while not Path(folder, "running-1").exists():
             time.sleep(0.01)
@@ -339,7 +341,9 @@ class Unshowable(Exception):
 
 
 def killed_while_writing_its_result(size: int) -> bytes:
-    """Have this process killed once some of the result, which is longer than a pipe, is on its way."""
+    """Have this process killed once some of the result, which is longer than a pipe, is on its
+    way.
+    """
 
     def waiting(pipe: int) -> int:
         return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)

@@ -1,8 +1,9 @@
-"""Ways for a rank to end, what must come of each, and the code that ends so: a function and a script at once.
+"""Ways for a rank to end, what must come of each, and the code that ends so: a function and a
+script at once.
 
-``WAYS`` is the table. A job of two ranks is played: rank 1 ends in the way of the row, and rank 0 is its peer, on the
-same node or on another one. ``play`` is the function; this file itself is the script. Without torch, but for the row
-whose subject is a collective of torch's.
+``WAYS`` is the table. A job of two ranks is played: rank 1 ends in the way of the row, and rank 0
+is its peer, on the same node or on another one. ``play`` is the function; this file itself is the
+script. Without torch, but for the row whose subject is a collective of torch's.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ _FOREVER = 300.0  # seconds: longer than any deadline of a test
 class Way:
     """What becomes of a job whose rank 1 ends in this way: as a ``function`` and as a ``script``.
 
-    None: the job succeeds. A text: it fails, and this is in the report, after "rank" and the rank's number. ``peer``
-    is what rank 0 does: as a default, what the verdict needs: it ends well too, or it waits for what never comes.
-    ``fails``: it fails with exit code 3 once rank 1 runs, since nothing else would end the job. ``is killed``: the
-    same, by SIGKILL. ``grace`` says that rank 1 hears no stop, so that the end takes a grace period; ``torch`` that
-    the ranks need it.
+    None: the job succeeds. A text: it fails, and this is in the report, after "rank" and the rank's
+    number. ``peer`` is what rank 0 does: as a default, what the verdict needs: it ends well too, or
+    it waits for what never comes. ``fails``: it fails with exit code 3 once rank 1 runs, since
+    nothing else would end the job. ``is killed``: the same, by SIGKILL. ``grace`` says that rank 1
+    hears no stop, so that the end takes a grace period; ``torch`` that the ranks need it.
     """
 
     function: str | None
@@ -90,7 +91,9 @@ WAYS = {
 
 
 def play(kind: str, how: str, folder: str, size: int = 0) -> Any:
-    """Be rank 0 or rank 1 of the row ``how``. ``size`` is how many bytes a result has whose size matters."""
+    """Be rank 0 or rank 1 of the row ``how``. ``size`` is how many bytes a result has whose size
+    matters.
+    """
     way = WAYS[how]
     if os.environ["RANK"] == "1":
         duties.announce(folder)
@@ -150,7 +153,9 @@ def _leave_a_child(folder: str) -> None:
 
 
 def _wait_for_all() -> NoReturn:
-    """A barrier whose other side is gone: it waits in native code, where no handler of Python's runs."""
+    """A barrier whose other side is gone: it waits in native code, where no handler of Python's
+    runs.
+    """
     from datetime import timedelta
 
     import torch.distributed as dist

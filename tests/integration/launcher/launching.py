@@ -1,4 +1,6 @@
-"""Launches as the tests make them: one node, no restart, and an interval so long that only events count."""
+"""Launches as the tests make them: one node, no restart, and an interval so long that only events
+count.
+"""
 
 from __future__ import annotations
 

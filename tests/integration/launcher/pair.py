@@ -1,7 +1,8 @@
 """Two nodes that run one job after the other: two processes for a whole table, on one etcd.
 
-``Pair`` is the test's side. ``serve`` is what a node's process does: it hears what to launch, launches it, and says
-how that ended. All imports are done once, so that a job costs little more than its workers do.
+``Pair`` is the test's side. ``serve`` is what a node's process does: it hears what to launch,
+launches it, and says how that ended. All imports are done once, so that a job costs little more
+than its workers do.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ _BIG = 1000  # characters: of a longer value, only the length is told
 class End:
     """How ``launch_agent`` ended on one node: with "values", or with an error of that ``kind``.
 
-    ``seconds`` is how long the call took. ``children`` are the processes that the node had afterwards: none, if all
-    is well.
+    ``seconds`` is how long the call took. ``children`` are the processes that the node had
+    afterwards: none, if all is well.
     """
 
     kind: str
@@ -69,7 +70,8 @@ class Pair:
     ) -> tuple[End, End]:
         """One job on both nodes; how it ended on "a" and on "b".
 
-        :raises TimeoutError: it did not end within so many ``seconds``. The nodes are of no use afterwards.
+        :raises TimeoutError: it did not end within so many ``seconds``. The nodes are of no use
+            afterwards.
         """
         self.begin(entrypoint, *args, env=env, **config)
         return self.ends(seconds)

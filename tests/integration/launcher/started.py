@@ -64,7 +64,9 @@ class Started:
 def started(
     starter: Starter, entrypoint: Entrypoint | None, *, env: dict[str, str] = WORLD
 ) -> Iterator[Started]:
-    """A worker of ``starter``'s, with ``env``; ``entrypoint`` None means an order that cannot be read."""
+    """A worker of ``starter``'s, with ``env``; ``entrypoint`` None means an order that cannot be
+    read.
+    """
     with ExitStack() as stack:
         if entrypoint is None:
             order = os.memfd_create("nonsense")

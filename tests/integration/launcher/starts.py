@@ -1,4 +1,6 @@
-"""What workers do in the tests of how they are started: plain functions that import next to nothing."""
+"""What workers do in the tests of how they are started: plain functions that import next to
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ def facts() -> dict[str, Any]:
 
 
 def warm_facts() -> dict[str, Any]:
-    """What a worker of the fork server finds: of its server as it was just before the fork, and of its libraries."""
+    """What a worker of the fork server finds: of its server as it was just before the fork, and of
+    its libraries.
+    """
     server = os.getppid()
     found = {
         "server": server,
@@ -65,14 +69,17 @@ def warm_facts() -> dict[str, Any]:
 
 
 def _descriptors_once_forked(server: int) -> list[str]:
-    """What the server has open, once it has given back what it got for the fork: for 5 s at most."""
+    """What the server has open, once it has given back what it got for the fork: for 5 s at
+    most.
+    """
     deadline = time.monotonic() + 5
     while True:
         found = []
         for entry in sorted(Path(f"/proc/{server}/fd").iterdir(), key=lambda fd: int(fd.name)):
             with suppress(OSError):  # closed since
                 found.append(str(entry.readlink()).partition(":[")[0])
-        # Two workers at most: a server that is in the middle of a start has memory files, and more pipes.
+        # Two workers at most: a server that is in the middle of a start has memory files, and more
+        # pipes.
         settled = not any("memfd" in kind for kind in found) and found.count("pipe") <= 4
         if settled or time.monotonic() > deadline:
             return found

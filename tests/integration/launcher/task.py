@@ -1,4 +1,5 @@
-"""A stand-in for the Airflow task: starts a real agent process as the operator's hook does, and talks to it.
+"""A stand-in for the Airflow task: starts a real agent process as the operator's hook does, and
+talks to it.
 
 It imports neither Airflow nor the provider, so that the agent is tested by its protocol alone.
 """
@@ -58,7 +59,8 @@ def spec(
 class Task:
     """One agent process and this side of its socket and pipes.
 
-    ``heard`` is every message so far; ``printed`` what came through the agent's own standard streams.
+    ``heard`` is every message so far; ``printed`` what came through the agent's own standard
+    streams.
     """
 
     def __init__(self, *messages: wire.Message, env: dict[str, str] | None = None) -> None:

@@ -1,4 +1,6 @@
-"""The operator's agent process, by its protocol: what it says, when it ends, and that nothing outlives it."""
+"""The operator's agent process, by its protocol: what it says, when it ends, and that nothing
+outlives it.
+"""
 
 from __future__ import annotations
 
@@ -353,7 +355,8 @@ def test_an_agent_that_is_stuck_where_no_signal_reaches_it_ends_all_the_same(
             assert time.monotonic() - started < 60, task.story()
             task.step()
         assert 6 < time.monotonic() - started < 40
-        # 1 from the last resort, or 0 if the main thread, whose server was killed, was the first to leave.
+        # 1 from the last resort, or 0 if the main thread, whose server was killed, was the first to
+        # leave.
         assert task.process.returncode in {0, 1}
         assert wait_until(lambda: not [pid for pid in server if is_alive(pid)], 10)
 
@@ -462,7 +465,9 @@ def test_a_task_killed_at_any_moment_leaves_no_process_and_no_page(folder: str) 
 
 
 def killed_task(seconds: float, folder: Path, method: str) -> None:
-    """A task process, forked from this one, that is killed so long after it has started its agent."""
+    """A task process, forked from this one, that is killed so long after it has started its
+    agent.
+    """
     job = spec(
         duty("chatter_and_hide_children", str(folder)),
         str(folder),

@@ -1,4 +1,6 @@
-"""Warm workers of the operator's agent process: one import of torch serves it and them, and a stop is heard meanwhile."""
+"""Warm workers of the operator's agent process: one import of torch serves it and them, and a stop
+is heard meanwhile.
+"""
 
 from __future__ import annotations
 

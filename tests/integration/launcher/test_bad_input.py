@@ -1,4 +1,6 @@
-"""Bad input gives one readable error that lists all that is wrong, before anything runs where that is possible."""
+"""Bad input gives one readable error that lists all that is wrong, before anything runs where that
+is possible.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The caller's process is afterwards as it was before, and can stop a job in every way it is used to."""
+"""The caller's process is afterwards as it was before, and can stop a job in every way it is used
+to.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +70,8 @@ def difference(before: dict[str, Any]) -> dict[str, Any]:
 
     def nothing() -> bool:
         after = surroundings()
-        # A fork ends the threads of numpy's BLAS, which come back when they are needed: fewer is no change.
+        # A fork ends the threads of numpy's BLAS, which come back when they are needed: fewer is no
+        # change.
         after["tasks"] = max(after["tasks"], before["tasks"])
         changed.clear()
         changed.update(
@@ -237,7 +240,9 @@ def test_a_second_interrupt_forgoes_the_grace(folder: str) -> None:
 
 @pytest.mark.fault
 def test_a_signal_to_all_processes_at_once_is_a_stop_and_no_failure(folder: str) -> None:
-    """As systemd and some containers send it; the workers may be heard to end before the agent hears its own."""
+    """As systemd and some containers send it; the workers may be heard to end before the agent
+    hears its own.
+    """
 
     def send() -> None:
         wait_until(lambda: len(pids(folder)) == 2)

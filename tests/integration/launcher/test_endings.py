@@ -1,7 +1,8 @@
 """Ways for a worker to end: each gets the right verdict, a reason, and leaves no process.
 
-The table is ``endings.WAYS``, played here on one node; ``test_endings_on_two_nodes`` plays it on two. What follows it
-here are ways and details that can only be told on one node, or need no second one.
+The table is ``endings.WAYS``, played here on one node; ``test_endings_on_two_nodes`` plays it on
+two. What follows it here are ways and details that can only be told on one node, or need no second
+one.
 """
 
 from __future__ import annotations

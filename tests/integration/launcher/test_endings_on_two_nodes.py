@@ -1,6 +1,8 @@
-"""The same table on two nodes that meet through an etcd: rank 0 is on one, and rank 1 ends on the other.
+"""The same table on two nodes that meet through an etcd: rank 0 is on one, and rank 1 ends on the
+other.
 
-All rows are played first, some at a time, by a few pairs of agent processes, each pair one row after the other.
+All rows are played first, some at a time, by a few pairs of agent processes, each pair one row
+after the other.
 """
 
 from __future__ import annotations
@@ -42,7 +44,9 @@ CASES: list[Case] = [
 
 
 class Plays:
-    """What came of each row: how it ended on both nodes, and which of its processes were alive after that."""
+    """What came of each row: how it ended on both nodes, and which of its processes were alive
+    after that.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.ends: dict[Case, tuple[End, End]] = {}

@@ -1,4 +1,6 @@
-"""What is told of a failed job, whatever ran and however it died: to a reader who has nothing but the error."""
+"""What is told of a failed job, whatever ran and however it died: to a reader who has nothing but
+the error.
+"""
 
 from __future__ import annotations
 

@@ -42,7 +42,9 @@ def pids(folder: str, kind: str = "running") -> list[int]:
 
 @contextmanager
 def forked_caller(folder: str, method: str) -> Iterator[int]:
-    """A process that launches two stubborn workers with children who hide; a fork of this one, to save time."""
+    """A process that launches two stubborn workers with children who hide; a fork of this one, to
+    save time.
+    """
     caller = fork()
     if caller == 0:
         try:

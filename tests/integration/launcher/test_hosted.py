@@ -1,4 +1,6 @@
-"""Nodes that meet at a store which the first of them hosts: real agents, with no service beside them."""
+"""Nodes that meet at a store which the first of them hosts: real agents, with no service beside
+them.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ pytestmark = pytest.mark.launch
 
 LIMIT = 60.0  # seconds on a loaded machine
 SOON = {"keep_alive_interval": 1, "keep_alive_max_attempt": 5, "last_call_timeout": 1}
-"""A node that is silent for five seconds is given up; more than a busy machine takes away from one that lives."""
+"""A node that is silent for five seconds is given up; more than a busy machine takes away from one
+that lives.
+"""
 
 End = tuple[str, Any]
 """("values", what the ranks returned), or an error's class and text."""
@@ -62,7 +66,9 @@ class Nodes:
     def start(
         self, name: str, index: int, function: Callable[..., Any], *args: Any, **fields: Any
     ) -> None:
-        """Start the node ``name``; the one of index 0 hosts, and the others wait until it said where."""
+        """Start the node ``name``; the one of index 0 hosts, and the others wait until it said
+        where.
+        """
         pid = fork()
         if pid == 0:
             stacks = (self.folder / f"stacks-{os.getpid()}").open("w")

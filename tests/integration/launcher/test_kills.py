@@ -1,8 +1,9 @@
 """A hundred kills: whoever is killed with SIGKILL, at whatever moment, leaves no process behind.
 
-Callers in library mode, agent processes, guardians, fork servers and workers are killed in turn, some jobs at a time.
-Each worker has a child, one in a session of its own, and an orphan in another session, and ignores every stop. Two
-seconds after a job's end, or after a restart is complete, nothing of what was before may be left.
+Callers in library mode, agent processes, guardians, fork servers and workers are killed in turn,
+some jobs at a time. Each worker has a child, one in a session of its own, and an orphan in another
+session, and ignores every stop. Two seconds after a job's end, or after a restart is complete,
+nothing of what was before may be left.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ def moments() -> random.Random:
 
 
 class Job:
-    """A job of two ranks with hidden children, in a caller forked from this process, which has torch imported."""
+    """A job of two ranks with hidden children, in a caller forked from this process, which has
+    torch imported.
+    """
 
     def __init__(self, folder: Path, number: int) -> None:
         self.folder = folder / str(number)
@@ -78,7 +81,9 @@ class Job:
         return found if len(found) == 8 and all(map(is_alive, found)) else set()
 
     def alive(self) -> set[int]:
-        """All of its processes but the caller's own and the guardian: those recorded, and those that bear its name."""
+        """All of its processes but the caller's own and the guardian: those recorded, and those
+        that bear its name.
+        """
         needle = f"{_JOB}={self.folder.name}".encode()
         named = {pid for pid in _processes() if needle in _read(pid, "environ").split(b"\0")}
         return {pid for pid in named | self.recorded() if is_alive(pid)} - {self.caller}
@@ -103,7 +108,9 @@ class Job:
                 return
 
     def started_again(self) -> None:
-        """Wait until a start is complete and, so many seconds later, nothing of earlier ones is left."""
+        """Wait until a start is complete and, so many seconds later, nothing of earlier ones is
+        left.
+        """
         deadline = time.monotonic() + _SOON
         complete: float | None = None
         while True:

@@ -65,7 +65,9 @@ Node = Callable[[int], dict[int, Any]]
 
 
 def on_nodes(count: int, node: Node, folder: str) -> list[dict[str, Any]]:
-    """What ``node(n)`` gave in ``count`` processes at a time: forks of this one, which has torch imported."""
+    """What ``node(n)`` gave in ``count`` processes at a time: forks of this one, which has torch
+    imported.
+    """
     pids = []
     for number in range(count):
         pid = fork()

@@ -1,4 +1,6 @@
-"""What a job leaves in torch elastic's events and metrics: what a stock agent would, and our own."""
+"""What a job leaves in torch elastic's events and metrics: what a stock agent would, and our
+own.
+"""
 
 from __future__ import annotations
 
@@ -124,7 +126,9 @@ def events_of(launch: Launch, restarts: int) -> list[Event]:
 
 
 def essence(event: Event) -> Event:
-    """What does not differ from run to run, nor by design: times, numbers of processes, the backend."""
+    """What does not differ from run to run, nor by design: times, numbers of processes, the
+    backend.
+    """
     values = event["metadata"]
     inner = json.loads(values["metadata"])
     pid = inner.pop("worker_pid", None)

@@ -1,7 +1,8 @@
 """What the tests of torch's own launcher check (its api_test and run_test), checked of ours.
 
-Workers that take part in a collective are forked from this process, which has torch imported; the others find none.
-Where torch's tests look at calls of a stand-in, these look at what somebody else would notice.
+Workers that take part in a collective are forked from this process, which has torch imported; the
+others find none. Where torch's tests look at calls of a stand-in, these look at what somebody else
+would notice.
 """
 
 from __future__ import annotations

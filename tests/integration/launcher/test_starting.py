@@ -118,9 +118,11 @@ class Cycle:
 
 
 def test_a_forked_worker_leaves_its_callers_garbage_alone(tmp_path: Path) -> None:
-    """A finalizer may wait for a thread that only the caller has, or free what native code still uses.
+    """A finalizer may wait for a thread that only the caller has, or free what native code still
+    uses.
 
-    The collector must not even run in handlers of others that are called inside ``os.fork``, as Airflow's is.
+    The collector must not even run in handlers of others that are called inside ``os.fork``, as
+    Airflow's is.
     """
     others: list[Callable[[], object]] = [
         lambda: (tmp_path / "on").touch() if gc.isenabled() else None
@@ -229,7 +231,9 @@ def test_workers_of_the_fork_server_end_with_it_and_the_next_start_makes_another
 def test_a_stop_of_all_processes_at_once_leaves_the_fork_server_to_its_agent(
     server: ForkServer,
 ) -> None:
-    """As systemd and some containers do it. Were the server gone, its workers would get no grace."""
+    """As systemd and some containers do it. Were the server gone, its workers would get no
+    grace.
+    """
     with started(server, Reference(f"{DUTIES}:facts", b"")) as it:
         it.value()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

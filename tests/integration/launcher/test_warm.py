@@ -1,4 +1,6 @@
-"""Workers that are forked from a server with torch imported are as workers of an interpreter of their own, but sooner."""
+"""Workers that are forked from a server with torch imported are as workers of an interpreter of
+their own, but sooner.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ CORES = len(os.sched_getaffinity(0))
 
 @pytest.fixture(scope="module")
 def warm() -> Iterator[ForkServer]:
-    """With torch, so one for the file. It was started while this process had many descriptors open."""
+    """With torch, so one for the file. It was started while this process had many descriptors
+    open.
+    """
     with ExitStack() as stack:
         for _ in range(50):
             read, write = os.pipe()

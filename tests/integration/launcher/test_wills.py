@@ -1,4 +1,6 @@
-"""What a guardian does for a node whose agent was killed: end its workers first, and then its lease."""
+"""What a guardian does for a node whose agent was killed: end its workers first, and then its
+lease.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ LEASE = 7587872654321
 
 @dataclass
 class Etcd:
-    """A stand-in for etcd's JSON calls, which remembers what it was asked, and what was alive at that moment."""
+    """A stand-in for etcd's JSON calls, which remembers what it was asked, and what was alive at
+    that moment.
+    """
 
     endpoint: Endpoint
     folder: Path
@@ -74,7 +78,9 @@ def etcd(tmp_path: Path) -> Iterator[Etcd]:
 
 
 def agent(folder: Path, config: EtcdConfig, act: Callable[[Guardian, EventLoop], None]) -> int:
-    """A forked process with a guardian, a stubborn worker and a lease, that does ``act`` and then waits."""
+    """A forked process with a guardian, a stubborn worker and a lease, that does ``act`` and then
+    waits.
+    """
     pid = fork()
     if pid:
         assert wait_until((folder / "ready").exists)

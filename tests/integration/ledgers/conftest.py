@@ -1,4 +1,6 @@
-"""Real stores for the tests of this folder, and a check that ledgers leave nothing open and print nothing."""
+"""Real stores for the tests of this folder, and a check that ledgers leave nothing open and print
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ def _sockets() -> int:
 
 @pytest.fixture(autouse=True)
 def quiet(capfd: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> Iterator[None]:
-    """After a test no socket is left, and nothing was printed (but gRPC's own words on what servers do)."""
+    """After a test no socket is left, and nothing was printed (but gRPC's own words on what servers
+    do).
+    """
     before = _sockets()
     yield
     deadline = time.monotonic() + _GONE
@@ -56,13 +60,17 @@ def shared_zookeeper() -> Iterator[ZooKeeperServer]:
 
 @pytest.fixture
 def store() -> Store:
-    """What nodes meet through; tests that hold for both stores, or for the other one, give it by a parameter."""
+    """What nodes meet through; tests that hold for both stores, or for the other one, give it by a
+    parameter.
+    """
     return ETCD
 
 
 @pytest.fixture
 def server(store: Store, shared_etcd: EtcdServer, shared_zookeeper: ZooKeeperServer) -> Server:
-    """The shared server of that store. (Both are started, since what a test starts by itself ends with it.)"""
+    """The shared server of that store. (Both are started, since what a test starts by itself ends
+    with it.)
+    """
     return shared_etcd if store is ETCD else shared_zookeeper
 
 

@@ -1,4 +1,6 @@
-"""A ledger whose own threads break down: whoever relies on them is told, and does not wait for ever."""
+"""A ledger whose own threads break down: whoever relies on them is told, and does not wait for
+ever.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""etcd3 imports next to any protobuf user, in any order, in any process, with nothing set in the environment."""
+"""etcd3 imports next to any protobuf user, in any order, in any process, with nothing set in the
+environment.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Faults that only an etcd can have: it forgets its history, or all its data; one of its members freezes."""
+"""Faults that only an etcd can have: it forgets its history, or all its data; one of its members
+freezes.
+"""
 
 from __future__ import annotations
 
@@ -60,8 +62,9 @@ def test_a_watch_and_a_session_notice_that_etcd_lost_its_data() -> None:
 
 
 def test_a_frozen_member_costs_an_attempt_and_all_move_on() -> None:
-    # A follower: a leader that is frozen for longer than a lease's time revokes the lease when it wakes up,
-    # before it learns that it leads no more (etcd-io/etcd#15247), and then the session is truly over.
+    # A follower: a leader that is frozen for longer than a lease's time revokes the lease when it
+    # wakes up, before it learns that it leads no more (etcd-io/etcd#15247), and then the session is
+    # truly over.
     with etcd_cluster() as cluster:
         members = leader_first(cluster)[::-1]
         with world_on(*(member.endpoint for member in members), ttl=3).open() as world:

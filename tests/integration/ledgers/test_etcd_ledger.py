@@ -103,7 +103,9 @@ def test_ipv6_endpoints_work() -> None:
 
 
 class _Forgetful(etcdrpc.LeaseServicer):  # type: ignore[misc]
-    """An etcd whose leader does not yet know a lease that was granted: its first answers are wrong."""
+    """An etcd whose leader does not yet know a lease that was granted: its first answers are
+    wrong.
+    """
 
     def __init__(self, wrong: int) -> None:
         self._wrong = wrong
@@ -170,5 +172,6 @@ def test_from_start_to_seal_a_node_asks_three_times_and_the_leader_twice_more(co
         _start_to_seal(world, count)
         requests = server.requests()
     requests.pop("LeaseKeepAlive", None)
-    # Two writes a node and the seal make 2N + 1; one more is the lease of a generation's first round.
+    # Two writes a node and the seal make 2N + 1; one more is the lease of a generation's first
+    # round.
     assert requests == {"LeaseGrant": count + 1, "Txn": count + 1, "Watch": count}

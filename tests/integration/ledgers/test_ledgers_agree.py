@@ -1,4 +1,6 @@
-"""The ledgers in memory, on etcd and on ZooKeeper give the same answers to the same random programs."""
+"""The ledgers in memory, on etcd and on ZooKeeper give the same answers to the same random
+programs.
+"""
 
 from __future__ import annotations
 
@@ -134,9 +136,11 @@ def test_zookeeper_gives_the_same_answers_too(
 def _either(
     program: list[tuple[str, int, str]], wanted: list[object], given: list[object]
 ) -> list[object]:
-    """What is wanted; but who may be refused for two reasons, of which one is that his session is over, is told any.
+    """What is wanted; but who may be refused for two reasons, of which one is that his session is
+    over, is told any.
 
-    ZooKeeper says nothing but that to a session that is over; the others may look whether its record is there.
+    ZooKeeper says nothing but that to a session that is over; the others may look whether its
+    record is there.
     """
     over: set[int] = set()
     told = []

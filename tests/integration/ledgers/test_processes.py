@@ -17,7 +17,9 @@ _CHILDREN = 3
 
 
 def _run(call: str, store: Store, server: Server, world: World, *more: int) -> list[str]:
-    """What a process that made this call of ``child`` printed on its standard output, and nothing else."""
+    """What a process that made this call of ``child`` printed on its standard output, and nothing
+    else.
+    """
     arguments = (str(store).upper(), str(server.endpoint), world.namespace, *more)
     code = f"from tests.integration.ledgers.child import {call}; {call}{arguments!r}"
     done = subprocess.run(

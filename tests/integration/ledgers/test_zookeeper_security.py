@@ -1,4 +1,6 @@
-"""Who is let into a ZooKeeper, and what is told to others: digest and SASL passwords, certificates, chroots, strangers."""
+"""Who is let into a ZooKeeper, and what is told to others: digest and SASL passwords, certificates,
+chroots, strangers.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,9 @@ def _does_everything(world: World) -> None:
 
 
 def _told(act: Callable[[], object], error: type[LedgerError] = LedgerRefused) -> str:
-    """What somebody is told who may not do this: at once, if it cannot help to try again; without a password."""
+    """What somebody is told who may not do this: at once, if it cannot help to try again; without a
+    password.
+    """
     began = time.monotonic()
     with pytest.raises(error) as caught:
         act()

@@ -1,4 +1,6 @@
-"""What a node's agent process does in these tests: ``launch_agent``, and a line of JSON on how that ended."""
+"""What a node's agent process does in these tests: ``launch_agent``, and a line of JSON on how that
+ended.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ def launch(
 
 
 def all_reduce_until_told(folder: str) -> float:
-    """A worker that adds a one of every rank, over and over, until all see that the file ``succeed`` is there."""
+    """A worker that adds a one of every rank, over and over, until all see that the file
+    ``succeed`` is there.
+    """
     from datetime import timedelta
 
     import torch

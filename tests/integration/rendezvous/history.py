@@ -1,7 +1,9 @@
-"""All that was ever written into a store, read back after the fact, and what must hold for any history of runs.
+"""All that was ever written into a store, read back after the fact, and what must hold for any
+history of runs.
 
-etcd keeps every version of every key until it is told to forget (compaction), so nothing has to be watched while
-a test runs: one watch from the first revision on tells the whole story. ZooKeeper keeps a log of its transactions.
+etcd keeps every version of every key until it is told to forget (compaction), so nothing has to be
+watched while a test runs: one watch from the first revision on tells the whole story. ZooKeeper
+keeps a log of its transactions.
 """
 
 from __future__ import annotations
@@ -44,7 +46,9 @@ class History:
     def __init__(self, changes: list[Change]) -> None:
         self.changes = changes
         self.alive: dict[str, tuple[int, int]] = {}
-        """From and until which revision a node's member record was there; until then 0 if it still is."""
+        """From and until which revision a node's member record was there; until then 0 if it still
+        is.
+        """
         for change in changes:
             place, _, node = change.key.partition("/members/")
             if not node or not place.startswith("/"):
@@ -168,7 +172,8 @@ def _history_of(server: EtcdServer) -> History:
 
 
 def left_in(server: Server) -> list[tuple[str, bytes, float]]:
-    """What is in ``server`` now: keys, values, and the seconds that they have at most (0: as long as its session, or for ever).
+    """What is in ``server`` now: keys, values, and the seconds that they have at most (0: as long
+    as its session, or for ever).
 
     After these etcd removes it by itself; in ZooKeeper the next job does.
     """

@@ -25,7 +25,9 @@ from tests.support.traces import MARK
 __all__ = ["Agent", "Job", "until"]
 
 TTL = 3
-"""Seconds of a lease in these tests: short, and still long enough for a machine that does much else."""
+"""Seconds of a lease in these tests: short, and still long enough for a machine that does much
+else.
+"""
 _SOON = 60.0  # seconds within which what should happen at once must happen
 _WORKER = str(Path(__file__).parent / "worker.py")
 _GLOO = "tests.integration.rendezvous.agents:all_reduce_until_told"
@@ -71,7 +73,9 @@ class Agent:
         assert self.process.ended(_SOON)
 
     def vanish(self) -> None:
-        """SIGKILL to the agent, its guardian and its workers at the same time, as when their host is gone."""
+        """SIGKILL to the agent, its guardian and its workers at the same time, as when their host
+        is gone.
+        """
         self.freeze()
         for process in self._frozen:
             process.kill()
@@ -91,7 +95,9 @@ class Agent:
                 process.send_signal(signal.SIGCONT)
 
     def ends(self, kind: str = "values", seconds: float = _SOON) -> dict[str, Any]:
-        """Wait until it has ended in this way: with "values", or the name of an error. What it said."""
+        """Wait until it has ended in this way: with "values", or the name of an error. What it
+        said.
+        """
         assert self.process.ended(seconds), f"{self.name} still runs after {seconds:g} s"
         end: dict[str, Any] = json.loads(self._end.read_text())
         assert end["kind"] == kind, end

@@ -1,4 +1,6 @@
-"""Jobs on a store that insists on passwords and certificates, and jobs that were told of another server than a store."""
+"""Jobs on a store that insists on passwords and certificates, and jobs that were told of another
+server than a store.
+"""
 
 from __future__ import annotations
 

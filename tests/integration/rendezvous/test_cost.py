@@ -1,12 +1,13 @@
 """What a round costs a store, counted by the store itself: requests, and writes to its log.
 
-On etcd a node makes four requests: for a lease, to join, for one stream with all its watches, to report. The leader
-makes four more for them all: for the generation's lease, for what was reported before it led, for the assignment, and
-for the verdict. Cleaning up is one request more, and leaving one for each node.
+On etcd a node makes four requests: for a lease, to join, for one stream with all its watches, to
+report. The leader makes four more for them all: for the generation's lease, for what was reported
+before it led, for the assignment, and for the verdict. Cleaning up is one request more, and leaving
+one for each node.
 
-On ZooKeeper a node writes five times: it opens a session to live by and one to watch by, joins, reports, and leaves by
-ending both. Nobody has transactions that read there, so the rest are reads, which one server answers by itself; their
-number is constant a node too.
+On ZooKeeper a node writes five times: it opens a session to live by and one to watch by, joins,
+reports, and leaves by ending both. Nobody has transactions that read there, so the rest are reads,
+which one server answers by itself; their number is constant a node too.
 """
 
 from __future__ import annotations

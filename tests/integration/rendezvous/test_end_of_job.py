@@ -1,4 +1,6 @@
-"""How rounds and jobs end: who has finished waits for the others, and what is lost costs no restart."""
+"""How rounds and jobs end: who has finished waits for the others, and what is lost costs no
+restart.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The store that a node hosts: where it listens, what its guests' connections put up with, and what is left of it."""
+"""The store that a node hosts: where it listens, what its guests' connections put up with, and what
+is left of it.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,9 @@ def test_it_listens_at_its_own_address_only() -> None:
 def test_a_guests_connections_end_when_the_host_is_gone_without_a_word(
     host: tuple[HostedRendezvous, str, int],
 ) -> None:
-    """Else a guest would wait in C++, deaf to signals, for as long as TCP tries: a quarter of an hour."""
+    """Else a guest would wait in C++, deaf to signals, for as long as TCP tries: a quarter of an
+    hour.
+    """
     _, secret, port = host
     with_store = knock(_HOST, port, secret, 5)
     with_store.close()

@@ -1,4 +1,6 @@
-"""A node whose agent alone was killed: its guardian tells the store, and its peers do not wait for the lease."""
+"""A node whose agent alone was killed: its guardian tells the store, and its peers do not wait for
+the lease.
+"""
 
 from __future__ import annotations
 

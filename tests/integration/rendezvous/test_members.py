@@ -1,4 +1,6 @@
-"""Who is in a round when leaders die early, nodes freeze, fail, and stop; workers here cost nothing."""
+"""Who is in a round when leaders die early, nodes freeze, fail, and stop; workers here cost
+nothing.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A plain torchrun with ``--rdzv-backend etcd-v3`` or ``zeus-adapter``: torch's own launcher and agent, and our rendezvous."""
+"""A plain torchrun with ``--rdzv-backend etcd-v3`` or ``zeus-adapter``: torch's own launcher and
+agent, and our rendezvous.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What only a ZooKeeper has: chroots, the part of it that is a deployment's own, and passwords by SASL."""
+"""What only a ZooKeeper has: chroots, the part of it that is a deployment's own, and passwords by
+SASL.
+"""
 
 from __future__ import annotations
 

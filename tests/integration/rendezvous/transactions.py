@@ -1,7 +1,9 @@
-"""All that was ever written into a ZooKeeper, read from its transaction log, as changes of an etcd are.
+"""All that was ever written into a ZooKeeper, read from its transaction log, as changes of an etcd
+are.
 
-ZooKeeper appends every transaction to a file before it answers. The files of a young server hold all of them, so that
-nothing has to be watched while a test runs. Formats: ``TxnHeader`` and the records of ``zookeeper.jute`` (3.6 to 3.9).
+ZooKeeper appends every transaction to a file before it answers. The files of a young server hold
+all of them, so that nothing has to be watched while a test runs. Formats: ``TxnHeader`` and the
+records of ``zookeeper.jute`` (3.6 to 3.9).
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ __all__ = ["Transaction", "transactions"]
 class Transaction:
     """What one transaction made and removed: paths and data. ``session`` is who asked for it.
 
-    ``kind`` is ZooKeeper's number: -10 and -11 are a session's beginning and end, -1 is a write that failed.
+    ``kind`` is ZooKeeper's number: -10 and -11 are a session's beginning and end, -1 is a write
+    that failed.
     """
 
     zxid: int

@@ -1,6 +1,7 @@
 """A worker that costs nothing: it says who it is, and does what files tell it.
 
-``succeed`` or ``succeed-NODE``: end with 0. ``fail-NODE``: remove that file, and end with 1. Imports the standard library only.
+``succeed`` or ``succeed-NODE``: end with 0. ``fail-NODE``: remove that file, and end with 1.
+Imports the standard library only.
 """
 
 from __future__ import annotations

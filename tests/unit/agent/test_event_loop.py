@@ -119,7 +119,9 @@ def test_a_callback_may_unwatch_another_that_is_ready_in_the_same_turn(loop: Eve
 def test_a_number_that_was_used_again_in_the_same_turn_is_not_taken_for_the_old_one(
     loop: EventLoop,
 ) -> None:
-    """One callback closes what another one waits for, and opens something that gets the same number."""
+    """One callback closes what another one waits for, and opens something that gets the same
+    number.
+    """
     (first, first_end), (second, second_end) = os.pipe(), os.pipe()
     calls: list[str] = []
     opened: list[int] = []

@@ -110,7 +110,9 @@ def test_handlers_are_as_before_after_a_failure(loop: EventLoop, heard: list[int
 def test_a_signal_that_came_too_late_to_stop_anything_reaches_the_caller(
     loop: EventLoop, heard: list[int]
 ) -> None:
-    """The job had ended, so nobody asked. Swallowed, the caller's process would ignore a SIGTERM."""
+    """The job had ended, so nobody asked. Swallowed, the caller's process would ignore a
+    SIGTERM.
+    """
     with StopSignals(loop):
         os.kill(os.getpid(), signal.SIGTERM)
     assert heard == [signal.SIGTERM]

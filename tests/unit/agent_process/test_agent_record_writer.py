@@ -1,4 +1,6 @@
-"""What an agent leaves about a task that was lost: only what the kernel has killed since the round began counts."""
+"""What an agent leaves about a task that was lost: only what the kernel has killed since the round
+began counts.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""For which jobs an agent process forks their fork server from itself, and what it imports torch with."""
+"""For which jobs an agent process forks their fork server from itself, and what it imports torch
+with.
+"""
 
 from __future__ import annotations
 

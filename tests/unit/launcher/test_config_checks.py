@@ -1,4 +1,6 @@
-"""What can be known to be wrong with a configuration is known before anything runs, and all at once."""
+"""What can be known to be wrong with a configuration is known before anything runs, and all at
+once.
+"""
 
 from __future__ import annotations
 

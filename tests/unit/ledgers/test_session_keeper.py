@@ -1,4 +1,6 @@
-"""When a session counts as suspended, connected again, or lost, whatever the store says and does not say."""
+"""When a session counts as suspended, connected again, or lost, whatever the store says and does
+not say.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Parsing a DAG stays cheap: no module of torch, of a store's client, or of the agent is imported for it."""
+"""Parsing a DAG stays cheap: no module of torch, of a store's client, or of the agent is imported
+for it.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ print("MODULES", json.dumps([sorted(providers), sorted(sys.modules)]))
 
 @pytest.fixture(scope="module")
 def imported():
-    """What importing the provider adds to airflow.sdk, and all that is imported after parsing each DAG file."""
+    """What importing the provider adds to airflow.sdk, and all that is imported after parsing each
+    DAG file.
+    """
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", PROGRAM, json.dumps([str(path) for path in DAGS])],

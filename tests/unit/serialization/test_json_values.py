@@ -1,4 +1,6 @@
-"""What a rank returned, as JSON: each kind of value, and each kind that is refused, with its place."""
+"""What a rank returned, as JSON: each kind of value, and each kind that is refused, with its
+place.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Which count of out-of-memory kills is taken, and what it says, from stand-ins for /proc and /sys/fs/cgroup."""
+"""Which count of out-of-memory kills is taken, and what it says, from stand-ins for /proc and
+/sys/fs/cgroup.
+"""
 
 from __future__ import annotations
 

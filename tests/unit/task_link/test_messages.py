@@ -1,4 +1,6 @@
-"""The agent's messages survive their way as bytes, however these are cut; anything else is refused."""
+"""The agent's messages survive their way as bytes, however these are cut; anything else is
+refused.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What ranks print on standard error goes on to the agent's own, which may be slow, closed, or a file."""
+"""What ranks print on standard error goes on to the agent's own, which may be slow, closed, or a
+file.
+"""
 
 from __future__ import annotations
 

@@ -85,7 +85,9 @@ def test_nobody_left_to_read_is_an_error_and_no_signal() -> None:
     ],
 )
 def test_bytes_that_are_no_frame_say_nothing(data: bytes) -> None:
-    """A program that closed all its descriptors may have got the pipe's number for a file of its own."""
+    """A program that closed all its descriptors may have got the pipe's number for a file of its
+    own.
+    """
     collector = Collector()
     collector.feed(data)
     assert collector.note() is None

@@ -1,4 +1,6 @@
-"""Which node of ZooKeeper a key is: each has one of its own, and what is read back is what was meant."""
+"""Which node of ZooKeeper a key is: each has one of its own, and what is read back is what was
+meant.
+"""
 
 from __future__ import annotations
 

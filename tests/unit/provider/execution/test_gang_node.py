@@ -1,4 +1,6 @@
-"""A node whose gang meets at its first node, while that is not there: no agent is started, and its slot is given back."""
+"""A node whose gang meets at its first node, while that is not there: no agent is started, and its
+slot is given back.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ DONE = SuccessNote(node=0, nodes=3, life=LIFE, ranks=(0,), world_size=2)
 
 
 class Instance:
-    """Node 1's task instance. ``looks`` are what Airflow says of node 0, one a look, and the last one for ever."""
+    """Node 1's task instance. ``looks`` are what Airflow says of node 0, one a look, and the last
+    one for ever.
+    """
 
     dag_id, run_id, try_number = "d", "r", 1
 

@@ -1,4 +1,6 @@
-"""A gang whose first node hosts: which notice of it counts, and what a sibling does until there is one."""
+"""A gang whose first node hosts: which notice of it counts, and what a sibling does until there is
+one.
+"""
 
 from __future__ import annotations
 
@@ -152,7 +154,9 @@ def test_no_route_to_airflow_is_an_error_that_says_what_to_do(monkeypatch):
 
 
 class Airflow:
-    """What a task asks of Airflow: the states of node 0, one a look, and what it has pushed by then."""
+    """What a task asks of Airflow: the states of node 0, one a look, and what it has pushed by
+    then.
+    """
 
     def __init__(self, *looks):
         self.looks = list(looks)

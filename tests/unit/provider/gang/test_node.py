@@ -1,4 +1,6 @@
-"""What a node of a gang concludes from its siblings' states and notes, before it waits for any of them."""
+"""What a node of a gang concludes from its siblings' states and notes, before it waits for any of
+them.
+"""
 
 from __future__ import annotations
 

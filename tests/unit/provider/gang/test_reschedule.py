@@ -1,4 +1,6 @@
-"""When a node of a gang gives its slot back and comes again, and what it says of those that are not there."""
+"""When a node of a gang gives its slot back and comes again, and what it says of those that are not
+there.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What connections of type ``etcd`` and ``zookeeper`` say, however they are stored; nothing is connected to here."""
+"""What connections of type ``etcd`` and ``zookeeper`` say, however they are stored; nothing is
+connected to here.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The operator in a DAG file: what is refused, when, and what it stores; nothing is launched here."""
+"""The operator in a DAG file: what is refused, when, and what it stores; nothing is launched
+here.
+"""
 
 from __future__ import annotations
 

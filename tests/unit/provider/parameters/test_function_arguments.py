@@ -1,4 +1,6 @@
-"""What a function gets: its own arguments, upstream values read out, and the context values that it names."""
+"""What a function gets: its own arguments, upstream values read out, and the context values that it
+names.
+"""
 
 from __future__ import annotations
 

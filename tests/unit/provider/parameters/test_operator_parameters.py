@@ -1,4 +1,6 @@
-"""An operator's parameters: each mistake is named, all of them at once, and as early as it can be known."""
+"""An operator's parameters: each mistake is named, all of them at once, and as early as it can be
+known.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Where nodes meet: the DAG file comes first, then the connection, then the deployment's defaults."""
+"""Where nodes meet: the DAG file comes first, then the connection, then the deployment's
+defaults.
+"""
 
 from __future__ import annotations
 

@@ -135,7 +135,9 @@ def test_one_attempt_without_waits_is_possible():
 
 
 def test_no_heartbeat_fails_sooner_than_is_reckoned():
-    """The wait is Airflow's own (``airflow.sdk.api.client``): tenacity's, random between two bounds."""
+    """The wait is Airflow's own (``airflow.sdk.api.client``): tenacity's, random between two
+    bounds.
+    """
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     random.seed(seed)

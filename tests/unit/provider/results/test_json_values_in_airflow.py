@@ -1,4 +1,6 @@
-"""What ``llutil.serialization.json_values`` makes of a result passes through Airflow's own serialisation unchanged."""
+"""What ``llutil.serialization.json_values`` makes of a result passes through Airflow's own
+serialisation unchanged.
+"""
 
 from __future__ import annotations
 

@@ -18,7 +18,9 @@ def case(failure_class: FailureClass, *, left: int = 100, like: str = "") -> Fai
 
 
 def tries_until_it_fails(*cases: FailureCase) -> int:
-    """How many tries there are if each fails in the way of the next of ``cases``, and the last of them goes on."""
+    """How many tries there are if each fails in the way of the next of ``cases``, and the last of
+    them goes on.
+    """
     record, tries = TriesRecord(), 0
     while True:
         one = cases[min(tries, len(cases) - 1)]

@@ -1,4 +1,6 @@
-"""Several drivers in threads on one store in memory: what nodes do together when nothing is wrong with the store."""
+"""Several drivers in threads on one store in memory: what nodes do together when nothing is wrong
+with the store.
+"""
 
 from __future__ import annotations
 

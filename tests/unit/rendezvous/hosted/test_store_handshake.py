@@ -1,4 +1,6 @@
-"""The door of a hosted store: who has the secret is recognised, and nobody waits for anybody else for long."""
+"""The door of a hosted store: who has the secret is recognised, and nobody waits for anybody else
+for long.
+"""
 
 from __future__ import annotations
 

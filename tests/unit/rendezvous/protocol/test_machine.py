@@ -1,4 +1,6 @@
-"""One node's machine: observations in, instructions out, by the nine rules; no store, no thread, no clock."""
+"""One node's machine: observations in, instructions out, by the nine rules; no store, no thread, no
+clock.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The protocol's files import nothing that could do anything: no clock, store, thread, randomness or torch."""
+"""The protocol's files import nothing that could do anything: no clock, store, thread, randomness
+or torch.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Records survive the way through a store, and nothing that is not exactly one of ours is taken for one."""
+"""Records survive the way through a store, and nothing that is not exactly one of ours is taken for
+one.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Every node works out the same, complete ranks from one assignment; rules that cannot work are refused."""
+"""Every node works out the same, complete ranks from one assignment; rules that cannot work are
+refused.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The log is the newest of each kind, in whichever order it was seen, and knows what is open and what is over."""
+"""The log is the newest of each kind, in whichever order it was seen, and knows what is open and
+what is over.
+"""
 
 from __future__ import annotations
 

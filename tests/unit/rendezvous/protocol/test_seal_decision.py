@@ -1,4 +1,6 @@
-"""Who is in the next round, when it is sealed, in which order, and what it has cost: rules 3, 4 and 7."""
+"""Who is in the next round, when it is sealed, in which order, and what it has cost: rules 3, 4 and
+7.
+"""
 
 from __future__ import annotations
 
