@@ -15,23 +15,20 @@ The tree::
 ``launch_agent`` itself raises torch's ``ChildFailedError`` when a rank fails, so that ``except``
 clauses written for torch keep working; ``WorkersFailedError`` is how that reaches a process which
 has no torch. What is known of the failed rank is their ``failure``, as a value. This module may
-import nothing but the standard library.
+import nothing but the standard library and ``llutil.failure``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from llutil.failure import Failure
+from llutil.failure import Failure, FailureClass
 
 __all__ = [
     "AgentLostError",
     "ConfigError",
     "EntrypointError",
-    "FailureClass",
     "InfrastructureError",
     "LaunchError",
     "RendezvousError",
@@ -39,27 +36,6 @@ __all__ = [
     "StoppedError",
     "WorkersFailedError",
 ]
-
-
-class FailureClass(StrEnum):
-    """Why a job ended, in the words that a retry policy needs.
-
-    A failed rank is classified by ``llutil.agent.failures.classify``, whose table says what belongs
-    where and why.
-    """
-
-    INFRASTRUCTURE = "infrastructure"
-    """The store, the network, a node, or whoever kills with SIGKILL."""
-    PREEMPTION = "preemption"
-    """Somebody asked for the end: a stop, or a signal that asks."""
-    OUT_OF_MEMORY = "out of memory"
-    """An allocation failed, or the kernel killed a rank and its memory cgroup counted that."""
-    HANG = "hang"
-    """A collective or a wait for other ranks ran into its timeout."""
-    USER_CODE = "user code"
-    """Exceptions, exit codes, and crashes of native code."""
-    BAD_CONFIGURATION = "bad configuration"
-    """The user's code never began."""
 
 
 class LaunchError(Exception):

@@ -1,10 +1,10 @@
-"""One rank's failure as a value: whose it was, where, what it was, and the words that explain it.
+"""One rank's failure as a value: whose it was, where, what it was, and the words that explain it;
+and the classes of failures.
 
 The agent of the rank makes it, the ledger carries it to the other nodes, and every node's report
 begins with the first one of the whole job. Its texts are bounded when it is made, so that it fits
 into any store and onto a screen: ``bounded`` cuts them. On its way to a task it is JSON, which is
-checked when it is read. This module may import nothing but the standard library and
-``llutil.errors``.
+checked when it is read. This module may import nothing but the standard library.
 """
 
 from __future__ import annotations
@@ -13,17 +13,37 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
 from typing import Any
 
-from llutil.errors import FailureClass
-
-__all__ = ["Failure", "bounded", "without_native_frames"]
+__all__ = ["Failure", "FailureClass", "bounded", "without_native_frames"]
 
 _LONGEST_LINE = 300  # characters
 _NATIVE = re.compile(r"\s*frame #\d+: ")
 _NATIVE_HEAD = "Exception raised from "
 _KINDS: Mapping[str, type] = {"int": int, "str": str, "bool": bool}
 """Of the fields that hold plain values, by their annotation."""
+
+
+class FailureClass(StrEnum):
+    """Why a job ended, in the words that a retry policy needs.
+
+    A failed rank is classified by ``llutil.agent.failures.classify``, whose table says what belongs
+    where and why.
+    """
+
+    INFRASTRUCTURE = "infrastructure"
+    """The store, the network, a node, or whoever kills with SIGKILL."""
+    PREEMPTION = "preemption"
+    """Somebody asked for the end: a stop, or a signal that asks."""
+    OUT_OF_MEMORY = "out of memory"
+    """An allocation failed, or the kernel killed a rank and its memory cgroup counted that."""
+    HANG = "hang"
+    """A collective or a wait for other ranks ran into its timeout."""
+    USER_CODE = "user code"
+    """Exceptions, exit codes, and crashes of native code."""
+    BAD_CONFIGURATION = "bad configuration"
+    """The user's code never began."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 from llutil import errors
-from llutil.errors import (
-    ConfigError,
-    FailureClass,
-    InfrastructureError,
-    LaunchError,
-    WorkersFailedError,
-)
+from llutil.errors import ConfigError, InfrastructureError, LaunchError, WorkersFailedError
+from llutil.failure import FailureClass
 from llutil.task_link.messages import JobFailed
 
 __all__ = ["error_from"]

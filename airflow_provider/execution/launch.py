@@ -20,7 +20,8 @@ from airflow_provider.parameters.operator_parameters import config_json
 from airflow_provider.parameters.rendezvous_id import TaskKey
 from airflow_provider.results.results_reader import ResultsReader
 from airflow_provider.retries.launch_retry import LaunchRetry
-from llutil.errors import FailureClass, LaunchError
+from llutil.errors import LaunchError
+from llutil.failure import FailureClass
 from llutil.task_link.messages import Spec
 
 if TYPE_CHECKING:

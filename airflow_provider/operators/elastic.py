@@ -27,7 +27,8 @@ from airflow_provider.parameters.gang_parameters import (
 from airflow_provider.parameters.rendezvous import configured
 from airflow_provider.retries.launch_retry import LaunchRetry
 from airflow_provider.retries.policy import ElasticRetryPolicy
-from llutil.errors import ConfigError, FailureClass, LaunchError
+from llutil.errors import ConfigError, LaunchError
+from llutil.failure import FailureClass
 from llutil.std import Std, StdOption
 
 if TYPE_CHECKING:

@@ -13,8 +13,7 @@ import re
 from typing import TYPE_CHECKING
 
 from airflow_provider.retries.rules import FailureCase, TriesRecord
-from llutil.errors import FailureClass
-from llutil.failure import Failure
+from llutil.failure import Failure, FailureClass
 
 if TYPE_CHECKING:
     from llutil.task_link.agent_record import AgentRecord

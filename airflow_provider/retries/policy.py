@@ -24,7 +24,8 @@ from airflow.sdk.definitions.retry_policy import RetryAction
 
 from airflow_provider.retries.failure_case import case_of_death, signature
 from airflow_provider.retries.rules import FailureCase, RetryRow, TriesRecord, decide
-from llutil.errors import ConfigError, FailureClass, LaunchError
+from llutil.errors import ConfigError, LaunchError
+from llutil.failure import FailureClass
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
-from llutil.errors import ConfigError, FailureClass
+from llutil.errors import ConfigError
+from llutil.failure import FailureClass
 
 __all__ = ["Decision", "FailureCase", "RetryRow", "TriesRecord", "decide"]
 

@@ -34,7 +34,8 @@ from llutil.agent_process.orphan_log import OrphanLog
 from llutil.agent_process.prefork import wants_server, warm_server
 from llutil.agent_process.task_observer import TaskLogHandler, TaskObserver
 from llutil.agent_process.task_socket import TaskSocket
-from llutil.errors import ConfigError, FailureClass, LaunchError
+from llutil.errors import ConfigError, LaunchError
+from llutil.failure import FailureClass
 from llutil.launcher.launch_agent import LaunchConfig
 from llutil.launcher.run import LaunchRequest, run
 from llutil.std import Std

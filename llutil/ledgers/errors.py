@@ -16,7 +16,8 @@ This module may import nothing but ``llutil.errors``.
 
 from __future__ import annotations
 
-from llutil.errors import FailureClass, RendezvousError
+from llutil.errors import RendezvousError
+from llutil.failure import FailureClass
 
 __all__ = [
     "LeaseGone",

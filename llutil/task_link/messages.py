@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from llutil import entrypoint as _entrypoint
-from llutil.errors import ConfigError, FailureClass
-from llutil.failure import Failure
+from llutil.errors import ConfigError
+from llutil.failure import Failure, FailureClass
 
 __all__ = [
     "VERSION",

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from llutil.errors import FailureClass
+from llutil.failure import FailureClass
 from llutil.task_link.messages import (
     Decoder,
     Hello,

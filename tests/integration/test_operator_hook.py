@@ -23,11 +23,11 @@ from llutil.entrypoint import Command
 from llutil.errors import (
     AgentLostError,
     ConfigError,
-    FailureClass,
     RendezvousError,
     StoppedError,
     WorkersFailedError,
 )
+from llutil.failure import FailureClass
 from llutil.launcher.launch_agent import LaunchConfig
 from llutil.task_link.messages import Spec
 

@@ -27,7 +27,8 @@ from airflow_provider.operators.elastic import ElasticLaunchOperator
 from airflow_provider.parameters.rendezvous_id import TaskKey, deployment
 from airflow_provider.retries.policy import KEY, NoMoreTriesError
 from airflow_provider.retries.rules import TriesRecord
-from llutil.errors import FailureClass, LaunchError, StoppedError, WorkersFailedError
+from llutil.errors import LaunchError, StoppedError, WorkersFailedError
+from llutil.failure import FailureClass
 from llutil.task_link.agent_record import AgentRecord
 from llutil.task_link.messages import JobFailed
 from tests.integration.airflow_task import run_task

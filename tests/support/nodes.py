@@ -6,8 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llutil.errors import FailureClass
-from llutil.failure import Failure
+from llutil.failure import Failure, FailureClass
 from llutil.rendezvous.protocol.parameters import ProtocolParameters
 from llutil.rendezvous.protocol.records import (
     Assignment,

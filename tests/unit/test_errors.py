@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from llutil import errors
-from llutil.errors import FailureClass
+from llutil.failure import FailureClass
 from tests.support.nodes import failure
 
 EXAMPLES: list[tuple[errors.LaunchError, FailureClass, bool]] = [

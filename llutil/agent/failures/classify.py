@@ -29,7 +29,7 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from llutil.errors import FailureClass
+from llutil.failure import FailureClass
 
 __all__ = ["Symptoms", "classify", "is_echo", "printed_error"]
 

@@ -13,8 +13,7 @@ from dataclasses import replace
 from llutil.agent.failures.classify import Symptoms, classify, is_echo, printed_error
 from llutil.agent.worker_side.outcome_pipe import ErrorNote
 from llutil.agent.workers.rank_exit import RankExit
-from llutil.errors import FailureClass
-from llutil.failure import Failure, bounded, without_native_frames
+from llutil.failure import Failure, FailureClass, bounded, without_native_frames
 from llutil.system.exit_status import exit_text
 from llutil.system.oom_kills import KillCount
 

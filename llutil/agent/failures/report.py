@@ -17,8 +17,7 @@ from llutil.agent.failures.classify import is_echo
 from llutil.agent.failures.describe import symptoms_of
 from llutil.agent.worker_side.outcome_pipe import ErrorNote
 from llutil.agent.workers.rank_exit import RankExit
-from llutil.errors import FailureClass
-from llutil.failure import Failure
+from llutil.failure import Failure, FailureClass
 
 __all__ = [
     "FailureReport",

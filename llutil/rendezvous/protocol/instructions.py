@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llutil.errors import FailureClass
-from llutil.failure import Failure
+from llutil.failure import Failure, FailureClass
 from llutil.rendezvous.protocol.records import Assignment, Member, Record, Stage
 
 __all__ = [

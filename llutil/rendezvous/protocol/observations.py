@@ -13,8 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llutil.errors import FailureClass
-from llutil.failure import Failure
+from llutil.failure import Failure, FailureClass
 from llutil.rendezvous.protocol.records import Member, Record, Report, Stage
 from llutil.rendezvous.protocol.run_history import RunHistory
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, fields
 from typing import Any, TypeVar
 
-from llutil.errors import ConfigError, FailureClass
-from llutil.failure import Failure
+from llutil.errors import ConfigError
+from llutil.failure import Failure, FailureClass
 from llutil.rendezvous.protocol.records import (
     Assignment,
     Cause,

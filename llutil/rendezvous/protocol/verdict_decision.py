@@ -25,8 +25,7 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from llutil.errors import FailureClass
-from llutil.failure import Failure
+from llutil.failure import Failure, FailureClass
 from llutil.rendezvous.protocol.parameters import ProtocolParameters
 from llutil.rendezvous.protocol.records import Assignment, Cause, Report, ReportKind
 from llutil.rendezvous.protocol.seal_decision import NotYet

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from llutil.entrypoint import Script
-from llutil.errors import FailureClass
+from llutil.failure import FailureClass
 from llutil.system.job_mark import MARK
 from llutil.task_link import messages
 from tests.integration.launcher.launching import is_alive, wait_until

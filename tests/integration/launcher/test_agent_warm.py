@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from llutil.errors import FailureClass
+from llutil.failure import FailureClass
 from llutil.system.job_mark import MARK
 from llutil.task_link import messages
 from tests.integration.launcher.launching import is_alive, wait_until

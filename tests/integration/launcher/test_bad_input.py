@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from llutil.agent.failures.report import WorkersFailed
-from llutil.errors import ConfigError, EntrypointError, FailureClass
+from llutil.errors import ConfigError, EntrypointError
 from llutil.events.events import Events
+from llutil.failure import FailureClass
 from llutil.launcher.launch_agent import LaunchConfig, launch_agent
 from tests.integration.launcher import duties
 from tests.integration.launcher.launching import config, launch

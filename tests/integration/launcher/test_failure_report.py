@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from llutil.agent.failures.report import FailureReport, WorkersFailed
-from llutil.errors import FailureClass
+from llutil.failure import FailureClass
 from llutil.std import Std
 from llutil.system import oom_kills
 from tests.integration.launcher import duties

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from llutil.errors import FailureClass
+from llutil.failure import FailureClass
 from llutil.task_link import messages
 from llutil.task_link.agent_record import AgentRecord
 from tests.integration.launcher.launching import wait_until

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from llutil.agent_process.orphan_log import OrphanLog
-from llutil.errors import FailureClass
+from llutil.failure import FailureClass
 from llutil.task_link.messages import (
     JobFailed,
     JobSucceeded,

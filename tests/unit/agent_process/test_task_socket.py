@@ -15,7 +15,8 @@ import pytest
 from llutil.agent_process.orphan_log import OrphanLog
 from llutil.agent_process.task_socket import TaskSocket
 from llutil.entrypoint import Script
-from llutil.errors import ConfigError, FailureClass
+from llutil.errors import ConfigError
+from llutil.failure import FailureClass
 from llutil.task_link import messages as wire
 from tests.unit.agent_process.stand_ins import streams
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llutil.entrypoint import Command, Module, Reference, Script, Shipped
-from llutil.errors import ConfigError, FailureClass
-from llutil.failure import Failure
+from llutil.errors import ConfigError
+from llutil.failure import Failure, FailureClass
 from llutil.task_link import messages as wire
 
 TEXT = st.text()  # lone surrogates too: a rank prints what it likes

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from llutil.agent.failures.classify import Symptoms, classify, is_echo, printed_error
-from llutil.errors import FailureClass
+from llutil.failure import FailureClass
 
 MEMORY = FailureClass.OUT_OF_MEMORY
 CODE = FailureClass.USER_CODE

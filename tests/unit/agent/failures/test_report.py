@@ -20,8 +20,7 @@ from llutil.agent.failures.report import (
 )
 from llutil.agent.worker_side.outcome_pipe import ErrorNote, Returned
 from llutil.agent.workers.rank_exit import RankExit
-from llutil.errors import FailureClass
-from llutil.failure import Failure
+from llutil.failure import Failure, FailureClass
 from llutil.rendezvous.protocol.record_codec import decode, encode
 from llutil.rendezvous.protocol.records import ReportKind
 from llutil.system.oom_kills import KillCount

@@ -6,7 +6,7 @@ import pytest
 
 from airflow_provider.agent_client.error_from_message import error_from
 from llutil import errors
-from llutil.errors import FailureClass
+from llutil.failure import FailureClass
 from llutil.task_link.messages import JobFailed
 from tests.support.nodes import failure
 

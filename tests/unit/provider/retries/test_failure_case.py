@@ -8,7 +8,7 @@ import pytest
 
 from airflow_provider.retries.failure_case import case_of_death, signature
 from airflow_provider.retries.rules import TriesRecord
-from llutil.errors import FailureClass
+from llutil.failure import FailureClass
 from llutil.task_link.agent_record import AgentRecord
 from llutil.task_link.messages import JobFailed, JobSucceeded
 from tests.support.nodes import failure

@@ -14,13 +14,8 @@ from airflow.serialization.serialized_objects import DagSerialization
 from airflow_provider.decorators.elastic import elastic_task
 from airflow_provider.operators.elastic import DEFAULT_RETRY_POLICY, ElasticLaunchOperator
 from airflow_provider.retries.policy import KEY, ElasticRetryPolicy, NoMoreTriesError, RetryRow
-from llutil.errors import (
-    AgentLostError,
-    ConfigError,
-    FailureClass,
-    StoppedError,
-    WorkersFailedError,
-)
+from llutil.errors import AgentLostError, ConfigError, StoppedError, WorkersFailedError
+from llutil.failure import FailureClass
 from llutil.task_link.agent_record import AgentRecord
 from llutil.task_link.messages import JobFailed
 from tests.support.nodes import failure

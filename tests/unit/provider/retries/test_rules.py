@@ -6,7 +6,8 @@ import pytest
 
 from airflow_provider.retries.policy import ElasticRetryPolicy
 from airflow_provider.retries.rules import FailureCase, RetryRow, TriesRecord, decide
-from llutil.errors import ConfigError, FailureClass
+from llutil.errors import ConfigError
+from llutil.failure import FailureClass
 
 POLICY = ElasticRetryPolicy()
 

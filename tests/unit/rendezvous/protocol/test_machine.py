@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from llutil.errors import FailureClass
+from llutil.failure import FailureClass
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol import observations as see
 from llutil.rendezvous.protocol.machine import Machine

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llutil.errors import ConfigError, FailureClass
-from llutil.failure import Failure
+from llutil.errors import ConfigError
+from llutil.failure import Failure, FailureClass
 from llutil.rendezvous.protocol.record_codec import VERSION, decode, decode_as, encode
 from llutil.rendezvous.protocol.records import (
     Assignment,

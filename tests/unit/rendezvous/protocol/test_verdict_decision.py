@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llutil.errors import FailureClass
+from llutil.failure import FailureClass
 from llutil.rendezvous.protocol.records import Cause, Report, ReportKind
 from llutil.rendezvous.protocol.seal_decision import NotYet
 from llutil.rendezvous.protocol.verdict_decision import (
