@@ -1,1 +1,4 @@
-"""Task decorators: the same operators, written on a function."""
+"""``@task.elastic``: the operator for a function that is written in the DAG file.
+
+The room may import ``operators`` and ``parameters``. It decides nothing about a launch.
+"""

@@ -18,11 +18,11 @@ from airflow_provider.execution.earlier_try import take_over
 from airflow_provider.execution.worker_files import OrphanLogFile, TaskLogFolder, user_folder
 from airflow_provider.parameters.operator_parameters import config_json
 from airflow_provider.parameters.rendezvous_id import TaskKey
-from airflow_provider.results.results_reader import ResultsReader
 from airflow_provider.retries.launch_retry import LaunchRetry
 from llutil.errors import LaunchError
 from llutil.failure import FailureClass
 from llutil.task_link.messages import Spec
+from llutil.task_link.results_file import ResultsReader
 
 if TYPE_CHECKING:
     from airflow_provider.hooks.agent import AgentHook

@@ -151,7 +151,7 @@ class ElasticLaunchOperator(BaseOperator):
         and 1 GiB with a ``results_path``.
     :param results_path: a folder of an object store, an ``ObjectStoragePath`` or its URI, that
         takes values too large for XCom, which then holds a reference:
-        ``airflow_provider.results.gang_results`` has what reads it; by default that of
+        ``airflow_provider.results.result_readers`` has what reads it; by default that of
         ``[elastic_launch] results_path``, if there is one. (templated)
     :param results_threshold: up to how many bytes of JSON a value stays in XCom all the same.
     :param results_format: ``"json"``, where arrays become lists, or ``"npz"``, where values that

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
 
     from airflow_provider.parameters.rendezvous_id import TaskKey
-    from airflow_provider.results.results_reader import ResultsReader
     from airflow_provider.retries.launch_retry import LaunchRetry
+    from llutil.task_link.results_file import ResultsReader
 
 __all__ = ["ResultStore", "configured_path"]
 

@@ -1,22 +1,18 @@
 """Runs the workers of one node: starts them, hears of everything that happens to them, ends them.
 
-What is where, from the bottom:
+From the bottom:
 
-* ``processes``: what Linux knows of processes: sessions, descendants, marks; how to end them all.
-* ``loop``: the one selector of an agent and the callbacks of what it waits for.
-* ``order``, ``bootstrap``: what a worker is told, and the first code that runs in it.
-* ``outcome``: how a rank says what it returned or why it failed.
-* ``starting``, ``warm``: how workers are started: spawn and fork; from a fork server, which is
-  ``forkserver``.
-* ``environment``, ``threads``: what of its environment a worker that was forked can still get.
-* ``logs``: log files.
-* ``workers``: the processes of one round.
-* ``report``: what is said when a rank fails.
-* ``agent``: torch's agent interface, with our workers; ``polling`` and ``following``: how it meets
-  others.
-* ``guardian``: a process that outlives the agent, to leave nothing behind; ``guarding`` is what
-  runs in it.
-* ``signals``, ``host``, ``devices``: stops, surroundings, GPUs.
+* ``event_loop``: the one selector of an agent, with the callbacks of what it waits for.
+* ``observer``, ``metrics``, ``stop_signals``, ``interruptible_call``: who is told what happens;
+  measurements; signals that stop a job; calls that a stop can interrupt.
+* ``worker_side/``: the first code that runs in a worker.
+* ``start_methods/``: spawn, fork and forkserver.
+* ``output/``: log files, and what ranks print.
+* ``guardian/``: a process that outlives the agent, to leave nothing behind.
+* ``workers/``: the processes of one round.
+* ``failures/``: what a failed rank's end means, and what is said of it.
+* ``base_agent``: torch's agent interface, with our workers. ``ledger_agent``, ``torch_agent`` and
+  ``hosted_agent`` differ in how the agent meets others.
 
 The room may import torch, and ``rendezvous`` and what lies below it. It refuses to call the CUDA
 runtime, to import Airflow, and to wait for anything without a deadline.

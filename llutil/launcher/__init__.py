@@ -24,7 +24,7 @@ _HOMES = {
     "LaunchConfig": "llutil.launcher.launch_agent",
     "Std": "llutil.std",
     "elastic_launch": "llutil.launcher.launch_agent",
-    "warm_workers": "llutil.launcher.warm_workers",
+    "warm_workers": "llutil.launcher.shared_forkserver",
 }
 
 

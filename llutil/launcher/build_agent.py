@@ -21,8 +21,8 @@ from llutil.errors import ConfigError
 from llutil.events.events import Events, remove_stale_pages
 from llutil.launcher.request import LaunchRequest
 from llutil.launcher.run_id import deduce_run_id
+from llutil.launcher.shared_forkserver import kept_server
 from llutil.launcher.torch_errors import translated
-from llutil.launcher.warm_workers import kept_server
 from llutil.system.gc_pause import gc_paused
 
 if TYPE_CHECKING:

@@ -1,1 +1,4 @@
-"""Room llutil/system."""
+"""What the kernel knows: processes, memory kills, addresses, exit statuses.
+
+The room may import the standard library and ``llutil.errors``. It knows nothing of jobs.
+"""

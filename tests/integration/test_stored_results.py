@@ -15,7 +15,7 @@ from airflow.sdk import DAG, ObjectStoragePath
 from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider.decorators.elastic import elastic_task
-from airflow_provider.results.gang_results import load_results
+from airflow_provider.results.result_readers import load_results
 from airflow_provider.retries.launch_retry import LaunchRetry
 from llutil.errors import InfrastructureError
 from tests.integration.airflow_task import run_task

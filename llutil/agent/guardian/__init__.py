@@ -1,1 +1,6 @@
-"""Room llutil/agent/guardian."""
+"""A process that outlives its agent, so that nothing of a job is left behind.
+
+``client`` is the agent's side. ``main`` runs in the guardian, without torch and site-packages: it
+may import the standard library, ``llutil.system.processes``, ``llutil.events.page_file``,
+``llutil.ledgers.lease_revocation`` and what that names.
+"""

@@ -1,1 +1,5 @@
-"""Room llutil/agent/output."""
+"""What ranks print: into log files, onto the console, or both.
+
+The room may import ``event_loop``, ``observer`` and plain values of ``llutil``. It refuses to lose
+a line, and to let one rank's output hold up another's.
+"""

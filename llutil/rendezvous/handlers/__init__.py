@@ -1,1 +1,4 @@
-"""Room llutil/rendezvous/handlers."""
+"""torch's RendezvousHandler: on a ledger, on torch's own c10d, and for a job of one node.
+
+The room may import torch and ``driver``. It refuses to know how workers run.
+"""

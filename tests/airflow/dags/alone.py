@@ -16,7 +16,7 @@ import duties
 from airflow.sdk import dag, task
 
 from airflow_provider.operators.elastic import ElasticLaunchOperator
-from airflow_provider.results.gang_results import gang_results
+from airflow_provider.results import gang_results
 
 
 def flag(run_id: str) -> Path:

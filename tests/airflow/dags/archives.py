@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow.sdk import dag, task
 
-from airflow_provider.results.gang_results import gang_results
+from airflow_provider.results import gang_results
 
 SIZE = 2_000_000
 

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from airflow.sdk import dag, task
 
-from airflow_provider.retries.policy import ElasticRetryPolicy, RetryRow
+from airflow_provider.retries import ElasticRetryPolicy, RetryRow
 
 
 def keep(context: Any) -> None:

@@ -19,7 +19,7 @@ from llutil.agent.start_methods.forkserver_client import ForkServer
 from llutil.agent.start_methods.spawn_and_fork import Spawn, Starter
 from llutil.entrypoint import Command, Reference
 from llutil.launcher import warm_workers
-from llutil.launcher.warm_workers import KeptServer
+from llutil.launcher.shared_forkserver import KeptServer
 from tests.integration.launcher import duties
 from tests.integration.launcher.launching import is_alive, launch, wait_until
 from tests.integration.launcher.started import DUTIES, TORCH_WORLD, WORLD, server_pid, started

@@ -25,7 +25,7 @@ import airflow_provider.hooks.agent
 import airflow_provider.hooks.etcd
 import airflow_provider.hooks.zookeeper
 import airflow_provider.kubernetes
-import airflow_provider.results.gang_results
+import airflow_provider.results.result_readers
 providers = set(sys.modules) - airflows
 for path in json.loads(sys.argv[1]):
     runpy.run_path(path, run_name="a_dag_file")

@@ -16,7 +16,7 @@ from airflow_provider.gang.node import (
     prospect,
     stranded,
 )
-from airflow_provider.results.gang_results import MissingRankError, put_together
+from airflow_provider.results.result_readers import MissingRankError, put_together
 
 NOW = "1@2026-11-22"
 BEFORE = "0@2026-11-22"

@@ -17,14 +17,14 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider.operators.elastic import ElasticLaunchOperator
 from airflow_provider.parameters.rendezvous_id import TaskKey
-from airflow_provider.results.gang_results import StoredResultError, load_result, load_results
 from airflow_provider.results.object_store import ResultStore, _write, configured_path
 from airflow_provider.results.reference import StoredResult
-from airflow_provider.results.results_reader import ResultsReader
+from airflow_provider.results.result_readers import StoredResultError, load_result, load_results
 from airflow_provider.retries.launch_retry import LaunchRetry
 from llutil.errors import ConfigError, InfrastructureError
 from llutil.serialization import npz_archive
 from llutil.task_link.messages import ResultInFile
+from llutil.task_link.results_file import ResultsReader
 
 KEY = TaskKey("dag", "train", "scheduled__2026-11-22T09:30:00+00:00", 3)
 ONCE = LaunchRetry(attempts=1)
