@@ -24,7 +24,7 @@ from typing import Any
 from kazoo import exceptions as zk
 
 from llutil.ledgers.errors import LedgerConflict
-from llutil.ledgers.zookeeper.kazoo_client import KazooSession
+from llutil.ledgers.zookeeper.kazoo_session import KazooSession
 from llutil.ledgers.zookeeper.znode_paths import ZnodePaths
 from llutil.ledgers.zookeeper.znode_reader import ZnodeReader
 

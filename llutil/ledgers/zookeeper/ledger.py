@@ -26,7 +26,8 @@ from llutil.ledgers.process_owned import ProcessOwned
 from llutil.ledgers.protocol import View
 from llutil.ledgers.zookeeper import lease_znodes, session_handshake
 from llutil.ledgers.zookeeper.config import ZooKeeperConfig
-from llutil.ledgers.zookeeper.kazoo_client import KazooSession, check_sasl
+from llutil.ledgers.zookeeper.kazoo_client import check_sasl
+from llutil.ledgers.zookeeper.kazoo_session import KazooSession
 from llutil.ledgers.zookeeper.lease_znodes import LeaseZnodes
 from llutil.ledgers.zookeeper.session import ZooKeeperSession, open_session
 from llutil.ledgers.zookeeper.watches import ZooKeeperWatch, ZooKeeperWatches

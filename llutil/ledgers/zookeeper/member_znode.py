@@ -11,7 +11,7 @@ from kazoo import exceptions as zk
 
 from llutil.ledgers.errors import LedgerConflict
 from llutil.ledgers.protocol import Joined, Record, View
-from llutil.ledgers.zookeeper.kazoo_client import KazooSessionOver
+from llutil.ledgers.zookeeper.kazoo_session import KazooSessionOver
 from llutil.ledgers.zookeeper.session_handshake import GrantedSession
 from llutil.ledgers.zookeeper.znode_paths import RecordZnode, ZnodePaths, session_name
 from llutil.ledgers.zookeeper.znode_reader import FolderListing, ZnodeReader

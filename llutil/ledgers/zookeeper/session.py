@@ -29,7 +29,7 @@ from llutil.ledgers.protocol import (
 from llutil.ledgers.session_keeper import Renewal
 from llutil.ledgers.zookeeper import lease_znodes, session_handshake
 from llutil.ledgers.zookeeper.config import ZooKeeperConfig
-from llutil.ledgers.zookeeper.kazoo_client import KazooSession, KazooSessionOver
+from llutil.ledgers.zookeeper.kazoo_session import KazooSession, KazooSessionOver
 from llutil.ledgers.zookeeper.lease_znodes import LeaseZnodes
 from llutil.ledgers.zookeeper.member_znode import MemberZnode
 from llutil.ledgers.zookeeper.session_handshake import GrantedSession

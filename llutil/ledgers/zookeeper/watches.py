@@ -24,7 +24,7 @@ from typing import Any
 from llutil.ledgers.errors import LedgerClosed, LedgerError, LedgerRefused, LedgerUnavailable
 from llutil.ledgers.keys import by_arrival
 from llutil.ledgers.protocol import Record, View
-from llutil.ledgers.zookeeper.kazoo_client import KazooSession
+from llutil.ledgers.zookeeper.kazoo_session import KazooSession
 from llutil.ledgers.zookeeper.znode_paths import ZnodePaths
 from llutil.ledgers.zookeeper.znode_reader import EMPTY, ZnodeReader
 

@@ -19,7 +19,7 @@ from kazoo import exceptions as zk
 from llutil.ledgers.errors import LedgerConflict, LedgerRefused
 from llutil.ledgers.keys import by_arrival
 from llutil.ledgers.protocol import Record, View
-from llutil.ledgers.zookeeper.kazoo_client import KazooSession
+from llutil.ledgers.zookeeper.kazoo_session import KazooSession
 from llutil.ledgers.zookeeper.znode_paths import RecordZnode, ZnodePaths
 
 __all__ = ["EMPTY", "FolderListing", "ZnodeReader", "pack", "unpack"]
