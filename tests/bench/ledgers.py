@@ -17,7 +17,8 @@ from llutil.ledgers import Ledger
 from llutil.ledgers.etcd.config import EtcdConfig
 from llutil.ledgers.etcd.etcd3_import import etcdrpc
 from llutil.ledgers.etcd.ledger import EtcdLedger
-from llutil.ledgers.memory import MemoryLedger, MemoryStore
+from llutil.ledgers.memory import MemoryLedger
+from llutil.ledgers.memory_store import MemoryStore
 from tests.support.servers import EtcdServer, etcd
 
 __all__ = ["main"]

@@ -18,7 +18,8 @@ from itertools import count
 from typing import Any, TypeVar
 
 from llutil.ledgers.errors import LedgerRefused, LedgerUnavailable
-from llutil.ledgers.memory import MemoryLedger, MemorySession, MemoryStore
+from llutil.ledgers.memory import MemoryLedger, MemorySession
+from llutil.ledgers.memory_store import MemoryStore
 from llutil.ledgers.protocol import Record
 from llutil.rendezvous.driver.driver import Driver
 from llutil.rendezvous.protocol import instructions as do

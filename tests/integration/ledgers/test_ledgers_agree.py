@@ -20,7 +20,8 @@ from llutil.ledgers import (
     SessionLost,
     View,
 )
-from llutil.ledgers.memory import MemoryLedger, MemoryStore
+from llutil.ledgers.memory import MemoryLedger
+from llutil.ledgers.memory_store import MemoryStore
 from tests.support.ledger_contract import DAY, World, soon
 from tests.support.servers import EtcdServer
 from tests.support.stores import ETCD, ZOOKEEPER

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from llutil.ledgers import SessionState
-from llutil.ledgers.memory import MemoryLedger, MemoryStore
+from llutil.ledgers.memory import MemoryLedger
+from llutil.ledgers.memory_store import MemoryStore
 from tests.support.ledger_contract import LedgerContract, World, soon
 
 
