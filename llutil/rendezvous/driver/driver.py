@@ -1,9 +1,9 @@
-"""Carries out what one node's machine says: the only clock, and the only thread, of a rendezvous.
+"""Drives one node's machine: the only thread of a rendezvous, between the ledger and the agent.
 
-Observations are gathered from the ledger's watches, the session and the agent; each is one step of
-the machine; each instruction is carried out at once, requests with a deadline. What concerns
-workers goes to the agent as orders, which it takes from a queue with a descriptor to wait on.
-Nothing is decided here.
+Observations are gathered from the ledger, the session and the agent; each is one step of the
+machine; each instruction is carried out at once, by ``instruction_executor``. What concerns workers
+goes to the agent as orders, which it takes from a queue with a descriptor to wait on. Nothing is
+decided here.
 
 The thread ends with the machine's ``Finish``, or with an error that no later try of the same can
 mend (the store refuses us, a record is not ours); ``orders`` then raises it.
@@ -19,15 +19,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import replace
-from typing import Protocol
 
 from llutil.errors import LaunchError, RendezvousError
-from llutil.ledgers.errors import LedgerClosed, LedgerUnavailable, SessionLost
+from llutil.ledgers.errors import LedgerClosed
 from llutil.ledgers.lease_revocation import LeaseRevocation
-from llutil.ledgers.protocol import Ledger, View
-from llutil.rendezvous.driver.ledger_requests import LedgerRequests
-from llutil.rendezvous.driver.watch_set import WatchSet
+from llutil.ledgers.protocol import Ledger
+from llutil.rendezvous.driver.instruction_executor import InstructionExecutor, Order, Store
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol import observations as see
 from llutil.rendezvous.protocol.machine import Machine
@@ -40,21 +37,8 @@ __all__ = ["Driver", "Order", "Store"]
 _log = logging.getLogger(__name__)
 
 _FOREVER = float("inf")
-_LONGEST = 3600.0  # seconds that one wait takes at most; the kernel has a limit too
-_LOG, _MEMBERS, _REPORTS, _PREDECESSOR = "log", "members", "reports", "predecessor"
-
-Order = do.StartWorkers | do.StopWorkers | do.Finish
-"""What the machine wants of the agent."""
-
-
-class Store(Protocol):
-    """A round's TCPStore, as far as the driver cares: where it is bound, and how to let it go."""
-
-    host: str
-    port: int
-
-    def close(self) -> None:
-        """Stop serving."""
+_LONGEST = 3600.0
+"""Seconds that one wait takes at most; the kernel has a limit too."""
 
 
 class Driver:
@@ -89,15 +73,8 @@ class Driver:
         self._closing = False
         # Used by the thread alone from here on, but for the ledger's close.
         self._ledger: Ledger | None = None
-        self._standing: LedgerRequests
-        self._lookout: WatchSet
+        self._executor: InstructionExecutor
         self._until = _FOREVER
-        self._retry = _FOREVER
-        self._keep: int | None = None
-        self._reports_stage = Stage(0, 0)
-        self._predecessor = ""
-        self._stores: dict[Stage, Store] = {}
-        self._trouble = ""
 
     # The agent's side.
 
@@ -198,9 +175,16 @@ class Driver:
             with ExitStack() as stack:
                 ledger = self._ledger = self._open_ledger(self._wake.set)
                 stack.callback(ledger.close)
-                stack.callback(self._close_stores)
-                self._standing = LedgerRequests(ledger, self._layout, self._rules.lease_ttl)
-                self._lookout = WatchSet(ledger)
+                self._executor = InstructionExecutor(
+                    self._rules,
+                    self._layout,
+                    ledger,
+                    open_store=self._open_store,
+                    give=self._give,
+                    wake=self._wake.set,
+                    note_revocation=self._note_revocation,
+                )
+                stack.callback(self._executor.close_stores)
                 self._follow()
         except Exception as error:  # noqa: BLE001 - the edge of the thread: the agent hears of it
             self._fail(error)
@@ -231,18 +215,13 @@ class Driver:
                 self._step_through(self._gather())
         except LaunchError as error:
             if not isinstance(error, LedgerClosed):
-                self._standing.leave(self._deadline())  # so that the others need not wait for it
+                self._executor.leave()  # so that the others need not wait for it
             raise
-
-    def _close_stores(self) -> None:
-        for store in self._stores.values():
-            store.close()
 
     def _pause(self) -> float:
         """Seconds until there is something to do if nothing comes."""
         now = time.monotonic()
-        look = self._standing.next_look(now, self._rules.pause)
-        return min(max(0.0, min(self._until, self._retry, look) - now), _LONGEST)
+        return min(max(0.0, min(self._until, self._executor.next_look(now)) - now), _LONGEST)
 
     def _step_through(self, observations: list[see.Observation]) -> None:
         """Step through ``observations`` and whatever answers come of them."""
@@ -250,163 +229,36 @@ class Driver:
         while queue and not (self._machine.state.finished or self._closing):
             # A request may have taken long: the machine must not think that its lease is over
             # because of that.
-            renewal = self._standing.renewal()
+            renewal = self._executor.renewal()
             if renewal is not None:
                 self._step(renewal, queue)
             self._step(queue.popleft(), queue)
 
     def _step(self, observation: see.Observation, answers: deque[see.Observation]) -> None:
+        state = self._machine.state
         for instruction in self._machine.step(observation, time.monotonic()):
             if isinstance(instruction, do.Wait):
                 self._until = instruction.until
                 continue
-            node = self._machine.state.node or self._machine.state.profile.name
+            node = state.node or state.profile.name
             _log.info("%s: %s: %s", node, type(instruction).__name__, instruction.why)
-            answer = self._carry_out(instruction)
+            answer = self._executor.carry_out(instruction, state.node)
             if answer is not None:
                 answers.append(answer)
 
     def _gather(self) -> list[see.Observation]:
         """What is to be seen now; ``Ticked`` if nothing is but the time."""
-        seen: list[see.Observation] = []
-        if self._standing.lost:
-            seen.append(self._lose())
-        if time.monotonic() >= self._retry:
-            self._catch_up()
-        for name, view in self._lookout.news():
-            observation = self._seen(name, view)
-            if observation is not None:
-                seen.append(observation)
+        seen = self._executor.news(self._machine.state.node)
         while self._inbox:
             seen.append(self._inbox.popleft())
         return seen or [see.Ticked()]
 
-    def _lose(self) -> see.LeaseLost:
-        """The session is over: what only its identity could see is not looked at any more."""
-        self._standing.forget()
-        self._note_will()
-        self._keep = None
-        self._lookout.close(_MEMBERS, _REPORTS, _PREDECESSOR)
-        return see.LeaseLost(self._machine.state.node)
-
-    def _seen(self, name: str, view: View) -> see.Observation | None:
-        match name:
-            case "log":
-                return see.LogSeen(self._standing.log_in(view))
-            case "members":
-                return see.MembersSeen(self._standing.members_in(view))
-            case "reports":
-                return see.ReportsSeen(self._reports_stage, self._standing.reports_in(view))
-            case _:
-                return None if view.records else see.PredecessorGone(self._predecessor)
-
-    # Instructions.
-
-    def _deadline(self) -> float:
-        """When a request that gets no answer is given up."""
-        return time.monotonic() + self._rules.lease_ttl / 2
-
-    def _carry_out(self, instruction: do.Instruction) -> see.Observation | None:
-        layout = self._layout
-        match instruction:
-            case (
-                do.TakeLease()
-                | do.Join()
-                | do.ReadLog()
-                | do.ReadReports()
-                | do.Create()
-                | do.ReadBack()
-            ):
-                return self._request(instruction)
-            case do.WatchPredecessor(name=name):
-                self._predecessor = name
-                self._watch(_PREDECESSOR, layout.members + name)
-            case do.WatchMembers():
-                self._lookout.close(_PREDECESSOR)
-                self._watch(_MEMBERS, layout.members)
-            case do.WatchReports(stage=stage):
-                self._reports_stage = stage
-                self._watch(_REPORTS, layout.reports(stage))
-            case do.KeepGeneration(generation=generation):
-                self._keep = generation
-                self._keep_generation()
-            case do.Sweep(before=before):
-                self._standing.sweep(before, self._lookout.last(_LOG), self._deadline())
-            case do.OpenStore(stage=stage):
-                store = self._stores[stage] = self._open_store()
-                return see.StoreOpened(stage, store.host, store.port)
-            case do.CloseStore(stage=stage):
-                closed = self._stores.pop(stage, None)
-                if closed is not None:
-                    closed.close()
-            case do.Leave():
-                self._trouble = self._standing.leave(self._deadline()) or self._trouble
-                self._note_will()
-            case do.StartWorkers() | do.StopWorkers() | do.Finish():
-                self._order(instruction)
-            case do.Wait():
-                pass
-        return None
-
-    def _order(self, order: Order) -> None:
-        match order:
-            case do.StartWorkers(assignment=assignment):
-                # The leader opens the next round's store while its workers of the last one may
-                # still use theirs.
-                for stage in [stage for stage in self._stores if stage < assignment.stage]:
-                    self._stores.pop(stage).close()
-            case do.StopWorkers(stage=stage):
-                self._stop_ordered = stage
-            case do.Finish(end=do.GaveUp(why=why) as end) if self._trouble:
-                order = do.Finish(
-                    replace(end, why=f"{why}; the ledger's last word: {self._trouble}")
-                )
-            case _:
-                pass
+    def _give(self, order: Order) -> None:
+        if isinstance(order, do.StopWorkers):
+            self._stop_ordered = order.stage
         self._orders.append(order)
         os.eventfd_write(self._change_fd, 1)
 
-    def _request(self, request: do.Request) -> see.Observation:
-        try:
-            answer = self._standing.answer(request, self._deadline())
-        except LedgerUnavailable as error:
-            if not self._trouble:
-                _log.warning("%s: the ledger does not answer: %s", self._layout.root, error)
-            self._trouble = str(error)
-            return see.Unanswered(request.ticket)
-        except SessionLost:
-            return self._lose()
-        if self._trouble:
-            _log.warning("%s: the ledger answers again", self._layout.root)
-            self._trouble = ""
-        if isinstance(answer, see.LeaseTaken):
-            self._note_will()
-            self._lookout.close(_MEMBERS, _REPORTS, _PREDECESSOR)
-        elif isinstance(answer, see.Joined) and not self._lookout.watches(_LOG):
-            self._watch(_LOG, self._layout.log)
-        return answer
-
-    def _note_will(self) -> None:
-        self._will = self._standing.will
+    def _note_revocation(self, revocation: LeaseRevocation | None) -> None:
+        self._will = revocation
         os.eventfd_write(self._change_fd, 1)
-
-    def _watch(self, name: str, scope: str) -> None:
-        if not self._lookout.watch(name, scope, self._deadline(), self._standing.known(scope)):
-            self._again()
-        self._wake.set()  # its first view is to be seen at once
-
-    def _keep_generation(self) -> None:
-        if self._keep is not None and self._standing.keep_generation(self._keep, self._deadline()):
-            self._keep = None
-        elif self._keep is not None:
-            self._again()
-
-    def _again(self) -> None:
-        self._retry = time.monotonic() + self._rules.pause
-
-    def _catch_up(self) -> None:
-        """Do what could not be done when it was asked for."""
-        self._retry = _FOREVER
-        if not self._lookout.catch_up(self._deadline()):
-            self._again()
-        self._keep_generation()

@@ -1,5 +1,5 @@
-"""One node's standing in the ledger: its session, its own record, and all that it reads and writes
-under them.
+"""One node's requests to the ledger: its session, its own record, and all that it writes under
+them.
 
 Carries out requests and gives the answers that the machine waits for. A call ends by its deadline;
 that the ledger did not answer, or that the session is over, is raised for the driver to tell. Used
@@ -10,25 +10,21 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from typing import TypeVar
 
-from llutil.errors import ConfigError
 from llutil.ledgers.errors import LeaseGone, LedgerError, LedgerUnavailable, SessionLost
 from llutil.ledgers.lease_revocation import LeaseRevocation
 from llutil.ledgers.protocol import Exists, Gone, Joined, Ledger, Session, SessionState, View
 from llutil.ledgers.protocol import Record as Stored
+from llutil.rendezvous.driver.record_reader import RecordReader, misplaced
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol import observations as see
 from llutil.rendezvous.protocol.record_codec import decode, encode
 from llutil.rendezvous.protocol.record_keys import RecordKeys
 from llutil.rendezvous.protocol.records import (
     Assignment,
-    Marker,
     Member,
     Record,
-    Report,
     Stage,
-    Verdict,
 )
 from llutil.rendezvous.protocol.run_history import RunHistory
 
@@ -36,21 +32,24 @@ __all__ = ["LedgerRequests"]
 
 _log = logging.getLogger(__name__)
 
-R = TypeVar("R", bound=Record)
-
-_GENERATION_TTL = 86400.0  # seconds that a generation's records outlive their last leader
-_SCOPES = (
-    60  # deleted by one transaction; etcd takes 128 operations in one, unless it is told otherwise
-)
+_GENERATION_TTL = 86400.0
+"""Seconds that a generation's records outlive their last leader."""
+_SCOPES = 60
+"""Scopes that one transaction deletes. etcd takes 128 operations in one, unless it is told
+otherwise.
+"""
 
 
 class LedgerRequests:
-    """One node's standing in the run that ``layout`` describes. ``ttl`` is the lease's, in
+    """One node's requests in the run that ``layout`` describes. ``ttl`` is the lease's, in
     seconds.
     """
 
-    def __init__(self, ledger: Ledger, layout: RecordKeys, ttl: float) -> None:
+    def __init__(
+        self, ledger: Ledger, layout: RecordKeys, ttl: float, records: RecordReader
+    ) -> None:
         self._ledger = ledger
+        self._records = records
         self._layout = layout
         self._ttl = ttl
         self._session: Session | None = None
@@ -64,10 +63,6 @@ class LedgerRequests:
         """
         self._sealed: tuple[Stage, int] | None = None
         """The round that this identity sealed last, and the store's revision of it."""
-        self._decoded: dict[type[Record], dict[tuple[str, int], Record]] = {}
-        """What was in the last views, since a leader looks at all members whenever one of them
-        comes.
-        """
 
     # The session.
 
@@ -127,7 +122,7 @@ class LedgerRequests:
                 )
             case do.ReadReports(ticket=ticket, stage=stage):
                 view = self._ledger.read(layout.reports(stage), deadline=deadline)
-                return see.ReportsRead(ticket, stage, self.reports_in(view))
+                return see.ReportsRead(ticket, stage, self._records.reports_in(view))
             case do.Create():
                 return self._create(request, deadline)
             case do.ReadBack(ticket=ticket, record=record):
@@ -155,7 +150,7 @@ class LedgerRequests:
         before = [one for one in joined.members.records if one.created < joined.record.created]
         for one in before:
             if not one.lease:  # it would lead for ever
-                raise _misplaced(one.key, "has no lease, and every node's record has one")
+                raise misplaced(one.key, "has no lease, and every node's record has one")
         names = tuple(one.name for one in before)
         return see.Joined(ticket, names, self.log_in(joined.views[layout.log]))
 
@@ -194,42 +189,14 @@ class LedgerRequests:
         if isinstance(first, Assignment):
             self._sealed = (first.stage, written[0].created)
 
-    # What is known of the store's state without another look.
-
     def log_in(self, view: View) -> RunHistory:
-        """The log that ``view`` shows; the leases of its records are remembered.
+        """The log that ``view`` shows; the leases of its generations are remembered.
 
         :raises ConfigError: a record is not one of ours, or lies where it does not belong.
         """
-        records = self._records(Marker, view)
-        for one, record in zip(view.records, records, strict=True):
-            place = self._layout.key(record)
-            if not isinstance(record, Assignment | Verdict | Marker) or place != one.key:
-                kind = type(record).__name__.lower()
-                raise _misplaced(one.key, f"is a {kind} that belongs under {place!r}")
-            if one.lease:
-                self._leases[record.generation] = one.lease
-        return RunHistory().with_records(records)
-
-    def members_in(self, view: View) -> tuple[Member, ...]:
-        """The members that ``view`` shows. :raises ConfigError: a record is something else."""
-        return _all(Member, view, self._records(Member, view))
-
-    def reports_in(self, view: View) -> tuple[Report, ...]:
-        """The reports that ``view`` shows. :raises ConfigError: a record is something else."""
-        return _all(Report, view, self._records(Report, view))
-
-    def _records(self, kind: type[Record], view: View) -> tuple[Record, ...]:
-        """The records in a view of that kind of place; what was in the last one is not decoded
-        again.
-        """
-        known = self._decoded.get(kind, {})
-        found: dict[tuple[str, int], Record] = {}
-        for one in view.records:
-            name = (one.key, one.created)
-            found[name] = known[name] if name in known else decode(one.key, one.value)
-        self._decoded[kind] = found
-        return tuple(found.values())
+        log = self._records.log_in(view)
+        self._leases |= self._records.leases_in(view)
+        return log
 
     def known(self, scope: str) -> View | None:
         """The state of ``scope`` at a moment in this identity's time, if that is known: a watch can
@@ -297,21 +264,6 @@ class LedgerRequests:
         if session is not None and session.state is not SessionState.LOST:
             self.forget()
             session.release(deadline=deadline)
-
-
-def _all(kind: type[R], view: View, records: tuple[Record, ...]) -> tuple[R, ...]:
-    """``records``, which must all be of that kind."""
-    for one, record in zip(view.records, records, strict=True):
-        if not isinstance(record, kind):
-            raise _misplaced(one.key, f"is a {type(record).__name__.lower()}")
-    return tuple(record for record in records if isinstance(record, kind))
-
-
-def _misplaced(key: str, what: str) -> ConfigError:
-    return ConfigError(
-        f"the record {key!r} in the ledger {what}. Something else writes under this run id: use another run id or "
-        "another namespace. Nothing was changed"
-    )
 
 
 def _generation(record: Record) -> int:
