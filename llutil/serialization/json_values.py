@@ -33,7 +33,6 @@ import datetime as dt
 import json
 import math
 import operator
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from enum import Enum
@@ -43,7 +42,7 @@ from typing import Any
 from llutil.errors import ResultError
 from llutil.serialization.array_values import Unreadable, recognise
 
-__all__ = ["ARRAY", "encode", "to_plain"]
+__all__ = ["ARRAY", "encode"]
 
 ARRAY = "__array__"
 """The key of what stands for an array that is kept beside the JSON."""
@@ -87,14 +86,6 @@ def encode(value: object, *, rank: int, limit: int, arrays: list[Any] | None = N
     if len(text) > limit:
         raise plain.too_big(f"{len(text):,}")
     return text.encode("ascii")
-
-
-def to_plain(value: object) -> Any:
-    """``value`` in terms of None, bool, int, float, str, list and dict.
-
-    :raises ResultError: it cannot be told so; the text names the place in the value.
-    """
-    return _Conversion("", sys.maxsize).convert(value)
 
 
 class _Conversion:
@@ -268,8 +259,8 @@ class _Conversion:
     def too_big(self, size: str, what: str = "") -> ResultError:
         return ResultError(
             f"{self._whose}the returned value takes {size} bytes as JSON{what}; the limit is "
-            f"{self._limit:,}. Raise result_limit, give the task a results_path, or write it to a file or object "
-            "store and return its path"
+            f"{self._limit:,}. Raise result_limit, give the task a results_path, or write it to a "
+            "file or object store and return its path"
         )
 
     def _refusal(self, value: object, advice: str) -> ResultError:

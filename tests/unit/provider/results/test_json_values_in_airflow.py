@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import JsonValue, TypeAdapter
 
 from llutil.errors import ResultError
-from llutil.serialization.json_values import encode, to_plain
+from llutil.serialization.json_values import encode
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 LEAVES = st.one_of(
@@ -54,13 +54,13 @@ def test_the_deepest_value_accepted_is_not_too_deep_for_airflows_api() -> None:
     value: list[Any] = []
     for _ in range(99):
         value = [value]
-    document = json.dumps({"return_value": {"0": to_plain(value)}})
+    document = json.dumps({"return_value": {"0": json.loads(encode(value, rank=0, limit=10**6))}})
     assert TypeAdapter(JsonValue).validate_json(document)
     with pytest.raises(ResultError, match="nested more than 100 deep"):
-        to_plain([value])
+        encode([value], rank=0, limit=10**6)
 
 
 def test_every_key_that_airflow_forbids_is_refused() -> None:
     for key in FORBIDDEN_XCOM_KEYS:
         with pytest.raises(ResultError, match="is under a key that Airflow keeps for itself"):
-            to_plain({key: 1})
+            encode({key: 1}, rank=0, limit=10**6)
