@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from llutil.agent_process.orphan_log import OrphanLog
+from llutil.agent_process.send_queue import SendQueue
 from llutil.errors import ConfigError
 from llutil.task_link import messages
 
@@ -35,14 +36,6 @@ __all__ = ["TaskSocket"]
 _log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 18
-_CONGESTED = 4 << 20  # bytes waiting for the task, at which workers' output waits too
-_CLEAR = 1 << 20  # bytes below which it flows again
-_BUFFER = (
-    1 << 15
-)  # bytes that the kernel is asked to hold for the task: what it holds may never be read
-_MESSAGE_COST = (
-    512  # bytes of that which even a small message takes (Linux counts its own overhead)
-)
 
 
 class TaskSocket:
@@ -61,19 +54,16 @@ class TaskSocket:
         self._aftermath = aftermath
         self._on_stop = on_stop
         self._decoder = messages.Decoder()
-        self._start_lock = (
-            threading.RLock()
-        )  # for start, which a signal handler may call inside itself
-        self._lock = threading.Lock()  # guards the queue, its size and the waiting callbacks
-        self._queue: deque[bytes] = deque()
-        self._queued = 0
-        self._head_sent = 0  # bytes of the first message of the queue that were sent
-        self._unread = _Unread(sock)
+        self._start_lock = threading.RLock()
+        """For ``start``, which a signal handler may call inside itself."""
+        self._queue = SendQueue(sock)
+        self._lock = threading.Lock()
+        """Guards the waiting callbacks."""
         self._waiting: list[Callable[[], None]] = []
         self._after: deque[messages.Message] = deque()
-        self._early: deque[messages.Message] = (
-            deque()
-        )  # came before the thread was there to take it
+        """What was sent after the task had gone."""
+        self._early: deque[messages.Message] = deque()
+        """What came before the thread was there to take it."""
         self._started = False
         self._gone = False
         self._closing: float | None = None
@@ -101,7 +91,7 @@ class TaskSocket:
         """
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
-        self._write()
+        self._queue.flush()
         while self._spec is None and not (self._early or self._error):
             left = deadline - time.monotonic()
             if left <= 0 or not poll.poll(1000 * left) or self._started:
@@ -166,13 +156,8 @@ class TaskSocket:
         """Queue ``message`` for the task, or for the aftermath if the task is gone. Never
         blocks.
         """
-        with self._lock:
-            if self._gone:
-                self._after.append(message)
-            else:
-                data = messages.encode(message)
-                self._queue.append(data)
-                self._queued += len(data)
+        if not self._queue.put(messages.encode(message)):
+            self._after.append(message)
         self._wake()
 
     @property
@@ -186,7 +171,7 @@ class TaskSocket:
 
     def congested(self) -> bool:
         """Whether the task is so far behind that workers should wait with more output."""
-        return self._queued > _CONGESTED
+        return self._queue.congested
 
     def when_clear(self, resume: Callable[[], None]) -> None:
         """Call ``resume``, on the link's thread, once the task has caught up."""
@@ -224,13 +209,12 @@ class TaskSocket:
     def _finished(self) -> bool:
         if self._closing is None:
             return False
-        with self._lock:
-            empty = not self._queue and not self._after
+        empty = self._queue.empty and not self._after
         return empty or time.monotonic() >= self._closing
 
     def _turn(self, selector: selectors.BaseSelector) -> None:
         if not self._gone:
-            wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._queue else 0)
+            wanted = selectors.EVENT_READ | (0 if self._queue.empty else selectors.EVENT_WRITE)
             selector.modify(self._sock, wanted)
         timeout = None if self._closing is None else max(0.0, self._closing - time.monotonic())
         for key, events in selector.select(timeout):
@@ -238,7 +222,7 @@ class TaskSocket:
                 os.read(self._wake_read, 4096)
                 continue
             read = self._read() if events & selectors.EVENT_READ else True
-            written = self._write() if read and events & selectors.EVENT_WRITE else True
+            written = self._queue.flush() if read and events & selectors.EVENT_WRITE else True
             if not (read and written):
                 self._lose(selector)
         while self._gone and self._after:
@@ -285,33 +269,13 @@ class TaskSocket:
                     f"a {type(message).__name__} came from the task; wanted a spec or a stop"
                 )
 
-    def _write(self) -> bool:
-        with self._lock:
-            while self._queue:
-                head = self._queue[0]
-                try:
-                    sent = self._sock.send(memoryview(head)[self._head_sent :])
-                except BlockingIOError:
-                    return True
-                except OSError:
-                    return False
-                self._queued -= sent
-                self._head_sent += sent
-                if self._head_sent == len(head):
-                    self._unread.add(self._queue.popleft())
-                    self._head_sent = 0
-        return True
-
     def _lose(self, selector: selectors.BaseSelector) -> None:
         """The task is gone: its unread words are kept, and the job has to end."""
         if self._gone:
             return
         selector.unregister(self._sock)
-        with self._lock:
-            self._gone = True
-            unread = b"".join((*self._unread.messages, *self._queue))
-            self._queue.clear()
-            self._queued = 0
+        self._gone = True
+        unread = self._queue.close()
         self._aftermath.begin(self._spec.afterlog if self._spec else os.devnull)
         for message in messages.Decoder().feed(unread):
             self._aftermath.take(message)
@@ -319,36 +283,9 @@ class TaskSocket:
             self._on_stop("its Airflow task is gone")
 
     def _let_flow(self) -> None:
+        if not self._queue.clear:
+            return
         with self._lock:
-            if self._queued > _CLEAR:
-                return
             waiting, self._waiting = self._waiting, []
         for resume in waiting:
             resume()
-
-
-class _Unread:
-    """The last messages that were sent, as many as may have been in the kernel when the task died.
-
-    They would be lost with it, and they are the ones that tell what happened last. Which of them
-    the task has read is not known: some lines are in its log and in the aftermath, but none is in
-    neither.
-    """
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.messages: deque[bytes] = deque()
-        self._size = 0
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
-        # Linux lets one more message in while the buffer is not full, of at most half its size.
-        self._most = sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) * 3 // 2
-
-    def add(self, message: bytes) -> None:
-        """Remember ``message``, and forget what must have been read by now."""
-        self.messages.append(message)
-        self._size += self._cost(message)
-        while self._size - self._cost(self.messages[0]) > self._most:
-            self._size -= self._cost(self.messages.popleft())
-
-    @staticmethod
-    def _cost(message: bytes) -> int:
-        return max(len(message), _MESSAGE_COST)
