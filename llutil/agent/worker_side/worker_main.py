@@ -5,8 +5,8 @@ streams where they belong. This module ties its life to its starter's, runs the 
 writes the outcome. A function has ended when it returned: threads that it left behind are not
 waited for. A script has ended when its interpreter has, as under plain Python.
 
-It imports no torch (the entrypoint may), and nothing of the agent but ``order``, ``outcome``,
-``processes`` and, in a fork, ``environment``: its cost is paid by every start of every rank.
+It imports no torch (the entrypoint may), and nothing of the agent but this folder: its cost is paid
+by every start of every rank.
 """
 
 from __future__ import annotations
@@ -14,33 +14,23 @@ from __future__ import annotations
 import atexit
 import contextlib
 import faulthandler
-import importlib
-import importlib.machinery
-import importlib.util
-import io
-import json
 import os
 import signal
 import sys
 import threading
-import time
-import traceback
-import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from llutil.agent.worker_side.outcome_pipe import ErrorNote, Returned, write_frame
+from llutil.agent.worker_side import main_module
+from llutil.agent.worker_side.error_report import flush, tell_error
+from llutil.agent.worker_side.outcome_pipe import Returned, write_frame
 from llutil.agent.worker_side.work_order import WorkOrder, read_order
 from llutil.entrypoint import Command, Module, Reference, Script, Shipped
 from llutil.errors import ConfigError, LaunchError, ResultError
 from llutil.system.processes import die_with_parent
 
 __all__ = ["main", "run_forked"]
-
-_ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
-_LEADING = (str(Path(__file__).parents[2]) + os.sep, importlib.__file__, "<frozen importlib.")
-"""Files whose frames come before the user's."""
 
 
 def main(order_fd: int, outcome_fd: int, parent: int) -> None:
@@ -74,10 +64,10 @@ def become(order: WorkOrder, outcome_fd: int, direct: Callable[[], Any] | None) 
 
             return _run_function(lambda: functions.load(entrypoint), order, outcome_fd)
         case Script(path=path, args=args):
-            return _run_main(lambda: _script(path), [path, *args], outcome_fd)
+            return _run_main(lambda: main_module.script(path), [path, *args], outcome_fd)
         case Module(module=module, args=args):
             sys.path.insert(0, str(Path.cwd()))
-            return _run_main(lambda: _module(module), [module, *args], outcome_fd)
+            return _run_main(lambda: main_module.module(module), [module, *args], outcome_fd)
         case Command(program=program, args=args):
             return _exec(program, args, outcome_fd)
 
@@ -86,7 +76,8 @@ def run_forked(order: WorkOrder, outcome_fd: int, direct: Callable[[], Any] | No
     """Run in a process that was forked and not started afresh: end as an interpreter of its own
     would.
     """
-    atexit._clear()  # noqa: SLF001 - no public way; what the parent registered is the parent's to run
+    # What the parent registered is the parent's to run; there is no public way.
+    atexit._clear()  # noqa: SLF001
     os.set_inheritable(outcome_fd, False)  # it may have come over a socket, which does not say so
     _default_signals()
     _explain_crashes()
@@ -114,7 +105,7 @@ def leave(status: int) -> NoReturn:
     threads.
     """
     atexit._run_exitfuncs()  # noqa: SLF001 - as multiprocessing does; there is no public way
-    _flush()
+    flush()
     os._exit(status)
 
 
@@ -137,29 +128,21 @@ def _explain_crashes() -> None:
         faulthandler.enable()
 
 
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        # A closed or broken stream has nothing left to lose, and may be an object of the user's
-        # own.
-        with contextlib.suppress(Exception):
-            stream.flush()
-
-
 def _run_function(load: Callable[[], Callable[[], Any]], order: WorkOrder, outcome_fd: int) -> int:
     try:
         function = load()
-    except BaseException as error:  # noqa: BLE001 - the edge of the process: everything becomes its outcome
-        return _fail(error, outcome_fd, fatal=True, bad_configuration=True)
+    except BaseException as error:  # noqa: BLE001 - the edge of the process
+        return tell_error(error, outcome_fd, fatal=True, bad_configuration=True)
     _say_running()
     try:
         value = function()
     except BaseException as error:  # noqa: BLE001 - as above
-        return _fail(error, outcome_fd)
+        return tell_error(error, outcome_fd)
     try:
         returned = _encode(value, order)
-    except BaseException as error:  # noqa: BLE001 - as above; the value's own code runs while it is encoded
-        return _fail(error, outcome_fd, fatal=True)
-    _flush()
+    except BaseException as error:  # noqa: BLE001 - as above: the value's code runs
+        return tell_error(error, outcome_fd, fatal=True)
+    flush()
     write_frame(outcome_fd, returned)
     return 0
 
@@ -172,9 +155,8 @@ def _say_running() -> None:
     if path:
         from llutil.events.events import Events, SlotState
 
-        with contextlib.suppress(
-            LaunchError
-        ):  # the page is gone: so is the agent, and this process next
+        # If the page is gone, so is the agent, and this process next.
+        with contextlib.suppress(LaunchError):
             Events.attach(path).slot(int(os.environ["LOCAL_RANK"])).state = SlotState.RUNNING
 
 
@@ -190,18 +172,19 @@ def _encode(value: Any, order: WorkOrder) -> Returned:
     try:
         return Returned(cloudpickle.dumps(value), pickled=True)
     except Exception as error:
+        kind = f"{type(value).__module__}.{type(value).__qualname__}"
         raise ResultError(
-            f"rank {os.environ['RANK']} returned a {type(value).__module__}.{type(value).__qualname__} "
-            f"that cannot be pickled ({error}); return plain values, arrays or tensors"
+            f"rank {os.environ['RANK']} returned a {kind} that cannot be pickled ({error}); "
+            "return plain values, arrays or tensors"
         ) from error
 
 
-def _run_main(load: Callable[[], _Main], argv: list[str], outcome_fd: int) -> int:
+def _run_main(load: Callable[[], main_module.Main], argv: list[str], outcome_fd: int) -> int:
     sys.argv[:] = argv
     try:
         code, module = load()
-    except BaseException as error:  # noqa: BLE001 - the edge of the process; a package's own code runs here
-        return _fail(error, outcome_fd, fatal=True, bad_configuration=True)
+    except BaseException as error:  # noqa: BLE001 - as above: a package's code runs
+        return tell_error(error, outcome_fd, fatal=True, bad_configuration=True)
     if module.__file__:
         sys.argv[0] = module.__file__ if module.__spec__ else argv[0]
     sys.modules["__main__"] = module
@@ -211,63 +194,19 @@ def _run_main(load: Callable[[], _Main], argv: list[str], outcome_fd: int) -> in
     except SystemExit as request:
         return _exit_status(request)
     except BaseException as error:  # noqa: BLE001 - the edge of the process
-        return _fail(error, outcome_fd)
+        return tell_error(error, outcome_fd)
     return 0
-
-
-_Main = tuple[types.CodeType, types.ModuleType]
-
-
-def _script(path: str) -> _Main:
-    """Code and an empty ``__main__`` for a file, with what plain ``python path`` would have in
-    them.
-    """
-    full = str(Path(path).absolute())
-    with io.open_code(full) as file:
-        code = compile(file.read(), full, "exec", dont_inherit=True)
-    sys.path.insert(0, str(Path(full).resolve().parent))
-    module = types.ModuleType("__main__")
-    module.__file__ = full
-    module.__loader__ = importlib.machinery.SourceFileLoader("__main__", full)
-    return code, module
-
-
-def _module(name: str) -> _Main:
-    """Code and an empty ``__main__`` for a module, as ``python -m name`` finds them."""
-    try:
-        spec = importlib.util.find_spec(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not name.startswith(error.name):
-            raise  # a package on the way exists, and its own import failed
-        spec = None
-    if spec is not None and spec.submodule_search_locations is not None:
-        spec = importlib.util.find_spec(f"{name}.__main__")
-    get_code = getattr(spec.loader, "get_code", None) if spec else None
-    if spec is None or get_code is None:
-        raise ConfigError(
-            f"no module named {name!r} that can be run, on the worker's sys.path {sys.path}"
-        )
-    code = get_code(spec.name)
-    if code is None:
-        raise ConfigError(f"module {name!r} has no Python code to run")
-    module = types.ModuleType("__main__")
-    module.__spec__ = spec
-    module.__package__ = spec.parent
-    module.__file__ = spec.origin
-    module.__loader__ = spec.loader
-    return code, module
 
 
 def _exec(program: str, args: tuple[str, ...], outcome_fd: int) -> int:
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(
-            number, signal.SIG_DFL
-        )  # Python ignores them; other programs expect to end by them
+        # Python ignores them; other programs expect to end by them.
+        signal.signal(number, signal.SIG_DFL)
     try:
         os.execvp(program, [program, *args])  # noqa: S606 - running a command is what was asked for
     except OSError as error:
         problem = ConfigError(f"command {program!r} could not be started: {error}")
-        _fail(problem, outcome_fd, fatal=True, bad_configuration=True)
+        tell_error(problem, outcome_fd, fatal=True, bad_configuration=True)
         return 127
 
 
@@ -278,82 +217,6 @@ def _exit_status(request: SystemExit) -> int:
         case int(status):
             return status & 0xFF
         case text:
-            with contextlib.suppress(Exception):  # as in _flush
+            with contextlib.suppress(Exception):  # as in flush
                 sys.stderr.write(f"{text}\n")
             return 1
-
-
-def _fail(
-    error: BaseException, outcome_fd: int, *, fatal: bool = False, bad_configuration: bool = False
-) -> int:
-    """Print the traceback as Python would, write the outcome and torch's error file; give the exit
-    status.
-    """
-    frames = _own_frames(error.__traceback__)
-    error.__traceback__ = frames
-    text = _said(error)
-    # Our own words have no trace: where in our code they were said helps nobody.
-    own = isinstance(error, LaunchError)
-    trace = "" if own else "".join(traceback.format_exception(type(error), error, frames))
-    if isinstance(error, SystemExit):
-        text = f"the function called sys.exit({error.code!r}) and returned no value"
-    else:
-        _show(error, frames, trace or f"{text}\n")
-    note = ErrorNote(
-        kind=type(error).__qualname__,
-        text=text,
-        trace=trace,
-        fatal=fatal,
-        bad_configuration=bad_configuration,
-        at=time.monotonic(),
-    )
-    _flush()
-    _write_error_file(note)
-    with contextlib.suppress(BrokenPipeError):  # no agent is left to tell
-        write_frame(outcome_fd, note)
-    return 1
-
-
-def _said(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception as problem:  # noqa: BLE001 - the user's own class
-        return f"(its message cannot be shown: {type(problem).__qualname__})"
-
-
-def _show(error: BaseException, frames: types.TracebackType | None, text: str) -> None:
-    """Print an error as Python would. Neither a hook of the user's nor a closed stream may hide
-    it.
-    """
-    try:
-        if isinstance(error, LaunchError):
-            sys.stderr.write(text)
-        else:
-            sys.excepthook(type(error), error, frames)
-    except BaseException:  # noqa: BLE001 - as above
-        with contextlib.suppress(Exception):
-            sys.stderr.write(text)
-
-
-def _own_frames(trace: types.TracebackType | None) -> types.TracebackType | None:
-    """``trace`` without the frames that lead to the user's code, ours and the import system's: they
-    say nothing.
-    """
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_LEADING):
-        trace = trace.tb_next
-    return trace
-
-
-def _write_error_file(note: ErrorNote) -> None:
-    """Say it where torch's tools look, in the form of torch's error handler (torch 2.13);
-    ``@record`` goes first.
-    """
-    path = os.environ.get(_ERROR_FILE)
-    if not path or Path(path).exists():
-        return
-    extra = {"py_callstack": note.trace, "timestamp": str(int(time.time()))}  # noqa: TID251 - torch's file wants the epoch
-    body = {"message": {"message": f"{note.kind}: {note.text}", "extraInfo": extra}}
-    with contextlib.suppress(
-        OSError
-    ):  # a full disk must not hide the failure itself, which goes by the pipe
-        Path(path).write_text(json.dumps(body), encoding="utf-8")
