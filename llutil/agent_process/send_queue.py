@@ -91,8 +91,7 @@ class _Unread:
     """The last messages that were sent, as many as may have been in the kernel when the task died.
 
     They would be lost with it, and they are the ones that tell what happened last. Which of them
-    the task has read is not known: some lines are both in its log and in what is kept, but none is in
-    neither.
+    the task has read is not known: some lines may be told twice, but none is lost.
     """
 
     def __init__(self, sock: socket.socket) -> None:
