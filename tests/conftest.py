@@ -16,8 +16,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 # Files whose asserts should explain themselves, named before anything imports them.
 pytest.register_assert_rewrite(
-    "tests.support.drivers",
-    "tests.integration.rendezvous.history",
+    "tests.support.memory_rendezvous",
+    "tests.support.store_history",
     "tests.integration.rendezvous.jobs",
     "tests.support.ledger_contract",
     "tests.support.ledger_traffic",

@@ -26,10 +26,10 @@ from tests.airflow.deployments import local
 from tests.airflow.server import Airflow, airflow
 from tests.airflow.serverless import prepare
 from tests.airflow.services import Services, services
-from tests.support.servers import EtcdServer, etcd, with_passwords
-from tests.support.traces import files
-from tests.support.zookeepers import ZooKeeperServer, zookeeper, zookeeper_of
-from tests.support.zookeepers import client as client_of
+from tests.support.etcd_servers import EtcdServer, etcd, with_passwords
+from tests.support.leftovers import files
+from tests.support.zookeeper_servers import ZooKeeperServer, zookeeper, zookeeper_of
+from tests.support.zookeeper_servers import client as client_of
 
 _ROOT = Path(__file__).parents[2]
 _BUNDLES = {"examples": _ROOT / "dags", "tests": Path(__file__).parent / "dags"}

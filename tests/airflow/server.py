@@ -1,8 +1,8 @@
 """A real Airflow on the loopback interface: api-server, scheduler, dag-processor, and what its
 deployment has beside.
 
-Each has its own home folder, port and password, so several can run on one machine. A keeper (see
-``tests.support.keeper``) is the parent of all its processes and ends them, also when the test run
+Each has its own home folder, port and password, so several can run on one machine. A supervisor (see
+``tests.support.server_supervisor``) is the parent of all its processes and ends them, also when the test run
 is killed.
 
 This module may import nothing but the standard library, psutil and its neighbours here: not
@@ -26,8 +26,8 @@ import psutil  # type: ignore[import-untyped]  # psutil ships no types
 from tests.airflow.client import Client
 from tests.airflow.deployments import Deployment
 from tests.airflow.settings import environment
-from tests.support.keeper import Orders
 from tests.support.ports import free_ports
+from tests.support.server_supervisor import SupervisedServers
 
 __all__ = ["Airflow", "airflow"]
 
@@ -43,7 +43,7 @@ _STOP = 15.0  # seconds between SIGTERM and SIGKILL; an idle Airflow needs two o
 
 @dataclass(frozen=True, slots=True)
 class Airflow:
-    """A running Airflow. ``client`` is logged in; ``keeper`` is the process above all of
+    """A running Airflow. ``client`` is logged in; ``supervisor`` is the process above all of
     Airflow's.
     """
 
@@ -52,14 +52,14 @@ class Airflow:
     user: str
     password: str
     client: Client
-    keeper: subprocess.Popen[bytes]
+    supervisor: subprocess.Popen[bytes]
 
     def check(self) -> None:
         """Nothing, as long as all its components run.
 
         :raises RuntimeError: one has ended by itself; with the end of its log.
         """
-        if self.keeper.poll() is not None:
+        if self.supervisor.poll() is not None:
             raise RuntimeError(f"a component of Airflow ended by itself:\n{_logs(self.home)}")
 
     @property
@@ -74,7 +74,7 @@ class Airflow:
         processes do so) has overwritten its environment, and is not found.
         """
         found = []
-        for process in psutil.Process(self.keeper.pid).children(recursive=True):
+        for process in psutil.Process(self.supervisor.pid).children(recursive=True):
             variables = _environ(process)
             if set(names) <= variables.keys() and values.items() <= variables.items():
                 found.append(process)
@@ -164,7 +164,7 @@ def airflow(
     deployment = deployment or Deployment({"AIRFLOW__CORE__PARALLELISM": "6"})
     env = _settings(home, bundles, port, password) | deployment.settings
     _prepare(home, env)
-    orders = Orders(
+    orders = SupervisedServers(
         commands={
             name: [_AIRFLOW, *words]
             for name, words in {**_COMMANDS, **deployment.components}.items()
@@ -174,12 +174,12 @@ def airflow(
         remove=remove,
     )
     url = f"http://127.0.0.1:{port}"
-    keeper = subprocess.Popen(
+    supervisor = subprocess.Popen(
         orders.argv(), env=env, cwd=_ROOT, stdin=subprocess.PIPE, start_new_session=True
     )
     try:
         with Client(url) as client:
-            server = Airflow(home, url, "admin", password, client, keeper)
+            server = Airflow(home, url, "admin", password, client, supervisor)
             until = time.monotonic() + deadline
             while not client.healthy():
                 server.check()
@@ -190,4 +190,4 @@ def airflow(
             yield server
             server.check()
     finally:
-        keeper.communicate(timeout=_STOP + 60)  # closes its standard input, and waits
+        supervisor.communicate(timeout=_STOP + 60)  # closes its standard input, and waits

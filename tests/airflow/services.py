@@ -2,7 +2,7 @@
 packages, on loopback.
 
 Both keep what they have in a folder that goes with them, and let in nobody without a password. A
-keeper (see ``tests.support.keeper``) owns their processes. This module may import nothing but the
+supervisor (see ``tests.support.server_supervisor``) owns their processes. This module may import nothing but the
 standard library, the clients of both servers, and its neighbours here.
 """
 
@@ -24,8 +24,8 @@ import psycopg
 import redis
 from psycopg import sql
 
-from tests.support.keeper import Orders
 from tests.support.ports import free_ports
+from tests.support.server_supervisor import SupervisedServers
 
 __all__ = ["Services", "services"]
 
@@ -124,7 +124,7 @@ def services() -> Iterator[Services]:
     try:
         password = secrets.token_hex(8)
         ports = free_ports(2)
-        orders = Orders(
+        orders = SupervisedServers(
             commands={
                 "postgresql": _database(home / "postgresql", ports[0], password),
                 "redis": _broker(home / "redis", ports[1], password),
@@ -133,7 +133,7 @@ def services() -> Iterator[Services]:
             grace=_STOP,
             remove=True,
         )
-        keeper = subprocess.Popen(
+        supervisor = subprocess.Popen(
             orders.argv(), cwd=_ROOT, stdin=subprocess.PIPE, start_new_session=True
         )
         try:
@@ -141,10 +141,10 @@ def services() -> Iterator[Services]:
                 f"//airflow:{password}@127.0.0.1:{ports[0]}/postgres",
                 f"redis://:{password}@127.0.0.1:{ports[1]}/0",
             )
-            _await(home, keeper, lambda: _answers(found))
+            _await(home, supervisor, lambda: _answers(found))
             yield found
         finally:
-            keeper.communicate(timeout=_STOP + 60)  # closes its standard input, and waits
+            supervisor.communicate(timeout=_STOP + 60)  # closes its standard input, and waits
     finally:
         shutil.rmtree(home, ignore_errors=True)
 
@@ -158,10 +158,10 @@ def _answers(found: Services) -> bool:
         return False
 
 
-def _await(home: Path, keeper: subprocess.Popen[bytes], ready: Callable[[], bool]) -> None:
+def _await(home: Path, supervisor: subprocess.Popen[bytes], ready: Callable[[], bool]) -> None:
     until = time.monotonic() + _START
     while not ready():
-        if keeper.poll() is not None or time.monotonic() > until:
+        if supervisor.poll() is not None or time.monotonic() > until:
             said = "\n".join(
                 f"--- {log.name}\n{log.read_text(errors='replace')[-2000:]}"
                 for log in home.glob("*.log")

@@ -11,7 +11,7 @@ import pytest
 
 from tests.airflow.conftest import Trial
 from tests.airflow.serverless import Outcome
-from tests.support.traces import files
+from tests.support.leftovers import files
 
 pytestmark = pytest.mark.airflow
 

@@ -19,7 +19,7 @@ def _main(runs: int) -> None:
     from airflow.sdk import DAG
 
     from airflow_provider.operators.elastic import ElasticLaunchOperator
-    from tests.integration.airflow_task import run_task
+    from tests.support.airflow_task import run_task
 
     with DAG("bench") as dag:
         task = ElasticLaunchOperator(

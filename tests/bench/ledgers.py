@@ -19,7 +19,7 @@ from llutil.ledgers.etcd.etcd3_import import etcdrpc
 from llutil.ledgers.etcd.ledger import EtcdLedger
 from llutil.ledgers.memory import MemoryLedger
 from llutil.ledgers.memory_store import MemoryStore
-from tests.support.servers import EtcdServer, etcd
+from tests.support.etcd_servers import EtcdServer, etcd
 
 __all__ = ["main"]
 

@@ -29,8 +29,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.support.nursery import Forked, Nursery
 from tests.support.stores import ETCD, ZOOKEEPER, Server, Store
+from tests.support.torch_forks import Forked, TorchForks
 
 __all__ = ["main"]
 
@@ -45,9 +45,9 @@ class _Crew:
     """Processes of one kind, and the control socket that they are told by."""
 
     def __init__(
-        self, nursery: Nursery, folder: Path, kind: str, endpoint: str, **always: Any
+        self, torch_forks: TorchForks, folder: Path, kind: str, endpoint: str, **always: Any
     ) -> None:
-        self._nursery = nursery
+        self._torch_forks = torch_forks
         self._folder = folder
         self.kind = kind
         self._endpoint = endpoint
@@ -78,7 +78,7 @@ class _Crew:
                     **conf,
                 }
             output = self._folder / f"{self._run_id}.out"
-            self.processes[name] = self._nursery.fork(call, args, output, env)
+            self.processes[name] = self._torch_forks.fork(call, args, output, env)
         for _ in names:
             link, _ = self._listener.accept()
             word = _read(link)
@@ -141,15 +141,15 @@ def _read(link: socket.socket) -> dict[str, Any]:
 class _Bench:
     """What makes crews of all kinds."""
 
-    def __init__(self, nursery: Nursery, folder: Path, servers: dict[Store, Server]) -> None:
-        self._nursery = nursery
+    def __init__(self, torch_forks: TorchForks, folder: Path, servers: dict[Store, Server]) -> None:
+        self._torch_forks = torch_forks
         self._folder = folder
         self._servers = servers
 
     @contextmanager
     def ours(self, store: Store) -> Iterator[_Crew]:
         endpoint = str(self._servers[store].endpoint)
-        crew = _Crew(self._nursery, self._folder, "ours", endpoint, backend=store.backend)
+        crew = _Crew(self._torch_forks, self._folder, "ours", endpoint, backend=store.backend)
         try:
             yield crew
         finally:
@@ -158,11 +158,11 @@ class _Bench:
     @contextmanager
     def stock(self) -> Iterator[_Crew]:
         with ExitStack() as stack:
-            host = _Crew(self._nursery, self._folder, "stock_store", "")
+            host = _Crew(self._torch_forks, self._folder, "stock_store", "")
             stack.callback(host.close)
             host.add(["store"], 0, 0, {})
             endpoint = f"127.0.0.1:{host.ready['store']['port']}"
-            crew = _Crew(self._nursery, self._folder, "stock", endpoint)
+            crew = _Crew(self._torch_forks, self._folder, "stock", endpoint)
             stack.callback(crew.close)
             yield crew
 
@@ -255,10 +255,10 @@ def main(sizes: tuple[int, ...] = _SIZES) -> None:
     """Print the table."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rdzv-")))
-        nursery = Nursery("torch.distributed.elastic.rendezvous.registry")
-        stack.callback(nursery.close)
+        torch_forks = TorchForks("torch.distributed.elastic.rendezvous.registry")
+        stack.callback(torch_forks.close)
         servers = {store: stack.enter_context(store.start()) for store in _STORES}
-        bench = _Bench(nursery, folder, servers)
+        bench = _Bench(torch_forks, folder, servers)
         print(f"rendezvous, seconds, median of {_RUNS} (fastest-slowest); {os.cpu_count()} cores")
         ours = "".join(f"{store.name:>26}{'ratio':>8}" for store in _STORES)
         print(f"  {'':<28}{'torch c10d':>26}{ours}")

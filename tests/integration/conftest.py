@@ -1,7 +1,8 @@
-"""After each integration test no process, thread or file of it is left."""
+"""What integration tests share: torch is imported, and afterwards nothing of a test is left."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -9,7 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.traces import nothing_left
+from tests.support.launches import hide_torch
+from tests.support.leftovers import nothing_left
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _torch() -> None:
+    """Import it before a test looks at threads and descriptors, or at its watch."""
+    import torch.distributed.elastic.agent.server.api  # noqa: F401 - imported for its side effects
 
 
 @pytest.fixture(autouse=True)
@@ -18,9 +26,8 @@ def temporary(
 ) -> Iterator[Path]:
     """A folder for temporary files of this test alone, also of the processes that it starts."""
     tmp_path_factory.getbasetemp()  # pytest's own folder is settled before TMPDIR changes
-    folder = Path(
-        tempfile.mkdtemp(prefix="test-")
-    )  # short: a socket's path may have 107 characters
+    # A short name: a socket's path may have 107 characters.
+    folder = Path(tempfile.mkdtemp(prefix="test-"))
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     try:
@@ -28,3 +35,20 @@ def temporary(
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def no_torch(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A world in which workers and their fork server find no torch, whose import would take
+    seconds.
+    """
+    folder = tmp_path_factory.mktemp("no-torch")
+    hide_torch(folder)
+    path = [str(folder), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, path)))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> str:
+    """Where workers leave marks."""
+    return str(tmp_path)

@@ -16,11 +16,11 @@ import pytest
 from airflow.sdk import DAG
 
 from airflow_provider.operators.elastic import ElasticLaunchOperator
-from tests.integration.airflow_task import run_task
+from tests.support.airflow_task import run_task
 
 pytestmark = pytest.mark.launch
 
-_WITHOUT = str(Path(__file__).parent / "kazooless")
+_WITHOUT = str(Path(__file__).parents[1] / "support/stub_modules/no_kazoo")
 _TOLD = "needs the package kazoo: install the extra 'zookeeper'"
 _WITHIN = 120.0  # seconds, of which most are imports of torch
 _CALL = """

@@ -18,7 +18,7 @@ from llutil.rendezvous.protocol.instructions import End, Instruction
 from llutil.rendezvous.protocol.records import Member, Stage
 from tests.simulation.properties import DEADLINE
 from tests.simulation.store import Lease, Watch
-from tests.support.nodes import failure
+from tests.support.rendezvous_values import failure
 
 if TYPE_CHECKING:
     from tests.simulation.world import World

@@ -21,9 +21,14 @@ from llutil.ledgers.etcd.config import EtcdConfig
 from llutil.ledgers.etcd.ledger import EtcdLedger
 from llutil.ledgers.zookeeper.config import ZooKeeperConfig
 from llutil.ledgers.zookeeper.ledger import ZooKeeperLedger
+from tests.support.etcd_servers import EtcdServer, etcd, etcd_cluster, with_passwords
 from tests.support.ledger_contract import World
-from tests.support.servers import EtcdServer, etcd, etcd_cluster, with_passwords
-from tests.support.zookeepers import ZooKeeperServer, zookeeper, zookeeper_ensemble, zookeeper_of
+from tests.support.zookeeper_servers import (
+    ZooKeeperServer,
+    zookeeper,
+    zookeeper_ensemble,
+    zookeeper_of,
+)
 
 __all__ = ["ANN", "ETCD", "STORES", "ZOOKEEPER", "Server", "Store", "leader_first", "store_of"]
 

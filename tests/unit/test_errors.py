@@ -10,7 +10,7 @@ import pytest
 
 from llutil import errors
 from llutil.failure import FailureClass
-from tests.support.nodes import failure
+from tests.support.rendezvous_values import failure
 
 EXAMPLES: list[tuple[errors.LaunchError, FailureClass, bool]] = [
     (errors.LaunchError("x"), FailureClass.INFRASTRUCTURE, False),

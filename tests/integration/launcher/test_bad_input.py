@@ -18,8 +18,8 @@ from llutil.errors import ConfigError, EntrypointError
 from llutil.events.events import Events
 from llutil.failure import FailureClass
 from llutil.launcher.launch_agent import LaunchConfig, launch_agent
-from tests.integration.launcher import duties
-from tests.integration.launcher.launching import config, launch
+from tests.support import worker_functions
+from tests.support.launches import config, launch
 
 pytestmark = [pytest.mark.launch, pytest.mark.usefixtures("no_torch")]
 
@@ -46,11 +46,11 @@ CALLS: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "no such command": (lambda: launch("no-such-cmd"), ["command 'no-such-cmd' is neither on the"]),
     "too few arguments": (
-        lambda: launch(duties.rank_and),
+        lambda: launch(worker_functions.rank_and),
         ["rank_and(value", "cannot be called with these arguments: missing a required argument"],
     ),
     "too many arguments": (
-        lambda: launch(duties.rank_and, 1, 2),
+        lambda: launch(worker_functions.rank_and, 1, 2),
         ["too many positional arguments"],
     ),
     "a function that cannot be sent": (
@@ -58,7 +58,7 @@ CALLS: dict[str, tuple[Callable[[], Any], list[str]]] = {
         ["cannot be sent to a worker, because", "LOCK", "cannot be pickled"],
     ),
     "an argument that cannot be sent": (
-        lambda: launch(duties.rank_and, {"a": [LOCK]}),
+        lambda: launch(worker_functions.rank_and, {"a": [LOCK]}),
         ["rank_and cannot be sent to a worker, because", "argument 0", "item 'a'"],
     ),
     "an argument of a reference that cannot be sent": (
@@ -77,27 +77,27 @@ CALLS: dict[str, tuple[Callable[[], Any], list[str]]] = {
         ],
     ),
     "configuration and function": (
-        lambda: launch(duties.rank_and, nproc=-1),
+        lambda: launch(worker_functions.rank_and, nproc=-1),
         ["2 things are wrong", "nproc_per_node is -1", "rank_and(value"],
     ),
     "several nodes and no endpoint": (
-        lambda: launch_agent(LaunchConfig(2, 4, 1), duties.rank_and, [0]),
+        lambda: launch_agent(LaunchConfig(2, 4, 1), worker_functions.rank_and, [0]),
         ["rdzv_endpoint is empty, but up to 4 nodes must find each other"],
     ),
     "unknown backend": (
-        lambda: launch(duties.rank_and, 0, rdzv_backend="gossip"),
+        lambda: launch(worker_functions.rank_and, 0, rdzv_backend="gossip"),
         ["rdzv_backend is 'gossip'; wanted one of c10d, etcd, static, zeus-adapter"],
     ),
     "unknown option": (
-        lambda: launch(duties.rank_and, 0, rdzv_configs={"tiemout": 3}),
+        lambda: launch(worker_functions.rank_and, 0, rdzv_configs={"tiemout": 3}),
         ["rdzv_configs has 'tiemout', which backend 'etcd' does not know; it knows"],
     ),
     "unknown handler of events": (
-        lambda: launch(duties.rank_and, 0, event_log_handler="nowhere"),
+        lambda: launch(worker_functions.rank_and, 0, event_log_handler="nowhere"),
         ["event_log_handler is 'nowhere', which torch does not know"],
     ),
     "a page without a file": (
-        lambda: launch_agent(config(), duties.rank_and, [0], Events.private()),
+        lambda: launch_agent(config(), worker_functions.rank_and, [0], Events.private()),
         ["ice_events cannot be shared with workers: these events live in this process alone"],
     ),
 }
@@ -126,20 +126,20 @@ def test_a_run_id_in_the_environment_that_cannot_be_one_is_named(
 ) -> None:
     monkeypatch.setenv("LLUTIL_RUN_ID", "a/b")
     with pytest.raises(ConfigError, match="LLUTIL_RUN_ID in the environment is 'a/b'; wanted"):
-        launch(duties.rank_and, 0)
+        launch(worker_functions.rank_and, 0)
 
 
 def test_a_log_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"log_dir '.*/file/logs' cannot be written"):
-        launch(duties.rank_and, 0, log_dir=str(tmp_path / "file" / "logs"))
+        launch(worker_functions.rank_and, 0, log_dir=str(tmp_path / "file" / "logs"))
 
 
 def test_accelerators_that_are_not_there_are_missed() -> None:
     with pytest.raises(
         ConfigError, match=r"(?s)accelerators of this host cannot be counted: .*no torch"
     ):
-        launch_agent(LaunchConfig(1, 1, "gpu"), duties.rank_and, [0])
+        launch_agent(LaunchConfig(1, 1, "gpu"), worker_functions.rank_and, [0])
 
 
 FOUND_BY_THE_WORKER: dict[str, tuple[str, tuple[str, ...], str]] = {
@@ -192,11 +192,11 @@ def test_a_page_that_is_closed_is_told() -> None:
     events = Events()
     events.close()
     with pytest.raises(ConfigError, match="ice_events is closed; wanted an open page"):
-        launch_agent(config(), duties.rank_and, [0], events)
+        launch_agent(config(), worker_functions.rank_and, [0], events)
 
 
 def test_arguments_that_are_no_list_are_told() -> None:
     with pytest.raises(ConfigError, match="args is 'abc'; wanted a list"):
-        launch_agent(config(), duties.rank_and, "abc")  # type: ignore[arg-type]
+        launch_agent(config(), worker_functions.rank_and, "abc")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="args is None; wanted a list"):
-        launch_agent(config(), duties.rank_and, None)  # type: ignore[arg-type]
+        launch_agent(config(), worker_functions.rank_and, None)  # type: ignore[arg-type]

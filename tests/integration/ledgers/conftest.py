@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from llutil.ledgers.endpoints import Endpoint
+from tests.support.etcd_servers import EtcdServer
 from tests.support.ledger_contract import World
-from tests.support.servers import EtcdServer
 from tests.support.stores import ETCD, ZOOKEEPER, Server, Store
-from tests.support.zookeepers import ZooKeeperServer
+from tests.support.zookeeper_servers import ZooKeeperServer
 
 _GRPC = ("Handshake failed", "Got goaway")
 _GONE = 5.0  # seconds for gRPC to close what it was told to close

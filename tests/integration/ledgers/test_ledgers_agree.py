@@ -22,10 +22,10 @@ from llutil.ledgers import (
 )
 from llutil.ledgers.memory import MemoryLedger
 from llutil.ledgers.memory_store import MemoryStore
+from tests.support.etcd_servers import EtcdServer
 from tests.support.ledger_contract import DAY, World, soon
-from tests.support.servers import EtcdServer
 from tests.support.stores import ETCD, ZOOKEEPER
-from tests.support.zookeepers import ZooKeeperServer
+from tests.support.zookeeper_servers import ZooKeeperServer
 
 _NODES = st.integers(0, 2)
 _STEPS = st.one_of(

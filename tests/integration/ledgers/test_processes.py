@@ -21,7 +21,7 @@ def _run(call: str, store: Store, server: Server, world: World, *more: int) -> l
     else.
     """
     arguments = (str(store).upper(), str(server.endpoint), world.namespace, *more)
-    code = f"from tests.integration.ledgers.child import {call}; {call}{arguments!r}"
+    code = f"from tests.integration.ledgers.child_process import {call}; {call}{arguments!r}"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "GRPC_VERBOSITY": "NONE"},  # gRPC has its own word on forks

@@ -9,10 +9,10 @@ from typing import Any, Protocol
 import pytest
 
 from llutil.ledgers.endpoints import Endpoint
-from tests.integration.rendezvous.history import read_history
 from tests.integration.rendezvous.jobs import Job
-from tests.support.nursery import Nursery
+from tests.support.store_history import read_history
 from tests.support.stores import ETCD, Server, Store
+from tests.support.torch_forks import TorchForks
 
 
 class MakeJob(Protocol):
@@ -23,11 +23,11 @@ class MakeJob(Protocol):
 
 
 @pytest.fixture(scope="session")
-def nursery() -> Iterator[Nursery]:
+def torch_forks() -> Iterator[TorchForks]:
     """A process to fork agents from."""
-    nursery = Nursery()
-    yield nursery
-    nursery.close()
+    torch_forks = TorchForks()
+    yield torch_forks
+    torch_forks.close()
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def server(temporary: Path, store: Store) -> Iterator[Server]:
 
 @pytest.fixture
 def make_job(
-    request: pytest.FixtureRequest, nursery: Nursery, tmp_path: Path, store: Store
+    request: pytest.FixtureRequest, torch_forks: TorchForks, tmp_path: Path, store: Store
 ) -> Iterator[MakeJob]:
     """Makes jobs, of which nothing runs in the end."""
     jobs: list[Job] = []
@@ -55,7 +55,7 @@ def make_job(
         folder = tmp_path / f"job{len(jobs)}"
         folder.mkdir()
         endpoints = endpoints or (request.getfixturevalue("server").endpoint,)
-        jobs.append(Job(nursery, folder, store, *endpoints, run_id=run_id, **config))
+        jobs.append(Job(torch_forks, folder, store, *endpoints, run_id=run_id, **config))
         return jobs[-1]
 
     yield make

@@ -18,9 +18,9 @@ from llutil.ledgers.endpoints import Endpoint
 from llutil.ledgers.protocol import Ledger, Record
 from llutil.rendezvous.protocol.record_codec import decode
 from llutil.rendezvous.protocol.record_keys import RecordKeys
-from tests.support.nursery import Forked, Nursery
+from tests.support.leftovers import MARK
 from tests.support.stores import Store
-from tests.support.traces import MARK
+from tests.support.torch_forks import Forked, TorchForks
 
 __all__ = ["Agent", "Job", "until"]
 
@@ -109,7 +109,7 @@ class Job:
 
     def __init__(
         self,
-        nursery: Nursery,
+        torch_forks: TorchForks,
         folder: Path,
         store: Store,
         *endpoints: Endpoint,
@@ -120,7 +120,7 @@ class Job:
         self.store = store
         self.endpoints = endpoints
         self.agents: list[Agent] = []
-        self._nursery = nursery
+        self._torch_forks = torch_forks
         self.folder = folder
         self._config = {"rdzv_backend": store.backend, **config}
 
@@ -153,7 +153,7 @@ class Job:
         env = {name: os.environ[name] for name in (MARK, "TMPDIR")}
         output = self.folder / f"{name}.out"
         call = "tests.integration.rendezvous.agents:launch"
-        agent = Agent(name, self.folder, self._nursery.fork(call, args, output, env))
+        agent = Agent(name, self.folder, self._torch_forks.fork(call, args, output, env))
         self.agents.append(agent)
         return agent
 

@@ -14,9 +14,9 @@ import pytest
 from llutil.ledgers.endpoints import Endpoint
 from tests.integration.rendezvous.conftest import MakeJob
 from tests.support.certificates import Authority
-from tests.support.servers import EtcdServer
+from tests.support.etcd_servers import EtcdServer
 from tests.support.stores import ANN, ETCD, STORES, ZOOKEEPER, Server, Store
-from tests.support.zookeepers import ZooKeeperServer
+from tests.support.zookeeper_servers import ZooKeeperServer
 
 pytestmark = [pytest.mark.launch, pytest.mark.parametrize("store", STORES)]
 

@@ -26,11 +26,11 @@ from llutil.rendezvous.protocol import observations as see
 from llutil.rendezvous.protocol.parameters import ProtocolParameters
 from llutil.rendezvous.protocol.record_keys import RecordKeys
 from llutil.rendezvous.protocol.records import Member
-from tests.integration.rendezvous.transactions import Transaction, transactions
-from tests.support.drivers import Port
-from tests.support.servers import EtcdServer
+from tests.support.etcd_servers import EtcdServer
+from tests.support.memory_rendezvous import Port
 from tests.support.stores import ETCD, ZOOKEEPER, Server, Store
-from tests.support.zookeepers import ZooKeeperServer
+from tests.support.zookeeper_servers import ZooKeeperServer
+from tests.support.zookeeper_transactions import Transaction, transactions
 
 _SOON = 30.0  # seconds
 _FREE = {"LeaseKeepAlive", "Authenticate"}  # not counted: time alone says how many there are

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.integration.rendezvous.history import read_history
 from tests.integration.rendezvous.jobs import Job
+from tests.support.store_history import read_history
 from tests.support.stores import STORES, Server
 
 pytestmark = [pytest.mark.launch, pytest.mark.parametrize("store", STORES)]

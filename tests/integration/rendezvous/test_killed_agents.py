@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.integration.launcher.launching import is_alive
 from tests.integration.rendezvous.conftest import MakeJob
 from tests.support.certificates import Authority
+from tests.support.launches import is_alive
 from tests.support.stores import ANN, STORES, Server, Store
 
 pytestmark = [pytest.mark.launch, pytest.mark.fault, pytest.mark.parametrize("store", STORES)]

@@ -8,8 +8,8 @@ import signal
 
 import pytest
 
-from tests.integration.rendezvous.history import read_history
 from tests.integration.rendezvous.jobs import Job, until
+from tests.support.store_history import read_history
 from tests.support.stores import STORES, Server
 
 pytestmark = [

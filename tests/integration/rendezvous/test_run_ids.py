@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.integration.rendezvous.conftest import MakeJob
-from tests.integration.rendezvous.history import left_in, read_history
 from tests.integration.rendezvous.jobs import Job, until
+from tests.support.store_history import left_in, read_history
 from tests.support.stores import STORES, Server
 
 pytestmark = [pytest.mark.launch, pytest.mark.parametrize("store", STORES)]

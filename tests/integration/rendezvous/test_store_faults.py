@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from tests.integration.rendezvous.conftest import MakeJob
-from tests.integration.rendezvous.history import read_history
 from tests.integration.rendezvous.jobs import TTL, Agent, Job, until
+from tests.support.etcd_servers import EtcdServer
 from tests.support.proxy import Proxy, proxy
-from tests.support.servers import EtcdServer
+from tests.support.store_history import read_history
 from tests.support.stores import STORES, Server, Store, leader_first
 
 pytestmark = [pytest.mark.launch, pytest.mark.fault, pytest.mark.parametrize("store", STORES)]

@@ -12,7 +12,7 @@ from llutil.rendezvous.protocol.record_keys import RecordKeys
 from tests.integration.rendezvous.conftest import MakeJob
 from tests.integration.rendezvous.jobs import Job
 from tests.support.stores import STORES, ZOOKEEPER
-from tests.support.zookeepers import ZooKeeperServer, client
+from tests.support.zookeeper_servers import ZooKeeperServer, client
 
 pytestmark = [pytest.mark.launch, pytest.mark.parametrize("store", STORES[1:])]
 

@@ -24,8 +24,8 @@ from llutil.failure import Failure, FailureClass
 from llutil.rendezvous.protocol.record_codec import decode, encode
 from llutil.rendezvous.protocol.records import ReportKind
 from llutil.system.oom_kills import KillCount
-from tests.support.nodes import failure
-from tests.support.nodes import report as node_report
+from tests.support.rendezvous_values import failure
+from tests.support.rendezvous_values import report as node_report
 
 TRACE = (
     "Traceback (most recent call last):\n"

@@ -8,7 +8,7 @@ from airflow_provider.agent_client.error_from_message import error_from
 from llutil import errors
 from llutil.failure import FailureClass
 from llutil.task_link.messages import JobFailed
-from tests.support.nodes import failure
+from tests.support.rendezvous_values import failure
 
 OWN = [
     name

@@ -11,7 +11,7 @@ from airflow_provider.retries.rules import TriesRecord
 from llutil.failure import FailureClass
 from llutil.task_link.agent_record import AgentRecord
 from llutil.task_link.messages import JobFailed, JobSucceeded
-from tests.support.nodes import failure
+from tests.support.rendezvous_values import failure
 
 TRACE = (
     "Traceback (most recent call last):\n"

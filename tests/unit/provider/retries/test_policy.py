@@ -18,7 +18,7 @@ from llutil.errors import AgentLostError, ConfigError, StoppedError, WorkersFail
 from llutil.failure import FailureClass
 from llutil.task_link.agent_record import AgentRecord
 from llutil.task_link.messages import JobFailed
-from tests.support.nodes import failure
+from tests.support.rendezvous_values import failure
 
 LOG = logging.getLogger("task")
 

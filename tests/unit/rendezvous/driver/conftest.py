@@ -1,4 +1,4 @@
-"""A hall for nodes that meet in memory; and after each test no thread and no descriptor is left."""
+"""A rendezvous in memory; after each test no thread and no descriptor is left."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.drivers import Hall
+from tests.support.memory_rendezvous import MemoryRendezvous
 
 
 @pytest.fixture
-def hall() -> Iterator[Hall]:
+def rendezvous() -> Iterator[MemoryRendezvous]:
     gc.collect()  # what earlier tests left for the collector may hold descriptors
     threads, descriptors = set(threading.enumerate()), _descriptors()
-    with Hall().open() as hall:
-        yield hall
+    with MemoryRendezvous().open() as rendezvous:
+        yield rendezvous
     assert set(threading.enumerate()) == threads
     assert _descriptors() == descriptors
 

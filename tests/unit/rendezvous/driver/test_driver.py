@@ -11,11 +11,11 @@ import pytest
 
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol import observations as see
-from tests.support.drivers import RUN, Hall
+from tests.support.memory_rendezvous import RUN, MemoryRendezvous
 
 
-def test_nodes_agree_on_one_round_and_all_succeed(hall: Hall) -> None:
-    nodes = [hall.node(name, min_nodes=4, max_nodes=4, nproc=2) for name in "abcd"]
+def test_nodes_agree_on_one_round_and_all_succeed(rendezvous: MemoryRendezvous) -> None:
+    nodes = [rendezvous.node(name, min_nodes=4, max_nodes=4, nproc=2) for name in "abcd"]
     rounds = {node.starts() for node in nodes}
     (agreed,) = rounds
     places = [agreed.place(node) for node in agreed.nodes]
@@ -27,13 +27,13 @@ def test_nodes_agree_on_one_round_and_all_succeed(hall: Hall) -> None:
         node.succeeds()
     for node in nodes:
         assert node.ends(do.FinishedWell).assignment == agreed
-    assert hall.keys(RUN.members) == []
-    assert hall.keys(RUN.log) == ["log/000001.marker"]
-    assert hall.keys(RUN.reports(agreed.stage)) == []
+    assert rendezvous.keys(RUN.members) == []
+    assert rendezvous.keys(RUN.log) == ["log/000001.marker"]
+    assert rendezvous.keys(RUN.reports(agreed.stage)) == []
 
 
-def test_who_succeeded_waits_for_the_others(hall: Hall) -> None:
-    first, second = hall.gang("a", "b")
+def test_who_succeeded_waits_for_the_others(rendezvous: MemoryRendezvous) -> None:
+    first, second = rendezvous.gang("a", "b")
     first.succeeds()
     assert not first.peek(0.1)
     second.succeeds()
@@ -41,11 +41,11 @@ def test_who_succeeded_waits_for_the_others(hall: Hall) -> None:
     second.ends(do.FinishedWell)
 
 
-def test_a_failure_restarts_every_node_and_is_charged_once(hall: Hall) -> None:
-    first, second, third = hall.gang("a", "b", "c", max_restarts=1)
+def test_a_failure_restarts_every_node_and_is_charged_once(rendezvous: MemoryRendezvous) -> None:
+    first, second, third = rendezvous.gang("a", "b", "c", max_restarts=1)
     third.succeeds()
     second.fails()
-    again = hall.again(first, second, third)
+    again = rendezvous.again(first, second, third)
     assert (again.round, again.restarts) == (2, 1)
     for node in (first, second, third):
         node.succeeds()
@@ -53,36 +53,38 @@ def test_a_failure_restarts_every_node_and_is_charged_once(hall: Hall) -> None:
         assert node.ends(do.FinishedWell).assignment == again
 
 
-def test_the_last_failure_ends_the_job_on_all_nodes_with_its_reason(hall: Hall) -> None:
-    first, second = hall.gang("a", "b", max_restarts=0, lease_ttl=0.2)
+def test_the_last_failure_ends_the_job_on_all_nodes_with_its_reason(
+    rendezvous: MemoryRendezvous,
+) -> None:
+    first, second = rendezvous.gang("a", "b", max_restarts=0, lease_ttl=0.2)
     second.fails("disk full")
     first.stops()
     for node in (first, second):
         assert "disk full" in node.ends(do.Failed).why
 
 
-def test_a_failure_that_cannot_be_mended_uses_no_restart(hall: Hall) -> None:
-    first, second = hall.gang("a", "b", max_restarts=3)
+def test_a_failure_that_cannot_be_mended_uses_no_restart(rendezvous: MemoryRendezvous) -> None:
+    first, second = rendezvous.gang("a", "b", max_restarts=3)
     second.fails("no such module", fatal=True)
     first.stops()
     assert "no such module" in first.ends(do.Failed).why
     second.ends(do.Failed)
 
 
-def test_a_newcomer_is_let_in_and_costs_no_restart(hall: Hall) -> None:
+def test_a_newcomer_is_let_in_and_costs_no_restart(rendezvous: MemoryRendezvous) -> None:
     size = {"min_nodes": 1, "max_nodes": 3, "max_restarts": 0}
-    first = hall.node("a", **size)
+    first = rendezvous.node("a", **size)
     assert len(first.starts().seats) == 1
-    second = hall.node("b", **size)
+    second = rendezvous.node("b", **size)
     assert "came" in first.stops().why
-    agreed = hall.again(first, second)
+    agreed = rendezvous.again(first, second)
     assert (len(agreed.seats), agreed.round, agreed.restarts) == (2, 2, 0)
     assert [port.closed for port in first.ports] == [True, False]
 
 
-def test_when_the_leader_dies_the_next_one_leads_and_hosts(hall: Hall) -> None:
+def test_when_the_leader_dies_the_next_one_leads_and_hosts(rendezvous: MemoryRendezvous) -> None:
     nodes = [
-        hall.node(name, min_nodes=2, max_nodes=3, last_call=30, index=index)
+        rendezvous.node(name, min_nodes=2, max_nodes=3, last_call=30, index=index)
         for index, name in enumerate("abc")
     ]
     (agreed,) = {node.starts() for node in nodes}
@@ -96,53 +98,53 @@ def test_when_the_leader_dies_the_next_one_leads_and_hosts(hall: Hall) -> None:
     assert again.by != agreed.by
 
 
-def test_when_the_leader_dies_before_it_seals_the_others_do(hall: Hall) -> None:
+def test_when_the_leader_dies_before_it_seals_the_others_do(rendezvous: MemoryRendezvous) -> None:
     size = {"min_nodes": 3, "max_nodes": 3}
-    nodes = [hall.node(name, **size) for name in "ab"]
-    while len(members := hall.keys(RUN.members)) < 2:
+    nodes = [rendezvous.node(name, **size) for name in "ab"]
+    while len(members := rendezvous.keys(RUN.members)) < 2:
         assert not nodes[0].peek(0.01)
     leader = next(node for node in nodes if members[0].startswith(f"members/{node.name}"))
     leader.dies()
     nodes.remove(leader)
-    nodes += [hall.node(name, **size) for name in "cd"]
-    assert len(hall.again(*nodes).seats) == 3
+    nodes += [rendezvous.node(name, **size) for name in "cd"]
+    assert len(rendezvous.again(*nodes).seats) == 3
 
 
 def test_a_node_whose_session_ended_stops_its_workers_and_comes_back_as_a_new_one(
-    hall: Hall,
+    rendezvous: MemoryRendezvous,
 ) -> None:
-    nodes = hall.gang("a", "b", max_restarts=0)
+    nodes = rendezvous.gang("a", "b", max_restarts=0)
     lost = nodes[1]
     assert lost.round is not None
     old = next(seat.node for seat in lost.round.seats if seat.name == lost.name)
-    record = hall.ledger.read(RUN.members, deadline=time.monotonic() + 1).get(
+    record = rendezvous.ledger.read(RUN.members, deadline=time.monotonic() + 1).get(
         RUN.members + RUN.name(old)
     )
     assert record is not None
-    hall.ledger.end(record.lease, deadline=time.monotonic() + 1)
+    rendezvous.ledger.end(record.lease, deadline=time.monotonic() + 1)
     assert "lease is over" in lost.stops().why
     assert "was lost" in nodes[0].stops().why
-    agreed = hall.again(*nodes)
+    agreed = rendezvous.again(*nodes)
     assert old not in agreed.nodes
     assert {seat.name for seat in agreed.seats} == {"a", "b"}
     assert agreed.restarts == 0
 
 
-def test_an_order_to_stop_the_job_reaches_every_node(hall: Hall) -> None:
-    nodes = hall.gang("a", "b", "c")
+def test_an_order_to_stop_the_job_reaches_every_node(rendezvous: MemoryRendezvous) -> None:
+    nodes = rendezvous.gang("a", "b", "c")
     nodes[2].tell(see.Asked("enough", stop=True))
     for node in nodes:
         node.stops()
     for node in nodes:
         assert "enough" in node.ends(do.Stopped).why
-    assert hall.keys(RUN.members) == []
+    assert rendezvous.keys(RUN.members) == []
 
 
 @pytest.mark.parametrize("taken", [True, False], ids=["taken", "not taken"])
 def test_a_node_leaves_also_if_its_agent_never_obeyed_its_last_order(
-    hall: Hall, taken: bool
+    rendezvous: MemoryRendezvous, taken: bool
 ) -> None:
-    first, second = (hall.node(name, min_nodes=1, max_nodes=2, last_call=30) for name in "ab")
+    first, second = (rendezvous.node(name, min_nodes=1, max_nodes=2, last_call=30) for name in "ab")
     first.starts()
     assert second.peek(10)
     if taken:
@@ -152,39 +154,39 @@ def test_a_node_leaves_also_if_its_agent_never_obeyed_its_last_order(
     assert len(first.starts().seats) == 1
 
 
-def test_leaving_does_not_start_what_was_never_started(hall: Hall) -> None:
-    node = hall.node("a", min_nodes=1, max_nodes=1, start=False)
+def test_leaving_does_not_start_what_was_never_started(rendezvous: MemoryRendezvous) -> None:
+    node = rendezvous.node("a", min_nodes=1, max_nodes=1, start=False)
     assert node.driver.leave(see.Asked("gone", stop=False), time.monotonic() + 10)
     assert node.driver.close(time.monotonic())
 
 
-def test_the_last_one_that_leaves_closes_the_generation(hall: Hall) -> None:
-    first, second = hall.gang("a", "b", min_nodes=1, max_restarts=None, last_call=30)
+def test_the_last_one_that_leaves_closes_the_generation(rendezvous: MemoryRendezvous) -> None:
+    first, second = rendezvous.gang("a", "b", min_nodes=1, max_restarts=None, last_call=30)
     asked = see.Asked("done", stop=False, linger=5.0)
     for node in (first, second):
         node.tell(asked)
         node.stops()
     for node in (first, second):
         node.ends(do.Left)
-    assert hall.keys(RUN.log) == ["log/000001.marker"]
-    again = hall.node("c", min_nodes=1, max_nodes=1)
+    assert rendezvous.keys(RUN.log) == ["log/000001.marker"]
+    again = rendezvous.node("c", min_nodes=1, max_nodes=1)
     assert again.starts().generation == 2
 
 
-def test_a_job_of_many_rounds_leaves_one_marker(hall: Hall) -> None:
-    (node,) = hall.gang("a", max_restarts=None)
+def test_a_job_of_many_rounds_leaves_one_marker(rendezvous: MemoryRendezvous) -> None:
+    (node,) = rendezvous.gang("a", max_restarts=None)
     for _ in range(70):
         node.fails()
         node.starts()
-    assert len(hall.keys(RUN.log)) <= 4
+    assert len(rendezvous.keys(RUN.log)) <= 4
     node.succeeds()
     node.ends(do.FinishedWell)
-    assert hall.keys(RUN.log) == ["log/000001.marker"]
-    assert hall.keys(RUN.reports(node.round.stage)) == []
+    assert rendezvous.keys(RUN.log) == ["log/000001.marker"]
+    assert rendezvous.keys(RUN.reports(node.round.stage)) == []
 
 
-def test_who_waits_does_nothing(hall: Hall) -> None:
-    nodes = [hall.node(name, min_nodes=3, max_nodes=3) for name in "ab"]
+def test_who_waits_does_nothing(rendezvous: MemoryRendezvous) -> None:
+    nodes = [rendezvous.node(name, min_nodes=3, max_nodes=3) for name in "ab"]
     assert not nodes[0].peek(0.1)
     before = [_switches(node.driver) for node in nodes]
     assert not nodes[0].peek(0.5)

@@ -12,7 +12,7 @@ from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol import observations as see
 from llutil.rendezvous.protocol.record_codec import VERSION, encode
 from llutil.rendezvous.protocol.records import Assignment, Cause, Marker, Seat
-from tests.support.drivers import RUN, FaultyLedger, Hall, Node, Port
+from tests.support.memory_rendezvous import RUN, FaultyLedger, MemoryRendezvous, Node, Port
 
 _DAY = 86400.0
 
@@ -33,15 +33,17 @@ def _ends_with(node: Node, kind: type[LaunchError], *words: str) -> None:
 
 
 @pytest.mark.parametrize("moment", ["at first", "joined", "running", "ended"])
-def test_a_store_that_is_away_for_a_while_is_waited_for(hall: Hall, moment: str) -> None:
+def test_a_store_that_is_away_for_a_while_is_waited_for(
+    rendezvous: MemoryRendezvous, moment: str
+) -> None:
     def begin(ledger: FaultyLedger) -> None:
         ledger.away = moment == "at first"
 
     size = {"min_nodes": 2, "max_nodes": 2}
-    first = hall.node("a", before=begin, **size)
+    first = rendezvous.node("a", before=begin, **size)
     assert not first.peek(0.1)
     first.ledger.away = moment in {"at first", "joined"}
-    second = hall.node("b", **size)
+    second = rendezvous.node("b", **size)
     assert first.peek(0.1) == (moment in {"running", "ended"})
     first.ledger.away = False
     agreed = first.starts()
@@ -58,45 +60,51 @@ def test_a_store_that_is_away_for_a_while_is_waited_for(hall: Hall, moment: str)
         assert node.ends(do.FinishedWell).assignment == agreed
 
 
-def test_a_store_that_stays_away_is_given_up_with_its_last_word(hall: Hall) -> None:
+def test_a_store_that_stays_away_is_given_up_with_its_last_word(
+    rendezvous: MemoryRendezvous,
+) -> None:
     def begin(ledger: FaultyLedger) -> None:
         ledger.away = True
 
     began = time.monotonic()
-    node = hall.node("a", min_nodes=1, max_nodes=1, timeout=0.3, before=begin)
+    node = rendezvous.node("a", min_nodes=1, max_nodes=1, timeout=0.3, before=begin)
     why = node.ends(do.GaveUp).why
     assert 0.3 <= time.monotonic() - began < 5
     assert "did not answer for 0.3 s" in why
     assert "the store is away" in why
 
 
-def test_nodes_that_nobody_joins_are_counted_in_the_reason(hall: Hall) -> None:
-    node = hall.node("a", min_nodes=3, max_nodes=3, timeout=0.3)
+def test_nodes_that_nobody_joins_are_counted_in_the_reason(rendezvous: MemoryRendezvous) -> None:
+    node = rendezvous.node("a", min_nodes=3, max_nodes=3, timeout=0.3)
     assert "1 of 3 nodes are ready; here: a" in node.ends(do.GaveUp).why
-    assert hall.keys(RUN.members) == []
+    assert rendezvous.keys(RUN.members) == []
 
 
-def test_a_store_that_refuses_ends_the_rendezvous_at_once(hall: Hall) -> None:
+def test_a_store_that_refuses_ends_the_rendezvous_at_once(rendezvous: MemoryRendezvous) -> None:
     def begin(ledger: FaultyLedger) -> None:
         ledger.refusing = True
 
-    node = hall.node("a", min_nodes=1, max_nodes=1, before=begin)
+    node = rendezvous.node("a", min_nodes=1, max_nodes=1, before=begin)
     _ends_with(node, LedgerRefused, "the store refuses")
 
 
-def test_a_store_that_refuses_while_workers_run_ends_the_node_and_its_lease(hall: Hall) -> None:
-    first, second = hall.gang("a", "b")
+def test_a_store_that_refuses_while_workers_run_ends_the_node_and_its_lease(
+    rendezvous: MemoryRendezvous,
+) -> None:
+    first, second = rendezvous.gang("a", "b")
     first.ledger.refusing = True
     first.succeeds()
     _ends_with(first, LedgerRefused, "the store refuses")
     assert "lost" in second.stops().why
 
 
-def test_a_store_that_refuses_only_the_last_word_changes_no_result(hall: Hall) -> None:
+def test_a_store_that_refuses_only_the_last_word_changes_no_result(
+    rendezvous: MemoryRendezvous,
+) -> None:
     def begin(ledger: FaultyLedger) -> None:
         ledger.keeps_sessions = True
 
-    node = hall.node("a", min_nodes=1, max_nodes=1, before=begin)
+    node = rendezvous.node("a", min_nodes=1, max_nodes=1, before=begin)
     node.starts()
     node.succeeds()
     node.ends(do.FinishedWell)
@@ -121,77 +129,85 @@ def test_a_store_that_refuses_only_the_last_word_changes_no_result(hall: Hall) -
     ],
 )
 def test_a_record_that_is_not_ours_is_named_and_left_alone(
-    hall: Hall, key: str, value: bytes, words: tuple[str, ...]
+    rendezvous: MemoryRendezvous, key: str, value: bytes, words: tuple[str, ...]
 ) -> None:
-    _write(hall, key, value)
-    node = hall.node("a", min_nodes=1, max_nodes=1)
+    _write(rendezvous, key, value)
+    node = rendezvous.node("a", min_nodes=1, max_nodes=1)
     _ends_with(node, ConfigError, *words)
-    assert hall.ledger.read(key, deadline=_soon()).records[0].value == value
-    mine = [name for name in hall.keys(RUN.members) if name.startswith("members/a")]
+    assert rendezvous.ledger.read(key, deadline=_soon()).records[0].value == value
+    mine = [name for name in rendezvous.keys(RUN.members) if name.startswith("members/a")]
     assert mine == []
 
 
 @pytest.mark.parametrize("value", [b"\x00", b'{"version":1,"kind":"marker"}'])
 def test_a_member_that_comes_and_is_none_of_ours_is_named_by_the_leader(
-    hall: Hall, value: bytes
+    rendezvous: MemoryRendezvous, value: bytes
 ) -> None:
-    node = hall.node("a", min_nodes=2, max_nodes=2)
+    node = rendezvous.node("a", min_nodes=2, max_nodes=2)
     assert not node.peek(0.05)
-    _write(hall, RUN.members + "x", value)
+    _write(rendezvous, RUN.members + "x", value)
     _ends_with(node, ConfigError, "members/x", "Nothing was changed")
 
 
-def test_a_foreign_record_that_comes_while_workers_run_ends_every_node(hall: Hall) -> None:
-    nodes = hall.gang("a", "b")
-    _write(hall, RUN.log + "y", b"{")
+def test_a_foreign_record_that_comes_while_workers_run_ends_every_node(
+    rendezvous: MemoryRendezvous,
+) -> None:
+    nodes = rendezvous.gang("a", "b")
+    _write(rendezvous, RUN.log + "y", b"{")
     for node in nodes:
         _ends_with(node, ConfigError, "log/y", "not JSON")
 
 
-def test_a_session_whose_record_was_deleted_is_ended_when_the_node_comes_back(hall: Hall) -> None:
-    first, second = hall.gang("a", "b")
-    before = len(hall.store.leases)
-    record = hall.ledger.read(RUN.members, deadline=_soon()).records[1]
-    with hall.store.transaction() as transaction:
-        transaction.delete(hall.ledger.room, [record.key])
+def test_a_session_whose_record_was_deleted_is_ended_when_the_node_comes_back(
+    rendezvous: MemoryRendezvous,
+) -> None:
+    first, second = rendezvous.gang("a", "b")
+    before = len(rendezvous.store.leases)
+    record = rendezvous.ledger.read(RUN.members, deadline=_soon()).records[1]
+    with rendezvous.store.transaction() as transaction:
+        transaction.delete(rendezvous.ledger.room, [record.key])
     for node in (
         first,
         second,
     ):  # one hears of the verdict, the other that it cannot write any more
         node.succeeds()
-    assert hall.again(first, second).round == 2
-    assert len(hall.store.leases) == before
+    assert rendezvous.again(first, second).round == 2
+    assert len(rendezvous.store.leases) == before
 
 
-def test_a_renewal_that_nobody_announced_is_noticed(hall: Hall) -> None:
+def test_a_renewal_that_nobody_announced_is_noticed(rendezvous: MemoryRendezvous) -> None:
     def begin(ledger: FaultyLedger) -> None:
         ledger.held = time.monotonic()
 
-    node = hall.node("a", min_nodes=1, max_nodes=2, lease_ttl=0.2, last_call=0.3, before=begin)
+    node = rendezvous.node(
+        "a", min_nodes=1, max_nodes=2, lease_ttl=0.2, last_call=0.3, before=begin
+    )
     assert not node.peek(0.5)  # suspended by its own clock when the last call is over
     node.ledger.held = None
     node.starts()
 
 
-def test_a_store_that_cannot_be_opened_is_an_error_with_its_reason(hall: Hall) -> None:
+def test_a_store_that_cannot_be_opened_is_an_error_with_its_reason(
+    rendezvous: MemoryRendezvous,
+) -> None:
     def refuse() -> Port:
         raise RendezvousError("this node cannot serve")
 
     def break_down() -> Port:
         raise OSError("no descriptors left")
 
-    first = hall.node("a", min_nodes=1, max_nodes=1, open_store=refuse)
+    first = rendezvous.node("a", min_nodes=1, max_nodes=1, open_store=refuse)
     _ends_with(first, RendezvousError, "cannot serve")
-    second = hall.node("b", min_nodes=1, max_nodes=1, open_store=break_down)
+    second = rendezvous.node("b", min_nodes=1, max_nodes=1, open_store=break_down)
     _ends_with(second, RendezvousError, "broke down", "OSError: no descriptors left")
     assert isinstance(_error(second).__cause__, OSError)
 
 
-def test_closing_ends_a_call_that_hangs(hall: Hall) -> None:
+def test_closing_ends_a_call_that_hangs(rendezvous: MemoryRendezvous) -> None:
     def begin(ledger: FaultyLedger) -> None:
         ledger.hanging = True
 
-    node = hall.node("a", min_nodes=1, max_nodes=1, lease_ttl=1000, before=begin)
+    node = rendezvous.node("a", min_nodes=1, max_nodes=1, lease_ttl=1000, before=begin)
     asked = see.Asked("gone", stop=False)
     assert not node.driver.leave(asked, time.monotonic() + 0.1)
     assert node.ledger.hung.is_set()
@@ -200,13 +216,13 @@ def test_closing_ends_a_call_that_hangs(hall: Hall) -> None:
     assert time.monotonic() - began < 5
 
 
-def test_closing_twice_does_nothing(hall: Hall) -> None:
-    (node,) = hall.gang("a")
+def test_closing_twice_does_nothing(rendezvous: MemoryRendezvous) -> None:
+    (node,) = rendezvous.gang("a")
     for _ in range(2):
         assert node.driver.close(_soon())
 
 
-def test_the_log_of_another_life_is_history(hall: Hall) -> None:
+def test_the_log_of_another_life_is_history(rendezvous: MemoryRendezvous) -> None:
     old = Assignment(
         generation=1,
         round=3,
@@ -216,8 +232,8 @@ def test_the_log_of_another_life_is_history(hall: Hall) -> None:
         port=1,
         by="x.1",
     )
-    _write(hall, RUN.key(old), encode(old))
-    node = hall.node("a", min_nodes=1, max_nodes=1)
+    _write(rendezvous, RUN.key(old), encode(old))
+    node = rendezvous.node("a", min_nodes=1, max_nodes=1)
     agreed = node.starts()
     assert (agreed.generation, agreed.round, agreed.restarts) == (1, 4, 0)
 
@@ -226,7 +242,7 @@ def _soon() -> float:
     return time.monotonic() + 10
 
 
-def _write(hall: Hall, key: str, value: bytes) -> None:
+def _write(rendezvous: MemoryRendezvous, key: str, value: bytes) -> None:
     """As another program does that uses the same store."""
-    with hall.store.transaction() as transaction:
-        transaction.put(hall.ledger.room, {key: value}, "")
+    with rendezvous.store.transaction() as transaction:
+        transaction.put(rendezvous.ledger.room, {key: value}, "")

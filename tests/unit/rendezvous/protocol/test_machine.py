@@ -16,7 +16,15 @@ from llutil.rendezvous.protocol import observations as see
 from llutil.rendezvous.protocol.machine import Machine
 from llutil.rendezvous.protocol.records import Assignment, Cause, Marker, Report, ReportKind, Stage
 from llutil.rendezvous.protocol.run_history import RunHistory
-from tests.support.nodes import failure, marker, member, report, round_of, rules, verdict
+from tests.support.rendezvous_values import (
+    failure,
+    marker,
+    member,
+    report,
+    round_of,
+    rules,
+    verdict,
+)
 
 FIRST = Stage(1, 1)
 

@@ -24,7 +24,7 @@ from llutil.rendezvous.protocol.records import (
     Seat,
     Verdict,
 )
-from tests.support.nodes import member, report, round_of
+from tests.support.rendezvous_values import member, report, round_of
 
 texts = st.text(max_size=12)
 numbers = st.integers(0, 10**9)

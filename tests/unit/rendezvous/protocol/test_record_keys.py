@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from llutil.ledgers.keys import check_key, check_scope, holds
 from llutil.rendezvous.protocol.record_keys import RecordKeys
 from llutil.rendezvous.protocol.records import Cause, Record, ReportKind, Stage
-from tests.support.nodes import marker, member, report, round_of, verdict
+from tests.support.rendezvous_values import marker, member, report, round_of, verdict
 
 RECORDS: list[Record] = [
     member("a"),

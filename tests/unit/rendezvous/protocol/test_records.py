@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from llutil.errors import ConfigError
 from llutil.rendezvous.protocol.parameters import ProtocolParameters
 from llutil.rendezvous.protocol.records import Stage
-from tests.support.nodes import round_of, seat
+from tests.support.rendezvous_values import round_of, seat
 
 seats = st.lists(st.tuples(st.integers(1, 8), st.sampled_from(("trainer", "reader"))), min_size=1)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from llutil.rendezvous.protocol.records import Cause, Record, ReportKind, Stage
 from llutil.rendezvous.protocol.run_history import RunHistory
-from tests.support.nodes import marker, report, round_of, verdict
+from tests.support.rendezvous_values import marker, report, round_of, verdict
 
 HISTORY: list[Record] = [
     round_of("ab"),

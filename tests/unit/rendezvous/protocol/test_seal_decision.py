@@ -19,7 +19,7 @@ from llutil.rendezvous.protocol.seal_decision import (
     decide_seal,
     restarts_after,
 )
-from tests.support.nodes import marker, member, round_of, rules, verdict
+from tests.support.rendezvous_values import marker, member, round_of, rules, verdict
 
 FOREVER = float("inf")
 

@@ -16,7 +16,7 @@ from llutil.rendezvous.protocol.verdict_decision import (
     VerdictInput,
     judge,
 )
-from tests.support.nodes import failure, report, round_of, rules
+from tests.support.rendezvous_values import failure, report, round_of, rules
 
 FOREVER = float("inf")
 

@@ -1,0 +1,165 @@
+"""The guardian: whichever process of the chain is killed, nothing of the job stays behind."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from llutil.agent.failures.report import WorkersFailed
+from tests.support import worker_functions
+from tests.support.forks import fork
+from tests.support.launches import is_alive, launch, wait_until
+
+pytestmark = [pytest.mark.launch, pytest.mark.fault, pytest.mark.usefixtures("no_torch")]
+
+METHODS = ["spawn", "fork", "forkserver"]
+LIMIT = 60.0  # seconds on a loaded machine; the interval is 1000 s, so what ends a job is an event
+
+
+def guardians_of(caller: int) -> list[int]:
+    """The guardians below ``caller``, found by their command line."""
+    found = []
+    with suppress(OSError):
+        for pid in Path(f"/proc/{caller}/task/{caller}/children").read_text().split():
+            with suppress(OSError):
+                if b"llutil.agent.guardian.main" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.append(int(pid))
+    return found
+
+
+def pids(folder: str, kind: str = "running") -> list[int]:
+    texts = [path.read_text() for path in Path(folder).glob(f"{kind}-*[0-9]")]
+    return [int(text) for text in texts if text]  # whoever was killed may not have come to write it
+
+
+@contextmanager
+def forked_caller(folder: str, method: str) -> Iterator[int]:
+    """A process that launches two stubborn workers with children who hide; a fork of this one, to
+    save time.
+    """
+    caller = fork()
+    if caller == 0:
+        try:
+            launch(worker_functions.hide_children, folder, nproc=2, start_method=method)
+        finally:
+            os._exit(1)
+    try:
+        assert wait_until(lambda: len(pids(folder)) == 2, 40)
+        yield caller
+    finally:
+        os.kill(caller, signal.SIGKILL)
+        os.waitpid(caller, 0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_killed_caller_leaves_no_worker_no_child_of_one_no_guardian_and_no_page(
+    method: str, folder: str
+) -> None:
+    with forked_caller(folder, method) as caller:
+        (guardian,) = guardians_of(caller)
+        page = Path(folder, "page").read_text()
+        everybody = [*pids(folder), *pids(folder, "child"), guardian]
+        assert len(everybody) == 9
+        assert all(map(is_alive, everybody))
+        assert Path(page).exists()
+    assert wait_until(lambda: not [pid for pid in everybody if is_alive(pid)], 3)
+    assert wait_until(lambda: not Path(page).exists(), 3)
+
+
+def test_a_killed_guardian_is_replaced_and_its_successor_knows_everything(folder: str) -> None:
+    with forked_caller(folder, "spawn") as caller:
+        (first,) = guardians_of(caller)
+        os.kill(first, signal.SIGKILL)
+        assert wait_until(lambda: guardians_of(caller) not in ([], [first]))
+        everybody = [*pids(folder), *pids(folder, "child"), *guardians_of(caller)]
+        assert all(map(is_alive, everybody)), "nobody but the guardian was harmed"
+    assert wait_until(lambda: not [pid for pid in everybody if is_alive(pid)], 3)
+
+
+def test_signals_that_mean_a_stop_do_not_end_the_guardian(folder: str) -> None:
+    with forked_caller(folder, "fork") as caller:
+        (guardian,) = guardians_of(caller)
+        assert wait_until(lambda: ignores_stops(guardian))
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+            os.kill(guardian, number)
+        time.sleep(0.2)
+        assert guardians_of(caller) == [guardian]
+
+
+def ignores_stops(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text()
+    ignored = int(next(line for line in status.splitlines() if "SigIgn" in line).split()[1], 16)
+    return bool(ignored >> (signal.SIGTERM - 1) & 1)
+
+
+def test_a_frozen_guardian_does_not_hold_up_the_end_of_the_job(folder: str) -> None:
+    def freeze() -> None:
+        wait_until(lambda: pids(folder))
+        for pid in guardians_of(os.getpid()):
+            os.kill(pid, signal.SIGSTOP)
+
+    thread = threading.Thread(target=freeze)
+    thread.start()
+    started = time.monotonic()
+    assert launch(worker_functions.announce_and_return, folder, 1.0) == {0: "done"}
+    assert time.monotonic() - started < LIMIT
+    thread.join()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_job_succeeds_though_its_guardian_is_killed_again_and_again(
+    method: str, folder: str
+) -> None:
+    over = threading.Event()
+
+    def kill() -> None:
+        while not over.wait(0.05):
+            for pid in guardians_of(os.getpid()):
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        assert launch(worker_functions.announce_and_return, folder, 1.0, start_method=method) == {
+            0: "done"
+        }
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_a_killed_worker_takes_its_children_with_it(folder: str) -> None:
+    with pytest.raises(WorkersFailed, match="SIGKILL"):
+        launch(worker_functions.hide_children_and_be_killed, folder)
+    assert len(pids(folder, "child")) == 3
+    assert not [pid for pid in pids(folder, "child") if is_alive(pid)]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_caller_killed_at_any_moment_leaves_nothing(method: str, folder: str) -> None:
+    seed = random.SystemRandom().getrandbits(32)
+    print("seed:", seed)
+    moments = random.Random(seed)
+    for _ in range(5):
+        caller = fork()
+        if caller == 0:
+            try:
+                launch(worker_functions.hide_children, folder, nproc=2, start_method=method)
+            finally:
+                os._exit(1)
+        time.sleep(moments.uniform(0, 1.0))
+        os.kill(caller, signal.SIGKILL)
+        os.waitpid(caller, 0)
+    everybody = [*pids(folder), *pids(folder, "child")]
+    assert wait_until(lambda: not [pid for pid in everybody if is_alive(pid)], 3)

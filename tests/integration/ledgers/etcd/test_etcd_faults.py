@@ -1,0 +1,80 @@
+"""Faults that only an etcd can have: it forgets its history, or all its data; one of its members
+freezes.
+"""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from llutil.ledgers import SessionState
+from tests.integration.ledgers.conftest import world_on
+from tests.support.etcd_servers import EtcdServer, etcd, etcd_cluster
+from tests.support.ledger_contract import DAY, World, keys, soon
+from tests.support.ledger_traffic import Reader, Writer
+from tests.support.proxy import proxy
+from tests.support.stores import leader_first
+
+pytestmark = [pytest.mark.etcd, pytest.mark.fault]
+
+
+def test_a_watch_reads_again_what_was_compacted_while_it_was_away(
+    server: EtcdServer, world: World
+) -> None:
+    near = world.node()
+    with (
+        proxy(server.port) as network,
+        world_on(network.endpoint, namespace=world.namespace).open() as beyond,
+    ):
+        far = beyond.node()
+        guard = near.join("a").record
+        lease = near.session.grant(DAY, deadline=soon())
+        near.create(guard, lease, one=b"1", two=b"2")
+        watch = far.ledger.watch("log/", deadline=soon())
+        idle = far.ledger.watch("members/", deadline=soon())
+        network.cut()
+        near.create(guard, lease, three=b"3")
+        near.session.delete("log/one", guard=guard, deadline=soon())
+        server.compact()
+        network.mend()
+        far.changes.wait_for(lambda: keys(watch.view()) == ["log/two", "log/three"])
+        near.create(guard, lease, four=b"4")
+        near.join("b")
+        far.changes.wait_for(lambda: keys(watch.view()) == ["log/two", "log/three", "log/four"])
+        far.changes.wait_for(lambda: keys(idle.view()) == ["members/a", "members/b"])
+
+
+def test_a_watch_and_a_session_notice_that_etcd_lost_its_data() -> None:
+    with etcd() as own, world_on(own.endpoint, ttl=1).open() as world:
+        node = world.node()
+        for name in "abc":
+            node.join(name)
+        watch = node.ledger.watch("members/", deadline=soon())
+        assert len(watch.view().records) == 3
+        own.kill()
+        own.wipe()
+        own.start()
+        node.changes.wait_for(lambda: node.session.state is SessionState.LOST)
+        node.changes.wait_for(lambda: not watch.view().records)
+        world.node().join("new")
+        node.changes.wait_for(lambda: keys(watch.view()) == ["members/new"])
+
+
+def test_a_frozen_member_costs_an_attempt_and_all_move_on() -> None:
+    # A follower: a leader that is frozen for longer than a lease's time revokes the lease when it
+    # wakes up, before it learns that it leads no more (etcd-io/etcd#15247), and then the session is
+    # truly over.
+    with etcd_cluster() as cluster:
+        members = leader_first(cluster)[::-1]
+        with world_on(*(member.endpoint for member in members), ttl=3).open() as world:
+            reader = Reader(world.node(), "log/")
+            reader.node.join("reader")
+            with Writer(world.node()) as writer:
+                time.sleep(0.3)
+                with members[0].frozen():
+                    time.sleep(4)  # the reader's watch moves when its session is renewed elsewhere
+                    moved = reader.watch.view()
+            reader.check(writer.written())
+            assert 0.5 < writer.longest < 3.5
+            assert len(moved.records) > 20

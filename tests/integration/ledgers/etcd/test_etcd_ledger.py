@@ -1,0 +1,177 @@
+"""The ledger on a real etcd: what it promises beyond the contract of all ledgers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import grpc
+import pytest
+
+from llutil.errors import ConfigError
+from llutil.ledgers import SessionState, Watch
+from llutil.ledgers.endpoints import Endpoint
+from llutil.ledgers.etcd.etcd3_import import etcdrpc
+from tests.integration.ledgers.conftest import world_on
+from tests.support.etcd_servers import EtcdServer, etcd
+from tests.support.ledger_contract import DAY, World, keys, soon, wait_until
+
+pytestmark = pytest.mark.etcd
+
+
+def _has(watch: Watch, key: str) -> bool:
+    return keys(watch.view()) == [key]
+
+
+def test_a_session_is_renewed_three_times_in_its_ttl_and_by_one_thread(server: EtcdServer) -> None:
+    with world_on(server.endpoint, ttl=1).open() as world:
+        threads = threading.active_count()
+        session = world.node().session
+        assert threading.active_count() == threads + 1
+        times = [session.renewed]
+        while len(times) < 5:
+            assert session.state is SessionState.CONNECTED
+            if session.renewed != times[-1]:
+                times.append(session.renewed)
+            time.sleep(0.005)
+        assert times[-1] - times[0] == pytest.approx(4 / 3, abs=0.25)
+
+
+@pytest.mark.parametrize(
+    ("ttl", "told"),
+    [
+        (1, r"lease_ttl is 1 s, but etcd at 127\.0\.0\.1:\d+ grants no lease shorter than 2 s"),
+        (2.5, "etcd counts leases in whole seconds"),
+        (0.5, "etcd counts leases in whole seconds"),
+        (float("inf"), "etcd counts leases in whole seconds"),
+    ],
+)
+def test_a_ttl_that_etcd_does_not_grant_is_refused(ttl: float, told: str) -> None:
+    with (
+        etcd("--heartbeat-interval", "100", "--election-timeout", "1000") as slow,
+        world_on(slow.endpoint, ttl=ttl).open() as world,
+    ):
+        with pytest.raises(ConfigError, match=told):
+            world.node().join("a")
+        with slow.channel() as channel:
+            leases = etcdrpc.LeaseStub(channel).LeaseLeases(etcdrpc.LeaseLeasesRequest(), timeout=5)
+            assert not leases.leases
+
+
+def test_records_of_others_in_our_folders_are_shown_as_they_are(
+    server: EtcdServer, world: World
+) -> None:
+    node = world.node()
+    watch = node.ledger.watch("log/", deadline=soon())
+    folder = f"/{world.namespace}/-/log/".encode()
+    with server.channel() as channel:
+        kv = etcdrpc.KVStub(channel)
+        kv.Put(etcdrpc.PutRequest(key=folder + b"theirs", value=b"\xff not JSON"), timeout=5)
+        kv.Put(etcdrpc.PutRequest(key=folder + b"\xff\xfe", value=b""), timeout=5)
+    node.changes.wait_for(lambda: len(watch.view().records) == 2)
+    first, second = watch.view().records
+    assert (first.key, first.value, first.lease) == ("log/theirs", b"\xff not JSON", "")
+    assert second.key == "log/\udcff\udcfe"
+
+
+def test_many_watches_and_nodes_come_and_go_and_nothing_stays(server: EtcdServer) -> None:
+    before = threading.active_count()
+    for _ in range(5):
+        with world_on(server.endpoint).open() as world:
+            node = world.node()
+            for index in range(10):
+                node.ledger.watch("members/", deadline=soon()).close()
+                watch = node.ledger.watch(f"members/n{index}", deadline=soon())
+                node.join(f"n{index}")
+                node.changes.wait_for(partial(_has, watch, f"members/n{index}"))
+                watch.close()
+            wait_until(lambda: not server.metrics("etcd_debugging_mvcc_watcher_total"))
+            # its session, its watches, and gRPC's own two for a stream
+            assert threading.active_count() - before <= 4
+    wait_until(lambda: threading.active_count() <= before)
+
+
+def test_ipv6_endpoints_work() -> None:
+    with etcd(host="::1") as server:
+        assert str(server.endpoint).startswith("[::1]:")
+        with world_on(Endpoint("::1", server.port)).open() as world:
+            world.node().join("a")
+
+
+class _Forgetful(etcdrpc.LeaseServicer):  # type: ignore[misc]
+    """An etcd whose leader does not yet know a lease that was granted: its first answers are
+    wrong.
+    """
+
+    def __init__(self, wrong: int) -> None:
+        self._wrong = wrong
+        self.renewals = 0
+
+    def LeaseGrant(self, request: Any, context: object) -> Any:  # noqa: N802 - gRPC's name for it
+        return etcdrpc.LeaseGrantResponse(ID=request.ID, TTL=request.TTL)
+
+    def LeaseKeepAlive(self, requests: Iterator[Any], context: object) -> Iterator[Any]:  # noqa: N802
+        for request in requests:
+            self.renewals += 1
+            ttl = 0 if self.renewals <= self._wrong else 1
+            yield etcdrpc.LeaseKeepAliveResponse(ID=request.ID, TTL=ttl)
+
+
+class _Empty(etcdrpc.KVServicer):  # type: ignore[misc]
+    """An etcd that holds nothing."""
+
+    def Range(self, request: Any, context: object) -> Any:  # noqa: N802
+        return etcdrpc.RangeResponse()
+
+
+@pytest.mark.parametrize(("wrong", "state"), [(1, "connected"), (2, "lost")])
+def test_a_session_is_lost_only_when_etcd_says_so_twice(wrong: int, state: str) -> None:
+    leases = _Forgetful(wrong)
+    with ThreadPoolExecutor(4) as pool:
+        server = grpc.server(pool)
+        etcdrpc.add_LeaseServicer_to_server(leases, server)
+        etcdrpc.add_KVServicer_to_server(_Empty(), server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        try:
+            with world_on(Endpoint("127.0.0.1", port), ttl=1).open() as world:
+                session = world.node().session
+                wait_until(lambda: leases.renewals >= 2)
+                if state == "lost":
+                    world.nodes[0].changes.wait_for(lambda: session.state is SessionState.LOST)
+                assert session.state == state
+        finally:
+            server.stop(None).wait()
+
+
+def _start_to_seal(world: World, count: int) -> None:
+    nodes = [world.node() for _ in range(count)]
+    logs: list[Watch] = []
+    for index, node in enumerate(nodes):
+        joined = node.session.join("members/", f"n{index}", b"me", reads=("log/",), deadline=soon())
+        logs.append(node.ledger.watch("log/", since=joined.views["log/"], deadline=soon()))
+        if joined.predecessor:
+            key = joined.predecessor.key
+            node.ledger.watch(key, since=joined.members.only(key), deadline=soon())
+        else:
+            leader, guard = node, joined.record
+            members = node.ledger.watch("members/", since=joined.members, deadline=soon())
+    leader.changes.wait_for(lambda: len(members.view().records) == count)
+    leader.create(guard, leader.session.grant(DAY, deadline=soon()), seal=b"all")
+    for node, log in zip(nodes, logs, strict=True):
+        node.changes.wait_for(partial(_has, log, "log/seal"))
+
+
+@pytest.mark.parametrize("count", [1, 2, 8])
+def test_from_start_to_seal_a_node_asks_three_times_and_the_leader_twice_more(count: int) -> None:
+    with etcd() as server, world_on(server.endpoint).open() as world:
+        _start_to_seal(world, count)
+        requests = server.requests()
+    requests.pop("LeaseKeepAlive", None)
+    # Two writes a node and the seal make 2N + 1; one more is the lease of a generation's first
+    # round.
+    assert requests == {"LeaseGrant": count + 1, "Txn": count + 1, "Watch": count}

@@ -1,0 +1,120 @@
+"""The ledger on a real ZooKeeper: what is its own, beyond the contract of all ledgers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from llutil.errors import ConfigError
+from llutil.ledgers import LeaseGone, LedgerConflict, SessionState
+from llutil.ledgers.lease_revocation import LeaseRevocation
+from llutil.ledgers.zookeeper import lease_znodes, watches
+from tests.support.ledger_contract import DAY, World, soon, wait_until
+from tests.support.stores import ZOOKEEPER, Store
+from tests.support.zookeeper_servers import ZooKeeperServer, client
+
+pytestmark = pytest.mark.zookeeper
+
+
+@pytest.fixture
+def store() -> Store:
+    return ZOOKEEPER
+
+
+def test_what_a_lease_left_behind_is_swept_by_a_later_job_by_the_servers_time(
+    server: ZooKeeperServer, world: World
+) -> None:
+    old, new = world.node(), world.node()
+    guard = old.join("a", folder="run.x/members/").record
+    lease = old.session.grant(0.3, deadline=soon())
+    long = old.session.grant(DAY, deadline=soon())
+    made = {"run.x/log/marker": b"m"}, {"run.y/log/marker": b"m"}
+    old.session.create(made[0], guard=guard, lease=lease, deadline=soon())
+    old.session.create(made[1], guard=guard, lease=long, deadline=soon())
+    old.session.release(deadline=soon())
+
+    def swept() -> bool:
+        new.session.grant(DAY, deadline=soon())
+        return not new.read("run.x/log/")
+
+    wait_until(swept)
+    assert new.read("run.y/log/") == {"run.y/log/marker": b"m"}
+    with pytest.raises(LeaseGone):
+        new.session.adopt(lease, deadline=soon())
+    with client(server) as other:
+        root = f"/{world.namespace}/-"
+        wait_until(lambda: other.exists(f"{root}/run.x") is None)
+        assert other.exists(f"{root}/run.y/log/=marker")
+
+
+def test_an_empty_folder_is_swept_once_it_is_old_by_the_servers_time(
+    server: ZooKeeperServer, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = world.node(), world.node()
+    old.session.leave(old.join("a", folder="run.x/members/").record, deadline=soon())
+    new.join("b", folder="run.y/members/")
+    root = f"/{world.namespace}/-"
+    with client(server) as other:
+        monkeypatch.setattr(lease_znodes, "_YOUNG", 50)  # ms
+
+        def swept() -> bool:
+            new.session.grant(DAY, deadline=soon())
+            return other.exists(f"{root}/run.x") is None
+
+        wait_until(swept)
+        assert other.exists(f"{root}/run.y/members")
+
+
+def test_a_will_ends_the_session_of_a_node_that_was_killed(world: World) -> None:
+    one, two = world.node(), world.node()
+    one.join("a")
+    will = one.session.will
+    assert will is not None
+    LeaseRevocation.from_json(will.to_json()).prepare()()
+    assert two.read("members/") == {}
+    one.changes.wait_for(lambda: one.session.state is SessionState.LOST)
+
+
+def test_a_will_is_carried_out_without_any_package_but_our_own() -> None:
+    code = "from llutil.ledgers.zookeeper.session_handshake import perform; import sys; print('kazoo' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.stdout, done.stderr) == ("False\n", "")
+
+
+def test_a_time_that_the_server_does_not_grant_is_refused_with_the_one_it_does(
+    world: World,
+) -> None:
+    with pytest.raises(ConfigError, match=r"lease_ttl is 0\.1 s, but .* grants 0\.4 s"):
+        world.node().ledger.open_session(0.1, deadline=soon())
+
+
+def test_what_is_not_ours_is_named_and_left_alone(server: ZooKeeperServer, world: World) -> None:
+    node = world.node()
+    guard = node.join("a").record
+    root = f"/{world.namespace}/-"
+    with client(server) as other:
+        other.create(f"{root}/log/=seal", b'{"theirs": 1}', makepath=True)
+        other.create(f"{root}/members/note", b"theirs")
+        with pytest.raises(LedgerConflict, match=r"=seal' holds what no node of ours wrote"):
+            node.read("log/")
+        assert list(node.read("members/")) == ["members/a"]
+        node.session.delete("other/", "members/note", guard=guard, deadline=soon())
+        assert other.get(f"{root}/log/=seal")[0] == b'{"theirs": 1}'
+        assert other.get(f"{root}/members/note")[0] == b"theirs"
+
+
+def test_a_notice_that_is_lost_only_delays_what_a_watch_shows(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(etcd numbers its events, so that none can be lost in silence.)"""
+    monkeypatch.setattr(watches, "_NET", 0.2)
+    monkeypatch.setattr(watches._Watched, "wake", lambda *_: None)
+    node = world.node()
+    watch = node.ledger.watch("log/", deadline=soon())
+    own = node.join("a").record
+    node.create(own, node.session.grant(60.0, deadline=soon()), a=b"1")
+    wait_until(lambda: [record.key for record in watch.view().records] == ["log/a"])

@@ -1,0 +1,349 @@
+"""Who is let into a ZooKeeper, and what is told to others: digest and SASL passwords, certificates,
+chroots, strangers.
+"""
+
+from __future__ import annotations
+
+import http.server
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pytest
+from kazoo.security import make_digest_acl
+
+from llutil.errors import ConfigError
+from llutil.ledgers import Ledger, LedgerError, LedgerRefused, LedgerUnavailable, View
+from llutil.ledgers.endpoints import Endpoint
+from llutil.ledgers.lease_revocation import LeaseRevocation
+from llutil.ledgers.zookeeper.config import ZooKeeperConfig
+from llutil.ledgers.zookeeper.ledger import ZooKeeperLedger
+from tests.support.certificates import Authority, Pair
+from tests.support.etcd_servers import EtcdServer
+from tests.support.ledger_contract import DAY, World, keys, soon
+from tests.support.stores import ZOOKEEPER, Store
+from tests.support.zookeeper_servers import ZooKeeperServer, client, zookeeper, zookeeper_of
+
+pytestmark = [pytest.mark.zookeeper, pytest.mark.fault]
+
+_TTL = 3.0  # seconds, of which kazoo gives most to each of its own attempts
+_SASL = {"user": "ann", "password": "secret", "sasl_mechanism": "DIGEST-MD5"}
+
+
+@pytest.fixture
+def store() -> Store:
+    return ZOOKEEPER
+
+
+def _does_everything(world: World) -> None:
+    """A leader's and a follower's whole life."""
+    one, two = world.node(), world.node()
+    watch = two.ledger.watch("members/", deadline=soon())
+    guard = one.join("a").record
+    one.create(guard, one.session.grant(DAY, deadline=soon()), x=b"x")
+    two.changes.wait_for(lambda: keys(watch.view()) == ["members/a"])
+    assert two.read("log/") == {"log/x": b"x"}
+    one.session.delete("log/", guard=guard, deadline=soon())
+    will = one.session.will
+    assert will is not None
+    LeaseRevocation.from_json(will.to_json()).prepare()()
+    two.changes.wait_for(lambda: not watch.view().records)
+
+
+def _told(act: Callable[[], object], error: type[LedgerError] = LedgerRefused) -> str:
+    """What somebody is told who may not do this: at once, if it cannot help to try again; without a
+    password.
+    """
+    began = time.monotonic()
+    with pytest.raises(error) as caught:
+        act()
+    assert time.monotonic() - began < 8
+    assert caught.value.retryable == (error is not LedgerRefused)
+    assert "guess" not in str(caught.value)
+    return str(caught.value)
+
+
+def _open(world: World, seconds: float = 20.0) -> Callable[[], object]:
+    """To open a session, by a deadline."""
+    return partial(world.node().ledger.open_session, _TTL, deadline=soon(seconds))
+
+
+# -- digest authentication
+
+
+def test_nodes_of_a_user_shut_out_who_has_another_password_or_none(server: ZooKeeperServer) -> None:
+    right, wrong = {"user": "ann", "password": "secret"}, {"user": "ann", "password": "guess"}
+    namespace = f"of/{secrets.token_hex(4)}"
+    with ZOOKEEPER.world(server.endpoint, namespace=namespace, settings=right).open() as world:
+        _does_everything(world)
+        world.node().join("b")
+        for access, who in (
+            (wrong, "the user 'ann' with this password"),
+            ({}, "an anonymous client"),
+        ):
+            others = ZOOKEEPER.world(server.endpoint, namespace=namespace, settings=access)
+            with others.open():
+                node = others.node()
+                assert f"{who} may not do this" in _told(partial(node.join, "c"))
+                read = partial(node.ledger.read, "members/", deadline=soon(20))
+                assert f"{who} may not do this" in _told(read)
+        assert list(world.node().read("members/")) == ["members/b"]
+
+
+def test_a_watch_on_what_a_user_may_not_see_says_so_to_its_owner(server: ZooKeeperServer) -> None:
+    with client(server) as other:
+        other.create("/theirs/-", makepath=True)
+        other.create("/theirs/-/log", acl=[make_digest_acl("bob", "another", all=True)])
+    with ZOOKEEPER.world(server.endpoint, namespace="theirs").open() as world:
+        node = world.node()
+        watch = node.ledger.watch("log/", since=View((), 0), deadline=soon())
+
+        def refused() -> bool:
+            try:
+                watch.view()
+            except LedgerRefused as error:
+                return "watch 'log/'" in str(error) and "may not do this" in str(error)
+            return False
+
+        node.changes.wait_for(refused)
+
+
+# -- a chroot for each deployment
+
+
+def test_deployments_with_a_chroot_each_never_see_each_other(server: ZooKeeperServer) -> None:
+    with client(server) as other:
+        for name in ("blue", "green"):
+            other.create(f"/sites/{name}", makepath=True)
+    blue, green = (_at(server, f"/sites/{name}") for name in ("blue", "green"))
+    with blue.open(), green.open():
+        _does_everything(blue)
+        assert keys(blue.node().join("a").members) == ["members/a"]
+        assert green.node().read("members/") == {}
+        assert keys(green.node().join("b").members) == ["members/b"]
+
+
+def _at(server: ZooKeeperServer, chroot: str) -> World:
+    def ledger(namespace: str, told: Callable[[], None]) -> Ledger:
+        place = f"{server.endpoint}{chroot}"
+        return ZooKeeperLedger(ZooKeeperConfig.at(place, namespace=namespace), told)
+
+    return World(ledger)
+
+
+def test_a_chroot_that_is_not_there_is_refused_and_not_made(server: ZooKeeperServer) -> None:
+    with _at(server, "/not/there").open() as world:
+        told = _told(_open(world))
+        assert "the chroot '/not/there' is not there" in told
+    with client(server) as other:
+        assert other.exists("/not") is None
+
+
+def test_a_chroot_of_somebody_else_is_refused(server: ZooKeeperServer) -> None:
+    zookeeper_of(server, {"carl": "another"})
+    with _at(server, "/carl").open() as world:
+        node = world.node()
+        assert "an anonymous client may not do this" in _told(lambda: node.join("a"))
+    with client(server) as other:
+        assert other.exists("/carl").numChildren == 0
+
+
+# -- SASL
+
+
+@pytest.fixture(scope="module")
+def sasl() -> Iterator[ZooKeeperServer]:
+    """A ZooKeeper that knows the user ann by SASL."""
+    with zookeeper(users={"ann": "secret"}) as server:
+        yield server
+
+
+def test_a_user_of_sasl_does_everything_and_the_nodes_are_his(sasl: ZooKeeperServer) -> None:
+    with ZOOKEEPER.world(sasl.endpoint, namespace="of/ann", settings=_SASL).open() as world:
+        _does_everything(world)
+    digest = {"user": "ann", "password": "secret"}  # the same words, but another way to say them
+    with ZOOKEEPER.world(sasl.endpoint, namespace="of/ann", settings=digest).open() as world:
+        node = world.node()
+        assert "may not do this" in _told(lambda: node.join("a"))
+
+
+@pytest.mark.parametrize("use", ["open_session", "read"])
+def test_a_wrong_password_of_sasl_is_refused(sasl: ZooKeeperServer, use: str) -> None:
+    with ZOOKEEPER.world(sasl.endpoint, settings=_SASL | {"password": "guess"}).open() as world:
+        ledger = world.node().ledger
+        acts = {
+            "open_session": lambda: ledger.open_session(_TTL, deadline=soon(20)),
+            "read": lambda: ledger.read("log/", deadline=soon(20)),
+        }
+        told = _told(acts[use])
+        assert "does not accept the authentication of the user 'ann' with this password" in told
+
+
+def test_sasl_with_a_server_that_knows_none_is_refused(server: ZooKeeperServer) -> None:
+    with ZOOKEEPER.world(server.endpoint, settings=_SASL).open() as world:
+        told = _told(_open(world))
+        assert "does not accept the authentication" in told
+
+
+def test_a_mechanism_that_nobody_knows_is_refused_before_anything_is_sent() -> None:
+    settings = _SASL | {"sasl_mechanism": "RUMOUR"}
+    world = ZOOKEEPER.world(Endpoint("127.0.0.1", 1), settings=settings)
+    with pytest.raises(ConfigError, match=r"sasl_mechanism is 'RUMOUR'; pure-sasl knows .*DIGEST"):
+        world.node()
+
+
+# -- TLS
+
+
+@dataclass
+class Towns:
+    """Certificates, and servers that have them."""
+
+    ca: Authority
+    client: Pair
+    secure: ZooKeeperServer  # TLS, wants client certificates, knows ann by SASL
+    elsewhere: ZooKeeperServer  # TLS, its certificate is for another host
+
+    def settings(self, **changes: str) -> dict[str, str]:
+        """What a client needs, with some of it changed or (empty) left out."""
+        all_of_it = {
+            "cacert": str(self.ca.cert),
+            "cert": str(self.client.cert),
+            "key": str(self.client.key),
+        }
+        return {name: value for name, value in {**all_of_it, **changes}.items() if value}
+
+
+@pytest.fixture(scope="module")
+def towns(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Towns]:
+    folder = tmp_path_factory.mktemp("certificates")
+    ca, other_ca = Authority(folder), Authority(folder, "other")
+    here = ca.issue("here", "127.0.0.1", "localhost")
+    there = ca.issue("there", "elsewhere.example")
+    other_ca.issue("strange", "client")
+    with (
+        zookeeper(tls=here, client_ca=ca.cert, users={"ann": "secret"}) as secure,
+        zookeeper(tls=there) as elsewhere,
+    ):
+        yield Towns(ca, ca.issue("client", "client"), secure, elsewhere)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_client_with_a_certificate_is_let_in_by_address_and_by_name(
+    towns: Towns, host: str
+) -> None:
+    endpoint = Endpoint(host, towns.secure.port)
+    with ZOOKEEPER.world(endpoint, settings=towns.settings()).open() as world:
+        _does_everything(world)
+
+
+def test_passwords_and_certificates_go_together(towns: Towns) -> None:
+    settings = towns.settings(**_SASL)
+    with ZOOKEEPER.world(towns.secure.endpoint, settings=settings).open() as world:
+        _does_everything(world)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"cert": "", "key": ""}, "it wants a client certificate"),
+        ({"cert": "strange.crt", "key": "strange.key"}, "it wants a client certificate"),
+        ({"cacert": "other.crt"}, "its certificate was not signed by the CA in 'cacert'"),
+    ],
+)
+def test_the_wrong_certificate_is_refused_with_the_reason(
+    towns: Towns, changes: dict[str, str], told: str
+) -> None:
+    folder = towns.ca.cert.parent
+    paths = {name: str(folder / file) if file else "" for name, file in changes.items()}
+    settings = towns.settings(**paths)
+    with ZOOKEEPER.world(towns.secure.endpoint, settings=settings).open() as world:
+        assert told in _told(_open(world))
+
+
+def test_a_certificate_of_another_host_is_refused_with_the_reason(towns: Towns) -> None:
+    endpoint = towns.elsewhere.endpoint
+    with ZOOKEEPER.world(endpoint, settings=towns.settings()).open() as world:
+        told = _told(_open(world))
+        assert f"{endpoint}: its certificate is for another host" in told
+
+
+def test_plain_text_to_a_tls_server_is_explained(towns: Towns) -> None:
+    with ZOOKEEPER.world(towns.secure.endpoint).open() as world:
+        told = _told(_open(world, 1), LedgerUnavailable)
+        assert "if it speaks TLS, give 'cacert'" in told
+
+
+def test_tls_to_a_plain_server_is_explained(towns: Towns, server: ZooKeeperServer) -> None:
+    with ZOOKEEPER.world(server.endpoint, settings=towns.settings()).open() as world:
+        told = _told(_open(world, 1), LedgerUnavailable)
+        assert "if it speaks plain text, leave out 'cacert'" in told
+
+
+def test_files_that_are_not_there_are_refused_before_anything_is_sent(tmp_path: Path) -> None:
+    world = ZOOKEEPER.world(Endpoint("127.0.0.1", 1), settings={"cacert": str(tmp_path / "ca")})
+    with pytest.raises(ConfigError, match=r"the CA file .* cannot be read: No such file"):
+        world.node()
+
+
+# -- servers that speak something else
+
+
+@pytest.fixture
+def web() -> Iterator[Endpoint]:
+    """A web server."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    class Server(http.server.ThreadingHTTPServer):
+        def handle_error(self, *_: object) -> None:
+            pass  # who hangs up in the middle
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield Endpoint("127.0.0.1", server.server_port)
+        server.shutdown()
+        thread.join()
+
+
+def test_a_web_server_is_not_taken_for_a_zookeeper(towns: Towns, web: Endpoint) -> None:
+    for settings, told in (
+        ({}, "what listens there is not a ZooKeeper"),
+        (towns.settings(), "it does not speak TLS"),
+    ):
+        with ZOOKEEPER.world(web, settings=settings).open() as world:
+            assert told in _told(_open(world))
+
+
+def test_an_etcd_is_not_taken_for_a_zookeeper(shared_etcd: EtcdServer) -> None:
+    with ZOOKEEPER.world(shared_etcd.endpoint).open() as world:
+        told = _told(_open(world))
+        assert "what listens there is not a ZooKeeper; correct the host and port" in told
+
+
+def test_a_server_that_says_nothing_is_given_up_by_the_deadline() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = Endpoint("127.0.0.1", silent.getsockname()[1])
+        with ZOOKEEPER.world(endpoint).open() as world:
+            told = _told(_open(world, 1), LedgerUnavailable)
+            assert f"{endpoint}: no answer in time" in told
+
+
+def test_one_wrong_endpoint_among_good_ones_does_no_harm(
+    web: Endpoint, server: ZooKeeperServer
+) -> None:
+    with ZOOKEEPER.world(web, server.endpoint, ttl=_TTL).open() as world:
+        world.node().join("a")
+
+
+def test_nothing_secret_is_in_what_a_ledger_prints_of_itself(server: ZooKeeperServer) -> None:
+    with ZOOKEEPER.world(server.endpoint, settings=_SASL).open() as world:
+        assert "secret" not in repr(world.node().ledger)

@@ -1,0 +1,166 @@
+"""All nodes of a gang at once in one process, each with an agent that plays a part; no job runs
+here.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import structlog
+
+from airflow_provider.execution.dag_test import REHEARSED, DagTestGang, GangResults, rehearsed
+from airflow_provider.execution.launch import Launch
+from airflow_provider.gang.node import GangNode
+from airflow_provider.hooks.agent import AgentHook
+from airflow_provider.parameters.rendezvous_id import TaskKey
+from airflow_provider.retries.launch_retry import LaunchRetry
+from llutil.entrypoint import Command
+from llutil.errors import RendezvousError, StoppedError, WorkersFailedError
+from llutil.launcher.launch_agent import LaunchConfig
+from tests.support import fake_agent
+
+pytestmark = pytest.mark.fault
+
+_FAKE_AGENT = Path(fake_agent.__file__)
+_KEY = TaskKey("d", "t", "r", 0)
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def rehearsal(tmp_path):
+    """Makes a rehearsal whose nodes' agents play these parts."""
+    interpreter = tmp_path / "python"
+    interpreter.write_text(f'#!/bin/sh\nexec {sys.executable} -S {_FAKE_AGENT} "$@"\n')
+    interpreter.chmod(0o700)
+
+    def make(*parts):
+        node = GangNode(_KEY, len(parts), 1, "life")
+        hooks = [
+            AgentHook(
+                python=str(interpreter), env={"FAKE_AGENT_PART": part}, label=f"node {number}"
+            )
+            for number, part in enumerate(parts)
+        ]
+        return DagTestGang(node, lambda label: hooks[int(label.removeprefix("node "))])
+
+    before = threading.active_count()
+    yield make
+    assert threading.active_count() == before
+    folder = tmp_path / f"elastic-launch-{Path(tmp_path).stat().st_uid}"
+    assert not list(folder.glob("*.afterlog"))
+
+
+@pytest.fixture
+def launch():
+    config = LaunchConfig(1, 2, 1, run_id="r", shutdown_timeout=0.2)
+    return Launch(
+        config=config,
+        entrypoint=Command("x"),
+        key=_KEY,
+        try_number=1,
+        result_limit=100,
+        retry=LaunchRetry(),
+    )
+
+
+@pytest.fixture
+def logged():
+    with structlog.testing.capture_logs() as records:
+        yield lambda: [record["event"] for record in records]
+
+
+def run(rehearsal, launch):
+    return rehearsal.run(launch, structlog.get_logger("t"))
+
+
+def test_every_node_runs_and_each_line_of_the_log_says_whose_it_is(rehearsal, launch, logged):
+    found = run(rehearsal("succeeds", "succeeds", "succeeds"), launch)
+    assert found.results == {node: {0: {"run_id": "r"}, 1: None} for node in range(3)}
+    assert found.world_size == 2
+    for node in range(3):
+        assert f"[node {node}] [rank 0] hello from rank 0" in logged()
+
+
+def test_a_node_that_fails_stops_the_others_and_its_error_is_the_one_that_counts(
+    rehearsal, launch, logged
+):
+    with pytest.raises(WorkersFailedError, match="rank 1 failed: ValueError: bad"):
+        run(rehearsal("stops_when_asked", "fails_like_a_worker", "stops_when_asked"), launch)
+    for node in (0, 2):
+        assert f"[node {node}] [rank 0] asked to stop: node 1 failed" in logged()
+
+
+def test_no_node_launches_again_by_itself(rehearsal, launch, logged):
+    with pytest.raises(RendezvousError, match="store lost"):
+        run(rehearsal("loses_its_rendezvous", "stops_when_asked"), launch)
+    assert len([text for text in logged() if text.startswith("launching")]) == 2
+
+
+def test_a_stop_from_a_signal_handler_ends_all_of_them(rehearsal, launch, logged):
+    made = rehearsal("stops_when_asked", "stops_when_asked")
+    old = signal.signal(signal.SIGALRM, lambda *_: made.stop("killed"))
+    signal.setitimer(signal.ITIMER_REAL, 1)
+    try:
+        with pytest.raises(StoppedError, match="killed"):
+            run(made, launch)
+    finally:
+        signal.signal(signal.SIGALRM, old)
+    for node in (0, 1):
+        assert f"[node {node}] [rank 0] asked to stop: killed" in logged()
+
+
+def test_an_interruption_of_the_task_ends_all_of_them_and_is_raised(rehearsal, launch, logged):
+    class Timeout(BaseException):
+        pass
+
+    def interrupt(*_):
+        raise Timeout
+
+    made = rehearsal("stops_when_asked", "stops_when_asked")
+    old = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 1)
+    try:
+        with pytest.raises(Timeout):
+            run(made, launch)
+    finally:
+        signal.signal(signal.SIGALRM, old)
+    for node in (0, 1):
+        wanted = f"[node {node}] [rank 0] asked to stop: the task was interrupted by Timeout"
+        assert wanted in logged()
+
+
+@pytest.mark.parametrize(
+    ("pushed", "found"),
+    [
+        ([], False),
+        (["life"], True),
+        (["an earlier life"], False),
+        (["an earlier life", "life"], True),
+    ],
+)
+def test_siblings_find_the_run_of_their_own_life(pushed, found):
+    run = GangResults({0: {0: "a"}, 1: {1: None}}, 2)
+
+    def xcom_pull(task_ids, key):
+        assert (task_ids, key) == ("t", REHEARSED)
+        values = [run.to_json(life) for life in pushed]
+        return values[0] if len(values) == 1 else values
+
+    node = GangNode(_KEY, 2, 1, "life")
+    assert rehearsed(SimpleNamespace(xcom_pull=xcom_pull), node) == (run if found else None)
+
+
+def test_without_xcom_the_siblings_know_the_ranks_only():
+    run = GangResults({0: {0: "a"}, 1: {1: "b"}}, 2)
+    assert run.without_values() == GangResults({0: {0: None}, 1: {1: None}}, 2)

@@ -1,0 +1,138 @@
+"""The agent of an earlier try that still lives: waited for, ended by force, or told from a
+stranger.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import time
+import uuid
+
+import pytest
+
+from airflow_provider.execution.earlier_try import take_over
+from llutil.errors import StoppedError
+from llutil.system.job_mark import MARK
+from llutil.task_link.agent_record import AgentRecord
+from tests.support.launches import is_alive
+
+pytestmark = pytest.mark.fault
+
+LOG = logging.getLogger("task")
+SLEEP = "import time; print(flush=True); time.sleep({})"
+STUBBORN = """
+import os, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+print(child.pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "job.legacy"
+
+
+@pytest.fixture
+def agent(path):
+    """Starts what stands for an agent of an earlier try, and writes what it leaves; its first
+    line.
+    """
+    started = []
+
+    def start(code, **fields):
+        mark = uuid.uuid4().hex
+        process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            env={**os.environ, MARK: mark},
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        started.append(process)
+        given = {"launch": "1", "pid": process.pid, "mark": mark, "grace": 30.0} | fields
+        AgentRecord(**given).write(path)
+        return process, process.stdout.readline().decode().strip()
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_where_nobody_was_nobody_is_waited_for(path):
+    assert take_over(path, LOG) is None
+
+
+def test_a_try_waits_for_an_agent_that_ends_within_its_grace(path, agent, caplog):
+    caplog.set_level(logging.INFO)
+    process, _ = agent(SLEEP.format(1.5))
+    left = take_over(path, LOG)
+    assert left is not None
+    assert process.wait(10) == 0, "it ended by itself"
+    waited, ended = (record.getMessage() for record in caplog.records)
+    assert (
+        f"(try 1, pid {process.pid}) still ends its job on this host, for which it has 30 s"
+        in waited
+    )
+    assert "has ended after" in ended
+
+
+def test_what_the_agent_writes_last_is_what_counts(path, agent):
+    agent(
+        "import time; print(flush=True); from dataclasses import replace; from llutil.task_link.agent_record import AgentRecord; "
+        f"time.sleep(0.7); replace(AgentRecord.read({str(path)!r}), alone=True).write({str(path)!r})"
+    )
+    assert not AgentRecord.read(path).alone
+    assert take_over(path, LOG).alone
+
+
+def test_an_agent_that_does_not_end_is_ended_with_all_of_its_job(path, agent, caplog):
+    process, child = agent(STUBBORN, grace=0.5)
+    began = time.monotonic()
+    left = take_over(path, LOG, margin=0.5)
+    assert 1 <= time.monotonic() - began < 15
+    assert left is not None
+    assert process.wait(10) == -9
+    assert not is_alive(int(child))
+    assert "SIGKILL to it and all of its job" in caplog.text
+
+
+def test_a_stop_ends_the_wait_and_leaves_the_agent_its_grace(path, agent):
+    process, _ = agent(SLEEP.format(60))
+    began = time.monotonic()
+    with pytest.raises(StoppedError, match="while it waited for the agent of an earlier try"):
+        take_over(path, LOG, stopped=lambda: time.monotonic() > began + 0.2)
+    assert process.poll() is None
+    assert path.exists()
+
+
+def test_a_stranger_who_has_got_the_agents_number_is_left_alone(path, agent, caplog):
+    process, _ = agent(SLEEP.format(60), mark="of another job", grace=0.0)
+    assert take_over(path, LOG, margin=0.0) is not None
+    assert process.poll() is None
+    assert caplog.records == []
+
+
+def test_a_number_that_nobody_has_is_nobody(path):
+    AgentRecord(launch="1", pid=2**22 + 1, mark="m", grace=30).write(path)
+    assert take_over(path, LOG) == AgentRecord(launch="1", pid=2**22 + 1, mark="m", grace=30)
+
+
+def test_workers_that_outlive_a_killed_agent_are_ended_before_the_next_try(path, agent):
+    process, child = agent(STUBBORN)
+    process.kill()
+    process.wait()
+    take_over(path, LOG)
+    assert not is_alive(int(child))
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"version": 2}', '{"version": 1, "pid": "x"}'])
+def test_what_is_no_legacy_is_told_and_not_heeded(path, text, caplog):
+    path.write_text(text)
+    assert take_over(path, LOG) is None
+    assert "cannot be read, and is not heeded" in caplog.text

@@ -1,0 +1,366 @@
+"""The operator in Airflow's task runner, with real agents and real workers."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import structlog
+from airflow.sdk import DAG
+from airflow.sdk.bases.operator import BaseOperator
+from airflow.sdk.exceptions import AirflowTaskTimeout
+
+from airflow_provider.decorators.elastic import elastic_task
+from airflow_provider.execution.worker_files import user_folder
+from airflow_provider.operators.elastic import ElasticLaunchOperator
+from airflow_provider.parameters.rendezvous_id import TaskKey, deployment
+from airflow_provider.retries.policy import KEY, NoMoreTriesError
+from airflow_provider.retries.rules import TriesRecord
+from llutil.errors import LaunchError, StoppedError, WorkersFailedError
+from llutil.failure import FailureClass
+from llutil.task_link.agent_record import AgentRecord
+from llutil.task_link.messages import JobFailed
+from tests.support.airflow_task import run_task
+from tests.support.forks import fork
+from tests.support.rendezvous_values import failure
+
+pytestmark = pytest.mark.launch
+
+
+@pytest.fixture
+def dag(tmp_path):
+    """A DAG whose file lies in a folder of the test's own."""
+    with DAG("job") as dag:
+        yield dag
+    dag.fileloc = str(tmp_path / "dag.py")
+
+
+@pytest.fixture
+def logged():
+    """What was logged, as one text a line: level and message."""
+    with structlog.testing.capture_logs() as records:
+        yield lambda: [f"{record['log_level']}: {_message(record)}" for record in records]
+
+
+def _message(record):
+    arguments = record.get("positional_args", ())
+    return str(record["event"]) % tuple(arguments) if arguments else str(record["event"])
+
+
+@pytest.fixture(autouse=True)
+def own_signal_handlers():
+    """Airflow's task runner sets a handler for SIGTERM and leaves it."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def left_on_disk():
+    folder = Path(tempfile.gettempdir(), f"elastic-launch-{os.getuid()}")
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def until(condition):
+    """Wait until it holds, for a minute at most."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_every_ranks_value_goes_to_xcom_and_nothing_stays_on_disk(dag, tmp_path):
+    factor = 10
+
+    def train(base, run_id, ds, *, params, offset=0):
+        rank = int(os.environ["RANK"])
+        return {"value": base * factor + rank + offset, "run": run_id, "ds": ds, "lr": params["lr"]}
+
+    dag.params["lr"] = 0.5
+    task = elastic_task(nproc_per_node=2, task_id="train")(train)(4).operator
+    dag.fileloc = str(tmp_path / "dag.py")
+    outcome = run_task(task, run_id="r1")
+    expected = [{"value": 40 + rank, "run": "r1", "ds": "2026-11-22", "lr": 0.5} for rank in (0, 1)]
+    assert (outcome.state, outcome.error) == ("success", None)
+    assert outcome.xcoms == {
+        "return_value": {"0": expected[0], "1": expected[1]},
+        "rank_0": expected[0],
+        "rank_1": expected[1],
+    }
+    assert left_on_disk() == []
+
+
+def test_arguments_from_upstream_tasks_arrive_as_plain_values(dag):
+    before = BaseOperator(task_id="before")
+    mapped = BaseOperator.partial(task_id="mapped").expand(doc=["a", "b", "c"])
+
+    def train(one, many):
+        return [one, type(many).__name__, many]
+
+    from airflow.sdk import XComArg
+
+    task = elastic_task(task_id="train")(train)(before.output, {"all": XComArg(mapped)}).operator
+    outcome = run_task(task, upstream={"before": {"lr": 0.1}, "mapped": [1, 2, 3]})
+    assert outcome.error is None
+    assert outcome.xcoms["rank_0"] == [{"lr": 0.1}, "dict", {"all": [1, 2, 3]}]
+
+
+def test_a_task_that_pushes_nothing_pushes_nothing(dag):
+    task = elastic_task(task_id="train", do_xcom_push=False)(lambda: 1)().operator
+    outcome = run_task(task)
+    assert (outcome.state, outcome.xcoms) == ("success", {})
+
+
+def test_a_script_beside_the_dag_file_runs_with_its_arguments_and_the_users_environment(
+    dag, tmp_path, logged
+):
+    (tmp_path / "train.py").write_text(
+        "import os, sys; print('args', sys.argv[1:], os.environ['MINE'], os.getcwd())"
+    )
+    task = ElasticLaunchOperator(
+        task_id="train",
+        entrypoint="train.py",
+        op_args=["--run", "{{ run_id }}", 3],
+        env={"MINE": "{{ ds }}"},
+        cwd=".",
+        nproc_per_node="2",
+    )
+    dag.fileloc = str(tmp_path / "dag.py")
+    outcome = run_task(task, run_id="r1")
+    assert outcome.xcoms["return_value"] == {"0": None, "1": None}
+    for rank in (0, 1):
+        line = f"info: [rank {rank}] args ['--run', 'r1', '3'] 2026-11-22 {tmp_path}"
+        assert line in logged()
+
+
+def test_a_module_beside_the_dag_file_may_import_airflow_in_a_worker(dag, tmp_path, monkeypatch):
+    (tmp_path / "beside.py").write_text(
+        "from airflow.sdk import DAG\ndef train(n): return [n, DAG.__name__]\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)  # as Airflow does with the folder of DAGs
+    task = ElasticLaunchOperator(task_id="train", entrypoint="beside:train", op_kwargs={"n": 5})
+    dag.fileloc = str(tmp_path / "dag.py")
+    outcome = run_task(task)
+    assert (outcome.error, outcome.xcoms.get("rank_0")) == (None, [5, "DAG"])
+
+
+def test_a_rank_that_fails_fails_the_task_for_airflow_to_retry_and_its_files_are_kept(dag, logged):
+    def train():
+        if os.environ["RANK"] == "1":
+            raise ValueError("the loss is NaN")
+
+    task = elastic_task(task_id="train", nproc_per_node=2, max_restarts=0)(train)().operator
+    outcome = run_task(task)
+    assert outcome.state == "up_for_retry"
+    assert isinstance(outcome.error, WorkersFailedError)
+    first, *lines = str(outcome.error).splitlines()
+    assert first == "train failed: rank 1: ValueError: the loss is NaN"
+    assert "  failure class: user code" in lines
+    told = "".join(traceback.format_exception(outcome.error))
+    assert told.count("failed: rank 1") == 1, "once, and not again for a cause"
+    frames = [frame.name for frame in traceback.extract_tb(outcome.error.__traceback__)]
+    assert frames[-1] == "execute", "nothing of ours or tenacity's between Airflow and the report"
+    assert outcome.xcoms == {}
+    (folder,) = left_on_disk()
+    assert any("log files are kept in" in line and folder in line for line in logged())
+
+
+@pytest.mark.parametrize(
+    ("parameters", "text"),
+    [
+        ({"entrypoint": "no_such_module:train"}, "no_such_module"),
+        ({"entrypoint": "json:no_such_function"}, "no_such_function"),
+        ({"entrypoint": "true", "log_dir": "/proc/nowhere"}, "log_dir '/proc/nowhere' cannot be"),
+        ({"entrypoint": "-m no_such_module"}, "no_such_module"),
+    ],
+)
+def test_what_only_the_agent_can_find_wrong_fails_the_task_for_good_too(dag, parameters, text):
+    outcome = run_task(ElasticLaunchOperator(task_id="train", **parameters))
+    assert outcome.state == "failed"
+    assert isinstance(outcome.error, LaunchError)
+    assert outcome.error.failure_class is FailureClass.BAD_CONFIGURATION
+    assert text in str(outcome.error)
+    assert "elastic-launch" not in str(outcome.error)  # no word of a folder that has gone
+    assert left_on_disk() == []
+
+
+def test_a_value_that_xcom_cannot_hold_names_the_rank_and_the_path(dag):
+    def train():
+        return {"model": [object()]}
+
+    outcome = run_task(elastic_task(task_id="train", max_restarts=0)(train)().operator)
+    assert outcome.state == "up_for_retry"
+    assert "rank 0" in str(outcome.error)
+    assert "model" in str(outcome.error)
+
+
+def test_a_try_that_follows_one_which_died_of_what_is_not_tried_again_fails_at_once(dag):
+    """The record of the tries is Airflow's to keep, and what an agent has left is on this host's
+    disk.
+    """
+    spent = TriesRecord(life=3, try_number=3, open=True, retried={"hang": 2})
+    store = {KEY: spent.to_json()}
+    stuck = failure(failure_class=FailureClass.HANG)
+    end = JobFailed(
+        "WorkersFailedError", "rank 3: stuck\nand more", FailureClass.HANG, False, stuck
+    )
+    slug = TaskKey("job", "train", "r1").slug(deployment())
+    AgentRecord(launch="3", pid=2**22 + 1, mark="m", grace=1, alone=True, end=end).write(
+        user_folder() / f"{slug}.legacy"
+    )
+    task = ElasticLaunchOperator(task_id="train", entrypoint="true")
+    outcome = run_task(task, run_id="r1", store=store, max_tries=3, try_number=4)
+    assert outcome.state == "failed"
+    assert isinstance(outcome.error, NoMoreTriesError)
+    assert (outcome.error.failure_class, outcome.error.failure) == (FailureClass.HANG, stuck)
+    assert "try 3 was lost: its job had failed: rank 3: stuck)" in str(outcome.error)
+    assert store[KEY]["open"] is False
+    assert left_on_disk() == []
+
+
+@contextmanager
+def signal_to_this_process(number, once):
+    """Sends the signal when ``once`` holds, from a thread."""
+
+    def send():
+        until(once)
+        os.kill(os.getpid(), number)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        yield
+    finally:
+        sender.join()
+
+
+def sleeps():
+    import time
+
+    print("asleep", flush=True)
+    time.sleep(600)
+
+
+def test_a_timeout_ends_the_job_before_it_is_raised(dag, logged):
+    task = elastic_task(
+        nproc_per_node=2, grace_period=5, execution_timeout=dt.timedelta(minutes=5)
+    )(sleeps)().operator
+    # The alarm that Airflow has set for then, before its time.
+    with signal_to_this_process(signal.SIGALRM, lambda: "info: [rank 1] asleep" in logged()):
+        outcome = run_task(task)
+    assert isinstance(outcome.error, AirflowTaskTimeout)
+    assert any("interrupted by AirflowTaskTimeout" in line for line in logged()), logged()
+
+
+def test_a_signal_that_airflow_sends_ends_the_job(dag, logged):
+    task = elastic_task(nproc_per_node=2, grace_period=5)(sleeps)().operator
+    with signal_to_this_process(signal.SIGTERM, lambda: "info: [rank 1] asleep" in logged()):
+        outcome = run_task(task)
+    assert isinstance(outcome.error, StoppedError)
+    assert "Airflow asked the task to end" in str(outcome.error)
+
+
+@pytest.fixture
+def other_python(tmp_path):
+    """An environment of its own that has all that this one has, but Airflow."""
+    home = tmp_path / "other"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home)], check=True)
+    (target,) = home.glob("lib/python*/site-packages")
+    (source,) = (path for path in map(Path, sys.path) if path.name == "site-packages")
+    for entry in source.iterdir():
+        if not entry.name.startswith(("airflow", "apache_airflow", "_pytest")):
+            (target / entry.name).symlink_to(entry)
+    # The project itself, as its installation lists it; nothing of the name begins with "airflow".
+    for entry in source.glob("*airflow_provider_elastic_launch*"):
+        if not (target / entry.name).exists():
+            (target / entry.name).symlink_to(entry)
+    return home / "bin" / "python"
+
+
+def test_the_agent_may_run_under_an_interpreter_without_airflow(dag, other_python):
+    def train():
+        import importlib.util
+        import sys
+
+        return [sys.prefix, importlib.util.find_spec("airflow") is None]
+
+    task = elastic_task(task_id="train", python=str(other_python))(train)().operator
+    outcome = run_task(task)
+    assert outcome.error is None
+    assert outcome.xcoms["rank_0"] == [str(other_python.parents[1]), True]
+
+
+@pytest.mark.fault
+def test_what_the_agent_says_after_its_task_was_killed_is_shown_by_the_next_try(
+    dag, logged, tmp_path
+):
+    """The task's process is killed; its agent ends the job, in a session of its own, and writes a
+    file.
+    """
+
+    running = tmp_path / "running"
+
+    def train():
+        import time
+
+        running.touch()
+        for number in range(600):
+            print("round", number, flush=True)
+            time.sleep(0.1)
+
+    task = elastic_task(task_id="train", grace_period=5)(train)().operator
+    dag.fileloc = str(tmp_path / "dag.py")
+    task_process = fork()
+    if task_process == 0:
+        try:
+            run_task(task, try_number=1)
+        finally:
+            os._exit(1)
+    until(running.exists)
+    os.kill(task_process, signal.SIGKILL)
+    os.waitpid(task_process, 0)
+    folder = Path(tempfile.gettempdir(), f"elastic-launch-{os.getuid()}")
+    until(lambda: any("the job ended" in path.read_text() for path in folder.glob("*.afterlog")))
+
+    outcome = run_task(ElasticLaunchOperator(task_id="again", entrypoint="true"), try_number=2)
+    assert (outcome.state, "previous" in str(logged())) == ("success", False)  # another task's
+    with DAG("job") as same_dag:
+        again = ElasticLaunchOperator(task_id="train", entrypoint="true")
+    same_dag.fileloc = dag.fileloc
+    assert run_task(again, try_number=2).state == "success"
+    shown = [line for line in logged() if "[previous try]" in line]
+    assert any("its Airflow task is gone" in line for line in shown), shown
+    assert list(folder.glob("*.afterlog")) == []
+
+
+@pytest.mark.fault
+def test_a_task_that_is_killed_at_any_moment_leaves_no_process(dag):
+    """Twenty times, from its first breath to workers that run. What is left is looked for when the
+    test ends.
+    """
+    seed = random.SystemRandom().getrandbits(32)
+    print(f"seed {seed}")
+    moments = random.Random(seed)
+    task = ElasticLaunchOperator(
+        task_id="train", entrypoint="sleep", op_args=["3600"], nproc_per_node=2, grace_period=2
+    )
+    for _ in range(20):
+        task_process = fork()
+        if task_process == 0:
+            try:
+                run_task(task)
+            finally:
+                os._exit(1)
+        time.sleep(moments.uniform(0, 4))
+        os.kill(task_process, signal.SIGKILL)
+        os.waitpid(task_process, 0)

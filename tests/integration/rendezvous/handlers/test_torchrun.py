@@ -1,0 +1,89 @@
+"""A plain torchrun with ``--rdzv-backend etcd-v3`` or ``zeus-adapter``: torch's own launcher and
+agent, and our rendezvous.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.integration.rendezvous.jobs import Job
+from tests.support.store_history import left_in, read_history
+from tests.support.stores import STORES, Server
+
+pytestmark = [pytest.mark.launch, pytest.mark.parametrize("store", STORES)]
+
+_SOON = 120.0  # seconds; each torchrun imports torch first
+_WORKER = str(Path(__file__).parents[1] / "worker.py")
+
+
+class _Torchruns:
+    """Processes of torchrun that belong to ``job`` by its files and its store alone."""
+
+    def __init__(self, job: Job, stack: ExitStack) -> None:
+        self.job = job
+        self._stack = stack
+        self.all: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, name: str, *, conf: str = "last_call_timeout=1,lease_ttl=3") -> None:
+        """Start one."""
+        options = {
+            "rdzv-backend": self.job.store.torchrun,
+            "rdzv-endpoint": str(self.job.endpoints[0]),
+            "rdzv-id": self.job.run_id,
+            "rdzv-conf": conf,
+            "nnodes": "2:3",
+            "nproc-per-node": "1",
+        }
+        words = [f"--{key}={value}" for key, value in options.items()]
+        out = self._stack.enter_context((self.job.folder / f"{name}.out").open("wb"))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "torch.distributed.run", *words, _WORKER, str(self.job.folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            env={**os.environ, "NODE": name},
+        )
+        self._stack.callback(process.wait)
+        self._stack.callback(process.kill)
+        self.all[name] = process
+
+    def said(self, name: str) -> str:
+        """What it printed."""
+        return (self.job.folder / f"{name}.out").read_text(errors="replace")
+
+
+@pytest.fixture
+def torchruns(job: Job) -> Iterator[_Torchruns]:
+    with ExitStack() as stack:
+        yield _Torchruns(job, stack)
+
+
+def test_torchrun_meets_through_the_store_and_takes_in_a_late_node(
+    torchruns: _Torchruns, server: Server
+) -> None:
+    for name in "ab":
+        torchruns.start(name)
+    torchruns.job.runs("a", "b", seconds=_SOON)
+    torchruns.start("c")
+    torchruns.job.runs("a", "b", "c", seconds=_SOON)
+    torchruns.job.succeed()
+    for name, process in torchruns.all.items():
+        assert process.wait(_SOON) == 0, torchruns.said(name)
+    ((key, _, ttl),) = left_in(server)
+    assert key.endswith("/log/000001.marker")
+    assert ttl > 86000
+    assert [len(one.seats) for one in read_history(server).assignments] == [2, 3]
+
+
+def test_torchrun_is_told_at_once_what_is_wrong_with_its_options(torchruns: _Torchruns) -> None:
+    torchruns.start("a", conf="lease_tll=3,timeout=soon")
+    assert torchruns.all["a"].wait(_SOON) == 1
+    assert "unknown options 'lease_tll'" in torchruns.said("a")
+    assert "timeout is 'soon'; wanted a positive number of seconds" in torchruns.said("a")

@@ -1,0 +1,264 @@
+"""Drivers of the rendezvous in threads of one process, on one store in memory, and faults of that
+store.
+
+``Node`` stands for a node: a driver, and the agent's side of it, which a test plays. Nothing here
+sleeps: what a test waits for is an order of the driver's. Faults are named, and done by a ledger of
+their own.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, TypeVar
+
+from llutil.ledgers.errors import LedgerRefused, LedgerUnavailable
+from llutil.ledgers.memory import MemoryLedger, MemorySession
+from llutil.ledgers.memory_store import MemoryStore
+from llutil.ledgers.protocol import Record
+from llutil.rendezvous.driver.driver import Driver
+from llutil.rendezvous.protocol import instructions as do
+from llutil.rendezvous.protocol import observations as see
+from llutil.rendezvous.protocol.parameters import ProtocolParameters
+from llutil.rendezvous.protocol.record_keys import RecordKeys
+from llutil.rendezvous.protocol.records import Assignment, Member
+
+__all__ = ["FaultyLedger", "FaultySession", "MemoryRendezvous", "Node", "Port"]
+
+RUN = RecordKeys("run")
+_SOON = 10.0  # seconds within which an order must come
+_MOST_OPERATIONS = 128  # etcd's limit for one transaction
+E = TypeVar("E", bound=do.End)
+O = TypeVar("O", do.StartWorkers, do.StopWorkers, do.Finish)  # noqa: E741 - an order
+
+
+@dataclass
+class Port:
+    """A round's store that is none, but for its address."""
+
+    host: str = "10.0.0.1"
+    port: int = field(default_factory=count(20001).__next__)
+    closed: bool = False
+
+    def close(self) -> None:
+        assert not self.closed
+        self.closed = True
+
+
+class FaultySession(MemorySession):
+    """A session whose renewals can be held back, and whose transactions are as small as etcd's."""
+
+    @property
+    def renewed(self) -> float:
+        assert isinstance(self._ledger, FaultyLedger)
+        held = self._ledger.held
+        return time.monotonic() if held is None else held
+
+    def release(self, *, deadline: float) -> None:
+        assert isinstance(self._ledger, FaultyLedger)
+        if self._ledger.keeps_sessions:
+            raise LedgerRefused("the store keeps this session")
+        super().release(deadline=deadline)
+
+    def delete(self, *scopes: str, guard: Record, deadline: float) -> bool:
+        assert len(scopes) <= _MOST_OPERATIONS
+        return super().delete(*scopes, guard=guard, deadline=deadline)
+
+
+class FaultyLedger(MemoryLedger):
+    """A ledger that can be ``away`` (no call is answered), ``refusing``, or ``hanging`` (until it
+    is closed).
+
+    One that ``keeps_sessions`` refuses to end them. ``held`` is what its sessions give as their
+    last renewal; None for the present.
+    """
+
+    def __init__(self, store: MemoryStore, on_change: Callable[[], None]) -> None:
+        self.away = self.refusing = self.hanging = False
+        self.keeps_sessions = False
+        self.held: float | None = None
+        self.hung = threading.Event()
+        self._let_go = threading.Event()
+        super().__init__(store, on_change)
+
+    def check(self, deadline: float | None = None) -> None:
+        if deadline is not None:
+            if self.hanging:
+                self.hung.set()
+                self._let_go.wait(deadline - time.monotonic())
+            if self.away:
+                raise LedgerUnavailable("the store is away")
+            if self.refusing:
+                raise LedgerRefused("the store refuses")
+        super().check(deadline)
+
+    def open_session(self, ttl: float, *, deadline: float) -> MemorySession:
+        session = super().open_session(ttl, deadline=deadline)
+        return FaultySession(self, session.ttl, session.lease)
+
+    def close(self) -> None:
+        super().close()
+        self._let_go.set()
+
+
+class Node:
+    """One node: its driver, and the agent's side, played by the test. ``ledger`` is the driver's
+    once it started.
+    """
+
+    def __init__(self, rendezvous: MemoryRendezvous, name: str, **options: Any) -> None:
+        fields = {"index": None, "token": "", "nproc": 1, "host": "here", "address": "10.0.0.1"}
+        profile = {key: options.pop(key, value) for key, value in fields.items()}
+        self.name = name
+        self.rendezvous = rendezvous
+        self.before: Callable[[FaultyLedger], None] = options.pop("before", lambda _: None)
+        self.ports: list[Port] = []
+        self.open_store: Callable[[], Port] = options.pop("open_store", Port)
+        self.round: Assignment | None = None
+        self._orders: deque[do.StartWorkers | do.StopWorkers | do.Finish] = deque()
+        settings = {"last_call": 0.0, "lease_ttl": 10.0, "timeout": 30.0, "pause": 0.02, **options}
+        self.driver = Driver(
+            ProtocolParameters(**settings),
+            Member(node="", name=name, role="worker", label="", **profile),
+            RUN,
+            self._open_ledger,
+            self._open_store,
+        )
+
+    def _open_ledger(self, on_change: Callable[[], None]) -> FaultyLedger:
+        self.ledger = FaultyLedger(self.rendezvous.store, on_change)
+        self.before(self.ledger)
+        return self.ledger
+
+    def _open_store(self) -> Port:
+        self.ports.append(self.open_store())
+        return self.ports[-1]
+
+    def tell(self, observation: see.WorkersEnded | see.WorkersStopped | see.Asked) -> None:
+        self.driver.tell(observation)
+
+    def peek(self, seconds: float) -> bool:
+        """Whether an order comes within so many seconds."""
+        deadline = time.monotonic() + seconds
+        while not self._orders and time.monotonic() < deadline:
+            self.driver.wait(deadline)
+            self._orders.extend(self.driver.orders())
+        return bool(self._orders)
+
+    def refuses_orders(self) -> None:
+        """Take what comes, until the driver raises."""
+        while self.peek(_SOON):
+            self._orders.clear()
+
+    def _next(self, kind: type[O]) -> O:
+        assert self.peek(_SOON), f"{self.name}: no {kind.__name__} came"
+        order = self._orders.popleft()
+        assert isinstance(order, kind), order
+        return order
+
+    def starts(self) -> Assignment:
+        """Wait for the order to start workers; the round."""
+        order = self._next(do.StartWorkers)
+        self.round = order.assignment
+        assert self.round.seat(order.node)
+        return self.round
+
+    def next_stops(self) -> bool:
+        """Whether the next order, which is there, is to stop."""
+        return isinstance(self._orders[0], do.StopWorkers)
+
+    def stops(self) -> do.StopWorkers:
+        """Wait for the order to stop workers, and obey."""
+        order = self._next(do.StopWorkers)
+        self.tell(see.WorkersStopped(order.stage))
+        return order
+
+    def ends(self, kind: type[E]) -> E:
+        """Wait for the end of this node's part, which must be of this kind."""
+        end = self._next(do.Finish).end
+        assert isinstance(end, kind), end
+        return end
+
+    def succeeds(self) -> None:
+        """Its workers did."""
+        assert self.round is not None
+        self.tell(see.WorkersEnded(self.round.stage, succeeded=True))
+
+    def fails(self, why: str = "no luck", *, fatal: bool = False) -> None:
+        """Its workers did."""
+        assert self.round is not None
+        self.tell(see.WorkersEnded(self.round.stage, succeeded=False, why=why, fatal=fatal))
+
+    def dies(self) -> None:
+        """As when its process is killed: its session ends, and it says nothing."""
+        assert self.driver.close(time.monotonic() + _SOON)
+
+
+class MemoryRendezvous:
+    """A store, and the nodes that meet there."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStore()
+        self.nodes: list[Node] = []
+        self.ledger = MemoryLedger(self.store, lambda: None)
+
+    def node(self, name: str, *, start: bool = True, **options: Any) -> Node:
+        """One more node; options are those of ``ProtocolParameters`` and of its member record."""
+        node = Node(self, name, **options)
+        self.nodes.append(node)
+        if start:
+            node.driver.start()
+        return node
+
+    def gang(self, *names: str, **options: Any) -> list[Node]:
+        """Nodes that all have to be there before a round begins, and that have begun one."""
+        size = {"min_nodes": len(names), "max_nodes": len(names)}
+        nodes = [self.node(name, **{**size, **options}) for name in names]
+        for node in nodes:
+            node.starts()
+        return nodes
+
+    def again(self, *nodes: Node) -> Assignment:
+        """Wait until all of these have started the same round; those that are told to stop before
+        it, obey.
+        """
+        deadline = time.monotonic() + _SOON
+        waiting = deque(nodes)
+        while waiting and time.monotonic() < deadline:
+            node = waiting.popleft()
+            if node.peek(0.01):
+                if node.next_stops():
+                    node.stops()
+                else:
+                    node.starts()
+                    continue
+            waiting.append(node)
+        assert not waiting, f"not started: {', '.join(node.name for node in waiting)}"
+        rounds = {node.round for node in nodes}
+        assert len(rounds) == 1
+        (agreed,) = rounds
+        assert agreed is not None
+        return agreed
+
+    def keys(self, scope: str) -> list[str]:
+        """What is there, without the run's own prefix."""
+        view = self.ledger.read(scope, deadline=time.monotonic() + 1)
+        return [one.key.removeprefix(RUN.root) for one in view.records]
+
+    @contextmanager
+    def open(self) -> Iterator[MemoryRendezvous]:
+        """In the end all nodes are gone."""
+        try:
+            yield self
+        finally:
+            for node in self.nodes:
+                node.ports = [port for port in node.ports if not port.closed]
+                assert node.driver.close(time.monotonic() + _SOON)
+                assert all(port.closed for port in node.ports)
+            self.ledger.close()
+            assert not self.store.ledgers

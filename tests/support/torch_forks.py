@@ -1,0 +1,150 @@
+"""Processes forked from one that has imported torch already: an agent that starts in a moment
+instead of in seconds.
+
+``TorchForks`` is the side of whoever wants processes; this file as a script is the process that forks
+them. It imports no grpc, has one thread only, and ends when its standard input does, and its
+children with it. A child is in a session of its own, as if it had been started from a shell, and
+calls one function; when that returns, or raises, it ends.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import traceback
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+from llutil.system.processes import die_with_parent
+
+__all__ = ["Forked", "TorchForks"]
+
+_AGENT = ("llutil.launcher.run", "llutil.agent.ledger_agent")
+_START = 120.0  # seconds for torch to be imported on a machine that does much else
+
+
+class Forked:
+    """A process of a torch_forks's. ``output`` is where it prints."""
+
+    def __init__(self, pid: int, output: Path) -> None:
+        self.pid = pid
+        self.output = output
+        self._exit_fd = os.pidfd_open(pid)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return not self.ended(0.0)
+
+    def ended(self, seconds: float) -> bool:
+        """Wait for its end; False if it still runs after so many seconds."""
+        return bool(select.select([self._exit_fd], [], [], max(0.0, seconds))[0])
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, unless it has ended."""
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._exit_fd, number)
+
+    def close(self) -> None:
+        """Kill it if it still runs; give the descriptor back."""
+        self.signal(signal.SIGKILL)
+        self.ended(_START)
+        os.close(self._exit_fd)
+
+
+class TorchForks:
+    """The other side of a process that forks. Its children find these modules imported: by default,
+    an agent's.
+    """
+
+    def __init__(self, *imports: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, *(imports or _AGENT)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+        )
+
+    def fork(
+        self, call: str, args: Mapping[str, Any], output: Path, env: Mapping[str, str] | None = None
+    ) -> Forked:
+        """A child that calls ``module:function`` with these keywords, and with ``env`` in its
+        environment.
+        """
+        order = {"call": call, "args": dict(args), "output": str(output), "env": dict(env or {})}
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(order).encode() + b"\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise RuntimeError("the torch_forks has ended")
+        return Forked(int(answer), output)
+
+    def close(self) -> None:
+        """End the torch_forks, and what is left of its children."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(_START)
+        self._process.stdout.close()
+
+
+def _child(order: Mapping[str, Any], parent: int) -> NoReturn:
+    status = 1
+    try:
+        os.setsid()
+        die_with_parent(parent)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        null = os.open(os.devnull, os.O_RDONLY)
+        out = os.open(order["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        for fd, place in ((null, 0), (out, 1), (out, 2)):
+            os.dup2(fd, place)
+        os.close(null)
+        os.close(out)
+        os.environ.update(order["env"])
+        module, _, function = order["call"].partition(":")
+        getattr(importlib.import_module(module), function)(**order["args"])
+        status = 0
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _main() -> None:
+    sys.path[0] = str(Path(__file__).parents[2])  # and not this script's own folder
+    for name in sys.argv[1:]:
+        importlib.import_module(name)
+    gc.freeze()  # or each child's first collection would copy all that they share
+    assert "grpc" not in sys.modules
+    assert len(list(Path("/proc/self/task").iterdir())) == 1
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever holds our standard input
+    parent = os.getpid()
+    for line in sys.stdin.buffer:
+        with suppress(
+            ChildProcessError
+        ):  # only now: the pids of the last ones are known to others since
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        pid = os.fork()
+        if pid == 0:
+            _child(json.loads(line), parent)
+        os.write(1, f"{pid}\n".encode())
+
+
+if __name__ == "__main__":
+    _main()
