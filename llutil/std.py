@@ -1,8 +1,8 @@
-"""Which of a worker's standard streams an option means: ``Std``.
+"""``Std``: which of a worker's standard streams an option means.
 
-The values are those of ``torch.distributed.elastic.multiprocessing.Std``, so that the two convert
-into each other by number; this copy exists so that a configuration can be written without torch.
-This module may import nothing but the standard library.
+The values are those of ``torch.distributed.elastic.multiprocessing.Std``, so that each can be made
+from the other's number. This copy exists so that a configuration can be written without torch.
+This module may import only the standard library.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Std(IntFlag):
 
 
 StdOption = Std | Mapping[int, Std]
-"""One ``Std`` for every worker, or one a local rank; ranks left out mean ``Std.NONE``."""
+"""One ``Std`` for every worker, or one for each local rank; a missing rank means ``Std.NONE``."""
 
 
 def std_for(option: StdOption, local_rank: int) -> Std:

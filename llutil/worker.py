@@ -1,8 +1,8 @@
-"""What user code in a worker can ask and tell: who it is, how far it has come, which flags are up.
+"""What user code in a worker can ask and report: its rank, its progress, which flags are raised.
 
-It works in functions and in scripts, from the environment and the event page alone. The rank facts
-need a worker and say so where there is none; ``progress`` and ``events`` also work in a script run
-by hand::
+It works in functions and in scripts; all it needs is the environment and the event page. The
+functions about ranks raise an error outside a worker. ``progress`` and ``events`` also work in a
+script that is run by hand::
 
     from llutil.launcher import worker
 
@@ -12,8 +12,8 @@ by hand::
         if worker.events().stop_all_tasks.is_set():
             break
 
-This module may import nothing but the standard library, ``llutil.errors`` and
-``llutil.events.events``: no torch, so that any program can use it.
+This module may import only the standard library, ``llutil.errors`` and ``llutil.events.events``: no
+torch, so that any program can use it.
 """
 
 from __future__ import annotations
@@ -36,30 +36,32 @@ __all__ = [
 ]
 
 
-class _Kept:
-    """What a process looks up once: its page, its slot. A forked child looks again, since it may be
-    another worker; ``private`` is what a process outside any worker has, and shares with its
-    children.
+class _ProcessState:
+    """What a process looks up once: its page and its slot.
+
+    A forked child looks them up again, since it may be another worker. ``private`` is the page of a
+    process outside any worker; its forks share it.
     """
 
-    __slots__ = ("attached", "hooked", "private", "slot")
+    __slots__ = ("attached", "fork_hook_set", "private", "slot")
 
     def __init__(self) -> None:
         self.attached: Events | None = None
         self.slot: Slot | None = None
         self.private: Events | None = None
-        self.hooked = False
+        self.fork_hook_set = False
 
     def forget(self) -> None:
         self.attached = self.slot = None
 
 
-_kept = _Kept()
+_state = _ProcessState()
 
 
 def rank() -> int:
-    """This worker's number in the job, from 0. Like its siblings, it raises ``ConfigError``
-    elsewhere.
+    """This worker's number in the job, from 0.
+
+    :raises ConfigError: this process is not a worker. The functions below raise it too.
     """
     return _number("RANK")
 
@@ -85,7 +87,7 @@ def group_rank() -> int:
 
 
 def restart_count() -> int:
-    """How often the job's workers have been restarted so far."""
+    """How often the workers of the job have been restarted so far."""
     return _number("TORCHELASTIC_RESTART_COUNT")
 
 
@@ -95,52 +97,53 @@ def run_id() -> str:
 
 
 def progress(step: int, total: int = 0) -> None:
-    """Report that ``step`` of ``total`` steps are done; it also counts as a sign of life.
+    """Report that ``step`` of ``total`` steps are done; it is also the rank's heartbeat.
 
-    ``total`` 0 means unknown, or as last time. Outside a worker this does nothing.
+    With ``total`` 0 the last total stays; it is 0 until one is known. Outside a worker this does
+    nothing.
 
     :raises ValueError: a number is below 0 or above 2**64 - 1.
-    :raises TypeError: a number is not whole.
+    :raises TypeError: a number is not an integer.
     """
-    slot = _kept.slot
+    slot = _state.slot
     if slot is None:
         if ENVIRONMENT not in os.environ:
             return
-        slot = _kept.slot = _attached().slot(local_rank())
+        slot = _state.slot = _attached().slot(local_rank())
     slot.report(step, total)
 
 
 def events() -> Events:
     """The page that this worker shares with its node, for its flags.
 
-    Outside a worker these are events of this process alone, whose flags nobody else raises.
+    Outside a worker it is a private page, whose flags no other process raises.
 
-    :raises InfrastructureError: the page is gone, as it is once the launch is over.
+    :raises InfrastructureError: the page is gone, because the launch is over.
     """
-    if _kept.attached is not None:
-        return _kept.attached
+    if _state.attached is not None:
+        return _state.attached
     if ENVIRONMENT in os.environ:
         return _attached()
-    if _kept.private is None:
-        _kept.private = Events.private()
-    return _kept.private
+    if _state.private is None:
+        _state.private = Events.private()
+    return _state.private
 
 
 def _attached() -> Events:
-    if _kept.attached is None:
-        if not _kept.hooked:
-            os.register_at_fork(after_in_child=_kept.forget)
-            _kept.hooked = True
-        _kept.attached = Events.attach(os.environ[ENVIRONMENT], local_rank=local_rank())
-    return _kept.attached
+    if _state.attached is None:
+        if not _state.fork_hook_set:
+            os.register_at_fork(after_in_child=_state.forget)
+            _state.fork_hook_set = True
+        _state.attached = Events.attach(os.environ[ENVIRONMENT], local_rank=local_rank())
+    return _state.attached
 
 
 def _text(name: str) -> str:
     value = os.environ.get(name)
     if value is None:
         raise ConfigError(
-            f"this process is no worker: {name} is not in its environment. Ask only in a function or "
-            "script that a launch runs (launch_agent, ElasticLaunchOperator, torchrun)"
+            f"this process is not a worker: {name} is not in its environment. Call this only in a "
+            "function or script that a launch runs (launch_agent, ElasticLaunchOperator, torchrun)"
         )
     return value
 

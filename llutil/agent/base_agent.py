@@ -46,7 +46,7 @@ from llutil.agent.workers.rank import RankPlan
 from llutil.agent.workers.rank_exit import RankExit
 from llutil.agent.workers.rank_group import RankGroup
 from llutil.entrypoint import Command, Reference, Shipped
-from llutil.events.events import Events, SlotState
+from llutil.events.events import Events
 from llutil.system.oom_kills import OomWatch
 from llutil.system.processes import MARK
 
@@ -127,8 +127,6 @@ class Agent(SimpleElasticAgent):
     def _start_workers(self, worker_group: WorkerGroup) -> dict[int, Any]:
         self._signals.check()
         self._job.events.reset_slots()
-        for worker in worker_group.workers:
-            self._job.events.slot(worker.local_rank).state = SlotState.STARTED
         plans = [self._plan(worker_group, worker) for worker in worker_group.workers]
         order_fd = write_order(self._job.order)
         self._memory = OomWatch()
@@ -263,9 +261,6 @@ class Agent(SimpleElasticAgent):
         ended = workers.results()
         steps = (step for step, _ in self._job.events.progress().values())
         self._step = max(self._step, *steps, 0)
-        for one in ended:
-            state = SlotState.FAILED if one.failed else SlotState.FINISHED
-            self._job.events.slot(one.local_rank).state = state
         self._stopwatch.ready()
         return ended
 

@@ -1,16 +1,17 @@
 """The page that an agent and its workers share: flags for all, and one slot of progress a rank.
 
-A page is a small file that every process of a node maps (``llutil.events.page_file``), so that it
-serves functions and scripts, every start method and processes that know nothing of each other but a
-path. Each field is one aligned word, written in one go: a worker that dies while it writes leaves
-neither a torn value nor a held lock. Layout, in native byte order::
+A page is a small file that every process of a node maps into its memory
+(``llutil.events.page_file``). So it works for functions and scripts and for every start method. A
+process needs to know its path and nothing else. Each field is one aligned word that is written at
+once. So a worker that dies while it writes leaves no half-written value, and no lock that stays
+taken. Layout, in native byte order::
 
     0    header                       128  the node's own step and total, 8 bytes each
-    64   flags, 4 bytes each          256  slots, 64 bytes a local rank: step, total, heartbeat, state
+    64   flags, 4 bytes each          256  slots, 64 bytes a local rank: step, total, heartbeat
 
-This module may import nothing but the standard library, ``llutil.errors``,
-``llutil.events.page_file``, ``llutil.events.rank_slot`` and ``llutil.events.futex``. It decides
-nothing: what a flag does to a job is the agent's business.
+This module may import only the standard library, ``llutil.errors``, ``llutil.events.page_file``,
+``llutil.events.rank_slot`` and ``llutil.events.futex``. It decides nothing: the agent decides what
+a flag does to a job.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Self
 from llutil.errors import ConfigError
 from llutil.events import futex
 from llutil.events.page_file import HEADER, Page, remove_stale
-from llutil.events.rank_slot import HEARTBEAT, STEP, TOTAL, Slot, SlotState
+from llutil.events.rank_slot import HEARTBEAT, STEP, TOTAL, Slot
 
 __all__ = [
     "CAPACITY",
@@ -32,26 +33,26 @@ __all__ = [
     "Events",
     "Flag",
     "Slot",
-    "SlotState",
     "Value",
     "remove_stale_pages",
 ]
 
 CAPACITY = 256
-"""Local ranks that a page has slots for."""
+"""The number of local ranks that a page has slots for."""
 ENVIRONMENT = "LLUTIL_EVENTS"
-"""The environment variable by which a worker knows its page's path."""
+"""The environment variable that holds the path of a worker's page."""
 
 _VERSION = 1
-_FLAGS, _VALUES, _SLOTS, _SLOT = HEADER, 128, 256, 64  # bytes
+# Where each part begins, and the size of one slot; in bytes.
+_FLAGS, _VALUES, _SLOTS, _SLOT = HEADER, 128, 256, 64
 _SIZE = _SLOTS + CAPACITY * _SLOT
 
 
 class Flag:
     """One bit that every process of the page sees.
 
-    It is a level and not a pulse: ``wait`` may miss a flag that is cleared again at once. Each
-    method raises ``ValueError`` once the page is closed.
+    ``wait`` looks at the present value only: it may miss a flag that is raised and lowered again at
+    once. Each method raises ``ValueError`` once the page is closed.
     """
 
     __slots__ = ("_word",)
@@ -60,7 +61,7 @@ class Flag:
         self._word = word
 
     def set(self) -> None:
-        """Raise the flag, and wake everyone who waits for it."""
+        """Raise the flag, and wake every process and thread that waits for it."""
         self._word[0] = 1
         futex.wake(self._word)
 
@@ -69,20 +70,19 @@ class Flag:
         self._word[0] = 0
 
     def is_set(self) -> bool:
-        """Whether the flag is up."""
+        """Whether the flag is raised."""
         return self._word[0] != 0
 
     def wait(self, deadline: float) -> bool:
-        """Sleep until the flag is up, or until ``deadline`` on ``time.monotonic()``; say whether it
-        is up.
+        """Sleep until the flag is raised, or until ``deadline`` (seconds on ``time.monotonic()``).
 
-        Other threads and signal handlers run meanwhile.
+        Returns whether it is raised. Other threads and signal handlers run meanwhile.
         """
         return futex.wait(self._word, 0, deadline)
 
 
 class Value:
-    """The step or the total of a progress bar, as one number; see ``Events.progress_bar_iter``."""
+    """One number of a progress bar, its step or its total; see ``Events.progress_bar_iter``."""
 
     __slots__ = ("_events", "_index")
 
@@ -92,8 +92,8 @@ class Value:
 
     @property
     def value(self) -> int:
-        """The number; setting it raises as ``Slot``'s attributes do."""
-        return self._events._read(self._index)  # noqa: SLF001 - two halves of one idea
+        """The number. Assigning to it raises the same errors as ``Slot``'s attributes do."""
+        return self._events._read(self._index)  # noqa: SLF001 - one idea in two classes
 
     @value.setter
     def value(self, value: int) -> None:
@@ -103,8 +103,8 @@ class Value:
 class Events:
     """One page: eight flags, two values, and a slot for each local rank.
 
-    ``Events()`` makes a page; the process that made it also removes its file, by ``close``, when
-    the object is dropped or at exit. It is pickled as its path, and a fork shares it.
+    ``Events()`` makes a page. The process that made it also removes its file: by ``close``, when
+    the object is dropped, or at exit. Pickling writes its path only. A fork shares the page.
 
     :param folder: where the file goes; by default /dev/shm, or else the folder for temporary files.
     :raises InfrastructureError: no file could be made there.
@@ -115,10 +115,10 @@ class Events:
 
     @classmethod
     def attach(cls, path: str, *, local_rank: int | None = None) -> Self:
-        """Map the page at ``path``, as the worker ``local_rank`` if given.
+        """Map the page at ``path``; with ``local_rank``, as the worker of that rank.
 
-        :raises InfrastructureError: there is no page any more, or its file was cut short.
-        :raises ConfigError: the file is no page, or one of another version.
+        :raises InfrastructureError: the page does not exist any more, or its file was cut short.
+        :raises ConfigError: the file is not a page, or a page of another version.
         """
         self = cls.__new__(cls)
         self._map(Page.attach(path, _VERSION, _SIZE), local_rank)
@@ -126,7 +126,7 @@ class Events:
 
     @classmethod
     def private(cls) -> Self:
-        """A page without a file: for this process and those it forks. It cannot be pickled."""
+        """A page without a file, for this process and its forks. It cannot be pickled."""
         self = cls.__new__(cls)
         self._map(Page.private(_SIZE), None)
         return self
@@ -134,11 +134,11 @@ class Events:
     def _map(self, page: Page, local_rank: int | None) -> None:
         self._page = page
         whole = memoryview(page.mapping)
-        halves = whole.cast("I")
-        self._words = whole.cast("Q")
+        words32 = whole.cast("I")
+        self._words64 = whole.cast("Q")
         first = _FLAGS // 4
-        words = [halves[index : index + 1] for index in range(first, first + 8)]
-        self._views = (*words, halves, self._words, whole)
+        flag_words = [words32[index : index + 1] for index in range(first, first + 8)]
+        self._views = (*flag_words, words32, self._words64, whole)
         (
             self.pause,
             self.paused,
@@ -148,43 +148,46 @@ class Events:
             self.finished_save_checkpoint,
             self.debugger_start,
             self.debugger_end,
-        ) = map(Flag, words)
-        self._bound = None if local_rank is None else self.slot(local_rank)
-        self._found: tuple[int, Slot] | None = None
+        ) = map(Flag, flag_words)
+        self._attached_slot = None if local_rank is None else self.slot(local_rank)
+        self._slot_by_pid: tuple[int, Slot] | None = None
 
     @property
     def path(self) -> str:
-        """The page's file.
+        """The path of the page's file.
 
         :raises ConfigError: the page is private.
         """
         if self._page.path is None:
             raise ConfigError(
-                "these events live in this process alone, so no other can map them: they were made "
-                "outside a worker. Make some with Events() to share them"
+                "no other process can map these events: they were made outside a worker, for this "
+                "process alone. Make some with Events() to share them"
             )
         return self._page.path
 
     @property
     def progress_bar_iter(self) -> Value:
-        """The step. In a worker it is the rank's own; elsewhere the least of all ranks that
-        reported.
+        """The step of a progress bar.
 
-        Outside a worker, setting it sets the node's own, which is read while no rank has reported.
+        In a worker it is the rank's own step. Elsewhere it is the smallest step of all ranks that
+        have reported. Assigning to it outside a worker sets the node's own step, which is read
+        while no rank has reported.
         """
         return Value(self, STEP)
 
     @property
     def progress_bar_total(self) -> Value:
-        """The total, by the same rules, but the greatest; while all ranks' are 0, the node's
-        own.
+        """The total of a progress bar.
+
+        In a worker it is the rank's own total. Elsewhere it is the greatest total of all ranks;
+        while all of them are 0, it is the node's own total.
         """
         return Value(self, TOTAL)
 
     def slot(self, local_rank: int) -> Slot:
         """The slot of one local rank.
 
-        :raises ConfigError: there is none.
+        :raises ConfigError: a page has no slot for this rank.
         """
         if not 0 <= local_rank < CAPACITY:
             raise ConfigError(
@@ -192,26 +195,28 @@ class Events:
                 f"{CAPACITY - 1}. Start fewer workers on this node"
             )
         start = (_SLOTS + local_rank * _SLOT) // 8
-        return Slot(local_rank, self._words[start : start + _SLOT // 8])
+        return Slot(local_rank, self._words64[start : start + _SLOT // 8])
 
     def reset_slots(self) -> None:
-        """Empty every slot; for the agent, before it starts the workers of a round."""
+        """Empty every slot. The agent calls it before it starts the workers of a round."""
         self._page.mapping[_SLOTS:_SIZE] = bytes(_SIZE - _SLOTS)
 
     def progress(self) -> dict[int, tuple[int, int]]:
         """``{local rank: (step, total)}`` of the ranks that have reported in this round."""
-        beats = self._words[_SLOTS // 8 + HEARTBEAT :: _SLOT // 8].tolist()
-        slots = (self.slot(local_rank) for local_rank, beat in enumerate(beats) if beat)
+        heartbeats = self._words64[_SLOTS // 8 + HEARTBEAT :: _SLOT // 8].tolist()
+        slots = (self.slot(rank) for rank, heartbeat in enumerate(heartbeats) if heartbeat)
         return {slot.local_rank: (slot.step, slot.total) for slot in slots}
 
     def close(self) -> None:
-        """Let go of the page; its creator also removes the file. May be called again.
+        """Release the page; its creator also removes the file. It may be called again.
 
-        Slots in use and threads that wait keep the memory mapped until they are done.
+        The memory stays mapped while a slot is in use or a thread waits for a flag.
         """
-        self._bound = self._found = None
+        self._attached_slot = self._slot_by_pid = None
         for view in self._views:
-            with contextlib.suppress(BufferError):  # a thread waits on it, and lets go by itself
+            with contextlib.suppress(
+                BufferError
+            ):  # a waiting thread uses it, and releases it later
                 view.release()
         self._page.close()
 
@@ -233,17 +238,20 @@ class Events:
         return f"Events({self._page.path or 'private'})"
 
     def _own_slot(self) -> Slot | None:
-        """The slot of the worker that this process is, if any; a fork may make it another one."""
-        if self._bound is not None:
-            return self._bound
+        """The slot of the worker that this process is, if it is one.
+
+        A fork may be another worker than its parent, so the answer is kept for one pid only.
+        """
+        if self._attached_slot is not None:
+            return self._attached_slot
         pid = os.getpid()
-        if self._found is not None and self._found[0] == pid:
-            return self._found[1]
+        if self._slot_by_pid is not None and self._slot_by_pid[0] == pid:
+            return self._slot_by_pid[1]
         rank = os.environ.get("LOCAL_RANK", "")
         if not rank.isdecimal() or os.environ.get(ENVIRONMENT) != self._page.path:
             return None
         slot = self.slot(int(rank))
-        self._found = pid, slot
+        self._slot_by_pid = pid, slot
         return slot
 
     def _read(self, index: int) -> int:
@@ -252,7 +260,7 @@ class Events:
             reported = [(slot.step, slot.total)] if slot.heartbeat else []
         else:
             reported = list(self.progress().values())
-        node = self._words[_VALUES // 8 + index]
+        node = self._words64[_VALUES // 8 + index]
         if index == STEP:
             return min((step for step, _ in reported), default=node)
         return max((total for _, total in reported), default=0) or node
@@ -260,7 +268,7 @@ class Events:
     def _write(self, index: int, value: int) -> None:
         slot = self._own_slot()
         if slot is None:
-            self._words[_VALUES // 8 + index] = value
+            self._words64[_VALUES // 8 + index] = value
         elif index == STEP:
             slot.report(value)
         else:
@@ -269,9 +277,9 @@ class Events:
 
 
 def remove_stale_pages(folder: str | Path | None = None) -> list[str]:
-    """Remove pages whose creator died without doing so, and return their paths; for an agent's
-    start.
+    """Remove pages whose creator died and left them behind, and return their paths.
 
-    Pages of other users and other pid namespaces are left alone, as are files that are no pages.
+    An agent calls it when it starts. Pages of other users and of other pid namespaces stay, and so
+    do files that are not pages.
     """
     return remove_stale(folder)

@@ -1,32 +1,21 @@
-"""One local rank's part of the event page: how far it has come, and when it last said so.
+"""One local rank's part of the event page: its progress, and the time of its last report.
 
-A slot is a view of four words of 8 bytes in shared memory, so that a report is three assignments:
-no lock, no system call but the clock's. This module may import nothing but the standard library.
+A slot is a view of three words of 8 bytes in shared memory. So a report is three assignments. It
+takes no lock, and no system call but the clock's. This module may import only the standard library.
 """
 
 from __future__ import annotations
 
 import time
-from enum import IntEnum
 
-__all__ = ["HEARTBEAT", "STATE", "STEP", "TOTAL", "Slot", "SlotState"]
+__all__ = ["HEARTBEAT", "STEP", "TOTAL", "Slot"]
 
-STEP, TOTAL, HEARTBEAT, STATE = range(4)
-"""Which word of a slot is which."""
-
-
-class SlotState(IntEnum):
-    """How far a local rank has come in the present round; written by whoever sees it happen."""
-
-    EMPTY = 0
-    STARTED = 1
-    RUNNING = 2
-    FINISHED = 3
-    FAILED = 4
+STEP, TOTAL, HEARTBEAT = range(3)
+"""The index of each word in a slot."""
 
 
 class _Word:
-    """A word of a slot, as an attribute."""
+    """An attribute of ``Slot`` that reads and writes one of its words."""
 
     def __init__(self, index: int) -> None:
         self._index = index
@@ -41,10 +30,10 @@ class _Word:
 class Slot:
     """What one local rank tells its node.
 
-    ``step`` and ``total`` count what the user counts, ``heartbeat`` is the time of the last report
-    in nanoseconds of ``time.monotonic_ns()``, 0 if there was none. Setting one of them raises
-    ``ValueError`` for a number below 0 or above 2**64 - 1, ``TypeError`` for one that is not whole.
-    A slot stays usable after ``Events.close``, but nobody may be looking.
+    The user's code decides what ``step`` and ``total`` count. ``heartbeat`` is the time of the last
+    report, in nanoseconds of ``time.monotonic_ns()``, and 0 if there was none. Assigning a number
+    below 0 or above 2**64 - 1 raises ``ValueError``; one that is not an integer, ``TypeError``. A
+    slot stays usable after ``Events.close``, although perhaps no other process reads it then.
     """
 
     __slots__ = ("local_rank", "words")
@@ -58,20 +47,12 @@ class Slot:
         self.words = words
 
     def report(self, step: int, total: int = 0) -> None:
-        """Write progress and a heartbeat; ``total`` 0 leaves the last total, which is 0 while
-        unknown.
+        """Write the progress, and the present time as heartbeat.
+
+        With ``total`` 0 the last total stays; it is 0 until one is known.
         """
         words = self.words
         if total:
             words[TOTAL] = total
         words[STEP] = step
         words[HEARTBEAT] = time.monotonic_ns()
-
-    @property
-    def state(self) -> SlotState:
-        """How far the rank has come in this round."""
-        return SlotState(self.words[STATE])
-
-    @state.setter
-    def state(self, state: SlotState) -> None:
-        self.words[STATE] = state

@@ -26,9 +26,9 @@ def nobody(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Each test begins outside a worker, in a process that has looked nothing up."""
     for name in (ENVIRONMENT, "TORCHELASTIC_RUN_ID", *(name for _, name in FACTS)):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(worker, "_kept", worker._Kept())
+    monkeypatch.setattr(worker, "_state", worker._ProcessState())
     yield
-    for kept in (worker._kept.attached, worker._kept.private):
+    for kept in (worker._state.attached, worker._state.private):
         if kept is not None:
             kept.close()
 
@@ -56,7 +56,7 @@ def test_a_rank_fact_is_the_environments(
 def test_outside_a_worker_a_rank_fact_says_what_is_missing(
     fact: Callable[[], object], name: str
 ) -> None:
-    with pytest.raises(ConfigError, match=f"no worker: {name} is not in its environment"):
+    with pytest.raises(ConfigError, match=f"not a worker: {name} is not in its environment"):
         fact()
 
 

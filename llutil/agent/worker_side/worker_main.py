@@ -27,7 +27,7 @@ from llutil.agent.worker_side.error_report import flush, tell_error
 from llutil.agent.worker_side.outcome_pipe import Returned, write_frame
 from llutil.agent.worker_side.work_order import WorkOrder, read_order
 from llutil.entrypoint import Command, Module, Reference, Script, Shipped
-from llutil.errors import ConfigError, LaunchError, ResultError
+from llutil.errors import ConfigError, ResultError
 from llutil.system.processes import die_with_parent
 
 __all__ = ["main", "run_forked"]
@@ -133,7 +133,6 @@ def _run_function(load: Callable[[], Callable[[], Any]], order: WorkOrder, outco
         function = load()
     except BaseException as error:  # noqa: BLE001 - the edge of the process
         return tell_error(error, outcome_fd, fatal=True, bad_configuration=True)
-    _say_running()
     try:
         value = function()
     except BaseException as error:  # noqa: BLE001 - as above
@@ -145,19 +144,6 @@ def _run_function(load: Callable[[], Callable[[], Any]], order: WorkOrder, outco
     flush()
     write_frame(outcome_fd, returned)
     return 0
-
-
-def _say_running() -> None:
-    """Mark this rank's slot on the page that it shares with its agent: from here on the user's code
-    runs.
-    """
-    path = os.environ.get("LLUTIL_EVENTS")
-    if path:
-        from llutil.events.events import Events, SlotState
-
-        # If the page is gone, so is the agent, and this process next.
-        with contextlib.suppress(LaunchError):
-            Events.attach(path).slot(int(os.environ["LOCAL_RANK"])).state = SlotState.RUNNING
 
 
 def _encode(value: Any, order: WorkOrder) -> Returned:
@@ -188,7 +174,6 @@ def _run_main(load: Callable[[], main_module.Main], argv: list[str], outcome_fd:
     if module.__file__:
         sys.argv[0] = module.__file__ if module.__spec__ else argv[0]
     sys.modules["__main__"] = module
-    _say_running()
     try:
         exec(code, module.__dict__)  # noqa: S102 - this is what running a script means
     except SystemExit as request:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from llutil.events.events import ENVIRONMENT, Events, SlotState, remove_stale_pages
+from llutil.events.events import ENVIRONMENT, Events, remove_stale_pages
 
 pytestmark = pytest.mark.fault
 
@@ -186,19 +186,17 @@ def test_a_worker_killed_while_it_waits_hinders_nobody() -> None:
         finish(workers[1])
 
 
-def test_all_slots_and_states_are_seen_across_processes() -> None:
+def test_all_slots_are_seen_across_processes() -> None:
     writing = """
         import os
-        from llutil.events.events import Events, SlotState
+        from llutil.events.events import Events
         with Events.attach(os.environ["LLUTIL_EVENTS"]) as events:
             for rank in range(256):
                 events.slot(rank).report(rank, 2 * rank + 1)
-                events.slot(rank).state = SlotState.RUNNING
     """
     with Events() as events:
         finish(start(writing, **{ENVIRONMENT: events.path}))
         assert events.progress() == {rank: (rank, 2 * rank + 1) for rank in range(256)}
-        assert {events.slot(rank).state for rank in range(256)} == {SlotState.RUNNING}
 
 
 def test_a_forked_child_neither_removes_the_page_nor_keeps_its_parents_rank() -> None:

@@ -98,7 +98,7 @@ CALLS: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "a page without a file": (
         lambda: launch_agent(config(), worker_functions.rank_and, [0], Events.private()),
-        ["ice_events cannot be shared with workers: these events live in this process alone"],
+        ["ice_events cannot be shared with workers: no other process can map these events"],
     ),
 }
 

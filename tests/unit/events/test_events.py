@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llutil.errors import ConfigError
-from llutil.events.events import CAPACITY, ENVIRONMENT, Events, Flag, SlotState
+from llutil.events.events import CAPACITY, ENVIRONMENT, Events, Flag
 
 FLAGS = (
     "pause",
@@ -106,11 +106,10 @@ def test_progress_is_what_each_rank_reported_last(reports: dict[int, tuple[int, 
 def test_a_slot_fills_a_line_of_its_own(page: Events) -> None:
     for rank in range(CAPACITY):
         slot = page.slot(rank)
-        slot.step, slot.total, slot.heartbeat, slot.state = (rank, rank + 1, rank + 2, 3)  # type: ignore[assignment]
+        slot.step, slot.total, slot.heartbeat = (rank, rank + 1, rank + 2)
     for rank in range(CAPACITY):
         slot = page.slot(rank)
         assert (slot.step, slot.total, slot.heartbeat) == (rank, rank + 1, rank + 2)
-        assert slot.state is SlotState.FINISHED
     assert flags(page) == dict.fromkeys(FLAGS, False)
 
 
@@ -149,10 +148,10 @@ def test_a_new_round_empties_the_slots_and_nothing_else(page: Events) -> None:
     page.pause.set()
     page.progress_bar_total.value = 7
     page.slot(0).report(1, 2)
-    page.slot(255).state = SlotState.FAILED
+    page.slot(255).report(3)
     page.reset_slots()
     assert page.progress() == {}
-    assert page.slot(255).state is SlotState.EMPTY
+    assert page.slot(255).step == 0
     assert page.pause.is_set()
     assert page.progress_bar_total.value == 7
 
@@ -207,7 +206,7 @@ def test_pickling_sends_the_page_and_not_a_copy(page: Events, pickler: object) -
 
 
 def test_a_private_page_has_no_file_and_says_so() -> None:
-    with Events.private() as events, pytest.raises(ConfigError, match="in this process alone"):
+    with Events.private() as events, pytest.raises(ConfigError, match="no other process can map"):
         pickle.dumps(events)
 
 

@@ -22,8 +22,8 @@ def word(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
     """A shared word, on this machine and on one for which we know no system call."""
     if request.param == "polling":
         monkeypatch.setattr(platform, "machine", lambda: "riscv64")
-    futex._native.cache_clear()
-    assert (futex._native() is None) == (request.param == "polling")
+    futex._system_call.cache_clear()
+    assert (futex._system_call() is None) == (request.param == "polling")
     with (
         mmap.mmap(-1, 4096) as mapping,
         memoryview(mapping) as whole,
@@ -31,7 +31,7 @@ def word(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
         words[3:4] as one,
     ):
         yield one
-    futex._native.cache_clear()
+    futex._system_call.cache_clear()
 
 
 def test_it_keeps_to_its_deadline(word: memoryview) -> None:

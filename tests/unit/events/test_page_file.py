@@ -76,7 +76,11 @@ def make_newer(path: Path) -> None:
         (replace_by_folder, ConfigError, "cannot be opened as an event page: Is a directory"),
         (replace_by_fifo, ConfigError, "is not an event page"),
         (replace_by_link, ConfigError, "cannot be opened as an event page: Too many levels"),
-        (make_newer, ConfigError, "is of version 99, this llutil speaks 1: install the same"),
+        (
+            make_newer,
+            ConfigError,
+            "is of version 99, this llutil needs version 1: install the same",
+        ),
     ],
 )
 def test_a_file_that_is_no_page_of_ours_is_refused(
