@@ -77,10 +77,10 @@ class LedgerAgent(Agent):
         self._loop.unwatch(driver.change_fd)
         driver.leave(see.Asked("the agent ends", stop=False), time.monotonic() + _LEAVE)
         driver.close(time.monotonic() + _CLOSE)
-        self._guardian.bequeath(None)
+        self._guardian.set_revocation(None)
 
     def _take_orders(self) -> None:
-        self._guardian.bequeath(self._driver.will)
+        self._guardian.set_revocation(self._driver.revocation)
         try:
             self._orders.extend(self._driver.orders())
         except LaunchError as error:

@@ -1,11 +1,12 @@
-"""The stores that nodes agree through: one small Protocol, and what implements it.
+"""The stores that nodes agree through: one small Protocol, and its implementations.
 
-* ``protocol``: what a ledger is; values, sessions, watches. Read this first.
-* ``errors``: what can go wrong, and whether trying again can help.
-* ``will``: how another process ends the session of a node that was killed.
+* ``protocol``: what a ledger is: records, sessions, watches. Read this first.
+* ``errors``: what can go wrong, and whether a retry can help.
+* ``session_keeper``: the thread that renews a session, for every store.
+* ``lease_revocation``: how another process ends the session of a node that was killed.
 * ``memory``: a ledger inside one process, for jobs of one node and for tests.
-* ``etcd``: a ledger on etcd's v3 API. Needs etcd3 and grpc, so it is imported only when it is used.
-* ``zookeeper``: a ledger on ZooKeeper. Needs kazoo, and is imported only when it is used, likewise.
+* ``etcd``: a ledger on etcd's v3 API. It needs etcd3 and grpc, so it is imported only when used.
+* ``zookeeper``: a ledger on ZooKeeper. It needs kazoo, so it is imported only when used.
 
 Importing this package imports plain Python only.
 """
@@ -21,11 +22,11 @@ from llutil.ledgers.errors import (
 )
 from llutil.ledgers.protocol import (
     Created,
+    CreateResult,
     Exists,
-    Gone,
+    GuardGone,
     Joined,
     Ledger,
-    Outcome,
     Record,
     Session,
     SessionState,
@@ -34,9 +35,10 @@ from llutil.ledgers.protocol import (
 )
 
 __all__ = [
+    "CreateResult",
     "Created",
     "Exists",
-    "Gone",
+    "GuardGone",
     "Joined",
     "LeaseGone",
     "Ledger",
@@ -45,7 +47,6 @@ __all__ = [
     "LedgerError",
     "LedgerRefused",
     "LedgerUnavailable",
-    "Outcome",
     "Record",
     "Session",
     "SessionLost",

@@ -1,17 +1,17 @@
-"""The errors of ledgers, and what each says about trying again.
+"""The errors of ledgers, and what each says about a retry.
 
 ::
 
     RendezvousError                  (llutil.errors)
     └── LedgerError
-        ├── LedgerUnavailable        no usable answer by the deadline: trying again later can help
-        ├── SessionLost              the store says that the session is over: come back as a new node
-        ├── LeaseGone                the store says that a lease, and what hung on it, is over
-        ├── LedgerRefused            credentials, permission, certificate, protocol: the same again cannot help
-        ├── LedgerConflict      a key holds what another wrote, where only our own could be
-        └── LedgerClosed             used after close(), or in a process forked from the one that opened it
+        ├── LedgerUnavailable        no usable answer by the deadline: a later retry can help
+        ├── SessionLost              the store says that the session is over: join as a new node
+        ├── LeaseGone                the store says that a lease is over, and its records with it
+        ├── LedgerRefused            credentials, permission, certificate: a retry cannot help
+        ├── LedgerConflict           a key that only we may write holds a value of somebody else
+        └── LedgerClosed             used after close(), or in a process forked from its owner
 
-This module may import nothing but ``llutil.errors``.
+This module may import ``llutil.errors`` and ``llutil.failure``, and nothing else.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ __all__ = [
 
 
 class LedgerError(RendezvousError):
-    """The store that nodes agree through failed them."""
+    """The store that nodes agree through did not do what was asked."""
 
 
 class LedgerUnavailable(LedgerError):
-    """No usable answer came by the deadline. A write may have been applied, or be applied yet."""
+    """No usable answer came by the deadline. A write may have been applied, or may still be."""
 
 
 class SessionLost(LedgerError):
@@ -43,11 +43,11 @@ class SessionLost(LedgerError):
 
 
 class LeaseGone(LedgerError):
-    """The store says that this lease is over, and with it the records that hung on it."""
+    """The store says that this lease is over, and with it the records that belonged to it."""
 
 
 class LedgerRefused(LedgerError):
-    """The store, or this side, will not have it; the same again cannot help."""
+    """The store, or this process, refuses the request. A retry cannot help."""
 
     failure_class = FailureClass.BAD_CONFIGURATION
     retryable = False

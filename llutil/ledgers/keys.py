@@ -1,10 +1,12 @@
-"""Keys, scopes and namespaces: what is legal, and where a deployment's keys lie in a shared store.
+"""Keys, scopes and namespaces: which are legal, and where a deployment's keys are in a shared
+store.
 
-A key is words joined by ``/``; a scope is a key, or a folder, which ends in ``/``. In the store all
-keys of a deployment lie under ``/namespace/-/``. The word ``-`` is legal in neither namespaces nor
-keys, so no namespace can ever see into another one, not even ``a`` into ``a/b``.
+A key is words joined by ``/``. A scope is a key or a folder; a folder ends in ``/``. In the store,
+all keys of a deployment begin with ``/namespace/-/``. The word ``-`` is legal neither in namespaces
+nor in keys. So no namespace contains keys of another one, not even ``a`` those of ``a/b``.
 
-This module may import nothing but the standard library and ``llutil.errors``; it does no I/O.
+This module may import the standard library, ``llutil.errors`` and ``llutil.ledgers.protocol``, and
+nothing else. It does no I/O.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ def _problem(what: str, text: str, words: Iterable[str]) -> str | None:
 
 
 def check_key(key: str) -> str:
-    """``key``, if it is a legal one.
+    """Return ``key`` if it is a legal key.
 
     :raises ConfigError: it is not; the text says why.
     """
@@ -41,7 +43,7 @@ def check_key(key: str) -> str:
 
 
 def check_folder(folder: str) -> str:
-    """``folder``, if it is a legal one. :raises ConfigError: it is not."""
+    """Return ``folder`` if it is a legal folder. :raises ConfigError: it is not."""
     if not folder.endswith("/"):
         raise ConfigError(f"ledger folder {folder!r} does not end in '/'")
     check_key(folder[:-1])
@@ -49,12 +51,12 @@ def check_folder(folder: str) -> str:
 
 
 def check_scope(scope: str) -> str:
-    """``scope``, if it is a legal key or folder. :raises ConfigError: it is neither."""
+    """Return ``scope`` if it is a legal key or folder. :raises ConfigError: it is neither."""
     return check_folder(scope) if scope.endswith("/") else check_key(scope)
 
 
 def holds(scope: str, key: str) -> bool:
-    """Whether ``key`` is in ``scope``: it is that key, or lies directly in that folder."""
+    """Whether ``key`` is in ``scope``: it is that key, or is directly in that folder."""
     if not scope.endswith("/"):
         return key == scope
     return key.startswith(scope) and "/" not in key[len(scope) :]
@@ -67,7 +69,8 @@ def by_arrival(records: Iterable[Record]) -> tuple[Record, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Namespace:
-    """The part of a store that belongs to one deployment. ``path`` is what its owner wrote.
+    """The part of a store that belongs to one deployment. ``path`` is the name in the
+    configuration.
 
     :raises ConfigError: ``path`` is not words joined by ``/``.
     """
@@ -80,14 +83,14 @@ class Namespace:
 
     @property
     def prefix(self) -> str:
-        """What every key of this deployment begins with in the store."""
+        """The beginning of every key of this deployment in the store."""
         return f"/{self.path.strip('/')}/-/"
 
     def outside(self, scope: str) -> str:
-        """The path in the store of a key or folder of ours."""
+        """The path in the store of a key or folder of this namespace."""
         return self.prefix + scope
 
     def inside(self, path: str) -> str:
-        """The key of ours that lies at that path in the store."""
+        """The key of this namespace at that path in the store. The inverse of ``outside``."""
         assert path.startswith(self.prefix), path
         return path[len(self.prefix) :]

@@ -1,12 +1,14 @@
-"""What somebody else can still do for a node that died without a word: its ``LeaseRevocation``.
+"""How another process can end the lease of a node that was killed: its ``LeaseRevocation``.
 
-A session's records would stay until its lease expires. Where a store can end a lease by one request
-that needs no client library, the session has a will: which module knows how, and with what. The
-agent tells it to its guardian, which carries it out when nothing of the node runs any more. So a
-will is plain JSON, and its module runs in an interpreter without site-packages: it may import
-nothing but the standard library and ``llutil``'s plain modules.
+Without it, the records of a killed node stay until its lease expires. Some stores can end a lease
+by one request that needs no client library. Their sessions have a ``LeaseRevocation``: the module
+that sends the request, and its argument. The agent gives it to its guardian. The guardian sends the
+request when no process of the node is left.
 
-This module may import nothing but the standard library and ``llutil.errors``.
+So a revocation is plain JSON. Its module runs in an interpreter without site-packages: it may
+import nothing but the standard library and ``llutil``'s plain modules.
+
+This module may import the standard library and ``llutil.errors``, and nothing else.
 """
 
 from __future__ import annotations
@@ -20,39 +22,42 @@ from llutil.errors import ConfigError
 
 __all__ = ["LeaseRevocation"]
 
-_ROOM = "llutil.ledgers."
+_PACKAGE = "llutil.ledgers."
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseRevocation:
-    """``module``, of this room, has a function ``perform`` that takes ``argument``.
+    """``module`` is a module of ``llutil.ledgers``; its function ``perform`` takes ``argument``.
 
-    ``argument`` may hold a password: it is not shown, and goes from process to process through
+    ``argument`` may hold a password. So it is not shown, and is passed between processes through
     pipes only.
 
-    :raises ConfigError: ``module`` is of another room.
+    :raises ConfigError: ``module`` is not in ``llutil.ledgers``.
     """
 
     module: str
     argument: Mapping[str, Any] = field(repr=False)
 
     def __post_init__(self) -> None:
-        if not self.module.startswith(_ROOM):
-            raise ConfigError(f"the module of a will is {self.module!r}; wanted one of {_ROOM}*")
+        if not self.module.startswith(_PACKAGE):
+            raise ConfigError(
+                f"the module of a lease revocation is {self.module!r}; wanted one of {_PACKAGE}*"
+            )
 
     def prepare(self) -> Callable[[], None]:
-        """Import what it takes; to call what comes back is to carry the will out.
+        """Import the module. The function that this returns ends the lease when it is called.
 
-        That ends within a few seconds, and raises ``RendezvousError`` if the store did not do it.
+        That call takes a few seconds at most. It raises ``RendezvousError`` if the store did not
+        end the lease.
         """
         perform = importlib.import_module(self.module).perform
         return lambda: perform(self.argument)
 
     def to_json(self) -> dict[str, Any]:
-        """The will as JSON, secrets included."""
+        """The revocation as JSON, including secrets."""
         return {"module": self.module, "argument": dict(self.argument)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> LeaseRevocation:
-        """What ``to_json`` gave."""
+        """The inverse of ``to_json``."""
         return cls(value["module"], value["argument"])

@@ -28,10 +28,10 @@ from llutil.ledgers.keys import Namespace, check_folder, check_key, check_scope
 from llutil.ledgers.memory_store import MemoryStore
 from llutil.ledgers.protocol import (
     Created,
+    CreateResult,
     Exists,
-    Gone,
+    GuardGone,
     Joined,
-    Outcome,
     Record,
     SessionState,
     View,
@@ -95,7 +95,7 @@ class MemoryLedger:
             self.watched.append(scope)
         return MemoryWatch(self, scope, since if since and since.records == view.records else view)
 
-    def end(self, lease: str, *, deadline: float) -> None:
+    def end_lease(self, lease: str, *, deadline: float) -> None:
         """End a session or lease by its name."""
         self.check(deadline)
         with self.store.transaction() as txn:
@@ -149,12 +149,12 @@ class MemorySession:
         self._store = ledger.store
 
     @property
-    def renewed(self) -> float:
+    def renewed_at(self) -> float:
         """Now: the store is always there."""
         return time.monotonic()
 
     @property
-    def will(self) -> None:
+    def revocation(self) -> None:
         """None: whatever ends this process ends the store too."""
 
     @property
@@ -188,14 +188,14 @@ class MemorySession:
 
     def create(
         self, values: Mapping[str, bytes], *, guard: Record, lease: str, deadline: float
-    ) -> Outcome:
+    ) -> CreateResult:
         """Create records, all or none."""
         self._ledger.check(deadline)
         room = self._ledger.room
         keys = [check_key(key) for key in values]
         with self._store.transaction() as txn:
             if not txn.has(room, guard):
-                return Gone()
+                return GuardGone()
             if there := tuple(record for key in keys if (record := txn.get(room, key))):
                 return Exists(there)
             if lease not in self._store.leases:
@@ -220,7 +220,7 @@ class MemorySession:
             if txn.has(self._ledger.room, record):
                 txn.delete(self._ledger.room, [record.key])
 
-    def grant(self, ttl: float, *, deadline: float) -> str:
+    def grant_lease(self, ttl: float, *, deadline: float) -> str:
         """A lease for records that outlive nodes; it does not run out."""
         self._ledger.check(deadline)
         if ttl <= 0:
@@ -228,7 +228,7 @@ class MemorySession:
         with self._store.transaction():
             return self._store.new_lease()
 
-    def adopt(self, lease: str, *, deadline: float) -> None:
+    def keep_alive(self, lease: str, *, deadline: float) -> None:
         """Make sure that the lease lives."""
         self._ledger.check(deadline)
         if lease not in self._store.leases:

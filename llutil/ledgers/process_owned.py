@@ -1,12 +1,12 @@
-"""What belongs to the process that opened it: ``ProcessOwned``, the part that connections to all
-stores have in common.
+"""``ProcessOwned``: an object that only the process that opened it may use. The connections to all
+stores derive from it.
 
-Threads and sockets of a client do not survive a fork, and a child that used them would disturb its
-parent. So a connection knows its process, refuses itself to every other one, and says what to do
-there; likewise once it is closed.
+A client's threads and sockets do not survive a fork, and a child that used them would disturb its
+parent. So a connection remembers its process, and refuses to work in every other one. It also
+refuses once it is closed. The error says what to do.
 
-This module may import nothing but the standard library and ``llutil.ledgers.errors``. It does no
-I/O.
+This module may import the standard library and ``llutil.ledgers.errors``, and nothing else. It does
+no I/O.
 """
 
 from __future__ import annotations
@@ -20,29 +20,27 @@ __all__ = ["ProcessOwned"]
 
 
 class ProcessOwned:
-    """Something of the ledger at ``store`` (which is shown in errors) that this process has
-    opened.
-    """
+    """A part of the ledger at ``store``, opened by this process. ``store`` is shown in errors."""
 
     def __init__(self, store: object) -> None:
         self.closing = threading.Event()
-        """Set once it is closed, or about to be; its users' waits end with it."""
+        """Set when it is closed, or about to be. The waits of its users end then."""
         self._store = store
         self._pid = os.getpid()
 
     @property
     def inherited(self) -> bool:
-        """Whether this is a child that was forked from the process that opened it."""
+        """Whether this process is a child, forked from the process that opened it."""
         return self._pid != os.getpid()
 
     def check(self) -> None:
-        """:raises LedgerClosed: it was closed, or this is a child that was forked from its
-        process.
+        """:raises LedgerClosed: it was closed, or this process was forked from the one that
+        opened it.
         """
         if self.inherited:
             raise LedgerClosed(
-                f"this ledger on {self._store} was opened by process {self._pid} and cannot be used in "
-                f"process {os.getpid()}, which was forked from it; open another one there"
+                f"this ledger on {self._store} was opened by process {self._pid} and cannot be "
+                f"used in process {os.getpid()}, which was forked from it; open another one there"
             )
         if self.closing.is_set():
             raise LedgerClosed(f"this ledger on {self._store} is closed")

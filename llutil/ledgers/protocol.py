@@ -1,25 +1,27 @@
-"""What the nodes of a job need from a store, in words that fit etcd and ZooKeeper alike.
+"""What the nodes of a job need from a store, in terms that fit etcd and ZooKeeper alike.
 
-A ledger keeps small immutable records under keys. It promises its present state, never its history:
-who watches is told the latest state, and may miss what came and went in between. Nodes prove that
-they live by a session; a record put by ``Session.join`` goes when its session ends, other records
-go with a long lease.
+A ledger keeps small immutable records under keys. It promises the present state, never the history:
+a watch shows the latest state, and may miss what came and went in between. A session proves that a
+node lives. A record that ``Session.join`` puts disappears when its session ends. Other records
+belong to a long lease, and disappear when that lease ends.
 
 Three rules hold for every ledger:
 
-* *Keys* are words joined by ``/``. A *scope* is either one key, or a folder: a path that ends in
-  ``/`` and means the records directly in it, not those in folders below.
-* *Deadlines* are values of ``time.monotonic()``. A call ends by its deadline, with
-  ``LedgerUnavailable`` if the store gave no usable answer; a write may then have been applied or
-  not. Short of the deadline a call tries again by itself, and reads an ambiguous write back before
-  it repeats it.
-* *Changes* are announced by one callback without arguments, given to the ledger when it is made. It
-  is called from any thread, also from inside a call of a ledger, whenever a watch's view or a
-  session's state may differ from before. It must return at once and take no lock that is held
-  during a call of a ledger: setting an event, or writing to an eventfd, is all that it should do.
-  Its owner, woken, asks ``Watch.view()`` and ``Session.state`` for the present state.
+* *Keys* are words joined by ``/``. A *scope* is either one key or a folder. A folder is a path that
+  ends in ``/``. It means the records directly in it, not those in folders below it.
+* *Deadlines* are values of ``time.monotonic()``. A call ends by its deadline. It raises
+  ``LedgerUnavailable`` if the store gave no usable answer until then; a write may have been applied
+  or not. Before the deadline a call retries by itself. It reads back a write whose answer was lost,
+  before it repeats that write.
+* *Changes* are announced by one callback without arguments. The ledger gets it when it is made, and
+  calls it whenever a watch's view or a session's state may have changed. The call can come from any
+  thread, also from inside a call of a ledger. So the callback must return at once, and must not
+  take a lock that is held during a call of a ledger. It should only set an event or write to an
+  eventfd. The thread that this wakes then asks ``Watch.view()`` and ``Session.state`` for the
+  present state.
 
-This module may import nothing but the standard library and ``llutil.ledgers.lease_revocation``.
+This module may import the standard library and ``llutil.ledgers.lease_revocation``, and nothing
+else.
 """
 
 from __future__ import annotations
@@ -32,12 +34,12 @@ from typing import Protocol
 from llutil.ledgers.lease_revocation import LeaseRevocation
 
 __all__ = [
+    "CreateResult",
     "Created",
     "Exists",
-    "Gone",
+    "GuardGone",
     "Joined",
     "Ledger",
-    "Outcome",
     "Record",
     "Session",
     "SessionState",
@@ -48,12 +50,13 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record. It never changes; a key that was deleted and created again has another
+    """One record. It never changes: a key that was deleted and created again has another
     ``created``.
 
-    ``created`` orders the records of one folder by arrival. ``lease`` names what the record goes
-    with, in the store's own notation (empty if nothing); it is for ``Session.adopt`` and
-    ``Ledger.end``.
+    ``created`` is a number that grows with time; it orders the records of one folder by arrival.
+    ``lease`` is the name of the session or lease that the record belongs to, in the store's own
+    notation. It is empty if the record belongs to none. ``Session.keep_alive`` and
+    ``Ledger.end_lease`` take it.
     """
 
     key: str
@@ -69,28 +72,29 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a scope held at one moment: its records, in order of arrival, at ``revision`` of the
-    store.
+    """What a scope held at one moment: its records, in order of arrival. ``revision`` is the
+    store's revision at that moment.
     """
 
     records: tuple[Record, ...]
     revision: int
 
     def get(self, key: str) -> Record | None:
-        """The record with that key, if there was one."""
+        """The record with that key; None if there was none."""
         return next((record for record in self.records if record.key == key), None)
 
     def only(self, key: str) -> View:
-        """The same moment, seen through the scope of one key."""
+        """The view of one key at the same moment."""
         return View(tuple(record for record in self.records if record.key == key), self.revision)
 
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """What ``Session.join`` learned, at a moment when the node's own record was there.
+    """What ``Session.join`` read, at a moment when the node's own record existed.
 
-    ``members`` holds the folder's records in order of arrival, the own one included. The values of
-    the others are not read, and empty. ``views`` holds the scopes that were asked for beside it.
+    ``members`` holds the folder's records in order of arrival, including the node's own. The values
+    of the other records are not read; they are empty. ``views`` holds the views of the scopes in
+    ``reads``, by scope.
     """
 
     record: Record
@@ -99,45 +103,46 @@ class Joined:
 
     @property
     def predecessor(self) -> Record | None:
-        """The youngest record that is older than the own one (its value is not read), or None."""
+        """The newest record that is older than the node's own, or None. Its value is not read."""
         older = [record for record in self.members.records if record.created < self.record.created]
         return older[-1] if older else None
 
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """``Session.create`` wrote the records, in the order in which they were given."""
+    """``Session.create`` wrote the records. They are in the order in which they were given."""
 
     records: tuple[Record, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Exists:
-    """``Session.create`` wrote nothing, because these of its keys existed; here is what they hold.
+    """``Session.create`` wrote nothing, because some of its keys existed. These are their records.
 
-    If a call ended with ``LedgerUnavailable`` and a second one finds exactly the caller's own
-    values here, then the first had been applied: so values should say who wrote them.
+    A call that ended with ``LedgerUnavailable`` may have been applied. If a second call then finds
+    exactly the caller's own values here, the first call was applied. So a value should say who
+    wrote it.
     """
 
     records: tuple[Record, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Gone:
-    """``Session.create`` wrote nothing, because the guard, the node's own record, is no longer
-    there.
+class GuardGone:
+    """``Session.create`` wrote nothing, because the guard (the node's own record) no longer
+    exists.
     """
 
 
-Outcome = Created | Exists | Gone
+CreateResult = Created | Exists | GuardGone
 
 
 class SessionState(StrEnum):
     """What a node knows of its session.
 
-    CONNECTED: it was renewed less than its ttl ago, by the node's own clock, so it lives.
-    SUSPENDED: that clock says that it may be over; nobody knows, until the store answers again.
-    LOST: the store said that it is over, or the node released it. It stays so.
+    * CONNECTED: the session lives. By the node's own clock, it was renewed less than its ttl ago.
+    * SUSPENDED: by that clock, the session may be over. Only the store's next answer can tell.
+    * LOST: the store said that the session is over, or the node released it. This state is final.
     """
 
     CONNECTED = "connected"
@@ -146,38 +151,38 @@ class SessionState(StrEnum):
 
 
 class Session(Protocol):
-    """Proof that a node lives, renewed in the background every third of its ttl."""
+    """Proof that a node lives. It is renewed in the background, every third of its ttl."""
 
     @property
     def ttl(self) -> float:
-        """Seconds that the session outlives its last renewal."""
+        """Seconds that the session lives after its last renewal."""
 
     @property
     def lease(self) -> str:
-        """The session's name in the store's notation: what ``Ledger.end`` takes."""
+        """The session's name in the store's notation. ``Ledger.end_lease`` takes it."""
 
     @property
-    def renewed(self) -> float:
-        """``time.monotonic()`` when the last renewal that succeeded was sent."""
+    def renewed_at(self) -> float:
+        """``time.monotonic()`` when the last successful renewal was sent."""
 
     @property
     def state(self) -> SessionState:
-        """The state now. The callback is called when it changes."""
+        """The state now. The ledger's callback is called when it changes."""
 
     @property
-    def will(self) -> LeaseRevocation | None:
-        """How another process ends the session when this one was killed; None if the store has no
-        way for that.
+    def revocation(self) -> LeaseRevocation | None:
+        """How another process can end the session after this process was killed. None if the store
+        has no way to do that.
         """
 
     def join(
         self, folder: str, name: str, value: bytes, *, reads: tuple[str, ...] = (), deadline: float
     ) -> Joined:
-        """Put the node's own record into ``folder``, and read it and the scopes ``reads``.
+        """Put the node's own record into ``folder``; read the folder and the scopes in ``reads``.
 
-        In one transaction where the store can (etcd), else such that everything read is at least as
-        new as the own record. The record's key begins with ``folder`` and ``name``; a store may add
-        a suffix.
+        On etcd this is one transaction. On other stores, everything that is read is at least as new
+        as the node's own record. The record's key begins with ``folder`` and ``name``; a store may
+        add a suffix.
 
         :raises LedgerConflict: another session has a record of that name.
         :raises SessionLost: the store says that the session is over.
@@ -185,62 +190,64 @@ class Session(Protocol):
 
     def create(
         self, values: Mapping[str, bytes], *, guard: Record, lease: str, deadline: float
-    ) -> Outcome:
-        """Create records, all or none: if no key exists, and the own record ``guard`` is still
-        there.
+    ) -> CreateResult:
+        """Create all records, if none of the keys exists and the node's own record ``guard`` still
+        exists; else create none.
 
-        They go with ``lease``, which ``grant`` or ``adopt`` of some session keeps alive.
+        The records belong to ``lease``. It lives as long as a session that granted it
+        (``grant_lease``) or keeps it alive (``keep_alive``) renews it.
 
         :raises LeaseGone: the store says that ``lease`` is over.
         """
 
     def delete(self, *scopes: str, guard: Record, deadline: float) -> bool:
-        """Delete what is in the scopes now, if ``guard``, which is in none of them, is there; say
-        whether it was.
+        """Delete all records in the scopes, if ``guard`` exists; say whether it did. ``guard`` must
+        be in none of the scopes.
         """
 
     def leave(self, record: Record, *, deadline: float) -> None:
-        """Delete the own record, if it is still there; the session lives on."""
+        """Delete the node's own record, if it still exists. The session lives on."""
 
-    def grant(self, ttl: float, *, deadline: float) -> str:
-        """A second, long lease, for records that outlive nodes. This session renews it while it is
-        open.
+    def grant_lease(self, ttl: float, *, deadline: float) -> str:
+        """Take a second, long lease of ``ttl`` seconds, for records that outlive nodes. The session
+        renews it while the session is open.
         """
 
-    def adopt(self, lease: str, *, deadline: float) -> None:
-        """Renew a lease that another session granted, now and from now on. Adopting it again does
+    def keep_alive(self, lease: str, *, deadline: float) -> None:
+        """Renew a lease that another session granted, now and from now on. A second call does
         nothing.
 
-        :raises LeaseGone: the store says that it is over.
+        :raises LeaseGone: the store says that the lease is over.
         """
 
     def release(self, *, deadline: float) -> None:
-        """End the session at once: its member records go now, granted leases run out by themselves.
+        """End the session at once. Its member records disappear now; granted leases expire by
+        themselves.
 
-        Renewing stops in any case, also if the store cannot be reached.
+        Renewals stop in any case, even if the store cannot be reached.
         """
 
 
 class Watch(Protocol):
-    """The latest state of one scope, kept up to date in the background."""
+    """The latest state of one scope. It is kept up to date in the background."""
 
     def view(self) -> View:
-        """The latest state known; the same object as before if nothing changed. Never blocks.
+        """The latest known state. It is the same object as before if nothing changed. Never blocks.
 
         :raises LedgerRefused: the store refuses this watch (permission, credentials).
         """
 
     def close(self) -> None:
-        """Stop watching. ``view`` keeps what it had."""
+        """Stop watching. ``view`` goes on to return the last view."""
 
 
 class Ledger(Protocol):
-    """A connection to a store, under one namespace. Any thread may call it; a forked child may
+    """A connection to a store, under one namespace. Any thread may use it; a forked child may
     not.
     """
 
     def open_session(self, ttl: float, *, deadline: float) -> Session:
-        """Start a session.
+        """Start a session of ``ttl`` seconds.
 
         :raises ConfigError: the store does not grant ``ttl`` seconds.
         """
@@ -249,17 +256,17 @@ class Ledger(Protocol):
         """The present state of ``scope``."""
 
     def watch(self, scope: str, *, since: View | None = None, deadline: float) -> Watch:
-        """Watch ``scope``, from ``since`` on if given, else from what a read finds now; the first
-        view is that.
+        """Watch ``scope``. The first view is ``since``, if it is given; else it is what a read
+        finds now.
         """
 
-    def end(self, lease: str, *, deadline: float) -> None:
-        """End a session or lease by its name, for a process that is gone. One that is over already
-        is fine.
+    def end_lease(self, lease: str, *, deadline: float) -> None:
+        """End a session or a lease of another process, by its name. It is no error if it is over
+        already.
         """
 
     def close(self) -> None:
-        """End every thread, watch and connection, without a word to the store.
+        """End every thread, watch and connection, without telling the store.
 
-        A session that was not released runs out by itself. Closing again does nothing.
+        A session that was not released expires by itself. A second call does nothing.
         """

@@ -66,7 +66,7 @@ def ours(
     it unasked.
 
     ``backend`` is what ``rdzv_backend`` would be. ``guarded``: it has a guardian too, which knows
-    its will.
+    how to end its lease.
     """
     from llutil.agent.event_loop import EventLoop
     from llutil.agent.guardian.client import Guardian
@@ -105,7 +105,7 @@ def ours(
         while True:
             ready = select.select([wire, driver.change_fd], [], [], _FOREVER)[0]
             if guardian is not None:
-                guardian.bequeath(driver.will)
+                guardian.set_revocation(driver.revocation)
             for order in driver.orders():
                 match order:
                     case do.StartWorkers(assignment=assignment):

@@ -79,7 +79,7 @@ def _operations(
 
     yield f"join, 0 to {_CALLS} members there", _median(join)
     guard = session.join("own/", "me", b"", deadline=_soon()).record
-    lease = session.grant(_DAY, deadline=_soon())
+    lease = session.grant_lease(_DAY, deadline=_soon())
 
     def create(index: int) -> None:
         values = {f"log/{index:03}.{name}": b"x" * 200 for name in "ab"}
@@ -97,7 +97,7 @@ def _operations(
     watch = ledger.watch("events/", deadline=_soon())
     writer = other.open_session(10, deadline=_soon())
     guards = writer.join("own/", "writer", b"", deadline=_soon()).record
-    shared = writer.grant(_DAY, deadline=_soon())
+    shared = writer.grant_lease(_DAY, deadline=_soon())
 
     def notice(index: int) -> None:
         writer.create({f"events/{index}": b""}, guard=guards, lease=shared, deadline=_soon())
@@ -109,7 +109,11 @@ def _operations(
     yield "create a record, and see it through a watch", _median(notice)
     yield (
         "grant a lease, and end it",
-        _median(lambda _: ledger.end(session.grant(_DAY, deadline=_soon()), deadline=_soon())),
+        _median(
+            lambda _: ledger.end_lease(
+                session.grant_lease(_DAY, deadline=_soon()), deadline=_soon()
+            )
+        ),
     )
 
 

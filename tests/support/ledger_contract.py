@@ -18,15 +18,15 @@ import pytest
 from llutil.errors import ConfigError
 from llutil.ledgers import (
     Created,
+    CreateResult,
     Exists,
-    Gone,
+    GuardGone,
     Joined,
     LeaseGone,
     Ledger,
     LedgerClosed,
     LedgerConflict,
     LedgerUnavailable,
-    Outcome,
     Record,
     Session,
     SessionLost,
@@ -97,7 +97,7 @@ class Node:
         """Put its record."""
         return self.session.join(folder, name, value, deadline=soon())
 
-    def create(self, guard: Record, lease: str, **values: bytes) -> Outcome:
+    def create(self, guard: Record, lease: str, **values: bytes) -> CreateResult:
         """Create records in the folder log/."""
         keyed = {f"log/{key}": value for key, value in values.items()}
         return self.session.create(keyed, guard=guard, lease=lease, deadline=soon())
@@ -161,7 +161,7 @@ class LedgerContract:
     def test_joining_reads_other_scopes_in_the_same_moment(self, world: World) -> None:
         first, second = world.node(), world.node()
         guard = first.join("a").record
-        first.create(guard, first.session.grant(DAY, deadline=soon()), one=b"1", two=b"2")
+        first.create(guard, first.session.grant_lease(DAY, deadline=soon()), one=b"1", two=b"2")
         reads = ("log/", "log/two", "reports/", "members/")
         joined = second.session.join("members/", "b", b"me", reads=reads, deadline=soon())
         assert [keys(joined.views[scope]) for scope in reads] == [
@@ -200,7 +200,7 @@ class LedgerContract:
 
     def test_records_are_created_once_and_the_second_is_shown_the_first(self, world: World) -> None:
         one, two = world.node(), world.node()
-        lease = one.session.grant(DAY, deadline=soon())
+        lease = one.session.grant_lease(DAY, deadline=soon())
         first = one.create(one.join("a").record, lease, seal=b"by a")
         second = two.create(two.join("b").record, lease, seal=b"by b")
         assert isinstance(first, Created)
@@ -211,7 +211,7 @@ class LedgerContract:
     def test_of_two_records_all_or_none_are_created(self, world: World) -> None:
         node = world.node()
         guard = node.join("a").record
-        lease = node.session.grant(DAY, deadline=soon())
+        lease = node.session.grant_lease(DAY, deadline=soon())
         assert isinstance(node.create(guard, lease, one=b"1"), Created)
         both = node.create(guard, lease, one=b"x", two=b"x")
         assert isinstance(both, Exists)
@@ -223,19 +223,19 @@ class LedgerContract:
     def test_nothing_is_created_once_the_own_record_is_gone(self, world: World) -> None:
         node = world.node()
         guard = node.join("a").record
-        lease = node.session.grant(DAY, deadline=soon())
+        lease = node.session.grant_lease(DAY, deadline=soon())
         node.session.leave(guard, deadline=soon())
-        assert node.create(guard, lease, seal=b"late") == Gone()
+        assert node.create(guard, lease, seal=b"late") == GuardGone()
         node.join("a")  # a record of the same name is another record
-        assert node.create(guard, lease, seal=b"late") == Gone()
+        assert node.create(guard, lease, seal=b"late") == GuardGone()
         assert node.read("log/") == {}
 
     def test_of_many_who_create_at_once_one_does_and_all_see_the_same(self, world: World) -> None:
         nodes = [world.node() for _ in range(8)]
         guards = [node.join(f"n{index}").record for index, node in enumerate(nodes)]
-        lease = nodes[0].session.grant(DAY, deadline=soon())
+        lease = nodes[0].session.grant_lease(DAY, deadline=soon())
 
-        def create(index: int) -> Outcome:
+        def create(index: int) -> CreateResult:
             return nodes[index].create(guards[index], lease, seal=f"by {index}".encode())
 
         with ThreadPoolExecutor(8) as pool:
@@ -248,8 +248,8 @@ class LedgerContract:
     def test_nothing_is_created_on_a_lease_that_is_over(self, world: World) -> None:
         node = world.node()
         guard = node.join("a").record
-        lease = node.session.grant(DAY, deadline=soon())
-        node.ledger.end(lease, deadline=soon())
+        lease = node.session.grant_lease(DAY, deadline=soon())
+        node.ledger.end_lease(lease, deadline=soon())
         with pytest.raises(LeaseGone, match=lease):
             node.create(guard, lease, seal=b"x")
 
@@ -259,32 +259,32 @@ class LedgerContract:
         self, world: World
     ) -> None:
         one, two = world.node(), world.node()
-        lease = one.session.grant(DAY, deadline=soon())
+        lease = one.session.grant_lease(DAY, deadline=soon())
         one.create(one.join("a").record, lease, one=b"1")
         one.session.release(deadline=soon())
         guard = two.join("b").record
         (found,) = two.ledger.read("log/", deadline=soon()).records
-        two.session.adopt(found.lease, deadline=soon())
-        two.session.adopt(found.lease, deadline=soon())
+        two.session.keep_alive(found.lease, deadline=soon())
+        two.session.keep_alive(found.lease, deadline=soon())
         assert isinstance(two.create(guard, found.lease, two=b"2"), Created)
         assert two.read("log/") == {"log/one": b"1", "log/two": b"2"}
 
     def test_a_leases_end_is_the_end_of_its_records(self, world: World) -> None:
         node = world.node()
-        lease = node.session.grant(DAY, deadline=soon())
+        lease = node.session.grant_lease(DAY, deadline=soon())
         node.create(node.join("a").record, lease, one=b"1", two=b"2")
-        node.ledger.end(lease, deadline=soon())
-        node.ledger.end(lease, deadline=soon())
+        node.ledger.end_lease(lease, deadline=soon())
+        node.ledger.end_lease(lease, deadline=soon())
         assert node.read("log/") == {}
         with pytest.raises(LeaseGone):
-            world.node().session.adopt(lease, deadline=soon())
+            world.node().session.keep_alive(lease, deadline=soon())
 
     # -- deleting
 
     def test_deleting_takes_keys_and_folders_with_all_below_them(self, world: World) -> None:
         node = world.node()
         guard = node.join("a").record
-        lease = node.session.grant(DAY, deadline=soon())
+        lease = node.session.grant_lease(DAY, deadline=soon())
         for key in ("r/1/x", "r/1/y", "r/2/x", "r/1x", "log/one", "log/two"):
             node.session.create({key: b""}, guard=guard, lease=lease, deadline=soon())
         assert node.session.delete("r/1/", "log/one", "log/none", guard=guard, deadline=soon())
@@ -318,7 +318,7 @@ class LedgerContract:
         before = time.monotonic()
         session = world.node().session
         assert session.state is SessionState.CONNECTED
-        assert before <= session.renewed <= time.monotonic()
+        assert before <= session.renewed_at <= time.monotonic()
         assert session.ttl == world.ttl
         assert session.lease
 
@@ -344,7 +344,7 @@ class LedgerContract:
     def test_a_session_that_somebody_else_ends_is_lost_and_cannot_join(self, world: World) -> None:
         one, two = world.node(), world.node()
         one.join("a")
-        two.ledger.end(one.session.lease, deadline=soon())
+        two.ledger.end_lease(one.session.lease, deadline=soon())
         with pytest.raises(SessionLost):
             one.join("again")
         assert one.session.state is SessionState.LOST
@@ -357,7 +357,7 @@ class LedgerContract:
         one, two = world.node(), world.node()
         session = one.ledger.open_session(1, deadline=soon())
         one.changes.wait_for(lambda: session.state is SessionState.CONNECTED)
-        two.ledger.end(session.lease, deadline=soon())
+        two.ledger.end_lease(session.lease, deadline=soon())
         one.changes.wait_for_call()
         assert session.state is SessionState.LOST
 
@@ -380,7 +380,7 @@ class LedgerContract:
         one, two = world.node(), world.node()
         joined = one.session.join("members/", "a", b"1", reads=("log/",), deadline=soon())
         other = two.join("b").record
-        lease = two.session.grant(DAY, deadline=soon())
+        lease = two.session.grant_lease(DAY, deadline=soon())
         two.create(other, lease, seal=b"x")
         members = one.ledger.watch("members/", since=joined.members, deadline=soon())
         log = one.ledger.watch("log/", since=joined.views["log/"], deadline=soon())
@@ -391,7 +391,7 @@ class LedgerContract:
     def test_a_watch_sees_its_scope_and_nothing_else(self, world: World) -> None:
         node = world.node()
         guard = node.join("a").record
-        lease = node.session.grant(DAY, deadline=soon())
+        lease = node.session.grant_lease(DAY, deadline=soon())
         folder = node.ledger.watch("x/", deadline=soon())
         key = node.ledger.watch("x/one", deadline=soon())
         for name in ("x", "x/one/deep", "x/onemore", "xx/one", "x/one"):

@@ -21,7 +21,7 @@ class Writer:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._guard = node.join("writer").record
-        self._lease = node.session.grant(DAY, deadline=soon())
+        self._lease = node.session.grant_lease(DAY, deadline=soon())
         self._stop = threading.Event()
         self._written: list[Record] = []
         self.longest = 0.0  # seconds that one write took

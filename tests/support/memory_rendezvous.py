@@ -54,7 +54,7 @@ class FaultySession(MemorySession):
     """A session whose renewals can be held back, and whose transactions are as small as etcd's."""
 
     @property
-    def renewed(self) -> float:
+    def renewed_at(self) -> float:
         assert isinstance(self._ledger, FaultyLedger)
         held = self._ledger.held
         return time.monotonic() if held is None else held

@@ -42,7 +42,7 @@ class Guardian:
         self._mark = mark
         self._loop = loop
         self._sessions: set[int] = set()
-        self._will: LeaseRevocation | None = None
+        self._revocation: LeaseRevocation | None = None
         self._deaths: deque[float] = deque(maxlen=_MOST_DEATHS)
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe = -1
@@ -71,13 +71,13 @@ class Guardian:
         self._sessions.discard(session)
         self._tell(b"ended %d" % session)
 
-    def bequeath(self, will: LeaseRevocation | None) -> None:
-        """What to do for this node if its agent is killed; None, nothing any more. Nothing is said
-        if it is known.
+    def set_revocation(self, revocation: LeaseRevocation | None) -> None:
+        """What ends this node's lease if its agent is killed; None if there is nothing to end. It
+        is sent only when it changes.
         """
-        if will != self._will:
-            self._will = will
-            self._tell_will()
+        if revocation != self._revocation:
+            self._revocation = revocation
+            self._send_revocation()
 
     def close(self) -> None:
         """Say goodbye: the job has ended and left nothing."""
@@ -107,8 +107,8 @@ class Guardian:
         self._loop.watch(self._exit_fd, self._replace)
         for session in self._sessions:
             self._tell(b"session %d" % session)
-        if self._will is not None:
-            self._tell_will()
+        if self._revocation is not None:
+            self._send_revocation()
 
     def _replace(self) -> None:
         """Somebody killed the guardian: start another, unless none of them lives."""
@@ -141,9 +141,9 @@ class Guardian:
         self._process.kill()
         self._process.wait(_KILL_DEADLINE)
 
-    def _tell_will(self) -> None:
-        will = self._will.to_json() if self._will is not None else None
-        self._tell(b"will " + json.dumps(will).encode())
+    def _send_revocation(self) -> None:
+        revocation = self._revocation.to_json() if self._revocation is not None else None
+        self._tell(b"revocation " + json.dumps(revocation).encode())
 
     def _tell(self, words: bytes) -> None:
         if self._pipe < 0:

@@ -4,14 +4,14 @@ The agent holds one end of a pipe and tells the guardian, line by line, whom to 
 ``guardian``, which is the agent's side. However the agent ends, the kernel closes the pipe. If the
 agent did not say goodbye first, the guardian kills the sessions that it was told of, their
 descendants, and everything that carries the job's mark. Only then, when nothing of the node runs
-any more, it carries out the node's will: its peers need not wait until its lease expires. It is a
+any more, it ends the node's lease, so its peers need not wait until the lease expires. It is a
 fresh interpreter in a session of its own, without torch, site-packages or a thread, and it starts
 nothing.
 
 A job may be over in a tenth of a second, and its workers want the processors: so what ends
 processes is all that is imported at first, and the rest when there has been nothing to hear for a
 moment, or at the end. This module may import nothing but ``processes``,
-``llutil.events.page_file``, ``llutil.ledgers.lease_revocation``, the module of a will, and the
+``llutil.events.page_file``, ``llutil.ledgers.lease_revocation``, a revocation's module, and the
 standard library, of which json, with its regular expressions, waits too.
 """
 
@@ -59,7 +59,7 @@ def main(pipe_fd: int, mark: str, agent: int) -> None:
                 sessions.add(int(rest))
             case b"ended":
                 sessions.discard(int(rest))
-            case b"will":
+            case b"revocation":
                 carry_out = _prepared(rest)
             case _:
                 return  # goodbye
@@ -106,18 +106,18 @@ def _remove_stale_pages() -> None:
 
 
 def _prepared(told: bytes) -> Callable[[], None] | None:
-    """What carries the will out, with all that it needs imported, while there is time for that;
-    None if there is none.
+    """The function that ends the node's lease, with its modules imported already; None if there is
+    no revocation.
     """
     import json
 
-    will = json.loads(told)
-    if will is None:
+    revocation = json.loads(told)
+    if revocation is None:
         return None
     try:
         from llutil.ledgers.lease_revocation import LeaseRevocation
 
-        return LeaseRevocation.from_json(will).prepare()
+        return LeaseRevocation.from_json(revocation).prepare()
     except (
         ImportError
     ) as error:  # a Python without ssl, say: the rest of a guardian's work is worth more
@@ -126,8 +126,8 @@ def _prepared(told: bytes) -> Callable[[], None] | None:
 
 
 def _execute(carry_out: Callable[[], None], left: set[int]) -> None:
-    """Carry the will out, unless a process of the node is ``left``: peers must not go on beside
-    what still runs.
+    """End the node's lease, unless a process of the node is ``left``: peers must not go on while
+    it still runs.
     """
     from llutil.errors import RendezvousError
 

@@ -1,17 +1,16 @@
-"""The way to an etcd: a line to one of its endpoints, a token, and calls that are tried again.
+"""The connection to an etcd: a channel to one of its endpoints, a token, and calls with retries.
 
-``Connection.call`` is how everything but the watch stream reaches etcd. It tries until its
-deadline: each attempt has a short limit of its own, so that a frozen server costs a second and not
-the whole time, and after a failed attempt the next endpoint has its turn. One line is open at a
-time; who notices that it fails moves everybody to the next endpoint. (gRPC can choose among
-endpoints itself, but then stays with a frozen one until its keep-alive gives up on it, and it
-cannot take several names.)
+Everything but the watch stream reaches etcd through ``Connection.call``. It retries until its
+deadline. Each attempt has a short time limit of its own, so a frozen server costs a second and not
+the whole time. After a failed attempt, the next endpoint is used. One channel is open at a time:
+when one call finds that it fails, all calls move to the next endpoint. (gRPC can choose among
+endpoints itself. But then it stays with a frozen one until its keep-alive gives up, and it takes
+one host name only.)
 
-What is called must bear to be done twice: an attempt that failed may have been applied. All our
-writes are conditional transactions, so the next attempt reads back what is there and changes
-nothing.
+A request may be applied twice, because a failed attempt may have been applied. All our writes are
+conditional transactions. So a second attempt reads what is there and changes nothing.
 
-This module starts no thread. It imports grpc and tenacity, and of ours what lies in this folder.
+This module starts no thread. It may import grpc, tenacity, ``llutil.ledgers`` and this folder.
 """
 
 from __future__ import annotations
@@ -29,74 +28,77 @@ import tenacity
 from llutil.ledgers.credentials import read_tls
 from llutil.ledgers.endpoints import Endpoint
 from llutil.ledgers.errors import LedgerError, LedgerRefused, LedgerUnavailable
-from llutil.ledgers.etcd.channel import Channel, open_line
+from llutil.ledgers.etcd.channel import Channel, open_channel
 from llutil.ledgers.etcd.config import EtcdConfig
 from llutil.ledgers.etcd.etcd3_import import etcdrpc
 from llutil.ledgers.etcd.grpc_errors import GrpcDiagnosis, Remedy, diagnose
 from llutil.ledgers.process_owned import ProcessOwned
 
-__all__ = ["Answer", "Connection", "LeaseMissing", "LeasePresent"]
+__all__ = ["Answer", "Connection", "LeaseExists", "LeaseMissing"]
 
 _log = logging.getLogger(__name__)
 
-_ATTEMPT = (1.0, 4.0)
-"""Seconds that an attempt may take: at first, and at most; it doubles when all endpoints were too
-slow.
+_ATTEMPT_TIMEOUT = (1.0, 4.0)
+"""Seconds that an attempt may take: first value and maximum. It doubles each time that all
+endpoints were too slow.
 """
-_LOGIN = 10.0
-"""Seconds for a login: etcd hashes passwords slowly on purpose, and many nodes may come at once."""
+_LOGIN_TIMEOUT = 10.0
+"""Seconds for a login. etcd hashes passwords slowly on purpose, and many nodes may log in at once.
+"""
 _PAUSE = (0.05, 0.5)
-"""Seconds between attempts: at first, and at most; a random part of it."""
-_BELIEVED = 3
-"""A suspicion is believed once every endpoint has raised it so many times in a row."""
+"""Seconds between attempts: first value and maximum. The real pause is a random part of it."""
+_SUSPICIONS_NEEDED = 3
+"""A configuration counts as wrong once every endpoint has failed this many times in a row with
+``Remedy.SUSPECT``.
+"""
 
 
 class LeaseMissing(LedgerError):
-    """etcd says that the lease which a call names is over. Stays in this folder."""
+    """etcd says that the lease in the request is over. Used in this folder only."""
 
 
-class LeasePresent(LedgerError):
-    """etcd says that the lease which a call wants to make exists. Stays in this folder."""
+class LeaseExists(LedgerError):
+    """etcd says that the lease to be granted exists already. Used in this folder only."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """etcd's reply; ``time.monotonic()`` when the attempt that got it was sent; and whether an
-    earlier attempt of the same call may have been applied.
+    """``reply`` is etcd's message. ``sent`` is ``time.monotonic()`` when the successful attempt was
+    sent. ``maybe_applied`` says that an earlier attempt of the same call may have been applied.
     """
 
     reply: Any
     sent: float
-    doubtful: bool
+    maybe_applied: bool
 
 
 class _AttemptFailed(Exception):
-    """One attempt failed in a way that another may not."""
+    """One attempt failed; another attempt may succeed."""
 
 
 @dataclass(slots=True)
-class _Tries:
-    """The failed attempts of one call."""
+class _FailedAttempts:
+    """The failed attempts of one call: how many, and the last error of each endpoint."""
 
     endpoints: int
     count: int = 0
     slow: int = 0
-    suspicious: int = 0
+    suspicions: int = 0
     last: dict[Endpoint, str] = field(default_factory=dict)
 
     def add(self, endpoint: Endpoint, diagnosis: GrpcDiagnosis, *, slow: bool) -> None:
         self.count += 1
         self.slow += slow
-        self.suspicious = self.suspicious + 1 if diagnosis.remedy is Remedy.SUSPECT else 0
+        self.suspicions = self.suspicions + 1 if diagnosis.remedy is Remedy.SUSPECT else 0
         self.last[endpoint] = diagnosis.text
 
     @property
-    def believed(self) -> bool:
-        return self.suspicious >= _BELIEVED * self.endpoints
+    def is_certain(self) -> bool:
+        return self.suspicions >= _SUSPICIONS_NEEDED * self.endpoints
 
     @property
-    def limit(self) -> float:
-        first, most = _ATTEMPT
+    def time_limit(self) -> float:
+        first, most = _ATTEMPT_TIMEOUT
         return min(most, first * 2.0 ** (self.slow // self.endpoints))
 
     def __str__(self) -> str:
@@ -104,8 +106,8 @@ class _Tries:
 
 
 class Connection(ProcessOwned):
-    """Calls to the etcd of ``config``, from any thread of the process that made it. Connects when
-    first used.
+    """Calls to the etcd of ``config``, from any thread of the process that made it. It connects at
+    the first call.
 
     :raises ConfigError: the TLS files cannot be used.
     """
@@ -115,100 +117,104 @@ class Connection(ProcessOwned):
         self.config = config
         self._tls = read_tls(config)
         self._lock = threading.Lock()
-        """Guards the three below. Never held during a call, nor touched in a forked child."""
-        self._turn = 0
-        self._line: Channel | None = None
+        """Guards the three attributes below. Never held during a call; never taken in a forked
+        child.
+        """
+        self._endpoint_index = 0
+        self._channel: Channel | None = None
         self._token: str | None = None if config.user else ""
 
     def close(self) -> bool:
-        """Close the line; calls in flight fail. False, and nothing done, in a forked child: it is
-        the parent's.
+        """Close the channel; calls in progress fail. In a forked child this does nothing, because
+        the channel belongs to the parent, and returns False.
         """
         if self.inherited:
             return False
         with self._lock:
             self.closing.set()
-            line, self._line = self._line, None
-        if line is not None:
-            line.close()
+            channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()
         return True
 
-    def line(self) -> Channel:
-        """The line in use, opened if there is none. :raises LedgerClosed: as ``check``."""
+    def channel(self) -> Channel:
+        """The channel in use; opened if there is none. :raises LedgerClosed: as ``check``."""
         self.check()
         with self._lock:
             if self.closing.is_set():
                 self.check()
-            if self._line is None:
+            if self._channel is None:
                 endpoints = self.config.endpoints
-                endpoint = endpoints[self._turn % len(endpoints)]
-                self._line = open_line(endpoint, self._tls, self.config.server_name)
-            return self._line
+                endpoint = endpoints[self._endpoint_index % len(endpoints)]
+                self._channel = open_channel(endpoint, self._tls, self.config.server_name)
+            return self._channel
 
-    def leave(self, line: Channel) -> None:
-        """Move to the next endpoint, if there is one, unless somebody has done so since."""
+    def use_next_endpoint(self, channel: Channel) -> None:
+        """Close ``channel`` and use the next endpoint. Does nothing if there is only one endpoint,
+        or if another thread has replaced the channel already.
+        """
         with self._lock:
-            if self._line is not line or len(self.config.endpoints) == 1:
+            if self._channel is not channel or len(self.config.endpoints) == 1:
                 return
-            self._turn += 1
-            self._line = None
-        line.close()  # whoever waits on it fails now, and comes along
+            self._endpoint_index += 1
+            self._channel = None
+        channel.close()  # calls that wait on it fail now, and retry on the next endpoint
 
-    def metadata(self, line: Channel, *, deadline: float) -> tuple[tuple[str, str], ...]:
-        """What goes with every call: the token, if any, and the wish to hear at once that there is
-        no leader.
+    def metadata(self, channel: Channel, *, deadline: float) -> tuple[tuple[str, str], ...]:
+        """The metadata of every call: the token, if there is one, and ``hasleader``. With that,
+        etcd answers at once if it has no leader.
 
         :raises grpc.RpcError: there is no token yet, and etcd did not give one.
         """
         token = self._token
         if token is None:
-            token = self._login(line, deadline)
+            token = self._login(channel, deadline)
         leader = ("hasleader", "true")
         return (leader, ("token", token)) if token else (leader,)
 
-    def _login(self, line: Channel, deadline: float) -> str:
+    def _login(self, channel: Channel, deadline: float) -> str:
         request = etcdrpc.AuthenticateRequest(name=self.config.user, password=self.config.password)
-        limit = min(_LOGIN, max(0.0, deadline - time.monotonic()))
+        time_limit = min(_LOGIN_TIMEOUT, max(0.0, deadline - time.monotonic()))
         try:
-            token = str(line.auth.Authenticate(request, timeout=limit).token)
+            token = str(channel.auth.Authenticate(request, timeout=time_limit).token)
         except grpc.RpcError as error:
             if "authentication is not enabled" not in (error.details() or ""):
                 raise
-            _log.info("%s asks nobody for a password; the given one is not used", self.config)
+            _log.info("%s has authentication disabled; the given user is not used", self.config)
             token = ""  # as etcd's own clients do
         with self._lock:
             self._token = token
         return token
 
     def forget_token(self) -> None:
-        """The token is not good any more: the next call gets another."""
+        """Drop the token, because it is no longer valid. The next call gets a new one."""
         with self._lock:
             self._token = None if self.config.user else ""
 
     def diagnose(self, error: grpc.RpcError) -> GrpcDiagnosis:
-        """What a failed call or stream means."""
+        """What the error of a failed call or stream means."""
         return diagnose(error.code(), error.details() or "", user=self.config.user)
 
     def call(
         self, what: str, method: Callable[[Channel], Any], request: Any, *, deadline: float
     ) -> Answer:
-        """Call ``method`` of the line in use until there is an answer. ``what`` names the act in
-        errors.
+        """Call ``method`` of the channel in use until there is an answer. ``what`` names the action
+        in errors.
 
-        :raises LedgerUnavailable: there was none by ``deadline``; the call may have been applied or
-            not.
-        :raises LedgerRefused: the same again cannot help.
-        :raises LeaseMissing, LeasePresent: etcd says so of the lease in the request.
+        :raises LedgerUnavailable: there was no answer by ``deadline``; the request may have been
+            applied.
+        :raises LedgerRefused: a retry cannot help.
+        :raises LeaseMissing, LeaseExists: etcd says so of the lease in the request.
         """
         self.check()
         began = time.monotonic()
         if began >= deadline:
             raise LedgerUnavailable(f"{what}: the deadline had passed; nothing was sent")
-        tries = _Tries(len(self.config.endpoints))
+        attempts = _FailedAttempts(len(self.config.endpoints))
         first, most = _PAUSE
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(
-                lambda error: isinstance(error, _AttemptFailed) and not tries.believed
+                lambda error: isinstance(error, _AttemptFailed) and not attempts.is_certain
             ),
             wait=tenacity.wait_random_exponential(multiplier=first, max=most),
             stop=lambda state: time.monotonic() + state.upcoming_sleep >= deadline,
@@ -216,49 +222,50 @@ class Connection(ProcessOwned):
             reraise=True,
         )
         try:
-            return retrying(self._attempt, what, method, request, tries, deadline)
-        except _AttemptFailed as failed:
-            if tries.believed:
-                raise LedgerRefused(f"{what}: {tries}") from failed.__cause__
+            return retrying(self._attempt, what, method, request, attempts, deadline)
+        except _AttemptFailed as error:
+            if attempts.is_certain:
+                raise LedgerRefused(f"{what}: {attempts}") from error.__cause__
+            waited = time.monotonic() - began
             raise LedgerUnavailable(
-                f"{what}: no usable answer in {time.monotonic() - began:.1f} s and {tries.count} attempts; {tries}"
-            ) from failed.__cause__
+                f"{what}: no usable answer in {waited:.1f} s and {attempts.count} attempts; "
+                f"{attempts}"
+            ) from error.__cause__
 
     def _attempt(
         self,
         what: str,
         method: Callable[[Channel], Any],
         request: Any,
-        tries: _Tries,
+        attempts: _FailedAttempts,
         deadline: float,
     ) -> Answer:
-        line = self.line()
+        channel = self.channel()
         began = time.monotonic()
         try:
-            metadata = self.metadata(line, deadline=deadline)
+            metadata = self.metadata(channel, deadline=deadline)
             sent = time.monotonic()
-            limit = min(tries.limit, deadline - sent)
-            reply = method(line)(request, timeout=limit, metadata=metadata)
-            return Answer(reply, sent, doubtful=tries.count > 0)
+            time_limit = min(attempts.time_limit, deadline - sent)
+            reply = method(channel)(request, timeout=time_limit, metadata=metadata)
+            return Answer(reply, sent, maybe_applied=attempts.count > 0)
         except grpc.RpcError as error:
             cause: Exception = error
             diagnosis = self.diagnose(error)
-        except (
-            ValueError
-        ) as error:  # "Cannot invoke RPC on closed channel!": somebody else moved on
+        except ValueError as error:
+            # "Cannot invoke RPC on closed channel!": another thread has changed endpoints.
             cause = error
-            diagnosis = GrpcDiagnosis(Remedy.AGAIN, str(error))
+            diagnosis = GrpcDiagnosis(Remedy.RETRY, str(error))
         match diagnosis.remedy:
-            case Remedy.REFUSED:
-                raise LedgerRefused(f"{what}: {line.endpoint}: {diagnosis.text}") from cause
-            case Remedy.MISSING:
+            case Remedy.GIVE_UP:
+                raise LedgerRefused(f"{what}: {channel.endpoint}: {diagnosis.text}") from cause
+            case Remedy.LEASE_MISSING:
                 raise LeaseMissing(f"{what}: {diagnosis.text}") from cause
-            case Remedy.PRESENT:
-                raise LeasePresent(f"{what}: {diagnosis.text}") from cause
-            case Remedy.TOKEN:
+            case Remedy.LEASE_EXISTS:
+                raise LeaseExists(f"{what}: {diagnosis.text}") from cause
+            case Remedy.NEW_TOKEN:
                 self.forget_token()
-            case Remedy.AGAIN | Remedy.SUSPECT:
-                self.leave(line)
-        slow = time.monotonic() - began >= tries.limit
-        tries.add(line.endpoint, diagnosis, slow=slow)
+            case Remedy.RETRY | Remedy.SUSPECT:
+                self.use_next_endpoint(channel)
+        slow = time.monotonic() - began >= attempts.time_limit
+        attempts.add(channel.endpoint, diagnosis, slow=slow)
         raise _AttemptFailed from cause

@@ -1,16 +1,17 @@
-"""etcd3 0.12.0, made to import under protobuf 4 and newer.
+"""Imports etcd3 0.12.0 under protobuf 4 and newer.
 
-etcd3's generated modules were made for protobuf 3: they build every field's descriptor by hand,
-which newer versions refuse ("Descriptors cannot be created directly"). Each of them also holds, as
-one string constant, the compiled .proto file that all this is made from. ``load`` lets Python
-import etcd3 as usual, but for these three modules takes that constant and builds the message
-classes as modules generated today do.
+etcd3's generated modules were made for protobuf 3. They build the descriptor of each field by hand,
+and newer versions refuse that ("Descriptors cannot be created directly"). But each module also
+holds the compiled .proto file as one string constant. ``_load`` lets Python import etcd3 as usual,
+except for these three modules. For them it takes the constant and builds the message classes the
+way that modules generated today do.
 
-The descriptors go into a pool of their own. In the process-wide one, names as plain as ``kv.proto``
-can be taken by other etcd clients, and then whoever comes second fails.
+The descriptors go into their own pool. In the process-wide pool, another etcd client may have taken
+names as plain as ``kv.proto``; whoever registers them second fails.
 
-No environment variable, no other protobuf, no copied code; nothing stays patched once ``load``
-returns. This module imports etcd3, protobuf and the standard library, and nothing of ours.
+This needs no environment variable, no other protobuf and no copied code. Nothing stays patched when
+``_load`` returns. This module may import etcd3, protobuf and the standard library, and nothing of
+``llutil``.
 """
 
 from __future__ import annotations
@@ -32,20 +33,20 @@ __all__ = ["etcdrpc"]
 
 _PACKAGE = "etcd3.etcdrpc"
 _NEEDS = {"kv": (), "auth": (), "rpc": ("kv", "auth")}
-"""The .proto files of etcd3, and which of them each imports."""
+"""The .proto files of etcd3. By file: the others that it imports."""
 
 
 def _proto_of(module: str) -> str | None:
-    """The stem of the .proto file that ``module`` was generated from, if it is one of the three."""
+    """The stem of the .proto file that ``module`` was generated from; None if it is not one of the
+    three.
+    """
     package, _, name = module.rpartition(".")
     stem = name.removesuffix("_pb2")
     return stem if package == _PACKAGE and name.endswith("_pb2") and stem in _NEEDS else None
 
 
 class _Loader(SourceFileLoader):
-    """Fills a module with the classes of the .proto file that its source carries, without running
-    it.
-    """
+    """Fills a module with the classes of the .proto file in its source. The source is not run."""
 
     def __init__(self, module: str, path: str, stem: str, pool: DescriptorPool) -> None:
         super().__init__(module, path)
@@ -53,7 +54,7 @@ class _Loader(SourceFileLoader):
         self._pool = pool
 
     def exec_module(self, module: ModuleType) -> None:
-        for needed in _NEEDS[self._stem]:  # a pool wants what a file imports first
+        for needed in _NEEDS[self._stem]:  # a file's imports must be in the pool before it
             importlib.import_module(f"{_PACKAGE}.{needed}_pb2")
         self._pool.AddSerializedFile(self._compiled_proto(module.__name__))
         file = self._pool.FindFileByName(f"{self._stem}.proto")
@@ -62,8 +63,8 @@ class _Loader(SourceFileLoader):
         builder.BuildTopDescriptorsAndMessages(file, module.__name__, module.__dict__)
 
     def _compiled_proto(self, module: str) -> bytes:
-        """The one constant that begins as a serialized FileDescriptorProto does: field 1, its own
-        name.
+        """The constant that holds the serialized FileDescriptorProto. It begins with field 1, the
+        file's own name.
         """
         code = self.get_code(module)
         name = f"{self._stem}.proto"
@@ -81,7 +82,7 @@ class _Loader(SourceFileLoader):
 
 
 class _Finder(MetaPathFinder):
-    """Finds the three modules where Python would, and gives them our loader."""
+    """Finds the three modules where Python would find them, and gives them our loader."""
 
     def __init__(self) -> None:
         self._pool = DescriptorPool()
@@ -98,7 +99,7 @@ class _Finder(MetaPathFinder):
 
 
 def _load() -> ModuleType:
-    """``etcd3.etcdrpc``, imported with our finder in front."""
+    """Import ``etcd3.etcdrpc``, with our finder first in ``sys.meta_path``."""
     finder = _Finder()
     sys.meta_path.insert(0, finder)
     try:

@@ -1,13 +1,13 @@
-"""Ending a lease in etcd with nothing but the standard library: what a guardian does for a node
-that was killed.
+"""Ends a lease in etcd with nothing but the standard library. A guardian does this for a node that
+was killed.
 
-etcd serves its calls as JSON over HTTP too, at the same endpoint, unless that was turned off
-(``--enable-grpc-gateway``; measured with etcd 3.4). Where it is, nothing is done: the lease
-expires. A user and a password work there; a name in a client certificate does not (etcd's gateway
-has one certificate for everybody).
+etcd also serves its calls as JSON over HTTP, at the same endpoint, unless that was turned off
+(``--enable-grpc-gateway``; measured with etcd 3.4). If it is off, nothing is done, and the lease
+expires. A user and a password work there. A user name in a client certificate does not, because
+etcd's gateway uses one certificate for everybody.
 
-This module may import nothing but the standard library and plain modules of ``llutil``: it runs in
-an interpreter without site-packages. It starts no thread.
+This module may import the standard library and plain modules of ``llutil``, because it runs in an
+interpreter without site-packages. It starts no thread.
 """
 
 from __future__ import annotations
@@ -27,73 +27,77 @@ from llutil.ledgers.endpoints import Endpoint, parse_endpoints
 from llutil.ledgers.etcd.config import EtcdConfig
 from llutil.ledgers.lease_revocation import LeaseRevocation
 
-__all__ = ["perform", "will"]
+__all__ = ["perform", "revocation"]
 
-_PATIENCE = 2.0  # seconds for one endpoint
-_LONGEST = 1 << 16  # bytes of an answer that are read
-_NOT_FOUND = 5  # gRPC's code for what is not there (here: a lease that is over already)
-_PRECONDITION = (
-    9  # and for what does not fit the server's state (here: it asks nobody for a password)
-)
+# Seconds for one endpoint.
+_ENDPOINT_TIMEOUT = 2.0
+# Bytes of an answer that are read.
+_MAX_ANSWER = 1 << 16
+# gRPC's code NOT_FOUND. Here: the lease is over already.
+_NOT_FOUND = 5
+# gRPC's code FAILED_PRECONDITION. Here: etcd has authentication disabled.
+_PRECONDITION = 9
 _FILES = ("cacert", "cert", "key")
 
 
 class _Refused(Exception):
-    """etcd answered, and not with what was asked for."""
+    """etcd answered with an error. ``code`` is gRPC's code, if the answer has one."""
 
     def __init__(self, status: int, code: int | None, text: str) -> None:
         super().__init__(f"HTTP {status}: {text}")
         self.code = code
 
 
-def will(config: EtcdConfig, lease: int) -> LeaseRevocation:
-    """The will to end ``lease`` in the etcd of ``config``."""
+def revocation(config: EtcdConfig, lease: int) -> LeaseRevocation:
+    """How to end ``lease`` in the etcd of ``config``."""
     access = {name: getattr(config, name) for name in ("user", "password", "server_name")}
     files = {name: getattr(config, name) for name in _FILES}
-    # Whoever carries it out may be in another folder.
+    # The process that ends the lease may have another working directory.
     absolute = {name: str(Path(path).absolute()) if path else "" for name, path in files.items()}
     endpoints = ",".join(map(str, config.endpoints))
-    # A string, since JSON's numbers are not for 64 bits everywhere; etcd's own JSON has it so too.
+    # The lease is a string, because not every JSON parser reads integers of 64 bits. etcd's own
+    # JSON does the same.
     return LeaseRevocation(
         __name__, {"lease": str(lease), "endpoints": endpoints, **access, **absolute}
     )
 
 
 def perform(argument: Mapping[str, Any]) -> None:
-    """End the lease, at the first endpoint that does it; two seconds for each. One that is over
-    already is fine.
+    """End the lease, at the first endpoint that does it, with two seconds for each. It is no error
+    if the lease is over already.
 
-    :raises RendezvousError: none of them did.
+    :raises RendezvousError: no endpoint did it.
     """
-    tried = []
+    failures = []
     for endpoint in parse_endpoints(argument["endpoints"]):
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _ENDPOINT_TIMEOUT
         try:
             _revoke(endpoint, argument, deadline)
         except (OSError, ValueError, http.client.HTTPException, _Refused) as error:
-            tried.append(f"{endpoint}: {str(error) or type(error).__name__}")
+            failures.append(f"{endpoint}: {str(error) or type(error).__name__}")
         else:
             return
     raise RendezvousError(
-        f"the lease of a node that was killed could not be ended and will expire ({'; '.join(tried)})"
+        "the lease of a node that was killed could not be ended and will expire "
+        f"({'; '.join(failures)})"
     )
 
 
 def _revoke(endpoint: Endpoint, argument: Mapping[str, Any], deadline: float) -> None:
     with _connect(endpoint, argument, deadline) as sock:
-        line = http.client.HTTPConnection(endpoint.host, endpoint.port)
-        line.sock = sock
+        http_connection = http.client.HTTPConnection(endpoint.host, endpoint.port)
+        http_connection.sock = sock
         headers = {}
         if argument["user"]:
             login = {"name": argument["user"], "password": argument["password"]}
             try:
-                answer = _post(line, "/v3/auth/authenticate", login, {}, deadline)
+                answer = _post(http_connection, "/v3/auth/authenticate", login, {}, deadline)
                 headers = {"Authorization": str(answer.get("token", ""))}
             except _Refused as refusal:
                 if refusal.code != _PRECONDITION:
                     raise
         try:
-            _post(line, "/v3/lease/revoke", {"ID": argument["lease"]}, headers, deadline)
+            _post(http_connection, "/v3/lease/revoke", {"ID": argument["lease"]}, headers, deadline)
         except _Refused as refusal:
             if refusal.code != _NOT_FOUND:
                 raise
@@ -116,29 +120,31 @@ def _connect(endpoint: Endpoint, argument: Mapping[str, Any], deadline: float) -
 
 
 def _post(
-    line: http.client.HTTPConnection,
+    http_connection: http.client.HTTPConnection,
     path: str,
     body: Mapping[str, Any],
     headers: Mapping[str, str],
     deadline: float,
 ) -> dict[str, Any]:
-    """What etcd answered.
+    """etcd's answer to one call.
 
-    :raises _Refused: it did not do it.
+    :raises _Refused: etcd answered with an error.
     """
-    if line.sock is None:
+    if http_connection.sock is None:
         raise ConnectionResetError("it closed the connection after its first answer")
-    line.sock.settimeout(max(0.001, deadline - time.monotonic()))
-    line.request("POST", path, json.dumps(body), {"Content-Type": "application/json", **headers})
-    response = line.getresponse()
-    text = response.read(_LONGEST).decode(errors="replace")
+    http_connection.sock.settimeout(max(0.001, deadline - time.monotonic()))
+    http_connection.request(
+        "POST", path, json.dumps(body), {"Content-Type": "application/json", **headers}
+    )
+    response = http_connection.getresponse()
+    text = response.read(_MAX_ANSWER).decode(errors="replace")
     try:
         answer = json.loads(text)
     except ValueError:
         answer = None
     if response.status == HTTPStatus.OK and isinstance(answer, dict):
         return answer
-    said = answer if isinstance(answer, dict) else {}
+    error = answer if isinstance(answer, dict) else {}
     raise _Refused(
-        response.status, said.get("code"), str(said.get("message") or text.strip()[:200])
+        response.status, error.get("code"), str(error.get("message") or text.strip()[:200])
     )

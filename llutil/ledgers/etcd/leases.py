@@ -1,7 +1,7 @@
-"""Leases in etcd: to grant, renew and revoke them, and ``EtcdSessionKeeper``, which keeps those of
-a session.
+"""Leases in etcd: ``grant``, ``renew``, ``revoke``, and ``EtcdSessionKeeper``, which renews those
+of a session.
 
-Of ours this module imports ``llutil.ledgers`` and what lies in this folder.
+This module may import ``llutil.ledgers`` and this folder.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 from llutil.ledgers import session_keeper
 from llutil.ledgers.errors import LedgerUnavailable, SessionLost
-from llutil.ledgers.etcd.connection import Connection, LeaseMissing, LeasePresent
+from llutil.ledgers.etcd.connection import Connection, LeaseExists, LeaseMissing
 from llutil.ledgers.etcd.etcd3_import import etcdrpc
 from llutil.ledgers.etcd.messages import lease_id, lease_name
 from llutil.ledgers.keys import Namespace
-from llutil.ledgers.session_keeper import RENEWAL, Renewal
+from llutil.ledgers.session_keeper import RENEWAL_TIMEOUT, Renewal
 
 __all__ = ["EtcdLease", "EtcdSessionKeeper", "grant", "renew", "revoke"]
 
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class EtcdLease:
-    """A lease as it was when last renewed."""
+    """A lease, and its last renewal."""
 
     number: int
     renewal: Renewal
@@ -40,50 +40,53 @@ def renew(connection: Connection, number: int, *, deadline: float) -> EtcdLease 
     """
     what = f"renew lease {lease_name(number)}"
     request = etcdrpc.LeaseKeepAliveRequest(ID=number)
-    answer = connection.call(what, lambda line: line.renew, request, deadline=deadline)
+    answer = connection.call(what, lambda channel: channel.renew, request, deadline=deadline)
     return (
         EtcdLease(number, Renewal(answer.sent, answer.reply.TTL)) if answer.reply.TTL > 0 else None
     )
 
 
 def grant(connection: Connection, ttl: int, *, deadline: float) -> EtcdLease:
-    """A new lease of ``ttl`` seconds; etcd may make it longer.
+    """Grant a new lease of ``ttl`` seconds; etcd may make it longer.
 
-    We choose its number, so that a second attempt finds what a doubtful first one granted.
+    We choose the lease's id. So if the answer to a first attempt was lost, a second attempt finds
+    the lease that the first one granted.
+
+    :raises LedgerUnavailable, LedgerRefused: as ``Connection.call``.
     """
     number = secrets.randbits(62) + 1
     what = f"grant a lease of {ttl} s"
     request = etcdrpc.LeaseGrantRequest(TTL=ttl, ID=number)
     try:
         answer = connection.call(
-            what, lambda line: line.lease.LeaseGrant, request, deadline=deadline
+            what, lambda channel: channel.lease.LeaseGrant, request, deadline=deadline
         )
-    except LeasePresent:
+    except LeaseExists:
         lease = renew(connection, number, deadline=deadline)
         if lease is None:
             raise LedgerUnavailable(
-                f"{what}: etcd answered after more than {ttl} s, when the lease was over already; "
-                "it is overloaded or was cut off"
+                f"{what}: etcd's answer took longer than {ttl} s, and the lease was over by then; "
+                "etcd is overloaded or was cut off"
             ) from None
         return lease
     return EtcdLease(number, Renewal(answer.sent, answer.reply.TTL))
 
 
 def revoke(connection: Connection, number: int, *, deadline: float) -> None:
-    """End a lease, and all records that hang on it. One that is over already is fine."""
+    """End a lease, and delete all its records. It is no error if it is over already."""
     what = f"revoke lease {lease_name(number)}"
     request = etcdrpc.LeaseRevokeRequest(ID=number)
     try:
-        connection.call(what, lambda line: line.lease.LeaseRevoke, request, deadline=deadline)
+        connection.call(what, lambda channel: channel.lease.LeaseRevoke, request, deadline=deadline)
     except LeaseMissing:
         _log.debug("%s: it was over already", what)
 
 
 class EtcdSessionKeeper(session_keeper.SessionKeeper):
-    """Keeps ``lease``, a session's, and others beside it.
+    """Renews ``lease``, which is that of a session, and the leases beside it.
 
-    etcd is asked twice whether a lease is over: a member that just became leader may not yet know
-    one that was granted before.
+    Before a lease counts as over, etcd is asked twice. A member that has just become leader may not
+    know yet a lease that was granted before.
     """
 
     def __init__(
@@ -114,10 +117,10 @@ class EtcdSessionKeeper(session_keeper.SessionKeeper):
         lease = renew(self._connection, number, deadline=deadline)
         if lease is not None:
             return lease
-        # A second opinion: after a read that a quorum stands for, the member that answers is up to
-        # date.
-        deadline = time.monotonic() + RENEWAL
-        key = self._namespace.prefix.encode()  # a user may be allowed to read nothing else
+        # A quorum read brings the member that answers up to date. Then it is asked again.
+        deadline = time.monotonic() + RENEWAL_TIMEOUT
+        # The key is in the namespace, because the user may have no rights elsewhere.
+        key = self._namespace.prefix.encode()
         request = etcdrpc.RangeRequest(key=key, count_only=True)
-        self._connection.call("read", lambda line: line.kv.Range, request, deadline=deadline)
+        self._connection.call("read", lambda channel: channel.kv.Range, request, deadline=deadline)
         return renew(self._connection, number, deadline=deadline)

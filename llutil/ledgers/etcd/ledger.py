@@ -1,9 +1,11 @@
-"""A ledger on etcd's v3 API: ``EtcdLedger``.
+"""``EtcdLedger``: a ledger on etcd's v3 API.
 
-How it is built: ``line`` is one channel to one endpoint; ``connection`` calls over it, with retries
-and a token; ``statuses`` says what an error means; ``messages`` turns our values into etcd's and
-back; ``leases`` and ``session`` keep a node alive and write for it; ``watches`` follows changes.
-Threads: one for each open session, and one for all watches (with one of gRPC's own beside it).
+The modules of this folder: ``channel`` is one gRPC channel to one endpoint. ``connection`` makes
+calls over it, with retries and a token. ``grpc_errors`` says what an error means. ``messages``
+converts our values to etcd's messages and back. ``leases`` and ``session`` keep a node alive and
+write for it. ``watches`` and ``watch_state`` follow changes.
+
+Threads: one for each open session, and one for all watches (gRPC adds one of its own).
 
 Importing this module imports etcd3 and grpc.
 """
@@ -20,7 +22,7 @@ from llutil.ledgers.etcd.config import EtcdConfig
 from llutil.ledgers.etcd.connection import Connection
 from llutil.ledgers.etcd.leases import revoke
 from llutil.ledgers.etcd.session import EtcdSession, open_session
-from llutil.ledgers.etcd.watches import EtcdWatch, EtcdWatches
+from llutil.ledgers.etcd.watches import EtcdWatch, EtcdWatchThread
 from llutil.ledgers.keys import Namespace, check_scope
 from llutil.ledgers.protocol import View
 
@@ -28,7 +30,8 @@ __all__ = ["EtcdLedger"]
 
 _log = logging.getLogger(__name__)
 
-_END = 5.0  # seconds for threads to end once their connection is closed
+# Seconds for threads to end after their connection was closed.
+_CLOSE_TIMEOUT = 5.0
 
 
 class EtcdLedger:
@@ -44,9 +47,9 @@ class EtcdLedger:
         self._connection = Connection(config)
         self._namespace = Namespace(config.namespace)
         self._callback = on_change
-        self._watches = EtcdWatches(self._connection, self._namespace, self._on_change)
+        self._watches = EtcdWatchThread(self._connection, self._namespace, self._on_change)
         self._lock = threading.Lock()
-        """Guards the sessions."""
+        """Guards ``_sessions``."""
         self._sessions: list[EtcdSession] = []
 
     def __repr__(self) -> str:
@@ -66,36 +69,36 @@ class EtcdLedger:
             self._connection, self._namespace, ttl, self._on_change, deadline=deadline
         )
         with self._lock:
-            self._sessions = [one for one in self._sessions if one.is_kept]
+            self._sessions = [one for one in self._sessions if one.is_renewed]
             self._sessions.append(session)
         return session
 
     def read(self, scope: str, *, deadline: float) -> View:
-        """The present state of ``scope``, as a quorum of etcd sees it."""
+        """The present state of ``scope``, confirmed by a quorum of etcd."""
         request = messages.read(self._namespace, check_scope(scope))
         reply = self._connection.call(
-            f"read {scope!r}", lambda line: line.kv.Range, request, deadline=deadline
+            f"read {scope!r}", lambda channel: channel.kv.Range, request, deadline=deadline
         ).reply
         return messages.to_view(self._namespace, scope, reply.kvs, reply.header.revision)
 
     def watch(self, scope: str, *, since: View | None = None, deadline: float) -> EtcdWatch:
-        """Watch ``scope`` from ``since`` on, or from what is there now."""
+        """Watch ``scope`` from ``since`` on; from its present state if ``since`` is None."""
         check_scope(scope)
         return self._watches.add(
             scope, self.read(scope, deadline=deadline) if since is None else since
         )
 
-    def end(self, lease: str, *, deadline: float) -> None:
+    def end_lease(self, lease: str, *, deadline: float) -> None:
         """Revoke a lease by its name."""
         revoke(self._connection, messages.lease_id(lease), deadline=deadline)
 
     def close(self) -> None:
-        """End every thread, watch and connection. In a forked child it does nothing: they are the
-        parent's.
+        """End every thread, watch and connection. In a forked child this does nothing, because they
+        belong to the parent.
         """
         if not self._connection.close():
             return
-        deadline = time.monotonic() + _END
+        deadline = time.monotonic() + _CLOSE_TIMEOUT
         with self._lock:
             sessions, self._sessions = self._sessions, []
         for session in sessions:

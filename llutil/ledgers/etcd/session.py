@@ -1,6 +1,6 @@
-"""A session on etcd: a lease, the keeper of it, and the writes that only a living node may make.
+"""A session on etcd: a lease, its keeper, and the writes that only a living node may make.
 
-Of ours this module imports ``llutil.ledgers`` and what lies in this folder.
+This module may import ``llutil.ledgers`` and this folder.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from llutil.ledgers.keys import Namespace, check_folder, check_key, check_scope
 from llutil.ledgers.lease_revocation import LeaseRevocation
 from llutil.ledgers.protocol import (
     Created,
+    CreateResult,
     Exists,
-    Gone,
+    GuardGone,
     Joined,
-    Outcome,
     Record,
     SessionState,
     View,
@@ -29,7 +29,8 @@ from llutil.ledgers.protocol import (
 
 __all__ = ["EtcdSession", "open_session"]
 
-_LONGEST = 9_000_000_000  # seconds; etcd's own limit (lease/lessor.go)
+# Seconds. etcd's own limit (lease/lessor.go).
+_MAX_TTL = 9_000_000_000
 
 
 def open_session(
@@ -40,18 +41,20 @@ def open_session(
     *,
     deadline: float,
 ) -> EtcdSession:
-    """Take a lease of ``ttl`` seconds and keep it.
+    """Take a lease of ``ttl`` seconds and renew it.
 
-    :raises ConfigError: ``ttl`` is not whole seconds, or shorter than this etcd grants.
+    :raises ConfigError: ``ttl`` is not a whole number of seconds, or is shorter than this etcd
+        grants.
     """
-    if not 1 <= ttl <= _LONGEST or ttl != int(ttl):
+    if not 1 <= ttl <= _MAX_TTL or ttl != int(ttl):
         raise ConfigError(f"lease_ttl is {ttl:g} s; etcd counts leases in whole seconds from 1 on")
     lease = grant(connection, int(ttl), deadline=deadline)
     if lease.renewal.ttl != ttl:
         revoke(connection, lease.number, deadline=deadline)
         raise ConfigError(
-            f"lease_ttl is {ttl:g} s, but {connection.config} grants no lease shorter than {lease.renewal.ttl:g} s "
-            f"(one and a half times its election timeout); set lease_ttl to {lease.renewal.ttl:g} or more"
+            f"lease_ttl is {ttl:g} s, but {connection.config} grants no lease shorter than "
+            f"{lease.renewal.ttl:g} s (one and a half times its election timeout); "
+            f"set lease_ttl to {lease.renewal.ttl:g} or more"
         )
     return EtcdSession(
         connection, namespace, EtcdSessionKeeper(connection, namespace, lease, on_change)
@@ -70,17 +73,17 @@ class EtcdSession:
 
     @property
     def ttl(self) -> float:
-        """Seconds that the session outlives its last renewal."""
+        """Seconds that the session lives after its last renewal."""
         return self._keeper.renewal.ttl
 
     @property
     def lease(self) -> str:
-        """The session's name, as etcd's tools write it."""
+        """The session's lease, as etcd's tools write it."""
         return messages.lease_name(self._keeper.number)
 
     @property
-    def renewed(self) -> float:
-        """``time.monotonic()`` when the last renewal that succeeded was sent."""
+    def renewed_at(self) -> float:
+        """``time.monotonic()`` when the last successful renewal was sent."""
         return self._keeper.renewal.sent
 
     @property
@@ -89,26 +92,28 @@ class EtcdSession:
         return self._keeper.state
 
     @property
-    def will(self) -> LeaseRevocation:
-        """To revoke the lease by etcd's JSON calls."""
-        return http_revocation.will(self._connection.config, self._keeper.number)
+    def revocation(self) -> LeaseRevocation:
+        """How to revoke the lease by etcd's JSON calls."""
+        return http_revocation.revocation(self._connection.config, self._keeper.number)
 
     @property
-    def is_kept(self) -> bool:
-        """Whether it is still renewed."""
+    def is_renewed(self) -> bool:
+        """Whether the session is still renewed."""
         return self._keeper.is_alive
 
     def abandon(self, *, deadline: float) -> None:
-        """Stop renewing it, without a word to etcd."""
+        """Stop the renewals without telling etcd."""
         self._keeper.stop(deadline=deadline)
 
     def _txn(self, what: str, request: Any, *, deadline: float) -> Answer:
-        return self._connection.call(what, lambda line: line.kv.Txn, request, deadline=deadline)
+        return self._connection.call(
+            what, lambda channel: channel.kv.Txn, request, deadline=deadline
+        )
 
     def join(
         self, folder: str, name: str, value: bytes, *, reads: tuple[str, ...] = (), deadline: float
     ) -> Joined:
-        """Put the node's own record, and read the folder's keys and ``reads``, in one
+        """Put the node's own record; read the folder's keys and ``reads``. All in one
         transaction.
         """
         key = check_key(check_folder(folder) + name)
@@ -118,7 +123,7 @@ class EtcdSession:
         try:
             answer = self._txn(f"join as {key!r}", request, deadline=deadline)
         except LeaseMissing as error:
-            self._keeper.lose("etcd says that its lease is over")
+            self._keeper.mark_lost("etcd says that its lease is over")
             raise SessionLost(
                 f"session {self.lease} on {self._connection.config} is over: {error}"
             ) from error
@@ -131,7 +136,7 @@ class EtcdSession:
             own = messages.to_record(self._namespace, first.response_range.kvs[0])
             if (own.value, own.lease) != (value, self.lease):
                 raise LedgerConflict(
-                    f"join as {key!r}: that record is there already, of session {own.lease or '(none)'}; "
+                    f"join as {key!r}: session {own.lease or '(none)'} has a record of that name; "
                     "every node needs a name of its own"
                 )
         found = [one.response_range.kvs for one in ranges]
@@ -145,8 +150,8 @@ class EtcdSession:
 
     def create(
         self, values: Mapping[str, bytes], *, guard: Record, lease: str, deadline: float
-    ) -> Outcome:
-        """Create records, all or none, in one transaction."""
+    ) -> CreateResult:
+        """Create all records or none, in one transaction."""
         for key in values:
             check_key(key)
         what = f"create {', '.join(values)}"
@@ -164,14 +169,15 @@ class EtcdSession:
             return Created(tuple(Record(key, values[key], revision, lease) for key in values))
         guards, *ranges = (one.response_range.kvs for one in reply.responses)
         there = tuple(messages.to_record(self._namespace, kv) for kvs in ranges for kv in kvs)
-        if answer.doubtful and {record.key: record.value for record in there} == values:
-            return Created(there)  # an earlier attempt of this call did it, whatever came after
+        if answer.maybe_applied and {record.key: record.value for record in there} == values:
+            # An earlier attempt of this call created them, even if the guard is gone by now.
+            return Created(there)
         if not guards or guards[0].create_revision != guard.created:
-            return Gone()
+            return GuardGone()
         return Exists(there)
 
     def delete(self, *scopes: str, guard: Record, deadline: float) -> bool:
-        """Delete what is in and below the scopes, in one transaction."""
+        """Delete everything in and below the scopes, in one transaction."""
         for scope in scopes:
             check_scope(scope)
         what = f"delete {', '.join(scopes)}"
@@ -179,38 +185,38 @@ class EtcdSession:
         return bool(self._txn(what, request, deadline=deadline).reply.succeeded)
 
     def leave(self, record: Record, *, deadline: float) -> None:
-        """Delete the own record, if it is still there."""
+        """Delete the node's own record, if it still exists."""
         self._txn(
             f"leave {record.key!r}",
             messages.delete(self._namespace, [record.key], record),
             deadline=deadline,
         )
 
-    def grant(self, ttl: float, *, deadline: float) -> str:
-        """A second, long lease of ``ttl`` seconds (rounded up), kept by this session while it is
-        open.
+    def grant_lease(self, ttl: float, *, deadline: float) -> str:
+        """Take a second, long lease of ``ttl`` seconds (rounded up), and renew it while this
+        session is open.
         """
         if ttl <= 0:
             raise ConfigError(f"a lease of {ttl:g} s was asked for; wanted more than 0")
         lease = grant(self._connection, ceil(ttl), deadline=deadline)
         name = messages.lease_name(lease.number)
-        self._keeper.add(name, lease.renewal)
+        self._keeper.add_lease(name, lease.renewal)
         return name
 
-    def adopt(self, lease: str, *, deadline: float) -> None:
+    def keep_alive(self, lease: str, *, deadline: float) -> None:
         """Renew a lease that another session granted, now and from now on."""
         number = messages.lease_id(lease)
         name = messages.lease_name(number)
-        if self._keeper.keeps(name):
+        if self._keeper.keeps_lease(name):
             return
         renewed = renew(self._connection, number, deadline=deadline)
         if renewed is None:
             raise LeaseGone(f"lease {lease} on {self._connection.config} is over")
-        self._keeper.add(name, renewed.renewal)
+        self._keeper.add_lease(name, renewed.renewal)
 
     def release(self, *, deadline: float) -> None:
-        """Revoke the lease; stop keeping it in any case."""
+        """Revoke the lease. The renewals stop in any case."""
         self._connection.check()
         self._keeper.stop(deadline=deadline)
         revoke(self._connection, self._keeper.number, deadline=deadline)
-        self._keeper.finish()
+        self._keeper.mark_released()

@@ -1,6 +1,7 @@
-"""The state of a watch, and of the stream that several watches share. Values without I/O or lock.
+"""The state of a watch, and of the stream that several watches share. These classes do no I/O and
+take no lock.
 
-``Watches`` changes them, under its lock. Of ours this module imports ``llutil.ledgers`` and
+``EtcdWatchThread`` changes them, under its lock. This module may import ``llutil.ledgers`` and
 ``messages``.
 """
 
@@ -16,40 +17,44 @@ from llutil.ledgers.etcd.etcd3_import import etcdrpc
 from llutil.ledgers.keys import Namespace, by_arrival, holds
 from llutil.ledgers.protocol import View
 
-__all__ = ["Stream", "WatchState"]
+__all__ = ["WatchState", "WatchStream"]
 
 
 class WatchState:
-    """What one watch knows of its scope, and where it goes on."""
+    """What one watch knows of its scope, and the revision from which it continues."""
 
     def __init__(self, scope: str, since: View) -> None:
         self.scope = scope
-        self.next = since.revision + 1  # the first revision that it has not seen
-        self.stale = False  # whether the scope must be read again before it can go on
-        self.refused = False  # whether etcd refused it when it was last asked
-        self.number: int | None = None  # its name on the present stream
-        self.refusal = ""  # why etcd refuses it, once that is certain
+        self.next_revision = since.revision + 1
+        """The first revision whose events it has not seen."""
+        self.stale = False
+        """Whether the scope must be read again before the watch can continue."""
+        self.refused = False
+        """Whether etcd refused it when it was last requested."""
+        self.watch_id: int | None = None
+        """Its id on the present stream."""
+        self.refusal = ""
+        """Why etcd refuses it; empty until that is certain."""
         self._records = {record.key: record for record in since.records}
         self._revision = since.revision
         self._view: View | None = since
 
     def reset(self, view: View) -> None:
-        """Forget what was; this is the present state."""
-        if (
-            self.latest().records != view.records
-        ):  # and not the last view that was made, which may be older
+        """Replace the known state by ``view``, the present state."""
+        # ``_view`` may be older than the known records, because ``latest`` makes it on demand.
+        if self.latest().records != view.records:
             self._view = view
             self._records = {record.key: record for record in view.records}
             self._revision = view.revision
-        self.next = view.revision + 1
+        self.next_revision = view.revision + 1
         self.stale = False
 
     def apply(self, namespace: Namespace, events: Iterable[Any]) -> bool:
-        """Take in events; say whether the view is another one now."""
+        """Apply events; say whether the view has changed."""
         before = self._revision
         for event in events:
             record = messages.to_record(namespace, event.kv)
-            self.next = event.kv.mod_revision + 1
+            self.next_revision = event.kv.mod_revision + 1
             if not holds(self.scope, record.key):
                 continue
             if event.type == event.DELETE:
@@ -60,39 +65,41 @@ class WatchState:
         return self._revision != before
 
     def latest(self) -> View:
-        """The view, made only when it is asked for, and only once."""
+        """The view. It is made on demand, once for each state."""
         if self._view is None or self._view.revision != self._revision:
             self._view = View(by_arrival(self._records.values()), self._revision)
         return self._view
 
 
-class Stream:
-    """What was asked on one stream, and the numbers that etcd gave to it."""
+class WatchStream:
+    """The watches that were requested on one stream, and the ids that etcd gave them."""
 
     def __init__(self, namespace: Namespace) -> None:
         self.requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self.by_number: dict[int, WatchState] = {}
+        self.by_watch_id: dict[int, WatchState] = {}
         self._namespace = namespace
-        self._asked: deque[WatchState] = deque()  # etcd answers in the order in which it was asked
+        self._unanswered: deque[WatchState] = (
+            deque()
+        )  # etcd answers in the order in which it was asked
 
-    def ask(self, watch: WatchState) -> None:
-        """Ask for the events of ``watch``, from the first that it has not seen."""
-        key, end = messages.span(self._namespace, watch.scope)
-        watch.number = None
-        self._asked.append(watch)
+    def request_events(self, watch: WatchState) -> None:
+        """Request the events of ``watch``, from the first one that it has not seen."""
+        key, end = messages.key_range(self._namespace, watch.scope)
+        watch.watch_id = None
+        self._unanswered.append(watch)
         self.requests.put(
             etcdrpc.WatchRequest(
                 create_request=etcdrpc.WatchCreateRequest(
-                    key=key, range_end=end, start_revision=watch.next
+                    key=key, range_end=end, start_revision=watch.next_revision
                 )
             )
         )
 
-    def answered(self) -> WatchState:
-        """The watch that etcd has just answered for."""
-        return self._asked.popleft()
+    def next_answered(self) -> WatchState:
+        """The watch that etcd's next answer is for."""
+        return self._unanswered.popleft()
 
-    def cancel(self, number: int) -> None:
-        """Ask for no more events of the watch of that number."""
-        request = etcdrpc.WatchCancelRequest(watch_id=number)
+    def cancel(self, watch_id: int) -> None:
+        """Request no more events for the watch with that id."""
+        request = etcdrpc.WatchCancelRequest(watch_id=watch_id)
         self.requests.put(etcdrpc.WatchRequest(cancel_request=request))

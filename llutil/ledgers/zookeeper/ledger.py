@@ -94,7 +94,7 @@ class ZooKeeperLedger(ProcessOwned):
         _soon_enough("open a session", deadline)
         session = open_session(self._config, self._places, ttl, self._on_change, deadline=deadline)
         with self._lock:
-            self._sessions = [one for one in self._sessions if one.is_kept]
+            self._sessions = [one for one in self._sessions if one.is_renewed]
             if not self.closing.is_set():
                 self._sessions.append(session)
                 return session
@@ -121,7 +121,7 @@ class ZooKeeperLedger(ProcessOwned):
             scope, self.read(scope, deadline=deadline) if since is None else since
         )
 
-    def end(self, lease: str, *, deadline: float) -> None:
+    def end_lease(self, lease: str, *, deadline: float) -> None:
         """End a session or a granted lease by its name."""
         self.check()
         if lease.startswith("lease-"):

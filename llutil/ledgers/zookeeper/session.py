@@ -21,8 +21,8 @@ from llutil.ledgers.errors import (
 from llutil.ledgers.keys import check_folder, check_key, check_scope
 from llutil.ledgers.lease_revocation import LeaseRevocation
 from llutil.ledgers.protocol import (
+    CreateResult,
     Joined,
-    Outcome,
     Record,
     SessionState,
 )
@@ -123,7 +123,7 @@ class ZooKeeperSession:
         return f"{self._name}-{self._granted.password.hex()}"
 
     @property
-    def renewed(self) -> float:
+    def renewed_at(self) -> float:
         """``time.monotonic()`` when the last renewal that succeeded was sent."""
         return self._keeper.renewal.sent
 
@@ -133,12 +133,12 @@ class ZooKeeperSession:
         return self._keeper.state
 
     @property
-    def will(self) -> LeaseRevocation:
+    def revocation(self) -> LeaseRevocation:
         """To end the session by a handshake with its id and password."""
-        return session_handshake.will(self._line.config, self._granted)
+        return session_handshake.revocation(self._line.config, self._granted)
 
     @property
-    def is_kept(self) -> bool:
+    def is_renewed(self) -> bool:
         """Whether it is still renewed."""
         return self._keeper.is_alive
 
@@ -159,7 +159,7 @@ class ZooKeeperSession:
         try:
             return self._line.trying(what, again, deadline=deadline)
         except KazooSessionOver as error:
-            self._keeper.lose("ZooKeeper says that its time is over")
+            self._keeper.mark_lost("ZooKeeper says that its time is over")
             raise self._lost(error) from error
         except LedgerClosed as error:
             if self.state is SessionState.LOST and not self._line.inherited:
@@ -185,12 +185,12 @@ class ZooKeeperSession:
 
     def create(
         self, values: Mapping[str, bytes], *, guard: Record, lease: str, deadline: float
-    ) -> Outcome:
+    ) -> CreateResult:
         """Create records, all or none, in one transaction."""
         for key in values:
             check_key(key)
         what = f"create {', '.join(values)}"
-        outcome: Outcome | None = self._trying(
+        outcome: CreateResult | None = self._trying(
             what,
             lambda reader, doubtful: self._writer.create(reader, values, guard, lease, doubtful),
             deadline,
@@ -217,20 +217,20 @@ class ZooKeeperSession:
             f"leave {record.key!r}", lambda reader, _: self._joiner.remove(reader, path), deadline
         )
 
-    def grant(self, ttl: float, *, deadline: float) -> str:
+    def grant_lease(self, ttl: float, *, deadline: float) -> str:
         """A second, long lease of ``ttl`` seconds, kept by this session while it is open; and sweep
         old ones.
         """
         if ttl <= 0:
             raise ConfigError(f"a lease of {ttl:g} s was asked for; wanted more than 0")
         lease = self._on_leases(lambda: lease_znodes.grant(self._granting, ttl, deadline=deadline))
-        self._keeper.add(lease.name, Renewal(time.monotonic(), ttl))
+        self._keeper.add_lease(lease.name, Renewal(time.monotonic(), ttl))
         self._keeper.sweep(lease.written)
         return str(lease.name)
 
-    def adopt(self, lease: str, *, deadline: float) -> None:
+    def keep_alive(self, lease: str, *, deadline: float) -> None:
         """Renew a lease that another session granted, now and from now on."""
-        if self._keeper.keeps(lease):
+        if self._keeper.keeps_lease(lease):
             self._line.check()
             return
         renewed = self._on_leases(
@@ -238,13 +238,13 @@ class ZooKeeperSession:
         )
         if renewed is None:
             raise LeaseGone(f"{lease} on {self._line.config} is over")
-        self._keeper.add(lease, Renewal(time.monotonic(), renewed.ttl))
+        self._keeper.add_lease(lease, Renewal(time.monotonic(), renewed.ttl))
 
     def _on_leases(self, act: Callable[[], Any]) -> Any:
         try:
             return act()
         except KazooSessionOver as error:
-            self._keeper.lose("ZooKeeper says that its time is over")
+            self._keeper.mark_lost("ZooKeeper says that its time is over")
             raise self._lost(error) from error
 
     def release(self, *, deadline: float) -> None:
@@ -258,4 +258,4 @@ class ZooKeeperSession:
             session_handshake.end_session(
                 config, granted.session, granted.password, deadline=deadline
             )
-        self._keeper.finish()
+        self._keeper.mark_released()

@@ -28,7 +28,7 @@ from llutil.ledgers.errors import LedgerRefused, LedgerUnavailable
 from llutil.ledgers.lease_revocation import LeaseRevocation
 from llutil.ledgers.zookeeper.config import ZooKeeperConfig
 
-__all__ = ["GrantedSession", "end_session", "open_session", "perform", "will"]
+__all__ = ["GrantedSession", "end_session", "open_session", "perform", "revocation"]
 
 _PATIENCE = 2.0  # seconds for one endpoint, at most
 _SHARE = 0.7  # of what is left until the deadline for one endpoint, so that it can be asked what it speaks instead
@@ -123,7 +123,7 @@ def end_session(config: ZooKeeperConfig, session: int, password: bytes, *, deadl
         time.sleep(_PAUSE)
 
 
-def will(config: ZooKeeperConfig, granted: GrantedSession) -> LeaseRevocation:
+def revocation(config: ZooKeeperConfig, granted: GrantedSession) -> LeaseRevocation:
     """The will to end a session."""
     files = {name: getattr(config, name) for name in _FILES}
     # Whoever carries it out may be in another folder.
@@ -135,7 +135,7 @@ def will(config: ZooKeeperConfig, granted: GrantedSession) -> LeaseRevocation:
 
 
 def perform(argument: Mapping[str, Any]) -> None:
-    """End the session that ``will`` was made of; two seconds for each endpoint.
+    """End the session that ``revocation`` was made of; two seconds for each endpoint.
 
     :raises LedgerUnavailable: no server said that it is over.
     """

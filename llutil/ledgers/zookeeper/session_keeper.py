@@ -18,7 +18,7 @@ from functools import partial
 
 from llutil.ledgers import session_keeper
 from llutil.ledgers.errors import LedgerClosed, LedgerError, SessionLost
-from llutil.ledgers.session_keeper import RENEWAL, Renewal
+from llutil.ledgers.session_keeper import RENEWAL_TIMEOUT, Renewal
 from llutil.ledgers.zookeeper import lease_znodes
 from llutil.ledgers.zookeeper.lease_znodes import LeaseZnodes
 
@@ -78,8 +78,8 @@ class ZooKeeperSessionKeeper(session_keeper.SessionKeeper):
     def look(self) -> None:
         """The connection came or went. From kazoo's thread."""
         if self._granting.line.is_over:
-            self.lose("ZooKeeper says that its time is over")
-        self.hasten()
+            self.mark_lost("ZooKeeper says that its time is over")
+        self.renew_if_suspended()
 
     def _renew_session(self, *, deadline: float) -> Renewal:
         sent, _ = renew_session(self._granting, deadline=deadline)
@@ -89,13 +89,15 @@ class ZooKeeperSessionKeeper(session_keeper.SessionKeeper):
         lease = lease_znodes.renew(self._granting, name, deadline=deadline)
         return None if lease is None else Renewal(time.monotonic(), lease.ttl)
 
-    def _errand(self) -> Callable[[], None] | None:
+    def _extra_task(self) -> Callable[[], None] | None:
         return partial(self._sweep, self._sweeps.pop()) if self._sweeps else None
 
     def _run(self) -> None:
         super()._run()
-        if self._over and not self._stopping:  # nobody else closes it before the ledger is closed
-            self._granting.line.close(deadline=time.monotonic() + RENEWAL)
+        if (
+            self._is_over and not self._stopping
+        ):  # nobody else closes it before the ledger is closed
+            self._granting.line.close(deadline=time.monotonic() + RENEWAL_TIMEOUT)
 
     def _sweep(self, now: int) -> None:
         deadline = time.monotonic() + min(_SWEEP, self._ttl / 3)

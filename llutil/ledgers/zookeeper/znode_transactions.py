@@ -15,7 +15,7 @@ from typing import Any
 
 from kazoo import exceptions as zk
 
-from llutil.ledgers.protocol import Created, Exists, Gone, Outcome, Record
+from llutil.ledgers.protocol import Created, CreateResult, Exists, GuardGone, Record
 from llutil.ledgers.zookeeper import lease_znodes
 from llutil.ledgers.zookeeper.znode_paths import RecordZnode, ZnodePaths
 from llutil.ledgers.zookeeper.znode_reader import FolderListing, ZnodeReader, pack
@@ -40,7 +40,7 @@ class ZnodeWriter:
         guard: Record,
         lease: str,
         doubtful: bool,
-    ) -> Outcome | None:
+    ) -> CreateResult | None:
         """Create records, all or none; None if the lease is over. ``doubtful``: an earlier try may
         have done it.
         """
@@ -66,7 +66,7 @@ class ZnodeWriter:
             if doubtful and {record.key: record.value for record in there} == values:
                 return Created(there)  # an earlier attempt of this call did it
             if index == 0:
-                return Gone()
+                return GuardGone()
             if there:
                 return Exists(there)
             if index > len(keys):

@@ -67,7 +67,7 @@ class Driver:
         self._orders: deque[Order] = deque()
         self._stop_ordered: Stage | None = None
         self._error: LaunchError | None = None
-        self._will: LeaseRevocation | None = None
+        self._revocation: LeaseRevocation | None = None
         self._thread: threading.Thread | None = None
         self._ended = threading.Event()
         self._closing = False
@@ -80,17 +80,15 @@ class Driver:
 
     @property
     def change_fd(self) -> int:
-        """Readable when ``orders`` has something to give, or ``will`` is another. From ``start`` to
-        ``close``.
+        """Readable when ``orders`` has something to give, or ``revocation`` has changed. From
+        ``start`` to ``close``.
         """
         return self._change_fd
 
     @property
-    def will(self) -> LeaseRevocation | None:
-        """What a survivor should do if this process is killed now; None while this node has no
-        lease.
-        """
-        return self._will
+    def revocation(self) -> LeaseRevocation | None:
+        """How another process ends this node's lease after a kill; None while it has no lease."""
+        return self._revocation
 
     def start(self) -> None:
         """Begin. May be called once."""
@@ -260,5 +258,5 @@ class Driver:
         os.eventfd_write(self._change_fd, 1)
 
     def _note_revocation(self, revocation: LeaseRevocation | None) -> None:
-        self._will = revocation
+        self._revocation = revocation
         os.eventfd_write(self._change_fd, 1)

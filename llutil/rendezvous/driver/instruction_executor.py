@@ -163,7 +163,7 @@ class InstructionExecutor:
                     closed.close()
             case do.Leave():
                 self._trouble = self.leave() or self._trouble
-                self._note_revocation(self._requests.will)
+                self._note_revocation(self._requests.revocation)
             case do.StartWorkers() | do.StopWorkers() | do.Finish():
                 self._order(instruction)
             case do.Wait():
@@ -211,7 +211,7 @@ class InstructionExecutor:
             _log.warning("%s: the ledger answers again", self._layout.root)
             self._trouble = ""
         if isinstance(answer, see.LeaseTaken):
-            self._note_revocation(self._requests.will)
+            self._note_revocation(self._requests.revocation)
             self._watches.close(_MEMBERS, _REPORTS, _PREDECESSOR)
         elif isinstance(answer, see.Joined) and not self._watches.watches(_LOG):
             self._watch(_LOG, self._layout.log)

@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from llutil.ledgers.errors import LeaseGone, LedgerError, LedgerUnavailable, SessionLost
 from llutil.ledgers.lease_revocation import LeaseRevocation
-from llutil.ledgers.protocol import Exists, Gone, Joined, Ledger, Session, SessionState, View
+from llutil.ledgers.protocol import Exists, GuardGone, Joined, Ledger, Session, SessionState, View
 from llutil.ledgers.protocol import Record as Stored
 from llutil.rendezvous.driver.record_reader import RecordReader, misplaced
 from llutil.rendezvous.protocol import instructions as do
@@ -69,15 +69,15 @@ class LedgerRequests:
     def renewal(self) -> see.LeaseRenewed | None:
         """The newest renewal of the session, if it was not given before."""
         session = self._session
-        if session is None or session.renewed <= self._renewed:
+        if session is None or session.renewed_at <= self._renewed:
             return None
-        self._renewed = session.renewed
+        self._renewed = session.renewed_at
         return see.LeaseRenewed(self._renewed)
 
     @property
-    def will(self) -> LeaseRevocation | None:
+    def revocation(self) -> LeaseRevocation | None:
         """What somebody else can do for this identity once this process is gone."""
-        return self._session.will if self._session is not None else None
+        return self._session.revocation if self._session is not None else None
 
     @property
     def lost(self) -> bool:
@@ -134,7 +134,7 @@ class LedgerRequests:
         with suppress(LedgerUnavailable, SessionLost):  # an old one is renewed no more in any case
             self._release(deadline)  # an identity whose record was deleted may still have a lease
         self._session = self._ledger.open_session(self._ttl, deadline=deadline)
-        self._renewed = self._session.renewed
+        self._renewed = self._session.renewed_at
         return self._renewed
 
     def _join(self, ticket: int, member: Member, deadline: float) -> see.Joined:
@@ -163,7 +163,7 @@ class LedgerRequests:
         try:
             lease = self._leases.get(generation)
             if lease is None:  # this is the generation's first record
-                lease = self._session.grant(_GENERATION_TTL, deadline=deadline)
+                lease = self._session.grant_lease(_GENERATION_TTL, deadline=deadline)
                 self._leases[generation] = lease
             outcome = self._session.create(
                 values, guard=self._joined.record, lease=lease, deadline=deadline
@@ -177,7 +177,7 @@ class LedgerRequests:
                 key = self._layout.key(first)
                 there = next((one for one in records if one.key == key), records[0])
                 return see.Existed(request.ticket, decode(there.key, there.value))
-            case Gone():
+            case GuardGone():
                 return see.OwnRecordGone(request.ticket)
             case created:
                 self._note_written(first, created.records)
@@ -224,7 +224,7 @@ class LedgerRequests:
         if self._session is None or lease is None:
             return True
         try:
-            self._session.adopt(lease, deadline=deadline)
+            self._session.keep_alive(lease, deadline=deadline)
         except LedgerUnavailable:
             return False
         except (LeaseGone, SessionLost) as error:

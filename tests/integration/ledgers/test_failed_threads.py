@@ -17,7 +17,7 @@ from tests.support.ledger_contract import World, soon, wait_until
 from tests.support.stores import STORES, Server, Store
 
 WATCHING = {
-    "etcd": (etcd_watches.EtcdWatches, "_serve"),
+    "etcd": (etcd_watches.EtcdWatchThread, "_open_stream"),
     "zookeeper": (zookeeper_watches.ZooKeeperWatches, "_look"),
 }
 KEEPERS = {
@@ -55,10 +55,12 @@ def test_who_watches_is_told_and_may_watch_again(
         broken.setattr(*WATCHING[store.name], breaks)
         watch = node.ledger.watch("log/", deadline=soon())
         wait_until(lambda: bool(refusal(watch.view)))
-    assert "this side broke down: RuntimeError: a mistake of ours" in refusal(watch.view)
+    assert "the watch thread of this process failed: RuntimeError: a mistake of ours" in refusal(
+        watch.view
+    )
     again = node.ledger.watch("log/", deadline=soon())
     own = node.join("a").record
-    node.create(own, node.session.grant(60.0, deadline=soon()), a=b"1")
+    node.create(own, node.session.grant_lease(60.0, deadline=soon()), a=b"1")
     wait_until(lambda: [record.key for record in again.view().records] == ["log/a"])
 
 

@@ -70,7 +70,7 @@ def test_a_watch_that_was_cut_off_reads_what_it_missed(
 ) -> None:
     near = world.node()
     guard = near.join("a").record
-    lease = near.session.grant(DAY, deadline=soon())
+    lease = near.session.grant_lease(DAY, deadline=soon())
     near.create(guard, lease, one=b"1", two=b"2")
     watch = far.ledger.watch("log/", deadline=soon())
     near.create(guard, lease, zero=b"0")
@@ -90,7 +90,7 @@ def test_a_write_whose_answer_is_lost_is_read_back_and_not_repeated(
     network: Proxy, far: Node, world: World, act: str
 ) -> None:
     guard = far.join("a").record
-    lease = far.session.grant(DAY, deadline=soon())
+    lease = far.session.grant_lease(DAY, deadline=soon())
     far.create(guard, lease, old=b"old")
     acts: dict[str, tuple[Callable[[], object], object]] = {
         "open_session": (
@@ -99,7 +99,7 @@ def test_a_write_whose_answer_is_lost_is_read_back_and_not_repeated(
         ),
         "join": (lambda: far.join("b", b"second").record.key, "members/b"),
         "create": (lambda: far.create(guard, lease, new=b"new").__class__, Created),
-        "grant": (lambda: bool(far.session.grant(DAY, deadline=soon())), True),
+        "grant": (lambda: bool(far.session.grant_lease(DAY, deadline=soon())), True),
         "delete": (lambda: far.session.delete("log/", guard=guard, deadline=soon()), True),
         "leave": (lambda: far.session.leave(guard, deadline=soon()), None),
     }
@@ -124,7 +124,7 @@ def test_calls_to_a_frozen_store_end_by_their_deadline_and_say_so(
     node = world.node()
     guard = node.join("a").record
     node.read("log/")
-    lease = node.session.grant(DAY, deadline=soon())
+    lease = node.session.grant_lease(DAY, deadline=soon())
     calls: list[Callable[[], object]] = [
         lambda: node.ledger.read("log/", deadline=soon(0.4)),
         lambda: node.ledger.watch("log/", deadline=soon(0.4)),
@@ -150,7 +150,7 @@ def test_a_session_is_suspended_by_its_own_clock_and_connected_when_the_store_is
         node.join("a")
         own.kill()
         node.changes.wait_for(lambda: session.state is SessionState.SUSPENDED)
-        assert 0 <= time.monotonic() - (session.renewed + session.ttl) < 2
+        assert 0 <= time.monotonic() - (session.renewed_at + session.ttl) < 2
         assert "is suspended: renew " in caplog.text
         assert "refused" in caplog.text
         own.start()
@@ -169,8 +169,8 @@ def test_a_store_that_is_away_for_less_than_the_ttl_suspends_nobody(
         own.kill()
         time.sleep(0.5)
         own.start()
-        renewed = session.renewed
-        wait_until(lambda: session.renewed > renewed)
+        renewed = session.renewed_at
+        wait_until(lambda: session.renewed_at > renewed)
         assert session.state is SessionState.CONNECTED
         assert told == []
     finally:

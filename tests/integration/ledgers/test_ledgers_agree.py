@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from llutil.ledgers import (
     Created,
     Exists,
-    Gone,
+    GuardGone,
     LedgerConflict,
     LedgerError,
     Record,
@@ -49,7 +49,7 @@ class _Run:
     def __init__(self, world: World) -> None:
         self._nodes = [world.node() for _ in range(3)]
         self._own: dict[int, Record] = {}
-        self._lease = world.node().session.grant(DAY, deadline=soon())
+        self._lease = world.node().session.grant_lease(DAY, deadline=soon())
 
     def step(self, act: str, index: int, what: str) -> object:
         try:
@@ -68,7 +68,7 @@ class _Run:
             case "read":
                 return list(node.read(what).items())
             case "end":
-                node.ledger.end(node.session.lease, deadline=soon())
+                node.ledger.end_lease(node.session.lease, deadline=soon())
                 return None
             case _ if own is None:
                 return None
@@ -87,8 +87,8 @@ class _Run:
         match outcome:
             case Created(records) | Exists(records):
                 return type(outcome), _plain(records)
-            case Gone():
-                return Gone
+            case GuardGone():
+                return GuardGone
 
 
 def _run(world: World, program: list[tuple[str, int, str]]) -> list[object]:

@@ -27,7 +27,7 @@ _PATHS = st.lists(_WORDS, min_size=1, max_size=3).map("/".join)
         ("a/b", "a/b/c", False),
     ],
 )
-def test_a_scope_is_one_key_or_what_lies_directly_in_a_folder(
+def test_a_scope_is_one_key_or_the_keys_directly_in_a_folder(
     scope: str, key: str, *, inside: bool
 ) -> None:
     assert holds(scope, key) is inside
@@ -62,9 +62,9 @@ def test_no_two_namespaces_share_a_path(one: str, two: str, key: str, other: str
 
 @settings(derandomize=True, max_examples=50)
 @given(_PATHS, _PATHS)
-def test_a_path_in_the_store_leads_back_to_its_key(namespace: str, key: str) -> None:
-    space = Namespace(namespace)
-    assert space.inside(space.outside(key)) == key
+def test_inside_is_the_inverse_of_outside(path: str, key: str) -> None:
+    namespace = Namespace(path)
+    assert namespace.inside(namespace.outside(key)) == key
 
 
 @pytest.mark.parametrize("path", ["team/prod", "/team/prod", "/team/prod/"])

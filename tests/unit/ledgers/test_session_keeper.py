@@ -1,6 +1,4 @@
-"""When a session counts as suspended, connected again, or lost, whatever the store says and does
-not say.
-"""
+"""When a session counts as suspended, connected again, or lost, for every answer of the store."""
 
 from __future__ import annotations
 
@@ -14,23 +12,24 @@ from llutil.ledgers import LedgerClosed, LedgerRefused, LedgerUnavailable, Sessi
 from llutil.ledgers.session_keeper import Renewal, SessionKeeper
 from tests.support.ledger_contract import Changes, soon
 
-TTL = 0.09  # seconds
+# Seconds.
+TTL = 0.09
 
 
-class Scripted(SessionKeeper):
-    """A keeper whose store answers as it is told to."""
+class ScriptedKeeper(SessionKeeper):
+    """A keeper whose store answers as the test says."""
 
     def __init__(self, on_change: Callable[[], None]) -> None:
         super().__init__("s", "a store", Renewal(time.monotonic(), TTL), on_change)
-        self.trouble: Exception | None = None
-        self.gone: set[str] = set()
-        self.asked: list[str] = []
+        self.error_to_raise: Exception | None = None
+        self.expired_leases: set[str] = set()
+        self.renewals: list[str] = []
 
     def _answer(self, what: str) -> Renewal:
-        self.asked.append(what)
+        self.renewals.append(what)
         self._on_change()
-        if self.trouble is not None:
-            raise self.trouble
+        if self.error_to_raise is not None:
+            raise self.error_to_raise
         return Renewal(time.monotonic(), TTL)
 
     def _renew_session(self, *, deadline: float) -> Renewal:
@@ -39,14 +38,16 @@ class Scripted(SessionKeeper):
 
     def _renew_lease(self, name: str, *, deadline: float) -> Renewal | None:
         renewal = self._answer(name)
-        return None if name in self.gone else renewal
+        return None if name in self.expired_leases else renewal
 
 
 @contextmanager
-def keeping(trouble: Exception | None = None) -> Iterator[tuple[Scripted, Changes]]:
+def running_keeper(
+    error_to_raise: Exception | None = None,
+) -> Iterator[tuple[ScriptedKeeper, Changes]]:
     changes = Changes()
-    keeper = Scripted(changes)
-    keeper.trouble = trouble
+    keeper = ScriptedKeeper(changes)
+    keeper.error_to_raise = error_to_raise
     keeper.start()
     try:
         yield keeper, changes
@@ -56,9 +57,9 @@ def keeping(trouble: Exception | None = None) -> Iterator[tuple[Scripted, Change
 
 
 def test_a_session_is_renewed_again_and_again() -> None:
-    with keeping() as (keeper, changes):
-        changes.wait_for(lambda: keeper.asked.count("session") >= 3)
-        assert keeper.renewal.due < keeper.renewal.until
+    with running_keeper() as (keeper, changes):
+        changes.wait_for(lambda: keeper.renewals.count("session") >= 3)
+        assert keeper.renewal.due < keeper.renewal.valid_until
 
 
 @pytest.mark.parametrize("error", [LedgerUnavailable("away"), LedgerRefused("no")])
@@ -66,37 +67,37 @@ def test_silence_and_refusals_suspend_and_only_an_answer_connects_again(
     error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    with keeping(error) as (keeper, changes):
+    with running_keeper(error) as (keeper, changes):
         changes.wait_for(lambda: keeper.state is SessionState.SUSPENDED)
         changes.wait_for(lambda: "session s on a store is suspended: " in caplog.text)
-        keeper.trouble = None
-        keeper.hasten()
+        keeper.error_to_raise = None
+        keeper.renew_if_suspended()
         changes.wait_for(lambda: keeper.state is SessionState.CONNECTED)
         changes.wait_for(lambda: "session s on a store is connected again" in caplog.text)
 
 
-@pytest.mark.parametrize("error", [SessionLost("it is over"), RuntimeError("a mistake of ours")])
-def test_only_the_stores_word_or_a_mistake_of_ours_loses_it_and_for_good(error: Exception) -> None:
-    with keeping(error) as (keeper, changes):
+@pytest.mark.parametrize("error", [SessionLost("it is over"), RuntimeError("an error of ours")])
+def test_only_the_store_or_an_error_of_ours_makes_it_lost_for_ever(error: Exception) -> None:
+    with running_keeper(error) as (keeper, changes):
         changes.wait_for(lambda: keeper.state is SessionState.LOST)
-        keeper.trouble = None
-        keeper.hasten()
+        keeper.error_to_raise = None
+        keeper.renew_if_suspended()
         assert keeper.state is SessionState.LOST
 
 
-def test_a_closed_ledger_ends_the_thread_without_a_word() -> None:
-    with keeping(LedgerClosed("closed")) as (keeper, changes):
-        changes.wait_for(lambda: not keeper.is_alive or bool(keeper.asked))
+def test_a_closed_ledger_ends_the_thread_and_loses_no_session() -> None:
+    with running_keeper(LedgerClosed("closed")) as (keeper, changes):
+        changes.wait_for(lambda: not keeper.is_alive or bool(keeper.renewals))
         keeper.stop(deadline=soon())
         assert keeper.state is not SessionState.LOST
 
 
-def test_leases_are_kept_beside_it_until_the_store_says_that_they_are_over() -> None:
-    with keeping() as (keeper, changes):
+def test_leases_are_renewed_beside_it_until_the_store_says_that_they_are_over() -> None:
+    with running_keeper() as (keeper, changes):
         for name in ("one", "two"):
-            keeper.add(name, Renewal(time.monotonic(), TTL))
-        keeper.gone = {"two"}
-        changes.wait_for(lambda: keeper.asked.count("one") >= 2)
-        assert keeper.keeps("one")
-        assert not keeper.keeps("two")
+            keeper.add_lease(name, Renewal(time.monotonic(), TTL))
+        keeper.expired_leases = {"two"}
+        changes.wait_for(lambda: keeper.renewals.count("one") >= 2)
+        assert keeper.keeps_lease("one")
+        assert not keeper.keeps_lease("two")
         assert keeper.state is SessionState.CONNECTED

@@ -93,7 +93,7 @@ def agent(folder: Path, config: EtcdConfig, act: Callable[[Guardian, EventLoop],
             )
             (folder / "worker").write_text(str(worker.pid))
             guardian.watch(worker.pid)
-            guardian.bequeath(http_revocation.will(config, LEASE))
+            guardian.set_revocation(http_revocation.revocation(config, LEASE))
             act(guardian, loop)
             (folder / "guardian").write_text(str(guardian.pid))
             (folder / "ready").touch()
@@ -123,7 +123,7 @@ def say_goodbye(guardian: Guardian, _loop: EventLoop) -> None:
 
 
 def leave(guardian: Guardian, _loop: EventLoop) -> None:
-    guardian.bequeath(None)
+    guardian.set_revocation(None)
 
 
 def number(path: Path) -> int:

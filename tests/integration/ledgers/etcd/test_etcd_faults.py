@@ -29,7 +29,7 @@ def test_a_watch_reads_again_what_was_compacted_while_it_was_away(
     ):
         far = beyond.node()
         guard = near.join("a").record
-        lease = near.session.grant(DAY, deadline=soon())
+        lease = near.session.grant_lease(DAY, deadline=soon())
         near.create(guard, lease, one=b"1", two=b"2")
         watch = far.ledger.watch("log/", deadline=soon())
         idle = far.ledger.watch("members/", deadline=soon())

@@ -32,11 +32,11 @@ def test_a_session_is_renewed_three_times_in_its_ttl_and_by_one_thread(server: E
         threads = threading.active_count()
         session = world.node().session
         assert threading.active_count() == threads + 1
-        times = [session.renewed]
+        times = [session.renewed_at]
         while len(times) < 5:
             assert session.state is SessionState.CONNECTED
-            if session.renewed != times[-1]:
-                times.append(session.renewed)
+            if session.renewed_at != times[-1]:
+                times.append(session.renewed_at)
             time.sleep(0.005)
         assert times[-1] - times[0] == pytest.approx(4 / 3, abs=0.25)
 
@@ -161,7 +161,7 @@ def _start_to_seal(world: World, count: int) -> None:
             leader, guard = node, joined.record
             members = node.ledger.watch("members/", since=joined.members, deadline=soon())
     leader.changes.wait_for(lambda: len(members.view().records) == count)
-    leader.create(guard, leader.session.grant(DAY, deadline=soon()), seal=b"all")
+    leader.create(guard, leader.session.grant_lease(DAY, deadline=soon()), seal=b"all")
     for node, log in zip(nodes, logs, strict=True):
         node.changes.wait_for(partial(_has, log, "log/seal"))
 

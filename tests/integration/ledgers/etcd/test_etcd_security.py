@@ -57,7 +57,7 @@ def test_a_user_with_the_right_password_does_everything(guarded: EtcdServer) -> 
         one, two = world.node(), world.node()
         watch = two.ledger.watch("members/", deadline=soon())
         guard = one.join("a").record
-        lease = one.session.grant(60, deadline=soon())
+        lease = one.session.grant_lease(60, deadline=soon())
         one.create(guard, lease, x=b"x")
         two.changes.wait_for(lambda: keys(watch.view()) == ["members/a"])
         one.session.delete("log/", guard=guard, deadline=soon())
@@ -112,7 +112,7 @@ def test_a_token_that_ran_out_is_renewed_without_anybody_noticing(guarded: EtcdS
         # The stream was opened with the old token, and so was everything that is asked on it.
         new = idle.ledger.watch("log/", since=old.view().only(""), deadline=soon())
         guard = busy.join("b").record
-        busy.create(guard, busy.session.grant(60, deadline=soon()), x=b"x")
+        busy.create(guard, busy.session.grant_lease(60, deadline=soon()), x=b"x")
         idle.changes.wait_for(lambda: keys(old.view()) == ["members/a", "members/b"])
         idle.changes.wait_for(lambda: keys(new.view()) == ["log/x"])
         assert busy.session.state is SessionState.CONNECTED
@@ -125,7 +125,7 @@ def test_a_session_that_is_over_is_lost_also_to_a_user_who_may_read_little(
     with _ann(guarded, ttl=1).open() as world:
         one, two = world.node(), world.node()
         session = one.session
-        two.ledger.end(session.lease, deadline=soon())
+        two.ledger.end_lease(session.lease, deadline=soon())
         one.changes.wait_for(lambda: session.state is SessionState.LOST)
 
 

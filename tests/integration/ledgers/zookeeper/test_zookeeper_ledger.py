@@ -28,21 +28,21 @@ def test_what_a_lease_left_behind_is_swept_by_a_later_job_by_the_servers_time(
 ) -> None:
     old, new = world.node(), world.node()
     guard = old.join("a", folder="run.x/members/").record
-    lease = old.session.grant(0.3, deadline=soon())
-    long = old.session.grant(DAY, deadline=soon())
+    lease = old.session.grant_lease(0.3, deadline=soon())
+    long = old.session.grant_lease(DAY, deadline=soon())
     made = {"run.x/log/marker": b"m"}, {"run.y/log/marker": b"m"}
     old.session.create(made[0], guard=guard, lease=lease, deadline=soon())
     old.session.create(made[1], guard=guard, lease=long, deadline=soon())
     old.session.release(deadline=soon())
 
     def swept() -> bool:
-        new.session.grant(DAY, deadline=soon())
+        new.session.grant_lease(DAY, deadline=soon())
         return not new.read("run.x/log/")
 
     wait_until(swept)
     assert new.read("run.y/log/") == {"run.y/log/marker": b"m"}
     with pytest.raises(LeaseGone):
-        new.session.adopt(lease, deadline=soon())
+        new.session.keep_alive(lease, deadline=soon())
     with client(server) as other:
         root = f"/{world.namespace}/-"
         wait_until(lambda: other.exists(f"{root}/run.x") is None)
@@ -60,7 +60,7 @@ def test_an_empty_folder_is_swept_once_it_is_old_by_the_servers_time(
         monkeypatch.setattr(lease_znodes, "_YOUNG", 50)  # ms
 
         def swept() -> bool:
-            new.session.grant(DAY, deadline=soon())
+            new.session.grant_lease(DAY, deadline=soon())
             return other.exists(f"{root}/run.x") is None
 
         wait_until(swept)
@@ -70,9 +70,9 @@ def test_an_empty_folder_is_swept_once_it_is_old_by_the_servers_time(
 def test_a_will_ends_the_session_of_a_node_that_was_killed(world: World) -> None:
     one, two = world.node(), world.node()
     one.join("a")
-    will = one.session.will
-    assert will is not None
-    LeaseRevocation.from_json(will.to_json()).prepare()()
+    revocation = one.session.revocation
+    assert revocation is not None
+    LeaseRevocation.from_json(revocation.to_json()).prepare()()
     assert two.read("members/") == {}
     one.changes.wait_for(lambda: one.session.state is SessionState.LOST)
 
@@ -116,5 +116,5 @@ def test_a_notice_that_is_lost_only_delays_what_a_watch_shows(
     node = world.node()
     watch = node.ledger.watch("log/", deadline=soon())
     own = node.join("a").record
-    node.create(own, node.session.grant(60.0, deadline=soon()), a=b"1")
+    node.create(own, node.session.grant_lease(60.0, deadline=soon()), a=b"1")
     wait_until(lambda: [record.key for record in watch.view().records] == ["log/a"])

@@ -45,13 +45,13 @@ def _does_everything(world: World) -> None:
     one, two = world.node(), world.node()
     watch = two.ledger.watch("members/", deadline=soon())
     guard = one.join("a").record
-    one.create(guard, one.session.grant(DAY, deadline=soon()), x=b"x")
+    one.create(guard, one.session.grant_lease(DAY, deadline=soon()), x=b"x")
     two.changes.wait_for(lambda: keys(watch.view()) == ["members/a"])
     assert two.read("log/") == {"log/x": b"x"}
     one.session.delete("log/", guard=guard, deadline=soon())
-    will = one.session.will
-    assert will is not None
-    LeaseRevocation.from_json(will.to_json()).prepare()()
+    revocation = one.session.revocation
+    assert revocation is not None
+    LeaseRevocation.from_json(revocation.to_json()).prepare()()
     two.changes.wait_for(lambda: not watch.view().records)
 
 

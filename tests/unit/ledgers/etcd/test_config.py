@@ -14,7 +14,7 @@ _HERE = (Endpoint("127.0.0.1", 2379),)
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "expected"),
     [
         ({"endpoints": ()}, ["no endpoint"]),
         ({"password": "x"}, ["without a user"]),
@@ -29,11 +29,11 @@ _HERE = (Endpoint("127.0.0.1", 2379),)
     ],
 )
 def test_what_does_not_go_together_is_refused_all_at_once(
-    settings: dict[str, Any], told: list[str]
+    settings: dict[str, Any], expected: list[str]
 ) -> None:
     with pytest.raises(ConfigError) as raised:
         EtcdConfig(**{"endpoints": _HERE, **settings})
-    for text in told:
+    for text in expected:
         assert text in str(raised.value)
 
 

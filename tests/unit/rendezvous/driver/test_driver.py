@@ -121,7 +121,7 @@ def test_a_node_whose_session_ended_stops_its_workers_and_comes_back_as_a_new_on
         RUN.members + RUN.name(old)
     )
     assert record is not None
-    rendezvous.ledger.end(record.lease, deadline=time.monotonic() + 1)
+    rendezvous.ledger.end_lease(record.lease, deadline=time.monotonic() + 1)
     assert "lease is over" in lost.stops().why
     assert "was lost" in nodes[0].stops().why
     agreed = rendezvous.again(*nodes)
