@@ -14,7 +14,7 @@ import copy
 import math
 from typing import TYPE_CHECKING, Any
 
-from llutil.errors import ConfigError
+from llutil.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from kubernetes.client import models as k8s
@@ -84,16 +84,17 @@ def pod_override(
     return {"pod_override": made}
 
 
-def _problems(grace_period: Any, shared_memory: Any, gpus: Any) -> list[str]:
-    problems = []
+def _problems(grace_period: Any, shared_memory: Any, gpus: Any) -> list[str | Problem]:
+    problems: list[str | Problem] = []
     if not isinstance(grace_period, int | float) or not 0 <= grace_period < math.inf:
-        problems.append(f"grace_period is {grace_period!r}; wanted 0 or more seconds")
+        problems.append(Problem("grace_period", f"is {grace_period!r}; wanted 0 or more seconds"))
     if not isinstance(shared_memory, str | None) or shared_memory == "":
-        problems.append(
-            f"shared_memory is {shared_memory!r}; wanted a size as Kubernetes writes it, such as '2Gi', or None"
+        text = (
+            f"is {shared_memory!r}; wanted a size as Kubernetes writes it, such as '2Gi', or None"
         )
+        problems.append(Problem("shared_memory", text))
     if not isinstance(gpus, int) or isinstance(gpus, bool) or gpus < 0:
-        problems.append(f"gpus is {gpus!r}; wanted a number of GPUs, or 0")
+        problems.append(Problem("gpus", f"is {gpus!r}; wanted a number of GPUs, or 0"))
     return problems
 
 

@@ -20,7 +20,8 @@ import nothing but the standard library and ``llutil.failure``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from llutil.failure import Failure, FailureClass
@@ -31,6 +32,7 @@ __all__ = [
     "EntrypointError",
     "InfrastructureError",
     "LaunchError",
+    "Problem",
     "RendezvousError",
     "ResultError",
     "StoppedError",
@@ -53,6 +55,23 @@ class LaunchError(Exception):
     step: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with a configuration.
+
+    ``field`` is the name of the field or parameter that it is wrong with; empty if there is no such
+    name. ``text`` goes on after that name: what was found, what was wanted, what to do. ``others``
+    are the fields whose values make it a problem, beside its own. ``str`` gives the sentence.
+    """
+
+    field: str
+    text: str
+    others: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.field} {self.text}" if self.field else self.text
+
+
 class ConfigError(LaunchError, ValueError):
     """The configuration cannot work. ``problems`` holds every one that was found, not just the
     first.
@@ -60,18 +79,17 @@ class ConfigError(LaunchError, ValueError):
 
     failure_class = FailureClass.BAD_CONFIGURATION
 
-    def __init__(self, problems: str | Sequence[str]) -> None:
-        self.problems: tuple[str, ...] = (
-            (problems,) if isinstance(problems, str) else tuple(problems)
-        )
+    def __init__(self, problems: str | Problem | Iterable[str | Problem]) -> None:
+        found = (problems,) if isinstance(problems, str | Problem) else problems
+        self.problems = tuple(Problem("", one) if isinstance(one, str) else one for one in found)
         if len(self.problems) == 1:
-            text = self.problems[0]
+            text = str(self.problems[0])
         else:
             lines = "".join(f"\n  - {problem}" for problem in self.problems)
             text = f"{len(self.problems)} things are wrong:{lines}"
         super().__init__(text)
 
-    def __reduce__(self) -> tuple[type[ConfigError], tuple[tuple[str, ...]], dict[str, Any]]:
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[tuple[Problem, ...]], dict[str, Any]]:
         return type(self), (self.problems,), self.__dict__
 
 

@@ -113,15 +113,16 @@ class TaskRun:
         """
         blank = self._operator.blank_templates()
         given = self._operator.parameters()
-        known = {name: value for name, value in given.items() if name not in blank}
-        problems = [*blank.values(), *operator_parameters.task_problems(known)]
+        nothing = {problem.field for problem in blank}
+        known = {name: value for name, value in given.items() if name not in nothing}
+        problems = [*blank, *operator_parameters.task_problems(known)]
         config: LaunchConfig | None = None
         entrypoint: Entrypoint | None = None
         try:
             config = operator_parameters.launch_config(known | self._surroundings(known, locally))
         except ConfigError as error:
             problems += error.problems
-        if "entrypoint" not in blank:
+        if "entrypoint" not in nothing:
             try:
                 entrypoint = self._entrypoint()
             except EntrypointError as error:

@@ -27,7 +27,7 @@ from airflow_provider.parameters.gang_parameters import (
 from airflow_provider.parameters.rendezvous import configured
 from airflow_provider.retries.launch_retry import LaunchRetry
 from airflow_provider.retries.policy import ElasticRetryPolicy
-from llutil.errors import ConfigError, LaunchError
+from llutil.errors import ConfigError, LaunchError, Problem
 from llutil.failure import FailureClass
 from llutil.std import Std, StdOption
 
@@ -300,10 +300,11 @@ class ElasticLaunchOperator(BaseOperator):
                 parameters, endpoint_follows=_says_where(parameters)
             )
             if gang_nodes is not None or min_nodes is not None:
-                problems.append(
-                    "gang_nodes and min_nodes are not for one task: write ElasticLaunchOperator.gang(nodes=..., "
-                    "min_nodes=..., ...) for one mapped task instance a node"
+                text = (
+                    "and min_nodes are not for one task: write ElasticLaunchOperator.gang("
+                    "nodes=..., min_nodes=..., ...) for one mapped task instance a node"
                 )
+                problems.append(Problem("gang_nodes", text))
             if not operator_parameters.is_open(entrypoint):
                 problems += operator_parameters.entrypoint_problems(entrypoint)
             if problems:
@@ -403,8 +404,8 @@ class ElasticLaunchOperator(BaseOperator):
             return self.result_limit
         return DEFAULT_STORED_RESULT_LIMIT if stored else DEFAULT_RESULT_LIMIT
 
-    def blank_templates(self) -> dict[str, str]:
-        """A problem for each parameter, by its name, whose template has rendered to nothing."""
+    def blank_templates(self) -> list[Problem]:
+        """A problem for each parameter whose template has rendered to nothing."""
         return operator_parameters.blank_templates(
             self._templates, {name: getattr(self, name) for name in self._templates}
         )

@@ -16,7 +16,7 @@ from airflow_provider.parameters.function_arguments import context_arguments, re
 from airflow_provider.parameters.operator_parameters import entrypoint_problems
 from llutil import entrypoint as _entrypoint
 from llutil.entrypoint import Command, Entrypoint, Module, Reference, Script
-from llutil.errors import EntrypointError
+from llutil.errors import EntrypointError, Problem
 
 __all__ = ["entrypoint_for"]
 
@@ -59,13 +59,14 @@ def entrypoint_for(
         case Command() | Module():
             pass
     if kwargs:
-        problems.append(
-            f"op_kwargs has {', '.join(map(repr, kwargs))}, but {parsed.name!r} is no function; give a script, "
+        text = (
+            f"has {', '.join(map(repr, kwargs))}, but {parsed.name!r} is no function; give a script, "
             "module or command its arguments by op_args, as on a command line"
         )
+        problems.append(Problem("op_kwargs", text))
     missing = _entrypoint.problem_with(parsed, cwd or os.getcwd())  # noqa: PTH109 - a str is wanted
     if missing is not None:
-        problems.append(missing)
+        problems.append(Problem("", missing))
     if problems:
         raise EntrypointError(problems)
     return parsed

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from airflow_provider.parameters.function_arguments import LIVE_CONTEXT, PLAIN_CONTEXT
-from llutil.errors import ConfigError
+from llutil.errors import ConfigError, Problem
 
 __all__ = [
     "NODE_NAMES",
@@ -39,21 +39,26 @@ def nnodes_of(nodes: int, min_nodes: int | None) -> str:
     return f"{nodes if min_nodes is None else min_nodes}:{nodes}"
 
 
-def gang_problems(nodes: Any, min_nodes: Any, given: Mapping[str, Any]) -> list[str]:
+def gang_problems(nodes: Any, min_nodes: Any, given: Mapping[str, Any]) -> list[Problem]:
     """What is wrong with a gang of so many nodes; ``given`` holds its other parameters."""
     problems = [
-        f"{name} is {given[name]!r}, but a gang says that by its own nodes and min_nodes; leave {name} out"
+        Problem(
+            name,
+            f"is {given[name]!r}, but a gang says that by its own nodes and min_nodes; leave {name} "
+            "out",
+        )
         for name in _OURS
         if given.get(name) is not None
     ]
     if not _is_count(nodes) or not 1 <= nodes <= _MOST_NODES:
-        return [
-            *problems,
-            f"the nodes of a gang are {nodes!r}; wanted a number from 1 to {_MOST_NODES} that is known when the DAG "
-            "is parsed: Airflow makes a task instance for each",
-        ]
+        text = (
+            f"the nodes of a gang are {nodes!r}; wanted a number from 1 to {_MOST_NODES} that is known "
+            "when the DAG is parsed: Airflow makes a task instance for each"
+        )
+        return [*problems, Problem("", text)]
     if min_nodes is not None and (not _is_count(min_nodes) or not 1 <= min_nodes <= nodes):
-        problems.append(f"min_nodes is {min_nodes!r}; wanted 1 to {nodes}, the nodes of the gang")
+        text = f"is {min_nodes!r}; wanted 1 to {nodes}, the nodes of the gang"
+        problems.append(Problem("min_nodes", text))
     return problems
 
 

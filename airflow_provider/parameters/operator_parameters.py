@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from llutil.errors import ConfigError
+from llutil.errors import ConfigError, Problem
 from llutil.launcher.launch_agent import LaunchConfig
 
 __all__ = [
@@ -61,6 +61,13 @@ LAUNCH_PARAMETERS: Mapping[str, str] = {
 """The parameters that are fields of ``LaunchConfig``, and the fields' names. ``nnodes`` makes the
 other two fields.
 """
+
+_PARAMETERS: Mapping[str, str] = {
+    "min_nodes": "nnodes",
+    "max_nodes": "nnodes",
+    **{field: parameter for parameter, field in LAUNCH_PARAMETERS.items()},
+}
+"""The parameter that makes each field of ``LaunchConfig``."""
 
 _TEXTS = frozenset(
     {
@@ -116,15 +123,13 @@ def is_open(value: Any) -> bool:
     return hasattr(value, "resolve") and not isinstance(value, os.PathLike)
 
 
-def problems_so_far(values: Mapping[str, Any], *, endpoint_follows: bool = False) -> list[str]:
+def problems_so_far(values: Mapping[str, Any], *, endpoint_follows: bool = False) -> list[Problem]:
     """What is wrong with those of the parameters that are known already; the others get the benefit
     of the doubt.
 
     ``endpoint_follows``: where nodes meet is said by something else than ``rdzv_endpoint``.
     """
     unknown = {name for name, value in values.items() if is_open(value)}
-    if "rdzv_backend" in unknown:
-        unknown.add("rdzv_configs")  # whose keys depend on the backend
     if endpoint_follows:
         unknown.add("rdzv_endpoint")
     known = {name: value for name, value in values.items() if name not in unknown}
@@ -133,67 +138,73 @@ def problems_so_far(values: Mapping[str, Any], *, endpoint_follows: bool = False
         launch_config(known)
     except ConfigError as error:
         problems += error.problems
-    mentioned = [re.compile(rf"\b{name}\b") for name in unknown]
-    return [text for text in problems if not any(name.search(text) for name in mentioned)]
+    return [one for one in problems if unknown.isdisjoint((one.field, *one.others))]
 
 
-def blank_templates(templates: Mapping[str, str], rendered: Mapping[str, Any]) -> dict[str, str]:
-    """A problem for each parameter, by its name, whose template has rendered to nothing."""
-    return {
-        name: f"{name} is {template!r}, which rendered to nothing; wanted a value, or no {name} at all"
+def blank_templates(templates: Mapping[str, str], rendered: Mapping[str, Any]) -> list[Problem]:
+    """A problem for each parameter whose template has rendered to nothing."""
+    return [
+        Problem(
+            name, f"is {template!r}, which rendered to nothing; wanted a value, or no {name} at all"
+        )
         for name, template in templates.items()
         if str(rendered[name]).strip() in {"", "None"}
-    }
+    ]
 
 
-def task_problems(values: Mapping[str, Any]) -> list[str]:
+def task_problems(values: Mapping[str, Any]) -> list[Problem]:
     """What is wrong with the parameters that are the operator's own and not the launcher's."""
-    problems = []
+    problems: list[Problem] = []
     env = values.get("env") or {}
     if not isinstance(env, Mapping) or not all(
         isinstance(part, str) and "\0" not in part for item in env.items() for part in item
     ):
-        problems.append(f"env is {env!r}; wanted a dict of strings, numbers in quotes")
+        problems.append(Problem("env", f"is {env!r}; wanted a dict of strings, numbers in quotes"))
     elif any(not name or "=" in name for name in env):
-        problems.append(
-            f"env has the names {', '.join(map(repr, env))}; no name may be empty or hold '='"
-        )
+        text = f"has the names {', '.join(map(repr, env))}; no name may be empty or hold '='"
+        problems.append(Problem("env", text))
     conn_id = values.get("rdzv_conn_id")
     if not isinstance(conn_id, str | None):
-        problems.append(f"rdzv_conn_id is {conn_id!r}; wanted the name of an Airflow connection")
+        text = f"is {conn_id!r}; wanted the name of an Airflow connection"
+        problems.append(Problem("rdzv_conn_id", text))
     elif conn_id and values.get("rdzv_endpoint"):
-        problems.append("rdzv_conn_id and rdzv_endpoint are both given; give one of them")
+        text = "and rdzv_endpoint are both given; give one of them"
+        problems.append(Problem("rdzv_conn_id", text, ("rdzv_endpoint",)))
     problems += [
-        f"{name} is {values[name]!r}; wanted a path"
+        Problem(name, f"is {values[name]!r}; wanted a path")
         for name in ("cwd", "python")
         if not isinstance(values.get(name), str | None)
     ]
     policy = values.get("retry_policy")
     if policy is not None and not callable(getattr(policy, "evaluate", None)):
-        problems.append(f"retry_policy is {policy!r}; wanted an ElasticRetryPolicy(...), or None")
+        text = f"is {policy!r}; wanted an ElasticRetryPolicy(...), or None"
+        problems.append(Problem("retry_policy", text))
     limit = values.get("result_limit")
     if limit is not None and (not _is_count(limit) or limit < 1):
-        problems.append(f"result_limit is {limit!r}; wanted a number of bytes")
+        problems.append(Problem("result_limit", f"is {limit!r}; wanted a number of bytes"))
     threshold = values.get("results_threshold", 0)
     if not _is_count(threshold) or threshold < 0:
-        problems.append(f"results_threshold is {threshold!r}; wanted 0 or more bytes")
+        problems.append(Problem("results_threshold", f"is {threshold!r}; wanted 0 or more bytes"))
     problems += _path_problems(values.get("results_path"))
     form = values.get("results_format", "json")
     if form not in {"json", "npz"}:
-        problems.append(f"results_format is {form!r}; wanted 'json' or 'npz'")
+        problems.append(Problem("results_format", f"is {form!r}; wanted 'json' or 'npz'"))
     if not values.get("gang_nodes") and not values.get("rdzv_id") and _least_nodes(values) > 1:
-        problems.append(
-            f"nnodes is {values['nnodes']!r}, but this task is one node, and without an rdzv_id nobody else can join "
-            "its job; make it a gang, or give all tasks that are its nodes the same rdzv_id"
+        text = (
+            f"is {values['nnodes']!r}, but this task is one node, and without an rdzv_id nobody "
+            "else can join its job; make it a gang, or give all tasks that are its nodes the same "
+            "rdzv_id"
         )
+        problems.append(Problem("nnodes", text, ("rdzv_id",)))
     patience = values.get("gang_timeout", 0)
     if not isinstance(patience, int | float) or isinstance(patience, bool) or not patience >= 0:
-        problems.append(f"gang_timeout is {patience!r}; wanted 0 or more seconds")
+        problems.append(Problem("gang_timeout", f"is {patience!r}; wanted 0 or more seconds"))
     if values.get("multiple_outputs"):
-        problems.append(
-            "multiple_outputs is not supported: the return value is a dict of ranks, of which each is also pushed "
+        text = (
+            "is not supported: the return value is a dict of ranks, of which each is also pushed "
             "by itself, as rank_0, rank_1, ...; leave multiple_outputs out"
         )
+        problems.append(Problem("multiple_outputs", text))
     return problems
 
 
@@ -201,7 +212,7 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _path_problems(given: Any) -> list[str]:
+def _path_problems(given: Any) -> list[Problem]:
     """What is wrong with ``results_path``, as far as its form tells: a worker's own folder means
     nothing elsewhere.
     """
@@ -209,24 +220,28 @@ def _path_problems(given: Any) -> list[str]:
         return []
     if isinstance(given, str) and ("://" in given or given.startswith("/")):
         return []
-    return [
-        f"results_path is {given!r}; wanted an ObjectStoragePath or its URI, such as s3://conn_id@bucket/folder, or an "
-        "absolute path that all workers share"
-    ]
+    text = (
+        f"is {given!r}; wanted an ObjectStoragePath or its URI, such as s3://conn_id@bucket/folder, "
+        "or an absolute path that all workers share"
+    )
+    return [Problem("results_path", text)]
 
 
-def entrypoint_problems(given: Any) -> list[str]:
+def entrypoint_problems(given: Any) -> list[Problem]:
     """What is wrong with ``given`` as an entrypoint, as far as its type tells."""
     if getattr(given, "_airflow_is_task_decorator", False):
-        return [
-            "entrypoint is a task, made by a decorator; wanted the function itself, or decorate it "
-            "with @task.elastic instead"
-        ]
+        text = (
+            "is a task, made by a decorator; wanted the function itself, or decorate it with "
+            "@task.elastic instead"
+        )
+        return [Problem("entrypoint", text)]
     if callable(given) or isinstance(given, str):
         return []
-    return [
-        f"entrypoint is {given!r}; wanted a function, 'package.module:function', a script, '-m module' or a command"
-    ]
+    text = (
+        f"is {given!r}; wanted a function, 'package.module:function', a script, '-m module' or a "
+        "command"
+    )
+    return [Problem("entrypoint", text)]
 
 
 def has_several_nodes(values: Mapping[str, Any]) -> bool:
@@ -255,7 +270,7 @@ def launch_config(values: Mapping[str, Any]) -> LaunchConfig:
 
     :raises ConfigError: lists all that is wrong.
     """
-    problems: list[str] = []
+    problems: list[Problem] = []
     fields: dict[str, Any] = {"nproc_per_node": 1}
     for parameter, field in LAUNCH_PARAMETERS.items():
         value = values.get(parameter)
@@ -264,12 +279,12 @@ def launch_config(values: Mapping[str, Any]) -> LaunchConfig:
         if parameter == "log_dir" and isinstance(value, os.PathLike):
             value = os.fspath(value)
         if parameter in _TEXTS and not isinstance(value, str):
-            problems.append(f"{parameter} is {value!r}; wanted text")
+            problems.append(Problem(parameter, f"is {value!r}; wanted text"))
         elif parameter in _NUMBERS and isinstance(value, str):
             try:
                 fields[field] = _NUMBERS[parameter](value)
             except ValueError:
-                problems.append(f"{parameter} is {value!r}; wanted a number")
+                problems.append(Problem(parameter, f"is {value!r}; wanted a number"))
         else:
             fields[field] = value
     count = fields["nproc_per_node"]
@@ -287,14 +302,9 @@ def launch_config(values: Mapping[str, Any]) -> LaunchConfig:
     try:
         low, high = _nodes(values.get("nnodes", 1))
     except ValueError as error:
-        problems.append(str(error))
+        problems.append(Problem("nnodes", str(error)))
     config = LaunchConfig(min_nodes=low, max_nodes=high, **fields)
-    problems += map(_in_our_words, config.problems())
-    if not config.rdzv_endpoint and high > 1:
-        problems = [
-            f"{text}, or rdzv_conn_id" if text.startswith("rdzv_endpoint is empty") else text
-            for text in problems
-        ]
+    problems += [_of_parameter(one, config) for one in config.problems()]
     if problems:
         raise ConfigError(problems)
     return config
@@ -324,30 +334,38 @@ def config_json(config: LaunchConfig) -> dict[str, Any]:
         try:
             json.dumps(value, allow_nan=False)
         except (TypeError, ValueError) as error:
-            problems.append(f"{name} cannot be sent to the agent: {error}")
+            problems.append(Problem(_PARAMETERS[name], f"cannot be sent to the agent: {error}"))
     if problems:
         raise ConfigError(problems)
     return values
 
 
-def _in_our_words(problem: str) -> str:
-    for parameter, field in LAUNCH_PARAMETERS.items():
-        if parameter != field:
-            problem = re.sub(rf"\b{field}\b", parameter, problem)
-    return problem
+def _of_parameter(problem: Problem, config: LaunchConfig) -> Problem:
+    """``problem``, which is about a field of ``config``, about the parameter that makes the
+    field.
+    """
+    text = problem.text
+    if problem.field == "rdzv_endpoint" and not config.rdzv_endpoint:
+        text += ", or rdzv_conn_id"
+    return replace(
+        problem,
+        field=_PARAMETERS[problem.field],
+        text=text,
+        others=tuple(_PARAMETERS[name] for name in problem.others),
+    )
 
 
 def _nodes(given: Any) -> tuple[int, int]:
     text = str(given) if isinstance(given, int) and not isinstance(given, bool) else given
     parts = text.split(":") if isinstance(text, str) else []
     if len(parts) not in {1, 2} or not all(part.strip().isdecimal() for part in parts):
-        raise ValueError(f"nnodes is {given!r}; wanted a number, or 'min:max'")
+        raise ValueError(f"is {given!r}; wanted a number, or 'min:max'")
     low, high = int(parts[0]), int(parts[-1])
     if low < 1:
-        raise ValueError(f"nnodes is {given!r}; wanted at least 1")
+        raise ValueError(f"is {given!r}; wanted at least 1")
     if high < low:
         raise ValueError(
-            f"nnodes is {given!r}: max_nodes is {high}, below min_nodes, which is {low}; wanted 'min:max'"
+            f"is {given!r}: max_nodes is {high}, below min_nodes, which is {low}; wanted 'min:max'"
         )
     return low, high
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from llutil.errors import ConfigError
+from llutil.errors import ConfigError, Problem
 
 __all__ = ["SECTION", "RendezvousDefaults", "RendezvousPlace", "configured", "resolve"]
 
@@ -62,9 +62,8 @@ def configured() -> RendezvousDefaults:
             try:
                 configs[name] = float(texts[name])
             except ValueError:
-                problems.append(
-                    f"[{SECTION}] {name} is {texts[name]!r}; wanted a number of seconds"
-                )
+                text = f"is {texts[name]!r}; wanted a number of seconds"
+                problems.append(Problem(f"[{SECTION}] {name}", text))
     if problems:
         raise ConfigError(problems)
     return RendezvousDefaults(conn_id=texts["rdzv_conn_id"], configs=configs)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from llutil.errors import ConfigError, LaunchError
+from llutil.errors import ConfigError, LaunchError, Problem
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
@@ -44,7 +44,7 @@ class LaunchRetry:
 
     def __post_init__(self) -> None:
         problems = [
-            f"LaunchRetry: {name} is {value!r}; wanted {wanted}"
+            Problem(f"LaunchRetry.{name}", f"is {value!r}; wanted {wanted}")
             for name, value, wanted, fits in (
                 ("attempts", self.attempts, "at least 1", self.attempts >= 1),
                 ("max_elapsed", self.max_elapsed, "0 or more seconds", self.max_elapsed >= 0),

@@ -24,7 +24,7 @@ from airflow.sdk.definitions.retry_policy import RetryAction
 
 from airflow_provider.retries.failure_case import case_of_death, signature
 from airflow_provider.retries.rules import FailureCase, RetryRow, TriesRecord, decide
-from llutil.errors import ConfigError, LaunchError
+from llutil.errors import ConfigError, LaunchError, Problem
 from llutil.failure import FailureClass
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class ElasticRetryPolicy(RetryPolicy):
 
     def __post_init__(self) -> None:
         problems = [
-            f"ElasticRetryPolicy: {one.name} is {value!r}; wanted a RetryRow(...)"
+            Problem(f"ElasticRetryPolicy.{one.name}", f"is {value!r}; wanted a RetryRow(...)")
             for one in fields(self)
             if not isinstance(value := getattr(self, one.name), RetryRow)
         ]

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
-from llutil.errors import ConfigError
+from llutil.errors import ConfigError, Problem
 from llutil.failure import FailureClass
 
 __all__ = ["Decision", "FailureCase", "RetryRow", "TriesRecord", "decide"]
@@ -44,7 +44,7 @@ class RetryRow:
 
     def __post_init__(self) -> None:
         problems = [
-            f"RetryRow: {name} is {value!r}; wanted {wanted}"
+            Problem(f"RetryRow.{name}", f"is {value!r}; wanted {wanted}")
             for name, value, wanted, fits in (
                 ("retries", self.retries, "a number from 0, or None", _is_count(self.retries, 0)),
                 ("delay", self.delay, "0 or more seconds, or None", _is_from(self.delay, 0)),

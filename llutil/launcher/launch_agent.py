@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from llutil.errors import ConfigError
+from llutil.errors import ConfigError, Problem
 from llutil.launcher.config_checks import problems_of
 from llutil.std import Std, StdOption
 
@@ -103,7 +103,7 @@ class LaunchConfig:
                 stacklevel=3,
             )
 
-    def problems(self) -> list[str]:
+    def problems(self) -> list[Problem]:
         """Everything that is known to be wrong with the configuration, each a sentence."""
         return problems_of(self)
 

@@ -22,7 +22,7 @@ from llutil.entrypoint import (
     parse,
     problem_with,
 )
-from llutil.errors import ConfigError, EntrypointError
+from llutil.errors import ConfigError, EntrypointError, Problem
 from llutil.events.events import Events
 from llutil.launcher.config_checks import run_id_problems
 from llutil.launcher.request import LaunchRequest
@@ -51,23 +51,23 @@ def checked(request: LaunchRequest) -> tuple[Entrypoint, Callable[[], Any] | Non
     else:
         problem = problem_with(entrypoint, os.getcwd())  # noqa: PTH109 - workers start here too
         if problem:
-            problems.append(problem)
+            problems.append(Problem("", problem))
     if problems:
         raise (ConfigError if others else EntrypointError)(problems)
     assert entrypoint is not None
     return entrypoint, direct
 
 
-def _problems_of_page(events: Events | None) -> list[str]:
+def _problems_of_page(events: Events | None) -> list[Problem]:
     if events is None:
         return []
     try:
         events.pause.is_set()
         _ = events.path
     except ConfigError as error:
-        return [f"ice_events cannot be shared with workers: {error}"]
+        return [Problem("ice_events", f"cannot be shared with workers: {error}")]
     except ValueError:
-        return ["ice_events is closed; wanted an open page, or none to have one made"]
+        return [Problem("ice_events", "is closed; wanted an open page, or none to have one made")]
     return []
 
 

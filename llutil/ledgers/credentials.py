@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from llutil.errors import ConfigError
+from llutil.errors import ConfigError, Problem
 
 __all__ = ["Credentials", "TlsContents", "TlsFiles", "contradictions", "read_tls"]
 
@@ -49,21 +49,23 @@ class Credentials(TlsFiles, Protocol):
         """The password."""
 
 
-def contradictions(access: Credentials, store: str) -> Iterator[str]:
+def contradictions(access: Credentials, store: str) -> Iterator[Problem]:
     """What does not go together; ``store`` is what people call the store."""
     if access.password and not access.user:
-        yield f"a password for {store} without a user; give both or neither"
+        yield Problem("password", f"for {store} is given without a user; give both or neither")
     if access.user and not access.password:
-        yield f"the {store} user {access.user!r} has no password; give both or neither"
+        text = f"{access.user!r} has no password for {store}; give both or neither"
+        yield Problem("user", text)
     if access.cert and not access.key:
-        yield f"the client certificate {access.cert!r} has no key; give 'key' too"
+        yield Problem("cert", f"{access.cert!r} has no key; give 'key' too")
     if access.key and not access.cert:
-        yield f"the client key {access.key!r} has no certificate; give 'cert' too"
+        yield Problem("key", f"{access.key!r} has no certificate; give 'cert' too")
     if (access.cert or access.key) and not access.cacert:
-        yield (
-            f"a client certificate without 'cacert'; TLS to {store} needs the CA that signed the "
+        text = (
+            f"is missing beside a client certificate; TLS to {store} needs the CA that signed the "
             "servers' certificates, and plain text is not used instead"
         )
+        yield Problem("cacert", text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +77,12 @@ class TlsContents:
     key: bytes | None = field(repr=False)
 
 
-def _read(path: str, what: str, problems: list[str]) -> bytes:
+def _read(files: TlsFiles, name: str, problems: list[Problem]) -> bytes:
+    path: str = getattr(files, name)
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        problems.append(f"{what} {path!r} cannot be read: {error.strerror}")
+        problems.append(Problem(name, f"{path!r} cannot be read: {error.strerror}"))
         return b""
 
 
@@ -93,25 +96,27 @@ def read_tls(files: TlsFiles) -> TlsContents | None:
     """
     if not files.cacert:
         return None
-    problems: list[str] = []
-    cacert = _read(files.cacert, "the CA file", problems)
-    cert = _read(files.cert, "the client certificate", problems) if files.cert else None
-    key = _read(files.key, "the client key", problems) if files.key else None
+    problems: list[Problem] = []
+    cacert = _read(files, "cacert", problems)
+    cert = _read(files, "cert", problems) if files.cert else None
+    key = _read(files, "key", problems) if files.key else None
     if problems:
         raise ConfigError(problems)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         context.load_verify_locations(cafile=files.cacert)
     except ssl.SSLError as error:
-        problems.append(f"the CA file {files.cacert!r} holds no certificate in PEM form ({error})")
+        text = f"{files.cacert!r} holds no certificate in PEM form ({error})"
+        problems.append(Problem("cacert", text))
     if files.cert:
         try:
             context.load_cert_chain(files.cert, files.key, password="")
         except ssl.SSLError as error:
-            problems.append(
-                f"the client certificate {files.cert!r} and key {files.key!r} cannot be used; wanted an "
+            text = (
+                f"{files.cert!r} cannot be used with key {files.key!r}; wanted an "
                 f"unencrypted PEM pair that belongs together ({error})"
             )
+            problems.append(Problem("cert", text))
     if problems:
         raise ConfigError(problems)
     return TlsContents(cacert, cert, key)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 
-from llutil.errors import ConfigError
+from llutil.errors import ConfigError, Problem
 
 __all__ = ["Endpoint", "parse_endpoints"]
 
@@ -33,24 +33,28 @@ class Endpoint:
             return None
 
 
-def _parse(text: str) -> Endpoint | str:
+def _parse(text: str) -> Endpoint | Problem:
     """The endpoint, or what is wrong with it."""
     wanted = "wanted host:port, with an IPv6 address in brackets"
     if "://" in text:
-        return f"endpoint {text!r} has a scheme; {wanted} (TLS is chosen by giving 'cacert')"
+        return _problem(text, f"has a scheme; {wanted} (TLS is chosen by giving 'cacert')")
     host, colon, port = text.rpartition(":")
     if not colon or port.endswith("]"):
-        return f"endpoint {text!r} has no port; {wanted}"
+        return _problem(text, f"has no port; {wanted}")
     bracketed = host.startswith("[") and host.endswith("]")
     host = host[1:-1] if bracketed else host
     if not host or any(char in "[]/@ " for char in host):
-        return f"endpoint {text!r} has no usable host; {wanted}"
+        return _problem(text, f"has no usable host; {wanted}")
     endpoint = Endpoint(host, int(port)) if port.isascii() and port.isdigit() else None
     if endpoint is None or not 1 <= endpoint.port <= 65535:
-        return f"endpoint {text!r} has the port {port!r}; a port is a number from 1 to 65535"
+        return _problem(text, f"has the port {port!r}; a port is a number from 1 to 65535")
     if bracketed != (":" in host) or (bracketed and endpoint.ip_version != 6):
-        return f"endpoint {text!r} is ambiguous; {wanted}"
+        return _problem(text, f"is ambiguous; {wanted}")
     return endpoint
+
+
+def _problem(endpoint: str, text: str) -> Problem:
+    return Problem("endpoint", f"{endpoint!r} {text}")
 
 
 def parse_endpoints(text: str) -> tuple[Endpoint, ...]:
@@ -60,7 +64,7 @@ def parse_endpoints(text: str) -> tuple[Endpoint, ...]:
     """
     parsed = [_parse(part.strip()) for part in text.split(",") if part.strip()]
     if not parsed:
-        raise ConfigError(f"endpoint is {text!r}; wanted host:port[,host:port...]")
-    if problems := [one for one in parsed if isinstance(one, str)]:
+        raise ConfigError(Problem("endpoint", f"is {text!r}; wanted host:port[,host:port...]"))
+    if problems := [one for one in parsed if isinstance(one, Problem)]:
         raise ConfigError(problems)
     return tuple(dict.fromkeys(one for one in parsed if isinstance(one, Endpoint)))

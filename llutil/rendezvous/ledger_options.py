@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from llutil.errors import ConfigError
+from llutil.errors import ConfigError, Problem
 
 __all__ = ["ACCESS", "TIMES", "LedgerOptions"]
 
@@ -44,21 +44,24 @@ class LedgerOptions:
 
         :raises ConfigError: a key is unknown, or a value not of its kind; all problems are listed.
         """
-        problems = []
+        problems: list[Problem] = []
         texts = ACCESS[backend]
         keys = texts.union(TIMES)
         if unknown := sorted(configs.keys() - keys):
-            problems.append(
-                f"unknown options {', '.join(map(repr, unknown))}; this rendezvous knows {', '.join(sorted(keys))}"
+            text = (
+                f"has {', '.join(map(repr, unknown))}, which this rendezvous does not know; it knows "
+                f"{', '.join(sorted(keys))}"
             )
+            problems.append(Problem("rdzv_configs", text))
         times = {}
         for key, default in TIMES.items():
             value = configs.get(key, default)
             times[key] = seconds = _seconds(value)
             if not seconds >= 0 or (seconds == 0 and key != "last_call_timeout"):
-                problems.append(f"{key} is {value!r}; wanted a positive number of seconds")
+                text = f"has {key!r}: {value!r}; wanted a positive number of seconds"
+                problems.append(Problem("rdzv_configs", text))
         problems += [
-            f"{key} is a {type(configs[key]).__name__}; wanted text"
+            Problem("rdzv_configs", f"has {key!r} as a {type(configs[key]).__name__}; wanted text")
             for key in sorted(texts & configs.keys())
             if not isinstance(configs[key], str | None)
         ]

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from llutil import errors
+from llutil.errors import Problem
 from llutil.failure import FailureClass
 from tests.support.rendezvous_values import failure
 
 EXAMPLES: list[tuple[errors.LaunchError, FailureClass, bool]] = [
     (errors.LaunchError("x"), FailureClass.INFRASTRUCTURE, False),
     (errors.ConfigError("x"), FailureClass.BAD_CONFIGURATION, False),
-    (errors.ConfigError(["x", "y"]), FailureClass.BAD_CONFIGURATION, False),
+    (errors.ConfigError(["x", Problem("f", "y")]), FailureClass.BAD_CONFIGURATION, False),
     (errors.EntrypointError("x"), FailureClass.BAD_CONFIGURATION, False),
     (errors.InfrastructureError("x"), FailureClass.INFRASTRUCTURE, True),
     (errors.RendezvousError("x"), FailureClass.INFRASTRUCTURE, True),
@@ -51,7 +52,7 @@ def test_an_error_survives_a_pickle_with_all_it_says(
 
 
 def test_the_examples_above_are_all_the_errors_there_are() -> None:
-    public = {getattr(errors, name) for name in errors.__all__} - {FailureClass}
+    public = {getattr(errors, name) for name in errors.__all__} - {errors.Problem}
     assert {type(error) for error, _, _ in EXAMPLES} == public
 
 
@@ -59,7 +60,13 @@ def test_one_problem_is_the_text_and_several_are_a_list() -> None:
     assert str(errors.ConfigError("nnodes is '4:2'")) == "nnodes is '4:2'"
     several = errors.ConfigError(["nnodes is '4:2'", "no entrypoint"])
     assert str(several) == "2 things are wrong:\n  - nnodes is '4:2'\n  - no entrypoint"
-    assert several.problems == ("nnodes is '4:2'", "no entrypoint")
+    assert several.problems == (Problem("", "nnodes is '4:2'"), Problem("", "no entrypoint"))
+
+
+def test_a_problem_reads_as_a_sentence_that_begins_with_its_field() -> None:
+    problem = Problem("run_id", "is 'a b'; wanted a name")
+    assert str(problem) == str(errors.ConfigError(problem)) == "run_id is 'a b'; wanted a name"
+    assert errors.ConfigError([problem]).problems == (problem,)
 
 
 def test_bad_configuration_is_caught_as_the_value_error_that_it_is() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from llutil.errors import ConfigError
+from llutil.errors import ConfigError, Problem
 from llutil.ledgers.credentials import contradictions
 from llutil.ledgers.endpoints import Endpoint
 from llutil.ledgers.keys import Namespace
@@ -41,12 +41,13 @@ class EtcdConfig:
         if problems := list(self._problems()):
             raise ConfigError(problems)
 
-    def _problems(self) -> Iterator[str]:
+    def _problems(self) -> Iterator[Problem]:
         if not self.endpoints:
-            yield "etcd has no endpoint; wanted at least one host:port"
+            yield Problem("endpoints", "of etcd are missing; wanted at least one host:port")
         yield from contradictions(self, "etcd")
         if self.server_name and not self.cacert:
-            yield f"server_name {self.server_name!r} means nothing without TLS; give 'cacert' too"
+            text = f"{self.server_name!r} means nothing without TLS; give 'cacert' too"
+            yield Problem("server_name", text)
         try:
             Namespace(self.namespace)
         except ConfigError as error:

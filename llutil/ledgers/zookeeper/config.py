@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from llutil.errors import ConfigError
+from llutil.errors import ConfigError, Problem
 from llutil.ledgers.credentials import contradictions
 from llutil.ledgers.endpoints import Endpoint, parse_endpoints
 from llutil.ledgers.keys import Namespace, check_key
@@ -60,9 +60,8 @@ class ZooKeeperConfig:
         """
         endpoints, chroot = split_chroot(text)
         if "server_name" in access:
-            raise ConfigError(
-                "ZooKeeper's client has no 'server_name': use the names that are in the servers' certificates"
-            )
+            text = "is not known to ZooKeeper's client; use the names in the servers' certificates"
+            raise ConfigError(Problem("server_name", text))
         return cls(endpoints=parse_endpoints(endpoints), chroot=chroot, **access)
 
     @property
@@ -70,27 +69,30 @@ class ZooKeeperConfig:
         """The same as text, as ZooKeeper's clients take it."""
         return ",".join(map(str, self.endpoints)) + self.chroot
 
-    def _problems(self) -> Iterator[str]:
+    def _problems(self) -> Iterator[Problem]:
         if not self.endpoints:
-            yield "zookeeper has no endpoint; wanted at least one host:port"
+            yield Problem("endpoints", "of ZooKeeper are missing; wanted at least one host:port")
         if self.chroot:
             if not self.chroot.startswith("/"):
-                yield f"the chroot {self.chroot!r} does not begin with '/'"
+                yield Problem("chroot", f"{self.chroot!r} does not begin with '/'")
             try:
                 check_key(self.chroot[1:])
             except ConfigError:
-                yield f"the chroot {self.chroot!r} is not a path of ZooKeeper; wanted /word[/word...]"
+                text = f"{self.chroot!r} is no path of ZooKeeper; wanted /word[/word...]"
+                yield Problem("chroot", text)
         yield from contradictions(self, "ZooKeeper")
         if ":" in self.user:
-            yield f"the ZooKeeper user {self.user!r} has a colon, which digest authentication cannot take"
+            text = f"{self.user!r} has a colon, which digest authentication cannot take"
+            yield Problem("user", text)
         if self.sasl_mechanism and not self.user:
-            yield f"sasl_mechanism {self.sasl_mechanism!r} without a user; give 'user' and 'password'"
+            text = f"{self.sasl_mechanism!r} needs a user; give 'user' and 'password'"
+            yield Problem("sasl_mechanism", text)
         try:
             Namespace(self.namespace)
         except ConfigError as error:
             yield from error.problems
         if self.namespace.strip("/").split("/")[0] == "zookeeper" and not self.chroot:
-            yield "namespace 'zookeeper' is ZooKeeper's own; choose another"
+            yield Problem("namespace", "'zookeeper' is ZooKeeper's own; choose another")
 
     def __str__(self) -> str:
         return f"zookeeper at {self.hosts}"

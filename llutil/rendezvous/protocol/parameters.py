@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llutil.errors import ConfigError
+from llutil.errors import ConfigError, Problem
 
 __all__ = ["ProtocolParameters"]
 
@@ -38,20 +38,20 @@ class ProtocolParameters:
     pause: float = 0.5
 
     def __post_init__(self) -> None:
-        problems = []
+        problems: list[Problem] = []
         if not 1 <= self.min_nodes <= self.max_nodes:
-            problems.append(
-                f"min_nodes={self.min_nodes}, max_nodes={self.max_nodes}: wanted 1 <= min_nodes <= max_nodes"
-            )
+            text = f"is {self.min_nodes}; wanted 1 to max_nodes, which is {self.max_nodes}"
+            problems.append(Problem("min_nodes", text))
         if self.max_restarts is not None and self.max_restarts < 0:
-            problems.append(f"max_restarts={self.max_restarts}: wanted 0 or more")
+            problems.append(Problem("max_restarts", f"is {self.max_restarts}; wanted 0 or more"))
         for name in ("timeout", "first_answer", "lease_ttl", "pause"):
             value = getattr(self, name)
             if not 0 < value < float("inf"):
-                problems.append(f"{name}={value}: wanted a positive, finite number of seconds")
+                text = f"is {value}; wanted a positive, finite number of seconds"
+                problems.append(Problem(name, text))
         for name, value in (("last_call_timeout", self.last_call), ("hearing", self.hearing)):
             if not 0 <= value < float("inf"):
-                problems.append(f"{name}={value}: wanted 0 or more seconds")
+                problems.append(Problem(name, f"is {value}; wanted 0 or more seconds"))
         if problems:
             raise ConfigError(problems)
 

@@ -48,7 +48,7 @@ def test_tls_is_read_and_plain_text_reads_nothing(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "told"),
     [
-        ({"cacert": "none"}, ["the CA file", "none' cannot be read: No such file"]),
+        ({"cacert": "none"}, ["cacert", "none' cannot be read: No such file"]),
         (
             {"cacert": "none", "cert": "nor.crt", "key": "nor.key"},
             ["none'", "nor.crt'", "nor.key'"],

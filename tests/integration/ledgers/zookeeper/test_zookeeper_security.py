@@ -287,7 +287,7 @@ def test_tls_to_a_plain_server_is_explained(towns: Towns, server: ZooKeeperServe
 
 def test_files_that_are_not_there_are_refused_before_anything_is_sent(tmp_path: Path) -> None:
     world = ZOOKEEPER.world(Endpoint("127.0.0.1", 1), settings={"cacert": str(tmp_path / "ca")})
-    with pytest.raises(ConfigError, match=r"the CA file .* cannot be read: No such file"):
+    with pytest.raises(ConfigError, match=r"cacert .* cannot be read: No such file"):
         world.node()
 
 

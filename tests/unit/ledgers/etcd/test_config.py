@@ -16,16 +16,16 @@ _HERE = (Endpoint("127.0.0.1", 2379),)
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"endpoints": ()}, ["no endpoint"]),
+        ({"endpoints": ()}, ["endpoints of etcd are missing"]),
         ({"password": "x"}, ["without a user"]),
         ({"user": "ann"}, ["'ann' has no password"]),
         ({"cert": "c", "cacert": "a"}, ["'c' has no key"]),
         ({"key": "k", "cacert": "a"}, ["'k' has no certificate"]),
-        ({"cert": "c", "key": "k"}, ["without 'cacert'", "plain text is not used instead"]),
-        ({"cert": "c"}, ["'c' has no key", "without 'cacert'"]),
+        ({"cert": "c", "key": "k"}, ["cacert is missing", "plain text is not used instead"]),
+        ({"cert": "c"}, ["'c' has no key", "cacert is missing"]),
         ({"server_name": "etcd"}, ["'etcd' means nothing without TLS"]),
         ({"namespace": "a//b"}, ["namespace 'a//b'"]),
-        ({"user": "ann", "key": "k", "namespace": ""}, ["'ann'", "'k'", "'cacert'", "namespace"]),
+        ({"user": "ann", "key": "k", "namespace": ""}, ["'ann'", "'k'", "cacert", "namespace"]),
     ],
 )
 def test_what_does_not_go_together_is_refused_all_at_once(

@@ -107,8 +107,8 @@ def test_live_context_values_are_refused_all_at_once_with_what_to_do():
     with pytest.raises(EntrypointError) as caught:
         context_arguments(train, [], {}, CONTEXT)
     first, second = caught.value.problems
-    assert "parameter 'ti' means Airflow's live 'ti'" in first
-    assert "op_kwargs={'uri': '{{ conn.my_conn.get_uri() }}'}" in second
+    assert "parameter 'ti' means Airflow's live 'ti'" in first.text
+    assert "op_kwargs={'uri': '{{ conn.my_conn.get_uri() }}'}" in second.text
 
 
 def test_a_value_that_this_run_does_not_have_is_missed_only_without_a_default():

@@ -120,12 +120,12 @@ def test_a_delay_that_has_grown_beyond_all_numbers_is_the_longest() -> None:
 def test_a_row_that_cannot_be_is_refused_with_all_that_is_wrong() -> None:
     with pytest.raises(ConfigError) as caught:
         RetryRow(retries=-1, delay=-1, growth=0.5, longest=float("inf"), alike=1)
-    assert [problem.split()[1] for problem in caught.value.problems] == [
-        "retries",
-        "delay",
-        "growth",
-        "longest",
-        "alike",
+    assert [problem.field for problem in caught.value.problems] == [
+        "RetryRow.retries",
+        "RetryRow.delay",
+        "RetryRow.growth",
+        "RetryRow.longest",
+        "RetryRow.alike",
     ]
     with pytest.raises(ConfigError, match="retries is True"):
         RetryRow(retries=True)

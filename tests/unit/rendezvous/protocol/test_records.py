@@ -62,8 +62,8 @@ def test_rules_name_all_that_is_wrong_with_them() -> None:
             last_call=-1,
         )
     assert len(caught.value.problems) == 5
-    assert "min_nodes=3, max_nodes=2" in str(caught.value)
-    assert "lease_ttl=0" in str(caught.value)
+    assert "min_nodes is 3; wanted 1 to max_nodes, which is 2" in str(caught.value)
+    assert "lease_ttl is 0" in str(caught.value)
 
 
 @pytest.mark.parametrize(("most", "restarts", "left"), [(3, 2, True), (3, 3, False), (0, 0, False)])
