@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from airflow_provider.hooks.agent import AgentHook
     from airflow_provider.results.object_store import ResultStore
     from llutil.entrypoint import Entrypoint
-    from llutil.launcher.launch_agent import LaunchConfig
+    from llutil.launcher.config import LaunchConfig
     from llutil.task_link.agent_record import AgentRecord
 
 __all__ = ["Launch"]

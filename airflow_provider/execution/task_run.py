@@ -34,7 +34,7 @@ from llutil.errors import ConfigError, EntrypointError
 if TYPE_CHECKING:
     from airflow_provider.operators.elastic import ElasticLaunchOperator
     from llutil.entrypoint import Entrypoint
-    from llutil.launcher.launch_agent import LaunchConfig
+    from llutil.launcher.config import LaunchConfig
     from llutil.task_link.agent_record import AgentRecord
     from llutil.task_link.messages import Hello
 

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 from airflow_provider.gang.node import GangDone, GangHopeless, GangNode, pulled
 from llutil.errors import ConfigError, LaunchError, RendezvousError, StoppedError
-from llutil.launcher.launch_agent import LaunchConfig
+from llutil.launcher.config import LaunchConfig
 from llutil.rendezvous.hosted.store_handshake import WrongDoorError, knock, new_secret
 from llutil.system.addresses import bracketed, is_loopback, local_address, machine_id
 

@@ -16,7 +16,8 @@ from dataclasses import replace
 from typing import Any
 
 from llutil.errors import ConfigError, Problem
-from llutil.launcher.launch_agent import LaunchConfig
+from llutil.launcher.config import LaunchConfig
+from llutil.launcher.config_checks import problems_of
 
 __all__ = [
     "LAUNCH_PARAMETERS",
@@ -304,7 +305,7 @@ def launch_config(values: Mapping[str, Any]) -> LaunchConfig:
     except ValueError as error:
         problems.append(Problem("nnodes", str(error)))
     config = LaunchConfig(min_nodes=low, max_nodes=high, **fields)
-    problems += [_of_parameter(one, config) for one in config.problems()]
+    problems += [_of_parameter(one, config) for one in problems_of(config)]
     if problems:
         raise ConfigError(problems)
     return config

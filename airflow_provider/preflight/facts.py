@@ -22,7 +22,7 @@ from airflow_provider.preflight.findings import Facts, Heartbeats, Severity, exe
 
 if TYPE_CHECKING:
     from airflow_provider.gang.node import GangNode
-    from llutil.launcher.launch_agent import LaunchConfig
+    from llutil.launcher.config import LaunchConfig
 
 __all__ = ["preflight"]
 

@@ -36,8 +36,9 @@ from llutil.agent_process.task_observer import TaskLogHandler, TaskObserver
 from llutil.agent_process.task_socket import TaskSocket
 from llutil.errors import ConfigError, LaunchError
 from llutil.failure import FailureClass
-from llutil.launcher.launch_agent import LaunchConfig
-from llutil.launcher.run import LaunchRequest, run
+from llutil.launcher.config import LaunchConfig
+from llutil.launcher.request import LaunchRequest
+from llutil.launcher.run import run
 from llutil.std import Std
 from llutil.system.job_mark import MARK
 from llutil.system.processes import end_all

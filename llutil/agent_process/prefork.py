@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from llutil.agent.worker_side.fork_environment import BLAS_THREADS
+from llutil.launcher.config import LaunchConfig
+from llutil.launcher.config_checks import problems_of
 from llutil.launcher.device_count import worker_count
-from llutil.launcher.launch_agent import LaunchConfig
 
 if TYPE_CHECKING:
     from llutil.agent.start_methods.forkserver_client import ServerProcess
@@ -30,7 +31,7 @@ def wants_server(config: LaunchConfig) -> bool:
     a server that is started afresh does so meanwhile.
     """
     known = isinstance(config.nproc_per_node, int) or config.nproc_per_node == "cpu"
-    return config.start_method == "forkserver" and known and not config.problems()
+    return config.start_method == "forkserver" and known and not problems_of(config)
 
 
 def warm_server(

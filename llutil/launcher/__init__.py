@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from llutil import worker
     from llutil.events.events import Events
-    from llutil.launcher.launch_agent import LaunchConfig, elastic_launch
+    from llutil.launcher.config import LaunchConfig
+    from llutil.launcher.launch_agent import elastic_launch
     from llutil.std import Std
 
 __all__ = ["Events", "LaunchConfig", "Std", "elastic_launch", "warm_workers", "worker"]
 
 _HOMES = {
     "Events": "llutil.events.events",
-    "LaunchConfig": "llutil.launcher.launch_agent",
+    "LaunchConfig": "llutil.launcher.config",
     "Std": "llutil.std",
     "elastic_launch": "llutil.launcher.launch_agent",
     "warm_workers": "llutil.launcher.shared_forkserver",

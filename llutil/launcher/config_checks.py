@@ -2,7 +2,8 @@
 
 One function a field or group of fields, each giving a ``Problem`` for what it finds. They are
 collected, not raised, so that a user mends all of them at once. This module may import nothing but
-the standard library, ``llutil.errors`` and ``llutil.std``: a DAG that is parsed runs it.
+the standard library, ``llutil.errors``, ``llutil.launcher.config`` and ``llutil.std``: a DAG that is
+parsed runs it.
 """
 
 from __future__ import annotations
@@ -12,13 +13,11 @@ import os
 import re
 from collections.abc import Collection, Iterator, Mapping
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llutil.errors import Problem
+from llutil.launcher.config import LaunchConfig
 from llutil.std import Std
-
-if TYPE_CHECKING:
-    from llutil.launcher.launch_agent import LaunchConfig
 
 __all__ = ["BACKENDS", "START_METHODS", "problems_of", "run_id_problems"]
 

@@ -2,119 +2,23 @@
 what came.
 
 ``LaunchConfig`` says how; ``elastic_launch`` is the same with the call split in two, as torch has
-it. A configuration is checked once, at the door, and never changed. Importing this module imports
-no torch; launching does.
+it. Importing this module imports no torch; launching does.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-import warnings
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import KW_ONLY, dataclass, field
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from llutil.errors import ConfigError, Problem
-from llutil.launcher.config_checks import problems_of
-from llutil.std import Std, StdOption
+from llutil.errors import ConfigError
+from llutil.launcher.config import LaunchConfig
 
 if TYPE_CHECKING:
     from llutil.events.events import Events
 
 __all__ = ["LaunchConfig", "elastic_launch", "launch_agent"]
-
-_DEFAULT_TIMEOUT = 900.0
-
-
-@dataclass(frozen=True, slots=True)
-class LaunchConfig:
-    """How a job is launched. The first sixteen fields may be given by position.
-
-    :param min_nodes: Nodes that must be there before workers start.
-    :param max_nodes: Nodes that may take part.
-    :param nproc_per_node: Workers of each node: a number, or "cpu", "gpu" or "auto" to count them
-        on the node.
-    :param run_id: Names the job; every node of it gives the same. If empty: ``LLUTIL_RUN_ID``, else
-        derived from Airflow's variables of a running task, else generated.
-    :param role: The workers' role, for torch's environment, metrics and log prefixes.
-    :param rdzv_endpoint: ``host:port`` (etcd: several, with commas) that the nodes meet at. If
-        empty, and the job is one node: a rendezvous inside the agent, whatever the backend.
-    :param rdzv_backend: "etcd" (v3 API), "zeus-adapter" (ZooKeeper), or torch's "c10d" and
-        "static".
-    :param rdzv_configs: The backend's options; unknown ones are refused by name.
-    :param rdzv_timeout: Deprecated: if set, becomes ``rdzv_configs["timeout"]`` (seconds).
-    :param max_restarts: How often failed workers are started again before the job fails.
-    :param monitor_interval: Seconds between two looks for an event that was missed. What happens
-        wakes the agent at once, so there is no need to lower it; torch's own backends are asked
-        about new nodes once a period.
-    :param start_method: "spawn", "fork" or "forkserver".
-    :param log_dir: Base folder of log files; None for a temporary one, which is not removed.
-    :param redirects: Streams that go into files instead of the console: a ``Std``, or a dict of
-        local rank to ``Std``.
-    :param tee: Streams that go into files and to the console.
-    :param metrics_cfg: Who takes the metrics of a group: a dict of the group's name
-        ("torchelastic", "llutil"; see ``llutil.agent.metrics`` for what is in them) to "null",
-        "console", or the "module:Class" of a handler.
-    :param local_addr: This node's address for the others; None to find it out.
-    :param shutdown_timeout: Seconds that workers get between being asked to stop and being killed.
-    :param event_log_handler: Name of the handler of torch elastic's events.
-    :param rerun_token: With etcd and zeus-adapter: what this launch and the others of the same run
-        have in common, and a deliberate rerun has not. A node that comes after the job succeeded
-        under its own token ends at once with an empty result; under another token, or an empty one,
-        it opens the next generation.
-    :param node_index: With etcd and zeus-adapter: this node's preferred place in the order of
-        ranks, from 0.
-    :param node_label: What people call this node, in records and error texts.
-    :param local_ranks_filter: Local ranks whose output reaches the console; None or empty for all.
-        It takes nothing from log files.
-    """
-
-    min_nodes: int
-    max_nodes: int
-    nproc_per_node: int | str
-    run_id: str = ""
-    role: str = "default_role"
-    rdzv_endpoint: str = ""
-    rdzv_backend: str = "etcd"
-    rdzv_configs: Mapping[str, Any] = field(default_factory=dict)
-    rdzv_timeout: float = -1
-    max_restarts: int = 3
-    monitor_interval: float = 30
-    start_method: str = "spawn"
-    log_dir: str | os.PathLike[str] | None = None
-    redirects: StdOption = Std.NONE
-    tee: StdOption = Std.NONE
-    metrics_cfg: Mapping[str, str] = field(default_factory=dict)
-    _: KW_ONLY
-    local_addr: str | None = None
-    shutdown_timeout: float = 30
-    event_log_handler: str = "null"
-    rerun_token: str = ""
-    node_index: int | None = None
-    node_label: str = ""
-    local_ranks_filter: Collection[int] | None = None
-
-    def __post_init__(self) -> None:
-        if self.rdzv_timeout != -1:
-            warnings.warn(
-                "rdzv_timeout is deprecated: give rdzv_configs={'timeout': seconds}",
-                DeprecationWarning,
-                stacklevel=3,
-            )
-
-    def problems(self) -> list[Problem]:
-        """Everything that is known to be wrong with the configuration, each a sentence."""
-        return problems_of(self)
-
-    def rendezvous_configs(self) -> dict[str, Any]:
-        """``rdzv_configs`` with the timeout filled in: seconds until a round that does not form is
-        given up.
-        """
-        configs = dict(self.rdzv_configs)
-        if self.rdzv_timeout != -1:
-            configs["timeout"] = self.rdzv_timeout
-        return {"timeout": _DEFAULT_TIMEOUT} | configs
 
 
 class elastic_launch:  # noqa: N801 - torch's name for it
@@ -159,7 +63,9 @@ def launch_agent(
     :raises RendezvousError: the nodes did not find each other in time.
     :raises SignalException: (torch's) a signal asked the job to stop; it has been stopped.
     """
-    from llutil.launcher.run import LaunchRequest, run
+    # Not for a DAG file or a worker that only names a configuration.
+    from llutil.launcher.request import LaunchRequest
+    from llutil.launcher.run import run
 
     if not isinstance(args, list | tuple):
         raise ConfigError(f"args is {args!r}; wanted a list of arguments")

@@ -17,7 +17,7 @@ from llutil.events.events import Events
 if TYPE_CHECKING:
     from llutil.agent.observer import AgentObserver
     from llutil.agent.start_methods.forkserver_client import ServerProcess
-    from llutil.launcher.launch_agent import LaunchConfig
+    from llutil.launcher.config import LaunchConfig
 
 __all__ = ["LaunchRequest"]
 

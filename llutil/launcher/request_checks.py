@@ -24,7 +24,7 @@ from llutil.entrypoint import (
 )
 from llutil.errors import ConfigError, EntrypointError, Problem
 from llutil.events.events import Events
-from llutil.launcher.config_checks import run_id_problems
+from llutil.launcher.config_checks import problems_of, run_id_problems
 from llutil.launcher.request import LaunchRequest
 from llutil.launcher.run_id import RUN_ID
 from llutil.serialization import functions
@@ -37,7 +37,7 @@ def checked(request: LaunchRequest) -> tuple[Entrypoint, Callable[[], Any] | Non
 
     :raises ConfigError: listing every problem of the configuration and the entrypoint.
     """
-    problems = request.config.problems()
+    problems = problems_of(request.config)
     if not request.config.run_id:
         problems += run_id_problems(request.environ.get(RUN_ID, ""), f"{RUN_ID} in the environment")
     problems += _problems_of_page(request.events)

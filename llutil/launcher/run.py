@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
     from llutil.agent.base_agent import Agent
     from llutil.agent.worker_side.outcome_pipe import Returned
-    from llutil.launcher.launch_agent import LaunchConfig
+    from llutil.launcher.config import LaunchConfig
     from llutil.rendezvous.backends import RendezvousConfig
 
-__all__ = ["LaunchRequest", "run"]
+__all__ = ["run"]
 
 
 def run(request: LaunchRequest) -> dict[int, Any]:

@@ -26,7 +26,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from llutil.errors import RendezvousError
 from llutil.launcher import elastic_launch
-from llutil.launcher.launch_agent import LaunchConfig
+from llutil.launcher.config import LaunchConfig
 from llutil.std import Std
 from tests.support import collective_functions, worker_functions
 from tests.support.etcd_servers import EtcdServer, etcd

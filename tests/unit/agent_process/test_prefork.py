@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from llutil.agent_process.prefork import imports_environment, wants_server
-from llutil.launcher.launch_agent import LaunchConfig
+from llutil.launcher.config import LaunchConfig
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from llutil.errors import Problem
-from llutil.launcher.config_checks import BACKENDS
-from llutil.launcher.launch_agent import LaunchConfig
+from llutil.launcher.config import LaunchConfig
+from llutil.launcher.config_checks import BACKENDS, problems_of
 from llutil.std import Std
 
 INFINITY, NAN = math.inf, math.nan
@@ -25,7 +25,7 @@ SEVERAL: dict[str, Any] = {"max_nodes": 4, "rdzv_endpoint": "h:1", "rdzv_backend
 def problems(**values: Any) -> list[Problem]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        return LaunchConfig(**(GOOD | values)).problems()
+        return problems_of(LaunchConfig(**(GOOD | values)))
 
 
 BAD: dict[str, list[Any]] = {

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llutil.launcher.config import LaunchConfig
 from llutil.launcher.config_checks import problems_of
 from llutil.launcher.job_names import MAX_LENGTH, job_name
-from llutil.launcher.launch_agent import LaunchConfig
 from llutil.launcher.run_id import deduce_run_id
 
 LEGAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")

@@ -22,7 +22,7 @@ from airflow_provider.parameters.rendezvous_id import TaskKey
 from airflow_provider.retries.launch_retry import LaunchRetry
 from llutil.entrypoint import Command
 from llutil.errors import RendezvousError, StoppedError, WorkersFailedError
-from llutil.launcher.launch_agent import LaunchConfig
+from llutil.launcher.config import LaunchConfig
 from tests.support import fake_agent
 
 pytestmark = pytest.mark.fault

@@ -28,7 +28,7 @@ from llutil.errors import (
     WorkersFailedError,
 )
 from llutil.failure import FailureClass
-from llutil.launcher.launch_agent import LaunchConfig
+from llutil.launcher.config import LaunchConfig
 from llutil.task_link.messages import Spec
 from tests.support import fake_agent
 

@@ -21,7 +21,7 @@ from airflow_provider.parameters.rendezvous_id import TaskKey
 from airflow_provider.retries.launch_retry import LaunchRetry
 from llutil.entrypoint import Command
 from llutil.errors import RendezvousError
-from llutil.launcher.launch_agent import LaunchConfig
+from llutil.launcher.config import LaunchConfig
 
 LIFE = "0@2026"
 KEY = TaskKey("d", "t", "r", 1)

@@ -38,7 +38,8 @@ from airflow_provider.gang.node import (
 from airflow_provider.gang.reschedule import described, missing
 from airflow_provider.parameters.rendezvous_id import TaskKey
 from llutil.errors import ConfigError, StoppedError
-from llutil.launcher.launch_agent import LaunchConfig
+from llutil.launcher.config import LaunchConfig
+from llutil.launcher.config_checks import problems_of
 from llutil.rendezvous.hosted.store_handshake import Door
 from llutil.system.addresses import machine_id
 
@@ -133,7 +134,7 @@ def test_of_a_deployments_defaults_those_count_that_c10d_knows():
     place = hosted_place({"namespace": "n", "timeout": 60.0, "lease_ttl": 5.0})
     assert place["rdzv_configs"] == {"timeout": 60.0}
     config = LaunchConfig(2, 2, 1, **place)
-    assert config.problems() == []
+    assert problems_of(config) == []
     assert is_hosted(config)
     assert not is_hosted(replace(config, rdzv_endpoint="127.0.0.1:0"))
 
@@ -216,7 +217,7 @@ class TestGuest:
         assert config.rdzv_endpoint == there.endpoint
         assert config.rdzv_configs == {"timeout": 60.0, "is_host": False, "door": "secret"}
         assert self.slept == [0.5, 1.0]
-        assert config.problems() == []
+        assert problems_of(config) == []
 
     def test_an_address_that_is_not_the_hosts_any_more_is_never_used(self, door):
         stale = notice(f"127.0.0.1:{door.port}", secret="of an earlier try")
@@ -273,7 +274,7 @@ class TestHost:
             config = host.meet(replace(CONFIG, local_addr="10.0.0.1"))
             assert config.rdzv_endpoint == "10.0.0.1:0"
             assert config.rdzv_configs["is_host"] is True
-            assert config.problems() == []
+            assert problems_of(config) == []
             host.publish(f"10.0.0.1:{port}")
             described = Notice.of(airflow.pushed[NOTICE])
             assert described is not None
@@ -290,4 +291,4 @@ class TestHost:
     def test_an_address_of_ipv6_is_bracketed(self):
         config = self.host(Airflow()).meet(replace(CONFIG, local_addr="fe80::1"))
         assert config.rdzv_endpoint == "[fe80::1]:0"
-        assert config.problems() == []
+        assert problems_of(config) == []

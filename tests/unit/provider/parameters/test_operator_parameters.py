@@ -13,7 +13,7 @@ import pytest
 from airflow_provider.operators.elastic import ElasticLaunchOperator
 from airflow_provider.parameters import operator_parameters
 from llutil.errors import ConfigError
-from llutil.launcher.launch_agent import LaunchConfig
+from llutil.launcher.config import LaunchConfig
 from llutil.std import Std
 
 

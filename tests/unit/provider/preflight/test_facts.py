@@ -12,7 +12,7 @@ import pytest
 
 from airflow_provider.preflight import facts
 from airflow_provider.preflight.facts import preflight
-from llutil.launcher.launch_agent import LaunchConfig
+from llutil.launcher.config import LaunchConfig
 
 
 @pytest.fixture
