@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider.execution.earlier_try import take_over
 from airflow_provider.execution.worker_files import OrphanLogFile, TaskLogFolder, user_folder
 from airflow_provider.parameters.operator_parameters import config_json
-from airflow_provider.parameters.rendezvous_id import TaskKey
 from airflow_provider.retries.launch_retry import LaunchRetry
 from llutil.errors import LaunchError
 from llutil.failure import FailureClass
+from llutil.launcher.run_id import TaskKey
 from llutil.task_link.messages import Spec
 from llutil.task_link.results_file import ResultsReader
 

@@ -25,7 +25,7 @@ from airflow_provider.hooks.rendezvous_connection import connected
 from airflow_provider.parameters import operator_parameters
 from airflow_provider.parameters.entrypoint import entrypoint_for
 from airflow_provider.parameters.rendezvous import resolve
-from airflow_provider.parameters.rendezvous_id import TaskKey, deployment
+from airflow_provider.parameters.task_key import deployment, task_key
 from airflow_provider.preflight.facts import preflight
 from airflow_provider.results.object_store import ResultStore, configured_path
 from airflow_provider.retries.policy import ElasticRetryPolicy
@@ -139,7 +139,7 @@ class TaskRun:
         return Launch(
             config=config,
             entrypoint=entrypoint,
-            key=TaskKey.of(self.context),
+            key=task_key(self.context),
             try_number=self.context["ti"].try_number,
             result_limit=self._operator.most_result(stored=store is not None),
             retry=self._operator.launch_retry,

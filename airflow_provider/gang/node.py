@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from airflow_provider.parameters.rendezvous_id import TaskKey
+from airflow_provider.parameters.task_key import task_key
 from llutil.errors import ConfigError
+from llutil.launcher.run_id import TaskKey
 
 __all__ = [
     "NOTE",
@@ -176,7 +177,7 @@ class GangNode:
 
         :raises ConfigError: the task was not expanded to one instance a node.
         """
-        key = TaskKey.of(context)
+        key = task_key(context)
         count = context.get("expanded_ti_count", nodes)
         if not 0 <= key.map_index < nodes or count not in {nodes, None}:
             raise ConfigError(

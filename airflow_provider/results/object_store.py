@@ -28,8 +28,8 @@ from llutil.task_link.messages import ResultInFile
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
 
-    from airflow_provider.parameters.rendezvous_id import TaskKey
     from airflow_provider.retries.launch_retry import LaunchRetry
+    from llutil.launcher.run_id import TaskKey
     from llutil.task_link.results_file import ResultsReader
 
 __all__ = ["ResultStore", "configured_path"]

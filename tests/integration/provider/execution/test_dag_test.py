@@ -18,11 +18,11 @@ from airflow_provider.execution.dag_test import REHEARSED, DagTestGang, GangResu
 from airflow_provider.execution.launch import Launch
 from airflow_provider.gang.node import GangNode
 from airflow_provider.hooks.agent import AgentHook
-from airflow_provider.parameters.rendezvous_id import TaskKey
 from airflow_provider.retries.launch_retry import LaunchRetry
 from llutil.entrypoint import Command
 from llutil.errors import RendezvousError, StoppedError, WorkersFailedError
 from llutil.launcher.config import LaunchConfig
+from llutil.launcher.run_id import TaskKey
 from tests.support import fake_agent
 
 pytestmark = pytest.mark.fault

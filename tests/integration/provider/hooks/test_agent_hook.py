@@ -17,7 +17,6 @@ import structlog
 from airflow_provider.agent_client.progress_display import ProgressLines
 from airflow_provider.execution.launch import Launch
 from airflow_provider.hooks.agent import AgentHook
-from airflow_provider.parameters.rendezvous_id import TaskKey
 from airflow_provider.retries.launch_retry import LaunchRetry
 from llutil.entrypoint import Command
 from llutil.errors import (
@@ -29,6 +28,7 @@ from llutil.errors import (
 )
 from llutil.failure import FailureClass
 from llutil.launcher.config import LaunchConfig
+from llutil.launcher.run_id import TaskKey
 from llutil.task_link.messages import Spec
 from tests.support import fake_agent
 

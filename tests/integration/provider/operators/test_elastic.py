@@ -24,11 +24,12 @@ from airflow.sdk.exceptions import AirflowTaskTimeout
 from airflow_provider.decorators.elastic import elastic_task
 from airflow_provider.execution.worker_files import user_folder
 from airflow_provider.operators.elastic import ElasticLaunchOperator
-from airflow_provider.parameters.rendezvous_id import TaskKey, deployment
+from airflow_provider.parameters.task_key import deployment
 from airflow_provider.retries.policy import KEY, NoMoreTriesError
 from airflow_provider.retries.rules import TriesRecord
 from llutil.errors import LaunchError, StoppedError, WorkersFailedError
 from llutil.failure import FailureClass
+from llutil.launcher.run_id import TaskKey
 from llutil.task_link.agent_record import AgentRecord
 from llutil.task_link.messages import JobFailed
 from tests.support.airflow_task import run_task

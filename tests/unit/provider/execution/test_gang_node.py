@@ -17,11 +17,11 @@ from airflow_provider.execution.launch import Launch
 from airflow_provider.gang.hosted_store import hosted_place
 from airflow_provider.gang.node import NOTE, GangNode, SuccessNote
 from airflow_provider.hooks.agent import AgentHook
-from airflow_provider.parameters.rendezvous_id import TaskKey
 from airflow_provider.retries.launch_retry import LaunchRetry
 from llutil.entrypoint import Command
 from llutil.errors import RendezvousError
 from llutil.launcher.config import LaunchConfig
+from llutil.launcher.run_id import TaskKey
 
 LIFE = "0@2026"
 KEY = TaskKey("d", "t", "r", 1)

@@ -36,10 +36,10 @@ from airflow_provider.gang.node import (
     prospect,
 )
 from airflow_provider.gang.reschedule import described, missing
-from airflow_provider.parameters.rendezvous_id import TaskKey
 from llutil.errors import ConfigError, StoppedError
 from llutil.launcher.config import LaunchConfig
 from llutil.launcher.config_checks import problems_of
+from llutil.launcher.run_id import TaskKey
 from llutil.rendezvous.hosted.store_handshake import Door
 from llutil.system.addresses import machine_id
 

@@ -9,7 +9,7 @@ import pytest
 
 from airflow_provider.gang.node import GangNode
 from airflow_provider.gang.version_check import NodeVersions, differences, exchange
-from airflow_provider.parameters.rendezvous_id import TaskKey
+from llutil.launcher.run_id import TaskKey
 from llutil.task_link.messages import Hello
 
 

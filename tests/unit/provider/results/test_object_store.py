@@ -16,12 +16,12 @@ from airflow.serialization.serialized_objects import DagSerialization
 from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider.operators.elastic import ElasticLaunchOperator
-from airflow_provider.parameters.rendezvous_id import TaskKey
 from airflow_provider.results.object_store import ResultStore, _write, configured_path
 from airflow_provider.results.reference import StoredResult
 from airflow_provider.results.result_readers import StoredResultError, load_result, load_results
 from airflow_provider.retries.launch_retry import LaunchRetry
 from llutil.errors import ConfigError, InfrastructureError
+from llutil.launcher.run_id import TaskKey
 from llutil.serialization import npz_archive
 from llutil.task_link.messages import ResultInFile
 from llutil.task_link.results_file import ResultsReader
