@@ -159,12 +159,13 @@ class _TaskAgent:
         own.propagate = False
         self._leaving.begin(spec)
         os.register_at_fork(after_in_child=lambda: own.removeHandler(handler))
+        config = _config(spec.config, spec.grace)
         request = LaunchRequest(
-            config=_config(spec.config, spec.grace),
+            config=config,
             entrypoint=spec.entrypoint,
             args=(),
             events=None,
-            environ=os.environ,
+            run_id=config.run_id,
             sys_path=tuple(sys.path),
             host=self._host,
             result_limit=spec.result_limit,

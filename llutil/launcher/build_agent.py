@@ -20,7 +20,6 @@ from llutil.entrypoint import Entrypoint
 from llutil.errors import ConfigError
 from llutil.events.events import Events, remove_stale_pages
 from llutil.launcher.request import LaunchRequest
-from llutil.launcher.run_id import deduce_run_id
 from llutil.launcher.shared_forkserver import kept_server
 from llutil.launcher.torch_errors import translated
 from llutil.system.gc_pause import gc_paused
@@ -157,7 +156,7 @@ def _meeting(request: LaunchRequest, nproc: int) -> RendezvousConfig:
     return RendezvousConfig(
         backend=config.rdzv_backend,
         endpoint=config.rdzv_endpoint,
-        run_id=config.run_id or deduce_run_id(request.environ),
+        run_id=request.run_id,
         min_nodes=config.min_nodes,
         max_nodes=config.max_nodes,
         local_addr=config.local_addr,

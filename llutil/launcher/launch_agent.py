@@ -66,6 +66,7 @@ def launch_agent(
     # Not for a DAG file or a worker that only names a configuration.
     from llutil.launcher.request import LaunchRequest
     from llutil.launcher.run import run
+    from llutil.launcher.run_id import deduce_run_id
 
     if not isinstance(args, list | tuple):
         raise ConfigError(f"args is {args!r}; wanted a list of arguments")
@@ -74,7 +75,7 @@ def launch_agent(
         entrypoint=entrypoint,
         args=tuple(args),
         events=ice_events,
-        environ=os.environ,
+        run_id=config.run_id or deduce_run_id(os.environ),
         sys_path=tuple(sys.path),
     )
     return run(request)

@@ -7,7 +7,7 @@ not among them.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ def _nothing() -> None:
 class LaunchRequest:
     """One call of ``launch_agent``, with what it takes from its surroundings.
 
+    ``run_id`` names the job, as ``config`` has it or as it was made for a ``config`` that has none.
     ``host`` None means the terminal. ``result_limit`` None means that results are Python objects; a
     number, that they are plain JSON values of at most so many bytes each. ``mark`` is in the
     environment of every process of the job; one is made up if it is empty. ``begin`` is called once
@@ -44,7 +45,7 @@ class LaunchRequest:
     entrypoint: Callable[..., Any] | Entrypoint | str | None
     args: tuple[Any, ...]
     events: Events | None
-    environ: Mapping[str, str]
+    run_id: str
     sys_path: tuple[str, ...]
     host: AgentObserver | None = None
     result_limit: int | None = None

@@ -39,7 +39,7 @@ def checked(request: LaunchRequest) -> tuple[Entrypoint, Callable[[], Any] | Non
     """
     problems = problems_of(request.config)
     if not request.config.run_id:
-        problems += run_id_problems(request.environ.get(RUN_ID, ""), f"{RUN_ID} in the environment")
+        problems += run_id_problems(request.run_id, f"{RUN_ID} in the environment")
     problems += _problems_of_page(request.events)
     others = bool(problems)
     entrypoint: Entrypoint | None = None

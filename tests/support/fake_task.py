@@ -44,6 +44,7 @@ def spec(
     fields: dict[str, Any] = {
         "min_nodes": 1,
         "max_nodes": 1,
+        "run_id": "job",
         "nproc_per_node": nproc,
         "max_restarts": 0,
         "start_method": "fork",
