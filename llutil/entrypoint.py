@@ -11,18 +11,19 @@ anything; what a string means depends on its form alone:
 anything else                         a command, found on the ``PATH``
 ====================================  =====================================================
 
-This module may import nothing but the standard library and ``llutil.errors``.
+The values are msgspec's: messages and orders carry them, with payloads as base64 text. This module
+may import nothing but the standard library, msgspec and ``llutil.errors``.
 """
 
 from __future__ import annotations
 
-import base64
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from llutil.errors import EntrypointError
 
@@ -33,16 +34,13 @@ __all__ = [
     "Reference",
     "Script",
     "Shipped",
-    "from_json",
     "parse",
-    "to_json",
 ]
 
 _REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
-@dataclass(frozen=True, slots=True)
-class Shipped:
+class Shipped(msgspec.Struct, frozen=True, tag_field="kind", tag=str.lower):
     """A function sent by value: ``payload`` is what ``llutil.serialization.functions`` made of it
     and its arguments.
     """
@@ -51,8 +49,7 @@ class Shipped:
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(msgspec.Struct, frozen=True, tag_field="kind", tag=str.lower):
     """A function named ``module:qualified.name``; ``payload`` holds its arguments."""
 
     target: str
@@ -64,8 +61,7 @@ class Reference:
         return self.target
 
 
-@dataclass(frozen=True, slots=True)
-class Script:
+class Script(msgspec.Struct, frozen=True, tag_field="kind", tag=str.lower):
     """A Python file and its arguments."""
 
     path: str
@@ -77,8 +73,7 @@ class Script:
         return self.path
 
 
-@dataclass(frozen=True, slots=True)
-class Module:
+class Module(msgspec.Struct, frozen=True, tag_field="kind", tag=str.lower):
     """A module run as ``python -m`` does, and its arguments."""
 
     module: str
@@ -90,8 +85,7 @@ class Module:
         return f"-m {self.module}"
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(msgspec.Struct, frozen=True, tag_field="kind", tag=str.lower):
     """A program and its arguments."""
 
     program: str
@@ -146,39 +140,3 @@ def problem_with(entrypoint: Entrypoint, cwd: str) -> str | None:
         case Shipped() | Reference() | Module():
             pass  # only the worker's interpreter can tell
     return None
-
-
-def to_json(entrypoint: Entrypoint) -> dict[str, Any]:
-    """``entrypoint`` as JSON; payloads as base64 text."""
-    match entrypoint:
-        case Shipped(name=name, payload=payload):
-            return {"kind": "shipped", "name": name, "payload": base64.b64encode(payload).decode()}
-        case Reference(target=target, payload=payload):
-            text = base64.b64encode(payload).decode()
-            return {"kind": "reference", "target": target, "payload": text}
-        case Script(path=path, args=args):
-            return {"kind": "script", "path": path, "args": list(args)}
-        case Module(module=module, args=args):
-            return {"kind": "module", "module": module, "args": list(args)}
-        case Command(program=program, args=args):
-            return {"kind": "command", "program": program, "args": list(args)}
-
-
-def from_json(value: dict[str, Any]) -> Entrypoint:
-    """The inverse of ``to_json``.
-
-    :raises EntrypointError: ``value`` is of a kind that this version does not know.
-    """
-    match value:
-        case {"kind": "shipped", "name": name, "payload": payload}:
-            return Shipped(name, base64.b64decode(payload))
-        case {"kind": "reference", "target": target, "payload": payload}:
-            return Reference(target, base64.b64decode(payload))
-        case {"kind": "script", "path": path, "args": args}:
-            return Script(path, tuple(args))
-        case {"kind": "module", "module": module, "args": args}:
-            return Module(module, tuple(args))
-        case {"kind": "command", "program": program, "args": args}:
-            return Command(program, tuple(args))
-        case _:
-            raise EntrypointError(f"entrypoint of unknown kind {value.get('kind')!r} in the spec")

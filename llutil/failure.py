@@ -3,26 +3,22 @@ and the classes of failures.
 
 The agent of the rank makes it, the ledger carries it to the other nodes, and every node's report
 begins with the first one of the whole job. Its texts are bounded when it is made, so that it fits
-into any store and onto a screen: ``bounded`` cuts them. On its way to a task it is JSON, which is
-checked when it is read. This module may import nothing but the standard library.
+into any store and onto a screen: ``bounded`` cuts them. This module may import nothing but the standard library.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 __all__ = ["Failure", "FailureClass", "bounded", "without_native_frames"]
 
 _LONGEST_LINE = 300  # characters
 _NATIVE = re.compile(r"\s*frame #\d+: ")
 _NATIVE_HEAD = "Exception raised from "
-_KINDS: Mapping[str, type] = {"int": int, "str": str, "bool": bool}
-"""Of the fields that hold plain values, by their annotation."""
 
 
 class FailureClass(StrEnum):
@@ -86,34 +82,6 @@ class Failure:
         return (
             f"rank {self.rank} (local rank {self.local_rank}) of {self.node} on {self.host}, pid {self.pid}, "
             f"after {self.restart} of {self.max_restarts} restarts"
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """Its fields by name, as JSON has them."""
-        return asdict(self) | {"tail": list(self.tail)}
-
-    @classmethod
-    def from_json(cls, value: object) -> Failure:
-        """The failure that ``to_json`` gave.
-
-        :raises TypeError, ValueError: it is none; the text names the field.
-        """
-        if not isinstance(value, Mapping):
-            raise TypeError(f"wanted a failure, found {value!r:.80}")
-        names = [one.name for one in fields(cls)]
-        if set(value) != set(names):
-            odd = ", ".join(sorted(map(str, set(value) ^ set(names))))
-            raise ValueError(f"wanted a failure's fields, found some too many or too few: {odd}")
-        found = dict(value)
-        for one in fields(cls):
-            kind = _KINDS.get(str(one.type))
-            if kind is not None and type(found[one.name]) is not kind:
-                raise TypeError(f"{one.name} is {found[one.name]!r:.80}; wanted {kind.__name__}")
-        tail = found["tail"]
-        if not isinstance(tail, list) or not all(isinstance(line, str) for line in tail):
-            raise TypeError(f"tail is {tail!r:.80}; wanted a list of lines")
-        return cls(
-            **found | {"tail": tuple(tail), "failure_class": FailureClass(found["failure_class"])}
         )
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from airflow_provider.parameters.function_arguments import context_arguments, read_out
 from airflow_provider.parameters.operator_parameters import entrypoint_problems
@@ -51,11 +52,11 @@ def entrypoint_for(
         case Reference():
             from llutil.serialization import functions
 
-            return replace(parsed, payload=functions.pack(args, kwargs))
+            return msgspec.structs.replace(parsed, payload=functions.pack(args, kwargs))
         case Script(path=path):
-            parsed = replace(parsed, path=os.path.normpath(dag_folder / path))
+            parsed = msgspec.structs.replace(parsed, path=os.path.normpath(dag_folder / path))
         case Command(program=program) if os.sep in program:
-            parsed = replace(parsed, program=os.path.normpath(dag_folder / program))
+            parsed = msgspec.structs.replace(parsed, program=os.path.normpath(dag_folder / program))
         case Command() | Module():
             pass
     if kwargs:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from dataclasses import replace
 from typing import Any
+
+import msgspec
 
 from llutil.system.oom_kills import OomWatch
 from llutil.system.processes import began
@@ -77,7 +78,7 @@ class AgentRecordWriter:
         with self._lock:
             # Once the end is told, the file is the task's to remove.
             if self._legacy is not None and self._legacy.end is None:
-                self._legacy = replace(self._legacy, **more)
+                self._legacy = msgspec.structs.replace(self._legacy, **more)
                 self._write()
 
     def _write(self) -> None:

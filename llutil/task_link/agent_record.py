@@ -7,27 +7,27 @@ processes of the job carry.
 
 The agent writes the file when its job begins and each time that it learns more; its task removes it
 once it has heard how the job ended. This module reads and writes files and nothing else, and may
-import nothing but the standard library, ``llutil.errors`` and ``llutil.task_link.messages``.
+import nothing but the standard library, msgspec, ``llutil.errors`` and
+``llutil.task_link.messages``.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+
+import msgspec
 
 from llutil.errors import ConfigError, StoppedError
-from llutil.task_link.messages import JobFailed, JobSucceeded, from_json, to_json
+from llutil.task_link.messages import JobFailed, JobSucceeded
 
 __all__ = ["AgentRecord"]
 
 _VERSION = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentRecord:
+class AgentRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One agent's.
 
     ``launch`` is what its task called the launch. ``pid`` and ``mark`` say which processes are its
@@ -50,6 +50,7 @@ class AgentRecord:
     kills: int = 0
     counted_by: str = ""
     end: JobFailed | JobSucceeded | None = None
+    version: int = _VERSION
 
     @property
     def failed(self) -> JobFailed | None:
@@ -69,10 +70,7 @@ class AgentRecord:
 
         :raises OSError: it could not be written.
         """
-        body = asdict(self) | {
-            "version": _VERSION,
-            "end": None if self.end is None else to_json(self.end),
-        }
+        body = msgspec.to_builtins(self)
         # Its own threads may both write. The name has the process's number, since another agent may
         # write as well.
         new = Path(f"{os.fspath(path)}.{os.getpid()}")
@@ -80,7 +78,7 @@ class AgentRecord:
         new.replace(path)
 
     @classmethod
-    def read(cls, path: str | os.PathLike[str]) -> Self | None:
+    def read(cls, path: str | os.PathLike[str]) -> AgentRecord | None:
         """The one in the file ``path``; None if there is none.
 
         :raises ConfigError: there is something else, or one of another version.
@@ -90,29 +88,12 @@ class AgentRecord:
         except FileNotFoundError:
             return None
         try:
-            return cls(**_checked(json.loads(text)))
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            found = msgspec.convert(json.loads(text), type=cls)
+            if found.version != _VERSION:
+                raise ValueError(f"wanted version {_VERSION}, found {found.version}")
+        except ValueError as error:
             raise ConfigError(
-                f"{os.fspath(path)} is not what an agent of this version leaves: {text[:80]!r} ({error})"
+                f"{os.fspath(path)} is not what an agent of this version leaves: {text[:80]!r} "
+                f"({error})"
             ) from error
-
-
-def _checked(body: dict[str, Any]) -> dict[str, Any]:
-    if body.pop("version") != _VERSION:
-        raise ValueError(f"wanted version {_VERSION}")
-    for name, kinds in (
-        ("pid", int),
-        ("mark", str),
-        ("launch", str),
-        ("grace", (int, float)),
-        ("task", int),
-        ("task_began", str),
-    ):
-        if not isinstance(body[name], kinds):
-            raise TypeError(f"{name} is {body[name]!r}")
-    if body["end"] is not None:
-        end = from_json(body["end"])
-        if not isinstance(end, JobFailed | JobSucceeded):
-            raise TypeError(f"it ended with a {type(end).__name__}")
-        body["end"] = end
-    return body
+        return found

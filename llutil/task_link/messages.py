@@ -5,19 +5,21 @@ One private socket, one JSON object a line, both ways. The task sends one ``Spec
 When the socket closes, the other side is gone: the agent then stops the job within ``Spec.grace``
 seconds.
 
-This module does no I/O: ``encode`` gives bytes, ``Decoder`` takes them. It may import nothing but
-the standard library, ``llutil.entrypoint``, ``llutil.errors`` and ``llutil.failure``, since Airflow
-imports it to parse a DAG.
+A field that a newer side has added is ignored; whatever changes a message's meaning raises
+``VERSION``. This module does no I/O: ``encode`` gives bytes, ``Decoder`` takes them. It may import
+nothing but the standard library, msgspec, ``llutil.entrypoint``, ``llutil.errors`` and
+``llutil.failure``, since Airflow imports it to parse a DAG.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from llutil import entrypoint as _entrypoint
+import msgspec
+
+from llutil.entrypoint import Entrypoint
 from llutil.errors import ConfigError
 from llutil.failure import Failure, FailureClass
 
@@ -46,8 +48,11 @@ VERSION = 2
 """Raised when a message changes so that an older side would misread it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spec:
+class _Message(msgspec.Struct, frozen=True, tag_field="type", tag=str.lower):
+    """What all messages have in common: their JSON names their type."""
+
+
+class Spec(_Message, frozen=True, kw_only=True):
     """Task → agent, first: the job.
 
     ``config`` holds ``LaunchConfig`` fields by name, as JSON. ``grace`` is how long, in seconds,
@@ -59,7 +64,7 @@ class Spec:
     """
 
     config: Mapping[str, Any]
-    entrypoint: _entrypoint.Entrypoint
+    entrypoint: Entrypoint
     grace: float
     result_limit: int
     afterlog: str
@@ -69,15 +74,13 @@ class Spec:
     arrays: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(_Message, frozen=True):
     """Task → agent: end the job within its grace period. ``reason`` goes into the log."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Hello:
+class Hello(_Message, frozen=True):
     """Agent → task, first: who answers. ``version`` is its ``VERSION``, ``python`` its interpreter.
 
     ``torch``, ``python_version`` and ``launcher`` are the versions of torch, Python and this
@@ -92,8 +95,7 @@ class Hello:
     launcher: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Hosting:
+class Hosting(_Message, frozen=True):
     """Agent → task: this node hosts the store of its job; the others find it behind the door at
     ``endpoint``.
     """
@@ -101,8 +103,7 @@ class Hosting:
     endpoint: str
 
 
-@dataclass(frozen=True, slots=True)
-class OutputLine:
+class OutputLine(_Message, frozen=True):
     """Agent → task: one line that a rank printed, without its newline. ``stream`` is stdout or
     stderr.
     """
@@ -112,8 +113,7 @@ class OutputLine:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class LogRecord:
+class LogRecord(_Message, frozen=True):
     """Agent → task: one record of the agent's own log. ``level`` is a name of ``logging``'s."""
 
     level: str
@@ -121,8 +121,7 @@ class LogRecord:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class RoundBegan:
+class RoundBegan(_Message, frozen=True):
     """Agent → task: workers have started. ``ranks`` are this node's; ``restart`` counts restarts so
     far.
 
@@ -135,15 +134,13 @@ class RoundBegan:
     ranks: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(_Message, frozen=True):
     """Agent → task, at most every half second: ``{rank: (step, total)}``; total 0 means unknown."""
 
-    ranks: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    ranks: Mapping[int, tuple[int, int]] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(_Message, frozen=True):
     """Agent → task, one a rank, in rank order, before ``JobSucceeded``: what the rank returned, as
     plain JSON.
     """
@@ -152,8 +149,7 @@ class Result:
     value: Any
 
 
-@dataclass(frozen=True, slots=True)
-class ResultInFile:
+class ResultInFile(_Message, frozen=True):
     """Agent → task, in place of a ``Result``: the value's JSON, or archive, is in the results file,
     ``size`` bytes at ``offset``.
     """
@@ -163,15 +159,13 @@ class ResultInFile:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class JobSucceeded:
+class JobSucceeded(_Message, frozen=True):
     """Agent → task, last: every rank of this node ended well, and these are the ranks."""
 
     ranks: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class JobFailed:
+class JobFailed(_Message, frozen=True):
     """Agent → task, last: the job failed. ``error`` is the exception's class name, ``report`` its
     text.
 
@@ -205,78 +199,36 @@ Message = (
 
 def encode(message: Message) -> bytes:
     """One line of JSON, newline included."""
-    body = to_json(message)
-    return json.dumps(body, separators=(",", ":"), ensure_ascii=True).encode() + b"\n"
+    return json.dumps(to_json(message), separators=(",", ":")).encode() + b"\n"
 
 
 def to_json(message: Message) -> dict[str, Any]:
     """The message as JSON has it."""
-    match message:
-        case Spec():
-            body = {
-                "config": dict(message.config),
-                "entrypoint": _entrypoint.to_json(message.entrypoint),
-                "grace": message.grace,
-                "result_limit": message.result_limit,
-                "afterlog": message.afterlog,
-                "legacy": message.legacy,
-                "launch": message.launch,
-                "version": message.version,
-                "arrays": message.arrays,
-            }
-        case _:
-            body = asdict(message)
-    body["type"] = type(message).__name__.lower()
+    # msgspec's own JSON takes no lone surrogate, and a rank prints what it likes.
+    body: dict[str, Any] = msgspec.to_builtins(message, str_keys=True)
     return body
 
 
-def from_json(body: dict[str, Any]) -> Message:
-    """The message that ``to_json`` made this of; ``body`` is used up.
+def from_json(body: object) -> Message:
+    """The message that ``to_json`` gave. Fields that this version does not know are ignored.
 
-    :raises KeyError, TypeError, ValueError, AttributeError: it is none; a ``ConfigError`` says what
-        else it is.
+    :raises ConfigError: it is none, or a spec of another version.
     """
-    kind = body.pop("type", None)
-    match kind:
-        case "spec":
-            if body.get("version") != VERSION:
-                raise ConfigError(
-                    f"the spec is of version {body.get('version')}, this agent speaks {VERSION}: "
-                    "install the same airflow-provider-elastic-launch on both sides"
-                )
-            body["entrypoint"] = _entrypoint.from_json(body["entrypoint"])
-            return Spec(**body)
-        case "stop":
-            return Stop(**body)
-        case "hello":
-            return Hello(**body)
-        case "hosting":
-            return Hosting(**body)
-        case "outputline":
-            return OutputLine(**body)
-        case "logrecord":
-            return LogRecord(**body)
-        case "roundbegan":
-            return RoundBegan(body["restart"], body["world_size"], tuple(body["ranks"]))
-        case "progress":
-            return Progress({int(r): (s, t) for r, (s, t) in body["ranks"].items()})
-        case "result":
-            return Result(**body)
-        case "resultinfile":
-            return ResultInFile(**body)
-        case "jobsucceeded":
-            return JobSucceeded(tuple(body["ranks"]))
-        case "jobfailed":
-            failure = body["failure"]
-            return JobFailed(
-                **body
-                | {
-                    "failure_class": FailureClass(body["failure_class"]),
-                    "failure": None if failure is None else Failure.from_json(failure),
-                }
-            )
-        case _:
-            raise ConfigError(f"a message of unknown type {kind!r} on the agent's socket")
+    kind, version = (
+        (body.get("type"), body.get("version")) if isinstance(body, dict) else (None, None)
+    )
+    if kind == "spec" and version != VERSION:
+        raise ConfigError(
+            f"the spec is of version {version}, this agent speaks {VERSION}: "
+            "install the same airflow-provider-elastic-launch on both sides"
+        )
+    try:
+        message: Message = msgspec.convert(body, type=Message, str_keys=True)
+    except msgspec.ValidationError as error:
+        raise ConfigError(
+            f"not a message on the agent's socket: {repr(body)[:200]} ({error})"
+        ) from error
+    return message
 
 
 class Decoder:
@@ -297,9 +249,7 @@ class Decoder:
         self._pieces = [rest] if rest else []
         for line in lines:
             try:
-                message = from_json(json.loads(line))
-            except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
-                if isinstance(error, ConfigError):
-                    raise
+                body = json.loads(line)
+            except (ValueError, RecursionError) as error:
                 raise ConfigError(f"not a message on the agent's socket: {line[:200]!r}") from error
-            yield message
+            yield from_json(body)

@@ -2,15 +2,17 @@
 
 A member record lives as long as its node's lease. Assignments, reports, verdicts and markers hang
 on the generation's own long lease, so they outlive every node. This module may import nothing but
-the standard library, ``llutil.errors`` and ``llutil.failure``; ``codec`` turns its values into JSON
-and checks them on the way back.
+the standard library, msgspec, ``llutil.errors`` and ``llutil.failure``; ``record_codec`` turns its
+values into JSON, and checks their types and ranges on the way back.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+import msgspec
 
 from llutil.failure import Failure, FailureClass
 
@@ -27,6 +29,8 @@ __all__ = [
     "Stage",
     "Verdict",
 ]
+
+Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Stage(NamedTuple):
@@ -56,8 +60,8 @@ class Member:
     host: str
     address: str
     role: str
-    nproc: int
-    index: int | None = None
+    nproc: Count
+    index: Count | None = None
     token: str = ""
     label: str = ""
 
@@ -70,7 +74,7 @@ class Seat:
     name: str
     address: str
     role: str
-    nproc: int
+    nproc: Count
     token: str = ""
     label: str = ""
 
@@ -101,14 +105,19 @@ class Assignment:
     was sealed.
     """
 
-    generation: int
-    round: int
-    restarts: int
+    generation: Count
+    round: Count
+    restarts: Count
     seats: tuple[Seat, ...]
     host: str
-    port: int
+    port: Count
     by: str
     away: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        nodes = self.nodes
+        if not nodes or len(set(nodes)) != len(nodes):
+            raise ValueError(f"seats of {list(nodes)}; wanted one seat or more, none twice")
 
     @property
     def stage(self) -> Stage:
@@ -166,8 +175,8 @@ class Report:
     ``token`` is the node's rerun token.
     """
 
-    generation: int
-    round: int
+    generation: Count
+    round: Count
     node: str
     say: ReportKind
     why: str = ""
@@ -207,8 +216,8 @@ class Verdict:
     ``failure`` is what the node that failed said of it, if it did.
     """
 
-    generation: int
-    round: int
+    generation: Count
+    round: Count
     cause: Cause
     final: bool
     by: str
@@ -232,8 +241,8 @@ class Marker:
     ``failure`` is the first failure of a job that failed, if its node told it.
     """
 
-    generation: int
-    round: int
+    generation: Count
+    round: Count
     cause: Cause
     by: str
     why: str = ""

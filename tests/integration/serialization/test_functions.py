@@ -18,6 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import msgspec
 import pytest
 
 from llutil import entrypoint
@@ -188,12 +189,13 @@ def in_a_fresh_interpreter(
 ) -> dict[str, Any]:
     """``{name: ["value", what the call returned] or ["error", its type and text]}``."""
     program = """
-        import json, sys, traceback
-        from llutil import entrypoint, shipping
+        import json, msgspec, sys, traceback
+        from llutil import entrypoint
+        from llutil.serialization import functions as shipping
         answers = {}
         for name, value in json.load(sys.stdin).items():
             try:
-                answers[name] = ["value", shipping.load(entrypoint.from_json(value))()]
+                answers[name] = ["value", shipping.load(msgspec.convert(value, type=entrypoint.Entrypoint))()]
             except Exception as error:
                 last = traceback.extract_tb(error.__traceback__)[-1]
                 answers[name] = ["error", type(error).__name__, str(error), last.filename]
@@ -201,7 +203,7 @@ def in_a_fresh_interpreter(
     """
     finished = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program)],
-        input=json.dumps({name: entrypoint.to_json(one) for name, one in entrypoints.items()}),
+        input=json.dumps({name: msgspec.to_builtins(one) for name, one in entrypoints.items()}),
         env=os.environ | {"PYTHONPATH": os.pathsep.join([*path, str(ROOT)])},
         capture_output=True,
         text=True,
@@ -336,7 +338,7 @@ def test_functions_of_a_program_run_by_hand_travel_too(tmp_path: Path) -> None:
         textwrap.dedent(
             """
             import base64, functools
-            from llutil import shipping
+            from llutil.serialization import functions as shipping
 
             OFFSET = 1
 
@@ -372,10 +374,13 @@ def test_what_every_process_imports_brings_nothing_heavy() -> None:
     """A DAG is parsed without these, and a script that reports progress need not have them."""
     program = """
         import sys
-        from llutil import entrypoint, errors, events, plain, shipping, std, wire, worker
+        from llutil import entrypoint, errors, std, worker
+        from llutil.events import events
+        from llutil.serialization import functions as shipping, json_values
+        from llutil.task_link import messages
         worker.progress(1)
         worker.events().pause.is_set()
-        plain.encode({"a": [1.5, {2}]}, rank=0, limit=99)
+        json_values.encode({"a": [1.5, {2}]}, rank=0, limit=99)
         shipping.check_arguments(len, ("a",))
         shipping.load(entrypoint.Reference("builtins:dict", b""))()
         heavy = {"airflow", "cloudpickle", "etcd3", "grpc", "kazoo", "numpy", "torch"}

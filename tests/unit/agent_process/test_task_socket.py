@@ -127,7 +127,7 @@ def test_no_spec_is_a_bad_configuration_once_its_time_is_over(tmp_path: Path) ->
     [
         (b"GET / HTTP/1.1\r\n", "not a message on the agent's socket"),
         (b"\xff\xfe\n", "not a message"),
-        (b"{}\n", "unknown type None"),
+        (b"{}\n", "missing required field"),
         (b"[]\n", "not a message"),
         (b'{"type":"spec","version":99}\n', "version 99, this agent speaks 2: install the same"),
         (b'{"type":"spec","version":2}\n', "not a message"),

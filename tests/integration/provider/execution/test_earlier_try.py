@@ -84,7 +84,7 @@ def test_a_try_waits_for_an_agent_that_ends_within_its_grace(path, agent, caplog
 
 def test_what_the_agent_writes_last_is_what_counts(path, agent):
     agent(
-        "import time; print(flush=True); from dataclasses import replace; from llutil.task_link.agent_record import AgentRecord; "
+        "import time; print(flush=True); from msgspec.structs import replace; from llutil.task_link.agent_record import AgentRecord; "
         f"time.sleep(0.7); replace(AgentRecord.read({str(path)!r}), alone=True).write({str(path)!r})"
     )
     assert not AgentRecord.read(path).alone

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
 
 import pytest
+from msgspec.structs import replace
 
 from airflow_provider.retries.failure_case import case_of_death, signature
 from airflow_provider.retries.rules import TriesRecord
@@ -87,7 +88,9 @@ def test_a_lost_task_process_is_classified_by_what_its_agent_left(
 
 
 def test_a_try_that_ran_on_another_host_is_said_to_have_left_its_word_there() -> None:
-    assert "it ran on far" in case_of_death(None, replace(OPEN, host="far"), HERE, 1).told
+    assert (
+        "it ran on far" in case_of_death(None, dataclasses.replace(OPEN, host="far"), HERE, 1).told
+    )
 
 
 def test_the_traceback_of_a_job_that_failed_before_its_task_was_lost_counts() -> None:

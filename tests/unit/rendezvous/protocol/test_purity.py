@@ -22,6 +22,7 @@ ALLOWED = {
     "enum",
     "ipaddress",
     "json",
+    "msgspec",
     "re",
     "typing",
     "urllib.parse",
