@@ -31,19 +31,17 @@ __all__ = [
     "Command",
     "Entrypoint",
     "Module",
+    "PickledCall",
     "Reference",
     "Script",
-    "Shipped",
     "parse",
 ]
 
 _REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
-class Shipped(msgspec.Struct, frozen=True, tag_field="kind", tag=str.lower):
-    """A function sent by value: ``payload`` is what ``llutil.serialization.functions`` made of it
-    and its arguments.
-    """
+class PickledCall(msgspec.Struct, frozen=True, tag_field="kind", tag=str.lower):
+    """A function with its arguments, pickled by ``llutil.serialization.functions``."""
 
     name: str
     payload: bytes
@@ -97,7 +95,7 @@ class Command(msgspec.Struct, frozen=True, tag_field="kind", tag=str.lower):
         return self.program
 
 
-Entrypoint = Shipped | Reference | Script | Module | Command
+Entrypoint = PickledCall | Reference | Script | Module | Command
 
 
 def parse(text: str, args: Sequence[Any]) -> Reference | Script | Module | Command:
@@ -137,6 +135,6 @@ def problem_with(entrypoint: Entrypoint, cwd: str) -> str | None:
         case Command(program=program):
             if shutil.which(program, path=None) is None and not Path(cwd, program).is_file():
                 return f"command {program!r} is neither on the PATH nor a file"
-        case Shipped() | Reference() | Module():
+        case PickledCall() | Reference() | Module():
             pass  # only the worker's interpreter can tell
     return None

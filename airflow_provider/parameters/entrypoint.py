@@ -46,13 +46,13 @@ def entrypoint_for(
 
         kwargs = {**kwargs, **context_arguments(given, args, kwargs, context)}
         functions.check_arguments(given, args, kwargs)
-        return functions.ship(given, args, kwargs)
+        return functions.pickle_call(given, args, kwargs)
     parsed = _entrypoint.parse(given, args)
     match parsed:
         case Reference():
             from llutil.serialization import functions
 
-            return msgspec.structs.replace(parsed, payload=functions.pack(args, kwargs))
+            return msgspec.structs.replace(parsed, payload=functions.pickle_arguments(args, kwargs))
         case Script(path=path):
             parsed = msgspec.structs.replace(parsed, path=os.path.normpath(dag_folder / path))
         case Command(program=program) if os.sep in program:

@@ -206,7 +206,9 @@ def _form(handover: ResultsReader, value: ResultInFile) -> str:
 
 def _preview(handover: ResultsReader, value: ResultInFile) -> str:
     head = _head(handover, value)
-    text = (npz_archive.text_in(head) if npz_archive.is_archive(head) else head).decode("ascii")
+    text = (npz_archive.json_in_head(head) if npz_archive.is_archive(head) else head).decode(
+        "ascii"
+    )
     return text if len(text) <= _PREVIEW else f"{text[: _PREVIEW - 3]}..."
 
 

@@ -45,7 +45,7 @@ from llutil.agent.worker_side.work_order import WorkOrder, write_order
 from llutil.agent.workers.rank import RankPlan
 from llutil.agent.workers.rank_exit import RankExit
 from llutil.agent.workers.rank_group import RankGroup
-from llutil.entrypoint import Command, Reference, Shipped
+from llutil.entrypoint import Command, PickledCall, Reference
 from llutil.events.events import Events
 from llutil.system.oom_kills import OomWatch
 from llutil.system.processes import MARK
@@ -195,7 +195,7 @@ class Agent(SimpleElasticAgent):
             env=self._environment(group, worker, error_file),
             stdout=stdout,
             stderr=stderr,
-            returns=isinstance(entrypoint, Shipped | Reference),
+            returns=isinstance(entrypoint, PickledCall | Reference),
             whole_group=isinstance(entrypoint, Command),
         )
 

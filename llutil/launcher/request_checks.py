@@ -16,9 +16,9 @@ from llutil.entrypoint import (
     Command,
     Entrypoint,
     Module,
+    PickledCall,
     Reference,
     Script,
-    Shipped,
     parse,
     problem_with,
 )
@@ -81,16 +81,16 @@ def _resolve(request: LaunchRequest) -> tuple[Entrypoint, Callable[[], Any] | No
         case str():
             parsed = parse(given, request.args)
             if isinstance(parsed, Reference):
-                return Reference(parsed.target, functions.pack(request.args, {})), None
+                return Reference(parsed.target, functions.pickle_arguments(request.args, {})), None
             return parsed, None
-        case Shipped() | Reference() | Script() | Module() | Command():
+        case PickledCall() | Reference() | Script() | Module() | Command():
             return given, None
         case _ if callable(given):
             functions.check_arguments(given, request.args, {})
             if request.config.start_method == "fork":
                 name = getattr(given, "__qualname__", type(given).__qualname__)
-                return Shipped(name, b""), functools.partial(given, *request.args)
-            return functions.ship(given, request.args), None
+                return PickledCall(name, b""), functools.partial(given, *request.args)
+            return functions.pickle_call(given, request.args), None
         case _:
             raise EntrypointError(
                 f"entrypoint is a {type(given).__name__}; wanted a function, 'package.module:function', "

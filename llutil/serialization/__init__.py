@@ -1,7 +1,8 @@
-"""Functions and values on their way between processes.
+"""How functions and values are turned into bytes or JSON that another process can read.
 
-``functions`` sends a function by value or by reference, ``by_value_pickle`` and ``unpicklable`` do
-the pickling and name what cannot be pickled. ``json_values`` turns a rank's value into what XCom
-can hold, ``array_values`` and ``npz_archive`` keep arrays. The room may import ``llutil.entrypoint``
-and ``llutil.errors``; cloudpickle and numpy are imported when they are needed.
+``functions`` pickles a function with its arguments, or only the arguments of one that is named.
+``by_value_pickle`` does the pickling, and ``unpicklable`` names what cannot be pickled.
+``json_values`` turns a rank's value into what XCom can hold; ``array_values`` and ``npz_archive``
+keep arrays. The room may import ``llutil.entrypoint`` and ``llutil.errors``; cloudpickle and numpy
+are imported when they are needed.
 """

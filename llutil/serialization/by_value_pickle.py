@@ -1,14 +1,14 @@
-"""Pickles that a fresh interpreter can read: code by value where it could not be imported by name.
+"""Pickles that a fresh interpreter can read: code that it cannot import is pickled by value.
 
-The rule: a function, class or module goes by name if a fresh interpreter with the same ``sys.path``
-finds that module under that name in that file, and by value otherwise. By value go ``__main__`` and
-what Airflow makes of a DAG file (a module named ``unusual_prefix_<hash>_<stem>``), and whatever
-they use of their own. cloudpickle does the work; this adds the rule, and the few kinds of object
-that cloudpickle 3.1 sends by name or not at all: cached functions and properties, and some of
-``typing``.
+The rule: a function, class or module is pickled by name if a fresh interpreter with the same
+``sys.path`` finds that module under that name in that file. All else is pickled by value:
+``__main__``, the module that Airflow makes of a DAG file (``unusual_prefix_<hash>_<stem>``), and
+what of their own they use. cloudpickle does the work. This module adds the rule, and a few kinds of
+object that cloudpickle 3.1 pickles by name or not at all: cached functions and properties, and some
+of ``typing``.
 
-This module may import nothing but the standard library and ``llutil.errors``, and cloudpickle only
-when it is used.
+This module may import only the standard library and ``llutil.errors``. cloudpickle is imported when
+it is used.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from llutil.errors import EntrypointError
 __all__ = ["dumps", "import_for", "loads"]
 
 _PROTOCOL = 5
-_registry = threading.RLock()
-"""Guards cloudpickle's list of modules that go by value, which is one for the process."""
+_registry_lock = threading.RLock()
+"""Guards cloudpickle's list of modules to pickle by value: there is one list for the process."""
 
 
 def dumps(value: object) -> tuple[bytes, bool]:
-    """``value`` pickled, and whether code is in it, which only this Python version can run.
+    """``value`` pickled, and whether the pickle holds code, which only this Python version can run.
 
-    Whatever the pickler or the value's own methods raise comes through.
+    Whatever the pickler or the value's own methods raise is raised unchanged.
     """
     import cloudpickle
 
-    with _registry, io.BytesIO() as file:
+    with _registry_lock, io.BytesIO() as file:
         pickler = _pickler_class()(file)
         try:
             pickler.dump(value)
@@ -51,20 +51,20 @@ def dumps(value: object) -> tuple[bytes, bool]:
         return file.getvalue(), pickler.holds_code
 
 
-def loads(data: bytes, whose: str) -> Any:
-    """The value that ``dumps`` was given. ``whose`` it is goes into the errors.
+def loads(data: bytes, owner: str) -> Any:
+    """The value that ``dumps`` was given. Errors say that ``owner`` needs what is missing.
 
     :raises EntrypointError: this interpreter lacks a module or an attribute that the value refers
-        to. What a module raises while it is imported comes through.
+        to. What a module raises while it is imported is raised unchanged.
     """
-    return _Unpickler(data, whose).load()
+    return _Unpickler(data, owner).load()
 
 
-def import_for(whose: str, module: str) -> types.ModuleType:
-    """Import ``module``, which ``whose`` needs.
+def import_for(owner: str, module: str) -> types.ModuleType:
+    """Import ``module``; an error says that ``owner`` needs it.
 
-    :raises EntrypointError: there is no such module. What its import raises comes through, also
-        where it lacks another module itself.
+    :raises EntrypointError: there is no such module. What its import raises is raised unchanged,
+        also where it lacks another module itself.
     """
     try:
         return importlib.import_module(module)
@@ -72,36 +72,36 @@ def import_for(whose: str, module: str) -> types.ModuleType:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise
         raise EntrypointError(
-            f"{whose} needs the module {module!r}, which the worker's interpreter {sys.executable} "
+            f"{owner} needs the module {module!r}, which the worker's interpreter {sys.executable} "
             f"does not find ({error}): install it there, or add its folder to PYTHONPATH"
         ) from error
 
 
 class _Unpickler(pickle.Unpickler):
-    """Says whose need it is that cannot be met."""
+    """An unpickler whose errors name the ``owner`` of the pickle."""
 
-    def __init__(self, data: bytes, whose: str) -> None:
+    def __init__(self, data: bytes, owner: str) -> None:
         super().__init__(io.BytesIO(data))
-        self._whose = whose
+        self._owner = owner
 
     def find_class(self, module: str, name: str) -> Any:
-        found = import_for(self._whose, module)
-        if (module, name) == ("cloudpickle.cloudpickle", "subimport"):  # how it imports a module
-            return functools.partial(import_for, self._whose)
+        imported = import_for(self._owner, module)
+        # cloudpickle unpickles a module by calling this function.
+        if (module, name) == ("cloudpickle.cloudpickle", "subimport"):
+            return functools.partial(import_for, self._owner)
         try:
             return super().find_class(module, name)
         except AttributeError as error:
+            file = getattr(imported, "__file__", "built in")
             raise EntrypointError(
-                f"{self._whose} needs {name!r} of the module {module!r}, which has none in the "
-                f"worker ({getattr(found, '__file__', 'built in')}): it differs from the one here"
+                f"{self._owner} needs {name!r} of the module {module!r}. The worker's module lacks "
+                f"it ({file}): it is not the same as the one here"
             ) from error
 
 
 @functools.cache
 def _pickler_class() -> type[Any]:
-    """cloudpickle's pickler under our rule; made on first use, since cloudpickle is imported
-    late.
-    """
+    """cloudpickle's pickler with our rule; made at its first use, to import cloudpickle late."""
     import cloudpickle
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is untyped
@@ -115,17 +115,18 @@ def _pickler_class() -> type[Any]:
             kind = type(value)
             if kind is types.CodeType:
                 self.holds_code = True
-            elif kind in _REBUILDS and not self._found_by_name(value):
-                return _REBUILDS[kind](value)
+            elif kind in _REDUCERS and not self._is_importable(value):
+                return _REDUCERS[kind](value)
             elif issubclass(kind, (types.FunctionType, type, typing.TypeVar)):
-                self._judge(getattr(value, "__module__", None))
+                self._check_module(getattr(value, "__module__", None))
             elif kind is types.ModuleType:
-                self._judge(value.__name__)
+                self._check_module(value.__name__)
             return super().reducer_override(value)
 
-        def _judge(self, name: object) -> None:
-            """Have the module ``name`` go by value if it must; cloudpickle itself knows
-            ``__main__``.
+        def _check_module(self, name: object) -> None:
+            """Register the module ``name`` to be pickled by value, if it cannot be imported.
+
+            cloudpickle itself knows that ``__main__`` is pickled by value.
             """
             if not isinstance(name, str) or name == "__main__" or name not in sys.modules:
                 return
@@ -135,24 +136,23 @@ def _pickler_class() -> type[Any]:
             cloudpickle.register_pickle_by_value(module)
             self.by_value.append(module)
 
-        def _found_by_name(self, value: Any) -> bool:
+        def _is_importable(self, value: Any) -> bool:
             name = getattr(value, "__module__", None)
             if name not in sys.modules or name == "__main__" or not self._importable(name):
                 return False
             for attribute in ("__qualname__", "__name__"):
                 path = getattr(value, attribute, None)
                 if isinstance(path, str):
-                    return _follow(sys.modules[name], path.split(".")) is value
+                    return _attribute_at(sys.modules[name], path.split(".")) is value
             return False
 
     return Pickler
 
 
 def _importable(name: str) -> bool:
-    """Whether a fresh interpreter with this ``sys.path`` finds the loaded module ``name`` by its
-    name.
+    """Whether a fresh interpreter with this ``sys.path`` can import the loaded module ``name``.
 
-    ``importlib.util.find_spec`` will not do: of a loaded module it only repeats what the loader
+    ``importlib.util.find_spec`` cannot tell: for a loaded module it only repeats what its loader
     said.
     """
     module = sys.modules.get(name)
@@ -166,21 +166,22 @@ def _importable(name: str) -> bool:
         if spec is not None:
             break
     file = getattr(module, "__file__", None)
-    if spec is None:  # some packages make modules while they are imported: torch._C._nn, six.moves
+    if spec is None:
+        # Some packages make modules while they are imported: torch._C._nn, six.moves.
         return bool(parent) and file is None and getattr(sys.modules[parent], last, None) is module
     if file is None or spec.origin is None or not spec.has_location:
         return True
     return _same_file(spec.origin, file)
 
 
-def _same_file(one: str, other: str) -> bool:
+def _same_file(first: str, second: str) -> bool:
     try:
-        return Path(one).samefile(other)
-    except OSError:  # in a zip archive, or gone
-        return one == other
+        return Path(first).samefile(second)
+    except OSError:  # the file is in a zip archive, or is gone
+        return first == second
 
 
-def _follow(value: object, path: list[str]) -> object:
+def _attribute_at(value: object, path: list[str]) -> object:
     for name in path:
         value = getattr(value, name, None)
     return value
@@ -191,19 +192,22 @@ def _rebuild_cached(function: Callable[..., Any], options: dict[str, Any]) -> An
 
 
 def _rebuild_property(function: Callable[[Any], Any], name: str | None) -> Any:
-    made = functools.cached_property(function)
-    made.attrname = name
-    return made
+    rebuilt = functools.cached_property(function)
+    rebuilt.attrname = name
+    return rebuilt
 
 
-_REBUILDS: dict[type, Callable[[Any], tuple[Callable[..., Any], tuple[Any, ...]]]] = {
-    functools._lru_cache_wrapper: lambda one: (  # noqa: SLF001 - its class has no other name
+_REDUCERS: dict[type, Callable[[Any], tuple[Callable[..., Any], tuple[Any, ...]]]] = {
+    functools._lru_cache_wrapper: lambda value: (  # noqa: SLF001 - its class has no other name
         _rebuild_cached,
-        (one.__wrapped__, one.cache_parameters()),
+        (value.__wrapped__, value.cache_parameters()),
     ),
-    functools.cached_property: lambda one: (_rebuild_property, (one.func, one.attrname)),
-    typing.NewType: lambda one: (typing.NewType, (one.__name__, one.__supertype__)),
-    typing.ParamSpec: lambda one: (typing.ParamSpec, (one.__name__,)),
-    typing.TypeVarTuple: lambda one: (typing.TypeVarTuple, (one.__name__,)),
+    functools.cached_property: lambda value: (_rebuild_property, (value.func, value.attrname)),
+    typing.NewType: lambda value: (typing.NewType, (value.__name__, value.__supertype__)),
+    typing.ParamSpec: lambda value: (typing.ParamSpec, (value.__name__,)),
+    typing.TypeVarTuple: lambda value: (typing.TypeVarTuple, (value.__name__,)),
 }
-"""Kinds that name themselves to a pickler, or hold a lock, and how to make them again."""
+"""How to make values of some types again.
+
+These types give a pickler only their name, or hold a lock, which cannot be pickled.
+"""

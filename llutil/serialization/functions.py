@@ -1,13 +1,14 @@
-"""Functions and their arguments as bytes that a fresh interpreter turns back into calls.
+"""Functions and their arguments as bytes, from which a fresh interpreter makes the call.
 
-``ship`` and ``pack`` run where the launch is asked for, ``load`` in the worker. A function may be
-any: a lambda, a closure, one of ``__main__``, of a DAG file, of an installed module;
-``llutil.serialization.by_value_pickle`` says what goes by value and what by name. The bytes begin
-with a line: the Python version if they hold code, which only that version can run, else nothing.
+``pickle_call`` and ``pickle_arguments`` run where the launch is asked for, ``load_call`` in the
+worker. Any function will do: a lambda, a closure, one of ``__main__``, of a DAG file, of an
+installed module. ``llutil.serialization.by_value_pickle`` says what is pickled by value and what by
+name. The bytes begin with a line of text. It holds the Python version if the pickle holds code,
+which only that version can run; else it is empty.
 
-This module may import nothing but the standard library, ``llutil.entrypoint``, ``llutil.errors``,
-``llutil.serialization.unpicklable`` and ``llutil.serialization.by_value_pickle``; cloudpickle is
-imported when a function is sent, never before, since Airflow imports this to parse a DAG.
+This module may import only the standard library, ``llutil.entrypoint``, ``llutil.errors``,
+``llutil.serialization.unpicklable`` and ``llutil.serialization.by_value_pickle``. cloudpickle is
+imported when a function is pickled, never before, since Airflow imports this to parse a DAG.
 """
 
 from __future__ import annotations
@@ -19,27 +20,27 @@ import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from llutil.entrypoint import Reference, Shipped
+from llutil.entrypoint import PickledCall, Reference
 from llutil.errors import EntrypointError
 from llutil.serialization import by_value_pickle, unpicklable
 
-__all__ = ["check_arguments", "load", "pack", "ship"]
+__all__ = ["check_arguments", "load_call", "pickle_arguments", "pickle_call"]
 
 _ADVICE = (
-    "Make it inside the function, or pass what it is made of as an argument; or put the function in a "
-    "module that workers can import and name it 'package.module:function'"
+    "Make it inside the function, or pass what it is made of as an argument; or put the function "
+    "in a module that workers can import and name it 'package.module:function'"
 )
 
 
-def ship(
+def pickle_call(
     function: Callable[..., Any],
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
-) -> Shipped:
+) -> PickledCall:
     """``function`` and its arguments, to be called in another process.
 
-    :raises EntrypointError: ``function`` is not callable, or it or an argument cannot be pickled;
-        the text names the global, closure variable, default or argument at fault.
+    :raises EntrypointError: ``function`` is not callable, or it or an argument cannot be pickled.
+        The text names the global, closure variable, default or argument at fault.
     """
     name = name_of(function)
     if not callable(function):
@@ -48,19 +49,20 @@ def ship(
         )
     call = function, tuple(args), dict(kwargs or {})
     try:
-        return Shipped(name, _dumps(call))
+        return PickledCall(name, _dumps(call))
     except Exception as error:
         if _fails(function):
             path = unpicklable.trace(function, name, _fails)
         else:
             path = _trace_arguments(name, call[1], call[2])
         raise EntrypointError(
-            f"{name} cannot be sent to a worker, because {path} cannot be pickled ({error}). {_ADVICE}"
+            f"{name} cannot be sent to a worker, because {path} cannot be pickled ({error}). "
+            f"{_ADVICE}"
         ) from error
 
 
-def pack(args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> bytes:
-    """Arguments for an ``entrypoint.Reference``.
+def pickle_arguments(args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> bytes:
+    """The ``payload`` of an ``entrypoint.Reference``: the arguments of the function it names.
 
     :raises EntrypointError: one of them cannot be pickled; the text says which.
     """
@@ -70,27 +72,26 @@ def pack(args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> b
     except Exception as error:
         path = _trace_arguments("arguments", *call)
         raise EntrypointError(
-            f"the arguments cannot be sent to a worker, because {path} cannot be pickled ({error}). "
-            "Pass what it is made of instead, and make it in the function"
+            f"the arguments cannot be sent to a worker, because {path} cannot be pickled "
+            f"({error}). Pass what it is made of instead, and make it in the function"
         ) from error
 
 
-def load(entrypoint: Shipped | Reference) -> Callable[[], Any]:
-    """The call that ``entrypoint`` stands for, with its arguments; for the worker.
+def load_call(entrypoint: PickledCall | Reference) -> Callable[[], Any]:
+    """The function of ``entrypoint`` with its arguments, ready to be called; for the worker.
 
-    :raises EntrypointError: a module or attribute is missing here, the code is of another Python,
-        or a function that was named does not take its arguments. What a module raises while it is
-        imported comes through with its own traceback.
+    :raises EntrypointError: a module or attribute is missing here, the code is of another Python
+        version, or a named function does not take its arguments. What a module raises while it is
+        imported is raised unchanged.
     """
     match entrypoint:
-        case Shipped(name=name, payload=payload):
+        case PickledCall(name=name, payload=payload):
             function, args, kwargs = _loads(payload, name)
         case Reference(target=target, payload=payload):
             function = _resolve(target)
             args, kwargs = _loads(payload, target) if payload else ((), {})
-            check_arguments(
-                function, args, kwargs
-            )  # the caller could not: it never imports the function
+            # The caller could not check them, since it never imports the function.
+            check_arguments(function, args, kwargs)
     return functools.partial(function, *args, **kwargs)
 
 
@@ -99,14 +100,14 @@ def check_arguments(
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
 ) -> None:
-    """See that ``function`` takes these arguments. One that hides its signature is taken on trust.
+    """Check that ``function`` takes these arguments. One without a signature is not checked.
 
-    :raises EntrypointError: it does not; with its name, its signature and what is wrong.
+    :raises EntrypointError: it does not; the text has its name, its signature and what is wrong.
     """
     kwargs = kwargs or {}
     try:
         signature = inspect.signature(function)
-    except (ValueError, TypeError):  # as some functions written in C
+    except (ValueError, TypeError):  # some functions written in C have no signature
         return
     try:
         signature.bind(*args, **kwargs)
@@ -119,7 +120,7 @@ def check_arguments(
 
 
 def name_of(function: object) -> str:
-    """What a reader would call ``function``, without the functions around it."""
+    """The name of ``function`` for a reader, without the functions that it is defined in."""
     while isinstance(function, functools.partial):
         function = function.func
     name: str = getattr(function, "__qualname__", type(function).__qualname__)
@@ -128,27 +129,28 @@ def name_of(function: object) -> str:
 
 def _dumps(value: object) -> bytes:
     data, holds_code = by_value_pickle.dumps(value)
-    return f"{_python() if holds_code else ''}\n".encode() + data
+    return f"{_python_version() if holds_code else ''}\n".encode() + data
 
 
-def _loads(payload: bytes, whose: str) -> Any:
+def _loads(payload: bytes, owner: str) -> Any:
     version, _, data = payload.partition(b"\n")
-    if version and version.decode() != _python():
+    if version and version.decode() != _python_version():
         raise EntrypointError(
-            f"{whose} was sent as code of Python {version.decode()}, but this worker is Python "
-            f"{_python()}: use the same version, or name the function 'package.module:function'"
+            f"{owner} was sent as code of Python {version.decode()}, but this worker is Python "
+            f"{_python_version()}: use the same version, or name the function "
+            "'package.module:function'"
         )
-    return by_value_pickle.loads(data, whose)
+    return by_value_pickle.loads(data, owner)
 
 
-def _python() -> str:
+def _python_version() -> str:
     return ".".join(platform.python_version_tuple()[:2])
 
 
 def _fails(value: object) -> bool:
     try:
         by_value_pickle.dumps(value)
-    except Exception:  # noqa: BLE001 - that it fails, in whatever way, is the answer
+    except Exception:  # noqa: BLE001 - any failure is the answer
         return True
     return False
 
@@ -162,22 +164,22 @@ def _trace_arguments(name: str, args: Iterable[Any], kwargs: Mapping[str, Any]) 
 
 
 def _resolve(target: str) -> Callable[..., Any]:
-    """The function that ``package.module:qualified.name`` names."""
+    """The function that ``target``, ``package.module:qualified.name``, names."""
     module_name, _, path = target.partition(":")
-    found: Any = by_value_pickle.import_for(f"the entrypoint {target!r}", module_name)
+    value: Any = by_value_pickle.import_for(f"the entrypoint {target!r}", module_name)
     names = path.split(".")
     for depth, name in enumerate(names):
         try:
-            found = getattr(found, name)
+            value = getattr(value, name)
         except AttributeError as error:
-            near = difflib.get_close_matches(name, dir(found), n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            similar = difflib.get_close_matches(name, dir(value), n=1)
+            hint = f"; did you mean {similar[0]!r}?" if similar else ""
             owner = ".".join(names[:depth]) or f"the module {module_name!r}"
             raise EntrypointError(
                 f"the entrypoint {target!r} does not exist: {owner} has no {name!r}{hint}"
             ) from error
-    if not callable(found):
+    if not callable(value):
         raise EntrypointError(
-            f"the entrypoint {target!r} is {unpicklable.described(found)}; wanted a function"
+            f"the entrypoint {target!r} is {unpicklable.described(value)}; wanted a function"
         )
-    return found  # type: ignore[no-any-return]  # callable() is what we know of it
+    return value  # type: ignore[no-any-return]  # callable() is all that we know of it

@@ -1,10 +1,9 @@
-"""A value with its arrays as they are: an ``.npz`` archive, the zip file of ``.npy`` files that
-numpy reads, and no pickle.
+"""Values with arrays as an ``.npz`` archive: the zip file of ``.npy`` files that numpy reads.
 
-``value.json`` is the value, with ``{"__array__": n, "dtype": ..., "shape": ...}`` in each array's
-place, and ``<n>.npy`` the array. A value without arrays is plain JSON, which never begins as a zip
-file does. This module may import nothing but the standard library,
-``llutil.serialization.json_values`` and ``llutil.errors``, and numpy when there are arrays.
+The archive holds no pickle. ``value.json`` in it is the value, where each array is replaced by
+``{"__array__": n, "dtype": ..., "shape": ...}``, and ``<n>.npy`` is that array. A value without
+arrays is plain JSON, which never begins like a zip file. This module may import only the standard
+library, ``llutil.serialization.json_values`` and ``llutil.errors``, and numpy if there are arrays.
 """
 
 from __future__ import annotations
@@ -16,17 +15,18 @@ from typing import Any
 
 from llutil.serialization import json_values
 
-__all__ = ["decode", "encode", "is_archive", "text_in"]
+__all__ = ["decode", "encode", "is_archive", "json_in_head"]
 
 _VALUE = "value.json"
 _MAGIC = b"PK\x03\x04"
-_SIZE_AT, _NAME_AT, _EXTRA_AT, _HEADER = 22, 26, 28, 30  # in a zip file's header of a member
+# Where a zip file's header of a member has these lengths, and its own length; in bytes.
+_SIZE_AT, _NAME_AT, _EXTRA_AT, _HEADER = 22, 26, 28, 30
 
 
 def encode(value: object, *, rank: int, limit: int) -> bytes:
     """``value`` in at most about ``limit`` bytes: an archive if there are arrays in it, else JSON.
 
-    :raises ResultError: see ``llutil.serialization.json_values.encode``.
+    :raises ResultError: as ``llutil.serialization.json_values.encode`` does.
     """
     arrays: list[Any] = []
     text = json_values.encode(value, rank=rank, limit=limit, arrays=arrays)
@@ -44,12 +44,12 @@ def encode(value: object, *, rank: int, limit: int) -> bytes:
 
 
 def is_archive(head: bytes) -> bool:
-    """Whether what begins with ``head`` is an archive."""
+    """Whether content that begins with ``head`` is an archive."""
     return head.startswith(_MAGIC)
 
 
-def text_in(head: bytes) -> bytes:
-    """The value's JSON in the first bytes of an archive, as far as they hold it."""
+def json_in_head(head: bytes) -> bytes:
+    """The value's JSON in ``head``, the first bytes of an archive; cut where ``head`` ends."""
     size, name, extra = (
         int.from_bytes(head[at : at + width], "little")
         for at, width in ((_SIZE_AT, 4), (_NAME_AT, 2), (_EXTRA_AT, 2))
@@ -59,9 +59,9 @@ def text_in(head: bytes) -> bytes:
 
 
 def decode(content: bytes) -> Any:
-    """The value in the archive ``content``, with arrays of numpy in it.
+    """The value in the archive ``content``, with numpy arrays in it.
 
-    :raises ValueError: it is none of ours.
+    :raises ValueError: ``content`` is not such an archive.
     :raises ModuleNotFoundError: numpy is not installed.
     """
     from numpy.lib import format as npy
@@ -69,18 +69,18 @@ def decode(content: bytes) -> Any:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
 
-            def filled(part: Any) -> Any:
+            def with_arrays(part: Any) -> Any:
                 match part:
                     case {json_values.ARRAY: int(number)}:
                         with archive.open(f"{number}.npy") as member:
                             return npy.read_array(member, allow_pickle=False)
                     case dict():
-                        return {key: filled(item) for key, item in part.items()}
+                        return {key: with_arrays(item) for key, item in part.items()}
                     case list():
-                        return [filled(item) for item in part]
+                        return [with_arrays(item) for item in part]
                     case _:
                         return part
 
-            return filled(json.loads(archive.read(_VALUE)))
+            return with_arrays(json.loads(archive.read(_VALUE)))
     except (zipfile.BadZipFile, KeyError, EOFError) as error:
-        raise ValueError(f"no archive of a value: {error}") from error
+        raise ValueError(f"this is not an archive of a value: {error}") from error

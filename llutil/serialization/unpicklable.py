@@ -1,14 +1,14 @@
-"""Which part of a value keeps it from being pickled, as a path that its author understands.
+"""Which part of a value cannot be pickled, as a path that the value's author understands.
 
-Picklers say what they could not pickle, but not how they came to it: "cannot pickle '_thread.lock'
-object", while the user wrote ``train``, which calls ``make_loader``, which uses a global ``lock``.
-So after a failure this goes down into the parts of the value, and follows one that fails by
-itself::
+A pickler says what it could not pickle, but not how it got there: "cannot pickle '_thread.lock'
+object". The user wrote ``train``, which calls ``make_loader``, which uses a global ``lock``. So
+after a failure this looks at the parts of the value, takes the first one that fails by itself, and
+goes on with its parts::
 
     train -> make_loader -> global 'lock' (a _thread.lock object)
 
-It costs a pickling a part and is meant for the failure only. This module may import nothing but the
-standard library, and decides nothing: whether a part fails is the caller's to say.
+It pickles many parts, so it is for failures only. This module may import only the standard library.
+The caller decides whether a part fails.
 """
 
 from __future__ import annotations
@@ -24,22 +24,21 @@ from typing import Any
 __all__ = ["described", "trace"]
 
 _GLOBAL_OPS = frozenset({"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL"})
-_LONGEST = 20
-"""Steps of a path; a value nested deeper is at fault for that, most likely."""
-_FLAT = (list, tuple, set, frozenset)
+# Parts in a path. A value that is nested deeper probably fails because of its depth.
+_LONGEST_PATH = 20
+_CONTAINERS = (list, tuple, set, frozenset)
 
 _Part = tuple[str, Any]
+"""A label and the part that it names."""
 
 
 def trace(value: object, label: str, fails: Callable[[Any], bool]) -> str:
-    """The path from ``value``, which is known to fail and is called ``label``, to what is at
-    fault.
-    """
+    """The path from ``value`` to the part at fault. ``value`` fails, and is called ``label``."""
     labels = [label]
-    seen = [value]  # objects and not their ids: an id lives no longer than its object
+    seen = [value]  # objects and not their ids: an id is used again when its object is gone
     step: _Part | None = (label, value)
     while step is not None:
-        if len(labels) > _LONGEST:
+        if len(labels) > _LONGEST_PATH:
             return " -> ".join([*labels, "..."])
         step = next(
             (
@@ -56,65 +55,64 @@ def trace(value: object, label: str, fails: Callable[[Any], bool]) -> str:
 
 
 def described(value: object) -> str:
-    """What ``value`` is, in the words of an error message."""
+    """The type of ``value``, in the words of an error message."""
     kind = type(value)
     name, module = kind.__qualname__, kind.__module__
+    # Without the name that a DAG file is imported under, which is long.
     if module != "builtins" and ("." in module or module in sys.stdlib_module_names):
-        name = (
-            f"{module}.{name}"  # but not the name that a DAG file is imported under, which is long
-        )
+        name = f"{module}.{name}"
     return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name} object"
 
 
-def _labelled(how: str, name: object, part: object) -> _Part:
-    """A part, called by its own name if it is a function or a class, else by its place and its
-    kind.
-    """
-    if isinstance(part, types.FunctionType) and how in ("global", "closure variable"):
+def _labelled(role: str, name: object, part: object) -> _Part:
+    """``part`` with its label: the own name of a function or class, else its role and its type."""
+    if isinstance(part, types.FunctionType) and role in ("global", "closure variable"):
         return str(name), part
     if isinstance(part, type):
         return f"class {part.__qualname__}", part
-    return f"{how} {reprlib.repr(name)} ({described(part)})", part
+    return f"{role} {reprlib.repr(name)} ({described(part)})", part
 
 
-def _each(how: str, items: Iterable[tuple[object, Any]]) -> Iterator[_Part]:
-    return (_labelled(how, name, part) for name, part in items)
+def _all_labelled(role: str, items: Iterable[tuple[object, Any]]) -> Iterator[_Part]:
+    return (_labelled(role, name, part) for name, part in items)
 
 
 def _parts(value: Any) -> Iterator[_Part]:
-    """What a pickler by value would have to pickle of ``value``, as ``(label, part)``."""
+    """What a pickler by value would have to pickle for ``value``."""
     match value:
         case types.FunctionType():
-            yield from _of_function(value)
+            yield from _parts_of_function(value)
         case types.MethodType():
             yield _labelled("method", value.__name__, value.__func__)
             yield _labelled("object of method", value.__name__, value.__self__)
         case functools.partial():
             yield _labelled("function", _name(value.func), value.func)
-            yield from _each("argument", enumerate(value.args))
-            yield from _each("argument", value.keywords.items())
+            yield from _all_labelled("argument", enumerate(value.args))
+            yield from _all_labelled("argument", value.keywords.items())
         case staticmethod() | classmethod():
             yield _labelled("function", _name(value.__func__), value.__func__)
         case property():
-            yield from _each("function", ((_name(f), f) for f in (value.fget, value.fset) if f))
+            accessors = [one for one in (value.fget, value.fset) if one]
+            yield from _all_labelled("function", ((_name(one), one) for one in accessors))
         case type():
-            yield from _each("base", ((base.__name__, base) for base in value.__bases__))
-            yield from _each("attribute", list(vars(value).items()))
+            yield from _all_labelled("base", ((base.__name__, base) for base in value.__bases__))
+            yield from _all_labelled("attribute", list(vars(value).items()))
         case types.ModuleType():
             names = [item for item in vars(value).items() if item[0] != "__builtins__"]
-            yield from _each("global", names)
+            yield from _all_labelled("global", names)
         case dict() if type(value) is dict:
-            yield from _each("key", ((key, key) for key in value))
-            yield from _each("item", value.items())
-        case _ if type(value) in _FLAT:
-            yield from _each("item", enumerate(value))
+            yield from _all_labelled("key", ((key, key) for key in value))
+            yield from _all_labelled("item", value.items())
+        case _ if type(value) in _CONTAINERS:
+            yield from _all_labelled("item", enumerate(value))
         case _:
-            yield from _of_object(value)
+            yield from _parts_of_object(value)
 
 
-def _of_function(function: types.FunctionType) -> Iterator[_Part]:
-    code, space = function.__code__, function.__globals__
-    yield from _each("global", ((n, space[n]) for n in _globals_of(code) if n in space))
+def _parts_of_function(function: types.FunctionType) -> Iterator[_Part]:
+    code, namespace = function.__code__, function.__globals__
+    used = ((name, namespace[name]) for name in _globals_of(code) if name in namespace)
+    yield from _all_labelled("global", used)
     for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
         try:
             yield _labelled("closure variable", name, cell.cell_contents)
@@ -122,33 +120,33 @@ def _of_function(function: types.FunctionType) -> Iterator[_Part]:
             continue
     defaults = function.__defaults__ or ()
     names = code.co_varnames[code.co_argcount - len(defaults) : code.co_argcount]
-    yield from _each("default of", zip(names, defaults, strict=True))
-    yield from _each("default of", (function.__kwdefaults__ or {}).items())
-    yield from _each("annotation of", function.__annotations__.items())
-    yield from _each("attribute", vars(function).items())
+    yield from _all_labelled("default of", zip(names, defaults, strict=True))
+    yield from _all_labelled("default of", (function.__kwdefaults__ or {}).items())
+    yield from _all_labelled("annotation of", function.__annotations__.items())
+    yield from _all_labelled("attribute", vars(function).items())
 
 
-def _of_object(value: Any) -> Iterator[_Part]:
-    """The parts that ``value`` itself names when asked how to make it again."""
+def _parts_of_object(value: Any) -> Iterator[_Part]:
+    """The parts that ``value`` gives a pickler to make it again."""
     try:
         reduced = value.__reduce_ex__(4)
-    except Exception:  # noqa: BLE001 - it cannot say, for whatever reason: then it is itself at fault
+    except Exception:  # noqa: BLE001 - any failure means that the value itself is at fault
         return
     if not isinstance(reduced, tuple):
         return
     _, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
-    yield from _each("constructor argument", enumerate(arguments))
+    yield from _all_labelled("constructor argument", enumerate(arguments))
     for attributes in state if isinstance(state, tuple) else (state,):
         if isinstance(attributes, dict):
-            yield from _each("attribute", attributes.items())
+            yield from _all_labelled("attribute", attributes.items())
         elif attributes is not None:
             yield _labelled("state of", type(value).__qualname__, attributes)
-    yield from _each("item", enumerate(items or ()))
-    yield from _each("item", pairs or ())
+    yield from _all_labelled("item", enumerate(items or ()))
+    yield from _all_labelled("item", pairs or ())
 
 
 def _globals_of(code: types.CodeType) -> dict[str, None]:
-    """The globals that ``code`` and the functions inside it name, in order of appearance."""
+    """The globals that ``code`` and its inner functions use, in the order of their first use."""
     names = {str(op.argval): None for op in dis.get_instructions(code) if op.opname in _GLOBAL_OPS}
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):

@@ -34,7 +34,7 @@ def worker_function(
     name: str, *args: Any, module: str = "tests.support.worker_functions"
 ) -> Entrypoint:
     """A function of that module, with its arguments."""
-    return Reference(f"{module}:{name}", functions.pack(args))
+    return Reference(f"{module}:{name}", functions.pickle_arguments(args))
 
 
 def spec(

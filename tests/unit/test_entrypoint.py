@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llutil import entrypoint
-from llutil.entrypoint import Command, Entrypoint, Module, Reference, Script, Shipped
+from llutil.entrypoint import Command, Entrypoint, Module, PickledCall, Reference, Script
 from llutil.errors import EntrypointError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 WORDS = st.tuples() | st.lists(TEXT).map(tuple)
 ANY = st.one_of(
-    st.builds(Shipped, TEXT, st.binary()),
+    st.builds(PickledCall, TEXT, st.binary()),
     st.builds(Reference, TEXT, st.binary()),
     st.builds(Script, TEXT, WORDS),
     st.builds(Module, TEXT, WORDS),
@@ -83,7 +83,7 @@ def test_an_entrypoint_of_another_version_is_refused(value: dict[str, Any]) -> N
 @pytest.mark.parametrize(
     ("one", "name"),
     [
-        (Shipped("train", b""), "train"),
+        (PickledCall("train", b""), "train"),
         (Reference("pkg.mod:main", b""), "pkg.mod:main"),
         (Script("a/train.py"), "a/train.py"),
         (Module("pkg.train"), "-m pkg.train"),

@@ -26,7 +26,7 @@ from llutil.agent.worker_side import main_module
 from llutil.agent.worker_side.error_report import flush, tell_error
 from llutil.agent.worker_side.outcome_pipe import Returned, write_frame
 from llutil.agent.worker_side.work_order import WorkOrder, read_order
-from llutil.entrypoint import Command, Module, Reference, Script, Shipped
+from llutil.entrypoint import Command, Module, PickledCall, Reference, Script
 from llutil.errors import ConfigError, ResultError
 from llutil.system.processes import die_with_parent
 
@@ -45,7 +45,7 @@ def main(order_fd: int, outcome_fd: int, parent: int) -> None:
     _default_signals()
     _explain_crashes()
     status = become(order, outcome_fd, None)
-    if isinstance(order.entrypoint, Shipped | Reference):
+    if isinstance(order.entrypoint, PickledCall | Reference):
         leave(status)
     sys.exit(status)
 
@@ -57,12 +57,12 @@ def become(order: WorkOrder, outcome_fd: int, direct: Callable[[], Any] | None) 
     if direct is not None:
         return _run_function(lambda: direct, order, outcome_fd)
     match order.entrypoint:
-        case Shipped() | Reference() as entrypoint:
+        case PickledCall() | Reference() as entrypoint:
             sys.path[:] = order.sys_path
 
             from llutil.serialization import functions
 
-            return _run_function(lambda: functions.load(entrypoint), order, outcome_fd)
+            return _run_function(lambda: functions.load_call(entrypoint), order, outcome_fd)
         case Script(path=path, args=args):
             return _run_main(lambda: main_module.script(path), [path, *args], outcome_fd)
         case Module(module=module, args=args):
@@ -83,7 +83,7 @@ def run_forked(order: WorkOrder, outcome_fd: int, direct: Callable[[], Any] | No
     _explain_crashes()
     _set_threads()
     status = become(order, outcome_fd, direct)
-    if direct is None and not isinstance(order.entrypoint, Shipped | Reference):
+    if direct is None and not isinstance(order.entrypoint, PickledCall | Reference):
         # A script ends when its non-daemon threads have.
         threading._shutdown()  # type: ignore[attr-defined] # noqa: SLF001 - no public way
     leave(status)

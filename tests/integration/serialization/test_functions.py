@@ -366,7 +366,7 @@ def test_functions_of_a_program_run_by_hand_travel_too(tmp_path: Path) -> None:
         timeout=60,
         check=True,
     ).stdout
-    shipped = entrypoint.Shipped("main", base64.b64decode(payload))
+    shipped = entrypoint.PickledCall("main", base64.b64decode(payload))
     assert in_a_fresh_interpreter({"main": shipped}, []) == {"main": ["value", 2]}
 
 

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llutil.entrypoint import Reference, Shipped
+from llutil.entrypoint import PickledCall, Reference
 from llutil.errors import EntrypointError
 from llutil.serialization import by_value_pickle, functions
 
@@ -205,7 +205,7 @@ def test_a_function_that_cannot_be_sent_names_what_is_at_fault(
     hopeless: Any, choose: Callable[[Any], Callable[..., Any]], path: str
 ) -> None:
     with pytest.raises(EntrypointError) as caught:
-        functions.ship(choose(hopeless))
+        functions.pickle_call(choose(hopeless))
     assert f"because {path} cannot be pickled (" in str(caught.value)
     assert "Make it inside the function, or pass" in str(caught.value)
     assert caught.value.__cause__ is not None
@@ -213,20 +213,20 @@ def test_a_function_that_cannot_be_sent_names_what_is_at_fault(
 
 def test_an_argument_that_cannot_be_sent_is_named(hopeless: Any) -> None:
     with pytest.raises(EntrypointError, match=r"fine -> argument 1 \(a _thread.lock object\)"):
-        functions.ship(hopeless.fine, (0, hopeless.lock))
+        functions.pickle_call(hopeless.fine, (0, hopeless.lock))
     with pytest.raises(
         EntrypointError, match=r"fine -> argument 'rate' \(a list object\) -> item 0 \(a _thread"
     ):
-        functions.ship(hopeless.fine, (0,), {"lr": 1, "rate": [hopeless.lock]})
+        functions.pickle_call(hopeless.fine, (0,), {"lr": 1, "rate": [hopeless.lock]})
     with pytest.raises(EntrypointError, match=r"arguments -> argument 'rate' \(a _thread.lock"):
-        functions.pack((1,), {"rate": hopeless.lock})
+        functions.pickle_arguments((1,), {"rate": hopeless.lock})
     with pytest.raises(EntrypointError, match=r"arguments -> argument 0 \(a Config object\)"):
-        functions.pack((hopeless.config,))
+        functions.pickle_arguments((hopeless.config,))
 
 
 def test_the_text_of_the_pickler_is_kept(hopeless: Any) -> None:
     with pytest.raises(EntrypointError, match=r"\(not on my watch\)"):
-        functions.ship(hopeless.uses_refuses)
+        functions.pickle_call(hopeless.uses_refuses)
 
 
 def test_a_value_nested_without_end_is_an_error_and_not_a_crash(hopeless: Any) -> None:
@@ -234,19 +234,19 @@ def test_a_value_nested_without_end_is_an_error_and_not_a_crash(hopeless: Any) -
     for _ in range(100_000):
         deep = [deep]
     with pytest.raises(EntrypointError, match=r"argument 0 \(a list object\)") as caught:
-        functions.pack((deep,))
+        functions.pickle_arguments((deep,))
     assert str(caught.value).count(" -> ") < 25
 
 
 @pytest.mark.parametrize("wrong", [None, "train", {"a": 1}])
 def test_what_is_no_function_is_refused(wrong: Any) -> None:
     with pytest.raises(EntrypointError, match="wanted a function"):
-        functions.ship(wrong)
+        functions.pickle_call(wrong)
 
 
 def by_value(function: Any) -> bool:
     """Whether the code of ``function`` is in what is sent."""
-    return not functions.ship(function).payload.startswith(b"\n")
+    return not functions.pickle_call(function).payload.startswith(b"\n")
 
 
 def test_by_value_goes_what_a_fresh_interpreter_cannot_import(hopeless: Any) -> None:
@@ -275,9 +275,9 @@ def test_a_module_loaded_from_elsewhere_under_an_importable_name_goes_by_value(
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "twice_there_is", module)
     spec.loader.exec_module(module)
-    shipped = functions.ship(module.where)
+    shipped = functions.pickle_call(module.where)
     monkeypatch.delitem(sys.modules, "twice_there_is")
-    assert functions.load(shipped)() == "there"
+    assert functions.load_call(shipped)() == "there"
 
 
 def test_a_module_made_of_nothing_goes_by_value(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,9 +289,9 @@ def test_a_module_made_of_nothing_goes_by_value(monkeypatch: pytest.MonkeyPatch)
         result: int = module.times(x)
         return result
 
-    shipped = [functions.ship(module.times, (3,)), functions.ship(outer, (4,))]
+    shipped = [functions.pickle_call(module.times, (3,)), functions.pickle_call(outer, (4,))]
     monkeypatch.delitem(sys.modules, "made_of_nothing")
-    assert [functions.load(one)() for one in shipped] == [6, 8]
+    assert [functions.load_call(one)() for one in shipped] == [6, 8]
 
 
 def test_a_module_that_another_makes_while_it_is_imported_goes_by_name() -> None:
@@ -305,7 +305,7 @@ def test_a_module_that_another_makes_while_it_is_imported_goes_by_name() -> None
 def test_a_module_that_the_user_sends_by_value_stays_so(hopeless: Any) -> None:
     cloudpickle.register_pickle_by_value(hopeless)
     try:
-        functions.ship(hopeless.fine)
+        functions.pickle_call(hopeless.fine)
         assert MANGLED in cloudpickle.list_registry_pickle_by_value()
     finally:
         cloudpickle.unregister_pickle_by_value(hopeless)
@@ -325,13 +325,13 @@ def test_threads_that_send_at_once_do_not_disturb_each_other(hopeless: Any) -> N
 
 
 def test_code_of_another_python_is_refused_by_name_and_version() -> None:
-    shipped = functions.ship(lambda: 1)
+    shipped = functions.pickle_call(lambda: 1)
     version, _, data = shipped.payload.partition(b"\n")
     assert version.decode() == f"{sys.version_info.major}.{sys.version_info.minor}"
     with pytest.raises(
         EntrypointError, match=r"<lambda> was sent as code of Python 2\.7, but this"
     ):
-        functions.load(Shipped(shipped.name, b"2.7\n" + data))
+        functions.load_call(PickledCall(shipped.name, b"2.7\n" + data))
 
 
 @pytest.mark.parametrize(
@@ -393,14 +393,14 @@ def test_arguments_arrive_as_they_were_sent(args: list[Any], kwargs: dict[str, A
     def echo(*args: Any, **kwargs: Any) -> Any:
         return args, kwargs
 
-    assert functions.load(functions.ship(echo, args, kwargs))() == (tuple(args), kwargs)
+    assert functions.load_call(functions.pickle_call(echo, args, kwargs))() == (tuple(args), kwargs)
 
 
 def test_a_reference_without_payload_is_called_without_arguments() -> None:
-    assert functions.load(Reference("builtins:dict", b""))() == {}
+    assert functions.load_call(Reference("builtins:dict", b""))() == {}
 
 
 def test_a_named_function_is_checked_where_it_is_first_imported() -> None:
-    reference = Reference("textwrap:dedent", functions.pack(["text", "more", "more"]))
+    reference = Reference("textwrap:dedent", functions.pickle_arguments(["text", "more", "more"]))
     with pytest.raises(EntrypointError, match=r"dedent\(text\) cannot be called .* too many"):
-        functions.load(reference)
+        functions.load_call(reference)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from llutil.errors import ResultError
-from llutil.serialization.npz_archive import decode, encode, is_archive, text_in
+from llutil.serialization.npz_archive import decode, encode, is_archive, json_in_head
 
 LIMIT = 10**6
 
@@ -84,10 +84,10 @@ def test_a_pickle_that_somebody_put_into_an_archive_is_not_read() -> None:
 
 def test_the_text_is_at_the_beginning() -> None:
     content = packed({"a": np.zeros((2, 3), dtype="float32"), "b": "x" * 1000})
-    whole = text_in(content)
+    whole = json_in_head(content)
     assert json.loads(whole)["a"] == {"__array__": 0, "dtype": "float32", "shape": [2, 3]}
-    assert whole.startswith(text_in(content[:400]))
-    assert len(text_in(content[:400])) > 300
+    assert whole.startswith(json_in_head(content[:400]))
+    assert len(json_in_head(content[:400])) > 300
 
 
 def test_the_bytes_of_arrays_count() -> None:
@@ -102,5 +102,5 @@ def test_a_users_own_key_is_not_taken_for_an_array() -> None:
 
 @pytest.mark.parametrize("content", [b"PK\x03\x04 and more", b"", packed([np.zeros(2)])[:-10]])
 def test_what_is_no_whole_archive_is_refused(content: bytes) -> None:
-    with pytest.raises(ValueError, match="no archive of a value"):
+    with pytest.raises(ValueError, match="not an archive of a value"):
         decode(content)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llutil.entrypoint import Command, Module, Reference, Script, Shipped
+from llutil.entrypoint import Command, Module, PickledCall, Reference, Script
 from llutil.errors import ConfigError
 from llutil.failure import Failure, FailureClass
 from llutil.task_link import messages as wire
@@ -24,7 +24,7 @@ JSON = st.recursive(
     max_leaves=5,
 )
 ENTRYPOINTS = st.one_of(
-    st.builds(Shipped, TEXT, st.binary()),
+    st.builds(PickledCall, TEXT, st.binary()),
     st.builds(Reference, TEXT, st.binary()),
     st.builds(Script, TEXT, st.lists(TEXT).map(tuple)),
     st.builds(Module, TEXT, st.lists(TEXT).map(tuple)),

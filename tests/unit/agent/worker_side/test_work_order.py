@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llutil.agent.worker_side.work_order import WorkOrder, read_order, write_order
-from llutil.entrypoint import Command, Module, Reference, Script, Shipped
+from llutil.entrypoint import Command, Module, PickledCall, Reference, Script
 
 words = st.text(min_size=1, max_size=10)
 arguments = st.lists(st.text(max_size=10), max_size=3).map(tuple)
 entrypoints = st.one_of(
-    st.builds(Shipped, words, st.binary(max_size=100)),
+    st.builds(PickledCall, words, st.binary(max_size=100)),
     st.builds(Reference, words, st.binary(max_size=100)),
     st.builds(Script, words, arguments),
     st.builds(Module, words, arguments),
@@ -40,7 +40,9 @@ def test_an_order_is_read_as_it_was_written_and_by_every_rank(order: WorkOrder) 
 
 
 def test_a_payload_may_hold_newlines_and_be_large() -> None:
-    order = WorkOrder(entrypoint=Shipped("f", b"\n{}\n" * 100_000), sys_path=(), result_limit=None)
+    order = WorkOrder(
+        entrypoint=PickledCall("f", b"\n{}\n" * 100_000), sys_path=(), result_limit=None
+    )
     fd = write_order(order)
     try:
         assert read_order(fd) == order
