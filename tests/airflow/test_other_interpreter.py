@@ -16,7 +16,7 @@ pytestmark = pytest.mark.airflow
 _ROOT = Path(__file__).parents[2]
 _SITE = Path(sysconfig.get_path("purelib"))
 _LENT = (
-    *("cloudpickle", "tenacity"),
+    *("cloudpickle", "msgspec", "tenacity"),
     *("torch", "torchgen", "functorch", "numpy", "numpy.libs", "typing_extensions.py", "filelock"),
     *("fsspec", "jinja2", "markupsafe", "networkx", "sympy", "mpmath", "setuptools"),
 )

@@ -110,6 +110,7 @@ def test_metadata_asks_for_airflow_and_torch_only_as_extras(installed: Path) -> 
     assert {line.split(">")[0].split("=")[0] for line in always} == {
         "cloudpickle",
         "etcd3",
+        "msgspec",
         "tenacity",
     }
     assert any("apache-airflow" in line and 'extra == "airflow"' in line for line in found)

@@ -1,9 +1,9 @@
 """What nodes write into the ledger: five kinds of record, each written once and never changed.
 
 A member record lives as long as its node's lease. Assignments, reports, verdicts and markers hang
-on the generation's own long lease, so they outlive every node. This module may import nothing but
-the standard library, msgspec, ``llutil.errors`` and ``llutil.failure``; ``record_codec`` turns its
-values into JSON, and checks their types and ranges on the way back.
+on the generation's own long lease, so they outlive every node. ``record_codec`` turns records into
+JSON, and checks what it reads against the types here. This module may import nothing but the
+standard library, msgspec and ``llutil.failure``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, NamedTuple
 
-import msgspec
+from msgspec import Meta, Struct
 
 from llutil.failure import Failure, FailureClass
 
@@ -30,7 +30,8 @@ __all__ = [
     "Verdict",
 ]
 
-Count = Annotated[int, msgspec.Meta(ge=0)]
+Count = Annotated[int, Meta(ge=0)]
+"""A whole number from 0."""
 
 
 class Stage(NamedTuple):
@@ -45,8 +46,11 @@ class Stage(NamedTuple):
         return f"round {self.round} of generation {self.generation}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
+class _Kind(Struct, frozen=True, kw_only=True, tag_field="kind", tag=str.lower):
+    """What lies in a ledger. In JSON its field ``kind`` is the name of its class, in lower case."""
+
+
+class Member(_Kind, frozen=True, kw_only=True):
     """A node is here, under this identity. Leased: it goes when the node's lease does.
 
     ``node`` is the identity, never used twice; ``name`` is what the node calls itself under all its
@@ -66,8 +70,7 @@ class Member:
     label: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seat:
+class Seat(Struct, frozen=True, kw_only=True):
     """A member's place in a round; what an assignment keeps of its record."""
 
     node: str
@@ -95,8 +98,19 @@ class RankAssignment:
     role_world_size: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Assignment:
+class _OfRound(_Kind, frozen=True, kw_only=True):
+    """A record that is about one round."""
+
+    generation: Count
+    round: Count
+
+    @property
+    def stage(self) -> Stage:
+        """Which round it is about."""
+        return Stage(self.generation, self.round)
+
+
+class Assignment(_OfRound, frozen=True, kw_only=True):
     """A sealed round. No further exchange is needed: each node works out every rank from it.
 
     ``seats`` are in the order of ranks. ``restarts`` counts the failures charged so far. ``host``
@@ -105,8 +119,6 @@ class Assignment:
     was sealed.
     """
 
-    generation: Count
-    round: Count
     restarts: Count
     seats: tuple[Seat, ...]
     host: str
@@ -118,11 +130,6 @@ class Assignment:
         nodes = self.nodes
         if not nodes or len(set(nodes)) != len(nodes):
             raise ValueError(f"seats of {list(nodes)}; wanted one seat or more, none twice")
-
-    @property
-    def stage(self) -> Stage:
-        """Which round this is."""
-        return Stage(self.generation, self.round)
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -166,8 +173,7 @@ class ReportKind(StrEnum):
     STOP = "stop"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class Report(_OfRound, frozen=True, kw_only=True):
     """One node's word on one round.
 
     ``why`` and ``failure_class`` describe a failure or a stop; ``failure``, if it is given, says
@@ -175,8 +181,6 @@ class Report:
     ``token`` is the node's rerun token.
     """
 
-    generation: Count
-    round: Count
     node: str
     say: ReportKind
     why: str = ""
@@ -184,11 +188,6 @@ class Report:
     fatal: bool = False
     token: str = ""
     failure: Failure | None = None
-
-    @property
-    def stage(self) -> Stage:
-        """Which round this is about."""
-        return Stage(self.generation, self.round)
 
 
 class Cause(StrEnum):
@@ -207,8 +206,7 @@ class Cause(StrEnum):
     LEFT = "left"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Verdict(_OfRound, frozen=True, kw_only=True):
     """How a round ended; one a round, for ever. ``final`` says that the generation's marker comes
     with it.
 
@@ -216,8 +214,6 @@ class Verdict:
     ``failure`` is what the node that failed said of it, if it did.
     """
 
-    generation: Count
-    round: Count
     cause: Cause
     final: bool
     by: str
@@ -226,14 +222,8 @@ class Verdict:
     failure_class: FailureClass | None = None
     failure: Failure | None = None
 
-    @property
-    def stage(self) -> Stage:
-        """Which round this ended."""
-        return Stage(self.generation, self.round)
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Marker:
+class Marker(_OfRound, frozen=True, kw_only=True):
     """A generation is over. It is never joined again; a rerun opens the next.
 
     ``round`` was its last (0: none was sealed). ``nodes`` are the members of that round and those
@@ -241,8 +231,6 @@ class Marker:
     ``failure`` is the first failure of a job that failed, if its node told it.
     """
 
-    generation: Count
-    round: Count
     cause: Cause
     by: str
     why: str = ""
@@ -251,11 +239,6 @@ class Marker:
     tokens: tuple[str, ...] = ()
     failure_class: FailureClass | None = None
     failure: Failure | None = None
-
-    @property
-    def stage(self) -> Stage:
-        """The last round of the generation."""
-        return Stage(self.generation, self.round)
 
 
 Record = Member | Assignment | Report | Verdict | Marker

@@ -1,14 +1,16 @@
 """One node's view of the protocol: all that its next step depends on, besides the time.
 
 The fields are changed by ``absorbing`` (what was observed) and by ``machine`` (what was
-instructed), and read by the decisions. This module may import nothing but the standard library and
-the room's values.
+instructed), and read by the decisions. This module may import nothing but the standard library,
+msgspec and the room's values.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
+
+from msgspec import structs
 
 from llutil.rendezvous.protocol.instructions import Create, End, Request
 from llutil.rendezvous.protocol.parameters import ProtocolParameters
@@ -121,7 +123,7 @@ class State:
     @property
     def member(self) -> Member:
         """The member record of the present identity."""
-        return replace(self.profile, node=self.node)
+        return structs.replace(self.profile, node=self.node)
 
     @property
     def leads(self) -> bool:

@@ -114,7 +114,7 @@ def test_a_store_that_refuses_only_the_last_word_changes_no_result(
     ("key", "value", "words"),
     [
         (RUN.members + "x", b"\x00", ("members/x", "has no lease")),
-        (RUN.log + "x", b"[]", ("log/x", "not a JSON object")),
+        (RUN.log + "x", b"[]", ("log/x", "no JSON record")),
         (RUN.log + "x", b'{"version":9,"kind":"marker"}', ("log/x", "format 9", str(VERSION))),
         (
             RUN.log + "000001.000001.assignment",
@@ -155,7 +155,7 @@ def test_a_foreign_record_that_comes_while_workers_run_ends_every_node(
     nodes = rendezvous.gang("a", "b")
     _write(rendezvous, RUN.log + "y", b"{")
     for node in nodes:
-        _ends_with(node, ConfigError, "log/y", "not JSON")
+        _ends_with(node, ConfigError, "log/y", "no JSON record")
 
 
 def test_a_session_whose_record_was_deleted_is_ended_when_the_node_comes_back(

@@ -4,8 +4,6 @@ refused.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,8 +18,8 @@ seats = st.lists(st.tuples(st.integers(1, 8), st.sampled_from(("trainer", "reade
 
 @given(seats)
 def test_the_ranks_of_a_round_are_distinct_and_complete(shapes: list[tuple[int, str]]) -> None:
-    agreed = replace(
-        round_of("a"),
+    agreed = round_of(
+        "a",
         seats=tuple(
             seat(f"n{n}", nproc=nproc, role=role) for n, (nproc, role) in enumerate(shapes)
         ),

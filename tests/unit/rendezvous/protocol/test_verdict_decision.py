@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from llutil.failure import FailureClass
 from llutil.rendezvous.protocol.records import Cause, Report, ReportKind
@@ -129,7 +130,7 @@ ECHO = {"echo": True, "failure_class": FailureClass.INFRASTRUCTURE}
         ([failed("a"), failed("c")], "a"),
         ([failed("a", **ECHO), failed("c")], "c"),
         ([failed("b", **ECHO), failed("a", **ECHO)], "b"),
-        ([failed("a"), replace(failed("b"), fatal=True)], "b"),
+        ([failed("a"), structs.replace(failed("b"), fatal=True)], "b"),
         ([failed("x"), failed("b")], "b"),
         ([report("b", ReportKind.FAILED), failed("a")], "b"),
     ],
@@ -164,7 +165,7 @@ HEARING = {
         None,
     ),
     "no echo": ([failed("a")], "abc", None),
-    "no restart can help": ([replace(failed("a", **ECHO), fatal=True)], "abc", None),
+    "no restart can help": ([structs.replace(failed("a", **ECHO), fatal=True)], "abc", None),
 }
 
 
