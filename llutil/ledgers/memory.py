@@ -1,12 +1,12 @@
 """A ledger inside one process: any number of ``MemoryLedger`` on one ``MemoryStore``.
 
-For jobs of one node, which need no etcd, and for tests, where several nodes in threads share a
-store. It starts no thread, and nothing in it runs out: a session lives until it is released, ended
-by its name (``MemoryLedger.end``), or its ledger is closed; a granted lease lives until it is ended
-by its name.
+Jobs of one node use it, because they need no etcd. Tests use it for several nodes in threads that
+share a store. It starts no thread, and nothing in it expires. A session lives until it is released,
+until ``MemoryLedger.end_lease`` ends it by its name, or until its ledger is closed. A granted lease
+lives until ``end_lease`` ends it.
 
-Callbacks are called in the thread that makes the change, after the store has let go of its lock.
-This module may import nothing but the standard library and what lies in this folder.
+Callbacks are called in the thread that makes the change, after the store has released its lock.
+This module may import the standard library, ``llutil.errors`` and this room, and nothing else.
 """
 
 from __future__ import annotations
@@ -41,18 +41,16 @@ __all__ = ["MemoryLedger", "MemorySession", "MemoryWatch"]
 
 
 class MemoryLedger:
-    """``llutil.ledgers.Ledger`` on a ``MemoryStore``. Also the way to end anybody's session in a
-    test.
-    """
+    """``llutil.ledgers.Ledger`` on a ``MemoryStore``. Tests can end any session through it."""
 
     def __init__(
         self, store: MemoryStore, on_change: Callable[[], None], *, namespace: str = "llutil"
     ) -> None:
         self.store = store
-        self.room = Namespace(namespace).prefix
-        self.watched: list[str] = []
-        """The scopes of its open watches; changed within transactions."""
-        self.tell = on_change
+        self.namespace = Namespace(namespace).prefix
+        self.watched_scopes: list[str] = []
+        """The scopes of its open watches. Changed within transactions only."""
+        self.on_change = on_change
         self._sessions: list[MemorySession] = []
         self._pid = os.getpid()
         self._closed = False
@@ -86,30 +84,30 @@ class MemoryLedger:
         """The present state of ``scope``."""
         self.check(deadline)
         with self.store.transaction() as txn:
-            return txn.view(self.room, check_scope(scope))
+            return txn.view(self.namespace, check_scope(scope))
 
     def watch(self, scope: str, *, since: View | None = None, deadline: float) -> MemoryWatch:
-        """Watch ``scope``; ``since`` saves nothing here."""
+        """Watch ``scope``. Here ``since`` saves no request."""
         view = self.read(scope, deadline=deadline)
         with self.store.transaction():
-            self.watched.append(scope)
+            self.watched_scopes.append(scope)
         return MemoryWatch(self, scope, since if since and since.records == view.records else view)
 
     def end_lease(self, lease: str, *, deadline: float) -> None:
         """End a session or lease by its name."""
         self.check(deadline)
         with self.store.transaction() as txn:
-            txn.end(lease)
+            txn.end_lease(lease)
 
     def close(self) -> None:
-        """End its sessions, as if their process had died, and its watches."""
+        """End its sessions and watches, as if their process had died."""
         if self._closed or self._pid != os.getpid():
             return
         with self.store.transaction() as txn:
             self._closed = True
             self.store.ledgers.discard(self)
             for session in self._sessions:
-                txn.end(session.lease)
+                txn.end_lease(session.lease)
 
 
 class MemoryWatch:
@@ -126,7 +124,7 @@ class MemoryWatch:
         self._ledger.check()
         if not self._closed:
             with self._ledger.store.transaction() as txn:
-                view = txn.view(self._ledger.room, self._scope)
+                view = txn.view(self._ledger.namespace, self._scope)
             if view.records != self._view.records:
                 self._view = view
         return self._view
@@ -136,7 +134,7 @@ class MemoryWatch:
         if not self._closed:
             with self._ledger.store.transaction():
                 self._closed = True
-                self._ledger.watched.remove(self._scope)
+                self._ledger.watched_scopes.remove(self._scope)
 
 
 class MemorySession:
@@ -150,78 +148,78 @@ class MemorySession:
 
     @property
     def renewed_at(self) -> float:
-        """Now: the store is always there."""
+        """Now, because the store is always reachable."""
         return time.monotonic()
 
     @property
     def revocation(self) -> None:
-        """None: whatever ends this process ends the store too."""
+        """None, because the store ends with this process."""
 
     @property
     def state(self) -> SessionState:
-        """The state now; never suspended."""
+        """The state now. A session in memory is never suspended."""
         return SessionState.CONNECTED if self.lease in self._store.leases else SessionState.LOST
 
     def join(
         self, folder: str, name: str, value: bytes, *, reads: tuple[str, ...] = (), deadline: float
     ) -> Joined:
-        """Put the node's own record, and read the folder's keys and ``reads``."""
+        """Put the node's own record; read the folder's keys and ``reads``."""
         self._ledger.check(deadline)
-        room = self._ledger.room
+        namespace = self._ledger.namespace
         key = check_key(check_folder(folder) + name)
         scopes = [check_scope(scope) for scope in reads]
         with self._store.transaction() as txn:
-            own = txn.get(room, key)
+            own = txn.get(namespace, key)
             if own is None:
                 if self.lease not in self._store.leases:
                     raise SessionLost(f"session {self.lease} in memory is over")
-                (own,) = txn.put(room, {key: value}, self.lease)
+                (own,) = txn.put(namespace, {key: value}, self.lease)
             if (own.value, own.lease) != (value, self.lease):
                 raise LedgerConflict(
-                    f"join as {key!r}: that record is there already, of session {own.lease}; "
+                    f"join as {key!r}: session {own.lease} has a record of that name; "
                     "every node needs a name of its own"
                 )
-            there = txn.view(room, folder)
-            bare = (one if one == own else replace(one, value=b"") for one in there.records)
-            views = {scope: txn.view(room, scope) for scope in scopes}
-            return Joined(own, View(tuple(bare), there.revision), views)
+            existing = txn.view(namespace, folder)
+            members = (one if one == own else replace(one, value=b"") for one in existing.records)
+            views = {scope: txn.view(namespace, scope) for scope in scopes}
+            return Joined(own, View(tuple(members), existing.revision), views)
 
     def create(
         self, values: Mapping[str, bytes], *, guard: Record, lease: str, deadline: float
     ) -> CreateResult:
-        """Create records, all or none."""
+        """Create all records or none."""
         self._ledger.check(deadline)
-        room = self._ledger.room
+        namespace = self._ledger.namespace
         keys = [check_key(key) for key in values]
         with self._store.transaction() as txn:
-            if not txn.has(room, guard):
+            if not txn.has(namespace, guard):
                 return GuardGone()
-            if there := tuple(record for key in keys if (record := txn.get(room, key))):
-                return Exists(there)
+            if existing := tuple(record for key in keys if (record := txn.get(namespace, key))):
+                return Exists(existing)
             if lease not in self._store.leases:
                 raise LeaseGone(f"create {', '.join(keys)}: lease {lease} in memory is over")
-            return Created(txn.put(room, values, lease))
+            return Created(txn.put(namespace, values, lease))
 
     def delete(self, *scopes: str, guard: Record, deadline: float) -> bool:
-        """Delete what is in and below the scopes."""
+        """Delete everything in and below the scopes."""
         self._ledger.check(deadline)
         for scope in scopes:
             check_scope(scope)
         with self._store.transaction() as txn:
-            alive = txn.has(self._ledger.room, guard)
-            if alive:
-                txn.delete(self._ledger.room, scopes)
-            return alive
+            guard_exists = txn.has(self._ledger.namespace, guard)
+            if guard_exists:
+                txn.delete(self._ledger.namespace, scopes)
+            return guard_exists
 
     def leave(self, record: Record, *, deadline: float) -> None:
-        """Delete the own record, if it is still there."""
+        """Delete the node's own record, if it still exists."""
         self._ledger.check(deadline)
         with self._store.transaction() as txn:
-            if txn.has(self._ledger.room, record):
-                txn.delete(self._ledger.room, [record.key])
+            if txn.has(self._ledger.namespace, record):
+                txn.delete(self._ledger.namespace, [record.key])
 
     def grant_lease(self, ttl: float, *, deadline: float) -> str:
-        """A lease for records that outlive nodes; it does not run out."""
+        """A lease for records that outlive nodes. It does not expire."""
         self._ledger.check(deadline)
         if ttl <= 0:
             raise ConfigError(f"a lease of {ttl:g} s was asked for; wanted more than 0")
@@ -229,7 +227,7 @@ class MemorySession:
             return self._store.new_lease()
 
     def keep_alive(self, lease: str, *, deadline: float) -> None:
-        """Make sure that the lease lives."""
+        """Check that the lease lives. There is nothing to renew."""
         self._ledger.check(deadline)
         if lease not in self._store.leases:
             raise LeaseGone(f"lease {lease} in memory is over")
@@ -238,4 +236,4 @@ class MemorySession:
         """End the session at once."""
         self._ledger.check(deadline)
         with self._store.transaction() as txn:
-            txn.end(self.lease)
+            txn.end_lease(self.lease)

@@ -1,8 +1,8 @@
-"""What the ledgers of a process share: ``MemoryStore``, and the transactions that change it.
+"""``MemoryStore``: what the ledgers of a process share, and the transactions that change it.
 
-It starts no thread, and nothing in it runs out. Watchers are told in the thread that makes the
-change, after the store has let go of its lock. This module may import nothing but the standard
-library and what lies in this folder.
+It starts no thread, and nothing in it expires. Ledgers are told of changes in the thread that makes
+the change, after the store has released its lock. This module may import the standard library and
+this room, and nothing else.
 """
 
 from __future__ import annotations
@@ -16,38 +16,38 @@ from typing import Protocol
 from llutil.ledgers.keys import by_arrival, holds
 from llutil.ledgers.protocol import Record, View
 
-__all__ = ["MemoryStore", "Transaction", "Watcher"]
+__all__ = ["MemoryStore", "StoreListener", "Transaction"]
 
 
-class Watcher(Protocol):
-    """A ledger on the store, as far as the store tells it of changes."""
+class StoreListener(Protocol):
+    """A ledger on the store: what the store needs to tell it of changes."""
 
-    room: str
-    """Its namespace."""
-    watched: list[str]
-    """The scopes of its open watches; changed within transactions."""
-    tell: Callable[[], None]
-    """Tells it that something changed which concerns it."""
+    namespace: str
+    """The prefix of its namespace."""
+    watched_scopes: list[str]
+    """The scopes of its open watches. Changed within transactions only."""
+    on_change: Callable[[], None]
+    """Called after a change of a watched scope or of one of its sessions."""
 
     def holds_session(self, lease: str) -> bool:
         """Whether one of its sessions has that name."""
 
 
 class MemoryStore:
-    """What the ledgers of a process share. They change it in transactions, one after the other."""
+    """What the ledgers of a process share. They change it in transactions, one at a time."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        """Guards all below."""
+        """Guards all attributes below."""
         self.revision = 1
         self.leases: set[str] = set()
-        self.ledgers: set[Watcher] = set()
+        self.ledgers: set[StoreListener] = set()
         self._records: dict[tuple[str, str], Record] = {}  # by namespace and key
         self._names = count(1)
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
-        """A time during which nobody else sees or changes the store. Those who watch hear of it
+        """A time in which nobody else reads or changes the store. Affected ledgers are told
         afterwards.
         """
         transaction = Transaction(self, self._records)
@@ -55,77 +55,80 @@ class MemoryStore:
             with self._lock:
                 yield transaction
         finally:
-            for ledger in transaction.concerned:
-                ledger.tell()
+            for ledger in transaction.affected:
+                ledger.on_change()
 
     def new_lease(self) -> str:
-        """The name of a lease that starts to live now. Within a transaction."""
+        """Start a new lease and return its name. Called within a transaction."""
         lease = f"{next(self._names):x}"
         self.leases.add(lease)
         return lease
 
 
 class Transaction:
-    """What may be done within a transaction. A key is a pair of namespace and key."""
+    """Reads and changes within one transaction. A full key is a pair of namespace and key."""
 
     def __init__(self, store: MemoryStore, records: dict[tuple[str, str], Record]) -> None:
-        self.concerned: set[Watcher] = set()
+        self.affected: set[StoreListener] = set()
         self._store = store
         self._records = records
 
-    def get(self, room: str, key: str) -> Record | None:
+    def get(self, namespace: str, key: str) -> Record | None:
         """The record, if there is one."""
-        return self._records.get((room, key))
+        return self._records.get((namespace, key))
 
-    def has(self, room: str, record: Record) -> bool:
-        """Whether this very record is still there."""
-        return self._records.get((room, record.key)) == record
+    def has(self, namespace: str, record: Record) -> bool:
+        """Whether this record, and not a newer one with its key, exists."""
+        return self._records.get((namespace, record.key)) == record
 
-    def view(self, room: str, scope: str) -> View:
+    def view(self, namespace: str, scope: str) -> View:
         """The present state of a scope."""
         found = (
             record
-            for (where, key), record in self._records.items()
-            if where == room and holds(scope, key)
+            for (key_namespace, key), record in self._records.items()
+            if key_namespace == namespace and holds(scope, key)
         )
         return View(by_arrival(found), self._store.revision)
 
-    def put(self, room: str, values: Mapping[str, bytes], lease: str) -> tuple[Record, ...]:
+    def put(self, namespace: str, values: Mapping[str, bytes], lease: str) -> tuple[Record, ...]:
         """Put new records, all at one revision."""
         self._store.revision += 1
         records = tuple(
             Record(key, value, self._store.revision, lease) for key, value in values.items()
         )
         for record in records:
-            self._records[room, record.key] = record
-            self._concern(room, record.key)
+            self._records[namespace, record.key] = record
+            self._mark_affected(namespace, record.key)
         return records
 
-    def delete(self, room: str, scopes: Iterable[str]) -> None:
-        """Delete what is in and below the scopes."""
+    def delete(self, namespace: str, scopes: Iterable[str]) -> None:
+        """Delete everything in and below the scopes."""
         for scope in scopes:
-            self._drop(
-                place
-                for place in self._records
-                if place[0] == room
-                and (place[1].startswith(scope) if scope.endswith("/") else place[1] == scope)
+            self._remove(
+                full_key
+                for full_key in self._records
+                if full_key[0] == namespace
+                and (full_key[1].startswith(scope) if scope.endswith("/") else full_key[1] == scope)
             )
 
-    def end(self, lease: str) -> None:
+    def end_lease(self, lease: str) -> None:
         """End a lease, its session and its records."""
         self._store.leases.discard(lease)
-        self._drop(place for place, record in self._records.items() if record.lease == lease)
-        self.concerned |= {ledger for ledger in self._store.ledgers if ledger.holds_session(lease)}
+        self._remove(
+            full_key for full_key, record in self._records.items() if record.lease == lease
+        )
+        self.affected |= {ledger for ledger in self._store.ledgers if ledger.holds_session(lease)}
 
-    def _drop(self, places: Iterator[tuple[str, str]]) -> None:
+    def _remove(self, keys: Iterator[tuple[str, str]]) -> None:
         self._store.revision += 1
-        for room, key in list(places):
-            del self._records[room, key]
-            self._concern(room, key)
+        for namespace, key in list(keys):
+            del self._records[namespace, key]
+            self._mark_affected(namespace, key)
 
-    def _concern(self, room: str, key: str) -> None:
-        self.concerned |= {
+    def _mark_affected(self, namespace: str, key: str) -> None:
+        self.affected |= {
             ledger
             for ledger in self._store.ledgers
-            if ledger.room == room and any(holds(scope, key) for scope in ledger.watched)
+            if ledger.namespace == namespace
+            and any(holds(scope, key) for scope in ledger.watched_scopes)
         }

@@ -168,13 +168,13 @@ class EtcdSession:
             revision = reply.header.revision
             return Created(tuple(Record(key, values[key], revision, lease) for key in values))
         guards, *ranges = (one.response_range.kvs for one in reply.responses)
-        there = tuple(messages.to_record(self._namespace, kv) for kvs in ranges for kv in kvs)
-        if answer.maybe_applied and {record.key: record.value for record in there} == values:
+        existing = tuple(messages.to_record(self._namespace, kv) for kvs in ranges for kv in kvs)
+        if answer.maybe_applied and {record.key: record.value for record in existing} == values:
             # An earlier attempt of this call created them, even if the guard is gone by now.
-            return Created(there)
+            return Created(existing)
         if not guards or guards[0].create_revision != guard.created:
             return GuardGone()
-        return Exists(there)
+        return Exists(existing)
 
     def delete(self, *scopes: str, guard: Record, deadline: float) -> bool:
         """Delete everything in and below the scopes, in one transaction."""

@@ -1,10 +1,10 @@
-"""A ledger on ZooKeeper, through kazoo: what ``rdzv_backend="zeus-adapter"`` means here.
+"""A ledger on ZooKeeper, through kazoo. ``rdzv_backend="zeus-adapter"`` means this ledger.
 
-Meta's Zeus, from which that name comes, is not public, and nothing public says what it speaks. That
-the name stands for ZooKeeper's protocol is this project's own mapping, and no promise of
-compatibility with anything of Meta's.
+The name comes from Meta's Zeus, which is not public, and neither is its protocol. That the name
+stands for ZooKeeper's protocol is this project's own choice. It promises no compatibility with
+anything of Meta's.
 
-``config.ZooKeeperConfig`` says where a ZooKeeper is, and costs nothing to import.
+``config.ZooKeeperConfig`` says where a ZooKeeper is; it is cheap to import.
 ``ledger.ZooKeeperLedger`` is the ledger; importing that module imports kazoo. Read ``ledger``
-first: it says how the rest hangs together.
+first: it says what each module is for.
 """

@@ -1,6 +1,6 @@
-"""kazoo's client as ``config`` wants it: hosts, login, TLS, pauses, and where it logs.
+"""Makes kazoo's client from a configuration: hosts, login, TLS, retry pauses and logger.
 
-Of ours this module imports ``llutil.errors`` and the configuration's values.
+This module may import kazoo, ``llutil.errors`` and ``config`` of this folder.
 """
 
 from __future__ import annotations
@@ -19,33 +19,35 @@ from llutil.ledgers.zookeeper.config import ZooKeeperConfig
 __all__ = ["KazooLog", "check_sasl", "make_client"]
 
 _PAUSE = (0.05, 0.5)
-"""Seconds between two attempts to connect: at first, and at most."""
+"""Seconds between two attempts to connect: first value and maximum."""
 
 
 class KazooLog(logging.LoggerAdapter[logging.Logger]):
-    """Where kazoo logs: all at the lowest level, since each lost connection is a warning to it.
+    """The logger for kazoo. It logs everything at DEBUG, because kazoo logs each lost connection as
+    a warning.
 
-    Keeps the last trouble in words.
+    ``last_warning`` is the text of the last warning that names a cause; empty if there was none.
     """
 
     def __init__(self) -> None:
         super().__init__(logging.getLogger(f"{__name__}.kazoo"), None)
-        self.trouble = ""
+        self.last_warning = ""
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, Any]:
-        """As it is: there is nothing to add."""
+        """Return both unchanged; required by ``LoggerAdapter``."""
         return msg, kwargs
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
-        """Log at the lowest level."""
+        """Log at DEBUG."""
         if level >= logging.WARNING and "CONNECTING" not in str(msg):
-            self.trouble = str(msg) % args if args else str(msg)
+            self.last_warning = str(msg) % args if args else str(msg)
         super().log(min(level, logging.DEBUG), msg, *args, **kwargs)
 
 
 def check_sasl(config: ZooKeeperConfig) -> None:
-    """:raises ConfigError: its SASL mechanism is not to be had in this installation; kazoo finds
-    out too late.
+    """Check the SASL mechanism here, because kazoo does so only when it connects.
+
+    :raises ConfigError: this installation does not have the mechanism.
     """
     if not config.sasl_mechanism:
         return
@@ -66,8 +68,8 @@ def make_client(
 ) -> Any:
     """A client that is not started yet.
 
-    ``timeout`` is the session's, in seconds; ``identity`` the id and password of a session to go
-    on with, or None for a new one.
+    ``timeout`` is the session's, in seconds. ``identity`` is the id and the password of an existing
+    session; None for a new session.
     """
     login: dict[str, Any] = {}
     acl = OPEN_ACL_UNSAFE

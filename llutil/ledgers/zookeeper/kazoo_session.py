@@ -1,15 +1,15 @@
-"""One ZooKeeper session with deadlines, kept by kazoo: ``KazooSession``.
+"""``KazooSession``: a ZooKeeper session that kazoo keeps, and requests with deadlines on it.
 
-It is the one boundary where kazoo's errors about connections end.
+kazoo's errors about connections do not leave this module.
 
-kazoo keeps a ZooKeeper session and its connection, moving from server to server. A request is sent
-when there is a connection, and is waited for until its deadline, or until that connection is lost;
-then ``trying`` runs the whole act again, told that what it did before may have been applied. What
-ZooKeeper says of nodes (there is none, there is one) is passed on as kazoo's errors, and stays in
-this folder.
+kazoo keeps the session and its connection, and moves from server to server. A request is sent when
+there is a connection. It waits for its answer until its deadline, or until that connection is lost.
+In the second case ``retry`` runs the whole function again, and says that the first run may have
+been applied. What ZooKeeper says of znodes (there is none, there is one) is raised as kazoo's
+errors, which stay in this folder.
 
-kazoo has three threads for a client, which end with ``KazooSession.close``. Of ours this module
-imports ``llutil.ledgers``.
+kazoo has three threads for a client; ``KazooSession.close`` ends them. This module may import
+kazoo, ``llutil.ledgers`` and this folder.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ __all__ = ["KazooSession", "KazooSessionOver"]
 
 _log = logging.getLogger(__name__)
 
-_GOODBYE = 1.0
-"""Seconds for a server to take leave of us."""
+_CLOSE_GRACE = 1.0
+"""Seconds for a server to answer that it ended the session."""
 
 T = TypeVar("T")
 
@@ -49,10 +49,10 @@ class _Interrupted(LedgerUnavailable):
 
 
 class KazooSession(ProcessOwned):
-    """A ZooKeeper session of ``timeout`` seconds: a new one, or the one of ``identity`` (its id and
+    """A ZooKeeper session of ``timeout`` seconds: a new one, or the one of ``identity`` (id,
     password).
 
-    ``on_state`` is called from kazoo's thread whenever the connection comes or goes. It must take
+    ``on_state`` is called from kazoo's thread whenever the connection is made or lost. It must take
     no lock that is held during a call.
     """
 
@@ -66,26 +66,25 @@ class KazooSession(ProcessOwned):
     ) -> None:
         super().__init__(config)
         self.config = config
-        self._kept = identity is not None
+        self._has_identity = identity is not None
         self._on_state = on_state
         self._kazoo_log = KazooLog()
         self._client = make_client(config, timeout, identity, self._kazoo_log)
         self._connected = threading.Event()
         self._ended: type[KazooSessionOver | LedgerRefused] | None = None
-        self._client.add_listener(self._listen)
+        self._client.add_listener(self._on_kazoo_state)
         self._client.start_async()
 
-    def _listen(self, state: KazooState) -> None:
-        """In kazoo's thread: note what became of the connection."""
+    def _on_kazoo_state(self, state: KazooState) -> None:
+        """Called in kazoo's thread: note the state of the connection."""
         if state == KazooState.CONNECTED:
             self._connected.set()
         else:
             self._connected.clear()
         keeper = self._client.client_state
-        if keeper == KeeperState.EXPIRED_SESSION and self._kept:
-            self._ended = (
-                KazooSessionOver  # kazoo goes on with another session, which is of no use to us
-            )
+        if keeper == KeeperState.EXPIRED_SESSION and self._has_identity:
+            # kazoo now opens another session, but our records belonged to this one.
+            self._ended = KazooSessionOver
         elif keeper == KeeperState.AUTH_FAILED:
             self._ended = LedgerRefused
         self._on_state()
@@ -100,27 +99,29 @@ class KazooSession(ProcessOwned):
         """Whether there is a connection now."""
         return self._connected.is_set()
 
-    def trying(self, what: str, act: Callable[[bool], T], *, deadline: float) -> T:
-        """Do ``act`` until it was done without a lost connection; it is told whether an earlier try
-        may count.
+    def retry(self, what: str, act: Callable[[bool], T], *, deadline: float) -> T:
+        """Call ``act`` until it ends without a lost connection. Its argument says whether an
+        earlier run may have been applied. ``what`` names the action in errors.
 
-        :raises LedgerUnavailable: not by ``deadline``.
+        :raises LedgerUnavailable: it did not succeed by ``deadline``.
         :raises KazooSessionOver: the session is over.
-        :raises LedgerRefused: the same again cannot help.
+        :raises LedgerRefused: a retry cannot help.
         """
         self.check()
         began = time.monotonic()
         if began >= deadline:
             raise LedgerUnavailable(f"{what}: the deadline had passed; nothing was sent")
-        doubtful = False
+        maybe_applied = False
         try:
             while True:
                 try:
-                    return act(doubtful)
+                    return act(maybe_applied)
                 except _Interrupted:
-                    doubtful = True
+                    maybe_applied = True
         except zk.NoAuthError as error:
-            raise LedgerRefused(f"{what}: {self._who()} may not do this; {_NO_AUTH}") from error
+            raise LedgerRefused(
+                f"{what}: {self._user_text()} may not do this; {_NO_AUTH}"
+            ) from error
         except zk.NoChildrenForEphemeralsError as error:
             raise LedgerRefused(
                 f"{what}: something else keeps an ephemeral node where the folder of this "
@@ -141,23 +142,23 @@ class KazooSession(ProcessOwned):
                 f"{what}: no usable answer in {waited:.1f} s; {error}"
             ) from error
 
-    def _who(self) -> str:
+    def _user_text(self) -> str:
         if self.config.user:
             return f"the user {self.config.user!r} with this password"
         return "an anonymous client"
 
     def ask(self, send: Callable[[Any], Any], *, deadline: float) -> Any:
-        """The answer to one request. Within ``trying``."""
+        """Send one request and return its answer. For use within ``retry``."""
         self.wait_for_connection(deadline)
         return self.answer(send(self._client), deadline=deadline)
 
     def send(self, send: Callable[[Any], Any], *, deadline: float) -> Any:
-        """Send a request, for ``answer`` to take what comes of it. Within ``trying``."""
+        """Send a request; ``answer`` takes its result. For use within ``retry``."""
         self.wait_for_connection(deadline)
         return send(self._client)
 
     def answer(self, result: Any, *, deadline: float) -> Any:
-        """What came of a request that was sent. Within ``trying``."""
+        """Wait for the answer to a request that ``send`` sent. For use within ``retry``."""
         try:
             return result.get(timeout=max(0.0, deadline - time.monotonic()))
         except KazooTimeoutError:
@@ -168,7 +169,7 @@ class KazooSession(ProcessOwned):
             self.check()
             raise _Interrupted(str(error)) from error
         except zk.SessionExpiredError as error:
-            if self._kept:
+            if self._has_identity:
                 self._ended = KazooSessionOver
                 raise KazooSessionOver(f"{self.config} says that its time is over") from error
             raise _Interrupted("the connection's own session was over") from error
@@ -182,25 +183,25 @@ class KazooSession(ProcessOwned):
             raise _Interrupted(type(error).__name__) from error
         except zk.AuthFailedError as error:
             raise LedgerRefused(
-                f"{self.config} does not accept the authentication of {self._who()}"
+                f"{self.config} does not accept the authentication of {self._user_text()}"
             ) from error
 
     def wait_for_connection(self, deadline: float) -> None:
-        """Wait until a request could be sent at once. Within ``trying``."""
+        """Wait until there is a connection. For use within ``retry``."""
         while True:
             self.check()
             if self._ended is KazooSessionOver:
                 raise KazooSessionOver(f"{self.config} says that its time is over")
             if self._ended is not None:
                 raise LedgerRefused(
-                    f"{self.config} does not accept the authentication of {self._who()}"
+                    f"{self.config} does not accept the authentication of {self._user_text()}"
                 )
             left = deadline - time.monotonic()
             if left <= 0:
-                trouble = self._kazoo_log.trouble or (
+                reason = self._kazoo_log.last_warning or (
                     "no answer in time; it is frozen, cut off or overloaded"
                 )
-                raise LedgerUnavailable(f"{self.config}: {trouble}")
+                raise LedgerUnavailable(f"{self.config}: {reason}")
             # In short bits, since nothing wakes this when the session is closed.
             if self._connected.wait(min(left, 0.1)):
                 return
@@ -217,7 +218,7 @@ class KazooSession(ProcessOwned):
         connected = self.is_connected and self._ended is None
         thread = threading.Thread(target=self._stop, name="llutil-goodbye", daemon=True)
         thread.start()
-        thread.join(min(_GOODBYE, max(0.0, deadline - time.monotonic())))
+        thread.join(min(_CLOSE_GRACE, max(0.0, deadline - time.monotonic())))
         if not thread.is_alive():
             return connected
         # kazoo would wait for as long as the session's time; without its socket it does not.

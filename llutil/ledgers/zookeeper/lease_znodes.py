@@ -1,15 +1,17 @@
-"""Granted leases on ZooKeeper: nodes whose time of change says until when they live, and the
-sweeping of the dead.
+"""Granted leases on ZooKeeper: each is a znode whose mtime says until when the lease lives.
+``sweep`` removes leases that are over.
 
-ZooKeeper's own nodes with a time to live need a server that was told to have them, and a client
-that can make them; kazoo cannot. So a lease is a node like any other: renewing it is writing it
-again, and by the server's own clock (its time of change, against the one of a lease that is granted
-now) a later job finds that it is over, and removes it with its records and the folders that these
-leave empty. The lease's node names the top folders of its records.
+ZooKeeper's own TTL znodes need a server that is configured for them, and kazoo cannot create them.
+So a lease is an ordinary znode. A renewal writes it again, which changes its mtime. A later job
+compares that mtime with the mtime of a lease that it has just granted; both are times of the
+server's clock. If the lease is over, the job removes it with its records, and with the folders that
+are empty then. The lease's znode holds the names of the top folders of its records.
 
-A lease that is to be ended is renamed first, in one transaction with a check of its version: from
-then on nobody can adopt it or write on it, and whoever sweeps next finishes what was begun. Of ours
-this module imports ``llutil.ledgers`` and what lies in this folder.
+To end a lease, its znode is renamed first, in one transaction that checks its version. After that
+no session can keep the lease alive or create records on it. If the one who renamed it dies, the
+next sweep finishes the work.
+
+This module may import ``llutil.ledgers`` and this folder.
 """
 
 from __future__ import annotations
@@ -28,63 +30,73 @@ from llutil.ledgers.zookeeper.kazoo_session import KazooSession
 from llutil.ledgers.zookeeper.znode_paths import ZnodePaths
 from llutil.ledgers.zookeeper.znode_reader import ZnodeReader
 
-__all__ = ["LeaseZnode", "LeaseZnodes", "end", "grant", "look", "renew", "sweep"]
+__all__ = ["LeaseFolder", "LeaseZnode", "end", "grant", "read_lease", "renew", "sweep"]
 
 _log = logging.getLogger(__name__)
 
-_LOOKS = 16  # leases, and folders, that one sweep looks at: at random, so that all have their turn
-_OVER = "over-"
-_YOUNG = 86_400_000  # ms during which an empty folder may be that of a job that begins, or waits
+# Number of leases, and of folders, that one sweep checks. A random choice, so that each one is
+# checked at some time.
+_SAMPLE_SIZE = 16
+_OVER_PREFIX = "over-"
+# Milliseconds. An empty folder younger than this may belong to a job that begins or waits.
+_YOUNG_FOLDER = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseZnode:
-    """A lease as it was at ``version`` of its node, which was written at ``written`` (the server's
-    ms).
+    """A lease at ``version`` of its znode, which was written at ``written_ms`` (the server's clock,
+    in ms).
+
+    ``ttl`` is in seconds. ``top_folders`` are the top folders of its records.
     """
 
     name: str
     ttl: float
-    tops: tuple[str, ...]
+    top_folders: tuple[str, ...]
     version: int
-    written: int
+    written_ms: int
 
     @property
     def data(self) -> bytes:
-        """What its node holds."""
-        return json.dumps({"version": 1, "ttl": self.ttl, "tops": self.tops}).encode()
+        """The content of its znode."""
+        return json.dumps({"version": 1, "ttl": self.ttl, "tops": self.top_folders}).encode()
 
-    def over(self, now: int) -> bool:
-        """Whether it is over at that time of the server (ms)."""
-        return now > self.written + self.ttl * 1000
+    def is_over(self, now_ms: int) -> bool:
+        """Whether it is over at ``now_ms`` (the server's clock, in ms)."""
+        return now_ms > self.written_ms + self.ttl * 1000
 
 
 @dataclass(frozen=True, slots=True)
-class LeaseZnodes:
-    """How to reach the leases: ``line``, and where they lie."""
+class LeaseFolder:
+    """The folder of the granted leases: its paths, and the session that reaches it."""
 
-    line: KazooSession
-    places: ZnodePaths
+    kazoo: KazooSession
+    paths: ZnodePaths
 
     def reader(self, deadline: float) -> ZnodeReader:
-        """What reads until then."""
-        return ZnodeReader(self.line, self.places, deadline)
+        """A reader with that deadline."""
+        return ZnodeReader(self.kazoo, self.paths, deadline)
 
 
 def _parse(name: str, data: bytes, stat: Any) -> LeaseZnode:
     try:
         value = json.loads(data)
-        tops = tuple(str(top) for top in value["tops"])
-        return LeaseZnode(name, float(value["ttl"]), tops, int(stat.version), int(stat.mtime))
+        top_folders = tuple(str(top) for top in value["tops"])
+        return LeaseZnode(
+            name, float(value["ttl"]), top_folders, int(stat.version), int(stat.mtime)
+        )
     except (ValueError, TypeError, KeyError) as error:
         raise LedgerConflict(
-            f"the node of the lease {name!r} holds what no node of ours wrote; use another namespace"
+            f"the znode of the lease {name!r} was written by other software; use another namespace"
         ) from error
 
 
-def look(reader: ZnodeReader, places: ZnodePaths, name: str) -> LeaseZnode | None:
-    """The lease of that name; None if it is over. Within ``KazooSession.trying``."""
-    path = places.lease(name)
+def read_lease(reader: ZnodeReader, paths: ZnodePaths, name: str) -> LeaseZnode | None:
+    """The lease of that name; None if it is over. For use within ``KazooSession.retry``.
+
+    :raises LedgerConflict: its znode was written by other software.
+    """
+    path = paths.lease(name)
     try:
         data, stat = reader.ask(lambda client: client.get_async(path))
     except zk.NoNodeError:
@@ -92,90 +104,92 @@ def look(reader: ZnodeReader, places: ZnodePaths, name: str) -> LeaseZnode | Non
     return _parse(name, data, stat)
 
 
-def grant(granting: LeaseZnodes, ttl: float, *, deadline: float) -> LeaseZnode:
-    """A new lease. We choose its name, so that a second attempt finds what a doubtful first one
-    granted.
+def grant(leases: LeaseFolder, ttl: float, *, deadline: float) -> LeaseZnode:
+    """Grant a new lease of ``ttl`` seconds.
+
+    We choose the lease's name. So if the answer to a first attempt was lost, a second attempt finds
+    the lease that the first one granted.
     """
     lease = LeaseZnode(f"lease-{secrets.token_hex(8)}", ttl, (), 0, 0)
-    path = granting.places.lease(lease.name)
+    path = leases.paths.lease(lease.name)
 
     def act(_: bool) -> LeaseZnode:
-        reader = granting.reader(deadline)
+        reader = leases.reader(deadline)
         while True:
             try:
                 _, stat = reader.ask(
                     lambda client: client.create_async(path, lease.data, include_data=True)
                 )
             except zk.NoNodeError:
-                reader.make_folder(granting.places.leases)
+                reader.create_folder(leases.paths.leases_folder)
             except zk.NodeExistsError:
-                found = look(reader, granting.places, lease.name)
+                found = read_lease(reader, leases.paths, lease.name)
                 if found is not None:
                     return found
             else:
-                return replace(lease, written=int(stat.mtime))
+                return replace(lease, written_ms=int(stat.mtime))
 
-    return granting.line.trying(f"grant a lease of {ttl:g} s", act, deadline=deadline)
+    return leases.kazoo.retry(f"grant a lease of {ttl:g} s", act, deadline=deadline)
 
 
-def renew(granting: LeaseZnodes, name: str, *, deadline: float) -> LeaseZnode | None:
+def renew(leases: LeaseFolder, name: str, *, deadline: float) -> LeaseZnode | None:
     """Renew a lease; None if it is over."""
-    path = granting.places.lease(name)
+    path = leases.paths.lease(name)
 
     def act(_: bool) -> LeaseZnode | None:
-        reader = granting.reader(deadline)
-        while (lease := look(reader, granting.places, name)) is not None:
+        reader = leases.reader(deadline)
+        while (lease := read_lease(reader, leases.paths, name)) is not None:
             data, version = lease.data, lease.version
             try:
                 stat = reader.ask(lambda client: client.set_async(path, data, version))  # noqa: B023 - called at once
             except (zk.BadVersionError, zk.NoNodeError):
                 continue
-            return replace(lease, version=int(stat.version), written=int(stat.mtime))
+            return replace(lease, version=int(stat.version), written_ms=int(stat.mtime))
         return None
 
-    return granting.line.trying(f"renew {name}", act, deadline=deadline)
+    return leases.kazoo.retry(f"renew {name}", act, deadline=deadline)
 
 
-def end(granting: LeaseZnodes, name: str, *, deadline: float) -> None:
-    """End a lease, with all records that go with it. One that is over already is fine."""
+def end(leases: LeaseFolder, name: str, *, deadline: float) -> None:
+    """End a lease, and remove all its records. It is no error if it is over already."""
 
     def act(_: bool) -> None:
-        reader = granting.reader(deadline)
-        while (lease := look(reader, granting.places, name)) is not None:
-            if _bury(reader, granting.places, lease):
+        reader = leases.reader(deadline)
+        while (lease := read_lease(reader, leases.paths, name)) is not None:
+            if _rename_as_over(reader, leases.paths, lease):
                 break
-        _clear(reader, granting.places, name)
+        _remove_records(reader, leases.paths, name)
 
-    granting.line.trying(f"end {name}", act, deadline=deadline)
+    leases.kazoo.retry(f"end {name}", act, deadline=deadline)
 
 
-def _bury(reader: ZnodeReader, places: ZnodePaths, lease: LeaseZnode) -> bool:
-    """Rename the lease's node, unless somebody has written it since."""
+def _rename_as_over(reader: ZnodeReader, paths: ZnodePaths, lease: LeaseZnode) -> bool:
+    """Rename the lease's znode; False if somebody has written it since ``lease`` was read."""
 
     def send(client: Any) -> Any:
         transaction = client.transaction()
-        transaction.delete(places.lease(lease.name), lease.version)
-        transaction.create(places.lease(_OVER + lease.name), lease.data)
+        transaction.delete(paths.lease(lease.name), lease.version)
+        transaction.create(paths.lease(_OVER_PREFIX + lease.name), lease.data)
         return transaction.commit_async()
 
     return not any(isinstance(one, Exception) for one in reader.ask(send))
 
 
-def _clear(reader: ZnodeReader, places: ZnodePaths, name: str) -> None:
-    """Remove the records of a lease that was renamed, the folders that are empty then, and its
-    node.
+def _remove_records(reader: ZnodeReader, paths: ZnodePaths, name: str) -> None:
+    """Remove the records of a renamed lease, the folders that are empty then, and the lease's
+    znode.
     """
-    lease = look(reader, places, _OVER + name)
+    lease = read_lease(reader, paths, _OVER_PREFIX + name)
     if lease is None:
         return
-    for top in lease.tops:
-        nodes, folders = reader.below(top)
-        for node in nodes:
-            for record in () if node.session else reader.records([node]) or ():
+    for top in lease.top_folders:
+        znodes, folders = reader.all_below(top)
+        for znode in znodes:
+            for record in () if znode.session else reader.records([znode]) or ():
                 if record.lease == name:
-                    _delete(reader, node.path)
-        reader.remove_folders([path for path in folders if path != places.folder("")])
-    _delete(reader, places.lease(_OVER + name))
+                    _delete(reader, znode.path)
+        reader.remove_folders([path for path in folders if path != paths.folder("")])
+    _delete(reader, paths.lease(_OVER_PREFIX + name))
 
 
 def _delete(reader: ZnodeReader, path: str) -> None:
@@ -185,39 +199,39 @@ def _delete(reader: ZnodeReader, path: str) -> None:
         return
 
 
-def sweep(granting: LeaseZnodes, now: int, *, deadline: float) -> None:
-    """Of some leases, end those that are over at ``now`` (the server's ms); of some folders, remove
-    the empty ones.
+def sweep(leases: LeaseFolder, now_ms: int, *, deadline: float) -> None:
+    """Check some leases and some folders. End the leases that are over at ``now_ms`` (the server's
+    clock, in ms); remove the folders that are empty.
     """
 
     def act(_: bool) -> None:
-        reader = granting.reader(deadline)
+        reader = leases.reader(deadline)
         names, _ = reader.ask(
-            lambda client: client.get_children_async(granting.places.leases, include_data=True)
+            lambda client: client.get_children_async(leases.paths.leases_folder, include_data=True)
         )
-        for name in _some(names):
-            lease = look(reader, granting.places, name)
+        for name in _sample(names):
+            lease = read_lease(reader, leases.paths, name)
             if lease is None:
                 continue
-            if name.startswith(_OVER):
-                _clear(reader, granting.places, name.removeprefix(_OVER))
-            elif lease.over(now) and _bury(reader, granting.places, lease):
-                _log.info("%s was over, and is removed with its records", name)
-                _clear(reader, granting.places, name)
-        _sweep_folders(reader, granting.places, now)
+            if name.startswith(_OVER_PREFIX):
+                _remove_records(reader, leases.paths, name.removeprefix(_OVER_PREFIX))
+            elif lease.is_over(now_ms) and _rename_as_over(reader, leases.paths, lease):
+                _log.info("%s was over; it is removed with its records", name)
+                _remove_records(reader, leases.paths, name)
+        _sweep_folders(reader, leases.paths, now_ms)
 
-    granting.line.trying("sweep what is over", act, deadline=deadline)
-
-
-def _some(names: list[str]) -> list[str]:
-    return random.sample(names, min(_LOOKS, len(names)))
+    leases.kazoo.retry("sweep what is over", act, deadline=deadline)
 
 
-def _sweep_folders(reader: ZnodeReader, places: ZnodePaths, now: int) -> None:
-    tops = [places.subfolder("", name) for name in reader.listing("").names]
-    for top in _some([top for top in tops if top is not None]):
-        if reader.listing(top).made + _YOUNG > now:
+def _sample(names: list[str]) -> list[str]:
+    return random.sample(names, min(_SAMPLE_SIZE, len(names)))
+
+
+def _sweep_folders(reader: ZnodeReader, paths: ZnodePaths, now_ms: int) -> None:
+    top_folders = [paths.subfolder("", name) for name in reader.listing("").names]
+    for top in _sample([top for top in top_folders if top is not None]):
+        if reader.listing(top).created_ms + _YOUNG_FOLDER > now_ms:
             continue
-        nodes, folders = reader.below(top)
-        if not nodes:
+        znodes, folders = reader.all_below(top)
+        if not znodes:
             reader.remove_folders(folders)

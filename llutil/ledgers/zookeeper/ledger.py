@@ -1,13 +1,14 @@
-"""A ledger on ZooKeeper: ``ZooKeeperLedger``.
+"""``ZooKeeperLedger``: a ledger on ZooKeeper.
 
-How it is built: ``places`` says which node of ZooKeeper a key is; ``handshake`` opens and ends
-sessions without kazoo; ``line`` is one kazoo client with deadlines; ``reading`` reads scopes over
-it; ``leases`` are nodes that others sweep once they are over; ``keeping`` and ``session`` keep a
-node alive and write for it; ``watches`` follows changes.
+The modules of this folder: ``znode_paths`` says which znode a key is. ``session_handshake`` opens
+and ends sessions without kazoo. ``kazoo_client`` and ``kazoo_session`` make requests with deadlines
+through kazoo. ``znode_reader`` reads scopes. ``znode_transactions``, ``member_znode`` and
+``lease_znodes`` write records and leases. ``session_keeper`` and ``session`` keep a node alive and
+write for it. ``watches`` follows changes.
 
-Reads and watches have a line of their own beside the session's: so they outlive a session that is
-lost, and each begins with a ``sync``, so that it is no older than the moment of the call. Threads:
-one for each open session, one for all watches, and three of kazoo's for each line.
+Reads and watches use a ZooKeeper session of their own, so they go on when a node's session is lost.
+Each read begins with a ``sync``, so it is at least as new as the moment of the call. Threads: one
+for each open session, one for all watches, and three of kazoo's for each ZooKeeper session.
 
 Importing this module imports kazoo.
 """
@@ -28,9 +29,9 @@ from llutil.ledgers.zookeeper import lease_znodes, session_handshake
 from llutil.ledgers.zookeeper.config import ZooKeeperConfig
 from llutil.ledgers.zookeeper.kazoo_client import check_sasl
 from llutil.ledgers.zookeeper.kazoo_session import KazooSession
-from llutil.ledgers.zookeeper.lease_znodes import LeaseZnodes
+from llutil.ledgers.zookeeper.lease_znodes import LeaseFolder
 from llutil.ledgers.zookeeper.session import ZooKeeperSession, open_session
-from llutil.ledgers.zookeeper.watches import ZooKeeperWatch, ZooKeeperWatches
+from llutil.ledgers.zookeeper.watches import ZooKeeperWatch, ZooKeeperWatchThread
 from llutil.ledgers.zookeeper.znode_paths import ZnodePaths
 from llutil.ledgers.zookeeper.znode_reader import ZnodeReader
 
@@ -38,21 +39,21 @@ __all__ = ["ZooKeeperLedger"]
 
 _log = logging.getLogger(__name__)
 
-_END = 5.0  # seconds for threads to end once their connection is closed
-_READING = (
-    6.0  # seconds of the session that reads; how soon a frozen server is left for another one
-)
+# Seconds for threads to end after their connection was closed.
+_CLOSE_TIMEOUT = 5.0
+# Seconds of the session for reads and watches. It decides how soon kazoo leaves a frozen server.
+_READER_TIMEOUT = 6.0
 
 
 class ZooKeeperLedger(ProcessOwned):
     """``llutil.ledgers.Ledger`` on ZooKeeper. Nothing is sent before the first call.
 
     ``on_change`` is called from this ledger's threads; ``llutil.ledgers.protocol`` says what it may
-    do. Unlike the Protocol says, ``close`` ends sessions that were not released, if a server is
-    there to hear it: kazoo knows no other way to leave.
+    do. One thing differs from the Protocol: ``close`` also ends sessions that were not released, if
+    a server is connected. kazoo has no other way to close a connection.
 
-    :raises ConfigError: the TLS files of ``config`` cannot be used, or its SASL mechanism in this
-        installation.
+    :raises ConfigError: the TLS files of ``config`` cannot be used, or this installation does not
+        have its SASL mechanism.
     """
 
     def __init__(self, config: ZooKeeperConfig, on_change: Callable[[], None]) -> None:
@@ -60,16 +61,16 @@ class ZooKeeperLedger(ProcessOwned):
         check_sasl(config)
         super().__init__(config)
         self._config = config
-        self._places = ZnodePaths(Namespace(config.namespace))
+        self._paths = ZnodePaths(Namespace(config.namespace))
         self._callback = on_change
-        self._watches = ZooKeeperWatches(self._reading, self._places, self._on_change)
+        self._watches = ZooKeeperWatchThread(self._reader_session, self._paths, self._on_change)
         self._lock = threading.Lock()
-        """Guards the two below, and closing. Never held during a call."""
-        self._line: KazooSession | None = None
+        """Guards the two attributes below, and ``closing``. Never held during a call."""
+        self._kazoo: KazooSession | None = None
         self._sessions: list[ZooKeeperSession] = []
 
     def __repr__(self) -> str:
-        return f"<ledger {self._places.namespace.path!r} on {self._config}>"
+        return f"<ledger {self._paths.namespace.path!r} on {self._config}>"
 
     def _on_change(self) -> None:
         if self.closing.is_set():
@@ -79,20 +80,20 @@ class ZooKeeperLedger(ProcessOwned):
         except Exception:  # noqa: BLE001 - the callback is another's
             _log.exception("the callback for changes of %r failed", self)
 
-    def _reading(self) -> KazooSession:
-        """The line for reads and watches, opened when first used."""
+    def _reader_session(self) -> KazooSession:
+        """The ZooKeeper session for reads and watches; opened at its first use."""
         self.check()
         with self._lock:
             self.check()
-            if self._line is None:
-                self._line = KazooSession(self._config, _READING, lambda: None)
-            return self._line
+            if self._kazoo is None:
+                self._kazoo = KazooSession(self._config, _READER_TIMEOUT, lambda: None)
+            return self._kazoo
 
     def open_session(self, ttl: float, *, deadline: float) -> ZooKeeperSession:
         """Start a session of ``ttl`` seconds."""
         self.check()
-        _soon_enough("open a session", deadline)
-        session = open_session(self._config, self._places, ttl, self._on_change, deadline=deadline)
+        _check_deadline("open a session", deadline)
+        session = open_session(self._config, self._paths, ttl, self._on_change, deadline=deadline)
         with self._lock:
             self._sessions = [one for one in self._sessions if one.is_renewed]
             if not self.closing.is_set():
@@ -104,33 +105,38 @@ class ZooKeeperLedger(ProcessOwned):
     def read(self, scope: str, *, deadline: float) -> View:
         """The present state of ``scope``."""
         check_scope(scope)
-        line = self._reading()
-        reader = ZnodeReader(line, self._places, deadline)
+        kazoo = self._reader_session()
+        reader = ZnodeReader(kazoo, self._paths, deadline)
 
         def act(_: bool) -> View:
             reader.sync()
             return reader.view(scope)
 
-        return line.trying(f"read {scope!r}", act, deadline=deadline)
+        return kazoo.retry(f"read {scope!r}", act, deadline=deadline)
 
     def watch(self, scope: str, *, since: View | None = None, deadline: float) -> ZooKeeperWatch:
-        """Watch ``scope`` from ``since`` on, or from what is there now."""
+        """Watch ``scope`` from ``since`` on; from its present state if ``since`` is None."""
         check_scope(scope)
-        self._reading()
+        self._reader_session()
         return self._watches.add(
             scope, self.read(scope, deadline=deadline) if since is None else since
         )
 
     def end_lease(self, lease: str, *, deadline: float) -> None:
-        """End a session or a granted lease by its name."""
+        """End a session or a granted lease by its name.
+
+        :raises LedgerRefused: it is a session whose name lacks the password.
+        """
         self.check()
         if lease.startswith("lease-"):
-            lease_znodes.end(LeaseZnodes(self._reading(), self._places), lease, deadline=deadline)
+            lease_znodes.end(
+                LeaseFolder(self._reader_session(), self._paths), lease, deadline=deadline
+            )
             return
         session, _, password = lease.partition("-")
         if not password:
             raise LedgerRefused(
-                f"session {lease} on {self._config} can only be ended by who knows its password"
+                f"session {lease} on {self._config} cannot be ended without its password"
             )
         number = int.from_bytes(bytes.fromhex(session), signed=True)
         session_handshake.end_session(
@@ -138,23 +144,23 @@ class ZooKeeperLedger(ProcessOwned):
         )
 
     def close(self) -> None:
-        """End every thread, watch and connection. In a forked child it does nothing: they are the
-        parent's.
+        """End every thread, watch and connection. In a forked child this does nothing, because they
+        belong to the parent.
         """
         if self.inherited:
             return
-        deadline = time.monotonic() + _END
+        deadline = time.monotonic() + _CLOSE_TIMEOUT
         with self._lock:
             self.closing.set()
             sessions, self._sessions = self._sessions, []
-            line, self._line = self._line, None
+            kazoo, self._kazoo = self._kazoo, None
         for session in sessions:
             session.abandon(deadline=deadline)
-        if line is not None:
-            line.close(deadline=deadline)
+        if kazoo is not None:
+            kazoo.close(deadline=deadline)
         self._watches.close(deadline=deadline)
 
 
-def _soon_enough(what: str, deadline: float) -> None:
+def _check_deadline(what: str, deadline: float) -> None:
     if time.monotonic() >= deadline:
         raise LedgerUnavailable(f"{what}: the deadline had passed; nothing was sent")

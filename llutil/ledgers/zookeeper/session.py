@@ -1,6 +1,6 @@
-"""A session on ZooKeeper: the keeper of it, and the writes that only a living node may make.
+"""A session on ZooKeeper: its keeper, and the writes that only a living node may make.
 
-Of ours this module imports ``llutil.ledgers`` and what lies in this folder.
+This module may import ``llutil.ledgers`` and this folder.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from llutil.ledgers.session_keeper import Renewal
 from llutil.ledgers.zookeeper import lease_znodes, session_handshake
 from llutil.ledgers.zookeeper.config import ZooKeeperConfig
 from llutil.ledgers.zookeeper.kazoo_session import KazooSession, KazooSessionOver
-from llutil.ledgers.zookeeper.lease_znodes import LeaseZnodes
+from llutil.ledgers.zookeeper.lease_znodes import LeaseFolder
 from llutil.ledgers.zookeeper.member_znode import MemberZnode
 from llutil.ledgers.zookeeper.session_handshake import GrantedSession
 from llutil.ledgers.zookeeper.session_keeper import ZooKeeperSessionKeeper, renew_session
@@ -40,91 +40,97 @@ from llutil.ledgers.zookeeper.znode_transactions import ZnodeWriter
 
 __all__ = ["ZooKeeperSession", "open_session"]
 
-_LONGEST = 2_000_000  # seconds; ZooKeeper counts milliseconds in 32 bits
+# Seconds. ZooKeeper counts milliseconds in 32 bits.
+_MAX_TTL = 2_000_000
 
 
 def open_session(
     config: ZooKeeperConfig,
-    places: ZnodePaths,
+    paths: ZnodePaths,
     ttl: float,
     on_change: Callable[[], None],
     *,
     deadline: float,
 ) -> ZooKeeperSession:
-    """Open a session of ``ttl`` seconds and keep it.
+    """Open a session of ``ttl`` seconds and renew it.
 
     :raises ConfigError: the server does not grant ``ttl``.
-    :raises LedgerRefused: it is no ZooKeeper, does not want us, or the chroot is not there.
+    :raises LedgerRefused: the server is not a ZooKeeper, refuses the credentials, or has no such
+        chroot.
+    :raises LedgerUnavailable: there was no session by ``deadline``.
     """
-    if not 0.001 <= ttl <= _LONGEST:
+    if not 0.001 <= ttl <= _MAX_TTL:
         raise ConfigError(f"lease_ttl is {ttl:g} s; ZooKeeper counts in milliseconds from 1 on")
     granted = session_handshake.open_session(config, ttl, deadline=deadline)
     if round(granted.ttl * 1000) != round(ttl * 1000):
-        session_handshake.end_session(config, granted.session, granted.password, deadline=deadline)
+        session_handshake.end_session(
+            config, granted.session_id, granted.password, deadline=deadline
+        )
         raise ConfigError(
-            f"lease_ttl is {ttl:g} s, but {config} grants {granted.ttl:g} s; a server grants from 2 to 20 times its "
-            f"tickTime, unless it has a minSessionTimeout and a maxSessionTimeout; set lease_ttl to {granted.ttl:g}"
+            f"lease_ttl is {ttl:g} s, but {config} grants {granted.ttl:g} s; a server grants from "
+            "2 to 20 times its tickTime, unless it has a minSessionTimeout and a "
+            f"maxSessionTimeout; set lease_ttl to {granted.ttl:g}"
         )
     keepers: list[ZooKeeperSessionKeeper] = []
 
-    def look() -> None:
+    def on_connection_change() -> None:
         for keeper in keepers:
-            keeper.look()
+            keeper.on_connection_change()
 
-    line = KazooSession(
+    kazoo = KazooSession(
         config,
         ttl,
-        look,
-        identity=(granted.session, granted.password),
+        on_connection_change,
+        identity=(granted.session_id, granted.password),
     )
-    granting = LeaseZnodes(line, places)
+    leases = LeaseFolder(kazoo, paths)
     try:
-        sent, rooted = renew_session(granting, deadline=deadline)
-        if not rooted:
+        sent, chroot_exists = renew_session(leases, deadline=deadline)
+        if not chroot_exists:
             raise LedgerRefused(
-                f"the chroot {config.chroot!r} is not there on {config}; create it, or correct the endpoint"
+                f"{config} has no chroot {config.chroot!r}; create it, or correct the endpoint"
             )
     except KazooSessionOver as error:
-        line.close(deadline=deadline)
+        kazoo.close(deadline=deadline)
         raise LedgerUnavailable(
-            f"open a session of {ttl:g} s: it was over before it was used: {error}"
+            f"open a session of {ttl:g} s: it was over before its first use: {error}"
         ) from error
     except BaseException:
-        line.close(deadline=deadline)
+        kazoo.close(deadline=deadline)
         raise
-    keeper = ZooKeeperSessionKeeper(granting, session_name(granted.session), ttl, sent, on_change)
+    keeper = ZooKeeperSessionKeeper(leases, session_name(granted.session_id), ttl, sent, on_change)
     keepers.append(keeper)
-    return ZooKeeperSession(granting, keeper, granted)
+    return ZooKeeperSession(leases, keeper, granted)
 
 
 class ZooKeeperSession:
     """``llutil.ledgers.Session`` on ZooKeeper. Made by ``open_session``."""
 
     def __init__(
-        self, granting: LeaseZnodes, keeper: ZooKeeperSessionKeeper, granted: GrantedSession
+        self, leases: LeaseFolder, keeper: ZooKeeperSessionKeeper, granted: GrantedSession
     ) -> None:
-        self._granting = granting
-        self._line = granting.line
-        self._places = granting.places
+        self._leases = leases
+        self._kazoo = leases.kazoo
+        self._paths = leases.paths
         self._keeper = keeper
         self._granted = granted
-        self._name = session_name(granted.session)
-        self._joiner = MemberZnode(granting.places, granted)
-        self._writer = ZnodeWriter(granting.places)
+        self._name = session_name(granted.session_id)
+        self._member_znode = MemberZnode(leases.paths, granted)
+        self._writer = ZnodeWriter(leases.paths)
 
     @property
     def ttl(self) -> float:
-        """Seconds that the session outlives its last renewal."""
+        """Seconds that the session lives after its last renewal."""
         return self._keeper.renewal.ttl
 
     @property
     def lease(self) -> str:
-        """The session's id and its password: who has both can end it."""
+        """The session's id and its password. Who knows both can end the session."""
         return f"{self._name}-{self._granted.password.hex()}"
 
     @property
     def renewed_at(self) -> float:
-        """``time.monotonic()`` when the last renewal that succeeded was sent."""
+        """``time.monotonic()`` when the last successful renewal was sent."""
         return self._keeper.renewal.sent
 
     @property
@@ -134,51 +140,51 @@ class ZooKeeperSession:
 
     @property
     def revocation(self) -> LeaseRevocation:
-        """To end the session by a handshake with its id and password."""
-        return session_handshake.revocation(self._line.config, self._granted)
+        """How to end the session by a handshake with its id and password."""
+        return session_handshake.revocation(self._kazoo.config, self._granted)
 
     @property
     def is_renewed(self) -> bool:
-        """Whether it is still renewed."""
+        """Whether the session is still renewed."""
         return self._keeper.is_alive
 
     def abandon(self, *, deadline: float) -> None:
-        """Stop renewing it, and close its line."""
+        """Stop the renewals, and close the connection."""
         self._keeper.stop(deadline=deadline)
-        self._line.close(deadline=deadline)
+        self._kazoo.close(deadline=deadline)
 
-    def _trying(self, what: str, act: Callable[[ZnodeReader, bool], Any], deadline: float) -> Any:
-        """``KazooSession.trying`` with a reader. :raises SessionLost: the session is over."""
-        reader = self._granting.reader(deadline)
+    def _retry(self, what: str, act: Callable[[ZnodeReader, bool], Any], deadline: float) -> Any:
+        """``KazooSession.retry`` with a reader. :raises SessionLost: the session is over."""
+        reader = self._leases.reader(deadline)
 
-        def again(doubtful: bool) -> Any:
-            if doubtful:
-                reader.sync()  # another server may not have seen yet what the last one did
-            return act(reader, doubtful)
+        def again(maybe_applied: bool) -> Any:
+            if maybe_applied:
+                reader.sync()  # the new server may not know yet what the last one applied
+            return act(reader, maybe_applied)
 
         try:
-            return self._line.trying(what, again, deadline=deadline)
+            return self._kazoo.retry(what, again, deadline=deadline)
         except KazooSessionOver as error:
             self._keeper.mark_lost("ZooKeeper says that its time is over")
-            raise self._lost(error) from error
+            raise self._session_lost(error) from error
         except LedgerClosed as error:
-            if self.state is SessionState.LOST and not self._line.inherited:
-                raise self._lost(error) from error
+            if self.state is SessionState.LOST and not self._kazoo.inherited:
+                raise self._session_lost(error) from error
             raise
 
-    def _lost(self, error: Exception) -> SessionLost:
-        return SessionLost(f"session {self._name} on {self._line.config} is over: {error}")
+    def _session_lost(self, error: Exception) -> SessionLost:
+        return SessionLost(f"session {self._name} on {self._kazoo.config} is over: {error}")
 
     def join(
         self, folder: str, name: str, value: bytes, *, reads: tuple[str, ...] = (), deadline: float
     ) -> Joined:
-        """Put the node's own record, then read the folder's names and ``reads``."""
+        """Put the node's own record; then read the folder's names and ``reads``."""
         key = check_key(check_folder(folder) + name)
         scopes = [check_scope(scope) for scope in reads]
 
-        joined: Joined = self._trying(
+        joined: Joined = self._retry(
             f"join as {key!r}",
-            lambda reader, _: self._joiner.join(reader, folder, key, value, scopes),
+            lambda reader, _: self._member_znode.join(reader, folder, key, value, scopes),
             deadline,
         )
         return joined
@@ -186,58 +192,62 @@ class ZooKeeperSession:
     def create(
         self, values: Mapping[str, bytes], *, guard: Record, lease: str, deadline: float
     ) -> CreateResult:
-        """Create records, all or none, in one transaction."""
+        """Create all records or none, in one transaction."""
         for key in values:
             check_key(key)
         what = f"create {', '.join(values)}"
-        outcome: CreateResult | None = self._trying(
+        outcome: CreateResult | None = self._retry(
             what,
-            lambda reader, doubtful: self._writer.create(reader, values, guard, lease, doubtful),
+            lambda reader, maybe_applied: self._writer.create(
+                reader, values, guard, lease, maybe_applied
+            ),
             deadline,
         )
         if outcome is None:
-            raise LeaseGone(f"{what}: {lease} on {self._line.config} is over")
+            raise LeaseGone(f"{what}: {lease} on {self._kazoo.config} is over")
         return outcome
 
     def delete(self, *scopes: str, guard: Record, deadline: float) -> bool:
-        """Delete what is in and below the scopes; a few hundred records in one transaction."""
+        """Delete everything in and below the scopes, a few hundred records in one transaction."""
         for scope in scopes:
             check_scope(scope)
 
         act = partial(self._writer.delete, scopes=scopes, guard=guard)
         return bool(
-            self._trying(f"delete {', '.join(scopes)}", lambda reader, _: act(reader), deadline)
+            self._retry(f"delete {', '.join(scopes)}", lambda reader, _: act(reader), deadline)
         )
 
     def leave(self, record: Record, *, deadline: float) -> None:
-        """Delete the own record, if it is still there."""
-        path = self._places.path(record)
-        self._joiner.left()
-        self._trying(
-            f"leave {record.key!r}", lambda reader, _: self._joiner.remove(reader, path), deadline
+        """Delete the node's own record, if it still exists."""
+        path = self._paths.record(record)
+        self._member_znode.use_new_names()
+        self._retry(
+            f"leave {record.key!r}",
+            lambda reader, _: self._member_znode.remove(reader, path),
+            deadline,
         )
 
     def grant_lease(self, ttl: float, *, deadline: float) -> str:
-        """A second, long lease of ``ttl`` seconds, kept by this session while it is open; and sweep
-        old ones.
+        """Take a second, long lease of ``ttl`` seconds, and renew it while this session is open.
+        Also sweep old leases.
         """
         if ttl <= 0:
             raise ConfigError(f"a lease of {ttl:g} s was asked for; wanted more than 0")
-        lease = self._on_leases(lambda: lease_znodes.grant(self._granting, ttl, deadline=deadline))
+        lease = self._on_leases(lambda: lease_znodes.grant(self._leases, ttl, deadline=deadline))
         self._keeper.add_lease(lease.name, Renewal(time.monotonic(), ttl))
-        self._keeper.sweep(lease.written)
+        self._keeper.sweep(lease.written_ms)
         return str(lease.name)
 
     def keep_alive(self, lease: str, *, deadline: float) -> None:
         """Renew a lease that another session granted, now and from now on."""
         if self._keeper.keeps_lease(lease):
-            self._line.check()
+            self._kazoo.check()
             return
         renewed = self._on_leases(
-            lambda: lease_znodes.renew(self._granting, lease, deadline=deadline)
+            lambda: lease_znodes.renew(self._leases, lease, deadline=deadline)
         )
         if renewed is None:
-            raise LeaseGone(f"{lease} on {self._line.config} is over")
+            raise LeaseGone(f"{lease} on {self._kazoo.config} is over")
         self._keeper.add_lease(lease, Renewal(time.monotonic(), renewed.ttl))
 
     def _on_leases(self, act: Callable[[], Any]) -> Any:
@@ -245,17 +255,17 @@ class ZooKeeperSession:
             return act()
         except KazooSessionOver as error:
             self._keeper.mark_lost("ZooKeeper says that its time is over")
-            raise self._lost(error) from error
+            raise self._session_lost(error) from error
 
     def release(self, *, deadline: float) -> None:
-        """End the session; stop keeping it in any case."""
-        if self._line.inherited or self._keeper.state is not SessionState.LOST:
-            self._line.check()
+        """End the session. The renewals stop in any case."""
+        if self._kazoo.inherited or self._keeper.state is not SessionState.LOST:
+            self._kazoo.check()
         self._keeper.stop(deadline=deadline)
-        noted = self._line.close(deadline=deadline)
-        if not noted and self.state is not SessionState.LOST:
-            config, granted = self._line.config, self._granted
+        server_ended_it = self._kazoo.close(deadline=deadline)
+        if not server_ended_it and self.state is not SessionState.LOST:
+            config, granted = self._kazoo.config, self._granted
             session_handshake.end_session(
-                config, granted.session, granted.password, deadline=deadline
+                config, granted.session_id, granted.password, deadline=deadline
             )
         self._keeper.mark_released()

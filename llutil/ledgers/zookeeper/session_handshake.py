@@ -1,14 +1,14 @@
-"""ZooKeeper's handshake with nothing but the standard library: to open a session, to end one, to
-see who listens.
+"""ZooKeeper's session handshake, with nothing but the standard library. It opens a session, ends
+one, and finds out what listens at an endpoint.
 
-kazoo keeps sessions, but tells neither the time that the server grants (it keeps the one that was
-asked for), nor why a connection cannot be had; and only a handshake with a session's id and
-password ends it from another process, which has to do without site-packages when it is a guardian.
-So sessions are opened here, and handed to kazoo.
+kazoo keeps a session. But it does not tell the time that the server grants (it keeps the time that
+was asked for), nor why a connection fails. And it cannot end a session from another process: that
+takes a handshake with the session's id and password. A guardian does that, without site-packages.
+So sessions are opened here and then given to kazoo.
 
 The bytes are those of ZooKeeper's ``ConnectRequest``, ``ConnectResponse`` and ``RequestHeader``
-(3.4 and newer). This module may import nothing but the standard library and plain modules of
-``llutil``. It starts no thread.
+(3.4 and newer). This module may import the standard library and plain modules of ``llutil``. It
+starts no thread.
 """
 
 from __future__ import annotations
@@ -30,118 +30,130 @@ from llutil.ledgers.zookeeper.config import ZooKeeperConfig
 
 __all__ = ["GrantedSession", "end_session", "open_session", "perform", "revocation"]
 
-_PATIENCE = 2.0  # seconds for one endpoint, at most
-_SHARE = 0.7  # of what is left until the deadline for one endpoint, so that it can be asked what it speaks instead
-_PAUSE = 0.1  # seconds between two rounds over all endpoints
-_LONGEST = 1 << 16  # bytes of an answer that are read
-_REQUEST = struct.Struct(
-    ">iqiqi16s?"
-)  # protocol, last zxid, timeout in ms, session, password, read-only
+# Seconds for one endpoint, at most.
+_ENDPOINT_TIMEOUT = 2.0
+# Part of the time until the deadline that one endpoint may use. The rest is for a second connection
+# that finds out whether it speaks HTTP.
+_ENDPOINT_SHARE = 0.7
+# Seconds between two attempts at all endpoints.
+_PAUSE = 0.1
+# Bytes of an answer that are read.
+_MAX_ANSWER = 1 << 16
+# Protocol, last zxid, timeout in ms, session id, length of the password, password, read-only.
+_REQUEST = struct.Struct(">iqiqi16s?")
+# Protocol, timeout in ms, session id, length of the password, password.
 _ANSWER = struct.Struct(">iiqi16s")
-_CLOSE = struct.pack(">ii", 1, -11)  # xid, type
-_NOBODY = bytes(16)
+# xid, and the type closeSession.
+_CLOSE_REQUEST = struct.pack(">ii", 1, -11)
+_NO_PASSWORD = bytes(16)
 _NO_ZOOKEEPER = "what listens there is not a ZooKeeper; correct the host and port"
 _FILES = ("cacert", "cert", "key")
-_OTHER_HOST = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+# X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH.
+_HOST_MISMATCH = (62, 64)
 _UNEXPECTED_END = "UNEXPECTED_EOF_WHILE_READING"
 
 
-class _Stranger(Exception):
-    """What listens there is not a ZooKeeper, or not the way that was expected."""
+class _NotZooKeeper(Exception):
+    """The server is not a ZooKeeper, or not one of the expected kind."""
 
 
 @dataclass(frozen=True, slots=True)
 class GrantedSession:
-    """A session, and the seconds that it outlives silence. ``password`` proves that it is ours."""
+    """A session. ``ttl`` is the seconds that it lives without a message; 0 or less: it is over.
+    ``password`` proves that it is ours.
+    """
 
-    session: int
+    session_id: int
     password: bytes = field(repr=False)
     ttl: float
 
 
 def open_session(config: ZooKeeperConfig, ttl: float, *, deadline: float) -> GrantedSession:
-    """Open a session of about ``ttl`` seconds at the first endpoint that gives one; the server may
-    grant another time.
+    """Open a session of about ``ttl`` seconds, at the first endpoint that grants one. The server
+    may grant another time.
 
-    :raises LedgerRefused: something answers at every endpoint, and none of it is a ZooKeeper.
-    :raises LedgerUnavailable: there was none by ``deadline``.
+    :raises LedgerRefused: every endpoint answers, and none is a ZooKeeper.
+    :raises LedgerUnavailable: there was no session by ``deadline``.
     """
     what = f"open a session of {ttl:g} s"
     while True:
-        tried: dict[Endpoint, str] = {}
-        strangers = 0
+        failures: dict[Endpoint, str] = {}
+        not_zookeeper = 0
         for endpoint in config.endpoints:
             try:
                 with _connect(endpoint, config, deadline) as sock:
-                    return _shake(sock, 0, _NOBODY, ttl)
-            except _Stranger as error:
-                strangers += 1
-                tried[endpoint] = str(error)
+                    return _handshake(sock, 0, _NO_PASSWORD, ttl)
+            except _NotZooKeeper as error:
+                not_zookeeper += 1
+                failures[endpoint] = str(error)
             except ssl.SSLError as error:
-                strangers += error.reason != _UNEXPECTED_END  # which a server that ends causes too
-                tried[endpoint] = _meaning(error)
+                # A ZooKeeper that is stopping causes an unexpected end, too.
+                not_zookeeper += error.reason != _UNEXPECTED_END
+                failures[endpoint] = _tls_meaning(error)
             except TimeoutError as error:
-                tried[endpoint] = str(error)
+                failures[endpoint] = str(error)
                 if _speaks_http(endpoint, deadline):
-                    strangers += 1
-                    tried[endpoint] = f"it speaks HTTP: {_NO_ZOOKEEPER}"
+                    not_zookeeper += 1
+                    failures[endpoint] = f"it speaks HTTP: {_NO_ZOOKEEPER}"
             except (OSError, ValueError) as error:
-                tried[endpoint] = str(error) or type(error).__name__
-        told = "; ".join(f"{endpoint}: {text}" for endpoint, text in tried.items())
-        if strangers == len(config.endpoints):
-            raise LedgerRefused(f"{what}: {told}")
+                failures[endpoint] = str(error) or type(error).__name__
+        details = "; ".join(f"{endpoint}: {text}" for endpoint, text in failures.items())
+        if not_zookeeper == len(config.endpoints):
+            raise LedgerRefused(f"{what}: {details}")
         if time.monotonic() + _PAUSE >= deadline:
-            raise LedgerUnavailable(f"{what}: no usable answer by the deadline; {told}")
+            raise LedgerUnavailable(f"{what}: no usable answer by the deadline; {details}")
         time.sleep(_PAUSE)
 
 
-def end_session(config: ZooKeeperConfig, session: int, password: bytes, *, deadline: float) -> None:
-    """End a session, and with it its records. One that is over already is fine.
+def end_session(
+    config: ZooKeeperConfig, session_id: int, password: bytes, *, deadline: float
+) -> None:
+    """End a session, and with it its records. It is no error if it is over already.
 
-    Whoever still holds it loses its connection, and may be faster with taking it back: so this
-    tries again.
+    This takes the session away from the client that has it. That client may reconnect faster and
+    take it back. So this tries again until ``deadline``.
 
-    :raises LedgerUnavailable: no server said that it is over by ``deadline``.
+    :raises LedgerUnavailable: no server said by ``deadline`` that the session is over.
     """
-    tried: dict[Endpoint, str] = {}
+    failures: dict[Endpoint, str] = {}
     while True:
         for endpoint in config.endpoints:
             try:
                 with _connect(endpoint, config, deadline) as sock:
-                    if _shake(sock, session, password, _PATIENCE).ttl <= 0:
+                    if _handshake(sock, session_id, password, _ENDPOINT_TIMEOUT).ttl <= 0:
                         return
-                    sock.sendall(_framed(_CLOSE))
+                    sock.sendall(_framed(_CLOSE_REQUEST))
                     _receive(sock)
                     return
-            except (OSError, ValueError, _Stranger) as error:
-                tried[endpoint] = str(error) or type(error).__name__
+            except (OSError, ValueError, _NotZooKeeper) as error:
+                failures[endpoint] = str(error) or type(error).__name__
         if time.monotonic() + _PAUSE >= deadline:
-            told = "; ".join(f"{endpoint}: {text}" for endpoint, text in tried.items())
+            details = "; ".join(f"{endpoint}: {text}" for endpoint, text in failures.items())
             raise LedgerUnavailable(
-                f"the session of a node could not be ended and will expire ({told})"
+                f"the session of a node could not be ended and will expire ({details})"
             )
         time.sleep(_PAUSE)
 
 
 def revocation(config: ZooKeeperConfig, granted: GrantedSession) -> LeaseRevocation:
-    """The will to end a session."""
+    """How to end a session."""
     files = {name: getattr(config, name) for name in _FILES}
-    # Whoever carries it out may be in another folder.
+    # The process that ends the session may have another working directory.
     absolute = {name: str(Path(path).absolute()) if path else "" for name, path in files.items()}
     endpoints = ",".join(map(str, config.endpoints))
-    # A string, since JSON's numbers are not for 64 bits everywhere.
-    identity = {"session": str(granted.session), "password": granted.password.hex()}
+    # The id is a string, because not every JSON parser reads integers of 64 bits.
+    identity = {"session": str(granted.session_id), "password": granted.password.hex()}
     return LeaseRevocation(__name__, {"endpoints": endpoints, **identity, **absolute})
 
 
 def perform(argument: Mapping[str, Any]) -> None:
-    """End the session that ``revocation`` was made of; two seconds for each endpoint.
+    """End the session of a revocation's argument, with two seconds for each endpoint.
 
-    :raises LedgerUnavailable: no server said that it is over.
+    :raises LedgerUnavailable: no server said that the session is over.
     """
     files = {name: argument[name] for name in _FILES}
     config = ZooKeeperConfig(endpoints=parse_endpoints(argument["endpoints"]), **files)
-    deadline = time.monotonic() + _PATIENCE * len(config.endpoints)
+    deadline = time.monotonic() + _ENDPOINT_TIMEOUT * len(config.endpoints)
     password = bytes.fromhex(argument["password"])
     end_session(config, int(argument["session"]), password, deadline=deadline)
 
@@ -150,7 +162,7 @@ def _connect(endpoint: Endpoint, config: ZooKeeperConfig, deadline: float) -> so
     left = deadline - time.monotonic()
     if left <= 0:
         raise TimeoutError("the deadline had passed")
-    left = min(_PATIENCE, left * _SHARE)
+    left = min(_ENDPOINT_TIMEOUT, left * _ENDPOINT_SHARE)
     sock = socket.create_connection((endpoint.host, endpoint.port), left)
     if not config.cacert:
         return sock
@@ -165,10 +177,10 @@ def _connect(endpoint: Endpoint, config: ZooKeeperConfig, deadline: float) -> so
 
 
 def _speaks_http(endpoint: Endpoint, deadline: float) -> bool:
-    """Whether a web server (or an etcd) listens there; those wait for the end of a line that
-    ZooKeeper's bytes are not.
+    """Whether a web server (or an etcd) listens there. Such a server waits for the end of an HTTP
+    line, so it does not answer ZooKeeper's bytes.
     """
-    left = min(_PATIENCE, deadline - time.monotonic())
+    left = min(_ENDPOINT_TIMEOUT, deadline - time.monotonic())
     if left <= 0:
         return False
     try:
@@ -179,18 +191,24 @@ def _speaks_http(endpoint: Endpoint, deadline: float) -> bool:
         return False
 
 
-def _meaning(error: ssl.SSLError) -> str:
-    """What a failure of TLS says of the other side."""
+def _tls_meaning(error: ssl.SSLError) -> str:
+    """What an SSL error says about the server."""
     reason = error.reason or str(error)
     if isinstance(error, ssl.SSLCertVerificationError):
-        if error.verify_code in _OTHER_HOST:
+        if error.verify_code in _HOST_MISMATCH:
             return f"its certificate is for another host ({error.verify_message})"
         return f"its certificate was not signed by the CA in 'cacert' ({error.verify_message})"
     if "ALERT" in reason and ("CERT" in reason or "UNKNOWN_CA" in reason):
         return f"it wants a client certificate of its own CA in 'cert' and 'key' ({reason})"
     if "EOF" in reason:
-        return f"it closed the connection during the TLS handshake; if it speaks plain text, leave out 'cacert' ({reason})"
-    return f"it does not speak TLS as we do; if it speaks plain text, leave out 'cacert' ({reason})"
+        return (
+            "it closed the connection during the TLS handshake; if it speaks plain text, leave out "
+            f"'cacert' ({reason})"
+        )
+    return (
+        "it does not speak TLS, or no version that we accept; if it speaks plain text, leave out "
+        f"'cacert' ({reason})"
+    )
 
 
 def _framed(payload: bytes) -> bytes:
@@ -198,14 +216,14 @@ def _framed(payload: bytes) -> bytes:
 
 
 def _receive(sock: socket.socket) -> bytes:
-    """One answer. :raises _Stranger: it is not framed as ZooKeeper's are."""
-    (length,) = struct.unpack(">i", _exactly(sock, 4))
-    if not 0 < length <= _LONGEST:
-        raise _Stranger(_NO_ZOOKEEPER)
-    return _exactly(sock, length)
+    """One answer. :raises _NotZooKeeper: it is not framed as ZooKeeper's answers are."""
+    (length,) = struct.unpack(">i", _receive_exactly(sock, 4))
+    if not 0 < length <= _MAX_ANSWER:
+        raise _NotZooKeeper(_NO_ZOOKEEPER)
+    return _receive_exactly(sock, length)
 
 
-def _exactly(sock: socket.socket, count: int) -> bytes:
+def _receive_exactly(sock: socket.socket, count: int) -> bytes:
     data = b""
     while len(data) < count:
         try:
@@ -219,16 +237,16 @@ def _exactly(sock: socket.socket, count: int) -> bytes:
     return data
 
 
-def _shake(sock: socket.socket, session: int, password: bytes, ttl: float) -> GrantedSession:
-    """What the server says to that session, or to a new one if it is 0; one of no time is over."""
+def _handshake(sock: socket.socket, session_id: int, password: bytes, ttl: float) -> GrantedSession:
+    """The server's answer for that session, or for a new one if ``session_id`` is 0."""
     timeout = max(1, min(round(ttl * 1000), 2**31 - 1))
-    sock.sendall(_framed(_REQUEST.pack(0, 0, timeout, session, len(password), password, False)))
+    sock.sendall(_framed(_REQUEST.pack(0, 0, timeout, session_id, len(password), password, False)))
     answer = _receive(sock)
     if len(answer) < _ANSWER.size:
-        raise _Stranger(_NO_ZOOKEEPER)
-    _, granted, session, length, password = _ANSWER.unpack_from(answer)
-    if length != len(_NOBODY):
-        raise _Stranger(_NO_ZOOKEEPER)
+        raise _NotZooKeeper(_NO_ZOOKEEPER)
+    _, granted, session_id, length, password = _ANSWER.unpack_from(answer)
+    if length != len(_NO_PASSWORD):
+        raise _NotZooKeeper(_NO_ZOOKEEPER)
     with suppress(OSError):
-        sock.settimeout(_PATIENCE)
-    return GrantedSession(session, password, granted / 1000)
+        sock.settimeout(_ENDPOINT_TIMEOUT)
+    return GrantedSession(session_id, password, granted / 1000)

@@ -1,15 +1,16 @@
-"""Watches on ZooKeeper: each keeps the present state of a scope, read again whenever something
-happened there.
+"""Watches on ZooKeeper. Each keeps the present state of a scope, and reads it again after each
+change.
 
-ZooKeeper's own watches tell once that something has changed, and not what; kazoo drops them with
-the connection, and says so. Both mean the same here: read the scope again, with a new watch set by
-the same request. What came and went in between was never seen, which is what a ledger promises. Of
-a folder only the records that are new are read.
+ZooKeeper's own watches fire once. They tell that something has changed, but not what. kazoo drops
+them when the connection is lost, and says so. Both cases are handled alike here: the scope is read
+again, and the same request sets a new watch. What came and went in between is never seen; a ledger
+promises no more. In a folder, only the new records are read.
 
-To follow one record of a session (a predecessor) its own node is watched, not its folder: so a
-member's end wakes one node, and not all. One thread for all watches of a ledger, started by the
-first and ended by ``close``. Of ours this module imports ``llutil.ledgers`` and what lies in this
-folder.
+A watch on one session's record (a predecessor's) watches that record's own znode, not its folder.
+So the end of one member wakes one node, and not all nodes.
+
+One thread serves all watches of a ledger. The first watch starts it; ``close`` ends it. This module
+may import ``llutil.ledgers`` and this folder.
 """
 
 from __future__ import annotations
@@ -26,77 +27,82 @@ from llutil.ledgers.keys import by_arrival
 from llutil.ledgers.protocol import Record, View
 from llutil.ledgers.zookeeper.kazoo_session import KazooSession
 from llutil.ledgers.zookeeper.znode_paths import ZnodePaths
-from llutil.ledgers.zookeeper.znode_reader import EMPTY, ZnodeReader
+from llutil.ledgers.zookeeper.znode_reader import NO_FOLDER, ZnodeReader
 
-__all__ = ["ZooKeeperWatch", "ZooKeeperWatches"]
+__all__ = ["ZooKeeperWatch", "ZooKeeperWatchThread"]
 
 _log = logging.getLogger(__name__)
 
-_READ = 10.0  # seconds for reading a scope again
-_PAUSE = 0.2  # seconds after a read that failed
-_NET = 600.0  # seconds of silence after which every scope is read again: a notice that was lost costs no more
+# Seconds to read a scope again.
+_READ_TIMEOUT = 10.0
+# Seconds between a read that failed and the next one.
+_RETRY_PAUSE = 0.2
+# Seconds without a change after which every scope is read again, in case a notice was lost.
+_REREAD_PERIOD = 600.0
 
 
-class _Watched:
-    """What one watch knows of its scope. Used by the thread alone, but for ``view``, ``error`` and
-    ``stale``.
+class _WatchState:
+    """What one watch knows of its scope. Only the thread uses it, except for ``view``, ``error``
+    and ``stale``.
     """
 
     def __init__(
-        self, scope: str, view: View, only: Record | None, told: Callable[[], None]
+        self, scope: str, view: View, watched_record: Record | None, on_stale: Callable[[], None]
     ) -> None:
         self.scope = scope
         self.view = view
         self.error: LedgerError | None = None
         self.stale = True
-        self.only = only
-        """The record whose own node is watched, until it is gone."""
+        self.watched_record = watched_record
+        """The record whose own znode is watched; None once it is gone."""
         self._records: dict[str, Record] = {}
-        self._listing = EMPTY
-        self._told = told
+        self._listing = NO_FOLDER
+        self._on_stale = on_stale
 
     def wake(self, _event: Any) -> None:
-        """In kazoo's thread: something happened, or the connection was lost."""
+        """Called in kazoo's thread: something changed, or the connection was lost."""
         self.stale = True
-        self._told()
+        self._on_stale()
 
-    def look(self, reader: ZnodeReader, places: ZnodePaths) -> View:
-        """Read the scope, and watch it."""
+    def read(self, reader: ZnodeReader, paths: ZnodePaths) -> View:
+        """Read the scope, and set a watch on it."""
         reader.sync()
-        if self.only is not None:
-            path = places.path(self.only)
+        if self.watched_record is not None:
+            path = paths.record(self.watched_record)
             if reader.ask(lambda client: client.exists_async(path, self.wake)) is not None:
                 return self.view
-            self.only = None
-        records, listing = reader.scope(self.scope, self.wake, self._records, self._listing)
+            self.watched_record = None
+        records, listing = reader.records_in(self.scope, self.wake, self._records, self._listing)
         self._records, self._listing = records, listing
         found = by_arrival(records.values())
         return self.view if found == self.view.records else View(found, listing.revision)
 
 
-class ZooKeeperWatches:
-    """The watches of one ledger. ``on_change`` is called, in the thread, when a view has
+class ZooKeeperWatchThread:
+    """The thread that follows the watches of one ledger. It calls ``on_change`` when a view has
     changed.
     """
 
     def __init__(
-        self, line: Callable[[], KazooSession], places: ZnodePaths, on_change: Callable[[], None]
+        self, kazoo: Callable[[], KazooSession], paths: ZnodePaths, on_change: Callable[[], None]
     ) -> None:
-        self._line = line
-        self._places = places
+        self._kazoo = kazoo
+        self._paths = paths
         self._on_change = on_change
         self._changed = threading.Condition()
-        """Guards the three below; notified when a watch is stale."""
-        self._open: list[_Watched] = []
+        """Guards the attributes below. Notified when a watch is stale."""
+        self._open: list[_WatchState] = []
         self._closing = False
         self._pid = os.getpid()
         self._thread: threading.Thread | None = None
 
     def add(self, scope: str, since: View) -> ZooKeeperWatch:
-        """Watch ``scope``, of which ``since`` is the latest state known."""
+        """Watch ``scope``. ``since`` is its latest known state."""
         single = not scope.endswith("/") and len(since.records) == 1
-        only = since.records[0] if single and not _granted(since.records[0]) else None
-        watch = _Watched(scope, since, only, self._wake)
+        watched_record = (
+            since.records[0] if single and not _has_granted_lease(since.records[0]) else None
+        )
+        watch = _WatchState(scope, since, watched_record, self._wake)
         with self._changed:
             self._open.append(watch)
             if self._thread is None:
@@ -105,15 +111,20 @@ class ZooKeeperWatches:
             self._changed.notify()
         return ZooKeeperWatch(self, watch)
 
-    def view(self, watch: _Watched) -> View:
-        """The latest state that ``watch`` knows."""
-        self._line().check()
+    def view(self, watch: _WatchState) -> View:
+        """The latest state that ``watch`` knows.
+
+        :raises LedgerRefused: ZooKeeper refuses this watch.
+        """
+        self._kazoo().check()
         if watch.error is not None:
             raise type(watch.error)(str(watch.error))
         return watch.view
 
-    def remove(self, watch: _Watched) -> None:
-        """Stop this watch. In a forked child it does nothing: the watch is the parent's."""
+    def remove(self, watch: _WatchState) -> None:
+        """Stop this watch. In a forked child this does nothing, because the watch belongs to the
+        parent.
+        """
         if self._pid != os.getpid():
             return
         with self._changed:
@@ -121,7 +132,9 @@ class ZooKeeperWatches:
                 self._open.remove(watch)
 
     def close(self, *, deadline: float) -> None:
-        """Wait for the thread's end. The line, closed before, has ended what it waits for."""
+        """Wait for the thread's end. The ZooKeeper session must be closed before; that ends the
+        thread's waits.
+        """
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -132,14 +145,14 @@ class ZooKeeperWatches:
         with self._changed:
             self._changed.notify()
 
-    def _next(self) -> _Watched | None:
-        """Wait for a watch that is stale; None in the end."""
+    def _next(self) -> _WatchState | None:
+        """Wait for a watch that is stale; None when the thread should end."""
         with self._changed:
             while not self._closing:
                 for watch in self._open:
                     if watch.stale:
                         return watch
-                if not self._changed.wait(_NET):
+                if not self._changed.wait(_REREAD_PERIOD):
                     for watch in self._open:
                         watch.stale = True
         return None
@@ -147,37 +160,36 @@ class ZooKeeperWatches:
     def _run(self) -> None:
         try:
             while (watch := self._next()) is not None:
-                self._look(watch)
+                self._read_again(watch)
         except LedgerClosed:
             return
-        except Exception as error:  # noqa: BLE001 - the thread's edge: who watches is told, and not left to wait
-            _log.exception("the watches under %r have ended", self._places.namespace.path)
+        except Exception as error:  # noqa: BLE001 - the thread's edge: the watches must raise
+            _log.exception("the watches under %r have ended", self._paths.namespace.path)
             with self._changed:
                 watches, self._open = self._open, []
-                self._thread = None  # the next watch starts another
-            why = f"this side broke down: {type(error).__name__}: {error}"
+                self._thread = None  # the next watch starts a new thread
+            why = f"the watch thread of this process failed: {type(error).__name__}: {error}"
             for watch in watches:
                 watch.error = LedgerRefused(f"watch {watch.scope!r}: {why}")
             self._on_change()
 
-    def _look(self, watch: _Watched) -> None:
-        deadline = time.monotonic() + _READ
-        line = self._line()
-        reader = ZnodeReader(line, self._places, deadline)
-        watch.stale = (
-            False  # whatever happens from here on is seen by this read, or wakes the watch again
-        )
+    def _read_again(self, watch: _WatchState) -> None:
+        deadline = time.monotonic() + _READ_TIMEOUT
+        kazoo = self._kazoo()
+        reader = ZnodeReader(kazoo, self._paths, deadline)
+        # This read sees what has happened until now. A later change sets ``stale`` again.
+        watch.stale = False
         try:
-            view = line.trying(
+            view = kazoo.retry(
                 f"watch {watch.scope!r}",
-                lambda _: watch.look(reader, self._places),
+                lambda _: watch.read(reader, self._paths),
                 deadline=deadline,
             )
         except LedgerUnavailable as error:
             _log.debug("the watch on %r waits: %s", watch.scope, error)
             watch.stale = True
             with self._changed:
-                self._changed.wait(_PAUSE)
+                self._changed.wait(_RETRY_PAUSE)
         except LedgerClosed:
             raise
         except LedgerError as error:
@@ -193,21 +205,21 @@ class ZooKeeperWatches:
                 self._on_change()
 
 
-def _granted(record: Record) -> bool:
+def _has_granted_lease(record: Record) -> bool:
     return record.lease.startswith("lease-")
 
 
 class ZooKeeperWatch:
     """``llutil.ledgers.Watch`` on ZooKeeper. Made by ``ZooKeeperLedger.watch``."""
 
-    def __init__(self, owner: ZooKeeperWatches, watched: _Watched) -> None:
-        self._owner = owner
-        self._watched = watched
+    def __init__(self, thread: ZooKeeperWatchThread, state: _WatchState) -> None:
+        self._thread = thread
+        self._state = state
 
     def view(self) -> View:
-        """The latest state known. :raises LedgerRefused: ZooKeeper refuses this watch."""
-        return self._owner.view(self._watched)
+        """The latest known state. :raises LedgerRefused: ZooKeeper refuses this watch."""
+        return self._thread.view(self._state)
 
     def close(self) -> None:
         """Stop watching."""
-        self._owner.remove(self._watched)
+        self._thread.remove(self._state)

@@ -1,11 +1,10 @@
-"""Reading: what a scope holds, as a ``View`` of one moment; and making the folders that records lie
-in.
+"""``ZnodeReader``: reads a scope as a ``View`` of one moment, and creates and removes folders.
 
-ZooKeeper lists a folder's names in one request, and each record takes another. A record never
-changes, so if all that were listed are still there when they are read, the view is that of the
-moment of the listing; else it is listed again.
+ZooKeeper lists a folder's names in one request; each record takes one more request. A record never
+changes. So if all listed records still exist when they are read, the view is that of the moment of
+the listing. Otherwise the folder is listed again.
 
-Of ours this module imports ``llutil.ledgers`` and what lies in this folder.
+This module may import ``llutil.ledgers`` and this folder.
 """
 
 from __future__ import annotations
@@ -22,46 +21,47 @@ from llutil.ledgers.protocol import Record, View
 from llutil.ledgers.zookeeper.kazoo_session import KazooSession
 from llutil.ledgers.zookeeper.znode_paths import RecordZnode, ZnodePaths
 
-__all__ = ["EMPTY", "FolderListing", "ZnodeReader", "pack", "unpack"]
+__all__ = ["NO_FOLDER", "FolderListing", "ZnodeReader", "pack", "unpack"]
 
 Watcher = Callable[[Any], None]
 
 
 @dataclass(frozen=True, slots=True)
 class FolderListing:
-    """A folder at one moment. ``born`` and ``changes`` tell what came and went in between two
-    listings.
+    """The names in a folder at one moment.
 
-    ``made`` is when it was made, in ms of the server's clock.
+    ``created_zxid`` is the transaction that created the folder. ``child_version`` counts the
+    changes of its children. Together they tell whether something came and went between two
+    listings. ``created_ms`` is when it was created (the server's clock, in ms).
     """
 
     names: frozenset[str]
-    born: int
-    changes: int
+    created_zxid: int
+    child_version: int
     revision: int
-    made: int = 0
+    created_ms: int = 0
 
 
-EMPTY = FolderListing(frozenset(), 0, 0, 0)
-"""A folder that is not there."""
+NO_FOLDER = FolderListing(frozenset(), 0, 0, 0)
+"""The listing of a folder that does not exist."""
 
 
 def pack(lease: str, value: bytes) -> bytes:
-    """What a node holds for a record that goes with a granted lease."""
+    """The content of the znode of a record that belongs to a granted lease."""
     return lease.encode() + b"\n" + value
 
 
-def unpack(node: RecordZnode, data: bytes, created: int) -> Record:
-    """The record in a node. :raises LedgerConflict: the data are none of ours."""
-    if node.session:
-        return Record(node.key, data, node.sequence, node.session)
+def unpack(znode: RecordZnode, data: bytes, created: int) -> Record:
+    """The record in a znode. :raises LedgerConflict: other software wrote the znode."""
+    if znode.session:
+        return Record(znode.key, data, znode.sequence, znode.session)
     lease, found, value = data.partition(b"\n")
     if not found or not lease.startswith(b"lease-") or not lease.isascii():
         raise LedgerConflict(
-            f"the node {node.path!r} holds what no node of ours wrote; something else uses this namespace: choose "
-            "another. Nothing was changed"
+            f"the znode {znode.path!r} was written by other software, which uses this namespace, "
+            "too; use another namespace. Nothing was changed"
         )
-    return Record(node.key, value, created, lease.decode())
+    return Record(znode.key, value, created, lease.decode())
 
 
 def _get(path: str) -> Callable[[Any], Any]:
@@ -73,26 +73,30 @@ def _delete(path: str) -> Callable[[Any], Any]:
 
 
 class ZnodeReader:
-    """Reads through ``line``. Its calls belong within ``KazooSession.trying``."""
+    """Reads through ``kazoo`` until ``deadline``. Its calls are for use within
+    ``KazooSession.retry``.
+    """
 
-    def __init__(self, line: KazooSession, places: ZnodePaths, deadline: float) -> None:
-        self.line = line
-        self._places = places
+    def __init__(self, kazoo: KazooSession, paths: ZnodePaths, deadline: float) -> None:
+        self.kazoo = kazoo
+        self._paths = paths
         self._deadline = deadline
 
     def ask(self, send: Callable[[Any], Any]) -> Any:
-        """The answer to one request."""
-        return self.line.ask(send, deadline=self._deadline)
+        """Send one request and return its answer."""
+        return self.kazoo.ask(send, deadline=self._deadline)
 
     def sync(self) -> None:
-        """See, from here on, all that was written before: a server may lag behind the others."""
+        """Make later reads see everything that was written before, even if the server lags
+        behind.
+        """
         self.ask(lambda client: client.sync_async("/"))
 
     def listing(self, folder: str, watcher: Watcher | None = None) -> FolderListing:
-        """The names in a folder of keys. ``watcher`` is called once when they, or the folder
-        itself, change.
+        """The names in a folder of keys. ``watcher`` is called once when they or the folder itself
+        change.
         """
-        path = self._places.folder(folder)
+        path = self._paths.folder(folder)
         while True:
             try:
                 names, stat = self.ask(
@@ -100,113 +104,118 @@ class ZnodeReader:
                 )
             except zk.NoNodeError:
                 if watcher is None:
-                    return EMPTY
+                    return NO_FOLDER
                 if self.ask(lambda client: client.exists_async(path, watcher)) is None:
-                    return EMPTY
-                continue  # it was made in between
+                    return NO_FOLDER
+                continue  # it was created in between
             return FolderListing(
                 frozenset(names), stat.czxid, stat.cversion, stat.pzxid, stat.ctime
             )
 
-    def records(self, nodes: list[RecordZnode]) -> list[Record] | None:
-        """The records in these nodes; None if one of them is gone, and the listing with it."""
-        sent = [self.line.send(_get(node.path), deadline=self._deadline) for node in nodes]
+    def records(self, znodes: list[RecordZnode]) -> list[Record] | None:
+        """The records in these znodes; None if one of them is gone, so that the listing is out of
+        date.
+        """
+        sent = [self.kazoo.send(_get(znode.path), deadline=self._deadline) for znode in znodes]
         found = []
-        for node, result in zip(nodes, sent, strict=True):
+        for znode, result in zip(znodes, sent, strict=True):
             try:
-                data, stat = self.line.answer(result, deadline=self._deadline)
+                data, stat = self.kazoo.answer(result, deadline=self._deadline)
             except zk.NoNodeError:
                 return None
-            found.append(unpack(node, data, stat.czxid))
+            found.append(unpack(znode, data, stat.czxid))
         return found
 
-    def nodes(self, scope: str, listing: FolderListing) -> list[RecordZnode]:
-        """Those of a listing that ``scope`` holds."""
-        found = self._places.nodes(self._places.parent(scope), listing.names)
-        return found if scope.endswith("/") else [node for node in found if node.key == scope]
+    def record_znodes(self, scope: str, listing: FolderListing) -> list[RecordZnode]:
+        """The znodes of a listing that are in ``scope``."""
+        found = self._paths.record_znodes(self._paths.parent(scope), listing.names)
+        return found if scope.endswith("/") else [znode for znode in found if znode.key == scope]
 
-    def scope(
+    def records_in(
         self,
         scope: str,
         watcher: Watcher | None = None,
         known: Mapping[str, Record] | None = None,
-        before: FolderListing = EMPTY,
+        before: FolderListing = NO_FOLDER,
     ) -> tuple[dict[str, Record], FolderListing]:
-        """What a scope holds, by path. ``known`` is what it held at ``before``, and is not read
-        again if that will do.
+        """The records in a scope, by path, and the listing of its folder. ``known`` is what the
+        scope held at the listing ``before``. Its records are not read again if nothing came and
+        went since.
         """
         while True:
-            listing = self.listing(self._places.parent(scope), watcher)
-            nodes = self.nodes(scope, listing)
+            listing = self.listing(self._paths.parent(scope), watcher)
+            znodes = self.record_znodes(scope, listing)
             old = dict(known or {})
             came, went = listing.names - before.names, before.names - listing.names
-            same = listing.born == before.born
-            if not (same and listing.changes - before.changes == len(came) + len(went)):
-                old = {}  # something went and came again in between
-            fresh = self.records([node for node in nodes if node.path not in old])
+            same = listing.created_zxid == before.created_zxid
+            if not (same and listing.child_version - before.child_version == len(came) + len(went)):
+                old = {}  # something came and went in between
+            fresh = self.records([znode for znode in znodes if znode.path not in old])
             if fresh is not None:
-                paths = [node.path for node in nodes if node.path not in old]
+                paths = [znode.path for znode in znodes if znode.path not in old]
                 old |= dict(zip(paths, fresh, strict=True))
-                return {node.path: old[node.path] for node in nodes}, listing
+                return {znode.path: old[znode.path] for znode in znodes}, listing
 
     def view(self, scope: str) -> View:
-        """The state of a scope."""
-        records, listing = self.scope(scope)
+        """The present state of a scope."""
+        records, listing = self.records_in(scope)
         return View(by_arrival(records.values()), listing.revision)
 
-    def below(self, folder: str) -> tuple[list[RecordZnode], list[str]]:
-        """All records in and below a folder of keys, and the paths of the folders, from the bottom
-        up.
+    def all_below(self, folder: str) -> tuple[list[RecordZnode], list[str]]:
+        """All records in and below a folder of keys, and the paths of its folders, deepest
+        first.
         """
         listing = self.listing(folder)
-        nodes: list[RecordZnode] = []
+        znodes: list[RecordZnode] = []
         paths: list[str] = []
-        if listing is EMPTY:
-            return nodes, paths
+        if listing is NO_FOLDER:
+            return znodes, paths
         for name in sorted(listing.names):
-            node = self._places.node(folder, name)
-            inner = self._places.subfolder(folder, name)
-            if node is not None:
-                nodes.append(node)
+            znode = self._paths.record_znode(folder, name)
+            inner = self._paths.subfolder(folder, name)
+            if znode is not None:
+                znodes.append(znode)
             elif inner is not None:
-                more, deeper = self.below(inner)
-                nodes += more
+                more, deeper = self.all_below(inner)
+                znodes += more
                 paths += deeper
-        return nodes, [*paths, self._places.folder(folder)]
+        return znodes, [*paths, self._paths.folder(folder)]
 
-    def make_folder(self, path: str) -> None:
-        """Make a folder's node, and those above it. :raises LedgerRefused: the chroot is not there.
+    def create_folder(self, path: str) -> None:
+        """Create a folder's znode, and those above it if they do not exist.
 
-        What is there is looked for first: a creation that fails goes through the log of all
-        servers, a look through none.
+        It checks first whether a znode exists. A creation that fails is written to the logs of all
+        servers; a check is not.
+
+        :raises LedgerRefused: the chroot does not exist.
         """
         while True:
             missing = [path]
-            while (parent := missing[-1].rpartition("/")[0]) and not self._is_there(parent):
+            while (parent := missing[-1].rpartition("/")[0]) and not self._exists(parent):
                 missing.append(parent)
             try:
                 for one in reversed(missing):
-                    self._make(one)
+                    self._create(one)
             except zk.NoNodeError:
-                if not self._is_there("/"):
+                if not self._exists("/"):
                     raise LedgerRefused(
-                        f"the chroot {self.line.config.chroot!r} is not there on {self.line.config}; create it, or "
-                        "correct the endpoint"
+                        f"{self.kazoo.config} has no chroot {self.kazoo.config.chroot!r}; "
+                        "create it, or correct the endpoint"
                     ) from None
             else:
                 return
 
-    def _is_there(self, path: str) -> bool:
+    def _exists(self, path: str) -> bool:
         return self.ask(lambda client: client.exists_async(path)) is not None
 
-    def _make(self, path: str) -> None:
+    def _create(self, path: str) -> None:
         try:
             self.ask(lambda client: client.create_async(path, b""))
         except zk.NodeExistsError:
             return
 
     def remove_folders(self, paths: list[str]) -> None:
-        """Remove those of these folders that are empty; from the bottom up."""
+        """Remove those of these folders that are empty. The paths are deepest first."""
         for path in paths:
             try:
                 self.ask(_delete(path))

@@ -1,6 +1,4 @@
-"""A ledger whose own threads break down: whoever relies on them is told, and does not wait for
-ever.
-"""
+"""When a thread of a ledger fails, its watches and sessions say so instead of waiting for ever."""
 
 from __future__ import annotations
 
@@ -11,25 +9,25 @@ import pytest
 from llutil.ledgers import LedgerRefused, SessionState
 from llutil.ledgers.etcd import leases as etcd_leases
 from llutil.ledgers.etcd import watches as etcd_watches
-from llutil.ledgers.zookeeper import session_keeper as zookeeper_keeping
+from llutil.ledgers.zookeeper import session_keeper as zookeeper_session_keeper
 from llutil.ledgers.zookeeper import watches as zookeeper_watches
 from tests.support.ledger_contract import World, soon, wait_until
 from tests.support.stores import STORES, Server, Store
 
-WATCHING = {
+WATCH_THREADS = {
     "etcd": (etcd_watches.EtcdWatchThread, "_open_stream"),
-    "zookeeper": (zookeeper_watches.ZooKeeperWatches, "_look"),
+    "zookeeper": (zookeeper_watches.ZooKeeperWatchThread, "_read_again"),
 }
 KEEPERS = {
     "etcd": etcd_leases.EtcdSessionKeeper,
-    "zookeeper": zookeeper_keeping.ZooKeeperSessionKeeper,
+    "zookeeper": zookeeper_session_keeper.ZooKeeperSessionKeeper,
 }
 
 pytestmark = pytest.mark.parametrize("store", STORES)
 
 
 def breaks(*_: object) -> None:
-    raise RuntimeError("a mistake of ours")
+    raise RuntimeError("an error of ours")
 
 
 @pytest.fixture
@@ -47,15 +45,15 @@ def refusal(view: Callable[[], object]) -> str:
     return ""
 
 
-def test_who_watches_is_told_and_may_watch_again(
+def test_a_watch_raises_the_failure_and_a_new_watch_works(
     store: Store, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node = world.node()
     with monkeypatch.context() as broken:
-        broken.setattr(*WATCHING[store.name], breaks)
+        broken.setattr(*WATCH_THREADS[store.name], breaks)
         watch = node.ledger.watch("log/", deadline=soon())
         wait_until(lambda: bool(refusal(watch.view)))
-    assert "the watch thread of this process failed: RuntimeError: a mistake of ours" in refusal(
+    assert "the watch thread of this process failed: RuntimeError: an error of ours" in refusal(
         watch.view
     )
     again = node.ledger.watch("log/", deadline=soon())
@@ -64,7 +62,7 @@ def test_who_watches_is_told_and_may_watch_again(
     wait_until(lambda: [record.key for record in again.view().records] == ["log/a"])
 
 
-def test_a_session_that_nobody_renews_any_more_is_lost_and_not_suspended_for_ever(
+def test_a_session_whose_keeper_failed_is_lost_and_not_suspended_for_ever(
     store: Store, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node = world.node()

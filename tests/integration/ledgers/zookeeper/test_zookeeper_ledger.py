@@ -1,4 +1,4 @@
-"""The ledger on a real ZooKeeper: what is its own, beyond the contract of all ledgers."""
+"""The ledger on a real ZooKeeper: what it has beyond the contract of all ledgers."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def store() -> Store:
     return ZOOKEEPER
 
 
-def test_what_a_lease_left_behind_is_swept_by_a_later_job_by_the_servers_time(
+def test_a_later_job_sweeps_an_expired_lease_and_its_records_by_the_servers_clock(
     server: ZooKeeperServer, world: World
 ) -> None:
     old, new = world.node(), world.node()
     guard = old.join("a", folder="run.x/members/").record
     lease = old.session.grant_lease(0.3, deadline=soon())
     long = old.session.grant_lease(DAY, deadline=soon())
-    made = {"run.x/log/marker": b"m"}, {"run.y/log/marker": b"m"}
-    old.session.create(made[0], guard=guard, lease=lease, deadline=soon())
-    old.session.create(made[1], guard=guard, lease=long, deadline=soon())
+    one, two = {"run.x/log/marker": b"m"}, {"run.y/log/marker": b"m"}
+    old.session.create(one, guard=guard, lease=lease, deadline=soon())
+    old.session.create(two, guard=guard, lease=long, deadline=soon())
     old.session.release(deadline=soon())
 
     def swept() -> bool:
@@ -49,7 +49,7 @@ def test_what_a_lease_left_behind_is_swept_by_a_later_job_by_the_servers_time(
         assert other.exists(f"{root}/run.y/log/=marker")
 
 
-def test_an_empty_folder_is_swept_once_it_is_old_by_the_servers_time(
+def test_an_empty_folder_is_swept_once_it_is_old_by_the_servers_clock(
     server: ZooKeeperServer, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old, new = world.node(), world.node()
@@ -57,7 +57,7 @@ def test_an_empty_folder_is_swept_once_it_is_old_by_the_servers_time(
     new.join("b", folder="run.y/members/")
     root = f"/{world.namespace}/-"
     with client(server) as other:
-        monkeypatch.setattr(lease_znodes, "_YOUNG", 50)  # ms
+        monkeypatch.setattr(lease_znodes, "_YOUNG_FOLDER", 50)
 
         def swept() -> bool:
             new.session.grant_lease(DAY, deadline=soon())
@@ -67,7 +67,7 @@ def test_an_empty_folder_is_swept_once_it_is_old_by_the_servers_time(
         assert other.exists(f"{root}/run.y/members")
 
 
-def test_a_will_ends_the_session_of_a_node_that_was_killed(world: World) -> None:
+def test_a_revocation_ends_the_session_of_a_node_that_was_killed(world: World) -> None:
     one, two = world.node(), world.node()
     one.join("a")
     revocation = one.session.revocation
@@ -77,29 +77,34 @@ def test_a_will_ends_the_session_of_a_node_that_was_killed(world: World) -> None
     one.changes.wait_for(lambda: one.session.state is SessionState.LOST)
 
 
-def test_a_will_is_carried_out_without_any_package_but_our_own() -> None:
-    code = "from llutil.ledgers.zookeeper.session_handshake import perform; import sys; print('kazoo' in sys.modules)"
+def test_a_revocation_needs_no_package_but_our_own() -> None:
+    code = (
+        "from llutil.ledgers.zookeeper.session_handshake import perform; import sys; "
+        "print('kazoo' in sys.modules)"
+    )
     done = subprocess.run(
         [sys.executable, "-S", "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.stdout, done.stderr) == ("False\n", "")
 
 
-def test_a_time_that_the_server_does_not_grant_is_refused_with_the_one_it_does(
+def test_a_ttl_that_the_server_does_not_grant_is_refused_with_the_one_that_it_grants(
     world: World,
 ) -> None:
     with pytest.raises(ConfigError, match=r"lease_ttl is 0\.1 s, but .* grants 0\.4 s"):
         world.node().ledger.open_session(0.1, deadline=soon())
 
 
-def test_what_is_not_ours_is_named_and_left_alone(server: ZooKeeperServer, world: World) -> None:
+def test_a_znode_of_other_software_is_named_and_not_changed(
+    server: ZooKeeperServer, world: World
+) -> None:
     node = world.node()
     guard = node.join("a").record
     root = f"/{world.namespace}/-"
     with client(server) as other:
         other.create(f"{root}/log/=seal", b'{"theirs": 1}', makepath=True)
         other.create(f"{root}/members/note", b"theirs")
-        with pytest.raises(LedgerConflict, match=r"=seal' holds what no node of ours wrote"):
+        with pytest.raises(LedgerConflict, match=r"=seal' was written by other software"):
             node.read("log/")
         assert list(node.read("members/")) == ["members/a"]
         node.session.delete("other/", "members/note", guard=guard, deadline=soon())
@@ -107,12 +112,10 @@ def test_what_is_not_ours_is_named_and_left_alone(server: ZooKeeperServer, world
         assert other.get(f"{root}/members/note")[0] == b"theirs"
 
 
-def test_a_notice_that_is_lost_only_delays_what_a_watch_shows(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """(etcd numbers its events, so that none can be lost in silence.)"""
-    monkeypatch.setattr(watches, "_NET", 0.2)
-    monkeypatch.setattr(watches._Watched, "wake", lambda *_: None)
+def test_a_lost_notice_only_delays_a_watch(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """etcd needs no such test: it numbers its events, so a lost one is noticed."""
+    monkeypatch.setattr(watches, "_REREAD_PERIOD", 0.2)
+    monkeypatch.setattr(watches._WatchState, "wake", lambda *_: None)
     node = world.node()
     watch = node.ledger.watch("log/", deadline=soon())
     own = node.join("a").record

@@ -139,7 +139,7 @@ def _at(server: ZooKeeperServer, chroot: str) -> World:
 def test_a_chroot_that_is_not_there_is_refused_and_not_made(server: ZooKeeperServer) -> None:
     with _at(server, "/not/there").open() as world:
         told = _told(_open(world))
-        assert "the chroot '/not/there' is not there" in told
+        assert "has no chroot '/not/there'" in told
     with client(server) as other:
         assert other.exists("/not") is None
 

@@ -1,6 +1,4 @@
-"""Which node of ZooKeeper a key is: each has one of its own, and what is read back is what was
-meant.
-"""
+"""Which znode a key has: every key has its own, and its name leads back to the key."""
 
 from __future__ import annotations
 
@@ -11,7 +9,7 @@ from llutil.ledgers.keys import Namespace
 from llutil.ledgers.protocol import Record
 from llutil.ledgers.zookeeper.znode_paths import ZnodePaths, session_name
 
-_PLACES = ZnodePaths(Namespace("a/b"))
+_PATHS = ZnodePaths(Namespace("a/b"))
 _WORDS = st.text(
     st.characters(exclude_categories=["C", "Z"], exclude_characters="/"), min_size=1, max_size=8
 ).filter(lambda word: word not in {".", "..", "-"})
@@ -20,39 +18,41 @@ _KEYS = st.lists(_WORDS, min_size=1, max_size=4).map("/".join)
 
 @settings(derandomize=True)
 @given(key=_KEYS, session=st.integers(-(2**63), 2**63 - 1), sequence=st.integers(0, 10**9))
-def test_a_records_node_tells_its_key_session_and_place(
+def test_the_name_of_a_records_znode_tells_its_key_session_and_sequence(
     key: str, session: int, sequence: int
 ) -> None:
     name = f"{session_name(session)}.0"
-    folder = _PLACES.parent(key)
-    plain = _PLACES.plain(key)
-    leased = _PLACES.path(Record(key, b"", sequence, name))
-    assert leased == f"{_PLACES.stem(key, name)}{sequence:010}"
-    found = [_PLACES.node(folder, path.rpartition("/")[2]) for path in (plain, leased)]
-    assert [one and (one.path, one.key) for one in found] == [(plain, key), (leased, key)]
+    folder = _PATHS.parent(key)
+    leased = _PATHS.leased_record(key)
+    session_record = _PATHS.record(Record(key, b"", sequence, name))
+    assert session_record == f"{_PATHS.session_record_prefix(key, name)}{sequence:010}"
+    found = [
+        _PATHS.record_znode(folder, path.rpartition("/")[2]) for path in (leased, session_record)
+    ]
+    assert [one and (one.path, one.key) for one in found] == [(leased, key), (session_record, key)]
     assert found[1] is not None
     assert (found[1].session, found[1].sequence) == (name, sequence)
 
 
 @settings(derandomize=True)
 @given(one=_KEYS, other=_KEYS)
-def test_no_two_places_are_the_same(one: str, other: str) -> None:
-    folder = _PLACES.folder(one + "/")
-    assert _PLACES.plain(other) != folder
-    assert (_PLACES.plain(one) == _PLACES.plain(other)) == (one == other)
-    assert (folder == _PLACES.folder(other + "/")) == (one == other)
+def test_no_two_keys_or_folders_share_a_znode(one: str, other: str) -> None:
+    folder = _PATHS.folder(one + "/")
+    assert _PATHS.leased_record(other) != folder
+    assert (_PATHS.leased_record(one) == _PATHS.leased_record(other)) == (one == other)
+    assert (folder == _PATHS.folder(other + "/")) == (one == other)
 
 
 @settings(derandomize=True)
 @given(key=_KEYS)
-def test_a_folders_node_tells_its_folder(key: str) -> None:
-    path = _PLACES.folder(key + "/")
-    parent = _PLACES.parent(key)
-    assert _PLACES.subfolder(parent, path.rpartition("/")[2]) == key + "/"
-    assert _PLACES.node(parent, path.rpartition("/")[2]) is None
+def test_the_name_of_a_folders_znode_tells_the_folder(key: str) -> None:
+    path = _PATHS.folder(key + "/")
+    parent = _PATHS.parent(key)
+    assert _PATHS.subfolder(parent, path.rpartition("/")[2]) == key + "/"
+    assert _PATHS.record_znode(parent, path.rpartition("/")[2]) is None
 
 
 def test_of_two_sessions_with_one_key_the_older_record_counts() -> None:
     names = [f"@a:{session_name(7)}.0:0000000002", f"@a:{session_name(8)}.0:0000000001", "note"]
-    (node,) = _PLACES.nodes("members/", names)
-    assert (node.key, node.session) == ("members/a", f"{session_name(8)}.0")
+    (znode,) = _PATHS.record_znodes("members/", names)
+    assert (znode.key, znode.session) == ("members/a", f"{session_name(8)}.0")

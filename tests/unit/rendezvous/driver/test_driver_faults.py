@@ -165,7 +165,7 @@ def test_a_session_whose_record_was_deleted_is_ended_when_the_node_comes_back(
     before = len(rendezvous.store.leases)
     record = rendezvous.ledger.read(RUN.members, deadline=_soon()).records[1]
     with rendezvous.store.transaction() as transaction:
-        transaction.delete(rendezvous.ledger.room, [record.key])
+        transaction.delete(rendezvous.ledger.namespace, [record.key])
     for node in (
         first,
         second,
@@ -245,4 +245,4 @@ def _soon() -> float:
 def _write(rendezvous: MemoryRendezvous, key: str, value: bytes) -> None:
     """As another program does that uses the same store."""
     with rendezvous.store.transaction() as transaction:
-        transaction.put(rendezvous.ledger.room, {key: value}, "")
+        transaction.put(rendezvous.ledger.namespace, {key: value}, "")
