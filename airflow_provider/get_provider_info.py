@@ -1,73 +1,75 @@
 """What Airflow is told about this provider: its names, and where its classes are.
 
-Airflow reads this in every one of its processes, so it imports nothing and lists only what exists.
+Airflow reads this in every one of its processes, so it imports plain values alone, and lists only
+what exists. A connection's fields and a deployment's options are those of ``llutil.backends``.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from llutil.backends.backend import Backend
+from llutil.backends.options import Kind, Option
+from llutil.backends.table import DEPLOYMENT_OPTIONS, ETCD, ZEUS_ADAPTER
+
 __all__ = ["get_provider_info"]
 
 _INTEGRATION = "PyTorch elastic launch"
 
 
-def _field(label: str, description: str, kind: str = "string") -> dict[str, Any]:
-    """A field of a connection's form, which may be left empty."""
-    return {"label": label, "description": description, "schema": {"type": [kind, "null"]}}
-
-
-_TLS_AND_TIMES: dict[str, Any] = {
-    "cacert": _field("CA file", "PEM file on the workers; TLS is used if and only if it is given"),
-    "cert": _field(
-        "Certificate file", "PEM file on the workers, if the servers want to know clients"
-    ),
-    "key": _field("Key file", "PEM file on the workers, unencrypted, of the certificate"),
-    "timeout": _field("Timeout", "Seconds until a round that does not form is given up", "number"),
-    "last_call_timeout": _field(
-        "Last call", "Seconds that the least number of nodes waits for more", "number"
-    ),
-    "lease_ttl": _field("Lease", "Seconds that a node outlives its last sign of life", "number"),
+_TYPES = {
+    Kind.SECONDS: "number",
+    Kind.SECONDS_FROM_ZERO: "number",
+    Kind.COUNT: "integer",
+    Kind.FLAG: "boolean",
+    Kind.TEXT: "string",
 }
+"""JSON schema's types."""
 
-_ETCD: dict[str, Any] = {
-    "connection-type": "etcd",
-    "hook-name": "etcd",
-    "hook-class-name": "airflow_provider.hooks.etcd.EtcdHook",
-    "ui-field-behaviour": {
-        "hidden-fields": ["schema", "port"],
-        "relabeling": {"host": "Endpoints", "login": "User"},
-        "placeholders": {"host": "etcd-0:2379,etcd-1:2379,etcd-2:2379"},
-    },
-    "conn-fields": {
-        "namespace": _field("Prefix", "The folder of etcd that this deployment has for itself"),
-        "server_name": _field(
-            "Server name", "The name in etcd's certificate, if it is another one"
-        ),
-        **_TLS_AND_TIMES,
-    },
-}
 
-_ZOOKEEPER: dict[str, Any] = {
-    "connection-type": "zookeeper",
-    "hook-name": "ZooKeeper",
-    "hook-class-name": "airflow_provider.hooks.zookeeper.ZooKeeperHook",
-    "ui-field-behaviour": {
-        "hidden-fields": ["schema", "port"],
-        "relabeling": {"host": "Servers", "login": "User"},
-        "placeholders": {"host": "zk-0:2181,zk-1:2181,zk-2:2181"},
-    },
-    "conn-fields": {
-        "chroot": _field("Chroot", "The node below which everything happens; it has to exist"),
-        "namespace": _field(
-            "Namespace", "The folder in the chroot that this deployment has for itself"
-        ),
-        "sasl_mechanism": _field(
-            "SASL mechanism", "DIGEST-MD5, if user and password are SASL's; else they are a digest"
-        ),
-        **_TLS_AND_TIMES,
-    },
-}
+def _sentence(option: Option) -> str:
+    return option.text[:1].upper() + option.text[1:].replace("`", "")
+
+
+def _connection_type(
+    backend: Backend, hook_name: str, hook_class: str, servers: str, placeholder: str
+) -> dict[str, Any]:
+    """A type of connections and its form, whose fields may be left empty."""
+    fields = {
+        option.key: {
+            "label": option.label,
+            "description": _sentence(option),
+            "schema": {"type": [_TYPES[option.kind], "null"]},
+        }
+        for option in backend.connection_options
+    }
+    return {
+        "connection-type": backend.connection_type,
+        "hook-name": hook_name,
+        "hook-class-name": hook_class,
+        "ui-field-behaviour": {
+            "hidden-fields": ["schema", "port"],
+            "relabeling": {"host": servers, "login": "User"},
+            "placeholders": {"host": placeholder},
+        },
+        "conn-fields": fields,
+    }
+
+
+_ETCD = _connection_type(
+    ETCD,
+    hook_name="etcd",
+    hook_class="airflow_provider.hooks.etcd.EtcdHook",
+    servers="Endpoints",
+    placeholder="etcd-0:2379,etcd-1:2379,etcd-2:2379",
+)
+_ZOOKEEPER = _connection_type(
+    ZEUS_ADAPTER,
+    hook_name="ZooKeeper",
+    hook_class="airflow_provider.hooks.zookeeper.ZooKeeperHook",
+    servers="Servers",
+    placeholder="zk-0:2181,zk-1:2181,zk-2:2181",
+)
 
 
 def _option(
@@ -82,26 +84,25 @@ def _option(
     }
 
 
+def _deployment_option(option: Option) -> dict[str, Any]:
+    if option.kind.is_duration:
+        return _option("float", f"{option.default:g}", f"{_sentence(option)}.")
+    return _option("string", str(option.default), f"{_sentence(option)}.")
+
+
 _SECTION: dict[str, Any] = {
-    "description": "Defaults of ElasticLaunchOperator and @task.elastic; a connection and a DAG file come first.",
+    "description": "Defaults of ElasticLaunchOperator and @task.elastic; a connection and a DAG "
+    "file come first.",
     "options": {
         "rdzv_conn_id": _option(
             "string", "", "The connection that jobs of several nodes meet by if they name none."
         ),
-        "namespace": _option(
-            "string",
-            "llutil",
-            "The prefix under which this deployment's jobs meet. Deployments that share a store need one each.",
-        ),
-        "timeout": _option("float", "900", "Seconds until a round that does not form is given up."),
-        "last_call_timeout": _option(
-            "float", "30", "Seconds that the least number of nodes waits for more."
-        ),
-        "lease_ttl": _option("float", "10", "Seconds that a node outlives its last sign of life."),
+        **{key: _deployment_option(option) for key, option in DEPLOYMENT_OPTIONS.items()},
         "results_path": _option(
             "string",
             "",
-            "The folder of an object store, as a URI, for what ranks return and XCom should not hold.",
+            "The folder of an object store, as a URI, for what ranks return and XCom should not "
+            "hold.",
             "s3://conn_id@bucket/results",
         ),
     },

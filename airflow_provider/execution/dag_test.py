@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider.gang.node import GangNode, pulled
 from airflow_provider.retries.launch_retry import LaunchRetry
+from llutil.backends.table import C10D
 from llutil.errors import LaunchError, StoppedError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ REHEARSED = "gang_rehearsed"
 _LOOPBACK = "127.0.0.1"
 
 LOCAL: Mapping[str, Any] = {
-    "rdzv_backend": "c10d",
+    "rdzv_backend": C10D.name,
     "rdzv_endpoint": f"{_LOOPBACK}:0",
     "rdzv_configs": None,
     "rdzv_conn_id": None,

@@ -127,9 +127,8 @@ def _launched(node: GangNode, job: NodeJob, hook: AgentHook, log: logging.Logger
             log.warning("Airflow does not say how the other nodes are: %s", error)
         return vain.why if vain else None
 
-    configs = dict(launch.config.rdzv_configs)
-    if "timeout" in configs:
-        configs["timeout"] = own_timeout(configs["timeout"], _draw())
+    timeout = own_timeout(launch.config.rendezvous_options()["timeout"], _draw())
+    configs = {**launch.config.rdzv_configs, "timeout": timeout}
     launch = replace(
         launch,
         config=replace(launch.config, rdzv_configs=configs),
@@ -158,7 +157,7 @@ def _launched(node: GangNode, job: NodeJob, hook: AgentHook, log: logging.Logger
             run_after=job.context["dag_run"].run_after,
             timeout=job.gang_timeout,
             # It may have run for long before the others went: no reason to stay away for as long.
-            held=min(time.monotonic() - started, launch.config.rendezvous_configs()["timeout"]),
+            held=min(time.monotonic() - started, timeout),
             draw=_draw(),
         )
         why = described(absent, node.nodes, node.min_nodes, job.pool)
@@ -184,7 +183,7 @@ def _by_themselves(
         node,
         ti,
         log,
-        timeout=launch.config.rendezvous_configs()["timeout"],
+        timeout=launch.config.rendezvous_options()["timeout"],
         sleep=hook.sleep,
         stopped=lambda: hook.stopped,
         draw=_draw,

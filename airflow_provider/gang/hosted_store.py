@@ -23,6 +23,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from airflow_provider.gang.node import GangDone, GangHopeless, GangNode, pulled
+from llutil.backends.table import C10D
 from llutil.errors import ConfigError, LaunchError, RendezvousError, StoppedError
 from llutil.launcher.config import LaunchConfig
 from llutil.rendezvous.hosted.store_handshake import WrongDoorError, knock, new_secret
@@ -51,7 +52,6 @@ HOST = 0
 """The node that hosts."""
 
 _PLACE = "node-0:0"  # stands for an endpoint that is only known once node 0 runs
-_OPTIONS = ("timeout", "last_call_timeout")  # what a ledger's options have in common with c10d's
 _KNOCK = 3.0  # seconds for a door to answer
 _SOONEST, _LATEST = 0.5, 5.0  # seconds between two looks for a notice, before jitter
 
@@ -135,13 +135,13 @@ def hosted_place(configs: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of a gang whose node 0 hosts, before it does; ``configs`` are the deployment's
     defaults.
     """
-    options = {name: configs[name] for name in _OPTIONS if name in configs}
-    return {"rdzv_backend": "c10d", "rdzv_endpoint": _PLACE, "rdzv_configs": options}
+    shared = {option.key: configs[option.key] for option in C10D.options if option.key in configs}
+    return {"rdzv_backend": C10D.name, "rdzv_endpoint": _PLACE, "rdzv_configs": shared}
 
 
 def is_hosted(config: LaunchConfig) -> bool:
     """Whether ``config`` is that of a gang whose node 0 hosts."""
-    return config.rdzv_backend == "c10d" and config.rdzv_endpoint == _PLACE
+    return config.rdzv_backend == C10D.name and config.rdzv_endpoint == _PLACE
 
 
 def own_address() -> str:

@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from airflow_provider.hooks.ledger_connection import LedgerHook, StoreKind
+from airflow_provider.hooks.ledger_connection import LedgerHook
+from llutil.backends.table import ETCD
 
 __all__ = ["EtcdHook"]
 
@@ -14,9 +15,7 @@ class EtcdHook(LedgerHook):
 
     The connection's fields: *host* holds one endpoint or several, ``etcd-0:2379,etcd-1:2379``; one
     that names no port has that of the field *port*, or 2379. *login* and *password* are etcd's
-    user. *extra* is a JSON object with any of ``namespace`` (the prefix that this deployment has
-    for itself), ``cacert``, ``cert``, ``key`` (paths of PEM files on the worker), ``server_name``,
-    and the times ``timeout``, ``last_call_timeout`` and ``lease_ttl`` in seconds. The same as JSON,
+    user. *extra* is a JSON object with any other options of the backend ``etcd``. The same as JSON,
     for a secrets backend or an environment variable::
 
         {"conn_type": "etcd", "host": "etcd-0:2379,etcd-1:2379", "login": "train", "password": "...",
@@ -29,14 +28,9 @@ class EtcdHook(LedgerHook):
 
     conn_name_attr = "etcd_conn_id"
     default_conn_name = "etcd_default"
-    conn_type = "etcd"
+    conn_type = ETCD.connection_type
     hook_name = "etcd"
-    kind = StoreKind(
-        name="etcd",
-        backend="etcd",
-        port=2379,
-        texts=("namespace", "cacert", "cert", "key", "server_name"),
-    )
+    backend = ETCD
 
     def __init__(self, etcd_conn_id: str = default_conn_name) -> None:
         super().__init__(etcd_conn_id)

@@ -12,116 +12,76 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from airflow.sdk import BaseHook
 
 from airflow_provider.parameters.rendezvous import RendezvousPlace
-from llutil.errors import ConfigError
+from llutil.backends.backend import Backend
+from llutil.backends.options import Source, read_options
+from llutil.errors import ConfigError, Problem
 
-__all__ = ["LedgerHook", "StoreKind"]
+__all__ = ["LedgerHook", "place_of"]
 
 _PROBE = "llutil.ledgers.connection_test"
-_PROBED_WITHIN = 30.0  # seconds; it takes ten at most once it has started
-_LEASE = 10.0  # seconds, as a job would ask for if nobody says something else
-_TIMES = ("timeout", "last_call_timeout", "lease_ttl")
+_PROBED_WITHIN = 30.0
+"""Seconds. It takes ten at most once it has started."""
 _HAS_PORT = re.compile(r"(\[[^\]]*\]|[^:]*):\d+")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreKind:
-    """A kind of store: ``backend`` is its name for ``rdzv_backend``, ``port`` what its clients
-    expect.
+def place_of(connection: Any, backend: Backend) -> RendezvousPlace:
+    """What ``connection``, which leads to ``backend``, says.
 
-    ``texts`` are the options that a connection's extra may have beside the times. ``has_chroot``: a
-    path may follow the hosts, or stand in the extra.
+    :raises ConfigError: it says something that cannot be; all problems are listed.
     """
-
-    name: str
-    backend: str
-    port: int
-    texts: tuple[str, ...]
-    has_chroot: bool = False
-
-    def place(self, connection: Any) -> RendezvousPlace:
-        """What ``connection``, of this kind, says.
-
-        :raises ConfigError: it says something that cannot be; all problems are listed.
-        """
-        whose = f"connection {connection.conn_id!r}"
-        extra, problems = self._extra(connection, whose)
-        host, chroot = connection.host or "", ""
-        if self.has_chroot:
-            host, chroot, found = _chroot(host, extra.get("chroot") or "", whose)
-            problems += found
-        endpoints = [part.strip() for part in host.split(",") if part.strip()]
-        if not endpoints:
-            problems.append(f"{whose} has no host; wanted {self.name}'s host:port[,host:port...]")
-        if "://" in (connection.host or ""):
-            problems.append(
-                f"{whose} has the host {connection.host!r}; wanted host:port without a scheme (a cacert means TLS)"
-            )
-        configs: dict[str, Any] = {
-            "user": connection.login,
-            "password": connection.password,
-            **{name: extra[name] for name in self.texts if name in extra},
-        }
-        configs = {name: value for name, value in configs.items() if value}
-        if ("user" in configs) != ("password" in configs):
-            problems.append(f"{whose} has only one of login and password; give both or neither")
-        for name in _TIMES:
-            if extra.get(name) not in {None, ""}:
-                try:
-                    configs[name] = float(extra[name])
-                except (TypeError, ValueError):
-                    problems.append(
-                        f"{whose} has {name} = {extra[name]!r}; wanted a number of seconds"
-                    )
-        if problems:
-            raise ConfigError(problems)
-        port = connection.port or self.port
-        parts = [part if _HAS_PORT.fullmatch(part) else f"{part}:{port}" for part in endpoints]
-        return RendezvousPlace(self.backend, ",".join(parts) + chroot, configs)
-
-    def _extra(self, connection: Any, whose: str) -> tuple[Mapping[str, Any], list[str]]:
-        """The connection's extra, and what is wrong with it."""
-        try:
-            extra = json.loads(connection.extra or "{}")
-        except ValueError:
-            return {}, [f"{whose} has an extra that is no JSON; wanted a JSON object"]
-        if not isinstance(extra, dict):
-            return {}, [f"{whose} has an extra that is no JSON object"]
-        texts = (*self.texts, *(("chroot",) if self.has_chroot else ()))
-        known = (*texts, *_TIMES)
-        problems = []
-        if unknown := sorted(extra.keys() - set(known)):
-            problems.append(
-                f"{whose} has {', '.join(map(repr, unknown))} in its extra; it may have {', '.join(known)}"
-            )
-        wrong = [name for name in texts if not isinstance(extra.get(name), str | None)]
-        problems += [f"{whose} has {name} = {extra[name]!r}; wanted text" for name in wrong]
-        return {name: value for name, value in extra.items() if name not in wrong}, problems
-
-
-def _chroot(host: str, chroot: str, whose: str) -> tuple[str, str, list[str]]:
-    """The hosts, the chroot ("" or "/path"), and what is wrong with it."""
+    whose = f"connection {connection.conn_id!r}"
+    extra, problems = _extra(connection, whose)
+    owner = f"a connection of type {connection.conn_type!r}"
+    found, wrong = read_options(backend.connection_options, extra, whose, owner)
+    problems += wrong
+    fields = {Source.LOGIN: connection.login, Source.PASSWORD: connection.password}
+    login = {o.key: fields[o.source] for o in backend.options if fields.get(o.source)}
+    if bool(connection.login) != bool(connection.password):
+        problems.append(Problem(whose, "has only one of login and password; give both or neither"))
+    host, chroot = connection.host or "", ""
     if "://" in host:
-        return host, "", []  # somebody else complains
-    hosts, slash, path = host.partition("/")
-    paths = {"/" + text.strip("/") for text in (path, chroot) if text.strip("/")}
-    if len(paths) > 1:
-        return hosts, "", [f"{whose} has two chroots, {slash + path!r} and {chroot!r}; give one"]
-    return hosts, "".join(paths), []
+        text = f"has the host {host!r}; wanted host:port without a scheme (a cacert means TLS)"
+        problems.append(Problem(whose, text))
+    elif backend.chroot is not None:
+        host, path = backend.split_chroot(host)
+        given = str(found.pop(backend.chroot.key, ""))
+        paths = {"/" + text.strip("/") for text in (path, given) if text.strip("/")}
+        chroot = "".join(paths)
+        if len(paths) > 1:
+            problems.append(Problem(whose, f"has two chroots, {path!r} and {given!r}; give one"))
+    servers = [part.strip() for part in host.split(",") if part.strip()]
+    if not servers:
+        text = f"has no host; wanted host:port[,host:port...] of {backend.title}"
+        problems.append(Problem(whose, text))
+    if problems:
+        raise ConfigError(problems)
+    port = connection.port or backend.default_port
+    parts = [part if _HAS_PORT.fullmatch(part) else f"{part}:{port}" for part in servers]
+    return RendezvousPlace(backend.name, ",".join(parts) + chroot, found | login)
+
+
+def _extra(connection: Any, whose: str) -> tuple[dict[str, Any], list[Problem]]:
+    """The connection's extra, and what is wrong with it."""
+    try:
+        extra = json.loads(connection.extra or "{}")
+    except ValueError:
+        return {}, [Problem(whose, "has an extra that is no JSON; wanted a JSON object")]
+    if not isinstance(extra, dict):
+        return {}, [Problem(whose, "has an extra that is no JSON object")]
+    return extra, []
 
 
 class LedgerHook(BaseHook):
-    """What a connection to a store says. A subclass names the ``kind`` of store, and Airflow's own
-    attributes.
+    """What a connection to a store says. A subclass names the ``backend`` that it leads to, and
+    Airflow's own attributes.
     """
 
-    kind: ClassVar[StoreKind]
+    backend: ClassVar[Backend]
 
     def __init__(self, conn_id: str) -> None:
         super().__init__()
@@ -132,7 +92,7 @@ class LedgerHook(BaseHook):
 
         :raises ConfigError: the connection says something that cannot be; all problems are listed.
         """
-        return self.kind.place(self.get_connection(self._conn_id))
+        return place_of(self.get_connection(self._conn_id), self.backend)
 
     def test_connection(self) -> tuple[bool, str]:
         """Whether the store can be used as a node would use it: a record is written, read and
@@ -145,13 +105,15 @@ class LedgerHook(BaseHook):
             place = self.get_conn()
         except ConfigError as error:
             return False, str(error)
-        access = {key: value for key, value in place.configs.items() if key not in _TIMES}
-        ttl = place.configs.get("lease_ttl", _LEASE)
-        asked = {"backend": place.backend, "endpoint": place.endpoint, "lease_ttl": ttl}
+        asked = {
+            "backend": place.backend,
+            "endpoint": place.endpoint,
+            "options": dict(place.configs),
+        }
         try:
             done = subprocess.run(
                 [sys.executable, "-W", "ignore", "-m", _PROBE],
-                input=json.dumps({**asked, "access": access}),
+                input=json.dumps(asked),
                 capture_output=True,
                 text=True,
                 timeout=_PROBED_WITHIN,

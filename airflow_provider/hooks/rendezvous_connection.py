@@ -8,14 +8,12 @@ from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
-from airflow_provider.hooks.etcd import EtcdHook
-from airflow_provider.hooks.zookeeper import ZooKeeperHook
+from airflow_provider.hooks.ledger_connection import place_of
 from airflow_provider.parameters.rendezvous import RendezvousPlace
+from llutil.backends.table import BACKENDS, backend_of_connection
 from llutil.errors import ConfigError
 
 __all__ = ["connected"]
-
-_KINDS = {hook.conn_type: hook.kind for hook in (EtcdHook, ZooKeeperHook)}
 
 
 def connected(conn_id: str) -> RendezvousPlace:
@@ -29,12 +27,13 @@ def connected(conn_id: str) -> RendezvousPlace:
         raise ConfigError(
             f"rdzv_conn_id is {conn_id!r}, but Airflow has no connection of that name"
         ) from error
-    kind = _KINDS.get(connection.conn_type)
-    if kind is None:
-        wanted = " or ".join(map(repr, _KINDS))
+    backend = backend_of_connection(connection.conn_type)
+    if backend is None:
+        types = [one.connection_type for one in BACKENDS.values() if one.connection_type]
+        wanted = " or ".join(map(repr, types))
         raise ConfigError(
             f"rdzv_conn_id is {conn_id!r}, a connection of type {connection.conn_type!r}; wanted type {wanted}"
         )
     if connection.password:
         mask_secret(connection.password)
-    return kind.place(connection)
+    return place_of(connection, backend)

@@ -4,7 +4,8 @@ see ``LedgerHook``.
 
 from __future__ import annotations
 
-from airflow_provider.hooks.ledger_connection import LedgerHook, StoreKind
+from airflow_provider.hooks.ledger_connection import LedgerHook
+from llutil.backends.table import ZEUS_ADAPTER
 
 __all__ = ["ZooKeeperHook"]
 
@@ -14,13 +15,10 @@ class ZooKeeperHook(LedgerHook):
 
     The connection's fields: *host* holds one server or several, ``zk-0:2181,zk-1:2181``; one that
     names no port has that of the field *port*, or 2181. *login* and *password* are ZooKeeper's
-    digest authentication, or SASL's with ``sasl_mechanism``. *extra* is a JSON object with any of
-    ``chroot`` (the node below which everything happens; it has to exist, and may also follow the
-    hosts, ``zk-0:2181,zk-1:2181/jobs``), ``namespace`` (the folder there that this deployment has
-    for itself), ``cacert``, ``cert``, ``key`` (paths of PEM files on the worker),
-    ``sasl_mechanism`` (``DIGEST-MD5``; needs the package pure-sasl), and the times ``timeout``,
-    ``last_call_timeout`` and ``lease_ttl`` in seconds. The same as JSON, for a secrets backend or
-    an environment variable::
+    digest authentication, or SASL's with ``sasl_mechanism``. *extra* is a JSON object with any other
+    options of the backend, and ``chroot``, which may also follow the hosts:
+    ``zk-0:2181,zk-1:2181/jobs``. The same as JSON, for a secrets backend or an environment
+    variable::
 
         {"conn_type": "zookeeper", "host": "zk-0:2181,zk-1:2181", "login": "train", "password": "...",
          "extra": {"chroot": "/jobs", "cacert": "/etc/zookeeper/ca.pem"}}
@@ -32,15 +30,9 @@ class ZooKeeperHook(LedgerHook):
 
     conn_name_attr = "zookeeper_conn_id"
     default_conn_name = "zookeeper_default"
-    conn_type = "zookeeper"
+    conn_type = ZEUS_ADAPTER.connection_type
     hook_name = "ZooKeeper"
-    kind = StoreKind(
-        name="ZooKeeper",
-        backend="zeus-adapter",
-        port=2181,
-        texts=("namespace", "cacert", "cert", "key", "sasl_mechanism"),
-        has_chroot=True,
-    )
+    backend = ZEUS_ADAPTER
 
     def __init__(self, zookeeper_conn_id: str = default_conn_name) -> None:
         super().__init__(zookeeper_conn_id)

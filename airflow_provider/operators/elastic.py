@@ -27,6 +27,7 @@ from airflow_provider.parameters.gang_parameters import (
 from airflow_provider.parameters.rendezvous import configured
 from airflow_provider.retries.launch_retry import LaunchRetry
 from airflow_provider.retries.policy import ElasticRetryPolicy
+from llutil.backends.table import DEFAULT
 from llutil.errors import ConfigError, LaunchError, Problem
 from llutil.failure import FailureClass
 from llutil.std import Std, StdOption
@@ -203,7 +204,7 @@ class ElasticLaunchOperator(BaseOperator):
         role: str = "default_role",
         rdzv_endpoint: str = "",
         rdzv_conn_id: str | None = None,
-        rdzv_backend: str = "etcd",
+        rdzv_backend: str = DEFAULT.name,
         rdzv_configs: Mapping[str, Any] | None = None,
         rdzv_timeout: float = -1,
         max_restarts: int | str = 3,

@@ -91,21 +91,6 @@ _NUMBERS: Mapping[str, type[int] | type[float]] = {
     "rdzv_timeout": float,
     "grace_period": float,
 }
-_TEXT_OPTIONS = frozenset(
-    {
-        "user",
-        "password",
-        "namespace",
-        "cacert",
-        "cert",
-        "key",
-        "server_name",
-        "sasl_mechanism",
-        "store_type",
-        "door",
-    }
-)
-"""Keys of ``rdzv_configs`` whose values are text, also when they look like numbers."""
 
 
 def is_open(value: Any) -> bool:
@@ -291,11 +276,6 @@ def launch_config(values: Mapping[str, Any]) -> LaunchConfig:
     count = fields["nproc_per_node"]
     if isinstance(count, str) and count.strip().isdecimal():
         fields["nproc_per_node"] = int(count)
-    if isinstance(fields.get("rdzv_configs"), Mapping):
-        fields["rdzv_configs"] = {
-            key: value if key in _TEXT_OPTIONS else _number(value)
-            for key, value in fields["rdzv_configs"].items()
-        }
     timeout = fields.pop("rdzv_timeout", -1)
     if timeout != -1:
         fields["rdzv_configs"] = {**fields.get("rdzv_configs", {}), "timeout": timeout}
@@ -369,14 +349,3 @@ def _nodes(given: Any) -> tuple[int, int]:
             f"is {given!r}: max_nodes is {high}, below min_nodes, which is {low}; wanted 'min:max'"
         )
     return low, high
-
-
-def _number(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    for kind in (int, float):
-        try:
-            return kind(value)
-        except ValueError:
-            continue
-    return value

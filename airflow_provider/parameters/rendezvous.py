@@ -12,15 +12,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from llutil.errors import ConfigError, Problem
+from llutil.backends.options import read_options
+from llutil.backends.table import BACKENDS, C10D, DEFAULT, DEPLOYMENT_OPTIONS, backend_named
+from llutil.errors import ConfigError
 
 __all__ = ["SECTION", "RendezvousDefaults", "RendezvousPlace", "configured", "resolve"]
 
 SECTION = "elastic_launch"
 """The section of Airflow's configuration with this provider's defaults."""
-
-_LEDGERS = ("etcd", "zeus-adapter")
-_OPTIONS = ("timeout", "last_call_timeout", "lease_ttl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,26 +46,19 @@ class RendezvousDefaults:
 def configured() -> RendezvousDefaults:
     """The defaults of this deployment.
 
-    :raises ConfigError: a time is no number.
+    :raises ConfigError: a value is not of its option's kind; all problems are listed.
     """
     from airflow.sdk.configuration import conf
 
     texts = {
         name: str(conf.get(SECTION, name, fallback="") or "").strip()
-        for name in ("rdzv_conn_id", "namespace", *_OPTIONS)
+        for name in ("rdzv_conn_id", *DEPLOYMENT_OPTIONS)
     }
-    configs: dict[str, Any] = {"namespace": texts["namespace"]} if texts["namespace"] else {}
-    problems = []
-    for name in _OPTIONS:
-        if texts[name]:
-            try:
-                configs[name] = float(texts[name])
-            except ValueError:
-                text = f"is {texts[name]!r}; wanted a number of seconds"
-                problems.append(Problem(f"[{SECTION}] {name}", text))
+    conn_id = texts.pop("rdzv_conn_id")
+    configs, problems = read_options(DEPLOYMENT_OPTIONS.values(), texts, f"[{SECTION}]", "Airflow")
     if problems:
         raise ConfigError(problems)
-    return RendezvousDefaults(conn_id=texts["rdzv_conn_id"], configs=configs)
+    return RendezvousDefaults(conn_id=conn_id, configs=configs)
 
 
 def resolve(
@@ -86,20 +78,22 @@ def resolve(
 
     :raises ConfigError: they contradict each other, or the connection cannot be used.
     """
-    backend = values.get("rdzv_backend") or "etcd"
+    name = values.get("rdzv_backend") or DEFAULT.name
+    backend = backend_named(name)
     endpoint = values.get("rdzv_endpoint") or ""
     conn_id = values.get("rdzv_conn_id")
     if conn_id and endpoint:
         raise ConfigError(
             f"rdzv_conn_id is {conn_id!r} and rdzv_endpoint is {endpoint!r}; give one of them"
         )
-    if backend not in _LEDGERS:
+    if backend is None or not backend.connection_type:
         if conn_id:
+            able = " or ".join(repr(one.name) for one in BACKENDS.values() if one.connection_type)
             raise ConfigError(
-                f"rdzv_conn_id is {conn_id!r}, which rdzv_backend {backend!r} cannot use; wanted 'etcd' or "
-                "'zeus-adapter', or no connection"
+                f"rdzv_conn_id is {conn_id!r}, which rdzv_backend {name!r} cannot use; "
+                f"wanted {able}, or no connection"
             )
-        if endpoint or not several or alone is None or backend != "c10d":
+        if endpoint or not several or alone is None or backend is not C10D:
             return {}
         return _own(values, alone(defaults().configs))
     if not (conn_id or endpoint or several):
@@ -108,18 +102,18 @@ def resolve(
     configs: dict[str, Any] = dict(found.configs)
     if not endpoint:
         conn_id = conn_id or found.conn_id
-    if several and alone is not None and not (conn_id or endpoint) and backend == "etcd":
-        return _own(values, alone(configs))  # etcd is just the default
+    if several and alone is not None and not (conn_id or endpoint) and backend is DEFAULT:
+        return _own(values, alone(configs))  # it may not have been asked for
     if conn_id:
         said = connect(conn_id)
-        if backend not in {said.backend, "etcd"}:  # etcd may just be the default
+        if name not in {said.backend, DEFAULT.name}:
             raise ConfigError(
-                f"rdzv_backend is {backend!r}, but connection {conn_id!r} leads to {said.backend!r}; give "
-                "rdzv_endpoint in its place, or leave rdzv_backend out"
+                f"rdzv_backend is {name!r}, but connection {conn_id!r} leads to {said.backend!r}; "
+                "give rdzv_endpoint in its place, or leave rdzv_backend out"
             )
-        backend, endpoint = said.backend, said.endpoint
+        name, endpoint = said.backend, said.endpoint
         configs |= said.configs
-    place = {"rdzv_backend": backend, "rdzv_endpoint": endpoint, "rdzv_configs": configs}
+    place = {"rdzv_backend": name, "rdzv_endpoint": endpoint, "rdzv_configs": configs}
     return _own(values, place)
 
 

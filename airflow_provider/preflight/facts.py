@@ -19,6 +19,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider.preflight.findings import Facts, Heartbeats, Severity, executor_of, findings
+from llutil.backends.table import BACKENDS
 
 if TYPE_CHECKING:
     from airflow_provider.gang.node import GangNode
@@ -29,8 +30,6 @@ __all__ = ["preflight"]
 T = TypeVar("T")
 
 _RESOLVED_WITHIN = 1.0  # seconds
-_LEDGERS = ("etcd", "zeus-adapter")
-_DEFAULT_MEETING = 900.0  # seconds, of all backends
 _DEFAULT_VISIBILITY = 86400.0  # seconds: what Airflow's Celery provider sets (3.26)
 _BROKERS = ("redis://", "rediss://", "sqs://", "sentinel://")  # those that deliver again
 
@@ -104,7 +103,7 @@ def _pod_grace(executor_config: Mapping[str, Any] | None) -> float | None:
 def _meeting_timeout(config: LaunchConfig) -> float | None:
     if config.max_nodes == 1:
         return None
-    return float(config.rdzv_configs.get("timeout", _DEFAULT_MEETING))
+    return float(config.rendezvous_options()["timeout"])
 
 
 def _visibility() -> float | None:
@@ -131,7 +130,8 @@ def _addresses(config: LaunchConfig, executor: str | None) -> list[str]:
     """What is wrong with the address at which the other nodes are to find this one."""
     if config.local_addr:
         return _own(config.local_addr)
-    if config.rdzv_backend not in _LEDGERS:
+    backend = BACKENDS[config.rdzv_backend]
+    if not backend.has_ledger:
         name = _answer(socket.getfqdn)
         if _resolved([(name, 0)]) is None:
             return [
@@ -139,9 +139,7 @@ def _addresses(config: LaunchConfig, executor: str | None) -> list[str]:
                 "the name resolve on every host"
             ]
         return []
-    endpoints = config.rdzv_endpoint.partition("/")[0].split(",")
-    parts = [endpoint.rpartition(":") for endpoint in endpoints]
-    found = _resolved([(host.strip("[]"), int(port)) for host, _, port in parts])
+    found = _resolved([(one.host, one.port) for one in backend.endpoints(config.rdzv_endpoint)])
     if found is None:
         return [
             f"no host of rdzv_endpoint {config.rdzv_endpoint!r} resolves here: this node can meet nobody"

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from llutil.backends.table import BACKENDS, STATIC
 from llutil.entrypoint import Entrypoint
 from llutil.errors import ConfigError
 from llutil.events.events import Events, remove_stale_pages
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from llutil.agent.base_agent import Agent
     from llutil.agent.start_methods.forkserver_client import ForkServer, ServerProcess
     from llutil.agent.start_methods.spawn_and_fork import Starter
-    from llutil.rendezvous.backends import RendezvousConfig
+    from llutil.rendezvous.config import RendezvousConfig
 
 __all__ = ["assemble"]
 
@@ -64,7 +65,7 @@ def assemble(
         from llutil.agent.torch_agent import TorchBackendAgent
         from llutil.agent.worker_side.work_order import WorkOrder
         from llutil.launcher.device_count import worker_count
-        from llutil.rendezvous.backends import driver_for, handler_for
+        from llutil.rendezvous.build_handler import driver_for, handler_for
 
     config = request.config
     _check_handler_of_events(config.event_log_handler)
@@ -150,17 +151,17 @@ def assemble(
 
 
 def _meeting(request: LaunchRequest, nproc: int) -> RendezvousConfig:
-    from llutil.rendezvous.backends import RendezvousConfig
+    from llutil.rendezvous.config import RendezvousConfig
 
     config = request.config
     return RendezvousConfig(
-        backend=config.rdzv_backend,
+        backend=BACKENDS[config.rdzv_backend],
         endpoint=config.rdzv_endpoint,
         run_id=request.run_id,
         min_nodes=config.min_nodes,
         max_nodes=config.max_nodes,
         local_addr=config.local_addr,
-        configs=config.rendezvous_configs(),
+        options=config.rendezvous_options(),
         role=config.role,
         nproc=nproc,
         max_restarts=config.max_restarts,
@@ -229,10 +230,10 @@ def _starter(
 
 def _static_master(meeting: RendezvousConfig) -> tuple[str | None, int | None]:
     """torch's static rendezvous wants the master's address in the spec."""
-    if meeting.embedded or meeting.backend != "static":
+    if meeting.embedded or meeting.backend is not STATIC:
         return None, None
-    host, _, port = meeting.endpoint.rpartition(":")
-    return host.strip("[]"), int(port)
+    (master,) = meeting.backend.endpoints(meeting.endpoint)
+    return master.host, master.port
 
 
 def _leave(handler: Any, signals: Any) -> None:

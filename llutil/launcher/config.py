@@ -2,7 +2,8 @@
 
 A caller or the operator makes it, and it goes as it is to whoever runs the job. It is checked by
 ``llutil.launcher.config_checks`` before anything runs, and never changed. This module may import
-nothing but the standard library and ``llutil.std``: a DAG that is parsed imports it.
+nothing but the standard library, ``llutil.backends`` and ``llutil.std``: a DAG that is parsed
+imports it.
 """
 
 from __future__ import annotations
@@ -13,11 +14,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
+from llutil.backends.table import BACKENDS, DEFAULT
 from llutil.std import Std, StdOption
 
 __all__ = ["LaunchConfig"]
-
-_DEFAULT_TIMEOUT = 900.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class LaunchConfig:
     run_id: str = ""
     role: str = "default_role"
     rdzv_endpoint: str = ""
-    rdzv_backend: str = "etcd"
+    rdzv_backend: str = DEFAULT.name
     rdzv_configs: Mapping[str, Any] = field(default_factory=dict)
     rdzv_timeout: float = -1
     max_restarts: int = 3
@@ -96,11 +96,12 @@ class LaunchConfig:
                 stacklevel=3,
             )
 
-    def rendezvous_configs(self) -> dict[str, Any]:
-        """``rdzv_configs`` with the timeout filled in: seconds until a round that does not form is
-        given up.
+    def rendezvous_options(self) -> dict[str, Any]:
+        """The backend's options: what ``rdzv_configs`` means, and the defaults of the others.
+
+        :raises ConfigError: a key is unknown, or a value not of its kind; all problems are listed.
         """
-        configs = dict(self.rdzv_configs)
+        given = dict(self.rdzv_configs)
         if self.rdzv_timeout != -1:
-            configs["timeout"] = self.rdzv_timeout
-        return {"timeout": _DEFAULT_TIMEOUT} | configs
+            given["timeout"] = self.rdzv_timeout
+        return BACKENDS[self.rdzv_backend].values(given, "rdzv_configs")

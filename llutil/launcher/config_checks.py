@@ -2,8 +2,8 @@
 
 One function a field or group of fields, each giving a ``Problem`` for what it finds. They are
 collected, not raised, so that a user mends all of them at once. This module may import nothing but
-the standard library, ``llutil.errors``, ``llutil.launcher.config`` and ``llutil.std``: a DAG that is
-parsed runs it.
+the standard library, ``llutil.backends``, ``llutil.errors``, ``llutil.launcher.config`` and
+``llutil.std``: a DAG that is parsed runs it.
 """
 
 from __future__ import annotations
@@ -12,65 +12,22 @@ import math
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from numbers import Real
 from typing import Any
 
-from llutil.errors import Problem
+from llutil.backends.table import BACKENDS, DEFAULT, STATIC, backend_named
+from llutil.errors import ConfigError, Problem
 from llutil.launcher.config import LaunchConfig
 from llutil.std import Std
 
-__all__ = ["BACKENDS", "START_METHODS", "problems_of", "run_id_problems"]
+__all__ = ["START_METHODS", "problems_of", "run_id_problems"]
 
 START_METHODS = ("spawn", "fork", "forkserver")
 
-_TLS_KEYS = {"cacert", "cert", "key"}
-_LEDGER_KEYS = {
-    "timeout",
-    "last_call_timeout",
-    "lease_ttl",
-    "user",
-    "password",
-    "namespace",
-} | _TLS_KEYS
-
-BACKENDS: Mapping[str, frozenset[str]] = {
-    "etcd": frozenset({*_LEDGER_KEYS, "server_name"}),
-    "zeus-adapter": frozenset({*_LEDGER_KEYS, "sasl_mechanism"}),
-    "c10d": frozenset(
-        {
-            "timeout",
-            "join_timeout",
-            "last_call_timeout",
-            "close_timeout",
-            "heartbeat_timeout",
-            "keep_alive_interval",
-            "keep_alive_max_attempt",
-            "is_host",
-            "door",
-            "read_timeout",
-            "store_type",
-        }
-    ),
-    "static": frozenset({"timeout", "rank"}),
-}
-"""The backends, and the keys of ``rdzv_configs`` that each reads (torch's own: as of torch 2.13).
-
-``door`` of c10d is ours: with it the node that ``is_host`` hosts the store at its own address, and
-the endpoint of the others is its door; see ``llutil.rendezvous.hosted.node_store``.
-"""
-
-_DURATIONS = {
-    "timeout",
-    "last_call_timeout",
-    "lease_ttl",
-    "join_timeout",
-    "close_timeout",
-    "read_timeout",
-}
 _RUN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.~:+-]*")
 _LONGEST_RUN_ID = 200
 _HANDLER = re.compile(r"null|console|[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-_ENDPOINT = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^\s:,/\[\]]+):(\d{1,5})")
 
 
 def problems_of(config: LaunchConfig) -> list[Problem]:
@@ -136,26 +93,16 @@ def _backend(config: Any) -> Iterator[Problem]:
     ):
         text = f"is {config.rdzv_timeout!r}; wanted a positive number of seconds, or -1 for none"
         yield Problem("rdzv_timeout", text)
-    backend = config.rdzv_backend
-    known = BACKENDS.get(backend) if isinstance(backend, str) else None
-    if known is None:
-        text = f"is {backend!r}; wanted one of {', '.join(sorted(BACKENDS))}"
+    backend = backend_named(config.rdzv_backend)
+    if backend is None:
+        text = f"is {config.rdzv_backend!r}; wanted one of {', '.join(sorted(BACKENDS))}"
         yield Problem("rdzv_backend", text)
     if not isinstance(config.rdzv_configs, Mapping):
         yield Problem("rdzv_configs", f"is a {type(config.rdzv_configs).__name__}; wanted a dict")
-        return
-    unknown = sorted(set(map(str, config.rdzv_configs)) - known) if known else []
-    if known and unknown:
-        text = (
-            f"has {', '.join(map(repr, unknown))}, which backend {backend!r} does not know; "
-            f"it knows {', '.join(sorted(known))}"
-        )
-        yield Problem("rdzv_configs", text, ("rdzv_backend",))
-    for key in sorted(_DURATIONS & set(config.rdzv_configs)):
-        value = config.rdzv_configs[key]
-        if not _is_number(value) or value <= 0:
-            text = f"has {key!r}: {value!r}; wanted a positive number of seconds"
-            yield Problem("rdzv_configs", text)
+    elif backend is not None:
+        _, problems = backend.read(config.rdzv_configs, "rdzv_configs")
+        for problem in problems:
+            yield replace(problem, others=("rdzv_backend",))
 
 
 def _static(config: Any) -> Iterator[Problem]:
@@ -163,21 +110,25 @@ def _static(config: Any) -> Iterator[Problem]:
     are.
     """
     low, high, configs = config.min_nodes, config.max_nodes, config.rdzv_configs
-    if config.rdzv_backend != "static" or not config.rdzv_endpoint:
+    if config.rdzv_backend != STATIC.name or not config.rdzv_endpoint:
         return
     if not (isinstance(configs, Mapping) and _is_count(low) and _is_count(high)):
         return  # which has been said already
     others = ("rdzv_backend", "rdzv_endpoint", "max_nodes")
     if low != high:
-        text = f"is {high}, and backend 'static' waits for all of them; wanted min_nodes the same, not {low}"
+        text = (
+            f"is {high}, and backend 'static' waits for all of them; "
+            f"wanted min_nodes the same, not {low}"
+        )
         yield Problem("max_nodes", text, ("rdzv_backend", "rdzv_endpoint", "min_nodes"))
-    if "rank" not in configs:
+    rank = STATIC.read(configs, "rdzv_configs")[0].get("rank")
+    if rank is None and not configs.get("rank"):
         text = (
             "has no 'rank', and backend 'static' needs this node's; give rdzv_configs={'rank': n}"
         )
         yield Problem("rdzv_configs", text, others)
-    elif not _is_count(configs["rank"]) or not 0 <= configs["rank"] < high:
-        text = f"has 'rank': {configs['rank']!r}; wanted this node's number, 0 to {high - 1}"
+    elif rank is not None and not rank < high:
+        text = f"has 'rank': {rank!r}; wanted this node's number, 0 to {high - 1}"
         yield Problem("rdzv_configs", text, others)
 
 
@@ -193,22 +144,11 @@ def _endpoint(config: LaunchConfig) -> Iterator[Problem]:
             )
             yield Problem("rdzv_endpoint", text, ("max_nodes",))
     else:
-        servers = (
-            endpoint.removesuffix("/").split(",") if config.rdzv_backend == "etcd" else [endpoint]
-        )
-        if config.rdzv_backend == "zeus-adapter":
-            servers = endpoint.split("/", 1)[0].split(",")
-        # torch hosts its store on any port, for one node.
-        lowest = 0 if config.rdzv_backend == "c10d" else 1
-        for server in servers:
-            match = _ENDPOINT.fullmatch(server.strip())
-            if match is None:
-                text = f"has {server!r}; wanted 'host:port' (an IPv6 address in brackets)"
-            elif not lowest <= int(match[2]) <= 65535:
-                text = f"has port {match[2]}; wanted {lowest} to 65535"
-            else:
-                continue
-            yield Problem("rdzv_endpoint", text, ("rdzv_backend",))
+        try:
+            (backend_named(config.rdzv_backend) or DEFAULT).endpoints(endpoint, "rdzv_endpoint")
+        except ConfigError as error:
+            for problem in error.problems:
+                yield replace(problem, others=("rdzv_backend",))
 
 
 def run_id_problems(run_id: object, name: str = "run_id") -> Iterator[Problem]:

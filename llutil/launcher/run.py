@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from llutil.agent.base_agent import Agent
     from llutil.agent.worker_side.outcome_pipe import Returned
     from llutil.launcher.config import LaunchConfig
-    from llutil.rendezvous.backends import RendezvousConfig
+    from llutil.rendezvous.config import RendezvousConfig
 
 __all__ = ["run"]
 

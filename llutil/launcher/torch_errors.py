@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from llutil.errors import LaunchError, RendezvousError
 
 if TYPE_CHECKING:
-    from llutil.rendezvous.backends import RendezvousConfig
+    from llutil.rendezvous.config import RendezvousConfig
 
 __all__ = ["translated"]
 
@@ -28,7 +28,8 @@ def translated(meeting: RendezvousConfig) -> Iterator[None]:
     except LaunchError:
         raise
     except (TorchRendezvousError, DistError) as error:
-        where = f"{meeting.backend} at {meeting.endpoint}" if meeting.endpoint else meeting.backend
+        backend = meeting.backend.name
+        where = f"{backend} at {meeting.endpoint}" if meeting.endpoint else backend
         raise RendezvousError(
             f"the rendezvous of run {meeting.run_id!r} on {where} failed ({meeting.min_nodes} to "
             f"{meeting.max_nodes} nodes wanted): {type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""From a rendezvous backend's name to a ledger on its store: ``opener``.
+"""From a rendezvous backend to a ledger on its store: ``opener``.
 
 This module imports a store's own modules, and with them grpc or kazoo, inside functions only.
 """
@@ -6,10 +6,11 @@ This module imports a store's own modules, and with them grpc or kazoo, inside f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from llutil.backends.backend import Backend
+from llutil.backends.table import ETCD, ZEUS_ADAPTER
 from llutil.errors import ConfigError
-from llutil.ledgers.endpoints import parse_endpoints
 
 if TYPE_CHECKING:
     from llutil.ledgers.protocol import Ledger
@@ -20,20 +21,23 @@ Opener = Callable[[Callable[[], None]], "Ledger"]
 """Opens a ledger that calls this whenever something may have changed."""
 
 
-def opener(backend: str, endpoint: str, access: Mapping[str, str]) -> Opener:
-    """What opens a ledger for ``backend``, "etcd" or "zeus-adapter". Nothing is sent yet.
+def opener(backend: Backend, endpoint: str, options: Mapping[str, Any]) -> Opener:
+    """What opens a ledger for ``backend``, at ``endpoint`` as it is written there. Nothing is sent
+    yet.
 
-    ``endpoint`` is ``host:port[,host:port...]``, for ZooKeeper with ``[/chroot]``; ``access`` has
-    further fields of the store's configuration.
+    Those of ``options`` that are text are fields of the store's configuration.
 
     :raises ConfigError: they do not go together, or the package that it takes is not installed.
     """
-    if backend == "zeus-adapter":
-        return _zookeeper(endpoint, access)
+    access = {key: value for key, value in options.items() if isinstance(value, str)}
+    return _OPENERS[backend](endpoint, access)
+
+
+def _etcd(endpoint: str, access: Mapping[str, str]) -> Opener:
     from llutil.ledgers.etcd.config import EtcdConfig
     from llutil.ledgers.etcd.ledger import EtcdLedger
 
-    config = EtcdConfig(endpoints=parse_endpoints(endpoint), **access)
+    config = EtcdConfig(endpoints=ETCD.endpoints(endpoint), **access)
     return lambda on_change: EtcdLedger(config, on_change)
 
 
@@ -47,7 +51,10 @@ def _zookeeper(endpoint: str, access: Mapping[str, str]) -> Opener:
         if (error.name or "").partition(".")[0] != "kazoo":
             raise
         raise ConfigError(
-            "rdzv_backend 'zeus-adapter' needs the package kazoo: install the extra 'zookeeper', as in "
-            "pip install 'airflow-provider-elastic-launch[zookeeper]'"
+            "rdzv_backend 'zeus-adapter' needs the package kazoo: install the extra 'zookeeper', "
+            "as in pip install 'airflow-provider-elastic-launch[zookeeper]'"
         ) from error
     return lambda on_change: ZooKeeperLedger(config, on_change)
+
+
+_OPENERS = {ETCD: _etcd, ZEUS_ADAPTER: _zookeeper}

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch.distributed.elastic.rendezvous import RendezvousHandler, RendezvousParameters
 
+    from llutil.backends.backend import Backend
+
 __all__ = ["etcd_v3", "zeus_adapter"]
 
 
@@ -23,9 +25,11 @@ def etcd_v3() -> Callable[[RendezvousParameters], RendezvousHandler]:
     """What makes handlers for ``torchrun --rdzv-backend etcd-v3 --rdzv-endpoint
     host:port[,host:port...]``.
 
-    ``--rdzv-conf`` takes the keys of ``llutil.rendezvous.ledger_options``.
+    ``--rdzv-conf`` takes the options that ``llutil.backends.table`` has for the backend.
     """
-    return functools.partial(_handler, "etcd")
+    from llutil.backends.table import ETCD
+
+    return functools.partial(_handler, ETCD)
 
 
 def zeus_adapter() -> Callable[[RendezvousParameters], RendezvousHandler]:
@@ -35,16 +39,19 @@ def zeus_adapter() -> Callable[[RendezvousParameters], RendezvousHandler]:
     It meets through ZooKeeper; ``llutil.ledgers.zookeeper`` says why that name. ``--rdzv-conf`` as
     for ``etcd_v3``.
     """
-    return functools.partial(_handler, "zeus-adapter")
+    from llutil.backends.table import ZEUS_ADAPTER
+
+    return functools.partial(_handler, ZEUS_ADAPTER)
 
 
-def _handler(backend: str, params: RendezvousParameters) -> RendezvousHandler:
+def _handler(backend: Backend, params: RendezvousParameters) -> RendezvousHandler:
     """A handler that has not met anybody yet.
 
     :raises ConfigError: the options cannot work; all problems are listed.
     :raises RendezvousError: this node's own address cannot be found out.
     """
-    from llutil.rendezvous.backends import RendezvousConfig, driver_for
+    from llutil.rendezvous.build_handler import driver_for
+    from llutil.rendezvous.config import RendezvousConfig
     from llutil.rendezvous.handlers.ledger_handler import LedgerRendezvous
 
     meeting = RendezvousConfig(
@@ -54,7 +61,7 @@ def _handler(backend: str, params: RendezvousParameters) -> RendezvousHandler:
         min_nodes=params.min_nodes,
         max_nodes=params.max_nodes,
         local_addr=params.local_addr,
-        configs=params.config,
+        options=backend.values(params.config, "--rdzv-conf"),
     )
     driver = driver_for(meeting)  # now, so that what cannot work is said before anything runs
     return LedgerRendezvous(params.backend, params.run_id, lambda: driver)

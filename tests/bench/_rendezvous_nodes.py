@@ -70,6 +70,7 @@ def ours(
     """
     from llutil.agent.event_loop import EventLoop
     from llutil.agent.guardian.client import Guardian
+    from llutil.backends.table import BACKENDS
     from llutil.ledgers import Ledger
     from llutil.ledgers.open_ledger import opener
     from llutil.rendezvous.driver.driver import Driver
@@ -94,7 +95,7 @@ def ours(
 
     # Stock's handler is connected to its store as soon as it is made. So is our ledger, before the
     # clock runs.
-    ledger = opener(backend, endpoint, {})(tell_owner)
+    ledger = opener(BACKENDS[backend], endpoint, {})(tell_owner)
     ledger.read("nothing", deadline=time.monotonic() + 60)
     driver = Driver(rules, member, RecordKeys(run_id), open_ledger, lambda: RoundStore(_HOST))
     guardian = Guardian(run_id, EventLoop()) if guarded else None

@@ -26,7 +26,7 @@ from typing import Any
 
 import grpc
 
-from llutil.ledgers.endpoints import Endpoint
+from llutil.backends.endpoints import Endpoint
 from llutil.ledgers.etcd.etcd3_import import etcdrpc
 from tests.support.certificates import Pair
 from tests.support.ports import free_ports

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from llutil.ledgers.endpoints import Endpoint
+from llutil.backends.endpoints import Endpoint
 
 __all__ = ["Proxy", "proxy"]
 

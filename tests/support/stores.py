@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
+from llutil.backends.endpoints import Endpoint
 from llutil.ledgers import Ledger
-from llutil.ledgers.endpoints import Endpoint
 from llutil.ledgers.etcd.config import EtcdConfig
 from llutil.ledgers.etcd.ledger import EtcdLedger
 from llutil.ledgers.zookeeper.config import ZooKeeperConfig

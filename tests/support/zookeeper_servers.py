@@ -24,7 +24,7 @@ from pathlib import Path
 from kazoo.client import KazooClient
 from kazoo.security import make_digest_acl
 
-from llutil.ledgers.endpoints import Endpoint
+from llutil.backends.endpoints import Endpoint
 from tests.support.certificates import Pair
 from tests.support.ports import free_ports
 

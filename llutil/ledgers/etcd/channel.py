@@ -10,8 +10,8 @@ from typing import Any
 
 import grpc
 
+from llutil.backends.endpoints import Endpoint
 from llutil.ledgers.credentials import TlsContents
-from llutil.ledgers.endpoints import Endpoint
 from llutil.ledgers.etcd.etcd3_import import etcdrpc
 
 __all__ = ["Channel", "open_channel"]

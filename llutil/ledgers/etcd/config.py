@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from llutil.backends.endpoints import Endpoint
 from llutil.errors import ConfigError, Problem
 from llutil.ledgers.credentials import contradictions
-from llutil.ledgers.endpoints import Endpoint
 from llutil.ledgers.keys import Namespace
 
 __all__ = ["EtcdConfig"]

@@ -25,8 +25,8 @@ from typing import Any
 import grpc
 import tenacity
 
+from llutil.backends.endpoints import Endpoint
 from llutil.ledgers.credentials import read_tls
-from llutil.ledgers.endpoints import Endpoint
 from llutil.ledgers.errors import LedgerError, LedgerRefused, LedgerUnavailable
 from llutil.ledgers.etcd.channel import Channel, open_channel
 from llutil.ledgers.etcd.config import EtcdConfig

@@ -22,8 +22,8 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from llutil.backends.endpoints import Endpoint, parse_endpoints
 from llutil.errors import RendezvousError
-from llutil.ledgers.endpoints import Endpoint, parse_endpoints
 from llutil.ledgers.etcd.config import EtcdConfig
 from llutil.ledgers.lease_revocation import LeaseRevocation
 

@@ -10,20 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from llutil.backends.endpoints import Endpoint
+from llutil.backends.table import ZEUS_ADAPTER
 from llutil.errors import ConfigError, Problem
 from llutil.ledgers.credentials import contradictions
-from llutil.ledgers.endpoints import Endpoint, parse_endpoints
 from llutil.ledgers.keys import Namespace, check_key
 
-__all__ = ["ZooKeeperConfig", "split_chroot"]
-
-
-def split_chroot(text: str) -> tuple[str, str]:
-    """The endpoints and the chroot ("" or "/path") that ``host:port[,host:port...][/chroot]``
-    consists of.
-    """
-    endpoints, slash, chroot = text.partition("/")
-    return endpoints, (slash + chroot).rstrip("/")
+__all__ = ["ZooKeeperConfig"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,11 +51,8 @@ class ZooKeeperConfig:
         """The configuration for ``host:port[,host:port...][/chroot]``. :raises ConfigError: as the
         class.
         """
-        endpoints, chroot = split_chroot(text)
-        if "server_name" in access:
-            text = "is not known to ZooKeeper's client; use the names in the servers' certificates"
-            raise ConfigError(Problem("server_name", text))
-        return cls(endpoints=parse_endpoints(endpoints), chroot=chroot, **access)
+        _, chroot = ZEUS_ADAPTER.split_chroot(text)
+        return cls(endpoints=ZEUS_ADAPTER.endpoints(text), chroot=chroot, **access)
 
     @property
     def hosts(self) -> str:

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llutil.ledgers.endpoints import Endpoint, parse_endpoints
+from llutil.backends.endpoints import Endpoint, parse_endpoints
 from llutil.ledgers.errors import LedgerRefused, LedgerUnavailable
 from llutil.ledgers.lease_revocation import LeaseRevocation
 from llutil.ledgers.zookeeper.config import ZooKeeperConfig

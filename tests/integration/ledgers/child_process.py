@@ -19,7 +19,7 @@ def message() -> bytes:
 
 def ends(store: str, endpoint: str, namespace: str) -> None:
     """Use a ledger, and leave it as it is."""
-    from llutil.ledgers.endpoints import parse_endpoints
+    from llutil.backends.endpoints import parse_endpoints
     from tests.support import stores
     from tests.support.ledger_contract import soon
 
@@ -33,8 +33,8 @@ def ends(store: str, endpoint: str, namespace: str) -> None:
 
 def forks(store: str, endpoint: str, namespace: str, count: int) -> None:
     """Fork with a busy ledger; print what each child and then the parent finds."""
+    from llutil.backends.endpoints import parse_endpoints
     from llutil.ledgers import LedgerClosed
-    from llutil.ledgers.endpoints import parse_endpoints
     from tests.support import stores
     from tests.support.ledger_contract import soon
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from llutil.ledgers.endpoints import Endpoint
+from llutil.backends.endpoints import Endpoint
 from tests.support.etcd_servers import EtcdServer
 from tests.support.ledger_contract import World
 from tests.support.stores import ETCD, ZOOKEEPER, Server, Store

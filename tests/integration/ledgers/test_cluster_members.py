@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from llutil.backends.endpoints import Endpoint
 from llutil.ledgers import SessionState
-from llutil.ledgers.endpoints import Endpoint
 from tests.support.ledger_contract import keys, soon, wait_until
 from tests.support.ledger_traffic import Reader, Writer
 from tests.support.ports import free_ports

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from llutil.ledgers.endpoints import Endpoint
+from llutil.backends.endpoints import Endpoint
 from tests.integration.rendezvous.jobs import Job
 from tests.support.store_history import read_history
 from tests.support.stores import ETCD, Server, Store

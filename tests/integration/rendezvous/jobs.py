@@ -13,8 +13,8 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]  # psutil ships no types
 
+from llutil.backends.endpoints import Endpoint
 from llutil.errors import RendezvousError
-from llutil.ledgers.endpoints import Endpoint
 from llutil.ledgers.protocol import Ledger, Record
 from llutil.rendezvous.protocol.record_codec import decode
 from llutil.rendezvous.protocol.record_keys import RecordKeys

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from llutil.ledgers.endpoints import Endpoint
+from llutil.backends.endpoints import Endpoint
 from tests.integration.rendezvous.conftest import MakeJob
 from tests.support.certificates import Authority
 from tests.support.etcd_servers import EtcdServer

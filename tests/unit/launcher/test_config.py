@@ -92,20 +92,26 @@ def test_a_configuration_cannot_be_changed_but_replaced_copied_and_sent() -> Non
 def test_the_callers_rendezvous_options_are_not_changed() -> None:
     given = {"last_call_timeout": 1}
     config = LaunchConfig(1, 1, 1, rdzv_configs=given)
-    assert config.rendezvous_configs() == {"timeout": 900, "last_call_timeout": 1}
+    assert config.rendezvous_options() == {
+        "timeout": 900,
+        "last_call_timeout": 1,
+        "lease_ttl": 10,
+        "namespace": "llutil",
+    }
     assert given == {"last_call_timeout": 1}
     assert config.rdzv_configs is given
 
 
 def test_a_timeout_of_the_callers_own_is_kept() -> None:
-    assert LaunchConfig(1, 1, 1, rdzv_configs={"timeout": 5}).rendezvous_configs() == {"timeout": 5}
+    config = LaunchConfig(1, 1, 1, rdzv_configs={"timeout": "5"})
+    assert config.rendezvous_options()["timeout"] == 5
 
 
 def test_the_legacy_timeout_warns_where_it_is_written_and_becomes_an_option() -> None:
     with pytest.warns(DeprecationWarning, match="rdzv_configs={'timeout': seconds}") as caught:
         config = LaunchConfig(1, 1, 1, rdzv_timeout=7)
     assert caught[0].filename == __file__
-    assert config.rendezvous_configs() == {"timeout": 7}
+    assert config.rendezvous_options()["timeout"] == 7
 
 
 def test_launch_agent_has_the_seeds_signature() -> None:

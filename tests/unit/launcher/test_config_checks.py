@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from llutil.backends.table import BACKENDS
 from llutil.errors import Problem
 from llutil.launcher.config import LaunchConfig
-from llutil.launcher.config_checks import BACKENDS, problems_of
+from llutil.launcher.config_checks import problems_of
 from llutil.std import Std
 
 INFINITY, NAN = math.inf, math.nan
@@ -51,7 +52,10 @@ BAD: dict[str, list[Any]] = {
     "rdzv_configs": [
         {"nope": 1},
         {"timeout": 0},
-        {"timeout": "5"},
+        {"timeout": "0"},
+        {"timeout": "soon"},
+        {"last_call_timeout": -1},
+        {"cacert": 3},
         {"timeout": NAN},
         {1: 1},
         3,
@@ -91,7 +95,11 @@ GOOD_VALUES: dict[str, list[Any]] = {
         "my-host.example:2379",
     ],
     "rdzv_backend": ["etcd", "zeus-adapter", "c10d", "static"],
-    "rdzv_configs": [{}, {"timeout": 0.5, "last_call_timeout": 30, "lease_ttl": 10}],
+    "rdzv_configs": [
+        {},
+        {"timeout": 0.5, "last_call_timeout": 30, "lease_ttl": 10},
+        {"timeout": "5", "last_call_timeout": 0, "lease_ttl": None, "cacert": ""},
+    ],
     "rdzv_timeout": [-1, 600, 0.5],
     "max_restarts": [0, 1000],
     "monitor_interval": [0.1, 30, 1e9],
@@ -175,7 +183,7 @@ def test_all_problems_are_given_at_once() -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_every_key_that_a_backend_knows_is_accepted_and_any_other_is_named(backend: str) -> None:
-    configs = dict.fromkeys(BACKENDS[backend], 1)
+    configs = {option.key: "1" for option in BACKENDS[backend].options}
     assert problems(rdzv_backend=backend, rdzv_configs=configs) == []
     (problem,) = problems(rdzv_backend=backend, rdzv_configs=configs | {"tiemout": 1, "b": 2})
     assert problem.field == "rdzv_configs"
@@ -214,9 +222,11 @@ def test_an_endpoint_has_the_form_of_its_backend(
         (0, None),
         (3, None),
         (None, "has no 'rank'"),
-        (4, "rank"),
-        (-1, "rank"),
-        ("0", "rank"),
+        ("", "has no 'rank'"),
+        ("2", None),
+        (4, "'rank': 4; wanted this node's number, 0 to 3"),
+        (-1, "'rank': -1; wanted a whole number"),
+        (1.5, "'rank': 1.5; wanted a whole number"),
     ],
 )
 def test_a_static_rendezvous_needs_a_rank_below_the_number_of_nodes(

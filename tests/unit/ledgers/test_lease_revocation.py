@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import llutil
+from llutil.backends.endpoints import Endpoint, parse_endpoints
 from llutil.errors import ConfigError, RendezvousError
-from llutil.ledgers.endpoints import Endpoint, parse_endpoints
 from llutil.ledgers.etcd import http_revocation
 from llutil.ledgers.etcd.config import EtcdConfig
 from llutil.ledgers.lease_revocation import LeaseRevocation

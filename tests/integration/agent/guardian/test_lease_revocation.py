@@ -18,7 +18,7 @@ import pytest
 
 from llutil.agent.event_loop import EventLoop
 from llutil.agent.guardian.client import Guardian
-from llutil.ledgers.endpoints import Endpoint
+from llutil.backends.endpoints import Endpoint
 from llutil.ledgers.etcd import http_revocation
 from llutil.ledgers.etcd.config import EtcdConfig
 from tests.support.forks import fork

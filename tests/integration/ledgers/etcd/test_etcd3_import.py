@@ -124,7 +124,7 @@ def test_what_needs_no_etcd_does_not_import_its_client() -> None:
     code = """
         import sys
         from llutil.ledgers import Ledger
-        from llutil.ledgers.endpoints import parse_endpoints
+        from llutil.backends.endpoints import parse_endpoints
         from llutil.ledgers.etcd.config import EtcdConfig
         from llutil.ledgers.memory import MemoryLedger
         assert not {"grpc", "etcd3", "tenacity", "google.protobuf"} & set(sys.modules)

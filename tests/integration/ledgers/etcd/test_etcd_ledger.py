@@ -12,9 +12,9 @@ from typing import Any
 import grpc
 import pytest
 
+from llutil.backends.endpoints import Endpoint
 from llutil.errors import ConfigError
 from llutil.ledgers import SessionState, Watch
-from llutil.ledgers.endpoints import Endpoint
 from llutil.ledgers.etcd.etcd3_import import etcdrpc
 from tests.integration.ledgers.conftest import world_on
 from tests.support.etcd_servers import EtcdServer, etcd

@@ -14,8 +14,8 @@ from pathlib import Path
 import grpc
 import pytest
 
+from llutil.backends.endpoints import Endpoint
 from llutil.ledgers import Ledger, LedgerRefused, LedgerUnavailable, SessionState, Watch
-from llutil.ledgers.endpoints import Endpoint
 from llutil.ledgers.etcd.etcd3_import import etcdrpc
 from tests.integration.ledgers.conftest import world_on
 from tests.support.certificates import Authority, Pair

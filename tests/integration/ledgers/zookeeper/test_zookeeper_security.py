@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 from kazoo.security import make_digest_acl
 
+from llutil.backends.endpoints import Endpoint
 from llutil.errors import ConfigError
 from llutil.ledgers import Ledger, LedgerError, LedgerRefused, LedgerUnavailable, View
-from llutil.ledgers.endpoints import Endpoint
 from llutil.ledgers.lease_revocation import LeaseRevocation
 from llutil.ledgers.zookeeper.config import ZooKeeperConfig
 from llutil.ledgers.zookeeper.ledger import ZooKeeperLedger

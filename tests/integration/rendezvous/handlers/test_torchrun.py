@@ -85,5 +85,5 @@ def test_torchrun_meets_through_the_store_and_takes_in_a_late_node(
 def test_torchrun_is_told_at_once_what_is_wrong_with_its_options(torchruns: _Torchruns) -> None:
     torchruns.start("a", conf="lease_tll=3,timeout=soon")
     assert torchruns.all["a"].wait(_SOON) == 1
-    assert "rdzv_configs has 'lease_tll'" in torchruns.said("a")
+    assert "--rdzv-conf has 'lease_tll'" in torchruns.said("a")
     assert "has 'timeout': 'soon'; wanted a positive number of seconds" in torchruns.said("a")

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from llutil.backends.endpoints import Endpoint
 from llutil.errors import ConfigError
-from llutil.ledgers.endpoints import Endpoint
 from llutil.ledgers.etcd.config import EtcdConfig
 
 _HERE = (Endpoint("127.0.0.1", 2379),)

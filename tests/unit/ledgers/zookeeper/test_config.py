@@ -6,11 +6,13 @@ import sys
 
 import pytest
 
+from llutil.backends.endpoints import Endpoint
+from llutil.backends.table import ZEUS_ADAPTER
 from llutil.errors import ConfigError
-from llutil.ledgers.endpoints import Endpoint
 from llutil.ledgers.open_ledger import opener
 from llutil.ledgers.zookeeper.config import ZooKeeperConfig
-from llutil.rendezvous.backends import RendezvousConfig, driver_for
+from llutil.rendezvous.build_handler import driver_for
+from llutil.rendezvous.config import RendezvousConfig
 
 
 def test_an_endpoint_has_servers_and_a_chroot() -> None:
@@ -34,7 +36,6 @@ def test_an_endpoint_has_servers_and_a_chroot() -> None:
         ("a:1", {"cert": "c", "cacert": "ca"}, "has no key"),
         ("a:1", {"cert": "c", "key": "k"}, "cacert is missing"),
         ("a:1", {"sasl_mechanism": "DIGEST-MD5"}, "'DIGEST-MD5' needs a user"),
-        ("a:1", {"server_name": "x"}, "server_name is not known"),
         ("a:1", {"namespace": "zookeeper/x"}, "ZooKeeper's own"),
         ("a:1", {"namespace": "a//b"}, "namespace 'a//b'"),
     ],
@@ -67,13 +68,13 @@ def test_a_missing_kazoo_is_named_with_the_extra_that_brings_it(
     with pytest.raises(ConfigError, match=r"kazoo: install the extra 'zookeeper'"):
         driver_for(
             RendezvousConfig(
-                backend="zeus-adapter",
+                backend=ZEUS_ADAPTER,
                 endpoint="127.0.0.1:1",
                 run_id="x",
                 min_nodes=1,
                 max_nodes=2,
                 local_addr="127.0.0.1",
-                configs={},
+                options=ZEUS_ADAPTER.values({}, "rdzv_configs"),
             )
         )
 
@@ -82,4 +83,4 @@ def test_a_missing_pure_sasl_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     _hide(monkeypatch, "puresasl")
     access = {"user": "ann", "password": "secret", "sasl_mechanism": "DIGEST-MD5"}
     with pytest.raises(ConfigError, match="needs the package pure-sasl: pip install pure-sasl"):
-        opener("zeus-adapter", "127.0.0.1:1", access)(lambda: None)
+        opener(ZEUS_ADAPTER, "127.0.0.1:1", access)(lambda: None)

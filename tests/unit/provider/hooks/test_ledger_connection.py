@@ -11,17 +11,18 @@ from airflow.sdk import Connection
 
 from airflow_provider.get_provider_info import get_provider_info
 from airflow_provider.hooks.etcd import EtcdHook
+from airflow_provider.hooks.ledger_connection import place_of
 from airflow_provider.hooks.rendezvous_connection import connected
 from airflow_provider.hooks.zookeeper import ZooKeeperHook
+from llutil.backends.options import Source
 from llutil.errors import ConfigError
-from llutil.rendezvous.ledger_options import ACCESS, TIMES
 
 HOOKS = pytest.mark.parametrize("hook", [EtcdHook, ZooKeeperHook], ids=lambda hook: hook.conn_type)
 
 
 def place(hook, **fields):
     values = {"conn_id": "c", "conn_type": hook.conn_type, "host": "e0"} | fields
-    return hook.kind.place(Connection(**values))
+    return place_of(Connection(**values), hook.backend)
 
 
 def form_of(hook):
@@ -82,7 +83,7 @@ def test_several_hosts_and_options_come_from_the_environment(monkeypatch, hook, 
     monkeypatch.setenv("AIRFLOW_CONN_MY_STORE", stored[form])
     found = hook("my_store").get_conn()
     assert found == connected("my_store")
-    assert (found.backend, found.endpoint) == (hook.kind.backend, "e0:1,e1:2")
+    assert (found.backend, found.endpoint) == (hook.backend.name, "e0:1,e1:2")
     assert found.configs == {
         "user": "train",
         "password": "p@,:/word",
@@ -102,9 +103,15 @@ def test_several_hosts_and_options_come_from_the_environment(monkeypatch, hook, 
         ({"password": "x"}, ["only one of login and password"]),
         ({"extra": "abc"}, ["no JSON"]),
         ({"extra": "[1]"}, ["no JSON object"]),
-        ({"extra": '{"prefix": "a"}'}, ["'prefix'", "it may have namespace"]),
-        ({"extra": '{"cacert": 3}'}, ["cacert = 3; wanted text"]),
-        ({"extra": '{"timeout": "soon"}'}, ["timeout = 'soon'; wanted a number"]),
+        (
+            {"extra": '{"prefix": "a"}'},
+            ["'c' has 'prefix', which a connection of type", "it knows cacert, "],
+        ),
+        ({"extra": '{"cacert": 3}'}, ["'cacert': 3; wanted text"]),
+        (
+            {"extra": '{"timeout": "soon"}'},
+            ["'timeout': 'soon'; wanted a positive number of seconds"],
+        ),
         ({"host": "", "login": "ann", "extra": '{"x": 1}'}, ["no host", "only one", "'x'"]),
     ],
 )
@@ -126,7 +133,7 @@ def test_two_chroots_are_one_too_many():
     [(EtcdHook, "chroot"), (EtcdHook, "sasl_mechanism"), (ZooKeeperHook, "server_name")],
 )
 def test_what_the_other_store_knows_is_refused(hook, name):
-    with pytest.raises(ConfigError, match=f"'{name}' in its extra"):
+    with pytest.raises(ConfigError, match=f"'{name}', which a connection of type"):
         place(hook, extra=json.dumps({name: "x"}))
 
 
@@ -158,13 +165,15 @@ def test_the_form_has_a_field_for_all_that_a_connection_may_say(hook):
     texts = {name: "x" for name, field in fields.items() if "string" in field["schema"]["type"]}
     numbers = {name: 1 for name, field in fields.items() if "number" in field["schema"]["type"]}
     assert texts.keys() | numbers.keys() == fields.keys()
+    assert all(field["label"] and field["description"] for field in fields.values())
     found = place(hook, extra=json.dumps(texts | numbers))
     configs = dict(texts | numbers)
     chroot = configs.pop("chroot", "")
     assert found.configs == configs
     assert found.endpoint.endswith(f"/{chroot}" if chroot else "9")
-    login = {"user", "password"}
-    assert configs.keys() | login == ACCESS[hook.kind.backend] | TIMES.keys()
+    login = {option.key for option in hook.backend.options if option.source is not Source.EXTRA}
+    assert login == {"user", "password"}
+    assert configs.keys() | login == {option.key for option in hook.backend.options}
 
 
 @HOOKS

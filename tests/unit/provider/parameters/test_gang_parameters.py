@@ -227,7 +227,7 @@ def test_a_single_task_is_no_gang(parameter):
         ({"nnodes": 3}, ["nnodes is 3, but a gang says that"]),
         ({"node_index": 1, "nnodes": 2}, ["2 things", "node_index is 1"]),
         ({"nproc_per_node": 0, "max_restarts": -1}, ["2 things", "nproc_per_node is 0"]),
-        ({"rdzv_endpoint": "nowhere"}, ["rdzv_endpoint has 'nowhere'"]),
+        ({"rdzv_endpoint": "nowhere"}, ["rdzv_endpoint 'nowhere' has no port"]),
         ({"rdzv_endpoint": "e:1", "rdzv_conn_id": "c"}, ["give one of them"]),
     ],
 )

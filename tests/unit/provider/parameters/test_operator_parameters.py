@@ -43,7 +43,7 @@ def problems(**values):
         ({"rdzv_configs": {"lease": 3}}, "rdzv_configs has 'lease', which backend 'etcd'"),
         ({"rdzv_configs": {"timeout": "soon"}}, "rdzv_configs has 'timeout': 'soon'"),
         ({"rdzv_timeout": -5}, "rdzv_configs has 'timeout': -5"),
-        ({"rdzv_endpoint": "nowhere"}, "rdzv_endpoint has 'nowhere'; wanted 'host:port'"),
+        ({"rdzv_endpoint": "nowhere"}, "rdzv_endpoint 'nowhere' has no port; wanted host:port"),
         ({"rdzv_endpoint": 2379}, "rdzv_endpoint is 2379; wanted text"),
         ({"node_index": -1}, "node_index is -1"),
         ({"rerun_token": 3}, "rerun_token is 3; wanted text"),
@@ -166,7 +166,8 @@ def test_numbers_may_come_as_the_text_that_templates_render():
     )
     assert (config.min_nodes, config.max_nodes, config.nproc_per_node) == (2, 4, 3)
     assert (config.max_restarts, config.shutdown_timeout) == (5, 1.5)
-    assert config.rdzv_configs == {"timeout": 60, "lease_ttl": 2.5, "password": "123"}
+    options = config.rendezvous_options()
+    assert (options["timeout"], options["lease_ttl"], options["password"]) == (60, 2.5, "123")
 
 
 def test_the_deprecated_timeout_becomes_an_option():

@@ -21,7 +21,6 @@ from airflow_provider.parameters.rendezvous import (
     resolve,
 )
 from llutil.errors import ConfigError
-from llutil.rendezvous.ledger_options import TIMES
 
 CONFIGURED = RendezvousDefaults(conn_id="", configs={"namespace": "all", "timeout": 900.0})
 PLACE = RendezvousPlace("etcd", "e0:1", {"namespace": "conn", "user": "ann", "password": "hidden"})
@@ -130,8 +129,11 @@ def test_contradictions_are_told(values, told):
         meet(**values)
 
 
+DEFAULTS = {"timeout": 900, "last_call_timeout": 30, "lease_ttl": 10, "namespace": "llutil"}
+
+
 def test_the_deployments_defaults_are_the_launchers_own_unless_somebody_changes_them():
-    assert configured() == RendezvousDefaults(conn_id="", configs={"namespace": "llutil", **TIMES})
+    assert configured() == RendezvousDefaults(conn_id="", configs=DEFAULTS)
 
 
 def test_a_deployment_has_its_own_namespace(monkeypatch):
@@ -143,13 +145,13 @@ def test_a_deployment_has_its_own_namespace(monkeypatch):
 
 def test_a_default_that_is_no_number_is_told(monkeypatch):
     monkeypatch.setenv("AIRFLOW__ELASTIC_LAUNCH__TIMEOUT", "soon")
-    with pytest.raises(ConfigError, match=r"\[elastic_launch\] timeout is 'soon'"):
+    with pytest.raises(ConfigError, match=r"\[elastic_launch\] has 'timeout': 'soon'"):
         configured()
 
 
 def test_every_option_of_the_section_is_one_that_is_read():
     options = get_provider_info()["config"]["elastic_launch"]["options"]
-    assert options.keys() == {"rdzv_conn_id", "namespace", "results_path", *TIMES}
+    assert options.keys() == {"rdzv_conn_id", "results_path", *DEFAULTS}
 
 
 def test_a_dag_file_with_several_nodes_says_where_they_meet_or_the_deployment_does(monkeypatch):
@@ -192,7 +194,7 @@ class TestTask:
         config = TaskRun(task, context, hold=lambda _: None).launch().config
         assert config.rdzv_backend == "etcd"
         assert config.rdzv_endpoint == "e0:2379"
-        assert config.rdzv_configs == {
+        assert config.rendezvous_options() == {
             "namespace": "llutil",
             "timeout": 900.0,
             "last_call_timeout": 1.5,

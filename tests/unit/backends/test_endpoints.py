@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llutil.backends.endpoints import Endpoint, parse_endpoints
 from llutil.errors import ConfigError
-from llutil.ledgers.endpoints import Endpoint, parse_endpoints
 
 
 @pytest.mark.parametrize(

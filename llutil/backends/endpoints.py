@@ -33,38 +33,39 @@ class Endpoint:
             return None
 
 
-def _parse(text: str) -> Endpoint | Problem:
+def _parse(text: str, lowest_port: int) -> Endpoint | str:
     """The endpoint, or what is wrong with it."""
     wanted = "wanted host:port, with an IPv6 address in brackets"
     if "://" in text:
-        return _problem(text, f"has a scheme; {wanted} (TLS is chosen by giving 'cacert')")
+        return f"has a scheme; {wanted} (TLS is chosen by giving 'cacert')"
     host, colon, port = text.rpartition(":")
     if not colon or port.endswith("]"):
-        return _problem(text, f"has no port; {wanted}")
+        return f"has no port; {wanted}"
     bracketed = host.startswith("[") and host.endswith("]")
     host = host[1:-1] if bracketed else host
-    if not host or any(char in "[]/@ " for char in host):
-        return _problem(text, f"has no usable host; {wanted}")
+    if not host or any(char in "[]/@," or char.isspace() for char in host):
+        return f"has no usable host; {wanted}"
     endpoint = Endpoint(host, int(port)) if port.isascii() and port.isdigit() else None
-    if endpoint is None or not 1 <= endpoint.port <= 65535:
-        return _problem(text, f"has the port {port!r}; a port is a number from 1 to 65535")
+    if endpoint is None or not lowest_port <= endpoint.port <= 65535:
+        return f"has the port {port!r}; wanted {lowest_port} to 65535"
     if bracketed != (":" in host) or (bracketed and endpoint.ip_version != 6):
-        return _problem(text, f"is ambiguous; {wanted}")
+        return f"is ambiguous; {wanted}"
     return endpoint
 
 
-def _problem(endpoint: str, text: str) -> Problem:
-    return Problem("endpoint", f"{endpoint!r} {text}")
-
-
-def parse_endpoints(text: str) -> tuple[Endpoint, ...]:
-    """The endpoints that ``text`` names, in its order, each once.
+def parse_endpoints(
+    text: str, name: str = "endpoint", *, several: bool = True, lowest_port: int = 1
+) -> tuple[Endpoint, ...]:
+    """The endpoints in ``text``, in its order, each once. ``name`` is the field that has it.
 
     :raises ConfigError: there are none, or some are not ``host:port``; it lists all that is wrong.
     """
-    parsed = [_parse(part.strip()) for part in text.split(",") if part.strip()]
+    parts = [part.strip() for part in (text.split(",") if several else [text])]
+    parsed = {part: _parse(part, lowest_port) for part in parts if part}
     if not parsed:
-        raise ConfigError(Problem("endpoint", f"is {text!r}; wanted host:port[,host:port...]"))
-    if problems := [one for one in parsed if isinstance(one, Problem)]:
-        raise ConfigError(problems)
-    return tuple(dict.fromkeys(one for one in parsed if isinstance(one, Endpoint)))
+        more = "[,host:port...]" if several else ""
+        raise ConfigError(Problem(name, f"is {text!r}; wanted host:port{more}"))
+    wrong = {part: one for part, one in parsed.items() if isinstance(one, str)}
+    if wrong:
+        raise ConfigError(Problem(name, f"{part!r} {why}") for part, why in wrong.items())
+    return tuple(dict.fromkeys(one for one in parsed.values() if isinstance(one, Endpoint)))
