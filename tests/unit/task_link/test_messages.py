@@ -16,7 +16,8 @@ from llutil.errors import ConfigError
 from llutil.failure import Failure, FailureClass
 from llutil.task_link import messages as wire
 
-TEXT = st.text()  # lone surrogates too: a rank prints what it likes
+TEXT = st.text(st.characters(codec="utf-8") | st.just("\udcff"))
+"""Lone surrogates too: a rank prints what it likes."""
 COUNT = st.integers(0, 2**63 - 1)
 JSON = st.recursive(
     st.none() | st.booleans() | COUNT | st.floats(allow_nan=False, allow_infinity=False) | TEXT,

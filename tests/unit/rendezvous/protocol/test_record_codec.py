@@ -26,7 +26,7 @@ from llutil.rendezvous.protocol.records import (
 )
 from tests.support.rendezvous_values import member, report, round_of, verdict
 
-texts = st.text(st.characters() | st.just("\udcff"), max_size=12)
+texts = st.text(st.characters(codec="utf-8") | st.just("\udcff"), max_size=12)
 """Also with bytes that were no UTF-8, as ``surrogateescape`` puts them into a text."""
 numbers = st.integers(0, 10**9)
 classes = st.none() | st.sampled_from(FailureClass)
