@@ -20,8 +20,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from llutil.errors import ConfigError, InfrastructureError, StoppedError
-from llutil.system.job_mark import MARK
-from llutil.system.processes import began, end_all
+from llutil.system.job_mark import MARK_VARIABLE
+from llutil.system.processes import kill_all, start_ticks
 from llutil.task_link.agent_record import AgentRecord
 
 __all__ = ["take_over"]
@@ -57,7 +57,7 @@ def take_over(
             _await(left, agent, log, stopped, margin)
         finally:
             os.close(agent)
-    remaining = end_all((), left.mark, time.monotonic() + _BY_FORCE)
+    remaining = kill_all((), left.mark, time.monotonic() + _BY_FORCE)
     if remaining:
         raise InfrastructureError(
             f"processes {sorted(remaining)} of an earlier try of this task do not end, {_BY_FORCE:g} s after SIGKILL"
@@ -83,7 +83,7 @@ def _living(left: AgentRecord) -> int | None:
         return None
     with suppress(OSError):  # it has gone meanwhile, or is another user's
         environment = Path(f"/proc/{left.pid}/environ").read_bytes()
-        if f"{MARK}={left.mark}".encode() in environment.split(b"\0"):
+        if f"{MARK_VARIABLE}={left.mark}".encode() in environment.split(b"\0"):
             return fd
     os.close(fd)
     return None
@@ -129,7 +129,7 @@ def _await(
 
 def _task(left: AgentRecord) -> int:
     """The process of the earlier try's task, if it lives and is not this very one; else 0."""
-    lives = left.task_began != "" and began(left.task) == left.task_began
+    lives = left.task_began != "" and start_ticks(left.task) == left.task_began
     return left.task if lives and left.task != os.getpid() else 0
 
 

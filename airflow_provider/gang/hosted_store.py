@@ -27,7 +27,7 @@ from llutil.backends.table import C10D
 from llutil.errors import ConfigError, LaunchError, RendezvousError, StoppedError
 from llutil.launcher.config import LaunchConfig
 from llutil.rendezvous.hosted.store_handshake import WrongDoorError, knock, new_secret
-from llutil.system.addresses import bracketed, is_loopback, local_address, machine_id
+from llutil.system.addresses import host_and_port, is_loopback, local_address, machine_id
 
 __all__ = [
     "HOST",
@@ -180,7 +180,7 @@ class Host:
         address = (config.local_addr or own_address()).strip("[]")
         return replace(
             config,
-            rdzv_endpoint=bracketed(address, 0),
+            rdzv_endpoint=host_and_port(address, 0),
             rdzv_configs={**config.rdzv_configs, "is_host": True, "door": self._secret},
         )
 

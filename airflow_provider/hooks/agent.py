@@ -39,7 +39,7 @@ from airflow_provider.agent_client.progress_display import (
 )
 from airflow_provider.agent_client.session import AgentSession
 from llutil.errors import LaunchError, StoppedError
-from llutil.system.job_mark import MARK
+from llutil.system.job_mark import MARK_VARIABLE
 from llutil.task_link.messages import Hello, Spec
 
 __all__ = ["AgentHook"]
@@ -190,7 +190,7 @@ class AgentHook(BaseHook):
         environment = agent_environment(os.environ, paths, self._env)
         # From its very start: so what is forked from the agent, and from that again, is found by it
         # too.
-        environment[MARK] = uuid.uuid4().hex
+        environment[MARK_VARIABLE] = uuid.uuid4().hex
         return AgentSubprocess(self._python, self._cwd, environment, results)
 
     def _relay(

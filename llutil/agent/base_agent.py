@@ -48,7 +48,7 @@ from llutil.agent.workers.rank_group import RankGroup
 from llutil.entrypoint import Command, PickledCall, Reference
 from llutil.events.events import Events
 from llutil.system.oom_kills import OomWatch
-from llutil.system.processes import MARK
+from llutil.system.processes import MARK_VARIABLE
 
 __all__ = ["Agent", "AgentJob"]
 
@@ -227,7 +227,7 @@ class Agent(SimpleElasticAgent):
             "TORCHELASTIC_USE_AGENT_STORE": str(spec.rdzv_handler.use_agent_store),
             "TORCHELASTIC_ERROR_FILE": str(error_file),
             "LLUTIL_EVENTS": self._job.events.path,
-            MARK: self._job.mark,
+            MARK_VARIABLE: self._job.mark,
         }
         return env
 

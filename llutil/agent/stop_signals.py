@@ -20,7 +20,7 @@ from typing import Any
 from torch.distributed.elastic.multiprocessing.api import SignalException
 
 from llutil.agent.event_loop import EventLoop
-from llutil.system.processes import STOPPING
+from llutil.system.processes import STOP_SIGNALS
 
 __all__ = ["StopSignals"]
 
@@ -45,7 +45,7 @@ class StopSignals:
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
-            for number in STOPPING:
+            for number in STOP_SIGNALS:
                 if signal.getsignal(number) is not signal.SIG_IGN:  # nohup's SIGHUP stays ignored
                     self._before[number] = signal.signal(number, self._handle)
             if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from llutil.system.oom_kills import OomWatch
-from llutil.system.processes import began
+from llutil.system.processes import start_ticks
 from llutil.task_link import messages
 from llutil.task_link.agent_record import AgentRecord
 
@@ -49,7 +49,7 @@ class AgentRecordWriter:
                 mark=self._mark,
                 grace=spec.grace,
                 task=task,
-                task_began=began(task),
+                task_began=start_ticks(task),
             )
             self._write()
 

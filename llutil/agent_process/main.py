@@ -40,8 +40,8 @@ from llutil.launcher.config import LaunchConfig
 from llutil.launcher.request import LaunchRequest
 from llutil.launcher.run import run
 from llutil.std import Std
-from llutil.system.job_mark import MARK
-from llutil.system.processes import end_all
+from llutil.system.job_mark import MARK_VARIABLE
+from llutil.system.processes import kill_all
 from llutil.task_link import messages
 from llutil.task_link.results_file import ResultsWriter
 
@@ -100,8 +100,8 @@ class _TaskAgent:
     def __init__(
         self, sock: socket.socket, aftermath: OrphanLog, results: ResultsWriter | None
     ) -> None:
-        self._mark = os.environ.get(MARK) or uuid.uuid4().hex
-        self._marked = self._mark == os.environ.get(MARK)
+        self._mark = os.environ.get(MARK_VARIABLE) or uuid.uuid4().hex
+        self._marked = self._mark == os.environ.get(MARK_VARIABLE)
         """Whether what is forked from here carries the mark, as the kernel shows it: whoever
         started us saw to it.
         """
@@ -225,7 +225,7 @@ class _TaskAgent:
         self._tell(self._stopped(f"stopped before its workers started: {self._reason}"))
         # By the mark alone, which the guardian does not carry: it is to see to the rest, and to the
         # event page.
-        end_all((), self._mark, time.monotonic() + _MARGIN)
+        kill_all((), self._mark, time.monotonic() + _MARGIN)
         os._exit(0)
 
     def _end_by_force(self) -> None:
@@ -237,7 +237,7 @@ class _TaskAgent:
             return  # the job has ended; what is left is to deliver words, which has a deadline of its own
         # By the mark alone, which the guardian does not carry: it is to see to the rest, and to the
         # event page.
-        end_all((), self._mark, time.monotonic() + _MARGIN)
+        kill_all((), self._mark, time.monotonic() + _MARGIN)
         os._exit(1)
 
     def _on_term(self, _number: int, _frame: FrameType | None) -> None:

@@ -215,7 +215,7 @@ def _starter(
 ) -> Starter:
     from llutil.agent.start_methods.forkserver_client import ForkServer
     from llutil.agent.start_methods.spawn_and_fork import Fork, Spawn
-    from llutil.system.processes import MARK
+    from llutil.system.processes import MARK_VARIABLE
 
     match method:
         case "fork":
@@ -223,7 +223,7 @@ def _starter(
         case "forkserver":
             # A forked worker's environment, as the kernel shows it, is the server's: so the mark
             # goes there.
-            return ForkServer(_workers_environment(nproc) | {MARK: mark}, server)
+            return ForkServer(_workers_environment(nproc) | {MARK_VARIABLE: mark}, server)
         case _:
             return Spawn()
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from llutil.system.job_mark import MARK
+from llutil.system.job_mark import MARK_VARIABLE
 
 if TYPE_CHECKING:
     from llutil.agent.start_methods.forkserver_client import ForkServer
@@ -33,7 +33,7 @@ class KeptServer:
         from llutil.agent.start_methods.forkserver_client import ForkServer
 
         self.mark = uuid.uuid4().hex
-        self._env = {**os.environ, MARK: self.mark}
+        self._env = {**os.environ, MARK_VARIABLE: self.mark}
         self._server: ForkServer = ForkServer(self._env)
         self._used = threading.Lock()
 

@@ -1,4 +1,4 @@
-"""What the kernel knows: processes, memory kills, addresses, exit statuses.
+"""What the kernel knows: processes, out-of-memory kills, addresses, exit statuses.
 
 The room may import the standard library and ``llutil.errors``. It knows nothing of jobs.
 """

@@ -1,9 +1,9 @@
-"""Which address a node gives to the others, and how it says which machine it is on.
+"""Which address a node gives to the others, and an id of the machine it is on.
 
-The address is the local one of the node's route to the store that all nodes reach: if the store can
-be reached from there, so can, in all but odd networks, the other nodes. No name is looked up, since
-a host's own name often leads to a loopback address or to nowhere. This module may import nothing
-but the standard library.
+The address is the local one of the node's route to the store that all nodes reach. If the store can
+be reached from that address, so can the other nodes, in all but odd networks. No name is looked up,
+since a host's own name often leads to a loopback address or to nowhere. This module may import only
+the standard library.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import ipaddress
 import socket
 from pathlib import Path
 
-__all__ = ["bracketed", "family_of", "is_loopback", "local_address", "machine_id"]
+__all__ = ["host_and_port", "is_loopback", "local_address", "machine_id", "socket_family"]
 
 
 def local_address(host: str, port: int) -> str:
-    """This host's address on its route to ``host``; connecting a datagram socket sends nothing
-    (connect(2)).
+    """This machine's address on its route to ``host``.
+
+    Nothing is sent: connecting a datagram socket only chooses a route (connect(2)).
 
     :raises OSError: the name ``host`` cannot be resolved, or there is no route.
     """
@@ -33,21 +34,21 @@ def local_address(host: str, port: int) -> str:
 
 
 def machine_id() -> str:
-    """The same for two processes if and only if a loopback address of one leads to the other.
+    """An id that two processes share if a loopback address leads from one to the other, only then.
 
-    That is: the same boot of the same kernel, and the same network namespace.
+    That is so in the same boot of the same kernel, and in the same network namespace.
     """
     boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     return f"{boot}/{Path('/proc/self/ns/net').stat().st_ino}"
 
 
-def bracketed(host: str, port: int) -> str:
-    """``host:port``, an IPv6 address in brackets."""
+def host_and_port(host: str, port: int) -> str:
+    """``host:port``, with brackets around an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def family_of(host: str) -> socket.AddressFamily:
-    """Of which family a socket is that is bound to ``host``, an address or a name.
+def socket_family(host: str) -> socket.AddressFamily:
+    """The family of a socket that can be bound to ``host``, an address or a name.
 
     :raises OSError: the name cannot be resolved.
     """
@@ -55,8 +56,9 @@ def family_of(host: str) -> socket.AddressFamily:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether ``address`` leads back to the machine that uses it; a name, which nobody looks up
-    here, does not.
+    """Whether ``address`` leads back to the machine that uses it.
+
+    Names are not looked up: except ``localhost``, none is taken for a loopback address.
     """
     try:
         return ipaddress.ip_address(address).is_loopback

@@ -1,6 +1,6 @@
-"""Exit statuses in words, for people: what a signal is called, and what it usually means.
+"""Exit statuses in words, for people: the name of a signal, and what it usually means.
 
-This module may import nothing but the standard library.
+This module may import only the standard library.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Python's garbage collector, while there is none to collect: imports make objects that stay.
+"""Pauses Python's garbage collector while modules are imported: the objects that they make stay.
 
-To look at them again and again, as they become more, took a tenth of torch's import, and half of
-that of what is imported after it (torch 2.13, Python 3.11). This module may import nothing but the
-standard library.
+The collector looks at these objects again and again. That took a tenth of the time of torch's
+import, and half the time of the imports after it (torch 2.13, Python 3.11). This module may import
+only the standard library.
 """
 
 from __future__ import annotations
@@ -16,18 +16,17 @@ __all__ = ["gc_paused"]
 
 @contextmanager
 def gc_paused(*, freeze: bool = False) -> Iterator[None]:
-    """A time in which the collector rests. ``freeze``: it never looks at what is there at the end
-    of it.
+    """A context in which the garbage collector does not run.
 
-    Freeze only in a process that is the launcher's own, as a server of workers is: a caller's
-    garbage would stay too.
+    With ``freeze``, it never looks at the objects that exist when the context ends. Freeze only in
+    a process of the launcher's own, such as the fork server: a caller's garbage would stay too.
     """
-    collects = gc.isenabled()
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if freeze:
             gc.freeze()
-        if collects:
+        if was_enabled:
             gc.enable()

@@ -1,12 +1,12 @@
-"""The name of the variable that every process of a job carries in its environment: the job's mark.
+"""The environment variable that every process of a job has; its value is the job's mark.
 
-The kernel shows a process' environment as it was when the process was started afresh, and shows a
-fork its parent's. So whoever is forked is found by the mark only if a process above it was started
-with it. Imports nothing.
+The kernel shows the environment of a process as it was when its program was started. For a fork it
+shows the parent's. So a fork is found by the mark only if one of its ancestors was started with the
+mark. This module imports nothing.
 """
 
 from __future__ import annotations
 
-__all__ = ["MARK"]
+__all__ = ["MARK_VARIABLE"]
 
-MARK = "LLUTIL_JOB"
+MARK_VARIABLE = "LLUTIL_JOB"

@@ -1,13 +1,13 @@
-"""Whether the kernel killed for lack of memory: the count that the memory cgroup keeps of it.
+"""Whether the kernel killed a process for lack of memory: the memory cgroup counts such kills.
 
-A process that the out-of-memory killer ends dies of a plain SIGKILL. What tells it from any other
-is the count ``oom_kill`` of its memory cgroup: in ``memory.events`` (cgroup v2) or
-``memory.oom_control`` (v1), counted before the signal is sent, so it has risen when the death is
-seen (Linux, mm/oom_kill.c). Version 2 counts for all groups below too; version 1 counts for the
-victim's own group alone. Workers start in their agent's group.
+A process that the out-of-memory killer ends dies of a plain SIGKILL. Only the count ``oom_kill`` of
+its memory cgroup tells the two apart: in ``memory.events`` (cgroup v2) or ``memory.oom_control``
+(v1). The kernel counts before it sends the signal, so the count has risen when the death is seen
+(Linux, mm/oom_kill.c). Version 2 also counts the kills in all groups below; version 1 counts those
+in the victim's own group only. Workers start in their agent's group.
 
-All paths start from ``proc``, so that tests bring their own. This module may import nothing but the
-standard library, and raises nothing: where nothing can be read, nothing is known.
+Tests pass their own folder as ``proc``. This module may import only the standard library. It raises
+nothing: where nothing can be read, the answer is None.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ _COUNT = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class KillCount:
-    """So many processes were killed for lack of memory, as ``where``, a memory cgroup or the
-    machine, counted.
+    """``kills`` processes were killed for lack of memory; ``where`` says what counted them.
+
+    ``where`` is "the memory cgroup <folder>" or "this machine".
     """
 
     where: str
@@ -35,11 +36,11 @@ class KillCount:
 
 
 class OomWatch:
-    """Counts the out-of-memory kills since it was made, in the memory cgroup of the process
-    ``pid``.
+    """Counts the out-of-memory kills, since it was made, in the memory cgroup of process ``pid``.
 
-    The nearest group upwards whose count can be read is taken: a group further up counts its other
-    children too. In a system without memory cgroups it is the machine's own count.
+    It reads the nearest group, from the process's own upwards, whose count can be read: a group
+    further up also counts its other children. Without memory cgroups it reads the count of the
+    whole machine.
     """
 
     def __init__(self, pid: int | str = "self", proc: Path | None = None) -> None:
@@ -53,7 +54,7 @@ class OomWatch:
                 break
 
     def kills(self) -> KillCount | None:
-        """The kills so far; None if they cannot be known."""
+        """The kills so far; None if they cannot be read."""
         count = _count(self._file) if self._file is not None else None
         if count is None:
             return None
@@ -69,7 +70,7 @@ def _count(file: Path) -> int | None:
 
 
 def _counters(pid: int | str, proc: Path) -> Iterator[tuple[Path, str]]:
-    """Files that may hold the count, the best first, each with a name for its place."""
+    """Files that may hold the count, the best first, each with the words for what it counts."""
     groups = dict(_groups(pid, proc))
     for root, mount, v1 in _mounts(proc):
         group = groups.get(v1)
@@ -82,8 +83,9 @@ def _counters(pid: int | str, proc: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _groups(pid: int | str, proc: Path) -> Iterator[tuple[bool, str]]:
-    """The groups of a process as ``/proc/<pid>/cgroup`` has them (cgroups(7)): whether of version
-    1, and the path.
+    """The groups of a process, from ``/proc/<pid>/cgroup`` (cgroups(7)).
+
+    Gives pairs: whether the group is of version 1, and its path.
     """
     with suppress(OSError, ValueError):
         for line in (proc / str(pid) / "cgroup").read_text(encoding="utf-8").splitlines():
@@ -95,10 +97,10 @@ def _groups(pid: int | str, proc: Path) -> Iterator[tuple[bool, str]]:
 
 
 def _mounts(proc: Path) -> list[tuple[str, Path, bool]]:
-    """Where memory cgroups are mounted: the group at the mount's root, the folder, whether of
-    version 1, which goes first.
+    """The mounts of memory cgroups; those of version 1 come first.
 
-    In a system that has both, the controller is version 1's.
+    Gives triples: the group at the mount's root, the mount's folder, whether it is of version 1. In
+    a system that has both versions, the memory controller belongs to version 1.
     """
     found = []
     with suppress(OSError, ValueError, IndexError):
@@ -112,15 +114,15 @@ def _mounts(proc: Path) -> list[tuple[str, Path, bool]]:
 
 
 def _upwards(group: str, root: str) -> Iterator[str]:
-    """The folder of ``group`` below a mount that shows the group ``root``, and those above it up to
-    the mount.
+    """The folder of ``group`` below a mount of the group ``root``, then each folder above it.
+
+    The last one is the mount's own folder.
     """
     try:
         inside = PurePosixPath(group).relative_to(root)
     except ValueError:
-        inside = (
-            PurePosixPath()
-        )  # seen from elsewhere: all that can be read is the mount's own group
+        # The group lies outside the mount: only the mount's own group can be read.
+        inside = PurePosixPath()
     if ".." not in inside.parts:
         yield from (
             str(folder) for folder in (inside, *inside.parents) if folder != PurePosixPath()

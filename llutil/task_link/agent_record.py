@@ -1,14 +1,13 @@
 """What an agent leaves for the next try of its task: who it is while it lives, and how it ended.
 
-A task process may be killed in a way that nobody is asked about: by SIGKILL, by Airflow, by the
-kernel for lack of memory. Its agent outlives it, and knows why the job ended; the next try on the
-same host reads it in this file, finds by it an agent that still lives, and the mark that all
-processes of the job carry.
+A task process may be killed before anybody can ask why: by SIGKILL, by Airflow, by the kernel for
+lack of memory. Its agent outlives it, and knows why the job ended. The next try on the same machine
+reads this file. By it, the try finds an agent that still lives, and the mark that all processes of
+the job carry.
 
-The agent writes the file when its job begins and each time that it learns more; its task removes it
-once it has heard how the job ended. This module reads and writes files and nothing else, and may
-import nothing but the standard library, msgspec, ``llutil.errors`` and
-``llutil.task_link.messages``.
+The agent writes the file when its job begins and each time that it learns more. The task removes it
+when it has heard how the job ended. This module only reads and writes files. It may import only the
+standard library, msgspec, ``llutil.errors`` and ``llutil.task_link.messages``.
 """
 
 from __future__ import annotations
@@ -28,15 +27,19 @@ _VERSION = 1
 
 
 class AgentRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One agent's.
+    """What one agent has written about itself.
 
-    ``launch`` is what its task called the launch. ``pid`` and ``mark`` say which processes are its
-    own, ``grace`` how many seconds it gives its workers. ``task`` and ``task_began`` are the number
-    of the task process and when that began (see ``llutil.system.processes.began``). ``asked`` is
-    why the job was to end, if anybody said so while the task lived. ``alone`` says that the task
-    went away before it was told how the job ended; ``kills`` how many processes the kernel had
-    killed by then for lack of memory since the last round began, as ``counted_by``, a memory
-    cgroup, says. ``end`` is what the agent had to say last.
+    ``launch`` is the name that its task gave the launch. ``pid`` and ``mark`` say which processes
+    are its own. ``grace`` is how many seconds it gives its workers to stop.
+
+    ``task`` is the pid of the task process, and ``task_began`` when that process started (see
+    ``llutil.system.processes.start_ticks``). ``asked`` is why the job was asked to stop, if that
+    happened while the task lived. ``alone`` says that the task went away before it was told how the
+    job ended.
+
+    ``kills`` is how many processes the kernel had killed for lack of memory, from the start of the
+    last round until the task went away; ``counted_by`` names the memory cgroup that counted them.
+    ``end`` is the last message of the agent.
     """
 
     launch: str
@@ -54,9 +57,7 @@ class AgentRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def failed(self) -> JobFailed | None:
-        """How the job failed by itself; None if it did not: it succeeded, was stopped, or its agent
-        was lost.
-        """
+        """How the job failed by itself; None if it succeeded, was stopped, or its agent was lost."""
         end = self.end
         return end if isinstance(end, JobFailed) and end.error != StoppedError.__name__ else None
 
@@ -66,22 +67,21 @@ class AgentRecord(msgspec.Struct, frozen=True, kw_only=True):
         return isinstance(self.end, JobSucceeded)
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Put it into the file ``path``, in the place of what was there: all of it, or nothing.
+        """Replace the file ``path`` by this record: all of it, or nothing.
 
         :raises OSError: it could not be written.
         """
         body = msgspec.to_builtins(self)
-        # Its own threads may both write. The name has the process's number, since another agent may
-        # write as well.
+        # Two threads of an agent may write, and another agent too, hence the pid in the name.
         new = Path(f"{os.fspath(path)}.{os.getpid()}")
         new.write_text(json.dumps(body), encoding="utf-8")
         new.replace(path)
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> AgentRecord | None:
-        """The one in the file ``path``; None if there is none.
+        """The record in the file ``path``; None if there is no such file.
 
-        :raises ConfigError: there is something else, or one of another version.
+        :raises ConfigError: the file holds something else, or a record of another version.
         """
         try:
             text = Path(path).read_text(encoding="utf-8")

@@ -1,84 +1,88 @@
-"""From a process' raw output to lines: splitting, overlong lines, bars that redraw themselves.
+"""Splits a process's raw output into lines; handles overlong lines and redrawn progress bars.
 
-Pure: bytes and a time go in, lines come out. It imports nothing, and knows neither files nor ranks.
+It is pure: bytes and a time go in, lines come out. It imports nothing, and knows nothing of files
+and ranks.
 """
 
 from __future__ import annotations
 
 __all__ = ["LineSplitter"]
 
-_LONGEST = 64 * 1024  # bytes of a line that are kept together; what follows becomes the next line
-_REDRAW_PERIOD = 1.0  # seconds between two shown states of a line that redraws itself
+# Bytes of a line that are kept together. The bytes after them become the next line.
+_LONGEST_LINE = 64 * 1024
+# Seconds between two shown states of a line that redraws itself.
+_REDRAW_PERIOD = 1.0
 
 
 class LineSplitter:
-    """Splits a byte stream into lines of text.
+    """Splits a stream of bytes into lines of text.
 
-    A carriage return ends a line too, since progress bars use nothing else; of such redrawn states
-    at most one a second is given out, and always the last one. What is not UTF-8 is shown with
+    A carriage return ends a line too, since progress bars use nothing else. Of such redrawn states
+    at most one a second is returned, and always the last one. Bytes that are not UTF-8 become
     escapes.
     """
 
     def __init__(self) -> None:
         self._rest = b""
-        self._held = b""  # the latest redrawn state that was held back
-        self._shown = False  # whether the latest redrawn state of the present line was given out
+        # The latest redrawn state, if it has not been returned yet.
+        self._held = b""
+        # Whether the latest redrawn state of the present line was returned.
+        self._returned = False
         self._last_redraw = float("-inf")
 
     def feed(self, data: bytes, now: float) -> list[str]:
-        """Lines that ``data`` completed; ``now`` in seconds on any monotonic clock."""
+        """The lines that ``data`` completes. ``now`` is in seconds on any monotonic clock."""
         lines: list[str] = []
         *whole, self._rest = (self._rest + data).split(b"\n")
         for line in whole:
             lines += self._complete(line)
         *states, self._rest = self._rest.split(b"\r")
         if latest := _latest(states):
-            self._held, self._shown = latest, False
+            self._held, self._returned = latest, False
         if self._held and now - self._last_redraw >= _REDRAW_PERIOD:
             lines += _cut(self._held)
-            self._held, self._shown = b"", True
+            self._held, self._returned = b"", True
             self._last_redraw = now
-        while len(self._rest) > _LONGEST:
-            end = _whole_characters(self._rest)
+        while len(self._rest) > _LONGEST_LINE:
+            end = _cut_position(self._rest)
             lines.append(_text(self._rest[:end]))
             self._rest = self._rest[end:]
         return lines
 
     def finish(self) -> list[str]:
-        """What is left when the stream ended: a last line without its newline."""
-        left = self._rest or self._held
+        """What is left at the end of the stream: a last line without its newline."""
+        rest = self._rest or self._held
         self._rest = self._held = b""
-        return _cut(left) if left else []
+        return _cut(rest) if rest else []
 
     def _complete(self, line: bytes) -> list[str]:
-        """The last state of a line whose newline has come. Nothing, if that has been given out
-        already.
-        """
+        """The last state of a line whose newline has come; nothing if it was returned already."""
         latest = _latest(line.split(b"\r")) or self._held
-        shown, self._held, self._shown = self._shown, b"", False
-        return [] if shown and not latest else _cut(latest)
+        returned, self._held, self._returned = self._returned, b"", False
+        return [] if returned and not latest else _cut(latest)
 
 
 def _latest(states: list[bytes]) -> bytes:
-    """The last that is not empty: a bar often erases itself, or moves to the start of the line, at
-    its end.
+    """The last state that is not empty.
+
+    At its end a progress bar often erases itself, or moves to the start of the line.
     """
     return next((state for state in reversed(states) if state), b"")
 
 
 def _cut(line: bytes) -> list[str]:
     pieces = []
-    while len(line) > _LONGEST:
-        end = _whole_characters(line)
+    while len(line) > _LONGEST_LINE:
+        end = _cut_position(line)
         pieces.append(_text(line[:end]))
         line = line[end:]
     return [*pieces, _text(line)]
 
 
-def _whole_characters(line: bytes) -> int:
-    """Where to cut an overlong line: as late as possible, and not inside a character of UTF-8."""
-    end = _LONGEST
-    while end > _LONGEST - 3 and line[end] & 0xC0 == 0x80:
+def _cut_position(line: bytes) -> int:
+    """Where to cut an overlong line: as late as possible, and not inside a UTF-8 character."""
+    end = _LONGEST_LINE
+    while end > _LONGEST_LINE - 3 and line[end] & 0xC0 == 0x80:
         end -= 1
     return end
 

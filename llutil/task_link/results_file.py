@@ -1,12 +1,12 @@
-"""The file through which an agent hands its task what the ranks returned.
+"""The file through which an agent gives its task what the ranks returned.
 
-It is used where the task stores results. A value of a hundred megabytes as one line of JSON on the
-socket would be held many times over, by both processes. Here the bytes that came from the rank are
-written as they are, and the socket carries only their place.
+It is used if the task stores results. On the socket, a value of a hundred megabytes would be one
+line of JSON, of which both processes would hold several copies. Here the bytes that came from the
+rank are written as they are, and the socket carries only their place in the file.
 
-The task makes the file, without a name, so that nothing of it stays whichever process is killed.
-The agent inherits the descriptor and writes. The task reads when the agent has ended. This module
-may import nothing but the standard library, ``llutil.errors`` and ``llutil.task_link.messages``.
+The task makes the file without a name, so nothing of it stays, whichever process is killed. The
+agent inherits the descriptor and writes. The task reads when the agent has ended. This module may
+import only the standard library, ``llutil.errors`` and ``llutil.task_link.messages``.
 """
 
 from __future__ import annotations
@@ -22,11 +22,15 @@ from llutil.task_link.messages import ResultInFile
 
 __all__ = ["ResultsReader", "ResultsWriter"]
 
+# Bytes of one piece at most: 4 MiB.
 _CHUNK = 1 << 22
 
 
 class ResultsReader:
-    """An unnamed file in ``folder``, which needs room for all that the ranks of one node return."""
+    """The task's side: an unnamed file in ``folder``.
+
+    The folder needs room for all that the ranks of one node return.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - closed by close
@@ -44,40 +48,40 @@ class ResultsReader:
 
     @property
     def fd(self) -> int:
-        """What an agent inherits."""
+        """The descriptor that the agent inherits."""
         return self._file.fileno()
 
     def clear(self) -> None:
-        """Forget what an earlier launch has left."""
+        """Remove what an earlier launch wrote."""
         self._file.truncate(0)
 
-    def pieces(self, filed: ResultInFile) -> Iterator[bytes]:
-        """The value's JSON, in pieces of at most 4 MiB.
+    def pieces(self, result: ResultInFile) -> Iterator[bytes]:
+        """The content of ``result``, in pieces of at most 4 MiB.
 
-        :raises InfrastructureError: the file ends before it.
+        :raises InfrastructureError: the file ends before the result does.
         """
-        at, end = filed.offset, filed.offset + filed.size
-        while at < end:
-            piece = os.pread(self.fd, min(_CHUNK, end - at), at)
+        position, end = result.offset, result.offset + result.size
+        while position < end:
+            piece = os.pread(self.fd, min(_CHUNK, end - position), position)
             if not piece:
                 raise InfrastructureError(
-                    f"the agent's file of results ends at {at:,} of {end:,} bytes"
+                    f"the agent's file of results ends at {position:,} of {end:,} bytes"
                 )
-            at += len(piece)
+            position += len(piece)
             yield piece
 
 
 class ResultsWriter:
-    """The descriptor ``fd``, written to from its start."""
+    """The agent's side: writes to the descriptor ``fd``, from the start of its file."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self._end = 0
 
     def add(self, content: bytes) -> tuple[int, int]:
-        """Write ``content`` behind what is there; its offset and size in bytes.
+        """Append ``content``; returns its offset and its size, in bytes.
 
-        :raises InfrastructureError: the disk is full, or away.
+        :raises InfrastructureError: the disk is full or cannot be written to.
         """
         offset = self._end
         rest = memoryview(content)
@@ -88,8 +92,8 @@ class ResultsWriter:
                 rest = rest[written:]
         except OSError as error:
             raise InfrastructureError(
-                f"a result of {len(content):,} bytes could not be handed to the task: "
-                f"{error.strerror}, in the temporary folder of the worker's host; "
+                f"a result of {len(content):,} bytes could not be given to the task: "
+                f"{error.strerror}, in the temporary folder of the worker's machine; "
                 "set TMPDIR to a folder with more room"
             ) from error
         return offset, len(content)

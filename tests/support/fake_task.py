@@ -21,7 +21,7 @@ from typing import Any
 
 from llutil.entrypoint import Entrypoint, Reference
 from llutil.serialization import functions
-from llutil.system.job_mark import MARK
+from llutil.system.job_mark import MARK_VARIABLE
 from llutil.task_link import messages as wire
 
 __all__ = ["ROOT", "FakeTask", "spec", "worker_function"]
@@ -84,7 +84,7 @@ class FakeTask:
             stdout=writers[0],
             stderr=writers[1],
             pass_fds=tuple(options.values()),
-            env={**os.environ, "PYTHONPATH": ROOT, MARK: uuid.uuid4().hex, **(env or {})},
+            env={**os.environ, "PYTHONPATH": ROOT, MARK_VARIABLE: uuid.uuid4().hex, **(env or {})},
             start_new_session=True,
         )
         theirs.close()

@@ -22,7 +22,7 @@ import select
 import signal
 import time
 
-from llutil.system.processes import end_all
+from llutil.system.processes import kill_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing itself is not imported here
@@ -63,7 +63,7 @@ def main(pipe_fd: int, mark: str, agent: int) -> None:
                 carry_out = _prepared(rest)
             case _:
                 return  # goodbye
-    left = end_all(sessions, mark, time.monotonic() + _KILL_DEADLINE)
+    left = kill_all(sessions, mark, time.monotonic() + _KILL_DEADLINE)
     if carry_out is not None:
         _execute(carry_out, left)
     # Its event page would stay until the next launch on this host. The pipe closes a little before

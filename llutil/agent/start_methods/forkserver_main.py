@@ -34,7 +34,7 @@ from llutil.agent.worker_side import worker_main
 from llutil.agent.worker_side.work_order import read_order
 from llutil.entrypoint import Command
 from llutil.system.gc_pause import gc_paused
-from llutil.system.processes import STOPPING, die_with_parent
+from llutil.system.processes import STOP_SIGNALS, die_with_parent
 
 __all__ = ["fork_server", "import_ahead", "main"]
 
@@ -68,7 +68,7 @@ def fork_server() -> tuple[ForkedServerProcess, socket.socket] | None:
     """
     parent = os.getpid()
     # A handler that ran between the look at the threads and the fork might start one.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {*STOPPING, signal.SIGIO})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {*STOP_SIGNALS, signal.SIGIO})
     try:
         if thread_count() > 1:
             return None
@@ -105,7 +105,7 @@ def _settle(parent: int) -> None:
     die_with_parent(parent)
     # The agent decides what a stop means: were the server to end by it, its workers would get no
     # grace.
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     signal.signal(
         signal.SIGCHLD, signal.SIG_DFL
     )  # inherited as ignored, it would lose every exit status

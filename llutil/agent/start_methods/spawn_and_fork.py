@@ -27,7 +27,7 @@ from typing import Any, Protocol
 import llutil
 from llutil.agent.worker_side import worker_main
 from llutil.agent.worker_side.work_order import read_order
-from llutil.system.processes import STOPPING, die_with_parent
+from llutil.system.processes import STOP_SIGNALS, die_with_parent
 
 __all__ = [
     "Fork",
@@ -187,7 +187,7 @@ class Fork:
                 stream.flush()  # or the child prints the parent's buffer again
         # A signal that came before the child has handlers of its own would run the agent's, and be
         # lost.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         try:
             pid = fork_uncollected()
             if pid == 0:

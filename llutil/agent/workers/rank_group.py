@@ -17,7 +17,7 @@ from llutil.agent.observer import AgentObserver
 from llutil.agent.start_methods.spawn_and_fork import Starter
 from llutil.agent.workers.rank import RankPlan, Worker
 from llutil.agent.workers.rank_exit import RankExit
-from llutil.system.processes import end_all, session_members
+from llutil.system.processes import kill_all, session_members
 
 __all__ = ["RankGroup"]
 
@@ -142,7 +142,7 @@ class RankGroup:
             if worker.ended is None:
                 worker.signal(signal.SIGKILL)
         sessions = [w.process.pid for w in self._all]
-        left = end_all(sessions, self._mark, last, spare=self._starter.pids)
+        left = kill_all(sessions, self._mark, last, spare=self._starter.pids)
         if left:
             _log.error("processes %s did not end on SIGKILL; they are stuck in the kernel", left)
         self._loop.until(lambda: self.ended, last)

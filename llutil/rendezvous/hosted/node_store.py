@@ -23,7 +23,7 @@ from torch.distributed.elastic.rendezvous import RendezvousConnectionError
 
 from llutil.errors import RendezvousError
 from llutil.rendezvous.hosted.store_handshake import Door, Visit, WrongDoorError, knock
-from llutil.system.addresses import bracketed, family_of, local_address
+from llutil.system.addresses import host_and_port, local_address, socket_family
 
 __all__ = ["HostedStore", "StoreAddress"]
 
@@ -73,7 +73,7 @@ class HostedStore:
     @property
     def endpoint(self) -> str:
         """The door's address."""
-        return bracketed(self._place.host, self._door.port if self._door else self._place.port)
+        return host_and_port(self._place.host, self._door.port if self._door else self._place.port)
 
     @property
     def whose(self) -> str:
@@ -127,7 +127,7 @@ class HostedStore:
         place = self._place
         listener = None
         try:
-            listener = socket.create_server((place.host, 0), family=family_of(place.host))
+            listener = socket.create_server((place.host, 0), family=socket_family(place.host))
             port = listener.getsockname()[1]
             store = TCPStore(
                 place.host,

@@ -23,7 +23,7 @@ import threading
 import time
 from contextlib import suppress
 
-from llutil.system.addresses import family_of
+from llutil.system.addresses import socket_family
 
 __all__ = ["Door", "Visit", "WrongDoorError", "knock", "new_secret"]
 
@@ -129,7 +129,7 @@ class _Server(socketserver.ThreadingTCPServer):
     request_queue_size = 128
 
     def __init__(self, host: str, secret: str, store_port: int) -> None:
-        self.address_family = family_of(host)
+        self.address_family = socket_family(host)
         self._secret = secret
         self._store_port = store_port
         self._lock = threading.Lock()  # guards the next two

@@ -19,7 +19,7 @@ import pytest
 
 from llutil.entrypoint import Script
 from llutil.failure import FailureClass
-from llutil.system.job_mark import MARK
+from llutil.system.job_mark import MARK_VARIABLE
 from llutil.task_link import messages
 from tests.support.fake_task import ROOT, FakeTask, spec, worker_function
 from tests.support.forks import fork
@@ -350,7 +350,7 @@ def test_an_agent_that_is_stuck_where_no_signal_reaches_it_ends_all_the_same(
     job = spec(worker_function("rank_and", 1), folder, grace=0.5, start_method="forkserver")
     path = os.pathsep.join([str(tmp_path), ROOT])
     # Without the mark, the agent does not fork its server from itself.
-    with FakeTask(job, env={"PYTHONPATH": path, MARK: ""}) as task:
+    with FakeTask(job, env={"PYTHONPATH": path, MARK_VARIABLE: ""}) as task:
         task.until(messages.Hello)
         assert wait_until(lambda: len(children(task.process.pid)) == 2, 60)
         time.sleep(1)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from llutil.failure import FailureClass
-from llutil.system.job_mark import MARK
+from llutil.system.job_mark import MARK_VARIABLE
 from llutil.task_link import messages
 from tests.integration.agent.start_methods.started_worker import START_FUNCTIONS
 from tests.support.fake_task import ROOT, FakeTask, spec, worker_function
@@ -57,7 +57,7 @@ def test_without_a_mark_from_the_start_the_fork_server_is_started_afresh(folder:
     job = spec(
         worker_function("warm_facts", module=START_FUNCTIONS), folder, start_method="forkserver"
     )
-    with FakeTask(job, env={MARK: ""}) as task:
+    with FakeTask(job, env={MARK_VARIABLE: ""}) as task:
         task.verdict()
         assert "llutil.agent.start_methods.forkserver_main" in task.results()[0]["server's command"]
 

@@ -15,7 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from llutil.system.processes import MARK, end_all, family, marked, session_members
+from llutil.system.processes import (
+    MARK_VARIABLE,
+    kill_all,
+    processes_with_mark,
+    session_members,
+    session_trees,
+)
 
 pytestmark = pytest.mark.launch
 
@@ -96,7 +102,7 @@ def plant(mark: str) -> Iterator[Planter]:
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            env={**os.environ, MARK: mark},
+            env={**os.environ, MARK_VARIABLE: mark},
         )
         roots.append(root)
         assert root.stdout is not None
@@ -105,7 +111,7 @@ def plant(mark: str) -> Iterator[Planter]:
 
     yield plant
     for root in roots:
-        end_all([root.pid], mark, time.monotonic() + 5)
+        kill_all([root.pid], mark, time.monotonic() + 5)
         assert root.stdout is not None
         root.stdout.close()
         root.wait(5)
@@ -113,7 +119,7 @@ def plant(mark: str) -> Iterator[Planter]:
 
 def test_a_family_is_a_session_with_all_descendants_in_whatever_session(plant: Planter) -> None:
     tree = plant(kinds=5)
-    members, sessions = family([tree.root])
+    members, sessions = session_trees([tree.root])
     assert members >= set(tree.pids.values())
     assert sessions >= {
         tree.root,
@@ -135,21 +141,21 @@ def test_members_of_a_session_are_those_who_did_not_leave_it(plant: Planter) -> 
 def test_an_orphan_in_a_session_of_its_own_is_found_by_the_mark(plant: Planter, mark: str) -> None:
     tree = plant("escape", kinds=6)
     escaped = tree.pids["orphan in a session of its own"]
-    assert escaped not in family([tree.root])[0]
-    assert escaped in marked(mark)
-    assert marked(mark) >= set(tree.pids.values())
+    assert escaped not in session_trees([tree.root])[0]
+    assert escaped in processes_with_mark(mark)
+    assert processes_with_mark(mark) >= set(tree.pids.values())
 
 
 def test_nobody_without_the_exact_mark_is_found(plant: Planter, mark: str) -> None:
     plant(kinds=5)
-    assert marked(mark[:-1]) == set()
-    assert marked(uuid.uuid4().hex) == set()
+    assert processes_with_mark(mark[:-1]) == set()
+    assert processes_with_mark(uuid.uuid4().hex) == set()
 
 
 @pytest.mark.fault
 def test_ending_all_leaves_nobody_however_they_hid(plant: Planter, mark: str) -> None:
     tree = plant("escape", kinds=6)
-    assert end_all([tree.root], mark, time.monotonic() + 5) == set()
+    assert kill_all([tree.root], mark, time.monotonic() + 5) == set()
     assert wait_until(lambda: not tree.alive())
 
 
@@ -158,7 +164,7 @@ def test_descendants_are_ended_after_the_root_died(plant: Planter, mark: str) ->
     tree = plant("escape", kinds=6)
     os.kill(tree.root, signal.SIGKILL)
     assert wait_until(lambda: not is_alive(tree.root))
-    assert end_all([tree.root], mark, time.monotonic() + 5) == set()
+    assert kill_all([tree.root], mark, time.monotonic() + 5) == set()
     assert not tree.alive()
 
 
@@ -174,20 +180,22 @@ def test_ending_keeps_up_with_processes_that_fork_all_the_time(mark: str) -> Non
         "    time.sleep(0.005)\n"
     )
     root = subprocess.Popen(
-        [sys.executable, "-S", "-c", code], start_new_session=True, env={**os.environ, MARK: mark}
+        [sys.executable, "-S", "-c", code],
+        start_new_session=True,
+        env={**os.environ, MARK_VARIABLE: mark},
     )
     try:
         root.wait(10)  # and its descendants go on
-        assert end_all([root.pid], mark, time.monotonic() + 30) == set()
-        assert marked(mark) == set()
+        assert kill_all([root.pid], mark, time.monotonic() + 30) == set()
+        assert processes_with_mark(mark) == set()
     finally:
-        end_all([root.pid], mark, time.monotonic() + 10)
+        kill_all([root.pid], mark, time.monotonic() + 10)
 
 
 def test_nothing_to_end_takes_no_time_and_harms_nobody(mark: str) -> None:
     bystander = subprocess.Popen([sys.executable, "-S", "-c", LIVES])
     try:
-        assert end_all([], mark, time.monotonic() + 5) == set()
+        assert kill_all([], mark, time.monotonic() + 5) == set()
         assert bystander.poll() is None
     finally:
         bystander.kill()

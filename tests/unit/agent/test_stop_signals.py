@@ -13,7 +13,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 
 from llutil.agent.event_loop import EventLoop
 from llutil.agent.stop_signals import StopSignals
-from llutil.system.processes import STOPPING
+from llutil.system.processes import STOP_SIGNALS
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def heard() -> Iterator[list[int]]:
     def hear(number: int, _frame: FrameType | None) -> None:
         heard.append(number)
 
-    before = {number: signal.signal(number, hear) for number in STOPPING}
+    before = {number: signal.signal(number, hear) for number in STOP_SIGNALS}
     yield heard
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -37,10 +37,10 @@ def loop() -> Iterator[EventLoop]:
 
 
 def handlers() -> list[object]:
-    return [signal.getsignal(number) for number in STOPPING]
+    return [signal.getsignal(number) for number in STOP_SIGNALS]
 
 
-@pytest.mark.parametrize("number", STOPPING)
+@pytest.mark.parametrize("number", STOP_SIGNALS)
 def test_a_stopping_signal_wakes_the_loop_and_is_raised_when_asked_for(
     loop: EventLoop, heard: list[int], number: signal.Signals
 ) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from airflow_provider.execution.earlier_try import take_over
 from llutil.errors import StoppedError
-from llutil.system.job_mark import MARK
+from llutil.system.job_mark import MARK_VARIABLE
 from llutil.task_link.agent_record import AgentRecord
 from tests.support.launches import is_alive
 
@@ -48,7 +48,7 @@ def agent(path):
         mark = uuid.uuid4().hex
         process = subprocess.Popen(
             [sys.executable, "-c", code],
-            env={**os.environ, MARK: mark},
+            env={**os.environ, MARK_VARIABLE: mark},
             stdout=subprocess.PIPE,
             start_new_session=True,
         )

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from llutil.rendezvous.hosted.store_handshake import Door, WrongDoorError, knock, new_secret
-from llutil.system.addresses import bracketed, is_loopback
+from llutil.system.addresses import host_and_port, is_loopback
 
 _HOST = "127.0.0.1"
 _SECONDS = 5.0
@@ -122,4 +122,4 @@ def test_loopback_addresses_lead_to_the_machine_itself(addresses, expected):
 
 
 def test_addresses_of_ipv6_are_bracketed():
-    assert [bracketed("::1", 2), bracketed("10.0.0.1", 2)] == ["[::1]:2", "10.0.0.1:2"]
+    assert [host_and_port("::1", 2), host_and_port("10.0.0.1", 2)] == ["[::1]:2", "10.0.0.1:2"]
