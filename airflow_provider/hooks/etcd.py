@@ -18,7 +18,8 @@ class EtcdHook(LedgerHook):
     user. *extra* is a JSON object with any other options of the backend ``etcd``. The same as JSON,
     for a secrets backend or an environment variable::
 
-        {"conn_type": "etcd", "host": "etcd-0:2379,etcd-1:2379", "login": "train", "password": "...",
+        {"conn_type": "etcd", "host": "etcd-0:2379,etcd-1:2379",
+         "login": "train", "password": "...",
          "extra": {"namespace": "prod", "cacert": "/etc/etcd/ca.pem"}}
 
     Airflow does not read a URI with a comma in it (3.3), unless the comma is written as ``%2C``.

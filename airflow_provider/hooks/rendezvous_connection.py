@@ -32,7 +32,8 @@ def connected(conn_id: str) -> RendezvousPlace:
         types = [one.connection_type for one in BACKENDS.values() if one.connection_type]
         wanted = " or ".join(map(repr, types))
         raise ConfigError(
-            f"rdzv_conn_id is {conn_id!r}, a connection of type {connection.conn_type!r}; wanted type {wanted}"
+            f"rdzv_conn_id is {conn_id!r}, a connection of type {connection.conn_type!r}; "
+            f"wanted type {wanted}"
         )
     if connection.password:
         mask_secret(connection.password)

@@ -15,12 +15,13 @@ class ZooKeeperHook(LedgerHook):
 
     The connection's fields: *host* holds one server or several, ``zk-0:2181,zk-1:2181``; one that
     names no port has that of the field *port*, or 2181. *login* and *password* are ZooKeeper's
-    digest authentication, or SASL's with ``sasl_mechanism``. *extra* is a JSON object with any other
-    options of the backend, and ``chroot``, which may also follow the hosts:
+    digest authentication, or SASL's with ``sasl_mechanism``. *extra* is a JSON object with any
+    other options of the backend, and ``chroot``, which may also follow the hosts:
     ``zk-0:2181,zk-1:2181/jobs``. The same as JSON, for a secrets backend or an environment
     variable::
 
-        {"conn_type": "zookeeper", "host": "zk-0:2181,zk-1:2181", "login": "train", "password": "...",
+        {"conn_type": "zookeeper", "host": "zk-0:2181,zk-1:2181",
+         "login": "train", "password": "...",
          "extra": {"chroot": "/jobs", "cacert": "/etc/zookeeper/ca.pem"}}
 
     Airflow does not read a URI with a comma in it (3.3), unless the comma is written as ``%2C``.

@@ -62,7 +62,7 @@ def preflight(
         grace_period=config.shutdown_timeout,
         pod_grace=known("the pod", lambda: _pod_grace(task.executor_config), None),
         execution_timeout=None if longest is None else longest.total_seconds(),
-        meeting_timeout=known("the timeout", lambda: _meeting_timeout(config), None),
+        rendezvous_timeout=known("the timeout", lambda: _rendezvous_timeout(config), None),
         visibility=known("Celery's broker", _visibility, None)
         if executor == "CeleryExecutor"
         else None,
@@ -100,7 +100,7 @@ def _pod_grace(executor_config: Mapping[str, Any] | None) -> float | None:
     return None if grace is None else float(grace)
 
 
-def _meeting_timeout(config: LaunchConfig) -> float | None:
+def _rendezvous_timeout(config: LaunchConfig) -> float | None:
     if config.max_nodes == 1:
         return None
     return float(config.rendezvous_options()["timeout"])

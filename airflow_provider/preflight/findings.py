@@ -86,7 +86,7 @@ class Facts:
     """What is known of a task and of where it runs. Times are seconds.
 
     ``executor`` is a class name. ``pod_grace`` is what the task's own ``executor_config`` says.
-    ``meeting_timeout`` is how long nodes wait for each other, of a job that has several.
+    ``rendezvous_timeout`` is how long nodes wait for each other, of a job that has several.
     ``visibility`` is how long Celery's broker waits for the end of a task before it delivers it
     again. ``addresses`` are problems with this node's own address. ``siblings`` are what Airflow
     says of the nodes of this gang, ``pool`` where they take their slots from.
@@ -96,7 +96,7 @@ class Facts:
     grace_period: float = 30.0
     pod_grace: float | None = None
     execution_timeout: float | None = None
-    meeting_timeout: float | None = None
+    rendezvous_timeout: float | None = None
     visibility: float | None = None
     heartbeats: Heartbeats | None = None
     addresses: Sequence[str] = ()
@@ -198,13 +198,13 @@ def _heartbeats(facts: Facts) -> list[Finding]:
 
 
 def _timeouts(facts: Facts) -> list[Finding]:
-    longest, meeting = facts.execution_timeout, facts.meeting_timeout
-    if longest is None or meeting is None or longest > meeting:
+    longest, waited = facts.execution_timeout, facts.rendezvous_timeout
+    if longest is None or waited is None or longest > waited:
         return []
     return [
         Finding(
             Severity.WARNING,
-            f"execution_timeout is {longest:g} s, and nodes may wait {meeting:g} s for each other: the task can end "
+            f"execution_timeout is {longest:g} s, and nodes may wait {waited:g} s for each other: the task can end "
             "before its workers start; raise execution_timeout, or lower rdzv_configs['timeout']",
         )
     ]

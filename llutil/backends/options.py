@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from enum import Enum, StrEnum
 from numbers import Integral, Real
 from typing import Any, TypeVar
@@ -51,7 +51,7 @@ class Source(Enum):
     PASSWORD = "password"  # noqa: S105 - the field's name
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Option:
     """One option. ``text`` says what it is for, to people; ``label`` names it in a form.
 
@@ -62,6 +62,7 @@ class Option:
     key: str
     kind: Kind
     text: str
+    _: KW_ONLY
     label: str = ""
     default: OptionValue | None = None
     secret: bool = False

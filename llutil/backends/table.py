@@ -27,74 +27,63 @@ __all__ = [
 ]
 
 _TIMEOUT = Option(
-    key="timeout",
-    kind=Kind.SECONDS,
+    "timeout",
+    Kind.SECONDS,
+    "seconds until a round that does not form is given up",
     default=900.0,
     label="Timeout",
-    text="seconds until a round that does not form is given up",
     of_deployment=True,
 )
 _LAST_CALL = Option(
-    key="last_call_timeout",
-    kind=Kind.SECONDS_FROM_ZERO,
+    "last_call_timeout",
+    Kind.SECONDS_FROM_ZERO,
+    "seconds that `min_nodes` wait for more",
     default=30.0,
     label="Last call",
-    text="seconds that `min_nodes` wait for more",
     of_deployment=True,
 )
 _OF_A_LEDGER = (
     _TIMEOUT,
     _LAST_CALL,
     Option(
-        key="lease_ttl",
-        kind=Kind.SECONDS,
+        "lease_ttl",
+        Kind.SECONDS,
+        "seconds that a node outlives its last sign of life",
         default=10.0,
         label="Lease",
-        text="seconds that a node outlives its last sign of life",
         of_deployment=True,
     ),
 )
 _OF_A_STORE = (
     *_OF_A_LEDGER,
     Option(
-        key="namespace",
-        kind=Kind.TEXT,
+        "namespace",
+        Kind.TEXT,
+        "the folder of the store that a deployment has for itself; "
+        "deployments that share a store need one each",
         default="llutil",
         label="Namespace",
-        text="the folder of the store that a deployment has for itself; "
-        "deployments that share a store need one each",
         of_deployment=True,
     ),
+    Option("user", Kind.TEXT, "who this deployment is to the store", source=Source.LOGIN),
+    Option("password", Kind.TEXT, "the user's password", secret=True, source=Source.PASSWORD),
     Option(
-        key="user",
-        kind=Kind.TEXT,
-        text="who this deployment is to the store",
-        source=Source.LOGIN,
-    ),
-    Option(
-        key="password",
-        kind=Kind.TEXT,
-        text="the user's password",
-        secret=True,
-        source=Source.PASSWORD,
-    ),
-    Option(
-        key="cacert",
-        kind=Kind.TEXT,
+        "cacert",
+        Kind.TEXT,
+        "PEM file on the workers; TLS is used if and only if it is given",
         label="CA file",
-        text="PEM file on the workers; TLS is used if and only if it is given",
     ),
     Option(
-        key="cert",
-        kind=Kind.TEXT,
+        "cert",
+        Kind.TEXT,
+        "PEM file on the workers, if the servers want to know clients",
         label="Certificate file",
-        text="PEM file on the workers, if the servers want to know clients",
     ),
     Option(
-        key="key",
-        kind=Kind.TEXT,
+        "key",
+        Kind.TEXT,
+        "PEM file on the workers, unencrypted, of the certificate",
         label="Key file",
-        text="PEM file on the workers, unencrypted, of the certificate",
     ),
 )
 
@@ -109,10 +98,10 @@ ETCD: Final = Backend(
     options=(
         *_OF_A_STORE,
         Option(
-            key="server_name",
-            kind=Kind.TEXT,
+            "server_name",
+            Kind.TEXT,
+            "the name in etcd's certificate, if it is another one than in the endpoint",
             label="Server name",
-            text="the name in etcd's certificate, if it is another one than in the endpoint",
         ),
     ),
 )
@@ -127,17 +116,17 @@ ZEUS_ADAPTER: Final = Backend(
     options=(
         *_OF_A_STORE,
         Option(
-            key="sasl_mechanism",
-            kind=Kind.TEXT,
+            "sasl_mechanism",
+            Kind.TEXT,
+            "`DIGEST-MD5`, if user and password are SASL's; else they are a digest",
             label="SASL mechanism",
-            text="`DIGEST-MD5`, if user and password are SASL's; else they are a digest",
         ),
     ),
     chroot=Option(
-        key="chroot",
-        kind=Kind.TEXT,
+        "chroot",
+        Kind.TEXT,
+        "the node below which everything happens; it has to exist",
         label="Chroot",
-        text="the node below which everything happens; it has to exist",
     ),
 )
 C10D: Final = Backend(
@@ -149,49 +138,29 @@ C10D: Final = Backend(
         _TIMEOUT,
         _LAST_CALL,
         Option(
-            key="join_timeout",
-            kind=Kind.SECONDS,
-            text="torch's own name for `timeout`, which is taken if this is not given",
+            "join_timeout",
+            Kind.SECONDS,
+            "torch's own name for `timeout`, which is taken if this is not given",
+        ),
+        Option("close_timeout", Kind.SECONDS, "seconds that closing the rendezvous may take"),
+        Option("heartbeat_timeout", Kind.SECONDS, "seconds that a sign of life may take"),
+        Option("keep_alive_interval", Kind.SECONDS, "seconds between two signs of life"),
+        Option(
+            "keep_alive_max_attempt",
+            Kind.COUNT,
+            "how many of these may be missing before a node is taken for lost",
         ),
         Option(
-            key="close_timeout",
-            kind=Kind.SECONDS,
-            text="seconds that closing the rendezvous may take",
+            "is_host",
+            Kind.FLAG,
+            "whether this node has the store; if not given, torch compares addresses",
         ),
+        Option("read_timeout", Kind.SECONDS, "seconds that a request to the store may take"),
+        Option("store_type", Kind.TEXT, "`tcp` or `file`"),
         Option(
-            key="heartbeat_timeout",
-            kind=Kind.SECONDS,
-            text="seconds that a sign of life may take",
-        ),
-        Option(
-            key="keep_alive_interval",
-            kind=Kind.SECONDS,
-            text="seconds between two signs of life",
-        ),
-        Option(
-            key="keep_alive_max_attempt",
-            kind=Kind.COUNT,
-            text="how many of these may be missing before a node is taken for lost",
-        ),
-        Option(
-            key="is_host",
-            kind=Kind.FLAG,
-            text="whether this node has the store; if not given, torch compares addresses",
-        ),
-        Option(
-            key="read_timeout",
-            kind=Kind.SECONDS,
-            text="seconds that a request to the store may take",
-        ),
-        Option(
-            key="store_type",
-            kind=Kind.TEXT,
-            text="`tcp` or `file`",
-        ),
-        Option(
-            key="door",
-            kind=Kind.TEXT,
-            text="set by a gang without a store: the secret of the node that has its store",
+            "door",
+            Kind.TEXT,
+            "set by a gang without a store: the secret of the node that has its store",
             secret=True,
         ),
     ),
@@ -202,11 +171,7 @@ STATIC: Final = Backend(
     torchrun_name="static",
     options=(
         _TIMEOUT,
-        Option(
-            key="rank",
-            kind=Kind.COUNT,
-            text="this node's number, below `max_nodes`; required",
-        ),
+        Option("rank", Kind.COUNT, "this node's number, below `max_nodes`; required"),
     ),
 )
 

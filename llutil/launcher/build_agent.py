@@ -71,9 +71,11 @@ def assemble(
     _check_handler_of_events(config.event_log_handler)
     metrics.configure(config.metrics_cfg)
     nproc = worker_count(config.nproc_per_node)
-    meeting = _meeting(request, nproc)
+    rendezvous = _rendezvous(request, nproc)
     shown = frozenset(config.local_ranks_filter or ())
-    logs = LogFolder(LogPlan(config.log_dir, config.redirects, config.tee, shown), meeting.run_id)
+    logs = LogFolder(
+        LogPlan(config.log_dir, config.redirects, config.tee, shown), rendezvous.run_id
+    )
     loop = stack.enter_context(EventLoop())
     signals = stack.enter_context(StopSignals(loop))
     request.begin()
@@ -96,17 +98,17 @@ def assemble(
             server=request.server,
         )
         stack.callback(starter.close)
-    with translated(meeting):
+    with translated(rendezvous):
         # torch's c10d connects here; its embedded cousin needs no thread for what takes no time.
         handler = (
-            handler_for(meeting)
-            if meeting.embedded
-            else interruptible(lambda: handler_for(meeting), loop, signals)
+            handler_for(rendezvous)
+            if rendezvous.embedded
+            else interruptible(lambda: handler_for(rendezvous), loop, signals)
         )
-    driver = driver_for(meeting) if meeting.has_ledger else None
+    driver = driver_for(rendezvous) if rendezvous.has_ledger else None
     if driver is None:
         stack.callback(_leave, handler, signals)
-    master_addr, master_port = _static_master(meeting)
+    master_addr, master_port = _static_master(rendezvous)
     spec: WorkerSpec = WorkerSpec(
         role=config.role,
         local_world_size=nproc,
@@ -139,18 +141,18 @@ def assemble(
         "host": host,
         "signals": signals,
     }
-    if meeting.hosted:
+    if rendezvous.hosted:
         from llutil.agent.hosted_agent import HostedAgent
 
-        return HostedAgent(spec, job, handler=handler, **parts), meeting
+        return HostedAgent(spec, job, handler=handler, **parts), rendezvous
     if driver is None:
-        return TorchBackendAgent(spec, job, **parts), meeting
+        return TorchBackendAgent(spec, job, **parts), rendezvous
     agent = LedgerAgent(spec, job, driver=driver, **parts)
     stack.callback(agent.leave)
-    return agent, meeting
+    return agent, rendezvous
 
 
-def _meeting(request: LaunchRequest, nproc: int) -> RendezvousConfig:
+def _rendezvous(request: LaunchRequest, nproc: int) -> RendezvousConfig:
     from llutil.rendezvous.config import RendezvousConfig
 
     config = request.config
@@ -228,11 +230,11 @@ def _starter(
             return Spawn()
 
 
-def _static_master(meeting: RendezvousConfig) -> tuple[str | None, int | None]:
+def _static_master(rendezvous: RendezvousConfig) -> tuple[str | None, int | None]:
     """torch's static rendezvous wants the master's address in the spec."""
-    if meeting.embedded or meeting.backend is not STATIC:
+    if rendezvous.embedded or rendezvous.backend is not STATIC:
         return None, None
-    (master,) = meeting.backend.endpoints(meeting.endpoint)
+    (master,) = rendezvous.backend.endpoints(rendezvous.endpoint)
     return master.host, master.port
 
 

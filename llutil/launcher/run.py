@@ -33,10 +33,10 @@ def run(request: LaunchRequest) -> dict[int, Any]:
     """Run the job on this node; see ``launch_agent`` for what comes back and what is raised."""
     entrypoint, direct = checked(request)
     with ExitStack() as stack:
-        agent, meeting = assemble(request, entrypoint, direct, stack)
-        with translated(meeting), _recorded(agent, request.config):
+        agent, rendezvous = assemble(request, entrypoint, direct, stack)
+        with translated(rendezvous), _recorded(agent, request.config):
             result = agent.run()
-        return _results(result, agent, meeting, request.keep)
+        return _results(result, agent, rendezvous, request.keep)
 
 
 @contextmanager
@@ -55,12 +55,12 @@ def _recorded(agent: Agent, config: LaunchConfig) -> Iterator[None]:
 def _results(
     result: RunResult | None,
     agent: Agent,
-    meeting: RendezvousConfig,
+    rendezvous: RendezvousConfig,
     keep: Callable[[bytes], Any] | None,
 ) -> dict[int, Any]:
     if result is None:
         # torch's agent returns nothing when a rendezvous told it to leave in peace.
-        raise RendezvousError(f"this node left run {meeting.run_id!r} before the job ended")
+        raise RendezvousError(f"this node left run {rendezvous.run_id!r} before the job ended")
     if result.is_failed():
         from llutil.agent.failures.report import WorkersFailed
 

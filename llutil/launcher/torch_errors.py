@@ -15,7 +15,7 @@ __all__ = ["translated"]
 
 
 @contextmanager
-def translated(meeting: RendezvousConfig) -> Iterator[None]:
+def translated(rendezvous: RendezvousConfig) -> Iterator[None]:
     """torch's rendezvous errors, as ours.
 
     :raises RendezvousError: in place of torch's ``RendezvousError`` and its subclasses.
@@ -28,9 +28,10 @@ def translated(meeting: RendezvousConfig) -> Iterator[None]:
     except LaunchError:
         raise
     except (TorchRendezvousError, DistError) as error:
-        backend = meeting.backend.name
-        where = f"{backend} at {meeting.endpoint}" if meeting.endpoint else backend
+        backend = rendezvous.backend.name
+        where = f"{backend} at {rendezvous.endpoint}" if rendezvous.endpoint else backend
         raise RendezvousError(
-            f"the rendezvous of run {meeting.run_id!r} on {where} failed ({meeting.min_nodes} to "
-            f"{meeting.max_nodes} nodes wanted): {type(error).__name__}: {error}"
+            f"the rendezvous of run {rendezvous.run_id!r} on {where} failed "
+            f"({rendezvous.min_nodes} to {rendezvous.max_nodes} nodes wanted): "
+            f"{type(error).__name__}: {error}"
         ) from error

@@ -2,10 +2,11 @@
 of its own.
 
 It reads one JSON object, ``{"backend": "etcd", "endpoint": "host:port,...", "options": {...}}``,
-from standard input, and writes one, ``{"fits": true, "text": "..."}``, as the last line of standard output. It
-does what a node does: it opens a session, writes a record of it, reads that back, and takes both
-away again. So it also finds a user without rights on the namespace, and a time of leases that the
-store does not grant. Whoever asks needs neither grpc nor kazoo in his own process.
+from standard input, and writes one, ``{"fits": true, "text": "..."}``, as the last line of
+standard output. It does what a node does: it opens a session, writes a record of it, reads that
+back, and takes both away again. So it also finds a user without rights on the namespace, and a time
+of leases that the store does not grant. Whoever asks needs neither grpc nor kazoo in his own
+process.
 """
 
 from __future__ import annotations

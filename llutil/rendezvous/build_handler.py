@@ -96,7 +96,8 @@ def _address(config: RendezvousConfig) -> str:
         except OSError as error:
             tried.append(f"{endpoint}: {error}")
     raise RendezvousError(
-        f"no route from this host to the rendezvous ({'; '.join(tried)}); give local_addr if the name is right"
+        f"no route from this host to the rendezvous ({'; '.join(tried)}); "
+        "give local_addr if the name is right"
     )
 
 

@@ -3,8 +3,8 @@
 
 torch calls these functions while it imports its own rendezvous package (torch 2.13), once, and only
 warns if that fails. So nothing is imported here before a handler is asked for but the standard
-library. ``etcd-v3`` differs from the launcher's own name ("etcd") because torch has taken that one
-for etcd's v2 API.
+library and ``llutil.backends``. ``etcd-v3`` differs from the launcher's own name ("etcd") because
+torch has taken that one for etcd's v2 API.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from llutil.backends.backend import Backend
+from llutil.backends.table import ETCD, ZEUS_ADAPTER
+
 if TYPE_CHECKING:
     from torch.distributed.elastic.rendezvous import RendezvousHandler, RendezvousParameters
-
-    from llutil.backends.backend import Backend
 
 __all__ = ["etcd_v3", "zeus_adapter"]
 
@@ -27,8 +28,6 @@ def etcd_v3() -> Callable[[RendezvousParameters], RendezvousHandler]:
 
     ``--rdzv-conf`` takes the options that ``llutil.backends.table`` has for the backend.
     """
-    from llutil.backends.table import ETCD
-
     return functools.partial(_handler, ETCD)
 
 
@@ -39,8 +38,6 @@ def zeus_adapter() -> Callable[[RendezvousParameters], RendezvousHandler]:
     It meets through ZooKeeper; ``llutil.ledgers.zookeeper`` says why that name. ``--rdzv-conf`` as
     for ``etcd_v3``.
     """
-    from llutil.backends.table import ZEUS_ADAPTER
-
     return functools.partial(_handler, ZEUS_ADAPTER)
 
 
@@ -54,7 +51,7 @@ def _handler(backend: Backend, params: RendezvousParameters) -> RendezvousHandle
     from llutil.rendezvous.config import RendezvousConfig
     from llutil.rendezvous.handlers.ledger_handler import LedgerRendezvous
 
-    meeting = RendezvousConfig(
+    config = RendezvousConfig(
         backend=backend,
         endpoint=params.endpoint,
         run_id=params.run_id,
@@ -63,5 +60,5 @@ def _handler(backend: Backend, params: RendezvousParameters) -> RendezvousHandle
         local_addr=params.local_addr,
         options=backend.values(params.config, "--rdzv-conf"),
     )
-    driver = driver_for(meeting)  # now, so that what cannot work is said before anything runs
+    driver = driver_for(config)  # now, so that what cannot work is said before anything runs
     return LedgerRendezvous(params.backend, params.run_id, lambda: driver)

@@ -20,7 +20,7 @@ from llutil.ledgers.zookeeper.config import ZooKeeperConfig
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.mark.parametrize("backend", BACKENDS.values(), ids=str)
+@pytest.mark.parametrize("backend", BACKENDS.values(), ids=lambda one: one.name)
 def test_an_option_says_what_it_is_for_and_its_default_is_of_its_kind(backend: Backend) -> None:
     for key, count in Counter(option.key for option in backend.options).items():
         assert count == 1, key

@@ -12,6 +12,7 @@ import pytest
 
 from airflow_provider.decorators.elastic import elastic_task
 from airflow_provider.get_provider_info import get_provider_info
+from llutil.backends.table import BACKENDS
 
 INFO = get_provider_info()
 
@@ -42,6 +43,31 @@ def test_every_module_that_it_names_exists(module):
 def test_every_decorator_that_it_names_exists(decorator):
     module, _, name = decorator["class-name"].rpartition(".")
     assert callable(getattr(import_module(module), name))
+
+
+def test_a_type_of_connections_has_the_fields_that_its_backend_has_in_the_table():
+    shown = {
+        form["connection-type"]: {
+            key: (field["label"], field["description"].replace("`", "").lower())
+            for key, field in form["conn-fields"].items()
+        }
+        for form in INFO["connection-types"]
+    }
+    assert shown == {
+        backend.connection_type: {
+            option.key: (option.label, option.text.replace("`", "").lower())
+            for option in backend.connection_options
+        }
+        for backend in BACKENDS.values()
+        if backend.connection_type
+    }
+
+
+@pytest.mark.parametrize("form", INFO["connection-types"], ids=lambda form: form["hook-name"])
+def test_a_type_of_connections_names_a_hook_of_that_type(form):
+    module, _, name = form["hook-class-name"].rpartition(".")
+    hook = getattr(import_module(module), name)
+    assert (hook.conn_type, hook.hook_name) == (form["connection-type"], form["hook-name"])
 
 
 OPTIONS = INFO["config"]["elastic_launch"]["options"]

@@ -55,7 +55,7 @@ def under_launch_agent(backend: Backend, options: dict[str, Any]) -> ProtocolPar
     request = LaunchRequest(
         config=config, entrypoint="true", args=(), events=None, run_id="r", sys_path=()
     )
-    return driver_for(build_agent._meeting(request, 1))._rules
+    return driver_for(build_agent._rendezvous(request, 1))._rules
 
 
 @BACKENDS

@@ -107,11 +107,11 @@ def test_the_broker_matters_under_celery_only():
 
 
 @pytest.mark.parametrize(
-    ("longest", "meeting", "warns"),
+    ("longest", "waited", "warns"),
     [(600, 900, True), (900, 900, True), (901, 900, False), (None, 900, False), (60, None, False)],
 )
-def test_a_task_that_ends_before_its_nodes_have_met_is_warned_of(longest, meeting, warns):
-    assert bool(warned(execution_timeout=longest, meeting_timeout=meeting)) == warns
+def test_a_task_that_ends_before_its_nodes_have_met_is_warned_of(longest, waited, warns):
+    assert bool(warned(execution_timeout=longest, rendezvous_timeout=waited)) == warns
 
 
 def test_airflows_own_defaults_end_a_task_long_before_the_scheduler_would():
