@@ -77,13 +77,15 @@ class AgentJob:
     """What an agent runs, beyond torch's ``WorkerSpec``.
 
     ``mark`` is in the environment of every process of the job; ``grace`` is how long, in seconds,
-    workers get between being asked to stop and being killed.
+    workers get between being asked to stop and being killed. ``exit_timeout`` is how many seconds
+    a rank's process may take to end after its function returned.
     """
 
     name: str
     order: WorkOrder
     mark: str
     grace: float
+    exit_timeout: float
     logs: LogFolder
     events: Events
 
@@ -197,6 +199,7 @@ class Agent(SimpleElasticAgent):
             stderr=stderr,
             returns=isinstance(entrypoint, PickledCall | Reference),
             whole_group=isinstance(entrypoint, Command),
+            exit_timeout=self._job.exit_timeout,
         )
 
     def _environment(

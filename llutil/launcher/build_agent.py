@@ -131,6 +131,7 @@ def assemble(
         ),
         mark=mark,
         grace=config.shutdown_timeout,
+        exit_timeout=config.exit_timeout,
         logs=logs,
         events=events,
     )

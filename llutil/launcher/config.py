@@ -61,6 +61,9 @@ class LaunchConfig:
     :param node_label: What people call this node, in records and error texts.
     :param local_ranks_filter: Local ranks whose output reaches the console; None or empty for all.
         It takes nothing from log files.
+    :param exit_timeout: Seconds that a rank's process may take to end after its function returned.
+        It ends as a Python program does: threads, executors and child processes finish first. A
+        rank that takes longer is killed, and has failed.
     """
 
     min_nodes: int
@@ -87,6 +90,7 @@ class LaunchConfig:
     node_index: int | None = None
     node_label: str = ""
     local_ranks_filter: Collection[int] | None = None
+    exit_timeout: float = 300
 
     def __post_init__(self) -> None:
         if self.rdzv_timeout != -1:

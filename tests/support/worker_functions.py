@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import fcntl
 import os
 import signal
@@ -233,14 +232,8 @@ def leave_children(folder: str) -> str:
 
 
 def leave_a_thread() -> str:
-    """Return while a thread that nothing ends goes on."""
-    threading.Thread(target=time.sleep, args=(60,), daemon=False).start()
-    return "done"
-
-
-def hang_at_exit() -> str:
-    """Return, and then never leave."""
-    atexit.register(time.sleep, 60)
+    """Return while a daemon thread that nothing ends goes on."""
+    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
     return "done"
 
 

@@ -29,6 +29,7 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from llutil.agent.worker_side.outcome_pipe import RANK_DID_NOT_END
 from llutil.failure import FailureClass
 
 __all__ = ["Symptoms", "classify", "is_echo", "printed_error"]
@@ -102,6 +103,8 @@ def classify(found: Symptoms) -> FailureClass:
     if _lacked_memory(found):
         return FailureClass.OUT_OF_MEMORY
     if found.of_torch and _TIMED_OUT.search(found.text):
+        return FailureClass.HANG
+    if found.name == RANK_DID_NOT_END:
         return FailureClass.HANG
     if found.name == "KeyboardInterrupt":
         return FailureClass.PREEMPTION

@@ -213,8 +213,4 @@ def _be_worker(
     os.close(order_fd)
     if not isinstance(order.entrypoint, Command):
         pools.tell(env)
-        if (
-            "numpy.random" in sys.modules
-        ):  # imported with numpy 1: else all ranks would draw the same numbers
-            sys.modules["numpy.random"].seed()
     worker_main.run_forked(order, outcome_fd, None)

@@ -27,10 +27,14 @@ _LEADING = (str(_LLUTIL) + os.sep, importlib.__file__, "<frozen importlib.")
 
 
 def tell_error(
-    error: BaseException, outcome_fd: int, *, fatal: bool = False, bad_configuration: bool = False
+    error: BaseException,
+    outcome_fd: int | None,
+    *,
+    fatal: bool = False,
+    bad_configuration: bool = False,
 ) -> int:
     """Print the traceback as Python would, write the outcome and torch's error file; give the exit
-    status.
+    status. ``outcome_fd`` None is for a child of the rank: it only prints.
     """
     frames = _own_frames(error.__traceback__)
     error.__traceback__ = frames
@@ -42,6 +46,8 @@ def tell_error(
         text = f"the function called sys.exit({error.code!r}) and returned no value"
     else:
         _show(error, frames, trace or f"{text}\n")
+    if outcome_fd is None:
+        return 1
     note = ErrorNote(
         kind=type(error).__qualname__,
         text=text,

@@ -15,7 +15,10 @@ import struct
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
-__all__ = ["Collector", "ErrorNote", "Returned", "frame", "write_frame"]
+__all__ = ["RANK_DID_NOT_END", "Collector", "ErrorNote", "Returned", "frame", "write_frame"]
+
+RANK_DID_NOT_END = "RankDidNotEndError"
+"""The kind of the error of a rank that returned, and whose process then had to be killed."""
 
 _HEAD = struct.Struct(">cQ")
 

@@ -2,8 +2,9 @@
 
 A worker is started in a session of its own, with its rank facts in the environment and its standard
 streams where they belong. This module ties its life to its starter's, runs the entrypoint, and
-writes the outcome. A function has ended when it returned: threads that it left behind are not
-waited for. A script has ended when its interpreter has, as under plain Python.
+writes the outcome. A rank's process ends as a Python program does, see ``program_end``: what a
+function or a script has begun is finished. A child that the user's code forked speaks for itself
+alone, by its exit status.
 
 It imports no torch (the entrypoint may), and nothing of the agent but this folder: its cost is paid
 by every start of every rank.
@@ -11,13 +12,11 @@ by every start of every rank.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import faulthandler
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,12 +24,15 @@ from typing import Any, NoReturn
 from llutil.agent.worker_side import main_module
 from llutil.agent.worker_side.error_report import flush, tell_error
 from llutil.agent.worker_side.outcome_pipe import Returned, write_frame
+from llutil.agent.worker_side.program_end import end_program, forget_parent
 from llutil.agent.worker_side.work_order import WorkOrder, read_order
 from llutil.entrypoint import Command, Module, PickledCall, Reference, Script
 from llutil.errors import ConfigError, ResultError
 from llutil.system.processes import die_with_parent
 
 __all__ = ["main", "run_forked"]
+
+_SHORTEST_RANDOM_SEED = 1 << 32
 
 
 def main(order_fd: int, outcome_fd: int, parent: int) -> None:
@@ -46,7 +48,7 @@ def main(order_fd: int, outcome_fd: int, parent: int) -> None:
     _explain_crashes()
     status = become(order, outcome_fd, None)
     if isinstance(order.entrypoint, PickledCall | Reference):
-        leave(status)
+        end_program(status)
     sys.exit(status)
 
 
@@ -76,17 +78,13 @@ def run_forked(order: WorkOrder, outcome_fd: int, direct: Callable[[], Any] | No
     """Run in a process that was forked and not started afresh: end as an interpreter of its own
     would.
     """
-    # What the parent registered is the parent's to run; there is no public way.
-    atexit._clear()  # noqa: SLF001
+    forget_parent()
     os.set_inheritable(outcome_fd, False)  # it may have come over a socket, which does not say so
     _default_signals()
     _explain_crashes()
     _set_threads()
-    status = become(order, outcome_fd, direct)
-    if direct is None and not isinstance(order.entrypoint, PickledCall | Reference):
-        # A script ends when its non-daemon threads have.
-        threading._shutdown()  # type: ignore[attr-defined] # noqa: SLF001 - no public way
-    leave(status)
+    _draw_own_numbers()
+    end_program(become(order, outcome_fd, direct))
 
 
 def _set_threads() -> None:
@@ -100,13 +98,20 @@ def _set_threads() -> None:
         sys.modules["torch"].set_num_threads(threads)
 
 
-def leave(status: int) -> NoReturn:
-    """End this process at once, after what was registered to run at exit, and without waiting for
-    threads.
+def _draw_own_numbers() -> None:
+    """Seed the generators that were seeded before the fork, so that ranks draw different numbers.
+
+    A fresh interpreter has that by itself. ``random`` seeds itself again in a fork (CPython 3.11),
+    numpy and torch do not. A seed that a caller set with ``torch.manual_seed`` is kept: torch's own
+    first seed has 53 random bits (2.13, ``getNonDeterministicRandom``), so a short one is a
+    person's.
     """
-    atexit._run_exitfuncs()  # noqa: SLF001 - as multiprocessing does; there is no public way
-    flush()
-    os._exit(status)
+    if "numpy.random" in sys.modules:
+        sys.modules["numpy.random"].seed()
+    if "torch" in sys.modules:
+        generator = sys.modules["torch"].default_generator
+        if generator.initial_seed() >= _SHORTEST_RANDOM_SEED:
+            generator.seed()
 
 
 def _default_signals() -> None:
@@ -133,10 +138,17 @@ def _run_function(load: Callable[[], Callable[[], Any]], order: WorkOrder, outco
         function = load()
     except BaseException as error:  # noqa: BLE001 - the edge of the process
         return tell_error(error, outcome_fd, fatal=True, bad_configuration=True)
+    rank = os.getpid()
     try:
         value = function()
+    except SystemExit as request:
+        if os.getpid() != rank:
+            return _exit_status(request)
+        return tell_error(request, outcome_fd)
     except BaseException as error:  # noqa: BLE001 - as above
-        return tell_error(error, outcome_fd)
+        return tell_error(error, outcome_fd if os.getpid() == rank else None)
+    if os.getpid() != rank:
+        return 0
     try:
         returned = _encode(value, order)
     except BaseException as error:  # noqa: BLE001 - as above: the value's code runs
@@ -174,12 +186,13 @@ def _run_main(load: Callable[[], main_module.Main], argv: list[str], outcome_fd:
     if module.__file__:
         sys.argv[0] = module.__file__ if module.__spec__ else argv[0]
     sys.modules["__main__"] = module
+    rank = os.getpid()
     try:
         exec(code, module.__dict__)  # noqa: S102 - this is what running a script means
     except SystemExit as request:
         return _exit_status(request)
     except BaseException as error:  # noqa: BLE001 - the edge of the process
-        return tell_error(error, outcome_fd)
+        return tell_error(error, outcome_fd if os.getpid() == rank else None)
     return 0
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -21,7 +22,12 @@ from llutil.agent.observer import AgentObserver
 from llutil.agent.output.log_files import Route, last_lines, open_log
 from llutil.agent.output.pipe_pump import PipePump
 from llutil.agent.start_methods.spawn_and_fork import Start, Starter, WorkerProcess
-from llutil.agent.worker_side.outcome_pipe import Collector, ErrorNote, Returned
+from llutil.agent.worker_side.outcome_pipe import (
+    RANK_DID_NOT_END,
+    Collector,
+    ErrorNote,
+    Returned,
+)
 from llutil.agent.workers.rank_exit import RankExit
 from llutil.system.exit_status import exit_text
 from llutil.system.processes import signal_process
@@ -31,14 +37,13 @@ __all__ = ["RankPlan", "Worker"]
 _log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 18  # bytes read from a pipe at once
-_EXIT_AFTER_VALUE = 10.0  # seconds a worker that handed in its value may take to leave
 _TAIL = 40  # lines of standard error kept for the report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankPlan:
     """How one rank is started. ``returns`` says whether it is a function, which must hand in a
-    value.
+    value. ``exit_timeout`` is how many seconds its process may take to end after that.
     """
 
     rank: int
@@ -49,6 +54,7 @@ class RankPlan:
     stderr: Route
     returns: bool
     whole_group: bool
+    exit_timeout: float
 
 
 class Worker:
@@ -63,6 +69,7 @@ class Worker:
         self.erred = (
             False  # it said that it failed; its process may still be leaving, or hang doing so
         )
+        self._cut_off: ErrorNote | None = None
         self._sent: set[int] = set()
         """The signals that it was asked or made to end by."""
         self._loop = loop
@@ -156,7 +163,7 @@ class Worker:
         if self.value_deadline is None and not self.erred:
             match self._collector.note():
                 case Returned():
-                    self.value_deadline = time.monotonic() + _EXIT_AFTER_VALUE
+                    self.value_deadline = time.monotonic() + self.plan.exit_timeout
                 case ErrorNote():
                     self.erred = True
                 case None:
@@ -182,7 +189,7 @@ class Worker:
         while self._read_outcome():
             pass
         self._loop.unwatch(self._outcome_fd)
-        note = self._collector.note()
+        note = self._cut_off or self._collector.note()
         if self.plan.returns:
             failed = not isinstance(note, Returned)
             if not failed and status != 0:
@@ -207,6 +214,18 @@ class Worker:
             # a process some time where it has a lot of memory, or a GPU's, to give back.
             asked=bool(self._sent) and (status >= 0 or -status in self._sent),
         )
+
+    def cut_off(self) -> None:
+        """Kill it: it returned a value long ago, and its process has not ended."""
+        self.value_deadline = None
+        text = (
+            f"the rank returned its value, and {self.plan.exit_timeout:g} s later (exit_timeout) "
+            "its process had not ended: a thread, an executor, a child process or a function "
+            "registered with atexit still ran. It was killed, and what it was writing may be "
+            "incomplete"
+        )
+        self._cut_off = ErrorNote(kind=RANK_DID_NOT_END, text=text, at=time.monotonic())
+        self.signal(signal.SIGKILL)
 
     def refresh(self) -> None:
         """Look at the process itself, in case an event was missed."""

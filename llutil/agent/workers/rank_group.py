@@ -82,16 +82,14 @@ class RankGroup:
         return min(waiting, default=float("inf"))
 
     def end_overdue(self) -> None:
-        """Kill ranks that handed in their value and would not leave: a function that returned has
-        ended.
+        """Kill ranks that returned a value and whose processes have not ended in time: they have
+        failed.
         """
         now = time.monotonic()
         for worker in self._all:
             due = worker.value_deadline
             if worker.ended is None and due is not None and now >= due:
-                _log.warning("rank %d returned but did not leave; killed", worker.plan.rank)
-                worker.value_deadline = None
-                worker.signal(signal.SIGKILL)
+                worker.cut_off()
 
     def refresh(self) -> None:
         """Look at every process, in case an event was missed: the safety net's period is the

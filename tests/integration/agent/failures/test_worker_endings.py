@@ -15,7 +15,6 @@ import pytest
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from llutil.agent.failures.report import FailureReport, WorkersFailed
-from llutil.agent.workers import rank as worker
 from llutil.std import Std
 from tests.integration.agent.failures import worker_endings
 from tests.integration.agent.failures.worker_endings import ABSENT, WAYS
@@ -189,15 +188,6 @@ def test_children_do_not_outlive_the_job_wherever_they_hide(method: str, folder:
     assert len(children) == 3
     assert not [pid for pid in children if is_alive(pid)]
     assert time.monotonic() - started < LIMIT
-
-
-def test_a_function_that_returned_but_cannot_leave_is_killed_and_its_value_counts(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(worker, "_EXIT_AFTER_VALUE", 1.0)  # and not 10: this test only waits
-    started = time.monotonic()
-    assert launch(worker_functions.hang_at_exit) == {0: "done"}
-    assert 1 <= time.monotonic() - started < LIMIT
 
 
 SCRIPTS = {

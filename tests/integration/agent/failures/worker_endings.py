@@ -78,8 +78,8 @@ WAYS = {
     "a child that holds stdout, after a failure": Way(
         function="1: exit code 1", script="1: exit code 1"
     ),
-    # A function that returned has ended. A script has not, and must be killable.
-    "a thread that never ends": Way(function=None, script=_PEER, peer="fails"),
+    # It has returned, and has not ended: it is killable.
+    "a thread that never ends": Way(function=_PEER, script=_PEER, peer="fails"),
     "a deadlocked collective after its peer died": Way(
         function="0: signal 9 (SIGKILL",
         script="0: signal 9 (SIGKILL",

@@ -1,0 +1,152 @@
+"""The end of a rank's process is the end of a Python program, however the process was started.
+
+A plain ``python train.py`` waits for threads and executors, runs what is registered with atexit,
+joins children of multiprocessing, closes open files, and only then is gone. A worker that was
+forked cannot end its interpreter like that: the interpreter also holds what the parent had, files
+with buffers among it, and their end belongs to the parent. So ``forget_parent`` drops the parent's
+registrations right after the fork, and ``end_program`` does the steps of CPython's finalization
+(3.11, ``Py_FinalizeEx``) for what this process made.
+
+This module may import nothing but the standard library. It imports no module that the worker has
+not imported itself.
+"""
+
+# ruff: noqa: SLF001 - an interpreter's end has no public interface
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import gc
+import io
+import os
+import sys
+import threading
+import time
+from typing import NoReturn
+
+__all__ = ["end_program", "forget_parent"]
+
+# Seconds after which a rank says what its end waits for, and seconds between two times.
+_FIRST_WORD = 10.0
+_NEXT_WORD = 60.0
+
+
+def forget_parent() -> None:
+    """Drop what the parent registered for its own end. To be called first in a forked process.
+
+    Objects of the parent are frozen: ``end_program`` closes no file of theirs.
+    """
+    gc.freeze()
+    atexit._clear()
+    # Each library registers itself once, when it is imported or first used. In a fork that was the
+    # parent, so it is registered again here, in the order in which a program would have done it.
+    if logging := sys.modules.get("logging"):
+        del logging._handlerList[:]
+        atexit.register(logging.shutdown)
+    if weakref := sys.modules.get("weakref"):
+        weakref.finalize._registry.clear()
+        weakref.finalize._registered_with_atexit = False
+    if process := sys.modules.get("multiprocessing.process"):
+        process._children.clear()
+    if util := sys.modules.get("multiprocessing.util"):
+        util._finalizer_registry.clear()
+        atexit.register(util._exit_function)
+    if pool := sys.modules.get("concurrent.futures.thread"):
+        pool._threads_queues.clear()
+    if pool := sys.modules.get("concurrent.futures.process"):
+        pool._threads_wakeups.clear()
+
+
+def end_program(status: int) -> NoReturn:
+    """End this process with the exit code ``status``, as an interpreter that has run its program.
+
+    Waits for non-daemon threads, executors and multiprocessing's children, however long they take.
+    While it waits, it says on standard error what it waits for.
+    """
+    steps = _Steps()
+    threading._shutdown()  # type: ignore[attr-defined]
+    steps.now = "functions registered with atexit"
+    atexit._run_exitfuncs()
+    steps.now = "open files"
+    _close_files()
+    os._exit(status)
+
+
+def _close_files() -> None:
+    """Close what an interpreter's end would close: every open file that this process opened.
+
+    A file that writes into another one, as ``gzip.GzipFile`` does, is closed before that one.
+    """
+    files = [found for found in gc.get_objects() if issubclass(type(found), io.IOBase)]
+    files.sort(key=_depth)
+    standard = _standard_streams()
+    for file in files:
+        # A file that cannot be closed has lost its data already, as under plain Python; a stream
+        # may be an object of the user's own, with a method that raises anything.
+        with contextlib.suppress(Exception):
+            if any(file is stream for stream in standard) or issubclass(type(file), io.RawIOBase):
+                file.flush()
+            else:
+                file.close()
+    for stream in standard:
+        with contextlib.suppress(Exception):
+            stream.flush()
+
+
+def _standard_streams() -> tuple[io.IOBase, ...]:
+    streams = (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
+    buffers = tuple(getattr(stream, "buffer", None) for stream in streams)
+    return tuple(stream for stream in (*streams, *buffers) if isinstance(stream, io.IOBase))
+
+
+def _depth(file: object) -> int:
+    """A number that is smaller for a file that writes into another one than for that one."""
+    kind = type(file)
+    if issubclass(kind, io.RawIOBase):
+        return 4
+    if kind in {io.BufferedWriter, io.BufferedRandom, io.BufferedReader, io.BufferedRWPair}:
+        return 3
+    if kind is io.TextIOWrapper:
+        return 1
+    return 0 if issubclass(kind, io.TextIOBase) else 2
+
+
+class _Steps:
+    """Says on standard error what a program's end waits for, if that takes long.
+
+    ``now`` is the step. Before it is set, the end waits for threads.
+    """
+
+    def __init__(self) -> None:
+        self.now = ""
+        self._began = time.monotonic()
+        # A thread that cannot be started (a limit of processes) costs the words, not the end.
+        with contextlib.suppress(RuntimeError):
+            threading.Thread(target=self._speak, name="llutil-program-end", daemon=True).start()
+
+    def _speak(self) -> None:
+        time.sleep(_FIRST_WORD)
+        while True:
+            waited = time.monotonic() - self._began
+            text = f"the program has returned; for {waited:.0f} s its end waits for {self._what()}"
+            with contextlib.suppress(Exception):
+                sys.stderr.write(f"{text}\n")
+                sys.stderr.flush()
+            time.sleep(_NEXT_WORD)
+
+    def _what(self) -> str:
+        if self.now:
+            children = _children()
+            return f"{self.now}{f', child processes {children}' if children else ''}"
+        main = threading.main_thread()
+        names = [t.name for t in threading.enumerate() if not t.daemon and t is not main]
+        return f"threads {', '.join(names)}" if names else "threads"
+
+
+def _children() -> str:
+    process = sys.modules.get("multiprocessing.process")
+    # The set may change while it is read: then there is nothing to name this time.
+    with contextlib.suppress(RuntimeError):
+        return ", ".join(child.name for child in process._children) if process else ""
+    return ""

@@ -1,0 +1,132 @@
+"""The end of a rank is the end of a Python program, and its beginning is that of one, too."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+from llutil.launcher import warm_workers
+from tests.integration.agent.worker_side import unfinished_programs as programs
+from tests.support.launches import launch
+
+pytestmark = pytest.mark.launch
+
+METHODS = ["spawn", "fork", "forkserver"]
+ROOT = Path(__file__).parents[4]
+
+
+@pytest.fixture(params=METHODS)
+def run(request: pytest.FixtureRequest) -> Callable[..., dict[int, Any]]:
+    """Launches by each start method; those from the fork server share one within a test."""
+
+    def launched(entrypoint: Any, *args: Any, **fields: Any) -> dict[int, Any]:
+        return launch(entrypoint, *args, start_method=request.param, **fields)
+
+    return launched
+
+
+def finished(folder: Path) -> str:
+    """What the file in ``folder`` holds."""
+    packed = folder / "file.gz"
+    if packed.exists():
+        return gzip.decompress(packed.read_bytes()).decode().strip()
+    file = folder / "file"
+    return file.read_text().strip() if file.exists() else "nothing"
+
+
+def folders(tmp_path: Path) -> dict[str, Path]:
+    found = {name: tmp_path / name for name in programs.PROGRAMS}
+    for folder in found.values():
+        folder.mkdir()
+    return found
+
+
+def test_what_a_function_has_begun_is_finished_after_it_returned(
+    tmp_path: Path, run: Callable[..., dict[int, Any]]
+) -> None:
+    places = folders(tmp_path)
+    with warm_workers():
+        for name, program in programs.PROGRAMS.items():
+            assert run(program, str(places[name])) == {0: "returned"}, name
+    assert {name: finished(folder) for name, folder in places.items()} == dict.fromkeys(
+        places, "done"
+    )
+    assert not list(tmp_path.glob("*/temporary-*"))
+
+
+@pytest.mark.parametrize("as_module", [False, True], ids=["script", "module"])
+def test_what_a_script_has_begun_is_finished(
+    tmp_path: Path, run: Callable[..., dict[int, Any]], as_module: bool, monkeypatch: Any
+) -> None:
+    code = (
+        "import sys\n"
+        f"sys.path.append({str(ROOT)!r})\n"
+        "from tests.integration.agent.worker_side.unfinished_programs import PROGRAMS\n"
+        "for folder in sys.argv[1:]:\n"
+        "    PROGRAMS[folder.rpartition('/')[2]](folder)\n"
+    )
+    (tmp_path / "unfinished_script.py").write_text(code)
+    places = folders(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    entrypoint = "-m unfinished_script" if as_module else str(tmp_path / "unfinished_script.py")
+    assert run(entrypoint, *map(str, places.values())) == {0: None}
+    assert {name: finished(folder) for name, folder in places.items()} == dict.fromkeys(
+        places, "done"
+    )
+
+
+def test_a_file_of_the_parent_is_written_once(tmp_path: Path) -> None:
+    path = tmp_path / "parents"
+    with path.open("w") as file:
+        file.write("once")  # in the buffer that a fork inherits
+        with ExitStack():
+            launch(programs.open_file, str(tmp_path), start_method="fork")
+    assert path.read_text() == "once"
+
+
+def test_a_forked_child_of_a_rank_speaks_for_itself_alone(
+    run: Callable[..., dict[int, Any]],
+) -> None:
+    with warm_workers():
+        assert run(programs.forked_child_raises) == {0: "parent of a child with status 1"}
+        assert run(programs.forked_child_returns) == {0: "parent of a child with status 0"}
+
+
+def test_ranks_that_set_no_seed_draw_different_numbers(
+    run: Callable[..., dict[int, Any]],
+) -> None:
+    import torch  # noqa: F401 - a fork of this process inherits its generator
+
+    with warm_workers():
+        drawn = [value for _ in range(2) for value in run(programs.drawn, nproc=2).values()]
+    for one in zip(*drawn, strict=True):
+        assert len({str(value) for value in one}) == len(drawn), one
+
+
+def test_a_seed_that_the_caller_set_is_kept_by_a_fork() -> None:
+    import torch
+
+    before = torch.get_rng_state()
+    try:
+        torch.manual_seed(7)
+        drawn = launch(programs.drawn, nproc=2, start_method="fork")
+    finally:
+        torch.set_rng_state(before)
+    assert [value[0] for value in drawn.values()] == [7, 7]
+
+
+def test_a_rank_that_has_returned_and_does_not_end_is_no_silent_success(
+    run: Callable[..., dict[int, Any]],
+) -> None:
+    with pytest.raises(ChildFailedError) as raised:
+        run(programs.never_ends, exit_timeout=1.5)
+    text = str(raised.value)
+    assert "exit_timeout" in text
+    assert "1.5" in text
+    assert "out-of-memory" not in text

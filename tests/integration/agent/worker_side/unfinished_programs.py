@@ -1,0 +1,159 @@
+"""Functions that return while something of theirs is still to be finished.
+
+Each takes a folder, and leaves a file there that holds "done" once all is finished.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gzip
+import logging
+import logging.handlers
+import multiprocessing
+import os
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+__all__ = ["PROGRAMS"]
+
+_kept: list[Any] = []
+"""Keeps objects until the program's end, as a script's global variables would."""
+
+
+def _finish(folder: str) -> None:
+    time.sleep(0.3)
+    (Path(folder) / "file").write_text("done")
+
+
+class _Target:
+    """What a finalizer can be bound to."""
+
+
+def open_file(folder: str) -> str:
+    file = (Path(folder) / "file").open("w")
+    file.write("done")
+    _kept.append(file)
+    return "returned"
+
+
+def compressed_file(folder: str) -> str:
+    file = gzip.open(Path(folder) / "file.gz", "wt")  # noqa: SIM115 - it stays open
+    file.write("done")
+    _kept.append(file)
+    return "returned"
+
+
+def thread(folder: str) -> str:
+    threading.Thread(target=_finish, args=(folder,)).start()
+    return "returned"
+
+
+def executor(folder: str) -> str:
+    ThreadPoolExecutor(1).submit(_finish, folder)
+    return "returned"
+
+
+def function_at_exit(folder: str) -> str:
+    atexit.register(_finish, folder)
+    return "returned"
+
+
+def finalizer(folder: str) -> str:
+    target = _Target()
+    _kept.append(target)
+    weakref.finalize(target, _finish, folder)
+    return "returned"
+
+
+def child_process(folder: str) -> str:
+    multiprocessing.get_context("fork").Process(target=_finish, args=(folder,)).start()
+    return "returned"
+
+
+def _receive(queue: Any, count: int, folder: str) -> None:
+    for _ in range(count):
+        queue.get(timeout=30)
+    _finish(folder)
+
+
+def queue_items(folder: str) -> str:
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    context.Process(target=_receive, args=(queue, 100, folder)).start()
+    for _ in range(100):
+        queue.put("x" * 10_000)
+    return "returned"
+
+
+def buffered_log(folder: str) -> str:
+    target = logging.FileHandler(Path(folder) / "file")
+    handler = logging.handlers.MemoryHandler(1000, flushLevel=logging.CRITICAL, target=target)
+    logger = logging.getLogger("unfinished")
+    logger.addHandler(handler)
+    logger.warning("done")
+    return "returned"
+
+
+def temporary_folder(folder: str) -> str:
+    own = tempfile.TemporaryDirectory(dir=folder, prefix="temporary-")
+    _kept.append(own)
+    weakref.finalize(own, _finish, folder)
+    return "returned"
+
+
+PROGRAMS: dict[str, Callable[[str], str]] = {
+    function.__name__: function
+    for function in (
+        open_file,
+        compressed_file,
+        thread,
+        executor,
+        function_at_exit,
+        finalizer,
+        child_process,
+        queue_items,
+        buffered_log,
+        temporary_folder,
+    )
+}
+
+
+def forked_child_raises() -> str:
+    pid = os.fork()
+    if pid == 0:
+        raise ValueError("the child's own")
+    return f"parent of a child with status {os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}"
+
+
+def forked_child_returns() -> str:
+    pid = os.fork()
+    if pid == 0:
+        return "child"
+    return f"parent of a child with status {os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}"
+
+
+def never_ends() -> str:
+    threading.Thread(target=threading.Event().wait, name="saver").start()
+    return "returned"
+
+
+def drawn() -> list[Any]:
+    """What a rank draws that sets no seed."""
+    import random
+
+    import numpy as np
+    import torch
+
+    return [
+        torch.initial_seed(),
+        torch.rand(1).item(),
+        torch.randperm(8).tolist(),
+        float(np.random.rand()),
+        random.random(),
+    ]
