@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Launch"]
 
-_OVERTIME = 15.0  # seconds after its grace period within which even a stuck agent has ended; see llutil.agent_process.main
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:

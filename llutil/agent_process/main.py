@@ -50,8 +50,6 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-_log = logging.getLogger(__name__)
-
 _SPEC_DEADLINE = 60.0  # seconds; the operator sends it at once
 _MARGIN = 6.0  # seconds after the grace period within which even a stuck agent has ended everything; the operator
 # gives it 10 before it kills the agent itself, and then there is no verdict and no grace
