@@ -19,7 +19,7 @@ user code          All else: exceptions, exit codes, SIGSEGV, SIGABRT and what e
 =================  ====================================================================================================
 
 Texts are those of torch 2.13 (gloo's and the store's measured; NCCL's from its source). This module
-may import nothing but the standard library and ``llutil.errors``.
+may import nothing but the standard library, ``worker_side.outcome_pipe`` and ``llutil.failure``.
 """
 
 from __future__ import annotations
@@ -27,12 +27,11 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from llutil.agent.worker_side.outcome_pipe import RANK_DID_NOT_END
+from llutil.agent.worker_side.outcome_pipe import RANK_DID_NOT_END, ErrorNote
 from llutil.failure import FailureClass
 
-__all__ = ["Symptoms", "classify", "is_echo", "printed_error"]
+__all__ = ["classify", "is_echo", "printed_error"]
 
 _SHELL_KILLED = 128 + signal.SIGKILL
 """How a shell tells that its command was killed."""
@@ -69,59 +68,39 @@ same words.
 _PRINTED = re.compile(r"([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit))(?:: (.*))?")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Symptoms:
-    """What is known of a rank's end.
+def classify(status: int, said: ErrorNote, oom_kills: int | None = None) -> FailureClass:
+    """The class of a failure; the module's table says why.
 
-    ``status`` is its exit status, negative for a signal. ``kind`` is its exception's class name,
-    with or without its module, and ``text`` the message; without an exception, ``kind`` is empty
-    and ``text`` is the end of its standard error. ``oom_kills``: how many processes the memory
-    cgroup saw killed meanwhile; None if that is not known.
+    ``status`` is the rank's exit status, negative for a signal. ``said`` is what it said of the
+    failure. Without an exception, its ``kind`` is empty and its ``text`` is the end of the rank's
+    standard error. ``oom_kills``: how many processes the memory cgroup saw killed meanwhile; None
+    if that is not known.
     """
-
-    status: int = 0
-    kind: str = ""
-    text: str = ""
-    bad_configuration: bool = False
-    oom_kills: int | None = None
-
-    @property
-    def name(self) -> str:
-        """The class name without its module."""
-        return self.kind.rpartition(".")[2]
-
-    @property
-    def of_torch(self) -> bool:
-        """Whether ``text`` may be torch's: by the exception's name, or because there is none."""
-        return not self.kind or self.name in _OF_TORCH
-
-
-def classify(found: Symptoms) -> FailureClass:
-    """The class of a failure with these symptoms; the module's table says why."""
-    if found.bad_configuration:
+    if said.bad_configuration:
         return FailureClass.BAD_CONFIGURATION
-    if _lacked_memory(found):
+    if _lacked_memory(status, said, oom_kills):
         return FailureClass.OUT_OF_MEMORY
-    if found.of_torch and _TIMED_OUT.search(found.text):
+    if _may_be_torchs(said) and _TIMED_OUT.search(said.text):
         return FailureClass.HANG
-    if found.name == RANK_DID_NOT_END:
+    if said.kind == RANK_DID_NOT_END:
         return FailureClass.HANG
-    if found.name == "KeyboardInterrupt":
+    if _name(said) == "KeyboardInterrupt":
         return FailureClass.PREEMPTION
-    if not found.kind and found.status < 0:
-        return _of_signal(-found.status)
-    return FailureClass.INFRASTRUCTURE if is_echo(found) else FailureClass.USER_CODE
+    if not said.kind and status < 0:
+        return _of_signal(-status)
+    return FailureClass.INFRASTRUCTURE if is_echo(status, said) else FailureClass.USER_CODE
 
 
-def _lacked_memory(found: Symptoms) -> bool:
-    if found.name in {"MemoryError", "OutOfMemoryError"}:
+def _lacked_memory(status: int, said: ErrorNote, oom_kills: int | None) -> bool:
+    name = _name(said)
+    if name in {"MemoryError", "OutOfMemoryError"}:
         return True
-    if found.kind and _NO_MEMORY.search(found.text):
+    if said.kind and _NO_MEMORY.search(said.text):
         return True
-    killed = (not found.kind and found.status in {-signal.SIGKILL, _SHELL_KILLED}) or (
-        found.name == "RuntimeError" and _CHILD_KILLED.search(found.text)
+    killed = (not said.kind and status in {-signal.SIGKILL, _SHELL_KILLED}) or (
+        name == "RuntimeError" and _CHILD_KILLED.search(said.text)
     )
-    return bool(killed and found.oom_kills)
+    return bool(killed and oom_kills)
 
 
 def _of_signal(number: int) -> FailureClass:
@@ -132,12 +111,22 @@ def _of_signal(number: int) -> FailureClass:
     return FailureClass.USER_CODE
 
 
-def is_echo(found: Symptoms) -> bool:
+def is_echo(status: int, said: ErrorNote) -> bool:
     """Whether all it says is that a peer went away in the middle of something: the cause is
     elsewhere.
     """
-    spoke = bool(found.kind) or found.status >= 0
-    return spoke and found.of_torch and bool(_PEER_GONE.search(found.text))
+    spoke = bool(said.kind) or status >= 0
+    return spoke and _may_be_torchs(said) and bool(_PEER_GONE.search(said.text))
+
+
+def _name(said: ErrorNote) -> str:
+    """The exception's class name without its module."""
+    return said.kind.rpartition(".")[2]
+
+
+def _may_be_torchs(said: ErrorNote) -> bool:
+    """Whether the text may be torch's: by the exception's name, or because there is none."""
+    return not said.kind or _name(said) in _OF_TORCH
 
 
 def printed_error(lines: Sequence[str]) -> tuple[str, str] | None:

@@ -1,4 +1,4 @@
-"""From how a rank ended to the ``Failure`` that is told: symptoms, class, reason, and what fits
+"""From how a rank ended to the ``Failure`` that is told: class, reason, and what fits
 onto a screen.
 
 Reads nothing and waits for nothing: ``RankExit``, the memory's count and the host's name are given.
@@ -8,16 +8,15 @@ It imports nothing outside the standard library and this package, and no torch.
 from __future__ import annotations
 
 import signal
-from dataclasses import replace
 
-from llutil.agent.failures.classify import Symptoms, classify, is_echo, printed_error
+from llutil.agent.failures.classify import classify, is_echo, printed_error
 from llutil.agent.worker_side.outcome_pipe import ErrorNote
 from llutil.agent.workers.rank_exit import RankExit
 from llutil.failure import Failure, FailureClass, bounded, without_native_frames
 from llutil.system.exit_status import exit_text
 from llutil.system.oom_kills import KillCount
 
-__all__ = ["found_failure", "symptoms_of"]
+__all__ = ["found_failure", "said_by"]
 
 _TRACE = (32, 4000)  # lines, and bytes as JSON, of a traceback: more says less
 _TAIL_WITH_TRACE = (8, 1500)
@@ -25,18 +24,15 @@ _TAIL_ALONE = (16, 2500)
 _LONGEST_REASON = 500  # characters
 
 
-def symptoms_of(ended: RankExit, oom_kills: int | None = None) -> Symptoms:
-    """What the rank's end shows; a program that is no function of ours says it on standard error
-    alone.
+def said_by(ended: RankExit) -> ErrorNote:
+    """What the rank said of its failure; a program that is no function of ours says it on standard
+    error alone.
     """
-    match ended.note:
-        case ErrorNote(kind=kind, text=text, bad_configuration=bad):
-            found = Symptoms(kind=kind, text=text, bad_configuration=bad)
-        case _:
-            printed = printed_error(ended.tail) if ended.status > 0 else None
-            kind, text = printed or ("", "\n".join(ended.tail))
-            found = Symptoms(kind=kind, text=text)
-    return replace(found, status=ended.status, oom_kills=oom_kills)
+    if isinstance(ended.note, ErrorNote):
+        return ended.note
+    printed = printed_error(ended.tail) if ended.status > 0 else None
+    kind, text = printed or ("", "\n".join(ended.tail))
+    return ErrorNote(kind=kind, text=text)
 
 
 def found_failure(
@@ -51,8 +47,8 @@ def found_failure(
     step: int = 0,
 ) -> Failure:
     """The failure of the rank that ended so, with texts that fit into a store and onto a screen."""
-    found = symptoms_of(ended, memory.kills if memory else None)
-    failure_class = classify(found)
+    said = said_by(ended)
+    failure_class = classify(ended.status, said, memory.kills if memory else None)
     whole: list[str] = []
     if isinstance(ended.note, ErrorNote):
         text = ended.note.trace or (ended.note.text if "\n" in ended.note.text else "")
@@ -74,21 +70,20 @@ def found_failure(
         max_restarts=max_restarts,
         exit_status=ended.status,
         failure_class=failure_class,
-        reason=_reason(ended, found, failure_class, memory)[:_LONGEST_REASON],
+        reason=_reason(ended, said, failure_class, memory)[:_LONGEST_REASON],
         trace="\n".join(trace),
         tail=tuple(bounded(tail, most, size, ends=True)),
-        echo=is_echo(found),
+        echo=is_echo(ended.status, said),
         step=step,
     )
 
 
 def _reason(
-    ended: RankExit, found: Symptoms, failure_class: FailureClass, memory: KillCount | None
+    ended: RankExit, said: ErrorNote, failure_class: FailureClass, memory: KillCount | None
 ) -> str:
     reason = ended.reason
-    if ended.note is None and found.kind:
-        said = f": {found.text}" if found.text else ""
-        return f"{reason}: {found.kind}{said}"
+    if ended.note is None and said.kind:
+        return f"{reason}: {said.kind}: {said.text}" if said.text else f"{reason}: {said.kind}"
     if memory is None or ended.note is not None:
         return reason
     if failure_class is FailureClass.OUT_OF_MEMORY:

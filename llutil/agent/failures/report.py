@@ -14,7 +14,7 @@ from pathlib import Path
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from llutil.agent.failures.classify import is_echo
-from llutil.agent.failures.describe import symptoms_of
+from llutil.agent.failures.describe import said_by
 from llutil.agent.worker_side.outcome_pipe import ErrorNote
 from llutil.agent.workers.rank_exit import RankExit
 from llutil.failure import Failure, FailureClass
@@ -42,7 +42,7 @@ def first_failure(ended: Sequence[RankExit]) -> RankExit:
     """
     failed = [one for one in ended if one.failed]
     candidates = [one for one in failed if not one.asked] or failed
-    return min(candidates, key=lambda one: (is_echo(symptoms_of(one)), one.at))
+    return min(candidates, key=lambda one: (is_echo(one.status, said_by(one)), one.at))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

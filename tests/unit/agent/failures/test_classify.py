@@ -1,12 +1,14 @@
-"""Which class a failure is of, by its symptoms: the whole table."""
+"""Which class a failure is of: the whole table."""
 
 from __future__ import annotations
 
 import signal
+from typing import Any
 
 import pytest
 
-from llutil.agent.failures.classify import Symptoms, classify, is_echo, printed_error
+from llutil.agent.failures.classify import classify, is_echo, printed_error
+from llutil.agent.worker_side.outcome_pipe import ErrorNote
 from llutil.failure import FailureClass
 
 MEMORY = FailureClass.OUT_OF_MEMORY
@@ -23,20 +25,28 @@ PEER = "[/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:
 LOADER = "DataLoader worker (pid 4711) is killed by signal: Killed. "
 
 
-def died(number: int, text: str = "", kills: int | None = None) -> Symptoms:
-    return Symptoms(status=-number, text=text, oom_kills=kills)
+Found = tuple[int, ErrorNote, int | None]
+"""An exit status, what the rank said, and the count of the kernel's kills."""
 
 
-def raised(kind: str, text: str = "", kills: int | None = None) -> Symptoms:
-    return Symptoms(status=1, kind=kind, text=text, oom_kills=kills)
+def ended(status: int, text: str = "", kills: int | None = None) -> Found:
+    return status, ErrorNote(kind="", text=text), kills
+
+
+def died(number: int, text: str = "", kills: int | None = None) -> Found:
+    return ended(-number, text, kills)
+
+
+def raised(kind: str, text: str = "", kills: int | None = None, **others: Any) -> Found:
+    return 1, ErrorNote(kind=kind, text=text, **others), kills
 
 
 TABLE = {
     "an exception": (raised("ValueError", "no such digit"), CODE),
-    "an exit code": (Symptoms(status=3), CODE),
-    "no value": (Symptoms(status=0), CODE),
-    "a loading error": (Symptoms(status=1, kind="ImportError", bad_configuration=True), FailureClass.BAD_CONFIGURATION),
-    "a loading error for lack of memory": (Symptoms(kind="MemoryError", bad_configuration=True), FailureClass.BAD_CONFIGURATION),
+    "an exit code": (ended(3), CODE),
+    "no value": (ended(0), CODE),
+    "a loading error": (raised("ImportError", bad_configuration=True), FailureClass.BAD_CONFIGURATION),
+    "a loading error for lack of memory": (raised("MemoryError", bad_configuration=True), FailureClass.BAD_CONFIGURATION),
     "MemoryError": (raised("MemoryError"), MEMORY),
     "torch's, by its name": (raised("OutOfMemoryError", "CUDA out of memory. Tried to"), MEMORY),
     "torch's, as printed": (raised("torch.OutOfMemoryError"), MEMORY),
@@ -46,8 +56,8 @@ TABLE = {
     "SIGKILL, and the group counted one": (died(9, kills=1), MEMORY),
     "SIGKILL, and the group counted none": (died(9, kills=0), GONE),
     "SIGKILL, and nobody counts": (died(9), GONE),
-    "a shell's child, and the group counted one": (Symptoms(status=137, oom_kills=1), MEMORY),
-    "a shell's child, and the group counted none": (Symptoms(status=137, oom_kills=0), CODE),
+    "a shell's child, and the group counted one": (ended(137, kills=1), MEMORY),
+    "a shell's child, and the group counted none": (ended(137, kills=0), CODE),
     "a loader's child, and the group counted one": (raised("RuntimeError", LOADER, 1), MEMORY),
     "a loader's child, and the group counted none": (raised("RuntimeError", LOADER, 0), CODE),
     "an exception while the group counted one": (raised("ValueError", "x", 1), CODE),
@@ -67,7 +77,7 @@ TABLE = {
     "the store's timeout": (raised("DistStoreError", STORE), HANG),
     "the store's timeout at the start": (raised("DistStoreError", CLIENTS), HANG),
     "the same words of somebody else": (raised("BillingError", STORE), CODE),
-    "the same words of a program that printed them": (Symptoms(status=1, text=GLOO), HANG),
+    "the same words of a program that printed them": (ended(1, GLOO), HANG),
     "a timeout of the user's own": (raised("TimeoutError", "timed out"), CODE),
     "a peer that went away": (raised("RuntimeError", PEER), GONE),
     "a peer of the user's own": (raised("ConnectionResetError", "Connection closed by peer"), CODE),
@@ -75,13 +85,13 @@ TABLE = {
 
 
 @pytest.mark.parametrize(("found", "failure_class"), TABLE.values(), ids=TABLE.keys())
-def test_symptoms_have_one_class(found: Symptoms, failure_class: FailureClass) -> None:
-    assert classify(found) is failure_class
+def test_each_end_has_one_class(found: Found, failure_class: FailureClass) -> None:
+    assert classify(*found) is failure_class
 
 
 @pytest.mark.parametrize("number", sorted(signal.valid_signals()))
 def test_every_signal_has_a_class(number: int) -> None:
-    assert classify(died(number)) in FailureClass
+    assert classify(*died(number)) in FailureClass
 
 
 @pytest.mark.parametrize(
@@ -90,16 +100,16 @@ def test_every_signal_has_a_class(number: int) -> None:
         (raised("RuntimeError", PEER), True),
         (raised("DistBackendError", "NCCL error: ncclRemoteError: A call failed"), True),
         (raised("DistNetworkError", "failed to recv, got 0 bytes. Connection was likely closed."), True),
-        (Symptoms(status=-9, kind="RuntimeError", text=PEER), True),
+        ((-9, ErrorNote(kind="RuntimeError", text=PEER), None), True),
         (died(9, PEER), False),
         (raised("ValueError", PEER), False),
         (raised("RuntimeError", GLOO), False),
-        (Symptoms(status=1), False),
+        (ended(1), False),
     ],
     ids=["gloo", "NCCL", "the store", "killed after it", "killed", "another's", "a hang", "an exit"],
 )  # fmt: skip
-def test_an_echo_says_only_that_a_peer_went_away(found: Symptoms, echo: bool) -> None:
-    assert is_echo(found) is echo
+def test_an_echo_says_only_that_a_peer_went_away(found: Found, echo: bool) -> None:
+    assert is_echo(*found[:2]) is echo
 
 
 TRACE = ["Traceback (most recent call last):", '  File "a.py", line 1, in <module>', "    x()"]
