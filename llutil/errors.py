@@ -24,7 +24,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from llutil.failure import Failure, FailureClass
+from llutil.failure import Failure, FailureClass, JobFailure
 
 __all__ = [
     "AgentLostError",
@@ -43,16 +43,36 @@ __all__ = [
 class LaunchError(Exception):
     """The root of this package's errors.
 
-    ``failure_class`` says what kind of failure it is. ``retryable`` says whether the same launch,
-    tried again at once and unchanged, has a chance. ``failure`` is the rank's failure that the job
-    ended by, if it ended by one. ``step`` is the furthest step that any rank was known to have
-    made; 0 means none.
+    ``retryable`` says whether the same launch, tried again at once and unchanged, has a chance.
+    ``step`` is the furthest step that any rank was known to have made; 0 means none.
     """
 
-    failure_class: FailureClass = FailureClass.INFRASTRUCTURE
+    default_class: FailureClass = FailureClass.INFRASTRUCTURE
+    """The class of failure that an error of this type is, unless ``job_failure`` was set."""
     retryable: bool = False
-    failure: Failure | None = None
     step: int = 0
+    _job_failure: JobFailure | None = None
+
+    @property
+    def job_failure(self) -> JobFailure:
+        """What went wrong, as one value."""
+        if self._job_failure is not None:
+            return self._job_failure
+        return JobFailure(why=str(self).partition("\n")[0], failure_class=self.default_class)
+
+    @job_failure.setter
+    def job_failure(self, told: JobFailure) -> None:
+        self._job_failure = told
+
+    @property
+    def failure_class(self) -> FailureClass:
+        """What kind of failure it is."""
+        return self.job_failure.failure_class
+
+    @property
+    def failure(self) -> Failure | None:
+        """The rank's failure that the job ended by, if it ended by one."""
+        return self.job_failure.failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +97,7 @@ class ConfigError(LaunchError, ValueError):
     first.
     """
 
-    failure_class = FailureClass.BAD_CONFIGURATION
+    default_class = FailureClass.BAD_CONFIGURATION
 
     def __init__(self, problems: str | Problem | Iterable[str | Problem]) -> None:
         found = (problems,) if isinstance(problems, str | Problem) else problems
@@ -114,7 +134,7 @@ class AgentLostError(InfrastructureError):
 class StoppedError(LaunchError):
     """Somebody asked the job to stop, and it did."""
 
-    failure_class = FailureClass.PREEMPTION
+    default_class = FailureClass.PREEMPTION
 
 
 class ResultError(LaunchError):
@@ -122,15 +142,10 @@ class ResultError(LaunchError):
     value.
     """
 
-    failure_class = FailureClass.USER_CODE
+    default_class = FailureClass.USER_CODE
 
 
 class WorkersFailedError(LaunchError):
-    """One rank or more failed. ``failure_class`` says how the first of them did."""
+    """One rank or more failed; the text is the report. ``failure`` is the first of them."""
 
-    def __init__(self, report: str, failure_class: FailureClass = FailureClass.USER_CODE) -> None:
-        super().__init__(report)
-        self.failure_class = failure_class
-
-    def __reduce__(self) -> tuple[type[WorkersFailedError], tuple[str], dict[str, Any]]:
-        return type(self), (str(self),), self.__dict__
+    default_class = FailureClass.USER_CODE

@@ -1,24 +1,27 @@
-"""One rank's failure as a value: whose it was, where, what it was, and the words that explain it;
-and the classes of failures.
+"""What went wrong in a job, as one value that is carried from a worker's agent to Airflow.
 
-The agent of the rank makes it, the ledger carries it to the other nodes, and every node's report
-begins with the first one of the whole job. Its texts are bounded when it is made, so that it fits
-into any store and onto a screen: ``bounded`` cuts them. This module may import nothing but the standard library.
+``JobFailure`` says why the job failed, of which class that is, and whether a restart can help. It
+holds the ``Failure`` of one rank, if a rank failed. The agent of that rank makes both. The ledger
+carries the value to the other nodes, and the agent's last message carries it to its task. The
+retry policy decides by it.
+
+A fact that is to be known of a failed rank is a column: a field of ``Failure`` with a default, and a
+line of ``_COLUMNS`` if a report shows it. This module may import nothing but the standard library.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeVar
 
-__all__ = ["Failure", "FailureClass", "bounded", "without_native_frames"]
+__all__ = ["Failure", "FailureClass", "JobFailure", "first_failure"]
 
-_LONGEST_LINE = 300  # characters
-_NATIVE = re.compile(r"\s*frame #\d+: ")
-_NATIVE_HEAD = "Exception raised from "
+T = TypeVar("T")
+
+_COLUMNS = {"failure class": "failure_class"}
+"""What a report shows of a failed rank in a line of its own: the line's label, and the field."""
 
 
 class FailureClass(StrEnum):
@@ -46,29 +49,32 @@ class FailureClass(StrEnum):
 class Failure:
     """How one rank failed.
 
-    ``group_rank`` is its node's place in the round, ``label`` what people call the node (may be
-    empty). ``restart`` of ``max_restarts`` had been used when it failed. ``exit_status`` is
-    negative for a signal. ``reason`` is one line, ``trace`` the exception with its traceback or its
-    whole message (may be empty), ``tail`` the last lines of its standard error that ``trace`` does
-    not hold. ``echo`` says that it only tells of a peer that went away: the cause is another rank's
-    failure. ``step`` is the furthest step that any rank of its node had reported since its agent
+    What its process shows comes first. ``exit_status`` is negative for a signal. ``reason`` is one
+    line, ``trace`` the exception with its traceback or its whole message (may be empty), ``tail``
+    the last lines of its standard error that ``trace`` does not hold. These texts are cut when they
+    are made, so that they fit into any store and onto a screen. ``echo`` says that the rank only
+    tells of a peer that went away: the cause is another rank's failure.
+
+    What its agent knows follows. ``group_rank`` is its node's place in the round, ``label`` what
+    people call the node (may be empty). ``restart`` of ``max_restarts`` had been used when it
+    failed. ``step`` is the furthest step that any rank of its node had reported since its agent
     began, restarts included; 0 means that none was known to have made its first one.
     """
 
     rank: int
     local_rank: int
-    group_rank: int
-    label: str
-    host: str
     pid: int
-    restart: int
-    max_restarts: int
     exit_status: int
     failure_class: FailureClass
     reason: str
     trace: str = ""
     tail: tuple[str, ...] = ()
     echo: bool = False
+    group_rank: int = 0
+    label: str = ""
+    host: str = ""
+    restart: int = 0
+    max_restarts: int = 0
     step: int = 0
 
     @property
@@ -80,71 +86,58 @@ class Failure:
     def place(self) -> str:
         """Whose failure it was, in one line."""
         return (
-            f"rank {self.rank} (local rank {self.local_rank}) of {self.node} on {self.host}, pid {self.pid}, "
-            f"after {self.restart} of {self.max_restarts} restarts"
+            f"rank {self.rank} (local rank {self.local_rank}) of {self.node} on {self.host}, "
+            f"pid {self.pid}, after {self.restart} of {self.max_restarts} restarts"
         )
 
+    @property
+    def lines(self) -> list[str]:
+        """What a report shows of it below its first line, which has the reason."""
+        lines = [f"  {self.place}"]
+        lines += [f"  {label}: {getattr(self, name)}" for label, name in _COLUMNS.items()]
+        if self.trace:
+            lines += ["", *self.trace.splitlines()]
+        if self.tail:
+            lines += ["", "the last lines of its standard error:"]
+            lines += [f"  {line}" for line in self.tail]
+        return lines
 
-def bounded(lines: Iterable[str], most: int, size: int, *, ends: bool = False) -> list[str]:
-    """``lines``, cut to ``most`` lines that take at most ``size`` bytes as JSON, with a line for
-    what was left out.
 
-    Both ends are kept, since a traceback begins where the user looks and ends with the error; with
-    ``ends``, only the end. What is longer than 300 characters is cut.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFailure:
+    """What went wrong, as far as its author knows.
+
+    ``why`` is one line. ``failure_class`` is user code if nobody knows better. ``fatal`` says that
+    starting again cannot help. ``failure`` is that of the rank which failed first; None if no rank
+    did, or its node did not tell.
     """
-    short = [_short(line) for line in lines]
-    if len(short) <= most and sum(map(_size, short)) <= size:
-        return short
-    room, places = size - _size(_left_out(len(short))), most - 1
-    head: list[str] = []
-    tail: list[str] = []
-    first, last = 0, len(short) - 1
-    while first <= last and places > 0:
-        backwards = ends or len(tail) <= len(head)
-        line = short[last if backwards else first]
-        room -= _size(line)
-        if room < 0:
-            break
-        places -= 1
-        if backwards:
-            tail.insert(0, line)
-            last -= 1
-        else:
-            head.append(line)
-            first += 1
-    left_out = last - first + 1
-    return [*head, *([_left_out(left_out)] if left_out else []), *tail]
+
+    why: str = ""
+    failure_class: FailureClass = FailureClass.USER_CODE
+    fatal: bool = False
+    failure: Failure | None = None
+
+    @classmethod
+    def of(cls, failure: Failure, *, fatal: bool = False) -> JobFailure:
+        """What went wrong if a rank failed like this."""
+        return cls(
+            why=f"rank {failure.rank}: {failure.reason}",
+            failure_class=failure.failure_class,
+            fatal=fatal,
+            failure=failure,
+        )
+
+    @property
+    def echo(self) -> bool:
+        """Whether it only tells of a peer that went away."""
+        return self.failure is not None and self.failure.echo
 
 
-def without_native_frames(lines: Sequence[str]) -> list[str]:
-    """``lines`` with each run of C++ frames, which torch puts into messages, folded to one line."""
-    kept: list[str] = []
-    frames = 0
-    for line in lines:
-        if _NATIVE.match(line):
-            frames += 1
-            continue
-        if frames:
-            kept.append(_folded(frames))
-            frames = 0
-        if line.startswith(_NATIVE_HEAD):
-            line = line.removesuffix(" (most recent call first):")  # noqa: PLW2901 - the same line, shorter
-        kept.append(line)
-    return [*kept, _folded(frames)] if frames else kept
+def first_failure(found: Iterable[T], told: Callable[[T], JobFailure]) -> T | None:
+    """Which of ``found`` counts as the first failure; None if there is none.
 
-
-def _folded(frames: int) -> str:
-    return f"  ... {frames} C++ frames left out ..."
-
-
-def _left_out(count: int) -> str:
-    return f"  ... {count} lines left out ..."
-
-
-def _short(line: str) -> str:
-    return line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]} ..."
-
-
-def _size(line: str) -> int:
-    """Bytes that the line takes in JSON of ASCII, with its newline."""
-    return len(json.dumps(line))
+    ``found`` is in the order in which the failures became known, and ``told`` gives what went wrong
+    in each. One that no restart can mend goes before all others. An echo counts only if there is
+    nothing else: a rank that lost its peer often says so before the peer's own end is seen.
+    """
+    return min(found, key=lambda one: (not told(one).fatal, told(one).echo), default=None)

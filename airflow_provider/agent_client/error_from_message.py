@@ -14,15 +14,13 @@ def error_from(failed: JobFailed) -> LaunchError:
     """The error that the agent raised, as the class of that name in ``llutil.errors``, else the
     nearest one.
 
-    ``failure_class``, ``retryable`` and ``failure`` are what the agent said, whatever the class
-    says by itself. An error of torch, which a task's process need not have, becomes a
-    ``WorkersFailedError``.
+    ``retryable`` and ``job_failure`` are what the agent said, whatever the class says by itself. An
+    error of torch, which a task's process need not have, becomes a ``WorkersFailedError``.
     """
     error = _nearest(failed)
-    error.failure_class = failed.failure_class
     error.retryable = failed.retryable
-    error.failure = failed.failure
-    error.step = failed.failure.step if failed.failure is not None else 0
+    error.job_failure = failed.job_failure
+    error.step = error.failure.step if error.failure is not None else 0
     return error
 
 
@@ -30,7 +28,7 @@ def _nearest(failed: JobFailed) -> LaunchError:
     named = getattr(errors, failed.error, None)
     if isinstance(named, type) and issubclass(named, LaunchError):
         return named(failed.report)
-    if failed.failure_class is FailureClass.BAD_CONFIGURATION:
+    if failed.job_failure.failure_class is FailureClass.BAD_CONFIGURATION:
         return ConfigError(failed.report)
     if failed.retryable:
         return InfrastructureError(failed.report)

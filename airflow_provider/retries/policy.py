@@ -16,14 +16,14 @@ import datetime as dt
 import logging
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import RetryDecision, RetryPolicy
 from airflow.sdk.definitions.retry_policy import RetryAction
 
-from airflow_provider.retries.failure_case import case_of_death, signature
-from airflow_provider.retries.rules import FailureCase, RetryRow, TriesRecord, decide
+from airflow_provider.retries.lost_try import failure_of_lost_try
+from airflow_provider.retries.rules import RetryRow, TriesRecord, decide
 from llutil.errors import ConfigError, LaunchError, Problem
 from llutil.failure import FailureClass
 
@@ -106,14 +106,13 @@ class ElasticRetryPolicy(RetryPolicy):
             kind = type(exception).__name__
             why = f"{kind}: no failure of a launch; the task's own retries and retry_delay apply"
             return RetryDecision(RetryAction.DEFAULT, reason=why)
-        report = str(exception).splitlines()
-        case = FailureCase(
-            failure_class=exception.failure_class,
-            told=report[0][:200] if report else "",
-            signature=signature(exception.failure),
+        told = next(iter(str(exception).splitlines()), "")[:200]
+        decision = decide(
+            self.row(exception.failure_class),
+            record,
+            replace(exception.job_failure, why=told),
             tries_left=max_tries - try_number + 1,
         )
-        decision = decide(self.row(case.failure_class), record, case)
         store.write(decision.record)
         if not decision.again:
             return RetryDecision.fail(decision.why)
@@ -138,8 +137,8 @@ class ElasticRetryPolicy(RetryPolicy):
             # Of a DAG run that was deleted, and has come again under the same id.
             record = TriesRecord(life=life)
         clears = getattr(context.get("dag_run"), "clear_number", 0) or 0
-        lost = record.open and record.try_number < ti.try_number
-        if lost and (clears != record.clears or record.try_number > life):
+        untold = record.open and record.try_number < ti.try_number
+        if untold and (clears != record.clears or record.try_number > life):
             # A clear of a running task grants another try, whatever was granted before, and changes
             # no max_tries (Airflow 3.3). Only the whole run's clears are counted.
             log.info(
@@ -147,16 +146,20 @@ class ElasticRetryPolicy(RetryPolicy):
                 record.try_number,
             )
             record = record.closed()
-        elif lost:
-            case = case_of_death(left, record, host, life - record.try_number + 1)
-            decision = decide(self.row(case.failure_class), record, case)
+        elif untold:
+            lost = failure_of_lost_try(left, record, host)
+            decision = decide(
+                self.row(lost.failure_class),
+                record,
+                lost,
+                tries_left=life - record.try_number + 1,
+                asked=False,
+            )
             if not decision.again:
                 store.write(decision.record)
                 error = NoMoreTriesError(decision.why)
-                error.failure_class = case.failure_class
-                if left is not None and left.failed is not None and left.failed.failure is not None:
-                    error.failure = left.failed.failure
-                    error.step = error.failure.step
+                error.job_failure = lost
+                error.step = lost.failure.step if lost.failure is not None else 0
                 raise error
             log.warning("%s", decision.why)
             record = decision.record

@@ -3,8 +3,9 @@ class of failure.
 
 Functions here only decide: the record of the earlier tries goes in, and the one to keep comes out.
 Who is asked, and where the record lies, is ``airflow_provider.retries.policy``'s affair; what a
-failure was is ``airflow_provider.retries.failure_case``'s. This module may import nothing but the
-standard library and ``llutil.errors``.
+try died of that nobody was asked about is ``airflow_provider.retries.lost_try``'s. This module may
+import nothing but the standard library, ``llutil.errors``, ``llutil.failure`` and the room's
+``signature``.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
+from airflow_provider.retries.signature import signature
 from llutil.errors import ConfigError, Problem
-from llutil.failure import FailureClass
+from llutil.failure import JobFailure
 
-__all__ = ["Decision", "FailureCase", "RetryRow", "TriesRecord", "decide"]
+__all__ = ["Decision", "RetryRow", "TriesRecord", "decide"]
 
 _VERSION = 2
 
@@ -143,22 +145,6 @@ class TriesRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FailureCase:
-    """One failure: its class, what is to be said of it, and the traceback's ``signature`` if it
-    came before any step.
-
-    ``tries_left``: how many more Airflow grants. ``asked``: whether Airflow wants to know what
-    follows; else it has begun the next try by itself.
-    """
-
-    failure_class: FailureClass
-    told: str = ""
-    signature: str = ""
-    tries_left: int
-    asked: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """Whether there is ``again`` a try, after ``delay`` seconds (None: the task's own delay), why,
     and what to keep.
@@ -170,14 +156,24 @@ class Decision:
     delay: float | None = None
 
 
-def decide(row: RetryRow, record: TriesRecord, case: FailureCase) -> Decision:
-    """What follows ``case`` by its class's ``row``, after what ``record`` says has been before."""
-    name = str(case.failure_class)
-    alike = record.alike + 1 if case.signature and case.signature == record.signature else 1
-    record = replace(
-        record, open=False, signature=case.signature, alike=alike if case.signature else 0
-    )
-    what = f"{name} ({case.told})" if case.told else name
+def decide(
+    row: RetryRow,
+    record: TriesRecord,
+    job_failure: JobFailure,
+    *,
+    tries_left: int,
+    asked: bool = True,
+) -> Decision:
+    """What follows a failure by its class's ``row``, after what ``record`` says has been before.
+
+    ``tries_left``: how many more tries Airflow grants. ``asked``: whether Airflow wants to know what
+    follows; else it has begun the next try by itself.
+    """
+    name, told = str(job_failure.failure_class), job_failure.why
+    trace = signature(job_failure.failure)
+    alike = (record.alike + 1 if trace == record.signature else 1) if trace else 0
+    record = replace(record, open=False, signature=trace, alike=alike)
+    what = f"{name} ({told})" if told else name
     if row.alike is not None and record.alike >= row.alike:
         return Decision(
             again=False,
@@ -193,7 +189,7 @@ def decide(row: RetryRow, record: TriesRecord, case: FailureCase) -> Decision:
             else "its class has none"
         )
         return Decision(again=False, why=f"{what}: not tried again: {spent}", record=record)
-    if case.tries_left <= 0:
+    if tries_left <= 0:
         return Decision(
             again=False,
             why=f"{what}: not tried again: all retries of the task are used up",
@@ -202,9 +198,9 @@ def decide(row: RetryRow, record: TriesRecord, case: FailureCase) -> Decision:
     delay = row.delay_after(retried)
     of = f" of {row.retries}" if row.retries is not None else ""
     when = f"in {delay:g} s" if delay is not None else "after the task's retry_delay"
-    if not case.asked:
+    if not asked:
         when = "by this try"
-    left = f"{case.tries_left} of the task's retries {'is' if case.tries_left == 1 else 'are'} left with this one"
+    left = f"{tries_left} of the task's retries {'is' if tries_left == 1 else 'are'} left with this one"
     return Decision(
         again=True,
         why=f"{what}: tried again {when}: retry {retried + 1}{of} of its class; {left}",

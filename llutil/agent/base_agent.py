@@ -14,7 +14,7 @@ import signal
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -32,15 +32,14 @@ from torch.distributed.elastic.agent.server.api import (
 from torch.distributed.elastic.metrics.api import prof
 
 from llutil.agent.event_loop import EventLoop
-from llutil.agent.failures.describe import found_failure
-from llutil.agent.failures.report import FailureReport, RemoteReport, first_failure
+from llutil.agent.failures.describe import node_failure
+from llutil.agent.failures.report import FailureReport
 from llutil.agent.guardian.client import Guardian
 from llutil.agent.metrics import Stopwatch
 from llutil.agent.observer import AgentObserver
 from llutil.agent.output.log_files import LogFolder
 from llutil.agent.start_methods.spawn_and_fork import Starter
 from llutil.agent.stop_signals import StopSignals
-from llutil.agent.worker_side.outcome_pipe import ErrorNote
 from llutil.agent.worker_side.work_order import WorkOrder, write_order
 from llutil.agent.workers.rank import RankPlan
 from llutil.agent.workers.rank_exit import RankExit
@@ -105,7 +104,7 @@ class Agent(SimpleElasticAgent):
         signals: StopSignals,
     ) -> None:
         super().__init__(spec, shutdown_timeout=int(job.grace))
-        self.report: FailureReport | RemoteReport | None = None
+        self.report: FailureReport | None = None
         self._job = job
         self._starter = starter
         self._guardian = guardian
@@ -273,23 +272,23 @@ class Agent(SimpleElasticAgent):
         :raises SignalException: it did not fail: the signal that stops this agent had been sent to
             its workers too, as systemd and some containers do, and was noticed there first.
         """
-        first = first_failure(ended)
-        if self._signals.caught is not None and first.status == -self._signals.caught:
+        told = node_failure(ended, self._memory.kills())
+        assert told.failure is not None
+        if self._signals.caught is not None and told.failure.exit_status == -self._signals.caught:
             self._signals.check()
-        group = self._worker_group
+        own = replace(
+            told.failure,
+            group_rank=self._worker_group.group_rank,
+            label=self._label,
+            host=socket.gethostname(),
+            restart=self._restarts,
+            max_restarts=self._worker_group.spec.max_restarts,
+            step=self._step,
+        )
         return FailureReport(
             name=self._job.name,
-            first=found_failure(
-                first,
-                group_rank=group.group_rank,
-                label=self._label,
-                host=socket.gethostname(),
-                restart=self._restarts,
-                max_restarts=group.spec.max_restarts,
-                memory=self._memory.kills(),
-                step=self._step,
-            ),
-            others=tuple(one for one in ended if one is not first),
-            fatal=any(isinstance(one.note, ErrorNote) and one.note.fatal for one in ended),
+            job_failure=replace(told, failure=own),
+            own=own,
+            others=tuple(one for one in ended if one.rank != own.rank),
             log_folder=str(self._job.logs.path),
         )

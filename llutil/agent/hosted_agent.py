@@ -10,12 +10,14 @@ from __future__ import annotations
 import logging
 import signal
 import time
+from dataclasses import replace
 from typing import Any
 
 from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup, WorkerState
 
-from llutil.agent.failures.report import FailureReport, RemoteReport, process_failures
+from llutil.agent.failures.report import FailureReport, process_failures
 from llutil.agent.torch_agent import TorchBackendAgent
+from llutil.failure import JobFailure
 from llutil.rendezvous.hosted.handler import HostedJobFailed, HostedRendezvous
 from llutil.rendezvous.protocol.records import Report, ReportKind
 
@@ -67,24 +69,22 @@ class HostedAgent(TorchBackendAgent):
     def _fail(self, group: WorkerGroup) -> RunResult | None:
         failed = super()._fail(group)
         own = self.report
-        if failed is None or not isinstance(own, FailureReport):
+        if failed is None or own is None:
             return failed
         report = Report(
             generation=0,
             round=0,
             node=self._label,
             say=ReportKind.FAILED,
-            why=f"rank {own.first.rank}: {own.first.reason}",
-            failure_class=own.failure_class,
-            fatal=own.fatal,
-            failure=own.first,
+            job_failure=own.job_failure,
         )
         return self._failed(self._handler.fail(report), own)
 
     def _failed(self, report: Report, own: FailureReport | None) -> RunResult:
         self._worker_group.state = WorkerState.FAILED
-        self.report = RemoteReport(
-            self._job.name, report.why, report.failure_class, report.failure, own
+        told = report.job_failure or JobFailure()
+        self.report = replace(
+            own or FailureReport(name=self._job.name, job_failure=told), job_failure=told
         )
-        failures = process_failures(own, self._error_files) if own else {}
+        failures = process_failures(self.report, self._error_files)
         return RunResult(state=WorkerState.FAILED, failures=failures)

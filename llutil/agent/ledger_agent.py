@@ -14,6 +14,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch.distributed.elastic.agent.server.api import RunResult, WorkerState
@@ -23,7 +24,7 @@ from torch.distributed.elastic.metrics.api import put_metric
 from torch.distributed.elastic.multiprocessing.api import SignalException
 
 from llutil.agent.base_agent import Agent
-from llutil.agent.failures.report import FailureReport, RemoteReport, process_failures
+from llutil.agent.failures.report import FailureReport, process_failures
 from llutil.agent.workers.rank_exit import RankExit
 from llutil.errors import ConfigError, LaunchError, RendezvousError, StoppedError
 from llutil.rendezvous.driver.driver import Driver, Order
@@ -170,7 +171,7 @@ class LedgerAgent(Agent):
                 self._show_progress()
             ended = self._end_workers(signal.SIGKILL, 0.0)
             self._values = {one.rank: one.note for one in ended}
-            self._driver.tell(see.WorkersEnded(stage, succeeded=True))
+            self._driver.tell(see.WorkersEnded(stage, None))
         else:
             self._tell_failure(stage, self._end_workers(signal.SIGTERM, self._job.grace))
 
@@ -186,16 +187,7 @@ class LedgerAgent(Agent):
 
     def _tell_failure(self, stage: Stage, ended: Sequence[RankExit]) -> None:
         report = self.report = self._report_on(ended)
-        self._driver.tell(
-            see.WorkersEnded(
-                stage,
-                succeeded=False,
-                why=f"rank {report.first.rank}: {report.first.reason}",
-                failure_class=report.failure_class,
-                fatal=report.fatal,
-                failure=report.first,
-            )
-        )
+        self._driver.tell(see.WorkersEnded(stage, report.job_failure))
 
     def _finish(self, end: do.End) -> RunResult:
         group = self._worker_group
@@ -207,11 +199,11 @@ class LedgerAgent(Agent):
                 _log.warning("%s", why)
                 group.workers = []  # nothing that ran here counts
                 return RunResult(state=WorkerState.SUCCEEDED)
-            case do.Failed(why=why, failure_class=failure_class, failure=first):
+            case do.Failed(job_failure=told):
                 group.state = WorkerState.FAILED
-                own = self.report if isinstance(self.report, FailureReport) else None
-                self.report = RemoteReport(self._job.name, why, failure_class, first, own)
-                failures = process_failures(own, self._error_files) if own else {}
+                own = self.report or FailureReport(name=self._job.name, job_failure=told)
+                self.report = replace(own, job_failure=told)
+                failures = process_failures(self.report, self._error_files)
                 return RunResult(state=WorkerState.FAILED, failures=failures)
             case do.GaveUp(why=why):
                 raise RendezvousError(f"{run}: {why}")

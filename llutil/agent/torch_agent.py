@@ -112,13 +112,13 @@ class TorchBackendAgent(Agent):
         spec = group.spec
         ended = self._end_workers(signal.SIGTERM, self._job.grace)
         report = self._report_on(ended)
-        first = report.first
-        if self._remaining_restarts > 0 and not report.fatal:
+        if self._remaining_restarts > 0 and not report.job_failure.fatal:
             self._remaining_restarts -= 1
+            assert report.own is not None
             _log.warning(
                 "rank %d failed (%s); restart %d of %d",
-                first.rank,
-                first.reason,
+                report.own.rank,
+                report.own.reason,
                 self._restarts,
                 spec.max_restarts,
             )

@@ -34,8 +34,8 @@ from llutil.agent_process.orphan_log import OrphanLog
 from llutil.agent_process.prefork import wants_server, warm_server
 from llutil.agent_process.task_observer import TaskLogHandler, TaskObserver
 from llutil.agent_process.task_socket import TaskSocket
-from llutil.errors import ConfigError, LaunchError
-from llutil.failure import FailureClass
+from llutil.errors import ConfigError, LaunchError, StoppedError
+from llutil.failure import FailureClass, JobFailure
 from llutil.launcher.config import LaunchConfig
 from llutil.launcher.request import LaunchRequest
 from llutil.launcher.run import run
@@ -248,31 +248,30 @@ class _TaskAgent:
 
     @staticmethod
     def _stopped(text: str) -> messages.JobFailed:
-        return messages.JobFailed("StoppedError", text, FailureClass.PREEMPTION, False)
+        return _told(StoppedError(text))
 
     def _failed(self, error: BaseException) -> messages.JobFailed:
         """How ``error`` is told to the task."""
         if isinstance(error, LaunchError):
-            return messages.JobFailed(
-                type(error).__name__, str(error), error.failure_class, error.retryable
-            )
+            return _told(error)
         from torch.distributed.elastic.multiprocessing.api import SignalException
 
         from llutil.agent.failures.report import WorkersFailed
 
         match error:
-            case WorkersFailed(failure_class=failure_class, failure=failure):
-                return messages.JobFailed(
-                    "WorkersFailedError", str(error), failure_class, False, failure
-                )
+            case WorkersFailed(job_failure=told):
+                return messages.JobFailed("WorkersFailedError", str(error), False, told)
             case SignalException(sigval=sigval):
                 reason = self._reason or f"the agent got signal {signal.Signals(sigval).name}"
                 return self._stopped(f"the job was stopped: {reason}")
             case _:
                 text = "".join(traceback.format_exception(error))
-                return messages.JobFailed(
-                    type(error).__name__, text, FailureClass.INFRASTRUCTURE, False
-                )
+                told = JobFailure(why=repr(error), failure_class=FailureClass.INFRASTRUCTURE)
+                return messages.JobFailed(type(error).__name__, text, False, told)
+
+
+def _told(error: LaunchError) -> messages.JobFailed:
+    return messages.JobFailed(type(error).__name__, str(error), error.retryable, error.job_failure)
 
 
 def _hello() -> messages.Hello:

@@ -49,7 +49,7 @@ class LeaseGone(LedgerError):
 class LedgerRefused(LedgerError):
     """The store, or this process, refuses the request. A retry cannot help."""
 
-    failure_class = FailureClass.BAD_CONFIGURATION
+    default_class = FailureClass.BAD_CONFIGURATION
     retryable = False
 
 

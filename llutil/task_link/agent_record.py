@@ -23,7 +23,7 @@ from llutil.task_link.messages import JobFailed, JobSucceeded
 
 __all__ = ["AgentRecord"]
 
-_VERSION = 1
+_VERSION = 2
 
 
 class AgentRecord(msgspec.Struct, frozen=True, kw_only=True):

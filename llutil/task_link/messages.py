@@ -21,7 +21,7 @@ import msgspec
 
 from llutil.entrypoint import Entrypoint
 from llutil.errors import ConfigError
-from llutil.failure import Failure, FailureClass
+from llutil.failure import JobFailure
 
 __all__ = [
     "VERSION",
@@ -44,7 +44,7 @@ __all__ = [
     "to_json",
 ]
 
-VERSION = 2
+VERSION = 3
 """Raised when a message changes so that an older side would misread it."""
 
 
@@ -169,16 +169,14 @@ class JobFailed(_Message, frozen=True):
     """Agent → task, last: the job failed. ``error`` is the exception's class name, ``report`` its
     text.
 
-    ``failure_class`` and ``retryable`` are as in ``llutil.errors``: retryable means that the same
-    launch, tried again at once, has a chance. ``failure`` is the first failure of a rank in the
-    whole job, if that is what it ended by; its texts are bounded since it was made.
+    ``retryable`` is as in ``llutil.errors``: the same launch, tried again at once, has a chance.
+    ``job_failure`` is what went wrong in the whole job.
     """
 
     error: str
     report: str
-    failure_class: FailureClass
     retryable: bool
-    failure: Failure | None = None
+    job_failure: JobFailure
 
 
 Message = (

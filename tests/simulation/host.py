@@ -18,7 +18,7 @@ from llutil.rendezvous.protocol.instructions import End, Instruction
 from llutil.rendezvous.protocol.records import Member, Stage
 from tests.simulation.properties import DEADLINE
 from tests.simulation.store import Lease, Watch
-from tests.support.rendezvous_values import failure
+from tests.support.rendezvous_values import job_failure
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -320,9 +320,9 @@ class Host:
         """
         if self.running == stage:
             self.running = None
-            why = "" if succeeded else "a peer is gone" if echo else "ValueError: bad luck"
-            told = None if succeeded else failure(echo=echo, reason=why)
-            self.observe(see.WorkersEnded(stage, succeeded, why, fatal=fatal, failure=told))
+            why = "a peer is gone" if echo else "ValueError: bad luck"
+            told = None if succeeded else job_failure(why, fatal=fatal, echo=echo)
+            self.observe(see.WorkersEnded(stage, told))
 
     # Mishaps
 

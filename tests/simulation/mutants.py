@@ -31,6 +31,7 @@ from llutil.rendezvous.protocol.records import (
     Report,
     ReportKind,
     Stage,
+    Verdict,
 )
 from llutil.rendezvous.protocol.run_history import RunHistory
 from llutil.rendezvous.protocol.seal_decision import NotYet, Seal, SealInput
@@ -188,7 +189,7 @@ def _a_last_failure_is_kept_quiet(patch: MonkeyPatch) -> None:
     def judge(bench: verdict_decision.VerdictInput, now: float) -> Any:
         found = real(bench, now)
         last = not bench.rules.budget_left(bench.round.restarts)
-        failed = isinstance(found, verdict_decision.VerdictDecision) and found.cause is Cause.FAILED
+        failed = isinstance(found, Verdict) and found.cause is Cause.FAILED
         return NotYet(_FOREVER, "hush") if last and failed else found
 
     patch.setattr(leader_decisions, "judge", judge)

@@ -272,7 +272,7 @@ class Properties:
         ]
         if not failures:
             self._fail("true verdicts", f"{stage}: nobody has reported a failure")
-        if verdict.final and not any(report.fatal for report in failures):
+        if verdict.final and not any(r.job_failure and r.job_failure.fatal for r in failures):
             self._fail("budget", f"{stage} ends the job, and a member may turn out to be lost")
 
     def _used_up(self, marker: Marker, host: Host) -> None:

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from llutil.failure import FailureClass
+from llutil.failure import FailureClass, JobFailure
 from llutil.task_link.messages import (
     Decoder,
     Hello,
@@ -39,6 +39,9 @@ from llutil.task_link.messages import (
 )
 
 PATIENCE = 20.0  # seconds, so that a failed test leaves nothing behind for long
+
+PREEMPTED = JobFailure(failure_class=FailureClass.PREEMPTION)
+STORE_LOST = JobFailure(failure_class=FailureClass.INFRASTRUCTURE)
 
 
 class Task:
@@ -102,13 +105,17 @@ def fails_like_a_worker(task: Task) -> None:
     task.hello()
     task.spec()
     report = "rank 1 failed: ValueError: bad"
-    task.tell(JobFailed("ChildFailedError", report, FailureClass.USER_CODE, False))
+    task.tell(
+        JobFailed(
+            "ChildFailedError", report, False, JobFailure(failure_class=FailureClass.USER_CODE)
+        )
+    )
 
 
 def loses_its_rendezvous(task: Task) -> None:
     task.hello()
     task.spec()
-    task.tell(JobFailed("RendezvousError", "store lost", FailureClass.INFRASTRUCTURE, True))
+    task.tell(JobFailed("RendezvousError", "store lost", True, STORE_LOST))
 
 
 def loses_its_rendezvous_once(task: Task) -> None:
@@ -120,14 +127,18 @@ def loses_its_rendezvous_once(task: Task) -> None:
         task.tell(Result(0, [note.read_text(), spec.config["run_id"]]), JobSucceeded((0,)))
     else:
         note.write_text(spec.config["run_id"])
-        task.tell(JobFailed("RendezvousError", "store lost", FailureClass.INFRASTRUCTURE, True))
+        task.tell(JobFailed("RendezvousError", "store lost", True, STORE_LOST))
 
 
 def finds_bad_configuration(task: Task) -> None:
     task.hello()
     task.spec()
     report = "2 things are wrong:\n  - one\n  - two"
-    task.tell(JobFailed("ConfigError", report, FailureClass.BAD_CONFIGURATION, False))
+    task.tell(
+        JobFailed(
+            "ConfigError", report, False, JobFailure(failure_class=FailureClass.BAD_CONFIGURATION)
+        )
+    )
 
 
 def is_killed(task: Task) -> None:
@@ -173,9 +184,7 @@ def stops_when_asked(task: Task) -> None:
     match task.hear():
         case Stop(reason=reason):
             task.tell(OutputLine(0, "stdout", f"asked to stop: {reason}"))
-            task.tell(
-                JobFailed("StoppedError", f"stopped: {reason}", FailureClass.PREEMPTION, False)
-            )
+            task.tell(JobFailed("StoppedError", f"stopped: {reason}", False, PREEMPTED))
         case None:
             print("the task hung up", file=sys.stderr)
 
@@ -186,7 +195,7 @@ def hosts(task: Task) -> None:
     task.spec()
     task.tell(Hosting("10.0.0.1:5000"))
     if isinstance(task.hear(), Stop):
-        task.tell(JobFailed("StoppedError", "stopped", FailureClass.PREEMPTION, False))
+        task.tell(JobFailed("StoppedError", "stopped", False, PREEMPTED))
 
 
 def waits_for_others(task: Task) -> None:
@@ -198,7 +207,7 @@ def waits_for_others(task: Task) -> None:
     task.tell(OutputLine(0, "stdout", "nobody runs"), RoundBegan(0, 0, ()))
     stop = task.hear()
     assert isinstance(stop, Stop)
-    task.tell(JobFailed("StoppedError", f"stopped: {stop.reason}", FailureClass.PREEMPTION, False))
+    task.tell(JobFailed("StoppedError", f"stopped: {stop.reason}", False, PREEMPTED))
 
 
 def loses_a_piece_of_a_line(task: Task) -> None:
@@ -223,7 +232,7 @@ def notes_a_stop(task: Task) -> None:
     task.tell(Progress({0: (1, 2)}))
     if isinstance(task.hear(), Stop):
         Path(spec.config["note"]).touch()
-    task.tell(JobFailed("StoppedError", "stopped", FailureClass.PREEMPTION, False))
+    task.tell(JobFailed("StoppedError", "stopped", False, PREEMPTED))
 
 
 def never_ends(task: Task) -> None:
@@ -262,7 +271,7 @@ def chatters_until_stopped(task: Task) -> None:
     while not select.select([task.socket], [], [], 0)[0]:
         task.tell(*(OutputLine(0, "stdout", f"line {n}") for n in range(20)))
     task.hear()
-    task.tell(JobFailed("StoppedError", "stopped", FailureClass.PREEMPTION, False))
+    task.tell(JobFailed("StoppedError", "stopped", False, PREEMPTED))
 
 
 def main() -> None:

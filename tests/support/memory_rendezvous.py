@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, TypeVar
 
+from llutil.failure import JobFailure
 from llutil.ledgers.errors import LedgerRefused, LedgerUnavailable
 from llutil.ledgers.memory import MemoryLedger, MemorySession
 from llutil.ledgers.memory_store import MemoryStore
@@ -187,12 +188,12 @@ class Node:
     def succeeds(self) -> None:
         """Its workers did."""
         assert self.round is not None
-        self.tell(see.WorkersEnded(self.round.stage, succeeded=True))
+        self.tell(see.WorkersEnded(self.round.stage, None))
 
     def fails(self, why: str = "no luck", *, fatal: bool = False) -> None:
         """Its workers did."""
         assert self.round is not None
-        self.tell(see.WorkersEnded(self.round.stage, succeeded=False, why=why, fatal=fatal))
+        self.tell(see.WorkersEnded(self.round.stage, JobFailure(why=why, fatal=fatal)))
 
     def dies(self) -> None:
         """As when its process is killed: its session ends, and it says nothing."""

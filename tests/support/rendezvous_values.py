@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llutil.failure import Failure, FailureClass
+from llutil.failure import Failure, FailureClass, JobFailure
 from llutil.rendezvous.protocol.parameters import ProtocolParameters
 from llutil.rendezvous.protocol.records import (
     Assignment,
@@ -20,7 +20,17 @@ from llutil.rendezvous.protocol.records import (
     Verdict,
 )
 
-__all__ = ["failure", "marker", "member", "report", "round_of", "rules", "seat", "verdict"]
+__all__ = [
+    "failure",
+    "job_failure",
+    "marker",
+    "member",
+    "report",
+    "round_of",
+    "rules",
+    "seat",
+    "verdict",
+]
 
 
 def rules(least: int = 1, most: int = 4, **others: Any) -> ProtocolParameters:
@@ -105,3 +115,10 @@ def failure(**others: Any) -> Failure:
         "reason": "ValueError: no such digit",
     }
     return Failure(**(values | others))
+
+
+def job_failure(why: str = "boom", *, fatal: bool = False, **others: Any) -> JobFailure:
+    """What went wrong; with fields of a rank's failure, that rank is told too."""
+    if not others:
+        return JobFailure(why=why, fatal=fatal)
+    return JobFailure.of(failure(reason=why, **others), fatal=fatal)

@@ -10,7 +10,7 @@ import pytest
 
 from llutil import errors
 from llutil.errors import Problem
-from llutil.failure import FailureClass
+from llutil.failure import FailureClass, JobFailure
 from tests.support.rendezvous_values import failure
 
 EXAMPLES: list[tuple[errors.LaunchError, FailureClass, bool]] = [
@@ -24,11 +24,10 @@ EXAMPLES: list[tuple[errors.LaunchError, FailureClass, bool]] = [
     (errors.StoppedError("x"), FailureClass.PREEMPTION, False),
     (errors.ResultError("x"), FailureClass.USER_CODE, False),
     (errors.WorkersFailedError("x"), FailureClass.USER_CODE, False),
-    (errors.WorkersFailedError("x", FailureClass.HANG), FailureClass.HANG, False),
 ]
 for _told in (errors.WorkersFailedError("x"), errors.ConfigError(["x", "y"])):
-    _told.failure, _told.step = failure(), 7
-    EXAMPLES.append((_told, _told.failure_class, False))
+    _told.job_failure, _told.step = JobFailure.of(failure(failure_class=FailureClass.HANG)), 7
+    EXAMPLES.append((_told, FailureClass.HANG, False))
 
 
 @pytest.mark.parametrize(("error", "failure_class", "retryable"), EXAMPLES)
@@ -48,7 +47,7 @@ def test_an_error_survives_a_pickle_with_all_it_says(
     assert type(other) is type(error)
     assert str(other) == str(error)
     assert vars(other) == vars(error)
-    assert other.failure_class is error.failure_class
+    assert other.job_failure == error.job_failure
 
 
 def test_the_examples_above_are_all_the_errors_there_are() -> None:

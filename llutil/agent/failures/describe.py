@@ -8,15 +8,17 @@ It imports nothing outside the standard library and this package, and no torch.
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
 
 from llutil.agent.failures.classify import classify, is_echo, printed_error
+from llutil.agent.failures.shorten import bounded, without_native_frames
 from llutil.agent.worker_side.outcome_pipe import ErrorNote
 from llutil.agent.workers.rank_exit import RankExit
-from llutil.failure import Failure, FailureClass, bounded, without_native_frames
+from llutil.failure import Failure, FailureClass, JobFailure, first_failure
 from llutil.system.exit_status import exit_text
 from llutil.system.oom_kills import KillCount
 
-__all__ = ["found_failure", "said_by"]
+__all__ = ["node_failure"]
 
 _TRACE = (32, 4000)  # lines, and bytes as JSON, of a traceback: more says less
 _TAIL_WITH_TRACE = (8, 1500)
@@ -24,7 +26,7 @@ _TAIL_ALONE = (16, 2500)
 _LONGEST_REASON = 500  # characters
 
 
-def said_by(ended: RankExit) -> ErrorNote:
+def _said(ended: RankExit) -> ErrorNote:
     """What the rank said of its failure; a program that is no function of ours says it on standard
     error alone.
     """
@@ -35,19 +37,22 @@ def said_by(ended: RankExit) -> ErrorNote:
     return ErrorNote(kind=kind, text=text)
 
 
-def found_failure(
-    ended: RankExit,
-    *,
-    group_rank: int,
-    label: str,
-    host: str,
-    restart: int,
-    max_restarts: int,
-    memory: KillCount | None,
-    step: int = 0,
-) -> Failure:
-    """The failure of the rank that ended so, with texts that fit into a store and onto a screen."""
-    said = said_by(ended)
+def node_failure(ended: Sequence[RankExit], memory: KillCount | None) -> JobFailure:
+    """What went wrong on a node whose ranks ended like this, without what only its agent knows.
+
+    Ranks that failed because they were asked to end do not count, if another one failed.
+    """
+    failed = [one for one in ended if one.failed]
+    candidates = [one for one in failed if not one.asked] or failed
+    told = [_failure(one, memory) for one in sorted(candidates, key=lambda one: one.at)]
+    first = first_failure(told, JobFailure.of)
+    assert first is not None
+    fatal = any(isinstance(one.note, ErrorNote) and one.note.fatal for one in ended)
+    return JobFailure.of(first, fatal=fatal)
+
+
+def _failure(ended: RankExit, memory: KillCount | None) -> Failure:
+    said = _said(ended)
     failure_class = classify(ended.status, said, memory.kills if memory else None)
     whole: list[str] = []
     if isinstance(ended.note, ErrorNote):
@@ -62,19 +67,13 @@ def found_failure(
     return Failure(
         rank=ended.rank,
         local_rank=ended.local_rank,
-        group_rank=group_rank,
-        label=label,
-        host=host,
         pid=ended.pid,
-        restart=restart,
-        max_restarts=max_restarts,
         exit_status=ended.status,
         failure_class=failure_class,
         reason=_reason(ended, said, failure_class, memory)[:_LONGEST_REASON],
         trace="\n".join(trace),
         tail=tuple(bounded(tail, most, size, ends=True)),
         echo=is_echo(ended.status, said),
-        step=step,
     )
 
 

@@ -24,6 +24,7 @@ from torch.distributed.elastic.rendezvous import (
 )
 
 from llutil.errors import ConfigError, LaunchError
+from llutil.failure import JobFailure
 from llutil.rendezvous.driver.driver import Driver
 from llutil.rendezvous.driver.round_store import connect
 from llutil.rendezvous.protocol import instructions as do
@@ -107,7 +108,7 @@ class LedgerRendezvous(RendezvousHandler):
         if over:
             driver.tell(see.WorkersStopped(stage))
         else:
-            driver.tell(see.WorkersEnded(stage, succeeded=False, why=why))
+            driver.tell(see.WorkersEnded(stage, JobFailure(why=why)))
 
     def _await_round(self, driver: Driver) -> tuple[Assignment, str]:
         while True:

@@ -48,7 +48,7 @@ class HostedJobFailed(Exception):
     """The job has failed on another node, as ``report`` says."""
 
     def __init__(self, report: Report) -> None:
-        super().__init__(report.why)
+        super().__init__(report.job_failure and report.job_failure.why)
         self.report = report
 
 
@@ -195,7 +195,7 @@ class HostedRendezvous(RendezvousHandler):
 
         One that is only an echo of what happened elsewhere waits a little for what that was.
         """
-        patient = report.failure is not None and report.failure.echo
+        patient = report.job_failure is not None and report.job_failure.echo
         until = time.monotonic() + (_ECHO if patient else 0.0)
         text = record_codec.encode(report).decode()
         try:

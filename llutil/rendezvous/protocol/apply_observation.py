@@ -202,19 +202,17 @@ def _workers_ended(state: State, ended: WorkersEnded) -> None:
         return
     if state.seat is None or state.seat.stage != ended.stage:
         return
-    if stopping and ended.succeeded:
+    succeeded = ended.job_failure is None
+    if stopping and succeeded:
         return  # too late: WorkersStopped follows
     state.work = WorkersState.ENDED
-    if ended.succeeded:
+    if succeeded:
         state.succeeded = state.seat
     state.outcome = Report(
         generation=ended.stage.generation,
         round=ended.stage.round,
         node=state.node,
-        say=ReportKind.SUCCEEDED if ended.succeeded else ReportKind.FAILED,
-        why=ended.why,
-        failure_class=ended.failure_class,
-        fatal=ended.fatal,
-        failure=ended.failure,
+        say=ReportKind.SUCCEEDED if succeeded else ReportKind.FAILED,
+        job_failure=ended.job_failure,
         token=state.profile.token,
     )

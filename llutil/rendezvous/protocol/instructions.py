@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llutil.failure import Failure, FailureClass
+from llutil.failure import JobFailure
 from llutil.rendezvous.protocol.records import Assignment, Member, Record, Stage
 
 __all__ = [
@@ -226,11 +226,14 @@ class Late:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The job failed for good; ``failure`` is the first of the whole job, if its node told it."""
+    """The job failed for good, by this."""
 
-    why: str
-    failure_class: FailureClass | None = None
-    failure: Failure | None = None
+    job_failure: JobFailure
+
+    @property
+    def why(self) -> str:
+        """The failure's own reason."""
+        return self.job_failure.why
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ and decisions.
 
 from __future__ import annotations
 
+from llutil.failure import JobFailure
 from llutil.rendezvous.protocol.instructions import (
     Create,
     GaveUp,
@@ -36,10 +37,9 @@ from llutil.rendezvous.protocol.seal_decision import (
 from llutil.rendezvous.protocol.state import State
 from llutil.rendezvous.protocol.verdict_decision import (
     Recheck,
-    VerdictDecision,
     VerdictInput,
     described,
-    first_failure,
+    first_report_of_failure,
     judge,
 )
 
@@ -96,6 +96,7 @@ def _judge(state: State, running: Assignment, now: float) -> Instruction | NotYe
     busy = state.log.busy
     members = state.members or ()
     bench = VerdictInput(
+        me=state.node,
         rules=state.rules,
         round=running,
         ends=state.ends,
@@ -106,36 +107,25 @@ def _judge(state: State, running: Assignment, now: float) -> Instruction | NotYe
         failed_since=state.failed_since,
     )
     match judge(bench, now):
-        case VerdictDecision() as ruling:
-            return _end_round(state, running, ruling)
+        case Verdict() as verdict:
+            return _end_round(state, verdict)
         case Recheck(nodes=nodes, why=why):
             return ReadReports(state.ticket + 1, running.stage, nodes, why)
         case NotYet() as hold:
             return hold
 
 
-def _end_round(state: State, running: Assignment, ruling: VerdictDecision) -> Create:
-    verdict = Verdict(
-        generation=running.generation,
-        round=running.round,
-        cause=ruling.cause,
-        final=ruling.final,
-        by=state.node,
-        why=ruling.why,
-        nodes=ruling.nodes,
-        failure_class=ruling.failure_class,
-        failure=ruling.failure,
-    )
+def _end_round(state: State, verdict: Verdict) -> Create:
     records: tuple[Record, ...] = (verdict,)
-    if ruling.final:
-        records = (verdict, _marker(state, ruling))
-    return Create(state.ticket + 1, records, ruling.why)
+    if verdict.final:
+        marker = _marker(state, verdict.cause, verdict.why, verdict.job_failure)
+        records = (verdict, marker)
+    return Create(state.ticket + 1, records, verdict.why)
 
 
-def _mark(state: State, cause: Cause, why: str) -> Create:
+def _mark(state: State, cause: Cause, why: str, job_failure: JobFailure | None = None) -> Create:
     """End the generation while no round runs."""
-    marker = _marker(state, VerdictDecision(cause=cause, final=True, why=why))
-    return Create(state.ticket + 1, (marker,), why)
+    return Create(state.ticket + 1, (_marker(state, cause, why, job_failure),), why)
 
 
 def _mark_failed(state: State, found: RestartsSpent) -> Create:
@@ -146,51 +136,49 @@ def _mark_failed(state: State, found: RestartsSpent) -> Create:
     verdict = state.log.verdict_on(state.log.stage)
     assert last is not None
     assert verdict is not None
-    failed = first_failure(last, state.ends)
-    about = verdict if failed is None else failed
-    ruling = VerdictDecision(
-        cause=Cause.FAILED,
-        final=True,
-        why=f"{verdict.why if failed is None else described(failed)}; {found.why}",
-        failure_class=about.failure_class,
-        failure=about.failure,
-    )
-    marker = _marker(state, ruling)
-    return Create(state.ticket + 1, (marker,), marker.why)
+    failed = first_report_of_failure(last, state.ends)
+    if failed is None:
+        return _mark(state, Cause.FAILED, f"{verdict.why}; {found.why}", verdict.job_failure)
+    return _mark(state, Cause.FAILED, f"{described(failed)}; {found.why}", failed.job_failure)
 
 
 def _mark_left(state: State) -> Instruction | NotYet:
     assert state.wish is not None
     why = f"the last node left: {state.wish.why}"
-    if state.log.running:
-        return _end_round(
-            state, state.log.running, VerdictDecision(cause=Cause.LEFT, final=True, why=why)
+    if running := state.log.running:
+        verdict = Verdict(
+            generation=running.generation,
+            round=running.round,
+            cause=Cause.LEFT,
+            final=True,
+            by=state.node,
+            why=why,
         )
+        return _end_round(state, verdict)
     if state.log.last:
         return _mark(state, Cause.LEFT, why)
     return NotYet(_FOREVER, "leaving a run in which no generation is open")
 
 
-def _marker(state: State, ruling: VerdictDecision) -> Marker:
+def _marker(state: State, cause: Cause, why: str, job_failure: JobFailure | None) -> Marker:
     last = state.log.last
     seats = last.seats if last else ()
     away = last.away if last else ()
     tokens = {seat.token for seat in seats}
-    if ruling.cause is Cause.STOPPED:  # whoever waits under the stopper's token was meant as well
+    if cause is Cause.STOPPED:  # whoever waits under the stopper's token was meant as well
         tokens |= {report.token for report in state.stops.values()}
         if isinstance(state.wish, Stopped):
             tokens.add(state.profile.token)
     return Marker(
         generation=state.log.generation,
         round=last.round if last else 0,
-        cause=ruling.cause,
+        cause=cause,
         by=state.node,
-        why=ruling.why,
+        why=why,
         nodes=(*(seat.node for seat in seats), *away),
         labels=tuple(seat.label for seat in seats),
         tokens=tuple(sorted(tokens)),
-        failure_class=ruling.failure_class,
-        failure=ruling.failure,
+        job_failure=job_failure,
     )
 
 

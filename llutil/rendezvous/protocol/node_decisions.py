@@ -6,6 +6,9 @@ This module may import nothing but the standard library and the room's values.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from llutil.failure import JobFailure
 from llutil.rendezvous.protocol.instructions import (
     CloseStore,
     Create,
@@ -43,7 +46,7 @@ def conclusion(state: State, now: float) -> End | None:
                     return FinishedWell(mine, marker.why)
                 return Late(f"the job succeeded while this node waited: {marker.why}")
             case Cause.FAILED:
-                return Failed(marker.why, marker.failure_class, marker.failure)
+                return Failed(replace(marker.job_failure or JobFailure(), why=marker.why))
             case Cause.STOPPED:
                 return Stopped(marker.why)
             case _:

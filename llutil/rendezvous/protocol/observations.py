@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llutil.failure import Failure, FailureClass
+from llutil.failure import JobFailure
 from llutil.rendezvous.protocol.records import Member, Record, Report, Stage
 from llutil.rendezvous.protocol.run_history import RunHistory
 
@@ -184,16 +184,11 @@ class WorkersEnded:
     """All workers of this node in the round ``stage`` succeeded, or one of them failed and none is
     left.
 
-    ``fatal``: starting again cannot help. ``failure``: all that there is to know of it, if anything
-    is.
+    ``job_failure`` is what went wrong; None if they succeeded.
     """
 
     stage: Stage
-    succeeded: bool
-    why: str = ""
-    failure_class: FailureClass | None = None
-    fatal: bool = False
-    failure: Failure | None = None
+    job_failure: JobFailure | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Records as JSON, and back, with nothing taken on trust: a store is shared, and versions differ.
 
-One JSON object a record: ``{"version": 1, "kind": "member", ...}`` and the record's fields by name.
+One JSON object a record: ``{"version": 2, "kind": "member", ...}`` and the record's fields by name.
 Fields that this version does not know are ignored: a newer node may say more. The types in
 ``records`` say what is refused. This module may import nothing but the standard library, msgspec,
 ``llutil.errors`` and the room's records.
@@ -18,7 +18,7 @@ from llutil.rendezvous.protocol.records import Record
 
 __all__ = ["VERSION", "decode", "decode_as", "encode"]
 
-VERSION = 1
+VERSION = 2
 """Raised when a record changes so that an older node would misread it."""
 
 R = TypeVar("R", bound=Record)

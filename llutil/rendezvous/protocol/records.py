@@ -14,7 +14,7 @@ from typing import Annotated, NamedTuple
 
 from msgspec import Meta, Struct
 
-from llutil.failure import Failure, FailureClass
+from llutil.failure import JobFailure
 
 __all__ = [
     "Assignment",
@@ -176,18 +176,15 @@ class ReportKind(StrEnum):
 class Report(_OfRound, frozen=True, kw_only=True):
     """One node's word on one round.
 
-    ``why`` and ``failure_class`` describe a failure or a stop; ``failure``, if it is given, says
-    all that there is to know of it. ``fatal`` says of a failure that starting again cannot help.
-    ``token`` is the node's rerun token.
+    ``why`` is the reason of a stop, ``job_failure`` what went wrong if it failed. ``token`` is the
+    node's rerun token.
     """
 
     node: str
     say: ReportKind
     why: str = ""
-    failure_class: FailureClass | None = None
-    fatal: bool = False
     token: str = ""
-    failure: Failure | None = None
+    job_failure: JobFailure | None = None
 
 
 class Cause(StrEnum):
@@ -211,7 +208,7 @@ class Verdict(_OfRound, frozen=True, kw_only=True):
     with it.
 
     ``nodes`` names whom it is about: who failed, was lost, or is let in. ``by`` wrote it.
-    ``failure`` is what the node that failed said of it, if it did.
+    ``job_failure`` is what the node that failed said of it.
     """
 
     cause: Cause
@@ -219,8 +216,7 @@ class Verdict(_OfRound, frozen=True, kw_only=True):
     by: str
     why: str = ""
     nodes: tuple[str, ...] = ()
-    failure_class: FailureClass | None = None
-    failure: Failure | None = None
+    job_failure: JobFailure | None = None
 
 
 class Marker(_OfRound, frozen=True, kw_only=True):
@@ -228,7 +224,7 @@ class Marker(_OfRound, frozen=True, kw_only=True):
 
     ``round`` was its last (0: none was sealed). ``nodes`` are the members of that round and those
     that were away from it, ``labels`` the members' labels, ``tokens`` their rerun tokens.
-    ``failure`` is the first failure of a job that failed, if its node told it.
+    ``job_failure`` is what went wrong in a job that failed.
     """
 
     cause: Cause
@@ -237,8 +233,7 @@ class Marker(_OfRound, frozen=True, kw_only=True):
     nodes: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     tokens: tuple[str, ...] = ()
-    failure_class: FailureClass | None = None
-    failure: Failure | None = None
+    job_failure: JobFailure | None = None
 
 
 Record = Member | Assignment | Report | Verdict | Marker

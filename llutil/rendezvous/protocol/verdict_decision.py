@@ -25,17 +25,17 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from llutil.failure import Failure, FailureClass
+from llutil.failure import JobFailure, first_failure
 from llutil.rendezvous.protocol.parameters import ProtocolParameters
-from llutil.rendezvous.protocol.records import Assignment, Cause, Report, ReportKind
+from llutil.rendezvous.protocol.records import Assignment, Cause, Report, ReportKind, Verdict
 from llutil.rendezvous.protocol.seal_decision import NotYet
 
-__all__ = ["Recheck", "VerdictDecision", "VerdictInput", "described", "first_failure", "judge"]
+__all__ = ["Recheck", "VerdictInput", "described", "first_report_of_failure", "judge"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerdictInput:
-    """What the leader knows while a round runs.
+    """What the leader ``me`` knows while a round runs.
 
     ``ends`` are the members' reports of success or failure, in the order in which the ledger took
     them; ``stop`` a reason to stop the whole job, if there is one. ``living`` are all nodes with a
@@ -44,6 +44,7 @@ class VerdictInput:
     failure has been known, by the leader's own clock; None if none is.
     """
 
+    me: str
     rules: ProtocolParameters
     round: Assignment
     ends: Mapping[str, Report]
@@ -54,18 +55,6 @@ class VerdictInput:
     failed_since: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerdictDecision:
-    """The round ends now, for this cause; ``final`` if the generation ends with it."""
-
-    cause: Cause
-    final: bool
-    why: str
-    nodes: tuple[str, ...] = ()
-    failure_class: FailureClass | None = None
-    failure: Failure | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class Recheck:
     """Read the reports anew, and decide then: these nodes are lost or new."""
@@ -74,40 +63,39 @@ class Recheck:
     why: str
 
 
-def judge(bench: VerdictInput, now: float) -> VerdictDecision | Recheck | NotYet:
-    """Whether the round ends at ``now``."""
+def judge(bench: VerdictInput, now: float) -> Verdict | Recheck | NotYet:
+    """Whether the round ends at ``now``, and how."""
     seats = bench.round.nodes
     succeeded = [node for node in seats if _says(bench, node, ReportKind.SUCCEEDED)]
     if len(succeeded) == len(seats):
         why = f"all {len(seats)} nodes succeeded"
-        return VerdictDecision(cause=Cause.SUCCEEDED, final=True, why=why, nodes=seats)
+        return _verdict(bench, Cause.SUCCEEDED, why, seats, final=True)
     if bench.stop is not None:
-        return VerdictDecision(cause=Cause.STOPPED, final=True, why=bench.stop)
-    failed = first_failure(bench.round, bench.ends)
+        return _verdict(bench, Cause.STOPPED, bench.stop, final=True)
+    failed = first_report_of_failure(bench.round, bench.ends)
     if failed is not None:
         return _on_failure(bench, failed, now)
     return _on_change(bench, succeeded)
 
 
-def first_failure(round_: Assignment, ends: Mapping[str, Report]) -> Report | None:
-    """The failure that counts: which no restart can mend, else which is no echo, else the first;
-    None if all is well.
+def first_report_of_failure(round_: Assignment, ends: Mapping[str, Report]) -> Report | None:
+    """The report of the failure that counts; None if all is well.
 
     ``ends`` are in the order in which the ledger took them.
     """
-
     seats = round_.nodes
-    failures = [end for end in ends.values() if end.say is ReportKind.FAILED and end.node in seats]
-    return min(failures, key=lambda end: (not end.fatal, _is_echo(end)), default=None)
+    failed = [end for end in ends.values() if end.say is ReportKind.FAILED and end.node in seats]
+    return first_failure(failed, _told)
 
 
 def described(failed: Report) -> str:
     """A failure in words."""
-    return f"{failed.node} failed: {failed.why}" if failed.why else f"{failed.node} failed"
+    why = _told(failed).why
+    return f"{failed.node} failed: {why}" if why else f"{failed.node} failed"
 
 
-def _is_echo(report: Report) -> bool:
-    return report.failure is not None and report.failure.echo
+def _told(failed: Report) -> JobFailure:
+    return failed.job_failure or JobFailure()
 
 
 def _says(bench: VerdictInput, node: str, say: ReportKind) -> bool:
@@ -115,32 +103,25 @@ def _says(bench: VerdictInput, node: str, say: ReportKind) -> bool:
     return report is not None and report.say is say
 
 
-def _on_failure(
-    bench: VerdictInput, failed: Report, now: float
-) -> VerdictDecision | Recheck | NotYet:
-    why = described(failed)
-    if _is_echo(failed) and not failed.fatal:
+def _on_failure(bench: VerdictInput, failed: Report, now: float) -> Verdict | Recheck | NotYet:
+    why, told = described(failed), _told(failed)
+    if told.echo and not told.fatal:
         if lost := _lost(bench):
             return _unless_reported(bench, lost)
         silent = [n for n in bench.round.nodes if n in bench.living and n not in bench.ends]
         until = (now if bench.failed_since is None else bench.failed_since) + bench.rules.hearing
         if silent and now < until:
             return NotYet(until, f"{why}; what {', '.join(silent)} may say of the cause is awaited")
-    if failed.fatal:
+    if told.fatal:
         why += "; starting again cannot help"
     elif not bench.rules.budget_left(bench.round.restarts):
         why += "; no restarts are left, unless a member turns out to be lost"
-    return VerdictDecision(
-        cause=Cause.FAILED,
-        final=failed.fatal,
-        why=why,
-        nodes=(failed.node,),
-        failure_class=failed.failure_class,
-        failure=failed.failure,
+    return _verdict(
+        bench, Cause.FAILED, why, (failed.node,), final=told.fatal, told=failed.job_failure
     )
 
 
-def _on_change(bench: VerdictInput, succeeded: Sequence[str]) -> VerdictDecision | Recheck | NotYet:
+def _on_change(bench: VerdictInput, succeeded: Sequence[str]) -> Verdict | Recheck | NotYet:
     seats = bench.round.nodes
     if lost := _lost(bench):
         return _unless_reported(bench, lost)
@@ -149,7 +130,7 @@ def _on_change(bench: VerdictInput, succeeded: Sequence[str]) -> VerdictDecision
         if not bench.checked.issuperset(new):
             return Recheck(frozenset(new), f"{', '.join(new)} came; has anybody reported success?")
         why = f"{', '.join(new)} came, and {len(seats)} of {bench.rules.max_nodes} places are taken"
-        return VerdictDecision(cause=Cause.GROWN, final=False, why=why, nodes=tuple(new))
+        return _verdict(bench, Cause.GROWN, why, new)
     return NotYet(float("inf"), f"{len(succeeded)} of {len(seats)} nodes have succeeded")
 
 
@@ -159,7 +140,7 @@ def _lost(bench: VerdictInput) -> list[str]:
     return [node for node in seats if node not in bench.living and node not in bench.ends]
 
 
-def _unless_reported(bench: VerdictInput, lost: Sequence[str]) -> VerdictDecision | Recheck:
+def _unless_reported(bench: VerdictInput, lost: Sequence[str]) -> Verdict | Recheck:
     """The round ends for the loss of ``lost``, once it is certain that none of them reported
     success.
     """
@@ -167,4 +148,25 @@ def _unless_reported(bench: VerdictInput, lost: Sequence[str]) -> VerdictDecisio
     if not bench.checked.issuperset(lost):
         return Recheck(frozenset(lost), f"{names}: record gone; did it report before?")
     why = f"{names} was lost" if len(lost) == 1 else f"{names} were lost"
-    return VerdictDecision(cause=Cause.LOST, final=False, why=why, nodes=tuple(lost))
+    return _verdict(bench, Cause.LOST, why, lost)
+
+
+def _verdict(
+    bench: VerdictInput,
+    cause: Cause,
+    why: str,
+    nodes: Sequence[str] = (),
+    *,
+    final: bool = False,
+    told: JobFailure | None = None,
+) -> Verdict:
+    return Verdict(
+        generation=bench.round.generation,
+        round=bench.round.round,
+        cause=cause,
+        final=final,
+        by=bench.me,
+        why=why,
+        nodes=tuple(nodes),
+        job_failure=told,
+    )

@@ -68,7 +68,7 @@ def test_a_job_that_succeeds(method: str, folder: str) -> None:
 def test_a_job_that_fails_says_why_and_of_what_class(folder: str) -> None:
     with FakeTask(spec(worker_function("end", "raise"), folder)) as task:
         failed = task.verdict()
-        assert (failed.error, failed.failure_class, failed.retryable) == (
+        assert (failed.error, failed.job_failure.failure_class, failed.retryable) == (
             "WorkersFailedError",
             FailureClass.USER_CODE,
             False,
@@ -84,7 +84,7 @@ def test_a_job_that_fails_says_why_and_of_what_class(folder: str) -> None:
 def test_a_value_that_xcom_cannot_hold_is_the_users_mistake(folder: str) -> None:
     with FakeTask(spec(worker_function("returns_much", 8), folder)) as task:
         failed = task.verdict()
-        assert (failed.error, failed.failure_class) == (
+        assert (failed.error, failed.job_failure.failure_class) == (
             "WorkersFailedError",
             FailureClass.USER_CODE,
         )
@@ -133,7 +133,7 @@ def test_a_bad_spec_is_a_bad_configuration(case: str) -> None:
         task.socket.sendall(data)
         failed = task.verdict()
         assert text in failed.report
-        assert (failed.error, failed.failure_class, failed.retryable) in {
+        assert (failed.error, failed.job_failure.failure_class, failed.retryable) in {
             ("ConfigError", FailureClass.BAD_CONFIGURATION, False),
             ("EntrypointError", FailureClass.BAD_CONFIGURATION, False),
         }
@@ -160,7 +160,7 @@ def test_a_bad_configuration_is_told_in_full(
 ) -> None:
     with FakeTask(spec(worker_function("rank_and", 1), folder, **config)) as task:
         failed = task.verdict()
-        assert (failed.error, failed.failure_class) == (
+        assert (failed.error, failed.job_failure.failure_class) == (
             "ConfigError",
             FailureClass.BAD_CONFIGURATION,
         )
@@ -171,7 +171,7 @@ def test_a_bad_configuration_is_told_in_full(
 def test_a_script_that_is_missing_is_a_bad_configuration(folder: str) -> None:
     with FakeTask(spec(Script("no/such.py"), folder)) as task:
         failed = task.verdict()
-        assert (failed.error, failed.failure_class) == (
+        assert (failed.error, failed.job_failure.failure_class) == (
             "EntrypointError",
             FailureClass.BAD_CONFIGURATION,
         )
@@ -232,7 +232,7 @@ def test_a_stop_ends_the_job_after_it_could_save(folder: str) -> None:
         wait_for_ranks(task, folder, 2)
         task.tell(messages.Stop("the DAG run was marked failed"))
         stopped = task.verdict()
-        assert (stopped.error, stopped.failure_class, stopped.retryable) == (
+        assert (stopped.error, stopped.job_failure.failure_class, stopped.retryable) == (
             "StoppedError",
             FailureClass.PREEMPTION,
             False,
@@ -256,7 +256,10 @@ def test_a_stop_kills_who_ignores_it_when_the_grace_is_over(folder: str) -> None
 def test_a_stop_before_the_workers_start_is_a_stop(folder: str) -> None:
     with FakeTask(spec(worker_function("rank_and", 1), folder), messages.Stop("too late")) as task:
         stopped = task.verdict()
-        assert (stopped.error, stopped.failure_class) == ("StoppedError", FailureClass.PREEMPTION)
+        assert (stopped.error, stopped.job_failure.failure_class) == (
+            "StoppedError",
+            FailureClass.PREEMPTION,
+        )
         assert "too late" in stopped.report
         assert task.results() == {}
 

@@ -35,7 +35,7 @@ def test_a_failure_reaches_the_task_with_its_fields_and_is_on_disk_before_that(
     with FakeTask(leaving(path, job)) as task:
         last = task.verdict()
         left = AgentRecord.read(path)
-    failure = last.failure
+    failure = last.job_failure.failure
     assert (failure.rank, failure.group_rank, failure.restart) == (0, 0, 1)
     assert failure.step == 9, "made before the restart"
     assert failure.failure_class is FailureClass.USER_CODE
@@ -63,7 +63,7 @@ def test_what_an_agent_leaves_says_who_it_is_while_it_runs_and_in_the_end_how_it
     assert left is not None
     assert (left.alone, left.asked, left.kills) == (True, "", 0)
     assert isinstance(left.end, messages.JobFailed)
-    assert left.end.failure_class is FailureClass.PREEMPTION
+    assert left.end.job_failure.failure_class is FailureClass.PREEMPTION
     assert "its Airflow task is gone" in left.end.report
     assert [file.name for file in path.parent.glob("job.legacy*")] == ["job.legacy"]
 

@@ -107,7 +107,10 @@ def test_a_stop_is_heard_while_torch_is_imported(
         took = time.monotonic() - began
         print(f"ended {took:.2f} s after the stop")
         assert took < IMPORT / 2
-        assert (stopped.error, stopped.failure_class) == ("StoppedError", FailureClass.PREEMPTION)
+        assert (stopped.error, stopped.job_failure.failure_class) == (
+            "StoppedError",
+            FailureClass.PREEMPTION,
+        )
         assert stopped.report.startswith("stopped before its workers started: ")
 
 

@@ -116,7 +116,7 @@ def _cost(store: Store, server: Server, count: int) -> tuple[dict[str, int], dic
             stage = order.assignment.stage
         sealing = counted.since()
         for driver in drivers:
-            driver.tell(see.WorkersEnded(stage, succeeded=True))
+            driver.tell(see.WorkersEnded(stage, None))
         assert all(isinstance(order, do.Finish) for order in _orders(drivers))
         return sealing, counted.since()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from llutil.agent_process.orphan_log import OrphanLog
-from llutil.failure import FailureClass
+from llutil.failure import FailureClass, JobFailure
 from llutil.task_link.messages import (
     JobFailed,
     JobSucceeded,
@@ -39,7 +39,12 @@ def test_what_the_task_had_not_read_and_what_comes_later_is_kept(tmp_path: Path)
         (OutputLine(3, "stderr", "oh \udcff no"), "[rank 3] oh ? no\n"),
         (LogRecord("WARNING", "llutil.agent", "careful"), "WARNING careful\n"),
         (
-            JobFailed("StoppedError", "stopped\nby force", FailureClass.PREEMPTION, False),
+            JobFailed(
+                "StoppedError",
+                "stopped\nby force",
+                False,
+                JobFailure(failure_class=FailureClass.PREEMPTION),
+            ),
             "the job ended: stopped\nby force\n",
         ),
         (JobSucceeded((0, 1)), "the job succeeded after its task was gone; ranks (0, 1)\n"),

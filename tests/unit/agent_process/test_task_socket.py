@@ -16,12 +16,14 @@ from llutil.agent_process.orphan_log import OrphanLog
 from llutil.agent_process.task_socket import TaskSocket
 from llutil.entrypoint import Script
 from llutil.errors import ConfigError
-from llutil.failure import FailureClass
+from llutil.failure import FailureClass, JobFailure
 from llutil.task_link import messages as wire
 from tests.unit.agent_process.stand_ins import streams
 
 FAR = 20.0  # seconds; a test that waits so long has failed
-FAILED = wire.JobFailed("StoppedError", "the end", FailureClass.PREEMPTION, False)
+FAILED = wire.JobFailed(
+    "StoppedError", "the end", False, JobFailure(failure_class=FailureClass.PREEMPTION)
+)
 
 
 def far() -> float:
@@ -129,8 +131,8 @@ def test_no_spec_is_a_bad_configuration_once_its_time_is_over(tmp_path: Path) ->
         (b"\xff\xfe\n", "not a message"),
         (b"{}\n", "missing required field"),
         (b"[]\n", "not a message"),
-        (b'{"type":"spec","version":99}\n', "version 99, this agent speaks 2: install the same"),
-        (b'{"type":"spec","version":2}\n', "not a message"),
+        (b'{"type":"spec","version":99}\n', "version 99, this agent speaks"),
+        (b'{"type":"spec","version":%d}\n' % wire.VERSION, "not a message"),
         (wire.encode(wire.Hello(1, "python")), "a Hello came from the task"),
     ],
     ids=["http", "no text", "no type", "no object", "version", "fields", "direction"],

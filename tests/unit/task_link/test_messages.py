@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from llutil.entrypoint import Command, Module, PickledCall, Reference, Script
 from llutil.errors import ConfigError
-from llutil.failure import Failure, FailureClass
+from llutil.failure import Failure, FailureClass, JobFailure
 from llutil.task_link import messages as wire
 
 TEXT = st.text(st.characters(codec="utf-8") | st.just("\udcff"))
@@ -75,9 +75,14 @@ MESSAGES = st.one_of(
         wire.JobFailed,
         TEXT,
         TEXT,
-        st.sampled_from(FailureClass),
         st.booleans(),
-        st.none() | FAILURES,
+        st.builds(
+            JobFailure,
+            why=TEXT,
+            failure_class=st.sampled_from(FailureClass),
+            fatal=st.booleans(),
+            failure=st.none() | FAILURES,
+        ),
     ),
 )
 FEW = settings(derandomize=True, max_examples=25, deadline=None)
@@ -133,8 +138,9 @@ def test_a_message_that_has_not_ended_is_not_delivered() -> None:
         (b'{"type":"stop"}', "not a message"),
         (b'{"type":"roundbegan","restart":0}', "not a message"),
         (b'{"type":"progress","ranks":{"a":[1,2]}}', "not a message"),
-        (b'{"type":"jobfailed","error":"","report":"","failure_class":"bad luck","retryable":true,"failure":null}', "not a m"),
-        (b'{"type":"jobfailed","error":"","report":"","failure_class":"hang","retryable":true,"failure":{"rank":0}}', "not a m"),
+        (b'{"type":"jobfailed","error":"","report":"","retryable":true,"job_failure":{"failure_class":"bad luck"}}', "not a m"),
+        (b'{"type":"jobfailed","error":"","report":"","retryable":true,"job_failure":{"failure":{"rank":0}}}', "not a m"),
+        (b'{"type":"jobfailed","error":"","report":"","retryable":true}', "not a m"),
         (b'{"type":"spell"}', "Invalid value 'spell'"),
         (b"{}", "missing required field `type`"),
     ],

@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from llutil.agent.failures.report import FailureReport, WorkersFailed
-from llutil.failure import FailureClass
+from llutil.agent.failures.report import WorkersFailed
+from llutil.failure import FailureClass, JobFailure
 from llutil.std import Std
 from llutil.system import oom_kills
 from tests.support import worker_functions
@@ -50,11 +50,10 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def failure_of(entrypoint: Any, *args: Any, **fields: Any) -> tuple[str, FailureReport]:
+def failure_of(entrypoint: Any, *args: Any, **fields: Any) -> tuple[str, JobFailure]:
     with pytest.raises(WorkersFailed) as caught:
         launch(entrypoint, *args, **fields)
-    assert isinstance(caught.value.report, FailureReport)
-    return str(caught.value), caught.value.report
+    return str(caught.value), caught.value.job_failure
 
 
 @pytest.mark.usefixtures("no_torch")
@@ -70,18 +69,18 @@ def test_code_that_knows_nothing_of_us_is_told_with_its_traceback_and_its_last_w
         "command": [sys.executable, str(script)],
         "reference": ["train:load", "digits"],
     }[how]
-    text, report = failure_of(entrypoint, *args, redirects=redirects, node_label="mine")
+    text, told = failure_of(entrypoint, *args, redirects=redirects, node_label="mine")
     lines = text.splitlines()
     said = "exit code 1: " if how == "command" else ""
     assert lines[0].endswith(f"failed: rank 0: {said}FileNotFoundError: no data in digits")
-    assert f"of node 0 on {socket.gethostname()}, pid {report.first.pid}, after 0 of 0" in lines[1]
+    assert f"of node 0 on {socket.gethostname()}, pid {told.failure.pid}, after 0 of 0" in lines[1]
     assert lines[2] == "  failure class: user code"
     assert sum("Traceback (most recent call last):" in line for line in lines) == 1
     assert sum("raise FileNotFoundError" in line for line in lines) == 1
     if how != "reference":
         assert "  loading" in lines
     assert len(lines) <= 60
-    assert report.first.exit_status == 1
+    assert told.failure.exit_status == 1
 
 
 @pytest.mark.usefixtures("no_torch")
@@ -94,9 +93,9 @@ def test_what_a_rank_prints_on_stderr_is_shown_as_it_comes_and_told_in_the_end(
             time.sleep(0.01)
         os._exit(3)
 
-    _, report = failure_of(draw)
+    _, told = failure_of(draw)
     assert capfd.readouterr().err == "\r10%\r20%\nand more\nno newline"
-    assert report.first.tail == ("10%", "20%", "and more", "no newline")
+    assert told.failure.tail == ("10%", "20%", "and more", "no newline")
 
 
 @contextmanager
@@ -164,8 +163,8 @@ def test_a_rank_that_is_killed_for_lack_of_memory_is_told_as_that(
     kind: str, tmp_path: Path, folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def told(entrypoint: Any) -> dict[str, Any]:
-        text, report = failure_of(entrypoint, folder, start_method="fork")
-        return {"text": text, "class": report.failure_class}
+        text, told = failure_of(entrypoint, folder, start_method="fork")
+        return {"text": text, "class": told.failure_class}
 
     if kind == "the kernel":
         with limited_group() as group:
@@ -220,8 +219,8 @@ def test_who_is_told_of_a_collective_is_the_cause_as_far_as_it_is_known(
     how: str, rank: int, failure_class: FailureClass, says: str
 ) -> None:
     """A rank that died is told, whether its peer's own error was noticed before or not."""
-    text, report = failure_of(reduce, how, nproc=2, start_method="fork", shutdown_timeout=1)
-    assert (report.first.rank, report.failure_class) == (rank, failure_class)
+    text, told = failure_of(reduce, how, nproc=2, start_method="fork", shutdown_timeout=1)
+    assert (told.failure and told.failure.rank, told.failure_class) == (rank, failure_class)
     assert says in text.splitlines()[0]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-from llutil.agent.failures.report import FailureReport, WorkersFailed
+from llutil.agent.failures.report import WorkersFailed
 from llutil.std import Std
 from tests.integration.agent.failures import worker_endings
 from tests.integration.agent.failures.worker_endings import ABSENT, WAYS
@@ -168,10 +168,10 @@ def test_the_first_of_several_failures_is_the_one_reported() -> None:
 
     with pytest.raises(WorkersFailed) as caught:
         launch(fail_in_turn, nproc=3)
-    report = caught.value.report
-    assert isinstance(report, FailureReport)
-    assert (report.first.rank, report.first.reason) == (2, "ValueError: 2")
-    assert "ranks ended because of it: 0-1" in report.text
+    error = caught.value
+    assert error.failure is not None
+    assert (error.failure.rank, error.failure.reason) == (2, "ValueError: 2")
+    assert "ranks ended because of it: 0-1" in str(error)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llutil.agent.failures.report import FailureReport, WorkersFailed
+from llutil.agent.failures.report import WorkersFailed
 from tests.support import worker_functions
 from tests.support.launches import launch
 
@@ -35,10 +35,10 @@ def test_the_budget_is_spent_and_then_the_last_failure_is_the_jobs(folder: str) 
     with pytest.raises(WorkersFailed) as caught:
         launch(worker_functions.fail_until, 9, folder, max_restarts=2)
     assert starts(folder) == [f"start-{count}-rank-0" for count in range(3)]
-    report = caught.value.report
-    assert isinstance(report, FailureReport)
-    assert (report.first.restart, report.first.max_restarts) == (2, 2)
-    assert report.first.reason == "ValueError: not yet: 2"
+    failure = caught.value.failure
+    assert failure is not None
+    assert (failure.restart, failure.max_restarts) == (2, 2)
+    assert failure.reason == "ValueError: not yet: 2"
 
 
 def test_no_budget_means_no_restart(folder: str) -> None:

@@ -131,7 +131,7 @@ def test_workers_that_outlive_a_killed_agent_are_ended_before_the_next_try(path,
     assert not is_alive(int(child))
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"version": 2}', '{"version": 1, "pid": "x"}'])
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"version": 99}', '{"version": 2, "pid": "x"}'])
 def test_what_is_no_legacy_is_told_and_not_heeded(path, text, caplog):
     path.write_text(text)
     assert take_over(path, LOG) is None

@@ -28,7 +28,7 @@ from airflow_provider.parameters.task_key import deployment
 from airflow_provider.retries.policy import KEY, NoMoreTriesError
 from airflow_provider.retries.rules import TriesRecord
 from llutil.errors import LaunchError, StoppedError, WorkersFailedError
-from llutil.failure import FailureClass
+from llutil.failure import FailureClass, JobFailure
 from llutil.launcher.run_id import TaskKey
 from llutil.task_link.agent_record import AgentRecord
 from llutil.task_link.messages import JobFailed
@@ -212,9 +212,8 @@ def test_a_try_that_follows_one_which_died_of_what_is_not_tried_again_fails_at_o
     spent = TriesRecord(life=3, try_number=3, open=True, retried={"hang": 2})
     store = {KEY: spent.to_json()}
     stuck = failure(failure_class=FailureClass.HANG)
-    end = JobFailed(
-        "WorkersFailedError", "rank 3: stuck\nand more", FailureClass.HANG, False, stuck
-    )
+    text = "rank 3: stuck\nand more"
+    end = JobFailed("WorkersFailedError", text, False, JobFailure.of(stuck))
     slug = TaskKey("job", "train", "r1").slug(deployment())
     AgentRecord(launch="3", pid=2**22 + 1, mark="m", grace=1, alone=True, end=end).write(
         user_folder() / f"{slug}.legacy"

@@ -10,17 +10,15 @@ from pathlib import Path
 import pytest
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-from llutil.agent.failures.describe import found_failure
+from llutil.agent.failures.describe import node_failure
 from llutil.agent.failures.report import (
     FailureReport,
-    RemoteReport,
     WorkersFailed,
-    first_failure,
     process_failures,
 )
 from llutil.agent.worker_side.outcome_pipe import ErrorNote, Returned
 from llutil.agent.workers.rank_exit import RankExit
-from llutil.failure import Failure, FailureClass
+from llutil.failure import Failure, FailureClass, JobFailure
 from llutil.rendezvous.protocol.record_codec import decode, encode
 from llutil.rendezvous.protocol.records import ReportKind
 from llutil.system.oom_kills import KillCount
@@ -68,19 +66,14 @@ def stopped(rank: int) -> RankExit:
 def report(
     first: RankExit, *others: RankExit, memory: KillCount | None = None, label: str = ""
 ) -> FailureReport:
+    told = node_failure([first], memory)
+    assert told.failure is not None
+    own = replace(told.failure, label=label, host="HOST", restart=3, max_restarts=3)
     return FailureReport(
         name="train",
-        first=found_failure(
-            first,
-            group_rank=0,
-            label=label,
-            host="HOST",
-            restart=3,
-            max_restarts=3,
-            memory=memory,
-        ),
+        job_failure=replace(told, failure=own),
+        own=own,
         others=others,
-        fatal=False,
         log_folder="/logs",
     )
 
@@ -222,17 +215,25 @@ def test_a_kill_for_lack_of_memory_is_told_with_its_evidence() -> None:
         "train failed: rank 0: signal 9 (SIGKILL: out of memory: the kernel killed 2 processes for it, "
         "as the memory cgroup /sys/fs/cgroup/job counted)"
     )
-    assert report(ended(0, -9), memory=count).failure_class is FailureClass.OUT_OF_MEMORY
+    assert (
+        report(ended(0, -9), memory=count).job_failure.failure_class is FailureClass.OUT_OF_MEMORY
+    )
 
 
 def test_a_kill_that_was_not_for_memory_is_told_as_that() -> None:
     found = report(ended(0, -9), memory=KillCount("this machine", 0))
-    assert found.failure_class is FailureClass.INFRASTRUCTURE
+    assert found.job_failure.failure_class is FailureClass.INFRASTRUCTURE
     assert "(SIGKILL: somebody's kill -9, or the platform's; none for lack of memory" in found.text
 
 
 def test_a_node_is_told_by_its_label() -> None:
     assert "of node 0 'gang-1' on HOST" in text_of(ended(0, 3), label="gang-1")
+
+
+def first_of(ended: list[RankExit]) -> int:
+    told = node_failure(ended, None)
+    assert told.failure is not None
+    return told.failure.rank
 
 
 def test_the_first_failure_is_the_earliest_by_the_ranks_own_word() -> None:
@@ -242,7 +243,7 @@ def test_the_first_failure_is_the_earliest_by_the_ranks_own_word() -> None:
         ended(1, STOPPED, at=6.0),
         ended(2, 1, own_word, at=own_word.at),
     ]
-    assert first_failure(candidates).rank == 2
+    assert first_of(candidates) == 2
 
 
 GONE = replace(RAISED, kind="RuntimeError", text="[pair.cc:553] Connection closed by peer [::1]:7")
@@ -268,7 +269,7 @@ GONE = replace(RAISED, kind="RuntimeError", text="[pair.cc:553] Connection close
 def test_a_rank_that_lost_its_peer_is_first_only_if_nothing_else_failed(
     candidates: list[RankExit], first: int
 ) -> None:
-    assert first_failure(candidates).rank == first
+    assert first_of(candidates) == first
 
 
 def test_the_error_is_torchs_and_holds_the_report_as_a_value(tmp_path: Path) -> None:
@@ -318,16 +319,19 @@ LONG = {
 def test_a_failure_fits_into_a_store_whatever_its_rank_said(
     text: str, tail: tuple[str, ...]
 ) -> None:
-    told = report(ended(0, 1, replace(RAISED, text=text, trace=text), tail=tail)).first
-    record = node_report("a", ReportKind.FAILED, why=told.reason, failure=told)
+    told = report(ended(0, 1, replace(RAISED, text=text, trace=text), tail=tail)).job_failure
+    record = node_report("a", ReportKind.FAILED, job_failure=told)
     value = encode(record)
     assert len(value) < 16 * 1024
     assert decode("key", value) == record
 
 
-def remote(first: Failure | None, own: FailureReport | None) -> RemoteReport:
-    given = first.failure_class if first else None
-    return RemoteReport("train", "b.1 failed: rank 3: ValueError: no such digit", given, first, own)
+WHY = "b.1 failed: rank 3: ValueError: no such digit"
+
+
+def remote(first: Failure | None, own: FailureReport | None) -> FailureReport:
+    told = replace(JobFailure.of(first) if first else JobFailure(), why=WHY)
+    return replace(own or FailureReport(name="train", job_failure=told), job_failure=told)
 
 
 FAR = failure(trace=TRACE.rstrip(), tail=("loading",), restart=3, max_restarts=3)
@@ -352,7 +356,7 @@ def test_a_failure_elsewhere_is_told_in_full_and_first() -> None:
 
 def test_a_failure_of_this_node_is_told_once_though_the_ledger_tells_it_too() -> None:
     own = report(ended(1, 1, RAISED), stopped(0))
-    assert remote(own.first, own).text == own.text
+    assert remote(own.own, own).text == own.text
 
 
 def test_torchs_records_begin_with_a_failure_elsewhere() -> None:
@@ -378,6 +382,6 @@ def test_reports_of_two_nodes_are_one_screen() -> None:
     tail = ("z" * 10_000,) * 40
     others = [ended(rank, 1, note) for rank in range(1, 99)]
     own = report(ended(0, 1, note, tail=tail), *others)
-    lines = remote(replace(own.first, pid=1), own).text.splitlines()
+    lines = remote(replace(own.own, pid=1), own).text.splitlines()
     assert len(lines) <= 60
     assert max(map(len, lines)) <= 600

@@ -15,7 +15,7 @@ from airflow_provider.decorators.elastic import elastic_task
 from airflow_provider.operators.elastic import DEFAULT_RETRY_POLICY, ElasticLaunchOperator
 from airflow_provider.retries.policy import KEY, ElasticRetryPolicy, NoMoreTriesError, RetryRow
 from llutil.errors import AgentLostError, ConfigError, StoppedError, WorkersFailedError
-from llutil.failure import FailureClass
+from llutil.failure import FailureClass, JobFailure
 from llutil.task_link.agent_record import AgentRecord
 from llutil.task_link.messages import JobFailed
 from tests.support.rendezvous_values import failure
@@ -52,7 +52,9 @@ class Tries:
 
 
 def memory_error():
-    return WorkersFailedError("rank 0: no memory", FailureClass.OUT_OF_MEMORY)
+    error = WorkersFailedError("rank 0: no memory")
+    error.job_failure = JobFailure(failure_class=FailureClass.OUT_OF_MEMORY)
+    return error
 
 
 def test_out_of_memory_is_tried_once_more_and_a_clear_gives_it_another():
@@ -71,7 +73,7 @@ def test_out_of_memory_is_tried_once_more_and_a_clear_gives_it_another():
 def test_user_code_with_the_same_traceback_before_progress_fails_in_its_second_try():
     tries = Tries()
     error = WorkersFailedError("rank 3: ValueError")
-    error.failure = failure(trace="Traceback\nValueError: 7")
+    error.job_failure = JobFailure.of(failure(trace="Traceback\nValueError: 7"))
     tries.begin()
     first = tries.fail(error)
     assert (first.action, first.retry_delay) == (RetryAction.RETRY, None)
@@ -132,7 +134,7 @@ def test_a_job_that_failed_when_its_task_was_lost_is_told_with_its_fields():
     tries = Tries(ElasticRetryPolicy(user_code=RetryRow(retries=0)))
     tries.begin()
     failed = failure()
-    end = JobFailed("WorkersFailedError", "rank 3: x", FailureClass.USER_CODE, False, failed)
+    end = JobFailed("WorkersFailedError", "rank 3: x", False, JobFailure.of(failed))
     with pytest.raises(NoMoreTriesError, match="its job had failed: rank 3: x") as caught:
         tries.begin(left_by(1, end=end))
     assert caught.value.failure == failed
@@ -154,7 +156,7 @@ def test_a_try_that_a_clear_asked_for_while_the_last_one_ran_is_never_refused(re
 def test_a_try_that_was_cleared_and_lost_parts_the_tracebacks_before_it_from_those_after():
     tries = Tries()
     error = WorkersFailedError("rank 3: ValueError")
-    error.failure = failure(trace="Traceback\nValueError: 7")
+    error.job_failure = JobFailure.of(failure(trace="Traceback\nValueError: 7"))
     tries.begin()
     tries.fail(error)
     tries.begin()

@@ -5,20 +5,20 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider.retries.policy import ElasticRetryPolicy
-from airflow_provider.retries.rules import FailureCase, RetryRow, TriesRecord, decide
+from airflow_provider.retries.rules import RetryRow, TriesRecord, decide
 from llutil.errors import ConfigError
-from llutil.failure import FailureClass
+from llutil.failure import FailureClass, JobFailure
+from tests.support.rendezvous_values import failure
 
 POLICY = ElasticRetryPolicy()
 
 
-def case(failure_class: FailureClass, *, left: int = 100, like: str = "") -> FailureCase:
-    return FailureCase(
-        failure_class=failure_class, told="what happened", signature=like, tries_left=left
-    )
+def case(failure_class: FailureClass, *, like: str = "") -> JobFailure:
+    told = failure(failure_class=failure_class, trace=like)
+    return JobFailure(why="what happened", failure_class=failure_class, failure=told)
 
 
-def tries_until_it_fails(*cases: FailureCase) -> int:
+def tries_until_it_fails(*cases: JobFailure) -> int:
     """How many tries there are if each fails in the way of the next of ``cases``, and the last of
     them goes on.
     """
@@ -26,7 +26,7 @@ def tries_until_it_fails(*cases: FailureCase) -> int:
     while True:
         one = cases[min(tries, len(cases) - 1)]
         tries += 1
-        decision = decide(POLICY.row(one.failure_class), record, one)
+        decision = decide(POLICY.row(one.failure_class), record, one, tries_left=100)
         if not decision.again or tries == 50:
             return tries
         record = decision.record
@@ -55,7 +55,7 @@ def test_budgets_are_each_classes_own() -> None:
 
 def test_no_class_has_more_tries_than_the_task() -> None:
     for failure_class in FailureClass:
-        decision = decide(RetryRow(), TriesRecord(), case(failure_class, left=0))
+        decision = decide(RetryRow(), TriesRecord(), case(failure_class), tries_left=0)
         assert not decision.again
         assert "all retries of the task are used up" in decision.why
         assert decision.record.retried == {}
@@ -82,21 +82,24 @@ def test_another_failure_in_between_breaks_the_run_of_equal_ones() -> None:
 
 
 def test_every_decision_says_why() -> None:
-    first = decide(POLICY.hang, TriesRecord(), case(FailureClass.HANG, left=3))
+    first = decide(POLICY.hang, TriesRecord(), case(FailureClass.HANG), tries_left=3)
     assert first.why == (
         "hang (what happened): tried again in 60 s: retry 1 of 2 of its class; "
         "3 of the task's retries are left with this one"
     )
-    own = decide(POLICY.user_code, TriesRecord(), case(FailureClass.USER_CODE, left=1, like="a"))
+    raised = case(FailureClass.USER_CODE, like="a")
+    own = decide(POLICY.user_code, TriesRecord(), raised, tries_left=1)
     assert own.why == (
         "user code (what happened): tried again after the task's retry_delay: retry 1 of its class; "
         "1 of the task's retries is left with this one"
     )
-    last = decide(POLICY.user_code, own.record, case(FailureClass.USER_CODE, like="a"))
+    last = decide(POLICY.user_code, own.record, raised, tries_left=9)
     assert "not tried again: the same traceback 2 times running" in last.why
-    none = decide(POLICY.bad_configuration, TriesRecord(), case(FailureClass.BAD_CONFIGURATION))
+    wrong = case(FailureClass.BAD_CONFIGURATION)
+    none = decide(POLICY.bad_configuration, TriesRecord(), wrong, tries_left=9)
     assert none.why == "bad configuration (what happened): not tried again: its class has none"
-    spent = decide(POLICY.hang, TriesRecord(retried={"hang": 2}), case(FailureClass.HANG))
+    used = TriesRecord(retried={"hang": 2})
+    spent = decide(POLICY.hang, used, case(FailureClass.HANG), tries_left=9)
     assert "all retries of its class (2) are used up" in spent.why
 
 

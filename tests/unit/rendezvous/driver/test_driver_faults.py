@@ -11,8 +11,9 @@ from llutil.ledgers.errors import LedgerRefused
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol import observations as see
 from llutil.rendezvous.protocol.record_codec import VERSION, encode
-from llutil.rendezvous.protocol.records import Assignment, Cause, Marker, Seat
+from llutil.rendezvous.protocol.records import Assignment, Cause, Marker, ReportKind, Seat
 from tests.support.memory_rendezvous import RUN, FaultyLedger, MemoryRendezvous, Node, Port
+from tests.support.rendezvous_values import report
 
 _DAY = 86400.0
 
@@ -118,7 +119,7 @@ def test_a_store_that_refuses_only_the_last_word_changes_no_result(
         (RUN.log + "x", b'{"version":9,"kind":"marker"}', ("log/x", "format 9", str(VERSION))),
         (
             RUN.log + "000001.000001.assignment",
-            b'{"version":1,"kind":"report","generation":1,"round":1,"node":"x","say":"back"}',
+            encode(report("x", ReportKind.BACK)),
             ("assignment", "is a report"),
         ),
         (
@@ -139,7 +140,7 @@ def test_a_record_that_is_not_ours_is_named_and_left_alone(
     assert mine == []
 
 
-@pytest.mark.parametrize("value", [b"\x00", b'{"version":1,"kind":"marker"}'])
+@pytest.mark.parametrize("value", [b"\x00", b'{"version":%d,"kind":"marker"}' % VERSION])
 def test_a_member_that_comes_and_is_none_of_ours_is_named_by_the_leader(
     rendezvous: MemoryRendezvous, value: bytes
 ) -> None:

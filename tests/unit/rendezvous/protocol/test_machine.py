@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from llutil.failure import FailureClass
+from llutil.failure import FailureClass, JobFailure
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol import observations as see
 from llutil.rendezvous.protocol.machine import Machine
 from llutil.rendezvous.protocol.records import Assignment, Cause, Marker, Report, ReportKind, Stage
 from llutil.rendezvous.protocol.run_history import RunHistory
 from tests.support.rendezvous_values import (
-    failure,
+    job_failure,
     marker,
     member,
     report,
@@ -197,7 +197,7 @@ def test_nodes_that_do_not_fit_together_are_told() -> None:
 
 def test_who_succeeded_reports_and_waits_for_the_verdict() -> None:
     node = follower()
-    assert node.sees(see.WorkersEnded(FIRST, True)) == ["Create succeeded"]
+    assert node.sees(see.WorkersEnded(FIRST, None)) == ["Create succeeded"]
     assert node.created() == []
     assert node.wait.why == "round 1 of generation 1 runs elsewhere; waiting for its verdict"
     over = RunHistory(round_of("ab"), verdict(Cause.SUCCEEDED, final=True), marker(Cause.SUCCEEDED))
@@ -207,7 +207,7 @@ def test_who_succeeded_reports_and_waits_for_the_verdict() -> None:
 
 def test_the_leader_writes_verdict_and_marker_at_once_and_cleans_up() -> None:
     node = leader(label="task-7", token="3")
-    assert node.sees(see.WorkersEnded(FIRST, True)) == ["Create succeeded"]
+    assert node.sees(see.WorkersEnded(FIRST, None)) == ["Create succeeded"]
     node.created()
     both = (report("a", ReportKind.SUCCEEDED), report("b", ReportKind.SUCCEEDED))
     assert node.sees(see.ReportsSeen(FIRST, both)) == ["Create verdict + marker"]
@@ -224,7 +224,7 @@ def test_the_marker_keeps_tokens_and_labels_of_the_last_round() -> None:
     node.sees(see.MembersSeen(here))
     node.sees(see.StoreOpened(FIRST, "10.0.0.1", 29500))
     node.created()
-    node.sees(see.WorkersEnded(FIRST, True))
+    node.sees(see.WorkersEnded(FIRST, None))
     node.created()
     node.sees(
         see.ReportsSeen(
@@ -237,7 +237,7 @@ def test_the_marker_keeps_tokens_and_labels_of_the_last_round() -> None:
 
 def test_who_succeeded_runs_again_if_the_others_must() -> None:
     node = follower()
-    node.sees(see.WorkersEnded(FIRST, True))
+    node.sees(see.WorkersEnded(FIRST, None))
     node.created()
     failed = RunHistory(round_of("ab"), verdict(Cause.FAILED))
     assert node.sees(see.LogSeen(failed)) == ["Create back"]
@@ -248,7 +248,7 @@ def test_who_succeeded_runs_again_if_the_others_must() -> None:
 
 def test_a_node_that_is_lost_after_it_succeeded_still_ends_with_success() -> None:
     node = follower()
-    node.sees(see.WorkersEnded(FIRST, True))
+    node.sees(see.WorkersEnded(FIRST, None))
     node.created()
     assert node.sees(see.LeaseLost("b.1")) == ["TakeLease"]
     over = RunHistory(round_of("ab"), verdict(Cause.SUCCEEDED, final=True), marker(Cause.SUCCEEDED))
@@ -260,15 +260,13 @@ def test_a_node_that_is_lost_after_it_succeeded_still_ends_with_success() -> Non
 
 def test_a_failure_is_reported_with_its_class_and_ends_the_round() -> None:
     node = follower()
-    ended = see.WorkersEnded(FIRST, False, "boom", FailureClass.OUT_OF_MEMORY)
-    assert node.sees(ended) == ["Create failed"]
-    assert node.wanted == report(
-        "b", ReportKind.FAILED, why="boom", failure_class=FailureClass.OUT_OF_MEMORY
-    )
+    told = JobFailure(why="boom", failure_class=FailureClass.OUT_OF_MEMORY)
+    assert node.sees(see.WorkersEnded(FIRST, told)) == ["Create failed"]
+    assert node.wanted == report("b", ReportKind.FAILED, job_failure=told)
     lead = leader()
     assert lead.sees(see.ReportsSeen(FIRST, (node.wanted,))) == ["Create verdict"]
     assert (lead.wanted.cause, lead.wanted.final) == (Cause.FAILED, False)
-    assert lead.wanted.failure_class is FailureClass.OUT_OF_MEMORY
+    assert lead.wanted.job_failure == told
     assert lead.created() == ["StopWorkers"]
 
 
@@ -288,9 +286,12 @@ def test_after_a_failure_all_come_back_and_the_next_seal_charges_it() -> None:
 def last_failure(words: str = "boom") -> Node:
     """A leader whose round failed without a restart left, and whose own workers have stopped."""
     node = leader(max_restarts=0)
-    assert node.sees(see.ReportsSeen(FIRST, (report("b", ReportKind.FAILED, why=words),)), 5.0) == [
-        "Create verdict"
-    ]
+    assert node.sees(
+        see.ReportsSeen(
+            FIRST, (report("b", ReportKind.FAILED, job_failure=JobFailure(why=words)),)
+        ),
+        5.0,
+    ) == ["Create verdict"]
     assert (node.wanted.cause, node.wanted.final) == (Cause.FAILED, False)
     assert node.created() == ["StopWorkers"]
     assert node.sees(see.WorkersStopped(FIRST)) == ["CloseStore", "Create back"]
@@ -305,7 +306,7 @@ BACKS = (report("a", ReportKind.BACK), report("b", ReportKind.BACK))
 
 def test_the_last_failure_is_told_at_once_and_ends_the_job_once_all_are_back() -> None:
     node = last_failure()
-    failed = report("b", ReportKind.FAILED, why="boom")
+    failed = report("b", ReportKind.FAILED, job_failure=JobFailure(why="boom"))
     assert node.sees(see.ReportsSeen(FIRST, (failed, *BACKS)), 5.1) == ["Create marker"]
     assert node.wanted.why == "b.1 failed: boom; all 0 restarts are used up"
     final = node.state.asked.records
@@ -332,21 +333,21 @@ def test_the_last_failure_costs_nothing_if_a_member_was_lost() -> None:
 
 
 def test_a_node_whose_workers_had_failed_when_they_were_stopped_says_so_before_it_is_back() -> None:
-    node = follower()
+    node, told = follower(), job_failure("the cause")
     log = RunHistory().with_records([round_of("ab"), verdict(Cause.FAILED)])
     assert node.sees(see.LogSeen(log)) == ["StopWorkers"]
-    assert node.sees(see.WorkersEnded(FIRST, False, "the cause")) == ["Create failed"]
-    assert node.wanted == report("b", ReportKind.FAILED, why="the cause")
+    assert node.sees(see.WorkersEnded(FIRST, told)) == ["Create failed"]
+    assert node.wanted == report("b", ReportKind.FAILED, job_failure=told)
     assert node.created() == ["Create back"]
     assert node.sees(see.WorkersStopped(FIRST)) == []
 
 
 def test_a_late_report_of_the_cause_overrules_the_echo_that_ended_the_round() -> None:
     node = last_failure("a peer is gone")
-    echo = report("b", ReportKind.FAILED, why="a peer is gone", failure=failure(echo=True))
-    cause = report("a", ReportKind.FAILED, why="the cause", failure=failure(reason="the cause"))
+    echo = report("b", ReportKind.FAILED, job_failure=job_failure("a peer is gone", echo=True))
+    cause = report("a", ReportKind.FAILED, job_failure=job_failure("the cause", rank=0))
     assert node.sees(see.ReportsSeen(FIRST, (echo, cause, *BACKS)), 5.1) == ["Create marker"]
-    assert node.wanted.failure == cause.failure
+    assert node.wanted.job_failure == cause.job_failure
     assert "the cause" in node.wanted.why
 
 
@@ -354,7 +355,7 @@ def test_a_success_is_not_reported_after_the_verdict() -> None:
     node = follower()
     log = RunHistory().with_records([round_of("ab"), verdict(Cause.FAILED)])
     node.sees(see.LogSeen(log))
-    assert node.sees(see.WorkersEnded(FIRST, True)) == []
+    assert node.sees(see.WorkersEnded(FIRST, None)) == []
     assert node.sees(see.WorkersStopped(FIRST)) == ["Create back"]
 
 
@@ -455,7 +456,7 @@ def test_a_new_leader_finishes_what_all_have_succeeded_in() -> None:
 
 def test_a_suspended_node_starts_and_writes_nothing_until_its_lease_is_renewed() -> None:
     node = follower()
-    assert node.sees(see.WorkersEnded(FIRST, True), 10.0) == []
+    assert node.sees(see.WorkersEnded(FIRST, None), 10.0) == []
     assert "only the ledger can say" in node.wait.why
     assert node.renew(11.0) == ["Create succeeded"]
 
@@ -528,7 +529,7 @@ def test_a_write_that_is_found_was_done() -> None:
 
 def test_a_final_verdict_that_is_found_brings_its_marker() -> None:
     node = leader("a")
-    node.sees(see.WorkersEnded(FIRST, True))
+    node.sees(see.WorkersEnded(FIRST, None))
     node.created()
     node.sees(see.ReportsSeen(FIRST, (report("a", ReportKind.SUCCEEDED),)))
     written = node.wanted
@@ -542,7 +543,7 @@ def test_nothing_else_is_written_before_a_doubt_is_settled() -> None:
     node = leader()
     node.sees(see.ReportsSeen(FIRST, (report("b", ReportKind.FAILED),)))
     node.sees(see.Unanswered(node.ticket))
-    assert node.sees(see.WorkersEnded(FIRST, False), 0.1) == []
+    assert node.sees(see.WorkersEnded(FIRST, JobFailure()), 0.1) == []
     assert node.sees(see.Ticked(), 0.5) == ["ReadBack"]
 
 
@@ -694,7 +695,7 @@ def test_the_last_one_to_leave_marks_the_generation() -> None:
 
 def test_a_leader_may_linger_for_the_others_to_leave_first() -> None:
     node = leader("ab")
-    node.sees(see.WorkersEnded(FIRST, True))
+    node.sees(see.WorkersEnded(FIRST, None))
     node.created()
     assert node.sees(see.Asked("shutdown", stop=False, linger=3.0)) == []
     assert node.wait.until == 3.0
@@ -703,7 +704,7 @@ def test_a_leader_may_linger_for_the_others_to_leave_first() -> None:
 
 def test_a_leader_does_not_linger_for_ever() -> None:
     node = leader("ab")
-    node.sees(see.WorkersEnded(FIRST, True))
+    node.sees(see.WorkersEnded(FIRST, None))
     node.created()
     node.sees(see.Asked("shutdown", stop=False, linger=3.0))
     assert node.sees(see.Ticked(), 3.0)[-2:] == ["Leave", "Finish Left"]
@@ -769,7 +770,7 @@ def test_after_its_end_a_machine_does_nothing_any_more() -> None:
 
 def test_a_store_that_cannot_take_snapshots_may_show_a_final_verdict_first() -> None:
     node = follower()
-    node.sees(see.WorkersEnded(FIRST, True))
+    node.sees(see.WorkersEnded(FIRST, None))
     node.created()
     final = verdict(Cause.SUCCEEDED, final=True)
     assert node.sees(see.LogSeen(RunHistory(round_of("ab"), final))) == []

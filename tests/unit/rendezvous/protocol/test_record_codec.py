@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llutil.errors import ConfigError
-from llutil.failure import Failure, FailureClass
+from llutil.failure import Failure, FailureClass, JobFailure
 from llutil.rendezvous.protocol.record_codec import VERSION, decode, decode_as, encode
 from llutil.rendezvous.protocol.records import (
     Assignment,
@@ -24,12 +24,11 @@ from llutil.rendezvous.protocol.records import (
     Seat,
     Verdict,
 )
-from tests.support.rendezvous_values import member, report, round_of, verdict
+from tests.support.rendezvous_values import job_failure, member, report, round_of, verdict
 
 texts = st.text(st.characters(codec="utf-8") | st.just("\udcff"), max_size=12)
 """Also with bytes that were no UTF-8, as ``surrogateescape`` puts them into a text."""
 numbers = st.integers(0, 10**9)
-classes = st.none() | st.sampled_from(FailureClass)
 seats = st.builds(
     Seat, node=texts, name=texts, address=texts, role=texts, nproc=numbers, token=texts, label=texts
 )
@@ -51,6 +50,13 @@ failures = st.none() | st.builds(
     tail=lists,
     echo=st.booleans(),
     step=numbers,
+)
+job_failures = st.none() | st.builds(
+    JobFailure,
+    why=texts,
+    failure_class=st.sampled_from(FailureClass),
+    fatal=st.booleans(),
+    failure=failures,
 )
 records: st.SearchStrategy[Record] = st.one_of(
     st.builds(
@@ -83,10 +89,8 @@ records: st.SearchStrategy[Record] = st.one_of(
         node=texts,
         say=st.sampled_from(ReportKind),
         why=texts,
-        failure_class=classes,
-        fatal=st.booleans(),
         token=texts,
-        failure=failures,
+        job_failure=job_failures,
     ),
     st.builds(
         Verdict,
@@ -97,8 +101,7 @@ records: st.SearchStrategy[Record] = st.one_of(
         by=texts,
         why=texts,
         nodes=lists,
-        failure_class=classes,
-        failure=failures,
+        job_failure=job_failures,
     ),
     st.builds(
         Marker,
@@ -110,8 +113,7 @@ records: st.SearchStrategy[Record] = st.one_of(
         nodes=lists,
         labels=lists,
         tokens=lists,
-        failure_class=classes,
-        failure=failures,
+        job_failure=job_failures,
     ),
 )
 
@@ -127,7 +129,8 @@ def test_every_record_survives_the_way_through_a_store(record: Record) -> None:
 @given(records)
 def test_fields_of_a_newer_version_are_ignored(record: Record) -> None:
     body = json.loads(encode(record))
-    for part in (body, body.get("failure"), *body.get("seats", ())):
+    told = body.get("job_failure") or {}
+    for part in (body, told or None, told.get("failure"), *body.get("seats", ())):
         if part is not None:
             part["mood"] = {"of a newer": "version"}
     assert decode("a/key", json.dumps(body).encode()) == record
@@ -135,30 +138,33 @@ def test_fields_of_a_newer_version_are_ignored(record: Record) -> None:
 
 STORED = {
     "member": (
-        b'{"version":1,"kind":"member","node":"a.1","name":"a","host":"a","address":"10.0.0.1",'
+        b'{"version":2,"kind":"member","node":"a.1","name":"a","host":"a","address":"10.0.0.1",'
         b'"role":"trainer","nproc":1,"index":null,"token":"","label":""}',
         member("a"),
     ),
     "assignment": (
-        b'{"version":1,"kind":"assignment","generation":1,"round":2,"restarts":0,"seats":[{"node":'
+        b'{"version":2,"kind":"assignment","generation":1,"round":2,"restarts":0,"seats":[{"node":'
         b'"a.1","name":"a","address":"10.0.0.1","role":"trainer","nproc":1,"token":"","label":""}]'
         b',"host":"10.0.0.1","port":29500,"by":"a.1","away":["b.1"]}',
         round_of("a", (1, 2), away=("b.1",)),
     ),
     "report": (
-        b'{"version":1,"kind":"report","generation":1,"round":1,"node":"a.1","say":"failed",'
-        b'"why":"boom","failure_class":"user code","fatal":false,"token":"","failure":null}',
-        report("a", ReportKind.FAILED, why="boom", failure_class=FailureClass.USER_CODE),
+        b'{"version":2,"kind":"report","generation":1,"round":1,"node":"a.1","say":"failed",'
+        b'"why":"","token":"","job_failure":{"why":"rank 3: boom","failure_class":"user code",'
+        b'"fatal":false,"failure":{"rank":3,"local_rank":1,"pid":4711,"exit_status":1,'
+        b'"failure_class":"user code","reason":"boom","trace":"","tail":["bye"],"echo":false,'
+        b'"group_rank":1,"label":"","host":"far","restart":0,"max_restarts":0,"step":0}}}',
+        report("a", ReportKind.FAILED, job_failure=job_failure("boom", tail=("bye",))),
     ),
     "verdict": (
-        b'{"version":1,"kind":"verdict","generation":1,"round":1,"cause":"lost","final":false,'
-        b'"by":"a.1","why":"","nodes":["b.1"],"failure_class":null,"failure":null}',
+        b'{"version":2,"kind":"verdict","generation":1,"round":1,"cause":"lost","final":false,'
+        b'"by":"a.1","why":"","nodes":["b.1"],"job_failure":null}',
         verdict(Cause.LOST, nodes=("b.1",)),
     ),
     "marker": (
-        b'{"version":1,"kind":"marker","generation":1,"round":1,"cause":"stopped","by":"a.1",'
-        b'"why":"","nodes":["a.1"],"labels":["one"],"tokens":["t"],"failure_class":null,'
-        b'"failure":null}',
+        b'{"version":2,"kind":"marker","generation":1,"round":1,"cause":"stopped","by":"a.1",'
+        b'"why":"","nodes":["a.1"],"labels":["one"],"tokens":["t"],'
+        b'"job_failure":null}',
         Marker(
             generation=1,
             round=1,
@@ -173,7 +179,7 @@ STORED = {
 
 
 @pytest.mark.parametrize(("value", "record"), STORED.values(), ids=STORED.keys())
-def test_a_record_of_version_1_lies_in_a_store_like_this(value: bytes, record: Record) -> None:
+def test_a_record_of_version_2_lies_in_a_store_like_this(value: bytes, record: Record) -> None:
     assert decode("a/key", value) == record
     assert json.loads(encode(record)) == json.loads(value)
 
@@ -191,10 +197,10 @@ FOREIGN = {
     "a list": (b"[1]", "Expected `object`, got `array`"),
     "no version": (b'{"kind":"member"}', "missing required field `version`"),
     "a version that is no number": (_changed(version="1"), "at `$.version`"),
-    "no kind": (b'{"version":1}', "missing required field `kind`"),
+    "no kind": (b'{"version":2}', "missing required field `kind`"),
     "an unknown kind": (_changed(kind="diary"), "Invalid value 'diary' - at `$.kind`"),
     "a kind that is no text": (_changed(kind=["member"]), "at `$.kind`"),
-    "a missing field": (b'{"version":1,"kind":"member","node":"a.1"}', "missing required field"),
+    "a missing field": (b'{"version":2,"kind":"member","node":"a.1"}', "missing required field"),
     "a text for a number": (_changed(nproc="2"), "Expected `int`, got `str` - at `$.nproc`"),
     "a negative number": (_changed(nproc=-1), "Expected `int` >= 0 - at `$.nproc`"),
     "a flag for a number": (_changed(nproc=True), "Expected `int`, got `bool` - at `$.nproc`"),
@@ -213,23 +219,29 @@ def test_what_is_not_ours_is_refused_with_its_key(value: bytes, says: str) -> No
 
 def test_another_version_of_the_format_is_named() -> None:
     with pytest.raises(
-        ConfigError, match=r"is of format 2, and this node speaks 1: run the same version"
+        ConfigError, match=r"is of format 3, and this node speaks 2: run the same version"
     ):
-        decode("key", _changed(version=2))
+        decode("key", _changed(version=3))
 
 
 @pytest.mark.parametrize(
     ("failure", "says"),
     [
-        ("boom", r"got `str` - at `\$.failure`"),
-        ({"rank": 1}, r"missing required field .* - at `\$.failure`"),
-        ({"rank": 1, "failure_class": None}, r"got `null` - at `\$.failure.failure_class`"),
-        ({"rank": 1, "failure_class": "bad luck"}, r"at `\$.failure.failure_class`"),
+        ("boom", r"got `str` - at `\$.job_failure.failure`"),
+        ({"rank": 1}, r"missing required field .* - at `\$.job_failure.failure`"),
+        (
+            {"rank": 1, "failure_class": None},
+            r"got `null` - at `\$.job_failure.failure.failure_class`",
+        ),
+        (
+            {"rank": 1, "failure_class": "bad luck"},
+            r"at `\$.job_failure.failure.failure_class`",
+        ),
     ],
 )
 def test_a_failure_that_is_not_exactly_one_of_ours_is_refused(failure: object, says: str) -> None:
-    body = json.loads(encode(report("a", ReportKind.FAILED)))
-    body["failure"] = failure
+    body = json.loads(encode(report("a", ReportKind.FAILED, job_failure=JobFailure())))
+    body["job_failure"]["failure"] = failure
     with pytest.raises(ConfigError, match=says):
         decode("key", json.dumps(body).encode())
 

@@ -6,20 +6,19 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from msgspec import structs
 
 from llutil.failure import FailureClass
-from llutil.rendezvous.protocol.records import Cause, Report, ReportKind
+from llutil.rendezvous.protocol.records import Cause, Report, ReportKind, Verdict
 from llutil.rendezvous.protocol.seal_decision import NotYet
 from llutil.rendezvous.protocol.verdict_decision import (
     Recheck,
-    VerdictDecision,
     VerdictInput,
     judge,
 )
-from tests.support.rendezvous_values import failure, report, round_of, rules
+from tests.support.rendezvous_values import job_failure, report, round_of, rules
 
 FOREVER = float("inf")
+ECHO: dict[str, Any] = {"echo": True, "failure_class": FailureClass.INFRASTRUCTURE}
 
 
 def bench(
@@ -29,11 +28,12 @@ def bench(
     reports: dict[str, Report] = {}
     for end in ends.split():
         name, how = end
-        say, why = (ReportKind.SUCCEEDED, "") if how == "+" else (ReportKind.FAILED, "boom")
-        told = failure(echo=True) if how == "~" else None
-        reports[f"{name}.1"] = report(name, say, why=why, failure=told)
+        say = ReportKind.SUCCEEDED if how == "+" else ReportKind.FAILED
+        told = None if how == "+" else job_failure("boom", **(ECHO if how == "~" else {}))
+        reports[f"{name}.1"] = report(name, say, job_failure=told)
     nodes = [f"{name}.1" for name in living]
     values: dict[str, Any] = {
+        "me": "a.1",
         "rules": rules(1, 4),
         "round": round_of("abc", restarts=restarts),
         "ends": reports,
@@ -46,9 +46,9 @@ def bench(
     return VerdictInput(**(values | others))
 
 
-def kind(decision: VerdictDecision | Recheck | NotYet) -> tuple[Any, ...]:
+def kind(decision: Verdict | Recheck | NotYet) -> tuple[Any, ...]:
     match decision:
-        case VerdictDecision(cause=cause, final=final, nodes=nodes):
+        case Verdict(cause=cause, final=final, nodes=nodes):
             return (cause, final, "".join(node[0] for node in nodes))
         case Recheck(nodes=nodes):
             return ("recheck", "".join(sorted(node[0] for node in nodes)))
@@ -92,7 +92,7 @@ def test_when_a_round_ends(known: VerdictInput, expected: tuple[Any, ...]) -> No
 
 def test_the_verdict_on_a_last_failure_says_that_it_may_be_the_end() -> None:
     ruling = judge(bench("b-", restarts=3), 101.0)
-    assert isinstance(ruling, VerdictDecision)
+    assert isinstance(ruling, Verdict)
     assert ruling.why == (
         "b.1 failed: boom; no restarts are left, unless a member turns out to be lost"
     )
@@ -100,27 +100,18 @@ def test_the_verdict_on_a_last_failure_says_that_it_may_be_the_end() -> None:
 
 def test_a_failure_that_cannot_be_mended_ends_the_job_at_once_whoever_reported_first() -> None:
     ends = {
-        "a.1": report("a", ReportKind.FAILED, why="a peer is gone"),
-        "b.1": report(
-            "b",
-            ReportKind.FAILED,
-            why="no module named x",
-            fatal=True,
-            failure_class=FailureClass.BAD_CONFIGURATION,
-        ),
+        "a.1": failed("a", "a peer is gone"),
+        "b.1": failed("b", "no module named x", fatal=True),
     }
     ruling = judge(replace(bench(), ends=ends), 101.0)
-    assert isinstance(ruling, VerdictDecision)
-    assert (ruling.final, ruling.failure_class) == (True, FailureClass.BAD_CONFIGURATION)
+    assert isinstance(ruling, Verdict)
+    assert (ruling.final, ruling.job_failure) == (True, ends["b.1"].job_failure)
     assert "no module named x; starting again cannot help" in ruling.why
 
 
-def failed(name: str, **fields: Any) -> Report:
-    given = failure(reason=f"of {name}", **fields)
-    return report(name, ReportKind.FAILED, failure=given, failure_class=given.failure_class)
-
-
-ECHO = {"echo": True, "failure_class": FailureClass.INFRASTRUCTURE}
+def failed(name: str, why: str = "boom", *, fatal: bool = False, **fields: Any) -> Report:
+    told = job_failure(why, fatal=fatal, label=name, **fields)
+    return report(name, ReportKind.FAILED, job_failure=told)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +121,7 @@ ECHO = {"echo": True, "failure_class": FailureClass.INFRASTRUCTURE}
         ([failed("a"), failed("c")], "a"),
         ([failed("a", **ECHO), failed("c")], "c"),
         ([failed("b", **ECHO), failed("a", **ECHO)], "b"),
-        ([failed("a"), structs.replace(failed("b"), fatal=True)], "b"),
+        ([failed("a"), failed("b", fatal=True)], "b"),
         ([failed("x"), failed("b")], "b"),
         ([report("b", ReportKind.FAILED), failed("a")], "b"),
     ],
@@ -148,10 +139,9 @@ def test_the_verdict_tells_the_first_failure_that_the_ledger_took(
     ends: list[Report], first: str
 ) -> None:
     ruling = judge(replace(bench(restarts=3), ends={end.node: end for end in ends}), 102.0)
-    assert isinstance(ruling, VerdictDecision)
+    assert isinstance(ruling, Verdict)
     (told,) = [end for end in ends if end.node == f"{first}.1"]
-    assert (ruling.nodes, ruling.failure) == ((told.node,), told.failure)
-    assert ruling.failure_class is told.failure_class
+    assert (ruling.nodes, ruling.job_failure) == ((told.node,), told.job_failure)
 
 
 HEARING = {
@@ -165,7 +155,7 @@ HEARING = {
         None,
     ),
     "no echo": ([failed("a")], "abc", None),
-    "no restart can help": ([structs.replace(failed("a", **ECHO), fatal=True)], "abc", None),
+    "no restart can help": ([failed("a", fatal=True, **ECHO)], "abc", None),
 }
 
 
@@ -176,7 +166,7 @@ def test_an_echo_ends_the_round_only_after_its_cause_had_time_to_be_told(
     known = replace(bench(living=living), ends={end.node: end for end in ends})
     found = judge(known, 101.9)
     assert (found.until if isinstance(found, NotYet) else None) == until
-    assert isinstance(judge(known, 102.0), VerdictDecision)
+    assert isinstance(judge(known, 102.0), Verdict)
 
 
 def test_without_a_budget_of_its_own_a_job_never_fails_for_good() -> None:
