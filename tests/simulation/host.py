@@ -321,7 +321,11 @@ class Host:
         if self.running == stage:
             self.running = None
             why = "a peer is gone" if echo else "ValueError: bad luck"
-            told = None if succeeded else job_failure(why, fatal=fatal, echo=echo)
+            told = (
+                None
+                if succeeded
+                else job_failure(why, fatal=fatal, echo=echo, label=self.profile.name)
+            )
             self.observe(see.WorkersEnded(stage, told))
 
     # Mishaps

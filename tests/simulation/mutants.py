@@ -6,10 +6,11 @@ A mutant is installed by pytest's ``monkeypatch``; the product has no switch for
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from msgspec import structs
 from pytest import MonkeyPatch  # noqa: PT013 - a type, and nothing else of pytest
 
 from llutil.rendezvous.protocol import (
@@ -193,6 +194,26 @@ def _a_last_failure_is_kept_quiet(patch: MonkeyPatch) -> None:
         return NotYet(_FOREVER, "hush") if last and failed else found
 
     patch.setattr(leader_decisions, "judge", judge)
+
+
+@_mutant("told failures")
+def _a_verdict_forgets_what_went_wrong(patch: MonkeyPatch) -> None:
+    real = verdict_decision.judge
+
+    def judge(bench: verdict_decision.VerdictInput, now: float) -> Any:
+        found = real(bench, now)
+        return structs.replace(found, job_failure=None) if isinstance(found, Verdict) else found
+
+    patch.setattr(leader_decisions, "judge", judge)
+
+
+@_mutant("told failures")
+def _a_marker_tells_the_last_report_though_it_is_an_echo(patch: MonkeyPatch) -> None:
+    def last(round_: Assignment, ends: Mapping[str, Report]) -> Report | None:
+        failed = [end for end in ends.values() if end.say is ReportKind.FAILED]
+        return failed[-1] if failed else None
+
+    patch.setattr(leader_decisions, "first_report_of_failure", last)
 
 
 @_mutant("budget")

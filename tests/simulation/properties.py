@@ -12,6 +12,7 @@ survivors get in           a member of the last round that lives is in the next,
 true verdicts              each verdict is one that the reports and the members support
 budget                     a failed round is charged once at most, a membership change never; a failure ends the job
                            only if no restart is left for it, and all members are back or had time to be lost
+told failures              a verdict and a marker tell a failure in its member's own words, and the cause, not an echo
 late nodes                 after a success under its token, a node does nothing; under another, it is not turned away
 waits end                  every wait has a deadline while no round runs, and everybody comes to an end
 jobs finish                a job that can succeed does
@@ -24,6 +25,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from llutil.failure import JobFailure
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol.instructions import Instruction
 from llutil.rendezvous.protocol.observations import Ticked
@@ -274,6 +276,22 @@ class Properties:
             self._fail("true verdicts", f"{stage}: nobody has reported a failure")
         if verdict.final and not any(r.job_failure and r.job_failure.fatal for r in failures):
             self._fail("budget", f"{stage} ends the job, and a member may turn out to be lost")
+        self._telling(stage, verdict.job_failure)
+
+    def _telling(self, stage: Stage, told: JobFailure | None) -> None:
+        """A member's own words go with the verdict and with the marker, and name the cause."""
+        failures = {
+            report.job_failure: when
+            for (s, _), (report, when) in self.reported.items()
+            if s == stage and report.say is ReportKind.FAILED
+        }
+        if told not in failures:
+            self._fail("told failures", f"{stage}: no member said what the job is said to fail of")
+        known = [
+            one for one, when in failures.items() if one and when < self.world.now - self.slack
+        ]
+        if told and told.echo and not told.fatal and not all(one.echo for one in known):
+            self._fail("told failures", f"{stage}: an echo is told, and its cause is known")
 
     def _used_up(self, marker: Marker, host: Host) -> None:
         """The job fails for good, after a failure that another start could have mended."""
@@ -283,6 +301,7 @@ class Properties:
             self._fail("true verdicts", f"the job failed, and {stage} ended as {verdict.cause}")
         if assignment.restarts != world.rules.max_restarts:
             self._fail("budget", f"{stage} ends the job, and restarts are left")
+        self._telling(stage, marker.job_failure)
         early = world.now - when < world.rules.loss * 0.9
         for node in assignment.nodes:
             if early and (stage, node) not in self.back:

@@ -47,7 +47,7 @@ def spec(**config):
 def hook_to(tmp_path):
     """Makes a hook whose agent plays the named part."""
     interpreter = tmp_path / "python"
-    interpreter.write_text(f'#!/bin/sh\nexec {sys.executable} -S {FAKE_AGENT} "$@"\n')
+    interpreter.write_text(f'#!/bin/sh\nexec {sys.executable} {FAKE_AGENT} "$@"\n')
     interpreter.chmod(0o700)
 
     def make(part, **options):
@@ -195,7 +195,7 @@ def test_the_agent_has_a_session_the_tasks_path_and_the_users_variables(hook_to,
             ConfigError,
             FailureClass.BAD_CONFIGURATION,
             False,
-            "/other/python speaks version 99 and this task version 2",
+            "/other/python speaks version 99 and this task version 3",
         ),
         (
             "talks_nonsense",
