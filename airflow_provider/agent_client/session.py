@@ -22,7 +22,7 @@ from airflow_provider.agent_client.log_relay import LogRelay
 from airflow_provider.agent_client.process import AgentSubprocess
 from llutil.errors import AgentLostError, ConfigError, StoppedError
 from llutil.system.exit_status import exit_text
-from llutil.task_link.line_splitter import LineSplitter
+from llutil.system.line_splitter import LineSplitter
 from llutil.task_link.messages import (
     VERSION,
     Decoder,

@@ -3,7 +3,7 @@
 The layout is torch's: ``<log_dir>/<run id>_<random>/attempt_<n>/<local
 rank>/{stdout.log,stderr.log,error.json}``. This module makes folders and opens files; it moves no
 output itself. It may import nothing but the standard library, ``llutil.errors``,
-``llutil.task_link.line_splitter`` and ``llutil.std``.
+``llutil.system.line_splitter`` and ``llutil.std``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from llutil.errors import ConfigError
 from llutil.std import Std, StdOption, std_for
-from llutil.task_link.line_splitter import LineSplitter
+from llutil.system.line_splitter import LineSplitter
 
 __all__ = ["LogFolder", "LogPlan", "Route", "last_lines", "open_log"]
 

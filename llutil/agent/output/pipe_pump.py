@@ -2,7 +2,7 @@
 and its reader.
 
 Lives on the agent's loop and thread, and never waits: a host that has not caught up makes the
-worker wait in its print. It imports the standard library, ``llutil.task_link.line_splitter`` and
+worker wait in its print. It imports the standard library, ``llutil.system.line_splitter`` and
 its neighbours of the loop.
 """
 
@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from llutil.agent.event_loop import EventLoop
 from llutil.agent.observer import AgentObserver
 from llutil.agent.output.stderr_passthrough import StderrPassthrough
-from llutil.task_link.line_splitter import LineSplitter
+from llutil.system.line_splitter import LineSplitter
 
 __all__ = ["PipePump"]
 

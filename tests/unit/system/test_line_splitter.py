@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llutil.task_link.line_splitter import LineSplitter
+from llutil.system.line_splitter import LineSplitter
 
 LONGEST = 64 * 1024
 NEVER = float("-inf")  # a time at which no redrawn state is due yet
