@@ -10,13 +10,12 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider.execution.earlier_try import take_over
 from airflow_provider.execution.worker_files import OrphanLogFile, TaskLogFolder, user_folder
-from airflow_provider.parameters.operator_parameters import config_json
 from airflow_provider.retries.launch_retry import LaunchRetry
 from llutil.errors import LaunchError
 from llutil.failure import FailureClass
@@ -38,8 +37,8 @@ __all__ = ["Launch"]
 class Launch:
     """What a try of the task instance ``key``, of a ``deployment`` of that name, is to run.
 
-    ``config.run_id`` empty means: an id made from ``key``, ``try_number`` and, for a job of one
-    node, the attempt; a node of a larger job must not change an id that the others know.
+    ``config`` names the run. With ``id_by_attempt`` each launch after the first has an id of its
+    own; a node of a larger job must not change an id that the others know.
     ``pointless`` is asked, after a launch that another one could mend, whether it could not after
     all; ``in_vain`` now and then while no worker runs: see ``AgentHook.run``. ``store`` takes what
     the ranks return, if it is to be stored. ``begin`` is told, before the first launch, what the
@@ -55,6 +54,7 @@ class Launch:
     try_number: int
     result_limit: int
     retry: LaunchRetry
+    id_by_attempt: bool = False
     pointless: Callable[[], bool] = lambda: False
     in_vain: Callable[[], str | None] = lambda: None
     store: ResultStore | None = None
@@ -83,18 +83,19 @@ class Launch:
             handover = stack.enter_context(ResultsReader(folder)) if self.store else None
 
             def launch(attempt: int) -> dict[int, Any]:
-                fields = config_json(self.meet(self.config))
+                config = replace(
+                    self.meet(self.config), run_id=self._run_id(attempt), log_dir=log_dir
+                )
                 spec = Spec(
-                    config=fields | {"log_dir": log_dir, "run_id": self._run_id(attempt)},
+                    config=config,
                     entrypoint=self.entrypoint,
-                    grace=self.config.shutdown_timeout,
                     result_limit=self.result_limit,
                     afterlog=afterlog,
                     arrays=self.store is not None and self.store.arrays,
                     legacy=str(legacy),
                     launch=str(self.try_number),
                 )
-                log.info("launching %s as %s", self.entrypoint.name, spec.config["run_id"])
+                log.info("launching %s as %s", self.entrypoint.name, config.run_id)
                 if handover is not None:
                     handover.clear()
                 return hook.run(
@@ -125,10 +126,9 @@ class Launch:
             )
 
     def _run_id(self, attempt: int) -> str:
-        one_node = self.config.max_nodes == 1
-        return self.config.run_id or self.key.rendezvous_id(
-            self.try_number, attempt if one_node else 1
-        )
+        if self.id_by_attempt:
+            return self.key.rendezvous_id(self.try_number, attempt)
+        return self.config.run_id
 
 
 @contextmanager

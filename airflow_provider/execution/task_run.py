@@ -59,6 +59,8 @@ class TaskRun:
         self._operator = operator
         self.context = context
         self._dag_folder = Path(context["dag"].fileloc).parent
+        self._key = task_key(context)
+        self._try_number = context["ti"].try_number
         self._cwd = os.path.normpath(self._dag_folder / operator.cwd) if operator.cwd else None
         low, _, high = str(operator.parameters()["nnodes"]).partition(":")
         self._node = (
@@ -139,10 +141,11 @@ class TaskRun:
         return Launch(
             config=config,
             entrypoint=entrypoint,
-            key=task_key(self.context),
-            try_number=self.context["ti"].try_number,
+            key=self._key,
+            try_number=self._try_number,
             result_limit=self._operator.most_result(stored=store is not None),
             retry=self._operator.launch_retry,
+            id_by_attempt=self._node is None and not known.get("rdzv_id") and config.max_nodes == 1,
             store=store,
             begin=_nothing if locally else self._begin,
             deployment=deployment(),
@@ -182,7 +185,11 @@ class TaskRun:
 
     def _surroundings(self, known: Mapping[str, Any], locally: bool) -> dict[str, Any]:
         """The parameters that follow from who this is and from where nodes meet."""
-        own = {} if self._node is None else self._node.parameters(known)
+        if self._node is None:
+            ours = self._key.rendezvous_id(self._try_number, 1)
+            own = {"rdzv_id": known.get("rdzv_id") or ours}
+        else:
+            own = self._node.parameters(known)
         if locally:
             return {**own, **LOCAL}
         several = operator_parameters.has_several_nodes(known)

@@ -157,13 +157,13 @@ class AgentHook(BaseHook):
         self._conversation = conversation
         try:
             try:
-                self._relay(conversation, spec.grace, in_vain)
+                self._relay(conversation, spec.config.shutdown_timeout, in_vain)
             except BaseException as interruption:
                 # AirflowTaskTimeout is a BaseException that an alarm raises anywhere in here. The
                 # job still has to end, and its last words belong in this log.
                 self.stop(f"the task was interrupted by {type(interruption).__name__}")
                 conversation.interrupted()
-                self._relay(conversation, spec.grace)
+                self._relay(conversation, spec.config.shutdown_timeout)
                 # The interruption is what the task fails with, so that the log has to say how the
                 # job ended.
                 try:

@@ -9,20 +9,20 @@ Airflow's API.
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
 from llutil.errors import ConfigError, Problem
 from llutil.launcher.config import LaunchConfig
 from llutil.launcher.config_checks import problems_of
+from llutil.std import Std
+from llutil.task_link.messages import unsendable
 
 __all__ = [
     "LAUNCH_PARAMETERS",
     "blank_templates",
-    "config_json",
     "entrypoint_problems",
     "has_several_nodes",
     "is_open",
@@ -262,8 +262,7 @@ def launch_config(values: Mapping[str, Any]) -> LaunchConfig:
         value = values.get(parameter)
         if value is None:
             continue
-        if parameter == "log_dir" and isinstance(value, os.PathLike):
-            value = os.fspath(value)
+        value = _plain(value)
         if parameter in _TEXTS and not isinstance(value, str):
             problems.append(Problem(parameter, f"is {value!r}; wanted text"))
         elif parameter in _NUMBERS and isinstance(value, str):
@@ -285,40 +284,21 @@ def launch_config(values: Mapping[str, Any]) -> LaunchConfig:
     except ValueError as error:
         problems.append(Problem("nnodes", str(error)))
     config = LaunchConfig(min_nodes=low, max_nodes=high, **fields)
-    problems += [_of_parameter(one, config) for one in problems_of(config)]
+    problems += [_of_parameter(one, config) for one in (*problems_of(config), *unsendable(config))]
     if problems:
         raise ConfigError(problems)
     return config
 
 
-def config_json(config: LaunchConfig) -> dict[str, Any]:
-    """``config`` as the JSON that an agent takes: its fields by name, streams as numbers.
-
-    :raises ConfigError: an option holds something that JSON cannot say.
-    """
-    values: dict[str, Any] = {
-        name: getattr(config, name) for name in LaunchConfig.__dataclass_fields__ if name != "_"
-    }
-    values["rdzv_configs"] = dict(config.rdzv_configs)
-    values["metrics_cfg"] = dict(config.metrics_cfg)
-    if config.local_ranks_filter is not None:
-        values["local_ranks_filter"] = sorted(config.local_ranks_filter)
-    for name in ("redirects", "tee"):
-        option = values[name]
-        values[name] = (
-            {str(rank): int(std) for rank, std in option.items()}
-            if isinstance(option, Mapping)
-            else int(option)
-        )
-    problems = []
-    for name, value in values.items():
-        try:
-            json.dumps(value, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            problems.append(Problem(_PARAMETERS[name], f"cannot be sent to the agent: {error}"))
-    if problems:
-        raise ConfigError(problems)
-    return values
+def _plain(value: Any) -> Any:
+    """``value`` in the form in which it can be sent to an agent."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, Collection) and not isinstance(value, str | Std):
+        return list(value)
+    return value
 
 
 def _of_parameter(problem: Problem, config: LaunchConfig) -> Problem:

@@ -47,7 +47,7 @@ class AgentRecordWriter:
                 launch=spec.launch,
                 pid=os.getpid(),
                 mark=self._mark,
-                grace=spec.grace,
+                grace=spec.config.shutdown_timeout,
                 task=task,
                 task_began=start_ticks(task),
             )

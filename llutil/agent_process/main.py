@@ -25,21 +25,19 @@ import threading
 import time
 import traceback
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from llutil.agent_process.agent_record_writer import AgentRecordWriter
 from llutil.agent_process.orphan_log import OrphanLog
 from llutil.agent_process.prefork import wants_server, warm_server
 from llutil.agent_process.task_observer import TaskLogHandler, TaskObserver
 from llutil.agent_process.task_socket import TaskSocket
-from llutil.errors import ConfigError, LaunchError, StoppedError
+from llutil.errors import LaunchError, StoppedError
 from llutil.failure import FailureClass, JobFailure
-from llutil.launcher.config import LaunchConfig
 from llutil.launcher.request import LaunchRequest
 from llutil.launcher.run import run
-from llutil.std import Std
 from llutil.system.job_mark import MARK_VARIABLE
 from llutil.system.processes import kill_all
 from llutil.task_link import messages
@@ -137,19 +135,15 @@ class _TaskAgent:
         """A fork server, forked from this process; None if the job wants none, or nobody has time
         for it any more.
         """
-        try:
-            config = _config(spec.config, spec.grace)
-        except ConfigError:
-            return None  # to be told when the job is run
-        if not self._marked or not wants_server(config):
+        if not self._marked or not wants_server(spec.config):
             return None
         with self._link.listening():
-            return warm_server(config, os.environ)
+            return warm_server(spec.config, os.environ)
 
     def _run(
         self, spec: messages.Spec, server: tuple[ServerProcess, socket.socket] | None
     ) -> messages.JobSucceeded:
-        self._grace = spec.grace
+        self._grace = spec.config.shutdown_timeout
         handler = TaskLogHandler(self._link)
         own = logging.getLogger("llutil")
         own.addHandler(handler)
@@ -157,13 +151,12 @@ class _TaskAgent:
         own.propagate = False
         self._leaving.begin(spec)
         os.register_at_fork(after_in_child=lambda: own.removeHandler(handler))
-        config = _config(spec.config, spec.grace)
         request = LaunchRequest(
-            config=config,
+            config=spec.config,
             entrypoint=spec.entrypoint,
             args=(),
             events=None,
-            run_id=config.run_id,
+            run_id=spec.config.run_id,
             sys_path=tuple(sys.path),
             host=self._host,
             result_limit=spec.result_limit,
@@ -290,21 +283,3 @@ def _installed(distribution: str) -> str:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         return ""
-
-
-def _config(fields: Mapping[str, Any], grace: float) -> LaunchConfig:
-    """``LaunchConfig`` from the spec's JSON.
-
-    :raises ConfigError: a field is missing or unknown, or cannot be what it says.
-    """
-    try:
-        values = dict(fields)
-        for name in ("redirects", "tee"):
-            option = values.get(name)
-            if isinstance(option, dict):
-                values[name] = {int(rank): Std(value) for rank, value in option.items()}
-            elif isinstance(option, int):
-                values[name] = Std(option)
-        return LaunchConfig(**{"shutdown_timeout": grace} | values)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"the spec's configuration does not fit LaunchConfig: {error}") from error

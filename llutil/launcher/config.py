@@ -12,12 +12,18 @@ import os
 import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llutil.backends.table import BACKENDS, DEFAULT
 from llutil.std import Std, StdOption
 
 __all__ = ["LaunchConfig"]
+
+if TYPE_CHECKING:
+    _Folder = str | os.PathLike[str]
+else:
+    # What msgspec sends and reads by these annotations is text.
+    _Folder = str
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +84,7 @@ class LaunchConfig:
     max_restarts: int = 3
     monitor_interval: float = 30
     start_method: str = "spawn"
-    log_dir: str | os.PathLike[str] | None = None
+    log_dir: _Folder | None = None
     redirects: StdOption = Std.NONE
     tee: StdOption = Std.NONE
     metrics_cfg: Mapping[str, str] = field(default_factory=dict)

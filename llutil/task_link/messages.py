@@ -2,26 +2,28 @@
 
 One private socket, one JSON object a line, both ways. The task sends one ``Spec`` and then commands
 (``Stop``); the agent answers with events, the last of which is ``JobSucceeded`` or ``JobFailed``.
-When the socket closes, the other side is gone: the agent then stops the job within ``Spec.grace``
-seconds.
+When the socket closes, the other side is gone: the agent then stops the job within the
+``shutdown_timeout`` of its configuration.
 
 A field that a newer side has added is ignored; whatever changes a message's meaning raises
 ``VERSION``. This module does no I/O: ``encode`` gives bytes, ``Decoder`` takes them. It may import
-nothing but the standard library, msgspec, ``llutil.entrypoint``, ``llutil.errors`` and
-``llutil.failure``, since Airflow imports it to parse a DAG.
+nothing but the standard library, msgspec, ``llutil.entrypoint``, ``llutil.errors``,
+``llutil.failure`` and ``llutil.launcher.config``, since Airflow imports it to parse a DAG.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from typing import Any
 
 import msgspec
 
 from llutil.entrypoint import Entrypoint
-from llutil.errors import ConfigError
+from llutil.errors import ConfigError, Problem
 from llutil.failure import JobFailure
+from llutil.launcher.config import LaunchConfig
 
 __all__ = [
     "VERSION",
@@ -42,6 +44,7 @@ __all__ = [
     "encode",
     "from_json",
     "to_json",
+    "unsendable",
 ]
 
 VERSION = 3
@@ -55,17 +58,15 @@ class _Message(msgspec.Struct, frozen=True, tag_field="type", tag=str.lower):
 class Spec(_Message, frozen=True, kw_only=True):
     """Task → agent, first: the job.
 
-    ``config`` holds ``LaunchConfig`` fields by name, as JSON. ``grace`` is how long, in seconds,
-    workers get between being asked to stop and being killed. ``result_limit`` is the most bytes of
-    JSON that one rank's value may take. ``afterlog`` names the file that takes what the agent
+    ``config`` names its run. ``result_limit`` is the most bytes of JSON that one rank's value may
+    take. ``afterlog`` names the file that takes what the agent
     prints once the task is gone. ``arrays``: values that go into a results file keep their arrays,
     see ``llutil.serialization.npz_archive``. ``legacy`` names the one that says who the agent is
     and how it ended, empty for none; ``launch`` is what the task calls this launch in there.
     """
 
-    config: Mapping[str, Any]
+    config: LaunchConfig
     entrypoint: Entrypoint
-    grace: float
     result_limit: int
     afterlog: str
     legacy: str = ""
@@ -207,6 +208,15 @@ def to_json(message: Message) -> dict[str, Any]:
     return body
 
 
+def unsendable(config: LaunchConfig) -> Iterator[Problem]:
+    """What of ``config`` cannot be sent to an agent."""
+    for one in fields(config):
+        try:
+            msgspec.to_builtins(getattr(config, one.name), str_keys=True)
+        except TypeError as error:
+            yield Problem(one.name, f"cannot be sent to the agent: {error}")
+
+
 def from_json(body: object) -> Message:
     """The message that ``to_json`` gave. Fields that this version does not know are ignored.
 
@@ -224,7 +234,8 @@ def from_json(body: object) -> Message:
         message: Message = msgspec.convert(body, type=Message, str_keys=True)
     except msgspec.ValidationError as error:
         raise ConfigError(
-            f"not a message on the agent's socket: {repr(body)[:200]} ({error})"
+            # A spec may hold a password.
+            f"not a message on the agent's socket: {kind or body!r:.200} ({error})"
         ) from error
     return message
 

@@ -88,7 +88,7 @@ def succeeds(task: Task) -> None:
         OutputLine(1, "stderr", "chatter from rank 1"),
         OutputLine(1, "stderr", "ValueError: trouble of rank 1"),
         Progress({0: (1, 2), 1: (2, 2)}),
-        Result(0, {"run_id": spec.config.get("run_id")}),
+        Result(0, {"run_id": spec.config.run_id}),
         Result(1, None),
         JobSucceeded((0, 1)),
     )
@@ -122,11 +122,11 @@ def loses_its_rendezvous_once(task: Task) -> None:
     """Fails in the first attempt, which leaves a note in the log folder."""
     task.hello()
     spec = task.spec()
-    note = Path(spec.config["log_dir"], "run_id")
+    note = Path(spec.config.log_dir or "", "run_id")
     if note.exists():
-        task.tell(Result(0, [note.read_text(), spec.config["run_id"]]), JobSucceeded((0,)))
+        task.tell(Result(0, [note.read_text(), spec.config.run_id]), JobSucceeded((0,)))
     else:
-        note.write_text(spec.config["run_id"])
+        note.write_text(spec.config.run_id)
         task.tell(JobFailed("RendezvousError", "store lost", True, STORE_LOST))
 
 
@@ -231,7 +231,7 @@ def notes_a_stop(task: Task) -> None:
     spec = task.spec()
     task.tell(Progress({0: (1, 2)}))
     if isinstance(task.hear(), Stop):
-        Path(spec.config["note"]).touch()
+        Path(spec.config.node_label).touch()
     task.tell(JobFailed("StoppedError", "stopped", False, PREEMPTED))
 
 
@@ -254,7 +254,7 @@ def writes_much_before_it_reads(task: Task) -> None:
         print("x" * 1023, file=sys.stderr)
     task.hello()
     spec = task.spec()
-    task.tell(Result(0, len(spec.config["ballast"])), JobSucceeded((0,)))
+    task.tell(Result(0, len(spec.config.node_label)), JobSucceeded((0,)))
 
 
 def leaves_a_child_that_holds_everything(task: Task) -> None:

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Any
 
 from llutil.entrypoint import Entrypoint, Reference
+from llutil.launcher.config import LaunchConfig
 from llutil.serialization import functions
 from llutil.system.job_mark import MARK_VARIABLE
 from llutil.task_link import messages as wire
@@ -45,15 +46,15 @@ def spec(
         "min_nodes": 1,
         "max_nodes": 1,
         "run_id": "job",
+        "shutdown_timeout": grace,
         "nproc_per_node": nproc,
         "max_restarts": 0,
         "start_method": "fork",
         "monitor_interval": 1000,
     }
     return wire.Spec(
-        config=fields | config,
+        config=LaunchConfig(**fields | config),
         entrypoint=entrypoint,
-        grace=grace,
         result_limit=1_000_000,
         afterlog=str(Path(folder, "after.log")),
     )

@@ -10,6 +10,7 @@ import pytest
 
 from llutil.agent_process.agent_record_writer import AgentRecordWriter
 from llutil.entrypoint import Command
+from llutil.launcher.config import LaunchConfig
 from llutil.system import oom_kills
 from llutil.task_link.agent_record import AgentRecord
 from llutil.task_link.messages import Spec
@@ -31,9 +32,8 @@ def counter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def job(path: Path | str) -> Spec:
     return Spec(
-        config={},
+        config=LaunchConfig(1, 1, 1, shutdown_timeout=5),
         entrypoint=Command("x"),
-        grace=5,
         result_limit=1,
         afterlog="",
         legacy=str(path),

@@ -17,6 +17,7 @@ from llutil.agent_process.task_socket import TaskSocket
 from llutil.entrypoint import Script
 from llutil.errors import ConfigError
 from llutil.failure import FailureClass, JobFailure
+from llutil.launcher.config import LaunchConfig
 from llutil.task_link import messages as wire
 from tests.unit.agent_process.stand_ins import streams
 
@@ -46,9 +47,8 @@ class Pair:
 
     def spec(self) -> wire.Spec:
         return wire.Spec(
-            config={"min_nodes": 1},
+            config=LaunchConfig(1, 1, 1),
             entrypoint=Script("train.py"),
-            grace=30,
             result_limit=1000,
             afterlog=str(self.afterlog),
         )
@@ -109,9 +109,8 @@ def test_the_spec_arrives_whole_in_whatever_pieces_it_comes(tmp_path: Path) -> N
 def test_a_spec_of_many_megabytes_arrives(tmp_path: Path) -> None:
     with pair(tmp_path) as it:
         spec = wire.Spec(
-            config={"run_id": "x" * 20_000_000},
+            config=LaunchConfig(1, 1, 1, run_id="x" * 20_000_000),
             entrypoint=Script("train.py"),
-            grace=30,
             result_limit=1,
             afterlog=str(it.afterlog),
         )
@@ -131,7 +130,10 @@ def test_no_spec_is_a_bad_configuration_once_its_time_is_over(tmp_path: Path) ->
         (b"\xff\xfe\n", "not a message"),
         (b"{}\n", "missing required field"),
         (b"[]\n", "not a message"),
-        (b'{"type":"spec","version":99}\n', "version 99, this agent speaks"),
+        (
+            b'{"type":"spec","version":99}\n',
+            f"version 99, this agent speaks {wire.VERSION}: install the same",
+        ),
         (b'{"type":"spec","version":%d}\n' % wire.VERSION, "not a message"),
         (wire.encode(wire.Hello(1, "python")), "a Hello came from the task"),
     ],

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from llutil.entrypoint import Command, Module, PickledCall, Reference, Script
 from llutil.errors import ConfigError
 from llutil.failure import Failure, FailureClass, JobFailure
+from llutil.launcher.config import LaunchConfig
+from llutil.std import Std
 from llutil.task_link import messages as wire
 
 TEXT = st.text(st.characters(codec="utf-8") | st.just("\udcff"))
@@ -49,12 +51,27 @@ FAILURES = st.builds(
     echo=st.booleans(),
     step=COUNT,
 )
+STREAMS = st.sampled_from(Std) | st.dictionaries(COUNT, st.sampled_from(Std))
+CONFIGS = st.builds(
+    LaunchConfig,
+    COUNT,
+    COUNT,
+    COUNT | st.sampled_from(["cpu", "auto"]),
+    run_id=TEXT,
+    rdzv_configs=st.dictionaries(TEXT, JSON, max_size=3),
+    log_dir=st.none() | TEXT,
+    redirects=STREAMS,
+    tee=STREAMS,
+    metrics_cfg=st.dictionaries(TEXT, TEXT, max_size=2),
+    shutdown_timeout=st.floats(0, 1e6),
+    node_index=st.none() | COUNT,
+    local_ranks_filter=st.none() | st.lists(COUNT),
+)
 MESSAGES = st.one_of(
     st.builds(
         wire.Spec,
-        config=st.dictionaries(TEXT, JSON, max_size=3),
+        config=CONFIGS,
         entrypoint=ENTRYPOINTS,
-        grace=st.floats(0, 1e6),
         result_limit=COUNT,
         arrays=st.booleans(),
         afterlog=TEXT,
@@ -104,7 +121,7 @@ def test_messages_arrive_in_order_however_the_bytes_are_cut(
 @given(message=MESSAGES)
 def test_fields_of_a_newer_version_are_ignored(message: wire.Message) -> None:
     body = wire.to_json(message)
-    for part in (body, body.get("failure"), body.get("entrypoint")):
+    for part in (body, body.get("failure"), body.get("entrypoint"), body.get("config")):
         if part is not None:
             part["mood"] = {"of a newer": "version"}
     assert wire.from_json(json.loads(json.dumps(body))) == message
@@ -153,7 +170,9 @@ def test_a_line_that_is_no_message_is_refused(line: bytes, text: str) -> None:
 def test_a_spec_of_another_version_says_which_and_what_to_do() -> None:
     body: dict[str, Any] = json.loads(
         wire.encode(
-            wire.Spec(config={}, entrypoint=Command("x"), grace=1, result_limit=1, afterlog="")
+            wire.Spec(
+                config=LaunchConfig(1, 1, 1), entrypoint=Command("x"), result_limit=1, afterlog=""
+            )
         )
     )
     body["version"] = 99

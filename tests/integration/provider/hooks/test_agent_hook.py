@@ -39,7 +39,10 @@ FAKE_AGENT = Path(fake_agent.__file__)
 
 def spec(**config):
     return Spec(
-        config=config, entrypoint=Command("x"), grace=0.2, result_limit=100, afterlog="/dev/null"
+        config=LaunchConfig(1, 1, 1, shutdown_timeout=0.2, **config),
+        entrypoint=Command("x"),
+        result_limit=100,
+        afterlog="/dev/null",
     )
 
 
@@ -270,7 +273,7 @@ def test_a_stop_while_the_spec_is_on_its_way_waits_for_its_end(hook_to):
         alarm(0.001, stop_in_the_middle, every=0.001),
         pytest.raises(StoppedError, match="stopped: early"),
     ):
-        hook.run(spec(ballast="y" * 3_000_000))
+        hook.run(spec(node_label="y" * 3_000_000))
 
 
 class StuckDisplay(ProgressLines):
@@ -292,7 +295,7 @@ def test_a_stop_reaches_the_agent_also_while_the_task_is_stuck_in_its_log(hook_t
     display = StuckDisplay(tmp_path / "note")
     hook = hook_to("notes_a_stop", display=display)
     with alarm(1.0, lambda: hook.stop("now")), pytest.raises(StoppedError) as caught:
-        hook.run(spec(note=str(display.file)))
+        hook.run(spec(node_label=str(display.file)))
     assert display.seen
     assert caught.value.step == 1, "as its progress had said"
 
@@ -367,7 +370,7 @@ def test_a_line_that_an_interruption_has_damaged_hides_no_other(hook_to, logged)
 
 def test_a_large_spec_and_a_talkative_agent_do_not_wait_for_each_other(hook_to):
     hook = hook_to("writes_much_before_it_reads")
-    assert hook.run(spec(ballast="y" * 3_000_000)) == {0: 3_000_000}
+    assert hook.run(spec(node_label="y" * 3_000_000)) == {0: 3_000_000}
 
 
 def test_a_survivor_that_holds_the_agents_pipes_is_not_waited_for(hook_to, logged):
@@ -391,10 +394,12 @@ def test_progress_is_shown_where_the_caller_wants_it(hook_to):
 def test_a_second_attempt_of_one_node_has_a_new_id_and_of_several_the_same(
     hook_to, logged, nodes, ids
 ):
+    key = TaskKey("d", "t", "r")
     launch = Launch(
-        config=LaunchConfig(nodes, nodes, 1),
+        config=LaunchConfig(nodes, nodes, 1, run_id=key.rendezvous_id(2, 1)),
+        id_by_attempt=nodes == 1,
         entrypoint=Command("x"),
-        key=TaskKey("d", "t", "r"),
+        key=key,
         try_number=2,
         result_limit=100,
         retry=LaunchRetry(wait_initial=0, jitter=0),

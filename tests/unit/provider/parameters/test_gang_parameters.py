@@ -185,7 +185,8 @@ def test_a_sweep_is_independent_jobs_and_a_gang_is_one():
         for index in range(4):
             instance, context = node(mapped, index)
             launches.append(TaskRun(instance, context, hold=lambda _: None).launch())
-        jobs[name] = {one.config.run_id or one.key.rendezvous_id(1, 1) for one in launches}
+        jobs[name] = {one.config.run_id for one in launches}
+        assert {one.id_by_attempt for one in launches} == {name != "gang"}
         assert {one.config.max_nodes for one in launches} == {4 if name == "gang" else 1}
     assert {name: len(ids) for name, ids in jobs.items()} == {"gang": 1, "sweep": 4, "trials": 4}
     assert len(set.union(*jobs.values())) == 9

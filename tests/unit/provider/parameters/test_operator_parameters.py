@@ -7,14 +7,17 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
 from airflow_provider.operators.elastic import ElasticLaunchOperator
 from airflow_provider.parameters import operator_parameters
+from llutil.entrypoint import Command
 from llutil.errors import ConfigError
 from llutil.launcher.config import LaunchConfig
 from llutil.std import Std
+from llutil.task_link.messages import Decoder, Spec, encode
 
 
 def problems(**values):
@@ -180,29 +183,20 @@ def test_the_deprecated_timeout_becomes_an_option():
 def test_a_configuration_survives_its_way_to_the_agent():
     config = operator_parameters.launch_config(
         {
-            "redirects": {1: Std.ERR},
+            "redirects": MappingProxyType({1: Std.ERR}),
             "tee": Std.ALL,
             "metrics_cfg": {"g": "console"},
-            "local_ranks_filter": [0, 3],
+            "local_ranks_filter": {0, 3},
+            "log_dir": Path("/logs"),
         }
     )
-    sent = operator_parameters.config_json(config)
-    assert sent["redirects"] == {"1": 2}
-    back = LaunchConfig(
-        **sent | {"redirects": {1: Std.ERR}, "tee": Std(sent["tee"])},
-    )
-    assert back == config
+    spec = Spec(config=config, entrypoint=Command("x"), result_limit=1, afterlog="")
+    assert list(Decoder().feed(encode(spec))) == [spec]
 
 
-def test_a_set_of_ranks_is_sent_as_a_list():
-    config = operator_parameters.launch_config({"local_ranks_filter": {3, 0}})
-    assert operator_parameters.config_json(config)["local_ranks_filter"] == [0, 3]
-
-
-def test_an_option_that_json_cannot_say_is_named():
-    config = LaunchConfig(1, 1, 1, rdzv_configs={"user": object()})
+def test_an_option_that_cannot_be_sent_is_named():
     with pytest.raises(ConfigError, match="rdzv_configs cannot be sent to the agent"):
-        operator_parameters.config_json(config)
+        operator_parameters.launch_config({"rdzv_configs": {"user": object()}})
 
 
 def test_a_template_that_renders_to_nothing_is_named_with_its_template():
