@@ -41,7 +41,7 @@ def temporary(tmp_path, monkeypatch):
 def rehearsal(tmp_path):
     """Makes a rehearsal whose nodes' agents play these parts."""
     interpreter = tmp_path / "python"
-    interpreter.write_text(f'#!/bin/sh\nexec {sys.executable} -S {_FAKE_AGENT} "$@"\n')
+    interpreter.write_text(f'#!/bin/sh\nexec {sys.executable} {_FAKE_AGENT} "$@"\n')
     interpreter.chmod(0o700)
 
     def make(*parts):
