@@ -15,6 +15,7 @@ import psutil  # type: ignore[import-untyped]  # psutil ships no types
 
 from llutil.backends.endpoints import Endpoint
 from llutil.errors import RendezvousError
+from llutil.events.page_file import remove_stale
 from llutil.ledgers.protocol import Ledger, Record
 from llutil.rendezvous.protocol.record_codec import decode
 from llutil.rendezvous.protocol.record_keys import RecordKeys
@@ -74,13 +75,14 @@ class Agent:
 
     def vanish(self) -> None:
         """SIGKILL to the agent, its guardian and its workers at the same time, as when their host
-        is gone.
+        is gone. Its memory goes with it, and so its event page.
         """
         self.freeze()
         for process in self._frozen:
             process.kill()
         self._frozen = []
         assert self.process.ended(_SOON)
+        remove_stale()
 
     def freeze(self) -> None:
         """Stop the agent and all that it started in their tracks."""
