@@ -105,6 +105,9 @@ def disturbed(endless: dict[str, Run]) -> Iterator[dict[str, psutil.Process]]:
     above["forgotten"].suspend()
     try:
         endless["forgotten"].task("job").mark("failed")
+        # Airflow leaves the state of a run that still goes on as it is when a task is cleared. The
+        # scheduler may be about to write that the run has failed: then nobody starts the task.
+        endless["forgotten"].finish("failed")
         endless["forgotten"].task("job").clear()
         yield found
     finally:
