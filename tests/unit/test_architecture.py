@@ -24,3 +24,11 @@ def test_every_file_that_the_page_names_is_there() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text()
     named = set(re.findall(r"`((?:airflow_provider|llutil|tests|docs)/[\w/]+\.\w+)`", page))
     assert not {name for name in named if not (ROOT / name).is_file()}
+
+
+def test_the_page_of_the_tests_helpers_lists_every_helper_and_no_other() -> None:
+    folder = ROOT / "tests" / "support"
+    listed = re.findall(r"^\| `([\w/]+(?:\.py|/))` \|", (folder / "README.md").read_text(), re.M)
+    helpers = {path.name for path in folder.glob("*.py")}
+    helpers |= {f"{path.name}/" for path in folder.iterdir() if path.name == "stub_modules"}
+    assert sorted(listed) == sorted(helpers)
