@@ -28,7 +28,9 @@ def test_every_file_that_the_page_names_is_there() -> None:
 
 def test_the_page_of_the_tests_helpers_lists_every_helper_and_no_other() -> None:
     folder = ROOT / "tests" / "support"
-    listed = re.findall(r"^\| `([\w/]+(?:\.py|/))` \|", (folder / "README.md").read_text(), re.M)
+    listed = re.findall(
+        r"^\| `([\w/]+(?:\.py|/))` \|", (folder / "README.md").read_text(), re.MULTILINE
+    )
     helpers = {path.name for path in folder.glob("*.py")}
     helpers |= {f"{path.name}/" for path in folder.iterdir() if path.name == "stub_modules"}
     assert sorted(listed) == sorted(helpers)
