@@ -1,7 +1,7 @@
-"""What every ledger must do: one suite, which each ledger's tests inherit and give a ``world``.
+"""What every ledger must do: one suite. The tests of each ledger inherit it and define ``world``.
 
-A test's nodes live in one process, each with a ledger of its own. Nothing here sleeps: a test waits
-for a node's callback, so a change that is not announced fails it.
+A test's nodes live in one process, each with its own ledger. Nothing here sleeps: a test waits for
+a node's callback. So a change that is not announced fails the test.
 """
 
 from __future__ import annotations
@@ -36,16 +36,17 @@ from llutil.ledgers import (
 
 __all__ = ["Changes", "LedgerContract", "Node", "World", "keys", "soon", "wait_until"]
 
+# Seconds.
 DAY = 86400.0
 
 
 def soon(seconds: float = 10.0) -> float:
-    """A deadline."""
+    """A deadline that many seconds from now."""
     return time.monotonic() + seconds
 
 
 def wait_until(happened: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Wait for what announces itself to nobody."""
+    """Wait for something that no callback announces."""
     deadline = soon(seconds)
     while not happened():
         assert time.monotonic() < deadline, f"not within {seconds} s"
@@ -62,12 +63,12 @@ class Changes:
         self._event.set()
 
     def wait_for_call(self, seconds: float = 10.0) -> None:
-        """Wait until it is called, if it was not since the last wait."""
+        """Wait until it is called, unless it was called since the last wait."""
         assert self._event.wait(seconds), f"not called within {seconds} s"
 
     def wait_for(self, happened: Callable[[], bool], seconds: float = 10.0) -> None:
-        """Wait until it has happened; looks again after each call of the callback, and only
-        then.
+        """Wait until ``happened`` is true. It is asked again after each call of the callback, and
+        only then.
         """
         deadline = soon(seconds)
         while True:
@@ -79,7 +80,7 @@ class Changes:
 
 @dataclass
 class Node:
-    """A node of a job: its ledger, and a session once it is asked for."""
+    """A node of a job: its ledger, and its session from the first use on."""
 
     ledger: Ledger
     changes: Changes
@@ -88,7 +89,7 @@ class Node:
 
     @property
     def session(self) -> Session:
-        """Its session, opened when first asked for."""
+        """Its session, opened at the first use."""
         if self._session is None:
             self._session = self.ledger.open_session(self.ttl, deadline=soon())
         return self._session
@@ -103,14 +104,14 @@ class Node:
         return self.session.create(keyed, guard=guard, lease=lease, deadline=soon())
 
     def read(self, scope: str) -> dict[str, bytes]:
-        """What is in the scope, in order."""
+        """The values in the scope by key, in order of arrival."""
         view = self.ledger.read(scope, deadline=soon())
         return {record.key: record.value for record in view.records}
 
 
 @dataclass
 class World:
-    """A store, and the nodes on it. ``make`` makes a ledger for a namespace and a callback."""
+    """A store and the nodes on it. ``make`` makes a ledger from a namespace and a callback."""
 
     make: Callable[[str, Callable[[], None]], Ledger]
     namespace: str = "tests"
@@ -118,7 +119,7 @@ class World:
     nodes: list[Node] = field(default_factory=list)
 
     def node(self, namespace: str | None = None) -> Node:
-        """Another node."""
+        """A new node."""
         changes = Changes()
         node = Node(self.make(namespace or self.namespace, changes), changes, self.ttl)
         self.nodes.append(node)
@@ -126,7 +127,7 @@ class World:
 
     @contextmanager
     def open(self) -> Iterator[World]:
-        """Close every node's ledger in the end."""
+        """Close the ledgers of all nodes at the end."""
         try:
             yield self
         finally:
@@ -140,7 +141,7 @@ def keys(view: View) -> list[str]:
 
 
 class LedgerContract:
-    """Inherit this, and define a fixture ``world``."""
+    """Inherit this class, and define a fixture ``world``."""
 
     # -- joining
 
@@ -153,7 +154,7 @@ class LedgerContract:
         assert [record.name for record in joined[-1].members.records] == names
         assert len({one.record.created for one in joined}) == 3
 
-    def test_joining_reads_no_value_but_the_own(self, world: World) -> None:
+    def test_joining_reads_the_own_value_only(self, world: World) -> None:
         world.node().join("a", b"secret of a")
         joined = world.node().join("b", b"secret of b")
         assert [record.value for record in joined.members.records] == [b"", b"secret of b"]
@@ -181,13 +182,13 @@ class LedgerContract:
         with pytest.raises(LedgerConflict, match="members/a"):
             world.node().join("a")
 
-    def test_a_record_of_ones_own_with_another_value_is_a_conflict(self, world: World) -> None:
+    def test_the_own_record_with_another_value_is_a_conflict(self, world: World) -> None:
         node = world.node()
         node.join("a", b"1")
         with pytest.raises(LedgerConflict):
             node.join("a", b"2")
 
-    def test_who_left_and_joins_again_comes_last(self, world: World) -> None:
+    def test_a_node_that_left_and_joins_again_comes_last(self, world: World) -> None:
         one, two = world.node(), world.node()
         record = one.join("a").record
         two.join("b")
@@ -198,7 +199,7 @@ class LedgerContract:
 
     # -- creating
 
-    def test_records_are_created_once_and_the_second_is_shown_the_first(self, world: World) -> None:
+    def test_a_record_is_created_once_and_a_second_creation_finds_it(self, world: World) -> None:
         one, two = world.node(), world.node()
         lease = one.session.grant_lease(DAY, deadline=soon())
         first = one.create(one.join("a").record, lease, seal=b"by a")
@@ -230,7 +231,7 @@ class LedgerContract:
         assert node.create(guard, lease, seal=b"late") == GuardGone()
         assert node.read("log/") == {}
 
-    def test_of_many_who_create_at_once_one_does_and_all_see_the_same(self, world: World) -> None:
+    def test_of_many_creations_at_once_one_succeeds_and_all_find_it(self, world: World) -> None:
         nodes = [world.node() for _ in range(8)]
         guards = [node.join(f"n{index}").record for index, node in enumerate(nodes)]
         lease = nodes[0].session.grant_lease(DAY, deadline=soon())
@@ -239,10 +240,10 @@ class LedgerContract:
             return nodes[index].create(guards[index], lease, seal=f"by {index}".encode())
 
         with ThreadPoolExecutor(8) as pool:
-            outcomes = list(pool.map(create, range(8)))
-        created = [one for one in outcomes if isinstance(one, Created)]
+            results = list(pool.map(create, range(8)))
+        created = [one for one in results if isinstance(one, Created)]
         assert len(created) == 1
-        others = [one for one in outcomes if one is not created[0]]
+        others = [one for one in results if one is not created[0]]
         assert others == [Exists(created[0].records)] * 7
 
     def test_nothing_is_created_on_a_lease_that_is_over(self, world: World) -> None:
@@ -255,7 +256,7 @@ class LedgerContract:
 
     # -- leases
 
-    def test_records_outlive_the_node_that_wrote_them_and_its_lease_can_be_adopted(
+    def test_records_outlive_their_node_while_another_one_keeps_their_lease_alive(
         self, world: World
     ) -> None:
         one, two = world.node(), world.node()
@@ -269,7 +270,7 @@ class LedgerContract:
         assert isinstance(two.create(guard, found.lease, two=b"2"), Created)
         assert two.read("log/") == {"log/one": b"1", "log/two": b"2"}
 
-    def test_a_leases_end_is_the_end_of_its_records(self, world: World) -> None:
+    def test_the_records_of_a_lease_end_with_it(self, world: World) -> None:
         node = world.node()
         lease = node.session.grant_lease(DAY, deadline=soon())
         node.create(node.join("a").record, lease, one=b"1", two=b"2")
@@ -281,7 +282,7 @@ class LedgerContract:
 
     # -- deleting
 
-    def test_deleting_takes_keys_and_folders_with_all_below_them(self, world: World) -> None:
+    def test_deletes_take_keys_and_folders_with_everything_below_them(self, world: World) -> None:
         node = world.node()
         guard = node.join("a").record
         lease = node.session.grant_lease(DAY, deadline=soon())
@@ -304,7 +305,7 @@ class LedgerContract:
         assert not one.session.delete("members/", guard=guard, deadline=soon())
         assert list(two.read("members/")) == ["members/b"]
 
-    def test_leaving_twice_does_not_take_a_record_that_came_later(self, world: World) -> None:
+    def test_a_second_leave_does_not_delete_a_record_that_came_later(self, world: World) -> None:
         one, two = world.node(), world.node()
         guard = one.join("a").record
         one.session.leave(guard, deadline=soon())
@@ -322,7 +323,7 @@ class LedgerContract:
         assert session.ttl == world.ttl
         assert session.lease
 
-    def test_a_release_takes_the_members_record_at_once_and_others_hear_of_it(
+    def test_a_release_deletes_the_members_record_at_once_and_watches_see_it(
         self, world: World
     ) -> None:
         one, two = world.node(), world.node()
@@ -341,7 +342,7 @@ class LedgerContract:
         two.changes.wait_for(lambda: keys(watch.view()) == ["members/b"])
         two.changes.wait_for(lambda: not other.view().records)
 
-    def test_a_session_that_somebody_else_ends_is_lost_and_cannot_join(self, world: World) -> None:
+    def test_a_session_that_another_node_ends_is_lost_and_cannot_join(self, world: World) -> None:
         one, two = world.node(), world.node()
         one.join("a")
         two.ledger.end_lease(one.session.lease, deadline=soon())
@@ -353,7 +354,7 @@ class LedgerContract:
         back = one.ledger.open_session(world.ttl, deadline=soon())
         assert back.join("members/", "back", b"", deadline=soon()).predecessor is None
 
-    def test_a_node_hears_of_its_sessions_end(self, world: World) -> None:
+    def test_a_session_that_another_node_ends_is_announced(self, world: World) -> None:
         one, two = world.node(), world.node()
         session = one.ledger.open_session(1, deadline=soon())
         one.changes.wait_for(lambda: session.state is SessionState.CONNECTED)
@@ -363,7 +364,7 @@ class LedgerContract:
 
     # -- watching
 
-    def test_a_watch_begins_with_what_is_there_and_follows(self, world: World) -> None:
+    def test_a_watch_begins_with_the_present_state_and_follows_changes(self, world: World) -> None:
         one, two = world.node(), world.node()
         one.join("a", b"1")
         watch = two.ledger.watch("members/", deadline=soon())
@@ -376,7 +377,7 @@ class LedgerContract:
         assert keys(watch.view()) == [f"members/{name}" for name in "abcd"]
         assert watch.view() is watch.view()
 
-    def test_a_watch_goes_on_from_what_joining_saw(self, world: World) -> None:
+    def test_a_watch_continues_from_the_views_of_a_join(self, world: World) -> None:
         one, two = world.node(), world.node()
         joined = one.session.join("members/", "a", b"1", reads=("log/",), deadline=soon())
         other = two.join("b").record
@@ -399,7 +400,7 @@ class LedgerContract:
         node.changes.wait_for(lambda: keys(folder.view()) == ["x/onemore", "x/one"])
         node.changes.wait_for(lambda: keys(key.view()) == ["x/one"])
 
-    def test_a_closed_watch_keeps_what_it_had(self, world: World) -> None:
+    def test_a_closed_watch_keeps_its_last_view(self, world: World) -> None:
         node = world.node()
         watch = node.ledger.watch("members/", deadline=soon())
         other = node.ledger.watch("members/", deadline=soon())
@@ -463,6 +464,6 @@ class LedgerContract:
         with pytest.raises(LedgerClosed):
             node.ledger.open_session(world.ttl, deadline=soon())
 
-    def test_a_session_of_no_time_is_refused(self, world: World) -> None:
+    def test_a_ttl_of_zero_is_refused(self, world: World) -> None:
         with pytest.raises(ConfigError, match="lease_ttl"):
             world.node().ledger.open_session(0, deadline=soon())

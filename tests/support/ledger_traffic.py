@@ -1,6 +1,4 @@
-"""A node that writes without a break and one that watches: what faults are done to in tests of
-ledgers.
-"""
+"""A node that writes without a pause and a node that watches, for tests that disturb a store."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ __all__ = ["Reader", "Writer"]
 
 
 class Writer:
-    """A node that creates records, one after the other, until it is told to stop."""
+    """A node that creates records, one after the other, until the ``with`` block ends."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -24,7 +22,8 @@ class Writer:
         self._lease = node.session.grant_lease(DAY, deadline=soon())
         self._stop = threading.Event()
         self._written: list[Record] = []
-        self.longest = 0.0  # seconds that one write took
+        self.longest = 0.0
+        """Seconds that the slowest write took."""
 
     def __enter__(self) -> Writer:
         self._pool = ThreadPoolExecutor(1)
@@ -47,17 +46,17 @@ class Writer:
 
     @property
     def count(self) -> int:
-        """How many were acknowledged until now."""
+        """How many records were acknowledged until now."""
         return len(self._written)
 
     def written(self) -> list[Record]:
-        """All that was acknowledged, once it has stopped."""
+        """All acknowledged records. Called after the ``with`` block."""
         self._done.result(30)
         return self._written
 
 
 class Reader:
-    """A node that keeps every view that a watch of it had."""
+    """A node that keeps every view that its watch had."""
 
     def __init__(self, node: Node, scope: str) -> None:
         self.node = node
@@ -71,7 +70,9 @@ class Reader:
         return view.get(last.key) == last
 
     def check(self, written: list[Record]) -> None:
-        """Watch until the last of these is there; all are, in order, and no view ever lost one."""
+        """Watch until the last of these records is there. Check that all are there, in order, and
+        that no view lost one.
+        """
         assert len(written) > 20
         self.node.changes.wait_for(lambda: self._look(written[-1]))
         assert list(self.watch.view().records) == written

@@ -1,5 +1,5 @@
-"""The real stores that nodes of several hosts meet through: tests that hold for both take one as a
-parameter.
+"""The real stores, as values: etcd and ZooKeeper. A test that holds for both takes one as a
+parameter:
 
 @pytest.mark.parametrize("store", STORES)
 """
@@ -35,17 +35,18 @@ __all__ = ["ANN", "ETCD", "STORES", "ZOOKEEPER", "Server", "Store", "leader_firs
 Server = EtcdServer | ZooKeeperServer
 
 ANN = {"user": "ann", "password": "secret", "namespace": "ann/jobs"}
-"""Who is let in by a server of ``Store.guarded``, and where."""
+"""The user of a server of ``Store.guarded``, and a namespace of that user's."""
 
-_LEADER = 30.0  # seconds for one to be elected
+# Seconds for the election of a leader.
+_ELECTION_TIMEOUT = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Store:
     """A kind of store. ``backend`` and ``torchrun`` are its names as a rendezvous backend.
 
-    ``start`` starts one server (with ``tls`` and ``client_ca``, if given), ``start_members`` three
-    that are one store.
+    ``start`` starts one server (with ``tls`` and ``client_ca``, if given). ``start_members`` starts
+    three servers that form one store.
     """
 
     name: str
@@ -61,11 +62,11 @@ class Store:
     def ledger(
         self,
         *endpoints: Endpoint,
-        told: Callable[[], None] = lambda: None,
+        on_change: Callable[[], None] = lambda: None,
         **access: str,
     ) -> Ledger:
-        """A ledger there, to be closed by who asked for it."""
-        return self.open(endpoints, access, told)
+        """A ledger on these endpoints. The caller closes it."""
+        return self.open(endpoints, access, on_change)
 
     def world(
         self,
@@ -74,10 +75,10 @@ class Store:
         namespace: str = "",
         settings: Mapping[str, str] | None = None,
     ) -> World:
-        """Nodes there, with these settings of the store's configuration."""
+        """Nodes on these endpoints, with these settings of the store's configuration."""
         return World(
-            lambda namespace, told: self.ledger(
-                *endpoints, told=told, namespace=namespace, **(settings or {})
+            lambda namespace, on_change: self.ledger(
+                *endpoints, on_change=on_change, namespace=namespace, **(settings or {})
             ),
             namespace=namespace or f"tests/{secrets.token_hex(4)}",
             ttl=ttl,
@@ -85,8 +86,8 @@ class Store:
 
     @contextmanager
     def guarded(self, *options: str, **more: Any) -> Iterator[Any]:
-        """A server where /ann belongs to the user ann, whose password is "secret", and /bob to
-        somebody else.
+        """A server with passwords. /ann belongs to the user ann, whose password is "secret"; /bob
+        belongs to another user.
         """
         with self.start(*options, **more) as server:
             if isinstance(server, EtcdServer):
@@ -97,15 +98,15 @@ class Store:
 
 
 def _etcd(
-    endpoints: tuple[Endpoint, ...], access: Mapping[str, str], told: Callable[[], None]
+    endpoints: tuple[Endpoint, ...], access: Mapping[str, str], on_change: Callable[[], None]
 ) -> EtcdLedger:
-    return EtcdLedger(EtcdConfig(endpoints=endpoints, **access), told)
+    return EtcdLedger(EtcdConfig(endpoints=endpoints, **access), on_change)
 
 
 def _zookeeper(
-    endpoints: tuple[Endpoint, ...], access: Mapping[str, str], told: Callable[[], None]
+    endpoints: tuple[Endpoint, ...], access: Mapping[str, str], on_change: Callable[[], None]
 ) -> ZooKeeperLedger:
-    return ZooKeeperLedger(ZooKeeperConfig(endpoints=endpoints, **access), told)
+    return ZooKeeperLedger(ZooKeeperConfig(endpoints=endpoints, **access), on_change)
 
 
 ETCD = Store(
@@ -132,16 +133,16 @@ STORES = [
 
 
 def store_of(server: Server) -> Store:
-    """What kind of store a server is."""
+    """The store that a server is of."""
     return ETCD if isinstance(server, EtcdServer) else ZOOKEEPER
 
 
 def leader_first(members: list[Any]) -> list[Any]:
-    """The members of a store, once one of them leads; that one first."""
-    deadline = time.monotonic() + _LEADER
+    """The members of a store, the leader first. Waits until there is one."""
+    deadline = time.monotonic() + _ELECTION_TIMEOUT
     while True:
         leads = {id(member): member.is_leader() for member in members}
         if any(leads.values()):
             return sorted(members, key=lambda member: not leads[id(member)])
-        assert time.monotonic() < deadline, f"no leader within {_LEADER} s"
+        assert time.monotonic() < deadline, f"no leader within {_ELECTION_TIMEOUT} s"
         time.sleep(0.05)

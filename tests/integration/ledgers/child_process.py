@@ -1,4 +1,4 @@
-"""What a test's child processes run: it must be importable by a fresh interpreter."""
+"""What the child processes of tests run. A fresh interpreter must be able to import it."""
 
 from __future__ import annotations
 
@@ -7,39 +7,39 @@ import pickle
 import sys
 import threading
 
-__all__ = ["ends", "forks", "message"]
+__all__ = ["message", "use_and_exit", "use_and_fork"]
 
 
 def message() -> bytes:
-    """A message of etcd3's, pickled."""
+    """One of etcd3's messages, pickled."""
     from llutil.ledgers.etcd.etcd3_import import etcdrpc
 
     return pickle.dumps(etcdrpc.RangeRequest(key=b"from the child"))
 
 
-def ends(store: str, endpoint: str, namespace: str) -> None:
-    """Use a ledger, and leave it as it is."""
+def use_and_exit(store: str, endpoint: str, namespace: str) -> None:
+    """Use a ledger, and end the process without closing it."""
     from llutil.backends.endpoints import parse_endpoints
     from tests.support import stores
     from tests.support.ledger_contract import soon
 
-    there: stores.Store = getattr(stores, store)
-    ledger = there.ledger(*parse_endpoints(endpoint), namespace=namespace)
+    kind: stores.Store = getattr(stores, store)
+    ledger = kind.ledger(*parse_endpoints(endpoint), namespace=namespace)
     session = ledger.open_session(10, deadline=soon())
     ledger.watch("members/", deadline=soon())
     session.join("members/", "a", b"", deadline=soon())
     print(session.state)
 
 
-def forks(store: str, endpoint: str, namespace: str, count: int) -> None:
-    """Fork with a busy ledger; print what each child and then the parent finds."""
+def use_and_fork(store: str, endpoint: str, namespace: str, count: int) -> None:
+    """Fork while a ledger is in use; print what each child and then the parent finds."""
     from llutil.backends.endpoints import parse_endpoints
     from llutil.ledgers import LedgerClosed
     from tests.support import stores
     from tests.support.ledger_contract import soon
 
-    there: stores.Store = getattr(stores, store)
-    ledger = there.ledger(*parse_endpoints(endpoint), namespace=namespace)
+    kind: stores.Store = getattr(stores, store)
+    ledger = kind.ledger(*parse_endpoints(endpoint), namespace=namespace)
     session = ledger.open_session(10, deadline=soon())
     watch = ledger.watch("members/", deadline=soon())
     session.join("members/", "parent", b"", deadline=soon())
@@ -61,7 +61,7 @@ def forks(store: str, endpoint: str, namespace: str, count: int) -> None:
                 print("child", error, flush=True)
         watch.close()
         ledger.close()
-        own = there.ledger(*parse_endpoints(endpoint), namespace=namespace)
+        own = kind.ledger(*parse_endpoints(endpoint), namespace=namespace)
         print("child sees", len(own.read("members/", deadline=soon()).records), flush=True)
         own.close()
 

@@ -1,5 +1,5 @@
-"""Real stores for the tests of this folder, and a check that ledgers leave nothing open and print
-nothing.
+"""Real stores for the tests of this folder. After each test, no socket may be left and nothing
+printed.
 """
 
 from __future__ import annotations
@@ -17,26 +17,28 @@ from tests.support.ledger_contract import World
 from tests.support.stores import ETCD, ZOOKEEPER, Server, Store
 from tests.support.zookeeper_servers import ZooKeeperServer
 
+# What gRPC may print about a server.
 _GRPC = ("Handshake failed", "Got goaway")
-_GONE = 5.0  # seconds for gRPC to close what it was told to close
+# Seconds for gRPC to close its sockets.
+_SOCKETS_TIMEOUT = 5.0
 
 
 def _sockets() -> int:
     count = 0
     for fd in Path("/proc/self/fd").iterdir():
-        with suppress(OSError):  # closed since
+        with suppress(OSError):  # closed in the meantime
             count += str(fd.readlink()).startswith("socket:")
     return count
 
 
 @pytest.fixture(autouse=True)
 def quiet(capfd: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> Iterator[None]:
-    """After a test no socket is left, and nothing was printed (but gRPC's own words on what servers
-    do).
+    """After the test, no socket is left and nothing was printed, except what gRPC says of
+    servers.
     """
     before = _sockets()
     yield
-    deadline = time.monotonic() + _GONE
+    deadline = time.monotonic() + _SOCKETS_TIMEOUT
     while (left := _sockets() - before) > 0 and time.monotonic() < deadline:
         time.sleep(0.02)
     assert left <= 0, f"{left} sockets are left"
@@ -46,21 +48,21 @@ def quiet(capfd: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> 
 
 @pytest.fixture(scope="session")
 def shared_etcd() -> Iterator[EtcdServer]:
-    """One etcd for all tests that do it no harm."""
+    """One etcd for all tests that do not disturb it."""
     with ETCD.start() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def shared_zookeeper() -> Iterator[ZooKeeperServer]:
-    """One ZooKeeper for all tests that do it no harm."""
+    """One ZooKeeper for all tests that do not disturb it."""
     with ZOOKEEPER.start() as server:
         yield server
 
 
 @pytest.fixture
 def store() -> Store:
-    """What nodes meet through; tests that hold for both stores, or for the other one, give it by a
+    """The store of the test. A test for both stores, or for ZooKeeper, overrides it by a
     parameter.
     """
     return ETCD
@@ -68,15 +70,15 @@ def store() -> Store:
 
 @pytest.fixture
 def server(store: Store, shared_etcd: EtcdServer, shared_zookeeper: ZooKeeperServer) -> Server:
-    """The shared server of that store. (Both are started, since what a test starts by itself ends
-    with it.)
+    """The shared server of that store. Both are started, because a server that a test starts by
+    itself ends with that test.
     """
     return shared_etcd if store is ETCD else shared_zookeeper
 
 
 @pytest.fixture
 def world(store: Store, server: Server, quiet: None) -> Iterator[World]:
-    """Nodes on that server, under a namespace of this test alone."""
+    """Nodes on that server, in a namespace of this test only."""
     with store.world(server.endpoint).open() as world:
         yield world
 
@@ -87,5 +89,5 @@ def world_on(
     namespace: str = "",
     settings: Mapping[str, str] | None = None,
 ) -> World:
-    """A world on an etcd, with these settings of ``EtcdConfig``."""
+    """Nodes on an etcd, with these settings of ``EtcdConfig``."""
     return ETCD.world(*endpoints, ttl=ttl, namespace=namespace, settings=settings)

@@ -1,4 +1,4 @@
-"""Three members of one store, of which one was never there, or dies."""
+"""Three members of one store: one does not exist, or the leader dies."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ pytestmark = [pytest.mark.fault, pytest.mark.parametrize("store", STORES, scope=
 
 @pytest.fixture(scope="module")
 def members(store: Store) -> Iterator[list[Server]]:
-    """Three servers that are one store, until the last test of this file."""
+    """Three servers that form one store, for all tests of this file."""
     with store.start_members() as servers:
         yield servers
 
 
 @pytest.mark.parametrize("first", ["dead", "unknown"])
-def test_an_endpoint_that_is_not_there_does_no_harm(
+def test_an_endpoint_that_does_not_answer_does_no_harm(
     store: Store, members: list[Server], first: str
 ) -> None:
     absent = {
@@ -38,7 +38,7 @@ def test_an_endpoint_that_is_not_there_does_no_harm(
         node.changes.wait_for(lambda: keys(watch.view()) == ["members/a"])
 
 
-def test_no_write_is_lost_and_no_watch_broken_when_the_leader_dies(
+def test_no_write_is_lost_and_no_watch_breaks_when_the_leader_dies(
     store: Store, members: list[Server]
 ) -> None:
     leader, *_ = leader_first(members)

@@ -1,4 +1,4 @@
-"""What happens to a store, done to real ones: killed, frozen, cut off."""
+"""Real stores are killed, frozen and cut off, and the ledgers go on."""
 
 from __future__ import annotations
 
@@ -18,44 +18,44 @@ pytestmark = [pytest.mark.fault, pytest.mark.parametrize("store", STORES)]
 
 
 @pytest.fixture
-def own(store: Store, quiet: None) -> Iterator[Server]:
-    """A server that a test may kill."""
+def own_server(store: Store, quiet: None) -> Iterator[Server]:
+    """A server of this test only, which it may kill."""
     with store.start() as server:
         yield server
 
 
 @pytest.fixture
 def network(server: Server) -> Iterator[Proxy]:
-    """A network before the shared server, which a test may harm."""
+    """A proxy in front of the shared server, which the test may cut."""
     with proxy(server.port) as one:
         yield one
 
 
 @pytest.fixture
-def far(store: Store, network: Proxy, world: World) -> Iterator[Node]:
-    """A node of ``world`` that is behind that network."""
+def far_node(store: Store, network: Proxy, world: World) -> Iterator[Node]:
+    """A node of ``world`` behind that proxy."""
     with store.world(network.endpoint, namespace=world.namespace).open() as beyond:
         yield beyond.node()
 
 
-def test_every_acknowledged_write_is_seen_in_order_although_the_store_is_killed_again_and_again(
-    store: Store, own: Server
+def test_every_acknowledged_write_is_seen_in_order_although_the_store_is_killed_repeatedly(
+    store: Store, own_server: Server
 ) -> None:
-    with store.world(own.endpoint).open() as world:
+    with store.world(own_server.endpoint).open() as world:
         reader = Reader(world.node(), "log/")
         with Writer(world.node()) as writer:
             for _ in range(4 if store is ETCD else 2):  # a JVM takes longer to start
                 time.sleep(0.3)
-                own.kill()
-                own.start()
+                own_server.kill()
+                own_server.start()
             time.sleep(0.3)
         reader.check(writer.written())
 
 
-def test_a_watch_that_is_cut_off_again_and_again_misses_nothing(
-    network: Proxy, far: Node, world: World
+def test_a_watch_that_is_cut_off_repeatedly_misses_nothing(
+    network: Proxy, far_node: Node, world: World
 ) -> None:
-    reader = Reader(far, "log/")
+    reader = Reader(far_node, "log/")
     with Writer(world.node()) as writer:
         for _ in range(5):
             network.cut()
@@ -66,56 +66,57 @@ def test_a_watch_that_is_cut_off_again_and_again_misses_nothing(
 
 
 def test_a_watch_that_was_cut_off_reads_what_it_missed(
-    network: Proxy, far: Node, world: World
+    network: Proxy, far_node: Node, world: World
 ) -> None:
     near = world.node()
     guard = near.join("a").record
     lease = near.session.grant_lease(DAY, deadline=soon())
     near.create(guard, lease, one=b"1", two=b"2")
-    watch = far.ledger.watch("log/", deadline=soon())
+    watch = far_node.ledger.watch("log/", deadline=soon())
     near.create(guard, lease, zero=b"0")
-    far.changes.wait_for(lambda: keys(watch.view())[-1] == "log/zero")  # it is set, and has read
+    # From here on the watch is set and has read the folder.
+    far_node.changes.wait_for(lambda: keys(watch.view())[-1] == "log/zero")
     near.session.delete("log/zero", guard=guard, deadline=soon())
-    far.changes.wait_for(lambda: len(watch.view().records) == 2)
+    far_node.changes.wait_for(lambda: len(watch.view().records) == 2)
     network.cut()
     near.session.delete("log/one", guard=guard, deadline=soon())
     near.create(guard, lease, one=b"again", three=b"3")
     network.mend()
-    far.changes.wait_for(lambda: keys(watch.view()) == ["log/two", "log/one", "log/three"])
+    far_node.changes.wait_for(lambda: keys(watch.view()) == ["log/two", "log/one", "log/three"])
     assert [record.value for record in watch.view().records] == [b"2", b"again", b"3"]
 
 
-@pytest.mark.parametrize("act", ["open_session", "join", "create", "grant", "delete", "leave"])
+@pytest.mark.parametrize("call", ["open_session", "join", "create", "grant", "delete", "leave"])
 def test_a_write_whose_answer_is_lost_is_read_back_and_not_repeated(
-    network: Proxy, far: Node, world: World, act: str
+    network: Proxy, far_node: Node, world: World, call: str
 ) -> None:
-    guard = far.join("a").record
-    lease = far.session.grant_lease(DAY, deadline=soon())
-    far.create(guard, lease, old=b"old")
-    acts: dict[str, tuple[Callable[[], object], object]] = {
+    guard = far_node.join("a").record
+    lease = far_node.session.grant_lease(DAY, deadline=soon())
+    far_node.create(guard, lease, old=b"old")
+    calls: dict[str, tuple[Callable[[], object], object]] = {
         "open_session": (
-            lambda: far.ledger.open_session(10, deadline=soon()).state,
+            lambda: far_node.ledger.open_session(10, deadline=soon()).state,
             SessionState.CONNECTED,
         ),
-        "join": (lambda: far.join("b", b"second").record.key, "members/b"),
-        "create": (lambda: far.create(guard, lease, new=b"new").__class__, Created),
-        "grant": (lambda: bool(far.session.grant_lease(DAY, deadline=soon())), True),
-        "delete": (lambda: far.session.delete("log/", guard=guard, deadline=soon()), True),
-        "leave": (lambda: far.session.leave(guard, deadline=soon()), None),
+        "join": (lambda: far_node.join("b", b"second").record.key, "members/b"),
+        "create": (lambda: far_node.create(guard, lease, new=b"new").__class__, Created),
+        "grant": (lambda: bool(far_node.session.grant_lease(DAY, deadline=soon())), True),
+        "delete": (lambda: far_node.session.delete("log/", guard=guard, deadline=soon()), True),
+        "leave": (lambda: far_node.session.leave(guard, deadline=soon()), None),
     }
-    do, wanted = acts[act]
+    action, expected = calls[call]
     with ThreadPoolExecutor(1) as pool:
         network.lose_replies()
-        future = pool.submit(do)
+        future = pool.submit(action)
         assert network.lost.wait(5)
         network.mend()
-        assert future.result(10) == wanted
+        assert future.result(10) == expected
     near = world.node()
-    members = {} if act == "leave" else {"members/a": b"me"}
-    members |= {"members/b": b"second"} if act == "join" else {}
+    members = {} if call == "leave" else {"members/a": b"me"}
+    members |= {"members/b": b"second"} if call == "join" else {}
     assert near.read("members/") == members
-    log = {} if act == "delete" else {"log/old": b"old"}
-    assert near.read("log/") == log | ({"log/new": b"new"} if act == "create" else {})
+    log = {} if call == "delete" else {"log/old": b"old"}
+    assert near.read("log/") == log | ({"log/new": b"new"} if call == "create" else {})
 
 
 def test_calls_to_a_frozen_store_end_by_their_deadline_and_say_so(
@@ -142,48 +143,50 @@ def test_calls_to_a_frozen_store_end_by_their_deadline_and_say_so(
 
 
 def test_a_session_is_suspended_by_its_own_clock_and_connected_when_the_store_is_back(
-    store: Store, own: Server, caplog: pytest.LogCaptureFixture
+    store: Store, own_server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with store.world(own.endpoint, ttl=2).open() as world:
+    with store.world(own_server.endpoint, ttl=2).open() as world:
         node = world.node()
         session = node.session
         node.join("a")
-        own.kill()
+        own_server.kill()
         node.changes.wait_for(lambda: session.state is SessionState.SUSPENDED)
         assert 0 <= time.monotonic() - (session.renewed_at + session.ttl) < 2
         assert "is suspended: renew " in caplog.text
         assert "refused" in caplog.text
-        own.start()
+        own_server.start()
         node.changes.wait_for(lambda: session.state is SessionState.CONNECTED)
-        # A store that was started again begins to count the time of its leases anew.
+        # A store that was restarted counts the ttl of its leases from the restart on.
         assert node.read("members/") == {"members/a": b"me"}
 
 
-def test_a_store_that_is_away_for_less_than_the_ttl_suspends_nobody(
-    store: Store, own: Server
+def test_a_store_that_is_away_for_less_than_the_ttl_suspends_no_session(
+    store: Store, own_server: Server
 ) -> None:
-    told: list[SessionState] = []
-    ledger = store.ledger(own.endpoint, told=lambda: told.append(session.state))
+    states: list[SessionState] = []
+    ledger = store.ledger(own_server.endpoint, on_change=lambda: states.append(session.state))
     # A JVM takes six seconds and more to start on a machine that does much else.
     session = ledger.open_session(6 if store is ETCD else 20, deadline=soon())
     try:
-        own.kill()
+        own_server.kill()
         time.sleep(0.5)
-        own.start()
+        own_server.start()
         renewed = session.renewed_at
         wait_until(lambda: session.renewed_at > renewed, 30)
         assert session.state is SessionState.CONNECTED
-        assert told == []
+        assert states == []
     finally:
         ledger.close()
 
 
-def test_after_a_long_freeze_the_session_is_what_the_store_says(store: Store, own: Server) -> None:
-    with store.world(own.endpoint, ttl=1).open() as world:
+def test_after_a_long_freeze_the_session_is_what_the_store_says(
+    store: Store, own_server: Server
+) -> None:
+    with store.world(own_server.endpoint, ttl=1).open() as world:
         node = world.node()
         session = node.session
         node.join("a")
-        with own.frozen():
+        with own_server.frozen():
             node.changes.wait_for(lambda: session.state is SessionState.SUSPENDED)
             time.sleep(0.5)
         node.changes.wait_for(lambda: session.state is not SessionState.SUSPENDED)
@@ -195,17 +198,17 @@ def test_a_session_that_the_store_let_expire_is_lost(
     store: Store, network: Proxy, world: World
 ) -> None:
     with store.world(network.endpoint, namespace=world.namespace, ttl=1).open() as beyond:
-        far, near = beyond.node(), world.node()
-        far.join("a")
+        far_node, near = beyond.node(), world.node()
+        far_node.join("a")
         watch = near.ledger.watch("members/", deadline=soon())
         network.cut()
         near.changes.wait_for(lambda: not watch.view().records)
-        assert far.session.state is SessionState.SUSPENDED
+        assert far_node.session.state is SessionState.SUSPENDED
         network.mend()
-        far.changes.wait_for(lambda: far.session.state is SessionState.LOST)
+        far_node.changes.wait_for(lambda: far_node.session.state is SessionState.LOST)
 
 
-def test_closing_does_not_wait_for_a_store_that_is_away(store: Store, server: Server) -> None:
+def test_close_does_not_wait_for_a_store_that_is_away(store: Store, server: Server) -> None:
     with store.world(server.endpoint).open() as world, ThreadPoolExecutor(1) as pool:
         node = world.node()
         node.join("a")
@@ -220,11 +223,11 @@ def test_closing_does_not_wait_for_a_store_that_is_away(store: Store, server: Se
                 call.result(5)
 
 
-def test_a_store_that_was_never_there_is_named_with_the_reason(store: Store) -> None:
+def test_a_store_that_never_answered_is_named_with_the_reason(store: Store) -> None:
     with proxy(1) as network, store.world(network.endpoint).open() as world:
         network.cut()
-        told = rf"127\.0\.0\.1:{network.port}: "
-        with pytest.raises(LedgerUnavailable, match=told):
+        message = rf"127\.0\.0\.1:{network.port}: "
+        with pytest.raises(LedgerUnavailable, match=message):
             world.node().ledger.open_session(10, deadline=soon(0.5))
-        with pytest.raises(LedgerUnavailable, match=told):
+        with pytest.raises(LedgerUnavailable, match=message):
             world.node().ledger.read("log/", deadline=soon(0.5))

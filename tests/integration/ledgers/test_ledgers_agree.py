@@ -1,6 +1,4 @@
-"""The ledgers in memory, on etcd and on ZooKeeper give the same answers to the same random
-programs.
-"""
+"""The ledgers in memory, on etcd and on ZooKeeper give equal answers to equal random programs."""
 
 from __future__ import annotations
 
@@ -38,13 +36,13 @@ _STEPS = st.one_of(
 )
 
 
-def _plain(records: Iterable[Record]) -> list[tuple[str, bytes]]:
+def _keys_and_values(records: Iterable[Record]) -> list[tuple[str, bytes]]:
     """Records without what differs between stores: revisions and the names of leases."""
     return [(record.key, record.value) for record in records]
 
 
 class _Run:
-    """A program's run on one store: three nodes, and what each step gave."""
+    """The run of a program on one store with three nodes."""
 
     def __init__(self, world: World) -> None:
         self._nodes = [world.node() for _ in range(3)]
@@ -64,7 +62,7 @@ class _Run:
                 joined = node.join(what, f"node {index}".encode())
                 self._own[index] = joined.record
                 before = joined.predecessor
-                return _plain(joined.members.records), before and before.key
+                return _keys_and_values(joined.members.records), before and before.key
             case "read":
                 return list(node.read(what).items())
             case "end":
@@ -86,7 +84,7 @@ class _Run:
         )
         match outcome:
             case Created(records) | Exists(records):
-                return type(outcome), _plain(records)
+                return type(outcome), _keys_and_values(records)
             case GuardGone():
                 return GuardGone
 
@@ -95,10 +93,10 @@ def _run(world: World, program: list[tuple[str, int, str]]) -> list[object]:
     with world.open():
         run = _Run(world)
         watch = world.nodes[0].ledger.watch("log/", deadline=soon())
-        given = [run.step(*step) for step in program]
+        results = [run.step(*step) for step in program]
         last: View = world.nodes[1].ledger.read("log/", deadline=soon())
         world.nodes[0].changes.wait_for(lambda: watch.view().records == last.records)
-        return [*given, _plain(last.records)]
+        return [*results, _keys_and_values(last.records)]
 
 
 @pytest.mark.etcd
@@ -109,45 +107,47 @@ def _run(world: World, program: list[tuple[str, int, str]]) -> list[object]:
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(program=st.lists(_STEPS, min_size=5, max_size=25))
-def test_both_give_the_same_answers(
+def test_etcd_gives_the_same_answers_as_the_memory_ledger(
     shared_etcd: EtcdServer, program: list[tuple[str, int, str]]
 ) -> None:
     store = MemoryStore()
-    memory = World(lambda namespace, told: MemoryLedger(store, told, namespace=namespace))
+    memory = World(lambda namespace, on_change: MemoryLedger(store, on_change, namespace=namespace))
     assert _run(memory, program) == _run(ETCD.world(shared_etcd.endpoint), program)
 
 
 @pytest.mark.zookeeper
 @settings(
-    max_examples=10,  # each starts four nodes, with kazoo's threads
+    max_examples=10,  # each example starts four nodes with kazoo's threads
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(program=st.lists(_STEPS, min_size=5, max_size=25))
-def test_zookeeper_gives_the_same_answers_too(
+def test_zookeeper_gives_the_same_answers_as_the_memory_ledger(
     shared_zookeeper: ZooKeeperServer, program: list[tuple[str, int, str]]
 ) -> None:
     store = MemoryStore()
-    memory = World(lambda namespace, told: MemoryLedger(store, told, namespace=namespace))
-    wanted, given = _run(memory, program), _run(ZOOKEEPER.world(shared_zookeeper.endpoint), program)
-    assert given == _either(program, wanted, given)
+    memory = World(lambda namespace, on_change: MemoryLedger(store, on_change, namespace=namespace))
+    expected, results = (
+        _run(memory, program),
+        _run(ZOOKEEPER.world(shared_zookeeper.endpoint), program),
+    )
+    assert results == _with_allowed_errors(program, expected, results)
 
 
-def _either(
-    program: list[tuple[str, int, str]], wanted: list[object], given: list[object]
+def _with_allowed_errors(
+    program: list[tuple[str, int, str]], expected: list[object], results: list[object]
 ) -> list[object]:
-    """What is wanted; but who may be refused for two reasons, of which one is that his session is
-    over, is told any.
+    """The expected answers. Where two errors are right, the error in ``results``.
 
-    ZooKeeper says nothing but that to a session that is over; the others may look whether its
-    record is there.
+    Two errors are right if a session is over and its step would fail for another reason, too.
+    ZooKeeper then only says that the session is over. Other stores may look at the records first.
     """
     over: set[int] = set()
-    told = []
-    for (act, index, _), one, other in zip(program, wanted, given, strict=False):
+    allowed = []
+    for (act, index, _), one, other in zip(program, expected, results, strict=False):
         if act == "end":
             over.add(index)
         refused = all(answer in (SessionLost, LedgerConflict) for answer in (one, other))
-        told.append(other if refused or (index in over and other is SessionLost) else one)
-    return [*told, *wanted[len(told) :]]
+        allowed.append(other if refused or (index in over and other is SessionLost) else one)
+    return [*allowed, *expected[len(allowed) :]]

@@ -79,7 +79,7 @@ def _started(store: Store, server: Server, count: int) -> Iterator[list[Driver]]
     rules = ProtocolParameters(min_nodes=count, max_nodes=count, lease_ttl=60.0)
 
     def open_ledger(told: Callable[[], None]) -> Ledger:
-        return store.ledger(server.endpoint, told=told)
+        return store.ledger(server.endpoint, on_change=told)
 
     drivers = []
     with ExitStack() as stack:

@@ -1,5 +1,5 @@
-"""etcd3 imports next to any protobuf user, in any order, in any process, with nothing set in the
-environment.
+"""etcd3 imports beside any other user of protobuf, in any order, in any process, without
+environment variables.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _STEPS = {
         from google.api import annotations_pb2, http_pb2
         from google.rpc import status_pb2
     """,
-    # Another package registers files and messages of the same names, with other content.
-    "stranger": """
+    # Another package registers files and messages with the same names and other content.
+    "same_names": """
         from google.protobuf import descriptor_pb2, descriptor_pool
         for name, package, message in [
             ("kv.proto", "mvccpb", "KeyValue"), ("auth.proto", "authpb", "User"),
@@ -36,7 +36,7 @@ _STEPS = {
             file.message_type.add(name=message).field.add(name="other", number=77, type=5, label=1)
             descriptor_pool.Default().AddSerializedFile(file.SerializeToString())
     """,
-    # Somebody tried without the fix, and went on when it failed.
+    # Another package tried to import etcd3 without our loader, and went on after the failure.
     "failed": """
         try:
             import etcd3
@@ -70,10 +70,10 @@ def _python(*arguments: str, code: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     "order",
     [
-        "ours client opentelemetry google stranger",
-        "opentelemetry google stranger ours client",
-        "stranger ours opentelemetry google",
-        "opentelemetry ours stranger",
+        "ours client opentelemetry google same_names",
+        "opentelemetry google same_names ours client",
+        "same_names ours opentelemetry google",
+        "opentelemetry ours same_names",
         "failed ours client opentelemetry",
         "opentelemetry failed google ours",
     ],
@@ -101,7 +101,7 @@ def test_it_imports_without_a_warning_and_leaves_no_import_hook() -> None:
 
 
 @pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
-def test_it_imports_in_a_child_and_messages_travel(method: str) -> None:
+def test_it_imports_in_a_child_and_its_messages_can_be_pickled(method: str) -> None:
     code = f"""
         import multiprocessing
         import pickle
@@ -120,7 +120,7 @@ def test_it_imports_in_a_child_and_messages_travel(method: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_what_needs_no_etcd_does_not_import_its_client() -> None:
+def test_modules_that_need_no_etcd_do_not_import_its_client() -> None:
     code = """
         import sys
         from llutil.ledgers import Ledger
@@ -137,9 +137,11 @@ def test_another_version_of_etcd3_is_refused_by_name() -> None:
     code = """
         import importlib.machinery
         get_code = importlib.machinery.SourceFileLoader.get_code
-        def other(self, name):
-            return compile("pass", name, "exec") if name.endswith("kv_pb2") else get_code(self, name)
-        importlib.machinery.SourceFileLoader.get_code = other
+        def without_kv(self, name):
+            if name.endswith("kv_pb2"):
+                return compile("pass", name, "exec")
+            return get_code(self, name)
+        importlib.machinery.SourceFileLoader.get_code = without_kv
         from llutil.ledgers.etcd.etcd3_import import etcdrpc
     """
     done = _python(code=code)

@@ -1,6 +1,4 @@
-"""Faults that only an etcd can have: it forgets its history, or all its data; one of its members
-freezes.
-"""
+"""Faults of an etcd: it compacts its history, it loses its data, a member freezes."""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ from tests.support.stores import leader_first
 pytestmark = [pytest.mark.etcd, pytest.mark.fault]
 
 
-def test_a_watch_reads_again_what_was_compacted_while_it_was_away(
+def test_a_watch_reads_its_scope_again_if_etcd_compacted_the_events_that_it_missed(
     server: EtcdServer, world: World
 ) -> None:
     near = world.node()
@@ -61,10 +59,10 @@ def test_a_watch_and_a_session_notice_that_etcd_lost_its_data() -> None:
         node.changes.wait_for(lambda: keys(watch.view()) == ["members/new"])
 
 
-def test_a_frozen_member_costs_an_attempt_and_all_move_on() -> None:
-    # A follower: a leader that is frozen for longer than a lease's time revokes the lease when it
-    # wakes up, before it learns that it leads no more (etcd-io/etcd#15247), and then the session is
-    # truly over.
+def test_a_frozen_member_costs_an_attempt_and_then_the_next_one_is_used() -> None:
+    # A follower is frozen. A leader that is frozen for longer than a lease's ttl revokes the lease
+    # when it goes on, before it learns that it is no longer the leader (etcd-io/etcd#15247). Then
+    # the session is really over.
     with etcd_cluster() as cluster:
         members = leader_first(cluster)[::-1]
         with world_on(*(member.endpoint for member in members), ttl=3).open() as world:
@@ -73,7 +71,8 @@ def test_a_frozen_member_costs_an_attempt_and_all_move_on() -> None:
             with Writer(world.node()) as writer:
                 time.sleep(0.3)
                 with members[0].frozen():
-                    time.sleep(4)  # the reader's watch moves when its session is renewed elsewhere
+                    # The reader's watch changes endpoints when its session is renewed at another.
+                    time.sleep(4)
                     moved = reader.watch.view()
             reader.check(writer.written())
             assert 0.5 < writer.longest < 3.5

@@ -23,7 +23,7 @@ from tests.support.ledger_contract import DAY, World, keys, soon, wait_until
 pytestmark = pytest.mark.etcd
 
 
-def _has(watch: Watch, key: str) -> bool:
+def _holds_only(watch: Watch, key: str) -> bool:
     return keys(watch.view()) == [key]
 
 
@@ -42,7 +42,7 @@ def test_a_session_is_renewed_three_times_in_its_ttl_and_by_one_thread(server: E
 
 
 @pytest.mark.parametrize(
-    ("ttl", "told"),
+    ("ttl", "expected"),
     [
         (1, r"lease_ttl is 1 s, but etcd at 127\.0\.0\.1:\d+ grants no lease shorter than 2 s"),
         (2.5, "etcd counts leases in whole seconds"),
@@ -50,19 +50,19 @@ def test_a_session_is_renewed_three_times_in_its_ttl_and_by_one_thread(server: E
         (float("inf"), "etcd counts leases in whole seconds"),
     ],
 )
-def test_a_ttl_that_etcd_does_not_grant_is_refused(ttl: float, told: str) -> None:
+def test_a_ttl_that_etcd_does_not_grant_is_refused(ttl: float, expected: str) -> None:
     with (
         etcd("--heartbeat-interval", "100", "--election-timeout", "1000") as slow,
         world_on(slow.endpoint, ttl=ttl).open() as world,
     ):
-        with pytest.raises(ConfigError, match=told):
+        with pytest.raises(ConfigError, match=expected):
             world.node().join("a")
         with slow.channel() as channel:
             leases = etcdrpc.LeaseStub(channel).LeaseLeases(etcdrpc.LeaseLeasesRequest(), timeout=5)
             assert not leases.leases
 
 
-def test_records_of_others_in_our_folders_are_shown_as_they_are(
+def test_records_of_other_software_in_our_folders_are_shown_unchanged(
     server: EtcdServer, world: World
 ) -> None:
     node = world.node()
@@ -78,7 +78,7 @@ def test_records_of_others_in_our_folders_are_shown_as_they_are(
     assert second.key == "log/\udcff\udcfe"
 
 
-def test_many_watches_and_nodes_come_and_go_and_nothing_stays(server: EtcdServer) -> None:
+def test_after_many_watches_and_nodes_no_watch_and_no_thread_is_left(server: EtcdServer) -> None:
     before = threading.active_count()
     for _ in range(5):
         with world_on(server.endpoint).open() as world:
@@ -87,10 +87,10 @@ def test_many_watches_and_nodes_come_and_go_and_nothing_stays(server: EtcdServer
                 node.ledger.watch("members/", deadline=soon()).close()
                 watch = node.ledger.watch(f"members/n{index}", deadline=soon())
                 node.join(f"n{index}")
-                node.changes.wait_for(partial(_has, watch, f"members/n{index}"))
+                node.changes.wait_for(partial(_holds_only, watch, f"members/n{index}"))
                 watch.close()
             wait_until(lambda: not server.metrics("etcd_debugging_mvcc_watcher_total"))
-            # its session, its watches, and gRPC's own two for a stream
+            # One thread for the session, one for the watches, and two of gRPC's for a stream.
             assert threading.active_count() - before <= 4
     wait_until(lambda: threading.active_count() <= before)
 
@@ -102,10 +102,8 @@ def test_ipv6_endpoints_work() -> None:
             world.node().join("a")
 
 
-class _Forgetful(etcdrpc.LeaseServicer):  # type: ignore[misc]
-    """An etcd whose leader does not yet know a lease that was granted: its first answers are
-    wrong.
-    """
+class _ForgetfulLeases(etcdrpc.LeaseServicer):  # type: ignore[misc]
+    """An etcd whose leader does not know a granted lease yet: its first answers are wrong."""
 
     def __init__(self, wrong: int) -> None:
         self._wrong = wrong
@@ -121,8 +119,8 @@ class _Forgetful(etcdrpc.LeaseServicer):  # type: ignore[misc]
             yield etcdrpc.LeaseKeepAliveResponse(ID=request.ID, TTL=ttl)
 
 
-class _Empty(etcdrpc.KVServicer):  # type: ignore[misc]
-    """An etcd that holds nothing."""
+class _EmptyStore(etcdrpc.KVServicer):  # type: ignore[misc]
+    """An etcd without keys."""
 
     def Range(self, request: Any, context: object) -> Any:  # noqa: N802
         return etcdrpc.RangeResponse()
@@ -130,11 +128,11 @@ class _Empty(etcdrpc.KVServicer):  # type: ignore[misc]
 
 @pytest.mark.parametrize(("wrong", "state"), [(1, "connected"), (2, "lost")])
 def test_a_session_is_lost_only_when_etcd_says_so_twice(wrong: int, state: str) -> None:
-    leases = _Forgetful(wrong)
+    leases = _ForgetfulLeases(wrong)
     with ThreadPoolExecutor(4) as pool:
         server = grpc.server(pool)
         etcdrpc.add_LeaseServicer_to_server(leases, server)
-        etcdrpc.add_KVServicer_to_server(_Empty(), server)
+        etcdrpc.add_KVServicer_to_server(_EmptyStore(), server)
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
         try:
@@ -163,15 +161,15 @@ def _start_to_seal(world: World, count: int) -> None:
     leader.changes.wait_for(lambda: len(members.view().records) == count)
     leader.create(guard, leader.session.grant_lease(DAY, deadline=soon()), seal=b"all")
     for node, log in zip(nodes, logs, strict=True):
-        node.changes.wait_for(partial(_has, log, "log/seal"))
+        node.changes.wait_for(partial(_holds_only, log, "log/seal"))
 
 
 @pytest.mark.parametrize("count", [1, 2, 8])
-def test_from_start_to_seal_a_node_asks_three_times_and_the_leader_twice_more(count: int) -> None:
+def test_from_start_to_seal_a_node_sends_three_requests_and_the_leader_two_more(count: int) -> None:
     with etcd() as server, world_on(server.endpoint).open() as world:
         _start_to_seal(world, count)
         requests = server.requests()
     requests.pop("LeaseKeepAlive", None)
-    # Two writes a node and the seal make 2N + 1; one more is the lease of a generation's first
-    # round.
+    # Two writes for each node and one for the seal make 2N + 1. One more grants the generation's
+    # lease in its first round.
     assert requests == {"LeaseGrant": count + 1, "Txn": count + 1, "Watch": count}

@@ -1,4 +1,4 @@
-"""Passwords, tokens, permissions and certificates against real servers that insist on them."""
+"""Passwords, tokens, permissions and certificates, on real etcd servers that require them."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ from tests.support.ledger_contract import World, keys, soon
 
 pytestmark = [pytest.mark.etcd, pytest.mark.fault]
 
-_TOKEN = 1  # seconds that a token lives without being used
+# Seconds that a token lives after its last use.
+_TOKEN_TTL = 1
 
 
 @pytest.fixture(scope="module")
-def guarded() -> Iterator[EtcdServer]:
-    """An etcd that wants a password, with a user ann whose namespaces begin with /ann."""
-    with etcd("--auth-token-ttl", str(_TOKEN)) as server:
+def password_server() -> Iterator[EtcdServer]:
+    """An etcd with authentication. The namespaces of its user ann begin with /ann."""
+    with etcd("--auth-token-ttl", str(_TOKEN_TTL)) as server:
         with_passwords(server, {"ann": ("secret", "/ann")})
         yield server
 
@@ -44,7 +45,7 @@ def _ann(server: EtcdServer, *, namespace: str = "", ttl: float = 10.0) -> World
     )
 
 
-def _refusal(watch: Watch) -> str:
+def _watch_error(watch: Watch) -> str:
     try:
         watch.view()
     except LedgerRefused as error:
@@ -52,8 +53,8 @@ def _refusal(watch: Watch) -> str:
     return ""
 
 
-def test_a_user_with_the_right_password_does_everything(guarded: EtcdServer) -> None:
-    with _ann(guarded).open() as world:
+def test_a_user_with_the_right_password_does_everything(password_server: EtcdServer) -> None:
+    with _ann(password_server).open() as world:
         one, two = world.node(), world.node()
         watch = two.ledger.watch("members/", deadline=soon())
         guard = one.join("a").record
@@ -66,7 +67,7 @@ def test_a_user_with_the_right_password_does_everything(guarded: EtcdServer) -> 
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "expected"),
     [
         ({"user": "ann", "password": "guess"}, "does not know the user 'ann' with this password"),
         ({"user": "bob", "password": "secret"}, "does not know the user 'bob' with this password"),
@@ -74,22 +75,25 @@ def test_a_user_with_the_right_password_does_everything(guarded: EtcdServer) -> 
     ],
 )
 def test_a_wrong_login_is_refused_at_once(
-    guarded: EtcdServer, settings: dict[str, str], told: str
+    password_server: EtcdServer, settings: dict[str, str], expected: str
 ) -> None:
-    with world_on(guarded.endpoint, namespace="ann", settings=settings).open() as world:
+    with world_on(password_server.endpoint, namespace="ann", settings=settings).open() as world:
         ledger = world.node().ledger
         began = time.monotonic()
-        with pytest.raises(LedgerRefused, match=told) as raised:
+        with pytest.raises(LedgerRefused, match=expected) as raised:
             ledger.read("members/", deadline=soon(20))
         assert time.monotonic() - began < 5
         assert not raised.value.retryable
         assert "guess" not in str(raised.value)
 
 
-def test_what_a_user_may_not_do_is_refused_and_a_watch_says_so_to_its_owner(
-    guarded: EtcdServer,
+def test_without_permission_a_call_is_refused_and_a_watch_raises_the_refusal(
+    password_server: EtcdServer,
 ) -> None:
-    with _ann(guarded, namespace="others").open() as world, _ann(guarded).open() as mine:
+    with (
+        _ann(password_server, namespace="others").open() as world,
+        _ann(password_server).open() as mine,
+    ):
         node = world.node()
         with pytest.raises(LedgerRefused, match="the user 'ann' may not do this"):
             node.ledger.read("members/", deadline=soon())
@@ -97,39 +101,41 @@ def test_what_a_user_may_not_do_is_refused_and_a_watch_says_so_to_its_owner(
             node.join("a")
         since = mine.node().ledger.read("members/", deadline=soon())
         watch = node.ledger.watch("members/", since=since, deadline=soon())
-        node.changes.wait_for(lambda: "permission denied" in _refusal(watch))
-        assert "watch 'members/'" in _refusal(watch)
+        node.changes.wait_for(lambda: "permission denied" in _watch_error(watch))
+        assert "watch 'members/'" in _watch_error(watch)
 
 
-def test_a_token_that_ran_out_is_renewed_without_anybody_noticing(guarded: EtcdServer) -> None:
-    with _ann(guarded).open() as world:
+def test_an_expired_token_is_replaced_and_watches_and_sessions_go_on(
+    password_server: EtcdServer,
+) -> None:
+    with _ann(password_server).open() as world:
         idle, busy = world.node(), world.node()
         old = idle.ledger.watch("members/", deadline=soon())
         busy.join("a")
         idle.changes.wait_for(lambda: keys(old.view()) == ["members/a"])
-        logins = guarded.requests()["Authenticate"]
-        time.sleep(2.5 * _TOKEN)
-        # The stream was opened with the old token, and so was everything that is asked on it.
+        logins = password_server.requests()["Authenticate"]
+        time.sleep(2.5 * _TOKEN_TTL)
+        # The stream was opened with the old token, so its next request uses that token, too.
         new = idle.ledger.watch("log/", since=old.view().only(""), deadline=soon())
         guard = busy.join("b").record
         busy.create(guard, busy.session.grant_lease(60, deadline=soon()), x=b"x")
         idle.changes.wait_for(lambda: keys(old.view()) == ["members/a", "members/b"])
         idle.changes.wait_for(lambda: keys(new.view()) == ["log/x"])
         assert busy.session.state is SessionState.CONNECTED
-        assert guarded.requests()["Authenticate"] > logins
+        assert password_server.requests()["Authenticate"] > logins
 
 
-def test_a_session_that_is_over_is_lost_also_to_a_user_who_may_read_little(
-    guarded: EtcdServer,
+def test_a_session_that_is_over_is_lost_even_if_the_user_may_read_only_its_namespace(
+    password_server: EtcdServer,
 ) -> None:
-    with _ann(guarded, ttl=1).open() as world:
+    with _ann(password_server, ttl=1).open() as world:
         one, two = world.node(), world.node()
         session = one.session
         two.ledger.end_lease(session.lease, deadline=soon())
         one.changes.wait_for(lambda: session.state is SessionState.LOST)
 
 
-def test_a_token_that_is_older_than_the_permissions_is_renewed(tmp_path: Path) -> None:
+def test_a_token_that_is_older_than_the_permissions_is_replaced(tmp_path: Path) -> None:
     signer = Authority(tmp_path).issue("signer", "signer")
     tokens = f"jwt,pub-key={signer.cert},priv-key={signer.key},sign-method=ES256,ttl=10m"
     with etcd("--auth-token", tokens) as server, server.channel() as channel:
@@ -150,68 +156,73 @@ def test_a_token_that_is_older_than_the_permissions_is_renewed(tmp_path: Path) -
             assert not log.view().records
 
 
-def test_a_password_that_nobody_asks_for_does_no_harm(server: EtcdServer) -> None:
+def test_a_password_does_no_harm_if_etcd_has_authentication_disabled(server: EtcdServer) -> None:
     with world_on(server.endpoint, settings={"user": "ann", "password": "secret"}).open() as world:
         world.node().join("a")
 
 
 @dataclass
-class Towns:
-    """Certificates, and servers that have them."""
+class TlsServers:
+    """Certificates, and servers that use them."""
 
     ca: Authority
     other_ca: Authority
     client: Pair
-    strange: Pair  # a client's, signed by another authority
-    secure: EtcdServer  # TLS, wants client certificates
-    elsewhere: EtcdServer  # TLS, its certificate is for another host
+    foreign_client: Pair
+    """A client's certificate of another authority."""
+    secure_server: EtcdServer
+    """Uses TLS and requires client certificates."""
+    other_host_server: EtcdServer
+    """Uses TLS; its certificate is for another host."""
 
     def settings(self, **changes: str) -> dict[str, str]:
-        """What a client needs, with some of it changed or (empty) left out."""
-        all_of_it = {
+        """A client's settings. ``changes`` replace some of them; an empty value removes one."""
+        settings = {
             "cacert": str(self.ca.cert),
             "cert": str(self.client.cert),
             "key": str(self.client.key),
         }
-        return {name: value for name, value in {**all_of_it, **changes}.items() if value}
+        return {name: value for name, value in {**settings, **changes}.items() if value}
 
 
 @pytest.fixture(scope="module")
-def towns(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Towns]:
+def tls_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsServers]:
     folder = tmp_path_factory.mktemp("certificates")
     ca, other_ca = Authority(folder), Authority(folder, "other")
     here = ca.issue("here", "127.0.0.1", "localhost")
     there = ca.issue("there", "elsewhere.example")
-    client, strange = ca.issue("client", "client"), other_ca.issue("strange", "client")
+    client, foreign_client = ca.issue("client", "client"), other_ca.issue("strange", "client")
     with (
-        etcd(tls=here, client_ca=ca.cert) as secure,
-        etcd(tls=there) as elsewhere,
+        etcd(tls=here, client_ca=ca.cert) as secure_server,
+        etcd(tls=there) as other_host_server,
     ):
-        yield Towns(ca, other_ca, client, strange, secure, elsewhere)
+        yield TlsServers(ca, other_ca, client, foreign_client, secure_server, other_host_server)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_a_client_with_a_certificate_is_let_in_by_address_and_by_name(
-    towns: Towns, host: str
+    tls_servers: TlsServers, host: str
 ) -> None:
-    endpoint = Endpoint(host, towns.secure.port)
-    with world_on(endpoint, settings=towns.settings()).open() as world:
+    endpoint = Endpoint(host, tls_servers.secure_server.port)
+    with world_on(endpoint, settings=tls_servers.settings()).open() as world:
         node = world.node()
         watch = node.ledger.watch("members/", deadline=soon())
         node.join("a")
         node.changes.wait_for(lambda: keys(watch.view()) == ["members/a"])
 
 
-def test_a_server_name_stands_in_for_the_host_at_every_endpoint(towns: Towns) -> None:
-    endpoints = [Endpoint(host, towns.elsewhere.port) for host in ("127.0.0.1", "localhost")]
-    settings = towns.settings(server_name="elsewhere.example")
+def test_a_server_name_replaces_the_host_of_every_endpoint(tls_servers: TlsServers) -> None:
+    endpoints = [
+        Endpoint(host, tls_servers.other_host_server.port) for host in ("127.0.0.1", "localhost")
+    ]
+    settings = tls_servers.settings(server_name="elsewhere.example")
     for order in (endpoints, endpoints[::-1]):
         with world_on(*order, settings=settings).open() as world:
             world.node().join("a")
 
 
-def _told(ledger: Ledger, error: type[Exception]) -> str:
-    """What a refused client is told, which must be soon."""
+def _error_text(ledger: Ledger, error: type[Exception]) -> str:
+    """The error of a refused client. It must come soon."""
     began = time.monotonic()
     with pytest.raises(error) as raised:
         ledger.read("members/", deadline=soon(20 if error is LedgerRefused else 1))
@@ -220,7 +231,7 @@ def _told(ledger: Ledger, error: type[Exception]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "expected"),
     [
         ({"cert": "", "key": ""}, "it wants a client certificate"),
         ({"cert": "strange.crt", "key": "strange.key"}, "it wants a client certificate"),
@@ -228,35 +239,42 @@ def _told(ledger: Ledger, error: type[Exception]) -> str:
     ],
 )
 def test_the_wrong_certificate_is_refused_with_the_reason(
-    towns: Towns, changes: dict[str, str], told: str
+    tls_servers: TlsServers, changes: dict[str, str], expected: str
 ) -> None:
-    folder = towns.ca.cert.parent
+    folder = tls_servers.ca.cert.parent
     paths = {name: str(folder / file) if file else "" for name, file in changes.items()}
-    with world_on(towns.secure.endpoint, settings=towns.settings(**paths)).open() as world:
-        assert told in _told(world.node().ledger, LedgerRefused)
+    with world_on(
+        tls_servers.secure_server.endpoint, settings=tls_servers.settings(**paths)
+    ).open() as world:
+        assert expected in _error_text(world.node().ledger, LedgerRefused)
 
 
-def test_a_certificate_of_another_host_is_refused_with_the_reason(towns: Towns) -> None:
-    with world_on(towns.elsewhere.endpoint, settings=towns.settings()).open() as world:
-        told = _told(world.node().ledger, LedgerRefused)
-        assert f"127.0.0.1:{towns.elsewhere.port}: its certificate is for another host" in told
+def test_a_certificate_of_another_host_is_refused_with_the_reason(tls_servers: TlsServers) -> None:
+    with world_on(
+        tls_servers.other_host_server.endpoint, settings=tls_servers.settings()
+    ).open() as world:
+        text = _error_text(world.node().ledger, LedgerRefused)
+        assert (
+            f"127.0.0.1:{tls_servers.other_host_server.port}: its certificate is for another host"
+            in text
+        )
 
 
-def test_plain_text_to_a_tls_server_is_explained(towns: Towns) -> None:
-    with world_on(towns.secure.endpoint).open() as world:
-        told = _told(world.node().ledger, LedgerUnavailable)
-        assert "if it speaks TLS, give 'cacert'" in told
+def test_plain_text_to_a_tls_server_is_explained(tls_servers: TlsServers) -> None:
+    with world_on(tls_servers.secure_server.endpoint).open() as world:
+        text = _error_text(world.node().ledger, LedgerUnavailable)
+        assert "if it speaks TLS, give 'cacert'" in text
 
 
-def test_tls_to_a_plain_server_is_explained(towns: Towns, server: EtcdServer) -> None:
-    with world_on(server.endpoint, settings=towns.settings()).open() as world:
-        told = _told(world.node().ledger, LedgerUnavailable)
-        assert "if it speaks plain text, leave out 'cacert'" in told
+def test_tls_to_a_plain_server_is_explained(tls_servers: TlsServers, server: EtcdServer) -> None:
+    with world_on(server.endpoint, settings=tls_servers.settings()).open() as world:
+        text = _error_text(world.node().ledger, LedgerUnavailable)
+        assert "if it speaks plain text, leave out 'cacert'" in text
 
 
 @pytest.fixture
 def web() -> Iterator[Endpoint]:
-    """A web server, which is no etcd."""
+    """A web server, which is not an etcd."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
@@ -270,32 +288,37 @@ def web() -> Iterator[Endpoint]:
         thread.join()
 
 
-def test_a_web_server_is_not_taken_for_an_etcd(towns: Towns, web: Endpoint) -> None:
-    with world_on(web).open() as plain, world_on(web, settings=towns.settings()).open() as secure:
-        assert "what listens there is not an etcd" in _told(plain.node().ledger, LedgerRefused)
-        assert "it does not speak TLS" in _told(secure.node().ledger, LedgerRefused)
+def test_a_web_server_is_not_taken_for_an_etcd(tls_servers: TlsServers, web: Endpoint) -> None:
+    with (
+        world_on(web).open() as plain,
+        world_on(web, settings=tls_servers.settings()).open() as secure_server,
+    ):
+        assert "what listens there is not an etcd" in _error_text(
+            plain.node().ledger, LedgerRefused
+        )
+        assert "it does not speak TLS" in _error_text(secure_server.node().ledger, LedgerRefused)
 
 
-def test_a_grpc_server_that_is_no_etcd_is_not_taken_for_one() -> None:
+def test_another_grpc_server_is_not_taken_for_an_etcd() -> None:
     with ThreadPoolExecutor(2) as pool:
         server = grpc.server(pool)
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
         try:
             with world_on(Endpoint("127.0.0.1", port)).open() as world:
-                assert "has no etcd v3 API" in _told(world.node().ledger, LedgerRefused)
+                assert "has no etcd v3 API" in _error_text(world.node().ledger, LedgerRefused)
         finally:
             server.stop(None).wait()
 
 
-def test_one_wrong_endpoint_among_good_ones_does_no_harm(towns: Towns, web: Endpoint) -> None:
-    endpoints = (web, towns.elsewhere.endpoint, towns.secure.endpoint)
-    with world_on(*endpoints, settings=towns.settings()).open() as world:
+def test_one_wrong_endpoint_among_good_ones_does_no_harm(
+    tls_servers: TlsServers, web: Endpoint
+) -> None:
+    endpoints = (web, tls_servers.other_host_server.endpoint, tls_servers.secure_server.endpoint)
+    with world_on(*endpoints, settings=tls_servers.settings()).open() as world:
         world.node().join("a")
 
 
-def test_nothing_secret_is_in_what_a_ledger_prints_of_itself(
-    guarded: EtcdServer, tmp_path: Path
-) -> None:
-    with _ann(guarded).open() as world:
+def test_the_repr_of_a_ledger_holds_no_secret(password_server: EtcdServer, tmp_path: Path) -> None:
+    with _ann(password_server).open() as world:
         assert "secret" not in repr(world.node().ledger)

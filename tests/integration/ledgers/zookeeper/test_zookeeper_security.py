@@ -1,5 +1,5 @@
-"""Who is let into a ZooKeeper, and what is told to others: digest and SASL passwords, certificates,
-chroots, strangers.
+"""Who may use a ZooKeeper, and which errors others get: digest and SASL passwords, certificates,
+chroots, servers that are not a ZooKeeper.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from tests.support.zookeeper_servers import ZooKeeperServer, client, zookeeper, 
 
 pytestmark = [pytest.mark.zookeeper, pytest.mark.fault]
 
-_TTL = 3.0  # seconds, of which kazoo gives most to each of its own attempts
+# Seconds. kazoo uses most of it for each attempt to connect.
+_TTL = 3.0
 _SASL = {"user": "ann", "password": "secret", "sasl_mechanism": "DIGEST-MD5"}
 
 
@@ -41,7 +42,7 @@ def store() -> Store:
 
 
 def _does_everything(world: World) -> None:
-    """A leader's and a follower's whole life."""
+    """All that a leader and a follower do with a ledger."""
     one, two = world.node(), world.node()
     watch = two.ledger.watch("members/", deadline=soon())
     guard = one.join("a").record
@@ -55,10 +56,8 @@ def _does_everything(world: World) -> None:
     two.changes.wait_for(lambda: not watch.view().records)
 
 
-def _told(act: Callable[[], object], error: type[LedgerError] = LedgerRefused) -> str:
-    """What somebody is told who may not do this: at once, if it cannot help to try again; without a
-    password.
-    """
+def _error_text(act: Callable[[], object], error: type[LedgerError] = LedgerRefused) -> str:
+    """The error of a call that is not allowed. It comes soon, and without the password."""
     began = time.monotonic()
     with pytest.raises(error) as caught:
         act()
@@ -69,14 +68,14 @@ def _told(act: Callable[[], object], error: type[LedgerError] = LedgerRefused) -
 
 
 def _open(world: World, seconds: float = 20.0) -> Callable[[], object]:
-    """To open a session, by a deadline."""
+    """A call that opens a session by a deadline."""
     return partial(world.node().ledger.open_session, _TTL, deadline=soon(seconds))
 
 
 # -- digest authentication
 
 
-def test_nodes_of_a_user_shut_out_who_has_another_password_or_none(server: ZooKeeperServer) -> None:
+def test_another_password_or_none_may_not_use_the_znodes_of_a_user(server: ZooKeeperServer) -> None:
     right, wrong = {"user": "ann", "password": "secret"}, {"user": "ann", "password": "guess"}
     namespace = f"of/{secrets.token_hex(4)}"
     with ZOOKEEPER.world(server.endpoint, namespace=namespace, settings=right).open() as world:
@@ -89,13 +88,13 @@ def test_nodes_of_a_user_shut_out_who_has_another_password_or_none(server: ZooKe
             others = ZOOKEEPER.world(server.endpoint, namespace=namespace, settings=access)
             with others.open():
                 node = others.node()
-                assert f"{who} may not do this" in _told(partial(node.join, "c"))
+                assert f"{who} may not do this" in _error_text(partial(node.join, "c"))
                 read = partial(node.ledger.read, "members/", deadline=soon(20))
-                assert f"{who} may not do this" in _told(read)
+                assert f"{who} may not do this" in _error_text(read)
         assert list(world.node().read("members/")) == ["members/b"]
 
 
-def test_a_watch_on_what_a_user_may_not_see_says_so_to_its_owner(server: ZooKeeperServer) -> None:
+def test_without_permission_a_watch_raises_the_refusal(server: ZooKeeperServer) -> None:
     with client(server) as other:
         other.create("/theirs/-", makepath=True)
         other.create("/theirs/-/log", acl=[make_digest_acl("bob", "another", all=True)])
@@ -116,7 +115,7 @@ def test_a_watch_on_what_a_user_may_not_see_says_so_to_its_owner(server: ZooKeep
 # -- a chroot for each deployment
 
 
-def test_deployments_with_a_chroot_each_never_see_each_other(server: ZooKeeperServer) -> None:
+def test_deployments_with_different_chroots_never_see_each_other(server: ZooKeeperServer) -> None:
     with client(server) as other:
         for name in ("blue", "green"):
             other.create(f"/sites/{name}", makepath=True)
@@ -129,26 +128,26 @@ def test_deployments_with_a_chroot_each_never_see_each_other(server: ZooKeeperSe
 
 
 def _at(server: ZooKeeperServer, chroot: str) -> World:
-    def ledger(namespace: str, told: Callable[[], None]) -> Ledger:
-        place = f"{server.endpoint}{chroot}"
-        return ZooKeeperLedger(ZooKeeperConfig.at(place, namespace=namespace), told)
+    def ledger(namespace: str, on_change: Callable[[], None]) -> Ledger:
+        endpoint = f"{server.endpoint}{chroot}"
+        return ZooKeeperLedger(ZooKeeperConfig.at(endpoint, namespace=namespace), on_change)
 
     return World(ledger)
 
 
-def test_a_chroot_that_is_not_there_is_refused_and_not_made(server: ZooKeeperServer) -> None:
+def test_a_chroot_that_does_not_exist_is_refused_and_not_created(server: ZooKeeperServer) -> None:
     with _at(server, "/not/there").open() as world:
-        told = _told(_open(world))
-        assert "has no chroot '/not/there'" in told
+        text = _error_text(_open(world))
+        assert "has no chroot '/not/there'" in text
     with client(server) as other:
         assert other.exists("/not") is None
 
 
-def test_a_chroot_of_somebody_else_is_refused(server: ZooKeeperServer) -> None:
+def test_a_chroot_of_another_user_is_refused(server: ZooKeeperServer) -> None:
     zookeeper_of(server, {"carl": "another"})
     with _at(server, "/carl").open() as world:
         node = world.node()
-        assert "an anonymous client may not do this" in _told(lambda: node.join("a"))
+        assert "an anonymous client may not do this" in _error_text(lambda: node.join("a"))
     with client(server) as other:
         assert other.exists("/carl").numChildren == 0
 
@@ -158,39 +157,39 @@ def test_a_chroot_of_somebody_else_is_refused(server: ZooKeeperServer) -> None:
 
 @pytest.fixture(scope="module")
 def sasl() -> Iterator[ZooKeeperServer]:
-    """A ZooKeeper that knows the user ann by SASL."""
+    """A ZooKeeper with the user ann, by SASL."""
     with zookeeper(users={"ann": "secret"}) as server:
         yield server
 
 
-def test_a_user_of_sasl_does_everything_and_the_nodes_are_his(sasl: ZooKeeperServer) -> None:
+def test_a_sasl_user_does_everything_and_owns_the_znodes(sasl: ZooKeeperServer) -> None:
     with ZOOKEEPER.world(sasl.endpoint, namespace="of/ann", settings=_SASL).open() as world:
         _does_everything(world)
-    digest = {"user": "ann", "password": "secret"}  # the same words, but another way to say them
+    digest = {"user": "ann", "password": "secret"}  # the same user, but not by SASL
     with ZOOKEEPER.world(sasl.endpoint, namespace="of/ann", settings=digest).open() as world:
         node = world.node()
-        assert "may not do this" in _told(lambda: node.join("a"))
+        assert "may not do this" in _error_text(lambda: node.join("a"))
 
 
 @pytest.mark.parametrize("use", ["open_session", "read"])
-def test_a_wrong_password_of_sasl_is_refused(sasl: ZooKeeperServer, use: str) -> None:
+def test_a_wrong_sasl_password_is_refused(sasl: ZooKeeperServer, use: str) -> None:
     with ZOOKEEPER.world(sasl.endpoint, settings=_SASL | {"password": "guess"}).open() as world:
         ledger = world.node().ledger
         acts = {
             "open_session": lambda: ledger.open_session(_TTL, deadline=soon(20)),
             "read": lambda: ledger.read("log/", deadline=soon(20)),
         }
-        told = _told(acts[use])
-        assert "does not accept the authentication of the user 'ann' with this password" in told
+        text = _error_text(acts[use])
+        assert "does not accept the authentication of the user 'ann' with this password" in text
 
 
-def test_sasl_with_a_server_that_knows_none_is_refused(server: ZooKeeperServer) -> None:
+def test_sasl_is_refused_by_a_server_without_it(server: ZooKeeperServer) -> None:
     with ZOOKEEPER.world(server.endpoint, settings=_SASL).open() as world:
-        told = _told(_open(world))
-        assert "does not accept the authentication" in told
+        text = _error_text(_open(world))
+        assert "does not accept the authentication" in text
 
 
-def test_a_mechanism_that_nobody_knows_is_refused_before_anything_is_sent() -> None:
+def test_an_unknown_sasl_mechanism_is_refused_before_anything_is_sent() -> None:
     settings = _SASL | {"sasl_mechanism": "RUMOUR"}
     world = ZOOKEEPER.world(Endpoint("127.0.0.1", 1), settings=settings)
     with pytest.raises(ConfigError, match=r"sasl_mechanism is 'RUMOUR'; pure-sasl knows .*DIGEST"):
@@ -201,55 +200,57 @@ def test_a_mechanism_that_nobody_knows_is_refused_before_anything_is_sent() -> N
 
 
 @dataclass
-class Towns:
-    """Certificates, and servers that have them."""
+class TlsServers:
+    """Certificates, and servers that use them."""
 
     ca: Authority
     client: Pair
-    secure: ZooKeeperServer  # TLS, wants client certificates, knows ann by SASL
-    elsewhere: ZooKeeperServer  # TLS, its certificate is for another host
+    secure_server: ZooKeeperServer
+    """Uses TLS, requires client certificates, and has the user ann by SASL."""
+    other_host_server: ZooKeeperServer
+    """Uses TLS; its certificate is for another host."""
 
     def settings(self, **changes: str) -> dict[str, str]:
-        """What a client needs, with some of it changed or (empty) left out."""
-        all_of_it = {
+        """A client's settings. ``changes`` replace some of them; an empty value removes one."""
+        settings = {
             "cacert": str(self.ca.cert),
             "cert": str(self.client.cert),
             "key": str(self.client.key),
         }
-        return {name: value for name, value in {**all_of_it, **changes}.items() if value}
+        return {name: value for name, value in {**settings, **changes}.items() if value}
 
 
 @pytest.fixture(scope="module")
-def towns(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Towns]:
+def tls_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsServers]:
     folder = tmp_path_factory.mktemp("certificates")
     ca, other_ca = Authority(folder), Authority(folder, "other")
     here = ca.issue("here", "127.0.0.1", "localhost")
     there = ca.issue("there", "elsewhere.example")
     other_ca.issue("strange", "client")
     with (
-        zookeeper(tls=here, client_ca=ca.cert, users={"ann": "secret"}) as secure,
-        zookeeper(tls=there) as elsewhere,
+        zookeeper(tls=here, client_ca=ca.cert, users={"ann": "secret"}) as secure_server,
+        zookeeper(tls=there) as other_host_server,
     ):
-        yield Towns(ca, ca.issue("client", "client"), secure, elsewhere)
+        yield TlsServers(ca, ca.issue("client", "client"), secure_server, other_host_server)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_a_client_with_a_certificate_is_let_in_by_address_and_by_name(
-    towns: Towns, host: str
+    tls_servers: TlsServers, host: str
 ) -> None:
-    endpoint = Endpoint(host, towns.secure.port)
-    with ZOOKEEPER.world(endpoint, settings=towns.settings()).open() as world:
+    endpoint = Endpoint(host, tls_servers.secure_server.port)
+    with ZOOKEEPER.world(endpoint, settings=tls_servers.settings()).open() as world:
         _does_everything(world)
 
 
-def test_passwords_and_certificates_go_together(towns: Towns) -> None:
-    settings = towns.settings(**_SASL)
-    with ZOOKEEPER.world(towns.secure.endpoint, settings=settings).open() as world:
+def test_passwords_and_certificates_go_together(tls_servers: TlsServers) -> None:
+    settings = tls_servers.settings(**_SASL)
+    with ZOOKEEPER.world(tls_servers.secure_server.endpoint, settings=settings).open() as world:
         _does_everything(world)
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "expected"),
     [
         ({"cert": "", "key": ""}, "it wants a client certificate"),
         ({"cert": "strange.crt", "key": "strange.key"}, "it wants a client certificate"),
@@ -257,35 +258,37 @@ def test_passwords_and_certificates_go_together(towns: Towns) -> None:
     ],
 )
 def test_the_wrong_certificate_is_refused_with_the_reason(
-    towns: Towns, changes: dict[str, str], told: str
+    tls_servers: TlsServers, changes: dict[str, str], expected: str
 ) -> None:
-    folder = towns.ca.cert.parent
+    folder = tls_servers.ca.cert.parent
     paths = {name: str(folder / file) if file else "" for name, file in changes.items()}
-    settings = towns.settings(**paths)
-    with ZOOKEEPER.world(towns.secure.endpoint, settings=settings).open() as world:
-        assert told in _told(_open(world))
+    settings = tls_servers.settings(**paths)
+    with ZOOKEEPER.world(tls_servers.secure_server.endpoint, settings=settings).open() as world:
+        assert expected in _error_text(_open(world))
 
 
-def test_a_certificate_of_another_host_is_refused_with_the_reason(towns: Towns) -> None:
-    endpoint = towns.elsewhere.endpoint
-    with ZOOKEEPER.world(endpoint, settings=towns.settings()).open() as world:
-        told = _told(_open(world))
-        assert f"{endpoint}: its certificate is for another host" in told
+def test_a_certificate_of_another_host_is_refused_with_the_reason(tls_servers: TlsServers) -> None:
+    endpoint = tls_servers.other_host_server.endpoint
+    with ZOOKEEPER.world(endpoint, settings=tls_servers.settings()).open() as world:
+        text = _error_text(_open(world))
+        assert f"{endpoint}: its certificate is for another host" in text
 
 
-def test_plain_text_to_a_tls_server_is_explained(towns: Towns) -> None:
-    with ZOOKEEPER.world(towns.secure.endpoint).open() as world:
-        told = _told(_open(world, 1), LedgerUnavailable)
-        assert "if it speaks TLS, give 'cacert'" in told
+def test_plain_text_to_a_tls_server_is_explained(tls_servers: TlsServers) -> None:
+    with ZOOKEEPER.world(tls_servers.secure_server.endpoint).open() as world:
+        text = _error_text(_open(world, 1), LedgerUnavailable)
+        assert "if it speaks TLS, give 'cacert'" in text
 
 
-def test_tls_to_a_plain_server_is_explained(towns: Towns, server: ZooKeeperServer) -> None:
-    with ZOOKEEPER.world(server.endpoint, settings=towns.settings()).open() as world:
-        told = _told(_open(world, 1), LedgerUnavailable)
-        assert "if it speaks plain text, leave out 'cacert'" in told
+def test_tls_to_a_plain_server_is_explained(
+    tls_servers: TlsServers, server: ZooKeeperServer
+) -> None:
+    with ZOOKEEPER.world(server.endpoint, settings=tls_servers.settings()).open() as world:
+        text = _error_text(_open(world, 1), LedgerUnavailable)
+        assert "if it speaks plain text, leave out 'cacert'" in text
 
 
-def test_files_that_are_not_there_are_refused_before_anything_is_sent(tmp_path: Path) -> None:
+def test_missing_files_are_refused_before_anything_is_sent(tmp_path: Path) -> None:
     world = ZOOKEEPER.world(Endpoint("127.0.0.1", 1), settings={"cacert": str(tmp_path / "ca")})
     with pytest.raises(ConfigError, match=r"cacert .* cannot be read: No such file"):
         world.node()
@@ -304,7 +307,7 @@ def web() -> Iterator[Endpoint]:
 
     class Server(http.server.ThreadingHTTPServer):
         def handle_error(self, *_: object) -> None:
-            pass  # who hangs up in the middle
+            pass  # a client that closes the connection early is no error
 
     with Server(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
@@ -314,27 +317,27 @@ def web() -> Iterator[Endpoint]:
         thread.join()
 
 
-def test_a_web_server_is_not_taken_for_a_zookeeper(towns: Towns, web: Endpoint) -> None:
-    for settings, told in (
+def test_a_web_server_is_not_taken_for_a_zookeeper(tls_servers: TlsServers, web: Endpoint) -> None:
+    for settings, expected in (
         ({}, "what listens there is not a ZooKeeper"),
-        (towns.settings(), "it does not speak TLS"),
+        (tls_servers.settings(), "it does not speak TLS"),
     ):
         with ZOOKEEPER.world(web, settings=settings).open() as world:
-            assert told in _told(_open(world))
+            assert expected in _error_text(_open(world))
 
 
 def test_an_etcd_is_not_taken_for_a_zookeeper(shared_etcd: EtcdServer) -> None:
     with ZOOKEEPER.world(shared_etcd.endpoint).open() as world:
-        told = _told(_open(world))
-        assert "what listens there is not a ZooKeeper; correct the host and port" in told
+        text = _error_text(_open(world))
+        assert "what listens there is not a ZooKeeper; correct the host and port" in text
 
 
-def test_a_server_that_says_nothing_is_given_up_by_the_deadline() -> None:
+def test_a_server_that_never_answers_ends_the_call_by_its_deadline() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         endpoint = Endpoint("127.0.0.1", silent.getsockname()[1])
         with ZOOKEEPER.world(endpoint).open() as world:
-            told = _told(_open(world, 1), LedgerUnavailable)
-            assert f"{endpoint}: no answer in time" in told
+            text = _error_text(_open(world, 1), LedgerUnavailable)
+            assert f"{endpoint}: no answer in time" in text
 
 
 def test_one_wrong_endpoint_among_good_ones_does_no_harm(
@@ -344,6 +347,6 @@ def test_one_wrong_endpoint_among_good_ones_does_no_harm(
         world.node().join("a")
 
 
-def test_nothing_secret_is_in_what_a_ledger_prints_of_itself(server: ZooKeeperServer) -> None:
+def test_the_repr_of_a_ledger_holds_no_secret(server: ZooKeeperServer) -> None:
     with ZOOKEEPER.world(server.endpoint, settings=_SASL).open() as world:
         assert "secret" not in repr(world.node().ledger)
