@@ -1,12 +1,12 @@
-"""Finds out whether a store can be used: ``python -m llutil.ledgers.connection_test``, in a process
-of its own.
+"""Checks whether a store can be used: ``python -m llutil.ledgers.connection_test``.
 
-It reads one JSON object, ``{"backend": "etcd", "endpoint": "host:port,...", "options": {...}}``,
-from standard input, and writes one, ``{"fits": true, "text": "..."}``, as the last line of
-standard output. It does what a node does: it opens a session, writes a record of it, reads that
-back, and takes both away again. So it also finds a user without rights on the namespace, and a time
-of leases that the store does not grant. Whoever asks needs neither grpc nor kazoo in his own
-process.
+It runs in a process of its own, so the process that asks needs neither grpc nor kazoo.
+
+It reads one JSON object from standard input: ``{"backend": "etcd", "endpoint": "host:port,...",
+"options": {...}}``. It writes one as the last line of standard output: ``{"fits": true, "text":
+"..."}``. It does what a node does: it opens a session, writes a record, reads it back, and removes
+both. So it also finds a user without permission on the namespace, and a ttl that the store does not
+grant.
 """
 
 from __future__ import annotations
@@ -20,43 +20,44 @@ from typing import Any
 
 from llutil.backends.table import BACKENDS
 from llutil.errors import LaunchError
-from llutil.ledgers.open_ledger import opener
+from llutil.ledgers.open_ledger import ledger_opener
 
-__all__ = ["probe"]
+__all__ = ["check_connection"]
 
-_WITHIN = 10.0  # seconds for everything
-_FOLDER = "probes/"
+# Seconds for all steps together.
+_TIMEOUT = 10.0
+_TEST_FOLDER = "probes/"
 
 
-def probe(backend: str, endpoint: str, options: Mapping[str, Any]) -> str:
-    """Use a store for a moment, as a node would; a sentence about what was done.
+def check_connection(backend: str, endpoint: str, options: Mapping[str, Any]) -> str:
+    """Use a store as a node does; return a sentence about it.
 
-    :raises LaunchError: it cannot be used; the text says why.
+    :raises LaunchError: the store cannot be used; the text says why.
     """
     values = BACKENDS[backend].values(options, "the connection")
-    open_ledger = opener(BACKENDS[backend], endpoint, values)
+    open_ledger = ledger_opener(BACKENDS[backend], endpoint, values)
     started = time.monotonic()
-    deadline = started + _WITHIN
+    deadline = started + _TIMEOUT
     ledger = open_ledger(lambda: None)
     try:
         session = ledger.open_session(values["lease_ttl"], deadline=deadline)
         try:
             value = secrets.token_hex(8).encode()
-            record = session.join(_FOLDER, value.decode(), value, deadline=deadline).record
+            record = session.join(_TEST_FOLDER, value.decode(), value, deadline=deadline).record
             found = ledger.read(record.key, deadline=deadline).get(record.key)
         finally:
             session.release(deadline=deadline)
     finally:
         ledger.close()
     if found is None or found.value != value:
-        raise LaunchError(f"{ledger} did not give back what was written to it just before")
+        raise LaunchError(f"{ledger} did not return the record that was just written to it")
     took = time.monotonic() - started
     return f"{ledger} can be used: wrote and read a record in {took:.2f} s"
 
 
-def _answer(asked: Mapping[str, Any]) -> dict[str, Any]:
+def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        return {"fits": True, "text": probe(**asked)}
+        return {"fits": True, "text": check_connection(**request)}
     except LaunchError as error:
         return {"fits": False, "text": str(error)}
 

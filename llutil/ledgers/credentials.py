@@ -1,11 +1,10 @@
-"""Who we are to a store, and how it is reached in secret: what all stores' configurations have in
-common.
+"""What the configurations of all stores have in common: user, password and TLS files.
 
-TLS is used if and only if there is a CA file. A certificate without its key, or without the CA, is
-refused, so that no mixed-up setting ever ends in plain text on the wire.
+TLS is used if and only if there is a CA file. A certificate without its key or without the CA is
+refused, so that no incomplete setting leads to plain text.
 
-This module may import nothing but the standard library and ``llutil.errors``. It reads the TLS
-files when it is asked to.
+This module may import the standard library and ``llutil.errors``, and nothing else. It reads the
+TLS files only in ``read_tls``.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ from typing import Protocol
 
 from llutil.errors import ConfigError, Problem
 
-__all__ = ["Credentials", "TlsContents", "TlsFiles", "contradictions", "read_tls"]
+__all__ = ["Credentials", "TlsContents", "TlsFiles", "credential_problems", "read_tls"]
 
 
 class TlsFiles(Protocol):
-    """The paths of PEM files, empty if not given."""
+    """The paths of PEM files; empty if not given."""
 
     @property
     def cacert(self) -> str:
@@ -34,33 +33,35 @@ class TlsFiles(Protocol):
 
     @property
     def key(self) -> str:
-        """The key of that."""
+        """The private key of the client's certificate."""
 
 
 class Credentials(TlsFiles, Protocol):
-    """The part of a store's configuration that says who we are."""
+    """The part of a store's configuration that proves who the client is."""
 
     @property
     def user(self) -> str:
-        """The name, empty for nobody."""
+        """The user's name; empty for an anonymous client."""
 
     @property
     def password(self) -> str:
-        """The password."""
+        """The user's password."""
 
 
-def contradictions(access: Credentials, store: str) -> Iterator[Problem]:
-    """What does not go together; ``store`` is what people call the store."""
-    if access.password and not access.user:
+def credential_problems(credentials: Credentials, store: str) -> Iterator[Problem]:
+    """The problems of credentials that do not fit each other. ``store`` is the store's name for
+    people.
+    """
+    if credentials.password and not credentials.user:
         yield Problem("password", f"for {store} is given without a user; give both or neither")
-    if access.user and not access.password:
-        text = f"{access.user!r} has no password for {store}; give both or neither"
+    if credentials.user and not credentials.password:
+        text = f"{credentials.user!r} has no password for {store}; give both or neither"
         yield Problem("user", text)
-    if access.cert and not access.key:
-        yield Problem("cert", f"{access.cert!r} has no key; give 'key' too")
-    if access.key and not access.cert:
-        yield Problem("key", f"{access.key!r} has no certificate; give 'cert' too")
-    if (access.cert or access.key) and not access.cacert:
+    if credentials.cert and not credentials.key:
+        yield Problem("cert", f"{credentials.cert!r} has no key; give 'key' too")
+    if credentials.key and not credentials.cert:
+        yield Problem("key", f"{credentials.key!r} has no certificate; give 'cert' too")
+    if (credentials.cert or credentials.key) and not credentials.cacert:
         text = (
             f"is missing beside a client certificate; TLS to {store} needs the CA that signed the "
             "servers' certificates, and plain text is not used instead"
@@ -70,7 +71,7 @@ def contradictions(access: Credentials, store: str) -> Iterator[Problem]:
 
 @dataclass(frozen=True, slots=True)
 class TlsContents:
-    """The contents of the TLS files, as PEM."""
+    """The contents of the TLS files, in PEM form."""
 
     cacert: bytes
     cert: bytes | None
@@ -89,10 +90,10 @@ def _read(files: TlsFiles, name: str, problems: list[Problem]) -> bytes:
 def read_tls(files: TlsFiles) -> TlsContents | None:
     """The TLS files, read and checked; None if there is no CA file.
 
-    Python's own ssl checks them here, since clients (gRPC, kazoo) only log what they find wrong,
-    and fail later for no stated reason.
+    Python's ssl module checks them here. gRPC and kazoo would only log what is wrong, and fail
+    later without a reason.
 
-    :raises ConfigError: a file cannot be read, is not PEM, or the key is not the certificate's.
+    :raises ConfigError: a file cannot be read, is not PEM, or the key does not fit the certificate.
     """
     if not files.cacert:
         return None

@@ -1,6 +1,6 @@
-"""From a rendezvous backend to a ledger on its store: ``opener``.
+"""``ledger_opener``: opens the ledger of a rendezvous backend.
 
-This module imports a store's own modules, and with them grpc or kazoo, inside functions only.
+This module imports a store's own modules, and with them grpc or kazoo, only inside functions.
 """
 
 from __future__ import annotations
@@ -15,36 +15,37 @@ from llutil.errors import ConfigError
 if TYPE_CHECKING:
     from llutil.ledgers.protocol import Ledger
 
-__all__ = ["Opener", "opener"]
+__all__ = ["Opener", "ledger_opener"]
 
 Opener = Callable[[Callable[[], None]], "Ledger"]
-"""Opens a ledger that calls this whenever something may have changed."""
+"""Opens a ledger. Its argument is the ledger's callback for changes."""
 
 
-def opener(backend: Backend, endpoint: str, options: Mapping[str, Any]) -> Opener:
-    """What opens a ledger for ``backend``, at ``endpoint`` as it is written there. Nothing is sent
-    yet.
+def ledger_opener(backend: Backend, endpoint: str, options: Mapping[str, Any]) -> Opener:
+    """A function that opens a ledger for ``backend``. ``endpoint`` has the form that the backend's
+    table says. Nothing is sent yet.
 
     Those of ``options`` that are text are fields of the store's configuration.
 
-    :raises ConfigError: they do not go together, or the package that it takes is not installed.
+    :raises ConfigError: the values do not fit each other, or a package that the store needs is not
+        installed.
     """
-    access = {key: value for key, value in options.items() if isinstance(value, str)}
-    return _OPENERS[backend](endpoint, access)
+    settings = {key: value for key, value in options.items() if isinstance(value, str)}
+    return _OPENERS[backend](endpoint, settings)
 
 
-def _etcd(endpoint: str, access: Mapping[str, str]) -> Opener:
+def _etcd(endpoint: str, settings: Mapping[str, str]) -> Opener:
     from llutil.ledgers.etcd.config import EtcdConfig
     from llutil.ledgers.etcd.ledger import EtcdLedger
 
-    config = EtcdConfig(endpoints=ETCD.endpoints(endpoint), **access)
+    config = EtcdConfig(endpoints=ETCD.endpoints(endpoint), **settings)
     return lambda on_change: EtcdLedger(config, on_change)
 
 
-def _zookeeper(endpoint: str, access: Mapping[str, str]) -> Opener:
+def _zookeeper(endpoint: str, settings: Mapping[str, str]) -> Opener:
     from llutil.ledgers.zookeeper.config import ZooKeeperConfig
 
-    config = ZooKeeperConfig.at(endpoint, **access)
+    config = ZooKeeperConfig.at(endpoint, **settings)
     try:
         from llutil.ledgers.zookeeper.ledger import ZooKeeperLedger
     except ModuleNotFoundError as error:

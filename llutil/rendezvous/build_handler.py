@@ -49,7 +49,7 @@ def driver_for(config: RendezvousConfig) -> Driver:
         not installed.
     :raises RendezvousError: this node's own address cannot be found out.
     """
-    from llutil.ledgers.open_ledger import opener
+    from llutil.ledgers.open_ledger import ledger_opener
     from llutil.rendezvous.driver.driver import Driver
     from llutil.rendezvous.driver.round_store import RoundStore
     from llutil.rendezvous.protocol.parameters import ProtocolParameters
@@ -58,7 +58,7 @@ def driver_for(config: RendezvousConfig) -> Driver:
     from llutil.system.addresses import machine_id
 
     options = config.options
-    open_ledger = opener(config.backend, config.endpoint, options)
+    open_ledger = ledger_opener(config.backend, config.endpoint, options)
     rules = ProtocolParameters(
         min_nodes=config.min_nodes,
         max_nodes=config.max_nodes,

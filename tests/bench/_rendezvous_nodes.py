@@ -72,7 +72,7 @@ def ours(
     from llutil.agent.guardian.client import Guardian
     from llutil.backends.table import BACKENDS
     from llutil.ledgers import Ledger
-    from llutil.ledgers.open_ledger import opener
+    from llutil.ledgers.open_ledger import ledger_opener
     from llutil.rendezvous.driver.driver import Driver
     from llutil.rendezvous.driver.round_store import RoundStore
     from llutil.rendezvous.protocol import instructions as do
@@ -95,7 +95,7 @@ def ours(
 
     # Stock's handler is connected to its store as soon as it is made. So is our ledger, before the
     # clock runs.
-    ledger = opener(BACKENDS[backend], endpoint, {})(tell_owner)
+    ledger = ledger_opener(BACKENDS[backend], endpoint, {})(tell_owner)
     ledger.read("nothing", deadline=time.monotonic() + 60)
     driver = Driver(rules, member, RecordKeys(run_id), open_ledger, lambda: RoundStore(_HOST))
     guardian = Guardian(run_id, EventLoop()) if guarded else None

@@ -1,4 +1,4 @@
-"""Where an etcd is and how to prove who we are: ``EtcdConfig``, checked once, when it is made.
+"""``EtcdConfig``: where an etcd is and who the client is. It is checked once, when it is made.
 
 TLS is used if and only if ``cacert`` is given. This module does no I/O, and imports neither grpc
 nor etcd3.
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from llutil.backends.endpoints import Endpoint
 from llutil.errors import ConfigError, Problem
-from llutil.ledgers.credentials import contradictions
+from llutil.ledgers.credentials import credential_problems
 from llutil.ledgers.keys import Namespace
 
 __all__ = ["EtcdConfig"]
@@ -19,13 +19,13 @@ __all__ = ["EtcdConfig"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EtcdConfig:
-    """How to reach an etcd, and as whom.
+    """How to reach an etcd, and as which user.
 
-    ``cacert``, ``cert`` and ``key`` are paths of PEM files. ``server_name`` is the name that the
-    servers' certificates carry, where it is not the one in the endpoint. ``namespace`` is the
-    folder of etcd that this deployment has for itself.
+    ``cacert``, ``cert`` and ``key`` are paths of PEM files. ``server_name`` is the name in the
+    servers' certificates, if it is not the host of the endpoint. ``namespace`` is the prefix of
+    this deployment's keys in etcd.
 
-    :raises ConfigError: the values do not go together; it lists all that is wrong.
+    :raises ConfigError: the values do not fit each other; it lists all problems.
     """
 
     endpoints: tuple[Endpoint, ...]
@@ -44,7 +44,7 @@ class EtcdConfig:
     def _problems(self) -> Iterator[Problem]:
         if not self.endpoints:
             yield Problem("endpoints", "of etcd are missing; wanted at least one host:port")
-        yield from contradictions(self, "etcd")
+        yield from credential_problems(self, "etcd")
         if self.server_name and not self.cacert:
             text = f"{self.server_name!r} means nothing without TLS; give 'cacert' too"
             yield Problem("server_name", text)

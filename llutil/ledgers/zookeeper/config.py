@@ -1,8 +1,8 @@
-"""Where a ZooKeeper is and how to prove who we are: ``ZooKeeperConfig``, checked once, when it is
+"""``ZooKeeperConfig``: where a ZooKeeper is and who the client is. It is checked once, when it is
 made.
 
-TLS is used if and only if ``cacert`` is given, and then hosts have to be those in their
-certificates. This module does no I/O and does not import kazoo.
+TLS is used if and only if ``cacert`` is given. Then the endpoints' hosts must be those in the
+servers' certificates. This module does no I/O and does not import kazoo.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from llutil.backends.endpoints import Endpoint
 from llutil.backends.table import ZEUS_ADAPTER
 from llutil.errors import ConfigError, Problem
-from llutil.ledgers.credentials import contradictions
+from llutil.ledgers.credentials import credential_problems
 from llutil.ledgers.keys import Namespace, check_key
 
 __all__ = ["ZooKeeperConfig"]
@@ -21,15 +21,15 @@ __all__ = ["ZooKeeperConfig"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZooKeeperConfig:
-    """How to reach a ZooKeeper, and as whom.
+    """How to reach a ZooKeeper, and as which user.
 
-    ``chroot`` is the node below which everything happens; it has to exist. ``namespace`` is the
-    folder there that this deployment has for itself. ``user`` and ``password`` are ZooKeeper's
-    digest authentication, or those of SASL if ``sasl_mechanism`` says so (needs the package
-    pure-sasl). ``cacert``, ``cert`` and ``key`` are paths of PEM files. With a user, nodes are
-    created for that user alone (``auth`` ACL), else for everybody.
+    ``chroot`` is the znode below which all others are; it must exist. ``namespace`` is the folder
+    there that belongs to this deployment. ``user`` and ``password`` are for ZooKeeper's digest
+    authentication; if ``sasl_mechanism`` is given, they are for SASL, which needs the package
+    pure-sasl. ``cacert``, ``cert`` and ``key`` are paths of PEM files. With a user, znodes are
+    created for that user only (``auth`` ACL), else for everybody.
 
-    :raises ConfigError: the values do not go together; it lists all that is wrong.
+    :raises ConfigError: the values do not fit each other; it lists all problems.
     """
 
     endpoints: tuple[Endpoint, ...]
@@ -47,16 +47,17 @@ class ZooKeeperConfig:
             raise ConfigError(problems)
 
     @classmethod
-    def at(cls, text: str, **access: str) -> ZooKeeperConfig:
-        """The configuration for ``host:port[,host:port...][/chroot]``. :raises ConfigError: as the
-        class.
+    def at(cls, text: str, **settings: str) -> ZooKeeperConfig:
+        """The configuration for the endpoint ``host:port[,host:port...][/chroot]``.
+
+        :raises ConfigError: as the class.
         """
         _, chroot = ZEUS_ADAPTER.split_chroot(text)
-        return cls(endpoints=ZEUS_ADAPTER.endpoints(text), chroot=chroot, **access)
+        return cls(endpoints=ZEUS_ADAPTER.endpoints(text), chroot=chroot, **settings)
 
     @property
     def hosts(self) -> str:
-        """The same as text, as ZooKeeper's clients take it."""
+        """The endpoints and the chroot as kazoo takes them."""
         return ",".join(map(str, self.endpoints)) + self.chroot
 
     def _problems(self) -> Iterator[Problem]:
@@ -70,7 +71,7 @@ class ZooKeeperConfig:
             except ConfigError:
                 text = f"{self.chroot!r} is no path of ZooKeeper; wanted /word[/word...]"
                 yield Problem("chroot", text)
-        yield from contradictions(self, "ZooKeeper")
+        yield from credential_problems(self, "ZooKeeper")
         if ":" in self.user:
             text = f"{self.user!r} has a colon, which digest authentication cannot take"
             yield Problem("user", text)

@@ -124,7 +124,7 @@ class KazooSession(ProcessOwned):
             ) from error
         except zk.NoChildrenForEphemeralsError as error:
             raise LedgerRefused(
-                f"{what}: something else keeps an ephemeral node where the folder of this "
+                f"{what}: other software has an ephemeral znode where the folder of this "
                 "namespace should be; use another namespace"
             ) from error
         except (
@@ -134,7 +134,7 @@ class KazooSession(ProcessOwned):
             zk.InvalidACLError,
         ) as error:
             raise LedgerRefused(
-                f"{what}: {self.config} does not take it: {type(error).__name__}"
+                f"{what}: {self.config} refuses the request: {type(error).__name__}"
             ) from error
         except LedgerUnavailable as error:
             waited = time.monotonic() - began
@@ -171,7 +171,7 @@ class KazooSession(ProcessOwned):
         except zk.SessionExpiredError as error:
             if self._has_identity:
                 self._ended = KazooSessionOver
-                raise KazooSessionOver(f"{self.config} says that its time is over") from error
+                raise KazooSessionOver(f"{self.config} says that the session is over") from error
             raise _Interrupted("the connection's own session was over") from error
         except (
             zk.ConnectionLoss,
@@ -191,7 +191,7 @@ class KazooSession(ProcessOwned):
         while True:
             self.check()
             if self._ended is KazooSessionOver:
-                raise KazooSessionOver(f"{self.config} says that its time is over")
+                raise KazooSessionOver(f"{self.config} says that the session is over")
             if self._ended is not None:
                 raise LedgerRefused(
                     f"{self.config} does not accept the authentication of {self._user_text()}"
@@ -202,27 +202,27 @@ class KazooSession(ProcessOwned):
                     "no answer in time; it is frozen, cut off or overloaded"
                 )
                 raise LedgerUnavailable(f"{self.config}: {reason}")
-            # In short bits, since nothing wakes this when the session is closed.
+            # Wait in short steps, because nothing wakes this wait when the session is closed.
             if self._connected.wait(min(left, 0.1)):
                 return
 
     def close(self, *, deadline: float) -> bool:
-        """End the session if a server is there to hear of it, and in any case kazoo's threads.
+        """End the session if a server is connected, and end kazoo's threads in any case.
 
-        Says whether a server was there until then, so that it took note. In a forked child it does
-        nothing: they are the parent's.
+        Returns whether a server ended the session. In a forked child this does nothing, because the
+        session belongs to the parent.
         """
         if self.inherited or self.closing.is_set():
             return False
         self.closing.set()
         connected = self.is_connected and self._ended is None
-        thread = threading.Thread(target=self._stop, name="llutil-goodbye", daemon=True)
+        thread = threading.Thread(target=self._stop, name="llutil-close", daemon=True)
         thread.start()
         thread.join(min(_CLOSE_GRACE, max(0.0, deadline - time.monotonic())))
         if not thread.is_alive():
             return connected
-        # kazoo would wait for as long as the session's time; without its socket it does not.
-        # kazoo has no public way to be closed at once.
+        # kazoo would wait as long as the session's timeout. A closed socket ends that wait; kazoo
+        # has no public way to close at once.
         sock = self._client._connection._socket  # noqa: SLF001
         if sock is not None:
             try:
@@ -241,5 +241,6 @@ class KazooSession(ProcessOwned):
 
 
 _NO_AUTH = (
-    "its nodes belong to somebody else: correct 'user' and 'password', or use another namespace"
+    "the znodes there belong to another user: correct 'user' and 'password', or use another "
+    "namespace"
 )

@@ -165,7 +165,7 @@ class ZooKeeperSession:
         try:
             return self._kazoo.retry(what, again, deadline=deadline)
         except KazooSessionOver as error:
-            self._keeper.mark_lost("ZooKeeper says that its time is over")
+            self._keeper.mark_lost("ZooKeeper says that the session is over")
             raise self._session_lost(error) from error
         except LedgerClosed as error:
             if self.state is SessionState.LOST and not self._kazoo.inherited:
@@ -254,7 +254,7 @@ class ZooKeeperSession:
         try:
             return act()
         except KazooSessionOver as error:
-            self._keeper.mark_lost("ZooKeeper says that its time is over")
+            self._keeper.mark_lost("ZooKeeper says that the session is over")
             raise self._session_lost(error) from error
 
     def release(self, *, deadline: float) -> None:

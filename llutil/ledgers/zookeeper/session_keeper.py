@@ -80,7 +80,7 @@ class ZooKeeperSessionKeeper(session_keeper.SessionKeeper):
     def on_connection_change(self) -> None:
         """The connection was made or lost. Called from kazoo's thread."""
         if self._leases.kazoo.is_over:
-            self.mark_lost("ZooKeeper says that its time is over")
+            self.mark_lost("ZooKeeper says that the session is over")
         self.renew_if_suspended()
 
     def _renew_session(self, *, deadline: float) -> Renewal:
@@ -96,9 +96,8 @@ class ZooKeeperSessionKeeper(session_keeper.SessionKeeper):
 
     def _run(self) -> None:
         super()._run()
-        if (
-            self._is_over and not self._stopping
-        ):  # nobody else closes it before the ledger is closed
+        # The session is lost. Without this its connection would stay open until the ledger closes.
+        if self._is_over and not self._stopping:
             self._leases.kazoo.close(deadline=time.monotonic() + RENEWAL_TIMEOUT)
 
     def _sweep(self, now_ms: int) -> None:

@@ -138,9 +138,10 @@ class ZnodeReader:
         known: Mapping[str, Record] | None = None,
         before: FolderListing = NO_FOLDER,
     ) -> tuple[dict[str, Record], FolderListing]:
-        """The records in a scope, by path, and the listing of its folder. ``known`` is what the
-        scope held at the listing ``before``. Its records are not read again if nothing came and
-        went since.
+        """The records in a scope, by path, and the listing of its folder.
+
+        ``known`` are the records of the scope at the listing ``before``. They are not read again,
+        unless something may have come and gone in between.
         """
         while True:
             listing = self.listing(self._paths.parent(scope), watcher)

@@ -1,4 +1,4 @@
-"""TLS files are read and checked, whatever the store."""
+"""TLS files are read and checked, for every store."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def test_tls_is_read_and_plain_text_reads_nothing(folder: Path) -> None:
     assert tls
     assert (tls.cert, tls.key) == (pair.cert.read_bytes(), pair.key.read_bytes())
     assert "PRIVATE" not in repr(tls)
-    bare = read_tls(_paths(folder, cacert="authority.crt"))
-    assert bare
-    assert (bare.cert, bare.key) == (None, None)
+    without_pair = read_tls(_paths(folder, cacert="authority.crt"))
+    assert without_pair
+    assert (without_pair.cert, without_pair.key) == (None, None)
 
 
 @pytest.mark.parametrize(
-    ("files", "told"),
+    ("files", "expected"),
     [
         ({"cacert": "none"}, ["cacert", "none' cannot be read: No such file"]),
         (
@@ -59,9 +59,9 @@ def test_tls_is_read_and_plain_text_reads_nothing(folder: Path) -> None:
     ],
 )
 def test_files_that_cannot_be_used_are_refused_by_name(
-    folder: Path, files: dict[str, str], told: list[str]
+    folder: Path, files: dict[str, str], expected: list[str]
 ) -> None:
     with pytest.raises(ConfigError) as raised:
         read_tls(_paths(folder, **files))
-    for text in told:
+    for text in expected:
         assert text in str(raised.value)

@@ -1,4 +1,4 @@
-"""The ledger in memory: the contract, and what it promises beyond it."""
+"""The ledger in memory: the contract, and what it promises beyond the contract."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class TestMemoryLedger(LedgerContract):
     pass
 
 
-def test_closing_a_ledger_ends_its_sessions_for_all_others(world: World) -> None:
+def test_a_closed_ledger_ends_its_sessions_for_all_others(world: World) -> None:
     one, two = world.node(), world.node()
     one.join("a")
     watch = two.ledger.watch("members/", deadline=soon())

@@ -1,4 +1,4 @@
-"""What goes together in the settings for an etcd, and the files that they name."""
+"""Which configurations of an etcd are refused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _HERE = (Endpoint("127.0.0.1", 2379),)
         ({"user": "ann", "key": "k", "namespace": ""}, ["'ann'", "'k'", "cacert", "namespace"]),
     ],
 )
-def test_what_does_not_go_together_is_refused_all_at_once(
+def test_settings_that_do_not_fit_each_other_are_refused_in_one_error(
     settings: dict[str, Any], expected: list[str]
 ) -> None:
     with pytest.raises(ConfigError) as raised:

@@ -1,4 +1,4 @@
-"""What a ZooKeeper's configuration refuses, and what it makes of an endpoint."""
+"""Which configurations of a ZooKeeper are refused, and how an endpoint is read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from llutil.backends.endpoints import Endpoint
 from llutil.backends.table import ZEUS_ADAPTER
 from llutil.errors import ConfigError
-from llutil.ledgers.open_ledger import opener
+from llutil.ledgers.open_ledger import ledger_opener
 from llutil.ledgers.zookeeper.config import ZooKeeperConfig
 from llutil.rendezvous.build_handler import driver_for
 from llutil.rendezvous.config import RendezvousConfig
@@ -24,7 +24,7 @@ def test_an_endpoint_has_servers_and_a_chroot() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "access", "told"),
+    ("text", "settings", "expected"),
     [
         ("", {}, "wanted host:port"),
         ("a", {}, "has no port"),
@@ -40,10 +40,12 @@ def test_an_endpoint_has_servers_and_a_chroot() -> None:
         ("a:1", {"namespace": "a//b"}, "namespace 'a//b'"),
     ],
 )
-def test_what_cannot_work_is_refused(text: str, access: dict[str, str], told: str) -> None:
+def test_settings_that_do_not_fit_each_other_are_refused(
+    text: str, settings: dict[str, str], expected: str
+) -> None:
     with pytest.raises(ConfigError) as caught:
-        ZooKeeperConfig.at(text, **access)
-    assert told in str(caught.value)
+        ZooKeeperConfig.at(text, **settings)
+    assert expected in str(caught.value)
     assert "secret" not in str(caught.value)
 
 
@@ -51,8 +53,8 @@ def test_a_password_is_not_shown() -> None:
     assert "secret" not in repr(ZooKeeperConfig.at("a:1", user="ann", password="secret"))
 
 
-def _hide(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
-    """As if it was not installed."""
+def _hide_package(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    """Make an import of the package fail, as if it was not installed."""
     for name in list(sys.modules):
         if name.partition(".")[0] in {package, "kazoo"} or name.startswith(
             "llutil.ledgers.zookeeper."
@@ -64,7 +66,7 @@ def _hide(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
 def test_a_missing_kazoo_is_named_with_the_extra_that_brings_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    _hide(monkeypatch, "kazoo")
+    _hide_package(monkeypatch, "kazoo")
     with pytest.raises(ConfigError, match=r"kazoo: install the extra 'zookeeper'"):
         driver_for(
             RendezvousConfig(
@@ -80,7 +82,7 @@ def test_a_missing_kazoo_is_named_with_the_extra_that_brings_it(
 
 
 def test_a_missing_pure_sasl_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    _hide(monkeypatch, "puresasl")
-    access = {"user": "ann", "password": "secret", "sasl_mechanism": "DIGEST-MD5"}
+    _hide_package(monkeypatch, "puresasl")
+    settings = {"user": "ann", "password": "secret", "sasl_mechanism": "DIGEST-MD5"}
     with pytest.raises(ConfigError, match="needs the package pure-sasl: pip install pure-sasl"):
-        opener(ZEUS_ADAPTER, "127.0.0.1:1", access)(lambda: None)
+        ledger_opener(ZEUS_ADAPTER, "127.0.0.1:1", settings)(lambda: None)
