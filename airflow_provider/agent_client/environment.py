@@ -1,6 +1,6 @@
-"""The environment that a task gives its agent: the task's own, made fit for another process.
+"""The environment that a task gives its agent: the task's own, changed to suit a new process.
 
-Functions here only compute; they read ``sysconfig`` and ``site``, and import nothing but the
+These functions read ``sysconfig`` and ``site`` and change nothing. This module may import only the
 standard library.
 """
 
@@ -17,11 +17,11 @@ __all__ = ["agent_environment", "interpreter_folders", "shared_paths"]
 
 
 def interpreter_folders() -> frozenset[str]:
-    """The folders of ``sys.path`` that are this interpreter's own: standard library, site-packages,
-    scripts.
+    """The folders of ``sys.path`` that belong to this interpreter.
 
-    The last is where ``airflow`` lies, and so the first entry of a path that began there. An agent
-    under the same interpreter has them anyhow, and under another one they would be wrong.
+    They are those of the standard library, site-packages and scripts. The last holds the command
+    ``airflow``, and is the first entry of ``sys.path`` in a process that was started by it. An
+    agent with the same interpreter has these folders anyhow; with another one they would be wrong.
     """
     prefixes = [sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix]
     names = ("stdlib", "platstdlib", "purelib", "platlib", "scripts")
@@ -34,11 +34,10 @@ def interpreter_folders() -> frozenset[str]:
 
 
 def shared_paths(sys_path: Sequence[str], cwd: str, own: frozenset[str]) -> list[str]:
-    """The entries of ``sys_path`` to hand on, in order: absolute, each once, without those in
-    ``own``.
+    """The entries of ``sys_path`` for the agent: absolute, in order, each once, none of ``own``.
 
-    Airflow puts the folders of DAGs, plugins and configuration there; ``''`` means ``cwd``. An
-    entry with a ``:`` in it cannot be written in ``PYTHONPATH`` and is left out.
+    Airflow puts the folders of DAGs, plugins and configuration there. ``''`` means ``cwd``. An
+    entry that contains a ``:`` cannot be written in ``PYTHONPATH`` and is left out.
     """
     shared: dict[str, None] = {}
     for entry in sys_path:
@@ -51,9 +50,9 @@ def shared_paths(sys_path: Sequence[str], cwd: str, own: frozenset[str]) -> list
 def agent_environment(
     base: Mapping[str, str], paths: Sequence[str], added: Mapping[str, str]
 ) -> dict[str, str]:
-    """``base`` with what an agent needs, and ``added`` by the user last.
+    """``base`` with what an agent needs, and with ``added``, the user's variables, which win.
 
-    A user's ``PYTHONPATH`` is searched before ``paths`` instead of taking their place, so that
+    A ``PYTHONPATH`` in ``added`` is searched before ``paths`` and does not replace them, so that
     modules beside the DAG file are still found.
     """
     environment = {
@@ -64,8 +63,7 @@ def agent_environment(
         "PYTHONUNBUFFERED": "1",
         **added,
     }
-    # The number of a descriptor that only the task has; Airflow in a worker would take it for its
-    # own.
+    # It holds the number of a descriptor that only the task has. Airflow in a worker would use it.
     environment.pop("__AIRFLOW_SUPERVISOR_FD", None)
     # PYTHONPATH of `base` is already part of the task's sys.path, and so of `paths`.
     python_path = [path for path in (added.get("PYTHONPATH", ""), *paths) if path]

@@ -1,8 +1,8 @@
-"""At which level a line that a program printed belongs in the task's log.
+"""Chooses the level of a line that a program printed, for the task's log.
 
-Airflow itself logs all that a task prints on stderr as errors. Trainers print progress bars and
-logs there, so here a line is an error or a warning only when it says so itself. This module decides
-from the line alone, and imports nothing but the standard library.
+Airflow itself logs all that a task prints on stderr as errors. Training programs print progress
+bars and logs there. So here a line is an error or a warning only if its own text says so. This
+module decides from the line alone. It may import only the standard library.
 """
 
 from __future__ import annotations
@@ -14,12 +14,16 @@ __all__ = ["level_of"]
 
 _ERROR = re.compile(
     r"""
-      \W{0,3}(ERROR|CRITICAL|FATAL)\b                        # logging's formats, [ERROR], ERROR:root:
-    | (\[rank\d+\]:\s*)?\[?[EF]\d{3,4}\s\d\d:\d\d:\d\d       # torch: E1122 08:52:44.123 ... and [F1122 ...
-    | \d{4}-\d\d-\d\d[T\s][\d:.,+Z-]+\W                      # a date, and then the first level named
+      # The formats of logging: [ERROR], ERROR:root:
+      \W{0,3}(ERROR|CRITICAL|FATAL)\b
+      # torch's format: E1122 08:52:44.123 ... and [F1122 ...
+    | (\[rank\d+\]:\s*)?\[?[EF]\d{3,4}\s\d\d:\d\d:\d\d
+      # A date, and then the first level that is named.
+    | \d{4}-\d\d-\d\d[T\s][\d:.,+Z-]+\W
       ((?!\b(DEBUG|INFO|WARN|WARNING)\b).){0,60}\b(ERROR|CRITICAL|FATAL)\b
+      # The first line of a traceback, and its last.
     | (\[rank\d+\]:\s*)?Traceback\s\(most\srecent\scall\slast\):
-    | ([A-Za-z_]\w*\.)*[A-Z]\w*(Error|Exception)(:\s|$)      # a traceback's last line
+    | ([A-Za-z_]\w*\.)*[A-Z]\w*(Error|Exception)(:\s|$)
     """,
     re.VERBOSE,
 )
@@ -28,7 +32,8 @@ _WARNING = re.compile(
       \W{0,3}WARN(ING)?\b
     | (\[rank\d+\]:\s*)?\[?W\d{3,4}\s\d\d:\d\d:\d\d
     | \d{4}-\d\d-\d\d[T\s][\d:.,+Z-]+\W((?!\b(DEBUG|INFO)\b).){0,60}\bWARN(ING)?\b
-    | \S+:\d+:\s\w*Warning:\s                                # warnings.warn
+      # The format of warnings.warn.
+    | \S+:\d+:\s\w*Warning:\s
     """,
     re.VERBOSE,
 )

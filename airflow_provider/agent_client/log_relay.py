@@ -1,8 +1,8 @@
-"""Turns what an agent and its ranks say into lines of the task's log, whose they are in front.
+"""Turns what an agent and its ranks print and report into lines of the task's log.
 
-This module decides wording and levels and writes to the log that it is given; it reads no socket
-and keeps no state of the job. It imports nothing but the standard library,
-``llutil.task_link.messages`` and its neighbours here.
+Each line begins with its source: a rank or the agent. This module decides wording and levels, and
+writes to the log that it is given. It reads no socket and keeps no state of the job. It may import
+only the standard library, ``llutil.task_link.messages`` and its own room.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _LAST_LINES = 20
 class LogRelay:
     """Writes the job's events to ``log``, in the order in which they come.
 
-    ``label`` is put in front of each line, for where several jobs share a log. ``last_errors``
-    holds the last lines that the agent itself printed on stderr, for a report about its death.
+    ``label`` is put at the start of each line, for logs that several jobs share. ``last_errors``
+    holds the last lines that the agent itself printed on stderr, to be reported if the agent dies.
     """
 
     def __init__(self, log: logging.Logger, display: ProgressDisplay, label: str = "") -> None:
@@ -33,7 +33,7 @@ class LogRelay:
         self.last_errors: deque[str] = deque(maxlen=_LAST_LINES)
 
     def event(self, event: OutputLine | LogRecord | RoundBegan | Progress) -> None:
-        """One event, as a line of the log or on the display."""
+        """Write one event as a line of the log, or show it on the display."""
         match event:
             case OutputLine(rank=rank, stream=stream, text=text):
                 self._write(level_of(stream, text), f"[rank {rank}] {text}")
@@ -41,19 +41,19 @@ class LogRelay:
                 number = logging.getLevelNamesMapping().get(level, logging.INFO)
                 self._write(number, f"[agent] {text}")
             case RoundBegan():
-                pass  # the agent's own log has said so
+                pass  # the agent's own log has a line about it
             case Progress(ranks=ranks):
                 if ranks:
                     self._display.show(ranks)
 
     def printed(self, stream: str, text: str) -> None:
-        """A line that the agent's process printed, on ``stdout`` or ``stderr``."""
+        """Write a line that the agent's process printed; ``stream`` is ``stdout`` or ``stderr``."""
         if stream == "stderr":
             self.last_errors.append(text)
         self._write(level_of(stream, text), f"[agent] {text}")
 
     def say(self, level: int, text: str) -> None:
-        """Something that the task itself has to say about its agent."""
+        """Write a line of the task's own about its agent."""
         self._write(level, text)
 
     def close(self) -> None:

@@ -1,17 +1,18 @@
-"""The agent's process as its task sees it: started, spoken to, ended, and cleared away.
+"""The agent's process as its task sees it: it is started, connected, killed and released here.
 
-This module moves bytes and knows nothing of their meaning. It imports nothing but the standard
-library and ``llutil.errors``.
+This module moves bytes and knows nothing of their meaning. It may import only the standard library
+and ``llutil.errors``.
 
 What the two processes share:
 
-* a socket pair: commands one way, events the other, and the proof that the other side lives;
+* a socket pair. It carries commands one way and events the other. While it is open, the other side
+  lives;
 * two pipes that are the agent's stdout and stderr. The agent also gets a copy of both *read* ends.
-  So when the task dies, what the agent and its workers print meets a reader, not a broken pipe.
+  So if the task dies, the agent and its workers can still print: the pipe is not broken.
 
-The agent gets a session of its own, so that it outlives Airflow's SIGKILL to the task's process
-group for as long as it needs to save and to end the workers. If the task dies, the kernel closes
-the socket, and that is how the agent learns of it.
+The agent gets a session of its own. So it survives Airflow's SIGKILL to the task's process group,
+for as long as it needs to save and to end the workers. If the task dies, the kernel closes the
+socket, and so the agent learns of it.
 """
 
 from __future__ import annotations
@@ -48,16 +49,16 @@ class AgentSubprocess:
         env: Mapping[str, str],
         results: int | None = None,
     ) -> None:
-        with ExitStack() as on_error, ExitStack() as agents_ends:
+        with ExitStack() as on_error, ExitStack() as for_agent:
             self.socket, agents_socket = socket.socketpair()
             on_error.enter_context(self.socket)
-            agents_ends.enter_context(agents_socket)
+            for_agent.enter_context(agents_socket)
             self.pipes: dict[str, int] = {}
             agents_pipes: dict[str, int] = {}
             for name in ("stdout", "stderr"):
                 self.pipes[name], agents_pipes[name] = os.pipe()
                 on_error.callback(os.close, self.pipes[name])
-                agents_ends.callback(os.close, agents_pipes[name])
+                for_agent.callback(os.close, agents_pipes[name])
             # The read ends stay blocking: their flags are shared with the agent's copies.
             self.socket.setblocking(False)
             options = {
@@ -69,8 +70,8 @@ class AgentSubprocess:
                 options["--results"] = results
             arguments = [text for pair in options.items() for text in map(str, pair)]
             try:
-                # An alarm may raise in here after the fork, and the process is lost to us. It has
-                # no job yet, sees its socket close, and ends.
+                # If an alarm raises here after the fork, we never learn the new process's pid. It
+                # has no job yet, sees its socket close, and ends.
                 self._process = subprocess.Popen(
                     [python, "-u", "-m", "llutil", *arguments],
                     stdin=subprocess.DEVNULL,
@@ -88,30 +89,29 @@ class AgentSubprocess:
         self.pid = self._process.pid
 
     def poll(self) -> int | None:
-        """The exit code once the process has ended and was reaped, negative for a signal; else
-        None.
+        """The exit code, negative for a signal; None while the process runs.
+
+        A process that has ended is reaped by this call.
         """
         return self._process.poll()
 
     def kill(self) -> None:
-        """SIGKILL to the agent's process group, if the agent has not been reaped yet.
+        """Send SIGKILL to the agent's process group, if the agent has not been reaped yet.
 
-        Workers in sessions of their own are the guardian's business, and it has noticed.
+        Workers have sessions of their own: the guardian ends them when the agent is gone.
         """
         if self._process.poll() is None:
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
 
     def close(self) -> None:
-        """Let go of the socket and the pipes. An agent that still runs stops its job and ends by
-        itself.
-        """
+        """Close the socket and the pipes; an agent that still runs stops its job and ends."""
         self.socket.close()
         while self.pipes:
             os.close(self.pipes.popitem()[1])
         if self._process.poll() is None:
-            # Popen warns about a child that it has not reaped. Whoever outlives the other here is
-            # right to: the agent saves for its grace period, and init reaps it.
+            # Without an exit code Popen would warn that the child was not reaped. But the agent may
+            # outlive this task: it saves during its grace period, and init reaps it.
             self._process.returncode = 0
 
 

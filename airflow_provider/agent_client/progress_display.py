@@ -1,9 +1,7 @@
-"""How far a job is, shown to whoever watches it: a live bar on a terminal, else a line every few
-seconds.
+"""Shows the progress of a job: a live bar on a terminal, else a log line every few seconds.
 
-Both displays say the same in the same words. A display is only drawn from the thread that relays
-the job's events; it starts no thread of its own. rich, which Airflow installs, is imported when a
-bar is drawn.
+Both displays use the same words. A display draws only in the thread that relays the job's events;
+it starts no thread of its own. rich, which Airflow installs, is imported when a bar is drawn.
 """
 
 from __future__ import annotations
@@ -29,26 +27,25 @@ __all__ = [
 Steps = Mapping[int, tuple[int, int]]
 """``{rank: (step, total)}``; a total of 0 means that it is not known."""
 
+# Up to so many ranks are listed one by one.
 _LISTED_RANKS = 4
 
 
 class ProgressDisplay(Protocol):
-    """Shows progress. ``hide`` makes room for a log line; ``close`` leaves the last state
-    behind.
-    """
+    """Shows progress; ``hide`` makes room for a log line, ``close`` leaves the last state."""
 
     def show(self, ranks: Steps) -> None:
-        """These are the steps now."""
+        """Show ``ranks``, the present steps."""
 
     def hide(self) -> None:
-        """Something else is about to be printed."""
+        """Make room: another line is about to be printed."""
 
     def close(self) -> None:
-        """The job has ended."""
+        """Show the last state: the job has ended."""
 
 
 def summary(ranks: Steps) -> str:
-    """One line: each rank's step for a few ranks; the slowest and the fastest of many."""
+    """One line: the step of each rank if there are few; else of the slowest and the fastest."""
     if len(ranks) > _LISTED_RANKS:
         in_order = sorted(ranks, key=lambda rank: (ranks[rank][0], rank))
         slowest, fastest = (_one(rank, *ranks[rank]) for rank in (in_order[0], in_order[-1]))
@@ -57,10 +54,10 @@ def summary(ranks: Steps) -> str:
 
 
 class ProgressLines:
-    """A log line now and then, at most one every ``every`` seconds, and one at the end.
+    """Writes a log line at most every ``every`` seconds, and one at the end.
 
     :param write: takes a line for the log.
-    :param clock: seconds that only grow.
+    :param clock: gives seconds that only grow.
     """
 
     def __init__(
@@ -77,17 +74,17 @@ class ProgressLines:
         self._unwritten: str | None = None
 
     def show(self, ranks: Steps) -> None:
-        """Write it if it says something new and the last line is old enough, else keep it."""
+        """Write a line if it is new and the last one is old enough; else keep it for later."""
         line = summary(ranks)
         self._unwritten = line if line != self._written else None
         if self._written_at is None or self._clock() - self._written_at >= self._every:
             self.close()
 
     def hide(self) -> None:
-        """Nothing to do: a line is never in the way."""
+        """Do nothing: a line is never in the way."""
 
     def close(self) -> None:
-        """Write what has been kept back, if anything."""
+        """Write the line that was kept for later, if any."""
         if self._unwritten is not None:
             self._written, self._unwritten = self._unwritten, None
             self._written_at = self._clock()
@@ -107,7 +104,7 @@ class ProgressBar:
         self._tasks: dict[int, TaskID] = {}
 
     def show(self, ranks: Steps) -> None:
-        """Draw these steps."""
+        """Draw ``ranks``, the present steps."""
         self._last.update(ranks)
         if self._bars is None:
             self._bars, self._tasks = _bars(), {}
@@ -119,14 +116,14 @@ class ProgressBar:
         self._bars.refresh()
 
     def hide(self) -> None:
-        """Wipe the bars away until the next ``show``."""
+        """Remove the bars until the next ``show``."""
         if self._bars is not None:
             self._bars.stop()
-            # Shown again, these would first wipe the lines that they think are still theirs.
+            # Started again, these bars would overwrite the lines below them. New bars do not.
             self._bars = None
 
     def close(self) -> None:
-        """Wipe the bars away and write the last state as a line."""
+        """Remove the bars, and write the last state as a line."""
         self.hide()
         if self._last:
             self._write(summary(self._last))
@@ -136,7 +133,7 @@ class ProgressBar:
 def display_for_this_process(log: logging.Logger) -> ProgressDisplay:
     """A bar where a person looks at a terminal (``dag.test()``), lines in a task's log.
 
-    A task run by an executor has its stderr captured, so it is never taken for a terminal.
+    The stderr of a task that an executor runs is captured, so it is never taken for a terminal.
     """
 
     if not sys.stderr.isatty():
@@ -145,7 +142,7 @@ def display_for_this_process(log: logging.Logger) -> ProgressDisplay:
 
 
 def lines_in(log: logging.Logger) -> ProgressDisplay:
-    """Lines in ``log``, also on a terminal: several bars at once would wipe each other away."""
+    """Lines in ``log``, also on a terminal: several bars at once would overwrite each other."""
     return ProgressLines(_writer(log))
 
 
@@ -165,14 +162,14 @@ def _bars() -> Progress:
         BarColumn(),
         MofNCompleteColumn(),
         console=Console(stderr=True),
-        auto_refresh=False,  # that would be a thread
-        transient=True,  # so that stopping wipes the bars away
+        auto_refresh=False,  # it would start a thread
+        transient=True,  # so that stop() removes the bars
         redirect_stdout=False,
         redirect_stderr=False,
     )
 
 
 def _one(rank: int, step: int, total: int) -> str:
-    return (
-        f"rank {rank} {step}/{total} ({100 * step // total} %)" if total else f"rank {rank} {step}"
-    )
+    if not total:
+        return f"rank {rank} {step}"
+    return f"rank {rank} {step}/{total} ({100 * step // total} %)"

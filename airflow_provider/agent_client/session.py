@@ -1,9 +1,9 @@
-"""One agent's life as its task hears it: what goes out, what comes in, and what it all amounts to.
+"""One agent's run as its task sees it: it sends messages, receives messages, and tells the outcome.
 
-``AgentSession`` moves when ``step`` is called, and its owner decides how long to go on. It knows
-the messages of ``llutil.task_link.messages``; what they look like in the log is
-``airflow_provider.agent_client.log_relay``'s affair, and processes and pipes are
-``airflow_provider.agent_client.process``'s. No thread, no clock but the monotonic one.
+``AgentSession`` works only when ``step`` is called; its owner decides how long to go on. It knows
+the messages of ``llutil.task_link.messages``. How they look in the log is decided in
+``airflow_provider.agent_client.log_relay``, and processes and pipes are handled in
+``airflow_provider.agent_client.process``. It starts no thread, and reads only the monotonic clock.
 """
 
 from __future__ import annotations
@@ -45,22 +45,26 @@ from llutil.task_link.messages import (
 __all__ = ["AgentSession"]
 
 _CHUNK = 64 * 1024
-_LAST_WORDS = 1024 * 1024  # bytes read from each pipe once the agent has ended
-_REAPING = (
-    0.05  # seconds between looks at a process that has hung up: its end is no event of a selector
-)
+# Bytes read from the socket and from each pipe after the agent has ended, at most.
+_LAST_OUTPUT = 1024 * 1024
+# Seconds between two looks at a process whose socket is closed: a selector does not report its end.
+_REAP_PERIOD = 0.05
 
 
 class AgentSession:
-    """Says ``spec`` to ``agent`` and hears it out; ``hosting`` is told where the agent hosts the
-    job's store, if it does.
+    """Sends ``spec`` to ``agent`` and receives its messages until it ends.
 
-    ``hello``: what the agent has said first; None before. ``leaving_since``: when it said its last
-    message or its socket closed, by the monotonic clock; infinite before. ``ended``: it was reaped,
-    and all it said was taken. ``world_size``: all ranks of the last round, on whatever node; 0
-    before the first. ``idle_since``: since when no worker runs here, by the monotonic clock;
-    infinite while some do, and before the agent has said hello. ``furthest``: the last step that
-    any rank of this node is known to have made.
+    ``on_store`` is called with the endpoint of the job's store, if the agent hosts it.
+
+    Attributes that others read; times are in seconds on the monotonic clock:
+
+    * ``hello``: the agent's first message; None before it came.
+    * ``leaving_since``: when its last message came or its socket closed; infinite before.
+    * ``ended``: whether it was reaped, and all its output was read.
+    * ``world_size``: the number of ranks in the last round, on all nodes; 0 before the first round.
+    * ``idle_since``: since when no worker runs on this node. It is infinite while a worker runs,
+      and before the agent has sent its first message.
+    * ``furthest``: the greatest step that any rank of this node has reported.
     """
 
     def __init__(
@@ -68,7 +72,7 @@ class AgentSession:
         agent: AgentSubprocess,
         relay: LogRelay,
         spec: Spec,
-        hosting: Callable[[str], None] = lambda _: None,
+        on_store: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.hello: Hello | None = None
         self.leaving_since = float("inf")
@@ -78,16 +82,16 @@ class AgentSession:
         self.idle_since = float("inf")
         self._agent = agent
         self._relay = relay
-        self._hosting = hosting
+        self._on_store = on_store
         self._outgoing = memoryview(encode(spec))
         self._stop_sent = False
         self._decoder = Decoder()
-        self._forgiving = False
-        self._refused: ConfigError | None = None
-        self._killed: str | None = None
+        self._skip_unreadable = False
+        self._message_error: ConfigError | None = None
+        self._killed_because: str | None = None
         self._final: JobSucceeded | JobFailed | None = None
         self._results: dict[int, Any] = {}
-        self._code = 0
+        self._exit_code = 0
         self._splitters = {name: LineSplitter() for name in agent.pipes}
         self._selector = selectors.DefaultSelector()
         self._selector.register(agent.socket, selectors.EVENT_READ | selectors.EVENT_WRITE)
@@ -96,34 +100,34 @@ class AgentSession:
         self._hung_up = False
 
     def send_stop(self, reason: str) -> None:
-        """Write one line, once, and not into the middle of the spec. Runs in signal handlers: see
-        ``AgentHook``.
+        """Send the command to stop, once, but never inside the spec. Signal handlers may call it.
 
-        Call it again before each ``step``: what could not be sent now is sent then.
+        Call it again before each ``step``: if it could not be sent now, it is sent then. See
+        ``AgentHook``.
         """
         if self._outgoing or self._stop_sent:
             return
-        with suppress(OSError):  # full: try again; closed: the agent has gone
+        with suppress(OSError):  # if it is full, the next call tries again; if closed, it is over
             self._agent.socket.send(encode(Stop(reason)))
             self._stop_sent = True
 
     def interrupted(self) -> None:
-        """An exception came from anywhere in here: go on, with whatever it has damaged.
+        """Go on after an exception came from any place in this class, whatever it has damaged.
 
-        A piece of a line may have been lost on its way in, so what cannot be understood is now
-        skipped. If the spec was not out yet, nobody knows how much of it was; then the agent is
-        told by hanging up.
+        A part of a received line may be lost, so from now on lines that cannot be understood are
+        skipped. If the spec was not sent in full, nobody knows how much of it was. Then the socket
+        is closed for writing, and by that the agent learns that there is no job.
         """
-        self._forgiving = True
+        self._skip_unreadable = True
         if self._outgoing:
             self._outgoing = memoryview(b"")
             with suppress(OSError):
                 self._agent.socket.shutdown(socket.SHUT_WR)
 
     def step(self, timeout: float) -> None:
-        """Wait for something to happen, at most ``timeout`` seconds, and take care of it."""
+        """Wait at most ``timeout`` seconds for events of the agent, and handle them."""
         for key, events in self._selector.select(
-            min(timeout, _REAPING) if self._hung_up else timeout
+            min(timeout, _REAP_PERIOD) if self._hung_up else timeout
         ):
             if key.fileobj is not self._agent.socket:
                 self._read_pipe(key.fd, key.data)
@@ -132,28 +136,29 @@ class AgentSession:
                 self._write()
             if events & selectors.EVENT_READ and not self._hung_up:
                 self._read_socket()
-        code = self._agent.poll()
-        if code is not None and not self.ended:
-            self._code = code
+        exit_code = self._agent.poll()
+        if exit_code is not None and not self.ended:
+            self._exit_code = exit_code
             self._read_what_is_left()
             self.ended = True
 
     def kill(self, why: str) -> None:
-        """SIGKILL the agent, and say so."""
-        self._killed = why
+        """Send SIGKILL to the agent's process group; ``why`` goes into the log and the error."""
+        self._killed_because = why
         self._relay.say(logging.ERROR, f"{why}: SIGKILL to its process group")
         self._agent.kill()
 
     def close(self) -> None:
-        """Let go of everything. An agent that still runs sees that and ends by itself."""
+        """Close the socket and the pipes. An agent that still runs sees that and ends by itself."""
         self._selector.close()
         self._agent.close()
 
     def outcome(self, stop_reason: str | None) -> dict[int, Any]:
-        """The ranks' values, or where they are filed, or the error that it all amounts to. Call it
-        once ``ended``.
+        """The value of each rank, or its place in the results file. Call it only once ``ended``.
 
-        :raises LaunchError: see ``AgentHook.run``.
+        ``stop_reason`` is why the agent was asked to stop; None if it was not.
+
+        :raises LaunchError: the job failed; see ``AgentHook.run`` for the classes.
         """
         match self._final:
             case JobSucceeded(ranks=ranks):
@@ -162,30 +167,33 @@ class AgentSession:
                 raise error_from(self._final)
             case None:
                 pass
-        if self._refused is not None:
-            raise self._refused
-        ended = f"the agent (pid {self._agent.pid}) ended with {exit_text(self._code)}"
+        if self._message_error is not None:
+            raise self._message_error
+        exit_reason = exit_text(self._exit_code)
+        ended = (
+            f"the agent (pid {self._agent.pid}) ended with {exit_reason}, and did not report how "
+            "the job ended"
+        )
         if stop_reason is not None:
-            raise StoppedError(f"stopped ({stop_reason}); {ended} and without a verdict")
-        if self._killed is not None:
-            raise AgentLostError(self._with_last_words(f"{self._killed}, and was killed"))
-        if self.hello is None and self._code >= 0:
-            # By its own choice and before it did anything: what is wrong will be wrong the next
-            # time.
+            raise StoppedError(f"stopped ({stop_reason}); {ended}")
+        if self._killed_because is not None:
+            raise AgentLostError(self._with_last_lines(f"{self._killed_because}, and was killed"))
+        if self.hello is None and self._exit_code >= 0:
+            # It exited by itself before it did anything, and will do so the next time as well.
             raise ConfigError(
-                self._with_last_words(
-                    f"python {self._agent.python!r} cannot run the agent ({exit_text(self._code)}); "
+                self._with_last_lines(
+                    f"python {self._agent.python!r} cannot run the agent ({exit_reason}); "
                     "install airflow-provider-elastic-launch[torch] there"
                 )
             )
-        raise AgentLostError(self._with_last_words(f"{ended}, and without a verdict"))
+        raise AgentLostError(self._with_last_lines(ended))
 
     def _write(self) -> None:
         try:
             sent = self._agent.socket.send(self._outgoing[:_CHUNK])
         except BlockingIOError:
             return
-        except OSError:  # the agent is gone: reading will tell
+        except OSError:  # the agent is gone: the next read notices it
             sent = len(self._outgoing)
         self._outgoing = self._outgoing[sent:]
         if not self._outgoing:
@@ -205,8 +213,8 @@ class AgentSession:
             for message in self._decoder.feed(data):
                 self._take(message)
         except ConfigError as error:
-            if not self._forgiving:
-                self._refused = error
+            if not self._skip_unreadable:
+                self._message_error = error
                 self._hang_up()
 
     def _take(self, message: Message) -> None:
@@ -216,8 +224,9 @@ class AgentSession:
                 self.idle_since = time.monotonic()
                 if version != VERSION:
                     raise ConfigError(
-                        f"the agent under {python} speaks version {version} and this task version {VERSION}: "
-                        "install the same airflow-provider-elastic-launch on both sides"
+                        f"the agent under {python} has messages of version {version}, and this "
+                        f"task of version {VERSION}: install the same "
+                        "airflow-provider-elastic-launch on both sides"
                     )
             case OutputLine() | LogRecord() | RoundBegan() | Progress():
                 if isinstance(message, RoundBegan):
@@ -228,7 +237,7 @@ class AgentSession:
                     )
                 self._relay.event(message)
             case Hosting(endpoint=endpoint):
-                self._hosting(endpoint)
+                self._on_store(endpoint)
             case Result(rank=rank, value=value):
                 self._results[rank] = value
             case ResultInFile(rank=rank):
@@ -238,7 +247,7 @@ class AgentSession:
                 self.leaving_since = time.monotonic()
             case Spec() | Stop():
                 kind = type(message).__name__
-                raise ConfigError(f"the agent sent a {kind}, which is for a task to say")
+                raise ConfigError(f"the agent sent a {kind}, which only a task may send")
 
     def _take_round(self, message: RoundBegan) -> None:
         if message.ranks:
@@ -257,13 +266,14 @@ class AgentSession:
             self._selector.unregister(pipe)
 
     def _read_what_is_left(self) -> None:
-        """The process has been reaped. Others may hold its socket and pipes open: wait for none of
-        them.
+        """Read what the ended process has left in its socket and pipes.
+
+        Other processes may hold them open, so this does not wait for their end.
         """
-        left = dict.fromkeys((self._agent.socket, *self._agent.pipes.values()), _LAST_WORDS)
-        while ready := [key for key, _ in self._selector.select(0) if left[key.fileobj] > 0]:
+        allowed = dict.fromkeys((self._agent.socket, *self._agent.pipes.values()), _LAST_OUTPUT)
+        while ready := [key for key, _ in self._selector.select(0) if allowed[key.fileobj] > 0]:
             for key in ready:
-                left[key.fileobj] -= _CHUNK
+                allowed[key.fileobj] -= _CHUNK
                 if key.fileobj is self._agent.socket:
                     self._read_socket()
                 else:
@@ -274,9 +284,7 @@ class AgentSession:
                 self._relay.printed(name, line)
 
     def _hang_up(self) -> None:
-        """Neither listen nor speak any more: the agent sees that its task is gone, and ends its
-        job.
-        """
+        """Close the connection: the agent sees that its task is gone, and ends its job."""
         if self._hung_up:
             return
         self._hung_up = True
@@ -286,6 +294,8 @@ class AgentSession:
         with suppress(OSError):
             self._agent.socket.shutdown(socket.SHUT_RDWR)
 
-    def _with_last_words(self, text: str) -> str:
-        words = "".join(f"\n  {line}" for line in self._relay.last_errors)
-        return f"{text}; its last lines on stderr:{words}" if words else f"{text}; it left no word"
+    def _with_last_lines(self, text: str) -> str:
+        lines = "".join(f"\n  {line}" for line in self._relay.last_errors)
+        if not lines:
+            return f"{text}; it printed nothing on stderr"
+        return f"{text}; its last lines on stderr:{lines}"

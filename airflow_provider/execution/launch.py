@@ -101,7 +101,7 @@ class Launch:
                 return hook.run(
                     spec,
                     results=None if handover is None else handover.fd,
-                    hosting=self.publish,
+                    on_store=self.publish,
                     in_vain=self.in_vain,
                 )
 

@@ -105,7 +105,7 @@ class TaskRun:
             cwd=self._cwd,
             env=operator.env or {},
             label=label,
-            greeted=None if label or self._node is None else self._compare,
+            on_hello=None if label or self._node is None else self._compare,
         )
 
     def launch(self, *, locally: bool = False) -> Launch:

@@ -1,5 +1,5 @@
-"""Airflow's hooks: the agent process as a hook, and connections to stores.
+"""Airflow's hooks: one runs the agent process, the others are connections to stores.
 
-The room may import ``agent_client`` and ``parameters``. A store's client library is never imported
-here: a connection is tested in a process of its own.
+The room may import ``agent_client`` and ``parameters``. It never imports a store's client library:
+a connection is tested in a process of its own.
 """

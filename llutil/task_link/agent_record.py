@@ -57,7 +57,7 @@ class AgentRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def failed(self) -> JobFailed | None:
-        """How the job failed by itself; None if it succeeded, was stopped, or its agent was lost."""
+        """How the job failed by itself; None if it succeeded, was stopped, or lost its agent."""
         end = self.end
         return end if isinstance(end, JobFailed) and end.error != StoppedError.__name__ else None
 

@@ -88,7 +88,7 @@ def test_values_come_back_in_rank_order(hook_to):
 
 def test_who_wants_to_know_is_told_once_who_the_agent_is(hook_to):
     greeted = []
-    hook_to("succeeds", greeted=greeted.append).run(spec())
+    hook_to("succeeds", on_hello=greeted.append).run(spec())
     (hello,) = greeted
     assert hello.python == sys.executable
 
@@ -117,7 +117,7 @@ def test_where_an_agent_hosts_is_told_while_it_runs(hook_to):
         hook.stop("heard enough")
 
     with pytest.raises(StoppedError):
-        hook.run(spec(), hosting=publish)
+        hook.run(spec(), on_store=publish)
     assert heard == ["10.0.0.1:5000"]
 
 
@@ -131,7 +131,7 @@ def test_a_host_that_nobody_could_be_told_of_is_stopped_and_the_task_fails_with_
         raise NoAirflowError
 
     with pytest.raises(NoAirflowError):
-        hook_to("hosts").run(spec(), hosting=publish)
+        hook_to("hosts").run(spec(), on_store=publish)
 
 
 def test_the_agent_has_a_session_the_tasks_path_and_the_users_variables(hook_to, tmp_path):
@@ -175,15 +175,15 @@ def test_the_agent_has_a_session_the_tasks_path_and_the_users_variables(hook_to,
             AgentLostError,
             FailureClass.INFRASTRUCTURE,
             True,
-            "SIGKILL: often the kernel's out-of-memory killer, or somebody's kill -9), and without a verdict; "
-            "its last lines on stderr:\n  last words",
+            "SIGKILL: often the kernel's out-of-memory killer, or somebody's kill -9), and did not "
+            "report how the job ended; its last lines on stderr:\n  last words",
         ),
         (
             "exits_without_a_verdict",
             AgentLostError,
             FailureClass.INFRASTRUCTURE,
             True,
-            "exit code 3, and without a verdict; its last lines on stderr:\n  last words",
+            "exit code 3, and did not report how the job ended; its last lines on stderr:\n  last words",
         ),
         (
             "lacks_llutil",
@@ -198,7 +198,7 @@ def test_the_agent_has_a_session_the_tasks_path_and_the_users_variables(hook_to,
             ConfigError,
             FailureClass.BAD_CONFIGURATION,
             False,
-            "/other/python speaks version 99 and this task version 3",
+            "/other/python has messages of version 99, and this task of version 3",
         ),
         (
             "talks_nonsense",
@@ -266,7 +266,7 @@ def test_a_stop_while_the_spec_is_on_its_way_waits_for_its_end(hook_to):
     hook = hook_to("stops_when_asked")
 
     def stop_in_the_middle():
-        if hook._conversation is not None:
+        if hook._session is not None:
             hook.stop("early")
 
     with (
@@ -421,7 +421,7 @@ def test_a_job_that_waits_in_vain_is_stopped_and_no_question_is_asked_while_work
         asked.append(("info", "[rank 0] nobody runs") in logged())
         return "nobody will come" if len(asked) == 2 else None
 
-    hook = hook_to("waits_for_others", doubt_after=0.3)
+    hook = hook_to("waits_for_others", in_vain_check_period=0.3)
     with pytest.raises(StoppedError, match="stopped: nobody will come"):
         hook.run(spec(), in_vain=in_vain)
     assert asked == [True, True]
