@@ -3,9 +3,9 @@
     @task.elastic(nproc_per_node=8, executor_config=pod_override(gpus=8, shared_memory="16Gi"))
     def train(): ...
 
-The client package ``kubernetes`` is imported when ``pod_override`` is called, which is when a DAG
-is parsed that uses it: KubernetesExecutor cannot do without that package in any case. This module
-does not talk to a cluster.
+The package ``kubernetes`` is imported when ``pod_override`` is called, that is, when a DAG that
+uses it is parsed. KubernetesExecutor needs that package in any case. This module does not talk to a
+cluster.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["pod_override"]
 
-_CONTAINER = "base"  # what KubernetesExecutor calls the container that runs the task
-_SHM = "/dev/shm"  # noqa: S108 - it is what processes share memory through
+# The name that KubernetesExecutor gives the container that runs the task.
+_CONTAINER = "base"
+_SHM = "/dev/shm"  # noqa: S108 - processes share memory through it
 _VOLUME = "elastic-launch-shm"
 _REPORTING = 30
 """Seconds beyond the grace period: the agent ends what is left of the job, and the task reports how
@@ -38,24 +39,23 @@ def pod_override(
     gpu_resource: str = "nvidia.com/gpu",
     pod: k8s.V1Pod | None = None,
 ) -> dict[str, Any]:
-    """``executor_config`` with a pod in which a job can save its state, share memory and find its
-    GPUs.
+    """An ``executor_config`` whose pod lets a job save its state, share memory and find its GPUs.
 
-    KubernetesExecutor lays it over the pod of its template; what is not said here stays as the
-    template has it, volumes are added, but the ``resources`` of a container take the place of the
-    template's as a whole (provider 10.25): with ``gpus``, say by ``pod`` what the task needs of
-    CPUs and memory too.
+    KubernetesExecutor merges it with the pod of its template (provider 10.25). What is not given
+    here stays as the template has it, and volumes are added. But the ``resources`` of a container
+    replace those of the template as a whole: with ``gpus``, give the CPUs and the memory of the
+    task by ``pod`` too.
 
     :param grace_period: the operator's ``grace_period``, in seconds; the pod gets 30 s more.
-    :param shared_memory: the size of /dev/shm, in memory, which a container's limit of memory has
-        to have room for; a pod has 64 MiB if nobody says more, too little for NCCL and for loaders
-        of data. None leaves it alone.
-    :param gpus: GPUs of the pod, as a limit, which Kubernetes takes for the request too. 0 asks for
+    :param shared_memory: the size of /dev/shm. It is memory, and counts towards the container's
+        memory limit. Without it a pod has 64 MiB, too little for NCCL and for data loaders. None
+        leaves it as it is.
+    :param gpus: GPUs of the pod, as a limit, which Kubernetes takes for the request too; 0 asks for
         none.
-    :param gpu_resource: what the cluster calls them.
+    :param gpu_resource: the name that the cluster has for GPUs.
     :param pod: a pod of your own to add this to; it is not changed.
 
-    :raises ConfigError: a value cannot be, or the pod says something else about the same thing.
+    :raises ConfigError: a value is not possible, or the pod has another value for the same thing.
     :raises ModuleNotFoundError: the package ``kubernetes`` is not installed.
     """
     from kubernetes.client import models as k8s
@@ -72,8 +72,8 @@ def pod_override(
         made.spec.termination_grace_period_seconds = wanted
     elif given < wanted:
         problems.append(
-            f"the pod's termination_grace_period_seconds is {given}, and a grace_period of {grace_period:g} s wants "
-            f"{wanted}; raise it, or leave it out"
+            f"the pod's termination_grace_period_seconds is {given}, and a grace_period of "
+            f"{grace_period:g} s needs {wanted}; raise it, or leave it out"
         )
     if shared_memory is not None:
         problems += _share(made.spec, container, shared_memory, k8s)
@@ -99,15 +99,17 @@ def _problems(grace_period: Any, shared_memory: Any, gpus: Any) -> list[str | Pr
 
 
 def _container(spec: k8s.V1PodSpec, k8s: Any) -> k8s.V1Container:
-    """The task's own container in ``spec``, put there if it is missing; the executor merges it with
-    the template's first.
+    """The task's own container in ``spec``; it is added if it is missing.
+
+    The executor then merges it with the template's first container.
     """
     spec.containers = spec.containers or []
     if spec.containers and spec.containers[0].name == _CONTAINER:
         return spec.containers[0]
     if any(one.name == _CONTAINER for one in spec.containers):
         raise ConfigError(
-            f"the pod's container {_CONTAINER!r} is not its first one; KubernetesExecutor runs the task in the first"
+            f"the pod's container {_CONTAINER!r} is not its first one; KubernetesExecutor runs the "
+            "task in the first"
         )
     spec.containers.insert(0, k8s.V1Container(name=_CONTAINER))
     return spec.containers[0]
@@ -116,7 +118,8 @@ def _container(spec: k8s.V1PodSpec, k8s: Any) -> k8s.V1Container:
 def _share(spec: k8s.V1PodSpec, container: k8s.V1Container, size: str, k8s: Any) -> list[str]:
     if any(mount.mount_path == _SHM for mount in container.volume_mounts or []):
         return [
-            f"the pod mounts something at {_SHM} itself; leave that out, or say shared_memory=None"
+            f"the pod already mounts something at {_SHM}; leave that out, or give "
+            "shared_memory=None"
         ]
     source = k8s.V1EmptyDirVolumeSource(medium="Memory", size_limit=size)
     volume = k8s.V1Volume(name=_VOLUME, empty_dir=source)
@@ -131,7 +134,8 @@ def _ask_for(container: k8s.V1Container, resource: str, count: str, k8s: Any) ->
     given = (resources.limits or {}).get(resource)
     if given is not None and str(given) != count:
         return [
-            f"the pod's container has a limit of {given} {resource}, and gpus is {count}; say it once"
+            f"the pod's container has a limit of {given} {resource}, and gpus is {count}; give "
+            "only one of them"
         ]
     resources.limits = {**(resources.limits or {}), resource: count}
     return []

@@ -77,13 +77,18 @@ class GangResults:
             self, results={node: dict.fromkeys(ranks) for node, ranks in self.results.items()}
         )
 
-    def to_json(self, life: str) -> dict[str, Any]:
-        """As it lies in XCom, for instances of the same ``life`` of the DAG run."""
+    def to_json(self, rerun_token: str) -> dict[str, Any]:
+        """As it lies in XCom, for instances of a launch with ``rerun_token``."""
         results = {
             str(node): {str(rank): value for rank, value in ranks.items()}
             for node, ranks in self.results.items()
         }
-        return {"version": 1, "life": life, "world_size": self.world_size, "results": results}
+        return {
+            "version": 1,
+            "rerun_token": rerun_token,
+            "world_size": self.world_size,
+            "results": results,
+        }
 
 
 def rehearsed(ti: Any, node: GangNode) -> GangResults | None:
@@ -91,7 +96,7 @@ def rehearsed(ti: Any, node: GangNode) -> GangResults | None:
     DAG run.
     """
     for value in pulled(ti, node.key.task_id, REHEARSED):
-        if isinstance(value, Mapping) and value.get("life") == node.life:
+        if isinstance(value, Mapping) and value.get("rerun_token") == node.rerun_token:
             results = {
                 int(number): {int(rank): result for rank, result in ranks.items()}
                 for number, ranks in value["results"].items()

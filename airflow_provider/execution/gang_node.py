@@ -24,10 +24,10 @@ from airflow_provider.gang.node import GangDone, GangHopeless, GangNode, GangOpe
 from airflow_provider.gang.reschedule import (
     RescheduleAt,
     TimeIsUp,
-    another_time,
-    described,
-    missing,
-    own_timeout,
+    absent_nodes,
+    describe_absent,
+    next_attempt,
+    slot_timeout,
 )
 from llutil.errors import RendezvousError, StoppedError
 
@@ -89,7 +89,7 @@ def run_node(
     ti = job.context["ti"]
     if in_one_process():
         return _rehearse(node, job, ti, log)
-    match node.prospect(ti):
+    match node.outlook(ti):
         case GangDone(why):
             log.info("%s: %s ends as a success, with no ranks", why, node.name)
             return {}, node.note((), 0)
@@ -117,17 +117,17 @@ def _launched(node: GangNode, job: NodeJob, hook: AgentHook, log: logging.Logger
     vain: GangHopeless | None = None
 
     def away() -> dict[int, str | None] | None:
-        return missing(node.number, node.min_nodes, node.states(ti), host=host)
+        return absent_nodes(node.number, node.min_nodes, node.states(ti), host=host)
 
     def in_vain() -> str | None:
         nonlocal vain
         try:
-            vain = node.stranded(ti)
+            vain = node.waits_in_vain(ti)
         except AirflowRuntimeError as error:  # one look among many
             log.warning("Airflow does not say how the other nodes are: %s", error)
         return vain.why if vain else None
 
-    timeout = own_timeout(launch.config.rendezvous_options()["timeout"], _draw())
+    timeout = slot_timeout(launch.config.rendezvous_options()["timeout"], _draw())
     configs = {**launch.config.rdzv_configs, "timeout": timeout}
     launch = replace(
         launch,
@@ -151,7 +151,7 @@ def _launched(node: GangNode, job: NodeJob, hook: AgentHook, log: logging.Logger
         if absent is None:
             raise
         now = dt.datetime.now(dt.UTC)
-        found = another_time(
+        found = next_attempt(
             now=now,
             began=ti.get_first_reschedule_date(job.context) or ti.start_date or now,
             run_after=job.context["dag_run"].run_after,
@@ -160,7 +160,7 @@ def _launched(node: GangNode, job: NodeJob, hook: AgentHook, log: logging.Logger
             held=min(time.monotonic() - started, timeout),
             draw=_draw(),
         )
-        why = described(absent, node.nodes, node.min_nodes, job.pool)
+        why = describe_absent(absent, node.nodes, node.min_nodes, job.pool)
         match found:
             case RescheduleAt(when):
                 log.warning("%s; %s gives its slot back until %s", why, node.name, when)
@@ -209,7 +209,7 @@ def _rehearse(
         job.hold(rehearsal)
         run = rehearsal.run(job.launch(locally=True), log)
         kept = run if job.returns else run.without_values()
-        ti.xcom_push(key=REHEARSED, value=kept.to_json(node.life))
+        ti.xcom_push(key=REHEARSED, value=kept.to_json(node.rerun_token))
     else:
         log.info("%s has run already, with all the others: these are its results", node.name)
     results = dict(run.results[node.number])

@@ -1,15 +1,14 @@
-"""A gang without a store: node 0's agent hosts one, and says so through XCom to its siblings, who
-knock before they use it.
+"""A gang without a store of its own: the agent of node 0 hosts one for the job.
 
-Airflow is all that it needs. Node 0 binds the store when its agent starts, and pushes a ``Notice``
-of where that is. Its siblings look for it, for as long as they may hold their slots, and start an
-agent of their own once node 0 runs, by Airflow's word, and the door at the address in its notice
-answers as only the agent that left it can (``llutil.rendezvous.hosted.store_handshake``). A notice
-may be of an earlier try, an earlier life or a task that was killed: then nobody answers, or
-somebody else does, and they look on. When node 0 is lost they look again, for what its next try
-leaves.
+The nodes need nothing but Airflow to find each other. Node 0 binds the store when its agent starts,
+and pushes a ``Notice`` of its address to XCom. A sibling looks for the notice as long as it may
+hold its slot. It starts its own agent once Airflow says that node 0 runs, and the store at that
+address has proved that the agent of the notice owns it
+(``llutil.rendezvous.hosted.store_handshake``). A notice may come from an earlier try, an earlier
+launch or a task that was killed. Then nobody answers, or somebody else, and the sibling goes on
+looking. If node 0 is lost, they look again for the notice of its next try.
 
-What this cannot do: go on without node 0. Functions here decide from values; ``Host`` and ``Guest``
+The gang cannot go on without node 0. The functions here decide from values; ``Host`` and ``Guest``
 act. Airflow is imported inside functions.
 """
 
@@ -51,45 +50,49 @@ NOTICE = "gang_host"
 HOST = 0
 """The node that hosts."""
 
-_PLACE = "node-0:0"  # stands for an endpoint that is only known once node 0 runs
-_KNOCK = 3.0  # seconds for a door to answer
-_SOONEST, _LATEST = 0.5, 5.0  # seconds between two looks for a notice, before jitter
+# It stands for the endpoint, which is only known once node 0 runs.
+_PLACE = "node-0:0"
+# Seconds for the handshake with the store.
+_KNOCK = 3.0
+# Seconds between two looks for a notice, without jitter: the least and the most.
+_SOONEST, _LATEST = 0.5, 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """Where a try of node 0 hosts. ``secret`` is its launch's own, ``machine`` tells hosts apart
-    (``machine_id``).
+    """Where a try of node 0 hosts the store.
+
+    ``secret`` is that of its launch. ``machine`` is the id of its machine (``machine_id``).
     """
 
     ti_id: str
     try_number: int
-    life: str
+    rerun_token: str
     endpoint: str
     secret: str = field(repr=False)
     machine: str
 
     def to_json(self) -> dict[str, Any]:
-        """As it lies in XCom."""
+        """The notice as it is stored in XCom."""
         return asdict(self) | {"version": 1}
 
     @classmethod
     def of(cls, value: Any) -> Notice | None:
-        """The notice in an XCom value; None if it is none."""
+        """The notice in an XCom value; None if the value is not a notice."""
         if not isinstance(value, Mapping) or value.get("version") != 1:
             return None
         return cls(**{name: value[name] for name in cls.__dataclass_fields__})
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where its door is."""
+        """The host and port of the store."""
         host, _, port = self.endpoint.rpartition(":")
         return host.strip("[]"), int(port)
 
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """Knock there."""
+    """Try the handshake with the store of ``notice``."""
 
     notice: Notice
 
@@ -102,10 +105,9 @@ class Wait:
 
 
 def look(state: str | None, notice: Notice | None, machine: str) -> Try | Wait:
-    """What a sibling makes of Airflow's word on node 0 and of the notice that it finds; ``machine``
-    is its own.
+    """What a sibling does, by the state and the notice of node 0; ``machine`` is its own id.
 
-    :raises ConfigError: the address could never lead anywhere from here.
+    :raises ConfigError: the address cannot be reached from this machine.
     """
     if state != "running":
         return Wait(f"node {HOST} is {state or 'not scheduled yet'}")
@@ -114,15 +116,16 @@ def look(state: str | None, notice: Notice | None, machine: str) -> Try | Wait:
     host, _ = notice.address
     if is_loopback(host) and notice.machine != machine:
         raise ConfigError(
-            f"node {HOST} hosts the job's store at the loopback address {notice.endpoint}, which leads nowhere from "
-            "this worker. It took the address of its route to Airflow's API server; let [core] "
-            "execution_api_server_url have an address that is the same from everywhere, or give local_addr"
+            f"node {HOST} hosts the job's store at the loopback address {notice.endpoint}, which "
+            "leads nowhere from this worker. It took the address of its route to Airflow's API "
+            "server; let [core] execution_api_server_url have an address that is the same from "
+            "everywhere, or give local_addr"
         )
     return Try(notice)
 
 
 class HostMissingError(RendezvousError):
-    """Node 0 did not come to host in time. The same launch at once would only wait on."""
+    """Node 0 did not host the store in time. The same launch at once would only wait again."""
 
     retryable = False
 
@@ -132,8 +135,9 @@ class NotNeededError(LaunchError):
 
 
 def hosted_place(configs: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters of a gang whose node 0 hosts, before it does; ``configs`` are the deployment's
-    defaults.
+    """The rendezvous parameters of a gang whose node 0 hosts, before it does.
+
+    ``configs`` are the deployment's default ``rdzv_configs``.
     """
     shared = {option.key: configs[option.key] for option in C10D.options if option.key in configs}
     return {"rdzv_backend": C10D.name, "rdzv_endpoint": _PLACE, "rdzv_configs": shared}
@@ -145,8 +149,7 @@ def is_hosted(config: LaunchConfig) -> bool:
 
 
 def own_address() -> str:
-    """This worker's address on its route to Airflow's API server, which every node of a gang
-    reaches.
+    """This worker's address on its route to Airflow's API server, which all nodes of a gang reach.
 
     :raises ConfigError: there is no such route.
     """
@@ -160,13 +163,13 @@ def own_address() -> str:
         return local_address(url.hostname or "", url.port or 443)
     except OSError as error:
         raise ConfigError(
-            f"no address of this worker could be found for the other nodes: no route to Airflow's API server at "
-            f"{url.hostname!r} ({error}); give local_addr"
+            "no address of this worker could be found for the other nodes: no route to Airflow's "
+            f"API server at {url.hostname!r} ({error}); give local_addr"
         ) from error
 
 
 class Host:
-    """Node 0: its launches host the job's store, each anew."""
+    """Node 0: each of its launches hosts a new store for the job."""
 
     def __init__(self, node: GangNode, ti: Any, log: logging.Logger) -> None:
         self._node = node
@@ -185,17 +188,17 @@ class Host:
         )
 
     def publish(self, endpoint: str) -> None:
-        """Tell the siblings where the store is: it is bound, and its door is open."""
+        """Tell the siblings where the store is; it is bound, and answers."""
         notice = Notice(
             ti_id=str(self._ti.id),
             try_number=self._ti.try_number,
-            life=self._node.life,
+            rerun_token=self._node.rerun_token,
             endpoint=endpoint,
             secret=self._secret,
             machine=machine_id(),
         )
         self._ti.xcom_push(key=NOTICE, value=notice.to_json())
-        self._log.info("this node hosts the job's store, behind the door at %s", endpoint)
+        self._log.info("this node hosts the job's store at %s", endpoint)
 
 
 class Guest:
@@ -242,7 +245,7 @@ class Guest:
             if isinstance(found, Try) and not why:
                 notice = found.notice
                 self._log.info(
-                    "node %d, try %d (%s), hosts the job's store, behind the door at %s",
+                    "node %d, try %d (%s), hosts the job's store at %s",
                     HOST,
                     notice.try_number,
                     notice.ti_id,
@@ -269,7 +272,7 @@ class Guest:
     def _look(self) -> Try | Wait:
         from airflow.sdk.exceptions import AirflowFailException
 
-        match self._node.prospect(self._ti, host=HOST):
+        match self._node.outlook(self._ti, host=HOST):
             case GangDone(why):
                 raise NotNeededError(why)
             case GangHopeless(why):
@@ -281,12 +284,12 @@ class Guest:
         return look(self._node.states(self._ti)[HOST], notice, machine_id())
 
     def _knock(self, notice: Notice) -> str:
-        """Nothing if the agent that left ``notice`` is there, else what is."""
+        """Empty if the agent that left ``notice`` answers, else what is wrong."""
         try:
             knock(*notice.address, notice.secret, _KNOCK).close()
         except (OSError, WrongDoorError) as error:
             return (
-                f"the address that node {HOST} left in its try {notice.try_number}, {notice.endpoint}, is not "
-                f"its own any more, or not yet reached ({error})"
+                f"the address that node {HOST} left in its try {notice.try_number}, "
+                f"{notice.endpoint}, is not its own any more, or not yet reached ({error})"
             )
         return ""

@@ -1,8 +1,8 @@
 """When a node of a gang gives its slot back and comes again, and when it has waited long enough.
 
-Nodes that wait for others hold slots that the others may need: two gangs in a small pool could hold
-each other up for ever. So a node whose job does not form leaves, and comes back later, without
-using up a try. Functions here only compute: times and randomness are arguments.
+Nodes that wait for others hold slots that the others may need: two gangs in a small pool could
+block each other for ever. So a node whose job does not form ends, and comes back later, without
+using up a try. The functions here only compute: times and randomness are arguments.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from dataclasses import dataclass
 __all__ = [
     "RescheduleAt",
     "TimeIsUp",
-    "another_time",
-    "described",
-    "listed",
-    "missing",
-    "own_timeout",
+    "absent_nodes",
+    "describe_absent",
+    "list_absent",
+    "next_attempt",
+    "slot_timeout",
 ]
 
 _HERE = frozenset({"running", "restarting"})
@@ -28,10 +28,10 @@ _WAITING: Mapping[str | None, str] = {
     "queued": "queued in",
     "up_for_reschedule": "has given its slot back, in",
 }
+# Seconds. If a task is due again before the scheduler has learnt that its process has ended, the
+# scheduler takes it for killed, and the task fails (Airflow 3.3.2). A busy scheduler learns it only
+# after some seconds.
 _SOONEST = 10.0
-"""Seconds. A task that is to run again before the scheduler has heard from the executor that its
-process has ended is taken for one that was killed, and fails (Airflow 3.3.2). Hearing that takes a
-busy scheduler some seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +43,15 @@ class RescheduleAt:
 
 @dataclass(frozen=True, slots=True)
 class TimeIsUp:
-    """The gang's own time is over."""
+    """The gang has no time left to form."""
 
 
-def missing(
+def absent_nodes(
     node: int, min_nodes: int, states: Mapping[int, str | None], *, host: int | None = None
 ) -> dict[int, str | None] | None:
-    """The nodes that are not there, with their states, if too few are for ``node`` to have a job;
-    else None.
+    """The absent nodes with their states, if ``node`` cannot have a job without them; else None.
 
-    ``host`` is the node that no other can do without, if there is one.
+    ``host`` is the node that hosts the job's store, if one does: no other node can do without it.
     """
     away = {
         number: state for number, state in states.items() if number != node and state not in _HERE
@@ -60,18 +59,18 @@ def missing(
     return away if host in away or len(states) - len(away) < min_nodes else None
 
 
-def described(absent: Mapping[int, str | None], nodes: int, min_nodes: int, pool: str) -> str:
-    """What is missing, for people."""
+def describe_absent(absent: Mapping[int, str | None], nodes: int, min_nodes: int, pool: str) -> str:
+    """Which nodes are absent and what that means, for people."""
     there = nodes - len(absent)
     if there < min_nodes:
         text = f"only {there} of the {min_nodes} nodes that the job needs are there"
     else:
         text = f"{there} nodes are there, but not the one that hosts the job's store"
-    return f"{text}; missing: {listed(absent, pool)}"
+    return f"{text}; missing: {list_absent(absent, pool)}"
 
 
-def listed(away: Mapping[int, str | None], pool: str) -> str:
-    """``away`` for people: which nodes are not there, and what Airflow says of them."""
+def list_absent(away: Mapping[int, str | None], pool: str) -> str:
+    """The absent nodes and what Airflow says of each, for people."""
     return ", ".join(
         f"node {number} ({_WAITING[state]} pool {pool!r})"
         if state in _WAITING
@@ -80,17 +79,16 @@ def listed(away: Mapping[int, str | None], pool: str) -> str:
     )
 
 
-def own_timeout(timeout: float, draw: float) -> float:
-    """How long this node holds its slot, of the ``timeout`` seconds: up to a quarter less, by
-    ``draw``, from 0 to 1.
+def slot_timeout(timeout: float, draw: float) -> float:
+    """The seconds that this node holds its slot: up to a quarter less than ``timeout``.
 
-    If nodes that hold each other up gave up all at once, those that come next would hold each other
-    up as well.
+    ``draw``, a number from 0 to 1, says how much less. If all nodes that block each other gave up
+    at the same time, those that come next would block each other as well.
     """
     return timeout * (1 - draw / 4)
 
 
-def another_time(
+def next_attempt(
     *,
     now: dt.datetime,
     began: dt.datetime,
@@ -101,10 +99,11 @@ def another_time(
 ) -> RescheduleAt | TimeIsUp:
     """Whether a node whose job did not form comes back, and when.
 
-    ``began`` is when it was first started, ``timeout`` the seconds that its gang has for that,
-    ``held`` those that it has just held its slot for. It stays away for as long as that at most, by
-    ``draw``, from 0 to 1; nodes of an older DAG run (by ``run_after``) for less; but never for less
-    than ten seconds.
+    ``began`` is when the node was first started. ``timeout`` is how many seconds its gang has to
+    form, ``held`` how many it has just held its slot.
+
+    It stays away for at most ``held`` seconds, by ``draw``, a number from 0 to 1. Nodes of an older
+    DAG run, by ``run_after``, stay away for less. Nobody stays away for less than ten seconds.
     """
     left = timeout - (now - began).total_seconds()
     if left <= 0:

@@ -1,8 +1,8 @@
-"""The versions that the nodes of a gang run, told to each other through XCom and compared.
+"""Compares the versions that the nodes of a gang run; the nodes tell them to each other by XCom.
 
-A job whose nodes have different torch may hang or compute something else. Each node tells its own
-as soon as its agent has said hello, and then looks at its siblings': so of two nodes at least the
-later one sees both, before workers start.
+A job whose nodes have different versions of torch may hang or compute something else. Each node
+pushes its own versions as soon as its agent has sent its first message, and then reads those of its
+siblings. So of any two nodes at least the later one sees both, before workers start.
 """
 
 from __future__ import annotations
@@ -18,26 +18,27 @@ from llutil.task_link.messages import Hello
 __all__ = ["VERSIONS", "NodeVersions", "differences", "exchange"]
 
 VERSIONS = "gang_versions"
-"""The XCom key of what a node tells."""
+"""The XCom key of a node's versions."""
 
 _COMPARED = ("torch", "python", "launcher")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeVersions:
-    """What the node ``node`` runs, on ``host``, in this ``life`` of the gang; "" where it is not
-    known.
+    """The versions that node ``node`` runs, on ``host``; "" for one that is not known.
+
+    ``rerun_token`` is that of its launch.
     """
 
     node: int
-    life: str
+    rerun_token: str
     host: str
     torch: str
     python: str
     launcher: str
 
     def to_json(self) -> dict[str, Any]:
-        """As it lies in XCom."""
+        """The versions as they are stored in XCom."""
         return {"version": 1, **asdict(self)}
 
     @classmethod
@@ -49,30 +50,32 @@ class NodeVersions:
 
 
 def differences(own: NodeVersions, others: Iterable[NodeVersions]) -> list[str]:
-    """A line for each thing of which other nodes of the same life have another version."""
+    """A line for each program of which siblings in the same launch have another version."""
     lines = []
-    siblings = [one for one in others if one.life == own.life and one.node != own.node]
+    siblings = [
+        one for one in others if one.rerun_token == own.rerun_token and one.node != own.node
+    ]
     for name in _COMPARED:
-        mine = getattr(own, name)
-        theirs = [one for one in siblings if getattr(one, name) and getattr(one, name) != mine]
-        if mine and theirs:
-            told = ", ".join(
-                f"node {one.node} on {one.host} has {getattr(one, name)}" for one in theirs
+        version = getattr(own, name)
+        different = [
+            one for one in siblings if getattr(one, name) and getattr(one, name) != version
+        ]
+        if version and different:
+            listed = ", ".join(
+                f"node {one.node} on {one.host} has {getattr(one, name)}" for one in different
             )
             lines.append(
-                f"{name} is {mine} on this node {own.node} ({own.host}), but {told}: such a job may hang or compute "
-                "something else; install the same on all hosts"
+                f"{name} is {version} on this node {own.node} ({own.host}), but {listed}: such a "
+                "job may hang or compute something else; install the same on all hosts"
             )
     return lines
 
 
 def exchange(node: GangNode, hello: Hello, host: str, ti: Any, log: logging.Logger) -> None:
-    """Tell the versions of ``node``, whose agent has said ``hello``, and warn of siblings that have
-    others.
-    """
+    """Push the versions of ``node``, whose agent has sent ``hello``; warn if siblings differ."""
     own = NodeVersions(
         node=node.number,
-        life=node.life,
+        rerun_token=node.rerun_token,
         host=host,
         torch=hello.torch,
         python=hello.python_version,

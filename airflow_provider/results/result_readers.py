@@ -75,7 +75,7 @@ def put_together(
     ran = [note for note in notes.values() if note.world_size > 0]
     if not ran:
         raise MissingRankError(f"no node of {task_id!r} has left results")
-    ran.sort(key=lambda note: _age(note.life), reverse=True)
+    ran.sort(key=lambda note: _age(note.rerun_token), reverse=True)
     world_size = ran[0].world_size
     owner: dict[int, int] = {}
     for note in ran:
@@ -103,8 +103,8 @@ def put_together(
     return results
 
 
-def _age(life: str) -> tuple[str, int]:
-    clear_number, _, started = life.partition("@")
+def _age(rerun_token: str) -> tuple[str, int]:
+    clear_number, _, started = rerun_token.partition("@")
     return started, int(clear_number) if clear_number.isdecimal() else 0
 
 

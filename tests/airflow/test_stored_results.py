@@ -50,4 +50,4 @@ class TestArchive:
         told = [run.task("fill", node).xcoms()["gang_versions"] for node in (0, 1)]
         assert {one["torch"] for one in told} == {metadata.version("torch")}
         assert [one["node"] for one in told] == [0, 1]
-        assert told[0]["life"] == told[1]["life"]
+        assert told[0]["rerun_token"] == told[1]["rerun_token"]

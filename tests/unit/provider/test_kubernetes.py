@@ -104,12 +104,12 @@ def base(**fields):
         (
             k8s.V1PodSpec(containers=[], termination_grace_period_seconds=20),
             {},
-            "termination_grace_period_seconds is 20, and a grace_period of 30 s wants 60",
+            "termination_grace_period_seconds is 20, and a grace_period of 30 s needs 60",
         ),
         (
             base(volume_mounts=[k8s.V1VolumeMount(name="mine", mount_path="/dev/shm")]),
             {},
-            "mounts something at /dev/shm itself",
+            "already mounts something at /dev/shm",
         ),
         (
             base(resources=k8s.V1ResourceRequirements(limits={"nvidia.com/gpu": 2})),

@@ -224,7 +224,7 @@ def test_each_ending_is_told_as_what_it_is(hook_to, part, error, failure_class, 
             {"hello_within": 0.2, "margin": 0.2},
             "0.2 s after its start without having said hello",
         ),
-        ("hangs_up_and_stays", {"margin": 0.2}, "0.4 s after its last word"),
+        ("hangs_up_and_stays", {"margin": 0.2}, "0.4 s after its last message"),
     ],
 )
 def test_an_agent_that_stays_for_no_reason_is_killed(hook_to, logged, part, options, text):

@@ -23,9 +23,9 @@ from llutil.errors import RendezvousError
 from llutil.launcher.config import LaunchConfig
 from llutil.launcher.run_id import TaskKey
 
-LIFE = "0@2026"
+TOKEN = "0@2026"
 KEY = TaskKey("d", "t", "r", 1)
-DONE = SuccessNote(node=0, nodes=3, life=LIFE, ranks=(0,), world_size=2)
+DONE = SuccessNote(node=0, nodes=3, rerun_token=TOKEN, ranks=(0,), world_size=2)
 
 
 class Instance:
@@ -88,7 +88,7 @@ def run(tmp_path, monkeypatch):
     def run(*looks, gang_timeout=1000.0, patience=0.001):
         job = Job(Instance(*looks), gang_timeout, patience)
         with structlog.testing.capture_logs() as logged:
-            found = run_node(GangNode(KEY, 3, 2, LIFE), job, structlog.get_logger("t"))
+            found = run_node(GangNode(KEY, 3, 2, TOKEN), job, structlog.get_logger("t"))
         return found, [record["event"] for record in logged]
 
     return run

@@ -33,9 +33,9 @@ from airflow_provider.gang.node import (
     GangNode,
     GangOpen,
     SuccessNote,
-    prospect,
+    outlook,
 )
-from airflow_provider.gang.reschedule import described, missing
+from airflow_provider.gang.reschedule import absent_nodes, describe_absent
 from llutil.errors import ConfigError, StoppedError
 from llutil.launcher.config import LaunchConfig
 from llutil.launcher.config_checks import problems_of
@@ -43,12 +43,12 @@ from llutil.launcher.run_id import TaskKey
 from llutil.rendezvous.hosted.store_handshake import Door
 from llutil.system.addresses import machine_id
 
-LIFE = "0@2026"
+TOKEN = "0@2026"
 HERE = machine_id()
 
 
 def notice(endpoint="10.0.0.1:5000", machine=HERE, **fields):
-    given = {"ti_id": "an id", "try_number": 1, "life": LIFE, "secret": "secret"} | fields
+    given = {"ti_id": "an id", "try_number": 1, "rerun_token": TOKEN, "secret": "secret"} | fields
     return Notice(endpoint=endpoint, machine=machine, **given)
 
 
@@ -61,7 +61,7 @@ def notice(endpoint="10.0.0.1:5000", machine=HERE, **fields):
         *[(state, notice(), Wait) for state in (None, "scheduled", "queued", "up_for_retry")],
         *[(state, notice(), Wait) for state in ("restarting", "up_for_reschedule", "success")],
         # A node that was cleared meanwhile, or was not, joins the one that runs.
-        ("running", notice(life="1@2026"), Try),
+        ("running", notice(rerun_token="1@2026"), Try),
         ("running", notice("127.0.0.1:5000"), Try),
         ("running", notice("[::1]:5000"), Try),
         ("running", notice("10.0.0.1:5000", machine="another"), Try),
@@ -95,7 +95,7 @@ def test_a_notice_survives_xcom_and_shows_no_secret():
 
 
 def note(node):
-    return SuccessNote(node=node, nodes=3, life=LIFE, ranks=(0,), world_size=2)
+    return SuccessNote(node=node, nodes=3, rerun_token=TOKEN, ranks=(0,), world_size=2)
 
 
 @pytest.mark.parametrize(
@@ -105,14 +105,14 @@ def note(node):
         (["up_for_retry", "running", "running"], [], GangOpen),
         (["failed", "running", "running"], [], GangHopeless),
         (["upstream_failed", "running", "running"], [], GangHopeless),
-        # It was another life's, or is not needed for this node any more.
+        # It was an earlier launch's, or is not needed for this node any more.
         (["success", "running", "running"], [], GangHopeless),
         (["success", "running", "running"], [0], GangDone),
     ],
 )
 def test_nothing_goes_without_the_node_that_hosts(states, notes, kind):
     noted = {number: note(number) for number in notes}
-    found = prospect(1, 3, 2, dict(enumerate(states)), noted, LIFE, host=0)
+    found = outlook(1, 3, 2, dict(enumerate(states)), noted, TOKEN, host=0)
     assert type(found) is kind
     if kind is GangHopeless:
         assert "node 0, which hosts the job's store, is" in found.why
@@ -121,13 +121,13 @@ def test_nothing_goes_without_the_node_that_hosts(states, notes, kind):
 
 def test_the_node_that_hosts_is_missed_also_if_the_others_are_enough():
     states = dict(enumerate(["queued", "running", "running"]))
-    assert missing(1, 2, states) is None
-    absent = missing(1, 2, states, host=0)
+    assert absent_nodes(1, 2, states) is None
+    absent = absent_nodes(1, 2, states, host=0)
     assert absent == {0: "queued"}
-    assert described(absent, 3, 2, "gpu") == (
+    assert describe_absent(absent, 3, 2, "gpu") == (
         "2 nodes are there, but not the one that hosts the job's store; missing: node 0 (queued in pool 'gpu')"
     )
-    assert described({0: "queued", 2: None}, 3, 2, "gpu").startswith("only 1 of the 2 nodes")
+    assert describe_absent({0: "queued", 2: None}, 3, 2, "gpu").startswith("only 1 of the 2 nodes")
 
 
 def test_of_a_deployments_defaults_those_count_that_c10d_knows():
@@ -201,7 +201,7 @@ class TestGuest:
 
         self.slept = slept
         return Guest(
-            GangNode(TaskKey("d", "t", "r", 1), 2, 2, LIFE),
+            GangNode(TaskKey("d", "t", "r", 1), 2, 2, TOKEN),
             airflow,
             structlog.get_logger("t"),
             timeout=timeout,
@@ -255,7 +255,7 @@ class TestGuest:
             self.guest(Airflow(("running", None), ("failed", None))).meet(CONFIG)
 
     def test_a_job_that_succeeded_meanwhile_does_not_need_it(self):
-        done = SuccessNote(node=0, nodes=2, life=LIFE, ranks=(0,), world_size=1)
+        done = SuccessNote(node=0, nodes=2, rerun_token=TOKEN, ranks=(0,), world_size=1)
         with pytest.raises(NotNeededError, match="succeeded without this node, on node 0"):
             self.guest(Airflow(("running", None), ("success", done))).meet(CONFIG)
 
@@ -263,7 +263,7 @@ class TestGuest:
 class TestHost:
     def host(self, airflow):
         return Host(
-            GangNode(TaskKey("d", "t", "r", 0), 2, 2, LIFE), airflow, structlog.get_logger("t")
+            GangNode(TaskKey("d", "t", "r", 0), 2, 2, TOKEN), airflow, structlog.get_logger("t")
         )
 
     def test_each_launch_has_a_secret_of_its_own_and_its_notice_has_it_too(self):
@@ -279,10 +279,10 @@ class TestHost:
             described = Notice.of(airflow.pushed[NOTICE])
             assert described is not None
             assert described.secret == config.rdzv_configs["door"]
-            assert (described.ti_id, described.try_number, described.life) == (
+            assert (described.ti_id, described.try_number, described.rerun_token) == (
                 str(airflow.id),
                 3,
-                LIFE,
+                TOKEN,
             )
             assert (described.endpoint, described.machine) == (f"10.0.0.1:{port}", HERE)
             secrets.append(described.secret)

@@ -13,8 +13,8 @@ from airflow_provider.gang.node import (
     GangHopeless,
     GangOpen,
     SuccessNote,
-    prospect,
-    stranded,
+    outlook,
+    waits_in_vain,
 )
 from airflow_provider.results.result_readers import MissingRankError, put_together
 
@@ -22,14 +22,16 @@ NOW = "1@2026-11-22"
 BEFORE = "0@2026-11-22"
 
 
-def note(node, ranks=(0,), life=NOW, world=2, nodes=2):
-    return SuccessNote(node=node, nodes=nodes, life=life, ranks=tuple(ranks), world_size=world)
+def note(node, ranks=(0,), rerun_token=NOW, world=2, nodes=2):
+    return SuccessNote(
+        node=node, nodes=nodes, rerun_token=rerun_token, ranks=tuple(ranks), world_size=world
+    )
 
 
-def look(states, notes=(), *, node=0, nodes=2, least=2, life=NOW):
+def look(states, notes=(), *, node=0, nodes=2, least=2, rerun_token=NOW):
     """``states`` are those of all nodes, the own one included."""
     noted = {one.node: one for one in notes}
-    return prospect(node, nodes, least, dict(enumerate(states)), noted, life)
+    return outlook(node, nodes, least, dict(enumerate(states)), noted, rerun_token)
 
 
 @pytest.mark.parametrize(
@@ -49,13 +51,13 @@ def look(states, notes=(), *, node=0, nodes=2, least=2, life=NOW):
         (look(["running", "failed", "queued", None], nodes=4), GangOpen),
         (look(["running", "failed", "failed", None], nodes=4), GangOpen),
         (look(["running", "failed", "failed", "success"], nodes=4), GangHopeless),
-        # A sibling that has succeeded in the same life had the job without this node.
+        # A sibling that has succeeded in the same launch had the job without this node.
         (look(["running", "success"], [note(1)]), GangDone),
         (look(["running", "success"], [note(1)], least=1), GangDone),
         (look(["running", "success", "failed"], [note(1)], nodes=3), GangDone),
-        # One of an earlier life is over, and has nothing to say of this one.
-        (look(["running", "success"], [note(1, life=BEFORE)]), GangHopeless),
-        (look(["running", "success"], [note(1, life=BEFORE)], least=1), GangOpen),
+        # One of an earlier launch is over, and has nothing to say of this one.
+        (look(["running", "success"], [note(1, rerun_token=BEFORE)]), GangHopeless),
+        (look(["running", "success"], [note(1, rerun_token=BEFORE)], least=1), GangOpen),
         (look(["running", "success"]), GangHopeless),
         # Nor has one that was not needed itself, or that has been cleared and runs again.
         (look(["running", "success"], [note(1, ranks=(), world=0)]), GangHopeless),
@@ -83,7 +85,7 @@ def test_who_is_late_is_told_who_did_the_job():
 
 def wait(states, notes=(), *, least=2):
     noted = {one.node: one for one in notes}
-    return stranded(0, len(states), least, dict(enumerate(states)), noted, NOW)
+    return waits_in_vain(0, len(states), least, dict(enumerate(states)), noted, NOW)
 
 
 @pytest.mark.parametrize("over", ["failed", "upstream_failed", "skipped", "removed", "success"])
@@ -104,8 +106,14 @@ def test_a_node_that_waits_waits_on_for_one_that_can_come(state):
     ("one", "is_mate"),
     [
         (note(1), True),
-        (note(1, life="3@2026-11-22"), True),  # was cleared while the others ran, and came back
-        (note(1, life="1@2026-11-21"), False),  # of a run that was over before this one began
+        (
+            note(1, rerun_token="3@2026-11-22"),
+            True,
+        ),  # was cleared while the others ran, and came back
+        (
+            note(1, rerun_token="1@2026-11-21"),
+            False,
+        ),  # of a run that was over before this one began
         (note(1, ranks=(), world=0), False),
     ],
 )
@@ -158,21 +166,21 @@ def test_a_node_that_pushed_no_results_is_named():
 
 def test_a_part_that_ran_again_counts_instead_of_what_it_replaced():
     # Node 1 was cleared later and made a job of its own, of one rank.
-    notes = [note(0, (0,), life=BEFORE, world=2), note(1, (0,), life=NOW, world=1)]
+    notes = [note(0, (0,), rerun_token=BEFORE, world=2), note(1, (0,), rerun_token=NOW, world=1)]
     assert together(notes) == {0: "n1r0"}
 
 
 def test_of_two_jobs_of_one_size_the_later_one_counts():
     notes = [
-        note(0, (0,), life=BEFORE, nodes=3),
-        note(1, (0,), life=NOW, nodes=3),
-        note(2, (1,), life=NOW, nodes=3),
+        note(0, (0,), rerun_token=BEFORE, nodes=3),
+        note(1, (0,), rerun_token=NOW, nodes=3),
+        note(2, (1,), rerun_token=NOW, nodes=3),
     ]
     assert together(notes, nodes=3) == {0: "n1r0", 1: "n2r1"}
 
 
 def test_a_part_that_joined_the_running_job_again_is_of_the_same_job():
-    notes = [note(0, (0,), life=BEFORE, world=2), note(1, (1,), life=NOW, world=2)]
+    notes = [note(0, (0,), rerun_token=BEFORE, world=2), note(1, (1,), rerun_token=NOW, world=2)]
     assert together(notes) == {0: "n0r0", 1: "n1r1"}
 
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from airflow_provider.gang.reschedule import (
     RescheduleAt,
     TimeIsUp,
-    another_time,
-    listed,
-    missing,
-    own_timeout,
+    absent_nodes,
+    list_absent,
+    next_attempt,
+    slot_timeout,
 )
 from airflow_provider.operators.elastic import ElasticLaunchOperator
 from llutil.errors import ConfigError
@@ -30,7 +30,7 @@ def ago(seconds):
 
 
 def away(*, began=0.0, age=0.0, timeout=1000.0, held=60.0, draw=0.5):
-    found = another_time(
+    found = next_attempt(
         now=NOW, began=ago(began), run_after=ago(age), timeout=timeout, held=held, draw=draw
     )
     return (found.when - NOW).total_seconds() if isinstance(found, RescheduleAt) else found
@@ -52,11 +52,11 @@ def away(*, began=0.0, age=0.0, timeout=1000.0, held=60.0, draw=0.5):
     ],
 )
 def test_nodes_are_missing_only_if_too_few_are_there(states, least, expected):
-    assert missing(0, least, dict(enumerate(states))) == expected
+    assert absent_nodes(0, least, dict(enumerate(states))) == expected
 
 
 def test_missing_nodes_are_told_with_what_airflow_says_of_them():
-    told = listed({1: "queued", 2: None, 3: "upstream_failed", 4: "up_for_reschedule"}, "gpu")
+    told = list_absent({1: "queued", 2: None, 3: "upstream_failed", 4: "up_for_reschedule"}, "gpu")
     assert told == (
         "node 1 (queued in pool 'gpu'), node 2 (not scheduled yet, in pool 'gpu'), "
         "node 3 (upstream_failed), node 4 (has given its slot back, in pool 'gpu')"
@@ -81,8 +81,8 @@ def test_of_two_runs_the_older_one_comes_back_first(draw, one, other):
 @given(DRAWS)
 @settings(derandomize=True, max_examples=50)
 def test_nodes_that_hold_each_other_up_do_not_give_up_all_at_once(draw):
-    assert 75 <= own_timeout(100, draw) <= 100
-    assert own_timeout(100, 0) - own_timeout(100, 1) == 25
+    assert 75 <= slot_timeout(100, draw) <= 100
+    assert slot_timeout(100, 0) - slot_timeout(100, 1) == 25
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,14 @@ from llutil.launcher.run_id import TaskKey
 from llutil.task_link.messages import Hello
 
 
-def of(node, torch="2.13.0", life="0", python="3.11.2", launcher="0.1.0"):
+def of(node, torch="2.13.0", rerun_token="0", python="3.11.2", launcher="0.1.0"):
     return NodeVersions(
-        node=node, life=life, host=f"h{node}", torch=torch, python=python, launcher=launcher
+        node=node,
+        rerun_token=rerun_token,
+        host=f"h{node}",
+        torch=torch,
+        python=python,
+        launcher=launcher,
     )
 
 
@@ -26,12 +31,12 @@ def of(node, torch="2.13.0", life="0", python="3.11.2", launcher="0.1.0"):
         ([of(1, "2.12.1"), of(2), of(3, "2.14.0")], ["node 1 on h1 has 2.12.1, node 3 on h3 has 2.14.0"]),
         ([of(1, "2.13.0+cpu")], ["node 1 on h1 has 2.13.0+cpu"]),
         ([of(1, python="3.12.0")], ["python is 3.11.2 on this node 0 (h0), but node 1 on h1 has 3.12.0"]),
-        ([of(1, "2.12.1", life="before")], []),
+        ([of(1, "2.12.1", rerun_token="before")], []),
         ([of(1, "")], []),
         ([of(0, "2.12.1")], []),
     ],
 )  # fmt: skip
-def test_only_what_differs_in_the_same_life_is_told(others, told):
+def test_only_what_differs_in_the_same_launch_is_told(others, told):
     found = differences(of(0), others)
     assert len(found) == len(told)
     assert all(text in line for text, line in zip(told, found, strict=True))

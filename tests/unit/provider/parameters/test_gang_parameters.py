@@ -208,7 +208,7 @@ def test_a_sweep_that_calls_itself_a_gang_fails_for_good():
         ).expand(op_args=[[1], [2]])
     context = context_of(mapped, 1, 2)
     instance = mapped.unmap({"op_args": [1]})
-    with pytest.raises(ConfigError, match=r"instance 1 of 2 mapped instances.*is no gang"):
+    with pytest.raises(ConfigError, match=r"instance 1 of 2 mapped instances.*is not a gang"):
         TaskRun(instance, context, hold=lambda _: None)
 
 
