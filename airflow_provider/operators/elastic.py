@@ -125,6 +125,8 @@ class ElasticLaunchOperator(BaseOperator):
         task's log, or the ``"module:Class"`` of a handler, by the names of groups:
         ``"torchelastic"`` and ``"llutil"``.
     :param local_addr: this node's address for the other nodes. (templated)
+    :param exit_timeout: seconds that a rank's process may take to end after its function returned:
+        threads, executors and child processes finish first. A rank that takes longer has failed.
     :param event_log_handler: name of the handler of torch elastic's events.
     :param rerun_token: what this launch has in common with others of the same ``rdzv_id``, and a
         deliberate rerun has not; for the backends etcd and zeus-adapter. (templated)
@@ -217,6 +219,7 @@ class ElasticLaunchOperator(BaseOperator):
         metrics_cfg: Mapping[str, str] | None = None,
         local_addr: str | None = None,
         event_log_handler: str = "null",
+        exit_timeout: float = 300,
         rerun_token: str = "",
         node_index: int | str | None = None,
         node_label: str = "",
@@ -265,6 +268,7 @@ class ElasticLaunchOperator(BaseOperator):
         self.metrics_cfg = metrics_cfg
         self.local_addr = local_addr
         self.event_log_handler = event_log_handler
+        self.exit_timeout = exit_timeout
         self.rerun_token = rerun_token
         self.node_index = node_index
         self.node_label = node_label

@@ -53,6 +53,7 @@ LAUNCH_PARAMETERS: Mapping[str, str] = {
             "metrics_cfg",
             "local_addr",
             "event_log_handler",
+            "exit_timeout",
             "rerun_token",
             "node_index",
             "node_label",
@@ -89,6 +90,7 @@ _NUMBERS: Mapping[str, type[int] | type[float]] = {
     "max_restarts": int,
     "monitor_interval": float,
     "rdzv_timeout": float,
+    "exit_timeout": float,
     "grace_period": float,
 }
 
