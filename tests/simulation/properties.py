@@ -261,11 +261,11 @@ class Properties:
                 if older or len(says) >= world.rules.max_nodes:
                     self._fail("true verdicts", f"{stage}: nobody may come in any more")
             case Cause.FAILED:
-                self._failing(verdict)
+                self._failing(verdict, host)
             case _:
                 pass
 
-    def _failing(self, verdict: Verdict) -> None:
+    def _failing(self, verdict: Verdict, host: Host) -> None:
         stage = verdict.stage
         failures = [
             r
@@ -276,9 +276,9 @@ class Properties:
             self._fail("true verdicts", f"{stage}: nobody has reported a failure")
         if verdict.final and not any(r.job_failure and r.job_failure.fatal for r in failures):
             self._fail("budget", f"{stage} ends the job, and a member may turn out to be lost")
-        self._telling(stage, verdict.job_failure)
+        self._telling(stage, verdict.job_failure, host)
 
-    def _telling(self, stage: Stage, told: JobFailure | None) -> None:
+    def _telling(self, stage: Stage, told: JobFailure | None, host: Host) -> None:
         """A member's own words go with the verdict and with the marker, and name the cause."""
         failures = {
             report.job_failure: when
@@ -287,10 +287,15 @@ class Properties:
         }
         if told not in failures:
             self._fail("told failures", f"{stage}: no member said what the job is said to fail of")
-        known = [
-            one for one, when in failures.items() if one and when < self.world.now - self.slack
-        ]
-        if told and told.echo and not told.fatal and not all(one.echo for one in known):
+        if (
+            not told
+            or told.fatal
+            or not told.echo
+            or self.world.now < host.disturbed + DEADLINE + 2
+        ):
+            return  # what is written now may have been decided some time ago
+        known = [one for one, when in failures.items() if when < self.world.now - self.slack]
+        if not all(one and one.echo for one in known):
             self._fail("told failures", f"{stage}: an echo is told, and its cause is known")
 
     def _used_up(self, marker: Marker, host: Host) -> None:
@@ -301,7 +306,7 @@ class Properties:
             self._fail("true verdicts", f"the job failed, and {stage} ended as {verdict.cause}")
         if assignment.restarts != world.rules.max_restarts:
             self._fail("budget", f"{stage} ends the job, and restarts are left")
-        self._telling(stage, marker.job_failure)
+        self._telling(stage, marker.job_failure, host)
         early = world.now - when < world.rules.loss * 0.9
         for node in assignment.nodes:
             if early and (stage, node) not in self.back:
