@@ -3,8 +3,8 @@
 The tree::
 
     LaunchError                     failure_class, retryable
-    ├── ConfigError (ValueError)    bad configuration: the caller's mistake, found before anything ran
-    │   └── EntrypointError         ... in what was to be run: missing, not importable, not shippable
+    ├── ConfigError (ValueError)    the caller's mistake, found before anything ran
+    │   └── EntrypointError         what was to be run is missing or cannot be sent
     ├── InfrastructureError         not the caller's fault: trying again can help
     │   ├── RendezvousError         nodes did not find each other, or lost their store
     │   └── AgentLostError          the agent process ended without a verdict

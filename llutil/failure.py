@@ -5,8 +5,9 @@ holds the ``Failure`` of one rank, if a rank failed. The agent of that rank make
 carries the value to the other nodes, and the agent's last message carries it to its task. The
 retry policy decides by it.
 
-A fact that is to be known of a failed rank is a column: a field of ``Failure`` with a default, and a
-line of ``_COLUMNS`` if a report shows it. This module may import nothing but the standard library.
+A fact that is to be known of a failed rank is a column: a field of ``Failure`` with a default, and
+a line of ``_COLUMNS`` if a report shows it. This module may import nothing but the standard
+library.
 """
 
 from __future__ import annotations

@@ -120,7 +120,8 @@ class _ElasticTask(_TaskDecorator):
     def _check_sweep(self) -> None:
         if self.kwargs.get("gang") is not None:
             raise ConfigError(
-                f"gang is {self.kwargs['gang']!r}, and a gang is one job, made by an ordinary call; for independent "
+                f"gang is {self.kwargs['gang']!r}, and a gang is one job, made by an ordinary "
+                "call; for independent "
                 "jobs by expand() leave gang out"
             )
 

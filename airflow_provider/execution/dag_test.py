@@ -128,7 +128,8 @@ class DagTestGang:
         :raises LaunchError: a node failed; the first one that did so by itself.
         """
         log.info(
-            "dag.test() runs mapped tasks one after the other: all %d nodes of this gang run now, on this machine; "
+            "dag.test() runs mapped tasks one after the other: all %d nodes of this gang run now, "
+            "on this machine; "
             "the other task instances return their own node's results",
             self._node.nodes,
         )

@@ -60,7 +60,8 @@ def take_over(
     remaining = kill_all((), left.mark, time.monotonic() + _BY_FORCE)
     if remaining:
         raise InfrastructureError(
-            f"processes {sorted(remaining)} of an earlier try of this task do not end, {_BY_FORCE:g} s after SIGKILL"
+            f"processes {sorted(remaining)} of an earlier try of this task do not end, "
+            f"{_BY_FORCE:g} s after SIGKILL"
         )
     return _read(path, log)  # it has written again since
 
@@ -94,7 +95,8 @@ def _await(
 ) -> None:
     patience = left.grace + margin
     log.warning(
-        "the agent of an earlier try (try %s, pid %d) still ends its job on this host, for which it has %g s of grace; "
+        "the agent of an earlier try (try %s, pid %d) still ends its job on this host, for which "
+        "it has %g s of grace; "
         "this try waits for it, %g s at most",
         left.launch,
         left.pid,
@@ -108,12 +110,14 @@ def _await(
         waited = time.monotonic() - began
         if stopped():
             raise StoppedError(
-                f"stopped while it waited for the agent of an earlier try (pid {left.pid}) to end its job"
+                f"stopped while it waited for the agent of an earlier try (pid {left.pid}) to end "
+                "its job"
             )
         if waited > patience:
             task = _task(left)
             log.error(
-                "the agent of the earlier try (pid %d) still runs after %.0f s: SIGKILL to it%s and all of its job",
+                "the agent of the earlier try (pid %d) still runs after %.0f s: SIGKILL to it%s "
+                "and all of its job",
                 left.pid,
                 waited,
                 f", its task (pid {task})" if task else "",

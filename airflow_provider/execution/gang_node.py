@@ -203,7 +203,8 @@ def _rehearse(
         failed = [number for number, state in node.states(ti).items() if state == "failed"]
         if failed:
             raise AirflowFailException(
-                f"all nodes of this gang ran in the task instance of node {failed[0]}, and failed there"
+                f"all nodes of this gang ran in the task instance of node {failed[0]}, and failed "
+                "there"
             )
         rehearsal = DagTestGang(node, job.hook)
         job.hold(rehearsal)

@@ -165,7 +165,8 @@ class TaskRun:
         if not path:
             if operator.results_format == "npz":
                 raise ConfigError(
-                    "results_format is 'npz', but there is no results_path to store arrays in; XCom has lists only"
+                    "results_format is 'npz', but there is no results_path to store arrays in; "
+                    "XCom has lists only"
                 )
             return None
         store = ResultStore.of(

@@ -61,7 +61,8 @@ def entrypoint_for(
             pass
     if kwargs:
         text = (
-            f"has {', '.join(map(repr, kwargs))}, but {parsed.name!r} is no function; give a script, "
+            f"has {', '.join(map(repr, kwargs))}, but {parsed.name!r} is no function; give a "
+            "script, "
             "module or command its arguments by op_args, as on a command line"
         )
         problems.append(Problem("op_kwargs", text))

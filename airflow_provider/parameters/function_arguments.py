@@ -122,12 +122,14 @@ def context_arguments(
                 found[name] = _plain(name, context)
             elif parameter.default is inspect.Parameter.empty:
                 problems.append(
-                    f"the function's parameter {name!r} has no value in this DAG run (runs without a logical "
+                    f"the function's parameter {name!r} has no value in this DAG run (runs "
+                    "without a logical "
                     "date have no dates); give it a default"
                 )
         elif name in LIVE_CONTEXT and not own_default:
             problems.append(
-                f"the function's parameter {name!r} means Airflow's live {name!r}, which exists only in the task's "
+                f"the function's parameter {name!r} means Airflow's live {name!r}, which exists "
+                "only in the task's "
                 f"own process; pass the values that the workers need, for example {_advice(name)}, "
                 "or rename the parameter"
             )

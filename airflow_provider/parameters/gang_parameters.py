@@ -44,7 +44,8 @@ def gang_problems(nodes: Any, min_nodes: Any, given: Mapping[str, Any]) -> list[
     problems = [
         Problem(
             name,
-            f"is {given[name]!r}, but a gang says that by its own nodes and min_nodes; leave {name} "
+            f"is {given[name]!r}, but a gang says that by its own nodes and min_nodes; leave "
+            f"{name} "
             "out",
         )
         for name in _OURS
@@ -52,7 +53,8 @@ def gang_problems(nodes: Any, min_nodes: Any, given: Mapping[str, Any]) -> list[
     ]
     if not _is_count(nodes) or not 1 <= nodes <= _MOST_NODES:
         text = (
-            f"the nodes of a gang are {nodes!r}; wanted a number from 1 to {_MOST_NODES} that is known "
+            f"the nodes of a gang are {nodes!r}; wanted a number from 1 to {_MOST_NODES} that is "
+            "known "
             "when the DAG is parsed: Airflow makes a task instance for each"
         )
         return [*problems, Problem("", text)]
@@ -77,8 +79,10 @@ def check_place(dag: Any, task_group: Any) -> None:
     mapped = None if task_group is None else next(task_group.iter_mapped_task_groups(), None)
     if mapped is not None:
         raise ConfigError(
-            f"a gang cannot be in the mapped task group {mapped.group_id!r}: its nodes are mapped task instances "
-            "already, and Airflow maps only once; put the gang into a DAG of its own and trigger that, or write "
+            f"a gang cannot be in the mapped task group {mapped.group_id!r}: its nodes are mapped "
+            "task instances "
+            "already, and Airflow maps only once; put the gang into a DAG of its own and trigger "
+            "that, or write "
             "one gang for each case"
         )
 
@@ -103,12 +107,14 @@ def check_limits(nodes: int, min_nodes: int | None, given: Mapping[str, Any]) ->
             continue
         if limit < needed:
             problems.append(
-                f"the gang needs {needed} nodes at once, and {name} lets {limit} run: it could never form; raise that, "
+                f"the gang needs {needed} nodes at once, and {name} lets {limit} run: it could "
+                "never form; raise that, "
                 "or lower min_nodes"
             )
         else:
             warnings.warn(
-                f"the gang of {nodes} nodes will never have more than {limit} at once: {name} lets no more run",
+                f"the gang of {nodes} nodes will never have more than {limit} at once: {name} "
+                "lets no more run",
                 stacklevel=4,
             )
     if problems:

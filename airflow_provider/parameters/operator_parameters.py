@@ -209,7 +209,8 @@ def _path_problems(given: Any) -> list[Problem]:
     if isinstance(given, str) and ("://" in given or given.startswith("/")):
         return []
     text = (
-        f"is {given!r}; wanted an ObjectStoragePath or its URI, such as s3://conn_id@bucket/folder, "
+        f"is {given!r}; wanted an ObjectStoragePath or its URI, such as "
+        "s3://conn_id@bucket/folder, "
         "or an absolute path that all workers share"
     )
     return [Problem("results_path", text)]

@@ -135,14 +135,16 @@ def _addresses(config: LaunchConfig, executor: str | None) -> list[str]:
         name = _answer(socket.getfqdn)
         if _resolved([(name, 0)]) is None:
             return [
-                f"this host's name {name!r} does not resolve, and the other nodes are told it; give local_addr, or let "
+                f"this host's name {name!r} does not resolve, and the other nodes are told it; "
+                "give local_addr, or let "
                 "the name resolve on every host"
             ]
         return []
     found = _resolved([(one.host, one.port) for one in backend.endpoints(config.rdzv_endpoint)])
     if found is None:
         return [
-            f"no host of rdzv_endpoint {config.rdzv_endpoint!r} resolves here: this node can meet nobody"
+            f"no host of rdzv_endpoint {config.rdzv_endpoint!r} resolves here: this node can meet "
+            "nobody"
         ]
     family, address = found
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
@@ -150,7 +152,8 @@ def _addresses(config: LaunchConfig, executor: str | None) -> list[str]:
         own = str(probe.getsockname()[0])
     if executor != "LocalExecutor" and (own.startswith("127.") or own == "::1"):
         return [
-            f"this node's address for the others is {own}, where no other host finds it; give rdzv_endpoint by an address "
+            f"this node's address for the others is {own}, where no other host finds it; give "
+            "rdzv_endpoint by an address "
             "that all hosts share, or local_addr"
         ]
     return []
@@ -160,7 +163,8 @@ def _own(given: str) -> list[str]:
     found = _resolved([(given, 0)])
     if found is None:
         return [
-            f"local_addr {given!r} does not resolve here, and probably nowhere: the other nodes cannot find this one; "
+            f"local_addr {given!r} does not resolve here, and probably nowhere: the other nodes "
+            "cannot find this one; "
             "give an address of this host"
         ]
     family, address = found
@@ -171,7 +175,8 @@ def _own(given: str) -> list[str]:
         if error.errno != errno.EADDRNOTAVAIL:
             raise
         return [
-            f"local_addr {given!r} is no address of this host: unless something forwards it, the other nodes cannot "
+            f"local_addr {given!r} is no address of this host: unless something forwards it, the "
+            "other nodes cannot "
             "reach this one"
         ]
     return []

@@ -141,7 +141,8 @@ def executor_of(named: str | None, configured: str, pod: bool) -> str:
 
 def _grace(facts: Facts) -> list[Finding]:
     if facts.executor != "KubernetesExecutor":
-        return []  # the agent is in a session of its own, and outlives its task by the whole grace period
+        # The agent is in a session of its own, and outlives its task by the whole grace period.
+        return []
     found = []
     granted = POD_GRACE if facts.pod_grace is None else facts.pod_grace
     if granted < facts.grace_period + ENDING:
@@ -153,7 +154,8 @@ def _grace(facts: Facts) -> list[Finding]:
         found.append(
             Finding(
                 Severity.WARNING,
-                f"grace_period is {facts.grace_period:g} s, but {whose}: a pod that is evicted ends before a checkpoint "
+                f"grace_period is {facts.grace_period:g} s, but {whose}: a pod that is evicted "
+                "ends before a checkpoint "
                 "is complete; give the task executor_config=pod_override(grace_period="
                 f"{facts.grace_period:g}), from airflow_provider.kubernetes",
             )
@@ -161,7 +163,8 @@ def _grace(facts: Facts) -> list[Finding]:
     found.append(
         Finding(
             Severity.NOTE,
-            "under KubernetesExecutor the pod ends with its task: mark-failed, clear and lost heartbeats leave 5 s, "
+            "under KubernetesExecutor the pod ends with its task: mark-failed, clear and lost "
+            "heartbeats leave 5 s, "
             "whatever grace_period says; write checkpoints in between",
         )
     )
@@ -176,8 +179,10 @@ def _delivery(facts: Facts) -> list[Finding]:
         return []
     runs = "has no execution_timeout" if longest is None else f"may run for {longest:g} s"
     text = (
-        f"Celery's broker delivers a task a second time that has run for {facts.visibility:g} s, which can end the first, "
-        f"and this one {runs}; set [celery_broker_transport_options] visibility_timeout to more than the longest run takes"
+        f"Celery's broker delivers a task a second time that has run for {facts.visibility:g} s, "
+        "which can end the first, "
+        f"and this one {runs}; set [celery_broker_transport_options] visibility_timeout to more "
+        "than the longest run takes"
     )
     return [Finding(Severity.WARNING, text)]
 
@@ -190,8 +195,10 @@ def _heartbeats(facts: Facts) -> list[Finding]:
     return [
         Finding(
             Severity.WARNING,
-            f"an api-server that is away for {limits.outlived():g} s can end this task, while the scheduler would wait "
-            f"{limits.patience:g} s for it; set [workers] max_failed_heartbeats, which is {limits.failures}, to "
+            f"an api-server that is away for {limits.outlived():g} s can end this task, while the "
+            "scheduler would wait "
+            f"{limits.patience:g} s for it; set [workers] max_failed_heartbeats, which is "
+            f"{limits.failures}, to "
             f"{limits.enough()} or more",
         )
     ]
@@ -204,7 +211,8 @@ def _timeouts(facts: Facts) -> list[Finding]:
     return [
         Finding(
             Severity.WARNING,
-            f"execution_timeout is {longest:g} s, and nodes may wait {waited:g} s for each other: the task can end "
+            f"execution_timeout is {longest:g} s, and nodes may wait {waited:g} s for each other: "
+            "the task can end "
             "before its workers start; raise execution_timeout, or lower rdzv_configs['timeout']",
         )
     ]
@@ -221,7 +229,8 @@ def _siblings(facts: Facts) -> list[Finding]:
     return [
         Finding(
             Severity.NOTE,
-            f"{facts.min_nodes} of {len(facts.siblings)} nodes are needed, with slots of pool {facts.pool!r}, whose free "
+            f"{facts.min_nodes} of {len(facts.siblings)} nodes are needed, with slots of pool "
+            f"{facts.pool!r}, whose free "
             f"ones no task can see; {others or 'there are no others'}",
         )
     ]

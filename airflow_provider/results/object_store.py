@@ -66,8 +66,10 @@ class ResultStore:
             _ = path.fs
         except Exception as error:
             raise ConfigError(
-                f"results_path is {str(results_path)!r}, which cannot be used here: {type(error).__name__}: {error}; "
-                "wanted a URI whose provider is installed on the worker, such as s3://conn_id@bucket/folder"
+                f"results_path is {str(results_path)!r}, which cannot be used here: "
+                f"{type(error).__name__}: {error}; "
+                "wanted a URI whose provider is installed on the worker, such as "
+                "s3://conn_id@bucket/folder"
             ) from error
         return cls(path=path, attempt=f"{ti.try_number}_{ti.id}", inline=inline, arrays=arrays)
 
@@ -82,7 +84,8 @@ class ResultStore:
             _write(probe, [b"probe"], 5)
         except Exception as error:
             raise InfrastructureError(
-                f"nothing can be written to results_path {self.path}: {type(error).__name__}: {error}"
+                f"nothing can be written to results_path {self.path}: {type(error).__name__}: "
+                f"{error}"
             ) from error
         with suppress(Exception):  # some may write, and not remove
             probe.fs.rm_file(probe.path)
@@ -162,7 +165,8 @@ def _upload(
         _write(target, handover.pieces(value), value.size)
     except Exception as error:
         raise InfrastructureError(
-            f"a result of {value.size:,} bytes could not be stored at {target}: {type(error).__name__}: {error}"
+            f"a result of {value.size:,} bytes could not be stored at {target}: "
+            f"{type(error).__name__}: {error}"
         ) from error
 
 

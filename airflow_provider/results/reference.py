@@ -74,7 +74,8 @@ def load_result(value: Any) -> Any:
     content = _read(stored.uri)
     if len(content) != stored.size:
         raise StoredResultError(
-            f"the result at {stored.uri} has {len(content):,} bytes, and had {stored.size:,} when it was stored: "
+            f"the result at {stored.uri} has {len(content):,} bytes, and had {stored.size:,} when "
+            "it was stored: "
             "something else has been written there"
         )
     try:
@@ -102,7 +103,8 @@ def _read(uri: str) -> bytes:
             content: bytes = file.read()
     except FileNotFoundError as error:
         raise StoredResultError(
-            f"the result at {uri} is gone: it was removed after it had been stored, or this host does not see the "
+            f"the result at {uri} is gone: it was removed after it had been stored, or this host "
+            "does not see the "
             "folder that it is in; clear the task that returned it"
         ) from error
     except Exception as error:

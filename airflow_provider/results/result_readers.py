@@ -47,7 +47,8 @@ def gang_results(task_id: str, ti: Any, *, load: bool = True) -> dict[int, Any]:
     notes = notes_of(ti, task_id)
     if not notes:
         raise MissingRankError(
-            f"task {task_id!r} has left no results of a gang; wanted the id of a task made by .gang() or "
+            f"task {task_id!r} has left no results of a gang; wanted the id of a task made by "
+            ".gang() or "
             "@task.elastic(gang=...), that has succeeded"
         )
     noted = sorted(notes)
@@ -88,7 +89,8 @@ def put_together(
             if number not in owner.values()
         ]
         raise MissingRankError(
-            f"{_ranks(missing)} of {world_size} of {task_id!r} left no value: it was on {' or '.join(silent)}; "
+            f"{_ranks(missing)} of {world_size} of {task_id!r} left no value: it was on "
+            f"{' or '.join(silent)}; "
             "clear the whole task, all its mapped instances"
         )
     results = {}
@@ -96,7 +98,8 @@ def put_together(
         value = values.get(owner[rank])
         if not isinstance(value, Mapping) or str(rank) not in value:
             raise MissingRankError(
-                f"rank {rank} of {task_id!r} left no value: node {owner[rank]} has pushed no results, as with "
+                f"rank {rank} of {task_id!r} left no value: node {owner[rank]} has pushed no "
+                "results, as with "
                 "do_xcom_push=False"
             )
         results[rank] = value[str(rank)]

@@ -80,7 +80,8 @@ class LaunchRetry:
             assert state.outcome is not None
             assert state.next_action is not None
             say(
-                f"{what} attempt {state.attempt_number} of {self.attempts} failed; the next one follows in "
+                f"{what} attempt {state.attempt_number} of {self.attempts} failed; the next one "
+                "follows in "
                 f"{state.next_action.sleep:.1f} s. {state.outcome.exception()}"
             )
 

@@ -142,7 +142,8 @@ class ElasticRetryPolicy(RetryPolicy):
             # A clear of a running task grants another try, whatever was granted before, and changes
             # no max_tries (Airflow 3.3). Only the whole run's clears are counted.
             log.info(
-                "tasks of this DAG run were cleared while try %d ran: whatever that died of, this one is wanted",
+                "tasks of this DAG run were cleared while try %d ran: whatever that died of, this "
+                "one is wanted",
                 record.try_number,
             )
             record = record.closed()

@@ -166,8 +166,8 @@ def decide(
 ) -> Decision:
     """What follows a failure by its class's ``row``, after what ``record`` says has been before.
 
-    ``tries_left``: how many more tries Airflow grants. ``asked``: whether Airflow wants to know what
-    follows; else it has begun the next try by itself.
+    ``tries_left``: how many more tries Airflow grants. ``asked``: whether Airflow wants to know
+    what follows; else it has begun the next try by itself.
     """
     name, told = str(job_failure.failure_class), job_failure.why
     trace = signature(job_failure.failure)
@@ -177,7 +177,8 @@ def decide(
     if row.alike is not None and record.alike >= row.alike:
         return Decision(
             again=False,
-            why=f"{what}: not tried again: the same traceback {record.alike} times running, and no rank had reported a "
+            why=f"{what}: not tried again: the same traceback {record.alike} times running, and "
+            "no rank had reported a "
             "step of progress",
             record=record,
         )
@@ -200,7 +201,8 @@ def decide(
     when = f"in {delay:g} s" if delay is not None else "after the task's retry_delay"
     if not asked:
         when = "by this try"
-    left = f"{tries_left} of the task's retries {'is' if tries_left == 1 else 'are'} left with this one"
+    verb = "is" if tries_left == 1 else "are"
+    left = f"{tries_left} of the task's retries {verb} left with this one"
     return Decision(
         again=True,
         why=f"{what}: tried again {when}: retry {retried + 1}{of} of its class; {left}",

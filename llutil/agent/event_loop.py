@@ -19,7 +19,8 @@ from types import TracebackType
 
 __all__ = ["EventLoop"]
 
-_LONGEST = 3600.0  # seconds that one turn waits at most: the kernel's own limit is 24 days, and it refuses more
+# Seconds that one turn waits at most: the kernel's own limit is 24 days, and it refuses more.
+_LONGEST = 3600.0
 
 
 class EventLoop:

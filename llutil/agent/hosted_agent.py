@@ -25,7 +25,8 @@ __all__ = ["HostedAgent"]
 
 _log = logging.getLogger(__name__)
 
-_LOOK = 1.0  # seconds between two looks at the store: nobody tells an agent that there is something to see
+# Seconds between two looks at the store: nobody tells an agent that there is something to see.
+_LOOK = 1.0
 
 
 class HostedAgent(TorchBackendAgent):

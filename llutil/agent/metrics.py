@@ -6,13 +6,15 @@ torch elastic's own are in the group ``torchelastic``, under torch's names:
 ``<Class>.<method>.duration.ms`` with ``.success`` and ``.failure``. Ours are in the group
 ``llutil``, each about one node, times in whole milliseconds:
 
-=================================  =====================================================================================
-``launch.<role>.duration.ms``      From the agent's begin until its first workers were started; once.
-``rendezvous.<role>.duration.ms``  From when this node was ready for a round until it knew its ranks; once a round.
+=================================  =================================================================
+``launch.<role>.duration.ms``      From the agent's begin until its first workers were started;
+                                   once.
+``rendezvous.<role>.duration.ms``  From when this node was ready for a round until it knew its
+                                   ranks; once a round.
 ``restart.<role>.count``           Restarts charged to the job so far; with each start of workers.
-``restart.<role>.duration.ms``     From when a round was over, here, until the next one's workers were started; its
-                                   workers' grace and the rendezvous included.
-=================================  =====================================================================================
+``restart.<role>.duration.ms``     From when a round was over, here, until the next one's workers
+                                   were started; its workers' grace and the rendezvous included.
+=================================  =================================================================
 
 torch keeps one handler a group and process, and so a job's ``metrics_cfg`` goes on to apply to the
 jobs after it.
@@ -60,11 +62,13 @@ def _handler(group: str, name: str) -> Any:
         handler = getattr(importlib.import_module(module), attribute)()
     except Exception as error:
         raise ConfigError(
-            f"metrics_cfg[{group!r}] is {name!r}, of which no handler could be made: {type(error).__name__}: {error}"
+            f"metrics_cfg[{group!r}] is {name!r}, of which no handler could be made: "
+            f"{type(error).__name__}: {error}"
         ) from error
     if not callable(getattr(handler, "emit", None)):
         raise ConfigError(
-            f"metrics_cfg[{group!r}] is {name!r}, whose object has no emit(metric); wanted a class like torch's "
+            f"metrics_cfg[{group!r}] is {name!r}, whose object has no emit(metric); wanted a "
+            "class like torch's "
             "MetricHandler"
         )
     return handler

@@ -49,7 +49,8 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _SPEC_DEADLINE = 60.0  # seconds; the operator sends it at once
-_MARGIN = 6.0  # seconds after the grace period within which even a stuck agent has ended everything; the operator
+# Seconds after the grace period within which even a stuck agent has ended everything; the operator.
+_MARGIN = 6.0
 # gives it 10 before it kills the agent itself, and then there is no verdict and no grace
 _DELIVERY = 120.0  # seconds for a slow task to read the last words
 
@@ -58,7 +59,8 @@ def main(argv: Sequence[str]) -> int:
     """Serve one job; the exit status is 0 if its end was told, whatever it was."""
     parser = argparse.ArgumentParser(
         prog="python -m llutil",
-        description="The agent process of airflow-provider-elastic-launch. The operator starts it; to launch a job "
+        description="The agent process of airflow-provider-elastic-launch. The operator starts "
+        "it; to launch a job "
         "from a program, use llutil.launcher.launch_agent.",
     )
     parser.add_argument(
@@ -225,7 +227,8 @@ class _TaskAgent:
         """
         self._main.join(self._grace + _MARGIN)
         if self._ended:
-            return  # the job has ended; what is left is to deliver words, which has a deadline of its own
+            # The job has ended; what is left is to deliver words, which has a deadline of its own.
+            return
         # By the mark alone, which the guardian does not carry: it is to see to the rest, and to the
         # event page.
         kill_all((), self._mark, time.monotonic() + _MARGIN)

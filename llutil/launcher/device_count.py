@@ -18,7 +18,7 @@ __all__ = ["worker_count"]
 _COUNT_DEADLINE = (
     120.0  # seconds: importing torch and starting a driver can be slow, but not slower
 )
-_COUNT = "import torch; print(torch.accelerator.device_count() if torch.accelerator.is_available() else 0)"
+_COUNT = "import torch; a = torch.accelerator; print(a.device_count() if a.is_available() else 0)"
 
 
 def worker_count(wanted: int | str) -> int:
@@ -67,7 +67,8 @@ def _accelerators() -> int:
         return int(done.stdout.split()[-1])
     except subprocess.TimeoutExpired as error:
         raise ConfigError(
-            f"counting the accelerators of this host took more than {_COUNT_DEADLINE:.0f} s; give nproc_per_node as a number"
+            f"counting the accelerators of this host took more than {_COUNT_DEADLINE:.0f} s; give "
+            "nproc_per_node as a number"
         ) from error
     except (subprocess.CalledProcessError, ValueError, IndexError) as error:
         said = getattr(error, "stderr", "") or str(error)

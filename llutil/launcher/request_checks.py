@@ -76,7 +76,8 @@ def _resolve(request: LaunchRequest) -> tuple[Entrypoint, Callable[[], Any] | No
     match given:
         case None:
             raise EntrypointError(
-                "entrypoint is None; wanted a function, 'package.module:function', a script, '-m module' or a command"
+                "entrypoint is None; wanted a function, 'package.module:function', a script, '-m "
+                "module' or a command"
             )
         case str():
             parsed = parse(given, request.args)
@@ -93,6 +94,7 @@ def _resolve(request: LaunchRequest) -> tuple[Entrypoint, Callable[[], Any] | No
             return functions.pickle_call(given, request.args), None
         case _:
             raise EntrypointError(
-                f"entrypoint is a {type(given).__name__}; wanted a function, 'package.module:function', "
+                f"entrypoint is a {type(given).__name__}; wanted a function, "
+                "'package.module:function', "
                 "a script, '-m module' or a command"
             )

@@ -33,7 +33,8 @@ from tests.support.zookeeper_servers import client as client_of
 
 _ROOT = Path(__file__).parents[2]
 _BUNDLES = {"examples": _ROOT / "dags", "tests": Path(__file__).parent / "dags"}
-_AHEAD = 5  # runs that are started before their turn, which share the machine with the one that is waited for
+# Runs that are started before their turn, which share the machine with the one that is waited for.
+_AHEAD = 5
 _RUN = 600.0  # seconds for a run, which shares the machine with all others; far more than it takes
 
 

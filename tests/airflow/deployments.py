@@ -51,7 +51,8 @@ def celery(workers: int, at_a_time: int, services: Services) -> Deployment:
         "AIRFLOW__CELERY__BROKER_URL": services.redis,
         "AIRFLOW__CELERY__RESULT_BACKEND": f"db+{_address(services)}",
         "AIRFLOW__CELERY__WORKER_CONCURRENCY": str(at_a_time),
-        "AIRFLOW__CELERY__SYNC_PARALLELISM": "1",  # else the scheduler has a process a core for this
+        # Else the scheduler has a process a core for this.
+        "AIRFLOW__CELERY__SYNC_PARALLELISM": "1",
     }
     return Deployment(settings | _FIXED | _database(services), dict(_workers(workers)))
 

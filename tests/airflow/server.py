@@ -1,9 +1,9 @@
 """A real Airflow on the loopback interface: api-server, scheduler, dag-processor, and what its
 deployment has beside.
 
-Each has its own home folder, port and password, so several can run on one machine. A supervisor (see
-``tests.support.server_supervisor``) is the parent of all its processes and ends them, also when the test run
-is killed.
+Each has its own home folder, port and password, so several can run on one machine. A supervisor
+(see ``tests.support.server_supervisor``) is the parent of all its processes and ends them, also
+when the test run is killed.
 
 This module may import nothing but the standard library, psutil and its neighbours here: not
 Airflow, whose settings would be read from the wrong home.
@@ -114,22 +114,21 @@ def _settings(home: Path, bundles: Mapping[str, Path], port: int, password: str)
     passwords = home / "passwords.json"
     passwords.write_text(json.dumps({"admin": password}))
     passwords.chmod(0o600)
-    return (
-        environment(home, bundles)
-        | {
-            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
-            "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
-            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
-            "AIRFLOW__API__HOST": "127.0.0.1",
-            "AIRFLOW__API__PORT": str(port),
-            "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{port}",
-            "AIRFLOW__API__SECRET_KEY": secrets.token_hex(32),
-            "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
-            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",  # each step of a DAG waits for it
-            "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "30",  # the default, 5 s, is short for a busy machine
-            "TMPDIR": str(home / "tmp"),
-        }
-    )
+    return environment(home, bundles) | {
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
+        "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__API__PORT": str(port),
+        "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{port}",
+        "AIRFLOW__API__SECRET_KEY": secrets.token_hex(32),
+        "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
+        # Each step of a DAG waits for it.
+        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
+        # The default, 5 s, is short for a busy machine.
+        "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "30",
+        "TMPDIR": str(home / "tmp"),
+    }
 
 
 def _logs(home: Path) -> str:

@@ -2,8 +2,8 @@
 packages, on loopback.
 
 Both keep what they have in a folder that goes with them, and let in nobody without a password. A
-supervisor (see ``tests.support.server_supervisor``) owns their processes. This module may import nothing but the
-standard library, the clients of both servers, and its neighbours here.
+supervisor (see ``tests.support.server_supervisor``) owns their processes. This module may import
+nothing but the standard library, the clients of both servers, and its neighbours here.
 """
 
 from __future__ import annotations

@@ -82,8 +82,8 @@ def test_job_whose_task_process_is_killed_is_ended_and_its_last_words_are_in_the
     assert "the agent of an earlier try (try 1, pid " in text, "it waited"
     assert "the agent of the earlier try has ended after" in text, "and did not have to use force"
     assert (
-        "infrastructure (the task process of try 1 was lost: by SIGKILL, and not for lack of memory): tried again by this try"
-        in text
+        "infrastructure (the task process of try 1 was lost: by SIGKILL, and not for lack of "
+        "memory): tried again by this try" in text
     )
     await_nothing_left(server, run, seconds=_SLACK)
 

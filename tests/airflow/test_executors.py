@@ -32,8 +32,8 @@ _RUN_ID = "shared"
 
 @dataclass(frozen=True, slots=True)
 class CeleryRuns:
-    """A deployment with Celery, and its runs: a gang that stays until it is let go, one that has too few
-    slots. ``twin`` is the run of the first one's DAG in the other deployment.
+    """A deployment with Celery, and its runs: a gang that stays until it is let go, one that has
+    too few slots. ``twin`` is the run of the first one's DAG in the other deployment.
     """
 
     server: Airflow

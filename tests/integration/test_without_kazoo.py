@@ -26,7 +26,11 @@ _WITHIN = 120.0  # seconds, of which most are imports of torch
 _CALL = """
 from llutil.launcher.launch_agent import LaunchConfig, launch_agent
 config = LaunchConfig(
-    min_nodes=1, max_nodes=2, nproc_per_node=1, rdzv_backend="zeus-adapter", rdzv_endpoint="127.0.0.1:1"
+    min_nodes=1,
+    max_nodes=2,
+    nproc_per_node=1,
+    rdzv_backend="zeus-adapter",
+    rdzv_endpoint="127.0.0.1:1",
 )
 try:
     launch_agent(config, "true", [])
@@ -37,7 +41,10 @@ _BUTTON = """
 from airflow_provider.hooks.zookeeper import ZooKeeperHook
 print(*ZooKeeperHook("c").test_connection())
 """
-_TORCHRUN = "--nnodes=1:2 --rdzv-backend=zeus-adapter --rdzv-endpoint=127.0.0.1:1 --rdzv-id=x --no-python true"
+_TORCHRUN = (
+    "--nnodes=1:2 --rdzv-backend=zeus-adapter --rdzv-endpoint=127.0.0.1:1 --rdzv-id=x "
+    "--no-python true"
+)
 _ASKED = {
     "launch_agent": (["-c", _CALL], 0),
     "the button": (["-c", _BUTTON], 0),

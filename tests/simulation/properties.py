@@ -1,24 +1,32 @@
 """What must hold, checked at every step, each under a name.
 
-=========================  ==========================================================================
+=========================  =========================================================================
 one membership             a round has one membership for ever, and nobody acts on another one
 size                       every round has min_nodes to max_nodes members
-ranks                      the ranks of a round are distinct and complete, and all nodes agree on them
+ranks                      the ranks of a round are distinct and complete, and all nodes agree on
+                           them
 one open generation        a generation is opened only when all earlier ones are marked as over
-lost nodes do not act      who knows that its lease is lost, or may be, joins, writes and starts nothing
-lost members end rounds    a member lost before it reported ends the round at once, also if lost before the seal
+lost nodes do not act      who knows that its lease is lost, or may be, joins, writes and starts
+                           nothing
+lost members end rounds    a member lost before it reported ends the round at once, also if lost
+                           before the seal
 failures end rounds        a failure ends the round at once, whether restarts are left or not
-survivors get in           a member of the last round that lives is in the next, unless the last call is over
+survivors get in           a member of the last round that lives is in the next, unless the last
+                           call is over
 true verdicts              each verdict is one that the reports and the members support
-budget                     a failed round is charged once at most, a membership change never; a failure ends the job
-                           only if no restart is left for it, and all members are back or had time to be lost
-told failures              a verdict and a marker tell a failure in its member's own words, and the cause, not an echo
-late nodes                 after a success under its token, a node does nothing; under another, it is not turned away
-waits end                  every wait has a deadline while no round runs, and everybody comes to an end
+budget                     a failed round is charged once at most, a membership change never; a
+                           failure ends the job only if no restart is left for it, and all members
+                           are back or had time to be lost
+told failures              a verdict and a marker tell a failure in its member's own words, and the
+                           cause, not an echo
+late nodes                 after a success under its token, a node does nothing; under another, it
+                           is not turned away
+waits end                  every wait has a deadline while no round runs, and everybody comes to an
+                           end
 jobs finish                a job that can succeed does
 results                    a node ends with success if, and only if, the whole job succeeded with it
 workers                    a node starts workers only when its earlier ones are gone
-=========================  ==========================================================================
+=========================  =========================================================================
 """
 
 from __future__ import annotations
@@ -90,7 +98,8 @@ class Properties:
         """The store is about to write ``records``, for ``host``."""
         for record in records:
             if self._again(record):
-                continue  # an attempt that was on its way for long, and comes after its round was swept
+                # An attempt that was on its way for long, and comes after its round was swept.
+                continue
             match record:
                 case Assignment():
                     self._sealing(record, host)
@@ -360,7 +369,8 @@ class Properties:
             kind = type(instruction).__name__
             self._fail(
                 "lost nodes do not act",
-                f"{host.profile.name}: {kind}, {'and knows that it is lost' if host.lost else 'suspended'}",
+                f"{host.profile.name}: {kind}, "
+                f"{'and knows that it is lost' if host.lost else 'suspended'}",
             )
 
     def _starting(self, host: Host, assignment: Assignment, node: str) -> None:

@@ -74,7 +74,7 @@ def run_task(
     client.xcoms.get.side_effect = lambda dag_id, run_id, task_id, key, *args, **options: (
         models.XComResponse(key=key, value=upstream[task_id])
     )
-    client.xcoms.get_sequence_slice.side_effect = lambda dag_id, run_id, task_id, *args, **options: (
+    client.xcoms.get_sequence_slice.side_effect = lambda dag_id, run_id, task_id, *args, **_: (
         XComSequenceSliceResult(root=upstream[task_id])
     )
     client.xcoms.get_sequence_item.side_effect = lambda dag_id, run_id, task_id, key, offset: (

@@ -2,8 +2,8 @@
 no job.
 
 It is started as the interpreter of an ``AgentHook``, gets the arguments that an agent gets, and
-plays the part that ``FAKE_AGENT_PART`` names. It ends when its task hangs up, whatever part it plays,
-but for the parts that are about not ending.
+plays the part that ``FAKE_AGENT_PART`` names. It ends when its task hangs up, whatever part it
+plays, but for the parts that are about not ending.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A process that runs the servers of the tests, and sees that nothing of them is left, whatever
 happens.
 
-    python -m tests.support.server_supervisor '{"commands": {"name": ["program", "argument"]}, "folder": "...",
-    ...}'
+    python -m tests.support.server_supervisor '{"commands": {"name": ["program", "argument"]},
+    "folder": "...", ...}'
 
 It lives for as long as its standard input is open. When that closes (the test run has finished with
 the servers, or has itself been killed in whatever way), or when one command ends by itself, it asks
@@ -39,9 +39,10 @@ _KILL = 30.0  # seconds; a process that survives SIGKILL for so long is stuck in
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SupervisedServers:
-    """What a supervisor is to do. ``commands`` maps a name to a command line; it runs in ``folder``,
-    and its output goes to ``name.log`` there. ``grace`` is how long, in seconds, they have to end
-    once asked to. ``remove`` says whether the folder goes when the standard input was closed.
+    """What a supervisor is to do. ``commands`` maps a name to a command line; it runs in
+    ``folder``, and its output goes to ``name.log`` there. ``grace`` is how long, in seconds, they
+    have to end once asked to. ``remove`` says whether the folder goes when the standard input was
+    closed.
     """
 
     commands: dict[str, list[str]]
@@ -66,7 +67,8 @@ def _reap() -> Iterator[int]:
 def _run(orders: SupervisedServers) -> set[int]:
     """Start the commands; return those still alive once there is a reason to end."""
     alive = set()
-    kept = []  # a Popen that is dropped is reaped when the next one is made, and its end would go unseen here
+    # A Popen that is dropped is reaped when the next one is made, and its end would go unseen here.
+    kept = []
     for name, argv in orders.commands.items():
         with Path(orders.folder, f"{name}.log").open("ab") as log:
             process = subprocess.Popen(

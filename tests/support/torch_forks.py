@@ -1,8 +1,8 @@
 """Processes forked from one that has imported torch already: an agent that starts in a moment
 instead of in seconds.
 
-``TorchForks`` is the side of whoever wants processes; this file as a script is the process that forks
-them. It imports no grpc, has one thread only, and ends when its standard input does, and its
+``TorchForks`` is the side of whoever wants processes; this file as a script is the process that
+forks them. It imports no grpc, has one thread only, and ends when its standard input does, and its
 children with it. A child is in a session of its own, as if it had been started from a shell, and
 calls one function; when that returns, or raises, it ends.
 """

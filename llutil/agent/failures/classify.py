@@ -2,21 +2,27 @@
 
 A decision over plain values; who finds them is the agent. The first rule that fits decides:
 
-=================  ====================================================================================================
-bad configuration  The user's code never began: what was to be run could not be found, loaded or started.
-out of memory      ``MemoryError`` or torch's ``OutOfMemoryError`` by name, or a message of torch or the system that an
-                   allocation failed; a SIGKILL, of the rank or, as a shell or a data loader tells it, of its child,
-                   while the memory cgroup counted an out-of-memory kill.
-hang               A collective or a wait at the store ran into its timeout: gloo's, NCCL's watchdog's or the store's
-                   words. The rank that says so waited; some rank, perhaps another, hung.
-preemption         SIGTERM, SIGINT or SIGHUP that the agent did not send, or ``KeyboardInterrupt``: so platforms and
-                   people ask a process to go, and no code does it to itself by mistake.
-infrastructure     SIGKILL without evidence of the above: nothing inside the process can have caused it by mistake, and
-                   a platform that evicts ends so. SIGBUS: a page of a mapped file could not be had, as on a full
-                   ``/dev/shm`` or a lost disk. A peer that went away in the middle of a collective, as far as it is
-                   the first failure that is known: then that of the peer's node or network.
-user code          All else: exceptions, exit codes, SIGSEGV, SIGABRT and what else native code does to itself.
-=================  ====================================================================================================
+=================  =================================================================================
+bad configuration  The user's code never began: what was to be run could not be found, loaded or
+                   started.
+out of memory      ``MemoryError`` or torch's ``OutOfMemoryError`` by name, or a message of torch or
+                   the system that an allocation failed; a SIGKILL, of the rank or, as a shell or a
+                   data loader tells it, of its child, while the memory cgroup counted an
+                   out-of-memory kill.
+hang               A collective or a wait at the store ran into its timeout: gloo's, NCCL's
+                   watchdog's or the store's words. The rank that says so waited; some rank, perhaps
+                   another, hung.
+preemption         SIGTERM, SIGINT or SIGHUP that the agent did not send, or ``KeyboardInterrupt``:
+                   so platforms and people ask a process to go, and no code does it to itself by
+                   mistake.
+infrastructure     SIGKILL without evidence of the above: nothing inside the process can have caused
+                   it by mistake, and a platform that evicts ends so. SIGBUS: a page of a mapped
+                   file could not be had, as on a full ``/dev/shm`` or a lost disk. A peer that went
+                   away in the middle of a collective, as far as it is the first failure that is
+                   known: then that of the peer's node or network.
+user code          All else: exceptions, exit codes, SIGSEGV, SIGABRT and what else native code does
+                   to itself.
+=================  =================================================================================
 
 Texts are those of torch 2.13 (gloo's and the store's measured; NCCL's from its source). This module
 may import nothing but the standard library, ``worker_side.outcome_pipe`` and ``llutil.failure``.

@@ -87,9 +87,11 @@ def _reason(
         return reason
     if failure_class is FailureClass.OUT_OF_MEMORY:
         many = "processes" if memory.kills > 1 else "process"
-        meaning = f"out of memory: the kernel killed {memory.kills} {many} for it, as {memory.where} counted"
+        counted = f"as {memory.where} counted"
+        meaning = f"out of memory: the kernel killed {memory.kills} {many} for it, {counted}"
     elif ended.status == -signal.SIGKILL:
-        meaning = f"somebody's kill -9, or the platform's; none for lack of memory, as {memory.where} counted"
+        counted = f"as {memory.where} counted"
+        meaning = f"somebody's kill -9, or the platform's; none for lack of memory, {counted}"
     else:
         return reason
     how = "signal 9 (SIGKILL: " if ended.status < 0 else f"{exit_text(ended.status)} ("

@@ -119,7 +119,8 @@ class Guardian:
             and self._deaths[-1] - self._deaths[0] < _DEATHS_PERIOD
         ):
             _log.error(
-                "the guardian has died %d times in %.0f s; this job goes on without one: should its agent be "
+                "the guardian has died %d times in %.0f s; this job goes on without one: should "
+                "its agent be "
                 "killed, children of its workers may stay behind",
                 _MOST_DEATHS,
                 _DEATHS_PERIOD,

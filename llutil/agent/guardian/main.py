@@ -134,7 +134,8 @@ def _execute(carry_out: Callable[[], None], left: set[int]) -> None:
     try:
         if left:
             raise RendezvousError(
-                f"processes {sorted(left)} of a node that was killed did not end; its lease is left to expire"
+                f"processes {sorted(left)} of a node that was killed did not end; its lease is "
+                "left to expire"
             )
         carry_out()
     except RendezvousError as error:

@@ -113,7 +113,8 @@ def _settle(parent: int) -> None:
 
 def _serve(channel_fd: int) -> NoReturn:
     pools = BlasPools()
-    gc.freeze()  # no worker's collector needs to look at, and so copy, what is shared with all of them
+    # No worker's collector needs to look at, and so copy, what is shared with all of them.
+    gc.freeze()
     channel = socket.socket(fileno=channel_fd)
     poll = select.poll()
     poll.register(channel_fd, select.POLLIN)

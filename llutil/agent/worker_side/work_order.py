@@ -2,8 +2,8 @@
 
 Rank facts are in the environment, as torch has them. The order says what to run and how to answer.
 It travels in a memory file whose descriptor the worker inherits: no size limit, no path, nothing on
-disk. This module may import nothing but the standard library, msgspec and ``llutil.entrypoint``: it is read
-before a worker's ``sys.path`` is complete.
+disk. This module may import nothing but the standard library, msgspec and ``llutil.entrypoint``: it
+is read before a worker's ``sys.path`` is complete.
 """
 
 from __future__ import annotations

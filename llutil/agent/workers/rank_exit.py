@@ -60,6 +60,9 @@ class RankExit:
             case Returned() if self.failed:
                 return exit_text(self.status)
             case None if self.failed and self.status == 0:
-                return "ended with exit code 0 but returned no value (os._exit, or an interrupted write)"
+                return (
+                    "ended with exit code 0 but returned no value "
+                    "(os._exit, or an interrupted write)"
+                )
             case _:
                 return exit_text(self.status)

@@ -30,7 +30,8 @@ class RoundStore:
             store = TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=_BIND)
         except DistError as error:
             raise RendezvousError(
-                f"this node cannot serve a TCPStore at its own address {host!r}: {error}; give local_addr an "
+                f"this node cannot serve a TCPStore at its own address {host!r}: {error}; give "
+                "local_addr an "
                 "address that leads to this node"
             ) from error
         self._server: TCPStore | None = store

@@ -36,8 +36,10 @@ __all__ = ["LedgerRendezvous"]
 _STORE_TIMEOUT = timedelta(minutes=5)
 _PATIENCE = 60.0  # seconds of one wait; how long to wait in all is the machine's to say
 _CONNECT = 60.0  # seconds for a round's store to be reached
-_ATTEMPT = 5.0  # seconds of one attempt at that, after which it is looked whether the round is over already
-_LINGER = 5.0  # seconds that the leader of a torchrun job waits for the others to leave, to write the marker
+# Seconds of one attempt at that, after which it is looked whether the round is over already.
+_ATTEMPT = 5.0
+# Seconds that the leader of a torchrun job waits for the others to leave, to write the marker.
+_LINGER = 5.0
 _LEAVE = 30.0  # seconds that leaving may take in all
 _CLOSE = 5.0  # seconds for the thread to end after that
 
@@ -131,7 +133,8 @@ class LedgerRendezvous(RendezvousHandler):
                     return None
                 if time.monotonic() >= deadline:
                     raise RendezvousConnectionError(
-                        f"the store of {assignment.stage}, which {assignment.by} hosts at {assignment.host}, port "
+                        f"the store of {assignment.stage}, which {assignment.by} hosts at "
+                        f"{assignment.host}, port "
                         f"{assignment.port}, cannot be reached: {error}"
                     ) from error
 

@@ -140,7 +140,8 @@ class HostedStore:
             self._door = Door(place.host, place.secret, port)
         except (OSError, DistError) as error:
             raise RendezvousError(
-                f"this node cannot host the job's store at its own address {place.host!r}: {error}; give local_addr "
+                f"this node cannot host the job's store at its own address {place.host!r}: "
+                f"{error}; give local_addr "
                 "an address that leads to this node"
             ) from error
         finally:
@@ -166,7 +167,8 @@ class HostedStore:
 
     def _lost(self) -> str:
         return (
-            f"node 0, which hosts the job's store at {self.endpoint}, is gone: its task was ended, or its agent, or its "
+            f"node 0, which hosts the job's store at {self.endpoint}, is gone: its task was "
+            "ended, or its agent, or its "
             "host was lost. The other nodes cannot go on without it"
         )
 

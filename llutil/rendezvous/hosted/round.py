@@ -164,7 +164,8 @@ class HostedRound:
             if time.monotonic() > until:
                 away = [key for key in keys if not self._store.check([key])]
                 raise RendezvousError(
-                    f"{len(away)} of {len(keys)} nodes of the round have not {what} for {_PATIENCE:g} s"
+                    f"{len(away)} of {len(keys)} nodes of the round have not {what} for "
+                    f"{_PATIENCE:g} s"
                 )
             time.sleep(_LOOK)
 

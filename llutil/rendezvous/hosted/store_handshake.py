@@ -114,7 +114,8 @@ def knock(host: str, port: int, secret: str, seconds: float) -> Visit:
             found[1].decode(), _proof(secret, question, int(found[2]))
         ):
             raise WrongDoorError(
-                f"what answers at {host} port {port} is not the node that left this address: it said {said[:60]!r}"
+                f"what answers at {host} port {port} is not the node that left this address: it "
+                f"said {said[:60]!r}"
             )
         _notice_silence(connection)
     except BaseException:

@@ -146,7 +146,8 @@ def _meet(state: State) -> None:
     wanted_again = last is not None and any(seat.token == token for seat in last.seats)
     if token in marker.tokens and not wanted_again:
         state.ending = Late(
-            f"generation {marker.generation} succeeded before this node came, under the same rerun token "
+            f"generation {marker.generation} succeeded before this node came, under the same "
+            "rerun token "
             f"{token!r}: there is nothing left to do, and its result is empty"
         )
 

@@ -2,13 +2,13 @@
 
 ::
 
-    run.<run id>/members/<node>                              leased: who is here, in order of arrival
-    run.<run id>/log/<generation>.<round>.assignment         a sealed round
-    run.<run id>/log/<generation>.<round>.verdict            how it ended
-    run.<run id>/log/<generation>.marker                     the generation is over
-    run.<run id>/reports/<generation>.<round>/end.<node>     how a node's workers ended
-    run.<run id>/reports/<generation>.<round>/back.<node>    a node is ready for the next round
-    run.<run id>/reports/<generation>.<round>/stop.<node>    a node was asked to stop the job
+    run.<run id>/members/<node>                           leased: who is here, in order of arrival
+    run.<run id>/log/<generation>.<round>.assignment      a sealed round
+    run.<run id>/log/<generation>.<round>.verdict         how it ended
+    run.<run id>/log/<generation>.marker                  the generation is over
+    run.<run id>/reports/<generation>.<round>/end.<node>  how a node's workers ended
+    run.<run id>/reports/<generation>.<round>/back.<node> a node is ready for the next round
+    run.<run id>/reports/<generation>.<round>/stop.<node> a node was asked to stop the job
 
 A node watches the log's folder and one key of the members; only the leader watches whole folders of
 members and of reports. Keys are words joined by ``/``, as ``llutil.ledgers`` wants them. This

@@ -230,8 +230,10 @@ def _unreachable(chosen: Sequence[Member]) -> str | None:
         if _is_loopback(member.address):
             other = next(peer for peer in chosen if peer.host != member.host)
             return (
-                f"node {member.name!r} on host {member.host!r} offers the loopback address {member.address!r}, which "
-                f"{other.name!r} on host {other.host!r} cannot reach: set local_addr on {member.host!r}, or name the "
+                f"node {member.name!r} on host {member.host!r} offers the loopback address "
+                f"{member.address!r}, which "
+                f"{other.name!r} on host {other.host!r} cannot reach: set local_addr on "
+                f"{member.host!r}, or name the "
                 "ledger by an address that is not a loopback one"
             )
     return None

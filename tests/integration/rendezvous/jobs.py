@@ -138,7 +138,8 @@ class Job:
             "start_method": "forkserver" if gloo else "spawn",
             "log_dir": str(self.folder / "logs"),
             "shutdown_timeout": 5,
-            "monitor_interval": 1000,  # so that whatever happens to these jobs is heard, and not found by looking
+            # So that whatever happens to these jobs is heard, and not found by looking.
+            "monitor_interval": 1000,
             **self._config,
             **config,
         }

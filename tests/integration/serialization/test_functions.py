@@ -195,7 +195,8 @@ def in_a_fresh_interpreter(
         answers = {}
         for name, value in json.load(sys.stdin).items():
             try:
-                answers[name] = ["value", shipping.load(msgspec.convert(value, type=entrypoint.Entrypoint))()]
+                one = msgspec.convert(value, type=entrypoint.Entrypoint)
+                answers[name] = ["value", shipping.load(one)()]
             except Exception as error:
                 last = traceback.extract_tb(error.__traceback__)[-1]
                 answers[name] = ["error", type(error).__name__, str(error), last.filename]

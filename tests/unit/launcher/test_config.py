@@ -147,7 +147,8 @@ def test_a_configuration_is_written_without_torch_or_airflow() -> None:
         "from llutil.launcher.launch_agent import launch_agent\n"
         "from llutil.launcher.config_checks import problems_of\n"
         "problems_of(LaunchConfig(1, 1, 1, tee={0: Std.ALL}))\n"
-        "print(sorted({'torch', 'airflow', 'grpc', 'etcd3', 'kazoo', 'numpy'} & set(sys.modules)))\n"
+        "print(sorted({'torch', 'airflow', 'grpc', 'etcd3', 'kazoo', 'numpy'} & "
+        "set(sys.modules)))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -195,15 +195,19 @@ REFUSED: list[tuple[Any, str]] = [
     (np.array([1j]), "value is numpy.ndarray, which XCom cannot hold: it holds complex128"),
     (np.bytes_(b"a"), "value is numpy.bytes_"),
     (np.array([b"a"]), "value[0] is bytes, "),
-    (np.timedelta64(1, "s"), "value is numpy.timedelta64, which XCom cannot hold: it holds timedelta"),
+    (np.timedelta64(1, "s"), "value is numpy.timedelta64, which XCom cannot hold: it holds "
+        "timedelta"),
     (np.array([2**63], dtype=np.uint64), "value[0] is an integer beyond ±(2**63 - 1)"),
     (torch.ones(1, dtype=torch.complex64), "value[0] is complex"),
-    (torch.ones(1, device="meta"), "value is torch.Tensor, which XCom cannot hold: torch cannot read"),
+    (torch.ones(1, device="meta"), "value is torch.Tensor, which XCom cannot hold: torch cannot "
+        "read"),
     (torch.float32, "value is torch.dtype, which XCom cannot hold: return numbers, text, lists"),
-    ((2**63,), "value[0] is an integer beyond ±(2**63 - 1), which XCom cannot keep: return it as text"),
+    ((2**63,), "value[0] is an integer beyond ±(2**63 - 1), which XCom cannot keep: return it as "
+        "text"),
     (-(2**63), "value is an integer beyond"),
     (10**5000, "value is an integer beyond"),
-    (dt.timedelta(1), "value is datetime.timedelta, which XCom cannot hold: return its total_seconds()"),
+    (dt.timedelta(1), "value is datetime.timedelta, which XCom cannot hold: return its "
+        "total_seconds()"),
     (decimal.Decimal(1), "value is decimal.Decimal, which XCom cannot hold: return numbers, text, "),
     (object(), "value is object, "),
     (len, "value is builtin_function_or_method, "),
@@ -335,14 +339,16 @@ def test_too_big_a_value_says_its_size_the_limit_and_the_way_out() -> None:
         encode("ü" * 1000, rank=3, limit=5000)
     assert str(caught.value) == (
         "rank 3: the returned value takes 6,002 bytes as JSON; the limit is 5,000. Raise "
-        "result_limit, give the task a results_path, or write it to a file or object store and return its path"
+        "result_limit, give the task a results_path, or write it to a file or object store and "
+        "return its path"
     )
 
 
 @pytest.mark.parametrize(
     ("array", "name"),
     [
-        (np.broadcast_to(np.float32(0), (10**6, 10**6)), "a float32 array of shape (1000000, 1000000)"),
+        (np.broadcast_to(np.float32(0), (10**6, 10**6)), "a float32 array of shape (1000000, "
+            "1000000)"),
         (torch.zeros(1).expand(10**12), "a torch.float32 tensor of shape (1000000000000,)"),
         (torch.empty(10**12, device="meta"), "a torch.float32 tensor of shape (1000000000000,)"),
     ],

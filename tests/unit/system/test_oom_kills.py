@@ -12,7 +12,10 @@ from llutil.system.oom_kills import KillCount, OomWatch
 
 V2 = "25 30 0:26 {root} {mount} rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
 V1 = "14 31 0:32 {root} {mount} rw,relatime - cgroup cgroup rw,memory\n"
-OTHER = "15 31 0:33 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n36 31 8:1 / / rw - ext4 /dev/sda rw\n"
+OTHER = (
+    "15 31 0:33 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n"
+    "36 31 8:1 / / rw - ext4 /dev/sda rw\n"
+)
 
 
 class World:

@@ -1,8 +1,8 @@
 """Ways for a worker to end: each gets the right verdict, a reason, and leaves no process.
 
-The table is ``worker_endings.WAYS``, played here on one node; ``test_endings_on_two_nodes`` plays it on
-two. What follows it here are ways and details that can only be told on one node, or need no second
-one.
+The table is ``worker_endings.WAYS``, played here on one node; ``test_endings_on_two_nodes`` plays
+it on two. What follows it here are ways and details that can only be told on one node, or need no
+second one.
 """
 
 from __future__ import annotations
@@ -193,8 +193,10 @@ def test_children_do_not_outlive_the_job_wherever_they_hide(method: str, folder:
 SCRIPTS = {
     "sys.exit(0)": ("import sys; sys.exit(0)", None),
     "sys.exit()": ("raise SystemExit", None),
-    "daemon thread": ("import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()", None),
-    "thread that ends": ("import threading, time\nthreading.Thread(target=time.sleep, args=(0.2,)).start()", None),
+    "daemon thread": ("import threading, time\nthreading.Thread(target=time.sleep, args=(60,), "
+        "daemon=True).start()", None),
+    "thread that ends": ("import threading, time\nthreading.Thread(target=time.sleep, "
+        "args=(0.2,)).start()", None),
     "sys.exit(text)": ("import sys; sys.exit('told you')", "exit code 1"),
     "os._exit(7)": ("import os; os._exit(7)", "exit code 7"),
     "raise, then leave with 0": (

@@ -139,7 +139,8 @@ def test_a_server_that_has_a_second_thread_does_not_fork(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "torch.py").write_text(
-        "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), "
+        "daemon=True).start()\n"
         "raise ImportError\n"
     )
     world = WORLD | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{WORLD['PYTHONPATH']}"}

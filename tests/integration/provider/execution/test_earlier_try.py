@@ -26,7 +26,8 @@ SLEEP = "import time; print(flush=True); time.sleep({})"
 STUBBORN = """
 import os, signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
+child = subprocess.Popen(sleep, start_new_session=True)
 print(child.pid, flush=True)
 time.sleep(60)
 """
@@ -84,8 +85,10 @@ def test_a_try_waits_for_an_agent_that_ends_within_its_grace(path, agent, caplog
 
 def test_what_the_agent_writes_last_is_what_counts(path, agent):
     agent(
-        "import time; print(flush=True); from msgspec.structs import replace; from llutil.task_link.agent_record import AgentRecord; "
-        f"time.sleep(0.7); replace(AgentRecord.read({str(path)!r}), alone=True).write({str(path)!r})"
+        "import time; print(flush=True); from msgspec.structs import replace; from "
+        "llutil.task_link.agent_record import AgentRecord; "
+        f"time.sleep(0.7); replace(AgentRecord.read({str(path)!r}), "
+        f"alone=True).write({str(path)!r})"
     )
     assert not AgentRecord.read(path).alone
     assert take_over(path, LOG).alone

@@ -183,7 +183,8 @@ def test_the_agent_has_a_session_the_tasks_path_and_the_users_variables(hook_to,
             AgentLostError,
             FailureClass.INFRASTRUCTURE,
             True,
-            "exit code 3, and did not report how the job ended; its last lines on stderr:\n  last words",
+            "exit code 3, and did not report how the job ended; its last lines on stderr:\n  last "
+            "words",
         ),
         (
             "lacks_llutil",

@@ -50,7 +50,8 @@ TABLE = {
     "MemoryError": (raised("MemoryError"), MEMORY),
     "torch's, by its name": (raised("OutOfMemoryError", "CUDA out of memory. Tried to"), MEMORY),
     "torch's, as printed": (raised("torch.OutOfMemoryError"), MEMORY),
-    "torch's, on a CPU": (raised("RuntimeError", "[enforce fail at alloc_cpu.cpp:1] . DefaultCPUAllocator: can't allocate memory: you"), MEMORY),
+    "torch's, on a CPU": (raised("RuntimeError", "[enforce fail at alloc_cpu.cpp:1] . "
+        "DefaultCPUAllocator: can't allocate memory: you"), MEMORY),
     "CUDA's own": (raised("AcceleratorError", "CUDA error: out of memory"), MEMORY),
     "fork's": (raised("OSError", "[Errno 12] Cannot allocate memory"), MEMORY),
     "SIGKILL, and the group counted one": (died(9, kills=1), MEMORY),

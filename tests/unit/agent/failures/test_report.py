@@ -102,7 +102,8 @@ def test_an_exception_is_told_with_its_traceback() -> None:
 def test_a_signal_is_told_by_name_with_its_meaning_and_the_last_words() -> None:
     tail = tuple(f"line {number}" for number in range(16))
     assert text_of(ended(0, -9, tail=tail)) == (
-        "train failed: rank 0: signal 9 (SIGKILL: often the kernel's out-of-memory killer, or somebody's kill -9)\n"
+        "train failed: rank 0: signal 9 (SIGKILL: often the kernel's out-of-memory killer, or "
+        "somebody's kill -9)\n"
         "  rank 0 (local rank 0) of node 0 on HOST, pid 1000, after 3 of 3 restarts\n"
         "  failure class: infrastructure\n"
         "\n"
@@ -212,7 +213,8 @@ def test_a_program_that_only_prints_its_error_is_told_by_that_error() -> None:
 def test_a_kill_for_lack_of_memory_is_told_with_its_evidence() -> None:
     count = KillCount("the memory cgroup /sys/fs/cgroup/job", 2)
     assert text_of(ended(0, -9), memory=count).splitlines()[0] == (
-        "train failed: rank 0: signal 9 (SIGKILL: out of memory: the kernel killed 2 processes for it, "
+        "train failed: rank 0: signal 9 (SIGKILL: out of memory: the kernel killed 2 processes "
+        "for it, "
         "as the memory cgroup /sys/fs/cgroup/job counted)"
     )
     assert (
@@ -348,7 +350,8 @@ def test_a_failure_elsewhere_is_told_in_full_and_first() -> None:
         "the last lines of its standard error:\n"
         "  loading\n"
         "\n"
-        "on this node rank 0 (pid 1000) failed: RuntimeError: [pair.cc:553] Connection closed by peer [::1]:7\n"
+        "on this node rank 0 (pid 1000) failed: RuntimeError: [pair.cc:553] Connection closed by "
+        "peer [::1]:7\n"
         "ranks ended because of it: 1\n"
         "logs of this node's ranks: /logs"
     )

@@ -125,7 +125,8 @@ def test_the_node_that_hosts_is_missed_also_if_the_others_are_enough():
     absent = absent_nodes(1, 2, states, host=0)
     assert absent == {0: "queued"}
     assert describe_absent(absent, 3, 2, "gpu") == (
-        "2 nodes are there, but not the one that hosts the job's store; missing: node 0 (queued in pool 'gpu')"
+        "2 nodes are there, but not the one that hosts the job's store; missing: node 0 (queued "
+        "in pool 'gpu')"
     )
     assert describe_absent({0: "queued", 2: None}, 3, 2, "gpu").startswith("only 1 of the 2 nodes")
 

@@ -28,9 +28,11 @@ def of(node, torch="2.13.0", rerun_token="0", python="3.11.2", launcher="0.1.0")
     ("others", "told"),
     [
         ([of(1), of(2)], []),
-        ([of(1, "2.12.1"), of(2), of(3, "2.14.0")], ["node 1 on h1 has 2.12.1, node 3 on h3 has 2.14.0"]),
+        ([of(1, "2.12.1"), of(2), of(3, "2.14.0")], ["node 1 on h1 has 2.12.1, node 3 on h3 has "
+            "2.14.0"]),
         ([of(1, "2.13.0+cpu")], ["node 1 on h1 has 2.13.0+cpu"]),
-        ([of(1, python="3.12.0")], ["python is 3.11.2 on this node 0 (h0), but node 1 on h1 has 3.12.0"]),
+        ([of(1, python="3.12.0")], ["python is 3.11.2 on this node 0 (h0), but node 1 on h1 has "
+            "3.12.0"]),
         ([of(1, "2.12.1", rerun_token="before")], []),
         ([of(1, "")], []),
         ([of(0, "2.12.1")], []),

@@ -338,7 +338,8 @@ def test_a_gang_that_can_form_but_not_at_full_size_is_warned_of(make):
         make(rdzv_endpoint="e:1")
     (warning,) = warned
     assert str(warning.message) == (
-        "the gang of 4 nodes will never have more than 3 at once: max_active_tasks of DAG 'd' lets no more run"
+        "the gang of 4 nodes will never have more than 3 at once: max_active_tasks of DAG 'd' "
+        "lets no more run"
     )
     assert warning.filename == __file__
 

@@ -90,7 +90,8 @@ def test_every_decision_says_why() -> None:
     raised = case(FailureClass.USER_CODE, like="a")
     own = decide(POLICY.user_code, TriesRecord(), raised, tries_left=1)
     assert own.why == (
-        "user code (what happened): tried again after the task's retry_delay: retry 1 of its class; "
+        "user code (what happened): tried again after the task's retry_delay: retry 1 of its "
+        "class; "
         "1 of the task's retries is left with this one"
     )
     last = decide(POLICY.user_code, own.record, raised, tries_left=9)

@@ -724,7 +724,8 @@ def test_a_node_gives_up_when_no_round_begins_in_time_and_says_who_is_there() ->
     said = node.sees(see.Ticked(), 60.0)
     assert said == ["CloseStore", "Leave", "Finish GaveUp"]
     assert node.end().why == (
-        "no round after round 0 of generation 1 began within 60 s; 2 of 3 nodes are ready; here: a, b"
+        "no round after round 0 of generation 1 began within 60 s; 2 of 3 nodes are ready; here: "
+        "a, b"
     )
 
 
