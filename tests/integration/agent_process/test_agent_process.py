@@ -140,7 +140,7 @@ BAD_SPECS: dict[str, tuple[bytes, str]] = {
         changed_spec(
             config={"min_nodes": 1, "max_nodes": 1, "nproc_per_node": 1, "redirects": {"zero": 1}}
         ),
-        "not a message on the agent's socket: spec",
+        "Expected `int`, got `str` - at `key` in `$.config.redirects`",
     ),
 }
 
