@@ -15,7 +15,6 @@ from airflow_provider.operators.elastic import (
     DEFAULT_RETRIES,
     DEFAULT_RETRY_POLICY,
     ElasticLaunchOperator,
-    check_gang,
 )
 from airflow_provider.parameters.gang_parameters import NODE_NAMES, check_arguments
 from airflow_provider.parameters.operator_parameters import task_problems
@@ -77,7 +76,7 @@ class _ElasticTask(_TaskDecorator):
         if nodes is None:
             task: XComArg = super(_ElasticTask, single).__call__(*args, **kwargs)
             return task
-        check_gang(nodes, {**single.kwargs, "entrypoint": self.function})
+        ElasticLaunchOperator.check_gang(nodes, {**single.kwargs, "entrypoint": self.function})
         check_arguments(self.function, args, kwargs)
         gang = single.override(
             gang_nodes=nodes,

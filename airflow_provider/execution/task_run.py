@@ -12,7 +12,7 @@ import os
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider.execution.dag_test import LOCAL, in_one_process
 from airflow_provider.execution.gang_node import Stoppable, run_node
@@ -22,23 +22,65 @@ from airflow_provider.gang.node import NOTE, GangNode
 from airflow_provider.gang.version_check import exchange
 from airflow_provider.hooks.agent import AgentHook
 from airflow_provider.hooks.rendezvous_connection import connected
-from airflow_provider.parameters import operator_parameters
 from airflow_provider.parameters.entrypoint import entrypoint_for
+from airflow_provider.parameters.launch_config import has_several_nodes, launch_config
+from airflow_provider.parameters.operator_parameters import task_problems
 from airflow_provider.parameters.rendezvous import resolve
 from airflow_provider.parameters.task_key import deployment, task_key
 from airflow_provider.preflight.facts import preflight
 from airflow_provider.results.object_store import ResultStore, configured_path
 from airflow_provider.retries.policy import ElasticRetryPolicy
-from llutil.errors import ConfigError, EntrypointError
+from llutil.errors import ConfigError, EntrypointError, Problem
 
 if TYPE_CHECKING:
-    from airflow_provider.operators.elastic import ElasticLaunchOperator
+    from airflow.sdk import ObjectStoragePath, RetryPolicy
+
+    from airflow_provider.retries.launch_retry import LaunchRetry
     from llutil.entrypoint import Entrypoint
     from llutil.launcher.config import LaunchConfig
     from llutil.task_link.agent_record import AgentRecord
     from llutil.task_link.messages import Hello
 
-__all__ = ["TaskRun"]
+__all__ = ["LaunchTask", "TaskRun"]
+
+_RESULT_LIMIT = 1024 * 1024
+"""Bytes of JSON that one rank's value may take if the DAG file does not say."""
+
+_STORED_RESULT_LIMIT = 1024 * 1024 * 1024
+"""The same, where ``results_path`` keeps large values out of Airflow's database."""
+
+
+class LaunchTask(Protocol):
+    """What a task says of its launch, its templates rendered."""
+
+    function: Callable[..., Any] | None
+    entrypoint: str | None
+    op_args: Any
+    op_kwargs: Any
+    gang_nodes: int | None
+    min_nodes: int | None
+    gang_timeout: float
+    env: Mapping[str, str] | None
+    cwd: str | None
+    python: str | None
+    launch_retry: LaunchRetry
+    result_limit: int | None
+    results_path: ObjectStoragePath | str | None
+    results_threshold: int
+    results_format: str
+    pool: str
+    do_xcom_push: bool
+    retry_policy: RetryPolicy | None
+
+    @property
+    def log(self) -> logging.Logger:
+        """The task's log."""
+
+    def parameters(self) -> dict[str, Any]:
+        """The parameters of its ``LaunchConfig``, and its own, by name."""
+
+    def blank_templates(self) -> list[Problem]:
+        """A problem for each parameter whose template has rendered to nothing."""
 
 
 class TaskRun:
@@ -51,7 +93,7 @@ class TaskRun:
 
     def __init__(
         self,
-        operator: ElasticLaunchOperator,
+        operator: LaunchTask,
         context: Mapping[str, Any],
         hold: Callable[[Stoppable], None],
     ) -> None:
@@ -62,9 +104,9 @@ class TaskRun:
         self._key = task_key(context)
         self._try_number = context["ti"].try_number
         self._cwd = os.path.normpath(self._dag_folder / operator.cwd) if operator.cwd else None
-        low, _, high = str(operator.parameters()["nnodes"]).partition(":")
+        nodes = operator.gang_nodes
         self._node = (
-            None if operator.gang_nodes is None else GangNode.of(context, int(high), int(low))
+            None if nodes is None else GangNode.of(context, nodes, operator.min_nodes or nodes)
         )
 
     def run(self, log: logging.Logger) -> dict[int, Any]:
@@ -117,11 +159,11 @@ class TaskRun:
         given = self._operator.parameters()
         nothing = {problem.field for problem in blank}
         known = {name: value for name, value in given.items() if name not in nothing}
-        problems = [*blank, *operator_parameters.task_problems(known)]
+        problems = [*blank, *task_problems(known)]
         config: LaunchConfig | None = None
         entrypoint: Entrypoint | None = None
         try:
-            config = operator_parameters.launch_config(known | self._surroundings(known, locally))
+            config = launch_config(known | self._surroundings(known, locally))
         except ConfigError as error:
             problems += error.problems
         if "entrypoint" not in nothing:
@@ -143,7 +185,8 @@ class TaskRun:
             entrypoint=entrypoint,
             key=self._key,
             try_number=self._try_number,
-            result_limit=self._operator.most_result(stored=store is not None),
+            result_limit=self._operator.result_limit
+            or (_RESULT_LIMIT if store is None else _STORED_RESULT_LIMIT),
             retry=self._operator.launch_retry,
             id_by_attempt=self._node is None and not known.get("rdzv_id") and config.max_nodes == 1,
             store=store,
@@ -193,7 +236,7 @@ class TaskRun:
             own = self._node.parameters(known)
         if locally:
             return {**own, **LOCAL}
-        several = operator_parameters.has_several_nodes(known)
+        several = has_several_nodes(known)
         alone = None if self._node is None else hosted_place
         return own | resolve(known, several=several, connect=connected, alone=alone)
 

@@ -1,51 +1,31 @@
 """``ElasticLaunchOperator``: one task that runs a distributed PyTorch job and pushes what its ranks
 return.
 
-The operator owns the meaning: what a user may ask for, what goes to XCom, which error is worth a
-retry. The process is ``AgentHook``'s. Importing this module imports no torch, and running it
-imports none either.
+Here is what a DAG file may say, with its defaults; what is made of that is ``LaunchOperator``'s.
+Importing this module imports no torch, and running it imports none either.
 """
 
 from __future__ import annotations
 
-import inspect
 import os
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.sdk import BaseOperator
-
-from airflow_provider.parameters import operator_parameters
-from airflow_provider.parameters.gang_parameters import (
-    NODE_NAMES,
-    check_limits,
-    check_place,
-    gang_problems,
-    nnodes_of,
-)
-from airflow_provider.parameters.rendezvous import configured
+from airflow_provider.operators.launch_operator import LaunchOperator
 from airflow_provider.retries.launch_retry import LaunchRetry
 from airflow_provider.retries.policy import ElasticRetryPolicy
 from llutil.backends.table import DEFAULT
-from llutil.errors import ConfigError, LaunchError, Problem
-from llutil.failure import FailureClass
 from llutil.std import Std, StdOption
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context, ObjectStoragePath, RetryPolicy
-    from airflow.sdk.definitions.mappedoperator import MappedOperator
-
-    from airflow_provider.execution.gang_node import Stoppable
+    from airflow.sdk import ObjectStoragePath, RetryPolicy
 
 __all__ = [
-    "DEFAULT_RESULT_LIMIT",
     "DEFAULT_RETRIES",
     "DEFAULT_RETRY_POLICY",
     "DEFAULT_START_METHOD",
-    "DEFAULT_STORED_RESULT_LIMIT",
     "ElasticLaunchOperator",
-    "check_gang",
 ]
 
 DEFAULT_START_METHOD = "forkserver"
@@ -53,33 +33,14 @@ DEFAULT_START_METHOD = "forkserver"
 torch in any case.
 """
 
-DEFAULT_RESULT_LIMIT = 1024 * 1024
-"""Bytes of JSON that one rank's value may take if the DAG file does not say."""
-
-DEFAULT_STORED_RESULT_LIMIT = 1024 * 1024 * 1024
-"""The same, where ``results_path`` keeps large values out of Airflow's database."""
 DEFAULT_RETRIES = 3
 """Retries that a task has if neither its DAG file nor ``default_args`` says."""
 
 DEFAULT_RETRY_POLICY = ElasticRetryPolicy()
 """What decides about them if the DAG file does not say."""
 
-_OWN = (
-    "rdzv_conn_id",
-    "gang_timeout",
-    "env",
-    "cwd",
-    "python",
-    "result_limit",
-    "results_path",
-    "results_threshold",
-    "results_format",
-    "retry_policy",
-    "multiple_outputs",
-)
 
-
-class ElasticLaunchOperator(BaseOperator):
+class ElasticLaunchOperator(LaunchOperator):
     """Runs a function, script, module or command on every rank of a PyTorch job, on this task's
     worker.
 
@@ -284,178 +245,10 @@ class ElasticLaunchOperator(BaseOperator):
         self.results_path = results_path
         self.results_threshold = results_threshold
         self.results_format = results_format
-        self._templates = {
-            name: value
-            for name in self.template_fields
-            if isinstance(value := getattr(self, name), str) and operator_parameters.is_open(value)
-        }
-        self._running: Stoppable | None = None
-        self._killed = False
         if rdzv_timeout != -1:
             warnings.warn(
                 "rdzv_timeout is deprecated: give rdzv_configs={'timeout': seconds}",
                 DeprecationWarning,
                 stacklevel=3,
             )
-        # A mapped task is made while it runs, where an error raised here would be retried: execute
-        # checks it.
-        if not getattr(self, "_BaseOperator__from_mapped", False):
-            parameters = self.parameters()
-            problems = operator_parameters.problems_so_far(
-                parameters, endpoint_follows=_says_where(parameters)
-            )
-            if gang_nodes is not None or min_nodes is not None:
-                text = (
-                    "and min_nodes are not for one task: write ElasticLaunchOperator.gang("
-                    "nodes=..., min_nodes=..., ...) for one mapped task instance a node"
-                )
-                problems.append(Problem("gang_nodes", text))
-            if not operator_parameters.is_open(entrypoint):
-                problems += operator_parameters.entrypoint_problems(entrypoint)
-            if problems:
-                raise ConfigError(problems)
-
-    @classmethod
-    def gang(
-        cls,
-        *,
-        task_id: str,
-        nodes: int,
-        min_nodes: int | None = None,
-        map_index_template: str = NODE_NAMES,
-        **kwargs: Any,
-    ) -> MappedOperator:
-        """One job of several nodes, each of which is a mapped instance of one task.
-
-        The map index is the node's preferred place among the nodes. The job starts once
-        ``min_nodes`` of them run. If nothing says where they meet, they do so at node 0, without
-        which they cannot go on. For independent jobs use ``partial().expand()``.
-
-        :param task_id: the task's id.
-        :param nodes: the number of nodes, known when the DAG is parsed.
-        :param min_nodes: the least number of nodes; by default all of them.
-        :param map_index_template: what the nodes are called in Airflow's UI.
-        :param kwargs: parameters of ``ElasticLaunchOperator`` and of every Airflow operator,
-            without those that a gang says itself: ``nnodes`` and ``node_index``.
-
-        :raises ConfigError: lists what is wrong, or the gang stands in a mapped task group.
-        """
-        check_gang(nodes, {**kwargs, "min_nodes": min_nodes})
-        partial = cls.partial(
-            task_id=task_id,
-            gang_nodes=nodes,
-            min_nodes=min_nodes,
-            map_index_template=map_index_template,
-            **kwargs,
-        )
-        mapped: MappedOperator = partial.expand(node_index=list(range(nodes)))
-        return mapped
-
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Launch the job; what each rank of this node returned, by rank as a string.
-
-        :raises AirflowFailException: too few nodes of the gang can come.
-        :raises LaunchError: the job failed, was stopped, or its agent was lost; or, a
-            ``ConfigError``, the configuration or the entrypoint cannot work.
-        """
-        # Not for parsing a DAG to pay for.
-        from airflow_provider.execution.task_run import TaskRun
-
-        try:
-            results = TaskRun(self, context, self._hold).run(self.log)
-        except LaunchError as error:
-            # Airflow logs an error with its chain and every frame that it came through. Its text is
-            # all there is to know: neither a second copy of it nor tenacity's frames.
-            told = error.failure_class is FailureClass.BAD_CONFIGURATION
-            raise error.with_traceback(None) from (None if told else error.__cause__)
-        if self.do_xcom_push:
-            for rank, value in results.items():
-                context["ti"].xcom_push(key=f"rank_{rank}", value=value)
-        return {str(rank): value for rank, value in results.items()}
-
-    def on_kill(self) -> None:
-        """Ask the agent to end the job. Runs as a signal handler, where a log call could wait for
-        ever.
-        """
-        self._killed = True
-        if self._running is not None:
-            self._running.stop("Airflow asked the task to end")
-
-    def _hold(self, running: Stoppable) -> None:
-        self._running = running
-        if self._killed:
-            self.on_kill()
-
-    def parameters(self) -> dict[str, Any]:
-        """Its parameters by name, as far as they are the launcher's or checked; rendered, once it
-        runs.
-        """
-        values = {
-            name: getattr(self, name)
-            for name in ("nnodes", *operator_parameters.LAUNCH_PARAMETERS, *_OWN)
-        }
-        if self.gang_nodes is not None:
-            values |= {
-                "nnodes": nnodes_of(self.gang_nodes, self.min_nodes),
-                "gang_nodes": self.gang_nodes,
-            }
-        return values
-
-    def most_result(self, *, stored: bool) -> int:
-        """The most bytes of JSON that one rank's value may take; ``stored``: if it is large, it
-        does not go to XCom.
-        """
-        if self.result_limit is not None:
-            return self.result_limit
-        return DEFAULT_STORED_RESULT_LIMIT if stored else DEFAULT_RESULT_LIMIT
-
-    def blank_templates(self) -> list[Problem]:
-        """A problem for each parameter whose template has rendered to nothing."""
-        return operator_parameters.blank_templates(
-            self._templates, {name: getattr(self, name) for name in self._templates}
-        )
-
-
-def check_gang(nodes: Any, given: Mapping[str, Any]) -> None:
-    """Refuse a gang of ``nodes`` with the parameters ``given`` if it cannot be, as far as one can
-    tell yet.
-
-    :raises ConfigError: lists what is wrong, or the gang stands in a mapped task group.
-    """
-    min_nodes = given.get("min_nodes")
-    problems = gang_problems(nodes, min_nodes, given)
-    if not problems:
-        parameters = (
-            _defaults()
-            | dict(given)
-            | {
-                "nnodes": nnodes_of(nodes, min_nodes),
-                "gang_nodes": nodes,
-            }
-        )
-        problems = operator_parameters.problems_so_far(
-            parameters, endpoint_follows=not parameters["rdzv_endpoint"]
-        )
-    entrypoint = given.get("entrypoint")
-    if not operator_parameters.is_open(entrypoint):
-        problems += operator_parameters.entrypoint_problems(entrypoint)
-    if problems:
-        raise ConfigError(problems)
-    check_place(given.get("dag"), given.get("task_group"))
-    check_limits(nodes, min_nodes, given)
-
-
-def _defaults() -> dict[str, Any]:
-    """The parameters that a DAG file need not give."""
-    signature = inspect.signature(ElasticLaunchOperator.__init__).parameters
-    return {
-        name: signature[name].default for name in (*operator_parameters.LAUNCH_PARAMETERS, *_OWN)
-    }
-
-
-def _says_where(parameters: Mapping[str, Any]) -> bool:
-    """Whether it is a connection that says where nodes meet."""
-    if parameters["rdzv_conn_id"]:
-        return True
-    wanted = operator_parameters.has_several_nodes(parameters) and not parameters["rdzv_endpoint"]
-    return wanted and bool(configured().conn_id)
+        self.check()

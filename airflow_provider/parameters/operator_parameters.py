@@ -1,5 +1,4 @@
-"""An operator's parameters, as a user wrote them or as Airflow rendered them: checked, and made a
-``LaunchConfig``.
+"""An operator's parameters, as a user wrote them or as Airflow rendered them: checked.
 
 A parameter may hold a template or an upstream task's output until the task runs. So the same check
 is made twice: when the DAG is parsed, of what is known then, and when the task runs, of everything.
@@ -10,89 +9,35 @@ Airflow's API.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any
 
+from airflow_provider.parameters.launch_config import launch_config, least_nodes
 from llutil.errors import ConfigError, Problem
-from llutil.launcher.config import LaunchConfig
-from llutil.launcher.config_checks import problems_of
-from llutil.std import Std
-from llutil.task_link.messages import unsendable
 
 __all__ = [
-    "LAUNCH_PARAMETERS",
+    "OWN_PARAMETERS",
     "blank_templates",
     "entrypoint_problems",
-    "has_several_nodes",
     "is_open",
-    "launch_config",
     "problems_so_far",
     "task_problems",
 ]
 
-LAUNCH_PARAMETERS: Mapping[str, str] = {
-    "rdzv_id": "run_id",
-    "grace_period": "shutdown_timeout",
-    **{
-        name: name
-        for name in (
-            "nproc_per_node",
-            "role",
-            "rdzv_endpoint",
-            "rdzv_backend",
-            "rdzv_configs",
-            "rdzv_timeout",
-            "max_restarts",
-            "monitor_interval",
-            "start_method",
-            "log_dir",
-            "redirects",
-            "tee",
-            "local_ranks_filter",
-            "metrics_cfg",
-            "local_addr",
-            "event_log_handler",
-            "exit_timeout",
-            "rerun_token",
-            "node_index",
-            "node_label",
-        )
-    },
-}
-"""The parameters that are fields of ``LaunchConfig``, and the fields' names. ``nnodes`` makes the
-other two fields.
-"""
-
-_PARAMETERS: Mapping[str, str] = {
-    "min_nodes": "nnodes",
-    "max_nodes": "nnodes",
-    **{field: parameter for parameter, field in LAUNCH_PARAMETERS.items()},
-}
-"""The parameter that makes each field of ``LaunchConfig``."""
-
-_TEXTS = frozenset(
-    {
-        "rdzv_id",
-        "role",
-        "rdzv_endpoint",
-        "rdzv_backend",
-        "start_method",
-        "log_dir",
-        "local_addr",
-        "event_log_handler",
-        "rerun_token",
-        "node_label",
-    }
+OWN_PARAMETERS = (
+    "rdzv_conn_id",
+    "gang_timeout",
+    "env",
+    "cwd",
+    "python",
+    "result_limit",
+    "results_path",
+    "results_threshold",
+    "results_format",
+    "retry_policy",
+    "multiple_outputs",
 )
-_NUMBERS: Mapping[str, type[int] | type[float]] = {
-    "node_index": int,
-    "max_restarts": int,
-    "monitor_interval": float,
-    "rdzv_timeout": float,
-    "exit_timeout": float,
-    "grace_period": float,
-}
+"""The parameters that are checked here, beside those of ``launch_config``."""
 
 
 def is_open(value: Any) -> bool:
@@ -177,7 +122,7 @@ def task_problems(values: Mapping[str, Any]) -> list[Problem]:
     form = values.get("results_format", "json")
     if form not in {"json", "npz"}:
         problems.append(Problem("results_format", f"is {form!r}; wanted 'json' or 'npz'"))
-    if not values.get("gang_nodes") and not values.get("rdzv_id") and _least_nodes(values) > 1:
+    if not values.get("gang_nodes") and not values.get("rdzv_id") and least_nodes(values) > 1:
         text = (
             f"is {values['nnodes']!r}, but this task is one node, and without an rdzv_id nobody "
             "else can join its job; make it a gang, or give all tasks that are its nodes the same "
@@ -231,104 +176,3 @@ def entrypoint_problems(given: Any) -> list[Problem]:
         "command"
     )
     return [Problem("entrypoint", text)]
-
-
-def has_several_nodes(values: Mapping[str, Any]) -> bool:
-    """Whether the job may have more than one node, as far as its ``nnodes`` make sense."""
-    try:
-        return _nodes(values.get("nnodes", 1))[1] > 1
-    except ValueError:
-        return False
-
-
-def _least_nodes(values: Mapping[str, Any]) -> int:
-    """How many nodes the job needs; 1 if its ``nnodes`` make no sense, which is said elsewhere."""
-    try:
-        low, high = _nodes(values.get("nnodes", 1))
-    except ValueError:
-        return 1
-    return low if low <= high else 1
-
-
-def launch_config(values: Mapping[str, Any]) -> LaunchConfig:
-    """The ``LaunchConfig`` that ``values``, parameters of the operator by name, amount to; others
-    are ignored.
-
-    Numbers may be text, as templates render them. What is missing or None has the launcher's
-    default.
-
-    :raises ConfigError: lists all that is wrong.
-    """
-    problems: list[Problem] = []
-    fields: dict[str, Any] = {"nproc_per_node": 1}
-    for parameter, field in LAUNCH_PARAMETERS.items():
-        value = values.get(parameter)
-        if value is None:
-            continue
-        value = _plain(value)
-        if parameter in _TEXTS and not isinstance(value, str):
-            problems.append(Problem(parameter, f"is {value!r}; wanted text"))
-        elif parameter in _NUMBERS and isinstance(value, str):
-            try:
-                fields[field] = _NUMBERS[parameter](value)
-            except ValueError:
-                problems.append(Problem(parameter, f"is {value!r}; wanted a number"))
-        else:
-            fields[field] = value
-    count = fields["nproc_per_node"]
-    if isinstance(count, str) and count.strip().isdecimal():
-        fields["nproc_per_node"] = int(count)
-    timeout = fields.pop("rdzv_timeout", -1)
-    if timeout != -1:
-        fields["rdzv_configs"] = {**fields.get("rdzv_configs", {}), "timeout": timeout}
-    low, high = 1, 1
-    try:
-        low, high = _nodes(values.get("nnodes", 1))
-    except ValueError as error:
-        problems.append(Problem("nnodes", str(error)))
-    config = LaunchConfig(min_nodes=low, max_nodes=high, **fields)
-    problems += [_of_parameter(one, config) for one in (*problems_of(config), *unsendable(config))]
-    if problems:
-        raise ConfigError(problems)
-    return config
-
-
-def _plain(value: Any) -> Any:
-    """``value`` in the form in which it can be sent to an agent."""
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if isinstance(value, Collection) and not isinstance(value, str | Std):
-        return list(value)
-    return value
-
-
-def _of_parameter(problem: Problem, config: LaunchConfig) -> Problem:
-    """``problem``, which is about a field of ``config``, about the parameter that makes the
-    field.
-    """
-    text = problem.text
-    if problem.field == "rdzv_endpoint" and not config.rdzv_endpoint:
-        text += ", or rdzv_conn_id"
-    return replace(
-        problem,
-        field=_PARAMETERS[problem.field],
-        text=text,
-        others=tuple(_PARAMETERS[name] for name in problem.others),
-    )
-
-
-def _nodes(given: Any) -> tuple[int, int]:
-    text = str(given) if isinstance(given, int) and not isinstance(given, bool) else given
-    parts = text.split(":") if isinstance(text, str) else []
-    if len(parts) not in {1, 2} or not all(part.strip().isdecimal() for part in parts):
-        raise ValueError(f"is {given!r}; wanted a number, or 'min:max'")
-    low, high = int(parts[0]), int(parts[-1])
-    if low < 1:
-        raise ValueError(f"is {given!r}; wanted at least 1")
-    if high < low:
-        raise ValueError(
-            f"is {given!r}: max_nodes is {high}, below min_nodes, which is {low}; wanted 'min:max'"
-        )
-    return low, high

@@ -267,13 +267,6 @@ def test_a_path_is_rendered_and_survives_serialisation(tmp_path):
         assert str(task.results_path).endswith("/r/2026")
 
 
-def test_more_may_be_returned_where_it_is_stored():
-    plain = ElasticLaunchOperator(task_id="t", entrypoint="x.py")
-    assert [plain.most_result(stored=stored) for stored in (False, True)] == [2**20, 2**30]
-    limited = ElasticLaunchOperator(task_id="t", entrypoint="x.py", result_limit=5)
-    assert [limited.most_result(stored=stored) for stored in (False, True)] == [5, 5]
-
-
 def test_a_deployment_can_have_a_path_for_all_its_tasks(monkeypatch):
     assert configured_path() == ""
     monkeypatch.setenv("AIRFLOW__ELASTIC_LAUNCH__RESULTS_PATH", "s3://conn@bucket/results")

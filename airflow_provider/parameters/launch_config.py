@@ -1,0 +1,150 @@
+"""From an operator's parameters to a ``LaunchConfig``.
+
+The parameters are the fields of ``LaunchConfig``; a few have names of their own. A parameter may be
+text that a template rendered. What is wrong is told by the parameter's name, all at once. Nothing
+here touches a file, a network or Airflow's API.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import fields, replace
+from types import NoneType, UnionType
+from typing import Any, get_args, get_type_hints
+
+from llutil.errors import ConfigError, Problem
+from llutil.launcher.config import LaunchConfig
+from llutil.launcher.config_checks import problems_of
+from llutil.std import Std
+from llutil.task_link.messages import unsendable
+
+__all__ = ["LAUNCH_PARAMETERS", "has_several_nodes", "launch_config", "least_nodes"]
+
+_PARAMETERS: Mapping[str, str] = {
+    **{one.name: one.name for one in fields(LaunchConfig)},
+    "min_nodes": "nnodes",
+    "max_nodes": "nnodes",
+    "run_id": "rdzv_id",
+    "shutdown_timeout": "grace_period",
+}
+"""The parameter that makes each field of ``LaunchConfig``."""
+
+LAUNCH_PARAMETERS: Mapping[str, str] = {
+    parameter: field for field, parameter in _PARAMETERS.items() if parameter != "nnodes"
+}
+"""The parameters that are fields of ``LaunchConfig``, and the fields' names. ``nnodes`` makes the
+other two fields.
+"""
+
+
+def _kind(hint: Any) -> Any:
+    """The one type that a field of this annotation has; None if it may have several."""
+    types = set(get_args(hint)) - {NoneType} if isinstance(hint, UnionType) else {hint}
+    return types.pop() if len(types) == 1 else None
+
+
+_KINDS: Mapping[str, Any] = {
+    field: _kind(hint) for field, hint in get_type_hints(LaunchConfig).items()
+}
+
+
+def launch_config(values: Mapping[str, Any]) -> LaunchConfig:
+    """The ``LaunchConfig`` that ``values``, parameters of the operator by name, amount to; others
+    are ignored.
+
+    Numbers may be text, as templates render them. What is missing or None has the launcher's
+    default.
+
+    :raises ConfigError: lists all that is wrong.
+    """
+    problems: list[Problem] = []
+    found: dict[str, Any] = {"nproc_per_node": 1}
+    for parameter, field in LAUNCH_PARAMETERS.items():
+        value = values.get(parameter)
+        if value is None:
+            continue
+        value = _plain(value)
+        kind = _KINDS[field]
+        if kind is str and not isinstance(value, str):
+            problems.append(Problem(parameter, f"is {value!r}; wanted text"))
+        elif kind in {int, float} and isinstance(value, str):
+            try:
+                found[field] = kind(value)
+            except ValueError:
+                problems.append(Problem(parameter, f"is {value!r}; wanted a number"))
+        else:
+            found[field] = value
+    count = found["nproc_per_node"]
+    if isinstance(count, str) and count.strip().isdecimal():
+        found["nproc_per_node"] = int(count)
+    timeout = found.pop("rdzv_timeout", -1)
+    if timeout != -1:
+        found["rdzv_configs"] = {**found.get("rdzv_configs", {}), "timeout": timeout}
+    low, high = 1, 1
+    try:
+        low, high = _nodes(values.get("nnodes", 1))
+    except ValueError as error:
+        problems.append(Problem("nnodes", str(error)))
+    config = LaunchConfig(min_nodes=low, max_nodes=high, **found)
+    problems += [_of_parameter(one, config) for one in (*problems_of(config), *unsendable(config))]
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def has_several_nodes(values: Mapping[str, Any]) -> bool:
+    """Whether the job may have more than one node, as far as its ``nnodes`` make sense."""
+    try:
+        return _nodes(values.get("nnodes", 1))[1] > 1
+    except ValueError:
+        return False
+
+
+def least_nodes(values: Mapping[str, Any]) -> int:
+    """How many nodes the job needs; 1 if its ``nnodes`` make no sense, which is said elsewhere."""
+    try:
+        return _nodes(values.get("nnodes", 1))[0]
+    except ValueError:
+        return 1
+
+
+def _plain(value: Any) -> Any:
+    """``value`` in the form in which it can be sent to an agent."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, Collection) and not isinstance(value, str | Std):
+        return list(value)
+    return value
+
+
+def _of_parameter(problem: Problem, config: LaunchConfig) -> Problem:
+    """``problem``, which is about a field of ``config``, about the parameter that makes the
+    field.
+    """
+    text = problem.text
+    if problem.field == "rdzv_endpoint" and not config.rdzv_endpoint:
+        text += ", or rdzv_conn_id"
+    return replace(
+        problem,
+        field=_PARAMETERS[problem.field],
+        text=text,
+        others=tuple(_PARAMETERS[name] for name in problem.others),
+    )
+
+
+def _nodes(given: Any) -> tuple[int, int]:
+    text = str(given) if isinstance(given, int) and not isinstance(given, bool) else given
+    parts = text.split(":") if isinstance(text, str) else []
+    if len(parts) not in {1, 2} or not all(part.strip().isdecimal() for part in parts):
+        raise ValueError(f"is {given!r}; wanted a number, or 'min:max'")
+    low, high = int(parts[0]), int(parts[-1])
+    if low < 1:
+        raise ValueError(f"is {given!r}; wanted at least 1")
+    if high < low:
+        raise ValueError(
+            f"is {given!r}: max_nodes is {high}, below min_nodes, which is {low}; wanted 'min:max'"
+        )
+    return low, high

@@ -1,0 +1,45 @@
+"""What a task instance launches, by what its operator says."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from airflow.sdk import DAG
+
+from airflow_provider.execution.task_run import TaskRun
+from airflow_provider.operators.elastic import ElasticLaunchOperator
+
+
+@pytest.fixture
+def launched(tmp_path):
+    """Makes the launch of a task with these parameters."""
+    ti = SimpleNamespace(id="7", dag_id="d", task_id="t", run_id="r", map_index=-1, try_number=2)
+    context = {"dag": SimpleNamespace(fileloc=str(tmp_path / "dag.py")), "ti": ti, "run_id": "r"}
+
+    def make(**parameters):
+        with DAG("d"):
+            task = ElasticLaunchOperator(task_id="t", entrypoint="true", **parameters)
+        return TaskRun(task, context, hold=lambda _: None).launch()
+
+    return make
+
+
+def test_more_may_be_returned_where_it_is_stored(launched, tmp_path):
+    store = {"results_path": f"file://{tmp_path}"}
+    assert [launched(**one).result_limit for one in ({}, store)] == [2**20, 2**30]
+    assert [launched(result_limit=5, **one).result_limit for one in ({}, store)] == [5, 5]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "run_id", "by_attempt"),
+    [
+        ({}, "d.t.r.t2.a1-", True),
+        ({"nnodes": "1:2", "rdzv_endpoint": "e:1"}, "d.t.r.t2.a1-", False),
+        ({"rdzv_id": "mine"}, "mine", False),
+    ],
+)
+def test_a_run_has_its_id_before_it_is_checked(launched, parameters, run_id, by_attempt):
+    launch = launched(**parameters)
+    assert launch.config.run_id.startswith(run_id)
+    assert launch.id_by_attempt == by_attempt
