@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider.gang.node import GangNode, pulled
+from airflow_provider.gang.node import GangNode, pull_all
 from airflow_provider.retries.launch_retry import LaunchRetry
 from llutil.backends.table import C10D
 from llutil.errors import LaunchError, StoppedError
@@ -95,7 +95,7 @@ def rehearsed(ti: Any, node: GangNode) -> GangResults | None:
     """The run of all nodes that a sibling of ``node`` has made; None if there has been none in this
     DAG run.
     """
-    for value in pulled(ti, node.key.task_id, REHEARSED):
+    for value in pull_all(ti, node.key.task_id, REHEARSED):
         if isinstance(value, Mapping) and value.get("rerun_token") == node.rerun_token:
             results = {
                 int(number): {int(rank): result for rank, result in ranks.items()}

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from airflow_provider.gang.node import GangDone, GangHopeless, GangNode, pulled
+from airflow_provider.gang.node import GangDone, GangHopeless, GangNode, pull_all
 from llutil.backends.table import C10D
 from llutil.errors import ConfigError, LaunchError, RendezvousError, StoppedError
 from llutil.launcher.config import LaunchConfig
@@ -279,7 +279,7 @@ class Guest:
                 raise AirflowFailException(why)
             case _:
                 pass
-        notices = map(Notice.of, pulled(self._ti, self._node.key.task_id, NOTICE))
+        notices = map(Notice.of, pull_all(self._ti, self._node.key.task_id, NOTICE))
         notice = next((one for one in notices if one is not None), None)
         return look(self._node.states(self._ti)[HOST], notice, machine_id())
 

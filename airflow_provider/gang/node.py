@@ -24,7 +24,7 @@ __all__ = [
     "SuccessNote",
     "notes_of",
     "outlook",
-    "pulled",
+    "pull_all",
     "states_of",
     "waits_in_vain",
 ]
@@ -248,11 +248,11 @@ class GangNode:
 
 def notes_of(ti: Any, task_id: str) -> dict[int, SuccessNote]:
     """The notes of a gang's nodes, by node, in the DAG run of ``ti``."""
-    notes = map(SuccessNote.of, pulled(ti, task_id, NOTE))
+    notes = map(SuccessNote.of, pull_all(ti, task_id, NOTE))
     return {note.node: note for note in notes if note is not None}
 
 
-def pulled(ti: Any, task_id: str, key: str) -> list[Any]:
+def pull_all(ti: Any, task_id: str, key: str) -> list[Any]:
     """What the mapped instances of a task have pushed under ``key``, in order; only what is there.
 
     It does not ask for each instance by its map index: Airflow would log an error for each instance

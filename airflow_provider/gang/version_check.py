@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from airflow_provider.gang.node import GangNode, pulled
+from airflow_provider.gang.node import GangNode, pull_all
 from llutil.task_link.messages import Hello
 
 __all__ = ["VERSIONS", "NodeVersions", "differences", "exchange"]
@@ -83,7 +83,7 @@ def exchange(node: GangNode, hello: Hello, host: str, ti: Any, log: logging.Logg
     )
     try:
         ti.xcom_push(key=VERSIONS, value=own.to_json())
-        found = [NodeVersions.of(value) for value in pulled(ti, node.key.task_id, VERSIONS)]
+        found = [NodeVersions.of(value) for value in pull_all(ti, node.key.task_id, VERSIONS)]
     except Exception as error:  # noqa: BLE001 - the job may well run
         log.debug("preflight: the nodes' versions could not be compared: %s", error)
         return

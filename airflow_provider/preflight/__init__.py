@@ -1,5 +1,5 @@
-"""What would ruin a long run in this deployment, told at the start of the task.
+"""What could ruin a long run in this deployment; the task logs it when it starts.
 
-``facts`` reads values from Airflow and the host, ``findings`` turns them into sentences for people.
-The room may import ``gang`` and plain values of ``llutil``. It refuses to stop a task.
+``facts`` reads values from Airflow and the machine, ``findings`` turns them into sentences for
+people. The room may import ``gang`` and plain values of ``llutil``. It never stops a task.
 """

@@ -1,8 +1,7 @@
-"""Reads what a preflight needs to know: from Airflow's configuration, the task's context and the
-host.
+"""Reads facts for the preflight: from Airflow's configuration, the task's context and the machine.
 
-``preflight`` acts: it logs what was found. It never fails a task: what cannot be read is not known,
-and said at level debug. It takes milliseconds, but for a name that does not resolve, which gets a
+``preflight`` logs what was found. It never fails a task: a fact that cannot be read is unknown, and
+a line at level debug says so. It takes milliseconds; a name that does not resolve takes up to a
 second. Airflow is imported inside functions.
 """
 
@@ -29,9 +28,12 @@ __all__ = ["preflight"]
 
 T = TypeVar("T")
 
-_RESOLVED_WITHIN = 1.0  # seconds
-_DEFAULT_VISIBILITY = 86400.0  # seconds: what Airflow's Celery provider sets (3.26)
-_BROKERS = ("redis://", "rediss://", "sqs://", "sentinel://")  # those that deliver again
+# Seconds that a resolver has to answer.
+_RESOLVE_TIMEOUT = 1.0
+# Seconds: the visibility_timeout that Airflow's Celery provider sets (3.26).
+_DEFAULT_VISIBILITY = 86400.0
+# Brokers that deliver a task again after the visibility timeout.
+_BROKERS = ("redis://", "rediss://", "sqs://", "sentinel://")
 
 
 def preflight(
@@ -41,14 +43,15 @@ def preflight(
     context: Mapping[str, Any],
     log: logging.Logger,
 ) -> None:
-    """Log what would ruin a long run of ``config`` as the node ``node`` of a gang, or as a job of
-    its own.
+    """Log what could ruin a long run of ``config``.
+
+    ``node`` is the node of a gang that runs it; None for a job that is not a gang.
     """
 
     def known(what: str, read: Callable[[], T], default: T) -> T:
         try:
             return read()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the job may well run
+        except Exception as error:  # noqa: BLE001 - the job may run in spite of it
             log.debug(
                 "preflight: %s could not be checked: %s: %s", what, type(error).__name__, error
             )
@@ -78,7 +81,7 @@ def preflight(
         pool=str(task.pool),
     )
     for finding in findings(facts):
-        level = logging.WARNING if finding.weight is Severity.WARNING else logging.INFO
+        level = logging.WARNING if finding.severity is Severity.WARNING else logging.INFO
         log.log(level, "preflight: %s", finding.text)
 
 
@@ -89,7 +92,7 @@ def _conf() -> Any:
 
 
 def _executor(task: Any) -> str:
-    # KubernetesExecutor marks its pods so (provider 10.25).
+    # KubernetesExecutor sets this variable in its pods (provider 10.25).
     pod = "AIRFLOW_IS_K8S_EXECUTOR_POD" in os.environ
     return executor_of(task.executor, str(_conf().get("core", "executor")), pod)
 
@@ -122,12 +125,12 @@ def _heartbeats() -> Heartbeats:
         interval=conf.getfloat("workers", "min_heartbeat_interval"),
         attempts=conf.getint("workers", "execution_api_retries"),
         wait=conf.getfloat("workers", "execution_api_retry_wait_min"),
-        patience=conf.getfloat("scheduler", "task_instance_heartbeat_timeout"),
+        timeout=conf.getfloat("scheduler", "task_instance_heartbeat_timeout"),
     )
 
 
 def _addresses(config: LaunchConfig, executor: str | None) -> list[str]:
-    """What is wrong with the address at which the other nodes are to find this one."""
+    """The problems with the address at which the other nodes find this one."""
     if config.local_addr:
         return _own(config.local_addr)
     backend = BACKENDS[config.rdzv_backend]
@@ -136,15 +139,14 @@ def _addresses(config: LaunchConfig, executor: str | None) -> list[str]:
         if _resolved([(name, 0)]) is None:
             return [
                 f"this host's name {name!r} does not resolve, and the other nodes are told it; "
-                "give local_addr, or let "
-                "the name resolve on every host"
+                "give local_addr, or let the name resolve on every host"
             ]
         return []
     found = _resolved([(one.host, one.port) for one in backend.endpoints(config.rdzv_endpoint)])
     if found is None:
         return [
-            f"no host of rdzv_endpoint {config.rdzv_endpoint!r} resolves here: this node can meet "
-            "nobody"
+            f"no host of rdzv_endpoint {config.rdzv_endpoint!r} resolves here: this node cannot "
+            "reach the rendezvous"
         ]
     family, address = found
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
@@ -153,19 +155,18 @@ def _addresses(config: LaunchConfig, executor: str | None) -> list[str]:
     if executor != "LocalExecutor" and (own.startswith("127.") or own == "::1"):
         return [
             f"this node's address for the others is {own}, where no other host finds it; give "
-            "rdzv_endpoint by an address "
-            "that all hosts share, or local_addr"
+            "rdzv_endpoint by an address that all hosts share, or local_addr"
         ]
     return []
 
 
 def _own(given: str) -> list[str]:
+    """The problems with ``local_addr``, which is ``given``."""
     found = _resolved([(given, 0)])
     if found is None:
         return [
             f"local_addr {given!r} does not resolve here, and probably nowhere: the other nodes "
-            "cannot find this one; "
-            "give an address of this host"
+            "cannot find this one; give an address of this host"
         ]
     family, address = found
     try:
@@ -175,17 +176,16 @@ def _own(given: str) -> list[str]:
         if error.errno != errno.EADDRNOTAVAIL:
             raise
         return [
-            f"local_addr {given!r} is no address of this host: unless something forwards it, the "
-            "other nodes cannot "
-            "reach this one"
+            f"local_addr {given!r} is not an address of this host: unless something forwards it, "
+            "the other nodes cannot reach this one"
         ]
     return []
 
 
 def _resolved(places: Sequence[tuple[str, int]]) -> tuple[socket.AddressFamily, Any] | None:
-    """Family and address of the first of these hosts and ports that has any.
+    """The family and the address of the first host and port of ``places`` that resolves.
 
-    :raises TimeoutError: nobody knows yet.
+    :raises TimeoutError: the resolver has not answered in time.
     """
 
     def ask() -> tuple[socket.AddressFamily, Any] | None:
@@ -201,8 +201,9 @@ def _resolved(places: Sequence[tuple[str, int]]) -> tuple[socket.AddressFamily, 
 
 
 def _answer(ask: Callable[[], T]) -> T:
-    """What a resolver says; it cannot be interrupted, and may take many seconds where the DNS is
-    away.
+    """What ``ask`` returns; it asks a resolver in a thread.
+
+    A resolver cannot be interrupted, and may take many seconds if the DNS is away.
 
     :raises TimeoutError: it takes too long.
     """
@@ -216,6 +217,6 @@ def _answer(ask: Callable[[], T]) -> T:
 
     threading.Thread(target=run, name="preflight-name", daemon=True).start()
     try:
-        return answer.result(timeout=_RESOLVED_WITHIN)
+        return answer.result(timeout=_RESOLVE_TIMEOUT)
     except TimeoutError:
-        raise TimeoutError(f"no name was resolved within {_RESOLVED_WITHIN:g} s") from None
+        raise TimeoutError(f"no name was resolved within {_RESOLVE_TIMEOUT:g} s") from None

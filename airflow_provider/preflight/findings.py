@@ -1,9 +1,9 @@
-"""What would ruin a long run, said before the first worker starts: decided from values alone.
+"""What could ruin a long run, decided from values alone, before the first worker starts.
 
-``airflow_provider.preflight.facts`` reads the values from Airflow and the host. A fact that is None
-is not known, and nothing is said about it. This module imports nothing but the standard library.
+``airflow_provider.preflight.facts`` reads the values from Airflow and the machine. A fact that is
+None is unknown, and nothing is said about it. This module may import only the standard library.
 
-The facts of Airflow are those of its source (3.3.2), of its Celery provider (3.26) and its
+The facts about Airflow are from its source (3.3.2), from its Celery provider (3.26) and from its
 Kubernetes provider (10.25).
 """
 
@@ -25,71 +25,71 @@ ENDING = 5.0
 to report.
 """
 
-_SHORT = 600.0  # seconds: a task that may not run for longer is no long run
+# Seconds. A task that may run for no longer is not a long run.
+_SHORT_RUN = 600.0
 
 
 class Severity(StrEnum):
     """How much a finding matters."""
 
     NOTE = "note"
-    """Good to know, and nothing to do about."""
+    """It is good to know, and nothing can be done about it."""
     WARNING = "warning"
-    """Ends a run that could have gone on, or keeps it from starting, if things go as they sometimes
-    do.
-    """
+    """It can end a run that could have gone on, or keep one from starting."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One line for the log: what was found, and what to do."""
 
-    weight: Severity
+    severity: Severity
     text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeats:
-    """What decides how long a task lives on without its api-server; seconds, but for the counts.
+    """What decides how long a task survives without its api-server; seconds, except for the counts.
 
-    ``failures`` is ``[workers] max_failed_heartbeats``, ``interval`` ``min_heartbeat_interval``,
-    ``attempts`` and ``wait`` ``execution_api_retries`` and ``execution_api_retry_wait_min``;
-    ``patience`` is ``[scheduler] task_instance_heartbeat_timeout``.
+    ``failures``, ``interval``, ``attempts`` and ``wait`` are ``max_failed_heartbeats``,
+    ``min_heartbeat_interval``, ``execution_api_retries`` and ``execution_api_retry_wait_min`` of
+    ``[workers]``. ``timeout`` is ``[scheduler] task_instance_heartbeat_timeout``.
     """
 
     failures: int
     interval: float
     attempts: int
     wait: float
-    patience: float
+    timeout: float
 
-    def outlived(self, failures: int | None = None) -> float:
-        """The shortest time away of an api-server, refusing connections, that ends a task.
+    def fatal_outage(self, failures: int | None = None) -> float:
+        """How long an api-server must refuse connections until a task ends, at the least; seconds.
 
-        A heartbeat fails after ``attempts`` requests with a random wait between two of them,
-        ``wait`` at least.
+        ``failures`` is the number of failed heartbeats that ends it, by default the configured one.
+        A heartbeat fails after ``attempts`` requests, with a random wait of at least ``wait``
+        between two.
         """
-        one = max(0, self.attempts - 1) * self.wait
+        heartbeat = max(0, self.attempts - 1) * self.wait
         count = self.failures if failures is None else failures
-        return max(0, count - 1) * max(self.interval, one) + one
+        return max(0, count - 1) * max(self.interval, heartbeat) + heartbeat
 
-    def enough(self) -> int:
-        """The least number of failures with which the scheduler's patience is over first."""
+    def sufficient_failures(self) -> int:
+        """The least ``failures`` with which a task survives as long as the scheduler waits."""
         step = max(self.interval, (self.attempts - 1) * self.wait, 1.0)
-        count = max(1, int(self.patience / step))
-        while self.outlived(count) < self.patience:
+        count = max(1, int(self.timeout / step))
+        while self.fatal_outage(count) < self.timeout:
             count += 1
         return count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What is known of a task and of where it runs. Times are seconds.
+    """What is known of a task and of the place where it runs. Times are in seconds.
 
-    ``executor`` is a class name. ``pod_grace`` is what the task's own ``executor_config`` says.
-    ``rendezvous_timeout`` is how long nodes wait for each other, of a job that has several.
-    ``visibility`` is how long Celery's broker waits for the end of a task before it delivers it
-    again. ``addresses`` are problems with this node's own address. ``siblings`` are what Airflow
-    says of the nodes of this gang, ``pool`` where they take their slots from.
+    ``executor`` is a class name. ``pod_grace`` is the grace period in the task's own
+    ``executor_config``. ``rendezvous_timeout`` is how long the nodes of a job wait for each other;
+    None if there is one node. ``visibility`` is how long Celery's broker waits for the end of a
+    task before it delivers it again. ``addresses`` are problems with this node's own address.
+    ``siblings`` are the states of the nodes of this gang, ``pool`` is the pool of their slots.
     """
 
     executor: str | None = None
@@ -107,7 +107,7 @@ class Facts:
 
 
 def findings(facts: Facts) -> list[Finding]:
-    """What would ruin a long run, by ``facts``; in the order in which it is told."""
+    """The findings that follow from ``facts``, in the order in which they are logged."""
     return [
         *_grace(facts),
         *_delivery(facts),
@@ -121,10 +121,10 @@ def findings(facts: Facts) -> list[Finding]:
 def executor_of(named: str | None, configured: str, pod: bool) -> str:
     """The class name of the executor that runs a task.
 
-    ``named`` is the task's ``executor``: an alias, a class or its path; ``configured`` is ``[core]
-    executor``: a list of these, of which the first one is the default, and after semicolons those
-    of teams. ``pod``: the process is in a pod that KubernetesExecutor has made, where a pod
-    template may have changed the configuration.
+    ``named`` is the task's ``executor``: an alias, a class or its path. ``configured`` is ``[core]
+    executor``: a list of these, of which the first is the default; after semicolons come those of
+    teams. ``pod`` says that the process is in a pod of KubernetesExecutor; a pod template may have
+    changed the configuration there.
     """
     if pod:
         return "KubernetesExecutor"
@@ -141,12 +141,11 @@ def executor_of(named: str | None, configured: str, pod: bool) -> str:
 
 def _grace(facts: Facts) -> list[Finding]:
     if facts.executor != "KubernetesExecutor":
-        # The agent is in a session of its own, and outlives its task by the whole grace period.
-        return []
+        return []  # the agent's own session lets it survive its task by the whole grace period
     found = []
     granted = POD_GRACE if facts.pod_grace is None else facts.pod_grace
     if granted < facts.grace_period + ENDING:
-        whose = (
+        source = (
             f"Kubernetes gives a pod {granted:g} s unless its template says more"
             if facts.pod_grace is None
             else f"the task's pod_override gives its pod {granted:g} s"
@@ -154,18 +153,17 @@ def _grace(facts: Facts) -> list[Finding]:
         found.append(
             Finding(
                 Severity.WARNING,
-                f"grace_period is {facts.grace_period:g} s, but {whose}: a pod that is evicted "
-                "ends before a checkpoint "
-                "is complete; give the task executor_config=pod_override(grace_period="
-                f"{facts.grace_period:g}), from airflow_provider.kubernetes",
+                f"grace_period is {facts.grace_period:g} s, but {source}: a pod that is evicted "
+                "ends before a checkpoint is complete; give the task "
+                f"executor_config=pod_override(grace_period={facts.grace_period:g}), from "
+                "airflow_provider.kubernetes",
             )
         )
     found.append(
         Finding(
             Severity.NOTE,
             "under KubernetesExecutor the pod ends with its task: mark-failed, clear and lost "
-            "heartbeats leave 5 s, "
-            "whatever grace_period says; write checkpoints in between",
+            "heartbeats leave 5 s, whatever grace_period says; write checkpoints in between",
         )
     )
     return found
@@ -179,41 +177,39 @@ def _delivery(facts: Facts) -> list[Finding]:
         return []
     runs = "has no execution_timeout" if longest is None else f"may run for {longest:g} s"
     text = (
-        f"Celery's broker delivers a task a second time that has run for {facts.visibility:g} s, "
-        "which can end the first, "
-        f"and this one {runs}; set [celery_broker_transport_options] visibility_timeout to more "
-        "than the longest run takes"
+        f"Celery's broker delivers a task a second time when it has run for {facts.visibility:g} "
+        f"s, which can end the first run, and this task {runs}; set "
+        "[celery_broker_transport_options] visibility_timeout to more than the longest run takes"
     )
     return [Finding(Severity.WARNING, text)]
 
 
 def _heartbeats(facts: Facts) -> list[Finding]:
     limits = facts.heartbeats
-    short = facts.execution_timeout is not None and facts.execution_timeout <= _SHORT
-    if limits is None or short or limits.outlived() >= limits.patience:
+    short = facts.execution_timeout is not None and facts.execution_timeout <= _SHORT_RUN
+    if limits is None or short or limits.fatal_outage() >= limits.timeout:
         return []
     return [
         Finding(
             Severity.WARNING,
-            f"an api-server that is away for {limits.outlived():g} s can end this task, while the "
-            "scheduler would wait "
-            f"{limits.patience:g} s for it; set [workers] max_failed_heartbeats, which is "
-            f"{limits.failures}, to "
-            f"{limits.enough()} or more",
+            f"an api-server that is away for {limits.fatal_outage():g} s can end this task, while "
+            f"the scheduler would wait {limits.timeout:g} s for it; set [workers] "
+            f"max_failed_heartbeats, which is {limits.failures}, to "
+            f"{limits.sufficient_failures()} or more",
         )
     ]
 
 
 def _timeouts(facts: Facts) -> list[Finding]:
-    longest, waited = facts.execution_timeout, facts.rendezvous_timeout
-    if longest is None or waited is None or longest > waited:
+    longest, waiting = facts.execution_timeout, facts.rendezvous_timeout
+    if longest is None or waiting is None or longest > waiting:
         return []
     return [
         Finding(
             Severity.WARNING,
-            f"execution_timeout is {longest:g} s, and nodes may wait {waited:g} s for each other: "
-            "the task can end "
-            "before its workers start; raise execution_timeout, or lower rdzv_configs['timeout']",
+            f"execution_timeout is {longest:g} s, and nodes may wait {waiting:g} s for each other: "
+            "the task can end before its workers start; raise execution_timeout, or lower "
+            "rdzv_configs['timeout']",
         )
     ]
 
@@ -229,8 +225,8 @@ def _siblings(facts: Facts) -> list[Finding]:
     return [
         Finding(
             Severity.NOTE,
-            f"{facts.min_nodes} of {len(facts.siblings)} nodes are needed, with slots of pool "
-            f"{facts.pool!r}, whose free "
-            f"ones no task can see; {others or 'there are no others'}",
+            f"{facts.min_nodes} of {len(facts.siblings)} nodes are needed, each with a slot of "
+            f"pool {facts.pool!r}, whose free slots a task cannot see; "
+            f"{others or 'there are no others'}",
         )
     ]

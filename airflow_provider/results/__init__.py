@@ -1,4 +1,4 @@
-"""What the ranks returned, on its way through XCom or an object store, and back.
+"""What the ranks returned: how it gets through XCom or an object store to tasks downstream.
 
 Tasks downstream import ``gang_results``, ``load_results`` and ``load_result`` from here. The room
 may import ``gang``, ``parameters``, ``retries`` and ``llutil.task_link``. It never imports torch;

@@ -1,9 +1,9 @@
-"""Writes what ranks returned to an object store, so that XCom holds a reference.
+"""Writes what ranks returned to an object store, so that XCom holds only references.
 
-``ResultStore`` acts, in the task's process: an agent may have neither Airflow nor the credentials,
-which are a connection's. Each try of a task instance has a folder of its own, so that no later one
-overwrites what a reader of an earlier one still uses. A reference is only given out for a file that
-is complete.
+``ResultStore`` works in the task's process: an agent may lack Airflow, and the credentials of a
+connection. Each try of a task instance has a folder of its own. So a later try does not overwrite a
+file that a reader of an earlier try still uses. A reference is returned only when its file is
+complete.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ if TYPE_CHECKING:
 
 __all__ = ["ResultStore", "configured_path"]
 
-_PREVIEW = 200  # characters
+# Characters of a preview at most.
+_PREVIEW_LENGTH = 200
+# Characters that a folder's name does not keep: some stores do not allow a colon, and %, # and ?
+# have a meaning in others.
 _UNSAFE = re.compile(r"[^-.~+=\w]")
 
 
@@ -42,8 +45,8 @@ _UNSAFE = re.compile(r"[^-.~+=\w]")
 class ResultStore:
     """Where one try of a task instance stores its ranks' values.
 
-    ``attempt`` names the try as nothing else in the store does. ``inline`` is up to how many bytes
-    of JSON a value stays in XCom itself. ``arrays``: arrays stay what they are, in ``.npz`` files.
+    ``attempt`` names the try; no other try has the same name. A value of up to ``inline`` bytes of
+    JSON stays in XCom itself. With ``arrays``, values keep their arrays, in ``.npz`` files.
     """
 
     path: ObjectStoragePath
@@ -55,7 +58,8 @@ class ResultStore:
     def of(cls, results_path: Any, inline: int, ti: Any, *, arrays: bool = False) -> ResultStore:
         """The store of the running task instance ``ti``.
 
-        :raises ConfigError: there is no file system for such a path, or no connection of that name.
+        :raises ConfigError: no file system is installed for such a path, or the connection that it
+            names does not exist.
         """
         from airflow.sdk import ObjectStoragePath
 
@@ -67,17 +71,15 @@ class ResultStore:
         except Exception as error:
             raise ConfigError(
                 f"results_path is {str(results_path)!r}, which cannot be used here: "
-                f"{type(error).__name__}: {error}; "
-                "wanted a URI whose provider is installed on the worker, such as "
-                "s3://conn_id@bucket/folder"
+                f"{type(error).__name__}: {error}; wanted a URI whose provider is installed on the "
+                "worker, such as s3://conn_id@bucket/folder"
             ) from error
         return cls(path=path, attempt=f"{ti.try_number}_{ti.id}", inline=inline, arrays=arrays)
 
     def check(self) -> None:
-        """Write a file and remove it, since after hours of training is late to learn that one
-        cannot.
+        """Write a file and remove it: a store that cannot be written to is noticed before training.
 
-        :raises InfrastructureError: the store takes nothing.
+        :raises InfrastructureError: the store cannot be written to.
         """
         probe = self.path / f".probe-{uuid.uuid4().hex}"
         try:
@@ -87,13 +89,13 @@ class ResultStore:
                 f"nothing can be written to results_path {self.path}: {type(error).__name__}: "
                 f"{error}"
             ) from error
-        with suppress(Exception):  # some may write, and not remove
+        with suppress(Exception):  # some users may write, but not remove
             probe.fs.rm_file(probe.path)
 
     def keep(
         self,
         results: Mapping[int, Any],
-        handover: ResultsReader,
+        reader: ResultsReader,
         key: TaskKey,
         *,
         retry: LaunchRetry,
@@ -102,67 +104,67 @@ class ResultStore:
         log: logging.Logger,
         rescue: Path,
     ) -> dict[int, Any]:
-        """``results`` with every filed value in it stored, or read back if it is small.
+        """``results`` with a reference in place of each value in the results file.
 
-        What cannot be stored is copied into the folder ``rescue``.
+        A value that is small enough is read from the file instead of being stored. Values that
+        cannot be stored are copied into the folder ``rescue``.
 
-        :raises InfrastructureError: the store did not take a value, as often as ``retry`` says.
+        :raises InfrastructureError: the store did not take a value in any of the attempts of
+            ``retry``.
         """
         kept: dict[int, Any] = {}
         for rank, value in results.items():
             if not isinstance(value, ResultInFile):
                 kept[rank] = value
                 continue
-            form = _form(handover, value)
+            form = _form(reader, value)
             if form == "json" and value.size <= self.inline:
-                kept[rank] = json.loads(b"".join(handover.pieces(value)))
+                kept[rank] = json.loads(b"".join(reader.pieces(value)))
             else:
                 target = self.folder(key) / f"rank_{rank}.{form}"
                 try:
                     retry.run(
-                        partial(_upload, target, handover, value),
+                        partial(_upload, target, reader, value),
                         stopped=stopped,
                         say=log.warning,
                         sleep=sleep,
                         what="upload",
                     )
                 except InfrastructureError as error:
-                    left = [one for one in results.values() if isinstance(one, ResultInFile)]
+                    in_file = [one for one in results.values() if isinstance(one, ResultInFile)]
                     raise InfrastructureError(
-                        f"{error}; {_rescued(rescue, handover, left)}"
+                        f"{error}; {_rescued(rescue, reader, in_file)}"
                     ) from error.__cause__
                 log.info("rank %d returned %s bytes, stored at %s", rank, f"{value.size:,}", target)
                 kept[rank] = StoredResult(
-                    uri=str(target), size=value.size, preview=_preview(handover, value), format=form
+                    uri=str(target), size=value.size, preview=_preview(reader, value), format=form
                 ).to_json()
         return kept
 
     def folder(self, key: TaskKey) -> ObjectStoragePath:
-        """The folder of the task instance ``key``, laid out as Airflow's own logs are."""
+        """The folder of the task instance ``key``, named as the folders of Airflow's logs are."""
         parts = {"dag_id": key.dag_id, "run_id": key.run_id, "task_id": key.task_id}
         if key.map_index >= 0:
             parts["map_index"] = str(key.map_index)
         parts["attempt"] = self.attempt
         path = self.path
         for name, value in parts.items():
-            # Some stores know no colon, others give %, # and ? a meaning; the attempt is unique in
-            # any case.
             path /= f"{name}={_UNSAFE.sub('_', value)}"
         return path
 
 
 def configured_path() -> str:
-    """What ``[elastic_launch] results_path`` says; empty if there is none."""
+    """``[elastic_launch] results_path``; empty if it is not set."""
     from airflow.sdk.configuration import conf
 
     return str(conf.get(SECTION, "results_path", fallback="") or "").strip()
 
 
 def _upload(
-    target: ObjectStoragePath, handover: ResultsReader, value: ResultInFile, _attempt: int
+    target: ObjectStoragePath, reader: ResultsReader, value: ResultInFile, _attempt: int
 ) -> None:
     try:
-        _write(target, handover.pieces(value), value.size)
+        _write(target, reader.pieces(value), value.size)
     except Exception as error:
         raise InfrastructureError(
             f"a result of {value.size:,} bytes could not be stored at {target}: "
@@ -171,13 +173,13 @@ def _upload(
 
 
 def _write(target: ObjectStoragePath, pieces: Iterable[bytes], size: int) -> None:
-    """All of ``pieces``, or nothing that anybody takes for it."""
+    """Write all of ``pieces``; if that fails, leave no file that could be taken for complete."""
     from fsspec.implementations.local import LocalFileSystem
 
     files = target.fs
-    with suppress(Exception):  # where folders matter and cannot be made, opening the file tells
+    with suppress(Exception):  # if the folder is needed and cannot be made, opening the file fails
         files.makedirs(target.parent.path, exist_ok=True)
-    # An object of a store appears when it is complete; a file of a folder while it is written.
+    # An object in a store appears when it is complete, but a local file while it is written.
     path = f"{target.path}.part" if isinstance(files, LocalFileSystem) else target.path
     out = files.open(path, "wb")
     try:
@@ -192,37 +194,36 @@ def _write(target: ObjectStoragePath, pieces: Iterable[bytes], size: int) -> Non
     except BaseException:
         with suppress(Exception):
             out.close()
-        for left in {path, target.path}:
+        for leftover in {path, target.path}:
             with suppress(Exception):
-                files.rm_file(left)
+                files.rm_file(leftover)
         raise
 
 
-def _head(handover: ResultsReader, value: ResultInFile) -> bytes:
+def _head(reader: ResultsReader, value: ResultInFile) -> bytes:
     return b"".join(
-        handover.pieces(ResultInFile(value.rank, value.offset, min(value.size, 2 * _PREVIEW)))
+        reader.pieces(ResultInFile(value.rank, value.offset, min(value.size, 2 * _PREVIEW_LENGTH)))
     )
 
 
-def _form(handover: ResultsReader, value: ResultInFile) -> str:
-    return "npz" if npz_archive.is_archive(_head(handover, value)) else "json"
+def _form(reader: ResultsReader, value: ResultInFile) -> str:
+    return "npz" if npz_archive.is_archive(_head(reader, value)) else "json"
 
 
-def _preview(handover: ResultsReader, value: ResultInFile) -> str:
-    head = _head(handover, value)
-    text = (npz_archive.json_in_head(head) if npz_archive.is_archive(head) else head).decode(
-        "ascii"
-    )
-    return text if len(text) <= _PREVIEW else f"{text[: _PREVIEW - 3]}..."
+def _preview(reader: ResultsReader, value: ResultInFile) -> str:
+    head = _head(reader, value)
+    json_head = npz_archive.json_in_head(head) if npz_archive.is_archive(head) else head
+    text = json_head.decode("ascii")
+    return text if len(text) <= _PREVIEW_LENGTH else f"{text[: _PREVIEW_LENGTH - 3]}..."
 
 
-def _rescued(folder: Path, handover: ResultsReader, values: Iterable[ResultInFile]) -> str:
-    """Copy ``values`` into ``folder``; what became of that, in words."""
+def _rescued(folder: Path, reader: ResultsReader, values: Iterable[ResultInFile]) -> str:
+    """Copy ``values`` into ``folder``; returns how that ended, in words."""
     try:
         folder.mkdir(exist_ok=True)
         for value in values:
-            with (folder / f"rank_{value.rank}.{_form(handover, value)}").open("wb") as file:
-                file.writelines(handover.pieces(value))
+            with (folder / f"rank_{value.rank}.{_form(reader, value)}").open("wb") as file:
+                file.writelines(reader.pieces(value))
     except (OSError, InfrastructureError) as error:
         return f"copies on the worker failed too: {error}"
-    return f"what this node's ranks returned is kept on its host, in {folder}"
+    return f"what this node's ranks returned is kept on its machine, in {folder}"

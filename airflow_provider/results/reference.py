@@ -1,6 +1,6 @@
-"""What stands in XCom for a value that lies in an object store, and the way back to the value.
+"""The reference that stands in XCom for a value in an object store, and how to read that value.
 
-``StoredResult`` is the reference: plain JSON with a version. What it leads to is JSON, or an
+``StoredResult`` is the reference: plain JSON with a version. The value is stored as JSON or as an
 archive of arrays; neither is a pickle. Airflow is imported inside functions.
 """
 
@@ -15,22 +15,21 @@ from llutil.serialization import npz_archive
 
 __all__ = ["StoredResult", "StoredResultError", "load_result", "load_results"]
 
-_MARK = "elastic_launch_result"
+_MARKER_KEY = "elastic_launch_result"
 _VERSION = 1
-_READ: Mapping[str, Callable[[bytes], Any]] = {"json": json.loads, "npz": npz_archive.decode}
+_DECODERS: Mapping[str, Callable[[bytes], Any]] = {"json": json.loads, "npz": npz_archive.decode}
 
 
 class StoredResultError(LookupError):
-    """A value cannot be had from where it was stored; the text has the URI."""
+    """A stored value cannot be read; the text has its URI."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredResult:
-    """Where a value is: ``size`` bytes of ``format`` at ``uri``, with its first characters as a
-    ``preview``.
+    """Where a value is stored: ``size`` bytes of ``format`` at ``uri``.
 
-    The URI is one that ``ObjectStoragePath`` takes; it may name an Airflow connection
-    (``s3://conn_id@bucket/key``).
+    ``preview`` holds the first characters of its JSON. The URI is one that ``ObjectStoragePath``
+    takes; it may name an Airflow connection (``s3://conn_id@bucket/key``).
     """
 
     uri: str
@@ -39,54 +38,53 @@ class StoredResult:
     format: str = "json"
 
     def to_json(self) -> dict[str, Any]:
-        """As it lies in XCom."""
-        return {_MARK: _VERSION, **asdict(self)}
+        """The reference as it is stored in XCom."""
+        return {_MARKER_KEY: _VERSION, **asdict(self)}
 
     @classmethod
     def of(cls, value: Any) -> StoredResult | None:
-        """The reference that an XCom value is; None if it is a value itself.
+        """The reference in an XCom value; None if that is a value itself.
 
-        :raises StoredResultError: it is one of a later version.
+        :raises StoredResultError: it is a reference of another version.
         """
-        if not isinstance(value, Mapping) or _MARK not in value:
+        if not isinstance(value, Mapping) or _MARKER_KEY not in value:
             return None
         fields = {name: value[name] for name in cls.__dataclass_fields__ if name in value}
-        if value[_MARK] != _VERSION or len(fields) != len(cls.__dataclass_fields__):
+        if value[_MARKER_KEY] != _VERSION or len(fields) != len(cls.__dataclass_fields__):
             raise StoredResultError(
-                f"the result at {value.get('uri')!r} was stored in version {value[_MARK]!r}; this "
-                f"airflow-provider-elastic-launch reads version {_VERSION}"
+                f"the result at {value.get('uri')!r} was stored in version "
+                f"{value[_MARKER_KEY]!r}; this airflow-provider-elastic-launch reads version "
+                f"{_VERSION}"
             )
         return cls(**fields)
 
 
 def load_result(value: Any) -> Any:
-    """What a rank returned, from what XCom holds of it: fetched if that is a reference, else
-    ``value`` itself.
+    """What a rank returned. ``value`` is what XCom holds of it: a reference, or the value itself.
 
     :raises StoredResultError: the stored value is gone, or cannot be read.
     """
     stored = StoredResult.of(value)
     if stored is None:
         return value
-    if stored.format not in _READ:
-        wanted = " or ".join(map(repr, _READ))
+    if stored.format not in _DECODERS:
+        wanted = " or ".join(map(repr, _DECODERS))
         raise StoredResultError(f"the result at {stored.uri} is {stored.format!r}; wanted {wanted}")
     content = _read(stored.uri)
     if len(content) != stored.size:
         raise StoredResultError(
             f"the result at {stored.uri} has {len(content):,} bytes, and had {stored.size:,} when "
-            "it was stored: "
-            "something else has been written there"
+            "it was stored: something else has been written there"
         )
     try:
-        return _READ[stored.format](content)
+        return _DECODERS[stored.format](content)
     except ModuleNotFoundError as error:
         raise StoredResultError(
             f"the result at {stored.uri} has arrays, and numpy is not installed where it is read"
         ) from error
     except ValueError as error:
         raise StoredResultError(
-            f"the result at {stored.uri} is no {stored.format}: {error}"
+            f"the result at {stored.uri} cannot be read as {stored.format}: {error}"
         ) from error
 
 
@@ -104,8 +102,7 @@ def _read(uri: str) -> bytes:
     except FileNotFoundError as error:
         raise StoredResultError(
             f"the result at {uri} is gone: it was removed after it had been stored, or this host "
-            "does not see the "
-            "folder that it is in; clear the task that returned it"
+            "does not see the folder that it is in; clear the task that returned it"
         ) from error
     except Exception as error:
         raise StoredResultError(

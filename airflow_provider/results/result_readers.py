@@ -4,10 +4,10 @@
     def compare(ti=None):
         ranks = gang_results("train", ti)   # {0: ..., 1: ..., 2: ..., 3: ...}
 
-Each node of a gang pushes what its own ranks returned; ``gang_results`` puts them together and
-insists on every rank. Airflow's own list of the mapped instances' values would not tell that one is
-missing. Values that lie under a ``results_path`` are fetched; ``load_result`` and ``load_results``
-do that for a task that is no gang.
+Each node of a gang pushes what its own ranks returned. ``gang_results`` merges that, and requires
+the value of every rank: in Airflow's own list of the mapped instances' values nobody would notice
+that one is missing. Values under a ``results_path`` are fetched. ``load_result`` and
+``load_results`` do that for a task that is not a gang.
 """
 
 from __future__ import annotations
@@ -24,52 +24,50 @@ __all__ = [
     "gang_results",
     "load_result",
     "load_results",
-    "put_together",
+    "merge_results",
 ]
 
 
 class MissingRankError(LookupError):
-    """A rank's value is not there; the text names the rank and its node."""
+    """The value of a rank is missing; the text names the rank and its node."""
 
 
 def gang_results(task_id: str, ti: Any, *, load: bool = True) -> dict[int, Any]:
     """What every rank of the gang ``task_id`` returned, by rank, from all of its nodes.
 
-    ``task_id`` is the full one, with those of its task groups. ``ti`` is the calling task's own
-    instance, as its context has it. ``load=False`` leaves stored values where they are:
-    ``load_result`` fetches one.
+    ``task_id`` is the full id, with those of its task groups. ``ti`` is the calling task's own
+    instance, from its context. With ``load=False`` stored values are not fetched: ``load_result``
+    fetches one.
 
-    :raises MissingRankError: the value of a rank is missing, or the task is no gang that has
+    :raises MissingRankError: the value of a rank is missing, or the task is not a gang that has
         succeeded.
-    :raises StoredResultError: a value is gone from where it was stored; its URI tells the node and
-        the rank.
+    :raises StoredResultError: a stored value is gone; its URI names the node and the rank.
     """
     notes = notes_of(ti, task_id)
     if not notes:
         raise MissingRankError(
             f"task {task_id!r} has left no results of a gang; wanted the id of a task made by "
-            ".gang() or "
-            "@task.elastic(gang=...), that has succeeded"
+            ".gang() or @task.elastic(gang=...), that has succeeded"
         )
     noted = sorted(notes)
     values = ti.xcom_pull(task_ids=task_id, map_indexes=noted)
     nodes = max(note.nodes for note in notes.values())
-    results = put_together(
+    results = merge_results(
         task_id, notes, dict(zip(noted, values, strict=True)), states_of(ti, task_id, nodes)
     )
     return {rank: load_result(value) for rank, value in results.items()} if load else results
 
 
-def put_together(
+def merge_results(
     task_id: str,
     notes: Mapping[int, SuccessNote],
     values: Mapping[int, Any],
     states: Mapping[int, str | None],
 ) -> dict[int, Any]:
-    """The values of all ranks, from the nodes' notes, return values and states, by number.
+    """The values of all ranks, from the nodes' notes, return values and states, all by node.
 
-    After a part of a gang was cleared and run again, notes of an earlier job may still be there.
-    The latest job counts; an earlier note does where it fits in.
+    After a part of a gang was cleared and run again, notes of an earlier launch may still be there.
+    The latest launch counts. A note of an earlier launch counts if its ranks fit in.
 
     :raises MissingRankError: a rank's value is missing.
     """
@@ -83,15 +81,14 @@ def put_together(
         if note.world_size == world_size and owner.keys().isdisjoint(note.ranks):
             owner |= dict.fromkeys(note.ranks, note.node)
     if missing := sorted(set(range(world_size)) - owner.keys()):
-        silent = [
+        without_ranks = [
             f"node {number} ({states.get(number) or 'not started'})"
             for number in sorted(states)
             if number not in owner.values()
         ]
         raise MissingRankError(
             f"{_ranks(missing)} of {world_size} of {task_id!r} left no value: it was on "
-            f"{' or '.join(silent)}; "
-            "clear the whole task, all its mapped instances"
+            f"{' or '.join(without_ranks)}; clear the whole task, all its mapped instances"
         )
     results = {}
     for rank in range(world_size):
@@ -99,8 +96,7 @@ def put_together(
         if not isinstance(value, Mapping) or str(rank) not in value:
             raise MissingRankError(
                 f"rank {rank} of {task_id!r} left no value: node {owner[rank]} has pushed no "
-                "results, as with "
-                "do_xcom_push=False"
+                "results, as with do_xcom_push=False"
             )
         results[rank] = value[str(rank)]
     return results

@@ -139,7 +139,7 @@ def test_no_preflight_complains_of_a_pod_that_was_made_here(grace):
         grace_period=grace,
         pod_grace=pod.spec.termination_grace_period_seconds,
     )
-    assert [one for one in findings(facts) if one.weight is Severity.WARNING] == []
+    assert [one for one in findings(facts) if one.severity is Severity.WARNING] == []
 
 
 def test_gangs_and_tasks_take_it_as_their_executor_config():

@@ -16,7 +16,7 @@ from airflow_provider.gang.node import (
     outlook,
     waits_in_vain,
 )
-from airflow_provider.results.result_readers import MissingRankError, put_together
+from airflow_provider.results.result_readers import MissingRankError, merge_results
 
 NOW = "1@2026-11-22"
 BEFORE = "0@2026-11-22"
@@ -132,7 +132,7 @@ def together(notes, values=None, nodes=2, states=None):
     values = values or {
         one.node: {str(rank): f"n{one.node}r{rank}" for rank in one.ranks} for one in notes
     }
-    return put_together(
+    return merge_results(
         "train",
         {one.node: one for one in notes},
         values,

@@ -108,7 +108,7 @@ def test_an_execution_timeout_is_compared_with_the_rendezvous_own(said):
     ("config", "text"),
     [
         ({"local_addr": "no-such-host.invalid"}, "local_addr 'no-such-host.invalid' does not"),
-        ({"local_addr": "192.0.2.1"}, "'192.0.2.1' is no address of this host"),
+        ({"local_addr": "192.0.2.1"}, "'192.0.2.1' is not an address of this host"),
         ({"local_addr": "127.0.0.1"}, None),
         (
             {"rdzv_endpoint": "a.invalid:2379,b.invalid:2379"},
@@ -146,7 +146,7 @@ def test_a_host_without_a_name_is_told_where_the_name_is_what_others_get(said, m
 def test_a_resolver_that_does_not_answer_costs_little_and_fails_nothing(said, monkeypatch):
     over = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [over.wait(60)] * 5)
-    monkeypatch.setattr(facts, "_RESOLVED_WITHIN", 0.01)
+    monkeypatch.setattr(facts, "_RESOLVE_TIMEOUT", 0.01)
     found = said(config=several(), levels=("DEBUG", "INFO", "WARNING"))
     over.set()
     assert len(found) == 1

@@ -17,7 +17,7 @@ from airflow_provider.preflight.findings import (
     findings,
 )
 
-DEFAULTS = Heartbeats(failures=3, interval=5, attempts=5, wait=1, patience=300)
+DEFAULTS = Heartbeats(failures=3, interval=5, attempts=5, wait=1, timeout=300)
 
 
 def said(**facts):
@@ -25,7 +25,7 @@ def said(**facts):
 
 
 def warned(**facts):
-    return [one.text for one in findings(Facts(**facts)) if one.weight is Severity.WARNING]
+    return [one.text for one in findings(Facts(**facts)) if one.severity is Severity.WARNING]
 
 
 def test_nothing_is_said_of_what_is_not_known():
@@ -83,7 +83,7 @@ def test_a_pods_grace_has_to_have_room_for_the_jobs(grace, pod, text):
 
 def test_what_no_setting_of_a_pod_changes_is_a_note():
     (note,) = findings(Facts(executor="KubernetesExecutor", pod_grace=60))
-    assert note.weight is Severity.NOTE
+    assert note.severity is Severity.NOTE
     assert "leave 5 s" in note.text
 
 
@@ -118,10 +118,16 @@ def test_airflows_own_defaults_end_a_task_long_before_the_scheduler_would():
     (text,) = warned(heartbeats=DEFAULTS)
     assert "an api-server that is away for 14 s can end this task" in text
     assert "would wait 300 s" in text
-    assert f"which is 3, to {DEFAULTS.enough()} or more" in text
-    enough = Heartbeats(failures=DEFAULTS.enough(), interval=5, attempts=5, wait=1, patience=300)
+    assert f"which is 3, to {DEFAULTS.sufficient_failures()} or more" in text
+    enough = Heartbeats(
+        failures=DEFAULTS.sufficient_failures(), interval=5, attempts=5, wait=1, timeout=300
+    )
     assert warned(heartbeats=enough) == []
-    assert DEFAULTS.outlived(DEFAULTS.enough() - 1) < 300 <= DEFAULTS.outlived(DEFAULTS.enough())
+    assert (
+        DEFAULTS.fatal_outage(DEFAULTS.sufficient_failures() - 1)
+        < 300
+        <= DEFAULTS.fatal_outage(DEFAULTS.sufficient_failures())
+    )
 
 
 def test_a_task_that_is_over_soon_has_no_long_run_to_lose():
@@ -129,9 +135,9 @@ def test_a_task_that_is_over_soon_has_no_long_run_to_lose():
 
 
 def test_one_attempt_without_waits_is_possible():
-    limits = Heartbeats(failures=1, interval=1, attempts=1, wait=0, patience=60)
-    assert limits.outlived() == 0
-    assert limits.outlived(limits.enough()) >= 60
+    limits = Heartbeats(failures=1, interval=1, attempts=1, wait=0, timeout=60)
+    assert limits.fatal_outage() == 0
+    assert limits.fatal_outage(limits.sufficient_failures()) >= 60
 
 
 def test_no_heartbeat_fails_sooner_than_is_reckoned():
@@ -146,8 +152,8 @@ def test_no_heartbeat_fails_sooner_than_is_reckoned():
         sum(wait(SimpleNamespace(attempt_number=number)) for number in range(1, 5))
         for _ in range(2000)
     )
-    assert one >= DEFAULTS.outlived(1)
-    assert one < DEFAULTS.outlived(1) * 1.5
+    assert one >= DEFAULTS.fatal_outage(1)
+    assert one < DEFAULTS.fatal_outage(1) * 1.5
 
 
 def test_siblings_are_told_with_the_pool_that_no_task_can_look_into():
@@ -155,8 +161,7 @@ def test_siblings_are_told_with_the_pool_that_no_task_can_look_into():
     (found,) = findings(Facts(node=1, min_nodes=2, siblings=states, pool="gpu"))
     assert found == Finding(
         Severity.NOTE,
-        "2 of 4 nodes are needed, with slots of pool 'gpu', whose free ones no task can see; node "
-        "0 is running, "
+        "2 of 4 nodes are needed, each with a slot of pool 'gpu', whose free slots a task cannot see; node 0 is running, "
         "node 2 is queued, node 3 is not scheduled yet",
     )
 

@@ -37,9 +37,9 @@ def instance(number):
 def keep(folder, tmp_path, values, *, inline=0, attempt=1, key=KEY, retry=ONCE):
     """What stands in XCom for ``values``."""
     store = ResultStore.of(str(folder), inline, instance(attempt))
-    with ResultsReader(tmp_path) as handover:
+    with ResultsReader(tmp_path) as reader:
         results, end = {}, 0
-        with open(handover.fd, "wb", closefd=False) as file:
+        with open(reader.fd, "wb", closefd=False) as file:
             for rank, value in values.items():
                 content = npz_archive.encode(value, rank=rank, limit=10**9)
                 file.write(content)
@@ -47,7 +47,7 @@ def keep(folder, tmp_path, values, *, inline=0, attempt=1, key=KEY, retry=ONCE):
                 end += len(content)
         return store.keep(
             results,
-            handover,
+            reader,
             key,
             retry=retry,
             stopped=lambda: False,
@@ -135,7 +135,7 @@ def test_what_has_gone_is_told_by_its_uri(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [('"x"', "has 3 bytes, and had 5"), ("!" * 5, "is no json")],
+    [('"x"', "has 3 bytes, and had 5"), ("!" * 5, "cannot be read as json")],
 )
 def test_what_was_changed_is_not_taken_for_the_result(tmp_path, content, said):
     (value,) = keep(tmp_path / "store", tmp_path, {0: "abc"}).values()
@@ -180,12 +180,12 @@ def test_a_scheme_without_its_provider_is_bad_configuration():
 def test_a_file_that_could_not_be_finished_is_not_there(tmp_path):
     folder = tmp_path / "store"
     store = ResultStore.of(str(folder), 0, instance(1))
-    with ResultsReader(tmp_path) as handover:
-        os.write(handover.fd, b"x" * 1000)
+    with ResultsReader(tmp_path) as reader:
+        os.write(reader.fd, b"x" * 1000)
         with pytest.raises(InfrastructureError) as caught:
             store.keep(
                 {0: ResultInFile(0, 0, 2000)},  # the agent wrote less than it said
-                handover,
+                reader,
                 KEY,
                 retry=ONCE,
                 stopped=lambda: False,
