@@ -102,8 +102,7 @@ class AgentSession:
     def send_stop(self, reason: str) -> None:
         """Send the command to stop, once, but never inside the spec. Signal handlers may call it.
 
-        Call it again before each ``step``: if it could not be sent now, it is sent then. See
-        ``AgentHook``.
+        Call it again before each ``step``: if it could not be sent now, it is sent then.
         """
         if self._outgoing or self._stop_sent:
             return
@@ -126,9 +125,8 @@ class AgentSession:
 
     def step(self, timeout: float) -> None:
         """Wait at most ``timeout`` seconds for events of the agent, and handle them."""
-        for key, events in self._selector.select(
-            min(timeout, _REAP_PERIOD) if self._hung_up else timeout
-        ):
+        timeout = min(timeout, _REAP_PERIOD) if self._hung_up else timeout
+        for key, events in self._selector.select(timeout):
             if key.fileobj is not self._agent.socket:
                 self._read_pipe(key.fd, key.data)
                 continue
@@ -232,9 +230,8 @@ class AgentSession:
                 if isinstance(message, RoundBegan):
                     self._take_round(message)
                 if isinstance(message, Progress):
-                    self.furthest = max(
-                        self.furthest, *(step for step, _ in message.ranks.values()), 0
-                    )
+                    steps = [step for step, _ in message.ranks.values()]
+                    self.furthest = max(self.furthest, *steps, 0)
                 self._relay.event(message)
             case Hosting(endpoint=endpoint):
                 self._on_store(endpoint)
