@@ -27,7 +27,6 @@ from llutil.task_link.messages import (
     VERSION,
     Decoder,
     Hello,
-    Hosting,
     JobFailed,
     JobSucceeded,
     LogRecord,
@@ -39,6 +38,7 @@ from llutil.task_link.messages import (
     RoundBegan,
     Spec,
     Stop,
+    StoreHosted,
     encode,
 )
 
@@ -233,7 +233,7 @@ class AgentSession:
                     steps = [step for step, _ in message.ranks.values()]
                     self.furthest = max(self.furthest, *steps, 0)
                 self._relay.event(message)
-            case Hosting(endpoint=endpoint):
+            case StoreHosted(endpoint=endpoint):
                 self._on_store(endpoint)
             case Result(rank=rank, value=value):
                 self._results[rank] = value

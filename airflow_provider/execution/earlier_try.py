@@ -133,8 +133,8 @@ def _await(
 
 def _task(left: AgentRecord) -> int:
     """The process of the earlier try's task, if it lives and is not this very one; else 0."""
-    lives = left.task_began != "" and start_ticks(left.task) == left.task_began
-    return left.task if lives and left.task != os.getpid() else 0
+    lives = left.task_start_ticks != "" and start_ticks(left.task_pid) == left.task_start_ticks
+    return left.task_pid if lives and left.task_pid != os.getpid() else 0
 
 
 def _kill(task: int) -> None:

@@ -71,11 +71,11 @@ class Launch:
         """
         folder = user_folder()
         slug = self.key.slug(self.deployment)
-        legacy = folder / f"{slug}.legacy"
-        left = take_over(legacy, log, stopped=lambda: hook.stopped)
+        record_path = folder / f"{slug}.agent_record"
+        left = take_over(record_path, log, stopped=lambda: hook.stopped)
         with (
-            _removed(legacy),
-            _afterlog(OrphanLogFile(folder, slug), log) as afterlog,
+            _removed(record_path),
+            _orphan_log(OrphanLogFile(folder, slug), log) as orphan_log,
             _log_dir(self.config.log_dir, folder, log) as log_dir,
             ExitStack() as stack,
         ):
@@ -90,9 +90,9 @@ class Launch:
                     config=config,
                     entrypoint=self.entrypoint,
                     result_limit=self.result_limit,
-                    afterlog=afterlog,
+                    orphan_log=orphan_log,
                     arrays=self.store is not None and self.store.arrays,
-                    legacy=str(legacy),
+                    agent_record=str(record_path),
                     launch=str(self.try_number),
                 )
                 log.info("launching %s as %s", self.entrypoint.name, config.run_id)
@@ -132,34 +132,34 @@ class Launch:
 
 
 @contextmanager
-def _removed(legacy: Path) -> Iterator[None]:
+def _removed(record_path: Path) -> Iterator[None]:
     """Remove what an agent has left, once its task knows how its job ended; and a piece that was
     not finished.
     """
     try:
         yield
     finally:
-        for path in legacy.parent.glob(f"{legacy.name}*"):
+        for path in record_path.parent.glob(f"{record_path.name}*"):
             path.unlink(missing_ok=True)
 
 
 @contextmanager
-def _afterlog(afterlog: OrphanLogFile, log: logging.Logger) -> Iterator[str]:
-    """The afterlog's path. Shows what the last try's agent has left, and what it left while this
+def _orphan_log(orphan_log: OrphanLogFile, log: logging.Logger) -> Iterator[str]:
+    """The orphan_log's path. Shows what the last try's agent has left, and what it left while this
     try ran.
     """
 
     def show() -> None:
-        lines = afterlog.take()
+        lines = orphan_log.take()
         if lines:
             log.warning("the previous try's agent printed after its task had gone:")
         for line in lines:
             log.info("[previous try] %s", line)
 
     show()
-    yield str(afterlog.path)
+    yield str(orphan_log.path)
     show()
-    afterlog.remove()
+    orphan_log.remove()
 
 
 @contextmanager

@@ -46,7 +46,7 @@ class OrphanLogFile:
     """
 
     def __init__(self, folder: Path, slug: str) -> None:
-        self.path = folder / f"{slug}.afterlog"
+        self.path = folder / f"{slug}.orphan_log"
 
     def take(self) -> list[str]:
         """The lines that are there, the last 256 KiB of them; and forget them.

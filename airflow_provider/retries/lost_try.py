@@ -45,12 +45,12 @@ def _found(left: AgentRecord | None, record: TriesRecord, host: str) -> JobFailu
     if left.kills:
         why = f"the kernel had killed {left.kills} for lack of memory, as {left.counted_by} counted"
         return JobFailure(why=why, failure_class=FailureClass.OUT_OF_MEMORY)
-    if left.asked:
-        why = f"it had been asked to end ({left.asked})"
+    if left.stop_reason:
+        why = f"it had been asked to end ({left.stop_reason})"
         return JobFailure(why=why, failure_class=FailureClass.PREEMPTION)
     if left.succeeded:
         return _lost("its job had succeeded, and its results went with it")
-    if left.end is None and not left.alone:
+    if left.end is None and not left.task_gone:
         return _lost("its agent was lost as well")
     return _lost("by SIGKILL, and not for lack of memory")
 

@@ -35,21 +35,21 @@ class AgentRecordWriter:
         self._lock = threading.Lock()
         """Guards all below."""
         self._path = ""
-        self._legacy: AgentRecord | None = None
+        self._record: AgentRecord | None = None
         self._memory = OomWatch()
 
     def begin(self, spec: messages.Spec) -> None:
         """The job that ``spec`` asks for is about to start its first process."""
         with self._lock:
-            self._path = spec.legacy
+            self._path = spec.agent_record
             task = os.getppid()
-            self._legacy = AgentRecord(
+            self._record = AgentRecord(
                 launch=spec.launch,
                 pid=os.getpid(),
                 mark=self._mark,
                 grace=spec.config.shutdown_timeout,
-                task=task,
-                task_began=start_ticks(task),
+                task_pid=task,
+                task_start_ticks=start_ticks(task),
             )
             self._write()
 
@@ -58,17 +58,15 @@ class AgentRecordWriter:
         with self._lock:
             self._memory = OomWatch()
 
-    def told(self, reason: str, *, alone: bool) -> None:
-        """The job is to end: because its task is gone, if ``alone``, else because somebody said
-        so.
-        """
-        found = self._memory.kills() if alone else None
-        if not alone:
-            self._know(asked=reason)
+    def told(self, reason: str, *, task_gone: bool) -> None:
+        """The job is asked to end: because its task is gone, or for ``reason``."""
+        found = self._memory.kills() if task_gone else None
+        if not task_gone:
+            self._know(stop_reason=reason)
         elif found is None:
-            self._know(alone=True)
+            self._know(task_gone=True)
         else:
-            self._know(alone=True, kills=found.kills, counted_by=found.where)
+            self._know(task_gone=True, kills=found.kills, counted_by=found.where)
 
     def ended(self, last: messages.JobSucceeded | messages.JobFailed) -> None:
         """This is what the agent says last."""
@@ -77,14 +75,14 @@ class AgentRecordWriter:
     def _know(self, **more: Any) -> None:
         with self._lock:
             # Once the end is told, the file is the task's to remove.
-            if self._legacy is not None and self._legacy.end is None:
-                self._legacy = msgspec.structs.replace(self._legacy, **more)
+            if self._record is not None and self._record.end is None:
+                self._record = msgspec.structs.replace(self._record, **more)
                 self._write()
 
     def _write(self) -> None:
-        if not self._path or self._legacy is None:
+        if not self._path or self._record is None:
             return
         try:
-            self._legacy.write(self._path)
+            self._record.write(self._path)
         except OSError as error:
             _log.warning("what the next try should know could not be written: %s", error)

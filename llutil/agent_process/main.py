@@ -96,7 +96,7 @@ class _TaskAgent:
     """One agent process, between its task and its job."""
 
     def __init__(
-        self, sock: socket.socket, aftermath: OrphanLog, results: ResultsWriter | None
+        self, sock: socket.socket, orphan_log: OrphanLog, results: ResultsWriter | None
     ) -> None:
         self._mark = os.environ.get(MARK_VARIABLE) or uuid.uuid4().hex
         self._marked = self._mark == os.environ.get(MARK_VARIABLE)
@@ -111,7 +111,7 @@ class _TaskAgent:
         self._ended = False
         self._grace = 0.0
         self._leaving = AgentRecordWriter(self._mark)
-        self._link = TaskSocket(sock, aftermath, self._on_stop)
+        self._link = TaskSocket(sock, orphan_log, self._on_stop)
         self._results = results
         self._host = TaskObserver(
             self._link, self._leaving, () if results is None else (results.fd,)
@@ -209,7 +209,7 @@ class _TaskAgent:
             # Sent to the main thread and not to the process: only so does it end a wait inside a
             # system call.
             signal.pthread_kill(self._main.ident or 0, signal.SIGTERM)
-        self._leaving.told(reason, alone=self._link.gone)
+        self._leaving.told(reason, task_gone=self._link.gone)
 
     def _end_early(self) -> None:
         """The main thread may be in the middle of importing torch, which no exception should

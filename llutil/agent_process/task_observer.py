@@ -46,7 +46,7 @@ class TaskObserver:
 
     def hosting(self, endpoint: str) -> None:
         """Say where the others find the store that this node hosts."""
-        self._link.send(messages.Hosting(endpoint))
+        self._link.send(messages.StoreHosted(endpoint))
 
     def progress(self, ranks: Mapping[int, tuple[int, int]]) -> None:
         """Send the ranks' steps."""

@@ -4,7 +4,7 @@ The main thread may wait inside torch, in C, for minutes. A stop must be heard a
 task that died must be noticed: so this thread does all the reading and writing, and tells the rest
 of the process by calling back. Words for the task are queued; if it reads slowly, ``congested``
 lets the workers' output wait at its source, so that memory stays bounded. When the socket closes
-the task is gone, and words go to the aftermath.
+the task is gone, and words go to the orphan_log.
 
 There is a time before the thread, for what only a process without threads can do: ``first_spec``
 reads the job, and inside ``listening`` a signal starts the thread as soon as anything else is to be
@@ -42,16 +42,16 @@ class TaskSocket:
     """The socket, heard from ``start`` on, which ``close`` calls too. ``on_stop(reason)`` is
     called, on the link's thread, for each stop and once when the task is gone.
 
-    ``afterlog`` is known once the spec is. Callers on other threads use ``spec``, ``send``,
+    ``orphan_log`` is known once the spec is. Callers on other threads use ``spec``, ``send``,
     ``congested``, ``when_clear`` and ``close``.
     """
 
     def __init__(
-        self, sock: socket.socket, aftermath: OrphanLog, on_stop: Callable[[str], None]
+        self, sock: socket.socket, orphan_log: OrphanLog, on_stop: Callable[[str], None]
     ) -> None:
         self._sock = sock
         self._sock.setblocking(False)
-        self._aftermath = aftermath
+        self._orphan_log = orphan_log
         self._on_stop = on_stop
         self._decoder = messages.Decoder()
         self._start_lock = threading.RLock()
@@ -153,7 +153,7 @@ class TaskSocket:
         return self._spec
 
     def send(self, message: messages.Message) -> None:
-        """Queue ``message`` for the task, or for the aftermath if the task is gone. Never
+        """Queue ``message`` for the task, or for the orphan_log if the task is gone. Never
         blocks.
         """
         if not self._queue.put(messages.encode(message)):
@@ -167,7 +167,7 @@ class TaskSocket:
 
     def fds(self) -> set[int]:
         """Descriptors that belong to this process alone."""
-        return {self._sock.fileno(), self._wake_read, self._wake_write, *self._aftermath.readers}
+        return {self._sock.fileno(), self._wake_read, self._wake_write, *self._orphan_log.readers}
 
     def congested(self) -> bool:
         """Whether the task is so far behind that workers should wait with more output."""
@@ -226,7 +226,7 @@ class TaskSocket:
             if not (read and written):
                 self._lose(selector)
         while self._gone and self._after:
-            self._aftermath.take(self._after.popleft())
+            self._orphan_log.take(self._after.popleft())
         self._let_flow()
 
     def _read(self) -> bool:
@@ -276,9 +276,9 @@ class TaskSocket:
         selector.unregister(self._sock)
         self._gone = True
         unread = self._queue.close()
-        self._aftermath.begin(self._spec.afterlog if self._spec else os.devnull)
+        self._orphan_log.begin(self._spec.orphan_log if self._spec else os.devnull)
         for message in messages.Decoder().feed(unread):
-            self._aftermath.take(message)
+            self._orphan_log.take(message)
         if self._closing is None:
             self._on_stop("its Airflow task is gone")
 

@@ -1,14 +1,14 @@
-"""What the Airflow task and its agent process say to each other: values, and their JSON lines.
+"""The messages between an Airflow task and its agent process, and their form as JSON lines.
 
-One private socket, one JSON object a line, both ways. The task sends one ``Spec`` and then commands
-(``Stop``); the agent answers with events, the last of which is ``JobSucceeded`` or ``JobFailed``.
-When the socket closes, the other side is gone: the agent then stops the job within the
-``shutdown_timeout`` of its configuration.
+They go through one private socket, one JSON object a line, both ways. The task sends one ``Spec``
+and then commands (``Stop``). The agent sends events; the last one is ``JobSucceeded`` or
+``JobFailed``. When the socket closes, the other side is gone: the agent then stops the job within
+the ``shutdown_timeout`` of its configuration.
 
-A field that a newer side has added is ignored; whatever changes a message's meaning raises
-``VERSION``. This module does no I/O: ``encode`` gives bytes, ``Decoder`` takes them. It may import
-nothing but the standard library, msgspec, ``llutil.entrypoint``, ``llutil.errors``,
-``llutil.failure`` and ``llutil.launcher.config``, since Airflow imports it to parse a DAG.
+A field that a newer side has added is ignored. A change of a message's meaning raises ``VERSION``.
+This module does no I/O: ``encode`` gives bytes, ``Decoder`` takes them. It may import only the
+standard library, msgspec, ``llutil.entrypoint``, ``llutil.errors``, ``llutil.failure`` and
+``llutil.launcher.config``, since Airflow imports it to parse a DAG.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ __all__ = [
     "VERSION",
     "Decoder",
     "Hello",
-    "Hosting",
     "JobFailed",
     "JobSucceeded",
     "LogRecord",
@@ -41,6 +40,7 @@ __all__ = [
     "RoundBegan",
     "Spec",
     "Stop",
+    "StoreHosted",
     "encode",
     "from_json",
     "to_json",
@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 VERSION = 3
-"""Raised when a message changes so that an older side would misread it."""
+"""It grows when a message changes so that an older side would misread it."""
 
 
 class _Message(msgspec.Struct, frozen=True, tag_field="type", tag=str.lower):
@@ -56,36 +56,38 @@ class _Message(msgspec.Struct, frozen=True, tag_field="type", tag=str.lower):
 
 
 class Spec(_Message, frozen=True, kw_only=True):
-    """Task → agent, first: the job.
+    """Task → agent, first message: the job.
 
-    ``config`` names its run. ``result_limit`` is the most bytes of JSON that one rank's value may
-    take. ``afterlog`` names the file that takes what the agent
-    prints once the task is gone. ``arrays``: values that go into a results file keep their arrays,
-    see ``llutil.serialization.npz_archive``. ``legacy`` names the one that says who the agent is
-    and how it ended, empty for none; ``launch`` is what the task calls this launch in there.
+    ``config`` has its run id. ``result_limit`` is how many bytes of JSON one rank's value may take.
+    With ``arrays``, values in a results file keep their arrays, see
+    ``llutil.serialization.npz_archive``.
+
+    ``orphan_log`` is the file that takes what the agent prints after the task is gone.
+    ``agent_record`` is the file of its ``AgentRecord``, empty for none; ``launch`` is the name of
+    this launch in that record.
     """
 
     config: LaunchConfig
     entrypoint: Entrypoint
     result_limit: int
-    afterlog: str
-    legacy: str = ""
+    orphan_log: str
+    agent_record: str = ""
     launch: str = ""
     version: int = VERSION
     arrays: bool = False
 
 
 class Stop(_Message, frozen=True):
-    """Task → agent: end the job within its grace period. ``reason`` goes into the log."""
+    """Task → agent: end the job within its grace period; ``reason`` goes into the log."""
 
     reason: str
 
 
 class Hello(_Message, frozen=True):
-    """Agent → task, first: who answers. ``version`` is its ``VERSION``, ``python`` its interpreter.
+    """Agent → task, first message: ``version`` is its ``VERSION``, ``python`` its interpreter.
 
     ``torch``, ``python_version`` and ``launcher`` are the versions of torch, Python and this
-    package there, "" if not known.
+    package in the agent, "" if not known.
     """
 
     pid: int
@@ -96,17 +98,16 @@ class Hello(_Message, frozen=True):
     launcher: str = ""
 
 
-class Hosting(_Message, frozen=True):
-    """Agent → task: this node hosts the store of its job; the others find it behind the door at
-    ``endpoint``.
-    """
+class StoreHosted(_Message, frozen=True):
+    """Agent → task: this node hosts the store of its job, at ``endpoint``."""
 
     endpoint: str
 
 
 class OutputLine(_Message, frozen=True):
-    """Agent → task: one line that a rank printed, without its newline. ``stream`` is stdout or
-    stderr.
+    """Agent → task: one line that a rank printed on ``stream`` (stdout or stderr).
+
+    It has no newline at its end.
     """
 
     rank: int
@@ -115,7 +116,7 @@ class OutputLine(_Message, frozen=True):
 
 
 class LogRecord(_Message, frozen=True):
-    """Agent → task: one record of the agent's own log. ``level`` is a name of ``logging``'s."""
+    """Agent → task: one record of the agent's own log; ``level`` is a name of ``logging``."""
 
     level: str
     logger: str
@@ -123,11 +124,10 @@ class LogRecord(_Message, frozen=True):
 
 
 class RoundBegan(_Message, frozen=True):
-    """Agent → task: workers have started. ``ranks`` are this node's; ``restart`` counts restarts so
-    far.
+    """Agent → task: the workers of a round have started.
 
-    Without ``ranks``, and of a world of 0: this node's workers have ended, and it waits for what
-    comes next.
+    ``ranks`` are those of this node, ``restart`` is the number of restarts so far. Without ranks
+    and with a world size of 0, this node's workers have ended, and it waits for the next round.
     """
 
     restart: int
@@ -142,8 +142,9 @@ class Progress(_Message, frozen=True):
 
 
 class Result(_Message, frozen=True):
-    """Agent → task, one a rank, in rank order, before ``JobSucceeded``: what the rank returned, as
-    plain JSON.
+    """Agent → task: what one rank returned, as plain JSON.
+
+    One message for each rank, in the order of the ranks, before ``JobSucceeded``.
     """
 
     rank: int
@@ -151,8 +152,9 @@ class Result(_Message, frozen=True):
 
 
 class ResultInFile(_Message, frozen=True):
-    """Agent → task, in place of a ``Result``: the value's JSON, or archive, is in the results file,
-    ``size`` bytes at ``offset``.
+    """Agent → task, instead of a ``Result``: the value is in the results file.
+
+    It takes ``size`` bytes at ``offset``, as JSON or as an archive.
     """
 
     rank: int
@@ -161,17 +163,17 @@ class ResultInFile(_Message, frozen=True):
 
 
 class JobSucceeded(_Message, frozen=True):
-    """Agent → task, last: every rank of this node ended well, and these are the ranks."""
+    """Agent → task, last message: all ``ranks`` of this node have succeeded."""
 
     ranks: tuple[int, ...]
 
 
 class JobFailed(_Message, frozen=True):
-    """Agent → task, last: the job failed. ``error`` is the exception's class name, ``report`` its
-    text.
+    """Agent → task, last message: the job failed.
 
-    ``retryable`` is as in ``llutil.errors``: the same launch, tried again at once, has a chance.
-    ``job_failure`` is what went wrong in the whole job.
+    ``error`` is the name of the exception's class, ``report`` its text. ``retryable`` is as in
+    ``llutil.errors``: the same launch may succeed if it is tried again at once. ``job_failure`` is
+    what went wrong in the whole job.
     """
 
     error: str
@@ -184,7 +186,7 @@ Message = (
     Spec
     | Stop
     | Hello
-    | Hosting
+    | StoreHosted
     | OutputLine
     | LogRecord
     | RoundBegan
@@ -197,19 +199,19 @@ Message = (
 
 
 def encode(message: Message) -> bytes:
-    """One line of JSON, newline included."""
+    """``message`` as one line of JSON, with its newline."""
     return json.dumps(to_json(message), separators=(",", ":")).encode() + b"\n"
 
 
 def to_json(message: Message) -> dict[str, Any]:
-    """The message as JSON has it."""
-    # msgspec's own JSON takes no lone surrogate, and a rank prints what it likes.
+    """``message`` as plain values for JSON."""
+    # Not by msgspec's own JSON: it refuses lone surrogates, and a rank may print any text.
     body: dict[str, Any] = msgspec.to_builtins(message, str_keys=True)
     return body
 
 
 def unsendable(config: LaunchConfig) -> Iterator[Problem]:
-    """What of ``config`` cannot be sent to an agent."""
+    """The problems with values of ``config`` that cannot be sent to an agent."""
     for one in fields(config):
         try:
             msgspec.to_builtins(getattr(config, one.name), str_keys=True)
@@ -218,38 +220,40 @@ def unsendable(config: LaunchConfig) -> Iterator[Problem]:
 
 
 def from_json(body: object) -> Message:
-    """The message that ``to_json`` gave. Fields that this version does not know are ignored.
+    """The message of which ``to_json`` made ``body``.
 
-    :raises ConfigError: it is none, or a spec of another version.
+    Fields that this version does not know are ignored.
+
+    :raises ConfigError: ``body`` is not a message, or a spec of another version.
     """
     kind, version = (
         (body.get("type"), body.get("version")) if isinstance(body, dict) else (None, None)
     )
     if kind == "spec" and version != VERSION:
         raise ConfigError(
-            f"the spec is of version {version}, this agent speaks {VERSION}: "
+            f"the spec is of version {version}, and this agent reads version {VERSION}: "
             "install the same airflow-provider-elastic-launch on both sides"
         )
     try:
         message: Message = msgspec.convert(body, type=Message, str_keys=True)
     except msgspec.ValidationError as error:
         raise ConfigError(
-            # A spec may hold a password.
+            # Not the whole message: a spec may hold a password.
             f"not a message on the agent's socket: {kind or body!r:.200} ({error})"
         ) from error
     return message
 
 
 class Decoder:
-    """Turns received bytes into messages; holds the piece of a line whose rest has not come yet."""
+    """Turns received bytes into messages; keeps the part of a line whose rest has not come yet."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
 
     def feed(self, data: bytes) -> Iterator[Message]:
-        """Messages completed by ``data``, in order.
+        """The messages that ``data`` completes, in order.
 
-        :raises ConfigError: a line is not a message of ours.
+        :raises ConfigError: a line is not a message.
         """
         if b"\n" not in data:
             self._pieces.append(data)

@@ -24,7 +24,6 @@ from llutil.failure import FailureClass, JobFailure
 from llutil.task_link.messages import (
     Decoder,
     Hello,
-    Hosting,
     JobFailed,
     JobSucceeded,
     LogRecord,
@@ -35,6 +34,7 @@ from llutil.task_link.messages import (
     RoundBegan,
     Spec,
     Stop,
+    StoreHosted,
     encode,
 )
 
@@ -193,7 +193,7 @@ def hosts(task: Task) -> None:
     """Says where, and then goes on until it is asked to stop."""
     task.hello()
     task.spec()
-    task.tell(Hosting("10.0.0.1:5000"))
+    task.tell(StoreHosted("10.0.0.1:5000"))
     if isinstance(task.hear(), Stop):
         task.tell(JobFailed("StoppedError", "stopped", False, PREEMPTED))
 

@@ -56,7 +56,7 @@ def spec(
         config=LaunchConfig(**fields | config),
         entrypoint=entrypoint,
         result_limit=1_000_000,
-        afterlog=str(Path(folder, "after.log")),
+        orphan_log=str(Path(folder, "after.log")),
     )
 
 

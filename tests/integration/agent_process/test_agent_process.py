@@ -123,7 +123,7 @@ def changed_spec(**fields: Any) -> bytes:
 BAD_SPECS: dict[str, tuple[bytes, str]] = {
     "another version": (
         b'{"type":"spec","version":1}\n',
-        f"version 1, this agent speaks {messages.VERSION}: install the same "
+        f"version 1, and this agent reads version {messages.VERSION}: install the same "
         "airflow-provider-elastic-launch",
     ),
     "no spec": (b"hello\n", "not a message on the agent's socket: b'hello'"),

@@ -21,11 +21,11 @@ pytestmark = [pytest.mark.launch, pytest.mark.fault]
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return tmp_path / "job.legacy"
+    return tmp_path / "job.agent_record"
 
 
 def leaving(path: Path, job: messages.Spec) -> messages.Spec:
-    return replace(job, legacy=str(path), launch="3")
+    return replace(job, agent_record=str(path), launch="3")
 
 
 def test_a_failure_reaches_the_task_with_its_fields_and_is_on_disk_before_that(
@@ -55,17 +55,17 @@ def test_what_an_agent_leaves_says_who_it_is_while_it_runs_and_in_the_end_how_it
         found = AgentRecord.read(path)
         assert found is not None
         assert (found.launch, found.pid, found.grace) == ("3", task.process.pid, 20)
-        assert (found.alone, found.asked, found.end) == (False, "", None)
+        assert (found.task_gone, found.stop_reason, found.end) == (False, "", None)
         environment = Path(f"/proc/{pids(folder)[0]}/environ").read_bytes()
         assert f"LLUTIL_JOB={found.mark}".encode() in environment.split(b"\0")
         task.hang_up()
     left = AgentRecord.read(path)
     assert left is not None
-    assert (left.alone, left.asked, left.kills) == (True, "", 0)
+    assert (left.task_gone, left.stop_reason, left.kills) == (True, "", 0)
     assert isinstance(left.end, messages.JobFailed)
     assert left.end.job_failure.failure_class is FailureClass.PREEMPTION
     assert "its Airflow task is gone" in left.end.report
-    assert [file.name for file in path.parent.glob("job.legacy*")] == ["job.legacy"]
+    assert [file.name for file in path.parent.glob("job.agent_record*")] == ["job.agent_record"]
 
 
 def test_a_task_that_was_asked_to_end_before_it_was_killed_is_known_by_that(
@@ -76,11 +76,11 @@ def test_a_task_that_was_asked_to_end_before_it_was_killed_is_known_by_that(
         wait_for_ranks(task, folder, 1)
         task.tell(messages.Stop("Airflow asked the task to end"))
         asked = "Airflow asked the task to end"
-        assert wait_until(lambda: (found := AgentRecord.read(path)) and found.asked == asked)
+        assert wait_until(lambda: (found := AgentRecord.read(path)) and found.stop_reason == asked)
         task.hang_up()
     left = AgentRecord.read(path)
     assert left is not None
-    assert (left.alone, left.asked) == (True, asked)
+    assert (left.task_gone, left.stop_reason) == (True, asked)
 
 
 def test_an_agent_that_is_killed_has_left_who_it_was(path: Path, folder: str) -> None:
@@ -89,7 +89,7 @@ def test_an_agent_that_is_killed_has_left_who_it_was(path: Path, folder: str) ->
         os.kill(task.process.pid, signal.SIGKILL)
     left = AgentRecord.read(path)
     assert left is not None
-    assert (left.pid, left.alone, left.end) == (task.process.pid, False, None)
+    assert (left.pid, left.task_gone, left.end) == (task.process.pid, False, None)
 
 
 def test_a_file_that_cannot_be_written_stops_no_job(path: Path, folder: str) -> None:

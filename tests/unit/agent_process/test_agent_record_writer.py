@@ -35,8 +35,8 @@ def job(path: Path | str) -> Spec:
         config=LaunchConfig(1, 1, 1, shutdown_timeout=5),
         entrypoint=Command("x"),
         result_limit=1,
-        afterlog="",
-        legacy=str(path),
+        orphan_log="",
+        agent_record=str(path),
         launch="2",
     )
 
@@ -50,25 +50,25 @@ def read(path: Path) -> AgentRecord:
 def test_a_task_that_went_when_the_kernel_killed_for_lack_of_memory(
     tmp_path: Path, counter: Path
 ) -> None:
-    path = tmp_path / "legacy"
+    path = tmp_path / "agent_record"
     leaving = AgentRecordWriter("m")
     leaving.begin(job(path))
     counter.write_text("oom_kill 1\n")
     leaving.round_began()
     counter.write_text("oom_kill 3\n")
-    leaving.told("its task is gone", alone=True)
+    leaving.told("its task is gone", task_gone=True)
     left = read(path)
-    assert (left.launch, left.mark, left.alone, left.kills) == ("2", "m", True, 2)
+    assert (left.launch, left.mark, left.task_gone, left.kills) == ("2", "m", True, 2)
     assert left.counted_by == f"the memory cgroup {counter.parent}"
 
 
 def test_kills_before_the_round_are_not_about_this_task(tmp_path: Path, counter: Path) -> None:
-    path = tmp_path / "legacy"
+    path = tmp_path / "agent_record"
     leaving = AgentRecordWriter("m")
     leaving.begin(job(path))
     counter.write_text("oom_kill 1\n")
     leaving.round_began()
-    leaving.told("its task is gone", alone=True)
+    leaving.told("its task is gone", task_gone=True)
     assert read(path).kills == 0
 
 
@@ -76,7 +76,7 @@ def test_nothing_is_written_before_there_is_a_job_or_for_a_task_that_wants_nothi
     tmp_path: Path, counter: Path
 ) -> None:
     leaving = AgentRecordWriter("m")
-    leaving.told("enough", alone=False)
+    leaving.told("enough", task_gone=False)
     leaving.begin(job(""))
-    leaving.told("enough", alone=False)
-    assert not (tmp_path / "legacy").exists()
+    leaving.told("enough", task_gone=False)
+    assert not (tmp_path / "agent_record").exists()

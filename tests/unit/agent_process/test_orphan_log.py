@@ -23,10 +23,10 @@ from tests.unit.agent_process.stand_ins import streams
 
 def test_what_the_task_had_not_read_and_what_comes_later_is_kept(tmp_path: Path) -> None:
     with streams() as readers:
-        aftermath = OrphanLog(readers)
+        orphan_log = OrphanLog(readers)
         os.write(1, b"printed before\n")
         os.write(2, b"an error before\n")
-        aftermath.begin(str(tmp_path / "after.log"))
+        orphan_log.begin(str(tmp_path / "after.log"))
         os.write(1, b"printed after\n")
         os.write(2, b"an error after\n")
         text = (tmp_path / "after.log").read_text()
@@ -55,17 +55,17 @@ def test_what_the_task_had_not_read_and_what_comes_later_is_kept(tmp_path: Path)
 )
 def test_what_a_reader_needs_is_written(tmp_path: Path, message: Message, text: str) -> None:
     with streams() as readers:
-        aftermath = OrphanLog(readers)
-        aftermath.begin(str(tmp_path / "after.log"))
-        aftermath.take(message)
+        orphan_log = OrphanLog(readers)
+        orphan_log.begin(str(tmp_path / "after.log"))
+        orphan_log.take(message)
         assert (tmp_path / "after.log").read_text() == text
 
 
 def test_it_begins_once(tmp_path: Path) -> None:
     with streams() as readers:
-        aftermath = OrphanLog(readers)
-        aftermath.begin(str(tmp_path / "one.log"))
-        aftermath.begin(str(tmp_path / "two.log"))
+        orphan_log = OrphanLog(readers)
+        orphan_log.begin(str(tmp_path / "one.log"))
+        orphan_log.begin(str(tmp_path / "two.log"))
         assert [path.name for path in tmp_path.iterdir()] == ["one.log"]
 
 
@@ -89,15 +89,15 @@ def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_written_stops_nobody(tmp_path: Path) -> None:
     with streams() as readers:
-        aftermath = OrphanLog(readers)
-        aftermath.begin(str(tmp_path))
+        orphan_log = OrphanLog(readers)
+        orphan_log.begin(str(tmp_path))
         os.write(1, b"x" * 1_000_000)
-        aftermath.take(OutputLine(0, "stdout", "words"))
+        orphan_log.take(OutputLine(0, "stdout", "words"))
 
 
 def test_a_full_disk_stops_nobody() -> None:
     with streams() as readers:
-        aftermath = OrphanLog(readers)
+        orphan_log = OrphanLog(readers)
         os.write(1, b"before")
-        aftermath.begin("/dev/full")
-        aftermath.take(OutputLine(0, "stdout", "words"))
+        orphan_log.begin("/dev/full")
+        orphan_log.take(OutputLine(0, "stdout", "words"))

@@ -41,7 +41,7 @@ class Pair:
 
     link: TaskSocket
     task: socket.socket
-    afterlog: Path
+    orphan_log: Path
     stops: list[str]
     stopped: threading.Event
 
@@ -50,7 +50,7 @@ class Pair:
             config=LaunchConfig(1, 1, 1),
             entrypoint=Script("train.py"),
             result_limit=1000,
-            afterlog=str(self.afterlog),
+            orphan_log=str(self.orphan_log),
         )
 
     def tell(self, *messages: wire.Message) -> None:
@@ -64,7 +64,7 @@ class Pair:
         return heard
 
     def kept(self) -> list[str]:
-        return self.afterlog.read_text().splitlines()
+        return self.orphan_log.read_text().splitlines()
 
 
 @contextmanager
@@ -112,7 +112,7 @@ def test_a_spec_of_many_megabytes_arrives(tmp_path: Path) -> None:
             config=LaunchConfig(1, 1, 1, run_id="x" * 20_000_000),
             entrypoint=Script("train.py"),
             result_limit=1,
-            afterlog=str(it.afterlog),
+            orphan_log=str(it.orphan_log),
         )
         it.tell(spec)
         assert it.link.spec(far()) == spec
@@ -132,7 +132,7 @@ def test_no_spec_is_a_bad_configuration_once_its_time_is_over(tmp_path: Path) ->
         (b"[]\n", "not a message"),
         (
             b'{"type":"spec","version":99}\n',
-            f"version 99, this agent speaks {wire.VERSION}: install the same",
+            f"version 99, and this agent reads version {wire.VERSION}: install the same",
         ),
         (b'{"type":"spec","version":%d}\n' % wire.VERSION, "not a message"),
         (wire.encode(wire.Hello(1, "python")), "a Hello came from the task"),
@@ -240,7 +240,7 @@ def test_a_task_that_read_everything_finds_little_of_it_again(tmp_path: Path) ->
         assert len(it.hear(5_000)) == 5_000
         it.task.close()
         assert it.stopped.wait(FAR)
-        assert wait_until(it.afterlog.exists)
+        assert wait_until(it.orphan_log.exists)
         it.link.close(far())
         assert len(it.kept()) < 300
 
@@ -252,7 +252,7 @@ def test_a_task_that_goes_before_its_spec_stops_the_job_and_keeps_nothing(tmp_pa
         assert it.stopped.wait(FAR)
         it.link.send(FAILED)
         it.link.close(far())
-    assert not it.afterlog.exists()
+    assert not it.orphan_log.exists()
 
 
 def test_a_task_that_shuts_only_its_writing_is_gone_too(tmp_path: Path) -> None:

@@ -74,14 +74,14 @@ MESSAGES = st.one_of(
         entrypoint=ENTRYPOINTS,
         result_limit=COUNT,
         arrays=st.booleans(),
-        afterlog=TEXT,
-        legacy=TEXT,
+        orphan_log=TEXT,
+        agent_record=TEXT,
         launch=TEXT,
     ),
     st.builds(wire.Stop, TEXT),
     st.builds(wire.Hello, COUNT, TEXT, COUNT, torch=TEXT, python_version=TEXT, launcher=TEXT),
     st.builds(wire.ResultInFile, COUNT, COUNT, COUNT),
-    st.builds(wire.Hosting, TEXT),
+    st.builds(wire.StoreHosted, TEXT),
     st.builds(wire.OutputLine, COUNT, st.sampled_from(["stdout", "stderr"]), TEXT),
     st.builds(wire.LogRecord, TEXT, TEXT, TEXT),
     st.builds(wire.RoundBegan, COUNT, COUNT, st.lists(COUNT).map(tuple)),
@@ -171,10 +171,12 @@ def test_a_spec_of_another_version_says_which_and_what_to_do() -> None:
     body: dict[str, Any] = json.loads(
         wire.encode(
             wire.Spec(
-                config=LaunchConfig(1, 1, 1), entrypoint=Command("x"), result_limit=1, afterlog=""
+                config=LaunchConfig(1, 1, 1), entrypoint=Command("x"), result_limit=1, orphan_log=""
             )
         )
     )
     body["version"] = 99
-    with pytest.raises(ConfigError, match=r"version 99, this agent speaks \d+: install the same"):
+    with pytest.raises(
+        ConfigError, match=r"version 99, and this agent reads version \d+: install the same"
+    ):
         list(wire.Decoder().feed(json.dumps(body).encode() + b"\n"))

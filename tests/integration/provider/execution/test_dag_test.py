@@ -58,7 +58,7 @@ def rehearsal(tmp_path):
     yield make
     assert threading.active_count() == before
     folder = tmp_path / f"elastic-launch-{Path(tmp_path).stat().st_uid}"
-    assert not list(folder.glob("*.afterlog"))
+    assert not list(folder.glob("*.orphan_log"))
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ time.sleep(60)
 
 @pytest.fixture
 def path(tmp_path):
-    return tmp_path / "job.legacy"
+    return tmp_path / "job.agent_record"
 
 
 @pytest.fixture
@@ -88,10 +88,10 @@ def test_what_the_agent_writes_last_is_what_counts(path, agent):
         "import time; print(flush=True); from msgspec.structs import replace; from "
         "llutil.task_link.agent_record import AgentRecord; "
         f"time.sleep(0.7); replace(AgentRecord.read({str(path)!r}), "
-        f"alone=True).write({str(path)!r})"
+        f"task_gone=True).write({str(path)!r})"
     )
-    assert not AgentRecord.read(path).alone
-    assert take_over(path, LOG).alone
+    assert not AgentRecord.read(path).task_gone
+    assert take_over(path, LOG).task_gone
 
 
 def test_an_agent_that_does_not_end_is_ended_with_all_of_its_job(path, agent, caplog):

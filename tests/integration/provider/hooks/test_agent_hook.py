@@ -42,7 +42,7 @@ def spec(**config):
         config=LaunchConfig(1, 1, 1, shutdown_timeout=0.2, **config),
         entrypoint=Command("x"),
         result_limit=100,
-        afterlog="/dev/null",
+        orphan_log="/dev/null",
     )
 
 

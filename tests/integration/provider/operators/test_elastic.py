@@ -215,8 +215,8 @@ def test_a_try_that_follows_one_which_died_of_what_is_not_tried_again_fails_at_o
     text = "rank 3: stuck\nand more"
     end = JobFailed("WorkersFailedError", text, False, JobFailure.of(stuck))
     slug = TaskKey("job", "train", "r1").slug(deployment())
-    AgentRecord(launch="3", pid=2**22 + 1, mark="m", grace=1, alone=True, end=end).write(
-        user_folder() / f"{slug}.legacy"
+    AgentRecord(launch="3", pid=2**22 + 1, mark="m", grace=1, task_gone=True, end=end).write(
+        user_folder() / f"{slug}.agent_record"
     )
     task = ElasticLaunchOperator(task_id="train", entrypoint="true")
     outcome = run_task(task, run_id="r1", store=store, max_tries=3, try_number=4)
@@ -330,7 +330,7 @@ def test_what_the_agent_says_after_its_task_was_killed_is_shown_by_the_next_try(
     os.kill(task_process, signal.SIGKILL)
     os.waitpid(task_process, 0)
     folder = Path(tempfile.gettempdir(), f"elastic-launch-{os.getuid()}")
-    until(lambda: any("the job ended" in path.read_text() for path in folder.glob("*.afterlog")))
+    until(lambda: any("the job ended" in path.read_text() for path in folder.glob("*.orphan_log")))
 
     outcome = run_task(ElasticLaunchOperator(task_id="again", entrypoint="true"), try_number=2)
     assert (outcome.state, "previous" in str(logged())) == ("success", False)  # another task's
@@ -340,7 +340,7 @@ def test_what_the_agent_says_after_its_task_was_killed_is_shown_by_the_next_try(
     assert run_task(again, try_number=2).state == "success"
     shown = [line for line in logged() if "[previous try]" in line]
     assert any("its Airflow task is gone" in line for line in shown), shown
-    assert list(folder.glob("*.afterlog")) == []
+    assert list(folder.glob("*.orphan_log")) == []
 
 
 @pytest.mark.fault

@@ -40,30 +40,30 @@ def test_a_folder_that_somebody_else_prepared_is_not_used(temporary, trap):
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
-def test_an_afterlog_is_shown_once(temporary):
-    afterlog = OrphanLogFile(temporary, "job")
-    assert afterlog.take() == []
-    afterlog.path.write_bytes(b"one\ntwo \xff\n")
-    assert afterlog.take() == ["one", "two �"]
-    assert afterlog.take() == []
-    afterlog.remove()
-    afterlog.remove()
+def test_an_orphan_log_is_shown_once(temporary):
+    orphan_log = OrphanLogFile(temporary, "job")
+    assert orphan_log.take() == []
+    orphan_log.path.write_bytes(b"one\ntwo \xff\n")
+    assert orphan_log.take() == ["one", "two �"]
+    assert orphan_log.take() == []
+    orphan_log.remove()
+    orphan_log.remove()
     assert list(temporary.iterdir()) == []
 
 
 def test_what_an_agent_still_appends_while_the_next_try_runs_is_not_lost(temporary):
-    afterlog = OrphanLogFile(temporary, "job")
-    with afterlog.path.open("ab", buffering=0) as agent:
+    orphan_log = OrphanLogFile(temporary, "job")
+    with orphan_log.path.open("ab", buffering=0) as agent:
         agent.write(b"before\n")
-        assert afterlog.take() == ["before"]
+        assert orphan_log.take() == ["before"]
         agent.write(b"after\n")
-        assert afterlog.take() == ["after"]
+        assert orphan_log.take() == ["after"]
 
 
-def test_only_the_end_of_a_huge_afterlog_is_shown(temporary):
-    afterlog = OrphanLogFile(temporary, "job")
-    afterlog.path.write_bytes(b"".join(b"%09d\n" % number for number in range(50_000)))
-    lines = afterlog.take()
+def test_only_the_end_of_a_huge_orphan_log_is_shown(temporary):
+    orphan_log = OrphanLogFile(temporary, "job")
+    orphan_log.path.write_bytes(b"".join(b"%09d\n" % number for number in range(50_000)))
+    lines = orphan_log.take()
     assert lines[-1] == "000049999"
     assert len(lines) < 30_000
 

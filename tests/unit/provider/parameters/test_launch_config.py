@@ -50,7 +50,7 @@ def test_a_configuration_survives_its_way_to_the_agent():
             "log_dir": Path("/logs"),
         }
     )
-    spec = Spec(config=config, entrypoint=Command("x"), result_limit=1, afterlog="")
+    spec = Spec(config=config, entrypoint=Command("x"), result_limit=1, orphan_log="")
     assert list(Decoder().feed(encode(spec))) == [spec]
 
 

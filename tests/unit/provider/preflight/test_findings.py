@@ -161,8 +161,8 @@ def test_siblings_are_told_with_the_pool_that_no_task_can_look_into():
     (found,) = findings(Facts(node=1, min_nodes=2, siblings=states, pool="gpu"))
     assert found == Finding(
         Severity.NOTE,
-        "2 of 4 nodes are needed, each with a slot of pool 'gpu', whose free slots a task cannot see; node 0 is running, "
-        "node 2 is queued, node 3 is not scheduled yet",
+        "2 of 4 nodes are needed, each with a slot of pool 'gpu', whose free slots a task cannot "
+        "see; node 0 is running, node 2 is queued, node 3 is not scheduled yet",
     )
 
 

@@ -16,7 +16,7 @@ from tests.support.rendezvous_values import failure
 
 HERE = "here"
 OPEN = TriesRecord(life=3, try_number=2, host=HERE, open=True)
-LEFT = AgentRecord(launch="2", pid=1, mark="m", grace=30, alone=True)
+LEFT = AgentRecord(launch="2", pid=1, mark="m", grace=30, task_gone=True)
 STOPPED = JobFailed(
     "StoppedError", "its task is gone", False, JobFailure(failure_class=FailureClass.PREEMPTION)
 )
@@ -28,15 +28,15 @@ STOPPED = JobFailed(
         (None, FailureClass.INFRASTRUCTURE, "left no word on this host, here"),
         (replace(LEFT, launch="1"), FailureClass.INFRASTRUCTURE, "left no word"),
         (replace(LEFT, end=STOPPED), FailureClass.INFRASTRUCTURE, "by SIGKILL, and not for lack"),
-        (replace(LEFT, alone=False), FailureClass.INFRASTRUCTURE, "its agent was lost as well"),
+        (replace(LEFT, task_gone=False), FailureClass.INFRASTRUCTURE, "its agent was lost as well"),
         (LEFT, FailureClass.INFRASTRUCTURE, "by SIGKILL"),
         (
-            replace(LEFT, end=STOPPED, asked="Airflow asked the task to end"),
+            replace(LEFT, end=STOPPED, stop_reason="Airflow asked the task to end"),
             FailureClass.PREEMPTION,
             "asked to end (Airflow asked",
         ),
         (
-            replace(LEFT, end=STOPPED, asked="so", kills=1, counted_by="the group"),
+            replace(LEFT, end=STOPPED, stop_reason="so", kills=1, counted_by="the group"),
             FailureClass.OUT_OF_MEMORY,
             "killed 1 for lack of memory, as the group counted",
         ),
