@@ -211,13 +211,6 @@ class MemorySession:
                 txn.delete(self._ledger.namespace, scopes)
             return guard_exists
 
-    def leave(self, record: Record, *, deadline: float) -> None:
-        """Delete the node's own record, if it still exists."""
-        self._ledger.check(deadline)
-        with self._store.transaction() as txn:
-            if txn.has(self._ledger.namespace, record):
-                txn.delete(self._ledger.namespace, [record.key])
-
     def grant_lease(self, ttl: float, *, deadline: float) -> str:
         """A lease for records that outlive nodes. It does not expire."""
         self._ledger.check(deadline)

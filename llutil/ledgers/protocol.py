@@ -101,12 +101,6 @@ class Joined:
     members: View
     views: Mapping[str, View] = field(default_factory=dict)
 
-    @property
-    def predecessor(self) -> Record | None:
-        """The newest record that is older than the node's own, or None. Its value is not read."""
-        older = [record for record in self.members.records if record.created < self.record.created]
-        return older[-1] if older else None
-
 
 @dataclass(frozen=True, slots=True)
 class Created:
@@ -204,9 +198,6 @@ class Session(Protocol):
         """Delete all records in the scopes, if ``guard`` exists; say whether it did. ``guard`` must
         be in none of the scopes.
         """
-
-    def leave(self, record: Record, *, deadline: float) -> None:
-        """Delete the node's own record, if it still exists. The session lives on."""
 
     def grant_lease(self, ttl: float, *, deadline: float) -> str:
         """Take a second, long lease of ``ttl`` seconds, for records that outlive nodes. The session

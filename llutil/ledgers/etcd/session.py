@@ -184,14 +184,6 @@ class EtcdSession:
         request = messages.delete(self._namespace, scopes, guard)
         return bool(self._txn(what, request, deadline=deadline).reply.succeeded)
 
-    def leave(self, record: Record, *, deadline: float) -> None:
-        """Delete the node's own record, if it still exists."""
-        self._txn(
-            f"leave {record.key!r}",
-            messages.delete(self._namespace, [record.key], record),
-            deadline=deadline,
-        )
-
     def grant_lease(self, ttl: float, *, deadline: float) -> str:
         """Take a second, long lease of ``ttl`` seconds (rounded up), and renew it while this
         session is open.

@@ -20,14 +20,12 @@ __all__ = ["MemberZnode"]
 
 
 class MemberZnode:
-    """Puts and removes the own records of one session."""
+    """Puts the own records of one session."""
 
     def __init__(self, paths: ZnodePaths, granted: GrantedSession) -> None:
         self._paths = paths
         self._granted = granted
         self._name = session_name(granted.session_id)
-        self._leave_count = 0
-        """How often this session has left. The number is part of its records' names."""
         self._maybe_created: set[str] = set()
         """Keys that this session may have created."""
 
@@ -42,10 +40,6 @@ class MemberZnode:
         own, listing = self._own_record(reader, folder, key, value)
         members = View(self._members(folder, listing, own), listing.revision)
         return Joined(own, members, {scope: reader.view(scope) for scope in scopes})
-
-    def use_new_names(self) -> None:
-        """The session leaves. Its next records have new names."""
-        self._leave_count += 1
 
     def _own_record(
         self, reader: ZnodeReader, folder: str, key: str, value: bytes
@@ -69,7 +63,7 @@ class MemberZnode:
             (holder,) = [znode for znode in self._nodes(folder, listing) if znode.key == key]
             extra = mine[1:] if self._is_mine(holder) else mine
             for znode in extra:
-                self.remove(reader, znode.path)
+                self._remove(reader, znode.path)
             if not self._is_mine(holder):
                 raise LedgerConflict(
                     f"join as {key!r}: session {holder.session or '(none)'} has a record of that "
@@ -86,7 +80,7 @@ class MemberZnode:
 
     def _create_znode(self, reader: ZnodeReader, folder: str, key: str, value: bytes) -> str:
         """Create the session's own record; return its path."""
-        stem = self._paths.session_record_prefix(key, f"{self._name}.{self._leave_count}")
+        stem = self._paths.session_record_prefix(key, self._name)
         while True:
             try:
                 path, stat = reader.ask(
@@ -101,7 +95,7 @@ class MemberZnode:
                 raise KazooSessionOver("kazoo's connection belongs to another session now")
             return str(path)
 
-    def remove(self, reader: ZnodeReader, path: str) -> None:
+    def _remove(self, reader: ZnodeReader, path: str) -> None:
         """Delete a znode, if it exists."""
         try:
             reader.ask(lambda client: client.delete_async(path))
@@ -120,7 +114,7 @@ class MemberZnode:
         return sorted(mine, key=lambda znode: znode.sequence)
 
     def _is_mine(self, znode: RecordZnode) -> bool:
-        return znode.session.startswith(f"{self._name}.")
+        return znode.session == self._name
 
     def _members(self, folder: str, listing: FolderListing, own: Record) -> tuple[Record, ...]:
         znodes = sorted(self._nodes(folder, listing), key=lambda znode: (znode.sequence, znode.key))

@@ -217,16 +217,6 @@ class ZooKeeperSession:
             self._retry(f"delete {', '.join(scopes)}", lambda reader, _: act(reader), deadline)
         )
 
-    def leave(self, record: Record, *, deadline: float) -> None:
-        """Delete the node's own record, if it still exists."""
-        path = self._paths.record(record)
-        self._member_znode.use_new_names()
-        self._retry(
-            f"leave {record.key!r}",
-            lambda reader, _: self._member_znode.remove(reader, path),
-            deadline,
-        )
-
     def grant_lease(self, ttl: float, *, deadline: float) -> str:
         """Take a second, long lease of ``ttl`` seconds, and renew it while this session is open.
         Also sweep old leases.

@@ -32,8 +32,9 @@ from llutil.ledgers.protocol import Record
 __all__ = ["RecordZnode", "ZnodePaths", "session_name"]
 
 _LEASED_MARK, _SESSION_MARK, _ESCAPE_MARK = "=", "@", "%"
+# An earlier version wrote a count behind the session. Its nodes have to be seen, to be refused.
 _SESSION_RECORD = re.compile(
-    r"@(?P<word>.+):(?P<session>[0-9a-f]{16}\.\d+):(?P<sequence>\d{10})", re.ASCII | re.DOTALL
+    r"@(?P<word>.+):(?P<session>[0-9a-f]{16}(\.\d+)?):(?P<sequence>\d{10})", re.ASCII | re.DOTALL
 )
 
 
@@ -46,8 +47,7 @@ def session_name(session_id: int) -> str:
 class RecordZnode:
     """A record's znode in a folder, as its name tells it.
 
-    ``session`` is the session's id, a dot, and how often the session had left before. It is empty
-    if the record belongs to a granted lease.
+    ``session`` is the session's id. It is empty if the record belongs to a granted lease.
     """
 
     path: str

@@ -30,7 +30,6 @@ _STEPS = st.one_of(
     st.tuples(st.just("join"), _NODES, st.sampled_from(["a", "b", "c"])),
     st.tuples(st.just("create"), _NODES, st.sampled_from(["x", "y", "xy"])),
     st.tuples(st.just("delete"), _NODES, st.sampled_from(["log/", "log/x", "members/", "log/z"])),
-    st.tuples(st.just("leave"), _NODES, st.just("")),
     st.tuples(st.just("end"), _NODES, st.just("")),
     st.tuples(st.just("read"), _NODES, st.sampled_from(["log/", "log/x", "members/", "members/a"])),
 )
@@ -61,17 +60,13 @@ class _Run:
             case "join":
                 joined = node.join(what, f"node {index}".encode())
                 self._own[index] = joined.record
-                before = joined.predecessor
-                return _keys_and_values(joined.members.records), before and before.key
+                return _keys_and_values(joined.members.records)
             case "read":
                 return list(node.read(what).items())
             case "end":
                 node.ledger.end_lease(node.session.lease, deadline=soon())
                 return None
             case _ if own is None:
-                return None
-            case "leave":
-                node.session.leave(own, deadline=soon())
                 return None
             case "delete":
                 return what == "members/" or node.session.delete(what, guard=own, deadline=soon())

@@ -152,8 +152,9 @@ def _start_to_seal(world: World, count: int) -> None:
     for index, node in enumerate(nodes):
         joined = node.session.join("members/", f"n{index}", b"me", reads=("log/",), deadline=soon())
         logs.append(node.ledger.watch("log/", since=joined.views["log/"], deadline=soon()))
-        if joined.predecessor:
-            key = joined.predecessor.key
+        *older, _ = joined.members.records
+        if older:
+            key = older[-1].key
             node.ledger.watch(key, since=joined.members.only(key), deadline=soon())
         else:
             leader, guard = node, joined.record

@@ -53,7 +53,8 @@ def test_an_empty_folder_is_swept_once_it_is_old_by_the_servers_clock(
     server: ZooKeeperServer, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old, new = world.node(), world.node()
-    old.session.leave(old.join("a", folder="run.x/members/").record, deadline=soon())
+    old.join("a", folder="run.x/members/")
+    old.session.release(deadline=soon())
     new.join("b", folder="run.y/members/")
     root = f"/{world.namespace}/-"
     with client(server) as other:

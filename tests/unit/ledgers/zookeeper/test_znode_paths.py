@@ -21,7 +21,7 @@ _KEYS = st.lists(_WORDS, min_size=1, max_size=4).map("/".join)
 def test_the_name_of_a_records_znode_tells_its_key_session_and_sequence(
     key: str, session: int, sequence: int
 ) -> None:
-    name = f"{session_name(session)}.0"
+    name = session_name(session)
     folder = _PATHS.parent(key)
     leased = _PATHS.leased_record(key)
     session_record = _PATHS.record(Record(key, b"", sequence, name))
@@ -53,6 +53,6 @@ def test_the_name_of_a_folders_znode_tells_the_folder(key: str) -> None:
 
 
 def test_of_two_sessions_with_one_key_the_older_record_counts() -> None:
-    names = [f"@a:{session_name(7)}.0:0000000002", f"@a:{session_name(8)}.0:0000000001", "note"]
+    names = [f"@a:{session_name(7)}:0000000002", f"@a:{session_name(8)}.0:0000000001", "note"]
     (znode,) = _PATHS.record_znodes("members/", names)
     assert (znode.key, znode.session) == ("members/a", f"{session_name(8)}.0")
