@@ -177,9 +177,8 @@ def decide(
     if row.alike is not None and record.alike >= row.alike:
         return Decision(
             again=False,
-            why=f"{what}: not tried again: the same traceback {record.alike} times running, and "
-            "no rank had reported a "
-            "step of progress",
+            why=f"{what}: not tried again: the same traceback {record.alike} times running, and no "
+            "rank had reported a step of progress",
             record=record,
         )
     retried = record.retried.get(name, 0)
@@ -201,8 +200,8 @@ def decide(
     when = f"in {delay:g} s" if delay is not None else "after the task's retry_delay"
     if not asked:
         when = "by this try"
-    verb = "is" if tries_left == 1 else "are"
-    left = f"{tries_left} of the task's retries {verb} left with this one"
+    are = "is" if tries_left == 1 else "are"
+    left = f"{tries_left} of the task's retries {are} left with this one"
     return Decision(
         again=True,
         why=f"{what}: tried again {when}: retry {retried + 1}{of} of its class; {left}",

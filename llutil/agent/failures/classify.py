@@ -5,13 +5,13 @@ A decision over plain values; who finds them is the agent. The first rule that f
 =================  =================================================================================
 bad configuration  The user's code never began: what was to be run could not be found, loaded or
                    started.
-out of memory      ``MemoryError`` or torch's ``OutOfMemoryError`` by name, or a message of torch or
-                   the system that an allocation failed; a SIGKILL, of the rank or, as a shell or a
+out of memory      ``MemoryError`` or torch's ``OutOfMemoryError`` by name. A message of torch or
+                   the system that an allocation failed. A SIGKILL, of the rank or, as a shell or a
                    data loader tells it, of its child, while the memory cgroup counted an
                    out-of-memory kill.
 hang               A collective or a wait at the store ran into its timeout: gloo's, NCCL's
-                   watchdog's or the store's words. The rank that says so waited; some rank, perhaps
-                   another, hung.
+                   watchdog's or the store's words. The rank that says so waited; some rank,
+                   perhaps another, hung. A rank that returned and did not end.
 preemption         SIGTERM, SIGINT or SIGHUP that the agent did not send, or ``KeyboardInterrupt``:
                    so platforms and people ask a process to go, and no code does it to itself by
                    mistake.

@@ -1,8 +1,8 @@
-"""From how a rank ended to the ``Failure`` that is told: class, reason, and what fits
-onto a screen.
+"""From how ranks ended to what is told of it: the first failure, its class, its reason, and what
+fits onto a screen.
 
-Reads nothing and waits for nothing: ``RankExit``, the memory's count and the host's name are given.
-It imports nothing outside the standard library and this package, and no torch.
+It reads nothing and waits for nothing: each ``RankExit`` and the memory's count are given. It
+imports nothing outside the standard library and this package, and no torch.
 """
 
 from __future__ import annotations
@@ -20,21 +20,13 @@ from llutil.system.oom_kills import KillCount
 
 __all__ = ["node_failure"]
 
-_TRACE = (32, 4000)  # lines, and bytes as JSON, of a traceback: more says less
+# The most lines, and bytes as JSON, of a traceback and of the last lines: more says less.
+_TRACE = (32, 4000)
 _TAIL_WITH_TRACE = (8, 1500)
 _TAIL_ALONE = (16, 2500)
-_LONGEST_REASON = 500  # characters
 
-
-def _said(ended: RankExit) -> ErrorNote:
-    """What the rank said of its failure; a program that is no function of ours says it on standard
-    error alone.
-    """
-    if isinstance(ended.note, ErrorNote):
-        return ended.note
-    printed = printed_error(ended.tail) if ended.status > 0 else None
-    kind, text = printed or ("", "\n".join(ended.tail))
-    return ErrorNote(kind=kind, text=text)
+# Characters.
+_LONGEST_REASON = 500
 
 
 def node_failure(ended: Sequence[RankExit], memory: KillCount | None) -> JobFailure:
@@ -49,6 +41,17 @@ def node_failure(ended: Sequence[RankExit], memory: KillCount | None) -> JobFail
     assert first is not None
     fatal = any(isinstance(one.note, ErrorNote) and one.note.fatal for one in ended)
     return JobFailure.of(first, fatal=fatal)
+
+
+def _said(ended: RankExit) -> ErrorNote:
+    """What the rank said of its failure; a program that is no function of ours says it on standard
+    error alone.
+    """
+    if isinstance(ended.note, ErrorNote):
+        return ended.note
+    printed = printed_error(ended.tail) if ended.status > 0 else None
+    kind, text = printed or ("", "\n".join(ended.tail))
+    return ErrorNote(kind=kind, text=text)
 
 
 def _failure(ended: RankExit, memory: KillCount | None) -> Failure:
@@ -87,12 +90,10 @@ def _reason(
         return reason
     if failure_class is FailureClass.OUT_OF_MEMORY:
         many = "processes" if memory.kills > 1 else "process"
-        counted = f"as {memory.where} counted"
-        meaning = f"out of memory: the kernel killed {memory.kills} {many} for it, {counted}"
+        meaning = f"out of memory: the kernel killed {memory.kills} {many} for it"
     elif ended.status == -signal.SIGKILL:
-        counted = f"as {memory.where} counted"
-        meaning = f"somebody's kill -9, or the platform's; none for lack of memory, {counted}"
+        meaning = "somebody's kill -9, or the platform's; none for lack of memory"
     else:
         return reason
     how = "signal 9 (SIGKILL: " if ended.status < 0 else f"{exit_text(ended.status)} ("
-    return f"{how}{meaning})"
+    return f"{how}{meaning}, as {memory.where} counted)"

@@ -161,7 +161,7 @@ def _process_failure(
     try:
         if error_file is not None and error_file.is_file():
             return made(str(error_file))
-    except Exception:  # noqa: BLE001, S110 - torch's parser meets a file that was cut off; the message is ours
+    except Exception:  # noqa: BLE001, S110 - torch parses a file that may be cut off
         pass
     failure = made(_NO_FILE)
     failure.message = message

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 
 __all__ = ["bounded", "without_native_frames"]
 
-_LONGEST_LINE = 300  # characters
+_LONGEST_LINE = 300
+"""Characters."""
 _NATIVE = re.compile(r"\s*frame #\d+: ")
 _NATIVE_HEAD = "Exception raised from "
 
@@ -59,8 +60,9 @@ def without_native_frames(lines: Sequence[str]) -> list[str]:
             kept.append(_folded(frames))
             frames = 0
         if line.startswith(_NATIVE_HEAD):
-            line = line.removesuffix(" (most recent call first):")  # noqa: PLW2901 - the same line, shorter
-        kept.append(line)
+            kept.append(line.removesuffix(" (most recent call first):"))
+        else:
+            kept.append(line)
     return [*kept, _folded(frames)] if frames else kept
 
 
