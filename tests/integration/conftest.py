@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.etcd_servers import EtcdServer
 from tests.support.launches import hide_torch
 from tests.support.leftovers import nothing_left
+from tests.support.stores import ETCD, ZOOKEEPER
+from tests.support.zookeeper_servers import ZooKeeperServer
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -52,3 +55,17 @@ def no_torch(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
 def folder(tmp_path: Path) -> str:
     """Where workers leave marks."""
     return str(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def shared_etcd() -> Iterator[EtcdServer]:
+    """One etcd for all tests that do not disturb it."""
+    with ETCD.start() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def shared_zookeeper() -> Iterator[ZooKeeperServer]:
+    """One ZooKeeper for all tests that do not disturb it."""
+    with ZOOKEEPER.start() as server:
+        yield server

@@ -16,6 +16,7 @@ from typing import Any
 
 from kazoo.exceptions import NoNodeError
 
+from llutil.backends.endpoints import Endpoint
 from llutil.ledgers.etcd.etcd3_import import etcdrpc
 from llutil.rendezvous.protocol.record_codec import decode
 from llutil.rendezvous.protocol.records import Assignment, Marker, Member, Report, Verdict
@@ -24,9 +25,22 @@ from tests.support.stores import Server
 from tests.support.zookeeper_servers import ZooKeeperServer, client
 from tests.support.zookeeper_transactions import transactions
 
-__all__ = ["Change", "History", "left_in", "read_history"]
+__all__ = ["Change", "History", "ServerPart", "left_in", "read_history"]
 
 _DEADLINE = 20.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class ServerPart:
+    """The part of a shared ``server`` that is one test's: what lies in that namespace."""
+
+    server: Server
+    namespace: str
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where clients find it."""
+        return self.server.endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +127,12 @@ class History:
                 assert all(self.was_alive(node, change.revision) for node in [record.by])
 
 
-def read_history(server: Server) -> History:
-    """The history of ``server`` up to now."""
+def read_history(server: Server | ServerPart) -> History:
+    """The history of ``server``, or of a part of one, up to now."""
+    if isinstance(server, ServerPart):
+        folder = f"/{server.namespace}/"
+        changes = read_history(server.server).changes
+        return History([change for change in changes if change.key.startswith(folder)])
     if isinstance(server, ZooKeeperServer):
         return History(list(_changes(server)))
     return _history_of(server)
@@ -156,7 +174,7 @@ def _history_of(server: EtcdServer) -> History:
             assert not reply.canceled, "this etcd has forgotten its past"
             changes += [
                 Change(
-                    event.kv.key.decode(),
+                    event.kv.key.decode(errors="backslashreplace"),
                     None if event.type == event.DELETE else event.kv.value,
                     event.kv.mod_revision,
                     event.kv.version,
@@ -171,12 +189,15 @@ def _history_of(server: EtcdServer) -> History:
         return History(changes)
 
 
-def left_in(server: Server) -> list[tuple[str, bytes, float]]:
-    """What is in ``server`` now: keys, values, and the seconds that they have at most (0: as long
-    as its session, or for ever).
+def left_in(server: Server | ServerPart) -> list[tuple[str, bytes, float]]:
+    """What is in ``server``, or in a part of one, now: keys, values, and the seconds that they have
+    at most (0: as long as its session, or for ever).
 
     After these etcd removes it by itself; in ZooKeeper the next job does.
     """
+    if isinstance(server, ServerPart):
+        folder = f"/{server.namespace}/"
+        return [one for one in left_in(server.server) if one[0].startswith(folder)]
     return (
         _left_in_zookeeper(server) if isinstance(server, ZooKeeperServer) else _left_in_etcd(server)
     )
@@ -190,7 +211,7 @@ def _left_in_etcd(server: EtcdServer) -> list[tuple[str, bytes, float]]:
         ask = etcdrpc.LeaseTimeToLiveRequest
         return [
             (
-                kv.key.decode(),
+                kv.key.decode(errors="backslashreplace"),
                 kv.value,
                 lease.LeaseTimeToLive(ask(ID=kv.lease), timeout=_DEADLINE).TTL if kv.lease else 0,
             )

@@ -14,7 +14,7 @@ import pytest
 from llutil.backends.endpoints import Endpoint
 from tests.support.etcd_servers import EtcdServer
 from tests.support.ledger_contract import World
-from tests.support.stores import ETCD, ZOOKEEPER, Server, Store
+from tests.support.stores import ETCD, Server, Store
 from tests.support.zookeeper_servers import ZooKeeperServer
 
 # What gRPC may print about a server.
@@ -44,20 +44,6 @@ def quiet(capfd: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> 
     assert left <= 0, f"{left} sockets are left"
     printed = capfd.readouterr().err.splitlines()
     assert [line for line in printed if not any(word in line for word in _GRPC)] == []
-
-
-@pytest.fixture(scope="session")
-def shared_etcd() -> Iterator[EtcdServer]:
-    """One etcd for all tests that do not disturb it."""
-    with ETCD.start() as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def shared_zookeeper() -> Iterator[ZooKeeperServer]:
-    """One ZooKeeper for all tests that do not disturb it."""
-    with ZOOKEEPER.start() as server:
-        yield server
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,9 +11,11 @@ import pytest
 
 from llutil.backends.endpoints import Endpoint
 from tests.integration.rendezvous.jobs import Job
-from tests.support.store_history import read_history
+from tests.support.etcd_servers import EtcdServer
+from tests.support.store_history import ServerPart, read_history
 from tests.support.stores import ETCD, Server, Store
 from tests.support.torch_forks import TorchForks
+from tests.support.zookeeper_servers import ZooKeeperServer
 
 
 class MakeJob(Protocol):
@@ -37,8 +40,22 @@ def store() -> Store:
 
 
 @pytest.fixture
-def server(temporary: Path, store: Store) -> Iterator[Server]:
-    """A server of this test alone. What was written into it must be sound in the end."""
+def server(
+    store: Store, shared_etcd: EtcdServer, shared_zookeeper: ZooKeeperServer
+) -> Iterator[ServerPart]:
+    """A part of the shared server. What was written into it must be sound in the end.
+
+    (Both servers are started, since what a test starts by itself ends with it.)
+    """
+    shared = shared_etcd if store is ETCD else shared_zookeeper
+    part = ServerPart(shared, f"tests/{secrets.token_hex(4)}")
+    yield part
+    read_history(part).check()
+
+
+@pytest.fixture
+def own_server(temporary: Path, store: Store) -> Iterator[Server]:
+    """A server of this test alone, for what would harm others. The same holds for it."""
     with store.start() as server:
         yield server
         read_history(server).check()
@@ -54,7 +71,11 @@ def make_job(
     def make(*endpoints: Endpoint, run_id: str = "job", **config: Any) -> Job:
         folder = tmp_path / f"job{len(jobs)}"
         folder.mkdir()
-        endpoints = endpoints or (request.getfixturevalue("server").endpoint,)
+        if not endpoints:
+            server = request.getfixturevalue("server")
+            endpoints = (server.endpoint,)
+            if isinstance(server, ServerPart):
+                config.setdefault("namespace", server.namespace)
         jobs.append(Job(torch_forks, folder, store, *endpoints, run_id=run_id, **config))
         return jobs[-1]
 
@@ -65,6 +86,6 @@ def make_job(
 
 
 @pytest.fixture
-def job(server: Server, make_job: MakeJob) -> Job:
+def job(server: Server | ServerPart, make_job: MakeJob) -> Job:
     """A job on the server."""
     return make_job()

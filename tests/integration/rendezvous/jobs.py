@@ -116,9 +116,11 @@ class Job:
         store: Store,
         *endpoints: Endpoint,
         run_id: str = "job",
+        namespace: str = "llutil",
         **config: Any,
     ) -> None:
         self.run_id = run_id
+        self.namespace = namespace
         self.store = store
         self.endpoints = endpoints
         self.agents: list[Agent] = []
@@ -128,7 +130,8 @@ class Job:
 
     def node(self, name: str, *, gloo: bool = False, **config: Any) -> Agent:
         """Start an agent."""
-        options = {"lease_ttl": TTL, "last_call_timeout": 1, "timeout": 90}
+        options: dict[str, Any] = {"lease_ttl": TTL, "last_call_timeout": 1, "timeout": 90}
+        options["namespace"] = self.namespace
         merged: dict[str, Any] = {
             "min_nodes": 1,
             "max_nodes": 4,
@@ -207,9 +210,9 @@ class Job:
 
     # What is in the store.
 
-    def ledger(self, namespace: str = "llutil") -> Ledger:
+    def ledger(self) -> Ledger:
         """A ledger of the test's own, to be closed by it."""
-        return self.store.ledger(*self.endpoints, namespace=namespace)
+        return self.store.ledger(*self.endpoints, namespace=self.namespace)
 
     def records(self, scope: str) -> tuple[Record, ...]:
         """What is in the run's folder ``members``, ``log``, ..., in order of arrival."""

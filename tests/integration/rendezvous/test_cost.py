@@ -37,6 +37,12 @@ _FREE = {"LeaseKeepAlive", "Authenticate"}  # not counted: time alone says how m
 _BEGUN, _ENDED, _FAILED, _SEVERAL = -10, -11, -1, 14  # ZooKeeper's kinds of transactions
 
 
+@pytest.fixture
+def server(own_server: Server) -> Server:
+    """A server whose requests are this test's."""
+    return own_server
+
+
 def _count(server: Server) -> Counter[str]:
     """Requests by kind, and ``writes``, since the server started."""
     if isinstance(server, EtcdServer):

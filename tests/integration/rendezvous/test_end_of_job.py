@@ -7,8 +7,8 @@ from __future__ import annotations
 import pytest
 
 from tests.integration.rendezvous.jobs import Job, until
-from tests.support.store_history import read_history
-from tests.support.stores import STORES, Server
+from tests.support.store_history import ServerPart, read_history
+from tests.support.stores import STORES
 
 pytestmark = [
     pytest.mark.launch,
@@ -36,7 +36,9 @@ def test_a_node_that_has_finished_waits_and_runs_again_if_the_others_must(job: J
     assert first.ends()["values"] | second.ends()["values"] == {"0": None, "1": None}
 
 
-def test_a_node_that_is_lost_after_it_has_finished_ends_nothing(job: Job, server: Server) -> None:
+def test_a_node_that_is_lost_after_it_has_finished_ends_nothing(
+    job: Job, server: ServerPart
+) -> None:
     first, second = [job.node(name, max_restarts=0, **_PAIR) for name in "ab"]
     job.runs("a", "b")
     _finish_first(job, "a")
@@ -48,7 +50,7 @@ def test_a_node_that_is_lost_after_it_has_finished_ends_nothing(job: Job, server
 
 
 def test_a_lost_host_costs_no_restart_though_the_peers_workers_fail_long_before_its_lease_is_over(
-    job: Job, server: Server
+    job: Job, server: ServerPart
 ) -> None:
     nodes = [job.node(name, min_nodes=2, max_nodes=3, max_restarts=0) for name in "abc"]
     job.runs("a", "b", "c")

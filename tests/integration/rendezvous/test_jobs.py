@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.integration.rendezvous.jobs import Job
-from tests.support.store_history import read_history
-from tests.support.stores import STORES, Server
+from tests.support.store_history import ServerPart, read_history
+from tests.support.stores import STORES
 
 pytestmark = [pytest.mark.launch, pytest.mark.parametrize("store", STORES)]
 
@@ -24,7 +24,9 @@ def test_a_late_node_joins_and_every_worker_sees_the_new_world(job: Job) -> None
 
 
 @pytest.mark.fault
-def test_when_an_agent_is_killed_the_rest_go_on_with_fewer_nodes(job: Job, server: Server) -> None:
+def test_when_an_agent_is_killed_the_rest_go_on_with_fewer_nodes(
+    job: Job, server: ServerPart
+) -> None:
     agents = [job.node(name, gloo=True, min_nodes=2, max_nodes=3, max_restarts=0) for name in "abc"]
     job.runs("a", "b", "c")
     agents[1].kill()

@@ -9,8 +9,8 @@ import signal
 import pytest
 
 from tests.integration.rendezvous.jobs import Job, until
-from tests.support.store_history import read_history
-from tests.support.stores import STORES, Server
+from tests.support.store_history import ServerPart, read_history
+from tests.support.stores import STORES
 
 pytestmark = [
     pytest.mark.launch,
@@ -20,7 +20,7 @@ pytestmark = [
 
 
 def test_a_leader_that_is_killed_between_joining_and_sealing_is_succeeded(
-    job: Job, server: Server
+    job: Job, server: ServerPart
 ) -> None:
     size = {"min_nodes": 3, "max_nodes": 3}
     for name in "ab":
@@ -40,7 +40,7 @@ def test_a_leader_that_is_killed_between_joining_and_sealing_is_succeeded(
 
 @pytest.mark.parametrize("role", ["leader", "follower"])
 def test_a_node_frozen_beyond_its_lease_comes_back_as_a_new_one(
-    job: Job, server: Server, role: str
+    job: Job, server: ServerPart, role: str
 ) -> None:
     size = {"min_nodes": 1, "max_nodes": 2, "max_restarts": 0}
     for name in "ab":

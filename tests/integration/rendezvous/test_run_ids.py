@@ -6,8 +6,8 @@ import pytest
 
 from tests.integration.rendezvous.conftest import MakeJob
 from tests.integration.rendezvous.jobs import Job, until
-from tests.support.store_history import left_in, read_history
-from tests.support.stores import STORES, Server
+from tests.support.store_history import ServerPart, left_in, read_history
+from tests.support.stores import STORES
 
 pytestmark = [pytest.mark.launch, pytest.mark.parametrize("store", STORES)]
 
@@ -19,13 +19,13 @@ def _succeed_once(job: Job, **config: object) -> None:
     assert first.ends()["values"] == {"0": None}
 
 
-def _generations(server: Server) -> list[tuple[int, int, int]]:
+def _generations(server: ServerPart) -> list[tuple[int, int, int]]:
     return [(*one.stage, one.restarts) for one in read_history(server).assignments]
 
 
 @pytest.mark.parametrize(("token", "next_token"), [("", ""), ("", "x"), ("x", ""), ("x", "y")])
 def test_after_success_another_token_or_none_runs_the_job_again(
-    job: Job, server: Server, token: str, next_token: str
+    job: Job, server: ServerPart, token: str, next_token: str
 ) -> None:
     _succeed_once(job, rerun_token=token)
     job.again()
@@ -37,7 +37,7 @@ def test_after_success_another_token_or_none_runs_the_job_again(
 
 
 def test_after_success_a_late_node_of_the_same_token_ends_with_an_empty_result(
-    job: Job, server: Server
+    job: Job, server: ServerPart
 ) -> None:
     _succeed_once(job, rerun_token="x")
     late = job.node("late", rerun_token="x")
@@ -59,7 +59,7 @@ def test_who_waits_while_the_job_succeeds_ends_with_an_empty_result(job: Job, to
 
 @pytest.mark.parametrize("token", ["", "x"])
 def test_after_a_failure_the_job_runs_again_with_a_fresh_budget(
-    job: Job, server: Server, token: str
+    job: Job, server: ServerPart, token: str
 ) -> None:
     config = {"max_nodes": 1, "max_restarts": 1, "rerun_token": token}
     first = job.node("first", **config)
@@ -79,7 +79,7 @@ def test_after_a_failure_the_job_runs_again_with_a_fresh_budget(
 @pytest.mark.fault
 @pytest.mark.parametrize("token", ["", "x"])
 def test_after_all_nodes_were_killed_the_job_goes_on_at_its_next_round(
-    job: Job, server: Server, token: str
+    job: Job, server: ServerPart, token: str
 ) -> None:
     config = {"max_nodes": 1, "max_restarts": 1, "rerun_token": token}
     first = job.node("first", **config)
@@ -94,12 +94,12 @@ def test_after_all_nodes_were_killed_the_job_goes_on_at_its_next_round(
     assert _generations(server) == [(1, 1, 0), (1, 2, 1), (1, 3, 0)]
 
 
-def test_two_jobs_on_one_store_never_see_each_other(make_job: MakeJob, server: Server) -> None:
+def test_two_jobs_on_one_store_never_see_each_other(make_job: MakeJob, server: ServerPart) -> None:
     size = {"min_nodes": 2, "max_nodes": 2}
     jobs = [
-        make_job(run_id="one", rdzv_configs={"namespace": "blue"}, **size),
-        make_job(run_id="one", rdzv_configs={"namespace": "blue/green"}, **size),
-        make_job(run_id="one.more", rdzv_configs={"namespace": "blue"}, **size),
+        make_job(run_id="one", namespace=f"{server.namespace}/blue", **size),
+        make_job(run_id="one", namespace=f"{server.namespace}/blue/green", **size),
+        make_job(run_id="one.more", namespace=f"{server.namespace}/blue", **size),
     ]
     for name in "ab":
         for job in jobs:
@@ -118,7 +118,7 @@ def test_two_jobs_on_one_store_never_see_each_other(make_job: MakeJob, server: S
 
 
 def test_after_a_job_only_the_marker_of_its_generation_is_left_and_for_a_day_at_most(
-    job: Job, server: Server
+    job: Job, server: ServerPart
 ) -> None:
     for name in "ab":
         job.node(name, min_nodes=2, max_nodes=2)
@@ -136,7 +136,7 @@ def test_after_a_job_only_the_marker_of_its_generation_is_left_and_for_a_day_at_
 
 @pytest.mark.fault
 def test_after_all_nodes_were_killed_nothing_is_left_for_longer_than_a_day(
-    job: Job, server: Server
+    job: Job, server: ServerPart
 ) -> None:
     for name in "ab":
         job.node(name, min_nodes=2, max_nodes=2)

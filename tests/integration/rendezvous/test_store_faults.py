@@ -19,6 +19,12 @@ _PAIR = {"min_nodes": 2, "max_nodes": 3}
 
 
 @pytest.fixture
+def server(own_server: Server) -> Server:
+    """A server that a test may harm."""
+    return own_server
+
+
+@pytest.fixture
 def forgetful(store: Store) -> Iterator[Server]:
     """A server whose history cannot be looked at in the end."""
     with store.start() as server:

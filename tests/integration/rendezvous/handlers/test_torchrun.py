@@ -60,6 +60,12 @@ class _Torchruns:
 
 
 @pytest.fixture
+def server(own_server: Server) -> Server:
+    """A server whose namespace torchrun need not be told."""
+    return own_server
+
+
+@pytest.fixture
 def torchruns(job: Job) -> Iterator[_Torchruns]:
     with ExitStack() as stack:
         yield _Torchruns(job, stack)
