@@ -62,7 +62,7 @@ def test_the_test_button_tells_whether_zookeeper_can_be_used(
     assert "can be used" in answer["message"]
     for change, told in (
         ({"password": "wrong-password"}, "the user 'gangs' with this password may not do this"),
-        ({"extra": json.dumps({"chroot": "/nowhere"})}, "the chroot '/nowhere' is not there"),
+        ({"extra": json.dumps({"chroot": "/nowhere"})}, "has no chroot '/nowhere'"),
     ):
         answer = client.ask("POST", "connections/test", json=body | change)
         assert not answer["status"]

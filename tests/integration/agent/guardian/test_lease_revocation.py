@@ -146,7 +146,7 @@ def test_a_lease_is_ended_when_the_workers_are_dead_also_by_a_guardians_successo
 
 
 @pytest.mark.parametrize("act", [leave, say_goodbye])
-def test_a_node_that_left_has_no_will(
+def test_a_node_that_left_has_no_revocation(
     act: Callable[[Guardian, EventLoop], None], etcd: Etcd, tmp_path: Path
 ) -> None:
     pid = agent(tmp_path, etcd.config, act)

@@ -105,7 +105,7 @@ def test_a_missing_chroot_and_a_time_that_is_not_granted_are_told(
         assert "etcd counts leases in whole seconds" in text
     else:
         fits, text = _test(monkeypatch, store, host=f"{server.endpoint}/nowhere")
-        assert "the chroot '/nowhere' is not there" in text
+        assert "has no chroot '/nowhere'" in text
         fits, text = _test(monkeypatch, store, host=str(server.endpoint), extra={"lease_ttl": 90})
         assert "lease_ttl is 90 s, but" in text
         assert isinstance(server, ZooKeeperServer)
