@@ -15,6 +15,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from llutil.errors import ConfigError, Problem
+from llutil.time_budgets import DEFAULT_GRACE_PERIOD, StopBudget
 
 if TYPE_CHECKING:
     from kubernetes.client import models as k8s
@@ -25,15 +26,11 @@ __all__ = ["pod_override"]
 _CONTAINER = "base"
 _SHM = "/dev/shm"  # noqa: S108 - processes share memory through it
 _VOLUME = "elastic-launch-shm"
-_REPORTING = 30
-"""Seconds beyond the grace period: the agent ends what is left of the job, and the task reports how
-it ended.
-"""
 
 
 def pod_override(
     *,
-    grace_period: float = 30,
+    grace_period: float = DEFAULT_GRACE_PERIOD,
     shared_memory: str | None = "2Gi",
     gpus: int = 0,
     gpu_resource: str = "nvidia.com/gpu",
@@ -46,7 +43,8 @@ def pod_override(
     replace those of the template as a whole: with ``gpus``, give the CPUs and the memory of the
     task by ``pod`` too.
 
-    :param grace_period: the operator's ``grace_period``, in seconds; the pod gets 30 s more.
+    :param grace_period: the operator's ``grace_period``, in seconds; the pod gets what the
+        agent and the task may need after that.
     :param shared_memory: the size of /dev/shm. It is memory, and counts towards the container's
         memory limit. Without it a pod has 64 MiB, too little for NCCL and for data loaders. None
         leaves it as it is.
@@ -66,7 +64,7 @@ def pod_override(
     made = k8s.V1Pod() if pod is None else copy.deepcopy(pod)
     made.spec = made.spec or k8s.V1PodSpec(containers=[])
     container = _container(made.spec, k8s)
-    wanted = math.ceil(grace_period) + _REPORTING
+    wanted = math.ceil(StopBudget(grace_period).pod)
     given = made.spec.termination_grace_period_seconds
     if given is None:
         made.spec.termination_grace_period_seconds = wanted

@@ -23,11 +23,10 @@ from llutil.errors import ConfigError, InfrastructureError, StoppedError
 from llutil.system.job_mark import MARK_VARIABLE
 from llutil.system.processes import kill_all, start_ticks
 from llutil.task_link.agent_record import AgentRecord
+from llutil.time_budgets import KILLED, StopBudget
 
 __all__ = ["take_over"]
 
-_MARGIN = 10.0  # seconds beyond its grace period; a stuck agent ends by itself within 6
-_BY_FORCE = 10.0  # seconds for the kernel to end what was sent SIGKILL
 _TICK = 0.5  # seconds: so late, at most, a stop is noticed
 
 
@@ -36,14 +35,15 @@ def take_over(
     log: logging.Logger,
     *,
     stopped: Callable[[], bool] = lambda: False,
-    margin: float = _MARGIN,
+    patience: float | None = None,
 ) -> AgentRecord | None:
     """What an earlier try's agent has left in the file ``path``, once no process of its job lives;
     None if nothing.
 
-    Waits for the agent for its grace period and ``margin`` seconds, and then ends it and its job by
-    SIGKILL; and its task before that, if it lives, as where Airflow has lost sight of it: it would
-    launch another agent.
+    Waits for the agent for ``patience`` seconds, or for what follows from its grace period, and
+    then ends it and its job by SIGKILL; and its task before that, if it lives, as where Airflow has
+    lost sight of it: it would launch another agent. Such a job does not end by itself, so it gets
+    less time, until somebody asks it to end.
 
     :raises StoppedError: this try was stopped meanwhile, as ``stopped`` says.
     :raises InfrastructureError: a process of the earlier try cannot be ended.
@@ -54,14 +54,14 @@ def take_over(
     agent = _living(left)
     if agent is not None:
         try:
-            _await(left, agent, log, stopped, margin)
+            _await(left, path, agent, log, stopped, patience)
         finally:
             os.close(agent)
-    remaining = kill_all((), left.mark, time.monotonic() + _BY_FORCE)
+    remaining = kill_all((), left.mark, time.monotonic() + KILLED)
     if remaining:
         raise InfrastructureError(
             f"processes {sorted(remaining)} of an earlier try of this task do not end, "
-            f"{_BY_FORCE:g} s after SIGKILL"
+            f"{KILLED:g} s after SIGKILL"
         )
     return _read(path, log)  # it has written again since
 
@@ -91,44 +91,65 @@ def _living(left: AgentRecord) -> int | None:
 
 
 def _await(
-    left: AgentRecord, agent: int, log: logging.Logger, stopped: Callable[[], bool], margin: float
+    left: AgentRecord,
+    path: Path,
+    agent: int,
+    log: logging.Logger,
+    stopped: Callable[[], bool],
+    given: float | None,
 ) -> None:
-    patience = left.grace + margin
+    budget = StopBudget(left.grace_period)
+    ending = _is_ending(left)
+    patience = budget.earlier_try if ending else budget.settled
+    if given is not None:
+        patience = given
     log.warning(
         "the agent of an earlier try (try %s, pid %d) still ends its job on this host, for which "
-        "it has %g s of grace; "
-        "this try waits for it, %g s at most",
+        "it has %g s of grace; this try waits for it, %g s at most",
         left.launch,
         left.pid,
-        left.grace,
+        left.grace_period,
         patience,
     )
-    began = time.monotonic()
+    began = since = time.monotonic()
     poll = select.poll()
     poll.register(agent, select.POLLIN)
     while not poll.poll(1000 * _TICK):
-        waited = time.monotonic() - began
+        now = time.monotonic()
         if stopped():
             raise StoppedError(
                 f"stopped while it waited for the agent of an earlier try (pid {left.pid}) to end "
                 "its job"
             )
-        if waited > patience:
-            task = _task(left)
-            log.error(
-                "the agent of the earlier try (pid %d) still runs after %.0f s: SIGKILL to it%s "
-                "and all of its job",
-                left.pid,
-                waited,
-                f", its task (pid {task})" if task else "",
-            )
-            if task:
-                _kill(task)
+        if not ending and _is_ending(_read(path, log) or left):
+            ending, since = True, now
+            patience = budget.earlier_try if given is None else given
+            log.warning("it was asked to end now; this try waits %g s more at most", patience)
+        if now > since + patience:
+            _end_by_force(left, log, now - began)
             return
     log.info(
         "the agent of the earlier try has ended after %.1f s; this try begins",
         time.monotonic() - began,
     )
+
+
+def _is_ending(left: AgentRecord) -> bool:
+    """Whether its job has been asked to end, or is asked by its task's death."""
+    return bool(left.stop_reason) or left.task_gone or not _task(left)
+
+
+def _end_by_force(left: AgentRecord, log: logging.Logger, waited: float) -> None:
+    task = _task(left)
+    log.error(
+        "the agent of the earlier try (pid %d) still runs after %.0f s: SIGKILL to it%s and all of "
+        "its job",
+        left.pid,
+        waited,
+        f", its task (pid {task})" if task else "",
+    )
+    if task:
+        _kill(task)
 
 
 def _task(left: AgentRecord) -> int:

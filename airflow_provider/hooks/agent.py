@@ -40,14 +40,13 @@ from airflow_provider.agent_client.session import AgentSession
 from llutil.errors import LaunchError, StoppedError
 from llutil.system.job_mark import MARK_VARIABLE
 from llutil.task_link.messages import Hello, Spec
+from llutil.time_budgets import KILLED, StopBudget
 
 __all__ = ["AgentHook"]
 
 _HELLO_WITHIN = (
     120.0  # seconds; an agent imports torch before it says hello, which takes long on a cold disk
 )
-_MARGIN = 40.0  # seconds beyond the grace period: an agent that is stuck ends by force within 30
-_REAPED_WITHIN = 10.0  # seconds from SIGKILL; longer only if the kernel cannot let go of it
 # Seconds without workers between two questions whether the job waits in vain.
 _IN_VAIN_CHECK_PERIOD = 10.0
 # Seconds of one wait at most: a deadline, or a stop that could not be sent, is noticed this late.
@@ -64,8 +63,8 @@ class AgentHook(BaseHook):
     :param label: is put at the start of each line of the log, where several jobs share one.
     :param hello_within: the agent's first message must come within so many seconds.
     :param on_hello: is called with the agent's first message, before its workers start.
-    :param margin: seconds after a job's grace period until an agent that should have ended is
-        killed.
+    :param patience: seconds after a stop, or after an agent's last message, until an agent that
+        should have ended is killed; None means what follows from the job's grace period.
     :param in_vain_check_period: while no worker runs, ``in_vain`` is called each time after so many
         seconds.
     """
@@ -80,7 +79,7 @@ class AgentHook(BaseHook):
         label: str = "",
         hello_within: float = _HELLO_WITHIN,
         on_hello: Callable[[Hello], None] | None = None,
-        margin: float = _MARGIN,
+        patience: float | None = None,
         in_vain_check_period: float = _IN_VAIN_CHECK_PERIOD,
     ) -> None:
         super().__init__()
@@ -91,7 +90,7 @@ class AgentHook(BaseHook):
         self._label = label
         self._hello_within = hello_within
         self._on_hello = on_hello
-        self._margin = margin
+        self._patience = patience
         self._in_vain_check_period = in_vain_check_period
         self._stop: tuple[str, float] | None = None
         self._session: AgentSession | None = None
@@ -196,13 +195,13 @@ class AgentHook(BaseHook):
     def _relay(
         self,
         session: AgentSession,
-        grace: float,
+        grace_period: float,
         in_vain: Callable[[], str | None] = lambda: None,
     ) -> None:
         """Relay until the agent has ended; kill it at its deadline, then wait a limited time."""
         last_check = float("-inf")
         hello_due = time.monotonic() + self._hello_within
-        leave = grace + self._margin
+        leave = StopBudget(grace_period).task if self._patience is None else self._patience
         give_up = float("inf")
         on_hello = self._on_hello
         while not session.ended and (now := time.monotonic()) < give_up:
@@ -224,7 +223,7 @@ class AgentHook(BaseHook):
             else:
                 why = ""
             if why:
-                give_up = now + _REAPED_WITHIN
+                give_up = now + KILLED
                 session.kill(f"the agent still runs {why}")
             session.step(_LONGEST_WAIT)
             if on_hello is not None and self._stop is None and session.hello is not None:

@@ -17,6 +17,7 @@ from airflow_provider.retries.launch_retry import LaunchRetry
 from airflow_provider.retries.policy import ElasticRetryPolicy
 from llutil.backends.table import DEFAULT
 from llutil.std import Std, StdOption
+from llutil.time_budgets import DEFAULT_GRACE_PERIOD
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath, RetryPolicy
@@ -190,7 +191,7 @@ class ElasticLaunchOperator(LaunchOperator):
         env: Mapping[str, str] | None = None,
         cwd: str | None = None,
         python: str | None = None,
-        grace_period: float = 30,
+        grace_period: float = DEFAULT_GRACE_PERIOD,
         retries: int | None = DEFAULT_RETRIES,
         retry_policy: RetryPolicy | None = DEFAULT_RETRY_POLICY,
         launch_retry: LaunchRetry | None = None,

@@ -1,7 +1,8 @@
 """What could ruin a long run, decided from values alone, before the first worker starts.
 
 ``airflow_provider.preflight.facts`` reads the values from Airflow and the machine. A fact that is
-None is unknown, and nothing is said about it. This module may import only the standard library.
+None is unknown, and nothing is said about it. This module may import only the standard library and
+``llutil.time_budgets``.
 
 The facts about Airflow are from its source (3.3.2), from its Celery provider (3.26) and from its
 Kubernetes provider (10.25).
@@ -13,16 +14,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from llutil.time_budgets import DEFAULT_GRACE_PERIOD, StopBudget
+
 __all__ = ["Facts", "Finding", "Heartbeats", "Severity", "executor_of", "findings"]
 
 POD_GRACE = 30.0
 """Seconds that Kubernetes gives a pod to end, if nobody says otherwise
 (terminationGracePeriodSeconds).
-"""
-
-ENDING = 5.0
-"""Seconds that an agent and its task need, beyond the grace period, to end the job's processes and
-to report.
 """
 
 # Seconds. A task that may run for no longer is not a long run.
@@ -93,7 +91,7 @@ class Facts:
     """
 
     executor: str | None = None
-    grace_period: float = 30.0
+    grace_period: float = DEFAULT_GRACE_PERIOD
     pod_grace: float | None = None
     execution_timeout: float | None = None
     rendezvous_timeout: float | None = None
@@ -144,7 +142,7 @@ def _grace(facts: Facts) -> list[Finding]:
         return []  # the agent's own session lets it survive its task by the whole grace period
     found = []
     granted = POD_GRACE if facts.pod_grace is None else facts.pod_grace
-    if granted < facts.grace_period + ENDING:
+    if granted < StopBudget(facts.grace_period).settled:
         source = (
             f"Kubernetes gives a pod {granted:g} s unless its template says more"
             if facts.pod_grace is None

@@ -75,15 +75,15 @@ def _prefix(role: str, worker: TorchWorker) -> str:
 class AgentJob:
     """What an agent runs, beyond torch's ``WorkerSpec``.
 
-    ``mark`` is in the environment of every process of the job; ``grace`` is how long, in seconds,
-    workers get between being asked to stop and being killed. ``exit_timeout`` is how many seconds
-    a rank's process may take to end after its function returned.
+    ``mark`` is in the environment of every process of the job. ``grace_period`` is how long, in
+    seconds, workers get between being asked to stop and being killed. ``exit_timeout`` is how many
+    seconds a rank's process may take to end after its function returned.
     """
 
     name: str
     order: WorkOrder
     mark: str
-    grace: float
+    grace_period: float
     exit_timeout: float
     logs: LogFolder
     events: Events
@@ -103,7 +103,7 @@ class Agent(SimpleElasticAgent):
         host: AgentObserver,
         signals: StopSignals,
     ) -> None:
-        super().__init__(spec, shutdown_timeout=int(job.grace))
+        super().__init__(spec, shutdown_timeout=int(job.grace_period))
         self.report: FailureReport | None = None
         self._job = job
         self._starter = starter
@@ -159,11 +159,11 @@ class Agent(SimpleElasticAgent):
 
     @prof
     def _stop_workers(self, worker_group: WorkerGroup) -> None:  # noqa: ARG002 - torch's signature
-        self._end_workers(signal.SIGTERM, self._job.grace)
+        self._end_workers(signal.SIGTERM, self._job.grace_period)
 
     def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, timeout: float = 30) -> None:
         del timeout  # the job's grace period, rounded to whole seconds on its way through torch
-        self._end_workers(death_sig, self._job.grace)
+        self._end_workers(death_sig, self._job.grace_period)
 
     @prof
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:  # noqa: ARG002 - torch's signature
@@ -252,13 +252,13 @@ class Agent(SimpleElasticAgent):
         if steps:
             self._host.progress(steps)
 
-    def _end_workers(self, number: signal.Signals, grace: float) -> list[RankExit]:
+    def _end_workers(self, number: signal.Signals, grace_period: float) -> list[RankExit]:
         """Stop the round's workers, if any run, and leave none; how each of them ended."""
         workers, self._workers = self._workers, None
         if workers is None:
             return []
         self._stopwatch.round_over()
-        workers.stop(number, grace, hurry=lambda: self._signals.urgent)
+        workers.stop(number, grace_period, hurry=lambda: self._signals.urgent)
         self._host.round(self._restarts, 0, ())
         ended = workers.results()
         steps = (step for step, _ in self._job.events.progress().values())

@@ -46,7 +46,7 @@ class HostedAgent(TorchBackendAgent):
         try:
             return super()._invoke_run(role)
         except HostedJobFailed as failed:
-            self._end_workers(signal.SIGTERM, self._job.grace)
+            self._end_workers(signal.SIGTERM, self._job.grace_period)
             return self._failed(failed.report, None)
 
     def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, timeout: float = 30) -> None:

@@ -31,13 +31,11 @@ from llutil.rendezvous.driver.driver import Driver, Order
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol import observations as see
 from llutil.rendezvous.protocol.records import Assignment, Stage
+from llutil.time_budgets import LEDGER_CLOSED, LEDGER_LEFT
 
 __all__ = ["LedgerAgent"]
 
 _log = logging.getLogger(__name__)
-
-_LEAVE = 10.0  # seconds that leaving the ledger may take; what stays expires with the node's lease
-_CLOSE = 5.0  # seconds for the rendezvous' thread to end after that
 
 
 class LedgerAgent(Agent):
@@ -76,8 +74,8 @@ class LedgerAgent(Agent):
         if driver.change_fd < 0:
             return  # the agent never got so far as to start it
         self._loop.unwatch(driver.change_fd)
-        driver.leave(see.Asked("the agent ends", stop=False), time.monotonic() + _LEAVE)
-        driver.close(time.monotonic() + _CLOSE)
+        driver.leave(see.Asked("the agent ends", stop=False), time.monotonic() + LEDGER_LEFT)
+        driver.close(time.monotonic() + LEDGER_CLOSED)
         self._guardian.set_revocation(None)
 
     def _take_orders(self) -> None:
@@ -173,14 +171,14 @@ class LedgerAgent(Agent):
             self._values = {one.rank: one.note for one in ended}
             self._driver.tell(see.WorkersEnded(stage, None))
         else:
-            self._tell_failure(stage, self._end_workers(signal.SIGTERM, self._job.grace))
+            self._tell_failure(stage, self._end_workers(signal.SIGTERM, self._job.grace_period))
 
     def _stop(self, stage: Stage) -> None:
         """The round is over for this node. What had failed here by then is told: it may be the
         cause of it all.
         """
         ordered = time.monotonic()
-        ended = self._end_workers(signal.SIGTERM, self._job.grace)
+        ended = self._end_workers(signal.SIGTERM, self._job.grace_period)
         if any(one.failed_before(ordered) for one in ended):
             self._tell_failure(stage, ended)
         self._driver.tell(see.WorkersStopped(stage))

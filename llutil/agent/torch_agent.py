@@ -110,7 +110,7 @@ class TorchBackendAgent(Agent):
     def _fail(self, group: WorkerGroup) -> RunResult | None:
         """End a failed round. None if the job should start again, which has then been charged."""
         spec = group.spec
-        ended = self._end_workers(signal.SIGTERM, self._job.grace)
+        ended = self._end_workers(signal.SIGTERM, self._job.grace_period)
         report = self._report_on(ended)
         if self._remaining_restarts > 0 and not report.job_failure.fatal:
             self._remaining_restarts -= 1

@@ -47,7 +47,7 @@ class AgentRecordWriter:
                 launch=spec.launch,
                 pid=os.getpid(),
                 mark=self._mark,
-                grace=spec.config.shutdown_timeout,
+                grace_period=spec.config.shutdown_timeout,
                 task_pid=task,
                 task_start_ticks=start_ticks(task),
             )

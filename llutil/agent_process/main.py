@@ -42,6 +42,7 @@ from llutil.system.job_mark import MARK_VARIABLE
 from llutil.system.processes import kill_all
 from llutil.task_link import messages
 from llutil.task_link.results_file import ResultsWriter
+from llutil.time_budgets import KILLED, StopBudget
 
 if TYPE_CHECKING:
     from llutil.agent.start_methods.forkserver_client import ServerProcess
@@ -49,19 +50,16 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _SPEC_DEADLINE = 60.0  # seconds; the operator sends it at once
-# Seconds after the grace period within which even a stuck agent has ended everything; the operator.
-_MARGIN = 6.0
-# gives it 10 before it kills the agent itself, and then there is no verdict and no grace
-_DELIVERY = 120.0  # seconds for a slow task to read the last words
+# Seconds for a slow task to read the last words. No part of a stop: the job has ended.
+_DELIVERY = 120.0
 
 
 def main(argv: Sequence[str]) -> int:
     """Serve one job; the exit status is 0 if its end was told, whatever it was."""
     parser = argparse.ArgumentParser(
         prog="python -m llutil",
-        description="The agent process of airflow-provider-elastic-launch. The operator starts "
-        "it; to launch a job "
-        "from a program, use llutil.launcher.launch_agent.",
+        description="The agent process of airflow-provider-elastic-launch. The operator starts it; "
+        "to launch a job from a program, use llutil.launcher.launch_agent.",
     )
     parser.add_argument(
         "--socket", type=int, required=True, help="descriptor of the socket to the task"
@@ -109,7 +107,7 @@ class _TaskAgent:
         self._reason: str | None = None
         self._begun = False
         self._ended = False
-        self._grace = 0.0
+        self._grace_period = 0.0
         self._leaving = AgentRecordWriter(self._mark)
         self._link = TaskSocket(sock, orphan_log, self._on_stop)
         self._results = results
@@ -145,7 +143,7 @@ class _TaskAgent:
     def _run(
         self, spec: messages.Spec, server: tuple[ServerProcess, socket.socket] | None
     ) -> messages.JobSucceeded:
-        self._grace = spec.config.shutdown_timeout
+        self._grace_period = spec.config.shutdown_timeout
         handler = TaskLogHandler(self._link)
         own = logging.getLogger("llutil")
         own.addHandler(handler)
@@ -184,7 +182,7 @@ class _TaskAgent:
         if not self._begun:
             # Another thread is telling the task, and ends this process. If it fails to, no job must
             # begin.
-            time.sleep(_DELIVERY + 2 * _MARGIN)
+            time.sleep(_DELIVERY + 2 * KILLED)
             os._exit(1)
 
     def _tell(self, last: messages.JobSucceeded | messages.JobFailed) -> None:
@@ -218,20 +216,20 @@ class _TaskAgent:
         self._tell(self._stopped(f"stopped before its workers started: {self._reason}"))
         # By the mark alone, which the guardian does not carry: it is to see to the rest, and to the
         # event page.
-        kill_all((), self._mark, time.monotonic() + _MARGIN)
+        kill_all((), self._mark, time.monotonic() + KILLED)
         os._exit(0)
 
     def _end_by_force(self) -> None:
         """Only reached if the main thread does not end the job in time: it is stuck where Python
         runs no handler.
         """
-        self._main.join(self._grace + _MARGIN)
+        self._main.join(StopBudget(self._grace_period).last_resort)
         if self._ended:
             # The job has ended; what is left is to deliver words, which has a deadline of its own.
             return
         # By the mark alone, which the guardian does not carry: it is to see to the rest, and to the
         # event page.
-        kill_all((), self._mark, time.monotonic() + _MARGIN)
+        kill_all((), self._mark, time.monotonic() + KILLED)
         os._exit(1)
 
     def _on_term(self, _number: int, _frame: FrameType | None) -> None:

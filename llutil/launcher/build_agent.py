@@ -130,7 +130,7 @@ def assemble(
             arrays=request.arrays,
         ),
         mark=mark,
-        grace=config.shutdown_timeout,
+        grace_period=config.shutdown_timeout,
         exit_timeout=config.exit_timeout,
         logs=logs,
         events=events,

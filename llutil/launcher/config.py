@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from llutil.backends.table import BACKENDS, DEFAULT
 from llutil.std import Std, StdOption
+from llutil.time_budgets import DEFAULT_GRACE_PERIOD
 
 __all__ = ["LaunchConfig"]
 
@@ -56,7 +57,8 @@ class LaunchConfig:
         ("torchelastic", "llutil"; see ``llutil.agent.metrics`` for what is in them) to "null",
         "console", or the "module:Class" of a handler.
     :param local_addr: This node's address for the others; None to find it out.
-    :param shutdown_timeout: Seconds that workers get between being asked to stop and being killed.
+    :param shutdown_timeout: The grace period: seconds that workers get between being asked to stop
+        and being killed. The name is torch's.
     :param event_log_handler: Name of the handler of torch elastic's events.
     :param rerun_token: With etcd and zeus-adapter: what this launch and the others of the same run
         have in common, and a deliberate rerun has not. A node that comes after the job succeeded
@@ -90,7 +92,7 @@ class LaunchConfig:
     metrics_cfg: Mapping[str, str] = field(default_factory=dict)
     _: KW_ONLY
     local_addr: str | None = None
-    shutdown_timeout: float = 30
+    shutdown_timeout: float = DEFAULT_GRACE_PERIOD
     event_log_handler: str = "null"
     rerun_token: str = ""
     node_index: int | None = None

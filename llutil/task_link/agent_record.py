@@ -30,7 +30,7 @@ class AgentRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What one agent has written about itself.
 
     ``launch`` is the name that its task gave the launch. ``pid`` and ``mark`` say which processes
-    are its own. ``grace`` is how many seconds it gives its workers to stop.
+    are its own. ``grace_period`` is how many seconds it gives its workers to stop.
 
     ``task`` is the pid of the task process, and ``task_start_ticks`` when that process started (see
     ``llutil.system.processes.start_ticks``). ``stop_reason`` is why the job was asked to stop, if
@@ -45,7 +45,7 @@ class AgentRecord(msgspec.Struct, frozen=True, kw_only=True):
     launch: str
     pid: int
     mark: str
-    grace: float
+    grace_period: float
     task_pid: int = 0
     task_start_ticks: str = ""
     stop_reason: str = ""

@@ -1,6 +1,6 @@
 """A process that outlives its agent, so that nothing of a job is left behind.
 
 ``client`` is the agent's side. ``main`` runs in the guardian, without torch and site-packages: it
-may import the standard library, ``llutil.system.processes``, ``llutil.events.page_file``,
-``llutil.ledgers.lease_revocation`` and what that names.
+may import the standard library, ``llutil.time_budgets``, ``llutil.system.processes``,
+``llutil.events.page_file``, ``llutil.ledgers.lease_revocation`` and what that names.
 """

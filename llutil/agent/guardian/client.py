@@ -1,10 +1,10 @@
 """The agent's side of its guardian, the process that leaves nothing of the job behind; see
-``guarding``.
+``main``.
 
 If the guardian itself is killed, the agent starts another and tells it everything again. What the
 two say is between them and may hold a password: it goes through the pipe and nowhere else. This
-module may import nothing but the standard library, ``llutil.ledgers.lease_revocation`` and the
-room's ``loop`` and ``guarding``.
+module may import nothing but the standard library, ``llutil.ledgers.lease_revocation``,
+``llutil.time_budgets``, ``llutil.agent.event_loop`` and this folder.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ import llutil
 from llutil.agent.event_loop import EventLoop
 from llutil.agent.guardian.main import GOODBYE
 from llutil.ledgers.lease_revocation import LeaseRevocation
+from llutil.time_budgets import HELPER_ENDED
 
 __all__ = ["Guardian"]
 
 _log = logging.getLogger(__name__)
 
-_KILL_DEADLINE = 10.0  # seconds for the kernel to end what was sent SIGKILL
 _MOST_DEATHS = 20  # within so many seconds, of guardians: more are not started
 _DEATHS_PERIOD = 10.0
 
@@ -140,7 +140,11 @@ class Guardian:
         # After a goodbye there is nothing left for it to do; it may still be starting, or be
         # stopped.
         self._process.kill()
-        self._process.wait(_KILL_DEADLINE)
+        try:
+            self._process.wait(HELPER_ENDED)
+        except subprocess.TimeoutExpired:
+            text = "the guardian, process %d, is there %g s after SIGKILL"
+            _log.warning(text, self.pid, HELPER_ENDED)
 
     def _send_revocation(self) -> None:
         revocation = self._revocation.to_json() if self._revocation is not None else None

@@ -11,8 +11,9 @@ nothing.
 A job may be over in a tenth of a second, and its workers want the processors: so what ends
 processes is all that is imported at first, and the rest when there has been nothing to hear for a
 moment, or at the end. This module may import nothing but ``processes``,
-``llutil.events.page_file``, ``llutil.ledgers.lease_revocation``, a revocation's module, and the
-standard library, of which json, with its regular expressions, waits too.
+``llutil.time_budgets``, ``llutil.events.page_file``, ``llutil.ledgers.lease_revocation``, a
+revocation's module, and the standard library, of which json, with its regular expressions, waits
+too.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import signal
 import time
 
 from llutil.system.processes import kill_all
+from llutil.time_budgets import KILLED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing itself is not imported here
@@ -33,7 +35,6 @@ __all__ = ["GOODBYE", "main"]
 GOODBYE = b"goodbye"
 """What the agent says at the end of a job that has left nothing."""
 
-_KILL_DEADLINE = 10.0  # seconds for the kernel to end what was sent SIGKILL
 _GONE_DEADLINE = 2.0  # seconds for an agent whose pipe closed to be gone
 _GONE_PERIOD = 0.02
 _MOMENT = 500  # milliseconds
@@ -63,7 +64,7 @@ def main(pipe_fd: int, mark: str, agent: int) -> None:
                 carry_out = _prepared(rest)
             case _:
                 return  # goodbye
-    left = kill_all(sessions, mark, time.monotonic() + _KILL_DEADLINE)
+    left = kill_all(sessions, mark, time.monotonic() + KILLED)
     if carry_out is not None:
         _execute(carry_out, left)
     # Its event page would stay until the next launch on this host. The pipe closes a little before

@@ -23,6 +23,7 @@ from typing import Protocol
 from llutil.agent.start_methods.spawn_and_fork import Spawn, Start, WorkerProcess, interpreter
 from llutil.agent.worker_side.fork_environment import BLAS_THREADS, too_late
 from llutil.errors import InfrastructureError
+from llutil.time_budgets import HELPER_ENDED
 
 __all__ = ["ForkServer", "ForkedServerProcess", "ServerProcess"]
 
@@ -31,7 +32,6 @@ _log = logging.getLogger(__name__)
 _ANSWER_DEADLINE = (
     120.0  # seconds for the fork server to import torch and answer on a loaded machine
 )
-_KILL_DEADLINE = 10.0  # seconds for the kernel to end what was sent SIGKILL
 
 
 class ServerProcess(Protocol):
@@ -85,12 +85,12 @@ def _await_end(server: ServerProcess) -> None:
     try:
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
-        poll.poll(1000 * _KILL_DEADLINE)
+        poll.poll(1000 * HELPER_ENDED)
     finally:
         os.close(pidfd)
     if server.poll() is None:
         _log.warning(
-            "the fork server, process %d, is there %g s after SIGKILL", server.pid, _KILL_DEADLINE
+            "the fork server, process %d, is there %g s after SIGKILL", server.pid, HELPER_ENDED
         )
 
 

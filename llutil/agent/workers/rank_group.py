@@ -18,13 +18,13 @@ from llutil.agent.start_methods.spawn_and_fork import Starter
 from llutil.agent.workers.rank import RankPlan, Worker
 from llutil.agent.workers.rank_exit import RankExit
 from llutil.system.processes import kill_all, session_members
+from llutil.time_budgets import KILLED
 
 __all__ = ["RankGroup"]
 
 _log = logging.getLogger(__name__)
 
 _LEAVE = 1.0  # seconds a worker that said that it failed has to leave by itself
-_KILL_DEADLINE = 10.0  # seconds for the kernel to end what was sent SIGKILL
 _GROUP_PERIOD = 0.05  # seconds between two looks at a stopping command's session
 
 
@@ -102,16 +102,18 @@ class RankGroup:
         """How each rank ended, in rank order; only once all have, and after ``stop``."""
         return [worker.with_tail() for worker in self._all if worker.ended is not None]
 
-    def stop(self, number: int, grace: float, hurry: Callable[[], bool] = lambda: False) -> None:
-        """Ask every rank to end by ``number``, wait at most ``grace`` seconds, then kill all that
-        is left.
+    def stop(
+        self, number: int, grace_period: float, hurry: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Ask every rank to end by ``number``, wait at most ``grace_period`` seconds, then kill all
+        that is left.
 
         ``hurry`` is asked while waiting; once it says yes, the rest of the grace period is forgone.
 
         Afterwards no process of this node's job exists: neither a worker, nor a child of one, in
         whatever session it hid. Descriptors are given back, and the last lines of output delivered.
         """
-        deadline = time.monotonic() + grace
+        deadline = time.monotonic() + grace_period
         for worker in self._all:
             worker.look()  # who is dead already did not die of this
         # Who has said that it failed is about to leave: the signal would end it first, and hide its
@@ -135,7 +137,7 @@ class RankGroup:
             # A shell is gone at once; the program it ran may still be saving. No descriptor tells
             # its end.
             self._loop.turn(min(deadline, time.monotonic() + _GROUP_PERIOD))
-        last = time.monotonic() + _KILL_DEADLINE
+        last = time.monotonic() + KILLED
         for worker in self._all:
             if worker.ended is None:
                 worker.signal(signal.SIGKILL)

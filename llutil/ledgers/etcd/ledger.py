@@ -25,13 +25,11 @@ from llutil.ledgers.etcd.session import EtcdSession, open_session
 from llutil.ledgers.etcd.watches import EtcdWatch, EtcdWatchThread
 from llutil.ledgers.keys import Namespace, check_scope
 from llutil.ledgers.protocol import View
+from llutil.time_budgets import LEDGER_CLOSED
 
 __all__ = ["EtcdLedger"]
 
 _log = logging.getLogger(__name__)
-
-# Seconds for threads to end after their connection was closed.
-_CLOSE_TIMEOUT = 5.0
 
 
 class EtcdLedger:
@@ -98,7 +96,7 @@ class EtcdLedger:
         """
         if not self._connection.close():
             return
-        deadline = time.monotonic() + _CLOSE_TIMEOUT
+        deadline = time.monotonic() + LEDGER_CLOSED
         with self._lock:
             sessions, self._sessions = self._sessions, []
         for session in sessions:

@@ -34,13 +34,12 @@ from llutil.ledgers.zookeeper.session import ZooKeeperSession, open_session
 from llutil.ledgers.zookeeper.watches import ZooKeeperWatch, ZooKeeperWatchThread
 from llutil.ledgers.zookeeper.znode_paths import ZnodePaths
 from llutil.ledgers.zookeeper.znode_reader import ZnodeReader
+from llutil.time_budgets import LEDGER_CLOSED
 
 __all__ = ["ZooKeeperLedger"]
 
 _log = logging.getLogger(__name__)
 
-# Seconds for threads to end after their connection was closed.
-_CLOSE_TIMEOUT = 5.0
 # Seconds of the session for reads and watches. It decides how soon kazoo leaves a frozen server.
 _READER_TIMEOUT = 6.0
 
@@ -149,7 +148,7 @@ class ZooKeeperLedger(ProcessOwned):
         """
         if self.inherited:
             return
-        deadline = time.monotonic() + _CLOSE_TIMEOUT
+        deadline = time.monotonic() + LEDGER_CLOSED
         with self._lock:
             self.closing.set()
             sessions, self._sessions = self._sessions, []

@@ -30,6 +30,7 @@ from llutil.rendezvous.driver.round_store import connect
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol import observations as see
 from llutil.rendezvous.protocol.records import Assignment, Stage
+from llutil.time_budgets import LEDGER_CLOSED
 
 __all__ = ["LedgerRendezvous"]
 
@@ -41,7 +42,6 @@ _ATTEMPT = 5.0
 # Seconds that the leader of a torchrun job waits for the others to leave, to write the marker.
 _LINGER = 5.0
 _LEAVE = 30.0  # seconds that leaving may take in all
-_CLOSE = 5.0  # seconds for the thread to end after that
 
 
 class LedgerRendezvous(RendezvousHandler):
@@ -165,7 +165,7 @@ class LedgerRendezvous(RendezvousHandler):
         asked = see.Asked("the agent shut its rendezvous down", stop=False, linger=_LINGER)
         left = driver.leave(asked, time.monotonic() + _LEAVE)
         self._end = self._end or do.Left(asked.why)
-        return driver.close(time.monotonic() + _CLOSE) and left
+        return driver.close(time.monotonic() + LEDGER_CLOSED) and left
 
     def _take_orders(self, driver: Driver) -> None:
         try:

@@ -360,9 +360,14 @@ def test_a_stop_is_heard_while_torch_waits_for_others_in_native_code(
 def test_an_agent_that_is_stuck_where_no_signal_reaches_it_ends_all_the_same(
     folder: str, tmp_path: Path
 ) -> None:
-    """Here it waits for a fork server that is as slow as an import from a bad network drive."""
+    """Here it waits for a fork server that is as slow as an import from a bad network drive. Its
+    last resort comes sooner than it does for users.
+    """
     (tmp_path / "sitecustomize.py").write_text(
-        "import sys, time\nif 'forkserver' in ' '.join(sys.orig_argv): time.sleep(60)\n"
+        "import sys, time\n"
+        "import llutil.time_budgets\n"
+        "llutil.time_budgets.StopBudget.last_resort = 6.0\n"
+        "if 'forkserver' in ' '.join(sys.orig_argv): time.sleep(60)\n"
     )
     job = spec(worker_function("rank_and", 1), folder, grace=0.5, start_method="forkserver")
     path = os.pathsep.join([str(tmp_path), ROOT])

@@ -54,7 +54,7 @@ def test_what_an_agent_leaves_says_who_it_is_while_it_runs_and_in_the_end_how_it
         wait_for_ranks(task, folder, 1)
         found = AgentRecord.read(path)
         assert found is not None
-        assert (found.launch, found.pid, found.grace) == ("3", task.process.pid, 20)
+        assert (found.launch, found.pid, found.grace_period) == ("3", task.process.pid, 20)
         assert (found.task_gone, found.stop_reason, found.end) == (False, "", None)
         environment = Path(f"/proc/{pids(folder)[0]}/environ").read_bytes()
         assert f"LLUTIL_JOB={found.mark}".encode() in environment.split(b"\0")

@@ -28,7 +28,7 @@ def test_a_pod_has_time_to_end_and_memory_to_share():
                     "volumeMounts": [{"mountPath": "/dev/shm", "name": "elastic-launch-shm"}],
                 }
             ],
-            "terminationGracePeriodSeconds": 60,
+            "terminationGracePeriodSeconds": 95,
             "volumes": [
                 {
                     "emptyDir": {"medium": "Memory", "sizeLimit": "2Gi"},
@@ -104,7 +104,7 @@ def base(**fields):
         (
             k8s.V1PodSpec(containers=[], termination_grace_period_seconds=20),
             {},
-            "termination_grace_period_seconds is 20, and a grace_period of 30 s needs 60",
+            "termination_grace_period_seconds is 20, and a grace_period of 30 s needs 95",
         ),
         (
             base(volume_mounts=[k8s.V1VolumeMount(name="mine", mount_path="/dev/shm")]),
@@ -154,4 +154,4 @@ def test_gangs_and_tasks_take_it_as_their_executor_config():
         )
     stored = DagSerialization.from_dict(DagSerialization.to_dict(dag))
     for task in stored.tasks:
-        assert task.executor_config["pod_override"].spec.termination_grace_period_seconds == 60
+        assert task.executor_config["pod_override"].spec.termination_grace_period_seconds == 95

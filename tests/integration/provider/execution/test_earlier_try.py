@@ -12,10 +12,12 @@ import time
 import uuid
 
 import pytest
+from msgspec.structs import replace
 
 from airflow_provider.execution.earlier_try import take_over
 from llutil.errors import StoppedError
 from llutil.system.job_mark import MARK_VARIABLE
+from llutil.system.processes import start_ticks
 from llutil.task_link.agent_record import AgentRecord
 from tests.support.launches import is_alive
 
@@ -54,7 +56,7 @@ def agent(path):
             start_new_session=True,
         )
         started.append(process)
-        given = {"launch": "1", "pid": process.pid, "mark": mark, "grace": 30.0} | fields
+        given = {"launch": "1", "pid": process.pid, "mark": mark, "grace_period": 30.0} | fields
         AgentRecord(**given).write(path)
         return process, process.stdout.readline().decode().strip()
 
@@ -77,8 +79,8 @@ def test_a_try_waits_for_an_agent_that_ends_within_its_grace(path, agent, caplog
     assert process.wait(10) == 0, "it ended by itself"
     waited, ended = (record.getMessage() for record in caplog.records)
     assert (
-        f"(try 1, pid {process.pid}) still ends its job on this host, for which it has 30 s"
-        in waited
+        f"(try 1, pid {process.pid}) still ends its job on this host, for which it has 30 s of "
+        "grace; this try waits for it, 95 s at most" in waited
     )
     assert "has ended after" in ended
 
@@ -95,9 +97,9 @@ def test_what_the_agent_writes_last_is_what_counts(path, agent):
 
 
 def test_an_agent_that_does_not_end_is_ended_with_all_of_its_job(path, agent, caplog):
-    process, child = agent(STUBBORN, grace=0.5)
+    process, child = agent(STUBBORN)
     began = time.monotonic()
-    left = take_over(path, LOG, margin=0.5)
+    left = take_over(path, LOG, patience=1.0)
     assert 1 <= time.monotonic() - began < 15
     assert left is not None
     assert process.wait(10) == -9
@@ -114,16 +116,48 @@ def test_a_stop_ends_the_wait_and_leaves_the_agent_its_grace(path, agent):
     assert path.exists()
 
 
+@pytest.mark.parametrize(("asked", "seconds"), [("the task was cleared", 95), ("", 35)])
+def test_a_job_that_nobody_has_asked_to_end_is_waited_for_less_long(
+    path, agent, caplog, asked, seconds
+):
+    """Its task lives, as where Airflow has lost sight of it: neither of them ends by itself."""
+    agent(SLEEP.format(60), stop_reason=asked, **living_task())
+    with pytest.raises(StoppedError):
+        take_over(path, LOG, stopped=lambda: True)
+    assert f"this try waits for it, {seconds} s at most" in caplog.text
+
+
+def test_a_job_that_is_asked_to_end_meanwhile_gets_its_whole_grace_period(path, agent, caplog):
+    agent(SLEEP.format(60), **living_task())
+    looks = []
+
+    def stopped():
+        replace(AgentRecord.read(path), task_gone=True).write(path)
+        looks.append(1)
+        return len(looks) == 2
+
+    with pytest.raises(StoppedError):
+        take_over(path, LOG, stopped=stopped)
+    assert "asked to end now; this try waits 95 s more at most" in caplog.text
+
+
+def living_task():
+    """The record's fields for a task that lives and is not this process: the one that started
+    it.
+    """
+    return {"task_pid": os.getppid(), "task_start_ticks": start_ticks(os.getppid())}
+
+
 def test_a_stranger_who_has_got_the_agents_number_is_left_alone(path, agent, caplog):
-    process, _ = agent(SLEEP.format(60), mark="of another job", grace=0.0)
-    assert take_over(path, LOG, margin=0.0) is not None
+    process, _ = agent(SLEEP.format(60), mark="of another job")
+    assert take_over(path, LOG, patience=0.0) is not None
     assert process.poll() is None
     assert caplog.records == []
 
 
 def test_a_number_that_nobody_has_is_nobody(path):
-    AgentRecord(launch="1", pid=2**22 + 1, mark="m", grace=30).write(path)
-    assert take_over(path, LOG) == AgentRecord(launch="1", pid=2**22 + 1, mark="m", grace=30)
+    AgentRecord(launch="1", pid=2**22 + 1, mark="m", grace_period=30).write(path)
+    assert take_over(path, LOG) == AgentRecord(launch="1", pid=2**22 + 1, mark="m", grace_period=30)
 
 
 def test_workers_that_outlive_a_killed_agent_are_ended_before_the_next_try(path, agent):

@@ -222,10 +222,10 @@ def test_each_ending_is_told_as_what_it_is(hook_to, part, error, failure_class, 
     [
         (
             "never_says_hello",
-            {"hello_within": 0.2, "margin": 0.2},
+            {"hello_within": 0.2, "patience": 0.4},
             "0.2 s after its start without having said hello",
         ),
-        ("hangs_up_and_stays", {"margin": 0.2}, "0.4 s after its last message"),
+        ("hangs_up_and_stays", {"patience": 0.4}, "0.4 s after its last message"),
     ],
 )
 def test_an_agent_that_stays_for_no_reason_is_killed(hook_to, logged, part, options, text):
@@ -316,7 +316,7 @@ def test_a_stop_after_the_end_does_nothing(hook_to):
 
 
 def test_an_agent_that_does_not_stop_when_asked_is_killed(hook_to, logged):
-    hook = hook_to("never_ends", margin=0.2)
+    hook = hook_to("never_ends", patience=0.4)
     with alarm(0.4, lambda: hook.stop("enough")), pytest.raises(StoppedError, match="SIGKILL"):
         hook.run(spec())
     assert any("after it was asked to stop (enough)" in line for _, line in logged())

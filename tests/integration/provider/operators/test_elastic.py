@@ -215,7 +215,7 @@ def test_a_try_that_follows_one_which_died_of_what_is_not_tried_again_fails_at_o
     text = "rank 3: stuck\nand more"
     end = JobFailed("WorkersFailedError", text, False, JobFailure.of(stuck))
     slug = TaskKey("job", "train", "r1").slug(deployment())
-    AgentRecord(launch="3", pid=2**22 + 1, mark="m", grace=1, task_gone=True, end=end).write(
+    AgentRecord(launch="3", pid=2**22 + 1, mark="m", grace_period=1, task_gone=True, end=end).write(
         user_folder() / f"{slug}.agent_record"
     )
     task = ElasticLaunchOperator(task_id="train", entrypoint="true")

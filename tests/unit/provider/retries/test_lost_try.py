@@ -16,7 +16,7 @@ from tests.support.rendezvous_values import failure
 
 HERE = "here"
 OPEN = TriesRecord(life=3, try_number=2, host=HERE, open=True)
-LEFT = AgentRecord(launch="2", pid=1, mark="m", grace=30, task_gone=True)
+LEFT = AgentRecord(launch="2", pid=1, mark="m", grace_period=30, task_gone=True)
 STOPPED = JobFailed(
     "StoppedError", "its task is gone", False, JobFailure(failure_class=FailureClass.PREEMPTION)
 )

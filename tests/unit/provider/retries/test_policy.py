@@ -115,7 +115,9 @@ def test_without_a_task_around_it_the_policy_still_decides():
 
 
 def left_by(number, **fields):
-    return AgentRecord(launch=str(number), pid=1, mark="m", grace=1, task_gone=True, **fields)
+    return AgentRecord(
+        launch=str(number), pid=1, mark="m", grace_period=1, task_gone=True, **fields
+    )
 
 
 def test_a_try_that_was_killed_counts_when_the_next_one_begins(caplog):
