@@ -49,7 +49,10 @@ def test_ranks_that_need_their_whole_grace_period_beside_a_store_that_is_away_ar
             task.tell(messages.Stop("enough"))
             stopped = task.verdict()
             took = time.monotonic() - began
-    assert (stopped.error, stopped.job_failure.failure_class) == ("StoppedError", FailureClass.PREEMPTION)
+    assert (stopped.error, stopped.job_failure.failure_class) == (
+        "StoppedError",
+        FailureClass.PREEMPTION,
+    )
     assert stopped.report == "the job was stopped: enough"
     assert SAVING < took < budget.agent
     assert Path(folder, "saved-0").exists()
