@@ -82,13 +82,14 @@ def _close_files() -> None:
     files.sort(key=_depth)
     standard = _standard_streams()
     for file in files:
-        # A file that cannot be closed has lost its data already, as under plain Python; a stream
-        # may be an object of the user's own, with a method that raises anything.
-        with contextlib.suppress(Exception):
-            if any(file is stream for stream in standard) or issubclass(type(file), io.RawIOBase):
-                file.flush()
-            else:
-                file.close()
+        if any(file is stream for stream in standard) or issubclass(type(file), io.RawIOBase):
+            continue
+        try:
+            file.close()
+        except Exception as error:  # noqa: BLE001 - the method may be the user's own
+            # Python ignores it too, and says so: what was in the buffer is lost.
+            with contextlib.suppress(Exception):
+                sys.stderr.write(f"{file!r} could not be closed: {type(error).__name__}: {error}\n")
     for stream in standard:
         with contextlib.suppress(Exception):
             stream.flush()

@@ -102,12 +102,15 @@ def _draw_own_numbers() -> None:
     """Seed the generators that were seeded before the fork, so that ranks draw different numbers.
 
     A fresh interpreter has that by itself. ``random`` seeds itself again in a fork (CPython 3.11),
-    numpy and torch do not. A seed that a caller set with ``torch.manual_seed`` is kept: torch's own
-    first seed has 53 random bits (2.13, ``getNonDeterministicRandom``), so a short one is a
-    person's.
+    numpy and torch do not. A seed that a caller set is kept. numpy forgets its own ``seed_seq``
+    then (2.4). torch's own first seed has 53 random bits (2.13, ``getNonDeterministicRandom``), so
+    a short one is a person's.
     """
     if "numpy.random" in sys.modules:
-        sys.modules["numpy.random"].seed()
+        random = sys.modules["numpy.random"]
+        own = random.get_bit_generator()
+        if type(own) is random.MT19937 and own.seed_seq is not None:
+            random.set_state(random.MT19937().state)
     if "torch" in sys.modules:
         generator = sys.modules["torch"].default_generator
         if generator.initial_seed() >= _SHORTEST_RANDOM_SEED:

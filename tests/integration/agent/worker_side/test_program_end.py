@@ -8,7 +8,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from llutil.launcher import warm_workers
@@ -101,8 +103,6 @@ def test_a_forked_child_of_a_rank_speaks_for_itself_alone(
 def test_ranks_that_set_no_seed_draw_different_numbers(
     run: Callable[..., dict[int, Any]],
 ) -> None:
-    import torch  # noqa: F401 - a fork of this process inherits its generator
-
     with warm_workers():
         drawn = [value for _ in range(2) for value in run(programs.drawn, nproc=2).values()]
     for one in zip(*drawn, strict=True):
@@ -110,15 +110,25 @@ def test_ranks_that_set_no_seed_draw_different_numbers(
 
 
 def test_a_seed_that_the_caller_set_is_kept_by_a_fork() -> None:
-    import torch
-
-    before = torch.get_rng_state()
+    before = torch.get_rng_state(), np.random.get_state()
     try:
         torch.manual_seed(7)
-        drawn = launch(programs.drawn, nproc=2, start_method="fork")
+        np.random.seed(7)
+        one, other = launch(programs.drawn, nproc=2, start_method="fork").values()
     finally:
-        torch.set_rng_state(before)
-    assert [value[0] for value in drawn.values()] == [7, 7]
+        torch.set_rng_state(before[0])
+        np.random.set_state(before[1])
+    assert one[:4] == other[:4]
+    assert one[0] == 7
+
+
+def test_a_file_that_cannot_be_closed_at_the_end_is_told(
+    run: Callable[..., dict[int, Any]], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(programs.file_on_a_full_disk) == {0: "returned"}
+    told = capfd.readouterr().err
+    assert "/dev/full" in told
+    assert "No space left on device" in told
 
 
 def test_a_rank_that_has_returned_and_does_not_end_is_no_silent_success(

@@ -138,6 +138,13 @@ def forked_child_returns() -> str:
     return f"parent of a child with status {os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}"
 
 
+def file_on_a_full_disk() -> str:
+    file = Path("/dev/full").open("w")  # noqa: SIM115 - it stays open
+    file.write("lost")
+    _kept.append(file)
+    return "returned"
+
+
 def never_ends() -> str:
     threading.Thread(target=threading.Event().wait, name="saver").start()
     return "returned"
