@@ -43,7 +43,7 @@ class TestArchive:
         for node in (0, 1):
             text = run.task("fill", node).text()
             assert "set [workers] max_failed_heartbeats, which is 3, to 61 or more" in text
-            assert "2 of 2 nodes are needed, with slots of pool 'default_pool'" in text
+            assert "2 of 2 nodes are needed, each with a slot of pool 'default_pool'" in text
             assert "could not be checked" not in text
 
     def test_nodes_have_told_each_other_what_they_run(self, run: Run) -> None:

@@ -193,6 +193,10 @@ class EtcdServer:
         """SIGKILL, and wait until it is gone. ``start`` brings it back."""
         self._end(signal.SIGKILL)
 
+    def end(self) -> None:
+        """SIGTERM, and wait until it has written everything. ``start`` brings it back."""
+        self._end(signal.SIGTERM)
+
     def freeze(self) -> None:
         """Stop it in its tracks; its connections stay open."""
         assert self._process is not None

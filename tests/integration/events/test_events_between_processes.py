@@ -300,7 +300,7 @@ def test_a_killed_creators_page_is_removed_by_the_next_agent_and_living_ones_are
         killed.send_signal(signal.SIGKILL)
         # Before anybody has reaped it, too: then the pid still has an entry in /proc.
         until(lambda: Path(f"/proc/{killed.pid}/stat").read_text().split(")")[1].split()[0] == "Z")
-        assert stale in remove_stale_pages()
+        remove_stale_pages()  # or another process of this host was quicker
         assert not Path(stale).exists()
         assert Path(kept).exists()
     finally:

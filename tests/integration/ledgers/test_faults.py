@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from llutil.ledgers import Created, LedgerClosed, LedgerUnavailable, SessionState
+from tests.support.etcd_servers import EtcdServer
 from tests.support.ledger_contract import DAY, Node, World, keys, soon, wait_until
 from tests.support.ledger_traffic import Reader, Writer
 from tests.support.proxy import Proxy, proxy
@@ -38,7 +39,7 @@ def far_node(store: Store, network: Proxy, world: World) -> Iterator[Node]:
         yield beyond.node()
 
 
-def test_every_acknowledged_write_is_seen_in_order_although_the_store_is_killed_repeatedly(
+def test_every_acknowledged_write_is_seen_in_order_although_the_store_is_restarted_repeatedly(
     store: Store, own_server: Server
 ) -> None:
     with store.world(own_server.endpoint).open() as world:
@@ -46,7 +47,12 @@ def test_every_acknowledged_write_is_seen_in_order_although_the_store_is_killed_
         with Writer(world.node()) as writer:
             for _ in range(4 if store is ETCD else 2):  # a JVM takes longer to start
                 time.sleep(0.3)
-                own_server.kill()
+                if isinstance(own_server, EtcdServer):
+                    # A single etcd before 3.5.5 may lose what it acknowledged if it is killed
+                    # (etcd-io/etcd#14370); the Python package has 3.5.1.
+                    own_server.end()
+                else:
+                    own_server.kill()
                 own_server.start()
             time.sleep(0.3)
         reader.check(writer.written())

@@ -22,7 +22,7 @@ import msgspec
 import pytest
 
 from llutil import entrypoint
-from llutil.serialization import functions as shipping
+from llutil.serialization import functions
 
 pytestmark = pytest.mark.launch
 
@@ -191,12 +191,12 @@ def in_a_fresh_interpreter(
     program = """
         import json, msgspec, sys, traceback
         from llutil import entrypoint
-        from llutil.serialization import functions as shipping
+        from llutil.serialization import functions
         answers = {}
         for name, value in json.load(sys.stdin).items():
             try:
                 one = msgspec.convert(value, type=entrypoint.Entrypoint)
-                answers[name] = ["value", shipping.load(one)()]
+                answers[name] = ["value", functions.load_call(one)()]
             except Exception as error:
                 last = traceback.extract_tb(error.__traceback__)[-1]
                 answers[name] = ["error", type(error).__name__, str(error), last.filename]
@@ -258,7 +258,7 @@ def test_whatever_a_dag_file_defines_runs_where_it_cannot_be_imported(
         "method of a builtin": ("a,b".split, (",",), ["a", "b"]),
     }
     shipped: dict[str, entrypoint.Entrypoint] = {
-        name: shipping.ship(function, args) for name, (function, args, _) in calls.items()
+        name: functions.pickle_call(function, args) for name, (function, args, _) in calls.items()
     }
     answers = in_a_fresh_interpreter(shipped, [str(tmp_path)])
     assert answers == {name: ["value", wanted] for name, (_, _, wanted) in calls.items()}
@@ -267,10 +267,10 @@ def test_whatever_a_dag_file_defines_runs_where_it_cannot_be_imported(
 def test_keyword_arguments_travel_with_functions_and_references(
     dag: ModuleType, tmp_path: Path
 ) -> None:
-    packed = shipping.pack((), {"x": 21})
+    packed = functions.pickle_arguments((), {"x": 21})
     answers = in_a_fresh_interpreter(
         {
-            "function": shipping.ship(dag.plain, (), {"x": 1, "y": 2}),
+            "function": functions.pickle_call(dag.plain, (), {"x": 1, "y": 2}),
             "reference": entrypoint.Reference("beside_the_dag:double", packed),
             "reference without arguments": entrypoint.Reference("os:getpid", b""),
         },
@@ -295,7 +295,7 @@ def test_what_the_worker_lacks_is_named_and_what_it_does_wrong_comes_through(
             "no function": entrypoint.Reference("sys:path", b""),
             "breaks": entrypoint.Reference("breaks:main", b""),
             "lacks": entrypoint.Reference("lacks:main", b""),
-            "user code": shipping.ship(dag.unwritten),
+            "user code": functions.pickle_call(dag.unwritten),
         },
         [str(tmp_path)],
     )
@@ -319,17 +319,17 @@ def test_what_the_worker_lacks_is_named_and_what_it_does_wrong_comes_through(
 def test_a_shipped_function_says_which_module_the_worker_lacks(
     dag: ModuleType, tmp_path: Path
 ) -> None:
-    functions: dict[str, entrypoint.Entrypoint] = {
-        "by a global": shipping.ship(dag.through_globals, (1,)),
-        "itself": shipping.ship(dag.double, (1,)),
+    calls: dict[str, entrypoint.Entrypoint] = {
+        "by a global": functions.pickle_call(dag.through_globals, (1,)),
+        "itself": functions.pickle_call(dag.double, (1,)),
     }
-    without = in_a_fresh_interpreter(functions, [])
+    without = in_a_fresh_interpreter(calls, [])
     for name, whose in {"by a global": "through_globals", "itself": "double"}.items():
         assert without[name][1] == "EntrypointError"
         assert f"{whose} needs the module 'beside_the_dag'" in without[name][2]
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "beside_the_dag.py").write_text("")
-    other = in_a_fresh_interpreter(functions, [str(tmp_path / "other")])
+    other = in_a_fresh_interpreter(calls, [str(tmp_path / "other")])
     assert "double needs 'double' of the module 'beside_the_dag'" in other["itself"][2]
 
 
@@ -339,7 +339,7 @@ def test_functions_of_a_program_run_by_hand_travel_too(tmp_path: Path) -> None:
         textwrap.dedent(
             """
             import base64, functools
-            from llutil.serialization import functions as shipping
+            from llutil.serialization import functions
 
             OFFSET = 1
 
@@ -355,7 +355,7 @@ def test_functions_of_a_program_run_by_hand_travel_too(tmp_path: Path) -> None:
                 return Trainer().run(x)
 
             if __name__ == "__main__":
-                print(base64.b64encode(shipping.ship(main, (1,)).payload).decode())
+                print(base64.b64encode(functions.pickle_call(main, (1,)).payload).decode())
             """
         )
     )
@@ -377,13 +377,13 @@ def test_what_every_process_imports_brings_nothing_heavy() -> None:
         import sys
         from llutil import entrypoint, errors, std, worker
         from llutil.events import events
-        from llutil.serialization import functions as shipping, json_values
+        from llutil.serialization import functions, json_values
         from llutil.task_link import messages
         worker.progress(1)
         worker.events().pause.is_set()
         json_values.encode({"a": [1.5, {2}]}, rank=0, limit=99)
-        shipping.check_arguments(len, ("a",))
-        shipping.load(entrypoint.Reference("builtins:dict", b""))()
+        functions.check_arguments(len, ("a",))
+        functions.load_call(entrypoint.Reference("builtins:dict", b""))()
         heavy = {"airflow", "cloudpickle", "etcd3", "grpc", "kazoo", "numpy", "torch"}
         sys.exit(", ".join(heavy & set(sys.modules)) or 0)
     """

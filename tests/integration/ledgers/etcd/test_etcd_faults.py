@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -15,6 +16,13 @@ from tests.support.proxy import proxy
 from tests.support.stores import leader_first
 
 pytestmark = [pytest.mark.etcd, pytest.mark.fault]
+
+
+@pytest.fixture
+def server() -> Iterator[EtcdServer]:
+    """A server of one test alone, which may make it forget its past."""
+    with etcd() as server:
+        yield server
 
 
 def test_a_watch_reads_its_scope_again_if_etcd_compacted_the_events_that_it_missed(
