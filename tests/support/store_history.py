@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from kazoo.exceptions import NoNodeError
+from kazoo.exceptions import NoAuthError, NoNodeError
 
 from llutil.backends.endpoints import Endpoint
 from llutil.ledgers.etcd.etcd3_import import etcdrpc
@@ -244,16 +244,18 @@ def _left_in_zookeeper(server: ZooKeeperServer) -> list[tuple[str, bytes, float]
 
 
 def _there(one: Any, path: str) -> Any:
-    """A node's data and facts; None if it has gone since it was listed."""
+    """A znode's data and facts; None if it has gone since it was listed, or is another test's, who
+    has closed it to us.
+    """
     try:
         return one.get(path)
-    except NoNodeError:
+    except (NoNodeError, NoAuthError):
         return None
 
 
 def _all_below(one: Any, path: str) -> list[str]:
     try:
         children = [f"{path.rstrip('/')}/{name}" for name in one.get_children(path)]
-    except NoNodeError:
+    except (NoNodeError, NoAuthError):
         return []
     return [*children, *(deeper for child in children for deeper in _all_below(one, child))]

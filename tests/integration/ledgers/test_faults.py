@@ -136,13 +136,15 @@ def test_calls_to_a_frozen_store_end_by_their_deadline_and_say_so(
         lambda: node.ledger.open_session(10, deadline=soon(0.4)),
         lambda: node.session.join("members/", "b", b"", deadline=soon(0.4)),
         lambda: node.session.create({"x": b""}, guard=guard, lease=lease, deadline=soon(0.4)),
-        lambda: node.session.release(deadline=soon(0.4)),
     ]
     with server.frozen(), ThreadPoolExecutor(len(calls)) as pool:
         began = time.monotonic()
         for future in [pool.submit(call) for call in calls]:
             with pytest.raises(LedgerUnavailable, match=r"frozen, cut off or overloaded|deadline"):
                 future.result(5)
+        # Last: it ends the session, and what still waits in it.
+        with pytest.raises(LedgerUnavailable, match=r"frozen, cut off or overloaded|deadline"):
+            node.session.release(deadline=soon(0.4))
         assert time.monotonic() - began < 5
 
 
