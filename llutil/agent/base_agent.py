@@ -100,7 +100,7 @@ class Agent(SimpleElasticAgent):
         starter: Starter,
         guardian: Guardian,
         loop: EventLoop,
-        host: AgentObserver,
+        observer: AgentObserver,
         signals: StopSignals,
     ) -> None:
         super().__init__(spec, shutdown_timeout=int(job.grace_period))
@@ -109,7 +109,7 @@ class Agent(SimpleElasticAgent):
         self._starter = starter
         self._guardian = guardian
         self._loop = loop
-        self._host = host
+        self._observer = observer
         self._signals = signals
         self._workers: RankGroup | None = None
         self._stopwatch = Stopwatch(spec.role)
@@ -120,7 +120,7 @@ class Agent(SimpleElasticAgent):
         self._step = 0
         """The furthest step that any rank here has reported, in any round."""
         self._error_files: dict[int, Path] = {}
-        self._next_progress = 0.0 if host.wants_progress else float("inf")
+        self._next_progress = 0.0 if observer.wants_progress else float("inf")
 
     # What torch's interface asks for.
 
@@ -139,7 +139,7 @@ class Agent(SimpleElasticAgent):
                 mark=self._job.mark,
                 guardian=self._guardian,
                 loop=self._loop,
-                host=self._host,
+                observer=self._observer,
             )
         finally:
             os.close(order_fd)
@@ -154,7 +154,7 @@ class Agent(SimpleElasticAgent):
             self._restarts,
         )
         self._stopwatch.workers_started(self._restarts)
-        self._host.round(self._restarts, world_size, ranks)
+        self._observer.round(self._restarts, world_size, ranks)
         return dict(self._workers.pids)
 
     @prof
@@ -250,7 +250,7 @@ class Agent(SimpleElasticAgent):
             if local in ranks
         }
         if steps:
-            self._host.progress(steps)
+            self._observer.progress(steps)
 
     def _end_workers(self, number: signal.Signals, grace_period: float) -> list[RankExit]:
         """Stop the round's workers, if any run, and leave none; how each of them ended."""
@@ -259,7 +259,7 @@ class Agent(SimpleElasticAgent):
             return []
         self._stopwatch.round_over()
         workers.stop(number, grace_period, hurry=lambda: self._signals.urgent)
-        self._host.round(self._restarts, 0, ())
+        self._observer.round(self._restarts, 0, ())
         ended = workers.results()
         steps = (step for step, _ in self._job.events.progress().values())
         self._step = max(self._step, *steps, 0)

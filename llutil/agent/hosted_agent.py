@@ -40,7 +40,7 @@ class HostedAgent(TorchBackendAgent):
         spec.monitor_interval = min(spec.monitor_interval, _LOOK)
         if handler.hosts:
             _log.info("the store of the job is behind the door at %s", handler.endpoint)
-            self._host.hosting(handler.endpoint)
+            self._observer.hosting(handler.endpoint)
 
     def _invoke_run(self, role: str = "") -> RunResult:
         try:

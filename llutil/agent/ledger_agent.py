@@ -165,7 +165,7 @@ class LedgerAgent(Agent):
         put_metric(f"workers.{role}.remaining_restarts", self._remaining_restarts)
         put_metric(f"workers.{role}.{state.name.lower()}", 1)
         if not self._workers.failed:
-            if self._host.wants_progress:
+            if self._observer.wants_progress:
                 self._show_progress()
             ended = self._end_workers(signal.SIGKILL, 0.0)
             self._values = {one.rank: one.note for one in ended}

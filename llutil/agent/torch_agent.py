@@ -103,7 +103,7 @@ class TorchBackendAgent(Agent):
         """What the ranks returned, which have ended; children that they left have not, and do so
         now.
         """
-        if self._host.wants_progress:
+        if self._observer.wants_progress:
             self._show_progress()
         return {one.rank: one.note for one in self._end_workers(signal.SIGKILL, 0.0)}
 

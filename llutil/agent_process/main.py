@@ -111,7 +111,7 @@ class _TaskAgent:
         self._leaving = AgentRecordWriter(self._mark)
         self._link = TaskSocket(sock, orphan_log, self._on_stop)
         self._results = results
-        self._host = TaskObserver(
+        self._observer = TaskObserver(
             self._link, self._leaving, () if results is None else (results.fd,)
         )
 
@@ -156,14 +156,13 @@ class _TaskAgent:
             entrypoint=spec.entrypoint,
             args=(),
             events=None,
-            run_id=spec.config.run_id,
             sys_path=tuple(sys.path),
-            host=self._host,
+            observer=self._observer,
             result_limit=spec.result_limit,
             mark=self._mark,
-            begin=self._begin,
-            server=server,
-            keep=None if self._results is None else self._results.add,
+            before_first_process=self._before_first_process,
+            fork_server=server,
+            store_value=None if self._results is None else self._results.add,
             arrays=spec.arrays and self._results is not None,
         )
         results = run(request)
@@ -175,7 +174,7 @@ class _TaskAgent:
             )
         return messages.JobSucceeded(tuple(results))
 
-    def _begin(self) -> None:
+    def _before_first_process(self) -> None:
         """The job hears signals itself from here on, and has not started a process yet."""
         with self._gate:
             self._begun = self._reason is None

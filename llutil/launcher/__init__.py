@@ -1,9 +1,8 @@
-"""What a caller of the launcher sees, and what its workers use.
+"""The launcher's public names, for callers and for their workers.
 
-``LaunchConfig``, ``elastic_launch`` and ``launch_agent`` start jobs; ``Events`` and ``Std`` go with
-them; ``worker`` is the worker-side API. Names are resolved when they are first used (PEP 562), so
-that a DAG file or a worker that needs one of them pays for no other. Only running a job imports
-torch.
+``LaunchConfig``, ``elastic_launch`` and ``launch_agent`` start jobs; ``Events`` and ``Std`` are
+values for them; ``worker`` is what a worker calls. A name is imported when it is first used
+(PEP 562), so a DAG file or a worker imports only what it needs. Only running a job imports torch.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Events", "LaunchConfig", "Std", "elastic_launch", "warm_workers", "worker"]
 
-_HOMES = {
+_MODULES = {
     "Events": "llutil.events.events",
     "LaunchConfig": "llutil.launcher.config",
     "Std": "llutil.std",
@@ -32,8 +31,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name == "worker":
         return import_module("llutil.worker")
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

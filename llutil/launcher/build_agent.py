@@ -1,9 +1,9 @@
-"""From a sound request to an agent that can run: its parts, made in the order in which they need
-each other.
+"""Builds the agent of a checked request, part by part, in the order in which the parts need each
+other.
 
-What is made here is given back by the caller's ``ExitStack``, in the opposite order. Nothing runs
-yet, but a fork server, a guardian and, with torch's own backends, a connection. This module imports
-torch through the agent.
+The caller's ``ExitStack`` closes the parts in the opposite order. Afterwards no worker runs yet,
+but a guardian does, a fork server if the job uses one, and with torch's own backends a connection
+is open. This module imports torch through the agent.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from llutil.entrypoint import Entrypoint
 from llutil.errors import ConfigError
 from llutil.events.events import Events, remove_stale_pages
 from llutil.launcher.request import LaunchRequest
-from llutil.launcher.shared_forkserver import kept_server
-from llutil.launcher.torch_errors import translated
+from llutil.launcher.shared_forkserver import shared_fork_server
+from llutil.launcher.torch_errors import torch_errors_translated
 from llutil.system.gc_pause import gc_paused
 
 if TYPE_CHECKING:
@@ -33,22 +33,22 @@ if TYPE_CHECKING:
     from llutil.agent.start_methods.spawn_and_fork import Starter
     from llutil.rendezvous.config import RendezvousConfig
 
-__all__ = ["assemble"]
+__all__ = ["build_agent"]
 
 _log = logging.getLogger(__name__)
 
 
-def assemble(
+def build_agent(
     request: LaunchRequest,
     entrypoint: Entrypoint,
     direct: Callable[[], Any] | None,
     stack: ExitStack,
 ) -> tuple[Agent, RendezvousConfig]:
-    """The agent for ``request``, and where it meets others. ``direct`` is the function itself,
-    where workers are forked.
+    """The agent for ``request``, and its rendezvous' configuration. ``direct`` is the function
+    itself if workers are forked.
 
-    :raises ConfigError: torch or this machine does not know what the configuration asks for.
-    :raises RendezvousError: a backend of torch's own cannot be reached.
+    :raises ConfigError: torch or this host lacks something that the configuration asks for.
+    :raises RendezvousError: one of torch's own backends cannot be reached.
     """
     with gc_paused():
         from torch.distributed.elastic.agent.server.api import WorkerSpec
@@ -68,38 +68,39 @@ def assemble(
         from llutil.rendezvous.build_handler import driver_for, handler_for
 
     config = request.config
-    _check_handler_of_events(config.event_log_handler)
+    _check_event_log_handler(config.event_log_handler)
     metrics.configure(config.metrics_cfg)
     nproc = worker_count(config.nproc_per_node)
-    rendezvous = _rendezvous(request, nproc)
-    shown = frozenset(config.local_ranks_filter or ())
+    rendezvous = rendezvous_config(request, nproc)
+    ranks_shown = frozenset(config.local_ranks_filter or ())
     logs = LogFolder(
-        LogPlan(config.log_dir, config.redirects, config.tee, shown), rendezvous.run_id
+        LogPlan(config.log_dir, config.redirects, config.tee, ranks_shown), rendezvous.run_id
     )
     loop = stack.enter_context(EventLoop())
     signals = stack.enter_context(StopSignals(loop))
-    request.begin()
-    kept = _kept(request, nproc, stack)
-    mark = request.mark or (kept[1] if kept else uuid.uuid4().hex)
+    request.before_first_process()
+    shared = _take_shared_server(request, nproc, stack)
+    mark = request.mark or (shared[1] if shared else uuid.uuid4().hex)
     guardian = Guardian(mark, loop)
     stack.callback(guardian.close)
-    # Only now: should this process be killed, there is somebody to remove the page.
-    events = request.events or _page(stack)
-    host = request.host or TerminalObserver()
-    if kept:
-        starter: Starter = kept[0]
+    # After the guardian: it removes the page if this process is killed.
+    events = request.events or _event_page(stack)
+    observer = request.observer or TerminalObserver()
+    if shared:
+        starter: Starter = shared[0]
     else:
         starter = _starter(
             config.start_method,
             direct,
-            inherited=lambda: loop.fds() | guardian.fds() | host.fds(),
+            inherited=lambda: loop.fds() | guardian.fds() | observer.fds(),
             nproc=nproc,
             mark=mark,
-            server=request.server,
+            server=request.fork_server,
         )
         stack.callback(starter.close)
-    with translated(rendezvous):
-        # torch's c10d connects here; its embedded cousin needs no thread for what takes no time.
+    with torch_errors_translated(rendezvous):
+        # torch's c10d backend connects here, which may take long. A rendezvous inside this agent
+        # connects to nothing, so it needs no thread.
         handler = (
             handler_for(rendezvous)
             if rendezvous.embedded
@@ -107,7 +108,7 @@ def assemble(
         )
     driver = driver_for(rendezvous) if rendezvous.has_ledger else None
     if driver is None:
-        stack.callback(_leave, handler, signals)
+        stack.callback(_shut_down_handler, handler, signals)
     master_addr, master_port = _static_master(rendezvous)
     spec: WorkerSpec = WorkerSpec(
         role=config.role,
@@ -139,7 +140,7 @@ def assemble(
         "starter": starter,
         "guardian": guardian,
         "loop": loop,
-        "host": host,
+        "observer": observer,
         "signals": signals,
     }
     if rendezvous.hosted:
@@ -153,7 +154,7 @@ def assemble(
     return agent, rendezvous
 
 
-def _rendezvous(request: LaunchRequest, nproc: int) -> RendezvousConfig:
+def rendezvous_config(request: LaunchRequest, nproc: int) -> RendezvousConfig:
     from llutil.rendezvous.config import RendezvousConfig
 
     config = request.config
@@ -174,32 +175,32 @@ def _rendezvous(request: LaunchRequest, nproc: int) -> RendezvousConfig:
     )
 
 
-def _page(stack: ExitStack) -> Events:
-    """A page of the job's own; those of jobs that were killed before they could remove theirs go on
-    this occasion.
-    """
+def _event_page(stack: ExitStack) -> Events:
+    """A new page for the job. Pages that killed jobs left on this host are removed first."""
     for path in remove_stale_pages():
-        _log.info("removed %s, left by a process that is gone", path)
+        _log.info("removed the event page %s of a process that has ended", path)
     return stack.enter_context(Events())
 
 
-def _kept(request: LaunchRequest, nproc: int, stack: ExitStack) -> tuple[ForkServer, str] | None:
-    """The fork server that the caller keeps for launches like this one, and its mark; None if there
-    is none for it.
+def _take_shared_server(
+    request: LaunchRequest, nproc: int, stack: ExitStack
+) -> tuple[ForkServer, str] | None:
+    """The fork server of the caller's ``warm_workers`` block, and its mark; None if this launch
+    cannot use it.
     """
-    kept = kept_server()
-    if kept is None or request.config.start_method != "forkserver" or request.mark:
+    shared = shared_fork_server()
+    if shared is None or request.config.start_method != "forkserver" or request.mark:
         return None
-    server = kept.take(_workers_environment(nproc))
+    server = shared.take(_workers_environment(nproc))
     if server is None:
         return None
-    stack.callback(kept.give_back)
-    return server, kept.mark
+    stack.callback(shared.give_back)
+    return server, shared.mark
 
 
 def _workers_environment(nproc: int) -> dict[str, str]:
-    """What a server that is started for these workers should find, since it is read when they are
-    not there yet.
+    """The environment of a fork server for these workers. Libraries read OMP_NUM_THREADS when the
+    server imports them, before there is a worker.
     """
     env = dict(os.environ)
     if nproc > 1:
@@ -224,8 +225,8 @@ def _starter(
         case "fork":
             return Fork(direct, inherited)
         case "forkserver":
-            # A forked worker's environment, as the kernel shows it, is the server's: so the mark
-            # goes there.
+            # /proc/<pid>/environ of a forked worker shows the server's environment, so the server
+            # must have the mark.
             return ForkServer(_workers_environment(nproc) | {MARK_VARIABLE: mark}, server)
         case _:
             return Spawn()
@@ -239,16 +240,16 @@ def _static_master(rendezvous: RendezvousConfig) -> tuple[str | None, int | None
     return master.host, master.port
 
 
-def _leave(handler: Any, signals: Any) -> None:
-    # torch's dynamic handler closes the run id for everybody: not when only this node was told to
-    # stop.
+def _shut_down_handler(handler: Any, signals: Any) -> None:
+    # The shutdown of torch's dynamic handler ends the run id for all nodes, which is wrong if only
+    # this node was told to stop.
     if signals.caught is None:
         handler.shutdown()
 
 
-def _check_handler_of_events(name: str) -> None:
-    """Find out now that torch does not know ``name``: later it would be a KeyError in the middle of
-    the job.
+def _check_event_log_handler(name: str) -> None:
+    """Refuse a ``name`` that torch does not know. torch itself would raise a KeyError in the middle
+    of the job.
     """
     from torch.distributed.elastic.events import get_logging_handler
 

@@ -1,9 +1,8 @@
 """``LaunchConfig``: how a job is launched, as a value.
 
-A caller or the operator makes it, and it goes as it is to whoever runs the job. It is checked by
-``llutil.launcher.config_checks`` before anything runs, and never changed. This module may import
-nothing but the standard library, ``llutil.backends`` and ``llutil.std``: a DAG that is parsed
-imports it.
+A caller or the operator makes it, and the agent gets it unchanged. Before anything runs, it is
+checked by ``llutil.launcher.config_checks``. This module may import only the standard library,
+``llutil.backends``, ``llutil.std`` and ``llutil.time_budgets``: parsing a DAG imports it.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ __all__ = ["LaunchConfig"]
 if TYPE_CHECKING:
     _Folder = str | os.PathLike[str]
 else:
-    # What msgspec sends and reads by these annotations is text.
+    # msgspec encodes and decodes by these annotations, and knows a path only as text.
     _Folder = str
 
 
@@ -31,47 +30,47 @@ else:
 class LaunchConfig:
     """How a job is launched. The first sixteen fields may be given by position.
 
-    :param min_nodes: Nodes that must be there before workers start.
-    :param max_nodes: Nodes that may take part.
+    :param min_nodes: How many nodes must have joined before workers start.
+    :param max_nodes: How many nodes may take part.
     :param nproc_per_node: Workers of each node: a number, or "cpu", "gpu" or "auto" to count them
         on the node.
     :param run_id: Names the job; every node of it gives the same. If empty: ``LLUTIL_RUN_ID``, else
         derived from Airflow's variables of a running task, else generated.
     :param role: The workers' role, for torch's environment, metrics and log prefixes.
-    :param rdzv_endpoint: ``host:port`` (etcd: several, with commas) that the nodes meet at. If
-        empty, and the job is one node: a rendezvous inside the agent, whatever the backend.
+    :param rdzv_endpoint: ``host:port`` of the rendezvous backend (etcd and ZooKeeper: several, with
+        commas). If it is empty, the job must be one node, and its rendezvous is inside the agent.
     :param rdzv_backend: "etcd" (v3 API), "zeus-adapter" (ZooKeeper), or torch's "c10d" and
         "static".
     :param rdzv_configs: The backend's options; unknown ones are refused by name.
     :param rdzv_timeout: Deprecated: if set, becomes ``rdzv_configs["timeout"]`` (seconds).
     :param max_restarts: How often failed workers are started again before the job fails.
-    :param monitor_interval: Seconds between two looks for an event that was missed. What happens
-        wakes the agent at once, so there is no need to lower it; torch's own backends are asked
-        about new nodes once a period.
+    :param monitor_interval: Seconds between two checks for an event that the agent missed. Events
+        wake the agent at once, so there is no need to lower it. With torch's own backends the agent
+        also asks for new nodes once an interval.
     :param start_method: "spawn", "fork" or "forkserver".
     :param log_dir: Base folder of log files; None for a temporary one, which is not removed.
     :param redirects: Streams that go into files instead of the console: a ``Std``, or a dict of
         local rank to ``Std``.
     :param tee: Streams that go into files and to the console.
-    :param metrics_cfg: Who takes the metrics of a group: a dict of the group's name
+    :param metrics_cfg: The handler of each group of metrics: a dict of the group's name
         ("torchelastic", "llutil"; see ``llutil.agent.metrics`` for what is in them) to "null",
         "console", or the "module:Class" of a handler.
-    :param local_addr: This node's address for the others; None to find it out.
+    :param local_addr: The address at which other nodes reach this one; None to find it out.
     :param shutdown_timeout: The grace period: seconds that workers get between being asked to stop
         and being killed. The name is torch's.
     :param event_log_handler: Name of the handler of torch elastic's events.
-    :param rerun_token: With etcd and zeus-adapter: what this launch and the others of the same run
-        have in common, and a deliberate rerun has not. A node that comes after the job succeeded
-        under its own token ends at once with an empty result; under another token, or an empty one,
+    :param rerun_token: With etcd and zeus-adapter: a text that all launches of one run share, and
+        that is another one for a deliberate rerun. A node that comes after the job has succeeded
+        under the same token ends at once with an empty result. With another token, or an empty one,
         it opens the next generation.
-    :param node_index: With etcd and zeus-adapter: this node's preferred place in the order of
+    :param node_index: With etcd and zeus-adapter: this node's preferred position in the order of
         ranks, from 0.
-    :param node_label: What people call this node, in records and error texts.
-    :param local_ranks_filter: Local ranks whose output reaches the console; None or empty for all.
-        It takes nothing from log files.
+    :param node_label: A name of this node for people, in records and error texts.
+    :param local_ranks_filter: Local ranks whose output is shown on the console; None or empty for
+        all. Log files always have the output of every rank.
     :param exit_timeout: Seconds that a rank's process may take to end after its function returned.
         It ends as a Python program does: threads, executors and child processes finish first. A
-        rank that takes longer is killed, and has failed.
+        rank that takes longer is killed and counts as failed.
     """
 
     min_nodes: int
@@ -109,9 +108,9 @@ class LaunchConfig:
             )
 
     def rendezvous_options(self) -> dict[str, Any]:
-        """The backend's options: what ``rdzv_configs`` means, and the defaults of the others.
+        """All options of the backend: those of ``rdzv_configs``, and the defaults of the others.
 
-        :raises ConfigError: a key is unknown, or a value not of its kind; all problems are listed.
+        :raises ConfigError: an option is unknown or has a wrong value; all problems are listed.
         """
         given = dict(self.rdzv_configs)
         if self.rdzv_timeout != -1:

@@ -1,9 +1,9 @@
-"""Everything about a ``LaunchConfig`` that can be known to be wrong before anything runs.
+"""Finds everything that is wrong with a ``LaunchConfig`` before anything runs.
 
-One function a field or group of fields, each giving a ``Problem`` for what it finds. They are
-collected, not raised, so that a user mends all of them at once. This module may import nothing but
-the standard library, ``llutil.backends``, ``llutil.errors``, ``llutil.launcher.config`` and
-``llutil.std``: a DAG that is parsed runs it.
+There is one function for each field or group of fields. It yields a ``Problem`` for each thing that
+is wrong. They are collected, so that a user can correct all of them at once. This module may import
+only the standard library, ``llutil.backends``, ``llutil.errors``, ``llutil.launcher.config`` and
+``llutil.std``: parsing a DAG runs it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _HANDLER = re.compile(r"null|console|[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 def problems_of(config: LaunchConfig) -> list[Problem]:
-    """Every problem of ``config``; empty if nothing is known to be wrong."""
+    """Every problem of ``config``; empty if none was found."""
     return [
         *_nodes(config),
         *_workers(config),
@@ -43,13 +43,13 @@ def problems_of(config: LaunchConfig) -> list[Problem]:
         *_texts(config),
         *_streams("redirects", config.redirects),
         *_streams("tee", config.tee),
-        *_shown(config.local_ranks_filter),
+        *_local_ranks_filter(config.local_ranks_filter),
         *_metrics(config.metrics_cfg),
     ]
 
 
-# Where a field's type is itself in question, ``config`` is given as ``Any``: mypy would take the
-# checks for needless.
+# A function that checks the type of a field takes ``config`` as ``Any``. With the declared type,
+# mypy would report the check as unreachable code.
 
 
 def _is_count(value: object) -> bool:
@@ -106,25 +106,26 @@ def _backend(config: Any) -> Iterator[Problem]:
 
 
 def _static(config: Any) -> Iterator[Problem]:
-    """torch's static rendezvous is given what others find out: who is who, and how many there
-    are.
+    """torch's static rendezvous needs each node's rank and the exact number of nodes; the other
+    backends find both out.
     """
     low, high, configs = config.min_nodes, config.max_nodes, config.rdzv_configs
     if config.rdzv_backend != STATIC.name or not config.rdzv_endpoint:
         return
     if not (isinstance(configs, Mapping) and _is_count(low) and _is_count(high)):
-        return  # which has been said already
+        return  # another check has reported it
     others = ("rdzv_backend", "rdzv_endpoint", "max_nodes")
     if low != high:
         text = (
-            f"is {high}, and backend 'static' waits for all of them; "
-            f"wanted min_nodes the same, not {low}"
+            f"is {high} and min_nodes is {low}; backend 'static' waits for all nodes, so "
+            "min_nodes must be equal to max_nodes"
         )
         yield Problem("max_nodes", text, ("rdzv_backend", "rdzv_endpoint", "min_nodes"))
     rank = STATIC.read(configs, "rdzv_configs")[0].get("rank")
     if rank is None and not configs.get("rank"):
         text = (
-            "has no 'rank', and backend 'static' needs this node's; give rdzv_configs={'rank': n}"
+            "has no 'rank', which backend 'static' needs; give this node's number as "
+            "rdzv_configs={'rank': n}"
         )
         yield Problem("rdzv_configs", text, others)
     elif rank is not None and not rank < high:
@@ -140,7 +141,7 @@ def _endpoint(config: LaunchConfig) -> Iterator[Problem]:
         if _is_count(config.max_nodes) and config.max_nodes > 1:
             text = (
                 f"is empty, but up to {config.max_nodes} nodes must find each other; "
-                "give 'host:port' of a server that all of them reach"
+                "give 'host:port' of a server that all of them can reach"
             )
             yield Problem("rdzv_endpoint", text, ("max_nodes",))
     else:
@@ -152,8 +153,8 @@ def _endpoint(config: LaunchConfig) -> Iterator[Problem]:
 
 
 def run_id_problems(run_id: object, name: str = "run_id") -> Iterator[Problem]:
-    """What is wrong with a run id, which ``name`` says where it was given; nothing if it is
-    empty.
+    """What is wrong with a run id; an empty one has no problem. ``name`` says where it was
+    given.
     """
     if not isinstance(run_id, str):
         yield Problem(name, f"is {run_id!r}; wanted a string")
@@ -219,7 +220,7 @@ def _streams(name: str, option: Any) -> Iterator[Problem]:
             return
 
 
-def _shown(ranks: Any) -> Iterator[Problem]:
+def _local_ranks_filter(ranks: Any) -> Iterator[Problem]:
     if ranks is None:
         return
     if isinstance(ranks, str | Mapping) or not isinstance(ranks, Collection):

@@ -1,8 +1,8 @@
-"""``launch_agent``: run a function, script, module or command on every rank of a job, and hand back
-what came.
+"""``launch_agent``: run a function, script, module or command on every rank of a job, and return
+what the ranks of this node returned.
 
-``LaunchConfig`` says how; ``elastic_launch`` is the same with the call split in two, as torch has
-it. Importing this module imports no torch; launching does.
+``LaunchConfig`` says how the job runs. ``elastic_launch`` does the same in two calls, as torch's
+class of that name does. Importing this module imports no torch; launching does.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def launch_agent(
     :raises RendezvousError: the nodes did not find each other in time.
     :raises SignalException: (torch's) a signal asked the job to stop; it has been stopped.
     """
-    # Not for a DAG file or a worker that only names a configuration.
+    # Imported here: a DAG file or a worker that needs only ``LaunchConfig`` should not pay for it.
     from llutil.launcher.request import LaunchRequest
     from llutil.launcher.run import run
     from llutil.launcher.run_id import deduce_run_id
@@ -75,7 +75,7 @@ def launch_agent(
         entrypoint=entrypoint,
         args=tuple(args),
         events=ice_events,
-        run_id=config.run_id or deduce_run_id(os.environ),
+        default_run_id="" if config.run_id else deduce_run_id(os.environ),
         sys_path=tuple(sys.path),
     )
     return run(request)

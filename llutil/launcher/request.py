@@ -1,7 +1,6 @@
-"""One call of ``launch_agent``, as a value.
+"""``LaunchRequest``: all that one call of ``launch_agent`` needs, as a value.
 
-This module may import nothing but the standard library and the values of the rooms below; torch is
-not among them.
+This module may import the standard library and values of the rooms below. It imports no torch.
 """
 
 from __future__ import annotations
@@ -22,35 +21,44 @@ if TYPE_CHECKING:
 __all__ = ["LaunchRequest"]
 
 
-def _nothing() -> None:
-    """What a caller without a ``begin`` of its own does then."""
+def _do_nothing() -> None:
+    """The ``before_first_process`` of a caller that gives none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchRequest:
-    """One call of ``launch_agent``, with what it takes from its surroundings.
+    """One call of ``launch_agent``, with what it takes from its process.
 
-    ``run_id`` names the job, as ``config`` has it or as it was made for a ``config`` that has none.
-    ``host`` None means the terminal. ``result_limit`` None means that results are Python objects; a
-    number, that they are plain JSON values of at most so many bytes each. ``mark`` is in the
-    environment of every process of the job; one is made up if it is empty. ``begin`` is called once
-    the job hears signals itself, and before it starts its first process. ``server`` is a fork
-    server that is there already, with the socket to it, for a job that uses one; its environment is
-    this process's, mark included. ``keep`` takes each value's JSON, if there is a limit, and what
-    it gives stands for the value in what ``run`` returns; with ``arrays``, an archive of those that
-    have arrays.
+    * ``sys_path``: where workers look for modules.
+    * ``default_run_id``: the run id of a job whose ``config`` names none.
+    * ``observer``: hears what happens on this node. None means the terminal.
+    * ``result_limit``: None means that results are Python objects. A number means that they are
+      plain JSON values of at most so many bytes each.
+    * ``mark``: a text in the environment of every process of the job. If it is empty, one is made.
+    * ``before_first_process``: called once, when the agent handles signals itself and before it
+      starts a process.
+    * ``fork_server``: a fork server that runs already, and the socket to it, for a job with start
+      method "forkserver". Its environment is this process's, with the mark.
+    * ``store_value``: called with the JSON of each rank's value, if there is a limit. What it
+      returns takes the value's place in the result of ``run``. With ``arrays``, a value that holds
+      arrays comes as an archive of them.
     """
 
     config: LaunchConfig
     entrypoint: Callable[..., Any] | Entrypoint | str | None
     args: tuple[Any, ...]
     events: Events | None
-    run_id: str
     sys_path: tuple[str, ...]
-    host: AgentObserver | None = None
+    default_run_id: str = ""
+    observer: AgentObserver | None = None
     result_limit: int | None = None
     mark: str = ""
-    begin: Callable[[], None] = _nothing
-    server: tuple[ServerProcess, socket.socket] | None = None
-    keep: Callable[[bytes], Any] | None = None
+    before_first_process: Callable[[], None] = _do_nothing
+    fork_server: tuple[ServerProcess, socket.socket] | None = None
+    store_value: Callable[[bytes], Any] | None = None
     arrays: bool = False
+
+    @property
+    def run_id(self) -> str:
+        """The job's name: ``config.run_id``, else ``default_run_id``."""
+        return self.config.run_id or self.default_run_id

@@ -1,8 +1,7 @@
-"""Whether a request is sound, before anything of it is carried out, and what it is to run, as a
-value.
+"""Checks a ``LaunchRequest`` before anything runs, and finds out what it asks to run.
 
-Everything that is wrong is told at once. This module imports no torch: a request that is not sound
-costs no import.
+All problems are told in one error. This module imports no torch, so that a wrong request is refused
+quickly.
 """
 
 from __future__ import annotations
@@ -29,23 +28,24 @@ from llutil.launcher.request import LaunchRequest
 from llutil.launcher.run_id import RUN_ID
 from llutil.serialization import functions
 
-__all__ = ["checked"]
+__all__ = ["check_request"]
 
 
-def checked(request: LaunchRequest) -> tuple[Entrypoint, Callable[[], Any] | None]:
-    """The entrypoint as a value, and the function itself where a forked worker can have it.
+def check_request(request: LaunchRequest) -> tuple[Entrypoint, Callable[[], Any] | None]:
+    """Check ``request``. Return its entrypoint as a value, and for start method "fork" the function
+    itself, which a forked worker calls without pickling.
 
     :raises ConfigError: listing every problem of the configuration and the entrypoint.
     """
     problems = problems_of(request.config)
     if not request.config.run_id:
-        problems += run_id_problems(request.run_id, f"{RUN_ID} in the environment")
-    problems += _problems_of_page(request.events)
-    others = bool(problems)
+        problems += run_id_problems(request.default_run_id, f"{RUN_ID} in the environment")
+    problems += _page_problems(request.events)
+    config_is_wrong = bool(problems)
     entrypoint: Entrypoint | None = None
     direct: Callable[[], Any] | None = None
     try:
-        entrypoint, direct = _resolve(request)
+        entrypoint, direct = _resolve_entrypoint(request)
     except EntrypointError as error:
         problems += error.problems
     else:
@@ -53,12 +53,12 @@ def checked(request: LaunchRequest) -> tuple[Entrypoint, Callable[[], Any] | Non
         if problem:
             problems.append(Problem("", problem))
     if problems:
-        raise (ConfigError if others else EntrypointError)(problems)
+        raise (ConfigError if config_is_wrong else EntrypointError)(problems)
     assert entrypoint is not None
     return entrypoint, direct
 
 
-def _problems_of_page(events: Events | None) -> list[Problem]:
+def _page_problems(events: Events | None) -> list[Problem]:
     if events is None:
         return []
     try:
@@ -71,7 +71,7 @@ def _problems_of_page(events: Events | None) -> list[Problem]:
     return []
 
 
-def _resolve(request: LaunchRequest) -> tuple[Entrypoint, Callable[[], Any] | None]:
+def _resolve_entrypoint(request: LaunchRequest) -> tuple[Entrypoint, Callable[[], Any] | None]:
     given = request.entrypoint
     match given:
         case None:

@@ -1,9 +1,9 @@
-"""From a request to an agent and back: checks, the parts of an agent, one run, results.
+"""Runs one ``LaunchRequest``: checks it, builds the agent, runs it, returns the results.
 
-``checked`` finds out what is wrong with a request, ``assembly`` makes the agent, and
-``translating`` its errors ours. The operator's agent process runs jobs through the same function,
-with a host of its own. Imports torch through the agent, once the configuration was found to be
-sound.
+``request_checks`` finds what is wrong with a request. ``build_agent`` makes the agent.
+``torch_errors`` turns torch's errors into those of ``llutil.errors``. ``launch_agent`` and the
+agent process of an Airflow task both call ``run``. torch is imported through the agent, after the
+checks.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from llutil.errors import RendezvousError
-from llutil.launcher.build_agent import assemble
+from llutil.launcher.build_agent import build_agent
 from llutil.launcher.request import LaunchRequest
-from llutil.launcher.request_checks import checked
-from llutil.launcher.torch_errors import translated
+from llutil.launcher.request_checks import check_request
+from llutil.launcher.torch_errors import torch_errors_translated
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.agent.server.api import RunResult
@@ -30,18 +30,18 @@ __all__ = ["run"]
 
 
 def run(request: LaunchRequest) -> dict[int, Any]:
-    """Run the job on this node; see ``launch_agent`` for what comes back and what is raised."""
-    entrypoint, direct = checked(request)
+    """Run the job on this node; see ``launch_agent`` for what it returns and raises."""
+    entrypoint, direct = check_request(request)
     with ExitStack() as stack:
-        agent, rendezvous = assemble(request, entrypoint, direct, stack)
-        with translated(rendezvous), _recorded(agent, request.config):
+        agent, rendezvous = build_agent(request, entrypoint, direct, stack)
+        with torch_errors_translated(rendezvous), _agent_end_recorded(agent, request.config):
             result = agent.run()
-        return _results(result, agent, rendezvous, request.keep)
+        return _results(result, agent, rendezvous, request.store_value)
 
 
 @contextmanager
-def _recorded(agent: Agent, config: LaunchConfig) -> Iterator[None]:
-    """Record how the agent itself ended in torch elastic's events, as torch's launcher does."""
+def _agent_end_recorded(agent: Agent, config: LaunchConfig) -> Iterator[None]:
+    """Record in torch elastic's events how the agent ended, as torch's launcher does."""
     from torch.distributed.elastic import events
 
     try:
@@ -56,10 +56,10 @@ def _results(
     result: RunResult | None,
     agent: Agent,
     rendezvous: RendezvousConfig,
-    keep: Callable[[bytes], Any] | None,
+    store_value: Callable[[bytes], Any] | None,
 ) -> dict[int, Any]:
     if result is None:
-        # torch's agent returns nothing when a rendezvous told it to leave in peace.
+        # torch's agent returns None when the rendezvous told this node to leave without an error.
         raise RendezvousError(f"this node left run {rendezvous.run_id!r} before the job ended")
     if result.is_failed():
         from llutil.agent.failures.report import WorkersFailed
@@ -67,19 +67,19 @@ def _results(
         assert agent.report is not None
         raise WorkersFailed(agent.report, result.failures)
     notes = result.return_values
-    return {rank: _value(notes[rank], keep) for rank in sorted(notes)}
+    return {rank: _value(notes[rank], store_value) for rank in sorted(notes)}
 
 
-def _value(note: Returned | None, keep: Callable[[bytes], Any] | None) -> Any:
-    """A rank's value: what was pickled, or what is plain JSON already; None for a script."""
+def _value(note: Returned | None, store_value: Callable[[bytes], Any] | None) -> Any:
+    """A rank's value, decoded; or what ``store_value`` returns for it. None for a script."""
     if note is None:
         return None
     if note.pickled:
         import cloudpickle
 
         return cloudpickle.loads(note.content)
-    if keep is not None:
-        return keep(note.content)
+    if store_value is not None:
+        return store_value(note.content)
     import json
 
     return json.loads(note.content)

@@ -1,13 +1,13 @@
-"""Every id that a job has: of a task of Airflow, of a gang, of a launch outside Airflow.
+"""Makes every run id: of an Airflow task, of a gang, of a launch outside Airflow.
 
-An id is a slug and a hash. The slug is for people: odd characters are replaced, each part is cut to
-length, so two jobs may share it. The hash is over the exact values in an unambiguous encoding, so
-two jobs never share an id. Ids hold only ``[A-Za-z0-9._-]``, at most 128 characters, and begin with
-a letter, a digit or ``_``: legal as a rendezvous id of every backend, a directory name and an etcd
-key. Airflow's own identifiers are not: run ids hold ``+`` and ``:``, and under a changed
-``allowed_run_id_pattern`` anything, ``/`` included; any of them may be 250 characters long.
+An id is a slug and a hash. The slug is for people: characters that are not allowed are replaced and
+each part is cut to length, so two jobs may have the same slug. The hash is over the exact values,
+so two jobs never have the same id. An id holds at most 128 characters of ``[A-Za-z0-9._-]`` and
+begins with a letter, a digit or ``_``. So it is valid as a rendezvous id of every backend, as a
+folder's name and as an etcd key. Airflow's own identifiers are not: run ids hold ``+`` and ``:``,
+a changed ``allowed_run_id_pattern`` allows ``/``, and they may be 250 characters long.
 
-This module may import nothing but the standard library: a DAG that is parsed imports it.
+This module may import only the standard library: parsing a DAG imports it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 __all__ = ["MAX_LENGTH", "RUN_ID", "TaskKey", "deduce_run_id", "job_name"]
 
 RUN_ID = "LLUTIL_RUN_ID"
-"""The environment variable that names a run whose configuration does not."""
+"""The environment variable with the run id of a launch whose configuration has none."""
 
 MAX_LENGTH = 128
 """Characters in the longest id."""
@@ -42,11 +42,11 @@ _AIRFLOW = (
 
 @dataclass(frozen=True, slots=True)
 class TaskKey:
-    """One task instance of Airflow, whichever try of it runs. ``map_index`` is -1 for a task that
-    is not mapped.
+    """One task instance of Airflow, the same for all of its tries. ``map_index`` is -1 for a task
+    that is not mapped.
 
-    ``run_after`` tells a DAG run from one that was deleted and had the same id: it is when the run
-    was triggered, or due, and no clearing changes it (Airflow 3.3).
+    ``run_after`` is when the DAG run was triggered, or due. It tells the run from a deleted one
+    that had the same id. Clearing a run does not change it (Airflow 3.3).
     """
 
     dag_id: str
@@ -56,10 +56,10 @@ class TaskKey:
     run_after: str = ""
 
     def slug(self, deployment: str = "") -> str:
-        """A name that every try of this task instance shares: for what one try leaves to the next
-        on a host.
+        """A name that all tries of this task instance share. One try names files on its host by it,
+        and the next try finds them.
 
-        Several deployments may be on that host, and have tasks of the same ids.
+        ``deployment`` tells apart Airflow deployments that run tasks with the same ids on one host.
         """
         return self._name((), deployment)
 
@@ -70,8 +70,8 @@ class TaskKey:
         return self._name((try_number, attempt), self.run_after)
 
     def gang_id(self) -> str:
-        """The run id of the job of which this is one node: the same for all its nodes, their tries
-        and reruns.
+        """The run id of the gang that this task instance is a node of. It is the same for all nodes
+        of the gang, for all their tries and for reruns.
         """
         exact = [self.dag_id, self.task_id, self.run_id, self.run_after, "gang"]
         return job_name([self.dag_id, self.task_id, self.run_id], exact)
@@ -88,10 +88,10 @@ class TaskKey:
 def deduce_run_id(environ: Mapping[str, str]) -> str:
     """A run id for a job that is started in ``environ`` and was given none; never empty.
 
-    ``LLUTIL_RUN_ID`` is taken as it is. Airflow's variables of a running task (measured with
-    Airflow 3.3.2) identify a try of a task; they do not carry the map index, so mapped tasks that
-    share a rendezvous store must be given run ids by other means, as the operator does. Else the
-    id is a random one.
+    ``LLUTIL_RUN_ID`` is taken as it is. Else the id is made from Airflow's variables of a running
+    task, which identify one try of it (measured with Airflow 3.3.2). They do not hold the map
+    index, so mapped tasks that share a rendezvous store must be given run ids, as the operator
+    does. Without these variables the id is random.
     """
     given = environ.get(RUN_ID)
     if given:
@@ -103,8 +103,8 @@ def deduce_run_id(environ: Mapping[str, str]) -> str:
 
 
 def job_name(readable: Sequence[str], exact: Sequence[str | int | None]) -> str:
-    """The id of what the values ``exact`` identify, beginning with what is ``readable``."""
-    # JSON quotes what it holds, so no separator inside a value can make two lists look the same.
+    """A run id: a slug of the texts ``readable``, and a hash of the values ``exact``."""
+    # JSON quotes each value, so two different lists never have the same encoding.
     digest = hashlib.blake2b(json.dumps(list(exact)).encode("ascii"), digest_size=_HASH_BYTES)
     suffix = "-" + base64.b32encode(digest.digest()).decode("ascii").rstrip("=").lower()
     slug = ".".join(_ILLEGAL.sub("-", part)[:_PART_LENGTH].strip(".-") for part in readable)

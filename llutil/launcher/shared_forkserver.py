@@ -1,9 +1,9 @@
-"""A fork server that outlives one launch: ``warm_workers``, for a program that launches again and
-again.
+"""``warm_workers``: a fork server that several launches of one program share.
 
-A launch with ``start_method="forkserver"`` has a server of its own, which imports torch anew and
-ends with it, so that a launch leaves no process behind. Here the caller says for how long there may
-be one. This module imports nothing heavy before it is used.
+Usually each launch with ``start_method="forkserver"`` starts its own fork server, which imports
+torch again and ends with the launch. So a launch leaves no process behind. Here the caller keeps
+one server for the time of a ``with`` block. This module imports the server's code only when it is
+needed.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ from llutil.system.job_mark import MARK_VARIABLE
 if TYPE_CHECKING:
     from llutil.agent.start_methods.forkserver_client import ForkServer
 
-__all__ = ["KeptServer", "kept_server", "warm_workers"]
+__all__ = ["SharedForkServer", "shared_fork_server", "warm_workers"]
 
-_kept: ContextVar[KeptServer | None] = ContextVar("llutil_kept_server", default=None)
+_shared_server: ContextVar[SharedForkServer | None] = ContextVar("llutil_kept_server", default=None)
 
 
-class KeptServer:
-    """The server, the mark that it and its jobs carry, and who uses it: one launch at a time."""
+class SharedForkServer:
+    """A fork server, and the mark that the server and its jobs carry. One launch at a time has
+    it.
+    """
 
     def __init__(self) -> None:
         from llutil.agent.start_methods.forkserver_client import ForkServer
@@ -38,8 +40,10 @@ class KeptServer:
         self._used = threading.Lock()
 
     def take(self, environ: Mapping[str, str]) -> ForkServer | None:
-        """The server, for one launch whose workers inherit ``environ``; None if it cannot have it.
-        To be given back.
+        """Take the server for one launch, whose workers inherit ``environ``; ``give_back`` ends
+        that.
+
+        None if another launch has it, or if its workers could not get all of ``environ``.
         """
         from llutil.agent.worker_side.fork_environment import too_late
 
@@ -56,26 +60,26 @@ class KeptServer:
         self._server.close()
 
 
-def kept_server() -> KeptServer | None:
-    """The one of the innermost ``warm_workers`` block that the caller is in, if it is in any."""
-    return _kept.get()
+def shared_fork_server() -> SharedForkServer | None:
+    """The server of the innermost ``warm_workers`` block around the caller; None outside of one."""
+    return _shared_server.get()
 
 
 @contextmanager
 def warm_workers() -> Iterator[None]:
-    """Keep a process with torch imported for all launches inside this block that have
+    """Keep one fork server, with torch imported, for all launches inside this block that have
     ``start_method="forkserver"``.
 
-    It is started at once and imports torch while the caller goes on; it ends with the block, and
-    when the caller is killed. A launch whose environment differs in what is read at import (see
-    ``llutil.agent.worker_side.fork_environment``), or that begins while another one in the block
-    runs, has a server of its own as ever. The thread that enters the block must live as long as the
-    block: the kernel ends the server with it.
+    The server starts at once and imports torch while the caller goes on. It ends with the block,
+    and when the caller is killed. A launch starts its own server, as it would outside the block, if
+    another launch uses the shared one, or if its environment differs in variables that are read at
+    import (see ``llutil.agent.worker_side.fork_environment``). The thread that enters the block
+    must live as long as the block: the kernel kills the server when that thread ends.
     """
-    server = KeptServer()
-    token = _kept.set(server)
+    server = SharedForkServer()
+    token = _shared_server.set(server)
     try:
         yield
     finally:
-        _kept.reset(token)
+        _shared_server.reset(token)
         server.close()

@@ -1,4 +1,4 @@
-"""torch's rendezvous errors, as the ones that ``launch_agent`` documents."""
+"""Turns torch's rendezvous errors into the ones that ``launch_agent`` documents."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from llutil.errors import LaunchError, RendezvousError
 if TYPE_CHECKING:
     from llutil.rendezvous.config import RendezvousConfig
 
-__all__ = ["translated"]
+__all__ = ["torch_errors_translated"]
 
 
 @contextmanager
-def translated(rendezvous: RendezvousConfig) -> Iterator[None]:
-    """torch's rendezvous errors, as ours.
+def torch_errors_translated(rendezvous: RendezvousConfig) -> Iterator[None]:
+    """Turn torch's rendezvous errors inside the block into ours.
 
     :raises RendezvousError: in place of torch's ``RendezvousError`` and its subclasses.
     """

@@ -42,7 +42,7 @@ class PipePump:
         name: str,
         copy: int | None,
         loop: EventLoop,
-        host: AgentObserver,
+        observer: AgentObserver,
         owner: ExitStack,
         *,
         raw: bool,
@@ -54,7 +54,7 @@ class PipePump:
         self._copy = copy
         self._splitter = LineSplitter()
         self._loop = loop
-        self._host = host
+        self._observer = observer
         os.set_blocking(fd, False)
         self._loop.watch(fd, self._on_readable)
         owner.callback(self._finish)
@@ -62,11 +62,11 @@ class PipePump:
     def _on_readable(self) -> None:
         if not self._read() or (self._through is not None and self._through.behind):
             self._loop.unwatch(self._fd)
-        elif self._host.congested():
+        elif self._observer.congested():
             # The worker waits in its print until the host has caught up, as it would on a slow
             # terminal.
             self._loop.unwatch(self._fd)
-            self._host.when_clear(lambda: self._loop.call_soon(self._resume))
+            self._observer.when_clear(lambda: self._loop.call_soon(self._resume))
 
     def _resume(self) -> None:
         if self._fd >= 0:

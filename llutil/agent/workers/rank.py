@@ -61,7 +61,12 @@ class Worker:
     """One rank. ``ended`` is None while it runs."""
 
     def __init__(
-        self, plan: RankPlan, starter: Starter, order_fd: int, loop: EventLoop, host: AgentObserver
+        self,
+        plan: RankPlan,
+        starter: Starter,
+        order_fd: int,
+        loop: EventLoop,
+        observer: AgentObserver,
     ) -> None:
         self.plan = plan
         self.ended: RankExit | None = None
@@ -73,7 +78,7 @@ class Worker:
         self._sent: set[int] = set()
         """The signals that it was asked or made to end by."""
         self._loop = loop
-        self._host = host
+        self._observer = observer
         self._collector = Collector()
         self._tail: deque[str] = deque(maxlen=_TAIL)
         self._open = ExitStack()
@@ -109,7 +114,7 @@ class Worker:
             fd = open_log(route.file)
             started.callback(os.close, fd)
             return fd
-        own = route.file is None and route.console and not self._host.captures
+        own = route.file is None and route.console and not self._observer.captures
         if stream == "stdout" and own:
             return None
         if stream == "stdout" and route == Route(None, console=False):
@@ -129,7 +134,7 @@ class Worker:
             f"{stream} of rank {self.plan.rank}",
             copy,
             self._loop,
-            self._host,
+            self._observer,
             self._open,
             raw=own,
         )
@@ -142,7 +147,7 @@ class Worker:
             if stream == "stderr":
                 self._tail.append(text)
             if route.console and not raw:
-                self._host.line(self.plan.rank, self.plan.prefix, stream, text)
+                self._observer.line(self.plan.rank, self.plan.prefix, stream, text)
 
     def signal(self, number: int) -> None:
         """Have the worker end, and its children too where it would not pass the signal on (a shell,

@@ -40,7 +40,7 @@ class RankGroup:
         mark: str,
         guardian: Guardian,
         loop: EventLoop,
-        host: AgentObserver,
+        observer: AgentObserver,
     ) -> None:
         self._mark = mark
         self._starter = starter
@@ -49,7 +49,7 @@ class RankGroup:
         self._all: list[Worker] = []
         try:
             for plan in plans:
-                worker = Worker(plan, starter, order_fd, loop, host)
+                worker = Worker(plan, starter, order_fd, loop, observer)
                 self._all.append(worker)
                 guardian.watch(worker.process.pid)
         except BaseException:

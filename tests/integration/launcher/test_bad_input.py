@@ -137,7 +137,7 @@ def test_a_log_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 def test_accelerators_that_are_not_there_are_missed() -> None:
     with pytest.raises(
-        ConfigError, match=r"(?s)accelerators of this host cannot be counted: .*no torch"
+        ConfigError, match=r"(?s)could not count the accelerators of this host; .*no torch"
     ):
         launch_agent(LaunchConfig(1, 1, "gpu"), worker_functions.rank_and, [0])
 

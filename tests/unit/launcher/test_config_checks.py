@@ -244,4 +244,4 @@ def test_a_static_rendezvous_needs_a_rank_below_the_number_of_nodes(
 def test_a_static_rendezvous_has_a_fixed_number_of_nodes() -> None:
     values = SEVERAL | {"rdzv_backend": "static", "rdzv_configs": {"rank": 0}}
     (problem,) = problems(**values)
-    assert str(problem).startswith("max_nodes is 4, and backend 'static' waits for all of them")
+    assert str(problem).startswith("max_nodes is 4 and min_nodes is ")

@@ -45,6 +45,7 @@ def under_launch_agent(backend: Backend, options: dict[str, Any]) -> ProtocolPar
         min_nodes=1,
         max_nodes=2,
         nproc_per_node=1,
+        run_id="r",
         rdzv_backend=backend.name,
         rdzv_endpoint="127.0.0.1:1",
         rdzv_configs=options,
@@ -52,10 +53,8 @@ def under_launch_agent(backend: Backend, options: dict[str, Any]) -> ProtocolPar
     )
     if problems := config_problems(config):
         raise ConfigError(problems)
-    request = LaunchRequest(
-        config=config, entrypoint="true", args=(), events=None, run_id="r", sys_path=()
-    )
-    return driver_for(build_agent._rendezvous(request, 1))._rules
+    request = LaunchRequest(config=config, entrypoint="true", args=(), events=None, sys_path=())
+    return driver_for(build_agent.rendezvous_config(request, 1))._rules
 
 
 @BACKENDS

@@ -19,7 +19,7 @@ from llutil.agent.start_methods.forkserver_client import ForkServer
 from llutil.agent.start_methods.spawn_and_fork import Spawn, Starter
 from llutil.entrypoint import Command, Reference
 from llutil.launcher import warm_workers
-from llutil.launcher.shared_forkserver import KeptServer
+from llutil.launcher.shared_forkserver import SharedForkServer
 from tests.integration.agent.start_methods.started_worker import (
     START_FUNCTIONS,
     TORCH_WORLD,
@@ -196,18 +196,18 @@ def test_launches_in_a_block_of_warm_workers_share_a_server_that_ends_with_it(
 
 
 @pytest.mark.usefixtures("no_torch")
-def test_one_launch_at_a_time_uses_a_kept_server() -> None:
+def test_one_launch_at_a_time_uses_a_shared_server() -> None:
     """Its jobs share a mark, and what carries it is ended with a round."""
-    kept = KeptServer()
+    shared = SharedForkServer()
     try:
-        server = kept.take(os.environ)
+        server = shared.take(os.environ)
         assert server is not None
-        assert kept.take(os.environ) is None
-        kept.give_back()
-        assert kept.take({**os.environ, "LD_PRELOAD": "libother.so"}) is None
-        assert kept.take({**os.environ, "OMP_NUM_THREADS": "1"}) is server
+        assert shared.take(os.environ) is None
+        shared.give_back()
+        assert shared.take({**os.environ, "LD_PRELOAD": "libother.so"}) is None
+        assert shared.take({**os.environ, "OMP_NUM_THREADS": "1"}) is server
     finally:
-        kept.close()
+        shared.close()
 
 
 @pytest.mark.fault
