@@ -39,8 +39,8 @@ class HostedAgent(TorchBackendAgent):
         spec = self._worker_group.spec
         spec.monitor_interval = min(spec.monitor_interval, _LOOK)
         if handler.hosts:
-            _log.info("the store of the job is behind the door at %s", handler.endpoint)
-            self._observer.hosting(handler.endpoint)
+            _log.info("this node hosts the store of the job at %s", handler.endpoint)
+            self._observer.store_hosted(handler.endpoint)
 
     def _invoke_run(self, role: str = "") -> RunResult:
         try:

@@ -28,7 +28,7 @@ class AgentObserver(Protocol):
     def fds(self) -> set[int]:
         """Descriptors that a forked worker must not keep."""
 
-    def line(self, rank: int, prefix: str, stream: str, text: str) -> None:
+    def output_line(self, rank: int, prefix: str, stream: str, text: str) -> None:
         """A rank printed a line; ``prefix`` is torch's (``[role0]:``), ``stream`` is stdout or
         stderr.
         """
@@ -36,10 +36,8 @@ class AgentObserver(Protocol):
     def round(self, restart: int, world_size: int, ranks: tuple[int, ...]) -> None:
         """Workers of a round have started; without ``ranks``, in a world of 0: they have ended."""
 
-    def hosting(self, endpoint: str) -> None:
-        """This node hosts the store of its job, and the others find it behind the door at
-        ``endpoint``.
-        """
+    def store_hosted(self, endpoint: str) -> None:
+        """This node hosts the store of its job, and other nodes find it at ``endpoint``."""
 
     def progress(self, ranks: Mapping[int, tuple[int, int]]) -> None:
         """Steps and totals by rank."""
@@ -47,7 +45,7 @@ class AgentObserver(Protocol):
     def congested(self) -> bool:
         """Whether so much is waiting to be delivered that workers should wait with more output."""
 
-    def when_clear(self, resume: Callable[[], None]) -> None:
+    def when_not_congested(self, resume: Callable[[], None]) -> None:
         """Call ``resume`` once ``congested`` is over."""
 
 
@@ -61,7 +59,7 @@ class TerminalObserver:
         """None: the terminal is for workers too."""
         return set()
 
-    def line(self, rank: int, prefix: str, stream: str, text: str) -> None:
+    def output_line(self, rank: int, prefix: str, stream: str, text: str) -> None:
         """Print with the prefix, as torch does."""
         del rank  # the prefix says who it was
         target = sys.stderr if stream == "stderr" else sys.stdout
@@ -74,7 +72,7 @@ class TerminalObserver:
     def round(self, restart: int, world_size: int, ranks: tuple[int, ...]) -> None:
         """Nothing to show."""
 
-    def hosting(self, endpoint: str) -> None:
+    def store_hosted(self, endpoint: str) -> None:
         """Nothing to show: the agent's log says so."""
 
     def progress(self, ranks: Mapping[int, tuple[int, int]]) -> None:
@@ -84,5 +82,5 @@ class TerminalObserver:
         """Never: writing to a slow terminal blocks by itself."""
         return False
 
-    def when_clear(self, resume: Callable[[], None]) -> None:
+    def when_not_congested(self, resume: Callable[[], None]) -> None:
         """Never needed."""

@@ -1,7 +1,7 @@
-"""Keeps what this agent leaves for the next try of its task up to date, on disk.
+"""Writes the ``AgentRecord`` of this agent: the file that the next try of its task reads.
 
-Called from several threads: the main one, the link's, and the one that ends a stuck agent. A file
-that cannot be written is told in the log and stops no job.
+It is called from several threads: the main thread, the task socket's, and the one that ends a stuck
+agent. If the file cannot be written, the log says so and the job goes on.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ _log = logging.getLogger(__name__)
 
 
 class AgentRecordWriter:
-    """The file of one agent. Before ``begin`` nothing is written, and never if the spec names no
-    file.
+    """The record of one agent. Nothing is written before ``job_begins``, and nothing at all if the
+    spec names no file.
 
-    ``mark`` is the job's.
+    ``mark`` is in the environment of every process of the job.
     """
 
     def __init__(self, mark: str) -> None:
         self._mark = mark
         self._lock = threading.Lock()
-        """Guards all below."""
+        """Guards all fields below."""
         self._path = ""
         self._record: AgentRecord | None = None
-        self._memory = OomWatch()
+        self._oom_watch = OomWatch()
 
-    def begin(self, spec: messages.Spec) -> None:
-        """The job that ``spec`` asks for is about to start its first process."""
+    def job_begins(self, spec: messages.Spec) -> None:
+        """The job of ``spec`` has not started a process yet, and is about to."""
         with self._lock:
             self._path = spec.agent_record
             task = os.getppid()
@@ -54,29 +54,31 @@ class AgentRecordWriter:
             self._write()
 
     def round_began(self) -> None:
-        """Only what the kernel kills from here on may be about the task that is there now."""
+        """Count the kernel's kills for lack of memory from now on: earlier ones belong to earlier
+        rounds.
+        """
         with self._lock:
-            self._memory = OomWatch()
+            self._oom_watch = OomWatch()
 
-    def told(self, reason: str, *, task_gone: bool) -> None:
-        """The job is asked to end: because its task is gone, or for ``reason``."""
-        found = self._memory.kills() if task_gone else None
+    def stop_asked(self, reason: str, *, task_gone: bool) -> None:
+        """The job was asked to stop, because its task is gone or for ``reason``."""
+        counted = self._oom_watch.kills() if task_gone else None
         if not task_gone:
-            self._know(stop_reason=reason)
-        elif found is None:
-            self._know(task_gone=True)
+            self._update(stop_reason=reason)
+        elif counted is None:
+            self._update(task_gone=True)
         else:
-            self._know(task_gone=True, kills=found.kills, counted_by=found.where)
+            self._update(task_gone=True, kills=counted.kills, counted_by=counted.where)
 
     def ended(self, last: messages.JobSucceeded | messages.JobFailed) -> None:
-        """This is what the agent says last."""
-        self._know(end=last)
+        """The job has ended; ``last`` is the agent's last message."""
+        self._update(end=last)
 
-    def _know(self, **more: Any) -> None:
+    def _update(self, **fields: Any) -> None:
         with self._lock:
-            # Once the end is told, the file is the task's to remove.
+            # After the end was told, the task may have removed the file: do not write it again.
             if self._record is not None and self._record.end is None:
-                self._record = msgspec.structs.replace(self._record, **more)
+                self._record = msgspec.structs.replace(self._record, **fields)
                 self._write()
 
     def _write(self) -> None:
@@ -85,4 +87,4 @@ class AgentRecordWriter:
         try:
             self._record.write(self._path)
         except OSError as error:
-            _log.warning("what the next try should know could not be written: %s", error)
+            _log.warning("the agent's record for the next try could not be written: %s", error)

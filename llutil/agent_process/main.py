@@ -1,14 +1,14 @@
-"""The life of the agent process: spec in, one job, its end told.
+"""The agent process of an Airflow task: reads the spec, runs one job, tells the task how it ended.
 
-It starts as a fresh interpreter in a session of its own, so that Airflow's kill of the task's
-process group does not reach it: it then has its grace period to let the workers save, and ends
-every process of the job. If the main thread should be stuck where no signal reaches it, the link's
-thread ends the job by force soon after.
+The process is a fresh interpreter in its own session, so Airflow's kill of the task's process group
+does not reach it. It then has its grace period to let the workers save, and ends every process of
+the job. If the main thread is stuck where no signal interrupts it, another thread ends the job by
+force.
 
-For warm workers the fork server is forked from this very process, so that one import of torch
-serves both. That takes a process without threads: then nothing but the main thread runs until the
-server is there, and a stop that comes meanwhile starts the link's thread out of a signal handler,
-which is the end of that plan and soon of the process.
+For start method "forkserver" the fork server is forked from this process, so that one import of
+torch serves both. Only a process with a single thread may do that. So the thread of the task socket
+starts after the fork. If a stop comes before that, a signal handler starts the thread; then no
+server is forked, and the process ends soon.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 
 from llutil.agent_process.agent_record_writer import AgentRecordWriter
 from llutil.agent_process.orphan_log import OrphanLog
-from llutil.agent_process.prefork import wants_server, warm_server
+from llutil.agent_process.prefork import prefork_server, should_prefork
 from llutil.agent_process.task_observer import TaskLogHandler, TaskObserver
 from llutil.agent_process.task_socket import TaskSocket
 from llutil.errors import LaunchError, StoppedError
@@ -49,13 +49,15 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-_SPEC_DEADLINE = 60.0  # seconds; the operator sends it at once
-# Seconds for a slow task to read the last words. No part of a stop: the job has ended.
-_DELIVERY = 120.0
+# Seconds to wait for the spec, which the operator sends at once.
+_SPEC_TIMEOUT = 60.0
+# Seconds for a slow task to read the last messages. The job has ended by then, so this is no part
+# of the time that a stop takes.
+_DELIVERY_TIMEOUT = 120.0
 
 
 def main(argv: Sequence[str]) -> int:
-    """Serve one job; the exit status is 0 if its end was told, whatever it was."""
+    """Run one job. The exit status is 0 if the task was told how it ended, even if it failed."""
     parser = argparse.ArgumentParser(
         prog="python -m llutil",
         description="The agent process of airflow-provider-elastic-launch. The operator starts it; "
@@ -71,7 +73,9 @@ def main(argv: Sequence[str]) -> int:
         "--stderr-reader", type=int, required=True, help="read end of standard error"
     )
     parser.add_argument(
-        "--results", type=int, help="file that takes what ranks return; else the socket does"
+        "--results",
+        type=int,
+        help="descriptor of a file for what ranks return; without it, results go over the socket",
     )
     options = parser.parse_args(argv)
     fds = [options.socket, options.stdout_reader, options.stderr_reader]
@@ -82,74 +86,75 @@ def main(argv: Sequence[str]) -> int:
         try:
             os.set_inheritable(fd, False)
         except OSError:
-            parser.error(f"{fd} is not an open descriptor; the operator hands over some that are")
+            parser.error(f"{fd} is not an open descriptor; the operator passes open ones")
     if not sys.flags.safe_path:
-        sys.path.append(
-            sys.path.pop(0)
-        )  # -m put the working directory before the library: it may shadow it
+        # -m puts the working directory first, where its files would hide modules of the library.
+        sys.path.append(sys.path.pop(0))
     return _TaskAgent(socket.socket(fileno=fds[0]), OrphanLog(fds[1:3]), results).serve()
 
 
 class _TaskAgent:
-    """One agent process, between its task and its job."""
+    """The agent process of one task."""
 
     def __init__(
         self, sock: socket.socket, orphan_log: OrphanLog, results: ResultsWriter | None
     ) -> None:
         self._mark = os.environ.get(MARK_VARIABLE) or uuid.uuid4().hex
-        self._marked = self._mark == os.environ.get(MARK_VARIABLE)
-        """Whether what is forked from here carries the mark, as the kernel shows it: whoever
-        started us saw to it.
+        self._environment_has_mark = self._mark == os.environ.get(MARK_VARIABLE)
+        """Whether this process was started with the mark in its environment, and so forked children
+        show it in /proc too.
         """
-        self._main = threading.main_thread()
-        self._gate = threading.Lock()
-        """Guards the next three: a stop comes before the job or to it, and its end is told once."""
-        self._reason: str | None = None
-        self._begun = False
-        self._ended = False
+        self._main_thread = threading.main_thread()
+        self._lock = threading.Lock()
+        """Guards the next three. So a stop comes either before the job or during it, and the task
+        is told the end once.
+        """
+        self._stop_reason: str | None = None
+        self._job_begun = False
+        self._end_told = False
         self._grace_period = 0.0
-        self._leaving = AgentRecordWriter(self._mark)
-        self._link = TaskSocket(sock, orphan_log, self._on_stop)
+        self._record_writer = AgentRecordWriter(self._mark)
+        self._task_socket = TaskSocket(sock, orphan_log, self._on_stop)
         self._results = results
         self._observer = TaskObserver(
-            self._link, self._leaving, () if results is None else (results.fd,)
+            self._task_socket, self._record_writer, () if results is None else (results.fd,)
         )
 
     def serve(self) -> int:
-        # Not before all is in place that a stop, which may come at once, needs.
+        # Last: a signal may come at once, and its handler needs all that ``__init__`` made.
         signal.signal(signal.SIGTERM, self._on_term)
-        self._link.send(_hello())
+        self._task_socket.send(_hello_message())
         last: messages.JobSucceeded | messages.JobFailed
         try:
-            deadline = time.monotonic() + _SPEC_DEADLINE
-            spec = self._link.first_spec(deadline)
-            server = self._warm_up(spec) if spec is not None else None
-            self._link.start()
-            last = self._run(self._link.spec(deadline), server)
+            deadline = time.monotonic() + _SPEC_TIMEOUT
+            spec = self._task_socket.first_spec(deadline)
+            server = self._prefork_server(spec) if spec is not None else None
+            self._task_socket.start()
+            last = self._run(self._task_socket.spec(deadline), server)
         except BaseException as error:  # noqa: BLE001 - the edge of the process: its end must be told
-            last = self._failed(error)
-        self._tell(last)
+            last = self._message_for(error)
+        self._tell_end(last)
         return 0
 
-    def _warm_up(self, spec: messages.Spec) -> tuple[ServerProcess, socket.socket] | None:
-        """A fork server, forked from this process; None if the job wants none, or nobody has time
-        for it any more.
+    def _prefork_server(self, spec: messages.Spec) -> tuple[ServerProcess, socket.socket] | None:
+        """A fork server, forked from this process; None if the job uses none, or a second thread
+        has started.
         """
-        if not self._marked or not wants_server(spec.config):
+        if not self._environment_has_mark or not should_prefork(spec.config):
             return None
-        with self._link.listening():
-            return warm_server(spec.config, os.environ)
+        with self._task_socket.started_by_input():
+            return prefork_server(spec.config, os.environ)
 
     def _run(
         self, spec: messages.Spec, server: tuple[ServerProcess, socket.socket] | None
     ) -> messages.JobSucceeded:
         self._grace_period = spec.config.shutdown_timeout
-        handler = TaskLogHandler(self._link)
+        handler = TaskLogHandler(self._task_socket)
         own = logging.getLogger("llutil")
         own.addHandler(handler)
         own.setLevel(logging.INFO)
         own.propagate = False
-        self._leaving.begin(spec)
+        self._record_writer.job_begins(spec)
         os.register_at_fork(after_in_child=lambda: own.removeHandler(handler))
         request = LaunchRequest(
             config=spec.config,
@@ -160,71 +165,76 @@ class _TaskAgent:
             observer=self._observer,
             result_limit=spec.result_limit,
             mark=self._mark,
-            before_first_process=self._before_first_process,
+            before_first_process=self._begin_job,
             fork_server=server,
             store_value=None if self._results is None else self._results.add,
             arrays=spec.arrays and self._results is not None,
         )
         results = run(request)
         for rank, value in results.items():
-            # A script returns None, of which there is no JSON.
-            filed = self._results is not None and value is not None
-            self._link.send(
-                messages.ResultInFile(rank, *value) if filed else messages.Result(rank, value)
+            # The value of a script is None and is not in the file.
+            in_file = self._results is not None and value is not None
+            self._task_socket.send(
+                messages.ResultInFile(rank, *value) if in_file else messages.Result(rank, value)
             )
         return messages.JobSucceeded(tuple(results))
 
-    def _before_first_process(self) -> None:
-        """The job hears signals itself from here on, and has not started a process yet."""
-        with self._gate:
-            self._begun = self._reason is None
-        if not self._begun:
-            # Another thread is telling the task, and ends this process. If it fails to, no job must
-            # begin.
-            time.sleep(_DELIVERY + 2 * KILLED)
+    def _begin_job(self) -> None:
+        """From now on the job handles signals itself. It has not started a process yet."""
+        with self._lock:
+            self._job_begun = self._stop_reason is None
+        if not self._job_begun:
+            # A stop came first: another thread tells the task, and ends this process. If that
+            # thread fails, this one ends the process, so that no job begins.
+            time.sleep(_DELIVERY_TIMEOUT + 2 * KILLED)
             os._exit(1)
 
-    def _tell(self, last: messages.JobSucceeded | messages.JobFailed) -> None:
-        """Say how the job ended, if nobody has, and deliver all words."""
-        with self._gate:
-            first, self._ended = not self._ended, True
+    def _tell_end(self, last: messages.JobSucceeded | messages.JobFailed) -> None:
+        """Tell the task how the job ended, unless that was done; deliver all messages."""
+        with self._lock:
+            first, self._end_told = not self._end_told, True
         if first:
-            self._leaving.ended(last)  # before the task can hear of it, which then removes the file
-            self._link.send(last)
-        self._link.close(time.monotonic() + _DELIVERY)
+            # Before the message: the task removes the record's file when it has read the message.
+            self._record_writer.ended(last)
+            self._task_socket.send(last)
+        self._task_socket.close(time.monotonic() + _DELIVERY_TIMEOUT)
 
     def _on_stop(self, reason: str) -> None:
-        """On any thread but the main one: see to it that the job ends, or never begins."""
-        with self._gate:
-            first = self._reason is None
-            self._reason = self._reason or reason
-            begun = self._begun
+        """A stop was asked: end the job, or keep it from beginning. Never called on the main
+        thread.
+        """
+        with self._lock:
+            first = self._stop_reason is None
+            self._stop_reason = self._stop_reason or reason
+            begun = self._job_begun
         if first:
             end = self._end_by_force if begun else self._end_early
             threading.Thread(target=end, name="llutil-last-resort", daemon=True).start()
-        if begun and not self._ended:
-            # Sent to the main thread and not to the process: only so does it end a wait inside a
-            # system call.
-            signal.pthread_kill(self._main.ident or 0, signal.SIGTERM)
-        self._leaving.told(reason, task_gone=self._link.gone)
+        if begun and not self._end_told:
+            # Sent to the main thread, not to the process: only then does the signal interrupt a
+            # system call of that thread.
+            signal.pthread_kill(self._main_thread.ident or 0, signal.SIGTERM)
+        self._record_writer.stop_asked(reason, task_gone=self._task_socket.task_gone)
 
     def _end_early(self) -> None:
-        """The main thread may be in the middle of importing torch, which no exception should
-        interrupt: leave it.
+        """End the process before the job begins. The main thread may be importing torch, which an
+        exception should not interrupt, so this thread does it.
         """
-        self._tell(self._stopped(f"stopped before its workers started: {self._reason}"))
+        self._tell_end(
+            self._stopped_message(f"stopped before its workers started: {self._stop_reason}")
+        )
         # By the mark alone, which the guardian does not carry: it is to see to the rest, and to the
         # event page.
         kill_all((), self._mark, time.monotonic() + KILLED)
         os._exit(0)
 
     def _end_by_force(self) -> None:
-        """Only reached if the main thread does not end the job in time: it is stuck where Python
-        runs no handler.
+        """Wait for the main thread to end the job. If it does not in time, it is stuck where Python
+        runs no signal handler: end the job without it.
         """
-        self._main.join(StopBudget(self._grace_period).last_resort)
-        if self._ended:
-            # The job has ended; what is left is to deliver words, which has a deadline of its own.
+        self._main_thread.join(StopBudget(self._grace_period).last_resort)
+        if self._end_told:
+            # The job has ended. Messages are still being delivered, with a deadline of their own.
             return
         # By the mark alone, which the guardian does not carry: it is to see to the rest, and to the
         # event page.
@@ -232,53 +242,53 @@ class _TaskAgent:
         os._exit(1)
 
     def _on_term(self, _number: int, _frame: FrameType | None) -> None:
-        """While no job runs. A handler may have interrupted anything: it takes no lock, and raises
-        nothing.
+        """Handle SIGTERM while no job runs. A signal handler may interrupt any line, so this one
+        takes no lock and raises nothing.
         """
-        if not self._begun:
+        if not self._job_begun:
             reason = "the agent got signal SIGTERM"
             threading.Thread(target=self._on_stop, args=(reason,), daemon=True).start()
 
     @staticmethod
-    def _stopped(text: str) -> messages.JobFailed:
-        return _told(StoppedError(text))
+    def _stopped_message(text: str) -> messages.JobFailed:
+        return _failed_message(StoppedError(text))
 
-    def _failed(self, error: BaseException) -> messages.JobFailed:
-        """How ``error`` is told to the task."""
+    def _message_for(self, error: BaseException) -> messages.JobFailed:
+        """The message that tells the task of ``error``."""
         if isinstance(error, LaunchError):
-            return _told(error)
+            return _failed_message(error)
         from torch.distributed.elastic.multiprocessing.api import SignalException
 
         from llutil.agent.failures.report import WorkersFailed
 
         match error:
-            case WorkersFailed(job_failure=told):
-                return messages.JobFailed("WorkersFailedError", str(error), False, told)
+            case WorkersFailed(job_failure=failure):
+                return messages.JobFailed("WorkersFailedError", str(error), False, failure)
             case SignalException(sigval=sigval):
-                reason = self._reason or f"the agent got signal {signal.Signals(sigval).name}"
-                return self._stopped(f"the job was stopped: {reason}")
+                reason = self._stop_reason or f"the agent got signal {signal.Signals(sigval).name}"
+                return self._stopped_message(f"the job was stopped: {reason}")
             case _:
                 text = "".join(traceback.format_exception(error))
-                told = JobFailure(why=repr(error), failure_class=FailureClass.INFRASTRUCTURE)
-                return messages.JobFailed(type(error).__name__, text, False, told)
+                failure = JobFailure(why=repr(error), failure_class=FailureClass.INFRASTRUCTURE)
+                return messages.JobFailed(type(error).__name__, text, False, failure)
 
 
-def _told(error: LaunchError) -> messages.JobFailed:
+def _failed_message(error: LaunchError) -> messages.JobFailed:
     return messages.JobFailed(type(error).__name__, str(error), error.retryable, error.job_failure)
 
 
-def _hello() -> messages.Hello:
+def _hello_message() -> messages.Hello:
     return messages.Hello(
         os.getpid(),
         sys.executable,
-        torch=_installed("torch"),
+        torch=_installed_version("torch"),
         python_version=platform.python_version(),
-        launcher=_installed("airflow-provider-elastic-launch"),
+        launcher=_installed_version("airflow-provider-elastic-launch"),
     )
 
 
-def _installed(distribution: str) -> str:
-    """The version of ``distribution``, found without importing it; "" if it has none."""
+def _installed_version(distribution: str) -> str:
+    """The version of the installed ``distribution``, without an import; "" if it is missing."""
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:

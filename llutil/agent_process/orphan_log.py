@@ -1,8 +1,8 @@
-"""Where the agent's words go once the Airflow task is gone: a file, which the next try shows.
+"""The file that gets the agent's messages and output once its task is gone; the next try shows it.
 
-The agent holds copies of the read ends of the pipes that its own standard streams lead to. So a
-print never meets a broken pipe, and what was printed but not read when the task died is still in
-them.
+The agent's standard output and error are pipes to the task. The agent also holds copies of their
+read ends. So printing never fails with a broken pipe, and what the task had not read when it died
+can still be read from the pipes.
 """
 
 from __future__ import annotations
@@ -19,17 +19,15 @@ _CHUNK = 1 << 16
 
 
 class OrphanLog:
-    """The file ``path``, opened when it is first needed. ``readers`` are the copies of the pipes'
-    read ends.
-    """
+    """The file, which ``begin`` opens. ``readers`` are copies of the pipes' read ends."""
 
     def __init__(self, readers: Sequence[int]) -> None:
         self.readers = tuple(readers)
         self._fd: int | None = None
 
     def begin(self, path: str) -> None:
-        """Send standard output and error to ``path`` from now on, after what their pipes still
-        hold.
+        """Write to ``path`` what the pipes still hold, and redirect standard output and error to
+        it.
         """
         if self._fd is not None:
             return
@@ -37,9 +35,8 @@ class OrphanLog:
         try:
             self._fd = os.open(path, flags, 0o600)
         except OSError:
-            self._fd = os.open(
-                os.devnull, flags
-            )  # nobody is left to tell; the job must still be ended
+            # There is nobody to tell, and the job must still be ended.
+            self._fd = os.open(os.devnull, flags)
         for reader in self.readers:
             os.set_blocking(reader, False)
             with suppress(BlockingIOError):
@@ -49,7 +46,7 @@ class OrphanLog:
             os.dup2(self._fd, stream)
 
     def take(self, message: messages.Message) -> None:
-        """Write what ``message`` says, if it says something that a later reader needs."""
+        """Write ``message``, if a later reader needs it."""
         match message:
             case messages.OutputLine(rank=rank, text=text):
                 self._write(f"[rank {rank}] {text}\n".encode(errors="replace"))
@@ -64,5 +61,5 @@ class OrphanLog:
 
     def _write(self, data: bytes) -> None:
         assert self._fd is not None
-        with suppress(OSError):  # a full disk: nobody is left to tell
+        with suppress(OSError):  # a full disk: there is nobody to tell
             os.write(self._fd, data)

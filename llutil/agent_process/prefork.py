@@ -1,9 +1,8 @@
-"""One import of torch for the agent process and its workers: the fork server is forked from the
-agent itself.
+"""Forks the fork server from the agent process, so that one import of torch serves both.
 
-That takes a process without threads, and an environment in which the imports start none. This
-module may import ``llutil.launcher`` and everything below it, torch among it when a server is made.
-It starts no thread.
+A process may be forked safely only while it has one thread. So the imports run in an environment in
+which libraries start no threads. This module may import ``llutil.launcher`` and everything below
+it; making a server imports torch. It starts no thread.
 """
 
 from __future__ import annotations
@@ -21,39 +20,40 @@ from llutil.launcher.device_count import worker_count
 if TYPE_CHECKING:
     from llutil.agent.start_methods.forkserver_client import ServerProcess
 
-__all__ = ["imports_environment", "wants_server", "warm_server"]
+__all__ = ["import_environment", "prefork_server", "should_prefork"]
 
 
-def wants_server(config: LaunchConfig) -> bool:
-    """Whether a job of ``config`` should have its fork server forked from this process.
+def should_prefork(config: LaunchConfig) -> bool:
+    """Whether the fork server of a job of ``config`` should be forked from this process.
 
-    Not if accelerators are to be counted first: that takes another process which imports torch, and
-    a server that is started afresh does so meanwhile.
+    It should not if accelerators must be counted first. Counting imports torch in another process,
+    and a fork server that is a fresh interpreter imports it at the same time.
     """
     known = isinstance(config.nproc_per_node, int) or config.nproc_per_node == "cpu"
     return config.start_method == "forkserver" and known and not problems_of(config)
 
 
-def warm_server(
+def prefork_server(
     config: LaunchConfig, environ: MutableMapping[str, str]
 ) -> tuple[ServerProcess, socket.socket] | None:
-    """Import torch here, and fork the server; None if a thread was started meanwhile. ``environ``
-    is this process's.
+    """Import torch here, and fork the server; None if a second thread has started. ``environ`` is
+    this process's environment.
     """
     from llutil.agent.start_methods.forkserver_main import fork_server, import_ahead
 
-    with imports_environment(worker_count(config.nproc_per_node), environ):
+    with import_environment(worker_count(config.nproc_per_node), environ):
         import_ahead()
         return fork_server()
 
 
 @contextmanager
-def imports_environment(nproc: int, environ: MutableMapping[str, str]) -> Iterator[None]:
-    """Let torch and numpy find, when they are imported, what ``nproc`` ranks will have, but no word
-    to start threads.
+def import_environment(nproc: int, environ: MutableMapping[str, str]) -> Iterator[None]:
+    """Set the variables that torch and numpy read when they are imported: to what ``nproc`` ranks
+    will have, but with one BLAS thread inside the block, so that no thread is started.
     """
     if nproc > 1:
-        environ.setdefault("OMP_NUM_THREADS", "1")  # which stays: it is each rank's
+        # Not reset afterwards: each rank has this value.
+        environ.setdefault("OMP_NUM_THREADS", "1")
     before = {name: environ.get(name) for name in BLAS_THREADS}
     environ.update(BLAS_THREADS)
     try:

@@ -1,7 +1,7 @@
-"""The messages for the task: queued, sent as fast as it reads, and kept while they may be unread.
+"""The queue of messages for the task. It also keeps sent messages that the task may not have read.
 
-Any thread queues; one thread at a time sends. This module does nothing with the messages but count
-their bytes, and imports nothing of ours.
+Any thread may add messages; one thread at a time sends them. This module counts the bytes of
+messages and does not decode them. It imports only the standard library.
 """
 
 from __future__ import annotations
@@ -13,26 +13,28 @@ from collections import deque
 __all__ = ["SendQueue"]
 
 _CONGESTED = 4 << 20
-"""Bytes waiting for the task, at which workers' output waits too."""
-_CLEAR = 1 << 20
-"""Bytes below which it flows again."""
-_BUFFER = 1 << 15
-"""Bytes that the kernel is asked to hold for the task: what it holds may never be read."""
+"""With more bytes in the queue than this, workers should wait with their output."""
+_NOT_CONGESTED = 1 << 20
+"""With at most so many bytes in the queue, workers' output may go on."""
+_SEND_BUFFER = 1 << 15
+"""Size in bytes that is asked for the socket's send buffer. It is small, because what is in it when
+the task dies is lost.
+"""
 _MESSAGE_COST = 512
-"""Bytes of that which even a small message takes (Linux counts its own overhead)."""
+"""Bytes of the send buffer that a message takes at least (Linux counts its own overhead)."""
 
 
 class SendQueue:
-    """What is to be sent over ``sock``, which does not block."""
+    """Messages to be sent over ``sock``, a socket in non-blocking mode."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._lock = threading.Lock()
-        """Guards the next four."""
+        """Guards the next five."""
         self._queue: deque[bytes] = deque()
         self._queued = 0
         self._head_sent = 0
-        """Bytes of the first message of the queue that were sent."""
+        """How many bytes of the first message in the queue were sent."""
         self._closed = False
         self._unread = _Unread(sock)
 
@@ -46,21 +48,23 @@ class SendQueue:
 
     @property
     def empty(self) -> bool:
-        """Whether all was sent."""
+        """Whether every message was sent."""
         return not self._queue
 
     @property
     def congested(self) -> bool:
-        """Whether so much waits that workers should wait with more output."""
+        """Whether so much waits that workers should wait with their output."""
         return self._queued > _CONGESTED
 
     @property
-    def clear(self) -> bool:
-        """Whether so little waits that output may flow again."""
-        return self._queued <= _CLEAR
+    def not_congested(self) -> bool:
+        """Whether so little waits that workers' output may go on. Between the two limits neither is
+        true.
+        """
+        return self._queued <= _NOT_CONGESTED
 
     def flush(self) -> bool:
-        """Send what the socket takes now; False if it is broken."""
+        """Send as much as the socket takes now; False if the socket is broken."""
         with self._lock:
             while self._queue:
                 head = self._queue[0]
@@ -78,7 +82,7 @@ class SendQueue:
         return True
 
     def close(self) -> bytes:
-        """Take no more messages; all that the task may not have read, the oldest first."""
+        """Accept no more messages. Return all that the task may not have read, oldest first."""
         with self._lock:
             self._closed = True
             unread = b"".join((*self._unread.messages, *self._queue))
@@ -88,24 +92,25 @@ class SendQueue:
 
 
 class _Unread:
-    """The last messages that were sent, as many as may have been in the kernel when the task died.
+    """The last messages that were sent: as many as the kernel's buffer may hold.
 
-    They would be lost with it, and they are the ones that tell what happened last. Which of them
-    the task has read is not known: some lines may be told twice, but none is lost.
+    When the task dies, what it has not read is lost with the buffer, and these messages tell what
+    happened last. Nobody knows which of them the task has read, so some lines may be shown twice,
+    but none is lost.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         self.messages: deque[bytes] = deque()
         self._size = 0
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
-        # Linux lets one more message in while the buffer is not full, of at most half its size.
-        self._most = sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) * 3 // 2
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+        # While the buffer is not full, Linux takes one more message of at most half its size.
+        self._most_bytes = sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) * 3 // 2
 
     def add(self, message: bytes) -> None:
-        """Remember ``message``, and forget what must have been read by now."""
+        """Remember ``message``, and forget what the task must have read by now."""
         self.messages.append(message)
         self._size += self._cost(message)
-        while self._size - self._cost(self.messages[0]) > self._most:
+        while self._size - self._cost(self.messages[0]) > self._most_bytes:
             self._size -= self._cost(self.messages.popleft())
 
     @staticmethod

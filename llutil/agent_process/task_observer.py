@@ -1,4 +1,4 @@
-"""What the agent tells its surroundings, as messages to the Airflow task."""
+"""Sends what happens on a node, and the agent's log, to the Airflow task as messages."""
 
 from __future__ import annotations
 
@@ -13,66 +13,71 @@ __all__ = ["TaskLogHandler", "TaskObserver"]
 
 
 class TaskObserver:
-    """The ``Host`` at the other end of whose link an Airflow task listens. ``own``: more
-    descriptors not for workers.
+    """The ``AgentObserver`` that tells an Airflow task. ``own_fds`` are further descriptors that a
+    worker must not keep.
     """
 
     captures = True
     wants_progress = True
 
     def __init__(
-        self, link: TaskSocket, leaving: AgentRecordWriter, own: Collection[int] = ()
+        self,
+        task_socket: TaskSocket,
+        record_writer: AgentRecordWriter,
+        own_fds: Collection[int] = (),
     ) -> None:
-        self._link = link
-        self._leaving = leaving
-        self._own = own
+        self._task_socket = task_socket
+        self._record_writer = record_writer
+        self._own_fds = own_fds
 
     def fds(self) -> set[int]:
-        """The link's, since while a worker held the socket, the task would not see that its agent
-        ended; and ``own``.
+        """Those of the task socket, and ``own_fds``. While a worker holds the socket, the task does
+        not notice the end of its agent.
         """
-        return self._link.fds().union(self._own)
+        return self._task_socket.fds().union(self._own_fds)
 
-    def line(self, rank: int, prefix: str, stream: str, text: str) -> None:
-        """Send the line with its rank; torch's prefix is not needed beside it."""
+    def output_line(self, rank: int, prefix: str, stream: str, text: str) -> None:
+        """Send the line with its rank, which makes torch's prefix needless."""
         del prefix
-        self._link.send(messages.OutputLine(rank, stream, text))
+        self._task_socket.send(messages.OutputLine(rank, stream, text))
 
     def round(self, restart: int, world_size: int, ranks: tuple[int, ...]) -> None:
-        """Say that workers started, or ended: then there are no ``ranks``."""
+        """Tell the task that the ranks started, or, if ``ranks`` is empty, that they ended."""
         if ranks:
-            self._leaving.round_began()
-        self._link.send(messages.RoundBegan(restart, world_size, ranks))
+            self._record_writer.round_began()
+        self._task_socket.send(messages.RoundBegan(restart, world_size, ranks))
 
-    def hosting(self, endpoint: str) -> None:
-        """Say where the others find the store that this node hosts."""
-        self._link.send(messages.StoreHosted(endpoint))
+    def store_hosted(self, endpoint: str) -> None:
+        """Tell the task where other nodes find the store that this node hosts."""
+        self._task_socket.send(messages.StoreHosted(endpoint))
 
     def progress(self, ranks: Mapping[int, tuple[int, int]]) -> None:
-        """Send the ranks' steps."""
-        self._link.send(messages.Progress(ranks))
+        """Send the step of each rank."""
+        self._task_socket.send(messages.Progress(ranks))
 
     def congested(self) -> bool:
-        """Whether the task is behind."""
-        return self._link.congested()
+        """Whether the task reads too slowly."""
+        return self._task_socket.congested()
 
-    def when_clear(self, resume: Callable[[], None]) -> None:
-        """Call ``resume`` when it no longer is."""
-        self._link.when_clear(resume)
+    def when_not_congested(self, resume: Callable[[], None]) -> None:
+        """Call ``resume`` once the task has read enough."""
+        self._task_socket.when_not_congested(resume)
 
 
 class TaskLogHandler(logging.Handler):
-    """Sends the log records of this package to the task. Not for forked workers: the link's thread
-    is not there.
+    """Sends log records of this package to the task. A forked worker must not use it: the socket's
+    thread does not exist there.
     """
 
-    def __init__(self, link: TaskSocket) -> None:
+    def __init__(self, task_socket: TaskSocket) -> None:
         super().__init__()
-        self._link = link
+        self._task_socket = task_socket
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send one record."""
         try:
-            self._link.send(messages.LogRecord(record.levelname, record.name, self.format(record)))
+            self._task_socket.send(
+                messages.LogRecord(record.levelname, record.name, self.format(record))
+            )
         except Exception:  # noqa: BLE001 - what logging asks of a handler
             self.handleError(record)

@@ -1,14 +1,14 @@
-"""The agent's end of the socket to its Airflow task, on a thread of its own.
+"""The agent's end of the socket to its Airflow task, on its own thread.
 
-The main thread may wait inside torch, in C, for minutes. A stop must be heard all the same, and a
-task that died must be noticed: so this thread does all the reading and writing, and tells the rest
-of the process by calling back. Words for the task are queued; if it reads slowly, ``congested``
-lets the workers' output wait at its source, so that memory stays bounded. When the socket closes
-the task is gone, and words go to the orphan_log.
+The main thread may wait inside torch, in C++, for minutes. Meanwhile a stop, and the death of the
+task, must be noticed. So the socket's thread does all reading and writing, and calls back into the
+rest of the process. Messages for the task are queued. If the task reads slowly, ``congested`` makes
+the workers wait in their prints, so that the queue stays small. When the socket closes, the task is
+gone, and messages go to the orphan log.
 
-There is a time before the thread, for what only a process without threads can do: ``first_spec``
-reads the job, and inside ``listening`` a signal starts the thread as soon as anything else is to be
-heard.
+Before the thread starts, the process has one thread and may fork. In that time ``first_spec`` reads
+the job on the caller's thread, and inside a ``started_by_input`` block a signal starts the thread
+as soon as there is more to read.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ __all__ = ["TaskSocket"]
 
 _log = logging.getLogger(__name__)
 
-_CHUNK = 1 << 18
+_READ_SIZE = 1 << 18
 
 
 class TaskSocket:
-    """The socket, heard from ``start`` on, which ``close`` calls too. ``on_stop(reason)`` is
-    called, on the link's thread, for each stop and once when the task is gone.
+    """The socket to the task. Its thread runs after ``start``, or after ``close``, which starts it
+    too.
 
-    ``orphan_log`` is known once the spec is. Callers on other threads use ``spec``, ``send``,
-    ``congested``, ``when_clear`` and ``close``.
+    ``on_stop(reason)`` is called on that thread: for each stop, and once when the task is gone.
+    Other threads may call ``spec``, ``send``, ``congested``, ``when_not_congested`` and ``close``.
     """
 
     def __init__(
@@ -55,139 +55,141 @@ class TaskSocket:
         self._on_stop = on_stop
         self._decoder = messages.Decoder()
         self._start_lock = threading.RLock()
-        """For ``start``, which a signal handler may call inside itself."""
+        """Guards ``_started``. Reentrant: a signal handler may call ``start`` while the same thread
+        is inside it.
+        """
         self._queue = SendQueue(sock)
         self._lock = threading.Lock()
-        """Guards the waiting callbacks."""
-        self._waiting: list[Callable[[], None]] = []
-        self._after: deque[messages.Message] = deque()
-        """What was sent after the task had gone."""
-        self._early: deque[messages.Message] = deque()
-        """What came before the thread was there to take it."""
+        """Guards ``_resume_callbacks``."""
+        self._resume_callbacks: list[Callable[[], None]] = []
+        self._for_orphan_log: deque[messages.Message] = deque()
+        """Messages that were sent after the task had gone."""
+        self._unhandled: deque[messages.Message] = deque()
+        """Messages that came before the thread had started, and that it handles first."""
         self._started = False
-        self._gone = False
-        self._closing: float | None = None
+        self._task_gone = False
+        self._close_deadline: float | None = None
         self._spec: messages.Spec | None = None
         self._error: ConfigError | None = None
-        self._heard = threading.Event()
+        self._spec_settled = threading.Event()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._thread = threading.Thread(target=self._run, name="llutil-link", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="llutil-task-socket", daemon=True)
 
     def start(self) -> None:
-        """Begin to listen, unless that was done. From here on ``on_stop`` may be called, also at
-        once.
-        """
+        """Start the thread, unless it was started. ``on_stop`` may be called at once."""
         with self._start_lock:
             if not self._started:
                 self._started = True
                 self._thread.start()
 
     def first_spec(self, deadline: float) -> messages.Spec | None:
-        """Before ``start``: the job, read on the caller's own thread, and what is queued sent;
-        never raises.
+        """Before ``start``: send what is queued, and read the job on the caller's thread. Never
+        raises.
 
-        None if there was none by ``deadline``, or something else; ``spec`` says what after
-        ``start``.
+        None if no job came by ``deadline``, or if something else came. Then ``spec`` says what is
+        wrong, after ``start``.
         """
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
         self._queue.flush()
-        while self._spec is None and not (self._early or self._error):
+        while self._spec is None and not (self._unhandled or self._error):
             left = deadline - time.monotonic()
             if left <= 0 or not poll.poll(1000 * left) or self._started:
                 break
             try:
-                data = self._sock.recv(_CHUNK)
+                data = self._sock.recv(_READ_SIZE)
                 for message in self._decoder.feed(data):
                     if isinstance(message, messages.Spec) and self._spec is None:
-                        self._take(message)
+                        self._handle(message)
                     else:
-                        self._early.append(message)
+                        self._unhandled.append(message)
             except BlockingIOError:
                 continue
             except OSError:
                 break
             except ConfigError as error:
                 self._error = error
-                self._heard.set()
+                self._spec_settled.set()
             if not data:
-                break  # the thread will read the same, and knows what it means
-        return self._spec if not self._early else None
+                break  # the socket is closed; the thread will read that too, and handle it
+        return self._spec if not self._unhandled else None
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Before ``start``: call it if anything comes, for as long as the main thread is inside,
-        busy with Python.
+    def started_by_input(self) -> Iterator[None]:
+        """Inside this block, ``start`` is called by a signal handler as soon as there is something
+        to read. For the main thread, which runs the handlers, before ``start``.
         """
         fd = self._sock.fileno()
-        before = signal.signal(signal.SIGIO, lambda *_: self._start_if_told())
+        before = signal.signal(signal.SIGIO, lambda *_: self._start_if_input())
         fcntl.fcntl(fd, fcntl.F_SETOWN, os.getpid())
         flags = fcntl.fcntl(fd, fcntl.F_GETFL)
         fcntl.fcntl(fd, fcntl.F_SETFL, flags | os.O_ASYNC)
         try:
-            self._start_if_told()  # of what came before there was a signal for it
+            self._start_if_input()  # something may have come before the handler was installed
             yield
         finally:
             fcntl.fcntl(fd, fcntl.F_SETFL, flags)
             signal.signal(signal.SIGIO, before)
 
-    def _start_if_told(self) -> None:
-        # The signal also means that the task has read something.
+    def _start_if_input(self) -> None:
+        # SIGIO also comes when the task has read something: ask whether there is input.
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
         if poll.poll(0):
             self.start()
 
     def spec(self, deadline: float) -> messages.Spec:
-        """The job, waited for until ``deadline`` (``time.monotonic()``).
+        """Wait for the job until ``deadline`` (``time.monotonic()``).
 
-        :raises ConfigError: no spec came, or something that is none.
+        :raises ConfigError: no spec came, or another message did.
         """
-        self._heard.wait(max(0.0, deadline - time.monotonic()))
+        self._spec_settled.wait(max(0.0, deadline - time.monotonic()))
         if self._error is not None:
             raise self._error
         if self._spec is None:
             raise ConfigError(
-                "no spec came over the agent's socket; it is started by the operator only"
+                "no spec came over the agent's socket; only the operator starts this process, use "
+                "llutil.launcher.launch_agent to launch a job from a program"
             )
         return self._spec
 
     def send(self, message: messages.Message) -> None:
-        """Queue ``message`` for the task, or for the orphan_log if the task is gone. Never
-        blocks.
+        """Queue ``message`` for the task, or for the orphan log if the task is gone.
+
+        It never blocks.
         """
         if not self._queue.put(messages.encode(message)):
-            self._after.append(message)
+            self._for_orphan_log.append(message)
         self._wake()
 
     @property
-    def gone(self) -> bool:
+    def task_gone(self) -> bool:
         """Whether the task is known to be gone."""
-        return self._gone
+        return self._task_gone
 
     def fds(self) -> set[int]:
-        """Descriptors that belong to this process alone."""
+        """Descriptors that a forked child must not keep."""
         return {self._sock.fileno(), self._wake_read, self._wake_write, *self._orphan_log.readers}
 
     def congested(self) -> bool:
-        """Whether the task is so far behind that workers should wait with more output."""
+        """Whether so many messages wait for the task that workers should wait with their output."""
         return self._queue.congested
 
-    def when_clear(self, resume: Callable[[], None]) -> None:
-        """Call ``resume``, on the link's thread, once the task has caught up."""
+    def when_not_congested(self, resume: Callable[[], None]) -> None:
+        """Call ``resume``, on the socket's thread, once the task has read enough."""
         with self._lock:
-            self._waiting.append(resume)
+            self._resume_callbacks.append(resume)
         self._wake()
 
     def close(self, deadline: float) -> None:
         """Deliver what is queued, until ``deadline`` at the latest, and end the thread."""
-        self._closing = deadline
+        self._close_deadline = deadline
         self.start()
         self._wake()
         self._thread.join(max(0.0, deadline - time.monotonic()) + 1.0)
 
     def _wake(self) -> None:
-        with suppress(BlockingIOError):  # enough wake-ups are on their way
+        with suppress(BlockingIOError):  # the pipe is full of wake-ups already
             os.write(self._wake_write, b"\0")
 
     def _run(self) -> None:
@@ -195,28 +197,32 @@ class TaskSocket:
             with selectors.DefaultSelector() as selector:
                 selector.register(self._wake_read, selectors.EVENT_READ)
                 selector.register(self._sock, selectors.EVENT_READ)
-                self._take_early()
+                self._handle_unhandled()
                 while not self._finished():
                     self._turn(selector)
         except Exception:  # noqa: BLE001 - the edge of the thread
-            # A fault of this thread's must end the job, or nobody would ever hear of it again.
-            _log.exception("the agent's link to its task failed")
-            self._on_stop("the agent's link to its task failed")
+            # Without this thread the job could not be stopped any more: end it.
+            _log.exception("the agent's socket to its task failed")
+            self._on_stop("the agent's socket to its task failed")
         finally:
-            self._heard.set()
+            self._spec_settled.set()
             self._sock.close()
 
     def _finished(self) -> bool:
-        if self._closing is None:
+        if self._close_deadline is None:
             return False
-        empty = self._queue.empty and not self._after
-        return empty or time.monotonic() >= self._closing
+        empty = self._queue.empty and not self._for_orphan_log
+        return empty or time.monotonic() >= self._close_deadline
 
     def _turn(self, selector: selectors.BaseSelector) -> None:
-        if not self._gone:
+        if not self._task_gone:
             wanted = selectors.EVENT_READ | (0 if self._queue.empty else selectors.EVENT_WRITE)
             selector.modify(self._sock, wanted)
-        timeout = None if self._closing is None else max(0.0, self._closing - time.monotonic())
+        timeout = (
+            None
+            if self._close_deadline is None
+            else max(0.0, self._close_deadline - time.monotonic())
+        )
         for key, events in selector.select(timeout):
             if key.fd == self._wake_read:
                 os.read(self._wake_read, 4096)
@@ -224,44 +230,44 @@ class TaskSocket:
             read = self._read() if events & selectors.EVENT_READ else True
             written = self._queue.flush() if read and events & selectors.EVENT_WRITE else True
             if not (read and written):
-                self._lose(selector)
-        while self._gone and self._after:
-            self._orphan_log.take(self._after.popleft())
-        self._let_flow()
+                self._on_task_gone(selector)
+        while self._task_gone and self._for_orphan_log:
+            self._orphan_log.take(self._for_orphan_log.popleft())
+        self._resume_output()
 
     def _read(self) -> bool:
         try:
-            data = self._sock.recv(_CHUNK)
+            data = self._sock.recv(_READ_SIZE)
         except BlockingIOError:
             return True
         except OSError:
             return False
         try:
             for message in self._decoder.feed(data):
-                self._take(message)
+                self._handle(message)
         except ConfigError as error:
-            self._refuse(error)
+            self._on_bad_message(error)
         return bool(data)
 
-    def _take_early(self) -> None:
+    def _handle_unhandled(self) -> None:
         try:
-            while self._early:
-                self._take(self._early.popleft())
+            while self._unhandled:
+                self._handle(self._unhandled.popleft())
         except ConfigError as error:
-            self._refuse(error)
+            self._on_bad_message(error)
 
-    def _refuse(self, error: ConfigError) -> None:
+    def _on_bad_message(self, error: ConfigError) -> None:
         self._error = self._error or error
         if self._spec is None:
-            self._heard.set()  # who waits for the spec is told by that
+            self._spec_settled.set()  # ``spec`` raises the error
         else:
             self._on_stop(str(error))
 
-    def _take(self, message: messages.Message) -> None:
+    def _handle(self, message: messages.Message) -> None:
         match message:
             case messages.Spec():
                 self._spec = message
-                self._heard.set()
+                self._spec_settled.set()
             case messages.Stop(reason=reason):
                 self._on_stop(reason)
             case _:
@@ -269,23 +275,25 @@ class TaskSocket:
                     f"a {type(message).__name__} came from the task; wanted a spec or a stop"
                 )
 
-    def _lose(self, selector: selectors.BaseSelector) -> None:
-        """The task is gone: its unread words are kept, and the job has to end."""
-        if self._gone:
+    def _on_task_gone(self, selector: selectors.BaseSelector) -> None:
+        """The task is gone: write the messages that it has not read to the orphan log, and end the
+        job.
+        """
+        if self._task_gone:
             return
         selector.unregister(self._sock)
-        self._gone = True
+        self._task_gone = True
         unread = self._queue.close()
         self._orphan_log.begin(self._spec.orphan_log if self._spec else os.devnull)
         for message in messages.Decoder().feed(unread):
             self._orphan_log.take(message)
-        if self._closing is None:
+        if self._close_deadline is None:
             self._on_stop("its Airflow task is gone")
 
-    def _let_flow(self) -> None:
-        if not self._queue.clear:
+    def _resume_output(self) -> None:
+        if not self._queue.not_congested:
             return
         with self._lock:
-            waiting, self._waiting = self._waiting, []
+            waiting, self._resume_callbacks = self._resume_callbacks, []
         for resume in waiting:
             resume()

@@ -66,7 +66,7 @@ class PipePump:
             # The worker waits in its print until the host has caught up, as it would on a slow
             # terminal.
             self._loop.unwatch(self._fd)
-            self._observer.when_clear(lambda: self._loop.call_soon(self._resume))
+            self._observer.when_not_congested(lambda: self._loop.call_soon(self._resume))
 
     def _resume(self) -> None:
         if self._fd >= 0:

@@ -147,7 +147,7 @@ class Worker:
             if stream == "stderr":
                 self._tail.append(text)
             if route.console and not raw:
-                self._observer.line(self.plan.rank, self.plan.prefix, stream, text)
+                self._observer.output_line(self.plan.rank, self.plan.prefix, stream, text)
 
     def signal(self, number: int) -> None:
         """Have the worker end, and its children too where it would not pass the signal on (a shell,

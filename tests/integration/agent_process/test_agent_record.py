@@ -96,4 +96,4 @@ def test_a_file_that_cannot_be_written_stops_no_job(path: Path, folder: str) -> 
     with FakeTask(leaving(path / "nowhere", spec(worker_function("rank_and", 1), folder))) as task:
         assert task.verdict() == messages.JobSucceeded((0,))
         told = [message.text for message in task.heard if isinstance(message, messages.LogRecord)]
-    assert any("what the next try should know could not be written" in text for text in told)
+    assert any("the agent's record for the next try could not be written" in text for text in told)

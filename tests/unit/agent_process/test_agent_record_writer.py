@@ -51,12 +51,12 @@ def test_a_task_that_went_when_the_kernel_killed_for_lack_of_memory(
     tmp_path: Path, counter: Path
 ) -> None:
     path = tmp_path / "agent_record"
-    leaving = AgentRecordWriter("m")
-    leaving.begin(job(path))
+    record_writer = AgentRecordWriter("m")
+    record_writer.job_begins(job(path))
     counter.write_text("oom_kill 1\n")
-    leaving.round_began()
+    record_writer.round_began()
     counter.write_text("oom_kill 3\n")
-    leaving.told("its task is gone", task_gone=True)
+    record_writer.stop_asked("its task is gone", task_gone=True)
     left = read(path)
     assert (left.launch, left.mark, left.task_gone, left.kills) == ("2", "m", True, 2)
     assert left.counted_by == f"the memory cgroup {counter.parent}"
@@ -64,19 +64,19 @@ def test_a_task_that_went_when_the_kernel_killed_for_lack_of_memory(
 
 def test_kills_before_the_round_are_not_about_this_task(tmp_path: Path, counter: Path) -> None:
     path = tmp_path / "agent_record"
-    leaving = AgentRecordWriter("m")
-    leaving.begin(job(path))
+    record_writer = AgentRecordWriter("m")
+    record_writer.job_begins(job(path))
     counter.write_text("oom_kill 1\n")
-    leaving.round_began()
-    leaving.told("its task is gone", task_gone=True)
+    record_writer.round_began()
+    record_writer.stop_asked("its task is gone", task_gone=True)
     assert read(path).kills == 0
 
 
 def test_nothing_is_written_before_there_is_a_job_or_for_a_task_that_wants_nothing(
     tmp_path: Path, counter: Path
 ) -> None:
-    leaving = AgentRecordWriter("m")
-    leaving.told("enough", task_gone=False)
-    leaving.begin(job(""))
-    leaving.told("enough", task_gone=False)
+    record_writer = AgentRecordWriter("m")
+    record_writer.stop_asked("enough", task_gone=False)
+    record_writer.job_begins(job(""))
+    record_writer.stop_asked("enough", task_gone=False)
     assert not (tmp_path / "agent_record").exists()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llutil.agent_process.prefork import imports_environment, wants_server
+from llutil.agent_process.prefork import import_environment, should_prefork
 from llutil.launcher.config import LaunchConfig
 
 
@@ -31,7 +31,7 @@ def test_only_a_sound_job_with_a_known_number_of_warm_workers_wants_a_server(
     config: dict[str, Any], wanted: bool
 ) -> None:
     fields: dict[str, Any] = {"nproc_per_node": 2, "start_method": "forkserver"}
-    assert wants_server(LaunchConfig(1, 1, **(fields | config))) is wanted
+    assert should_prefork(LaunchConfig(1, 1, **(fields | config))) is wanted
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,6 @@ def test_torch_is_imported_with_what_each_rank_will_have_but_starts_no_threads(
     nproc: int, given: dict[str, str], found: dict[str, str]
 ) -> None:
     environ = dict(given)
-    with imports_environment(nproc, environ):
+    with import_environment(nproc, environ):
         assert environ == found | {"OPENBLAS_NUM_THREADS": "1"}
     assert environ == found, "what is for the imports alone is not left to the ranks"

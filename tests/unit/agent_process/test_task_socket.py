@@ -196,7 +196,7 @@ def test_a_slow_task_is_not_run_over_and_resuming_waits_for_it(tmp_path: Path) -
             it.link.send(wire.OutputLine(0, "stdout", "x" * 10_000))
             sent += 1
         assert sent * 10_000 < 16 << 20
-        it.link.when_clear(resumed.set)
+        it.link.when_not_congested(resumed.set)
         assert not resumed.wait(0.1)
         assert len(it.hear(sent)) == sent
         assert resumed.wait(FAR)
@@ -206,7 +206,7 @@ def test_a_slow_task_is_not_run_over_and_resuming_waits_for_it(tmp_path: Path) -
 def test_resuming_is_called_at_once_where_nothing_waits(tmp_path: Path) -> None:
     with pair(tmp_path) as it:
         resumed = threading.Event()
-        it.link.when_clear(resumed.set)
+        it.link.when_not_congested(resumed.set)
         assert resumed.wait(FAR)
 
 
@@ -365,7 +365,7 @@ def test_a_word_that_comes_while_the_link_is_listening_starts_the_thread(
         assert it.link.first_spec(far())
         if moment == "before":
             it.tell(wire.Stop("enough"))
-        with it.link.listening():
+        with it.link.started_by_input():
             if moment == "meanwhile":
                 it.tell(wire.Stop("enough"))
             assert it.stopped.wait(FAR)
@@ -380,6 +380,6 @@ def test_a_task_that_reads_does_not_start_the_thread_of_a_link_that_is_listening
         it.link.send(hello)
         it.tell(it.spec())
         assert it.link.first_spec(far())
-        with it.link.listening():
+        with it.link.started_by_input():
             assert it.hear(1) == [hello]
         assert not it.link._thread.is_alive()

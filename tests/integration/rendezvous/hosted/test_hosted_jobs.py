@@ -39,7 +39,7 @@ End = tuple[str, Any]
 
 
 class _Told(logging.Handler):
-    """Writes down where the host says its door is."""
+    """Writes down the address of the store that a node hosts."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class _Told(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
-        if "behind the door at " in text:
+        if "hosts the store of the job at " in text:
             whole = self._path.with_suffix(".new")
             whole.write_text(text.rpartition(" ")[2])
             whole.rename(self._path)
