@@ -1,7 +1,7 @@
 """The agent of a node whose rendezvous has a ledger: it follows what the protocol says, and reports
 back.
 
-The driver of the rendezvous gives three orders: start these workers, stop them, it is over. This
+The driver of the rendezvous gives three instructions: start workers, stop them, it is over. This
 agent carries them out, tells how workers ended, and decides nothing: restarts, budget and verdicts
 are the protocol's. So a node that has finished waits for its round's verdict, and runs again if the
 others must.
@@ -27,7 +27,7 @@ from llutil.agent.base_agent import Agent
 from llutil.agent.failures.report import FailureReport, process_failures
 from llutil.agent.workers.rank_exit import RankExit
 from llutil.errors import ConfigError, LaunchError, RendezvousError, StoppedError
-from llutil.rendezvous.driver.driver import Driver, Order
+from llutil.rendezvous.driver.driver import AgentInstruction, Driver
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol import observations as see
 from llutil.rendezvous.protocol.records import Assignment, Stage
@@ -44,7 +44,7 @@ class LedgerAgent(Agent):
     def __init__(self, *args: Any, driver: Driver, **options: Any) -> None:
         super().__init__(*args, **options)
         self._driver = driver
-        self._orders: deque[Order] = deque()
+        self._instructions: deque[AgentInstruction] = deque()
         self._broken: LaunchError | None = None
         self._round: Assignment | None = None
         self._values: dict[int, Any] = {}
@@ -53,12 +53,12 @@ class LedgerAgent(Agent):
         driver = self._driver
         self._stopwatch.begin()
         driver.start()
-        self._loop.watch(driver.change_fd, self._take_orders)
+        self._loop.watch(driver.change_fd, self._take_instructions)
         try:
             return self._follow()
         except SignalException as stop:
             # Only this node was told to stop: the others go on without it, if they are enough.
-            driver.tell(see.Asked(str(stop), stop=False))
+            driver.tell(see.EndRequested(str(stop), stop=False))
             raise
 
     def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, timeout: float = 30) -> None:
@@ -74,14 +74,14 @@ class LedgerAgent(Agent):
         if driver.change_fd < 0:
             return  # the agent never got so far as to start it
         self._loop.unwatch(driver.change_fd)
-        driver.leave(see.Asked("the agent ends", stop=False), time.monotonic() + LEDGER_LEFT)
+        driver.leave(see.EndRequested("the agent ends", stop=False), time.monotonic() + LEDGER_LEFT)
         driver.close(time.monotonic() + LEDGER_CLOSED)
         self._guardian.set_revocation(None)
 
-    def _take_orders(self) -> None:
+    def _take_instructions(self) -> None:
         self._guardian.set_revocation(self._driver.revocation)
         try:
-            self._orders.extend(self._driver.orders())
+            self._instructions.extend(self._driver.take_instructions())
         except LaunchError as error:
             self._broken = error
             self._loop.unwatch(self._driver.change_fd)
@@ -91,8 +91,8 @@ class LedgerAgent(Agent):
             self._signals.check()
             if self._broken is not None:
                 raise self._broken
-            if self._orders:
-                match self._orders.popleft():
+            if self._instructions:
+                match self._instructions.popleft():
                     case do.StartWorkers(assignment=assignment, node=node):
                         self._begin(assignment, node)
                     case do.StopWorkers(stage=stage):
@@ -123,7 +123,7 @@ class LedgerAgent(Agent):
         self._remaining_restarts = spec.max_restarts - assignment.restarts
         self._record_event("RENDEZVOUS", self._stopwatch.round_found())
         began = time.monotonic()
-        place = assignment.place(node)
+        place = assignment.ranks_of(node)
         seat = assignment.seat(node)
         self._label = seat.label if seat else ""
         workers = [

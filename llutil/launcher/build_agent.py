@@ -65,7 +65,7 @@ def build_agent(
         from llutil.agent.torch_agent import TorchBackendAgent
         from llutil.agent.worker_side.work_order import WorkOrder
         from llutil.launcher.device_count import worker_count
-        from llutil.rendezvous.build_handler import driver_for, handler_for
+        from llutil.rendezvous.build_handler import build_driver, build_handler
 
     config = request.config
     _check_event_log_handler(config.event_log_handler)
@@ -102,11 +102,11 @@ def build_agent(
         # torch's c10d backend connects here, which may take long. A rendezvous inside this agent
         # connects to nothing, so it needs no thread.
         handler = (
-            handler_for(rendezvous)
+            build_handler(rendezvous)
             if rendezvous.embedded
-            else interruptible(lambda: handler_for(rendezvous), loop, signals)
+            else interruptible(lambda: build_handler(rendezvous), loop, signals)
         )
-    driver = driver_for(rendezvous) if rendezvous.has_ledger else None
+    driver = build_driver(rendezvous) if rendezvous.has_ledger else None
     if driver is None:
         stack.callback(_shut_down_handler, handler, signals)
     master_addr, master_port = _static_master(rendezvous)

@@ -1,9 +1,7 @@
-"""From a rendezvous' configuration to what a node meets the others through: torch's handler, or a
-driver on a ledger.
+"""Makes a node's rendezvous from its configuration: torch's handler, or a driver on a ledger.
 
-The launcher asks here and not torch's registry, where ``etcd`` means etcd's v2 API,
-which etcd 3.6 no longer has (torch 2.13). This module may import torch, etcd3, grpc and kazoo,
-inside functions.
+The launcher does not use torch's registry: there, ``etcd`` means etcd's v2 API (torch 2.13), which
+etcd 3.6 no longer has. This module may import torch, etcd3, grpc and kazoo, inside functions.
 """
 
 from __future__ import annotations
@@ -23,31 +21,33 @@ if TYPE_CHECKING:
     from llutil.rendezvous.config import RendezvousConfig
     from llutil.rendezvous.driver.driver import Driver
 
-__all__ = ["driver_for", "handler_for"]
+__all__ = ["build_driver", "build_handler"]
 
 
-def handler_for(config: RendezvousConfig) -> RendezvousHandler:
-    """A handler that has not met anybody yet.
+def build_handler(config: RendezvousConfig) -> RendezvousHandler:
+    """A new handler. It connects to nothing before ``next_rendezvous``.
 
-    :raises ConfigError: torch does not take the backend's options.
+    :raises ConfigError: torch does not accept the backend's options.
     """
     if config.embedded:
-        from llutil.rendezvous.handlers.single_node_handler import SingleNodeRendezvous
+        from llutil.rendezvous.handlers.single_node_handler import SingleNodeRendezvousHandler
 
-        return SingleNodeRendezvous(config.run_id)
+        return SingleNodeRendezvousHandler(config.run_id)
     if config.has_ledger:
-        from llutil.rendezvous.handlers.ledger_handler import LedgerRendezvous
+        from llutil.rendezvous.handlers.ledger_handler import LedgerRendezvousHandler
 
-        return LedgerRendezvous(config.backend.name, config.run_id, lambda: driver_for(config))
+        return LedgerRendezvousHandler(
+            config.backend.name, config.run_id, lambda: build_driver(config)
+        )
     return _torch_handler(config)
 
 
-def driver_for(config: RendezvousConfig) -> Driver:
-    """A driver that has not started yet, for a backend with a ledger.
+def build_driver(config: RendezvousConfig) -> Driver:
+    """A new driver, not started, for a backend with a ledger.
 
-    :raises ConfigError: the options do not go together, or the package that the ledger needs is
+    :raises ConfigError: the options contradict each other, or the package that the ledger needs is
         not installed.
-    :raises RendezvousError: this node's own address cannot be found out.
+    :raises RendezvousError: this node's own address cannot be determined.
     """
     from llutil.ledgers.open_ledger import ledger_opener
     from llutil.rendezvous.driver.driver import Driver
@@ -59,7 +59,7 @@ def driver_for(config: RendezvousConfig) -> Driver:
 
     options = config.options
     open_ledger = ledger_opener(config.backend, config.endpoint, options)
-    rules = ProtocolParameters(
+    parameters = ProtocolParameters(
         min_nodes=config.min_nodes,
         max_nodes=config.max_nodes,
         max_restarts=config.max_restarts,
@@ -80,7 +80,7 @@ def driver_for(config: RendezvousConfig) -> Driver:
         label=config.label,
     )
     return Driver(
-        rules, profile, RecordKeys(config.run_id), open_ledger, lambda: RoundStore(address)
+        parameters, profile, RecordKeys(config.run_id), open_ledger, lambda: RoundStore(address)
     )
 
 
@@ -96,8 +96,8 @@ def _address(config: RendezvousConfig) -> str:
         except OSError as error:
             tried.append(f"{endpoint}: {error}")
     raise RendezvousError(
-        f"no route from this host to the rendezvous ({'; '.join(tried)}); "
-        "give local_addr if the name is right"
+        f"no route from this host to the rendezvous ({'; '.join(tried)}): correct the endpoint, "
+        "or set local_addr to this node's own address"
     )
 
 
@@ -128,12 +128,12 @@ def _torch_handler(config: RendezvousConfig) -> RendezvousHandler:
         handler = get_rendezvous_handler(parameters)
     except (ValueError, TypeError) as error:
         raise ConfigError(
-            f"rdzv_backend {config.backend.name!r} of torch does not take its options: {error}"
+            f"torch's rdzv_backend {config.backend.name!r} does not accept its options: {error}"
         ) from error
     if config.backend is C10D:
-        from llutil.rendezvous.handlers.c10d_handler import FreshStores
+        from llutil.rendezvous.handlers.c10d_handler import C10dRendezvousHandler
 
-        return FreshStores(handler)
+        return C10dRendezvousHandler(handler)
     return handler
 
 

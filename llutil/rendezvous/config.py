@@ -1,4 +1,4 @@
-"""What a node needs to know to meet the others. Plain values; this module connects to nothing."""
+"""The configuration of one node's rendezvous: plain values. This module connects to nothing."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ __all__ = ["RendezvousConfig"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RendezvousConfig:
-    """Where and as whom a node meets the others. ``options`` are the backend's, all of them, as
-    ``Backend.values`` gives them.
+    """Where a node meets the others, and what it tells them about itself. ``options`` are all
+    options of the backend, as ``Backend.values`` returns them.
 
-    ``token`` is the caller's rerun token, ``index`` the preferred place in the order of ranks,
-    ``label`` what people call this node. ``max_restarts`` None leaves the restart budget to the
-    agent.
+    ``token`` is the caller's rerun token, ``index`` the preferred position in the order of ranks,
+    ``label`` this node's name for people. With ``max_restarts`` None the agent counts restarts.
     """
 
     backend: Backend
@@ -38,15 +37,15 @@ class RendezvousConfig:
 
     @property
     def embedded(self) -> bool:
-        """Whether there is nobody to meet: one node, and no endpoint was named."""
+        """Whether there is nobody to meet: the job has one node, and no endpoint is given."""
         return self.max_nodes == 1 and not self.endpoint
 
     @property
     def has_ledger(self) -> bool:
-        """Whether nodes agree through a ledger of ours, and not through a backend of torch's."""
+        """Whether nodes agree through a ledger of this package, not through torch's backends."""
         return self.backend.has_ledger and not self.embedded
 
     @property
     def hosted(self) -> bool:
-        """Whether one of the nodes hosts the store, and the endpoint is that of its door."""
+        """Whether one of the nodes hosts the store."""
         return self.backend is C10D and "door" in self.options

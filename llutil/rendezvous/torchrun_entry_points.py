@@ -1,10 +1,10 @@
-"""How a plain torchrun finds this package's rendezvous: entry points of the group
-``torchrun.handlers``.
+"""Entry points of the group ``torchrun.handlers``, by which plain torchrun finds this package's
+rendezvous.
 
-torch calls these functions while it imports its own rendezvous package (torch 2.13), once, and only
-warns if that fails. So nothing is imported here before a handler is asked for but the standard
-library and ``llutil.backends``. ``etcd-v3`` differs from the launcher's own name ("etcd") because
-torch has taken that one for etcd's v2 API.
+torch calls these functions once, while it imports its own rendezvous package, and only warns if one
+fails (torch 2.13). So this module imports nothing but the standard library and ``llutil.backends``
+before a handler is asked for. The backend is called ``etcd-v3`` here and "etcd" in the launcher,
+because "etcd" in torch's registry means etcd's v2 API.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ __all__ = ["etcd_v3", "zeus_adapter"]
 
 
 def etcd_v3() -> Callable[[RendezvousParameters], RendezvousHandler]:
-    """What makes handlers for ``torchrun --rdzv-backend etcd-v3 --rdzv-endpoint
+    """The function that makes handlers for ``torchrun --rdzv-backend etcd-v3 --rdzv-endpoint
     host:port[,host:port...]``.
 
-    ``--rdzv-conf`` takes the options that ``llutil.backends.table`` has for the backend.
+    ``--rdzv-conf`` accepts the backend's options in ``llutil.backends.table``.
     """
     return functools.partial(_handler, ETCD)
 
 
 def zeus_adapter() -> Callable[[RendezvousParameters], RendezvousHandler]:
-    """What makes handlers for ``torchrun --rdzv-backend zeus-adapter --rdzv-endpoint
+    """The function that makes handlers for ``torchrun --rdzv-backend zeus-adapter --rdzv-endpoint
     host:port[,host:port...][/chroot]``.
 
-    It meets through ZooKeeper; ``llutil.ledgers.zookeeper`` says why that name. ``--rdzv-conf`` as
-    for ``etcd_v3``.
+    The nodes meet through ZooKeeper; ``llutil.ledgers.zookeeper`` explains the name.
+    ``--rdzv-conf`` accepts the backend's options in ``llutil.backends.table``.
     """
     return functools.partial(_handler, ZEUS_ADAPTER)
 
 
 def _handler(backend: Backend, params: RendezvousParameters) -> RendezvousHandler:
-    """A handler that has not met anybody yet.
+    """A new handler. It connects to nothing before ``next_rendezvous``.
 
-    :raises ConfigError: the options cannot work; all problems are listed.
-    :raises RendezvousError: this node's own address cannot be found out.
+    :raises ConfigError: options are wrong; the text lists all problems.
+    :raises RendezvousError: this node's own address cannot be determined.
     """
-    from llutil.rendezvous.build_handler import driver_for
+    from llutil.rendezvous.build_handler import build_driver
     from llutil.rendezvous.config import RendezvousConfig
-    from llutil.rendezvous.handlers.ledger_handler import LedgerRendezvous
+    from llutil.rendezvous.handlers.ledger_handler import LedgerRendezvousHandler
 
     config = RendezvousConfig(
         backend=backend,
@@ -60,5 +60,5 @@ def _handler(backend: Backend, params: RendezvousParameters) -> RendezvousHandle
         local_addr=params.local_addr,
         options=backend.values(params.config, "--rdzv-conf"),
     )
-    driver = driver_for(config)  # now, so that what cannot work is said before anything runs
-    return LedgerRendezvous(params.backend, params.run_id, lambda: driver)
+    driver = build_driver(config)  # now, so that what cannot work is said before anything runs
+    return LedgerRendezvousHandler(params.backend, params.run_id, lambda: driver)

@@ -107,8 +107,8 @@ def ours(
             ready = select.select([wire, driver.change_fd], [], [], _FOREVER)[0]
             if guardian is not None:
                 guardian.set_revocation(driver.revocation)
-            for order in driver.orders():
-                match order:
+            for instruction in driver.take_instructions():
+                match instruction:
                     case do.StartWorkers(assignment=assignment):
                         wire.say("round", size=len(assignment.seats))
                     case do.StopWorkers(stage=stage):
@@ -118,7 +118,7 @@ def ours(
                         wire.say("finish", why=end.why)
             if wire in ready and wire.hear() == "end":
                 break
-    asked = see.Asked("the benchmark is over", stop=False)
+    asked = see.EndRequested("the benchmark is over", stop=False)
     driver.leave(asked, time.monotonic() + 30)
     driver.close(time.monotonic() + 10)
     if guardian is not None:

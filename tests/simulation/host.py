@@ -91,7 +91,7 @@ class Host:
         if isinstance(observation, see.LeaseLost | see.OwnRecordGone):
             self._know_lost(observation)
         elif isinstance(observation, see.LeaseTaken):
-            asked = self.machine.state.asked
+            asked = self.machine.state.pending
             assert asked is not None
             assert asked.ticket == observation.ticket, f"{observation} was not asked for"
             self._hold()
@@ -117,7 +117,7 @@ class Host:
         self.world.properties.stepped(self)
 
     def _know_lost(self, observation: see.LeaseLost | see.OwnRecordGone) -> None:
-        asked = self.machine.state.asked
+        asked = self.machine.state.pending
         current = (
             observation.node == self.node
             if isinstance(observation, see.LeaseLost)
@@ -168,7 +168,7 @@ class Host:
                 world.at(world.now + world.delayed(), self._started, assignment, node)
             case do.StopWorkers(stage=stage):
                 world.at(world.now + world.work.stopping_time(), self._stopped, stage, self.node)
-            case do.Sweep(before=before):
+            case do.DeleteStale(before=before):
                 if not self.cut:
                     world.at(world.now + world.delayed(), world.store.sweep, before)
             case do.Leave():
@@ -176,7 +176,7 @@ class Host:
             case do.Finish(end=end):
                 self.end = end
                 self._hush()
-            case do.KeepGeneration() | do.CloseStore():
+            case do.RenewGeneration() | do.CloseStore():
                 pass
 
     def _gone_of(self, name: str) -> Callable[[Any], None]:
@@ -397,7 +397,7 @@ class Host:
         """Somebody asks the node to stop the job, or to leave."""
         if not self.dead and self.end is None:
             self.asked = True
-            self.observe(see.Asked("somebody said so", stop, linger))
+            self.observe(see.EndRequested("somebody said so", stop, linger))
 
     def _hush(self) -> None:
         for watch in self.watches.values():

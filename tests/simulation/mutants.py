@@ -64,51 +64,53 @@ def _mutant(*noticed_by: str) -> Callable[[Callable[[MonkeyPatch], None]], None]
     return register
 
 
-def _with_hall(patch: MonkeyPatch, change: Callable[[SealInput], SealInput]) -> None:
+def _with_seal_input(patch: MonkeyPatch, change: Callable[[SealInput], SealInput]) -> None:
     real = seal_decision.decide_seal
-    patch.setattr(leader_decisions, "decide_seal", lambda hall, now: real(change(hall), now))
+    patch.setattr(leader_decisions, "decide_seal", lambda known, now: real(change(known), now))
 
 
-def _with_bench(
+def _with_verdict_input(
     patch: MonkeyPatch,
     change: Callable[[verdict_decision.VerdictInput], verdict_decision.VerdictInput],
 ) -> None:
-    real = verdict_decision.judge
-    patch.setattr(leader_decisions, "judge", lambda bench, now: real(change(bench), now))
+    real = verdict_decision.decide_verdict
+    patch.setattr(leader_decisions, "decide_verdict", lambda known, now: real(change(known), now))
 
 
 @_mutant("size")
 def _one_node_is_enough(patch: MonkeyPatch) -> None:
-    def change(hall: SealInput) -> SealInput:
-        since = hall.ended_since if hall.quorum_since is None else hall.quorum_since
-        return replace(hall, rules=replace(hall.rules, min_nodes=1), quorum_since=since)
+    def change(known: SealInput) -> SealInput:
+        since = known.ended_since if known.quorum_since is None else known.quorum_since
+        return replace(known, parameters=replace(known.parameters, min_nodes=1), quorum_since=since)
 
-    _with_hall(patch, change)
+    _with_seal_input(patch, change)
 
 
 @_mutant("size")
 def _everybody_who_is_here_gets_in(patch: MonkeyPatch) -> None:
-    _with_hall(patch, lambda hall: replace(hall, rules=replace(hall.rules, max_nodes=99)))
+    _with_seal_input(
+        patch, lambda known: replace(known, parameters=replace(known.parameters, max_nodes=99))
+    )
 
 
 @_mutant("survivors get in")
 def _the_quorum_is_sealed_at_once(patch: MonkeyPatch) -> None:
-    def change(hall: SealInput) -> SealInput:
-        return replace(hall, quorum_since=hall.quorum_since and -_FOREVER)
+    def change(known: SealInput) -> SealInput:
+        return replace(known, quorum_since=known.quorum_since and -_FOREVER)
 
-    _with_hall(patch, change)
+    _with_seal_input(patch, change)
 
 
 @_mutant("survivors get in")
 def _strangers_take_the_places_of_survivors(patch: MonkeyPatch) -> None:
     real = seal_decision.decide_seal
 
-    def decide(hall: SealInput, now: float) -> Any:
-        decision = real(hall, now)
-        if isinstance(decision, NotYet) and len(hall.ready) >= hall.rules.max_nodes:
-            ready = {member.node for member in hall.ready}
-            if hall.me in ready:
-                hasty = real(replace(hall, quorum_since=-_FOREVER, ended_since=-_FOREVER), now)
+    def decide(known: SealInput, now: float) -> Any:
+        decision = real(known, now)
+        if isinstance(decision, NotYet) and len(known.ready) >= known.parameters.max_nodes:
+            ready = {member.node for member in known.ready}
+            if known.me in ready:
+                hasty = real(replace(known, quorum_since=-_FOREVER, ended_since=-_FOREVER), now)
                 return hasty if isinstance(hasty, Seal) else decision
         return decision
 
@@ -117,44 +119,44 @@ def _strangers_take_the_places_of_survivors(patch: MonkeyPatch) -> None:
 
 @_mutant("one open generation", "one membership", "true verdicts", "waits end", "jobs finish")
 def _a_new_leader_trusts_what_it_has_seen(patch: MonkeyPatch) -> None:
-    real = leader_decisions.lead
+    real = leader_decisions.next_leader_step
 
-    def lead(state: State, now: float) -> Any:
-        state.fresh = True
+    def next_leader_step(state: State, now: float) -> Any:
+        state.log_read_as_leader = True
         return real(state, now)
 
-    patch.setattr(machine, "lead", lead)
+    patch.setattr(machine, "next_leader_step", next_leader_step)
 
 
 @_mutant("lost members end rounds", "waits end")
 def _only_a_loss_after_the_seal_counts(patch: MonkeyPatch) -> None:
     seen: dict[int, tuple[Assignment, frozenset[str]]] = {}
 
-    def change(bench: verdict_decision.VerdictInput) -> verdict_decision.VerdictInput:
-        missing = frozenset(bench.round.nodes) - frozenset(bench.living)
-        _, never = seen.setdefault(id(bench.round), (bench.round, missing))
-        return replace(bench, living=frozenset(bench.living) | never)
+    def change(known: verdict_decision.VerdictInput) -> verdict_decision.VerdictInput:
+        missing = frozenset(known.round.nodes) - frozenset(known.living)
+        _, never = seen.setdefault(id(known.round), (known.round, missing))
+        return replace(known, living=frozenset(known.living) | never)
 
-    _with_bench(patch, change)
+    _with_verdict_input(patch, change)
 
 
 @_mutant("lost members end rounds", "waits end")
 def _a_member_that_failed_to_report_is_awaited(patch: MonkeyPatch) -> None:
-    def change(bench: verdict_decision.VerdictInput) -> verdict_decision.VerdictInput:
-        return replace(bench, living=frozenset(bench.living) | frozenset(bench.round.nodes))
+    def change(known: verdict_decision.VerdictInput) -> verdict_decision.VerdictInput:
+        return replace(known, living=frozenset(known.living) | frozenset(known.round.nodes))
 
-    _with_bench(patch, change)
+    _with_verdict_input(patch, change)
 
 
 @_mutant("true verdicts")
 def _reports_are_not_read_again_before_a_loss(patch: MonkeyPatch) -> None:
-    _with_bench(patch, lambda bench: replace(bench, checked=frozenset(bench.round.nodes)))
+    _with_verdict_input(patch, lambda known: replace(known, checked=frozenset(known.round.nodes)))
 
 
 @_mutant("true verdicts")
 def _newcomers_come_in_after_a_success(patch: MonkeyPatch) -> None:
-    real = verdict_decision._on_change
-    patch.setattr(verdict_decision, "_on_change", lambda bench, succeeded: real(bench, ()))
+    real = verdict_decision._on_membership
+    patch.setattr(verdict_decision, "_on_membership", lambda known, succeeded: real(known, ()))
 
 
 @_mutant("budget")
@@ -179,32 +181,32 @@ def _failures_are_charged_though_a_member_was_lost(patch: MonkeyPatch) -> None:
 def _the_last_failure_ends_the_job_at_once(patch: MonkeyPatch) -> None:
     real = seal_decision._on_last_failure
     patch.setattr(
-        seal_decision, "_on_last_failure", lambda hall, *rest: real(hall, rest[0], _FOREVER)
+        seal_decision, "_on_last_failure", lambda known, *rest: real(known, rest[0], _FOREVER)
     )
 
 
 @_mutant("failures end rounds", "waits end")
 def _a_last_failure_is_kept_quiet(patch: MonkeyPatch) -> None:
-    real = verdict_decision.judge
+    real = verdict_decision.decide_verdict
 
-    def judge(bench: verdict_decision.VerdictInput, now: float) -> Any:
-        found = real(bench, now)
-        last = not bench.rules.budget_left(bench.round.restarts)
+    def decide_verdict(known: verdict_decision.VerdictInput, now: float) -> Any:
+        found = real(known, now)
+        last = not known.parameters.budget_left(known.round.restarts)
         failed = isinstance(found, Verdict) and found.cause is Cause.FAILED
         return NotYet(_FOREVER, "hush") if last and failed else found
 
-    patch.setattr(leader_decisions, "judge", judge)
+    patch.setattr(leader_decisions, "decide_verdict", decide_verdict)
 
 
 @_mutant("told failures")
 def _a_verdict_forgets_what_went_wrong(patch: MonkeyPatch) -> None:
-    real = verdict_decision.judge
+    real = verdict_decision.decide_verdict
 
-    def judge(bench: verdict_decision.VerdictInput, now: float) -> Any:
-        found = real(bench, now)
+    def decide_verdict(known: verdict_decision.VerdictInput, now: float) -> Any:
+        found = real(known, now)
         return structs.replace(found, job_failure=None) if isinstance(found, Verdict) else found
 
-    patch.setattr(leader_decisions, "judge", judge)
+    patch.setattr(leader_decisions, "decide_verdict", decide_verdict)
 
 
 @_mutant("told failures")
@@ -218,21 +220,25 @@ def _a_marker_tells_the_last_report_though_it_is_an_echo(patch: MonkeyPatch) -> 
 
 @_mutant("budget")
 def _a_last_failure_ends_the_job_though_a_member_was_lost(patch: MonkeyPatch) -> None:
-    def is_last_failure(hall: SealInput, last: Assignment) -> bool:
-        charged = seal_decision.restarts_after(hall.log, frozenset(last.nodes)) > last.restarts
-        return charged and not hall.rules.budget_left(last.restarts)
+    def is_last_failure(known: SealInput, last: Assignment) -> bool:
+        charged = seal_decision.restarts_after(known.log, frozenset(last.nodes)) > last.restarts
+        return charged and not known.parameters.budget_left(last.restarts)
 
     patch.setattr(seal_decision, "_is_last_failure", is_last_failure)
 
 
 @_mutant("budget")
 def _a_store_is_thought_to_be_punctual(patch: MonkeyPatch) -> None:
-    patch.setattr(ProtocolParameters, "loss", property(lambda rules: rules.lease_ttl))
+    patch.setattr(
+        ProtocolParameters, "loss_known_after", property(lambda parameters: parameters.lease_ttl)
+    )
 
 
 @_mutant("budget")
 def _the_budget_is_never_used_up(patch: MonkeyPatch) -> None:
-    _with_hall(patch, lambda hall: replace(hall, rules=replace(hall.rules, max_restarts=None)))
+    _with_seal_input(
+        patch, lambda known: replace(known, parameters=replace(known.parameters, max_restarts=None))
+    )
 
 
 @_mutant("lost nodes do not act", "waits end")
@@ -264,19 +270,19 @@ def _a_lost_node_keeps_its_identity(patch: MonkeyPatch) -> None:
 
 @_mutant("results")
 def _who_succeeded_does_not_wait_for_the_verdict(patch: MonkeyPatch) -> None:
-    real = node_decisions.conclusion
+    real = node_decisions.known_end
 
-    def conclusion(state: State, now: float) -> Any:
-        if state.seat and (state.seat.stage, ReportKind.SUCCEEDED) in state.said:
-            return do.FinishedWell(state.seat, "done")
+    def known_end(state: State, now: float) -> Any:
+        if state.own_round and (state.own_round.stage, ReportKind.SUCCEEDED) in state.reported:
+            return do.FinishedWell(state.own_round, "done")
         return real(state, now)
 
-    patch.setattr(machine, "conclusion", conclusion)
+    patch.setattr(machine, "known_end", known_end)
 
 
 @_mutant("survivors get in", "waits end", "jobs finish")
 def _who_succeeded_does_not_run_again(patch: MonkeyPatch) -> None:
-    real = node_decisions.report
+    real = node_decisions.own_report
 
     def report(state: State) -> Any:
         wanted = real(state)
@@ -286,23 +292,23 @@ def _who_succeeded_does_not_run_again(patch: MonkeyPatch) -> None:
                 return None
         return wanted
 
-    patch.setattr(machine, "report", report)
+    patch.setattr(machine, "own_report", report)
 
 
 @_mutant("late nodes", "jobs finish")
 def _a_late_node_begins_again(patch: MonkeyPatch) -> None:
     def meet(state: State) -> None:
-        state.met = state.log.marker.generation if state.log.marker else 0
+        state.ignored_generation = state.log.marker.generation if state.log.marker else 0
 
-    patch.setattr(apply_observation, "_meet", meet)
+    patch.setattr(apply_observation, "_take_first_look", meet)
 
 
 @_mutant("late nodes")
 def _a_rerun_is_turned_away(patch: MonkeyPatch) -> None:
     def meet(state: State) -> None:
-        state.met = 0
+        state.ignored_generation = 0
 
-    patch.setattr(apply_observation, "_meet", meet)
+    patch.setattr(apply_observation, "_take_first_look", meet)
 
 
 @_mutant("one open generation")
@@ -320,14 +326,14 @@ def _a_failure_opens_a_new_generation(patch: MonkeyPatch) -> None:
 
 @_mutant("waits end", "jobs finish", "lost members end rounds")
 def _only_the_first_predecessor_is_watched(patch: MonkeyPatch) -> None:
-    real = node_decisions.at_once
+    real = node_decisions.instruction_without_ledger
 
-    def at_once(state: State, now: float) -> Any:
+    def instruction_without_ledger(state: State, now: float) -> Any:
         wanted = real(state, now)
-        again = isinstance(wanted, do.WatchPredecessor) and state.watched is not None
+        again = isinstance(wanted, do.WatchPredecessor) and state.watched_predecessor is not None
         return None if again else wanted
 
-    patch.setattr(machine, "at_once", at_once)
+    patch.setattr(machine, "instruction_without_ledger", instruction_without_ledger)
 
 
 @_mutant("waits end", "jobs finish", "one membership", "true verdicts", "results")
@@ -335,7 +341,7 @@ def _an_unanswered_write_counts_as_done(patch: MonkeyPatch) -> None:
     real = apply_observation._take_answer
 
     def take(state: State, answer: Any, now: float) -> None:
-        if isinstance(answer, Unanswered) and isinstance(state.asked, do.Create):
+        if isinstance(answer, Unanswered) and isinstance(state.pending, do.Create):
             answer = Created(answer.ticket)
         real(state, answer, now)
 
@@ -348,11 +354,11 @@ def _an_unanswered_write_counts_as_refused(patch: MonkeyPatch) -> None:
 
     def take(state: State, answer: Any, now: float) -> None:
         real(state, answer, now)
-        if isinstance(answer, Unanswered) and state.doubt:
-            record = state.doubt.records[0]
+        if isinstance(answer, Unanswered) and state.unanswered_write:
+            record = state.unanswered_write.records[0]
             if isinstance(record, Report):
-                state.said.add((record.stage, record.say))
-            state.doubt = None
+                state.reported.add((record.stage, record.say))
+            state.unanswered_write = None
 
     patch.setattr(apply_observation, "_take_answer", take)
 
@@ -370,38 +376,38 @@ def _the_end_is_not_marked(patch: MonkeyPatch) -> None:
 
 @_mutant("waits end")
 def _nobody_ever_gives_up(patch: MonkeyPatch) -> None:
-    real = derive_state._keep_time
+    real = derive_state._update_timers
 
     def keep_time(state: State, now: float) -> None:
         real(state, now)
         state.waiting_since = None
 
-    patch.setattr(derive_state, "_keep_time", keep_time)
+    patch.setattr(derive_state, "_update_timers", keep_time)
 
 
 @_mutant("jobs finish")
 def _patience_runs_while_a_round_does(patch: MonkeyPatch) -> None:
-    real = derive_state._keep_time
+    real = derive_state._update_timers
 
     def keep_time(state: State, now: float) -> None:
         log = state.log
-        if state.work is WorkersState.NONE:
+        if state.workers is WorkersState.NONE:
             state.log = replace(log, assignment=None, verdict=None)
         real(state, now)
         state.log = log
 
-    patch.setattr(derive_state, "_keep_time", keep_time)
+    patch.setattr(derive_state, "_update_timers", keep_time)
 
 
 @_mutant("ranks")
 def _all_nodes_are_taken_for_equal(patch: MonkeyPatch) -> None:
-    real = Assignment.place
+    real = Assignment.ranks_of
 
-    def place(assignment: Assignment, node: str) -> RankAssignment:
+    def ranks_of(assignment: Assignment, node: str) -> RankAssignment:
         right = real(assignment, node)
         return replace(right, first_rank=right.group_rank * right.nproc)
 
-    patch.setattr(Assignment, "place", place)
+    patch.setattr(Assignment, "ranks_of", ranks_of)
 
 
 @_mutant("one membership", "one open generation", "true verdicts", "budget", "size")

@@ -114,7 +114,7 @@ class Properties:
                 ):
                     self.reported[stage, node] = (record, self.world.now)
                     if say is ReportKind.FAILED:
-                        due = self.world.now + self.world.rules.hearing * 1.1 + self._patience()
+                        due = self.world.now + self.world.rules.cause_wait * 1.1 + self._patience()
                         self.world.at(due, self._ended_by_now, stage, node)
                 case _:
                     pass
@@ -132,7 +132,7 @@ class Properties:
     def joined(self, host: Host) -> None:
         """A member record was put."""
         host.joined = self.world.now
-        if host.machine.state.met is not None or host in self.must_be_late:
+        if host.machine.state.ignored_generation is not None or host in self.must_be_late:
             return
         log = self.world.store.log()
         marker, token = log.marker, host.profile.token
@@ -167,11 +167,11 @@ class Properties:
         if leader is None or leader.end is not None:
             return  # whoever comes next must see to it, and somebody who waits will say so
         since = max(leader.disturbed, self._led_since(leader))
-        patience = self._patience() + (world.rules.hearing * 1.1 if report else 0.0)
+        patience = self._patience() + (world.rules.cause_wait * 1.1 if report else 0.0)
         if leader.dead or leader.paused or leader.cut or world.now < since + patience:
             world.at(world.now + patience, self._ended_by_now, stage, node)
             return
-        if leader.machine.state.wish:
+        if leader.machine.state.wanted_end:
             return
         name, what = (
             ("failures end rounds", "failed in")
@@ -316,7 +316,7 @@ class Properties:
         if assignment.restarts != world.rules.max_restarts:
             self._fail("budget", f"{stage} ends the job, and restarts are left")
         self._telling(stage, marker.job_failure, host)
-        early = world.now - when < world.rules.loss * 0.9
+        early = world.now - when < world.rules.loss_known_after * 0.9
         for node in assignment.nodes:
             if early and (stage, node) not in self.back:
                 self._fail("budget", f"{stage} ends the job, and {node} may turn out to be lost")
@@ -381,7 +381,7 @@ class Properties:
             self._fail("workers", f"{host.profile.name} starts {node} while it runs {host.running}")
         if host in self.must_be_late:
             self._fail("late nodes", f"{node} came after the success of its token, and starts")
-        place = assignment.place(node)
+        place = assignment.ranks_of(node)
         taken = self.ranks.setdefault(stage, {})
         for rank in range(place.first_rank, place.first_rank + place.nproc):
             if taken.setdefault(rank, node) != node or not 0 <= rank < place.world_size:
@@ -419,7 +419,7 @@ class Properties:
     def stepped(self, host: Host) -> None:
         """``host`` has carried out all instructions of a step."""
         state = host.machine.state
-        if host.lost and host.running is not None and state.work.name == "RUNNING":
+        if host.lost and host.running is not None and state.workers.name == "RUNNING":
             self._fail(
                 "lost nodes do not act", f"{host.profile.name} is lost, and its workers run on"
             )

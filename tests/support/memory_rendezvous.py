@@ -2,7 +2,7 @@
 store.
 
 ``Node`` stands for a node: a driver, and the agent's side of it, which a test plays. Nothing here
-sleeps: what a test waits for is an order of the driver's. Faults are named, and done by a ledger of
+sleeps: a test waits for an instruction of the driver's. Faults are named, and done by a ledger of
 their own.
 """
 
@@ -32,10 +32,10 @@ from llutil.rendezvous.protocol.records import Assignment, Member
 __all__ = ["FaultyLedger", "FaultySession", "MemoryRendezvous", "Node", "Port"]
 
 RUN = RecordKeys("run")
-_SOON = 10.0  # seconds within which an order must come
+_SOON = 10.0  # seconds within which an instruction must come
 _MOST_OPERATIONS = 128  # etcd's limit for one transaction
 E = TypeVar("E", bound=do.End)
-O = TypeVar("O", do.StartWorkers, do.StopWorkers, do.Finish)  # noqa: E741 - an order
+O = TypeVar("O", do.StartWorkers, do.StopWorkers, do.Finish)  # noqa: E741 - an instruction
 
 
 @dataclass
@@ -121,8 +121,14 @@ class Node:
         self.ports: list[Port] = []
         self.open_store: Callable[[], Port] = options.pop("open_store", Port)
         self.round: Assignment | None = None
-        self._orders: deque[do.StartWorkers | do.StopWorkers | do.Finish] = deque()
-        settings = {"last_call": 0.0, "lease_ttl": 10.0, "timeout": 30.0, "pause": 0.02, **options}
+        self._instructions: deque[do.StartWorkers | do.StopWorkers | do.Finish] = deque()
+        settings = {
+            "last_call": 0.0,
+            "lease_ttl": 10.0,
+            "timeout": 30.0,
+            "retry_pause": 0.02,
+            **options,
+        }
         self.driver = Driver(
             ProtocolParameters(**settings),
             Member(node="", name=name, role="worker", label="", **profile),
@@ -140,44 +146,44 @@ class Node:
         self.ports.append(self.open_store())
         return self.ports[-1]
 
-    def tell(self, observation: see.WorkersEnded | see.WorkersStopped | see.Asked) -> None:
+    def tell(self, observation: see.WorkersEnded | see.WorkersStopped | see.EndRequested) -> None:
         self.driver.tell(observation)
 
     def peek(self, seconds: float) -> bool:
-        """Whether an order comes within so many seconds."""
+        """Whether an instruction comes within so many seconds."""
         deadline = time.monotonic() + seconds
-        while not self._orders and time.monotonic() < deadline:
+        while not self._instructions and time.monotonic() < deadline:
             self.driver.wait(deadline)
-            self._orders.extend(self.driver.orders())
-        return bool(self._orders)
+            self._instructions.extend(self.driver.take_instructions())
+        return bool(self._instructions)
 
     def refuses_orders(self) -> None:
         """Take what comes, until the driver raises."""
         while self.peek(_SOON):
-            self._orders.clear()
+            self._instructions.clear()
 
     def _next(self, kind: type[O]) -> O:
         assert self.peek(_SOON), f"{self.name}: no {kind.__name__} came"
-        order = self._orders.popleft()
-        assert isinstance(order, kind), order
-        return order
+        instruction = self._instructions.popleft()
+        assert isinstance(instruction, kind), instruction
+        return instruction
 
     def starts(self) -> Assignment:
-        """Wait for the order to start workers; the round."""
-        order = self._next(do.StartWorkers)
-        self.round = order.assignment
-        assert self.round.seat(order.node)
+        """Wait for the instruction to start workers; the round."""
+        instruction = self._next(do.StartWorkers)
+        self.round = instruction.assignment
+        assert self.round.seat(instruction.node)
         return self.round
 
     def next_stops(self) -> bool:
-        """Whether the next order, which is there, is to stop."""
-        return isinstance(self._orders[0], do.StopWorkers)
+        """Whether the next instruction, which is there, is to stop."""
+        return isinstance(self._instructions[0], do.StopWorkers)
 
     def stops(self) -> do.StopWorkers:
-        """Wait for the order to stop workers, and obey."""
-        order = self._next(do.StopWorkers)
-        self.tell(see.WorkersStopped(order.stage))
-        return order
+        """Wait for the instruction to stop workers, and obey."""
+        instruction = self._next(do.StopWorkers)
+        self.tell(see.WorkersStopped(instruction.stage))
+        return instruction
 
     def ends(self, kind: type[E]) -> E:
         """Wait for the end of this node's part, which must be of this kind."""

@@ -1,12 +1,12 @@
-"""Drives one node's machine: the only thread of a rendezvous, between the ledger and the agent.
+"""Runs one node's machine on a thread, the only one of a rendezvous, between ledger and agent.
 
-Observations are gathered from the ledger, the session and the agent; each is one step of the
-machine; each instruction is carried out at once, by ``instruction_executor``. What concerns workers
-goes to the agent as orders, which it takes from a queue with a descriptor to wait on. Nothing is
-decided here.
+The driver collects observations from the ledger, the session and the agent, and gives each to the
+machine as one step. ``instruction_executor`` carries each instruction out at once. Instructions
+about workers go to the agent through a queue, with a descriptor to wait on. Nothing is decided
+here.
 
-The thread ends with the machine's ``Finish``, or with an error that no later try of the same can
-mend (the store refuses us, a record is not ours); ``orders`` then raises it.
+The thread ends with the machine's ``Finish``, or with an error that a retry cannot mend (the store
+refuses the client, a record is not of this package); ``take_instructions`` then raises it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ from llutil.errors import LaunchError, RendezvousError
 from llutil.ledgers.errors import LedgerClosed
 from llutil.ledgers.lease_revocation import LeaseRevocation
 from llutil.ledgers.protocol import Ledger
-from llutil.rendezvous.driver.instruction_executor import InstructionExecutor, Order, Store
+from llutil.rendezvous.driver.instruction_executor import (
+    AgentInstruction,
+    InstructionExecutor,
+    Store,
+)
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol import observations as see
 from llutil.rendezvous.protocol.machine import Machine
@@ -32,13 +36,13 @@ from llutil.rendezvous.protocol.parameters import ProtocolParameters
 from llutil.rendezvous.protocol.record_keys import RecordKeys
 from llutil.rendezvous.protocol.records import Member, Stage
 
-__all__ = ["Driver", "Order", "Store"]
+__all__ = ["AgentInstruction", "Driver", "Store"]
 
 _log = logging.getLogger(__name__)
 
 _FOREVER = float("inf")
-_LONGEST = 3600.0
-"""Seconds that one wait takes at most; the kernel has a limit too."""
+_LONGEST_WAIT = 3600.0
+"""How long one wait takes at most, in seconds. The kernel has a limit too."""
 
 
 class Driver:
@@ -50,28 +54,28 @@ class Driver:
 
     def __init__(
         self,
-        rules: ProtocolParameters,
+        parameters: ProtocolParameters,
         profile: Member,
-        layout: RecordKeys,
+        keys: RecordKeys,
         open_ledger: Callable[[Callable[[], None]], Ledger],
         open_store: Callable[[], Store],
     ) -> None:
-        self._machine = Machine(rules, profile)
-        self._rules = rules
-        self._layout = layout
+        self._machine = Machine(parameters, profile)
+        self._parameters = parameters
+        self._keys = keys
         self._open_ledger = open_ledger
         self._open_store = open_store
         self._change_fd = -1
         self._wake = threading.Event()
         self._inbox: deque[see.Observation] = deque()
-        self._orders: deque[Order] = deque()
-        self._stop_ordered: Stage | None = None
+        self._instructions: deque[AgentInstruction] = deque()
+        self._stop_wanted: Stage | None = None
         self._error: LaunchError | None = None
         self._revocation: LeaseRevocation | None = None
         self._thread: threading.Thread | None = None
         self._ended = threading.Event()
         self._closing = False
-        # Used by the thread alone from here on, but for the ledger's close.
+        # Only the thread uses the following, except that ``close`` closes the ledger.
         self._ledger: Ledger | None = None
         self._executor: InstructionExecutor
         self._until = _FOREVER
@@ -80,8 +84,8 @@ class Driver:
 
     @property
     def change_fd(self) -> int:
-        """Readable when ``orders`` has something to give, or ``revocation`` has changed. From
-        ``start`` to ``close``.
+        """A descriptor that is readable when ``take_instructions`` has something to give, or
+        ``revocation`` has changed. It is open from ``start`` to ``close``; -1 otherwise.
         """
         return self._change_fd
 
@@ -91,7 +95,7 @@ class Driver:
         return self._revocation
 
     def start(self) -> None:
-        """Begin. May be called once."""
+        """Start the thread. May be called once."""
         self._change_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         thread = threading.Thread(target=self._run, name="llutil-rendezvous", daemon=True)
         try:
@@ -102,54 +106,54 @@ class Driver:
             raise
         self._thread = thread
 
-    def tell(self, observation: see.WorkersEnded | see.WorkersStopped | see.Asked) -> None:
-        """Tell the machine what the agent's workers did, or what the agent was asked. From any
-        thread.
+    def tell(self, observation: see.WorkersEnded | see.WorkersStopped | see.EndRequested) -> None:
+        """Tell the machine what the agent's workers did, or that the agent was asked to end. Any
+        thread may call this.
         """
         self._inbox.append(observation)
         self._wake.set()
 
-    def orders(self) -> tuple[Order, ...]:
-        """Take what the machine has wanted since the last call, in order.
+    def take_instructions(self) -> tuple[AgentInstruction, ...]:
+        """Take the instructions that came since the last call, in order.
 
-        :raises LaunchError: the rendezvous failed; nothing that it wanted before matters any more.
+        :raises LaunchError: the rendezvous failed; earlier instructions do not matter any more.
         """
         if self._error is not None:
             raise self._error  # and the descriptor stays readable
         with suppress(BlockingIOError):
             os.eventfd_read(self._change_fd)
-        return tuple(self._orders.popleft() for _ in range(len(self._orders)))
+        return tuple(self._instructions.popleft() for _ in range(len(self._instructions)))
 
     def wait(self, deadline: float) -> None:
-        """Wait until ``orders`` has something to give, or until ``deadline``."""
+        """Wait until ``take_instructions`` has something to give, or until ``deadline``."""
         poll = select.poll()  # select.select takes no descriptor above 1023
         poll.register(self._change_fd, select.POLLIN)
-        poll.poll(1000.0 * min(max(0.0, deadline - time.monotonic()), _LONGEST))
+        poll.poll(1000.0 * min(max(0.0, deadline - time.monotonic()), _LONGEST_WAIT))
 
-    def leave(self, asked: see.Asked, deadline: float) -> bool:
+    def leave(self, asked: see.EndRequested, deadline: float) -> bool:
         """End this node's part as ``asked``, for an agent that has no workers any more.
 
-        Says whether it has ended by ``deadline``, in whatever way. Does nothing if it was not
-        started.
+        Returns whether it has ended by ``deadline``, in whatever way. Does nothing if the driver
+        was not started.
         """
         if self._thread is None:
             return True
         self.tell(asked)
         try:
             while not self._ended.is_set() and time.monotonic() < deadline:
-                if self._stop_ordered is not None:
-                    self.tell(see.WorkersStopped(self._stop_ordered))
+                if self._stop_wanted is not None:
+                    self.tell(see.WorkersStopped(self._stop_wanted))
                 self.wait(deadline)
-                self.orders()
+                self.take_instructions()
         except LaunchError as error:
-            _log.info("the rendezvous had failed before this node left it: %s", error)
+            _log.info("the rendezvous failed before this node left it: %s", error)
         return self._ended.is_set()
 
     def close(self, deadline: float) -> bool:
-        """End the thread, whatever it is doing, and give everything back; say whether that was done
+        """End the thread, whatever it is doing, and close everything. Returns whether that was done
         by ``deadline``.
 
-        What was not left before expires in the ledger.
+        If the node did not leave before, its records expire in the ledger.
         """
         thread, ledger = self._thread, self._ledger
         if thread is None or self._change_fd < 0:
@@ -157,7 +161,7 @@ class Driver:
         self._closing = True
         self._wake.set()
         if ledger is not None and thread.is_alive():
-            ledger.close()  # what is under way there fails at once
+            ledger.close()  # requests that are under way fail at once
         thread.join(max(0.0, deadline - time.monotonic()))
         if thread.is_alive():
             _log.warning("the rendezvous' thread is stuck, and stays until this process ends")
@@ -174,8 +178,8 @@ class Driver:
                 ledger = self._ledger = self._open_ledger(self._wake.set)
                 stack.callback(ledger.close)
                 self._executor = InstructionExecutor(
-                    self._rules,
-                    self._layout,
+                    self._parameters,
+                    self._keys,
                     ledger,
                     open_store=self._open_store,
                     give=self._give,
@@ -183,7 +187,7 @@ class Driver:
                     note_revocation=self._note_revocation,
                 )
                 stack.callback(self._executor.close_stores)
-                self._follow()
+                self._run_machine()
         except Exception as error:  # noqa: BLE001 - the edge of the thread: the agent hears of it
             self._fail(error)
         finally:
@@ -204,29 +208,31 @@ class Driver:
             )
             self._error.__cause__ = error
 
-    def _follow(self) -> None:
+    def _run_machine(self) -> None:
         try:
-            self._step_through([see.Ticked()])
+            self._step_through_all([see.Ticked()])
             while not (self._machine.state.finished or self._closing):
                 self._wake.wait(self._pause())
                 self._wake.clear()
-                self._step_through(self._gather())
+                self._step_through_all(self._new_observations())
         except LaunchError as error:
             if not isinstance(error, LedgerClosed):
                 self._executor.leave()  # so that the others need not wait for it
             raise
 
     def _pause(self) -> float:
-        """Seconds until there is something to do if nothing comes."""
+        """How long to wait for something new, in seconds, before the next step is due anyway."""
         now = time.monotonic()
-        return min(max(0.0, min(self._until, self._executor.next_look(now)) - now), _LONGEST)
+        return min(
+            max(0.0, min(self._until, self._executor.next_check_at(now)) - now), _LONGEST_WAIT
+        )
 
-    def _step_through(self, observations: list[see.Observation]) -> None:
-        """Step through ``observations`` and whatever answers come of them."""
+    def _step_through_all(self, observations: list[see.Observation]) -> None:
+        """Give ``observations`` to the machine, and then the answers to its instructions."""
         queue = deque(observations)
         while queue and not (self._machine.state.finished or self._closing):
-            # A request may have taken long: the machine must not think that its lease is over
-            # because of that.
+            # A request may have taken long. The machine must hear of renewals since then, or it
+            # would think that its lease is over.
             renewal = self._executor.renewal()
             if renewal is not None:
                 self._step(renewal, queue)
@@ -244,17 +250,17 @@ class Driver:
             if answer is not None:
                 answers.append(answer)
 
-    def _gather(self) -> list[see.Observation]:
-        """What is to be seen now; ``Ticked`` if nothing is but the time."""
-        seen = self._executor.news(self._machine.state.node)
+    def _new_observations(self) -> list[see.Observation]:
+        """What is new; ``Ticked`` if only time has passed."""
+        seen = self._executor.new_observations(self._machine.state.node)
         while self._inbox:
             seen.append(self._inbox.popleft())
         return seen or [see.Ticked()]
 
-    def _give(self, order: Order) -> None:
-        if isinstance(order, do.StopWorkers):
-            self._stop_ordered = order.stage
-        self._orders.append(order)
+    def _give(self, instruction: AgentInstruction) -> None:
+        if isinstance(instruction, do.StopWorkers):
+            self._stop_wanted = instruction.stage
+        self._instructions.append(instruction)
         os.eventfd_write(self._change_fd, 1)
 
     def _note_revocation(self, revocation: LeaseRevocation | None) -> None:

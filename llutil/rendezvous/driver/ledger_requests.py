@@ -1,9 +1,9 @@
-"""One node's requests to the ledger: its session, its own record, and all that it writes under
-them.
+"""One node's requests to the ledger: its session, its member record, and its writes.
 
-Carries out requests and gives the answers that the machine waits for. A call ends by its deadline;
-that the ledger did not answer, or that the session is over, is raised for the driver to tell. Used
-by one thread. This module may import nothing but ``llutil.ledgers`` and the room's values.
+This module carries out the machine's requests and returns the answers. Each call ends by its
+deadline. It raises an error if the ledger does not answer or the session is over; the executor
+turns that into an observation. Used by one thread. This module may import nothing but
+``llutil.ledgers`` and the room's values.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from contextlib import suppress
 from llutil.ledgers.errors import LeaseGone, LedgerError, LedgerUnavailable, SessionLost
 from llutil.ledgers.lease_revocation import LeaseRevocation
 from llutil.ledgers.protocol import Exists, GuardGone, Joined, Ledger, Session, SessionState, View
-from llutil.ledgers.protocol import Record as Stored
-from llutil.rendezvous.driver.record_reader import RecordReader, misplaced
+from llutil.ledgers.protocol import Record as LedgerRecord
+from llutil.rendezvous.driver.record_reader import RecordReader, foreign_record_error
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol import observations as see
 from llutil.rendezvous.protocol.record_codec import decode, encode
@@ -33,24 +33,20 @@ __all__ = ["LedgerRequests"]
 _log = logging.getLogger(__name__)
 
 _GENERATION_TTL = 86400.0
-"""Seconds that a generation's records outlive their last leader."""
+"""How long a generation's records outlive their last leader, in seconds."""
 _SCOPES = 60
-"""Scopes that one transaction deletes. etcd takes 128 operations in one, unless it is told
-otherwise.
-"""
+"""How many scopes one transaction deletes. etcd's default limit is 128 operations in one."""
 
 
 class LedgerRequests:
-    """One node's requests in the run that ``layout`` describes. ``ttl`` is the lease's, in
-    seconds.
+    """One node's requests in the run that ``keys`` describes. ``ttl`` is the lease's time to live,
+    in seconds.
     """
 
-    def __init__(
-        self, ledger: Ledger, layout: RecordKeys, ttl: float, records: RecordReader
-    ) -> None:
+    def __init__(self, ledger: Ledger, keys: RecordKeys, ttl: float, records: RecordReader) -> None:
         self._ledger = ledger
         self._records = records
-        self._layout = layout
+        self._keys = keys
         self._ttl = ttl
         self._session: Session | None = None
         self._joined: Joined | None = None
@@ -58,16 +54,16 @@ class LedgerRequests:
         self._leases: dict[int, str] = {}
         """The leases of the generations, by number."""
         self._written: set[str] = set()
-        """Keys of the log that this node wrote and has not deleted; a watch may not have shown them
+        """The log's keys that this node wrote and has not deleted. A watch may not have shown them
         yet.
         """
         self._sealed: tuple[Stage, int] | None = None
-        """The round that this identity sealed last, and the store's revision of it."""
+        """The round that this identity sealed last, and the revision at which it was written."""
 
     # The session.
 
     def renewal(self) -> see.LeaseRenewed | None:
-        """The newest renewal of the session, if it was not given before."""
+        """The newest renewal of the session; None if it was returned before."""
         session = self._session
         if session is None or session.renewed_at <= self._renewed:
             return None
@@ -76,28 +72,28 @@ class LedgerRequests:
 
     @property
     def revocation(self) -> LeaseRevocation | None:
-        """What somebody else can do for this identity once this process is gone."""
+        """How another process can end this identity's lease; None without a session."""
         return self._session.revocation if self._session is not None else None
 
     @property
     def lost(self) -> bool:
-        """Whether there is a session, of which the store says that it is over."""
+        """Whether there is a session and the store says that it is over."""
         return self._session is not None and self._session.state is SessionState.LOST
 
-    def next_look(self, now: float, pause: float) -> float:
-        """When to look at the session again, though it has not announced anything.
+    def next_check_at(self, now: float, retry_pause: float) -> float:
+        """When to look at the session again, even if it has not announced anything.
 
-        A session announces a change of its state, and no renewal: whoever found it suspended by its
-        own clock an instant before a renewal was noted would wait for an announcement that never
+        A session announces changes of its state, but no renewals. A node that finds itself
+        suspended just before a renewal is noted would otherwise wait for an announcement that never
         comes.
         """
         if self._session is None:
             return float("inf")
         until = self._renewed + self._ttl
-        return until if until > now else now + pause
+        return until if until > now else now + retry_pause
 
     def forget(self) -> None:
-        """The identity is over: its record is not there any more."""
+        """Drop the session and the member record: the identity is over."""
         self._session = self._joined = self._sealed = None
 
     # Requests.
@@ -108,9 +104,9 @@ class LedgerRequests:
         :raises LedgerUnavailable: there was no answer by ``deadline``; a write may have been
             applied.
         :raises SessionLost: the session is over.
-        :raises ConfigError: a record is not one of ours.
+        :raises ConfigError: a record is not of this package.
         """
-        layout = self._layout
+        keys = self._keys
         match request:
             case do.TakeLease(ticket=ticket):
                 return see.LeaseTaken(ticket, self._take_lease(deadline))
@@ -118,15 +114,15 @@ class LedgerRequests:
                 return self._join(ticket, member, deadline)
             case do.ReadLog(ticket=ticket):
                 return see.LogRead(
-                    ticket, self.log_in(self._ledger.read(layout.log, deadline=deadline))
+                    ticket, self.read_history(self._ledger.read(keys.log, deadline=deadline))
                 )
             case do.ReadReports(ticket=ticket, stage=stage):
-                view = self._ledger.read(layout.reports(stage), deadline=deadline)
-                return see.ReportsRead(ticket, stage, self._records.reports_in(view))
+                view = self._ledger.read(keys.reports(stage), deadline=deadline)
+                return see.ReportsRead(ticket, stage, self._records.read_reports(view))
             case do.Create():
                 return self._create(request, deadline)
             case do.ReadBack(ticket=ticket, record=record):
-                key = layout.key(record)
+                key = keys.key(record)
                 found = self._ledger.read(key, deadline=deadline).get(key)
                 return see.Found(ticket, decode(found.key, found.value) if found else None)
 
@@ -139,27 +135,27 @@ class LedgerRequests:
 
     def _join(self, ticket: int, member: Member, deadline: float) -> see.Joined:
         assert self._session is not None
-        layout = self._layout
+        keys = self._keys
         joined = self._joined = self._session.join(
-            layout.members,
-            layout.name(member.node),
+            keys.members,
+            keys.name(member.node),
             encode(member),
-            reads=(layout.log,),
+            reads=(keys.log,),
             deadline=deadline,
         )
         before = [one for one in joined.members.records if one.created < joined.record.created]
         for one in before:
             if not one.lease:  # it would lead for ever
-                raise misplaced(one.key, "has no lease, and every node's record has one")
+                raise foreign_record_error(one.key, "has no lease, and every node's record has one")
         names = tuple(one.name for one in before)
-        return see.Joined(ticket, names, self.log_in(joined.views[layout.log]))
+        return see.Joined(ticket, names, self.read_history(joined.views[keys.log]))
 
     def _create(self, request: do.Create, deadline: float) -> see.Answer:
         if self._session is None or self._joined is None:
             return see.OwnRecordGone(request.ticket)
         first = request.records[0]
         generation = _generation(first)
-        values = self._layout.values(request.records)
+        values = self._keys.values(request.records)
         try:
             lease = self._leases.get(generation)
             if lease is None:  # this is the generation's first record
@@ -174,7 +170,7 @@ class LedgerRequests:
             return see.Unanswered(request.ticket)
         match outcome:
             case Exists(records=records):
-                key = self._layout.key(first)
+                key = self._keys.key(first)
                 there = next((one for one in records if one.key == key), records[0])
                 return see.Existed(request.ticket, decode(there.key, there.value))
             case GuardGone():
@@ -183,43 +179,43 @@ class LedgerRequests:
                 self._note_written(first, created.records)
                 return see.Created(request.ticket)
 
-    def _note_written(self, first: Record, written: tuple[Stored, ...]) -> None:
-        log = self._layout.log
+    def _note_written(self, first: Record, written: tuple[LedgerRecord, ...]) -> None:
+        log = self._keys.log
         self._written |= {one.key for one in written if one.key.startswith(log)}
         if isinstance(first, Assignment):
             self._sealed = (first.stage, written[0].created)
 
-    def log_in(self, view: View) -> RunHistory:
-        """The log that ``view`` shows; the leases of its generations are remembered.
+    def read_history(self, view: View) -> RunHistory:
+        """The log that ``view`` shows. The leases of its generations are remembered.
 
-        :raises ConfigError: a record is not one of ours, or lies where it does not belong.
+        :raises ConfigError: a record is not of this package, or has the key of another record.
         """
-        log = self._records.log_in(view)
-        self._leases |= self._records.leases_in(view)
+        log = self._records.read_history(view)
+        self._leases |= self._records.read_leases(view)
         return log
 
     def known(self, scope: str) -> View | None:
-        """The state of ``scope`` at a moment in this identity's time, if that is known: a watch can
-        go on from it.
+        """A state of ``scope`` that this identity has seen; a watch can start from it without a
+        read. None if none is known.
         """
         joined = self._joined
         if joined is None:
             return None
         if scope in joined.views:
             return joined.views[scope]
-        if scope == self._layout.members:
-            # The others' values were not read; there are none if this node came first.
+        if scope == self._keys.members:
+            # The values of other members were not read. If this node came first, there are none.
             return joined.members if len(joined.members.records) == 1 else None
-        if scope.startswith(self._layout.members):
+        if scope.startswith(self._keys.members):
             return joined.members.only(scope)
-        if self._sealed is not None and scope == self._layout.reports(self._sealed[0]):
+        if self._sealed is not None and scope == self._keys.reports(self._sealed[0]):
             return View((), self._sealed[1])  # nobody can report on a round before it is sealed
         return None
 
-    # What needs no answer.
+    # Requests without an answer.
 
-    def keep_generation(self, generation: int, deadline: float) -> bool:
-        """Renew the generation's lease from now on; False if the ledger did not answer."""
+    def renew_generation(self, generation: int, deadline: float) -> bool:
+        """Renew the generation's lease from now on. Returns False if the ledger did not answer."""
         lease = self._leases.get(generation)
         if self._session is None or lease is None:
             return True
@@ -228,17 +224,17 @@ class LedgerRequests:
         except LedgerUnavailable:
             return False
         except (LeaseGone, SessionLost) as error:
-            _log.warning("the lease of generation %d cannot be kept: %s", generation, error)
+            _log.warning("the lease of generation %d cannot be renewed: %s", generation, error)
         return True
 
-    def sweep(self, before: Stage, log: View | None, deadline: float) -> None:
-        """Delete what is stale before that stage, as far as ``log`` and this node know. What stays,
-        expires.
+    def delete_stale(self, before: Stage, log: View | None, deadline: float) -> None:
+        """Delete the stale records before that stage, as far as ``log`` and this node know them.
+        Records that stay expire with their lease.
         """
         if self._session is None or self._joined is None:
             return
         keys = {one.key for one in log.records} if log else set()
-        scopes = self._layout.stale(keys | self._written, before)
+        scopes = self._keys.stale(keys | self._written, before)
         try:
             for start in range(0, len(scopes), _SCOPES):
                 some = scopes[start : start + _SCOPES]
@@ -249,12 +245,12 @@ class LedgerRequests:
             _log.info("what is stale before %s stays until it expires: %s", before, error)
 
     def leave(self, deadline: float) -> str:
-        """End the session, and with it the own record; empty, or why that failed, so that they will
-        expire.
+        """End the session, and with it the own member record. Returns "", or why that failed; then
+        both will expire.
         """
         try:
             self._release(deadline)
-        except LedgerError as error:  # whatever it is, this node's part is over
+        except LedgerError as error:  # this node's part is over, whatever the error is
             _log.warning("this node's lease could not be ended, and will expire: %s", error)
             return str(error)
         return ""

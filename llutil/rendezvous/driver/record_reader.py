@@ -1,8 +1,9 @@
-"""Reads the run's records out of views of the store.
+"""Decodes a run's records from views of the store.
 
-It knows what was in the last views: a leader looks at all members whenever one of them comes, and
-what it has seen is not decoded again. A record that is not one of ours is refused by name. Used by
-one thread. This module may import nothing but ``llutil.ledgers`` and the room's values.
+The reader remembers what it decoded from the last view of each kind: a leader gets a view of all
+members whenever one of them comes, and does not decode the others again. A record that is not of
+this package is refused; the error names its key. Used by one thread. This module may import nothing
+but ``llutil.ledgers`` and the room's values.
 """
 
 from __future__ import annotations
@@ -23,33 +24,33 @@ from llutil.rendezvous.protocol.records import (
 )
 from llutil.rendezvous.protocol.run_history import RunHistory
 
-__all__ = ["RecordReader", "misplaced"]
+__all__ = ["RecordReader", "foreign_record_error"]
 
 R = TypeVar("R", bound=Record)
 
 
 class RecordReader:
-    """The records of the run that ``layout`` describes."""
+    """The records of the run that ``keys`` describes."""
 
-    def __init__(self, layout: RecordKeys) -> None:
-        self._layout = layout
+    def __init__(self, keys: RecordKeys) -> None:
+        self._keys = keys
         self._decoded: dict[type[Record], dict[tuple[str, int], Record]] = {}
 
-    def log_in(self, view: View) -> RunHistory:
+    def read_history(self, view: View) -> RunHistory:
         """The run's log that ``view`` shows.
 
-        :raises ConfigError: a record is not one of ours, or lies where it does not belong.
+        :raises ConfigError: a record is not of this package, or has the key of another record.
         """
         records = self._records(Marker, view)
         for one, record in zip(view.records, records, strict=True):
-            place = self._layout.key(record)
-            if not isinstance(record, Assignment | Verdict | Marker) or place != one.key:
+            own_key = self._keys.key(record)
+            if not isinstance(record, Assignment | Verdict | Marker) or own_key != one.key:
                 kind = type(record).__name__.lower()
-                raise misplaced(one.key, f"is a {kind} that belongs under {place!r}")
+                raise foreign_record_error(one.key, f"is a {kind} that belongs under {own_key!r}")
         return RunHistory().with_records(records)
 
-    def leases_in(self, view: View) -> dict[int, str]:
-        """The leases of the generations, by number, that a view of the run's log shows."""
+    def read_leases(self, view: View) -> dict[int, str]:
+        """The leases of the generations in a view of the run's log, by generation."""
         records = self._records(Marker, view)
         return {
             record.generation: one.lease
@@ -57,35 +58,35 @@ class RecordReader:
             if one.lease and not isinstance(record, Member)
         }
 
-    def members_in(self, view: View) -> tuple[Member, ...]:
+    def read_members(self, view: View) -> tuple[Member, ...]:
         """The members that ``view`` shows. :raises ConfigError: a record is something else."""
-        return _all(Member, view, self._records(Member, view))
+        return _only_of_kind(Member, view, self._records(Member, view))
 
-    def reports_in(self, view: View) -> tuple[Report, ...]:
+    def read_reports(self, view: View) -> tuple[Report, ...]:
         """The reports that ``view`` shows. :raises ConfigError: a record is something else."""
-        return _all(Report, view, self._records(Report, view))
+        return _only_of_kind(Report, view, self._records(Report, view))
 
     def _records(self, kind: type[Record], view: View) -> tuple[Record, ...]:
-        """The records in a view of the place where ``kind`` is kept."""
+        """The records in ``view``, which shows the folder for records of that kind."""
         known = self._decoded.get(kind, {})
         found: dict[tuple[str, int], Record] = {}
         for one in view.records:
-            name = (one.key, one.created)
-            found[name] = known[name] if name in known else decode(one.key, one.value)
+            version = (one.key, one.created)
+            found[version] = known[version] if version in known else decode(one.key, one.value)
         self._decoded[kind] = found
         return tuple(found.values())
 
 
-def _all(kind: type[R], view: View, records: tuple[Record, ...]) -> tuple[R, ...]:
+def _only_of_kind(kind: type[R], view: View, records: tuple[Record, ...]) -> tuple[R, ...]:
     """``records``, which must all be of that kind."""
     for one, record in zip(view.records, records, strict=True):
         if not isinstance(record, kind):
-            raise misplaced(one.key, f"is a {type(record).__name__.lower()}")
+            raise foreign_record_error(one.key, f"is a {type(record).__name__.lower()}")
     return tuple(record for record in records if isinstance(record, kind))
 
 
-def misplaced(key: str, what: str) -> ConfigError:
-    """The error that refuses a record of somebody else."""
+def foreign_record_error(key: str, what: str) -> ConfigError:
+    """The error for a record that is not of this package, or under the wrong key."""
     return ConfigError(
         f"the record {key!r} in the ledger {what}. Something else writes under this run id: use "
         "another run id or another namespace. Nothing was changed"

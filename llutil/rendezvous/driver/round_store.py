@@ -1,7 +1,7 @@
-"""The TCPStore of a round: hosted by the round's leader, used by everybody's workers.
+"""The TCPStore of a round: the round's leader hosts it, the workers of all nodes use it.
 
-Bound on a port that the kernel chose before anybody hears of it, and new for every round, so that
-no key of an earlier one is ever met. This module imports torch.
+It is bound to a port that the kernel chooses before its address is published. Every round has a new
+one, so that no worker finds a key of an earlier round. This module imports torch.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from torch.distributed import DistError, TCPStore
 
 from llutil.errors import RendezvousError
 
-__all__ = ["RoundStore", "connect"]
+__all__ = ["RoundStore", "connect_to_store"]
 
-_BIND = timedelta(
-    seconds=30
-)  # torch's host is its own first client; a wrong address must not cost 300 s
+_BIND_TIMEOUT = timedelta(seconds=30)
+"""A TCPStore that is a host first connects to itself. With torch's default, a wrong address would
+cost 300 s.
+"""
 
 
 class RoundStore:
@@ -27,12 +28,11 @@ class RoundStore:
 
     def __init__(self, host: str) -> None:
         try:
-            store = TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=_BIND)
+            store = TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=_BIND_TIMEOUT)
         except DistError as error:
             raise RendezvousError(
-                f"this node cannot serve a TCPStore at its own address {host!r}: {error}; give "
-                "local_addr an "
-                "address that leads to this node"
+                f"this node cannot host a TCPStore at its own address {host!r}: {error}; set "
+                "local_addr to an address at which this node can be reached"
             ) from error
         self._server: TCPStore | None = store
         self.host = host
@@ -43,10 +43,10 @@ class RoundStore:
         self._server = None
 
 
-def connect(host: str, port: int, seconds: float) -> TCPStore:
+def connect_to_store(host: str, port: int, seconds: float) -> TCPStore:
     """A client of the store at ``host``.
 
     :raises DistNetworkError: (torch's) nobody answered within so many ``seconds``.
     """
-    patience = timedelta(seconds=seconds)
-    return TCPStore(host, port, is_master=False, wait_for_workers=False, timeout=patience)
+    timeout = timedelta(seconds=seconds)
+    return TCPStore(host, port, is_master=False, wait_for_workers=False, timeout=timeout)

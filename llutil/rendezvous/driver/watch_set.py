@@ -1,9 +1,8 @@
-"""The watches of one node: opened, opened again while the ledger is away, and asked for what is
-new.
+"""The watches of one node.
 
-A watch is kept under a name of its owner's choice, one of each name. That it is wanted outlives a
-ledger that cannot be reached: ``catch_up`` tries again. What a view means is the driver's to say.
-Used by one thread. This module may import nothing but ``llutil.ledgers``.
+Each watch has a name that its owner chooses, and there is one watch of a name. If the ledger does
+not answer when a watch is opened, ``catch_up`` tries again. Used by one thread. This module may
+import nothing but ``llutil.ledgers``.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ __all__ = ["WatchSet"]
 
 
 @dataclass(slots=True)
-class _Wanted:
+class _NamedWatch:
     scope: str
     since: View | None
     watch: Watch | None = None
@@ -30,60 +29,60 @@ class WatchSet:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._wanted: dict[str, _Wanted] = {}
+        self._watches: dict[str, _NamedWatch] = {}
 
     def watch(self, name: str, scope: str, deadline: float, since: View | None = None) -> bool:
-        """Watch ``scope`` in place of what was watched as ``name``; say whether that could be done
-        by now.
+        """Watch ``scope`` under ``name``, instead of what had that name before. Returns whether all
+        watches are open now.
 
-        ``since`` is the latest state of ``scope`` that is known already, which saves reading it.
+        ``since`` is the newest state of ``scope`` that is known already; it saves a read.
 
         :raises LedgerRefused: the store refuses this watch.
         """
         self.close(name)
-        self._wanted[name] = _Wanted(scope, since)
+        self._watches[name] = _NamedWatch(scope, since)
         return self.catch_up(deadline)
 
     def catch_up(self, deadline: float) -> bool:
-        """Open what could not be opened before; say whether all is open now.
+        """Open the watches that could not be opened before. Returns whether all are open now.
 
         :raises LedgerRefused: the store refuses one of these watches.
         """
-        for wanted in self._wanted.values():
-            if wanted.watch is None:
+        for named in self._watches.values():
+            if named.watch is None:
                 try:
-                    wanted.watch = self._ledger.watch(
-                        wanted.scope, since=wanted.since, deadline=deadline
+                    named.watch = self._ledger.watch(
+                        named.scope, since=named.since, deadline=deadline
                     )
                 except LedgerUnavailable:
                     return False
         return True
 
     def watches(self, name: str) -> bool:
-        """Whether there is, or should be, a watch of that name."""
-        return name in self._wanted
+        """Whether there is a watch of that name, or is to be one."""
+        return name in self._watches
 
-    def news(self) -> Iterator[tuple[str, View]]:
-        """Names and views of the watches that show something new, their first view included.
+    def new_views(self) -> Iterator[tuple[str, View]]:
+        """Names and views of the watches that show something new. The first view is new.
 
         :raises LedgerRefused: the store refuses one of them.
         """
-        for name, wanted in tuple(self._wanted.items()):
-            if wanted.watch is None:
+        for name, named in tuple(self._watches.items()):
+            if named.watch is None:
                 continue
-            view = wanted.watch.view()
-            if view is not wanted.seen:
-                wanted.seen = view
+            view = named.watch.view()
+            if view is not named.seen:
+                named.seen = view
                 yield name, view
 
     def last(self, name: str) -> View | None:
-        """What ``news`` last gave for that name."""
-        wanted = self._wanted.get(name)
-        return wanted.seen if wanted else None
+        """The view that ``new_views`` returned last for that name."""
+        named = self._watches.get(name)
+        return named.seen if named else None
 
     def close(self, *names: str) -> None:
-        """Watch these no more."""
+        """Close the watches of these names."""
         for name in names:
-            wanted = self._wanted.pop(name, None)
-            if wanted is not None and wanted.watch is not None:
-                wanted.watch.close()
+            named = self._watches.pop(name, None)
+            if named is not None and named.watch is not None:
+                named.watch.close()

@@ -1,10 +1,9 @@
-"""torch's c10d rendezvous, with a store of its own for the workers of every round.
+"""torch's c10d rendezvous, with a new store for the workers of each round.
 
-torch's handler serves one ``TCPStore`` to the workers of all rounds, under the same keys (torch
-2.13). So after a restart a rank may read the address that another one had in the last round, and a
-node that joins later waits for an address that nobody writes any more. Here the round's first node
-serves a new store to each round, on a port that is bound before anybody hears of it. This module
-imports torch.
+torch's handler gives the workers of all rounds the same ``TCPStore``, with the same keys (torch
+2.13). So after a restart a rank may read an address that another rank wrote in the last round, and
+a node that joins later waits for an address that nobody writes any more. Here the first node of
+each round hosts a new store. Its port is bound before it is published. This module imports torch.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ from torch.distributed.elastic.rendezvous import (
 
 from llutil.rendezvous.driver.round_store import RoundStore
 
-__all__ = ["FreshStores", "sharing_off"]
+__all__ = ["C10dRendezvousHandler", "store_sharing_disabled"]
 
 _PORT = "llutil/port"
 _SHARING_OFF = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
 
 
-class FreshStores(RendezvousHandler):
-    """``inner``, torch's handler, but for the store that workers use."""
+class C10dRendezvousHandler(RendezvousHandler):
+    """``inner``, which is torch's handler, with another store for workers."""
 
     def __init__(self, inner: RendezvousHandler) -> None:
         self._inner = inner
@@ -36,7 +35,7 @@ class FreshStores(RendezvousHandler):
 
     @property
     def use_agent_store(self) -> bool:
-        """Workers connect to the store that the first node of the round serves."""
+        """Workers connect to the store that the first node of the round hosts."""
         return True
 
     def get_backend(self) -> str:
@@ -50,10 +49,10 @@ class FreshStores(RendezvousHandler):
     def next_rendezvous(self) -> RendezvousInfo:
         """Wait for the next round.
 
-        :raises RendezvousError: (torch's) it did not form; (ours) this node cannot serve the
+        :raises RendezvousError: (torch's) no round began; (llutil's) this node cannot host the
             round's store.
         """
-        with sharing_off():
+        with store_sharing_disabled():
             info = self._inner.next_rendezvous()
         address = info.bootstrap_store_info.master_addr
         if self._hosted is not None:
@@ -68,27 +67,29 @@ class FreshStores(RendezvousHandler):
         )
 
     def num_nodes_waiting(self) -> int:
-        """How many nodes wait to be let in."""
+        """How many nodes wait for the next round."""
         return int(self._inner.num_nodes_waiting())
 
     def is_closed(self) -> bool:
-        """Whether the run id takes no further round."""
+        """Whether no further round can begin under this run id."""
         return bool(self._inner.is_closed())
 
     def set_closed(self) -> None:
-        """Let no further round begin under this run id."""
+        """Allow no further round under this run id."""
         self._inner.set_closed()
 
     def shutdown(self) -> bool:
-        """Close the rendezvous for everybody, as torch does, and give the round's store back."""
+        """Close the rendezvous for all nodes, as torch does, and the round's store."""
         if self._hosted is not None:
             self._hosted.close()
         return bool(self._inner.shutdown())
 
 
 @contextmanager
-def sharing_off() -> Iterator[None]:
-    """Have torch's handler make no store of its own; it asks for no other way to say so."""
+def store_sharing_disabled() -> Iterator[None]:
+    """Make torch's handler create no store for workers. This environment variable is torch's only
+    switch for that.
+    """
     before = os.environ.get(_SHARING_OFF)
     os.environ[_SHARING_OFF] = "1"
     try:

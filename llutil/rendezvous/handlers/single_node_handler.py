@@ -1,9 +1,8 @@
-"""The rendezvous of a job of one node: there is nobody to agree with, so nothing is asked and
-nothing waits.
+"""The rendezvous of a job of one node. There is nobody to agree with, so it never waits.
 
-The agent hosts the round's ``TCPStore`` on a port that the kernel chose and that is bound before
-anybody hears of it; each round has a store of its own, so that no key of an earlier one is ever
-met. This module may import torch; it opens no connection to anywhere else.
+The agent hosts the round's ``TCPStore``. The kernel chooses the port, which is bound before the
+workers get it. Each round has a new store, so that no worker finds a key of an earlier round. This
+module may import torch; it connects to no other host.
 """
 
 from __future__ import annotations
@@ -15,15 +14,13 @@ from torch.distributed.elastic.rendezvous import (
     RendezvousStoreInfo,
 )
 
-__all__ = ["SingleNodeRendezvous"]
+__all__ = ["SingleNodeRendezvousHandler"]
 
 _LOOPBACK = "127.0.0.1"
 
 
-class SingleNodeRendezvous(RendezvousHandler):
-    """torch's rendezvous interface for one node; ``next_rendezvous`` returns at once, every
-    time.
-    """
+class SingleNodeRendezvousHandler(RendezvousHandler):
+    """torch's rendezvous interface for one node. ``next_rendezvous`` always returns at once."""
 
     def __init__(self, run_id: str) -> None:
         self._run_id = run_id
@@ -33,8 +30,8 @@ class SingleNodeRendezvous(RendezvousHandler):
 
     @property
     def use_agent_store(self) -> bool:
-        """Workers connect to the agent's store: no port is guessed, freed and lost to somebody
-        else.
+        """Workers connect to the agent's store. Without it, torch would pick a free port that
+        another process could take before the workers bind it.
         """
         return True
 
@@ -47,7 +44,7 @@ class SingleNodeRendezvous(RendezvousHandler):
         return self._run_id
 
     def next_rendezvous(self) -> RendezvousInfo:
-        """A round with this node alone in it, and a fresh store."""
+        """A round of this node alone, with a new store."""
         self._round += 1
         self._store = TCPStore(_LOOPBACK, 0, is_master=True, wait_for_workers=False)
         return RendezvousInfo(
@@ -58,7 +55,7 @@ class SingleNodeRendezvous(RendezvousHandler):
         )
 
     def num_nodes_waiting(self) -> int:
-        """Nobody ever waits."""
+        """Always 0: there are no other nodes."""
         return 0
 
     def is_closed(self) -> bool:
@@ -70,7 +67,7 @@ class SingleNodeRendezvous(RendezvousHandler):
         self._closed = True
 
     def shutdown(self) -> bool:
-        """Give the store back."""
+        """Close the rendezvous and its store."""
         self._closed = True
         self._store = None
         return True

@@ -31,7 +31,7 @@ from torch.distributed.elastic.rendezvous.c10d_rendezvous_backend import C10dRen
 from torch.distributed.elastic.rendezvous.dynamic_rendezvous import create_handler
 
 from llutil.errors import RendezvousError
-from llutil.rendezvous.handlers.c10d_handler import sharing_off
+from llutil.rendezvous.handlers.c10d_handler import store_sharing_disabled
 from llutil.rendezvous.hosted.node_store import HostedStore, StoreAddress
 from llutil.rendezvous.hosted.round import HostedRound
 from llutil.rendezvous.protocol import record_codec
@@ -100,7 +100,7 @@ class HostedRendezvous(RendezvousHandler):
             if last is not None:
                 last.start_again()
             try:
-                with sharing_off():
+                with store_sharing_disabled():
                     info = self._inner.next_rendezvous()
             except RendezvousClosedError:
                 if last is not None:

@@ -1,4 +1,4 @@
-"""What an observation changes in a node's view. Nothing is decided here.
+"""Changes a node's state after an observation. Nothing is decided here.
 
 This module may import nothing but the standard library and the room's values.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from llutil.rendezvous.protocol.derive_state import settle
+from llutil.rendezvous.protocol.derive_state import derive_state
 from llutil.rendezvous.protocol.instructions import (
     Create,
     Join,
@@ -21,8 +21,8 @@ from llutil.rendezvous.protocol.instructions import (
 )
 from llutil.rendezvous.protocol.observations import (
     Answer,
-    Asked,
     Created,
+    EndRequested,
     Existed,
     Found,
     Joined,
@@ -54,12 +54,12 @@ from llutil.rendezvous.protocol.records import (
 )
 from llutil.rendezvous.protocol.state import State, WorkersState
 
-__all__ = ["absorb"]
+__all__ = ["apply_observation"]
 
 
-def absorb(state: State, observation: Observation, now: float) -> None:
-    """Take in ``observation``, made at ``now``. Answers to requests that were given up change
-    nothing.
+def apply_observation(state: State, observation: Observation, now: float) -> None:
+    """Change ``state`` by ``observation``, made at ``now``. An answer to a request that was given
+    up changes nothing.
     """
     match observation:
         case Ticked():
@@ -67,8 +67,8 @@ def absorb(state: State, observation: Observation, now: float) -> None:
         case LeaseRenewed(sent=sent):
             state.renewed = max(state.renewed, sent)
         case LeaseLost(node=node):
-            if state.leased and node == state.node:  # it may be told twice
-                _lose(state)
+            if state.leased and node == state.node:  # the driver may say it twice
+                _lose_identity(state)
         case LogSeen(log=log):
             state.log = state.log.merged(log)
         case MembersSeen(members=members):
@@ -77,75 +77,79 @@ def absorb(state: State, observation: Observation, now: float) -> None:
         case ReportsSeen(stage=stage, reports=reports):
             _note_reports(state, stage, reports)
         case PredecessorGone(name=name):
-            state.before = tuple(other for other in state.before if other != name)
+            state.older_members = tuple(other for other in state.older_members if other != name)
         case StoreOpened(stage=stage, host=host, port=port):
-            if state.store_asked == stage:
-                state.store = (stage, host, port)
+            if state.store_stage == stage:
+                state.bound_store = (stage, host, port)
         case WorkersEnded():
             _workers_ended(state, observation)
         case WorkersStopped(stage=stage):
-            if state.work is WorkersState.STOPPING and state.seat and state.seat.stage == stage:
-                state.work = WorkersState.ENDED
-        case Asked(why=why, stop=stop, linger=linger):
-            if state.wish is None or (stop and isinstance(state.wish, Left)):
-                state.wish, state.linger = (Stopped(why) if stop else Left(why)), linger
+            if (
+                state.workers is WorkersState.STOPPING
+                and state.own_round
+                and state.own_round.stage == stage
+            ):
+                state.workers = WorkersState.ENDED
+        case EndRequested(why=why, stop=stop, linger=linger):
+            if state.wanted_end is None or (stop and isinstance(state.wanted_end, Left)):
+                state.wanted_end, state.linger = (Stopped(why) if stop else Left(why)), linger
         case _:
             _take_answer(state, observation, now)
-    settle(state, now)
+    derive_state(state, now)
 
 
 def _take_answer(state: State, answer: Answer, now: float) -> None:
-    asked = state.asked
+    asked = state.pending
     if asked is None or asked.ticket != answer.ticket:
         return
-    state.asked = None
+    state.pending = None
     match answer, asked:
         case LeaseTaken(sent=sent), TakeLease():
             state.leased, state.renewed = True, sent
             state.identities += 1
             state.node = f"{state.profile.name}.{state.identities}"
         case Joined(before=before, log=log), Join():
-            state.joined, state.before = True, before
+            state.joined, state.older_members = True, before
             state.log = state.log.merged(log)
-            state.fresh = not before
-            if state.met is None:
-                _meet(state)
+            state.log_read_as_leader = not before
+            if state.ignored_generation is None:
+                _take_first_look(state)
         case LogRead(log=log), ReadLog():
             state.log = state.log.merged(log)
-            state.fresh = state.leads
+            state.log_read_as_leader = state.leads
         case ReportsRead(stage=stage, reports=reports), ReadReports():
             _note_reports(state, stage, reports)
-            state.checked |= state.checking
+            state.checked_nodes |= state.nodes_being_checked
         case Created(), Create(records=records):
             _note_written(state, records)
         case Existed(record=record), Create(records=records):
             _note_existing(state, record, records)
         case Found(record=None), ReadBack():
-            state.absent = True
-        case Found(record=record), ReadBack() if record and state.doubt:
-            _note_existing(state, record, state.doubt.records)
+            state.write_not_found = True
+        case Found(record=record), ReadBack() if record and state.unanswered_write:
+            _note_existing(state, record, state.unanswered_write.records)
         case OwnRecordGone(), Create():
-            _lose(state)
+            _lose_identity(state)
         case Unanswered(), _:
-            state.retry = now + state.rules.pause
+            state.retry_at = now + state.parameters.retry_pause
             if isinstance(asked, Create):
-                state.doubt, state.absent = asked, False
+                state.unanswered_write, state.write_not_found = asked, False
         case _:
             raise TypeError(f"{answer} answers no {asked}")
 
 
-def _meet(state: State) -> None:
-    """The first look at the log: what ended before this node came is history, unless it came too
-    late.
+def _take_first_look(state: State) -> None:
+    """Ignore the generations that ended before this node came. But if the last one succeeded under
+    this node's rerun token, the node is late, and ends.
     """
     marker, token = state.log.marker, state.profile.token
-    state.met = marker.generation if marker else 0
+    state.ignored_generation = marker.generation if marker else 0
     if marker is None or marker.cause is not Cause.SUCCEEDED or not token:
         return
     last = state.log.last
     wanted_again = last is not None and any(seat.token == token for seat in last.seats)
     if token in marker.tokens and not wanted_again:
-        state.ending = Late(
+        state.decided_end = Late(
             f"generation {marker.generation} succeeded before this node came, under the same "
             "rerun token "
             f"{token!r}: there is nothing left to do, and its result is empty"
@@ -158,57 +162,57 @@ def _note_reports(state: State, stage: Stage, reports: Iterable[Report]) -> None
     for report in reports:
         match report.say:
             case ReportKind.SUCCEEDED | ReportKind.FAILED:
-                state.ends[report.node] = report
+                state.end_reports[report.node] = report
             case ReportKind.BACK:
-                state.backs.add(report.node)
+                state.nodes_back.add(report.node)
             case ReportKind.STOP:
-                state.stops[report.node] = report
+                state.stop_reports[report.node] = report
 
 
 def _note_existing(state: State, found: Record, wanted: tuple[Record, ...]) -> None:
-    """A key that was to be written holds ``found``. If that is what was to be written, all of it
-    was.
+    """The first key of a write holds ``found``. If that is the record which was to be written, all
+    records of the write were written, since it is one transaction.
     """
     _note_written(state, wanted if found == wanted[0] else (found,))
 
 
 def _note_written(state: State, records: tuple[Record, ...]) -> None:
-    state.doubt = None
+    state.unanswered_write = None
     earlier = state.log.assignment
     state.log = state.log.with_records(records)
     for record in records:
         match record:
             case Assignment() if earlier is not None:
-                state.sweep = record.stage
+                state.stale_before = record.stage
             case Marker() if record.by == state.node:
-                state.marked = record.generation
+                state.marked_generation = record.generation
             case Report():
-                state.said.add((record.stage, record.say))
+                state.reported.add((record.stage, record.say))
             case _:
                 pass
 
 
-def _lose(state: State) -> None:
-    """The identity is gone, and with it all that only it could do. Its workers must end too."""
-    state.leased = state.joined = state.fresh = state.watching_members = False
-    state.before, state.watched, state.watching_reports = (), None, None
-    state.asked = state.doubt = state.members = None
-    state.kept, state.sweep = 0, None
-    state.said = set()
+def _lose_identity(state: State) -> None:
+    """The identity is over: forget its member record, its watches and its requests."""
+    state.leased = state.joined = state.log_read_as_leader = state.watching_members = False
+    state.older_members, state.watched_predecessor, state.watching_reports = (), None, None
+    state.pending = state.unanswered_write = state.members = None
+    state.renewed_generation, state.stale_before = 0, None
+    state.reported = set()
 
 
 def _workers_ended(state: State, ended: WorkersEnded) -> None:
-    stopping = state.work is WorkersState.STOPPING
-    if not (stopping or state.work is WorkersState.RUNNING):
+    stopping = state.workers is WorkersState.STOPPING
+    if not (stopping or state.workers is WorkersState.RUNNING):
         return
-    if state.seat is None or state.seat.stage != ended.stage:
+    if state.own_round is None or state.own_round.stage != ended.stage:
         return
     succeeded = ended.job_failure is None
     if stopping and succeeded:
         return  # too late: WorkersStopped follows
-    state.work = WorkersState.ENDED
+    state.workers = WorkersState.ENDED
     if succeeded:
-        state.succeeded = state.seat
+        state.succeeded = state.own_round
     state.outcome = Report(
         generation=ended.stage.generation,
         round=ended.stage.round,

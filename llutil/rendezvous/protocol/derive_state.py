@@ -1,5 +1,5 @@
-"""What follows at once from a changed view: what is outdated, which clocks run, and when patience
-is over.
+"""Updates what follows from a changed state: drops what is outdated, starts and stops timers, and
+gives up when a timer is over.
 
 This module may import nothing but the standard library and the room's values.
 """
@@ -11,97 +11,101 @@ from llutil.rendezvous.protocol.records import Cause, Report, ReportKind
 from llutil.rendezvous.protocol.seal_decision import is_ready
 from llutil.rendezvous.protocol.state import State, WorkersState
 
-__all__ = ["settle"]
+__all__ = ["derive_state"]
 
 
-def settle(state: State, now: float) -> None:
-    """Draw the conclusions from what has changed in ``state``, at ``now``."""
+def derive_state(state: State, now: float) -> None:
+    """Update the fields of ``state`` that follow from the others, at ``now``."""
     log = state.log
     if state.stage != log.stage:
         state.stage = log.stage
-        state.ends, state.backs, state.stops = {}, set(), {}
-        state.checked, state.failed_since = frozenset(), None
+        state.end_reports, state.nodes_back, state.stop_reports = {}, set(), {}
+        state.checked_nodes, state.failed_since = frozenset(), None
     if log.running:
         state.ended_since = None
     elif state.ended_since is None:
         state.ended_since = now
-    if state.seat and state.idle and (not state.leased or log.is_over(state.seat.stage)):
-        state.seat, state.work = None, WorkersState.NONE
+    if state.own_round and state.idle and (not state.leased or log.is_over(state.own_round.stage)):
+        state.own_round, state.workers = None, WorkersState.NONE
     if state.outcome and not _still_counts(state, state.outcome):
         state.outcome = None
-    _pass_markers(state)
-    _keep_time(state, now)
+    _ignore_others_generations(state)
+    _update_timers(state, now)
 
 
 def _still_counts(state: State, outcome: Report) -> bool:
-    """Whether anybody may still ask for ``outcome``.
+    """Whether ``outcome`` should still be reported.
 
-    After the verdict, nobody needs to hear of a success. Of a failure the others do: what they have
-    heard before may only be an echo of it, from a node that had fewer processes to end.
+    After the verdict, nobody needs a report of success. A failure is still reported: what the
+    others have heard so far may be only an echo of it, which another node reported earlier.
     """
     if not state.leased or outcome.node != state.node:
         return False  # the identity that it happened to is lost
-    if state.seat and state.seat.stage == outcome.stage:
+    if state.own_round and state.own_round.stage == outcome.stage:
         return True
     return outcome.say is ReportKind.FAILED and outcome.stage == state.log.stage
 
 
-def _pass_markers(state: State) -> None:
-    """Go past the end of a generation that is not this node's: everybody had left, or its tokens
-    were others.
+def _ignore_others_generations(state: State) -> None:
+    """Ignore the end of a generation that is not this node's: all its nodes had left, or none had
+    this node's rerun token.
 
-    A node that waits with another rerun token was started for the next life of the job; nobody but
-    its own caller can end it. A success ends whoever waited, whatever its token.
+    A node that waits with another rerun token was started for the next generation; only its own
+    caller can end it. But a success ends every node that waits, whatever its token.
     """
     marker = state.log.marker
-    if marker is None or state.met is None or marker.generation <= state.met:
+    if (
+        marker is None
+        or state.ignored_generation is None
+        or marker.generation <= state.ignored_generation
+    ):
         return
     others = state.node not in marker.nodes and state.profile.token not in marker.tokens
     if marker.by != state.node and (
         marker.cause is Cause.LEFT or (marker.cause is not Cause.SUCCEEDED and others)
     ):
-        state.met = marker.generation
+        state.ignored_generation = marker.generation
 
 
-def _keep_time(state: State, now: float) -> None:
+def _update_timers(state: State, now: float) -> None:
     log = state.log
     waiting = state.leads and state.members is not None and log.running is None
-    if waiting and _ready_count(state) >= state.rules.min_nodes:
+    if waiting and _ready_count(state) >= state.parameters.min_nodes:
         if state.quorum_since is None:
             state.quorum_since = now
     else:
         state.quorum_since = None
     known = state.failed_since is not None or not state.leads
-    if not known and any(end.say is ReportKind.FAILED for end in state.ends.values()):
+    if not known and any(end.say is ReportKind.FAILED for end in state.end_reports.values()):
         state.failed_since = now
-    if state.wish and state.idle and state.wish_since is None:
-        state.wish_since = now
+    if state.wanted_end and state.idle and state.wanted_end_since is None:
+        state.wanted_end_since = now
     away = log.running is None or not state.joined or state.suspended(now)
-    waits = state.idle and away and state.wish is None
+    waits = state.idle and away and state.wanted_end is None
     if waits and state.waiting_since is None:
         state.waiting_since = now
     elif not waits and state.waiting_since is not None:
         state.waited += now - state.waiting_since
         state.waiting_since = None
     since = state.waiting_since
-    if since is not None and now >= since + state.patience - state.waited:
-        state.wish, state.wish_since = GaveUp(_why_gave_up(state, now)), now
+    if since is not None and now >= since + state.wait_limit - state.waited:
+        state.wanted_end, state.wanted_end_since = GaveUp(_why_gave_up(state, now)), now
 
 
 def _ready_count(state: State) -> int:
     busy = state.log.busy
-    return sum(is_ready(member.node, busy, state.backs) for member in state.members or ())
+    return sum(is_ready(member.node, busy, state.nodes_back) for member in state.members or ())
 
 
 def _why_gave_up(state: State, now: float) -> str:
-    rules = state.rules
+    parameters = state.parameters
     if not state.identities:
-        return f"the ledger did not answer for {state.patience:g} s, and never has; is it there?"
+        return f"the ledger did not answer for {state.wait_limit:g} s, and never has; is it there?"
     if not state.joined or state.suspended(now):
-        return f"the ledger did not answer for {rules.timeout:g} s"
+        return f"the ledger did not answer for {parameters.timeout:g} s"
     if state.members is None:
-        known = "another node leads, which alone knows them all"
+        known = "another node leads, which is_alone knows them all"
     else:
         names = ", ".join(member.name for member in state.members)
-        known = f"{_ready_count(state)} of {rules.min_nodes} nodes are ready; here: {names}"
-    return f"no round after {state.log.stage} began within {rules.timeout:g} s; {known}"
+        known = f"{_ready_count(state)} of {parameters.min_nodes} nodes are ready; here: {names}"
+    return f"no round after {state.log.stage} began within {parameters.timeout:g} s; {known}"

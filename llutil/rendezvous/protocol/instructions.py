@@ -1,9 +1,10 @@
-"""What the machine tells a node's driver to do, and how a node's part can end. Every one says why.
+"""What the machine tells a node's driver to do, and how a node's part can end. Each has a reason
+(``why``).
 
-Instructions with a ``ticket`` are requests: each is answered by one observation with that ticket,
-and the machine makes no second one before. The others are carried out in order and need no answer,
-except where their text says so. This module may import nothing but the standard library and the
-room's records.
+Instructions with a ``ticket`` are requests. Each is answered by one observation with that ticket,
+and the machine sends no second request before the answer. The others are carried out in order and
+need no answer, except where their docstring names one. A docstring ends with the observations that
+answer. This module may import nothing but the standard library and the room's records.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from llutil.rendezvous.protocol.records import Assignment, Member, Record, Stage
 __all__ = [
     "CloseStore",
     "Create",
+    "DeleteStale",
     "End",
     "Failed",
     "Finish",
@@ -23,7 +25,6 @@ __all__ = [
     "GaveUp",
     "Instruction",
     "Join",
-    "KeepGeneration",
     "Late",
     "Leave",
     "Left",
@@ -32,11 +33,11 @@ __all__ = [
     "ReadLog",
     "ReadReports",
     "Refused",
+    "RenewGeneration",
     "Request",
     "StartWorkers",
     "StopWorkers",
     "Stopped",
-    "Sweep",
     "TakeLease",
     "Wait",
     "WatchMembers",
@@ -47,7 +48,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class TakeLease:
-    """Take a new lease, keep it alive, and forget any older one; ``LeaseTaken``."""
+    """Take a new lease, renew it from then on, and drop any older one; ``LeaseTaken``."""
 
     ticket: int
     why: str
@@ -55,7 +56,7 @@ class TakeLease:
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """Put the own member record, leased, and watch the log from then on; ``Joined`` or
+    """Write the own member record under the lease, and watch the log from then on; ``Joined`` or
     ``LeaseLost``.
     """
 
@@ -66,7 +67,7 @@ class Join:
 
 @dataclass(frozen=True, slots=True)
 class ReadLog:
-    """Read the log anew; ``LogRead``."""
+    """Read the log now; ``LogRead``."""
 
     ticket: int
     why: str
@@ -74,8 +75,8 @@ class ReadLog:
 
 @dataclass(frozen=True, slots=True)
 class ReadReports:
-    """Read the reports on one round anew; ``ReportsRead``. ``nodes``: who was seen to be lost or
-    new.
+    """Read the reports on one round now; ``ReportsRead``. ``nodes``: the lost or new nodes that it
+    is done for.
     """
 
     ticket: int
@@ -99,7 +100,7 @@ class Create:
 
 @dataclass(frozen=True, slots=True)
 class ReadBack:
-    """Read the key of ``record``, whose writing was not answered; ``Found``."""
+    """Read the key of ``record``, since the write of it got no answer; ``Found``."""
 
     ticket: int
     record: Record
@@ -111,8 +112,8 @@ Request = TakeLease | Join | ReadLog | ReadReports | Create | ReadBack
 
 @dataclass(frozen=True, slots=True)
 class WatchPredecessor:
-    """Watch the member record of that name, and no other any more; ``PredecessorGone``, at once if
-    it is.
+    """Watch the member record of that name instead of any other; ``PredecessorGone`` once it does
+    not exist.
     """
 
     name: str
@@ -121,14 +122,14 @@ class WatchPredecessor:
 
 @dataclass(frozen=True, slots=True)
 class WatchMembers:
-    """Watch all member records; ``MembersSeen``, at once and on each change."""
+    """Watch all member records; ``MembersSeen`` at once and on each change."""
 
     why: str
 
 
 @dataclass(frozen=True, slots=True)
 class WatchReports:
-    """Watch the reports on one round, and no other any more; ``ReportsSeen``, at once and on each
+    """Watch the reports on that round instead of any other; ``ReportsSeen`` at once and on each
     change.
     """
 
@@ -137,7 +138,7 @@ class WatchReports:
 
 
 @dataclass(frozen=True, slots=True)
-class KeepGeneration:
+class RenewGeneration:
     """Renew the lease of that generation's records from now on, for as long as this node lives."""
 
     generation: int
@@ -145,9 +146,9 @@ class KeepGeneration:
 
 
 @dataclass(frozen=True, slots=True)
-class Sweep:
-    """Delete what is stale before that stage (``Layout.stale``). Best effort: what stays
-    expires.
+class DeleteStale:
+    """Delete what is stale before that stage (``RecordKeys.stale``). It may fail: what stays
+    expires with its lease.
     """
 
     before: Stage
@@ -172,7 +173,7 @@ class CloseStore:
 
 @dataclass(frozen=True, slots=True)
 class StartWorkers:
-    """Start the workers of this node; ``WorkersEnded`` when they have."""
+    """Start the workers of this node; ``WorkersEnded`` once none is left."""
 
     assignment: Assignment
     node: str
@@ -181,7 +182,7 @@ class StartWorkers:
 
 @dataclass(frozen=True, slots=True)
 class StopWorkers:
-    """End the workers of this node in that round; ``WorkersStopped`` when none is left."""
+    """End the workers of this node in that round; ``WorkersStopped`` once none is left."""
 
     stage: Stage
     why: str
@@ -189,8 +190,8 @@ class StopWorkers:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """Delete the own member record and end the lease, so that the others need not wait for it. Best
-    effort.
+    """Delete the own member record and end the lease, so that the others need not wait until it
+    expires. It may fail.
     """
 
     why: str
@@ -198,11 +199,11 @@ class Leave:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Nothing to do before an observation comes, or the own clock reaches ``until`` (then
-    ``Ticked``).
+    """Nothing is to be done before the next observation; at ``until`` on the own clock, that is
+    ``Ticked``.
 
-    ``until`` is infinite only while workers run, here or at the other members of a round, since how
-    long they take is theirs to say.
+    ``until`` is infinite only while workers run, here or on other members of a round: nobody knows
+    how long they take.
     """
 
     until: float
@@ -226,7 +227,7 @@ class Late:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The job failed for good, by this."""
+    """The job has failed for good."""
 
     job_failure: JobFailure
 
@@ -252,14 +253,14 @@ class Left:
 
 @dataclass(frozen=True, slots=True)
 class GaveUp:
-    """No round began in time, or the ledger did not answer for that long. Trying again can help."""
+    """No round began in time, or the ledger did not answer for so long. A retry can help."""
 
     why: str
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The nodes' configurations do not fit together. Trying again cannot help."""
+    """The nodes' configurations do not fit together. A retry cannot help."""
 
     why: str
 
@@ -269,7 +270,7 @@ End = FinishedWell | Late | Failed | Stopped | Left | GaveUp | Refused
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """This node's part is over. The last instruction but for a ``Wait``."""
+    """This node's part is over. Only a ``Wait`` follows."""
 
     end: End
 
@@ -284,8 +285,8 @@ Instruction = (
     | WatchPredecessor
     | WatchMembers
     | WatchReports
-    | KeepGeneration
-    | Sweep
+    | RenewGeneration
+    | DeleteStale
     | OpenStore
     | CloseStore
     | StartWorkers

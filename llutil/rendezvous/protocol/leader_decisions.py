@@ -1,9 +1,9 @@
 """What the leader does beside its own part: it watches the members, seals rounds and gives
 verdicts.
 
-A node leads once no older member record is left; nobody can come before it again. Its writes are
-guarded by its own record, so they fail from the moment on when another may lead. Before it acts, it
-reads the log once after its predecessors have gone: from then on nobody else writes into it, so it
+A node leads once no older member record is left; no new record can be older. Its writes are guarded
+by its own member record, so they fail as soon as another node may lead. Before it acts, it reads
+the log once after its predecessors have gone. From then on nobody else writes into the log, so it
 knows the log exactly. This module may import nothing but the standard library and the room's values
 and decisions.
 """
@@ -13,15 +13,15 @@ from __future__ import annotations
 from llutil.failure import JobFailure
 from llutil.rendezvous.protocol.instructions import (
     Create,
+    DeleteStale,
     GaveUp,
     Instruction,
-    KeepGeneration,
     Left,
     OpenStore,
     ReadLog,
     ReadReports,
+    RenewGeneration,
     Stopped,
-    Sweep,
     WatchMembers,
     WatchReports,
 )
@@ -38,20 +38,20 @@ from llutil.rendezvous.protocol.state import State
 from llutil.rendezvous.protocol.verdict_decision import (
     Recheck,
     VerdictInput,
-    described,
+    decide_verdict,
+    describe_failure,
     first_report_of_failure,
-    judge,
 )
 
-__all__ = ["alone", "lead"]
+__all__ = ["is_alone", "next_leader_step"]
 
 _FOREVER = float("inf")
 
 
-def lead(state: State, now: float) -> Instruction | NotYet | Incompatible:
+def next_leader_step(state: State, now: float) -> Instruction | NotYet | Incompatible:
     """The leader's next step. Call it only if ``state.leads`` and no request is under way."""
     log = state.log
-    if not state.fresh:
+    if not state.log_read_as_leader:
         return ReadLog(
             state.ticket + 1, "this node leads now, and must know what the last leader wrote"
         )
@@ -59,60 +59,60 @@ def lead(state: State, now: float) -> Instruction | NotYet | Incompatible:
         return WatchMembers("this node leads")
     if state.watching_reports != log.stage:
         return WatchReports(log.stage, "this node leads")
-    if log.last and state.kept != log.generation:
-        return KeepGeneration(log.generation, "this node leads")
-    if state.sweep:
-        return Sweep(state.sweep, f"{state.sweep} is sealed")
+    if log.last and state.renewed_generation != log.generation:
+        return RenewGeneration(log.generation, "this node leads")
+    if state.stale_before:
+        return DeleteStale(state.stale_before, f"{state.stale_before} is sealed")
     if state.members is None:
         return NotYet(_FOREVER, "waiting for a first look at the members")
     if log.closed and not (log.marker and log.marker.generation == log.closed):
         return NotYet(_FOREVER, "waiting to see the marker that came with the final verdict")
-    leaving = isinstance(state.wish, Left | GaveUp)
-    if leaving and alone(state):
+    leaving = isinstance(state.wanted_end, Left | GaveUp)
+    if leaving and is_alone(state):
         return _mark_left(state)
     if log.running:
-        return _judge(state, log.running, now)
+        return _decide_running_round(state, log.running, now)
     if stop := _stop_reason(state):
         return _mark(state, Cause.STOPPED, stop)
-    if state.wish:
+    if state.wanted_end:
         return NotYet(_FOREVER, "leaving")
     return _seal(state, now)
 
 
-def alone(state: State) -> bool:
+def is_alone(state: State) -> bool:
     """Whether this node leads and, as far as it knows, no other member is there."""
     return state.leads and state.members is not None and len(state.members) <= 1
 
 
 def _stop_reason(state: State) -> str | None:
-    if isinstance(state.wish, Stopped):
-        return state.wish.why
-    for node, report in state.stops.items():
+    if isinstance(state.wanted_end, Stopped):
+        return state.wanted_end.why
+    for node, report in state.stop_reports.items():
         return f"{node} was asked to stop the job: {report.why}"
     return None
 
 
-def _judge(state: State, running: Assignment, now: float) -> Instruction | NotYet:
+def _decide_running_round(state: State, running: Assignment, now: float) -> Instruction | NotYet:
     busy = state.log.busy
     members = state.members or ()
-    bench = VerdictInput(
+    known = VerdictInput(
         me=state.node,
-        rules=state.rules,
+        parameters=state.parameters,
         round=running,
-        ends=state.ends,
+        ends=state.end_reports,
         stop=_stop_reason(state),
         living={member.node for member in members},
-        ready=[m.node for m in members if m.node not in busy or m.node in state.backs],
-        checked=state.checked,
+        ready=[m.node for m in members if m.node not in busy or m.node in state.nodes_back],
+        checked=state.checked_nodes,
         failed_since=state.failed_since,
     )
-    match judge(bench, now):
+    match decide_verdict(known, now):
         case Verdict() as verdict:
             return _end_round(state, verdict)
         case Recheck(nodes=nodes, why=why):
             return ReadReports(state.ticket + 1, running.stage, nodes, why)
-        case NotYet() as hold:
-            return hold
+        case NotYet() as not_yet:
+            return not_yet
 
 
 def _end_round(state: State, verdict: Verdict) -> Create:
@@ -129,22 +129,24 @@ def _mark(state: State, cause: Cause, why: str, job_failure: JobFailure | None =
 
 
 def _mark_failed(state: State, found: RestartsSpent) -> Create:
-    """The last round failed, and no restart is left: by now all that its members know of it is
-    told.
+    """End the generation: its last round failed, and no restart is left. By now every living member
+    has reported what it knows of the failure.
     """
     last = state.log.last
     verdict = state.log.verdict_on(state.log.stage)
     assert last is not None
     assert verdict is not None
-    failed = first_report_of_failure(last, state.ends)
+    failed = first_report_of_failure(last, state.end_reports)
     if failed is None:
         return _mark(state, Cause.FAILED, f"{verdict.why}; {found.why}", verdict.job_failure)
-    return _mark(state, Cause.FAILED, f"{described(failed)}; {found.why}", failed.job_failure)
+    return _mark(
+        state, Cause.FAILED, f"{describe_failure(failed)}; {found.why}", failed.job_failure
+    )
 
 
 def _mark_left(state: State) -> Instruction | NotYet:
-    assert state.wish is not None
-    why = f"the last node left: {state.wish.why}"
+    assert state.wanted_end is not None
+    why = f"the last node left: {state.wanted_end.why}"
     if running := state.log.running:
         verdict = Verdict(
             generation=running.generation,
@@ -165,9 +167,9 @@ def _marker(state: State, cause: Cause, why: str, job_failure: JobFailure | None
     seats = last.seats if last else ()
     away = last.away if last else ()
     tokens = {seat.token for seat in seats}
-    if cause is Cause.STOPPED:  # whoever waits under the stopper's token was meant as well
-        tokens |= {report.token for report in state.stops.values()}
-        if isinstance(state.wish, Stopped):
+    if cause is Cause.STOPPED:  # nodes that wait with the token of the node that stopped end too
+        tokens |= {report.token for report in state.stop_reports.values()}
+        if isinstance(state.wanted_end, Stopped):
             tokens.add(state.profile.token)
     return Marker(
         generation=state.log.generation,
@@ -184,28 +186,28 @@ def _marker(state: State, cause: Cause, why: str, job_failure: JobFailure | None
 
 def _seal(state: State, now: float) -> Instruction | NotYet | Incompatible:
     log = state.log
-    hall = SealInput(
+    known = SealInput(
         me=state.node,
-        rules=state.rules,
+        parameters=state.parameters,
         log=log,
         members=state.members or (),
-        backs=state.backs,
+        backs=state.nodes_back,
         quorum_since=state.quorum_since,
         ended_since=now if state.ended_since is None else state.ended_since,
     )
-    decision = decide_seal(hall, now)
+    decision = decide_seal(known, now)
     if isinstance(decision, Incompatible):
         return decision
     if isinstance(decision, RestartsSpent):
         return _mark_failed(state, decision)
     stage = Stage(log.generation, log.stage.round + 1)
-    if state.store_asked is None:
+    if state.store_stage is None:
         return OpenStore(stage, "the round that this node seals will need it")
     if isinstance(decision, NotYet):
         return decision
-    if state.store is None or state.store[0] != stage:
+    if state.bound_store is None or state.bound_store[0] != stage:
         return NotYet(_FOREVER, "waiting for the store's port")
-    return _assign(state, stage, decision, state.store)
+    return _assign(state, stage, decision, state.bound_store)
 
 
 def _assign(state: State, stage: Stage, seal: Seal, store: tuple[Stage, str, int]) -> Create:

@@ -1,5 +1,5 @@
-"""What any node does, leader or not: keep its lease, follow the log, look after its workers,
-report, and end.
+"""What every node does, leader or not: it takes a lease and joins, starts and stops its workers,
+reports, and ends.
 
 This module may import nothing but the standard library and the room's values.
 """
@@ -12,6 +12,7 @@ from llutil.failure import JobFailure
 from llutil.rendezvous.protocol.instructions import (
     CloseStore,
     Create,
+    DeleteStale,
     End,
     Failed,
     Finish,
@@ -24,21 +25,24 @@ from llutil.rendezvous.protocol.instructions import (
     StartWorkers,
     Stopped,
     StopWorkers,
-    Sweep,
     TakeLease,
     WatchPredecessor,
 )
-from llutil.rendezvous.protocol.leader_decisions import alone
+from llutil.rendezvous.protocol.leader_decisions import is_alone
 from llutil.rendezvous.protocol.records import Cause, Report, ReportKind, Stage
 from llutil.rendezvous.protocol.state import State, WorkersState
 
-__all__ = ["at_once", "conclusion", "depart", "report", "request"]
+__all__ = ["instruction_without_ledger", "known_end", "next_end_step", "own_report", "own_request"]
 
 
-def conclusion(state: State, now: float) -> End | None:
-    """How this node's part ends, if that is known at ``now``."""
+def known_end(state: State, now: float) -> End | None:
+    """How this node's part ends; None as long as that is not known."""
     marker = state.log.marker
-    if marker and state.met is not None and marker.generation > state.met:
+    if (
+        marker
+        and state.ignored_generation is not None
+        and marker.generation > state.ignored_generation
+    ):
         match marker.cause:
             case Cause.SUCCEEDED:
                 mine = state.succeeded
@@ -50,95 +54,108 @@ def conclusion(state: State, now: float) -> End | None:
             case Cause.STOPPED:
                 return Stopped(marker.why)
             case _:
-                return state.wish or Stopped(marker.why)
-    if state.wish and state.wish_since is not None:
-        return _wished_end(state, state.wish, state.wish_since, now)
+                return state.wanted_end or Stopped(marker.why)
+    if state.wanted_end and state.wanted_end_since is not None:
+        return _wanted_end_now(state, state.wanted_end, state.wanted_end_since, now)
     return None
 
 
-def _wished_end(state: State, wish: End, since: float, now: float) -> End | None:
-    """The end that this node was asked for, unless something is left that it should write first.
+def _wanted_end_now(state: State, end: End, since: float, now: float) -> End | None:
+    """``end``, which this node was asked for; None as long as something should be written first.
 
-    A stop waits one lease for the leader's word, so that the whole job hears of it. A node that
-    leaves as the last one writes the generation's marker. Both have a deadline, since who stops
-    must not hang on a store.
+    After a stop, the node waits at most one lease for the leader's marker, so that the whole job
+    stops. The last node to leave first writes the generation's marker. Both waits have a deadline:
+    a node that stops must not hang if the store does not answer.
     """
     if not state.joined or state.suspended(now):
-        return wish
-    patience = state.rules.lease_ttl
-    if isinstance(wish, Stopped):
-        patience = patience if _concerns_others(state) else 0.0
-    elif state.before:
-        patience = 0.0
-    elif state.fresh and state.members is not None:
-        if not alone(state):
-            patience = state.linger
+        return end
+    delay = state.parameters.lease_ttl
+    if isinstance(end, Stopped):
+        delay = delay if _concerns_others(state) else 0.0
+    elif state.older_members:
+        delay = 0.0
+    elif state.log_read_as_leader and state.members is not None:
+        if not is_alone(state):
+            delay = state.linger
         elif state.log.last is None:
-            patience = 0.0
+            delay = 0.0
         else:
-            patience += state.linger
-    return wish if now >= since + patience else None
+            delay += state.linger
+    return end if now >= since + delay else None
 
 
 def _concerns_others(state: State) -> bool:
-    """Whether a stop of this node must be told: it is part of a job that has others, or that has
-    begun.
+    """Whether others must hear that this node was asked to stop the job: the job has other nodes,
+    or has begun.
     """
     running = state.log.running
     if running and running.seat(state.node) is None:
         return any(seat.token == state.profile.token for seat in running.seats)
-    return not (alone(state) and state.log.last is None)
+    return not (is_alone(state) and state.log.last is None)
 
 
-def depart(state: State, end: End, now: float) -> Instruction | None:
-    """The next step of a node whose part has ended; None while its workers are being stopped."""
-    if state.work is WorkersState.RUNNING and state.seat:
-        return StopWorkers(state.seat.stage, end.why)
-    if state.work is WorkersState.STOPPING:
+def next_end_step(state: State, end: End, now: float) -> Instruction | None:
+    """The next instruction of a node whose part has ended; None while its workers stop."""
+    if state.workers is WorkersState.RUNNING and state.own_round:
+        return StopWorkers(state.own_round.stage, end.why)
+    if state.workers is WorkersState.STOPPING:
         return None
-    if state.store_asked:
-        return CloseStore(state.store_asked, end.why)
-    if state.marked and state.joined and not state.suspended(now):
-        return Sweep(Stage(state.marked + 1, 0), f"generation {state.marked} is over")
-    if state.leased and not state.left:
+    if state.store_stage:
+        return CloseStore(state.store_stage, end.why)
+    if state.marked_generation and state.joined and not state.suspended(now):
+        return DeleteStale(
+            Stage(state.marked_generation + 1, 0), f"generation {state.marked_generation} is over"
+        )
+    if state.leased and not state.has_left:
         return Leave(end.why)
     return Finish(end)
 
 
-def at_once(state: State, now: float) -> Instruction | None:
-    """What needs no answer from the ledger: workers, stores and watches."""
+def instruction_without_ledger(state: State, now: float) -> Instruction | None:
+    """The next instruction that needs no answer from the ledger: on workers, stores and watches."""
     log = state.log
-    if state.work is WorkersState.RUNNING and state.seat and (why := _reason_to_stop(state)):
-        return StopWorkers(state.seat.stage, why)
-    if state.store_asked and state.idle and (not state.joined or log.is_over(state.store_asked)):
-        return CloseStore(state.store_asked, f"{state.store_asked} is over for this node")
+    if (
+        state.workers is WorkersState.RUNNING
+        and state.own_round
+        and (why := _reason_to_stop(state))
+    ):
+        return StopWorkers(state.own_round.stage, why)
+    if state.store_stage and state.idle and (not state.joined or log.is_over(state.store_stage)):
+        return CloseStore(state.store_stage, f"{state.store_stage} is over for this node")
     if state.joined and not state.suspended(now):
         running = log.running
-        if running and state.seat is None and not state.wish and running.seat(state.node):
+        if (
+            running
+            and state.own_round is None
+            and not state.wanted_end
+            and running.seat(state.node)
+        ):
             return StartWorkers(
                 running, state.node, f"{running.stage} is sealed, and this node is in it"
             )
-        if state.before and state.watched != state.before[-1]:
-            return WatchPredecessor(state.before[-1], "the youngest of the older members")
+        if state.older_members and state.watched_predecessor != state.older_members[-1]:
+            return WatchPredecessor(state.older_members[-1], "the youngest of the older members")
     return None
 
 
 def _reason_to_stop(state: State) -> str | None:
-    if state.wish:
-        return state.wish.why
+    if state.wanted_end:
+        return state.wanted_end.why
     if not state.leased:
         return "the ledger says that this node's lease is over"
-    if state.seat and state.log.is_over(state.seat.stage):
-        verdict = state.log.verdict_on(state.seat.stage)
-        return f"{state.seat.stage} is over: {verdict.why if verdict else 'others went on'}"
+    if state.own_round and state.log.is_over(state.own_round.stage):
+        verdict = state.log.verdict_on(state.own_round.stage)
+        return f"{state.own_round.stage} is over: {verdict.why if verdict else 'others went on'}"
     return None
 
 
-def request(state: State, now: float) -> Instruction | None:
-    """The next request on this node's own behalf, before any report; None while it is suspended."""
+def own_request(state: State, now: float) -> Instruction | None:
+    """The next request about this node's lease, member record or unanswered write; None if there is
+    none, or while the node is suspended.
+    """
     ticket = state.ticket + 1
     if not state.leased:
-        if state.work is WorkersState.NONE and not state.wish:
+        if state.workers is WorkersState.NONE and not state.wanted_end:
             return TakeLease(
                 ticket, "this node needs a new identity" if state.identities else "to begin"
             )
@@ -146,40 +163,42 @@ def request(state: State, now: float) -> Instruction | None:
     if state.suspended(now):
         return None
     if not state.joined:
-        return None if state.wish else Join(ticket, state.member, "this node has a lease")
-    if doubt := state.doubt:
-        if state.absent:
+        return None if state.wanted_end else Join(ticket, state.member, "this node has a lease")
+    if doubt := state.unanswered_write:
+        if state.write_not_found:
             return Create(ticket, doubt.records, f"was not applied before: {doubt.why}")
         return ReadBack(ticket, doubt.records[0], f"was not answered: {doubt.why}")
     return None
 
 
-def report(state: State) -> Create | None:
-    """What this node has to say to the leader. Call it only if joined and not suspended."""
+def own_report(state: State) -> Create | None:
+    """The next report of this node, if one is due. Call it only if joined and not suspended."""
     ticket, log, outcome = state.ticket + 1, state.log, state.outcome
-    if outcome and (outcome.stage, outcome.say) not in state.said:
+    if outcome and (outcome.stage, outcome.say) not in state.reported:
         return Create(ticket, (outcome,), f"this node's workers {outcome.say}")
     if (
-        isinstance(state.wish, Stopped)
+        isinstance(state.wanted_end, Stopped)
         and not state.leads
-        and (log.stage, ReportKind.STOP) not in state.said
+        and (log.stage, ReportKind.STOP) not in state.reported
     ):
-        return Create(ticket, (_say(state, ReportKind.STOP, state.wish.why),), state.wish.why)
+        return Create(
+            ticket, (_report(state, ReportKind.STOP, state.wanted_end.why),), state.wanted_end.why
+        )
     if (
-        state.work is WorkersState.NONE
-        and not state.wish
+        state.workers is WorkersState.NONE
+        and not state.wanted_end
         and state.node in log.busy
         and not (log.running and log.running.seat(state.node))
         and (log.marker.generation if log.marker else 0) == log.closed
-        and (log.stage, ReportKind.BACK) not in state.said
+        and (log.stage, ReportKind.BACK) not in state.reported
     ):
         return Create(
-            ticket, (_say(state, ReportKind.BACK),), "this node is ready for the next round"
+            ticket, (_report(state, ReportKind.BACK),), "this node is ready for the next round"
         )
     return None
 
 
-def _say(state: State, say: ReportKind, why: str = "") -> Report:
+def _report(state: State, say: ReportKind, why: str = "") -> Report:
     generation, round_ = state.log.stage
     return Report(
         generation=generation,

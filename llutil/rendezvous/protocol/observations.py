@@ -1,12 +1,12 @@
-"""What a node's driver tells the machine: answers to what it asked, what watches show, what its
-agent says.
+"""What a node's driver tells the machine: answers of the ledger, what watches show, and what the
+node's agent says.
 
 A request (an instruction with a ``ticket``) is answered by exactly one observation with the same
-ticket: its own kind of answer, or ``Unanswered``. Watches show the present state, late perhaps, but
-never backwards; what the first look of a watch or a read shows is no older than the instruction
-that asked for it. When a lease is lost, the driver closes the watches of that identity (but for the
-log's) before it goes on. This module may import nothing but the standard library and the room's
-values.
+ticket: its own kind of answer, or ``Unanswered``. A watch shows the present state, perhaps late,
+but never an older state after a newer one. The first view of a watch, and the result of a read, is
+no older than the instruction that asked for it. When a lease is lost, the driver closes the watches
+of that identity, except the log's, before it goes on. This module may import nothing but the
+standard library and the room's values.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from llutil.rendezvous.protocol.run_history import RunHistory
 
 __all__ = [
     "Answer",
-    "Asked",
     "Created",
+    "EndRequested",
     "Existed",
     "Found",
     "Joined",
@@ -50,7 +50,7 @@ class Ticked:
 
 @dataclass(frozen=True, slots=True)
 class LeaseTaken:
-    """The node has a lease. ``sent``: when it was asked for, by the node's own clock."""
+    """The node has a lease. ``sent``: when the request was sent, by the node's own clock."""
 
     ticket: int
     sent: float
@@ -74,10 +74,10 @@ class LeaseLost:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """The own member record is there. ``before``: the ledger's names of the older ones, oldest
-    first.
+    """The own member record is written. ``before``: the ledger's names of the older member records,
+    oldest first.
 
-    ``log`` was read with, or after, the writing of the record; the log is watched from now on.
+    ``log`` was read in the same transaction or later. The log is watched from now on.
     """
 
     ticket: int
@@ -87,14 +87,14 @@ class Joined:
 
 @dataclass(frozen=True, slots=True)
 class LogSeen:
-    """The log's watch shows this."""
+    """The watch of the log shows this."""
 
     log: RunHistory
 
 
 @dataclass(frozen=True, slots=True)
 class LogRead:
-    """What the log holds, read after it was asked for."""
+    """What a read of the log, sent after the request, has found."""
 
     ticket: int
     log: RunHistory
@@ -102,7 +102,7 @@ class LogRead:
 
 @dataclass(frozen=True, slots=True)
 class MembersSeen:
-    """The members' watch shows these, in order of arrival."""
+    """The watch of the members shows these, in order of arrival."""
 
     members: tuple[Member, ...]
 
@@ -117,7 +117,7 @@ class ReportsSeen:
 
 @dataclass(frozen=True, slots=True)
 class ReportsRead:
-    """One round's reports, read after they were asked for."""
+    """What a read of one round's reports, sent after the request, has found."""
 
     ticket: int
     stage: Stage
@@ -126,22 +126,22 @@ class ReportsRead:
 
 @dataclass(frozen=True, slots=True)
 class PredecessorGone:
-    """The member record of that name (one of ``Joined.before``) is not there any more."""
+    """The member record of that name (one of ``Joined.before``) does not exist any more."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """The records were written, by this request."""
+    """This request has written the records."""
 
     ticket: int
 
 
 @dataclass(frozen=True, slots=True)
 class Existed:
-    """Nothing was written: the first key that exists holds this record, perhaps by an earlier
-    request.
+    """Nothing was written, since one of the keys exists. ``record`` is what it holds; an earlier
+    request of this node may have written it.
     """
 
     ticket: int
@@ -150,14 +150,14 @@ class Existed:
 
 @dataclass(frozen=True, slots=True)
 class OwnRecordGone:
-    """Nothing was written: the own member record is not there any more. The lease is lost."""
+    """Nothing was written: the own member record does not exist any more. The lease is lost."""
 
     ticket: int
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the key of an unanswered write's first record holds now; None if nothing."""
+    """What the first key of an unanswered write holds now; None if it does not exist."""
 
     ticket: int
     record: Record | None
@@ -165,14 +165,14 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """The ledger did not answer in time. A write may have been applied, or be applied yet."""
+    """The ledger did not answer in time. It may have applied a write, or may still apply it."""
 
     ticket: int
 
 
 @dataclass(frozen=True, slots=True)
 class StoreOpened:
-    """The TCPStore for the round ``stage`` is bound, at this address and port."""
+    """The TCPStore of the round ``stage`` is bound to this address and port."""
 
     stage: Stage
     host: str
@@ -181,8 +181,7 @@ class StoreOpened:
 
 @dataclass(frozen=True, slots=True)
 class WorkersEnded:
-    """All workers of this node in the round ``stage`` succeeded, or one of them failed and none is
-    left.
+    """No worker of this node in the round ``stage`` is left: all succeeded, or one has failed.
 
     ``job_failure`` is what went wrong; None if they succeeded.
     """
@@ -199,12 +198,11 @@ class WorkersStopped:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class EndRequested:
     """This node was asked to stop the whole job (``stop``), or else to leave it to the others.
 
-    ``linger``: seconds that a leaving leader waits for the others to leave too, so that it can
-    write the generation's marker as the last. For agents that never report, and so cannot end a job
-    in any other way.
+    ``linger``: seconds that a leaving leader waits until all others have left, so that it can write
+    the generation's marker. Agents that never report (torchrun's) end a job in this way only.
     """
 
     why: str
@@ -236,5 +234,5 @@ Observation = (
     | StoreOpened
     | WorkersEnded
     | WorkersStopped
-    | Asked
+    | EndRequested
 )

@@ -18,13 +18,13 @@ class ProtocolParameters:
 
     ``last_call``: how long a round that has ``min_nodes`` waits for more. ``timeout``: how long a
     node waits for a round to begin. ``first_answer``: how long it waits for the first answer of a
-    store, which may not be there at all, if that is less. ``lease_ttl``: how long a lease outlives
-    its last renewal. ``max_restarts``: how many failures the job survives, all nodes together; None
-    if somebody else counts them. ``hearing``: how long a round goes on after a failure that only
-    tells of another's, so that its cause can be told. ``pause``: how long to leave a store alone
-    that did not answer, before the same is asked again.
+    store, if that is less than ``timeout``: the store may not exist at all. ``lease_ttl``: how long
+    a lease outlives its last renewal. ``max_restarts``: how many failures the job survives, all
+    nodes together; None if somebody else counts them. ``cause_wait``: how long a round goes on
+    after a failure that only says that a peer went away, so that the peer can report the cause.
+    ``retry_pause``: how long to wait before a request that the store did not answer is repeated.
 
-    :raises ConfigError: the values cannot work; the text names all that is wrong.
+    :raises ConfigError: values are out of range; the text lists all of them.
     """
 
     min_nodes: int
@@ -34,8 +34,8 @@ class ProtocolParameters:
     timeout: float = 900.0
     first_answer: float = 60.0
     lease_ttl: float = 10.0
-    hearing: float = 2.0
-    pause: float = 0.5
+    cause_wait: float = 2.0
+    retry_pause: float = 0.5
 
     def __post_init__(self) -> None:
         problems: list[Problem] = []
@@ -44,24 +44,24 @@ class ProtocolParameters:
             problems.append(Problem("min_nodes", text))
         if self.max_restarts is not None and self.max_restarts < 0:
             problems.append(Problem("max_restarts", f"is {self.max_restarts}; wanted 0 or more"))
-        for name in ("timeout", "first_answer", "lease_ttl", "pause"):
+        for name in ("timeout", "first_answer", "lease_ttl", "retry_pause"):
             value = getattr(self, name)
             if not 0 < value < float("inf"):
                 text = f"is {value}; wanted a positive, finite number of seconds"
                 problems.append(Problem(name, text))
-        for name, value in (("last_call_timeout", self.last_call), ("hearing", self.hearing)):
+        for name, value in (("last_call_timeout", self.last_call), ("cause_wait", self.cause_wait)):
             if not 0 <= value < float("inf"):
                 problems.append(Problem(name, f"is {value}; wanted 0 or more seconds"))
         if problems:
             raise ConfigError(problems)
 
     @property
-    def loss(self) -> float:
-        """By when the record of a member that died just now is gone, in seconds, with half a lease
-        for the store.
+    def loss_known_after(self) -> float:
+        """Seconds after which the record of a member that has just died is certainly gone: one
+        lease, and half a lease for the store's delay.
 
-        ZooKeeper ends sessions at whole ticks, and no session lasts less than two of them; etcd
-        looks for leases that are over twice a second, and whoever watches hears of it later still.
+        ZooKeeper ends sessions only at whole ticks, and a session lasts two ticks or more. etcd
+        looks for expired leases twice a second. Watches tell of it later still.
         """
         return 1.5 * self.lease_ttl
 

@@ -1,8 +1,9 @@
-"""Records as JSON, and back, with nothing taken on trust: a store is shared, and versions differ.
+"""Encodes records as JSON and decodes them. Everything that is read is checked: others may write
+into the same store, and nodes may run other versions.
 
-One JSON object a record: ``{"version": 2, "kind": "member", ...}`` and the record's fields by name.
-Fields that this version does not know are ignored: a newer node may say more. The types in
-``records`` say what is refused. This module may import nothing but the standard library, msgspec,
+A record is one JSON object: ``{"version": 2, "kind": "member", ...}`` and the record's fields by
+name. Unknown fields are ignored, since a newer node may write more. The types in ``records`` decide
+which values are refused. This module may import nothing but the standard library, msgspec,
 ``llutil.errors`` and the room's records.
 """
 
@@ -19,46 +20,46 @@ from llutil.rendezvous.protocol.records import Record
 __all__ = ["VERSION", "decode", "decode_as", "encode"]
 
 VERSION = 2
-"""Raised when a record changes so that an older node would misread it."""
+"""Increased when a record changes in such a way that an older node would misread it."""
 
 R = TypeVar("R", bound=Record)
 
 
-class _Format(Struct):
-    """What every version of a record has."""
+class _Versioned(Struct):
+    """The field that records of every version have."""
 
     version: int
 
 
 def encode(record: Record) -> bytes:
     """``record`` as one JSON object."""
-    # The standard library writes it: a rank's text may hold lone surrogates, which msgspec refuses.
+    # Not msgspec's encoder: it refuses lone surrogates, which a rank's error text may contain.
     return json.dumps({"version": VERSION} | to_builtins(record), separators=(",", ":")).encode()
 
 
 def decode(key: str, value: bytes) -> Record:
-    """The record in ``value``. ``key`` says where it was found, for the error's text.
+    """The record in ``value``, which was found under ``key``.
 
-    :raises ConfigError: it is no record of ours, or one of another version.
+    :raises ConfigError: it is not a record of this package, or has another version.
     """
     try:
         body = json.loads(value)
-        version = convert(body, _Format).version
+        version = convert(body, _Versioned).version
         if version == VERSION:
             record: Record = convert(body, Record)
             return record
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
         raise _foreign(key, value, f"no JSON record of this package ({error})") from error
     raise ConfigError(
-        f"the record {key!r} is of format {version}, and this node speaks {VERSION}: "
+        f"the record {key!r} has format {version}, and this node reads format {VERSION} only: "
         "run the same version of this package on all nodes, or use another run id"
     )
 
 
 def decode_as(wanted: type[R], key: str, value: bytes) -> R:
-    """The record in ``value``, which must be a ``wanted``.
+    """The record in ``value``, which must be of the class ``wanted``.
 
-    :raises ConfigError: it is not.
+    :raises ConfigError: it is of another kind, or not a record of this package.
     """
     record = decode(key, value)
     if not isinstance(record, wanted):

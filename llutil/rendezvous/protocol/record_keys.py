@@ -1,4 +1,4 @@
-"""Under which keys the records of one run lie.
+"""The keys under which the records of one run are stored.
 
 ::
 
@@ -10,9 +10,9 @@
     run.<run id>/reports/<generation>.<round>/back.<node> a node is ready for the next round
     run.<run id>/reports/<generation>.<round>/stop.<node> a node was asked to stop the job
 
-A node watches the log's folder and one key of the members; only the leader watches whole folders of
-members and of reports. Keys are words joined by ``/``, as ``llutil.ledgers`` wants them. This
-module may import nothing but the standard library and the room's records.
+A node watches the folder ``log`` and the key of one member. Only the leader watches the whole
+folders of members and of reports. Keys are words joined by ``/``, as ``llutil.ledgers`` requires.
+This module may import nothing but the standard library and the room's records.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ _LOG_KEY = re.compile(
 )
 
 
-def _stage(stage: Stage) -> str:
+def _stage_word(stage: Stage) -> str:
     return f"{stage.generation:06}.{stage.round:06}"
 
 
-def _word(node: str) -> str:
+def _node_word(node: str) -> str:
     return quote(node, safe="")
 
 
 @dataclass(frozen=True, slots=True)
 class RecordKeys:
-    """The keys of the run ``run_id``, which may be any text: what is not legal in a key is
+    """The keys of the run ``run_id``. It may be any text: characters that a key cannot hold are
     percent-encoded.
     """
 
@@ -74,21 +74,21 @@ class RecordKeys:
 
     def reports(self, stage: Stage) -> str:
         """The folder of the reports on one round."""
-        return f"{self.root}reports/{_stage(stage)}/"
+        return f"{self.root}reports/{_stage_word(stage)}/"
 
     def name(self, node: str) -> str:
         """The last word of a member's key (a store may add a suffix of its own)."""
-        return _word(node)
+        return _node_word(node)
 
     def key(self, record: Record) -> str:
-        """Where ``record`` lies."""
+        """The key of ``record``."""
         match record:
             case Member():
                 return self.members + self.name(record.node)
             case Assignment():
-                return f"{self.log}{_stage(record.stage)}.assignment"
+                return f"{self.log}{_stage_word(record.stage)}.assignment"
             case Verdict():
-                return f"{self.log}{_stage(record.stage)}.verdict"
+                return f"{self.log}{_stage_word(record.stage)}.verdict"
             case Marker():
                 return f"{self.log}{record.generation:06}.marker"
             case Report():
@@ -97,17 +97,17 @@ class RecordKeys:
                     if record.say in (ReportKind.SUCCEEDED, ReportKind.FAILED)
                     else record.say.value
                 )
-                return f"{self.reports(record.stage)}{slot}.{_word(record.node)}"
+                return f"{self.reports(record.stage)}{slot}.{_node_word(record.node)}"
 
     def values(self, records: tuple[Record, ...]) -> Mapping[str, bytes]:
         """Keys and values to write, in order."""
         return {self.key(record): encode(record) for record in records}
 
     def stale(self, log_keys: Iterable[str], before: Stage) -> tuple[str, ...]:
-        """What of ``log_keys``, and of the reports beside them, nobody needs once ``before`` is
-        reached.
+        """The keys out of ``log_keys``, and the folders of reports, that nobody needs once the
+        round ``before`` is reached.
 
-        That is every round before it, and every marker but the newest of an earlier generation.
+        These are all rounds before it with their reports, and all markers but the newest.
         """
         rounds: set[Stage] = set()
         markers: list[tuple[int, str]] = []

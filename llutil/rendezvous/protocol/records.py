@@ -47,16 +47,17 @@ class Stage(NamedTuple):
 
 
 class _Kind(Struct, frozen=True, kw_only=True, tag_field="kind", tag=str.lower):
-    """What lies in a ledger. In JSON its field ``kind`` is the name of its class, in lower case."""
+    """A record of the ledger. In JSON, ``kind`` is the name of its class in lower case."""
 
 
 class Member(_Kind, frozen=True, kw_only=True):
-    """A node is here, under this identity. Leased: it goes when the node's lease does.
+    """A node has joined, under this identity. The record is leased: the store deletes it when the
+    node's lease ends.
 
-    ``node`` is the identity, never used twice; ``name`` is what the node calls itself under all its
-    identities. ``host`` says which machine it is on, ``address`` how others reach it. ``index`` is
-    the preferred place in the order of ranks, or None. ``token`` is the caller's rerun token.
-    ``label`` is for people (in Airflow, the task instance's id).
+    ``node`` is the identity; none is used twice. ``name`` is the same under all identities of a
+    node. ``host`` is the id of its machine, ``address`` the address at which others reach it.
+    ``index`` is its preferred position in the order of ranks, or None. ``token`` is the caller's
+    rerun token. ``label`` is for people (in Airflow, the task instance's id).
     """
 
     node: str
@@ -71,7 +72,9 @@ class Member(_Kind, frozen=True, kw_only=True):
 
 
 class Seat(Struct, frozen=True, kw_only=True):
-    """A member's place in a round; what an assignment keeps of its record."""
+    """One member of a round, as the assignment lists it: the fields of its member record that
+    others need.
+    """
 
     node: str
     name: str
@@ -84,9 +87,7 @@ class Seat(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankAssignment:
-    """All that the workers of one node must know of their round. Ranks are ``first_rank`` and the
-    following.
-    """
+    """The ranks of one node's workers in a round: ``first_rank`` to ``first_rank + nproc - 1``."""
 
     group_rank: int
     group_world_size: int
@@ -99,7 +100,7 @@ class RankAssignment:
 
 
 class _OfRound(_Kind, frozen=True, kw_only=True):
-    """A record that is about one round."""
+    """A record about one round."""
 
     generation: Count
     round: Count
@@ -111,12 +112,12 @@ class _OfRound(_Kind, frozen=True, kw_only=True):
 
 
 class Assignment(_OfRound, frozen=True, kw_only=True):
-    """A sealed round. No further exchange is needed: each node works out every rank from it.
+    """A sealed round. Each node computes every rank from it, without asking anybody.
 
     ``seats`` are in the order of ranks. ``restarts`` counts the failures charged so far. ``host``
     and ``port`` are the bound address of the round's TCPStore, which the node ``by`` hosts.
-    ``away`` names nodes that were in an earlier round, live, and had not come back when this round
-    was sealed.
+    ``away`` are the nodes that were in an earlier round, still lived, and still had workers when
+    this round was sealed.
     """
 
     restarts: Count
@@ -140,8 +141,8 @@ class Assignment(_OfRound, frozen=True, kw_only=True):
         """The seat of ``node``, or None if it has none."""
         return next((seat for seat in self.seats if seat.node == node), None)
 
-    def place(self, node: str) -> RankAssignment:
-        """What the workers of ``node`` must know. :raises KeyError: ``node`` has no seat."""
+    def ranks_of(self, node: str) -> RankAssignment:
+        """The ranks of the workers of ``node``. :raises KeyError: ``node`` has no seat."""
         seat = self.seat(node)
         if seat is None:
             raise KeyError(f"{node!r} has no seat in {self.stage}; seated: {', '.join(self.nodes)}")
@@ -174,9 +175,9 @@ class ReportKind(StrEnum):
 
 
 class Report(_OfRound, frozen=True, kw_only=True):
-    """One node's word on one round.
+    """What one node reports on one round.
 
-    ``why`` is the reason of a stop, ``job_failure`` what went wrong if it failed. ``token`` is the
+    ``why`` is the reason for a stop, ``job_failure`` what went wrong in a failure. ``token`` is the
     node's rerun token.
     """
 
@@ -204,11 +205,11 @@ class Cause(StrEnum):
 
 
 class Verdict(_OfRound, frozen=True, kw_only=True):
-    """How a round ended; one a round, for ever. ``final`` says that the generation's marker comes
-    with it.
+    """How a round ended. A round gets one verdict, which never changes. ``final``: the generation's
+    marker is written in the same transaction.
 
-    ``nodes`` names whom it is about: who failed, was lost, or is let in. ``by`` wrote it.
-    ``job_failure`` is what the node that failed said of it.
+    ``nodes`` are the nodes that failed, were lost, or are let in. ``by`` is the node that wrote it.
+    ``job_failure`` is what the failed node reported.
     """
 
     cause: Cause
@@ -220,11 +221,11 @@ class Verdict(_OfRound, frozen=True, kw_only=True):
 
 
 class Marker(_OfRound, frozen=True, kw_only=True):
-    """A generation is over. It is never joined again; a rerun opens the next.
+    """A generation is over. Nobody joins it again; a rerun opens the next one.
 
-    ``round`` was its last (0: none was sealed). ``nodes`` are the members of that round and those
-    that were away from it, ``labels`` the members' labels, ``tokens`` their rerun tokens.
-    ``job_failure`` is what went wrong in a job that failed.
+    ``round`` is its last round (0: none was sealed). ``nodes`` are the members of that round and
+    its ``away`` nodes, ``labels`` the members' labels, ``tokens`` their rerun tokens.
+    ``job_failure`` is what went wrong, if the job failed.
     """
 
     cause: Cause

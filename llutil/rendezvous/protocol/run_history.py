@@ -1,8 +1,8 @@
-"""What the run has come to: its newest assignment, verdict and marker, and what follows from them.
+"""What a run's log says: its newest assignment, verdict and marker, and what follows from them.
 
-Records never change and their stages only grow, so two views of the log, in whichever order they
-were seen, merge into one by keeping the newest of each. This module may import nothing but the
-standard library and the room's records.
+The log is the folder ``log`` of the run's keys. Records never change and stages only grow. So two
+views of the log, in whichever order they were seen, merge into one: the newest record of each kind
+counts. This module may import nothing but the standard library and the room's records.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ __all__ = ["RunHistory"]
 
 @dataclass(frozen=True, slots=True)
 class RunHistory:
-    """The newest of each kind of record that ends or begins something; None if there is none."""
+    """The newest record of each kind in the log; None if there is none."""
 
     assignment: Assignment | None = None
     verdict: Verdict | None = None
     marker: Marker | None = None
 
     closed: int = field(init=False, compare=False, repr=False)
-    """The newest generation that is known to be over; 0 if none is."""
+    """The newest generation that is over; 0 if none is."""
     generation: int = field(init=False, compare=False, repr=False)
-    """The generation that is open, or that the next seal opens."""
+    """The open generation, or the one that the next seal will open."""
     last: Assignment | None = field(init=False, compare=False, repr=False)
     """The newest round of the open generation; None if no generation is open."""
     stage: Stage = field(init=False, compare=False, repr=False)
-    """Which round ``last`` is; round 0 of the next generation if there is none."""
+    """The stage of ``last``; round 0 of the next generation if there is none."""
     running: Assignment | None = field(init=False, compare=False, repr=False)
-    """The round that runs: sealed, and without a verdict."""
+    """The round that runs: it is sealed and has no verdict. None if no round runs."""
 
     def __post_init__(self) -> None:
         assignment, verdict, marker = self.assignment, self.verdict, self.marker
-        # A final verdict closes its generation too: a store without snapshots may show it before
-        # the marker.
+        # A final verdict closes its generation too: a watch may show it before the marker, though
+        # one transaction wrote both.
         final = verdict.generation if verdict and verdict.final else 0
         closed = max(marker.generation if marker else 0, final)
         last = assignment if assignment and assignment.generation > closed else None
@@ -50,7 +50,7 @@ class RunHistory:
         object.__setattr__(self, "running", None if over else last)
 
     def with_records(self, records: Iterable[Record]) -> Self:
-        """This log, and those of ``records`` that belong in one and are newer."""
+        """This log with those of ``records`` that belong into a log and are newer."""
         assignment, verdict, marker = self.assignment, self.verdict, self.marker
         for record in records:
             match record:
@@ -67,7 +67,7 @@ class RunHistory:
         return type(self)(assignment, verdict, marker)
 
     def merged(self, other: RunHistory) -> Self:
-        """Both, whichever was seen first."""
+        """The newest records of both."""
         if other is self:
             return self
         return self.with_records(
@@ -90,8 +90,8 @@ class RunHistory:
 
     @property
     def busy(self) -> frozenset[str]:
-        """Nodes that may still have workers of an earlier round, and are ready only once they
-        report so.
+        """Nodes that may still have workers of an earlier round. Each is ready only after it has
+        reported ``BACK``.
         """
         nodes: frozenset[str] = frozenset()
         if self.assignment:

@@ -1,20 +1,20 @@
-"""Who is in the next round, when it is sealed, and in which order its ranks stand. Only the leader
+"""Decides who is in the next round, when it is sealed, and the order of its ranks. Only the leader
 asks.
 
-Five choices that rules 3, 4 and 7 of the protocol leave open, and why they are made this way:
+Rules 3, 4 and 7 of the protocol leave five choices open. They are made as follows:
 
-* The place of a living survivor is kept for it: with strangers enough to fill the round, the leader
-  still waits for survivors until the last call is over. Else a node that was slow to stop its
-  workers would lose its seat.
+* A living member of the last round has priority. Even if enough new nodes are there to fill the
+  round, the leader waits for such members until the last call is over. Else a node that was slow
+  to stop its workers would lose its seat.
 * A leader seals only rounds that it is in itself. It hosts the round's TCPStore, so its own loss
   must be a reason to end that round.
 * A failure is charged if every member came back, or still lives one and a half leases after the
-  verdict. If only coming back counted, one node that is always slow to return would make every
-  failure free, and the job endless.
+  verdict. If only coming back counted, one node that is always slow would make every failure free,
+  and the job endless.
 * A failure for which no restart is left ends the job on the same condition: when every member came
-  back, or one and a half leases after the verdict (see ``ProtocolParameters.loss``). Nobody waits
-  that long but for a member that is slow to come back, or dead.
-* The budget is fresh once no member of the last round lives any more: nobody is left who failed.
+  back, or one and a half leases after the verdict (``ProtocolParameters.loss_known_after``). The
+  leader waits that long only for a member that is slow to come back, or dead.
+* The restart count begins at 0 again once no member of the last round lives any more.
 
 A decision here is a function of its arguments. This module may import nothing but the standard
 library and the room's values.
@@ -47,14 +47,14 @@ __all__ = [
 class SealInput:
     """What the leader knows while no round runs.
 
-    ``members`` are in order of arrival; ``backs`` are the nodes that reported to be back since the
-    newest round. ``quorum_since``: since when ``min_nodes`` have been ready; None if they are not.
-    ``ended_since``: since when the newest round's verdict has been known. Both are times of the
-    leader's own clock.
+    ``me`` is the leader. ``members`` are in order of arrival. ``backs`` are the nodes that have
+    reported ``BACK`` since the newest round. ``quorum_since``: since when ``min_nodes`` nodes have
+    been ready; None if they are not. ``ended_since``: since when the newest round's verdict has
+    been known. Both are times of the leader's own clock.
     """
 
     me: str
-    rules: ProtocolParameters
+    parameters: ProtocolParameters
     log: RunHistory
     members: Sequence[Member]
     backs: AbstractSet[str]
@@ -80,7 +80,7 @@ class Seal:
 
 @dataclass(frozen=True, slots=True)
 class NotYet:
-    """Not yet; ask again when something is seen, or at ``until``."""
+    """It is too early to decide. Ask again after the next observation, or at ``until``."""
 
     until: float
     why: str
@@ -88,7 +88,7 @@ class NotYet:
 
 @dataclass(frozen=True, slots=True)
 class Incompatible:
-    """These nodes cannot work together, as they are configured."""
+    """The nodes' configurations do not fit together."""
 
     why: str
 
@@ -105,55 +105,55 @@ def is_ready(node: str, busy: AbstractSet[str], backs: AbstractSet[str]) -> bool
     return node not in busy or node in backs
 
 
-def decide_seal(hall: SealInput, now: float) -> Seal | NotYet | Incompatible | RestartsSpent:
+def decide_seal(known: SealInput, now: float) -> Seal | NotYet | Incompatible | RestartsSpent:
     """Whether the leader seals the next round at ``now``, and with whom."""
-    rules, last = hall.rules, hall.log.last
-    ready = hall.ready
-    if last is not None and _is_last_failure(hall, last):
-        return _on_last_failure(hall, last, now)
+    parameters, last = known.parameters, known.log.last
+    ready = known.ready
+    if last is not None and _is_last_failure(known, last):
+        return _on_last_failure(known, last, now)
     here = {member.node for member in ready}
-    if hall.me not in here:
+    if known.me not in here:
         return NotYet(float("inf"), "this node, which leads, still has workers of an earlier round")
-    if len(ready) < rules.min_nodes or hall.quorum_since is None:
-        return NotYet(float("inf"), f"{len(ready)} of {rules.min_nodes} nodes are here")
-    living = {member.node for member in hall.members}
+    if len(ready) < parameters.min_nodes or known.quorum_since is None:
+        return NotYet(float("inf"), f"{len(ready)} of {parameters.min_nodes} nodes are here")
+    living = {member.node for member in known.members}
     survivors = [node for node in last.nodes if node in living] if last else []
     missing = [node for node in survivors if node not in here]
-    until = hall.quorum_since + rules.last_call
-    if missing and _failed(hall.log):
-        until = max(until, hall.ended_since + rules.loss)
-    if not missing and len(ready) >= rules.max_nodes:
-        why = f"all {rules.max_nodes} places are taken"
+    until = known.quorum_since + parameters.last_call
+    if missing and _failed(known.log):
+        until = max(until, known.ended_since + parameters.loss_known_after)
+    if not missing and len(ready) >= parameters.max_nodes:
+        why = f"all {parameters.max_nodes} places are taken"
     elif not missing and survivors:
-        why = f"all {len(survivors)} survivors of {hall.log.stage} are back"
+        why = f"all {len(survivors)} survivors of {known.log.stage} are back"
     elif now >= until:
-        why = f"the last call of {rules.last_call:g} s is over"
+        why = f"the last call of {parameters.last_call:g} s is over"
     else:
         wait_for = f"; still stopping workers: {', '.join(missing)}" if missing else ""
         return NotYet(
-            until, f"last call, {len(ready)} of {rules.max_nodes} nodes are here{wait_for}"
+            until, f"last call, {len(ready)} of {parameters.max_nodes} nodes are here{wait_for}"
         )
-    chosen = _chosen(hall, ready)
+    chosen = _chosen(known, ready)
     if problem := _unreachable(chosen):
         return Incompatible(problem)
-    away = tuple(node for node in sorted(hall.log.busy & living) if node not in here)
-    restarts = restarts_after(hall.log, living)
+    away = tuple(node for node in sorted(known.log.busy & living) if node not in here)
+    restarts = restarts_after(known.log, living)
     return Seal(_ranked(chosen, last), restarts, away, f"{why}: {len(chosen)} nodes")
 
 
-def _is_last_failure(hall: SealInput, last: Assignment) -> bool:
-    """Whether the next round would cost a restart that is not there, as far as the members show
-    now.
+def _is_last_failure(known: SealInput, last: Assignment) -> bool:
+    """Whether the next round would need one more restart, and none is left, as far as the members
+    show now.
     """
-    living = {member.node for member in hall.members}
-    return restarts_after(hall.log, living) > last.restarts and not hall.rules.budget_left(
+    living = {member.node for member in known.members}
+    return restarts_after(known.log, living) > last.restarts and not known.parameters.budget_left(
         last.restarts
     )
 
 
-def _on_last_failure(hall: SealInput, last: Assignment, now: float) -> NotYet | RestartsSpent:
-    away = [node for node in last.nodes if node not in hall.backs]
-    until = hall.ended_since + hall.rules.loss
+def _on_last_failure(known: SealInput, last: Assignment, now: float) -> NotYet | RestartsSpent:
+    away = [node for node in last.nodes if node not in known.backs]
+    until = known.ended_since + known.parameters.loss_known_after
     if away and now < until:
         return NotYet(
             until, f"no restarts are left; lost, or still stopping workers: {', '.join(away)}"
@@ -162,10 +162,10 @@ def _on_last_failure(hall: SealInput, last: Assignment, now: float) -> NotYet | 
 
 
 def restarts_after(log: RunHistory, living: AbstractSet[str]) -> int:
-    """How many failures the next round's assignment counts as charged; one record for all nodes.
+    """How many failures are charged so far, for the next round's assignment.
 
-    Only a failure is charged, and only if no member of the round was lost: a lost node makes its
-    peers' workers fail, and a membership change costs nothing.
+    A failure is charged only if no member of the round was lost. A lost node makes its peers'
+    workers fail, and a change of the membership costs no restart.
     """
     last = log.last
     if last is None:
@@ -182,22 +182,22 @@ def _failed(log: RunHistory) -> bool:
     return verdict is not None and verdict.cause is Cause.FAILED
 
 
-def _chosen(hall: SealInput, ready: Sequence[Member]) -> list[Member]:
-    """Who gets a place, in order of arrival: this node, then last members, then the others by
-    arrival.
+def _chosen(known: SealInput, ready: Sequence[Member]) -> list[Member]:
+    """The members of the next round, in order of arrival. If too many are ready, the leader comes
+    first, then members of the last round, then the others by arrival.
     """
-    last = hall.log.last
+    last = known.log.last
     earlier = frozenset(last.nodes) if last else frozenset[str]()
-    ranked = sorted(ready, key=lambda member: (member.node != hall.me, member.node not in earlier))
-    places = {member.node for member in ranked[: hall.rules.max_nodes]}
+    ranked = sorted(ready, key=lambda member: (member.node != known.me, member.node not in earlier))
+    places = {member.node for member in ranked[: known.parameters.max_nodes]}
     return [member for member in ready if member.node in places]
 
 
 def _ranked(chosen: Sequence[Member], last: Assignment | None) -> tuple[Seat, ...]:
     """Seats in the order of ranks: preferred index, then the last round's order, then arrival.
 
-    The last round's order goes by names, so that a node which came back under a new identity finds
-    its place.
+    The last round's order is looked up by name, since a node may have come back under a new
+    identity.
     """
     position = {seat.name: n for n, seat in enumerate(last.seats)} if last else {}
 
@@ -220,8 +220,8 @@ def _ranked(chosen: Sequence[Member], last: Assignment | None) -> tuple[Seat, ..
 
 
 def _unreachable(chosen: Sequence[Member]) -> str | None:
-    """Why the others could not reach one of ``chosen``, or None. A loopback address means one host
-    only.
+    """Why one of ``chosen`` cannot be reached by the others, or None. Others on the same host only
+    can reach a loopback address.
     """
     hosts = {member.host for member in chosen}
     if len(hosts) < 2:
@@ -245,4 +245,4 @@ def _is_loopback(address: str) -> bool:
     try:
         return ipaddress.ip_address(address.strip("[]")).is_loopback
     except ValueError:
-        return False  # a name: what it means is the resolver's business
+        return False  # it is a host name, which is not resolved here

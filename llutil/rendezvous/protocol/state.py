@@ -1,8 +1,8 @@
 """One node's view of the protocol: all that its next step depends on, besides the time.
 
-The fields are changed by ``absorbing`` (what was observed) and by ``machine`` (what was
-instructed), and read by the decisions. This module may import nothing but the standard library,
-msgspec and the room's values.
+``apply_observation`` and ``derive_state`` change the fields after an observation, ``machine``
+changes them with an instruction. The decisions only read them. This module may import nothing but
+the standard library, msgspec and the room's values.
 """
 
 from __future__ import annotations
@@ -21,103 +21,105 @@ __all__ = ["State", "WorkersState"]
 
 
 class WorkersState(Enum):
-    """What this node's workers do."""
+    """What this node's workers are doing."""
 
     NONE = "there are none"
     RUNNING = "they run"
     STOPPING = "they were told to stop"
-    ENDED = "they ended by themselves, and their round has not"
+    ENDED = "they have ended, and their round has not"
 
 
 @dataclass(slots=True, kw_only=True)
 class State:
     """All times are of the node's own clock, in seconds.
 
-    ``profile`` is the member record without an identity. An identity (``node``) lasts as long as
-    its lease.
+    ``profile`` is the member record without an identity. An identity (``node``) is valid as long as
+    its lease lives; after that the node takes a new lease and a new identity.
     """
 
-    rules: ProtocolParameters
+    parameters: ProtocolParameters
     profile: Member
 
-    # The lease, and the identity that it proves to live.
+    # The lease, and the identity that lives as long as the lease.
     identities: int = 0
     node: str = ""
     leased: bool = False
     renewed: float = 0.0
     joined: bool = False
-    before: tuple[str, ...] = ()
-    """The ledger's names of older members that may still be there. Whoever has none before it
+    older_members: tuple[str, ...] = ()
+    """The ledger's names of the older member records that may still exist. A node without any
     leads.
     """
-    watched: str | None = None
+    watched_predecessor: str | None = None
 
     # What the run has come to, and this node's part in it.
     log: RunHistory = field(default_factory=RunHistory)
-    met: int | None = None
-    """Generations up to this one ended before this node came, and mean nothing to it. None: not yet
-    known.
+    ignored_generation: int | None = None
+    """This node ignores the generations up to this number: they ended before it came, or were not
+    its own. None before the first look at the log.
     """
     stage: Stage = Stage(1, 0)  # noqa: RUF009 - a named tuple cannot change
-    """``log.stage``, when it was last looked at: what is known of reports belongs to it."""
+    """``log.stage`` as of the last step. The reports in this state are about that round."""
     ended_since: float | None = None
     """Since when no round has been running; None while one does."""
-    seat: Assignment | None = None
-    """The round that this node is in, from ``StartWorkers`` until its workers are gone and the
-    round is over.
+    own_round: Assignment | None = None
+    """The round that this node takes part in: from ``StartWorkers`` until the round is over and
+    none of this node's workers is left.
     """
-    work: WorkersState = WorkersState.NONE
+    workers: WorkersState = WorkersState.NONE
     outcome: Report | None = None
-    said: set[tuple[Stage, ReportKind]] = field(default_factory=set)
-    """What the identity ``node`` has reported, as the ledger confirmed."""
+    reported: set[tuple[Stage, ReportKind]] = field(default_factory=set)
+    """The reports of the identity ``node`` that the ledger has confirmed."""
     succeeded: Assignment | None = None
     """The newest round in which this node's own workers all succeeded, under whichever identity."""
 
-    # One request at a time.
+    # At most one request to the ledger is under way.
     ticket: int = 0
-    asked: Request | None = None
-    doubt: Create | None = None
-    """A write that was not answered. It may be applied yet, at any time, so it is read back and
-    repeated as it is, whatever has changed meanwhile, until the ledger says what became of it;
-    nothing else is written before. A leader that reconsidered could find its earlier decision
-    applied after all, once the later one was swept."""
-    absent: bool = False
-    """The write in doubt was looked for, and had not been applied."""
-    retry: float = 0.0
+    pending: Request | None = None
+    unanswered_write: Create | None = None
+    """A write that got no answer. The ledger may still apply it at any time. So it is read back and
+    repeated unchanged until the ledger says what became of it, and nothing else is written before.
+    If the leader wrote another decision instead, the ledger could still apply the first one after
+    the second one's records were deleted."""
+    write_not_found: bool = False
+    """``unanswered_write`` was read back, and the ledger had not applied it."""
+    retry_at: float = 0.0
 
-    # Leading.
-    fresh: bool = False
-    """The log was read since this node leads; from then on nobody else writes into it."""
-    kept: int = 0
+    # What only the leader uses.
+    log_read_as_leader: bool = False
+    """The log was read after this node began to lead. From then on nobody else writes into it."""
+    renewed_generation: int = 0
     members: tuple[Member, ...] | None = None
     watching_members: bool = False
     watching_reports: Stage | None = None
-    ends: dict[str, Report] = field(default_factory=dict)
+    end_reports: dict[str, Report] = field(default_factory=dict)
     """Reports of success or failure on ``log.stage``, by node."""
-    backs: set[str] = field(default_factory=set)
+    nodes_back: set[str] = field(default_factory=set)
     """Nodes that are ready for the round after ``log.stage``."""
-    stops: dict[str, Report] = field(default_factory=dict)
+    stop_reports: dict[str, Report] = field(default_factory=dict)
     """Requests to stop the whole job, by node."""
-    checked: frozenset[str] = frozenset()
-    checking: frozenset[str] = frozenset()
+    checked_nodes: frozenset[str] = frozenset()
+    nodes_being_checked: frozenset[str] = frozenset()
     quorum_since: float | None = None
     failed_since: float | None = None
-    store: tuple[Stage, str, int] | None = None
-    store_asked: Stage | None = None
-    sweep: Stage | None = None
-    marked: int = 0
+    bound_store: tuple[Stage, str, int] | None = None
+    store_stage: Stage | None = None
+    stale_before: Stage | None = None
+    marked_generation: int = 0
     """The newest generation that this node wrote the marker of."""
 
-    # Ends.
+    # How this node's part ends.
     waiting_since: float | None = None
     waited: float = 0.0
-    wish: End | None = None
-    """What this node was asked to come to: ``Stopped``, ``Left``, or ``GaveUp``."""
+    wanted_end: End | None = None
+    """The end that this node was asked for (``Stopped`` or ``Left``), or that its own time limit
+    asks for (``GaveUp``).
+    """
     linger: float = 0.0
-    wish_since: float | None = None
-    """Since when the wish is all that is left to do here: no workers run."""
-    ending: End | None = None
-    left: bool = False
+    wanted_end_since: float | None = None
+    """Since when ``wanted_end`` is all that is left to do: no workers run here."""
+    decided_end: End | None = None
+    has_left: bool = False
     finished: bool = False
 
     @property
@@ -127,22 +129,26 @@ class State:
 
     @property
     def leads(self) -> bool:
-        """Whether no older member is left: this node may write into the log, until its own record
-        goes.
+        """Whether no older member is left. Then this node may write into the log as long as its
+        own member record exists.
         """
-        return self.joined and not self.before
+        return self.joined and not self.older_members
 
     @property
     def idle(self) -> bool:
         """Whether no workers run here."""
-        return self.work is WorkersState.NONE or self.work is WorkersState.ENDED
+        return self.workers is WorkersState.NONE or self.workers is WorkersState.ENDED
 
     @property
-    def patience(self) -> float:
+    def wait_limit(self) -> float:
         """How long this node waits for a round in all, in seconds."""
-        rules = self.rules
-        return rules.timeout if self.identities else min(rules.timeout, rules.first_answer)
+        parameters = self.parameters
+        return (
+            parameters.timeout
+            if self.identities
+            else min(parameters.timeout, parameters.first_answer)
+        )
 
     def suspended(self, now: float) -> bool:
         """Whether the lease may be over, by this node's own clock (rule 6)."""
-        return self.leased and now >= self.renewed + self.rules.lease_ttl
+        return self.leased and now >= self.renewed + self.parameters.lease_ttl

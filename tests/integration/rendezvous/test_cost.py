@@ -20,7 +20,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from llutil.ledgers import Ledger
-from llutil.rendezvous.driver.driver import Driver, Order
+from llutil.rendezvous.driver.driver import AgentInstruction, Driver
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol import observations as see
 from llutil.rendezvous.protocol.parameters import ProtocolParameters
@@ -106,16 +106,16 @@ def _started(store: Store, server: Server, count: int) -> Iterator[list[Driver]]
         yield drivers
 
 
-def _orders(drivers: list[Driver]) -> list[Order]:
-    """One order of each."""
-    found: list[Order] = []
+def _next_instructions(drivers: list[Driver]) -> list[AgentInstruction]:
+    """One instruction of each."""
+    found: list[AgentInstruction] = []
     deadline = time.monotonic() + _SOON
     for driver in drivers:
-        orders: tuple[Order, ...] = ()
-        while not orders and time.monotonic() < deadline:
+        instructions: tuple[AgentInstruction, ...] = ()
+        while not instructions and time.monotonic() < deadline:
             driver.wait(deadline)
-            orders = driver.orders()
-        found += orders
+            instructions = driver.take_instructions()
+        found += instructions
     assert len(found) == len(drivers)
     return found
 
@@ -126,13 +126,15 @@ def _cost(
     """What it took until a round was sealed, and from then on until all had left."""
     counted = _Count(server)
     with _started(store, server, count) as drivers:
-        for order in _orders(drivers):
-            assert isinstance(order, do.StartWorkers)
-            stage = order.assignment.stage
+        for instruction in _next_instructions(drivers):
+            assert isinstance(instruction, do.StartWorkers)
+            stage = instruction.assignment.stage
         sealing = counted.since()
         for driver in drivers:
             driver.tell(see.WorkersEnded(stage, None))
-        assert all(isinstance(order, do.Finish) for order in _orders(drivers))
+        assert all(
+            isinstance(instruction, do.Finish) for instruction in _next_instructions(drivers)
+        )
         return sealing, counted.since(ended)
 
 

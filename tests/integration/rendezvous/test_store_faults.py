@@ -107,7 +107,7 @@ def test_a_store_that_never_comes_back_ends_the_job_in_time_with_a_reason(
     for agent in job.agents:
         end = agent.ends("RendezvousError")
         assert "the ledger did not answer for 4 s" in end["text"]
-        assert "the ledger's last word: " in end["text"]
+        assert "the ledger's last error: " in end["text"]
         assert end["retryable"]
     assert late.ends("RendezvousError")["seconds"] < 4 + 2 * TTL + 15
 
@@ -136,7 +136,7 @@ def test_nodes_that_wait_for_a_frozen_store_give_up_in_time(
             end = agent.ends("RendezvousError")
             assert "the ledger did not answer for 4 s" in end["text"]
             assert ("and never has" in end["text"]) == (agent is not waiting)
-            assert "; the ledger's last word: " in end["text"]
+            assert "; the ledger's last error: " in end["text"]
             assert end["seconds"] < 4 + 2 * TTL + 15 or agent is waiting
 
 

@@ -8,7 +8,7 @@ from torch.distributed.elastic.rendezvous import RendezvousHandler
 
 from llutil.backends.backend import Backend
 from llutil.backends.table import C10D, STATIC
-from llutil.rendezvous.build_handler import handler_for
+from llutil.rendezvous.build_handler import build_handler
 from llutil.rendezvous.config import RendezvousConfig
 
 
@@ -22,7 +22,7 @@ def handler(backend: Backend, endpoint: str, **options: Any) -> RendezvousHandle
         local_addr="127.0.0.1",
         options=backend.values(options, "rdzv_configs"),
     )
-    return handler_for(config)
+    return build_handler(config)
 
 
 def test_c10d_gets_whole_seconds_from_one_on() -> None:

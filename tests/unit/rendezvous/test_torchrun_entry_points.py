@@ -17,7 +17,7 @@ from llutil.launcher.config import LaunchConfig
 from llutil.launcher.config_checks import problems_of as config_problems
 from llutil.launcher.request import LaunchRequest
 from llutil.rendezvous import torchrun_entry_points
-from llutil.rendezvous.build_handler import driver_for
+from llutil.rendezvous.build_handler import build_driver
 from llutil.rendezvous.protocol.parameters import ProtocolParameters
 
 BACKENDS = pytest.mark.parametrize("backend", [ETCD, ZEUS_ADAPTER], ids=lambda one: one.name)
@@ -36,7 +36,7 @@ def under_torchrun(backend: Backend, options: dict[str, Any]) -> ProtocolParamet
     )
     handler = HANDLERS[backend]()(parameters)
     assert handler.get_backend() == backend.torchrun_name
-    rules: ProtocolParameters = handler._new_driver()._rules
+    rules: ProtocolParameters = handler._new_driver()._parameters
     return rules
 
 
@@ -54,7 +54,7 @@ def under_launch_agent(backend: Backend, options: dict[str, Any]) -> ProtocolPar
     if problems := config_problems(config):
         raise ConfigError(problems)
     request = LaunchRequest(config=config, entrypoint="true", args=(), events=None, sys_path=())
-    return driver_for(build_agent.rendezvous_config(request, 1))._rules
+    return build_driver(build_agent.rendezvous_config(request, 1))._parameters
 
 
 @BACKENDS

@@ -11,7 +11,7 @@ from llutil.backends.table import ZEUS_ADAPTER
 from llutil.errors import ConfigError
 from llutil.ledgers.open_ledger import ledger_opener
 from llutil.ledgers.zookeeper.config import ZooKeeperConfig
-from llutil.rendezvous.build_handler import driver_for
+from llutil.rendezvous.build_handler import build_driver
 from llutil.rendezvous.config import RendezvousConfig
 
 
@@ -68,7 +68,7 @@ def test_a_missing_kazoo_is_named_with_the_extra_that_brings_it(
 ) -> None:
     _hide_package(monkeypatch, "kazoo")
     with pytest.raises(ConfigError, match=r"kazoo: install the extra 'zookeeper'"):
-        driver_for(
+        build_driver(
             RendezvousConfig(
                 backend=ZEUS_ADAPTER,
                 endpoint="127.0.0.1:1",

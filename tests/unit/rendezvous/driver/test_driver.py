@@ -18,7 +18,7 @@ def test_nodes_agree_on_one_round_and_all_succeed(rendezvous: MemoryRendezvous) 
     nodes = [rendezvous.node(name, min_nodes=4, max_nodes=4, nproc=2) for name in "abcd"]
     rounds = {node.starts() for node in nodes}
     (agreed,) = rounds
-    places = [agreed.place(node) for node in agreed.nodes]
+    places = [agreed.ranks_of(node) for node in agreed.nodes]
     assert [place.first_rank for place in places] == [0, 2, 4, 6]
     assert {place.world_size for place in places} == {8}
     leader = next(node for node in nodes if agreed.by.startswith(node.name))
@@ -132,7 +132,7 @@ def test_a_node_whose_session_ended_stops_its_workers_and_comes_back_as_a_new_on
 
 def test_an_order_to_stop_the_job_reaches_every_node(rendezvous: MemoryRendezvous) -> None:
     nodes = rendezvous.gang("a", "b", "c")
-    nodes[2].tell(see.Asked("enough", stop=True))
+    nodes[2].tell(see.EndRequested("enough", stop=True))
     for node in nodes:
         node.stops()
     for node in nodes:
@@ -149,20 +149,20 @@ def test_a_node_leaves_also_if_its_agent_never_obeyed_its_last_order(
     assert second.peek(10)
     if taken:
         second.starts()
-    assert second.driver.leave(see.Asked("gone", stop=False), time.monotonic() + 10)
+    assert second.driver.leave(see.EndRequested("gone", stop=False), time.monotonic() + 10)
     first.stops()
     assert len(first.starts().seats) == 1
 
 
 def test_leaving_does_not_start_what_was_never_started(rendezvous: MemoryRendezvous) -> None:
     node = rendezvous.node("a", min_nodes=1, max_nodes=1, start=False)
-    assert node.driver.leave(see.Asked("gone", stop=False), time.monotonic() + 10)
+    assert node.driver.leave(see.EndRequested("gone", stop=False), time.monotonic() + 10)
     assert node.driver.close(time.monotonic())
 
 
 def test_the_last_one_that_leaves_closes_the_generation(rendezvous: MemoryRendezvous) -> None:
     first, second = rendezvous.gang("a", "b", min_nodes=1, max_restarts=None, last_call=30)
-    asked = see.Asked("done", stop=False, linger=5.0)
+    asked = see.EndRequested("done", stop=False, linger=5.0)
     for node in (first, second):
         node.tell(asked)
         node.stops()

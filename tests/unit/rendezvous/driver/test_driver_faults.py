@@ -19,7 +19,7 @@ _DAY = 86400.0
 
 
 def _error(node: Node) -> LaunchError:
-    """What its agent is told instead of an order."""
+    """What its agent is told instead of an instruction."""
     with pytest.raises(LaunchError) as raised:
         node.refuses_orders()
     return raised.value
@@ -30,7 +30,7 @@ def _ends_with(node: Node, kind: type[LaunchError], *words: str) -> None:
     assert type(error) is kind
     assert all(word in str(error) for word in words), str(error)
     with pytest.raises(kind):  # and not only once
-        node.driver.orders()
+        node.driver.take_instructions()
 
 
 @pytest.mark.parametrize("moment", ["at first", "joined", "running", "ended"])
@@ -209,7 +209,7 @@ def test_closing_ends_a_call_that_hangs(rendezvous: MemoryRendezvous) -> None:
         ledger.hanging = True
 
     node = rendezvous.node("a", min_nodes=1, max_nodes=1, lease_ttl=1000, before=begin)
-    asked = see.Asked("gone", stop=False)
+    asked = see.EndRequested("gone", stop=False)
     assert not node.driver.leave(asked, time.monotonic() + 0.1)
     assert node.ledger.hung.is_set()
     began = time.monotonic()

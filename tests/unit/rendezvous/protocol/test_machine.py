@@ -44,7 +44,7 @@ def brief(instruction: do.Instruction) -> str:
             return f"Finish {type(end).__name__}"
         case do.WatchReports(stage=stage) | do.OpenStore(stage=stage):
             return f"{type(instruction).__name__} {stage.generation}.{stage.round}"
-        case do.Sweep(before=before):
+        case do.DeleteStale(before=before):
             return f"Sweep {before.generation}.{before.round}"
         case _:
             return type(instruction).__name__
@@ -79,14 +79,14 @@ class Node:
     @property
     def ticket(self) -> int:
         """Of the request under way."""
-        assert self.state.asked is not None
-        ticket: int = self.state.asked.ticket
+        assert self.state.pending is not None
+        ticket: int = self.state.pending.ticket
         return ticket
 
     @property
     def wanted(self) -> Any:
         """The first record of the write under way."""
-        return self.state.asked.records[0]
+        return self.state.pending.records[0]
 
     def created(self, now: float | None = None) -> list[str]:
         return self.sees(see.Created(self.ticket), now)
@@ -111,7 +111,7 @@ def leader(names: str = "ab", **others: Any) -> Node:
     node.joined()
     node.sees(see.MembersSeen(tuple(member(name) for name in names)))
     node.sees(see.StoreOpened(FIRST, "10.0.0.1", 29500))
-    if not isinstance(node.state.asked, do.Create):  # not full: the last call must pass
+    if not isinstance(node.state.pending, do.Create):  # not full: the last call must pass
         node.renew(25.0)
         node.sees(see.Ticked(), 30.0)
     assert "StartWorkers" in node.created()
@@ -137,8 +137,8 @@ def test_the_first_node_leads_and_seals_once_all_are_there() -> None:
     assert node.wait.why == "1 of 2 nodes are here"
     assert node.sees(see.MembersSeen((member("a"), member("b")))) == ["Create assignment"]
     assert node.wanted == round_of("ab")
-    assert node.created() == ["StartWorkers", "WatchReports 1.1", "KeepGeneration"]
-    assert node.state.seat.place("a.1").first_rank == 0
+    assert node.created() == ["StartWorkers", "WatchReports 1.1", "RenewGeneration"]
+    assert node.state.own_round.ranks_of("a.1").first_rank == 0
 
 
 def test_a_later_node_watches_its_predecessor_and_waits_for_the_assignment() -> None:
@@ -211,7 +211,7 @@ def test_the_leader_writes_verdict_and_marker_at_once_and_cleans_up() -> None:
     node.created()
     both = (report("a", ReportKind.SUCCEEDED), report("b", ReportKind.SUCCEEDED))
     assert node.sees(see.ReportsSeen(FIRST, both)) == ["Create verdict + marker"]
-    written = node.state.asked.records[1]
+    written = node.state.pending.records[1]
     assert isinstance(written, Marker)
     assert (written.cause, written.nodes) == (Cause.SUCCEEDED, ("a.1", "b.1"))
     assert node.created() == ["CloseStore", "Sweep 2.0", "Leave", "Finish FinishedWell"]
@@ -231,7 +231,7 @@ def test_the_marker_keeps_tokens_and_labels_of_the_last_round() -> None:
             FIRST, (report("a", ReportKind.SUCCEEDED), report("b", ReportKind.SUCCEEDED))
         )
     )
-    written = node.state.asked.records[1]
+    written = node.state.pending.records[1]
     assert (written.tokens, written.labels) == (("1", "2"), ("t1", "t2"))
 
 
@@ -309,7 +309,7 @@ def test_the_last_failure_is_told_at_once_and_ends_the_job_once_all_are_back() -
     failed = report("b", ReportKind.FAILED, job_failure=JobFailure(why="boom"))
     assert node.sees(see.ReportsSeen(FIRST, (failed, *BACKS)), 5.1) == ["Create marker"]
     assert node.wanted.why == "b.1 failed: boom; all 0 restarts are used up"
-    final = node.state.asked.records
+    final = node.state.pending.records
     assert node.created() == ["CloseStore", "Sweep 2.0", "Leave", "Finish Failed"]
     other = follower()
     over = [round_of("ab"), verdict(Cause.FAILED), *final]
@@ -429,7 +429,7 @@ def test_the_next_in_line_reads_the_log_before_it_does_anything_as_leader() -> N
     assert node.sees(see.PredecessorGone("a.1")) == ["ReadLog"]
     read = RunHistory(round_of("ab"), verdict(Cause.LOST))
     said = node.sees(see.LogRead(node.ticket, read))
-    assert said == ["WatchMembers", "WatchReports 1.1", "KeepGeneration"]
+    assert said == ["WatchMembers", "WatchReports 1.1", "RenewGeneration"]
 
 
 def test_a_new_leader_ends_the_round_of_those_who_are_gone_and_goes_on_at_the_next() -> None:
@@ -479,7 +479,7 @@ def test_a_lost_node_ends_its_workers_and_comes_back_under_a_new_identity() -> N
     assert node.sees(see.LeaseLost("b.1")) == ["StopWorkers"]
     assert node.sees(see.WorkersStopped(FIRST)) == ["TakeLease"]
     assert node.sees(see.LeaseTaken(node.ticket, 0.0)) == ["Join"]
-    assert node.state.asked.member.node == "b.2"
+    assert node.state.pending.member.node == "b.2"
     assert node.sees(see.Joined(node.ticket, ("a.1",), RunHistory(round_of("ab")))) == [
         "WatchPredecessor a.1"
     ]
@@ -644,10 +644,10 @@ def test_who_waits_when_a_generation_ends(
 
 def test_a_stop_is_reported_and_ends_the_job() -> None:
     node = follower(token="5")
-    assert node.sees(see.Asked("marked failed", stop=True)) == ["StopWorkers", "Create stop"]
+    assert node.sees(see.EndRequested("marked failed", stop=True)) == ["StopWorkers", "Create stop"]
     lead = leader()
     assert lead.sees(see.ReportsSeen(FIRST, (node.wanted,))) == ["Create verdict + marker"]
-    final = lead.state.asked.records
+    final = lead.state.pending.records
     assert final[1].tokens == ("", "5")
     node.created()
     node.sees(see.WorkersStopped(FIRST))
@@ -657,7 +657,7 @@ def test_a_stop_is_reported_and_ends_the_job() -> None:
 
 def test_a_stop_does_not_wait_for_the_leader_for_longer_than_a_lease() -> None:
     node = follower()
-    node.sees(see.Asked("enough", stop=True))
+    node.sees(see.EndRequested("enough", stop=True))
     node.created()
     node.sees(see.WorkersStopped(FIRST), 4.0)
     assert node.wait.until == 14.0
@@ -667,27 +667,27 @@ def test_a_stop_does_not_wait_for_the_leader_for_longer_than_a_lease() -> None:
 
 def test_a_node_that_never_met_anybody_stops_at_once() -> None:
     node = Node()
-    assert node.sees(see.Asked("enough", stop=True)) == ["Finish Stopped"]
+    assert node.sees(see.EndRequested("enough", stop=True)) == ["Finish Stopped"]
 
 
 def test_a_node_that_waits_beside_a_job_of_another_token_stops_alone() -> None:
     node = Node("x", token="1")
     node.joined(("a.1",), RunHistory(round_of("ab")))
-    node.sees(see.Asked("enough", stop=True))
+    node.sees(see.EndRequested("enough", stop=True))
     assert brief(node.last[-2]) == "Finish Stopped"
 
 
 def test_a_node_that_leaves_just_goes_once_its_workers_have() -> None:
     node = follower()
-    assert node.sees(see.Asked("preempted", stop=False)) == ["StopWorkers"]
+    assert node.sees(see.EndRequested("preempted", stop=False)) == ["StopWorkers"]
     assert node.sees(see.WorkersStopped(FIRST)) == ["Leave", "Finish Left"]
 
 
 def test_the_last_one_to_leave_marks_the_generation() -> None:
     node = leader("a")
-    said = node.sees(see.Asked("shutdown", stop=False))
+    said = node.sees(see.EndRequested("shutdown", stop=False))
     assert said == ["StopWorkers", "Create verdict + marker"]
-    assert {record.cause for record in node.state.asked.records} == {Cause.LEFT}
+    assert {record.cause for record in node.state.pending.records} == {Cause.LEFT}
     assert node.created() == []
     said = node.sees(see.WorkersStopped(FIRST))
     assert said == ["CloseStore", "Sweep 2.0", "Leave", "Finish Left"]
@@ -697,7 +697,7 @@ def test_a_leader_may_linger_for_the_others_to_leave_first() -> None:
     node = leader("ab")
     node.sees(see.WorkersEnded(FIRST, None))
     node.created()
-    assert node.sees(see.Asked("shutdown", stop=False, linger=3.0)) == []
+    assert node.sees(see.EndRequested("shutdown", stop=False, linger=3.0)) == []
     assert node.wait.until == 3.0
     assert node.sees(see.MembersSeen((member("a"),)), 1.0) == ["Create verdict + marker"]
 
@@ -706,14 +706,14 @@ def test_a_leader_does_not_linger_for_ever() -> None:
     node = leader("ab")
     node.sees(see.WorkersEnded(FIRST, None))
     node.created()
-    node.sees(see.Asked("shutdown", stop=False, linger=3.0))
+    node.sees(see.EndRequested("shutdown", stop=False, linger=3.0))
     assert node.sees(see.Ticked(), 3.0)[-2:] == ["Leave", "Finish Left"]
 
 
 def test_a_stop_outranks_a_wish_to_leave() -> None:
     node = leader()
-    node.sees(see.Asked("preempted", stop=False))
-    assert node.sees(see.Asked("enough", stop=True)) == ["Create verdict + marker"]
+    node.sees(see.EndRequested("preempted", stop=False))
+    assert node.sees(see.EndRequested("enough", stop=True)) == ["Create verdict + marker"]
 
 
 def test_a_node_gives_up_when_no_round_begins_in_time_and_says_who_is_there() -> None:
@@ -752,7 +752,7 @@ def test_a_node_without_a_ledger_gives_up_in_time() -> None:
     node.sees(see.Ticked())
     node.sees(see.LeaseTaken(node.ticket, 0.0))
     for n in itertools.count():
-        if node.state.asked is not None:
+        if node.state.pending is not None:
             node.sees(see.Unanswered(node.ticket), node.now + 2.0)
         node.sees(see.Ticked(), node.now + 0.5)
         if node.state.finished:
@@ -764,7 +764,7 @@ def test_a_node_without_a_ledger_gives_up_in_time() -> None:
 
 def test_after_its_end_a_machine_does_nothing_any_more() -> None:
     node = Node()
-    node.sees(see.Asked("enough", stop=True))
+    node.sees(see.EndRequested("enough", stop=True))
     assert node.sees(see.LogSeen(RunHistory(round_of("ab")))) == []
     assert node.wait.why == "finished"
 
@@ -782,4 +782,4 @@ def test_a_store_that_cannot_take_snapshots_may_show_a_final_verdict_first() -> 
 def test_an_assignment_is_acted_upon_once() -> None:
     node = follower()
     assert node.sees(see.LogSeen(RunHistory(round_of("ab")))) == []
-    assert isinstance(node.state.seat, Assignment)
+    assert isinstance(node.state.own_round, Assignment)

@@ -219,7 +219,7 @@ def test_what_is_not_ours_is_refused_with_its_key(value: bytes, says: str) -> No
 
 def test_another_version_of_the_format_is_named() -> None:
     with pytest.raises(
-        ConfigError, match=r"is of format 3, and this node speaks 2: run the same version"
+        ConfigError, match=r"has format 3, and this node reads format 2 only: run the same version"
     ):
         decode("key", _changed(version=3))
 

@@ -24,7 +24,7 @@ def test_the_ranks_of_a_round_are_distinct_and_complete(shapes: list[tuple[int, 
             seat(f"n{n}", nproc=nproc, role=role) for n, (nproc, role) in enumerate(shapes)
         ),
     )
-    places = [agreed.place(node) for node in agreed.nodes]
+    places = [agreed.ranks_of(node) for node in agreed.nodes]
     ranks = [
         rank for place in places for rank in range(place.first_rank, place.first_rank + place.nproc)
     ]
@@ -41,7 +41,7 @@ def test_a_node_without_a_seat_has_no_place() -> None:
     with pytest.raises(
         KeyError, match=r"'c.1' has no seat in round 1 of generation 1; seated: a.1, b.1"
     ):
-        round_of("ab").place("c.1")
+        round_of("ab").ranks_of("c.1")
 
 
 def test_stages_are_ordered_by_generation_first() -> None:

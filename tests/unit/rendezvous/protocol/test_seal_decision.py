@@ -24,7 +24,7 @@ from tests.support.rendezvous_values import marker, member, round_of, rules, ver
 FOREVER = float("inf")
 
 
-def hall(
+def seal_input(
     here: str,
     *,
     least: int = 2,
@@ -39,7 +39,7 @@ def hall(
     log = RunHistory(last, verdict(cause, last.stage) if last else None)
     values: dict[str, Any] = {
         "me": f"{here[0]}.1",
-        "rules": rules(least, most),
+        "parameters": rules(least, most),
         "log": log,
         "members": [member(name) for name in here],
         "backs": frozenset(f"{name}.1" for name in backs),
@@ -56,42 +56,46 @@ def names(decision: object) -> str:
 
 WHEN = {
     # what the leader knows, now, and what it decides: the ranks' names, or until when it holds
-    "too few, for ever": (hall("a", quorum_since=None), 900.0, FOREVER),
-    "enough, and the last call begins": (hall("ab"), 100.0, 130.0),
-    "the last call is not over": (hall("ab"), 129.9, 130.0),
-    "the last call is over": (hall("ab"), 130.0, "ab"),
-    "full at once": (hall("abc"), 100.0, "abc"),
-    "beyond full: the first to arrive": (hall("abcd"), 100.0, "abc"),
-    "all survivors are back": (hall("ab", last=round_of("abc"), backs="ab"), 100.0, "ab"),
+    "too few, for ever": (seal_input("a", quorum_since=None), 900.0, FOREVER),
+    "enough, and the last call begins": (seal_input("ab"), 100.0, 130.0),
+    "the last call is not over": (seal_input("ab"), 129.9, 130.0),
+    "the last call is over": (seal_input("ab"), 130.0, "ab"),
+    "full at once": (seal_input("abc"), 100.0, "abc"),
+    "beyond full: the first to arrive": (seal_input("abcd"), 100.0, "abc"),
+    "all survivors are back": (seal_input("ab", last=round_of("abc"), backs="ab"), 100.0, "ab"),
     "all survivors are back, and strangers": (
-        hall("abx", most=4, last=round_of("abc"), backs="ab"),
+        seal_input("abx", most=4, last=round_of("abc"), backs="ab"),
         100.0,
         "abx",
     ),
-    "a survivor is still away": (hall("abc", last=round_of("abc"), backs="ab"), 100.0, 130.0),
+    "a survivor is still away": (seal_input("abc", last=round_of("abc"), backs="ab"), 100.0, 130.0),
     "a survivor is away for too long": (
-        hall("abc", last=round_of("abc"), backs="ab"),
+        seal_input("abc", last=round_of("abc"), backs="ab"),
         130.0,
         "ab",
     ),
     "strangers fill the round, and a survivor's place is kept": (
-        hall("abxy", last=round_of("ab"), backs="a"),
+        seal_input("abxy", last=round_of("ab"), backs="a"),
         100.0,
         130.0,
     ),
-    "but not for ever": (hall("abxy", last=round_of("ab"), backs="a"), 130.0, "axy"),
-    "no survivor is left: as in the beginning": (hall("xy", last=round_of("ab")), 100.0, 130.0),
+    "but not for ever": (seal_input("abxy", last=round_of("ab"), backs="a"), 130.0, "axy"),
+    "no survivor is left: as in the beginning": (
+        seal_input("xy", last=round_of("ab")),
+        100.0,
+        130.0,
+    ),
     "survivors alone are too few": (
-        hall("a", last=round_of("ab"), backs="a", quorum_since=None),
+        seal_input("a", last=round_of("ab"), backs="a", quorum_since=None),
         500.0,
         FOREVER,
     ),
     "last members come before strangers": (
-        hall("axb", most=2, last=round_of("ab"), backs="ab"),
+        seal_input("axb", most=2, last=round_of("ab"), backs="ab"),
         100.0,
         "ab",
     ),
-    "the leader has workers yet": (hall("axy", last=round_of("ab")), 500.0, FOREVER),
+    "the leader has workers yet": (seal_input("axy", last=round_of("ab")), 500.0, FOREVER),
 }
 
 
@@ -107,7 +111,7 @@ def test_when_a_round_is_sealed(known: SealInput, now: float, expected: str | fl
 
 def test_after_a_failure_the_seal_waits_for_a_member_that_may_be_lost() -> None:
     shape = rules(1, 3, last_call=1.0, lease_ttl=10.0)
-    known = hall("ab", rules=shape, last=round_of("ab"), cause=Cause.FAILED, backs="a")
+    known = seal_input("ab", parameters=shape, last=round_of("ab"), cause=Cause.FAILED, backs="a")
     assert decide_seal(known, 102.0) == NotYet(
         115.0, "last call, 1 of 3 nodes are here; still stopping workers: b.1"
     )
@@ -135,7 +139,9 @@ def test_a_failure_that_no_restart_is_left_for_ends_the_job_once_all_are_back(
     here: str, backs: str, now: float, expected: str | float
 ) -> None:
     last = round_of("abc", restarts=3)
-    decision = decide_seal(hall(here, most=4, last=last, cause=Cause.FAILED, backs=backs), now)
+    decision = decide_seal(
+        seal_input(here, most=4, last=last, cause=Cause.FAILED, backs=backs), now
+    )
     match decision:
         case RestartsSpent(why):
             assert (expected, why) == ("end", "all 3 restarts are used up")
@@ -165,7 +171,7 @@ RANKS = {
 @pytest.mark.parametrize(("arrived", "last", "expected"), RANKS.values(), ids=RANKS.keys())
 def test_ranks_are_stable(arrived: dict[str, int | None], last: str | None, expected: str) -> None:
     here = "".join(arrived)
-    known = hall(
+    known = seal_input(
         here,
         most=len(here),
         members=_indexed(arrived),
@@ -177,13 +183,13 @@ def test_ranks_are_stable(arrived: dict[str, int | None], last: str | None, expe
 
 def test_a_node_that_comes_back_under_a_new_identity_finds_its_rank_again() -> None:
     back = [member("b"), member("c"), member("a", node="a.2")]
-    known = hall("bca", members=back, last=round_of("abc"), backs="bc")
+    known = seal_input("bca", members=back, last=round_of("abc"), backs="bc")
     assert names(decide_seal(known, 100.0)) == "abc"
 
 
 def test_a_loopback_address_is_refused_once_members_are_on_two_hosts() -> None:
     here = [member("a", address="127.0.0.1"), member("b"), member("c")]
-    decision = decide_seal(hall("abc", members=here), 100.0)
+    decision = decide_seal(seal_input("abc", members=here), 100.0)
     assert isinstance(decision, Incompatible)
     assert "node 'a' on host 'a' offers the loopback address '127.0.0.1'" in decision.why
     assert "set local_addr on 'a'" in decision.why
@@ -192,12 +198,12 @@ def test_a_loopback_address_is_refused_once_members_are_on_two_hosts() -> None:
 @pytest.mark.parametrize("address", ["127.0.0.1", "localhost", "::1", "[::1]"])
 def test_on_one_host_a_loopback_address_is_fine(address: str) -> None:
     here = [member(name, address=address, host="one") for name in "abc"]
-    assert names(decide_seal(hall("abc", members=here), 100.0)) == "abc"
+    assert names(decide_seal(seal_input("abc", members=here), 100.0)) == "abc"
 
 
 def test_a_name_is_not_taken_for_a_loopback_address() -> None:
     here = [member(name, address=f"{name}.example") for name in "abc"]
-    assert names(decide_seal(hall("abc", members=here), 100.0)) == "abc"
+    assert names(decide_seal(seal_input("abc", members=here), 100.0)) == "abc"
 
 
 CHARGES = {

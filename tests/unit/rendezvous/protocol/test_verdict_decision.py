@@ -13,7 +13,7 @@ from llutil.rendezvous.protocol.seal_decision import NotYet
 from llutil.rendezvous.protocol.verdict_decision import (
     Recheck,
     VerdictInput,
-    judge,
+    decide_verdict,
 )
 from tests.support.rendezvous_values import job_failure, report, round_of, rules
 
@@ -21,7 +21,7 @@ FOREVER = float("inf")
 ECHO: dict[str, Any] = {"echo": True, "failure_class": FailureClass.INFRASTRUCTURE}
 
 
-def bench(
+def verdict_input(
     ends: str = "", living: str = "abc", *, restarts: int = 0, checked: str = "", **others: Any
 ) -> VerdictInput:
     """A round of a, b and c, of at most four; ``ends`` like "a+ b- c~": success, failure, echo."""
@@ -34,7 +34,7 @@ def bench(
     nodes = [f"{name}.1" for name in living]
     values: dict[str, Any] = {
         "me": "a.1",
-        "rules": rules(1, 4),
+        "parameters": rules(1, 4),
         "round": round_of("abc", restarts=restarts),
         "ends": reports,
         "stop": None,
@@ -58,40 +58,40 @@ def kind(decision: Verdict | Recheck | NotYet) -> tuple[Any, ...]:
 
 FULL = rules(1, 3)
 CASES = {
-    "all goes well": (bench(), ("hold", FOREVER)),
-    "some have succeeded": (bench("a+ b+"), ("hold", FOREVER)),
-    "all have succeeded": (bench("a+ b+ c+"), (Cause.SUCCEEDED, True, "abc")),
-    "all have succeeded, and some are gone": (bench("a+ b+ c+", ""), (Cause.SUCCEEDED, True, "abc")),
-    "one has failed": (bench("b-"), (Cause.FAILED, False, "b")),
-    "one has failed, others have succeeded": (bench("a+ b- c+"), (Cause.FAILED, False, "b")),
-    "one is gone; has it reported?": (bench("", "ab"), ("recheck", "c")),
-    "one is gone, and has not reported": (bench("", "ab", checked="c"), (Cause.LOST, False, "c")),
-    "one is gone, and had succeeded": (bench("c+", "ab"), ("hold", FOREVER)),
-    "two are gone, one after success": (bench("c+", "a", checked="b"), (Cause.LOST, False, "b")),
-    "another is gone since the last check": (bench("", "a", checked="c"), ("recheck", "bc")),
-    "one came; has anybody succeeded?": (bench("", "abcx"), ("recheck", "x")),
-    "one came": (bench("", "abcx", checked="x"), (Cause.GROWN, False, "x")),
-    "one came after a success": (bench("a+", "abcx", checked="x"), ("hold", FOREVER)),
-    "one came, and all places are taken": (bench("", "abcx", checked="x", rules=FULL), ("hold", FOREVER)),
-    "one came and has workers yet": (bench("", "abcx", checked="x", ready=()), ("hold", FOREVER)),
-    "one came and one is gone": (bench("", "abx", checked="cx"), (Cause.LOST, False, "c")),
-    "a stop": (bench(stop="enough"), (Cause.STOPPED, True, "")),
-    "a stop and a failure": (bench("a-", stop="enough"), (Cause.STOPPED, True, "")),
-    "a stop after all have succeeded": (bench("a+ b+ c+", stop="enough"), (Cause.SUCCEEDED, True, "abc")),
-    "one has failed, and one is gone": (bench("b-", "ab"), (Cause.FAILED, False, "b")),
-    "an echo, and one is gone: has it reported?": (bench("a~", "ab"), ("recheck", "c")),
-    "an echo, and one is gone": (bench("a~", "ab", checked="c"), (Cause.LOST, False, "c")),
-    "one has failed, and no restarts are left": (bench("b-", restarts=3), (Cause.FAILED, False, "b")),
+    "all goes well": (verdict_input(), ("hold", FOREVER)),
+    "some have succeeded": (verdict_input("a+ b+"), ("hold", FOREVER)),
+    "all have succeeded": (verdict_input("a+ b+ c+"), (Cause.SUCCEEDED, True, "abc")),
+    "all have succeeded, and some are gone": (verdict_input("a+ b+ c+", ""), (Cause.SUCCEEDED, True, "abc")),
+    "one has failed": (verdict_input("b-"), (Cause.FAILED, False, "b")),
+    "one has failed, others have succeeded": (verdict_input("a+ b- c+"), (Cause.FAILED, False, "b")),
+    "one is gone; has it reported?": (verdict_input("", "ab"), ("recheck", "c")),
+    "one is gone, and has not reported": (verdict_input("", "ab", checked="c"), (Cause.LOST, False, "c")),
+    "one is gone, and had succeeded": (verdict_input("c+", "ab"), ("hold", FOREVER)),
+    "two are gone, one after success": (verdict_input("c+", "a", checked="b"), (Cause.LOST, False, "b")),
+    "another is gone since the last check": (verdict_input("", "a", checked="c"), ("recheck", "bc")),
+    "one came; has anybody succeeded?": (verdict_input("", "abcx"), ("recheck", "x")),
+    "one came": (verdict_input("", "abcx", checked="x"), (Cause.GROWN, False, "x")),
+    "one came after a success": (verdict_input("a+", "abcx", checked="x"), ("hold", FOREVER)),
+    "one came, and all places are taken": (verdict_input("", "abcx", checked="x", parameters=FULL), ("hold", FOREVER)),
+    "one came and has workers yet": (verdict_input("", "abcx", checked="x", ready=()), ("hold", FOREVER)),
+    "one came and one is gone": (verdict_input("", "abx", checked="cx"), (Cause.LOST, False, "c")),
+    "a stop": (verdict_input(stop="enough"), (Cause.STOPPED, True, "")),
+    "a stop and a failure": (verdict_input("a-", stop="enough"), (Cause.STOPPED, True, "")),
+    "a stop after all have succeeded": (verdict_input("a+ b+ c+", stop="enough"), (Cause.SUCCEEDED, True, "abc")),
+    "one has failed, and one is gone": (verdict_input("b-", "ab"), (Cause.FAILED, False, "b")),
+    "an echo, and one is gone: has it reported?": (verdict_input("a~", "ab"), ("recheck", "c")),
+    "an echo, and one is gone": (verdict_input("a~", "ab", checked="c"), (Cause.LOST, False, "c")),
+    "one has failed, and no restarts are left": (verdict_input("b-", restarts=3), (Cause.FAILED, False, "b")),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("known", "expected"), CASES.values(), ids=CASES.keys())
 def test_when_a_round_ends(known: VerdictInput, expected: tuple[Any, ...]) -> None:
-    assert kind(judge(known, 101.0)) == expected
+    assert kind(decide_verdict(known, 101.0)) == expected
 
 
 def test_the_verdict_on_a_last_failure_says_that_it_may_be_the_end() -> None:
-    ruling = judge(bench("b-", restarts=3), 101.0)
+    ruling = decide_verdict(verdict_input("b-", restarts=3), 101.0)
     assert isinstance(ruling, Verdict)
     assert ruling.why == (
         "b.1 failed: boom; no restarts are left, unless a member turns out to be lost"
@@ -103,7 +103,7 @@ def test_a_failure_that_cannot_be_mended_ends_the_job_at_once_whoever_reported_f
         "a.1": failed("a", "a peer is gone"),
         "b.1": failed("b", "no module named x", fatal=True),
     }
-    ruling = judge(replace(bench(), ends=ends), 101.0)
+    ruling = decide_verdict(replace(verdict_input(), ends=ends), 101.0)
     assert isinstance(ruling, Verdict)
     assert (ruling.final, ruling.job_failure) == (True, ends["b.1"].job_failure)
     assert "no module named x; starting again cannot help" in ruling.why
@@ -138,7 +138,9 @@ def failed(name: str, why: str = "boom", *, fatal: bool = False, **fields: Any) 
 def test_the_verdict_tells_the_first_failure_that_the_ledger_took(
     ends: list[Report], first: str
 ) -> None:
-    ruling = judge(replace(bench(restarts=3), ends={end.node: end for end in ends}), 102.0)
+    ruling = decide_verdict(
+        replace(verdict_input(restarts=3), ends={end.node: end for end in ends}), 102.0
+    )
     assert isinstance(ruling, Verdict)
     (told,) = [end for end in ends if end.node == f"{first}.1"]
     assert (ruling.nodes, ruling.job_failure) == ((told.node,), told.job_failure)
@@ -163,12 +165,12 @@ HEARING = {
 def test_an_echo_ends_the_round_only_after_its_cause_had_time_to_be_told(
     ends: list[Report], living: str, until: float | None
 ) -> None:
-    known = replace(bench(living=living), ends={end.node: end for end in ends})
-    found = judge(known, 101.9)
+    known = replace(verdict_input(living=living), ends={end.node: end for end in ends})
+    found = decide_verdict(known, 101.9)
     assert (found.until if isinstance(found, NotYet) else None) == until
-    assert isinstance(judge(known, 102.0), Verdict)
+    assert isinstance(decide_verdict(known, 102.0), Verdict)
 
 
 def test_without_a_budget_of_its_own_a_job_never_fails_for_good() -> None:
-    known = bench("b-", restarts=99, rules=rules(1, 4, max_restarts=None))
-    assert kind(judge(known, 101.0)) == (Cause.FAILED, False, "b")
+    known = verdict_input("b-", restarts=99, parameters=rules(1, 4, max_restarts=None))
+    assert kind(decide_verdict(known, 101.0)) == (Cause.FAILED, False, "b")
