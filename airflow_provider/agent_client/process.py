@@ -36,8 +36,7 @@ class AgentSubprocess:
     :param python: the agent's interpreter, a path or a name on the ``PATH``.
     :param cwd: the agent's working directory; None means the task's.
     :param env: the agent's whole environment.
-    :param results: the descriptor of a file that takes what ranks return; None means that the
-        socket does.
+    :param inherited: more descriptors that the agent inherits, by the option that names them to it.
 
     :raises ConfigError: the interpreter or the working directory cannot be used.
     """
@@ -47,7 +46,7 @@ class AgentSubprocess:
         python: str,
         cwd: str | None,
         env: Mapping[str, str],
-        results: int | None = None,
+        inherited: Mapping[str, int],
     ) -> None:
         with ExitStack() as on_error, ExitStack() as for_agent:
             self.socket, agents_socket = socket.socketpair()
@@ -65,9 +64,8 @@ class AgentSubprocess:
                 "--socket": agents_socket.fileno(),
                 "--stdout-reader": self.pipes["stdout"],
                 "--stderr-reader": self.pipes["stderr"],
+                **inherited,
             }
-            if results is not None:
-                options["--results"] = results
             arguments = [text for pair in options.items() for text in map(str, pair)]
             try:
                 # If an alarm raises here after the fork, we never learn the new process's pid. It

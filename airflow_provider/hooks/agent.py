@@ -40,6 +40,7 @@ from airflow_provider.agent_client.session import AgentSession
 from llutil.errors import LaunchError, StoppedError
 from llutil.system.job_mark import MARK_VARIABLE
 from llutil.task_link.messages import Hello, Spec
+from llutil.task_link.secrets_file import open_secrets, without_secrets
 from llutil.time_budgets import KILLED, StopBudget
 
 __all__ = ["AgentHook"]
@@ -153,7 +154,8 @@ class AgentHook(BaseHook):
             lines_in(self.log) if self._label else display_for_this_process(self.log)
         )
         relay = LogRelay(self.log, display, self._label)
-        session = AgentSession(self._start(results), relay, spec, on_store)
+        shown, secrets = without_secrets(spec)
+        session = AgentSession(self._start(results, secrets), relay, shown, on_store)
         self._session = session
         try:
             try:
@@ -184,13 +186,21 @@ class AgentHook(BaseHook):
             error.step = max(error.step, session.furthest)
             raise
 
-    def _start(self, results: int | None) -> AgentSubprocess:
+    def _start(self, results: int | None, secrets: dict[str, str]) -> AgentSubprocess:
         cwd = os.getcwd()  # noqa: PTH109 - a str is wanted
         paths = shared_paths(sys.path, cwd, interpreter_folders())
         environment = agent_environment(os.environ, paths, self._env)
         # The agent is started with its mark, so that all its forks and their forks have it too.
         environment[MARK_VARIABLE] = uuid.uuid4().hex
-        return AgentSubprocess(self._python, self._cwd, environment, results)
+        inherited = {} if results is None else {"--results": results}
+        if not secrets:
+            return AgentSubprocess(self._python, self._cwd, environment, inherited)
+        fd = open_secrets(secrets)
+        try:
+            given = inherited | {"--secrets": fd}
+            return AgentSubprocess(self._python, self._cwd, environment, given)
+        finally:
+            os.close(fd)
 
     def _relay(
         self,

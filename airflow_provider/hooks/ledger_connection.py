@@ -18,8 +18,11 @@ from airflow.sdk import BaseHook
 
 from airflow_provider.parameters.rendezvous import RendezvousPlace
 from llutil.backends.backend import Backend
+from llutil.backends.endpoints import shown_endpoint
 from llutil.backends.options import Source, read_options
+from llutil.backends.table import conceal_options
 from llutil.errors import ConfigError, Problem
+from llutil.secret import concealed
 
 __all__ = ["LedgerHook", "place_of"]
 
@@ -35,6 +38,10 @@ def place_of(connection: Any, backend: Backend) -> RendezvousPlace:
     :raises ConfigError: it says something that cannot be; all problems are listed.
     """
     whose = f"connection {connection.conn_id!r}"
+    # Airflow's repr of a connection would show them.
+    connection.password = concealed(connection.password)
+    if "@" in (connection.host or ""):
+        connection.host = concealed(connection.host)
     extra, problems = _extra(connection, whose)
     owner = f"a connection of type {connection.conn_type!r}"
     found, wrong = read_options(backend.connection_options, extra, whose, owner)
@@ -45,7 +52,13 @@ def place_of(connection: Any, backend: Backend) -> RendezvousPlace:
         problems.append(Problem(whose, "has only one of login and password; give both or neither"))
     host, chroot = connection.host or "", ""
     if "://" in host:
-        text = f"has the host {host!r}; wanted host:port without a scheme (a cacert means TLS)"
+        text = (
+            f"has the host {shown_endpoint(host)}; wanted host:port without a scheme (a cacert "
+            "means TLS)"
+        )
+        problems.append(Problem(whose, text))
+    elif "@" in host:
+        text = f"has the host {shown_endpoint(host)}; wanted host:port, and the user in the login"
         problems.append(Problem(whose, text))
     elif backend.chroot is not None:
         host, path = backend.split_chroot(host)
@@ -54,7 +67,7 @@ def place_of(connection: Any, backend: Backend) -> RendezvousPlace:
         chroot = "".join(paths)
         if len(paths) > 1:
             problems.append(Problem(whose, f"has two chroots, {path!r} and {given!r}; give one"))
-    servers = [part.strip() for part in host.split(",") if part.strip()]
+    servers = [concealed(part.strip()) for part in host.split(",") if part.strip()]
     if not servers:
         text = f"has no host; wanted host:port[,host:port...] of {backend.title}"
         problems.append(Problem(whose, text))
@@ -73,7 +86,7 @@ def _extra(connection: Any, whose: str) -> tuple[dict[str, Any], list[Problem]]:
         return {}, [Problem(whose, "has an extra that is no JSON; wanted a JSON object")]
     if not isinstance(extra, dict):
         return {}, [Problem(whose, "has an extra that is no JSON object")]
-    return extra, []
+    return dict(conceal_options(extra)), []
 
 
 class LedgerHook(BaseHook):

@@ -13,7 +13,7 @@ server is forked, and the process ends soon.
 
 from __future__ import annotations
 
-import argparse
+import _thread
 import importlib.metadata
 import logging
 import os
@@ -26,10 +26,12 @@ import time
 import traceback
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from llutil.agent_process.agent_record_writer import AgentRecordWriter
+from llutil.agent_process.arguments import Inherited, inherited
 from llutil.agent_process.orphan_log import OrphanLog
 from llutil.agent_process.prefork import prefork_server, should_prefork
 from llutil.agent_process.task_observer import TaskLogHandler, TaskObserver
@@ -42,6 +44,7 @@ from llutil.system.job_mark import MARK_VARIABLE
 from llutil.system.processes import kill_all
 from llutil.task_link import messages
 from llutil.task_link.results_file import ResultsWriter
+from llutil.task_link.secrets_file import take_secrets
 from llutil.time_budgets import KILLED, StopBudget
 
 if TYPE_CHECKING:
@@ -58,47 +61,17 @@ _DELIVERY_TIMEOUT = 120.0
 
 def main(argv: Sequence[str]) -> int:
     """Run one job. The exit status is 0 if the task was told how it ended, even if it failed."""
-    parser = argparse.ArgumentParser(
-        prog="python -m llutil",
-        description="The agent process of airflow-provider-elastic-launch. The operator starts it; "
-        "to launch a job from a program, use llutil.launcher.launch_agent.",
-    )
-    parser.add_argument(
-        "--socket", type=int, required=True, help="descriptor of the socket to the task"
-    )
-    parser.add_argument(
-        "--stdout-reader", type=int, required=True, help="read end of standard output"
-    )
-    parser.add_argument(
-        "--stderr-reader", type=int, required=True, help="read end of standard error"
-    )
-    parser.add_argument(
-        "--results",
-        type=int,
-        help="descriptor of a file for what ranks return; without it, results go over the socket",
-    )
-    options = parser.parse_args(argv)
-    fds = [options.socket, options.stdout_reader, options.stderr_reader]
-    results = None if options.results is None else ResultsWriter(options.results)
-    if results is not None:
-        fds.append(results.fd)
-    for fd in fds:
-        try:
-            os.set_inheritable(fd, False)
-        except OSError:
-            parser.error(f"{fd} is not an open descriptor; the operator passes open ones")
+    given = inherited(argv)
     if not sys.flags.safe_path:
         # -m puts the working directory first, where its files would hide modules of the library.
         sys.path.append(sys.path.pop(0))
-    return _TaskAgent(socket.socket(fileno=fds[0]), OrphanLog(fds[1:3]), results).serve()
+    return _TaskAgent(given).serve()
 
 
 class _TaskAgent:
     """The agent process of one task."""
 
-    def __init__(
-        self, sock: socket.socket, orphan_log: OrphanLog, results: ResultsWriter | None
-    ) -> None:
+    def __init__(self, given: Inherited) -> None:
         self._mark = os.environ.get(MARK_VARIABLE) or uuid.uuid4().hex
         self._environment_has_mark = self._mark == os.environ.get(MARK_VARIABLE)
         """Whether this process was started with the mark in its environment, and so forked children
@@ -114,11 +87,13 @@ class _TaskAgent:
         self._end_told = False
         self._grace_period = 0.0
         self._record_writer = AgentRecordWriter(self._mark)
+        sock = socket.socket(fileno=given.socket)
+        orphan_log = OrphanLog((given.stdout_reader, given.stderr_reader))
         self._task_socket = TaskSocket(sock, orphan_log, self._on_stop)
-        self._results = results
-        self._observer = TaskObserver(
-            self._task_socket, self._record_writer, () if results is None else (results.fd,)
-        )
+        self._results = None if given.results is None else ResultsWriter(given.results)
+        self._secrets = given.secrets
+        own = () if self._results is None else (self._results.fd,)
+        self._observer = TaskObserver(self._task_socket, self._record_writer, own)
 
     def serve(self) -> int:
         # Last: a signal may come at once, and its handler needs all that ``__init__`` made.
@@ -156,8 +131,13 @@ class _TaskAgent:
         own.propagate = False
         self._record_writer.job_begins(spec)
         os.register_at_fork(after_in_child=lambda: own.removeHandler(handler))
+        # Only now: before, the fork server would get them in its memory, and so every rank.
+        config = spec.config if self._secrets is None else take_secrets(spec.config, self._secrets)
+        if config.start_method == "fork":
+            # A rank that is forked from this process would have them too, and gain nothing by it.
+            config = replace(config, start_method="forkserver")
         request = LaunchRequest(
-            config=spec.config,
+            config=config,
             entrypoint=spec.entrypoint,
             args=(),
             events=None,
@@ -247,7 +227,8 @@ class _TaskAgent:
         """
         if not self._job_begun:
             reason = "the agent got signal SIGTERM"
-            threading.Thread(target=self._on_stop, args=(reason,), daemon=True).start()
+            # Thread.start takes a lock of Python's, which the main thread may hold.
+            _thread.start_new_thread(self._on_stop, (reason,))
 
     @staticmethod
     def _stopped_message(text: str) -> messages.JobFailed:

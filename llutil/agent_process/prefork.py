@@ -26,11 +26,12 @@ __all__ = ["import_environment", "prefork_server", "should_prefork"]
 def should_prefork(config: LaunchConfig) -> bool:
     """Whether the fork server of a job of ``config`` should be forked from this process.
 
-    It should not if accelerators must be counted first. Counting imports torch in another process,
-    and a fork server that is a fresh interpreter imports it at the same time.
+    "fork" is no different: ranks must not have what the agent has in its memory later. It should
+    not if accelerators must be counted first. Counting imports torch in another process, and a fork
+    server that is a fresh interpreter imports it at the same time.
     """
     known = isinstance(config.nproc_per_node, int) or config.nproc_per_node == "cpu"
-    return config.start_method == "forkserver" and known and not problems_of(config)
+    return config.start_method in {"fork", "forkserver"} and known and not problems_of(config)
 
 
 def prefork_server(

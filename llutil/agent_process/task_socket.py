@@ -13,6 +13,7 @@ as soon as there is more to read.
 
 from __future__ import annotations
 
+import _thread
 import fcntl
 import logging
 import os
@@ -73,14 +74,15 @@ class TaskSocket:
         self._error: ConfigError | None = None
         self._spec_settled = threading.Event()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._thread = threading.Thread(target=self._run, name="llutil-task-socket", daemon=True)
+        self._thread_ended = threading.Event()
 
     def start(self) -> None:
         """Start the thread, unless it was started. ``on_stop`` may be called at once."""
         with self._start_lock:
             if not self._started:
                 self._started = True
-                self._thread.start()
+                # Thread.start takes a lock of Python's, which interrupted code may hold.
+                _thread.start_new_thread(self._run, ())
 
     def first_spec(self, deadline: float) -> messages.Spec | None:
         """Before ``start``: send what is queued, and read the job on the caller's thread. Never
@@ -186,7 +188,7 @@ class TaskSocket:
         self._close_deadline = deadline
         self.start()
         self._wake()
-        self._thread.join(max(0.0, deadline - time.monotonic()) + 1.0)
+        self._thread_ended.wait(max(0.0, deadline - time.monotonic()) + 1.0)
 
     def _wake(self) -> None:
         with suppress(BlockingIOError):  # the pipe is full of wake-ups already
@@ -207,6 +209,7 @@ class TaskSocket:
         finally:
             self._spec_settled.set()
             self._sock.close()
+            self._thread_ended.set()
 
     def _finished(self) -> bool:
         if self._close_deadline is None:
@@ -218,11 +221,8 @@ class TaskSocket:
         if not self._task_gone:
             wanted = selectors.EVENT_READ | (0 if self._queue.empty else selectors.EVENT_WRITE)
             selector.modify(self._sock, wanted)
-        timeout = (
-            None
-            if self._close_deadline is None
-            else max(0.0, self._close_deadline - time.monotonic())
-        )
+        deadline = self._close_deadline
+        timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
         for key, events in selector.select(timeout):
             if key.fd == self._wake_read:
                 os.read(self._wake_read, 4096)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from llutil.backends.endpoints import Endpoint, parse_endpoints
+from llutil.backends.endpoints import Endpoint, check_no_user, parse_endpoints
 from llutil.backends.options import Option, OptionValue, Source, read_options
 from llutil.errors import ConfigError, Problem
 
@@ -58,6 +58,7 @@ class Backend:
 
         :raises ConfigError: some are not ``host:port``; all problems are listed.
         """
+        check_no_user(text, name)
         servers, _ = self.split_chroot(text)
         several, lowest = self.several_servers, self.lowest_port
         return parse_endpoints(servers, name, several=several, lowest_port=lowest)

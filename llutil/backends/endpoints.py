@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from llutil.errors import ConfigError, Problem
 
-__all__ = ["Endpoint", "parse_endpoints"]
+__all__ = ["Endpoint", "check_no_user", "parse_endpoints", "shown_endpoint"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,24 @@ def _parse(text: str, lowest_port: int) -> Endpoint | str:
     return endpoint
 
 
+def shown_endpoint(text: str) -> str:
+    """The ``repr`` of ``text`` for people, without what stands before an ``@``: it may hold a
+    password.
+    """
+    before, at, host = text.rpartition("@")
+    return repr("***@" + host) if at and before else repr(text)
+
+
+def check_no_user(text: str, name: str) -> None:
+    """Refuse an endpoint ``user:password@host:port``, and do not show it.
+
+    :raises ConfigError: ``text``, which the field ``name`` has, is of that form.
+    """
+    if "@" in text:
+        why = "wanted host:port; user and password are options of their own"
+        raise ConfigError(Problem(name, f"is {shown_endpoint(text)}; {why}"))
+
+
 def parse_endpoints(
     text: str, name: str = "endpoint", *, several: bool = True, lowest_port: int = 1
 ) -> tuple[Endpoint, ...]:
@@ -60,6 +78,7 @@ def parse_endpoints(
 
     :raises ConfigError: there are none, or some are not ``host:port``; it lists all that is wrong.
     """
+    check_no_user(text, name)
     parts = [part.strip() for part in (text.split(",") if several else [text])]
     parsed = {part: _parse(part, lowest_port) for part in parts if part}
     if not parsed:

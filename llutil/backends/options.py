@@ -15,6 +15,7 @@ from numbers import Integral, Real
 from typing import Any, TypeVar
 
 from llutil.errors import Problem
+from llutil.secret import concealed
 
 __all__ = ["Kind", "Option", "OptionValue", "Source", "read_options"]
 
@@ -96,7 +97,7 @@ def read_options(
             found = f"a {type(value).__name__}" if option.secret else repr(value)
             problems.append(Problem(place, f"has {key!r}: {found}; wanted {option.kind}"))
         else:
-            values[key] = meant
+            values[key] = concealed(meant) if option.secret else meant
     return values, problems
 
 

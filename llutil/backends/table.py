@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from llutil.backends.backend import Backend
 from llutil.backends.options import Kind, Option, Source
+from llutil.secret import concealed
 
 __all__ = [
     "BACKENDS",
@@ -24,6 +25,7 @@ __all__ = [
     "ZEUS_ADAPTER",
     "backend_named",
     "backend_of_connection",
+    "conceal_options",
 ]
 
 _TIMEOUT = Option(
@@ -192,6 +194,24 @@ DEPLOYMENT_OPTIONS: Final[Mapping[str, Option]] = MappingProxyType(
     }
 )
 """What Airflow's configuration may say for all jobs of a deployment, by key."""
+
+_SHOWN = frozenset(
+    option.key
+    for backend in BACKENDS.values()
+    for option in (*backend.options, *backend.connection_options)
+    if not option.secret
+)
+
+
+def conceal_options(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``given``, whose secrets ``repr`` does not show. What no backend knows may be one, too.
+
+    It is the same object if there is nothing to conceal.
+    """
+    hidden = {key: concealed(value) for key, value in given.items() if key not in _SHOWN}
+    if all(hidden[key] is given[key] for key in hidden):
+        return given
+    return {**given, **hidden}
 
 
 def backend_named(name: object) -> Backend | None:

@@ -8,6 +8,7 @@ is open. This module imports torch through the agent.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import socket
@@ -72,6 +73,8 @@ def build_agent(
     metrics.configure(config.metrics_cfg)
     nproc = worker_count(config.nproc_per_node)
     rendezvous = rendezvous_config(request, nproc)
+    if config.start_method == "fork" and "password" in rendezvous.options:
+        _warn_of_fork()
     ranks_shown = frozenset(config.local_ranks_filter or ())
     logs = LogFolder(
         LogPlan(config.log_dir, config.redirects, config.tee, ranks_shown), rendezvous.run_id
@@ -230,6 +233,15 @@ def _starter(
             return ForkServer(_workers_environment(nproc) | {MARK_VARIABLE: mark}, server)
         case _:
             return Spawn()
+
+
+@functools.cache
+def _warn_of_fork() -> None:
+    """Once in the life of a process."""
+    _log.warning(
+        "start_method is 'fork': every rank has a copy of this process's memory, and so the "
+        "store's password; 'spawn' and 'forkserver' keep it from them"
+    )
 
 
 def _static_master(rendezvous: RendezvousConfig) -> tuple[str | None, int | None]:

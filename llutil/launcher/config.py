@@ -2,7 +2,8 @@
 
 A caller or the operator makes it, and the agent gets it unchanged. Before anything runs, it is
 checked by ``llutil.launcher.config_checks``. This module may import only the standard library,
-``llutil.backends``, ``llutil.std`` and ``llutil.time_budgets``: parsing a DAG imports it.
+``llutil.backends``, ``llutil.secret``, ``llutil.std`` and ``llutil.time_budgets``: parsing a DAG
+imports it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from llutil.backends.table import BACKENDS, DEFAULT
+from llutil.backends.table import BACKENDS, DEFAULT, conceal_options
+from llutil.secret import concealed
 from llutil.std import Std, StdOption
 from llutil.time_budgets import DEFAULT_GRACE_PERIOD
 
@@ -41,7 +43,8 @@ class LaunchConfig:
         commas). If it is empty, the job must be one node, and its rendezvous is inside the agent.
     :param rdzv_backend: "etcd" (v3 API), "zeus-adapter" (ZooKeeper), or torch's "c10d" and
         "static".
-    :param rdzv_configs: The backend's options; unknown ones are refused by name.
+    :param rdzv_configs: The backend's options; unknown ones are refused by name. ``repr`` does not
+        show a password.
     :param rdzv_timeout: Deprecated: if set, becomes ``rdzv_configs["timeout"]`` (seconds).
     :param max_restarts: How often failed workers are started again before the job fails.
     :param monitor_interval: Seconds between two checks for an event that the agent missed. Events
@@ -100,6 +103,10 @@ class LaunchConfig:
     exit_timeout: float = 300
 
     def __post_init__(self) -> None:
+        if isinstance(self.rdzv_configs, Mapping):
+            object.__setattr__(self, "rdzv_configs", conceal_options(self.rdzv_configs))
+        if "@" in str(self.rdzv_endpoint):  # refused later; a password may stand before it
+            object.__setattr__(self, "rdzv_endpoint", concealed(self.rdzv_endpoint))
         if self.rdzv_timeout != -1:
             warnings.warn(
                 "rdzv_timeout is deprecated: give rdzv_configs={'timeout': seconds}",

@@ -3,21 +3,33 @@
 TLS is used if and only if there is a CA file. A certificate without its key or without the CA is
 refused, so that no incomplete setting leads to plain text.
 
-This module may import the standard library and ``llutil.errors``, and nothing else. It reads the
-TLS files only in ``read_tls``.
+This module may import the standard library, ``llutil.errors`` and ``llutil.secret``, and nothing
+else. It reads the TLS files only in ``read_tls``.
 """
 
 from __future__ import annotations
 
+import functools
+import logging
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from llutil.errors import ConfigError, Problem
+from llutil.secret import SecretBytes
 
-__all__ = ["Credentials", "TlsContents", "TlsFiles", "credential_problems", "read_tls"]
+__all__ = [
+    "Credentials",
+    "TlsContents",
+    "TlsFiles",
+    "credential_problems",
+    "read_tls",
+    "warn_of_plain_text",
+]
+
+_log = logging.getLogger(__name__)
 
 
 class TlsFiles(Protocol):
@@ -69,13 +81,28 @@ def credential_problems(credentials: Credentials, store: str) -> Iterator[Proble
         yield Problem("cacert", text)
 
 
+def warn_of_plain_text(credentials: Credentials, store: str) -> None:
+    """Log a warning if a password is to be used without TLS; once in the life of a process."""
+    if credentials.password and not credentials.cacert:
+        _warn_of_plain_text(store)
+
+
+@functools.cache
+def _warn_of_plain_text(store: str) -> None:
+    _log.warning(
+        "a password is sent to %s without TLS, so whoever can read this network can read it; give "
+        "'cacert', the CA that signed the servers' certificates",
+        store,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class TlsContents:
     """The contents of the TLS files, in PEM form."""
 
     cacert: bytes
     cert: bytes | None
-    key: bytes | None = field(repr=False)
+    key: SecretBytes | None
 
 
 def _read(files: TlsFiles, name: str, problems: list[Problem]) -> bytes:
@@ -100,7 +127,7 @@ def read_tls(files: TlsFiles) -> TlsContents | None:
     problems: list[Problem] = []
     cacert = _read(files, "cacert", problems)
     cert = _read(files, "cert", problems) if files.cert else None
-    key = _read(files, "key", problems) if files.key else None
+    key = SecretBytes(_read(files, "key", problems)) if files.key else None
     if problems:
         raise ConfigError(problems)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -7,8 +7,8 @@ the ``shutdown_timeout`` of its configuration.
 
 A field that a newer side has added is ignored. A change of a message's meaning raises ``VERSION``.
 This module does no I/O: ``encode`` gives bytes, ``Decoder`` takes them. It may import only the
-standard library, msgspec, ``llutil.entrypoint``, ``llutil.errors``, ``llutil.failure`` and
-``llutil.launcher.config``, since Airflow imports it to parse a DAG.
+standard library, msgspec, ``llutil.entrypoint``, ``llutil.errors``, ``llutil.failure``,
+``llutil.launcher.config`` and ``llutil.secret``, since Airflow imports it to parse a DAG.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from llutil.entrypoint import Entrypoint
 from llutil.errors import ConfigError, Problem
 from llutil.failure import JobFailure
 from llutil.launcher.config import LaunchConfig
+from llutil.secret import Secret
 
 __all__ = [
     "VERSION",
@@ -58,8 +59,9 @@ class _Message(msgspec.Struct, frozen=True, tag_field="type", tag=str.lower):
 class Spec(_Message, frozen=True, kw_only=True):
     """Task → agent, first message: the job.
 
-    ``config`` has its run id. ``result_limit`` is how many bytes of JSON one rank's value may take.
-    With ``arrays``, values in a results file keep their arrays, see
+    ``config`` has its run id. Its secrets are not sent with it, see
+    ``llutil.task_link.secrets_file``. ``result_limit`` is how many bytes of JSON one rank's value
+    may take. With ``arrays``, values in a results file keep their arrays, see
     ``llutil.serialization.npz_archive``.
 
     ``orphan_log`` is the file that takes what the agent prints after the task is gone.
@@ -206,15 +208,25 @@ def encode(message: Message) -> bytes:
 def to_json(message: Message) -> dict[str, Any]:
     """``message`` as plain values for JSON."""
     # Not by msgspec's own JSON: it refuses lone surrogates, and a rank may print any text.
-    body: dict[str, Any] = msgspec.to_builtins(message, str_keys=True)
+    body: dict[str, Any] = _plain(message)
     return body
+
+
+def _plain(value: object) -> Any:
+    return msgspec.to_builtins(value, str_keys=True, enc_hook=_revealed)
+
+
+def _revealed(value: object) -> str:
+    if isinstance(value, Secret):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is not JSON")
 
 
 def unsendable(config: LaunchConfig) -> Iterator[Problem]:
     """The problems with values of ``config`` that cannot be sent to an agent."""
     for one in fields(config):
         try:
-            msgspec.to_builtins(getattr(config, one.name), str_keys=True)
+            _plain(getattr(config, one.name))
         except TypeError as error:
             yield Problem(one.name, f"cannot be sent to the agent: {error}")
 
@@ -264,5 +276,6 @@ class Decoder:
             try:
                 body = json.loads(line)
             except (ValueError, RecursionError) as error:
-                raise ConfigError(f"not a message on the agent's socket: {line[:200]!r}") from error
+                # Not more of it: a spec may hold a password.
+                raise ConfigError(f"not a message on the agent's socket: {line[:40]!r}") from error
             yield from_json(body)

@@ -24,6 +24,7 @@ from llutil.launcher.config import LaunchConfig
 from llutil.serialization import functions
 from llutil.system.job_mark import MARK_VARIABLE
 from llutil.task_link import messages as wire
+from llutil.task_link.secrets_file import open_secrets, without_secrets
 
 __all__ = ["ROOT", "FakeTask", "spec", "worker_function"]
 
@@ -78,6 +79,16 @@ class FakeTask:
             "--stdout-reader": readers[0],
             "--stderr-reader": readers[1],
         }
+        hidden = None
+        plain = list[wire.Message]()
+        for message in messages:
+            if not isinstance(message, wire.Spec):
+                plain.append(message)
+                continue
+            shown, secrets = without_secrets(message)
+            plain.append(shown)
+            if secrets:
+                hidden = options["--secrets"] = open_secrets(secrets)
         arguments = [str(word) for pair in options.items() for word in pair]
         self.process = subprocess.Popen(
             [sys.executable, "-u", "-m", "llutil", *arguments],
@@ -89,7 +100,7 @@ class FakeTask:
             start_new_session=True,
         )
         theirs.close()
-        for fd in writers:
+        for fd in (*writers, *(() if hidden is None else (hidden,))):
             os.close(fd)
         self.socket = ours
         self.pipes = dict(zip(readers, ("stdout", "stderr"), strict=True))
@@ -97,7 +108,7 @@ class FakeTask:
         self._selector = selectors.DefaultSelector()
         for fd in (ours, *readers):
             self._selector.register(fd, selectors.EVENT_READ)
-        self.tell(*messages)
+        self.tell(*plain)
 
     def tell(self, *messages: wire.Message) -> None:
         """Say something to the agent."""

@@ -7,12 +7,13 @@ nor etcd3.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from llutil.backends.endpoints import Endpoint
 from llutil.errors import ConfigError, Problem
 from llutil.ledgers.credentials import credential_problems
 from llutil.ledgers.keys import Namespace
+from llutil.secret import concealed
 
 __all__ = ["EtcdConfig"]
 
@@ -31,13 +32,14 @@ class EtcdConfig:
     endpoints: tuple[Endpoint, ...]
     namespace: str = "llutil"
     user: str = ""
-    password: str = field(default="", repr=False)
+    password: str = ""
     cacert: str = ""
     cert: str = ""
     key: str = ""
     server_name: str = ""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "password", concealed(self.password))
         if problems := list(self._problems()):
             raise ConfigError(problems)
 

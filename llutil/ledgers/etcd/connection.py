@@ -26,7 +26,7 @@ import grpc
 import tenacity
 
 from llutil.backends.endpoints import Endpoint
-from llutil.ledgers.credentials import read_tls
+from llutil.ledgers.credentials import read_tls, warn_of_plain_text
 from llutil.ledgers.errors import LedgerError, LedgerRefused, LedgerUnavailable
 from llutil.ledgers.etcd.channel import Channel, open_channel
 from llutil.ledgers.etcd.config import EtcdConfig
@@ -116,6 +116,7 @@ class Connection(ProcessOwned):
         super().__init__(config)
         self.config = config
         self._tls = read_tls(config)
+        warn_of_plain_text(config, "etcd")
         self._lock = threading.Lock()
         """Guards the three attributes below. Never held during a call; never taken in a forked
         child.
@@ -173,11 +174,11 @@ class Connection(ProcessOwned):
         return (leader, ("token", token)) if token else (leader,)
 
     def _login(self, channel: Channel, deadline: float) -> str:
-        request = etcdrpc.AuthenticateRequest(name=self.config.user, password=self.config.password)
         time_limit = min(_LOGIN_TIMEOUT, max(0.0, deadline - time.monotonic()))
         try:
-            token = str(channel.auth.Authenticate(request, timeout=time_limit).token)
+            token = str(channel.auth.Authenticate(self._login_request(), timeout=time_limit).token)
         except grpc.RpcError as error:
+            error.__traceback__ = None  # grpc's frames have the request, and with it the password
             if "authentication is not enabled" not in (error.details() or ""):
                 raise
             _log.info("%s has authentication disabled; the given user is not used", self.config)
@@ -185,6 +186,9 @@ class Connection(ProcessOwned):
         with self._lock:
             self._token = token
         return token
+
+    def _login_request(self) -> Any:
+        return etcdrpc.AuthenticateRequest(name=self.config.user, password=self.config.password)
 
     def forget_token(self) -> None:
         """Drop the token, because it is no longer valid. The next call gets a new one."""

@@ -8,13 +8,14 @@ servers' certificates. This module does no I/O and does not import kazoo.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from llutil.backends.endpoints import Endpoint
 from llutil.backends.table import ZEUS_ADAPTER
 from llutil.errors import ConfigError, Problem
 from llutil.ledgers.credentials import credential_problems
 from llutil.ledgers.keys import Namespace, check_key
+from llutil.secret import concealed
 
 __all__ = ["ZooKeeperConfig"]
 
@@ -36,13 +37,14 @@ class ZooKeeperConfig:
     chroot: str = ""
     namespace: str = "llutil"
     user: str = ""
-    password: str = field(default="", repr=False)
+    password: str = ""
     sasl_mechanism: str = ""
     cacert: str = ""
     cert: str = ""
     key: str = ""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "password", concealed(self.password))
         if problems := list(self._problems()):
             raise ConfigError(problems)
 

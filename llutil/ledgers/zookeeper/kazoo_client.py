@@ -1,6 +1,7 @@
 """Makes kazoo's client from a configuration: hosts, login, TLS, retry pauses and logger.
 
-This module may import kazoo, ``llutil.errors`` and ``config`` of this folder.
+This module may import kazoo, ``llutil.errors``, ``llutil.secret``, ``llutil.ledgers.credentials``
+and ``config`` of this folder.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ from collections.abc import MutableMapping
 from typing import Any
 
 from kazoo.client import KazooClient
+from kazoo.protocol.serialization import SASL, Auth, Connect
 from kazoo.retry import KazooRetry
 from kazoo.security import OPEN_ACL_UNSAFE, make_acl
 
 from llutil.errors import ConfigError
+from llutil.ledgers.credentials import warn_of_plain_text
 from llutil.ledgers.zookeeper.config import ZooKeeperConfig
+from llutil.secret import Secret, concealed
 
 __all__ = ["KazooLog", "check_sasl", "make_client"]
 
@@ -39,9 +43,20 @@ class KazooLog(logging.LoggerAdapter[logging.Logger]):
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
         """Log at DEBUG."""
+        shown = tuple(map(_shown, args))
         if level >= logging.WARNING and "CONNECTING" not in str(msg):
-            self.last_warning = str(msg) % args if args else str(msg)
-        super().log(min(level, logging.DEBUG), msg, *args, **kwargs)
+            self.last_warning = str(msg) % shown if shown else str(msg)
+        super().log(min(level, logging.DEBUG), msg, *shown, **kwargs)
+
+
+def _shown(value: object) -> object:
+    """What the log shows of an argument of kazoo's: no password, of a user or a session.
+
+    kazoo logs whole requests and their answers, and sessions' passwords as bytes.
+    """
+    if isinstance(value, Auth | Connect | SASL):
+        return type(value).__name__
+    return concealed(value) if isinstance(value, bytes) else value
 
 
 def check_sasl(config: ZooKeeperConfig) -> None:
@@ -71,6 +86,7 @@ def make_client(
     ``timeout`` is the session's, in seconds. ``identity`` is the id and the password of an existing
     session; None for a new session.
     """
+    warn_of_plain_text(config, "ZooKeeper")
     login: dict[str, Any] = {}
     acl = OPEN_ACL_UNSAFE
     if config.user:
@@ -82,7 +98,7 @@ def make_client(
                 "password": config.password,
             }
         else:
-            login["auth_data"] = [("digest", f"{config.user}:{config.password}")]
+            login["auth_data"] = [("digest", Secret(f"{config.user}:{config.password}"))]
     if config.cacert:
         login |= {"use_ssl": True, "ca": config.cacert, "check_hostname": True}
         login |= {"certfile": config.cert or None, "keyfile": config.key or None}

@@ -14,7 +14,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
@@ -41,7 +41,7 @@ class StoreAddress:
 
     host: str
     port: int
-    secret: str
+    secret: str = field(repr=False)
     hosts: bool
     local_addr: str | None
     index: int | None

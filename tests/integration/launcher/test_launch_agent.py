@@ -15,7 +15,7 @@ import pytest
 
 from llutil.errors import ConfigError
 from llutil.events.events import Events
-from llutil.launcher import elastic_launch
+from llutil.launcher import build_agent, elastic_launch
 from llutil.launcher.launch_agent import LaunchConfig, launch_agent
 from tests.support import worker_functions
 from tests.support.launches import config, launch
@@ -149,6 +149,17 @@ def test_a_job_at_the_default_interval_of_30_s_ends_when_it_has_ended() -> None:
     started = time.monotonic()
     assert launch_agent(LaunchConfig(1, 1, 1), worker_functions.rank_and, [7]) == {0: (0, 7)}
     assert time.monotonic() - started < 25
+
+
+def test_that_fork_copies_the_stores_password_is_told_once_in_a_process(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    build_agent._warn_of_fork.cache_clear()
+    login = {"rdzv_configs": {"user": "ann", "password": "hidden-word"}}
+    for method, warnings in (("spawn", 0), ("fork", 1), ("fork", 1)):
+        assert launch(worker_functions.rank_and, 1, start_method=method, **login) == {0: (0, 1)}
+        assert len([text for text in caplog.messages if "the store's password" in text]) == warnings
+    assert "hidden" not in caplog.text
 
 
 def test_launching_in_two_steps_is_the_same() -> None:

@@ -3,10 +3,36 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-__all__ = ["streams"]
+import pytest
+
+__all__ = ["HeldByThisThread", "streams"]
+
+
+class HeldByThisThread:
+    """In the place of the lock that ``threading.Thread.start`` takes: this thread holds it already,
+    as if a signal handler had interrupted it in the middle of another ``start``.
+    """
+
+    def __init__(self) -> None:
+        self._holder = threading.get_ident()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def patched(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        with monkeypatch.context() as patches:
+            patches.setattr(threading, "_active_limbo_lock", self)
+            yield
+
+    def __enter__(self) -> None:
+        assert threading.get_ident() != self._holder, "a deadlock"
+        self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from llutil.launcher.config import LaunchConfig
         ({"nproc_per_node": "auto"}, False),
         ({"nproc_per_node": "gpu"}, False),
         ({"start_method": "spawn"}, False),
-        ({"start_method": "fork"}, False),
+        ({"start_method": "fork"}, True),
         ({"start_method": "thread"}, False),
         ({"nproc_per_node": 0}, False),
         ({"max_restarts": -1}, False),

@@ -19,7 +19,7 @@ from llutil.errors import ConfigError
 from llutil.failure import FailureClass, JobFailure
 from llutil.launcher.config import LaunchConfig
 from llutil.task_link import messages as wire
-from tests.unit.agent_process.stand_ins import streams
+from tests.unit.agent_process.stand_ins import HeldByThisThread, streams
 
 FAR = 20.0  # seconds; a test that waits so long has failed
 FAILED = wire.JobFailed(
@@ -86,7 +86,7 @@ def pair(folder: Path, *, start: bool = True) -> Iterator[Pair]:
             yield Pair(link, theirs, folder / "after.log", stops, stopped)
         finally:
             link.close(soon())
-            assert not link._thread.is_alive()
+            assert link._thread_ended.is_set()
 
 
 def wait_until(condition: Callable[[], bool]) -> bool:
@@ -280,7 +280,7 @@ def test_closing_gives_up_on_a_task_that_never_reads(tmp_path: Path) -> None:
         for _ in range(100):
             it.link.send(wire.OutputLine(0, "stdout", "x" * 10_000))
         it.link.close(soon())
-        assert not it.link._thread.is_alive()
+        assert it.link._thread_ended.is_set()
 
 
 def test_a_task_that_goes_while_the_link_closes_stops_nothing_and_loses_nothing(
@@ -311,7 +311,7 @@ def test_the_first_spec_is_read_without_a_thread_and_what_is_queued_is_sent(tmp_
         it.tell(it.spec())
         assert it.link.first_spec(far()) == it.spec()
         assert it.hear(1) == [hello]
-        assert not it.link._thread.is_alive()
+        assert not it.link._started
         it.link.start()
         assert it.link.spec(far()) == it.spec()
         assert it.stops == []
@@ -372,6 +372,15 @@ def test_a_word_that_comes_while_the_link_is_listening_starts_the_thread(
         assert it.stops == ["enough"]
 
 
+def test_to_start_the_thread_takes_no_lock_that_interrupted_code_may_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pair(tmp_path, start=False) as it, HeldByThisThread().patched(monkeypatch):
+        it.link.start()
+        it.tell(it.spec())
+        assert it.link.spec(far()) == it.spec()
+
+
 def test_a_task_that_reads_does_not_start_the_thread_of_a_link_that_is_listening(
     tmp_path: Path,
 ) -> None:
@@ -382,4 +391,4 @@ def test_a_task_that_reads_does_not_start_the_thread_of_a_link_that_is_listening
         assert it.link.first_spec(far())
         with it.link.started_by_input():
             assert it.hear(1) == [hello]
-        assert not it.link._thread.is_alive()
+        assert not it.link._started

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llutil.backends.backend import Backend
 from llutil.backends.endpoints import Endpoint, parse_endpoints
+from llutil.backends.table import BACKENDS
 from llutil.errors import ConfigError
 
 
@@ -38,7 +40,7 @@ def test_what_is_an_endpoint(text: str, wanted: list[Endpoint]) -> None:
         ("[10.0.0.1]:2379", "ambiguous"),
         (":2379", "no usable host"),
         ("a b:2379", "no usable host"),
-        ("user@host:2379", "no usable host"),
+        ("user@host:2379", "wanted host:port; user and password are options of their own"),
         ("host:", "has the port ''"),
         ("host:0", "has the port '0'"),
         ("host:65536", "has the port '65536'"),
@@ -52,6 +54,25 @@ def test_what_is_not_an_endpoint(text: str, told: str) -> None:
     with pytest.raises(ConfigError, match="endpoint") as raised:
         parse_endpoints(text)
     assert told in str(raised.value)
+
+
+@pytest.mark.parametrize("backend", BACKENDS.values(), ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ann:hidden@store:1",
+        "http://ann:hidden@store:1",
+        "ann:hid/hidden@store:1/root",
+        "ann:hidden,hidden@store:1",
+        "ann:hidden@hidden@store",
+        "a:1,ann:hidden@store:1",
+    ],
+)
+def test_an_endpoint_with_a_password_is_refused_and_not_shown(backend: Backend, text: str) -> None:
+    with pytest.raises(ConfigError, match="user and password are options") as raised:
+        backend.endpoints(text)
+    assert "hid" not in str(raised.value)
+    assert "store" in str(raised.value)
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:

@@ -8,11 +8,13 @@ import inspect
 import pickle
 import subprocess
 import sys
+import traceback
 from typing import Any
 
 import pytest
 
 from llutil import launcher
+from llutil.errors import ConfigError
 from llutil.launcher.launch_agent import LaunchConfig, elastic_launch, launch_agent
 from llutil.std import Std
 
@@ -100,6 +102,28 @@ def test_the_callers_rendezvous_options_are_not_changed() -> None:
     }
     assert given == {"last_call_timeout": 1}
     assert config.rdzv_configs is given
+
+
+@pytest.mark.parametrize("key", ["password", "door", "passwrod"])
+def test_a_configuration_does_not_show_a_secret(key: str) -> None:
+    given = {key: "hidden-word", "user": "ann"}
+    config = LaunchConfig(1, 1, 1, rdzv_configs=given, rdzv_endpoint="ann:hidden-word@store:1")
+    for one in (config, dataclasses.replace(config, run_id="x"), dataclasses.asdict(config)):
+        assert "hidden" not in repr(one)
+        assert "'ann'" in repr(one)
+    assert config.rdzv_configs == given == {key: "hidden-word", "user": "ann"}
+
+
+@pytest.mark.parametrize("wrong", [{"tiemout": 1}, {"timeout": "soon"}, {"password": b"hidden"}])
+def test_an_error_about_rendezvous_options_does_not_show_a_secret(wrong: dict[str, Any]) -> None:
+    configs = {"password": "hidden-word", "lease_tll": "hidden-too", **wrong}
+    with pytest.raises(ConfigError) as raised:
+        LaunchConfig(1, 1, 1, rdzv_configs=configs).rendezvous_options()
+    shown = traceback.TracebackException.from_exception(raised.value, capture_locals=True)
+    frames = [frame for frame in shown.stack if frame.filename != __file__]
+    shown.stack = traceback.StackSummary.from_list(frames)
+    assert len(frames) > 1
+    assert "hidden" not in "".join(shown.format())
 
 
 def test_a_timeout_of_the_callers_own_is_kept() -> None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from llutil.backends.endpoints import Endpoint
 from llutil.errors import ConfigError
+from llutil.ledgers import credentials
 from llutil.ledgers.credentials import read_tls
+from llutil.ledgers.etcd.config import EtcdConfig
+from llutil.ledgers.etcd.connection import Connection
+from llutil.ledgers.zookeeper.config import ZooKeeperConfig
+from llutil.ledgers.zookeeper.kazoo_client import KazooLog, make_client
 from tests.support.certificates import Authority, Pair
 
 
@@ -65,3 +72,39 @@ def test_files_that_cannot_be_used_are_refused_by_name(
         read_tls(_paths(folder, **files))
     for text in expected:
         assert text in str(raised.value)
+
+
+@dataclass(frozen=True)
+class _Login(_Files):
+    user: str = "ann"
+    password: str = "hidden-word"
+
+
+@pytest.fixture
+def plain_text_warnings(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[str]]]:
+    """The warnings of plain text since the test began, as if the process had begun with it."""
+    credentials._warn_of_plain_text.cache_clear()
+    yield lambda: [text for text in caplog.messages if "without TLS" in text]
+    credentials._warn_of_plain_text.cache_clear()
+
+
+def test_a_password_without_tls_is_warned_of_once_in_a_process(
+    plain_text_warnings: Callable[[], list[str]],
+) -> None:
+    for login in (_Login(password=""), _Login(cacert="ca")):
+        credentials.warn_of_plain_text(login, "etcd")
+        assert plain_text_warnings() == []
+    for _ in range(3):
+        credentials.warn_of_plain_text(_Login(), "etcd")
+        (warning,) = plain_text_warnings()
+    assert "'cacert'" in warning
+    assert "hidden" not in warning
+
+
+def test_each_store_that_is_used_without_tls_is_warned_of(
+    plain_text_warnings: Callable[[], list[str]],
+) -> None:
+    here = (Endpoint("127.0.0.1", 1),)
+    Connection(EtcdConfig(endpoints=here, user="ann", password="hidden-word")).close()
+    make_client(ZooKeeperConfig(endpoints=here, user="ann", password="x"), 10, None, KazooLog())
+    assert [text.split()[5] for text in plain_text_warnings()] == ["etcd", "ZooKeeper"]

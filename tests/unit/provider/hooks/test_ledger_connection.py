@@ -5,6 +5,7 @@ connected to here.
 from __future__ import annotations
 
 import json
+import traceback
 
 import pytest
 from airflow.sdk import Connection
@@ -146,6 +147,22 @@ def test_empty_fields_of_the_form_mean_the_default(hook):
 @HOOKS
 def test_a_password_is_never_shown(hook):
     assert "hidden" not in repr(place(hook, login="ann", password="hidden"))
+
+
+@HOOKS
+@pytest.mark.parametrize("wrong", [{"host": ""}, {"host": "ann:hidden@store:1"}, {"extra": "{"}])
+def test_an_error_about_a_connection_does_not_show_its_password(monkeypatch, hook, wrong):
+    fields = {"host": "e0", "login": "ann", "password": "hidden-word", **wrong}
+    connection = Connection(conn_id="c", conn_type=hook.conn_type, **fields)
+    found = classmethod(lambda *_: connection)
+    monkeypatch.setattr("airflow.sdk.BaseHook.get_connection", found)
+    with pytest.raises(ConfigError) as raised:
+        connected("c")
+    told = traceback.TracebackException.from_exception(raised.value, capture_locals=True)
+    frames = [frame for frame in told.stack if frame.filename != __file__]
+    assert {"connected", "place_of"} <= {frame.name for frame in frames}
+    told.stack = traceback.StackSummary.from_list(frames)
+    assert "hidden" not in "".join(told.format())
 
 
 def test_a_name_that_airflow_does_not_know_is_bad_configuration():
