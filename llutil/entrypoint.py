@@ -30,14 +30,14 @@ from llutil.errors import EntrypointError
 __all__ = [
     "Command",
     "Entrypoint",
+    "FunctionName",
     "Module",
     "PickledCall",
-    "Reference",
     "Script",
     "parse",
 ]
 
-_REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+_FUNCTION_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
 class PickledCall(msgspec.Struct, frozen=True, tag_field="kind", tag=str.lower):
@@ -47,7 +47,7 @@ class PickledCall(msgspec.Struct, frozen=True, tag_field="kind", tag=str.lower):
     payload: bytes
 
 
-class Reference(msgspec.Struct, frozen=True, tag_field="kind", tag=str.lower):
+class FunctionName(msgspec.Struct, frozen=True, tag_field="kind", tag=str.lower):
     """A function named ``module:qualified.name``; ``payload`` holds its arguments."""
 
     target: str
@@ -95,11 +95,11 @@ class Command(msgspec.Struct, frozen=True, tag_field="kind", tag=str.lower):
         return self.program
 
 
-Entrypoint = PickledCall | Reference | Script | Module | Command
+Entrypoint = PickledCall | FunctionName | Script | Module | Command
 
 
-def parse(text: str, args: Sequence[Any]) -> Reference | Script | Module | Command:
-    """The entrypoint that ``text`` names, with ``args`` as strings (a ``Reference`` gets no
+def parse(text: str, args: Sequence[Any]) -> FunctionName | Script | Module | Command:
+    """The entrypoint that ``text`` names, with ``args`` as strings (a ``FunctionName`` gets no
     payload).
 
     :raises EntrypointError: ``text`` is blank, or names a module without saying which.
@@ -110,8 +110,8 @@ def parse(text: str, args: Sequence[Any]) -> Reference | Script | Module | Comma
             "entrypoint is an empty string; wanted a function, 'package.module:function', "
             "a script, '-m module' or a command"
         )
-    if _REFERENCE.fullmatch(text):
-        return Reference(text, b"")
+    if _FUNCTION_NAME.fullmatch(text):
+        return FunctionName(text, b"")
     strings = tuple(str(arg) for arg in args)
     if text == "-m" or text.startswith("-m "):
         words = (*text.split()[1:], *strings)
@@ -135,6 +135,6 @@ def problem_with(entrypoint: Entrypoint, cwd: str) -> str | None:
         case Command(program=program):
             if shutil.which(program, path=None) is None and not Path(cwd, program).is_file():
                 return f"command {program!r} is neither on the PATH nor a file"
-        case PickledCall() | Reference() | Module():
+        case PickledCall() | FunctionName() | Module():
             pass  # only the worker's interpreter can tell
     return None

@@ -1,4 +1,4 @@
-"""``@task.elastic``: the operator for a function that is written in the DAG file.
+"""``@task.elastic``: the decorator for a function in a DAG file.
 
 The room may import ``operators`` and ``parameters``. It decides nothing about a launch.
 """

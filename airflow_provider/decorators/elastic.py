@@ -1,6 +1,6 @@
-"""``@task.elastic``: the function below it runs on every rank of a PyTorch job.
+"""``@task.elastic``: runs the decorated function on every rank of a PyTorch job.
 
-It is ``ElasticLaunchOperator`` with the function as its entrypoint, and takes the operator's
+It makes an ``ElasticLaunchOperator`` with the function as its entrypoint, and takes the operator's
 parameters.
 """
 
@@ -60,16 +60,15 @@ class _ElasticDecoratedOperator(DecoratedOperator, ElasticLaunchOperator):
 
 
 class _ElasticTask(_TaskDecorator):
-    """What ``@task.elastic`` makes of a function. It is one of Airflow's own, but for ``gang``.
+    """A function decorated with ``@task.elastic``: Airflow's decorated task, and ``gang``.
 
-    A call makes a task; with ``gang=n`` it makes one that is mapped to n instances, the nodes of
-    one job.
+    A call makes a task. With ``gang=n`` the task is mapped to n instances, the nodes of one job.
     """
 
     def __call__(self, *args: Any, **kwargs: Any) -> XComArg:
         """The task that runs the function with these arguments.
 
-        :raises ConfigError: what is asked of the gang cannot be; all problems are listed.
+        :raises ConfigError: the gang's parameters are wrong; the text lists all problems.
         """
         single = self.override()
         nodes = single.kwargs.pop("gang", None)
@@ -86,48 +85,47 @@ class _ElasticTask(_TaskDecorator):
         )
         if self.function.__doc__:
             gang.kwargs.setdefault("doc_md", self.function.__doc__)
-        # Airflow expands what a function gets, and each node gets the same: nothing beside the
-        # arguments above.
+        # Airflow can expand only the function's arguments. All nodes get those above, so each
+        # instance adds none.
         mapped: XComArg = super(_ElasticTask, gang).expand_kwargs([{} for _ in range(nodes)])
         return mapped
 
     def expand(self, **map_kwargs: Any) -> XComArg:
         """Independent jobs, one for each value."""
-        self._check_sweep()
-        sweep: XComArg = super().expand(**map_kwargs)
-        return sweep
+        self._refuse_gang()
+        mapped: XComArg = super().expand(**map_kwargs)
+        return mapped
 
     def expand_kwargs(self, kwargs: Any, *, strict: bool = True) -> XComArg:
         """Independent jobs, one for each dict."""
-        self._check_sweep()
-        sweep: XComArg = super().expand_kwargs(kwargs, strict=strict)
-        return sweep
+        self._refuse_gang()
+        mapped: XComArg = super().expand_kwargs(kwargs, strict=strict)
+        return mapped
 
     def _expand(self, expand_input: Any, *, strict: bool) -> XComArg:
-        """Airflow makes a mapped task of a decorated function without the defaults of its operator
+        """Add the operator's defaults: Airflow leaves them out when it maps a decorated function
         (3.3).
         """
         defaults = {"retries": DEFAULT_RETRIES, "retry_policy": DEFAULT_RETRY_POLICY}
-        said = {*self.kwargs, *_default_args(self.kwargs)}
-        # Another one, since this one may be mapped again where other default_args count.
+        given = {*self.kwargs, *_default_args(self.kwargs)}
+        # A copy, since this one may be mapped again where other default_args apply.
         task = self.override(
-            **{name: value for name, value in defaults.items() if name not in said}
+            **{name: value for name, value in defaults.items() if name not in given}
         )
         mapped: XComArg = super(_ElasticTask, task)._expand(expand_input, strict=strict)
         return mapped
 
-    def _check_sweep(self) -> None:
+    def _refuse_gang(self) -> None:
         if self.kwargs.get("gang") is not None:
             raise ConfigError(
-                f"gang is {self.kwargs['gang']!r}, and a gang is one job, made by an ordinary "
-                "call; for independent "
-                "jobs by expand() leave gang out"
+                f"gang is {self.kwargs['gang']!r}, but a gang is one job, which an ordinary call "
+                "makes; leave gang out if expand() is to make independent jobs"
             )
 
 
 def _default_args(kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The ``default_args`` that a mapped task with these parameters would get, from wherever it
-    stands.
+    """The ``default_args`` of the DAG and task groups around a mapped task with these
+    parameters.
     """
     from airflow.sdk.bases.operator import get_merged_defaults
     from airflow.sdk.definitions._internal.contextmanager import DagContext, TaskGroupContext
@@ -148,10 +146,10 @@ def elastic_task(
     DAG file.
 
     :param python_callable: the function.
-    :param multiple_outputs: not supported, and so off also for a function that is annotated ``->
-        dict``: the task returns a dict of ranks.
-    :param kwargs: parameters of ``ElasticLaunchOperator``; with ``gang=n``, and ``min_nodes`` if
-        less will do, a call makes one mapped task instance for each of the n nodes of one job.
+    :param multiple_outputs: not supported, and so off even for a function that is annotated ``->
+        dict``: the task returns a dict by rank.
+    :param kwargs: parameters of ``ElasticLaunchOperator``. With ``gang=n`` a call makes one mapped
+        task instance for each of the n nodes of one job; ``min_nodes`` allows fewer.
 
     :raises ConfigError: ``multiple_outputs`` is asked for.
     """

@@ -1,8 +1,8 @@
-"""One try of one task instance: what is launched, as whom, and what an earlier try has left.
+"""One try of one task instance: its launch, and what an earlier try has left.
 
-``task_run`` puts a try together from Airflow's context, ``launch`` runs it, ``gang_node`` runs it
-as one node of a gang, ``dag_test`` runs all nodes of a gang for ``dag.test()``. ``earlier_try``
-waits for the agent of the try before, ``worker_files`` knows the files on the worker's disk. The
-room may import every room below it. It refuses to check what a DAG author wrote: that is done in
-``parameters`` before a try begins.
+``task_run`` makes a launch from the operator and Airflow's context, ``launch`` runs it,
+``gang_node`` runs it as one node of a gang, ``dag_test`` runs all nodes of a gang for
+``dag.test()``. ``earlier_try`` waits for the agent of the try before; ``worker_files`` has the
+files on the worker's disk. The room may import every room below it. It does not check what a DAG
+author wrote: ``parameters`` does that before a try begins.
 """

@@ -1,10 +1,9 @@
-"""A gang under ``dag.test()``: all of its nodes at once, on this machine, inside the first task
-instance that runs.
+"""Runs a gang under ``dag.test()``: the first task instance runs all nodes, on this machine.
 
-``dag.test()`` runs mapped task instances one after the other in one process (Airflow 3.3), so that
+``dag.test()`` runs mapped task instances one after the other in one process (Airflow 3.3). There,
 nodes of a gang would wait for each other for ever. So the first instance starts an agent for each
-node, which meet through torch's c10d on the loopback interface: no service is needed. Its siblings
-find their results in XCom.
+node. They meet through torch's c10d on the loopback interface, so no service is needed. The other
+instances find their results in XCom.
 """
 
 from __future__ import annotations
@@ -28,14 +27,21 @@ if TYPE_CHECKING:
     from airflow_provider.execution.launch import Launch
     from airflow_provider.hooks.agent import AgentHook
 
-__all__ = ["LOCAL", "REHEARSED", "DagTestGang", "GangResults", "in_one_process", "rehearsed"]
+__all__ = [
+    "DAG_TEST_RESULTS",
+    "LOCAL_PARAMETERS",
+    "DagTestGang",
+    "GangResults",
+    "is_dag_test",
+    "results_of_dag_test",
+]
 
-REHEARSED = "gang_rehearsed"
-"""The XCom key under which the first instance leaves what each node's ranks returned."""
+DAG_TEST_RESULTS = "dag_test_results"
+"""The XCom key of what the ranks of all nodes returned; the first instance pushes it."""
 
 _LOOPBACK = "127.0.0.1"
 
-LOCAL: Mapping[str, Any] = {
+LOCAL_PARAMETERS: Mapping[str, Any] = {
     "rdzv_backend": C10D.name,
     "rdzv_endpoint": f"{_LOOPBACK}:0",
     "rdzv_configs": None,
@@ -44,18 +50,22 @@ LOCAL: Mapping[str, Any] = {
     "node_index": None,
     "local_addr": _LOOPBACK,
 }
-"""The parameters of a launch whose nodes are all on this machine; each gets the port when it is
+"""The parameters of a launch whose nodes are all on this machine. The port is set later, when it is
 known.
 """
 
-_STARTED = 0.01  # seconds between two looks whether an agent has been started
-_TICK = 0.5  # seconds: so late, at most, an interruption of the main thread is noticed
-_LOOK = 1.0  # seconds after which torch's backend notices at the latest that a node has restarted
+# All durations are in seconds.
+_START_CHECK_PERIOD = 0.01
+"""The time between two checks whether an agent has been started."""
+_INTERRUPTION_CHECK_PERIOD = 0.5
+"""How late an interruption of the main thread is noticed at most."""
+_MONITOR_INTERVAL = 1.0
+"""How late torch's backend notices at most that a node has restarted."""
 
 
-def in_one_process() -> bool:
-    """Whether this is ``dag.test()`` running its tasks by itself (with ``use_executor=True`` it
-    does not).
+def is_dag_test() -> bool:
+    """Whether ``dag.test()`` runs this task in its own process, as it does without
+    ``use_executor=True``.
     """
     from airflow.sdk.execution_time import task_runner
     from airflow.sdk.execution_time.supervisor import InProcessSupervisorComms
@@ -78,7 +88,7 @@ class GangResults:
         )
 
     def to_json(self, rerun_token: str) -> dict[str, Any]:
-        """As it lies in XCom, for instances of a launch with ``rerun_token``."""
+        """The XCom value, for instances with this ``rerun_token``."""
         results = {
             str(node): {str(rank): value for rank, value in ranks.items()}
             for node, ranks in self.results.items()
@@ -91,11 +101,11 @@ class GangResults:
         }
 
 
-def rehearsed(ti: Any, node: GangNode) -> GangResults | None:
-    """The run of all nodes that a sibling of ``node`` has made; None if there has been none in this
-    DAG run.
+def results_of_dag_test(ti: Any, node: GangNode) -> GangResults | None:
+    """The results that an earlier task instance of this DAG run has pushed for all nodes; None if
+    there are none.
     """
-    for value in pull_all(ti, node.key.task_id, REHEARSED):
+    for value in pull_all(ti, node.key.task_id, DAG_TEST_RESULTS):
         if isinstance(value, Mapping) and value.get("rerun_token") == node.rerun_token:
             results = {
                 int(number): {int(rank): result for rank, result in ranks.items()}
@@ -106,9 +116,9 @@ def rehearsed(ti: Any, node: GangNode) -> GangResults | None:
 
 
 class DagTestGang:
-    """All nodes of a gang at once.
+    """Runs all nodes of a gang at once.
 
-    :param make_hook: makes the hook of one node, which is called by the given name in the log.
+    :param make_hook: makes the hook of one node; its argument is the node's label in the log.
     """
 
     def __init__(self, node: GangNode, make_hook: Callable[[str], AgentHook]) -> None:
@@ -118,7 +128,7 @@ class DagTestGang:
         self._ended: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     def stop(self, reason: str) -> None:
-        """Ask all agents to end their job; as safe as ``AgentHook.stop``."""
+        """Ask all agents to end their job. Safe in signal handlers, as ``AgentHook.stop`` is."""
         for hook in self._hooks:
             hook.stop(reason)
 
@@ -129,8 +139,7 @@ class DagTestGang:
         """
         log.info(
             "dag.test() runs mapped tasks one after the other: all %d nodes of this gang run now, "
-            "on this machine; "
-            "the other task instances return their own node's results",
+            "on this machine; the other task instances return their own node's results",
             self._node.nodes,
         )
         port = _free_port()
@@ -147,33 +156,33 @@ class DagTestGang:
                 thread.start()
                 # torch's c10d gives ranks in the order of the agents' process ids (torch 2.13).
                 while self._outcomes[number] is None and not hook.running:
-                    time.sleep(_STARTED)
+                    time.sleep(_START_CHECK_PERIOD)
             self._await(running)
         except BaseException as interruption:
             self.stop(f"the task was interrupted by {type(interruption).__name__}")
             running &= {number for number, thread in enumerate(threads) if thread.ident is not None}
-            self._await(running)  # each hook has a deadline of its own once it is stopped
+            self._await(running)  # each hook has a deadline once it is stopped
             raise
         return self._outcome()
 
     def _await(self, running: set[int]) -> None:
-        """Wait for these nodes, and forget those that have ended.
+        """Wait until all nodes in ``running`` have ended, and remove each that has.
 
-        Not by ``Thread.join``: it takes a thread for ended once an exception has interrupted it
+        ``Thread.join`` cannot be used: if an exception interrupts it, it marks the thread as ended
         (Python 3.11).
         """
         while running:
             with suppress(queue.Empty):
-                running.discard(self._ended.get(timeout=_TICK))
+                running.discard(self._ended.get(timeout=_INTERRUPTION_CHECK_PERIOD))
 
     def _local(self, launch: Launch, number: int, port: int) -> Launch:
-        """``launch`` as the local node ``number`` runs it."""
+        """``launch`` for the node ``number`` on this machine."""
         config = replace(
             launch.config,
             min_nodes=self._node.nodes,  # all of them start at once
             rdzv_endpoint=f"{_LOOPBACK}:{port}",
             rdzv_configs={"is_host": number == 0},
-            monitor_interval=min(_LOOK, launch.config.monitor_interval),
+            monitor_interval=min(_MONITOR_INTERVAL, launch.config.monitor_interval),
         )
         key = replace(launch.key, map_index=number)
         return replace(launch, config=config, key=key, retry=LaunchRetry(attempts=1))
@@ -190,18 +199,18 @@ class DagTestGang:
     def _outcome(self) -> GangResults:
         errors = [outcome for outcome in self._outcomes if isinstance(outcome, BaseException)]
         if errors:
-            # Those that were stopped failed because another did.
+            # Nodes that were stopped failed only because another one failed.
             raise next((one for one in errors if not isinstance(one, StoppedError)), errors[0])
         results: dict[int, dict[int, Any]] = {}
         for number, outcome in enumerate(self._outcomes):
             if not isinstance(outcome, dict):
-                raise LaunchError(f"node {number} ended without saying how")
+                raise LaunchError(f"node {number} ended without a result or an error")
             results[number] = outcome
         return GangResults(results, max(hook.world_size for hook in self._hooks))
 
 
 def _free_port() -> int:
-    """A port that is free now. It is bound a moment later, by the agent of node 0."""
+    """A port that is free now. The agent of node 0 binds it a moment later."""
     with socket.create_server((_LOOPBACK, 0)) as server:
         port: int = server.getsockname()[1]
     return port

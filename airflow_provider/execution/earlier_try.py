@@ -1,11 +1,11 @@
-"""The agent of an earlier try of the same task instance, on the same host: waited for, and ended if
-it takes too long.
+"""Waits for the agent of an earlier try of the same task instance on this host, and ends it if it
+takes too long.
 
-When Airflow kills a task, its agent outlives it by the grace period, to save a checkpoint. A next
-try that began meanwhile would train beside it, with the same GPUs and files. So it waits first. The
-file that the agent leaves (``llutil.task_link.agent_record``) says who it is; that its number was
-given to somebody else since then is seen by the job's mark, which is in the environment of every
-process of the job, and which only processes of this user show.
+When Airflow kills a task, its agent lives on for the grace period, to save a checkpoint. A next try
+that began in that time would train beside it, on the same GPUs and files. So it waits first. The
+agent's file (``llutil.task_link.agent_record``) has its process id. Another process may have got
+that id since then: so the process must also have the job's mark in its environment, as every
+process of the job has. Only environments of this user's processes can be read.
 """
 
 from __future__ import annotations
@@ -25,108 +25,109 @@ from llutil.system.processes import kill_all, start_ticks
 from llutil.task_link.agent_record import AgentRecord
 from llutil.time_budgets import KILLED, StopBudget
 
-__all__ = ["take_over"]
+__all__ = ["await_earlier_try"]
 
-_TICK = 0.5  # seconds: so late, at most, a stop is noticed
+_CHECK_PERIOD = 0.5
+"""How late a stop is noticed at most, in seconds."""
 
 
-def take_over(
+def await_earlier_try(
     path: Path,
     log: logging.Logger,
     *,
     stopped: Callable[[], bool] = lambda: False,
     patience: float | None = None,
 ) -> AgentRecord | None:
-    """What an earlier try's agent has left in the file ``path``, once no process of its job lives;
-    None if nothing.
+    """Wait until no process of an earlier try's job lives; then return what its agent has written
+    into the file ``path``, or None if there is no such file.
 
-    Waits for the agent for ``patience`` seconds, or for what follows from its grace period, and
-    then ends it and its job by SIGKILL; and its task before that, if it lives, as where Airflow has
-    lost sight of it: it would launch another agent. Such a job does not end by itself, so it gets
-    less time, until somebody asks it to end.
+    Waits for the agent for ``patience`` seconds; None: for the time that follows from its grace
+    period. After that it ends the job by SIGKILL. If the earlier try's task still lives, because
+    Airflow has lost track of it, it is killed first: it would launch another agent. Such a job does
+    not end by itself, so the wait is shorter until something asks it to end.
 
     :raises StoppedError: this try was stopped meanwhile, as ``stopped`` says.
     :raises InfrastructureError: a process of the earlier try cannot be ended.
     """
-    left = _read(path, log)
-    if left is None:
+    record = _read(path, log)
+    if record is None:
         return None
-    agent = _living(left)
+    agent = _open_agent(record)
     if agent is not None:
         try:
-            _await(left, path, agent, log, stopped, patience)
+            _await(record, path, agent, log, stopped, patience)
         finally:
             os.close(agent)
-    remaining = kill_all((), left.mark, time.monotonic() + KILLED)
+    remaining = kill_all((), record.mark, time.monotonic() + KILLED)
     if remaining:
         raise InfrastructureError(
             f"processes {sorted(remaining)} of an earlier try of this task do not end, "
             f"{KILLED:g} s after SIGKILL"
         )
-    return _read(path, log)  # it has written again since
+    return _read(path, log)  # the agent may have written again
 
 
 def _read(path: Path, log: logging.Logger) -> AgentRecord | None:
     try:
         return AgentRecord.read(path)
     except ConfigError as error:
-        log.warning("what an earlier try has left cannot be read, and is not heeded: %s", error)
+        log.warning("the file of an earlier try's agent cannot be read, and is ignored: %s", error)
         return None
 
 
-def _living(left: AgentRecord) -> int | None:
-    """A descriptor of the process, if it lives and is the one that is meant; its number cannot be
-    reused for that.
-    """
+def _open_agent(record: AgentRecord) -> int | None:
+    """A pidfd of the agent's process; None if it does not live, or another process has its id."""
     try:
-        fd = os.pidfd_open(left.pid)
+        fd = os.pidfd_open(record.pid)
     except (ProcessLookupError, OSError):
         return None
-    with suppress(OSError):  # it has gone meanwhile, or is another user's
-        environment = Path(f"/proc/{left.pid}/environ").read_bytes()
-        if f"{MARK_VARIABLE}={left.mark}".encode() in environment.split(b"\0"):
+    with suppress(OSError):  # the process has ended meanwhile, or belongs to another user
+        environment = Path(f"/proc/{record.pid}/environ").read_bytes()
+        if f"{MARK_VARIABLE}={record.mark}".encode() in environment.split(b"\0"):
             return fd
     os.close(fd)
     return None
 
 
 def _await(
-    left: AgentRecord,
+    record: AgentRecord,
     path: Path,
     agent: int,
     log: logging.Logger,
     stopped: Callable[[], bool],
     given: float | None,
 ) -> None:
-    budget = StopBudget(left.grace_period)
-    ending = _is_ending(left)
+    budget = StopBudget(record.grace_period)
+    ending = _is_ending(record)
     patience = budget.earlier_try if ending else budget.settled
     if given is not None:
         patience = given
     log.warning(
-        "the agent of an earlier try (try %s, pid %d) still ends its job on this host, for which "
-        "it has %g s of grace; this try waits for it, %g s at most",
-        left.launch,
-        left.pid,
-        left.grace_period,
+        "the agent of an earlier try (try %s, pid %d) still runs on this host; its grace period "
+        "is %g s; this try waits for it, at most %g s",
+        record.launch,
+        record.pid,
+        record.grace_period,
         patience,
     )
     began = since = time.monotonic()
     poll = select.poll()
     poll.register(agent, select.POLLIN)
-    while not poll.poll(1000 * _TICK):
+    while not poll.poll(1000 * _CHECK_PERIOD):
         now = time.monotonic()
         if stopped():
             raise StoppedError(
-                f"stopped while it waited for the agent of an earlier try (pid {left.pid}) to end "
-                "its job"
+                f"stopped while it waited for the agent of an earlier try (pid {record.pid}) to "
+                "end its job"
             )
-        if not ending and _is_ending(_read(path, log) or left):
+        if not ending and _is_ending(_read(path, log) or record):
             ending, since = True, now
             patience = budget.earlier_try if given is None else given
-            log.warning("it was asked to end now; this try waits %g s more at most", patience)
+            log.warning(
+                "the earlier try's job was asked to end; this try waits at most %g s more", patience
+            )
         if now > since + patience:
-            _end_by_force(left, log, now - began)
+            _end_by_force(record, log, now - began)
             return
     log.info(
         "the agent of the earlier try has ended after %.1f s; this try begins",
@@ -134,17 +135,17 @@ def _await(
     )
 
 
-def _is_ending(left: AgentRecord) -> bool:
-    """Whether its job has been asked to end, or is asked by its task's death."""
-    return bool(left.stop_reason) or left.task_gone or not _task(left)
+def _is_ending(record: AgentRecord) -> bool:
+    """Whether its job has been asked to end; the end of its task asks it, too."""
+    return bool(record.stop_reason) or record.task_gone or not _task(record)
 
 
-def _end_by_force(left: AgentRecord, log: logging.Logger, waited: float) -> None:
-    task = _task(left)
+def _end_by_force(record: AgentRecord, log: logging.Logger, waited: float) -> None:
+    task = _task(record)
     log.error(
-        "the agent of the earlier try (pid %d) still runs after %.0f s: SIGKILL to it%s and all of "
-        "its job",
-        left.pid,
+        "the agent of the earlier try (pid %d) still runs after %.0f s: it%s and all processes of "
+        "its job get SIGKILL",
+        record.pid,
         waited,
         f", its task (pid {task})" if task else "",
     )
@@ -152,10 +153,12 @@ def _end_by_force(left: AgentRecord, log: logging.Logger, waited: float) -> None
         _kill(task)
 
 
-def _task(left: AgentRecord) -> int:
-    """The process of the earlier try's task, if it lives and is not this very one; else 0."""
-    lives = left.task_start_ticks != "" and start_ticks(left.task_pid) == left.task_start_ticks
-    return left.task_pid if lives and left.task_pid != os.getpid() else 0
+def _task(record: AgentRecord) -> int:
+    """The process id of the earlier try's task, if it lives and is not this process; else 0."""
+    lives = (
+        record.task_start_ticks != "" and start_ticks(record.task_pid) == record.task_start_ticks
+    )
+    return record.task_pid if lives and record.task_pid != os.getpid() else 0
 
 
 def _kill(task: int) -> None:

@@ -1,6 +1,7 @@
-"""One node of a gang, run: looked at its siblings first, then launched, or found to be not needed.
+"""Runs one node of a gang: it looks at the sibling task instances first, then launches, or ends
+because the job does not need it.
 
-``run_node`` acts; what it decides by is in ``airflow_provider.gang.node``.
+``run_node`` acts; the decisions are in ``airflow_provider.gang``.
 """
 
 from __future__ import annotations
@@ -18,7 +19,12 @@ from airflow.sdk.exceptions import (
     AirflowRuntimeError,
 )
 
-from airflow_provider.execution.dag_test import REHEARSED, DagTestGang, in_one_process, rehearsed
+from airflow_provider.execution.dag_test import (
+    DAG_TEST_RESULTS,
+    DagTestGang,
+    is_dag_test,
+    results_of_dag_test,
+)
 from airflow_provider.gang.hosted_store import HOST, Guest, Host, NotNeededError, is_hosted
 from airflow_provider.gang.node import GangDone, GangHopeless, GangNode, GangOpen, SuccessNote
 from airflow_provider.gang.reschedule import (
@@ -35,18 +41,18 @@ if TYPE_CHECKING:
     from airflow_provider.execution.launch import Launch
     from airflow_provider.hooks.agent import AgentHook
 
-__all__ = ["NodeJob", "Stoppable", "run_node"]
+__all__ = ["NodeTask", "Stoppable", "run_node"]
 
 
 class Stoppable(Protocol):
-    """What is stopped if the task is."""
+    """Something that runs and can be stopped."""
 
     def stop(self, reason: str) -> None:
         """Ask it to end; safe in a signal handler."""
 
 
-class NodeJob(Protocol):
-    """What a task instance has to run, as a node of a gang sees it."""
+class NodeTask(Protocol):
+    """The task instance of one node of a gang, as far as this module uses it."""
 
     @property
     def context(self) -> Any:
@@ -54,41 +60,40 @@ class NodeJob(Protocol):
 
     @property
     def gang_timeout(self) -> float:
-        """Seconds that the gang has to form, from a node's first start."""
+        """How long the gang has to form, in seconds from a node's first start."""
 
     @property
     def pool(self) -> str:
-        """The pool that the nodes take their slots from."""
+        """The pool in which the nodes take their slots."""
 
     @property
     def returns(self) -> bool:
-        """Whether anybody wants what the ranks return."""
+        """Whether the ranks' values go to XCom."""
 
     def launch(self, *, locally: bool) -> Launch:
-        """The launch; ``locally``: all nodes are on this machine."""
+        """The checked launch. ``locally``: all nodes of the gang are on this machine."""
 
     def hook(self, label: str = "") -> AgentHook:
-        """A hook, called ``label`` in the log."""
+        """A hook; ``label`` is put before its log lines."""
 
-    def hold(self, running: Stoppable) -> None:
-        """``running`` is to be stopped if the task is."""
+    def on_running(self, running: Stoppable) -> None:
+        """Take note of what runs: it is stopped when the task is stopped."""
 
 
 def run_node(
-    node: GangNode, job: NodeJob, log: logging.Logger
+    node: GangNode, task: NodeTask, log: logging.Logger
 ) -> tuple[dict[int, Any], SuccessNote]:
-    """What each rank of ``node`` returned, none if the job did not need it, and what it has to tell
-    its siblings.
+    """Run ``node``. Returns what each rank returned, by rank, and a note for its siblings. There
+    are no ranks if the job did not need this node.
 
-    :raises AirflowFailException: there is nothing that it could wait for, or the gang's own time is
-        over.
-    :raises AirflowRescheduleException: too few of the others are there, and it comes back another
-        time.
+    :raises AirflowFailException: the gang cannot form any more, or ``gang_timeout`` is over.
+    :raises AirflowRescheduleException: too few other nodes run; Airflow starts this one again
+        later.
     :raises LaunchError: see ``AgentHook.run``.
     """
-    ti = job.context["ti"]
-    if in_one_process():
-        return _rehearse(node, job, ti, log)
+    ti = task.context["ti"]
+    if is_dag_test():
+        return _run_dag_test(node, task, ti, log)
     match node.outlook(ti):
         case GangDone(why):
             log.info("%s: %s ends as a success, with no ranks", why, node.name)
@@ -97,21 +102,21 @@ def run_node(
             raise AirflowFailException(why)
         case GangOpen():
             pass
-    hook = job.hook()
-    job.hold(hook)
-    results = _launched(node, job, hook, log)
+    hook = task.hook()
+    task.on_running(hook)
+    results = _launch(node, task, hook, log)
     if not results:
         log.info("the job did not need %s, which ends as a success, with no ranks", node.name)
     return results, node.note(tuple(results), hook.world_size if results else 0)
 
 
-def _launched(node: GangNode, job: NodeJob, hook: AgentHook, log: logging.Logger) -> dict[int, Any]:
-    """What the ranks returned. Gives the slot back if the job does not form because siblings have
-    none.
+def _launch(node: GangNode, task: NodeTask, hook: AgentHook, log: logging.Logger) -> dict[int, Any]:
+    """Launch the node. Returns what its ranks returned; none if the job did not need it. Gives the
+    slot back if the job does not form because siblings have no slot.
     """
-    ti = job.context["ti"]
+    ti = task.context["ti"]
     started = time.monotonic()
-    launch = job.launch(locally=False)
+    launch = task.launch(locally=False)
     host = HOST if is_hosted(launch.config) else None
 
     vain: GangHopeless | None = None
@@ -123,20 +128,20 @@ def _launched(node: GangNode, job: NodeJob, hook: AgentHook, log: logging.Logger
         nonlocal vain
         try:
             vain = node.waits_in_vain(ti)
-        except AirflowRuntimeError as error:  # one look among many
-            log.warning("Airflow does not say how the other nodes are: %s", error)
+        except AirflowRuntimeError as error:  # it is asked again soon
+            log.warning("the states of the other nodes cannot be read from Airflow: %s", error)
         return vain.why if vain else None
 
-    timeout = slot_timeout(launch.config.rendezvous_options()["timeout"], _draw())
+    timeout = slot_timeout(launch.config.rendezvous_options()["timeout"], _random_fraction())
     configs = {**launch.config.rdzv_configs, "timeout": timeout}
     launch = replace(
         launch,
         config=replace(launch.config, rdzv_configs=configs),
-        pointless=lambda: away() is not None,
+        retry_is_pointless=lambda: away() is not None,
         in_vain=in_vain,
     )
     if host is not None:
-        launch = _by_themselves(launch, node, ti, hook, log)
+        launch = _without_store(launch, node, ti, hook, log)
     try:
         return launch.run(hook, log)
     except NotNeededError as error:
@@ -153,29 +158,29 @@ def _launched(node: GangNode, job: NodeJob, hook: AgentHook, log: logging.Logger
         now = dt.datetime.now(dt.UTC)
         found = next_attempt(
             now=now,
-            began=ti.get_first_reschedule_date(job.context) or ti.start_date or now,
-            run_after=job.context["dag_run"].run_after,
-            timeout=job.gang_timeout,
-            # It may have run for long before the others went: no reason to stay away for as long.
+            began=ti.get_first_reschedule_date(task.context) or ti.start_date or now,
+            run_after=task.context["dag_run"].run_after,
+            timeout=task.gang_timeout,
+            # The node may have run for long before the others left. It need not stay away so long.
             held=min(time.monotonic() - started, timeout),
-            draw=_draw(),
+            draw=_random_fraction(),
         )
-        why = describe_absent(absent, node.nodes, node.min_nodes, job.pool)
+        why = describe_absent(absent, node.nodes, node.min_nodes, task.pool)
         match found:
             case RescheduleAt(when):
                 log.warning("%s; %s gives its slot back until %s", why, node.name, when)
                 raise AirflowRescheduleException(when) from error
             case TimeIsUp():
-                # For good: another try would have as long again, and so would the one after that.
+                # Without retries: each retry would wait for the whole ``gang_timeout`` again.
                 raise AirflowFailException(
-                    f"{why}, and the {job.gang_timeout:g} s of gang_timeout are over. {error}"
+                    f"{why}, and the {task.gang_timeout:g} s of gang_timeout are over. {error}"
                 ) from error
 
 
-def _by_themselves(
+def _without_store(
     launch: Launch, node: GangNode, ti: Any, hook: AgentHook, log: logging.Logger
 ) -> Launch:
-    """``launch``, whose nodes meet without a store beside them."""
+    """``launch`` for nodes that meet at node 0, without a separate store."""
     if node.number == HOST:
         host = Host(node, ti, log)
         return replace(launch, meet=host.meet, publish=host.publish)
@@ -186,19 +191,19 @@ def _by_themselves(
         timeout=launch.config.rendezvous_options()["timeout"],
         sleep=hook.sleep,
         stopped=lambda: hook.stopped,
-        draw=_draw,
+        draw=_random_fraction,
     )
-    # It may lose node 0 at any time and wait for its next try. That others are away meanwhile, or
-    # how long ago the first launch was, is no reason to give up: the wait has a deadline of its
-    # own.
+    # Node 0 may be lost at any time; then this node waits for its next try. It does not give up
+    # because others are away meanwhile, or because the first launch was long ago: the wait has a
+    # deadline of its own.
     patient = replace(launch.retry, max_elapsed=float("inf"))
-    return replace(launch, meet=guest.meet, retry=patient, pointless=lambda: False)
+    return replace(launch, meet=guest.meet, retry=patient, retry_is_pointless=lambda: False)
 
 
-def _rehearse(
-    node: GangNode, job: NodeJob, ti: Any, log: logging.Logger
+def _run_dag_test(
+    node: GangNode, task: NodeTask, ti: Any, log: logging.Logger
 ) -> tuple[dict[int, Any], SuccessNote]:
-    run = rehearsed(ti, node)
+    run = results_of_dag_test(ti, node)
     if run is None:
         failed = [number for number, state in node.states(ti).items() if state == "failed"]
         if failed:
@@ -206,16 +211,16 @@ def _rehearse(
                 f"all nodes of this gang ran in the task instance of node {failed[0]}, and failed "
                 "there"
             )
-        rehearsal = DagTestGang(node, job.hook)
-        job.hold(rehearsal)
-        run = rehearsal.run(job.launch(locally=True), log)
-        kept = run if job.returns else run.without_values()
-        ti.xcom_push(key=REHEARSED, value=kept.to_json(node.rerun_token))
+        dag_test_gang = DagTestGang(node, task.hook)
+        task.on_running(dag_test_gang)
+        run = dag_test_gang.run(task.launch(locally=True), log)
+        kept = run if task.returns else run.without_values()
+        ti.xcom_push(key=DAG_TEST_RESULTS, value=kept.to_json(node.rerun_token))
     else:
         log.info("%s has run already, with all the others: these are its results", node.name)
     results = dict(run.results[node.number])
     return results, node.note(tuple(results), run.world_size)
 
 
-def _draw() -> float:
+def _random_fraction() -> float:
     return random.random()  # noqa: S311 - jitter is no secret

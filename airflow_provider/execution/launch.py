@@ -1,7 +1,7 @@
-"""One task instance's try: its launches one after another, and what they leave on the worker's
+"""Runs one try of a task instance: its launches one after another, and their files on the worker's
 disk.
 
-The job is settled when this begins. Nothing here knows Airflow but its log.
+What to run is decided before. Of Airflow this module uses only the log.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider.execution.earlier_try import take_over
+from airflow_provider.execution.earlier_try import await_earlier_try
 from airflow_provider.execution.worker_files import OrphanLogFile, TaskLogFolder, user_folder
 from airflow_provider.retries.launch_retry import LaunchRetry
 from llutil.errors import LaunchError
@@ -35,17 +35,20 @@ __all__ = ["Launch"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """What a try of the task instance ``key``, of a ``deployment`` of that name, is to run.
+    """What a try of the task instance ``key`` runs.
 
-    ``config`` names the run. With ``id_by_attempt`` each launch after the first has an id of its
-    own; a node of a larger job must not change an id that the others know.
-    ``pointless`` is asked, after a launch that another one could mend, whether it could not after
-    all; ``in_vain`` now and then while no worker runs: see ``AgentHook.run``. ``store`` takes what
-    the ranks return, if it is to be stored. ``begin`` is told, before the first launch, what the
-    agent of an earlier try has left on this host; it may raise what keeps this try from beginning.
-    ``meet`` completes the configuration of each launch with where its nodes meet, and may wait for
-    that; ``publish`` is told where this node hosts that, if it does. ``deployment`` tells this
-    Airflow from others on the host.
+    ``deployment`` is a name for this Airflow, which tells it from others on the host. ``config``
+    has the run id. With ``id_by_attempt`` each launch after the first gets a run id of its own; a
+    node of a larger job must keep the id that the others know. ``store`` takes what the ranks
+    return; None leaves it to XCom.
+
+    The others are callbacks. ``begin`` gets, before the first launch, the record that the agent of
+    an earlier try has left on this host; None if there is none. What it raises ends this try.
+    ``meet`` completes the configuration of each launch with the place where nodes meet; it may
+    wait. ``publish`` gets the endpoint of the job's store, if this node hosts it.
+    ``retry_is_pointless`` is asked after each launch that failed for a reason that a retry can
+    mend; True prevents the retry. ``in_vain`` is called while no worker runs: see
+    ``AgentHook.run``.
     """
 
     config: LaunchConfig
@@ -55,7 +58,7 @@ class Launch:
     result_limit: int
     retry: LaunchRetry
     id_by_attempt: bool = False
-    pointless: Callable[[], bool] = lambda: False
+    retry_is_pointless: Callable[[], bool] = lambda: False
     in_vain: Callable[[], str | None] = lambda: None
     store: ResultStore | None = None
     begin: Callable[[AgentRecord | None, logging.Logger], None] = lambda _left, _log: None
@@ -64,18 +67,18 @@ class Launch:
     deployment: str = ""
 
     def run(self, hook: AgentHook, log: logging.Logger) -> dict[int, Any]:
-        """Launch until it succeeds or may not be repeated; what each rank of this node returned, or
-        where it is.
+        """Launch until a launch succeeds or may not be repeated. Returns, by rank, what each rank
+        of this node returned, or where it is stored.
 
         :raises LaunchError: see ``AgentHook.run`` and ``ResultStore.keep``.
         """
         folder = user_folder()
         slug = self.key.slug(self.deployment)
         record_path = folder / f"{slug}.agent_record"
-        left = take_over(record_path, log, stopped=lambda: hook.stopped)
+        left = await_earlier_try(record_path, log, stopped=lambda: hook.stopped)
         with (
-            _removed(record_path),
-            _orphan_log(OrphanLogFile(folder, slug), log) as orphan_log,
+            _record_removed(record_path),
+            _orphan_log_shown(OrphanLogFile(folder, slug), log) as orphan_log,
             _log_dir(self.config.log_dir, folder, log) as log_dir,
             ExitStack() as stack,
         ):
@@ -107,13 +110,13 @@ class Launch:
 
             results = self.retry.run(
                 launch,
-                stopped=lambda: hook.stopped or self.pointless(),
+                stopped=lambda: hook.stopped or self.retry_is_pointless(),
                 say=log.warning,
                 sleep=hook.sleep,
             )
             if self.store is None or handover is None:
                 return results
-            # No launch is repeated for what fails from here on: the job has succeeded.
+            # The job has succeeded: errors from here on do not repeat the launch.
             return self.store.keep(
                 results,
                 handover,
@@ -132,9 +135,9 @@ class Launch:
 
 
 @contextmanager
-def _removed(record_path: Path) -> Iterator[None]:
-    """Remove what an agent has left, once its task knows how its job ended; and a piece that was
-    not finished.
+def _record_removed(record_path: Path) -> Iterator[None]:
+    """Remove the agent's record when the task knows how its job ended, and unfinished copies of
+    it.
     """
     try:
         yield
@@ -144,9 +147,9 @@ def _removed(record_path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _orphan_log(orphan_log: OrphanLogFile, log: logging.Logger) -> Iterator[str]:
-    """The orphan_log's path. Shows what the last try's agent has left, and what it left while this
-    try ran.
+def _orphan_log_shown(orphan_log: OrphanLogFile, log: logging.Logger) -> Iterator[str]:
+    """The orphan log's path. Shows what the last try's agent has written there, before this try and
+    while it runs.
     """
 
     def show() -> None:
@@ -166,29 +169,25 @@ def _orphan_log(orphan_log: OrphanLogFile, log: logging.Logger) -> Iterator[str]
 def _log_dir(
     given: str | os.PathLike[str] | None, folder: Path, log: logging.Logger
 ) -> Iterator[str]:
-    """The folder of the ranks' log files: the user's, or one of ours, removed unless it explains a
-    failure.
+    """The folder of the ranks' log files: the user's, or a temporary one.
+
+    The temporary one is removed after success, and after a bad configuration, whose error says all.
+    After another failure it stays if its files hold anything.
     """
     if given is not None:
         yield os.fspath(given)
         return
-    ours = TaskLogFolder(folder)
+    temporary = TaskLogFolder(folder)
     try:
-        yield str(ours.path)
+        yield str(temporary.path)
     except BaseException as error:
         if _is_bad_configuration(error):
-            # Its text says all there is to know. It also says where files were.
-            error.args = tuple(_without(str(ours.path), text) for text in error.args)
-            ours.remove()
-        elif ours.keep_if_used():
-            log.error("the ranks' log files are kept in %s", ours.path)  # noqa: TRY400 - no traceback here
+            temporary.remove()
+        elif temporary.keep_if_used():
+            log.error("the ranks' log files are kept in %s", temporary.path)  # noqa: TRY400 - no traceback here
         raise
-    ours.remove()
+    temporary.remove()
 
 
 def _is_bad_configuration(error: BaseException) -> bool:
     return isinstance(error, LaunchError) and error.failure_class is FailureClass.BAD_CONFIGURATION
-
-
-def _without(words: str, text: str) -> str:
-    return "\n".join(line for line in text.splitlines() if words not in line).rstrip()

@@ -1,8 +1,8 @@
-"""What one task instance has to run: the operator's parameters as they were rendered, checked and
-made a launch.
+"""Makes a launch from the operator's rendered parameters, checks it and runs it, for one task
+instance.
 
-Imported when a task runs. What a connection says stays in here, and goes into the agent's socket:
-an attribute of the operator would be shown as a rendered template.
+Imported when a task runs. What a connection says goes through this module into the agent's socket.
+It is never an attribute of the operator, since Airflow would show that as a rendered template.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow_provider.execution.dag_test import LOCAL, in_one_process
+from airflow_provider.execution.dag_test import LOCAL_PARAMETERS, is_dag_test
 from airflow_provider.execution.gang_node import Stoppable, run_node
 from airflow_provider.execution.launch import Launch
 from airflow_provider.gang.hosted_store import hosted_place
 from airflow_provider.gang.node import NOTE, GangNode
 from airflow_provider.gang.version_check import exchange
 from airflow_provider.hooks.agent import AgentHook
-from airflow_provider.hooks.rendezvous_connection import connected
+from airflow_provider.hooks.rendezvous_connection import connection_settings
 from airflow_provider.parameters.entrypoint import entrypoint_for
 from airflow_provider.parameters.launch_config import has_several_nodes, launch_config
 from airflow_provider.parameters.operator_parameters import task_problems
-from airflow_provider.parameters.rendezvous import resolve
+from airflow_provider.parameters.rendezvous import resolve_rendezvous
 from airflow_provider.parameters.task_key import deployment, task_key
 from airflow_provider.preflight.facts import preflight
 from airflow_provider.results.object_store import ResultStore, configured_path
@@ -44,14 +44,14 @@ if TYPE_CHECKING:
 __all__ = ["LaunchTask", "TaskRun"]
 
 _RESULT_LIMIT = 1024 * 1024
-"""Bytes of JSON that one rank's value may take if the DAG file does not say."""
+"""The default ``result_limit``: bytes of JSON that one rank's value may take."""
 
 _STORED_RESULT_LIMIT = 1024 * 1024 * 1024
-"""The same, where ``results_path`` keeps large values out of Airflow's database."""
+"""The default ``result_limit`` with a ``results_path``, which keeps large values out of XCom."""
 
 
 class LaunchTask(Protocol):
-    """What a task says of its launch, its templates rendered."""
+    """An operator with rendered templates, as far as this module uses it."""
 
     function: Callable[..., Any] | None
     entrypoint: str | None
@@ -77,27 +77,27 @@ class LaunchTask(Protocol):
         """The task's log."""
 
     def parameters(self) -> dict[str, Any]:
-        """The parameters of its ``LaunchConfig``, and its own, by name."""
+        """The parameters of the launch and the operator's own, by name."""
 
     def blank_templates(self) -> list[Problem]:
-        """A problem for each parameter whose template has rendered to nothing."""
+        """One problem for each parameter whose template was rendered to nothing."""
 
 
 class TaskRun:
-    """The job, or the node of a gang, of the task instance that ``context`` belongs to.
+    """What the task instance of ``context`` runs: a job, or one node of a gang.
 
-    :param hold: is told what runs, so that it can be stopped.
+    :param on_running: is called with what runs, so that it can be stopped.
 
-    :raises ConfigError: a gang whose task was not expanded to one instance a node.
+    :raises ConfigError: a gang whose task was not expanded to one instance for each node.
     """
 
     def __init__(
         self,
         operator: LaunchTask,
         context: Mapping[str, Any],
-        hold: Callable[[Stoppable], None],
+        on_running: Callable[[Stoppable], None],
     ) -> None:
-        self.hold = hold
+        self.on_running = on_running
         self._operator = operator
         self.context = context
         self._dag_folder = Path(context["dag"].fileloc).parent
@@ -110,14 +110,14 @@ class TaskRun:
         )
 
     def run(self, log: logging.Logger) -> dict[int, Any]:
-        """Run it to its end; what each rank of this node returned.
+        """Run to the end. Returns, by rank, what each rank of this node returned.
 
-        :raises AirflowFailException: this node of a gang has nothing to wait for.
-        :raises LaunchError: see ``AgentHook.run``; a ``ConfigError`` lists all that is wrong.
+        :raises AirflowFailException: this is a node of a gang that cannot form any more.
+        :raises LaunchError: see ``AgentHook.run``; a ``ConfigError`` lists all problems.
         """
         if self._node is None:
             hook = self.hook()
-            self.hold(hook)
+            self.on_running(hook)
             return self.launch().run(hook, log)
         results, note = run_node(self._node, self, log)
         self.context["ti"].xcom_push(key=NOTE, value=note.to_json())
@@ -125,35 +125,37 @@ class TaskRun:
 
     @property
     def gang_timeout(self) -> float:
-        """Seconds that the gang has to form."""
+        """How long the gang has to form, in seconds."""
         return self._operator.gang_timeout
 
     @property
     def pool(self) -> str:
-        """The pool that the task's instances take their slots from."""
+        """The pool in which the task's instances take their slots."""
         return str(self._operator.pool)
 
     @property
     def returns(self) -> bool:
-        """Whether what the ranks return goes to XCom."""
+        """Whether the ranks' values go to XCom."""
         return bool(self._operator.do_xcom_push)
 
     def hook(self, label: str = "") -> AgentHook:
-        """A hook for an agent of this task, called ``label`` in the log if there are others."""
+        """A hook for an agent of this task. ``label`` is put before its log lines, if one task runs
+        several agents.
+        """
         operator = self._operator
-        # Nodes with a label are all on this machine.
+        # Agents with a label are all on this machine, so their versions are the same.
         return AgentHook(
             python=operator.python,
             cwd=self._cwd,
             env=operator.env or {},
             label=label,
-            on_hello=None if label or self._node is None else self._compare,
+            on_hello=None if label or self._node is None else self._compare_versions,
         )
 
     def launch(self, *, locally: bool = False) -> Launch:
-        """What to run, all of it checked. ``locally``: all nodes of the gang are on this machine.
+        """The checked launch. ``locally``: all nodes of the gang are on this machine.
 
-        :raises ConfigError: lists all that is wrong.
+        :raises ConfigError: parameters are wrong; the text lists all problems.
         """
         blank = self._operator.blank_templates()
         given = self._operator.parameters()
@@ -163,7 +165,7 @@ class TaskRun:
         config: LaunchConfig | None = None
         entrypoint: Entrypoint | None = None
         try:
-            config = launch_config(known | self._surroundings(known, locally))
+            config = launch_config(known | self._rendezvous_parameters(known, locally))
         except ConfigError as error:
             problems += error.problems
         if "entrypoint" not in nothing:
@@ -178,7 +180,7 @@ class TaskRun:
         assert config is not None
         assert entrypoint is not None
         store = self._store()
-        if not in_one_process():
+        if not is_dag_test():
             preflight(self._operator, config, self._node, self.context, self._operator.log)
         return Launch(
             config=config,
@@ -190,18 +192,18 @@ class TaskRun:
             retry=self._operator.launch_retry,
             id_by_attempt=self._node is None and not known.get("rdzv_id") and config.max_nodes == 1,
             store=store,
-            begin=_nothing if locally else self._begin,
+            begin=_tell_nobody if locally else self._tell_retry_policy,
             deployment=deployment(),
         )
 
-    def _compare(self, hello: Hello) -> None:
-        """See whether this node's agent has the versions that its siblings' have."""
+    def _compare_versions(self, hello: Hello) -> None:
+        """Check that this node's agent has the same versions as its siblings' agents."""
         assert self._node is not None
         exchange(self._node, hello, socket.gethostname(), self.context["ti"], self._operator.log)
 
     def _store(self) -> ResultStore | None:
-        """Where values go that are too big for XCom, known to take something; None if nobody asked
-        for it.
+        """The store for values that are too large for XCom, after a test write; None without a
+        ``results_path``.
         """
         operator = self._operator
         path = operator.results_path or configured_path()
@@ -209,7 +211,7 @@ class TaskRun:
             if operator.results_format == "npz":
                 raise ConfigError(
                     "results_format is 'npz', but there is no results_path to store arrays in; "
-                    "XCom has lists only"
+                    "set results_path, or use results_format 'json', which makes lists of arrays"
                 )
             return None
         store = ResultStore.of(
@@ -221,24 +223,26 @@ class TaskRun:
         store.check()
         return store
 
-    def _begin(self, left: AgentRecord | None, log: logging.Logger) -> None:
-        """Tell the policy of retries that this try begins, if it is one that wants to know."""
+    def _tell_retry_policy(self, left: AgentRecord | None, log: logging.Logger) -> None:
+        """Tell an ``ElasticRetryPolicy`` that this try begins."""
         policy = self._operator.retry_policy
         if isinstance(policy, ElasticRetryPolicy):
             policy.begin(self.context, left, log)
 
-    def _surroundings(self, known: Mapping[str, Any], locally: bool) -> dict[str, Any]:
-        """The parameters that follow from who this is and from where nodes meet."""
+    def _rendezvous_parameters(self, known: Mapping[str, Any], locally: bool) -> dict[str, Any]:
+        """The parameters that depend on the task instance and on where nodes meet."""
         if self._node is None:
-            ours = self._key.rendezvous_id(self._try_number, 1)
-            own = {"rdzv_id": known.get("rdzv_id") or ours}
+            default_id = self._key.rendezvous_id(self._try_number, 1)
+            own = {"rdzv_id": known.get("rdzv_id") or default_id}
         else:
             own = self._node.parameters(known)
         if locally:
-            return {**own, **LOCAL}
+            return {**own, **LOCAL_PARAMETERS}
         several = has_several_nodes(known)
-        alone = None if self._node is None else hosted_place
-        return own | resolve(known, several=several, connect=connected, alone=alone)
+        without_store = None if self._node is None else hosted_place
+        return own | resolve_rendezvous(
+            known, several=several, connect=connection_settings, without_store=without_store
+        )
 
     def _entrypoint(self) -> Entrypoint:
         operator = self._operator
@@ -252,5 +256,7 @@ class TaskRun:
         )
 
 
-def _nothing(_left: AgentRecord | None, _log: logging.Logger) -> None:
-    """All nodes of a rehearsed gang are in one task instance: none of them has tries of its own."""
+def _tell_nobody(_left: AgentRecord | None, _log: logging.Logger) -> None:
+    """For a gang under ``dag.test()``: its nodes share one task instance, so none has a try of its
+    own.
+    """

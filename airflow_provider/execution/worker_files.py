@@ -1,9 +1,9 @@
-"""What a task and its agent put on a worker's disk: log files while a job runs, and the agent's
-last words.
+"""The files of a task and its agent on the worker's disk: log files while a job runs, and the log
+that the agent writes after its task has gone.
 
-Everything lies in one folder a user in the temporary directory, which only that user may enter. It
-stays when it is empty: an agent may still have to write there after its task has gone. This module
-imports nothing but the standard library.
+Everything is in one folder in the temporary directory, one for each user, which only that user may
+enter. The folder is not removed when it is empty: an agent may still write there after its task has
+gone. This module imports nothing but the standard library.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ __all__ = ["OrphanLogFile", "TaskLogFolder", "user_folder"]
 
 _READ_AT_MOST = 256 * 1024
 _LOGS = "logs-"
-_STALE = 3600.0  # seconds by the file system's clock
+_STALE_AFTER = 3600.0
+"""The age from which an empty log folder may be removed, in seconds of the file system's clock."""
 
 
 def user_folder() -> Path:
-    """This user's folder, made if need be.
+    """This user's folder. It is made if it does not exist.
 
-    Somebody else may own one of that name, or a link, in a directory that all may write to. Then a
-    new folder is made: safe, but the next try will not find it.
+    The temporary directory is open to all users, so a folder or link of that name may belong to
+    somebody else. Then a new folder is made. It is safe, but the next try will not find it.
     """
     folder = Path(tempfile.gettempdir(), f"elastic-launch-{os.getuid()}")
     with suppress(FileExistsError):
@@ -39,20 +40,19 @@ def user_folder() -> Path:
 
 
 class OrphanLogFile:
-    """The file that an agent goes on writing its log to when its task has gone, for the next try to
-    show.
+    """The file in which an agent writes its log when its task has gone. The next try shows it.
 
-    :param folder: where it is; :param slug: names the task instance, the same for all of its tries.
+    :param folder: the folder of the file.
+    :param slug: a name for the task instance, the same for all of its tries.
     """
 
     def __init__(self, folder: Path, slug: str) -> None:
         self.path = folder / f"{slug}.orphan_log"
 
     def take(self) -> list[str]:
-        """The lines that are there, the last 256 KiB of them; and forget them.
+        """Empty the file, and return its lines; only the last 256 KiB of them.
 
-        The file is emptied, not removed: the agent of the last try may still be writing, and
-        appends.
+        The file is not removed: the agent of the last try may still append to it.
         """
         try:
             with self.path.open("r+b") as file:
@@ -70,25 +70,24 @@ class OrphanLogFile:
 
 
 class TaskLogFolder:
-    """A folder for one job's log files, for the time that it runs.
+    """A folder for one job's log files while it runs.
 
-    Making one also removes those that killed tasks have left in ``folder``, if there is nothing in
-    them.
+    The constructor also removes the empty ones that killed tasks have left in ``folder``.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = Path(tempfile.mkdtemp(prefix=_LOGS, dir=folder))
         self._lock = os.open(self.path, os.O_RDONLY)  # held as long as the task lives
         fcntl.flock(self._lock, fcntl.LOCK_EX)
-        self._sweep(folder)
+        self._remove_stale(folder)
 
     def remove(self) -> None:
-        """Remove it with all that is in it."""
+        """Remove the folder with everything in it."""
         shutil.rmtree(self.path, ignore_errors=True)
         self.close()
 
     def keep_if_used(self) -> bool:
-        """Remove it if no file in it holds anything; whether it is still there."""
+        """Remove the folder if all files in it are empty. Returns whether it still exists."""
         if _holds_anything(self.path):
             self.close()
             return True
@@ -96,20 +95,19 @@ class TaskLogFolder:
         return False
 
     def close(self) -> None:
-        """Let go of it, and leave it as it is."""
+        """Unlock the folder, and leave it as it is."""
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
 
-    def _sweep(self, folder: Path) -> None:
+    def _remove_stale(self, folder: Path) -> None:
         newest = self.path.stat().st_mtime
         for other in folder.glob(f"{_LOGS}*"):
-            with suppress(OSError):  # gone, or another task's: locked
+            with suppress(OSError):  # it is gone, or a task that still runs has locked it
                 lock = os.open(other, os.O_RDONLY | os.O_DIRECTORY)
                 try:
-                    # A young one may be between its making and its locking, or still in use by an
-                    # agent.
-                    if newest - os.fstat(lock).st_mtime > _STALE:
+                    # A new folder may not be locked yet, or an agent may still use it.
+                    if newest - os.fstat(lock).st_mtime > _STALE_AFTER:
                         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                         if not _holds_anything(other):
                             shutil.rmtree(other, ignore_errors=True)

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from airflow.sdk import BaseHook
 
-from airflow_provider.parameters.rendezvous import RendezvousPlace
+from airflow_provider.parameters.rendezvous import RendezvousSettings
 from llutil.backends.backend import Backend
 from llutil.backends.endpoints import shown_endpoint
 from llutil.backends.options import Source, read_options
@@ -24,15 +24,15 @@ from llutil.backends.table import conceal_options
 from llutil.errors import ConfigError, Problem
 from llutil.secret import concealed
 
-__all__ = ["LedgerHook", "place_of"]
+__all__ = ["LedgerHook", "settings_of"]
 
-_PROBE = "llutil.ledgers.connection_test"
-_PROBED_WITHIN = 30.0
+_TEST_MODULE = "llutil.ledgers.connection_test"
+_TESTED_WITHIN = 30.0
 """Seconds. It takes ten at most once it has started."""
 _HAS_PORT = re.compile(r"(\[[^\]]*\]|[^:]*):\d+")
 
 
-def place_of(connection: Any, backend: Backend) -> RendezvousPlace:
+def settings_of(connection: Any, backend: Backend) -> RendezvousSettings:
     """What ``connection``, which leads to ``backend``, says.
 
     :raises ConfigError: it says something that cannot be; all problems are listed.
@@ -75,7 +75,7 @@ def place_of(connection: Any, backend: Backend) -> RendezvousPlace:
         raise ConfigError(problems)
     port = connection.port or backend.default_port
     parts = [part if _HAS_PORT.fullmatch(part) else f"{part}:{port}" for part in servers]
-    return RendezvousPlace(backend.name, ",".join(parts) + chroot, found | login)
+    return RendezvousSettings(backend.name, ",".join(parts) + chroot, found | login)
 
 
 def _extra(connection: Any, whose: str) -> tuple[dict[str, Any], list[Problem]]:
@@ -100,12 +100,12 @@ class LedgerHook(BaseHook):
         super().__init__()
         self._conn_id = conn_id
 
-    def get_conn(self) -> RendezvousPlace:
+    def get_conn(self) -> RendezvousSettings:
         """Where nodes meet, and how they get in. Nothing is connected to.
 
         :raises ConfigError: the connection says something that cannot be; all problems are listed.
         """
-        return place_of(self.get_connection(self._conn_id), self.backend)
+        return settings_of(self.get_connection(self._conn_id), self.backend)
 
     def test_connection(self) -> tuple[bool, str]:
         """Whether the store can be used as a node would use it: a record is written, read and
@@ -125,16 +125,16 @@ class LedgerHook(BaseHook):
         }
         try:
             done = subprocess.run(
-                [sys.executable, "-W", "ignore", "-m", _PROBE],
+                [sys.executable, "-W", "ignore", "-m", _TEST_MODULE],
                 input=json.dumps(asked),
                 capture_output=True,
                 text=True,
-                timeout=_PROBED_WITHIN,
+                timeout=_TESTED_WITHIN,
                 check=True,
             )
             answer = json.loads(done.stdout.splitlines()[-1])
         except subprocess.TimeoutExpired:
-            return False, f"no answer about {place.endpoint} within {_PROBED_WITHIN:g} s"
+            return False, f"no answer about {place.endpoint} within {_TESTED_WITHIN:g} s"
         except subprocess.CalledProcessError as error:
             return False, f"the process that tries {place.endpoint} failed: {error.stderr[-1000:]}"
         return answer["fits"], answer["text"]

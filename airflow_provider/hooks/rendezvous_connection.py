@@ -8,15 +8,15 @@ from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
-from airflow_provider.hooks.ledger_connection import place_of
-from airflow_provider.parameters.rendezvous import RendezvousPlace
+from airflow_provider.hooks.ledger_connection import settings_of
+from airflow_provider.parameters.rendezvous import RendezvousSettings
 from llutil.backends.table import BACKENDS, backend_of_connection
 from llutil.errors import ConfigError
 
-__all__ = ["connected"]
+__all__ = ["connection_settings"]
 
 
-def connected(conn_id: str) -> RendezvousPlace:
+def connection_settings(conn_id: str) -> RendezvousSettings:
     """What Airflow's connection ``conn_id`` says, from whichever secrets backend.
 
     :raises ConfigError: there is none, or it is of a type that no job can meet by, or wrong.
@@ -37,4 +37,4 @@ def connected(conn_id: str) -> RendezvousPlace:
         )
     if connection.password:
         mask_secret(connection.password)
-    return place_of(connection, backend)
+    return settings_of(connection, backend)

@@ -1,8 +1,8 @@
 """``ElasticLaunchOperator``: one task that runs a distributed PyTorch job and pushes what its ranks
 return.
 
-Here is what a DAG file may say, with its defaults; what is made of that is ``LaunchOperator``'s.
-Importing this module imports no torch, and running it imports none either.
+This class has the parameters of a DAG file and their defaults; ``LaunchOperator`` acts on them.
+Neither importing this module nor running the operator imports torch.
 """
 
 from __future__ import annotations
@@ -30,15 +30,13 @@ __all__ = [
 ]
 
 DEFAULT_START_METHOD = "forkserver"
-"""How workers are started if the DAG file does not say: warm, since the agent's process imports
-torch in any case.
-"""
+"""How workers are started by default. Its workers find torch imported already."""
 
 DEFAULT_RETRIES = 3
-"""Retries that a task has if neither its DAG file nor ``default_args`` says."""
+"""The retries of a task, if neither its DAG file nor ``default_args`` gives a number."""
 
 DEFAULT_RETRY_POLICY = ElasticRetryPolicy()
-"""What decides about them if the DAG file does not say."""
+"""The policy that decides whether a retry happens, if the DAG file gives none."""
 
 
 class ElasticLaunchOperator(LaunchOperator):
@@ -50,31 +48,32 @@ class ElasticLaunchOperator(LaunchOperator):
     this node returned, by rank as a string (``{"0": ..., "1": ...}``), and ``rank_<n>`` one rank's
     value; scripts, modules and commands return None.
 
-    A rank that fails, a lost agent, a rendezvous that does not come about and a wrong parameter
-    fail the task; ``retry_policy`` decides, by the class of the failure, what follows.
+    A rank that fails, a lost agent, a rendezvous that times out and a wrong parameter fail the
+    task. Then ``retry_policy`` decides by the class of the failure whether it is retried.
 
     :param entrypoint: what each rank runs: a function, ``"package.module:function"``, the path of a
         Python script, ``"-m module"``, or a command. A path that is not absolute is relative to the
         DAG file's folder. (templated, unless it is a function)
     :param op_args: positional arguments of the function, or the command-line arguments. (templated)
-    :param op_kwargs: keyword arguments of the function. A function given as such also gets those of
-        Airflow's context values that it names, as far as they are plain values. (templated)
+    :param op_kwargs: keyword arguments of the function. A function that is given as an object also
+        gets the values of Airflow's context that it has parameters for, if they are plain values.
+        (templated)
     :param nnodes: nodes of the job: a number, or ``"min:max"``. (templated)
     :param nproc_per_node: workers of each node: a number, ``"cpu"``, ``"gpu"`` or ``"auto"``.
         (templated)
-    :param rdzv_id: the job's name, which all of its nodes must share; by default one that names
-        this try of this task instance, and so fits jobs of one node. (templated)
+    :param rdzv_id: the job's name, which all of its nodes must share; by default a name of this try
+        of this task instance, for jobs of one node. (templated)
     :param role: the workers' role. (templated)
     :param rdzv_endpoint: ``host:port`` where nodes meet; not needed for one node. (templated)
-    :param rdzv_conn_id: the Airflow connection, of type ``etcd`` or ``zookeeper``, that says where
-        nodes meet, and as whom they get in, in place of ``rdzv_endpoint`` and ``rdzv_backend``; by
-        default that of ``[elastic_launch] rdzv_conn_id``. (templated)
+    :param rdzv_conn_id: an Airflow connection of type ``etcd`` or ``zookeeper``. It has the
+        endpoint where nodes meet and their credentials, and replaces ``rdzv_endpoint`` and
+        ``rdzv_backend``; by default that of ``[elastic_launch] rdzv_conn_id``. (templated)
     :param rdzv_backend: ``"etcd"``, ``"zeus-adapter"``, ``"c10d"`` or ``"static"``. (templated)
     :param rdzv_configs: the backend's options. (templated)
     :param rdzv_timeout: deprecated, use ``rdzv_configs={"timeout": seconds}``.
     :param max_restarts: how often failed workers are started again before the job fails.
         (templated)
-    :param monitor_interval: seconds between two looks for an event that was missed.
+    :param monitor_interval: seconds between two checks for an event that was missed.
     :param start_method: ``"forkserver"``, where workers find torch imported, ``"spawn"``, where
         each has an interpreter of its own, or ``"fork"``, a copy of the agent. (templated)
     :param log_dir: folder for the ranks' log files; by default a temporary one, removed after
@@ -83,45 +82,46 @@ class ElasticLaunchOperator(LaunchOperator):
     :param tee: streams of the ranks that go into files and into the task's log.
     :param local_ranks_filter: local ranks whose output reaches the task's log; by default all. Log
         files have everything.
-    :param metrics_cfg: who takes the metrics of a group: ``"null"``, ``"console"``, which is the
-        task's log, or the ``"module:Class"`` of a handler, by the names of groups:
-        ``"torchelastic"`` and ``"llutil"``.
+    :param metrics_cfg: the handler for the metrics of each group. The groups are ``"torchelastic"``
+        and ``"llutil"``; a handler is ``"null"``, ``"console"`` (the task's log) or
+        ``"module:Class"``.
     :param local_addr: this node's address for the other nodes. (templated)
     :param exit_timeout: seconds that a rank's process may take to end after its function returned:
         threads, executors and child processes finish first. A rank that takes longer has failed.
     :param event_log_handler: name of the handler of torch elastic's events.
-    :param rerun_token: what this launch has in common with others of the same ``rdzv_id``, and a
-        deliberate rerun has not; for the backends etcd and zeus-adapter. (templated)
+    :param rerun_token: a text that all launches of the same ``rdzv_id`` share; a deliberate rerun
+        has another one. For the backends etcd and zeus-adapter. (templated)
     :param gang_nodes: set by ``gang``.
     :param min_nodes: set by ``gang``.
-    :param gang_timeout: seconds that a gang has to form. A node that has waited for
+    :param gang_timeout: how long a gang has to form, in seconds. A node that has waited for
         ``rdzv_configs["timeout"]`` while too few of the others were running gives its slot back and
-        comes again later; it uses up no try.
-    :param node_index: this node's preferred place among the nodes, from 0; for the backends etcd
-        and zeus-adapter. (templated)
-    :param node_label: what people call this node; for the backends etcd and zeus-adapter.
+        starts again later; that uses up no try.
+    :param node_index: this node's preferred position in the order of nodes, from 0; for the
+        backends etcd and zeus-adapter. (templated)
+    :param node_label: this node's name for people; for the backends etcd and zeus-adapter.
         (templated)
     :param env: environment variables, added to those of the task. (templated)
     :param cwd: working directory of agent and ranks; relative to the DAG file's folder. (templated)
     :param python: interpreter of agent and ranks, by default the task's own. It needs
         ``airflow-provider-elastic-launch[torch]``, and no Airflow. (templated)
-    :param grace_period: seconds that ranks get to end by themselves when the job is stopped.
+    :param grace_period: how long ranks have to end by themselves when the job is stopped, in
+        seconds.
     :param retries: how often Airflow may run the task again; ``retry_policy`` decides whether it
         does.
-    :param retry_policy: what follows a failure, by its class; None for Airflow's own rule, which
-        retries whatever failed.
-    :param launch_retry: when a launch that failed for reasons of infrastructure is repeated inside
-        the try; ``LaunchRetry(attempts=1)`` for never.
+    :param retry_policy: decides by the class of a failure whether it is retried; None for Airflow's
+        own rule, which retries every failure.
+    :param launch_retry: how often a launch that failed for reasons of infrastructure is repeated
+        inside the try; ``LaunchRetry(attempts=1)`` for never.
     :param result_limit: the most bytes of JSON that one rank's value may take; by default 1 MiB,
         and 1 GiB with a ``results_path``.
-    :param results_path: a folder of an object store, an ``ObjectStoragePath`` or its URI, that
-        takes values too large for XCom, which then holds a reference:
-        ``airflow_provider.results.result_readers`` has what reads it; by default that of
-        ``[elastic_launch] results_path``, if there is one. (templated)
-    :param results_threshold: up to how many bytes of JSON a value stays in XCom all the same.
-    :param results_format: ``"json"``, where arrays become lists, or ``"npz"``, where values that
-        hold arrays or tensors are stored with them, and come back with arrays of numpy.
-    :param multiple_outputs: not supported: the return value is a dict of ranks.
+    :param results_path: a folder of an object store, an ``ObjectStoragePath`` or its URI, for
+        values that are too large for XCom. XCom then holds a reference, which
+        ``airflow_provider.results`` reads; by default ``[elastic_launch] results_path``.
+        (templated)
+    :param results_threshold: values of at most so many bytes of JSON stay in XCom.
+    :param results_format: ``"json"``, where arrays become lists, or ``"npz"``, where arrays and
+        tensors in values are stored as arrays and read back as numpy's.
+    :param multiple_outputs: not supported: the return value is a dict by rank.
     """
 
     template_fields: Sequence[str] = (
@@ -202,11 +202,12 @@ class ElasticLaunchOperator(LaunchOperator):
         multiple_outputs: bool = False,
         **kwargs: Any,
     ) -> None:
-        # Of what is not in the signature above, a mapped task gets Airflow's own default.
+        # ``retries`` and ``retry_policy`` are in the signature because a mapped task gets Airflow's
+        # default for every parameter that is not.
         super().__init__(
             multiple_outputs=multiple_outputs, retries=retries, retry_policy=retry_policy, **kwargs
         )
-        # A function in a template field would be stored as text, and rendered as text.
+        # Airflow would store and render a function in a template field as text.
         self.function = entrypoint if callable(entrypoint) else None
         self.entrypoint = None if callable(entrypoint) else entrypoint
         self.op_args = () if op_args is None else op_args

@@ -1,8 +1,8 @@
-"""``LaunchOperator``: from the parameters of a task to its launch, alone or as a node of a gang.
+"""``LaunchOperator``: a task that launches a job, or one node of a gang, from its parameters.
 
 A subclass names the parameters. They are checked when the DAG is parsed, as far as they are known
-then, and when the task runs. The operator owns the meaning: what goes to XCom, which error is worth
-a retry. The process is ``AgentHook``'s. Importing this module imports no torch.
+then, and when the task runs. The operator decides what goes to XCom and which errors Airflow sees;
+``AgentHook`` runs the process. Importing this module imports no torch.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from airflow.sdk import BaseOperator
 from airflow_provider.parameters.gang_parameters import (
     NODE_NAMES,
     check_limits,
-    check_place,
+    check_task_group,
     gang_problems,
     nnodes_of,
 )
@@ -25,10 +25,10 @@ from airflow_provider.parameters.operator_parameters import (
     OWN_PARAMETERS,
     blank_templates,
     entrypoint_problems,
-    is_open,
+    is_unresolved,
     problems_so_far,
 )
-from airflow_provider.parameters.rendezvous import configured
+from airflow_provider.parameters.rendezvous import deployment_defaults
 from airflow_provider.retries.launch_retry import LaunchRetry
 from llutil.errors import ConfigError, LaunchError, Problem
 from llutil.failure import FailureClass
@@ -45,10 +45,10 @@ _PARAMETERS = ("nnodes", *LAUNCH_PARAMETERS, *OWN_PARAMETERS)
 
 
 class LaunchOperator(BaseOperator):
-    """A task whose parameters make a launch.
+    """A task that launches a job.
 
-    A subclass makes each parameter of its ``__init__`` an attribute, and then calls ``check``.
-    ``function`` is the entrypoint where that is one, and ``entrypoint`` is None then.
+    The ``__init__`` of a subclass makes each parameter an attribute, and then calls ``check``. If
+    the entrypoint is a function object, it is in ``function`` and ``entrypoint`` is None.
     """
 
     function: Callable[..., Any] | None
@@ -68,31 +68,31 @@ class LaunchOperator(BaseOperator):
     results_format: str
 
     def check(self) -> None:
-        """Check the parameters, which are all attributes now.
+        """Check the parameters, which are attributes now.
 
-        :raises ConfigError: lists what is known to be wrong with them.
+        :raises ConfigError: parameters are wrong; the text lists all problems that are known yet.
         """
         self._templates = {
             name: value
             for name in self.template_fields
-            if isinstance(value := getattr(self, name), str) and is_open(value)
+            if isinstance(value := getattr(self, name), str) and is_unresolved(value)
         }
         self._running: Stoppable | None = None
         self._killed = False
         if getattr(self, "_BaseOperator__from_mapped", False):
-            # It is made while the task runs, where an error raised here would be retried: execute
-            # checks it.
+            # Airflow makes mapped operators while the task runs. An error here would be retried,
+            # whatever its class, so ``execute`` checks them.
             return
         parameters = self.parameters()
-        problems = problems_so_far(parameters, endpoint_follows=_says_where(parameters))
+        problems = problems_so_far(parameters, endpoint_follows=_connection_says_where(parameters))
         if self.gang_nodes is not None or self.min_nodes is not None:
             text = (
-                "and min_nodes are not for one task: write ElasticLaunchOperator.gang("
-                "nodes=..., min_nodes=..., ...) for one mapped task instance a node"
+                "and min_nodes cannot be given to a single task: write ElasticLaunchOperator.gang("
+                "nodes=..., min_nodes=..., ...), which makes a mapped task instance for each node"
             )
             problems.append(Problem("gang_nodes", text))
         entrypoint = self.entrypoint if self.function is None else self.function
-        if not is_open(entrypoint):
+        if not is_unresolved(entrypoint):
             problems += entrypoint_problems(entrypoint)
         if problems:
             raise ConfigError(problems)
@@ -107,20 +107,20 @@ class LaunchOperator(BaseOperator):
         map_index_template: str = NODE_NAMES,
         **kwargs: Any,
     ) -> MappedOperator:
-        """One job of several nodes, each of which is a mapped instance of one task.
+        """One job of several nodes; each node is a mapped instance of one task.
 
-        The map index is the node's preferred place among the nodes. The job starts once
-        ``min_nodes`` of them run. If nothing says where they meet, they do so at node 0, without
-        which they cannot go on. For independent jobs use ``partial().expand()``.
+        The map index is the node's preferred position in the order of nodes. The job starts once
+        ``min_nodes`` of them run. Without an endpoint or a connection they meet at node 0, and
+        cannot go on without it. For independent jobs use ``partial().expand()``.
 
         :param task_id: the task's id.
         :param nodes: the number of nodes, known when the DAG is parsed.
         :param min_nodes: the least number of nodes; by default all of them.
-        :param map_index_template: what the nodes are called in Airflow's UI.
+        :param map_index_template: the names of the nodes in Airflow's UI.
         :param kwargs: parameters of ``ElasticLaunchOperator`` and of every Airflow operator,
-            without those that a gang says itself: ``nnodes`` and ``node_index``.
+            except ``nnodes`` and ``node_index``, which a gang sets.
 
-        :raises ConfigError: lists what is wrong, or the gang stands in a mapped task group.
+        :raises ConfigError: parameters are wrong, or the gang is in a mapped task group.
         """
         cls.check_gang(nodes, {**kwargs, "min_nodes": min_nodes})
         partial = cls.partial(
@@ -135,10 +135,9 @@ class LaunchOperator(BaseOperator):
 
     @classmethod
     def check_gang(cls, nodes: Any, given: Mapping[str, Any]) -> None:
-        """Refuse a gang of ``nodes`` with the parameters ``given`` if it cannot be, as far as one
-        can tell yet.
+        """Check a gang of ``nodes`` with the parameters ``given``, as far as they are known yet.
 
-        :raises ConfigError: lists what is wrong, or the gang stands in a mapped task group.
+        :raises ConfigError: parameters are wrong, or the gang is in a mapped task group.
         """
         min_nodes = given.get("min_nodes")
         problems = gang_problems(nodes, min_nodes, given)
@@ -152,51 +151,51 @@ class LaunchOperator(BaseOperator):
             }
             problems = problems_so_far(parameters, endpoint_follows=not parameters["rdzv_endpoint"])
         entrypoint = given.get("entrypoint")
-        if not is_open(entrypoint):
+        if not is_unresolved(entrypoint):
             problems += entrypoint_problems(entrypoint)
         if problems:
             raise ConfigError(problems)
-        check_place(given.get("dag"), given.get("task_group"))
+        check_task_group(given.get("dag"), given.get("task_group"))
         check_limits(nodes, min_nodes, given)
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Launch the job; what each rank of this node returned, by rank as a string.
+        """Launch the job. Returns what each rank of this node returned, by rank as a string.
 
-        :raises AirflowFailException: too few nodes of the gang can come.
-        :raises LaunchError: the job failed, was stopped, or its agent was lost; or, a
-            ``ConfigError``, the configuration or the entrypoint cannot work.
+        :raises AirflowFailException: the gang cannot form any more.
+        :raises LaunchError: the job failed, was stopped, or its agent was lost. A ``ConfigError``:
+            the configuration or the entrypoint is wrong.
         """
-        # Not for parsing a DAG to pay for.
+        # Imported here, so that parsing a DAG does not import it.
         from airflow_provider.execution.task_run import TaskRun
 
         try:
-            results = TaskRun(self, context, self._hold).run(self.log)
+            results = TaskRun(self, context, self._set_running).run(self.log)
         except LaunchError as error:
-            # Airflow logs an error with its chain and every frame that it came through. Its text is
-            # all there is to know: neither a second copy of it nor tenacity's frames.
-            told = error.failure_class is FailureClass.BAD_CONFIGURATION
-            raise error.with_traceback(None) from (None if told else error.__cause__)
+            # Airflow logs an error with its causes and all frames. The frames of this package and
+            # of tenacity tell nothing, and the text of a bad configuration includes its cause.
+            complete = error.failure_class is FailureClass.BAD_CONFIGURATION
+            raise error.with_traceback(None) from (None if complete else error.__cause__)
         if self.do_xcom_push:
             for rank, value in results.items():
                 context["ti"].xcom_push(key=f"rank_{rank}", value=value)
         return {str(rank): value for rank, value in results.items()}
 
     def on_kill(self) -> None:
-        """Ask the agent to end the job. Runs as a signal handler, where a log call could wait for
-        ever.
+        """Ask the agent to end the job. It runs in a signal handler, where a log call could
+        deadlock.
         """
         self._killed = True
         if self._running is not None:
             self._running.stop("Airflow asked the task to end")
 
-    def _hold(self, running: Stoppable) -> None:
+    def _set_running(self, running: Stoppable) -> None:
         self._running = running
         if self._killed:
             self.on_kill()
 
     def parameters(self) -> dict[str, Any]:
-        """Its parameters by name, as far as they are the launcher's or checked; rendered, once it
-        runs.
+        """The launch parameters and the operator's own that are checked, by name. They are rendered
+        once the task runs.
         """
         values = {name: getattr(self, name) for name in _PARAMETERS}
         if self.gang_nodes is not None:
@@ -207,15 +206,15 @@ class LaunchOperator(BaseOperator):
         return values
 
     def blank_templates(self) -> list[Problem]:
-        """A problem for each parameter whose template has rendered to nothing."""
+        """One problem for each parameter whose template was rendered to nothing."""
         return blank_templates(
             self._templates, {name: getattr(self, name) for name in self._templates}
         )
 
 
-def _says_where(parameters: Mapping[str, Any]) -> bool:
-    """Whether it is a connection that says where nodes meet."""
+def _connection_says_where(parameters: Mapping[str, Any]) -> bool:
+    """Whether a connection has the endpoint where nodes meet."""
     if parameters["rdzv_conn_id"]:
         return True
     wanted = has_several_nodes(parameters) and not parameters["rdzv_endpoint"]
-    return wanted and bool(configured().conn_id)
+    return wanted and bool(deployment_defaults().conn_id)

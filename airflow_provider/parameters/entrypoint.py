@@ -1,7 +1,7 @@
-"""From what a DAG file names to what an agent runs: an ``Entrypoint`` with its arguments inside.
+"""Makes the ``Entrypoint`` that an agent runs, with its arguments, from what a DAG file names.
 
 Functions are checked against their arguments and pickled here, in the task, where the DAG file is
-loaded. cloudpickle is imported when a function is sent, never when a DAG is parsed.
+loaded. cloudpickle is imported only when a function is sent, not when a DAG is parsed.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any
 
 import msgspec
 
-from airflow_provider.parameters.function_arguments import context_arguments, read_out
+from airflow_provider.parameters.function_arguments import context_arguments, read_lazy_sequences
 from airflow_provider.parameters.operator_parameters import entrypoint_problems
 from llutil import entrypoint as _entrypoint
-from llutil.entrypoint import Command, Entrypoint, Module, Reference, Script
+from llutil.entrypoint import Command, Entrypoint, FunctionName, Module, Script
 from llutil.errors import EntrypointError, Problem
 
 __all__ = ["entrypoint_for"]
@@ -33,14 +33,15 @@ def entrypoint_for(
 ) -> Entrypoint:
     """The entrypoint to send, with its arguments.
 
-    A path that is not absolute means a file below ``dag_folder``, the DAG file's own.
+    A relative path is relative to ``dag_folder``, the folder of the DAG file.
 
-    :raises EntrypointError: it is missing, or cannot be sent, or does not take the arguments.
+    :raises EntrypointError: the entrypoint is missing, cannot be sent, or does not accept the
+        arguments.
     """
     problems = entrypoint_problems(given)
     if problems:
         raise EntrypointError(problems)
-    args, kwargs = _positional(read_out(args)), _named(read_out(kwargs))
+    args, kwargs = _positional(read_lazy_sequences(args)), _named(read_lazy_sequences(kwargs))
     if not isinstance(given, str):
         from llutil.serialization import functions
 
@@ -49,7 +50,7 @@ def entrypoint_for(
         return functions.pickle_call(given, args, kwargs)
     parsed = _entrypoint.parse(given, args)
     match parsed:
-        case Reference():
+        case FunctionName():
             from llutil.serialization import functions
 
             return msgspec.structs.replace(parsed, payload=functions.pickle_arguments(args, kwargs))
@@ -62,8 +63,7 @@ def entrypoint_for(
     if kwargs:
         text = (
             f"has {', '.join(map(repr, kwargs))}, but {parsed.name!r} is no function; give a "
-            "script, "
-            "module or command its arguments by op_args, as on a command line"
+            "script, module or command its arguments by op_args, as on a command line"
         )
         problems.append(Problem("op_kwargs", text))
     missing = _entrypoint.problem_with(parsed, cwd or os.getcwd())  # noqa: PTH109 - a str is wanted
@@ -77,7 +77,7 @@ def entrypoint_for(
 def _positional(args: Any) -> Sequence[Any]:
     if isinstance(args, list | tuple):
         return args
-    raise EntrypointError(f"op_args is {args!r}; wanted a list, also for one argument")
+    raise EntrypointError(f"op_args is {args!r}; wanted a list, even for one argument")
 
 
 def _named(kwargs: Any) -> Mapping[str, Any]:

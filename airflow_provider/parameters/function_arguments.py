@@ -1,8 +1,8 @@
-"""A job's arguments: what the DAG file gave, what upstream tasks returned, and what Airflow's
-context adds.
+"""Prepares a job's arguments: those in the DAG file, values of upstream tasks, and values of
+Airflow's context.
 
-All of it must be plain values by the time it is sent: the agent and its workers have no connection
-to Airflow. This module imports Airflow's names only inside functions that run in a task.
+All must be plain values when they are sent, since the agent and its workers have no connection to
+Airflow. This module imports Airflow's names only inside functions that run in a task.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from llutil.errors import EntrypointError
 
-__all__ = ["LIVE_CONTEXT", "PLAIN_CONTEXT", "context_arguments", "read_out"]
+__all__ = ["LIVE_CONTEXT", "PLAIN_CONTEXT", "context_arguments", "read_lazy_sequences"]
 
 PLAIN_CONTEXT = frozenset(
     {
@@ -69,18 +69,18 @@ LIVE_CONTEXT = frozenset(
 """Names of Airflow 3.3's context whose values only work inside the task's own process."""
 
 
-def read_out(value: Any) -> Any:
-    """``value`` with each of Airflow's lazy sequences, however deep, read into a list.
+def read_lazy_sequences(value: Any) -> Any:
+    """``value`` with each of Airflow's lazy sequences, at any depth, read into a list.
 
-    A mapped upstream task's output is such a sequence: it asks Airflow for each item when it is
-    looked at, which no worker can do.
+    The output of a mapped upstream task is such a sequence. It asks Airflow for each item when the
+    item is used, which a worker cannot do.
     """
     if isinstance(value, dict):
-        return {key: read_out(item) for key, item in value.items()}
+        return {key: read_lazy_sequences(item) for key, item in value.items()}
     if type(value) in {list, tuple, set}:
-        return type(value)(read_out(item) for item in value)
+        return type(value)(read_lazy_sequences(item) for item in value)
     if isinstance(value, Sequence) and type(value).__module__.startswith("airflow.sdk."):
-        return [read_out(item) for item in value]
+        return [read_lazy_sequences(item) for item in value]
     return value
 
 
@@ -90,26 +90,23 @@ def context_arguments(
     kwargs: Mapping[str, Any],
     context: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The keyword arguments that ``function`` asks of ``context`` by naming them, beyond ``args``
-    and ``kwargs``.
+    """The values of ``context`` that ``function`` has parameters for, by name, except those that
+    ``args`` and ``kwargs`` give.
 
-    Times come as ``datetime`` in UTC, so that they mean the same in an interpreter without
-    pendulum. A function that takes ``**kwargs`` gets none for it.
+    Times are ``datetime`` values in UTC, which need no pendulum in the worker's interpreter.
+    ``**kwargs`` of the function gets no values.
 
-    :raises EntrypointError: it names something that only works inside the task's process, or that
-        this DAG run does not have, and has no default of its own for it; lists all of these.
+    :raises EntrypointError: a parameter without a default names a value that works only inside the
+        task's process, or that this DAG run does not have; the text lists all of them.
     """
     try:
         signature = inspect.signature(function)
-    except (
-        ValueError,
-        TypeError,
-    ):  # as some functions written in C: it names nothing that one could see
+    except (ValueError, TypeError):  # some functions that are written in C have no signature
         return {}
     try:
         given = set(signature.bind_partial(*args, **kwargs).arguments)
     except TypeError:
-        given = set(kwargs)  # that they do not fit is for `check_arguments` to say
+        given = set(kwargs)  # `check_arguments` refuses arguments that do not fit
     named = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
     found: dict[str, Any] = {}
     problems: list[str] = []
@@ -123,15 +120,13 @@ def context_arguments(
             elif parameter.default is inspect.Parameter.empty:
                 problems.append(
                     f"the function's parameter {name!r} has no value in this DAG run (runs "
-                    "without a logical "
-                    "date have no dates); give it a default"
+                    "without a logical date have no dates); give it a default"
                 )
         elif name in LIVE_CONTEXT and not own_default:
             problems.append(
-                f"the function's parameter {name!r} means Airflow's live {name!r}, which exists "
-                "only in the task's "
-                f"own process; pass the values that the workers need, for example {_advice(name)}, "
-                "or rename the parameter"
+                f"the function's parameter {name!r} means Airflow's context value {name!r}, which "
+                "works only in the task's own process; pass the values that the workers need, for "
+                f"example {_advice(name)}, or rename the parameter"
             )
     if problems:
         raise EntrypointError(problems)
@@ -152,7 +147,7 @@ def _plain(name: str, context: Mapping[str, Any]) -> Any:
     if name == "try_number":
         return context["ti"].try_number
     value = context[name]
-    if hasattr(value, "__wrapped__"):  # a value that is fetched when it is first looked at
+    if hasattr(value, "__wrapped__"):  # a lazy value, which is computed at its first use
         value = value.__wrapped__
     if isinstance(value, dt.datetime):
         utc = value.astimezone(dt.UTC)

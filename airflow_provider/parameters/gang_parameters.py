@@ -1,7 +1,7 @@
-"""A gang in a DAG file: one job whose nodes are the instances of one mapped task.
+"""Checks a gang in a DAG file: one job whose nodes are the instances of one mapped task.
 
-Here is what is decided when a DAG is parsed: what a gang may be asked for, and where it may stand.
-What its nodes do when they run is in ``airflow_provider.gang.node``. Airflow is imported inside
+This module has the checks of DAG parsing: a gang's parameters, and where in a DAG it may be. What
+its nodes do when they run is in ``airflow_provider.gang.node``. Airflow is imported inside
 functions.
 """
 
@@ -19,7 +19,7 @@ __all__ = [
     "NODE_NAMES",
     "check_arguments",
     "check_limits",
-    "check_place",
+    "check_task_group",
     "gang_problems",
     "nnodes_of",
 ]
@@ -27,8 +27,9 @@ __all__ = [
 NODE_NAMES = "node {{ ti.map_index }}"
 """What the nodes of a gang are called in Airflow's UI, unless ``map_index_template`` is given."""
 
-_MOST_NODES = 1024  # Airflow's own default of max_map_length
-_OURS = ("nnodes", "node_index")
+_MOST_NODES = 1024
+"""Airflow's default of ``max_map_length``."""
+_SET_BY_GANG = ("nnodes", "node_index")
 _TASK_LIMITS = ("max_active_tis_per_dag", "max_active_tis_per_dagrun")
 
 
@@ -40,22 +41,20 @@ def nnodes_of(nodes: int, min_nodes: int | None) -> str:
 
 
 def gang_problems(nodes: Any, min_nodes: Any, given: Mapping[str, Any]) -> list[Problem]:
-    """What is wrong with a gang of so many nodes; ``given`` holds its other parameters."""
+    """What is wrong with a gang of ``nodes``; ``given`` holds its other parameters."""
     problems = [
         Problem(
             name,
-            f"is {given[name]!r}, but a gang says that by its own nodes and min_nodes; leave "
-            f"{name} "
+            f"is {given[name]!r}, but a gang sets it from its nodes and min_nodes; leave {name} "
             "out",
         )
-        for name in _OURS
+        for name in _SET_BY_GANG
         if given.get(name) is not None
     ]
     if not _is_count(nodes) or not 1 <= nodes <= _MOST_NODES:
         text = (
             f"the nodes of a gang are {nodes!r}; wanted a number from 1 to {_MOST_NODES} that is "
-            "known "
-            "when the DAG is parsed: Airflow makes a task instance for each"
+            "known when the DAG is parsed: Airflow makes a task instance for each"
         )
         return [*problems, Problem("", text)]
     if min_nodes is not None and (not _is_count(min_nodes) or not 1 <= min_nodes <= nodes):
@@ -64,12 +63,13 @@ def gang_problems(nodes: Any, min_nodes: Any, given: Mapping[str, Any]) -> list[
     return problems
 
 
-def check_place(dag: Any, task_group: Any) -> None:
-    """Refuse a gang in a mapped task group. Both are the current ones if None.
+def check_task_group(dag: Any, task_group: Any) -> None:
+    """Refuse a gang in a mapped task group. None means the current DAG or group.
 
-    Airflow expands no task inside an expanded task group (3.3), and a gang is an expanded task.
+    Airflow does not expand a task inside an expanded task group (3.3), and a gang is an expanded
+    task.
 
-    :raises ConfigError: it stands in one.
+    :raises ConfigError: the task group, or one around it, is mapped.
     """
     from airflow.sdk.definitions._internal.contextmanager import DagContext, TaskGroupContext
 
@@ -80,18 +80,16 @@ def check_place(dag: Any, task_group: Any) -> None:
     if mapped is not None:
         raise ConfigError(
             f"a gang cannot be in the mapped task group {mapped.group_id!r}: its nodes are mapped "
-            "task instances "
-            "already, and Airflow maps only once; put the gang into a DAG of its own and trigger "
-            "that, or write "
-            "one gang for each case"
+            "task instances already, and Airflow maps only once; put the gang into a DAG of its "
+            "own and trigger that, or write one gang for each case"
         )
 
 
 def check_limits(nodes: int, min_nodes: int | None, given: Mapping[str, Any]) -> None:
-    """Refuse a gang of which Airflow would never run ``min_nodes`` at once; warn if it would never
-    run all ``nodes``.
+    """Refuse a gang if Airflow's limits never allow ``min_nodes`` at once; warn if they never allow
+    all ``nodes``.
 
-    :raises ConfigError: it could never form.
+    :raises ConfigError: the gang could never form.
     """
     from airflow.sdk.definitions._internal.contextmanager import DagContext
 
@@ -108,8 +106,7 @@ def check_limits(nodes: int, min_nodes: int | None, given: Mapping[str, Any]) ->
         if limit < needed:
             problems.append(
                 f"the gang needs {needed} nodes at once, and {name} lets {limit} run: it could "
-                "never form; raise that, "
-                "or lower min_nodes"
+                f"never form; raise {name}, or lower min_nodes"
             )
         else:
             warnings.warn(
@@ -124,9 +121,9 @@ def check_limits(nodes: int, min_nodes: int | None, given: Mapping[str, Any]) ->
 def check_arguments(
     function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> None:
-    """Refuse arguments that ``function`` does not take, as an ordinary call in a DAG file does.
+    """Refuse arguments that ``function`` does not accept, as an ordinary call in a DAG file does.
 
-    :raises TypeError: they do not fit; context values that it names need not be there.
+    :raises TypeError: they do not fit. Context values of Airflow may be missing.
     """
     signature = inspect.signature(function)
     bound = signature.bind_partial(*args, **kwargs).arguments

@@ -1,8 +1,8 @@
-"""From an operator's parameters to a ``LaunchConfig``.
+"""Makes a ``LaunchConfig`` from an operator's parameters.
 
-The parameters are the fields of ``LaunchConfig``; a few have names of their own. A parameter may be
-text that a template rendered. What is wrong is told by the parameter's name, all at once. Nothing
-here touches a file, a network or Airflow's API.
+The parameters are the fields of ``LaunchConfig``; a few have other names. A parameter may be text
+that a template rendered. One error lists all problems, by the parameters' names. Nothing here
+touches a file, a network or Airflow's API.
 """
 
 from __future__ import annotations
@@ -33,9 +33,7 @@ _PARAMETERS: Mapping[str, str] = {
 LAUNCH_PARAMETERS: Mapping[str, str] = {
     parameter: field for field, parameter in _PARAMETERS.items() if parameter != "nnodes"
 }
-"""The parameters that are fields of ``LaunchConfig``, and the fields' names. ``nnodes`` makes the
-other two fields.
-"""
+"""The field of ``LaunchConfig`` for each parameter. ``nnodes`` is not here: it makes two fields."""
 
 
 def _kind(hint: Any) -> Any:
@@ -50,13 +48,13 @@ _KINDS: Mapping[str, Any] = {
 
 
 def launch_config(values: Mapping[str, Any]) -> LaunchConfig:
-    """The ``LaunchConfig`` that ``values``, parameters of the operator by name, amount to; others
-    are ignored.
+    """The ``LaunchConfig`` for ``values``, which are parameters of the operator by name. Parameters
+    that are not the launcher's are ignored.
 
-    Numbers may be text, as templates render them. What is missing or None has the launcher's
-    default.
+    Numbers may be text, as templates render them. A parameter that is missing or None gets the
+    launcher's default.
 
-    :raises ConfigError: lists all that is wrong.
+    :raises ConfigError: parameters are wrong; the text lists all problems.
     """
     problems: list[Problem] = []
     found: dict[str, Any] = {"nproc_per_node": 1}
@@ -87,14 +85,16 @@ def launch_config(values: Mapping[str, Any]) -> LaunchConfig:
     except ValueError as error:
         problems.append(Problem("nnodes", str(error)))
     config = LaunchConfig(min_nodes=low, max_nodes=high, **found)
-    problems += [_of_parameter(one, config) for one in (*problems_of(config), *unsendable(config))]
+    problems += [
+        _renamed_problem(one, config) for one in (*problems_of(config), *unsendable(config))
+    ]
     if problems:
         raise ConfigError(problems)
     return config
 
 
 def has_several_nodes(values: Mapping[str, Any]) -> bool:
-    """Whether the job may have more than one node, as far as its ``nnodes`` make sense."""
+    """Whether the job may have more than one node; False if ``nnodes`` is not valid."""
     try:
         return _nodes(values.get("nnodes", 1))[1] > 1
     except ValueError:
@@ -102,7 +102,7 @@ def has_several_nodes(values: Mapping[str, Any]) -> bool:
 
 
 def least_nodes(values: Mapping[str, Any]) -> int:
-    """How many nodes the job needs; 1 if its ``nnodes`` make no sense, which is said elsewhere."""
+    """How many nodes the job needs; 1 if ``nnodes`` is not valid, which ``launch_config`` says."""
     try:
         return _nodes(values.get("nnodes", 1))[0]
     except ValueError:
@@ -120,10 +120,8 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _of_parameter(problem: Problem, config: LaunchConfig) -> Problem:
-    """``problem``, which is about a field of ``config``, about the parameter that makes the
-    field.
-    """
+def _renamed_problem(problem: Problem, config: LaunchConfig) -> Problem:
+    """``problem`` with the name of the parameter in place of the field of ``config``."""
     text = problem.text
     if problem.field == "rdzv_endpoint" and not config.rdzv_endpoint:
         text += ", or rdzv_conn_id"

@@ -1,8 +1,8 @@
-"""An operator's parameters, as a user wrote them or as Airflow rendered them: checked.
+"""Checks an operator's parameters, as a user wrote them or as Airflow rendered them.
 
 A parameter may hold a template or an upstream task's output until the task runs. So the same check
-is made twice: when the DAG is parsed, of what is known then, and when the task runs, of everything.
-Either way one error names everything that is wrong. Nothing here touches a file, a network or
+is made twice: when the DAG is parsed, on the values that are known then, and when the task runs, on
+all values. Each time one error lists all problems. Nothing here touches a file, a network or
 Airflow's API.
 """
 
@@ -19,7 +19,7 @@ __all__ = [
     "OWN_PARAMETERS",
     "blank_templates",
     "entrypoint_problems",
-    "is_open",
+    "is_unresolved",
     "problems_so_far",
     "task_problems",
 ]
@@ -40,29 +40,28 @@ OWN_PARAMETERS = (
 """The parameters that are checked here, beside those of ``launch_config``."""
 
 
-def is_open(value: Any) -> bool:
-    """Whether ``value`` will only be known when the task runs: a template, an ``XComArg``, or one
-    inside.
+def is_unresolved(value: Any) -> bool:
+    """Whether ``value`` is known only when the task runs: it is a template or an ``XComArg``, or
+    holds one.
     """
     if isinstance(value, str):
         return any(mark in value for mark in ("{{", "{%", "{#"))
     if isinstance(value, Mapping):
-        return any(map(is_open, value.values()))
+        return any(map(is_unresolved, value.values()))
     if isinstance(value, list | tuple | set):
-        return any(map(is_open, value))
+        return any(map(is_unresolved, value))
     if hasattr(value, "conn_id") and hasattr(value, "protocol"):
-        return is_open(str(value))  # an ObjectStoragePath, which Airflow renders
-    # Airflow's own rule for what it resolves instead of rendering (measured with Airflow 3.3.2).
+        return is_unresolved(str(value))  # an ObjectStoragePath, which Airflow renders
+    # Airflow's rule for values that it resolves instead of rendering (measured with 3.3.2).
     return hasattr(value, "resolve") and not isinstance(value, os.PathLike)
 
 
 def problems_so_far(values: Mapping[str, Any], *, endpoint_follows: bool = False) -> list[Problem]:
-    """What is wrong with those of the parameters that are known already; the others get the benefit
-    of the doubt.
+    """What is wrong with the parameters that are known already. The others are not checked.
 
-    ``endpoint_follows``: where nodes meet is said by something else than ``rdzv_endpoint``.
+    ``endpoint_follows``: the endpoint is not known yet, since a connection will give it.
     """
-    unknown = {name for name, value in values.items() if is_open(value)}
+    unknown = {name for name, value in values.items() if is_unresolved(value)}
     if endpoint_follows:
         unknown.add("rdzv_endpoint")
     known = {name: value for name, value in values.items() if name not in unknown}
@@ -75,7 +74,7 @@ def problems_so_far(values: Mapping[str, Any], *, endpoint_follows: bool = False
 
 
 def blank_templates(templates: Mapping[str, str], rendered: Mapping[str, Any]) -> list[Problem]:
-    """A problem for each parameter whose template has rendered to nothing."""
+    """One problem for each parameter whose template was rendered to nothing."""
     return [
         Problem(
             name, f"is {template!r}, which rendered to nothing; wanted a value, or no {name} at all"
@@ -86,7 +85,7 @@ def blank_templates(templates: Mapping[str, str], rendered: Mapping[str, Any]) -
 
 
 def task_problems(values: Mapping[str, Any]) -> list[Problem]:
-    """What is wrong with the parameters that are the operator's own and not the launcher's."""
+    """What is wrong with the operator's own parameters, which are not the launcher's."""
     problems: list[Problem] = []
     env = values.get("env") or {}
     if not isinstance(env, Mapping) or not all(
@@ -129,13 +128,13 @@ def task_problems(values: Mapping[str, Any]) -> list[Problem]:
             "rdzv_id"
         )
         problems.append(Problem("nnodes", text, ("rdzv_id",)))
-    patience = values.get("gang_timeout", 0)
-    if not isinstance(patience, int | float) or isinstance(patience, bool) or not patience >= 0:
-        problems.append(Problem("gang_timeout", f"is {patience!r}; wanted 0 or more seconds"))
+    timeout = values.get("gang_timeout", 0)
+    if not isinstance(timeout, int | float) or isinstance(timeout, bool) or not timeout >= 0:
+        problems.append(Problem("gang_timeout", f"is {timeout!r}; wanted 0 or more seconds"))
     if values.get("multiple_outputs"):
         text = (
-            "is not supported: the return value is a dict of ranks, of which each is also pushed "
-            "by itself, as rank_0, rank_1, ...; leave multiple_outputs out"
+            "is not supported: the return value is a dict by rank, and each rank's value is also "
+            "pushed as rank_0, rank_1, ...; leave multiple_outputs out"
         )
         problems.append(Problem("multiple_outputs", text))
     return problems
@@ -146,8 +145,8 @@ def _is_count(value: Any) -> bool:
 
 
 def _path_problems(given: Any) -> list[Problem]:
-    """What is wrong with ``results_path``, as far as its form tells: a worker's own folder means
-    nothing elsewhere.
+    """What is wrong with the form of ``results_path``. A relative path is refused: it would mean
+    another folder on each worker.
     """
     if given is None or hasattr(given, "conn_id"):  # an ObjectStoragePath
         return []
@@ -155,14 +154,13 @@ def _path_problems(given: Any) -> list[Problem]:
         return []
     text = (
         f"is {given!r}; wanted an ObjectStoragePath or its URI, such as "
-        "s3://conn_id@bucket/folder, "
-        "or an absolute path that all workers share"
+        "s3://conn_id@bucket/folder, or an absolute path that all workers share"
     )
     return [Problem("results_path", text)]
 
 
 def entrypoint_problems(given: Any) -> list[Problem]:
-    """What is wrong with ``given`` as an entrypoint, as far as its type tells."""
+    """What is wrong with the type of the entrypoint ``given``."""
     if getattr(given, "_airflow_is_task_decorator", False):
         text = (
             "is a task, made by a decorator; wanted the function itself, or decorate it with "

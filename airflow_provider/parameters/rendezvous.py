@@ -1,9 +1,9 @@
-"""Where the nodes of a task's job meet: what the DAG file says, then its connection, then
+"""Decides where the nodes of a task's job meet: the DAG file comes first, then its connection, then
 ``[elastic_launch]``.
 
-``RendezvousPlace`` is what a connection amounts to. It is looked up in the task, when it runs, and
-goes from there to the agent over their private socket: it is never an attribute of the operator, a
-template or a log line. Nothing here connects to anything. Airflow is imported inside functions.
+``RendezvousSettings`` is what a connection says. It is read when the task runs, and goes to the
+agent over their private socket. It is never an attribute of the operator, a template or a log line.
+Nothing here connects to anything. Airflow is imported inside functions.
 """
 
 from __future__ import annotations
@@ -16,16 +16,22 @@ from llutil.backends.options import read_options
 from llutil.backends.table import BACKENDS, C10D, DEFAULT, DEPLOYMENT_OPTIONS, backend_named
 from llutil.errors import ConfigError
 
-__all__ = ["SECTION", "RendezvousDefaults", "RendezvousPlace", "configured", "resolve"]
+__all__ = [
+    "SECTION",
+    "RendezvousDefaults",
+    "RendezvousSettings",
+    "deployment_defaults",
+    "resolve_rendezvous",
+]
 
 SECTION = "elastic_launch"
 """The section of Airflow's configuration with this provider's defaults."""
 
 
 @dataclass(frozen=True, slots=True)
-class RendezvousPlace:
-    """A rendezvous backend, where it is, and its options; these may hold a password, and are not
-    shown.
+class RendezvousSettings:
+    """A rendezvous backend, its endpoint and its options. The options may hold a password, so
+    ``repr`` leaves them out.
     """
 
     backend: str
@@ -35,15 +41,15 @@ class RendezvousPlace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RendezvousDefaults:
-    """What ``[elastic_launch]`` says: a connection for jobs of several nodes, and options of a
-    ledger's rendezvous.
+    """The defaults in ``[elastic_launch]``: a connection for jobs of several nodes, and options for
+    backends with a ledger.
     """
 
     conn_id: str = ""
     configs: Mapping[str, Any] = field(default_factory=dict)
 
 
-def configured() -> RendezvousDefaults:
+def deployment_defaults() -> RendezvousDefaults:
     """The defaults of this deployment.
 
     :raises ConfigError: a value is not of its option's kind; all problems are listed.
@@ -61,20 +67,21 @@ def configured() -> RendezvousDefaults:
     return RendezvousDefaults(conn_id=conn_id, configs=configs)
 
 
-def resolve(
+def resolve_rendezvous(
     values: Mapping[str, Any],
     *,
     several: bool,
-    connect: Callable[[str], RendezvousPlace],
-    alone: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None,
-    defaults: Callable[[], RendezvousDefaults] = configured,
+    connect: Callable[[str], RendezvousSettings],
+    without_store: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None,
+    defaults: Callable[[], RendezvousDefaults] = deployment_defaults,
 ) -> dict[str, Any]:
-    """The parameters ``rdzv_*`` that take the place of those in ``values``.
+    """The parameters ``rdzv_*`` that replace those in ``values``.
 
-    ``several``: the job may have several nodes. ``connect`` gives what a connection says, by its
-    name. ``alone`` gives the parameters of a job whose nodes meet without a store, if they can, by
-    the defaults. What the DAG file says in ``rdzv_configs`` counts before what the connection says,
-    and that before ``[elastic_launch]``.
+    ``several``: the job may have several nodes. ``connect`` returns the settings of a connection,
+    by its name. ``without_store`` takes the deployment's default ``rdzv_configs`` and returns the
+    parameters of a job whose nodes meet without a store; None if the nodes cannot. Options in the
+    DAG file's ``rdzv_configs`` override those of the connection, and these override
+    ``[elastic_launch]``.
 
     :raises ConfigError: they contradict each other, or the connection cannot be used.
     """
@@ -93,33 +100,38 @@ def resolve(
                 f"rdzv_conn_id is {conn_id!r}, which rdzv_backend {name!r} cannot use; "
                 f"wanted {able}, or no connection"
             )
-        if endpoint or not several or alone is None or backend is not C10D:
+        if endpoint or not several or without_store is None or backend is not C10D:
             return {}
-        return _own(values, alone(defaults().configs))
+        return _with_own_options(values, without_store(defaults().configs))
     if not (conn_id or endpoint or several):
-        return {}  # one node meets nobody
+        return {}  # a job of one node needs no rendezvous
     found = defaults()
     configs: dict[str, Any] = dict(found.configs)
     if not endpoint:
         conn_id = conn_id or found.conn_id
-    if several and alone is not None and not (conn_id or endpoint) and backend is DEFAULT:
-        return _own(values, alone(configs))  # it may not have been asked for
+    if several and without_store is not None and not (conn_id or endpoint) and backend is DEFAULT:
+        return _with_own_options(values, without_store(configs))
     if conn_id:
-        said = connect(conn_id)
-        if name not in {said.backend, DEFAULT.name}:
+        settings = connect(conn_id)
+        if name not in {settings.backend, DEFAULT.name}:
             raise ConfigError(
-                f"rdzv_backend is {name!r}, but connection {conn_id!r} leads to {said.backend!r}; "
-                "give rdzv_endpoint in its place, or leave rdzv_backend out"
+                f"rdzv_backend is {name!r}, but connection {conn_id!r} leads to "
+                f"{settings.backend!r}; give rdzv_endpoint instead of the connection, or leave "
+                "rdzv_backend out"
             )
-        name, endpoint = said.backend, said.endpoint
-        configs |= said.configs
-    place = {"rdzv_backend": name, "rdzv_endpoint": endpoint, "rdzv_configs": configs}
-    return _own(values, place)
+        name, endpoint = settings.backend, settings.endpoint
+        configs |= settings.configs
+    found_parameters = {
+        "rdzv_backend": name,
+        "rdzv_endpoint": endpoint,
+        "rdzv_configs": configs,
+    }
+    return _with_own_options(values, found_parameters)
 
 
-def _own(values: Mapping[str, Any], place: dict[str, Any]) -> dict[str, Any]:
-    """``place``, with what the DAG file says of its options."""
+def _with_own_options(values: Mapping[str, Any], parameters: dict[str, Any]) -> dict[str, Any]:
+    """``parameters``, with the options in the DAG file's ``rdzv_configs`` added."""
     given = values.get("rdzv_configs")
-    if given is None or isinstance(given, Mapping):  # else: for `launch_config` to say
-        given = place["rdzv_configs"] | dict(given or {})
-    return {**place, "rdzv_configs": given}
+    if given is None or isinstance(given, Mapping):  # `launch_config` refuses anything else
+        given = parameters["rdzv_configs"] | dict(given or {})
+    return {**parameters, "rdzv_configs": given}

@@ -1,6 +1,4 @@
-"""What Airflow says of the task instance that runs here, for ``llutil.launcher.run_id`` to make ids
-of.
-"""
+"""Reads from Airflow which task instance runs here; ``llutil.launcher.run_id`` makes ids of it."""
 
 from __future__ import annotations
 
@@ -15,8 +13,8 @@ __all__ = ["deployment", "task_key"]
 
 
 def deployment() -> str:
-    """A short name of the Airflow whose task this process runs; no other one on this host has
-    it.
+    """A short name of the Airflow deployment of this task; every other one on this host has another
+    name.
     """
     from airflow.sdk.configuration import conf
 
@@ -32,6 +30,6 @@ def task_key(context: Mapping[str, Any]) -> TaskKey:
     """The key of the task instance that ``context`` belongs to."""
     ti = context["ti"]
     map_index = -1 if ti.map_index is None else ti.map_index
-    dag_run = context.get("dag_run")  # not there if a user's own test calls execute
+    dag_run = context.get("dag_run")  # missing if a user's own test calls execute
     run_after = dag_run.run_after.isoformat() if dag_run is not None else ""
     return TaskKey(ti.dag_id, ti.task_id, ti.run_id, map_index, run_after)

@@ -44,7 +44,7 @@ from llutil.agent.worker_side.work_order import WorkOrder, write_order
 from llutil.agent.workers.rank import RankPlan
 from llutil.agent.workers.rank_exit import RankExit
 from llutil.agent.workers.rank_group import RankGroup
-from llutil.entrypoint import Command, PickledCall, Reference
+from llutil.entrypoint import Command, FunctionName, PickledCall
 from llutil.events.events import Events
 from llutil.system.oom_kills import OomWatch
 from llutil.system.processes import MARK_VARIABLE
@@ -196,7 +196,7 @@ class Agent(SimpleElasticAgent):
             env=self._environment(group, worker, error_file),
             stdout=stdout,
             stderr=stderr,
-            returns=isinstance(entrypoint, PickledCall | Reference),
+            returns=isinstance(entrypoint, PickledCall | FunctionName),
             whole_group=isinstance(entrypoint, Command),
             exit_timeout=self._job.exit_timeout,
         )

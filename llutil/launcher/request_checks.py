@@ -14,9 +14,9 @@ from typing import Any
 from llutil.entrypoint import (
     Command,
     Entrypoint,
+    FunctionName,
     Module,
     PickledCall,
-    Reference,
     Script,
     parse,
     problem_with,
@@ -81,10 +81,12 @@ def _resolve_entrypoint(request: LaunchRequest) -> tuple[Entrypoint, Callable[[]
             )
         case str():
             parsed = parse(given, request.args)
-            if isinstance(parsed, Reference):
-                return Reference(parsed.target, functions.pickle_arguments(request.args, {})), None
+            if isinstance(parsed, FunctionName):
+                return FunctionName(
+                    parsed.target, functions.pickle_arguments(request.args, {})
+                ), None
             return parsed, None
-        case PickledCall() | Reference() | Script() | Module() | Command():
+        case PickledCall() | FunctionName() | Script() | Module() | Command():
             return given, None
         case _ if callable(given):
             functions.check_arguments(given, request.args, {})

@@ -20,7 +20,7 @@ import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from llutil.entrypoint import PickledCall, Reference
+from llutil.entrypoint import FunctionName, PickledCall
 from llutil.errors import EntrypointError
 from llutil.serialization import by_value_pickle, unpicklable
 
@@ -62,7 +62,7 @@ def pickle_call(
 
 
 def pickle_arguments(args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> bytes:
-    """The ``payload`` of an ``entrypoint.Reference``: the arguments of the function it names.
+    """The ``payload`` of an ``entrypoint.FunctionName``: the arguments of the function it names.
 
     :raises EntrypointError: one of them cannot be pickled; the text says which.
     """
@@ -77,7 +77,7 @@ def pickle_arguments(args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None 
         ) from error
 
 
-def load_call(entrypoint: PickledCall | Reference) -> Callable[[], Any]:
+def load_call(entrypoint: PickledCall | FunctionName) -> Callable[[], Any]:
     """The function of ``entrypoint`` with its arguments, ready to be called; for the worker.
 
     :raises EntrypointError: a module or attribute is missing here, the code is of another Python
@@ -87,7 +87,7 @@ def load_call(entrypoint: PickledCall | Reference) -> Callable[[], Any]:
     match entrypoint:
         case PickledCall(name=name, payload=payload):
             function, args, kwargs = _loads(payload, name)
-        case Reference(target=target, payload=payload):
+        case FunctionName(target=target, payload=payload):
             function = _resolve(target)
             args, kwargs = _loads(payload, target) if payload else ((), {})
             # The caller could not check them, since it never imports the function.

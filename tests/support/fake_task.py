@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from llutil.entrypoint import Entrypoint, Reference
+from llutil.entrypoint import Entrypoint, FunctionName
 from llutil.launcher.config import LaunchConfig
 from llutil.serialization import functions
 from llutil.system.job_mark import MARK_VARIABLE
@@ -36,7 +36,7 @@ def worker_function(
     name: str, *args: Any, module: str = "tests.support.worker_functions"
 ) -> Entrypoint:
     """A function of that module, with its arguments."""
-    return Reference(f"{module}:{name}", functions.pickle_arguments(args))
+    return FunctionName(f"{module}:{name}", functions.pickle_arguments(args))
 
 
 def spec(

@@ -13,14 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llutil import entrypoint
-from llutil.entrypoint import Command, Entrypoint, Module, PickledCall, Reference, Script
+from llutil.entrypoint import Command, Entrypoint, FunctionName, Module, PickledCall, Script
 from llutil.errors import EntrypointError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 WORDS = st.tuples() | st.lists(TEXT).map(tuple)
 ANY = st.one_of(
     st.builds(PickledCall, TEXT, st.binary()),
-    st.builds(Reference, TEXT, st.binary()),
+    st.builds(FunctionName, TEXT, st.binary()),
     st.builds(Script, TEXT, WORDS),
     st.builds(Module, TEXT, WORDS),
     st.builds(Command, TEXT, WORDS),
@@ -30,9 +30,9 @@ ANY = st.one_of(
 @pytest.mark.parametrize(
     ("text", "args", "wanted"),
     [
-        ("pkg.mod:main", (), Reference("pkg.mod:main", b"")),
-        ("mod:Class.method", (), Reference("mod:Class.method", b"")),
-        ("  mod:main ", (), Reference("mod:main", b"")),
+        ("pkg.mod:main", (), FunctionName("pkg.mod:main", b"")),
+        ("mod:Class.method", (), FunctionName("mod:Class.method", b"")),
+        ("  mod:main ", (), FunctionName("mod:main", b"")),
         ("train.py", (), Script("train.py")),
         ("path with spaces/train.py", ("--lr", 0.1), Script("path with spaces/train.py", ("--lr", "0.1"))),
         ("/a/b.py", (Path("/data"),), Script("/a/b.py", ("/data",))),
@@ -84,7 +84,7 @@ def test_an_entrypoint_of_another_version_is_refused(value: dict[str, Any]) -> N
     ("one", "name"),
     [
         (PickledCall("train", b""), "train"),
-        (Reference("pkg.mod:main", b""), "pkg.mod:main"),
+        (FunctionName("pkg.mod:main", b""), "pkg.mod:main"),
         (Script("a/train.py"), "a/train.py"),
         (Module("pkg.train"), "-m pkg.train"),
         (Command("bash", ("-c",)), "bash"),
@@ -104,7 +104,7 @@ def test_what_is_missing_is_found_before_anything_runs(tmp_path: Path) -> None:
     assert entrypoint.problem_with(Command("sh"), cwd) is None
     assert entrypoint.problem_with(Command(sys.executable), cwd) is None
     assert entrypoint.problem_with(Module("not.looked.for"), cwd) is None
-    assert entrypoint.problem_with(Reference("not.looked:for", b""), cwd) is None
+    assert entrypoint.problem_with(FunctionName("not.looked:for", b""), cwd) is None
     missing = entrypoint.problem_with(Script("absent.py"), cwd)
     assert missing == f"script 'absent.py' does not exist (looked for {tmp_path / 'absent.py'})"
     assert entrypoint.problem_with(Script("."), cwd) is not None

@@ -58,7 +58,11 @@ class FailureReport:
         if own != first:
             whose = "this node's ranks"
             lines.append(f"on this node rank {own.rank} (pid {own.pid}) failed: {own.reason}")
-        return "\n".join([*lines, *self._after_own, f"logs of {whose}: {self.log_folder}"])
+        lines += self._after_own
+        if self.job_failure.failure_class is not FailureClass.BAD_CONFIGURATION:
+            # After a bad configuration the reason says all: nobody needs the log files.
+            lines.append(f"logs of {whose}: {self.log_folder}")
+        return "\n".join(lines).rstrip()
 
     @property
     def failed_after_own(self) -> list[RankExit]:

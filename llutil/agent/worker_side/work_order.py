@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from llutil.entrypoint import Entrypoint, PickledCall, Reference
+from llutil.entrypoint import Entrypoint, FunctionName, PickledCall
 
 __all__ = ["WorkOrder", "read_order", "write_order"]
 
@@ -36,7 +36,7 @@ class WorkOrder(msgspec.Struct, frozen=True, kw_only=True):
 def write_order(order: WorkOrder) -> int:
     """A descriptor of a memory file that holds ``order``; the caller closes it."""
     match order.entrypoint:
-        case PickledCall() | Reference():
+        case PickledCall() | FunctionName():
             payload = order.entrypoint.payload
             bare: Entrypoint = msgspec.structs.replace(order.entrypoint, payload=b"")
         case _:
@@ -57,7 +57,7 @@ def read_order(fd: int) -> WorkOrder:
         header = json.loads(file.readline())
         payload = file.read()
     order = msgspec.convert(header, type=WorkOrder)
-    if isinstance(order.entrypoint, PickledCall | Reference):
+    if isinstance(order.entrypoint, PickledCall | FunctionName):
         entrypoint = msgspec.structs.replace(order.entrypoint, payload=payload)
         return msgspec.structs.replace(order, entrypoint=entrypoint)
     return order

@@ -26,7 +26,7 @@ from llutil.agent.worker_side.error_report import flush, tell_error
 from llutil.agent.worker_side.outcome_pipe import Returned, write_frame
 from llutil.agent.worker_side.program_end import end_program, forget_parent
 from llutil.agent.worker_side.work_order import WorkOrder, read_order
-from llutil.entrypoint import Command, Module, PickledCall, Reference, Script
+from llutil.entrypoint import Command, FunctionName, Module, PickledCall, Script
 from llutil.errors import ConfigError, ResultError
 from llutil.system.processes import die_with_parent
 
@@ -47,7 +47,7 @@ def main(order_fd: int, outcome_fd: int, parent: int) -> None:
     _default_signals()
     _explain_crashes()
     status = become(order, outcome_fd, None)
-    if isinstance(order.entrypoint, PickledCall | Reference):
+    if isinstance(order.entrypoint, PickledCall | FunctionName):
         end_program(status)
     sys.exit(status)
 
@@ -59,7 +59,7 @@ def become(order: WorkOrder, outcome_fd: int, direct: Callable[[], Any] | None) 
     if direct is not None:
         return _run_function(lambda: direct, order, outcome_fd)
     match order.entrypoint:
-        case PickledCall() | Reference() as entrypoint:
+        case PickledCall() | FunctionName() as entrypoint:
             sys.path[:] = order.sys_path
 
             from llutil.serialization import functions

@@ -271,8 +271,8 @@ def test_keyword_arguments_travel_with_functions_and_references(
     answers = in_a_fresh_interpreter(
         {
             "function": functions.pickle_call(dag.plain, (), {"x": 1, "y": 2}),
-            "reference": entrypoint.Reference("beside_the_dag:double", packed),
-            "reference without arguments": entrypoint.Reference("os:getpid", b""),
+            "reference": entrypoint.FunctionName("beside_the_dag:double", packed),
+            "reference without arguments": entrypoint.FunctionName("os:getpid", b""),
         },
         [str(tmp_path)],
     )
@@ -288,13 +288,13 @@ def test_what_the_worker_lacks_is_named_and_what_it_does_wrong_comes_through(
     (tmp_path / "lacks.py").write_text("import not_there_at_all\n")
     there = in_a_fresh_interpreter(
         {
-            "module": entrypoint.Reference("not_there:main", b""),
-            "submodule": entrypoint.Reference("beside_the_dag.sub:main", b""),
-            "attribute": entrypoint.Reference("beside_the_dag:doubel", b""),
-            "nested": entrypoint.Reference("json:JSONEncoder.encoed", b""),
-            "no function": entrypoint.Reference("sys:path", b""),
-            "breaks": entrypoint.Reference("breaks:main", b""),
-            "lacks": entrypoint.Reference("lacks:main", b""),
+            "module": entrypoint.FunctionName("not_there:main", b""),
+            "submodule": entrypoint.FunctionName("beside_the_dag.sub:main", b""),
+            "attribute": entrypoint.FunctionName("beside_the_dag:doubel", b""),
+            "nested": entrypoint.FunctionName("json:JSONEncoder.encoed", b""),
+            "no function": entrypoint.FunctionName("sys:path", b""),
+            "breaks": entrypoint.FunctionName("breaks:main", b""),
+            "lacks": entrypoint.FunctionName("lacks:main", b""),
             "user code": functions.pickle_call(dag.unwritten),
         },
         [str(tmp_path)],
@@ -383,7 +383,7 @@ def test_what_every_process_imports_brings_nothing_heavy() -> None:
         worker.events().pause.is_set()
         json_values.encode({"a": [1.5, {2}]}, rank=0, limit=99)
         functions.check_arguments(len, ("a",))
-        functions.load_call(entrypoint.Reference("builtins:dict", b""))()
+        functions.load_call(entrypoint.FunctionName("builtins:dict", b""))()
         heavy = {"airflow", "cloudpickle", "etcd3", "grpc", "kazoo", "numpy", "torch"}
         sys.exit(", ".join(heavy & set(sys.modules)) or 0)
     """

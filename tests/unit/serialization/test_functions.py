@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llutil.entrypoint import PickledCall, Reference
+from llutil.entrypoint import FunctionName, PickledCall
 from llutil.errors import EntrypointError
 from llutil.serialization import by_value_pickle, functions
 
@@ -397,10 +397,12 @@ def test_arguments_arrive_as_they_were_sent(args: list[Any], kwargs: dict[str, A
 
 
 def test_a_reference_without_payload_is_called_without_arguments() -> None:
-    assert functions.load_call(Reference("builtins:dict", b""))() == {}
+    assert functions.load_call(FunctionName("builtins:dict", b""))() == {}
 
 
 def test_a_named_function_is_checked_where_it_is_first_imported() -> None:
-    reference = Reference("textwrap:dedent", functions.pickle_arguments(["text", "more", "more"]))
+    reference = FunctionName(
+        "textwrap:dedent", functions.pickle_arguments(["text", "more", "more"])
+    )
     with pytest.raises(EntrypointError, match=r"dedent\(text\) cannot be called .* too many"):
         functions.load_call(reference)

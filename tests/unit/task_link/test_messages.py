@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llutil.entrypoint import Command, Module, PickledCall, Reference, Script
+from llutil.entrypoint import Command, FunctionName, Module, PickledCall, Script
 from llutil.errors import ConfigError
 from llutil.failure import Failure, FailureClass, JobFailure
 from llutil.launcher.config import LaunchConfig
@@ -28,7 +28,7 @@ JSON = st.recursive(
 )
 ENTRYPOINTS = st.one_of(
     st.builds(PickledCall, TEXT, st.binary()),
-    st.builds(Reference, TEXT, st.binary()),
+    st.builds(FunctionName, TEXT, st.binary()),
     st.builds(Script, TEXT, st.lists(TEXT).map(tuple)),
     st.builds(Module, TEXT, st.lists(TEXT).map(tuple)),
     st.builds(Command, TEXT, st.lists(TEXT).map(tuple)),

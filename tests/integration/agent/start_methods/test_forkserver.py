@@ -17,7 +17,7 @@ import pytest
 from llutil.agent.failures.report import WorkersFailed
 from llutil.agent.start_methods.forkserver_client import ForkServer
 from llutil.agent.start_methods.spawn_and_fork import Spawn, Starter
-from llutil.entrypoint import Command, Reference
+from llutil.entrypoint import Command, FunctionName
 from llutil.launcher import warm_workers
 from llutil.launcher.shared_forkserver import SharedForkServer
 from tests.integration.agent.start_methods.started_worker import (
@@ -54,7 +54,7 @@ def warm() -> Iterator[ForkServer]:
 
 def facts(starter: Starter, **env: str) -> dict[str, Any]:
     world = TORCH_WORLD | {"OMP_NUM_THREADS": "1"} | env
-    with started(starter, Reference(f"{START_FUNCTIONS}:warm_facts", b""), env=world) as it:
+    with started(starter, FunctionName(f"{START_FUNCTIONS}:warm_facts", b""), env=world) as it:
         found: dict[str, Any] = it.value()
         return found
 
@@ -113,7 +113,7 @@ def test_numpys_blas_gets_the_threads_that_a_fresh_interpreter_gives_it(
         stack.callback(server.close)
         for starter in (server, Spawn()):
             with started(
-                starter, Reference(f"{START_FUNCTIONS}:blas_threads", b""), env=preload
+                starter, FunctionName(f"{START_FUNCTIONS}:blas_threads", b""), env=preload
             ) as it:
                 counts.append(it.value())
     assert counts == [threads, threads]
@@ -146,7 +146,7 @@ def test_a_server_that_has_a_second_thread_does_not_fork(
     world = WORLD | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{WORLD['PYTHONPATH']}"}
     server = ForkServer(world)
     try:
-        with started(server, Reference(f"{START_FUNCTIONS}:facts", b""), env=world) as it:
+        with started(server, FunctionName(f"{START_FUNCTIONS}:facts", b""), env=world) as it:
             assert it.value()["parent"] == os.getpid()
         with started(server, Command("/bin/true"), env=world) as it:
             assert it.status() == 0

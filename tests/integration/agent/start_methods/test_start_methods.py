@@ -15,7 +15,7 @@ import pytest
 
 from llutil.agent.start_methods.forkserver_client import ForkServer
 from llutil.agent.start_methods.spawn_and_fork import Fork, Spawn, Starter
-from llutil.entrypoint import Command, Reference
+from llutil.entrypoint import Command, FunctionName
 from llutil.errors import InfrastructureError
 from tests.integration.agent.start_methods.started_worker import (
     START_FUNCTIONS,
@@ -58,7 +58,7 @@ def starter(request: pytest.FixtureRequest) -> Starter:
 
 def test_a_worker_finds_what_it_was_promised_and_nothing_else(starter: Starter) -> None:
     with started(
-        starter, Reference(f"{START_FUNCTIONS}:facts", b""), env=WORLD | {"GREETING": "hello"}
+        starter, FunctionName(f"{START_FUNCTIONS}:facts", b""), env=WORLD | {"GREETING": "hello"}
     ) as it:
         found = it.value()
         assert it.status() == 0
@@ -75,7 +75,7 @@ def test_a_worker_finds_what_it_was_promised_and_nothing_else(starter: Starter) 
 
 @pytest.mark.parametrize("starter", ["spawn", "forkserver"], indirect=True)
 def test_workers_hold_no_descriptor_but_their_streams_and_the_outcome(starter: Starter) -> None:
-    with started(starter, Reference(f"{START_FUNCTIONS}:facts", b"")) as it:
+    with started(starter, FunctionName(f"{START_FUNCTIONS}:facts", b"")) as it:
         found = it.value()["descriptors"]
     extra = {fd: to for fd, to in found.items() if fd > 2 and not to.startswith("/proc/")}
     assert [to.partition(":")[0] for to in extra.values()] == ["pipe"], extra
@@ -104,7 +104,7 @@ def test_a_forked_worker_keeps_what_its_caller_has_open_but_nothing_of_the_agent
     callers, agents = os.open("/dev/null", os.O_RDONLY), os.open("/dev/null", os.O_RDONLY)
     try:
         with started(
-            Fork(None, lambda: {agents}), Reference(f"{START_FUNCTIONS}:facts", b"")
+            Fork(None, lambda: {agents}), FunctionName(f"{START_FUNCTIONS}:facts", b"")
         ) as it:
             found = it.value()["descriptors"]
     finally:
@@ -137,7 +137,7 @@ def test_a_forked_worker_leaves_its_callers_garbage_alone(tmp_path: Path) -> Non
     ]
     os.register_at_fork(after_in_child=lambda: [call() for call in others])
     try:
-        with started(Fork(None, set), Reference(f"{START_FUNCTIONS}:collects", b"")) as it:
+        with started(Fork(None, set), FunctionName(f"{START_FUNCTIONS}:collects", b"")) as it:
             it.value()
     finally:
         others.clear()  # the registration itself cannot be undone
@@ -146,7 +146,7 @@ def test_a_forked_worker_leaves_its_callers_garbage_alone(tmp_path: Path) -> Non
     gc.disable()
     try:
         Cycle(tmp_path / "where")
-        with started(Fork(None, set), Reference(f"{START_FUNCTIONS}:collects", b"")) as it:
+        with started(Fork(None, set), FunctionName(f"{START_FUNCTIONS}:collects", b"")) as it:
             it.value()
         gc.collect()
     finally:
@@ -155,7 +155,7 @@ def test_a_forked_worker_leaves_its_callers_garbage_alone(tmp_path: Path) -> Non
 
 
 def test_output_goes_where_the_start_says(starter: Starter) -> None:
-    with started(starter, Reference(f"{START_FUNCTIONS}:writes", b"")) as it:
+    with started(starter, FunctionName(f"{START_FUNCTIONS}:writes", b"")) as it:
         assert it.status() == 0
         assert read_all(it.stdout) == "to stdout\n"
         assert read_all(it.stderr) == "to stderr\n"
@@ -172,7 +172,7 @@ def test_the_status_is_the_kernels(starter: Starter, script: str, status: int) -
 
 
 def test_a_crash_in_native_code_says_where_python_was(starter: Starter) -> None:
-    with started(starter, Reference(f"{START_FUNCTIONS}:crashes", b"")) as it:
+    with started(starter, FunctionName(f"{START_FUNCTIONS}:crashes", b"")) as it:
         assert it.status() == -signal.SIGSEGV
         text = read_all(it.stderr)
     assert text.startswith("Fatal Python error: Segmentation fault")
@@ -200,7 +200,7 @@ def test_a_signal_right_after_the_start_is_not_lost(starter: Starter) -> None:
     before = signal.signal(signal.SIGTERM, lambda *_: None)  # an agent has a handler of its own
     try:
         for _ in range(5):
-            with started(starter, Reference(f"{START_FUNCTIONS}:sleeps", b"")) as it:
+            with started(starter, FunctionName(f"{START_FUNCTIONS}:sleeps", b"")) as it:
                 os.kill(it.process.pid, signal.SIGTERM)
                 assert it.status() == -signal.SIGTERM
     finally:
@@ -226,7 +226,7 @@ def wait_until(condition: Callable[[], bool]) -> bool:
 def test_workers_of_the_fork_server_end_with_it_and_the_next_start_makes_another() -> None:
     server = ForkServer(WORLD)
     try:
-        with started(server, Reference(f"{START_FUNCTIONS}:sleeps", b"")) as it:
+        with started(server, FunctionName(f"{START_FUNCTIONS}:sleeps", b"")) as it:
             os.kill(server_pid(server), signal.SIGKILL)
             assert it.status() == -signal.SIGKILL
         with started(server, Command("/bin/true")) as it:
@@ -242,7 +242,7 @@ def test_a_stop_of_all_processes_at_once_leaves_the_fork_server_to_its_agent(
     """As systemd and some containers do it. Were the server gone, its workers would get no
     grace.
     """
-    with started(server, Reference(f"{START_FUNCTIONS}:facts", b"")) as it:
+    with started(server, FunctionName(f"{START_FUNCTIONS}:facts", b"")) as it:
         it.value()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         os.kill(server_pid(server), number)

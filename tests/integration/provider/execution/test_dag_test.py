@@ -14,7 +14,12 @@ from types import SimpleNamespace
 import pytest
 import structlog
 
-from airflow_provider.execution.dag_test import REHEARSED, DagTestGang, GangResults, rehearsed
+from airflow_provider.execution.dag_test import (
+    DAG_TEST_RESULTS,
+    DagTestGang,
+    GangResults,
+    results_of_dag_test,
+)
 from airflow_provider.execution.launch import Launch
 from airflow_provider.gang.node import GangNode
 from airflow_provider.hooks.agent import AgentHook
@@ -153,12 +158,14 @@ def test_siblings_find_the_run_of_their_own_life(pushed, found):
     run = GangResults({0: {0: "a"}, 1: {1: None}}, 2)
 
     def xcom_pull(task_ids, key):
-        assert (task_ids, key) == ("t", REHEARSED)
+        assert (task_ids, key) == ("t", DAG_TEST_RESULTS)
         values = [run.to_json(life) for life in pushed]
         return values[0] if len(values) == 1 else values
 
     node = GangNode(_KEY, 2, 1, "life")
-    assert rehearsed(SimpleNamespace(xcom_pull=xcom_pull), node) == (run if found else None)
+    assert results_of_dag_test(SimpleNamespace(xcom_pull=xcom_pull), node) == (
+        run if found else None
+    )
 
 
 def test_without_xcom_the_siblings_know_the_ranks_only():

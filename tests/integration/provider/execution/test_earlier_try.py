@@ -14,7 +14,7 @@ import uuid
 import pytest
 from msgspec.structs import replace
 
-from airflow_provider.execution.earlier_try import take_over
+from airflow_provider.execution.earlier_try import await_earlier_try
 from llutil.errors import StoppedError
 from llutil.system.job_mark import MARK_VARIABLE
 from llutil.system.processes import start_ticks
@@ -68,13 +68,13 @@ def agent(path):
 
 
 def test_where_nobody_was_nobody_is_waited_for(path):
-    assert take_over(path, LOG) is None
+    assert await_earlier_try(path, LOG) is None
 
 
 def test_a_try_waits_for_an_agent_that_ends_within_its_grace(path, agent, caplog):
     caplog.set_level(logging.INFO)
     process, _ = agent(SLEEP.format(1.5))
-    left = take_over(path, LOG)
+    left = await_earlier_try(path, LOG)
     assert left is not None
     assert process.wait(10) == 0, "it ended by itself"
     waited, ended = (record.getMessage() for record in caplog.records)
@@ -93,13 +93,13 @@ def test_what_the_agent_writes_last_is_what_counts(path, agent):
         f"task_gone=True).write({str(path)!r})"
     )
     assert not AgentRecord.read(path).task_gone
-    assert take_over(path, LOG).task_gone
+    assert await_earlier_try(path, LOG).task_gone
 
 
 def test_an_agent_that_does_not_end_is_ended_with_all_of_its_job(path, agent, caplog):
     process, child = agent(STUBBORN)
     began = time.monotonic()
-    left = take_over(path, LOG, patience=1.0)
+    left = await_earlier_try(path, LOG, patience=1.0)
     assert 1 <= time.monotonic() - began < 15
     assert left is not None
     assert process.wait(10) == -9
@@ -111,7 +111,7 @@ def test_a_stop_ends_the_wait_and_leaves_the_agent_its_grace(path, agent):
     process, _ = agent(SLEEP.format(60))
     began = time.monotonic()
     with pytest.raises(StoppedError, match="while it waited for the agent of an earlier try"):
-        take_over(path, LOG, stopped=lambda: time.monotonic() > began + 0.2)
+        await_earlier_try(path, LOG, stopped=lambda: time.monotonic() > began + 0.2)
     assert process.poll() is None
     assert path.exists()
 
@@ -123,7 +123,7 @@ def test_a_job_that_nobody_has_asked_to_end_is_waited_for_less_long(
     """Its task lives, as where Airflow has lost sight of it: neither of them ends by itself."""
     agent(SLEEP.format(60), stop_reason=asked, **living_task())
     with pytest.raises(StoppedError):
-        take_over(path, LOG, stopped=lambda: True)
+        await_earlier_try(path, LOG, stopped=lambda: True)
     assert f"this try waits for it, {seconds} s at most" in caplog.text
 
 
@@ -137,7 +137,7 @@ def test_a_job_that_is_asked_to_end_meanwhile_gets_its_whole_grace_period(path, 
         return len(looks) == 2
 
     with pytest.raises(StoppedError):
-        take_over(path, LOG, stopped=stopped)
+        await_earlier_try(path, LOG, stopped=stopped)
     assert "asked to end now; this try waits 95 s more at most" in caplog.text
 
 
@@ -150,26 +150,28 @@ def living_task():
 
 def test_a_stranger_who_has_got_the_agents_number_is_left_alone(path, agent, caplog):
     process, _ = agent(SLEEP.format(60), mark="of another job")
-    assert take_over(path, LOG, patience=0.0) is not None
+    assert await_earlier_try(path, LOG, patience=0.0) is not None
     assert process.poll() is None
     assert caplog.records == []
 
 
 def test_a_number_that_nobody_has_is_nobody(path):
     AgentRecord(launch="1", pid=2**22 + 1, mark="m", grace_period=30).write(path)
-    assert take_over(path, LOG) == AgentRecord(launch="1", pid=2**22 + 1, mark="m", grace_period=30)
+    assert await_earlier_try(path, LOG) == AgentRecord(
+        launch="1", pid=2**22 + 1, mark="m", grace_period=30
+    )
 
 
 def test_workers_that_outlive_a_killed_agent_are_ended_before_the_next_try(path, agent):
     process, child = agent(STUBBORN)
     process.kill()
     process.wait()
-    take_over(path, LOG)
+    await_earlier_try(path, LOG)
     assert not is_alive(int(child))
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"version": 99}', '{"version": 2, "pid": "x"}'])
 def test_what_is_no_legacy_is_told_and_not_heeded(path, text, caplog):
     path.write_text(text)
-    assert take_over(path, LOG) is None
-    assert "cannot be read, and is not heeded" in caplog.text
+    assert await_earlier_try(path, LOG) is None
+    assert "cannot be read, and is ignored" in caplog.text

@@ -99,6 +99,13 @@ def test_an_exception_is_told_with_its_traceback() -> None:
     )
 
 
+def test_a_bad_configuration_is_told_without_the_log_folder() -> None:
+    it = report(ended(1, 1, RAISED), stopped(0))
+    assert it.text.endswith("ranks ended because of it: 0\nlogs of every rank: /logs")
+    bad = replace(it.job_failure, failure_class=FailureClass.BAD_CONFIGURATION)
+    assert replace(it, job_failure=bad).text == it.text.removesuffix("\nlogs of every rank: /logs")
+
+
 def test_a_signal_is_told_by_name_with_its_meaning_and_the_last_words() -> None:
     tail = tuple(f"line {number}" for number in range(16))
     assert text_of(ended(0, -9, tail=tail)) == (

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llutil.agent.worker_side.work_order import WorkOrder, read_order, write_order
-from llutil.entrypoint import Command, Module, PickledCall, Reference, Script
+from llutil.entrypoint import Command, FunctionName, Module, PickledCall, Script
 
 words = st.text(min_size=1, max_size=10)
 arguments = st.lists(st.text(max_size=10), max_size=3).map(tuple)
 entrypoints = st.one_of(
     st.builds(PickledCall, words, st.binary(max_size=100)),
-    st.builds(Reference, words, st.binary(max_size=100)),
+    st.builds(FunctionName, words, st.binary(max_size=100)),
     st.builds(Script, words, arguments),
     st.builds(Module, words, arguments),
     st.builds(Command, words, arguments),

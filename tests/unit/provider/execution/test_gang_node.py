@@ -77,7 +77,7 @@ class Job:
     def hook(self, label=""):
         return AgentHook(python="/no/agent/is/to/be/started")
 
-    def hold(self, running):
+    def on_running(self, running):
         pass
 
 

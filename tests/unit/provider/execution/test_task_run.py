@@ -20,7 +20,7 @@ def launched(tmp_path):
     def make(**parameters):
         with DAG("d"):
             task = ElasticLaunchOperator(task_id="t", entrypoint="true", **parameters)
-        return TaskRun(task, context, hold=lambda _: None).launch()
+        return TaskRun(task, context, on_running=lambda _: None).launch()
 
     return make
 

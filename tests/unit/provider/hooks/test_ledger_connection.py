@@ -12,8 +12,8 @@ from airflow.sdk import Connection
 
 from airflow_provider.get_provider_info import get_provider_info
 from airflow_provider.hooks.etcd import EtcdHook
-from airflow_provider.hooks.ledger_connection import place_of
-from airflow_provider.hooks.rendezvous_connection import connected
+from airflow_provider.hooks.ledger_connection import settings_of
+from airflow_provider.hooks.rendezvous_connection import connection_settings
 from airflow_provider.hooks.zookeeper import ZooKeeperHook
 from llutil.backends.options import Source
 from llutil.errors import ConfigError
@@ -23,7 +23,7 @@ HOOKS = pytest.mark.parametrize("hook", [EtcdHook, ZooKeeperHook], ids=lambda ho
 
 def place(hook, **fields):
     values = {"conn_id": "c", "conn_type": hook.conn_type, "host": "e0"} | fields
-    return place_of(Connection(**values), hook.backend)
+    return settings_of(Connection(**values), hook.backend)
 
 
 def form_of(hook):
@@ -83,7 +83,7 @@ def test_several_hosts_and_options_come_from_the_environment(monkeypatch, hook, 
     }
     monkeypatch.setenv("AIRFLOW_CONN_MY_STORE", stored[form])
     found = hook("my_store").get_conn()
-    assert found == connected("my_store")
+    assert found == connection_settings("my_store")
     assert (found.backend, found.endpoint) == (hook.backend.name, "e0:1,e1:2")
     assert found.configs == {
         "user": "train",
@@ -167,13 +167,13 @@ def test_an_error_about_a_connection_does_not_show_its_password(monkeypatch, hoo
 
 def test_a_name_that_airflow_does_not_know_is_bad_configuration():
     with pytest.raises(ConfigError, match="'nobody', but Airflow has no connection"):
-        connected("nobody")
+        connection_settings("nobody")
 
 
 def test_a_connection_of_another_type_is_bad_configuration(monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_WEB", "http://example.org")
     with pytest.raises(ConfigError, match="of type 'http'; wanted type 'etcd' or 'zookeeper'"):
-        connected("web")
+        connection_settings("web")
 
 
 @HOOKS

@@ -128,7 +128,7 @@ def test_a_mapped_value_that_is_wrong_fails_its_task_for_good_instead_of_being_r
         ({"op_kwargs": {"speed": 1}}, ["unexpected keyword argument 'speed'"]),
         ({"op_args": "abc"}, ["op_args is 'abc'; wanted a list"]),
         ({"op_kwargs": [1]}, ["op_kwargs is [1]; wanted a dict"]),
-        ({"entrypoint": lambda ti: ti, "op_args": []}, ["live 'ti'"]),
+        ({"entrypoint": lambda ti: ti, "op_args": []}, ["context value 'ti'"]),
         (
             {"entrypoint": "true", "op_args": [], "op_kwargs": {"a": 1}},
             ["op_kwargs has 'a', but 'true' is no function"],

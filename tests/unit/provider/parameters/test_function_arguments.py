@@ -16,7 +16,7 @@ from airflow_provider.parameters.function_arguments import (
     LIVE_CONTEXT,
     PLAIN_CONTEXT,
     context_arguments,
-    read_out,
+    read_lazy_sequences,
 )
 from llutil.errors import EntrypointError
 
@@ -54,7 +54,7 @@ def test_every_name_of_airflows_context_is_either_plain_or_live():
 
 def test_a_mapped_upstreams_values_are_read_into_lists_however_deep():
     value = {"all": Mapped(1, Mapped(2, 3)), "pair": (Mapped(4), "x")}
-    out = read_out(value)
+    out = read_lazy_sequences(value)
     assert out == {"all": [1, [2, 3]], "pair": ([4], "x")}
     assert type(out["all"]) is list
     assert type(out["all"][1]) is list
@@ -66,7 +66,7 @@ def test_other_values_are_handed_on_as_they_are():
 
     point = collections.namedtuple("point", "x y")(1, 2)
     for value in ("abc", b"abc", range(3), point, None, 1.5):
-        assert read_out(value) is value
+        assert read_lazy_sequences(value) is value
 
 
 def test_a_function_gets_the_plain_context_values_that_it_names():
@@ -107,7 +107,7 @@ def test_live_context_values_are_refused_all_at_once_with_what_to_do():
     with pytest.raises(EntrypointError) as caught:
         context_arguments(train, [], {}, CONTEXT)
     first, second = caught.value.problems
-    assert "parameter 'ti' means Airflow's live 'ti'" in first.text
+    assert "parameter 'ti' means Airflow's context value 'ti'" in first.text
     assert "op_kwargs={'uri': '{{ conn.my_conn.get_uri() }}'}" in second.text
 
 

@@ -68,7 +68,7 @@ def node(mapped, index, **run):
 
 def config(mapped, index, **run):
     task_instance, context = node(mapped, index, **run)
-    return TaskRun(task_instance, context, hold=lambda _: None).launch().config
+    return TaskRun(task_instance, context, on_running=lambda _: None).launch().config
 
 
 @BOTH
@@ -184,7 +184,7 @@ def test_a_sweep_is_independent_jobs_and_a_gang_is_one():
         launches = []
         for index in range(4):
             instance, context = node(mapped, index)
-            launches.append(TaskRun(instance, context, hold=lambda _: None).launch())
+            launches.append(TaskRun(instance, context, on_running=lambda _: None).launch())
         jobs[name] = {one.config.run_id for one in launches}
         assert {one.id_by_attempt for one in launches} == {name != "gang"}
         assert {one.config.max_nodes for one in launches} == {4 if name == "gang" else 1}
@@ -195,7 +195,7 @@ def test_a_sweep_is_independent_jobs_and_a_gang_is_one():
 def test_a_gang_cannot_be_expanded_a_second_time():
     gang = elastic_task(gang=2, rdzv_endpoint="e:1")(train)
     with DAG("d"):
-        with pytest.raises(ConfigError, match=r"for independent jobs by expand\(\) leave gang out"):
+        with pytest.raises(ConfigError, match=r"leave gang out if expand\(\) is to make"):
             gang.expand(epochs=[1, 2])
         with pytest.raises(ConfigError, match="leave gang out"):
             gang.expand_kwargs([{"epochs": 1}])
@@ -209,12 +209,12 @@ def test_a_sweep_that_calls_itself_a_gang_fails_for_good():
     context = context_of(mapped, 1, 2)
     instance = mapped.unmap({"op_args": [1]})
     with pytest.raises(ConfigError, match=r"instance 1 of 2 mapped instances.*is not a gang"):
-        TaskRun(instance, context, hold=lambda _: None)
+        TaskRun(instance, context, on_running=lambda _: None)
 
 
 @pytest.mark.parametrize("parameter", ["gang_nodes", "min_nodes"])
 def test_a_single_task_is_no_gang(parameter):
-    with pytest.raises(ConfigError, match="not for one task"):
+    with pytest.raises(ConfigError, match="cannot be given to a single task"):
         ElasticLaunchOperator(task_id="t", entrypoint="true", **{parameter: 2})
 
 
@@ -225,7 +225,7 @@ def test_a_single_task_is_no_gang(parameter):
         ({"min_nodes": 5}, ["min_nodes is 5; wanted 1 to 4"]),
         ({"min_nodes": 0}, ["min_nodes is 0"]),
         ({"min_nodes": "{{ 2 }}"}, ["min_nodes is '{{ 2 }}'"]),
-        ({"nnodes": 3}, ["nnodes is 3, but a gang says that"]),
+        ({"nnodes": 3}, ["nnodes is 3, but a gang sets it"]),
         ({"node_index": 1, "nnodes": 2}, ["2 things", "node_index is 1"]),
         ({"nproc_per_node": 0, "max_restarts": -1}, ["2 things", "nproc_per_node is 0"]),
         ({"rdzv_endpoint": "nowhere"}, ["rdzv_endpoint 'nowhere' has no port"]),

@@ -134,7 +134,7 @@ def test_a_doubt_about_one_parameter_hides_no_mistake_in_another():
     ],
 )
 def test_a_template_is_recognised_however_deep(value, answer):
-    assert operator_parameters.is_open(value) is answer
+    assert operator_parameters.is_unresolved(value) is answer
 
 
 def test_an_upstream_tasks_output_is_not_known_yet_and_a_path_is():
@@ -143,9 +143,9 @@ def test_an_upstream_tasks_output_is_not_known_yet_and_a_path_is():
 
     with DAG("d"):
         output = BaseOperator(task_id="t").output
-    assert operator_parameters.is_open(output)
-    assert operator_parameters.is_open([{"x": output}])
-    assert not operator_parameters.is_open(Path("/x"))
+    assert operator_parameters.is_unresolved(output)
+    assert operator_parameters.is_unresolved([{"x": output}])
+    assert not operator_parameters.is_unresolved(Path("/x"))
 
 
 def test_a_template_that_renders_to_nothing_is_named_with_its_template():

@@ -16,14 +16,16 @@ from airflow_provider.get_provider_info import get_provider_info
 from airflow_provider.operators.elastic import ElasticLaunchOperator
 from airflow_provider.parameters.rendezvous import (
     RendezvousDefaults,
-    RendezvousPlace,
-    configured,
-    resolve,
+    RendezvousSettings,
+    deployment_defaults,
+    resolve_rendezvous,
 )
 from llutil.errors import ConfigError
 
 CONFIGURED = RendezvousDefaults(conn_id="", configs={"namespace": "all", "timeout": 900.0})
-PLACE = RendezvousPlace("etcd", "e0:1", {"namespace": "conn", "user": "ann", "password": "hidden"})
+PLACE = RendezvousSettings(
+    "etcd", "e0:1", {"namespace": "conn", "user": "ann", "password": "hidden"}
+)
 
 
 def connect(conn_id):
@@ -31,8 +33,14 @@ def connect(conn_id):
     return PLACE
 
 
-def meet(several=True, defaults=CONFIGURED, alone=None, **values):
-    return resolve(values, several=several, connect=connect, alone=alone, defaults=lambda: defaults)
+def meet(several=True, defaults=CONFIGURED, without_store=None, **values):
+    return resolve_rendezvous(
+        values,
+        several=several,
+        connect=connect,
+        without_store=without_store,
+        defaults=lambda: defaults,
+    )
 
 
 @pytest.mark.parametrize(
@@ -100,7 +108,7 @@ HOSTED = {"rdzv_backend": "c10d", "rdzv_endpoint": "x:0", "rdzv_configs": {"kept
     ],
 )
 def test_who_can_meet_without_a_store_does_so_if_nothing_says_where_there_is_one(values, expected):
-    assert meet(alone=by_themselves, **values) == expected
+    assert meet(without_store=by_themselves, **values) == expected
 
 
 @pytest.mark.parametrize(
@@ -113,7 +121,7 @@ def test_who_can_meet_without_a_store_does_so_if_nothing_says_where_there_is_one
     ],
 )
 def test_who_says_where_nodes_meet_meets_there(values):
-    assert meet(alone=by_themselves, **values) == meet(**values)
+    assert meet(without_store=by_themselves, **values) == meet(**values)
 
 
 @pytest.mark.parametrize(
@@ -133,20 +141,20 @@ DEFAULTS = {"timeout": 900, "last_call_timeout": 30, "lease_ttl": 10, "namespace
 
 
 def test_the_deployments_defaults_are_the_launchers_own_unless_somebody_changes_them():
-    assert configured() == RendezvousDefaults(conn_id="", configs=DEFAULTS)
+    assert deployment_defaults() == RendezvousDefaults(conn_id="", configs=DEFAULTS)
 
 
 def test_a_deployment_has_its_own_namespace(monkeypatch):
     monkeypatch.setenv("AIRFLOW__ELASTIC_LAUNCH__NAMESPACE", "prod")
     monkeypatch.setenv("AIRFLOW__ELASTIC_LAUNCH__RDZV_CONN_ID", "etcd_prod")
-    found = configured()
+    found = deployment_defaults()
     assert (found.conn_id, found.configs["namespace"]) == ("etcd_prod", "prod")
 
 
 def test_a_default_that_is_no_number_is_told(monkeypatch):
     monkeypatch.setenv("AIRFLOW__ELASTIC_LAUNCH__TIMEOUT", "soon")
     with pytest.raises(ConfigError, match=r"\[elastic_launch\] has 'timeout': 'soon'"):
-        configured()
+        deployment_defaults()
 
 
 def test_every_option_of_the_section_is_one_that_is_read():
@@ -191,7 +199,7 @@ class TestTask:
 
     def test_the_agent_is_told_what_the_connection_says(self, context):
         task = self.operator(rdzv_configs={"last_call_timeout": "1.5"})
-        config = TaskRun(task, context, hold=lambda _: None).launch().config
+        config = TaskRun(task, context, on_running=lambda _: None).launch().config
         assert config.rdzv_backend == "etcd"
         assert config.rdzv_endpoint == "e0:2379"
         assert config.rendezvous_options() == {
@@ -206,7 +214,7 @@ class TestTask:
     def test_nobody_else_is_told(self, context, caplog):
         task = self.operator()
         caplog.set_level("DEBUG")
-        launch = TaskRun(task, context, hold=lambda _: None).launch()
+        launch = TaskRun(task, context, on_running=lambda _: None).launch()
         assert launch.config.rdzv_configs["password"] == "hidden-word"
         shown = [getattr(task, name) for name in task.template_fields]
         stored = json.dumps(DagSerialization.to_dict(task.dag))
