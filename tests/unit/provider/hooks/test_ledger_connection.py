@@ -157,10 +157,10 @@ def test_an_error_about_a_connection_does_not_show_its_password(monkeypatch, hoo
     found = classmethod(lambda *_: connection)
     monkeypatch.setattr("airflow.sdk.BaseHook.get_connection", found)
     with pytest.raises(ConfigError) as raised:
-        connected("c")
+        connection_settings("c")
     told = traceback.TracebackException.from_exception(raised.value, capture_locals=True)
     frames = [frame for frame in told.stack if frame.filename != __file__]
-    assert {"connected", "place_of"} <= {frame.name for frame in frames}
+    assert {"connection_settings", "settings_of"} <= {frame.name for frame in frames}
     told.stack = traceback.StackSummary.from_list(frames)
     assert "hidden" not in "".join(told.format())
 
