@@ -1,18 +1,18 @@
-"""Runs the workers of one node: starts them, hears of everything that happens to them, ends them.
+"""Runs the workers of one node: starts them, notices what happens to them, ends them.
 
 From the bottom:
 
-* ``event_loop``: the one selector of an agent, with the callbacks of what it waits for.
-* ``observer``, ``metrics``, ``stop_signals``, ``interruptible_call``: who is told what happens;
-  measurements; signals that stop a job; calls that a stop can interrupt.
-* ``worker_side/``: the first code that runs in a worker.
+* ``event_loop``: the agent's only selector, and its callbacks.
+* ``observer``: hears what happens on the node. ``metrics``: measurements. ``stop_signals``: signals
+  that stop a job. ``interruptible_call``: calls that a stop can interrupt.
+* ``worker_side/``: the code that runs in a worker, around the user's.
 * ``start_methods/``: spawn, fork and forkserver.
 * ``output/``: log files, and what ranks print.
-* ``guardian/``: a process that outlives the agent, to leave nothing behind.
-* ``workers/``: the processes of one round.
-* ``failures/``: what a failed rank's end means, and what is said of it.
+* ``guardian/``: a process that outlives the agent and ends what the agent left.
+* ``workers/``: the worker processes of one round.
+* ``failures/``: the class of a failure, and the report about it.
 * ``base_agent``: torch's agent interface, with our workers. ``ledger_agent``, ``torch_agent`` and
-  ``hosted_agent`` differ in how the agent meets others.
+  ``hosted_agent`` add how the node meets the other nodes.
 
 The room may import torch, and ``rendezvous`` and what lies below it. It refuses to call the CUDA
 runtime, to import Airflow, and to wait for anything without a deadline.

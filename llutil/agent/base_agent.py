@@ -1,9 +1,9 @@
-"""The elastic agent of one node, as far as it does not depend on how the nodes meet: its workers.
+"""The part of a node's elastic agent that does not depend on the rendezvous: its workers.
 
-It is torch's agent (``SimpleElasticAgent``, whose events and metrics it records), with worker
-processes of our own on a loop that hears of everything at once. Who is in a round and what follows
-from its end is for the subclasses to know: ``polling`` for torch's rendezvous backends,
-``following`` for those with a ledger.
+It is a subclass of torch's agent (``SimpleElasticAgent``) and records that one's events and
+metrics. The worker processes are our own, on an event loop that notices every change at once.
+Subclasses decide who is in a round and what its end means: ``torch_agent`` for torch's rendezvous
+backends, ``hosted_agent`` for a store that a node hosts, ``ledger_agent`` for a ledger.
 """
 
 from __future__ import annotations
@@ -54,14 +54,15 @@ __all__ = ["Agent", "AgentJob"]
 _log = logging.getLogger(__name__)
 
 _PREFIX = "[${role_name}${local_rank}]:"
-"""What torch's agent puts in front of a rank's line if nobody says otherwise (torch 2.13)."""
+"""torch's default for the prefix of a rank's line on the console (torch 2.13)."""
 
 _PREFIX_TEMPLATE = "TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE"
-"""torchrun's variable for that: may name ``${role_name}``, ``${rank}`` and ``${local_rank}`` (torch
-2.13).
+"""torchrun's variable for another prefix, which may hold ``${role_name}``, ``${rank}`` and
+``${local_rank}`` (torch 2.13).
 """
 
-_PROGRESS_PERIOD = 0.5  # seconds between two looks at the ranks' steps, for those who watch
+# Seconds between two reports of the ranks' steps to the observer.
+_PROGRESS_PERIOD = 0.5
 
 
 def _prefix(role: str, worker: TorchWorker) -> str:
@@ -75,9 +76,10 @@ def _prefix(role: str, worker: TorchWorker) -> str:
 class AgentJob:
     """What an agent runs, beyond torch's ``WorkerSpec``.
 
-    ``mark`` is in the environment of every process of the job. ``grace_period`` is how long, in
-    seconds, workers get between being asked to stop and being killed. ``exit_timeout`` is how many
-    seconds a rank's process may take to end after its function returned.
+    ``name`` names the entrypoint in texts. ``mark`` is in the environment of every process of the
+    job. ``grace_period`` is how many seconds workers get between being asked to stop and being
+    killed. ``exit_timeout`` is how many seconds a rank's process may take to end after its function
+    returned.
     """
 
     name: str
@@ -90,7 +92,7 @@ class AgentJob:
 
 
 class Agent(SimpleElasticAgent):
-    """Runs one ``AgentJob`` on this node. ``report`` is set when it failed."""
+    """Runs one ``AgentJob`` on this node. ``report`` is set if the job failed."""
 
     def __init__(
         self,
@@ -114,23 +116,23 @@ class Agent(SimpleElasticAgent):
         self._workers: RankGroup | None = None
         self._stopwatch = Stopwatch(spec.role)
         self._label = ""
-        """What people call this node, where that is known."""
-        self._memory = OomWatch()
-        self._starts = 0
-        self._step = 0
-        """The furthest step that any rank here has reported, in any round."""
+        """This node's name for people, if it has one."""
+        self._oom_watch = OomWatch()
+        self._start_count = 0
+        self._furthest_step = 0
+        """The greatest step that any rank of this node has reported, in any round."""
         self._error_files: dict[int, Path] = {}
         self._next_progress = 0.0 if observer.wants_progress else float("inf")
 
-    # What torch's interface asks for.
+    # The methods that torch's SimpleElasticAgent calls.
 
     @prof
     def _start_workers(self, worker_group: WorkerGroup) -> dict[int, Any]:
         self._signals.check()
         self._job.events.reset_slots()
-        plans = [self._plan(worker_group, worker) for worker in worker_group.workers]
+        plans = [self._rank_plan(worker_group, worker) for worker in worker_group.workers]
         order_fd = write_order(self._job.order)
-        self._memory = OomWatch()
+        self._oom_watch = OomWatch()
         try:
             self._workers = RankGroup(
                 plans,
@@ -143,7 +145,7 @@ class Agent(SimpleElasticAgent):
             )
         finally:
             os.close(order_fd)
-        self._starts += 1
+        self._start_count += 1
         ranks = tuple(worker.global_rank for worker in worker_group.workers)
         world_size = worker_group.workers[0].world_size
         _log.info(
@@ -162,7 +164,7 @@ class Agent(SimpleElasticAgent):
         self._end_workers(signal.SIGTERM, self._job.grace_period)
 
     def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, timeout: float = 30) -> None:
-        del timeout  # the job's grace period, rounded to whole seconds on its way through torch
+        del timeout  # torch's copy of the grace period, rounded to whole seconds
         self._end_workers(death_sig, self._job.grace_period)
 
     @prof
@@ -176,15 +178,15 @@ class Agent(SimpleElasticAgent):
             return RunResult(state=WorkerState.SUCCEEDED)
         return RunResult(state=WorkerState.HEALTHY)
 
-    # What happens in between.
+    # The rest is for subclasses, and for the methods above.
 
     @property
     def _restarts(self) -> int:
         return int(self._worker_group.spec.max_restarts - self._remaining_restarts)
 
-    def _plan(self, group: WorkerGroup, worker: TorchWorker) -> RankPlan:
+    def _rank_plan(self, group: WorkerGroup, worker: TorchWorker) -> RankPlan:
         job, spec = self._job, group.spec
-        folder = job.logs.attempt(self._starts, worker.local_rank)
+        folder = job.logs.attempt(self._start_count, worker.local_rank)
         stdout, stderr = job.logs.routes(folder, worker.local_rank)
         error_file = folder / "error.json"
         self._error_files[worker.local_rank] = error_file
@@ -197,18 +199,20 @@ class Agent(SimpleElasticAgent):
             stdout=stdout,
             stderr=stderr,
             returns=isinstance(entrypoint, PickledCall | FunctionName),
-            whole_group=isinstance(entrypoint, Command),
+            signal_session=isinstance(entrypoint, Command),
             exit_timeout=self._job.exit_timeout,
         )
 
     def _environment(
         self, group: WorkerGroup, worker: TorchWorker, error_file: Path
     ) -> dict[str, str]:
-        """The names that torch 2.13's local agent sets, and ours; the rest is inherited."""
+        """A rank's environment: the agent's own, the variables that torch 2.13's local agent sets,
+        and ours.
+        """
         spec = group.spec
         env = dict(os.environ)
         if spec.local_world_size > 1:
-            # As torchrun does: with one thread pool a rank, the ranks would fight for the cores.
+            # As torchrun does. Else each rank would start a thread for every core of the host.
             env.setdefault("OMP_NUM_THREADS", "1")
         env.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")
         env |= {
@@ -234,8 +238,8 @@ class Agent(SimpleElasticAgent):
         return env
 
     def _show_progress_when_due(self) -> None:
-        """Show the ranks' steps about twice a second, if the host wants them; ``_next_progress`` is
-        when next.
+        """Show the ranks' steps about twice a second, if the observer wants them.
+        ``_next_progress`` is when to show them next.
         """
         now = time.monotonic()
         if now >= self._next_progress:
@@ -253,7 +257,7 @@ class Agent(SimpleElasticAgent):
             self._observer.progress(steps)
 
     def _end_workers(self, number: signal.Signals, grace_period: float) -> list[RankExit]:
-        """Stop the round's workers, if any run, and leave none; how each of them ended."""
+        """Stop the round's workers, if any run, and leave none. Returns how each of them ended."""
         workers, self._workers = self._workers, None
         if workers is None:
             return []
@@ -262,32 +266,36 @@ class Agent(SimpleElasticAgent):
         self._observer.round(self._restarts, 0, ())
         ended = workers.results()
         steps = (step for step, _ in self._job.events.progress().values())
-        self._step = max(self._step, *steps, 0)
+        self._furthest_step = max(self._furthest_step, *steps, 0)
         self._stopwatch.ready()
         return ended
 
-    def _report_on(self, ended: Sequence[RankExit]) -> FailureReport:
-        """What is to be said of a failed round of this node's.
+    def _failure_report(self, ended: Sequence[RankExit]) -> FailureReport:
+        """The report on a round that failed on this node.
 
-        :raises SignalException: it did not fail: the signal that stops this agent had been sent to
-            its workers too, as systemd and some containers do, and was noticed there first.
+        :raises SignalException: the round did not fail. The signal that stops this agent was sent
+            to its workers too, as systemd and some containers do, and the workers' ends were
+            noticed first.
         """
-        told = node_failure(ended, self._memory.kills())
-        assert told.failure is not None
-        if self._signals.caught is not None and told.failure.exit_status == -self._signals.caught:
+        job_failure = node_failure(ended, self._oom_watch.kills())
+        assert job_failure.failure is not None
+        if (
+            self._signals.caught is not None
+            and job_failure.failure.exit_status == -self._signals.caught
+        ):
             self._signals.check()
         own = replace(
-            told.failure,
+            job_failure.failure,
             group_rank=self._worker_group.group_rank,
             label=self._label,
             host=socket.gethostname(),
             restart=self._restarts,
             max_restarts=self._worker_group.spec.max_restarts,
-            step=self._step,
+            step=self._furthest_step,
         )
         return FailureReport(
             name=self._job.name,
-            job_failure=replace(told, failure=own),
+            job_failure=replace(job_failure, failure=own),
             own=own,
             others=tuple(one for one in ended if one.rank != own.rank),
             log_folder=str(self._job.logs.path),

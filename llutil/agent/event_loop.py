@@ -1,8 +1,8 @@
-"""The one selector of an agent, and what is called when something it waits for is ready.
+"""The agent's only selector: callbacks for everything that it waits for.
 
-Everything that can happen to a job is a file descriptor here: a worker's exit (a pidfd), its
-outcome and its output (pipes), a signal (the wake-up pipe). So nothing is polled and nothing needs
-a thread. The loop owns no descriptor but its wake-up pipe, decides nothing, and never waits past
+Everything that can happen to a job makes a file descriptor ready: a worker's exit (a pidfd), its
+outcome and its output (pipes), a signal (the wake-up pipe). So nothing is polled and no thread is
+needed. The loop owns no descriptor but its wake-up pipe. It decides nothing, and never waits past
 the deadline that it is given.
 """
 
@@ -19,13 +19,13 @@ from types import TracebackType
 
 __all__ = ["EventLoop"]
 
-# Seconds that one turn waits at most: the kernel's own limit is 24 days, and it refuses more.
-_LONGEST = 3600.0
+# Seconds that one turn waits at most. The kernel refuses more than 24 days.
+_LONGEST_WAIT = 3600.0
 
 
 class EventLoop:
-    """Callbacks by file descriptor. Used by one thread; others may call only ``wake`` and
-    ``call_soon``.
+    """Callbacks by file descriptor. One thread uses the loop; other threads may call only ``wake``
+    and ``call_soon``.
     """
 
     def __init__(self) -> None:
@@ -33,8 +33,9 @@ class EventLoop:
         self._soon: deque[Callable[[], None]] = deque()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._open = True
-        # Who wakes a loop that is just being closed must not write into what gets its number next.
-        # Reentrant, since a signal handler may interrupt the very thread that has it.
+        # Without the lock, ``wake`` could write to a descriptor that ``close`` has just closed and
+        # whose number another file has got. Reentrant: a signal handler may call ``wake`` while the
+        # same thread holds the lock.
         self._lock = threading.RLock()
         self.watch(self._wake_read, self._drain_wake)
 
@@ -45,14 +46,12 @@ class EventLoop:
         self._selector.register(fd, events, callback)
 
     def unwatch(self, fd: int) -> None:
-        """Wait for ``fd`` no more. Does nothing if it was not waited for."""
+        """Stop waiting for ``fd``. Does nothing if it is not watched."""
         if fd in self._selector.get_map():
             self._selector.unregister(fd)
 
     def fds(self) -> set[int]:
-        """Every descriptor that belongs to the loop or is waited for; a forked child must close
-        them.
-        """
+        """Every descriptor that the loop owns or watches. A forked child must close them."""
         fds = {key.fd for key in self._selector.get_map().values()}
         fds |= {self._wake_write}
         if isinstance(self._selector, selectors.EpollSelector):
@@ -60,10 +59,10 @@ class EventLoop:
         return fds
 
     def wake(self) -> None:
-        """Make a waiting ``turn`` return; of a closed loop, nothing. Safe from any thread and a
-        signal handler.
+        """Make a waiting ``turn`` return; does nothing if the loop is closed. Safe from any thread
+        and from a signal handler.
         """
-        with self._lock, suppress(BlockingIOError):  # enough wake-ups are on their way
+        with self._lock, suppress(BlockingIOError):  # the pipe is full of wake-ups already
             if self._open:
                 os.write(self._wake_write, b"\0")
 
@@ -73,21 +72,23 @@ class EventLoop:
         self.wake()
 
     def turn(self, deadline: float) -> None:
-        """Wait for the first thing that is ready, or until ``deadline`` (``time.monotonic()``);
-        call what is due.
+        """Wait until something is ready, or until ``deadline`` (``time.monotonic()``); call the
+        callbacks of what is ready.
 
-        It may return with nothing to do: callers look at their own state, and take another turn.
+        It may return although nothing happened. Callers look at their own state, and call it again.
         """
-        timeout = min(max(0.0, deadline - time.monotonic()), _LONGEST)
+        timeout = min(max(0.0, deadline - time.monotonic()), _LONGEST_WAIT)
         while self._soon:
             self._soon.popleft()()
         for key, _ in self._selector.select(timeout):
-            # A callback may have unwatched what another one of this turn was about.
+            # An earlier callback of this turn may have unwatched it.
             if self._selector.get_map().get(key.fd) is key:
                 key.data()
 
     def until(self, done: Callable[[], bool], deadline: float) -> bool:
-        """Take turns until ``done()`` or the deadline; says whether it was done."""
+        """Call ``turn`` until ``done()`` is true or the deadline has passed. Returns whether it was
+        done.
+        """
         while not done():
             if time.monotonic() >= deadline:
                 return False
@@ -95,7 +96,7 @@ class EventLoop:
         return True
 
     def close(self) -> None:
-        """Give back the loop's own descriptors. What was watched stays open: others own it."""
+        """Close the loop's own descriptors. Those that were watched stay open: others own them."""
         with self._lock:
             self._open = False
             self._selector.close()

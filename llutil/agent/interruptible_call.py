@@ -1,8 +1,8 @@
-"""Waiting for a call that waits inside torch, without being deaf to signals meanwhile.
+"""Waits for a call that waits inside torch, in a way that a signal can interrupt.
 
-Python runs a signal's handler only between two of its own instructions, and torch waits for stores
-in C++, for as long as a rendezvous' timeout says (torch 2.13: up to 15 minutes). So such a call
-gets a thread, and the agent waits on its loop, which a signal wakes.
+Python runs a signal handler only between two of its own instructions. torch waits for stores in
+C++, for as long as a rendezvous' timeout says (torch 2.13: up to 15 minutes). So such a call runs
+on its own thread, and the agent waits on its loop, which a signal wakes.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ T = TypeVar("T")
 
 
 def interruptible(call: Callable[[], T], loop: EventLoop, signals: StopSignals) -> T:
-    """What ``call`` returns or raises. When a stop comes first, the call is left to itself, on a
-    daemon thread.
+    """What ``call`` returns or raises. If a stop comes first, the call goes on alone on a daemon
+    thread.
 
-    So it must not do anything that matters once nobody waits for it. The interpreter's exit may
-    wait for it, as long as the call would have taken (measured with torch 2.13's stores).
+    So the call must do nothing that matters after a stop. The interpreter's exit may wait for it,
+    for as long as the call takes (measured with torch 2.13's stores).
 
     :raises SignalException: a stop was asked.
     """
     signals.check()
     returned: list[T] = []
     raised: list[BaseException] = []
-    # Each side closes its own end, and the other's going is what wakes the loop: nobody writes to a
-    # number that may have become somebody else's.
+    # The thread closes its end when the call is over, which wakes the loop. Each side closes only
+    # its own end, so none uses a descriptor that may be closed and belong to another file.
     ours, theirs = socket.socketpair()
 
     def run() -> None:
         with theirs:
             try:
                 returned.append(call())
-            except BaseException as error:  # noqa: BLE001 - the edge of the thread; it is raised by who waits
+            except BaseException as error:  # noqa: BLE001 - the edge of the thread; raised below
                 raised.append(error)
 
     loop.watch(ours.fileno(), lambda: None)
     try:
-        threading.Thread(target=run, name="llutil-heedful", daemon=True).start()
+        threading.Thread(target=run, name="llutil-interruptible", daemon=True).start()
         while not (returned or raised):
             loop.turn(float("inf"))
             signals.check()

@@ -1,9 +1,9 @@
-"""The agent of a node whose rendezvous has a ledger: it follows what the protocol says, and reports
-back.
+"""The agent of a node whose rendezvous has a ledger: it carries out the protocol's instructions,
+and reports back.
 
-The driver of the rendezvous gives three instructions: start workers, stop them, it is over. This
-agent carries them out, tells how workers ended, and decides nothing: restarts, budget and verdicts
-are the protocol's. So a node that has finished waits for its round's verdict, and runs again if the
+The rendezvous driver gives three instructions: start workers, stop them, finish. This agent carries
+them out and reports how workers ended. It decides nothing: restarts, budget and verdicts belong to
+the protocol. So a node that has finished waits for its round's verdict, and runs again if the
 others must.
 """
 
@@ -45,8 +45,8 @@ class LedgerAgent(Agent):
         super().__init__(*args, **options)
         self._driver = driver
         self._instructions: deque[AgentInstruction] = deque()
-        self._broken: LaunchError | None = None
-        self._round: Assignment | None = None
+        self._driver_error: LaunchError | None = None
+        self._assignment: Assignment | None = None
         self._values: dict[int, Any] = {}
 
     def _invoke_run(self, role: str = "") -> RunResult:  # noqa: ARG002 - torch's signature
@@ -55,24 +55,24 @@ class LedgerAgent(Agent):
         driver.start()
         self._loop.watch(driver.change_fd, self._take_instructions)
         try:
-            return self._follow()
+            return self._carry_out_instructions()
         except SignalException as stop:
-            # Only this node was told to stop: the others go on without it, if they are enough.
+            # Only this node was told to stop. The others go on if they are at least min_nodes.
             driver.tell(see.EndRequested(str(stop), stop=False))
             raise
 
     def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, timeout: float = 30) -> None:
         super()._shutdown(death_sig, timeout)
-        if self._round is not None:
-            self._driver.tell(see.WorkersStopped(self._round.stage))
+        if self._assignment is not None:
+            self._driver.tell(see.WorkersStopped(self._assignment.stage))
 
     def leave(self) -> None:
-        """Leave the rendezvous, if that was not done yet, and end its thread. No worker is left
-        when it is called.
+        """Leave the rendezvous, unless that was done, and end the driver's thread. Call it when no
+        worker is left.
         """
         driver = self._driver
         if driver.change_fd < 0:
-            return  # the agent never got so far as to start it
+            return  # the driver was never started
         self._loop.unwatch(driver.change_fd)
         driver.leave(see.EndRequested("the agent ends", stop=False), time.monotonic() + LEDGER_LEFT)
         driver.close(time.monotonic() + LEDGER_CLOSED)
@@ -83,43 +83,43 @@ class LedgerAgent(Agent):
         try:
             self._instructions.extend(self._driver.take_instructions())
         except LaunchError as error:
-            self._broken = error
+            self._driver_error = error
             self._loop.unwatch(self._driver.change_fd)
 
-    def _follow(self) -> RunResult:
+    def _carry_out_instructions(self) -> RunResult:
         while True:
             self._signals.check()
-            if self._broken is not None:
-                raise self._broken
+            if self._driver_error is not None:
+                raise self._driver_error
             if self._instructions:
                 match self._instructions.popleft():
                     case do.StartWorkers(assignment=assignment, node=node):
-                        self._begin(assignment, node)
+                        self._start_round(assignment, node)
                     case do.StopWorkers(stage=stage):
                         self._stop(stage)
                     case do.Finish(end=end):
                         return self._finish(end)
             elif self._workers is not None and (self._workers.ended or self._workers.failed):
-                self._conclude()
+                self._end_own_round()
             else:
                 self._wait()
 
     def _wait(self) -> None:
-        """One turn of the loop, until something happens or is due to be looked at."""
+        """One turn of the loop: until something happens or a check is due."""
         deadline = time.monotonic() + self._worker_group.spec.monitor_interval
         workers = self._workers
         if workers is None:
             self._loop.turn(deadline)
             return
-        workers.end_overdue()
+        workers.kill_overdue()
         self._show_progress_when_due()
         self._loop.turn(min(deadline, self._next_progress, workers.next_deadline))
         workers.refresh()
 
-    def _begin(self, assignment: Assignment, node: str) -> None:
+    def _start_round(self, assignment: Assignment, node: str) -> None:
         group, spec = self._worker_group, self._worker_group.spec
-        self._round = assignment
-        self.report = None  # an earlier round's failure says nothing about how this one ends
+        self._assignment = assignment
+        self.report = None  # it is of an earlier round
         self._remaining_restarts = spec.max_restarts - assignment.restarts
         self._record_event("RENDEZVOUS", self._stopwatch.round_found())
         began = time.monotonic()
@@ -149,17 +149,17 @@ class LedgerAgent(Agent):
         group.state = WorkerState.HEALTHY
 
     def _record_event(self, state: str, milliseconds: float) -> None:
-        """A step of the agent's, as torch's agent records it: before it changes what it knows of
-        the round.
+        """Record a step of the agent, as torch's agent does, before the agent changes what it knows
+        of the round.
         """
         event = self._construct_event(state, EventSource.AGENT, duration_ms=milliseconds)
         record(event, self._worker_group.spec.event_log_handler)
 
-    def _conclude(self) -> None:
-        """The round's workers here have ended, or one failed: leave none, and say so."""
+    def _end_own_round(self) -> None:
+        """The round's workers here have ended, or one failed: end the others, and report it."""
         assert self._workers is not None
-        assert self._round is not None
-        stage = self._round.stage
+        assert self._assignment is not None
+        stage = self._assignment.stage
         state = self._monitor_workers(self._worker_group).state
         role = self._worker_group.spec.role
         put_metric(f"workers.{role}.remaining_restarts", self._remaining_restarts)
@@ -174,17 +174,17 @@ class LedgerAgent(Agent):
             self._tell_failure(stage, self._end_workers(signal.SIGTERM, self._job.grace_period))
 
     def _stop(self, stage: Stage) -> None:
-        """The round is over for this node. What had failed here by then is told: it may be the
-        cause of it all.
+        """The round is over for this node: end its workers. A failure that happened here before
+        that is reported: it may have caused the round's end.
         """
-        ordered = time.monotonic()
+        stop_began = time.monotonic()
         ended = self._end_workers(signal.SIGTERM, self._job.grace_period)
-        if any(one.failed_before(ordered) for one in ended):
+        if any(one.failed_before(stop_began) for one in ended):
             self._tell_failure(stage, ended)
         self._driver.tell(see.WorkersStopped(stage))
 
     def _tell_failure(self, stage: Stage, ended: Sequence[RankExit]) -> None:
-        report = self.report = self._report_on(ended)
+        report = self.report = self._failure_report(ended)
         self._driver.tell(see.WorkersEnded(stage, report.job_failure))
 
     def _finish(self, end: do.End) -> RunResult:
@@ -195,12 +195,12 @@ class LedgerAgent(Agent):
                 return RunResult(state=WorkerState.SUCCEEDED, return_values=self._values)
             case do.Late(why=why):
                 _log.warning("%s", why)
-                group.workers = []  # nothing that ran here counts
+                group.workers = []  # this node has no ranks in the job
                 return RunResult(state=WorkerState.SUCCEEDED)
-            case do.Failed(job_failure=told):
+            case do.Failed(job_failure=job_failure):
                 group.state = WorkerState.FAILED
-                own = self.report or FailureReport(name=self._job.name, job_failure=told)
-                self.report = replace(own, job_failure=told)
+                own = self.report or FailureReport(name=self._job.name, job_failure=job_failure)
+                self.report = replace(own, job_failure=job_failure)
                 failures = process_failures(self.report, self._error_files)
                 return RunResult(state=WorkerState.FAILED, failures=failures)
             case do.GaveUp(why=why):

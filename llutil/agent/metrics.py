@@ -1,5 +1,5 @@
-"""Metrics of a job, through torch elastic's metrics API: who takes them, and the ones that are
-ours.
+"""Metrics of a job, through torch elastic's metrics API: their handlers, and the metrics of our
+own.
 
 torch elastic's own are in the group ``torchelastic``, under torch's names:
 ``workers.<role>.<what>`` (``run_total``, ``remaining_restarts``, ``flakiness`` and others) and
@@ -7,17 +7,17 @@ torch elastic's own are in the group ``torchelastic``, under torch's names:
 ``llutil``, each about one node, times in whole milliseconds:
 
 =================================  =================================================================
-``launch.<role>.duration.ms``      From the agent's begin until its first workers were started;
+``launch.<role>.duration.ms``      From the agent's start until its first workers were started;
                                    once.
 ``rendezvous.<role>.duration.ms``  From when this node was ready for a round until it knew its
                                    ranks; once a round.
-``restart.<role>.count``           Restarts charged to the job so far; with each start of workers.
-``restart.<role>.duration.ms``     From when a round was over, here, until the next one's workers
-                                   were started; its workers' grace and the rendezvous included.
+``restart.<role>.count``           Restarts charged to the job so far; each time workers start.
+``restart.<role>.duration.ms``     From the end of a round on this node until the workers of the
+                                   next one were started, with grace period and rendezvous.
 =================================  =================================================================
 
-torch keeps one handler a group and process, and so a job's ``metrics_cfg`` goes on to apply to the
-jobs after it.
+torch keeps one handler for each group in a process. So a job's ``metrics_cfg`` also applies to
+later jobs of the same process.
 """
 
 from __future__ import annotations
@@ -35,15 +35,14 @@ from llutil.errors import ConfigError
 __all__ = ["GROUP", "Stopwatch", "configure"]
 
 GROUP = "llutil"
-"""The group that our own metrics are in."""
+"""The group of our own metrics."""
 
 
 def configure(groups: Mapping[str, str]) -> None:
-    """Give each group its handler: "null", "console", or one of the class that ``module:Class``
-    names.
+    """Give each group its handler: "null", "console", or an object of the class ``module:Class``.
 
-    torch 2.13's own ``initialize_metrics`` does nothing with a configuration, unless torch was
-    built with a ``static_init`` of its own; it is called all the same.
+    torch 2.13's own ``initialize_metrics`` ignores its configuration, unless torch was built with
+    another ``static_init``; it is called all the same.
 
     :raises ConfigError: a handler cannot be made.
     """
@@ -62,57 +61,56 @@ def _handler(group: str, name: str) -> Any:
         handler = getattr(importlib.import_module(module), attribute)()
     except Exception as error:
         raise ConfigError(
-            f"metrics_cfg[{group!r}] is {name!r}, of which no handler could be made: "
+            f"metrics_cfg[{group!r}] is {name!r}, and making a handler of it failed: "
             f"{type(error).__name__}: {error}"
         ) from error
     if not callable(getattr(handler, "emit", None)):
         raise ConfigError(
             f"metrics_cfg[{group!r}] is {name!r}, whose object has no emit(metric); wanted a "
-            "class like torch's "
-            "MetricHandler"
+            "class like torch's MetricHandler"
         )
     return handler
 
 
 class Stopwatch:
-    """Takes the times of one agent, and puts them as metrics of ``role``."""
+    """Measures the times of one agent, and puts them as metrics of ``role``."""
 
     def __init__(self, role: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._role = role
         self._clock = clock
-        self._began: float | None = None
-        self._ready = clock()
-        self._over: float | None = None
+        self._began_at: float | None = None
+        self._ready_at = clock()
+        self._round_over_at: float | None = None
 
     def begin(self) -> None:
-        """The agent begins to run."""
-        self._began = self._ready = self._clock()
+        """The agent starts to run."""
+        self._began_at = self._ready_at = self._clock()
 
     def round_found(self) -> int:
-        """The node knows its ranks in a round: after how many milliseconds."""
-        taken = self._since(self._ready)
+        """The node knows its ranks in a round. Returns how many milliseconds that took."""
+        taken = self._since(self._ready_at)
         self._put("rendezvous.{}.duration.ms", taken)
         return taken
 
     def workers_started(self, restarts: int) -> None:
-        """The workers of a round were started, after so many restarts."""
+        """The workers of a round were started, after ``restarts`` restarts of the job."""
         self._put("restart.{}.count", restarts)
-        if self._began is not None:
-            self._put("launch.{}.duration.ms", self._since(self._began))
-            self._began = None
-        if self._over is not None:
-            self._put("restart.{}.duration.ms", self._since(self._over))
-            self._over = None
+        if self._began_at is not None:
+            self._put("launch.{}.duration.ms", self._since(self._began_at))
+            self._began_at = None
+        if self._round_over_at is not None:
+            self._put("restart.{}.duration.ms", self._since(self._round_over_at))
+            self._round_over_at = None
 
     def round_over(self) -> None:
-        """The workers here are to be ended: one failed, all have ended, or the round is over
+        """The workers here are about to be ended: one failed, all have ended, or the round ended
         elsewhere.
         """
-        self._over = self._clock()
+        self._round_over_at = self._clock()
 
     def ready(self) -> None:
         """No worker is left, and the node is ready for another round."""
-        self._ready = self._clock()
+        self._ready_at = self._clock()
 
     def _since(self, moment: float) -> int:
         return round(1000 * (self._clock() - moment))

@@ -1,8 +1,8 @@
-"""What surrounds an agent: a terminal, or an Airflow task at the other end of a socket.
+"""``AgentObserver``: hears from an agent what happens on its node.
 
-The agent tells its host what happened and asks it for nothing but patience. ``TerminalObserver`` is
-the host of ``launch_agent`` as a library; the operator's agent process brings its own. This module
-may import nothing but the standard library.
+The agent tells its observer what happened. The observer can only ask it to hold back output.
+``launch_agent`` as a library uses ``TerminalObserver``; the agent process of an Airflow task has an
+observer of its own. This module may import nothing but the standard library.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ __all__ = ["AgentObserver", "TerminalObserver"]
 
 
 class AgentObserver(Protocol):
-    """Hears what happens on a node. Called on the agent's one thread; must not block for long."""
+    """Hears what happens on a node. It is called on the agent's thread, and must not block for
+    long.
+    """
 
     captures: bool
-    """Whether workers' output should come here as lines; else it goes straight to the agent's own
+    """Whether workers' output should come to ``output_line``. Else workers inherit the agent's own
     streams.
     """
 
@@ -34,34 +36,38 @@ class AgentObserver(Protocol):
         """
 
     def round(self, restart: int, world_size: int, ranks: tuple[int, ...]) -> None:
-        """Workers of a round have started; without ``ranks``, in a world of 0: they have ended."""
+        """Workers of a round have started; or, if ``ranks`` is empty and ``world_size`` 0, have
+        ended.
+        """
 
     def store_hosted(self, endpoint: str) -> None:
         """This node hosts the store of its job, and other nodes find it at ``endpoint``."""
 
     def progress(self, ranks: Mapping[int, tuple[int, int]]) -> None:
-        """Steps and totals by rank."""
+        """The step and the total number of steps, by rank."""
 
     def congested(self) -> bool:
-        """Whether so much is waiting to be delivered that workers should wait with more output."""
+        """Whether so much output waits to be delivered that workers should wait with more."""
 
     def when_not_congested(self, resume: Callable[[], None]) -> None:
-        """Call ``resume`` once ``congested`` is over."""
+        """Call ``resume`` once ``congested`` is false again."""
 
 
 class TerminalObserver:
-    """The caller's own standard streams; used for what is teed, since the rest is inherited."""
+    """The observer that prints teed output to the caller's own streams. Workers inherit these
+    streams for all other output.
+    """
 
     captures = False
     wants_progress = False
 
     def fds(self) -> set[int]:
-        """None: the terminal is for workers too."""
+        """None: workers may keep the terminal."""
         return set()
 
     def output_line(self, rank: int, prefix: str, stream: str, text: str) -> None:
-        """Print with the prefix, as torch does."""
-        del rank  # the prefix says who it was
+        """Print the line after its prefix, as torch does."""
+        del rank  # the prefix names it
         target = sys.stderr if stream == "stderr" else sys.stdout
         try:
             target.write(f"{prefix}{text}\n")
@@ -76,10 +82,10 @@ class TerminalObserver:
         """Nothing to show: the agent's log says so."""
 
     def progress(self, ranks: Mapping[int, tuple[int, int]]) -> None:
-        """Nothing to show: the caller owns the page and can read it."""
+        """Nothing to show: the caller has the event page and can read it."""
 
     def congested(self) -> bool:
-        """Never: writing to a slow terminal blocks by itself."""
+        """Never: writing to a slow terminal blocks the agent."""
         return False
 
     def when_not_congested(self, resume: Callable[[], None]) -> None:

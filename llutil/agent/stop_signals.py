@@ -1,10 +1,10 @@
-"""Signals that ask a job to stop, while an agent runs on the main thread, and nothing of it
-afterwards.
+"""Handles the signals that ask a job to stop, while an agent runs on the main thread; afterwards
+the old handlers are back.
 
 torch replaces the handlers of its process and never restores them (measured with torch 2.13), and
-raises out of the handler at whatever line was running. Here a signal only wakes the loop, which
-then stops the job in good order; it raises at once only where the main thread waits inside torch
-and would not hear the loop.
+its handler raises at whatever line was running. Here a signal only wakes the loop, which then stops
+the job in order. It raises at once only where the main thread waits inside torch and would not
+notice the loop.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ __all__ = ["StopSignals"]
 
 
 class StopSignals:
-    """Installed for the time of a ``with`` block. Off the main thread, where Python allows none, it
-    does nothing.
+    """Installs the handlers for the time of a ``with`` block. Off the main thread it does nothing,
+    since Python allows no handlers there.
 
-    ``caught`` is the first stopping signal that came, or None. ``urgent`` is True after a second
-    Ctrl-C: the user does not want to wait for the grace period. A signal that was not raised, since
-    the job had already come to its end, goes to the caller's own handler when the block is left: it
-    is never swallowed.
+    ``caught`` is the first stop signal that came, or None. ``urgent`` is True after a second
+    Ctrl-C: the user does not want to wait for the grace period. A signal that came when the job had
+    already ended was not raised. It is sent again to the caller's own handler when the block ends,
+    so that it is never lost.
     """
 
     def __init__(self, loop: EventLoop) -> None:
@@ -49,8 +49,8 @@ class StopSignals:
                 if signal.getsignal(number) is not signal.SIG_IGN:  # nohup's SIGHUP stays ignored
                     self._before[number] = signal.signal(number, self._handle)
             if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
-                # Ignored, as it may be inherited, it would keep the workers' exit statuses from
-                # everybody.
+                # An ignored SIGCHLD may be inherited. With it the kernel keeps no exit status of a
+                # worker.
                 self._before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         return self
 
@@ -61,8 +61,7 @@ class StopSignals:
         trace: TracebackType | None,
     ) -> None:
         for number, handler in self._before.items():
-            # None: a handler that was not installed from Python; it cannot be put back by it
-            # either.
+            # None means a handler that was not installed by Python, which cannot put it back.
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
         if self.caught is not None and not self._raised:
             signal.raise_signal(self.caught)
@@ -80,8 +79,8 @@ class StopSignals:
 
     @contextmanager
     def raising(self) -> Iterator[None]:
-        """Let a signal raise at once inside the block: for waits of torch's own, which no loop can
-        end.
+        """Let a signal raise at once inside the block. For waits inside torch, which the loop
+        cannot end.
         """
         self.check()
         self._raising = True

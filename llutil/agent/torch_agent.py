@@ -1,10 +1,10 @@
-"""The agent of a node that meets others through one of torch's rendezvous backends, or has none to
-meet.
+"""The agent of a node that meets others through one of torch's rendezvous backends, or of a job
+with one node.
 
-torch's part is kept: its rendezvous, its assignment of ranks, its exit barrier, one restart budget
-an agent. What it polls for once per ``monitor_interval`` wakes this agent at once: a worker's end,
-a failure, a stop. The interval remains as a safety net, and as the period at which torch's
-backends, which tell nobody anything, are asked about newcomers.
+torch's part is kept: its rendezvous, its assignment of ranks, its exit barrier, and one restart
+budget for each agent. torch's agent notices events once per ``monitor_interval``. This agent
+notices a worker's end, a failure and a stop at once. The interval remains as a safety net, and as
+the period of asking torch's backends about new nodes, of which they do not tell by themselves.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch.distributed.elastic.metrics.api import put_metric
 from llutil.agent.base_agent import Agent
 from llutil.agent.failures.report import process_failures
 from llutil.agent.interruptible_call import interruptible
+from llutil.backends.table import STATIC, backend_named
 
 __all__ = ["TorchBackendAgent"]
 
@@ -27,13 +28,13 @@ _log = logging.getLogger(__name__)
 
 
 class TorchBackendAgent(Agent):
-    """One node of a job that meets as torch does."""
+    """One node of a job on torch's rendezvous backends."""
 
     def _rendezvous(self, worker_group: WorkerGroup) -> None:
         join = super()._rendezvous
-        if self._worker_group.spec.rdzv_handler.get_backend() == "static":
-            # It waits in C++ alone. Left to itself after a stop, it waits on, and nobody counts on
-            # it.
+        if backend_named(self._worker_group.spec.rdzv_handler.get_backend()) is STATIC:
+            # torch's static rendezvous waits in C++, which no signal interrupts. After a stop the
+            # call goes on alone, and nothing depends on it.
             interruptible(lambda: join(worker_group), self._loop, self._signals)
         else:
             with self._signals.raising():
@@ -46,19 +47,19 @@ class TorchBackendAgent(Agent):
         self._stopwatch.begin()
         self._initialize_workers(group)
         while True:
-            self._watch()
+            self._wait_for_round_end()
             group.state = self._monitor_workers(group).state
             put_metric(f"workers.{spec.role}.remaining_restarts", self._remaining_restarts)
             put_metric(f"workers.{spec.role}.{group.state.name.lower()}", 1)
             match group.state:
                 case WorkerState.SUCCEEDED:
-                    succeeded = self._succeed(group)
+                    succeeded = self._on_success(group)
                     if succeeded is not None:
                         return succeeded
-                    _log.info("another node has to run again, and all do with it")
+                    _log.info("another node has to run again, so this one does too")
                     self._restart_workers(group)
                 case WorkerState.FAILED:
-                    failed = self._fail(group)
+                    failed = self._on_failure(group)
                     if failed is not None:
                         return failed
                     self._restart_workers(group)
@@ -66,9 +67,8 @@ class TorchBackendAgent(Agent):
                     _log.info("nodes are waiting to join; the round ends and the next one begins")
                     self._restart_workers(group)
 
-    def _watch(self) -> None:
-        """Wait until the round is over: every rank ended, one failed, nodes wait to join, or a stop
-        was asked.
+    def _wait_for_round_end(self) -> None:
+        """Wait until every rank has ended, one has failed, or nodes wait to join.
 
         :raises SignalException: a stop was asked.
         """
@@ -86,32 +86,34 @@ class TorchBackendAgent(Agent):
                     if self._worker_group.spec.rdzv_handler.num_nodes_waiting() > 0:
                         return
                 continue
-            workers.end_overdue()
+            workers.kill_overdue()
             self._loop.turn(min(next_look, self._next_progress, workers.next_deadline))
         if workers.failed:
-            self._signals.check()  # a failure that comes with a stop is no failure
+            self._signals.check()  # if a stop was asked, the failure is its result
 
-    def _succeed(self, group: WorkerGroup) -> RunResult | None:
+    def _on_success(self, group: WorkerGroup) -> RunResult | None:
         """End a round whose ranks here have all succeeded. None if they have to run again."""
-        values = self._end_succeeded()
+        values = self._end_and_collect_values()
         if group.group_world_size > 1:
             with self._signals.raising():
                 self._exit_barrier()
         return RunResult(state=WorkerState.SUCCEEDED, return_values=values)
 
-    def _end_succeeded(self) -> dict[int, Any]:
-        """What the ranks returned, which have ended; children that they left have not, and do so
-        now.
+    def _end_and_collect_values(self) -> dict[int, Any]:
+        """What the ranks returned. They have ended, but children that they left may run on and are
+        ended now.
         """
         if self._observer.wants_progress:
             self._show_progress()
         return {one.rank: one.note for one in self._end_workers(signal.SIGKILL, 0.0)}
 
-    def _fail(self, group: WorkerGroup) -> RunResult | None:
-        """End a failed round. None if the job should start again, which has then been charged."""
+    def _on_failure(self, group: WorkerGroup) -> RunResult | None:
+        """End a failed round. None if the job should start again; then a restart was taken from the
+        budget.
+        """
         spec = group.spec
         ended = self._end_workers(signal.SIGTERM, self._job.grace_period)
-        report = self._report_on(ended)
+        report = self._failure_report(ended)
         if self._remaining_restarts > 0 and not report.job_failure.fatal:
             self._remaining_restarts -= 1
             assert report.own is not None

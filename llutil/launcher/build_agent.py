@@ -61,7 +61,7 @@ def build_agent(
         from llutil.agent.interruptible_call import interruptible
         from llutil.agent.ledger_agent import LedgerAgent
         from llutil.agent.observer import TerminalObserver
-        from llutil.agent.output.log_files import LogFolder, LogPlan
+        from llutil.agent.output.log_files import LogFolder, LogOptions
         from llutil.agent.stop_signals import StopSignals
         from llutil.agent.torch_agent import TorchBackendAgent
         from llutil.agent.worker_side.work_order import WorkOrder
@@ -77,7 +77,7 @@ def build_agent(
         _warn_of_fork()
     ranks_shown = frozenset(config.local_ranks_filter or ())
     logs = LogFolder(
-        LogPlan(config.log_dir, config.redirects, config.tee, ranks_shown), rendezvous.run_id
+        LogOptions(config.log_dir, config.redirects, config.tee, ranks_shown), rendezvous.run_id
     )
     loop = stack.enter_context(EventLoop())
     signals = stack.enter_context(StopSignals(loop))

@@ -45,9 +45,9 @@ class SharedForkServer:
 
         None if another launch has it, or if its workers could not get all of ``environ``.
         """
-        from llutil.agent.worker_side.fork_environment import too_late
+        from llutil.agent.worker_side.fork_environment import unsettable_after_fork
 
-        if too_late(self._env, environ) or not self._used.acquire(blocking=False):
+        if unsettable_after_fork(self._env, environ) or not self._used.acquire(blocking=False):
             return None
         return self._server
 

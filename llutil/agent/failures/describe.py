@@ -1,8 +1,8 @@
-"""From how ranks ended to what is told of it: the first failure, its class, its reason, and what
-fits onto a screen.
+"""Describes a node's failure: from how its ranks ended to the first failure, its class, its reason,
+and a short text.
 
-It reads nothing and waits for nothing: each ``RankExit`` and the memory's count are given. It
-imports nothing outside the standard library and this package, and no torch.
+It reads nothing and waits for nothing: each ``RankExit`` and the count of memory kills are
+arguments. It imports nothing outside the standard library and this package, and no torch.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import signal
 from collections.abc import Sequence
 
-from llutil.agent.failures.classify import classify, is_echo, printed_error
-from llutil.agent.failures.shorten import bounded, without_native_frames
+from llutil.agent.failures.classify import classify, only_reports_peer_gone, printed_error
+from llutil.agent.failures.shorten import shortened, without_native_frames
 from llutil.agent.worker_side.outcome_pipe import ErrorNote
 from llutil.agent.workers.rank_exit import RankExit
 from llutil.failure import Failure, FailureClass, JobFailure, first_failure
@@ -20,7 +20,7 @@ from llutil.system.oom_kills import KillCount
 
 __all__ = ["node_failure"]
 
-# The most lines, and bytes as JSON, of a traceback and of the last lines: more says less.
+# Limits of a traceback and of the last lines of standard error: lines, and bytes as JSON.
 _TRACE = (32, 4000)
 _TAIL_WITH_TRACE = (8, 1500)
 _TAIL_ALONE = (16, 2500)
@@ -32,20 +32,20 @@ _LONGEST_REASON = 500
 def node_failure(ended: Sequence[RankExit], memory: KillCount | None) -> JobFailure:
     """What went wrong on a node whose ranks ended like this, without what only its agent knows.
 
-    Ranks that failed because they were asked to end do not count, if another one failed.
+    Ranks that the agent stopped do not count, unless no other rank failed.
     """
     failed = [one for one in ended if one.failed]
-    candidates = [one for one in failed if not one.asked] or failed
-    told = [_failure(one, memory) for one in sorted(candidates, key=lambda one: one.at)]
-    first = first_failure(told, JobFailure.of)
+    candidates = [one for one in failed if not one.stopped_by_agent] or failed
+    failures = [_failure(one, memory) for one in sorted(candidates, key=lambda one: one.at)]
+    first = first_failure(failures, JobFailure.of)
     assert first is not None
     fatal = any(isinstance(one.note, ErrorNote) and one.note.fatal for one in ended)
     return JobFailure.of(first, fatal=fatal)
 
 
-def _said(ended: RankExit) -> ErrorNote:
-    """What the rank said of its failure; a program that is no function of ours says it on standard
-    error alone.
+def _error_note(ended: RankExit) -> ErrorNote:
+    """What the rank reported of its failure. A command has no outcome pipe and reports it only on
+    standard error.
     """
     if isinstance(ended.note, ErrorNote):
         return ended.note
@@ -55,13 +55,13 @@ def _said(ended: RankExit) -> ErrorNote:
 
 
 def _failure(ended: RankExit, memory: KillCount | None) -> Failure:
-    said = _said(ended)
+    said = _error_note(ended)
     failure_class = classify(ended.status, said, memory.kills if memory else None)
     whole: list[str] = []
     if isinstance(ended.note, ErrorNote):
         text = ended.note.trace or (ended.note.text if "\n" in ended.note.text else "")
         whole = text.rstrip().splitlines()
-    trace = bounded(without_native_frames(whole), *_TRACE)
+    trace = shortened(without_native_frames(whole), *_TRACE)
     known = set(whole)
     tail = without_native_frames(
         [line for line in ended.tail if line.strip() and line not in known]
@@ -75,8 +75,8 @@ def _failure(ended: RankExit, memory: KillCount | None) -> Failure:
         failure_class=failure_class,
         reason=_reason(ended, said, failure_class, memory)[:_LONGEST_REASON],
         trace="\n".join(trace),
-        tail=tuple(bounded(tail, most, size, ends=True)),
-        echo=is_echo(ended.status, said),
+        tail=tuple(shortened(tail, most, size, ends=True)),
+        echo=only_reports_peer_gone(ended.status, said),
     )
 
 
@@ -92,7 +92,7 @@ def _reason(
         many = "processes" if memory.kills > 1 else "process"
         meaning = f"out of memory: the kernel killed {memory.kills} {many} for it"
     elif ended.status == -signal.SIGKILL:
-        meaning = "somebody's kill -9, or the platform's; none for lack of memory"
+        meaning = "sent by a person or the platform; none for lack of memory"
     else:
         return reason
     how = "signal 9 (SIGKILL: " if ended.status < 0 else f"{exit_text(ended.status)} ("

@@ -1,7 +1,8 @@
-"""What is said when a rank fails: one screen, the first failure in full, the others in a line.
+"""The report on a failed job: one screen, with the first failure in full and the others in a line
+each.
 
-``WorkersFailed`` is torch's ``ChildFailedError``, so that ``except`` clauses and ``@record`` keep
-working, with a text that names the root cause. Nothing here acts.
+``WorkersFailed`` is a subclass of torch's ``ChildFailedError``, so that ``except`` clauses and
+``@record`` keep working; its text names the cause. Nothing here acts.
 """
 
 from __future__ import annotations
@@ -19,18 +20,19 @@ from llutil.failure import Failure, FailureClass, JobFailure
 __all__ = ["FailureReport", "WorkersFailed", "process_failures"]
 
 _NO_FILE = "<N/A>"
-"""torch's word for an error file that is not there."""
+"""What torch writes in place of an error file that is missing."""
 
-_FOLDED = 4
-"""How many ranks that failed after the first get a line each."""
+_MOST_LISTED = 4
+"""How many ranks that failed after the first one get a line each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureReport:
-    """A job that failed, as one of its nodes sees it.
+    """A job that failed, as one of its nodes knows it.
 
-    ``job_failure`` is what went wrong in the whole job, as far as this node knows. ``own`` is this
-    node's own first failure, if a rank of it failed by itself; ``others`` are its other ranks then.
+    ``job_failure`` is what went wrong in the whole job, as far as this node knows. ``own`` is the
+    first failure on this node, if a rank of it failed by itself; ``others`` are then its other
+    ranks.
     """
 
     name: str
@@ -41,12 +43,12 @@ class FailureReport:
 
     @property
     def elsewhere(self) -> bool:
-        """Whether the first failure of the job was not this node's."""
+        """Whether the first failure of the job was on another node."""
         return self.own is None or self.own != self.job_failure.failure
 
     @property
     def text(self) -> str:
-        """The report, to be read by a human."""
+        """The report's text, for people."""
         first, own = self.job_failure.failure, self.own
         if first is None:
             lines = [f"{self.name} failed: {self.job_failure.why}", ""]
@@ -67,15 +69,15 @@ class FailureReport:
     @property
     def failed_after_own(self) -> list[RankExit]:
         """This node's other ranks that failed by themselves."""
-        return [one for one in self.others if one.failed and not one.was_ended]
+        return [one for one in self.others if one.failed and not one.only_stopped]
 
     @property
     def _after_own(self) -> list[str]:
         failed = self.failed_after_own
-        stopped = [one.rank for one in self.others if one.was_ended]
-        lines = [f"rank {one.rank} failed after it: {one.reason}" for one in failed[:_FOLDED]]
-        if len(failed) > _FOLDED:
-            lines.append(f"and {len(failed) - _FOLDED} more ranks failed after it")
+        stopped = [one.rank for one in self.others if one.only_stopped]
+        lines = [f"rank {one.rank} failed after it: {one.reason}" for one in failed[:_MOST_LISTED]]
+        if len(failed) > _MOST_LISTED:
+            lines.append(f"and {len(failed) - _MOST_LISTED} more ranks failed after it")
         if stopped:
             lines.append(f"ranks ended because of it: {_ranges(stopped)}")
         return lines
@@ -91,9 +93,9 @@ class WorkersFailed(ChildFailedError):
     def __init__(self, report: FailureReport, failures: Mapping[int, ProcessFailure]) -> None:
         self.report = report
         if report.elsewhere:
-            failures = {**_elsewhere(report.job_failure), **failures}
-        # Who looks for the first by torch's times, in whole seconds and of several hosts, is to
-        # find the same one.
+            failures = {**_failure_elsewhere(report.job_failure), **failures}
+        # torch's own code finds the first failure by timestamp. These are in whole seconds and from
+        # several hosts, so give the first failure the earliest one.
         first, *others = failures.values()
         first.timestamp = min(one.timestamp for one in (first, *others))
         super().__init__(report.name, dict(failures))
@@ -110,21 +112,21 @@ class WorkersFailed(ChildFailedError):
 
     @property
     def failure(self) -> Failure | None:
-        """The first one of the whole job with all that is known of it; None if its node did not
-        tell.
+        """The job's first failure, with all that is known of it; None if the node that had it did
+        not report it.
         """
         return self.job_failure.failure
 
     def get_first_failure(self) -> tuple[int, ProcessFailure]:
-        """The first one, which torch would look for by times, in whole seconds, of several
-        hosts.
+        """The job's first failure. torch would compare times for it, which are in whole seconds and
+        from several hosts.
         """
         rank: int = next(iter(self.failures))
         return rank, self.failures[rank]
 
     def format_msg(self, boarder_delim: str = "=", section_delim: str = "-") -> str:
-        """The report's text, in place of torch's frame around "N/A"; the parameters are torch's and
-        unused.
+        """The report's text. torch's own text would be a frame around "N/A". The parameters are
+        torch's and are not used.
         """
         del boarder_delim, section_delim
         return self.report.text
@@ -133,21 +135,21 @@ class WorkersFailed(ChildFailedError):
 def process_failures(
     report: FailureReport, error_files: Mapping[int, Path]
 ) -> dict[int, ProcessFailure]:
-    """torch's own record of this node's failed ranks, the first one first."""
+    """torch's records of this node's failed ranks, the first failure first."""
     if report.own is None:
         return {}
     file = error_files.get(report.own.local_rank)
-    found = {report.own.rank: _of_failure(report.own, file)}
+    found = {report.own.rank: _failure_record(report.own, file)}
     for one in report.failed_after_own:
         said = one.note.trace if isinstance(one.note, ErrorNote) else ""
-        found[one.rank] = _process_failure(
+        found[one.rank] = _make_record(
             one.local_rank, one.pid, one.status, said or one.reason, error_files.get(one.local_rank)
         )
     return found
 
 
-def _of_failure(failure: Failure, error_file: Path | None) -> ProcessFailure:
-    return _process_failure(
+def _failure_record(failure: Failure, error_file: Path | None) -> ProcessFailure:
+    return _make_record(
         failure.local_rank,
         failure.pid,
         failure.exit_status,
@@ -156,7 +158,7 @@ def _of_failure(failure: Failure, error_file: Path | None) -> ProcessFailure:
     )
 
 
-def _process_failure(
+def _make_record(
     local_rank: int, pid: int, status: int, message: str, error_file: Path | None
 ) -> ProcessFailure:
     def made(file: str) -> ProcessFailure:
@@ -165,25 +167,24 @@ def _process_failure(
     try:
         if error_file is not None and error_file.is_file():
             return made(str(error_file))
-    except Exception:  # noqa: BLE001, S110 - torch parses a file that may be cut off
+    except Exception:  # noqa: BLE001, S110 - torch parses the file, which may be incomplete
         pass
     failure = made(_NO_FILE)
     failure.message = message
-    # torch's default for all records is one shared dict; without a file, ours says what there is to
-    # say.
+    # torch's default is one dict that all records share, so this record gets its own.
     failure.error_file_data = {
         "message": {"message": message, "extraInfo": {"timestamp": str(failure.timestamp)}}
     }
     return failure
 
 
-def _elsewhere(told: JobFailure) -> dict[int, ProcessFailure]:
-    """torch's record of a failure on another node; without a word of it, one that stands for all
-    other ranks.
+def _failure_elsewhere(job_failure: JobFailure) -> dict[int, ProcessFailure]:
+    """torch's record of a failure on another node. If that node reported none, one record with rank
+    -1.
     """
-    if told.failure is None:
-        return {-1: _process_failure(-1, 0, 1, told.why, None)}
-    return {told.failure.rank: _of_failure(told.failure, None)}
+    if job_failure.failure is None:
+        return {-1: _make_record(-1, 0, 1, job_failure.why, None)}
+    return {job_failure.failure.rank: _failure_record(job_failure.failure, None)}
 
 
 def _ranges(numbers: Sequence[int]) -> str:

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 
-__all__ = ["bounded", "without_native_frames"]
+__all__ = ["shortened", "without_native_frames"]
 
 _LONGEST_LINE = 300
 """Characters."""
@@ -17,12 +17,12 @@ _NATIVE = re.compile(r"\s*frame #\d+: ")
 _NATIVE_HEAD = "Exception raised from "
 
 
-def bounded(lines: Iterable[str], most: int, size: int, *, ends: bool = False) -> list[str]:
-    """``lines``, cut to ``most`` lines that take at most ``size`` bytes as JSON, with a line for
-    what was left out.
+def shortened(lines: Iterable[str], most: int, size: int, *, ends: bool = False) -> list[str]:
+    """``lines``, cut to ``most`` lines that take at most ``size`` bytes as JSON, with one line that
+    says how many were left out.
 
-    Both ends are kept, since a traceback begins where the user looks and ends with the error; with
-    ``ends``, only the end. What is longer than 300 characters is cut.
+    The first and the last lines are kept: a traceback begins with the user's call and ends with the
+    error. With ``ends``, only the last lines are kept. Lines over 300 characters are cut.
     """
     short = [_short(line) for line in lines]
     if len(short) <= most and sum(map(_size, short)) <= size:
@@ -49,7 +49,7 @@ def bounded(lines: Iterable[str], most: int, size: int, *, ends: bool = False) -
 
 
 def without_native_frames(lines: Sequence[str]) -> list[str]:
-    """``lines`` with each run of C++ frames, which torch puts into messages, folded to one line."""
+    """``lines`` with one line in place of each run of C++ frames, which torch's messages hold."""
     kept: list[str] = []
     frames = 0
     for line in lines:

@@ -1,10 +1,9 @@
-"""The agent's side of its guardian, the process that leaves nothing of the job behind; see
-``main``.
+"""The agent's side of its guardian: starts the process and tells it what to end; see ``main``.
 
-If the guardian itself is killed, the agent starts another and tells it everything again. What the
-two say is between them and may hold a password: it goes through the pipe and nowhere else. This
-module may import nothing but the standard library, ``llutil.ledgers.lease_revocation``,
-``llutil.time_budgets``, ``llutil.agent.event_loop`` and this folder.
+If the guardian itself is killed, the agent starts another and tells it everything again. The
+messages may hold a password, so they go through the pipe and nowhere else. This module may import
+nothing but the standard library, ``llutil.ledgers.lease_revocation``, ``llutil.time_budgets``,
+``llutil.agent.event_loop`` and this folder.
 """
 
 from __future__ import annotations
@@ -29,13 +28,14 @@ __all__ = ["Guardian"]
 
 _log = logging.getLogger(__name__)
 
-_MOST_DEATHS = 20  # within so many seconds, of guardians: more are not started
+# After so many deaths of guardians within so many seconds, no further guardian is started.
+_MAX_DEATHS = 20
 _DEATHS_PERIOD = 10.0
 
 
 class Guardian:
-    """The agent's side: starts the process, keeps it running, tells it of sessions. Lives on the
-    agent's loop.
+    """Starts the guardian process, starts it again if it dies, and tells it of workers' sessions.
+    It runs on the agent's loop.
     """
 
     def __init__(self, mark: str, loop: EventLoop) -> None:
@@ -43,7 +43,7 @@ class Guardian:
         self._loop = loop
         self._sessions: set[int] = set()
         self._revocation: LeaseRevocation | None = None
-        self._deaths: deque[float] = deque(maxlen=_MOST_DEATHS)
+        self._deaths: deque[float] = deque(maxlen=_MAX_DEATHS)
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe = -1
         self._exit_fd = -1
@@ -51,38 +51,38 @@ class Guardian:
 
     @property
     def pid(self) -> int:
-        """The present guardian's process number."""
+        """The process number of the guardian that runs now."""
         assert self._process is not None
         return self._process.pid
 
     def fds(self) -> set[int]:
-        """What a forked worker must not keep: while it held the pipe, the agent's death would go
-        unnoticed.
+        """What a forked worker must not keep. While a worker holds the pipe, the guardian does not
+        notice the agent's death.
         """
         return {fd for fd in (self._pipe, self._exit_fd) if fd >= 0}
 
     def watch(self, session: int) -> None:
-        """Look after the session ``session`` and all that descends from it."""
+        """End the session ``session``, and all that descends from it, if the agent dies."""
         self._sessions.add(session)
-        self._tell(b"session %d" % session)
+        self._write_line(b"session %d" % session)
 
     def forget(self, session: int) -> None:
-        """The session has ended; its number may become somebody else's."""
+        """The session has ended. Its number may be given to another process."""
         self._sessions.discard(session)
-        self._tell(b"ended %d" % session)
+        self._write_line(b"ended %d" % session)
 
     def set_revocation(self, revocation: LeaseRevocation | None) -> None:
-        """What ends this node's lease if its agent is killed; None if there is nothing to end. It
-        is sent only when it changes.
+        """Give the guardian what it needs to end this node's lease if the agent is killed; None if
+        there is no lease. It is sent only when it changes.
         """
         if revocation != self._revocation:
             self._revocation = revocation
             self._send_revocation()
 
     def close(self) -> None:
-        """Say goodbye: the job has ended and left nothing."""
-        self._tell(GOODBYE)
-        self._drop()
+        """The job has ended and left nothing: end the guardian."""
+        self._write_line(GOODBYE)
+        self._end_process()
 
     def _start(self) -> None:
         read, self._pipe = os.pipe2(os.O_CLOEXEC)
@@ -92,8 +92,8 @@ class Guardian:
             f"from llutil.agent.guardian.main import main; "
             f"main({read}, {self._mark!r}, {os.getpid()})"
         )
-        # -I: no environment variable, no site-packages, no working directory can keep it from
-        # starting. TMPDIR says where the event page is if there is no /dev/shm.
+        # With -I and -S, no environment variable, site-packages or working directory can keep the
+        # guardian from starting. TMPDIR says where the event page is if there is no /dev/shm.
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", code],
             stdin=subprocess.DEVNULL,
@@ -106,54 +106,49 @@ class Guardian:
         self._exit_fd = os.pidfd_open(self._process.pid)
         self._loop.watch(self._exit_fd, self._replace)
         for session in self._sessions:
-            self._tell(b"session %d" % session)
+            self._write_line(b"session %d" % session)
         if self._revocation is not None:
             self._send_revocation()
 
     def _replace(self) -> None:
-        """Somebody killed the guardian: start another, unless none of them lives."""
-        self._drop()
+        """The guardian was killed: start another, unless it dies again and again."""
+        self._end_process()
         self._deaths.append(time.monotonic())
-        if (
-            len(self._deaths) == _MOST_DEATHS
-            and self._deaths[-1] - self._deaths[0] < _DEATHS_PERIOD
-        ):
+        if len(self._deaths) == _MAX_DEATHS and self._deaths[-1] - self._deaths[0] < _DEATHS_PERIOD:
             _log.error(
-                "the guardian has died %d times in %.0f s; this job goes on without one: should "
-                "its agent be "
-                "killed, children of its workers may stay behind",
-                _MOST_DEATHS,
+                "the guardian has died %d times in %.0f s; this job goes on without one: if the "
+                "agent is killed too, children of its workers may keep running",
+                _MAX_DEATHS,
                 _DEATHS_PERIOD,
             )
             self._process = None
         else:
-            _log.warning("the guardian died; another one takes its place")
+            _log.warning("the guardian died; the agent starts another one")
             self._start()
 
-    def _drop(self) -> None:
+    def _end_process(self) -> None:
         if self._process is None:
             return
         self._loop.unwatch(self._exit_fd)
         os.close(self._exit_fd)
         os.close(self._pipe)
         self._exit_fd = self._pipe = -1
-        # After a goodbye there is nothing left for it to do; it may still be starting, or be
-        # stopped.
+        # It has nothing to do any more. It may not see the closed pipe: it may still be starting,
+        # or be stopped by a signal.
         self._process.kill()
         try:
             self._process.wait(HELPER_ENDED)
         except subprocess.TimeoutExpired:
-            text = "the guardian, process %d, is there %g s after SIGKILL"
+            text = "the guardian, process %d, still exists %g s after SIGKILL"
             _log.warning(text, self.pid, HELPER_ENDED)
 
     def _send_revocation(self) -> None:
         revocation = self._revocation.to_json() if self._revocation is not None else None
-        self._tell(b"revocation " + json.dumps(revocation).encode())
+        self._write_line(b"revocation " + json.dumps(revocation).encode())
 
-    def _tell(self, words: bytes) -> None:
+    def _write_line(self, line: bytes) -> None:
         if self._pipe < 0:
             return
-        with suppress(
-            BrokenPipeError
-        ):  # it was killed a moment ago: the loop will hear of it, and replace it
-            os.write(self._pipe, words + b"\n")
+        # A broken pipe: it was just killed. The loop will notice that, and start another one.
+        with suppress(BrokenPipeError):
+            os.write(self._pipe, line + b"\n")

@@ -1,19 +1,17 @@
-"""A tiny process that outlives its agent by one purpose: to leave nothing of the job behind.
+"""A small process that ends everything of a job that its agent left when the agent was killed.
 
-The agent holds one end of a pipe and tells the guardian, line by line, whom to look after; see
-``guardian``, which is the agent's side. However the agent ends, the kernel closes the pipe. If the
-agent did not say goodbye first, the guardian kills the sessions that it was told of, their
-descendants, and everything that carries the job's mark. Only then, when nothing of the node runs
-any more, it ends the node's lease, so its peers need not wait until the lease expires. It is a
-fresh interpreter in a session of its own, without torch, site-packages or a thread, and it starts
-nothing.
+The agent holds one end of a pipe and writes to it, line by line, which sessions to end; see
+``client``. However the agent ends, the kernel closes the pipe. If the agent did not write
+``goodbye`` first, the guardian kills these sessions, their descendants, and every process that
+carries the job's mark. Then nothing of the node runs any more, and the guardian ends the node's
+lease, so that its peers need not wait until it expires. The guardian is a fresh interpreter in its
+own session, without torch, site-packages or a second thread, and it starts no process.
 
-A job may be over in a tenth of a second, and its workers want the processors: so what ends
-processes is all that is imported at first, and the rest when there has been nothing to hear for a
-moment, or at the end. This module may import nothing but ``processes``,
-``llutil.time_budgets``, ``llutil.events.page_file``, ``llutil.ledgers.lease_revocation``, a
-revocation's module, and the standard library, of which json, with its regular expressions, waits
-too.
+A job may be over in a tenth of a second, and its workers need the CPUs. So at first the guardian
+imports only what ends processes. It imports the rest when the pipe has been quiet for a while, or
+at the end. This module may import nothing but ``llutil.system.processes``, ``llutil.time_budgets``,
+``llutil.events.page_file``, ``llutil.ledgers.lease_revocation``, a revocation's module, and the
+standard library. json, which imports regular expressions, is among what is imported later.
 """
 
 from __future__ import annotations
@@ -33,26 +31,28 @@ if TYPE_CHECKING:  # typing itself is not imported here
 __all__ = ["GOODBYE", "main"]
 
 GOODBYE = b"goodbye"
-"""What the agent says at the end of a job that has left nothing."""
+"""The line that the agent writes at the end of a job that has left nothing."""
 
-_GONE_DEADLINE = 2.0  # seconds for an agent whose pipe closed to be gone
-_GONE_PERIOD = 0.02
-_MOMENT = 500  # milliseconds
-_PIECE = 1 << 16  # bytes read at once
+# Seconds to wait until an agent whose pipe closed has ended, and between two looks at it.
+_AGENT_END_TIMEOUT = 2.0
+_AGENT_END_PERIOD = 0.02
+# Milliseconds without a line, after which the guardian imports what it may need later.
+_IDLE_TIME = 500
+# Bytes read at once.
+_READ_SIZE = 1 << 16
 
 
 def main(pipe_fd: int, mark: str, agent: int) -> None:
-    """The guardian's whole life: listen, and if the pipe closes without a goodbye, clear up after
-    the agent.
+    """Run the guardian: read the pipe until it closes, and if the agent did not say goodbye, end
+    what it left.
 
     ``agent`` is the agent's process number.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(
-            number, signal.SIG_IGN
-        )  # it ends with the agent, not with what is meant for the agent
+        # Such a signal is meant for the agent; the guardian ends after the agent.
+        signal.signal(number, signal.SIG_IGN)
     sessions: set[int] = set()
-    carry_out: Callable[[], None] | None = None
+    revoke: Callable[[], None] | None = None
     for line in _lines(pipe_fd):
         word, _, rest = line.partition(b" ")
         match word:
@@ -61,37 +61,39 @@ def main(pipe_fd: int, mark: str, agent: int) -> None:
             case b"ended":
                 sessions.discard(int(rest))
             case b"revocation":
-                carry_out = _prepared(rest)
+                revoke = _prepare_revocation(rest)
             case _:
                 return  # goodbye
     left = kill_all(sessions, mark, time.monotonic() + KILLED)
-    if carry_out is not None:
-        _execute(carry_out, left)
-    # Its event page would stay until the next launch on this host. The pipe closes a little before
-    # the agent counts as gone, which makes its page one that may be removed.
-    deadline = time.monotonic() + _GONE_DEADLINE
+    if revoke is not None:
+        _revoke_lease(revoke, left)
+    # Remove the event page, which would else stay until the next launch on this host. It counts as
+    # stale only when the agent has ended, which is a little after its pipe closed.
+    deadline = time.monotonic() + _AGENT_END_TIMEOUT
     while os.getppid() == agent and time.monotonic() < deadline:
-        time.sleep(_GONE_PERIOD)
+        time.sleep(_AGENT_END_PERIOD)
     _remove_stale_pages()
 
 
 def _lines(pipe_fd: int) -> Iterator[bytes]:
-    """What the agent says. Of a line that it was killed in, nothing is known but that."""
+    """The lines that the agent wrote. A last line without its end, which the agent was killed in,
+    is dropped.
+    """
     poll = select.poll()
     poll.register(pipe_fd, select.POLLIN)
-    if not poll.poll(_MOMENT):
+    if not poll.poll(_IDLE_TIME):
         _import_the_rest()
-    heard = b""
-    while piece := os.read(pipe_fd, _PIECE):
-        *lines, heard = (heard + piece).split(b"\n")
+    begun = b""
+    while piece := os.read(pipe_fd, _READ_SIZE):
+        *lines, begun = (begun + piece).split(b"\n")
         yield from lines
-        if not poll.poll(_MOMENT):
+        if not poll.poll(_IDLE_TIME):
             _import_the_rest()
 
 
 def _import_the_rest() -> None:
-    """While there is time. What cannot be found is not missed before its turn comes: processes are
-    ended first.
+    """Import ahead, while there is time. What is missing is ignored here: ending processes comes
+    first.
     """
     try:
         import llutil.events.page_file
@@ -106,29 +108,28 @@ def _remove_stale_pages() -> None:
     remove_stale()
 
 
-def _prepared(told: bytes) -> Callable[[], None] | None:
-    """The function that ends the node's lease, with its modules imported already; None if there is
-    no revocation.
+def _prepare_revocation(text: bytes) -> Callable[[], None] | None:
+    """The function that ends the node's lease, with its modules imported; None if there is no lease
+    to end.
     """
     import json
 
-    revocation = json.loads(told)
+    revocation = json.loads(text)
     if revocation is None:
         return None
     try:
         from llutil.ledgers.lease_revocation import LeaseRevocation
 
         return LeaseRevocation.from_json(revocation).prepare()
-    except (
-        ImportError
-    ) as error:  # a Python without ssl, say: the rest of a guardian's work is worth more
-        _say(f"if this node is killed, its lease is left to expire: {error}")
+    except ImportError as error:
+        # For example, a Python without ssl. The guardian goes on: it can still end processes.
+        _print_problem(f"if this node is killed, its lease will not be revoked but expire: {error}")
         return None
 
 
-def _execute(carry_out: Callable[[], None], left: set[int]) -> None:
-    """End the node's lease, unless a process of the node is ``left``: peers must not go on while
-    it still runs.
+def _revoke_lease(revoke: Callable[[], None], left: set[int]) -> None:
+    """End the node's lease, unless a process of the node is ``left``: peers must not go on while it
+    still runs.
     """
     from llutil.errors import RendezvousError
 
@@ -138,13 +139,13 @@ def _execute(carry_out: Callable[[], None], left: set[int]) -> None:
                 f"processes {sorted(left)} of a node that was killed did not end; its lease is "
                 "left to expire"
             )
-        carry_out()
+        revoke()
     except RendezvousError as error:
-        _say(str(error))
+        _print_problem(str(error))
 
 
-def _say(text: str) -> None:
+def _print_problem(text: str) -> None:
     try:
         os.write(2, f"llutil's guardian: {text}\n".encode(errors="replace"))
-    except OSError:  # the standard error was the agent's; nobody may read it any more
+    except OSError:  # standard error was the agent's, and its reader may be gone
         return

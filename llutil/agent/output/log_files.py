@@ -1,4 +1,4 @@
-"""Where a rank's output goes: log files by attempt and local rank, and whether the console sees it.
+"""Where a rank's output goes: to log files by attempt and local rank, and to the console or not.
 
 The layout is torch's: ``<log_dir>/<run id>_<random>/attempt_<n>/<local
 rank>/{stdout.log,stderr.log,error.json}``. This module makes folders and opens files; it moves no
@@ -17,30 +17,30 @@ from llutil.errors import ConfigError
 from llutil.std import Std, StdOption, std_for
 from llutil.system.line_splitter import LineSplitter
 
-__all__ = ["LogFolder", "LogPlan", "Route", "last_lines", "open_log"]
+__all__ = ["LogFolder", "LogOptions", "Route", "last_lines", "open_log"]
 
-_END = 16 * 1024  # bytes of a log file's end that are looked at
+# Bytes at the end of a log file that are read for its last lines.
+_END = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class LogPlan:
-    """What the configuration says of logs: base folder (None: a temporary one), ``redirects`` and
-    ``tee``.
+class LogOptions:
+    """The options of log files: base folder (None: a temporary one), ``redirects`` and ``tee``.
 
-    ``shown`` holds the local ranks whose output may reach the console; empty: all. It takes nothing
-    from the files.
+    ``ranks_shown`` holds the local ranks whose output may reach the console; if it is empty, all
+    may. Log files have the output of every rank.
     """
 
     base: str | os.PathLike[str] | None = None
     redirects: StdOption = Std.NONE
     tee: StdOption = Std.NONE
-    shown: frozenset[int] = frozenset()
+    ranks_shown: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where one stream of one rank goes: into ``file``, if any, and to the console or not; maybe
-    nowhere.
+    """Where one stream of one rank goes: into ``file`` if there is one, and to the console if
+    ``console`` is true. It may go nowhere.
     """
 
     file: Path | None
@@ -53,9 +53,9 @@ class LogFolder:
     :raises ConfigError: the base folder cannot be made or written.
     """
 
-    def __init__(self, plan: LogPlan, run_id: str) -> None:
-        self._plan = plan
-        base = plan.base
+    def __init__(self, options: LogOptions, run_id: str) -> None:
+        self._options = options
+        base = options.base
         try:
             if base is None:
                 base = tempfile.mkdtemp(prefix="llutil_logs_")
@@ -69,7 +69,7 @@ class LogFolder:
             ) from error
 
     def attempt(self, number: int, local_rank: int) -> Path:
-        """The folder of one start of one rank; made if need be."""
+        """The folder of one start of one rank. It is made if it is missing."""
         folder = self.path / f"attempt_{number}" / str(local_rank)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
@@ -77,33 +77,31 @@ class LogFolder:
     def routes(self, folder: Path, local_rank: int) -> tuple[Route, Route]:
         """Where standard output and standard error of a rank go.
 
-        As with torch 2.13: what is redirected is not on the console unless it is teed too, and what
-        is teed is in a file too.
+        As in torch 2.13: a redirected stream is not on the console unless it is teed too, and a
+        teed stream is also in a file.
         """
-        shown = not self._plan.shown or local_rank in self._plan.shown
-        redirects = std_for(self._plan.redirects, local_rank)
-        tee = std_for(self._plan.tee, local_rank)
+        is_shown = not self._options.ranks_shown or local_rank in self._options.ranks_shown
+        redirects = std_for(self._options.redirects, local_rank)
+        tee = std_for(self._options.tee, local_rank)
 
         def route(stream: Std, name: str) -> Route:
             to_file = stream in (redirects | tee)
             return Route(
-                folder / name if to_file else None, shown and (not to_file or stream in tee)
+                folder / name if to_file else None, is_shown and (not to_file or stream in tee)
             )
 
         return route(Std.OUT, "stdout.log"), route(Std.ERR, "stderr.log")
 
 
 def open_log(path: Path) -> int:
-    """A descriptor to append to ``path``; appending, so that a worker's children do not overwrite
+    """A descriptor that appends to ``path``. With appending, a worker's children do not overwrite
     its lines.
     """
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
 
 
 def last_lines(path: Path, most: int) -> tuple[str, ...]:
-    """The last lines of a log file, as far as its last 16 KiB hold them; none if it cannot be
-    read.
-    """
+    """The last lines of a log file, as far as its last 16 KiB hold them. None if unreadable."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)

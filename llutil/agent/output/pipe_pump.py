@@ -1,9 +1,8 @@
-"""One stream of one worker on its way: from the pipe that the worker writes into to its log file
-and its reader.
+"""Moves one stream of one worker from its pipe to its log file and to whoever takes its lines.
 
-Lives on the agent's loop and thread, and never waits: a host that has not caught up makes the
-worker wait in its print. It imports the standard library, ``llutil.system.line_splitter`` and
-its neighbours of the loop.
+It runs on the agent's loop and thread, and never waits. If the observer is congested, the pipe is
+not read, and the worker waits in its print. This module may import the standard library,
+``llutil.system.line_splitter``, ``event_loop``, ``observer`` and this room.
 """
 
 from __future__ import annotations
@@ -23,48 +22,50 @@ __all__ = ["PipePump"]
 
 _log = logging.getLogger(__name__)
 
-_CHUNK = 1 << 18  # bytes read from a pipe at once
-_PIPES_MOST = 1 << 20  # bytes that a pipe can hold at most (Linux's limit for the unprivileged)
+# Bytes read from a pipe at once.
+_READ_SIZE = 1 << 18
+# Bytes that a pipe can hold at most (Linux's limit for users without privileges).
+_PIPE_SIZE = 1 << 20
 
 
 class PipePump:
-    """Takes a pipe's lines to ``take``, and all of its bytes to the log ``copy``, until ``owner``
-    is closed.
+    """Gives a pipe's lines to ``take_lines`` and writes all its bytes to the log file ``log_fd``,
+    until ``stack`` is closed.
 
-    ``name`` is what the log's end is reported under. ``raw``: the bytes also go to the agent's own
-    standard error, as they come.
+    ``name`` names the stream in a log line about a full disk. With ``raw``, the bytes also go to
+    the agent's own standard error, as they come.
     """
 
     def __init__(
         self,
         fd: int,
-        take: Callable[[Iterable[str]], None],
+        take_lines: Callable[[Iterable[str]], None],
         name: str,
-        copy: int | None,
+        log_fd: int | None,
         loop: EventLoop,
         observer: AgentObserver,
-        owner: ExitStack,
+        stack: ExitStack,
         *,
         raw: bool,
     ) -> None:
-        self._take = take
+        self._take_lines = take_lines
         self._name = name
-        self._through = StderrPassthrough(loop, self._resume) if raw else None
+        self._passthrough = StderrPassthrough(loop, self._resume) if raw else None
         self._fd = fd
-        self._copy = copy
+        self._log_fd = log_fd
         self._splitter = LineSplitter()
         self._loop = loop
         self._observer = observer
         os.set_blocking(fd, False)
         self._loop.watch(fd, self._on_readable)
-        owner.callback(self._finish)
+        stack.callback(self._finish)
 
     def _on_readable(self) -> None:
-        if not self._read() or (self._through is not None and self._through.behind):
+        if not self._read() or (self._passthrough is not None and self._passthrough.behind):
             self._loop.unwatch(self._fd)
         elif self._observer.congested():
-            # The worker waits in its print until the host has caught up, as it would on a slow
-            # terminal.
+            # The worker waits in its print until the observer is not congested, as it would wait
+            # for a slow terminal.
             self._loop.unwatch(self._fd)
             self._observer.when_not_congested(lambda: self._loop.call_soon(self._resume))
 
@@ -74,35 +75,35 @@ class PipePump:
 
     def _read(self) -> bool:
         try:
-            data = os.read(self._fd, _CHUNK)
+            data = os.read(self._fd, _READ_SIZE)
         except BlockingIOError:
             return False
-        self._keep(data)
-        if self._through is not None:
-            self._through.feed(data)
-        self._take(self._splitter.feed(data, time.monotonic()))
+        self._write_log(data)
+        if self._passthrough is not None:
+            self._passthrough.feed(data)
+        self._take_lines(self._splitter.feed(data, time.monotonic()))
         return bool(data)
 
-    def _keep(self, data: bytes) -> None:
-        """Write to the log file. A full disk costs the log and not the job: the console has the
-        lines too.
+    def _write_log(self, data: bytes) -> None:
+        """Write to the log file. If the disk is full, the log ends and the job goes on: the console
+        has the lines too.
         """
-        if self._copy is None:
+        if self._log_fd is None:
             return
         try:
-            os.write(self._copy, data)
+            os.write(self._log_fd, data)
         except OSError as error:
-            self._copy = None  # its descriptor is the worker's to close
+            self._log_fd = None  # not closed here: ``Worker`` owns the descriptor
             _log.error("the log of %s ends here: %s", self._name, error.strerror)
 
     def _finish(self) -> None:
         self._loop.unwatch(self._fd)
-        # At most what the pipe held when the job ended: somebody who got away may go on writing.
-        for _ in range(_PIPES_MOST // _CHUNK):
+        # Read at most what the pipe held when the job ended: an escaped process may go on writing.
+        for _ in range(_PIPE_SIZE // _READ_SIZE):
             if not self._read():
                 break
-        if self._through is not None:
-            self._through.close()
-        self._take(self._splitter.finish())
+        if self._passthrough is not None:
+            self._passthrough.close()
+        self._take_lines(self._splitter.finish())
         os.close(self._fd)
         self._fd = -1

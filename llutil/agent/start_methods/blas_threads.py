@@ -1,9 +1,10 @@
-"""numpy's thread pool, imported with one thread so that it could be forked: found, and given its
-threads back.
+"""Gives numpy's thread pool its threads after a fork. Before the fork it was imported with one
+thread, so that the process could be forked.
 
-OpenBLAS has a call for that, though no Python name: it is looked up in the libraries that this
-process has mapped. Other BLAS libraries start their threads when they are first used, and read the
-environment then. This module may import nothing but the standard library and ``environment``.
+OpenBLAS has a function for that, but no Python name for it. It is looked up in the libraries that
+this process has mapped. Other BLAS libraries start their threads when they are first used, and read
+the environment then. This module may import nothing but the standard library and
+``worker_side.fork_environment``.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ _SETTERS = tuple(
     for prefix in ("", "scipy_")
     for suffix in ("", "64_")
 )
-"""What OpenBLAS' call is named, by who built it (numpy's and scipy's wheels have a prefix and a
-suffix).
+"""The names of OpenBLAS' function. Builds differ: numpy's and scipy's wheels have a prefix and a
+suffix.
 """
 
 
@@ -33,8 +34,8 @@ def thread_count() -> int:
 
 
 class BlasPools:
-    """The pools of the libraries that are loaded now. To find them takes a millisecond, so that is
-    done before a fork.
+    """The OpenBLAS libraries that are loaded now. Finding them takes a millisecond, so it is done
+    before a fork.
     """
 
     def __init__(self) -> None:
@@ -44,16 +45,16 @@ class BlasPools:
         for path in sorted(libraries):
             try:
                 library = ctypes.CDLL(path)
-            except OSError:  # a file that is no library, or was replaced since
+            except OSError:  # the file is no library, or was replaced after it was loaded
                 continue
             setters = (getattr(library, name, None) for name in _SETTERS)
             self._setters += [setter for setter in setters if setter is not None]
 
-    def tell(self, environ: Mapping[str, str]) -> None:
-        """Give the pools the size that they would have, had their libraries been imported in
+    def set_threads(self, environ: Mapping[str, str]) -> None:
+        """Give the pools the size that they would have if their libraries had been imported in
         ``environ``.
         """
         threads = blas_threads(environ, len(os.sched_getaffinity(0)))
-        if threads > 1:  # one is what they have
+        if threads > 1:  # they have one already
             for setter in self._setters:
                 setter(threads)

@@ -1,9 +1,9 @@
-"""Warm workers, the agent's side: ``ForkServer`` starts them from a process that has torch imported
-already.
+"""The agent's side of a fork server: ``ForkServer`` starts workers from a process that has torch
+imported.
 
-It keeps that server, asks it over a socket, and starts another when it died. The server's own side
-is ``forkserver``. Where a worker cannot be forked and be what its environment says, it gets an
-interpreter of its own instead.
+It keeps the server process, sends it requests over a socket, and starts another when it has died.
+``forkserver_main`` runs in that process. A worker whose environment cannot be set after a fork gets
+a fresh interpreter instead.
 """
 
 from __future__ import annotations
@@ -20,8 +20,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Protocol
 
-from llutil.agent.start_methods.spawn_and_fork import Spawn, Start, WorkerProcess, interpreter
-from llutil.agent.worker_side.fork_environment import BLAS_THREADS, too_late
+from llutil.agent.start_methods.spawn_and_fork import (
+    Spawn,
+    StartRequest,
+    WorkerProcess,
+    interpreter_command,
+)
+from llutil.agent.worker_side.fork_environment import BLAS_THREADS, unsettable_after_fork
 from llutil.errors import InfrastructureError
 from llutil.time_budgets import HELPER_ENDED
 
@@ -29,9 +34,8 @@ __all__ = ["ForkServer", "ForkedServerProcess", "ServerProcess"]
 
 _log = logging.getLogger(__name__)
 
-_ANSWER_DEADLINE = (
-    120.0  # seconds for the fork server to import torch and answer on a loaded machine
-)
+# Seconds for the fork server to import torch and answer, on a loaded host.
+_ANSWER_TIMEOUT = 120.0
 
 
 class ServerProcess(Protocol):
@@ -39,7 +43,7 @@ class ServerProcess(Protocol):
 
     @property
     def pid(self) -> int:
-        """Its number."""
+        """Its process number."""
 
     def poll(self) -> int | None:
         """Its exit status, negative for a signal; None while it runs."""
@@ -49,7 +53,7 @@ class ServerProcess(Protocol):
 
 
 class ForkedServerProcess:
-    """A fork server that this very process has forked; see ``forkserver.fork_server``."""
+    """A fork server that this process has forked itself; see ``forkserver_main.fork_server``."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -65,7 +69,7 @@ class ForkedServerProcess:
         if self._status is None:
             try:
                 pid, status = os.waitpid(self._pid, os.WNOHANG)
-            except ChildProcessError:  # somebody else's wait took the status
+            except ChildProcessError:  # another wait in this process took the status
                 pid, status = self._pid, signal.SIGKILL
             if pid:
                 self._status = os.waitstatus_to_exitcode(status)
@@ -80,7 +84,7 @@ class ForkedServerProcess:
 def _await_end(server: ServerProcess) -> None:
     """Wait for the end of a server that was killed, and reap it."""
     if server.poll() is not None:
-        return  # and its number may be a stranger's by now
+        return  # another process may have its number by now
     pidfd = os.pidfd_open(server.pid)
     try:
         poll = select.poll()
@@ -90,13 +94,13 @@ def _await_end(server: ServerProcess) -> None:
         os.close(pidfd)
     if server.poll() is None:
         _log.warning(
-            "the fork server, process %d, is there %g s after SIGKILL", server.pid, HELPER_ENDED
+            "the fork server, process %d, still exists %g s after SIGKILL", server.pid, HELPER_ENDED
         )
 
 
-class _Served:
-    """A worker that is the fork server's child. The server writes its status into a pipe when it
-    reaped it.
+class _ServerChild:
+    """A worker that is a child of the fork server. The server writes the worker's exit status into
+    a pipe.
     """
 
     def __init__(self, pid: int, exit_fd: int) -> None:
@@ -112,7 +116,7 @@ class _Served:
                 text = os.read(self.exit_fd, 64)
             except BlockingIOError:
                 return None
-            # An empty read means that the server itself was killed, and its children with it.
+            # The pipe is closed without a status: the server was killed, and its children with it.
             self._status = int(text) if text else -9
         return self._status
 
@@ -122,19 +126,20 @@ class _Served:
 
 
 @dataclass(frozen=True, slots=True)
-class _Threads:
-    """The server's answer that it has so many threads, and does not fork."""
+class _RefusedForThreads:
+    """The server's answer that it has ``count`` threads, and so does not fork."""
 
     count: int
 
 
 class ForkServer:
-    """Workers forked from a small process that has torch imported already, and is forked from by
-    nobody else.
+    """Starts workers by forking them from a small process that has torch imported and runs no user
+    code.
 
-    ``env`` is the server's environment, but for what keeps its libraries from starting threads. The
-    server is started at once, so that its imports run while the rendezvous does, and again when it
-    died; ``first`` is one that is there already, with our end of its socket.
+    ``env`` is the server's environment, except for variables that keep its libraries from starting
+    threads. The server is started at once, so that it imports while the rendezvous runs. It is
+    started again when it has died. ``first`` is a server that runs already, with our end of its
+    socket.
     """
 
     def __init__(
@@ -143,31 +148,31 @@ class ForkServer:
         self._env = dict(env)
         self._server: ServerProcess | None = None
         self._socket: socket.socket | None = None
-        self._fresh = Spawn()
-        self._told = ""
+        self._spawn = Spawn()
+        self._last_warning = ""
         if first is not None:
             self._server, self._socket = first
-        self._ensure()
+        self._ensure_server()
 
     @property
     def pids(self) -> frozenset[int]:
-        """The server, which is no worker and carries the job's mark."""
+        """The server's pid. It is no worker, but it carries the job's mark."""
         return frozenset({self._server.pid} if self._server is not None else ())
 
-    def start(self, start: Start) -> WorkerProcess:
-        """One more child of the server, which is started again if it died; or a fresh interpreter
-        if it must be.
+    def start(self, request: StartRequest) -> WorkerProcess:
+        """One more worker: a child of the server, which is started again if it died, or else a
+        fresh interpreter.
 
-        :raises InfrastructureError: the server cannot be made to answer.
+        :raises InfrastructureError: the server does not answer.
         """
-        if names := too_late(self._env, start.env):
-            return self._start_afresh(
-                start, f"{', '.join(names)} differ from what the fork server was started with"
+        if names := unsettable_after_fork(self._env, request.env):
+            return self._start_interpreter(
+                request, f"{', '.join(names)} differ from what the fork server was started with"
             )
         for attempt in (1, 2):
-            channel = self._ensure()
+            channel = self._ensure_server()
             try:
-                answer = self._ask(channel, start)
+                answer = self._ask(channel, request)
             except (OSError, EOFError) as error:
                 self.close()
                 if attempt == 2:
@@ -175,18 +180,18 @@ class ForkServer:
                         f"the fork server did not start a worker: {error!r}"
                     ) from error
                 continue
-            if isinstance(answer, _Threads):
-                return self._start_afresh(
-                    start, f"the fork server has {answer.count} threads, which a fork would lose"
+            if isinstance(answer, _RefusedForThreads):
+                return self._start_interpreter(
+                    request, f"the fork server has {answer.count} threads, which a fork would lose"
                 )
             return answer
         raise AssertionError("unreachable")
 
-    def _start_afresh(self, start: Start, why: str) -> WorkerProcess:
-        if why != self._told:  # the same goes for each rank and restart
-            _log.warning("workers get interpreters of their own, which start slower: %s", why)
-            self._told = why
-        return self._fresh.start(start)
+    def _start_interpreter(self, request: StartRequest, why: str) -> WorkerProcess:
+        if why != self._last_warning:  # it would be the same for each rank and restart
+            _log.warning("each worker gets a fresh interpreter, which starts slower: %s", why)
+            self._last_warning = why
+        return self._spawn.start(request)
 
     def close(self) -> None:
         """End the server, and with it every worker that it forked."""
@@ -198,7 +203,7 @@ class ForkServer:
             _await_end(self._server)
             self._server = None
 
-    def _ensure(self) -> socket.socket:
+    def _ensure_server(self) -> socket.socket:
         if self._server is not None and self._server.poll() is not None:
             self.close()
         if self._socket is None:
@@ -209,7 +214,7 @@ class ForkServer:
                     f"main({theirs.fileno()}, {os.getpid()})"
                 )
                 self._server = subprocess.Popen(
-                    interpreter(call),
+                    interpreter_command(call),
                     stdin=subprocess.DEVNULL,
                     env={**self._env, **BLAS_THREADS},
                     pass_fds=(theirs.fileno(),),
@@ -218,29 +223,31 @@ class ForkServer:
             self._socket = ours
         return self._socket
 
-    def _ask(self, channel: socket.socket, start: Start) -> WorkerProcess | _Threads:
+    def _ask(
+        self, channel: socket.socket, request: StartRequest
+    ) -> WorkerProcess | _RefusedForThreads:
         with ExitStack() as stack:
             exit_read, exit_write = os.pipe2(os.O_CLOEXEC)
             stack.callback(os.close, exit_write)
             env_fd = os.memfd_create("llutil-env", os.MFD_CLOEXEC)
             stack.callback(os.close, env_fd)
             with open(env_fd, "wb", closefd=False) as file:
-                file.write(json.dumps(dict(start.env)).encode())
-            fds = [env_fd, exit_write, start.order_fd, start.outcome_fd]
-            given = [fd for fd in (start.stdout, start.stderr) if fd is not None]
-            header = {"stdout": start.stdout is not None, "stderr": start.stderr is not None}
-            channel.settimeout(_ANSWER_DEADLINE)
+                file.write(json.dumps(dict(request.env)).encode())
+            fds = [env_fd, exit_write, request.order_fd, request.outcome_fd]
+            given = [fd for fd in (request.stdout, request.stderr) if fd is not None]
+            header = {"stdout": request.stdout is not None, "stderr": request.stderr is not None}
+            channel.settimeout(_ANSWER_TIMEOUT)
             try:
                 socket.send_fds(channel, [json.dumps(header).encode()], fds + given)
                 answer = channel.recv(64)
                 if not answer:
-                    raise EOFError("it ended")
+                    raise EOFError("the fork server closed its socket")
             except BaseException:
                 os.close(exit_read)
                 raise
         match json.loads(answer):
             case {"pid": int(pid)}:
-                return _Served(pid, exit_read)
+                return _ServerChild(pid, exit_read)
             case other:
                 os.close(exit_read)
-                return _Threads(int(other["threads"]))
+                return _RefusedForThreads(int(other["threads"]))

@@ -1,15 +1,14 @@
-"""The process that warm workers are forked from: torch is imported here once, and no thread ever
-starts.
+"""The fork server: a process that imports torch once, starts no thread, and forks workers.
 
 It serves one agent over one socket. A request brings descriptors (the worker's environment, where
 to write its exit status, its order, its outcome pipe, its streams); the answer is the worker's pid.
 When the socket closes, or the agent dies, the server ends and its workers with it. It never touches
-CUDA: a CUDA context does not survive a fork. It runs no code of the user's before it has forked,
-and does not fork while it has a second thread: what that one holds, a lock of malloc's say, would
-stay held in the child for ever.
+CUDA: a CUDA context does not survive a fork. It runs no user code before it has forked. It does not
+fork while it has a second thread: a lock that the other thread holds, malloc's for example, would
+stay locked in the child for ever.
 
-There are two ways to be a fork server: ``main`` as a fresh interpreter, and ``fork_server`` out of
-a process that has called ``import_ahead`` itself and has no second thread yet: then one import
+There are two ways to run it. ``main`` runs it in a fresh interpreter. ``fork_server`` forks it from
+a process that has called ``import_ahead`` itself and has no second thread yet; then one import
 serves both.
 """
 
@@ -29,7 +28,11 @@ from typing import NoReturn
 
 from llutil.agent.start_methods.blas_threads import BlasPools, thread_count
 from llutil.agent.start_methods.forkserver_client import ForkedServerProcess
-from llutil.agent.start_methods.spawn_and_fork import ended_with, fork_uncollected, place_streams
+from llutil.agent.start_methods.spawn_and_fork import (
+    exit_status_of,
+    fork_without_gc,
+    replace_standard_streams,
+)
 from llutil.agent.worker_side import worker_main
 from llutil.agent.worker_side.work_order import read_order
 from llutil.entrypoint import Command
@@ -41,14 +44,14 @@ __all__ = ["fork_server", "import_ahead", "main"]
 
 def main(channel_fd: int, parent: int) -> None:
     """Serve until the socket ``channel_fd`` closes; ``parent`` is the agent's pid."""
-    _settle(parent)
+    _set_up_process(parent)
     import_ahead()
     _serve(channel_fd)
 
 
 def import_ahead() -> None:
-    """Import what every worker needs. A missing or broken torch is the worker's failure to report,
-    not the server's.
+    """Import what every worker needs. If torch is missing or broken, the worker reports that, not
+    the server.
     """
     with gc_paused(freeze=True):
         with contextlib.suppress(ImportError, OSError):
@@ -63,35 +66,35 @@ def fork_server() -> tuple[ForkedServerProcess, socket.socket] | None:
     """A server forked from this process, and our end of its socket; None if this process has a
     second thread.
 
-    The server keeps none of this process's descriptors but its standard streams, and no signal
+    Of this process's descriptors the server keeps only the standard streams. It keeps no signal
     handler.
     """
     parent = os.getpid()
-    # A handler that ran between the look at the threads and the fork might start one.
+    # A signal handler that runs between the count of threads and the fork might start one.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {*STOP_SIGNALS, signal.SIGIO})
     try:
         if thread_count() > 1:
             return None
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            pid = fork_uncollected()
+            pid = fork_without_gc()
             if pid == 0:
-                _be_forked_server(theirs.fileno(), parent)
+                _run_forked_server(theirs.fileno(), parent)
         return ForkedServerProcess(pid), ours
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _be_forked_server(channel_fd: int, parent: int) -> NoReturn:
+def _run_forked_server(channel_fd: int, parent: int) -> NoReturn:
     try:
         os.setsid()
-        _settle(parent)
+        _set_up_process(parent)
         signal.signal(signal.SIGIO, signal.SIG_DFL)
         for fd in {int(name) for name in os.listdir("/proc/self/fd")} - {0, 1, 2, channel_fd}:  # noqa: PTH208 - numbers
-            with contextlib.suppress(OSError):  # the one that listed the folder
+            with contextlib.suppress(OSError):  # listdir's own descriptor is closed already
                 os.close(fd)
-        # As after ``python -c``: multiprocessing in a worker must not take the agent for the user's
-        # program.
+        # As in ``python -c``. Else multiprocessing in a worker would import the agent's
+        # ``__main__`` as the user's program.
         sys.modules["__main__"] = types.ModuleType("__main__")
         sys.argv[:] = ["-c"]
         _serve(channel_fd)
@@ -101,19 +104,19 @@ def _be_forked_server(channel_fd: int, parent: int) -> NoReturn:
         os._exit(70)
 
 
-def _settle(parent: int) -> None:
+def _set_up_process(parent: int) -> None:
     die_with_parent(parent)
-    # The agent decides what a stop means: were the server to end by it, its workers would get no
-    # grace.
+    # The agent handles a stop. If the server ended by the signal, its workers would get no grace
+    # period.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    signal.signal(
-        signal.SIGCHLD, signal.SIG_DFL
-    )  # inherited as ignored, it would lose every exit status
+    # With an inherited ignored SIGCHLD the kernel would keep no exit status.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def _serve(channel_fd: int) -> NoReturn:
     pools = BlasPools()
-    # No worker's collector needs to look at, and so copy, what is shared with all of them.
+    # Garbage collection in a worker would write to objects that all workers share, and so copy
+    # their memory.
     gc.freeze()
     channel = socket.socket(fileno=channel_fd)
     poll = select.poll()
@@ -122,7 +125,7 @@ def _serve(channel_fd: int) -> NoReturn:
     while True:
         for fd, _ in poll.poll():
             if fd != channel_fd:
-                children.heard(fd)
+                children.on_ready(fd)
             elif not _answer(channel, children, pools):
                 os._exit(0)
 
@@ -130,15 +133,17 @@ def _serve(channel_fd: int) -> NoReturn:
 class _Children:
     """The workers that were forked and are not reaped yet.
 
-    A worker is reaped when the agent has closed its end of the pipe that took the exit status:
-    until then the worker's number, which is also that of its session, must not become somebody
-    else's.
+    The exit status of a worker goes into a pipe to the agent. The worker is reaped when the agent
+    has closed its end of that pipe. Until then the worker's number, which is also its session's,
+    must not be given to another process.
     """
 
     def __init__(self, poll: select.poll) -> None:
         self._poll = poll
-        self._running: dict[int, tuple[int, int]] = {}  # pid and status pipe, by pidfd
-        self._ended: dict[int, int] = {}  # pid, by status pipe
+        self._running: dict[int, tuple[int, int]] = {}
+        """Pid and status pipe, by pidfd."""
+        self._ended: dict[int, int] = {}
+        """Pid, by status pipe."""
 
     def add(self, pid: int, status_fd: int) -> None:
         """Write the exit status of ``pid`` to ``status_fd`` when it ends."""
@@ -146,26 +151,26 @@ class _Children:
         self._running[pidfd] = pid, status_fd
         self._poll.register(pidfd, select.POLLIN)
 
-    def heard(self, fd: int) -> None:
-        """One of the descriptors that were registered is ready."""
+    def on_ready(self, fd: int) -> None:
+        """One of the registered descriptors is ready."""
         self._poll.unregister(fd)
         if fd in self._running:
             pid, status_fd = self._running.pop(fd)
-            with contextlib.suppress(BrokenPipeError):  # the agent stopped caring
-                os.write(status_fd, str(ended_with(pid)).encode())
+            with contextlib.suppress(BrokenPipeError):  # the agent has closed its end
+                os.write(status_fd, str(exit_status_of(pid)).encode())
             self._ended[status_fd] = pid
-            self._poll.register(status_fd, 0)  # nothing but its reader's going is waited for
+            self._poll.register(status_fd, 0)  # no events: poll still reports a closed reader
         else:
             os.waitpid(self._ended.pop(fd), 0)
         os.close(fd)
 
     def fds(self) -> set[int]:
-        """What another worker must not keep."""
+        """Descriptors that another worker must not keep."""
         return {*self._running, *(fd for _, fd in self._running.values()), *self._ended}
 
 
 def _answer(channel: socket.socket, children: _Children, pools: BlasPools) -> bool:
-    """Do what one request asks for; False if there will be no more."""
+    """Handle one request; False if the socket is closed and there will be no more."""
     data, fds, _, _ = socket.recv_fds(channel, 65536, 6)
     if not data:
         return False
@@ -180,7 +185,7 @@ def _answer(channel: socket.socket, children: _Children, pools: BlasPools) -> bo
     pid = os.fork()
     if pid == 0:
         try:
-            _be_worker(server, json.loads(data), fds, children.fds() | {channel.fileno()}, pools)
+            _run_worker(server, json.loads(data), fds, children.fds() | {channel.fileno()}, pools)
         except BaseException:  # noqa: BLE001 - the edge of the process
             traceback.print_exc()
         finally:
@@ -193,25 +198,25 @@ def _answer(channel: socket.socket, children: _Children, pools: BlasPools) -> bo
     return True
 
 
-def _be_worker(
-    server: int, header: dict[str, bool], fds: list[int], servers: set[int], pools: BlasPools
+def _run_worker(
+    server: int, header: dict[str, bool], fds: list[int], server_fds: set[int], pools: BlasPools
 ) -> NoReturn:
-    """Become a worker; ``servers`` are the descriptors that are not for it."""
+    """Become a worker. ``server_fds`` are descriptors of the server that a worker must not keep."""
     env_fd, _, order_fd, outcome_fd, *streams = fds
     stdout = streams.pop(0) if header["stdout"] else None
     stderr = streams.pop(0) if header["stderr"] else None
     os.setsid()
     die_with_parent(server)
-    place_streams(stdout, stderr)
+    replace_standard_streams(stdout, stderr)
     os.lseek(env_fd, 0, os.SEEK_SET)
     with os.fdopen(env_fd, "rb") as file:
         env = json.load(file)
-    for fd in servers | set(fds[1:]) - {order_fd, outcome_fd}:
+    for fd in server_fds | set(fds[1:]) - {order_fd, outcome_fd}:
         os.close(fd)
     os.environ.clear()
     os.environ.update(env)
     order = read_order(order_fd)
     os.close(order_fd)
     if not isinstance(order.entrypoint, Command):
-        pools.tell(env)
+        pools.set_threads(env)
     worker_main.run_forked(order, outcome_fd, None)

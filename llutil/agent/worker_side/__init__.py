@@ -1,7 +1,8 @@
 """What runs in a worker, around the user's code.
 
-``work_order`` is what a worker is told, ``worker_main`` runs it, ``outcome_pipe`` carries what a
-rank returned or why it failed, ``fork_environment`` says which variables a forked worker can still
-get. The room may import ``serialization``, ``events`` and plain values of ``llutil``; torch is
-imported by the user's code alone.
+``work_order`` is what a worker is told. ``worker_main`` runs it, ``main_module`` finds a script's
+or module's code, ``program_end`` ends the process. ``outcome_pipe`` carries what a rank returned or
+why it failed, and ``error_report`` makes the latter. ``fork_environment`` says which variables can
+still be set in a forked worker. The room may import ``serialization``, ``events`` and plain values
+of ``llutil``; only the user's code imports torch.
 """

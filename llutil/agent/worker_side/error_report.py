@@ -1,4 +1,5 @@
-"""Tells how an entrypoint failed: to people as Python would, to the agent, and to torch's tools.
+"""Reports how an entrypoint failed: on standard error as Python does, to the agent, and in torch's
+error file.
 
 It runs in the worker, and imports nothing of the agent but ``outcome_pipe``.
 """
@@ -18,34 +19,36 @@ from pathlib import Path
 from llutil.agent.worker_side.outcome_pipe import ErrorNote, write_frame
 from llutil.errors import LaunchError
 
-__all__ = ["flush", "tell_error"]
+__all__ = ["flush_streams", "report_error"]
 
 _ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
 _LLUTIL = Path(__file__).parents[2]
-_LEADING = (str(_LLUTIL) + os.sep, importlib.__file__, "<frozen importlib.")
-"""Files whose frames come before the user's."""
+_FRAMES_BEFORE_USER = (str(_LLUTIL) + os.sep, importlib.__file__, "<frozen importlib.")
+"""Beginnings of the names of files whose frames come before the user's."""
 
 
-def tell_error(
+def report_error(
     error: BaseException,
     outcome_fd: int | None,
     *,
     fatal: bool = False,
     bad_configuration: bool = False,
 ) -> int:
-    """Print the traceback as Python would, write the outcome and torch's error file; give the exit
-    status. ``outcome_fd`` None is for a child of the rank: it only prints.
+    """Print the traceback as Python would, write the outcome and torch's error file. Returns the
+    exit status.
+
+    ``outcome_fd`` is None in a child process of the rank, which only prints.
     """
-    frames = _own_frames(error.__traceback__)
+    frames = _user_frames(error.__traceback__)
     error.__traceback__ = frames
-    text = _said(error)
-    # Our own words have no trace: where in our code they were said helps nobody.
+    text = _message_of(error)
+    # An error of our own has no trace: the place in our code does not help a user.
     own = isinstance(error, LaunchError)
     trace = "" if own else "".join(traceback.format_exception(type(error), error, frames))
     if isinstance(error, SystemExit):
         text = f"the function called sys.exit({error.code!r}) and returned no value"
     else:
-        _show(error, frames, trace or f"{text}\n")
+        _print_error(error, frames, trace or f"{text}\n")
     if outcome_fd is None:
         return 1
     note = ErrorNote(
@@ -56,23 +59,23 @@ def tell_error(
         bad_configuration=bad_configuration,
         at=time.monotonic(),
     )
-    flush()
+    flush_streams()
     _write_error_file(note)
-    with contextlib.suppress(BrokenPipeError):  # no agent is left to tell
+    with contextlib.suppress(BrokenPipeError):  # the agent is gone
         write_frame(outcome_fd, note)
     return 1
 
 
-def _said(error: BaseException) -> str:
+def _message_of(error: BaseException) -> str:
     try:
         return str(error)
     except Exception as problem:  # noqa: BLE001 - the user's own class
         return f"(its message cannot be shown: {type(problem).__qualname__})"
 
 
-def _show(error: BaseException, frames: types.TracebackType | None, text: str) -> None:
-    """Print an error as Python would. Neither a hook of the user's nor a closed stream may hide
-    it.
+def _print_error(error: BaseException, frames: types.TracebackType | None, text: str) -> None:
+    """Print an error as Python would. Neither an excepthook of the user's nor a closed stream may
+    hide it.
     """
     try:
         if isinstance(error, LaunchError):
@@ -84,34 +87,33 @@ def _show(error: BaseException, frames: types.TracebackType | None, text: str) -
             sys.stderr.write(text)
 
 
-def _own_frames(trace: types.TracebackType | None) -> types.TracebackType | None:
-    """``trace`` without the frames that lead to the user's code, ours and the import system's: they
-    say nothing.
+def _user_frames(trace: types.TracebackType | None) -> types.TracebackType | None:
+    """``trace`` without the first frames, which are ours and the import system's and tell a user
+    nothing.
     """
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_LEADING):
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_FRAMES_BEFORE_USER):
         trace = trace.tb_next
     return trace
 
 
 def _write_error_file(note: ErrorNote) -> None:
-    """Say it where torch's tools look, in the form of torch's error handler (torch 2.13);
-    ``@record`` goes first.
+    """Write the error where torch's tools look for it, in the form of torch's error handler (torch
+    2.13). If ``@record`` has written it already, that file stays.
     """
     path = os.environ.get(_ERROR_FILE)
     if not path or Path(path).exists():
         return
-    epoch = str(int(time.time()))  # noqa: TID251 - torch's file wants it
+    epoch = str(int(time.time()))  # noqa: TID251 - torch's file holds it
     extra = {"py_callstack": note.trace, "timestamp": epoch}
     body = {"message": {"message": f"{note.kind}: {note.text}", "extraInfo": extra}}
-    # A full disk must not hide the failure itself, which goes by the pipe.
+    # If the disk is full, the failure still goes to the agent through the pipe.
     with contextlib.suppress(OSError):
         Path(path).write_text(json.dumps(body), encoding="utf-8")
 
 
-def flush() -> None:
-    """Write out what the standard streams still hold."""
+def flush_streams() -> None:
+    """Flush the standard streams."""
     for stream in (sys.stdout, sys.stderr):
-        # A closed or broken stream has nothing left to lose, and may be an object of the user's
-        # own.
+        # A stream may be closed or broken, or an object of the user's; it must not hide the error.
         with contextlib.suppress(Exception):
             stream.flush()

@@ -1,23 +1,22 @@
-"""What of a worker's environment comes too late in a process that was forked, and which of that can
-be made up for.
+"""Which environment variables can no longer be set in a process that was forked.
 
 Most variables are read when they are needed, and a forked worker has its own. Some are read once:
 by the dynamic linker and the interpreter when they start, by torch, numpy and their thread pools
-when they are imported. A worker forked from a process that has done all that gets what that process
-had. Its fork server has the same environment as the worker, as a rule; where it has not, the worker
-needs an interpreter of its own, unless the library can still be told (see ``threads``). This module
-is pure and imports nothing of ours.
+when they are imported. In a forked worker these have the values of the process that it was forked
+from. Usually the fork server has the same environment as its workers. If a variable that is read
+once differs, the worker needs a fresh interpreter, unless the library can be told later (see
+``blas_threads`` and ``torch_threads``). This module is pure and imports nothing of ours.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-__all__ = ["BLAS_THREADS", "blas_threads", "too_late", "torch_threads"]
+__all__ = ["BLAS_THREADS", "blas_threads", "torch_threads", "unsettable_after_fork"]
 
 BLAS_THREADS = {"OPENBLAS_NUM_THREADS": "1"}
-"""numpy's BLAS starts threads when it is imported unless told not to, and a process with threads
-must not fork.
+"""Keeps numpy's BLAS from starting threads when it is imported. A process with several threads must
+not fork.
 """
 
 _READ_ONCE = (
@@ -29,23 +28,23 @@ _READ_ONCE = (
     *("TORCH_", "PYTORCH_", "ATEN_", "KINETO_"),
     "TMPDIR",
 )
-"""How the names of variables begin that are read once."""
+"""Beginnings of the names of variables that are read once."""
 
 _READ_LATER = ("TORCH_NCCL_", "TORCH_GLOO_", "TORCH_DISABLE_SHARE_RDZV")
 """Exceptions to that: torch reads them when a process group or a store is made."""
 
-_ORDER = (
+_BLAS_VARIABLES = (
     "OPENBLAS_NUM_THREADS",
     "OPENBLAS_DEFAULT_NUM_THREADS",
     "GOTO_NUM_THREADS",
     "OMP_NUM_THREADS",
 )
-"""Where OpenBLAS looks for its number of threads, in its order (0.3)."""
+"""The variables that OpenBLAS reads its number of threads from, in its order (0.3)."""
 
 
-def too_late(server: Mapping[str, str], worker: Mapping[str, str]) -> list[str]:
-    """The variables, by name, that a worker forked from a process with the environment ``server``
-    cannot get any more.
+def unsettable_after_fork(server: Mapping[str, str], worker: Mapping[str, str]) -> list[str]:
+    """The names of the variables of ``worker`` that can no longer be set in a process forked from
+    one with the environment ``server``.
     """
     return sorted(
         name
@@ -53,32 +52,32 @@ def too_late(server: Mapping[str, str], worker: Mapping[str, str]) -> list[str]:
         if server.get(name) != worker.get(name)
         and name.startswith(_READ_ONCE)
         and not name.startswith(_READ_LATER)
-        and not _can_be_told(name, worker)
+        and not _settable_after_fork(name, worker)
     )
 
 
-def _can_be_told(name: str, worker: Mapping[str, str]) -> bool:
+def _settable_after_fork(name: str, worker: Mapping[str, str]) -> bool:
     if name == "OMP_NUM_THREADS":
         return torch_threads(worker) is not None
-    return name in _ORDER
+    return name in _BLAS_VARIABLES
 
 
 def torch_threads(environ: Mapping[str, str]) -> int | None:
-    """How many threads ``environ`` gives torch; None if it does not say, or in a way that only
-    OpenMP understands.
+    """How many threads ``environ`` gives torch; None if it does not say, or says it in a form that
+    only OpenMP understands.
     """
     return _count(environ.get("OMP_NUM_THREADS", ""))
 
 
 def blas_threads(environ: Mapping[str, str], cores: int) -> int:
-    """How many threads OpenBLAS would start in a process with ``environ`` that may use
-    ``cores``.
+    """How many threads OpenBLAS would start in a process with ``environ`` that may use ``cores``
+    CPUs.
     """
-    counts = (_count(environ.get(name, "")) for name in _ORDER)
+    counts = (_count(environ.get(name, "")) for name in _BLAS_VARIABLES)
     return min(next((count for count in counts if count), cores), cores)
 
 
 def _count(text: str) -> int | None:
-    # OMP_NUM_THREADS may hold a number for each level of nesting.
+    # OMP_NUM_THREADS may hold a list: a number for each level of nested parallel regions.
     first = text.split(",", maxsplit=1)[0].strip()
     return int(first) if first.isascii() and first.isdecimal() and int(first) > 0 else None

@@ -1,5 +1,5 @@
-"""Finds what a script or a module is, as plain Python would run it: its code, and the ``__main__``
-to run it in.
+"""Finds the code of a script or a module, and makes the ``__main__`` to run it in, as plain Python
+does.
 
 It runs in the worker, and imports nothing of ours but the errors.
 """
@@ -18,7 +18,7 @@ from llutil.errors import ConfigError
 __all__ = ["Main", "module", "script"]
 
 Main = tuple[types.CodeType, types.ModuleType]
-"""Code, and the empty ``__main__`` in which it is run."""
+"""Code, and the new ``__main__`` module to run it in."""
 
 
 def script(path: str) -> Main:
@@ -39,13 +39,13 @@ def script(path: str) -> Main:
 def module(name: str) -> Main:
     """A module, as ``python -m name`` would run it.
 
-    :raises ConfigError: there is none that can be run.
+    :raises ConfigError: no module of that name can be run.
     """
     try:
         spec = importlib.util.find_spec(name)
     except ModuleNotFoundError as error:
         if error.name is None or not name.startswith(error.name):
-            raise  # a package on the way exists, and its own import failed
+            raise  # a parent package exists, and its own import failed
         spec = None
     if spec is not None and spec.submodule_search_locations is not None:
         spec = importlib.util.find_spec(f"{name}.__main__")

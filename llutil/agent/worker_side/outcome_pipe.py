@@ -1,10 +1,9 @@
-"""How a rank says what it returned or why it failed: one frame on a pipe to its agent.
+"""How a rank tells its agent what it returned or why it failed: one frame on a pipe.
 
 A frame is one kind byte, eight bytes of length (big endian) and the content: ``R`` a pickled value,
-``J`` a value as JSON, ``E`` an error as JSON. The agent collects bytes as they come, so a value of
-any size needs no patience of the worker's, and a rank killed in the middle leaves a frame that is
-known to be incomplete. This module may import nothing but the standard library; unpickling is the
-agent's caller's decision.
+``J`` a value as JSON, ``E`` an error as JSON. The agent reads bytes as they come, so a rank can
+hand in a value of any size. If a rank is killed while it writes, its frame is known to be
+incomplete. This module may import nothing but the standard library; it never unpickles a value.
 """
 
 from __future__ import annotations
@@ -15,23 +14,23 @@ import struct
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
-__all__ = ["RANK_DID_NOT_END", "Collector", "ErrorNote", "Returned", "frame", "write_frame"]
+__all__ = ["RANK_DID_NOT_END", "ErrorNote", "OutcomeReader", "Returned", "frame", "write_frame"]
 
 RANK_DID_NOT_END = "RankDidNotEndError"
-"""The kind of the error of a rank that returned, and whose process then had to be killed."""
+"""The ``kind`` for a rank that returned and whose process then had to be killed."""
 
 _HEAD = struct.Struct(">cQ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorNote:
-    """Why a rank failed, in its own words.
+    """Why a rank failed, as it reported it.
 
     ``kind`` is the exception's class name, ``text`` its message, ``trace`` the formatted traceback
-    (may be empty). ``fatal`` says that starting again cannot help: the function could not be loaded
-    or called, or its value cannot be handed on. ``bad_configuration`` says that the user's code
-    never began. ``at`` is when, on ``time.monotonic()``, which is one clock for all processes of a
-    host.
+    (may be empty). ``fatal`` says that a restart cannot help: the function could not be loaded or
+    called, or its value cannot be handed on. ``bad_configuration`` says that the user's code never
+    began. ``at`` is when it failed, on ``time.monotonic()``, which is one clock for all processes
+    of a host.
     """
 
     kind: str
@@ -51,7 +50,7 @@ class Returned:
 
 
 def frame(note: Returned | ErrorNote) -> tuple[bytes, bytes]:
-    """Head and content of the frame that says ``note``; two pieces, so that a big content is not
+    """Head and content of the frame for ``note``. They are two pieces, so that a big content is not
     copied.
     """
     match note:
@@ -73,8 +72,8 @@ def write_frame(fd: int, note: Returned | ErrorNote) -> None:
             view = view[os.write(fd, view) :]
 
 
-class Collector:
-    """Puts a frame together from what arrives."""
+class OutcomeReader:
+    """Puts a frame together from the bytes of the pipe."""
 
     def __init__(self) -> None:
         self._data = bytearray()
@@ -89,10 +88,10 @@ class Collector:
         return bool(self._data)
 
     def note(self) -> Returned | ErrorNote | None:
-        """What the rank said, or None if the frame is not complete, or is none of ours.
+        """What the rank reported; None if the frame is not complete, or is not a valid one.
 
-        A program that closed all its descriptors may have got the pipe's number for a file of its
-        own.
+        It is not valid if a program closed all its descriptors and got the pipe's number for a file
+        of its own.
         """
         if len(self._data) < _HEAD.size:
             return None

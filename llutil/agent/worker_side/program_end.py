@@ -1,9 +1,9 @@
-"""The end of a rank's process is the end of a Python program, however the process was started.
+"""Ends a rank's process as a Python program ends, however the process was started.
 
 A plain ``python train.py`` waits for threads and executors, runs what is registered with atexit,
-joins children of multiprocessing, closes open files, and only then is gone. A worker that was
-forked cannot end its interpreter like that: the interpreter also holds what the parent had, files
-with buffers among it, and their end belongs to the parent. So ``forget_parent`` drops the parent's
+joins multiprocessing's children, closes open files, and then exits. A forked worker cannot finalize
+its interpreter like that: the interpreter also holds objects of the parent, such as files with data
+in their buffers, and only the parent may close those. So ``forget_parent`` drops the parent's
 registrations right after the fork, and ``end_program`` does the steps of CPython's finalization
 (3.11, ``Py_FinalizeEx``) for what this process made.
 
@@ -11,7 +11,7 @@ This module may import nothing but the standard library. It imports no module th
 not imported itself.
 """
 
-# ruff: noqa: SLF001 - an interpreter's end has no public interface
+# ruff: noqa: SLF001 - Python has no public functions for an interpreter's end
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from typing import NoReturn
 
 __all__ = ["end_program", "forget_parent"]
 
-# Seconds after which a rank says what its end waits for, and seconds between two times.
-_FIRST_WORD = 10.0
-_NEXT_WORD = 60.0
+# Seconds after which a rank reports what its end waits for, and seconds until each next report.
+_FIRST_REPORT = 10.0
+_NEXT_REPORT = 60.0
 
 
 def forget_parent() -> None:
-    """Drop what the parent registered for its own end. To be called first in a forked process.
+    """Drop what the parent registered for its own end. Call it first in a forked process.
 
-    Objects of the parent are frozen: ``end_program`` closes no file of theirs.
+    The parent's objects are frozen, so ``end_program`` does not close its files.
     """
     gc.freeze()
     atexit._clear()
-    # Each library registers itself once, when it is imported or first used. In a fork that was the
-    # parent, so it is registered again here, in the order in which a program would have done it.
+    # A library registers itself once, when it is imported or first used. The parent did that, so
+    # each is registered again here, in the order in which a program would have done it.
     if logging := sys.modules.get("logging"):
         del logging._handlerList[:]
         atexit.register(logging.shutdown)
@@ -59,22 +59,23 @@ def forget_parent() -> None:
 
 
 def end_program(status: int) -> NoReturn:
-    """End this process with the exit code ``status``, as an interpreter that has run its program.
+    """End this process with the exit code ``status``, as an interpreter does that has run its
+    program.
 
-    Waits for non-daemon threads, executors and multiprocessing's children, however long they take.
-    While it waits, it says on standard error what it waits for.
+    It waits for non-daemon threads, executors and multiprocessing's children, however long they
+    take. Meanwhile it reports on standard error what it waits for.
     """
-    steps = _Steps()
+    reporter = _WaitReporter()
     threading._shutdown()  # type: ignore[attr-defined]
-    steps.now = "functions registered with atexit"
+    reporter.step = "functions registered with atexit"
     atexit._run_exitfuncs()
-    steps.now = "open files"
+    reporter.step = "open files"
     _close_files()
     os._exit(status)
 
 
 def _close_files() -> None:
-    """Close what an interpreter's end would close: every open file that this process opened.
+    """Close every open file that this process opened, as an interpreter's end would.
 
     A file that writes into another one, as ``gzip.GzipFile`` does, is closed before that one.
     """
@@ -87,7 +88,7 @@ def _close_files() -> None:
         try:
             file.close()
         except Exception as error:  # noqa: BLE001 - the method may be the user's own
-            # Python ignores it too, and says so: what was in the buffer is lost.
+            # As Python does: report the error and go on. What was in the buffer is lost.
             with contextlib.suppress(Exception):
                 sys.stderr.write(f"{file!r} could not be closed: {type(error).__name__}: {error}\n")
     for stream in standard:
@@ -113,33 +114,33 @@ def _depth(file: object) -> int:
     return 0 if issubclass(kind, io.TextIOBase) else 2
 
 
-class _Steps:
-    """Says on standard error what a program's end waits for, if that takes long.
+class _WaitReporter:
+    """Reports on standard error what a program's end waits for, if that takes long.
 
-    ``now`` is the step. Before it is set, the end waits for threads.
+    ``step`` is the current step. Until it is set, the end waits for threads.
     """
 
     def __init__(self) -> None:
-        self.now = ""
+        self.step = ""
         self._began = time.monotonic()
-        # A thread that cannot be started (a limit of processes) costs the words, not the end.
+        # If a thread cannot be started (a limit of processes), there are no reports.
         with contextlib.suppress(RuntimeError):
-            threading.Thread(target=self._speak, name="llutil-program-end", daemon=True).start()
+            threading.Thread(target=self._report, name="llutil-program-end", daemon=True).start()
 
-    def _speak(self) -> None:
-        time.sleep(_FIRST_WORD)
+    def _report(self) -> None:
+        time.sleep(_FIRST_REPORT)
         while True:
             waited = time.monotonic() - self._began
             text = f"the program has returned; for {waited:.0f} s its end waits for {self._what()}"
             with contextlib.suppress(Exception):
                 sys.stderr.write(f"{text}\n")
                 sys.stderr.flush()
-            time.sleep(_NEXT_WORD)
+            time.sleep(_NEXT_REPORT)
 
     def _what(self) -> str:
-        if self.now:
+        if self.step:
             children = _children()
-            return f"{self.now}{f', child processes {children}' if children else ''}"
+            return f"{self.step}{f', child processes {children}' if children else ''}"
         main = threading.main_thread()
         names = [t.name for t in threading.enumerate() if not t.daemon and t is not main]
         return f"threads {', '.join(names)}" if names else "threads"
@@ -147,7 +148,7 @@ class _Steps:
 
 def _children() -> str:
     process = sys.modules.get("multiprocessing.process")
-    # The set may change while it is read: then there is nothing to name this time.
+    # The set may change while it is read; then no child is named this time.
     with contextlib.suppress(RuntimeError):
         return ", ".join(child.name for child in process._children) if process else ""
     return ""

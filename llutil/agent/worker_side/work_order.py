@@ -1,9 +1,9 @@
-"""What a worker is told before it runs: the order, the same for every rank of a round.
+"""The order: what a worker is told before it runs. It is the same for every rank of a round.
 
-Rank facts are in the environment, as torch has them. The order says what to run and how to answer.
-It travels in a memory file whose descriptor the worker inherits: no size limit, no path, nothing on
-disk. This module may import nothing but the standard library, msgspec and ``llutil.entrypoint``: it
-is read before a worker's ``sys.path`` is complete.
+Ranks and sizes are in the environment, as torch has them. The order says what to run and in which
+form to answer. It travels in a memory file whose descriptor the worker inherits: without a size
+limit, a path or a file on disk. This module may import nothing but the standard library, msgspec
+and ``llutil.entrypoint``: it is read before a worker's ``sys.path`` is complete.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ __all__ = ["WorkOrder", "read_order", "write_order"]
 class WorkOrder(msgspec.Struct, frozen=True, kw_only=True):
     """What to run (``entrypoint``), where modules are (``sys_path``), and the form of the answer.
 
-    ``result_limit`` None means: results are pickled, for a caller in this interpreter. A number
-    means: results are plain JSON of at most so many bytes, for XCom; with ``arrays``, arrays in
-    them stay what they are.
+    ``result_limit`` None means that results are pickled, for a caller in this interpreter. A number
+    means that they are plain JSON of at most so many bytes, for XCom. With ``arrays``, a result
+    that holds arrays is an archive instead.
     """
 
     entrypoint: Entrypoint
@@ -50,8 +50,8 @@ def write_order(order: WorkOrder) -> int:
 
 
 def read_order(fd: int) -> WorkOrder:
-    """The order in the memory file ``fd``; other ranks read the same file, so its position is not
-    used.
+    """The order in the memory file ``fd``. It is opened again, because other ranks read the same
+    file and share the position of ``fd``.
     """
     with Path(f"/proc/self/fd/{fd}").open("rb") as file:
         header = json.loads(file.readline())

@@ -1,13 +1,14 @@
-"""The first code of ours that runs in a worker: it becomes what the order says, and answers.
+"""The first code of ours that runs in a worker: it runs what the order says, and reports the
+outcome.
 
-A worker is started in a session of its own, with its rank facts in the environment and its standard
-streams where they belong. This module ties its life to its starter's, runs the entrypoint, and
-writes the outcome. A rank's process ends as a Python program does, see ``program_end``: what a
-function or a script has begun is finished. A child that the user's code forked speaks for itself
-alone, by its exit status.
+A worker is started in its own session, with its ranks in the environment and its standard streams
+connected. This module makes the kernel kill the worker when its starter dies, runs the entrypoint,
+and writes the outcome. A rank's process ends as a Python program does (see ``program_end``), so
+what a function or a script has begun is finished. A child process that the user's code forked
+reports nothing to the agent; it has only its exit status.
 
-It imports no torch (the entrypoint may), and nothing of the agent but this folder: its cost is paid
-by every start of every rank.
+It imports no torch (the entrypoint may), and nothing of the agent but this folder, because every
+start of every rank pays for its imports.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from llutil.agent.worker_side import main_module
-from llutil.agent.worker_side.error_report import flush, tell_error
+from llutil.agent.worker_side.error_report import flush_streams, report_error
 from llutil.agent.worker_side.outcome_pipe import Returned, write_frame
 from llutil.agent.worker_side.program_end import end_program, forget_parent
 from llutil.agent.worker_side.work_order import WorkOrder, read_order
@@ -45,15 +46,15 @@ def main(order_fd: int, outcome_fd: int, parent: int) -> None:
     os.close(order_fd)
     os.set_inheritable(outcome_fd, False)
     _default_signals()
-    _explain_crashes()
-    status = become(order, outcome_fd, None)
+    _print_stacks_on_crash()
+    status = run_order(order, outcome_fd, None)
     if isinstance(order.entrypoint, PickledCall | FunctionName):
         end_program(status)
     sys.exit(status)
 
 
-def become(order: WorkOrder, outcome_fd: int, direct: Callable[[], Any] | None) -> int:
-    """Run what ``order`` says, or ``direct`` in its place; write the outcome; give the exit
+def run_order(order: WorkOrder, outcome_fd: int, direct: Callable[[], Any] | None) -> int:
+    """Run what ``order`` says, or ``direct`` in its place; write the outcome. Returns the exit
     status.
     """
     if direct is not None:
@@ -75,21 +76,19 @@ def become(order: WorkOrder, outcome_fd: int, direct: Callable[[], Any] | None) 
 
 
 def run_forked(order: WorkOrder, outcome_fd: int, direct: Callable[[], Any] | None) -> NoReturn:
-    """Run in a process that was forked and not started afresh: end as an interpreter of its own
-    would.
-    """
+    """Run in a process that was forked. It ends as a fresh interpreter would."""
     forget_parent()
-    os.set_inheritable(outcome_fd, False)  # it may have come over a socket, which does not say so
+    os.set_inheritable(outcome_fd, False)  # a descriptor that came over a socket is inheritable
     _default_signals()
-    _explain_crashes()
-    _set_threads()
-    _draw_own_numbers()
-    end_program(become(order, outcome_fd, direct))
+    _print_stacks_on_crash()
+    _set_torch_threads()
+    _reseed_generators()
+    end_program(run_order(order, outcome_fd, direct))
 
 
-def _set_threads() -> None:
-    """Tell a torch that was imported before the fork what OMP_NUM_THREADS, read then, says now
-    (torch 2.13).
+def _set_torch_threads() -> None:
+    """Give torch the number of threads of OMP_NUM_THREADS. torch was imported before the fork and
+    read another value then (torch 2.13).
     """
     from llutil.agent.worker_side.fork_environment import torch_threads
 
@@ -98,13 +97,14 @@ def _set_threads() -> None:
         sys.modules["torch"].set_num_threads(threads)
 
 
-def _draw_own_numbers() -> None:
-    """Seed the generators that were seeded before the fork, so that ranks draw different numbers.
+def _reseed_generators() -> None:
+    """Seed the generators again that were seeded before the fork, so that ranks draw different
+    numbers.
 
-    A fresh interpreter has that by itself. ``random`` seeds itself again in a fork (CPython 3.11),
-    numpy and torch do not. A seed that a caller set is kept. numpy forgets its own ``seed_seq``
-    then (2.4). torch's own first seed has 53 random bits (2.13, ``getNonDeterministicRandom``), so
-    a short one is a person's.
+    In a fresh interpreter they differ anyway. ``random`` seeds itself again in a fork (CPython
+    3.11), numpy and torch do not. A seed that a caller set is kept. It is recognized like this:
+    numpy has no ``seed_seq`` after a caller's seed (2.4), and torch's own first seed has 53 random
+    bits (2.13, ``getNonDeterministicRandom``), so a short one was set by a caller.
     """
     if "numpy.random" in sys.modules:
         random = sys.modules["numpy.random"]
@@ -118,18 +118,18 @@ def _draw_own_numbers() -> None:
 
 
 def _default_signals() -> None:
-    """Undo what was inherited: an ignored SIGINT (a background shell) or a blocked SIGTERM would
-    defeat a stop.
+    """Set the default signal handlers. An inherited ignored SIGINT (a background shell) or a
+    blocked SIGTERM would make a stop impossible.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
-    # Last: a signal that waited must not find a handler of the agent's.
+    # Last: a blocked signal is delivered now, and must not run a handler of the agent's.
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
-def _explain_crashes() -> None:
-    """Have a crash in native code print where each Python thread was, to the rank's own standard
+def _print_stacks_on_crash() -> None:
+    """Make a crash in native code print the stack of each Python thread to the rank's standard
     error.
     """
     with contextlib.suppress(ValueError, OSError, RuntimeError):  # there is no standard error
@@ -140,23 +140,23 @@ def _run_function(load: Callable[[], Callable[[], Any]], order: WorkOrder, outco
     try:
         function = load()
     except BaseException as error:  # noqa: BLE001 - the edge of the process
-        return tell_error(error, outcome_fd, fatal=True, bad_configuration=True)
+        return report_error(error, outcome_fd, fatal=True, bad_configuration=True)
     rank = os.getpid()
     try:
         value = function()
     except SystemExit as request:
         if os.getpid() != rank:
             return _exit_status(request)
-        return tell_error(request, outcome_fd)
+        return report_error(request, outcome_fd)
     except BaseException as error:  # noqa: BLE001 - as above
-        return tell_error(error, outcome_fd if os.getpid() == rank else None)
+        return report_error(error, outcome_fd if os.getpid() == rank else None)
     if os.getpid() != rank:
         return 0
     try:
         returned = _encode(value, order)
     except BaseException as error:  # noqa: BLE001 - as above: the value's code runs
-        return tell_error(error, outcome_fd, fatal=True)
-    flush()
+        return report_error(error, outcome_fd, fatal=True)
+    flush_streams()
     write_frame(outcome_fd, returned)
     return 0
 
@@ -185,7 +185,7 @@ def _run_main(load: Callable[[], main_module.Main], argv: list[str], outcome_fd:
     try:
         code, module = load()
     except BaseException as error:  # noqa: BLE001 - as above: a package's code runs
-        return tell_error(error, outcome_fd, fatal=True, bad_configuration=True)
+        return report_error(error, outcome_fd, fatal=True, bad_configuration=True)
     if module.__file__:
         sys.argv[0] = module.__file__ if module.__spec__ else argv[0]
     sys.modules["__main__"] = module
@@ -195,19 +195,19 @@ def _run_main(load: Callable[[], main_module.Main], argv: list[str], outcome_fd:
     except SystemExit as request:
         return _exit_status(request)
     except BaseException as error:  # noqa: BLE001 - the edge of the process
-        return tell_error(error, outcome_fd if os.getpid() == rank else None)
+        return report_error(error, outcome_fd if os.getpid() == rank else None)
     return 0
 
 
 def _exec(program: str, args: tuple[str, ...], outcome_fd: int) -> int:
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
-        # Python ignores them; other programs expect to end by them.
+        # Python ignores these signals; other programs expect to be ended by them.
         signal.signal(number, signal.SIG_DFL)
     try:
         os.execvp(program, [program, *args])  # noqa: S606 - running a command is what was asked for
     except OSError as error:
         problem = ConfigError(f"command {program!r} could not be started: {error}")
-        tell_error(problem, outcome_fd, fatal=True, bad_configuration=True)
+        report_error(problem, outcome_fd, fatal=True, bad_configuration=True)
         return 127
 
 
@@ -218,6 +218,6 @@ def _exit_status(request: SystemExit) -> int:
         case int(status):
             return status & 0xFF
         case text:
-            with contextlib.suppress(Exception):  # as in flush
+            with contextlib.suppress(Exception):  # as in flush_streams
                 sys.stderr.write(f"{text}\n")
             return 1

@@ -1,8 +1,8 @@
-"""One rank of this node: its process, its outcome pipe and its output, from its start until both
-have ended.
+"""One rank of this node: its process, its outcome pipe and its output, until all of them have
+ended.
 
-``RankPlan`` says how it is started. Lives on the agent's loop and thread. What its end means for
-the others is for ``workers`` and the agent to know.
+``RankPlan`` says how it is started. It runs on the agent's loop and thread. ``rank_group`` and the
+agent decide what its end means for other ranks.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from llutil.agent.event_loop import EventLoop
 from llutil.agent.observer import AgentObserver
 from llutil.agent.output.log_files import Route, last_lines, open_log
 from llutil.agent.output.pipe_pump import PipePump
-from llutil.agent.start_methods.spawn_and_fork import Start, Starter, WorkerProcess
+from llutil.agent.start_methods.spawn_and_fork import Starter, StartRequest, WorkerProcess
 from llutil.agent.worker_side.outcome_pipe import (
     RANK_DID_NOT_END,
-    Collector,
     ErrorNote,
+    OutcomeReader,
     Returned,
 )
 from llutil.agent.workers.rank_exit import RankExit
@@ -36,14 +36,19 @@ __all__ = ["RankPlan", "Worker"]
 
 _log = logging.getLogger(__name__)
 
-_CHUNK = 1 << 18  # bytes read from a pipe at once
-_TAIL = 40  # lines of standard error kept for the report
+# Bytes read from a pipe at once.
+_READ_SIZE = 1 << 18
+# Lines of standard error that are kept for the report.
+_TAIL_LINES = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankPlan:
-    """How one rank is started. ``returns`` says whether it is a function, which must hand in a
-    value. ``exit_timeout`` is how many seconds its process may take to end after that.
+    """How one rank is started.
+
+    ``returns`` says that it runs a function, which must hand in a value. ``signal_session`` says
+    that signals go to its whole process group, because it is a command that may not pass them on.
+    ``exit_timeout`` is how many seconds its process may take to end after its function returned.
     """
 
     rank: int
@@ -53,12 +58,14 @@ class RankPlan:
     stdout: Route
     stderr: Route
     returns: bool
-    whole_group: bool
+    signal_session: bool
     exit_timeout: float
 
 
 class Worker:
-    """One rank. ``ended`` is None while it runs."""
+    """One rank. ``ended`` is None while it runs. ``reported_error`` says that it reported a
+    failure; its process may still run, or hang.
+    """
 
     def __init__(
         self,
@@ -70,26 +77,24 @@ class Worker:
     ) -> None:
         self.plan = plan
         self.ended: RankExit | None = None
-        self.value_deadline: float | None = None
-        self.erred = (
-            False  # it said that it failed; its process may still be leaving, or hang doing so
-        )
-        self._cut_off: ErrorNote | None = None
-        self._sent: set[int] = set()
-        """The signals that it was asked or made to end by."""
+        self.exit_deadline: float | None = None
+        self.reported_error = False
+        self._overdue_note: ErrorNote | None = None
+        self._signals_sent: set[int] = set()
+        """The signals that were sent to end it."""
         self._loop = loop
         self._observer = observer
-        self._collector = Collector()
-        self._tail: deque[str] = deque(maxlen=_TAIL)
+        self._outcome = OutcomeReader()
+        self._stderr_tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._open = ExitStack()
         outcome_read, outcome_write = os.pipe2(os.O_CLOEXEC)
         with ExitStack() as started:
             started.callback(os.close, outcome_write)
             self._outcome_fd = outcome_read
             self._open.callback(os.close, outcome_read)
-            stdout = self._place(plan.stdout, "stdout", started)
-            stderr = self._place(plan.stderr, "stderr", started)
-            start = Start(
+            stdout = self._open_stream(plan.stdout, "stdout", started)
+            stderr = self._open_stream(plan.stderr, "stderr", started)
+            request = StartRequest(
                 order_fd=order_fd,
                 outcome_fd=outcome_write,
                 stdout=stdout,
@@ -97,7 +102,7 @@ class Worker:
                 env=plan.env,
             )
             try:
-                self.process: WorkerProcess = starter.start(start)
+                self.process: WorkerProcess = starter.start(request)
             except BaseException:
                 self.close()
                 raise
@@ -108,7 +113,7 @@ class Worker:
         self._open.callback(loop.unwatch, self.process.exit_fd)
         self._open.callback(loop.unwatch, outcome_read)
 
-    def _place(self, route: Route, stream: str, started: ExitStack) -> int | None:
+    def _open_stream(self, route: Route, stream: str, started: ExitStack) -> int | None:
         """The descriptor for one of the worker's streams; None if it shares the agent's."""
         if route.file is not None and not route.console:
             fd = open_log(route.file)
@@ -121,7 +126,7 @@ class Worker:
             fd = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
             started.callback(os.close, fd)
             return fd
-        # Standard error goes through a pipe even on its way to the agent's own, for its last lines.
+        # Standard error always goes through a pipe, because its last lines are kept for the report.
         read, write = os.pipe2(os.O_CLOEXEC)
         started.callback(os.close, write)
         copy = None
@@ -141,22 +146,22 @@ class Worker:
         return write
 
     def _take_lines(self, stream: str, lines: Iterable[str], *, raw: bool) -> None:
-        """Lines that the rank printed; ``raw``: they have been shown already, as they came."""
+        """Handle lines that the rank printed. With ``raw``, the console has them already."""
         route = self.plan.stderr if stream == "stderr" else self.plan.stdout
         for text in lines:
             if stream == "stderr":
-                self._tail.append(text)
+                self._stderr_tail.append(text)
             if route.console and not raw:
                 self._observer.output_line(self.plan.rank, self.plan.prefix, stream, text)
 
     def signal(self, number: int) -> None:
-        """Have the worker end, and its children too where it would not pass the signal on (a shell,
-        say).
+        """Send the worker a signal to end it, and its children too if it would not pass the signal
+        on (a shell, for example).
         """
-        self._sent.add(number)
-        if self.ended is not None and not self.plan.whole_group:
+        self._signals_sent.add(number)
+        if self.ended is not None and not self.plan.signal_session:
             return
-        if not self.plan.whole_group:
+        if not self.plan.signal_session:
             signal_process(self.process.pid, number)
             return
         with suppress(ProcessLookupError):
@@ -165,24 +170,24 @@ class Worker:
     def _on_outcome(self) -> None:
         if self._read_outcome() is False:
             self._loop.unwatch(self._outcome_fd)
-        if self.value_deadline is None and not self.erred:
-            match self._collector.note():
+        if self.exit_deadline is None and not self.reported_error:
+            match self._outcome.note():
                 case Returned():
-                    self.value_deadline = time.monotonic() + self.plan.exit_timeout
+                    self.exit_deadline = time.monotonic() + self.plan.exit_timeout
                 case ErrorNote():
-                    self.erred = True
+                    self.reported_error = True
                 case None:
                     pass
 
     def _read_outcome(self) -> bool | None:
-        """Whether there was something; False at the end of the pipe, None if there is nothing
-        yet.
+        """Read the pipe once: True if there was data, False at the end of the pipe, None if there
+        is no data yet.
         """
         try:
-            data = os.read(self._outcome_fd, _CHUNK)
+            data = os.read(self._outcome_fd, _READ_SIZE)
         except BlockingIOError:
             return None
-        self._collector.feed(data)
+        self._outcome.feed(data)
         return bool(data)
 
     def _on_exit(self) -> None:
@@ -190,11 +195,11 @@ class Worker:
         if status is None:
             return
         self._loop.unwatch(self.process.exit_fd)
-        # Children that hold the pipe keep it open: what is in it now is all that the worker wrote.
+        # Children of the worker may keep the pipe open. The worker wrote only what is in it now.
         while self._read_outcome():
             pass
         self._loop.unwatch(self._outcome_fd)
-        note = self._cut_off or self._collector.note()
+        note = self._overdue_note or self._outcome.note()
         if self.plan.returns:
             failed = not isinstance(note, Returned)
             if not failed and status != 0:
@@ -204,7 +209,7 @@ class Worker:
                     exit_text(status),
                 )
         else:
-            # A script's clean-up may end the process with status 0 after an exception.
+            # Clean-up code of a script may end the process with status 0 after an exception.
             failed = status != 0 or isinstance(note, ErrorNote)
         self.ended = RankExit(
             rank=self.plan.rank,
@@ -215,44 +220,45 @@ class Worker:
             tail=(),
             failed=failed,
             at=note.at if isinstance(note, ErrorNote) else time.monotonic(),
-            # What dies of a signal that nobody here sent may have been dying already: to end takes
-            # a process some time where it has a lot of memory, or a GPU's, to give back.
-            asked=bool(self._sent) and (status >= 0 or -status in self._sent),
+            # If it died of a signal that was not sent here, it may have been dying before: to end
+            # takes some time for a process with a lot of memory, or a GPU's, to free.
+            stopped_by_agent=bool(self._signals_sent)
+            and (status >= 0 or -status in self._signals_sent),
         )
 
-    def cut_off(self) -> None:
-        """Kill it: it returned a value long ago, and its process has not ended."""
-        self.value_deadline = None
+    def kill_overdue(self) -> None:
+        """Kill it: its process has not ended ``exit_timeout`` seconds after its value came."""
+        self.exit_deadline = None
         text = (
             f"the rank returned its value, and {self.plan.exit_timeout:g} s later (exit_timeout) "
             "its process had not ended: a thread, an executor, a child process or a function "
             "registered with atexit still ran. It was killed, and what it was writing may be "
             "incomplete"
         )
-        self._cut_off = ErrorNote(kind=RANK_DID_NOT_END, text=text, at=time.monotonic())
+        self._overdue_note = ErrorNote(kind=RANK_DID_NOT_END, text=text, at=time.monotonic())
         self.signal(signal.SIGKILL)
 
     def refresh(self) -> None:
-        """Look at the process itself, in case an event was missed."""
+        """Check whether the process has ended, in case an event was missed."""
         if self.ended is None:
             self._on_exit()
 
-    def look(self) -> None:
-        """Look at the process and at what it has said so far: its event may be on its way."""
+    def check(self) -> None:
+        """Check the process and its outcome pipe now, without waiting for their events."""
         self.refresh()
-        if self.ended is None and not self.erred:
+        if self.ended is None and not self.reported_error:
             self._on_outcome()
 
     def with_tail(self) -> RankExit:
-        """How the rank ended, with the last lines of its standard error, once its pipes were
-        read.
+        """How the rank ended, with the last lines of its standard error. Call it when its pipes
+        have been read.
         """
         assert self.ended is not None
         stderr = self.plan.stderr
         if stderr.file is not None and not stderr.console:
-            return replace(self.ended, tail=last_lines(stderr.file, _TAIL))
-        return replace(self.ended, tail=tuple(self._tail))
+            return replace(self.ended, tail=last_lines(stderr.file, _TAIL_LINES))
+        return replace(self.ended, tail=tuple(self._stderr_tail))
 
     def close(self) -> None:
-        """Read what is left of the output, and give back all descriptors."""
+        """Read what is left of the output, and close all descriptors."""
         self._open.close()

@@ -1,7 +1,7 @@
-"""How one rank ended, as a value: what it said, what the kernel said, and what both mean for those
-who report it.
+"""How one rank ended, as a value: what it reported, its exit status, and what both mean.
 
-Nothing here acts. It imports the standard library, ``outcome`` and ``llutil.system.exit_status``.
+Nothing here acts. It imports the standard library, ``worker_side.outcome_pipe`` and
+``llutil.system.exit_status``.
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ from llutil.system.exit_status import exit_text
 
 __all__ = ["RankExit"]
 
-_LONGEST_REASON = 500  # characters of an error's message that a reason repeats
+# Characters of the longest reason.
+_LONGEST_REASON = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankExit:
-    """How one rank ended. ``note`` is what it said; ``status`` what the kernel said (negative: a
-    signal).
+    """How one rank ended. ``note`` is what it reported; ``status`` is its exit status (negative: a
+    signal). ``tail`` is the end of its standard error.
 
-    ``at`` is when, on ``time.monotonic()``: when it failed by its own word, else when its end was
-    noticed. ``asked`` says that it was asked or made to end before it had ended, and did not die of
-    another signal than that.
+    ``at`` is when, on ``time.monotonic()``: when it reported its failure, else when its end was
+    noticed. ``stopped_by_agent`` says that the agent asked or forced it to end while it ran, and
+    that it did not die of another signal.
     """
 
     rank: int
@@ -34,25 +35,27 @@ class RankExit:
     tail: tuple[str, ...]
     failed: bool
     at: float
-    asked: bool = False
+    stopped_by_agent: bool = False
 
     @property
-    def was_ended(self) -> bool:
-        """Whether it failed only because it was ended with the round, and without a word of its
-        own.
+    def only_stopped(self) -> bool:
+        """Whether it failed only because the agent ended it with the round, and reported no error
+        itself.
         """
-        return self.failed and self.asked and self.note is None
+        return self.failed and self.stopped_by_agent and self.note is None
 
     def failed_before(self, when: float) -> bool:
-        """Whether it had failed by itself at ``when``, though its process may have been noticed to
-        end later.
+        """Whether it had failed by itself at ``when``. Its process's end may have been noticed
+        later.
         """
         said_later = isinstance(self.note, ErrorNote) and self.at > when
-        return self.failed and not self.was_ended and not said_later
+        return self.failed and not self.only_stopped and not said_later
 
     @property
     def reason(self) -> str:
-        """One line, not too long: the error, or what the exit means."""
+        """Why it ended, in one line of limited length: the error, or the meaning of the exit
+        status.
+        """
         match self.note:
             case ErrorNote(kind=kind, text=text):
                 said = text.strip().splitlines()

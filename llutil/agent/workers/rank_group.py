@@ -1,7 +1,7 @@
-"""The worker processes of one round: started together, ended together.
+"""The worker processes of one round: they are started together and ended together.
 
-``RankGroup`` is all of a node's; one of them is a ``Worker``. It lives on the agent's loop and
-thread. What an end *means* (restart, verdict) is the agent's to decide.
+``RankGroup`` is all ranks of a node; each is a ``Worker``. It runs on the agent's loop and thread.
+The agent decides what an end means (restart, verdict).
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ __all__ = ["RankGroup"]
 
 _log = logging.getLogger(__name__)
 
-_LEAVE = 1.0  # seconds a worker that said that it failed has to leave by itself
-_GROUP_PERIOD = 0.05  # seconds between two looks at a stopping command's session
+# Seconds in which a worker that reported a failure may exit by itself, before it is sent a signal.
+_EXIT_TIME = 1.0
+# Seconds between two looks at the session of a command that is being stopped.
+_SESSION_PERIOD = 0.05
 
 
 class RankGroup:
@@ -69,74 +71,73 @@ class RankGroup:
     @property
     def failed(self) -> bool:
         """Whether a rank has failed."""
-        return any(w.erred or (w.ended is not None and w.ended.failed) for w in self._all)
+        return any(w.reported_error or (w.ended is not None and w.ended.failed) for w in self._all)
 
     @property
     def next_deadline(self) -> float:
-        """When a rank that handed in its value must have left, on ``time.monotonic()``; infinity if
-        none has.
+        """When the process of a rank that has returned its value must have ended, on
+        ``time.monotonic()``; infinity if there is none.
         """
         waiting = (
-            w.value_deadline for w in self._all if w.ended is None and w.value_deadline is not None
+            w.exit_deadline for w in self._all if w.ended is None and w.exit_deadline is not None
         )
         return min(waiting, default=float("inf"))
 
-    def end_overdue(self) -> None:
+    def kill_overdue(self) -> None:
         """Kill ranks that returned a value and whose processes have not ended in time: they have
         failed.
         """
         now = time.monotonic()
         for worker in self._all:
-            due = worker.value_deadline
+            due = worker.exit_deadline
             if worker.ended is None and due is not None and now >= due:
-                worker.cut_off()
+                worker.kill_overdue()
 
     def refresh(self) -> None:
-        """Look at every process, in case an event was missed: the safety net's period is the
-        caller's.
-        """
+        """Check every process, in case an event was missed. The caller decides how often."""
         for worker in self._all:
-            worker.look()
+            worker.check()
 
     def results(self) -> list[RankExit]:
-        """How each rank ended, in rank order; only once all have, and after ``stop``."""
+        """How each rank ended, in rank order. Call it after ``stop``."""
         return [worker.with_tail() for worker in self._all if worker.ended is not None]
 
     def stop(
         self, number: int, grace_period: float, hurry: Callable[[], bool] = lambda: False
     ) -> None:
-        """Ask every rank to end by ``number``, wait at most ``grace_period`` seconds, then kill all
-        that is left.
+        """Ask every rank to end with signal ``number``, wait at most ``grace_period`` seconds, then
+        kill all that is left.
 
-        ``hurry`` is asked while waiting; once it says yes, the rest of the grace period is forgone.
+        ``hurry`` is called while waiting; when it returns true, the rest of the grace period is
+        skipped.
 
-        Afterwards no process of this node's job exists: neither a worker, nor a child of one, in
-        whatever session it hid. Descriptors are given back, and the last lines of output delivered.
+        Afterwards no process of this node's job exists: no worker and no child of one, in whatever
+        session it is. All descriptors are closed, and the last lines of output were delivered.
         """
         deadline = time.monotonic() + grace_period
         for worker in self._all:
-            worker.look()  # who is dead already did not die of this
-        # Who has said that it failed is about to leave: the signal would end it first, and hide its
-        # exit code.
-        leaving = [worker for worker in self._all if worker.ended is None and worker.erred]
+            worker.check()  # what has ended before the signal was not ended by it
+        # A worker that reported a failure is about to exit. The signal could end it first, and its
+        # exit code would be lost.
+        leaving = [worker for worker in self._all if worker.ended is None and worker.reported_error]
         for worker in self._all:
             if worker.ended is None and worker not in leaving:
                 worker.signal(number)
         self._loop.until(
             lambda: hurry() or all(worker.ended is not None for worker in leaving),
-            min(deadline, time.monotonic() + _LEAVE),
+            min(deadline, time.monotonic() + _EXIT_TIME),
         )
         for worker in leaving:
             if worker.ended is None:
                 worker.signal(number)
-        commands = [w.process.pid for w in self._all if w.plan.whole_group]
+        commands = [w.process.pid for w in self._all if w.plan.signal_session]
         self._loop.until(lambda: self.ended or hurry(), deadline)
         while (
             commands and time.monotonic() < deadline and session_members(commands) and not hurry()
         ):
-            # A shell is gone at once; the program it ran may still be saving. No descriptor tells
-            # its end.
-            self._loop.turn(min(deadline, time.monotonic() + _GROUP_PERIOD))
+            # A shell ends at once, but the program that it ran may still be saving. There is no
+            # descriptor that becomes ready when that program ends.
+            self._loop.turn(min(deadline, time.monotonic() + _SESSION_PERIOD))
         last = time.monotonic() + KILLED
         for worker in self._all:
             if worker.ended is None:
@@ -144,7 +145,7 @@ class RankGroup:
         sessions = [w.process.pid for w in self._all]
         left = kill_all(sessions, self._mark, last, spare=self._starter.pids)
         if left:
-            _log.error("processes %s did not end on SIGKILL; they are stuck in the kernel", left)
+            _log.error("processes %s did not end after SIGKILL; they are stuck in the kernel", left)
         self._loop.until(lambda: self.ended, last)
         for worker in self._all:
             worker.close()

@@ -15,8 +15,8 @@ from typing import Any
 import cloudpickle
 
 from llutil.agent.start_methods.forkserver_client import ForkServer
-from llutil.agent.start_methods.spawn_and_fork import Start, Starter, WorkerProcess
-from llutil.agent.worker_side.outcome_pipe import Collector, ErrorNote, Returned
+from llutil.agent.start_methods.spawn_and_fork import Starter, StartRequest, WorkerProcess
+from llutil.agent.worker_side.outcome_pipe import ErrorNote, OutcomeReader, Returned
 from llutil.agent.worker_side.work_order import WorkOrder, write_order
 from llutil.entrypoint import Entrypoint
 
@@ -54,7 +54,7 @@ class Started:
         return status
 
     def note(self) -> Returned | ErrorNote | None:
-        collector = Collector()
+        collector = OutcomeReader()
         while select.select([self.outcome], [], [], _DEADLINE)[0]:
             data = os.read(self.outcome, 1 << 16)
             if not data:
@@ -92,7 +92,7 @@ def started(
             theirs.append(write)
         try:
             process = starter.start(
-                Start(
+                StartRequest(
                     order_fd=order,
                     outcome_fd=theirs[1],
                     stdout=theirs[2],

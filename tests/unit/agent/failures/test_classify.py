@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llutil.agent.failures.classify import classify, is_echo, printed_error
+from llutil.agent.failures.classify import classify, only_reports_peer_gone, printed_error
 from llutil.agent.worker_side.outcome_pipe import ErrorNote
 from llutil.failure import FailureClass
 
@@ -110,7 +110,7 @@ def test_every_signal_has_a_class(number: int) -> None:
     ids=["gloo", "NCCL", "the store", "killed after it", "killed", "another's", "a hang", "an exit"],
 )  # fmt: skip
 def test_an_echo_says_only_that_a_peer_went_away(found: Found, echo: bool) -> None:
-    assert is_echo(*found[:2]) is echo
+    assert only_reports_peer_gone(*found[:2]) is echo
 
 
 TRACE = ["Traceback (most recent call last):", '  File "a.py", line 1, in <module>', "    x()"]

@@ -54,7 +54,7 @@ def ended(
         tail=tail,
         failed=failed,
         at=at,
-        asked=asked,
+        stopped_by_agent=asked,
     )
 
 
@@ -232,7 +232,7 @@ def test_a_kill_for_lack_of_memory_is_told_with_its_evidence() -> None:
 def test_a_kill_that_was_not_for_memory_is_told_as_that() -> None:
     found = report(ended(0, -9), memory=KillCount("this machine", 0))
     assert found.job_failure.failure_class is FailureClass.INFRASTRUCTURE
-    assert "(SIGKILL: somebody's kill -9, or the platform's; none for lack of memory" in found.text
+    assert "(SIGKILL: sent by a person or the platform; none for lack of memory" in found.text
 
 
 def test_a_node_is_told_by_its_label() -> None:

@@ -12,13 +12,13 @@ import pytest
 from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs
 from torch.distributed.elastic.multiprocessing.api import Std as TorchStd
 
-from llutil.agent.output.log_files import LogFolder, LogPlan, Route, last_lines, open_log
+from llutil.agent.output.log_files import LogFolder, LogOptions, Route, last_lines, open_log
 from llutil.errors import ConfigError
 from llutil.std import Std, StdOption
 
 
 def test_the_layout_is_torchs(tmp_path: Path) -> None:
-    folder = LogFolder(LogPlan(base=str(tmp_path), redirects=Std.ALL), "my-run")
+    folder = LogFolder(LogOptions(base=str(tmp_path), redirects=Std.ALL), "my-run")
     assert folder.path.parent == tmp_path
     assert folder.path.name.startswith("my-run_")
     attempt = folder.attempt(2, 1)
@@ -49,7 +49,7 @@ def test_the_layout_is_torchs(tmp_path: Path) -> None:
 def test_each_stream_of_a_rank_goes_where_redirects_and_tee_say(
     tmp_path: Path, redirects: Std, tee: Std, stdout: str, stderr: str
 ) -> None:
-    folder = LogFolder(LogPlan(str(tmp_path), redirects, tee), "run")
+    folder = LogFolder(LogOptions(str(tmp_path), redirects, tee), "run")
     names = {(False, True): "console", (True, False): "file", (True, True): "both"}
     found = [
         names[route.file is not None, route.console]
@@ -69,8 +69,8 @@ def test_each_stream_of_a_rank_goes_where_redirects_and_tee_say(
 def test_a_rank_that_is_not_shown_reaches_its_files_alone(
     tmp_path: Path, redirects: Std, tee: Std, stdout: str, stderr: str
 ) -> None:
-    folder = LogFolder(LogPlan(str(tmp_path), redirects, tee, frozenset({0, 2})), "run")
-    shown = LogFolder(LogPlan(str(tmp_path), redirects, tee), "run")
+    folder = LogFolder(LogOptions(str(tmp_path), redirects, tee, frozenset({0, 2})), "run")
+    shown = LogFolder(LogOptions(str(tmp_path), redirects, tee), "run")
     names = {(False, False): "nowhere", (True, False): "file"}
     hidden = folder.routes(folder.attempt(0, 1), 1)
     assert [names[route.file is not None, route.console] for route in hidden] == [stdout, stderr]
@@ -110,7 +110,7 @@ def test_each_stream_goes_where_torch_would_send_it(
         )
         for files, teed in ((dest.stdouts, dest.tee_stdouts), (dest.stderrs, dest.tee_stderrs))
     ]
-    plan = LogPlan(str(tmp_path), redirects, tee, frozenset(shown or ()))
+    plan = LogOptions(str(tmp_path), redirects, tee, frozenset(shown or ()))
     folder = LogFolder(plan, "run")
     found = [
         (route.file.name if route.file else None, route.console)
@@ -120,19 +120,19 @@ def test_each_stream_goes_where_torch_would_send_it(
 
 
 def test_two_runs_of_one_name_do_not_share_a_folder(tmp_path: Path) -> None:
-    plan = LogPlan(base=str(tmp_path))
+    plan = LogOptions(base=str(tmp_path))
     assert LogFolder(plan, "run").path != LogFolder(plan, "run").path
 
 
 def test_a_base_folder_is_made_with_its_parents(tmp_path: Path) -> None:
-    assert LogFolder(LogPlan(base=str(tmp_path / "a" / "b")), "run").path.is_dir()
+    assert LogFolder(LogOptions(base=str(tmp_path / "a" / "b")), "run").path.is_dir()
 
 
 def test_without_a_base_the_folder_is_a_temporary_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    path = LogFolder(LogPlan(), "run").path
+    path = LogFolder(LogOptions(), "run").path
     assert path.parent.parent == tmp_path
     assert path.parent.name.startswith("llutil_logs_")
 
@@ -141,7 +141,7 @@ def test_a_base_that_cannot_be_written_is_a_bad_configuration(tmp_path: Path) ->
     (tmp_path / "file").write_text("")
     base = str(tmp_path / "file" / "logs")
     with pytest.raises(ConfigError, match=r"log_dir .*file/logs' cannot be written \(Not a dir"):
-        LogFolder(LogPlan(base=base), "run")
+        LogFolder(LogOptions(base=base), "run")
 
 
 def test_a_log_file_is_appended_to(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_a_reader_that_does_not_read_makes_nobody_wait_and_loses_nothing(
 def test_the_end_does_not_wait_for_a_reader_for_long(
     loop: EventLoop, reader: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stderr_passthrough, "_LAST", 10)
+    monkeypatch.setattr(stderr_passthrough, "_CLOSE_TIMEOUT", 10)
     one = StderrPassthrough(loop, lambda: None)
     one.feed(b"x" * 200_000 + b"\n")
     began = time.monotonic()

@@ -6,7 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llutil.agent.worker_side.fork_environment import blas_threads, too_late, torch_threads
+from llutil.agent.worker_side.fork_environment import (
+    blas_threads,
+    torch_threads,
+    unsettable_after_fork,
+)
 
 SERVER = {"PATH": "/bin", "LANG": "C", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "3"}
 
@@ -36,19 +40,19 @@ SERVER = {"PATH": "/bin", "LANG": "C", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THR
 def test_only_what_is_read_once_and_cannot_be_told_is_too_late(
     worker: dict[str, str], names: list[str]
 ) -> None:
-    assert too_late(SERVER, SERVER | worker) == names
+    assert unsettable_after_fork(SERVER, SERVER | worker) == names
 
 
 def test_what_the_server_alone_has_is_as_much_too_late_as_what_it_lacks() -> None:
     worker = {name: value for name, value in SERVER.items() if name not in {"LANG", "PATH"}}
-    assert too_late(SERVER, worker) == ["LANG"]
+    assert unsettable_after_fork(SERVER, worker) == ["LANG"]
     del worker["OMP_NUM_THREADS"]  # nobody knows what OpenMP would have done by itself
-    assert too_late(SERVER, worker) == ["LANG", "OMP_NUM_THREADS"]
+    assert unsettable_after_fork(SERVER, worker) == ["LANG", "OMP_NUM_THREADS"]
 
 
 @given(st.dictionaries(st.text(max_size=12), st.text(max_size=3)))
 def test_an_environment_is_never_too_late_for_itself(environ: dict[str, str]) -> None:
-    assert too_late(environ, dict(environ)) == []
+    assert unsettable_after_fork(environ, dict(environ)) == []
 
 
 @pytest.mark.parametrize(

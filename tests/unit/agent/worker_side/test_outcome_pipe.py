@@ -10,7 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llutil.agent.worker_side.outcome_pipe import Collector, ErrorNote, Returned, frame, write_frame
+from llutil.agent.worker_side.outcome_pipe import (
+    ErrorNote,
+    OutcomeReader,
+    Returned,
+    frame,
+    write_frame,
+)
 
 returned = st.builds(Returned, st.binary(max_size=200), st.booleans())
 errors = st.builds(
@@ -31,7 +37,7 @@ def test_a_frame_round_trips_in_whatever_pieces_it_arrives(
     note: Returned | ErrorNote, sizes: list[int]
 ) -> None:
     data = b"".join(frame(note))
-    collector = Collector()
+    collector = OutcomeReader()
     for size in sizes:
         collector.feed(data[:size])
         data = data[size:]
@@ -45,7 +51,7 @@ def test_any_cut_leaves_a_frame_that_is_known_to_be_incomplete(
     note: Returned | ErrorNote, place: int
 ) -> None:
     data = b"".join(frame(note))
-    collector = Collector()
+    collector = OutcomeReader()
     collector.feed(data[: place % len(data)])
     assert collector.note() is None
 
@@ -55,7 +61,7 @@ def test_a_value_larger_than_the_pipe_is_written_whole() -> None:
     note = Returned(os.urandom(1 << 20), pickled=True)
     writer = threading.Thread(target=write_frame, args=(write, note))
     writer.start()
-    collector = Collector()
+    collector = OutcomeReader()
     while collector.note() is None:
         collector.feed(os.read(read, 1 << 16))
     writer.join(10)
@@ -88,6 +94,6 @@ def test_bytes_that_are_no_frame_say_nothing(data: bytes) -> None:
     """A program that closed all its descriptors may have got the pipe's number for a file of its
     own.
     """
-    collector = Collector()
+    collector = OutcomeReader()
     collector.feed(data)
     assert collector.note() is None
