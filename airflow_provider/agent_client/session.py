@@ -209,13 +209,13 @@ class AgentSession:
             return
         try:
             for message in self._decoder.feed(data):
-                self._take(message)
+                self._handle(message)
         except ConfigError as error:
             if not self._skip_unreadable:
                 self._message_error = error
                 self._hang_up()
 
-    def _take(self, message: Message) -> None:
+    def _handle(self, message: Message) -> None:
         match message:
             case Hello(version=version, python=python):
                 self.hello = message
@@ -228,7 +228,7 @@ class AgentSession:
                     )
             case OutputLine() | LogRecord() | RoundBegan() | Progress():
                 if isinstance(message, RoundBegan):
-                    self._take_round(message)
+                    self._note_round(message)
                 if isinstance(message, Progress):
                     steps = [step for step, _ in message.ranks.values()]
                     self.furthest = max(self.furthest, *steps, 0)
@@ -246,7 +246,7 @@ class AgentSession:
                 kind = type(message).__name__
                 raise ConfigError(f"the agent sent a {kind}, which only a task may send")
 
-    def _take_round(self, message: RoundBegan) -> None:
+    def _note_round(self, message: RoundBegan) -> None:
         if message.ranks:
             self.world_size = message.world_size
             self.idle_since = float("inf")

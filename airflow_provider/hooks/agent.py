@@ -45,13 +45,17 @@ from llutil.time_budgets import KILLED, StopBudget
 
 __all__ = ["AgentHook"]
 
-_HELLO_WITHIN = (
-    120.0  # seconds; an agent imports torch before it says hello, which takes long on a cold disk
-)
-# Seconds without workers between two questions whether the job waits in vain.
+# All durations are in seconds.
+_HELLO_WITHIN = 120.0
+"""By then the agent's first message must come. The agent first imports torch, which takes long on a
+cold disk.
+"""
 _IN_VAIN_CHECK_PERIOD = 10.0
-# Seconds of one wait at most: a deadline, or a stop that could not be sent, is noticed this late.
+"""The time between two calls of ``in_vain`` while no worker runs."""
 _LONGEST_WAIT = 0.5
+"""How long one wait takes at most. A deadline is noticed so late, and a stop that could not be sent
+is sent again so late.
+"""
 
 
 class AgentHook(BaseHook):

@@ -11,12 +11,12 @@ __all__ = ["EtcdHook"]
 
 
 class EtcdHook(LedgerHook):
-    """What a connection of type ``etcd`` says.
+    """Reads a connection of type ``etcd``.
 
-    The connection's fields: *host* holds one endpoint or several, ``etcd-0:2379,etcd-1:2379``; one
-    that names no port has that of the field *port*, or 2379. *login* and *password* are etcd's
-    user. *extra* is a JSON object with any other options of the backend ``etcd``. The same as JSON,
-    for a secrets backend or an environment variable::
+    The connection's fields: *host* holds one endpoint or several, ``etcd-0:2379,etcd-1:2379``; an
+    endpoint without a port has that of the field *port*, or 2379. *login* and *password* are etcd's
+    user. *extra* is a JSON object with any other options of the backend ``etcd``. As JSON, for a
+    secrets backend or an environment variable::
 
         {"conn_type": "etcd", "host": "etcd-0:2379,etcd-1:2379",
          "login": "train", "password": "...",

@@ -1,9 +1,7 @@
-"""``LedgerHook``: an Airflow connection to a store as the place where a job's nodes meet, whichever
-store it is.
+"""``LedgerHook``: reads an Airflow connection to the store where a job's nodes meet, for any store.
 
-The hook reads the connection and hands on what it says; the agent is the one that connects. "Test
-connection" asks a process of its own. So neither grpc nor kazoo is imported in a process of
-Airflow.
+The hook only reads the connection; the agent connects to the store. "Test connection" runs in
+another process. So no process of Airflow imports grpc or kazoo.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ __all__ = ["LedgerHook", "settings_of"]
 
 _TEST_MODULE = "llutil.ledgers.connection_test"
 _TESTED_WITHIN = 30.0
-"""Seconds. It takes ten at most once it has started."""
+"""How long the test process may run, in seconds. The test takes at most 10 s once it starts."""
 _HAS_PORT = re.compile(r"(\[[^\]]*\]|[^:]*):\d+")
 
 
@@ -90,8 +88,8 @@ def _extra(connection: Any, whose: str) -> tuple[dict[str, Any], list[Problem]]:
 
 
 class LedgerHook(BaseHook):
-    """What a connection to a store says. A subclass names the ``backend`` that it leads to, and
-    Airflow's own attributes.
+    """Reads a connection to a store. A subclass sets the ``backend`` and the class attributes of
+    Airflow's hooks.
     """
 
     backend: ClassVar[Backend]
@@ -101,18 +99,17 @@ class LedgerHook(BaseHook):
         self._conn_id = conn_id
 
     def get_conn(self) -> RendezvousSettings:
-        """Where nodes meet, and how they get in. Nothing is connected to.
+        """The endpoint and the options in the connection. Connects to nothing.
 
         :raises ConfigError: the connection says something that cannot be; all problems are listed.
         """
         return settings_of(self.get_connection(self._conn_id), self.backend)
 
     def test_connection(self) -> tuple[bool, str]:
-        """Whether the store can be used as a node would use it: a record is written, read and
-        removed again.
+        """Test the store as a node would use it: write a record, read it and remove it.
 
-        TLS files are looked for on the machine that asks, which is the api-server when it is asked
-        from the UI.
+        TLS files must be on the machine of this process. That is the api-server for a test from the
+        UI.
         """
         try:
             place = self.get_conn()

@@ -1,5 +1,5 @@
-"""From the name of an Airflow connection to the place that it means. Imported when a task runs, not
-by a DAG file.
+"""Looks an Airflow connection up by its name, and reads where nodes meet from it. Imported when a
+task runs, not by a DAG file.
 """
 
 from __future__ import annotations

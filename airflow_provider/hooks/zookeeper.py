@@ -11,14 +11,13 @@ __all__ = ["ZooKeeperHook"]
 
 
 class ZooKeeperHook(LedgerHook):
-    """What a connection of type ``zookeeper`` says, for ``rdzv_backend="zeus-adapter"``.
+    """Reads a connection of type ``zookeeper``, for ``rdzv_backend="zeus-adapter"``.
 
-    The connection's fields: *host* holds one server or several, ``zk-0:2181,zk-1:2181``; one that
-    names no port has that of the field *port*, or 2181. *login* and *password* are ZooKeeper's
+    The connection's fields: *host* holds one server or several, ``zk-0:2181,zk-1:2181``; a server
+    without a port has that of the field *port*, or 2181. *login* and *password* are ZooKeeper's
     digest authentication, or SASL's with ``sasl_mechanism``. *extra* is a JSON object with any
     other options of the backend, and ``chroot``, which may also follow the hosts:
-    ``zk-0:2181,zk-1:2181/jobs``. The same as JSON, for a secrets backend or an environment
-    variable::
+    ``zk-0:2181,zk-1:2181/jobs``. As JSON, for a secrets backend or an environment variable::
 
         {"conn_type": "zookeeper", "host": "zk-0:2181,zk-1:2181",
          "login": "train", "password": "...",

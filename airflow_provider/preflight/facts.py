@@ -28,12 +28,12 @@ __all__ = ["preflight"]
 
 T = TypeVar("T")
 
-# Seconds that a resolver has to answer.
 _RESOLVE_TIMEOUT = 1.0
-# Seconds: the visibility_timeout that Airflow's Celery provider sets (3.26).
-_DEFAULT_VISIBILITY = 86400.0
-# Brokers that deliver a task again after the visibility timeout.
-_BROKERS = ("redis://", "rediss://", "sqs://", "sentinel://")
+"""How long a resolver has to answer, in seconds."""
+_DEFAULT_VISIBILITY_TIMEOUT = 86400.0
+"""The ``visibility_timeout`` that Airflow's Celery provider sets (3.26), in seconds."""
+_REDELIVERING_BROKERS = ("redis://", "rediss://", "sqs://", "sentinel://")
+"""Brokers that deliver a task again after the visibility timeout."""
 
 
 def preflight(
@@ -70,7 +70,7 @@ def preflight(
         if executor == "CeleryExecutor"
         else None,
         heartbeats=known("heartbeats", _heartbeats, None),
-        addresses=known("this node's address", lambda: _addresses(config, executor), ())
+        addresses=known("this node's address", lambda: _address_problems(config, executor), ())
         if several
         else (),
         node=None if node is None else node.number,
@@ -115,7 +115,7 @@ def _visibility() -> float | None:
     if given:
         return float(given)
     broker = str(conf.get("celery", "broker_url", fallback=""))
-    return _DEFAULT_VISIBILITY if broker.startswith(_BROKERS) else None
+    return _DEFAULT_VISIBILITY_TIMEOUT if broker.startswith(_REDELIVERING_BROKERS) else None
 
 
 def _heartbeats() -> Heartbeats:
@@ -129,20 +129,22 @@ def _heartbeats() -> Heartbeats:
     )
 
 
-def _addresses(config: LaunchConfig, executor: str | None) -> list[str]:
+def _address_problems(config: LaunchConfig, executor: str | None) -> list[str]:
     """The problems with the address at which the other nodes find this one."""
     if config.local_addr:
-        return _own(config.local_addr)
+        return _local_addr_problems(config.local_addr)
     backend = BACKENDS[config.rdzv_backend]
     if not backend.has_ledger:
-        name = _answer(socket.getfqdn)
-        if _resolved([(name, 0)]) is None:
+        name = _ask_resolver(socket.getfqdn)
+        if _first_resolved([(name, 0)]) is None:
             return [
                 f"this host's name {name!r} does not resolve, and the other nodes are told it; "
                 "give local_addr, or let the name resolve on every host"
             ]
         return []
-    found = _resolved([(one.host, one.port) for one in backend.endpoints(config.rdzv_endpoint)])
+    found = _first_resolved(
+        [(one.host, one.port) for one in backend.endpoints(config.rdzv_endpoint)]
+    )
     if found is None:
         return [
             f"no host of rdzv_endpoint {config.rdzv_endpoint!r} resolves here: this node cannot "
@@ -160,9 +162,9 @@ def _addresses(config: LaunchConfig, executor: str | None) -> list[str]:
     return []
 
 
-def _own(given: str) -> list[str]:
+def _local_addr_problems(given: str) -> list[str]:
     """The problems with ``local_addr``, which is ``given``."""
-    found = _resolved([(given, 0)])
+    found = _first_resolved([(given, 0)])
     if found is None:
         return [
             f"local_addr {given!r} does not resolve here, and probably nowhere: the other nodes "
@@ -182,7 +184,7 @@ def _own(given: str) -> list[str]:
     return []
 
 
-def _resolved(places: Sequence[tuple[str, int]]) -> tuple[socket.AddressFamily, Any] | None:
+def _first_resolved(places: Sequence[tuple[str, int]]) -> tuple[socket.AddressFamily, Any] | None:
     """The family and the address of the first host and port of ``places`` that resolves.
 
     :raises TimeoutError: the resolver has not answered in time.
@@ -197,10 +199,10 @@ def _resolved(places: Sequence[tuple[str, int]]) -> tuple[socket.AddressFamily, 
                 return family, address
         return None
 
-    return _answer(ask)
+    return _ask_resolver(ask)
 
 
-def _answer(ask: Callable[[], T]) -> T:
+def _ask_resolver(ask: Callable[[], T]) -> T:
     """What ``ask`` returns; it asks a resolver in a thread.
 
     A resolver cannot be interrupted, and may take many seconds if the DNS is away.

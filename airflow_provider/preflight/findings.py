@@ -1,4 +1,4 @@
-"""What could ruin a long run, decided from values alone, before the first worker starts.
+"""Decides, from values alone and before the first worker starts, what could ruin a long run.
 
 ``airflow_provider.preflight.facts`` reads the values from Airflow and the machine. A fact that is
 None is unknown, and nothing is said about it. This module may import only the standard library and
@@ -18,13 +18,11 @@ from llutil.time_budgets import DEFAULT_GRACE_PERIOD, StopBudget
 
 __all__ = ["Facts", "Finding", "Heartbeats", "Severity", "executor_of", "findings"]
 
-POD_GRACE = 30.0
-"""Seconds that Kubernetes gives a pod to end, if nobody says otherwise
-(terminationGracePeriodSeconds).
-"""
+DEFAULT_POD_GRACE = 30.0
+"""Kubernetes' default for a pod's ``terminationGracePeriodSeconds``, in seconds."""
 
-# Seconds. A task that may run for no longer is not a long run.
 _SHORT_RUN = 600.0
+"""A task that may run for at most so many seconds is not a long run."""
 
 
 class Severity(StrEnum):
@@ -33,7 +31,7 @@ class Severity(StrEnum):
     NOTE = "note"
     """It is good to know, and nothing can be done about it."""
     WARNING = "warning"
-    """It can end a run that could have gone on, or keep one from starting."""
+    """It can end a run, or prevent it from starting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +105,12 @@ class Facts:
 def findings(facts: Facts) -> list[Finding]:
     """The findings that follow from ``facts``, in the order in which they are logged."""
     return [
-        *_grace(facts),
-        *_delivery(facts),
-        *_heartbeats(facts),
-        *_timeouts(facts),
+        *_grace_findings(facts),
+        *_redelivery_findings(facts),
+        *_heartbeat_findings(facts),
+        *_timeout_findings(facts),
         *(Finding(Severity.WARNING, text) for text in facts.addresses),
-        *_siblings(facts),
+        *_sibling_findings(facts),
     ]
 
 
@@ -137,11 +135,11 @@ def executor_of(named: str | None, configured: str, pod: bool) -> str:
     return listed.get(named, named.rpartition(".")[2])
 
 
-def _grace(facts: Facts) -> list[Finding]:
+def _grace_findings(facts: Facts) -> list[Finding]:
     if facts.executor != "KubernetesExecutor":
         return []  # the agent's own session lets it survive its task by the whole grace period
     found = []
-    granted = POD_GRACE if facts.pod_grace is None else facts.pod_grace
+    granted = DEFAULT_POD_GRACE if facts.pod_grace is None else facts.pod_grace
     if granted < StopBudget(facts.grace_period).settled:
         source = (
             f"Kubernetes gives a pod {granted:g} s unless its template says more"
@@ -167,7 +165,7 @@ def _grace(facts: Facts) -> list[Finding]:
     return found
 
 
-def _delivery(facts: Facts) -> list[Finding]:
+def _redelivery_findings(facts: Facts) -> list[Finding]:
     if facts.executor != "CeleryExecutor" or facts.visibility is None:
         return []
     longest = facts.execution_timeout
@@ -182,7 +180,7 @@ def _delivery(facts: Facts) -> list[Finding]:
     return [Finding(Severity.WARNING, text)]
 
 
-def _heartbeats(facts: Facts) -> list[Finding]:
+def _heartbeat_findings(facts: Facts) -> list[Finding]:
     limits = facts.heartbeats
     short = facts.execution_timeout is not None and facts.execution_timeout <= _SHORT_RUN
     if limits is None or short or limits.fatal_outage() >= limits.timeout:
@@ -198,7 +196,7 @@ def _heartbeats(facts: Facts) -> list[Finding]:
     ]
 
 
-def _timeouts(facts: Facts) -> list[Finding]:
+def _timeout_findings(facts: Facts) -> list[Finding]:
     longest, waiting = facts.execution_timeout, facts.rendezvous_timeout
     if longest is None or waiting is None or longest > waiting:
         return []
@@ -212,7 +210,7 @@ def _timeouts(facts: Facts) -> list[Finding]:
     ]
 
 
-def _siblings(facts: Facts) -> list[Finding]:
+def _sibling_findings(facts: Facts) -> list[Finding]:
     if facts.siblings is None:
         return []
     others = ", ".join(

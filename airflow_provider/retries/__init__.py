@@ -1,9 +1,9 @@
-"""What happens after a failure: another launch within the try, another try, or the end.
+"""Decides what follows a failure: another launch within the try, another try, or the end.
 
 ``LaunchRetry`` repeats a launch inside one try. ``ElasticRetryPolicy`` decides on Airflow's next
 try, by a ``RetryRow`` for each class of failure. The room may import plain values of ``llutil``.
-It refuses to find out what went wrong: it is told. Names are resolved when they are first used
-(PEP 562).
+It does not find out what went wrong: it gets that as a value. Names are resolved when they are
+first used (PEP 562).
 """
 
 from __future__ import annotations

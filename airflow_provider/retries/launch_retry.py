@@ -1,8 +1,8 @@
-"""When a launch that failed is tried again inside the same Airflow try.
+"""Repeats a failed launch inside the same Airflow try.
 
-Only failures that another attempt can mend count: the store of the rendezvous was away, the agent
-was lost. A failing rank, bad configuration, a stop and a timeout of the task are Airflow's
-business. tenacity is imported when a launch begins.
+Only failures that another attempt can mend are repeated: the rendezvous store did not answer, or
+the agent was lost. A failing rank, bad configuration, a stop and a timeout of the task are left to
+Airflow's retries. tenacity is imported when a launch begins.
 """
 
 from __future__ import annotations
@@ -25,15 +25,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchRetry:
-    """How often, and how long after one another, a launch is attempted.
+    """How often a launch is attempted, and how long to wait between attempts.
 
     :param attempts: launches in all; 1 means that none is repeated.
-    :param max_elapsed: seconds after the first attempt began, beyond which none begins.
-    :param wait_initial: seconds before the second attempt; each further wait is twice the one
-        before.
-    :param wait_max: the longest wait, in seconds, before jitter.
-    :param jitter: up to so many seconds are added to each wait, at random, so that the nodes of a
-        job which fails as a whole do not come back all at once.
+    :param max_elapsed: no attempt begins later than so many seconds after the first one.
+    :param wait_initial: seconds before the second attempt; each further wait is twice as long.
+    :param wait_max: the longest wait, in seconds, without jitter.
+    :param jitter: a random number of seconds, up to this one, is added to each wait. So the nodes
+        of a job that failed as a whole do not come back all at once.
     """
 
     attempts: int = 3
@@ -66,10 +65,11 @@ class LaunchRetry:
         sleep: Callable[[float], None] = time.sleep,
         what: str = "launch",
     ) -> T:
-        """``launch(attempt)``, attempts counted from 1, until one succeeds or no other may follow.
+        """Call ``launch(attempt)``, from attempt 1, until one succeeds or no other may follow.
 
-        ``stopped`` is asked before each repetition. ``say`` is told why there is one, and calls it
-        ``what``. The last attempt's own error is raised.
+        ``stopped`` is called before each repetition; True prevents it. ``say`` gets a line with the
+        reason for each repetition; ``what`` is the word for an attempt in that line. The error of
+        the last attempt is raised.
         """
         import tenacity
 
@@ -81,8 +81,7 @@ class LaunchRetry:
             assert state.next_action is not None
             say(
                 f"{what} attempt {state.attempt_number} of {self.attempts} failed; the next one "
-                "follows in "
-                f"{state.next_action.sleep:.1f} s. {state.outcome.exception()}"
+                f"follows in {state.next_action.sleep:.1f} s. {state.outcome.exception()}"
             )
 
         retrying = tenacity.Retrying(

@@ -1,8 +1,8 @@
-"""What the process of a try died of, if nobody was asked about it.
+"""Finds out why the task process of an earlier try was killed. Airflow calls no retry policy then.
 
-Functions here only read values that are given to them. This module may import nothing but the
-standard library, ``llutil.failure`` and ``airflow_provider.retries.rules``; of
-``llutil.task_link.agent_record`` it gets values.
+Functions here only read values. This module may import nothing but the standard library,
+``llutil.failure`` and ``airflow_provider.retries.rules``. It gets values of
+``llutil.task_link.agent_record``.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ __all__ = ["failure_of_lost_try"]
 
 
 def failure_of_lost_try(left: AgentRecord | None, record: TriesRecord, host: str) -> JobFailure:
-    """What went wrong in the try that ``record`` says is open: its task process was killed, and
-    nobody was asked.
+    """What went wrong in the open try of ``record``, whose task process was killed.
 
-    By what the try's agent has left on this ``host``, where it knows anything:
+    It is read from what the try's agent has written on this ``host``. The first of these that
+    applies:
 
-    * how the job had ended by itself, before the task was gone;
-    * else that the kernel had killed for lack of memory;
-    * else that the task had been asked to end, and was killed when it took longer than Airflow's
-      five seconds: the worker was stopped, or the task lost its heartbeat;
-    * else somebody's SIGKILL, or the loss of the whole worker.
+    * the job had failed by itself before the task was gone;
+    * the kernel had killed processes for lack of memory;
+    * the task had been asked to end, and was killed since it took longer than Airflow's five
+      seconds: the worker was stopped, or the task lost its heartbeat;
+    * a SIGKILL of somebody else, or the loss of the whole worker.
     """
     found = _found(left, record, host)
     return replace(found, why=f"the task process of try {record.try_number} was lost: {found.why}")

@@ -1,13 +1,13 @@
-"""``ElasticRetryPolicy``: retries that know why the task failed. It is the default of
+"""``ElasticRetryPolicy``: decides on retries by the class of a failure. It is the default of
 ``ElasticLaunchOperator``.
 
-Airflow asks a retry policy in the task's process, with the error, after each failure but one: when
-the task process itself is killed. So the record of the tries, kept in the task's state store, says
-which try has begun; one whose end nobody has told is classified when the next one begins, by what
-its agent has left on the worker's disk.
+Airflow calls a retry policy in the task's process, with the error, after each failure except one:
+if the task process itself was killed. So this policy records in the task's state store which try
+has begun. If the end of a try was not recorded, the next try classifies it by what the agent has
+written on the worker's disk.
 
-A decision is ``airflow_provider.retries.rules``'s; this module reads and writes what it needs. A
-DAG file that names the policy pays for importing this module and ``llutil.errors``, nothing more.
+``airflow_provider.retries.rules`` makes the decision; this module reads and writes the record. A
+DAG file that names the policy imports only this module and ``llutil.errors``.
 """
 
 from __future__ import annotations
@@ -41,29 +41,28 @@ _log = logging.getLogger(__name__)
 
 
 class NoMoreTriesError(LaunchError):
-    """The task process of an earlier try was killed, in a way that is not tried again; found when
-    this try began.
+    """The task process of an earlier try was killed for a reason that is not retried. This try
+    found that when it began.
     """
 
 
 @dataclass(frozen=True, kw_only=True)
 class ElasticRetryPolicy(RetryPolicy):
-    """What follows a failure, by its class; each parameter is the row of one class (see
-    ``RetryRow``).
+    """What follows a failure. Each parameter is the ``RetryRow`` of one class of failures.
 
-    There are never more tries than the task's ``retries`` grant. Budgets begin anew when a task
-    instance that has ended is cleared; one that is cleared while it runs keeps them, since Airflow
-    (3.3) grants it one try more and no retries. An error that is none of a launch, such as
-    ``execution_timeout``'s, is left to ``retries`` and ``retry_delay``.
+    There are never more tries than the task's ``retries`` allow. The counts begin at 0 again when a
+    task instance that has ended is cleared. If it is cleared while it runs they go on, since
+    Airflow (3.3) then grants one more try and no retries. For errors that are not a launch's, such
+    as ``execution_timeout``'s, the task's ``retries`` and ``retry_delay`` apply.
 
-    :param infrastructure: the store, the network, a node, or whoever kills with SIGKILL.
-    :param preemption: somebody asked for the end: the worker is stopped, or a signal came.
+    :param infrastructure: the store, the network or a node failed, or somebody sent SIGKILL.
+    :param preemption: the job was asked to end: the worker is stopped, or a signal came.
     :param hang: a collective or a wait for other ranks ran into its timeout.
     :param out_of_memory: an allocation failed, or the kernel killed for lack of memory.
     :param user_code: exceptions, exit codes and crashes of the user's code.
     :param bad_configuration: the user's code never began.
 
-    :raises ConfigError: a row is no ``RetryRow``.
+    :raises ConfigError: a row is not a ``RetryRow``.
     """
 
     infrastructure: RetryRow = RetryRow(retries=5, delay=30, growth=2, longest=600)
@@ -94,17 +93,17 @@ class ElasticRetryPolicy(RetryPolicy):
         max_tries: int,
         context: Context | None = None,
     ) -> RetryDecision:
-        """Decide what follows ``exception``, and keep count of it. Airflow asks, in the task's
+        """Decide what follows ``exception``, and record it. Airflow calls this in the task's
         process.
         """
         if isinstance(exception, NoMoreTriesError):
             return RetryDecision.fail(str(exception))
-        store = _Store(context)
+        store = _TriesRecordStore(context)
         record = store.read().in_life(max_tries)
         if not isinstance(exception, LaunchError):
             store.write(record.closed())
             kind = type(exception).__name__
-            why = f"{kind}: no failure of a launch; the task's own retries and retry_delay apply"
+            why = f"{kind}: not a failure of a launch; the task's own retries and retry_delay apply"
             return RetryDecision(RetryAction.DEFAULT, reason=why)
         told = next(iter(str(exception).splitlines()), "")[:200]
         decision = decide(
@@ -122,28 +121,27 @@ class ElasticRetryPolicy(RetryPolicy):
     def begin(
         self, context: Mapping[str, Any], left: AgentRecord | None, log: logging.Logger
     ) -> None:
-        """A try begins: classify the one before if nobody was asked about its end, and note that
-        this one is there.
+        """Record that a try begins. If the end of the try before was not recorded, classify it.
 
-        ``left`` is what an earlier try's agent has left on this host. A try that somebody asked for
-        by a clear is never refused.
+        ``left`` is what an earlier try's agent has written on this host. A try that follows a clear
+        is never refused.
 
-        :raises NoMoreTriesError: what the try before died of is not to be tried again.
+        :raises NoMoreTriesError: the try before failed for a reason that is not retried.
         """
-        ti, store, host = context["ti"], _Store(context), socket.gethostname()
+        ti, store, host = context["ti"], _TriesRecordStore(context), socket.gethostname()
         life = getattr(ti, "max_tries", 0) or 0
         record = store.read().in_life(life)
         if record.try_number > ti.try_number:
-            # Of a DAG run that was deleted, and has come again under the same id.
+            # It is of a DAG run that was deleted; this one has the same id.
             record = TriesRecord(life=life)
         clears = getattr(context.get("dag_run"), "clear_number", 0) or 0
         untold = record.open and record.try_number < ti.try_number
         if untold and (clears != record.clears or record.try_number > life):
-            # A clear of a running task grants another try, whatever was granted before, and changes
-            # no max_tries (Airflow 3.3). Only the whole run's clears are counted.
+            # The clear of a running task always grants another try, and does not change max_tries
+            # (Airflow 3.3). Airflow counts only the clears of the whole run.
             log.info(
-                "tasks of this DAG run were cleared while try %d ran: whatever that died of, this "
-                "one is wanted",
+                "tasks of this DAG run were cleared while try %d ran: this try goes on, whatever "
+                "ended that one",
                 record.try_number,
             )
             record = record.closed()
@@ -167,19 +165,18 @@ class ElasticRetryPolicy(RetryPolicy):
         store.write(record.begun(ti.try_number, host, clears))
 
 
-class _Store:
-    """The record in the state store of the task instance that ``context`` belongs to; nowhere
-    outside a task.
+class _TriesRecordStore:
+    """Reads and writes the record in the state store of the task instance of ``context``. Outside a
+    task it does nothing.
 
-    A store that fails keeps no task from running or failing: without a record, decisions are made
-    as for a first try.
+    If the store fails, the task still runs, and decisions are made as for a first try.
     """
 
     def __init__(self, context: Any) -> None:
         self._accessor = context.get("task_state_store") if context else None
 
     def read(self) -> TriesRecord:
-        """What is there; a blank record if there is nothing."""
+        """The record; a new one if there is none, or it cannot be read."""
         if self._accessor is None:
             return TriesRecord()
         from airflow.sdk.exceptions import AirflowRuntimeError
@@ -189,12 +186,13 @@ class _Store:
             return TriesRecord() if found is None else TriesRecord.from_json(found)
         except (AirflowRuntimeError, ValueError) as error:
             _log.warning(
-                "the record of this task's earlier tries cannot be read, and starts anew: %s", error
+                "the record of this task's earlier tries cannot be read; a new one begins: %s",
+                error,
             )
             return TriesRecord()
 
     def write(self, record: TriesRecord) -> None:
-        """Keep ``record``."""
+        """Write ``record``."""
         if self._accessor is None:
             return
         from airflow.sdk.exceptions import AirflowRuntimeError
@@ -202,4 +200,4 @@ class _Store:
         try:
             self._accessor.set(KEY, record.to_json())
         except AirflowRuntimeError as error:
-            _log.warning("the record of this task's tries cannot be kept: %s", error)
+            _log.warning("the record of this task's tries cannot be written: %s", error)

@@ -1,11 +1,10 @@
-"""What follows a failure: another try or none, after how long, and why. A table with one row a
-class of failure.
+"""Decides whether another try follows a failure, after how long, and why. Each class of failures
+has a row of rules.
 
-Functions here only decide: the record of the earlier tries goes in, and the one to keep comes out.
-Who is asked, and where the record lies, is ``airflow_provider.retries.policy``'s affair; what a
-try died of that nobody was asked about is ``airflow_provider.retries.lost_try``'s. This module may
-import nothing but the standard library, ``llutil.errors``, ``llutil.failure`` and the room's
-``signature``.
+Functions here only decide: they take the record of the earlier tries and return the new one.
+``airflow_provider.retries.policy`` stores the record; ``airflow_provider.retries.lost_try``
+classifies a try whose task process was killed. This module may import nothing but the standard
+library, ``llutil.errors``, ``llutil.failure`` and the room's ``signature``.
 """
 
 from __future__ import annotations
@@ -25,17 +24,17 @@ _VERSION = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryRow:
-    """What follows a failure of one class.
+    """The rules for failures of one class.
 
-    :param retries: how many retries this class has, in all tries of the task together; 0 for none,
-        None for as many as the task's ``retries`` grant. There are never more than those.
+    :param retries: how many retries this class has in all tries of the task together; 0 for none,
+        None for as many as the task's ``retries`` allow. There are never more than those.
     :param delay: seconds before the retry; None for the task's ``retry_delay``.
-    :param growth: each further delay of this class is so many times the one before.
+    :param growth: the factor by which each further delay of this class is longer.
     :param longest: the longest delay, in seconds.
-    :param alike: so many failures running, with the same traceback and before any rank has made a
-        step, fail the task for good; None for no such rule.
+    :param alike: the task fails for good after so many failures in a row with the same traceback,
+        if no rank had reported a step; None for no such rule.
 
-    :raises ConfigError: lists what cannot be.
+    :raises ConfigError: values are out of range; the text lists all of them.
     """
 
     retries: int | None = None
@@ -70,8 +69,8 @@ class RetryRow:
             raise ConfigError(problems)
 
     def delay_after(self, retried: int) -> float | None:
-        """Seconds before the next retry, if ``retried`` of this class came before; None for the
-        task's own.
+        """Seconds before the next retry, after ``retried`` retries of this class; None for the
+        task's ``retry_delay``.
         """
         if self.delay is None:
             return None
@@ -83,14 +82,14 @@ class RetryRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TriesRecord:
-    """What is known of the tries of one task instance, in one of its lives: from a clear after its
-    end to the next.
+    """What is known of the tries of one task instance in one of its lives. A new life begins when
+    the instance is cleared after it has ended.
 
-    ``life`` is Airflow's ``max_tries``, which such a clear raises and nothing else changes (3.3).
+    ``life`` is Airflow's ``max_tries``: such a clear raises it, and nothing else changes it (3.3).
     ``try_number`` is the last try that began, on ``host``, when tasks of its DAG run had been
-    cleared ``clears`` times; it is ``open`` until somebody has said how it ended. ``retried``
-    counts the retries by class of failure. ``alike`` failures running had the traceback
-    ``signature``, before any step.
+    cleared ``clears`` times. It is ``open`` until its end is recorded. ``retried`` counts the
+    retries by class of failure. The last ``alike`` failures had the traceback ``signature``, and no
+    rank had reported a step.
     """
 
     life: int = 0
@@ -103,19 +102,19 @@ class TriesRecord:
     alike: int = 0
 
     def in_life(self, life: int) -> TriesRecord:
-        """This record, if it is of that life; else a new one."""
+        """This record if it is of ``life``; else a new one."""
         return self if self.life == life else TriesRecord(life=life)
 
     def begun(self, try_number: int, host: str, clears: int) -> TriesRecord:
-        """The same, when a try has begun."""
+        """The record after a try has begun."""
         return replace(self, try_number=try_number, host=host, clears=clears, open=True)
 
     def closed(self) -> TriesRecord:
-        """The same, when the last try's end is known and was none that a row is about."""
+        """The record after the last try has ended in a way that no row is about."""
         return replace(self, open=False, signature="", alike=0)
 
     def to_json(self) -> dict[str, Any]:
-        """As it lies in the task's state store."""
+        """The record as it is stored in the task's state store."""
         return {
             "version": _VERSION,
             "life": self.life,
@@ -130,9 +129,9 @@ class TriesRecord:
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
-        """The record that ``to_json`` gave.
+        """The record in a value of ``to_json``.
 
-        :raises ValueError: it is none, or one of another version.
+        :raises ValueError: the value is not a record, or has another version.
         """
         if not isinstance(value, Mapping) or value.get("version") != _VERSION:
             raise ValueError(f"wanted a record of version {_VERSION}, found {value!r:.200}")
@@ -146,8 +145,8 @@ class TriesRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """Whether there is ``again`` a try, after ``delay`` seconds (None: the task's own delay), why,
-    and what to keep.
+    """Whether another try follows (``again``), after how many seconds (``delay``; None: the task's
+    ``retry_delay``), why, and the new ``record``.
     """
 
     again: bool
@@ -164,10 +163,10 @@ def decide(
     tries_left: int,
     asked: bool = True,
 ) -> Decision:
-    """What follows a failure by its class's ``row``, after what ``record`` says has been before.
+    """Decide what follows a failure, by the ``row`` of its class and the ``record`` of the tries.
 
-    ``tries_left``: how many more tries Airflow grants. ``asked``: whether Airflow wants to know
-    what follows; else it has begun the next try by itself.
+    ``tries_left``: how many more tries Airflow grants. ``asked``: False if Airflow did not ask, but
+    has begun the next try by itself.
     """
     name, told = str(job_failure.failure_class), job_failure.why
     trace = signature(job_failure.failure)
@@ -177,8 +176,8 @@ def decide(
     if row.alike is not None and record.alike >= row.alike:
         return Decision(
             again=False,
-            why=f"{what}: not tried again: the same traceback {record.alike} times running, and no "
-            "rank had reported a step of progress",
+            why=f"{what}: not tried again: the same traceback {record.alike} times in a row, and "
+            "no rank had reported a step of progress",
             record=record,
         )
     retried = record.retried.get(name, 0)

@@ -1,4 +1,4 @@
-"""Whether two tracebacks are the same, told by a short text.
+"""Makes a short text of a traceback that is equal for equal tracebacks.
 
 This module may import nothing but the standard library and ``llutil.failure``.
 """
@@ -16,12 +16,11 @@ _NUMBERS = re.compile(r"0x[0-9a-fA-F]+|\d+")
 
 
 def signature(failure: Failure | None) -> str:
-    """A short text that is equal for failures with the same traceback, if no rank had made a step;
-    else empty.
+    """A short text that is equal for failures with the same traceback. It is empty if a rank had
+    reported a step, or if the failure has no text.
 
-    Frames count with file, line and function. In all other lines numbers do not: addresses, times
-    and process numbers differ from one try to the next. A failure of which there are no words has
-    no signature.
+    Frames are compared by file, line and function. In all other lines numbers are ignored, since
+    addresses, times and process ids differ between tries.
     """
     if failure is None or failure.step > 0:
         return ""

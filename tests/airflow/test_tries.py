@@ -34,7 +34,7 @@ def test_the_same_traceback_twice_before_any_progress_is_not_tried_again(run: Ru
     assert (facts["state"], facts["try_number"], facts["max_tries"]) == ("failed", 2, 3)
     (first,), (last,) = _reasons(task, 1), _reasons(task, 2)
     assert "tried again after the task's retry_delay: retry 1 of its class" in first
-    assert "not tried again: the same traceback 2 times running" in last
+    assert "not tried again: the same traceback 2 times in a row" in last
 
 
 def test_callbacks_see_what_is_known_of_the_failure(run: Run) -> None:

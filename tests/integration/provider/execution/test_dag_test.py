@@ -43,8 +43,8 @@ def temporary(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def rehearsal(tmp_path):
-    """Makes a rehearsal whose nodes' agents play these parts."""
+def gang(tmp_path):
+    """Makes a gang whose nodes' agents play these parts."""
     interpreter = tmp_path / "python"
     interpreter.write_text(f'#!/bin/sh\nexec {sys.executable} {_FAKE_AGENT} "$@"\n')
     interpreter.chmod(0o700)
@@ -85,12 +85,12 @@ def logged():
         yield lambda: [record["event"] for record in records]
 
 
-def run(rehearsal, launch):
-    return rehearsal.run(launch, structlog.get_logger("t"))
+def run(gang, launch):
+    return gang.run(launch, structlog.get_logger("t"))
 
 
-def test_every_node_runs_and_each_line_of_the_log_says_whose_it_is(rehearsal, launch, logged):
-    found = run(rehearsal("succeeds", "succeeds", "succeeds"), launch)
+def test_every_node_runs_and_each_line_of_the_log_says_whose_it_is(gang, launch, logged):
+    found = run(gang("succeeds", "succeeds", "succeeds"), launch)
     assert found.results == {node: {0: {"run_id": "r"}, 1: None} for node in range(3)}
     assert found.world_size == 2
     for node in range(3):
@@ -98,22 +98,22 @@ def test_every_node_runs_and_each_line_of_the_log_says_whose_it_is(rehearsal, la
 
 
 def test_a_node_that_fails_stops_the_others_and_its_error_is_the_one_that_counts(
-    rehearsal, launch, logged
+    gang, launch, logged
 ):
     with pytest.raises(WorkersFailedError, match="rank 1 failed: ValueError: bad"):
-        run(rehearsal("stops_when_asked", "fails_like_a_worker", "stops_when_asked"), launch)
+        run(gang("stops_when_asked", "fails_like_a_worker", "stops_when_asked"), launch)
     for node in (0, 2):
         assert f"[node {node}] [rank 0] asked to stop: node 1 failed" in logged()
 
 
-def test_no_node_launches_again_by_itself(rehearsal, launch, logged):
+def test_no_node_launches_again_by_itself(gang, launch, logged):
     with pytest.raises(RendezvousError, match="store lost"):
-        run(rehearsal("loses_its_rendezvous", "stops_when_asked"), launch)
+        run(gang("loses_its_rendezvous", "stops_when_asked"), launch)
     assert len([text for text in logged() if text.startswith("launching")]) == 2
 
 
-def test_a_stop_from_a_signal_handler_ends_all_of_them(rehearsal, launch, logged):
-    made = rehearsal("stops_when_asked", "stops_when_asked")
+def test_a_stop_from_a_signal_handler_ends_all_of_them(gang, launch, logged):
+    made = gang("stops_when_asked", "stops_when_asked")
     old = signal.signal(signal.SIGALRM, lambda *_: made.stop("killed"))
     signal.setitimer(signal.ITIMER_REAL, 1)
     try:
@@ -125,14 +125,14 @@ def test_a_stop_from_a_signal_handler_ends_all_of_them(rehearsal, launch, logged
         assert f"[node {node}] [rank 0] asked to stop: killed" in logged()
 
 
-def test_an_interruption_of_the_task_ends_all_of_them_and_is_raised(rehearsal, launch, logged):
+def test_an_interruption_of_the_task_ends_all_of_them_and_is_raised(gang, launch, logged):
     class Timeout(BaseException):
         pass
 
     def interrupt(*_):
         raise Timeout
 
-    made = rehearsal("stops_when_asked", "stops_when_asked")
+    made = gang("stops_when_asked", "stops_when_asked")
     old = signal.signal(signal.SIGALRM, interrupt)
     signal.setitimer(signal.ITIMER_REAL, 1)
     try:

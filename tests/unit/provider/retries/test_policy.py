@@ -80,7 +80,7 @@ def test_user_code_with_the_same_traceback_before_progress_fails_in_its_second_t
     tries.begin()
     second = tries.fail(error)
     assert second.action is RetryAction.FAIL
-    assert "the same traceback 2 times running" in second.reason
+    assert "the same traceback 2 times in a row" in second.reason
 
 
 def test_bad_configuration_fails_at_once_unless_its_row_says_otherwise():
@@ -96,7 +96,7 @@ def test_an_error_that_is_none_of_a_launch_is_left_to_airflow():
     tries.begin()
     decision = tries.fail(TimeoutError("execution_timeout"))
     assert decision.action is RetryAction.DEFAULT
-    assert decision.reason.startswith("TimeoutError: no failure of a launch")
+    assert decision.reason.startswith("TimeoutError: not a failure of a launch")
     tries.begin()  # whose end was told is not lost
     assert tries.kept[KEY]["retried"] == {}
 
@@ -196,7 +196,7 @@ def test_a_record_that_cannot_be_read_is_told_and_starts_anew(caplog):
     tries = Tries()
     tries.kept[KEY] = {"version": 99}
     tries.begin()
-    assert "cannot be read, and starts anew: wanted a record of version 2" in caplog.text
+    assert "cannot be read; a new one begins: wanted a record of version 2" in caplog.text
     assert tries.kept[KEY]["try_number"] == 1
 
 

@@ -95,7 +95,7 @@ def test_every_decision_says_why() -> None:
         "1 of the task's retries is left with this one"
     )
     last = decide(POLICY.user_code, own.record, raised, tries_left=9)
-    assert "not tried again: the same traceback 2 times running" in last.why
+    assert "not tried again: the same traceback 2 times in a row" in last.why
     wrong = case(FailureClass.BAD_CONFIGURATION)
     none = decide(POLICY.bad_configuration, TriesRecord(), wrong, tries_left=9)
     assert none.why == "bad configuration (what happened): not tried again: its class has none"
