@@ -1,4 +1,4 @@
-"""The arguments of ``python -m llutil``: the descriptors that the agent has from its task.
+"""Reads the arguments of ``python -m llutil``: the descriptors that the agent has from its task.
 
 This module may import nothing but the standard library.
 """
@@ -10,13 +10,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Inherited", "inherited"]
+__all__ = ["InheritedDescriptors", "read_arguments"]
 
 
 @dataclass(frozen=True, slots=True)
-class Inherited:
-    """Descriptors. ``results`` takes what ranks return, and ``secrets`` has those of the job; None:
-    there is no such file.
+class InheritedDescriptors:
+    """Descriptors that the agent has from its task. ``results`` is a file for what ranks return,
+    and ``secrets`` a file with the job's secrets; None if there is no such file.
     """
 
     socket: int
@@ -26,10 +26,10 @@ class Inherited:
     secrets: int | None
 
 
-def inherited(argv: Sequence[str]) -> Inherited:
-    """What ``argv`` says. No process that is started from here has these descriptors.
+def read_arguments(argv: Sequence[str]) -> InheritedDescriptors:
+    """The descriptors that ``argv`` names. Processes that this one starts do not inherit them.
 
-    :raises SystemExit: it says something else, or a descriptor is not open.
+    :raises SystemExit: an argument is wrong, or a descriptor is not open.
     """
     parser = argparse.ArgumentParser(
         prog="python -m llutil",
@@ -46,9 +46,11 @@ def inherited(argv: Sequence[str]) -> Inherited:
         "--stderr-reader", type=int, required=True, help="read end of standard error"
     )
     parser.add_argument(
-        "--results", type=int, help="file that takes what ranks return; else the socket does"
+        "--results",
+        type=int,
+        help="descriptor of a file for what ranks return; without it, results go over the socket",
     )
-    parser.add_argument("--secrets", type=int, help="file that has the secrets of the job, if any")
+    parser.add_argument("--secrets", type=int, help="descriptor of a file with the job's secrets")
     options = vars(parser.parse_args(argv))
     for fd in options.values():
         if fd is None:
@@ -57,4 +59,4 @@ def inherited(argv: Sequence[str]) -> Inherited:
             os.set_inheritable(fd, False)
         except OSError:
             parser.error(f"{fd} is not an open descriptor; the operator passes open ones")
-    return Inherited(**options)
+    return InheritedDescriptors(**options)

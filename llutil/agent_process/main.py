@@ -31,7 +31,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from llutil.agent_process.agent_record_writer import AgentRecordWriter
-from llutil.agent_process.arguments import Inherited, inherited
+from llutil.agent_process.arguments import InheritedDescriptors, read_arguments
 from llutil.agent_process.orphan_log import OrphanLog
 from llutil.agent_process.prefork import prefork_server, should_prefork
 from llutil.agent_process.task_observer import TaskLogHandler, TaskObserver
@@ -61,7 +61,7 @@ _DELIVERY_TIMEOUT = 120.0
 
 def main(argv: Sequence[str]) -> int:
     """Run one job. The exit status is 0 if the task was told how it ended, even if it failed."""
-    given = inherited(argv)
+    given = read_arguments(argv)
     if not sys.flags.safe_path:
         # -m puts the working directory first, where its files would hide modules of the library.
         sys.path.append(sys.path.pop(0))
@@ -71,7 +71,7 @@ def main(argv: Sequence[str]) -> int:
 class _TaskAgent:
     """The agent process of one task."""
 
-    def __init__(self, given: Inherited) -> None:
+    def __init__(self, given: InheritedDescriptors) -> None:
         self._mark = os.environ.get(MARK_VARIABLE) or uuid.uuid4().hex
         self._environment_has_mark = self._mark == os.environ.get(MARK_VARIABLE)
         """Whether this process was started with the mark in its environment, and so forked children
@@ -131,10 +131,10 @@ class _TaskAgent:
         own.propagate = False
         self._record_writer.job_begins(spec)
         os.register_at_fork(after_in_child=lambda: own.removeHandler(handler))
-        # Only now: before, the fork server would get them in its memory, and so every rank.
+        # After the fork: a fork server, and so every rank, would have the secrets in its memory.
         config = spec.config if self._secrets is None else take_secrets(spec.config, self._secrets)
         if config.start_method == "fork":
-            # A rank that is forked from this process would have them too, and gain nothing by it.
+            # A rank forked from this process would have the secrets too. The fork server has not.
             config = replace(config, start_method="forkserver")
         request = LaunchRequest(
             config=config,
