@@ -257,6 +257,12 @@ class MemoryRendezvous:
         view = self.ledger.read(scope, deadline=time.monotonic() + 1)
         return [one.key.removeprefix(RUN.root) for one in view.records]
 
+    def write(self, key: str, value: bytes, *, leased: bool = False) -> None:
+        """As another program does that uses the same store; under a lease of its own, if wanted."""
+        with self.store.transaction() as transaction:
+            lease = self.store.new_lease() if leased else ""
+            transaction.put(self.ledger.namespace, {key: value}, lease)
+
     @contextmanager
     def open(self) -> Iterator[MemoryRendezvous]:
         """In the end all nodes are gone."""

@@ -47,7 +47,8 @@ def session_name(session_id: int) -> str:
 class RecordZnode:
     """A record's znode in a folder, as its name tells it.
 
-    ``session`` is the session's id. It is empty if the record belongs to a granted lease.
+    ``session`` is the session's id. It is empty if the record belongs to a granted lease, or to
+    none.
     """
 
     path: str

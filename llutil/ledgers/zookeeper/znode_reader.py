@@ -15,7 +15,7 @@ from typing import Any
 
 from kazoo import exceptions as zk
 
-from llutil.ledgers.errors import LedgerConflict, LedgerRefused
+from llutil.ledgers.errors import LedgerRefused
 from llutil.ledgers.keys import by_arrival
 from llutil.ledgers.protocol import Record, View
 from llutil.ledgers.zookeeper.kazoo_session import KazooSession
@@ -51,17 +51,14 @@ def pack(lease: str, value: bytes) -> bytes:
     return lease.encode() + b"\n" + value
 
 
-def unpack(znode: RecordZnode, data: bytes, created: int) -> Record:
-    """The record in a znode. :raises LedgerConflict: other software wrote the znode."""
+def unpack(znode: RecordZnode, data: bytes, stat: Any) -> Record:
+    """The record in a znode. What other software wrote there belongs to no lease."""
     if znode.session:
-        return Record(znode.key, data, znode.sequence, znode.session)
+        return Record(znode.key, data, znode.sequence, znode.session if stat.ephemeralOwner else "")
     lease, found, value = data.partition(b"\n")
     if not found or not lease.startswith(b"lease-") or not lease.isascii():
-        raise LedgerConflict(
-            f"the znode {znode.path!r} was written by other software, which uses this namespace, "
-            "too; use another namespace. Nothing was changed"
-        )
-    return Record(znode.key, value, created, lease.decode())
+        return Record(znode.key, data, stat.czxid)
+    return Record(znode.key, value, stat.czxid, lease.decode())
 
 
 def _get(path: str) -> Callable[[Any], Any]:
@@ -123,7 +120,7 @@ class ZnodeReader:
                 data, stat = self.kazoo.answer(result, deadline=self._deadline)
             except zk.NoNodeError:
                 return None
-            found.append(unpack(znode, data, stat.czxid))
+            found.append(unpack(znode, data, stat))
         return found
 
     def record_znodes(self, scope: str, listing: FolderListing) -> list[RecordZnode]:

@@ -6,7 +6,7 @@ about workers go to the agent through a queue, with a descriptor to wait on. Not
 here.
 
 The thread ends with the machine's ``Finish``, or with an error that a retry cannot mend (the store
-refuses the client, a record is not of this package); ``take_instructions`` then raises it.
+refuses the client, the run is of another version); ``take_instructions`` then raises it.
 """
 
 from __future__ import annotations

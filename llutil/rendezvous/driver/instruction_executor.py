@@ -121,7 +121,8 @@ class InstructionExecutor:
             case "reports":
                 return see.ReportsSeen(self._reports_stage, self._records.read_reports(view))
             case _:
-                return None if view.records else see.PredecessorGone(self._predecessor)
+                there = self._requests.is_there(self._predecessor, view)
+                return None if there else see.PredecessorGone(self._predecessor)
 
     # Instructions.
 
@@ -153,7 +154,9 @@ class InstructionExecutor:
                 self._generation_to_renew = generation
                 self._renew_generation()
             case do.DeleteStale(before=before):
-                self._requests.delete_stale(before, self._watches.last(_LOG), self._deadline())
+                log = self._watches.last(_LOG)
+                known = self._records.read_log_keys(log) if log else set()
+                self._requests.delete_stale(before, known, self._deadline())
             case do.OpenStore(stage=stage):
                 store = self._stores[stage] = self._open_store()
                 return see.StoreOpened(stage, store.host, store.port)

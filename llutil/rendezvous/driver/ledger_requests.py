@@ -9,16 +9,27 @@ turns that into an observation. Used by one thread. This module may import nothi
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from contextlib import suppress
 
 from llutil.ledgers.errors import LeaseGone, LedgerError, LedgerUnavailable, SessionLost
 from llutil.ledgers.lease_revocation import LeaseRevocation
-from llutil.ledgers.protocol import Exists, GuardGone, Joined, Ledger, Session, SessionState, View
+from llutil.ledgers.protocol import (
+    Created,
+    GuardGone,
+    Joined,
+    Ledger,
+    Session,
+    SessionState,
+    View,
+)
 from llutil.ledgers.protocol import Record as LedgerRecord
-from llutil.rendezvous.driver.record_reader import RecordReader, foreign_record_error
+from llutil.rendezvous.driver.record_reader import RecordReader
+from llutil.rendezvous.driver.record_writer import RecordWriter
+from llutil.rendezvous.driver.version_check import VersionCheck
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol import observations as see
-from llutil.rendezvous.protocol.record_codec import decode, encode
+from llutil.rendezvous.protocol.record_codec import encode
 from llutil.rendezvous.protocol.record_keys import RecordKeys
 from llutil.rendezvous.protocol.records import (
     Assignment,
@@ -46,6 +57,8 @@ class LedgerRequests:
     def __init__(self, ledger: Ledger, keys: RecordKeys, ttl: float, records: RecordReader) -> None:
         self._ledger = ledger
         self._records = records
+        self._writer = RecordWriter(keys, records)
+        self._versions = VersionCheck()
         self._keys = keys
         self._ttl = ttl
         self._session: Session | None = None
@@ -104,7 +117,7 @@ class LedgerRequests:
         :raises LedgerUnavailable: there was no answer by ``deadline``; a write may have been
             applied.
         :raises SessionLost: the session is over.
-        :raises ConfigError: a record is not of this package.
+        :raises ForeignRecord: this node has joined a run of another version.
         """
         keys = self._keys
         match request:
@@ -122,9 +135,7 @@ class LedgerRequests:
             case do.Create():
                 return self._create(request, deadline)
             case do.ReadBack(ticket=ticket, record=record):
-                key = keys.key(record)
-                found = self._ledger.read(key, deadline=deadline).get(key)
-                return see.Found(ticket, decode(found.key, found.value) if found else None)
+                return see.Found(ticket, self._writer.find(self._ledger, record, deadline))
 
     def _take_lease(self, deadline: float) -> float:
         with suppress(LedgerUnavailable, SessionLost):  # an old one is renewed no more in any case
@@ -143,41 +154,45 @@ class LedgerRequests:
             reads=(keys.log,),
             deadline=deadline,
         )
-        before = [one for one in joined.members.records if one.created < joined.record.created]
-        for one in before:
-            if not one.lease:  # it would lead for ever
-                raise foreign_record_error(one.key, "has no lease, and every node's record has one")
-        names = tuple(one.name for one in before)
-        return see.Joined(ticket, names, self.read_history(joined.views[keys.log]))
+        older = [one for one in joined.members.records if one.created < joined.record.created]
+        names = tuple(one.name for one in older if self._records.has_lease(one))
+        log = joined.views[keys.log]
+        self._versions.joined(names, self._records.newest_of_log(log))
+        return see.Joined(ticket, names, self.read_history(log))
+
+    def is_there(self, name: str, view: View) -> bool:
+        """Whether the older member ``name`` is there, as a view of its key shows.
+
+        :raises ForeignRecord: this node has joined a run of another version.
+        """
+        member = self._records.record_in(view.records[0]) if view.records else None
+        return self._versions.saw(name, member)
 
     def _create(self, request: do.Create, deadline: float) -> see.Answer:
         if self._session is None or self._joined is None:
             return see.OwnRecordGone(request.ticket)
         first = request.records[0]
         generation = _generation(first)
-        values = self._keys.values(request.records)
         try:
             lease = self._leases.get(generation)
             if lease is None:  # this is the generation's first record
                 lease = self._session.grant_lease(_GENERATION_TTL, deadline=deadline)
                 self._leases[generation] = lease
-            outcome = self._session.create(
-                values, guard=self._joined.record, lease=lease, deadline=deadline
+            outcome = self._writer.create(
+                self._session, request.records, self._joined.record, lease, deadline
             )
         except LeaseGone as error:
             _log.warning("the lease of generation %d is over: %s", generation, error)
             self._leases.pop(generation, None)
             return see.Unanswered(request.ticket)
         match outcome:
-            case Exists(records=records):
-                key = self._keys.key(first)
-                there = next((one for one in records if one.key == key), records[0])
-                return see.Existed(request.ticket, decode(there.key, there.value))
             case GuardGone():
                 return see.OwnRecordGone(request.ticket)
-            case created:
-                self._note_written(first, created.records)
+            case Created(records=written):
+                self._note_written(first, written)
                 return see.Created(request.ticket)
+            case there:
+                return see.Existed(request.ticket, there)
 
     def _note_written(self, first: Record, written: tuple[LedgerRecord, ...]) -> None:
         log = self._keys.log
@@ -186,10 +201,7 @@ class LedgerRequests:
             self._sealed = (first.stage, written[0].created)
 
     def read_history(self, view: View) -> RunHistory:
-        """The log that ``view`` shows. The leases of its generations are remembered.
-
-        :raises ConfigError: a record is not of this package, or has the key of another record.
-        """
+        """The log that ``view`` shows; the leases of its generations are remembered."""
         log = self._records.read_history(view)
         self._leases |= self._records.read_leases(view)
         return log
@@ -206,8 +218,6 @@ class LedgerRequests:
         if scope == self._keys.members:
             # The values of other members were not read. If this node came first, there are none.
             return joined.members if len(joined.members.records) == 1 else None
-        if scope.startswith(self._keys.members):
-            return joined.members.only(scope)
         if self._sealed is not None and scope == self._keys.reports(self._sealed[0]):
             return View((), self._sealed[1])  # nobody can report on a round before it is sealed
         return None
@@ -227,14 +237,13 @@ class LedgerRequests:
             _log.warning("the lease of generation %d cannot be renewed: %s", generation, error)
         return True
 
-    def delete_stale(self, before: Stage, log: View | None, deadline: float) -> None:
-        """Delete the stale records before that stage, as far as ``log`` and this node know them.
-        Records that stay expire with their lease.
+    def delete_stale(self, before: Stage, known: Iterable[str], deadline: float) -> None:
+        """Delete the stale records before that stage: those that this node wrote, and those with a
+        key of ``known``. Records that stay expire with their lease.
         """
         if self._session is None or self._joined is None:
             return
-        keys = {one.key for one in log.records} if log else set()
-        scopes = self._keys.stale(keys | self._written, before)
+        scopes = self._keys.stale(self._written.union(known), before)
         try:
             for start in range(0, len(scopes), _SCOPES):
                 some = scopes[start : start + _SCOPES]

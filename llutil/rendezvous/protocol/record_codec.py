@@ -17,12 +17,30 @@ from msgspec import Struct, convert, to_builtins
 from llutil.errors import ConfigError
 from llutil.rendezvous.protocol.records import Record
 
-__all__ = ["VERSION", "decode", "decode_as", "encode"]
+__all__ = ["VERSION", "ForeignRecord", "decode", "decode_as", "encode"]
 
 VERSION = 2
 """Increased when a record changes in such a way that an older node would misread it."""
 
 R = TypeVar("R", bound=Record)
+
+
+class ForeignRecord(ConfigError):
+    """What lies under ``key`` is no record that this version can read.
+
+    ``what`` says so in a few words. ``version`` is its format if it is a record of this package in
+    another format; else None.
+    """
+
+    def __init__(self, key: str, what: str, version: int | None = None) -> None:
+        self.key, self.what, self.version = key, what, version
+        advice = "Something else writes under this run id: use another run id or another namespace"
+        if version is not None:
+            advice = "Run the same version of this package on all nodes, or use another run id"
+        super().__init__(f"the record {key!r} in the ledger {what}. {advice}. Nothing was changed")
+
+    def __reduce__(self) -> tuple[type[ForeignRecord], tuple[str, str, int | None]]:  # type: ignore[override]  # made of other values than its parent
+        return type(self), (self.key, self.what, self.version)
 
 
 class _Versioned(Struct):
@@ -40,7 +58,7 @@ def encode(record: Record) -> bytes:
 def decode(key: str, value: bytes) -> Record:
     """The record in ``value``, which was found under ``key``.
 
-    :raises ConfigError: it is not a record of this package, or has another version.
+    :raises ForeignRecord: it is not a record of this package, or has another version.
     """
     try:
         body = json.loads(value)
@@ -49,27 +67,19 @@ def decode(key: str, value: bytes) -> Record:
             record: Record = convert(body, Record)
             return record
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
-        raise _foreign(key, value, f"no JSON record of this package ({error})") from error
-    raise ConfigError(
-        f"the record {key!r} has format {version}, and this node reads format {VERSION} only: "
-        "run the same version of this package on all nodes, or use another run id"
-    )
+        what = f"is no JSON record of this package ({error}); found {value[:80]!r}"
+        raise ForeignRecord(key, what) from error
+    what = f"has format {version}, and this node reads format {VERSION} only"
+    raise ForeignRecord(key, what, version)
 
 
 def decode_as(wanted: type[R], key: str, value: bytes) -> R:
     """The record in ``value``, which must be of the class ``wanted``.
 
-    :raises ConfigError: it is of another kind, or not a record of this package.
+    :raises ForeignRecord: it is of another kind, or not a record of this package.
     """
     record = decode(key, value)
     if not isinstance(record, wanted):
         kind, other = wanted.__name__.lower(), type(record).__name__.lower()
-        raise _foreign(key, value, f"of kind {other!r}, where {kind!r} belongs")
+        raise ForeignRecord(key, f"is of kind {other!r}, where {kind!r} belongs")
     return record
-
-
-def _foreign(key: str, value: bytes, what: str) -> ConfigError:
-    return ConfigError(
-        f"the record {key!r} in the ledger is {what}; found {value[:80]!r}. Something else writes "
-        "under this run id: use another run id or another namespace. Nothing was changed"
-    )

@@ -12,7 +12,10 @@
 
 A node watches the folder ``log`` and the key of one member. Only the leader watches the whole
 folders of members and of reports. Keys are words joined by ``/``, as ``llutil.ledgers`` requires.
-This module may import nothing but the standard library and the room's records.
+
+What others have written under one of these keys is left alone. The record that belongs there then
+lies beside it, under a spare key: the same with ``+1`` behind it, or ``+2``, and so on. This module
+may import nothing but the standard library and the room's records.
 """
 
 from __future__ import annotations
@@ -37,8 +40,11 @@ from llutil.rendezvous.protocol.records import (
 __all__ = ["RecordKeys"]
 
 _LOG_KEY = re.compile(
-    r"(?P<generation>\d+)\.((?P<round>\d+)\.(assignment|verdict)|marker)", re.ASCII
+    r"(?P<generation>\d{1,18})\.((?P<round>\d{1,18})\.(assignment|verdict)|marker)(\+\d+)?",
+    re.ASCII,
 )
+_AFTER_ALL_ROUNDS = 10**18
+_SPARE = re.compile(r"(\+[1-9]\d*)?", re.ASCII)
 
 
 def _stage_word(stage: Stage) -> str:
@@ -99,9 +105,29 @@ class RecordKeys:
                 )
                 return f"{self.reports(record.stage)}{slot}.{_node_word(record.node)}"
 
-    def values(self, records: tuple[Record, ...]) -> Mapping[str, bytes]:
+    def spare_key(self, record: Record, spare: int) -> str:
+        """Where ``record`` lies if others have taken its key and so many spare keys before this
+        one; its key if ``spare`` is 0.
+        """
+        return f"{self.key(record)}+{spare}" if spare else self.key(record)
+
+    def is_key_of(self, key: str, record: Record) -> bool:
+        """Whether ``record`` may lie under ``key``."""
+        own = self.key(record)
+        return key.startswith(own) and _SPARE.fullmatch(key, len(own)) is not None
+
+    def values(self, records: tuple[Record, ...], spare: int = 0) -> Mapping[str, bytes]:
         """Keys and values to write, in order."""
-        return {self.key(record): encode(record) for record in records}
+        return {self.spare_key(record, spare): encode(record) for record in records}
+
+    def log_stage(self, key: str) -> Stage | None:
+        """What a record of the log is about, as its key says: a round, or for a marker the end of
+        its generation; None if it is the key of no such record.
+        """
+        match = _LOG_KEY.fullmatch(key.removeprefix(self.log))
+        if match is None:
+            return None
+        return Stage(int(match["generation"]), int(match["round"] or _AFTER_ALL_ROUNDS))
 
     def stale(self, log_keys: Iterable[str], before: Stage) -> tuple[str, ...]:
         """The keys out of ``log_keys``, and the folders of reports, that nobody needs once the
@@ -113,16 +139,17 @@ class RecordKeys:
         markers: list[tuple[int, str]] = []
         scopes: list[str] = []
         for key in sorted(log_keys):
-            match = _LOG_KEY.fullmatch(key.removeprefix(self.log))
-            if match is None:
+            stage = self.log_stage(key)
+            if stage is None:
                 continue  # not ours, so not ours to delete
-            generation, round_ = int(match["generation"]), match["round"]
-            if round_ is None:
-                markers.append((generation, key))
-            elif (stage := Stage(generation, int(round_))) < before:
+            if stage.round == _AFTER_ALL_ROUNDS:
+                markers.append((stage.generation, key))
+            elif stage < before:
                 rounds.add(stage)
                 scopes.append(key)
-        scopes += (key for _, key in sorted(markers)[:-1])
-        begun = {generation for generation, _ in markers} | {stage.generation for stage in rounds}
+        begun = {generation for generation, _ in markers}
+        newest = max(begun, default=0)
+        scopes += (key for generation, key in markers if generation < newest)
+        begun |= {stage.generation for stage in rounds}
         rounds |= {Stage(generation, 0) for generation in begun}
         return (*scopes, *(self.reports(stage) for stage in sorted(rounds)))

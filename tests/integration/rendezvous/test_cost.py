@@ -1,8 +1,9 @@
 """What a round costs a store, counted by the store itself: requests, and writes to its log.
 
-On etcd a node makes four requests: for a lease, to join, for one stream with all its watches, to
-report. The leader makes four more for them all: for the generation's lease, for what was reported
-before it led, for the assignment, and for the verdict. Cleaning up is one request more, and leaving
+On etcd a node makes five requests: for a lease, to join, for the record of the node before it, for
+one stream with all its watches, to report. The leader has no node before it, and makes four more
+for them all: for the generation's lease, for what was reported before it led, for the assignment,
+and for the verdict. Cleaning up is one request more, and leaving
 one for each node.
 
 On ZooKeeper a node writes five times: it opens a session to live by and one to watch by, joins,
@@ -147,7 +148,7 @@ def test_what_a_round_costs_etcd(store: Store, server: EtcdServer, count: int) -
         "LeaseGrant": count + 1,
         "Txn": count + 1,
         "Watch": count,
-        "Range": 1,
+        "Range": count,
         "writes": 2 * count + 2,
     }
     reports, verdict, sweep, leaving = count, 1, 1, count

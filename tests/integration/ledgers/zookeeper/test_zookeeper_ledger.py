@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from llutil.errors import ConfigError
-from llutil.ledgers import LeaseGone, LedgerConflict, SessionState
+from llutil.ledgers import LeaseGone, SessionState
 from llutil.ledgers.lease_revocation import LeaseRevocation
 from llutil.ledgers.zookeeper import lease_znodes, watches
 from tests.support.ledger_contract import DAY, World, soon, wait_until
@@ -96,7 +96,7 @@ def test_a_ttl_that_the_server_does_not_grant_is_refused_with_the_one_that_it_gr
         world.node().ledger.open_session(0.1, deadline=soon())
 
 
-def test_a_znode_of_other_software_is_named_and_not_changed(
+def test_a_znode_of_other_software_belongs_to_no_lease_and_is_not_changed(
     server: ZooKeeperServer, world: World
 ) -> None:
     node = world.node()
@@ -105,9 +105,16 @@ def test_a_znode_of_other_software_is_named_and_not_changed(
     with client(server) as other:
         other.create(f"{root}/log/=seal", b'{"theirs": 1}', makepath=True)
         other.create(f"{root}/members/note", b"theirs")
-        with pytest.raises(LedgerConflict, match=r"=seal' was written by other software"):
-            node.read("log/")
-        assert list(node.read("members/")) == ["members/a"]
+        other.create(f"{root}/members/@b:00000a3b4c5d6e7f:", b"theirs", sequence=True)
+        found = node.ledger.read("log/", deadline=soon()).records
+        assert [(one.key, one.value, one.lease) for one in found] == [
+            ("log/seal", b'{"theirs": 1}', "")
+        ]
+        found = node.ledger.read("members/", deadline=soon()).records
+        assert [(one.key, bool(one.lease)) for one in found] == [
+            ("members/a", True),
+            ("members/b", False),
+        ]
         node.session.delete("other/", "members/note", guard=guard, deadline=soon())
         assert other.get(f"{root}/log/=seal")[0] == b'{"theirs": 1}'
         assert other.get(f"{root}/members/note")[0] == b"theirs"

@@ -1,4 +1,4 @@
-"""One driver or two, and a store that is away, refuses, hangs, or holds what is not ours."""
+"""One driver or two, and a store that is away, refuses, or hangs."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import time
 
 import pytest
 
-from llutil.errors import ConfigError, LaunchError, RendezvousError
+from llutil.errors import LaunchError, RendezvousError
 from llutil.ledgers.errors import LedgerRefused
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol import observations as see
-from llutil.rendezvous.protocol.record_codec import VERSION, encode
-from llutil.rendezvous.protocol.records import Assignment, Cause, Marker, ReportKind, Seat
+from llutil.rendezvous.protocol.record_codec import encode
+from llutil.rendezvous.protocol.records import Assignment, Seat
 from tests.support.memory_rendezvous import RUN, FaultyLedger, MemoryRendezvous, Node, Port
-from tests.support.rendezvous_values import report
 
 _DAY = 86400.0
 
@@ -111,54 +110,6 @@ def test_a_store_that_refuses_only_the_last_word_changes_no_result(
     node.ends(do.FinishedWell)
 
 
-@pytest.mark.parametrize(
-    ("key", "value", "words"),
-    [
-        (RUN.members + "x", b"\x00", ("members/x", "has no lease")),
-        (RUN.log + "x", b"[]", ("log/x", "no JSON record")),
-        (RUN.log + "x", b'{"version":9,"kind":"marker"}', ("log/x", "format 9", str(VERSION))),
-        (
-            RUN.log + "000001.000001.assignment",
-            encode(report("x", ReportKind.BACK)),
-            ("assignment", "is a report"),
-        ),
-        (
-            RUN.log + "notes",
-            encode(Marker(generation=1, round=1, cause=Cause.FAILED, by="x")),
-            ("log/notes", "000001.marker"),
-        ),
-    ],
-)
-def test_a_record_that_is_not_ours_is_named_and_left_alone(
-    rendezvous: MemoryRendezvous, key: str, value: bytes, words: tuple[str, ...]
-) -> None:
-    _write(rendezvous, key, value)
-    node = rendezvous.node("a", min_nodes=1, max_nodes=1)
-    _ends_with(node, ConfigError, *words)
-    assert rendezvous.ledger.read(key, deadline=_soon()).records[0].value == value
-    mine = [name for name in rendezvous.keys(RUN.members) if name.startswith("members/a")]
-    assert mine == []
-
-
-@pytest.mark.parametrize("value", [b"\x00", b'{"version":%d,"kind":"marker"}' % VERSION])
-def test_a_member_that_comes_and_is_none_of_ours_is_named_by_the_leader(
-    rendezvous: MemoryRendezvous, value: bytes
-) -> None:
-    node = rendezvous.node("a", min_nodes=2, max_nodes=2)
-    assert not node.peek(0.05)
-    _write(rendezvous, RUN.members + "x", value)
-    _ends_with(node, ConfigError, "members/x", "Nothing was changed")
-
-
-def test_a_foreign_record_that_comes_while_workers_run_ends_every_node(
-    rendezvous: MemoryRendezvous,
-) -> None:
-    nodes = rendezvous.gang("a", "b")
-    _write(rendezvous, RUN.log + "y", b"{")
-    for node in nodes:
-        _ends_with(node, ConfigError, "log/y", "no JSON record")
-
-
 def test_a_session_whose_record_was_deleted_is_ended_when_the_node_comes_back(
     rendezvous: MemoryRendezvous,
 ) -> None:
@@ -233,7 +184,7 @@ def test_the_log_of_another_life_is_history(rendezvous: MemoryRendezvous) -> Non
         port=1,
         by="x.1",
     )
-    _write(rendezvous, RUN.key(old), encode(old))
+    rendezvous.write(RUN.key(old), encode(old))
     node = rendezvous.node("a", min_nodes=1, max_nodes=1)
     agreed = node.starts()
     assert (agreed.generation, agreed.round, agreed.restarts) == (1, 4, 0)
@@ -241,9 +192,3 @@ def test_the_log_of_another_life_is_history(rendezvous: MemoryRendezvous) -> Non
 
 def _soon() -> float:
     return time.monotonic() + 10
-
-
-def _write(rendezvous: MemoryRendezvous, key: str, value: bytes) -> None:
-    """As another program does that uses the same store."""
-    with rendezvous.store.transaction() as transaction:
-        transaction.put(rendezvous.ledger.namespace, {key: value}, "")

@@ -5,6 +5,7 @@ one.
 from __future__ import annotations
 
 import json
+import pickle
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,13 @@ from hypothesis import strategies as st
 
 from llutil.errors import ConfigError
 from llutil.failure import Failure, FailureClass, JobFailure
-from llutil.rendezvous.protocol.record_codec import VERSION, decode, decode_as, encode
+from llutil.rendezvous.protocol.record_codec import (
+    VERSION,
+    ForeignRecord,
+    decode,
+    decode_as,
+    encode,
+)
 from llutil.rendezvous.protocol.records import (
     Assignment,
     Cause,
@@ -219,9 +226,13 @@ def test_what_is_not_ours_is_refused_with_its_key(value: bytes, says: str) -> No
 
 def test_another_version_of_the_format_is_named() -> None:
     with pytest.raises(
-        ConfigError, match=r"has format 3, and this node reads format 2 only: run the same version"
-    ):
+        ForeignRecord,
+        match=r"has format 3, and this node reads format 2 only\. Run the same version",
+    ) as caught:
         decode("key", _changed(version=3))
+    assert caught.value.version == 3
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.version) == (str(caught.value), 3)
 
 
 @pytest.mark.parametrize(

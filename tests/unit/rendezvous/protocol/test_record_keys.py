@@ -59,6 +59,23 @@ def test_records_lie_in_the_folders_that_are_watched() -> None:
     assert not holds(layout.reports(Stage(1, 1)), layout.key(report("a", ReportKind.STOP, (1, 2))))
 
 
+@given(spare=st.integers(0, 10**6))
+def test_a_spare_key_is_legal_and_its_own_records(spare: int) -> None:
+    layout = RecordKeys("train")
+    for record in RECORDS:
+        key = layout.spare_key(record, spare)
+        check_key(key)
+        assert [one for one in RECORDS if layout.is_key_of(key, one)] == [
+            one for one in RECORDS if layout.key(one) == layout.key(record)
+        ]
+
+
+@pytest.mark.parametrize("end", ["+", "+0", "+01", "+x", "+1+1", "x", "+-1", "+1 "])
+def test_what_only_begins_like_a_key_is_another_key(end: str) -> None:
+    layout = RecordKeys("train")
+    assert not any(layout.is_key_of(layout.key(one) + end, one) for one in RECORDS)
+
+
 def _log(layout: RecordKeys, *records: Record) -> list[str]:
     return [layout.key(record) for record in records]
 
@@ -88,7 +105,19 @@ def test_of_a_finished_generation_only_its_marker_stays() -> None:
     assert layout.reports(Stage(2, 1)) in stale
 
 
-@pytest.mark.parametrize("name", ["notes", "1.2.3.assignment", "one.marker", "1.diary", ".marker"])
+def test_a_record_under_a_spare_key_is_as_stale_as_any() -> None:
+    layout = RecordKeys("x")
+    spare = layout.spare_key(round_of("a"), 2)
+    newest = [layout.spare_key(marker(Cause.FAILED, (2, 1)), n) for n in range(2)]
+    stale = layout.stale([spare, layout.key(marker(Cause.FAILED)), *newest], Stage(2, 0))
+    assert spare in stale
+    assert not {*newest} & {*stale}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["notes", "1.2.3.assignment", "one.marker", "1.diary", ".marker", "9" * 5000 + ".marker"],
+)
 def test_what_is_not_ours_is_never_stale(name: str) -> None:
     layout = RecordKeys("x")
     assert layout.stale([layout.log + name], Stage(9, 0)) == ()
