@@ -39,6 +39,8 @@ class Host:
         self.paused = False
         self.disturbed = 0.0
         """When this host, or its way to the store, was last not as it should be."""
+        self.resumed = 0.0
+        """When its lease was last renewed that may have been over by its own clock."""
         self.joined = 0.0
         """When its member record was last put."""
         self.backlog: list[Callable[[], None]] = []
@@ -65,6 +67,15 @@ class Host:
     def clock(self) -> float:
         """The host's own monotonic clock."""
         return self.offset + self.rate * self.world.now
+
+    @property
+    def can_act(self) -> bool:
+        """Whether anything can be expected of it now. A node that is suspended must not act, also
+        when the network is back already: it waits for the next renewal of its lease.
+        """
+        state = self.machine.state
+        suspended = self.clock() >= state.renewed + self.world.rules.lease_ttl
+        return not (self.dead or self.paused or self.cut or suspended)
 
     def begin(self) -> None:
         """Start the driver."""
@@ -294,6 +305,7 @@ class Host:
             lease.until = self.world.now + self.world.rules.lease_ttl
             self.renewed = self.clock()
             if self.machine.state.suspended(self.renewed):
+                self.resumed = self.world.now
                 self.soon(see.Ticked())  # it was suspended, or believes so since it was not told
         self.world.at(self.world.now + self.world.rules.lease_ttl / 3, self._renew, lease)
 

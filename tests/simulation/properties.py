@@ -166,9 +166,9 @@ class Properties:
         leader = next((entry.lease.host for entry in world.store.members.values()), None)
         if leader is None or leader.end is not None:
             return  # whoever comes next must see to it, and somebody who waits will say so
-        since = max(leader.disturbed, self._led_since(leader))
+        since = max(leader.disturbed, leader.resumed, self._led_since(leader))
         patience = self._patience() + (world.rules.cause_wait * 1.1 if report else 0.0)
-        if leader.dead or leader.paused or leader.cut or world.now < since + patience:
+        if not leader.can_act or world.now < since + patience:
             world.at(world.now + patience, self._ended_by_now, stage, node)
             return
         if leader.machine.state.wanted_end:

@@ -54,6 +54,18 @@ def _broken_on(seed: int) -> Broken | None:
     return None
 
 
+_ONCE_BROKEN = {
+    "the leader is suspended, and the network is back before its lease is renewed": 103436,
+    "a leader that all others wait for is suspended in the same way": 501608,
+}
+"""Days on which a property did not hold, by what is special about them."""
+
+
+@pytest.mark.parametrize("seed", _ONCE_BROKEN.values(), ids=[*_ONCE_BROKEN])
+def test_the_properties_hold_on_a_day_that_once_broke_one(seed: int) -> None:
+    play(seed)
+
+
 def test_a_day_is_the_same_each_time() -> None:
     stories: list[list[str]] = [[], []]
     for story in stories:
