@@ -97,7 +97,7 @@ class Failure:
         lines = [f"  {self.place}"]
         lines += [f"  {label}: {getattr(self, name)}" for label, name in _COLUMNS.items()]
         if self.trace:
-            lines += ["", *self.trace.splitlines()]
+            lines += ["", *self.trace.split("\n")]
         if self.tail:
             lines += ["", "the last lines of its standard error:"]
             lines += [f"  {line}" for line in self.tail]

@@ -12,6 +12,8 @@ import re
 
 __all__ = ["level_of"]
 
+# Characters at the start of a line. A line may have 64 KiB.
+_LOOKED_AT = 300
 _ERROR = re.compile(
     r"""
       # The formats of logging: [ERROR], ERROR:root:
@@ -43,8 +45,9 @@ def level_of(stream: str, text: str) -> int:
     """The ``logging`` level for one line of ``stream``, which is ``stdout`` or ``stderr``."""
     if stream == "stdout":
         return logging.INFO
-    if _ERROR.match(text):
+    start = text if len(text) <= _LOOKED_AT else f"{text[:_LOOKED_AT]} ..."
+    if _ERROR.match(start):
         return logging.ERROR
-    if _WARNING.match(text):
+    if _WARNING.match(start):
         return logging.WARNING
     return logging.INFO

@@ -2,7 +2,7 @@
 
 Each line begins with its source: a rank or the agent. This module decides wording and levels, and
 writes to the log that it is given. It reads no socket and keeps no state of the job. It may import
-only the standard library, ``llutil.task_link.messages`` and its own room.
+only the standard library, ``llutil.system``, ``llutil.task_link.messages`` and its own room.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections import deque
 
 from airflow_provider.agent_client.log_levels import level_of
 from airflow_provider.agent_client.progress_display import ProgressDisplay
+from llutil.system.printable import printable_lines
 from llutil.task_link.messages import LogRecord, OutputLine, Progress, RoundBegan
 
 __all__ = ["LogRelay"]
@@ -36,10 +37,10 @@ class LogRelay:
         """Write one event as a line of the log, or show it on the display."""
         match event:
             case OutputLine(rank=rank, stream=stream, text=text):
-                self._write(level_of(stream, text), f"[rank {rank}] {text}")
+                self._write(level_of(stream, text), f"[rank {rank}] ", text)
             case LogRecord(level=level, text=text):
                 number = logging.getLevelNamesMapping().get(level, logging.INFO)
-                self._write(number, f"[agent] {text}")
+                self._write(number, "[agent] ", text)
             case RoundBegan():
                 pass  # the agent's own log has a line about it
             case Progress(ranks=ranks):
@@ -50,16 +51,18 @@ class LogRelay:
         """Write a line that the agent's process printed; ``stream`` is ``stdout`` or ``stderr``."""
         if stream == "stderr":
             self.last_errors.append(text)
-        self._write(level_of(stream, text), f"[agent] {text}")
+        self._write(level_of(stream, text), "[agent] ", text)
 
     def say(self, level: int, text: str) -> None:
         """Write a line of the task's own about its agent."""
-        self._write(level, text)
+        self._write(level, "", text)
 
     def close(self) -> None:
         """Leave the last progress in the log."""
         self._display.close()
 
-    def _write(self, level: int, text: str) -> None:
+    def _write(self, level: int, prefix: str, text: str) -> None:
+        """Write ``text``, each of its lines behind the prefix: a rank may have a word in it."""
         self._display.hide()
-        self._log.log(level, f"{self._label}{text}")
+        lines = (f"{self._label}{prefix}{line}" for line in printable_lines(text))
+        self._log.log(level, "\n".join(lines))

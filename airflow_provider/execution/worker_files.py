@@ -3,7 +3,7 @@ that the agent writes after its task has gone.
 
 Everything is in one folder in the temporary directory, one for each user, which only that user may
 enter. The folder is not removed when it is empty: an agent may still write there after its task has
-gone. This module imports nothing but the standard library.
+gone. This module imports nothing but the standard library and ``llutil.system``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import stat
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+
+from llutil.system.printable import printable_lines
 
 __all__ = ["OrphanLogFile", "TaskLogFolder", "user_folder"]
 
@@ -62,7 +64,8 @@ class OrphanLogFile:
                 file.truncate(0)
         except FileNotFoundError:
             return []
-        return data.decode("utf-8", "replace").replace("\0", "").splitlines()
+        text = data.decode("utf-8", "replace").replace("\0", "")
+        return printable_lines(text) if text else []
 
     def remove(self) -> None:
         """Remove the file, if there is one."""

@@ -24,7 +24,7 @@ def signature(failure: Failure | None) -> str:
     """
     if failure is None or failure.step > 0:
         return ""
-    lines = failure.trace.splitlines() or failure.tail
+    lines = failure.trace.split("\n") if failure.trace else failure.tail
     if not lines:
         return ""
     same = "\n".join(

@@ -1,10 +1,12 @@
 """Splits a process's raw output into lines; handles overlong lines and redrawn progress bars.
 
-It is pure: bytes and a time go in, lines come out. It imports nothing, and knows nothing of files
-and ranks.
+It is pure: bytes and a time go in, lines come out. It imports ``printable`` and nothing else, and
+knows nothing of files and ranks.
 """
 
 from __future__ import annotations
+
+from llutil.system.printable import printable
 
 __all__ = ["LineSplitter"]
 
@@ -19,7 +21,7 @@ class LineSplitter:
 
     A carriage return ends a line too, since progress bars use nothing else. Of such redrawn states
     at most one a second is returned, and always the last one. Bytes that are not UTF-8 become
-    escapes.
+    escapes, and so does what would make a line look like several (``printable``).
     """
 
     def __init__(self) -> None:
@@ -88,4 +90,4 @@ def _cut_position(line: bytes) -> int:
 
 
 def _text(line: bytes) -> str:
-    return line.decode("utf-8", errors="backslashreplace")
+    return printable(line.decode("utf-8", errors="backslashreplace"))

@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from llutil.agent.worker_side.outcome_pipe import RANK_DID_NOT_END, ErrorNote
 from llutil.failure import FailureClass
@@ -46,7 +46,8 @@ _NO_MEMORY = re.compile(
     r"CUDA out of memory|CUDA error: out of memory|DefaultCPUAllocator: can't allocate memory|"
     r"\[Errno 12\] Cannot allocate memory"
 )
-_CHILD_KILLED = re.compile(r"DataLoader worker \(pid\(?s?\)? [\d, ]+\) .*killed by signal: Killed")
+_CHILD_KILLED = (("DataLoader worker (pid", ("killed by signal: Killed",)),)
+"""Words in one line of a text, and words one of which stands behind them."""
 _TIMED_OUT = re.compile(
     r"Timed out waiting \d+ms for (recv|send) operation to complete|"  # gloo
     r"Watchdog caught collective operation timeout|"  # NCCL
@@ -55,10 +56,14 @@ _TIMED_OUT = re.compile(
 )
 _PEER_GONE = re.compile(
     r"Connection closed by peer|"  # gloo, in all collectives
-    r"gloo/transport/.*(Connection reset by peer|Broken pipe)|"
-    r"ncclRemoteError|NCCL.*remote process exited|"
+    r"ncclRemoteError|"
     r"(Connection was likely closed|failed to recv, got 0 bytes|Failed to recv)"  # the store
 )
+_PEER_GONE_IN = (
+    ("gloo/transport/", ("Connection reset by peer", "Broken pipe")),
+    ("NCCL", ("remote process exited",)),
+)
+"""The same of words, as above."""
 _TORCH_ERRORS = {
     "DistBackendError",
     "DistError",
@@ -108,7 +113,7 @@ def _is_out_of_memory(status: int, said: ErrorNote, oom_kills: int | None) -> bo
     if said.kind and _NO_MEMORY.search(said.text):
         return True
     killed = (not said.kind and status in {-signal.SIGKILL, _SHELL_STATUS_OF_SIGKILL}) or (
-        name == "RuntimeError" and _CHILD_KILLED.search(said.text)
+        name == "RuntimeError" and _has_words(said.text, _CHILD_KILLED)
     )
     return bool(killed and oom_kills)
 
@@ -126,7 +131,23 @@ def only_reports_peer_gone(status: int, said: ErrorNote) -> bool:
     elsewhere.
     """
     reported = bool(said.kind) or status >= 0
-    return reported and _may_be_from_torch(said) and bool(_PEER_GONE.search(said.text))
+    if not (reported and _may_be_from_torch(said)):
+        return False
+    return bool(_PEER_GONE.search(said.text)) or _has_words(said.text, _PEER_GONE_IN)
+
+
+def _has_words(text: str, wanted: Iterable[tuple[str, tuple[str, ...]]]) -> bool:
+    """Whether a line of ``text`` has words, and behind them one of the others.
+
+    A message may be long, and a regular expression with ``.*`` takes time that grows with the
+    square of its length.
+    """
+    for line in text.split("\n"):
+        for first, others in wanted:
+            _, found, behind = line.partition(first)
+            if found and any(words in behind for words in others):
+                return True
+    return False
 
 
 def _name(said: ErrorNote) -> str:

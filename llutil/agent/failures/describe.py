@@ -17,6 +17,7 @@ from llutil.agent.workers.rank_exit import RankExit
 from llutil.failure import Failure, FailureClass, JobFailure, first_failure
 from llutil.system.exit_status import exit_text
 from llutil.system.oom_kills import KillCount
+from llutil.system.printable import printable, printable_lines
 
 __all__ = ["node_failure"]
 
@@ -60,11 +61,11 @@ def _failure(ended: RankExit, memory: KillCount | None) -> Failure:
     whole: list[str] = []
     if isinstance(ended.note, ErrorNote):
         text = ended.note.trace or (ended.note.text if "\n" in ended.note.text else "")
-        whole = text.rstrip().splitlines()
+        whole = printable_lines(text.rstrip())
     trace = shortened(without_native_frames(whole), *_TRACE)
     known = set(whole)
     tail = without_native_frames(
-        [line for line in ended.tail if line.strip() and line not in known]
+        [line for line in map(printable, ended.tail) if line.strip() and line not in known]
     )
     most, size = _TAIL_WITH_TRACE if trace else _TAIL_ALONE
     return Failure(
@@ -73,7 +74,7 @@ def _failure(ended: RankExit, memory: KillCount | None) -> Failure:
         pid=ended.pid,
         exit_status=ended.status,
         failure_class=failure_class,
-        reason=_reason(ended, said, failure_class, memory)[:_LONGEST_REASON],
+        reason=printable(_reason(ended, said, failure_class, memory)[:_LONGEST_REASON]),
         trace="\n".join(trace),
         tail=tuple(shortened(tail, most, size, ends=True)),
         echo=only_reports_peer_gone(ended.status, said),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from llutil.agent.worker_side.outcome_pipe import ErrorNote, Returned
 from llutil.system.exit_status import exit_text
+from llutil.system.printable import printable
 
 __all__ = ["RankExit"]
 
@@ -58,8 +59,8 @@ class RankExit:
         """
         match self.note:
             case ErrorNote(kind=kind, text=text):
-                said = text.strip().splitlines()
-                return f"{kind}: {said[0]}"[:_LONGEST_REASON] if said else kind
+                said = printable(text.strip().partition("\n")[0])
+                return f"{kind}: {said}"[:_LONGEST_REASON] if said else kind
             case Returned() if self.failed:
                 return exit_text(self.status)
             case None if self.failed and self.status == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from typing import Any
 
 import pytest
@@ -111,6 +112,25 @@ def test_every_signal_has_a_class(number: int) -> None:
 )  # fmt: skip
 def test_an_echo_says_only_that_a_peer_went_away(found: Found, echo: bool) -> None:
     assert only_reports_peer_gone(*found[:2]) is echo
+
+
+@pytest.mark.parametrize(
+    "piece", ["gloo/transport/", "NCCL", "DataLoader worker (pid 1) ", "Timed out waiting 1", "x: "]
+)
+def test_a_message_of_60_kb_is_classified_in_no_time(piece: str) -> None:
+    found = raised("RuntimeError", piece * (60_000 // len(piece)), 1)
+    began = time.thread_time()
+    assert classify(*found) is CODE
+    assert not only_reports_peer_gone(*found[:2])
+    assert time.thread_time() - began < 0.1
+
+
+def test_words_count_in_one_line_and_in_their_order() -> None:
+    for text in ("gloo/transport/\nBroken pipe", "Broken pipe at gloo/transport/"):
+        assert not only_reports_peer_gone(*raised("RuntimeError", text)[:2])
+    assert only_reports_peer_gone(
+        *raised("RuntimeError", "x\n[gloo/transport/a.cc:1] Broken pipe\ny")[:2]
+    )
 
 
 TRACE = ["Traceback (most recent call last):", '  File "a.py", line 1, in <module>', "    x()"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 
 import pytest
 
@@ -57,3 +58,16 @@ def test_a_line_on_stderr_gets_the_level_that_it_claims(text, level):
 @pytest.mark.parametrize("text", ERRORS + WARNINGS + ORDINARY)
 def test_what_is_printed_on_stdout_is_information(text):
     assert level_of("stdout", text) == logging.INFO
+
+
+@pytest.mark.parametrize("text", ["2026-11-22 " + ":" * 65_000, "a.A" * 22_000, "W" * 65_000])
+def test_a_line_of_64_kib_takes_no_time(text):
+    began = time.thread_time()
+    assert level_of("stderr", text) == logging.INFO
+    assert time.thread_time() - began < 0.05
+
+
+def test_a_long_error_is_an_error_and_a_cut_through_a_word_makes_none():
+    assert level_of("stderr", "ValueError: " + "x" * 65_000) == logging.ERROR
+    for length in range(280, 320):
+        assert level_of("stderr", "A" * length + "ErrorOfNobody") == logging.INFO

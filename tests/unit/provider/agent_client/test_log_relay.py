@@ -73,3 +73,15 @@ def test_the_display_makes_room_for_every_line():
     spoken.printed("stdout", "one")
     spoken.event(OutputLine(0, "stderr", "two"))
     assert order == ["hide", "[agent] one", "hide", "[rank 0] two"]
+
+
+def test_each_line_has_its_prefix_whatever_the_text_has_in_it():
+    spoken, lines = relay()
+    spoken.event(LogRecord("WARNING", "x", "rank 1: odd\n[agent] forged\x85[agent] too\n"))
+    spoken.event(OutputLine(1, "stdout", "x\u2028[rank 0] forged\x1b[1A"))
+    spoken.say(logging.ERROR, "the agent still runs")
+    assert lines == [
+        ("WARNING", "[agent] rank 1: odd\n[agent] [agent] forged\\x85[agent] too"),
+        ("INFO", "[rank 1] x\\u2028[rank 0] forged\\x1b[1A"),
+        ("ERROR", "the agent still runs"),
+    ]
