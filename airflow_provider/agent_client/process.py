@@ -1,7 +1,7 @@
 """The agent's process as its task sees it: it is started, connected, killed and released here.
 
-This module moves bytes and knows nothing of their meaning. It may import only the standard library
-and ``llutil.errors``.
+This module moves bytes and knows nothing of their meaning. It may import only the standard library,
+``llutil.errors`` and ``llutil.system``.
 
 What the two processes share:
 
@@ -22,10 +22,12 @@ import signal
 import socket
 import subprocess
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 from llutil.errors import ConfigError
+from llutil.system.process_table import stat_of
+from llutil.system.send_signal import send_signal
 
 __all__ = ["AgentSubprocess"]
 
@@ -85,6 +87,9 @@ class AgentSubprocess:
             on_error.pop_all()
         self.python = python
         self.pid = self._process.pid
+        stat = stat_of(self.pid)
+        assert stat is not None, "it has not been reaped"
+        self._start = stat.start
 
     def poll(self) -> int | None:
         """The exit code, negative for a signal; None while the process runs.
@@ -99,8 +104,7 @@ class AgentSubprocess:
         Workers have sessions of their own: the guardian ends them when the agent is gone.
         """
         if self._process.poll() is None:
-            with suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGKILL)
+            send_signal(self.pid, self._start, signal.SIGKILL, group=True)
 
     def close(self) -> None:
         """Close the socket and the pipes; an agent that still runs stops its job and ends."""

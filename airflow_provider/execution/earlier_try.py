@@ -21,7 +21,9 @@ from pathlib import Path
 
 from llutil.errors import ConfigError, InfrastructureError, StoppedError
 from llutil.system.job_mark import MARK_VARIABLE
-from llutil.system.processes import kill_all, start_ticks
+from llutil.system.kill_all import kill_all
+from llutil.system.process_table import stat_of
+from llutil.system.send_signal import send_signal
 from llutil.task_link.agent_record import AgentRecord
 from llutil.time_budgets import KILLED, StopBudget
 
@@ -58,12 +60,13 @@ def await_earlier_try(
             _await(record, path, agent, log, stopped, patience)
         finally:
             os.close(agent)
-    remaining = kill_all((), record.mark, time.monotonic() + KILLED)
-    if remaining:
+    remaining = kill_all({}, record.mark, time.monotonic() + KILLED)
+    if remaining.ours:
         raise InfrastructureError(
-            f"processes {sorted(remaining)} of an earlier try of this task do not end, "
-            f"{KILLED:g} s after SIGKILL"
+            f"an earlier try of this task does not end, {KILLED:g} s after SIGKILL: {remaining}"
         )
+    if remaining:
+        log.warning("an earlier try of this task has ended, but not all of it: %s", remaining)
     return _read(path, log)  # the agent may have written again
 
 
@@ -150,21 +153,12 @@ def _end_by_force(record: AgentRecord, log: logging.Logger, waited: float) -> No
         f", its task (pid {task})" if task else "",
     )
     if task:
-        _kill(task)
+        # It leads a process group, as Airflow's do (3.3).
+        send_signal(task, int(record.task_start_ticks), signal.SIGKILL, group=True)
 
 
 def _task(record: AgentRecord) -> int:
     """The process id of the earlier try's task, if it lives and is not this process; else 0."""
-    lives = (
-        record.task_start_ticks != "" and start_ticks(record.task_pid) == record.task_start_ticks
-    )
+    stat = stat_of(record.task_pid) if record.task_pid > 1 else None
+    lives = stat is not None and stat.lives and str(stat.start) == record.task_start_ticks
     return record.task_pid if lives and record.task_pid != os.getpid() else 0
-
-
-def _kill(task: int) -> None:
-    """SIGKILL a task's process, and its group if it leads one, as Airflow's do (3.3)."""
-    with suppress(ProcessLookupError):
-        if os.getpgid(task) == task:
-            os.killpg(task, signal.SIGKILL)
-        else:
-            os.kill(task, signal.SIGKILL)

@@ -46,8 +46,8 @@ from llutil.agent.workers.rank_exit import RankExit
 from llutil.agent.workers.rank_group import RankGroup
 from llutil.entrypoint import Command, FunctionName, PickledCall
 from llutil.events.events import Events
+from llutil.system.job_mark import MARK_VARIABLE
 from llutil.system.oom_kills import OomWatch
-from llutil.system.processes import MARK_VARIABLE
 
 __all__ = ["Agent", "AgentJob"]
 

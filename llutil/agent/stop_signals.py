@@ -20,7 +20,7 @@ from typing import Any
 from torch.distributed.elastic.multiprocessing.api import SignalException
 
 from llutil.agent.event_loop import EventLoop
-from llutil.system.processes import STOP_SIGNALS
+from llutil.system.send_signal import STOP_SIGNALS
 
 __all__ = ["StopSignals"]
 

@@ -14,7 +14,6 @@ from typing import Any
 import msgspec
 
 from llutil.system.oom_kills import OomWatch
-from llutil.system.processes import start_ticks
 from llutil.task_link import messages
 from llutil.task_link.agent_record import AgentRecord
 
@@ -27,11 +26,13 @@ class AgentRecordWriter:
     """The record of one agent. Nothing is written before ``job_begins``, and nothing at all if the
     spec names no file.
 
-    ``mark`` is in the environment of every process of the job.
+    ``mark`` is in the environment of every process of the job. ``task`` is the number of the task's
+    process and its start in ticks, see ``task_process``.
     """
 
-    def __init__(self, mark: str) -> None:
+    def __init__(self, mark: str, task: tuple[int, str]) -> None:
         self._mark = mark
+        self._task = task
         self._lock = threading.Lock()
         """Guards all fields below."""
         self._path = ""
@@ -42,14 +43,13 @@ class AgentRecordWriter:
         """The job of ``spec`` has not started a process yet, and is about to."""
         with self._lock:
             self._path = spec.agent_record
-            task = os.getppid()
             self._record = AgentRecord(
                 launch=spec.launch,
                 pid=os.getpid(),
                 mark=self._mark,
                 grace_period=spec.config.shutdown_timeout,
-                task_pid=task,
-                task_start_ticks=start_ticks(task),
+                task_pid=self._task[0],
+                task_start_ticks=self._task[1],
             )
             self._write()
 

@@ -26,6 +26,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -35,13 +36,14 @@ from llutil.agent_process.arguments import InheritedDescriptors, read_arguments
 from llutil.agent_process.orphan_log import OrphanLog
 from llutil.agent_process.prefork import prefork_server, should_prefork
 from llutil.agent_process.task_observer import TaskLogHandler, TaskObserver
+from llutil.agent_process.task_process import task_process
 from llutil.agent_process.task_socket import TaskSocket
 from llutil.errors import LaunchError, StoppedError
 from llutil.failure import FailureClass, JobFailure
 from llutil.launcher.request import LaunchRequest
 from llutil.launcher.run import run
 from llutil.system.job_mark import MARK_VARIABLE
-from llutil.system.processes import kill_all
+from llutil.system.kill_all import kill_all
 from llutil.task_link import messages
 from llutil.task_link.results_file import ResultsWriter
 from llutil.task_link.secrets_file import take_secrets
@@ -86,8 +88,8 @@ class _TaskAgent:
         self._job_begun = False
         self._end_told = False
         self._grace_period = 0.0
-        self._record_writer = AgentRecordWriter(self._mark)
         sock = socket.socket(fileno=given.socket)
+        self._record_writer = AgentRecordWriter(self._mark, task_process(sock))
         orphan_log = OrphanLog((given.stdout_reader, given.stderr_reader))
         self._task_socket = TaskSocket(sock, orphan_log, self._on_stop)
         self._results = None if given.results is None else ResultsWriter(given.results)
@@ -203,9 +205,7 @@ class _TaskAgent:
         self._tell_end(
             self._stopped_message(f"stopped before its workers started: {self._stop_reason}")
         )
-        # By the mark alone, which the guardian does not carry: it is to see to the rest, and to the
-        # event page.
-        kill_all((), self._mark, time.monotonic() + KILLED)
+        self._kill_job()
         os._exit(0)
 
     def _end_by_force(self) -> None:
@@ -216,10 +216,15 @@ class _TaskAgent:
         if self._end_told:
             # The job has ended. Messages are still being delivered, with a deadline of their own.
             return
-        # By the mark alone, which the guardian does not carry: it is to see to the rest, and to the
-        # event page.
-        kill_all((), self._mark, time.monotonic() + KILLED)
+        self._kill_job()
         os._exit(1)
+
+    def _kill_job(self) -> None:
+        """Kill what carries the mark. The guardian sees to the rest, and to the event page."""
+        left = kill_all({}, self._mark, time.monotonic() + KILLED)
+        if left:
+            with suppress(OSError, ValueError, AttributeError):  # there may be no standard error
+                sys.stderr.write(f"the job has ended, but not all of its processes: {left}\n")
 
     def _on_term(self, _number: int, _frame: FrameType | None) -> None:
         """Handle SIGTERM while no job runs. A signal handler may interrupt any line, so this one

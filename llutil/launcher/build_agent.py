@@ -222,7 +222,7 @@ def _starter(
 ) -> Starter:
     from llutil.agent.start_methods.forkserver_client import ForkServer
     from llutil.agent.start_methods.spawn_and_fork import Fork, Spawn
-    from llutil.system.processes import MARK_VARIABLE
+    from llutil.system.job_mark import MARK_VARIABLE
 
     match method:
         case "fork":

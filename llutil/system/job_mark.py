@@ -7,6 +7,9 @@ mark. This module imports nothing.
 
 from __future__ import annotations
 
-__all__ = ["MARK_VARIABLE"]
+__all__ = ["GUARDIAN_VARIABLE", "MARK_VARIABLE"]
 
 MARK_VARIABLE = "LLUTIL_JOB"
+
+GUARDIAN_VARIABLE = "LLUTIL_GUARDIAN"
+"""What the job's guardian has in its place. It outlives the other processes of the job."""

@@ -32,10 +32,10 @@ class AgentRecord(msgspec.Struct, frozen=True, kw_only=True):
     ``launch`` is the name that its task gave the launch. ``pid`` and ``mark`` say which processes
     are its own. ``grace_period`` is how many seconds it gives its workers to stop.
 
-    ``task`` is the pid of the task process, and ``task_start_ticks`` when that process started (see
-    ``llutil.system.processes.start_ticks``). ``stop_reason`` is why the job was asked to stop, if
-    that happened while the task lived. ``task_gone`` says that the task went away before it was
-    told how the job ended.
+    ``task_pid`` is the number of the task's process, and ``task_start_ticks`` when that process
+    started, in the kernel's ticks since boot. They are 0 and "" if the task was gone by then.
+    ``stop_reason`` is why the job was asked to stop, if that happened while the task lived.
+    ``task_gone`` says that the task went away before it was told how the job ended.
 
     ``kills`` is how many processes the kernel had killed for lack of memory, from the start of the
     last round until the task went away; ``counted_by`` names the memory cgroup that counted them.

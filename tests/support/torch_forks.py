@@ -23,7 +23,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from llutil.system.processes import die_with_parent
+from llutil.system.process_inheritance import die_with_parent
 
 __all__ = ["Forked", "TorchForks"]
 

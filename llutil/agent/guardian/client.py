@@ -22,6 +22,7 @@ import llutil
 from llutil.agent.event_loop import EventLoop
 from llutil.agent.guardian.main import GOODBYE
 from llutil.ledgers.lease_revocation import LeaseRevocation
+from llutil.system.job_mark import GUARDIAN_VARIABLE
 from llutil.time_budgets import HELPER_ENDED
 
 __all__ = ["Guardian"]
@@ -41,7 +42,7 @@ class Guardian:
     def __init__(self, mark: str, loop: EventLoop) -> None:
         self._mark = mark
         self._loop = loop
-        self._sessions: set[int] = set()
+        self._sessions: dict[int, int] = {}
         self._revocation: LeaseRevocation | None = None
         self._deaths: deque[float] = deque(maxlen=_MAX_DEATHS)
         self._process: subprocess.Popen[bytes] | None = None
@@ -61,14 +62,16 @@ class Guardian:
         """
         return {fd for fd in (self._pipe, self._exit_fd) if fd >= 0}
 
-    def watch(self, session: int) -> None:
-        """End the session ``session``, and all that descends from it, if the agent dies."""
-        self._sessions.add(session)
-        self._write_line(b"session %d" % session)
+    def watch(self, session: int, start: int) -> None:
+        """End the session ``session``, and all that descends from it, if the agent dies. ``start``
+        is when the process that leads it started, in ticks.
+        """
+        self._sessions[session] = start
+        self._write_line(b"session %d %d" % (session, start))
 
     def forget(self, session: int) -> None:
         """The session has ended. Its number may be given to another process."""
-        self._sessions.discard(session)
+        self._sessions.pop(session, None)
         self._write_line(b"ended %d" % session)
 
     def set_revocation(self, revocation: LeaseRevocation | None) -> None:
@@ -94,19 +97,20 @@ class Guardian:
         )
         # With -I and -S, no environment variable, site-packages or working directory can keep the
         # guardian from starting. TMPDIR says where the event page is if there is no /dev/shm.
+        environment = {name: os.environ[name] for name in ("TMPDIR",) if name in os.environ}
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", code],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             pass_fds=(read,),
             start_new_session=True,
-            env={name: os.environ[name] for name in ("TMPDIR",) if name in os.environ},
+            env=environment | {GUARDIAN_VARIABLE: self._mark},
         )
         os.close(read)
         self._exit_fd = os.pidfd_open(self._process.pid)
         self._loop.watch(self._exit_fd, self._replace)
-        for session in self._sessions:
-            self._write_line(b"session %d" % session)
+        for session, start in self._sessions.items():
+            self._write_line(b"session %d %d" % (session, start))
         if self._revocation is not None:
             self._send_revocation()
 

@@ -9,7 +9,7 @@ own session, without torch, site-packages or a second thread, and it starts no p
 
 A job may be over in a tenth of a second, and its workers need the CPUs. So at first the guardian
 imports only what ends processes. It imports the rest when the pipe has been quiet for a while, or
-at the end. This module may import nothing but ``llutil.system.processes``, ``llutil.time_budgets``,
+at the end. This module may import nothing but ``llutil.system.kill_all``, ``llutil.time_budgets``,
 ``llutil.events.page_file``, ``llutil.ledgers.lease_revocation``, a revocation's module, and the
 standard library. json, which imports regular expressions, is among what is imported later.
 """
@@ -20,8 +20,9 @@ import os
 import select
 import signal
 import time
+from contextlib import suppress
 
-from llutil.system.processes import kill_all
+from llutil.system.kill_all import Survivors, kill_all
 from llutil.time_budgets import KILLED
 
 TYPE_CHECKING = False
@@ -51,20 +52,23 @@ def main(pipe_fd: int, mark: str, agent: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         # Such a signal is meant for the agent; the guardian ends after the agent.
         signal.signal(number, signal.SIG_IGN)
-    sessions: set[int] = set()
+    sessions: dict[int, int] = {}
     revoke: Callable[[], None] | None = None
-    for line in _lines(pipe_fd):
+    for line in _lines(pipe_fd, agent):
         word, _, rest = line.partition(b" ")
         match word:
             case b"session":
-                sessions.add(int(rest))
+                leader, start = rest.split()
+                sessions[int(leader)] = int(start)
             case b"ended":
-                sessions.discard(int(rest))
+                sessions.pop(int(rest), None)
             case b"revocation":
                 revoke = _prepare_revocation(rest)
             case _:
                 return  # goodbye
     left = kill_all(sessions, mark, time.monotonic() + KILLED)
+    if left:
+        _print_problem(f"the agent is gone, but not all processes of its job: {left}")
     if revoke is not None:
         _revoke_lease(revoke, left)
     # Remove the event page, which would else stay until the next launch on this host. It counts as
@@ -75,20 +79,29 @@ def main(pipe_fd: int, mark: str, agent: int) -> None:
     _remove_stale_pages()
 
 
-def _lines(pipe_fd: int) -> Iterator[bytes]:
+def _lines(pipe_fd: int, agent: int) -> Iterator[bytes]:
     """The lines that the agent wrote. A last line without its end, which the agent was killed in,
     is dropped.
+
+    The agent has ended if its pipe is closed, or its process has ended: another fork of the user's
+    program may still hold the pipe.
     """
     poll = select.poll()
     poll.register(pipe_fd, select.POLLIN)
-    if not poll.poll(_IDLE_TIME):
-        _import_the_rest()
+    with suppress(OSError):  # the agent has ended already
+        agent_fd = os.pidfd_open(agent)
+        if os.getppid() == agent:
+            poll.register(agent_fd, select.POLLIN)
     begun = b""
-    while piece := os.read(pipe_fd, _READ_SIZE):
+    while True:
+        ready = poll.poll(_IDLE_TIME)
+        if not ready:
+            _import_the_rest()
+            ready = poll.poll()
+        if pipe_fd not in dict(ready) or not (piece := os.read(pipe_fd, _READ_SIZE)):
+            return
         *lines, begun = (begun + piece).split(b"\n")
         yield from lines
-        if not poll.poll(_IDLE_TIME):
-            _import_the_rest()
 
 
 def _import_the_rest() -> None:
@@ -127,17 +140,17 @@ def _prepare_revocation(text: bytes) -> Callable[[], None] | None:
         return None
 
 
-def _revoke_lease(revoke: Callable[[], None], left: set[int]) -> None:
-    """End the node's lease, unless a process of the node is ``left``: peers must not go on while it
-    still runs.
+def _revoke_lease(revoke: Callable[[], None], left: Survivors) -> None:
+    """End the node's lease, unless a rank of the node may be ``left``: peers must not go on while
+    it still runs.
     """
     from llutil.errors import RendezvousError
 
     try:
-        if left:
+        if left.ours:
             raise RendezvousError(
-                f"processes {sorted(left)} of a node that was killed did not end; its lease is "
-                "left to expire"
+                f"processes {sorted(left.ours)} of a node that was killed did not end; its lease "
+                "is left to expire"
             )
         revoke()
     except RendezvousError as error:

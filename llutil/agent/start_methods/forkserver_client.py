@@ -28,6 +28,7 @@ from llutil.agent.start_methods.spawn_and_fork import (
 )
 from llutil.agent.worker_side.fork_environment import BLAS_THREADS, unsettable_after_fork
 from llutil.errors import InfrastructureError
+from llutil.system.send_signal import Sent, send_signal_by_pidfd
 from llutil.time_budgets import HELPER_ENDED
 
 __all__ = ["ForkServer", "ForkedServerProcess", "ServerProcess"]
@@ -77,8 +78,10 @@ class ForkedServerProcess:
 
     def kill(self) -> None:
         """See ``ServerProcess``."""
-        if self.poll() is None:
-            os.kill(self._pid, signal.SIGKILL)
+        if self.poll() is None:  # so its number is still its own
+            pidfd = os.pidfd_open(self._pid)
+            send_signal_by_pidfd(pidfd, signal.SIGKILL)
+            os.close(pidfd)
 
 
 def _await_end(server: ServerProcess) -> None:
@@ -103,9 +106,11 @@ class _ServerChild:
     a pipe.
     """
 
-    def __init__(self, pid: int, exit_fd: int) -> None:
+    def __init__(self, pid: int, start: int, pidfd: int, exit_fd: int) -> None:
         self.pid = pid
+        self.start = start
         self.exit_fd = exit_fd
+        self._pidfd = pidfd
         self._status: int | None = None
         os.set_blocking(exit_fd, False)
 
@@ -120,9 +125,14 @@ class _ServerChild:
             self._status = int(text) if text else -9
         return self._status
 
+    def send_signal(self, number: int, *, group: bool) -> Sent:
+        """See ``WorkerProcess``."""
+        return send_signal_by_pidfd(self._pidfd, number, self.pid if group else 0)
+
     def close(self) -> None:
         """See ``WorkerProcess``."""
         os.close(self.exit_fd)
+        os.close(self._pidfd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,15 +249,15 @@ class ForkServer:
             channel.settimeout(_ANSWER_TIMEOUT)
             try:
                 socket.send_fds(channel, [json.dumps(header).encode()], fds + given)
-                answer = channel.recv(64)
+                answer, pidfds, _, _ = socket.recv_fds(channel, 256, 1)
                 if not answer:
                     raise EOFError("the fork server closed its socket")
             except BaseException:
                 os.close(exit_read)
                 raise
         match json.loads(answer):
-            case {"pid": int(pid)}:
-                return _ServerChild(pid, exit_read)
+            case {"pid": int(pid), "start": int(ticks)}:
+                return _ServerChild(pid, ticks, pidfds[0], exit_read)
             case other:
                 os.close(exit_read)
                 return _RefusedForThreads(int(other["threads"]))

@@ -37,7 +37,9 @@ from llutil.agent.worker_side import worker_main
 from llutil.agent.worker_side.work_order import read_order
 from llutil.entrypoint import Command
 from llutil.system.gc_pause import gc_paused
-from llutil.system.processes import STOP_SIGNALS, die_with_parent
+from llutil.system.process_inheritance import die_with_parent
+from llutil.system.process_table import stat_of
+from llutil.system.send_signal import STOP_SIGNALS
 
 __all__ = ["fork_server", "import_ahead", "main"]
 
@@ -145,11 +147,12 @@ class _Children:
         self._ended: dict[int, int] = {}
         """Pid, by status pipe."""
 
-    def add(self, pid: int, status_fd: int) -> None:
-        """Write the exit status of ``pid`` to ``status_fd`` when it ends."""
+    def add(self, pid: int, status_fd: int) -> int:
+        """Write the exit status of ``pid`` to ``status_fd`` when it ends; a descriptor of it."""
         pidfd = os.pidfd_open(pid)
         self._running[pidfd] = pid, status_fd
         self._poll.register(pidfd, select.POLLIN)
+        return pidfd
 
     def on_ready(self, fd: int) -> None:
         """One of the registered descriptors is ready."""
@@ -190,11 +193,14 @@ def _answer(channel: socket.socket, children: _Children, pools: BlasPools) -> bo
             traceback.print_exc()
         finally:
             os._exit(70)
-    children.add(pid, exit_fd)
+    pidfd = children.add(pid, exit_fd)
+    stat = stat_of(pid)
+    assert stat is not None, "it has not been reaped"
     for fd in fds:
         if fd != exit_fd:
             os.close(fd)
-    channel.send(json.dumps({"pid": pid}).encode())
+    answer = json.dumps({"pid": pid, "start": stat.start}).encode()
+    socket.send_fds(channel, [answer], [pidfd])
     return True
 
 

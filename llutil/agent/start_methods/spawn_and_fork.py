@@ -9,7 +9,7 @@ torch 2.13 and Airflow 3.3.2).
 
 A starter never waits for a worker, and of a worker it owns only the descriptor
 ``WorkerProcess.exit_fd``. This module may import nothing of ours but ``worker_side`` and
-``llutil.system.processes``.
+``llutil.system``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ from typing import Any, Protocol
 import llutil
 from llutil.agent.worker_side import worker_main
 from llutil.agent.worker_side.work_order import read_order
-from llutil.system.processes import STOP_SIGNALS, die_with_parent
+from llutil.system.process_inheritance import die_with_parent
+from llutil.system.process_table import stat_of
+from llutil.system.send_signal import STOP_SIGNALS, Sent, send_signal_by_pidfd
 
 __all__ = [
     "Fork",
@@ -58,18 +60,24 @@ class StartRequest:
 
 
 class WorkerProcess(Protocol):
-    """A started worker. ``exit_fd`` becomes readable when it has ended; then ``poll`` returns the
-    status.
+    """A started worker, which leads a session. ``start`` is when it started, in the kernel's ticks.
+    ``exit_fd`` becomes readable when it has ended; then ``poll`` returns the status.
+
+    Its number is given to no other process before ``close``.
     """
 
     pid: int
+    start: int
     exit_fd: int
 
     def poll(self) -> int | None:
         """The exit status, negative for a signal; None while it runs."""
 
+    def send_signal(self, number: int, *, group: bool) -> Sent:
+        """Send it the signal ``number``, or the process group that it leads."""
+
     def close(self) -> None:
-        """Close ``exit_fd``."""
+        """Close the descriptors."""
 
 
 class Starter(Protocol):
@@ -110,6 +118,8 @@ class _Child:
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.exit_fd = os.pidfd_open(pid)
+        stat = stat_of(pid)
+        self.start = 0 if stat is None else stat.start
         self._status: int | None = None
 
     def poll(self) -> int | None:
@@ -117,6 +127,10 @@ class _Child:
         if self._status is None:
             self._status = exit_status_of(self.pid)
         return self._status
+
+    def send_signal(self, number: int, *, group: bool) -> Sent:
+        """See ``WorkerProcess``."""
+        return send_signal_by_pidfd(self.exit_fd, number, self.pid if group else 0)
 
     def close(self) -> None:
         """See ``WorkerProcess``."""

@@ -29,7 +29,7 @@ from llutil.agent.worker_side.program_end import end_program, forget_parent
 from llutil.agent.worker_side.work_order import WorkOrder, read_order
 from llutil.entrypoint import Command, FunctionName, Module, PickledCall, Script
 from llutil.errors import ConfigError, ResultError
-from llutil.system.processes import die_with_parent
+from llutil.system.process_inheritance import die_with_parent
 
 __all__ = ["main", "run_forked"]
 

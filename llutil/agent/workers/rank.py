@@ -13,7 +13,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -30,7 +30,6 @@ from llutil.agent.worker_side.outcome_pipe import (
 )
 from llutil.agent.workers.rank_exit import RankExit
 from llutil.system.exit_status import exit_text
-from llutil.system.processes import signal_process
 
 __all__ = ["RankPlan", "Worker"]
 
@@ -154,6 +153,10 @@ class Worker:
             if route.console and not raw:
                 self._observer.output_line(self.plan.rank, self.plan.prefix, stream, text)
 
+    def expect(self, number: int) -> None:
+        """The worker is about to be ended by this signal, with all other processes of the job."""
+        self._signals_sent.add(number)
+
     def signal(self, number: int) -> None:
         """Send the worker a signal to end it, and its children too if it would not pass the signal
         on (a shell, for example).
@@ -161,11 +164,7 @@ class Worker:
         self._signals_sent.add(number)
         if self.ended is not None and not self.plan.signal_session:
             return
-        if not self.plan.signal_session:
-            signal_process(self.process.pid, number)
-            return
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, number)
+        self.process.send_signal(number, group=self.plan.signal_session)
 
     def _on_outcome(self) -> None:
         if self._read_outcome() is False:

@@ -17,7 +17,8 @@ from llutil.agent.observer import AgentObserver
 from llutil.agent.start_methods.spawn_and_fork import Starter
 from llutil.agent.workers.rank import RankPlan, Worker
 from llutil.agent.workers.rank_exit import RankExit
-from llutil.system.processes import kill_all, session_members
+from llutil.system.kill_all import kill_all
+from llutil.system.process_table import session_members
 from llutil.time_budgets import KILLED
 
 __all__ = ["RankGroup"]
@@ -53,7 +54,7 @@ class RankGroup:
             for plan in plans:
                 worker = Worker(plan, starter, order_fd, loop, observer)
                 self._all.append(worker)
-                guardian.watch(worker.process.pid)
+                guardian.watch(worker.process.pid, worker.process.start)
         except BaseException:
             self.stop(signal.SIGKILL, 0.0)
             raise
@@ -130,7 +131,7 @@ class RankGroup:
         for worker in leaving:
             if worker.ended is None:
                 worker.signal(number)
-        commands = [w.process.pid for w in self._all if w.plan.signal_session]
+        commands = {w.process.pid for w in self._all if w.plan.signal_session}
         self._loop.until(lambda: self.ended or hurry(), deadline)
         while (
             commands and time.monotonic() < deadline and session_members(commands) and not hurry()
@@ -141,11 +142,11 @@ class RankGroup:
         last = time.monotonic() + KILLED
         for worker in self._all:
             if worker.ended is None:
-                worker.signal(signal.SIGKILL)
-        sessions = [w.process.pid for w in self._all]
+                worker.expect(signal.SIGKILL)
+        sessions = {w.process.pid: w.process.start for w in self._all}
         left = kill_all(sessions, self._mark, last, spare=self._starter.pids)
         if left:
-            _log.error("processes %s did not end after SIGKILL; they are stuck in the kernel", left)
+            _log.error("the round has ended, but not all of its processes: %s", left)
         self._loop.until(lambda: self.ended, last)
         for worker in self._all:
             worker.close()

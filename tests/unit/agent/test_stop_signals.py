@@ -13,7 +13,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 
 from llutil.agent.event_loop import EventLoop
 from llutil.agent.stop_signals import StopSignals
-from llutil.system.processes import STOP_SIGNALS
+from llutil.system.send_signal import STOP_SIGNALS
 
 
 @pytest.fixture

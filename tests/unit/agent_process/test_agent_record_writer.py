@@ -51,7 +51,7 @@ def test_a_task_that_went_when_the_kernel_killed_for_lack_of_memory(
     tmp_path: Path, counter: Path
 ) -> None:
     path = tmp_path / "agent_record"
-    record_writer = AgentRecordWriter("m")
+    record_writer = AgentRecordWriter("m", (0, ""))
     record_writer.job_begins(job(path))
     counter.write_text("oom_kill 1\n")
     record_writer.round_began()
@@ -64,7 +64,7 @@ def test_a_task_that_went_when_the_kernel_killed_for_lack_of_memory(
 
 def test_kills_before_the_round_are_not_about_this_task(tmp_path: Path, counter: Path) -> None:
     path = tmp_path / "agent_record"
-    record_writer = AgentRecordWriter("m")
+    record_writer = AgentRecordWriter("m", (0, ""))
     record_writer.job_begins(job(path))
     counter.write_text("oom_kill 1\n")
     record_writer.round_began()
@@ -75,7 +75,7 @@ def test_kills_before_the_round_are_not_about_this_task(tmp_path: Path, counter:
 def test_nothing_is_written_before_there_is_a_job_or_for_a_task_that_wants_nothing(
     tmp_path: Path, counter: Path
 ) -> None:
-    record_writer = AgentRecordWriter("m")
+    record_writer = AgentRecordWriter("m", (0, ""))
     record_writer.stop_asked("enough", task_gone=False)
     record_writer.job_begins(job(""))
     record_writer.stop_asked("enough", task_gone=False)

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from airflow_provider.execution.earlier_try import await_earlier_try
 from llutil.errors import StoppedError
 from llutil.system.job_mark import MARK_VARIABLE
-from llutil.system.processes import start_ticks
+from llutil.system.process_table import stat_of
 from llutil.task_link.agent_record import AgentRecord
 from tests.support.launches import is_alive
 
@@ -145,7 +145,9 @@ def living_task():
     """The record's fields for a task that lives and is not this process: the one that started
     it.
     """
-    return {"task_pid": os.getppid(), "task_start_ticks": start_ticks(os.getppid())}
+    task = stat_of(os.getppid())
+    assert task is not None
+    return {"task_pid": task.pid, "task_start_ticks": str(task.start)}
 
 
 def test_a_stranger_who_has_got_the_agents_number_is_left_alone(path, agent, caplog):

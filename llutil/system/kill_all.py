@@ -1,0 +1,210 @@
+"""Ends every process of a job, wherever it hides, and says which ones it could not end.
+
+A worker may start children, put them in sessions of their own, and end before they do. These facts
+find them all the same. A process has its parent's number while the parent lives. It inherits its
+session unless it leaves it. And it inherits the environment, with the job's mark, unless it is
+started with another one. A process that did all three is an orphan, and the kernel gives it to the
+next subreaper above it (prctl(2), PR_SET_CHILD_SUBREAPER): that is the process which starts the
+workers, and it carries the mark.
+
+All that is found is stopped (SIGSTOP), until a look finds nobody new. Then it is killed. So a
+process that forks all the time is ended too, and a killed parent loses no child that was not seen.
+
+This module may import only the standard library and modules of ``llutil.system``. It signals
+nobody that it did not find by one of these facts.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from llutil.system.job_mark import GUARDIAN_VARIABLE, MARK_VARIABLE
+from llutil.system.process_table import (
+    ProcessStat,
+    all_processes,
+    command_of,
+    environment_has,
+    stat_of,
+)
+from llutil.system.send_signal import Sent, send_signal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = ["Survivors", "job_processes", "kill_all", "marked_processes"]
+
+# Looks at /proc in a row that must find nothing. /proc is read a piece at a time, so one look can
+# miss a process that is forked meanwhile.
+_EMPTY_LOOKS = 3
+# Looks in a row that find a new process to stop, before those that are stopped are killed all the
+# same: there may be more than can be stopped.
+_MOST_STOPS = 20
+# Seconds between two looks at /proc while killed processes end.
+_LOOK_PERIOD = 0.01
+# The state of a process that no signal ends before what it waits for has happened (proc(5)).
+_UNINTERRUPTIBLE = "D"
+
+
+class Survivors:
+    """The processes that ``kill_all`` could not end; false if there are none.
+
+    ``refused`` are the numbers of those which may not be signalled: they run a program that has set
+    another user. ``stuck`` and ``running`` are those that had not ended at the deadline.
+    """
+
+    __slots__ = ("_texts", "refused", "running", "stuck")
+
+    def __init__(self) -> None:
+        self.refused: list[int] = []
+        self.stuck: list[int] = []
+        self.running: list[int] = []
+        self._texts: list[str] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._texts)
+
+    @property
+    def ours(self) -> list[int]:
+        """Those that may be ranks: all but the refused."""
+        return self.stuck + self.running
+
+    def add(self, stat: ProcessStat, *, refused: bool) -> None:
+        """One that is left."""
+        if refused:
+            self.refused.append(stat.pid)
+            why = "may not be signalled by this user"
+        elif stat.state == _UNINTERRUPTIBLE:
+            self.stuck.append(stat.pid)
+            why = "is stuck in the kernel, in an uninterruptible sleep"
+        else:
+            self.running.append(stat.pid)
+            why = f"has been sent SIGKILL and is still there, in state {stat.state}"
+        self._texts.append(f"process {stat.pid} ({command_of(stat.pid)}) {why}")
+
+    def __str__(self) -> str:
+        """One line: each process, its command, and why it is left."""
+        return "; ".join(self._texts)
+
+
+def kill_all(
+    sessions: Mapping[int, int], mark: str, deadline: float, spare: Iterable[int] = ()
+) -> Survivors:
+    """Kill the members of ``sessions``, all that carry ``mark``, and all that descends from both.
+
+    ``sessions`` maps the number of each session to the start of the process that leads it, in
+    ticks. Waits until all are gone, but not after ``deadline`` (seconds on ``time.monotonic()``).
+    It does not wait for a process that may not be signalled. This process, those in ``spare``, and
+    the job's guardian are not killed.
+    """
+    known = dict(sessions)
+    spared = {os.getpid(), *spare}
+    stopped: dict[int, ProcessStat] = {}
+    refused: set[tuple[int, int]] = set()
+    empty = stops = 0
+    # The most likely place of many processes, before a look at /proc, which may take long then.
+    for leader, start in known.items():
+        send_signal(leader, start, signal.SIGSTOP, group=True)
+    while True:
+        table = all_processes(stopped)
+        others = [stat for stat in table.values() if stat.pid not in stopped]
+        marked, guardians = marked_processes(others, mark)
+        found = job_processes(table, known, marked | stopped.keys(), guardians) - spared
+        living = [table[pid] for pid in found if table[pid].lives]
+        left = [stat for stat in living if stat.key not in refused]
+        empty = 0 if left else empty + 1
+        if empty == _EMPTY_LOOKS or time.monotonic() > deadline:
+            return _survivors(living, refused)
+        new = [stat for stat in left if stat.pid not in stopped]
+        if new and stops < _MOST_STOPS:
+            _stop(new, table, known, spared)
+            stopped |= {stat.pid: stat for stat in new}
+            stops += 1
+        elif left:
+            for stat in left:
+                if send_signal(*stat.key, signal.SIGKILL) is Sent.REFUSED:
+                    refused.add(stat.key)
+            stopped.clear()
+            stops = 0
+            time.sleep(_LOOK_PERIOD)
+
+
+def job_processes(
+    table: dict[int, ProcessStat], known: dict[int, int], marked: set[int], guardians: set[int]
+) -> set[int]:
+    """The processes of ``table`` that belong to a job, zombies too.
+
+    They are the members of the sessions in ``known``, those in ``marked``, and all that descends
+    from both. ``known`` maps the number of a session to the start of its leader; the sessions that
+    are found are added to it. A number that has become another process's names no session of the
+    job. Neither a process in ``guardians`` nor what descends from it is found.
+    """
+    children: dict[int, list[ProcessStat]] = {}
+    members: dict[int, list[ProcessStat]] = {}
+    for stat in table.values():
+        children.setdefault(stat.parent, []).append(stat)
+        members.setdefault(stat.session, []).append(stat)
+    queue = [table[pid] for pid in marked]
+    for session, start in known.items():
+        leader = table.get(session)
+        if leader is None or leader.start == start:
+            queue += members.get(session, ())
+    found: set[int] = set()
+    while queue:
+        stat = queue.pop()
+        if stat.pid in found or stat.pid in guardians:
+            continue
+        found.add(stat.pid)
+        queue += children.get(stat.pid, ())
+        if stat.session == stat.pid:
+            known[stat.pid] = stat.start
+            queue += members[stat.pid]
+    return found
+
+
+def marked_processes(stats: Iterable[ProcessStat], mark: str) -> tuple[set[int], set[int]]:
+    """The living processes among ``stats`` that carry the job's mark, and the job's guardians."""
+    carries = f"{MARK_VARIABLE}={mark}".encode()
+    guards = f"{GUARDIAN_VARIABLE}={mark}".encode()
+    marked: set[int] = set()
+    guardians: set[int] = set()
+    for stat in stats:
+        variable = environment_has(stat.pid, (guards, carries)) if stat.lives else None
+        if variable == guards:
+            guardians.add(stat.pid)
+        elif variable == carries and _is_still(stat):
+            marked.add(stat.pid)
+    return marked, guardians
+
+
+def _is_still(stat: ProcessStat) -> bool:
+    """Whether the number has been the same process's since ``stat`` was read."""
+    now = stat_of(stat.pid)
+    return now is not None and now.start == stat.start
+
+
+def _stop(
+    new: list[ProcessStat], table: dict[int, ProcessStat], known: dict[int, int], spared: set[int]
+) -> None:
+    """Have the processes in ``new`` run no further: whole process groups first, at one stroke.
+
+    A group lies within a session. So only groups in sessions of the job are stopped as such, and in
+    no session that holds a process to be spared. Who may not be stopped is noticed when it is
+    killed.
+    """
+    whole = known.keys() - {table[pid].session for pid in spared if pid in table}
+    leaders = {stat.group: table.get(stat.group) for stat in new if stat.session in whole}
+    for leader in leaders.values():
+        if leader is not None:
+            send_signal(*leader.key, signal.SIGSTOP, group=True)
+    for stat in new:
+        send_signal(*stat.key, signal.SIGSTOP)
+
+
+def _survivors(living: list[ProcessStat], refused: set[tuple[int, int]]) -> Survivors:
+    left = Survivors()
+    for stat in living:
+        left.add(stat, refused=stat.key in refused)
+    return left

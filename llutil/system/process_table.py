@@ -1,0 +1,160 @@
+"""What Linux says of the processes that run, read from ``/proc`` (proc(5)).
+
+A process number alone names nobody for long: when a process has ended and was reaped, its number
+becomes another's. The number and the start time together name one process, until the machine is
+booted again. So whoever keeps a number keeps the start time with it.
+
+This module only reads. It may import only the standard library. It never raises for a process that
+is already gone.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "ProcessStat",
+    "all_processes",
+    "children_of_this_process",
+    "command_of",
+    "environment_has",
+    "session_members",
+    "stat_of",
+]
+
+# Bytes read at once.
+_CHUNK = 1 << 16
+# Characters of a command line that a message repeats.
+_LONGEST_COMMAND = 80
+
+
+class ProcessStat:
+    """One process as ``/proc/<pid>/stat`` describes it, without its name.
+
+    ``start`` is when it started, in the kernel's ticks since boot. It is not a dataclass: the
+    guardian would have to import ``dataclasses`` before it can do anything.
+    """
+
+    __slots__ = ("group", "parent", "pid", "session", "start", "state", "threads")
+
+    def __init__(
+        self,
+        pid: int,
+        *,
+        parent: int,
+        group: int,
+        session: int,
+        state: str = "S",
+        threads: int = 1,
+        start: int = 0,
+    ) -> None:
+        self.pid, self.parent, self.group, self.session = pid, parent, group, session
+        self.state, self.threads, self.start = state, threads, start
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """The number and the start: nobody else's."""
+        return self.pid, self.start
+
+    @property
+    def lives(self) -> bool:
+        """Whether it runs. A zombie does not, unless threads of it outlive the first one."""
+        return self.state not in "ZX" or self.threads > 1
+
+
+def all_processes(unchanged: Mapping[int, ProcessStat] | None = None) -> dict[int, ProcessStat]:
+    """Every process that is there, by its number. One that is forked meanwhile may be missing.
+
+    Of those in ``unchanged`` nothing is read again.
+    """
+    found: dict[int, ProcessStat] = {}
+    for name in os.listdir("/proc"):  # noqa: PTH208 - numbers are wanted, and quickly
+        if name.isdigit():
+            pid = int(name)
+            stat = unchanged.get(pid) if unchanged else None
+            if (stat := stat or stat_of(pid)) is not None:
+                found[pid] = stat
+    return found
+
+
+def stat_of(pid: int) -> ProcessStat | None:
+    """The process ``pid``; None if there is none."""
+    stat = _content(pid, "stat").decode("ascii", errors="replace")
+    if not stat:
+        return None
+    # The name in brackets may itself hold brackets and spaces: fields start after the last one.
+    fields = stat[stat.rindex(")") + 2 :].split(maxsplit=20)
+    return ProcessStat(
+        pid,
+        parent=int(fields[1]),
+        group=int(fields[2]),
+        session=int(fields[3]),
+        state=fields[0],
+        threads=int(fields[17]),
+        start=int(fields[19]),
+    )
+
+
+def session_members(leaders: set[int]) -> set[int]:
+    """The living processes in the sessions that ``leaders`` lead."""
+    return {stat.pid for stat in all_processes().values() if stat.session in leaders and stat.lives}
+
+
+def environment_has(pid: int, variables: tuple[bytes, ...]) -> bytes | None:
+    """Which of ``variables``, each ``NAME=value``, the process's environment has; None if none.
+
+    That is the environment which the process was started with. Only the user's own processes show
+    theirs.
+    """
+    environment = _content(pid, "environ")
+    for variable in variables:
+        if variable in environment and variable in environment.split(b"\0"):
+            return variable
+    return None
+
+
+def command_of(pid: int) -> str:
+    """The command line of the process, for people, or its name in brackets if it has none."""
+    words = _content(pid, "cmdline").split(b"\0")
+    line = b" ".join(words).decode(errors="backslashreplace").strip()
+    if not line:
+        line = f"[{_content(pid, 'comm').decode(errors='backslashreplace').strip()}]"
+    line = line if line.isprintable() else ascii(line)[1:-1]
+    return line if len(line) <= _LONGEST_COMMAND else f"{line[: _LONGEST_COMMAND - 3]}..."
+
+
+def children_of_this_process() -> list[int]:
+    """The numbers of this process's children, zombies too; none if the kernel does not list them.
+
+    The kernel lists them if it was built with CONFIG_PROC_CHILDREN, as those of distributions are.
+    """
+    found: list[int] = []
+    for thread in os.listdir("/proc/self/task"):  # noqa: PTH208 - as above
+        found += map(int, _content(os.getpid(), f"task/{thread}/children").split())
+    return found
+
+
+def _content(pid: int, name: str) -> bytes:
+    """A file of the process's folder; empty if the process is gone, or another user's.
+
+    It uses neither ``pathlib`` nor Python's file objects: a machine may have thousands of
+    processes, and every end of a round looks at all of them several times.
+    """
+    try:
+        fd = os.open(f"/proc/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        content = chunk = os.read(fd, _CHUNK)
+        while chunk:  # a short read does not mean that such a file has ended
+            chunk = os.read(fd, _CHUNK)
+            content += chunk
+    except OSError:
+        return b""  # the process ended meanwhile
+    finally:
+        os.close(fd)
+    return content

@@ -1,0 +1,100 @@
+"""Which processes of a machine belong to a job, as a table of processes shows it."""
+
+from __future__ import annotations
+
+from llutil.system.kill_all import Survivors, job_processes
+from llutil.system.process_table import ProcessStat
+
+INIT, SHELL, AGENT, STARTER, RANK = 1, 50, 100, 110, 120
+START = 7000
+
+
+def process(pid: int, parent: int, session: int, start: int = START, **more: str) -> ProcessStat:
+    return ProcessStat(pid, parent=parent, group=session, session=session, start=start, **more)
+
+
+def found(
+    *more: ProcessStat,
+    sessions: dict[int, int] | None = None,
+    marked: set[int] | None = None,
+    guardians: set[int] | None = None,
+) -> set[int]:
+    """What is found beside an agent in a shell's session, a process that starts ranks, and a rank
+    that has ended and is not reaped.
+    """
+    table = {
+        stat.pid: stat
+        for stat in (
+            process(INIT, 0, INIT, 1),
+            process(SHELL, INIT, SHELL, 2),
+            process(AGENT, SHELL, SHELL, 3),
+            process(STARTER, AGENT, STARTER),
+            process(RANK, STARTER, RANK, state="Z"),
+            *more,
+        )
+    }
+    known = {RANK: START} if sessions is None else sessions
+    return job_processes(table, known, marked or set(), guardians or set()) - {STARTER, RANK}
+
+
+def test_the_members_of_a_ranks_session_are_the_jobs() -> None:
+    assert found(process(130, STARTER, RANK), process(131, SHELL, SHELL)) == {130}
+
+
+def test_what_descends_from_a_member_is_the_jobs_in_whatever_session() -> None:
+    child, grandchild = process(130, RANK, 130), process(131, 130, 131)
+    orphan_in_the_childs_session = process(132, INIT, 130)
+    assert found(child, grandchild, orphan_in_the_childs_session) == {130, 131, 132}
+
+
+def test_an_orphan_with_no_mark_in_a_session_of_its_own_is_found_below_the_starter() -> None:
+    """``setsid env -i``: nothing is left of the job but who adopted it."""
+    assert found(process(130, STARTER, 130), marked={STARTER}) == {130}
+
+
+def test_a_marked_process_makes_no_session_the_jobs_that_another_leads() -> None:
+    """An agent that was started in a shell carries the mark, and the shell does not."""
+    assert found(process(130, INIT, SHELL), marked={AGENT}) == {AGENT}
+
+
+def test_the_guardian_is_not_found_though_the_agent_above_it_is_marked() -> None:
+    guardian, below = process(130, AGENT, 130), process(131, 130, 131)
+    assert found(guardian, below, marked={AGENT}, guardians={130}) == {AGENT}
+
+
+def test_a_session_whose_number_has_become_another_processs_is_not_the_jobs() -> None:
+    stranger, strangers_child = process(200, INIT, 200, START + 1), process(201, 200, 200)
+    assert found(stranger, strangers_child, sessions={200: START}) == set()
+    assert found(process(200, INIT, 200), strangers_child, sessions={200: START}) == {200, 201}
+
+
+def test_a_session_that_has_lost_its_leader_keeps_its_number() -> None:
+    assert found(process(201, INIT, 200), sessions={200: START}) == {201}
+
+
+def test_a_session_that_was_found_is_known_at_the_next_look() -> None:
+    sessions = {RANK: START}
+    found(process(130, RANK, 130), sessions=sessions)
+    assert found(process(131, INIT, 130), sessions=sessions) == {131}
+
+
+def test_a_zombie_lives_while_threads_of_it_do() -> None:
+    zombie = ProcessStat(130, parent=1, group=130, session=130, state="Z", threads=1)
+    leader = ProcessStat(130, parent=1, group=130, session=130, state="Z", threads=2)
+    assert (zombie.lives, leader.lives) == (False, True)
+
+
+def test_stuck_in_the_kernel_is_said_of_uninterruptible_sleep_alone() -> None:
+    nobody = 1 << 22  # so its command is unknown
+    texts = {}
+    for state in "DRST":
+        left = Survivors()
+        left.add(process(nobody, 1, nobody, state=state), refused=False)
+        texts[state] = str(left)
+        assert (left.stuck == [nobody], left.ours) == (state == "D", [nobody])
+    assert [state for state, text in texts.items() if "stuck" in text] == ["D"]
+    refused = Survivors()
+    refused.add(process(nobody, 1, nobody, state="D"), refused=True)
+    assert "may not be signalled" in str(refused)
+    assert "stuck" not in str(refused)
+    assert (refused.refused, refused.ours) == ([nobody], [])
