@@ -79,8 +79,8 @@ def test_a_try_waits_for_an_agent_that_ends_within_its_grace(path, agent, caplog
     assert process.wait(10) == 0, "it ended by itself"
     waited, ended = (record.getMessage() for record in caplog.records)
     assert (
-        f"(try 1, pid {process.pid}) still ends its job on this host, for which it has 30 s of "
-        "grace; this try waits for it, 95 s at most" in waited
+        f"(try 1, pid {process.pid}) still runs on this host; its grace period is 30 s; this "
+        "try waits for it, at most 95 s" in waited
     )
     assert "has ended after" in ended
 
@@ -104,7 +104,7 @@ def test_an_agent_that_does_not_end_is_ended_with_all_of_its_job(path, agent, ca
     assert left is not None
     assert process.wait(10) == -9
     assert not is_alive(int(child))
-    assert "SIGKILL to it and all of its job" in caplog.text
+    assert "it and all processes of its job get SIGKILL" in caplog.text
 
 
 def test_a_stop_ends_the_wait_and_leaves_the_agent_its_grace(path, agent):
@@ -124,7 +124,7 @@ def test_a_job_that_nobody_has_asked_to_end_is_waited_for_less_long(
     agent(SLEEP.format(60), stop_reason=asked, **living_task())
     with pytest.raises(StoppedError):
         await_earlier_try(path, LOG, stopped=lambda: True)
-    assert f"this try waits for it, {seconds} s at most" in caplog.text
+    assert f"this try waits for it, at most {seconds} s" in caplog.text
 
 
 def test_a_job_that_is_asked_to_end_meanwhile_gets_its_whole_grace_period(path, agent, caplog):
@@ -138,7 +138,7 @@ def test_a_job_that_is_asked_to_end_meanwhile_gets_its_whole_grace_period(path, 
 
     with pytest.raises(StoppedError):
         await_earlier_try(path, LOG, stopped=stopped)
-    assert "asked to end now; this try waits 95 s more at most" in caplog.text
+    assert "asked to end; this try waits at most 95 s more" in caplog.text
 
 
 def living_task():
