@@ -259,5 +259,5 @@ def test_an_address_of_another_machine_cannot_be_hosted_at() -> None:
         rdzv_endpoint="192.0.2.1:0",
         rdzv_configs={"is_host": True, "door": "secret"},
     )
-    with pytest.raises(RendezvousError, match=r"its own address '192\.0\.2\.1'.*set local_addr"):
+    with pytest.raises(RendezvousError, match=r"its own address '192\.0\.2\.1'.*give local_addr"):
         launch_agent(config, worker_functions.rank_and, [0])
