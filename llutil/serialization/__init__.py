@@ -1,7 +1,8 @@
 """How functions and values are turned into bytes or JSON that another process can read.
 
 ``functions`` pickles a function with its arguments, or only the arguments of one that is named.
-``by_value_pickle`` does the pickling, and ``unpicklable`` names what cannot be pickled.
+``by_value_pickle`` does the pickling, ``made_modules`` gives a worker modules for what came by
+value, and ``unpicklable`` names what cannot be pickled.
 ``json_values`` turns a rank's value into what XCom can hold; ``array_values`` and ``npz_archive``
 keep arrays. The room may import ``llutil.entrypoint`` and ``llutil.errors``; cloudpickle and numpy
 are imported when they are needed.

@@ -7,8 +7,9 @@ what of their own they use. cloudpickle does the work. This module adds the rule
 object that cloudpickle 3.1 pickles by name or not at all: cached functions and properties, and some
 of ``typing``.
 
-This module may import only the standard library and ``llutil.errors``. cloudpickle is imported when
-it is used.
+In a worker, what is pickled by value gets its place in a module of its old name, see
+``llutil.serialization.made_modules``. This module may import only that one, the standard library
+and ``llutil.errors``. cloudpickle is imported when it is used.
 """
 
 from __future__ import annotations
@@ -21,21 +22,24 @@ import sys
 import threading
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from llutil.errors import EntrypointError
+from llutil.serialization import made_modules
 
 __all__ = ["dumps", "import_for", "loads"]
 
 _PROTOCOL = 5
+_BUILTINS = "__builtins__"
 _registry_lock = threading.RLock()
 """Guards cloudpickle's list of modules to pickle by value: there is one list for the process."""
 
 
-def dumps(value: object) -> tuple[bytes, bool]:
-    """``value`` pickled, and whether the pickle holds code, which only this Python version can run.
+def dumps(*values: object) -> tuple[bytes, bool]:
+    """``values`` pickled one after another, and whether the pickle holds code, which only this
+    Python version can run. What one value shares with an earlier one is not pickled again.
 
     Whatever the pickler or the value's own methods raise is raised unchanged.
     """
@@ -44,20 +48,24 @@ def dumps(value: object) -> tuple[bytes, bool]:
     with _registry_lock, io.BytesIO() as file:
         pickler = _pickler_class()(file)
         try:
-            pickler.dump(value)
+            for value in values:
+                pickler.dump(value)
         finally:
             for module in pickler.by_value:
                 cloudpickle.unregister_pickle_by_value(module)
         return file.getvalue(), pickler.holds_code
 
 
-def loads(data: bytes, owner: str) -> Any:
-    """The value that ``dumps`` was given. Errors say that ``owner`` needs what is missing.
+def loads(data: bytes, owner: str) -> Iterator[Any]:
+    """The values that ``dumps`` was given, each loaded when it is asked for. Errors say that
+    ``owner`` needs what is missing.
 
-    :raises EntrypointError: this interpreter lacks a module or an attribute that the value refers
-        to. What a module raises while it is imported is raised unchanged.
+    :raises EntrypointError: this interpreter lacks a module or an attribute that a value refers to.
+        What a module raises while it is imported is raised unchanged.
     """
-    return _Unpickler(data, owner).load()
+    unpickler = _Unpickler(data, owner)
+    while not unpickler.is_at_end:
+        yield unpickler.load()
 
 
 def import_for(owner: str, module: str) -> types.ModuleType:
@@ -81,8 +89,15 @@ class _Unpickler(pickle.Unpickler):
     """An unpickler whose errors name the ``owner`` of the pickle."""
 
     def __init__(self, data: bytes, owner: str) -> None:
-        super().__init__(io.BytesIO(data))
+        self._file = io.BytesIO(data)
+        super().__init__(self._file)
+        self._size = len(data)
         self._owner = owner
+
+    @property
+    def is_at_end(self) -> bool:
+        """Whether all values have been loaded."""
+        return self._file.tell() == self._size
 
     def find_class(self, module: str, name: str) -> Any:
         imported = import_for(self._owner, module)
@@ -97,6 +112,17 @@ class _Unpickler(pickle.Unpickler):
                 f"{self._owner} needs {name!r} of the module {module!r}. The worker's module lacks "
                 f"it ({file}): it is not the same as the one here"
             ) from error
+
+
+class _Globals(dict[str, Any]):
+    """Stands in a pickle for the globals of a module that is made where the pickle is loaded."""
+
+    def __init__(self, shared: dict[str, Any]) -> None:
+        names = ("__package__", "__name__", "__path__", "__file__")
+        super().__init__({name: shared[name] for name in names if name in shared})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return made_modules.namespace, (self["__name__"], dict(self))
 
 
 @functools.cache
@@ -121,7 +147,44 @@ def _pickler_class() -> type[Any]:
                 self._check_module(getattr(value, "__module__", None))
             elif kind is types.ModuleType:
                 self._check_module(value.__name__)
-            return super().reducer_override(value)
+                if self._is_made(value.__name__, vars(value)):
+                    content = {name: one for name, one in vars(value).items() if name != _BUILTINS}
+                    make = made_modules.module, (value.__name__,)
+                    return *make, content, None, None, made_modules.update
+            if kind is types.FunctionType:
+                self._share_globals(value.__globals__)
+            return self._placed(value, super().reducer_override(value))
+
+        def _share_globals(self, shared: dict[str, Any]) -> None:
+            """Have functions of a module that a worker makes use that module's own globals."""
+            name = shared.get("__name__")
+            if id(shared) in self.globals_ref or not isinstance(name, str):
+                return
+            self._check_module(name)
+            if self._is_made(name, shared):
+                self.globals_ref[id(shared)] = _Globals(shared)
+
+        def _placed(self, value: Any, reduced: Any) -> Any:
+            """``reduced``, which also puts ``value`` into its module, if it is found there."""
+            if not isinstance(reduced, tuple) or len(reduced) < 6:  # without a setter of the state
+                return reduced
+            name, path = value.__module__, value.__qualname__.split(".")
+            module = sys.modules.get(name)
+            if module is None or not self._is_made(name, vars(module)):
+                return reduced
+            inner = len(path) > 1 and not isinstance(value, type)
+            if inner or _attribute_at(module, path) is not value:
+                return reduced
+            make, args, state, _, _, set_state = reduced
+            how = set_state, state, name, tuple(path)
+            return make, args, how, None, None, made_modules.settle
+
+        def _is_made(self, name: str, content: dict[str, Any]) -> bool:
+            """Whether a worker makes the module ``name``, which has this ``content`` here."""
+            module = sys.modules.get(name)
+            if module is None or vars(module) is not content:
+                return False
+            return name == "__main__" or not self._importable(name)
 
         def _check_module(self, name: object) -> None:
             """Register the module ``name`` to be pickled by value, if it cannot be imported.

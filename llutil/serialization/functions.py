@@ -17,14 +17,14 @@ import difflib
 import functools
 import inspect
 import platform
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from llutil.entrypoint import FunctionName, PickledCall
 from llutil.errors import EntrypointError
 from llutil.serialization import by_value_pickle, unpicklable
 
-__all__ = ["check_arguments", "load_call", "pickle_arguments", "pickle_call"]
+__all__ = ["check_arguments", "load_call", "pickle_arguments", "pickle_call", "pieces"]
 
 _ADVICE = (
     "Make it inside the function, or pass what it is made of as an argument; or put the function "
@@ -49,7 +49,9 @@ def pickle_call(
         )
     call = function, tuple(args), dict(kwargs or {})
     try:
-        return PickledCall(name, _dumps(call))
+        # The function comes first: who needs what it is made of, but not its arguments, can stop
+        # there.
+        return PickledCall(name, _dumps(function, call))
     except Exception as error:
         if _fails(function):
             path = unpicklable.trace(function, name, _fails)
@@ -85,14 +87,33 @@ def load_call(entrypoint: PickledCall | FunctionName) -> Callable[[], Any]:
         imported is raised unchanged.
     """
     match entrypoint:
-        case PickledCall(name=name, payload=payload):
-            function, args, kwargs = _loads(payload, name)
-        case FunctionName(target=target, payload=payload):
+        case PickledCall():
+            *_, (function, args, kwargs) = pieces(entrypoint)
+        case FunctionName(target=target):
             function = _resolve(target)
-            args, kwargs = _loads(payload, target) if payload else ((), {})
+            args, kwargs = next(pieces(entrypoint), ((), {}))
             # The caller could not check them, since it never imports the function.
             check_arguments(function, args, kwargs)
     return functools.partial(function, *args, **kwargs)
+
+
+def pieces(entrypoint: PickledCall | FunctionName) -> Iterator[Any]:
+    """What was pickled for ``entrypoint``, each piece unpickled when it is asked for.
+
+    :raises EntrypointError: as ``load_call`` does.
+    """
+    payload = entrypoint.payload
+    owner = entrypoint.name if isinstance(entrypoint, PickledCall) else entrypoint.target
+    if not payload:
+        return
+    version, _, data = payload.partition(b"\n")
+    if version and version.decode() != _python_version():
+        raise EntrypointError(
+            f"{owner} was sent as code of Python {version.decode()}, but this worker is Python "
+            f"{_python_version()}: use the same version, or name the function "
+            "'package.module:function'"
+        )
+    yield from by_value_pickle.loads(data, owner)
 
 
 def check_arguments(
@@ -127,20 +148,9 @@ def name_of(function: object) -> str:
     return name.rpartition("<locals>.")[2]
 
 
-def _dumps(value: object) -> bytes:
-    data, holds_code = by_value_pickle.dumps(value)
+def _dumps(*values: object) -> bytes:
+    data, holds_code = by_value_pickle.dumps(*values)
     return f"{_python_version() if holds_code else ''}\n".encode() + data
-
-
-def _loads(payload: bytes, owner: str) -> Any:
-    version, _, data = payload.partition(b"\n")
-    if version and version.decode() != _python_version():
-        raise EntrypointError(
-            f"{owner} was sent as code of Python {version.decode()}, but this worker is Python "
-            f"{_python_version()}: use the same version, or name the function "
-            "'package.module:function'"
-        )
-    return by_value_pickle.loads(data, owner)
 
 
 def _python_version() -> str:

@@ -222,7 +222,6 @@ def _run_worker(
     os.environ.clear()
     os.environ.update(env)
     order = read_order(order_fd)
-    os.close(order_fd)
     if not isinstance(order.entrypoint, Command):
         pools.set_threads(env)
-    worker_main.run_forked(order, outcome_fd, None)
+    worker_main.run_forked(order, order_fd, outcome_fd, None)

@@ -250,8 +250,7 @@ def _in_fork(
         os.environ.clear()
         os.environ.update(request.env)
         order = read_order(request.order_fd)
-        os.close(request.order_fd)
-        worker_main.run_forked(order, request.outcome_fd, direct)
+        worker_main.run_forked(order, request.order_fd, request.outcome_fd, direct)
     except BaseException:  # noqa: BLE001 - the edge of the process
         traceback.print_exc()
     finally:

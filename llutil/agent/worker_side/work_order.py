@@ -49,13 +49,13 @@ def write_order(order: WorkOrder) -> int:
     return fd
 
 
-def read_order(fd: int) -> WorkOrder:
-    """The order in the memory file ``fd``. It is opened again, because other ranks read the same
-    file and share the position of ``fd``.
+def read_order(file: int | str) -> WorkOrder:
+    """The order in a memory file, by its descriptor here or its path. It is opened again, because
+    other processes read the same file and share the position of the descriptor.
     """
-    with Path(f"/proc/self/fd/{fd}").open("rb") as file:
-        header = json.loads(file.readline())
-        payload = file.read()
+    with Path(f"/proc/self/fd/{file}" if isinstance(file, int) else file).open("rb") as opened:
+        header = json.loads(opened.readline())
+        payload = opened.read()
     order = msgspec.convert(header, type=WorkOrder)
     if isinstance(order.entrypoint, PickledCall | FunctionName):
         entrypoint = msgspec.structs.replace(order.entrypoint, payload=payload)

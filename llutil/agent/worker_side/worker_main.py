@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import os
+import pickle
 import signal
 import sys
 from collections.abc import Callable
@@ -43,29 +44,32 @@ def main(order_fd: int, outcome_fd: int, parent: int) -> None:
     """
     die_with_parent(parent)
     order = read_order(order_fd)
-    os.close(order_fd)
+    os.set_inheritable(order_fd, False)
     os.set_inheritable(outcome_fd, False)
     _default_signals()
     _print_stacks_on_crash()
-    status = run_order(order, outcome_fd, None)
+    status = run_order(order, order_fd, outcome_fd, None)
     if isinstance(order.entrypoint, PickledCall | FunctionName):
         end_program(status)
     sys.exit(status)
 
 
-def run_order(order: WorkOrder, outcome_fd: int, direct: Callable[[], Any] | None) -> int:
+def run_order(
+    order: WorkOrder, order_fd: int, outcome_fd: int, direct: Callable[[], Any] | None
+) -> int:
     """Run what ``order`` says, or ``direct`` in its place; write the outcome. Returns the exit
-    status.
+    status. The order's memory file, ``order_fd``, stays open only if children may need it.
     """
+    if direct is None and isinstance(order.entrypoint, PickledCall | FunctionName):
+        entrypoint = order.entrypoint
+        sys.path[:] = order.sys_path
+        return _run_function(lambda: _load(entrypoint, order_fd), order, outcome_fd)
+    os.close(order_fd)
     if direct is not None:
         return _run_function(lambda: direct, order, outcome_fd)
     match order.entrypoint:
-        case PickledCall() | FunctionName() as entrypoint:
-            sys.path[:] = order.sys_path
-
-            from llutil.serialization import functions
-
-            return _run_function(lambda: functions.load_call(entrypoint), order, outcome_fd)
+        case PickledCall() | FunctionName():
+            raise AssertionError("loaded above")
         case Script(path=path, args=args):
             return _run_main(lambda: main_module.script(path), [path, *args], outcome_fd)
         case Module(module=module, args=args):
@@ -75,15 +79,18 @@ def run_order(order: WorkOrder, outcome_fd: int, direct: Callable[[], Any] | Non
             return _exec(program, args, outcome_fd)
 
 
-def run_forked(order: WorkOrder, outcome_fd: int, direct: Callable[[], Any] | None) -> NoReturn:
+def run_forked(
+    order: WorkOrder, order_fd: int, outcome_fd: int, direct: Callable[[], Any] | None
+) -> NoReturn:
     """Run in a process that was forked. It ends as a fresh interpreter would."""
     forget_parent()
-    os.set_inheritable(outcome_fd, False)  # a descriptor that came over a socket is inheritable
+    for fd in (order_fd, outcome_fd):
+        os.set_inheritable(fd, False)  # a descriptor that came over a socket is inheritable
     _default_signals()
     _print_stacks_on_crash()
     _set_torch_threads()
     _reseed_generators()
-    end_program(run_order(order, outcome_fd, direct))
+    end_program(run_order(order, order_fd, outcome_fd, direct))
 
 
 def _set_torch_threads() -> None:
@@ -136,6 +143,22 @@ def _print_stacks_on_crash() -> None:
         faulthandler.enable()
 
 
+def _load(entrypoint: PickledCall | FunctionName, order_fd: int) -> Callable[[], Any]:
+    """The call, in a process that has the modules of what came by value; and so have its
+    children.
+    """
+    from llutil.agent.worker_side import spawned_children
+    from llutil.serialization import functions, made_modules
+
+    made_modules.begin()
+    call = functions.load_call(entrypoint)
+    if made_modules.made():
+        spawned_children.offer(order_fd, made_modules.made())
+    else:
+        os.close(order_fd)
+    return call
+
+
 def _run_function(load: Callable[[], Callable[[], Any]], order: WorkOrder, outcome_fd: int) -> int:
     try:
         function = load()
@@ -171,7 +194,11 @@ def _encode(value: Any, order: WorkOrder) -> Returned:
     import cloudpickle
 
     try:
-        return Returned(cloudpickle.dumps(value), pickled=True)
+        try:
+            # By name, so that the caller gets objects of its own classes.
+            return Returned(pickle.dumps(value, 5), pickled=True)
+        except Exception:  # noqa: BLE001 - a lambda, say, or an object of a local class
+            return Returned(cloudpickle.dumps(value), pickled=True)
     except Exception as error:
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
         raise ResultError(
