@@ -13,6 +13,7 @@ a DAG file too. It imports nothing, and it defines no dataclass, since that woul
 
 __all__ = [
     "DEFAULT_GRACE_PERIOD",
+    "DEFAULT_RESTART_GRACE",
     "HELPER_ENDED",
     "KILLED",
     "LEDGER_CLOSED",
@@ -22,6 +23,11 @@ __all__ = [
 
 DEFAULT_GRACE_PERIOD = 30.0
 """Seconds of grace for ranks, if nobody says otherwise; torch's default too (2.13)."""
+
+DEFAULT_RESTART_GRACE = 3.0
+"""Seconds of grace for the other ranks of a round that has failed, if nobody says otherwise. It is
+part of the grace period, never longer.
+"""
 
 KILLED = 10.0
 """Seconds for the kernel to end what was sent SIGKILL. It frees memory first, and it waits for a

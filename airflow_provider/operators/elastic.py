@@ -17,7 +17,7 @@ from airflow_provider.retries.launch_retry import LaunchRetry
 from airflow_provider.retries.policy import ElasticRetryPolicy
 from llutil.backends.table import DEFAULT
 from llutil.std import Std, StdOption
-from llutil.time_budgets import DEFAULT_GRACE_PERIOD
+from llutil.time_budgets import DEFAULT_GRACE_PERIOD, DEFAULT_RESTART_GRACE
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath, RetryPolicy
@@ -88,6 +88,8 @@ class ElasticLaunchOperator(LaunchOperator):
     :param local_addr: this node's address for the other nodes. (templated)
     :param exit_timeout: seconds that a rank's process may take to end after its function returned:
         threads, executors and child processes finish first. A rank that takes longer has failed.
+    :param restart_grace: seconds that the other ranks of a round that has failed get to end before
+        they are killed, at most ``grace_period``.
     :param event_log_handler: name of the handler of torch elastic's events.
     :param rerun_token: a text that all launches of the same ``rdzv_id`` share; a deliberate rerun
         has another one. For the backends etcd and zeus-adapter. (templated)
@@ -182,6 +184,7 @@ class ElasticLaunchOperator(LaunchOperator):
         local_addr: str | None = None,
         event_log_handler: str = "null",
         exit_timeout: float = 300,
+        restart_grace: float = DEFAULT_RESTART_GRACE,
         rerun_token: str = "",
         node_index: int | str | None = None,
         node_label: str = "",
@@ -232,6 +235,7 @@ class ElasticLaunchOperator(LaunchOperator):
         self.local_addr = local_addr
         self.event_log_handler = event_log_handler
         self.exit_timeout = exit_timeout
+        self.restart_grace = restart_grace
         self.rerun_token = rerun_token
         self.node_index = node_index
         self.node_label = node_label

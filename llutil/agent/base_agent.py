@@ -16,7 +16,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from torch.distributed.elastic.agent.server.api import (
@@ -42,34 +41,19 @@ from llutil.agent.start_methods.spawn_and_fork import Starter
 from llutil.agent.stop_signals import StopSignals
 from llutil.agent.worker_side.work_order import WorkOrder, write_order
 from llutil.agent.workers.rank import RankPlan
+from llutil.agent.workers.rank_environment import line_prefix, rank_environment
 from llutil.agent.workers.rank_exit import RankExit
 from llutil.agent.workers.rank_group import RankGroup
 from llutil.entrypoint import Command, FunctionName, PickledCall
 from llutil.events.events import Events
-from llutil.system.job_mark import MARK_VARIABLE
 from llutil.system.oom_kills import OomWatch
 
 __all__ = ["Agent", "AgentJob"]
 
 _log = logging.getLogger(__name__)
 
-_PREFIX = "[${role_name}${local_rank}]:"
-"""torch's default for the prefix of a rank's line on the console (torch 2.13)."""
-
-_PREFIX_TEMPLATE = "TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE"
-"""torchrun's variable for another prefix, which may hold ``${role_name}``, ``${rank}`` and
-``${local_rank}`` (torch 2.13).
-"""
-
 # Seconds between two reports of the ranks' steps to the observer.
 _PROGRESS_PERIOD = 0.5
-
-
-def _prefix(role: str, worker: TorchWorker) -> str:
-    template = Template(os.environ.get(_PREFIX_TEMPLATE) or _PREFIX)
-    return template.safe_substitute(
-        role_name=role, rank=worker.global_rank, local_rank=worker.local_rank
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,14 +62,15 @@ class AgentJob:
 
     ``name`` names the entrypoint in texts. ``mark`` is in the environment of every process of the
     job. ``grace_period`` is how many seconds workers get between being asked to stop and being
-    killed. ``exit_timeout`` is how many seconds a rank's process may take to end after its function
-    returned.
+    killed; ``restart_grace`` is the same where their round has failed. ``exit_timeout`` is how many
+    seconds a rank's process may take to end after its function returned.
     """
 
     name: str
     order: WorkOrder
     mark: str
     grace_period: float
+    restart_grace: float
     exit_timeout: float
     logs: LogFolder
     events: Events
@@ -194,48 +179,21 @@ class Agent(SimpleElasticAgent):
         return RankPlan(
             rank=worker.global_rank,
             local_rank=worker.local_rank,
-            prefix=_prefix(spec.role, worker),
-            env=self._environment(group, worker, error_file),
+            prefix=line_prefix(spec.role, worker.global_rank, worker.local_rank),
+            env=rank_environment(
+                group,
+                worker,
+                restarts=self._restarts,
+                error_file=error_file,
+                events=job.events.path,
+                mark=job.mark,
+            ),
             stdout=stdout,
             stderr=stderr,
             returns=isinstance(entrypoint, PickledCall | FunctionName),
             signal_session=isinstance(entrypoint, Command),
-            exit_timeout=self._job.exit_timeout,
+            exit_timeout=job.exit_timeout,
         )
-
-    def _environment(
-        self, group: WorkerGroup, worker: TorchWorker, error_file: Path
-    ) -> dict[str, str]:
-        """A rank's environment: the agent's own, the variables that torch 2.13's local agent sets,
-        and ours.
-        """
-        spec = group.spec
-        env = dict(os.environ)
-        if spec.local_world_size > 1:
-            # As torchrun does. Else each rank would start a thread for every core of the host.
-            env.setdefault("OMP_NUM_THREADS", "1")
-        env.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")
-        env |= {
-            "LOCAL_RANK": str(worker.local_rank),
-            "RANK": str(worker.global_rank),
-            "GROUP_RANK": str(group.group_rank),
-            "ROLE_RANK": str(worker.role_rank),
-            "ROLE_NAME": spec.role,
-            "LOCAL_WORLD_SIZE": str(spec.local_world_size),
-            "WORLD_SIZE": str(worker.world_size),
-            "GROUP_WORLD_SIZE": str(group.group_world_size),
-            "ROLE_WORLD_SIZE": str(worker.role_world_size),
-            "MASTER_ADDR": str(group.master_addr),
-            "MASTER_PORT": str(group.master_port),
-            "TORCHELASTIC_RESTART_COUNT": str(self._restarts),
-            "TORCHELASTIC_MAX_RESTARTS": str(spec.max_restarts),
-            "TORCHELASTIC_RUN_ID": spec.rdzv_handler.get_run_id(),
-            "TORCHELASTIC_USE_AGENT_STORE": str(spec.rdzv_handler.use_agent_store),
-            "TORCHELASTIC_ERROR_FILE": str(error_file),
-            "LLUTIL_EVENTS": self._job.events.path,
-            MARK_VARIABLE: self._job.mark,
-        }
-        return env
 
     def _show_progress_when_due(self) -> None:
         """Show the ranks' steps about twice a second, if the observer wants them.
@@ -255,6 +213,13 @@ class Agent(SimpleElasticAgent):
         }
         if steps:
             self._observer.progress(steps)
+
+    def _end_failed_round(self) -> list[RankExit]:
+        """Stop workers whose round has failed, here or on another node. A rank that waits for one
+        that has failed, in a collective, would use up any time that it is given.
+        """
+        grace_period = min(self._job.restart_grace, self._job.grace_period)
+        return self._end_workers(signal.SIGTERM, grace_period)
 
     def _end_workers(self, number: signal.Signals, grace_period: float) -> list[RankExit]:
         """Stop the round's workers, if any run, and leave none. Returns how each of them ended."""

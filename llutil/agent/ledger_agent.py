@@ -95,8 +95,8 @@ class LedgerAgent(Agent):
                 match self._instructions.popleft():
                     case do.StartWorkers(assignment=assignment, node=node):
                         self._start_round(assignment, node)
-                    case do.StopWorkers(stage=stage):
-                        self._stop(stage)
+                    case do.StopWorkers() as stop:
+                        self._stop(stop)
                     case do.Finish(end=end):
                         return self._finish(end)
             elif self._workers is not None and (self._workers.ended or self._workers.failed):
@@ -171,17 +171,20 @@ class LedgerAgent(Agent):
             self._values = {one.rank: one.note for one in ended}
             self._driver.tell(see.WorkersEnded(stage, None))
         else:
-            self._tell_failure(stage, self._end_workers(signal.SIGTERM, self._job.grace_period))
+            self._tell_failure(stage, self._end_failed_round())
 
-    def _stop(self, stage: Stage) -> None:
+    def _stop(self, stop: do.StopWorkers) -> None:
         """The round is over for this node: end its workers. A failure that happened here before
         that is reported: it may have caused the round's end.
         """
         stop_began = time.monotonic()
-        ended = self._end_workers(signal.SIGTERM, self._job.grace_period)
+        if stop.round_failed:
+            ended = self._end_failed_round()
+        else:
+            ended = self._end_workers(signal.SIGTERM, self._job.grace_period)
         if any(one.failed_before(stop_began) for one in ended):
-            self._tell_failure(stage, ended)
-        self._driver.tell(see.WorkersStopped(stage))
+            self._tell_failure(stop.stage, ended)
+        self._driver.tell(see.WorkersStopped(stop.stage))
 
     def _tell_failure(self, stage: Stage, ended: Sequence[RankExit]) -> None:
         report = self.report = self._failure_report(ended)

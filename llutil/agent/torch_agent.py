@@ -112,7 +112,7 @@ class TorchBackendAgent(Agent):
         budget.
         """
         spec = group.spec
-        ended = self._end_workers(signal.SIGTERM, self._job.grace_period)
+        ended = self._end_failed_round()
         report = self._failure_report(ended)
         if self._remaining_restarts > 0 and not report.job_failure.fatal:
             self._remaining_restarts -= 1

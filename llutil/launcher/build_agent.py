@@ -135,6 +135,7 @@ def build_agent(
         ),
         mark=mark,
         grace_period=config.shutdown_timeout,
+        restart_grace=config.restart_grace,
         exit_timeout=config.exit_timeout,
         logs=logs,
         events=events,

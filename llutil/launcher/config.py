@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from llutil.backends.table import BACKENDS, DEFAULT, conceal_options
 from llutil.secret import concealed
 from llutil.std import Std, StdOption
-from llutil.time_budgets import DEFAULT_GRACE_PERIOD
+from llutil.time_budgets import DEFAULT_GRACE_PERIOD, DEFAULT_RESTART_GRACE
 
 __all__ = ["LaunchConfig"]
 
@@ -74,6 +74,9 @@ class LaunchConfig:
     :param exit_timeout: Seconds that a rank's process may take to end after its function returned.
         It ends as a Python program does: threads, executors and child processes finish first. A
         rank that takes longer is killed and counts as failed.
+    :param restart_grace: Seconds that the other workers of a round that has failed get between
+        being asked to stop and being killed, at most ``shutdown_timeout``. A rank in a collective
+        waits for the one that has failed, whatever time it is given.
     """
 
     min_nodes: int
@@ -101,6 +104,7 @@ class LaunchConfig:
     node_label: str = ""
     local_ranks_filter: Collection[int] | None = None
     exit_timeout: float = 300
+    restart_grace: float = DEFAULT_RESTART_GRACE
 
     def __post_init__(self) -> None:
         if isinstance(self.rdzv_configs, Mapping):

@@ -175,6 +175,9 @@ def _numbers(config: LaunchConfig) -> Iterator[Problem]:
     if not _is_number(config.shutdown_timeout) or config.shutdown_timeout < 0:
         text = f"is {config.shutdown_timeout!r}; wanted 0 or more seconds"
         yield Problem("shutdown_timeout", text)
+    if not _is_number(config.restart_grace) or config.restart_grace < 0:
+        text = f"is {config.restart_grace!r}; wanted 0 or more seconds"
+        yield Problem("restart_grace", text)
     if not _is_number(config.exit_timeout) or config.exit_timeout <= 0:
         text = f"is {config.exit_timeout!r}; wanted a positive number of seconds"
         yield Problem("exit_timeout", text)

@@ -248,12 +248,12 @@ def _a_suspended_node_goes_on(patch: MonkeyPatch) -> None:
 
 @_mutant("lost nodes do not act")
 def _workers_of_a_lost_node_run_on(patch: MonkeyPatch) -> None:
-    real = node_decisions._reason_to_stop
+    real = node_decisions._stop_of
 
-    def reason(state: State) -> str | None:
-        return real(state) if state.leased else None
+    def stop(state: State, stage: Stage) -> do.StopWorkers | None:
+        return real(state, stage) if state.leased else None
 
-    patch.setattr(node_decisions, "_reason_to_stop", reason)
+    patch.setattr(node_decisions, "_stop_of", stop)
 
 
 @_mutant("lost members end rounds", "lost nodes do not act", "waits end", "workers")

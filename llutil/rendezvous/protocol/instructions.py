@@ -182,10 +182,13 @@ class StartWorkers:
 
 @dataclass(frozen=True, slots=True)
 class StopWorkers:
-    """End the workers of this node in that round; ``WorkersStopped`` once none is left."""
+    """End the workers of this node in that round; ``WorkersStopped`` once none is left.
+    ``round_failed``: a member failed or was lost; else the stop is an orderly one.
+    """
 
     stage: Stage
     why: str
+    round_failed: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,7 +97,7 @@ def _concerns_others(state: State) -> bool:
 def next_end_step(state: State, end: End, now: float) -> Instruction | None:
     """The next instruction of a node whose part has ended; None while its workers stop."""
     if state.workers is WorkersState.RUNNING and state.own_round:
-        return StopWorkers(state.own_round.stage, end.why)
+        return StopWorkers(state.own_round.stage, end.why, isinstance(end, Failed))
     if state.workers is WorkersState.STOPPING:
         return None
     if state.store_stage:
@@ -114,12 +114,10 @@ def next_end_step(state: State, end: End, now: float) -> Instruction | None:
 def instruction_without_ledger(state: State, now: float) -> Instruction | None:
     """The next instruction that needs no answer from the ledger: on workers, stores and watches."""
     log = state.log
-    if (
-        state.workers is WorkersState.RUNNING
-        and state.own_round
-        and (why := _reason_to_stop(state))
-    ):
-        return StopWorkers(state.own_round.stage, why)
+    if state.workers is WorkersState.RUNNING and state.own_round:
+        stop = _stop_of(state, state.own_round.stage)
+        if stop:
+            return stop
     if state.store_stage and state.idle and (not state.joined or log.is_over(state.store_stage)):
         return CloseStore(state.store_stage, f"{state.store_stage} is over for this node")
     if state.joined and not state.suspended(now):
@@ -138,14 +136,18 @@ def instruction_without_ledger(state: State, now: float) -> Instruction | None:
     return None
 
 
-def _reason_to_stop(state: State) -> str | None:
+def _stop_of(state: State, stage: Stage) -> StopWorkers | None:
+    """How this node's workers of its round ``stage`` have to stop; None if they have not."""
     if state.wanted_end:
-        return state.wanted_end.why
+        return StopWorkers(stage, state.wanted_end.why, round_failed=False)
     if not state.leased:
-        return "the ledger says that this node's lease is over"
-    if state.own_round and state.log.is_over(state.own_round.stage):
-        verdict = state.log.verdict_on(state.own_round.stage)
-        return f"{state.own_round.stage} is over: {verdict.why if verdict else 'others went on'}"
+        why = "the ledger says that this node's lease is over"
+        return StopWorkers(stage, why, round_failed=True)  # the others go on without this node
+    if state.log.is_over(stage):
+        verdict = state.log.verdict_on(stage)
+        why = f"{stage} is over: {verdict.why if verdict else 'others went on'}"
+        failed = verdict is None or verdict.cause in {Cause.FAILED, Cause.LOST}
+        return StopWorkers(stage, why, round_failed=failed)
     return None
 
 

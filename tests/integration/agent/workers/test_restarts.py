@@ -78,6 +78,40 @@ def test_every_rank_is_started_again_when_one_fails(folder: str) -> None:
     assert time.monotonic() - started < LIMIT
 
 
+def test_a_rank_that_only_notes_the_stop_does_not_hold_up_a_restart(folder: str) -> None:
+    """Lightning and Transformers finish their step first; it never ends, since a peer is gone."""
+
+    def waits_for_a_peer_that_is_killed(folder: str) -> int:
+        import os
+        import signal
+
+        count = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
+        if count == 0:
+            signal.signal(signal.SIGTERM, lambda *_: Path(folder, "noted").touch())
+            Path(folder, f"ready-{os.environ['RANK']}").touch()
+            while len(list(Path(folder).glob("ready-*"))) < 2:
+                time.sleep(0.01)
+            if os.environ["RANK"] == "1":
+                os.kill(os.getpid(), signal.SIGKILL)
+            end = time.monotonic() + 600
+            while time.monotonic() < end:
+                time.sleep(1)
+        return count
+
+    started = time.monotonic()
+    found = launch(
+        waits_for_a_peer_that_is_killed,
+        folder,
+        nproc=2,
+        max_restarts=1,
+        shutdown_timeout=2 * LIMIT,
+        restart_grace=0.2,
+    )
+    assert found == {0: 1, 1: 1}
+    assert Path(folder, "noted").exists()
+    assert time.monotonic() - started < LIMIT
+
+
 def test_a_new_round_starts_with_empty_slots() -> None:
     assert launch(worker_functions.report_progress_and_fail_once, max_restarts=1) == {
         0: {0: (1, 10)}

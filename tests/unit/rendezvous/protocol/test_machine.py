@@ -44,6 +44,8 @@ def brief(instruction: do.Instruction) -> str:
             return f"Finish {type(end).__name__}"
         case do.WatchReports(stage=stage) | do.OpenStore(stage=stage):
             return f"{type(instruction).__name__} {stage.generation}.{stage.round}"
+        case do.StopWorkers(round_failed=True):
+            return "StopWorkers failed"
         case do.DeleteStale(before=before):
             return f"Sweep {before.generation}.{before.round}"
         case _:
@@ -267,7 +269,7 @@ def test_a_failure_is_reported_with_its_class_and_ends_the_round() -> None:
     assert lead.sees(see.ReportsSeen(FIRST, (node.wanted,))) == ["Create verdict"]
     assert (lead.wanted.cause, lead.wanted.final) == (Cause.FAILED, False)
     assert lead.wanted.job_failure == told
-    assert lead.created() == ["StopWorkers"]
+    assert lead.created() == ["StopWorkers failed"]
 
 
 def test_after_a_failure_all_come_back_and_the_next_seal_charges_it() -> None:
@@ -293,7 +295,7 @@ def last_failure(words: str = "boom") -> Node:
         5.0,
     ) == ["Create verdict"]
     assert (node.wanted.cause, node.wanted.final) == (Cause.FAILED, False)
-    assert node.created() == ["StopWorkers"]
+    assert node.created() == ["StopWorkers failed"]
     assert node.sees(see.WorkersStopped(FIRST)) == ["CloseStore", "Create back"]
     assert node.created() == ["OpenStore 1.2"]
     assert node.sees(see.StoreOpened(Stage(1, 2), "10.0.0.1", 29501)) == []
@@ -313,7 +315,7 @@ def test_the_last_failure_is_told_at_once_and_ends_the_job_once_all_are_back() -
     assert node.created() == ["CloseStore", "Sweep 2.0", "Leave", "Finish Failed"]
     other = follower()
     over = [round_of("ab"), verdict(Cause.FAILED), *final]
-    assert other.sees(see.LogSeen(RunHistory().with_records(over))) == ["StopWorkers"]
+    assert other.sees(see.LogSeen(RunHistory().with_records(over))) == ["StopWorkers failed"]
     assert other.sees(see.WorkersStopped(FIRST)) == ["Leave", "Finish Failed"]
     assert "boom" in other.end().why
 
@@ -335,7 +337,7 @@ def test_the_last_failure_costs_nothing_if_a_member_was_lost() -> None:
 def test_a_node_whose_workers_had_failed_when_they_were_stopped_says_so_before_it_is_back() -> None:
     node, told = follower(), job_failure("the cause")
     log = RunHistory().with_records([round_of("ab"), verdict(Cause.FAILED)])
-    assert node.sees(see.LogSeen(log)) == ["StopWorkers"]
+    assert node.sees(see.LogSeen(log)) == ["StopWorkers failed"]
     assert node.sees(see.WorkersEnded(FIRST, told)) == ["Create failed"]
     assert node.wanted == report("b", ReportKind.FAILED, job_failure=told)
     assert node.created() == ["Create back"]
@@ -411,7 +413,7 @@ def test_a_node_that_waits_beside_a_round_needs_no_patience() -> None:
 def test_a_slow_survivor_comes_back_as_a_newcomer() -> None:
     node = follower("ab", most=3)
     assert node.sees(see.LogSeen(RunHistory(round_of("ab"), verdict(Cause.FAILED)))) == [
-        "StopWorkers"
+        "StopWorkers failed"
     ]
     gone_on = round_of("a", (1, 2), away=("b.1",))
     node.sees(see.LogSeen(RunHistory(gone_on, verdict(Cause.FAILED))))
@@ -476,7 +478,7 @@ def test_the_workers_of_a_suspended_node_run_on() -> None:
 
 def test_a_lost_node_ends_its_workers_and_comes_back_under_a_new_identity() -> None:
     node = follower()
-    assert node.sees(see.LeaseLost("b.1")) == ["StopWorkers"]
+    assert node.sees(see.LeaseLost("b.1")) == ["StopWorkers failed"]
     assert node.sees(see.WorkersStopped(FIRST)) == ["TakeLease"]
     assert node.sees(see.LeaseTaken(node.ticket, 0.0)) == ["Join"]
     assert node.state.pending.member.node == "b.2"
@@ -498,7 +500,7 @@ def test_the_loss_of_an_older_identity_is_old_news() -> None:
 def test_a_write_that_finds_the_own_record_gone_means_that_the_lease_is_lost() -> None:
     node = leader()
     node.sees(see.ReportsSeen(FIRST, (report("b", ReportKind.FAILED),)))
-    assert node.sees(see.OwnRecordGone(node.ticket)) == ["StopWorkers"]
+    assert node.sees(see.OwnRecordGone(node.ticket)) == ["StopWorkers failed"]
     assert node.sees(see.WorkersStopped(FIRST)) == ["CloseStore", "TakeLease"]
 
 
@@ -524,7 +526,7 @@ def test_a_write_that_is_found_was_done() -> None:
     written = node.wanted
     node.sees(see.Unanswered(node.ticket))
     node.sees(see.Ticked(), 0.5)
-    assert node.sees(see.Found(node.ticket, written)) == ["StopWorkers"]
+    assert node.sees(see.Found(node.ticket, written)) == ["StopWorkers failed"]
 
 
 def test_a_final_verdict_that_is_found_brings_its_marker() -> None:
@@ -551,7 +553,7 @@ def test_what_another_attempt_wrote_is_taken_as_it_is() -> None:
     node = leader()
     node.sees(see.ReportsSeen(FIRST, (report("b", ReportKind.FAILED),)))
     other = verdict(Cause.LOST)
-    assert node.sees(see.Existed(node.ticket, other)) == ["StopWorkers"]
+    assert node.sees(see.Existed(node.ticket, other)) == ["StopWorkers failed"]
     assert node.state.log.verdict == other
 
 

@@ -1,0 +1,78 @@
+"""What a rank finds in its environment, and the prefix of its lines.
+
+This module may import torch's values of a worker group, for annotations alone.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING
+
+from llutil.system.job_mark import MARK_VARIABLE
+
+if TYPE_CHECKING:
+    from torch.distributed.elastic.agent.server.api import Worker, WorkerGroup
+
+__all__ = ["line_prefix", "rank_environment"]
+
+_PREFIX = "[${role_name}${local_rank}]:"
+"""torch's default for the prefix of a rank's line on the console (torch 2.13)."""
+
+_PREFIX_TEMPLATE = "TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE"
+"""torchrun's variable for another prefix, which may hold ``${role_name}``, ``${rank}`` and
+``${local_rank}`` (torch 2.13).
+"""
+
+
+def line_prefix(role: str, rank: int, local_rank: int) -> str:
+    """The prefix of a rank's lines on the console."""
+    template = Template(os.environ.get(_PREFIX_TEMPLATE) or _PREFIX)
+    return template.safe_substitute(role_name=role, rank=rank, local_rank=local_rank)
+
+
+def rank_environment(
+    group: WorkerGroup,
+    worker: Worker,
+    *,
+    restarts: int,
+    error_file: Path,
+    events: str,
+    mark: str,
+) -> dict[str, str]:
+    """The environment of the rank ``worker``: the agent's own, the variables that torch 2.13's
+    local agent sets, and ours.
+
+    :param restarts: how often the job was started again.
+    :param error_file: where the rank writes what it raised, as torch's ``record`` does.
+    :param events: the path of the event page.
+    :param mark: the mark of the job's processes.
+    """
+    spec = group.spec
+    env = dict(os.environ)
+    if spec.local_world_size > 1:
+        # As torchrun does. Else each rank would start a thread for every core of the host.
+        env.setdefault("OMP_NUM_THREADS", "1")
+    env.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")
+    env |= {
+        "LOCAL_RANK": str(worker.local_rank),
+        "RANK": str(worker.global_rank),
+        "GROUP_RANK": str(group.group_rank),
+        "ROLE_RANK": str(worker.role_rank),
+        "ROLE_NAME": spec.role,
+        "LOCAL_WORLD_SIZE": str(spec.local_world_size),
+        "WORLD_SIZE": str(worker.world_size),
+        "GROUP_WORLD_SIZE": str(group.group_world_size),
+        "ROLE_WORLD_SIZE": str(worker.role_world_size),
+        "MASTER_ADDR": str(group.master_addr),
+        "MASTER_PORT": str(group.master_port),
+        "TORCHELASTIC_RESTART_COUNT": str(restarts),
+        "TORCHELASTIC_MAX_RESTARTS": str(spec.max_restarts),
+        "TORCHELASTIC_RUN_ID": spec.rdzv_handler.get_run_id(),
+        "TORCHELASTIC_USE_AGENT_STORE": str(spec.rdzv_handler.use_agent_store),
+        "TORCHELASTIC_ERROR_FILE": str(error_file),
+        "LLUTIL_EVENTS": events,
+        MARK_VARIABLE: mark,
+    }
+    return env
