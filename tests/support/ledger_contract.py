@@ -40,12 +40,12 @@ __all__ = ["Changes", "LedgerContract", "Node", "World", "keys", "soon", "wait_u
 DAY = 86400.0
 
 
-def soon(seconds: float = 10.0) -> float:
+def soon(seconds: float = 30.0) -> float:
     """A deadline that many seconds from now."""
     return time.monotonic() + seconds
 
 
-def wait_until(happened: Callable[[], bool], seconds: float = 10.0) -> None:
+def wait_until(happened: Callable[[], bool], seconds: float = 60.0) -> None:
     """Wait for something that no callback announces."""
     deadline = soon(seconds)
     while not happened():
@@ -62,11 +62,11 @@ class Changes:
     def __call__(self) -> None:
         self._event.set()
 
-    def wait_for_call(self, seconds: float = 10.0) -> None:
+    def wait_for_call(self, seconds: float = 60.0) -> None:
         """Wait until it is called, unless it was called since the last wait."""
         assert self._event.wait(seconds), f"not called within {seconds} s"
 
-    def wait_for(self, happened: Callable[[], bool], seconds: float = 10.0) -> None:
+    def wait_for(self, happened: Callable[[], bool], seconds: float = 60.0) -> None:
         """Wait until ``happened`` is true. It is asked again after each call of the callback, and
         only then.
         """

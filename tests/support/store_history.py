@@ -196,14 +196,15 @@ def left_in(server: Server | ServerPart) -> list[tuple[str, bytes, float]]:
     After these etcd removes it by itself; in ZooKeeper the next job does.
     """
     if isinstance(server, ServerPart):
-        folder = f"/{server.namespace}/"
-        return [one for one in left_in(server.server) if one[0].startswith(folder)]
-    return (
-        _left_in_zookeeper(server) if isinstance(server, ZooKeeperServer) else _left_in_etcd(server)
-    )
+        folder, server = f"/{server.namespace}/", server.server
+    else:
+        folder = ""
+    if isinstance(server, ZooKeeperServer):
+        return _left_in_zookeeper(server, folder)
+    return _left_in_etcd(server, folder)
 
 
-def _left_in_etcd(server: EtcdServer) -> list[tuple[str, bytes, float]]:
+def _left_in_etcd(server: EtcdServer, folder: str) -> list[tuple[str, bytes, float]]:
     with server.channel() as channel:
         everything = etcdrpc.RangeRequest(key=b"\0", range_end=b"\0")
         found = etcdrpc.KVStub(channel).Range(everything, timeout=_DEADLINE).kvs
@@ -216,23 +217,25 @@ def _left_in_etcd(server: EtcdServer) -> list[tuple[str, bytes, float]]:
                 lease.LeaseTimeToLive(ask(ID=kv.lease), timeout=_DEADLINE).TTL if kv.lease else 0,
             )
             for kv in found
+            if kv.key.startswith(folder.encode())
         ]
 
 
-def _left_in_zookeeper(server: ZooKeeperServer) -> list[tuple[str, bytes, float]]:
+def _left_in_zookeeper(server: ZooKeeperServer, folder: str) -> list[tuple[str, bytes, float]]:
     with client(server) as one:
         one.create("/now", ephemeral=True)
         now = one.exists("/now").ctime
         paths = _all_below(one, "/")
         ends = {}
         for path in paths:
-            folder, _, name = path.rpartition("/")
-            if folder.endswith("/-/-") and (found := _there(one, path)):
+            parent, _, name = path.rpartition("/")
+            if parent.endswith("/-/-") and (found := _there(one, path)):
                 data, stat = found
                 ends[name] = json.loads(data)["ttl"] - (now - stat.mtime) / 1000
         left = []
         for path in paths:
-            if not (key := _key(path)) or not (found := _there(one, path)):
+            key = _key(path)
+            if not key or not key.startswith(folder) or not (found := _there(one, path)):
                 continue
             data, stat = found
             lease, _, value = data.partition(b"\n")

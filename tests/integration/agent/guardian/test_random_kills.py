@@ -2,8 +2,8 @@
 
 Callers in library mode, agent processes, guardians, fork servers and workers are killed in turn,
 some jobs at a time. Each worker has a child, one in a session of its own, and an orphan in another
-session, and ignores every stop. Two seconds after a job's end, or after a restart is complete,
-nothing of what was before may be left.
+session, and ignores every stop. Soon after a job's end, or after a restart is complete, nothing of
+what was before may be left.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ from tests.support.launches import is_alive, launch, wait_until
 
 pytestmark = [pytest.mark.launch, pytest.mark.fault]
 
-SECONDS = 2.0
-"""What is killed must be gone within so many seconds."""
+SECONDS = 20.0
+"""What is killed must be gone within so many seconds: two on an idle machine, and more on one that
+does much else. A child that is overlooked lives for 60 s.
+"""
 
 _SOON = 60.0  # seconds for a job to start, or start again, on a loaded machine
 _JOB = "LLUTIL_TEST_JOB"
