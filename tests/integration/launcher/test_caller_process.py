@@ -198,8 +198,8 @@ def signalled(folder: str, *numbers: int, ranks: int = 1, pause: float = 0.3) ->
     thread = threading.Thread(target=send, name="sender")
     # Under nohup this process ignores SIGHUP, and so would the job.
     before = {number: signal.getsignal(number) for number in numbers}
-    for number in before:
-        if before[number] is signal.SIG_IGN:
+    for number, handler in before.items():
+        if handler is signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
     thread.start()
     try:
