@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 
-from airflow_provider.agent_client.log_levels import level_of
+from airflow_provider.agent_client.log_levels import StreamLevels
 from airflow_provider.agent_client.progress_display import ProgressDisplay
 from llutil.system.printable import printable_lines
 from llutil.task_link.messages import LogRecord, OutputLine, Progress, RoundBegan
@@ -31,13 +31,14 @@ class LogRelay:
         self._log = log
         self._label = f"[{label}] " if label else ""
         self._display = display
+        self._levels: dict[tuple[int | None, str], StreamLevels] = {}
         self.last_errors: deque[str] = deque(maxlen=_LAST_LINES)
 
     def event(self, event: OutputLine | LogRecord | RoundBegan | Progress) -> None:
         """Write one event as a line of the log, or show it on the display."""
         match event:
             case OutputLine(rank=rank, stream=stream, text=text):
-                self._write(level_of(stream, text), f"[rank {rank}] ", text)
+                self._write(self._level(rank, stream, text), f"[rank {rank}] ", text)
             case LogRecord(level=level, text=text):
                 number = logging.getLevelNamesMapping().get(level, logging.INFO)
                 self._write(number, "[agent] ", text)
@@ -51,7 +52,7 @@ class LogRelay:
         """Write a line that the agent's process printed; ``stream`` is ``stdout`` or ``stderr``."""
         if stream == "stderr":
             self.last_errors.append(text)
-        self._write(level_of(stream, text), "[agent] ", text)
+        self._write(self._level(None, stream, text), "[agent] ", text)
 
     def say(self, level: int, text: str) -> None:
         """Write a line of the task's own about its agent."""
@@ -60,6 +61,10 @@ class LogRelay:
     def close(self) -> None:
         """Leave the last progress in the log."""
         self._display.close()
+
+    def _level(self, rank: int | None, stream: str, text: str) -> int:
+        """The level of the next line of that rank, or of the agent, on that stream."""
+        return self._levels.setdefault((rank, stream), StreamLevels(stream)).level(text)
 
     def _write(self, level: int, prefix: str, text: str) -> None:
         """Write ``text``, each of its lines behind the prefix: a rank may have a word in it."""

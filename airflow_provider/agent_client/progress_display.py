@@ -1,4 +1,4 @@
-"""Shows the progress of a job: a live bar on a terminal, else a log line every few seconds.
+"""Shows the progress of a job: a live bar on a terminal, else a log line now and then.
 
 Both displays use the same words. A display draws only in the thread that relays the job's events;
 it starts no thread of its own. rich, which Airflow installs, is imported when a bar is drawn.
@@ -30,6 +30,10 @@ Steps = Mapping[int, tuple[int, int]]
 # Up to so many ranks are listed one by one.
 _LISTED_RANKS = 4
 
+# Seconds between two log lines: at first the shortest time, then this share of the time since the
+# first line, up to the longest. An hour has 200 lines, a week 600.
+_SHORTEST, _SHARE, _LONGEST = 5.0, 0.02, 1800.0
+
 
 class ProgressDisplay(Protocol):
     """Shows progress; ``hide`` makes room for a log line, ``close`` leaves the last state."""
@@ -54,30 +58,33 @@ def summary(ranks: Steps) -> str:
 
 
 class ProgressLines:
-    """Writes a log line at most every ``every`` seconds, and one at the end.
+    """Writes a log line now and then, the more rarely the longer the job runs, and one at the end.
+
+    A line also has the rate of the slowest rank since the line before, and the time that is left at
+    that rate.
 
     :param write: takes a line for the log.
     :param clock: gives seconds that only grow.
     """
 
     def __init__(
-        self,
-        write: Callable[[str], None],
-        every: float = 5.0,
-        clock: Callable[[], float] = time.monotonic,
+        self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._write = write
-        self._every = every
         self._clock = clock
-        self._written_at: float | None = None
-        self._written: str | None = None
-        self._unwritten: str | None = None
+        self._began: float | None = None
+        self._next = 0.0
+        self._written: tuple[float, Steps] | None = None
+        """When the last line was written, and the steps in it."""
+        self._unwritten: Steps | None = None
 
     def show(self, ranks: Steps) -> None:
         """Write a line if it is new and the last one is old enough; else keep it for later."""
-        line = summary(ranks)
-        self._unwritten = line if line != self._written else None
-        if self._written_at is None or self._clock() - self._written_at >= self._every:
+        ranks = dict(ranks)
+        self._unwritten = ranks if self._written is None or ranks != self._written[1] else None
+        if self._began is None:
+            self._began = self._clock()
+        if self._clock() >= self._next:
             self.close()
 
     def hide(self) -> None:
@@ -85,10 +92,14 @@ class ProgressLines:
 
     def close(self) -> None:
         """Write the line that was kept for later, if any."""
-        if self._unwritten is not None:
-            self._written, self._unwritten = self._unwritten, None
-            self._written_at = self._clock()
-            self._write(self._written)
+        ranks, self._unwritten = self._unwritten, None
+        if ranks is None or self._began is None:
+            return
+        now = self._clock()
+        speed = _speed(ranks, now, *self._written) if self._written else ""
+        self._written = (now, ranks)
+        self._next = now + min(max(_SHORTEST, _SHARE * (now - self._began)), _LONGEST)
+        self._write(f"{summary(ranks)}{speed}")
 
 
 class ProgressBar:
@@ -155,18 +166,50 @@ def _writer(log: logging.Logger) -> Callable[[str], None]:
 
 def _bars() -> Progress:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
         console=Console(stderr=True),
         auto_refresh=False,  # it would start a thread
         transient=True,  # so that stop() removes the bars
         redirect_stdout=False,
         redirect_stderr=False,
     )
+
+
+def _speed(ranks: Steps, now: float, before: float, steps: Steps) -> str:
+    """The rate of the slowest rank since ``before``, when it had made ``steps``, and the time left;
+    empty if that is not known, as after a restart.
+    """
+    slowest = min(ranks, key=lambda rank: (ranks[rank][0], rank))
+    step, total = ranks[slowest]
+    made = step - steps.get(slowest, (step, 0))[0]
+    if made <= 0 or now <= before:
+        return ""
+    rate = made / (now - before)
+    text = f"; {rate:.3g} steps/s" if rate >= 1 else f"; {1 / rate:.3g} s a step"
+    return f"{text}, {_duration((total - step) / rate)} left" if total > step else text
+
+
+def _duration(seconds: float) -> str:
+    """``seconds`` in the two largest units that are not zero, as ``2 h 5 min``."""
+    rest = max(1, round(seconds))
+    parts: list[str] = []
+    for name, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, rest = divmod(rest, size)
+        if count or parts:
+            parts.append(f"{count} {name}" if count else "")
+    return " ".join(filter(None, parts[:2]))
 
 
 def _one(rank: int, step: int, total: int) -> str:

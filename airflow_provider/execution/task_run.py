@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from airflow_provider.execution.dag_test import LOCAL_PARAMETERS, is_dag_test
 from airflow_provider.execution.gang_node import Stoppable, run_node
 from airflow_provider.execution.launch import Launch
+from airflow_provider.execution.worker_files import first_time
 from airflow_provider.gang.hosted_store import hosted_place
 from airflow_provider.gang.node import NOTE, GangNode
 from airflow_provider.gang.version_check import exchange
@@ -181,7 +182,8 @@ class TaskRun:
         assert entrypoint is not None
         store = self._store()
         if not is_dag_test():
-            preflight(self._operator, config, self._node, self.context, self._operator.log)
+            log = self._operator.log
+            preflight(self._operator, config, self._node, self.context, log, first_time)
         return Launch(
             config=config,
             entrypoint=entrypoint,

@@ -9,6 +9,7 @@ gone. This module imports nothing but the standard library and ``llutil.system``
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import shutil
 import stat
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from llutil.system.printable import printable_lines
 
-__all__ = ["OrphanLogFile", "TaskLogFolder", "user_folder"]
+__all__ = ["OrphanLogFile", "TaskLogFolder", "first_time", "user_folder"]
 
 _READ_AT_MOST = 256 * 1024
 _LOGS = "logs-"
@@ -39,6 +40,20 @@ def user_folder() -> Path:
     if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077:
         return folder
     return Path(tempfile.mkdtemp(prefix=f"{folder.name}-"))
+
+
+def first_time(text: str) -> bool:
+    """Whether ``text`` was not asked about on this host before, by this user. An empty file in the
+    user's folder remembers it until the temporary directory is emptied.
+    """
+    name = f"said-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    try:
+        (user_folder() / name).touch(mode=0o600, exist_ok=False)
+    except FileExistsError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 class OrphanLogFile:

@@ -42,10 +42,12 @@ def preflight(
     node: GangNode | None,
     context: Mapping[str, Any],
     log: logging.Logger,
+    first_time: Callable[[str], bool],
 ) -> None:
     """Log what could ruin a long run of ``config``.
 
-    ``node`` is the node of a gang that runs it; None for a job that is not a gang.
+    ``node`` is the node of a gang that runs it; None for a job that is not a gang. ``first_time``
+    says whether a text was not said on this host before.
     """
 
     def known(what: str, read: Callable[[], T], default: T) -> T:
@@ -81,6 +83,8 @@ def preflight(
         pool=str(task.pool),
     )
     for finding in findings(facts):
+        if finding.of_deployment and not first_time(finding.text):
+            continue
         level = logging.WARNING if finding.severity is Severity.WARNING else logging.INFO
         log.log(level, "preflight: %s", finding.text)
 
@@ -120,12 +124,18 @@ def _visibility() -> float | None:
 
 def _heartbeats() -> Heartbeats:
     conf = _conf()
+    usual = _heartbeats_by(conf.get_default_value, float("inf"))
+    return _heartbeats_by(conf.get, usual.fatal_outage())
+
+
+def _heartbeats_by(get: Callable[[str, str], Any], usual: float) -> Heartbeats:
     return Heartbeats(
-        failures=conf.getint("workers", "max_failed_heartbeats"),
-        interval=conf.getfloat("workers", "min_heartbeat_interval"),
-        attempts=conf.getint("workers", "execution_api_retries"),
-        wait=conf.getfloat("workers", "execution_api_retry_wait_min"),
-        timeout=conf.getfloat("scheduler", "task_instance_heartbeat_timeout"),
+        failures=int(get("workers", "max_failed_heartbeats")),
+        interval=float(get("workers", "min_heartbeat_interval")),
+        attempts=int(get("workers", "execution_api_retries")),
+        wait=float(get("workers", "execution_api_retry_wait_min")),
+        timeout=float(get("scheduler", "task_instance_heartbeat_timeout")),
+        usual=usual,
     )
 
 

@@ -36,10 +36,13 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line for the log: what was found, and what to do."""
+    """One line for the log: what was found, and what to do. ``of_deployment``: it holds for every
+    task of this deployment, so that it need not be said to each of them.
+    """
 
     severity: Severity
     text: str
+    of_deployment: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +51,8 @@ class Heartbeats:
 
     ``failures``, ``interval``, ``attempts`` and ``wait`` are ``max_failed_heartbeats``,
     ``min_heartbeat_interval``, ``execution_api_retries`` and ``execution_api_retry_wait_min`` of
-    ``[workers]``. ``timeout`` is ``[scheduler] task_instance_heartbeat_timeout``.
+    ``[workers]``. ``timeout`` is ``[scheduler] task_instance_heartbeat_timeout``. ``usual`` is how
+    long an outage a task survives under Airflow's own defaults.
     """
 
     failures: int
@@ -56,6 +60,7 @@ class Heartbeats:
     attempts: int
     wait: float
     timeout: float
+    usual: float
 
     def fatal_outage(self, failures: int | None = None) -> float:
         """How long an api-server must refuse connections until a task ends, at the least; seconds.
@@ -177,23 +182,21 @@ def _redelivery_findings(facts: Facts) -> list[Finding]:
         f"s, which can end the first run, and this task {runs}; set "
         "[celery_broker_transport_options] visibility_timeout to more than the longest run takes"
     )
-    return [Finding(Severity.WARNING, text)]
+    return [Finding(Severity.WARNING, text, of_deployment=True)]
 
 
 def _heartbeat_findings(facts: Facts) -> list[Finding]:
     limits = facts.heartbeats
     short = facts.execution_timeout is not None and facts.execution_timeout <= _SHORT_RUN
-    if limits is None or short or limits.fatal_outage() >= limits.timeout:
+    if limits is None or short or limits.fatal_outage() >= min(limits.timeout, limits.usual):
         return []
-    return [
-        Finding(
-            Severity.WARNING,
-            f"an api-server that is away for {limits.fatal_outage():g} s can end this task, while "
-            f"the scheduler would wait {limits.timeout:g} s for it; set [workers] "
-            f"max_failed_heartbeats, which is {limits.failures}, to "
-            f"{limits.sufficient_failures()} or more",
-        )
-    ]
+    text = (
+        f"an api-server that is away for {limits.fatal_outage():g} s can end a task, which is less "
+        f"than the {limits.usual:g} s of Airflow's defaults, while the scheduler would wait "
+        f"{limits.timeout:g} s for it; set [workers] max_failed_heartbeats, which is "
+        f"{limits.failures}, to {limits.sufficient_failures()} or more"
+    )
+    return [Finding(Severity.WARNING, text, of_deployment=True)]
 
 
 def _timeout_findings(facts: Facts) -> list[Finding]:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from airflow_provider.agent_client.log_levels import level_of
+from airflow_provider.agent_client.log_levels import StreamLevels, level_of
 
 ORDINARY = [
     "epoch 3",
@@ -60,10 +60,60 @@ def test_what_is_printed_on_stdout_is_information(text):
     assert level_of("stdout", text) == logging.INFO
 
 
+def levels(*texts, stream="stderr"):
+    """One letter for each line."""
+    lines = StreamLevels(stream)
+    return "".join(logging.getLevelName(lines.level(text))[0] for text in texts)
+
+
+@pytest.mark.parametrize("prefix", ["", "[rank3]: "])
+def test_a_traceback_is_an_error_to_its_last_line_whatever_the_class_is_called(prefix):
+    texts = [
+        "Traceback (most recent call last):",
+        '  File "train.py", line 3, in <module>',
+        "    loss.backward()",
+        "    ~~~~~~~~~~~~~^^",
+        "my.Stop: now",
+        "",
+        "During handling of the above exception, another exception occurred:",
+        "",
+        "Traceback (most recent call last):",
+        '  File "train.py", line 5, in <module>',
+        "KeyboardInterrupt",
+        "epoch 4",
+    ]
+    assert levels(*(prefix + text for text in texts)) == "EEEEEEEEEEEI"
+
+
+def test_a_group_of_exceptions_is_one_error():
+    texts = [
+        "  + Exception Group Traceback (most recent call last):",
+        '  |   File "a.py", line 1',
+        "  | ExceptionGroup: two (2 sub-exceptions)",
+        "  +-+---------------- 1 ----------------",
+        "    | ValueError: 1",
+        "    +------------------------------------",
+    ]
+    assert levels(*texts) == "EEEEEE"
+
+
+def test_indented_lines_have_the_level_of_what_they_go_on_with():
+    texts = ["/dags/train.py:12: UserWarning: lr is high", "  warnings.warn(text)", "epoch 3"]
+    assert levels(*texts, "    layer 1") == "WWII"
+
+
+def test_a_progress_bar_goes_on_with_nothing():
+    assert levels("ERROR:root:broken", "  4%|▍  | 12/300", " 40%|████  | 120/300") == "EII"
+
+
+def test_stdout_has_no_tracebacks():
+    assert levels("Traceback (most recent call last):", "  File", stream="stdout") == "II"
+
+
 @pytest.mark.parametrize("text", ["2026-11-22 " + ":" * 65_000, "a.A" * 22_000, "W" * 65_000])
 def test_a_line_of_64_kib_takes_no_time(text):
     began = time.thread_time()
-    assert level_of("stderr", text) == logging.INFO
+    assert StreamLevels("stderr").level(text) == logging.INFO
     assert time.thread_time() - began < 0.05
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from unittest.mock import ANY
 
 from airflow_provider.agent_client.log_relay import LogRelay
 from airflow_provider.agent_client.progress_display import ProgressLines
@@ -54,8 +55,18 @@ def test_progress_goes_to_the_display_and_its_last_state_into_the_log():
     spoken.close()
     assert lines == [
         ("INFO", "progress: rank 0 1/3 (33 %)"),
-        ("INFO", "progress: rank 0 3/3 (100 %)"),
+        ("INFO", ANY),
     ]
+    assert lines[1][1].startswith("progress: rank 0 3/3 (100 %)")
+
+
+def test_a_traceback_has_one_level_though_two_ranks_speak_at_once():
+    spoken, lines = relay()
+    for text in ("Traceback (most recent call last):", '  File "a.py", line 1', "Stop: now"):
+        spoken.event(OutputLine(0, "stderr", text))
+        spoken.event(OutputLine(1, "stderr", "epoch 1"))
+        spoken.event(OutputLine(0, "stdout", "  a table"))
+    assert [level for level, _ in lines] == ["ERROR", "INFO", "INFO"] * 3
 
 
 def test_the_display_makes_room_for_every_line():

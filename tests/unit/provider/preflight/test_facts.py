@@ -24,10 +24,7 @@ def configured(monkeypatch):
             monkeypatch.setenv(f"AIRFLOW__{name.upper()}", value)
 
     monkeypatch.delenv("AIRFLOW_IS_K8S_EXECUTOR_POD", raising=False)
-    configure(
-        core__executor="LocalExecutor",
-        workers__max_failed_heartbeats="1000",  # to be silent about it
-    )
+    configure(core__executor="LocalExecutor")
     return configure
 
 
@@ -35,7 +32,9 @@ def configured(monkeypatch):
 def said(configured, caplog):
     """What is logged for a task, by level."""
 
-    def run(*, node=None, levels=("INFO", "WARNING"), config=None, **task):
+    def run(
+        *, node=None, first_time=lambda _: True, levels=("INFO", "WARNING"), config=None, **task
+    ):
         fields = {
             "executor": None,
             "executor_config": {},
@@ -46,7 +45,8 @@ def said(configured, caplog):
         caplog.set_level(logging.DEBUG)
         context = {"ti": SimpleNamespace()}
         log = logging.getLogger("preflight")
-        preflight(SimpleNamespace(**fields | task), LaunchConfig(**given), node, context, log)
+        operator = SimpleNamespace(**fields | task)
+        preflight(operator, LaunchConfig(**given), node, context, log, first_time)
         return [
             record.getMessage()
             for record in caplog.records
@@ -64,9 +64,25 @@ def test_one_node_on_local_executor_has_nothing_to_be_told(said):
     assert said(levels=("DEBUG", "INFO", "WARNING")) == []
 
 
-def test_limits_of_heartbeats_are_airflows(said, configured):
+def test_limits_of_heartbeats_are_airflows_and_only_worse_ones_are_named(said, configured):
     configured(workers__max_failed_heartbeats="3")
-    assert "which is 3, to 61 or more" in said()[0]
+    assert said() == []
+    configured(workers__max_failed_heartbeats="2")
+    assert "away for 9 s can end a task, which is less than the 14 s" in said()[0]
+    assert "which is 2, to 61 or more" in said()[0]
+
+
+def test_what_is_wrong_with_the_deployment_is_not_said_to_every_task(said, configured):
+    configured(workers__max_failed_heartbeats="1")
+    texts = []
+
+    def first_time(text):
+        texts.append(text)
+        return texts.count(text) == 1
+
+    assert len(said(first_time=first_time)) == 1
+    assert len(said(first_time=first_time)) == 1  # the log of both
+    assert len(texts) == 2
 
 
 def test_the_pods_grace_is_read_from_the_tasks_own_pod(said, configured):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -17,7 +18,7 @@ from airflow_provider.preflight.findings import (
     findings,
 )
 
-DEFAULTS = Heartbeats(failures=3, interval=5, attempts=5, wait=1, timeout=300)
+DEFAULTS = Heartbeats(failures=3, interval=5, attempts=5, wait=1, timeout=300, usual=14)
 
 
 def said(**facts):
@@ -114,15 +115,28 @@ def test_a_task_that_ends_before_its_nodes_have_met_is_warned_of(longest, waited
     assert bool(warned(execution_timeout=longest, rendezvous_timeout=waited)) == warns
 
 
-def test_airflows_own_defaults_end_a_task_long_before_the_scheduler_would():
-    (text,) = warned(heartbeats=DEFAULTS)
-    assert "an api-server that is away for 14 s can end this task" in text
+def test_limits_below_airflows_own_are_named_with_a_number_that_is_enough():
+    (text,) = warned(heartbeats=replace(DEFAULTS, failures=2))
+    assert "an api-server that is away for 9 s can end a task, which is less than the 14 s" in text
     assert "would wait 300 s" in text
-    assert f"which is 3, to {DEFAULTS.sufficient_failures()} or more" in text
-    enough = Heartbeats(
-        failures=DEFAULTS.sufficient_failures(), interval=5, attempts=5, wait=1, timeout=300
-    )
+    assert f"which is 2, to {DEFAULTS.sufficient_failures()} or more" in text
+    enough = replace(DEFAULTS, failures=DEFAULTS.sufficient_failures(), usual=1000)
     assert warned(heartbeats=enough) == []
+
+
+def test_a_default_airflow_has_nothing_to_be_told_of_its_heartbeats():
+    assert DEFAULTS.fatal_outage() == DEFAULTS.usual
+    assert warned(heartbeats=DEFAULTS) == []
+
+
+def test_of_the_deployment_is_what_holds_for_every_task():
+    celery = Facts(executor="CeleryExecutor", visibility=60, heartbeats=replace(DEFAULTS, wait=0))
+    assert [one.of_deployment for one in findings(celery)] == [True, True]
+    own = Facts(execution_timeout=60, rendezvous_timeout=120)
+    assert [one.of_deployment for one in findings(own)] == [False]
+
+
+def test_how_long_a_task_survives_is_reckoned_from_the_number_that_is_named():
     assert (
         DEFAULTS.fatal_outage(DEFAULTS.sufficient_failures() - 1)
         < 300
@@ -131,11 +145,13 @@ def test_airflows_own_defaults_end_a_task_long_before_the_scheduler_would():
 
 
 def test_a_task_that_is_over_soon_has_no_long_run_to_lose():
-    assert warned(heartbeats=DEFAULTS, execution_timeout=600) == []
+    worse = replace(DEFAULTS, failures=1)
+    assert warned(heartbeats=worse, execution_timeout=600) == []
+    assert warned(heartbeats=worse, execution_timeout=601)
 
 
 def test_one_attempt_without_waits_is_possible():
-    limits = Heartbeats(failures=1, interval=1, attempts=1, wait=0, timeout=60)
+    limits = Heartbeats(failures=1, interval=1, attempts=1, wait=0, timeout=60, usual=14)
     assert limits.fatal_outage() == 0
     assert limits.fatal_outage(limits.sufficient_failures()) >= 60
 
