@@ -15,8 +15,8 @@ import subprocess
 import sys
 import time
 from collections import deque
-from contextlib import suppress
 from pathlib import Path
+from selectors import EVENT_WRITE
 
 import llutil
 from llutil.agent.event_loop import EventLoop
@@ -32,6 +32,8 @@ _log = logging.getLogger(__name__)
 # After so many deaths of guardians within so many seconds, no further guardian is started.
 _MAX_DEATHS = 20
 _DEATHS_PERIOD = 10.0
+# Bytes that wait for a guardian that does not read. The pipe holds 64 KiB more.
+_MAX_UNWRITTEN = 1 << 16
 
 
 class Guardian:
@@ -48,6 +50,8 @@ class Guardian:
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe = -1
         self._exit_fd = -1
+        self._unwritten = b""
+        """What the pipe had no room for."""
         self._start()
 
     @property
@@ -107,6 +111,7 @@ class Guardian:
             env=environment | {GUARDIAN_VARIABLE: self._mark},
         )
         os.close(read)
+        os.set_blocking(self._pipe, False)
         self._exit_fd = os.pidfd_open(self._process.pid)
         self._loop.watch(self._exit_fd, self._replace)
         for session, start in self._sessions.items():
@@ -133,26 +138,54 @@ class Guardian:
     def _end_process(self) -> None:
         if self._process is None:
             return
+        # It has nothing to do any more. It may not read that: it may still be starting, or be
+        # stopped by a signal. So it is killed, before it can take the closed pipe for our death.
+        self._process.kill()
         self._loop.unwatch(self._exit_fd)
         os.close(self._exit_fd)
-        os.close(self._pipe)
-        self._exit_fd = self._pipe = -1
-        # It has nothing to do any more. It may not see the closed pipe: it may still be starting,
-        # or be stopped by a signal.
-        self._process.kill()
+        self._exit_fd = -1
+        self._close_pipe()
         try:
             self._process.wait(HELPER_ENDED)
         except subprocess.TimeoutExpired:
             text = "the guardian, process %d, still exists %g s after SIGKILL"
             _log.warning(text, self.pid, HELPER_ENDED)
 
+    def _close_pipe(self) -> None:
+        if self._pipe >= 0:
+            self._loop.unwatch(self._pipe)
+            os.close(self._pipe)
+        self._pipe = -1
+        self._unwritten = b""
+
     def _send_revocation(self) -> None:
         revocation = self._revocation.to_json() if self._revocation is not None else None
         self._write_line(b"revocation " + json.dumps(revocation).encode())
 
     def _write_line(self, line: bytes) -> None:
+        """Write a line, or keep it until the pipe has room. The agent's loop must not wait for a
+        guardian that is stopped or slow.
+        """
         if self._pipe < 0:
             return
-        # A broken pipe: it was just killed. The loop will notice that, and start another one.
-        with suppress(BrokenPipeError):
-            os.write(self._pipe, line + b"\n")
+        waits = bool(self._unwritten)
+        self._unwritten += line + b"\n"
+        if not waits:
+            self._write()
+        elif len(self._unwritten) > _MAX_UNWRITTEN and self._process is not None:
+            _log.warning("the guardian, process %d, reads nothing: it is killed", self.pid)
+            self._process.kill()  # the loop notices that, and tells everything to another one
+            self._close_pipe()
+
+    def _write(self) -> None:
+        """Write what there is room for, and watch for more room if that was not all."""
+        try:
+            written = os.write(self._pipe, self._unwritten)
+        except BlockingIOError:
+            written = 0
+        except BrokenPipeError:  # it was just killed: the loop will notice, and start another one
+            written = len(self._unwritten)
+        self._unwritten = self._unwritten[written:]
+        self._loop.unwatch(self._pipe)
+        if self._unwritten:
+            self._loop.watch(self._pipe, self._write, EVENT_WRITE)

@@ -1,0 +1,111 @@
+"""The agent's side of the guardian: nothing that the guardian does, or does not do, stops the
+agent's loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from llutil.agent.event_loop import EventLoop
+from llutil.agent.guardian.client import Guardian
+
+LIMIT = 20.0  # seconds; a test that waits so long has failed
+
+
+@pytest.fixture
+def loop() -> Iterator[EventLoop]:
+    with EventLoop() as loop:
+        yield loop
+
+
+@contextmanager
+def session() -> Iterator[subprocess.Popen[bytes]]:
+    """A process in a session of its own, which ends by a signal only."""
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def many_rounds(guardian: Guardian) -> float:
+    """Tell it of more sessions than a pipe holds; how long that took."""
+    began = time.monotonic()
+    for number in range(20_000):
+        guardian.watch(2**40 + number)
+        guardian.forget(2**40 + number)
+    return time.monotonic() - began
+
+
+def in_time(act: object) -> None:
+    """Call ``act`` on a thread of its own, which may be stuck."""
+    thread = threading.Thread(target=act, daemon=True)
+    thread.start()
+    thread.join(LIMIT)
+    assert not thread.is_alive(), "it waits for the guardian"
+
+
+def test_a_guardian_that_is_stopped_is_not_waited_for_but_replaced(
+    loop: EventLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    guardian = Guardian("no mark", loop)
+    first = guardian.pid
+    try:
+        with session() as process:
+            guardian.watch(process.pid)
+            os.kill(first, signal.SIGSTOP)
+            in_time(lambda: many_rounds(guardian))
+            assert loop.until(lambda: guardian.pid != first, time.monotonic() + LIMIT)
+            warned = [r.message for r in caplog.records if r.levelno == logging.WARNING]
+            assert [text for text in warned if "reads nothing" in text] == [
+                f"the guardian, process {first}, reads nothing: it is killed"
+            ]
+            # As if the agent had been killed: the new one knows the session.
+            guardian._close_pipe()
+            assert process.wait(LIMIT) == -signal.SIGKILL
+    finally:
+        if guardian.pid == first:
+            os.kill(first, signal.SIGCONT)
+        guardian.close()
+
+
+def test_words_that_a_slow_guardian_had_no_room_for_reach_it_in_order(loop: EventLoop) -> None:
+    guardian = Guardian("no mark", loop)
+    first = guardian.pid
+    try:
+        with session() as watched, session() as forgotten:
+            os.kill(first, signal.SIGSTOP)
+            for number in range(2500):  # more than the pipe holds, less than what is kept
+                guardian.watch(2**40 + number)
+                guardian.forget(2**40 + number)
+            assert guardian._unwritten
+            guardian.watch(forgotten.pid)
+            guardian.watch(watched.pid)
+            guardian.forget(forgotten.pid)
+            os.kill(first, signal.SIGCONT)
+            assert loop.until(lambda: not guardian._unwritten, time.monotonic() + LIMIT)
+            assert guardian.pid == first
+            guardian._close_pipe()
+            assert watched.wait(LIMIT) == -signal.SIGKILL
+            assert forgotten.poll() is None
+    finally:
+        guardian.close()
+
+
+def test_a_job_ends_beside_a_stopped_guardian(loop: EventLoop) -> None:
+    guardian = Guardian("no mark", loop)
+    with session() as process:
+        guardian.watch(process.pid)
+        os.kill(guardian.pid, signal.SIGSTOP)
+        in_time(guardian.close)
+        assert process.poll() is None
+        assert guardian.fds() == set()
