@@ -31,15 +31,29 @@ def user_folder() -> Path:
     """This user's folder. It is made if it does not exist.
 
     The temporary directory is open to all users, so a folder or link of that name may belong to
-    somebody else. Then a new folder is made. It is safe, but the next try will not find it.
+    somebody else. Then it is the first of this user's folders whose names begin like that; the next
+    launch finds the same one.
     """
     folder = Path(tempfile.gettempdir(), f"elastic-launch-{os.getuid()}")
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
-    found = folder.lstat()
-    if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077:
+    if _is_private(folder):
         return folder
-    return Path(tempfile.mkdtemp(prefix=f"{folder.name}-"))
+    others = f"{folder.name}-"
+    if not any(map(_is_private, folder.parent.glob(f"{others}*"))):
+        tempfile.mkdtemp(prefix=others)
+    # Another task may have made one at the same moment: both take the first.
+    return min(filter(_is_private, folder.parent.glob(f"{others}*")))
+
+
+def _is_private(folder: Path) -> bool:
+    """Whether it is a folder of this user's that nobody else may enter."""
+    try:
+        found = folder.lstat()
+    except OSError:  # removed meanwhile
+        return False
+    own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+    return own and not found.st_mode & 0o077
 
 
 def first_time(text: str) -> bool:

@@ -38,6 +38,25 @@ def test_a_folder_that_somebody_else_prepared_is_not_used(temporary, trap):
     folder = user_folder()
     assert folder != path
     assert folder.stat().st_mode & 0o777 == 0o700
+    (temporary / f"{path.name}-0").symlink_to(folder)
+    (temporary / f"{path.name}-00").mkdir(mode=0o777)
+    (temporary / f"{path.name}-00").chmod(0o777)
+    before = set(temporary.iterdir())
+    assert [user_folder() for _ in range(3)] == [folder] * 3, "later tries find the same one"
+    assert set(temporary.iterdir()) == before
+
+
+def test_tasks_that_begin_at_the_same_moment_agree_on_a_folder(temporary, monkeypatch):
+    path = temporary / f"elastic-launch-{os.getuid()}"
+    path.touch()
+    made = tempfile.mkdtemp
+
+    def both_at_once(**options):
+        made(**options)
+        return made(**options)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", both_at_once)
+    assert user_folder() == user_folder() == min(temporary.glob(f"{path.name}-*"))
 
 
 def test_an_orphan_log_is_shown_once(temporary):
