@@ -24,6 +24,8 @@ __all__ = [
     "Credentials",
     "TlsContents",
     "TlsFiles",
+    "TlsReader",
+    "client_context",
     "credential_problems",
     "read_tls",
     "warn_of_plain_text",
@@ -148,3 +150,56 @@ def read_tls(files: TlsFiles) -> TlsContents | None:
     if problems:
         raise ConfigError(problems)
     return TlsContents(cacert, cert, key)
+
+
+class TlsReader:
+    """The TLS files of a client, read again when they have changed: certificates are rotated.
+
+    :raises ConfigError: as ``read_tls``.
+    """
+
+    def __init__(self, files: TlsFiles) -> None:
+        self._files = files
+        self._states = _states(files)
+        self._unusable: object = None
+        self.contents = read_tls(files)
+
+    def renew(self) -> None:
+        """Read the files again, if they have changed and can be used. Else ``contents`` stays the
+        same object: somebody may be in the middle of changing them.
+        """
+        states = _states(self._files)
+        if states == self._states:
+            return
+        try:
+            self.contents = read_tls(self._files)
+        except ConfigError as error:
+            if states != self._unusable:
+                _log.warning("TLS files have changed and cannot be used yet: %s", error)
+            self._unusable = states
+        else:
+            self._states = states
+
+
+def _states(files: TlsFiles) -> list[tuple[int, ...]]:
+    """What is different after a file was changed or replaced."""
+    states: list[tuple[int, ...]] = []
+    for path in (files.cacert, files.cert, files.key):
+        try:
+            found = Path(path).stat() if path else None
+        except OSError:
+            found = None
+        states.append((found.st_ino, found.st_size, found.st_mtime_ns) if found else ())
+    return states
+
+
+def client_context(files: TlsFiles) -> ssl.SSLContext:
+    """What one TLS connection is made with; the files are read for it. The CA file is the only
+    authority: not the system's ones beside it.
+
+    :raises OSError: a file cannot be used.
+    """
+    context = ssl.create_default_context(cafile=files.cacert)
+    if files.cert:
+        context.load_cert_chain(files.cert, files.key)
+    return context

@@ -26,7 +26,7 @@ import grpc
 import tenacity
 
 from llutil.backends.endpoints import Endpoint
-from llutil.ledgers.credentials import read_tls, warn_of_plain_text
+from llutil.ledgers.credentials import TlsContents, TlsReader, warn_of_plain_text
 from llutil.ledgers.errors import LedgerError, LedgerRefused, LedgerUnavailable
 from llutil.ledgers.etcd.channel import Channel, open_channel
 from llutil.ledgers.etcd.config import EtcdConfig
@@ -49,7 +49,7 @@ _PAUSE = (0.05, 0.5)
 """Seconds between attempts: first value and maximum. The real pause is a random part of it."""
 _SUSPICIONS_NEEDED = 3
 """A configuration counts as wrong once every endpoint has failed this many times in a row with
-``Remedy.SUSPECT``.
+``Remedy.SUSPECT``, and none has ever answered: later, somebody may be rotating certificates.
 """
 
 
@@ -81,6 +81,8 @@ class _FailedAttempts:
     """The failed attempts of one call: how many, and the last error of each endpoint."""
 
     endpoints: int
+    worked: bool
+    """Whether an endpoint has answered before."""
     count: int = 0
     slow: int = 0
     suspicions: int = 0
@@ -94,7 +96,7 @@ class _FailedAttempts:
 
     @property
     def is_certain(self) -> bool:
-        return self.suspicions >= _SUSPICIONS_NEEDED * self.endpoints
+        return not self.worked and self.suspicions >= _SUSPICIONS_NEEDED * self.endpoints
 
     @property
     def time_limit(self) -> float:
@@ -115,14 +117,17 @@ class Connection(ProcessOwned):
     def __init__(self, config: EtcdConfig) -> None:
         super().__init__(config)
         self.config = config
-        self._tls = read_tls(config)
+        self._tls = TlsReader(config)
         warn_of_plain_text(config, "etcd")
+        self._worked = False
+        """Whether an endpoint has answered."""
         self._lock = threading.Lock()
-        """Guards the three attributes below. Never held during a call; never taken in a forked
+        """Guards the four attributes below. Never held during a call; never taken in a forked
         child.
         """
         self._endpoint_index = 0
         self._channel: Channel | None = None
+        self._channel_tls: TlsContents | None = None
         self._token: str | None = None if config.user else ""
 
     def close(self) -> bool:
@@ -147,15 +152,19 @@ class Connection(ProcessOwned):
             if self._channel is None:
                 endpoints = self.config.endpoints
                 endpoint = endpoints[self._endpoint_index % len(endpoints)]
-                self._channel = open_channel(endpoint, self._tls, self.config.server_name)
+                tls = self._channel_tls = self._tls.contents
+                self._channel = open_channel(endpoint, tls, self.config.server_name)
             return self._channel
 
     def use_next_endpoint(self, channel: Channel) -> None:
-        """Close ``channel`` and use the next endpoint. Does nothing if there is only one endpoint,
-        or if another thread has replaced the channel already.
+        """Close ``channel`` and use the next endpoint. Does nothing if another thread has replaced
+        the channel already, or if there is only one endpoint: gRPC connects to it again by itself.
+        But gRPC cannot use other TLS files then, so if these have changed, the channel is replaced.
         """
+        self._tls.renew()
         with self._lock:
-            if self._channel is not channel or len(self.config.endpoints) == 1:
+            same = len(self.config.endpoints) == 1 and self._channel_tls is self._tls.contents
+            if self._channel is not channel or same:
                 return
             self._endpoint_index += 1
             self._channel = None
@@ -214,7 +223,7 @@ class Connection(ProcessOwned):
         began = time.monotonic()
         if began >= deadline:
             raise LedgerUnavailable(f"{what}: the deadline had passed; nothing was sent")
-        attempts = _FailedAttempts(len(self.config.endpoints))
+        attempts = _FailedAttempts(len(self.config.endpoints), self._worked)
         first, most = _PAUSE
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(
@@ -251,6 +260,7 @@ class Connection(ProcessOwned):
             sent = time.monotonic()
             time_limit = min(attempts.time_limit, deadline - sent)
             reply = method(channel)(request, timeout=time_limit, metadata=metadata)
+            self._worked = True
             return Answer(reply, sent, maybe_applied=attempts.count > 0)
         except grpc.RpcError as error:
             cause: Exception = error

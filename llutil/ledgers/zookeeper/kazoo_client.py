@@ -7,23 +7,54 @@ and ``config`` of this folder.
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import MutableMapping
 from typing import Any
 
 from kazoo.client import KazooClient
+from kazoo.handlers.threading import SequentialThreadingHandler
 from kazoo.protocol.serialization import SASL, Auth, Connect
 from kazoo.retry import KazooRetry
 from kazoo.security import OPEN_ACL_UNSAFE, make_acl
 
 from llutil.errors import ConfigError
-from llutil.ledgers.credentials import warn_of_plain_text
+from llutil.ledgers.credentials import client_context, warn_of_plain_text
 from llutil.ledgers.zookeeper.config import ZooKeeperConfig
 from llutil.secret import Secret, concealed
 
-__all__ = ["KazooLog", "check_sasl", "make_client"]
+__all__ = ["KazooHandler", "KazooLog", "check_sasl", "make_client"]
 
 _PAUSE = (0.05, 0.5)
 """Seconds between two attempts to connect: first value and maximum."""
+
+
+class KazooHandler(SequentialThreadingHandler):
+    """kazoo's threads, and its connections with our TLS: kazoo's own would trust the system's
+    authorities beside the CA file.
+    """
+
+    def __init__(self, config: ZooKeeperConfig) -> None:
+        super().__init__()
+        self._config = config
+
+    def create_connection(
+        self, address: Any, *, hostname: str, timeout: float, **options: Any
+    ) -> socket.socket:
+        """A connection to ``address`` of the server ``hostname``; kazoo's own ``options`` are not
+        used.
+
+        :raises OSError: it could not be made.
+        """
+        del options
+        plain: socket.socket = super().create_connection(address, timeout=timeout)
+        if not self._config.cacert:
+            return plain
+        try:
+            context = client_context(self._config)
+            return context.wrap_socket(plain, server_hostname=hostname)
+        except BaseException:
+            plain.close()
+            raise
 
 
 class KazooLog(logging.LoggerAdapter[logging.Logger]):
@@ -99,9 +130,6 @@ def make_client(
             }
         else:
             login["auth_data"] = [("digest", Secret(f"{config.user}:{config.password}"))]
-    if config.cacert:
-        login |= {"use_ssl": True, "ca": config.cacert, "check_hostname": True}
-        login |= {"certfile": config.cert or None, "keyfile": config.key or None}
     first, most = _PAUSE
     return KazooClient(
         hosts=config.hosts,
@@ -110,5 +138,6 @@ def make_client(
         default_acl=acl,
         connection_retry=KazooRetry(max_tries=-1, delay=first, max_delay=most),
         logger=log,
+        handler=KazooHandler(config),
         **login,
     )

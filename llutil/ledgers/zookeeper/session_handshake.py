@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from llutil.backends.endpoints import Endpoint, parse_endpoints
+from llutil.ledgers.credentials import client_context
 from llutil.ledgers.errors import LedgerRefused, LedgerUnavailable
 from llutil.ledgers.lease_revocation import LeaseRevocation
 from llutil.ledgers.zookeeper.config import ZooKeeperConfig
@@ -167,10 +168,7 @@ def _connect(endpoint: Endpoint, config: ZooKeeperConfig, deadline: float) -> so
     if not config.cacert:
         return sock
     try:
-        context = ssl.create_default_context(cafile=config.cacert)
-        if config.cert:
-            context.load_cert_chain(config.cert, config.key)
-        return context.wrap_socket(sock, server_hostname=endpoint.host)
+        return client_context(config).wrap_socket(sock, server_hostname=endpoint.host)
     except BaseException:
         sock.close()
         raise

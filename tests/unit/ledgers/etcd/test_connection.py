@@ -1,0 +1,77 @@
+"""The connection to an etcd: TLS files that are rotated are used."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from llutil.backends.endpoints import Endpoint
+from llutil.ledgers.errors import LedgerRefused, LedgerUnavailable
+from llutil.ledgers.etcd.config import EtcdConfig
+from llutil.ledgers.etcd.connection import Connection
+from llutil.ledgers.etcd.etcd3_import import etcdrpc
+from tests.support.certificates import Authority, Pair
+
+
+@contextmanager
+def server(pair: Pair, authority: Authority) -> Iterator[int]:
+    """A gRPC server that wants certificates of ``authority`` and knows no method; its port."""
+    credentials = grpc.ssl_server_credentials(
+        [(pair.key.read_bytes(), pair.cert.read_bytes())], authority.cert.read_bytes(), True
+    )
+    with ThreadPoolExecutor(1) as pool:
+        serving = grpc.server(pool)
+        port = serving.add_secure_port("127.0.0.1:0", credentials)
+        serving.start()
+        try:
+            yield port
+        finally:
+            serving.stop(None).wait()
+
+
+def rotate(folder: Path, authority: Authority) -> dict[str, str]:
+    """Put files of ``authority`` in place; their paths, by the option's name."""
+    pair = authority.issue("client", "client")
+    found = {"cacert": authority.cert, "cert": pair.cert, "key": pair.key}
+    for name, path in found.items():
+        (folder / f"{name}.pem").write_bytes(path.read_bytes())
+    return {name: str(folder / f"{name}.pem") for name in found}
+
+
+def ask(connection: Connection, seconds: float) -> Any:
+    request = etcdrpc.RangeRequest(key=b"x")
+    deadline = time.monotonic() + seconds
+    return connection.call("read", lambda channel: channel.kv.Range, request, deadline=deadline)
+
+
+def test_rotated_tls_files_are_used_when_the_server_is_connected_to_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    old, new = Authority(tmp_path, "old"), Authority(tmp_path, "new")
+    files = rotate(tmp_path, old)
+    with server(new.issue("server", "127.0.0.1"), new) as port:
+        endpoint = Endpoint("127.0.0.1", port)
+        connection = Connection(EtcdConfig(endpoints=(endpoint,), **files))
+        try:
+            with pytest.raises(LedgerRefused, match="not signed by the CA"):
+                ask(connection, 20)
+            connection._worked = True  # as if it had been there before its certificates changed
+            with pytest.raises(LedgerUnavailable, match="not signed by the CA"):
+                ask(connection, 1.5)
+            Path(files["cert"]).write_text("half of it")
+            with pytest.raises(LedgerUnavailable):
+                ask(connection, 0.3)
+            assert len([text for text in caplog.messages if "cannot be used yet" in text]) == 1
+            rotate(tmp_path, new)
+            connection._worked = False
+            with pytest.raises(LedgerRefused, match="not implemented"):  # it is connected
+                ask(connection, 20)
+        finally:
+            connection.close()
