@@ -21,6 +21,7 @@ from llutil.agent.guardian.client import Guardian
 from llutil.backends.endpoints import Endpoint
 from llutil.ledgers.etcd import http_revocation
 from llutil.ledgers.etcd.config import EtcdConfig
+from llutil.system.process_table import stat_of
 from tests.support.forks import fork
 from tests.support.launches import is_alive, wait_until
 
@@ -92,7 +93,8 @@ def agent(folder: Path, config: EtcdConfig, act: Callable[[Guardian, EventLoop],
                 ["/bin/sh", "-c", "trap '' TERM; sleep 60"], start_new_session=True
             )
             (folder / "worker").write_text(str(worker.pid))
-            guardian.watch(worker.pid)
+            stat = stat_of(worker.pid)
+            guardian.watch(worker.pid, stat.start if stat else 0)
             guardian.set_revocation(http_revocation.revocation(config, LEASE))
             act(guardian, loop)
             (folder / "guardian").write_text(str(guardian.pid))

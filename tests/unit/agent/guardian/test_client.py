@@ -17,6 +17,7 @@ import pytest
 
 from llutil.agent.event_loop import EventLoop
 from llutil.agent.guardian.client import Guardian
+from llutil.system.process_table import stat_of
 
 LIMIT = 20.0  # seconds; a test that waits so long has failed
 
@@ -37,11 +38,17 @@ def session() -> Iterator[subprocess.Popen[bytes]]:
             process.kill()
 
 
+def start_of(process: subprocess.Popen[bytes]) -> int:
+    stat = stat_of(process.pid)
+    assert stat is not None
+    return stat.start
+
+
 def many_rounds(guardian: Guardian) -> float:
     """Tell it of more sessions than a pipe holds; how long that took."""
     began = time.monotonic()
     for number in range(20_000):
-        guardian.watch(2**40 + number)
+        guardian.watch(2**40 + number, 1)
         guardian.forget(2**40 + number)
     return time.monotonic() - began
 
@@ -61,7 +68,7 @@ def test_a_guardian_that_is_stopped_is_not_waited_for_but_replaced(
     first = guardian.pid
     try:
         with session() as process:
-            guardian.watch(process.pid)
+            guardian.watch(process.pid, start_of(process))
             os.kill(first, signal.SIGSTOP)
             in_time(lambda: many_rounds(guardian))
             assert loop.until(lambda: guardian.pid != first, time.monotonic() + LIMIT)
@@ -85,11 +92,11 @@ def test_words_that_a_slow_guardian_had_no_room_for_reach_it_in_order(loop: Even
         with session() as watched, session() as forgotten:
             os.kill(first, signal.SIGSTOP)
             for number in range(2500):  # more than the pipe holds, less than what is kept
-                guardian.watch(2**40 + number)
+                guardian.watch(2**40 + number, 1)
                 guardian.forget(2**40 + number)
             assert guardian._unwritten
-            guardian.watch(forgotten.pid)
-            guardian.watch(watched.pid)
+            guardian.watch(forgotten.pid, start_of(forgotten))
+            guardian.watch(watched.pid, start_of(watched))
             guardian.forget(forgotten.pid)
             os.kill(first, signal.SIGCONT)
             assert loop.until(lambda: not guardian._unwritten, time.monotonic() + LIMIT)
@@ -104,7 +111,7 @@ def test_words_that_a_slow_guardian_had_no_room_for_reach_it_in_order(loop: Even
 def test_a_job_ends_beside_a_stopped_guardian(loop: EventLoop) -> None:
     guardian = Guardian("no mark", loop)
     with session() as process:
-        guardian.watch(process.pid)
+        guardian.watch(process.pid, start_of(process))
         os.kill(guardian.pid, signal.SIGSTOP)
         in_time(guardian.close)
         assert process.poll() is None
