@@ -25,6 +25,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 
 from llutil.agent.base_agent import Agent
 from llutil.agent.failures.report import FailureReport, process_failures
+from llutil.agent.output.kept_values import keep_values
 from llutil.agent.workers.rank_exit import RankExit
 from llutil.errors import ConfigError, LaunchError, RendezvousError, StoppedError
 from llutil.rendezvous.driver.driver import AgentInstruction, Driver
@@ -90,7 +91,7 @@ class LedgerAgent(Agent):
         while True:
             self._signals.check()
             if self._driver_error is not None:
-                raise self._driver_error
+                return self._end_without_ledger(self._driver_error)
             if self._instructions:
                 match self._instructions.popleft():
                     case do.StartWorkers(assignment=assignment, node=node):
@@ -119,7 +120,7 @@ class LedgerAgent(Agent):
     def _start_round(self, assignment: Assignment, node: str) -> None:
         group, spec = self._worker_group, self._worker_group.spec
         self._assignment = assignment
-        self.report = None  # it is of an earlier round
+        self.report, self._values = None, {}  # they are of an earlier round
         self._remaining_restarts = spec.max_restarts - assignment.restarts
         self._record_event("RENDEZVOUS", self._stopwatch.round_found())
         began = time.monotonic()
@@ -194,21 +195,49 @@ class LedgerAgent(Agent):
         group = self._worker_group
         run = f"run {group.spec.rdzv_handler.get_run_id()!r}"
         match end:
-            case do.FinishedWell():
+            case do.FinishedWell(why=why, recorded=recorded):
+                if not recorded:
+                    _log.warning("%s: %s; a node that comes later does not know it", run, why)
                 return RunResult(state=WorkerState.SUCCEEDED, return_values=self._values)
             case do.Late(why=why):
                 _log.warning("%s", why)
                 group.workers = []  # this node has no ranks in the job
                 return RunResult(state=WorkerState.SUCCEEDED)
             case do.Failed(job_failure=job_failure):
-                group.state = WorkerState.FAILED
                 own = self.report or FailureReport(name=self._job.name, job_failure=job_failure)
-                self.report = replace(own, job_failure=job_failure)
-                failures = process_failures(self.report, self._error_files)
-                return RunResult(state=WorkerState.FAILED, failures=failures)
-            case do.GaveUp(why=why):
+                return self._failed(replace(own, job_failure=job_failure))
+            case do.GaveUp(why=why, outcome=None):
                 raise RendezvousError(f"{run}: {why}")
+            case do.GaveUp(why=why):
+                return self._end_without_ledger(RendezvousError(f"{run}: {why}"))
             case do.Refused(why=why):
                 raise ConfigError(f"{run}: {why}")
             case do.Stopped(why=why) | do.Left(why=why):
                 raise StoppedError(f"{run} was stopped: {why}")
+
+    def _failed(self, report: FailureReport) -> RunResult:
+        self.report = report
+        self._worker_group.state = WorkerState.FAILED
+        failures = process_failures(report, self._error_files)
+        return RunResult(state=WorkerState.FAILED, failures=failures)
+
+    def _end_without_ledger(self, error: LaunchError) -> RunResult:
+        """End by what this node knows of its own ranks: because of ``error``, the ledger says no
+        more.
+
+        If a rank failed, the job failed by that, and the error is told beside it. What ranks
+        returned is written into files, since nobody can say whether the job succeeded.
+
+        :raises LaunchError: ``error``, if no rank here failed.
+        """
+        if (report := self.report) is not None:
+            failure = report.job_failure
+            told = replace(failure, why=f"{failure.why}; besides, {error}")
+            return self._failed(replace(report, job_failure=told, besides=str(error)))
+        if self._values:
+            kind = ConfigError if isinstance(error, ConfigError) else type(error)
+            raise kind(
+                f"{error}; all ranks of this node had succeeded, and nothing is known of other "
+                f"nodes; {keep_values(self._job.logs.path, self._values)}"
+            ) from error
+        raise error

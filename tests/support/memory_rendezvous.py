@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -21,7 +21,7 @@ from llutil.failure import JobFailure
 from llutil.ledgers.errors import LedgerRefused, LedgerUnavailable
 from llutil.ledgers.memory import MemoryLedger, MemorySession
 from llutil.ledgers.memory_store import MemoryStore
-from llutil.ledgers.protocol import Record
+from llutil.ledgers.protocol import CreateResult, Joined, Record
 from llutil.rendezvous.driver.driver import Driver
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol import observations as see
@@ -66,21 +66,42 @@ class FaultySession(MemorySession):
             raise LedgerRefused("the store keeps this session")
         super().release(deadline=deadline)
 
+    def join(
+        self, folder: str, name: str, value: bytes, *, reads: tuple[str, ...] = (), deadline: float
+    ) -> Joined:
+        self._check_room()
+        return super().join(folder, name, value, reads=reads, deadline=deadline)
+
+    def create(
+        self, values: Mapping[str, bytes], *, guard: Record, lease: str, deadline: float
+    ) -> CreateResult:
+        self._check_room()
+        return super().create(values, guard=guard, lease=lease, deadline=deadline)
+
+    def grant_lease(self, ttl: float, *, deadline: float) -> str:
+        self._check_room()
+        return super().grant_lease(ttl, deadline=deadline)
+
+    def _check_room(self) -> None:
+        assert isinstance(self._ledger, FaultyLedger)
+        self._ledger.check_room()
+
     def delete(self, *scopes: str, guard: Record, deadline: float) -> bool:
         assert len(scopes) <= _MOST_OPERATIONS
         return super().delete(*scopes, guard=guard, deadline=deadline)
 
 
 class FaultyLedger(MemoryLedger):
-    """A ledger that can be ``away`` (no call is answered), ``refusing``, or ``hanging`` (until it
-    is closed).
+    """A ledger that can be ``away`` (no call is answered), ``full`` (nothing new is written; what
+    is there is read, renewed and deleted, as in an etcd without space), ``refusing``, or
+    ``hanging`` (until it is closed).
 
     One that ``keeps_sessions`` refuses to end them. ``held`` is what its sessions give as their
     last renewal; None for the present.
     """
 
     def __init__(self, store: MemoryStore, on_change: Callable[[], None]) -> None:
-        self.away = self.refusing = self.hanging = False
+        self.away = self.full = self.refusing = self.hanging = False
         self.keeps_sessions = False
         self.held: float | None = None
         self.hung = threading.Event()
@@ -98,7 +119,13 @@ class FaultyLedger(MemoryLedger):
                 raise LedgerRefused("the store refuses")
         super().check(deadline)
 
+    def check_room(self) -> None:
+        """:raises LedgerUnavailable: the store is full."""
+        if self.full:
+            raise LedgerUnavailable("the store has no space left")
+
     def open_session(self, ttl: float, *, deadline: float) -> MemorySession:
+        self.check_room()
         session = super().open_session(ttl, deadline=deadline)
         return FaultySession(self, session.ttl, session.lease)
 

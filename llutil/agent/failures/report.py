@@ -32,7 +32,7 @@ class FailureReport:
 
     ``job_failure`` is what went wrong in the whole job, as far as this node knows. ``own`` is the
     first failure on this node, if a rank of it failed by itself; ``others`` are then its other
-    ranks.
+    ranks. ``besides`` is another trouble, which kept the job from going on after that failure.
     """
 
     name: str
@@ -40,6 +40,7 @@ class FailureReport:
     own: Failure | None = None
     others: tuple[RankExit, ...] = ()
     log_folder: str = ""
+    besides: str = ""
 
     @property
     def elsewhere(self) -> bool:
@@ -61,6 +62,8 @@ class FailureReport:
             whose = "this node's ranks"
             lines.append(f"on this node rank {own.rank} (pid {own.pid}) failed: {own.reason}")
         lines += self._after_own
+        if self.besides:
+            lines.append(f"besides, {self.besides}")
         if self.job_failure.failure_class is not FailureClass.BAD_CONFIGURATION:
             # After a bad configuration the reason says all: nobody needs the log files.
             lines.append(f"logs of {whose}: {self.log_folder}")

@@ -79,6 +79,8 @@ class Driver:
         self._ledger: Ledger | None = None
         self._executor: InstructionExecutor
         self._until = _FOREVER
+        self._repeated: set[tuple[str, str]] = set()
+        """The instructions, and their reasons, since all requests were answered."""
 
     # The agent's side.
 
@@ -244,11 +246,21 @@ class Driver:
             if isinstance(instruction, do.Wait):
                 self._until = instruction.until
                 continue
-            node = state.node or state.profile.name
-            _log.info("%s: %s: %s", node, type(instruction).__name__, instruction.why)
+            self._log_instruction(instruction, state.node or state.profile.name)
             answer = self._executor.carry_out(instruction, state.node)
             if answer is not None:
                 answers.append(answer)
+
+    def _log_instruction(self, instruction: do.Instruction, node: str) -> None:
+        """One line for each instruction, but one only for requests that are repeated because they
+        get no answer.
+        """
+        if not self._executor.last_error:
+            self._repeated.clear()
+        request = type(instruction).__name__, instruction.why
+        level = logging.DEBUG if request in self._repeated else logging.INFO
+        self._repeated.add(request)
+        _log.log(level, "%s: %s: %s", node, *request)
 
     def _new_observations(self) -> list[see.Observation]:
         """What is new; ``Ticked`` if only time has passed."""

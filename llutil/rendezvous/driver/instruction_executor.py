@@ -32,6 +32,8 @@ _log = logging.getLogger(__name__)
 _FOREVER = float("inf")
 _LOG, _MEMBERS, _REPORTS, _PREDECESSOR = "log", "members", "reports", "predecessor"
 
+_READS = do.ReadLog | do.ReadReports | do.ReadBack
+
 AgentInstruction = do.StartWorkers | do.StopWorkers | do.Finish
 """The instructions that the agent carries out."""
 
@@ -79,9 +81,15 @@ class InstructionExecutor:
         self._predecessor = ""
         self._reports_stage = Stage(0, 0)
         self._stores: dict[Stage, Store] = {}
-        self._last_error = ""
+        self._errors: dict[str, str] = {}
+        """The last error of reads and of writes, as long as they get no answer."""
 
     # What the ledger shows.
+
+    @property
+    def last_error(self) -> str:
+        """The last error of a request that gets no answer; empty if all do."""
+        return next(reversed(self._errors.values()), "")
 
     def renewal(self) -> see.LeaseRenewed | None:
         """The newest renewal of the lease; None if it was returned before."""
@@ -165,7 +173,8 @@ class InstructionExecutor:
                 if closed is not None:
                     closed.close()
             case do.Leave():
-                self._last_error = self.leave() or self._last_error
+                if trouble := self.leave():
+                    self._errors["writes"] = trouble
                 self._note_revocation(self._requests.revocation)
             case do.StartWorkers() | do.StopWorkers() | do.Finish():
                 self._hand_over(instruction)
@@ -193,26 +202,31 @@ class InstructionExecutor:
                 # last round may still use the old one.
                 for stage in [stage for stage in self._stores if stage < assignment.stage]:
                     self._stores.pop(stage).close()
-            case do.Finish(end=do.GaveUp(why=why) as end) if self._last_error:
-                why = f"{why}; the ledger's last error: {self._last_error}"
+            case do.Finish(
+                end=do.GaveUp(why=why) | do.FinishedWell(why=why, recorded=False) as end
+            ) if self.last_error:
+                why = f"{why}; the ledger's last error: {self.last_error}"
                 instruction = do.Finish(replace(end, why=why))
             case _:
                 pass
         self._give(instruction)
 
     def _request(self, request: do.Request, node: str) -> see.Observation:
+        # A store that is full answers reads, and takes no writes.
+        kind = "reads" if isinstance(request, _READS) else "writes"
         try:
             answer = self._requests.answer(request, self._deadline())
         except LedgerUnavailable as error:
-            if not self._last_error:
-                _log.warning("%s: the ledger does not answer: %s", self._keys.root, error)
-            self._last_error = str(error)
+            if kind not in self._errors:
+                _log.warning("%s: the ledger does not answer %s: %s", self._keys.root, kind, error)
+            self._errors[kind] = str(error)
             return see.Unanswered(request.ticket)
         except SessionLost:
             return self._lose(node)
-        if self._last_error:
-            _log.warning("%s: the ledger answers again", self._keys.root)
-            self._last_error = ""
+        if self._errors.pop(kind, None):
+            _log.warning("%s: the ledger answers %s again", self._keys.root, kind)
+        if kind == "writes":
+            self._errors.clear()
         if isinstance(answer, see.LeaseTaken):
             self._note_revocation(self._requests.revocation)
             self._watches.close(_MEMBERS, _REPORTS, _PREDECESSOR)

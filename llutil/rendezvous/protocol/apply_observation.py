@@ -133,7 +133,9 @@ def _take_answer(state: State, answer: Answer, now: float) -> None:
         case Unanswered(), _:
             state.retry_at = now + state.parameters.retry_pause
             if isinstance(asked, Create):
-                state.unanswered_write, state.write_not_found = asked, False
+                # A repetition says that it is one; the reason stays that of the first attempt.
+                state.unanswered_write = state.unanswered_write or asked
+                state.write_not_found = False
         case _:
             raise TypeError(f"{answer} answers no {asked}")
 

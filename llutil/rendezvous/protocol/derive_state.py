@@ -80,15 +80,18 @@ def _update_timers(state: State, now: float) -> None:
         state.failed_since = now
     if state.wanted_end and state.idle and state.wanted_end_since is None:
         state.wanted_end_since = now
-    away = log.running is None or not state.joined or state.suspended(now)
-    waits = state.idle and away and state.wanted_end is None
+    unheard = state.unheard(now)
+    if unheard and state.unheard_since is None:
+        state.unheard_since = now
+    elif not unheard:
+        state.unheard_since = None
+    waits = state.idle and (log.running is None or unheard) and state.wanted_end is None
     if waits and state.waiting_since is None:
         state.waiting_since = now
     elif not waits and state.waiting_since is not None:
         state.waited += now - state.waiting_since
         state.waiting_since = None
-    since = state.waiting_since
-    if since is not None and now >= since + state.wait_limit - state.waited:
+    if now >= state.gives_up_at:
         state.wanted_end, state.wanted_end_since = GaveUp(_why_gave_up(state, now)), now
 
 
@@ -101,10 +104,15 @@ def _why_gave_up(state: State, now: float) -> str:
     parameters = state.parameters
     if not state.identities:
         return f"the ledger did not answer for {state.wait_limit:g} s, and never has; is it there?"
-    if not state.joined or state.suspended(now):
-        return f"the ledger did not answer for {parameters.timeout:g} s"
+    if state.unheard(now):
+        limit = parameters.timeout
+        if state.has_failed_for_good:
+            limit = min(limit, parameters.report_limit)
+        if state.joined and not state.suspended(now):
+            return f"the ledger answered, but took nothing that was written for {limit:g} s"
+        return f"the ledger did not answer for {limit:g} s"
     if state.members is None:
-        known = "another node leads, which is_alone knows them all"
+        known = "another node leads, which alone knows them all"
     else:
         names = ", ".join(member.name for member in state.members)
         known = f"{_ready_count(state)} of {parameters.min_nodes} nodes are ready; here: {names}"

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from llutil.failure import JobFailure
-from llutil.rendezvous.protocol.records import Assignment, Member, Record, Stage
+from llutil.rendezvous.protocol.records import Assignment, Member, Record, Report, Stage
 
 __all__ = [
     "CloseStore",
@@ -215,10 +215,14 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class FinishedWell:
-    """All ranks of the job succeeded, this node's among them, in this round."""
+    """All ranks of the job succeeded, this node's among them, in this round.
+
+    ``recorded`` says whether the ledger holds that: a node that comes later reads it there.
+    """
 
     assignment: Assignment
     why: str
+    recorded: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,9 +260,14 @@ class Left:
 
 @dataclass(frozen=True, slots=True)
 class GaveUp:
-    """No round began in time, or the ledger did not answer for so long. A retry can help."""
+    """No round began in time, or the ledger did not answer for so long. A retry can help.
+
+    ``outcome`` is how this node's own workers had ended, if the ledger took no word of that, or
+    gave none back.
+    """
 
     why: str
+    outcome: Report | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,7 +131,7 @@ def _wait(state: State, not_yet: NotYet, now: float) -> Wait:
     until = not_yet.until
     parameters = state.parameters
     if state.waiting_since is not None and not state.wanted_end:
-        until = min(until, state.waiting_since + state.wait_limit - state.waited)
+        until = min(until, state.gives_up_at)
     elif state.leased and state.idle and not state.wanted_end and not state.suspended(now):
         # ``wait_limit`` begins to run when the node is suspended.
         until = min(until, state.renewed + parameters.lease_ttl)

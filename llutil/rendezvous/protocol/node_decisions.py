@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from llutil.failure import JobFailure
+from llutil.rendezvous.protocol.end_without_ledger import end_without_ledger
 from llutil.rendezvous.protocol.instructions import (
     CloseStore,
     Create,
@@ -17,6 +18,7 @@ from llutil.rendezvous.protocol.instructions import (
     Failed,
     Finish,
     FinishedWell,
+    GaveUp,
     Instruction,
     Join,
     Late,
@@ -67,6 +69,8 @@ def _wanted_end_now(state: State, end: End, since: float, now: float) -> End | N
     stops. The last node to leave first writes the generation's marker. Both waits have a deadline:
     a node that stops must not hang if the store does not answer.
     """
+    if isinstance(end, GaveUp) and state.unheard(now):
+        return end_without_ledger(state, end, now)
     if not state.joined or state.suspended(now):
         return end
     delay = state.parameters.lease_ttl

@@ -1,6 +1,7 @@
 """What the caller decided: how many nodes, how long to wait, how often to try again.
 
-This module may import nothing but the standard library and ``llutil.errors``.
+This module may import nothing but the standard library, ``llutil.errors`` and
+``llutil.time_budgets``.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from llutil.errors import ConfigError, Problem
+from llutil.time_budgets import LEDGER_LEFT
 
 __all__ = ["ProtocolParameters"]
 
@@ -22,7 +24,9 @@ class ProtocolParameters:
     a lease outlives its last renewal. ``max_restarts``: how many failures the job survives, all
     nodes together; None if somebody else counts them. ``cause_wait``: how long a round goes on
     after a failure that only says that a peer went away, so that the peer can report the cause.
-    ``retry_pause``: how long to wait before a request that the store did not answer is repeated.
+    ``report_limit``: how long a node tries to report a failure that no restart can mend, if the
+    ledger does not take it. ``retry_pause``: how long to wait before a request that the store did
+    not answer is repeated.
 
     :raises ConfigError: values are out of range; the text lists all of them.
     """
@@ -35,6 +39,7 @@ class ProtocolParameters:
     first_answer: float = 60.0
     lease_ttl: float = 10.0
     cause_wait: float = 2.0
+    report_limit: float = LEDGER_LEFT
     retry_pause: float = 0.5
 
     def __post_init__(self) -> None:
@@ -44,7 +49,7 @@ class ProtocolParameters:
             problems.append(Problem("min_nodes", text))
         if self.max_restarts is not None and self.max_restarts < 0:
             problems.append(Problem("max_restarts", f"is {self.max_restarts}; wanted 0 or more"))
-        for name in ("timeout", "first_answer", "lease_ttl", "retry_pause"):
+        for name in ("timeout", "first_answer", "lease_ttl", "report_limit", "retry_pause"):
             value = getattr(self, name)
             if not 0 < value < float("inf"):
                 text = f"is {value}; wanted a positive, finite number of seconds"

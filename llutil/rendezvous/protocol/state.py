@@ -109,6 +109,8 @@ class State:
     """The newest generation that this node wrote the marker of."""
 
     # How this node's part ends.
+    unheard_since: float | None = None
+    """Since when the ledger has not taken this node's word (``unheard``); None if it does."""
     waiting_since: float | None = None
     waited: float = 0.0
     wanted_end: End | None = None
@@ -148,6 +150,35 @@ class State:
             if self.identities
             else min(parameters.timeout, parameters.first_answer)
         )
+
+    @property
+    def gives_up_at(self) -> float:
+        """When this node gives up, if nothing changes until then; infinite if it waits for nothing
+        that has a limit.
+        """
+        if self.waiting_since is None:
+            return float("inf")
+        until = self.waiting_since + self.wait_limit - self.waited
+        if self.unheard_since is not None and self.has_failed_for_good:
+            until = min(until, self.unheard_since + self.parameters.report_limit)
+        return until
+
+    @property
+    def has_failed_for_good(self) -> bool:
+        """Whether this node's workers failed, and as far as it knows no restart can follow."""
+        failure = self.outcome.job_failure if self.outcome else None
+        if failure is None:
+            return False
+        last = self.own_round or self.log.last
+        return failure.fatal or (
+            last is not None and not self.parameters.budget_left(last.restarts)
+        )
+
+    def unheard(self, now: float) -> bool:
+        """Whether the ledger does not take what this node has to say: it may be away, or answer
+        reads and renewals only.
+        """
+        return not self.joined or self.suspended(now) or self.unanswered_write is not None
 
     def suspended(self, now: float) -> bool:
         """Whether the lease may be over, by this node's own clock (rule 6)."""

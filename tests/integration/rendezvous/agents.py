@@ -12,7 +12,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-__all__ = ["all_reduce_until_told", "launch"]
+__all__ = ["all_reduce_until_told", "answer_when_told", "launch"]
 
 _STEP = 0.02  # seconds between two looks of a worker
 
@@ -39,6 +39,15 @@ def launch(
     end["seconds"] = time.monotonic() - began
     Path(folder, f"{name}.end.tmp").write_text(json.dumps(end))
     Path(folder, f"{name}.end.tmp").rename(Path(folder, f"{name}.end"))
+
+
+def answer_when_told(folder: str) -> dict[str, int]:
+    """A worker that is a function: it returns or raises when a file of ``worker``'s says so."""
+    from tests.integration.rendezvous.worker import main
+
+    if status := main(folder):
+        raise ValueError(f"no such digit: {status}")
+    return {"answer": 42}
 
 
 def all_reduce_until_told(folder: str) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import time
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from tests.support.leftovers import MARK
 from tests.support.stores import Store
 from tests.support.torch_forks import Forked, TorchForks
 
-__all__ = ["Agent", "Job", "until"]
+__all__ = ["Agent", "Job", "kept_values", "until"]
 
 TTL = 3
 """Seconds of a lease in these tests: short, and still long enough for a machine that does much
@@ -32,6 +33,7 @@ else.
 _SOON = 60.0  # seconds within which what should happen at once must happen
 _WORKER = str(Path(__file__).parent / "worker.py")
 _GLOO = "tests.integration.rendezvous.agents:all_reduce_until_told"
+_FUNCTION = "tests.integration.rendezvous.agents:answer_when_told"
 
 
 def until(what: str, happened: Callable[[], Any], seconds: float = _SOON) -> Any:
@@ -106,6 +108,12 @@ class Agent:
         return end
 
 
+def kept_values(agent: Agent) -> dict[str, Any]:
+    """What ranks returned, as the agent has kept it in the files that its error names."""
+    folder = agent.ends("RendezvousError")["text"].rpartition("what they returned is in ")[2]
+    return {file.name: pickle.loads(file.read_bytes()) for file in Path(folder).iterdir()}
+
+
 class Job:
     """Nodes that meet under one run id. Their files are in ``folder``."""
 
@@ -128,8 +136,12 @@ class Job:
         self.folder = folder
         self._config = {"rdzv_backend": store.backend, **config}
 
-    def node(self, name: str, *, gloo: bool = False, **config: Any) -> Agent:
-        """Start an agent."""
+    def node(
+        self, name: str, *, gloo: bool = False, function: bool = False, **config: Any
+    ) -> Agent:
+        """Start an agent. Its workers are scripts; or functions that use gloo, or that return and
+        raise.
+        """
         options: dict[str, Any] = {"lease_ttl": TTL, "last_call_timeout": 1, "timeout": 90}
         options["namespace"] = self.namespace
         merged: dict[str, Any] = {
@@ -152,7 +164,7 @@ class Job:
         args = {
             "name": name,
             "folder": str(self.folder),
-            "entrypoint": _GLOO if gloo else _WORKER,
+            "entrypoint": _GLOO if gloo else _FUNCTION if function else _WORKER,
             "args": [str(self.folder)],
             "config": merged,
         }

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.integration.rendezvous.conftest import MakeJob
-from tests.integration.rendezvous.jobs import TTL, Agent, Job, until
+from tests.integration.rendezvous.jobs import TTL, Agent, Job, kept_values, until
 from tests.support.etcd_servers import EtcdServer
 from tests.support.proxy import Proxy, proxy
 from tests.support.store_history import read_history
@@ -96,19 +96,28 @@ def test_a_result_waits_for_a_store_that_is_away(job: Job, server: Server) -> No
         assert len(agent.ends()["values"]) == 1
 
 
-def test_a_store_that_never_comes_back_ends_the_job_in_time_with_a_reason(
+def test_beside_a_store_that_never_comes_back_each_node_tells_in_time_what_it_knows(
     make_job: MakeJob, forgetful: Server
 ) -> None:
-    job = make_job(forgetful.endpoint, rdzv_configs={"timeout": 4}, **_PAIR)
-    _train(job, "a", "b")
+    job = make_job(forgetful.endpoint, rdzv_configs={"timeout": 4}, max_restarts=0, **_PAIR)
+    failing, succeeding = (job.node(name, function=True) for name in "ab")
+    job.runs("a", "b")
     forgetful.kill()
-    job.succeed()
-    late = job.node("c", rdzv_configs={"timeout": 4})
-    for agent in job.agents:
+    job.fail("a")
+    job.succeed("b")
+    late = job.node("c")
+    no_answer = "the ledger did not answer for 4 s"
+    told = failing.ends("WorkersFailed")["text"]
+    assert ": ValueError: no such digit: 1" in told
+    assert "Traceback" in told
+    assert "failure class: user code" in told
+    assert f"besides, run 'job': {no_answer}" in told
+    for agent in (succeeding, late):
         end = agent.ends("RendezvousError")
-        assert "the ledger did not answer for 4 s" in end["text"]
+        assert no_answer in end["text"]
         assert "the ledger's last error: " in end["text"]
         assert end["retryable"]
+    assert [*kept_values(succeeding).values()] == [{"answer": 42}]
     assert late.ends("RendezvousError")["seconds"] < 4 + 2 * TTL + 15
 
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-__all__ = ["say"]
+__all__ = ["main", "say"]
 
 _STEP = 0.02  # seconds between two looks
 
@@ -35,7 +35,8 @@ def say(folder: str, **more: Any) -> None:
         lines.write(json.dumps(line) + "\n")
 
 
-def _main(folder: str) -> int:
+def main(folder: str) -> int:
+    """Wait for a file that says how to end; the exit code."""
     say(folder)
     ends = [Path(folder, "succeed"), Path(folder, f"succeed-{os.environ['NODE']}")]
     while not any(end.exists() for end in ends):
@@ -47,4 +48,4 @@ def _main(folder: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_main(sys.argv[1]))
+    sys.exit(main(sys.argv[1]))

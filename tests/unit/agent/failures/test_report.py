@@ -99,6 +99,12 @@ def test_an_exception_is_told_with_its_traceback() -> None:
     )
 
 
+def test_what_else_was_wrong_is_told_beside_the_failure() -> None:
+    it = report(ended(1, 1, RAISED), stopped(0))
+    told = replace(it, besides="the ledger did not answer")
+    assert told.text == it.text.replace("logs of", "besides, the ledger did not answer\nlogs of")
+
+
 def test_a_bad_configuration_is_told_without_the_log_folder() -> None:
     it = report(ended(1, 1, RAISED), stopped(0))
     assert it.text.endswith("ranks ended because of it: 0\nlogs of every rank: /logs")

@@ -28,6 +28,7 @@ ALLOWED = {
     "urllib.parse",
     "llutil.errors",
     "llutil.failure",
+    "llutil.time_budgets",
     *(f"llutil.rendezvous.protocol.{name}" for name in PURE),
 }
 

@@ -1,0 +1,70 @@
+"""What becomes of jobs when etcd has no space left: it renews and reads, and takes no writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import grpc
+import pytest
+
+from llutil.ledgers.etcd.etcd3_import import etcdrpc
+from tests.integration.rendezvous.conftest import MakeJob
+from tests.integration.rendezvous.jobs import Agent, Job, kept_values
+from tests.support.etcd_servers import EtcdServer, etcd
+
+pytestmark = [pytest.mark.launch, pytest.mark.fault, pytest.mark.etcd]
+
+_TIMEOUT = 4
+
+
+@pytest.fixture
+def small_etcd() -> Iterator[EtcdServer]:
+    """An etcd that holds half a megabyte."""
+    with etcd("--quota-backend-bytes", str(1 << 19)) as server:
+        yield server
+
+
+def _fill(server: EtcdServer) -> None:
+    """Write until etcd raises its alarm."""
+    with server.channel() as channel:
+        put = etcdrpc.KVStub(channel).Put
+        with pytest.raises(grpc.RpcError, match="database space exceeded"):  # noqa: PT012 - any put
+            for number in range(1000):
+                put(etcdrpc.PutRequest(key=b"big%d" % number, value=bytes(1 << 16)), timeout=5)
+
+
+def test_jobs_end_in_time_with_what_their_nodes_know(
+    make_job: MakeJob, small_etcd: EtcdServer
+) -> None:
+    """Three jobs at the same time: a node alone, two nodes that succeed, and one that fails."""
+
+    def start(run_id: str, nodes: str) -> list[Agent]:
+        size = {"min_nodes": len(nodes), "max_nodes": len(nodes), "max_restarts": 0}
+        limits = {"rdzv_configs": {"timeout": _TIMEOUT}}
+        job = make_job(small_etcd.endpoint, run_id=run_id, **limits, **size)
+        agents = [job.node(name, function=True) for name in nodes]
+        job.runs(*nodes)
+        jobs.append(job)
+        return agents
+
+    jobs: list[Job] = []
+    (alone,), pair, (failing,) = start("one", "a"), start("two", "ab"), start("bad", "c")
+    _fill(small_etcd)
+    for job in jobs[:2]:
+        job.succeed()
+    jobs[2].fail("c")
+    assert alone.ends()["values"] == {"0": {"answer": 42}}
+    assert "a node that comes later does not know it" in alone.told
+    no_write = f"took nothing that was written for {_TIMEOUT} s"
+    kept = {}
+    for agent in pair:
+        text = agent.ends("RendezvousError")["text"]
+        assert no_write in text
+        assert "database space exceeded" in text
+        kept |= kept_values(agent)
+        assert agent.told.count("was not applied before: was not applied before") == 0
+        assert agent.told.count("Create: ") < 10
+    assert kept == {f"rank_{rank}.pickle": {"answer": 42} for rank in range(2)}
+    told = failing.ends("WorkersFailed")["text"]
+    assert "ValueError: no such digit: 1" in told
+    assert no_write in told
