@@ -8,20 +8,68 @@ write was applied, before it was applied, or long before it will be.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from llutil.failure import JobFailure
+from llutil.ledgers.protocol import Created, CreateResult, GuardGone, View
+from llutil.ledgers.protocol import Record as Stored
+from llutil.rendezvous.driver.record_reader import RecordReader
+from llutil.rendezvous.driver.record_writer import RecordWriter
+from llutil.rendezvous.driver.version_check import VersionCheck
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol import observations as see
 from llutil.rendezvous.protocol.instructions import End, Instruction
-from llutil.rendezvous.protocol.records import Member, Stage
+from llutil.rendezvous.protocol.record_codec import ForeignRecord
+from llutil.rendezvous.protocol.records import Member, Record, Stage
 from tests.simulation.properties import DEADLINE
-from tests.simulation.store import Lease, Watch
+from tests.simulation.store import KEYS, Lease, Store, Watch
 from tests.support.rendezvous_values import job_failure
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
+
+
+_ANY = Stored("", b"", 0)
+
+
+class _Reader(RecordReader):
+    """The driver's reader; only what nodes have written need not be decoded each time."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(KEYS)
+        self._store = store
+
+    def decode(self, stored: Stored) -> Record:
+        return self._store.meaning.get(stored.value) or super().decode(stored)
+
+    def _name(self, stored: Stored, what: str) -> None:
+        """Nobody reads the log of a simulated day."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Writes:
+    """What a ``RecordWriter`` needs of a session."""
+
+    store: Store
+    guard: str
+    records: tuple[Record, ...]
+    host: Host
+
+    def create(self, values: Mapping[str, bytes], **_: Any) -> CreateResult:
+        return self.store.create(self.guard, values, self.records, self.host)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reads:
+    """What a ``RecordWriter`` needs of a ledger."""
+
+    store: Store
+
+    def read(self, scope: str, **_: Any) -> View:
+        return self.store.look(scope)
 
 
 class Host:
@@ -53,9 +101,14 @@ class Host:
         self.node = ""
         self.lost = False
         """The present identity is known to be lost."""
+        self.reader = _Reader(world.store)
+        self.writer = RecordWriter(KEYS, self.reader)
+        self.versions = VersionCheck()
         self.watches: dict[str, Watch] = {}
         self.running: Stage | None = None
         self.starts = 0
+        self.ended: tuple[Stage, JobFailure | None] | None = None
+        """How its workers ended by themselves, if they did since they were last started."""
         self.end: End | None = None
         self.asked = False
         self.late = False
@@ -75,7 +128,7 @@ class Host:
         """
         state = self.machine.state
         suspended = self.clock() >= state.renewed + self.world.rules.lease_ttl
-        return not (self.dead or self.paused or self.cut or suspended)
+        return not (self.dead or self.paused or self.cut or suspended or self.world.full)
 
     def begin(self) -> None:
         """Start the driver."""
@@ -162,26 +215,23 @@ class Host:
             case do.TakeLease() | do.Join() | do.ReadLog() | do.ReadReports() | do.ReadBack():
                 self._send(instruction)
             case do.WatchPredecessor(name=name):
-                self._watch("predecessor", ("member", name), self._gone_of(name))
+                self._watch("predecessor", KEYS.members + name, self._gone_of(name))
             case do.WatchMembers():
-                self._watch("members", "members", lambda seen: self.observe(see.MembersSeen(seen)))
+                self._watch("members", KEYS.members, self._see_members)
             case do.WatchReports(stage=stage):
-                self._watch(
-                    "reports",
-                    ("reports", stage),
-                    lambda seen: self.observe(see.ReportsSeen(stage, seen)),
-                )
+                self._watch("reports", KEYS.reports(stage), partial(self._see_reports, stage))
             case do.OpenStore(stage=stage):
                 self.soon(see.StoreOpened(stage, self.profile.address, 29500 + stage.round))
             case do.StartWorkers(assignment=assignment, node=node):
                 self.running = assignment.stage
                 self.starts += 1
+                self.ended = None
                 world.at(world.now + world.delayed(), self._started, assignment, node)
             case do.StopWorkers(stage=stage):
                 world.at(world.now + world.work.stopping_time(), self._stopped, stage, self.node)
             case do.DeleteStale(before=before):
                 if not self.cut:
-                    world.at(world.now + world.delayed(), world.store.sweep, before)
+                    world.at(world.now + world.delayed(), self._delete_stale, before)
             case do.Leave():
                 self._leave()
             case do.Finish(end=end):
@@ -190,20 +240,46 @@ class Host:
             case do.RenewGeneration() | do.CloseStore():
                 pass
 
-    def _gone_of(self, name: str) -> Callable[[Any], None]:
-        def deliver(there: bool) -> None:
-            if not there:
-                self.observe(see.PredecessorGone(name))
+    def _see_members(self, view: View) -> None:
+        self.observe(see.MembersSeen(self.reader.read_members(view)))
+
+    def _see_reports(self, stage: Stage, view: View) -> None:
+        self.observe(see.ReportsSeen(stage, self.reader.read_reports(view)))
+
+    def _see_log(self, view: View) -> None:
+        self.observe(see.LogSeen(self.reader.read_history(view)))
+
+    def _gone_of(self, name: str) -> Callable[[View], None]:
+        def deliver(view: View) -> None:
+            member = self.reader.record_in(view.records[0]) if view.records else None
+            try:
+                if not self.versions.saw(name, member):
+                    self.observe(see.PredecessorGone(name))
+            except ForeignRecord as foreign:
+                self._refused(foreign)
 
         return deliver
 
+    def _refused(self, foreign: ForeignRecord) -> None:
+        """The driver ends, and gives its lease back."""
+        self.world.note(self.profile.name, f"== is refused: {foreign}")
+        self.world.properties.refused(self)
+        self.end = do.Refused(str(foreign))
+        self._hush()
+        self._leave()
+
     def _watch(
-        self, name: str, topic: Any, deliver: Callable[[Any], None], seen: Any = None
+        self, name: str, scope: str, deliver: Callable[[View], None], seen: View | None = None
     ) -> None:
         if name in self.watches:
             self.world.store.unwatch(self.watches.pop(name))
-        self.watches[name] = Watch(topic, deliver, self, seen)
+        self.watches[name] = Watch(scope, deliver, self, seen)
         self.world.store.watch(self.watches[name])
+
+    def _delete_stale(self, before: Stage) -> None:
+        store = self.world.store
+        known = self.reader.read_log_keys(store.look(KEYS.log))
+        store.delete(KEYS.stale(known, before))
 
     def _leave(self) -> None:
         lease = self.lease
@@ -224,12 +300,12 @@ class Host:
         world = self.world
         doubtful = self.late or (world.doubt and world.random() < world.doubt)
         if doubtful:
-            self._disturb(world.now + DEADLINE)
+            self.disturb(world.now + DEADLINE)
         kind = world.rng.randrange(3) if doubtful else -1
         if self.late:
             kind = 2
         if self.cut or kind == 0:
-            self._disturb(world.now + DEADLINE)
+            self.disturb(world.now + DEADLINE)
             world.at(world.now + DEADLINE, self.observe, see.Unanswered(request.ticket))
             return
         guard, lease, sent = self.node, self.lease, self.clock()
@@ -244,10 +320,21 @@ class Host:
     def _apply(
         self, request: do.Request, guard: str, lease: Lease | None, sent: float, answered: bool
     ) -> None:
-        answer = self._answer(request, guard, lease, sent, answered)
+        if self.world.full and isinstance(request, do.TakeLease | do.Join | do.Create):
+            self.disturb(self.world.now + DEADLINE)
+            if answered:
+                unanswered = see.Unanswered(request.ticket)
+                self.world.at(self.world.now + DEADLINE, self.observe, unanswered)
+            return
+        try:
+            answer = self._answer(request, guard, lease, sent, answered)
+        except ForeignRecord as foreign:
+            if not self.dead and self.end is None:
+                self._refused(foreign)
+            return
         if answered and not self.dead:
             if self.cut:
-                self._disturb(self.world.now + DEADLINE)
+                self.disturb(self.world.now + DEADLINE)
                 self.world.at(
                     self.world.now + DEADLINE, self.observe, see.Unanswered(request.ticket)
                 )
@@ -268,24 +355,30 @@ class Host:
                 if older is None:
                     return see.LeaseLost(member.node)
                 self.world.properties.joined(self)
-                log = store.log()
+                log = store.look(KEYS.log)
                 if answered and not self.dead and "log" not in self.watches:
-                    self._watch("log", "log", lambda seen: self.observe(see.LogSeen(seen)), log)
-                return see.Joined(ticket, older, log)
+                    self._watch("log", KEYS.log, self._see_log, log)
+                names = tuple(one.name for one in older if self.reader.has_lease(one))
+                if answered:
+                    self.versions.joined(names, self.reader.newest_of_log(log))
+                return see.Joined(ticket, names, self.reader.read_history(log))
             case do.ReadLog():
-                return see.LogRead(ticket, store.log())
+                return see.LogRead(ticket, self.reader.read_history(store.look(KEYS.log)))
             case do.ReadReports(stage=stage):
-                return see.ReportsRead(ticket, stage, store.look(("reports", stage)))
+                view = store.look(KEYS.reports(stage))
+                return see.ReportsRead(ticket, stage, self.reader.read_reports(view))
             case do.ReadBack(record=record):
-                return see.Found(ticket, store.find(record))
+                return see.Found(ticket, self.writer.find(_Reads(store), record, 0.0))
             case do.Create(records=records):
-                written = store.create(guard, records, self)
-                if written is True:
-                    return see.Created(ticket)
-                if written is None:
-                    return see.OwnRecordGone(ticket)
-                assert not isinstance(written, bool)
-                return see.Existed(ticket, written)
+                session = _Writes(store, guard, records, self)
+                written = self.writer.create(session, records, _ANY, "", 0.0)
+                match written:
+                    case Created():
+                        return see.Created(ticket)
+                    case GuardGone():
+                        return see.OwnRecordGone(ticket)
+                    case there:
+                        return see.Existed(ticket, there)
 
     def _hold(self) -> None:
         assert self._granted
@@ -338,11 +431,13 @@ class Host:
                 if succeeded
                 else job_failure(why, fatal=fatal, echo=echo, label=self.profile.name)
             )
+            self.ended = (stage, told)
             self.observe(see.WorkersEnded(stage, told))
 
     # Mishaps
 
-    def _disturb(self, until: float) -> None:
+    def disturb(self, until: float) -> None:
+        """Until then, it is not as it should be."""
         self.disturbed = max(self.disturbed, until)
 
     def crash(self, *, guarded: bool) -> None:
@@ -361,13 +456,13 @@ class Host:
         """SIGSTOP: nothing is renewed, nothing is seen; the clock goes on."""
         self.world.note(self.profile.name, "== freezes")
         self.paused = True
-        self._disturb(self.world.now)
+        self.disturb(self.world.now)
 
     def thaw(self) -> None:
         """SIGCONT: all that has piled up is seen, in any order."""
         self.world.note(self.profile.name, "== thaws")
         self.paused = False
-        self._disturb(self.world.now)
+        self.disturb(self.world.now)
         backlog, self.backlog = self.backlog, []
         backlog += [partial(self._see, watch) for watch in self.unseen]
         self.world.rng.shuffle(backlog)
@@ -383,13 +478,13 @@ class Host:
         """The network to the store is gone."""
         self.world.note(self.profile.name, "== cut off")
         self.cut = True
-        self._disturb(self.world.now)
+        self.disturb(self.world.now)
 
     def reconnect(self) -> None:
         """The network is back."""
         self.world.note(self.profile.name, "== reconnects")
         self.cut = False
-        self._disturb(self.world.now)
+        self.disturb(self.world.now)
         waiting, self.reconnecting = self.reconnecting, []
         for resume in waiting:
             resume()
@@ -401,7 +496,7 @@ class Host:
     def taken_for_dead(self) -> None:
         """The store ends the lease, though the node lives."""
         self.world.note(self.profile.name, "== is taken for dead")
-        self._disturb(self.world.now + self.world.rules.lease_ttl)
+        self.disturb(self.world.now + self.world.rules.lease_ttl)
         if self.lease:
             self._revoke(self.lease)
 

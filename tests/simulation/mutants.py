@@ -13,9 +13,14 @@ from typing import Any
 from msgspec import structs
 from pytest import MonkeyPatch  # noqa: PT013 - a type, and nothing else of pytest
 
+from llutil.ledgers.protocol import Created as CreatedInStore
+from llutil.ledgers.protocol import Exists, GuardGone
+from llutil.rendezvous.driver.record_writer import RecordWriter
+from llutil.rendezvous.driver.version_check import VersionCheck
 from llutil.rendezvous.protocol import (
     apply_observation,
     derive_state,
+    end_without_ledger,
     leader_decisions,
     machine,
     node_decisions,
@@ -25,10 +30,12 @@ from llutil.rendezvous.protocol import (
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol.observations import Created, Unanswered
 from llutil.rendezvous.protocol.parameters import ProtocolParameters
+from llutil.rendezvous.protocol.record_codec import ForeignRecord
 from llutil.rendezvous.protocol.records import (
     Assignment,
     Cause,
     RankAssignment,
+    Record,
     Report,
     ReportKind,
     Stage,
@@ -46,20 +53,25 @@ _FOREVER = float("inf")
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """``install`` breaks the protocol; one of the properties ``noticed_by`` must see it."""
+    """``install`` breaks the protocol; one of the properties ``noticed_by`` must see it, on days
+    with or without ``disorder`` in the store.
+    """
 
     name: str
     install: Callable[[MonkeyPatch], None]
     noticed_by: frozenset[str]
+    disorder: bool
 
 
 MUTANTS: list[Mutant] = []
 
 
-def _mutant(*noticed_by: str) -> Callable[[Callable[[MonkeyPatch], None]], None]:
+def _mutant(
+    *noticed_by: str, disorder: bool = False
+) -> Callable[[Callable[[MonkeyPatch], None]], None]:
     def register(install: Callable[[MonkeyPatch], None]) -> None:
         name = install.__name__.strip("_").replace("_", " ")
-        MUTANTS.append(Mutant(name, install, frozenset(noticed_by)))
+        MUTANTS.append(Mutant(name, install, frozenset(noticed_by), disorder))
 
     return register
 
@@ -425,3 +437,54 @@ def _writes_are_not_guarded(patch: MonkeyPatch) -> None:
                 del store.members[guard]
 
     patch.setattr(Store, "create", create)
+
+
+@_mutant("waits end", disorder=True)
+def _a_full_store_is_waited_for_for_ever(patch: MonkeyPatch) -> None:
+    patch.setattr(State, "unheard", lambda state, now: not state.joined or state.suspended(now))
+
+
+@_mutant("results", disorder=True)
+def _who_succeeded_claims_it_for_all(patch: MonkeyPatch) -> None:
+    patch.setattr(end_without_ledger, "_job_succeeded", lambda *_: True)
+
+
+@_mutant("known ends are told", disorder=True)
+def _a_failure_is_kept_from_the_caller(patch: MonkeyPatch) -> None:
+    patch.setattr(node_decisions, "end_without_ledger", lambda _, gave_up, __: gave_up)
+
+
+@_mutant(
+    "waits end", "jobs finish", "lost members end rounds", "failures end rounds", disorder=True
+)
+def _a_stray_member_is_waited_for(patch: MonkeyPatch) -> None:
+    real = VersionCheck.saw
+
+    def saw(check: VersionCheck, name: str, there: Any) -> bool:
+        return real(check, name, there) or there is not None
+
+    patch.setattr(VersionCheck, "saw", saw)
+
+
+@_mutant("strays", "jobs finish", disorder=True)
+def _a_newer_member_refuses_who_comes_behind_it(patch: MonkeyPatch) -> None:
+    real = VersionCheck.saw
+
+    def saw(check: VersionCheck, name: str, there: Any) -> bool:
+        if isinstance(there, ForeignRecord) and there.version is not None:
+            raise there
+        return real(check, name, there)
+
+    patch.setattr(VersionCheck, "saw", saw)
+
+
+@_mutant("waits end", "jobs finish", "one membership", "true verdicts", "results", disorder=True)
+def _what_lies_under_a_key_is_taken_for_the_record(patch: MonkeyPatch) -> None:
+    def create(
+        writer: RecordWriter, session: Any, records: Any, guard: Any, *rest: Any
+    ) -> CreatedInStore | GuardGone | Record:
+        values = writer._keys.values(records)
+        outcome = session.create(values)
+        return records[0] if isinstance(outcome, Exists) else outcome
+
+    patch.setattr(RecordWriter, "create", create)

@@ -24,6 +24,10 @@ late nodes                 after a success under its token, a node does nothing;
 waits end                  every wait has a deadline while no round runs, and everybody comes to an
                            end
 jobs finish                a job that can succeed does
+strays                     who comes into a run of its own version is not refused, whatever others
+                           have put among its records
+known ends are told        a node that gives up since the ledger takes no word of it tells how its
+                           own workers ended
 results                    a node ends with success if, and only if, the whole job succeeded with it
 workers                    a node starts workers only when its earlier ones are gone
 =========================  =========================================================================
@@ -80,6 +84,8 @@ class Properties:
         self.gone: dict[str, float] = {}
         self.led: dict[str, Host] = {}
         self.ranks: dict[Stage, dict[int, str]] = {}
+        self.unrecorded: set[Stage] = set()
+        """Rounds of several nodes that a node called a success before any verdict."""
         self.must_be_late: set[Host] = set()
         self.must_not_be_late: dict[Host, int] = {}
         self.hopeful = False
@@ -252,6 +258,10 @@ class Properties:
         if stage not in self.sealed:
             self._fail("true verdicts", f"a verdict on {stage}, which was never sealed")
         self.verdicts[stage] = (verdict, world.now)
+        if stage in self.unrecorded and verdict.cause is not Cause.SUCCEEDED:
+            self._fail(
+                "results", f"{stage} ends as {verdict.cause}; a node has called it a success"
+            )
         assignment = self.sealed[stage][0]
         says = {n: self.reported.get((stage, n)) for n in assignment.nodes}
         succeeded = {n for n, r in says.items() if r and r[0].say is ReportKind.SUCCEEDED}
@@ -399,7 +409,11 @@ class Properties:
     def _finishing(self, host: Host, end: do.End) -> None:
         name = host.profile.name
         marker = self.world.store.log().marker
-        if isinstance(end, do.FinishedWell):
+        if isinstance(end, do.GaveUp):
+            self._giving_up(host, end)
+        if isinstance(end, do.FinishedWell) and not end.recorded:
+            self._finishing_unrecorded(host, end.assignment)
+        elif isinstance(end, do.FinishedWell):
             stage = end.assignment.stage
             verdict = self.verdicts.get(stage)
             if not verdict or verdict[0].cause is not Cause.SUCCEEDED:
@@ -412,6 +426,39 @@ class Properties:
                 self._fail("late nodes", f"{name} is turned away, and should not be: {end.why}")
         elif host in self.must_be_late and not isinstance(end, do.GaveUp) and not host.asked:
             self._fail("late nodes", f"{name} should end as late, and ends as {end}")
+
+    def _finishing_unrecorded(self, host: Host, round_: Assignment) -> None:
+        """All ranks of the round are known to have succeeded, and nobody has said otherwise."""
+        name, stage = host.profile.name, round_.stage
+        verdict = self.verdicts.get(stage)
+        certain = len(round_.seats) > 1 or self.world.rules.max_nodes > 1
+        if certain and verdict and verdict[0].cause is not Cause.SUCCEEDED:
+            self._fail("results", f"{name} ends with success, and {stage} did not")
+        if host.ended != (stage, None):
+            self._fail("results", f"{name} ends with success, and its own workers did not")
+        if round_.nodes == (host.node,):
+            return
+        self.unrecorded.add(stage)
+        says = [self.reported.get((stage, node)) for node in round_.nodes]
+        if not all(one and one[0].say is ReportKind.SUCCEEDED for one in says):
+            self._fail("results", f"{name} ends with success, and not all members reported it")
+
+    def _giving_up(self, host: Host, end: do.GaveUp) -> None:
+        name, told = host.profile.name, end.outcome
+        if told is not None and host.ended != (told.stage, told.job_failure):
+            self._fail("known ends are told", f"{name} tells {told}, and it was {host.ended}")
+        if told is not None or host.ended is None or host.machine.state.outcome is None:
+            return
+        if host.ended[0] not in self.verdicts:
+            self._fail("known ends are told", f"{name} gives up, and does not tell {host.ended}")
+
+    def refused(self, host: Host) -> None:
+        """``host`` ends since it takes the run for one of another version."""
+        self.hopeful = False
+        for node in self.world.store.members:
+            if node == host.node:
+                break
+            self._fail("strays", f"{host.profile.name} is refused, and {node} was there before it")
 
     def _identities(self, host: Host) -> list[str]:
         return [f"{host.profile.name}.{n + 1}" for n in range(host.machine.state.identities)]

@@ -11,6 +11,7 @@ from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol.machine import Machine
 from llutil.rendezvous.protocol.parameters import ProtocolParameters
 from tests.simulation.host import Host
+from tests.simulation.strays import put_stray
 from tests.simulation.world import PlannedCrash, World
 
 __all__ = ["play"]
@@ -31,8 +32,17 @@ _STEPS = (
 )
 
 
-def play(seed: int, machine: type[Machine] = Machine, *, trace: list[str] | None = None) -> World:
+def play(
+    seed: int,
+    machine: type[Machine] = Machine,
+    *,
+    trace: list[str] | None = None,
+    disorder: bool = True,
+) -> World:
     """Live through the day of ``seed``; what happens is appended to ``trace``.
+
+    ``disorder``: others may write among the run's records, and the store may be full. All the rest
+    of a day is the same without.
 
     :raises Broken: a property does not hold.
     """
@@ -85,10 +95,29 @@ def play(seed: int, machine: type[Machine] = Machine, *, trace: list[str] | None
     # Without a token, whoever comes after the end begins again, and may be too few.
     hopeful = enough_budget and not stopped and not world.work.fatal and token != ""
     world.properties.hopeful = hopeful
+    if disorder:
+        _disorder(world, random.Random(f"disorder {seed}"), slow)
     world.run()
     if rng.random() < 0.3:
         _live_again(world, rng, token)
     return world
+
+
+def _disorder(world: World, rng: random.Random, slow: bool) -> None:
+    for _ in range(rng.choice((0, 0, 0, 1, 3, 8))):
+        world.at(rng.uniform(0.0, 15.0), put_stray, world, rng)
+    if not slow and rng.random() < 0.25:
+        world.at(rng.uniform(0.0, 12.0), _fill, world, rng.choice((1.0, 8.0, 30.0, None)))
+
+
+def _fill(world: World, seconds: float | None) -> None:
+    """The store has no space left, for so long or for ever."""
+    world.note("world", f"== the store is full, for {seconds} s")
+    world.full = True
+    if seconds is None:
+        world.properties.hopeful = False
+    else:
+        world.at(world.now + seconds, world.make_room)
 
 
 def _rules(rng: random.Random, nodes: int, timeout: float) -> ProtocolParameters:

@@ -8,26 +8,22 @@ first look is no older than the request for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from llutil.rendezvous.protocol.records import (
-    Assignment,
-    Marker,
-    Member,
-    Record,
-    Report,
-    ReportKind,
-    Stage,
-    Verdict,
-)
+from llutil.ledgers.protocol import Created, CreateResult, Exists, GuardGone, View
+from llutil.ledgers.protocol import Record as Stored
+from llutil.rendezvous.protocol.record_codec import encode
+from llutil.rendezvous.protocol.record_keys import RecordKeys
+from llutil.rendezvous.protocol.records import Member, Record, Report
 from llutil.rendezvous.protocol.run_history import RunHistory
 
 if TYPE_CHECKING:
     from tests.simulation.host import Host
     from tests.simulation.world import World
 
+KEYS = RecordKeys("run")
 _EMPTY_LOG = RunHistory()
 SLOWEST = 5.0
 """How much slower than a message each half of a watch's look can be."""
@@ -57,10 +53,10 @@ class Watch:
     messages it is.
     """
 
-    topic: Any
-    deliver: Callable[[Any], None]
+    scope: str
+    deliver: Callable[[View], None]
     host: Host
-    seen: Any = None
+    seen: View | None = None
     pace: float = 1.0
     open: bool = True
     flying: bool = False
@@ -83,10 +79,14 @@ class Store:
 
     world: World
     members: dict[str, Entry] = field(default_factory=dict)
-    entries: dict[tuple[str, Any], Record] = field(default_factory=dict)
-    reports: dict[Stage, dict[tuple[str, str], Report]] = field(default_factory=dict)
-    watches: dict[Any, list[Watch]] = field(default_factory=dict)
+    """The nodes' own member records, by node."""
+    folders: dict[str, dict[str, Stored]] = field(default_factory=dict)
+    """All records, by folder and key, in the order of arrival."""
+    meaning: dict[bytes, Record] = field(default_factory=dict)
+    """What each value means that a node has written."""
+    watches: dict[str, list[Watch]] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
+    revision: int = 0
     _log: RunHistory | None = _EMPTY_LOG
 
     # Leases
@@ -111,104 +111,123 @@ class Store:
         lease.alive = False
         if lease.node is not None and lease.node in self.members:
             del self.members[lease.node]
+            key = KEYS.members + KEYS.name(lease.node)
+            del self.folders[KEYS.members][key]
             self.world.properties.lost(lease.node)
-            self._changed("members")
-            self._changed(("member", lease.node))
+            self._changed(KEYS.members)
+            self._changed(key)
 
     # Writes
 
-    def join(self, lease: Lease, member: Member) -> tuple[str, ...] | None:
-        """Put a member record; names of the older ones, or None if the lease is over."""
+    def put(self, key: str, value: bytes, lease: str) -> Stored:
+        """Write a record; whoever watches it has to be told by the caller."""
+        self.revision += 1
+        stored = Stored(key, value, self.revision, lease)
+        folder = key.rpartition("/")[0] + "/"
+        self.folders.setdefault(folder, {})[key] = stored
+        return stored
+
+    def join(self, lease: Lease, member: Member) -> tuple[Stored, ...] | None:
+        """Put a member record; the older records beside it, or None if the lease is over."""
         if not lease.alive:
             return None
         self.tally.joins += 1
+        key = KEYS.key(member)
         if member.node not in self.members:
             lease.node = member.node
             self.members[member.node] = Entry(member, lease)
-            self._changed("members")
+            value = encode(member)
+            self.meaning[value] = member
+            self.put(key, value, member.node)
+            self._changed(KEYS.members)
         older = []
-        for node in self.members:
-            if node == member.node:
+        for stored in self.folders[KEYS.members].values():
+            if stored.key == key:
                 break
-            older.append(node)
+            older.append(stored)
         return tuple(older)
 
-    def create(self, guard: str, records: tuple[Record, ...], host: Host) -> Record | bool | None:
-        """True if written, the record that was there already, or None if ``guard`` is gone."""
-        for record in records:
-            if (found := self.find(record)) is not None:
-                return found
+    def create(
+        self, guard: str, values: Mapping[str, bytes], records: tuple[Record, ...], host: Host
+    ) -> CreateResult:
+        """As ``Session.create`` does; ``values`` are ``records`` in the store's words."""
+        existing = [
+            stored
+            for key in values
+            if (stored := self.folders.get(key.rpartition("/")[0] + "/", {}).get(key))
+        ]
+        if existing:
+            return Exists(tuple(existing))
         if guard not in self.members:
-            return None
+            return GuardGone()
         self.tally.creates += 1
         self.world.properties.creating(records, host)
-        for record in records:
+        written = []
+        for (key, value), record in zip(values.items(), records, strict=True):
+            self.meaning[value] = record
+            written.append(self.put(key, value, f"of generation {record_generation(record)}"))
             if isinstance(record, Report):
-                self.reports.setdefault(record.stage, {})[_slot(record), record.node] = record
-                self._changed(("reports", record.stage))
+                self._changed(KEYS.reports(record.stage))
             else:
-                self.entries[_key(record)] = record
                 self._log = None
         if self._log is None:
-            self._changed("log")
-        return True
+            self._changed(KEYS.log)
+        return Created(tuple(written))
 
-    def sweep(self, before: Stage) -> None:
-        """Delete rounds before a stage, and all markers but the newest."""
+    def stray(self, key: str, value: bytes, lease: str) -> None:
+        """Somebody else writes something there; nothing that a node has written is changed."""
+        folder = key.rpartition("/")[0] + "/"
+        if key in self.folders.get(folder, {}):
+            return
+        self.put(key, value, lease)
+        self._changed(folder)
+        self._changed(key)
+
+    def delete(self, scopes: Iterable[str]) -> None:
+        """Delete what is in these folders and under these keys."""
         self.tally.deletes += 1
-        markers = sorted(key for key in self.entries if key[0] == "marker")
-        for key in list(self.entries):
-            stale = key in markers[:-1] if key[0] == "marker" else key[1] < before
-            if stale:
-                del self.entries[key]
-        for stage in [stage for stage in self.reports if stage < before]:
-            del self.reports[stage]
+        for scope in scopes:
+            if scope.endswith("/"):
+                self.folders.pop(scope, None)
+            else:
+                self.folders[KEYS.log].pop(scope, None)
         self._log = None
-        self._changed("log")
+        self._changed(KEYS.log)
 
     # Reads
 
-    def find(self, record: Record) -> Record | None:
-        """What the key of ``record`` holds."""
-        if isinstance(record, Report):
-            return self.reports.get(record.stage, {}).get((_slot(record), record.node))
-        return self.entries.get(_key(record))
-
     def log(self) -> RunHistory:
-        """The newest records, as a reader of the whole folder finds them."""
+        """The newest records of the run, as a reader of the whole folder finds them."""
         if self._log is None:
-            self._log = _EMPTY_LOG.with_records(self.entries.values())
+            values = (stored.value for stored in self.folders.get(KEYS.log, {}).values())
+            own = (self.meaning[value] for value in values if value in self.meaning)
+            self._log = _EMPTY_LOG.with_records(own)
         return self._log
 
-    def look(self, topic: Any) -> Any:
+    def look(self, scope: str) -> View:
         """What a scope holds now."""
-        match topic:
-            case "log":
-                return self.log()
-            case "members":
-                return tuple(entry.member for entry in self.members.values())
-            case ("reports", stage):
-                return tuple(self.reports.get(stage, {}).values())
-            case ("member", node):
-                return node in self.members
-            case _:
-                raise AssertionError(topic)
+        if scope == KEYS.log:
+            self.log()
+        if scope.endswith("/"):
+            return View(tuple(self.folders.get(scope, {}).values()), self.revision)
+        stored = self.folders.get(scope.rpartition("/")[0] + "/", {}).get(scope)
+        return View((stored,) if stored else (), self.revision)
 
     # Watches
 
     def watch(self, watch: Watch) -> None:
         """Begin a watch; its first look is taken later than now."""
         watch.pace = SLOWEST * self.world.random() if self.world.random() < 0.4 else 1.0
-        self.watches.setdefault(watch.topic, []).append(watch)
+        self.watches.setdefault(watch.scope, []).append(watch)
         self._stir(watch)
 
     def unwatch(self, watch: Watch) -> None:
         """End a watch; a look that is on its way is dropped."""
         watch.open = False
-        self.watches[watch.topic].remove(watch)
+        self.watches[watch.scope].remove(watch)
 
-    def _changed(self, topic: Any) -> None:
-        for watch in self.watches.get(topic, ()):
+    def _changed(self, scope: str) -> None:
+        for watch in self.watches.get(scope, ()):
             if watch.flying:
                 watch.dirty = True
             else:
@@ -222,9 +241,9 @@ class Store:
     def _sample(self, watch: Watch) -> None:
         watch.dirty = False
         when = self.world.now + watch.pace * self.world.delayed()
-        self.world.at(when, self._arrive, watch, self.look(watch.topic))
+        self.world.at(when, self._arrive, watch, self.look(watch.scope))
 
-    def _arrive(self, watch: Watch, seen: Any) -> None:
+    def _arrive(self, watch: Watch, seen: View) -> None:
         if not watch.open:
             return
         if watch.host.cut:  # the stream is broken; it goes on where it was, with the present state
@@ -233,7 +252,7 @@ class Store:
         watch.flying = False
         if watch.dirty:
             self._stir(watch)
-        if seen == watch.seen:
+        if watch.seen is not None and seen.records == watch.seen.records:
             return
         watch.seen = seen
         if (
@@ -244,12 +263,6 @@ class Store:
             watch.deliver(seen)
 
 
-def _key(record: Assignment | Verdict | Marker | Member) -> tuple[str, Any]:
-    if isinstance(record, Marker):
-        return ("marker", record.generation)
-    assert isinstance(record, Assignment | Verdict), record
-    return (type(record).__name__.lower(), record.stage)
-
-
-def _slot(report: Report) -> str:
-    return "end" if report.say in (ReportKind.SUCCEEDED, ReportKind.FAILED) else report.say.value
+def record_generation(record: Record) -> int:
+    """Which generation a record is about."""
+    return 0 if isinstance(record, Member) else record.generation

@@ -1,8 +1,8 @@
 """The workers of a world: they need each other, take their time, and fail when the script says so.
 
 Workers of a round begin to train once all of its nodes have started theirs, as collectives force
-them to. If a node's workers go away in the middle, most others fail, some time later; the rest go
-on.
+them to; if one never does, they fail in the end. If a node's workers go away in the middle, most
+others fail, some time later; the rest go on.
 """
 
 from __future__ import annotations
@@ -15,6 +15,10 @@ from llutil.rendezvous.protocol.records import Assignment, Stage
 if TYPE_CHECKING:
     from tests.simulation.host import Host
     from tests.simulation.world import World
+
+
+_HANG = 200.0
+"""Seconds that workers wait for those of other nodes."""
 
 
 @dataclass(slots=True)
@@ -52,10 +56,17 @@ class Work:
         current = self.rounds.get(stage)
         if current is None:
             current = self.rounds[stage] = Round(assignment)
+            self.world.at(self.world.now + _HANG, self._time_out, current)
         current.started[node] = host
         current.training[node] = None
         if len(current.started) == len(assignment.seats):
             self._train(current)
+
+    def _time_out(self, current: Round) -> None:
+        """Workers that still wait for those of a node which never came fail, as collectives do."""
+        if len(current.started) < len(current.assignment.seats):
+            for node, host in current.started.items():
+                self._end(current.assignment.stage, node, host, False, False, False)
 
     def _train(self, current: Round) -> None:
         world, stage = self.world, current.assignment.stage

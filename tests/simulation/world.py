@@ -15,7 +15,7 @@ from llutil.rendezvous.protocol.machine import Machine
 from llutil.rendezvous.protocol.parameters import ProtocolParameters
 from llutil.rendezvous.protocol.records import Member
 from tests.simulation.host import Host
-from tests.simulation.properties import Properties
+from tests.simulation.properties import DEADLINE, Properties
 from tests.simulation.store import Store
 from tests.simulation.work import Work
 
@@ -60,6 +60,8 @@ class World:
         self.now = 0.0
         self.trace: list[str] | None = None
         self.crash_due: PlannedCrash | None = None
+        self.full = False
+        """The store has no space left: it renews, reads and deletes, and takes no writes."""
         self._agenda: list[tuple[float, int, Callable[..., object], tuple[Any, ...]]] = []
         self._count = 0
         self.properties = Properties(self)
@@ -114,3 +116,10 @@ class World:
     def living(self) -> list[Host]:
         """Hosts that have neither crashed nor finished."""
         return [host for host in self.hosts if not host.dead and host.end is None]
+
+    def make_room(self) -> None:
+        """The store takes writes again; a node tries its own again some time later."""
+        self.note("world", "== the store has room again")
+        self.full = False
+        for host in self.hosts:
+            host.disturb(self.now + DEADLINE + self.rules.retry_pause)
