@@ -9,7 +9,7 @@ The tree::
     │   ├── RendezvousError         nodes did not find each other, or lost their store
     │   └── AgentLostError          the agent process ended without a verdict
     ├── StoppedError                somebody asked the job to stop
-    ├── ResultError                 a rank returned a value that cannot be handed on
+    ├── ResultError                 the job succeeded, but a value cannot be handed on
     └── WorkersFailedError          a rank failed: the text is the report
 
 ``launch_agent`` itself raises torch's ``ChildFailedError`` when a rank fails, so that ``except``
@@ -20,8 +20,9 @@ import nothing but the standard library and ``llutil.failure``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from llutil.failure import Failure, FailureClass, JobFailure
@@ -138,11 +139,14 @@ class StoppedError(LaunchError):
 
 
 class ResultError(LaunchError):
-    """A rank returned a value that cannot be handed on; the text names the rank and the path in the
-    value.
+    """The job has succeeded, but a rank returned a value that cannot be handed on.
+
+    The text names the rank and the place in the value, and says where the value is kept.
+    ``results`` are the values of the other ranks.
     """
 
-    default_class = FailureClass.USER_CODE
+    default_class = FailureClass.RESULT
+    results: Mapping[int, Any] = MappingProxyType({})
 
 
 class WorkersFailedError(LaunchError):

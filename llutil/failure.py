@@ -44,6 +44,8 @@ class FailureClass(StrEnum):
     """Exceptions, exit codes, and crashes of native code."""
     BAD_CONFIGURATION = "bad configuration"
     """The user's code never began."""
+    RESULT = "result"
+    """The job succeeded, but what a rank returned cannot be handed on. No rank fails by it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider.gang.node import GangNode, pull_all
+from airflow_provider.results.reference import from_xcom, to_xcom
 from airflow_provider.retries.launch_retry import LaunchRetry
 from llutil.backends.table import C10D
 from llutil.errors import LaunchError, StoppedError
@@ -90,7 +91,7 @@ class GangResults:
     def to_json(self, rerun_token: str) -> dict[str, Any]:
         """The XCom value, for instances with this ``rerun_token``."""
         results = {
-            str(node): {str(rank): value for rank, value in ranks.items()}
+            str(node): {str(rank): to_xcom(value) for rank, value in ranks.items()}
             for node, ranks in self.results.items()
         }
         return {
@@ -108,7 +109,7 @@ def results_of_dag_test(ti: Any, node: GangNode) -> GangResults | None:
     for value in pull_all(ti, node.key.task_id, DAG_TEST_RESULTS):
         if isinstance(value, Mapping) and value.get("rerun_token") == node.rerun_token:
             results = {
-                int(number): {int(rank): result for rank, result in ranks.items()}
+                int(number): {int(rank): from_xcom(result) for rank, result in ranks.items()}
                 for number, ranks in value["results"].items()
             }
             return GangResults(results, value["world_size"])

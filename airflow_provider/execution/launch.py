@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider.execution.earlier_try import await_earlier_try
-from airflow_provider.execution.worker_files import OrphanLogFile, TaskLogFolder, user_folder
+from airflow_provider.execution.worker_files import (
+    OrphanLogFile,
+    TaskLogFolder,
+    kept_folder,
+    user_folder,
+)
 from airflow_provider.retries.launch_retry import LaunchRetry
-from llutil.errors import LaunchError
+from llutil.errors import LaunchError, ResultError
 from llutil.failure import FailureClass
 from llutil.launcher.run_id import TaskKey
 from llutil.task_link.messages import Spec
@@ -74,6 +79,7 @@ class Launch:
         """
         folder = user_folder()
         slug = self.key.slug(self.deployment)
+        kept = kept_folder(self.key, self.deployment, self.try_number)
         record_path = folder / f"{slug}.agent_record"
         left = await_earlier_try(record_path, log, stopped=lambda: hook.stopped)
         with (
@@ -95,6 +101,7 @@ class Launch:
                     result_limit=self.result_limit,
                     orphan_log=orphan_log,
                     arrays=self.store is not None and self.store.arrays,
+                    kept_folder=str(kept),
                     agent_record=str(record_path),
                     launch=str(self.try_number),
                 )
@@ -108,25 +115,32 @@ class Launch:
                     in_vain=self.in_vain,
                 )
 
-            results = self.retry.run(
-                launch,
-                stopped=lambda: hook.stopped or self.retry_is_pointless(),
-                say=log.warning,
-                sleep=hook.sleep,
-            )
-            if self.store is None or handover is None:
-                return results
+            def stored(results: Mapping[int, Any]) -> dict[int, Any]:
+                if self.store is None or handover is None:
+                    return dict(results)
+                return self.store.keep(
+                    results,
+                    handover,
+                    self.key,
+                    retry=self.retry,
+                    stopped=lambda: hook.stopped,
+                    sleep=hook.sleep,
+                    log=log,
+                    kept_folder=kept,
+                )
+
+            try:
+                results = self.retry.run(
+                    launch,
+                    stopped=lambda: hook.stopped or self.retry_is_pointless(),
+                    say=log.warning,
+                    sleep=hook.sleep,
+                )
+            except ResultError as error:
+                error.results = stored(error.results)
+                raise
             # The job has succeeded: errors from here on do not repeat the launch.
-            return self.store.keep(
-                results,
-                handover,
-                self.key,
-                retry=self.retry,
-                stopped=lambda: hook.stopped,
-                sleep=hook.sleep,
-                log=log,
-                rescue=folder / f"{self.key.slug()}.results",
-            )
+            return stored(results)
 
     def _run_id(self, attempt: int) -> str:
         if self.id_by_attempt:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from airflow_provider.execution.dag_test import LOCAL_PARAMETERS, is_dag_test
 from airflow_provider.execution.gang_node import Stoppable, run_node
 from airflow_provider.execution.launch import Launch
-from airflow_provider.execution.worker_files import first_time
+from airflow_provider.execution.worker_files import first_time, kept_folder
 from airflow_provider.gang.hosted_store import hosted_place
 from airflow_provider.gang.node import NOTE, GangNode
 from airflow_provider.gang.version_check import exchange
@@ -30,6 +30,7 @@ from airflow_provider.parameters.rendezvous import resolve_rendezvous
 from airflow_provider.parameters.task_key import deployment, task_key
 from airflow_provider.preflight.facts import preflight
 from airflow_provider.results.object_store import ResultStore, configured_path
+from airflow_provider.results.push import push_results
 from airflow_provider.retries.policy import ElasticRetryPolicy
 from llutil.errors import ConfigError, EntrypointError, Problem
 
@@ -71,6 +72,7 @@ class LaunchTask(Protocol):
     results_format: str
     pool: str
     do_xcom_push: bool
+    job_succeeded: bool
     retry_policy: RetryPolicy | None
 
     @property
@@ -106,6 +108,7 @@ class TaskRun:
         self._try_number = context["ti"].try_number
         self._cwd = os.path.normpath(self._dag_folder / operator.cwd) if operator.cwd else None
         nodes = operator.gang_nodes
+        self._notes: dict[str, Any] = {}
         self._node = (
             None if nodes is None else GangNode.of(context, nodes, operator.min_nodes or nodes)
         )
@@ -121,8 +124,21 @@ class TaskRun:
             self.on_running(hook)
             return self.launch().run(hook, log)
         results, note = run_node(self._node, self, log)
-        self.context["ti"].xcom_push(key=NOTE, value=note.to_json())
+        self._notes = {NOTE: note.to_json()}
         return results
+
+    def push(self, results: Mapping[int, Any]) -> dict[str, Any]:
+        """Push ``results`` of ranks to XCom, and a gang's note if there is one; returns the task's
+        ``return_value``.
+
+        :raises ResultError: Airflow did not take something.
+        """
+        # From here on, no failure is one of the job: the retry policy looks at this.
+        self._operator.job_succeeded = True
+        folder = kept_folder(self._key, deployment(), self._try_number)
+        pushed = results if self.returns else {}
+        values = push_results(self.context["ti"], pushed, self._notes, folder)
+        return values if self.returns else {str(rank): None for rank in results}
 
     @property
     def gang_timeout(self) -> float:
@@ -189,14 +205,19 @@ class TaskRun:
             entrypoint=entrypoint,
             key=self._key,
             try_number=self._try_number,
-            result_limit=self._operator.result_limit
-            or (_RESULT_LIMIT if store is None else _STORED_RESULT_LIMIT),
+            result_limit=self._result_limit(store),
             retry=self._operator.launch_retry,
             id_by_attempt=self._node is None and not known.get("rdzv_id") and config.max_nodes == 1,
             store=store,
             begin=_tell_nobody if locally else self._tell_retry_policy,
             deployment=deployment(),
         )
+
+    def _result_limit(self, store: ResultStore | None) -> int:
+        if not self.returns:
+            return 0
+        by_default = _RESULT_LIMIT if store is None else _STORED_RESULT_LIMIT
+        return self._operator.result_limit or by_default
 
     def _compare_versions(self, hello: Hello) -> None:
         """Check that this node's agent has the same versions as its siblings' agents."""

@@ -16,10 +16,14 @@ import stat
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llutil.system.printable import printable_lines
 
-__all__ = ["OrphanLogFile", "TaskLogFolder", "first_time", "user_folder"]
+if TYPE_CHECKING:
+    from llutil.launcher.run_id import TaskKey
+
+__all__ = ["OrphanLogFile", "TaskLogFolder", "first_time", "kept_folder", "user_folder"]
 
 _READ_AT_MOST = 256 * 1024
 _LOGS = "logs-"
@@ -68,6 +72,13 @@ def first_time(text: str) -> bool:
     except OSError:
         return True
     return True
+
+
+def kept_folder(key: TaskKey, deployment: str, try_number: int) -> Path:
+    """Where a try of the task instance ``key`` keeps values that cannot be handed on. It is made
+    when there is one, and nothing of ours removes it.
+    """
+    return user_folder() / f"{key.slug(deployment)}.try_{try_number}.results"
 
 
 class OrphanLogFile:

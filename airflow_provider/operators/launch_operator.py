@@ -30,7 +30,7 @@ from airflow_provider.parameters.operator_parameters import (
 )
 from airflow_provider.parameters.rendezvous import deployment_defaults
 from airflow_provider.retries.launch_retry import LaunchRetry
-from llutil.errors import ConfigError, LaunchError, Problem
+from llutil.errors import ConfigError, LaunchError, Problem, ResultError
 from llutil.failure import FailureClass
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ class LaunchOperator(BaseOperator):
     results_path: ObjectStoragePath | str | None
     results_threshold: int
     results_format: str
+    job_succeeded: bool
 
     def check(self) -> None:
         """Check the parameters, which are attributes now.
@@ -78,6 +79,7 @@ class LaunchOperator(BaseOperator):
             if isinstance(value := getattr(self, name), str) and is_unresolved(value)
         }
         self._running: Stoppable | None = None
+        self.job_succeeded = False
         self._killed = False
         if getattr(self, "_BaseOperator__from_mapped", False):
             # Airflow makes mapped operators while the task runs. An error here would be retried,
@@ -169,16 +171,21 @@ class LaunchOperator(BaseOperator):
         from airflow_provider.execution.task_run import TaskRun
 
         try:
-            results = TaskRun(self, context, self._set_running).run(self.log)
+            run = TaskRun(self, context, self._set_running)
+            try:
+                results = run.run(self.log)
+            except ResultError as error:
+                try:
+                    run.push(error.results)
+                except ResultError as others:
+                    raise ResultError(f"{error}\n{others}") from None
+                raise
+            return run.push(results)
         except LaunchError as error:
             # Airflow logs an error with its causes and all frames. The frames of this package and
             # of tenacity tell nothing, and the text of a bad configuration includes its cause.
             complete = error.failure_class is FailureClass.BAD_CONFIGURATION
             raise error.with_traceback(None) from (None if complete else error.__cause__)
-        if self.do_xcom_push:
-            for rank, value in results.items():
-                context["ti"].xcom_push(key=f"rank_{rank}", value=value)
-        return {str(rank): value for rank, value in results.items()}
 
     def on_kill(self) -> None:
         """Ask the agent to end the job. It runs in a signal handler, where a log call could

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider.parameters.rendezvous import SECTION
 from airflow_provider.results.reference import StoredResult
-from llutil.errors import ConfigError, InfrastructureError
+from llutil.errors import ConfigError, InfrastructureError, ResultError
 from llutil.serialization import npz_archive
+from llutil.serialization.kept_value import how_to_read, write_privately
 from llutil.task_link.messages import ResultInFile
 
 if TYPE_CHECKING:
@@ -102,44 +103,57 @@ class ResultStore:
         stopped: Callable[[], bool],
         sleep: Callable[[float], None],
         log: logging.Logger,
-        rescue: Path,
+        kept_folder: Path,
     ) -> dict[int, Any]:
-        """``results`` with a reference in place of each value in the results file.
+        """``results`` with a ``StoredResult`` in place of each value in the results file.
 
         A value that is small enough is read from the file instead of being stored. Values that
-        cannot be stored are copied into the folder ``rescue``.
+        cannot be stored are copied into the folder ``kept_folder``.
 
-        :raises InfrastructureError: the store did not take a value in any of the attempts of
-            ``retry``.
+        :raises ResultError: the store did not take a value in any of the attempts of ``retry``. The
+            error has the other values.
         """
+
+        def upload(target: ObjectStoragePath, value: ResultInFile) -> None:
+            retry.run(
+                partial(_upload, target, reader, value),
+                stopped=stopped,
+                say=log.warning,
+                sleep=sleep,
+                what="upload",
+            )
+            size = f"{value.size:,}"
+            log.info("rank %d returned %s bytes, stored at %s", value.rank, size, target)
+
         kept: dict[int, Any] = {}
         for rank, value in results.items():
-            if not isinstance(value, ResultInFile):
-                kept[rank] = value
-                continue
-            form = _form(reader, value)
-            if form == "json" and value.size <= self.inline:
-                kept[rank] = json.loads(b"".join(reader.pieces(value)))
-            else:
-                target = self.folder(key) / f"rank_{rank}.{form}"
-                try:
-                    retry.run(
-                        partial(_upload, target, reader, value),
-                        stopped=stopped,
-                        say=log.warning,
-                        sleep=sleep,
-                        what="upload",
-                    )
-                except InfrastructureError as error:
-                    in_file = [one for one in results.values() if isinstance(one, ResultInFile)]
-                    raise InfrastructureError(
-                        f"{error}; {_rescued(rescue, reader, in_file)}"
-                    ) from error.__cause__
-                log.info("rank %d returned %s bytes, stored at %s", rank, f"{value.size:,}", target)
-                kept[rank] = StoredResult(
-                    uri=str(target), size=value.size, preview=_preview(reader, value), format=form
-                ).to_json()
+            try:
+                in_file = isinstance(value, ResultInFile)
+                kept[rank] = self._kept(value, reader, key, upload) if in_file else value
+            except InfrastructureError as error:
+                left = [one for one in results.values() if isinstance(one, ResultInFile)]
+                copied = [_copied(kept_folder, reader, one) for one in left if one.rank not in kept]
+                told = "\n".join((f"the job has succeeded, but {error}", *copied))
+                missing = ResultError(told)
+                missing.results = kept
+                raise missing from error.__cause__
         return kept
+
+    def _kept(
+        self,
+        value: ResultInFile,
+        reader: ResultsReader,
+        key: TaskKey,
+        upload: Callable[[ObjectStoragePath, ResultInFile], None],
+    ) -> Any:
+        form = _form(reader, value)
+        if form == "json" and value.size <= self.inline:
+            return json.loads(b"".join(reader.pieces(value)))
+        target = self.folder(key) / f"rank_{value.rank}.{form}"
+        upload(target, value)
+        return StoredResult(
+            uri=str(target), size=value.size, preview=_preview(reader, value), format=form
+        )
 
     def folder(self, key: TaskKey) -> ObjectStoragePath:
         """The folder of the task instance ``key``, named as the folders of Airflow's logs are."""
@@ -217,13 +231,11 @@ def _preview(reader: ResultsReader, value: ResultInFile) -> str:
     return text if len(text) <= _PREVIEW_LENGTH else f"{text[: _PREVIEW_LENGTH - 3]}..."
 
 
-def _rescued(folder: Path, reader: ResultsReader, values: Iterable[ResultInFile]) -> str:
-    """Copy ``values`` into ``folder``; returns how that ended, in words."""
+def _copied(folder: Path, reader: ResultsReader, value: ResultInFile) -> str:
+    """Copy ``value`` into ``folder``; returns how that ended, in words."""
     try:
-        folder.mkdir(exist_ok=True)
-        for value in values:
-            with (folder / f"rank_{value.rank}.{_form(reader, value)}").open("wb") as file:
-                file.writelines(reader.pieces(value))
+        name = f"rank_{value.rank}.{_form(reader, value)}"
+        path = write_privately(folder, name, lambda file: file.writelines(reader.pieces(value)))
     except (OSError, InfrastructureError) as error:
-        return f"copies on the worker failed too: {error}"
-    return f"what this node's ranks returned is kept on its machine, in {folder}"
+        return f"rank {value.rank}: a copy on the worker failed too: {error}"
+    return f"rank {value.rank}: {how_to_read(path)}"

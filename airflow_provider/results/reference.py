@@ -13,10 +13,18 @@ from typing import Any
 
 from llutil.serialization import npz_archive
 
-__all__ = ["StoredResult", "StoredResultError", "load_result", "load_results"]
+__all__ = [
+    "StoredResult",
+    "StoredResultError",
+    "from_xcom",
+    "load_result",
+    "load_results",
+    "to_xcom",
+]
 
 _MARKER_KEY = "elastic_launch_result"
 _VERSION = 1
+_IS_VALUE = "value"
 _DECODERS: Mapping[str, Callable[[bytes], Any]] = {"json": json.loads, "npz": npz_archive.decode}
 
 
@@ -37,26 +45,37 @@ class StoredResult:
     preview: str
     format: str = "json"
 
-    def to_json(self) -> dict[str, Any]:
-        """The reference as it is stored in XCom."""
-        return {_MARKER_KEY: _VERSION, **asdict(self)}
 
-    @classmethod
-    def of(cls, value: Any) -> StoredResult | None:
-        """The reference in an XCom value; None if that is a value itself.
+def to_xcom(result: Any) -> Any:
+    """What stands in XCom for a rank's value, or for the reference to it.
 
-        :raises StoredResultError: it is a reference of another version.
-        """
-        if not isinstance(value, Mapping) or _MARKER_KEY not in value:
-            return None
-        fields = {name: value[name] for name in cls.__dataclass_fields__ if name in value}
-        if value[_MARKER_KEY] != _VERSION or len(fields) != len(cls.__dataclass_fields__):
-            raise StoredResultError(
-                f"the result at {value.get('uri')!r} was stored in version "
-                f"{value[_MARKER_KEY]!r}; this airflow-provider-elastic-launch reads version "
-                f"{_VERSION}"
-            )
-        return cls(**fields)
+    A returned dict with the reference's own key is put into another dict, so that nobody takes it
+    for a reference and opens what it names.
+    """
+    if isinstance(result, StoredResult):
+        return {_MARKER_KEY: _VERSION, **asdict(result)}
+    if isinstance(result, Mapping) and _MARKER_KEY in result:
+        return {_MARKER_KEY: _IS_VALUE, "value": result}
+    return result
+
+
+def from_xcom(value: Any) -> Any:
+    """The reference that ``value`` stands for in XCom, or the value itself.
+
+    :raises StoredResultError: it is a reference of another version.
+    """
+    if not isinstance(value, Mapping) or _MARKER_KEY not in value:
+        return value
+    if value[_MARKER_KEY] == _IS_VALUE and "value" in value:
+        return value["value"]
+    names = StoredResult.__dataclass_fields__
+    fields = {name: value[name] for name in names if name in value}
+    if value[_MARKER_KEY] != _VERSION or len(fields) != len(names):
+        raise StoredResultError(
+            f"the result at {value.get('uri')!r} was stored in version {value[_MARKER_KEY]!r}; "
+            f"this airflow-provider-elastic-launch reads version {_VERSION}"
+        )
+    return StoredResult(**fields)
 
 
 def load_result(value: Any) -> Any:
@@ -64,9 +83,9 @@ def load_result(value: Any) -> Any:
 
     :raises StoredResultError: the stored value is gone, or cannot be read.
     """
-    stored = StoredResult.of(value)
-    if stored is None:
-        return value
+    stored = from_xcom(value)
+    if not isinstance(stored, StoredResult):
+        return stored
     if stored.format not in _DECODERS:
         wanted = " or ".join(map(repr, _DECODERS))
         raise StoredResultError(f"the result at {stored.uri} is {stored.format!r}; wanted {wanted}")

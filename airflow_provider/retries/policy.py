@@ -61,6 +61,7 @@ class ElasticRetryPolicy(RetryPolicy):
     :param out_of_memory: an allocation failed, or the kernel killed for lack of memory.
     :param user_code: exceptions, exit codes and crashes of the user's code.
     :param bad_configuration: the user's code never began.
+    :param result: the job succeeded, but what a rank returned cannot be handed on.
 
     :raises ConfigError: a row is not a ``RetryRow``.
     """
@@ -71,6 +72,7 @@ class ElasticRetryPolicy(RetryPolicy):
     out_of_memory: RetryRow = RetryRow(retries=1, delay=30)
     user_code: RetryRow = RetryRow(alike=2)
     bad_configuration: RetryRow = RetryRow(retries=0)
+    result: RetryRow = RetryRow(retries=0)
 
     def __post_init__(self) -> None:
         problems = [
@@ -103,6 +105,12 @@ class ElasticRetryPolicy(RetryPolicy):
         if not isinstance(exception, LaunchError):
             store.write(record.closed())
             kind = type(exception).__name__
+            task = getattr(context["ti"], "task", None) if context else None
+            if getattr(task, "job_succeeded", False):
+                return RetryDecision.fail(
+                    f"{kind}: not tried again: the job had succeeded, and another try would repeat "
+                    "it; what its ranks returned is in XCom under rank_<n>"
+                )
             why = f"{kind}: not a failure of a launch; the task's own retries and retry_delay apply"
             return RetryDecision(RetryAction.DEFAULT, reason=why)
         told = next(iter(str(exception).splitlines()), "")[:200]

@@ -109,6 +109,11 @@ class Agent(SimpleElasticAgent):
         self._error_files: dict[int, Path] = {}
         self._next_progress = 0.0 if observer.wants_progress else float("inf")
 
+    @property
+    def kept_folder(self) -> str:
+        """Where values are kept that cannot be handed on."""
+        return self._job.order.kept_folder
+
     # The methods that torch's SimpleElasticAgent calls.
 
     @prof

@@ -25,11 +25,11 @@ import threading
 import time
 import traceback
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llutil.agent_process.agent_record_writer import AgentRecordWriter
 from llutil.agent_process.arguments import InheritedDescriptors, read_arguments
@@ -38,7 +38,7 @@ from llutil.agent_process.prefork import prefork_server, should_prefork
 from llutil.agent_process.task_observer import TaskLogHandler, TaskObserver
 from llutil.agent_process.task_process import task_process
 from llutil.agent_process.task_socket import TaskSocket
-from llutil.errors import LaunchError, StoppedError
+from llutil.errors import LaunchError, ResultError, StoppedError
 from llutil.failure import FailureClass, JobFailure
 from llutil.launcher.request import LaunchRequest
 from llutil.launcher.run import run
@@ -151,15 +151,23 @@ class _TaskAgent:
             fork_server=server,
             store_value=None if self._results is None else self._results.add,
             arrays=spec.arrays and self._results is not None,
+            kept_folder=spec.kept_folder,
         )
-        results = run(request)
+        try:
+            results = run(request)
+        except ResultError as error:
+            self._send_results(error.results)
+            raise
+        self._send_results(results)
+        return messages.JobSucceeded(tuple(results))
+
+    def _send_results(self, results: Mapping[int, Any]) -> None:
         for rank, value in results.items():
             # The value of a script is None and is not in the file.
             in_file = self._results is not None and value is not None
             self._task_socket.send(
                 messages.ResultInFile(rank, *value) if in_file else messages.Result(rank, value)
             )
-        return messages.JobSucceeded(tuple(results))
 
     def _begin_job(self) -> None:
         """From now on the job handles signals itself. It has not started a process yet."""

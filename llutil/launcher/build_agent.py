@@ -132,6 +132,7 @@ def build_agent(
             sys_path=request.sys_path,
             result_limit=request.result_limit,
             arrays=request.arrays,
+            kept_folder=request.kept_folder or str(logs.path / "results"),
         ),
         mark=mark,
         grace_period=config.shutdown_timeout,

@@ -60,6 +60,8 @@ def launch_agent(
         listed.
     :raises ChildFailedError: (torch's) a rank failed and no restart was left; the text is the
         report.
+    :raises ResultError: the job has succeeded, but a value cannot be pickled, or not unpickled
+        here. The text says where it is kept; ``results`` are the values of the other ranks.
     :raises RendezvousError: the nodes did not find each other in time.
     :raises SignalException: (torch's) a signal asked the job to stop; it has been stopped.
     """

@@ -33,7 +33,7 @@ class LaunchRequest:
     * ``default_run_id``: the run id of a job whose ``config`` names none.
     * ``observer``: hears what happens on this node. None means the terminal.
     * ``result_limit``: None means that results are Python objects. A number means that they are
-      plain JSON values of at most so many bytes each.
+      plain JSON values of at most so many bytes each; 0 means that they are all None.
     * ``mark``: a text in the environment of every process of the job. If it is empty, one is made.
     * ``before_first_process``: called once, when the agent handles signals itself and before it
       starts a process.
@@ -42,6 +42,8 @@ class LaunchRequest:
     * ``store_value``: called with the JSON of each rank's value, if there is a limit. What it
       returns takes the value's place in the result of ``run``. With ``arrays``, a value that holds
       arrays comes as an archive of them.
+    * ``kept_folder``: where a value is kept that cannot be handed on; if empty, in the job's folder
+      of log files.
     """
 
     config: LaunchConfig
@@ -55,8 +57,9 @@ class LaunchRequest:
     mark: str = ""
     before_first_process: Callable[[], None] = _do_nothing
     fork_server: tuple[ServerProcess, socket.socket] | None = None
-    store_value: Callable[[bytes], Any] | None = None
+    store_value: Callable[[bytes | bytearray], Any] | None = None
     arrays: bool = False
+    kept_folder: str = ""
 
     @property
     def run_id(self) -> str:

@@ -8,11 +8,12 @@ checks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llutil.errors import RendezvousError
+from llutil.errors import RendezvousError, ResultError
 from llutil.launcher.build_agent import build_agent
 from llutil.launcher.request import LaunchRequest
 from llutil.launcher.request_checks import check_request
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from torch.distributed.elastic.agent.server.api import RunResult
 
     from llutil.agent.base_agent import Agent
-    from llutil.agent.worker_side.outcome_pipe import Returned
+    from llutil.agent.worker_side.outcome_pipe import Refused, Returned
     from llutil.launcher.config import LaunchConfig
     from llutil.rendezvous.config import RendezvousConfig
 
@@ -56,7 +57,7 @@ def _results(
     result: RunResult | None,
     agent: Agent,
     rendezvous: RendezvousConfig,
-    store_value: Callable[[bytes], Any] | None,
+    store_value: Callable[[bytes | bytearray], Any] | None,
 ) -> dict[int, Any]:
     if result is None:
         # torch's agent returns None when the rendezvous told this node to leave without an error.
@@ -66,20 +67,57 @@ def _results(
 
         assert agent.report is not None
         raise WorkersFailed(agent.report, result.failures)
-    notes = result.return_values
-    return {rank: _value(notes[rank], store_value) for rank in sorted(notes)}
+    return _values(result.return_values, Path(agent.kept_folder), store_value)
 
 
-def _value(note: Returned | None, store_value: Callable[[bytes], Any] | None) -> Any:
+def _values(
+    notes: Mapping[int, Returned | Refused | None],
+    kept_folder: Path,
+    store_value: Callable[[bytes | bytearray], Any] | None,
+) -> dict[int, Any]:
+    """The ranks' values.
+
+    :raises ResultError: some cannot be handed on. The error has the others.
+    """
+    values: dict[int, Any] = {}
+    refused: list[str] = []
+    for rank in sorted(notes):
+        try:
+            values[rank] = _value(rank, notes[rank], kept_folder, store_value)
+        except ResultError as error:
+            refused.append(str(error))
+    if refused:
+        told = ResultError("\n".join(("the job has succeeded, but a result is missing:", *refused)))
+        told.results = values
+        raise told
+    return values
+
+
+def _value(
+    rank: int,
+    note: Returned | Refused | None,
+    kept_folder: Path,
+    store_value: Callable[[bytes | bytearray], Any] | None,
+) -> Any:
     """A rank's value, decoded; or what ``store_value`` returns for it. None for a script."""
+    import json
+    import pickle
+
+    from llutil.agent.worker_side.outcome_pipe import Refused
+
     if note is None:
         return None
-    if note.pickled:
-        import cloudpickle
+    if isinstance(note, Refused):
+        raise ResultError(note.text)
+    if not note.pickled and store_value is None:
+        return json.loads(note.content)
+    try:
+        return pickle.loads(note.content) if store_value is None else store_value(note.content)  # noqa: S301 - of our own rank
+    except Exception as error:
+        from llutil.serialization.kept_value import keep_content
 
-        return cloudpickle.loads(note.content)
-    if store_value is not None:
-        return store_value(note.content)
-    import json
-
-    return json.loads(note.content)
+        why = f"{type(error).__name__}: {error}"
+        raise ResultError(
+            f"rank {rank}: what it returned cannot be taken here: {why}; "
+            f"{keep_content(note.content, kept_folder, rank, pickled=note.pickled)}"
+        ) from error

@@ -61,8 +61,9 @@ class Spec(_Message, frozen=True, kw_only=True):
 
     ``config`` has its run id. Its secrets are not sent with it, see
     ``llutil.task_link.secrets_file``. ``result_limit`` is how many bytes of JSON one rank's value
-    may take. With ``arrays``, values in a results file keep their arrays, see
-    ``llutil.serialization.npz_archive``.
+    may take; 0 means that nobody wants the values. With ``arrays``, values in a results file keep
+    their arrays, see ``llutil.serialization.npz_archive``. A value that cannot be handed on is kept
+    in ``kept_folder``.
 
     ``orphan_log`` is the file that takes what the agent prints after the task is gone.
     ``agent_record`` is the file of its ``AgentRecord``, empty for none; ``launch`` is the name of
@@ -77,6 +78,7 @@ class Spec(_Message, frozen=True, kw_only=True):
     launch: str = ""
     version: int = VERSION
     arrays: bool = False
+    kept_folder: str = ""
 
 
 class Stop(_Message, frozen=True):

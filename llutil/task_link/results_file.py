@@ -78,7 +78,7 @@ class ResultsWriter:
         self.fd = fd
         self._end = 0
 
-    def add(self, content: bytes) -> tuple[int, int]:
+    def add(self, content: bytes | bytearray) -> tuple[int, int]:
         """Append ``content``; returns its offset and its size, in bytes.
 
         :raises InfrastructureError: the disk is full or cannot be written to.

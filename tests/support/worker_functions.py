@@ -249,6 +249,20 @@ class Unpicklable:
         raise TypeError("not on my watch")
 
 
+def returns_bytes_on_rank_0(others: Any) -> Any:
+    """And ``others`` on all others."""
+    return b"raw" if os.environ["RANK"] == "0" else others
+
+
+def returns_what_cannot_be_pickled(logs: str) -> Any:
+    """On rank 0. The others go on until that is kept below the folder ``logs``, and return then."""
+    if os.environ["RANK"] == "0":
+        return {"loss": 0.5, "refuses": Unpicklable()}
+    while not list(Path(logs).glob("*/results/rank_0.pickle")):
+        time.sleep(0.01)
+    return "fine"
+
+
 def end(how: str) -> Any:
     """End in one of many ways."""
     sys.stdout.write("last words on stdout\n")
@@ -270,8 +284,6 @@ def end(how: str) -> Any:
             os.kill(os.getpid(), signal.Signals[how])
             time.sleep(10)
             return "survived"
-        case "unpicklable":
-            return Unpicklable()
         case "lambda":
             return (lambda: 42), {"key": [1, 2]}
         case "closed stdout":

@@ -22,7 +22,7 @@ EXAMPLES: list[tuple[errors.LaunchError, FailureClass, bool]] = [
     (errors.RendezvousError("x"), FailureClass.INFRASTRUCTURE, True),
     (errors.AgentLostError("x"), FailureClass.INFRASTRUCTURE, True),
     (errors.StoppedError("x"), FailureClass.PREEMPTION, False),
-    (errors.ResultError("x"), FailureClass.USER_CODE, False),
+    (errors.ResultError("x"), FailureClass.RESULT, False),
     (errors.WorkersFailedError("x"), FailureClass.USER_CODE, False),
 ]
 for _told in (errors.WorkersFailedError("x"), errors.ConfigError(["x", "y"])):

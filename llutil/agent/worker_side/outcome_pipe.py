@@ -1,9 +1,10 @@
 """How a rank tells its agent what it returned or why it failed: one frame on a pipe.
 
 A frame is one kind byte, eight bytes of length (big endian) and the content: ``R`` a pickled value,
-``J`` a value as JSON, ``E`` an error as JSON. The agent reads bytes as they come, so a rank can
-hand in a value of any size. If a rank is killed while it writes, its frame is known to be
-incomplete. This module may import nothing but the standard library; it never unpickles a value.
+``J`` a value as JSON, ``K`` the text on a value that cannot be handed on, ``E`` an error as JSON.
+The agent reads bytes as they come, so a rank can hand in a value of any size. If a rank is killed
+while it writes, its frame is known to be incomplete. This module may import nothing but the
+standard library; it never unpickles a value.
 """
 
 from __future__ import annotations
@@ -14,7 +15,16 @@ import struct
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
-__all__ = ["RANK_DID_NOT_END", "ErrorNote", "OutcomeReader", "Returned", "frame", "write_frame"]
+__all__ = [
+    "RANK_DID_NOT_END",
+    "ErrorNote",
+    "Note",
+    "OutcomeReader",
+    "Refused",
+    "Returned",
+    "frame",
+    "write_frame",
+]
 
 RANK_DID_NOT_END = "RankDidNotEndError"
 """The ``kind`` for a rank that returned and whose process then had to be killed."""
@@ -45,11 +55,22 @@ class ErrorNote:
 class Returned:
     """A rank's value, still encoded: pickled if ``pickled``, else JSON text."""
 
-    content: bytes
+    content: bytes | bytearray
     pickled: bool
 
 
-def frame(note: Returned | ErrorNote) -> tuple[bytes, bytes]:
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The rank has returned a value that cannot be handed on: why, and where it is kept."""
+
+    text: str
+
+
+Note = Returned | Refused | ErrorNote
+"""What a rank reports at its end."""
+
+
+def frame(note: Note) -> tuple[bytes | bytearray, bytes | bytearray]:
     """Head and content of the frame for ``note``. They are two pieces, so that a big content is not
     copied.
     """
@@ -58,10 +79,12 @@ def frame(note: Returned | ErrorNote) -> tuple[bytes, bytes]:
             kind = b"R" if pickled else b"J"
         case ErrorNote():
             kind, content = b"E", json.dumps(asdict(note)).encode()
+        case Refused(text=text):
+            kind, content = b"K", text.encode(errors="backslashreplace")
     return _HEAD.pack(kind, len(content)), content
 
 
-def write_frame(fd: int, note: Returned | ErrorNote) -> None:
+def write_frame(fd: int, note: Note) -> None:
     """Write ``note`` to the pipe ``fd``, however long that takes.
 
     :raises BrokenPipeError: the agent is gone.
@@ -73,38 +96,47 @@ def write_frame(fd: int, note: Returned | ErrorNote) -> None:
 
 
 class OutcomeReader:
-    """Puts a frame together from the bytes of the pipe."""
+    """Puts a frame together from the bytes of the pipe. The content is in memory once."""
 
     def __init__(self) -> None:
-        self._data = bytearray()
+        self._head = bytearray()
+        self._content = bytearray()
+        self._note: Note | None = None
 
     def feed(self, data: bytes) -> None:
         """Take what was read."""
-        self._data += data
+        missing = _HEAD.size - len(self._head)
+        self._head += data[:missing]
+        self._content += data[missing:] if missing else data
 
     @property
     def begun(self) -> bool:
         """Whether anything came at all."""
-        return bool(self._data)
+        return bool(self._head)
 
-    def note(self) -> Returned | ErrorNote | None:
+    def note(self) -> Note | None:
         """What the rank reported; None if the frame is not complete, or is not a valid one.
 
         It is not valid if a program closed all its descriptors and got the pipe's number for a file
         of its own.
         """
-        if len(self._data) < _HEAD.size:
-            return None
-        kind, length = _HEAD.unpack_from(self._data)
-        if len(self._data) < _HEAD.size + length:
-            return None
-        content = bytes(memoryview(self._data)[_HEAD.size : _HEAD.size + length])
-        match kind:
-            case b"R" | b"J":
-                return Returned(content, pickled=kind == b"R")
-            case b"E":
-                with suppress(ValueError, TypeError, RecursionError):
-                    return ErrorNote(**json.loads(content))
-            case _:
-                pass
-        return None
+        if self._note is None and len(self._head) == _HEAD.size:
+            kind, length = _HEAD.unpack(self._head)
+            if len(self._content) >= length:
+                del self._content[length:]
+                self._note = _note(kind, self._content)
+        return self._note
+
+
+def _note(kind: bytes, content: bytearray) -> Note | None:
+    match kind:
+        case b"R" | b"J":
+            return Returned(content, pickled=kind == b"R")
+        case b"K":
+            return Refused(content.decode(errors="replace"))
+        case b"E":
+            with suppress(ValueError, TypeError, RecursionError):
+                return ErrorNote(**json.loads(content))
+        case _:
+            pass
+    return None

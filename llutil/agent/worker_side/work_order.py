@@ -24,13 +24,15 @@ class WorkOrder(msgspec.Struct, frozen=True, kw_only=True):
 
     ``result_limit`` None means that results are pickled, for a caller in this interpreter. A number
     means that they are plain JSON of at most so many bytes, for XCom. With ``arrays``, a result
-    that holds arrays is an archive instead.
+    that holds arrays is an archive instead. 0 means that nobody wants the results. A result that
+    cannot be handed on is kept in ``kept_folder``.
     """
 
     entrypoint: Entrypoint
     sys_path: tuple[str, ...]
     result_limit: int | None
     arrays: bool = False
+    kept_folder: str = ""
 
 
 def write_order(order: WorkOrder) -> int:

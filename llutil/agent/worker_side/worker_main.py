@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 
 from llutil.agent.worker_side import main_module
 from llutil.agent.worker_side.error_report import flush_streams, report_error
-from llutil.agent.worker_side.outcome_pipe import Returned, write_frame
+from llutil.agent.worker_side.outcome_pipe import Refused, Returned, write_frame
 from llutil.agent.worker_side.program_end import end_program, forget_parent
 from llutil.agent.worker_side.work_order import WorkOrder, read_order
 from llutil.entrypoint import Command, FunctionName, Module, PickledCall, Script
@@ -176,15 +176,37 @@ def _run_function(load: Callable[[], Callable[[], Any]], order: WorkOrder, outco
     if os.getpid() != rank:
         return 0
     try:
-        returned = _encode(value, order)
+        note = _encoded_or_kept(value, order)
     except BaseException as error:  # noqa: BLE001 - as above: the value's code runs
         return report_error(error, outcome_fd, fatal=True)
     flush_streams()
-    write_frame(outcome_fd, returned)
+    write_frame(outcome_fd, note)
     return 0
 
 
+def _encoded_or_kept(value: Any, order: WorkOrder) -> Returned | Refused:
+    """The value for the agent, or where it is kept if it cannot be handed on: the rank has done its
+    work, and does not fail.
+    """
+    try:
+        return _encode(value, order)
+    except Exception as error:  # noqa: BLE001 - as above
+        from llutil.serialization.kept_value import keep_value
+
+        rank = os.environ["RANK"]
+        why = str(error)
+        if not isinstance(error, ResultError):
+            kind = f"{type(error).__qualname__}: " if why else type(error).__qualname__
+            why = f"rank {rank}: the returned value cannot be handed on: {kind}{why}"
+        text = f"{why}; {keep_value(value, Path(order.kept_folder), f'rank_{rank}.pickle')}"
+        with contextlib.suppress(Exception):  # as in flush_streams
+            sys.stderr.write(f"{text}\n")
+        return Refused(text)
+
+
 def _encode(value: Any, order: WorkOrder) -> Returned:
+    if order.result_limit == 0:
+        return Returned(b"null", pickled=False)
     if order.result_limit is not None:
         from llutil.serialization import json_values, npz_archive
 
@@ -202,7 +224,7 @@ def _encode(value: Any, order: WorkOrder) -> Returned:
     except Exception as error:
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
         raise ResultError(
-            f"rank {os.environ['RANK']} returned a {kind} that cannot be pickled ({error}); "
+            f"rank {os.environ['RANK']} returned a {kind} that cannot be pickled ({error}): "
             "return plain values, arrays or tensors"
         ) from error
 

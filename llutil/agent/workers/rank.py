@@ -26,6 +26,7 @@ from llutil.agent.worker_side.outcome_pipe import (
     RANK_DID_NOT_END,
     ErrorNote,
     OutcomeReader,
+    Refused,
     Returned,
 )
 from llutil.agent.workers.rank_exit import RankExit
@@ -171,7 +172,7 @@ class Worker:
             self._loop.unwatch(self._outcome_fd)
         if self.exit_deadline is None and not self.reported_error:
             match self._outcome.note():
-                case Returned():
+                case Returned() | Refused():
                     self.exit_deadline = time.monotonic() + self.plan.exit_timeout
                 case ErrorNote():
                     self.reported_error = True
@@ -200,7 +201,7 @@ class Worker:
         self._loop.unwatch(self._outcome_fd)
         note = self._overdue_note or self._outcome.note()
         if self.plan.returns:
-            failed = not isinstance(note, Returned)
+            failed = not isinstance(note, Returned | Refused)
             if not failed and status != 0:
                 _log.warning(
                     "rank %d returned its value and then ended with %s; the value counts",

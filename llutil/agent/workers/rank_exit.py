@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llutil.agent.worker_side.outcome_pipe import ErrorNote, Returned
+from llutil.agent.worker_side.outcome_pipe import ErrorNote, Note, Returned
 from llutil.system.exit_status import exit_text
 from llutil.system.printable import printable
 
@@ -32,7 +32,7 @@ class RankExit:
     local_rank: int
     pid: int
     status: int
-    note: Returned | ErrorNote | None
+    note: Note | None
     tail: tuple[str, ...]
     failed: bool
     at: float

@@ -83,14 +83,20 @@ def test_a_job_that_fails_says_why_and_of_what_class(folder: str) -> None:
         assert (0, "stderr", "last words on stderr") in said
 
 
-def test_a_value_that_xcom_cannot_hold_is_the_users_mistake(folder: str) -> None:
-    with FakeTask(spec(worker_function("returns_much", 8), folder)) as task:
+def test_a_value_that_xcom_cannot_hold_fails_no_job_and_the_others_are_told(folder: str) -> None:
+    entrypoint = worker_function("returns_bytes_on_rank_0", "fine")
+    with FakeTask(spec(entrypoint, folder, nproc=2)) as task:
         failed = task.verdict()
-        assert (failed.error, failed.job_failure.failure_class) == (
-            "WorkersFailedError",
-            FailureClass.USER_CODE,
+        assert (failed.error, failed.job_failure.failure_class, failed.retryable) == (
+            "ResultError",
+            FailureClass.RESULT,
+            False,
         )
-        assert "ResultError: rank 0" in failed.report
+        assert "the job has succeeded" in failed.report
+        assert "rank 0: value is bytes, which XCom cannot hold" in failed.report
+        assert [m for m in task.heard if isinstance(m, messages.Result)] == [
+            messages.Result(1, "fine")
+        ]
 
 
 def test_each_restart_is_told(folder: str) -> None:

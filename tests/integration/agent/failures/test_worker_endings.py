@@ -7,6 +7,7 @@ second one.
 
 from __future__ import annotations
 
+import pickle
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import pytest
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from llutil.agent.failures.report import WorkersFailed
+from llutil.errors import ResultError
+from llutil.failure import FailureClass
 from llutil.std import Std
 from tests.integration.agent.failures import worker_endings
 from tests.integration.agent.failures.worker_endings import ABSENT, WAYS
@@ -100,8 +103,6 @@ REASONS = {
     "an excepthook that fails": "ValueError: no such digit",
     "a recursion": "RecursionError: maximum recursion depth exceeded",
     "out of memory": "MemoryError",
-    "unpicklable": "ResultError: rank 0 returned a tests.support.worker_functions.Unpicklable "
-    "that cannot be pickled (not on my watch)",
 }
 
 
@@ -135,6 +136,28 @@ def test_whatever_else_ends_a_function_is_a_failure_and_the_report_says_why(
 @pytest.mark.parametrize("method", METHODS)
 def test_a_function_may_close_its_streams(method: str, how: str) -> None:
     assert launch(worker_functions.end, how, start_method=method) == {0: "closed"}
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_value_that_cannot_be_pickled_ends_no_other_rank_and_is_kept(
+    method: str, folder: str
+) -> None:
+    with pytest.raises(ResultError) as caught:
+        launch(
+            worker_functions.returns_what_cannot_be_pickled,
+            folder,
+            nproc=2,
+            log_dir=folder,
+            start_method=method,
+        )
+    assert caught.value.failure_class is FailureClass.RESULT
+    assert caught.value.results == {1: "fine"}
+    told = str(caught.value)
+    assert "rank 0 returned a builtins.dict that cannot be pickled (not on my watch)" in told
+    (kept,) = Path(folder).glob("*/results/rank_0.pickle")
+    assert f"pickle.load(open({str(kept)!r}, 'rb'))" in told
+    value = pickle.loads(kept.read_bytes())
+    assert (value["loss"], type(value["refuses"])) == (0.5, str)
 
 
 def test_a_lambda_may_be_returned() -> None:

@@ -73,7 +73,6 @@ WAYS = {
     "SIGTERM ignored": Way(function=_PEER, script=_PEER, peer="fails", grace=True),
     "killed while its result is being written": Way(function=_KILLED, script=ABSENT),
     "a big result": Way(function=None, script=ABSENT),
-    "a result that cannot be pickled": Way(function="1: ResultError: rank 1", script=ABSENT),
     "a child that holds stdout": Way(function=None, script=None),
     "a child that holds stdout, after a failure": Way(
         function="1: exit code 1", script="1: exit code 1"
@@ -128,8 +127,6 @@ def _end(how: str, folder: str, size: int) -> Any:
             return worker_functions.killed_while_writing_its_result(size)
         case "a big result":
             return worker_functions.returns_much(size)
-        case "a result that cannot be pickled":
-            return worker_functions.Unpicklable()
         case "a child that holds stdout":
             _leave_a_child(folder)
             return "value"

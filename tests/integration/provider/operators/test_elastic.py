@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import os
+import pickle
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +23,7 @@ import structlog
 from airflow.sdk import DAG
 from airflow.sdk.bases.operator import BaseOperator
 from airflow.sdk.exceptions import AirflowTaskTimeout
+from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
 from airflow_provider.decorators.elastic import elastic_task
 from airflow_provider.execution.worker_files import user_folder
@@ -195,14 +199,41 @@ def test_what_only_the_agent_can_find_wrong_fails_the_task_for_good_too(dag, par
     assert left_on_disk() == []
 
 
-def test_a_value_that_xcom_cannot_hold_names_the_rank_and_the_path(dag):
+def test_a_value_that_xcom_cannot_hold_fails_the_task_for_good_and_nothing_is_lost(dag):
     def train():
-        return {"model": [object()]}
+        return {"model": b"raw"} if os.environ["RANK"] == "0" else "fine"
 
-    outcome = run_task(elastic_task(task_id="train", max_restarts=0)(train)().operator)
-    assert outcome.state == "up_for_retry"
-    assert "rank 0" in str(outcome.error)
-    assert "model" in str(outcome.error)
+    outcome = run_task(elastic_task(task_id="train", nproc_per_node=2)(train)().operator)
+    assert outcome.state == "failed"
+    assert outcome.error.failure_class == "result"
+    assert outcome.xcoms == {"rank_1": "fine"}
+    told = str(outcome.error)
+    assert "rank 0: value['model'] is bytes, which XCom cannot hold" in told
+    key = TaskKey("job", "train", "manual__2026-11-22T09:30:00+00:00")
+    (folder,) = left_on_disk()
+    assert folder == f"{key.slug(deployment())}.try_1.results"
+    (kept,) = (user_folder() / folder).iterdir()
+    assert f"pickle.load(open({str(kept)!r}, 'rb'))" in told
+    assert pickle.loads(kept.read_bytes()) == {"model": b"raw"}
+    assert kept.parent.stat().st_mode & 0o77 == 0
+    shutil.rmtree(kept.parent)
+
+
+def test_what_airflow_does_not_take_is_kept_and_does_not_repeat_the_job(dag, monkeypatch):
+    def refuse(*_, key, **__):
+        if key == "rank_0":
+            raise OverflowError("it is too long")
+
+    monkeypatch.setattr(RuntimeTaskInstance, "xcom_push", refuse)
+    outcome = run_task(elastic_task(task_id="train")(lambda: {"loss": 0.5})().operator)
+    assert (outcome.state, outcome.error.failure_class) == ("failed", "result")
+    told = str(outcome.error)
+    assert "rank 0: Airflow did not take what it returned: OverflowError: it is too long" in told
+    (folder,) = left_on_disk()
+    (kept,) = (user_folder() / folder).iterdir()
+    assert f"import json; value = json.load(open({str(kept)!r}))" in told
+    assert json.loads(kept.read_text()) == {"loss": 0.5}
+    shutil.rmtree(kept.parent)
 
 
 def test_a_try_that_follows_one_which_died_of_what_is_not_tried_again_fails_at_once(dag):

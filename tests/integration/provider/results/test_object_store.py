@@ -17,7 +17,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from airflow_provider.decorators.elastic import elastic_task
 from airflow_provider.results.result_readers import load_results
 from airflow_provider.retries.launch_retry import LaunchRetry
-from llutil.errors import InfrastructureError
+from llutil.errors import ResultError
 from tests.support.airflow_task import run_task
 
 pytestmark = pytest.mark.launch
@@ -108,9 +108,7 @@ class FullStore(MemoryFileSystem):
         return super().size(path)
 
 
-def test_a_store_that_refuses_fails_the_task_as_infrastructure_and_nothing_is_lost(
-    task_with, monkeypatch
-):
+def test_a_store_that_refuses_fails_the_task_for_good_and_nothing_is_lost(task_with, monkeypatch):
     from airflow.sdk.io.store import _STORE_CACHE, attach
 
     monkeypatch.setattr(FullStore, "tried", 0)
@@ -120,9 +118,9 @@ def test_a_store_that_refuses_fails_the_task_as_infrastructure_and_nothing_is_lo
         outcome = run_task(task_with("memory://full@bucket/results", launch_retry=retry))
     finally:
         _STORE_CACHE.clear()
-    assert isinstance(outcome.error, InfrastructureError)
-    assert outcome.error.failure_class == "infrastructure"
-    assert outcome.state == "up_for_retry"
+    assert isinstance(outcome.error, ResultError)
+    assert outcome.error.failure_class == "result"
+    assert outcome.state == "failed"
     assert outcome.xcoms == {}
     assert FullStore.tried == 2
     said = str(outcome.error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import threading
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 
 from llutil.agent.worker_side.outcome_pipe import (
     ErrorNote,
+    Note,
     OutcomeReader,
+    Refused,
     Returned,
     frame,
     write_frame,
@@ -28,14 +31,12 @@ errors = st.builds(
     bad_configuration=st.booleans(),
     at=st.floats(allow_nan=False),
 )
-notes = returned | errors
+notes = returned | errors | st.builds(Refused, st.text(max_size=50))
 
 
 @settings(deadline=None)
 @given(notes, st.lists(st.integers(1, 50), max_size=30))
-def test_a_frame_round_trips_in_whatever_pieces_it_arrives(
-    note: Returned | ErrorNote, sizes: list[int]
-) -> None:
+def test_a_frame_round_trips_in_whatever_pieces_it_arrives(note: Note, sizes: list[int]) -> None:
     data = b"".join(frame(note))
     collector = OutcomeReader()
     for size in sizes:
@@ -47,9 +48,7 @@ def test_a_frame_round_trips_in_whatever_pieces_it_arrives(
 
 @settings(deadline=None)
 @given(notes, st.integers(min_value=0))
-def test_any_cut_leaves_a_frame_that_is_known_to_be_incomplete(
-    note: Returned | ErrorNote, place: int
-) -> None:
+def test_any_cut_leaves_a_frame_that_is_known_to_be_incomplete(note: Note, place: int) -> None:
     data = b"".join(frame(note))
     collector = OutcomeReader()
     collector.feed(data[: place % len(data)])
@@ -68,6 +67,25 @@ def test_a_value_larger_than_the_pipe_is_written_whole() -> None:
     os.close(read)
     os.close(write)
     assert collector.note() == note
+
+
+def test_a_large_value_is_in_memory_once() -> None:
+    size = 1 << 24
+    data = b"".join(frame(Returned(bytes(size), pickled=True)))
+    reader = OutcomeReader()
+    chunk = 1 << 18
+    tracemalloc.start()
+    try:
+        for start in range(0, len(data), chunk):
+            reader.feed(data[start : start + chunk])
+            reader.note()
+        note = reader.note()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert isinstance(note, Returned)
+    assert len(note.content) == size
+    assert peak < 1.5 * size
 
 
 def test_nobody_left_to_read_is_an_error_and_no_signal() -> None:

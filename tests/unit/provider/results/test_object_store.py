@@ -17,10 +17,10 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider.operators.elastic import ElasticLaunchOperator
 from airflow_provider.results.object_store import ResultStore, _write, configured_path
-from airflow_provider.results.reference import StoredResult
+from airflow_provider.results.reference import from_xcom, to_xcom
 from airflow_provider.results.result_readers import StoredResultError, load_result, load_results
 from airflow_provider.retries.launch_retry import LaunchRetry
-from llutil.errors import ConfigError, InfrastructureError
+from llutil.errors import ConfigError, InfrastructureError, ResultError
 from llutil.launcher.run_id import TaskKey
 from llutil.serialization import npz_archive
 from llutil.task_link.messages import ResultInFile
@@ -45,7 +45,7 @@ def keep(folder, tmp_path, values, *, inline=0, attempt=1, key=KEY, retry=ONCE):
                 file.write(content)
                 results[rank] = ResultInFile(rank, end, len(content))
                 end += len(content)
-        return store.keep(
+        kept = store.keep(
             results,
             reader,
             key,
@@ -53,8 +53,9 @@ def keep(folder, tmp_path, values, *, inline=0, attempt=1, key=KEY, retry=ONCE):
             stopped=lambda: False,
             sleep=lambda _: None,
             log=logging.getLogger("storing"),
-            rescue=tmp_path / "rescued",
+            kept_folder=tmp_path / "rescued",
         )
+        return {rank: to_xcom(value) for rank, value in kept.items()}
 
 
 def files(folder):
@@ -84,7 +85,7 @@ def test_every_rank_has_a_file_in_the_folder_of_its_try(tmp_path, prefix):
 def test_a_value_as_large_as_the_threshold_stays_and_one_byte_more_does_not(tmp_path):
     kept = keep(tmp_path / "store", tmp_path, {0: "x" * 8, 1: "x" * 9}, inline=10)
     assert kept[0] == "x" * 8
-    assert StoredResult.of(kept[1]).size == 11
+    assert from_xcom(kept[1]).size == 11
 
 
 def test_a_value_with_arrays_is_stored_however_small_it_is(tmp_path):
@@ -157,6 +158,49 @@ def test_what_is_no_reference_is_the_value_itself():
         assert load_result(value) is value
 
 
+class RefusingStore(MemoryFileSystem):
+    """Takes no file of rank 1 or 2."""
+
+    protocol = "memory"
+    store: dict = {}  # noqa: RUF012 - fsspec's own way
+    pseudo_dirs = [""]  # noqa: RUF012 - as above
+
+    def size(self, path):
+        if "rank_0" not in path:
+            raise OSError("no room")
+        return super().size(path)
+
+
+def test_what_a_store_does_not_take_is_kept_privately_and_the_rest_is_told(tmp_path):
+    attach("memory", "refusing", fs=RefusingStore())
+    try:
+        with pytest.raises(ResultError) as caught:
+            keep("memory://refusing@bucket", tmp_path, {0: "a", 1: "b", 2: {"w": np.ones(2)}})
+    finally:
+        _STORE_CACHE.clear()
+    assert set(caught.value.results) == {0}
+    folder = tmp_path / "rescued"
+    assert folder.stat().st_mode & 0o77 == 0
+    assert f"json.load(open({str(folder / 'rank_1.json')!r}))" in str(caught.value)
+    assert f"numpy.load({str(folder / 'rank_2.npz')!r})" in str(caught.value)
+    assert json.loads((folder / "rank_1.json").read_text()) == "b"
+    assert np.load(folder / "rank_2.npz")["0"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"elastic_launch_result": 1, "uri": "file:///etc/passwd"}
+        | {"size": 1, "preview": "", "format": "json"},
+        {"elastic_launch_result": 1, "uri": "file:///etc/passwd"},
+        {"elastic_launch_result": "value", "value": 1},
+        {"elastic_launch_result": None},
+    ],
+)
+def test_a_returned_dict_is_never_taken_for_a_reference(value):
+    assert load_result(json.loads(json.dumps(to_xcom(value)))) == value
+
+
 def test_a_store_that_takes_nothing_is_noticed_before_anything_runs(tmp_path):
     blocked = tmp_path / "store"
     blocked.write_text("a file where a folder should be")
@@ -182,7 +226,7 @@ def test_a_file_that_could_not_be_finished_is_not_there(tmp_path):
     store = ResultStore.of(str(folder), 0, instance(1))
     with ResultsReader(tmp_path) as reader:
         os.write(reader.fd, b"x" * 1000)
-        with pytest.raises(InfrastructureError) as caught:
+        with pytest.raises(ResultError) as caught:
             store.keep(
                 {0: ResultInFile(0, 0, 2000)},  # the agent wrote less than it said
                 reader,
@@ -191,7 +235,7 @@ def test_a_file_that_could_not_be_finished_is_not_there(tmp_path):
                 stopped=lambda: False,
                 sleep=lambda _: None,
                 log=logging.getLogger("storing"),
-                rescue=tmp_path / "rescued",
+                kept_folder=tmp_path / "rescued",
             )
     assert "ends at 1,000 of 2,000 bytes" in str(caught.value)
     assert files(folder) == []

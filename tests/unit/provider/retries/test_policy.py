@@ -14,7 +14,7 @@ from airflow.serialization.serialized_objects import DagSerialization
 from airflow_provider.decorators.elastic import elastic_task
 from airflow_provider.operators.elastic import DEFAULT_RETRY_POLICY, ElasticLaunchOperator
 from airflow_provider.retries.policy import KEY, ElasticRetryPolicy, NoMoreTriesError, RetryRow
-from llutil.errors import AgentLostError, ConfigError, StoppedError, WorkersFailedError
+from llutil.errors import AgentLostError, ConfigError, ResultError, StoppedError, WorkersFailedError
 from llutil.failure import FailureClass, JobFailure
 from llutil.task_link.agent_record import AgentRecord
 from llutil.task_link.messages import JobFailed
@@ -32,12 +32,13 @@ class Tries:
         self.max_tries = retries
         self.number = 0
         self.clears = 0
+        self.task = None
 
     @property
     def context(self):
         run = SimpleNamespace(clear_number=self.clears)
         store = SimpleNamespace(get=self.kept.get, set=self.kept.__setitem__)
-        ti = SimpleNamespace(try_number=self.number, max_tries=self.max_tries)
+        ti = SimpleNamespace(try_number=self.number, max_tries=self.max_tries, task=self.task)
         return {"ti": ti, "task_state_store": store, "dag_run": run}
 
     def begin(self, left=None):
@@ -55,6 +56,27 @@ def memory_error():
     error = WorkersFailedError("rank 0: no memory")
     error.job_failure = JobFailure(failure_class=FailureClass.OUT_OF_MEMORY)
     return error
+
+
+def test_a_value_that_cannot_be_handed_on_does_not_repeat_the_training():
+    tries = Tries()
+    tries.begin()
+    decision = tries.fail(ResultError("rank 0: value is bytes"))
+    assert decision.action is RetryAction.FAIL
+    assert decision.reason == (
+        "result (rank 0: value is bytes): not tried again: its class has none"
+    )
+
+
+@pytest.mark.parametrize("succeeded", [True, False])
+def test_what_fails_after_the_job_has_succeeded_does_not_repeat_it(succeeded):
+    """Airflow itself pushes ``return_value``, and users have hooks that run after that."""
+    tries = Tries()
+    tries.begin()
+    tries.task = SimpleNamespace(job_succeeded=succeeded)
+    decision = tries.fail(RuntimeError("the API server is away"))
+    assert decision.action is (RetryAction.FAIL if succeeded else RetryAction.DEFAULT)
+    assert ("in XCom under rank_<n>" in decision.reason) == succeeded
 
 
 def test_out_of_memory_is_tried_once_more_and_a_clear_gives_it_another():
