@@ -274,8 +274,6 @@ def end(how: str) -> Any:
             raise ValueError("no such digit")
         case "sys.exit(3)":
             sys.exit(3)
-        case "sys.exit(0)":
-            sys.exit(0)
         case "os._exit(0)":
             os._exit(0)
         case "os._exit(1)":

@@ -46,9 +46,9 @@ def node_failure(ended: Sequence[RankExit], memory: KillCount | None) -> JobFail
 
 def _error_note(ended: RankExit) -> ErrorNote:
     """What the rank reported of its failure. A command has no outcome pipe and reports it only on
-    standard error.
+    standard error; so does a program that handles an exception and calls ``sys.exit``.
     """
-    if isinstance(ended.note, ErrorNote):
+    if isinstance(ended.note, ErrorNote) and ended.note.exit_code is None:
         return ended.note
     printed = printed_error(ended.tail) if ended.status > 0 else None
     kind, text = printed or ("", "\n".join(ended.tail))
@@ -85,7 +85,7 @@ def _reason(
     ended: RankExit, said: ErrorNote, failure_class: FailureClass, memory: KillCount | None
 ) -> str:
     reason = ended.reason
-    if ended.note is None and said.kind:
+    if said is not ended.note and said.kind:
         return f"{reason}: {said.kind}: {said.text}" if said.text else f"{reason}: {said.kind}"
     if memory is None or ended.note is not None:
         return reason

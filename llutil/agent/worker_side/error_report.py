@@ -33,11 +33,14 @@ def report_error(
     *,
     fatal: bool = False,
     bad_configuration: bool = False,
+    exit_code: int | None = None,
 ) -> int:
     """Print the traceback as Python would, write the outcome and torch's error file. Returns the
     exit status.
 
-    ``outcome_fd`` is None in a child process of the rank, which only prints.
+    ``outcome_fd`` is None in a child process of the rank, which only prints. ``exit_code`` is given
+    for a ``SystemExit`` of the user's function. Python prints no traceback for it, and torch writes
+    no error file.
     """
     frames = _user_frames(error.__traceback__)
     error.__traceback__ = frames
@@ -45,8 +48,11 @@ def report_error(
     # An error of our own has no trace: the place in our code does not help a user.
     own = isinstance(error, LaunchError)
     trace = "" if own else "".join(traceback.format_exception(type(error), error, frames))
-    if isinstance(error, SystemExit):
+    if exit_code is not None:
+        assert isinstance(error, SystemExit)
         text = f"the function called sys.exit({error.code!r}) and returned no value"
+    elif isinstance(error, SystemExit):
+        text = f"sys.exit({error.code!r}) was called before the function began, by a module's code"
     else:
         _print_error(error, frames, trace or f"{text}\n")
     if outcome_fd is None:
@@ -58,12 +64,14 @@ def report_error(
         fatal=fatal,
         bad_configuration=bad_configuration,
         at=time.monotonic(),
+        exit_code=exit_code,
     )
     flush_streams()
-    _write_error_file(note)
+    if exit_code is None:
+        _write_error_file(note)
     with contextlib.suppress(BrokenPipeError):  # the agent is gone
         write_frame(outcome_fd, note)
-    return 1
+    return 1 if exit_code is None else exit_code
 
 
 def _message_of(error: BaseException) -> str:

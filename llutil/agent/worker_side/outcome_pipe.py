@@ -40,7 +40,7 @@ class ErrorNote:
     (may be empty). ``fatal`` says that a restart cannot help: the function could not be loaded or
     called, or its value cannot be handed on. ``bad_configuration`` says that the user's code never
     began. ``at`` is when it failed, on ``time.monotonic()``, which is one clock for all processes
-    of a host.
+    of a host. ``exit_code`` is what it ends with by its own wish: the function called ``sys.exit``.
     """
 
     kind: str
@@ -49,6 +49,7 @@ class ErrorNote:
     fatal: bool = False
     bad_configuration: bool = False
     at: float = 0.0
+    exit_code: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

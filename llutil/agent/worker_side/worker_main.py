@@ -27,6 +27,7 @@ from llutil.agent.worker_side import main_module
 from llutil.agent.worker_side.error_report import flush_streams, report_error
 from llutil.agent.worker_side.outcome_pipe import Refused, Returned, write_frame
 from llutil.agent.worker_side.program_end import end_program, forget_parent
+from llutil.agent.worker_side.system_exit import exit_status
 from llutil.agent.worker_side.work_order import WorkOrder, read_order
 from llutil.entrypoint import Command, FunctionName, Module, PickledCall, Script
 from llutil.errors import ConfigError, ResultError
@@ -168,9 +169,12 @@ def _run_function(load: Callable[[], Callable[[], Any]], order: WorkOrder, outco
     try:
         value = function()
     except SystemExit as request:
+        status = exit_status(request)
         if os.getpid() != rank:
-            return _exit_status(request)
-        return report_error(request, outcome_fd)
+            return status
+        if status:
+            return report_error(request, outcome_fd, exit_code=status)
+        value = None  # as torch's ``record`` has it
     except BaseException as error:  # noqa: BLE001 - as above
         return report_error(error, outcome_fd if os.getpid() == rank else None)
     if os.getpid() != rank:
@@ -233,6 +237,8 @@ def _run_main(load: Callable[[], main_module.Main], argv: list[str], outcome_fd:
     sys.argv[:] = argv
     try:
         code, module = load()
+    except SystemExit as request:  # of a package that the module is in
+        return exit_status(request)
     except BaseException as error:  # noqa: BLE001 - as above: a package's code runs
         return report_error(error, outcome_fd, fatal=True, bad_configuration=True)
     if module.__file__:
@@ -242,7 +248,7 @@ def _run_main(load: Callable[[], main_module.Main], argv: list[str], outcome_fd:
     try:
         exec(code, module.__dict__)  # noqa: S102 - this is what running a script means
     except SystemExit as request:
-        return _exit_status(request)
+        return exit_status(request)
     except BaseException as error:  # noqa: BLE001 - the edge of the process
         return report_error(error, outcome_fd if os.getpid() == rank else None)
     return 0
@@ -258,15 +264,3 @@ def _exec(program: str, args: tuple[str, ...], outcome_fd: int) -> int:
         problem = ConfigError(f"command {program!r} could not be started: {error}")
         report_error(problem, outcome_fd, fatal=True, bad_configuration=True)
         return 127
-
-
-def _exit_status(request: SystemExit) -> int:
-    match request.code:
-        case None:
-            return 0
-        case int(status):
-            return status & 0xFF
-        case text:
-            with contextlib.suppress(Exception):  # as in flush_streams
-                sys.stderr.write(f"{text}\n")
-            return 1

@@ -211,6 +211,11 @@ class Worker:
         else:
             # Clean-up code of a script may end the process with status 0 after an exception.
             failed = status != 0 or isinstance(note, ErrorNote)
+        # If it died of a signal that was not sent here, it may have been dying before: to end takes
+        # some time for a process with a lot of memory, or a GPU's, to free.
+        stopped = bool(self._signals_sent) and (status >= 0 or -status in self._signals_sent)
+        if stopped and isinstance(note, ErrorNote) and note.exit_code is not None:
+            status = note.exit_code  # it was ending with this code
         self.ended = RankExit(
             rank=self.plan.rank,
             local_rank=self.plan.local_rank,
@@ -220,10 +225,7 @@ class Worker:
             tail=(),
             failed=failed,
             at=note.at if isinstance(note, ErrorNote) else time.monotonic(),
-            # If it died of a signal that was not sent here, it may have been dying before: to end
-            # takes some time for a process with a lot of memory, or a GPU's, to free.
-            stopped_by_agent=bool(self._signals_sent)
-            and (status >= 0 or -status in self._signals_sent),
+            stopped_by_agent=stopped,
         )
 
     def kill_overdue(self) -> None:

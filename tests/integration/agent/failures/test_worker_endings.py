@@ -8,6 +8,7 @@ second one.
 from __future__ import annotations
 
 import pickle
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,6 @@ def _play(kind: str, how: str, folder: str, size: int, fields: dict[str, Any]) -
 
 
 REASONS = {
-    "sys.exit(0)": "SystemExit: the function called sys.exit(0) and returned no value",
     "SIGABRT": "signal 6 (SIGABRT",
     "raise without stderr": "ConfigError: one thing is wrong",
     "everything closed": "exit code ",
@@ -130,6 +130,35 @@ def test_whatever_else_ends_a_function_is_a_failure_and_the_report_says_why(
 ) -> None:
     error = failure(how, start_method=method)
     assert str(error).startswith(f"end failed: rank 0: {REASONS[how]}"), str(error)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_sys_exit_in_a_function_ends_the_rank_with_that_code_and_is_no_exception(
+    method: str, tmp_path: Path
+) -> None:
+    assert launch(sys.exit, 0, nproc=2, start_method=method) == {0: None, 1: None}
+    with pytest.raises(WorkersFailed) as caught:
+        launch(sys.exit, 138, start_method=method, log_dir=str(tmp_path))
+    _, record = caught.value.get_first_failure()
+    assert (record.exitcode, record.error_file) == (138, "<N/A>")
+    assert not list(tmp_path.rglob("error.json"))
+
+
+def test_the_code_counts_although_the_rank_had_to_be_ended() -> None:
+    def leave() -> None:
+        import sys
+        import threading
+        import time
+
+        threading.Thread(target=time.sleep, args=(60,)).start()
+        sys.exit("told you")
+
+    with pytest.raises(WorkersFailed) as caught:
+        launch(leave)
+    assert "rank 0: SystemExit: the function called sys.exit('told you')" in str(caught.value)
+    assert caught.value.get_first_failure()[1].exitcode == 1
+    assert caught.value.failure is not None
+    assert caught.value.failure.tail[-1:] == ("told you",)
 
 
 @pytest.mark.parametrize("how", ["closed stdout", "closed sys.stdout"])

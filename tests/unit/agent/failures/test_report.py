@@ -149,6 +149,18 @@ def test_an_exit_code_is_told_as_it_is() -> None:
     assert text_of(ended(0, 3)).startswith("train failed: rank 0: exit code 3\n")
 
 
+def test_an_exception_that_was_printed_before_sys_exit_is_what_went_wrong() -> None:
+    text = "the function called sys.exit(1) and returned no value"
+    note = ErrorNote(kind="SystemExit", text=text, exit_code=1)
+    tail = (*TRACE.splitlines()[:-1], "torch.OutOfMemoryError: CUDA out of memory")
+    told = node_failure([ended(0, 1, note, tail=tail)], None)
+    assert told.failure_class is FailureClass.OUT_OF_MEMORY
+    assert told.failure is not None
+    assert told.failure.reason.startswith(f"SystemExit: {text}: torch.OutOfMemoryError: CUDA")
+    quiet = node_failure([ended(0, 1, note)], None)
+    assert quiet.failure_class is FailureClass.USER_CODE
+
+
 def test_many_ranks_are_folded() -> None:
     others = [
         *(ended(rank, 1, replace(RAISED, text=f"rank {rank}")) for rank in range(2, 9)),

@@ -30,6 +30,7 @@ errors = st.builds(
     fatal=st.booleans(),
     bad_configuration=st.booleans(),
     at=st.floats(allow_nan=False),
+    exit_code=st.none() | st.integers(0, 255),
 )
 notes = returned | errors | st.builds(Refused, st.text(max_size=50))
 
