@@ -8,8 +8,11 @@ anything; what a string means depends on its form alone:
 ``"path/to/train.py"``                a Python script; arguments follow as torchrun takes them
 ``"-m package.module"``               a module, as ``python -m`` runs it (also ``"-m"`` followed
                                       by the module's name as the first argument)
-anything else                         a command, found on the ``PATH``
+anything else                         a command: a path, or a name that is on the ``PATH``
 ====================================  =====================================================
+
+Arguments may follow a script, a module or a command, in quotes as for a shell: ``"train.py --lr
+1"``. A path with spaces is in quotes then; a script's alone needs none.
 
 The values are msgspec's: messages and orders carry them, with payloads as base64 text. This module
 may import nothing but the standard library, msgspec and ``llutil.errors``.
@@ -17,9 +20,13 @@ may import nothing but the standard library, msgspec and ``llutil.errors``.
 
 from __future__ import annotations
 
+import functools
+import inspect
+import os
 import re
+import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +41,9 @@ __all__ = [
     "Module",
     "PickledCall",
     "Script",
+    "function_problem",
     "parse",
+    "problem_with",
 ]
 
 _FUNCTION_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
@@ -102,7 +111,8 @@ def parse(text: str, args: Sequence[Any]) -> FunctionName | Script | Module | Co
     """The entrypoint that ``text`` names, with ``args`` as strings (a ``FunctionName`` gets no
     payload).
 
-    :raises EntrypointError: ``text`` is blank, or names a module without saying which.
+    :raises EntrypointError: ``text`` is blank, names a module without saying which, or has a quote
+        that does not end; or an argument holds a NUL character.
     """
     text = text.strip()
     if not text:
@@ -112,15 +122,48 @@ def parse(text: str, args: Sequence[Any]) -> FunctionName | Script | Module | Co
         )
     if _FUNCTION_NAME.fullmatch(text):
         return FunctionName(text, b"")
-    strings = tuple(str(arg) for arg in args)
-    if text == "-m" or text.startswith("-m "):
-        words = (*text.split()[1:], *strings)
+    try:
+        first, *words = shlex.split(text)
+    except ValueError as error:
+        raise EntrypointError(
+            f"entrypoint is {text!r}: {error}; give the arguments apart, as op_args or args"
+        ) from error
+    if text.endswith(".py") and not first.endswith(".py"):
+        first, words = text, []  # a path with spaces
+    words += [str(arg) for arg in args]
+    if any("\0" in word for word in (first, *words)):
+        raise EntrypointError(
+            f"an argument of entrypoint {first!r} holds a NUL character, which no program can be "
+            "given; leave it out"
+        )
+    if first == "-m":
         if not words:
             raise EntrypointError("entrypoint is '-m' without a module; wanted '-m package.module'")
-        return Module(words[0], words[1:])
-    if text.endswith(".py"):
-        return Script(text, strings)
-    return Command(text, strings)
+        return Module(words[0], tuple(words[1:]))
+    if first.endswith(".py"):
+        return Script(first, tuple(words))
+    return Command(first, tuple(words))
+
+
+def function_problem(function: object) -> str | None:
+    """Why a rank cannot run ``function``, or None if nothing is seen wrong: the value of a call
+    would be a coroutine or a generator, of which nothing has run.
+    """
+    while isinstance(function, functools.partial):
+        function = function.func
+    kinds: dict[str, Callable[[Any], bool]] = {
+        "an async function": inspect.iscoroutinefunction,
+        "an async generator": inspect.isasyncgenfunction,
+        "a generator": inspect.isgeneratorfunction,
+    }
+    code: tuple[Any, Any] = (function, getattr(type(function), "__call__", None))  # noqa: B004
+    for kind, is_one in kinds.items():
+        if any(map(is_one, code)):
+            return (
+                f"is {kind}, of which a call runs nothing; wanted a function that does the work, "
+                "such as one that calls asyncio.run(...), or list(...) on the generator"
+            )
+    return None
 
 
 def problem_with(entrypoint: Entrypoint, cwd: str) -> str | None:
@@ -133,8 +176,25 @@ def problem_with(entrypoint: Entrypoint, cwd: str) -> str | None:
             if not file.is_file():
                 return f"script {path!r} does not exist (looked for {file})"
         case Command(program=program):
-            if shutil.which(program, path=None) is None and not Path(cwd, program).is_file():
-                return f"command {program!r} is neither on the PATH nor a file"
+            return _command_problem(program, cwd)
         case PickledCall() | FunctionName() | Module():
             pass  # only the worker's interpreter can tell
+    return None
+
+
+def _command_problem(program: str, cwd: str) -> str | None:
+    if os.sep not in program:
+        if shutil.which(program) is not None:
+            return None
+        if Path(cwd, program).is_file():
+            return f"command {program!r} is not on the PATH; write './{program}' for the file"
+        return f"command {program!r} is neither on the PATH nor a file"
+    file = Path(cwd, program)
+    if not file.is_file():
+        return f"command {program!r} does not exist (looked for {file})"
+    if not os.access(file, os.X_OK):
+        return (
+            f"command {program!r} may not be executed: make the file executable (chmod +x), or "
+            f"name its interpreter, as in 'bash {program}'"
+        )
     return None

@@ -25,7 +25,7 @@ from airflow_provider.hooks.agent import AgentHook
 from airflow_provider.hooks.rendezvous_connection import connection_settings
 from airflow_provider.parameters.entrypoint import entrypoint_for
 from airflow_provider.parameters.launch_config import has_several_nodes, launch_config
-from airflow_provider.parameters.operator_parameters import task_problems
+from airflow_provider.parameters.operator_parameters import environment_of, task_problems
 from airflow_provider.parameters.rendezvous import resolve_rendezvous
 from airflow_provider.parameters.task_key import deployment, task_key
 from airflow_provider.preflight.facts import preflight
@@ -164,7 +164,7 @@ class TaskRun:
         return AgentHook(
             python=operator.python,
             cwd=self._cwd,
-            env=operator.env or {},
+            env=environment_of(operator.env),
             label=label,
             on_hello=None if label or self._node is None else self._compare_versions,
         )

@@ -8,7 +8,7 @@ then, and when the task runs. The operator decides what goes to XCom and which e
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
@@ -36,6 +36,7 @@ from llutil.failure import FailureClass
 if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath
     from airflow.sdk.definitions.mappedoperator import MappedOperator
+    from jinja2 import Environment
 
     from airflow_provider.execution.gang_node import Stoppable
 
@@ -199,6 +200,31 @@ class LaunchOperator(BaseOperator):
         self._running = running
         if self._killed:
             self.on_kill()
+
+    def _do_render_template_fields(
+        self,
+        parent: Any,
+        template_fields: Iterable[str],
+        context: Context,
+        jinja_env: Environment,
+        seen_oids: set[int],
+    ) -> None:
+        """Render as Airflow does, but all except the entrypoint's arguments as text, also where
+        ``render_template_as_native_obj`` is on: an id ``1_000`` or a password ``007`` is no number.
+        Airflow calls this method of a mapped task too (3.3).
+        """
+        fields = set(template_fields)
+        arguments = fields & {"op_args", "op_kwargs"}
+        render = super()._do_render_template_fields
+        render(parent, sorted(arguments), context, jinja_env, seen_oids)
+        operator: Any = self  # Airflow's types disagree about the attribute
+        native = operator.render_template_as_native_obj
+        operator.render_template_as_native_obj = False
+        try:
+            rest = sorted(fields - arguments)
+            render(parent, rest, context, self.get_template_env(), seen_oids)
+        finally:
+            operator.render_template_as_native_obj = native
 
     def parameters(self) -> dict[str, Any]:
         """The launch parameters and the operator's own that are checked, by name. They are rendered

@@ -7,6 +7,7 @@ loaded. cloudpickle is imported only when a function is sent, not when a DAG is 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,8 @@ def entrypoint_for(
 ) -> Entrypoint:
     """The entrypoint to send, with its arguments.
 
-    A relative path is relative to ``dag_folder``, the folder of the DAG file.
+    A relative path is relative to ``dag_folder``, the folder of the DAG file. A command that is not
+    on the ``PATH`` may be a file there.
 
     :raises EntrypointError: the entrypoint is missing, cannot be sent, or does not accept the
         arguments.
@@ -56,7 +58,7 @@ def entrypoint_for(
             return msgspec.structs.replace(parsed, payload=functions.pickle_arguments(args, kwargs))
         case Script(path=path):
             parsed = msgspec.structs.replace(parsed, path=os.path.normpath(dag_folder / path))
-        case Command(program=program) if os.sep in program:
+        case Command(program=program) if os.sep in program or _is_beside(dag_folder, program):
             parsed = msgspec.structs.replace(parsed, program=os.path.normpath(dag_folder / program))
         case Command() | Module():
             pass
@@ -72,6 +74,13 @@ def entrypoint_for(
     if problems:
         raise EntrypointError(problems)
     return parsed
+
+
+def _is_beside(dag_folder: Path, program: str) -> bool:
+    """Whether ``program`` means the file of that name beside the DAG file: it is not on the
+    PATH.
+    """
+    return shutil.which(program) is None and (dag_folder / program).is_file()
 
 
 def _positional(args: Any) -> Sequence[Any]:

@@ -19,7 +19,7 @@ from llutil.launcher.config_checks import problems_of
 from llutil.std import Std
 from llutil.task_link.messages import unsendable
 
-__all__ = ["LAUNCH_PARAMETERS", "has_several_nodes", "launch_config", "least_nodes"]
+__all__ = ["LAUNCH_PARAMETERS", "has_several_nodes", "is_number", "launch_config", "least_nodes"]
 
 _PARAMETERS: Mapping[str, str] = {
     **{one.name: one.name for one in fields(LaunchConfig)},
@@ -64,7 +64,9 @@ def launch_config(values: Mapping[str, Any]) -> LaunchConfig:
             continue
         value = _plain(value)
         kind = _KINDS[field]
-        if kind is str and not isinstance(value, str):
+        if kind is str and is_number(value):
+            found[field] = str(value)
+        elif kind is str and not isinstance(value, str):
             problems.append(Problem(parameter, f"is {value!r}; wanted text"))
         elif kind in {int, float} and isinstance(value, str):
             try:
@@ -107,6 +109,11 @@ def least_nodes(values: Mapping[str, Any]) -> int:
         return _nodes(values.get("nnodes", 1))[0]
     except ValueError:
         return 1
+
+
+def is_number(value: Any) -> bool:
+    """Whether ``value`` is a number, which may stand where text is wanted."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _plain(value: Any) -> Any:

@@ -12,13 +12,15 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_provider.parameters.launch_config import launch_config, least_nodes
+from airflow_provider.parameters.launch_config import is_number, launch_config, least_nodes
+from llutil.entrypoint import function_problem
 from llutil.errors import ConfigError, Problem
 
 __all__ = [
     "OWN_PARAMETERS",
     "blank_templates",
     "entrypoint_problems",
+    "environment_of",
     "is_unresolved",
     "problems_so_far",
     "task_problems",
@@ -89,9 +91,11 @@ def task_problems(values: Mapping[str, Any]) -> list[Problem]:
     problems: list[Problem] = []
     env = values.get("env") or {}
     if not isinstance(env, Mapping) or not all(
-        isinstance(part, str) and "\0" not in part for item in env.items() for part in item
+        isinstance(name, str) and (isinstance(value, str) or is_number(value)) and "\0" not in part
+        for name, value in env.items()
+        for part in (name, str(value))
     ):
-        problems.append(Problem("env", f"is {env!r}; wanted a dict of strings, numbers in quotes"))
+        problems.append(Problem("env", f"is {env!r}; wanted a dict of texts or numbers by name"))
     elif any(not name or "=" in name for name in env):
         text = f"has the names {', '.join(map(repr, env))}; no name may be empty or hold '='"
         problems.append(Problem("env", text))
@@ -140,6 +144,11 @@ def task_problems(values: Mapping[str, Any]) -> list[Problem]:
     return problems
 
 
+def environment_of(env: Mapping[str, str | float] | None) -> dict[str, str]:
+    """The environment variables that the parameter ``env`` adds."""
+    return {name: str(value) for name, value in (env or {}).items()}
+
+
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -167,7 +176,10 @@ def entrypoint_problems(given: Any) -> list[Problem]:
             "@task.elastic instead"
         )
         return [Problem("entrypoint", text)]
-    if callable(given) or isinstance(given, str):
+    if callable(given):
+        problem = function_problem(given)
+        return [] if problem is None else [Problem("entrypoint", problem)]
+    if isinstance(given, str):
         return []
     text = (
         f"is {given!r}; wanted a function, 'package.module:function', a script, '-m module' or a "

@@ -20,7 +20,7 @@ import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from llutil.entrypoint import FunctionName, PickledCall
+from llutil.entrypoint import FunctionName, PickledCall, function_problem
 from llutil.errors import EntrypointError
 from llutil.serialization import by_value_pickle, unpicklable
 
@@ -121,10 +121,14 @@ def check_arguments(
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
 ) -> None:
-    """Check that ``function`` takes these arguments. One without a signature is not checked.
+    """Check that ``function`` can be run, and takes these arguments. One without a signature may
+    take any.
 
     :raises EntrypointError: it does not; the text has its name, its signature and what is wrong.
     """
+    problem = function_problem(function)
+    if problem is not None:
+        raise EntrypointError(f"{name_of(function)} {problem}")
     kwargs = kwargs or {}
     try:
         signature = inspect.signature(function)

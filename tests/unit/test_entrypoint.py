@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,11 @@ ANY = st.one_of(
         ("-m pkg.train", ("--epochs", 3), Module("pkg.train", ("--epochs", "3"))),
         ("-m pkg.train --epochs", (3,), Module("pkg.train", ("--epochs", "3"))),
         ("-m", ("pkg.train", "--epochs"), Module("pkg.train", ("--epochs",))),
+        ("-m pkg.train --name 'a b'", (), Module("pkg.train", ("--name", "a b"))),
+        ("train.py --lr 1", (2,), Script("train.py", ("--lr", "1", "2"))),
+        ("train.py config.py", (), Script("train.py", ("config.py",))),
+        ("'my folder/train.py' --lr", (), Script("my folder/train.py", ("--lr",))),
+        ("bash -c 'echo a'", (), Command("bash", ("-c", "echo a"))),
         ("bash", ("-c", "true"), Command("bash", ("-c", "true"))),
         ("/usr/bin/env", (), Command("/usr/bin/env")),
         ("http://host:80", (), Command("http://host:80")),
@@ -59,6 +66,53 @@ def test_an_empty_string_is_refused_with_what_was_wanted(text: str) -> None:
         EntrypointError, match=r"empty string; wanted a function, 'package\.module:f"
     ):
         entrypoint.parse(text, ())
+
+
+@pytest.mark.parametrize(
+    ("text", "args", "said"),
+    [
+        ("train.py 'a", (), "No closing quotation; give the arguments apart"),
+        ("echo", ("a\0b",), "'echo' holds a NUL character, which no program can be given"),
+    ],
+)
+def test_what_cannot_be_an_argument_is_refused(text: str, args: tuple[Any, ...], said: str) -> None:
+    with pytest.raises(EntrypointError, match=said):
+        entrypoint.parse(text, args)
+
+
+async def _async() -> None: ...
+
+
+def _generator() -> Iterator[int]:
+    yield 1
+
+
+async def _async_generator() -> AsyncIterator[int]:
+    yield 1
+
+
+class _AsyncCall:
+    async def __call__(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("function", "kind"),
+    [
+        (_async, "an async function"),
+        (functools.partial(functools.partial(_async)), "an async function"),
+        (_AsyncCall(), "an async function"),
+        (_AsyncCall().__call__, "an async function"),
+        (_async_generator, "an async generator"),
+        (_generator, "a generator"),
+    ],
+)
+def test_a_function_whose_call_runs_nothing_is_refused(function: object, kind: str) -> None:
+    assert str(entrypoint.function_problem(function)).startswith(f"is {kind}, of which a call")
+
+
+@pytest.mark.parametrize("function", [len, print, Path, lambda: 1, functools.partial(len, "a")])
+def test_any_other_function_is_taken(function: object) -> None:
+    assert entrypoint.function_problem(function) is None
 
 
 @pytest.mark.parametrize("text", ["-m", "-m   "])
@@ -96,11 +150,19 @@ def test_each_entrypoint_has_a_name_for_reports(one: entrypoint.Entrypoint, name
 
 def test_what_is_missing_is_found_before_anything_runs(tmp_path: Path) -> None:
     (tmp_path / "train.py").touch()
-    (tmp_path / "tool").touch()
+    (tmp_path / "tool").touch(mode=0o755)
+    (tmp_path / "data").touch(mode=0o644)
     cwd = str(tmp_path)
     assert entrypoint.problem_with(Script("train.py"), cwd) is None
     assert entrypoint.problem_with(Script(str(tmp_path / "train.py")), "/") is None
-    assert entrypoint.problem_with(Command("tool"), cwd) is None
+    assert entrypoint.problem_with(Command("./tool"), cwd) is None
+    assert entrypoint.problem_with(Command("tool"), cwd) == (
+        "command 'tool' is not on the PATH; write './tool' for the file"
+    )
+    assert "may not be executed: make the file executable (chmod +x), or name its interp" in str(
+        entrypoint.problem_with(Command("./data"), cwd)
+    )
+    assert "does not exist (looked for" in str(entrypoint.problem_with(Command("./none"), cwd))
     assert entrypoint.problem_with(Command("sh"), cwd) is None
     assert entrypoint.problem_with(Command(sys.executable), cwd) is None
     assert entrypoint.problem_with(Module("not.looked.for"), cwd) is None

@@ -14,6 +14,7 @@ from airflow.sdk import DAG, XComArg
 from airflow.sdk.bases.operator import BaseOperator
 from airflow.serialization.serialized_objects import DagSerialization
 
+from airflow_provider.decorators.elastic import elastic_task
 from airflow_provider.operators.elastic import ElasticLaunchOperator
 from airflow_provider.retries.launch_retry import LaunchRetry
 from llutil.errors import ConfigError, StoppedError
@@ -63,6 +64,61 @@ def test_what_only_a_run_can_tell_is_left_to_it():
         entrypoint="{{ params.script }}",
         rdzv_backend="{{ params.backend }}",
     )
+
+
+NATIVE = {
+    "rdzv_id": "{{ 1 }}_000",
+    "node_label": "{{ 7 }}",
+    "env": {"T": "4", "V": "{{ '007' }}", "W": "1.10"},
+    "nproc_per_node": "{{ 2 }}",
+    "op_args": ["{{ [1, 2] }}"],
+}
+RENDERED = {
+    "rdzv_id": "1_000",
+    "node_label": "7",
+    "env": {"T": "4", "V": "007", "W": "1.10"},
+    "nproc_per_node": "2",
+    "op_args": [[1, 2]],
+}
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_where_templates_are_rendered_to_objects_only_arguments_are_no_text(mapped):
+    with DAG("d", render_template_as_native_obj=True):
+        if mapped:
+            whole = ElasticLaunchOperator.partial(task_id="t", entrypoint=train).expand_kwargs(
+                [NATIVE]
+            )
+            task = whole.unmap(NATIVE)
+            fields, env = whole.template_fields, whole.get_template_env()
+            task._do_render_template_fields(task, fields, {}, env, set())
+        else:
+            task = operator(**NATIVE)
+            task.render_template_fields({})
+    assert {name: getattr(task, name) for name in RENDERED} == RENDERED
+    assert task.render_template_as_native_obj is None
+
+
+async def train_soon():
+    pass
+
+
+def batches():
+    yield 1
+
+
+@pytest.mark.parametrize(
+    ("function", "kind"), [(train_soon, "an async function"), (batches, "a generator")]
+)
+def test_a_function_whose_call_runs_nothing_does_not_parse(function, kind):
+    for make in (
+        lambda: operator(entrypoint=function),
+        lambda: ElasticLaunchOperator.gang(nodes=2, task_id="t", entrypoint=function),
+        elastic_task(function),
+        elastic_task(function, gang=2),
+    ):
+        with DAG("d"), pytest.raises(ConfigError, match=f"entrypoint is {kind}, of which a call"):
+            make()
 
 
 def test_an_upstream_tasks_output_makes_it_upstream():
@@ -120,7 +176,7 @@ def test_a_mapped_value_that_is_wrong_fails_its_task_for_good_instead_of_being_r
     [
         ({"entrypoint": "scripts/none.py"}, ["script '", "scripts/none.py' does not exist"]),
         ({"entrypoint": "no-such-command"}, ["command 'no-such-command' is neither"]),
-        ({"entrypoint": "bin/none"}, ["bin/none' is neither on the PATH nor a file"]),
+        ({"entrypoint": "bin/none"}, ["bin/none' does not exist (looked for"]),
         ({"entrypoint": "-m ", "op_args": []}, ["'-m' without a module"]),
         ({"entrypoint": " "}, ["entrypoint is an empty string"]),
         ({"op_args": []}, ["train(epochs, rate=0.1) cannot be called", "'epochs'"]),

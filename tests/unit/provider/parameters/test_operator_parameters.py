@@ -39,9 +39,9 @@ def problems(**values):
         ({"rdzv_configs": {"timeout": "soon"}}, "rdzv_configs has 'timeout': 'soon'"),
         ({"rdzv_timeout": -5}, "rdzv_configs has 'timeout': -5"),
         ({"rdzv_endpoint": "nowhere"}, "rdzv_endpoint 'nowhere' has no port; wanted host:port"),
-        ({"rdzv_endpoint": 2379}, "rdzv_endpoint is 2379; wanted text"),
+        ({"rdzv_endpoint": 2379}, "rdzv_endpoint '2379' has no port; wanted host:port"),
         ({"node_index": -1}, "node_index is -1"),
-        ({"rerun_token": 3}, "rerun_token is 3; wanted text"),
+        ({"rerun_token": True}, "rerun_token is True; wanted text"),
         ({"rdzv_id": "a/b"}, "rdzv_id is 'a/b'"),
         ({"start_method": "thread"}, "start_method is 'thread'"),
         ({"max_restarts": -1}, "max_restarts is -1"),
@@ -52,7 +52,9 @@ def problems(**values):
         ({"metrics_cfg": "x"}, "metrics_cfg is 'x'"),
         ({"metrics_cfg": {"g": "file"}}, "metrics_cfg has 'g': 'file'; wanted 'null', 'console'"),
         ({"local_ranks_filter": "0"}, "local_ranks_filter is '0'; wanted a set of local ranks"),
-        ({"env": {"THREADS": 4}}, "env is {'THREADS': 4}; wanted a dict of strings"),
+        ({"env": {"THREADS": [4]}}, "env is {'THREADS': [4]}; wanted a dict of texts or numbers"),
+        ({"env": {4: "a"}}, "env is {4: 'a'}; wanted a dict of texts or numbers"),
+        ({"env": {"DEBUG": True}}, "env is {'DEBUG': True}; wanted a dict of texts or numbers"),
         ({"env": "A=1"}, "env is 'A=1'"),
         ({"env": {"A=1": ""}}, "no name may be empty or hold '='"),
         ({"cwd": 3}, "cwd is 3; wanted a path"),
@@ -71,7 +73,7 @@ def test_a_mistake_is_named_with_the_parameter_that_the_user_wrote(values, text)
 
 
 def test_all_mistakes_are_named_at_once():
-    found = problems(nnodes="4:2", nproc_per_node=0, rdzv_backend="gossip", env={"A": 1})
+    found = problems(nnodes="4:2", nproc_per_node=0, rdzv_backend="gossip", env={"A": []})
     assert len(found) == 4
 
 
@@ -85,6 +87,7 @@ def test_all_mistakes_are_named_at_once():
         {"nnodes": "1:2", "rdzv_endpoint": "a:1"},
         {"nnodes": "2:2", "gang_nodes": 2, "rdzv_endpoint": "a:1"},
         {"redirects": {0: Std.ALL}, "tee": Std.OUT, "log_dir": Path("/logs")},
+        {"rdzv_id": 2, "rerun_token": 1.5, "node_label": 3, "env": {"T": 4, "RATE": 0.5}},
         {"rdzv_configs": None, "env": None, "cwd": None, "python": None, "rdzv_id": None},
     ],
 )
