@@ -144,6 +144,9 @@ class _TaskAgent:
             args=(),
             events=None,
             sys_path=tuple(sys.path),
+            # This process's own arguments are nobody's business, and Airflow's would make every
+            # ``argparse`` fail. With the name alone, a parser in the function takes its defaults.
+            argv=(spec.entrypoint.name,),
             observer=self._observer,
             result_limit=spec.result_limit,
             mark=self._mark,

@@ -130,6 +130,7 @@ def build_agent(
         order=WorkOrder(
             entrypoint=entrypoint,
             sys_path=request.sys_path,
+            argv=request.argv,
             result_limit=request.result_limit,
             arrays=request.arrays,
             kept_folder=request.kept_folder or str(logs.path / "results"),

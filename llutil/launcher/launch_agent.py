@@ -79,5 +79,6 @@ def launch_agent(
         events=ice_events,
         default_run_id="" if config.run_id else deduce_run_id(os.environ),
         sys_path=tuple(sys.path),
+        argv=tuple(map(str, sys.argv)),
     )
     return run(request)

@@ -30,6 +30,7 @@ class LaunchRequest:
     """One call of ``launch_agent``, with what it takes from its process.
 
     * ``sys_path``: where workers look for modules.
+    * ``argv``: the ``sys.argv`` that a function finds.
     * ``default_run_id``: the run id of a job whose ``config`` names none.
     * ``observer``: hears what happens on this node. None means the terminal.
     * ``result_limit``: None means that results are Python objects. A number means that they are
@@ -51,6 +52,7 @@ class LaunchRequest:
     args: tuple[Any, ...]
     events: Events | None
     sys_path: tuple[str, ...]
+    argv: tuple[str, ...] = ("",)
     default_run_id: str = ""
     observer: AgentObserver | None = None
     result_limit: int | None = None

@@ -56,7 +56,8 @@ def import_ahead() -> None:
     the server.
     """
     with gc_paused(freeze=True):
-        with contextlib.suppress(ImportError, OSError):
+        # Under ``-W error`` an import may raise a warning, too.
+        with contextlib.suppress(ImportError, OSError, Warning):
             import torch
             import torch.distributed  # noqa: F401 - imported for the workers
         import cloudpickle  # noqa: F401 - as above

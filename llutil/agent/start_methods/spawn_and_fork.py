@@ -98,13 +98,18 @@ def interpreter_command(call: str) -> list[str]:
     """The command of a fresh interpreter that runs ``call`` of this package, wherever the package
     is installed.
 
+    It has the flags of this interpreter (-O, -W, -X and others), as ``multiprocessing`` gives them.
+    Not -S, since it has to find the libraries by itself.
+
     ``-c`` puts the working directory first on ``sys.path``, where a user's ``json.py`` would hide
     the library's. So it is removed, unless PYTHONSAFEPATH did that already. The package's own
     folder goes last.
     """
     home = str(Path(llutil.__file__).parent.parent)
     code = f"import sys; sys.flags.safe_path or sys.path.pop(0); sys.path.append({home!r}); {call}"
-    return [sys.executable, "-u", "-c", code]
+    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001
+    flags = [flag for flag in flags if flag != "-S"]
+    return [sys.executable, "-u", *flags, "-c", code]
 
 
 class _Child:

@@ -20,7 +20,8 @@ __all__ = ["WorkOrder", "read_order", "write_order"]
 
 
 class WorkOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """What to run (``entrypoint``), where modules are (``sys_path``), and the form of the answer.
+    """What to run (``entrypoint``), where a function's modules are (``sys_path``), the command line
+    that a function finds (``argv``), and the form of the answer.
 
     ``result_limit`` None means that results are pickled, for a caller in this interpreter. A number
     means that they are plain JSON of at most so many bytes, for XCom. With ``arrays``, a result
@@ -30,6 +31,7 @@ class WorkOrder(msgspec.Struct, frozen=True, kw_only=True):
 
     entrypoint: Entrypoint
     sys_path: tuple[str, ...]
+    argv: tuple[str, ...] = ("",)
     result_limit: int | None
     arrays: bool = False
     kept_folder: str = ""

@@ -64,6 +64,7 @@ def run_order(
     if direct is None and isinstance(order.entrypoint, PickledCall | FunctionName):
         entrypoint = order.entrypoint
         sys.path[:] = order.sys_path
+        sys.argv[:] = order.argv
         return _run_function(lambda: _load(entrypoint, order_fd), order, outcome_fd)
     os.close(order_fd)
     if direct is not None:

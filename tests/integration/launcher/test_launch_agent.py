@@ -119,25 +119,32 @@ class Rank:
     def __repr__(self):
         return f"rank {self.number}"
 def greet(name):
-    return f"{GREETING} {name} {Rank(os.environ['RANK'])}"
+    flags = sys.argv[1:], sys.flags.optimize, sys.warnoptions, sys.stdin.read()
+    return f"{GREETING} {name} {Rank(os.environ['RANK'])}", flags
 for method in ("spawn", "fork", "forkserver"):
     print(launch_agent(LaunchConfig(1, 1, 2, start_method=method), greet, ["main"]))
 """
 
 
-def test_a_function_of_the_callers_main_script_which_needs_no_guard(tmp_path: Path) -> None:
-    """multiprocessing's spawn would run the script again, and again."""
+def test_a_function_of_the_callers_main_script_which_needs_no_guard_and_has_its_command_line(
+    tmp_path: Path,
+) -> None:
+    """multiprocessing's spawn would run the script again, and again. What comes from standard input
+    is for no rank if there are several.
+    """
     (tmp_path / "main.py").write_text(MAIN)
     done = subprocess.run(
-        [sys.executable, str(tmp_path / "main.py")],
+        [sys.executable, "-O", "-Werror::UserWarning", tmp_path / "main.py", "--lr", "0.5"],
         capture_output=True,
         text=True,
         timeout=60,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+        input="a line",
         check=False,
     )
     assert done.stderr == ""
-    expected = {0: "hello from main rank 0", 1: "hello from main rank 1"}
+    flags = ["--lr", "0.5"], 1, ["error::UserWarning"], ""
+    expected = {rank: (f"hello from main rank {rank}", flags) for rank in (0, 1)}
     assert done.stdout == f"{expected}\n" * 3
 
 

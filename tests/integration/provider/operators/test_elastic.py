@@ -105,19 +105,22 @@ def test_every_ranks_value_goes_to_xcom_and_nothing_stays_on_disk(dag, tmp_path)
     assert left_on_disk() == []
 
 
-def test_arguments_from_upstream_tasks_arrive_as_plain_values(dag):
+def test_arguments_from_upstream_tasks_arrive_as_plain_values_and_nothing_from_airflows_process(
+    dag, monkeypatch
+):
+    monkeypatch.setattr(sys, "argv", ["airflow", "scheduler", "--no-colour"])
     before = BaseOperator(task_id="before")
     mapped = BaseOperator.partial(task_id="mapped").expand(doc=["a", "b", "c"])
 
     def train(one, many):
-        return [one, type(many).__name__, many]
+        return [one, type(many).__name__, many, sys.argv, sys.stdin.read()]
 
     from airflow.sdk import XComArg
 
     task = elastic_task(task_id="train")(train)(before.output, {"all": XComArg(mapped)}).operator
     outcome = run_task(task, upstream={"before": {"lr": 0.1}, "mapped": [1, 2, 3]})
     assert outcome.error is None
-    assert outcome.xcoms["rank_0"] == [{"lr": 0.1}, "dict", {"all": [1, 2, 3]}]
+    assert outcome.xcoms["rank_0"] == [{"lr": 0.1}, "dict", {"all": [1, 2, 3]}, ["train"], ""]
 
 
 def test_a_task_that_pushes_nothing_pushes_nothing(dag):

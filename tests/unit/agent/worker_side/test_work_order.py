@@ -23,6 +23,7 @@ orders = st.builds(
     WorkOrder,
     entrypoint=entrypoints,
     sys_path=st.lists(st.text(max_size=10), max_size=3).map(tuple),
+    argv=st.lists(st.text(st.characters(), max_size=10), max_size=3).map(tuple),  # any bytes
     result_limit=st.none() | st.integers(min_value=0),
     arrays=st.booleans(),
 )
