@@ -25,7 +25,16 @@ from llutil.rendezvous.protocol.instructions import (
     WatchMembers,
     WatchReports,
 )
-from llutil.rendezvous.protocol.records import Assignment, Cause, Marker, Record, Stage, Verdict
+from llutil.rendezvous.protocol.records import (
+    Assignment,
+    Cause,
+    Marker,
+    Record,
+    Report,
+    ReportKind,
+    Stage,
+    Verdict,
+)
 from llutil.rendezvous.protocol.seal_decision import (
     Incompatible,
     NotYet,
@@ -99,7 +108,7 @@ def _decide_running_round(state: State, running: Assignment, now: float) -> Inst
         me=state.node,
         parameters=state.parameters,
         round=running,
-        ends=state.end_reports,
+        ends={**state.end_reports, **_own_success(state, running)},
         stop=_stop_reason(state),
         living={member.node for member in members},
         ready=[m.node for m in members if m.node not in busy or m.node in state.nodes_back],
@@ -113,6 +122,22 @@ def _decide_running_round(state: State, running: Assignment, now: float) -> Inst
             return ReadReports(state.ticket + 1, running.stage, nodes, why)
         case NotYet() as not_yet:
             return not_yet
+
+
+def _own_success(state: State, running: Assignment) -> dict[str, Report]:
+    """The report of success that this node could not write, if it was all of the round and lost
+    its lease then: nobody else can have ended the round, and no other rank has to run again.
+    """
+    if state.succeeded != running or len(running.seats) > 1:
+        return {}
+    (node,) = running.nodes
+    report = Report(
+        generation=running.generation,
+        round=running.round,
+        node=node,
+        say=ReportKind.SUCCEEDED,
+    )
+    return {node: report}
 
 
 def _end_round(state: State, verdict: Verdict) -> Create:

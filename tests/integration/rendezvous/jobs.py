@@ -108,9 +108,9 @@ class Agent:
         return end
 
 
-def kept_values(agent: Agent) -> dict[str, Any]:
+def kept_values(agent: Agent, error: str = "RendezvousError") -> dict[str, Any]:
     """What ranks returned, as the agent has kept it in the files that its error names."""
-    folder = agent.ends("RendezvousError")["text"].rpartition("what they returned is in ")[2]
+    folder = agent.ends(error)["text"].rpartition("what they returned is in ")[2]
     return {file.name: pickle.loads(file.read_bytes()) for file in Path(folder).iterdir()}
 
 

@@ -11,9 +11,10 @@ import pytest
 
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol.records import ReportKind
-from tests.support.memory_rendezvous import MemoryRendezvous, Node
+from tests.support.memory_rendezvous import RUN, MemoryRendezvous, Node
 
 _NEVER = 1000.0
+_NEVER_TOO_LATE = float("inf")
 
 
 def _hush(trouble: str, *nodes: Node) -> None:
@@ -137,6 +138,22 @@ def test_a_full_store_that_takes_writes_again_in_time_costs_nothing(
         node.ledger.full = False
     for node in nodes:
         assert node.ends(do.FinishedWell).recorded
+
+
+def test_a_node_that_was_all_of_its_round_need_not_run_again_though_its_lease_is_over(
+    rendezvous: MemoryRendezvous,
+) -> None:
+    node = rendezvous.node("a", min_nodes=1, max_nodes=2)
+    agreed = node.starts()
+    _hush("away", node)
+    node.succeeds()
+    assert not node.peek(0.1)  # it has tried to report that
+    (record,) = rendezvous.ledger.read(RUN.members, deadline=_NEVER_TOO_LATE).records
+    rendezvous.ledger.end_lease(record.lease, deadline=_NEVER_TOO_LATE)
+    node.ledger.away, node.ledger.held = False, None
+    end = node.ends(do.FinishedWell)
+    assert (end.assignment, end.recorded) == (agreed, True)
+    assert rendezvous.keys(RUN.log) == ["log/000001.marker"]
 
 
 def test_a_node_that_waits_for_others_is_not_told_to_have_failed_by_a_store_that_is_there(

@@ -1,4 +1,6 @@
-"""What becomes of jobs when etcd has no space left: it renews and reads, and takes no writes."""
+"""What becomes of jobs when etcd has no space left (it renews and reads, and takes no writes), or
+does not let them in any more.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ import pytest
 from llutil.ledgers.etcd.etcd3_import import etcdrpc
 from tests.integration.rendezvous.conftest import MakeJob
 from tests.integration.rendezvous.jobs import Agent, Job, kept_values
-from tests.support.etcd_servers import EtcdServer, etcd
+from tests.support.etcd_servers import EtcdServer, etcd, with_passwords
 
 pytestmark = [pytest.mark.launch, pytest.mark.fault, pytest.mark.etcd]
 
@@ -68,3 +70,25 @@ def test_jobs_end_in_time_with_what_their_nodes_know(
     told = failing.ends("WorkersFailed")["text"]
     assert "ValueError: no such digit: 1" in told
     assert no_write in told
+
+
+def test_nodes_that_are_not_let_in_any_more_tell_what_they_know(make_job: MakeJob) -> None:
+    access = {"user": "ann", "password": "secret", "namespace": "ann/jobs"}
+    with etcd() as server:
+        with_passwords(server, {"ann": ("secret", "/ann/")})
+        job = make_job(server.endpoint, rdzv_configs=access, min_nodes=2, max_nodes=2)
+        failing, succeeding = (job.node(name, function=True) for name in "ab")
+        job.runs("a", "b")
+        with server.channel() as channel:
+            auth = etcdrpc.AuthStub(channel)
+            root = etcdrpc.AuthenticateRequest(name="root", password="root")
+            token = auth.Authenticate(root, timeout=5).token
+            request = etcdrpc.AuthUserDeleteRequest(name="ann")
+            auth.UserDelete(request, timeout=5, metadata=[("token", token)])
+        job.fail("a")
+        job.succeed("b")
+        told = failing.ends("WorkersFailed")["text"]
+        assert "ValueError: no such digit: 1" in told
+        assert "besides, " in told
+        assert "does not know the user 'ann'" in told
+        assert [*kept_values(succeeding, "LedgerRefused").values()] == [{"answer": 42}]
