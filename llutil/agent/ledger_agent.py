@@ -13,8 +13,9 @@ import logging
 import signal
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from torch.distributed.elastic.agent.server.api import RunResult, WorkerState
@@ -25,13 +26,14 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 
 from llutil.agent.base_agent import Agent
 from llutil.agent.failures.report import FailureReport, process_failures
-from llutil.agent.output.kept_values import keep_values
+from llutil.agent.worker_side.outcome_pipe import Refused, Returned
 from llutil.agent.workers.rank_exit import RankExit
 from llutil.errors import ConfigError, LaunchError, RendezvousError, StoppedError
 from llutil.rendezvous.driver.driver import AgentInstruction, Driver
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol import observations as see
 from llutil.rendezvous.protocol.records import Assignment, Stage
+from llutil.serialization.kept_value import keep_content
 from llutil.time_budgets import LEDGER_CLOSED, LEDGER_LEFT
 
 __all__ = ["LedgerAgent"]
@@ -236,8 +238,18 @@ class LedgerAgent(Agent):
             return self._failed(replace(report, job_failure=told, besides=str(error)))
         if self._values:
             kind = ConfigError if isinstance(error, ConfigError) else type(error)
-            raise kind(
-                f"{error}; all ranks of this node had succeeded, and nothing is known of other "
-                f"nodes; {keep_values(self._job.logs.path, self._values)}"
-            ) from error
+            succeeded = "all ranks of this node had succeeded, and nothing is known of other nodes"
+            raise kind("\n".join([f"{error}; {succeeded}", *self._kept_values()])) from error
         raise error
+
+    def _kept_values(self) -> Iterator[str]:
+        """Write what ranks returned into files; where each value is, in words."""
+        for rank, note in self._values.items():
+            match note:
+                case Returned(content=content, pickled=pickled):
+                    where = keep_content(content, Path(self.kept_folder), rank, pickled=pickled)
+                    yield f"what rank {rank} returned: {where}"
+                case Refused(text=text):
+                    yield text
+                case _:  # a script returns nothing
+                    pass

@@ -1,5 +1,5 @@
-"""What the machine tells a node's driver to do, and how a node's part can end. Each has a reason
-(``why``).
+"""What the machine tells a node's driver to do. Each instruction has a reason (``why``). How a
+node's part can end is in ``ends``, whose names are here too.
 
 Instructions with a ``ticket`` are requests. Each is answered by one observation with that ticket,
 and the machine sends no second request before the answer. The others are carried out in order and
@@ -11,8 +11,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llutil.failure import JobFailure
-from llutil.rendezvous.protocol.records import Assignment, Member, Record, Report, Stage
+from llutil.rendezvous.protocol.ends import (
+    End,
+    Failed,
+    FinishedWell,
+    GaveUp,
+    Late,
+    Left,
+    Refused,
+    Stopped,
+)
+from llutil.rendezvous.protocol.records import Assignment, Member, Record, Stage
 
 __all__ = [
     "CloseStore",
@@ -211,73 +220,6 @@ class Wait:
 
     until: float
     why: str
-
-
-@dataclass(frozen=True, slots=True)
-class FinishedWell:
-    """All ranks of the job succeeded, this node's among them, in this round.
-
-    ``recorded`` says whether the ledger holds that: a node that comes later reads it there.
-    """
-
-    assignment: Assignment
-    why: str
-    recorded: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Late:
-    """The job succeeded without this node: its result is empty."""
-
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The job has failed for good."""
-
-    job_failure: JobFailure
-
-    @property
-    def why(self) -> str:
-        """The failure's own reason."""
-        return self.job_failure.why
-
-
-@dataclass(frozen=True, slots=True)
-class Stopped:
-    """The job was asked to stop."""
-
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Left:
-    """This node was asked to leave, and did."""
-
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class GaveUp:
-    """No round began in time, or the ledger did not answer for so long. A retry can help.
-
-    ``outcome`` is how this node's own workers had ended, if the ledger took no word of that, or
-    gave none back.
-    """
-
-    why: str
-    outcome: Report | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The nodes' configurations do not fit together. A retry cannot help."""
-
-    why: str
-
-
-End = FinishedWell | Late | Failed | Stopped | Left | GaveUp | Refused
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -110,8 +111,8 @@ class Agent:
 
 def kept_values(agent: Agent, error: str = "RendezvousError") -> dict[str, Any]:
     """What ranks returned, as the agent has kept it in the files that its error names."""
-    folder = agent.ends(error)["text"].rpartition("what they returned is in ")[2]
-    return {file.name: pickle.loads(file.read_bytes()) for file in Path(folder).iterdir()}
+    files = re.findall(r"it is kept on \S+ in (\S+): import pickle", agent.ends(error)["text"])
+    return {Path(file).name: pickle.loads(Path(file).read_bytes()) for file in files}
 
 
 class Job:
