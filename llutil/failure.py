@@ -17,12 +17,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
-__all__ = ["Failure", "FailureClass", "JobFailure", "first_failure"]
+__all__ = ["FINAL_EXCEPTIONS", "Failure", "FailureClass", "JobFailure", "first_failure"]
 
 T = TypeVar("T")
 
 _COLUMNS = {"failure class": "failure_class"}
 """What a report shows of a failed rank in a line of its own: the line's label, and the field."""
+
+
+FINAL_EXCEPTIONS = ("AirflowSkipException", "AirflowFailException")
+"""Exceptions of Airflow's by which the user's code says how its task ends. No restart follows."""
 
 
 class FailureClass(StrEnum):
@@ -56,7 +60,8 @@ class Failure:
     line, ``trace`` the exception with its traceback or its whole message (may be empty), ``tail``
     the last lines of its standard error that ``trace`` does not hold. These texts are cut when they
     are made, so that they fit into any store and onto a screen. ``echo`` says that the rank only
-    tells of a peer that went away: the cause is another rank's failure.
+    tells of a peer that went away: the cause is another rank's failure. ``final_exception`` is the
+    one of ``FINAL_EXCEPTIONS`` that it raised, if it raised one or a subclass.
 
     What its agent knows follows. ``group_rank`` is its node's place in the round, ``label`` what
     people call the node (may be empty). ``restart`` of ``max_restarts`` had been used when it
@@ -73,6 +78,7 @@ class Failure:
     trace: str = ""
     tail: tuple[str, ...] = ()
     echo: bool = False
+    final_exception: str = ""
     group_rank: int = 0
     label: str = ""
     host: str = ""

@@ -70,6 +70,7 @@ class Launch:
     meet: Callable[[LaunchConfig], LaunchConfig] = lambda config: config
     publish: Callable[[str], None] = lambda _: None
     deployment: str = ""
+    log_level: int = logging.INFO
 
     def run(self, hook: AgentHook, log: logging.Logger) -> dict[int, Any]:
         """Launch until a launch succeeds or may not be repeated. Returns, by rank, what each rank
@@ -102,6 +103,7 @@ class Launch:
                     orphan_log=orphan_log,
                     arrays=self.store is not None and self.store.arrays,
                     kept_folder=str(kept),
+                    log_level=self.log_level,
                     agent_record=str(record_path),
                     launch=str(self.try_number),
                 )

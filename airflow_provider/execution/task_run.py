@@ -211,6 +211,7 @@ class TaskRun:
             store=store,
             begin=_tell_nobody if locally else self._tell_retry_policy,
             deployment=deployment(),
+            log_level=_log_level(),
         )
 
     def _result_limit(self, store: ResultStore | None) -> int:
@@ -277,6 +278,14 @@ class TaskRun:
             dag_folder=self._dag_folder,
             cwd=self._cwd,
         )
+
+
+def _log_level() -> int:
+    """From which level on Airflow shows what a task logs."""
+    from airflow.sdk.configuration import conf
+
+    name = str(conf.get("logging", "logging_level", fallback="INFO")).upper()
+    return logging.getLevelNamesMapping().get(name, logging.INFO)
 
 
 def _tell_nobody(_left: AgentRecord | None, _log: logging.Logger) -> None:

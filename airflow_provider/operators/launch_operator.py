@@ -164,11 +164,13 @@ class LaunchOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Launch the job. Returns what each rank of this node returned, by rank as a string.
 
-        :raises AirflowFailException: the gang cannot form any more.
+        :raises AirflowFailException: the gang cannot form any more, or a rank raised it.
+        :raises AirflowSkipException: a rank raised it.
         :raises LaunchError: the job failed, was stopped, or its agent was lost. A ``ConfigError``:
             the configuration or the entrypoint is wrong.
         """
         # Imported here, so that parsing a DAG does not import it.
+        from airflow_provider.execution.final_exception import raise_final_exception
         from airflow_provider.execution.task_run import TaskRun
 
         try:
@@ -183,6 +185,7 @@ class LaunchOperator(BaseOperator):
                 raise
             return run.push(results)
         except LaunchError as error:
+            raise_final_exception(error)
             # Airflow logs an error with its causes and all frames. The frames of this package and
             # of tenacity tell nothing, and the text of a bad configuration includes its cause.
             complete = error.failure_class is FailureClass.BAD_CONFIGURATION

@@ -14,10 +14,8 @@ server is forked, and the process ends soon.
 from __future__ import annotations
 
 import _thread
-import importlib.metadata
 import logging
 import os
-import platform
 import signal
 import socket
 import sys
@@ -33,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 from llutil.agent_process.agent_record_writer import AgentRecordWriter
 from llutil.agent_process.arguments import InheritedDescriptors, read_arguments
+from llutil.agent_process.installed import check_torch, hello_message
 from llutil.agent_process.orphan_log import OrphanLog
 from llutil.agent_process.prefork import prefork_server, should_prefork
 from llutil.agent_process.task_observer import TaskLogHandler, TaskObserver
@@ -100,9 +99,10 @@ class _TaskAgent:
     def serve(self) -> int:
         # Last: a signal may come at once, and its handler needs all that ``__init__`` made.
         signal.signal(signal.SIGTERM, self._on_term)
-        self._task_socket.send(_hello_message())
+        self._task_socket.send(hello_message())
         last: messages.JobSucceeded | messages.JobFailed
         try:
+            check_torch()
             deadline = time.monotonic() + _SPEC_TIMEOUT
             spec = self._task_socket.first_spec(deadline)
             server = self._prefork_server(spec) if spec is not None else None
@@ -155,6 +155,7 @@ class _TaskAgent:
             store_value=None if self._results is None else self._results.add,
             arrays=spec.arrays and self._results is not None,
             kept_folder=spec.kept_folder,
+            log_level=spec.log_level,
         )
         try:
             results = run(request)
@@ -272,21 +273,3 @@ class _TaskAgent:
 
 def _failed_message(error: LaunchError) -> messages.JobFailed:
     return messages.JobFailed(type(error).__name__, str(error), error.retryable, error.job_failure)
-
-
-def _hello_message() -> messages.Hello:
-    return messages.Hello(
-        os.getpid(),
-        sys.executable,
-        torch=_installed_version("torch"),
-        python_version=platform.python_version(),
-        launcher=_installed_version("airflow-provider-elastic-launch"),
-    )
-
-
-def _installed_version(distribution: str) -> str:
-    """The version of the installed ``distribution``, without an import; "" if it is missing."""
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return ""

@@ -134,6 +134,7 @@ def build_agent(
             result_limit=request.result_limit,
             arrays=request.arrays,
             kept_folder=request.kept_folder or str(logs.path / "results"),
+            log_level=request.log_level,
         ),
         mark=mark,
         grace_period=config.shutdown_timeout,

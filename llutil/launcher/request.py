@@ -45,6 +45,8 @@ class LaunchRequest:
       arrays comes as an archive of them.
     * ``kept_folder``: where a value is kept that cannot be handed on; if empty, in the job's folder
       of log files.
+    * ``log_level``: from which level on the log records of functions are shown; 0 leaves it to
+      Python.
     """
 
     config: LaunchConfig
@@ -62,6 +64,7 @@ class LaunchRequest:
     store_value: Callable[[bytes | bytearray], Any] | None = None
     arrays: bool = False
     kept_folder: str = ""
+    log_level: int = 0
 
     @property
     def run_id(self) -> str:

@@ -63,7 +63,7 @@ class Spec(_Message, frozen=True, kw_only=True):
     ``llutil.task_link.secrets_file``. ``result_limit`` is how many bytes of JSON one rank's value
     may take; 0 means that nobody wants the values. With ``arrays``, values in a results file keep
     their arrays, see ``llutil.serialization.npz_archive``. A value that cannot be handed on is kept
-    in ``kept_folder``.
+    in ``kept_folder``. ``log_level`` is from which level on the log records of functions are shown.
 
     ``orphan_log`` is the file that takes what the agent prints after the task is gone.
     ``agent_record`` is the file of its ``AgentRecord``, empty for none; ``launch`` is the name of
@@ -79,6 +79,7 @@ class Spec(_Message, frozen=True, kw_only=True):
     version: int = VERSION
     arrays: bool = False
     kept_folder: str = ""
+    log_level: int = 0
 
 
 class Stop(_Message, frozen=True):

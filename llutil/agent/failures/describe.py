@@ -78,6 +78,7 @@ def _failure(ended: RankExit, memory: KillCount | None) -> Failure:
         trace="\n".join(trace),
         tail=tuple(shortened(tail, most, size, ends=True)),
         echo=only_reports_peer_gone(ended.status, said),
+        final_exception=said.final_exception,
     )
 
 

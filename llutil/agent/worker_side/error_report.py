@@ -18,6 +18,7 @@ from pathlib import Path
 
 from llutil.agent.worker_side.outcome_pipe import ErrorNote, write_frame
 from llutil.errors import LaunchError
+from llutil.failure import FINAL_EXCEPTIONS
 
 __all__ = ["flush_streams", "report_error"]
 
@@ -57,14 +58,16 @@ def report_error(
         _print_error(error, frames, trace or f"{text}\n")
     if outcome_fd is None:
         return 1
+    final = _final_exception(error)
     note = ErrorNote(
         kind=type(error).__qualname__,
         text=text,
         trace=trace,
-        fatal=fatal,
+        fatal=fatal or bool(final),
         bad_configuration=bad_configuration,
         at=time.monotonic(),
         exit_code=exit_code,
+        final_exception=final,
     )
     flush_streams()
     if exit_code is None:
@@ -72,6 +75,16 @@ def report_error(
     with contextlib.suppress(BrokenPipeError):  # the agent is gone
         write_frame(outcome_fd, note)
     return 1 if exit_code is None else exit_code
+
+
+def _final_exception(error: BaseException) -> str:
+    """The class of ``FINAL_EXCEPTIONS`` that ``error`` is an instance of; empty if of none. Airflow
+    is not imported for that.
+    """
+    for one in type(error).__mro__:
+        if one.__name__ in FINAL_EXCEPTIONS and one.__module__.partition(".")[0] == "airflow":
+            return one.__name__
+    return ""
 
 
 def _message_of(error: BaseException) -> str:

@@ -41,6 +41,7 @@ class ErrorNote:
     called, or its value cannot be handed on. ``bad_configuration`` says that the user's code never
     began. ``at`` is when it failed, on ``time.monotonic()``, which is one clock for all processes
     of a host. ``exit_code`` is what it ends with by its own wish: the function called ``sys.exit``.
+    ``final_exception`` is ``Failure``'s.
     """
 
     kind: str
@@ -50,6 +51,7 @@ class ErrorNote:
     bad_configuration: bool = False
     at: float = 0.0
     exit_code: int | None = None
+    final_exception: str = ""
 
 
 @dataclass(frozen=True, slots=True)

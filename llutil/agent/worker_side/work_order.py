@@ -26,7 +26,8 @@ class WorkOrder(msgspec.Struct, frozen=True, kw_only=True):
     ``result_limit`` None means that results are pickled, for a caller in this interpreter. A number
     means that they are plain JSON of at most so many bytes, for XCom. With ``arrays``, a result
     that holds arrays is an archive instead. 0 means that nobody wants the results. A result that
-    cannot be handed on is kept in ``kept_folder``.
+    cannot be handed on is kept in ``kept_folder``. ``log_level`` is from which level on the log
+    records of a function are shown, as a number of ``logging``; 0 leaves that to Python.
     """
 
     entrypoint: Entrypoint
@@ -35,6 +36,7 @@ class WorkOrder(msgspec.Struct, frozen=True, kw_only=True):
     result_limit: int | None
     arrays: bool = False
     kept_folder: str = ""
+    log_level: int = 0
 
 
 def write_order(order: WorkOrder) -> int:

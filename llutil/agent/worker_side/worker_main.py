@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import logging
 import os
 import pickle
 import signal
@@ -163,6 +164,7 @@ def _load(entrypoint: PickledCall | FunctionName, order_fd: int) -> Callable[[],
 
 def _run_function(load: Callable[[], Callable[[], Any]], order: WorkOrder, outcome_fd: int) -> int:
     try:
+        _show_log_records(order.log_level)
         function = load()
     except BaseException as error:  # noqa: BLE001 - the edge of the process
         return report_error(error, outcome_fd, fatal=True, bad_configuration=True)
@@ -187,6 +189,14 @@ def _run_function(load: Callable[[], Callable[[], Any]], order: WorkOrder, outco
     flush_streams()
     write_frame(outcome_fd, note)
     return 0
+
+
+def _show_log_records(level: int) -> None:
+    """Show what the function logs, as Airflow does for a plain task; the task's log finds the level
+    at the beginning of the line.
+    """
+    if level:
+        logging.basicConfig(level=level, format="%(levelname)s:%(name)s:%(message)s")
 
 
 def _encoded_or_kept(value: Any, order: WorkOrder) -> Returned | Refused:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import logging
 import os
 import pickle
 import random
@@ -22,7 +23,7 @@ import pytest
 import structlog
 from airflow.sdk import DAG
 from airflow.sdk.bases.operator import BaseOperator
-from airflow.sdk.exceptions import AirflowTaskTimeout
+from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
 from airflow_provider.decorators.elastic import elastic_task
@@ -103,6 +104,54 @@ def test_every_ranks_value_goes_to_xcom_and_nothing_stays_on_disk(dag, tmp_path)
         "rank_1": expected[1],
     }
     assert left_on_disk() == []
+
+
+def test_airflows_own_exceptions_mean_in_a_rank_what_they_mean_in_any_task(dag, logged):
+    def skips():
+        from airflow.sdk.exceptions import AirflowSkipException
+
+        logging.getLogger("train").info("nothing to do for %s", os.environ["RANK"])
+        logging.getLogger("train").warning("really")
+        if os.environ["RANK"] == "1":
+            raise AirflowSkipException("no new data")
+        time.sleep(60)
+
+    outcome = run_task(elastic_task(nproc_per_node=2, task_id="skips")(skips)().operator)
+    assert (outcome.state, outcome.error) == ("skipped", None)
+    lines = logged()
+    assert "info: [rank 1] INFO:train:nothing to do for 1" in lines
+    assert "warning: [rank 1] WARNING:train:really" in lines
+    assert not [line for line in lines if "restart 1 of" in line]
+
+    def fails():
+        from airflow.sdk.exceptions import AirflowFailException
+
+        class NoData(AirflowFailException):
+            pass
+
+        raise NoData("none at all")
+
+    outcome = run_task(elastic_task(task_id="fails")(fails)().operator)
+    assert outcome.state == "failed"  # with tries left
+    assert type(outcome.error) is AirflowFailException
+    assert "NoData: none at all" in str(outcome.error)
+    assert "after 0 of 3 restarts" in str(outcome.error)
+
+
+def test_an_interpreter_without_torch_is_bad_configuration_at_once(dag, tmp_path, logged):
+    import msgspec
+
+    (tmp_path / "msgspec").symlink_to(Path(msgspec.__file__).parent)
+    task = ElasticLaunchOperator(
+        task_id="train",
+        entrypoint="true",
+        python=sys._base_executable,
+        env={"PYTHONPATH": str(tmp_path)},
+    )
+    outcome = run_task(task)
+    assert outcome.state == "failed"  # with tries left
+    assert f"python '{sys._base_executable}' has no torch; install" in str(outcome.error)
+    assert len([line for line in logged() if "launching true" in line]) == 1
 
 
 def test_arguments_from_upstream_tasks_arrive_as_plain_values_and_nothing_from_airflows_process(

@@ -159,7 +159,7 @@ STORED = {
         b'{"version":2,"kind":"report","generation":1,"round":1,"node":"a.1","say":"failed",'
         b'"why":"","token":"","job_failure":{"why":"rank 3: boom","failure_class":"user code",'
         b'"fatal":false,"failure":{"rank":3,"local_rank":1,"pid":4711,"exit_status":1,'
-        b'"failure_class":"user code","reason":"boom","trace":"","tail":["bye"],"echo":false,'
+        b'"failure_class":"user code","reason":"boom","trace":"","tail":["bye"],"echo":false,"final_exception":"",'
         b'"group_rank":1,"label":"","host":"far","restart":0,"max_restarts":0,"step":0}}}',
         report("a", ReportKind.FAILED, job_failure=job_failure("boom", tail=("bye",))),
     ),
