@@ -18,7 +18,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider.gang.node import GangNode, pull_all
+from airflow_provider.gang.node import GangNode
+from airflow_provider.gang.xcom_values import pull_all
 from airflow_provider.results.reference import from_xcom, to_xcom
 from airflow_provider.retries.launch_retry import LaunchRetry
 from llutil.backends.table import C10D

@@ -21,7 +21,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from airflow_provider.gang.node import GangDone, GangHopeless, GangNode, pull_all
+from airflow_provider.gang.node import GangDone, GangHopeless, GangNode
+from airflow_provider.gang.xcom_values import VERSION, pull_all, value_of
 from llutil.backends.table import C10D
 from llutil.errors import ConfigError, LaunchError, RendezvousError, StoppedError
 from llutil.launcher.config import LaunchConfig
@@ -74,14 +75,13 @@ class Notice:
 
     def to_json(self) -> dict[str, Any]:
         """The notice as it is stored in XCom."""
-        return asdict(self) | {"version": 1}
+        return asdict(self) | {"version": VERSION}
 
     @classmethod
     def of(cls, value: Any) -> Notice | None:
         """The notice in an XCom value; None if the value is not a notice."""
-        if not isinstance(value, Mapping) or value.get("version") != 1:
-            return None
-        return cls(**{name: value[name] for name in cls.__dataclass_fields__})
+        found = value_of(cls, value)
+        return found if found and found.endpoint.rpartition(":")[2].isdecimal() else None
 
     @property
     def address(self) -> tuple[str, int]:

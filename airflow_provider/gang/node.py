@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from airflow_provider.gang.xcom_values import VERSION, pull_all, value_of
 from airflow_provider.parameters.task_key import task_key
 from llutil.errors import ConfigError
 from llutil.launcher.run_id import TaskKey
@@ -24,7 +25,6 @@ __all__ = [
     "SuccessNote",
     "notes_of",
     "outlook",
-    "pull_all",
     "states_of",
     "waits_in_vain",
 ]
@@ -52,15 +52,12 @@ class SuccessNote:
 
     def to_json(self) -> dict[str, Any]:
         """The note as it is stored in XCom."""
-        return asdict(self) | {"ranks": list(self.ranks), "version": 1}
+        return asdict(self) | {"ranks": list(self.ranks), "version": VERSION}
 
     @classmethod
     def of(cls, value: Any) -> SuccessNote | None:
         """The note in an XCom value; None if the value is not a note."""
-        if not isinstance(value, Mapping) or value.get("version") != 1:
-            return None
-        fields = {name: value[name] for name in cls.__dataclass_fields__}
-        return cls(**fields | {"ranks": tuple(fields["ranks"])})
+        return value_of(cls, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,17 +247,6 @@ def notes_of(ti: Any, task_id: str) -> dict[int, SuccessNote]:
     """The notes of a gang's nodes, by node, in the DAG run of ``ti``."""
     notes = map(SuccessNote.of, pull_all(ti, task_id, NOTE))
     return {note.node: note for note in notes if note is not None}
-
-
-def pull_all(ti: Any, task_id: str, key: str) -> list[Any]:
-    """What the mapped instances of a task have pushed under ``key``, in order; only what is there.
-
-    It does not ask for each instance by its map index: Airflow would log an error for each instance
-    that has pushed nothing. Where only one value was pushed, Airflow returns it without a list
-    (3.3).
-    """
-    found = ti.xcom_pull(task_ids=task_id, key=key)
-    return found if isinstance(found, list) else [found]
 
 
 def states_of(ti: Any, task_id: str, nodes: int) -> dict[int, str | None]:

@@ -8,11 +8,12 @@ siblings. So of any two nodes at least the later one sees both, before workers s
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from airflow_provider.gang.node import GangNode, pull_all
+from airflow_provider.gang.node import GangNode
+from airflow_provider.gang.xcom_values import VERSION, pull_all, value_of
 from llutil.task_link.messages import Hello
 
 __all__ = ["VERSIONS", "NodeVersions", "differences", "exchange"]
@@ -39,14 +40,12 @@ class NodeVersions:
 
     def to_json(self) -> dict[str, Any]:
         """The versions as they are stored in XCom."""
-        return {"version": 1, **asdict(self)}
+        return {"version": VERSION, **asdict(self)}
 
     @classmethod
     def of(cls, value: Any) -> NodeVersions | None:
         """The versions in an XCom value; None if it holds none."""
-        if not isinstance(value, Mapping) or value.get("version") != 1:
-            return None
-        return cls(**{name: value[name] for name in cls.__dataclass_fields__})
+        return value_of(cls, value)
 
 
 def differences(own: NodeVersions, others: Iterable[NodeVersions]) -> list[str]:
