@@ -7,6 +7,7 @@ The tree::
     │   └── EntrypointError         what was to be run is missing or cannot be sent
     ├── InfrastructureError         not the caller's fault: trying again can help
     │   ├── RendezvousError         nodes did not find each other, or lost their store
+    │   │   └── RendezvousTimeoutError  too few nodes came in time; their store answered
     │   └── AgentLostError          the agent process ended without a verdict
     ├── StoppedError                somebody asked the job to stop
     ├── ResultError                 the job succeeded, but a value cannot be handed on
@@ -35,6 +36,7 @@ __all__ = [
     "LaunchError",
     "Problem",
     "RendezvousError",
+    "RendezvousTimeoutError",
     "ResultError",
     "StoppedError",
     "WorkersFailedError",
@@ -126,6 +128,10 @@ class InfrastructureError(LaunchError):
 
 class RendezvousError(InfrastructureError):
     """The nodes of the job did not find each other in time, or lost the store they meet through."""
+
+
+class RendezvousTimeoutError(RendezvousError):
+    """No round began in time: too few nodes came. The store that they meet through answered."""
 
 
 class AgentLostError(InfrastructureError):

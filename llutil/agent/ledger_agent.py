@@ -28,7 +28,13 @@ from llutil.agent.base_agent import Agent
 from llutil.agent.failures.report import FailureReport, process_failures
 from llutil.agent.worker_side.outcome_pipe import Refused, Returned
 from llutil.agent.workers.rank_exit import RankExit
-from llutil.errors import ConfigError, LaunchError, RendezvousError, StoppedError
+from llutil.errors import (
+    ConfigError,
+    LaunchError,
+    RendezvousError,
+    RendezvousTimeoutError,
+    StoppedError,
+)
 from llutil.rendezvous.driver.driver import AgentInstruction, Driver
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol import observations as see
@@ -208,6 +214,8 @@ class LedgerAgent(Agent):
             case do.Failed(job_failure=job_failure):
                 own = self.report or FailureReport(name=self._job.name, job_failure=job_failure)
                 return self._failed(replace(own, job_failure=job_failure))
+            case do.GaveUp(why=why, outcome=None, ledger_away=False):
+                raise RendezvousTimeoutError(f"{run}: {why}")
             case do.GaveUp(why=why, outcome=None):
                 raise RendezvousError(f"{run}: {why}")
             case do.GaveUp(why=why):

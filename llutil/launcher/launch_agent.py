@@ -62,7 +62,8 @@ def launch_agent(
         report.
     :raises ResultError: the job has succeeded, but a value cannot be pickled, or not unpickled
         here. The text says where it is kept; ``results`` are the values of the other ranks.
-    :raises RendezvousError: the nodes did not find each other in time.
+    :raises RendezvousTimeoutError: too few nodes came in time.
+    :raises RendezvousError: the nodes lost the store that they meet through.
     :raises SignalException: (torch's) a signal asked the job to stop; it has been stopped.
     """
     # Imported here: a DAG file or a worker that needs only ``LaunchConfig`` should not pay for it.

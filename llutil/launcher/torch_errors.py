@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from llutil.errors import LaunchError, RendezvousError
+from llutil.errors import LaunchError, RendezvousError, RendezvousTimeoutError
 
 if TYPE_CHECKING:
     from llutil.rendezvous.config import RendezvousConfig
@@ -18,10 +18,12 @@ __all__ = ["torch_errors_translated"]
 def torch_errors_translated(rendezvous: RendezvousConfig) -> Iterator[None]:
     """Turn torch's rendezvous errors inside the block into ours.
 
-    :raises RendezvousError: in place of torch's ``RendezvousError`` and its subclasses.
+    :raises RendezvousTimeoutError: in place of torch's error of that name.
+    :raises RendezvousError: in place of torch's ``RendezvousError`` and its other subclasses.
     """
     from torch.distributed import DistError
     from torch.distributed.elastic.rendezvous import RendezvousError as TorchRendezvousError
+    from torch.distributed.elastic.rendezvous import RendezvousTimeoutError as TorchTimeoutError
 
     try:
         yield
@@ -30,7 +32,8 @@ def torch_errors_translated(rendezvous: RendezvousConfig) -> Iterator[None]:
     except (TorchRendezvousError, DistError) as error:
         backend = rendezvous.backend.name
         where = f"{backend} at {rendezvous.endpoint}" if rendezvous.endpoint else backend
-        raise RendezvousError(
+        kind = RendezvousTimeoutError if isinstance(error, TorchTimeoutError) else RendezvousError
+        raise kind(
             f"the rendezvous of run {rendezvous.run_id!r} on {where} failed "
             f"({rendezvous.min_nodes} to {rendezvous.max_nodes} nodes wanted): "
             f"{type(error).__name__}: {error}"

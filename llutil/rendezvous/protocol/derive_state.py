@@ -92,7 +92,7 @@ def _update_timers(state: State, now: float) -> None:
         state.waited += now - state.waiting_since
         state.waiting_since = None
     if now >= state.gives_up_at:
-        state.wanted_end, state.wanted_end_since = GaveUp(_why_gave_up(state, now)), now
+        state.wanted_end, state.wanted_end_since = _gave_up(state, now), now
 
 
 def _ready_count(state: State) -> int:
@@ -100,20 +100,25 @@ def _ready_count(state: State) -> int:
     return sum(is_ready(member.node, busy, state.nodes_back) for member in state.members or ())
 
 
-def _why_gave_up(state: State, now: float) -> str:
+def _gave_up(state: State, now: float) -> GaveUp:
     parameters = state.parameters
     if not state.identities:
-        return f"the ledger did not answer for {state.wait_limit:g} s, and never has; is it there?"
+        limit = state.wait_limit
+        why = f"the ledger did not answer for {limit:g} s, and never has; is it there?"
+        return GaveUp(why, ledger_away=True)
     if state.unheard(now):
         limit = parameters.timeout
         if state.has_failed_for_good:
             limit = min(limit, parameters.report_limit)
+        why = f"the ledger did not answer for {limit:g} s"
         if state.joined and not state.suspended(now):
-            return f"the ledger answered, but took nothing that was written for {limit:g} s"
-        return f"the ledger did not answer for {limit:g} s"
+            why = f"the ledger answered, but took nothing that was written for {limit:g} s"
+        return GaveUp(why, ledger_away=True)
     if state.members is None:
         known = "another node leads, which alone knows them all"
     else:
         names = ", ".join(member.name for member in state.members)
         known = f"{_ready_count(state)} of {parameters.min_nodes} nodes are ready; here: {names}"
-    return f"no round after {state.log.stage} began within {parameters.timeout:g} s; {known}"
+    return GaveUp(
+        f"no round after {state.log.stage} began within {parameters.timeout:g} s; {known}"
+    )

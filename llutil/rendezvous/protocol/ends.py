@@ -69,14 +69,16 @@ class Left:
 
 @dataclass(frozen=True, slots=True)
 class GaveUp:
-    """No round began in time, or the ledger did not answer for so long. A retry can help.
+    """No round began in time. A retry can help.
 
-    ``outcome`` is how this node's own workers had ended, if the ledger took no word of that, or
-    gave none back.
+    ``ledger_away``: it was the ledger that did not answer for so long, rather than other nodes that
+    did not come. ``outcome`` is how this node's own workers had ended, if the ledger took no word
+    of that, or gave none back.
     """
 
     why: str
     outcome: Report | None = None
+    ledger_away: bool = False
 
 
 @dataclass(frozen=True, slots=True)

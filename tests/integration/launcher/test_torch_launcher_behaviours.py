@@ -24,7 +24,7 @@ from torch.distributed import TCPStore
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-from llutil.errors import RendezvousError
+from llutil.errors import RendezvousError, RendezvousTimeoutError
 from llutil.launcher import elastic_launch
 from llutil.launcher.config import LaunchConfig
 from llutil.std import Std
@@ -186,7 +186,7 @@ def test_an_error_of_the_agent_reaches_the_caller_and_is_recorded_once(
     server: EtcdServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = on_etcd(server, 2, 2, 1, rdzv_configs={"timeout": 1})
-    with pytest.raises(RendezvousError, match="1 of 2 nodes"):
+    with pytest.raises(RendezvousTimeoutError, match="1 of 2 nodes"):
         elastic_launch(config, worker_functions.rank_and)(0)
     assert ends_of_the_agent(caplog) == ["FAILED"]
 

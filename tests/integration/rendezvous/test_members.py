@@ -102,7 +102,7 @@ def test_nodes_that_nobody_joins_give_up_in_time_and_say_who_was_there(job: Job)
     first = job.node("a", min_nodes=3, rdzv_configs={"timeout": 6})
     job.members(1)
     second = job.node("b", min_nodes=3, rdzv_configs={"timeout": 6})
-    ends = [agent.ends("RendezvousError") for agent in (first, second)]
+    ends = [agent.ends("RendezvousTimeoutError") for agent in (first, second)]
     assert all(6 <= end["seconds"] < 30 and end["retryable"] for end in ends)
     assert "2 of 3 nodes are ready" in ends[0]["text"]
     until("no member is left", lambda: not job.records("members"))

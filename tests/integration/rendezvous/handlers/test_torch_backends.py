@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from torch.distributed.elastic.multiprocessing.api import SignalException
 
-from llutil.errors import ConfigError, RendezvousError
+from llutil.errors import ConfigError, RendezvousError, RendezvousTimeoutError
 from llutil.launcher.device_count import worker_count
 from llutil.launcher.launch_agent import LaunchConfig, launch_agent
 from tests.support import collective_functions, worker_functions
@@ -193,7 +193,7 @@ def test_an_endpoint_that_nobody_listens_on_is_an_error_in_bounded_time(
 def test_too_few_nodes_are_an_error_after_the_timeout() -> None:
     (port,) = free_ports(1)
     started = time.monotonic()
-    with pytest.raises(RendezvousError, match=r"2 to 2 nodes wanted\): RendezvousTimeoutError"):
+    with pytest.raises(RendezvousTimeoutError, match=r"2 to 2 nodes wanted\): Rendezvous"):
         launch_agent(c10d(port, 2, 1, rdzv_configs={"timeout": 2}), worker_functions.rank_and, [0])
     assert 2 <= time.monotonic() - started < LIMIT
 

@@ -725,6 +725,7 @@ def test_a_node_gives_up_when_no_round_begins_in_time_and_says_who_is_there() ->
     node.renew(59.0)
     said = node.sees(see.Ticked(), 60.0)
     assert said == ["CloseStore", "Leave", "Finish GaveUp"]
+    assert not node.end().ledger_away
     assert node.end().why == (
         "no round after round 0 of generation 1 began within 60 s; 2 of 3 nodes are ready; here: "
         "a, b"
@@ -745,6 +746,7 @@ def test_a_node_whose_ledger_has_never_answered_gives_up_early(
         if node.state.finished:
             break
         assert n < 60
+    assert node.end().ledger_away
     assert node.end().why == f"the ledger did not answer for {limit} s, and never has; is it there?"
     assert limit <= node.now < limit + 3.0
 
@@ -760,6 +762,7 @@ def test_a_node_without_a_ledger_gives_up_in_time() -> None:
         if node.state.finished:
             break
         assert n < 200
+    assert node.end().ledger_away
     assert node.end().why == "the ledger did not answer for 60 s"
     assert 60.0 <= node.now < 63.0
 
