@@ -7,6 +7,7 @@ The tree::
     │   └── EntrypointError         what was to be run is missing or cannot be sent
     ├── InfrastructureError         not the caller's fault: trying again can help
     │   ├── RendezvousError         nodes did not find each other, or lost their store
+    │   │   ├── HostLostError       the node that hosts their store has gone
     │   │   └── RendezvousTimeoutError  too few nodes came in time; their store answered
     │   └── AgentLostError          the agent process ended without a verdict
     ├── StoppedError                somebody asked the job to stop
@@ -32,6 +33,7 @@ __all__ = [
     "AgentLostError",
     "ConfigError",
     "EntrypointError",
+    "HostLostError",
     "InfrastructureError",
     "LaunchError",
     "Problem",
@@ -128,6 +130,10 @@ class InfrastructureError(LaunchError):
 
 class RendezvousError(InfrastructureError):
     """The nodes of the job did not find each other in time, or lost the store they meet through."""
+
+
+class HostLostError(RendezvousError):
+    """The node that hosts the store that the nodes meet through has gone, or is not there."""
 
 
 class RendezvousTimeoutError(RendezvousError):

@@ -30,7 +30,7 @@ from torch.distributed.elastic.rendezvous import RendezvousError as TorchRendezv
 from torch.distributed.elastic.rendezvous.c10d_rendezvous_backend import C10dRendezvousBackend
 from torch.distributed.elastic.rendezvous.dynamic_rendezvous import create_handler
 
-from llutil.errors import RendezvousError
+from llutil.errors import HostLostError, RendezvousError
 from llutil.rendezvous.handlers.c10d_handler import store_sharing_disabled
 from llutil.rendezvous.hosted.node_store import HostedStore, StoreAddress
 from llutil.rendezvous.hosted.round import HostedRound
@@ -55,7 +55,8 @@ class HostedJobFailed(Exception):
 class HostedRendezvous(RendezvousHandler):
     """torch's rendezvous interface, and what an agent wants to know besides.
 
-    :raises RendezvousError: this node cannot host, or the host is not there.
+    :raises RendezvousError: this node cannot host.
+    :raises HostLostError: the host is not there.
     """
 
     def __init__(self, place: StoreAddress, parameters: RendezvousParameters) -> None:
@@ -93,7 +94,8 @@ class HostedRendezvous(RendezvousHandler):
         """Wait for the next round.
 
         :raises JobFailed: there is none: the job has failed meanwhile.
-        :raises RendezvousError: (torch's) it did not form; (ours) the host has gone.
+        :raises RendezvousError: (torch's) it did not form.
+        :raises HostLostError: the host has gone.
         """
         with self._premises.speaking():
             last, self._sitting = self._sitting, None
@@ -105,7 +107,8 @@ class HostedRendezvous(RendezvousHandler):
             except RendezvousClosedError:
                 if last is not None:
                     self._check_failure()
-                raise RendezvousError(
+                kind = RendezvousError if self.hosts else HostLostError
+                raise kind(
                     f"the job whose store {self._premises.whose} is over; wanted one that goes on"
                 ) from None
             finally:
@@ -122,7 +125,7 @@ class HostedRendezvous(RendezvousHandler):
         again, counts.
 
         :raises JobFailed: the job has failed on another node.
-        :raises RendezvousError: the host has gone.
+        :raises HostLostError: the host has gone.
         """
         with self._premises.speaking():
             self._check_failure()
@@ -184,7 +187,7 @@ class HostedRendezvous(RendezvousHandler):
         """Whether all nodes of the round have. Call ``num_nodes_waiting`` first: it sees who is
         silent.
 
-        :raises RendezvousError: the host has gone.
+        :raises HostLostError: the host has gone.
         """
         assert self._sitting is not None
         with self._premises.speaking():

@@ -21,7 +21,7 @@ from pathlib import Path
 from torch.distributed import DistError, TCPStore
 from torch.distributed.elastic.rendezvous import RendezvousConnectionError
 
-from llutil.errors import RendezvousError
+from llutil.errors import HostLostError, RendezvousError
 from llutil.rendezvous.hosted.store_handshake import Door, Visit, WrongDoorError, knock
 from llutil.system.addresses import host_and_port, local_address, socket_family
 
@@ -52,7 +52,8 @@ class HostedStore:
     """The job's ``store``, as this node has it: its own, or the host's. ``address`` is this node's
     own.
 
-    :raises RendezvousError: this node cannot host, or the host is not there.
+    :raises RendezvousError: this node cannot host.
+    :raises HostLostError: the host is not there.
     """
 
     def __init__(self, place: StoreAddress) -> None:
@@ -86,7 +87,8 @@ class HostedStore:
     def speaking(self) -> Iterator[None]:
         """Ask the store something within.
 
-        :raises RendezvousError: it is gone, and with it the host.
+        :raises HostLostError: it is gone, and with it the host.
+        :raises RendezvousError: this node hosts it, and it failed.
         """
         self.check()
         try:
@@ -94,15 +96,15 @@ class HostedStore:
         except (RendezvousConnectionError, DistError) as error:
             if self._place.hosts:
                 raise RendezvousError(f"the store that this node hosts failed: {error}") from error
-            raise RendezvousError(self._lost()) from error
+            raise HostLostError(self._lost()) from error
 
     def check(self) -> None:
         """Nothing, as long as the host is there.
 
-        :raises RendezvousError: it has gone.
+        :raises HostLostError: it has gone.
         """
         if self._visit is not None and self._visit.over:
-            raise RendezvousError(self._lost())
+            raise HostLostError(self._lost())
 
     def shut_out(self) -> None:
         """If this node hosts: let nobody in any more, and have the guests see that it goes."""
@@ -161,7 +163,7 @@ class HostedStore:
                 timeout=_ANSWER,
             )
         except (OSError, WrongDoorError, DistError) as error:
-            raise RendezvousError(f"nobody is there whose store {self.whose}: {error}") from error
+            raise HostLostError(f"nobody is there whose store {self.whose}: {error}") from error
         _limit_silence(self._visit.store_port, _ANSWER.total_seconds())
         return store
 

@@ -14,7 +14,7 @@ import psutil  # type: ignore[import-untyped]  # psutil ships no types
 import pytest
 from torch.distributed.elastic.rendezvous import RendezvousParameters
 
-from llutil.errors import RendezvousError
+from llutil.errors import HostLostError
 from llutil.rendezvous.hosted.handler import HostedRendezvous
 from llutil.rendezvous.hosted.node_store import StoreAddress
 from llutil.rendezvous.hosted.store_handshake import knock, new_secret
@@ -82,7 +82,7 @@ def test_a_guests_connections_end_when_the_host_is_gone_without_a_word(
 
 def test_another_launchs_secret_opens_nothing(host: tuple[HostedRendezvous, str, int]) -> None:
     _, _, port = host
-    with pytest.raises(RendezvousError, match="is not the node that left this address"):
+    with pytest.raises(HostLostError, match="is not the node that left this address"):
         _meet(new_secret(), port)
 
 
@@ -98,5 +98,5 @@ def test_the_host_waits_for_its_guests_to_go_and_is_gone_then(
     guest.shutdown()
     ending.join(10)
     assert not ending.is_alive()
-    with pytest.raises(RendezvousError, match="nobody is there whose store node 0 hosts"):
+    with pytest.raises(HostLostError, match="nobody is there whose store node 0 hosts"):
         _meet(secret, port)
