@@ -6,18 +6,12 @@ because the job does not need it.
 
 from __future__ import annotations
 
-import datetime as dt
 import logging
 import random
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow.sdk.exceptions import (
-    AirflowFailException,
-    AirflowRescheduleException,
-    AirflowRuntimeError,
-)
+from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider.execution.dag_test import (
     DAG_TEST_RESULTS,
@@ -25,16 +19,13 @@ from airflow_provider.execution.dag_test import (
     is_dag_test,
     results_of_dag_test,
 )
-from airflow_provider.gang.hosted_store import HOST, Guest, Host, NotNeededError, is_hosted
-from airflow_provider.gang.node import GangDone, GangHopeless, GangNode, GangOpen, SuccessNote
-from airflow_provider.gang.reschedule import (
-    RescheduleAt,
-    TimeIsUp,
-    absent_nodes,
-    describe_absent,
-    next_attempt,
-    slot_timeout,
-)
+from airflow_provider.execution.slot_wait import SlotWait
+from airflow_provider.gang.host_notice import HOST
+from airflow_provider.gang.hosted_store import Guest, Host, NotNeededError, is_hosted
+from airflow_provider.gang.node import GangNode
+from airflow_provider.gang.reschedule import SlotTimeout, slot_timeout
+from airflow_provider.gang.siblings import GangDone, GangHopeless, GangOpen, outlook
+from airflow_provider.gang.success_note import SuccessNote
 from llutil.errors import RendezvousError, StoppedError
 
 if TYPE_CHECKING:
@@ -94,7 +85,7 @@ def run_node(
     ti = task.context["ti"]
     if is_dag_test():
         return _run_dag_test(node, task, ti, log)
-    match node.outlook(ti):
+    match outlook(node.view(ti)):
         case GangDone(why):
             log.info("%s: %s ends as a success, with no ranks", why, node.name)
             return {}, node.note((), 0)
@@ -112,73 +103,45 @@ def run_node(
 
 def _launch(node: GangNode, task: NodeTask, hook: AgentHook, log: logging.Logger) -> dict[int, Any]:
     """Launch the node. Returns what its ranks returned; none if the job did not need it. Gives the
-    slot back if the job does not form because siblings have no slot.
+    slot back if the job does not form because of the siblings.
     """
-    ti = task.context["ti"]
-    started = time.monotonic()
     launch = task.launch(locally=False)
-    host = HOST if is_hosted(launch.config) else None
-
-    vain: GangHopeless | None = None
-
-    def away() -> dict[int, str | None] | None:
-        return absent_nodes(node.number, node.min_nodes, node.states(ti), host=host)
-
-    def in_vain() -> str | None:
-        nonlocal vain
-        try:
-            vain = node.waits_in_vain(ti)
-        except AirflowRuntimeError as error:  # it is asked again soon
-            log.warning("the states of the other nodes cannot be read from Airflow: %s", error)
-        return vain.why if vain else None
-
-    timeout = slot_timeout(launch.config.rendezvous_options()["timeout"], _random_fraction())
-    configs = {**launch.config.rdzv_configs, "timeout": timeout}
+    timeout = float(launch.config.rendezvous_options()["timeout"])
+    wait = SlotWait(
+        node,
+        task.context,
+        log,
+        host=HOST if is_hosted(launch.config) else None,
+        timeout=slot_timeout(timeout, _random_fraction()),
+    )
+    configs = {**launch.config.rdzv_configs, "timeout": wait.timeout.started}
     launch = replace(
         launch,
         config=replace(launch.config, rdzv_configs=configs),
-        retry_is_pointless=lambda: away() is not None,
-        in_vain=in_vain,
+        retry_is_pointless=wait.is_over,
+        idle_check=wait.check,
     )
-    if host is not None:
-        launch = _without_store(launch, node, ti, hook, log)
+    if is_hosted(launch.config):
+        launch = _without_store(launch, node, task.context["ti"], hook, wait.timeout, log)
     try:
         return launch.run(hook, log)
     except NotNeededError as error:
         log.info("%s", error)
         return {}
-    except StoppedError as error:
-        if vain is None:
-            raise
-        raise AirflowFailException(vain.why) from error
-    except RendezvousError as error:
-        absent = None if hook.stopped else away()
-        if absent is None:
-            raise
-        now = dt.datetime.now(dt.UTC)
-        found = next_attempt(
-            now=now,
-            began=ti.get_first_reschedule_date(task.context) or ti.start_date or now,
-            run_after=task.context["dag_run"].run_after,
-            timeout=task.gang_timeout,
-            # The node may have run for long before the others left. It need not stay away so long.
-            held=min(time.monotonic() - started, timeout),
-            draw=_random_fraction(),
+    except (RendezvousError, StoppedError) as error:
+        wait.come_again(
+            error, timeout=timeout, gang_timeout=task.gang_timeout, pool=task.pool, ran=hook.ran
         )
-        why = describe_absent(absent, node.nodes, node.min_nodes, task.pool)
-        match found:
-            case RescheduleAt(when):
-                log.warning("%s; %s gives its slot back until %s", why, node.name, when)
-                raise AirflowRescheduleException(when) from error
-            case TimeIsUp():
-                # Without retries: each retry would wait for the whole ``gang_timeout`` again.
-                raise AirflowFailException(
-                    f"{why}, and the {task.gang_timeout:g} s of gang_timeout are over. {error}"
-                ) from error
+        raise
 
 
 def _without_store(
-    launch: Launch, node: GangNode, ti: Any, hook: AgentHook, log: logging.Logger
+    launch: Launch,
+    node: GangNode,
+    ti: Any,
+    hook: AgentHook,
+    timeout: SlotTimeout,
+    log: logging.Logger,
 ) -> Launch:
     """``launch`` for nodes that meet at node 0, without a separate store."""
     if node.number == HOST:
@@ -188,16 +151,15 @@ def _without_store(
         node,
         ti,
         log,
-        timeout=launch.config.rendezvous_options()["timeout"],
+        timeout=timeout,
         sleep=hook.sleep,
         stopped=lambda: hook.stopped,
         draw=_random_fraction,
     )
     # Node 0 may be lost at any time; then this node waits for its next try. It does not give up
-    # because others are away meanwhile, or because the first launch was long ago: the wait has a
-    # deadline of its own.
+    # because the first launch was long ago: the wait has a deadline of its own.
     patient = replace(launch.retry, max_elapsed=float("inf"))
-    return replace(launch, meet=guest.meet, retry=patient, retry_is_pointless=lambda: False)
+    return replace(launch, meet=guest.meet, retry=patient)
 
 
 def _run_dag_test(

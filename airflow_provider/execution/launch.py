@@ -51,9 +51,8 @@ class Launch:
     an earlier try has left on this host; None if there is none. What it raises ends this try.
     ``meet`` completes the configuration of each launch with the place where nodes meet; it may
     wait. ``publish`` gets the endpoint of the job's store, if this node hosts it.
-    ``retry_is_pointless`` is asked after each launch that failed for a reason that a retry can
-    mend; True prevents the retry. ``in_vain`` is called while no worker runs: see
-    ``AgentHook.run``.
+    ``retry_is_pointless`` gets the error of each launch that failed; True prevents a retry.
+    ``idle_check`` is called while no worker runs: see ``AgentHook.run``.
     """
 
     config: LaunchConfig
@@ -63,8 +62,8 @@ class Launch:
     result_limit: int
     retry: LaunchRetry
     id_by_attempt: bool = False
-    retry_is_pointless: Callable[[], bool] = lambda: False
-    in_vain: Callable[[], str | None] = lambda: None
+    retry_is_pointless: Callable[[LaunchError], bool] = lambda _: False
+    idle_check: Callable[[float], str | None] = lambda _: None
     store: ResultStore | None = None
     begin: Callable[[AgentRecord | None, logging.Logger], None] = lambda _left, _log: None
     meet: Callable[[LaunchConfig], LaunchConfig] = lambda config: config
@@ -114,7 +113,7 @@ class Launch:
                     spec,
                     results=None if handover is None else handover.fd,
                     on_store=self.publish,
-                    in_vain=self.in_vain,
+                    idle_check=self.idle_check,
                 )
 
             def stored(results: Mapping[int, Any]) -> dict[int, Any]:
@@ -134,7 +133,8 @@ class Launch:
             try:
                 results = self.retry.run(
                     launch,
-                    stopped=lambda: hook.stopped or self.retry_is_pointless(),
+                    stopped=lambda: hook.stopped,
+                    is_pointless=self.retry_is_pointless,
                     say=log.warning,
                     sleep=hook.sleep,
                 )

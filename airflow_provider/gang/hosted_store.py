@@ -8,8 +8,8 @@ address has proved that the agent of the notice owns it
 launch or a task that was killed. Then nobody answers, or somebody else, and the sibling goes on
 looking. If node 0 is lost, they look again for the notice of its next try.
 
-The gang cannot go on without node 0. The functions here decide from values; ``Host`` and ``Guest``
-act. Airflow is imported inside functions.
+The gang cannot go on without node 0. ``Host`` and ``Guest`` act; Airflow is imported inside
+functions.
 """
 
 from __future__ import annotations
@@ -17,39 +17,30 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from airflow_provider.gang.node import GangDone, GangHopeless, GangNode
-from airflow_provider.gang.xcom_values import VERSION, pull_all, value_of
+from airflow_provider.gang.host_notice import HOST, NOTICE, Notice, Try, Wait, look
+from airflow_provider.gang.node import GangNode
+from airflow_provider.gang.reschedule import GiveSlotBack, SlotTimeout, decide_slot
+from airflow_provider.gang.siblings import GangDone, GangHopeless, GangView, outlook
+from airflow_provider.gang.xcom_values import pull_all
 from llutil.backends.table import C10D
-from llutil.errors import ConfigError, LaunchError, RendezvousError, StoppedError
+from llutil.errors import ConfigError, LaunchError, RendezvousTimeoutError, StoppedError
 from llutil.launcher.config import LaunchConfig
 from llutil.rendezvous.hosted.store_handshake import WrongDoorError, knock, new_secret
-from llutil.system.addresses import host_and_port, is_loopback, local_address, machine_id
+from llutil.system.addresses import host_and_port, local_address, machine_id
 
 __all__ = [
-    "HOST",
-    "NOTICE",
     "Guest",
     "Host",
     "HostMissingError",
     "NotNeededError",
-    "Notice",
-    "Try",
-    "Wait",
     "hosted_place",
     "is_hosted",
-    "look",
     "own_address",
 ]
-
-NOTICE = "gang_host"
-"""The XCom key of node 0's notice."""
-
-HOST = 0
-"""The node that hosts."""
 
 # It stands for the endpoint, which is only known once node 0 runs.
 _PLACE = "node-0:0"
@@ -59,72 +50,7 @@ _KNOCK = 3.0
 _SOONEST, _LATEST = 0.5, 5.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Notice:
-    """Where a try of node 0 hosts the store.
-
-    ``secret`` is that of its launch. ``machine`` is the id of its machine (``machine_id``).
-    """
-
-    ti_id: str
-    try_number: int
-    rerun_token: str
-    endpoint: str
-    secret: str = field(repr=False)
-    machine: str
-
-    def to_json(self) -> dict[str, Any]:
-        """The notice as it is stored in XCom."""
-        return asdict(self) | {"version": VERSION}
-
-    @classmethod
-    def of(cls, value: Any) -> Notice | None:
-        """The notice in an XCom value; None if the value is not a notice."""
-        found = value_of(cls, value)
-        return found if found and found.endpoint.rpartition(":")[2].isdecimal() else None
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """The host and port of the store."""
-        host, _, port = self.endpoint.rpartition(":")
-        return host.strip("[]"), int(port)
-
-
-@dataclass(frozen=True, slots=True)
-class Try:
-    """Try the handshake with the store of ``notice``."""
-
-    notice: Notice
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Look again later."""
-
-    why: str
-
-
-def look(state: str | None, notice: Notice | None, machine: str) -> Try | Wait:
-    """What a sibling does, by the state and the notice of node 0; ``machine`` is its own id.
-
-    :raises ConfigError: the address cannot be reached from this machine.
-    """
-    if state != "running":
-        return Wait(f"node {HOST} is {state or 'not scheduled yet'}")
-    if notice is None:
-        return Wait(f"node {HOST} has not said yet where it hosts the job's store")
-    host, _ = notice.address
-    if is_loopback(host) and notice.machine != machine:
-        raise ConfigError(
-            f"node {HOST} hosts the job's store at the loopback address {notice.endpoint}, which "
-            "leads nowhere from this worker. It took the address of its route to Airflow's API "
-            "server; let [core] execution_api_server_url have an address that is the same from "
-            "everywhere, or give local_addr"
-        )
-    return Try(notice)
-
-
-class HostMissingError(RendezvousError):
+class HostMissingError(RendezvousTimeoutError):
     """Node 0 did not host the store in time. The same launch at once would only wait again."""
 
     retryable = False
@@ -204,7 +130,7 @@ class Host:
 class Guest:
     """A sibling of node 0: its launches begin once the store is there.
 
-    :param timeout: seconds that one launch waits for that.
+    :param timeout: how long one launch waits for that.
     :param sleep: waits for so many seconds, or until the task is to stop, which ``stopped`` tells.
     :param draw: a random number from 0 to 1.
     """
@@ -215,7 +141,7 @@ class Guest:
         ti: Any,
         log: logging.Logger,
         *,
-        timeout: float,
+        timeout: SlotTimeout,
         sleep: Callable[[float], None],
         stopped: Callable[[], bool],
         draw: Callable[[], float],
@@ -228,6 +154,7 @@ class Guest:
         self._stopped = stopped
         self._draw = draw
         self._said = ""
+        self._view: GangView | None = None
 
     def meet(self, config: LaunchConfig) -> LaunchConfig:
         """``config`` for one launch, at the store that node 0 hosts now.
@@ -237,13 +164,11 @@ class Guest:
         :raises AirflowFailException: node 0 can never come.
         :raises StoppedError: the task is to stop.
         """
-        deadline = time.monotonic() + self._timeout
+        began = time.monotonic()
         pause = _SOONEST
         while True:
-            found = self._look()
-            why = self._knock(found.notice) if isinstance(found, Try) else found.why
-            if isinstance(found, Try) and not why:
-                notice = found.notice
+            notice, why = self._look()
+            if notice is not None:
                 self._log.info(
                     "node %d, try %d (%s), hosts the job's store at %s",
                     HOST,
@@ -261,27 +186,46 @@ class Guest:
             if why != self._said:
                 self._said = why
                 self._log.info("waiting: %s", why)
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise HostMissingError(f"no store to meet at for {self._timeout:g} s: {why}")
+            waited = time.monotonic() - began
+            absent, started = self._timeout.absent, self._timeout.started
+            if waited >= started or self._gives_up(waited):
+                raise HostMissingError(f"no store to meet at for {waited:.0f} s: {why}")
+            left = (absent if waited < absent else started) - waited
             self._sleep(min(pause * (0.5 + self._draw()), left))
             pause = min(2 * pause, _LATEST)
             if self._stopped():
                 raise StoppedError(f"stopped while it waited: {why}")
 
-    def _look(self) -> Try | Wait:
-        from airflow.sdk.exceptions import AirflowFailException
+    def _look(self) -> tuple[Notice | None, str]:
+        """The notice of a host that answers; without one, why there is none."""
+        from airflow.sdk.exceptions import AirflowFailException, AirflowRuntimeError
 
-        match self._node.outlook(self._ti, host=HOST):
+        try:
+            view = self._view = self._node.view(self._ti, host=HOST)
+            notices = map(Notice.of, pull_all(self._ti, self._node.key.task_id, NOTICE))
+        except AirflowRuntimeError as error:  # one look among many
+            self._view = None
+            return None, f"Airflow does not say how node {HOST} is: {error}"
+        match outlook(view):
             case GangDone(why):
                 raise NotNeededError(why)
             case GangHopeless(why):
                 raise AirflowFailException(why)
             case _:
                 pass
-        notices = map(Notice.of, pull_all(self._ti, self._node.key.task_id, NOTICE))
         notice = next((one for one in notices if one is not None), None)
-        return look(self._node.states(self._ti)[HOST], notice, machine_id())
+        match look(view.states[HOST], notice, machine_id()):
+            case Wait(why):
+                return None, why
+            case Try(notice):
+                why = self._knock(notice)
+                return (None, why) if why else (notice, "")
+
+    def _gives_up(self, waited: float) -> bool:
+        """Whether this node gives its slot back, by the last look."""
+        if self._view is None:
+            return False
+        return isinstance(decide_slot(self._view, waited, self._timeout), GiveSlotBack)
 
     def _knock(self, notice: Notice) -> str:
         """Empty if the agent that left ``notice`` answers, else what is wrong."""

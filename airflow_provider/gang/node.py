@@ -1,162 +1,18 @@
-"""A node of a gang and its siblings: who the node is, and whether the job can still run with it.
-
-A node that has succeeded leaves a note in XCom. Before a node waits for others, it reads their
-states from Airflow, and these notes. The functions here decide from values; ``GangNode`` reads the
-values from a task's context.
-"""
+"""A node of a gang: who it is among its siblings, and how it asks Airflow about them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider.gang.xcom_values import VERSION, pull_all, value_of
+from airflow_provider.gang.siblings import GangView
+from airflow_provider.gang.success_note import SuccessNote, notes_of
 from airflow_provider.parameters.task_key import task_key
 from llutil.errors import ConfigError
 from llutil.launcher.run_id import TaskKey
 
-__all__ = [
-    "NOTE",
-    "GangDone",
-    "GangHopeless",
-    "GangNode",
-    "GangOpen",
-    "SuccessNote",
-    "notes_of",
-    "outlook",
-    "states_of",
-    "waits_in_vain",
-]
-
-NOTE = "gang"
-"""The XCom key of a node's note."""
-
-_OVER = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
-"""The states that a task instance keeps until somebody clears it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SuccessNote:
-    """What a node that has succeeded tells its siblings: which launch it was, and its ranks.
-
-    ``rerun_token`` is that of its launch. ``world_size`` is 0 if the job succeeded without the
-    node.
-    """
-
-    node: int
-    nodes: int
-    rerun_token: str
-    ranks: tuple[int, ...]
-    world_size: int
-
-    def to_json(self) -> dict[str, Any]:
-        """The note as it is stored in XCom."""
-        return asdict(self) | {"ranks": list(self.ranks), "version": VERSION}
-
-    @classmethod
-    def of(cls, value: Any) -> SuccessNote | None:
-        """The note in an XCom value; None if the value is not a note."""
-        return value_of(cls, value)
-
-
-@dataclass(frozen=True, slots=True)
-class GangOpen:
-    """The job can still run with this node."""
-
-
-@dataclass(frozen=True, slots=True)
-class GangDone:
-    """The job has succeeded without this node; ``why`` says on which nodes."""
-
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class GangHopeless:
-    """Too few nodes can ever come; ``why`` says what to clear instead."""
-
-    why: str
-
-
-def outlook(
-    node: int,
-    nodes: int,
-    min_nodes: int,
-    states: Mapping[int, str | None],
-    notes: Mapping[int, SuccessNote],
-    rerun_token: str,
-    *,
-    host: int | None = None,
-) -> GangOpen | GangDone | GangHopeless:
-    """Whether the job can still run with ``node``, by the states and notes of its siblings.
-
-    ``states`` are by node. A node without a state has not been scheduled yet, and can still come.
-    ``host`` is the node that hosts the job's store, if one does: no other node can do without it.
-    """
-    others = [number for number in range(nodes) if number != node]
-    done = [
-        number
-        for number in others
-        if states.get(number) == "success"
-        and (note := notes.get(number)) is not None
-        and note.rerun_token == rerun_token
-        and note.world_size > 0
-    ]
-    if done:
-        return GangDone(f"the job succeeded without this node, on {_listed(done)}")
-    over = {number: state for number in others if (state := states.get(number)) in _OVER}
-    if host in over:
-        return GangHopeless(
-            f"node {node} would wait in vain: node {host}, which hosts the job's store, is "
-            f"{over[host]}. Clear the whole task, all its mapped instances, or let the nodes meet "
-            "by a connection (rdzv_conn_id)"
-        )
-    return _enough(node, nodes, min_nodes, over)
-
-
-def waits_in_vain(
-    node: int,
-    nodes: int,
-    min_nodes: int,
-    states: Mapping[int, str | None],
-    notes: Mapping[int, SuccessNote],
-    rerun_token: str,
-) -> GangHopeless | None:
-    """Whether ``node``, whose agent runs but whose workers do not, waits in vain.
-
-    A sibling that has succeeded may have been in one job with this node. Then this node need not
-    wait for anybody: it will soon learn that the job succeeded. The sibling's rerun token may be a
-    later one: it was cleared while the others ran, and joined them again.
-    """
-    over = {
-        number: state
-        for number in range(nodes)
-        if number != node
-        and (state := states.get(number)) in _OVER
-        and not (
-            state == "success"
-            and (note := notes.get(number)) is not None
-            and note.world_size > 0
-            and _began(note.rerun_token) == _began(rerun_token)
-        )
-    }
-    found = _enough(node, nodes, min_nodes, over)
-    return found if isinstance(found, GangHopeless) else None
-
-
-def _enough(
-    node: int, nodes: int, min_nodes: int, over: Mapping[int, str | None]
-) -> GangOpen | GangHopeless:
-    """Whether enough nodes can still come, without those that are ``over``."""
-    if nodes - len(over) >= min_nodes:
-        return GangOpen()
-    described = ", ".join(f"node {number} is {state}" for number, state in over.items())
-    return GangHopeless(
-        f"node {node} would wait in vain: the job needs {min_nodes} of {nodes} nodes, and only "
-        f"{nodes - len(over)} can still come ({described}). Clear the whole task, all its mapped "
-        "instances, instead of this one alone"
-    )
+__all__ = ["GangNode", "states_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,24 +64,18 @@ class GangNode:
             name: given.get(name) or value for name, value in own.items()
         }
 
-    def outlook(self, ti: Any, *, host: int | None = None) -> GangOpen | GangDone | GangHopeless:
-        """Whether the job can still run with this node, as Airflow says now; see ``outlook``."""
-        notes = notes_of(ti, self.key.task_id)
-        return outlook(
-            self.number,
-            self.nodes,
-            self.min_nodes,
-            self.states(ti),
-            notes,
-            self.rerun_token,
+    def view(self, ti: Any, *, host: int | None = None) -> GangView:
+        """What Airflow says now of all nodes. ``host`` is the node that hosts the job's store, if
+        one does.
+        """
+        return GangView(
+            node=self.number,
+            nodes=self.nodes,
+            min_nodes=self.min_nodes,
+            rerun_token=self.rerun_token,
+            states=self.states(ti),
+            notes=notes_of(ti, self.key.task_id),
             host=host,
-        )
-
-    def waits_in_vain(self, ti: Any) -> GangHopeless | None:
-        """Whether this node waits in vain, by what Airflow says now; see ``waits_in_vain``."""
-        notes = notes_of(ti, self.key.task_id)
-        return waits_in_vain(
-            self.number, self.nodes, self.min_nodes, self.states(ti), notes, self.rerun_token
         )
 
     def states(self, ti: Any) -> dict[int, str | None]:
@@ -241,12 +91,6 @@ class GangNode:
             ranks=tuple(ranks),
             world_size=world_size,
         )
-
-
-def notes_of(ti: Any, task_id: str) -> dict[int, SuccessNote]:
-    """The notes of a gang's nodes, by node, in the DAG run of ``ti``."""
-    notes = map(SuccessNote.of, pull_all(ti, task_id, NOTE))
-    return {note.node: note for note in notes if note is not None}
 
 
 def states_of(ti: Any, task_id: str, nodes: int) -> dict[int, str | None]:
@@ -267,11 +111,3 @@ def _rerun_token(dag_run: Any) -> str:
     """
     started = dag_run.start_date
     return f"{dag_run.clear_number or 0}@{started.isoformat() if started else ''}"
-
-
-def _began(rerun_token: str) -> str:
-    return rerun_token.partition("@")[2]
-
-
-def _listed(numbers: Sequence[int]) -> str:
-    return ", ".join(f"node {number}" for number in numbers)

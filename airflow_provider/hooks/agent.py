@@ -50,8 +50,8 @@ _HELLO_WITHIN = 120.0
 """By then the agent's first message must come. The agent first imports torch, which takes long on a
 cold disk.
 """
-_IN_VAIN_CHECK_PERIOD = 10.0
-"""The time between two calls of ``in_vain`` while no worker runs."""
+_IDLE_CHECK_PERIOD = 10.0
+"""The time between two calls of ``idle_check`` while no worker runs."""
 _LONGEST_WAIT = 0.5
 """How long one wait takes at most. A deadline is noticed so late, and a stop that could not be sent
 is sent again so late.
@@ -70,7 +70,7 @@ class AgentHook(BaseHook):
     :param on_hello: is called with the agent's first message, before its workers start.
     :param patience: seconds after a stop, or after an agent's last message, until an agent that
         should have ended is killed; None means what follows from the job's grace period.
-    :param in_vain_check_period: while no worker runs, ``in_vain`` is called each time after so many
+    :param idle_check_period: while no worker runs, ``idle_check`` is called each time after so many
         seconds.
     """
 
@@ -85,7 +85,7 @@ class AgentHook(BaseHook):
         hello_within: float = _HELLO_WITHIN,
         on_hello: Callable[[Hello], None] | None = None,
         patience: float | None = None,
-        in_vain_check_period: float = _IN_VAIN_CHECK_PERIOD,
+        idle_check_period: float = _IDLE_CHECK_PERIOD,
     ) -> None:
         super().__init__()
         self._python = python or sys.executable
@@ -96,11 +96,13 @@ class AgentHook(BaseHook):
         self._hello_within = hello_within
         self._on_hello = on_hello
         self._patience = patience
-        self._in_vain_check_period = in_vain_check_period
+        self._idle_check_period = idle_check_period
         self._stop: tuple[str, float] | None = None
         self._session: AgentSession | None = None
         self.world_size = 0
         """The number of ranks in the last round of the last job, on all nodes."""
+        self.ran = False
+        """Whether workers of any of its jobs have run."""
 
     @property
     def stopped(self) -> bool:
@@ -137,15 +139,15 @@ class AgentHook(BaseHook):
         *,
         results: int | None = None,
         on_store: Callable[[str], None] = lambda _: None,
-        in_vain: Callable[[], str | None] = lambda: None,
+        idle_check: Callable[[float], str | None] = lambda _: None,
     ) -> dict[int, Any]:
         """Run one job to its end; returns what each rank of this node returned, in rank order.
 
         ``results`` is the descriptor of an empty file: the values are written to it, and returned
         as ``llutil.task_link.messages.ResultInFile``. ``on_store`` is called with the endpoint of
-        the job's store, if the agent hosts it; what it raises ends the job. ``in_vain`` is called
-        from time to time while no worker runs; nothing else is done meanwhile. If it returns a
-        text, the job is stopped for that reason.
+        the job's store, if the agent hosts it; what it raises ends the job. ``idle_check`` is
+        called from time to time while no worker runs, with the seconds since when; nothing else is
+        done meanwhile. If it returns a text, the job is stopped for that reason.
 
         :raises ConfigError: the job, or the interpreter, cannot work as configured.
         :raises StoppedError: ``stop`` was called, and the job ended without success.
@@ -163,7 +165,7 @@ class AgentHook(BaseHook):
         self._session = session
         try:
             try:
-                self._relay(session, spec.config.shutdown_timeout, in_vain)
+                self._relay(session, spec.config.shutdown_timeout, idle_check)
             except BaseException as interruption:
                 # AirflowTaskTimeout is a BaseException that an alarm raises anywhere in here. The
                 # job still has to end, and its last output belongs in this log.
@@ -180,6 +182,7 @@ class AgentHook(BaseHook):
         finally:
             self._session = None
             self.world_size = session.world_size
+            self.ran = self.ran or session.world_size > 0
             session.close()
             relay.close()
 
@@ -210,7 +213,7 @@ class AgentHook(BaseHook):
         self,
         session: AgentSession,
         grace_period: float,
-        in_vain: Callable[[], str | None] = lambda: None,
+        idle_check: Callable[[float], str | None] = lambda _: None,
     ) -> None:
         """Relay until the agent has ended; kill it at its deadline, then wait a limited time."""
         last_check = float("-inf")
@@ -221,8 +224,8 @@ class AgentHook(BaseHook):
         while not session.ended and (now := time.monotonic()) < give_up:
             if self._stop is not None:
                 session.send_stop(self._stop[0])
-            elif now > max(session.idle_since, last_check) + self._in_vain_check_period:
-                reason = in_vain()
+            elif now > max(session.idle_since, last_check) + self._idle_check_period:
+                reason = idle_check(now - session.idle_since)
                 last_check = time.monotonic()
                 if reason is not None:
                     self.stop(reason)

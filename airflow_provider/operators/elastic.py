@@ -96,7 +96,7 @@ class ElasticLaunchOperator(LaunchOperator):
     :param gang_nodes: set by ``gang``.
     :param min_nodes: set by ``gang``.
     :param gang_timeout: how long a gang has to form, in seconds. A node that has waited for
-        ``rdzv_configs["timeout"]`` while too few of the others were running gives its slot back and
+        ``rdzv_configs["timeout"]`` while too few of the others had a slot gives its own back and
         starts again later; that uses up no try.
     :param node_index: this node's preferred position in the order of nodes, from 0; for the
         backends etcd and zeus-adapter. (templated)

@@ -15,7 +15,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from airflow_provider.gang.node import SuccessNote, notes_of, states_of
+from airflow_provider.gang.node import states_of
+from airflow_provider.gang.success_note import SuccessNote, notes_of
 from airflow_provider.results.reference import StoredResultError, load_result, load_results
 
 __all__ = [

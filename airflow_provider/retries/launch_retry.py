@@ -62,19 +62,22 @@ class LaunchRetry:
         *,
         stopped: Callable[[], bool],
         say: Callable[[str], None],
+        is_pointless: Callable[[LaunchError], bool] = lambda _: False,
         sleep: Callable[[float], None] = time.sleep,
         what: str = "launch",
     ) -> T:
         """Call ``launch(attempt)``, from attempt 1, until one succeeds or no other may follow.
 
-        ``stopped`` is called before each repetition; True prevents it. ``say`` gets a line with the
-        reason for each repetition; ``what`` is the word for an attempt in that line. The error of
-        the last attempt is raised.
+        ``stopped`` is called before each repetition, and ``is_pointless`` with the error of the
+        attempt before; True prevents it. ``say`` gets a line with the reason for each repetition;
+        ``what`` is the word for an attempt in that line. The error of the last attempt is raised.
         """
         import tenacity
 
         def again(error: BaseException) -> bool:
-            return isinstance(error, LaunchError) and error.retryable and not stopped()
+            if not isinstance(error, LaunchError) or stopped() or is_pointless(error):
+                return False
+            return error.retryable
 
         def before_sleep(state: RetryCallState) -> None:
             assert state.outcome is not None

@@ -416,17 +416,20 @@ def test_a_second_attempt_of_one_node_has_a_new_id_and_of_several_the_same(
 def test_a_job_that_waits_in_vain_is_stopped_and_no_question_is_asked_while_workers_run(
     hook_to, logged
 ):
-    asked = []
+    asked, waited = [], []
 
-    def in_vain():
+    def idle_check(seconds):
         asked.append(("info", "[rank 0] nobody runs") in logged())
+        waited.append(seconds)
         return "nobody will come" if len(asked) == 2 else None
 
-    hook = hook_to("waits_for_others", in_vain_check_period=0.3)
+    hook = hook_to("waits_for_others", idle_check_period=0.3)
     with pytest.raises(StoppedError, match="stopped: nobody will come"):
-        hook.run(spec(), in_vain=in_vain)
+        hook.run(spec(), idle_check=idle_check)
     assert asked == [True, True]
+    assert 0.3 <= waited[0] <= waited[1] - 0.3
     assert hook.world_size == 2
+    assert hook.ran
 
 
 def test_a_stop_ends_the_wait_before_the_next_attempt():

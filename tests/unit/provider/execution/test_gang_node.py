@@ -1,5 +1,5 @@
-"""A node whose gang meets at its first node, while that is not there: no agent is started, and its
-slot is given back.
+"""A node of a gang while its siblings are not there: it waits, gives its slot back, or fails. No
+agent is started here.
 """
 
 from __future__ import annotations
@@ -10,22 +10,40 @@ from types import SimpleNamespace
 
 import pytest
 import structlog
-from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException
+from airflow.sdk.exceptions import (
+    AirflowFailException,
+    AirflowRescheduleException,
+    AirflowRuntimeError,
+    ErrorType,
+)
+from airflow.sdk.execution_time.comms import ErrorResponse
 
 from airflow_provider.execution.gang_node import run_node
 from airflow_provider.execution.launch import Launch
+from airflow_provider.execution.slot_wait import LAST_RUN
 from airflow_provider.gang.hosted_store import hosted_place
-from airflow_provider.gang.node import NOTE, GangNode, SuccessNote
+from airflow_provider.gang.node import GangNode
+from airflow_provider.gang.success_note import NOTE, SuccessNote
 from airflow_provider.hooks.agent import AgentHook
 from airflow_provider.retries.launch_retry import LaunchRetry
 from llutil.entrypoint import Command
-from llutil.errors import RendezvousError
+from llutil.errors import (
+    HostLostError,
+    RendezvousError,
+    RendezvousTimeoutError,
+    StoppedError,
+    WorkersFailedError,
+)
 from llutil.launcher.config import LaunchConfig
 from llutil.launcher.run_id import TaskKey
 
 TOKEN = "0@2026"
 KEY = TaskKey("d", "t", "r", 1)
 DONE = SuccessNote(node=0, nodes=3, rerun_token=TOKEN, ranks=(0,), world_size=2)
+
+
+def ago(seconds):
+    return dt.datetime.now(dt.UTC) - dt.timedelta(seconds=seconds)
 
 
 class Instance:
@@ -37,17 +55,53 @@ class Instance:
 
     def __init__(self, *looks):
         self._looks = list(looks)
-        self.start_date = dt.datetime.now(dt.UTC)
+        self.start_date = ago(0)
+        self.first_reschedule_date = None
 
     def get_task_states(self, **_):
         state = self._looks.pop(0) if len(self._looks) > 1 else self._looks[0]
+        if state == "away":
+            raise AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR))
         return {"r": {"t_0": state, "t_1": "running", "t_2": "running"}}
 
     def xcom_pull(self, task_ids, key):
         return [DONE.to_json()] if key == NOTE and self._looks == ["success"] else []
 
     def get_first_reschedule_date(self, context):
-        return None
+        return self.first_reschedule_date
+
+
+class PlayedHook(AgentHook):
+    """A hook whose agents end as ``plan`` says, one launch after the other: what a launch raises,
+    or the seconds of an idle check, in a list. A launch with nothing left in it is stopped, or has
+    succeeded.
+    """
+
+    def __init__(self, plan=(), ran=False):
+        super().__init__(python="/no/agent/is/to/be/started")
+        self._plan = list(plan)
+        self.ran = ran
+        self.timeouts = []
+        self.checks = []
+
+    def run(self, spec, *, idle_check, **_):
+        self.timeouts.append(spec.config.rendezvous_options()["timeout"])
+        for what in self._plan.pop(0):
+            if isinstance(what, Exception):
+                raise what
+            reason = idle_check(what)
+            self.checks.append(reason)
+            if reason is not None:
+                self.stop(reason)
+                raise StoppedError(reason)
+        return {0: "value"}
+
+
+class StateStore(dict):
+    """The task's state store."""
+
+    def set(self, key, value):
+        self[key] = value
 
 
 class Job:
@@ -55,68 +109,157 @@ class Job:
 
     pool, returns = "gpu", True
 
-    def __init__(self, ti, gang_timeout, patience):
+    def __init__(self, ti, hook, config, gang_timeout):
         self.context = {
             "ti": ti,
-            "dag_run": SimpleNamespace(run_after=dt.datetime.now(dt.UTC)),
+            "dag_run": SimpleNamespace(run_after=ago(0)),
+            "task_state_store": StateStore(),
         }
         self.gang_timeout = gang_timeout
-        self.config = LaunchConfig(2, 3, 1, **hosted_place({"timeout": patience}))
+        self._hook = hook
+        self._config = config
 
     def launch(self, *, locally):
         assert not locally
         return Launch(
-            config=self.config,
+            config=self._config,
             entrypoint=Command("/does/not/exist"),
             key=KEY,
             try_number=1,
             result_limit=1,
-            retry=LaunchRetry(),
+            retry=LaunchRetry(wait_initial=0, jitter=0),
         )
 
     def hook(self, label=""):
-        return AgentHook(python="/no/agent/is/to/be/started")
+        return self._hook
 
     def on_running(self, running):
         pass
 
 
-@pytest.fixture
-def run(tmp_path, monkeypatch):
+@pytest.fixture(autouse=True)
+def _own_files(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
-    def run(*looks, gang_timeout=1000.0, patience=0.001):
-        job = Job(Instance(*looks), gang_timeout, patience)
-        with structlog.testing.capture_logs() as logged:
-            found = run_node(GangNode(KEY, 3, 2, TOKEN), job, structlog.get_logger("t"))
-        return found, [record["event"] for record in logged]
 
-    return run
+def run_job(job, min_nodes=2):
+    with structlog.testing.capture_logs() as logged:
+        found = run_node(GangNode(KEY, 3, min_nodes, TOKEN), job, structlog.get_logger("t"))
+    return found, [record["event"] for record in logged]
 
 
-def test_it_gives_its_slot_back_and_comes_again(run):
-    with pytest.raises(AirflowRescheduleException) as caught:
-        run("queued")
-    assert caught.value.reschedule_date > dt.datetime.now(dt.UTC)
+class TestAtTheFirstNode:
+    """Nodes that meet at node 0: a node waits for it before it starts an agent."""
+
+    def run(self, *looks, gang_timeout=1000.0, timeout=0.001):
+        config = LaunchConfig(2, 3, 1, **hosted_place({"timeout": timeout}))
+        return run_job(Job(Instance(*looks), PlayedHook(), config, gang_timeout))
+
+    def test_it_gives_its_slot_back_and_comes_again(self):
+        with pytest.raises(AirflowRescheduleException) as caught:
+            self.run("queued")
+        assert caught.value.reschedule_date > dt.datetime.now(dt.UTC)
+
+    def test_when_the_gangs_own_time_is_over_it_fails_for_good_and_says_who_is_missing(self):
+        with pytest.raises(AirflowFailException) as caught:
+            self.run("queued", gang_timeout=0)
+        told = str(caught.value)
+        assert "2 nodes are there, but not the one that hosts the job's store" in told
+        assert "missing: node 0 (queued in pool 'gpu'), and the 0 s of gang_timeout are" in told
+        assert "no store to meet at for" in told
+
+    def test_a_job_that_succeeds_meanwhile_lets_it_end_with_no_ranks(self):
+        (results, note), logged = self.run("running", "running", "success", timeout=30.0)
+        assert results == {}
+        assert (note.ranks, note.world_size) == ((), 0)
+        assert "the job succeeded without this node, on node 0" in logged
+        assert logged[-1] == "the job did not need node 1, which ends as a success, with no ranks"
 
 
-def test_when_the_gangs_own_time_is_over_it_fails_for_good_and_says_who_is_missing(run):
-    with pytest.raises(AirflowFailException) as caught:
-        run("queued", gang_timeout=0)
-    told = str(caught.value)
-    assert "2 nodes are there, but not the one that hosts the job's store" in told
-    assert "missing: node 0 (queued in pool 'gpu'), and the 0 s of gang_timeout are over" in told
-    assert "no store to meet at for" in told
+class TestByAConnection:
+    """Nodes that meet at a store: a node's agent waits there for the others."""
 
+    def job(self, plan, *looks, gang_timeout=1000.0, ran=False, **config):
+        self.hook = PlayedHook(plan, ran)
+        where = {"rdzv_endpoint": "h:1", "rdzv_configs": {"timeout": 100}} | config
+        return Job(Instance(*looks), self.hook, LaunchConfig(3, 3, 1, **where), gang_timeout)
 
-def test_a_node_that_is_there_and_says_nothing_fails_the_try(run):
-    with pytest.raises(RendezvousError, match="node 0 has not said yet where it hosts"):
-        run("running")
+    def run(self, plan, *looks, **fields):
+        return run_job(self.job(plan, *looks, **fields), min_nodes=3)
 
+    def test_a_sibling_that_has_started_but_not_joined_uses_up_no_try(self):
+        with pytest.raises(AirflowRescheduleException):
+            self.run([[RendezvousTimeoutError("no round")]], "running")
 
-def test_a_job_that_succeeds_meanwhile_lets_it_end_with_no_ranks(run):
-    (results, note), logged = run("running", "running", "running", "success", patience=30.0)
-    assert results == {}
-    assert (note.ranks, note.world_size) == ((), 0)
-    assert "the job succeeded without this node, on node 0" in logged
-    assert logged[-1] == "the job did not need node 1, which ends as a success, with no ranks"
+    def test_a_sibling_that_starts_just_when_the_wait_is_over_uses_up_no_try(self):
+        for error in (RendezvousTimeoutError("no round"), RendezvousError("no store")):
+            with pytest.raises(AirflowRescheduleException):
+                self.run([[error]], "queued", "queued", "running")
+
+    def test_a_sibling_without_a_slot_gets_this_nodes(self):
+        with pytest.raises(AirflowRescheduleException):
+            self.run([[10, 70, 101]], "queued")
+        assert self.hook.checks == [None, None, "this node gives its slot back"]
+
+    def test_siblings_with_a_slot_are_waited_for_and_named_once(self):
+        (results, _), logged = self.run([[10, 101, 111, 121]], "running")
+        assert results == {0: "value"}
+        (told,) = (line for line in logged if "enough nodes have started: node 0, node 2" in line)
+        assert "They are waited for, " in told
+
+    def test_its_rendezvous_lasts_as_long_as_a_sibling_may_take_to_start(self):
+        self.run([[]], "running", rdzv_configs={"timeout": 1000})
+        (long,) = self.hook.timeouts
+        assert 1750 <= long <= 2000
+
+    def test_a_timeout_that_nobody_spelled_out_is_drawn_too(self):
+        found = set()
+        for _ in range(5):
+            self.run([[]], "running", rdzv_configs={})
+            found |= set(self.hook.timeouts)
+        assert all(900 * 1.75 <= timeout <= 900 * 2 for timeout in found)
+        assert len(found) > 1
+
+    def test_a_sibling_that_has_failed_for_good_ends_the_wait_for_good(self):
+        with pytest.raises(AirflowFailException, match=r"would wait in vain.*node 0 is failed"):
+            self.run([[10]], "running", "failed")
+
+    def test_an_api_server_that_is_away_uses_up_no_try(self):
+        with pytest.raises(AirflowRescheduleException):
+            self.run([[101, RendezvousTimeoutError("no round")]], "running", "away")
+        assert self.hook.checks == [None]
+
+    def test_a_store_that_fails_while_all_are_there_is_tried_again_and_then_fails_the_try(self):
+        plan = [[RendezvousError("the store is away")]] * 3
+        with pytest.raises(RendezvousError, match="the store is away"):
+            self.run(plan, "running")
+        assert len(self.hook.timeouts) == 3
+
+    def test_the_loss_of_the_host_is_waited_out_and_then_uses_up_no_try(self):
+        with pytest.raises(AirflowRescheduleException):
+            self.run([[HostLostError("gone")]] * 3, "running")
+        assert len(self.hook.timeouts) == 3
+
+    def test_a_rank_that_fails_fails_the_try(self):
+        with pytest.raises(WorkersFailedError):
+            self.run([[WorkersFailedError("rank 0")]], "queued")
+
+    def test_who_was_stopped_by_somebody_else_says_so(self):
+        with pytest.raises(StoppedError, match="cleared"):
+            self.run([[StoppedError("cleared")]], "queued")
+
+    def test_the_time_to_form_counts_from_when_the_job_last_ran(self):
+        job = self.job([[RendezvousTimeoutError("x")]], "queued", ran=True, gang_timeout=60)
+        job.context["ti"].start_date = ago(3600)
+        with pytest.raises(AirflowRescheduleException):
+            run_job(job, min_nodes=3)
+        again = self.job([[RendezvousTimeoutError("x")]], "queued", gang_timeout=60)
+        again.context["task_state_store"] = job.context["task_state_store"]
+        again.context["ti"].first_reschedule_date = ago(3600)
+        with pytest.raises(AirflowRescheduleException):
+            run_job(again, min_nodes=3)
+        over = self.job([[RendezvousTimeoutError("x")]], "queued", gang_timeout=60)
+        over.context["task_state_store"][LAST_RUN] = ago(61).isoformat()
+        over.context["ti"].first_reschedule_date = ago(3600)
+        with pytest.raises(AirflowFailException, match="60 s of gang_timeout are over"):
+            run_job(over, min_nodes=3)

@@ -1,41 +1,37 @@
-"""A gang whose first node hosts: which notice of it counts, and what a sibling does until there is
-one.
-"""
+"""A gang whose first node hosts: what its siblings do until it does, and what it tells them."""
 
 from __future__ import annotations
 
-import json
 import uuid
 from dataclasses import replace
 
 import pytest
 import structlog
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowRuntimeError, ErrorType
+from airflow.sdk.execution_time.comms import ErrorResponse
 
+from airflow_provider.gang.host_notice import NOTICE, Notice
 from airflow_provider.gang.hosted_store import (
-    NOTICE,
     Guest,
     Host,
     HostMissingError,
-    Notice,
     NotNeededError,
-    Try,
-    Wait,
     hosted_place,
     is_hosted,
-    look,
     own_address,
 )
-from airflow_provider.gang.node import (
-    NOTE,
+from airflow_provider.gang.node import GangNode
+from airflow_provider.gang.reschedule import SlotTimeout
+from airflow_provider.gang.siblings import (
     GangDone,
     GangHopeless,
-    GangNode,
     GangOpen,
-    SuccessNote,
+    GangView,
+    absent_nodes,
+    describe_absent,
     outlook,
 )
-from airflow_provider.gang.reschedule import absent_nodes, describe_absent
+from airflow_provider.gang.success_note import NOTE, SuccessNote
 from llutil.errors import ConfigError, StoppedError
 from llutil.launcher.config import LaunchConfig
 from llutil.launcher.config_checks import problems_of
@@ -52,50 +48,20 @@ def notice(endpoint="10.0.0.1:5000", machine=HERE, **fields):
     return Notice(endpoint=endpoint, machine=machine, **given)
 
 
-@pytest.mark.parametrize(
-    ("state", "found", "kind"),
-    [
-        ("running", notice(), Try),
-        ("running", None, Wait),
-        # Whatever lies there then is of an earlier try.
-        *[(state, notice(), Wait) for state in (None, "scheduled", "queued", "up_for_retry")],
-        *[(state, notice(), Wait) for state in ("restarting", "up_for_reschedule", "success")],
-        # A node that was cleared meanwhile, or was not, joins the one that runs.
-        ("running", notice(rerun_token="1@2026"), Try),
-        ("running", notice("127.0.0.1:5000"), Try),
-        ("running", notice("[::1]:5000"), Try),
-        ("running", notice("10.0.0.1:5000", machine="another"), Try),
-    ],
-)
-def test_a_notice_counts_while_airflow_says_that_its_node_runs(state, found, kind):
-    assert type(look(state, found, HERE)) is kind
-
-
-@pytest.mark.parametrize("endpoint", ["127.0.0.1:5000", "[::1]:5000", "localhost:5000"])
-def test_a_loopback_address_of_another_machine_is_an_error_that_says_what_to_do(endpoint):
-    with pytest.raises(
-        ConfigError, match=r"loopback address.*execution_api_server_url.*local_addr"
-    ):
-        look("running", notice(endpoint, machine="another"), HERE)
-
-
-def test_who_waits_for_the_host_is_told_what_airflow_says_of_it():
-    assert look(None, None, HERE) == Wait("node 0 is not scheduled yet")
-    assert look("queued", None, HERE) == Wait("node 0 is queued")
-    assert "has not said yet" in look("running", None, HERE).why
-
-
-def test_a_notice_survives_xcom_and_shows_no_secret():
-    one = notice("[fe80::1]:5000", secret="hidden")
-    assert Notice.of(json.loads(json.dumps(one.to_json()))) == one
-    assert one.address == ("fe80::1", 5000)
-    assert "hidden" not in repr(one)
-    for other in (None, 3, "x", {}, {"version": 2}):
-        assert Notice.of(other) is None
-
-
 def note(node):
     return SuccessNote(node=node, nodes=3, rerun_token=TOKEN, ranks=(0,), world_size=2)
+
+
+def view(states, notes=(), host=None):
+    return GangView(
+        node=1,
+        nodes=3,
+        min_nodes=2,
+        rerun_token=TOKEN,
+        states=dict(enumerate(states)),
+        notes={number: note(number) for number in notes},
+        host=host,
+    )
 
 
 @pytest.mark.parametrize(
@@ -111,8 +77,7 @@ def note(node):
     ],
 )
 def test_nothing_goes_without_the_node_that_hosts(states, notes, kind):
-    noted = {number: note(number) for number in notes}
-    found = outlook(1, 3, 2, dict(enumerate(states)), noted, TOKEN, host=0)
+    found = outlook(view(states, notes, host=0))
     assert type(found) is kind
     if kind is GangHopeless:
         assert "node 0, which hosts the job's store, is" in found.why
@@ -120,15 +85,16 @@ def test_nothing_goes_without_the_node_that_hosts(states, notes, kind):
 
 
 def test_the_node_that_hosts_is_missed_also_if_the_others_are_enough():
-    states = dict(enumerate(["queued", "running", "running"]))
-    assert absent_nodes(1, 2, states) is None
-    absent = absent_nodes(1, 2, states, host=0)
+    states = ["queued", "running", "running"]
+    assert absent_nodes(view(states)) is None
+    absent = absent_nodes(view(states, host=0))
     assert absent == {0: "queued"}
-    assert describe_absent(absent, 3, 2, "gpu") == (
+    assert describe_absent(view(states, host=0), absent, "gpu") == (
         "2 nodes are there, but not the one that hosts the job's store; missing: node 0 (queued "
         "in pool 'gpu')"
     )
-    assert describe_absent({0: "queued", 2: None}, 3, 2, "gpu").startswith("only 1 of the 2 nodes")
+    found = describe_absent(view(states, host=0), {0: "queued", 2: None}, "gpu")
+    assert found.startswith("only 1 of the 2 nodes")
 
 
 def test_of_a_deployments_defaults_those_count_that_c10d_knows():
@@ -167,6 +133,8 @@ class Airflow:
 
     def get_task_states(self, **_):
         state = self.looks[0][0]
+        if state == "away":
+            raise AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR))
         return {"r": {"t_0": state, "t_1": "running"}}
 
     def xcom_pull(self, task_ids, key):
@@ -191,7 +159,7 @@ class TestGuest:
         yield made
         made.close()
 
-    def guest(self, airflow, timeout=60.0, stop_after=100):
+    def guest(self, airflow, absent=60.0, started=60.0, stop_after=100):
         """Each sleep is a step to the next look; nobody really sleeps."""
         slept = []
 
@@ -205,7 +173,7 @@ class TestGuest:
             GangNode(TaskKey("d", "t", "r", 1), 2, 2, TOKEN),
             airflow,
             structlog.get_logger("t"),
-            timeout=timeout,
+            timeout=SlotTimeout(absent=absent, started=started),
             sleep=sleep,
             stopped=lambda: len(slept) >= stop_after,
             draw=lambda: 0.5,
@@ -234,12 +202,26 @@ class TestGuest:
         gone = notice(f"127.0.0.1:{door.port}")
         door.close()
         with pytest.raises(HostMissingError, match="no store to meet at for 0 s: the address that"):
-            self.guest(Airflow(("running", gone)), timeout=0).meet(CONFIG)
+            self.guest(Airflow(("running", gone)), started=0).meet(CONFIG)
 
     def test_a_host_that_does_not_come_in_time_is_an_error_that_no_launch_at_once_can_mend(self):
         with pytest.raises(HostMissingError, match=r"for 0 s: node 0 is queued") as caught:
-            self.guest(Airflow(("queued", None)), timeout=0).meet(CONFIG)
+            self.guest(Airflow(("queued", None)), absent=0).meet(CONFIG)
         assert not caught.value.retryable
+
+    def test_a_host_that_has_started_is_waited_for_until_a_start_takes_too_long(self):
+        with pytest.raises(StoppedError, match="has not said yet where it hosts"):
+            self.guest(Airflow(("running", None)), absent=0, stop_after=3).meet(CONFIG)
+        assert len(self.slept) == 3
+        with pytest.raises(HostMissingError, match="has not said yet where it hosts"):
+            self.guest(Airflow(("running", None)), absent=0, started=0).meet(CONFIG)
+
+    def test_an_api_server_that_is_away_does_not_end_the_wait(self, door):
+        there = notice(f"127.0.0.1:{door.port}")
+        airflow = Airflow(("away", None), ("running", there))
+        with structlog.testing.capture_logs() as logged:
+            self.guest(airflow, absent=0).meet(CONFIG)
+        assert "Airflow does not say how node 0 is" in logged[0]["event"]
 
     def test_a_stop_ends_the_wait(self):
         with pytest.raises(StoppedError, match="node 0 is queued"):

@@ -4,18 +4,17 @@ them.
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
-from airflow_provider.gang.node import (
+from airflow_provider.gang.siblings import (
     GangDone,
     GangHopeless,
     GangOpen,
-    SuccessNote,
+    GangView,
     outlook,
     waits_in_vain,
 )
+from airflow_provider.gang.success_note import SuccessNote
 from airflow_provider.results.result_readers import MissingRankError, merge_results
 
 NOW = "1@2026-11-22"
@@ -28,10 +27,20 @@ def note(node, ranks=(0,), rerun_token=NOW, world=2, nodes=2):
     )
 
 
-def look(states, notes=(), *, node=0, nodes=2, least=2, rerun_token=NOW):
+def view(states, notes=(), *, node=0, nodes=2, least=2, rerun_token=NOW):
     """``states`` are those of all nodes, the own one included."""
-    noted = {one.node: one for one in notes}
-    return outlook(node, nodes, least, dict(enumerate(states)), noted, rerun_token)
+    return GangView(
+        node=node,
+        nodes=nodes,
+        min_nodes=least,
+        rerun_token=rerun_token,
+        states=dict(enumerate(states)),
+        notes={one.node: one for one in notes},
+    )
+
+
+def look(states, notes=(), **fields):
+    return outlook(view(states, notes, **fields))
 
 
 @pytest.mark.parametrize(
@@ -84,8 +93,7 @@ def test_who_is_late_is_told_who_did_the_job():
 
 
 def wait(states, notes=(), *, least=2):
-    noted = {one.node: one for one in notes}
-    return waits_in_vain(0, len(states), least, dict(enumerate(states)), noted, NOW)
+    return waits_in_vain(view(states, notes, nodes=len(states), least=least))
 
 
 @pytest.mark.parametrize("over", ["failed", "upstream_failed", "skipped", "removed", "success"])
@@ -119,13 +127,6 @@ def test_a_node_that_waits_waits_on_for_one_that_can_come(state):
 )
 def test_a_sibling_that_has_just_succeeded_with_this_node_is_no_reason_to_give_up(one, is_mate):
     assert (wait(["running", "success"], [one]) is None) == is_mate
-
-
-def test_a_note_survives_xcom():
-    one = note(1, ranks=(2, 3), world=4)
-    assert SuccessNote.of(json.loads(json.dumps(one.to_json()))) == one
-    for other in (None, 3, "x", {}, {"version": 2}):
-        assert SuccessNote.of(other) is None
 
 
 def together(notes, values=None, nodes=2, states=None):
