@@ -26,6 +26,7 @@ from llutil.events.events import Events
 from llutil.launcher.config_checks import problems_of, run_id_problems
 from llutil.launcher.request import LaunchRequest
 from llutil.launcher.run_id import RUN_ID
+from llutil.local_rank_macro import arguments_of_rank
 from llutil.serialization import functions
 
 __all__ = ["check_request"]
@@ -92,7 +93,7 @@ def _resolve_entrypoint(request: LaunchRequest) -> tuple[Entrypoint, Callable[[]
             functions.check_arguments(given, request.args, {})
             if request.config.start_method == "fork":
                 name = getattr(given, "__qualname__", type(given).__qualname__)
-                return PickledCall(name, b""), functools.partial(given, *request.args)
+                return PickledCall(name, b""), functools.partial(_call, given, request.args)
             return functions.pickle_call(given, request.args), None
         case _:
             raise EntrypointError(
@@ -100,3 +101,8 @@ def _resolve_entrypoint(request: LaunchRequest) -> tuple[Entrypoint, Callable[[]
                 "'package.module:function', "
                 "a script, '-m module' or a command"
             )
+
+
+def _call(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    """Call ``function`` in a rank that was forked from this process."""
+    return function(*arguments_of_rank(args))

@@ -7,8 +7,9 @@ name. The bytes begin with a line of text. It holds the Python version if the pi
 which only that version can run; else it is empty.
 
 This module may import only the standard library, ``llutil.entrypoint``, ``llutil.errors``,
-``llutil.serialization.unpicklable`` and ``llutil.serialization.by_value_pickle``. cloudpickle is
-imported when a function is pickled, never before, since Airflow imports this to parse a DAG.
+``llutil.local_rank_macro``, ``llutil.serialization.unpicklable`` and
+``llutil.serialization.by_value_pickle``. cloudpickle is imported when a function is pickled, never
+before, since Airflow imports this to parse a DAG.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 
 from llutil.entrypoint import FunctionName, PickledCall, function_problem
 from llutil.errors import EntrypointError
+from llutil.local_rank_macro import arguments_of_rank
 from llutil.serialization import by_value_pickle, unpicklable
 
 __all__ = ["check_arguments", "load_call", "pickle_arguments", "pickle_call", "pieces"]
@@ -80,7 +82,8 @@ def pickle_arguments(args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None 
 
 
 def load_call(entrypoint: PickledCall | FunctionName) -> Callable[[], Any]:
-    """The function of ``entrypoint`` with its arguments, ready to be called; for the worker.
+    """The function of ``entrypoint`` with its arguments as this rank gets them, ready to be called;
+    for the worker.
 
     :raises EntrypointError: a module or attribute is missing here, the code is of another Python
         version, or a named function does not take its arguments. What a module raises while it is
@@ -94,7 +97,7 @@ def load_call(entrypoint: PickledCall | FunctionName) -> Callable[[], Any]:
             args, kwargs = next(pieces(entrypoint), ((), {}))
             # The caller could not check them, since it never imports the function.
             check_arguments(function, args, kwargs)
-    return functools.partial(function, *args, **kwargs)
+    return functools.partial(function, *arguments_of_rank(args), **kwargs)
 
 
 def pieces(entrypoint: PickledCall | FunctionName) -> Iterator[Any]:

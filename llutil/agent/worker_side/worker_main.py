@@ -32,6 +32,7 @@ from llutil.agent.worker_side.system_exit import exit_status
 from llutil.agent.worker_side.work_order import WorkOrder, read_order
 from llutil.entrypoint import Command, FunctionName, Module, PickledCall, Script
 from llutil.errors import ConfigError, ResultError
+from llutil.local_rank_macro import arguments_of_rank
 from llutil.system.process_inheritance import die_with_parent
 
 __all__ = ["main", "run_forked"]
@@ -74,12 +75,14 @@ def run_order(
         case PickledCall() | FunctionName():
             raise AssertionError("loaded above")
         case Script(path=path, args=args):
-            return _run_main(lambda: main_module.script(path), [path, *args], outcome_fd)
+            argv = [path, *arguments_of_rank(args)]
+            return _run_main(lambda: main_module.script(path), argv, outcome_fd)
         case Module(module=module, args=args):
             sys.path.insert(0, str(Path.cwd()))
-            return _run_main(lambda: main_module.module(module), [module, *args], outcome_fd)
+            argv = [module, *arguments_of_rank(args)]
+            return _run_main(lambda: main_module.module(module), argv, outcome_fd)
         case Command(program=program, args=args):
-            return _exec(program, args, outcome_fd)
+            return _exec([program, *arguments_of_rank(args)], outcome_fd)
 
 
 def run_forked(
@@ -265,13 +268,13 @@ def _run_main(load: Callable[[], main_module.Main], argv: list[str], outcome_fd:
     return 0
 
 
-def _exec(program: str, args: tuple[str, ...], outcome_fd: int) -> int:
+def _exec(command: list[str], outcome_fd: int) -> int:
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         # Python ignores these signals; other programs expect to be ended by them.
         signal.signal(number, signal.SIG_DFL)
     try:
-        os.execvp(program, [program, *args])  # noqa: S606 - running a command is what was asked for
+        os.execvp(command[0], command)  # noqa: S606 - running a command is what was asked for
     except OSError as error:
-        problem = ConfigError(f"command {program!r} could not be started: {error}")
+        problem = ConfigError(f"command {command[0]!r} could not be started: {error}")
         report_error(problem, outcome_fd, fatal=True, bad_configuration=True)
         return 127

@@ -52,7 +52,8 @@ def test_a_function_of_a_module(method: str) -> None:
 
 
 def test_a_lambda(method: str) -> None:
-    assert launch(lambda a, b: a + b, 40, 2, start_method=method) == {0: 42}
+    found = launch(lambda a, b: (a, b), 40, "at ${local_rank}", nproc=2, start_method=method)
+    assert found == {0: (40, "at 0"), 1: (40, "at 1")}
 
 
 def test_a_closure(method: str) -> None:
@@ -72,11 +73,12 @@ def test_a_script_with_arguments(method: str, tmp_path: Path, folder: str) -> No
     script = tmp_path / "scripts" / "train.py"
     script.parent.mkdir()
     script.write_text(SCRIPT)
-    found = launch(str(script), folder, "--lr", 0.5, nproc=2, start_method=method)
+    args = [folder, "--lr", 0.5, "--local-rank=${local_rank}"]
+    found = launch(str(script), *args, nproc=2, start_method=method)
     assert found == {0: None, 1: None}
     for rank, record in enumerate(records(folder)):
         assert record == {
-            "argv": [folder, "--lr", "0.5"],
+            "argv": [folder, "--lr", "0.5", f"--local-rank={rank}"],
             "name": "__main__",
             "file": str(script),
             "path": str(script.parent),
@@ -95,17 +97,19 @@ def test_a_module(
     (package / "beside.py").touch()
     monkeypatch.chdir(tmp_path)
     assert launch("-m package.train", folder, "x", start_method=method) == {0: None}
-    assert launch("-m", "package.train", folder, "y", start_method=method) == {0: None}
+    args = [folder, "y${local_rank}"]
+    assert launch("-m", "package.train", *args, start_method=method) == {0: None}
     (record,) = records(folder)
-    assert (record["argv"], record["name"]) == ([folder, "y"], "__main__")
+    assert (record["argv"], record["name"]) == ([folder, "y0"], "__main__")
 
 
 def test_a_command(method: str, folder: str) -> None:
     code = f'echo "$RANK of $WORLD_SIZE: $1" > {folder}/said-$RANK'
-    found = launch("sh", "-c", code, "sh", "hello", nproc=2, start_method=method)
+    args = ["-c", code, "sh", "hello ${local_rank}"]
+    found = launch("sh", *args, nproc=2, start_method=method)
     assert found == {0: None, 1: None}
     said = [path.read_text() for path in sorted(Path(folder).glob("said-*"))]
-    assert said == ["0 of 2: hello\n", "1 of 2: hello\n"]
+    assert said == ["0 of 2: hello 0\n", "1 of 2: hello 1\n"]
 
 
 MAIN = """

@@ -1,0 +1,29 @@
+"""Puts a rank's number on its node in the place of ``${local_rank}`` in the rank's arguments.
+
+torch does it for the arguments of functions and of programs (2.13, ``macros.substitute``). It runs
+in the rank, because all ranks of a round read the same work order. This module may import only the
+standard library.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from string import Template
+from typing import Any
+
+__all__ = ["arguments_of_rank"]
+
+
+def arguments_of_rank(args: Iterable[Any]) -> list[Any]:
+    """``args`` as this rank gets them.
+
+    A text that does not name ``local_rank`` stays as it is. torch would also make one ``$`` of each
+    ``$$`` there, which in a shell's code is the number of its process.
+    """
+    return [
+        Template(arg).safe_substitute(local_rank=os.environ["LOCAL_RANK"])
+        if isinstance(arg, str) and "local_rank" in arg
+        else arg
+        for arg in args
+    ]
