@@ -1,11 +1,14 @@
 """The rendezvous of a job of one node. There is nobody to agree with, so it never waits.
 
-The agent hosts the round's ``TCPStore``. The kernel chooses the port, which is bound before the
-workers get it. Each round has a new store, so that no worker finds a key of an earlier round. This
-module may import torch; it connects to no other host.
+The agent hosts the round's ``TCPStore``. It listens at a loopback address, at a port that the
+kernel chooses; it is bound before the workers get it. Each round has a new store, so that no worker
+finds a key of an earlier round. This module may import torch and ``driver.round_store``; it
+connects to no other host.
 """
 
 from __future__ import annotations
+
+from datetime import timedelta
 
 from torch.distributed import PrefixStore, TCPStore
 from torch.distributed.elastic.rendezvous import (
@@ -14,9 +17,13 @@ from torch.distributed.elastic.rendezvous import (
     RendezvousStoreInfo,
 )
 
+from llutil.rendezvous.driver.round_store import host_store
+
 __all__ = ["SingleNodeRendezvousHandler"]
 
 _LOOPBACK = "127.0.0.1"
+_REQUEST_TIMEOUT = timedelta(seconds=300)
+"""torch's default."""
 
 
 class SingleNodeRendezvousHandler(RendezvousHandler):
@@ -46,7 +53,7 @@ class SingleNodeRendezvousHandler(RendezvousHandler):
     def next_rendezvous(self) -> RendezvousInfo:
         """A round of this node alone, with a new store."""
         self._round += 1
-        self._store = TCPStore(_LOOPBACK, 0, is_master=True, wait_for_workers=False)
+        self._store = host_store(_LOOPBACK, _REQUEST_TIMEOUT)
         return RendezvousInfo(
             store=PrefixStore(f"round_{self._round}", self._store),
             rank=0,
