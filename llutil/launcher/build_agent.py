@@ -179,6 +179,7 @@ def rendezvous_config(request: LaunchRequest, nproc: int) -> RendezvousConfig:
         token=config.rerun_token,
         index=config.node_index,
         label=config.node_label,
+        unique_run=request.unique_run,
     )
 
 

@@ -69,7 +69,7 @@ def launch_agent(
     # Imported here: a DAG file or a worker that needs only ``LaunchConfig`` should not pay for it.
     from llutil.launcher.request import LaunchRequest
     from llutil.launcher.run import run
-    from llutil.launcher.run_id import deduce_run_id
+    from llutil.launcher.run_id import deduce_run_id, is_named_by
 
     if not isinstance(args, list | tuple):
         raise ConfigError(f"args is {args!r}; wanted a list of arguments")
@@ -79,6 +79,7 @@ def launch_agent(
         args=tuple(args),
         events=ice_events,
         default_run_id="" if config.run_id else deduce_run_id(os.environ),
+        unique_run=not (config.run_id or is_named_by(os.environ)),
         sys_path=tuple(sys.path),
         argv=tuple(map(str, sys.argv)),
     )

@@ -32,6 +32,7 @@ class LaunchRequest:
     * ``sys_path``: where workers look for modules.
     * ``argv``: the ``sys.argv`` that a function finds.
     * ``default_run_id``: the run id of a job whose ``config`` names none.
+    * ``unique_run``: that run id is random, so nobody else knows it or will use it again.
     * ``observer``: hears what happens on this node. None means the terminal.
     * ``result_limit``: None means that results are Python objects. A number means that they are
       plain JSON values of at most so many bytes each; 0 means that they are all None.
@@ -56,6 +57,7 @@ class LaunchRequest:
     sys_path: tuple[str, ...]
     argv: tuple[str, ...] = ("",)
     default_run_id: str = ""
+    unique_run: bool = False
     observer: AgentObserver | None = None
     result_limit: int | None = None
     mark: str = ""

@@ -20,7 +20,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["MAX_LENGTH", "RUN_ID", "TaskKey", "deduce_run_id", "job_name"]
+__all__ = ["MAX_LENGTH", "RUN_ID", "TaskKey", "deduce_run_id", "is_named_by", "job_name"]
 
 RUN_ID = "LLUTIL_RUN_ID"
 """The environment variable with the run id of a launch whose configuration has none."""
@@ -85,6 +85,13 @@ class TaskKey:
         return job_name(readable, [*exact, *launch, more])
 
 
+def is_named_by(environ: Mapping[str, str]) -> bool:
+    """Whether ``environ`` has what ``deduce_run_id`` makes a run id from; else it is random, and
+    nobody else knows it.
+    """
+    return bool(environ.get(RUN_ID)) or all(environ.get(name) for name in _AIRFLOW[:3])
+
+
 def deduce_run_id(environ: Mapping[str, str]) -> str:
     """A run id for a job that is started in ``environ`` and was given none; never empty.
 
@@ -93,13 +100,10 @@ def deduce_run_id(environ: Mapping[str, str]) -> str:
     index, so mapped tasks that share a rendezvous store must be given run ids, as the operator
     does. Without these variables the id is random.
     """
-    given = environ.get(RUN_ID)
-    if given:
-        return given
+    if not is_named_by(environ):
+        return f"run-{uuid.uuid4().hex}"
     values = [environ.get(name, "") for name in _AIRFLOW]
-    if all(values[:3]):
-        return job_name(values, values)
-    return f"run-{uuid.uuid4().hex}"
+    return environ.get(RUN_ID) or job_name(values, values)
 
 
 def job_name(readable: Sequence[str], exact: Sequence[str | int | None]) -> str:

@@ -66,6 +66,7 @@ def build_driver(config: RendezvousConfig) -> Driver:
         last_call=options["last_call_timeout"],
         timeout=options["timeout"],
         lease_ttl=options["lease_ttl"],
+        unique_run=config.unique_run,
     )
     address = _address(config)
     profile = Member(

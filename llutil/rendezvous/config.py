@@ -19,6 +19,7 @@ class RendezvousConfig:
 
     ``token`` is the caller's rerun token, ``index`` the preferred position in the order of ranks,
     ``label`` this node's name for people. With ``max_restarts`` None the agent counts restarts.
+    ``unique_run``: nobody else knows the run id, and nobody will use it again.
     """
 
     backend: Backend
@@ -34,6 +35,7 @@ class RendezvousConfig:
     token: str = ""
     index: int | None = None
     label: str = ""
+    unique_run: bool = False
 
     @property
     def embedded(self) -> bool:

@@ -183,8 +183,10 @@ class InstructionExecutor:
         return None
 
     def leave(self) -> str:
-        """End the session. Returns "", or why that failed; then the session will expire."""
-        return self._requests.leave(self._deadline())
+        """End the session, and all records of a run that has no other node and no later life.
+        Returns "", or why that failed; then they will expire.
+        """
+        return self._requests.leave(self._deadline(), all_records=self._parameters.unique_run)
 
     def close_stores(self) -> None:
         """Close the TCPStores that are still open."""

@@ -250,15 +250,24 @@ class LedgerRequests:
                 if not self._session.delete(*some, guard=self._joined.record, deadline=deadline):
                     return
                 self._written.difference_update(some)
+            # The newest marker stays; of the generations before its own, nothing is left.
+            self._end_leases([one for one in self._leases if one < before.generation - 1], deadline)
         except (LedgerUnavailable, SessionLost) as error:
             _log.info("what is stale before %s stays until it expires: %s", before, error)
 
-    def leave(self, deadline: float) -> str:
-        """End the session, and with it the own member record. Returns "", or why that failed; then
-        both will expire.
+    def _end_leases(self, generations: Iterable[int], deadline: float) -> None:
+        """End the leases of these generations, and with them their records."""
+        for generation in generations:
+            self._ledger.end_lease(self._leases.pop(generation), deadline=deadline)
+
+    def leave(self, deadline: float, *, all_records: bool) -> str:
+        """End the session, and with it the own member record; with ``all_records`` the leases of
+        the run, too. Returns "", or why that failed; then they will expire.
         """
         try:
             self._release(deadline)
+            if all_records:
+                self._end_leases(list(self._leases), deadline)
         except LedgerError as error:  # this node's part is over, whatever the error is
             _log.warning("this node's lease could not be ended, and will expire: %s", error)
             return str(error)

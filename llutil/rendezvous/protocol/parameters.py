@@ -24,6 +24,7 @@ class ProtocolParameters:
     a lease outlives its last renewal. ``max_restarts``: how many failures the job survives, all
     nodes together; None if somebody else counts them. ``cause_wait``: how long a round goes on
     after a failure that only says that a peer went away, so that the peer can report the cause.
+    ``unique_run``: nobody knows the run's id but this node, and nobody will use it again.
     ``report_limit``: how long a node tries to report a failure that no restart can mend, if the
     ledger does not take it. ``retry_pause``: how long to wait before a request that the store did
     not answer is repeated.
@@ -41,6 +42,7 @@ class ProtocolParameters:
     cause_wait: float = 2.0
     report_limit: float = LEDGER_LEFT
     retry_pause: float = 0.5
+    unique_run: bool = False
 
     def __post_init__(self) -> None:
         problems: list[Problem] = []

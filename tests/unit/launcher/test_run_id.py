@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from llutil.launcher.config import LaunchConfig
 from llutil.launcher.config_checks import problems_of
-from llutil.launcher.run_id import MAX_LENGTH, TaskKey, deduce_run_id, job_name
+from llutil.launcher.run_id import MAX_LENGTH, TaskKey, deduce_run_id, is_named_by, job_name
 
 LEGAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 AIRFLOW = {
@@ -217,3 +217,17 @@ def test_ids_stay_what_they_were_so_that_nodes_of_two_releases_meet() -> None:
     assert key.slug("airflow") == f"{task}.m2-x4s44drbfs3z3ork"
     assert key.gang_id() == f"{task}-jl3j5irdi6kgubm6"
     assert deduce_run_id(AIRFLOW) == f"{task}.1-255zk452qrfiekst"
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {},
+        {"LLUTIL_RUN_ID": ""},
+        {"LLUTIL_RUN_ID": "x"},
+        AIRFLOW,
+        {**AIRFLOW, "AIRFLOW_CTX_TASK_ID": ""},
+    ],
+)
+def test_an_id_is_random_where_the_environment_names_none(environ: dict[str, str]) -> None:
+    assert (deduce_run_id(environ) == deduce_run_id(environ)) is is_named_by(environ)

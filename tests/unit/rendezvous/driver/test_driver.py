@@ -185,6 +185,38 @@ def test_a_job_of_many_rounds_leaves_one_marker(rendezvous: MemoryRendezvous) ->
     assert rendezvous.keys(RUN.reports(node.round.stage)) == []
 
 
+@pytest.mark.parametrize("why", ["success", "failure", "stop"])
+def test_of_a_run_that_nobody_else_knows_nothing_is_left(
+    rendezvous: MemoryRendezvous, why: str
+) -> None:
+    before = set(rendezvous.store.leases)
+    (node,) = rendezvous.gang("a", max_restarts=0, unique_run=True)
+    match why:
+        case "success":
+            node.succeeds()
+            node.ends(do.FinishedWell)
+        case "failure":
+            node.fails()
+            node.ends(do.Failed)
+        case _:
+            node.tell(see.EndRequested("enough", stop=True))
+            node.stops()
+            node.ends(do.Stopped)
+    assert rendezvous.keys(RUN.log) + rendezvous.keys(RUN.members) == []
+    assert set(rendezvous.store.leases) == before
+
+
+def test_lives_of_one_run_leave_one_marker_and_one_lease(rendezvous: MemoryRendezvous) -> None:
+    before = set(rendezvous.store.leases)
+    for life in range(5):
+        (node,) = rendezvous.gang("a")
+        assert node.round.generation == life + 1
+        node.succeeds()
+        node.ends(do.FinishedWell)
+    assert rendezvous.keys(RUN.log) == ["log/000005.marker"]
+    assert len(set(rendezvous.store.leases) - before) == 1
+
+
 def test_who_waits_does_nothing(rendezvous: MemoryRendezvous) -> None:
     nodes = [rendezvous.node(name, min_nodes=3, max_nodes=3) for name in "ab"]
     assert not nodes[0].peek(0.1)
