@@ -126,19 +126,24 @@ def test_one_cleared_node_that_cannot_reach_the_others_fails_at_once_and_says_wh
     assert run.task("play", 0).state() == "success"
 
 
-def test_gangs_that_cannot_form_give_their_slots_back_and_finish_once_there_are_enough(
-    client: Client, parties: dict[str, Run]
+def test_gangs_that_cannot_form_give_their_slots_back_and_wait_for_nodes_that_start_slowly(
+    client: Client, parties: dict[str, Run], server: Airflow
 ) -> None:
     runs = [parties["squeezed"], parties["squeezed too"]]
     nodes = [run.task("fit_in", node) for run in runs for node in (0, 1)]
-    wait(
+    slow = wait(
         "a node without a sibling to give its slot back",
         120,
         lambda: next((node for node in nodes if "its slot back until" in node.text()), None),
         lambda: "\n".join(run.tail() for run in runs),
     )
+    sibling = slow.run.task("fit_in", 1 - slow.map_index)
+    hold = server.temporary / f"hold-{slow.run.run_id}-{slow.map_index}"
+    hold.touch()  # it stays away for ten seconds at least
     wider = {"pool": "narrow", "slots": 3, "description": "", "include_deferred": False}
     client.ask("PATCH", "pools/narrow", json=wider)
+    sibling.await_text(f"enough nodes have started: node {slow.map_index}.", seconds=150)
+    hold.unlink()
     for run in runs:
         run.finish("success")
     assert [node.facts()["try_number"] for node in nodes] == [1, 1, 1, 1]

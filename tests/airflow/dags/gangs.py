@@ -4,7 +4,9 @@ nothing.
 
 from __future__ import annotations
 
+import sys
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import duties
@@ -71,10 +73,16 @@ def crowd() -> None:
 
 @dag(schedule=None)
 def squeeze() -> None:
-    """A gang in a pool that has too few slots for it, at first."""
+    """A gang in a pool that has too few slots for it, at first. A test may delay a node's start."""
 
     @task.elastic(
-        gang=2, pool="narrow", rdzv_conn_id="etcd_tests", rdzv_configs={"timeout": 30}, retries=0
+        gang=2,
+        pool="narrow",
+        rdzv_conn_id="etcd_tests",
+        rdzv_configs={"timeout": 10},
+        retries=0,
+        python=str(Path(__file__).with_name("slow_python.sh")),
+        env={"PYTHON": sys.executable, "HOLD": "hold-{{ run_id }}-{{ ti.map_index }}"},
     )
     def fit_in() -> dict[str, str]:
         return duties.identity()
