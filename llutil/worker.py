@@ -21,7 +21,7 @@ from __future__ import annotations
 import os
 
 from llutil.errors import ConfigError
-from llutil.events.events import ENVIRONMENT, Events, Slot
+from llutil.events.events import ENVIRONMENT, SLOT_NUMBER, Events, Slot
 
 __all__ = [
     "events",
@@ -67,7 +67,7 @@ def rank() -> int:
 
 
 def local_rank() -> int:
-    """This worker's number on its node, from 0."""
+    """This worker's number on its node, from 0; always 0 with ``virtual_local_rank``."""
     return _number("LOCAL_RANK")
 
 
@@ -109,7 +109,7 @@ def progress(step: int, total: int = 0) -> None:
     if slot is None:
         if ENVIRONMENT not in os.environ:
             return
-        slot = _state.slot = _attached().slot(local_rank())
+        slot = _state.slot = _attached().slot(_slot_number())
     slot.report(step, total)
 
 
@@ -134,8 +134,13 @@ def _attached() -> Events:
         if not _state.fork_hook_set:
             os.register_at_fork(after_in_child=_state.forget)
             _state.fork_hook_set = True
-        _state.attached = Events.attach(os.environ[ENVIRONMENT], local_rank=local_rank())
+        _state.attached = Events.attach(os.environ[ENVIRONMENT], local_rank=_slot_number())
     return _state.attached
+
+
+def _slot_number() -> int:
+    """The number of this worker's slot on the page."""
+    return _number(SLOT_NUMBER if SLOT_NUMBER in os.environ else "LOCAL_RANK")
 
 
 def _text(name: str) -> str:

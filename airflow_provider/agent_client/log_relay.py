@@ -37,8 +37,9 @@ class LogRelay:
     def event(self, event: OutputLine | LogRecord | RoundBegan | Progress) -> None:
         """Write one event as a line of the log, or show it on the display."""
         match event:
-            case OutputLine(rank=rank, stream=stream, text=text):
-                self._write(self._level(rank, stream, text), f"[rank {rank}] ", text)
+            case OutputLine(rank=rank, stream=stream, text=text, prefix=prefix):
+                level = self._level(rank, stream, text)
+                self._write(level, prefix or f"[rank {rank}] ", text)
             case LogRecord(level=level, text=text):
                 number = logging.getLevelNamesMapping().get(level, logging.INFO)
                 self._write(number, "[agent] ", text)

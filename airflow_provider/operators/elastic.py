@@ -17,10 +17,13 @@ from airflow_provider.retries.launch_retry import LaunchRetry
 from airflow_provider.retries.policy import ElasticRetryPolicy
 from llutil.backends.table import DEFAULT
 from llutil.std import Std, StdOption
+from llutil.system.signal_names import DEFAULT_SIGNALS
 from llutil.time_budgets import DEFAULT_GRACE_PERIOD, DEFAULT_RESTART_GRACE
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath, RetryPolicy
+
+    from llutil.numa_options import NumaOptions
 
 __all__ = [
     "DEFAULT_RETRIES",
@@ -59,8 +62,8 @@ class ElasticLaunchOperator(LaunchOperator):
         gets the values of Airflow's context that it has parameters for, if they are plain values.
         (templated)
     :param nnodes: nodes of the job: a number, or ``"min:max"``. (templated)
-    :param nproc_per_node: workers of each node: a number, ``"cpu"``, ``"gpu"`` or ``"auto"``.
-        (templated)
+    :param nproc_per_node: workers of each node: a number, ``"cpu"``, ``"gpu"``, ``"xpu"``,
+        ``"auto"`` or the name of an accelerator that a plugin has given torch. (templated)
     :param rdzv_id: the job's name, which all of its nodes must share; by default a name of this try
         of this task instance, for jobs of one node. (templated)
     :param role: the workers' role. (templated)
@@ -90,6 +93,15 @@ class ElasticLaunchOperator(LaunchOperator):
         threads, executors and child processes finish first. A rank that takes longer has failed.
     :param restart_grace: seconds that the other ranks of a round that has failed get to end before
         they are killed, at most ``grace_period``.
+    :param virtual_local_rank: whether each rank has LOCAL_RANK 0 and sees one GPU, its own.
+    :param signals_to_handle: signals that end the job in order, by name, with commas; SIGTERM is
+        always one of them.
+    :param numa_options: binds ranks to CPUs near their GPUs: ``"node"``, ``"socket"``,
+        ``"exclusive"``, ``"core-complex"``, or a ``NumaOptions`` of ``llutil.launcher``.
+    :param log_line_prefix_template: what lines of a rank begin with in the task's log; it may hold
+        ``${role_name}``, ``${rank}`` and ``${local_rank}``.
+    :param duplicate_stdout_filters: texts; teed lines that hold one go into a file of their own.
+    :param duplicate_stderr_filters: the same for standard error.
     :param event_log_handler: name of the handler of torch elastic's events.
     :param rerun_token: a text that all launches of the same ``rdzv_id`` share; a deliberate rerun
         has another one. For the backends etcd and zeus-adapter. (templated)
@@ -185,6 +197,12 @@ class ElasticLaunchOperator(LaunchOperator):
         event_log_handler: str = "null",
         exit_timeout: float = 300,
         restart_grace: float = DEFAULT_RESTART_GRACE,
+        virtual_local_rank: bool = False,
+        signals_to_handle: str = DEFAULT_SIGNALS,
+        numa_options: NumaOptions | str | None = None,
+        log_line_prefix_template: str | None = None,
+        duplicate_stdout_filters: Collection[str] | None = None,
+        duplicate_stderr_filters: Collection[str] | None = None,
         rerun_token: str = "",
         node_index: int | str | None = None,
         node_label: str = "",
@@ -236,6 +254,12 @@ class ElasticLaunchOperator(LaunchOperator):
         self.event_log_handler = event_log_handler
         self.exit_timeout = exit_timeout
         self.restart_grace = restart_grace
+        self.virtual_local_rank = virtual_local_rank
+        self.signals_to_handle = signals_to_handle
+        self.numa_options = numa_options
+        self.log_line_prefix_template = log_line_prefix_template
+        self.duplicate_stdout_filters = duplicate_stdout_filters
+        self.duplicate_stderr_filters = duplicate_stderr_filters
         self.rerun_token = rerun_token
         self.node_index = node_index
         self.node_label = node_label

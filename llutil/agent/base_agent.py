@@ -63,7 +63,9 @@ class AgentJob:
     ``name`` names the entrypoint in texts. ``mark`` is in the environment of every process of the
     job. ``grace_period`` is how many seconds workers get between being asked to stop and being
     killed; ``restart_grace`` is the same where their round has failed. ``exit_timeout`` is how many
-    seconds a rank's process may take to end after its function returned.
+    seconds a rank's process may take to end after its function returned. ``line_prefix`` is the
+    template of the prefix of ranks' lines, or None. ``signals`` are the names of the signals that
+    end the job, with commas.
     """
 
     name: str
@@ -72,6 +74,8 @@ class AgentJob:
     grace_period: float
     restart_grace: float
     exit_timeout: float
+    line_prefix: str | None
+    signals: str
     logs: LogFolder
     events: Events
 
@@ -184,7 +188,7 @@ class Agent(SimpleElasticAgent):
         return RankPlan(
             rank=worker.global_rank,
             local_rank=worker.local_rank,
-            prefix=line_prefix(spec.role, worker.global_rank, worker.local_rank),
+            prefix=line_prefix(job.line_prefix, spec.role, worker.global_rank, worker.local_rank),
             env=rank_environment(
                 group,
                 worker,
@@ -192,6 +196,7 @@ class Agent(SimpleElasticAgent):
                 error_file=error_file,
                 events=job.events.path,
                 mark=job.mark,
+                signals=job.signals,
             ),
             stdout=stdout,
             stderr=stderr,

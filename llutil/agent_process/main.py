@@ -126,6 +126,7 @@ class _TaskAgent:
         self, spec: messages.Spec, server: tuple[ServerProcess, socket.socket] | None
     ) -> messages.JobSucceeded:
         self._grace_period = spec.config.shutdown_timeout
+        self._observer.sends_prefixes = bool(spec.config.log_line_prefix_template)
         handler = TaskLogHandler(self._task_socket)
         own = logging.getLogger("llutil")
         own.addHandler(handler)

@@ -14,7 +14,8 @@ __all__ = ["TaskLogHandler", "TaskObserver"]
 
 class TaskObserver:
     """The ``AgentObserver`` that tells an Airflow task. ``own_fds`` are further descriptors that a
-    worker must not keep.
+    worker must not keep. ``sends_prefixes`` says that the job has a template for the prefix of
+    ranks' lines.
     """
 
     captures = True
@@ -29,6 +30,7 @@ class TaskObserver:
         self._task_socket = task_socket
         self._record_writer = record_writer
         self._own_fds = own_fds
+        self.sends_prefixes = False
 
     def fds(self) -> set[int]:
         """Those of the task socket, and ``own_fds``. While a worker holds the socket, the task does
@@ -37,9 +39,9 @@ class TaskObserver:
         return self._task_socket.fds().union(self._own_fds)
 
     def output_line(self, rank: int, prefix: str, stream: str, text: str) -> None:
-        """Send the line with its rank, which makes torch's prefix needless."""
-        del prefix
-        self._task_socket.send(messages.OutputLine(rank, stream, text))
+        """Send the line with its rank, which makes torch's own prefix needless."""
+        own = prefix if self.sends_prefixes else ""
+        self._task_socket.send(messages.OutputLine(rank, stream, text, own))
 
     def round(self, restart: int, world_size: int, ranks: tuple[int, ...]) -> None:
         """Tell the task that the ranks started, or, if ``ranks`` is empty, that they ended."""

@@ -30,17 +30,23 @@ from llutil.events.rank_slot import HEARTBEAT, STEP, TOTAL, Slot
 __all__ = [
     "CAPACITY",
     "ENVIRONMENT",
+    "SLOT_NUMBER",
     "Events",
     "Flag",
     "Slot",
     "Value",
     "remove_stale_pages",
+    "slot_number",
 ]
 
 CAPACITY = 256
 """The number of local ranks that a page has slots for."""
 ENVIRONMENT = "LLUTIL_EVENTS"
 """The environment variable that holds the path of a worker's page."""
+SLOT_NUMBER = "LLUTIL_LOCAL_RANK"
+"""The environment variable that holds the number of a worker's slot: its number on its node, also
+where torch's LOCAL_RANK is 0 for all.
+"""
 
 _VERSION = 1
 # Where each part begins, and the size of one slot; in bytes.
@@ -247,7 +253,7 @@ class Events:
         pid = os.getpid()
         if self._slot_by_pid is not None and self._slot_by_pid[0] == pid:
             return self._slot_by_pid[1]
-        rank = os.environ.get("LOCAL_RANK", "")
+        rank = slot_number()
         if not rank.isdecimal() or os.environ.get(ENVIRONMENT) != self._page.path:
             return None
         slot = self.slot(int(rank))
@@ -283,3 +289,8 @@ def remove_stale_pages(folder: str | Path | None = None) -> list[str]:
     do files that are not pages.
     """
     return remove_stale(folder)
+
+
+def slot_number() -> str:
+    """The number of this worker's slot, as text; "" if this process has none."""
+    return os.environ.get(SLOT_NUMBER) or os.environ.get("LOCAL_RANK", "")

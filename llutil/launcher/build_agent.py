@@ -8,10 +8,7 @@ is open. This module imports torch through the agent.
 
 from __future__ import annotations
 
-import functools
 import logging
-import os
-import socket
 import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -21,8 +18,8 @@ from llutil.backends.table import BACKENDS, STATIC
 from llutil.entrypoint import Entrypoint
 from llutil.errors import ConfigError
 from llutil.events.events import Events, remove_stale_pages
+from llutil.launcher.build_starter import new_starter, take_shared_server, warn_of_fork
 from llutil.launcher.request import LaunchRequest
-from llutil.launcher.shared_forkserver import shared_fork_server
 from llutil.launcher.torch_errors import torch_errors_translated
 from llutil.system.gc_pause import gc_paused
 
@@ -30,7 +27,6 @@ if TYPE_CHECKING:
     from torch.distributed.elastic.agent.server.api import WorkerSpec
 
     from llutil.agent.base_agent import Agent
-    from llutil.agent.start_methods.forkserver_client import ForkServer, ServerProcess
     from llutil.agent.start_methods.spawn_and_fork import Starter
     from llutil.rendezvous.config import RendezvousConfig
 
@@ -65,6 +61,7 @@ def build_agent(
         from llutil.agent.stop_signals import StopSignals
         from llutil.agent.torch_agent import TorchBackendAgent
         from llutil.agent.worker_side.work_order import WorkOrder
+        from llutil.agent.workers.rank_environment import check_visible_devices
         from llutil.launcher.device_count import worker_count
         from llutil.rendezvous.build_handler import build_driver, build_handler
 
@@ -72,17 +69,27 @@ def build_agent(
     _check_event_log_handler(config.event_log_handler)
     metrics.configure(config.metrics_cfg)
     nproc = worker_count(config.nproc_per_node)
+    if config.virtual_local_rank:
+        check_visible_devices(nproc)
     rendezvous = rendezvous_config(request, nproc)
     if config.start_method == "fork" and "password" in rendezvous.options:
-        _warn_of_fork()
+        warn_of_fork()
     ranks_shown = frozenset(config.local_ranks_filter or ())
     logs = LogFolder(
-        LogOptions(config.log_dir, config.redirects, config.tee, ranks_shown), rendezvous.run_id
+        LogOptions(
+            config.log_dir,
+            config.redirects,
+            config.tee,
+            ranks_shown,
+            tuple(config.duplicate_stdout_filters or ()),
+            tuple(config.duplicate_stderr_filters or ()),
+        ),
+        rendezvous.run_id,
     )
     loop = stack.enter_context(EventLoop())
     signals = stack.enter_context(StopSignals(loop))
     request.before_first_process()
-    shared = _take_shared_server(request, nproc, stack)
+    shared = take_shared_server(request, nproc, stack)
     mark = request.mark or (shared[1] if shared else uuid.uuid4().hex)
     guardian = Guardian(mark, loop)
     stack.callback(guardian.close)
@@ -92,7 +99,7 @@ def build_agent(
     if shared:
         starter: Starter = shared[0]
     else:
-        starter = _starter(
+        starter = new_starter(
             config.start_method,
             direct,
             inherited=lambda: loop.fds() | guardian.fds() | observer.fds(),
@@ -124,6 +131,7 @@ def build_agent(
         master_port=master_port,
         local_addr=config.local_addr,
         event_log_handler=config.event_log_handler,
+        virtual_local_rank=config.virtual_local_rank,
     )
     job = AgentJob(
         name=entrypoint.name,
@@ -140,6 +148,8 @@ def build_agent(
         grace_period=config.shutdown_timeout,
         restart_grace=config.restart_grace,
         exit_timeout=config.exit_timeout,
+        line_prefix=config.log_line_prefix_template,
+        signals=config.signals_to_handle,
         logs=logs,
         events=events,
     )
@@ -188,65 +198,6 @@ def _event_page(stack: ExitStack) -> Events:
     for path in remove_stale_pages():
         _log.info("removed the event page %s of a process that has ended", path)
     return stack.enter_context(Events())
-
-
-def _take_shared_server(
-    request: LaunchRequest, nproc: int, stack: ExitStack
-) -> tuple[ForkServer, str] | None:
-    """The fork server of the caller's ``warm_workers`` block, and its mark; None if this launch
-    cannot use it.
-    """
-    shared = shared_fork_server()
-    if shared is None or request.config.start_method != "forkserver" or request.mark:
-        return None
-    server = shared.take(_workers_environment(nproc))
-    if server is None:
-        return None
-    stack.callback(shared.give_back)
-    return server, shared.mark
-
-
-def _workers_environment(nproc: int) -> dict[str, str]:
-    """The environment of a fork server for these workers. Libraries read OMP_NUM_THREADS when the
-    server imports them, before there is a worker.
-    """
-    env = dict(os.environ)
-    if nproc > 1:
-        env.setdefault("OMP_NUM_THREADS", "1")
-    return env
-
-
-def _starter(
-    method: str,
-    direct: Callable[[], Any] | None,
-    *,
-    inherited: Callable[[], set[int]],
-    nproc: int,
-    mark: str,
-    server: tuple[ServerProcess, socket.socket] | None,
-) -> Starter:
-    from llutil.agent.start_methods.forkserver_client import ForkServer
-    from llutil.agent.start_methods.spawn_and_fork import Fork, Spawn
-    from llutil.system.job_mark import MARK_VARIABLE
-
-    match method:
-        case "fork":
-            return Fork(direct, inherited)
-        case "forkserver":
-            # /proc/<pid>/environ of a forked worker shows the server's environment, so the server
-            # must have the mark.
-            return ForkServer(_workers_environment(nproc) | {MARK_VARIABLE: mark}, server)
-        case _:
-            return Spawn()
-
-
-@functools.cache
-def _warn_of_fork() -> None:
-    """Once in the life of a process."""
-    _log.warning(
-        "start_method is 'fork': every rank has a copy of this process's memory, and so the "
-        "store's password; 'spawn' and 'forkserver' keep it from them"
-    )
 
 
 def _static_master(rendezvous: RendezvousConfig) -> tuple[str | None, int | None]:

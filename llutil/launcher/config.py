@@ -2,8 +2,8 @@
 
 A caller or the operator makes it, and the agent gets it unchanged. Before anything runs, it is
 checked by ``llutil.launcher.config_checks``. This module may import only the standard library,
-``llutil.backends``, ``llutil.secret``, ``llutil.std`` and ``llutil.time_budgets``: parsing a DAG
-imports it.
+``llutil.backends``, ``llutil.errors``, ``llutil.numa_options``, ``llutil.secret``, ``llutil.std``,
+``llutil.system.signal_names`` and ``llutil.time_budgets``: parsing a DAG imports it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from llutil.backends.table import BACKENDS, DEFAULT, conceal_options
+from llutil.errors import ConfigError, Problem
+from llutil.numa_options import NumaOptions, numa_options_of
 from llutil.secret import concealed
 from llutil.std import Std, StdOption
+from llutil.system.signal_names import DEFAULT_SIGNALS
 from llutil.time_budgets import DEFAULT_GRACE_PERIOD, DEFAULT_RESTART_GRACE
 
 __all__ = ["LaunchConfig"]
@@ -27,6 +30,20 @@ else:
     # msgspec encodes and decodes by these annotations, and knows a path only as text.
     _Folder = str
 
+_SHUTDOWN_TIMEOUT = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
+
+
+def _default_shutdown_timeout() -> float:
+    """torch's default (2.13): its variable, else 30 seconds."""
+    text = os.environ.get(_SHUTDOWN_TIMEOUT)
+    if text is None:
+        return DEFAULT_GRACE_PERIOD
+    try:
+        return float(text)
+    except ValueError:
+        problem = f"is {text!r} in the environment; wanted a number of seconds"
+        raise ConfigError([Problem(_SHUTDOWN_TIMEOUT, problem)]) from None
+
 
 @dataclass(frozen=True, slots=True)
 class LaunchConfig:
@@ -34,8 +51,8 @@ class LaunchConfig:
 
     :param min_nodes: How many nodes must have joined before workers start.
     :param max_nodes: How many nodes may take part.
-    :param nproc_per_node: Workers of each node: a number, or "cpu", "gpu" or "auto" to count them
-        on the node.
+    :param nproc_per_node: Workers of each node: a number, or "cpu", "gpu", "xpu", "auto" or the
+        name of an accelerator that a plugin has given torch ("npu"), to count them on the node.
     :param run_id: Names the job; every node of it gives the same. If empty: ``LLUTIL_RUN_ID``, else
         derived from Airflow's variables of a running task, else generated.
     :param role: The workers' role, for torch's environment, metrics and log prefixes.
@@ -60,7 +77,8 @@ class LaunchConfig:
         "console", or the "module:Class" of a handler.
     :param local_addr: The address at which other nodes reach this one; None to find it out.
     :param shutdown_timeout: The grace period: seconds that workers get between being asked to stop
-        and being killed. The name is torch's.
+        and being killed. The name is torch's. If it is left out: ``TORCH_ELASTIC_SHUTDOWN_TIMEOUT``
+        in the environment, else 30.
     :param event_log_handler: Name of the handler of torch elastic's events.
     :param rerun_token: With etcd and zeus-adapter: a text that all launches of one run share, and
         that is another one for a deliberate rerun. A node that comes after the job has succeeded
@@ -77,6 +95,18 @@ class LaunchConfig:
     :param restart_grace: Seconds that the other workers of a round that has failed get between
         being asked to stop and being killed, at most ``shutdown_timeout``. A rank in a collective
         waits for the one that has failed, whatever time it is given.
+    :param virtual_local_rank: If true, each worker has LOCAL_RANK 0, and CUDA_VISIBLE_DEVICES shows
+        it one device: its own.
+    :param signals_to_handle: Names of the signals that end the job in order, with commas. Workers
+        get the signal that came. Further ones, such as SLURM's "SIGUSR1", keep their handlers.
+    :param numa_options: Binds each worker to CPUs near its GPU: "node", "socket", "exclusive",
+        "core-complex", or a ``NumaOptions``, ours or torch's.
+    :param log_line_prefix_template: What a worker's teed lines begin with on the console; it may
+        hold ``${role_name}``, ``${rank}`` and ``${local_rank}``. None: torchrun's variable
+        ``TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE``, else ``[${role_name}${local_rank}]:``.
+    :param duplicate_stdout_filters: Texts. A teed line that holds one of them is also written into
+        the file ``filtered_stdout.log`` of its attempt, which all workers of the node share.
+    :param duplicate_stderr_filters: The same for standard error.
     """
 
     min_nodes: int
@@ -97,7 +127,7 @@ class LaunchConfig:
     metrics_cfg: Mapping[str, str] = field(default_factory=dict)
     _: KW_ONLY
     local_addr: str | None = None
-    shutdown_timeout: float = DEFAULT_GRACE_PERIOD
+    shutdown_timeout: float = field(default_factory=_default_shutdown_timeout)
     event_log_handler: str = "null"
     rerun_token: str = ""
     node_index: int | None = None
@@ -105,8 +135,18 @@ class LaunchConfig:
     local_ranks_filter: Collection[int] | None = None
     exit_timeout: float = 300
     restart_grace: float = DEFAULT_RESTART_GRACE
+    virtual_local_rank: bool = False
+    signals_to_handle: str = DEFAULT_SIGNALS
+    numa_options: NumaOptions | None = None
+    log_line_prefix_template: str | None = None
+    duplicate_stdout_filters: Collection[str] | None = None
+    duplicate_stderr_filters: Collection[str] | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "numa_options", numa_options_of(self.numa_options))
+        timeout: Any = self.shutdown_timeout
+        if timeout is None:  # as torch's configuration may say it
+            object.__setattr__(self, "shutdown_timeout", _default_shutdown_timeout())
         if isinstance(self.rdzv_configs, Mapping):
             object.__setattr__(self, "rdzv_configs", conceal_options(self.rdzv_configs))
         if "@" in str(self.rdzv_endpoint):  # refused later; a password may stand before it

@@ -2,8 +2,9 @@
 
 There is one function for each field or group of fields. It yields a ``Problem`` for each thing that
 is wrong. They are collected, so that a user can correct all of them at once. This module may import
-only the standard library, ``llutil.backends``, ``llutil.errors``, ``llutil.launcher.config`` and
-``llutil.std``: parsing a DAG runs it.
+only the standard library, ``llutil.backends``, ``llutil.errors``, ``llutil.launcher.config``,
+``llutil.launcher.output_checks``, ``llutil.numa_options`` and ``llutil.system``: parsing a DAG runs
+it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from numbers import Real
 from typing import Any
@@ -19,12 +20,16 @@ from typing import Any
 from llutil.backends.table import BACKENDS, DEFAULT, STATIC, backend_named
 from llutil.errors import ConfigError, Problem
 from llutil.launcher.config import LaunchConfig
-from llutil.std import Std
+from llutil.launcher.output_checks import is_count, output_problems
+from llutil.numa_options import AFFINITY_MODES, NumaOptions
+from llutil.system.signal_names import signals_named
 
 __all__ = ["START_METHODS", "problems_of", "run_id_problems"]
 
 START_METHODS = ("spawn", "fork", "forkserver")
 
+_COUNTED = ("cpu", "gpu", "xpu", "auto")
+_DEVICE = re.compile(r"[a-z][a-z0-9_]{0,30}")
 _RUN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.~:+-]*")
 _LONGEST_RUN_ID = 200
 _HANDLER = re.compile(r"null|console|[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -41,19 +46,15 @@ def problems_of(config: LaunchConfig) -> list[Problem]:
         *run_id_problems(config.run_id),
         *_numbers(config),
         *_texts(config),
-        *_streams("redirects", config.redirects),
-        *_streams("tee", config.tee),
-        *_local_ranks_filter(config.local_ranks_filter),
+        *_signals(config.signals_to_handle),
+        *_binding(config),
+        *output_problems(config),
         *_metrics(config.metrics_cfg),
     ]
 
 
 # A function that checks the type of a field takes ``config`` as ``Any``. With the declared type,
 # mypy would report the check as unreachable code.
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _is_number(value: Any) -> bool:
@@ -64,7 +65,7 @@ def _is_number(value: Any) -> bool:
 
 def _nodes(config: LaunchConfig) -> Iterator[Problem]:
     low, high = config.min_nodes, config.max_nodes
-    if not (_is_count(low) and _is_count(high)):
+    if not (is_count(low) and is_count(high)):
         text = f"and max_nodes are {low!r} and {high!r}; wanted two whole numbers"
         yield Problem("min_nodes", text, ("max_nodes",))
     elif low < 1:
@@ -77,10 +78,12 @@ def _nodes(config: LaunchConfig) -> Iterator[Problem]:
 def _workers(config: LaunchConfig) -> Iterator[Problem]:
     wanted = config.nproc_per_node
     if isinstance(wanted, str):
-        if wanted not in {"auto", "cpu", "gpu"}:
-            text = f"is {wanted!r}; wanted a number, 'cpu', 'gpu' or 'auto'"
+        # Which names plugins have given torch is known only on the node, see ``device_count``.
+        misspelt = wanted not in _COUNTED and any(name in wanted for name in _COUNTED)
+        if misspelt or not _DEVICE.fullmatch(wanted):
+            text = f"is {wanted!r}; wanted a number, {', '.join(map(repr, _COUNTED))}"
             yield Problem("nproc_per_node", text)
-    elif not _is_count(wanted) or not 1 <= wanted <= 256:
+    elif not is_count(wanted) or not 1 <= wanted <= 256:
         yield Problem("nproc_per_node", f"is {wanted!r}; wanted 1 to 256 workers a node")
     if config.start_method not in START_METHODS:
         text = f"is {config.start_method!r}; wanted one of {', '.join(START_METHODS)}"
@@ -112,7 +115,7 @@ def _static(config: Any) -> Iterator[Problem]:
     low, high, configs = config.min_nodes, config.max_nodes, config.rdzv_configs
     if config.rdzv_backend != STATIC.name or not config.rdzv_endpoint:
         return
-    if not (isinstance(configs, Mapping) and _is_count(low) and _is_count(high)):
+    if not (isinstance(configs, Mapping) and is_count(low) and is_count(high)):
         return  # another check has reported it
     others = ("rdzv_backend", "rdzv_endpoint", "max_nodes")
     if low != high:
@@ -138,7 +141,7 @@ def _endpoint(config: LaunchConfig) -> Iterator[Problem]:
     if not isinstance(endpoint, str):
         yield Problem("rdzv_endpoint", f"is {endpoint!r}; wanted 'host:port'")
     elif not endpoint:
-        if _is_count(config.max_nodes) and config.max_nodes > 1:
+        if is_count(config.max_nodes) and config.max_nodes > 1:
             text = (
                 f"is empty, but up to {config.max_nodes} nodes must find each other; "
                 "give 'host:port' of a server that all of them can reach"
@@ -167,7 +170,7 @@ def run_id_problems(run_id: object, name: str = "run_id") -> Iterator[Problem]:
 
 
 def _numbers(config: LaunchConfig) -> Iterator[Problem]:
-    if not _is_count(config.max_restarts) or config.max_restarts < 0:
+    if not is_count(config.max_restarts) or config.max_restarts < 0:
         yield Problem("max_restarts", f"is {config.max_restarts!r}; wanted 0 or more")
     if not _is_number(config.monitor_interval) or config.monitor_interval <= 0:
         text = f"is {config.monitor_interval!r}; wanted a positive number of seconds"
@@ -181,6 +184,30 @@ def _numbers(config: LaunchConfig) -> Iterator[Problem]:
     if not _is_number(config.exit_timeout) or config.exit_timeout <= 0:
         text = f"is {config.exit_timeout!r}; wanted a positive number of seconds"
         yield Problem("exit_timeout", text)
+
+
+def _signals(names: Any) -> Iterator[Problem]:
+    if not isinstance(names, str):
+        text = f"is {names!r}; wanted names of signals with commas, such as 'SIGTERM,SIGUSR1'"
+        yield Problem("signals_to_handle", text)
+        return
+    try:
+        signals_named(names)
+    except ValueError as error:
+        yield Problem("signals_to_handle", f"{error}; wanted names such as 'SIGTERM,SIGUSR1'")
+
+
+def _binding(config: Any) -> Iterator[Problem]:
+    if not isinstance(config.virtual_local_rank, bool):
+        yield Problem(
+            "virtual_local_rank", f"is {config.virtual_local_rank!r}; wanted True or False"
+        )
+    options = config.numa_options
+    modes = ", ".join(map(repr, AFFINITY_MODES))
+    if options is not None and not isinstance(options, NumaOptions):
+        yield Problem("numa_options", f"is {options!r}; wanted one of {modes}, or a NumaOptions")
+    elif options is not None and options.affinity_mode not in AFFINITY_MODES:
+        yield Problem("numa_options", f"is {options!r}; wanted one of the modes {modes}")
 
 
 def _texts(config: Any) -> Iterator[Problem]:
@@ -203,34 +230,9 @@ def _texts(config: Any) -> Iterator[Problem]:
         yield Problem("rerun_token", f"is {config.rerun_token!r}; wanted a string")
     if not isinstance(config.node_label, str):
         yield Problem("node_label", f"is {config.node_label!r}; wanted a string")
-    if config.node_index is not None and (
-        not _is_count(config.node_index) or config.node_index < 0
-    ):
+    if config.node_index is not None and (not is_count(config.node_index) or config.node_index < 0):
         text = f"is {config.node_index!r}; wanted 0 or more, or None for no preference"
         yield Problem("node_index", text)
-
-
-def _streams(name: str, option: Any) -> Iterator[Problem]:
-    values = list(option.values()) if isinstance(option, Mapping) else [option]
-    ranks = list(option) if isinstance(option, Mapping) else []
-    for value in values:
-        if not _is_count(value) or not 0 <= value <= Std.ALL:
-            yield Problem(name, f"has {value!r}; wanted a Std, or a dict of local rank to Std")
-            return
-    for rank in ranks:
-        if not _is_count(rank) or rank < 0:
-            yield Problem(name, f"has the key {rank!r}; wanted local ranks: 0, 1, ...")
-            return
-
-
-def _local_ranks_filter(ranks: Any) -> Iterator[Problem]:
-    if ranks is None:
-        return
-    if isinstance(ranks, str | Mapping) or not isinstance(ranks, Collection):
-        text = f"is {ranks!r}; wanted a set of local ranks, or None for all"
-        yield Problem("local_ranks_filter", text)
-    elif not all(_is_count(rank) and rank >= 0 for rank in ranks):
-        yield Problem("local_ranks_filter", f"is {ranks!r}; wanted local ranks: 0, 1, ...")
 
 
 def _metrics(metrics: Any) -> Iterator[Problem]:

@@ -1,7 +1,8 @@
-"""How many workers a node gets when the configuration says "cpu", "gpu" or "auto".
+"""How many workers a node gets when the configuration names a kind of device, or "auto".
 
-GPUs are counted in a short-lived process: a process that has called the CUDA runtime can no longer
-fork workers that use it. This module may import only the standard library and ``llutil.errors``.
+Accelerators are counted in a short-lived process: a process that has called the CUDA runtime can no
+longer fork workers that use it. That process runs ``main``, which imports torch. Otherwise this
+module imports only the standard library, ``llutil.errors`` and the command of an interpreter.
 """
 
 from __future__ import annotations
@@ -12,13 +13,11 @@ import sys
 
 from llutil.errors import ConfigError
 
-__all__ = ["worker_count"]
+__all__ = ["accelerator_count", "main", "worker_count"]
 
 # Seconds. Importing torch and starting the driver can take long.
 _COUNT_DEADLINE = 120.0
-_COUNT_CODE = (
-    "import torch; a = torch.accelerator; print(a.device_count() if a.is_available() else 0)"
-)
+_UNKNOWN = "unknown"
 
 
 def worker_count(wanted: int | str) -> int:
@@ -26,46 +25,86 @@ def worker_count(wanted: int | str) -> int:
 
     "cpu" means the CPUs that this process may use. "gpu" means the accelerators that torch sees, so
     CUDA_VISIBLE_DEVICES is respected. "auto" means the accelerators if there are any, else the
-    CPUs.
+    CPUs. "xpu", and the name that a plugin has registered with torch, mean devices of that kind.
 
-    :raises ConfigError: "gpu" was asked for and there is none, or counting failed.
+    :raises ConfigError: a kind was asked for and there is none, torch does not know it, or counting
+        failed.
     """
     if isinstance(wanted, int):
         return wanted
+    if wanted == "cpu":
+        return _cpu_count()
+    count = _count_apart(wanted)
+    if count is None:
+        raise ConfigError(
+            f"nproc_per_node is {wanted!r}, which the torch of this host does not know; wanted a "
+            "number, 'cpu', 'gpu', 'xpu', 'auto', or the name that an installed plugin registers"
+        )
+    if count:
+        return count
+    if wanted == "auto":
+        return _cpu_count()
+    variable = "CUDA_VISIBLE_DEVICES" if wanted == "gpu" else "what the driver shows"
+    kind = "accelerator" if wanted == "gpu" else wanted
+    raise ConfigError(
+        f"nproc_per_node is {wanted!r}, but torch sees no {kind} on this host; "
+        f"use 'auto' or a number, or check {variable} and the installed torch"
+    )
+
+
+def accelerator_count(wanted: str) -> int | None:
+    """How many devices of a kind torch sees here; None if it does not know the kind.
+
+    It is what torchrun does (torch 2.13, ``determine_local_world_size``), but for "gpu", which
+    torchrun takes for CUDA alone.
+    """
+    import torch
+    from torch._C import _get_privateuse1_backend_name
+    from torch.utils.backend_registration import _get_custom_mod_func
+
     match wanted:
-        case "cpu":
-            return _cpu_count()
-        case "gpu":
-            count = _accelerator_count()
-            if not count:
-                raise ConfigError(
-                    "nproc_per_node is 'gpu', but torch sees no accelerator on this host; "
-                    "use 'auto' or a number, or check CUDA_VISIBLE_DEVICES and the installed torch"
-                )
-            return count
-        case "auto":
-            return _accelerator_count() or _cpu_count()
+        case "auto" | "gpu":
+            accelerator = torch.accelerator
+            return accelerator.device_count() if accelerator.is_available() else 0
+        case "xpu":
+            return torch.xpu.device_count() if torch.xpu.is_available() else 0
+        case _ if wanted == _get_privateuse1_backend_name():
+            try:
+                if not _get_custom_mod_func("is_available")():
+                    return 0
+                return int(_get_custom_mod_func("device_count")())
+            except RuntimeError:  # no plugin has registered a module for it
+                return None
         case _:
-            raise ConfigError(
-                f"nproc_per_node is {wanted!r}; wanted a number, 'cpu', 'gpu' or 'auto'"
-            )
+            return None
+
+
+def main(wanted: str) -> None:
+    """Print the count, for the process that asked for it."""
+    count = accelerator_count(wanted)
+    sys.stdout.write(f"\n{_UNKNOWN if count is None else count}\n")
 
 
 def _cpu_count() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _accelerator_count() -> int:
+def _count_apart(wanted: str) -> int | None:
+    """``accelerator_count`` of a process of its own."""
+    from llutil.agent.start_methods.spawn_and_fork import interpreter_command
+
+    call = f"from llutil.launcher.device_count import main; main({wanted!r})"
     try:
         done = subprocess.run(
-            [sys.executable, "-c", _COUNT_CODE],
+            interpreter_command(call),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=_COUNT_DEADLINE,
             check=True,
         )
-        return int(done.stdout.split()[-1])
+        said = done.stdout.split()[-1]
+        return None if said == _UNKNOWN else int(said)
     except subprocess.TimeoutExpired as error:
         raise ConfigError(
             f"torch did not count the accelerators of this host within {_COUNT_DEADLINE:.0f} s; "

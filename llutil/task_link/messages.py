@@ -112,12 +112,14 @@ class StoreHosted(_Message, frozen=True):
 class OutputLine(_Message, frozen=True):
     """Agent → task: one line that a rank printed on ``stream`` (stdout or stderr).
 
-    It has no newline at its end.
+    It has no newline at its end. ``prefix`` is what the line begins with in the task's log, if the
+    job has a template for that; else it is empty.
     """
 
     rank: int
     stream: str
     text: str
+    prefix: str = ""
 
 
 class LogRecord(_Message, frozen=True):

@@ -1,9 +1,10 @@
 """Where a rank's output goes: to log files by attempt and local rank, and to the console or not.
 
 The layout is torch's: ``<log_dir>/<run id>_<random>/attempt_<n>/<local
-rank>/{stdout.log,stderr.log,error.json}``. This module makes folders and opens files; it moves no
-output itself. It may import nothing but the standard library, ``llutil.errors``,
-``llutil.system.line_splitter`` and ``llutil.std``.
+rank>/{stdout.log,stderr.log,error.json}``, and beside these folders ``filtered_stdout.log`` and
+``filtered_stderr.log``. This module makes folders and opens files; it moves no output itself. It
+may import nothing but the standard library, ``llutil.errors``, ``llutil.system.line_splitter`` and
+``llutil.std``.
 """
 
 from __future__ import annotations
@@ -28,23 +29,30 @@ class LogOptions:
     """The options of log files: base folder (None: a temporary one), ``redirects`` and ``tee``.
 
     ``ranks_shown`` holds the local ranks whose output may reach the console; if it is empty, all
-    may. Log files have the output of every rank.
+    may. Log files have the output of every rank. Teed lines that hold one of the texts in
+    ``wanted_stdout`` or ``wanted_stderr`` are also in a file of all ranks.
     """
 
     base: str | os.PathLike[str] | None = None
     redirects: StdOption = Std.NONE
     tee: StdOption = Std.NONE
     ranks_shown: frozenset[int] = frozenset()
+    wanted_stdout: tuple[str, ...] = ()
+    wanted_stderr: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
     """Where one stream of one rank goes: into ``file`` if there is one, and to the console if
     ``console`` is true. It may go nowhere.
+
+    Lines that hold one of the texts ``wanted`` are also written into the file ``filtered``.
     """
 
     file: Path | None
     console: bool
+    filtered: Path | None = None
+    wanted: tuple[str, ...] = ()
 
 
 class LogFolder:
@@ -84,13 +92,18 @@ class LogFolder:
         redirects = std_for(self._options.redirects, local_rank)
         tee = std_for(self._options.tee, local_rank)
 
-        def route(stream: Std, name: str) -> Route:
-            to_file = stream in (redirects | tee)
-            return Route(
-                folder / name if to_file else None, is_shown and (not to_file or stream in tee)
-            )
+        def route(stream: Std, name: str, wanted: tuple[str, ...]) -> Route:
+            if stream not in redirects | tee:
+                return Route(None, is_shown)
+            if stream not in tee or not is_shown:
+                return Route(folder / name, console=False)
+            filtered = folder.parent / f"filtered_{name}" if wanted else None
+            return Route(folder / name, console=True, filtered=filtered, wanted=wanted)
 
-        return route(Std.OUT, "stdout.log"), route(Std.ERR, "stderr.log")
+        return (
+            route(Std.OUT, "stdout.log", self._options.wanted_stdout),
+            route(Std.ERR, "stderr.log", self._options.wanted_stderr),
+        )
 
 
 def open_log(path: Path) -> int:

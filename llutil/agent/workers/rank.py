@@ -19,6 +19,7 @@ from functools import partial
 
 from llutil.agent.event_loop import EventLoop
 from llutil.agent.observer import AgentObserver
+from llutil.agent.output.filtered_lines import FilteredLines
 from llutil.agent.output.log_files import Route, last_lines, open_log
 from llutil.agent.output.pipe_pump import PipePump
 from llutil.agent.start_methods.spawn_and_fork import Starter, StartRequest, WorkerProcess
@@ -133,9 +134,10 @@ class Worker:
         if route.file is not None:
             copy = open_log(route.file)
             self._open.callback(os.close, copy)
+        filtered = FilteredLines(route, self.plan.prefix, self._open)
         PipePump(
             read,
-            partial(self._take_lines, stream, raw=own),
+            partial(self._take_lines, stream, filtered, raw=own),
             f"{stream} of rank {self.plan.rank}",
             copy,
             self._loop,
@@ -145,12 +147,15 @@ class Worker:
         )
         return write
 
-    def _take_lines(self, stream: str, lines: Iterable[str], *, raw: bool) -> None:
+    def _take_lines(
+        self, stream: str, filtered: FilteredLines, lines: Iterable[str], *, raw: bool
+    ) -> None:
         """Handle lines that the rank printed. With ``raw``, the console has them already."""
         route = self.plan.stderr if stream == "stderr" else self.plan.stdout
         for text in lines:
             if stream == "stderr":
                 self._stderr_tail.append(text)
+            filtered.take(text)
             if route.console and not raw:
                 self._observer.output_line(self.plan.rank, self.plan.prefix, stream, text)
 

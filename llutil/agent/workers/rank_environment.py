@@ -1,6 +1,7 @@
 """What a rank finds in its environment, and the prefix of its lines.
 
-This module may import torch's values of a worker group, for annotations alone.
+This module may import torch's values of a worker group, for annotations alone, and from this
+package ``llutil.errors``, ``llutil.events`` and ``llutil.system.job_mark``.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
+from llutil.errors import ConfigError
+from llutil.events.events import ENVIRONMENT, SLOT_NUMBER
 from llutil.system.job_mark import MARK_VARIABLE
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.agent.server.api import Worker, WorkerGroup
 
-__all__ = ["line_prefix", "rank_environment"]
+__all__ = ["check_visible_devices", "line_prefix", "rank_environment"]
 
 _PREFIX = "[${role_name}${local_rank}]:"
 """torch's default for the prefix of a rank's line on the console (torch 2.13)."""
@@ -26,10 +29,40 @@ _PREFIX_TEMPLATE = "TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE"
 """
 
 
-def line_prefix(role: str, rank: int, local_rank: int) -> str:
-    """The prefix of a rank's lines on the console."""
-    template = Template(os.environ.get(_PREFIX_TEMPLATE) or _PREFIX)
-    return template.safe_substitute(role_name=role, rank=rank, local_rank=local_rank)
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+def line_prefix(template: str | None, role: str, rank: int, local_rank: int) -> str:
+    """The prefix of a rank's lines on the console. As in torch, an empty ``template`` is none."""
+    template = template or os.environ.get(_PREFIX_TEMPLATE) or _PREFIX
+    return Template(template).safe_substitute(role_name=role, rank=rank, local_rank=local_rank)
+
+
+def check_visible_devices(nproc: int) -> None:
+    """Check that CUDA_VISIBLE_DEVICES has a device for each of ``nproc`` ranks, as they need with
+    ``virtual_local_rank``.
+
+    :raises ConfigError: it has not.
+    """
+    given = os.environ.get(_VISIBLE)
+    count = nproc if given is None else len(given.split(","))
+    if count < nproc:
+        raise ConfigError(
+            f"virtual_local_rank gives each of {nproc} workers a device of its own, but "
+            f"{_VISIBLE}={given} has {count}; lower nproc_per_node, or show this node more devices"
+        )
+
+
+def _device_environment(local_rank: int, *, virtual: bool) -> dict[str, str]:
+    """The number of a rank on its node and the devices that it sees, as torch 2.13 has both.
+
+    torch's ``_set_local_rank_env`` knows CUDA's variable alone, which ROCm understands too.
+    """
+    if not virtual:
+        return {"LOCAL_RANK": str(local_rank)}
+    given = os.environ.get(_VISIBLE)
+    device = str(local_rank) if given is None else given.split(",")[local_rank].strip()
+    return {"LOCAL_RANK": "0", _VISIBLE: device}
 
 
 def rank_environment(
@@ -40,6 +73,7 @@ def rank_environment(
     error_file: Path,
     events: str,
     mark: str,
+    signals: str,
 ) -> dict[str, str]:
     """The environment of the rank ``worker``: the agent's own, the variables that torch 2.13's
     local agent sets, and ours.
@@ -48,6 +82,7 @@ def rank_environment(
     :param error_file: where the rank writes what it raised, as torch's ``record`` does.
     :param events: the path of the event page.
     :param mark: the mark of the job's processes.
+    :param signals: the names of the signals that the job handles, with commas.
     """
     spec = group.spec
     env = dict(os.environ)
@@ -56,7 +91,6 @@ def rank_environment(
         env.setdefault("OMP_NUM_THREADS", "1")
     env.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")
     env |= {
-        "LOCAL_RANK": str(worker.local_rank),
         "RANK": str(worker.global_rank),
         "GROUP_RANK": str(group.group_rank),
         "ROLE_RANK": str(worker.role_rank),
@@ -72,7 +106,9 @@ def rank_environment(
         "TORCHELASTIC_RUN_ID": spec.rdzv_handler.get_run_id(),
         "TORCHELASTIC_USE_AGENT_STORE": str(spec.rdzv_handler.use_agent_store),
         "TORCHELASTIC_ERROR_FILE": str(error_file),
-        "LLUTIL_EVENTS": events,
+        "TORCHELASTIC_SIGNALS_TO_HANDLE": signals,
+        ENVIRONMENT: events,
+        SLOT_NUMBER: str(worker.local_rank),
         MARK_VARIABLE: mark,
     }
-    return env
+    return env | _device_environment(worker.local_rank, virtual=spec.virtual_local_rank)

@@ -12,10 +12,15 @@ import traceback
 from typing import Any
 
 import pytest
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+from torch.distributed.launcher.api import LaunchConfig as TorchConfig
+from torch.numa.binding import AffinityMode
+from torch.numa.binding import NumaOptions as TorchNumaOptions
 
 from llutil import launcher
 from llutil.errors import ConfigError
 from llutil.launcher.launch_agent import LaunchConfig, elastic_launch, launch_agent
+from llutil.numa_options import AFFINITY_MODES, NumaOptions
 from llutil.std import Std
 
 REQUIRED = dataclasses.MISSING
@@ -136,6 +141,41 @@ def test_the_legacy_timeout_warns_where_it_is_written_and_becomes_an_option() ->
         config = LaunchConfig(1, 1, 1, rdzv_timeout=7)
     assert caught[0].filename == __file__
     assert config.rendezvous_options()["timeout"] == 7
+
+
+def test_the_shutdown_timeout_is_torchs_variable_if_nobody_gives_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", raising=False)
+    assert LaunchConfig(1, 1, 1).shutdown_timeout == TorchConfig(1, 1, 1).shutdown_timeout == 30
+    monkeypatch.setenv("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "7")
+    none: Any = None
+    for given in ({}, {"shutdown_timeout": none}, {"shutdown_timeout": 3}):
+        ours, stock = LaunchConfig(1, 1, 1, **given), TorchConfig(1, 1, 1, **given)
+        assert ours.shutdown_timeout == stock.shutdown_timeout
+    monkeypatch.setenv("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "soon")
+    with pytest.raises(ConfigError, match="TORCH_ELASTIC_SHUTDOWN_TIMEOUT is 'soon'"):
+        LaunchConfig(1, 1, 1)
+    assert LaunchConfig(1, 1, 1, shutdown_timeout=3).shutdown_timeout == 3
+
+
+def test_every_field_of_torchs_configuration_is_here() -> None:
+    """``logs_specs`` is an object of torch's; what its class takes are fields here."""
+    stock = {field.name for field in dataclasses.fields(TorchConfig)}
+    ours = {field.name: default_of(field) for field in dataclasses.fields(LaunchConfig)}
+    assert stock - set(ours) == {"logs_specs"}
+    assert set(inspect.signature(DefaultLogsSpecs).parameters) <= set(ours)
+    assert ours["signals_to_handle"] == TorchConfig(1, 1, 1).signals_to_handle
+
+
+def test_torchs_numa_options_become_values_that_need_no_torch() -> None:
+    given: Any = TorchNumaOptions(AffinityMode.CORE_COMPLEX, True)
+    config = LaunchConfig(1, 1, 1, numa_options=given)
+    assert config.numa_options == NumaOptions("core-complex", True)
+    assert type(config.numa_options.affinity_mode) is str
+    short: Any = "node"
+    assert LaunchConfig(1, 1, 1, numa_options=short).numa_options == NumaOptions("node")
+    assert {mode.value for mode in AffinityMode} == set(AFFINITY_MODES)
 
 
 def test_launch_agent_has_the_seeds_signature() -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,20 @@ from llutil.backends.table import BACKENDS
 from llutil.errors import Problem
 from llutil.launcher.config import LaunchConfig
 from llutil.launcher.config_checks import problems_of
+from llutil.numa_options import NumaOptions
 from llutil.std import Std
 
 INFINITY, NAN = math.inf, math.nan
 GOOD: dict[str, Any] = {"min_nodes": 1, "max_nodes": 1, "nproc_per_node": 1}
 SEVERAL: dict[str, Any] = {"max_nodes": 4, "rdzv_endpoint": "h:1", "rdzv_backend": "c10d"}
+
+
+@dataclass(frozen=True)
+class TorchNuma:
+    """What torch's ``NumaOptions`` looks like."""
+
+    affinity_mode: str
+    should_fall_back_if_binding_fails: bool = False
 
 
 def problems(**values: Any) -> list[Problem]:
@@ -32,7 +41,7 @@ def problems(**values: Any) -> list[Problem]:
 BAD: dict[str, list[Any]] = {
     "min_nodes": [0, -1, 2, "1", 1.0, None, True],
     "max_nodes": [0, "1", 1.5, None, False],
-    "nproc_per_node": [0, -1, 257, "", "8", "gpus", 1.0, None, True, [1]],
+    "nproc_per_node": [0, -1, 257, "", "8", "gpus", "GPU", "auto,", 1.0, None, True, [1]],
     "run_id": ["a/b", "a b", "-x", ".x", "é", "x" * 201, 7, None, "a\n"],
     "role": ["", None, 3],
     "rdzv_endpoint": [
@@ -75,17 +84,32 @@ BAD: dict[str, list[Any]] = {
     "local_addr": [3, ""],
     "restart_grace": [-1, NAN, INFINITY, "3", None, True],
     "exit_timeout": [0, -1, NAN, INFINITY, "30", None, True],
-    "shutdown_timeout": [-1, NAN, INFINITY, "30", None, True],
+    "shutdown_timeout": [-1, NAN, INFINITY, "30", True],
     "event_log_handler": [None, 3, ""],
     "rerun_token": [None, 3],
     "node_index": [-1, "0", 1.5, True],
     "node_label": [None, 3],
+    "virtual_local_rank": [None, 1, "yes"],
+    "signals_to_handle": [
+        None,
+        3,
+        "",
+        "SIGTERM,",
+        "SIGTRM",
+        "sigterm",
+        "SIG_IGN",
+        "SIGTERM,SIGKILL",
+    ],
+    "numa_options": [3, "nodes", NumaOptions("nearest"), {"affinity_mode": "node"}],
+    "log_line_prefix_template": [3, "two\nlines", "\x1b[31m"],
+    "duplicate_stdout_filters": [3, "loss", [3], {"a": "b"}, [""]],
+    "duplicate_stderr_filters": [3, "loss", [3], {"a": "b"}, [""]],
 }
 
 GOOD_VALUES: dict[str, list[Any]] = {
     "min_nodes": [1],
     "max_nodes": [1],
-    "nproc_per_node": [1, 256, "cpu", "gpu", "auto"],
+    "nproc_per_node": [1, 256, "cpu", "gpu", "auto", "xpu", "npu", "privateuseone"],
     "run_id": ["", "a", "x" * 200, "manual__2026-11-22T09:00:00+00:00", "_a.b~c:d+e-f"],
     "role": ["default_role", "trainer 1"],
     "rdzv_endpoint": [
@@ -114,11 +138,17 @@ GOOD_VALUES: dict[str, list[Any]] = {
     "local_addr": [None, "10.0.0.1", "fd00::1"],
     "exit_timeout": [0.5, 3600],
     "restart_grace": [0, 0.5, 3600],
-    "shutdown_timeout": [0, 0.5, 3600],
+    "shutdown_timeout": [0, 0.5, 3600, None],
     "event_log_handler": ["null", "console"],
     "rerun_token": ["", "3"],
     "node_index": [None, 0, 7],
     "node_label": ["", "train[2]"],
+    "virtual_local_rank": [False, True],
+    "signals_to_handle": ["SIGTERM", "SIGTERM,SIGINT, SIGUSR1 ,SIGUSR2"],
+    "numa_options": [None, "node", "core-complex", NumaOptions("socket", True), TorchNuma("node")],
+    "log_line_prefix_template": [None, "", "[rank ${rank}, $user's]: "],
+    "duplicate_stdout_filters": [None, [], ["loss", "nan"], {"loss"}],
+    "duplicate_stderr_filters": [None, (), ["Traceback"]],
 }
 
 

@@ -15,6 +15,7 @@ from llutil.entrypoint import Command, FunctionName, Module, PickledCall, Script
 from llutil.errors import ConfigError
 from llutil.failure import Failure, FailureClass, JobFailure
 from llutil.launcher.config import LaunchConfig
+from llutil.numa_options import NumaOptions
 from llutil.std import Std
 from llutil.task_link import messages as wire
 
@@ -66,6 +67,9 @@ CONFIGS = st.builds(
     shutdown_timeout=st.floats(0, 1e6),
     node_index=st.none() | COUNT,
     local_ranks_filter=st.none() | st.lists(COUNT),
+    numa_options=st.none() | st.builds(NumaOptions, TEXT, st.booleans()),
+    duplicate_stdout_filters=st.none() | st.lists(TEXT),
+    log_line_prefix_template=st.none() | TEXT,
 )
 MESSAGES = st.one_of(
     st.builds(
@@ -82,7 +86,7 @@ MESSAGES = st.one_of(
     st.builds(wire.Hello, COUNT, TEXT, COUNT, torch=TEXT, python_version=TEXT, launcher=TEXT),
     st.builds(wire.ResultInFile, COUNT, COUNT, COUNT),
     st.builds(wire.StoreHosted, TEXT),
-    st.builds(wire.OutputLine, COUNT, st.sampled_from(["stdout", "stderr"]), TEXT),
+    st.builds(wire.OutputLine, COUNT, st.sampled_from(["stdout", "stderr"]), TEXT, TEXT),
     st.builds(wire.LogRecord, TEXT, TEXT, TEXT),
     st.builds(wire.RoundBegan, COUNT, COUNT, st.lists(COUNT).map(tuple)),
     st.builds(wire.Progress, st.dictionaries(COUNT, st.tuples(COUNT, COUNT))),

@@ -6,14 +6,18 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, start_processes
+from torch.distributed.elastic.multiprocessing import Std as TorchStd
 
 from llutil.agent.failures.report import WorkersFailed
 from llutil.agent.workers import rank as worker
+from llutil.launcher import LaunchConfig, elastic_launch
 from llutil.std import Std
 from tests.support import worker_functions
-from tests.support.launches import launch
+from tests.support.launches import launch, wait_until
 
 pytestmark = [pytest.mark.launch, pytest.mark.usefixtures("no_torch")]
 
@@ -66,6 +70,45 @@ def test_teed_output_goes_to_both_and_says_on_the_console_whose_it_is(
         ["[trainer0]:err 0", "[trainer1]:err 1"],
     )
     assert logs(tmp_path)["1/stdout"] == ["out 1", "child 1"]
+
+
+def test_lines_that_hold_a_wanted_text_are_also_in_a_file_of_their_own_as_in_torch(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    script = "echo loss 1; echo step 2; echo 'a NaN'; echo oops >&2; echo loss >&2"
+    filters: dict[str, Any] = {
+        "duplicate_stdout_filters": ["loss", "NaN"],
+        "duplicate_stderr_filters": ["oops"],
+    }
+    ours, stock = tmp_path / "ours", tmp_path / "stock"
+    config = LaunchConfig(
+        1, 1, 2, log_dir=ours, tee=Std.ALL, local_ranks_filter={1}, role="r", **filters
+    )
+    elastic_launch(config, "bash")("-c", script)
+    # torch may lose the last lines of a rank that ends, so its ranks end when it has read them.
+    os.mkfifo(tmp_path / "end")
+    context = start_processes(
+        name="r",
+        entrypoint="bash",
+        args=dict.fromkeys(range(2), ("-c", f"{script}; read < {tmp_path / 'end'}")),
+        envs={rank: {} for rank in range(2)},
+        logs_specs=DefaultLogsSpecs(str(stock), tee=TorchStd.ALL, local_ranks_filter={1}),
+        **filters,
+    )
+
+    def filtered(folder: Path) -> dict[str, str]:
+        return {path.name: path.read_text() for path in folder.glob("*/attempt_0/*.log")}
+
+    wanted = {
+        "filtered_stdout.log": "[r1]:loss 1\n[r1]:a NaN\n",
+        "filtered_stderr.log": "[r1]:oops\n",
+    }
+    try:
+        assert wait_until(lambda: filtered(stock) == wanted), filtered(stock)
+    finally:
+        context.close()
+    assert filtered(ours) == wanted
+    capfd.readouterr()
 
 
 def test_ranks_and_streams_may_be_treated_apart(

@@ -150,3 +150,29 @@ def test_a_log_file_is_appended_to(tmp_path: Path) -> None:
         os.write(fd, text)
         os.close(fd)
     assert (tmp_path / "stdout.log").read_text() == "one\ntwo\n"
+
+
+def test_filtered_lines_have_torchs_file_and_only_streams_on_the_console_are_filtered(
+    tmp_path: Path,
+) -> None:
+    options = LogOptions(
+        base=str(tmp_path),
+        redirects={1: Std.ALL},
+        tee={0: Std.ALL, 2: Std.ALL},
+        ranks_shown=frozenset({0, 1}),
+        wanted_stdout=("loss",),
+    )
+    folder = LogFolder(options, "run")
+    routes = [folder.routes(folder.attempt(0, rank), rank) for rank in range(4)]
+    path = folder.path / "attempt_0" / "filtered_stdout.log"
+    assert routes[0][0].filtered == path
+    assert routes[0][0].wanted == ("loss",)
+    assert [route.filtered for pair in routes for route in pair].count(None) == 7
+    stock = DefaultLogsSpecs(
+        str(tmp_path),
+        redirects={1: TorchStd.ALL},
+        tee={0: TorchStd.ALL, 2: TorchStd.ALL},
+        local_ranks_filter={0, 1},
+    ).reify({rank: {} for rank in range(4)})
+    assert Path(stock.filtered_stdout).parts[-2:] == path.parts[-2:]
+    assert list(stock.tee_stdouts) == [0]

@@ -39,6 +39,12 @@ def test_ranks_and_agent_are_told_apart():
     ]
 
 
+def test_a_line_begins_as_the_jobs_template_wants_it():
+    spoken, lines = relay()
+    spoken.event(OutputLine(3, "stdout", "hello", "trainer 3 of 8: "))
+    assert lines == [("INFO", "trainer 3 of 8: hello")]
+
+
 def test_the_agents_last_errors_are_remembered_but_not_all_of_them():
     spoken, _ = relay()
     for number in range(100):

@@ -33,7 +33,7 @@ def problems(**values):
         ),
         ({"nnodes": "1:2"}, "rdzv_endpoint is empty, but up to 2 nodes must find each other"),
         ({"nproc_per_node": 0}, "nproc_per_node is 0; wanted 1 to 256"),
-        ({"nproc_per_node": "many"}, "nproc_per_node is 'many'"),
+        ({"nproc_per_node": "2 GPUs"}, "nproc_per_node is '2 GPUs'"),
         ({"rdzv_backend": "gossip"}, "rdzv_backend is 'gossip'; wanted one of"),
         ({"rdzv_configs": {"lease": 3}}, "rdzv_configs has 'lease', which backend 'etcd'"),
         ({"rdzv_configs": {"timeout": "soon"}}, "rdzv_configs has 'timeout': 'soon'"),
