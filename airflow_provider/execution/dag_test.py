@@ -8,6 +8,7 @@ instances find their results in XCom.
 
 from __future__ import annotations
 
+import json
 import logging
 import queue
 import socket
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider.gang.node import GangNode
 from airflow_provider.gang.xcom_values import pull_all
-from airflow_provider.results.reference import from_xcom, to_xcom
+from airflow_provider.results.reference import reference_from_json, reference_to_json
 from airflow_provider.retries.launch_retry import LaunchRetry
 from llutil.backends.table import C10D
 from llutil.errors import LaunchError, StoppedError
@@ -91,10 +92,13 @@ class GangResults:
 
     def to_json(self, rerun_token: str) -> dict[str, Any]:
         """The XCom value, for instances with this ``rerun_token``."""
-        results = {
-            str(node): {str(rank): to_xcom(value) for rank, value in ranks.items()}
-            for node, ranks in self.results.items()
-        }
+        # As text: XCom would take what stands for an object in it for its own.
+        results = json.dumps(
+            {
+                node: {rank: reference_to_json(value) for rank, value in ranks.items()}
+                for node, ranks in self.results.items()
+            }
+        )
         return {
             "version": 1,
             "rerun_token": rerun_token,
@@ -110,8 +114,10 @@ def results_of_dag_test(ti: Any, node: GangNode) -> GangResults | None:
     for value in pull_all(ti, node.key.task_id, DAG_TEST_RESULTS):
         if isinstance(value, Mapping) and value.get("rerun_token") == node.rerun_token:
             results = {
-                int(number): {int(rank): from_xcom(result) for rank, result in ranks.items()}
-                for number, ranks in value["results"].items()
+                int(number): {
+                    int(rank): reference_from_json(result) for rank, result in ranks.items()
+                }
+                for number, ranks in json.loads(value["results"]).items()
             }
             return GangResults(results, value["world_size"])
     return None

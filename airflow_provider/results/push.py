@@ -7,6 +7,7 @@ The job has succeeded when this runs, so that a failure here must not repeat it:
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 from airflow_provider.results.reference import StoredResult, to_xcom
 from llutil.errors import ResultError
 from llutil.serialization.kept_value import keep_content
+
+_log = logging.getLogger(__name__)
 
 __all__ = ["push_results"]
 
@@ -26,16 +29,25 @@ def push_results(
 
     :raises ResultError: Airflow did not take something.
     """
-    values = {rank: to_xcom(result) for rank, result in results.items()}
+    values: dict[str, Any] = {}
+    not_allowed: set[str] = set()
     refused: list[str] = []
-    for rank, value in values.items():
+    for rank, result in results.items():
         try:
+            value = to_xcom(result, not_allowed.add)
             ti.xcom_push(key=f"rank_{rank}", value=value)
+            values[str(rank)] = value
         except Exception as error:  # noqa: BLE001 - the XCom backend may be the user's own
-            kept = _kept(results[rank], rank, kept_folder)
+            kept = _kept(result, rank, kept_folder)
             refused.append(
                 f"rank {rank}: Airflow did not take what it returned: {_told(error)}{kept}"
             )
+    for name in sorted(not_allowed):
+        _log.warning(
+            "objects of %s are dicts of their fields in XCom: for objects in tasks downstream, add "
+            "the class to [core] allowed_deserialization_classes",
+            name,
+        )
     for key, value in more.items():
         try:
             ti.xcom_push(key=key, value=value)
@@ -43,7 +55,7 @@ def push_results(
             refused.append(f"Airflow did not take {key!r}: {_told(error)}")
     if refused:
         raise ResultError("\n".join(("the job has succeeded, but a result is missing:", *refused)))
-    return {str(rank): value for rank, value in values.items()}
+    return values
 
 
 def _kept(result: Any, rank: int, folder: Path) -> str:

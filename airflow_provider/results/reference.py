@@ -11,21 +11,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from airflow_provider.results.class_objects import for_xcom, from_json
 from llutil.serialization import npz_archive
 
 __all__ = [
     "StoredResult",
     "StoredResultError",
-    "from_xcom",
     "load_result",
     "load_results",
+    "reference_from_json",
+    "reference_to_json",
     "to_xcom",
 ]
 
 _MARKER_KEY = "elastic_launch_result"
 _VERSION = 1
 _IS_VALUE = "value"
-_DECODERS: Mapping[str, Callable[[bytes], Any]] = {"json": json.loads, "npz": npz_archive.decode}
+_DECODERS: Mapping[str, Callable[[bytes], Any]] = {
+    "json": lambda content: from_json(json.loads(content)),
+    "npz": lambda content: from_json(npz_archive.decode(content)),
+}
 
 
 class StoredResultError(LookupError):
@@ -46,8 +51,17 @@ class StoredResult:
     format: str = "json"
 
 
-def to_xcom(result: Any) -> Any:
-    """What stands in XCom for a rank's value, or for the reference to it.
+def to_xcom(result: Any, not_allowed: Callable[[str], object] = lambda _: None) -> Any:
+    """What stands in XCom for a rank's value, decoded from JSON, or for the reference to it.
+    ``not_allowed`` is as in ``class_objects.for_xcom``.
+    """
+    return reference_to_json(
+        result if isinstance(result, StoredResult) else for_xcom(result, not_allowed)
+    )
+
+
+def reference_to_json(result: Any) -> Any:
+    """A reference as JSON, or the value ``result`` itself.
 
     A returned dict with the reference's own key is put into another dict, so that nobody takes it
     for a reference and opens what it names.
@@ -59,8 +73,8 @@ def to_xcom(result: Any) -> Any:
     return result
 
 
-def from_xcom(value: Any) -> Any:
-    """The reference that ``value`` stands for in XCom, or the value itself.
+def reference_from_json(value: Any) -> Any:
+    """What ``reference_to_json`` was given: a reference, or a value.
 
     :raises StoredResultError: it is a reference of another version.
     """
@@ -83,7 +97,7 @@ def load_result(value: Any) -> Any:
 
     :raises StoredResultError: the stored value is gone, or cannot be read.
     """
-    stored = from_xcom(value)
+    stored = reference_from_json(value)
     if not isinstance(stored, StoredResult):
         return stored
     if stored.format not in _DECODERS:

@@ -1,4 +1,4 @@
-"""What a rank returned, as plain JSON that Airflow's XCom can hold.
+"""What a rank returned, as plain JSON that goes to Airflow's XCom.
 
 ==============================================  ==================================================
 returned                                        becomes
@@ -9,38 +9,42 @@ float                                           itself; ``"NaN"``, ``"Infinity"`
                                                 as text, since Airflow's API refuses the numbers;
                                                 ``float()`` reads them back
 dict keys: int, bool, None                      ``str(key)``; two keys that become equal are refused
-tuple, named tuple                              list
-set, frozenset                                  list, sorted if its items can be compared
-numpy and torch scalars and arrays, any device  number, or nested lists
-dataclass instance                              dict of its fields
+tuple, set, frozenset                           itself; a named tuple becomes a tuple
+what ``class_values`` knows: Decimal, UUID,     itself, kept by the name of its class
+date, datetime, timedelta, scalars of numpy,
+DataFrame, objects of pydantic models,
+dataclasses and attrs classes
+dataclass or attrs object of a class that       dict of its fields
+cannot be imported
+numpy and torch arrays, other scalars of        number, or nested lists
+theirs, any device
 Enum member                                     its value
 path                                            str
-date, time, datetime                            ISO 8601 text
+time                                            ISO 8601 text
 ==============================================  ==================================================
 
 Anything else is refused; the error says where it is in the value. So is what a later step could not
 handle: cyclic or very deep values, text that is not Unicode, keys that Airflow reserves, and more
 bytes than the limit.
 
-This runs in the worker. It may import only the standard library, ``llutil.errors`` and
-``llutil.serialization.array_values``, which import neither numpy nor torch.
+This runs in the worker. It may import only the standard library, ``llutil.errors`` and, of this
+room, ``array_values``, ``class_values`` and ``place_in_value``; none imports numpy or torch.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 import json
 import math
 import operator
-from collections.abc import Iterable, Iterator, Mapping, Set
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Set
 from enum import Enum
 from pathlib import PurePath
 from typing import Any
 
-from llutil.errors import ResultError
 from llutil.serialization.array_values import UnreadableArray, as_array
+from llutil.serialization.class_values import ClassValue, class_value, fields_of, node
+from llutil.serialization.place_in_value import PlaceInValue, type_name
 
 __all__ = ["ARRAY", "encode"]
 
@@ -48,8 +52,6 @@ ARRAY = "__array__"
 """The key of the dict that stands for an array which is kept beside the JSON."""
 
 _GREATEST = 2**63 - 1
-# Containers within containers. Airflow's API takes 200 in all (measured with Airflow 3.3.2).
-_DEEPEST = 100
 _RESERVED = frozenset(
     {
         "__cache__",
@@ -69,6 +71,11 @@ _ADVICE = (
 )
 
 
+_PLAIN = (type(None), bool, int, float, str, list, dict)
+_NODE = len(json.dumps(node("", 0, 0), separators=(",", ":"))) - 1
+"""Bytes of JSON that a value kept by the name of its class takes, beside the name and its parts."""
+
+
 def encode(value: object, *, rank: int, limit: int, arrays: list[Any] | None = None) -> bytes:
     """``value`` as JSON in ASCII, of ``limit`` bytes at most.
 
@@ -86,25 +93,24 @@ def encode(value: object, *, rank: int, limit: int, arrays: list[Any] | None = N
     return text.encode("ascii")
 
 
-class _Conversion:
-    """The conversion of one value. It knows the present place in the value, the containers around
-    that place, and how many bytes the JSON takes at least.
-    """
+class _Conversion(PlaceInValue):
+    """The conversion of one value."""
 
     def __init__(self, prefix: str, limit: int, arrays: list[Any] | None = None) -> None:
-        self._prefix = prefix
+        super().__init__(prefix, limit)
         self._arrays = arrays
-        self._limit = limit
-        self._bytes = 0
-        self._path = ["value"]
-        self._containers: list[int] = []
 
     def convert(self, value: Any) -> Any:
+        if type(value) not in _PLAIN and not isinstance(value, Enum):
+            known = self._class_value(value)
+            if known is not None:
+                with self.inside(value, levels=2):
+                    return self._by_class(known)
         match value:
             case Enum():
                 return self.convert(value.value)
             case None | True | False:
-                self._count(4)
+                self.count(4)
                 return value
             case int():
                 return self._integer(value)
@@ -114,80 +120,101 @@ class _Conversion:
                 return self._text(value)
             case bytes() | bytearray() | memoryview():
                 advice = "decode it to text, or write it to a file and return its path"
-                raise self._refusal(value, advice)
+                raise self.refusal(value, advice)
             case complex():
-                raise self._refusal(value, "return [z.real, z.imag]")
+                raise self.refusal(value, "return [z.real, z.imag]")
             case Mapping():
-                with self._inside(value):
+                with self.inside(value):
                     return self._dict((_key_label(key), key, value[key]) for key in value)
-            case list() | tuple():
-                with self._inside(value):
+            case list():
+                with self.inside(value):
                     return self._list(value)
+            case tuple():
+                with self.inside(value, levels=2):
+                    return self._node("builtins.tuple", 1, self._list(value))
             case Set():
-                with self._inside(value):
-                    return self._list(_sorted(value))
+                with self.inside(value, levels=2):
+                    items = self._list(_sorted(value))
+                if not isinstance(value, set | frozenset):
+                    return items
+                kind = "frozenset" if isinstance(value, frozenset) else "set"
+                return self._node(f"builtins.{kind}", 1, items)
             case PurePath():
                 return self._text(str(value))
-            case dt.date() | dt.time():
+            case dt.time():
                 return self._text(value.isoformat())
-            case dt.timedelta():
-                raise self._refusal(value, "return its total_seconds()")
-            case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
-                names = [field.name for field in dataclasses.fields(value)]
-                with self._inside(value):
-                    return self._dict((f".{name}", name, getattr(value, name)) for name in names)
+            case _ if not isinstance(value, type) and (fields := fields_of(value)) is not None:
+                with self.inside(value):
+                    return self._fields(fields)
             case _:
-                with self._inside(value):
+                with self.inside(value):
                     return self._array(value)
+
+    def _class_value(self, value: Any) -> ClassValue | None:
+        try:
+            return class_value(value)
+        except Exception as error:  # the value's own methods run, and those of its library
+            raise self.refusal(value, f"{type(error).__name__}: {error}") from error
+
+    def _by_class(self, known: ClassValue) -> Any:
+        data = self._fields(known.data) if known.by_field else self.convert(known.data)
+        return self._node(known.classname, known.version, data) if known.classname else data
+
+    def _fields(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        return self._dict((f".{name}", name, item) for name, item in fields.items())
+
+    def _node(self, classname: str, version: int, data: Any) -> dict[str, Any]:
+        self.count(_NODE + len(classname))
+        return node(classname, version, data)
 
     def _integer(self, value: int) -> int:
         if not -_GREATEST <= value <= _GREATEST:
             problem = "is an integer beyond ±(2**63 - 1), which XCom cannot keep: return it as text"
-            raise self._error(problem)
-        self._count(1)
+            raise self.error(problem)
+        self.count(1)
         return int.__int__(value)  # makes a plain int of a subclass's value too
 
     def _float(self, value: float) -> float | str:
-        self._count(3)
+        self.count(3)
         if math.isfinite(value):
             return float.__float__(value)
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
     def _text(self, value: str) -> str:
-        self._count(len(value) + 2)
+        self.count(len(value) + 2)
         if "\0" in value:
-            raise self._error("holds a NUL character, which databases refuse in JSON: replace it")
+            raise self.error("holds a NUL character, which databases refuse in JSON: replace it")
         try:
             value.encode()
         except UnicodeEncodeError as error:
             problem = f"is text that is not Unicode ({error}): decode it with errors='replace'"
-            raise self._error(problem) from error
+            raise self.error(problem) from error
         return str.__str__(value)
 
     def _list(self, items: Iterable[Any]) -> list[Any]:
-        self._count(1)  # one bracket; the other is counted as the comma that the last item lacks
+        self.count(1)  # one bracket; the other is counted as the comma that the last item lacks
         names = getattr(items, "_fields", ())  # of a named tuple
         converted = []
         for index, item in enumerate(items):
-            self._count(1)
-            self._path.append(f".{names[index]}" if names else f"[{index}]")
+            self.count(1)
+            self.path.append(f".{names[index]}" if names else f"[{index}]")
             converted.append(self.convert(item))
-            self._path.pop()
+            self.path.pop()
         return converted
 
     def _dict(self, items: Iterable[tuple[str, Any, Any]]) -> dict[str, Any]:
         """A dict of ``items``, which are ``(label in the path, key, value)``."""
-        self._count(1)
+        self.count(1)
         converted: dict[str, Any] = {}
         for label, key, item in items:
-            self._count(2)
-            self._path.append(label)
+            self.count(2)
+            self.path.append(label)
             name = self._key(key)
             if name in converted:
                 problem = f"is under a key that becomes {name!r}, as another one does: rename it"
-                raise self._error(problem)
+                raise self.error(problem)
             converted[name] = self.convert(item)
-            self._path.pop()
+            self.path.pop()
         return converted
 
     def _key(self, key: Any) -> str:
@@ -195,9 +222,9 @@ class _Conversion:
             case Enum():
                 return self._key(key.value)
             case str() if key in _RESERVED:
-                raise self._error("is under a key that Airflow keeps for itself: rename it")
+                raise self.error("is under a key that Airflow keeps for itself: rename it")
             case str() if key == ARRAY and self._arrays is not None:
-                raise self._error("is under the key that stands for arrays: rename it")
+                raise self.error("is under the key that stands for arrays: rename it")
             case str():
                 return self._text(key)
             case None | bool():
@@ -207,67 +234,32 @@ class _Conversion:
                     return self._text(str(operator.index(key)))
                 # Not an integer, or one with thousands of digits.
                 except (TypeError, ValueError) as error:
-                    problem = f"is under a key of type {_type_name(key)}: use a str"
-                    raise self._error(problem) from error
+                    problem = f"is under a key of type {type_name(key)}: use a str"
+                    raise self.error(problem) from error
 
     def _array(self, value: Any) -> Any:
         array = as_array(value)
         if array is None:
-            raise self._refusal(value, _ADVICE)
+            raise self.refusal(value, _ADVICE)
         if self._arrays is not None and array.dimensions:
             try:
                 content = array.to_numpy()
             except UnreadableArray as error:
-                raise self._refusal(value, str(error)) from error
+                raise self.refusal(value, str(error)) from error
             if content is not None:
-                self._count(content.nbytes)
+                self.count(content.nbytes)
                 self._arrays.append(content)
                 index = len(self._arrays) - 1
                 return {ARRAY: index, "dtype": str(content.dtype), "shape": list(content.shape)}
-        least = self._bytes + 2 * array.count - 1  # at least one digit an item, and commas
-        if least > self._limit:
-            part = f", of which {self._where()} is {array.description}"
+        least = self.bytes + 2 * array.count - 1  # at least one digit an item, and commas
+        if least > self.limit:
+            part = f", of which {self.where()} is {array.description}"
             raise self.too_big(f"at least {least:,}", part)
         try:
             items = array.to_lists()
         except UnreadableArray as error:
-            raise self._refusal(value, str(error)) from error
+            raise self.refusal(value, str(error)) from error
         return self.convert(items)
-
-    @contextmanager
-    def _inside(self, value: object) -> Iterator[None]:
-        if id(value) in self._containers:
-            raise self._error("contains itself, which JSON cannot express: return its parts")
-        if len(self._containers) == _DEEPEST:
-            raise self._error(f"is nested more than {_DEEPEST} deep: return it flatter")
-        self._containers.append(id(value))
-        yield
-        self._containers.pop()
-
-    def _count(self, size: int) -> None:
-        """Count bytes that the JSON will have at least, to stop before lists fill the memory."""
-        self._bytes += size
-        if self._bytes > self._limit:
-            raise self.too_big(f"at least {self._bytes:,}")
-
-    def too_big(self, size: str, part: str = "") -> ResultError:
-        return ResultError(
-            f"{self._prefix}the returned value takes {size} bytes as JSON{part}; the limit is "
-            f"{self._limit:,}. Raise result_limit, give the task a results_path, or write it to a "
-            "file or object store and return its path"
-        )
-
-    def _refusal(self, value: object, advice: str) -> ResultError:
-        return self._error(f"is {_type_name(value)}, which XCom cannot hold: {advice}")
-
-    def _error(self, problem: str) -> ResultError:
-        return ResultError(f"{self._prefix}{self._where()} {problem}")
-
-    def _where(self) -> str:
-        path = self._path
-        if len(path) > 20:
-            path = [*path[:10], "...", *path[-5:]]
-        return "".join(path)
 
 
 def _sorted(items: Set[Any]) -> list[Any]:
@@ -282,10 +274,4 @@ def _key_label(key: object) -> str:
     try:
         return f"[{repr(key)[:80]}]"
     except ValueError:  # an integer of thousands of digits
-        return f"[{_type_name(key)}]"
-
-
-def _type_name(value: object) -> str:
-    kind = type(value)
-    name = kind.__qualname__
-    return name if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{name}"
+        return f"[{type_name(key)}]"

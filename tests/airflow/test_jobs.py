@@ -66,6 +66,21 @@ class TestValues:
         assert len(set.union(*launches)) == 3
 
 
+@pytest.mark.parametrize("run", ["returned"], indirect=True)
+class TestReturned:
+    def test_what_a_rank_returned_arrives_as_what_it_was(self, run: Run) -> None:
+        run.finish("success")
+        assert run.task("compare").xcoms()["return_value"]["other"] == []
+
+    def test_an_object_that_a_rank_pickled_can_be_loaded_by_a_task_of_the_dag_file(
+        self, run: Run
+    ) -> None:
+        assert run.task("compare").xcoms()["return_value"]["saved"] is True
+
+    def test_a_returned_dict_is_not_taken_for_a_reference_to_a_file(self, run: Run) -> None:
+        assert run.task("compare").xcoms()["return_value"]["rank 1"] == "file:///etc/passwd"
+
+
 @pytest.mark.parametrize("run", ["sweep"], indirect=True)
 class TestSweep:
     def test_jobs_ran_at_the_same_time(self, run: Run) -> None:

@@ -12,16 +12,22 @@ import enum
 import json
 import math
 import types
+import typing
+import uuid
+import zoneinfo
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+import attrs
 import numpy as np
+import pydantic
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llutil.errors import ResultError
+from llutil.serialization.class_values import node
 from llutil.serialization.json_values import encode
 
 PLENTY = 10**9
@@ -71,6 +77,58 @@ class Half(float):
         return "half"
 
 
+class Model(pydantic.BaseModel):
+    at: Any
+    loss: float = 0.5
+
+
+T = TypeVar("T")
+
+
+class Generic(pydantic.BaseModel, typing.Generic[T]):
+    item: T
+
+
+@attrs.define
+class Attrs:
+    a: Any
+    b: Any
+    made: Any = attrs.field(init=False, default=None)
+
+
+class Serial:
+    __version__ = 3
+
+    def serialize(self) -> Any:
+        return {"a": (1,)}
+
+    @staticmethod
+    def deserialize(data: Any, version: int) -> Serial:
+        raise NotImplementedError
+
+
+def local(decorate: Any) -> Any:
+    """A class with fields that nobody can import."""
+
+    @decorate
+    class Local:
+        a: Any
+
+    return Local
+
+
+DataFrame = type("DataFrame", (), {"__module__": "pandas"})
+
+
+def of_tuple(*items: Any) -> Any:
+    return node("builtins.tuple", 1, list(items))
+
+
+def own(name: str, **fields: Any) -> Any:
+    """An object of a class of this file."""
+    return node(f"{__name__}.{name}", 0, fields)
+
+
 KINDS: list[tuple[Any, Any]] = [
     (None, None),
     (True, True),
@@ -85,35 +143,49 @@ KINDS: list[tuple[Any, Any]] = [
     ("", ""),
     ("grüße \u2028 🎉", "grüße \u2028 🎉"),
     ([], []),
-    ((1, (2,)), [1, [2]]),
+    ((1, (2,)), of_tuple(1, of_tuple(2))),
     ({}, {}),
     ({False: 0, None: 1, -3: 2}, {"False": 0, "None": 1, "-3": 2}),
     ({np.int64(7): 1, Level.HIGH: 2, Name.LOSS: 3, Colour.RED: 4}, {"7": 1, "3": 2, "loss": 3, "red": 4}),
     (collections.OrderedDict(b=1, a=2), {"b": 1, "a": 2}),
-    (types.MappingProxyType({"a": (1,)}), {"a": [1]}),
-    ({3, 1, 2}, [1, 2, 3]),
-    (frozenset({"b", "a"}), ["a", "b"]),
-    ({1, "a", None}, [None, 1, "a"]),
+    (types.MappingProxyType({"a": (1,)}), {"a": of_tuple(1)}),
+    ({3, 1, 2}, node("builtins.set", 1, [1, 2, 3])),
+    (frozenset({"b", "a"}), node("builtins.frozenset", 1, ["a", "b"])),
+    ({1, "a", None}, node("builtins.set", 1, [None, 1, "a"])),
+    ({"b": 1, "a": 2}.keys(), ["a", "b"]),
     (Colour.RED, "red"),
-    (Colour.NESTED, [1, 2]),
+    (Colour.NESTED, of_tuple(1, 2)),
     ([Level.HIGH, Name.LOSS], [3, "loss"]),
-    (Point(1, Point(2, None)), [1, [2, None]]),
-    (Report(0.5, Report(np.float32(0.25))), {"loss": 0.5, "where": {"loss": 0.25, "where": None}}),
+    (Point(1, Point(2, None)), of_tuple(1, of_tuple(2, None))),
+    (Report(0.5, Report(1.5)), own("Report", loss=0.5, where=own("Report", loss=1.5, where=None))),
+    (Attrs(1, 2), own("Attrs", a=1, b=2)),
+    (Model(at=dt.date(2026, 1, 2)), node(f"{__name__}.Model", 1, {"at": "2026-01-02", "loss": 0.5})),
+    (Generic[int](item=1), {"item": 1}),
+    (local(dataclasses.dataclass)(1), {"a": 1}),
+    (local(attrs.define)(1), {"a": 1}),
+    (Serial(), node(f"{__name__}.Serial", 3, {"a": of_tuple(1)})),
+    (decimal.Decimal("0.10"), node("decimal.Decimal", 1, "0.10")),
+    (uuid.UUID(int=7), node("uuid.UUID", 1, "00000000-0000-0000-0000-000000000007")),
+    (dt.timedelta(days=1, microseconds=1), node("datetime.timedelta", 2, 86400.000001)),
+    (zoneinfo.ZoneInfo("Europe/Paris"), node("zoneinfo.ZoneInfo", 1, "Europe/Paris")),
     (Path("/a/b"), "/a/b"),
     (PurePosixPath("c"), "c"),
-    (dt.date(2026, 1, 2), "2026-01-02"),
-    (dt.datetime(2026, 1, 2, 3, 4, 5, 6, dt.UTC), "2026-01-02T03:04:05.000006+00:00"),
+    (dt.date(2026, 1, 2), node("datetime.date", 2, "2026-01-02")),
+    (dt.datetime(2026, 1, 2, 3, 4, 5, 6, dt.UTC),
+        node("datetime.datetime", 2, "2026-01-02T03:04:05.000006+00:00")),
+    (dt.datetime(2026, 1, 2, tzinfo=zoneinfo.ZoneInfo("Europe/Paris")),
+        node("datetime.datetime", 2, "2026-01-02T00:00:00+01:00[Europe/Paris]")),
     (dt.time(3, 4), "03:04:00"),
     (Count(5), 5),
     (Text("own"), "own"),
     (Half(0.5), 0.5),
-    (np.float64(0.1), 0.1),
-    (np.float32(0.5), 0.5),
-    (np.float16("nan"), "NaN"),
+    (np.float64(0.1), node("numpy.float64", 1, 0.1)),
+    (np.float32(0.5), node("numpy.float32", 1, 0.5)),
+    (np.float16("nan"), node("numpy.float16", 1, "NaN")),
     (np.longdouble(0.5), 0.5),
-    (np.int8(-3), -3),
-    (np.uint64(GREATEST), GREATEST),
-    (np.bool_(True), True),
+    (np.int8(-3), node("numpy.int8", 1, -3)),
+    (np.uint64(GREATEST), node("numpy.uint64", 1, GREATEST)),
+    (np.bool_(True), node("numpy.bool", 1, True)),
     (np.str_("text"), "text"),
     (np.datetime64("2026-01-02T03:04:05.000000006", "ns"), "2026-01-02T03:04:05.000000006"),
     (np.array(3), 3),
@@ -124,8 +196,8 @@ KINDS: list[tuple[Any, Any]] = [
     (np.array([True, False]), [True, False]),
     (np.array(["a", "bc"]), ["a", "bc"]),
     (np.array(["2026-01-02"], dtype="datetime64[D]"), ["2026-01-02"]),
-    (np.array([{"a": np.int8(1)}, None], dtype=object), [{"a": 1}, None]),
-    (np.array([(1, 0.5)], dtype=[("a", "i4"), ("b", "f8")]), [[1, 0.5]]),
+    (np.array([{"a": np.int8(1)}, None], dtype=object), [{"a": node("numpy.int8", 1, 1)}, None]),
+    (np.array([(1, 0.5)], dtype=[("a", "i4"), ("b", "f8")]), [of_tuple(1, 0.5)]),
     (np.ma.masked_array([1, 2], mask=[False, True]), [1, None]),
     (torch.tensor(2), 2),
     (torch.tensor(0.5, requires_grad=True) * 2, 1.0),
@@ -134,7 +206,7 @@ KINDS: list[tuple[Any, Any]] = [
     (torch.zeros(0), []),
     (torch.nn.Parameter(torch.ones(2)), [1.0, 1.0]),
     (torch.eye(2).to_sparse(), [[1.0, 0.0], [0.0, 1.0]]),
-    (torch.ones(2, 3).shape, [2, 3]),
+    (torch.ones(2, 3).shape, of_tuple(2, 3)),
     *((torch.ones(2).to(kind), [1.0, 1.0]) for kind in (torch.bfloat16, torch.float16, torch.float64)),
     *((torch.ones(1).to(kind), [1.0]) for kind in (torch.float8_e4m3fn, torch.float8_e5m2)),
     *((torch.ones(1).to(kind), [1]) for kind in (torch.uint8, torch.int16, torch.int64, torch.uint64)),
@@ -206,9 +278,8 @@ REFUSED: list[tuple[Any, str]] = [
         "text"),
     (-(2**63), "value is an integer beyond"),
     (10**5000, "value is an integer beyond"),
-    (dt.timedelta(1), "value is datetime.timedelta, which XCom cannot hold: return its "
-        "total_seconds()"),
-    (decimal.Decimal(1), "value is decimal.Decimal, which XCom cannot hold: return numbers, text, "),
+    (Model.model_construct(at=object()), "Model, which XCom cannot hold: PydanticSerializationError"),
+    ([DataFrame()], "value[0] is pandas.DataFrame, which XCom cannot hold: ModuleNotFoundError: No module "),
     (object(), "value is object, "),
     (len, "value is builtin_function_or_method, "),
     (Report, "value is type, "),

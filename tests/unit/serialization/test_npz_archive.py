@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from llutil.errors import ResultError
+from llutil.serialization.class_values import node
 from llutil.serialization.npz_archive import decode, encode, is_archive, json_in_head
 
 LIMIT = 10**6
@@ -64,7 +65,8 @@ def test_what_has_no_dimensions_or_no_plain_items_is_json_as_ever() -> None:
     value = {"n": np.float32(0.5), "t": torch.tensor(3), "m": masked, "o": objects}
     content = packed(value)
     assert not is_archive(content)
-    assert json.loads(content) == {"n": 0.5, "t": 3, "m": [1, None], "o": [None, "a"]}
+    scalar = node("numpy.float32", 1, 0.5)
+    assert json.loads(content) == {"n": scalar, "t": 3, "m": [1, None], "o": [None, "a"]}
 
 
 def test_nothing_in_an_archive_is_a_pickle() -> None:

@@ -1,10 +1,9 @@
-"""What ``llutil.serialization.json_values`` makes of a result passes through Airflow's own
-serialisation unchanged.
-"""
+"""What ``llutil.serialization.json_values`` accepts passes through Airflow's own serialisation."""
 
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import JsonValue, TypeAdapter
 
+from airflow_provider.results.class_objects import for_xcom
 from llutil.errors import ResultError
 from llutil.serialization.json_values import encode
 
@@ -42,22 +42,39 @@ VALUES = st.recursive(
 @given(value=VALUES)
 def test_whatever_is_accepted_comes_out_of_airflow_as_it_went_in(value: Any) -> None:
     try:
-        plain = json.loads(encode(value, rank=0, limit=10**6))
+        sent = json.loads(encode(value, rank=0, limit=10**6))
     except ResultError:
         return
-    assert serde.serialize(plain) == plain
-    assert serde.deserialize(plain) == plain
-    assert TypeAdapter(JsonValue).validate_json(json.dumps(plain)) == plain
+    pushed = serde.serialize(for_xcom(sent))
+    assert TypeAdapter(JsonValue).validate_json(json.dumps(pushed, allow_nan=False)) == pushed
+    assert serde.deserialize(pushed) == plain(value)
+
+
+def plain(value: Any) -> Any:
+    """``value``, but for what JSON cannot say."""
+    match value:
+        case float() if not math.isfinite(value):
+            return "NaN" if math.isnan(value) else f"{'-' if value < 0 else ''}Infinity"
+        case dict():
+            return {str(key): plain(item) for key, item in value.items()}
+        case list():
+            return [plain(item) for item in value]
+        case tuple():
+            return tuple(plain(item) for item in value)
+        case _:
+            return value
 
 
 def test_the_deepest_value_accepted_is_not_too_deep_for_airflows_api() -> None:
-    value: list[Any] = []
-    for _ in range(99):
-        value = [value]
-    document = json.dumps({"return_value": {"0": json.loads(encode(value, rank=0, limit=10**6))}})
-    assert TypeAdapter(JsonValue).validate_json(document)
-    with pytest.raises(ResultError, match="nested more than 100 deep"):
-        encode([value], rank=0, limit=10**6)
+    for levels, nest in ((100, lambda inner: [inner]), (50, lambda inner: (inner,))):
+        value: Any = nest(1)
+        for _ in range(levels - 1):
+            value = nest(value)
+        sent = json.loads(encode(value, rank=0, limit=10**6))
+        document = json.dumps({"return_value": {"0": serde.serialize(for_xcom(sent))}})
+        assert TypeAdapter(JsonValue).validate_json(document)
+        with pytest.raises(ResultError, match="nested more than 100 deep"):
+            encode(nest(value), rank=0, limit=10**6)
 
 
 def test_every_key_that_airflow_forbids_is_refused() -> None:

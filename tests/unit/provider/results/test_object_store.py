@@ -17,7 +17,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider.operators.elastic import ElasticLaunchOperator
 from airflow_provider.results.object_store import ResultStore, _write, configured_path
-from airflow_provider.results.reference import from_xcom, to_xcom
+from airflow_provider.results.reference import reference_from_json, to_xcom
 from airflow_provider.results.result_readers import StoredResultError, load_result, load_results
 from airflow_provider.retries.launch_retry import LaunchRetry
 from llutil.errors import ConfigError, InfrastructureError, ResultError
@@ -85,7 +85,7 @@ def test_every_rank_has_a_file_in_the_folder_of_its_try(tmp_path, prefix):
 def test_a_value_as_large_as_the_threshold_stays_and_one_byte_more_does_not(tmp_path):
     kept = keep(tmp_path / "store", tmp_path, {0: "x" * 8, 1: "x" * 9}, inline=10)
     assert kept[0] == "x" * 8
-    assert from_xcom(kept[1]).size == 11
+    assert reference_from_json(kept[1]).size == 11
 
 
 def test_a_value_with_arrays_is_stored_however_small_it_is(tmp_path):

@@ -1,0 +1,171 @@
+"""From the JSON of what a rank returned to objects: for XCom, and for who reads a stored value.
+
+The JSON names the class of a value that Airflow's XCom gives back as what it was (see
+``llutil.serialization.class_values``). What Python itself has is made again. An object of the
+user's class is not: this process may lack what its module imports, torch above all. ``for_xcom``
+has a stand-in take its place, which Airflow serializes as it does the object itself.
+
+Airflow reads an object of a class only if ``[core] allowed_deserialization_classes`` has it. Of
+other classes, the fields are what goes to XCom: nobody could read more there.
+
+Airflow and what it brings along are imported inside functions.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+import importlib.util
+import uuid
+import zoneinfo
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from fnmatch import fnmatch
+from typing import Any
+
+from llutil.serialization.class_values import CLASS, CLASS_DATA, CLASS_VERSION, node
+
+__all__ = ["for_xcom", "from_json"]
+
+_LIMIT = 2**63
+"""What an integer in XCom has to be below."""
+
+
+def for_xcom(value: Any, not_allowed: Callable[[str], object] = lambda _: None) -> Any:
+    """``value``, decoded from JSON, for Airflow to serialize.
+
+    ``not_allowed`` is called with the name of each class that Airflow would not read.
+    """
+
+    def make(classname: str, version: int, data: Any) -> Any:
+        if classname == "decimal.Decimal" and not _is_exact(decimal.Decimal(data)):
+            return _stand_in(classname, version, data)
+        if classname in _OWN:
+            return _OWN[classname](data)
+        library = classname.partition(".")[0]
+        if library in ("numpy", "pandas"):
+            return _stand_in(classname, version, data) if _is_installed(library) else data
+        if _is_allowed(classname):
+            return _stand_in(classname, version, data)
+        not_allowed(classname)
+        return data
+
+    return _walk(value, make)
+
+
+def from_json(value: Any) -> Any:
+    """The value that was encoded as ``value``, for who reads it from a file.
+
+    An object of a class that Airflow is not allowed to read, or that cannot be imported here, is
+    the dict of its fields.
+    """
+
+    def make(classname: str, version: int, data: Any) -> Any:
+        if classname in _OWN:
+            return _OWN[classname](data)
+        from airflow.sdk.serde import deserialize
+
+        try:
+            return deserialize(node(classname, version, data))
+        except ImportError:
+            return data
+
+    return _walk(value, make)
+
+
+def _walk(value: Any, make: Callable[[str, int, Any], Any]) -> Any:
+    match value:
+        case list():
+            return [_walk(item, make) for item in value]
+        case dict() if CLASS in value:
+            return make(value[CLASS], value[CLASS_VERSION], _walk(value[CLASS_DATA], make))
+        case dict():
+            return {key: _walk(item, make) for key, item in value.items()}
+        case _:
+            return value
+
+
+def _collection(make: Callable[[Iterable[Any]], Any]) -> Callable[[Iterable[Any]], Any]:
+    """``make``, or a list of what cannot be in a set."""
+
+    def made(items: Iterable[Any]) -> Any:
+        try:
+            return make(items)
+        except TypeError:
+            return items
+
+    return made
+
+
+def _moment(text: str) -> dt.datetime:
+    iso, _, zone = text.partition("[")
+    moment = dt.datetime.fromisoformat(iso)
+    if zone:
+        with suppress(zoneinfo.ZoneInfoNotFoundError):
+            return moment.astimezone(zoneinfo.ZoneInfo(zone.removesuffix("]")))
+    offset = moment.utcoffset()
+    if offset:
+        from pendulum.tz.timezone import FixedTimezone
+
+        # Airflow (3.3) serializes an offset of pendulum's, and loses one of Python's own.
+        return moment.astimezone(FixedTimezone(int(offset.total_seconds())))
+    return moment
+
+
+def _is_exact(number: decimal.Decimal) -> bool:
+    """Whether Airflow, which makes a float or an integer of it (3.3), keeps its value."""
+    if not number.is_finite():
+        return False
+    if number.as_tuple().exponent >= 0:  # type: ignore[operator]  # it is finite
+        return abs(number) < _LIMIT
+    return decimal.Decimal(str(float(number))) == number
+
+
+_OWN: dict[str, Callable[[Any], Any]] = {
+    "builtins.tuple": tuple,
+    "builtins.set": _collection(set),
+    "builtins.frozenset": _collection(frozenset),
+    "decimal.Decimal": decimal.Decimal,
+    "uuid.UUID": uuid.UUID,
+    "datetime.date": dt.date.fromisoformat,
+    "datetime.datetime": _moment,
+    "datetime.timedelta": lambda seconds: dt.timedelta(seconds=float(seconds)),
+    "zoneinfo.ZoneInfo": zoneinfo.ZoneInfo,
+}
+"""How to make a value of Python's own classes again."""
+
+
+class _StandIn:
+    """Airflow serializes an object of a subclass as one of the class whose name that has."""
+
+    def __init__(self, data: Any) -> None:
+        self._data = data
+
+    def serialize(self) -> Any:
+        """What Airflow keeps of the object. It serializes the values of a dict itself (3.3)."""
+        from airflow.sdk.serde import serialize
+
+        return self._data if isinstance(self._data, dict) else serialize(self._data)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__qualname__}({self._data!r})"
+
+
+def _stand_in(classname: str, version: int, data: Any) -> Any:
+    module, _, name = classname.rpartition(".")
+    return type(name, (_StandIn,), {"__module__": module, "__version__": version})(data)
+
+
+def _is_installed(library: str) -> bool:
+    return importlib.util.find_spec(library) is not None
+
+
+def _is_allowed(classname: str) -> bool:
+    """Whether Airflow reads objects of that class, by its configuration."""
+    from airflow.sdk import serde
+    from airflow.sdk.configuration import conf
+
+    globs = conf.get("core", "allowed_deserialization_classes", fallback="").split()
+    # Of the expressions in allowed_deserialization_classes_regexp, Airflow (3.3) has its own view.
+    match = getattr(serde, "_match_regexp", lambda _: False)
+    return any(fnmatch(classname, one) for one in globs) or bool(match(classname))

@@ -1,0 +1,143 @@
+"""Values of classes that Airflow's XCom gives back as what they were, as a name and plain parts.
+
+A plain task may return a ``Decimal``, a UUID, a pydantic model: Airflow keeps the name of the class
+and rebuilds the value in the task that reads it (3.3, ``airflow.sdk.serde``). ``class_value`` says
+for such a value which name that is, and of what it is made. The name, its version and the parts
+stand in our JSON in a dict of Airflow's own form. No returned dict can be taken for it, since its
+keys are refused in one.
+
+A class that nobody can import by that name has none here: one of ``__main__``, or one inside a
+function or another class. This module may import only the standard library. Libraries are looked up
+among the loaded modules: without them there is no value of theirs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import decimal
+import sys
+import uuid
+import zoneinfo
+from typing import Any
+
+__all__ = ["CLASS", "CLASS_DATA", "CLASS_VERSION", "ClassValue", "class_value", "fields_of", "node"]
+
+CLASS, CLASS_VERSION, CLASS_DATA = "__classname__", "__version__", "__data__"
+
+_NUMPY = frozenset(
+    {f"{sign}int{size}" for sign in ("", "u") for size in (8, 16, 32, 64)}
+    | {"float16", "float32", "float64", "bool", "bool_"}
+)
+"""The scalars of numpy that Airflow's XCom takes and keeps exactly."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ClassValue:
+    """A value by the name of its class: ``data`` is a plain value, or has more such values in it.
+
+    With ``by_field``, ``data`` is a dict of the value's fields.
+    """
+
+    classname: str
+    version: int
+    data: Any
+    by_field: bool = False
+
+
+def node(classname: str, version: int, data: Any) -> dict[str, Any]:
+    """What stands for such a value in JSON."""
+    return {CLASS: classname, CLASS_VERSION: version, CLASS_DATA: data}
+
+
+def class_value(value: Any) -> ClassValue | None:
+    """How ``value`` is kept by the name of its class; None if it is not.
+
+    What the value's own methods raise is raised unchanged.
+    """
+    kind = type(value)
+    match value:
+        case decimal.Decimal():
+            return ClassValue("decimal.Decimal", 1, str(value))
+        case uuid.UUID():
+            return ClassValue("uuid.UUID", 1, str(value))
+        case dt.datetime():
+            return ClassValue("datetime.datetime", 2, _moment(value))
+        case dt.date():
+            return ClassValue("datetime.date", 2, value.isoformat())
+        case dt.timedelta():
+            return ClassValue("datetime.timedelta", 2, value.total_seconds())
+        case zoneinfo.ZoneInfo() if value.key:
+            return ClassValue("zoneinfo.ZoneInfo", 1, value.key)
+        case _ if kind.__module__ == "numpy" and kind.__name__ in _NUMPY:
+            return ClassValue(f"numpy.{kind.__name__}", 1, value.item())
+        case _ if kind.__name__ == "DataFrame" and kind.__module__.partition(".")[0] == "pandas":
+            return ClassValue(f"{kind.__module__}.{kind.__qualname__}", 1, _parquet(value))
+        case _:
+            return _of_own_class(value)
+
+
+def _of_own_class(value: Any) -> ClassValue | None:
+    kind = type(value)
+    model = _is_model(kind)
+    methods = hasattr(kind, "serialize") and hasattr(kind, "deserialize")
+    if not (model or methods or fields_of(value) is not None):
+        return None
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    version = getattr(kind, "__version__", 0)
+    if not _can_be_imported(kind) or not isinstance(version, int):
+        return ClassValue("", 0, value.model_dump(mode="json")) if model else None
+    if model:
+        return ClassValue(name, 1, value.model_dump(mode="json"))
+    if methods:
+        return ClassValue(name, version, value.serialize())
+    return ClassValue(name, version, fields_of(value, to_make=True), by_field=True)
+
+
+def fields_of(value: Any, *, to_make: bool = False) -> dict[str, Any] | None:
+    """The fields of an instance of a dataclass or of an attrs class, by name; None for others.
+
+    With ``to_make``, only those that its class takes, by the names that it takes.
+    """
+    kind = type(value)
+    if dataclasses.is_dataclass(kind):
+        fields = dataclasses.fields(kind)
+        return {one.name: getattr(value, one.name) for one in fields if one.init or not to_make}
+    attributes = getattr(kind, "__attrs_attrs__", None)
+    if attributes is None:
+        return None
+    return {
+        one.alias if to_make else one.name: getattr(value, one.name)
+        for one in attributes
+        if one.init or not to_make
+    }
+
+
+def _is_model(kind: type) -> bool:
+    """Whether it is a pydantic model, found as Airflow finds it."""
+    found = hasattr(kind, "__pydantic_fields__") and hasattr(kind, "__pydantic_validator__")
+    return found and not dataclasses.is_dataclass(kind)
+
+
+def _can_be_imported(kind: type) -> bool:
+    module, name = sys.modules.get(kind.__module__), kind.__qualname__
+    if kind.__module__ == "__main__" or not name.isidentifier():
+        return False
+    return getattr(module, name, None) is kind
+
+
+def _moment(value: dt.datetime) -> str:
+    """ISO 8601 text, with the name of the time zone in brackets if it has one."""
+    zone = getattr(value.tzinfo, "key", None) or getattr(value.tzinfo, "zone", None)
+    text = dt.datetime.isoformat(value)
+    return f"{text}[{zone}]" if isinstance(zone, str) else text
+
+
+def _parquet(value: Any) -> str:
+    """A data frame as Airflow keeps it (3.3): a Parquet file, in hexadecimal digits."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    out = pa.BufferOutputStream()
+    parquet.write_table(pa.Table.from_pandas(value), out, compression="snappy")
+    return str(out.getvalue().hex().decode())
