@@ -44,6 +44,7 @@ from llutil.agent.workers.rank import RankPlan
 from llutil.agent.workers.rank_environment import line_prefix, rank_environment
 from llutil.agent.workers.rank_exit import RankExit
 from llutil.agent.workers.rank_group import RankGroup
+from llutil.agent.workers.standard_input import standard_input
 from llutil.entrypoint import Command, FunctionName, PickledCall
 from llutil.events.events import Events
 from llutil.system.oom_kills import OomWatch
@@ -198,6 +199,7 @@ class Agent(SimpleElasticAgent):
                 mark=job.mark,
                 signals=job.signals,
             ),
+            stdin=standard_input(spec.local_world_size),
             stdout=stdout,
             stderr=stderr,
             returns=isinstance(entrypoint, PickledCall | FunctionName),

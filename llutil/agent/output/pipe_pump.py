@@ -33,7 +33,7 @@ class PipePump:
     until ``stack`` is closed.
 
     ``name`` names the stream in a log line about a full disk. With ``raw``, the bytes also go to
-    the agent's own standard error, as they come.
+    the agent's own standard error, as they come: with ``at_once`` also parts of lines.
     """
 
     def __init__(
@@ -47,10 +47,11 @@ class PipePump:
         stack: ExitStack,
         *,
         raw: bool,
+        at_once: bool,
     ) -> None:
         self._take_lines = take_lines
         self._name = name
-        self._passthrough = StderrPassthrough(loop, self._resume) if raw else None
+        self._passthrough = StderrPassthrough(loop, self._resume, at_once=at_once) if raw else None
         self._fd = fd
         self._log_fd = log_fd
         self._splitter = LineSplitter()

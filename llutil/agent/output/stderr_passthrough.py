@@ -30,12 +30,16 @@ class StderrPassthrough:
     becomes false.
 
     Whole lines are written, so that lines of several ranks do not mix. A progress bar that redraws
-    itself ends no line, and is written as it comes.
+    itself ends no line, and is written as it comes. With ``at_once``, all is written as it comes: a
+    prompt ends no line either.
     """
 
-    def __init__(self, loop: EventLoop, drained: Callable[[], None]) -> None:
+    def __init__(
+        self, loop: EventLoop, drained: Callable[[], None], *, at_once: bool = False
+    ) -> None:
         self._loop = loop
         self._drained = drained
+        self._at_once = at_once
         self._line = b""
         """The beginning of a line whose end has not come yet."""
         self._pending = b""
@@ -50,7 +54,7 @@ class StderrPassthrough:
 
     def feed(self, data: bytes) -> None:
         """Take what the rank printed."""
-        whole = len(data) if b"\r" in data else data.rfind(b"\n") + 1
+        whole = len(data) if self._at_once or b"\r" in data else data.rfind(b"\n") + 1
         if whole == 0 and len(self._line) + len(data) <= _WRITE_SIZE:
             self._line += data
             return

@@ -244,8 +244,9 @@ class ForkServer:
             with open(env_fd, "wb", closefd=False) as file:
                 file.write(json.dumps(dict(request.env)).encode())
             fds = [env_fd, exit_write, request.order_fd, request.outcome_fd]
-            given = [fd for fd in (request.stdout, request.stderr) if fd is not None]
-            header = {"stdout": request.stdout is not None, "stderr": request.stderr is not None}
+            streams = {name: getattr(request, name) for name in ("stdin", "stdout", "stderr")}
+            given = [fd for fd in streams.values() if fd is not None]
+            header = {name: fd is not None for name, fd in streams.items()}
             channel.settimeout(_ANSWER_TIMEOUT)
             try:
                 socket.send_fds(channel, [json.dumps(header).encode()], fds + given)

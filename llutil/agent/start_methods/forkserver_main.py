@@ -175,7 +175,7 @@ class _Children:
 
 def _answer(channel: socket.socket, children: _Children, pools: BlasPools) -> bool:
     """Handle one request; False if the socket is closed and there will be no more."""
-    data, fds, _, _ = socket.recv_fds(channel, 65536, 6)
+    data, fds, _, _ = socket.recv_fds(channel, 65536, 7)
     if not data:
         return False
     threads = thread_count()
@@ -210,11 +210,12 @@ def _run_worker(
 ) -> NoReturn:
     """Become a worker. ``server_fds`` are descriptors of the server that a worker must not keep."""
     env_fd, _, order_fd, outcome_fd, *streams = fds
-    stdout = streams.pop(0) if header["stdout"] else None
-    stderr = streams.pop(0) if header["stderr"] else None
+    stdin, stdout, stderr = (
+        streams.pop(0) if header[name] else None for name in ("stdin", "stdout", "stderr")
+    )
     os.setsid()
     die_with_parent(server)
-    replace_standard_streams(stdout, stderr)
+    replace_standard_streams(stdin, stdout, stderr)
     os.lseek(env_fd, 0, os.SEEK_SET)
     with os.fdopen(env_fd, "rb") as file:
         env = json.load(file)

@@ -48,12 +48,13 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartRequest:
-    """What one rank starts with. If ``stdout`` or ``stderr`` is None, the worker has the starter's
-    own.
+    """What one rank starts with. If ``stdin`` is None, the worker's standard input is empty. If
+    ``stdout`` or ``stderr`` is None, it has the starter's own.
     """
 
     order_fd: int
     outcome_fd: int
+    stdin: int | None = None
     stdout: int | None
     stderr: int | None
     env: Mapping[str, str]
@@ -169,7 +170,7 @@ class Spawn:
         )
         popen = subprocess.Popen(
             interpreter_command(call),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if request.stdin is None else request.stdin,
             stdout=request.stdout,
             stderr=request.stderr,
             env=dict(request.env),
@@ -248,7 +249,7 @@ def _in_fork(
     try:
         os.setsid()
         die_with_parent(parent)
-        replace_standard_streams(request.stdout, request.stderr)
+        replace_standard_streams(request.stdin, request.stdout, request.stderr)
         for fd in close - {0, 1, 2, request.order_fd, request.outcome_fd}:
             with suppress(OSError):
                 os.close(fd)
@@ -262,13 +263,16 @@ def _in_fork(
         os._exit(70)  # reached only if the lines above failed; the child must not run on
 
 
-def replace_standard_streams(stdout: int | None, stderr: int | None) -> None:
+def replace_standard_streams(stdin: int | None, stdout: int | None, stderr: int | None) -> None:
     """Connect a forked child's standard streams, and Python's objects for them, to these
-    descriptors.
+    descriptors; see ``StartRequest``.
     """
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.close(null)
+    if stdin is None:
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.close(null)
+    else:
+        os.dup2(stdin, 0)
     sys.stdin = os.fdopen(0, closefd=False)  # without the parent's buffer
     if stdout is not None:
         os.dup2(stdout, 1)

@@ -31,6 +31,7 @@ from llutil.agent.worker_side.outcome_pipe import (
     Returned,
 )
 from llutil.agent.workers.rank_exit import RankExit
+from llutil.agent.workers.standard_input import terminal_settings_restored
 from llutil.system.exit_status import exit_text
 
 __all__ = ["RankPlan", "Worker"]
@@ -47,6 +48,7 @@ _TAIL_LINES = 40
 class RankPlan:
     """How one rank is started.
 
+    ``stdin`` is its standard input, or None for an empty one.
     ``returns`` says that it runs a function, which must hand in a value. ``signal_session`` says
     that signals go to its whole process group, because it is a command that may not pass them on.
     ``exit_timeout`` is how many seconds its process may take to end after its function returned.
@@ -56,6 +58,7 @@ class RankPlan:
     local_rank: int
     prefix: str
     env: Mapping[str, str]
+    stdin: int | None
     stdout: Route
     stderr: Route
     returns: bool
@@ -88,6 +91,7 @@ class Worker:
         self._outcome = OutcomeReader()
         self._stderr_tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._open = ExitStack()
+        self._open.enter_context(terminal_settings_restored(plan.stdin))
         outcome_read, outcome_write = os.pipe2(os.O_CLOEXEC)
         with ExitStack() as started:
             started.callback(os.close, outcome_write)
@@ -98,6 +102,7 @@ class Worker:
             request = StartRequest(
                 order_fd=order_fd,
                 outcome_fd=outcome_write,
+                stdin=plan.stdin,
                 stdout=stdout,
                 stderr=stderr,
                 env=plan.env,
@@ -144,6 +149,7 @@ class Worker:
             self._observer,
             self._open,
             raw=own,
+            at_once=self.plan.stdin is not None,
         )
         return write
 
