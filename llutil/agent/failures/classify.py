@@ -7,8 +7,8 @@ bad configuration  The user's code never began: the entrypoint could not be foun
                    started.
 out of memory      ``MemoryError`` or torch's ``OutOfMemoryError`` by name. A message of torch or
                    the system that an allocation failed. A SIGKILL while the memory cgroup counted
-                   an out-of-memory kill: of the rank, or of its child, if a shell or a data loader
-                   reports one.
+                   an out-of-memory kill: of the rank, or of its child, if a shell, a data loader, a
+                   process pool or ``subprocess`` reports that one was killed.
 hang               A collective or a wait at the store ran into its timeout, by a message of gloo,
                    NCCL's watchdog or the store. The rank that reports it waited; some rank, perhaps
                    another one, hung. Also a rank that returned and whose process did not end.
@@ -16,8 +16,9 @@ preemption         SIGTERM, SIGINT or SIGHUP that the agent did not send, or ``K
                    Platforms and people stop a process in this way, and code does not do it to
                    itself by mistake.
 infrastructure     SIGKILL without evidence of the above: code does not send it to itself by
-                   mistake, and a platform that evicts a process sends it. SIGBUS: a page of a
-                   mapped file was not available, for example on a full ``/dev/shm`` or a lost disk.
+                   mistake, and a platform that evicts a process sends it. SIGBUS, of the rank or
+                   of a data loader's worker: a page of a mapped file was not available, for example
+                   on a full ``/dev/shm`` or a lost disk; and torch's error that says so.
                    A peer that went away during a collective, if no earlier failure is known: then
                    the peer's node or network has failed.
 user code          All else: exceptions, exit codes, SIGSEGV, SIGABRT and other crashes of native
@@ -37,7 +38,7 @@ from collections.abc import Iterable, Sequence
 from llutil.agent.worker_side.outcome_pipe import RANK_DID_NOT_END, ErrorNote
 from llutil.failure import FailureClass
 
-__all__ = ["classify", "only_reports_peer_gone", "printed_error"]
+__all__ = ["classify", "lacks_shared_memory", "only_reports_peer_gone", "printed_error"]
 
 _SHELL_STATUS_OF_SIGKILL = 128 + signal.SIGKILL
 """The exit status of a shell whose command was killed."""
@@ -46,8 +47,21 @@ _NO_MEMORY = re.compile(
     r"CUDA out of memory|CUDA error: out of memory|DefaultCPUAllocator: can't allocate memory|"
     r"\[Errno 12\] Cannot allocate memory"
 )
-_CHILD_KILLED = (("DataLoader worker (pid", ("killed by signal: Killed",)),)
+_CHILD_KILLED = (
+    ("DataLoader worker (pid", ("killed by signal: Killed", "exited unexpectedly")),
+    ("died with <Signals.SIGKILL", ("",)),  # subprocess
+    ("returned non-zero exit status", ("137",)),  # subprocess, of a shell
+    ("terminated abruptly", ("",)),  # concurrent.futures
+    ("terminated with signal SIGKILL", ("",)),  # torch.multiprocessing
+)
 """Words in one line of a text, and words one of which stands behind them."""
+_NO_SHARED_MEMORY = (
+    ("DataLoader worker (pid", ("killed by signal: Bus error",)),
+    ("Unexpected bus error encountered in worker", ("",)),
+    ("shared memory", ("No space left on device",)),
+    ("/torch_", ("No space left on device",)),
+)
+"""The same of words, as above."""
 _TIMED_OUT = re.compile(
     r"Timed out waiting \d+ms for (recv|send) operation to complete|"  # gloo
     r"Watchdog caught collective operation timeout|"  # NCCL
@@ -99,11 +113,9 @@ def classify(status: int, said: ErrorNote, oom_kills: int | None = None) -> Fail
         return FailureClass.PREEMPTION
     if not said.kind and status < 0:
         return _class_of_signal(-status)
-    return (
-        FailureClass.INFRASTRUCTURE
-        if only_reports_peer_gone(status, said)
-        else FailureClass.USER_CODE
-    )
+    if only_reports_peer_gone(status, said) or lacks_shared_memory(said):
+        return FailureClass.INFRASTRUCTURE
+    return FailureClass.USER_CODE
 
 
 def _is_out_of_memory(status: int, said: ErrorNote, oom_kills: int | None) -> bool:
@@ -113,9 +125,19 @@ def _is_out_of_memory(status: int, said: ErrorNote, oom_kills: int | None) -> bo
     if said.kind and _NO_MEMORY.search(said.text):
         return True
     killed = (not said.kind and status in {-signal.SIGKILL, _SHELL_STATUS_OF_SIGKILL}) or (
-        name == "RuntimeError" and _has_words(said.text, _CHILD_KILLED)
+        said.kind and _has_words(_whole_text(said), _CHILD_KILLED) and not lacks_shared_memory(said)
     )
     return bool(killed and oom_kills)
+
+
+def lacks_shared_memory(said: ErrorNote) -> bool:
+    """Whether torch or a data loader reports that ``/dev/shm`` is full."""
+    return bool(said.kind) and _has_words(_whole_text(said), _NO_SHARED_MEMORY)
+
+
+def _whole_text(said: ErrorNote) -> str:
+    """What was said, with the messages of the exceptions before the last."""
+    return f"{said.text}\n{said.trace}"
 
 
 def _class_of_signal(number: int) -> FailureClass:

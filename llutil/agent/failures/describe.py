@@ -10,7 +10,12 @@ from __future__ import annotations
 import signal
 from collections.abc import Sequence
 
-from llutil.agent.failures.classify import classify, only_reports_peer_gone, printed_error
+from llutil.agent.failures.classify import (
+    classify,
+    lacks_shared_memory,
+    only_reports_peer_gone,
+    printed_error,
+)
 from llutil.agent.failures.shorten import shortened, without_native_frames
 from llutil.agent.worker_side.outcome_pipe import ErrorNote
 from llutil.agent.workers.rank_exit import RankExit
@@ -25,6 +30,9 @@ __all__ = ["node_failure"]
 _TRACE = (32, 4000)
 _TAIL_WITH_TRACE = (8, 1500)
 _TAIL_ALONE = (16, 2500)
+
+_SHARED_MEMORY = "the shared memory in /dev/shm is used up: give the container more of it"
+"""What to do: ``docker run --shm-size``, or ``pod_override(shared_memory=...)``."""
 
 # Characters.
 _LONGEST_REASON = 500
@@ -86,13 +94,20 @@ def _reason(
     ended: RankExit, said: ErrorNote, failure_class: FailureClass, memory: KillCount | None
 ) -> str:
     reason = ended.reason
+    if lacks_shared_memory(said):
+        return f"{reason} ({_SHARED_MEMORY})"
     if said is not ended.note and said.kind:
         return f"{reason}: {said.kind}: {said.text}" if said.text else f"{reason}: {said.kind}"
-    if memory is None or ended.note is not None:
+    if memory is None:
+        return reason
+    many = "processes" if memory.kills > 1 else "process"
+    killed = f"out of memory: the kernel killed {memory.kills} {many} for it"
+    if ended.note is not None:
+        if failure_class is FailureClass.OUT_OF_MEMORY and memory.kills:
+            return f"{reason} ({killed}, as {memory.where} counted)"
         return reason
     if failure_class is FailureClass.OUT_OF_MEMORY:
-        many = "processes" if memory.kills > 1 else "process"
-        meaning = f"out of memory: the kernel killed {memory.kills} {many} for it"
+        meaning = killed
     elif ended.status == -signal.SIGKILL:
         meaning = "sent by a person or the platform; none for lack of memory"
     else:

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 import traceback
@@ -139,6 +140,29 @@ def count_a_kill(folder: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def devour_in_a_child(folder: str) -> None:
+    """A program of the rank's does so."""
+    code = "from tests.integration.agent.failures.test_report import devour; devour('')"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+class Devourer:
+    """A dataset whose first item is too large."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> None:
+        devour("")
+
+
+def devour_in_a_loader(folder: str) -> None:
+    """A worker of the rank's data loader does so."""
+    from torch.utils.data import DataLoader
+
+    list(DataLoader(Devourer(), num_workers=1))  # type: ignore[arg-type]
+
+
 def in_a_process(call: Any, folder: Path) -> dict[str, Any]:
     """What ``call`` gave in a fork of this process."""
     pid = fork()
@@ -154,6 +178,34 @@ def in_a_process(call: Any, folder: Path) -> dict[str, Any]:
         assert time.monotonic() < deadline, os.kill(pid, signal.SIGKILL)
         time.sleep(0.01)
     return json.loads((folder / "told").read_text())
+
+
+if _group:
+
+    @pytest.mark.fault
+    @pytest.mark.parametrize(
+        ("devours", "says"),
+        [
+            (devour_in_a_child, "died with <Signals.SIGKILL: 9>"),
+            (devour_in_a_loader, "exited unexpectedly"),
+        ],
+    )
+    def test_a_rank_whose_child_is_killed_for_lack_of_memory_is_told_as_that(
+        devours: Any, says: str, tmp_path: Path, folder: str
+    ) -> None:
+        with limited_group() as group:
+            assert group is not None
+
+            def inside() -> dict[str, Any]:
+                (group / "cgroup.procs").write_text(str(os.getpid()))
+                text, told = failure_of(devours, folder, start_method="fork")
+                return {"text": text, "class": told.failure_class}
+
+            found = in_a_process(inside, tmp_path)
+        first = found["text"].splitlines()[0]
+        assert says in first
+        assert "(out of memory: the kernel killed 1 process for it" in first
+        assert found["class"] == FailureClass.OUT_OF_MEMORY
 
 
 @pytest.mark.fault
