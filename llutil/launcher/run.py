@@ -18,6 +18,7 @@ from llutil.launcher.build_agent import build_agent
 from llutil.launcher.request import LaunchRequest
 from llutil.launcher.request_checks import check_request
 from llutil.launcher.torch_errors import torch_errors_translated
+from llutil.system.standard_fds import standard_fds_open
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.agent.server.api import RunResult
@@ -32,8 +33,8 @@ __all__ = ["run"]
 
 def run(request: LaunchRequest) -> dict[int, Any]:
     """Run the job on this node; see ``launch_agent`` for what it returns and raises."""
-    entrypoint, direct = check_request(request)
-    with ExitStack() as stack:
+    with standard_fds_open(), ExitStack() as stack:
+        entrypoint, direct = check_request(request)
         agent, rendezvous = build_agent(request, entrypoint, direct, stack)
         with torch_errors_translated(rendezvous), _agent_end_recorded(agent, request.config):
             result = agent.run()

@@ -303,6 +303,9 @@ def end(how: str) -> Any:
         case "an excepthook that fails":
             sys.excepthook = lambda *_: sys.exit(5)
             raise ValueError("no such digit")
+        case "an excepthook that ends the process":
+            sys.excepthook = lambda *_: os._exit(5)
+            raise ValueError("no such digit")
         case "a recursion":
             return end(how)
         case "out of memory":

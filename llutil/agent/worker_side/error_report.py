@@ -54,9 +54,10 @@ def report_error(
         text = f"the function called sys.exit({error.code!r}) and returned no value"
     elif isinstance(error, SystemExit):
         text = f"sys.exit({error.code!r}) was called before the function began, by a module's code"
-    else:
-        _print_error(error, frames, trace or f"{text}\n")
+    shown = None if isinstance(error, SystemExit) else trace or f"{text}\n"
     if outcome_fd is None:
+        if shown is not None:
+            _print_error(error, frames, shown)
         return 1
     final = _final_exception(error)
     note = ErrorNote(
@@ -74,6 +75,10 @@ def report_error(
         _write_error_file(note)
     with contextlib.suppress(BrokenPipeError):  # the agent is gone
         write_frame(outcome_fd, note)
+    if shown is not None:
+        # Last: the user's own excepthook may end the process.
+        _print_error(error, frames, shown)
+        flush_streams()
     return 1 if exit_code is None else exit_code
 
 

@@ -22,6 +22,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from llutil.agent.failures.report import WorkersFailed
 from llutil.launcher.launch_agent import LaunchConfig, launch_agent
 from tests.support import worker_functions
+from tests.support.forks import fork
 from tests.support.launches import config, is_alive, launch, wait_until
 
 pytestmark = [pytest.mark.launch, pytest.mark.usefixtures("no_torch")]
@@ -126,6 +127,26 @@ def test_the_configuration_is_not_changed() -> None:
     arguments = [[1, 2], {"a": 1}]
     launch_agent(given, worker_functions.rank_and, arguments[:1])
     assert arguments == [[1, 2], {"a": 1}]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_caller_may_have_closed_its_standard_streams(method: str, tmp_path: Path) -> None:
+    def prints() -> str:
+        os.write(2, b"to a number that nothing else has\n")
+        return str(Path("/proc/self/fd/2").readlink())
+
+    pid = fork()
+    if pid == 0:
+        try:
+            for fd in range(3):
+                os.close(fd)
+            (tmp_path / "told").write_text(str(launch(prints, nproc=2, start_method=method)))
+        except BaseException as error:
+            (tmp_path / "told").write_text(repr(error))
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    assert (tmp_path / "told").read_text().startswith("{0: 'pipe:[")
 
 
 @pytest.mark.parametrize("method", METHODS)

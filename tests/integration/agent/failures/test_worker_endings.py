@@ -101,6 +101,7 @@ REASONS = {
     "everything closed": "exit code ",
     "an error that cannot be shown": "Unshowable: (its message cannot be shown: RuntimeError)",
     "an excepthook that fails": "ValueError: no such digit",
+    "an excepthook that ends the process": "ValueError: no such digit",
     "a recursion": "RecursionError: maximum recursion depth exceeded",
     "out of memory": "MemoryError",
 }
