@@ -2,12 +2,11 @@
 
 torch does it for the arguments of functions and of programs (2.13, ``macros.substitute``). It runs
 in the rank, because all ranks of a round read the same work order. This module may import only the
-standard library.
+standard library and ``llutil.events.events``.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from string import Template
 from typing import Any
@@ -22,8 +21,13 @@ def arguments_of_rank(args: Iterable[Any]) -> list[Any]:
     ``$$`` there, which in a shell's code is the number of its process.
     """
     return [
-        Template(arg).safe_substitute(local_rank=os.environ["LOCAL_RANK"])
-        if isinstance(arg, str) and "local_rank" in arg
-        else arg
+        _with_local_rank(arg) if isinstance(arg, str) and "local_rank" in arg else arg
         for arg in args
     ]
+
+
+def _with_local_rank(arg: str) -> str:
+    # With ``virtual_local_rank`` LOCAL_RANK is 0 for all; torch takes the rank's real number.
+    from llutil.events.events import slot_number
+
+    return Template(arg).safe_substitute(local_rank=slot_number())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from torch.distributed.elastic.utils.api import macros
 
+from llutil.events.events import SLOT_NUMBER
 from llutil.local_rank_macro import arguments_of_rank
 
 
@@ -20,7 +21,8 @@ from llutil.local_rank_macro import arguments_of_rank
     ],
 )
 def test_it_is_replaced_as_torch_replaces_it(arg: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LOCAL_RANK", "7")
+    monkeypatch.setenv("LOCAL_RANK", "0")  # as with virtual_local_rank
+    monkeypatch.setenv(SLOT_NUMBER, "7")
     assert arguments_of_rank([arg]) == macros.substitute([arg], "7")
 
 
