@@ -8,13 +8,12 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.support.launches import launch
+from tests.support.standard_input import standard_input
 
 pytestmark = [pytest.mark.launch, pytest.mark.usefixtures("no_torch")]
 
@@ -50,22 +49,6 @@ try:
 except SignalException as stop:
     print("stopped by", stop.sigval, flush=True)
 """
-
-
-@contextmanager
-def standard_input(text: bytes) -> Iterator[None]:
-    """A pipe that ends after ``text``, in the place of this process's standard input."""
-    kept = os.dup(0)
-    read, write = os.pipe()
-    os.write(write, text)
-    os.close(write)
-    os.dup2(read, 0)
-    os.close(read)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 0)
-        os.close(kept)
 
 
 @pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])

@@ -40,6 +40,7 @@ from llutil.task_link.messages import JobFailed
 from tests.support.airflow_task import run_task
 from tests.support.forks import fork
 from tests.support.rendezvous_values import failure
+from tests.support.standard_input import standard_input
 
 pytestmark = pytest.mark.launch
 
@@ -167,7 +168,8 @@ def test_arguments_from_upstream_tasks_arrive_as_plain_values_and_nothing_from_a
     from airflow.sdk import XComArg
 
     task = elastic_task(task_id="train")(train)(before.output, {"all": XComArg(mapped)}).operator
-    outcome = run_task(task, upstream={"before": {"lr": 0.1}, "mapped": [1, 2, 3]})
+    with standard_input(b"for Airflow's process"):
+        outcome = run_task(task, upstream={"before": {"lr": 0.1}, "mapped": [1, 2, 3]})
     assert outcome.error is None
     assert outcome.xcoms["rank_0"] == [{"lr": 0.1}, "dict", {"all": [1, 2, 3]}, ["train"], ""]
 
