@@ -151,6 +151,11 @@ FOUND_BY_THE_WORKER: dict[str, tuple[str, tuple[str, ...], str]] = {
     ),
     "no function": ("os:sep", (), "EntrypointError: .*'os:sep' is .*; wanted a function"),
     "a module that fails": ("broken:main", (), "ZeroDivisionError: division by zero"),
+    "a module that leaves": (
+        "leaving:main",
+        (),
+        r"SystemExit: sys.exit\(0\) was called before the function began",
+    ),
     "no such -m module": ("-m no_such.module", (), "ConfigError: no module named 'no_such.module'"),
     "a -m module without code": ("-m math", (), "ConfigError: "),
     "a script that is no Python": ("broken_script.py", (), "SyntaxError: "),
@@ -165,6 +170,7 @@ def test_what_only_a_worker_can_find_out_is_not_tried_again(
 ) -> None:
     entrypoint, arguments, text = FOUND_BY_THE_WORKER[case]
     (tmp_path / "broken.py").write_text("1 / 0")
+    (tmp_path / "leaving.py").write_text("import sys; sys.exit(0)")
     (tmp_path / "broken_script.py").write_text("def broken(:")
     (tmp_path / "file").write_text("no program")
     monkeypatch.chdir(tmp_path)

@@ -279,6 +279,21 @@ def test_a_script_ends_as_under_plain_python(method: str, how: str, tmp_path: Pa
     assert time.monotonic() - started < LIMIT
 
 
+def test_a_module_ends_with_the_code_that_its_package_left_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "leaving"
+    package.mkdir()
+    (package / "__init__.py").write_text("import os, sys; sys.exit(int(os.environ['STATUS']))")
+    (package / "train.py").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STATUS", "3")
+    with pytest.raises(WorkersFailed, match="rank 0: exit code 3"):
+        launch("-m leaving.train")
+    monkeypatch.setenv("STATUS", "0")
+    assert launch("-m leaving.train") == {0: None}
+
+
 @pytest.mark.fault
 def test_a_shells_children_get_the_grace_that_the_shell_does_not_wait_for(tmp_path: Path) -> None:
     saver = tmp_path / "save.sh"
