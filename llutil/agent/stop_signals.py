@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
@@ -32,20 +32,21 @@ class StopSignals:
     ``caught`` is the first stop signal that came, or None. ``urgent`` is True after a second
     Ctrl-C: the user does not want to wait for the grace period. A signal that came when the job had
     already ended was not raised. It is sent again to the caller's own handler when the block ends,
-    so that it is never lost.
+    so that it is never lost. ``numbers`` are the signals that ask the job to stop.
     """
 
-    def __init__(self, loop: EventLoop) -> None:
+    def __init__(self, loop: EventLoop, numbers: Iterable[signal.Signals] = STOP_SIGNALS) -> None:
         self.caught: signal.Signals | None = None
         self.urgent = False
         self._loop = loop
+        self._numbers = tuple(numbers)
         self._raising = False
         self._raised = False
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
-            for number in STOP_SIGNALS:
+            for number in self._numbers:
                 if signal.getsignal(number) is not signal.SIG_IGN:  # nohup's SIGHUP stays ignored
                     self._before[number] = signal.signal(number, self._handle)
             if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:

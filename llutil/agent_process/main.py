@@ -43,6 +43,7 @@ from llutil.launcher.request import LaunchRequest
 from llutil.launcher.run import run
 from llutil.system.job_mark import MARK_VARIABLE
 from llutil.system.kill_all import kill_all
+from llutil.system.signal_names import signals_named
 from llutil.task_link import messages
 from llutil.task_link.results_file import ResultsWriter
 from llutil.task_link.secrets_file import take_secrets
@@ -50,6 +51,7 @@ from llutil.time_budgets import KILLED, StopBudget
 
 if TYPE_CHECKING:
     from llutil.agent.start_methods.forkserver_client import ServerProcess
+    from llutil.launcher.config import LaunchConfig
 
 __all__ = ["main"]
 
@@ -126,6 +128,7 @@ class _TaskAgent:
         self, spec: messages.Spec, server: tuple[ServerProcess, socket.socket] | None
     ) -> messages.JobSucceeded:
         self._grace_period = spec.config.shutdown_timeout
+        self._handle_further_signals(spec.config)
         self._observer.sends_prefixes = bool(spec.config.log_line_prefix_template)
         handler = TaskLogHandler(self._task_socket)
         own = logging.getLogger("llutil")
@@ -139,8 +142,11 @@ class _TaskAgent:
         if config.start_method == "fork":
             # A rank forked from this process would have the secrets too. The fork server has not.
             config = replace(config, start_method="forkserver")
+        names = config.signals_to_handle
+        if signal.SIGTERM not in signals_named(names):  # with it a task ends its agent's job
+            names = f"SIGTERM,{names}"
         request = LaunchRequest(
-            config=config,
+            config=replace(config, signals_to_handle=names),
             entrypoint=spec.entrypoint,
             args=(),
             events=None,
@@ -173,6 +179,13 @@ class _TaskAgent:
             self._task_socket.send(
                 messages.ResultInFile(rank, *value) if in_file else messages.Result(rank, value)
             )
+
+    def _handle_further_signals(self, config: LaunchConfig) -> None:
+        """Let the other signals that are to be handled stop a job that has not begun, too."""
+        with suppress(ValueError):  # checked later
+            for number in signals_named(config.signals_to_handle):
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    signal.signal(number, self._on_term)
 
     def _begin_job(self) -> None:
         """From now on the job handles signals itself. It has not started a process yet."""
@@ -239,12 +252,12 @@ class _TaskAgent:
             with suppress(OSError, ValueError, AttributeError):  # there may be no standard error
                 sys.stderr.write(f"the job has ended, but not all of its processes: {left}\n")
 
-    def _on_term(self, _number: int, _frame: FrameType | None) -> None:
-        """Handle SIGTERM while no job runs. A signal handler may interrupt any line, so this one
+    def _on_term(self, number: int, _frame: FrameType | None) -> None:
+        """Handle a signal while no job runs. A signal handler may interrupt any line, so this one
         takes no lock and raises nothing.
         """
         if not self._job_begun:
-            reason = "the agent got signal SIGTERM"
+            reason = f"the agent got signal {signal.Signals(number).name}"
             # Thread.start takes a lock of Python's, which the main thread may hold.
             _thread.start_new_thread(self._on_stop, (reason,))
 

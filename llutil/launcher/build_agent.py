@@ -22,6 +22,7 @@ from llutil.launcher.build_starter import new_starter, take_shared_server, warn_
 from llutil.launcher.request import LaunchRequest
 from llutil.launcher.torch_errors import torch_errors_translated
 from llutil.system.gc_pause import gc_paused
+from llutil.system.signal_names import signals_named
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.agent.server.api import WorkerSpec
@@ -87,7 +88,8 @@ def build_agent(
         rendezvous.run_id,
     )
     loop = stack.enter_context(EventLoop())
-    signals = stack.enter_context(StopSignals(loop))
+    stop_signals = signals_named(config.signals_to_handle)
+    signals = stack.enter_context(StopSignals(loop, stop_signals))
     request.before_first_process()
     shared = take_shared_server(request, nproc, stack)
     mark = request.mark or (shared[1] if shared else uuid.uuid4().hex)
@@ -141,6 +143,7 @@ def build_agent(
             argv=request.argv,
             result_limit=request.result_limit,
             arrays=request.arrays,
+            stop_signals=stop_signals,
             kept_folder=request.kept_folder or str(logs.path / "results"),
             log_level=request.log_level,
         ),

@@ -52,6 +52,8 @@ def main(pipe_fd: int, mark: str, agent: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         # Such a signal is meant for the agent; the guardian ends after the agent.
         signal.signal(number, signal.SIG_IGN)
+    # A batch system may send any other signal to every process of its job.
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     sessions: dict[int, int] = {}
     revoke: Callable[[], None] | None = None
     for line in _lines(pipe_fd, agent):

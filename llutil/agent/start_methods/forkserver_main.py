@@ -39,7 +39,6 @@ from llutil.entrypoint import Command
 from llutil.system.gc_pause import gc_paused
 from llutil.system.process_inheritance import die_with_parent
 from llutil.system.process_table import stat_of
-from llutil.system.send_signal import STOP_SIGNALS
 
 __all__ = ["fork_server", "import_ahead", "main"]
 
@@ -74,7 +73,7 @@ def fork_server() -> tuple[ForkedServerProcess, socket.socket] | None:
     """
     parent = os.getpid()
     # A signal handler that runs between the count of threads and the fork might start one.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {*STOP_SIGNALS, signal.SIGIO})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         if thread_count() > 1:
             return None
@@ -110,8 +109,8 @@ def _run_forked_server(channel_fd: int, parent: int) -> NoReturn:
 def _set_up_process(parent: int) -> None:
     die_with_parent(parent)
     # The agent handles a stop. If the server ended by the signal, its workers would get no grace
-    # period.
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    # period. A batch system may send any signal to every process of its job.
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     # With an inherited ignored SIGCHLD the kernel would keep no exit status.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 

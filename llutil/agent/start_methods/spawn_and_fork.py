@@ -31,7 +31,7 @@ from llutil.agent.worker_side import worker_main
 from llutil.agent.worker_side.work_order import read_order
 from llutil.system.process_inheritance import die_with_parent
 from llutil.system.process_table import stat_of
-from llutil.system.send_signal import STOP_SIGNALS, Sent, send_signal_by_pidfd
+from llutil.system.send_signal import Sent, send_signal_by_pidfd
 
 __all__ = [
     "Fork",
@@ -209,7 +209,7 @@ class Fork:
                 stream.flush()  # else the child would print the parent's buffer again
         # A signal that comes before the child has its own handlers would run the agent's, and be
         # lost.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             pid = fork_without_gc()
             if pid == 0:

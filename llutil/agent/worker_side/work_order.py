@@ -28,6 +28,8 @@ class WorkOrder(msgspec.Struct, frozen=True, kw_only=True):
     that holds arrays is an archive instead. 0 means that nobody wants the results. A result that
     cannot be handed on is kept in ``kept_folder``. ``log_level`` is from which level on the log
     records of a function are shown, as a number of ``logging``; 0 leaves that to Python.
+    ``stop_signals`` are the signals that the agent handles, by number; a rank has their default
+    handlers at first.
     """
 
     entrypoint: Entrypoint
@@ -37,6 +39,7 @@ class WorkOrder(msgspec.Struct, frozen=True, kw_only=True):
     arrays: bool = False
     kept_folder: str = ""
     log_level: int = 0
+    stop_signals: tuple[int, ...] = ()
 
 
 def write_order(order: WorkOrder) -> int:

@@ -49,7 +49,7 @@ def main(order_fd: int, outcome_fd: int, parent: int) -> None:
     order = read_order(order_fd)
     os.set_inheritable(order_fd, False)
     os.set_inheritable(outcome_fd, False)
-    _default_signals()
+    _default_signals(order)
     _print_stacks_on_crash()
     status = run_order(order, order_fd, outcome_fd, None)
     if isinstance(order.entrypoint, PickledCall | FunctionName):
@@ -92,7 +92,7 @@ def run_forked(
     forget_parent()
     for fd in (order_fd, outcome_fd):
         os.set_inheritable(fd, False)  # a descriptor that came over a socket is inheritable
-    _default_signals()
+    _default_signals(order)
     _print_stacks_on_crash()
     _set_torch_threads()
     _reseed_generators()
@@ -130,13 +130,13 @@ def _reseed_generators() -> None:
             generator.seed()
 
 
-def _default_signals() -> None:
+def _default_signals(order: WorkOrder) -> None:
     """Set the default signal handlers. An inherited ignored SIGINT (a background shell) or a
-    blocked SIGTERM would make a stop impossible.
+    blocked SIGTERM would make a stop impossible, and a forked rank has the agent's handlers.
     """
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+    for number in {signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, *order.stop_signals}:
         signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # Last: a blocked signal is delivered now, and must not run a handler of the agent's.
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 

@@ -14,6 +14,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from llutil.agent.event_loop import EventLoop
 from llutil.agent.stop_signals import StopSignals
 from llutil.system.send_signal import STOP_SIGNALS
+from llutil.system.signal_names import signals_named
 
 
 @pytest.fixture
@@ -53,6 +54,19 @@ def test_a_stopping_signal_wakes_the_loop_and_is_raised_when_asked_for(
             signals.check()
     assert caught.value.sigval is number
     assert heard == []
+
+
+def test_only_the_signals_that_are_named_are_handled(loop: EventLoop, heard: list[int]) -> None:
+    number = signal.SIGUSR1
+    with StopSignals(loop, signals_named("SIGINT, SIGUSR1")) as signals:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert (heard, signals.caught) == ([signal.SIGTERM], None)
+        os.kill(os.getpid(), number)
+        loop.turn(float("inf"))
+        with pytest.raises(SignalException) as caught:
+            signals.check()
+    assert caught.value.sigval is number
+    assert signal.getsignal(number) is signal.SIG_DFL
 
 
 def test_the_first_signal_counts_and_a_second_interrupt_makes_it_urgent(
