@@ -54,6 +54,10 @@ def launch_agent(
     command-line arguments. ``ice_events`` is the page that the workers share with the caller; one
     is made if it is left out.
 
+    In an argument that is a text, ``${local_rank}`` is replaced by the rank's number on its node. A
+    function finds this process's ``sys.argv``, and each rank's interpreter has the flags of this
+    one. A rank that is the only one of its node has this process's standard input.
+
     Returns ``{rank: value}`` in rank order; scripts, modules and commands have the value None.
 
     :raises ConfigError: the configuration or the entrypoint cannot work; every problem found is
