@@ -37,6 +37,7 @@ from llutil.task_link.messages import (
     StoreHosted,
     encode,
 )
+from llutil.task_link.secrets_file import take_secrets
 
 PATIENCE = 20.0  # seconds, so that a failed test leaves nothing behind for long
 
@@ -47,8 +48,9 @@ STORE_LOST = JobFailure(failure_class=FailureClass.INFRASTRUCTURE)
 class Task:
     """The other side."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, secrets: int | None) -> None:
         self.socket = socket.socket(fileno=fd)
+        self.secrets = secrets
         self.decoder = Decoder()
         self.heard: deque[Message] = deque()
 
@@ -99,6 +101,16 @@ def shows_its_environment(task: Task) -> None:
     task.spec()
     task.tell(Result(0, {"env": dict(os.environ), "cwd": str(Path.cwd()), "session": os.getsid(0)}))
     task.tell(JobSucceeded((0,)))
+
+
+def shows_its_options(task: Task) -> None:
+    """Those of the rendezvous, as they are in the spec and with the secrets."""
+    task.hello()
+    sent = task.spec().config
+    whole = sent if task.secrets is None else take_secrets(sent, task.secrets)
+    arguments = Path("/proc/self/cmdline").read_text()
+    seen = [dict(sent.rdzv_configs), {k: str(v) for k, v in whole.rdzv_configs.items()}, arguments]
+    task.tell(Result(0, seen), JobSucceeded((0,)))
 
 
 def fails_like_a_worker(task: Task) -> None:
@@ -281,12 +293,13 @@ def main() -> None:
     parser.add_argument("--socket", type=int, required=True)
     parser.add_argument("--stdout-reader", type=int, required=True)
     parser.add_argument("--stderr-reader", type=int, required=True)
+    parser.add_argument("--secrets", type=int)
     parser.add_argument("--turn", type=int)
     options = parser.parse_args()
     for reader in (options.stdout_reader, options.stderr_reader):
         os.fstat(reader)
     part: Callable[[Task], None] = globals()[os.environ["FAKE_AGENT_PART"]]
-    part(Task(options.socket))
+    part(Task(options.socket, options.secrets))
 
 
 if __name__ == "__main__":

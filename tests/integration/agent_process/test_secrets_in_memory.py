@@ -6,6 +6,7 @@ import pytest
 
 from llutil.task_link import messages
 from tests.support.fake_task import FakeTask, spec, worker_function
+from tests.support.launches import launch
 from tests.support.memory_search import remembers
 
 pytestmark = pytest.mark.launch
@@ -21,6 +22,15 @@ def test_a_forked_rank_never_had_the_password(method: str, folder: str) -> None:
     with FakeTask(job) as task:
         assert task.verdict() == messages.JobSucceeded((0,)), task.story()
         assert task.results() == {0: []}
+
+
+@pytest.mark.usefixtures("no_torch")
+def test_a_rank_of_a_library_launch_has_it_only_with_fork() -> None:
+    """There, the caller's own memory is what a rank is to have."""
+    options = {"user": "ann", "password": "".join((FIRST, SECOND))}
+    for method, has in (("forkserver", False), ("spawn", False), ("fork", True)):
+        found = launch(remembers, FIRST, SECOND, start_method=method, rdzv_configs=options)
+        assert bool(found[0]) is has, method
 
 
 def test_what_is_in_memory_is_found() -> None:

@@ -6,6 +6,7 @@ import http.server
 import secrets
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -85,6 +86,10 @@ def test_a_wrong_login_is_refused_at_once(
         assert time.monotonic() - began < 5
         assert not raised.value.retryable
         assert "guess" not in str(raised.value)
+        # Nor where local variables are shown, of the errors behind it too.
+        told = traceback.TracebackException.from_exception(raised.value, capture_locals=True)
+        shown = [line for line in told.format() if f'File "{__file__}"' not in line]
+        assert "guess" not in "".join(shown)
 
 
 def test_without_permission_a_call_is_refused_and_a_watch_raises_the_refusal(

@@ -146,6 +146,15 @@ def test_the_agent_has_a_session_the_tasks_path_and_the_users_variables(hook_to,
     assert str(Path(__file__).parents[4]) in seen["env"]["PYTHONPATH"].split(":")
 
 
+@pytest.mark.parametrize("secrets", [{}, {"password": "hidden-word"}, {"door": "hidden-door"}])
+def test_the_agent_gets_the_secrets_of_a_job_beside_its_spec(hook_to, secrets):
+    given = {"user": "ann", **secrets}
+    sent, whole, arguments = hook_to("shows_its_options").run(spec(rdzv_configs=given))[0]
+    assert sent == {"user": "ann"}
+    assert whole == given
+    assert "hidden" not in arguments
+
+
 @pytest.mark.parametrize(
     ("part", "error", "failure_class", "retryable", "text"),
     [
