@@ -72,7 +72,8 @@ _OF_A_STORE = (
     Option(
         "cacert",
         Kind.TEXT,
-        "PEM file on the workers; TLS is used if and only if it is given",
+        "PEM file on the workers with the only authorities that are trusted; "
+        "TLS is used if and only if it is given",
         label="CA file",
     ),
     Option(

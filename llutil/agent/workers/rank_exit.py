@@ -59,8 +59,8 @@ class RankExit:
         """
         match self.note:
             case ErrorNote(kind=kind, text=text):
-                said = printable(text.strip().partition("\n")[0])
-                return f"{kind}: {said}"[:_LONGEST_REASON] if said else kind
+                said = text.strip().partition("\n")[0]
+                return printable((f"{kind}: {said}" if said else kind)[:_LONGEST_REASON])
             case Returned() if self.failed:
                 return exit_text(self.status)
             case None if self.failed and self.status == 0:

@@ -9,6 +9,7 @@ import secrets
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -64,6 +65,9 @@ def _error_text(act: Callable[[], object], error: type[LedgerError] = LedgerRefu
     assert time.monotonic() - began < 8
     assert caught.value.retryable == (error is not LedgerRefused)
     assert "guess" not in str(caught.value)
+    told = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    shown = [line for line in told.format() if f'File "{__file__}"' not in line]
+    assert "guess" not in "".join(shown)
     return str(caught.value)
 
 

@@ -115,9 +115,9 @@ def test_a_bad_configuration_is_told_without_the_log_folder() -> None:
 def test_what_a_rank_says_makes_no_line_that_looks_like_ours() -> None:
     forged = "\x85rank 7 failed after it: nothing\u2028  node 9\x1b[1A"
     trace = f"Traceback (most recent call last):\n  x{forged}\nValueError: no{forged}\n"
-    note = ErrorNote(kind="ValueError", text=f"no{forged}", trace=trace)
+    note = ErrorNote(kind=f"Value{forged}", text=f"no{forged}", trace=trace)
     for one in (ended(0, 1, note), ended(0, 1, None, tail=(f"last{forged}", "y"))):
-        text = text_of(one)
+        text = text_of(one, replace(one, rank=1))
         assert len(text.split("\n")) == len(text.splitlines())
         assert not [line for line in text.splitlines() if line.startswith("rank 7")]
         assert "\x1b" not in text
