@@ -68,7 +68,10 @@ def entrypoint_for(
             "script, module or command its arguments by op_args, as on a command line"
         )
         problems.append(Problem("op_kwargs", text))
-    missing = _entrypoint.problem_with(parsed, cwd or os.getcwd())  # noqa: PTH109 - a str is wanted
+    try:
+        missing = _entrypoint.problem_with(parsed, cwd or str(Path.cwd()))
+    except FileNotFoundError:
+        missing = "the working directory of this task was removed; give it a cwd"
     if missing is not None:
         problems.append(Problem("", missing))
     if problems:

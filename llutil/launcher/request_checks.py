@@ -7,8 +7,8 @@ quickly.
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from llutil.entrypoint import (
@@ -50,7 +50,11 @@ def check_request(request: LaunchRequest) -> tuple[Entrypoint, Callable[[], Any]
     except EntrypointError as error:
         problems += error.problems
     else:
-        problem = problem_with(entrypoint, os.getcwd())  # noqa: PTH109 - workers start here too
+        try:
+            # Workers start there too.
+            problem = problem_with(entrypoint, str(Path.cwd()))
+        except FileNotFoundError:
+            problem = "the working directory of this process was removed; start it in another one"
         if problem:
             problems.append(Problem("", problem))
     if problems:

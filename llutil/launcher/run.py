@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from llutil.errors import RendezvousError, ResultError
 from llutil.launcher.build_agent import build_agent
+from llutil.launcher.os_errors import os_errors_explained
 from llutil.launcher.request import LaunchRequest
 from llutil.launcher.request_checks import check_request
 from llutil.launcher.torch_errors import torch_errors_translated
@@ -33,7 +34,7 @@ __all__ = ["run"]
 
 def run(request: LaunchRequest) -> dict[int, Any]:
     """Run the job on this node; see ``launch_agent`` for what it returns and raises."""
-    with standard_fds_open(), ExitStack() as stack:
+    with os_errors_explained(), standard_fds_open(), ExitStack() as stack:
         entrypoint, direct = check_request(request)
         agent, rendezvous = build_agent(request, entrypoint, direct, stack)
         with torch_errors_translated(rendezvous), _agent_end_recorded(agent, request.config):

@@ -132,9 +132,13 @@ def _write_error_file(note: ErrorNote) -> None:
     epoch = str(int(time.time()))  # noqa: TID251 - torch's file holds it
     extra = {"py_callstack": note.trace, "timestamp": epoch}
     body = {"message": {"message": f"{note.kind}: {note.text}", "extraInfo": extra}}
-    # If the disk is full, the failure still goes to the agent through the pipe.
-    with contextlib.suppress(OSError):
+    try:
         Path(path).write_text(json.dumps(body), encoding="utf-8")
+    except OSError as error:
+        # The failure still goes to the agent through the pipe. torch cannot read half a file.
+        with contextlib.suppress(OSError, ValueError):
+            Path(path).unlink(missing_ok=True)
+            sys.stderr.write(f"the error file {path} could not be written: {error}\n")
 
 
 def flush_streams() -> None:

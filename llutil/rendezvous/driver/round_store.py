@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import resource
 import socket
 from datetime import timedelta
 
@@ -17,12 +18,14 @@ from torch.distributed import DistError, TCPStore
 from llutil.errors import RendezvousError
 from llutil.system.addresses import socket_family
 
-__all__ = ["RoundStore", "connect_to_store", "host_store"]
+__all__ = ["RoundStore", "connect_to_store", "host_store", "hosting_problem"]
 
-_BIND_TIMEOUT = timedelta(seconds=30)
-"""A TCPStore that is a host first connects to itself. With torch's default, a wrong address would
-cost 300 s.
+_OWN_CONNECTION = timedelta(seconds=10)
+"""A TCPStore that is a host first connects to itself. That takes milliseconds, and no signal
+interrupts it: with torch's default, a loopback interface that is down would cost 300 s.
 """
+_REQUEST_TIMEOUT = timedelta(seconds=300)
+"""torch's default."""
 
 
 class RoundStore:
@@ -33,11 +36,12 @@ class RoundStore:
 
     def __init__(self, host: str) -> None:
         try:
-            store = host_store(host, _BIND_TIMEOUT)
+            store = host_store(host)
         except (OSError, DistError) as error:
             raise RendezvousError(
-                f"this node cannot host a TCPStore at its own address {host!r}: {error}; set "
-                "local_addr to an address at which this node can be reached"
+                f"this node cannot host a TCPStore at its own address {host!r}: "
+                f"{hosting_problem(error)}, or set local_addr to an address at which this node can "
+                "be reached"
             ) from error
         self._server: TCPStore | None = store
         self.host = host
@@ -48,9 +52,19 @@ class RoundStore:
         self._server = None
 
 
-def host_store(host: str, timeout: timedelta) -> TCPStore:
+def hosting_problem(error: Exception) -> str:
+    """Why ``host_store`` failed, in one line, with what may be done."""
+    first = str(error).partition("\n")[0].rstrip(".")
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return (
+        f"{first}; see whether the network interface is up, loopback too, and whether "
+        f"{limit} open files (ulimit -n) are enough"
+    )
+
+
+def host_store(host: str) -> TCPStore:
     """A store that this process hosts. It listens at the address ``host`` alone, and at a port that
-    the kernel chooses. ``timeout`` is that of its own requests.
+    the kernel chooses.
 
     torch by itself would let in whoever reaches any address of the machine. It has to, if ``host``
     is a name, which other nodes may resolve to another address than this one does, or an address
@@ -61,14 +75,16 @@ def host_store(host: str, timeout: timedelta) -> TCPStore:
     listener = _listener(host)
     port = 0 if listener is None else listener.getsockname()[1]
     fd = None if listener is None else listener.detach()
-    return TCPStore(
+    store = TCPStore(
         host,
         port,
         is_master=True,
         wait_for_workers=False,
-        timeout=timeout,
+        timeout=_OWN_CONNECTION,
         master_listen_fd=fd,
     )
+    store.set_timeout(_REQUEST_TIMEOUT)
+    return store
 
 
 def _listener(host: str) -> socket.socket | None:

@@ -8,22 +8,19 @@ connects to no other host.
 
 from __future__ import annotations
 
-from datetime import timedelta
-
-from torch.distributed import PrefixStore, TCPStore
+from torch.distributed import DistError, PrefixStore, TCPStore
 from torch.distributed.elastic.rendezvous import (
     RendezvousHandler,
     RendezvousInfo,
     RendezvousStoreInfo,
 )
 
-from llutil.rendezvous.driver.round_store import host_store
+from llutil.errors import RendezvousError
+from llutil.rendezvous.driver.round_store import host_store, hosting_problem
 
 __all__ = ["SingleNodeRendezvousHandler"]
 
 _LOOPBACK = "127.0.0.1"
-_REQUEST_TIMEOUT = timedelta(seconds=300)
-"""torch's default."""
 
 
 class SingleNodeRendezvousHandler(RendezvousHandler):
@@ -51,9 +48,17 @@ class SingleNodeRendezvousHandler(RendezvousHandler):
         return self._run_id
 
     def next_rendezvous(self) -> RendezvousInfo:
-        """A round of this node alone, with a new store."""
+        """A round of this node alone, with a new store.
+
+        :raises RendezvousError: this node cannot connect to itself.
+        """
         self._round += 1
-        self._store = host_store(_LOOPBACK, _REQUEST_TIMEOUT)
+        try:
+            self._store = host_store(_LOOPBACK)
+        except (OSError, DistError) as error:
+            raise RendezvousError(
+                f"this node cannot host a TCPStore at {_LOOPBACK}: {hosting_problem(error)}"
+            ) from error
         return RendezvousInfo(
             store=PrefixStore(f"round_{self._round}", self._store),
             rank=0,

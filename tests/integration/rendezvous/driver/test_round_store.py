@@ -13,6 +13,7 @@ import pytest
 from llutil.errors import RendezvousError
 from llutil.rendezvous.driver import round_store
 from llutil.rendezvous.driver.round_store import RoundStore, connect_to_store
+from llutil.rendezvous.handlers import single_node_handler
 from llutil.rendezvous.handlers.single_node_handler import SingleNodeRendezvousHandler
 
 
@@ -61,6 +62,15 @@ def test_under_a_name_it_listens_at_all_addresses() -> None:
 
 def test_an_address_that_does_not_lead_here_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """One of another machine: TEST-NET-1, RFC 5737."""
-    monkeypatch.setattr(round_store, "_BIND_TIMEOUT", timedelta(seconds=1))
+    monkeypatch.setattr(round_store, "_OWN_CONNECTION", timedelta(seconds=1))
     with pytest.raises(RendezvousError, match="cannot host a TCPStore at its own address"):
         RoundStore("192.0.2.1")
+
+
+def test_a_node_that_cannot_connect_to_itself_is_told_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the loopback interface is down."""
+    monkeypatch.setattr(round_store, "_OWN_CONNECTION", timedelta(seconds=1))
+    monkeypatch.setattr(single_node_handler, "_LOOPBACK", "192.0.2.1")
+    handler = single_node_handler.SingleNodeRendezvousHandler("run")
+    with pytest.raises(RendezvousError, match=r"cannot host .*; see whether the network interface"):
+        handler.next_rendezvous()

@@ -1,0 +1,52 @@
+"""What this process ran out of is told in one sentence."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+
+import pytest
+
+from llutil.errors import ConfigError, InfrastructureError
+from llutil.launcher.os_errors import os_errors_explained
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (OSError(errno.EMFILE, "Too many"), r"may have \d+ open files \(ulimit -n\)"),
+        (OSError(errno.ENFILE, "Too many"), r"no more open files to give \(fs.file-max\)"),
+        (OSError(errno.EAGAIN, "Resource"), r"no further process or thread can be started"),
+        (RuntimeError("can't start new thread"), r"no further process or thread can be started"),
+        (OSError(errno.ENOSPC, "No space", "/logs/a"), r"no space left for /logs/a"),
+        (OSError(errno.ENOSPC, "No space"), r"no space left for a file of the job"),
+    ],
+)
+def test_what_is_used_up_is_named_with_its_limit(error: Exception, text: str) -> None:
+    with pytest.raises(InfrastructureError, match=text) as caught, os_errors_explained():
+        raise error
+    assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EPERM, "no"), RuntimeError("boom"), ConfigError("x"), ValueError("x")]
+)
+def test_other_errors_go_through(error: Exception) -> None:
+    with pytest.raises(type(error)) as caught, os_errors_explained():
+        raise error
+    assert caught.value is error
+
+
+def test_a_real_lack_of_descriptors_is_one() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - numbers
+    opened: list[int] = []
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used + 3, before[1]))
+        with pytest.raises(InfrastructureError), os_errors_explained():
+            opened.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(1000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        for fd in opened:
+            os.close(fd)
