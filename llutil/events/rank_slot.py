@@ -52,7 +52,12 @@ class Slot:
         With ``total`` 0 the last total stays; it is 0 until one is known.
         """
         words = self.words
-        if total:
-            words[TOTAL] = total
-        words[STEP] = step
+        try:
+            if total:
+                words[TOTAL] = total
+            words[STEP] = step
+        except (TypeError, ValueError) as error:
+            raise type(error)(
+                f"step is {step!r} and total is {total!r}; wanted whole numbers from 0 to 2**64 - 1"
+            ) from None
         words[HEARTBEAT] = time.monotonic_ns()

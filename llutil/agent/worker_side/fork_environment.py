@@ -12,23 +12,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-__all__ = ["BLAS_THREADS", "blas_threads", "torch_threads", "unsettable_after_fork"]
+__all__ = [
+    "BLAS_THREADS",
+    "blas_threads",
+    "read_before",
+    "torch_threads",
+    "unsettable_after_fork",
+]
 
 BLAS_THREADS = {"OPENBLAS_NUM_THREADS": "1"}
 """Keeps numpy's BLAS from starting threads when it is imported. A process with several threads must
 not fork.
 """
 
-_READ_ONCE = (
-    # The dynamic linker, the C library and the interpreter.
-    *("LD_", "GLIBC_", "MALLOC_", "LC_", "LANG", "TZ", "PYTHON"),
+_READ_BY_LIBRARIES = (
     # Thread pools and numeric libraries, when they are loaded.
     *("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "GOTO_", "BLIS_", "NPY_", "NUMPY_"),
     # torch, when it is imported: logging, allocators, dispatch (2.13).
     *("TORCH_", "PYTORCH_", "ATEN_", "KINETO_"),
+)
+"""Beginnings of the names of variables that libraries read once, when they are loaded."""
+
+_READ_ONCE = (
+    # The dynamic linker, the C library and the interpreter.
+    *("LD_", "GLIBC_", "MALLOC_", "LC_", "LANG", "TZ", "PYTHON"),
+    *_READ_BY_LIBRARIES,
     "TMPDIR",
 )
-"""Beginnings of the names of variables that are read once."""
+"""The same of all variables that are read once."""
 
 _READ_LATER = ("TORCH_NCCL_", "TORCH_GLOO_", "TORCH_DISABLE_SHARE_RDZV")
 """Exceptions to that: torch reads them when a process group or a store is made."""
@@ -53,6 +64,19 @@ def unsettable_after_fork(server: Mapping[str, str], worker: Mapping[str, str]) 
         and name.startswith(_READ_ONCE)
         and not name.startswith(_READ_LATER)
         and not _settable_after_fork(name, worker)
+    )
+
+
+def read_before(started: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """The names of the variables that a forked process, started with the environment ``started``,
+    has set itself, though libraries had read them before.
+    """
+    return sorted(
+        name
+        for name, value in now.items()
+        if started.get(name) != value
+        and name.startswith(_READ_BY_LIBRARIES)
+        and not name.startswith(_READ_LATER)
     )
 
 

@@ -20,7 +20,7 @@ import os
 import pickle
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -96,7 +96,24 @@ def run_forked(
     _print_stacks_on_crash()
     _set_torch_threads()
     _reseed_generators()
-    end_program(run_order(order, order_fd, outcome_fd, direct))
+    before = dict(os.environ)
+    status = run_order(order, order_fd, outcome_fd, direct)
+    _warn_of_late_variables(before)
+    end_program(status)
+
+
+def _warn_of_late_variables(before: Mapping[str, str]) -> None:
+    """Say which variables this rank has set too late: torch and numpy had read them already."""
+    from llutil.agent.worker_side.fork_environment import read_before
+
+    names = read_before(before, os.environ)
+    if names:
+        with contextlib.suppress(Exception):  # a stream may be closed, or an object of the user's
+            sys.stderr.write(
+                f"WARNING: this rank has set {', '.join(names)}, but torch and numpy were imported "
+                "before, by its fork server; give a job's variables to its launch, or use start "
+                "method 'spawn'\n"
+            )
 
 
 def _set_torch_threads() -> None:

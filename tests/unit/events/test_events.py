@@ -133,7 +133,7 @@ def test_a_step_that_is_no_count_is_refused_and_changes_nothing(
     page: Events, step: int, error: type[Exception]
 ) -> None:
     page.slot(0).report(5)
-    with pytest.raises(error):
+    with pytest.raises(error, match="wanted whole numbers from 0"):
         page.slot(0).report(step)
     assert page.progress() == {0: (5, 0)}
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from llutil.agent.worker_side.fork_environment import (
     blas_threads,
+    read_before,
     torch_threads,
     unsettable_after_fork,
 )
@@ -48,6 +49,13 @@ def test_what_the_server_alone_has_is_as_much_too_late_as_what_it_lacks() -> Non
     assert unsettable_after_fork(SERVER, worker) == ["LANG"]
     del worker["OMP_NUM_THREADS"]  # nobody knows what OpenMP would have done by itself
     assert unsettable_after_fork(SERVER, worker) == ["LANG", "OMP_NUM_THREADS"]
+
+
+def test_what_a_rank_sets_after_its_libraries_have_read_it_is_named() -> None:
+    now = {"OMP_NUM_THREADS": "4", "TORCH_LOGS": "+dynamo", "MINE": "1", "TMPDIR": "/x"}
+    assert read_before({"OMP_NUM_THREADS": "1"}, now) == ["OMP_NUM_THREADS", "TORCH_LOGS"]
+    later = {"TORCH_NCCL_BLOCKING_WAIT": "1", "OMP_NUM_THREADS": "1"}
+    assert read_before({"OMP_NUM_THREADS": "1"}, later) == []
 
 
 @given(st.dictionaries(st.text(max_size=12), st.text(max_size=3)))
