@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -139,8 +139,8 @@ class Launch:
                     sleep=hook.sleep,
                 )
             except ResultError as error:
-                error.results = stored(error.results)
-                raise
+                copies = [] if self.store is None else self.store.copy_kept(kept, self.key)
+                raise _with_others(error, copies, stored) from None
             # The job has succeeded: errors from here on do not repeat the launch.
             return stored(results)
 
@@ -148,6 +148,23 @@ class Launch:
         if self.id_by_attempt:
             return self.key.rendezvous_id(self.try_number, attempt)
         return self.config.run_id
+
+
+def _with_others(
+    error: ResultError,
+    copies: Iterable[str],
+    stored: Callable[[Mapping[int, Any]], dict[int, Any]],
+) -> ResultError:
+    """``error``, with where ``copies`` are; the other ranks' values are ``stored``."""
+    lines = [str(error), *copies]
+    try:
+        results: Mapping[int, Any] = stored(error.results)
+    except ResultError as others:
+        lines.append(str(others))
+        results = others.results
+    told = ResultError("\n".join(lines))
+    told.results = results
+    return told
 
 
 @contextmanager

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ResultStore", "configured_path"]
 
+# Bytes of one piece of a copy: 4 MiB.
+_CHUNK = 1 << 22
 # Characters of a preview at most.
 _PREVIEW_LENGTH = 200
 # Characters that a folder's name does not keep: some stores do not allow a colon, and %, # and ?
@@ -138,6 +140,23 @@ class ResultStore:
                 missing.results = kept
                 raise missing from error.__cause__
         return kept
+
+    def copy_kept(self, folder: Path, key: TaskKey) -> list[str]:
+        """Copy the pickles in ``folder``, which are values that nobody could take, to the store: a
+        pod's disk goes with the pod. Returns how that ended, in words.
+        """
+        told = []
+        for path in sorted(folder.glob("rank_*.pickle")):
+            target = self.folder(key) / path.name
+            try:
+                with path.open("rb") as file:
+                    pieces = iter(lambda: file.read(_CHUNK), b"")
+                    _write(target, pieces, path.stat().st_size)
+            except Exception as error:  # noqa: BLE001 - the store's own
+                told.append(f"{path} could not be copied to {target}: {error}")
+            else:
+                told.append(f"a copy of {path} is at {target}")
+        return told
 
     def _kept(
         self,

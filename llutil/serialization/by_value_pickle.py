@@ -8,8 +8,8 @@ object that cloudpickle 3.1 pickles by name or not at all: cached functions and 
 of ``typing``.
 
 In a worker, what is pickled by value gets its place in a module of its old name, see
-``llutil.serialization.made_modules``. This module may import only that one, the standard library
-and ``llutil.errors``. cloudpickle is imported when it is used.
+``llutil.serialization.made_modules``. This module may import only that one, ``annotation_names``,
+the standard library and ``llutil.errors``. cloudpickle is imported when it is used.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from typing import Any
 
 from llutil.errors import EntrypointError
 from llutil.serialization import made_modules
+from llutil.serialization.annotation_names import names_in_annotations
 
 __all__ = ["dumps", "import_for", "loads"]
 
@@ -176,7 +177,8 @@ def _pickler_class() -> type[Any]:
             if inner or _attribute_at(module, path) is not value:
                 return reduced
             make, args, state, _, _, set_state = reduced
-            how = set_state, state, name, tuple(path)
+            names = names_in_annotations(value, vars(module), self._importable)
+            how = set_state, state, name, tuple(path), names
             return make, args, how, None, None, made_modules.settle
 
         def _is_made(self, name: str, content: dict[str, Any]) -> bool:

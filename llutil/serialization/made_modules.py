@@ -59,17 +59,23 @@ def update(value: types.ModuleType, attributes: Mapping[str, Any]) -> None:
     vars(value).update(attributes)
 
 
-def settle(value: Any, how: tuple[Callable[[Any, Any], Any], Any, str, tuple[str, ...]]) -> None:
+def settle(
+    value: Any,
+    how: tuple[Callable[[Any, Any], Any], Any, str, tuple[str, ...], Mapping[str, Any]],
+) -> None:
     """Give a function or class its state, and its place in its module.
 
-    ``how`` is the setter of the state, the state, the module's name, and the names that lead to the
-    value from there. A class inside another one that has not arrived gets a stand-in for that.
+    ``how`` is the setter of the state, the state, the module's name, the names that lead to the
+    value from there, and what its annotations need of the module. A class inside another one that
+    has not arrived gets a stand-in for that.
     """
-    set_state, state, name, path = how
+    set_state, state, name, path, annotated = how
     set_state(value, state)
     owner: Any = _module(name)
     if owner is None:
         return
+    for needed, one in annotated.items():
+        vars(owner).setdefault(needed, one)
     for outer in path[:-1]:
         # Not by getattr: the module may look for more, in the very pickle that is being loaded.
         if outer not in vars(owner):

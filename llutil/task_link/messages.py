@@ -48,7 +48,7 @@ __all__ = [
     "unsendable",
 ]
 
-VERSION = 3
+VERSION = 4
 """It grows when a message changes so that an older side would misread it."""
 
 

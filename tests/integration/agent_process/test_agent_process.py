@@ -20,6 +20,7 @@ import pytest
 
 from llutil.entrypoint import Script
 from llutil.failure import FailureClass
+from llutil.serialization.class_values import node
 from llutil.std import Std
 from llutil.system.job_mark import MARK_VARIABLE
 from llutil.task_link import messages
@@ -49,10 +50,11 @@ def wait_for_ranks(task: FakeTask, folder: str, count: int) -> None:
 
 @pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
 def test_a_job_that_succeeds(method: str, folder: str) -> None:
-    job = spec(worker_function("rank_and", {"a": (1, 2.5)}), folder, nproc=2, start_method=method)
+    job = spec(worker_function("rank_and", {"a": [1, 2.5]}), folder, nproc=2, start_method=method)
     with FakeTask(job) as task:
         assert task.verdict() == messages.JobSucceeded((0, 1))
-        assert task.results() == {0: [0, {"a": [1, 2.5]}], 1: [1, {"a": [1, 2.5]}]}
+        both = {"a": [1, 2.5]}
+        assert task.results() == {rank: node("builtins.tuple", 1, [rank, both]) for rank in (0, 1)}
         first, *others = task.heard
         assert first == messages.Hello(
             task.process.pid,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import sys
 import types
+import typing
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,11 +17,18 @@ from llutil.serialization import functions, made_modules
 NAME = "unusual_prefix_0b0c1d5c2f8a7e6d4b3a29181706f5e4d3c2b1a0_made"
 
 SOURCE = """
+from __future__ import annotations
+import collections.abc as shapes
 import dataclasses, enum
+import threading
+from typing import Optional, TypeVar
+
+lock = threading.Lock()
 
 @dataclasses.dataclass
 class Conf:
-    lr: float = 0.5
+    lr: Optional[float] = 0.5
+    sizes: shapes.Sequence[lock] | None = None
 
     class Nested:
         pass
@@ -109,6 +117,17 @@ def test_the_globals_of_functions_are_those_of_the_module(
     train()
     train()
     assert sys.modules[NAME].calls == 2
+
+
+def test_annotations_can_be_evaluated_as_far_as_they_name_what_can_be_imported(
+    monkeypatch: pytest.MonkeyPatch, source: Any
+) -> None:
+    """As parsers of command lines do. An annotation keeps no function from being sent."""
+    conf, _, _ = loaded(monkeypatch, source.train)()
+    module = sys.modules[NAME]
+    assert not hasattr(module, "lock")
+    module.lock = int  # type: ignore[attr-defined]
+    assert typing.get_type_hints(type(conf))["lr"] == float | None
 
 
 def test_a_class_that_only_an_argument_has_is_there_too(

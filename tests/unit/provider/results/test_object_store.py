@@ -187,6 +187,33 @@ def test_what_a_store_does_not_take_is_kept_privately_and_the_rest_is_told(tmp_p
     assert np.load(folder / "rank_2.npz")["0"].tolist() == [1, 1]
 
 
+def test_a_value_that_nobody_took_is_copied_to_the_store(tmp_path):
+    """A pod's disk goes with the pod."""
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "rank_3.pickle").write_bytes(b"pickle")
+    (kept / "rank_4.json").write_bytes(b"[]")
+    store = ResultStore.of(str(tmp_path / "store"), 0, instance(1))
+    (told,) = store.copy_kept(kept, KEY)
+    (copy,) = files(tmp_path / "store")
+    assert copy.endswith("/attempt=1_id-1/rank_3.pickle")
+    assert told == f"a copy of {kept / 'rank_3.pickle'} is at file://{tmp_path / 'store' / copy}"
+    assert (tmp_path / "store" / copy).read_bytes() == b"pickle"
+    assert store.copy_kept(tmp_path / "no such folder", KEY) == []
+
+
+def test_a_copy_that_fails_is_told(tmp_path):
+    (tmp_path / "rank_3.pickle").write_bytes(b"pickle")
+    attach("memory", "refusing", fs=RefusingStore())
+    try:
+        store = ResultStore.of("memory://refusing@bucket", 0, instance(1))
+        (told,) = store.copy_kept(tmp_path, KEY)
+    finally:
+        _STORE_CACHE.clear()
+    assert f"{tmp_path / 'rank_3.pickle'} could not be copied to memory://refusing@" in told
+    assert told.endswith("/rank_3.pickle: no room")
+
+
 @pytest.mark.parametrize(
     "value",
     [
