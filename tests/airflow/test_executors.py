@@ -7,6 +7,7 @@ under the same run id at the same time.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -25,7 +26,9 @@ from tests.airflow.services import Services
 
 pytestmark = [pytest.mark.airflow, pytest.mark.etcd]
 
-_DAGS = {"tests": Path(__file__).parent / "dags"}
+_DAGS = Path(__file__).parent / "dags"
+_FILES = ("gangs.py", "duties.py")
+"""Those that are run here. To read the others would take seconds of both cores."""
 _NAMESPACE = "tests-celery"
 _RUN_ID = "shared"
 
@@ -43,11 +46,16 @@ class CeleryRuns:
 
 
 @pytest.fixture(scope="module")
-def runs(client: Client, meeting: Meeting, beside: Services) -> Iterator[CeleryRuns]:
+def runs(
+    client: Client, meeting: Meeting, beside: Services, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[CeleryRuns]:
     """The deployment with its runs, started together."""
+    dags = tmp_path_factory.mktemp("dags")
+    for name in _FILES:
+        shutil.copy(_DAGS / name, dags)
     home = Path(tempfile.mkdtemp(prefix="airflow-celery-"))
     deployment = celery(2, 3, beside.database("celery"))
-    with airflow(home, _DAGS, remove=True, deployment=deployment) as server:
+    with airflow(home, {"tests": dags}, remove=True, deployment=deployment) as server:
         meeting.introduce(server.client, _NAMESPACE)
         server.client.await_dags("party", "squeeze")
         client.await_dags("party")
