@@ -12,8 +12,13 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from xdist.scheduler import LoadScopeScheduling
+
+# A busy machine makes no property wrong: nothing here is timed.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 # Files whose asserts should explain themselves, named before anything imports them.
 pytest.register_assert_rewrite(
