@@ -15,7 +15,7 @@ import pytest
 
 from llutil.errors import ConfigError
 from llutil.events.events import Events
-from llutil.launcher import build_agent, elastic_launch
+from llutil.launcher import build_starter, elastic_launch
 from llutil.launcher.launch_agent import LaunchConfig, launch_agent
 from tests.support import worker_functions
 from tests.support.launches import config, launch
@@ -165,7 +165,7 @@ def test_a_job_at_the_default_interval_of_30_s_ends_when_it_has_ended() -> None:
 def test_that_fork_copies_the_stores_password_is_told_once_in_a_process(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    build_agent._warn_of_fork.cache_clear()
+    build_starter.warn_of_fork.cache_clear()
     login = {"rdzv_configs": {"user": "ann", "password": "hidden-word"}}
     for method, warnings in (("spawn", 0), ("fork", 1), ("fork", 1)):
         assert launch(worker_functions.rank_and, 1, start_method=method, **login) == {0: (0, 1)}
