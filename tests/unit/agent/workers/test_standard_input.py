@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from llutil.agent.workers.standard_input import standard_input, terminal_settings_restored
+from tests.support import standard_input as support
 from tests.support.forks import fork
 
 
@@ -39,9 +40,10 @@ def in_child(run: Callable[[], bool]) -> bool:
 def test_it_is_the_agents_for_one_rank_and_empty_for_several(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert [standard_input(ranks) for ranks in (1, 2, 8)] == [0, None, None]
-    monkeypatch.setattr(sys, "__stdin__", None)
-    assert standard_input(1) is None, "it was closed when this interpreter started"
+    with support.standard_input(b""):
+        assert [standard_input(ranks) for ranks in (1, 2, 8)] == [0, None, None]
+        monkeypatch.setattr(sys, "__stdin__", None)
+        assert standard_input(1) is None, "it was closed when this interpreter started"
 
 
 def test_a_descriptor_that_is_closed_is_nobodys() -> None:
