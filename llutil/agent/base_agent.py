@@ -37,7 +37,7 @@ from llutil.agent.guardian.client import Guardian
 from llutil.agent.metrics import Stopwatch
 from llutil.agent.observer import AgentObserver
 from llutil.agent.output.log_files import LogFolder
-from llutil.agent.start_methods.spawn_and_fork import Starter
+from llutil.agent.start_methods.starter import Starter
 from llutil.agent.stop_signals import StopSignals
 from llutil.agent.worker_side.work_order import WorkOrder, write_order
 from llutil.agent.workers.rank import RankPlan

@@ -43,6 +43,7 @@ from llutil.launcher.request import LaunchRequest
 from llutil.launcher.run import run
 from llutil.system.job_mark import MARK_VARIABLE
 from llutil.system.kill_all import kill_all
+from llutil.system.process_inheritance import adopt_orphans
 from llutil.system.signal_names import signals_named
 from llutil.task_link import messages
 from llutil.task_link.results_file import ResultsWriter
@@ -50,7 +51,7 @@ from llutil.task_link.secrets_file import take_secrets
 from llutil.time_budgets import KILLED, StopBudget
 
 if TYPE_CHECKING:
-    from llutil.agent.start_methods.forkserver_client import ServerProcess
+    from llutil.agent.start_methods.rank_server import ServerProcess
     from llutil.launcher.config import LaunchConfig
 
 __all__ = ["main"]
@@ -68,6 +69,8 @@ def main(argv: Sequence[str]) -> int:
     if not sys.flags.safe_path:
         # -m puts the working directory first, where its files would hide modules of the library.
         sys.path.append(sys.path.pop(0))
+    # Should the process be killed that workers are started from, what they have left comes here.
+    adopt_orphans()
     return _TaskAgent(given).serve()
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from torch.distributed.elastic.agent.server.api import WorkerSpec
 
     from llutil.agent.base_agent import Agent
-    from llutil.agent.start_methods.spawn_and_fork import Starter
+    from llutil.agent.start_methods.starter import Starter
     from llutil.rendezvous.config import RendezvousConfig
 
 __all__ = ["build_agent"]

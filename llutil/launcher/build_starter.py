@@ -18,8 +18,9 @@ from llutil.launcher.request import LaunchRequest
 from llutil.launcher.shared_forkserver import shared_fork_server
 
 if TYPE_CHECKING:
-    from llutil.agent.start_methods.forkserver_client import ForkServer, ServerProcess
-    from llutil.agent.start_methods.spawn_and_fork import Starter
+    from llutil.agent.start_methods.forkserver_client import ForkServer
+    from llutil.agent.start_methods.rank_server import ServerProcess
+    from llutil.agent.start_methods.starter import Starter
 
 __all__ = ["new_starter", "take_shared_server", "warn_of_fork"]
 
@@ -77,7 +78,7 @@ def new_starter(
             # must have the mark.
             return ForkServer(_workers_environment(nproc) | {MARK_VARIABLE: mark}, server)
         case _:
-            return Spawn()
+            return Spawn({**os.environ, MARK_VARIABLE: mark})
 
 
 @functools.cache

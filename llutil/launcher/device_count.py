@@ -91,7 +91,7 @@ def _cpu_count() -> int:
 
 def _count_apart(wanted: str) -> int | None:
     """``accelerator_count`` of a process of its own."""
-    from llutil.agent.start_methods.spawn_and_fork import interpreter_command
+    from llutil.agent.start_methods.starter import interpreter_command
 
     call = f"from llutil.launcher.device_count import main; main({wanted!r})"
     try:

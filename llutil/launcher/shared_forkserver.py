@@ -73,8 +73,7 @@ def warm_workers() -> Iterator[None]:
     The server starts at once and imports torch while the caller goes on. It ends with the block,
     and when the caller is killed. A launch starts its own server, as it would outside the block, if
     another launch uses the shared one, or if its environment differs in variables that are read at
-    import (see ``llutil.agent.worker_side.fork_environment``). The thread that enters the block
-    must live as long as the block: the kernel kills the server when that thread ends.
+    import (see ``llutil.agent.worker_side.fork_environment``).
     """
     server = SharedForkServer()
     token = _shared_server.set(server)

@@ -5,7 +5,7 @@ find them all the same. A process has its parent's number while the parent lives
 session unless it leaves it. And it inherits the environment, with the job's mark, unless it is
 started with another one. A process that did all three is an orphan, and the kernel gives it to the
 next subreaper above it (prctl(2), PR_SET_CHILD_SUBREAPER): that is the process which starts the
-workers, and it carries the mark.
+workers, a rank server, whose session is among those to end.
 
 All that is found is stopped (SIGSTOP), until a look finds nobody new. Then it is killed. So a
 process that forks all the time is ended too, and a killed parent loses no child that was not seen.
@@ -96,8 +96,8 @@ def kill_all(
 
     ``sessions`` maps the number of each session to the start of the process that leads it, in
     ticks. Waits until all are gone, but not after ``deadline`` (seconds on ``time.monotonic()``).
-    It does not wait for a process that may not be signalled. This process, those in ``spare``, and
-    the job's guardian are not killed.
+    It does not wait for a process that may not be signalled. An empty mark is nobody's. This
+    process, those in ``spare``, and the job's guardian are not killed.
     """
     known = dict(sessions)
     spared = {os.getpid(), *spare}
@@ -106,7 +106,8 @@ def kill_all(
     empty = stops = 0
     # The most likely place of many processes, before a look at /proc, which may take long then.
     for leader, start in known.items():
-        send_signal(leader, start, signal.SIGSTOP, group=True)
+        if leader not in spared:
+            send_signal(leader, start, signal.SIGSTOP, group=True)
     while True:
         table = all_processes(stopped)
         others = [stat for stat in table.values() if stat.pid not in stopped]
@@ -166,6 +167,8 @@ def job_processes(
 
 def marked_processes(stats: Iterable[ProcessStat], mark: str) -> tuple[set[int], set[int]]:
     """The living processes among ``stats`` that carry the job's mark, and the job's guardians."""
+    if not mark:
+        return set(), set()
     carries = f"{MARK_VARIABLE}={mark}".encode()
     guards = f"{GUARDIAN_VARIABLE}={mark}".encode()
     marked: set[int] = set()

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from llutil.agent.start_methods.spawn_and_fork import fork_without_gc as fork
+from llutil.system.gc_pause import fork_without_gc as fork
 
 __all__ = ["fork"]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from llutil.errors import ConfigError
+from tests.support.privileges import ANOTHER_USER
 
 
 def rank_and(value: Any) -> tuple[int, Any]:
@@ -128,13 +129,17 @@ def announce_and_return(folder: str, seconds: float) -> str:
     return "done"
 
 
-def hide_children(folder: str, seconds: float = 60) -> None:
-    """Have a child, one in a session of its own, and an orphan in another; ignore every stop."""
+HIDDEN = "setsid env -i sleep 60"
+"""A program that keeps nothing of the job: neither the session nor the environment."""
+
+
+def hide_children(folder: str, seconds: float = 60, hidden: str = HIDDEN) -> None:
+    """Have a child, one in a session of its own, and an orphan, ``hidden``; ignore every stop."""
     rank = os.environ["RANK"]
     for stop in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(stop, signal.SIG_IGN)  # which children inherit
     pids = [subprocess.Popen(["sleep", "60"], start_new_session=own).pid for own in (False, True)]
-    orphan = "setsid sleep 60 > /dev/null & echo $!"
+    orphan = f"{hidden} > /dev/null & echo $!"
     done = subprocess.run(["sh", "-c", orphan], stdout=subprocess.PIPE, text=True, check=True)
     for number, pid in enumerate([*pids, int(done.stdout)]):
         Path(folder, f"child-{rank}{number}").write_text(str(pid))
@@ -147,7 +152,8 @@ def haunt(folder: str) -> None:
     """The same, with a folder for each start."""
     own = Path(folder, os.environ["TORCHELASTIC_RESTART_COUNT"])
     own.mkdir(exist_ok=True)
-    hide_children(str(own), 300)
+    # Were the fork server killed, nobody could find an orphan with another environment.
+    hide_children(str(own), 300, "setsid sleep 60")
 
 
 def hide_children_and_be_killed(folder: str) -> NoReturn:
@@ -225,7 +231,7 @@ def leave_children(folder: str) -> str:
         child = subprocess.Popen(["sleep", "60"], start_new_session=own_session)
         Path(folder, f"child-{child.pid}").touch()
     # Its parent, a shell, is gone at once.
-    orphan = "setsid sleep 60 > /dev/null & echo $!"
+    orphan = f"{HIDDEN} > /dev/null & echo $!"
     pid = subprocess.run(["sh", "-c", orphan], stdout=subprocess.PIPE, text=True, check=True).stdout
     Path(folder, f"child-{int(pid)}").touch()
     return "done"
@@ -362,3 +368,23 @@ def killed_while_writing_its_result(size: int) -> bytes:
 
     threading.Thread(target=kill, daemon=True).start()
     return bytes(size)
+
+
+def start_as_another_user(folder: str) -> None:
+    """Start a program that has set another user, as ``su`` does, and say its number."""
+    child = subprocess.Popen(["sleep", "60"], user=ANOTHER_USER)
+    while Path(f"/proc/{child.pid}/cmdline").read_bytes() != b"sleep\x0060\0":
+        time.sleep(0.01)  # it is still on its way to the other user
+    Path(folder, f"refused-{child.pid}").write_text(str(child.pid))
+
+
+def start_as_another_user_and_fail(folder: str) -> NoReturn:
+    """The same, and then fail."""
+    start_as_another_user(folder)
+    raise ValueError("no such digit")
+
+
+def hide_children_and_one_of_another_user(folder: str) -> None:
+    """Both."""
+    start_as_another_user(folder)
+    hide_children(folder)

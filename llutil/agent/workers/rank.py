@@ -22,7 +22,7 @@ from llutil.agent.observer import AgentObserver
 from llutil.agent.output.filtered_lines import FilteredLines
 from llutil.agent.output.log_files import Route, last_lines, open_log
 from llutil.agent.output.pipe_pump import PipePump
-from llutil.agent.start_methods.spawn_and_fork import Starter, StartRequest, WorkerProcess
+from llutil.agent.start_methods.starter import Starter, StartRequest, WorkerProcess
 from llutil.agent.worker_side.outcome_pipe import (
     RANK_DID_NOT_END,
     ErrorNote,

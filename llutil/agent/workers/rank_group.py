@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from llutil.agent.event_loop import EventLoop
 from llutil.agent.guardian.client import Guardian
 from llutil.agent.observer import AgentObserver
-from llutil.agent.start_methods.spawn_and_fork import Starter
+from llutil.agent.start_methods.starter import Starter
 from llutil.agent.workers.rank import RankPlan, Worker
 from llutil.agent.workers.rank_exit import RankExit
 from llutil.system.kill_all import kill_all
@@ -55,6 +55,8 @@ class RankGroup:
                 worker = Worker(plan, starter, order_fd, loop, observer)
                 self._all.append(worker)
                 guardian.watch(worker.process.pid, worker.process.start)
+            for session in starter.processes.items():
+                guardian.watch(*session)
         except BaseException:
             self.stop(signal.SIGKILL, 0.0)
             raise
@@ -143,8 +145,10 @@ class RankGroup:
         for worker in self._all:
             if worker.ended is None:
                 worker.expect(signal.SIGKILL)
-        sessions = {w.process.pid: w.process.start for w in self._all}
-        left = kill_all(sessions, self._mark, last, spare=self._starter.pids)
+        # The starter's process has adopted what the ranks have left.
+        adopters = self._starter.processes
+        sessions = {w.process.pid: w.process.start for w in self._all} | adopters
+        left = kill_all(sessions, self._mark, last, spare=adopters)
         if left:
             _log.error("the round has ended, but not all of its processes: %s", left)
         self._loop.until(lambda: self.ended, last)

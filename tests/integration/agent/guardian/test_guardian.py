@@ -7,7 +7,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from llutil.agent.failures.report import WorkersFailed
 from tests.support import worker_functions
 from tests.support.forks import fork
 from tests.support.launches import is_alive, launch, wait_until
+from tests.support.privileges import forgo_signals_to_others
 
 pytestmark = [pytest.mark.launch, pytest.mark.fault, pytest.mark.usefixtures("no_torch")]
 
@@ -40,15 +41,23 @@ def pids(folder: str, kind: str = "running") -> list[int]:
     return [int(text) for text in texts if text]  # whoever was killed may not have come to write it
 
 
+def kill(refused: list[int]) -> None:
+    for pid in refused:
+        os.kill(pid, signal.SIGKILL)
+
+
 @contextmanager
-def forked_caller(folder: str, method: str) -> Iterator[int]:
+def forked_caller(
+    folder: str, method: str, function: Callable[..., None] = worker_functions.hide_children
+) -> Iterator[int]:
     """A process that launches two stubborn workers with children who hide; a fork of this one, to
     save time.
     """
     caller = fork()
     if caller == 0:
         try:
-            launch(worker_functions.hide_children, folder, nproc=2, start_method=method)
+            forgo_signals_to_others()
+            launch(function, folder, nproc=2, start_method=method)
         finally:
             os._exit(1)
     try:
@@ -72,6 +81,48 @@ def test_a_killed_caller_leaves_no_worker_no_child_of_one_no_guardian_and_no_pag
         assert Path(page).exists()
     assert wait_until(lambda: not [pid for pid in everybody if is_alive(pid)], 3)
     assert wait_until(lambda: not Path(page).exists(), 3)
+
+
+def test_a_process_that_may_not_be_signalled_hinders_neither_the_round_nor_its_report(
+    folder: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is told of the failure, and the log, come from a fork that may not signal others."""
+    told = Path(folder, "told")
+    caller = fork()
+    if caller == 0:
+        try:
+            forgo_signals_to_others()
+            launch(worker_functions.start_as_another_user_and_fail, folder, max_restarts=1)
+        except WorkersFailed as error:
+            told.write_text("\n".join([str(error), *caplog.messages]))
+        finally:
+            os._exit(0)
+    os.waitpid(caller, 0)
+    refused = pids(folder, "refused")
+    try:
+        assert len(refused) == 2, "one of each start"
+        assert all(map(is_alive, refused))
+        text = told.read_text()
+        assert "ValueError: no such digit" in text
+        for pid in refused:
+            assert f"process {pid} (sleep 60) may not be signalled by this user" in text
+        assert "stuck" not in text
+    finally:
+        kill(refused)
+
+
+def test_a_process_that_may_not_be_signalled_hinders_no_guardian(folder: str) -> None:
+    with forked_caller(
+        folder, "spawn", worker_functions.hide_children_and_one_of_another_user
+    ) as caller:
+        everybody = [*pids(folder), *pids(folder, "child"), *guardians_of(caller)]
+    refused = pids(folder, "refused")
+    try:
+        assert wait_until(lambda: not [pid for pid in everybody if is_alive(pid)], 3)
+        assert len(refused) == 2, "one of each rank"
+        assert all(map(is_alive, refused))
+    finally:
+        kill(refused)
 
 
 def test_a_killed_guardian_is_replaced_and_its_successor_knows_everything(folder: str) -> None:

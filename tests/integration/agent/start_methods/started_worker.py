@@ -15,7 +15,7 @@ from typing import Any
 import cloudpickle
 
 from llutil.agent.start_methods.forkserver_client import ForkServer
-from llutil.agent.start_methods.spawn_and_fork import Starter, StartRequest, WorkerProcess
+from llutil.agent.start_methods.starter import Starter, StartRequest, WorkerProcess
 from llutil.agent.worker_side.outcome_pipe import ErrorNote, OutcomeReader, Returned
 from llutil.agent.worker_side.work_order import WorkOrder, write_order
 from llutil.entrypoint import Entrypoint
@@ -123,6 +123,5 @@ def read_all(fd: int) -> str:
 
 
 def server_pid(server: ForkServer) -> int:
-    process = server._server
-    assert process is not None
-    return process.pid
+    (pid,) = server.processes
+    return pid

@@ -16,7 +16,8 @@ import pytest
 
 from llutil.agent.failures.report import WorkersFailed
 from llutil.agent.start_methods.forkserver_client import ForkServer
-from llutil.agent.start_methods.spawn_and_fork import Spawn, Starter
+from llutil.agent.start_methods.spawn_and_fork import Spawn
+from llutil.agent.start_methods.starter import Starter
 from llutil.entrypoint import Command, FunctionName
 from llutil.launcher import warm_workers
 from llutil.launcher.shared_forkserver import SharedForkServer
@@ -73,10 +74,10 @@ def test_the_server_has_one_thread_when_it_forks_with_torch_and_numpy_and_no_cud
 def test_the_server_holds_no_descriptor_but_its_own(warm: ForkServer) -> None:
     facts(warm)
     folder = Path(f"/proc/{server_pid(warm)}/fd")
-    assert wait_until(lambda: len(list(folder.iterdir())) == 4), "the ended worker's are given back"
+    assert wait_until(lambda: len(list(folder.iterdir())) == 5), "the ended worker's are given back"
     descriptors = {int(fd.name): str(fd.readlink()) for fd in folder.iterdir()}
-    (channel,) = set(descriptors) - {0, 1, 2}
-    assert descriptors[channel].startswith("socket:")
+    own = {descriptors[fd].partition(":")[0] for fd in set(descriptors) - {0, 1, 2}}
+    assert own == {"socket", "anon_inode"}, "the channel, and the agent's pidfd"
     assert descriptors[0] == "/dev/null"
     assert [descriptors[fd] for fd in (1, 2)] == [
         str(Path(f"/proc/self/fd/{n}").readlink()) for n in (1, 2)
@@ -111,7 +112,9 @@ def test_numpys_blas_gets_the_threads_that_a_fresh_interpreter_gives_it(
         preload = numpy_only | {"PYTHONPATH": f"{_with_numpy()}{os.pathsep}{WORLD['PYTHONPATH']}"}
         server = ForkServer(preload)
         stack.callback(server.close)
-        for starter in (server, Spawn()):
+        spawn = Spawn(WORLD)
+        stack.callback(spawn.close)
+        for starter in (server, spawn):
             with started(
                 starter, FunctionName(f"{START_FUNCTIONS}:blas_threads", b""), env=preload
             ) as it:
@@ -129,7 +132,7 @@ def test_what_a_forked_worker_cannot_get_any_more_it_gets_from_an_interpreter_of
 ) -> None:
     with caplog.at_level(logging.WARNING, "llutil"):
         again = [facts(warm, PYTHONHASHSEED="7") for _ in range(2)]
-    assert {found["server"] for found in again} == {os.getpid()}
+    assert {found["server"] for found in again} == {server_pid(warm)}, "which starts it"
     assert again[0]["hash"] == again[1]["hash"] != facts(warm)["hash"]
     (line,) = caplog.messages
     assert "PYTHONHASHSEED differ from what the fork server was started with" in line
@@ -147,7 +150,7 @@ def test_a_server_that_has_a_second_thread_does_not_fork(
     server = ForkServer(world)
     try:
         with started(server, FunctionName(f"{START_FUNCTIONS}:facts", b""), env=world) as it:
-            assert it.value()["parent"] == os.getpid()
+            assert it.value()["parent"] == server_pid(server)
         with started(server, Command("/bin/true"), env=world) as it:
             assert it.status() == 0
     finally:

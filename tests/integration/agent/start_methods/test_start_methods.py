@@ -8,13 +8,14 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
 from llutil.agent.start_methods.forkserver_client import ForkServer
-from llutil.agent.start_methods.spawn_and_fork import Fork, Spawn, Starter
+from llutil.agent.start_methods.spawn_and_fork import Fork, Spawn
+from llutil.agent.start_methods.starter import Starter
 from llutil.entrypoint import Command, FunctionName
 from llutil.errors import InfrastructureError
 from tests.integration.agent.start_methods.started_worker import (
@@ -44,16 +45,23 @@ def server() -> Iterator[ForkServer]:
     server.close()
 
 
+@pytest.fixture(scope="module", autouse=True)  # as above
+def spawn() -> Iterator[Spawn]:
+    spawn = Spawn(WORLD | {"SERVER": "yes"})
+    yield spawn
+    spawn.close()
+
+
 @pytest.fixture(params=["spawn", "fork", "forkserver"])
-def starter(request: pytest.FixtureRequest) -> Starter:
+def starter(request: pytest.FixtureRequest) -> Iterator[Starter]:
     match request.param:
-        case "spawn":
-            return Spawn()
         case "fork":
-            return Fork(None, set)
+            with closing(Fork(None, set)) as fork:
+                yield fork
+        case "spawn":
+            yield request.getfixturevalue("spawn")
         case _:
-            found: Starter = request.getfixturevalue("server")
-            return found
+            yield request.getfixturevalue("server")
 
 
 def test_a_worker_finds_what_it_was_promised_and_nothing_else(starter: Starter) -> None:
@@ -65,8 +73,7 @@ def test_a_worker_finds_what_it_was_promised_and_nothing_else(starter: Starter) 
     assert found["session"] == found["pid"] == it.process.pid
     assert found["environ"]["GREETING"] == "hello"
     assert not {"HOME", "SERVER"} & set(found["environ"]), "the environment is the order's"
-    if isinstance(starter, ForkServer):
-        assert found["parent"] == server_pid(starter)
+    assert [found["parent"]] == list(starter.processes)
     assert found["path"] == sys.path
     assert found["stdin"] == ""
     assert (found["sigterm"], found["sigint"]) == (True, True)
@@ -103,9 +110,10 @@ def inheritable() -> set[int]:
 def test_a_forked_worker_keeps_what_its_caller_has_open_but_nothing_of_the_agents() -> None:
     callers, agents = os.open("/dev/null", os.O_RDONLY), os.open("/dev/null", os.O_RDONLY)
     try:
-        with started(
-            Fork(None, lambda: {agents}), FunctionName(f"{START_FUNCTIONS}:facts", b"")
-        ) as it:
+        with (
+            closing(Fork(None, lambda: {agents})) as fork,
+            started(fork, FunctionName(f"{START_FUNCTIONS}:facts", b"")) as it,
+        ):
             found = it.value()["descriptors"]
     finally:
         os.close(callers)
@@ -137,7 +145,10 @@ def test_a_forked_worker_leaves_its_callers_garbage_alone(tmp_path: Path) -> Non
     ]
     os.register_at_fork(after_in_child=lambda: [call() for call in others])
     try:
-        with started(Fork(None, set), FunctionName(f"{START_FUNCTIONS}:collects", b"")) as it:
+        with (
+            closing(Fork(None, set)) as fork,
+            started(fork, FunctionName(f"{START_FUNCTIONS}:collects", b"")) as it,
+        ):
             it.value()
     finally:
         others.clear()  # the registration itself cannot be undone
@@ -146,7 +157,10 @@ def test_a_forked_worker_leaves_its_callers_garbage_alone(tmp_path: Path) -> Non
     gc.disable()
     try:
         Cycle(tmp_path / "where")
-        with started(Fork(None, set), FunctionName(f"{START_FUNCTIONS}:collects", b"")) as it:
+        with (
+            closing(Fork(None, set)) as fork,
+            started(fork, FunctionName(f"{START_FUNCTIONS}:collects", b"")) as it,
+        ):
             it.value()
         gc.collect()
     finally:
@@ -257,7 +271,7 @@ def test_a_fork_server_that_cannot_start_a_worker_is_an_error_and_no_hang() -> N
     server = ForkServer(WORLD | home)
     try:
         with (
-            pytest.raises(InfrastructureError, match="the fork server did not start a worker"),
+            pytest.raises(InfrastructureError, match="did not start one"),
             started(server, Command("/bin/true"), env=WORLD | home),
         ):
             pass

@@ -16,7 +16,7 @@ NEW = (
 )
 STARTER = (
     "import os, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from llutil.agent.start_methods.spawn_and_fork import interpreter_command; "
+    "from llutil.agent.start_methods.starter import interpreter_command; "
     f"command = interpreter_command({NEW!r}); os.execv(command[0], command)"
 )
 

@@ -1,0 +1,239 @@
+"""The agent's side of a rank server: ``RankServer`` has the process that workers are started from.
+
+It keeps that process, sends it requests over a socket, and starts another when it has died.
+``rank_server_loop`` runs in that process. So the workers are its children and not the agent's: it
+is a process of ours, which may adopt the orphans below it. An agent is often a user's program.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import select
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Protocol
+
+from llutil.agent.start_methods.starter import StartRequest, WorkerProcess
+from llutil.errors import InfrastructureError
+from llutil.system.process_table import stat_of
+from llutil.system.send_signal import Sent, send_signal_by_pidfd
+from llutil.time_budgets import HELPER_ENDED
+
+__all__ = ["ForkRefused", "ForkedServerProcess", "RankServer", "ServerProcess"]
+
+_log = logging.getLogger(__name__)
+
+# Seconds for a rank server to import torch and answer, on a loaded host.
+_ANSWER_TIMEOUT = 120.0
+# Seconds for a rank server to end by itself, which it does once nothing is left below it.
+_END_TIMEOUT = 1.0
+
+
+class ServerProcess(Protocol):
+    """A rank server's process, as its parent sees it; ``subprocess.Popen`` is one."""
+
+    @property
+    def pid(self) -> int:
+        """Its process number."""
+
+    def poll(self) -> int | None:
+        """Its exit status, negative for a signal; None while it runs."""
+
+    def kill(self) -> None:
+        """SIGKILL, if it has not been reaped."""
+
+
+class ForkedServerProcess:
+    """A rank server that this process has forked itself."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._status: int | None = None
+
+    @property
+    def pid(self) -> int:
+        """See ``ServerProcess``."""
+        return self._pid
+
+    def poll(self) -> int | None:
+        """See ``ServerProcess``."""
+        if self._status is None:
+            try:
+                pid, status = os.waitpid(self._pid, os.WNOHANG)
+            except ChildProcessError:  # another wait in this process took the status
+                pid, status = self._pid, signal.SIGKILL
+            if pid:
+                self._status = os.waitstatus_to_exitcode(status)
+        return self._status
+
+    def kill(self) -> None:
+        """See ``ServerProcess``."""
+        if self.poll() is None:  # so its number is still its own
+            pidfd = os.pidfd_open(self._pid)
+            send_signal_by_pidfd(pidfd, signal.SIGKILL)
+            os.close(pidfd)
+
+
+@dataclass(frozen=True, slots=True)
+class ForkRefused:
+    """The server's answer that it has ``threads`` threads, and so does not fork."""
+
+    threads: int
+
+
+class RankServer:
+    """A process that workers are started from.
+
+    ``start_process`` starts one, and gives it with our end of its socket. ``first`` is one that
+    runs already. It is started at once, and again when it has died.
+    """
+
+    def __init__(
+        self,
+        start_process: Callable[[], tuple[ServerProcess, socket.socket]],
+        first: tuple[ServerProcess, socket.socket] | None = None,
+    ) -> None:
+        self._start_process = start_process
+        self._process: ServerProcess | None = None
+        self._socket: socket.socket | None = None
+        self._start_ticks = 0
+        self._answered = False
+        self._ensure(first)
+
+    @property
+    def processes(self) -> dict[int, int]:
+        """See ``Starter``; nothing while there is no such process."""
+        if self._process is None or self._process.poll() is not None:
+            return {}
+        return {self._process.pid: self._start_ticks}
+
+    def start(
+        self, request: StartRequest, interpreter: Sequence[str] = ()
+    ) -> WorkerProcess | ForkRefused:
+        """One more worker: a fork of the server or, with ``interpreter``, that command, a fresh
+        interpreter which imports ``worker_main``'s main.
+
+        :raises InfrastructureError: the server does not answer, or cannot start a process.
+        """
+        for attempt in (1, 2):
+            channel = self._ensure()
+            try:
+                return self._ask(channel, request, interpreter)
+            except (OSError, EOFError) as error:
+                self.close()
+                if attempt == 2:
+                    raise InfrastructureError(
+                        f"the process that starts workers did not start one: {error!r}"
+                    ) from error
+        raise AssertionError("unreachable")
+
+    def close(self) -> None:
+        """End the server, and with it every worker that it started."""
+        if self._socket is not None:
+            self._socket.close()  # the server ends when its socket does
+            self._socket = None
+        if self._process is None:
+            return
+        # One that has never answered may still be importing: it has started nothing.
+        if not self._answered or not _await_end(self._process, _END_TIMEOUT):
+            self._process.kill()
+            if not _await_end(self._process, HELPER_ENDED - _END_TIMEOUT):
+                text = "the process that starts workers, %d, still exists %g s after SIGKILL"
+                _log.warning(text, self._process.pid, HELPER_ENDED - _END_TIMEOUT)
+        self._process = None
+
+    def _ensure(self, first: tuple[ServerProcess, socket.socket] | None = None) -> socket.socket:
+        if self._process is not None and self._process.poll() is not None:
+            self.close()
+        if self._socket is None:
+            self._process, self._socket = first or self._start_process()
+            self._answered = False
+            stat = stat_of(self._process.pid)
+            self._start_ticks = 0 if stat is None else stat.start
+        return self._socket
+
+    def _ask(
+        self, channel: socket.socket, request: StartRequest, interpreter: Sequence[str]
+    ) -> WorkerProcess | ForkRefused:
+        with ExitStack() as stack:
+            exit_read, exit_write = os.pipe2(os.O_CLOEXEC)
+            stack.callback(os.close, exit_write)
+            body_fd = os.memfd_create("llutil-start", os.MFD_CLOEXEC)
+            stack.callback(os.close, body_fd)
+            body = {"env": dict(request.env), "interpreter": list(interpreter)}
+            with open(body_fd, "wb", closefd=False) as file:
+                file.write(json.dumps(body).encode())
+            cwd_fd = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.callback(os.close, cwd_fd)
+            fds = [body_fd, exit_write, cwd_fd, request.order_fd, request.outcome_fd]
+            streams = {name: getattr(request, name) for name in ("stdin", "stdout", "stderr")}
+            given = [fd for fd in streams.values() if fd is not None]
+            header = {name: fd is not None for name, fd in streams.items()}
+            channel.settimeout(_ANSWER_TIMEOUT)
+            try:
+                socket.send_fds(channel, [json.dumps(header).encode()], fds + given)
+                answer, pidfds, _, _ = socket.recv_fds(channel, 4096, 1)
+                if not answer:
+                    raise EOFError("it closed its socket")
+            except BaseException:
+                os.close(exit_read)
+                raise
+        self._answered = True
+        match json.loads(answer):
+            case {"pid": int(pid), "start": int(ticks)}:
+                return _ServerChild(pid, ticks, pidfds[0], exit_read)
+            case other:
+                os.close(exit_read)
+                if "error" in other:
+                    raise InfrastructureError(f"a worker could not be started: {other['error']}")
+                return ForkRefused(int(other["threads"]))
+
+
+class _ServerChild:
+    """A worker that is a child of the rank server. The server writes the worker's exit status into
+    a pipe.
+    """
+
+    def __init__(self, pid: int, start: int, pidfd: int, exit_fd: int) -> None:
+        self.pid = pid
+        self.start = start
+        self.exit_fd = exit_fd
+        self._pidfd = pidfd
+        self._status: int | None = None
+        os.set_blocking(exit_fd, False)
+
+    def poll(self) -> int | None:
+        """See ``WorkerProcess``."""
+        if self._status is None:
+            try:
+                text = os.read(self.exit_fd, 64)
+            except BlockingIOError:
+                return None
+            # The pipe is closed without a status: the server was killed, and its children with it.
+            self._status = int(text) if text else -9
+        return self._status
+
+    def send_signal(self, number: int, *, group: bool) -> Sent:
+        """See ``WorkerProcess``."""
+        return send_signal_by_pidfd(self._pidfd, number, self.pid if group else 0)
+
+    def close(self) -> None:
+        """See ``WorkerProcess``."""
+        os.close(self.exit_fd)
+        os.close(self._pidfd)
+
+
+def _await_end(process: ServerProcess, seconds: float) -> bool:
+    """Wait at most ``seconds`` for the end of ``process``, and reap it; whether it has ended."""
+    if process.poll() is None:
+        pidfd = os.pidfd_open(process.pid)
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        poll.poll(1000 * seconds)
+        os.close(pidfd)
+    return process.poll() is not None
