@@ -6,13 +6,25 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import NoReturn
 
-from llutil.agent_process.main import main
+from llutil.agent_process.main import main as serve
 
-if __name__ == "__main__":
-    status = main(sys.argv[1:])
+__all__ = ["main"]
+
+
+def main() -> NoReturn:
+    """Run one job, as the command line says, and end this process."""
+    status = serve(sys.argv[1:])
     sys.stdout.flush()
     sys.stderr.flush()
     # All is ended and told. To take torch apart would cost half a second, and where one of its
     # calls was left to itself by a stop, it would wait for that call.
     os._exit(status)
+
+
+if __name__ == "__main__":
+    if not sys.flags.safe_path:
+        # -m puts the working directory first, where its files would hide modules of the library.
+        sys.path.append(sys.path.pop(0))
+    main()

@@ -12,8 +12,17 @@ import sys
 import sysconfig
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-__all__ = ["agent_environment", "interpreter_folders", "shared_paths"]
+__all__ = [
+    "TaskPaths",
+    "agent_environment",
+    "interpreter_folders",
+    "python_path_of",
+    "task_paths",
+]
+
+_SITE_PACKAGES = {"site-packages", "dist-packages"}
 
 
 def interpreter_folders() -> frozenset[str]:
@@ -33,27 +42,52 @@ def interpreter_folders() -> frozenset[str]:
     return frozenset(os.path.realpath(folder) for folder in folders)
 
 
-def shared_paths(sys_path: Sequence[str], cwd: str, own: frozenset[str]) -> list[str]:
+class TaskPaths(NamedTuple):
+    """Folders of a task's ``sys.path`` that its agent does not have by itself.
+
+    ``before`` are those that the task finds before its site-packages, ``after`` the others. Both
+    come after the standard library.
+    """
+
+    before: list[str]
+    after: list[str]
+
+
+def task_paths(
+    sys_path: Sequence[str], python_path: Sequence[str], cwd: str, own: frozenset[str]
+) -> TaskPaths:
     """The entries of ``sys_path`` for the agent: absolute, in order, each once, none of ``own``.
 
-    Airflow puts the folders of DAGs, plugins and configuration there. ``''`` means ``cwd``. An
-    entry that contains a ``:`` cannot be written in ``PYTHONPATH`` and is left out.
+    Airflow appends the folders of DAGs, plugins and configuration to ``sys.path`` (3.3). A DAG file
+    may insert its own folder. In the task, the standard library is loaded before that, and so not
+    hidden by a ``platform.py`` there. An agent has it still to load. ``python_path`` are the
+    entries of the ``PYTHONPATH`` that the agent gets too. ``''`` means ``cwd``.
     """
-    shared: dict[str, None] = {}
+    found = TaskPaths([], [])
+    wanted = found.before
     for entry in sys_path:
         path = os.path.normpath(Path(cwd, entry))
-        if os.pathsep not in path and os.path.realpath(path) not in own:
-            shared[path] = None
-    return list(shared)
+        if os.path.realpath(path) in own:
+            if Path(path).name in _SITE_PACKAGES:
+                wanted = found.after
+        elif path not in (*found.before, *found.after, *python_path):
+            wanted.append(path)
+    return found
+
+
+def python_path_of(environment: Mapping[str, str], cwd: str) -> list[str]:
+    """The entries of ``PYTHONPATH``, absolute. An empty one means ``cwd``, as for Python."""
+    text = environment.get("PYTHONPATH", "")
+    return [os.path.normpath(Path(cwd, entry)) for entry in text.split(os.pathsep) if text]
 
 
 def agent_environment(
-    base: Mapping[str, str], paths: Sequence[str], added: Mapping[str, str]
+    base: Mapping[str, str], python_path: Sequence[str], added: Mapping[str, str]
 ) -> dict[str, str]:
     """``base`` with what an agent needs, and with ``added``, the user's variables, which win.
 
-    A ``PYTHONPATH`` in ``added`` is searched before ``paths`` and does not replace them, so that
-    modules beside the DAG file are still found.
+    A ``PYTHONPATH`` in ``added`` is searched before ``python_path``, the entries of the task's, and
+    does not replace them.
     """
     environment = {
         **base,
@@ -65,9 +99,8 @@ def agent_environment(
     }
     # It holds the number of a descriptor that only the task has. Airflow in a worker would use it.
     environment.pop("__AIRFLOW_SUPERVISOR_FD", None)
-    # PYTHONPATH of `base` is already part of the task's sys.path, and so of `paths`.
-    python_path = [path for path in (added.get("PYTHONPATH", ""), *paths) if path]
+    entries = [entry for entry in (added.get("PYTHONPATH", ""), *python_path) if entry]
     environment.pop("PYTHONPATH", None)
-    if python_path:
-        environment["PYTHONPATH"] = os.pathsep.join(python_path)
+    if entries:
+        environment["PYTHONPATH"] = os.pathsep.join(entries)
     return environment

@@ -1,7 +1,7 @@
 """The agent's process as its task sees it: it is started, connected, killed and released here.
 
 This module moves bytes and knows nothing of their meaning. It may import only the standard library,
-``llutil.errors`` and ``llutil.system``.
+``llutil.errors``, ``llutil.system`` and ``environment``.
 
 What the two processes share:
 
@@ -25,11 +25,21 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
+from airflow_provider.agent_client.environment import TaskPaths
 from llutil.errors import ConfigError
 from llutil.system.process_table import stat_of
 from llutil.system.send_signal import send_signal
 
 __all__ = ["AgentSubprocess"]
+
+_START = (
+    "import sys; cwd = [] if sys.flags.safe_path else [sys.path.pop(0)]; "
+    "sys.path += sys.argv[sys.argv.index('--path') + 1:] + cwd; "
+    "from llutil.__main__ import main; main()"
+)
+"""``python -m llutil``, but with nothing of the task's, and not the working directory, before the
+standard library on ``sys.path``: a ``platform.py`` beside a DAG would be imported by the agent.
+"""
 
 
 class AgentSubprocess:
@@ -39,6 +49,7 @@ class AgentSubprocess:
     :param cwd: the agent's working directory; None means the task's.
     :param env: the agent's whole environment.
     :param inherited: more descriptors that the agent inherits, by the option that names them to it.
+    :param paths: where ranks find modules of the task's.
 
     :raises ConfigError: the interpreter or the working directory cannot be used.
     """
@@ -49,6 +60,7 @@ class AgentSubprocess:
         cwd: str | None,
         env: Mapping[str, str],
         inherited: Mapping[str, int],
+        paths: TaskPaths,
     ) -> None:
         with ExitStack() as on_error, ExitStack() as for_agent:
             self.socket, agents_socket = socket.socketpair()
@@ -69,11 +81,12 @@ class AgentSubprocess:
                 **inherited,
             }
             arguments = [text for pair in options.items() for text in map(str, pair)]
+            arguments += ["--before-site-packages", str(len(paths.before)), "--path"]
             try:
                 # If an alarm raises here after the fork, we never learn the new process's pid. It
                 # has no job yet, sees its socket close, and ends.
                 self._process = subprocess.Popen(
-                    [python, "-u", "-m", "llutil", *arguments],
+                    [python, "-u", "-c", _START, *arguments, *paths.before, *paths.after],
                     stdin=subprocess.DEVNULL,
                     stdout=agents_pipes["stdout"],
                     stderr=agents_pipes["stderr"],

@@ -27,7 +27,8 @@ from airflow.sdk import BaseHook
 from airflow_provider.agent_client.environment import (
     agent_environment,
     interpreter_folders,
-    shared_paths,
+    python_path_of,
+    task_paths,
 )
 from airflow_provider.agent_client.log_relay import LogRelay
 from airflow_provider.agent_client.process import AgentSubprocess
@@ -195,17 +196,18 @@ class AgentHook(BaseHook):
 
     def _start(self, results: int | None, secrets: dict[str, str]) -> AgentSubprocess:
         cwd = os.getcwd()  # noqa: PTH109 - a str is wanted
-        paths = shared_paths(sys.path, cwd, interpreter_folders())
-        environment = agent_environment(os.environ, paths, self._env)
+        python_path = python_path_of(os.environ, cwd)
+        paths = task_paths(sys.path, python_path, cwd, interpreter_folders())
+        environment = agent_environment(os.environ, python_path, self._env)
         # The agent is started with its mark, so that all its forks and their forks have it too.
         environment[MARK_VARIABLE] = uuid.uuid4().hex
         inherited = {} if results is None else {"--results": results}
         if not secrets:
-            return AgentSubprocess(self._python, self._cwd, environment, inherited)
+            return AgentSubprocess(self._python, self._cwd, environment, inherited, paths)
         fd = open_secrets(secrets)
         try:
             given = inherited | {"--secrets": fd}
-            return AgentSubprocess(self._python, self._cwd, environment, given)
+            return AgentSubprocess(self._python, self._cwd, environment, given, paths)
         finally:
             os.close(fd)
 

@@ -1,4 +1,4 @@
-"""Reads the arguments of ``python -m llutil``: the descriptors that the agent has from its task.
+"""Reads the arguments of ``python -m llutil``: what the agent has from its task.
 
 This module may import nothing but the standard library.
 """
@@ -10,13 +10,16 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["InheritedDescriptors", "read_arguments"]
+__all__ = ["AgentArguments", "read_arguments"]
 
 
 @dataclass(frozen=True, slots=True)
-class InheritedDescriptors:
-    """Descriptors that the agent has from its task. ``results`` is a file for what ranks return,
-    and ``secrets`` a file with the job's secrets; None if there is no such file.
+class AgentArguments:
+    """What the agent has from its task: descriptors and folders. ``results`` is a file for what
+    ranks return, and ``secrets`` a file with the job's secrets; None if there is no such file.
+
+    ``paths`` are folders of the task's, which are on ``sys.path`` already. Ranks find the first
+    ``before_site_packages`` of them before their site-packages.
     """
 
     socket: int
@@ -24,10 +27,12 @@ class InheritedDescriptors:
     stderr_reader: int
     results: int | None
     secrets: int | None
+    before_site_packages: int
+    paths: tuple[str, ...]
 
 
-def read_arguments(argv: Sequence[str]) -> InheritedDescriptors:
-    """The descriptors that ``argv`` names. Processes that this one starts do not inherit them.
+def read_arguments(argv: Sequence[str]) -> AgentArguments:
+    """What ``argv`` says. Processes that this one starts do not inherit the descriptors.
 
     :raises SystemExit: an argument is wrong, or a descriptor is not open.
     """
@@ -51,12 +56,30 @@ def read_arguments(argv: Sequence[str]) -> InheritedDescriptors:
         help="descriptor of a file for what ranks return; without it, results go over the socket",
     )
     parser.add_argument("--secrets", type=int, help="descriptor of a file with the job's secrets")
-    options = vars(parser.parse_args(argv))
-    for fd in options.values():
+    parser.add_argument(
+        "--before-site-packages",
+        type=int,
+        default=0,
+        help="so many folders of --path are searched before site-packages",
+    )
+    parser.add_argument(
+        "--path", nargs="*", default=[], help="folders for modules of the task's, last of all"
+    )
+    given = parser.parse_args(argv)
+    fds = [given.socket, given.stdout_reader, given.stderr_reader, given.results, given.secrets]
+    for fd in fds:
         if fd is None:
             continue
         try:
             os.set_inheritable(fd, False)
         except OSError:
             parser.error(f"{fd} is not an open descriptor; the operator passes open ones")
-    return InheritedDescriptors(**options)
+    return AgentArguments(
+        given.socket,
+        given.stdout_reader,
+        given.stderr_reader,
+        given.results,
+        given.secrets,
+        given.before_site_packages,
+        tuple(given.path),
+    )

@@ -30,10 +30,11 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from llutil.agent_process.agent_record_writer import AgentRecordWriter
-from llutil.agent_process.arguments import InheritedDescriptors, read_arguments
+from llutil.agent_process.arguments import AgentArguments, read_arguments
 from llutil.agent_process.installed import check_torch, hello_message
 from llutil.agent_process.orphan_log import OrphanLog
 from llutil.agent_process.prefork import prefork_server, should_prefork
+from llutil.agent_process.search_path import ranks_path
 from llutil.agent_process.task_observer import TaskLogHandler, TaskObserver
 from llutil.agent_process.task_process import task_process
 from llutil.agent_process.task_socket import TaskSocket
@@ -66,9 +67,6 @@ _DELIVERY_TIMEOUT = 120.0
 def main(argv: Sequence[str]) -> int:
     """Run one job. The exit status is 0 if the task was told how it ended, even if it failed."""
     given = read_arguments(argv)
-    if not sys.flags.safe_path:
-        # -m puts the working directory first, where its files would hide modules of the library.
-        sys.path.append(sys.path.pop(0))
     # Should the process be killed that workers are started from, what they have left comes here.
     adopt_orphans()
     return _TaskAgent(given).serve()
@@ -77,7 +75,7 @@ def main(argv: Sequence[str]) -> int:
 class _TaskAgent:
     """The agent process of one task."""
 
-    def __init__(self, given: InheritedDescriptors) -> None:
+    def __init__(self, given: AgentArguments) -> None:
         self._mark = os.environ.get(MARK_VARIABLE) or uuid.uuid4().hex
         self._environment_has_mark = self._mark == os.environ.get(MARK_VARIABLE)
         """Whether this process was started with the mark in its environment, and so forked children
@@ -98,6 +96,7 @@ class _TaskAgent:
         self._task_socket = TaskSocket(sock, orphan_log, self._on_stop)
         self._results = None if given.results is None else ResultsWriter(given.results)
         self._secrets = given.secrets
+        self._ranks_path = ranks_path(sys.path, given.paths[: given.before_site_packages])
         own = () if self._results is None else (self._results.fd,)
         self._observer = TaskObserver(self._task_socket, self._record_writer, own)
 
@@ -153,10 +152,11 @@ class _TaskAgent:
             entrypoint=spec.entrypoint,
             args=(),
             events=None,
-            sys_path=tuple(sys.path),
             # This process's own arguments are nobody's business, and Airflow's would make every
             # ``argparse`` fail. With the name alone, a parser in the function takes its defaults.
             argv=(spec.entrypoint.name,),
+            sys_path=self._ranks_path,
+            script_sys_path=self._ranks_path,
             observer=self._observer,
             result_limit=spec.result_limit,
             mark=self._mark,

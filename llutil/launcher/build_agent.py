@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from llutil.backends.table import BACKENDS, STATIC
-from llutil.entrypoint import Entrypoint
+from llutil.entrypoint import Entrypoint, Module, Script
 from llutil.errors import ConfigError
 from llutil.events.events import Events, remove_stale_pages
 from llutil.launcher.build_starter import new_starter, take_shared_server, warn_of_fork
@@ -139,8 +139,10 @@ def build_agent(
         name=entrypoint.name,
         order=WorkOrder(
             entrypoint=entrypoint,
-            sys_path=request.sys_path,
             argv=request.argv,
+            sys_path=request.script_sys_path
+            if isinstance(entrypoint, Script | Module)
+            else request.sys_path,
             result_limit=request.result_limit,
             arrays=request.arrays,
             stop_signals=stop_signals,

@@ -29,7 +29,8 @@ def _do_nothing() -> None:
 class LaunchRequest:
     """One call of ``launch_agent``, with what it takes from its process.
 
-    * ``sys_path``: where workers look for modules.
+    * ``sys_path``: where functions look for modules. ``script_sys_path``: where scripts and modules
+      do; empty means their interpreter's own, as for ``python train.py``.
     * ``argv``: the ``sys.argv`` that a function finds.
     * ``default_run_id``: the run id of a job whose ``config`` names none.
     * ``unique_run``: that run id is random, so nobody else knows it or will use it again.
@@ -56,6 +57,7 @@ class LaunchRequest:
     events: Events | None
     sys_path: tuple[str, ...]
     argv: tuple[str, ...] = ("",)
+    script_sys_path: tuple[str, ...] = ()
     default_run_id: str = ""
     unique_run: bool = False
     observer: AgentObserver | None = None

@@ -99,7 +99,8 @@ def succeeds(task: Task) -> None:
 def shows_its_environment(task: Task) -> None:
     task.hello()
     task.spec()
-    task.tell(Result(0, {"env": dict(os.environ), "cwd": str(Path.cwd()), "session": os.getsid(0)}))
+    seen = {"env": dict(os.environ), "cwd": str(Path.cwd()), "session": os.getsid(0)}
+    task.tell(Result(0, seen | {"path": sys.argv[sys.argv.index("--path") + 1 :]}))
     task.tell(JobSucceeded((0,)))
 
 
@@ -289,12 +290,14 @@ def chatters_until_stopped(task: Task) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("-u", action="store_true", required=True)
-    parser.add_argument("-m", choices=["llutil"], required=True)
+    parser.add_argument("-c", required=True)
     parser.add_argument("--socket", type=int, required=True)
     parser.add_argument("--stdout-reader", type=int, required=True)
     parser.add_argument("--stderr-reader", type=int, required=True)
     parser.add_argument("--secrets", type=int)
     parser.add_argument("--turn", type=int)
+    parser.add_argument("--before-site-packages", type=int, required=True)
+    parser.add_argument("--path", nargs="*", required=True)
     options = parser.parse_args()
     for reader in (options.stdout_reader, options.stderr_reader):
         os.fstat(reader)

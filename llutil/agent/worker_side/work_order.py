@@ -20,8 +20,9 @@ __all__ = ["WorkOrder", "read_order", "write_order"]
 
 
 class WorkOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """What to run (``entrypoint``), where a function's modules are (``sys_path``), the command line
-    that a function finds (``argv``), and the form of the answer.
+    """What to run (``entrypoint``), where modules are (``sys_path``; empty for a script or a module
+    means its interpreter's own), the command line that a function finds (``argv``), and the form of
+    the answer.
 
     ``result_limit`` None means that results are pickled, for a caller in this interpreter. A number
     means that they are plain JSON of at most so many bytes, for XCom. With ``arrays``, a result

@@ -71,6 +71,8 @@ def run_order(
     os.close(order_fd)
     if direct is not None:
         return _run_function(lambda: direct, order, outcome_fd)
+    if order.sys_path:
+        sys.path[:] = order.sys_path
     match order.entrypoint:
         case PickledCall() | FunctionName():
             raise AssertionError("loaded above")

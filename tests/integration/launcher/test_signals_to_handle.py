@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.launch, pytest.mark.usefixtures("no_torch")]
 SCRIPT = """
 trap 'echo warned > "$1"; exit' USR1
 echo $TORCHELASTIC_SIGNALS_TO_HANDLE > "$1.names"
-kill -USR1 $PPID
+kill -USR1 "$2"
 while :; do sleep 0.05; done
 """
 NAMES = "SIGTERM,SIGUSR1"
@@ -35,7 +35,7 @@ def test_ranks_get_the_signal_that_the_agent_got(tmp_path: Path) -> None:
     seen = tmp_path / "seen"
     job = elastic_launch(LaunchConfig(1, 1, 1, signals_to_handle=NAMES), "bash")
     with pytest.raises(SignalException) as caught:
-        job("-c", SCRIPT, "bash", str(seen))
+        job("-c", SCRIPT, "bash", str(seen), str(os.getpid()))
     assert caught.value.sigval is signal.SIGUSR1
     assert seen.read_text() == "warned\n"
     assert Path(f"{seen}.names").read_text() == f"{NAMES}\n"

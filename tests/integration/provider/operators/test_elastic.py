@@ -181,10 +181,14 @@ def test_a_task_that_pushes_nothing_pushes_nothing(dag):
 
 
 def test_a_script_beside_the_dag_file_runs_with_its_arguments_and_the_users_environment(
-    dag, tmp_path, logged
+    dag, tmp_path, monkeypatch, logged
 ):
+    plugins = tmp_path / "plugins"
+    plugins.mkdir()
+    (plugins / "in_plugins.py").touch()
+    monkeypatch.setattr(sys, "path", [*sys.path, str(plugins)])  # as Airflow does
     (tmp_path / "train.py").write_text(
-        "import os, sys; print('args', sys.argv[1:], os.environ['MINE'], os.getcwd())"
+        "import os, sys, in_plugins\nprint('args', sys.argv[1:], os.environ['MINE'], os.getcwd())\n"
     )
     task = ElasticLaunchOperator(
         task_id="train",
@@ -202,12 +206,23 @@ def test_a_script_beside_the_dag_file_runs_with_its_arguments_and_the_users_envi
         assert line in logged()
 
 
-def test_a_module_beside_the_dag_file_may_import_airflow_in_a_worker(dag, tmp_path, monkeypatch):
+def test_modules_beside_the_dag_file_are_found_and_hide_none_of_the_library(
+    dag, tmp_path, monkeypatch
+):
+    """Neither those in the folder of DAGs nor those in the working directory. In the task, the
+    library is loaded before its path has these folders; an agent and its ranks still load it.
+    """
     (tmp_path / "beside.py").write_text(
         "from airflow.sdk import DAG\ndef train(n): return [n, DAG.__name__]\n"
     )
-    monkeypatch.syspath_prepend(tmp_path)  # as Airflow does with the folder of DAGs
-    task = ElasticLaunchOperator(task_id="train", entrypoint="beside:train", op_kwargs={"n": 5})
+    cwd = tmp_path / "cwd"
+    cwd.mkdir()
+    for path in (tmp_path / "platform.py", cwd / "json.py"):
+        path.write_text("raise ImportError('this is not the library')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    task = ElasticLaunchOperator(
+        task_id="train", entrypoint="beside:train", op_kwargs={"n": 5}, cwd=str(cwd)
+    )
     dag.fileloc = str(tmp_path / "dag.py")
     outcome = run_task(task)
     assert (outcome.error, outcome.xcoms.get("rank_0")) == (None, [5, "DAG"])

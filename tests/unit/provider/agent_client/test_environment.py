@@ -9,17 +9,32 @@ import sys
 from airflow_provider.agent_client.environment import (
     agent_environment,
     interpreter_folders,
-    shared_paths,
+    python_path_of,
+    task_paths,
 )
+
+SITE = next(path for path in sys.path if path.endswith("site-packages"))
+OWN = frozenset([os.path.realpath(SITE)])
 
 
 def test_folders_of_the_task_are_handed_on_in_order_and_once():
-    path = ["/dags", "", "/plugins", "/dags/", "rel"]
-    assert shared_paths(path, "/cwd", frozenset()) == ["/dags", "/cwd", "/plugins", "/cwd/rel"]
+    path = ["/dags", "", SITE, "/plugins", "/dags/", "rel"]
+    assert task_paths(path, [], "/cwd", OWN) == (["/dags", "/cwd"], ["/plugins", "/cwd/rel"])
 
 
-def test_an_entry_that_pythonpath_cannot_express_is_left_out():
-    assert shared_paths(["/a:b", "/c"], "/", frozenset()) == ["/c"]
+def test_what_airflow_appends_comes_after_the_site_packages():
+    path = ["/venv/bin", "/usr/lib/python3.11", SITE, "/config", "/plugins", "/dags"]
+    own = OWN | {"/venv/bin", "/usr/lib/python3.11"}
+    assert task_paths(path, [], "/cwd", own) == ([], ["/config", "/plugins", "/dags"])
+
+
+def test_what_the_agent_gets_as_pythonpath_is_not_handed_on_twice():
+    assert task_paths(["/old", SITE, "/dags"], ["/old"], "/cwd", OWN) == ([], ["/dags"])
+
+
+def test_pythonpath_is_absolute_and_an_empty_entry_is_the_working_directory():
+    assert python_path_of({"PYTHONPATH": "/a::rel/"}, "/cwd") == ["/a", "/cwd", "/cwd/rel"]
+    assert python_path_of({"PYTHONPATH": ""}, "/cwd") == python_path_of({}, "/cwd") == []
 
 
 def test_nothing_of_the_interpreter_itself_is_handed_on():
@@ -32,20 +47,20 @@ def test_nothing_of_the_interpreter_itself_is_handed_on():
     site_packages = [path for path in sys.path if path.endswith("site-packages")]
     assert bare
     assert site_packages
-    assert shared_paths(bare + site_packages, "/", interpreter_folders()) == []
+    assert task_paths(bare + site_packages, [], "/", interpreter_folders()) == ([], [])
 
 
 def test_the_folders_beside_a_dag_are_not_mistaken_for_the_interpreters(tmp_path):
-    assert shared_paths([str(tmp_path)], "/", interpreter_folders()) == [str(tmp_path)]
+    assert task_paths([str(tmp_path)], [], "/", interpreter_folders()).before == [str(tmp_path)]
 
 
 def test_an_agent_can_import_airflow_and_prints_at_once():
-    environment = agent_environment({"HOME": "/h"}, ["/dags"], {})
+    environment = agent_environment({"HOME": "/h", "PYTHONPATH": "/lib"}, ["/lib"], {})
     assert environment == {
         "HOME": "/h",
         "_AIRFLOW__AS_LIBRARY": "1",
         "PYTHONUNBUFFERED": "1",
-        "PYTHONPATH": "/dags",
+        "PYTHONPATH": "/lib",
     }
 
 
@@ -61,10 +76,8 @@ def test_what_the_user_adds_comes_last_and_wins():
 
 
 def test_a_users_pythonpath_is_searched_first_and_hides_nothing():
-    environment = agent_environment(
-        {"PYTHONPATH": "/old"}, ["/dags", "/old"], {"PYTHONPATH": "/mine"}
-    )
-    assert environment["PYTHONPATH"].split(os.pathsep) == ["/mine", "/dags", "/old"]
+    environment = agent_environment({"PYTHONPATH": "/old"}, ["/old"], {"PYTHONPATH": "/mine"})
+    assert environment["PYTHONPATH"].split(os.pathsep) == ["/mine", "/old"]
 
 
 def test_an_empty_path_is_not_written_since_it_would_mean_the_current_folder():
