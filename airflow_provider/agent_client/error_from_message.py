@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
 from llutil import errors
-from llutil.errors import ConfigError, InfrastructureError, LaunchError, WorkersFailedError
+from llutil.errors import (
+    ConfigError,
+    InfrastructureError,
+    LaunchError,
+    ResultError,
+    WorkersFailedError,
+)
 from llutil.failure import FailureClass
 from llutil.task_link.messages import JobFailed
 
 __all__ = ["error_from"]
 
+_NO_RESULTS: Mapping[int, Any] = MappingProxyType({})
 
-def error_from(failed: JobFailed) -> LaunchError:
+
+def error_from(failed: JobFailed, results: Mapping[int, Any] = _NO_RESULTS) -> LaunchError:
     """The error that the agent raised, as the class of that name in ``llutil.errors``, else the
     nearest one.
 
     ``retryable`` and ``job_failure`` are what the agent said, whatever the class says by itself. An
     error of torch, which a task's process need not have, becomes a ``WorkersFailedError``.
+    ``results`` are the values that the agent sent before; a ``ResultError`` has them.
     """
     error = _nearest(failed)
     error.retryable = failed.retryable
     error.job_failure = failed.job_failure
     error.step = error.failure.step if error.failure is not None else 0
+    if isinstance(error, ResultError):
+        error.results = results
     return error
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from airflow_provider.agent_client.error_from_message import error_from
 from airflow_provider.agent_client.log_relay import LogRelay
 from airflow_provider.agent_client.process import AgentSubprocess
-from llutil.errors import AgentLostError, ConfigError, ResultError, StoppedError
+from llutil.errors import AgentLostError, ConfigError, StoppedError
 from llutil.system.exit_status import exit_text
 from llutil.system.line_splitter import LineSplitter
 from llutil.task_link.messages import (
@@ -162,10 +162,7 @@ class AgentSession:
             case JobSucceeded(ranks=ranks):
                 return {rank: self._results.get(rank) for rank in sorted(ranks)}
             case JobFailed():
-                error = error_from(self._final)
-                if isinstance(error, ResultError):
-                    error.results = dict(self._results)
-                raise error
+                raise error_from(self._final, self._results)
             case None:
                 pass
         if self._message_error is not None:

@@ -1,8 +1,9 @@
 """What the ranks returned: how it gets through XCom or an object store to tasks downstream.
 
 Tasks downstream import ``gang_results``, ``load_results`` and ``load_result`` from here. The room
-may import ``gang``, ``parameters``, ``retries`` and ``llutil.task_link``. It never imports torch;
-numpy is imported only to read arrays. Names are resolved when they are first used (PEP 562).
+may import ``gang``, ``parameters``, ``retries``, ``llutil.task_link`` and ``llutil.serialization``.
+It never imports torch; numpy is imported only to read arrays. Names are resolved when they are
+first used (PEP 562).
 """
 
 from __future__ import annotations

@@ -63,3 +63,9 @@ def test_the_failed_rank_is_told_with_all_its_fields():
     failed = failure(trace="Traceback", step=7)
     error = error_from(JobFailed("WorkersFailedError", "x", False, JobFailure.of(failed)))
     assert (error.failure, error.step) == (failed, 7)
+
+
+def test_a_missing_result_comes_with_the_others():
+    error = error_from(JobFailed("ResultError", "rank 0: bytes", False, JobFailure()), {1: "fine"})
+    assert isinstance(error, errors.ResultError)
+    assert error.results == {1: "fine"}
