@@ -10,9 +10,9 @@ float                                           itself; ``"NaN"``, ``"Infinity"`
                                                 ``float()`` reads them back
 dict keys: int, bool, None                      ``str(key)``; two keys that become equal are refused
 tuple, set, frozenset                           itself; a named tuple becomes a tuple
-what ``class_values`` knows: Decimal, UUID,     itself, kept by the name of its class
-date, datetime, timedelta, scalars of numpy,
-DataFrame, objects of pydantic models,
+what ``class_values`` knows: Decimal, UUID,     itself, kept by the name of its class; scalars of
+date, datetime, timedelta, scalars of numpy,    numpy become numbers where the value takes more
+DataFrame, objects of pydantic models,          bytes than its limit otherwise
 dataclasses and attrs classes
 dataclass or attrs object of a class that       dict of its fields
 cannot be imported
@@ -44,7 +44,7 @@ from typing import Any
 
 from llutil.serialization.array_values import UnreadableArray, as_array
 from llutil.serialization.class_values import ClassValue, class_value, fields_of, node
-from llutil.serialization.place_in_value import PlaceInValue, type_name
+from llutil.serialization.place_in_value import PlaceInValue, TooBigError, type_name
 
 __all__ = ["ARRAY", "encode"]
 
@@ -87,18 +87,33 @@ def encode(value: object, *, rank: int, limit: int, arrays: list[Any] | None = N
         rank, the place in the value, and what to do.
     """
     conversion = _Conversion(f"rank {rank}: ", limit, arrays)
-    text = json.dumps(conversion.convert(value), separators=(",", ":"), allow_nan=False)
-    if len(text) > limit:
-        raise conversion.too_big(f"{len(text):,}")
-    return text.encode("ascii")
+    try:
+        return conversion.encode(value)
+    except TooBigError:
+        if not conversion.has_scalars:
+            raise
+    # A list of 20,000 numpy.float64 takes 1.4 MB by the name of their class, and 0.4 MB as numbers.
+    if arrays is not None:
+        arrays.clear()
+    return _Conversion(f"rank {rank}: ", limit, arrays, plain_scalars=True).encode(value)
 
 
 class _Conversion(PlaceInValue):
     """The conversion of one value."""
 
-    def __init__(self, prefix: str, limit: int, arrays: list[Any] | None = None) -> None:
+    def __init__(
+        self, prefix: str, limit: int, arrays: list[Any] | None, *, plain_scalars: bool = False
+    ) -> None:
         super().__init__(prefix, limit)
+        self.has_scalars = False
         self._arrays = arrays
+        self._plain_scalars = plain_scalars
+
+    def encode(self, value: object) -> bytes:
+        text = json.dumps(self.convert(value), separators=(",", ":"), allow_nan=False)
+        if len(text) > self.limit:
+            raise self.too_big(f"{len(text):,}")
+        return text.encode("ascii")
 
     def convert(self, value: Any) -> Any:
         if type(value) not in _PLAIN and not isinstance(value, Enum):
@@ -158,6 +173,10 @@ class _Conversion(PlaceInValue):
 
     def _by_class(self, known: ClassValue) -> Any:
         data = self._fields(known.data) if known.by_field else self.convert(known.data)
+        if known.classname.startswith("numpy."):
+            self.has_scalars = True
+            if self._plain_scalars:
+                return data
         return self._node(known.classname, known.version, data) if known.classname else data
 
     def _fields(self, fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,10 +10,14 @@ from contextlib import contextmanager
 
 from llutil.errors import ResultError
 
-__all__ = ["PlaceInValue", "type_name"]
+__all__ = ["PlaceInValue", "TooBigError", "type_name"]
 
 # Containers within containers. Airflow's API takes 200 in all (measured with Airflow 3.3.2).
 _DEEPEST = 100
+
+
+class TooBigError(ResultError):
+    """The value takes more bytes than its limit."""
 
 
 class PlaceInValue:
@@ -45,9 +49,9 @@ class PlaceInValue:
         if self.bytes > self.limit:
             raise self.too_big(f"at least {self.bytes:,}")
 
-    def too_big(self, size: str, part: str = "") -> ResultError:
+    def too_big(self, size: str, part: str = "") -> TooBigError:
         """The value takes ``size`` bytes, more than its limit."""
-        return ResultError(
+        return TooBigError(
             f"{self._prefix}the returned value takes {size} bytes as JSON{part}; the limit is "
             f"{self.limit:,}. Raise result_limit, give the task a results_path, or write it to a "
             "file or object store and return its path"

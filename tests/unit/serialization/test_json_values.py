@@ -372,6 +372,8 @@ def test_the_limit_is_exact(value: Any) -> None:
 def test_the_limit_is_exact_for_each_kind(value: Any) -> None:
     size = len(encode(value, rank=0, limit=PLENTY))
     assert len(encode(value, rank=0, limit=size)) == size
+    if b'"numpy.' in encode(value, rank=0, limit=PLENTY):
+        size = len(encode(value, rank=0, limit=size - 1))  # it fits as plain numbers
     with pytest.raises(ResultError, match="bytes as JSON"):
         encode(value, rank=0, limit=size - 1)
 
@@ -403,6 +405,16 @@ def floats(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else f"{'-' if value < 0 else ''}Infinity"
     return value
+
+
+def test_scalars_of_numpy_are_plain_numbers_where_they_would_not_fit_otherwise() -> None:
+    """A list of 20,000 losses was never too big for XCom."""
+    losses = [np.float64(0.5)] * 20_000
+    assert json.loads(encode({"losses": losses}, rank=0, limit=2**20)) == {"losses": losses}
+    array, arrays = np.ones(9), list[Any]()
+    found = encode([array, *losses], rank=0, limit=2**20, arrays=arrays)
+    assert json.loads(found)[1:] == losses
+    assert len(arrays) == 1
 
 
 def test_too_big_a_value_says_its_size_the_limit_and_the_way_out() -> None:
