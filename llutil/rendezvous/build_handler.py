@@ -67,6 +67,7 @@ def build_driver(config: RendezvousConfig) -> Driver:
         timeout=options["timeout"],
         lease_ttl=options["lease_ttl"],
         unique_run=config.unique_run,
+        runs_again=config.max_restarts is not None,
     )
     address = _address(config)
     profile = Member(

@@ -18,8 +18,9 @@ class RendezvousConfig:
     options of the backend, as ``Backend.values`` returns them.
 
     ``token`` is the caller's rerun token, ``index`` the preferred position in the order of ranks,
-    ``label`` this node's name for people. With ``max_restarts`` None the agent counts restarts.
-    ``unique_run``: nobody else knows the run id, and nobody will use it again.
+    ``label`` this node's name for people. ``max_restarts`` None means that the agent is torch's
+    own: it counts restarts itself, and does not run again what succeeded. ``unique_run``: nobody
+    else knows the run id, and nobody will use it again.
     """
 
     backend: Backend

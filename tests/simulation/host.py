@@ -433,6 +433,8 @@ class Host:
             )
             self.ended = (stage, told)
             self.observe(see.WorkersEnded(stage, told))
+            if self.world.torchrun and (succeeded or fatal):
+                self.ask(stop=False, linger=float("inf") if succeeded else 5.0)
 
     # Mishaps
 

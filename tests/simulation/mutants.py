@@ -307,6 +307,22 @@ def _who_succeeded_does_not_run_again(patch: MonkeyPatch) -> None:
     patch.setattr(machine, "own_report", report)
 
 
+@_mutant("leaving")
+def _who_leaves_goes_at_once(patch: MonkeyPatch) -> None:
+    patch.setattr(State, "has_to_tell", False)
+
+
+@_mutant("leaving")
+def _a_leader_does_not_stay_with_its_round(patch: MonkeyPatch) -> None:
+    patch.setattr(derive_state, "_stays_for_its_round", lambda state, now: False)
+    real = node_decisions._delay
+
+    def delay(state: State, end: do.End, now: float) -> float:
+        return real(state, end, now) if state.has_to_tell else 0.0
+
+    patch.setattr(node_decisions, "_delay", delay)
+
+
 @_mutant("late nodes", "jobs finish")
 def _a_late_node_begins_again(patch: MonkeyPatch) -> None:
     def meet(state: State) -> None:

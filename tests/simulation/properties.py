@@ -28,6 +28,8 @@ strays                     who comes into a run of its own version is not refuse
                            have put among its records
 known ends are told        a node that gives up since the ledger takes no word of it tells how its
                            own workers ended
+leaving                    under torchrun, who leaves after a success has told it, and serves its
+                           round until that is over
 results                    a node ends with success if, and only if, the whole job succeeded with it
 workers                    a node starts workers only when its earlier ones are gone
 =========================  =========================================================================
@@ -90,6 +92,8 @@ class Properties:
         self.must_not_be_late: dict[Host, int] = {}
         self.hopeful = False
         """Whether nothing in the schedule can keep the job from success, but too few nodes."""
+        self.calm = False
+        """Whether the agents are torch's own, and nothing at all goes wrong."""
         self.veterans = 0
         """How many of the hosts belong to an earlier life of the run, and do not count any more."""
         self.slack = 24 * world.delay
@@ -321,6 +325,12 @@ class Properties:
     def _used_up(self, marker: Marker, host: Host) -> None:
         """The job fails for good, after a failure that another start could have mended."""
         world, stage = self.world, marker.stage
+        if marker.job_failure and marker.job_failure.fatal:  # it was told after the verdict
+            self._telling(stage, marker.job_failure, host)
+            return
+        if world.torchrun:
+            self._too_few(marker, host)
+            return
         assignment, (verdict, when) = self.sealed[stage][0], self.verdicts[stage]
         if verdict.cause is not Cause.FAILED:
             self._fail("true verdicts", f"the job failed, and {stage} ended as {verdict.cause}")
@@ -340,6 +350,30 @@ class Properties:
                 self._fail(
                     "budget", f"{stage} ends the job, and {node} had died before its verdict"
                 )
+
+    def _too_few(self, marker: Marker, host: Host) -> None:
+        """The job fails because who has succeeded does not run again."""
+        seats = self.sealed[marker.stage][0].nodes
+        done = [node for node in seats if self._succeeded(marker.stage, node)]
+        known = self.world.now - self.slack
+        here = [h.node for h in self.world.hosts if h.joined < known]
+        living = [node for node in here if node in self.world.store.members]
+        possible = {*seats, *living}.difference(done)
+        calm = self.world.now > host.disturbed + DEADLINE + 2  # else it may be an old decision
+        if calm and (not done or len(possible) >= self.world.rules.min_nodes):
+            self._fail("jobs finish", f"{marker.stage} ends the job, and {possible} could go on")
+
+    def _succeeded(self, stage: Stage, node: str) -> bool:
+        report = self.reported.get((stage, node))
+        return report is not None and report[0].say is ReportKind.SUCCEEDED
+
+    def _well_after_all(self, stage: Stage) -> bool:
+        """Whether all members had succeeded when the verdict said otherwise, as torch's agents may
+        have.
+        """
+        marker, seats = self.markers.get(stage.generation), self.sealed[stage][0].nodes
+        marked = marker is not None and marker.cause is Cause.SUCCEEDED
+        return self.world.torchrun and marked and all(self._succeeded(stage, n) for n in seats)
 
     def _died(self, node: str) -> float:
         """When the host of ``node`` crashed; its lease may have outlived it."""
@@ -417,12 +451,15 @@ class Properties:
         elif isinstance(end, do.FinishedWell):
             stage = end.assignment.stage
             verdict = self.verdicts.get(stage)
-            if not verdict or verdict[0].cause is not Cause.SUCCEEDED:
+            well = verdict and verdict[0].cause is Cause.SUCCEEDED
+            if not well and not self._well_after_all(stage):
                 self._fail("results", f"{name} ends with success, and {stage} did not")
             alone = len(end.assignment.seats) == 1 and host.ended == (stage, None)
             reported = any((stage, node) in self.reported for node in self._identities(host))
             if not reported and not alone:
                 self._fail("results", f"{name} ends with success, and reported none")
+        if isinstance(end, do.Left) and host.machine.state.linger == _FOREVER:
+            self._leaving(host)
         if isinstance(end, do.Late):
             met = self.must_not_be_late.get(host, 0)
             if marker is None or marker.cause is not Cause.SUCCEEDED or marker.generation <= met:
@@ -463,6 +500,18 @@ class Properties:
                 break
             self._fail("strays", f"{host.profile.name} is refused, and {node} was there before it")
 
+    def _leaving(self, host: Host) -> None:
+        mine = host.machine.state.succeeded
+        disturbed = self.world.now < host.disturbed + self.world.rules.lease_ttl + DEADLINE
+        if mine is None or mine.stage in self.verdicts or disturbed:
+            return
+        name = host.profile.name
+        if not self._succeeded(mine.stage, host.node):
+            self._fail("leaving", f"{name} leaves, and nobody knows that it has succeeded")
+        others = [node for node in mine.nodes if node in self.world.store.members]
+        if mine.by == host.node and others != [host.node]:
+            self._fail("leaving", f"{name} leaves, whose store {others} still use")
+
     def _identities(self, host: Host) -> list[str]:
         return [f"{host.profile.name}.{n + 1}" for n in range(host.machine.state.identities)]
 
@@ -486,6 +535,10 @@ class Properties:
         alive = [host for host in world.hosts[self.veterans :] if not host.dead and not host.asked]
         newest = self.markers.get(max(self.markers, default=0))
         ends = {host.profile.name: host.end for host in alive}
+        grown = any(verdict.cause is Cause.GROWN for verdict, _ in self.verdicts.values())
+        calm = self.calm and not grown and self.veterans == 0
+        if calm and newest and newest.cause is not Cause.SUCCEEDED:
+            self._fail("jobs finish", f"nothing went wrong, and it ended as {newest.cause}")
         if self.hopeful and len(alive) >= world.rules.min_nodes:
             if newest is None or newest.cause is not Cause.SUCCEEDED:
                 self._fail("jobs finish", f"the job ended as {newest and newest.cause}: {ends}")

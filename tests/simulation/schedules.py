@@ -5,6 +5,7 @@ one seed.
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from functools import partial
 
 from llutil.rendezvous.protocol import instructions as do
@@ -60,6 +61,10 @@ def play(
         lag=rng.choice((0.1, 2.5)),
     )
     world.trace = trace
+    # Of its own, so that what other days are like does not depend on it.
+    world.torchrun = random.Random(f"{seed} torchrun").random() < 0.15
+    if world.torchrun:
+        world.rules = rules = replace(rules, max_restarts=None, runs_again=False)
     world.note(
         "world", f"seed {seed}: {nodes} nodes, {rules}, delay {world.delay}, doubt {world.doubt}"
     )
@@ -94,7 +99,9 @@ def play(
     )
     # Without a token, whoever comes after the end begins again, and may be too few.
     hopeful = enough_budget and not stopped and not world.work.fatal and token != ""
-    world.properties.hopeful = hopeful
+    world.properties.hopeful = hopeful and not world.torchrun
+    calm = not (mishaps or stopped or world.work.failures or latecomers)
+    world.properties.calm = world.torchrun and calm and min(nodes, rules.max_nodes) == nodes
     if disorder:
         _disorder(world, random.Random(f"disorder {seed}"), slow)
     world.run()

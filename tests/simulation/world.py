@@ -62,6 +62,8 @@ class World:
         self.crash_due: PlannedCrash | None = None
         self.full = False
         """The store has no space left: it renews, reads and deletes, and takes no writes."""
+        self.torchrun = False
+        """Whether agents are torch's own: who has succeeded, or failed for good, leaves."""
         self._agenda: list[tuple[float, int, Callable[..., object], tuple[Any, ...]]] = []
         self._count = 0
         self.properties = Properties(self)

@@ -12,18 +12,17 @@ refuses the client, the run is of another version); ``take_instructions`` then r
 from __future__ import annotations
 
 import logging
-import os
-import select
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
 from llutil.errors import LaunchError, RendezvousError
 from llutil.ledgers.errors import LedgerClosed
 from llutil.ledgers.lease_revocation import LeaseRevocation
 from llutil.ledgers.protocol import Ledger
+from llutil.rendezvous.driver.change_signal import ChangeSignal
 from llutil.rendezvous.driver.instruction_executor import (
     AgentInstruction,
     InstructionExecutor,
@@ -65,11 +64,14 @@ class Driver:
         self._keys = keys
         self._open_ledger = open_ledger
         self._open_store = open_store
-        self._change_fd = -1
+        self._changes = ChangeSignal()
+        self._close_stores: Callable[[], None] = lambda: None
         self._wake = threading.Event()
         self._inbox: deque[see.Observation] = deque()
         self._instructions: deque[AgentInstruction] = deque()
         self._stop_wanted: Stage | None = None
+        self._has_workers = True
+        """Whether the agent carries out ``StopWorkers``. Else there is nothing to stop."""
         self._error: LaunchError | None = None
         self._revocation: LeaseRevocation | None = None
         self._thread: threading.Thread | None = None
@@ -89,7 +91,17 @@ class Driver:
         """A descriptor that is readable when ``take_instructions`` has something to give, or
         ``revocation`` has changed. It is open from ``start`` to ``close``; -1 otherwise.
         """
-        return self._change_fd
+        return self._changes.fd
+
+    @property
+    def ended(self) -> bool:
+        """Whether this node's part is over, in whatever way."""
+        return self._ended.is_set()
+
+    @property
+    def decided_end(self) -> do.End | None:
+        """How this node's part ends, as soon as that is known. Its workers may run yet."""
+        return self._machine.state.decided_end
 
     @property
     def revocation(self) -> LeaseRevocation | None:
@@ -98,13 +110,12 @@ class Driver:
 
     def start(self) -> None:
         """Start the thread. May be called once."""
-        self._change_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._changes.open()
         thread = threading.Thread(target=self._run, name="llutil-rendezvous", daemon=True)
         try:
             thread.start()
         except RuntimeError:  # no thread is to be had
-            os.close(self._change_fd)
-            self._change_fd = -1
+            self._changes.close()
             raise
         self._thread = thread
 
@@ -122,43 +133,46 @@ class Driver:
         """
         if self._error is not None:
             raise self._error  # and the descriptor stays readable
-        with suppress(BlockingIOError):
-            os.eventfd_read(self._change_fd)
+        self._changes.clear()
         return tuple(self._instructions.popleft() for _ in range(len(self._instructions)))
 
     def wait(self, deadline: float) -> None:
         """Wait until ``take_instructions`` has something to give, or until ``deadline``."""
-        poll = select.poll()  # select.select takes no descriptor above 1023
-        poll.register(self._change_fd, select.POLLIN)
-        poll.poll(1000.0 * min(max(0.0, deadline - time.monotonic()), _LONGEST_WAIT))
+        self._changes.wait(deadline)
+
+    def retire(self, asked: see.EndRequested) -> None:
+        """Request the end of this node's part, for an agent that has no workers and will not start
+        any. Waits for nothing. Any thread may call this.
+        """
+        self._has_workers = False
+        if self._stop_wanted is not None:
+            self.tell(see.WorkersStopped(self._stop_wanted))
+        self.tell(asked)
 
     def leave(self, asked: see.EndRequested, deadline: float) -> bool:
-        """End this node's part as ``asked``, for an agent that has no workers any more.
+        """``retire``, and wait for the end.
 
         Returns whether it has ended by ``deadline``, in whatever way. Does nothing if the driver
         was not started.
         """
         if self._thread is None:
             return True
-        self.tell(asked)
-        try:
-            while not self._ended.is_set() and time.monotonic() < deadline:
-                if self._stop_wanted is not None:
-                    self.tell(see.WorkersStopped(self._stop_wanted))
-                self.wait(deadline)
-                self.take_instructions()
-        except LaunchError as error:
-            _log.info("the rendezvous failed before this node left it: %s", error)
+        self.retire(asked)
+        while not self._ended.wait(min(deadline - time.monotonic(), _LONGEST_WAIT)):
+            if time.monotonic() >= deadline:
+                break
+        if self._error is not None:
+            _log.info("the rendezvous failed before this node left it: %s", self._error)
         return self._ended.is_set()
 
     def close(self, deadline: float) -> bool:
-        """End the thread, whatever it is doing, and close everything. Returns whether that was done
-        by ``deadline``.
+        """End the thread, whatever it is doing, and close everything, also the store of a round
+        that succeeded. Returns whether that was done by ``deadline``.
 
         If the node did not leave before, its records expire in the ledger.
         """
         thread, ledger = self._thread, self._ledger
-        if thread is None or self._change_fd < 0:
+        if thread is None or self._changes.fd < 0:
             return True
         self._closing = True
         self._wake.set()
@@ -168,8 +182,8 @@ class Driver:
         if thread.is_alive():
             _log.warning("the rendezvous' thread is stuck, and stays until this process ends")
             return False
-        os.close(self._change_fd)
-        self._change_fd = -1
+        self._changes.close()
+        self._close_stores()
         return True
 
     # The thread's side.
@@ -188,13 +202,13 @@ class Driver:
                     wake=self._wake.set,
                     note_revocation=self._note_revocation,
                 )
-                stack.callback(self._executor.close_stores)
+                self._close_stores = self._executor.close_stores
                 self._run_machine()
         except Exception as error:  # noqa: BLE001 - the edge of the thread: the agent hears of it
             self._fail(error)
         finally:
             self._ended.set()
-            os.eventfd_write(self._change_fd, 1)
+            self._changes.set()
 
     def _fail(self, error: Exception) -> None:
         if self._closing and isinstance(error, LedgerClosed):
@@ -272,9 +286,11 @@ class Driver:
     def _give(self, instruction: AgentInstruction) -> None:
         if isinstance(instruction, do.StopWorkers):
             self._stop_wanted = instruction.stage
+            if not self._has_workers:
+                self.tell(see.WorkersStopped(instruction.stage))
         self._instructions.append(instruction)
-        os.eventfd_write(self._change_fd, 1)
+        self._changes.set()
 
     def _note_revocation(self, revocation: LeaseRevocation | None) -> None:
         self._revocation = revocation
-        os.eventfd_write(self._change_fd, 1)
+        self._changes.set()

@@ -190,8 +190,8 @@ class InstructionExecutor:
 
     def close_stores(self) -> None:
         """Close the TCPStores that are still open."""
-        for store in self._stores.values():
-            store.close()
+        while self._stores:
+            self._stores.popitem()[1].close()
 
     def _deadline(self) -> float:
         """When a request that gets no answer is given up."""

@@ -1,33 +1,40 @@
-"""torch's ``RendezvousHandler`` on top of the driver, for torch's own agent.
+"""torch's ``RendezvousHandler`` on top of the driver, for agents that know nothing of ledgers.
 
-torch's interface has no way to report how a round ended. It can only express a round's members,
-that something has changed (``num_nodes_waiting``), and that a node leaves. The launcher's own agent
-uses ``Driver`` directly; plain torchrun gets this handler through the entry points. Then torch
-counts restarts, separately on each agent.
+The launcher's own agent uses ``Driver`` itself; a plain torchrun gets this handler, through the
+entry points. Its restart budget is torch's, one for each agent. torch's interface has no way to
+report how a round went. What can be known is told to the others: that workers have succeeded
+(``agent_store``), and why an agent ended (``agent_outcome``).
+
+An agent of torch's whose workers succeeded never runs them again. So its node leaves, and ends
+nobody's round. If it serves the round's store, it stays until the round is over.
 """
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
 import time
+import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 
-from torch.distributed import DistError, PrefixStore, TCPStore
+from torch.distributed import DistError, TCPStore
 from torch.distributed.elastic.rendezvous import (
     RendezvousClosedError,
-    RendezvousConnectionError,
     RendezvousHandler,
     RendezvousInfo,
     RendezvousStateError,
     RendezvousStoreInfo,
-    RendezvousTimeoutError,
 )
 
-from llutil.errors import ConfigError, LaunchError
 from llutil.failure import JobFailure
 from llutil.rendezvous.driver.driver import Driver
-from llutil.rendezvous.driver.round_store import connect_to_store
-from llutil.rendezvous.protocol import instructions as do
+from llutil.rendezvous.handlers.agent_outcome import failure_of_job
+from llutil.rendezvous.handlers.agent_store import AgentStore
+from llutil.rendezvous.handlers.node_part import NodePart, torchs_errors
 from llutil.rendezvous.protocol import observations as see
 from llutil.rendezvous.protocol.records import Assignment, Stage
 from llutil.time_budgets import LEDGER_CLOSED
@@ -35,36 +42,36 @@ from llutil.time_budgets import LEDGER_CLOSED
 __all__ = ["LedgerRendezvousHandler"]
 
 _STORE_TIMEOUT = timedelta(minutes=5)
-# All durations are in seconds.
-_ONE_WAIT = 60.0
-"""One wait for the driver. The machine decides how long a node waits in all."""
-_STORE_REACHED = 60.0
-"""By then the round's store must be reached."""
-_ONE_CONNECT_ATTEMPT = 5.0
-"""After each attempt to connect, it is checked whether the round is over already."""
-_LINGER = 5.0
-"""How long the leader of a torchrun job waits for the others to leave, to write the marker."""
-_LEFT = 30.0
-"""By then leaving must be done."""
+# For all agents to pass the barrier once they have come to it, or to be given up.
+_BARRIER_PASSED = timedelta(seconds=5)
 
 
 class LedgerRendezvousHandler(RendezvousHandler):
-    """One node's rendezvous. ``new_driver`` is called when the first round is asked for.
+    """One node's rendezvous. ``driver`` is called for a new driver when the first round is asked
+    for.
 
-    One thread uses it, as torch's agent does.
+    torch's agent uses it from one thread; others may look, close it and shut it down. What it holds
+    ends with ``shutdown``, or with the handler. A forked child holds nothing of it.
     """
 
-    def __init__(self, backend: str, run_id: str, new_driver: Callable[[], Driver]) -> None:
+    def __init__(self, backend: str, run_id: str, driver: Callable[[], Driver]) -> None:
         self._backend = backend
         self._run_id = run_id
-        self._new_driver = new_driver
-        self._driver: Driver | None = None
-        self._running: Stage | None = None
-        """The round that the agent got last; None once it asks for the next one."""
-        self._next: tuple[Assignment, str] | None = None
-        """A sealed round that the agent has not got yet, and this node's identity in it."""
-        self._round_over = False
-        self._end: do.End | None = None
+        self._new_driver = driver
+        self._starting = threading.Lock()
+        """Guards the start of the driver, which does not happen after a shutdown."""
+        self._turn = threading.RLock()
+        """Guards the part. Whoever waits for a round holds it."""
+        self._waits = False
+        """Whether a thread waits for a round."""
+        self._part: NodePart | None = None
+        self._pid = os.getpid()
+        self._finalizer: weakref.finalize[..., LedgerRendezvousHandler] | None = None
+        self._store: AgentStore | None = None
+        """The store of the newest round."""
+        self._closed = ""
+        """Why no round follows: the handler was closed or shut down."""
+        self._outer = id(sys.exc_info()[1])  # what is handled around all this is not the agent's
 
     @property
     def use_agent_store(self) -> bool:
@@ -85,130 +92,167 @@ class LedgerRendezvousHandler(RendezvousHandler):
         :raises RendezvousTimeoutError: no round began in time.
         :raises RendezvousClosedError: the job has ended, or this node has left it.
         :raises RendezvousStateError: the nodes' configurations, or the store's records, do not fit
-            together.
-        :raises RendezvousConnectionError: the ledger refuses the client, or the round's TCPStore
-            cannot be reached.
+            together; or this process was forked from the one that is in the rendezvous.
+        :raises RendezvousConnectionError: the store refuses us, or the round's own store cannot be
+            reached.
         """
-        if self._driver is None:
-            self._driver = self._new_driver()
-            self._driver.start()
-        driver = self._driver
-        if self._running is not None:
+        if self._inherited:
+            raise RendezvousStateError(
+                f"run {self._run_id!r}: process {self._pid} is in this rendezvous, and process "
+                f"{os.getpid()}, which was forked from it, is not; it needs a handler of its own"
+            )
+        with self._turn:
+            self._waits = True
+            try:
+                return self._next()
+            finally:
+                self._waits = False
+
+    def _next(self) -> RendezvousInfo:
+        part = self._started()
+        if part.running is not None:
             # torch's agent restarts after a failure, or for reasons of its own. To the other nodes
             # each restart is a failure.
-            self._end_round(driver, "its agent restarts its workers")
+            part.end_round(JobFailure(why="its agent restarts its workers"))
+        self._raise_if_closed()
         while True:
-            assignment, node = self._await_round(driver)
-            self._running = assignment.stage
-            store = self._connect(driver, assignment)
+            assignment, node = part.await_round()
+            store = part.connect(assignment)
             if store is not None:
-                return _info(assignment, node, store)
-            self._end_round(driver, "the round's store could not be reached")
+                return self._info(assignment, node, store)
+            part.end_round(JobFailure(why="the round's store could not be reached"))
 
-    def _end_round(self, driver: Driver, why: str) -> None:
-        """Tell the driver that no worker of this node is left in the round that it was in."""
-        stage, over = self._running, self._round_over
-        assert stage is not None
-        self._running, self._round_over = None, False
-        if over:
-            driver.tell(see.WorkersStopped(stage))
-        else:
-            driver.tell(see.WorkersEnded(stage, JobFailure(why=why)))
+    def _raise_if_closed(self) -> None:
+        if self._closed:
+            raise RendezvousClosedError(f"run {self._run_id!r}: {self._closed}")
 
-    def _await_round(self, driver: Driver) -> tuple[Assignment, str]:
-        while True:
-            self._take_instructions(driver)
-            self._raise_if_ended()
-            if self._next is not None:
-                found, self._next = self._next, None
-                return found
-            driver.wait(time.monotonic() + _ONE_WAIT)
+    def _started(self) -> NodePart:
+        with self._starting:
+            if self._part is None:
+                self._raise_if_closed()
+                with torchs_errors():
+                    driver = self._new_driver()
+                driver.start()
+                self._pid = os.getpid()
+                self._finalizer = weakref.finalize(self, _let_go, driver, self._pid)
+                self._part = NodePart(self._run_id, driver)
+            return self._part
 
-    def _connect(self, driver: Driver, assignment: Assignment) -> TCPStore | None:
-        """A client of the round's store; None if the round was over before it could be reached."""
-        deadline = time.monotonic() + _STORE_REACHED
-        while True:
-            try:
-                return connect_to_store(assignment.host, assignment.port, _ONE_CONNECT_ATTEMPT)
-            except DistError as error:
-                self._take_instructions(driver)
-                if self._round_over:
-                    return None
-                if time.monotonic() >= deadline:
-                    raise RendezvousConnectionError(
-                        f"the store of {assignment.stage}, which {assignment.by} hosts at "
-                        f"{assignment.host}, port {assignment.port}, cannot be reached: {error}"
-                    ) from error
+    @property
+    def _inherited(self) -> bool:
+        """Whether another process, from which this one was forked, is in the rendezvous."""
+        return self._part is not None and self._pid != os.getpid()
+
+    def _info(self, assignment: Assignment, node: str, store: TCPStore) -> RendezvousInfo:
+        place = assignment.ranks_of(node)
+        store.set_timeout(_STORE_TIMEOUT)
+        prefix = f"agents/{assignment.generation}.{assignment.round}"
+        note = partial(_note_success, weakref.ref(self), assignment.stage)
+        self._store = AgentStore(prefix, store, note)
+        return RendezvousInfo(
+            store=self._store,
+            rank=place.group_rank,
+            world_size=place.group_world_size,
+            bootstrap_store_info=RendezvousStoreInfo(assignment.host, assignment.port),
+        )
 
     def num_nodes_waiting(self) -> int:
-        """1 if the round is over, because a node came, was lost or failed; else 0. torch's agent
-        then restarts its workers.
+        """1 if the round is over for this node: another came, or one was lost; torch's agent then
+        restarts.
         """
-        if self._driver is not None and self._end is None:
-            self._take_instructions(self._driver)
-        return int(self._round_over)
+        part = self._look()
+        return int(part is not None and part.over)
 
     def is_closed(self) -> bool:
-        """Whether this node's part is over."""
-        return self._end is not None
+        """Whether the job, or this node's part of it, is over."""
+        part = self._look()
+        return bool(self._closed) or (part is not None and part.driver.decided_end is not None)
+
+    def _look(self) -> NodePart | None:
+        """The part, with the newest instructions, unless another thread takes them."""
+        part = self._part
+        if part is not None and not self._inherited and self._turn.acquire(blocking=False):
+            try:
+                part.take_instructions()
+            finally:
+                self._turn.release()
+        return part
 
     def set_closed(self) -> None:
         """Ask the whole job to stop."""
-        if self._driver is not None:
-            self._driver.tell(see.EndRequested("the rendezvous was closed", stop=True))
+        failure = self._failure(self._error())
+        why = "the rendezvous was closed" + (f": {failure.why}" if failure else "")
+        if not self._inherited and not self._closed:
+            self._started().close(why)
+        self._closed = self._closed or why
 
     def shutdown(self) -> bool:
-        """Leave. The last node that leaves writes the generation's marker; then the run id can be
-        used again.
+        """Leave, and tell the others if that ends the job. The run id can be used again at once.
+
+        It waits for as long as others need the round's store, if this node serves that and has
+        succeeded.
         """
-        driver = self._driver
-        if driver is None:
+        error = self._error()
+        if self._inherited:
             return True
-        asked = see.EndRequested("the agent shut its rendezvous down", stop=False, linger=_LINGER)
-        left = driver.leave(asked, time.monotonic() + _LEFT)
-        self._end = self._end or do.Left(asked.why)
-        return driver.close(time.monotonic() + LEDGER_CLOSED) and left
+        with self._starting:
+            self._closed = self._closed or "the rendezvous was shut down"
+            part = self._part
+        if part is None or self._finalizer is None or not self._finalizer.alive:
+            return True
+        if self._waits:
+            part.retire()  # ends the wait
+        with self._turn:
+            failure = self._failure(error)
+            if error is None and self._store is not None and self._store.of_an_agent:
+                failure = JobFailure(why="its agent ended, and its workers failed", fatal=True)
+            store = self._store if part.succeeded else None
+            if store is not None and part.running is not None:
+                with suppress(DistError):
+                    store.tell_passed(len(part.running[0].seats), _BARRIER_PASSED)
+            left = part.leave(error, failure)
+            if store is not None and part.serves_well:
+                with suppress(DistError):
+                    store.await_all_passed(_BARRIER_PASSED)
+            closed = part.driver.close(time.monotonic() + LEDGER_CLOSED)
+            if closed:
+                self._finalizer.detach()
+            return closed and left
 
-    def _take_instructions(self, driver: Driver) -> None:
-        try:
-            instructions = driver.take_instructions()
-        except ConfigError as error:
-            raise RendezvousStateError(str(error)) from error
-        except LaunchError as error:
-            raise RendezvousConnectionError(str(error)) from error
-        for instruction in instructions:
-            match instruction:
-                case do.StartWorkers(assignment=assignment, node=node):
-                    self._next = (assignment, node)
-                case do.StopWorkers(stage=stage) if stage == self._running:
-                    self._round_over = True
-                case do.StopWorkers(stage=stage):
-                    # The agent has no workers of that round: it has not got the round yet, or has
-                    # ended them already.
-                    self._next = None
-                    driver.tell(see.WorkersStopped(stage))
-                case do.Finish(end=end):
-                    self._end = end
+    def _error(self) -> BaseException | None:
+        """The error with which the agent ends, as far as this is called while it passes by."""
+        error = sys.exc_info()[1]
+        return None if id(error) == self._outer else error
 
-    def _raise_if_ended(self) -> None:
-        run = f"run {self._run_id!r}"
-        match self._end:
-            case None:
-                return
-            case do.GaveUp(why=why):
-                raise RendezvousTimeoutError(f"{run}: {why}")
-            case do.Refused(why=why):
-                raise RendezvousStateError(f"{run}: {why}")
-            case end:
-                raise RendezvousClosedError(f"{run}: {end.why}")
+    def _failure(self, error: BaseException | None) -> JobFailure | None:
+        """What ``error`` means for all nodes."""
+        if error is None:
+            return None
+        running = self._part.running if self._part else None
+        return failure_of_job(error, running[0].ranks_of(running[1]).group_rank if running else 0)
+
+    def note_success(self, stage: Stage) -> None:
+        """The agent's workers of that round have succeeded, and it will not start any more."""
+        if self._part is not None:
+            self._part.succeed(stage)
 
 
-def _info(assignment: Assignment, node: str, store: TCPStore) -> RendezvousInfo:
-    ranks = assignment.ranks_of(node)
-    store.set_timeout(_STORE_TIMEOUT)
-    return RendezvousInfo(
-        store=PrefixStore(f"agents/{assignment.generation}.{assignment.round}", store),
-        rank=ranks.group_rank,
-        world_size=ranks.group_world_size,
-        bootstrap_store_info=RendezvousStoreInfo(assignment.host, assignment.port),
-    )
+def _note_success(handler: weakref.ref[LedgerRendezvousHandler], stage: Stage) -> None:
+    """The agent's store calls this, and must not keep the handler alive."""
+    if (living := handler()) is not None:
+        living.note_success(stage)
+
+
+def _let_go(driver: Driver, pid: int) -> None:
+    """The handler is gone, or this process ends. A forked child has the handler, and no part in it.
+
+    The main thread waits, so that nothing is left. Others may be amid whatever they collect
+    garbage in, also the driver's own.
+    """
+    if os.getpid() != pid:
+        return
+    asked = see.EndRequested("its handler is gone", stop=False)
+    if threading.current_thread() is threading.main_thread():
+        driver.leave(asked, time.monotonic() + LEDGER_CLOSED)
+    else:
+        driver.retire(asked)

@@ -93,6 +93,8 @@ def apply_observation(state: State, observation: Observation, now: float) -> Non
         case EndRequested(why=why, stop=stop, linger=linger):
             if state.wanted_end is None or (stop and isinstance(state.wanted_end, Left)):
                 state.wanted_end, state.linger = (Stopped(why) if stop else Left(why)), linger
+            elif isinstance(state.wanted_end, Left):
+                state.linger = linger
         case _:
             _take_answer(state, observation, now)
     derive_state(state, now)
@@ -190,6 +192,8 @@ def _note_written(state: State, records: tuple[Record, ...]) -> None:
                 state.marked_generation = record.generation
             case Report():
                 state.reported.add((record.stage, record.say))
+                if record.say is ReportKind.SUCCEEDED:  # of failures, the ledger's order counts
+                    _note_reports(state, record.stage, (record,))
             case _:
                 pass
 
@@ -210,7 +214,7 @@ def _workers_ended(state: State, ended: WorkersEnded) -> None:
     if state.own_round is None or state.own_round.stage != ended.stage:
         return
     succeeded = ended.job_failure is None
-    if stopping and succeeded:
+    if stopping and succeeded and state.parameters.runs_again:
         return  # too late: WorkersStopped follows
     state.workers = WorkersState.ENDED
     if succeeded:

@@ -6,12 +6,14 @@ This module may import nothing but the standard library and the room's values.
 
 from __future__ import annotations
 
-from llutil.rendezvous.protocol.instructions import GaveUp
+from llutil.rendezvous.protocol.instructions import GaveUp, Left
 from llutil.rendezvous.protocol.records import Cause, Report, ReportKind
 from llutil.rendezvous.protocol.seal_decision import is_ready
 from llutil.rendezvous.protocol.state import State, WorkersState
 
 __all__ = ["derive_state"]
+
+_FOREVER = float("inf")
 
 
 def derive_state(state: State, now: float) -> None:
@@ -36,14 +38,16 @@ def derive_state(state: State, now: float) -> None:
 def _still_counts(state: State, outcome: Report) -> bool:
     """Whether ``outcome`` should still be reported.
 
-    After the verdict, nobody needs a report of success. A failure is still reported: what the
-    others have heard so far may be only an echo of it, which another node reported earlier.
+    After the verdict, nobody needs a report of success, unless it means that this node does not run
+    again. A failure is still reported: what the others have heard so far may be only an echo of it,
+    which another node reported earlier.
     """
     if not state.leased or outcome.node != state.node:
         return False  # the identity that it happened to is lost
     if state.own_round and state.own_round.stage == outcome.stage:
         return True
-    return outcome.say is ReportKind.FAILED and outcome.stage == state.log.stage
+    wanted = outcome.say is ReportKind.FAILED or not state.parameters.runs_again
+    return wanted and outcome.stage == state.log.stage
 
 
 def _ignore_others_generations(state: State) -> None:
@@ -78,8 +82,11 @@ def _update_timers(state: State, now: float) -> None:
     known = state.failed_since is not None or not state.leads
     if not known and any(end.say is ReportKind.FAILED for end in state.end_reports.values()):
         state.failed_since = now
-    if state.wanted_end and state.idle and state.wanted_end_since is None:
-        state.wanted_end_since = now
+    if state.wanted_end and state.idle:
+        if _stays_for_its_round(state, now):
+            state.wanted_end_since = None
+        elif state.wanted_end_since is None:
+            state.wanted_end_since = now
     unheard = state.unheard(now)
     if unheard and state.unheard_since is None:
         state.unheard_since = now
@@ -93,6 +100,16 @@ def _update_timers(state: State, now: float) -> None:
         state.waiting_since = None
     if now >= state.gives_up_at:
         state.wanted_end, state.wanted_end_since = _gave_up(state, now), now
+
+
+def _stays_for_its_round(state: State, now: float) -> bool:
+    """Whether a leader that was asked to leave stays without a deadline: the others of its round,
+    whose store it hosts, still run.
+    """
+    if not isinstance(state.wanted_end, Left) or state.linger < _FOREVER:
+        return False
+    runs = state.leads and state.log.running is not None and not state.is_alone
+    return runs and not state.suspended(now)
 
 
 def _ready_count(state: State) -> int:

@@ -37,8 +37,8 @@ from llutil.rendezvous.protocol.records import (
 )
 from llutil.rendezvous.protocol.seal_decision import (
     Incompatible,
+    NoRoundFollows,
     NotYet,
-    RestartsSpent,
     Seal,
     SealInput,
     decide_seal,
@@ -52,7 +52,7 @@ from llutil.rendezvous.protocol.verdict_decision import (
     first_report_of_failure,
 )
 
-__all__ = ["is_alone", "next_leader_step"]
+__all__ = ["next_leader_step"]
 
 _FOREVER = float("inf")
 
@@ -76,21 +76,20 @@ def next_leader_step(state: State, now: float) -> Instruction | NotYet | Incompa
         return NotYet(_FOREVER, "waiting for a first look at the members")
     if log.closed and not (log.marker and log.marker.generation == log.closed):
         return NotYet(_FOREVER, "waiting to see the marker that came with the final verdict")
-    leaving = isinstance(state.wanted_end, Left | GaveUp)
-    if leaving and is_alone(state):
-        return _mark_left(state)
+    leaves_last = state.is_alone and isinstance(state.wanted_end, Left | GaveUp)
     if log.running:
-        return _decide_running_round(state, log.running, now)
+        step = _decide_running_round(state, log.running, now)
+        if not (leaves_last and isinstance(step, NotYet)):
+            return step
+    elif log.last and (mark := _mark_by_late_reports(state, log.last)):
+        return mark
+    if leaves_last:
+        return _mark_left(state)
     if stop := _stop_reason(state):
         return _mark(state, Cause.STOPPED, stop)
     if state.wanted_end:
         return NotYet(_FOREVER, "leaving")
     return _seal(state, now)
-
-
-def is_alone(state: State) -> bool:
-    """Whether this node leads and, as far as it knows, no other member is there."""
-    return state.leads and state.members is not None and len(state.members) <= 1
 
 
 def _stop_reason(state: State) -> str | None:
@@ -153,9 +152,29 @@ def _mark(state: State, cause: Cause, why: str, job_failure: JobFailure | None =
     return Create(state.ticket + 1, (_marker(state, cause, why, job_failure),), why)
 
 
-def _mark_failed(state: State, found: RestartsSpent) -> Create:
-    """End the generation: its last round failed, and no restart is left. By now every living member
-    has reported what it knows of the failure.
+def _mark_by_late_reports(state: State, last: Assignment) -> Create | None:
+    """End the generation if reports that came after the verdict on its last round say that no other
+    round is wanted: all have succeeded and do not run again, or one says that starting again cannot
+    help.
+    """
+    if _done(state).issuperset(last.nodes):
+        return _mark(state, Cause.SUCCEEDED, f"all {len(last.nodes)} nodes succeeded")
+    failed = first_report_of_failure(last, state.end_reports)
+    if failed is None or failed.job_failure is None or not failed.job_failure.fatal:
+        return None
+    why = f"{describe_failure(failed)}; starting again cannot help"
+    return _mark(state, Cause.FAILED, why, failed.job_failure)
+
+
+def _done(state: State) -> frozenset[str]:
+    """The nodes that have succeeded in the last round and do not run again."""
+    ended = () if state.parameters.runs_again else state.end_reports.values()
+    return frozenset(end.node for end in ended if end.say is ReportKind.SUCCEEDED)
+
+
+def _mark_failed(state: State, found: NoRoundFollows) -> Create:
+    """End the generation: its last round is over, and no other can follow. By now every living
+    member has reported what it knows of the failure.
     """
     last = state.log.last
     verdict = state.log.verdict_on(state.log.stage)
@@ -217,13 +236,14 @@ def _seal(state: State, now: float) -> Instruction | NotYet | Incompatible:
         log=log,
         members=state.members or (),
         backs=state.nodes_back,
+        done=_done(state),
         quorum_since=state.quorum_since,
         ended_since=now if state.ended_since is None else state.ended_since,
     )
     decision = decide_seal(known, now)
     if isinstance(decision, Incompatible):
         return decision
-    if isinstance(decision, RestartsSpent):
+    if isinstance(decision, NoRoundFollows):
         return _mark_failed(state, decision)
     stage = Stage(log.generation, log.stage.round + 1)
     if state.store_stage is None:

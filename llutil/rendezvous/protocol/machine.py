@@ -135,8 +135,11 @@ def _wait(state: State, not_yet: NotYet, now: float) -> Wait:
     elif state.leased and state.idle and not state.wanted_end and not state.suspended(now):
         # ``wait_limit`` begins to run when the node is suspended.
         until = min(until, state.renewed + parameters.lease_ttl)
+    elif state.wanted_end and state.linger and state.leased and not state.suspended(now):
+        # A leader that stays for its round has a deadline from then on.
+        until = min(until, state.renewed + parameters.lease_ttl)
     if state.wanted_end_since is not None:
-        lease, linger = parameters.lease_ttl, state.linger
+        lease, linger = parameters.lease_ttl, min(state.linger, parameters.timeout)
         for delay in (0.0, linger, lease, linger + lease):
             if (deadline := state.wanted_end_since + delay) > now:
                 until = min(until, deadline)

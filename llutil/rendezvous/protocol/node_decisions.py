@@ -30,7 +30,6 @@ from llutil.rendezvous.protocol.instructions import (
     TakeLease,
     WatchPredecessor,
 )
-from llutil.rendezvous.protocol.leader_decisions import is_alone
 from llutil.rendezvous.protocol.records import Cause, Report, ReportKind, Stage
 from llutil.rendezvous.protocol.state import State, WorkersState
 
@@ -66,26 +65,34 @@ def _wanted_end_now(state: State, end: End, since: float, now: float) -> End | N
     """``end``, which this node was asked for; None as long as something should be written first.
 
     After a stop, the node waits at most one lease for the leader's marker, so that the whole job
-    stops. The last node to leave first writes the generation's marker. Both waits have a deadline:
-    a node that stops must not hang if the store does not answer.
+    stops. The last node to leave first writes the generation's marker. A node that lingers first
+    reports how its workers ended, and, as the leader, waits for the end of its round. All these
+    waits have a deadline: a node that stops must not hang if the store does not answer.
     """
     if isinstance(end, GaveUp) and state.unheard(now):
         return end_without_ledger(state, end, now)
-    if not state.joined or state.suspended(now):
-        return end
-    delay = state.parameters.lease_ttl
+    return end if now >= since + _delay(state, end, now) else None
+
+
+def _delay(state: State, end: End, now: float) -> float:
+    """How long this node goes on, in seconds, once ``end`` is all that is left to do."""
+    lease_ttl, suspended = state.parameters.lease_ttl, state.suspended(now)
+    if not state.joined:
+        return 0.0
     if isinstance(end, Stopped):
-        delay = delay if _concerns_others(state) else 0.0
-    elif state.older_members:
-        delay = 0.0
-    elif state.log_read_as_leader and state.members is not None:
-        if not is_alone(state):
-            delay = state.linger
-        elif state.log.last is None:
-            delay = 0.0
-        else:
-            delay += state.linger
-    return end if now >= since + delay else None
+        return lease_ttl if _concerns_others(state) and not suspended else 0.0
+    linger = min(state.linger, state.parameters.timeout)
+    if state.has_to_tell and linger:
+        return linger
+    if state.older_members:
+        return 0.0
+    if suspended:
+        return linger if state.log.running else 0.0
+    if not state.log_read_as_leader or state.members is None:
+        return lease_ttl
+    if not state.is_alone:
+        return linger if state.log.running else 0.0
+    return lease_ttl + linger if state.log.last else 0.0
 
 
 def _concerns_others(state: State) -> bool:
@@ -95,7 +102,7 @@ def _concerns_others(state: State) -> bool:
     running = state.log.running
     if running and running.seat(state.node) is None:
         return any(seat.token == state.profile.token for seat in running.seats)
-    return not (is_alone(state) and state.log.last is None)
+    return not (state.is_alone and state.log.last is None)
 
 
 def next_end_step(state: State, end: End, now: float) -> Instruction | None:
@@ -104,7 +111,8 @@ def next_end_step(state: State, end: End, now: float) -> Instruction | None:
         return StopWorkers(state.own_round.stage, end.why, isinstance(end, Failed))
     if state.workers is WorkersState.STOPPING:
         return None
-    if state.store_stage:
+    if state.store_stage and not isinstance(end, FinishedWell):
+        # After a success torch's own agents still meet there, so the driver closes it.
         return CloseStore(state.store_stage, end.why)
     if state.marked_generation and state.joined and not state.suspended(now):
         return DeleteStale(

@@ -201,8 +201,10 @@ class WorkersStopped:
 class EndRequested:
     """This node was asked to stop the whole job (``stop``), or else to leave it to the others.
 
-    ``linger``: seconds that a leaving leader waits until all others have left, so that it can write
-    the generation's marker. Agents that never report (torchrun's) end a job in this way only.
+    ``linger``: how many seconds a node that leaves stays for the sake of the others, once it has no
+    workers: until its report is in the ledger, and, as the leader, until the round is over, since
+    it hosts the round's store. Infinite: as long as the round runs. It can be requested again, with
+    another ``linger``.
     """
 
     why: str

@@ -27,7 +27,8 @@ class ProtocolParameters:
     ``unique_run``: nobody knows the run's id but this node, and nobody will use it again.
     ``report_limit``: how long a node tries to report a failure that no restart can mend, if the
     ledger does not take it. ``retry_pause``: how long to wait before a request that the store did
-    not answer is repeated.
+    not answer is repeated. ``runs_again``: whether a node whose workers succeeded runs them again
+    if the others have to; torch's own agent does not.
 
     :raises ConfigError: values are out of range; the text lists all of them.
     """
@@ -43,6 +44,7 @@ class ProtocolParameters:
     report_limit: float = LEDGER_LEFT
     retry_pause: float = 0.5
     unique_run: bool = False
+    runs_again: bool = True
 
     def __post_init__(self) -> None:
         problems: list[Problem] = []

@@ -33,8 +33,8 @@ from llutil.rendezvous.protocol.run_history import RunHistory
 
 __all__ = [
     "Incompatible",
+    "NoRoundFollows",
     "NotYet",
-    "RestartsSpent",
     "Seal",
     "SealInput",
     "decide_seal",
@@ -48,9 +48,10 @@ class SealInput:
     """What the leader knows while no round runs.
 
     ``me`` is the leader. ``members`` are in order of arrival. ``backs`` are the nodes that have
-    reported ``BACK`` since the newest round. ``quorum_since``: since when ``min_nodes`` nodes have
-    been ready; None if they are not. ``ended_since``: since when the newest round's verdict has
-    been known. Both are times of the leader's own clock.
+    reported ``BACK`` since the newest round. ``done`` are its members that have succeeded and do
+    not run again. ``quorum_since``: since when ``min_nodes`` nodes have been ready; None if they
+    are not. ``ended_since``: since when the newest round's verdict has been known. Both are times
+    of the leader's own clock.
     """
 
     me: str
@@ -58,6 +59,7 @@ class SealInput:
     log: RunHistory
     members: Sequence[Member]
     backs: AbstractSet[str]
+    done: AbstractSet[str] = frozenset()
     quorum_since: float | None
     ended_since: float
 
@@ -94,8 +96,8 @@ class Incompatible:
 
 
 @dataclass(frozen=True, slots=True)
-class RestartsSpent:
-    """No round follows: the last one failed, and no restart is left."""
+class NoRoundFollows:
+    """The last round is over, and no other can follow it in this generation."""
 
     why: str
 
@@ -105,12 +107,14 @@ def is_ready(node: str, busy: AbstractSet[str], backs: AbstractSet[str]) -> bool
     return node not in busy or node in backs
 
 
-def decide_seal(known: SealInput, now: float) -> Seal | NotYet | Incompatible | RestartsSpent:
+def decide_seal(known: SealInput, now: float) -> Seal | NotYet | Incompatible | NoRoundFollows:
     """Whether the leader seals the next round at ``now``, and with whom."""
     parameters, last = known.parameters, known.log.last
     ready = known.ready
     if last is not None and _is_last_failure(known, last):
         return _on_last_failure(known, last, now)
+    if last is not None and (too_few := _too_few_are_left(known, last)):
+        return NoRoundFollows(too_few)
     here = {member.node for member in ready}
     if known.me not in here:
         return NotYet(float("inf"), "this node, which leads, still has workers of an earlier round")
@@ -151,14 +155,33 @@ def _is_last_failure(known: SealInput, last: Assignment) -> bool:
     )
 
 
-def _on_last_failure(known: SealInput, last: Assignment, now: float) -> NotYet | RestartsSpent:
+def _on_last_failure(known: SealInput, last: Assignment, now: float) -> NotYet | NoRoundFollows:
     away = [node for node in last.nodes if node not in known.backs]
     until = known.ended_since + known.parameters.loss_known_after
     if away and now < until:
         return NotYet(
             until, f"no restarts are left; lost, or still stopping workers: {', '.join(away)}"
         )
-    return RestartsSpent(f"all {last.restarts} restarts are used up")
+    return NoRoundFollows(f"all {last.restarts} restarts are used up")
+
+
+def _too_few_are_left(known: SealInput, last: Assignment) -> str | None:
+    """Why no round can begin any more for want of nodes; None if one can.
+
+    A lost member may come back under a new name, but a node that is done does not come back.
+    Without a living member of the last round, the nodes that are here came for another life of the
+    job.
+    """
+    living = {member.node for member in known.members}
+    done = [node for node in last.nodes if node in known.done]
+    possible = living.union(last.nodes).difference(done)
+    survivors = living.intersection(last.nodes).difference(done)
+    if not done or not survivors or len(possible) >= known.parameters.min_nodes:
+        return None
+    return (
+        f"{', '.join(done)} had succeeded, and so {len(possible)} of {known.parameters.min_nodes} "
+        "nodes are left for another round"
+    )
 
 
 def restarts_after(log: RunHistory, living: AbstractSet[str]) -> int:

@@ -119,7 +119,9 @@ class State:
     """
     linger: float = 0.0
     wanted_end_since: float | None = None
-    """Since when ``wanted_end`` is all that is left to do: no workers run here."""
+    """Since when ``wanted_end`` is all that is left to do: no workers run here, and this node does
+    not stay for its round.
+    """
     decided_end: End | None = None
     has_left: bool = False
     finished: bool = False
@@ -135,6 +137,11 @@ class State:
         own member record exists.
         """
         return self.joined and not self.older_members
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether this node leads and, as far as it knows, no other member is there."""
+        return self.leads and self.members is not None and len(self.members) <= 1
 
     @property
     def idle(self) -> bool:
@@ -179,6 +186,17 @@ class State:
         reads and renewals only.
         """
         return not self.joined or self.suspended(now) or self.unanswered_write is not None
+
+    @property
+    def has_to_tell(self) -> bool:
+        """Whether the others have not heard yet how this node's workers ended: its report is not in
+        the ledger, or it ends the job, and the leader has not written that.
+        """
+        outcome = self.outcome
+        if outcome is None:
+            return False
+        fatal = outcome.job_failure is not None and outcome.job_failure.fatal
+        return fatal or (outcome.stage, outcome.say) not in self.reported
 
     def suspended(self, now: float) -> bool:
         """Whether the lease may be over, by this node's own clock (rule 6)."""

@@ -13,13 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.rendezvous.jobs import Job
+from llutil.rendezvous.protocol.record_codec import decode
+from tests.integration.rendezvous.jobs import Job, until
 from tests.support.store_history import left_in, read_history
 from tests.support.stores import STORES, Server
 
 pytestmark = [pytest.mark.launch, pytest.mark.parametrize("store", STORES)]
 
 _SOON = 120.0  # seconds; each torchrun imports torch first
+# Seconds: longer than what is awaited here, so that no lease expires for it.
+_LEASE = 40
 _WORKER = str(Path(__file__).parents[1] / "worker.py")
 
 
@@ -31,7 +34,7 @@ class _Torchruns:
         self._stack = stack
         self.all: dict[str, subprocess.Popen[bytes]] = {}
 
-    def start(self, name: str, *, conf: str = "last_call_timeout=1,lease_ttl=3") -> None:
+    def start(self, name: str, *, conf: str = f"last_call_timeout=1,lease_ttl={_LEASE}") -> None:
         """Start one."""
         options = {
             "rdzv-backend": self.job.store.torchrun,
@@ -54,6 +57,12 @@ class _Torchruns:
         self._stack.callback(process.kill)
         self.all[name] = process
 
+    def members(self) -> list[str]:
+        """The names of those that are there, the leader first."""
+        records = self.job.records("members")
+        pids = [int(decode(one.key, one.value).name.split("-")[-2]) for one in records]
+        return [name for pid in pids for name, one in self.all.items() if one.pid == pid]
+
     def said(self, name: str) -> str:
         """What it printed."""
         return (self.job.folder / f"{name}.out").read_text(errors="replace")
@@ -71,21 +80,32 @@ def torchruns(job: Job) -> Iterator[_Torchruns]:
         yield _Torchruns(job, stack)
 
 
-def test_torchrun_meets_through_the_store_and_takes_in_a_late_node(
+def test_torchrun_takes_in_a_late_node_goes_on_without_one_and_ends_nobody_by_its_end(
     torchruns: _Torchruns, server: Server
 ) -> None:
+    job = torchruns.job
     for name in "ab":
         torchruns.start(name)
-    torchruns.job.runs("a", "b", seconds=_SOON)
+    job.runs("a", "b", seconds=_SOON)
     torchruns.start("c")
-    torchruns.job.runs("a", "b", "c", seconds=_SOON)
-    torchruns.job.succeed()
+    job.runs("a", "b", "c", seconds=_SOON)
+    gone = torchruns.all.pop("c")
+    gone.terminate()
+    job.runs("a", "b", after=len(job.workers()), seconds=0.7 * _LEASE)  # it has left, and at once
+    assert gone.wait(_SOON) != 0
+    leader, other = torchruns.members()
+    job.succeed(other)
+    until("the other node leaves", lambda: torchruns.members() == [leader])
+    workers = len(job.workers())
+    job.succeed(leader)
     for name, process in torchruns.all.items():
         assert process.wait(_SOON) == 0, torchruns.said(name)
+        assert "Error waiting on exit barrier" not in torchruns.said(name)
+    assert len(job.workers()) == workers
     ((key, _, ttl),) = left_in(server)
     assert key.endswith("/log/000001.marker")
     assert ttl > 86000
-    assert [len(one.seats) for one in read_history(server).assignments] == [2, 3]
+    assert [len(one.seats) for one in read_history(server).assignments] == [2, 3, 2]
 
 
 def test_torchrun_is_told_at_once_what_is_wrong_with_its_options(torchruns: _Torchruns) -> None:

@@ -216,7 +216,7 @@ def test_the_leader_writes_verdict_and_marker_at_once_and_cleans_up() -> None:
     written = node.state.pending.records[1]
     assert isinstance(written, Marker)
     assert (written.cause, written.nodes) == (Cause.SUCCEEDED, ("a.1", "b.1"))
-    assert node.created() == ["CloseStore", "Sweep 2.0", "Leave", "Finish FinishedWell"]
+    assert node.created() == ["Sweep 2.0", "Leave", "Finish FinishedWell"]
 
 
 def test_the_marker_keeps_tokens_and_labels_of_the_last_round() -> None:
@@ -538,7 +538,7 @@ def test_a_final_verdict_that_is_found_brings_its_marker() -> None:
     node.sees(see.Unanswered(node.ticket))
     node.sees(see.Ticked(), 0.5)
     said = node.sees(see.Found(node.ticket, written))
-    assert said == ["CloseStore", "Sweep 2.0", "Leave", "Finish FinishedWell"]
+    assert said == ["Sweep 2.0", "Leave", "Finish FinishedWell"]
 
 
 def test_nothing_else_is_written_before_a_doubt_is_settled() -> None:
@@ -701,7 +701,11 @@ def test_a_leader_may_linger_for_the_others_to_leave_first() -> None:
     node.created()
     assert node.sees(see.EndRequested("shutdown", stop=False, linger=3.0)) == []
     assert node.wait.until == 3.0
-    assert node.sees(see.MembersSeen((member("a"),)), 1.0) == ["Create verdict + marker"]
+    assert node.sees(see.MembersSeen((member("a"),)), 1.0) == ["ReadReports"]
+    told = (report("b", ReportKind.SUCCEEDED),)
+    said = node.sees(see.ReportsRead(node.ticket, FIRST, told))
+    assert said == ["Create verdict + marker"]
+    assert node.wanted.cause is Cause.SUCCEEDED
 
 
 def test_a_leader_does_not_linger_for_ever() -> None:
@@ -710,6 +714,110 @@ def test_a_leader_does_not_linger_for_ever() -> None:
     node.created()
     node.sees(see.EndRequested("shutdown", stop=False, linger=3.0))
     assert node.sees(see.Ticked(), 3.0)[-2:] == ["Leave", "Finish Left"]
+
+
+FOR_EVER = see.EndRequested("its workers have succeeded", stop=False, linger=float("inf"))
+FATAL = job_failure("no luck", fatal=True)
+
+
+def test_who_leaves_has_its_say_first_if_it_lingers() -> None:
+    node = follower()
+    node.sees(see.WorkersEnded(FIRST, None))
+    assert node.sees(FOR_EVER) == []
+    assert node.created() == ["Leave", "Finish Left"]
+
+
+def test_who_lingers_waits_out_a_store_that_is_away_until_its_timeout() -> None:
+    node = follower(timeout=60.0)
+    node.sees(see.WorkersEnded(FIRST, None))
+    node.sees(FOR_EVER)
+    node.sees(see.Unanswered(node.ticket), 5.0)
+    assert node.sees(see.Ticked(), 59.0) == []
+    assert node.wait.until == 60.0
+    assert node.sees(see.Ticked(), 60.0) == ["Leave", "Finish Left"]
+
+
+def test_a_failure_that_ends_the_job_is_not_left_behind_before_the_leader_says_so() -> None:
+    node = follower()
+    node.sees(see.WorkersEnded(FIRST, FATAL))
+    node.sees(see.EndRequested("it failed", stop=False, linger=8.0))
+    assert node.created(1.0) == []
+    final = verdict(Cause.FAILED, final=True)
+    end = marker(Cause.FAILED, job_failure=FATAL, tokens=("",))
+    log = RunHistory(round_of("ab"), final, end)
+    assert node.sees(see.LogSeen(log)) == ["Leave", "Finish Failed"]
+
+
+def test_a_leader_that_succeeded_serves_its_round_for_as_long_as_that_runs() -> None:
+    node = leader("ab", runs_again=False)
+    node.sees(see.WorkersEnded(FIRST, None))
+    node.created()
+    assert node.sees(FOR_EVER) == []
+    for now in range(9, 5000, 9):
+        node.renew(float(now))
+    assert node.wait.why == "1 of 2 nodes have succeeded"
+    told = (report("a", ReportKind.SUCCEEDED), report("b", ReportKind.SUCCEEDED))
+    assert node.sees(see.ReportsSeen(FIRST, told)) == ["Create verdict + marker"]
+    assert node.created()[-1] == "Finish FinishedWell"
+
+
+def test_a_leader_that_succeeded_does_not_serve_without_the_ledger_for_ever() -> None:
+    node = leader("ab", timeout=60.0)
+    node.sees(see.WorkersEnded(FIRST, None))
+    node.created()
+    node.sees(FOR_EVER)
+    assert node.wait.until == 10.0
+    assert node.sees(see.Ticked(), 69.0) == []
+    assert node.sees(see.LeaseRenewed(70.0), 70.0) == []
+    assert node.sees(see.Ticked(), 80.0) == []
+    assert node.sees(see.Ticked(), 139.0) == []
+    assert node.sees(see.Ticked(), 140.0)[-2:] == ["Leave", "Finish Left"]
+
+
+def test_a_leader_that_succeeded_goes_once_the_others_have_to_start_again() -> None:
+    node = leader("abc", least=2, runs_again=False)
+    node.sees(see.WorkersEnded(FIRST, None))
+    node.created()
+    node.sees(FOR_EVER)
+    told = (report("b", ReportKind.FAILED, job_failure=job_failure()),)
+    assert node.sees(see.ReportsSeen(FIRST, told)) == ["Create verdict"]
+    assert node.created()[-2:] == ["Leave", "Finish Left"]
+
+
+def test_a_fatal_failure_told_after_the_verdict_ends_the_job() -> None:
+    node = leader("ab", least=1)
+    node.sees(see.WorkersEnded(FIRST, job_failure("its agent restarts")))
+    node.created()
+    node.sees(see.ReportsSeen(FIRST, (report("a", ReportKind.FAILED, job_failure=job_failure()),)))
+    assert node.wanted.cause is Cause.FAILED
+    assert node.created()[-1] == "Create back"
+    node.created()
+    said = node.sees(see.ReportsSeen(FIRST, (report("b", ReportKind.FAILED, job_failure=FATAL),)))
+    assert said == ["Create marker"]
+    assert node.wanted.job_failure == FATAL
+
+
+def test_a_job_whose_members_all_succeeded_after_all_has_succeeded() -> None:
+    node = Node("c", least=1, most=3, runs_again=False)
+    grown = verdict(Cause.GROWN, nodes=("c.1",))
+    node.joined((), RunHistory(round_of("ab"), grown))
+    node.sees(see.MembersSeen((member("c"),)))
+    told = (report("a", ReportKind.SUCCEEDED), report("b", ReportKind.SUCCEEDED))
+    said = node.sees(see.ReportsSeen(FIRST, told))
+    assert said[-1] == "Create marker"
+    assert node.wanted.cause is Cause.SUCCEEDED
+    assert node.created()[-1] == "Finish Late"
+
+
+@pytest.mark.parametrize("runs_again", [True, False])
+def test_a_success_that_comes_while_workers_are_stopped_counts_if_nobody_runs_again(
+    runs_again: bool,
+) -> None:
+    node = follower(runs_again=runs_again)
+    log = RunHistory(round_of("ab"), verdict(Cause.GROWN, nodes=("c.1",)))
+    assert node.sees(see.LogSeen(log)) == ["StopWorkers"]
+    said = node.sees(see.WorkersEnded(FIRST, None))
+    assert said == ([] if runs_again else ["Create succeeded"])
 
 
 def test_a_stop_outranks_a_wish_to_leave() -> None:

@@ -12,8 +12,8 @@ from llutil.rendezvous.protocol.records import Assignment, Cause, Member
 from llutil.rendezvous.protocol.run_history import RunHistory
 from llutil.rendezvous.protocol.seal_decision import (
     Incompatible,
+    NoRoundFollows,
     NotYet,
-    RestartsSpent,
     Seal,
     SealInput,
     decide_seal,
@@ -143,7 +143,7 @@ def test_a_failure_that_no_restart_is_left_for_ends_the_job_once_all_are_back(
         seal_input(here, most=4, last=last, cause=Cause.FAILED, backs=backs), now
     )
     match decision:
-        case RestartsSpent(why):
+        case NoRoundFollows(why):
             assert (expected, why) == ("end", "all 3 restarts are used up")
         case NotYet(until, _):
             assert expected == until
@@ -151,6 +151,45 @@ def test_a_failure_that_no_restart_is_left_for_ends_the_job_once_all_are_back(
             assert (names(decision), restarts) == (expected, 3)
         case _:
             pytest.fail(f"{decision}")
+
+
+TORCHS_AGENTS = {
+    # a round of a, b, c: who is here, who has succeeded, at least how many, and what follows
+    "who succeeded has left, and too few are left": ("b", "ac", 2, "end"),
+    "it has not left yet": ("ab", "a", 3, "end"),
+    "the lost one may come back": ("b", "a", 2, "wait"),
+    "enough are left": ("bc", "a", 2, "bc"),
+    "a stranger takes the place": ("bx", "ac", 2, "bx"),
+    "one is enough": ("b", "ac", 1, "b"),
+    "none of the round is left: it is another job": ("x", "ac", 2, "wait"),
+    "nobody has succeeded": ("b", "", 2, "wait"),
+}
+
+
+@pytest.mark.parametrize(
+    ("here", "done", "least", "expected"), TORCHS_AGENTS.values(), ids=TORCHS_AGENTS.keys()
+)
+def test_no_round_follows_if_too_few_run_again(
+    here: str, done: str, least: int, expected: str
+) -> None:
+    few = sum(name not in done for name in here) < least
+    known = seal_input(
+        here,
+        least=least,
+        last=round_of("abc"),
+        backs="".join(name for name in here if name not in done),
+        me=f"{here[-1]}.1",
+        done={f"{name}.1" for name in done},
+        quorum_since=None if few else 0.0,
+    )
+    match decide_seal(known, 100.0):
+        case NoRoundFollows(why):
+            assert expected == "end"
+            assert "had succeeded, and so" in why
+        case NotYet():
+            assert expected == "wait"
+        case decision:
+            assert names(decision) == expected
 
 
 def _indexed(order: dict[str, int | None]) -> list[Member]:
