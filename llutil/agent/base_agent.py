@@ -47,6 +47,7 @@ from llutil.agent.workers.rank_group import RankGroup
 from llutil.agent.workers.standard_input import standard_input
 from llutil.entrypoint import Command, FunctionName, PickledCall
 from llutil.events.events import Events
+from llutil.serialization.shared_objects import SharedObjects
 from llutil.system.oom_kills import OomWatch
 
 __all__ = ["Agent", "AgentJob"]
@@ -66,7 +67,8 @@ class AgentJob:
     killed; ``restart_grace`` is the same where their round has failed. ``exit_timeout`` is how many
     seconds a rank's process may take to end after its function returned. ``line_prefix`` is the
     template of the prefix of ranks' lines, or None. ``signals`` are the names of the signals that
-    end the job, with commas.
+    end the job, with commas. ``shared`` has what ranks share with this process, or is None.
+    ``cpus`` are the CPUs of each rank, by local rank; empty if ranks are not bound.
     """
 
     name: str
@@ -77,6 +79,8 @@ class AgentJob:
     exit_timeout: float
     line_prefix: str | None
     signals: str
+    shared: SharedObjects | None
+    cpus: Sequence[Sequence[int]]
     logs: LogFolder
     events: Events
 
@@ -133,6 +137,7 @@ class Agent(SimpleElasticAgent):
                 plans,
                 starter=self._starter,
                 order_fd=order_fd,
+                shared=self._job.shared,
                 mark=self._job.mark,
                 guardian=self._guardian,
                 loop=self._loop,
@@ -198,6 +203,7 @@ class Agent(SimpleElasticAgent):
                 events=job.events.path,
                 mark=job.mark,
                 signals=job.signals,
+                cpus=job.cpus[worker.local_rank] if job.cpus else (),
             ),
             stdin=standard_input(spec.local_world_size),
             stdout=stdout,

@@ -15,13 +15,23 @@ if TYPE_CHECKING:
     from llutil.events.events import Events
     from llutil.launcher.config import LaunchConfig
     from llutil.launcher.launch_agent import elastic_launch
+    from llutil.numa_options import NumaOptions
     from llutil.std import Std
 
-__all__ = ["Events", "LaunchConfig", "Std", "elastic_launch", "warm_workers", "worker"]
+__all__ = [
+    "Events",
+    "LaunchConfig",
+    "NumaOptions",
+    "Std",
+    "elastic_launch",
+    "warm_workers",
+    "worker",
+]
 
 _MODULES = {
     "Events": "llutil.events.events",
     "LaunchConfig": "llutil.launcher.config",
+    "NumaOptions": "llutil.numa_options",
     "Std": "llutil.std",
     "elastic_launch": "llutil.launcher.launch_agent",
     "warm_workers": "llutil.launcher.shared_forkserver",

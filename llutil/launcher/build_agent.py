@@ -21,6 +21,7 @@ from llutil.events.events import Events, remove_stale_pages
 from llutil.launcher.build_starter import new_starter, take_shared_server, warn_of_fork
 from llutil.launcher.request import LaunchRequest
 from llutil.launcher.torch_errors import torch_errors_translated
+from llutil.serialization.shared_objects import SharedObjects
 from llutil.system.gc_pause import gc_paused
 from llutil.system.signal_names import signals_named
 
@@ -41,9 +42,10 @@ def build_agent(
     entrypoint: Entrypoint,
     direct: Callable[[], Any] | None,
     stack: ExitStack,
+    shared_objects: SharedObjects | None = None,
 ) -> tuple[Agent, RendezvousConfig]:
     """The agent for ``request``, and its rendezvous' configuration. ``direct`` is the function
-    itself if workers are forked.
+    itself if workers are forked. ``shared_objects`` has what ranks share with this process.
 
     :raises ConfigError: torch or this host lacks something that the configuration asks for.
     :raises RendezvousError: one of torch's own backends cannot be reached.
@@ -63,6 +65,7 @@ def build_agent(
         from llutil.agent.torch_agent import TorchBackendAgent
         from llutil.agent.worker_side.work_order import WorkOrder
         from llutil.agent.workers.rank_environment import check_visible_devices
+        from llutil.launcher.cpu_binding import cpus_of_ranks
         from llutil.launcher.device_count import worker_count
         from llutil.rendezvous.build_handler import build_driver, build_handler
 
@@ -70,6 +73,7 @@ def build_agent(
     _check_event_log_handler(config.event_log_handler)
     metrics.configure(config.metrics_cfg)
     nproc = worker_count(config.nproc_per_node)
+    cpus = cpus_of_ranks(config.numa_options, nproc)
     if config.virtual_local_rank:
         check_visible_devices(nproc)
     rendezvous = rendezvous_config(request, nproc)
@@ -155,6 +159,8 @@ def build_agent(
         exit_timeout=config.exit_timeout,
         line_prefix=config.log_line_prefix_template,
         signals=config.signals_to_handle,
+        cpus=cpus,
+        shared=shared_objects if shared_objects is not None and shared_objects.used else None,
         logs=logs,
         events=events,
     )

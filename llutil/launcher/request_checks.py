@@ -28,13 +28,17 @@ from llutil.launcher.request import LaunchRequest
 from llutil.launcher.run_id import RUN_ID
 from llutil.local_rank_macro import arguments_of_rank
 from llutil.serialization import functions
+from llutil.serialization.shared_objects import SharedObjects
 
 __all__ = ["check_request"]
 
 
-def check_request(request: LaunchRequest) -> tuple[Entrypoint, Callable[[], Any] | None]:
+def check_request(
+    request: LaunchRequest, shared: SharedObjects | None = None
+) -> tuple[Entrypoint, Callable[[], Any] | None]:
     """Check ``request``. Return its entrypoint as a value, and for start method "fork" the function
-    itself, which a forked worker calls without pickling.
+    itself, which a forked worker calls without pickling. ``shared`` takes part of what the ranks
+    share with this process.
 
     :raises ConfigError: listing every problem of the configuration and the entrypoint.
     """
@@ -46,7 +50,7 @@ def check_request(request: LaunchRequest) -> tuple[Entrypoint, Callable[[], Any]
     entrypoint: Entrypoint | None = None
     direct: Callable[[], Any] | None = None
     try:
-        entrypoint, direct = _resolve_entrypoint(request)
+        entrypoint, direct = _resolve_entrypoint(request, shared)
     except EntrypointError as error:
         problems += error.problems
     else:
@@ -76,7 +80,9 @@ def _page_problems(events: Events | None) -> list[Problem]:
     return []
 
 
-def _resolve_entrypoint(request: LaunchRequest) -> tuple[Entrypoint, Callable[[], Any] | None]:
+def _resolve_entrypoint(
+    request: LaunchRequest, shared: SharedObjects | None
+) -> tuple[Entrypoint, Callable[[], Any] | None]:
     given = request.entrypoint
     match given:
         case None:
@@ -88,7 +94,7 @@ def _resolve_entrypoint(request: LaunchRequest) -> tuple[Entrypoint, Callable[[]
             parsed = parse(given, request.args)
             if isinstance(parsed, FunctionName):
                 return FunctionName(
-                    parsed.target, functions.pickle_arguments(request.args, {})
+                    parsed.target, functions.pickle_arguments(request.args, {}, shared)
                 ), None
             return parsed, None
         case PickledCall() | FunctionName() | Script() | Module() | Command():
@@ -98,7 +104,7 @@ def _resolve_entrypoint(request: LaunchRequest) -> tuple[Entrypoint, Callable[[]
             if request.config.start_method == "fork":
                 name = getattr(given, "__qualname__", type(given).__qualname__)
                 return PickledCall(name, b""), functools.partial(_call, given, request.args)
-            return functions.pickle_call(given, request.args), None
+            return functions.pickle_call(given, request.args, {}, shared), None
         case _:
             raise EntrypointError(
                 f"entrypoint is a {type(given).__name__}; wanted a function, "

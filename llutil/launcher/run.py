@@ -9,7 +9,7 @@ checks.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from llutil.launcher.os_errors import os_errors_explained
 from llutil.launcher.request import LaunchRequest
 from llutil.launcher.request_checks import check_request
 from llutil.launcher.torch_errors import torch_errors_translated
+from llutil.serialization.shared_objects import SharedObjects
 from llutil.system.standard_fds import standard_fds_open
 
 if TYPE_CHECKING:
@@ -35,8 +36,9 @@ __all__ = ["run"]
 def run(request: LaunchRequest) -> dict[int, Any]:
     """Run the job on this node; see ``launch_agent`` for what it returns and raises."""
     with os_errors_explained(), standard_fds_open(), ExitStack() as stack:
-        entrypoint, direct = check_request(request)
-        agent, rendezvous = build_agent(request, entrypoint, direct, stack)
+        shared = stack.enter_context(closing(SharedObjects()))
+        entrypoint, direct = check_request(request, shared)
+        agent, rendezvous = build_agent(request, entrypoint, direct, stack, shared)
         with torch_errors_translated(rendezvous), _agent_end_recorded(agent, request.config):
             result = agent.run()
         return _results(result, agent, rendezvous, request.store_value)

@@ -8,8 +8,9 @@ object that cloudpickle 3.1 pickles by name or not at all: cached functions and 
 of ``typing``.
 
 In a worker, what is pickled by value gets its place in a module of its old name, see
-``llutil.serialization.made_modules``. This module may import only that one, ``annotation_names``,
-the standard library and ``llutil.errors``. cloudpickle is imported when it is used.
+``llutil.serialization.made_modules``. What a worker shares with this process is pickled by
+``shared_objects``. This module may import only these two, ``annotation_names``, the standard
+library and ``llutil.errors``. cloudpickle is imported when it is used.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ import threading
 import types
 import typing
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from llutil.errors import EntrypointError
 from llutil.serialization import made_modules
 from llutil.serialization.annotation_names import names_in_annotations
+from llutil.serialization.shared_objects import SharedObjects, refuse_or_reduce
 
 __all__ = ["dumps", "import_for", "loads"]
 
@@ -38,19 +41,22 @@ _registry_lock = threading.RLock()
 """Guards cloudpickle's list of modules to pickle by value: there is one list for the process."""
 
 
-def dumps(*values: object) -> tuple[bytes, bool]:
+def dumps(*values: object, shared: SharedObjects | None = None) -> tuple[bytes, bool]:
     """``values`` pickled one after another, and whether the pickle holds code, which only this
     Python version can run. What one value shares with an earlier one is not pickled again.
+    ``shared`` takes part of objects that the reader shares with this process; without it they are
+    refused.
 
     Whatever the pickler or the value's own methods raise is raised unchanged.
     """
     import cloudpickle
 
     with _registry_lock, io.BytesIO() as file:
-        pickler = _pickler_class()(file)
+        pickler = _pickler_class()(file, shared)
         try:
-            for value in values:
-                pickler.dump(value)
+            with nullcontext() if shared is None else shared.pickling():
+                for value in values:
+                    pickler.dump(value)
         finally:
             for module in pickler.by_value:
                 cloudpickle.unregister_pickle_by_value(module)
@@ -132,14 +138,18 @@ def _pickler_class() -> type[Any]:
     import cloudpickle
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is untyped
-        def __init__(self, file: io.BytesIO) -> None:
+        def __init__(self, file: io.BytesIO, shared: SharedObjects | None) -> None:
             super().__init__(file, protocol=_PROTOCOL)
+            self._shared = shared
             self.by_value: list[types.ModuleType] = []
             self.holds_code = False
             self._importable = functools.cache(_importable)
 
         def reducer_override(self, value: Any) -> Any:
             kind = type(value)
+            sharing = refuse_or_reduce(value, self._shared)
+            if sharing is not NotImplemented:
+                return sharing
             if kind is types.CodeType:
                 self.holds_code = True
             elif kind in _REDUCERS and not self._is_importable(value):

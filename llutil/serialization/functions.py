@@ -19,12 +19,14 @@ import functools
 import inspect
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 from llutil.entrypoint import FunctionName, PickledCall, function_problem
 from llutil.errors import EntrypointError
 from llutil.local_rank_macro import arguments_of_rank
 from llutil.serialization import by_value_pickle, unpicklable
+from llutil.serialization.shared_objects import SharedObjects
 
 __all__ = ["check_arguments", "load_call", "pickle_arguments", "pickle_call", "pieces"]
 
@@ -38,8 +40,10 @@ def pickle_call(
     function: Callable[..., Any],
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
+    shared: SharedObjects | None = None,
 ) -> PickledCall:
-    """``function`` and its arguments, to be called in another process.
+    """``function`` and its arguments, to be called in another process. ``shared`` takes part of
+    what that process shares with this one; without it such objects are refused.
 
     :raises EntrypointError: ``function`` is not callable, or it or an argument cannot be pickled.
         The text names the global, closure variable, default or argument at fault.
@@ -53,28 +57,35 @@ def pickle_call(
     try:
         # The function comes first: who needs what it is made of, but not its arguments, can stop
         # there.
-        return PickledCall(name, _dumps(function, call))
+        return PickledCall(name, _dumps(function, call, shared=shared))
     except Exception as error:
-        if _fails(function):
-            path = unpicklable.trace(function, name, _fails)
+        fails = functools.partial(_fails, may_share=shared is not None)
+        if fails(function):
+            path = unpicklable.trace(function, name, fails)
         else:
-            path = _trace_arguments(name, call[1], call[2])
+            path = _trace_arguments(name, call[1], call[2], fails)
         raise EntrypointError(
             f"{name} cannot be sent to a worker, because {path} cannot be pickled ({error}). "
             f"{_ADVICE}"
         ) from error
 
 
-def pickle_arguments(args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> bytes:
+def pickle_arguments(
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    shared: SharedObjects | None = None,
+) -> bytes:
     """The ``payload`` of an ``entrypoint.FunctionName``: the arguments of the function it names.
+    ``shared`` is as in ``pickle_call``.
 
     :raises EntrypointError: one of them cannot be pickled; the text says which.
     """
     call = tuple(args), dict(kwargs or {})
     try:
-        return _dumps(call)
+        return _dumps(call, shared=shared)
     except Exception as error:
-        path = _trace_arguments("arguments", *call)
+        fails = functools.partial(_fails, may_share=shared is not None)
+        path = _trace_arguments("arguments", *call, fails)
         raise EntrypointError(
             f"the arguments cannot be sent to a worker, because {path} cannot be pickled "
             f"({error}). Pass what it is made of instead, and make it in the function"
@@ -155,8 +166,8 @@ def name_of(function: object) -> str:
     return name.rpartition("<locals>.")[2]
 
 
-def _dumps(*values: object) -> bytes:
-    data, holds_code = by_value_pickle.dumps(*values)
+def _dumps(*values: object, shared: SharedObjects | None) -> bytes:
+    data, holds_code = by_value_pickle.dumps(*values, shared=shared)
     return f"{_python_version() if holds_code else ''}\n".encode() + data
 
 
@@ -164,19 +175,22 @@ def _python_version() -> str:
     return ".".join(platform.python_version_tuple()[:2])
 
 
-def _fails(value: object) -> bool:
+def _fails(value: object, *, may_share: bool) -> bool:
     try:
-        by_value_pickle.dumps(value)
+        with closing(SharedObjects()) as shared:
+            by_value_pickle.dumps(value, shared=shared if may_share else None)
     except Exception:  # noqa: BLE001 - any failure is the answer
         return True
     return False
 
 
-def _trace_arguments(name: str, args: Iterable[Any], kwargs: Mapping[str, Any]) -> str:
+def _trace_arguments(
+    name: str, args: Iterable[Any], kwargs: Mapping[str, Any], fails: Callable[[Any], bool]
+) -> str:
     for key, value in (*enumerate(args), *kwargs.items()):
-        if _fails(value):
+        if fails(value):
             label = f"argument {key!r} ({unpicklable.described(value)})"
-            return f"{name} -> {unpicklable.trace(value, label, _fails)}"
+            return f"{name} -> {unpicklable.trace(value, label, fails)}"
     return name
 
 

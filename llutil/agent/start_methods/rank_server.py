@@ -171,9 +171,10 @@ class RankServer:
             cwd_fd = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             stack.callback(os.close, cwd_fd)
             fds = [body_fd, exit_write, cwd_fd, request.order_fd, request.outcome_fd]
-            streams = {name: getattr(request, name) for name in ("stdin", "stdout", "stderr")}
-            given = [fd for fd in streams.values() if fd is not None]
-            header = {name: fd is not None for name, fd in streams.items()}
+            names = ("stdin", "stdout", "stderr", "shared_fd")
+            further = {name: getattr(request, name) for name in names}
+            given = [fd for fd in further.values() if fd is not None]
+            header = {name: fd is not None for name, fd in further.items()}
             channel.settimeout(_ANSWER_TIMEOUT)
             try:
                 socket.send_fds(channel, [json.dumps(header).encode()], fds + given)

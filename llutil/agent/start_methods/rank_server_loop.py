@@ -56,6 +56,7 @@ class WorkerStart:
         "order_fd",
         "outcome_fd",
         "server_fds",
+        "shared_fd",
         "stderr",
         "stdin",
         "stdout",
@@ -70,13 +71,15 @@ class WorkerStart:
         stdin: bool,
         stdout: bool,
         stderr: bool,
+        shared_fd: bool,
     ) -> None:
         self.env = env
-        self.cwd_fd, self.order_fd, self.outcome_fd, *streams = fds
-        self.stdin = streams.pop(0) if stdin else None
-        self.stdout = streams.pop(0) if stdout else None
-        self.stderr = streams.pop(0) if stderr else None
-        self.server_fds = {*server_fds, *fds} - {self.order_fd, self.outcome_fd}
+        self.cwd_fd, self.order_fd, self.outcome_fd, *further = fds
+        self.stdin = further.pop(0) if stdin else None
+        self.stdout = further.pop(0) if stdout else None
+        self.stderr = further.pop(0) if stderr else None
+        self.shared_fd = further.pop(0) if shared_fd else None
+        self.server_fds = {*server_fds, *fds} - {self.order_fd, self.outcome_fd, self.shared_fd}
 
 
 def main(channel_fd: int, agent: int) -> None:
@@ -198,7 +201,7 @@ def _answer(
     may_fork: Callable[[], dict[str, Any] | None],
 ) -> bool:
     """Handle one request; False if the socket is closed and there will be no more."""
-    data, fds, _, _ = socket.recv_fds(channel, 65536, 8)
+    data, fds, _, _ = socket.recv_fds(channel, 65536, 9)
     if not data:
         return False
     body_fd, exit_fd, *others = fds
@@ -237,7 +240,9 @@ def _read_json(fd: int) -> dict[str, Any]:
 
 def _start_interpreter(command: list[str], start: WorkerStart) -> int:
     """Run ``command`` of a fresh interpreter, which imports ``worker_main``, and call its main."""
-    call = f"; main({start.order_fd}, {start.outcome_fd}, {os.getpid()})"
+    call = f"; main({start.order_fd}, {start.outcome_fd}, {os.getpid()}, {start.shared_fd})"
+    fds = [start.order_fd, start.outcome_fd]
+    fds += [] if start.shared_fd is None else [start.shared_fd]
     os.fchdir(start.cwd_fd)
     popen = subprocess.Popen(
         [*command[:-1], command[-1] + call],
@@ -245,7 +250,7 @@ def _start_interpreter(command: list[str], start: WorkerStart) -> int:
         stdout=start.stdout,
         stderr=start.stderr,
         env=start.env,
-        pass_fds=(start.order_fd, start.outcome_fd),
+        pass_fds=fds,
         start_new_session=True,
     )
     # ``_Children`` waits for the process. Without this, Popen's finalizer would wait for it too.

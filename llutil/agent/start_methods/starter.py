@@ -34,7 +34,8 @@ __all__ = [
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartRequest:
     """What one rank starts with. If ``stdin`` is None, the worker's standard input is empty. If
-    ``stdout`` or ``stderr`` is None, it has the starter's own.
+    ``stdout`` or ``stderr`` is None, it has the starter's own. ``shared_fd`` is where it receives
+    what it shares with the launching process, if there is anything.
     """
 
     order_fd: int
@@ -43,6 +44,7 @@ class StartRequest:
     stderr: int | None
     env: Mapping[str, str]
     stdin: int | None = None
+    shared_fd: int | None = None
 
 
 class WorkerProcess(Protocol):

@@ -51,6 +51,7 @@ def forget_parent() -> None:
         process._children.clear()
     if util := sys.modules.get("multiprocessing.util"):
         util._finalizer_registry.clear()
+        util._run_after_forkers()  # a queue, say, starts its own thread again
         atexit.register(util._exit_function)
     if pool := sys.modules.get("concurrent.futures.thread"):
         pool._threads_queues.clear()

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from llutil.agent.worker_side import main_module
+from llutil.agent.worker_side.after_fork import reseed_generators, set_torch_threads
 from llutil.agent.worker_side.error_report import flush_streams, report_error
 from llutil.agent.worker_side.outcome_pipe import Refused, Returned, write_frame
 from llutil.agent.worker_side.program_end import end_program, forget_parent
@@ -33,24 +34,26 @@ from llutil.agent.worker_side.work_order import WorkOrder, read_order
 from llutil.entrypoint import Command, FunctionName, Module, PickledCall, Script
 from llutil.errors import ConfigError, ResultError
 from llutil.local_rank_macro import arguments_of_rank
+from llutil.numa_options import CPUS
 from llutil.system.process_inheritance import die_with_parent
 
 __all__ = ["main", "run_forked"]
 
-_SHORTEST_RANDOM_SEED = 1 << 32
 
-
-def main(order_fd: int, outcome_fd: int, parent: int) -> None:
-    """Run as a freshly started interpreter; ``parent`` is the starter's pid.
+def main(order_fd: int, outcome_fd: int, parent: int, shared_fd: int | None = None) -> None:
+    """Run as a freshly started interpreter; ``parent`` is the starter's pid. From ``shared_fd``
+    comes what this rank shares with the launching process, if there is anything.
 
     Returns only when a script's interpreter should end by itself.
     """
     die_with_parent(parent)
+    _bind_to_cpus()
     order = read_order(order_fd)
     os.set_inheritable(order_fd, False)
     os.set_inheritable(outcome_fd, False)
     _default_signals(order)
     _print_stacks_on_crash()
+    _receive_shared(shared_fd)
     status = run_order(order, order_fd, outcome_fd, None)
     if isinstance(order.entrypoint, PickledCall | FunctionName):
         end_program(status)
@@ -88,16 +91,24 @@ def run_order(
 
 
 def run_forked(
-    order: WorkOrder, order_fd: int, outcome_fd: int, direct: Callable[[], Any] | None
+    order: WorkOrder,
+    order_fd: int,
+    outcome_fd: int,
+    direct: Callable[[], Any] | None,
+    shared_fd: int | None = None,
 ) -> NoReturn:
-    """Run in a process that was forked. It ends as a fresh interpreter would."""
+    """Run in a process that was forked. It ends as a fresh interpreter would. ``shared_fd`` is as
+    in ``main``.
+    """
     forget_parent()
+    _bind_to_cpus()
     for fd in (order_fd, outcome_fd):
         os.set_inheritable(fd, False)  # a descriptor that came over a socket is inheritable
     _default_signals(order)
     _print_stacks_on_crash()
-    _set_torch_threads()
-    _reseed_generators()
+    set_torch_threads()
+    reseed_generators()
+    _receive_shared(shared_fd)
     before = dict(os.environ)
     status = run_order(order, order_fd, outcome_fd, direct)
     _warn_of_late_variables(before)
@@ -118,35 +129,17 @@ def _warn_of_late_variables(before: Mapping[str, str]) -> None:
             )
 
 
-def _set_torch_threads() -> None:
-    """Give torch the number of threads of OMP_NUM_THREADS. torch was imported before the fork and
-    read another value then (torch 2.13).
-    """
-    from llutil.agent.worker_side.fork_environment import torch_threads
-
-    threads = torch_threads(os.environ)
-    if threads is not None and "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(threads)
+def _bind_to_cpus() -> None:
+    """Bind this process, which has one thread yet, to the CPUs of ``numa_options``."""
+    if cpus := os.environ.get(CPUS):
+        os.sched_setaffinity(0, map(int, cpus.split(",")))
 
 
-def _reseed_generators() -> None:
-    """Seed the generators again that were seeded before the fork, so that ranks draw different
-    numbers.
+def _receive_shared(shared_fd: int | None) -> None:
+    if shared_fd is not None:
+        from llutil.serialization import shared_objects
 
-    In a fresh interpreter they differ anyway. ``random`` seeds itself again in a fork (CPython
-    3.11), numpy and torch do not. A seed that a caller set is kept. It is recognized like this:
-    numpy has no ``seed_seq`` after a caller's seed (2.4), and torch's own first seed has 53 random
-    bits (2.13, ``getNonDeterministicRandom``), so a short one was set by a caller.
-    """
-    if "numpy.random" in sys.modules:
-        random = sys.modules["numpy.random"]
-        own = random.get_bit_generator()
-        if type(own) is random.MT19937 and own.seed_seq is not None:
-            random.set_state(random.MT19937().state)
-    if "torch" in sys.modules:
-        generator = sys.modules["torch"].default_generator
-        if generator.initial_seed() >= _SHORTEST_RANDOM_SEED:
-            generator.seed()
+        shared_objects.receive(shared_fd)
 
 
 def _default_signals(order: WorkOrder) -> None:
@@ -173,10 +166,11 @@ def _load(entrypoint: PickledCall | FunctionName, order_fd: int) -> Callable[[],
     children.
     """
     from llutil.agent.worker_side import spawned_children
-    from llutil.serialization import functions, made_modules
+    from llutil.serialization import functions, made_modules, shared_objects
 
     made_modules.begin()
-    call = functions.load_call(entrypoint)
+    with shared_objects.received_closed():
+        call = functions.load_call(entrypoint)
     if made_modules.made():
         spawned_children.offer(order_fd, made_modules.made())
     else:

@@ -32,6 +32,7 @@ from llutil.agent.worker_side.outcome_pipe import (
 )
 from llutil.agent.workers.rank_exit import RankExit
 from llutil.agent.workers.standard_input import terminal_settings_restored
+from llutil.serialization.shared_objects import SharedObjects
 from llutil.system.exit_status import exit_text
 
 __all__ = ["RankPlan", "Worker"]
@@ -78,6 +79,7 @@ class Worker:
         order_fd: int,
         loop: EventLoop,
         observer: AgentObserver,
+        shared: SharedObjects | None = None,
     ) -> None:
         self.plan = plan
         self.ended: RankExit | None = None
@@ -99,6 +101,10 @@ class Worker:
             self._open.callback(os.close, outcome_read)
             stdout = self._open_stream(plan.stdout, "stdout", started)
             stderr = self._open_stream(plan.stderr, "stderr", started)
+            shared_fd = None
+            if shared is not None:
+                shared_fd = shared.new_channel()
+                started.callback(os.close, shared_fd)
             request = StartRequest(
                 order_fd=order_fd,
                 outcome_fd=outcome_write,
@@ -106,6 +112,7 @@ class Worker:
                 stdout=stdout,
                 stderr=stderr,
                 env=plan.env,
+                shared_fd=shared_fd,
             )
             try:
                 self.process: WorkerProcess = starter.start(request)

@@ -7,12 +7,14 @@ package ``llutil.errors``, ``llutil.events`` and ``llutil.system.job_mark``.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
 from llutil.errors import ConfigError
 from llutil.events.events import ENVIRONMENT, SLOT_NUMBER
+from llutil.numa_options import CPUS
 from llutil.system.job_mark import MARK_VARIABLE
 
 if TYPE_CHECKING:
@@ -74,6 +76,7 @@ def rank_environment(
     events: str,
     mark: str,
     signals: str,
+    cpus: Sequence[int] = (),
 ) -> dict[str, str]:
     """The environment of the rank ``worker``: the agent's own, the variables that torch 2.13's
     local agent sets, and ours.
@@ -82,6 +85,7 @@ def rank_environment(
     :param error_file: where the rank writes what it raised, as torch's ``record`` does.
     :param events: the path of the event page.
     :param mark: the mark of the job's processes.
+    :param cpus: the CPUs that the rank is bound to; none for all.
     :param signals: the names of the signals that the job handles, with commas.
     """
     spec = group.spec
@@ -111,4 +115,7 @@ def rank_environment(
         SLOT_NUMBER: str(worker.local_rank),
         MARK_VARIABLE: mark,
     }
+    env.pop(CPUS, None)
+    if cpus:
+        env[CPUS] = ",".join(map(str, cpus))
     return env | _device_environment(worker.local_rank, virtual=spec.virtual_local_rank)

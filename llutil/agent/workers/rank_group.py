@@ -17,6 +17,7 @@ from llutil.agent.observer import AgentObserver
 from llutil.agent.start_methods.starter import Starter
 from llutil.agent.workers.rank import RankPlan, Worker
 from llutil.agent.workers.rank_exit import RankExit
+from llutil.serialization.shared_objects import SharedObjects
 from llutil.system.kill_all import kill_all
 from llutil.system.process_table import session_members
 from llutil.time_budgets import KILLED
@@ -40,6 +41,7 @@ class RankGroup:
         *,
         starter: Starter,
         order_fd: int,
+        shared: SharedObjects | None = None,
         mark: str,
         guardian: Guardian,
         loop: EventLoop,
@@ -52,7 +54,7 @@ class RankGroup:
         self._all: list[Worker] = []
         try:
             for plan in plans:
-                worker = Worker(plan, starter, order_fd, loop, observer)
+                worker = Worker(plan, starter, order_fd, loop, observer, shared)
                 self._all.append(worker)
                 guardian.watch(worker.process.pid, worker.process.start)
             for session in starter.processes.items():

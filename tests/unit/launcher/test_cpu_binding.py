@@ -1,0 +1,38 @@
+"""The CPUs of ranks are those that torch's own binding would choose."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from torch.numa import binding
+
+from llutil.launcher.cpu_binding import main
+from llutil.numa_options import AFFINITY_MODES
+
+
+@pytest.mark.parametrize("mode", AFFINITY_MODES)
+def test_each_mode_binds_as_torch_does(
+    mode: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The places of GPUs and CPUs are stand-ins: two GPUs at node 0, which has four CPUs."""
+    for name, found in {
+        "_get_numa_node_index_for_gpu_index": lambda gpu_index: 0,
+        "_get_gpu_count": lambda: 2,
+        "_get_allowed_logical_cpu_indices_for_numa_node": lambda numa_node_index: {0, 1, 2, 3},
+        "_get_socket_index_for_numa_node": lambda numa_node_index: 0,
+        "_get_numa_node_indices_for_socket_index": lambda socket_index: {0},
+        "_get_logical_cpu_indices_sharing_same_physical_core_as": lambda logical_cpu_index: {
+            logical_cpu_index
+        },
+        "_get_logical_cpus_sharing_same_max_level_cache_as": lambda logical_cpu_index: {
+            logical_cpu_index // 2 * 2,
+            logical_cpu_index // 2 * 2 + 1,
+        },
+    }.items():
+        assert hasattr(binding, name)
+        monkeypatch.setattr(binding, name, found)
+    main(mode, 2)
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    apart = [[0, 1], [2, 3]]
+    assert said == (apart if mode in {"exclusive", "core-complex"} else [[0, 1, 2, 3]] * 2)
