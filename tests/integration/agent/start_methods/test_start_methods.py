@@ -209,6 +209,15 @@ def test_an_ended_worker_keeps_its_number_until_it_is_let_go(starter: Starter) -
     assert wait_until(lambda: state_of(it.process.pid) is None)
 
 
+def test_what_a_worker_has_left_and_has_ended_is_reaped(starter: Starter) -> None:
+    """Its parent is gone, and the process that starts workers has adopted it."""
+    orphan = "(setsid env -i sh -c 'echo $$' &); sleep 0.1"
+    with started(starter, Command("/bin/sh", ("-c", orphan))) as it:
+        pid = int(read_all(it.stdout))
+        assert it.status() == 0
+    assert wait_until(lambda: state_of(pid) is None)
+
+
 @pytest.mark.fault
 def test_a_signal_right_after_the_start_is_not_lost(starter: Starter) -> None:
     before = signal.signal(signal.SIGTERM, lambda *_: None)  # an agent has a handler of its own
