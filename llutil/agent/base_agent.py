@@ -69,6 +69,7 @@ class AgentJob:
     template of the prefix of ranks' lines, or None. ``signals`` are the names of the signals that
     end the job, with commas. ``shared`` has what ranks share with this process, or is None.
     ``cpus`` are the CPUs of each rank, by local rank; empty if ranks are not bound.
+    ``timer_file`` is the pipe of the watchdog, or empty.
     """
 
     name: str
@@ -81,6 +82,7 @@ class AgentJob:
     signals: str
     shared: SharedObjects | None
     cpus: Sequence[Sequence[int]]
+    timer_file: str
     logs: LogFolder
     events: Events
 
@@ -203,6 +205,7 @@ class Agent(SimpleElasticAgent):
                 events=job.events.path,
                 mark=job.mark,
                 signals=job.signals,
+                timer_file=job.timer_file,
                 cpus=job.cpus[worker.local_rank] if job.cpus else (),
             ),
             stdin=standard_input(spec.local_world_size),

@@ -63,6 +63,7 @@ def build_agent(
         from llutil.agent.output.log_files import LogFolder, LogOptions
         from llutil.agent.stop_signals import StopSignals
         from llutil.agent.torch_agent import TorchBackendAgent
+        from llutil.agent.watchdog import start_health_check, start_watchdog
         from llutil.agent.worker_side.work_order import WorkOrder
         from llutil.agent.workers.rank_environment import check_visible_devices
         from llutil.launcher.cpu_binding import cpus_of_ranks
@@ -114,6 +115,7 @@ def build_agent(
             server=request.fork_server,
         )
         stack.callback(starter.close)
+    start_health_check(stack)
     with torch_errors_translated(rendezvous):
         # torch's c10d backend connects here, which may take long. A rendezvous inside this agent
         # connects to nothing, so it needs no thread.
@@ -160,6 +162,7 @@ def build_agent(
         line_prefix=config.log_line_prefix_template,
         signals=config.signals_to_handle,
         cpus=cpus,
+        timer_file=start_watchdog(rendezvous.run_id, stack),
         shared=shared_objects if shared_objects is not None and shared_objects.used else None,
         logs=logs,
         events=events,

@@ -77,6 +77,7 @@ def rank_environment(
     mark: str,
     signals: str,
     cpus: Sequence[int] = (),
+    timer_file: str = "",
 ) -> dict[str, str]:
     """The environment of the rank ``worker``: the agent's own, the variables that torch 2.13's
     local agent sets, and ours.
@@ -86,6 +87,7 @@ def rank_environment(
     :param events: the path of the event page.
     :param mark: the mark of the job's processes.
     :param cpus: the CPUs that the rank is bound to; none for all.
+    :param timer_file: the pipe over which ranks set timers, if there is one.
     :param signals: the names of the signals that the job handles, with commas.
     """
     spec = group.spec
@@ -115,6 +117,8 @@ def rank_environment(
         SLOT_NUMBER: str(worker.local_rank),
         MARK_VARIABLE: mark,
     }
+    if timer_file:
+        env["TORCHELASTIC_TIMER_FILE"] = timer_file
     env.pop(CPUS, None)
     if cpus:
         env[CPUS] = ",".join(map(str, cpus))
