@@ -158,6 +158,7 @@ def test_a_try_that_works_on_though_airflow_has_given_it_up_is_ended_by_the_next
     run.finish("success", seconds=150)
     assert task.facts()["try_number"] == 2
     text = task.text(try_number=2)
-    assert f"SIGKILL to it, its task (pid {disturbed['forgotten'].pid})" in text
+    killed = f"it, its task (pid {disturbed['forgotten'].pid}) and all processes of its job"
+    assert killed in text
     assert task.xcoms()["return_value"] == {"0": "the second try"}
     await_nothing_left(server, run, seconds=_SLACK)

@@ -355,7 +355,7 @@ def test_a_stop_is_heard_while_torch_waits_for_others_in_native_code(
     job = spec(worker_function("rank_and", 1), folder, min_nodes=2, max_nodes=2, grace=5, **meeting)
     with FakeTask(job) as task:
         task.until(messages.Hello)
-        assert wait_until(lambda: has_children(task.process.pid), 60)
+        assert wait_until(lambda: has_helpers(task.process.pid), 60)
         time.sleep(1)
         started = time.monotonic()
         task.tell(messages.Stop("enough"))
@@ -401,9 +401,9 @@ def children(pid: int) -> list[int]:
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def has_children(pid: int) -> bool:
-    """Whether the agent is past its imports: it has its guardian."""
-    return bool(children(pid))
+def has_helpers(pid: int) -> bool:
+    """Whether the agent is past its imports: it has its fork server, and then its guardian."""
+    return len(children(pid)) == 2
 
 
 def listens(port: int) -> bool:
