@@ -49,13 +49,12 @@ class LaunchError(Exception):
     """The root of this package's errors.
 
     ``retryable`` says whether the same launch, tried again at once and unchanged, has a chance.
-    ``step`` is the furthest step that any rank was known to have made; 0 means none.
     """
 
     default_class: FailureClass = FailureClass.INFRASTRUCTURE
     """The class of failure that an error of this type is, unless ``job_failure`` was set."""
     retryable: bool = False
-    step: int = 0
+    _step: int = 0
     _job_failure: JobFailure | None = None
 
     @property
@@ -78,6 +77,17 @@ class LaunchError(Exception):
     def failure(self) -> Failure | None:
         """The rank's failure that the job ended by, if it ended by one."""
         return self.job_failure.failure
+
+    @property
+    def step(self) -> int:
+        """The furthest step that any rank was known to have made; 0 means none. It is at least the
+        one of ``failure``.
+        """
+        return max(self._step, self.failure.step if self.failure is not None else 0)
+
+    @step.setter
+    def step(self, known: int) -> None:
+        self._step = known
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,6 @@ def error_from(failed: JobFailed, results: Mapping[int, Any] = _NO_RESULTS) -> L
     error = _nearest(failed)
     error.retryable = failed.retryable
     error.job_failure = failed.job_failure
-    error.step = error.failure.step if error.failure is not None else 0
     if isinstance(error, ResultError):
         error.results = results
     return error

@@ -191,7 +191,7 @@ class AgentHook(BaseHook):
         try:
             return session.outcome(self._stop[0] if self._stop is not None else None)
         except LaunchError as error:
-            error.step = max(error.step, session.furthest)
+            error.step = session.furthest
             raise
 
     def _start(self, results: int | None, secrets: dict[str, str]) -> AgentSubprocess:

@@ -166,7 +166,6 @@ class ElasticRetryPolicy(RetryPolicy):
                 store.write(decision.record)
                 error = NoMoreTriesError(decision.why)
                 error.job_failure = lost
-                error.step = lost.failure.step if lost.failure is not None else 0
                 raise error
             log.warning("%s", decision.why)
             record = decision.record

@@ -73,3 +73,14 @@ def test_a_problem_reads_as_a_sentence_that_begins_with_its_field() -> None:
 def test_bad_configuration_is_caught_as_the_value_error_that_it_is() -> None:
     with pytest.raises(ValueError, match="wrong"):
         raise errors.EntrypointError("wrong")
+
+
+def test_the_step_of_an_error_is_the_furthest_that_was_told() -> None:
+    error = errors.WorkersFailedError("x")
+    assert error.step == 0
+    error.job_failure = JobFailure.of(failure(step=7))
+    assert error.step == 7
+    error.step = 3
+    assert error.step == 7, "another rank had come further"
+    error.step = 9
+    assert error.step == 9
