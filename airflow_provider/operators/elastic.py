@@ -78,7 +78,8 @@ class ElasticLaunchOperator(LaunchOperator):
         (templated)
     :param monitor_interval: seconds between two checks for an event that was missed.
     :param start_method: ``"forkserver"``, where workers find torch imported, ``"spawn"``, where
-        each has an interpreter of its own, or ``"fork"``, a copy of the agent. (templated)
+        each has an interpreter of its own, or ``"fork"``, which is the same as
+        ``"forkserver"`` here. (templated)
     :param log_dir: folder for the ranks' log files; by default a temporary one, removed after
         success and kept, if anything is in it, after a failure. (templated)
     :param redirects: streams of the ranks that go into files instead of the task's log.

@@ -2,9 +2,10 @@
 
 ``functions`` pickles a function with its arguments, or only the arguments of one that is named.
 ``by_value_pickle`` does the pickling, ``made_modules`` gives a worker modules for what came by
-value, and ``unpicklable`` names what cannot be pickled. ``json_values`` turns a rank's value into
-what XCom can hold, with ``place_in_value`` for the place of a problem. ``class_values`` says which
-values are kept by the name of their class; ``array_values`` and ``npz_archive`` keep arrays.
-``kept_value`` keeps on disk what cannot be handed on. The room may import ``llutil.entrypoint`` and
-``llutil.errors``; cloudpickle and numpy are imported when they are needed.
+value, ``annotation_names`` finds what annotations need of those, and ``unpicklable`` names what
+cannot be pickled. ``json_values`` turns a rank's value into what XCom can hold, with
+``place_in_value`` for the place of a problem. ``class_values`` says which values are kept by the
+name of their class; ``array_values`` and ``npz_archive`` keep arrays. ``kept_value`` keeps on disk
+what cannot be handed on. The room may import ``llutil.entrypoint`` and ``llutil.errors``;
+cloudpickle and numpy are imported when they are needed.
 """
