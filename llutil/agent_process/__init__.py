@@ -5,6 +5,7 @@ task over a socket.
 * ``arguments``: the descriptors that it has from its task.
 * ``installed``: what is installed under its interpreter.
 * ``task_process``: which process its task is.
+* ``search_path``: where the ranks look for modules.
 * ``prefork``: forks the fork server from this process before it has a second thread.
 * ``task_socket``: reads and writes the socket on its own thread, so that a stop is noticed
   whatever the main thread does.

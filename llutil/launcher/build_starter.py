@@ -77,8 +77,10 @@ def new_starter(
             # /proc/<pid>/environ of a forked worker shows the server's environment, so the server
             # must have the mark.
             return ForkServer(_workers_environment(nproc) | {MARK_VARIABLE: mark}, server)
-        case _:
+        case "spawn":
             return Spawn({**os.environ, MARK_VARIABLE: mark})
+        case _:
+            raise ValueError(f"there is no starter for start_method {method!r}")
 
 
 @functools.cache
