@@ -159,7 +159,7 @@ FOUND_BY_THE_WORKER: dict[str, tuple[str, tuple[str, ...], str]] = {
     "no such -m module": ("-m no_such.module", (), "ConfigError: no module named 'no_such.module'"),
     "a -m module without code": ("-m math", (), "ConfigError: "),
     "a script that is no Python": ("broken_script.py", (), "SyntaxError: "),
-    "a file that is not executable": ("./file", (), "ConfigError: command './file' could not be"),
+    "a file that is no program": ("./file", (), "ConfigError: command './file' could not be"),
 }
 
 
@@ -173,6 +173,7 @@ def test_what_only_a_worker_can_find_out_is_not_tried_again(
     (tmp_path / "leaving.py").write_text("import sys; sys.exit(0)")
     (tmp_path / "broken_script.py").write_text("def broken(:")
     (tmp_path / "file").write_text("no program")
+    (tmp_path / "file").chmod(0o755)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     started = time.monotonic()
