@@ -22,7 +22,7 @@ demo: $(READY)
 
 # Three processes on two cores: most tests wait for others most of the time.
 test: $(READY) zookeeper servers
-	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder
 
 # The tests start servers of their own. etcd comes with the Python packages, ZooKeeper and Java from
 # Debian.

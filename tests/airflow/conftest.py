@@ -251,7 +251,16 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
 
 def let_go(run: Run, server: Airflow) -> None:
     """Make the file that workers of the run wait for; see ``duties`` of the DAG files."""
-    (server.temporary / f"go-{run.run_id.replace(':', '-')}").touch()
+    _go_file(run, server).touch()
+
+
+def hold(run: Run, server: Airflow) -> None:
+    """Remove that file again."""
+    _go_file(run, server).unlink(missing_ok=True)
+
+
+def _go_file(run: Run, server: Airflow) -> Path:
+    return server.temporary / f"go-{run.run_id.replace(':', '-')}"
 
 
 def await_nothing_left(

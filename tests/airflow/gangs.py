@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 
 from tests.airflow.client import Run, Task, wait
-from tests.airflow.conftest import Meeting, await_nothing_left, let_go
+from tests.airflow.conftest import Meeting, await_nothing_left, hold, let_go
 from tests.airflow.server import Airflow
 
 __all__ = ["ALONE", "BOTH", "HEARTBEAT", "Gang"]
@@ -44,6 +44,16 @@ class Gang:
             lambda: True if stays.text().count(BOTH) >= rounds else None,
             self.run.tail,
         )
+
+    def run_again(self, server: Airflow) -> None:
+        """Clear it. Its workers return once both nodes are together, however slowly these start."""
+        hold(self.run, server)
+        tries = [node.facts()["try_number"] + 1 for node in self.nodes]
+        self.run.clear("meet")
+        for node, number in zip(self.nodes, tries, strict=True):
+            node.await_try(number)
+            node.await_text(BOTH, seconds=150, try_number=number)
+        self.let_go(server)
 
     def let_go(self, server: Airflow) -> None:
         """Let its workers, those of later tries too, return."""

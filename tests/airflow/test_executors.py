@@ -27,7 +27,7 @@ from tests.airflow.services import Services
 pytestmark = [pytest.mark.airflow, pytest.mark.etcd]
 
 _DAGS = Path(__file__).parent / "dags"
-_FILES = ("gangs.py", "duties.py")
+_FILES = ("gangs.py", "duties.py", "slow_python.sh")
 """Those that are run here. To read the others would take seconds of both cores."""
 _NAMESPACE = "tests-celery"
 _RUN_ID = "shared"
@@ -99,7 +99,7 @@ def test_a_gang_that_is_cleared_after_success_runs_again_with_new_results(
 ) -> None:
     gang = runs.party
     before = {value["drawn"] for value in gang.ranks().values()}
-    gang.run.clear("meet")
+    gang.run_again(runs.server)
     gang.run.task("compare").await_state("success", seconds=150)
     gang.run.finish("success")
     after = {value["drawn"] for value in gang.ranks().values()}

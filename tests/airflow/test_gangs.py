@@ -103,8 +103,7 @@ def test_a_gang_that_is_cleared_after_success_runs_again_as_the_next_generation(
     gang = Gang(parties["lost and found"])
     before = gang.run.task("compare").xcoms()["return_value"]
     launches = gang.launches()
-    gang.let_go(server)
-    gang.run.clear("meet")
+    gang.run_again(server)
     gang.run.task("compare").await_state("success", seconds=150)
     gang.run.finish("success")
     after = gang.run.task("compare").xcoms()["return_value"]

@@ -87,10 +87,7 @@ def test_who_asks_for_zookeeper_without_kazoo_is_told_of_the_extra(tmp_path: Pat
     assert told["the button"].startswith("False ")
 
 
-def test_a_task_without_kazoo_fails_for_good_and_tells_of_the_extra(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(_WITHOUT)  # which the agent is given too
+def test_a_task_without_kazoo_fails_for_good_and_tells_of_the_extra(tmp_path: Path) -> None:
     with DAG("job") as dag:
         task = ElasticLaunchOperator(
             task_id="train",
@@ -98,6 +95,7 @@ def test_a_task_without_kazoo_fails_for_good_and_tells_of_the_extra(
             rdzv_id="x",
             nnodes="1:2",
             rdzv_backend="zeus-adapter",
+            env={"PYTHONPATH": _WITHOUT},
             rdzv_endpoint="127.0.0.1:1",
         )
     dag.fileloc = str(tmp_path / "dag.py")
