@@ -138,7 +138,7 @@ def test_another_thread_ends_the_wait_for_a_round(memory: MemoryHandlers, end: s
 
 
 def test_all_ends_with_a_handler_that_is_dropped(memory: MemoryHandlers) -> None:
-    one, other = memory.handler("a", 1, 2, last_call=30.0), memory.handler("b", 1, 2)
+    one, other = (memory.handler(name, 1, 2, last_call=30.0) for name in "ab")
     infos = met(one, other)
     del one
     until(lambda: memory.members() == ["b"])
