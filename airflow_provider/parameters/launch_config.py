@@ -79,8 +79,9 @@ def launch_config(values: Mapping[str, Any]) -> LaunchConfig:
     if isinstance(count, str) and count.strip().isdecimal():
         found["nproc_per_node"] = int(count)
     timeout = found.pop("rdzv_timeout", -1)
-    if timeout != -1:
-        found["rdzv_configs"] = {**found.get("rdzv_configs", {}), "timeout": timeout}
+    configs = found.get("rdzv_configs", {})
+    if timeout != -1 and isinstance(configs, Mapping):  # else that is what is wrong
+        found["rdzv_configs"] = {**configs, "timeout": timeout}
     low, high = 1, 1
     try:
         low, high = _nodes(values.get("nnodes", 1))

@@ -45,11 +45,11 @@ class LaunchRetry:
         problems = [
             Problem(f"LaunchRetry.{name}", f"is {value!r}; wanted {wanted}")
             for name, value, wanted, fits in (
-                ("attempts", self.attempts, "at least 1", self.attempts >= 1),
-                ("max_elapsed", self.max_elapsed, "0 or more seconds", self.max_elapsed >= 0),
-                ("wait_initial", self.wait_initial, "0 or more seconds", self.wait_initial >= 0),
-                ("wait_max", self.wait_max, "0 or more seconds", self.wait_max >= 0),
-                ("jitter", self.jitter, "0 or more seconds", self.jitter >= 0),
+                ("attempts", self.attempts, "a whole number, at least 1", _is_count(self.attempts)),
+                *(
+                    (name, getattr(self, name), "0 or more seconds", _is_time(getattr(self, name)))
+                    for name in ("max_elapsed", "wait_initial", "wait_max", "jitter")
+                ),
             )
             if not fits
         ]
@@ -101,3 +101,11 @@ class LaunchRetry:
         )
         attempts = itertools.count(1)
         return retrying(lambda: launch(next(attempts)))
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0

@@ -37,6 +37,7 @@ def problems(**values):
         ({"rdzv_backend": "gossip"}, "rdzv_backend is 'gossip'; wanted one of"),
         ({"rdzv_configs": {"lease": 3}}, "rdzv_configs has 'lease', which backend 'etcd'"),
         ({"rdzv_configs": {"timeout": "soon"}}, "rdzv_configs has 'timeout': 'soon'"),
+        ({"rdzv_configs": "x", "rdzv_timeout": 5}, "rdzv_configs is a str; wanted a dict"),
         ({"rdzv_timeout": -5}, "rdzv_configs has 'timeout': -5"),
         ({"rdzv_endpoint": "nowhere"}, "rdzv_endpoint 'nowhere' has no port; wanted host:port"),
         ({"rdzv_endpoint": 2379}, "rdzv_endpoint '2379' has no port; wanted host:port"),

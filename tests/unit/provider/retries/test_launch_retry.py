@@ -110,3 +110,13 @@ def test_bounds_that_make_no_sense_are_named_all_at_once():
     with pytest.raises(ConfigError) as caught:
         LaunchRetry(attempts=0, wait_max=-1)
     assert len(caught.value.problems) == 2
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"attempts": "3"}, {"attempts": 1.5}, {"attempts": True}, {"jitter": "1"}, {"wait_max": None}],
+)
+def test_what_is_no_number_is_named(given):
+    ((name, value),) = given.items()
+    with pytest.raises(ConfigError, match=f"LaunchRetry.{name} is {value!r}; wanted"):
+        LaunchRetry(**given)
