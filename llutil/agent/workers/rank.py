@@ -95,10 +95,11 @@ class Worker:
         self._open = ExitStack()
         self._open.enter_context(terminal_settings_restored(plan.stdin))
         outcome_read, outcome_write = os.pipe2(os.O_CLOEXEC)
-        with ExitStack() as started:
+        self._outcome_fd = outcome_read
+        self._open.callback(os.close, outcome_read)
+        with ExitStack() as failed, ExitStack() as started:
+            failed.callback(self.close)
             started.callback(os.close, outcome_write)
-            self._outcome_fd = outcome_read
-            self._open.callback(os.close, outcome_read)
             stdout = self._open_stream(plan.stdout, "stdout", started)
             stderr = self._open_stream(plan.stderr, "stderr", started)
             shared_fd = None
@@ -114,11 +115,8 @@ class Worker:
                 env=plan.env,
                 shared_fd=shared_fd,
             )
-            try:
-                self.process: WorkerProcess = starter.start(request)
-            except BaseException:
-                self.close()
-                raise
+            self.process: WorkerProcess = starter.start(request)
+            failed.pop_all()
         os.set_blocking(outcome_read, False)
         loop.watch(outcome_read, self._on_outcome)
         loop.watch(self.process.exit_fd, self._on_exit)
@@ -140,13 +138,13 @@ class Worker:
             started.callback(os.close, fd)
             return fd
         # Standard error always goes through a pipe, because its last lines are kept for the report.
-        read, write = os.pipe2(os.O_CLOEXEC)
-        started.callback(os.close, write)
         copy = None
         if route.file is not None:
             copy = open_log(route.file)
             self._open.callback(os.close, copy)
         filtered = FilteredLines(route, self.plan.prefix, self._open)
+        read, write = os.pipe2(os.O_CLOEXEC)
+        started.callback(os.close, write)
         PipePump(
             read,
             partial(self._take_lines, stream, filtered, raw=own),
