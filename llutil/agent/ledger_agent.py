@@ -18,14 +18,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch.distributed import DistError
 from torch.distributed.elastic.agent.server.api import RunResult, WorkerState
 from torch.distributed.elastic.agent.server.api import Worker as TorchWorker
 from torch.distributed.elastic.events import EventSource, record
 from torch.distributed.elastic.metrics.api import put_metric
 from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.rendezvous import RendezvousStoreInfo
 
 from llutil.agent.base_agent import Agent
 from llutil.agent.failures.report import FailureReport, process_failures
+from llutil.agent.interruptible_call import interruptible
 from llutil.agent.worker_side.outcome_pipe import Refused, Returned
 from llutil.agent.workers.rank_exit import RankExit
 from llutil.errors import (
@@ -36,6 +39,11 @@ from llutil.errors import (
     StoppedError,
 )
 from llutil.rendezvous.driver.driver import AgentInstruction, Driver
+from llutil.rendezvous.driver.round_store import (
+    SHARING_OFF,
+    connect_to_store,
+    place_for_ranks_store,
+)
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol import observations as see
 from llutil.rendezvous.protocol.records import Assignment, Stage
@@ -45,6 +53,9 @@ from llutil.time_budgets import LEDGER_CLOSED, LEDGER_LEFT
 __all__ = ["LedgerAgent"]
 
 _log = logging.getLogger(__name__)
+
+_RANKS_STORE_KNOWN = 30.0
+"""Seconds for the first node of a round to say where its ranks make their own store."""
 
 
 class LedgerAgent(Agent):
@@ -149,13 +160,36 @@ class LedgerAgent(Agent):
         group.workers = workers
         group.group_rank = place.group_rank
         group.group_world_size = place.group_world_size
-        group.master_addr, group.master_port = assignment.host, assignment.port
+        group.master_addr, group.master_port = self._where_ranks_meet(assignment, node)
         for local_rank, pid in self._start_workers(group).items():
             worker = group.workers[local_rank]
             worker.id = pid
             event = self._construct_event("START", EventSource.WORKER, worker)
             record(event, spec.event_log_handler)
         group.state = WorkerState.HEALTHY
+
+    def _where_ranks_meet(self, assignment: Assignment, node: str) -> tuple[str, int]:
+        """The host and port of the ranks' store: the round's, or one that rank 0 makes.
+
+        :raises RendezvousError: the first node did not say in time where that is.
+        """
+        seat = assignment.seat(node)
+        if seat is None or self._worker_group.spec.rdzv_handler.use_agent_store:
+            return assignment.host, assignment.port
+        rank, address = assignment.ranks_of(node).group_rank, seat.address
+
+        def ask() -> RendezvousStoreInfo:
+            store = connect_to_store(assignment.host, assignment.port, _RANKS_STORE_KNOWN)
+            return place_for_ranks_store(store, rank, address)
+
+        try:
+            found = interruptible(ask, self._loop, self._signals)
+        except DistError as error:
+            raise RendezvousError(
+                f"{assignment.stage}: the first node did not say where its ranks make their store "
+                f"({SHARING_OFF}=1): {error}"
+            ) from error
+        return found.master_addr, found.master_port
 
     def _record_event(self, state: str, milliseconds: float) -> None:
         """Record a step of the agent, as torch's agent does, before the agent changes what it knows

@@ -62,6 +62,11 @@ def fail_once_and_all_reduce(folder: str) -> tuple[int, int, float]:
     return dist.get_rank(), dist.get_world_size(), number.item()
 
 
+def all_reduce_without_an_agents_store() -> tuple[str, int, int, float]:
+    """The same, after what torch's variable says of the store that it meets at."""
+    return os.environ["TORCHELASTIC_USE_AGENT_STORE"], *all_reduce()
+
+
 def all_reduce_once_there_are(nodes: int, folder: str) -> tuple[int, int, float]:
     """Wait, alone, for as long as the round has fewer nodes."""
     Path(folder, f"waiting-{os.environ['GROUP_WORLD_SIZE']}").touch()

@@ -9,16 +9,30 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import os
 import resource
 import socket
 from datetime import timedelta
 
-from torch.distributed import DistError, TCPStore
+from torch.distributed import DistError, PrefixStore, Store, TCPStore
+from torch.distributed.elastic.rendezvous import RendezvousStoreInfo
 
 from llutil.errors import RendezvousError
 from llutil.system.addresses import socket_family
 
-__all__ = ["RoundStore", "connect_to_store", "host_store", "hosting_problem"]
+__all__ = [
+    "SHARING_OFF",
+    "RoundStore",
+    "connect_to_store",
+    "host_store",
+    "hosting_problem",
+    "place_for_ranks_store",
+    "ranks_use_agent_store",
+]
+
+SHARING_OFF = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
+"""torch's variable: with "1", rank 0 makes the store of the ranks, and no agent hosts it (2.13)."""
+
 
 _OWN_CONNECTION = timedelta(seconds=10)
 """A TCPStore that is a host first connects to itself. That takes milliseconds, and no signal
@@ -50,6 +64,20 @@ class RoundStore:
     def close(self) -> None:
         """Stop serving; torch closes the port when the last reference goes."""
         self._server = None
+
+
+def ranks_use_agent_store() -> bool:
+    """Whether the ranks use the store that an agent hosts for their round."""
+    return os.environ.get(SHARING_OFF, "0") != "1"
+
+
+def place_for_ranks_store(store: Store, group_rank: int, address: str) -> RendezvousStoreInfo:
+    """Where rank 0 makes the ranks' own store: on the first node, at a port that is free there now.
+    That node tells the others through ``store``, the round's. ``address`` is this node's own.
+
+    :raises DistError: the first node has told nothing in time.
+    """
+    return RendezvousStoreInfo.build(group_rank, PrefixStore("ranks", store), local_addr=address)
 
 
 def hosting_problem(error: Exception) -> str:

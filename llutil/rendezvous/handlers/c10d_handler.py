@@ -18,12 +18,11 @@ from torch.distributed.elastic.rendezvous import (
     RendezvousStoreInfo,
 )
 
-from llutil.rendezvous.driver.round_store import RoundStore
+from llutil.rendezvous.driver.round_store import SHARING_OFF, RoundStore, ranks_use_agent_store
 
 __all__ = ["C10dRendezvousHandler", "store_sharing_disabled"]
 
 _PORT = "llutil/port"
-_SHARING_OFF = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
 
 
 class C10dRendezvousHandler(RendezvousHandler):
@@ -35,8 +34,10 @@ class C10dRendezvousHandler(RendezvousHandler):
 
     @property
     def use_agent_store(self) -> bool:
-        """Workers connect to the store that the first node of the round hosts."""
-        return True
+        """Workers connect to the store that the first node of the round hosts, unless torch's
+        variable says otherwise.
+        """
+        return ranks_use_agent_store()
 
     def get_backend(self) -> str:
         """The backend's name."""
@@ -52,8 +53,11 @@ class C10dRendezvousHandler(RendezvousHandler):
         :raises RendezvousError: (torch's) no round began; (llutil's) this node cannot host the
             round's store.
         """
+        shared = self.use_agent_store
         with store_sharing_disabled():
             info = self._inner.next_rendezvous()
+        if not shared:
+            return info
         address = info.bootstrap_store_info.master_addr
         if self._hosted is not None:
             self._hosted.close()
@@ -90,12 +94,12 @@ def store_sharing_disabled() -> Iterator[None]:
     """Make torch's handler create no store for workers. This environment variable is torch's only
     switch for that.
     """
-    before = os.environ.get(_SHARING_OFF)
-    os.environ[_SHARING_OFF] = "1"
+    before = os.environ.get(SHARING_OFF)
+    os.environ[SHARING_OFF] = "1"
     try:
         yield
     finally:
         if before is None:
-            del os.environ[_SHARING_OFF]
+            del os.environ[SHARING_OFF]
         else:
-            os.environ[_SHARING_OFF] = before
+            os.environ[SHARING_OFF] = before

@@ -32,6 +32,7 @@ from torch.distributed.elastic.rendezvous import (
 
 from llutil.failure import JobFailure
 from llutil.rendezvous.driver.driver import Driver
+from llutil.rendezvous.driver.round_store import place_for_ranks_store, ranks_use_agent_store
 from llutil.rendezvous.handlers.agent_outcome import failure_of_job
 from llutil.rendezvous.handlers.agent_store import AgentStore
 from llutil.rendezvous.handlers.node_part import NodePart, torchs_errors
@@ -75,8 +76,10 @@ class LedgerRendezvousHandler(RendezvousHandler):
 
     @property
     def use_agent_store(self) -> bool:
-        """Workers use the round's store, which the leader's process hosts."""
-        return True
+        """Workers use the round's store, which the leader's process hosts, unless torch's variable
+        says otherwise.
+        """
+        return ranks_use_agent_store()
 
     def get_backend(self) -> str:
         """The backend's name."""
@@ -149,11 +152,16 @@ class LedgerRendezvousHandler(RendezvousHandler):
         prefix = f"agents/{assignment.generation}.{assignment.round}"
         note = partial(_note_success, weakref.ref(self), assignment.stage)
         self._store = AgentStore(prefix, store, note)
+        ranks_meet = RendezvousStoreInfo(assignment.host, assignment.port)
+        if not self.use_agent_store:
+            seat = assignment.seat(node)
+            assert seat is not None
+            ranks_meet = place_for_ranks_store(store, place.group_rank, seat.address)
         return RendezvousInfo(
             store=self._store,
             rank=place.group_rank,
             world_size=place.group_world_size,
-            bootstrap_store_info=RendezvousStoreInfo(assignment.host, assignment.port),
+            bootstrap_store_info=ranks_meet,
         )
 
     def num_nodes_waiting(self) -> int:

@@ -16,7 +16,12 @@ from torch.distributed.elastic.rendezvous import (
 )
 
 from llutil.errors import RendezvousError
-from llutil.rendezvous.driver.round_store import host_store, hosting_problem
+from llutil.rendezvous.driver.round_store import (
+    host_store,
+    hosting_problem,
+    place_for_ranks_store,
+    ranks_use_agent_store,
+)
 
 __all__ = ["SingleNodeRendezvousHandler"]
 
@@ -34,10 +39,10 @@ class SingleNodeRendezvousHandler(RendezvousHandler):
 
     @property
     def use_agent_store(self) -> bool:
-        """Workers connect to the agent's store. Without it, torch would pick a free port that
-        another process could take before the workers bind it.
+        """Workers connect to the agent's store, unless torch's variable says otherwise. Then torch
+        picks a free port, which another process could take before rank 0 binds it.
         """
-        return True
+        return ranks_use_agent_store()
 
     def get_backend(self) -> str:
         """The backend's name."""
@@ -63,7 +68,11 @@ class SingleNodeRendezvousHandler(RendezvousHandler):
             store=PrefixStore(f"round_{self._round}", self._store),
             rank=0,
             world_size=1,
-            bootstrap_store_info=RendezvousStoreInfo(_LOOPBACK, self._store.port),
+            bootstrap_store_info=(
+                RendezvousStoreInfo(_LOOPBACK, self._store.port)
+                if self.use_agent_store
+                else place_for_ranks_store(self._store, 0, _LOOPBACK)
+            ),
         )
 
     def num_nodes_waiting(self) -> int:

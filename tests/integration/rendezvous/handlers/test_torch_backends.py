@@ -36,6 +36,19 @@ def test_ranks_of_one_node_meet_without_any_server(method: str) -> None:
     assert found == {0: (0, 2, 11.0), 1: (1, 2, 11.0)}
 
 
+def test_ranks_make_a_store_of_their_own_if_torchs_variable_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
+
+    def shared() -> tuple[str, tuple[int, int, float]]:
+        found = collective_functions.all_reduce()
+        return os.environ["TORCHELASTIC_USE_AGENT_STORE"], found
+
+    found = launch(shared, nproc=2, start_method="fork")
+    assert found == {0: ("False", (0, 2, 11.0)), 1: ("False", (1, 2, 11.0))}
+
+
 def test_ranks_train_together() -> None:
     found = launch(collective_functions.train, 3, nproc=2, start_method="fork")
     assert found[0] == found[1]
