@@ -7,10 +7,11 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.airflow.client import Client, Run, wait
+from tests.airflow.client import Client, Run, Task, wait
 from tests.airflow.conftest import Meeting, Wanted, await_nothing_left
 from tests.airflow.gangs import ALONE, HEARTBEAT, Gang
 from tests.airflow.server import Airflow
@@ -130,19 +131,31 @@ def test_gangs_that_cannot_form_give_their_slots_back_and_wait_for_nodes_that_st
 ) -> None:
     runs = [parties["squeezed"], parties["squeezed too"]]
     nodes = [run.task("fit_in", node) for run in runs for node in (0, 1)]
+
+    def hold_of(node: Task) -> Path:
+        return server.temporary / f"hold-{node.run.run_id}-{node.map_index}"
+
+    def held() -> Task | None:
+        """A node that has given its slot back, and will start slowly."""
+        for node in nodes:
+            if node.state() == "up_for_reschedule" and "its slot back until" in node.text():
+                hold_of(node).touch()
+                if node.state() == "up_for_reschedule":
+                    return node
+                hold_of(node).unlink()  # it has just started
+        return None
+
     slow = wait(
         "a node without a sibling to give its slot back",
         120,
-        lambda: next((node for node in nodes if "its slot back until" in node.text()), None),
+        held,
         lambda: "\n".join(run.tail() for run in runs),
     )
     sibling = slow.run.task("fit_in", 1 - slow.map_index)
-    hold = server.temporary / f"hold-{slow.run.run_id}-{slow.map_index}"
-    hold.touch()  # it stays away for ten seconds at least
     wider = {"pool": "narrow", "slots": 3, "description": "", "include_deferred": False}
     client.ask("PATCH", "pools/narrow", json=wider)
     sibling.await_text(f"enough nodes have started: node {slow.map_index}.", seconds=150)
-    hold.unlink()
+    hold_of(slow).unlink()
     for run in runs:
         run.finish("success")
     assert [node.facts()["try_number"] for node in nodes] == [1, 1, 1, 1]
