@@ -1,23 +1,17 @@
 """How many workers a node gets when the configuration names a kind of device, or "auto".
 
-Accelerators are counted in a short-lived process: a process that has called the CUDA runtime can no
-longer fork workers that use it. That process runs ``main``, which imports torch. Otherwise this
-module imports only the standard library, ``llutil.errors`` and the command of an interpreter.
+Accelerators are counted in a short-lived process, which runs ``main`` and imports torch. Otherwise
+this module imports only the standard library, ``llutil.errors`` and ``asked_of_torch``.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 
 from llutil.errors import ConfigError
+from llutil.launcher.asked_of_torch import NoAnswerError, answer, asked_of_torch
 
 __all__ = ["accelerator_count", "main", "worker_count"]
-
-# Seconds. Importing torch and starting the driver can take long.
-_COUNT_DEADLINE = 120.0
-_UNKNOWN = "unknown"
 
 
 def worker_count(wanted: int | str) -> int:
@@ -80,9 +74,8 @@ def accelerator_count(wanted: str) -> int | None:
 
 
 def main(wanted: str) -> None:
-    """Print the count, for the process that asked for it."""
-    count = accelerator_count(wanted)
-    sys.stdout.write(f"\n{_UNKNOWN if count is None else count}\n")
+    """Answer with the count, for the process that asked for it."""
+    answer(accelerator_count(wanted))
 
 
 def _cpu_count() -> int:
@@ -91,28 +84,12 @@ def _cpu_count() -> int:
 
 def _count_apart(wanted: str) -> int | None:
     """``accelerator_count`` of a process of its own."""
-    from llutil.agent.start_methods.starter import interpreter_command
-
     call = f"from llutil.launcher.device_count import main; main({wanted!r})"
     try:
-        done = subprocess.run(
-            interpreter_command(call),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_COUNT_DEADLINE,
-            check=True,
-        )
-        said = done.stdout.split()[-1]
-        return None if said == _UNKNOWN else int(said)
-    except subprocess.TimeoutExpired as error:
-        raise ConfigError(
-            f"torch did not count the accelerators of this host within {_COUNT_DEADLINE:.0f} s; "
-            "give nproc_per_node as a number"
-        ) from error
-    except (subprocess.CalledProcessError, ValueError, IndexError) as error:
-        said = getattr(error, "stderr", "") or str(error)
+        count: int | None = asked_of_torch(call)
+    except NoAnswerError as error:
         raise ConfigError(
             "torch could not count the accelerators of this host; give nproc_per_node as a number, "
-            f"or mend this: {said[-500:]}"
+            f"or mend this: {error}"
         ) from error
+    return count

@@ -6,14 +6,12 @@ from __future__ import annotations
 
 import base64
 import functools
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,6 +21,7 @@ import pytest
 
 from llutil import entrypoint
 from llutil.serialization import functions
+from tests.support.dag_files import imported_as_dag_file
 
 pytestmark = pytest.mark.launch
 
@@ -174,16 +173,6 @@ def unwritten():
 """
 
 
-def import_as_airflow_does(path: Path) -> ModuleType:
-    loader = SourceFileLoader(MANGLED, str(path))
-    spec = importlib.util.spec_from_loader(MANGLED, loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[MANGLED] = module
-    loader.exec_module(module)
-    return module
-
-
 def in_a_fresh_interpreter(
     entrypoints: dict[str, entrypoint.Entrypoint], path: list[str]
 ) -> dict[str, Any]:
@@ -221,7 +210,8 @@ def dag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]
     (tmp_path / "my_dag.py").write_text(DAG)
     (tmp_path / "beside_the_dag.py").write_text(HELPER)
     monkeypatch.syspath_prepend(str(tmp_path))
-    yield import_as_airflow_does(tmp_path / "my_dag.py")
+    with imported_as_dag_file(MANGLED, tmp_path / "my_dag.py") as module:
+        yield module
     for name in (MANGLED, "beside_the_dag"):
         sys.modules.pop(name, None)
 

@@ -9,7 +9,6 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from llutil.system.job_mark import GUARDIAN_VARIABLE, MARK_VARIABLE
 from llutil.system.kill_all import job_processes, kill_all, marked_processes
 from llutil.system.process_table import all_processes, session_members, stat_of
 from tests.support.forks import fork
+from tests.support.launches import is_alive, wait_until
 from tests.support.privileges import ANOTHER_USER, forgo_signals_to_others
 
 pytestmark = pytest.mark.launch
@@ -64,22 +64,6 @@ class Tree:
 
     def alive(self) -> set[int]:
         return {pid for pid in self.pids.values() if is_alive(pid)}
-
-
-def is_alive(pid: int) -> bool:
-    with suppress(OSError):
-        stat = Path(f"/proc/{pid}/stat").read_text()
-        return stat.rpartition(")")[2].split()[0] not in "ZX"
-    return False
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 def session_of(leader: int) -> dict[int, int]:

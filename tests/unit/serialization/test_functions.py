@@ -8,7 +8,6 @@ import sys
 import threading
 import types
 from collections.abc import Callable, Iterator
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from hypothesis import strategies as st
 from llutil.entrypoint import FunctionName, PickledCall
 from llutil.errors import EntrypointError
 from llutil.serialization import by_value_pickle, functions
+from tests.support.dag_files import imported_as_dag_file
 
 MANGLED = "unusual_prefix_0b0c1d5c2f8a7e6d4b3a29181706f5e4d3c2b1a0_hopeless"
 
@@ -137,14 +137,8 @@ def fine(*arguments, **named):
 def hopeless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     path = tmp_path_factory.mktemp("dags") / "hopeless.py"
     path.write_text(HOPELESS)
-    loader = SourceFileLoader(MANGLED, str(path))
-    spec = importlib.util.spec_from_loader(MANGLED, loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[MANGLED] = module
-    loader.exec_module(module)
-    yield module
-    del sys.modules[MANGLED]
+    with imported_as_dag_file(MANGLED, path) as module:
+        yield module
 
 
 @pytest.fixture(autouse=True)

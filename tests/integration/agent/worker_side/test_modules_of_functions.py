@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.dag_files import imported_as_dag_file
 from tests.support.launches import launch
 
 pytestmark = pytest.mark.launch
@@ -23,14 +22,8 @@ MANGLED = "unusual_prefix_0b0c1d5c2f8a7e6d4b3a29181706f5e4d3c2b1a0_pickling_prog
 @pytest.fixture
 def dag_file() -> Iterator[Any]:
     """The program, imported as Airflow imports a DAG file: no worker can import it by that name."""
-    loader = SourceFileLoader(MANGLED, str(PROGRAM))
-    spec = importlib.util.spec_from_loader(MANGLED, loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[MANGLED] = module
-    loader.exec_module(module)
-    yield module
-    del sys.modules[MANGLED]
+    with imported_as_dag_file(MANGLED, PROGRAM) as module:
+        yield module
 
 
 @pytest.mark.usefixtures("no_torch")
