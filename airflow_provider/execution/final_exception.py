@@ -1,16 +1,27 @@
 """Raises in the task what a rank raised to say how the task ends: skipped, or failed for good.
 
-This module may import ``llutil.errors`` and ``llutil.failure``, and Airflow's exceptions.
+This module may import ``llutil.errors``, ``llutil.failure``, ``airflow_provider.gang`` and
+Airflow's exceptions.
 """
 
 from __future__ import annotations
 
 from airflow.sdk import exceptions
 
+from airflow_provider.gang.siblings import GangHopeless
 from llutil.errors import LaunchError
 from llutil.failure import FINAL_EXCEPTIONS
 
-__all__ = ["raise_final_exception"]
+__all__ = ["hopeless_exception", "raise_final_exception"]
+
+
+def hopeless_exception(hopeless: GangHopeless) -> exceptions.AirflowException:
+    """What a node of a gang raises that cannot form any more: it fails for good, or is skipped if
+    its siblings are.
+    """
+    if hopeless.skipped:
+        return exceptions.AirflowSkipException(hopeless.why)
+    return exceptions.AirflowFailException(hopeless.why)
 
 
 def raise_final_exception(error: LaunchError) -> None:

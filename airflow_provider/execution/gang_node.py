@@ -11,7 +11,7 @@ import random
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowRuntimeError
 
 from airflow_provider.execution.dag_test import (
     DAG_TEST_RESULTS,
@@ -19,6 +19,7 @@ from airflow_provider.execution.dag_test import (
     is_dag_test,
     results_of_dag_test,
 )
+from airflow_provider.execution.final_exception import hopeless_exception
 from airflow_provider.execution.slot_wait import SlotWait
 from airflow_provider.gang.host_notice import HOST
 from airflow_provider.gang.hosted_store import Guest, Host, NotNeededError, is_hosted
@@ -26,7 +27,7 @@ from airflow_provider.gang.node import GangNode
 from airflow_provider.gang.reschedule import SlotTimeout, slot_timeout
 from airflow_provider.gang.siblings import GangDone, GangHopeless, GangOpen, outlook
 from airflow_provider.gang.success_note import SuccessNote
-from llutil.errors import RendezvousError, StoppedError
+from llutil.errors import LaunchError, RendezvousError
 
 if TYPE_CHECKING:
     from airflow_provider.execution.launch import Launch
@@ -85,12 +86,12 @@ def run_node(
     ti = task.context["ti"]
     if is_dag_test():
         return _run_dag_test(node, task, ti, log)
-    match outlook(node.view(ti)):
+    match _first_look(node, ti, log):
         case GangDone(why):
             log.info("%s: %s ends as a success, with no ranks", why, node.name)
             return {}, node.note((), 0)
-        case GangHopeless(why):
-            raise AirflowFailException(why)
+        case GangHopeless() as hopeless:
+            raise hopeless_exception(hopeless)
         case GangOpen():
             pass
     hook = task.hook()
@@ -99,6 +100,15 @@ def run_node(
     if not results:
         log.info("the job did not need %s, which ends as a success, with no ranks", node.name)
     return results, node.note(tuple(results), hook.world_size if results else 0)
+
+
+def _first_look(node: GangNode, ti: Any, log: logging.Logger) -> GangOpen | GangDone | GangHopeless:
+    """Whether the node is needed; it is if Airflow does not say."""
+    try:
+        return outlook(node.view(ti))
+    except AirflowRuntimeError as error:
+        log.warning("Airflow does not say how the other nodes are: %s", error)
+        return GangOpen()
 
 
 def _launch(node: GangNode, task: NodeTask, hook: AgentHook, log: logging.Logger) -> dict[int, Any]:
@@ -128,10 +138,12 @@ def _launch(node: GangNode, task: NodeTask, hook: AgentHook, log: logging.Logger
     except NotNeededError as error:
         log.info("%s", error)
         return {}
-    except (RendezvousError, StoppedError) as error:
-        wait.come_again(
-            error, timeout=timeout, gang_timeout=task.gang_timeout, pool=task.pool, ran=hook.ran
-        )
+    except LaunchError as error:
+        # What the node has decided stands, however its agent ended; what Airflow asked, too.
+        if wait.decided is not None or (isinstance(error, RendezvousError) and not hook.stopped):
+            wait.come_again(
+                error, timeout=timeout, gang_timeout=task.gang_timeout, pool=task.pool, ran=hook.ran
+            )
         raise
 
 
@@ -167,12 +179,13 @@ def _run_dag_test(
 ) -> tuple[dict[int, Any], SuccessNote]:
     run = results_of_dag_test(ti, node)
     if run is None:
-        failed = [number for number, state in node.states(ti).items() if state == "failed"]
-        if failed:
-            raise AirflowFailException(
-                f"all nodes of this gang ran in the task instance of node {failed[0]}, and failed "
-                "there"
-            )
+        for number, state in node.states(ti).items():
+            if state in {"failed", "skipped"}:
+                why = (
+                    f"all nodes of this gang ran in the task instance of node {number}, which is "
+                    f"{state}"
+                )
+                raise hopeless_exception(GangHopeless(why, skipped=state == "skipped"))
         dag_test_gang = DagTestGang(node, task.hook)
         task.on_running(dag_test_gang)
         run = dag_test_gang.run(task.launch(locally=True), log)

@@ -17,6 +17,7 @@ from airflow.sdk.exceptions import (
     AirflowRuntimeError,
 )
 
+from airflow_provider.execution.final_exception import hopeless_exception
 from airflow_provider.gang.node import GangNode
 from airflow_provider.gang.reschedule import (
     GiveSlotBack,
@@ -28,7 +29,12 @@ from airflow_provider.gang.reschedule import (
     decide_slot,
     next_attempt,
 )
-from airflow_provider.gang.siblings import GangHopeless, GangView, describe_absent
+from airflow_provider.gang.siblings import (
+    GangHopeless,
+    GangView,
+    describe_absent,
+    started_nodes,
+)
 from llutil.errors import HostLostError, LaunchError, RendezvousError
 
 __all__ = ["LAST_RUN", "SlotWait"]
@@ -113,11 +119,12 @@ class SlotWait:
         match self.decided:
             case None:
                 return
-            case GangHopeless(why):
-                raise AirflowFailException(why) from error
+            case GangHopeless() as hopeless:
+                raise hopeless_exception(hopeless) from error
             case GiveSlotBack(absent):
                 pass
-        why = self._describe(absent, pool)
+        lost = isinstance(error, HostLostError)
+        why = str(error) if lost else self._describe(absent, pool)
         now = dt.datetime.now(dt.UTC)
         found = next_attempt(
             now=now,
@@ -166,7 +173,7 @@ class SlotWait:
             return "no round began in time"
         if absent:
             return describe_absent(view, absent, pool)
-        started = [number for number in view.others if view.states.get(number) == "running"]
+        started = started_nodes(view)
         return (
             f"no round began within {self.timeout.started:g} s, though enough nodes have started "
             f"({_listed(started)}): they have not joined the rendezvous, or cannot"
@@ -175,7 +182,11 @@ class SlotWait:
     def _began(self, now: dt.datetime, *, ran: bool) -> dt.datetime:
         """Since when the gang has been trying to form: its first start, or when it last ran."""
         ti = self._context["ti"]
-        first: dt.datetime = ti.get_first_reschedule_date(self._context) or ti.start_date or now
+        first: dt.datetime = ti.start_date or now
+        try:
+            first = ti.get_first_reschedule_date(self._context) or first
+        except AirflowRuntimeError as error:
+            self._log.warning("when this node was first started is not known: %s", error)
         store = self._context.get("task_state_store")
         if store is None:
             return now if ran else first
@@ -190,5 +201,5 @@ class SlotWait:
             return now if ran else first
 
 
-def _listed(numbers: tuple[int, ...] | list[int]) -> str:
+def _listed(numbers: tuple[int, ...]) -> str:
     return ", ".join(f"node {number}" for number in numbers)

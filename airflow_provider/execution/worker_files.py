@@ -14,6 +14,7 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,8 @@ __all__ = ["OrphanLogFile", "TaskLogFolder", "first_time", "kept_folder", "user_
 
 _READ_AT_MOST = 256 * 1024
 _LOGS = "logs-"
+_REMEMBERED = 86400.0
+"""How long a text counts as said, in seconds."""
 _STALE_AFTER = 3600.0
 """The age from which an empty log folder may be removed, in seconds of the file system's clock."""
 
@@ -61,17 +64,19 @@ def _is_private(folder: Path) -> bool:
 
 
 def first_time(text: str) -> bool:
-    """Whether ``text`` was not asked about on this host before, by this user. An empty file in the
-    user's folder remembers it until the temporary directory is emptied.
+    """Whether ``text`` was not asked about on this host within a day, by this user. An empty file
+    in the user's folder remembers it; where it cannot be made, each time is the first.
     """
-    name = f"said-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     try:
-        (user_folder() / name).touch(mode=0o600, exist_ok=False)
-    except FileExistsError:
-        return False
+        file = user_folder() / f"said-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+        # As the file system's clock has it, which dates the file too.
+        now = time.time()  # noqa: TID251
+        known = file.exists() and file.stat().st_mtime > now - _REMEMBERED
+        if not known:
+            file.touch(mode=0o600)
     except OSError:
         return True
-    return True
+    return not known
 
 
 def kept_folder(key: TaskKey, deployment: str, try_number: int) -> Path:

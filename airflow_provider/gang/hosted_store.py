@@ -198,7 +198,11 @@ class Guest:
 
     def _look(self) -> tuple[Notice | None, str]:
         """The notice of a host that answers; without one, why there is none."""
-        from airflow.sdk.exceptions import AirflowFailException, AirflowRuntimeError
+        from airflow.sdk.exceptions import (
+            AirflowFailException,
+            AirflowRuntimeError,
+            AirflowSkipException,
+        )
 
         try:
             view = self._view = self._node.view(self._ti, host=HOST)
@@ -209,8 +213,8 @@ class Guest:
         match outlook(view):
             case GangDone(why):
                 raise NotNeededError(why)
-            case GangHopeless(why):
-                raise AirflowFailException(why)
+            case GangHopeless(why, skipped):
+                raise AirflowSkipException(why) if skipped else AirflowFailException(why)
             case _:
                 pass
         notice = next((one for one in notices if one is not None), None)

@@ -25,6 +25,7 @@ from airflow_provider.gang.siblings import (
     GangView,
     absent_nodes,
     peers_succeeded,
+    started_nodes,
     waits_in_vain,
 )
 from llutil.errors import HostLostError, RendezvousError, RendezvousTimeoutError
@@ -103,7 +104,7 @@ def decide_slot(
     absent = absent_nodes(view)
     if absent is not None:
         return GiveSlotBack(absent)
-    return KeepSlot(tuple(n for n in view.others if view.states.get(n) == "running"))
+    return KeepSlot(started_nodes(view))
 
 
 def after_failed_rendezvous(view: GangView | None, error: RendezvousError) -> GiveSlotBack | None:

@@ -22,12 +22,14 @@ __all__ = [
     "list_absent",
     "outlook",
     "peers_succeeded",
+    "started_nodes",
     "waits_in_vain",
 ]
 
 _OVER = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 """The states that a task instance keeps until somebody clears it."""
 
+_SKIPPED = "skipped"
 _STARTED = frozenset({"running", "restarting"})
 _WAITING: Mapping[str | None, str] = {
     None: "not scheduled yet, in",
@@ -75,9 +77,12 @@ class GangDone:
 
 @dataclass(frozen=True, slots=True)
 class GangHopeless:
-    """Too few nodes can ever come; ``why`` says what to clear instead."""
+    """Too few nodes can ever come; ``why`` says what to clear instead. ``skipped``: that is since a
+    rank of the gang has skipped the task.
+    """
 
     why: str
+    skipped: bool = False
 
 
 def outlook(view: GangView) -> GangOpen | GangDone | GangHopeless:
@@ -97,7 +102,8 @@ def outlook(view: GangView) -> GangOpen | GangDone | GangHopeless:
         return GangHopeless(
             f"node {view.node} would wait in vain: node {view.host}, which hosts the job's store, "
             f"is {over[view.host]}. Clear the whole task, all its mapped instances, or let the "
-            "nodes meet by a connection (rdzv_conn_id)"
+            "nodes meet by a connection (rdzv_conn_id)",
+            skipped=over[view.host] == _SKIPPED,
         )
     return _enough(view, over) or GangOpen()
 
@@ -132,15 +138,17 @@ def peers_succeeded(view: GangView) -> set[int]:
     }
 
 
+def started_nodes(view: GangView) -> tuple[int, ...]:
+    """The other nodes that have a slot."""
+    return tuple(number for number in view.others if view.states.get(number) in _STARTED)
+
+
 def absent_nodes(view: GangView) -> dict[int, str | None] | None:
     """The nodes that have no slot, with their states, if this node cannot have a job without them;
     else None.
     """
-    absent = {
-        number: view.states.get(number)
-        for number in view.others
-        if view.states.get(number) not in _STARTED
-    }
+    started = started_nodes(view)
+    absent = {n: view.states.get(n) for n in view.others if n not in started}
     too_few = view.nodes - len(absent) < view.min_nodes
     return absent if too_few or view.host in absent else None
 
@@ -174,7 +182,8 @@ def _enough(view: GangView, over: Mapping[int, str | None]) -> GangHopeless | No
     return GangHopeless(
         f"node {view.node} would wait in vain: the job needs {view.min_nodes} of {view.nodes} "
         f"nodes, and only {can_come} can still come ({described}). Clear the whole task, all its "
-        "mapped instances, instead of this one alone"
+        "mapped instances, instead of this one alone",
+        skipped=set(over.values()) <= {_SKIPPED, "success"} and _SKIPPED in over.values(),
     )
 
 

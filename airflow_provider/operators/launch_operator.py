@@ -212,20 +212,29 @@ class LaunchOperator(BaseOperator):
         jinja_env: Environment,
         seen_oids: set[int],
     ) -> None:
-        """Render as Airflow does, but all except the entrypoint's arguments as text, also where
-        ``render_template_as_native_obj`` is on: an id ``1_000`` or a password ``007`` is no number.
-        Airflow calls this method of a mapped task too (3.3).
+        """Render as Airflow does. Where ``render_template_as_native_obj`` is on, only the
+        entrypoint's arguments, and a template that stands for a whole dict, become objects: an id
+        ``1_000`` or a password ``007`` is no number.
+
+        Airflow calls this method of a mapped task too, and for objects inside of fields (3.3).
         """
-        fields = set(template_fields)
-        arguments = fields & {"op_args", "op_kwargs"}
         render = super()._do_render_template_fields
-        render(parent, sorted(arguments), context, jinja_env, seen_oids)
+        if parent is not self or not self._should_render_native(self.get_dag()):
+            render(parent, template_fields, context, jinja_env, seen_oids)
+            return
+        fields = list(template_fields)
+        objects = {"op_args", "op_kwargs"}
+        objects |= {
+            name for name in ("env", "rdzv_configs") if isinstance(getattr(self, name), str)
+        }
+        natives = [name for name in fields if name in objects]
+        render(parent, natives, context, jinja_env, seen_oids)
         operator: Any = self  # Airflow's types disagree about the attribute
         native = operator.render_template_as_native_obj
         operator.render_template_as_native_obj = False
         try:
-            rest = sorted(fields - arguments)
-            render(parent, rest, context, self.get_template_env(), seen_oids)
+            texts = [name for name in fields if name not in objects]
+            render(parent, texts, context, self.get_template_env(), seen_oids)
         finally:
             operator.render_template_as_native_obj = native
 

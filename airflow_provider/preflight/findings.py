@@ -182,7 +182,7 @@ def _redelivery_findings(facts: Facts) -> list[Finding]:
         f"s, which can end the first run, and this task {runs}; set "
         "[celery_broker_transport_options] visibility_timeout to more than the longest run takes"
     )
-    return [Finding(Severity.WARNING, text, of_deployment=True)]
+    return [Finding(Severity.WARNING, text)]
 
 
 def _heartbeat_findings(facts: Facts) -> list[Finding]:

@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import (
     AirflowFailException,
     AirflowRescheduleException,
     AirflowRuntimeError,
+    AirflowSkipException,
     ErrorType,
 )
 from airflow.sdk.execution_time.comms import ErrorResponse
@@ -28,6 +29,7 @@ from airflow_provider.hooks.agent import AgentHook
 from airflow_provider.retries.launch_retry import LaunchRetry
 from llutil.entrypoint import Command
 from llutil.errors import (
+    AgentLostError,
     HostLostError,
     RendezvousError,
     RendezvousTimeoutError,
@@ -68,6 +70,8 @@ class Instance:
         return [DONE.to_json()] if key == NOTE and self._looks == ["success"] else []
 
     def get_first_reschedule_date(self, context):
+        if self._looks == ["away"]:
+            raise AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR))
         return self.first_reschedule_date
 
 
@@ -83,6 +87,7 @@ class PlayedHook(AgentHook):
         self.ran = ran
         self.timeouts = []
         self.checks = []
+        self.ends_with = None
 
     def run(self, spec, *, idle_check, **_):
         self.timeouts.append(spec.config.rendezvous_options()["timeout"])
@@ -93,7 +98,7 @@ class PlayedHook(AgentHook):
             self.checks.append(reason)
             if reason is not None:
                 self.stop(reason)
-                raise StoppedError(reason)
+                raise self.ends_with or StoppedError(reason)
         return {0: "value"}
 
 
@@ -229,6 +234,27 @@ class TestByAConnection:
             self.run([[101, RendezvousTimeoutError("no round")]], "running", "away")
         assert self.hook.checks == [None]
 
+    def test_an_api_server_that_is_away_at_the_first_look_is_no_reason_not_to_launch(self):
+        (results, _), logged = self.run([[]], "away", "running")
+        assert results == {0: "value"}
+        assert any("Airflow does not say how the other nodes are" in line for line in logged)
+
+    def test_an_agent_that_is_lost_while_it_gives_the_slot_back_uses_up_no_try(self):
+        job = self.job([[101]], "queued")
+        self.hook.ends_with = AgentLostError("killed")
+        with pytest.raises(AirflowRescheduleException):
+            run_job(job, min_nodes=3)
+
+    def test_who_was_stopped_while_the_host_was_lost_does_not_come_again(self):
+        job = self.job([[HostLostError("gone")]], "running")
+        self.hook.stop("cleared")
+        with pytest.raises(HostLostError):
+            run_job(job, min_nodes=3)
+
+    def test_a_gang_that_was_skipped_skips_who_is_late(self):
+        with pytest.raises(AirflowSkipException, match="node 0 is skipped"):
+            self.run([[]], "skipped")
+
     def test_a_store_that_fails_while_all_are_there_is_tried_again_and_then_fails_the_try(self):
         plan = [[RendezvousError("the store is away")]] * 3
         with pytest.raises(RendezvousError, match="the store is away"):
@@ -236,9 +262,12 @@ class TestByAConnection:
         assert len(self.hook.timeouts) == 3
 
     def test_the_loss_of_the_host_is_waited_out_and_then_uses_up_no_try(self):
-        with pytest.raises(AirflowRescheduleException):
-            self.run([[HostLostError("gone")]] * 3, "running")
+        job = self.job([[HostLostError("gone")]] * 3, "running")
+        with structlog.testing.capture_logs() as logged, pytest.raises(AirflowRescheduleException):
+            run_node(GangNode(KEY, 3, 3, TOKEN), job, structlog.get_logger("t"))
         assert len(self.hook.timeouts) == 3
+        (told,) = (one for one in logged if "gives its slot back" in one["event"])
+        assert told["event"].startswith("gone; node 1 gives its slot back until ")
 
     def test_a_rank_that_fails_fails_the_try(self):
         with pytest.raises(WorkersFailedError):

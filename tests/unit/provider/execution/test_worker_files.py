@@ -7,7 +7,12 @@ import tempfile
 
 import pytest
 
-from airflow_provider.execution.worker_files import OrphanLogFile, TaskLogFolder, user_folder
+from airflow_provider.execution.worker_files import (
+    OrphanLogFile,
+    TaskLogFolder,
+    first_time,
+    user_folder,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -113,3 +118,18 @@ def test_a_new_log_folder_sweeps_away_what_killed_tasks_have_left_unless_it_says
     assert set(temporary.iterdir()) == left
     for logs in (used, young, running, new):
         logs.remove()
+
+
+def test_a_text_is_new_once_a_day(temporary):
+    assert [first_time("a"), first_time("b"), first_time("a")] == [True, True, False]
+    for file in user_folder().glob("said-*"):
+        os.utime(file, (0, file.stat().st_mtime - 86401))
+    assert [first_time("a"), first_time("a")] == [True, False]
+
+
+def test_a_text_that_cannot_be_remembered_is_new_each_time(temporary, monkeypatch):
+    def refused():
+        raise PermissionError
+
+    monkeypatch.setattr("airflow_provider.execution.worker_files.user_folder", refused)
+    assert [first_time("a"), first_time("a")] == [True, True]

@@ -4,6 +4,8 @@ them.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from airflow_provider.gang.siblings import (
@@ -77,6 +79,23 @@ def look(states, notes=(), **fields):
 )
 def test_a_node_waits_only_if_enough_of_them_can_come(found, kind):
     assert type(found) is kind
+
+
+@pytest.mark.parametrize(
+    ("states", "host", "skipped"),
+    [
+        (["running", "skipped", "skipped"], None, True),
+        (["running", "skipped", "failed"], None, False),
+        (["running", "upstream_failed", "failed"], None, False),
+        (["running", "skipped", "success"], None, True),
+        (["running", "skipped", "queued"], 1, True),
+        (["running", "failed", "queued"], 1, False),
+    ],
+)
+def test_a_gang_that_was_skipped_skips_who_is_late(states, host, skipped):
+    found = outlook(replace(view(states, nodes=3), host=host))
+    assert isinstance(found, GangHopeless)
+    assert found.skipped is skipped
 
 
 def test_who_waits_in_vain_is_told_why_and_what_to_clear():

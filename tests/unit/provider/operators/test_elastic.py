@@ -99,6 +99,28 @@ def test_where_templates_are_rendered_to_objects_only_arguments_are_no_text(mapp
     assert task.render_template_as_native_obj is None
 
 
+class Options:
+    """An argument with templates of its own."""
+
+    template_fields = ("rate", "op_args")
+
+    def __init__(self):
+        self.rate, self.op_args = "{{ 0.1 }}", "{{ 2 }}"
+
+
+def test_templates_of_objects_in_arguments_and_of_whole_dicts_become_objects_too():
+    with DAG("d", render_template_as_native_obj=True):
+        task = operator(
+            op_kwargs={"options": Options()},
+            env="{{ {'A': '1'} }}",
+            rdzv_configs="{{ {'timeout': 7} }}",
+        )
+        task.render_template_fields({})
+    options = task.op_kwargs["options"]
+    assert (options.rate, options.op_args) == (0.1, 2)
+    assert (task.env, task.rdzv_configs) == ({"A": "1"}, {"timeout": 7})
+
+
 async def train_soon():
     pass
 

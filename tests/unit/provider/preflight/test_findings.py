@@ -130,10 +130,8 @@ def test_a_default_airflow_has_nothing_to_be_told_of_its_heartbeats():
 
 
 def test_of_the_deployment_is_what_holds_for_every_task():
-    celery = Facts(executor="CeleryExecutor", visibility=60, heartbeats=replace(DEFAULTS, wait=0))
-    assert [one.of_deployment for one in findings(celery)] == [True, True]
-    own = Facts(execution_timeout=60, rendezvous_timeout=120)
-    assert [one.of_deployment for one in findings(own)] == [False]
+    facts = Facts(executor="CeleryExecutor", visibility=60, heartbeats=replace(DEFAULTS, wait=0))
+    assert [one.of_deployment for one in findings(facts)] == [False, True]
 
 
 def test_how_long_a_task_survives_is_reckoned_from_the_number_that_is_named():
