@@ -128,7 +128,7 @@ def parse(text: str, args: Sequence[Any]) -> FunctionName | Script | Module | Co
         raise EntrypointError(
             f"entrypoint is {text!r}: {error}; give the arguments apart, as op_args or args"
         ) from error
-    if text.endswith(".py") and not first.endswith(".py"):
+    if text.endswith(".py") and first != "-m" and not first.endswith(".py"):
         first, words = text, []  # a path with spaces
     words += [str(arg) for arg in args]
     if any("\0" in word for word in (first, *words)):
@@ -174,7 +174,14 @@ def problem_with(entrypoint: Entrypoint, cwd: str) -> str | None:
         case Script(path=path):
             file = Path(cwd, path)
             if not file.is_file():
-                return f"script {path!r} does not exist (looked for {file})"
+                text = f"script {path!r} does not exist (looked for {file})"
+                if " " in path:
+                    program, *arguments = path.split()
+                    text += (
+                        f"; if it is a command, give {program!r} and its arguments apart: "
+                        f"{arguments!r}"
+                    )
+                return text
         case Command(program=program):
             return _command_problem(program, cwd)
         case PickledCall() | FunctionName() | Module():

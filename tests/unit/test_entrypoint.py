@@ -43,6 +43,7 @@ ANY = st.one_of(
         ("-m", ("pkg.train", "--epochs"), Module("pkg.train", ("--epochs",))),
         ("-m pkg.train --name 'a b'", (), Module("pkg.train", ("--name", "a b"))),
         ("train.py --lr 1", (2,), Script("train.py", ("--lr", "1", "2"))),
+        ("-m pkg.train conf/a.py", (), Module("pkg.train", ("conf/a.py",))),
         ("train.py config.py", (), Script("train.py", ("config.py",))),
         ("'my folder/train.py' --lr", (), Script("my folder/train.py", ("--lr",))),
         ("bash -c 'echo a'", (), Command("bash", ("-c", "echo a"))),
@@ -170,5 +171,7 @@ def test_what_is_missing_is_found_before_anything_runs(tmp_path: Path) -> None:
     missing = entrypoint.problem_with(Script("absent.py"), cwd)
     assert missing == f"script 'absent.py' does not exist (looked for {tmp_path / 'absent.py'})"
     assert entrypoint.problem_with(Script("."), cwd) is not None
+    spaced = entrypoint.problem_with(Script("python train.py"), cwd)
+    assert "if it is a command, give 'python' and its arguments apart: ['train.py']" in str(spaced)
     unknown = entrypoint.problem_with(Command("no-such-command-anywhere"), cwd)
     assert unknown == "command 'no-such-command-anywhere' is neither on the PATH nor a file"
