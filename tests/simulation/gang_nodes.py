@@ -70,7 +70,6 @@ class Gang:
     nodes: list[Node] = field(default_factory=list)
     members: list[Node] = field(default_factory=list)
     """Those of the round that runs."""
-    formed: float | None = None
     call: int = 0
 
     def view(self, node: Node) -> GangView:

@@ -49,7 +49,6 @@ class World:
         self.decide = decisions or Decisions()
         self.now = 0.0
         self.gangs: list[Gang] = []
-        self.story: list[str] = []
         self.longest_start = 0.0
         self._plans: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._count = itertools.count()
@@ -90,19 +89,14 @@ class World:
     def lose(self, node: Node) -> None:
         """Its process dies without a word, if it has one. Airflow notices late."""
         if node.state == "running":
-            self._tell(node, "is lost")
             node.life += 1
             self.plan(_LEASE, self._leave, node)
             self.plan(_HEARTBEAT, self._notice, node, node.life)
 
     # Airflow.
 
-    def _tell(self, node: Node, what: str) -> None:
-        self.story.append(f"{self.now:9.1f} {node.gang.name}{node.number} {what}")
-
     def _set(self, node: Node, state: str) -> None:
         node.state = state
-        self._tell(node, state)
         self._wake_scheduler()
 
     def _wake_scheduler(self) -> None:
@@ -164,7 +158,6 @@ class World:
     def _wait(self, node: Node, life: int) -> None:
         if node.life == life:
             node.joined, node.waits_since = True, self.now
-            self._tell(node, "has joined")
             self.plan(_CHECK, self._check, node, life)
             self._await_round(node)
             self._gather(node.gang)
@@ -208,7 +201,9 @@ class World:
         if node.life != life:
             return
         held = self.now - node.began
-        if held > node.launches * (node.timeout.started + self.longest_start) + _CHECK + 10:
+        # Of the gang's own timeout, whatever was decided: twice, and two minutes for a start.
+        longest = node.gang.timeout + max(node.gang.timeout, 120.0)
+        if held > node.launches * (longest + self.longest_start) + _CHECK + 10:
             raise Broken(f"a slot is given back in time: held for {held:g} s")
         began = node.began if node.first_reschedule is None else node.first_reschedule
         found = self.decide.next_attempt(
@@ -245,10 +240,8 @@ class World:
         if gang.call != call:
             return
         gang.members = [node for node in gang.nodes if node.joined]
-        gang.formed = self.now if gang.formed is None else gang.formed
         for node in gang.members:
             node.waits_since = None
-        self.story.append(f"{self.now:9.1f} {gang.name} runs on {len(gang.members)} nodes")
         self.plan(gang.duration, self._finish, gang, list(gang.members))
 
     def _finish(self, gang: Gang, members: list[Node]) -> None:

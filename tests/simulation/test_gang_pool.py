@@ -13,7 +13,13 @@ from typing import Any
 
 import pytest
 
-from airflow_provider.gang.reschedule import GiveSlotBack, RescheduleAt, SlotTimeout
+from airflow_provider.gang.reschedule import (
+    GiveSlotBack,
+    RescheduleAt,
+    SlotTimeout,
+    TimeIsUp,
+    slot_timeout,
+)
 from airflow_provider.gang.siblings import GangView, absent_nodes
 from llutil.errors import RendezvousError
 from tests.simulation.gang_nodes import Broken, Decisions, Gang
@@ -119,6 +125,15 @@ def each_on_its_own(*, now: dt.datetime, timeout: float, **_: Any) -> Reschedule
     return RescheduleAt(now + dt.timedelta(seconds=away))
 
 
+def ten_times_as_long(timeout: float, draw: float) -> SlotTimeout:
+    asked = slot_timeout(timeout, draw)
+    return SlotTimeout(absent=10 * asked.absent, started=10 * asked.started)
+
+
+def never_again(**_: Any) -> TimeIsUp:
+    return TimeIsUp()
+
+
 def for_ever(*_: Any) -> SlotTimeout:
     return SlotTimeout(absent=1e9, started=1e9)
 
@@ -127,6 +142,8 @@ def for_ever(*_: Any) -> SlotTimeout:
     ("decisions", "noticed"),
     [
         (Decisions(after_failed_rendezvous=who_runs_is_there), "no slow start uses up a try"),
+        (Decisions(slot_timeout=ten_times_as_long), "a slot is given back in time"),
+        (Decisions(next_attempt=never_again), "no slow start fails a node"),
         (Decisions(slot_timeout=for_ever), "everybody comes to an end"),
     ],
 )

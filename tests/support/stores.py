@@ -30,7 +30,7 @@ from tests.support.zookeeper_servers import (
     zookeeper_of,
 )
 
-__all__ = ["ANN", "ETCD", "STORES", "ZOOKEEPER", "Server", "Store", "leader_first", "store_of"]
+__all__ = ["ANN", "ETCD", "STORES", "ZOOKEEPER", "Server", "Store", "leader_first"]
 
 Server = EtcdServer | ZooKeeperServer
 
@@ -130,11 +130,6 @@ STORES = [
     pytest.param(ETCD, marks=pytest.mark.etcd, id="etcd"),
     pytest.param(ZOOKEEPER, marks=pytest.mark.zookeeper, id="zookeeper"),
 ]
-
-
-def store_of(server: Server) -> Store:
-    """The store that a server is of."""
-    return ETCD if isinstance(server, EtcdServer) else ZOOKEEPER
 
 
 def leader_first(members: list[Any]) -> list[Any]:

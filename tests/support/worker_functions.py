@@ -67,13 +67,6 @@ def progress_and_fail_twice() -> None:
     raise ValueError("again")
 
 
-def read_progress() -> dict[int, tuple[int, int]]:
-    """What the page says before anybody has reported in this round."""
-    from llutil import worker
-
-    return worker.events().progress()
-
-
 def announce(folder: str) -> None:
     """Say that this rank runs, by a file that holds its process number."""
     path = Path(folder, f"running-{os.environ['RANK']}")

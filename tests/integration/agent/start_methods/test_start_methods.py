@@ -25,6 +25,7 @@ from tests.integration.agent.start_methods.started_worker import (
     server_pid,
     started,
 )
+from tests.support.launches import wait_until
 
 pytestmark = pytest.mark.launch
 
@@ -211,7 +212,7 @@ def test_an_ended_worker_keeps_its_number_until_it_is_let_go(starter: Starter) -
 
 def test_what_a_worker_has_left_and_has_ended_is_reaped(starter: Starter) -> None:
     """Its parent is gone, and the process that starts workers has adopted it."""
-    orphan = "(setsid env -i sh -c 'echo $$' &); sleep 0.1"
+    orphan = "(setsid env -i sh -c 'echo $$' &) | cat"  # which ends after the orphan
     with started(starter, Command("/bin/sh", ("-c", orphan))) as it:
         pid = int(read_all(it.stdout))
         assert it.status() == 0
@@ -234,15 +235,6 @@ def test_a_worker_that_cannot_read_its_order_says_why(starter: Starter) -> None:
     with started(starter, None) as it:
         assert it.status() != 0
         assert "JSONDecodeError" in read_all(it.stderr)
-
-
-def wait_until(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 5
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 @pytest.mark.fault
