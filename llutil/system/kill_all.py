@@ -102,6 +102,7 @@ def kill_all(
     known = dict(sessions)
     spared = {os.getpid(), *spare}
     stopped: dict[int, ProcessStat] = {}
+    killed: set[tuple[int, int]] = set()
     refused: set[tuple[int, int]] = set()
     empty = stops = 0
     # The most likely place of many processes, before a look at /proc, which may take long then.
@@ -110,23 +111,24 @@ def kill_all(
             send_signal(leader, start, signal.SIGSTOP, group=True)
     while True:
         table = all_processes(stopped)
+        stopped = {pid: stat for pid, stat in stopped.items() if pid in table}
+        # The kernel shows no environment of a process that is dying.
+        dying = {pid for pid, stat in table.items() if stat.key in killed}
         others = [stat for stat in table.values() if stat.pid not in stopped]
         marked, guardians = marked_processes(others, mark)
-        found = job_processes(table, known, marked | stopped.keys(), guardians) - spared
+        found = job_processes(table, known, marked | stopped.keys() | dying, guardians) - spared
         living = [table[pid] for pid in found if table[pid].lives]
         left = [stat for stat in living if stat.key not in refused]
         empty = 0 if left else empty + 1
         if empty == _EMPTY_LOOKS or time.monotonic() > deadline:
             return _survivors(living, refused)
-        new = [stat for stat in left if stat.pid not in stopped]
+        new = [stat for stat in left if stat.pid not in stopped and stat.key not in killed]
         if new and stops < _MOST_STOPS:
             _stop(new, table, known, spared)
             stopped |= {stat.pid: stat for stat in new}
             stops += 1
         elif left:
-            for stat in left:
-                if send_signal(*stat.key, signal.SIGKILL) is Sent.REFUSED:
-                    refused.add(stat.key)
+            _kill(left, killed, refused)
             stopped.clear()
             stops = 0
             time.sleep(_LOOK_PERIOD)
@@ -204,6 +206,15 @@ def _stop(
             send_signal(*leader.key, signal.SIGSTOP, group=True)
     for stat in new:
         send_signal(*stat.key, signal.SIGSTOP)
+
+
+def _kill(
+    stats: list[ProcessStat], killed: set[tuple[int, int]], refused: set[tuple[int, int]]
+) -> None:
+    """Send SIGKILL; add each process to ``killed``, or to ``refused`` if it may not be signalled."""
+    for stat in stats:
+        sent = send_signal(*stat.key, signal.SIGKILL)
+        (refused if sent is Sent.REFUSED else killed).add(stat.key)
 
 
 def _survivors(living: list[ProcessStat], refused: set[tuple[int, int]]) -> Survivors:

@@ -1,9 +1,19 @@
-"""Which processes of a machine belong to a job, as a table of processes shows it."""
+"""Which processes of a machine belong to a job, as a table of processes shows it; and what becomes
+of them.
+"""
 
 from __future__ import annotations
 
-from llutil.system.kill_all import Survivors, job_processes
-from llutil.system.process_table import ProcessStat
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from llutil.system.kill_all import Survivors, job_processes, kill_all
+from llutil.system.process_table import ProcessStat, stat_of
 
 INIT, SHELL, AGENT, STARTER, RANK = 1, 50, 100, 110, 120
 START = 7000
@@ -98,3 +108,66 @@ def test_stuck_in_the_kernel_is_said_of_uninterruptible_sleep_alone() -> None:
     assert "may not be signalled" in str(refused)
     assert "stuck" not in str(refused)
     assert (refused.refused, refused.ours) == ([nobody], [])
+
+
+LIMIT = 20.0  # seconds; a test that waits so long has failed
+
+
+@pytest.fixture
+def leader() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that leads a session, and ends by a signal only."""
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as leader:
+        yield leader
+        leader.kill()
+
+
+def session_of(leader: subprocess.Popen[bytes]) -> dict[int, int]:
+    stat = stat_of(leader.pid)
+    assert stat is not None
+    return {leader.pid: stat.start}
+
+
+def before_each_look(monkeypatch: pytest.MonkeyPatch, act: Callable[[int], object]) -> None:
+    """Call ``act`` with the number of the look, from 1 on, before each look at /proc."""
+    listdir, looks = os.listdir, iter(range(1, 1000))
+
+    def look(path: str) -> list[str]:
+        act(next(looks))
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", look)
+
+
+def test_a_process_that_is_gone_after_it_was_stopped_is_no_error(
+    leader: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else killed it."""
+
+    def end_it(look: int) -> None:
+        if look == 2:
+            leader.kill()
+            leader.wait()
+
+    sessions = session_of(leader)
+    before_each_look(monkeypatch, end_it)
+    assert not kill_all(sessions, "", time.monotonic() + LIMIT)
+
+
+def test_what_was_sent_sigkill_is_not_stopped_again(
+    leader: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes a while to die: here until the fourth look."""
+    sent: list[int] = []
+    send = signal.pidfd_send_signal
+
+    def send_later(pidfd: int, number: int, *more: object) -> None:
+        sent.append(number)
+        if number != signal.SIGKILL:
+            send(pidfd, number, *more)  # type: ignore[arg-type]
+
+    sessions = session_of(leader)
+    monkeypatch.setattr(signal, "pidfd_send_signal", send_later)
+    before_each_look(monkeypatch, lambda look: leader.kill() if look == 4 else None)
+    assert not kill_all(sessions, "", time.monotonic() + LIMIT)
+    assert signal.SIGSTOP in sent
+    assert signal.SIGSTOP not in sent[sent.index(signal.SIGKILL) :]
