@@ -95,9 +95,9 @@ def kill_all(
     """Kill the members of ``sessions``, all that carry ``mark``, and all that descends from both.
 
     ``sessions`` maps the number of each session to the start of the process that leads it, in
-    ticks. Waits until all are gone, but not after ``deadline`` (seconds on ``time.monotonic()``).
-    It does not wait for a process that may not be signalled. An empty mark is nobody's. This
-    process, those in ``spare``, and the job's guardian are not killed.
+    ticks. Waits until all are gone, but not after ``deadline`` (seconds on ``time.monotonic()``);
+    by then all were sent SIGKILL. It does not wait for a process that may not be signalled. An
+    empty mark is nobody's. This process, those in ``spare``, and the job's guardian are not killed.
     """
     known = dict(sessions)
     spared = {os.getpid(), *spare}
@@ -120,8 +120,12 @@ def kill_all(
         living = [table[pid] for pid in found if table[pid].lives]
         left = [stat for stat in living if stat.key not in refused]
         empty = 0 if left else empty + 1
-        if empty == _EMPTY_LOOKS or time.monotonic() > deadline:
+        if empty == _EMPTY_LOOKS:
             return _survivors(living, refused)
+        if time.monotonic() > deadline:
+            _kill(left, killed, refused)
+            time.sleep(_LOOK_PERIOD)
+            return _survivors(_still_living(living), refused)
         new = [stat for stat in left if stat.pid not in stopped and stat.key not in killed]
         if new and stops < _MOST_STOPS:
             _stop(new, table, known, spared)
@@ -211,10 +215,16 @@ def _stop(
 def _kill(
     stats: list[ProcessStat], killed: set[tuple[int, int]], refused: set[tuple[int, int]]
 ) -> None:
-    """Send SIGKILL; add each process to ``killed``, or to ``refused`` if it may not be signalled."""
+    """Send SIGKILL. ``refused`` are those that may not be signalled, ``killed`` the others."""
     for stat in stats:
         sent = send_signal(*stat.key, signal.SIGKILL)
         (refused if sent is Sent.REFUSED else killed).add(stat.key)
+
+
+def _still_living(stats: list[ProcessStat]) -> list[ProcessStat]:
+    """Those of ``stats`` that live, as they are now."""
+    now = [(stat, stat_of(stat.pid)) for stat in stats]
+    return [new for old, new in now if new is not None and new.key == old.key and new.lives]
 
 
 def _survivors(living: list[ProcessStat], refused: set[tuple[int, int]]) -> Survivors:

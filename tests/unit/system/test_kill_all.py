@@ -171,3 +171,25 @@ def test_what_was_sent_sigkill_is_not_stopped_again(
     assert not kill_all(sessions, "", time.monotonic() + LIMIT)
     assert signal.SIGSTOP in sent
     assert signal.SIGSTOP not in sent[sent.index(signal.SIGKILL) :]
+
+
+def test_at_its_deadline_it_leaves_nobody_stopped_and_alive(
+    leader: subprocess.Popen[bytes],
+) -> None:
+    kill_all(session_of(leader), "", time.monotonic() - 1)
+    assert leader.wait(LIMIT) == -signal.SIGKILL
+
+
+def test_what_ends_at_the_deadline_is_no_survivor(
+    leader: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions = session_of(leader)
+    send = signal.pidfd_send_signal
+
+    def send_and_wait(pidfd: int, number: int, *more: object) -> None:
+        send(pidfd, number, *more)  # type: ignore[arg-type]
+        if number == signal.SIGKILL:
+            os.waitid(os.P_PID, leader.pid, os.WEXITED | os.WNOWAIT)
+
+    monkeypatch.setattr(signal, "pidfd_send_signal", send_and_wait)
+    assert not kill_all(sessions, "", time.monotonic() - 1)
