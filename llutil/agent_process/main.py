@@ -27,7 +27,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from llutil.agent_process.agent_record_writer import AgentRecordWriter
 from llutil.agent_process.arguments import AgentArguments, read_arguments
@@ -231,11 +231,14 @@ class _TaskAgent:
         """End the process before the job begins. The main thread may be importing torch, which an
         exception should not interrupt, so this thread does it.
         """
-        self._tell_end(
-            self._stopped_message(f"stopped before its workers started: {self._stop_reason}")
-        )
-        self._kill_job()
-        os._exit(0)
+        status = 1
+        try:
+            self._tell_end(
+                self._stopped_message(f"stopped before its workers started: {self._stop_reason}")
+            )
+            status = 0
+        finally:
+            self._kill_job_and_exit(status)
 
     def _end_by_force(self) -> None:
         """Wait for the main thread to end the job. If it does not in time, it is stuck where Python
@@ -245,15 +248,20 @@ class _TaskAgent:
         if self._end_told:
             # The job has ended. Messages are still being delivered, with a deadline of their own.
             return
-        self._kill_job()
-        os._exit(1)
+        self._kill_job_and_exit(1)
 
-    def _kill_job(self) -> None:
-        """Kill what carries the mark. The guardian sees to the rest, and to the event page."""
-        left = kill_all({}, self._mark, time.monotonic() + KILLED)
-        if left:
-            with suppress(OSError, ValueError, AttributeError):  # there may be no standard error
+    def _kill_job_and_exit(self, status: int) -> NoReturn:
+        """Kill what carries the mark, and end this process, whatever happens. The guardian sees to
+        the rest, and to the event page.
+        """
+        try:
+            left = kill_all({}, self._mark, time.monotonic() + KILLED)
+            if left:
                 sys.stderr.write(f"the job has ended, but not all of its processes: {left}\n")
+        except BaseException:  # noqa: BLE001 - the edge of the process
+            traceback.print_exc()
+        finally:
+            os._exit(status)
 
     def _on_term(self, number: int, _frame: FrameType | None) -> None:
         """Handle a signal while no job runs. A signal handler may interrupt any line, so this one
