@@ -32,6 +32,10 @@ _log = logging.getLogger(__name__)
 # After so many deaths of guardians within so many seconds, no further guardian is started.
 _MAX_DEATHS = 20
 _DEATHS_PERIOD = 10.0
+_WITHOUT = (
+    "this job goes on without one: if the agent is killed too, children of its workers may keep "
+    "running"
+)
 # Bytes that wait for a guardian that does not read. The pipe holds 64 KiB more.
 _MAX_UNWRITTEN = 1 << 16
 
@@ -92,7 +96,27 @@ class Guardian:
         self._end_process()
 
     def _start(self) -> None:
+        """Start a guardian, and tell it everything.
+
+        :raises OSError: there can be none. Then nothing of it is left.
+        """
         read, self._pipe = os.pipe2(os.O_CLOEXEC)
+        try:
+            self._process = self._popen(read)
+            self._exit_fd = os.pidfd_open(self._process.pid)
+            self._loop.watch(self._exit_fd, self._replace)
+        except OSError:
+            self._end_process()
+            raise
+        finally:
+            os.close(read)
+        os.set_blocking(self._pipe, False)
+        for session, start in self._sessions.items():
+            self._write_line(b"session %d %d" % (session, start))
+        if self._revocation is not None:
+            self._send_revocation()
+
+    def _popen(self, read: int) -> subprocess.Popen[bytes]:
         home = str(Path(llutil.__file__).parent.parent)
         code = (
             f"import sys; sys.path.append({home!r}); "
@@ -102,7 +126,7 @@ class Guardian:
         # With -I and -S, no environment variable, site-packages or working directory can keep the
         # guardian from starting. TMPDIR says where the event page is if there is no /dev/shm.
         environment = {name: os.environ[name] for name in ("TMPDIR",) if name in os.environ}
-        self._process = subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", code],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -110,46 +134,41 @@ class Guardian:
             start_new_session=True,
             env=environment | {GUARDIAN_VARIABLE: self._mark},
         )
-        os.close(read)
-        os.set_blocking(self._pipe, False)
-        self._exit_fd = os.pidfd_open(self._process.pid)
-        self._loop.watch(self._exit_fd, self._replace)
-        for session, start in self._sessions.items():
-            self._write_line(b"session %d %d" % (session, start))
-        if self._revocation is not None:
-            self._send_revocation()
 
     def _replace(self) -> None:
         """The guardian was killed: start another, unless it dies again and again."""
         self._end_process()
         self._deaths.append(time.monotonic())
         if len(self._deaths) == _MAX_DEATHS and self._deaths[-1] - self._deaths[0] < _DEATHS_PERIOD:
-            _log.error(
-                "the guardian has died %d times in %.0f s; this job goes on without one: if the "
-                "agent is killed too, children of its workers may keep running",
-                _MAX_DEATHS,
-                _DEATHS_PERIOD,
-            )
-            self._process = None
-        else:
-            _log.warning("the guardian died; the agent starts another one")
+            text = "the guardian has died %d times in %.0f s; %s"
+            _log.error(text, _MAX_DEATHS, _DEATHS_PERIOD, _WITHOUT)
+            return
+        _log.warning("the guardian died; the agent starts another one")
+        try:
             self._start()
+        except OSError as error:  # this machine has no memory, processes or descriptors left
+            _log.error("no other guardian can be started (%s); %s", error, _WITHOUT)
 
     def _end_process(self) -> None:
-        if self._process is None:
-            return
-        # It has nothing to do any more. It may not read that: it may still be starting, or be
-        # stopped by a signal. So it is killed, before it can take the closed pipe for our death.
-        self._process.kill()
-        self._loop.unwatch(self._exit_fd)
-        os.close(self._exit_fd)
-        self._exit_fd = -1
+        """End the guardian, if there is one, and keep nothing of it."""
+        process, self._process = self._process, None
+        if process is not None:
+            # It has nothing to do any more. It may not read that: it may still be starting, or be
+            # stopped by a signal. So it is killed, before it can take the closed pipe for our
+            # death.
+            process.kill()
+        if self._exit_fd >= 0:
+            self._loop.unwatch(self._exit_fd)
+            os.close(self._exit_fd)
+            self._exit_fd = -1
         self._close_pipe()
+        if process is None:
+            return
         try:
-            self._process.wait(HELPER_ENDED)
+            process.wait(HELPER_ENDED)
         except subprocess.TimeoutExpired:
             text = "the guardian, process %d, still exists %g s after SIGKILL"
-            _log.warning(text, self.pid, HELPER_ENDED)
+            _log.warning(text, process.pid, HELPER_ENDED)
 
     def _close_pipe(self) -> None:
         if self._pipe >= 0:

@@ -4,20 +4,24 @@ agent's loop.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
 
 import pytest
 
 from llutil.agent.event_loop import EventLoop
 from llutil.agent.guardian.client import Guardian
-from llutil.system.process_table import stat_of
+from llutil.system.process_table import children_of_this_process, stat_of
 
 LIMIT = 20.0  # seconds; a test that waits so long has failed
 
@@ -42,6 +46,11 @@ def start_of(process: subprocess.Popen[bytes]) -> int:
     stat = stat_of(process.pid)
     assert stat is not None
     return stat.start
+
+
+def held() -> tuple[set[str], set[int]]:
+    """The descriptors and the children of this process."""
+    return {path.name for path in Path("/proc/self/fd").iterdir()}, {*children_of_this_process()}
 
 
 def many_rounds(guardian: Guardian) -> float:
@@ -116,3 +125,55 @@ def test_a_job_ends_beside_a_stopped_guardian(loop: EventLoop) -> None:
         in_time(guardian.close)
         assert process.poll() is None
         assert guardian.fds() == set()
+
+
+def forks_refused(*_: object, **__: object) -> NoReturn:
+    raise OSError(errno.EAGAIN, "no more processes")
+
+
+def descriptors_refused(*_: object) -> NoReturn:
+    raise OSError(errno.EMFILE, "no more descriptors")
+
+
+FAULTS = pytest.mark.parametrize(
+    ("module", "name", "fault"),
+    [(subprocess, "Popen", forks_refused), (os, "pidfd_open", descriptors_refused)],
+)
+
+
+@FAULTS
+def test_a_guardian_that_cannot_be_replaced_stops_no_job(
+    loop: EventLoop,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    module: ModuleType,
+    name: str,
+    fault: Callable[..., NoReturn],
+) -> None:
+    before = held()
+    guardian = Guardian("no mark", loop)
+    os.kill(guardian.pid, signal.SIGKILL)
+    with monkeypatch.context() as patches:
+        patches.setattr(module, name, fault)
+        loop.until(lambda: not guardian.fds(), time.monotonic() + LIMIT)
+    assert held() == before
+    errors = [r.message for r in caplog.records if r.levelno == logging.ERROR]
+    assert ["this job goes on without one" in text for text in errors] == [True]
+    guardian.watch(2**40, 1)
+    guardian.close()
+
+
+@FAULTS
+def test_a_first_guardian_that_cannot_be_started_leaves_nothing(
+    loop: EventLoop,
+    monkeypatch: pytest.MonkeyPatch,
+    module: ModuleType,
+    name: str,
+    fault: Callable[..., NoReturn],
+) -> None:
+    before = held()
+    with monkeypatch.context() as patches:
+        patches.setattr(module, name, fault)
+        with pytest.raises(OSError, match="no more"):
+            Guardian("no mark", loop)
+    assert held() == before
