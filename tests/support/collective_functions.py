@@ -77,18 +77,24 @@ def all_reduce_once_there_are(nodes: int, folder: str) -> tuple[int, int, float]
 
 def train(steps: int) -> list[float]:
     """A few steps of DistributedDataParallel; the weights, which are the same on all ranks."""
+    dist.init_process_group("gloo", timeout=timedelta(seconds=30))
+    try:
+        # In a function of its own: a model that outlives its process group may wait for ever when
+        # it is freed (torch 2.13).
+        return _train(steps)
+    finally:
+        dist.destroy_process_group()
+
+
+def _train(steps: int) -> list[float]:
     from torch.nn import Linear
     from torch.nn.parallel import DistributedDataParallel
 
-    dist.init_process_group("gloo", timeout=timedelta(seconds=30))
-    try:
-        torch.manual_seed(dist.get_rank())
-        model = DistributedDataParallel(Linear(2, 1))
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        for _ in range(steps):
-            optimizer.zero_grad()
-            model(torch.randn(4, 2)).square().mean().backward()
-            optimizer.step()
-        return [float(x) for parameter in model.parameters() for x in parameter.detach().flatten()]
-    finally:
-        dist.destroy_process_group()
+    torch.manual_seed(dist.get_rank())
+    model = DistributedDataParallel(Linear(2, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(torch.randn(4, 2)).square().mean().backward()
+        optimizer.step()
+    return [float(x) for parameter in model.parameters() for x in parameter.detach().flatten()]
