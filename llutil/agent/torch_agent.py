@@ -86,8 +86,8 @@ class TorchBackendAgent(Agent):
                     if self._worker_group.spec.rdzv_handler.num_nodes_waiting() > 0:
                         return
                 continue
-            workers.kill_overdue()
             self._loop.turn(min(next_look, self._next_progress, workers.next_deadline))
+            workers.kill_overdue()
         if workers.failed:
             self._signals.check()  # if a stop was asked, the failure is its result
 

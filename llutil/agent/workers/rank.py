@@ -69,7 +69,7 @@ class RankPlan:
 
 class Worker:
     """One rank. ``ended`` is None while it runs. ``reported_error`` says that it reported a
-    failure; its process may still run, or hang.
+    failure, or that it was killed because it did not end; its process may still run, or hang.
     """
 
     def __init__(
@@ -208,8 +208,10 @@ class Worker:
 
     def _on_exit(self) -> None:
         status = self.process.poll()
-        if status is None:
-            return
+        if status is not None:
+            self._take_end(status)
+
+    def _take_end(self, status: int) -> None:
         self._loop.unwatch(self.process.exit_fd)
         # Children of the worker may keep the pipe open. The worker wrote only what is in it now.
         while self._read_outcome():
@@ -245,8 +247,11 @@ class Worker:
         )
 
     def kill_overdue(self) -> None:
-        """Kill it: its process has not ended ``exit_timeout`` seconds after its value came."""
+        """Kill it: its process has not ended ``exit_timeout`` seconds after its value came. So it
+        has failed, whenever the kernel ends it.
+        """
         self.exit_deadline = None
+        self.reported_error = True
         text = (
             f"the rank returned its value, and {self.plan.exit_timeout:g} s later (exit_timeout) "
             "its process had not ended: a thread, an executor, a child process or a function "
@@ -266,6 +271,13 @@ class Worker:
         self.refresh()
         if self.ended is None and not self.reported_error:
             self._on_outcome()
+
+    def give_up(self) -> None:
+        """Take it as ended by SIGKILL, if it has not ended: nobody waits for it any longer."""
+        self.refresh()
+        if self.ended is None:
+            self.expect(signal.SIGKILL)
+            self._take_end(-signal.SIGKILL)
 
     def with_tail(self) -> RankExit:
         """How the rank ended, with the last lines of its standard error. Call it when its pipes

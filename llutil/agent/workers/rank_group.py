@@ -105,7 +105,7 @@ class RankGroup:
 
     def results(self) -> list[RankExit]:
         """How each rank ended, in rank order. Call it after ``stop``."""
-        return [worker.with_tail() for worker in self._all if worker.ended is not None]
+        return [worker.with_tail() for worker in self._all]
 
     def stop(
         self, number: int, grace_period: float, hurry: Callable[[], bool] = lambda: False
@@ -117,7 +117,8 @@ class RankGroup:
         skipped.
 
         Afterwards no process of this node's job exists: no worker and no child of one, in whatever
-        session it is. All descriptors are closed, and the last lines of output were delivered.
+        session it is. All descriptors are closed, and the last lines of output were delivered. A
+        worker that the kernel does not end in time counts as ended by SIGKILL.
         """
         deadline = time.monotonic() + grace_period
         for worker in self._all:
@@ -155,5 +156,6 @@ class RankGroup:
             _log.error("the round has ended, but not all of its processes: %s", left)
         self._loop.until(lambda: self.ended, last)
         for worker in self._all:
+            worker.give_up()
             worker.close()
             self._guardian.forget(worker.process.pid)
