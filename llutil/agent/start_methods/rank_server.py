@@ -7,6 +7,7 @@ is a process of ours, which may adopt the orphans below it. An agent is often a 
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -103,6 +104,7 @@ class RankServer:
         self._socket: socket.socket | None = None
         self._start_ticks = 0
         self._answered = False
+        self._workers: set[_ServerChild] = set()
         self._ensure(first)
 
     @property
@@ -119,21 +121,40 @@ class RankServer:
         interpreter which imports ``worker_main``'s main.
 
         :raises InfrastructureError: the server does not answer, or cannot start a process.
+        :raises OSError: this process has no more descriptors.
         """
         for attempt in (1, 2):
             channel = self._ensure()
-            try:
-                return self._ask(channel, request, interpreter)
-            except (OSError, EOFError) as error:
-                self.close()
-                if attempt == 2:
-                    raise InfrastructureError(
-                        f"the process that starts workers did not start one: {error!r}"
-                    ) from error
+            with ExitStack() as sent, ExitStack() as kept:
+                exit_read, header, fds = _message(request, interpreter, sent, kept)
+                try:
+                    answer, pidfds = self._ask(channel, header, fds)
+                except (OSError, EOFError) as error:
+                    # Workers die with their server, so only one without any is replaced.
+                    last = attempt == 2 or bool(self._workers)
+                    self.close()
+                    if last:
+                        raise InfrastructureError(
+                            f"the process that starts workers did not start one: {error!r}"
+                        ) from error
+                    continue
+                match json.loads(answer):
+                    case {"pid": int(pid), "start": int(ticks)}:
+                        if not pidfds:  # the kernel found no room for it
+                            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+                        kept.pop_all()
+                        worker = _ServerChild(pid, ticks, pidfds[0], exit_read, self._workers)
+                        self._workers.add(worker)
+                        return worker
+                    case {"error": str(why)}:
+                        raise InfrastructureError(f"a worker could not be started: {why}")
+                    case other:
+                        return ForkRefused(int(other["threads"]))
         raise AssertionError("unreachable")
 
     def close(self) -> None:
         """End the server, and with it every worker that it started."""
+        self._workers = set()
         if self._socket is not None:
             self._socket.close()  # the server ends when its socket does
             self._socket = None
@@ -158,53 +179,56 @@ class RankServer:
         return self._socket
 
     def _ask(
-        self, channel: socket.socket, request: StartRequest, interpreter: Sequence[str]
-    ) -> WorkerProcess | ForkRefused:
-        with ExitStack() as stack:
-            exit_read, exit_write = os.pipe2(os.O_CLOEXEC)
-            stack.callback(os.close, exit_write)
-            body_fd = os.memfd_create("llutil-start", os.MFD_CLOEXEC)
-            stack.callback(os.close, body_fd)
-            body = {"env": dict(request.env), "interpreter": list(interpreter)}
-            with open(body_fd, "wb", closefd=False) as file:
-                file.write(json.dumps(body).encode())
-            cwd_fd = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            stack.callback(os.close, cwd_fd)
-            fds = [body_fd, exit_write, cwd_fd, request.order_fd, request.outcome_fd]
-            names = ("stdin", "stdout", "stderr", "shared_fd")
-            further = {name: getattr(request, name) for name in names}
-            given = [fd for fd in further.values() if fd is not None]
-            header = {name: fd is not None for name, fd in further.items()}
-            channel.settimeout(_ANSWER_TIMEOUT)
-            try:
-                socket.send_fds(channel, [json.dumps(header).encode()], fds + given)
-                answer, pidfds, _, _ = socket.recv_fds(channel, 4096, 1)
-                if not answer:
-                    raise EOFError("it closed its socket")
-            except BaseException:
-                os.close(exit_read)
-                raise
+        self, channel: socket.socket, header: bytes, fds: Sequence[int]
+    ) -> tuple[bytes, list[int]]:
+        channel.settimeout(_ANSWER_TIMEOUT)
+        socket.send_fds(channel, [header], fds)
+        answer, pidfds, _, _ = socket.recv_fds(channel, 4096, 1)
+        if not answer:
+            raise EOFError("it closed its socket")
         self._answered = True
-        match json.loads(answer):
-            case {"pid": int(pid), "start": int(ticks)}:
-                return _ServerChild(pid, ticks, pidfds[0], exit_read)
-            case other:
-                os.close(exit_read)
-                if "error" in other:
-                    raise InfrastructureError(f"a worker could not be started: {other['error']}")
-                return ForkRefused(int(other["threads"]))
+        return answer, pidfds
+
+
+def _message(
+    request: StartRequest, interpreter: Sequence[str], sent: ExitStack, kept: ExitStack
+) -> tuple[int, bytes, list[int]]:
+    """Where to read the worker's exit status, and the message to the server: its text and its
+    descriptors.
+
+    ``sent`` closes what only the server needs once the message is sent, and ``kept`` the first.
+    """
+    exit_read, exit_write = os.pipe2(os.O_CLOEXEC)
+    kept.callback(os.close, exit_read)
+    sent.callback(os.close, exit_write)
+    body_fd = os.memfd_create("llutil-start", os.MFD_CLOEXEC)
+    sent.callback(os.close, body_fd)
+    body = {"env": dict(request.env), "interpreter": list(interpreter)}
+    with open(body_fd, "wb", closefd=False) as file:
+        file.write(json.dumps(body).encode())
+    cwd_fd = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    sent.callback(os.close, cwd_fd)
+    fds = [body_fd, exit_write, cwd_fd, request.order_fd, request.outcome_fd]
+    names = ("stdin", "stdout", "stderr", "shared_fd")
+    further = {name: getattr(request, name) for name in names}
+    given = [fd for fd in further.values() if fd is not None]
+    header = {name: fd is not None for name, fd in further.items()}
+    return exit_read, json.dumps(header).encode(), fds + given
 
 
 class _ServerChild:
     """A worker that is a child of the rank server. The server writes the worker's exit status into
-    a pipe.
+    a pipe. ``siblings`` are the server's workers that are not closed yet.
     """
 
-    def __init__(self, pid: int, start: int, pidfd: int, exit_fd: int) -> None:
+    def __init__(
+        self, pid: int, start: int, pidfd: int, exit_fd: int, siblings: set[_ServerChild]
+    ) -> None:
         self.pid = pid
         self.start = start
         self.exit_fd = exit_fd
         self._pidfd = pidfd
+        self._siblings = siblings
         self._status: int | None = None
         os.set_blocking(exit_fd, False)
 
@@ -225,6 +249,7 @@ class _ServerChild:
 
     def close(self) -> None:
         """See ``WorkerProcess``."""
+        self._siblings.discard(self)
         os.close(self.exit_fd)
         os.close(self._pidfd)
 
