@@ -11,12 +11,13 @@ before that it kills all that is below it. It has one thread.
 
 ``main`` serves fresh interpreters alone. Under ``spawn`` each launch waits for it, so this module
 imports little: of the standard library nothing like ``dataclasses`` or ``typing``, and of ours only
-``llutil.system`` and ``llutil.time_budgets``.
+``rank_server_children``, ``llutil.system`` and ``llutil.time_budgets``.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import select
@@ -27,10 +28,11 @@ import sys
 import time
 import traceback
 
+from llutil.agent.start_methods.rank_server_children import Children
 from llutil.system.gc_pause import fork_without_gc
 from llutil.system.kill_all import kill_all
 from llutil.system.process_inheritance import adopt_orphans, die_with_parent
-from llutil.system.process_table import children_of_this_process, stat_of
+from llutil.system.process_table import stat_of
 from llutil.time_budgets import KILLED
 
 TYPE_CHECKING = False
@@ -40,8 +42,9 @@ if TYPE_CHECKING:
 
 __all__ = ["WorkerStart", "main", "serve", "set_up_process"]
 
-# Seconds between two looks whether an adopted process has ended and is to be reaped.
+# Seconds between two looks at what gives no notice: an adopted process that has ended.
 _REAP_PERIOD = 10.0
+_NO_ROOM = "the process that starts workers may have no more open files (ulimit -n)"
 
 
 class WorkerStart:
@@ -120,7 +123,7 @@ def serve(
     poll.register(agent_fd, select.POLLIN)
     if os.getppid() != agent:
         _end()
-    children = _Children(poll)
+    children = Children(poll)
     while True:
         for fd, _ in poll.poll(1000 * _REAP_PERIOD):
             if fd == agent_fd:
@@ -129,7 +132,9 @@ def serve(
                 children.on_ready(fd)
             elif not _answer(channel, {channel_fd, agent_fd}, children, become_worker, may_fork):
                 _end()
-        children.reap_adopted()
+        children.tell_statuses()
+        with contextlib.suppress(OSError):  # no descriptor is free to look with
+            children.reap_adopted()
 
 
 def _end() -> NoReturn:
@@ -146,87 +151,43 @@ def _end() -> NoReturn:
     os._exit(0)
 
 
-class _Children:
-    """The workers that were started and are not reaped yet.
-
-    The exit status of a worker goes into a pipe to the agent. The worker is reaped when the agent
-    has closed its end of that pipe. Until then the worker's number, which is also its session's,
-    must not be given to another process.
-    """
-
-    def __init__(self, poll: select.poll) -> None:
-        self._poll = poll
-        self._running: dict[int, tuple[int, int]] = {}
-        """Pid and status pipe, by pidfd."""
-        self._ended: dict[int, int] = {}
-        """Pid, by status pipe."""
-
-    def add(self, pid: int, status_fd: int) -> int:
-        """Write the exit status of ``pid`` to ``status_fd`` when it ends; a descriptor of it."""
-        pidfd = os.pidfd_open(pid)
-        self._running[pidfd] = pid, status_fd
-        self._poll.register(pidfd, select.POLLIN)
-        return pidfd
-
-    def on_ready(self, fd: int) -> None:
-        """One of the registered descriptors is ready."""
-        self._poll.unregister(fd)
-        if fd in self._running:
-            pid, status_fd = self._running.pop(fd)
-            with contextlib.suppress(BrokenPipeError):  # the agent has closed its end
-                os.write(status_fd, str(_exit_status_of(pid)).encode())
-            self._ended[status_fd] = pid
-            self._poll.register(status_fd, 0)  # no events: poll still reports a closed reader
-        else:
-            os.waitpid(self._ended.pop(fd), 0)
-        os.close(fd)
-
-    def reap_adopted(self) -> None:
-        """Reap what was adopted and has ended: nobody else can."""
-        workers = {*(pid for pid, _ in self._running.values()), *self._ended.values()}
-        for pid in children_of_this_process():
-            if pid not in workers:
-                os.waitpid(pid, os.WNOHANG)
-
-    def fds(self) -> set[int]:
-        """Descriptors that another worker must not keep."""
-        return {*self._running, *(fd for _, fd in self._running.values()), *self._ended}
-
-
 def _answer(
     channel: socket.socket,
     own_fds: set[int],
-    children: _Children,
+    children: Children,
     become_worker: Callable[[WorkerStart], NoReturn] | None,
     may_fork: Callable[[], dict[str, Any] | None],
 ) -> bool:
     """Handle one request; False if the socket is closed and there will be no more."""
-    data, fds, _, _ = socket.recv_fds(channel, 65536, 9)
+    data, fds, flags, _ = socket.recv_fds(channel, 65536, 9)
     if not data:
         return False
-    body_fd, exit_fd, *others = fds
-    body = _read_json(body_fd)
-    start = WorkerStart(
-        body["env"], others, {*own_fds, *children.fds(), body_fd, exit_fd}, **json.loads(data)
-    )
     answer: dict[str, Any] | None = None
     pidfds: list[int] = []
+    pid = exit_fd = -1
     try:
+        if flags & socket.MSG_CTRUNC:
+            raise OSError(errno.EMFILE, _NO_ROOM)
+        body_fd, exit_fd, *others = fds
+        body = _read_json(body_fd)
+        start = WorkerStart(
+            body["env"], others, {*own_fds, *children.fds(), body_fd, exit_fd}, **json.loads(data)
+        )
         if body["interpreter"]:
             pid = _start_interpreter(body["interpreter"], start)
         else:
             answer = may_fork()
-            pid = 0 if answer else _fork(become_worker, start)
+            pid = -1 if answer else _fork(become_worker, start)
     except OSError as error:
         answer = {"error": str(error)}
+    for fd in fds:  # now: this process may have no more descriptors, and needs two of them
+        if answer is not None or fd != exit_fd:
+            os.close(fd)
     if answer is None:
         pidfds = [children.add(pid, exit_fd)]
-        fds.remove(exit_fd)
         stat = stat_of(pid)
         assert stat is not None, "it has not been reaped"
         answer = {"pid": pid, "start": stat.start}
-    for fd in fds:
-        os.close(fd)
     socket.send_fds(channel, [json.dumps(answer).encode()], pidfds)
     return True
 
@@ -253,7 +214,7 @@ def _start_interpreter(command: list[str], start: WorkerStart) -> int:
         pass_fds=fds,
         start_new_session=True,
     )
-    # ``_Children`` waits for the process. Without this, Popen's finalizer would wait for it too.
+    # ``Children`` waits for the process. Without this, Popen's finalizer would wait for it too.
     popen.returncode = 0
     return popen.pid
 
@@ -273,15 +234,3 @@ def _fork(become_worker: Callable[[WorkerStart], NoReturn] | None, start: Worker
         finally:
             os._exit(70)
     return pid
-
-
-def _exit_status_of(pid: int) -> int | None:
-    """The exit status of the child ``pid``, which stays unreaped; None while it runs."""
-    try:
-        end = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        # Another wait in this process took the status. Only the child's end is known.
-        return 1
-    if end is None:
-        return None
-    return end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
