@@ -5,7 +5,7 @@ becomes another's. The number and the start time together name one process, unti
 booted again. So whoever keeps a number keeps the start time with it.
 
 This module only reads. It may import only the standard library. It never raises for a process that
-is already gone.
+is already gone. It does raise if it cannot look, for example because no descriptor is free.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ __all__ = [
 _CHUNK = 1 << 16
 # Characters of a command line that a message repeats.
 _LONGEST_COMMAND = 80
+# What the files of a process raise that is gone (ENOENT, ESRCH) or another user's (EACCES, EPERM).
+_UNREADABLE = (FileNotFoundError, ProcessLookupError, PermissionError)
 
 
 class ProcessStat:
@@ -146,14 +148,14 @@ def _content(pid: int, name: str) -> bytes:
     """
     try:
         fd = os.open(f"/proc/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+    except _UNREADABLE:
         return b""
     try:
         content = chunk = os.read(fd, _CHUNK)
         while chunk:  # a short read does not mean that such a file has ended
             chunk = os.read(fd, _CHUNK)
             content += chunk
-    except OSError:
+    except _UNREADABLE:
         return b""  # the process ended meanwhile
     finally:
         os.close(fd)

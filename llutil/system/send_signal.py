@@ -24,6 +24,9 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 """The signals that ask a job to stop: the list that torch 2.13 handles by default."""
 
 _INIT = 1
+# What pidfd_open(2) fails with if there is no such process: it has ended (ESRCH), or the number is
+# that of a thread (EINVAL, or ENOENT since Linux 6.16).
+_NO_PROCESS = (errno.ESRCH, errno.EINVAL, errno.ENOENT)
 # The flag PIDFD_SIGNAL_PROCESS_GROUP of pidfd_send_signal(2), since Linux 6.9.
 _PROCESS_GROUP = 1 << 2
 
@@ -41,12 +44,18 @@ def send_signal(pid: int, start: int, number: int, *, group: bool = False) -> Se
 
     With ``group``, send it to the process group that the process leads. One that leads none gets
     it alone.
+
+    :raises OSError: whether there is such a process is unknown: no descriptor is free, for example.
     """
     if pid <= _INIT:
         return Sent.REFUSED
     try:
         pidfd = os.pidfd_open(pid)
-    except OSError:
+    except PermissionError:  # a sandbox forbids the call
+        return Sent.REFUSED
+    except OSError as error:
+        if error.errno not in _NO_PROCESS:
+            raise
         return Sent.GONE
     try:
         stat = stat_of(pid)

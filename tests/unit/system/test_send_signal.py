@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
+from typing import NoReturn
 
 import pytest
 
@@ -100,3 +103,41 @@ def test_a_process_that_has_ended_is_gone(child: subprocess.Popen[bytes]) -> Non
     child.kill()
     child.wait()
     assert send_signal(child.pid, start, signal.SIGTERM) is Sent.GONE
+
+
+def test_the_number_of_a_thread_is_no_process() -> None:
+    ended = threading.Event()
+    thread = threading.Thread(target=ended.wait)
+    thread.start()
+    try:
+        assert thread.native_id is not None
+        assert send_signal(thread.native_id, 0, signal.SIGTERM) is Sent.GONE
+    finally:
+        ended.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_a_process_that_cannot_be_looked_at_is_not_taken_for_gone(
+    child: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def fail(*_: object) -> NoReturn:
+        raise OSError(number, os.strerror(number))
+
+    start = start_of(child.pid)
+    for name in ("pidfd_open", "open", "read"):
+        with monkeypatch.context() as patches:
+            patches.setattr(os, name, fail)
+            with pytest.raises(OSError, match=os.strerror(number)):
+                send_signal(child.pid, start, signal.SIGTERM)
+
+
+def test_a_sandbox_that_forbids_descriptors_of_processes_refuses_the_signal(
+    child: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: int) -> NoReturn:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    start = start_of(child.pid)
+    monkeypatch.setattr(os, "pidfd_open", fail)
+    assert send_signal(child.pid, start, signal.SIGTERM) is Sent.REFUSED
