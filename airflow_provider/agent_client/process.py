@@ -27,8 +27,7 @@ from pathlib import Path
 
 from airflow_provider.agent_client.environment import TaskPaths
 from llutil.errors import ConfigError
-from llutil.system.process_table import stat_of
-from llutil.system.send_signal import send_signal
+from llutil.system.send_signal import send_signal_by_pidfd
 
 __all__ = ["AgentSubprocess"]
 
@@ -52,6 +51,7 @@ class AgentSubprocess:
     :param paths: where ranks find modules of the task's.
 
     :raises ConfigError: the interpreter or the working directory cannot be used.
+    :raises OSError: this machine has no descriptors left. No agent is left then.
     """
 
     def __init__(
@@ -97,12 +97,12 @@ class AgentSubprocess:
                 )
             except OSError as error:
                 raise ConfigError(_start_problem(python, cwd, error)) from error
+            on_error.callback(self._process.wait)
+            on_error.callback(self._process.kill)
+            self._pidfd = os.pidfd_open(self._process.pid)
             on_error.pop_all()
         self.python = python
         self.pid = self._process.pid
-        stat = stat_of(self.pid)
-        assert stat is not None, "it has not been reaped"
-        self._start = stat.start
 
     def poll(self) -> int | None:
         """The exit code, negative for a signal; None while the process runs.
@@ -117,13 +117,18 @@ class AgentSubprocess:
         Workers have sessions of their own: the guardian ends them when the agent is gone.
         """
         if self._process.poll() is None:
-            send_signal(self.pid, self._start, signal.SIGKILL, group=True)
+            send_signal_by_pidfd(self._pidfd, signal.SIGKILL, group=self.pid)
 
     def close(self) -> None:
-        """Close the socket and the pipes; an agent that still runs stops its job and ends."""
+        """Close the socket, the pipes and the agent's descriptor. An agent that still runs stops
+        its job and ends.
+        """
         self.socket.close()
         while self.pipes:
             os.close(self.pipes.popitem()[1])
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
         if self._process.poll() is None:
             # Without an exit code Popen would warn that the child was not reaped. But the agent may
             # outlive this task: it saves during its grace period, and init reaps it.
