@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 
+from llutil.system.printable import printable_lines
 from llutil.task_link import messages
 
 __all__ = ["OrphanLog"]
@@ -48,16 +49,21 @@ class OrphanLog:
     def take(self, message: messages.Message) -> None:
         """Write ``message``, if a later reader needs it."""
         match message:
-            case messages.OutputLine(rank=rank, text=text):
-                self._write(f"[rank {rank}] {text}\n".encode(errors="replace"))
+            case messages.OutputLine(rank=rank, text=text, prefix=prefix):
+                self._write_lines(prefix or f"[rank {rank}] ", text)
             case messages.LogRecord(level=level, text=text):
-                self._write(f"{level} {text}\n".encode(errors="replace"))
+                self._write_lines(f"{level} ", text)
             case messages.JobFailed(report=report):
-                self._write(f"the job ended: {report}\n".encode(errors="replace"))
+                self._write_lines("the job ended: ", report)
             case messages.JobSucceeded(ranks=ranks):
-                self._write(f"the job succeeded after its task was gone; ranks {ranks}\n".encode())
+                self._write_lines("the job succeeded after its task was gone; ranks ", str(ranks))
             case _:
                 pass
+
+    def _write_lines(self, prefix: str, text: str) -> None:
+        """Write ``text``, each of its lines behind the prefix: a rank may have a word in it."""
+        lines = "".join(f"{prefix}{line}\n" for line in printable_lines(text))
+        self._write(lines.encode(errors="replace"))
 
     def _write(self, data: bytes) -> None:
         assert self._fd is not None

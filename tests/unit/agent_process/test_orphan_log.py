@@ -45,7 +45,7 @@ def test_what_the_task_had_not_read_and_what_comes_later_is_kept(tmp_path: Path)
                 False,
                 JobFailure(failure_class=FailureClass.PREEMPTION),
             ),
-            "the job ended: stopped\nby force\n",
+            "the job ended: stopped\nthe job ended: by force\n",
         ),
         (JobSucceeded((0, 1)), "the job succeeded after its task was gone; ranks (0, 1)\n"),
         (Result(0, 1.5), ""),
@@ -54,6 +54,23 @@ def test_what_the_task_had_not_read_and_what_comes_later_is_kept(tmp_path: Path)
     ids=lambda value: type(value).__name__ if isinstance(value, Message) else "",
 )
 def test_what_a_reader_needs_is_written(tmp_path: Path, message: Message, text: str) -> None:
+    with streams() as readers:
+        orphan_log = OrphanLog(readers)
+        orphan_log.begin(str(tmp_path / "after.log"))
+        orphan_log.take(message)
+        assert (tmp_path / "after.log").read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        (OutputLine(3, "stdout", "oh", prefix="node 1: "), "node 1: oh\n"),
+        (OutputLine(3, "stdout", "oh\r[rank 4] no"), "[rank 3] oh\\x0d[rank 4] no\n"),
+        (LogRecord("WARNING", "x", "oh\n[rank 4] no"), "WARNING oh\nWARNING [rank 4] no\n"),
+    ],
+    ids=["a prefix of the job's template", "another line of a rank", "another line of the agent"],
+)
+def test_each_line_begins_with_whose_it_is(tmp_path: Path, message: Message, text: str) -> None:
     with streams() as readers:
         orphan_log = OrphanLog(readers)
         orphan_log.begin(str(tmp_path / "after.log"))
