@@ -75,8 +75,9 @@ class StreamLevels:
         if self._stream == "stdout":
             return level
         line = _RANK_PREFIX.sub("", text[:_LOOKED_AT], count=1)
-        if _TRACEBACK.match(line):
-            self._in_traceback, self._begun = True, logging.ERROR
+        if found := _TRACEBACK.match(line):
+            # All lines of a group are indented. Any other traceback ends with one that is not.
+            self._in_traceback, self._begun = found[1] is None, logging.ERROR
         elif line in _CHAINED or not line.strip() or self._goes_on(line):
             return max(level, self._begun)
         elif self._in_traceback:

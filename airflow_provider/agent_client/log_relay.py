@@ -43,8 +43,9 @@ class LogRelay:
             case LogRecord(level=level, text=text):
                 number = logging.getLevelNamesMapping().get(level, logging.INFO)
                 self._write(number, "[agent] ", text)
-            case RoundBegan():
-                pass  # the agent's own log has a line about it
+            case RoundBegan():  # the agent's own log has a line about it
+                # A process that was killed in the middle of a traceback does not go on with it.
+                self._levels = {key: kept for key, kept in self._levels.items() if key[0] is None}
             case Progress(ranks=ranks):
                 if ranks:
                     self._display.show(ranks)

@@ -94,7 +94,12 @@ def test_a_group_of_exceptions_is_one_error():
         "    | ValueError: 1",
         "    +------------------------------------",
     ]
-    assert levels(*texts) == "EEEEEE"
+    assert levels(*texts, "epoch 3") == "EEEEEEI"
+    assert levels(*texts, "  4%|▍  | 12/300", "epoch 3") == "EEEEEEII"
+    chained = ["", "During handling of the above exception, another exception occurred:", ""]
+    assert levels(*texts, *chained, "Traceback (most recent call last):", "Stop: now") == "E" * 11
+    first = ["Traceback (most recent call last):", "Stop: now"]
+    assert levels(*first, *chained, *texts, "epoch 3") == "E" * 11 + "I"
 
 
 def test_indented_lines_have_the_level_of_what_they_go_on_with():

@@ -7,7 +7,7 @@ from unittest.mock import ANY
 
 from airflow_provider.agent_client.log_relay import LogRelay
 from airflow_provider.agent_client.progress_display import ProgressLines
-from llutil.task_link.messages import LogRecord, OutputLine, Progress
+from llutil.task_link.messages import LogRecord, OutputLine, Progress, RoundBegan
 
 
 class Sink:
@@ -73,6 +73,17 @@ def test_a_traceback_has_one_level_though_two_ranks_speak_at_once():
         spoken.event(OutputLine(1, "stderr", "epoch 1"))
         spoken.event(OutputLine(0, "stdout", "  a table"))
     assert [level for level, _ in lines] == ["ERROR", "INFO", "INFO"] * 3
+
+
+def test_a_traceback_that_a_rank_was_killed_in_ends_with_its_round():
+    spoken, lines = relay()
+    begun = "Traceback (most recent call last):"
+    spoken.printed("stderr", begun)
+    spoken.event(OutputLine(0, "stderr", begun))
+    spoken.event(RoundBegan(1, 1, (0,)))
+    spoken.event(OutputLine(0, "stderr", "epoch 1"))
+    spoken.printed("stderr", "Stop: now")
+    assert [level for level, _ in lines] == ["ERROR", "ERROR", "INFO", "ERROR"]
 
 
 def test_the_display_makes_room_for_every_line():
