@@ -20,7 +20,7 @@ from llutil.launcher.request import LaunchRequest
 from llutil.launcher.request_checks import check_request
 from llutil.launcher.torch_errors import torch_errors_translated
 from llutil.serialization.shared_objects import SharedObjects
-from llutil.system.standard_fds import standard_fds_open
+from llutil.system.standard_fds import open_standard_fds
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.agent.server.api import RunResult
@@ -35,7 +35,8 @@ __all__ = ["run"]
 
 def run(request: LaunchRequest) -> dict[int, Any]:
     """Run the job on this node; see ``launch_agent`` for what it returns and raises."""
-    with os_errors_explained(), standard_fds_open(), ExitStack() as stack:
+    with os_errors_explained(), ExitStack() as stack:
+        open_standard_fds()
         shared = stack.enter_context(closing(SharedObjects()))
         entrypoint, direct = check_request(request, shared)
         agent, rendezvous = build_agent(request, entrypoint, direct, stack, shared)

@@ -140,7 +140,9 @@ def test_a_caller_may_have_closed_its_standard_streams(method: str, tmp_path: Pa
         try:
             for fd in range(3):
                 os.close(fd)
-            (tmp_path / "told").write_text(str(launch(prints, nproc=2, start_method=method)))
+            told = str(launch(prints, nproc=2, start_method=method))
+            os.write(2, b"another thread's launch may still count on it")
+            (tmp_path / "told").write_text(told)
         except BaseException as error:
             (tmp_path / "told").write_text(repr(error))
         finally:
