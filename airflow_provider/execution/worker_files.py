@@ -16,6 +16,7 @@ import stat
 import tempfile
 import time
 from contextlib import suppress
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,19 +39,19 @@ def user_folder() -> Path:
     """This user's folder. It is made if it does not exist.
 
     The temporary directory is open to all users, so a folder or link of that name may belong to
-    somebody else. Then it is the first of this user's folders whose names begin like that; the next
-    launch finds the same one.
+    somebody else. Then it is the first of the names with -1, -2, ... that belongs to this user or
+    to nobody. Tasks that begin at the same moment, and later ones, find the same one.
     """
-    folder = Path(tempfile.gettempdir(), f"elastic-launch-{os.getuid()}")
+    first = Path(tempfile.gettempdir(), f"elastic-launch-{os.getuid()}")
+    others = (first.with_name(f"{first.name}-{number}") for number in count(1))
+    return next(filter(_is_private, map(_made, chain([first], others))))
+
+
+def _made(folder: Path) -> Path:
+    """``folder``, made for this user alone unless there is something of that name."""
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
-    if _is_private(folder):
-        return folder
-    others = f"{folder.name}-"
-    if not any(map(_is_private, folder.parent.glob(f"{others}*"))):
-        tempfile.mkdtemp(prefix=others)
-    # Another task may have made one at the same moment: both take the first.
-    return min(filter(_is_private, folder.parent.glob(f"{others}*")))
+    return folder
 
 
 def _is_private(folder: Path) -> bool:
