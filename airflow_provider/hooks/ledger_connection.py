@@ -65,6 +65,7 @@ def settings_of(connection: Any, backend: Backend) -> RendezvousSettings:
         chroot = "".join(paths)
         if len(paths) > 1:
             problems.append(Problem(whose, f"has two chroots, {path!r} and {given!r}; give one"))
+    # One of a host that is refused may hold a password, and a traceback may show this list.
     servers = [concealed(part.strip()) for part in host.split(",") if part.strip()]
     if not servers:
         text = f"has no host; wanted host:port[,host:port...] of {backend.title}"
