@@ -12,6 +12,9 @@ import ipaddress
 import os
 import resource
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 from torch.distributed import DistError, PrefixStore, Store, TCPStore
@@ -27,7 +30,9 @@ __all__ = [
     "host_store",
     "hosting_problem",
     "place_for_ranks_store",
+    "ranks_store_is_placed",
     "ranks_use_agent_store",
+    "store_sharing_disabled",
 ]
 
 SHARING_OFF = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
@@ -40,6 +45,7 @@ interrupts it: with torch's default, a loopback interface that is down would cos
 """
 _REQUEST_TIMEOUT = timedelta(seconds=300)
 """torch's default."""
+_RANKS = "ranks"
 
 
 class RoundStore:
@@ -67,8 +73,57 @@ class RoundStore:
 
 
 def ranks_use_agent_store() -> bool:
-    """Whether the ranks use the store that an agent hosts for their round."""
-    return os.environ.get(SHARING_OFF, "0") != "1"
+    """Whether the ranks use the store that an agent hosts for their round, as the user wants it."""
+    with _switch.lock:
+        wanted = _switch.wanted if _switch.depth else os.environ.get(SHARING_OFF)
+    return wanted != "1"
+
+
+@contextmanager
+def store_sharing_disabled() -> Iterator[None]:
+    """Make torch's handler create no store for the ranks. This environment variable is torch's only
+    switch for that, and all threads have the same one. So the first that comes keeps what the user
+    wants, and the last that goes restores it.
+    """
+    with _switch.lock:
+        if _switch.depth == 0:
+            _switch.wanted = os.environ.get(SHARING_OFF)
+        _switch.depth += 1
+        os.environ[SHARING_OFF] = "1"
+    try:
+        yield
+    finally:
+        with _switch.lock:
+            _switch.depth -= 1
+            if _switch.depth == 0:
+                if _switch.wanted is None:
+                    os.environ.pop(SHARING_OFF, None)
+                else:
+                    os.environ[SHARING_OFF] = _switch.wanted
+
+
+class _Switch:
+    """What is known of torch's variable while this process sets it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        """Guards the variable and all that is here."""
+        self.depth = 0
+        """How many want it set."""
+        self.wanted: str | None = None
+        """The user's value, while it is set."""
+
+
+_switch = _Switch()
+
+
+def ranks_store_is_placed(store: Store) -> bool:
+    """Whether the first node has told where rank 0 makes the ranks' own store.
+
+    :raises DistError: the connection to ``store``, the round's, is gone.
+    """
+    keys = [RendezvousStoreInfo.MASTER_ADDR_KEY, RendezvousStoreInfo.MASTER_PORT_KEY]
+    return bool(PrefixStore(_RANKS, store).check(keys))
 
 
 def place_for_ranks_store(store: Store, group_rank: int, address: str) -> RendezvousStoreInfo:
@@ -77,7 +132,7 @@ def place_for_ranks_store(store: Store, group_rank: int, address: str) -> Rendez
 
     :raises DistError: the first node has told nothing in time.
     """
-    return RendezvousStoreInfo.build(group_rank, PrefixStore("ranks", store), local_addr=address)
+    return RendezvousStoreInfo.build(group_rank, PrefixStore(_RANKS, store), local_addr=address)
 
 
 def hosting_problem(error: Exception) -> str:

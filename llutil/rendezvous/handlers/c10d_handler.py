@@ -8,19 +8,19 @@ each round hosts a new store. Its port is bound before it is published. This mod
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from torch.distributed.elastic.rendezvous import (
     RendezvousHandler,
     RendezvousInfo,
     RendezvousStoreInfo,
 )
 
-from llutil.rendezvous.driver.round_store import SHARING_OFF, RoundStore, ranks_use_agent_store
+from llutil.rendezvous.driver.round_store import (
+    RoundStore,
+    ranks_use_agent_store,
+    store_sharing_disabled,
+)
 
-__all__ = ["C10dRendezvousHandler", "store_sharing_disabled"]
+__all__ = ["C10dRendezvousHandler"]
 
 _PORT = "llutil/port"
 
@@ -30,6 +30,7 @@ class C10dRendezvousHandler(RendezvousHandler):
 
     def __init__(self, inner: RendezvousHandler) -> None:
         self._inner = inner
+        self._use_agent_store = ranks_use_agent_store()
         self._hosted: RoundStore | None = None
 
     @property
@@ -37,7 +38,7 @@ class C10dRendezvousHandler(RendezvousHandler):
         """Workers connect to the store that the first node of the round hosts, unless torch's
         variable says otherwise.
         """
-        return ranks_use_agent_store()
+        return self._use_agent_store
 
     def get_backend(self) -> str:
         """The backend's name."""
@@ -53,10 +54,9 @@ class C10dRendezvousHandler(RendezvousHandler):
         :raises RendezvousError: (torch's) no round began; (llutil's) this node cannot host the
             round's store.
         """
-        shared = self.use_agent_store
         with store_sharing_disabled():
             info = self._inner.next_rendezvous()
-        if not shared:
+        if not self.use_agent_store:
             return info
         address = info.bootstrap_store_info.master_addr
         if self._hosted is not None:
@@ -87,19 +87,3 @@ class C10dRendezvousHandler(RendezvousHandler):
         if self._hosted is not None:
             self._hosted.close()
         return bool(self._inner.shutdown())
-
-
-@contextmanager
-def store_sharing_disabled() -> Iterator[None]:
-    """Make torch's handler create no store for workers. This environment variable is torch's only
-    switch for that.
-    """
-    before = os.environ.get(SHARING_OFF)
-    os.environ[SHARING_OFF] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[SHARING_OFF]
-        else:
-            os.environ[SHARING_OFF] = before

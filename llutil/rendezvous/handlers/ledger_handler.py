@@ -32,7 +32,7 @@ from torch.distributed.elastic.rendezvous import (
 
 from llutil.failure import JobFailure
 from llutil.rendezvous.driver.driver import Driver
-from llutil.rendezvous.driver.round_store import place_for_ranks_store, ranks_use_agent_store
+from llutil.rendezvous.driver.round_store import ranks_use_agent_store
 from llutil.rendezvous.handlers.agent_outcome import failure_of_job
 from llutil.rendezvous.handlers.agent_store import AgentStore
 from llutil.rendezvous.handlers.node_part import NodePart, torchs_errors
@@ -59,6 +59,7 @@ class LedgerRendezvousHandler(RendezvousHandler):
         self._backend = backend
         self._run_id = run_id
         self._new_driver = driver
+        self._use_agent_store = ranks_use_agent_store()
         self._starting = threading.Lock()
         """Guards the start of the driver, which does not happen after a shutdown."""
         self._turn = threading.RLock()
@@ -79,7 +80,7 @@ class LedgerRendezvousHandler(RendezvousHandler):
         """Workers use the round's store, which the leader's process hosts, unless torch's variable
         says otherwise.
         """
-        return ranks_use_agent_store()
+        return self._use_agent_store
 
     def get_backend(self) -> str:
         """The backend's name."""
@@ -96,8 +97,8 @@ class LedgerRendezvousHandler(RendezvousHandler):
         :raises RendezvousClosedError: the job has ended, or this node has left it.
         :raises RendezvousStateError: the nodes' configurations, or the store's records, do not fit
             together; or this process was forked from the one that is in the rendezvous.
-        :raises RendezvousConnectionError: the store refuses us, or the round's own store cannot be
-            reached.
+        :raises RendezvousConnectionError: the store refuses us, the round's own store cannot be
+            reached, or the first node does not tell where rank 0 makes the ranks' store.
         """
         if self._inherited:
             raise RendezvousStateError(
@@ -122,8 +123,18 @@ class LedgerRendezvousHandler(RendezvousHandler):
             assignment, node = part.await_round()
             store = part.connect(assignment)
             if store is not None:
-                return self._info(assignment, node, store)
+                ranks_meet = self._where_ranks_meet(part, assignment, node, store)
+                if ranks_meet is not None:
+                    return self._info(assignment, node, store, ranks_meet)
             part.end_round(JobFailure(why="the round's store could not be reached"))
+
+    def _where_ranks_meet(
+        self, part: NodePart, assignment: Assignment, node: str, store: TCPStore
+    ) -> RendezvousStoreInfo | None:
+        """The place of the ranks' store; None if the round is over."""
+        if self.use_agent_store:
+            return RendezvousStoreInfo(assignment.host, assignment.port)
+        return part.place_ranks_store(assignment, node, store)
 
     def _raise_if_closed(self) -> None:
         if self._closed:
@@ -146,17 +157,14 @@ class LedgerRendezvousHandler(RendezvousHandler):
         """Whether another process, from which this one was forked, is in the rendezvous."""
         return self._part is not None and self._pid != os.getpid()
 
-    def _info(self, assignment: Assignment, node: str, store: TCPStore) -> RendezvousInfo:
+    def _info(
+        self, assignment: Assignment, node: str, store: TCPStore, ranks_meet: RendezvousStoreInfo
+    ) -> RendezvousInfo:
         place = assignment.ranks_of(node)
         store.set_timeout(_STORE_TIMEOUT)
         prefix = f"agents/{assignment.generation}.{assignment.round}"
         note = partial(_note_success, weakref.ref(self), assignment.stage)
         self._store = AgentStore(prefix, store, note)
-        ranks_meet = RendezvousStoreInfo(assignment.host, assignment.port)
-        if not self.use_agent_store:
-            seat = assignment.seat(node)
-            assert seat is not None
-            ranks_meet = place_for_ranks_store(store, place.group_rank, seat.address)
         return RendezvousInfo(
             store=self._store,
             rank=place.group_rank,

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 
 from torch.distributed import DistError, TCPStore
 from torch.distributed.elastic.rendezvous import (
@@ -18,13 +19,19 @@ from torch.distributed.elastic.rendezvous import (
     RendezvousConnectionError,
     RendezvousError,
     RendezvousStateError,
+    RendezvousStoreInfo,
     RendezvousTimeoutError,
 )
 
 from llutil.errors import ConfigError, LaunchError
 from llutil.failure import JobFailure
 from llutil.rendezvous.driver.driver import Driver
-from llutil.rendezvous.driver.round_store import connect_to_store
+from llutil.rendezvous.driver.round_store import (
+    SHARING_OFF,
+    connect_to_store,
+    place_for_ranks_store,
+    ranks_store_is_placed,
+)
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol import observations as see
 from llutil.rendezvous.protocol.records import Assignment, Stage
@@ -41,6 +48,10 @@ _STORE_REACHED = 60.0
 """By then the round's store must be reached."""
 _ONE_CONNECT_ATTEMPT = 5.0
 """After each attempt to connect, it is checked whether the round is over already."""
+_RANKS_STORE_PLACED = 30.0
+"""By then the first node must have told where rank 0 makes the ranks' own store."""
+_ONE_LOOK = 0.2
+"""Between two looks for that. A wait in torch's store hears neither instructions nor signals."""
 _LINGER = 5.0
 """How long a node that leaves stays to be heard, and for the others to do the same."""
 _LEFT = 30.0
@@ -134,6 +145,37 @@ class NodePart:
                         f"the store of {assignment.stage}, which {assignment.by} hosts at "
                         f"{assignment.host}, port {assignment.port}, cannot be reached: {error}"
                     ) from error
+
+    def place_ranks_store(
+        self, assignment: Assignment, node: str, store: TCPStore
+    ) -> RendezvousStoreInfo | None:
+        """Where rank 0 makes the ranks' own store; None if the round was over before the first node
+        told it through ``store``, the round's.
+
+        :raises RendezvousConnectionError: (torch's) it told nothing in time.
+        """
+        seat, rank = assignment.seat(node), assignment.ranks_of(node).group_rank
+        assert seat is not None
+        store.set_timeout(timedelta(seconds=_RANKS_STORE_PLACED))
+        deadline = time.monotonic() + _RANKS_STORE_PLACED
+        lost: DistError | None = None  # torch's store does not connect again
+        while True:
+            try:
+                if lost is None and (rank == 0 or ranks_store_is_placed(store)):
+                    return place_for_ranks_store(store, rank, seat.address)
+            except DistError as error:
+                lost = error
+            self.take_instructions()
+            if self.over or self.end is not None:
+                return None
+            now = time.monotonic()
+            if now >= deadline:
+                raise RendezvousConnectionError(
+                    f"{assignment.stage}: {SHARING_OFF} is 1 on this node, and the first node did "
+                    f"not tell within {_RANKS_STORE_PLACED:g} s where rank 0 makes the ranks' "
+                    f"store{f' ({lost})' if lost else ''}. Set the variable on all nodes or on none"
+                ) from lost
+            self.driver.wait(min(deadline, now + _ONE_LOOK))
 
     def end_round(self, failure: JobFailure) -> None:
         """The agent has ended its workers of the round that it was in, if there were any.

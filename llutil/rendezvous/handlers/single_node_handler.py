@@ -33,6 +33,7 @@ class SingleNodeRendezvousHandler(RendezvousHandler):
 
     def __init__(self, run_id: str) -> None:
         self._run_id = run_id
+        self._use_agent_store = ranks_use_agent_store()
         self._round = 0
         self._store: TCPStore | None = None
         self._closed = False
@@ -42,7 +43,7 @@ class SingleNodeRendezvousHandler(RendezvousHandler):
         """Workers connect to the agent's store, unless torch's variable says otherwise. Then torch
         picks a free port, which another process could take before rank 0 binds it.
         """
-        return ranks_use_agent_store()
+        return self._use_agent_store
 
     def get_backend(self) -> str:
         """The backend's name."""

@@ -31,7 +31,7 @@ from torch.distributed.elastic.rendezvous.c10d_rendezvous_backend import C10dRen
 from torch.distributed.elastic.rendezvous.dynamic_rendezvous import create_handler
 
 from llutil.errors import HostLostError, RendezvousError
-from llutil.rendezvous.handlers.c10d_handler import store_sharing_disabled
+from llutil.rendezvous.driver.round_store import store_sharing_disabled
 from llutil.rendezvous.hosted.node_store import HostedStore, StoreAddress
 from llutil.rendezvous.hosted.round import HostedRound
 from llutil.rendezvous.protocol import record_codec

@@ -1,7 +1,8 @@
-"""The TCPStore of a round: who can reach it."""
+"""The TCPStore of a round: who can reach it, and whether ranks use it."""
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
 from datetime import timedelta
@@ -12,7 +13,13 @@ import pytest
 
 from llutil.errors import RendezvousError
 from llutil.rendezvous.driver import round_store
-from llutil.rendezvous.driver.round_store import RoundStore, connect_to_store
+from llutil.rendezvous.driver.round_store import (
+    SHARING_OFF,
+    RoundStore,
+    connect_to_store,
+    ranks_use_agent_store,
+    store_sharing_disabled,
+)
 from llutil.rendezvous.handlers import single_node_handler
 from llutil.rendezvous.handlers.single_node_handler import SingleNodeRendezvousHandler
 
@@ -74,3 +81,23 @@ def test_a_node_that_cannot_connect_to_itself_is_told_soon(monkeypatch: pytest.M
     handler = single_node_handler.SingleNodeRendezvousHandler("run")
     with pytest.raises(RendezvousError, match=r"cannot host .*; see whether the network interface"):
         handler.next_rendezvous()
+
+
+@pytest.mark.parametrize("wanted", [None, "0", "1"])
+def test_the_users_choice_outlives_launches_that_overlap(
+    monkeypatch: pytest.MonkeyPatch, wanted: str | None
+) -> None:
+    """torch's variable is one for all threads, and the first launch that set it may be the first
+    that is done.
+    """
+    monkeypatch.setenv(SHARING_OFF, wanted or "0")
+    if wanted is None:
+        monkeypatch.delenv(SHARING_OFF)
+    first, second = store_sharing_disabled(), store_sharing_disabled()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert os.environ[SHARING_OFF] == "1"
+    assert ranks_use_agent_store() == (wanted != "1")
+    second.__exit__(None, None, None)
+    assert os.environ.get(SHARING_OFF) == wanted

@@ -9,19 +9,24 @@ import os
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from torch.distributed.elastic.rendezvous import (
     RendezvousClosedError,
+    RendezvousConnectionError,
     RendezvousHandler,
     RendezvousInfo,
     RendezvousStateError,
+    RendezvousStoreInfo,
 )
 
+from llutil.rendezvous.driver.round_store import SHARING_OFF
+from llutil.rendezvous.handlers import node_part
+from llutil.rendezvous.handlers.ledger_handler import LedgerRendezvousHandler
 from tests.support.forks import fork
-from tests.support.torch_agents import MemoryHandlers, until
+from tests.support.torch_agents import SOON, MemoryHandlers, until
 
 
 @pytest.fixture
@@ -57,6 +62,13 @@ def met(*handlers: RendezvousHandler) -> list[RendezvousInfo]:
     """Let them all meet in one round."""
     with ThreadPoolExecutor(len(handlers)) as pool:
         return list(pool.map(lambda one: one.next_rendezvous(), handlers))
+
+
+def shut_down(handlers: list[LedgerRendezvousHandler]) -> None:
+    """Shut them down in one thread: the one that serves the round last."""
+    handlers.sort(key=lambda one: one._part.running[0].by == one._part.running[1])
+    for handler in handlers:
+        assert handler.shutdown()
 
 
 def test_a_closed_handler_says_so_and_meets_nobody_any_more(memory: MemoryHandlers) -> None:
@@ -201,7 +213,59 @@ def test_a_fork_from_a_handler_that_met_nobody_is_a_handler(memory: MemoryHandle
 def test_one_thread_can_shut_all_handlers_down(memory: MemoryHandlers) -> None:
     handlers = [memory.handler(name, 2, 2) for name in "ab"]
     met(*handlers)
-    handlers.sort(key=lambda one: one._part.running[0].by == one._part.running[1])
-    for handler in handlers:
-        assert handler.shutdown()
+    shut_down(handlers)
     assert memory.marker()["cause"] == "succeeded"
+
+
+def test_rank_0_places_the_ranks_store_where_torchs_variable_asks_for_it(
+    memory: MemoryHandlers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SHARING_OFF, "1")
+    handlers = [memory.handler(name, 2, 2) for name in "ab"]
+    places = [one.bootstrap_store_info for one in met(*handlers)]
+    assert places[0] == places[1]
+    running = handlers[0]._part.running
+    assert places[0] != RendezvousStoreInfo(running[0].host, running[0].port)
+    for handler in handlers:
+        assert not handler.use_agent_store
+    monkeypatch.delenv(SHARING_OFF)
+    shut_down(handlers)
+
+
+@pytest.fixture
+def waits_for_place(
+    memory: MemoryHandlers, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[LedgerRendezvousHandler, Future[RendezvousInfo]]]:
+    """The first node of a round, without torch's variable, and the wait of the second, which has
+    it: the first one never tells what the second one waits for.
+    """
+    first = memory.handler("a", 2, 2)
+    monkeypatch.setenv(SHARING_OFF, "1")
+    second = memory.handler("b", 2, 2)
+    monkeypatch.delenv(SHARING_OFF)
+    with ThreadPoolExecutor(2) as pool:
+        begins = pool.submit(first.next_rendezvous)
+        until(memory.members)
+        waits = pool.submit(second.next_rendezvous)
+        assert begins.result(SOON).rank == 0
+        yield first, waits
+        assert second.shutdown()
+        assert first.shutdown()
+
+
+def test_a_place_of_the_ranks_store_that_nobody_tells_is_an_error_in_bounded_time(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.setattr(node_part, "_RANKS_STORE_PLACED", 0.3)
+    _, waits = request.getfixturevalue("waits_for_place")
+    with pytest.raises(RendezvousConnectionError, match=f"{SHARING_OFF} is 1 on this node"):
+        waits.result(SOON)
+
+
+def test_the_rounds_end_ends_the_wait_for_the_place_of_the_ranks_store(
+    waits_for_place: tuple[LedgerRendezvousHandler, Future[RendezvousInfo]],
+) -> None:
+    first, waits = waits_for_place
+    first.set_closed()
+    with pytest.raises(RendezvousClosedError, match="the rendezvous was closed"):
+        waits.result(SOON)

@@ -36,8 +36,11 @@ def test_ranks_of_one_node_meet_without_any_server(method: str) -> None:
     assert found == {0: (0, 2, 11.0), 1: (1, 2, 11.0)}
 
 
+@pytest.mark.parametrize(
+    "backend", [{}, {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0"}], ids=["none", "c10d"]
+)
 def test_ranks_make_a_store_of_their_own_if_torchs_variable_says_so(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, backend: dict[str, Any]
 ) -> None:
     monkeypatch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
 
@@ -45,7 +48,7 @@ def test_ranks_make_a_store_of_their_own_if_torchs_variable_says_so(
         found = collective_functions.all_reduce()
         return os.environ["TORCHELASTIC_USE_AGENT_STORE"], found
 
-    found = launch(shared, nproc=2, start_method="fork")
+    found = launch(shared, nproc=2, start_method="fork", **backend)
     assert found == {0: ("False", (0, 2, 11.0)), 1: ("False", (1, 2, 11.0))}
 
 
