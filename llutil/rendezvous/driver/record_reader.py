@@ -1,8 +1,8 @@
 """Reads the run's records out of views of the store, and leaves out what is none of them.
 
 A store is shared, and versions differ. So what cannot be read, or lies where it does not belong, is
-ignored, and named once in the log: no single record of somebody else ends a job. What it must mean
-for a node that is new in the run is ``VersionCheck``'s to say.
+ignored, and its key is named once in the log: no single record of somebody else ends a job. What it
+must mean for a node that is new in the run is ``VersionCheck``'s to say.
 
 It knows what was in the last views: a leader looks at all members whenever one of them comes, and
 what it has seen is not decoded again. Used by one thread. This module may import nothing but
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 from llutil.ledgers.protocol import Record as LedgerRecord
 from llutil.ledgers.protocol import View
-from llutil.rendezvous.protocol.record_codec import ForeignRecord, decode
+from llutil.rendezvous.protocol.record_codec import ForeignRecord, decode, short
 from llutil.rendezvous.protocol.record_keys import RecordKeys
 from llutil.rendezvous.protocol.records import (
     Assignment,
@@ -32,6 +32,9 @@ __all__ = ["RecordReader"]
 
 _log = logging.getLogger(__name__)
 
+_MOST_NAMED = 20
+"""Records that are named as ignored. Who writes into the run's place may do so for ever."""
+
 _Read = Record | ForeignRecord
 
 
@@ -42,8 +45,8 @@ class RecordReader:
         self._keys = keys
         self._last: dict[str, dict[tuple[str, int], _Read]] = {}
         """What was read in the last view of each kind, by key and by when it was created."""
-        self._named: set[tuple[str, int]] = set()
-        """The records that the log has named as ignored."""
+        self._named: set[str] = set()
+        """The keys of the records that the log has named as ignored."""
 
     def read_history(self, view: View) -> RunHistory:
         """The run's log that ``view`` shows."""
@@ -130,12 +133,13 @@ class RecordReader:
         return decode(stored.key, stored.value)
 
     def _name(self, stored: LedgerRecord, what: str) -> None:
-        name = stored.key, stored.created
-        if name not in self._named:
-            self._named.add(name)
-            _log.warning(
-                "the record %r in the ledger is ignored: it %s. It is not of this run, or of a "
-                "node with another version of this package",
-                stored.key,
-                what,
-            )
+        if stored.key in self._named or len(self._named) == _MOST_NAMED:
+            return
+        self._named.add(stored.key)
+        _log.warning(
+            "the record %r in the ledger is ignored: it %s. It is not of this run, or of a node "
+            "with another version of this package%s",
+            short(stored.key),
+            what,
+            "; further ones are not named" if len(self._named) == _MOST_NAMED else "",
+        )

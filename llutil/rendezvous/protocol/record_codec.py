@@ -17,10 +17,12 @@ from msgspec import Struct, convert, to_builtins
 from llutil.errors import ConfigError
 from llutil.rendezvous.protocol.records import Record
 
-__all__ = ["VERSION", "ForeignRecord", "decode", "decode_as", "encode"]
+__all__ = ["VERSION", "ForeignRecord", "decode", "decode_as", "encode", "short"]
 
 VERSION = 2
 """Increased when a record changes in such a way that an older node would misread it."""
+_LONGEST = 200
+"""Characters of a foreign text that a message shows."""
 
 R = TypeVar("R", bound=Record)
 
@@ -33,14 +35,21 @@ class ForeignRecord(ConfigError):
     """
 
     def __init__(self, key: str, what: str, version: int | None = None) -> None:
-        self.key, self.what, self.version = key, what, version
+        self.key, self.what, self.version = key, short(what), version
         advice = "Something else writes under this run id: use another run id or another namespace"
         if version is not None:
             advice = "Run the same version of this package on all nodes, or use another run id"
-        super().__init__(f"the record {key!r} in the ledger {what}. {advice}. Nothing was changed")
+        super().__init__(
+            f"the record {short(key)!r} in the ledger {self.what}. {advice}. Nothing was changed"
+        )
 
     def __reduce__(self) -> tuple[type[ForeignRecord], tuple[str, str, int | None]]:  # type: ignore[override]  # made of other values than its parent
         return type(self), (self.key, self.what, self.version)
+
+
+def short(text: str) -> str:
+    """``text``, or as much of it as fits into a line: others may write texts of any length."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 4]} ..."
 
 
 class _Versioned(Struct):
@@ -67,8 +76,8 @@ def decode(key: str, value: bytes) -> Record:
             record: Record = convert(body, Record)
             return record
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
-        what = f"is no JSON record of this package ({error}); found {value[:80]!r}"
-        raise ForeignRecord(key, what) from error
+        # Without the value, which may be another program's secret.
+        raise ForeignRecord(key, f"is no JSON record of this package ({error})") from error
     what = f"has format {version}, and this node reads format {VERSION} only"
     raise ForeignRecord(key, what, version)
 
