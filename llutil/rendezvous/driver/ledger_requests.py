@@ -258,7 +258,8 @@ class LedgerRequests:
     def _end_leases(self, generations: Iterable[int], deadline: float) -> None:
         """End the leases of these generations, and with them their records."""
         for generation in generations:
-            self._ledger.end_lease(self._leases.pop(generation), deadline=deadline)
+            self._ledger.end_lease(self._leases[generation], deadline=deadline)
+            del self._leases[generation]  # not before: without an answer this is done again
 
     def leave(self, deadline: float, *, all_records: bool) -> str:
         """End the session, and with it the own member record; with ``all_records`` the leases of
