@@ -174,7 +174,7 @@ class InstructionExecutor:
                     closed.close()
             case do.Leave():
                 if trouble := self.leave():
-                    self._errors["writes"] = trouble
+                    self._note_error("writes", trouble)
                 self._note_revocation(self._requests.revocation)
             case do.StartWorkers() | do.StopWorkers() | do.Finish():
                 self._hand_over(instruction)
@@ -221,7 +221,7 @@ class InstructionExecutor:
         except LedgerUnavailable as error:
             if kind not in self._errors:
                 _log.warning("%s: the ledger does not answer %s: %s", self._keys.root, kind, error)
-            self._errors[kind] = str(error)
+            self._note_error(kind, error)
             return see.Unanswered(request.ticket)
         except SessionLost:
             return self._lose(node)
@@ -235,6 +235,10 @@ class InstructionExecutor:
         elif isinstance(answer, see.Joined) and not self._watches.watches(_LOG):
             self._watch(_LOG, self._keys.log)
         return answer
+
+    def _note_error(self, kind: str, error: object) -> None:
+        self._errors.pop(kind, None)  # so that the newest is the last
+        self._errors[kind] = str(error)
 
     def _watch(self, name: str, scope: str) -> None:
         if not self._watches.watch(name, scope, self._deadline(), self._requests.known(scope)):
