@@ -73,7 +73,8 @@ class LedgerRendezvousHandler(RendezvousHandler):
         """The store of the newest round."""
         self._closed = ""
         """Why no round follows: the handler was closed or shut down."""
-        self._outer = id(sys.exc_info()[1])  # what is handled around all this is not the agent's
+        self._outer = sys.exc_info()[1]
+        """What is handled around all this, until the shutdown. It is not the agent's."""
 
     @property
     def use_agent_store(self) -> bool:
@@ -175,12 +176,19 @@ class LedgerRendezvousHandler(RendezvousHandler):
     def num_nodes_waiting(self) -> int:
         """1 if the round is over for this node: another came, or one was lost; torch's agent then
         restarts.
+
+        :raises RendezvousStateError: the store's records do not fit together.
+        :raises RendezvousConnectionError: the store refuses us.
         """
         part = self._look()
         return int(part is not None and part.over)
 
     def is_closed(self) -> bool:
-        """Whether the job, or this node's part of it, is over."""
+        """Whether the job, or this node's part of it, is over.
+
+        :raises RendezvousStateError: the store's records do not fit together.
+        :raises RendezvousConnectionError: the store refuses us.
+        """
         part = self._look()
         return bool(self._closed) or (part is not None and part.driver.decided_end is not None)
 
@@ -233,12 +241,13 @@ class LedgerRendezvousHandler(RendezvousHandler):
             closed = part.driver.close(time.monotonic() + LEDGER_CLOSED)
             if closed:
                 self._finalizer.detach()
+                self._outer = None
             return closed and left
 
     def _error(self) -> BaseException | None:
         """The error with which the agent ends, as far as this is called while it passes by."""
         error = sys.exc_info()[1]
-        return None if id(error) == self._outer else error
+        return None if error is self._outer else error
 
     def _failure(self, error: BaseException | None) -> JobFailure | None:
         """What ``error`` means for all nodes."""

@@ -8,6 +8,7 @@ import gc
 import os
 import threading
 import traceback
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -179,6 +180,23 @@ def test_a_store_that_is_kept_does_not_keep_the_handler(memory: MemoryHandlers) 
     del handler, info
     until(lambda: not memory.members())
     assert store is not None
+
+
+def test_the_error_around_a_handler_is_known_until_its_shutdown(memory: MemoryHandlers) -> None:
+    """Else an error of the agent's that comes to lie at its address would be taken for it."""
+
+    class Outer(Exception):
+        pass
+
+    try:
+        raise Outer
+    except Outer as outer:
+        seen = weakref.ref(outer)
+        handler = memory.handler("a", 1, 1)
+    met(handler)
+    assert seen() is not None
+    assert handler.shutdown()
+    assert seen() is None
 
 
 def test_a_forked_child_has_no_part_in_it(memory: MemoryHandlers) -> None:
