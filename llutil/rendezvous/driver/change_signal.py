@@ -12,9 +12,9 @@ import weakref
 from collections.abc import Callable
 from contextlib import suppress
 
-__all__ = ["ChangeSignal"]
+__all__ = ["LONGEST_WAIT", "ChangeSignal"]
 
-_LONGEST_WAIT = 3600.0
+LONGEST_WAIT = 3600.0
 """How long one wait takes at most, in seconds. The kernel has a limit too."""
 
 
@@ -46,7 +46,7 @@ class ChangeSignal:
             return
         poll = select.poll()  # select.select takes no descriptor above 1023
         poll.register(self.fd, select.POLLIN)
-        poll.poll(1000.0 * min(max(0.0, deadline - time.monotonic()), _LONGEST_WAIT))
+        poll.poll(1000.0 * min(max(0.0, deadline - time.monotonic()), LONGEST_WAIT))
 
     def close(self) -> None:
         """Close it."""

@@ -22,7 +22,7 @@ from llutil.errors import LaunchError, RendezvousError
 from llutil.ledgers.errors import LedgerClosed
 from llutil.ledgers.lease_revocation import LeaseRevocation
 from llutil.ledgers.protocol import Ledger
-from llutil.rendezvous.driver.change_signal import ChangeSignal
+from llutil.rendezvous.driver.change_signal import LONGEST_WAIT, ChangeSignal
 from llutil.rendezvous.driver.instruction_executor import (
     AgentInstruction,
     InstructionExecutor,
@@ -40,8 +40,6 @@ __all__ = ["AgentInstruction", "Driver", "Store"]
 _log = logging.getLogger(__name__)
 
 _FOREVER = float("inf")
-_LONGEST_WAIT = 3600.0
-"""How long one wait takes at most, in seconds. The kernel has a limit too."""
 
 
 class Driver:
@@ -158,7 +156,7 @@ class Driver:
         if self._thread is None:
             return True
         self.retire(asked)
-        while not self._ended.wait(min(deadline - time.monotonic(), _LONGEST_WAIT)):
+        while not self._ended.wait(min(deadline - time.monotonic(), LONGEST_WAIT)):
             if time.monotonic() >= deadline:
                 break
         if self._error is not None:
@@ -240,7 +238,7 @@ class Driver:
         """How long to wait for something new, in seconds, before the next step is due anyway."""
         now = time.monotonic()
         return min(
-            max(0.0, min(self._until, self._executor.next_check_at(now)) - now), _LONGEST_WAIT
+            max(0.0, min(self._until, self._executor.next_check_at(now)) - now), LONGEST_WAIT
         )
 
     def _step_through_all(self, observations: list[see.Observation]) -> None:
