@@ -11,7 +11,7 @@ same store:
 * a node that gives no sign of life for a while is given up, also where its workers' peers notice
   nothing.
 
-Where the store is, and the way in, is ``premises``; what belongs to one round is ``sitting``.
+Where the store is, and the way in, is ``node_store``; what belongs to one round is ``round``.
 Everything is asked about once a look, as often as the agent looks. This module imports torch.
 """
 
@@ -61,18 +61,18 @@ class HostedRendezvous(RendezvousHandler):
 
     def __init__(self, place: StoreAddress, parameters: RendezvousParameters) -> None:
         self._place = place
-        self._premises = HostedStore(place)
-        self._store = self._premises.store
-        parameters.local_addr = self._premises.address
+        self._node_store = HostedStore(place)
+        self._store = self._node_store.store
+        parameters.local_addr = self._node_store.address
         self._silence = _silence(parameters)
-        self._sitting: HostedRound | None = None
+        self._round: HostedRound | None = None
         try:
-            with self._premises.speaking():
+            with self._node_store.speaking():
                 self._inner = create_handler(
                     self._store, C10dRendezvousBackend(self._store, parameters.run_id), parameters
                 )
         except BaseException:
-            self._premises.close()
+            self._node_store.close()
             raise
 
     # What torch's interface asks for.
@@ -93,12 +93,12 @@ class HostedRendezvous(RendezvousHandler):
     def next_rendezvous(self) -> RendezvousInfo:
         """Wait for the next round.
 
-        :raises JobFailed: there is none: the job has failed meanwhile.
+        :raises HostedJobFailed: there is none: the job has failed meanwhile.
         :raises RendezvousError: (torch's) it did not form.
         :raises HostLostError: the host has gone.
         """
-        with self._premises.speaking():
-            last, self._sitting = self._sitting, None
+        with self._node_store.speaking():
+            last, self._round = self._round, None
             if last is not None:
                 last.start_again()
             try:
@@ -109,13 +109,13 @@ class HostedRendezvous(RendezvousHandler):
                     self._check_failure()
                 kind = RendezvousError if self.hosts else HostLostError
                 raise kind(
-                    f"the job whose store {self._premises.whose} is over; wanted one that goes on"
+                    f"the job whose store {self._node_store.whose} is over; wanted one that goes on"
                 ) from None
             finally:
                 if last is not None:
                     last.close()
-            self._sitting = HostedRound(info, self._place, self._premises, self._silence)
-            return self._sitting.info
+            self._round = HostedRound(info, self._place, self._node_store, self._silence)
+            return self._round.info
 
     def num_nodes_waiting(self) -> int:
         """How many nodes wait for the next round, if it is to come; gives a sign of life, and looks
@@ -124,20 +124,20 @@ class HostedRendezvous(RendezvousHandler):
         Not when somebody has succeeded already: then only one that was in the round, and must run
         again, counts.
 
-        :raises JobFailed: the job has failed on another node.
+        :raises HostedJobFailed: the job has failed on another node.
         :raises HostLostError: the host has gone.
         """
-        with self._premises.speaking():
+        with self._node_store.speaking():
             self._check_failure()
-            sitting = self._sitting
-            if sitting is None:
+            current = self._round
+            if current is None:
                 return 0
-            sitting.give_sign()
-            sitting.give_up_the_silent()
-            if sitting.settled:
-                return int(sitting.starts_again)
+            current.give_sign()
+            current.give_up_the_silent()
+            if current.settled:
+                return int(current.starts_again)
             waiting = int(self._inner.num_nodes_waiting())
-            return 0 if sitting.anybody_succeeded else waiting
+            return 0 if current.anybody_succeeded else waiting
 
     def is_closed(self) -> bool:
         """Whether the job is over."""
@@ -151,13 +151,13 @@ class HostedRendezvous(RendezvousHandler):
         """This node is done. The host ends the job for whoever would still come, and stays until
         its guests are gone.
         """
-        if self._sitting is not None:
-            self._sitting.close()
+        if self._round is not None:
+            self._round.close()
         closed = True
         if self.hosts:
             closed = bool(self._inner.shutdown())
-            self._premises.see_off()
-        self._premises.close()
+            self._node_store.see_off()
+        self._node_store.close()
         return closed
 
     # What an agent wants besides.
@@ -165,7 +165,7 @@ class HostedRendezvous(RendezvousHandler):
     @property
     def endpoint(self) -> str:
         """The address of the store's door."""
-        return self._premises.endpoint
+        return self._node_store.endpoint
 
     @property
     def hosts(self) -> bool:
@@ -179,9 +179,9 @@ class HostedRendezvous(RendezvousHandler):
 
     def succeed(self) -> None:
         """All ranks of this node have succeeded."""
-        assert self._sitting is not None
-        with self._premises.speaking():
-            self._sitting.succeed()
+        assert self._round is not None
+        with self._node_store.speaking():
+            self._round.succeed()
 
     def all_succeeded(self) -> bool:
         """Whether all nodes of the round have. Call ``num_nodes_waiting`` first: it sees who is
@@ -189,9 +189,9 @@ class HostedRendezvous(RendezvousHandler):
 
         :raises HostLostError: the host has gone.
         """
-        assert self._sitting is not None
-        with self._premises.speaking():
-            return self._sitting.all_succeeded()
+        assert self._round is not None
+        with self._node_store.speaking():
+            return self._round.all_succeeded()
 
     def fail(self, report: Report) -> Report:
         """The job has failed here; the first failure of the whole job, which may be another node's.
@@ -214,7 +214,7 @@ class HostedRendezvous(RendezvousHandler):
         """This node has been told to stop. If it hosts, nobody is let in any more, and its guests
         see that it goes.
         """
-        self._premises.shut_out()
+        self._node_store.shut_out()
 
     def _check_failure(self) -> None:
         if self._store.check([_FAILURE]):

@@ -55,14 +55,14 @@ class HostedRound:
     """
 
     def __init__(
-        self, info: RendezvousInfo, place: StoreAddress, premises: HostedStore, silence: float
+        self, info: RendezvousInfo, place: StoreAddress, node_store: HostedStore, silence: float
     ) -> None:
         self._store: PrefixStore = info.store
-        self._premises = premises
+        self._node_store = node_store
         self._silence = silence
         self._succeeded = False
         self._hosted: RoundStore | None = None
-        own = HostedNode(place.index, place.label, premises.address, socket.gethostname())
+        own = HostedNode(place.index, place.label, node_store.address, socket.gethostname())
         seats = self._introduce(own, info.rank, info.world_size)
         order = seated(seats)
         self._seats = [seats[rank] for rank in order]
@@ -160,7 +160,7 @@ class HostedRound:
     def _await(self, keys: list[str], what: str) -> None:
         until = time.monotonic() + _PATIENCE
         while not self._store.check(keys):
-            self._premises.check()
+            self._node_store.check()
             if time.monotonic() > until:
                 away = [key for key in keys if not self._store.check([key])]
                 raise RendezvousError(
