@@ -17,6 +17,7 @@ Everything is asked about once a look, as often as the agent looks. This module 
 
 from __future__ import annotations
 
+import logging
 import time
 
 from torch.distributed import DistError
@@ -31,13 +32,19 @@ from torch.distributed.elastic.rendezvous.c10d_rendezvous_backend import C10dRen
 from torch.distributed.elastic.rendezvous.dynamic_rendezvous import create_handler
 
 from llutil.errors import HostLostError, RendezvousError
-from llutil.rendezvous.driver.round_store import store_sharing_disabled
+from llutil.rendezvous.driver.round_store import (
+    SHARING_OFF,
+    ranks_use_agent_store,
+    store_sharing_disabled,
+)
 from llutil.rendezvous.hosted.node_store import HostedStore, StoreAddress
 from llutil.rendezvous.hosted.round import HostedRound
 from llutil.rendezvous.protocol import record_codec
 from llutil.rendezvous.protocol.records import Report
 
 __all__ = ["HostedJobFailed", "HostedRendezvous"]
+
+_log = logging.getLogger(__name__)
 
 _LOOK = 0.05  # seconds between two looks for the cause of a failure
 _ECHO = 3.0  # seconds in which the cause of a failure that is only an echo is told
@@ -60,6 +67,12 @@ class HostedRendezvous(RendezvousHandler):
     """
 
     def __init__(self, place: StoreAddress, parameters: RendezvousParameters) -> None:
+        if not ranks_use_agent_store():
+            _log.warning(
+                "%s is 1 and has no effect on a job whose store one of its nodes hosts: its ranks "
+                "use the store that the first node of each round serves",
+                SHARING_OFF,
+            )
         self._place = place
         self._node_store = HostedStore(place)
         self._store = self._node_store.store
@@ -79,7 +92,9 @@ class HostedRendezvous(RendezvousHandler):
 
     @property
     def use_agent_store(self) -> bool:
-        """Workers connect to the store that the first node of the round serves."""
+        """Workers connect to the store that the first node of the round serves, also where torch's
+        variable says otherwise.
+        """
         return True
 
     def get_backend(self) -> str:

@@ -22,8 +22,9 @@ from torch.distributed import DistError, TCPStore
 from torch.distributed.elastic.rendezvous import RendezvousConnectionError
 
 from llutil.errors import HostLostError, RendezvousError
+from llutil.rendezvous.driver.round_store import host_store, hosting_problem
 from llutil.rendezvous.hosted.store_handshake import Door, Visit, WrongDoorError, knock
-from llutil.system.addresses import host_and_port, local_address, socket_family
+from llutil.system.addresses import host_and_port, local_address
 
 __all__ = ["HostedStore", "StoreAddress"]
 
@@ -127,28 +128,16 @@ class HostedStore:
 
     def _open(self) -> TCPStore:
         place = self._place
-        listener = None
         try:
-            listener = socket.create_server((place.host, 0), family=socket_family(place.host))
-            port = listener.getsockname()[1]
-            store = TCPStore(
-                place.host,
-                port,
-                is_master=True,
-                wait_for_workers=False,
-                timeout=_ANSWER,
-                master_listen_fd=listener.detach(),  # else torch would listen on every address
-            )
-            self._door = Door(place.host, place.secret, port)
+            store = host_store(place.host)
+            self._door = Door(place.host, place.secret, store.port)
         except (OSError, DistError) as error:
             raise RendezvousError(
                 f"this node cannot host the job's store at its own address {place.host!r}: "
-                f"{error}; give local_addr "
-                "an address that leads to this node"
+                f"{hosting_problem(error)}, or set local_addr to an address at which this node can "
+                "be reached"
             ) from error
-        finally:
-            if listener is not None:
-                listener.close()
+        store.set_timeout(_ANSWER)
         return store
 
     def _enter(self) -> TCPStore:
@@ -164,7 +153,7 @@ class HostedStore:
             )
         except (OSError, WrongDoorError, DistError) as error:
             raise HostLostError(f"nobody is there whose store {self.whose}: {error}") from error
-        _limit_silence(self._visit.store_port, _ANSWER.total_seconds())
+        _limit_silence(place.host, self._visit.store_port, _ANSWER.total_seconds())
         return store
 
     def _lost(self) -> str:
@@ -175,18 +164,28 @@ class HostedStore:
         )
 
 
-def _limit_silence(port: int, seconds: float) -> None:
-    """Have the kernel end this process' connections to the store when its host is gone without a
-    word.
+def _limit_silence(host: str, port: int, seconds: float) -> None:
+    """Have the kernel end this process' connections to the store at ``host`` when that is gone
+    without a word.
 
     torch waits for some answers in C++ without a limit, where no signal is heard (2.13), and has no
     option for that.
     """
+    addresses = {_plain(str(found[4][0])) for found in socket.getaddrinfo(host, port)}
     for entry in list(Path("/proc/self/fd").iterdir()):
         with suppress(OSError):  # closed meanwhile, or no connection
             if not entry.readlink().name.startswith("socket:"):
                 continue
             with socket.socket(fileno=os.dup(int(entry.name))) as one:
-                internet = one.family in {socket.AF_INET, socket.AF_INET6}
-                if internet and one.type == socket.SOCK_STREAM and one.getpeername()[1] == port:
+                if one.family not in {socket.AF_INET, socket.AF_INET6}:
+                    continue
+                if one.type != socket.SOCK_STREAM:
+                    continue
+                address, its_port, *_ = one.getpeername()
+                if its_port == port and _plain(address) in addresses:
                     one.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * seconds))
+
+
+def _plain(address: str) -> str:
+    """``address`` as IPv4 if it is one that an IPv6 socket has: torch's sockets are of IPv6."""
+    return address.removeprefix("::ffff:")

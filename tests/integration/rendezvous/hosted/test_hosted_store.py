@@ -8,15 +8,18 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]  # psutil ships no types
 import pytest
 from torch.distributed.elastic.rendezvous import RendezvousParameters
 
-from llutil.errors import HostLostError
+from llutil.errors import HostLostError, RendezvousError
+from llutil.rendezvous.driver import round_store
+from llutil.rendezvous.driver.round_store import SHARING_OFF
 from llutil.rendezvous.hosted.handler import HostedRendezvous
-from llutil.rendezvous.hosted.node_store import StoreAddress
+from llutil.rendezvous.hosted.node_store import HostedStore, StoreAddress
 from llutil.rendezvous.hosted.store_handshake import knock, new_secret
 
 _HOST = "127.0.0.1"
@@ -78,6 +81,39 @@ def test_a_guests_connections_end_when_the_host_is_gone_without_a_word(
     assert limits
     assert set(limits) == {20_000}  # milliseconds
     guest.shutdown()
+
+
+def test_a_connection_to_the_same_port_of_another_host_is_left_alone(
+    host: tuple[HostedRendezvous, str, int],
+) -> None:
+    _, secret, port = host
+    first = knock(_HOST, port, secret, 5)
+    first.close()
+    address = ("127.0.0.2", first.store_port)
+    with socket.create_server(address), socket.create_connection(address) as other:
+        guest = _meet(secret, port)
+        assert other.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
+        guest.shutdown()
+
+
+def test_an_address_that_is_not_this_machines_is_told_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One of another machine: TEST-NET-1, RFC 5737."""
+    monkeypatch.setattr(round_store, "_OWN_CONNECTION", timedelta(milliseconds=50))
+    place = StoreAddress(
+        host="192.0.2.1", port=0, secret="", hosts=True, local_addr=None, index=None, label=""
+    )
+    with pytest.raises(RendezvousError, match=r"cannot host .*; see whether .* or set local_addr"):
+        HostedStore(place)
+
+
+def test_torchs_variable_is_said_to_have_no_effect(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(SHARING_OFF, "1")
+    _meet(new_secret()).shutdown()
+    assert [SHARING_OFF in line for line in caplog.messages].count(True) == 1
 
 
 def test_another_launchs_secret_opens_nothing(host: tuple[HostedRendezvous, str, int]) -> None:
