@@ -138,9 +138,13 @@ class Launch:
                     say=log.warning,
                     sleep=hook.sleep,
                 )
-            except ResultError as error:
+            except LaunchError as error:
                 copies = [] if self.store is None else self.store.copy_kept(kept, self.key)
-                raise _with_others(error, copies, stored) from None
+                if isinstance(error, ResultError):
+                    raise _with_others(error, copies, stored) from None
+                for copy in copies:  # nobody can say whether the job has succeeded
+                    log.warning("%s", copy)
+                raise
             # The job has succeeded: errors from here on do not repeat the launch.
             return stored(results)
 

@@ -33,7 +33,7 @@ from airflow_provider.preflight.facts import preflight
 from airflow_provider.results.object_store import ResultStore, configured_path
 from airflow_provider.results.push import push_results
 from airflow_provider.retries.policy import ElasticRetryPolicy
-from llutil.errors import ConfigError, EntrypointError, Problem
+from llutil.errors import ConfigError, EntrypointError, Problem, ResultError
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath, RetryPolicy
@@ -110,6 +110,7 @@ class TaskRun:
         self._cwd = os.path.normpath(self._dag_folder / operator.cwd) if operator.cwd else None
         nodes = operator.gang_nodes
         self._notes: dict[str, Any] = {}
+        self._used_store: ResultStore | None = None
         self._node = (
             None if nodes is None else GangNode.of(context, nodes, operator.min_nodes or nodes)
         )
@@ -138,7 +139,11 @@ class TaskRun:
         self._operator.job_succeeded = True
         folder = kept_folder(self._key, deployment(), self._try_number)
         pushed = results if self.returns else {}
-        values = push_results(self.context["ti"], pushed, self._notes, folder)
+        try:
+            values = push_results(self.context["ti"], pushed, self._notes, folder)
+        except ResultError as error:
+            copies = self._used_store.copy_kept(folder, self._key) if self._used_store else []
+            raise ResultError("\n".join((str(error), *copies))) from None
         return values if self.returns else {str(rank): None for rank in results}
 
     @property
@@ -197,7 +202,7 @@ class TaskRun:
             raise ConfigError(problems)
         assert config is not None
         assert entrypoint is not None
-        store = self._store()
+        store = self._used_store = self._store()
         if not is_dag_test():
             log = self._operator.log
             preflight(self._operator, config, self._node, self.context, log, first_time)

@@ -23,7 +23,7 @@ from airflow_provider.parameters.rendezvous import SECTION
 from airflow_provider.results.reference import StoredResult
 from llutil.errors import ConfigError, InfrastructureError, ResultError
 from llutil.serialization import npz_archive
-from llutil.serialization.kept_value import how_to_read, write_privately
+from llutil.serialization.kept_value import how_to_read, kept_files, write_privately
 from llutil.task_link.messages import ResultInFile
 
 if TYPE_CHECKING:
@@ -142,11 +142,11 @@ class ResultStore:
         return kept
 
     def copy_kept(self, folder: Path, key: TaskKey) -> list[str]:
-        """Copy the pickles in ``folder``, which are values that nobody could take, to the store: a
-        pod's disk goes with the pod. Returns how that ended, in words.
+        """Copy the values kept in ``folder``, which nobody could take, to the store: a pod's disk
+        goes with the pod. Returns how that ended, in words.
         """
         told = []
-        for path in sorted(folder.glob("rank_*.pickle")):
+        for path in kept_files(folder):
             target = self.folder(key) / path.name
             try:
                 with path.open("rb") as file:

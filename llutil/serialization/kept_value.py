@@ -16,17 +16,18 @@ import os
 import stat
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 from llutil.serialization import npz_archive
 
-__all__ = ["how_to_read", "keep_content", "keep_value", "write_privately"]
+__all__ = ["how_to_read", "keep_content", "keep_value", "kept_files", "write_privately"]
 
 _MEMORY = Path("/dev/shm")  # noqa: S108 - for a folder of our own
 _BY_NAME = (type, types.FunctionType)
+_FORMS = ("pickle", "json", "npz")
 # Parts that are named in the text.
 _MOST_NAMED = 5
 
@@ -75,6 +76,13 @@ def how_to_read(path: Path) -> str:
     return f"{where}: {line}"
 
 
+def kept_files(folder: Path) -> Iterator[Path]:
+    """The files of ranks' values in ``folder``, and in the one in memory that stands in for it."""
+    for place in (folder, _MEMORY / folder.name):
+        if _is_private(place):
+            yield from sorted(path for form in _FORMS for path in place.glob(f"rank_*.{form}"))
+
+
 def write_privately(folder: Path, name: str, write: Callable[[IO[bytes]], object]) -> Path:
     """The file ``name`` in ``folder``, with what ``write`` writes into it.
 
@@ -92,8 +100,7 @@ def write_privately(folder: Path, name: str, write: Callable[[IO[bytes]], object
 
 def _write(folder: Path, name: str, write: Callable[[IO[bytes]], object]) -> Path:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+    if not _is_private(folder):
         raise PermissionError(f"{folder} is not a folder that only this user may enter")
     part = folder / f".{name}.{os.getpid()}"
     try:
@@ -104,6 +111,15 @@ def _write(folder: Path, name: str, write: Callable[[IO[bytes]], object]) -> Pat
         with suppress(OSError):
             part.unlink(missing_ok=True)
         raise
+
+
+def _is_private(folder: Path) -> bool:
+    try:
+        found = folder.lstat()
+    except OSError:
+        return False
+    own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+    return own and not found.st_mode & 0o077
 
 
 def _dump(value: Any, file: IO[bytes], replaced: list[str]) -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from llutil.serialization import kept_value, npz_archive
-from llutil.serialization.kept_value import keep_content, keep_value, write_privately
+from llutil.serialization.kept_value import keep_content, keep_value, kept_files, write_privately
 
 
 class Holder:
@@ -130,6 +130,22 @@ def test_memory_is_taken_where_the_disk_is_full(tmp_path: Path, memory: Path) ->
     assert path == memory / "kept" / "file"
     assert path.read_bytes() == b"x"
     assert list((tmp_path / "kept").iterdir()) == []
+
+
+def test_what_is_kept_is_found_on_the_disk_and_in_memory(tmp_path: Path, memory: Path) -> None:
+    folder = tmp_path / "kept"
+    keep_content(b"[]", folder, 0, pickled=False)
+    keep_content(b"pickle", memory / "kept", 1, pickled=True)
+    (folder / "note.txt").touch()
+    assert list(kept_files(folder)) == [folder / "rank_0.json", memory / "kept" / "rank_1.pickle"]
+
+
+def test_what_others_may_have_written_is_not_taken_for_a_kept_value(
+    tmp_path: Path, memory: Path
+) -> None:
+    (memory / "kept").mkdir(mode=0o755)
+    (memory / "kept" / "rank_0.json").touch()
+    assert list(kept_files(tmp_path / "kept")) == []
 
 
 def test_where_nothing_has_room_the_first_error_is_told(tmp_path: Path, memory: Path) -> None:

@@ -7,22 +7,30 @@ from types import SimpleNamespace
 import pytest
 from airflow.sdk import DAG
 
+from airflow_provider.execution import worker_files
 from airflow_provider.execution.task_run import TaskRun
 from airflow_provider.operators.elastic import ElasticLaunchOperator
+from llutil.errors import ResultError
 
 
 @pytest.fixture
-def launched(tmp_path):
-    """Makes the launch of a task with these parameters."""
+def run_of(tmp_path):
+    """Makes the run of a task with these parameters."""
     ti = SimpleNamespace(id="7", dag_id="d", task_id="t", run_id="r", map_index=-1, try_number=2)
     context = {"dag": SimpleNamespace(fileloc=str(tmp_path / "dag.py")), "ti": ti, "run_id": "r"}
 
     def make(**parameters):
         with DAG("d"):
             task = ElasticLaunchOperator(task_id="t", entrypoint="true", **parameters)
-        return TaskRun(task, context, on_running=lambda _: None).launch()
+        return TaskRun(task, context, on_running=lambda _: None)
 
     return make
+
+
+@pytest.fixture
+def launched(run_of):
+    """Makes the launch of a task with these parameters."""
+    return lambda **parameters: run_of(**parameters).launch()
 
 
 def test_more_may_be_returned_where_it_is_stored(launched, tmp_path):
@@ -43,3 +51,19 @@ def test_a_run_has_its_id_before_it_is_checked(launched, parameters, run_id, by_
     launch = launched(**parameters)
     assert launch.config.run_id.startswith(run_id)
     assert launch.id_by_attempt == by_attempt
+
+
+def test_what_airflow_does_not_take_is_copied_to_the_store(run_of, tmp_path, monkeypatch):
+    def refuse(**_):
+        raise OSError("no room")
+
+    monkeypatch.setattr(worker_files.tempfile, "gettempdir", lambda: str(tmp_path / "worker"))
+    (tmp_path / "worker").mkdir()
+    run = run_of(results_path=f"file://{tmp_path}/store")
+    run.context["ti"].xcom_push = refuse
+    run.launch()
+    with pytest.raises(ResultError) as caught:
+        run.push({0: [1]})
+    (copy,) = (tmp_path / "store").rglob("rank_0.json")
+    assert copy.read_text() == "[1]"
+    assert f" is at file://{copy}" in str(caught.value)

@@ -23,6 +23,7 @@ from airflow_provider.retries.launch_retry import LaunchRetry
 from llutil.errors import ConfigError, InfrastructureError, ResultError
 from llutil.launcher.run_id import TaskKey
 from llutil.serialization import npz_archive
+from llutil.serialization.kept_value import keep_content
 from llutil.task_link.messages import ResultInFile
 from llutil.task_link.results_file import ResultsReader
 
@@ -189,28 +190,35 @@ def test_what_a_store_does_not_take_is_kept_privately_and_the_rest_is_told(tmp_p
 
 def test_a_value_that_nobody_took_is_copied_to_the_store(tmp_path):
     """A pod's disk goes with the pod."""
-    kept = tmp_path / "kept"
-    kept.mkdir()
-    (kept / "rank_3.pickle").write_bytes(b"pickle")
-    (kept / "rank_4.json").write_bytes(b"[]")
+    archive = npz_archive.encode(np.ones(1), rank=5, limit=10**6)
+    contents = {3: b"pickle", 4: b"[]", 5: archive}
+    for rank, content in contents.items():
+        keep_content(content, tmp_path / "kept", rank, pickled=rank == 3)
     store = ResultStore.of(str(tmp_path / "store"), 0, instance(1))
-    (told,) = store.copy_kept(kept, KEY)
-    (copy,) = files(tmp_path / "store")
-    assert copy.endswith("/attempt=1_id-1/rank_3.pickle")
-    assert told == f"a copy of {kept / 'rank_3.pickle'} is at file://{tmp_path / 'store' / copy}"
-    assert (tmp_path / "store" / copy).read_bytes() == b"pickle"
+    told = store.copy_kept(tmp_path / "kept", KEY)
+    copies = files(tmp_path / "store")
+    assert [copy.rpartition("/attempt=1_id-1/")[2] for copy in copies] == [
+        "rank_3.pickle",
+        "rank_4.json",
+        "rank_5.npz",
+    ]
+    for copy, content in zip(copies, contents.values(), strict=True):
+        path = tmp_path / "store" / copy
+        assert f"a copy of {tmp_path / 'kept' / path.name} is at file://{path}" in told
+        assert path.read_bytes() == content
     assert store.copy_kept(tmp_path / "no such folder", KEY) == []
 
 
 def test_a_copy_that_fails_is_told(tmp_path):
-    (tmp_path / "rank_3.pickle").write_bytes(b"pickle")
+    folder = tmp_path / "kept"
+    keep_content(b"pickle", folder, 3, pickled=True)
     attach("memory", "refusing", fs=RefusingStore())
     try:
         store = ResultStore.of("memory://refusing@bucket", 0, instance(1))
-        (told,) = store.copy_kept(tmp_path, KEY)
+        (told,) = store.copy_kept(folder, KEY)
     finally:
         _STORE_CACHE.clear()
-    assert f"{tmp_path / 'rank_3.pickle'} could not be copied to memory://refusing@" in told
+    assert f"{folder / 'rank_3.pickle'} could not be copied to memory://refusing@" in told
     assert told.endswith("/rank_3.pickle: no room")
 
 
