@@ -62,11 +62,14 @@ def class_value(value: Any) -> ClassValue | None:
         case uuid.UUID():
             return ClassValue("uuid.UUID", 1, str(value))
         case dt.datetime():
-            return ClassValue("datetime.datetime", 2, _moment(value))
+            return _moment(value)
         case dt.date():
             return ClassValue("datetime.date", 2, value.isoformat())
         case dt.timedelta():
-            return ClassValue("datetime.timedelta", 2, value.total_seconds())
+            seconds = value.total_seconds()
+            if kind is not dt.timedelta and dt.timedelta(seconds=seconds) != value:
+                raise ValueError("it has nanoseconds: return plain numbers instead")
+            return ClassValue("datetime.timedelta", 2, seconds)
         case zoneinfo.ZoneInfo() if value.key:
             return ClassValue("zoneinfo.ZoneInfo", 1, value.key)
         case _ if kind.__module__ == "numpy" and kind.__name__ in _NUMPY:
@@ -126,11 +129,19 @@ def _can_be_imported(kind: type) -> bool:
     return getattr(module, name, None) is kind
 
 
-def _moment(value: dt.datetime) -> str:
-    """ISO 8601 text, with the name of the time zone in brackets if it has one."""
+def _moment(value: dt.datetime) -> ClassValue:
+    """ISO 8601 text, with the name of the time zone in brackets if it has one.
+
+    What pandas has beyond a datetime has no class: the moment that is none, and nanoseconds.
+    """
+    text = value.isoformat()
+    if text == "NaT":
+        return ClassValue("", 0, None)
+    if type(value) is not dt.datetime and dt.datetime.fromisoformat(text).isoformat() != text:
+        return ClassValue("", 0, text)
     zone = getattr(value.tzinfo, "key", None) or getattr(value.tzinfo, "zone", None)
-    text = dt.datetime.isoformat(value)
-    return f"{text}[{zone}]" if isinstance(zone, str) else text
+    text = f"{text}[{zone}]" if isinstance(zone, str) else text
+    return ClassValue("datetime.datetime", 2, text)
 
 
 def _parquet(value: Any) -> str:

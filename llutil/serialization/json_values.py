@@ -20,7 +20,8 @@ numpy and torch arrays, other scalars of        number, or nested lists
 theirs, any device
 Enum member                                     its value
 path                                            str
-time                                            ISO 8601 text
+time, a moment with nanoseconds                 ISO 8601 text
+pandas' NaT                                     None
 ==============================================  ==================================================
 
 Anything else is refused; the error says where it is in the value. So is what a later step could not

@@ -52,6 +52,28 @@ class Point(NamedTuple):
     y: Any
 
 
+class Moment(dt.datetime):
+    """Has a text of its own, as pandas' Timestamp and NaT have."""
+
+    text: str
+
+    def isoformat(self, *_: Any) -> str:
+        return self.text
+
+
+class Span(dt.timedelta):
+    """Has nanoseconds, as pandas' Timedelta has."""
+
+    def __ne__(self, other: object) -> bool:
+        return True
+
+
+def moment(text: str) -> Moment:
+    made = Moment(1, 1, 1)
+    made.text = text
+    return made
+
+
 @dataclasses.dataclass(slots=True)
 class Report:
     loss: Any
@@ -175,6 +197,10 @@ KINDS: list[tuple[Any, Any]] = [
         node("datetime.datetime", 2, "2026-01-02T03:04:05.000006+00:00")),
     (dt.datetime(2026, 1, 2, tzinfo=zoneinfo.ZoneInfo("Europe/Paris")),
         node("datetime.datetime", 2, "2026-01-02T00:00:00+01:00[Europe/Paris]")),
+    (moment("2026-01-02T03:04:05.000006"),
+        node("datetime.datetime", 2, "2026-01-02T03:04:05.000006")),
+    (moment("2026-01-02T03:04:05.000000006"), "2026-01-02T03:04:05.000000006"),
+    (moment("NaT"), None),
     (dt.time(3, 4), "03:04:00"),
     (Count(5), 5),
     (Text("own"), "own"),
@@ -258,6 +284,7 @@ def nested(depth: int) -> list[Any]:
 
 
 REFUSED: list[tuple[Any, str]] = [
+    (Span(1), "Span, which XCom cannot hold: ValueError: it has nanoseconds: return plain "),
     (b"raw", "value is bytes, which XCom cannot hold: decode it to text"),
     ({"metrics": [0, 1, 2, b"raw"]}, "value['metrics'][3] is bytes, "),
     (bytearray(1), "value is bytearray, "),
