@@ -21,12 +21,15 @@ import zoneinfo
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from fnmatch import fnmatch
+from functools import cache
 from typing import Any
 
+from llutil.errors import ResultError
 from llutil.serialization.class_values import CLASS, CLASS_DATA, CLASS_VERSION, node
 
 __all__ = ["for_xcom", "from_json"]
 
+_DECIMAL = "decimal.Decimal"
 _LIMIT = 2**63
 """What an integer in XCom has to be below."""
 
@@ -35,20 +38,29 @@ def for_xcom(value: Any, not_allowed: Callable[[str], object] = lambda _: None) 
     """``value``, decoded from JSON, for Airflow to serialize.
 
     ``not_allowed`` is called with the name of each class that Airflow would not read.
+
+    :raises ResultError: there is a data frame, and its libraries are not installed here.
     """
 
-    def make(classname: str, version: int, data: Any) -> Any:
-        if classname == "decimal.Decimal" and not _is_exact(decimal.Decimal(data)):
-            return _stand_in(classname, version, data)
-        if classname in _OWN:
-            return _OWN[classname](data)
+    @cache
+    def stand_in(classname: str, version: int) -> Callable[[Any], Any]:
         library = classname.partition(".")[0]
-        if library in ("numpy", "pandas"):
-            return _stand_in(classname, version, data) if _is_installed(library) else data
-        if _is_allowed(classname):
-            return _stand_in(classname, version, data)
-        not_allowed(classname)
-        return data
+        if library == "numpy":
+            takes_place = _is_installed(library)
+        elif library == "pandas":
+            _check_libraries(classname)
+            takes_place = True
+        else:
+            takes_place = classname == _DECIMAL or _is_allowed(classname)
+            if not takes_place:
+                not_allowed(classname)
+        return _stand_in(classname, version) if takes_place else lambda data: data
+
+    def make(classname: str, version: int, data: Any) -> Any:
+        exact = classname != _DECIMAL or _is_exact(decimal.Decimal(data))
+        if exact and classname in _OWN:
+            return _OWN[classname](data)
+        return stand_in(classname, version)(data)
 
     return _walk(value, make)
 
@@ -58,6 +70,8 @@ def from_json(value: Any) -> Any:
 
     An object of a class that Airflow is not allowed to read, or that cannot be imported here, is
     the dict of its fields.
+
+    :raises ModuleNotFoundError: there is a data frame, and its libraries are not installed here.
     """
 
     def make(classname: str, version: int, data: Any) -> Any:
@@ -68,6 +82,8 @@ def from_json(value: Any) -> Any:
         try:
             return deserialize(node(classname, version, data))
         except ImportError:
+            if classname.partition(".")[0] == "pandas":
+                raise  # what there is of a data frame helps nobody
             return data
 
     return _walk(value, make)
@@ -125,7 +141,7 @@ _OWN: dict[str, Callable[[Any], Any]] = {
     "builtins.tuple": tuple,
     "builtins.set": _collection(set),
     "builtins.frozenset": _collection(frozenset),
-    "decimal.Decimal": decimal.Decimal,
+    _DECIMAL: decimal.Decimal,
     "uuid.UUID": uuid.UUID,
     "datetime.date": dt.date.fromisoformat,
     "datetime.datetime": _moment,
@@ -151,9 +167,19 @@ class _StandIn:
         return f"{type(self).__qualname__}({self._data!r})"
 
 
-def _stand_in(classname: str, version: int, data: Any) -> Any:
+def _stand_in(classname: str, version: int) -> type[_StandIn]:
+    """The class of stand-ins for objects of ``classname``."""
     module, _, name = classname.rpartition(".")
-    return type(name, (_StandIn,), {"__module__": module, "__version__": version})(data)
+    return type(name, (_StandIn,), {"__module__": module, "__version__": version})
+
+
+def _check_libraries(classname: str) -> None:
+    missing = [library for library in ("pandas", "pyarrow") if not _is_installed(library)]
+    if missing:
+        raise ResultError(
+            f"it holds a {classname}, and {' and '.join(missing)} cannot be imported where Airflow "
+            "runs: install it there, or return the frame's to_dict()"
+        )
 
 
 def _is_installed(library: str) -> bool:

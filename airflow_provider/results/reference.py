@@ -113,11 +113,13 @@ def load_result(value: Any) -> Any:
         return _DECODERS[stored.format](content)
     except ModuleNotFoundError as error:
         raise StoredResultError(
-            f"the result at {stored.uri} has arrays, and numpy is not installed where it is read"
+            f"the result at {stored.uri} needs {(error.name or str(error)).partition('.')[0]}, "
+            "which is not installed where it is read"
         ) from error
-    except ValueError as error:
+    except Exception as error:
         raise StoredResultError(
-            f"the result at {stored.uri} cannot be read as {stored.format}: {error}"
+            f"the result at {stored.uri} cannot be read as {stored.format}: "
+            f"{type(error).__name__}: {error}"
         ) from error
 
 

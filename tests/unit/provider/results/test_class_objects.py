@@ -22,6 +22,8 @@ from airflow.sdk import serde
 from pydantic import JsonValue, TypeAdapter
 
 from airflow_provider.results.class_objects import for_xcom, from_json
+from llutil.errors import ResultError
+from llutil.serialization.class_values import node
 from llutil.serialization.json_values import encode
 
 D = decimal.Decimal
@@ -191,6 +193,29 @@ def test_the_task_needs_no_module_of_the_users(monkeypatch: pytest.MonkeyPatch) 
 def test_without_numpy_its_scalars_are_plain_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert type(through_airflow(np.float32(0.5))) is float
+
+
+@pytest.mark.parametrize(
+    ("present", "missing"), [(set(), "pandas and pyarrow"), ({"pandas"}, "pyarrow")]
+)
+def test_a_data_frame_needs_its_libraries_where_airflow_runs(
+    monkeypatch: pytest.MonkeyPatch, present: set[str], missing: str
+) -> None:
+    frame = node("pandas.DataFrame", 1, "00")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name in present or None)
+    with pytest.raises(ResultError, match=f"a pandas.DataFrame, and {missing} cannot be"):
+        for_xcom([frame])
+    with pytest.raises(ModuleNotFoundError):
+        from_json([frame])
+
+
+def test_each_class_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(importlib.util, "find_spec", asked.append)
+    names: list[str] = []
+    for_xcom(sent([np.float32(0.5)] * 3 + [Metrics(1), Metrics(2)]), names.append)
+    assert asked == ["numpy"]
+    assert names == [f"{__name__}.Metrics"]
 
 
 @pytest.mark.usefixtures("allowed")

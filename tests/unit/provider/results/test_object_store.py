@@ -23,6 +23,7 @@ from airflow_provider.retries.launch_retry import LaunchRetry
 from llutil.errors import ConfigError, InfrastructureError, ResultError
 from llutil.launcher.run_id import TaskKey
 from llutil.serialization import npz_archive
+from llutil.serialization.class_values import node
 from llutil.serialization.kept_value import keep_content
 from llutil.task_link.messages import ResultInFile
 from llutil.task_link.results_file import ResultsReader
@@ -108,7 +109,7 @@ def test_an_archive_can_be_read_without_this_package(tmp_path):
 def test_arrays_need_numpy_where_they_are_read(tmp_path, monkeypatch):
     (kept,) = keep(tmp_path / "store", tmp_path, {0: np.zeros(2)}).values()
     monkeypatch.setitem(sys.modules, "numpy.lib", None)
-    with pytest.raises(StoredResultError, match="numpy is not installed where it is read"):
+    with pytest.raises(StoredResultError, match="needs numpy, which is not installed where it is"):
         load_result(kept)
 
 
@@ -137,13 +138,21 @@ def test_what_has_gone_is_told_by_its_uri(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [('"x"', "has 3 bytes, and had 5"), ("!" * 5, "cannot be read as json")],
+    [
+        ('"x"', "has 3 bytes, and had 5"),
+        ("!" * 5, "cannot be read as json"),
+        (json.dumps(node("zoneinfo.ZoneInfo", 1, "No/Where")), "ZoneInfoNotFoundError: "),
+        (json.dumps(node("uuid.UUID", 1, 3)), "AttributeError: "),
+        (json.dumps(node("pandas.DataFrame", 1, "00")), "needs pandas, which is not installed"),
+    ],
 )
-def test_what_was_changed_is_not_taken_for_the_result(tmp_path, content, said):
-    (value,) = keep(tmp_path / "store", tmp_path, {0: "abc"}).values()
+def test_what_cannot_be_read_is_told_with_its_uri(tmp_path, content, said):
+    size = max(5, len(content))
+    (value,) = keep(tmp_path / "store", tmp_path, {0: "a" * (size - 2)}).values()
     next((tmp_path / "store").rglob("*.json")).write_text(content)
-    with pytest.raises(StoredResultError, match=said):
+    with pytest.raises(StoredResultError, match=said) as caught:
         load_result(value)
+    assert f"the result at {value['uri']} " in str(caught.value)
 
 
 def test_a_later_version_and_another_format_are_refused(tmp_path):
