@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import select
 import selectors
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -21,8 +22,8 @@ __all__ = ["StderrPassthrough"]
 _STDERR = 2
 # Bytes that a descriptor that is ready for writing takes without blocking (pipe(7), PIPE_BUF).
 _WRITE_SIZE = 4096
-# Milliseconds that the last output waits for a reader.
-_CLOSE_TIMEOUT = 1000
+# Seconds that the last output takes at most, however slowly it is read.
+_CLOSE_TIMEOUT = 1.0
 
 
 class StderrPassthrough:
@@ -67,15 +68,15 @@ class StderrPassthrough:
         if self._fd < 0:
             return
         self._loop.unwatch(self._fd)
-        self._write(self._line, _CLOSE_TIMEOUT)
+        self._write(self._line, time.monotonic() + _CLOSE_TIMEOUT)
         self._loop.unwatch(self._fd)
         os.close(self._fd)
         self._fd = -1
 
-    def _write(self, data: bytes, patience: int = 0) -> None:
+    def _write(self, data: bytes, deadline: float | None = None) -> None:
         self._pending += data
         try:
-            while self._pending and self._is_writable(patience):
+            while self._pending and self._is_writable(deadline):
                 written = os.write(self._fd, self._pending[:_WRITE_SIZE])
                 self._pending = self._pending[written:]
         except BlockingIOError:
@@ -88,12 +89,16 @@ class StderrPassthrough:
             with suppress(KeyError, PermissionError):
                 self._loop.watch(self._fd, self._go_on, selectors.EVENT_WRITE)
 
-    def _is_writable(self, patience: int) -> bool:
+    def _is_writable(self, deadline: float | None) -> bool:
+        """Whether something can be written: now, or at any time until ``deadline``."""
         if self._fd < 0:
             raise BrokenPipeError
+        left = 0.0 if deadline is None else deadline - time.monotonic()
+        if left < 0:
+            return False
         poll = select.poll()
         poll.register(self._fd, select.POLLOUT)
-        return bool(poll.poll(patience))
+        return bool(poll.poll(left * 1000))
 
     def _go_on(self) -> None:
         self._loop.unwatch(self._fd)

@@ -91,12 +91,37 @@ def test_a_reader_that_does_not_read_makes_nobody_wait_and_loses_nothing(
 def test_the_end_does_not_wait_for_a_reader_for_long(
     loop: EventLoop, reader: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stderr_passthrough, "_CLOSE_TIMEOUT", 10)
+    monkeypatch.setattr(stderr_passthrough, "_CLOSE_TIMEOUT", 0.01)
     one = StderrPassthrough(loop, lambda: None)
     one.feed(b"x" * 200_000 + b"\n")
     began = time.monotonic()
     one.close()
     assert time.monotonic() - began < 5
+
+
+def test_the_end_does_not_wait_long_for_a_slow_reader(
+    loop: EventLoop, reader: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = StderrPassthrough(loop, lambda: None)
+    one.feed(b"x" * 400_000 + b"\n")
+    now = 0.0
+
+    class SlowPoll:
+        """Half a second passes before the reader takes a little."""
+
+        def register(self, *_: int) -> None:
+            pass
+
+        def poll(self, patience: float) -> bool:
+            nonlocal now
+            assert patience >= 0
+            now += 0.5
+            return bool(os.read(reader, 4096))
+
+    monkeypatch.setattr(stderr_passthrough.select, "poll", SlowPoll)
+    monkeypatch.setattr(stderr_passthrough.time, "monotonic", lambda: now)
+    one.close()
+    assert now <= 1.5
 
 
 def test_a_reader_that_has_gone_ends_nothing(loop: EventLoop, reader: int) -> None:
