@@ -14,7 +14,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,12 +112,14 @@ class ResultStore:
         A value that is small enough is read from the file instead of being stored. Values that
         cannot be stored are copied into the folder ``kept_folder``.
 
-        :raises ResultError: the store did not take a value in any of the attempts of ``retry``. The
-            error has the other values.
+        :raises ResultError: the store did not take a value in any of the attempts of ``retry``; for
+            values after that one there is one attempt. The error has the values of other ranks.
         """
+        told: list[str] = []
 
         def upload(target: ObjectStoragePath, value: ResultInFile) -> None:
-            retry.run(
+            attempts = replace(retry, attempts=1) if told else retry
+            attempts.run(
                 partial(_upload, target, reader, value),
                 stopped=stopped,
                 say=log.warning,
@@ -133,12 +135,12 @@ class ResultStore:
                 in_file = isinstance(value, ResultInFile)
                 kept[rank] = self._kept(value, reader, key, upload) if in_file else value
             except InfrastructureError as error:
-                left = [one for one in results.values() if isinstance(one, ResultInFile)]
-                copied = [_copied(kept_folder, reader, one) for one in left if one.rank not in kept]
-                told = "\n".join((f"the job has succeeded, but {error}", *copied))
-                missing = ResultError(told)
-                missing.results = kept
-                raise missing from error.__cause__
+                told.append(f"rank {rank}: {error}; {_copied(kept_folder, reader, value)}")
+        if told:
+            heading = "the job has succeeded, but a result is missing:"
+            missing = ResultError("\n".join((heading, *told)))
+            missing.results = kept
+            raise missing
         return kept
 
     def copy_kept(self, folder: Path, key: TaskKey) -> list[str]:
@@ -256,5 +258,5 @@ def _copied(folder: Path, reader: ResultsReader, value: ResultInFile) -> str:
         name = f"rank_{value.rank}.{_form(reader, value)}"
         path = write_privately(folder, name, lambda file: file.writelines(reader.pieces(value)))
     except (OSError, InfrastructureError) as error:
-        return f"rank {value.rank}: a copy on the worker failed too: {error}"
-    return f"rank {value.rank}: {how_to_read(path)}"
+        return f"a copy on the worker failed too: {error}"
+    return how_to_read(path)

@@ -169,7 +169,7 @@ def test_what_is_no_reference_is_the_value_itself():
 
 
 class RefusingStore(MemoryFileSystem):
-    """Takes no file of rank 1 or 2."""
+    """Takes files of rank 0 alone."""
 
     protocol = "memory"
     store: dict = {}  # noqa: RUF012 - fsspec's own way
@@ -195,6 +195,33 @@ def test_what_a_store_does_not_take_is_kept_privately_and_the_rest_is_told(tmp_p
     assert f"numpy.load({str(folder / 'rank_2.npz')!r})" in str(caught.value)
     assert json.loads((folder / "rank_1.json").read_text()) == "b"
     assert np.load(folder / "rank_2.npz")["0"].tolist() == [1, 1]
+
+
+def test_a_value_that_is_not_taken_stops_no_other(tmp_path):
+    values = {1: "a" * 9, 2: "b" * 9, 3: "small", 0: "c" * 9}
+    attach("memory", "refusing", fs=RefusingStore())
+    try:
+        with pytest.raises(ResultError) as caught:
+            keep("memory://refusing@bucket", tmp_path, values, inline=10)
+    finally:
+        _STORE_CACHE.clear()
+    assert set(caught.value.results) == {0, 3}
+    assert caught.value.results[3] == "small"
+    _, *told = str(caught.value).splitlines()
+    assert [line[:7] for line in told] == ["rank 1:", "rank 2:"]
+    for rank in (1, 2):
+        assert json.loads((tmp_path / "rescued" / f"rank_{rank}.json").read_text()) == values[rank]
+
+
+def test_a_store_that_is_away_is_waited_for_once(tmp_path, caplog):
+    attach("memory", "refusing", fs=RefusingStore())
+    try:
+        values = dict.fromkeys((1, 2, 3), "a")
+        with pytest.raises(ResultError):
+            keep("memory://refusing@bucket", tmp_path, values, retry=LaunchRetry(attempts=2))
+    finally:
+        _STORE_CACHE.clear()
+    assert len([one for one in caplog.records if "upload attempt" in one.getMessage()]) == 1
 
 
 def test_a_value_that_nobody_took_is_copied_to_the_store(tmp_path):
