@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
+from dataclasses import replace
 
 from llutil.agent.failures.classify import (
     classify,
@@ -45,11 +46,17 @@ def node_failure(ended: Sequence[RankExit], memory: KillCount | None) -> JobFail
     """
     failed = [one for one in ended if one.failed]
     candidates = [one for one in failed if not one.stopped_by_agent] or failed
-    failures = [_failure(one, memory) for one in sorted(candidates, key=lambda one: one.at)]
-    first = first_failure(failures, JobFailure.of)
+    failures = [
+        JobFailure.of(_failure(one, memory), fatal=_is_fatal(one))
+        for one in sorted(candidates, key=lambda one: one.at)
+    ]
+    first = first_failure(failures, lambda one: one)
     assert first is not None
-    fatal = any(isinstance(one.note, ErrorNote) and one.note.fatal for one in ended)
-    return JobFailure.of(first, fatal=fatal)
+    return replace(first, fatal=any(map(_is_fatal, ended)))
+
+
+def _is_fatal(ended: RankExit) -> bool:
+    return isinstance(ended.note, ErrorNote) and ended.note.fatal
 
 
 def _error_note(ended: RankExit) -> ErrorNote:

@@ -310,6 +310,13 @@ def test_a_rank_that_lost_its_peer_is_first_only_if_nothing_else_failed(
     assert first_of(candidates) == first
 
 
+def test_a_failure_that_no_restart_can_mend_is_first_however_late_it_is() -> None:
+    final = replace(RAISED, fatal=True, final_exception="AirflowFailException")
+    candidates = [ended(0, 1, RAISED, at=1.0), ended(1, 1, final, at=2.0)]
+    assert first_of(candidates) == 1
+    assert node_failure(candidates, None).fatal
+
+
 def test_the_error_is_torchs_and_holds_the_report_as_a_value(tmp_path: Path) -> None:
     made = report(ended(1, 1, RAISED), stopped(0), ended(2, 7))
     error = WorkersFailed(made, process_failures(made, {1: tmp_path / "error.json"}))
