@@ -48,7 +48,7 @@ def pickle_call(
     :raises EntrypointError: ``function`` is not callable, or it or an argument cannot be pickled.
         The text names the global, closure variable, default or argument at fault.
     """
-    name = name_of(function)
+    name = _name_of(function)
     if not callable(function):
         raise EntrypointError(
             f"{function!r} is {unpicklable.described(function)}; wanted a function"
@@ -142,7 +142,7 @@ def check_arguments(
     """
     problem = function_problem(function)
     if problem is not None:
-        raise EntrypointError(f"{name_of(function)} {problem}")
+        raise EntrypointError(f"{_name_of(function)} {problem}")
     kwargs = kwargs or {}
     try:
         signature = inspect.signature(function)
@@ -153,12 +153,12 @@ def check_arguments(
     except TypeError as error:
         given = [f"{len(args)} positional", *(f"{name}=" for name in kwargs)]
         raise EntrypointError(
-            f"{name_of(function)}{signature} cannot be called with these arguments: {error} "
+            f"{_name_of(function)}{signature} cannot be called with these arguments: {error} "
             f"(given: {', '.join(given)})"
         ) from error
 
 
-def name_of(function: object) -> str:
+def _name_of(function: object) -> str:
     """The name of ``function`` for a reader, without the functions that it is defined in."""
     while isinstance(function, functools.partial):
         function = function.func

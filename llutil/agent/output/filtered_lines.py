@@ -11,7 +11,7 @@ import logging
 import os
 from contextlib import ExitStack
 
-from llutil.agent.output.log_files import Route, open_log
+from llutil.agent.output.log_files import Route, open_log, write_all
 
 __all__ = ["FilteredLines"]
 
@@ -39,7 +39,7 @@ class FilteredLines:
             return
         try:
             # One write a line, and the file is open for appending: lines of ranks do not mix.
-            os.write(self._fd, f"{self._prefix}{line}\n".encode(errors="backslashreplace"))
+            write_all(self._fd, f"{self._prefix}{line}\n".encode(errors="backslashreplace"))
         except OSError as error:
             self._fd = None  # ``stack`` closes it
             _log.error("the file of filtered lines ends here: %s", error.strerror)

@@ -2,8 +2,8 @@
 
 The layout is torch's: ``<log_dir>/<run id>_<random>/attempt_<n>/<local
 rank>/{stdout.log,stderr.log,error.json}``, and beside these folders ``filtered_stdout.log`` and
-``filtered_stderr.log``. This module makes folders and opens files; it moves no output itself. It
-may import nothing but the standard library, ``llutil.errors``, ``llutil.system.line_splitter`` and
+``filtered_stderr.log``. This module makes folders, and opens and writes files. It may import
+nothing but the standard library, ``llutil.errors``, ``llutil.system.line_splitter`` and
 ``llutil.std``.
 """
 
@@ -18,7 +18,7 @@ from llutil.errors import ConfigError
 from llutil.std import Std, StdOption, std_for
 from llutil.system.line_splitter import LineSplitter
 
-__all__ = ["LogFolder", "LogOptions", "Route", "last_lines", "open_log"]
+__all__ = ["LogFolder", "LogOptions", "Route", "last_lines", "open_log", "write_all"]
 
 # Bytes at the end of a log file that are read for its last lines.
 _END = 16 * 1024
@@ -113,8 +113,17 @@ def open_log(path: Path) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
 
 
+def write_all(fd: int, data: bytes) -> None:
+    """Write all of ``data``: where the disk is nearly full, the kernel takes a part of it."""
+    left = memoryview(data)
+    while left:
+        left = left[os.write(fd, left) :]
+
+
 def last_lines(path: Path, most: int) -> tuple[str, ...]:
-    """The last lines of a log file, as far as its last 16 KiB hold them. None if unreadable."""
+    """The last lines of a log file, as far as its last 16 KiB hold them. Empty if it cannot
+    be read.
+    """
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)

@@ -15,6 +15,7 @@ from contextlib import ExitStack
 
 from llutil.agent.event_loop import EventLoop
 from llutil.agent.observer import AgentObserver
+from llutil.agent.output.log_files import write_all
 from llutil.agent.output.stderr_passthrough import StderrPassthrough
 from llutil.system.line_splitter import LineSplitter
 
@@ -92,7 +93,7 @@ class PipePump:
         if self._log_fd is None:
             return
         try:
-            os.write(self._log_fd, data)
+            write_all(self._log_fd, data)
         except OSError as error:
             self._log_fd = None  # not closed here: ``Worker`` owns the descriptor
             _log.error("the log of %s ends here: %s", self._name, error.strerror)

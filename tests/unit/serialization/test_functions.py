@@ -338,7 +338,7 @@ def test_code_of_another_python_is_refused_by_name_and_version() -> None:
     ],
 )
 def test_a_shipped_function_is_called_what_its_author_calls_it(function: Any, name: str) -> None:
-    assert functions.name_of(function) == name
+    assert functions._name_of(function) == name
 
 
 def takes(x: int, y: int = 1, *, z: int) -> int:

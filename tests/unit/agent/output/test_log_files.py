@@ -12,7 +12,14 @@ import pytest
 from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs
 from torch.distributed.elastic.multiprocessing.api import Std as TorchStd
 
-from llutil.agent.output.log_files import LogFolder, LogOptions, Route, last_lines, open_log
+from llutil.agent.output.log_files import (
+    LogFolder,
+    LogOptions,
+    Route,
+    last_lines,
+    open_log,
+    write_all,
+)
 from llutil.errors import ConfigError
 from llutil.std import Std, StdOption
 
@@ -176,3 +183,14 @@ def test_filtered_lines_have_torchs_file_and_only_streams_on_the_console_are_fil
     ).reify({rank: {} for rank in range(4)})
     assert Path(stock.filtered_stdout).parts[-2:] == path.parts[-2:]
     assert list(stock.tee_stdouts) == [0]
+
+
+def test_what_the_kernel_takes_in_parts_is_written_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+    fd = open_log(tmp_path / "log")
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:2]))
+    write_all(fd, b"a line\n")
+    os.close(fd)
+    assert (tmp_path / "log").read_bytes() == b"a line\n"
