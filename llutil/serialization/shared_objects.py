@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import socket
 import sys
 from collections.abc import Iterator
@@ -28,6 +29,8 @@ __all__ = ["SharedDescriptor", "SharedObjects", "receive", "received_closed", "r
 # Descriptors in one message. The kernel takes at most 253.
 _BATCH = 200
 _LONGEST = 1 << 12
+# Seconds. All messages have been sent when a rank starts.
+_PATIENCE = 60.0
 _SHARING_MODULES = (
     "multiprocessing.connection",
     "multiprocessing.heap",
@@ -98,7 +101,8 @@ class SharedObjects:
 
         tracker = resource_tracker._resource_tracker._fd  # type: ignore[attr-defined]
         fds = [*self._fds, *([] if tracker is None else [tracker])]
-        header = {"key": process.current_process().authkey.hex(), "tracker": tracker is not None}
+        key = process.current_process().authkey.hex()
+        header = {"key": key, "tracker": tracker is not None, "count": len(fds)}
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with ours:
             socket.send_fds(ours, [json.dumps(header).encode()], fds[:_BATCH])
@@ -115,18 +119,29 @@ class SharedObjects:
 def receive(channel_fd: int) -> None:
     """Take what ``new_channel`` sent, and become a process that shares multiprocessing's objects
     with the launching one, as a child of multiprocessing would.
+
+    :raises OSError: not all descriptors came.
     """
     from multiprocessing import process, resource_tracker
 
     _received.clear()
     with socket.socket(fileno=channel_fd) as channel:
+        channel.settimeout(_PATIENCE)
         data, fds, _, _ = socket.recv_fds(channel, _LONGEST, _BATCH)
+        _received.extend(fds)
         header = json.loads(data)
-        while fds:
-            _received.extend(fds)
+        while fds and len(_received) < header["count"]:
             _, fds, _, _ = socket.recv_fds(channel, _LONGEST, _BATCH)
+            _received.extend(fds)
     for fd in _received:
         os.set_inheritable(fd, False)
+    if len(_received) < header["count"]:
+        # The kernel gives only as many as the process may open, and says nothing else.
+        most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        raise OSError(
+            f"{len(_received)} of {header['count']} descriptors came, and it may have {most} open "
+            "files: raise that limit (ulimit -n)"
+        )
     process.current_process().authkey = bytes.fromhex(header["key"])
     if header["tracker"]:
         # With a tracker of its own a rank's end would remove shared memory that others use.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
@@ -11,8 +13,14 @@ import pytest
 import torch
 
 from llutil.errors import EntrypointError
+from llutil.serialization import shared_objects
 from llutil.serialization.functions import pickle_arguments, pickle_call
-from llutil.serialization.shared_objects import SharedDescriptor, SharedObjects
+from llutil.serialization.shared_objects import (
+    SharedDescriptor,
+    SharedObjects,
+    receive,
+    received_closed,
+)
 
 SPAWN = multiprocessing.get_context("spawn")
 KINDS: dict[str, Callable[[], Any]] = {
@@ -88,3 +96,38 @@ def test_a_tensor_that_ranks_cannot_join_is_refused_by_name(
 def test_outside_a_rank_what_is_shared_cannot_be_loaded() -> None:
     with pytest.raises(RuntimeError, match="only by a rank, not by a child process of it"):
         SharedDescriptor(0).detach()
+
+
+@pytest.fixture
+def channel() -> Iterator[tuple[socket.socket, int]]:
+    """A sender that stays open, and the descriptor for ``receive``, which closes it."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, received_closed():
+        yield ours, theirs.detach()
+
+
+def send_one(sender: socket.socket, *, count: int) -> None:
+    """Send one descriptor, and say that there are ``count``."""
+    key = multiprocessing.current_process().authkey.hex()
+    header = {"key": key, "tracker": False, "count": count}
+    socket.send_fds(sender, [json.dumps(header).encode()], [2])
+
+
+def test_a_rank_waits_for_no_more_than_there_is(channel: tuple[socket.socket, int]) -> None:
+    sender, fd = channel
+    send_one(sender, count=1)
+    receive(fd)
+    assert len(shared_objects._received) == 1
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_rank_that_does_not_get_all_says_so(
+    channel: tuple[socket.socket, int], monkeypatch: pytest.MonkeyPatch, closed: bool
+) -> None:
+    monkeypatch.setattr(shared_objects, "_PATIENCE", 0.01)
+    sender, fd = channel
+    send_one(sender, count=3)
+    if closed:
+        sender.close()
+    with pytest.raises(OSError, match="1 of 3 descriptors came.*ulimit -n" if closed else "timed"):
+        receive(fd)
