@@ -297,6 +297,9 @@ def end(how: str) -> Any:
         case "everything closed":
             os.closerange(0, 1000)
             return "closed"
+        case "all descriptors closed":
+            os.closerange(3, 1000)
+            raise ValueError("no such digit")
         case "an error that cannot be shown":
             raise Unshowable
         case "an excepthook that fails":

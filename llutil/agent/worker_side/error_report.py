@@ -73,7 +73,7 @@ def report_error(
     flush_streams()
     if exit_code is None:
         _write_error_file(note)
-    with contextlib.suppress(BrokenPipeError):  # the agent is gone
+    with contextlib.suppress(OSError):  # the agent is gone, or user code has closed the pipe
         write_frame(outcome_fd, note)
     if shown is not None:
         # Last: the user's own excepthook may end the process.

@@ -17,22 +17,20 @@ import contextlib
 import faulthandler
 import logging
 import os
-import pickle
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from llutil.agent.worker_side import main_module
+from llutil.agent.worker_side import main_module, returned_value
 from llutil.agent.worker_side.after_fork import reseed_generators, set_torch_threads
-from llutil.agent.worker_side.error_report import flush_streams, report_error
-from llutil.agent.worker_side.outcome_pipe import Refused, Returned, write_frame
+from llutil.agent.worker_side.error_report import report_error
 from llutil.agent.worker_side.program_end import end_program, forget_parent
 from llutil.agent.worker_side.system_exit import exit_status
 from llutil.agent.worker_side.work_order import WorkOrder, read_order
 from llutil.entrypoint import Command, FunctionName, Module, PickledCall, Script
-from llutil.errors import ConfigError, ResultError
+from llutil.errors import ConfigError
 from llutil.local_rank_macro import arguments_of_rank
 from llutil.numa_options import CPUS
 from llutil.system.process_inheritance import die_with_parent
@@ -47,13 +45,14 @@ def main(order_fd: int, outcome_fd: int, parent: int, shared_fd: int | None = No
     Returns only when a script's interpreter should end by itself.
     """
     die_with_parent(parent)
-    _bind_to_cpus()
-    order = read_order(order_fd)
-    os.set_inheritable(order_fd, False)
-    os.set_inheritable(outcome_fd, False)
-    _default_signals(order)
-    _print_stacks_on_crash()
-    _receive_shared(shared_fd)
+    with _errors_reported(outcome_fd):
+        _bind_to_cpus()
+        order = read_order(order_fd)
+        os.set_inheritable(order_fd, False)
+        os.set_inheritable(outcome_fd, False)
+        _default_signals(order)
+        _print_stacks_on_crash()
+        _receive_shared(shared_fd)
     status = run_order(order, order_fd, outcome_fd, None)
     if isinstance(order.entrypoint, PickledCall | FunctionName):
         end_program(status)
@@ -101,18 +100,29 @@ def run_forked(
     in ``main``.
     """
     forget_parent()
-    _bind_to_cpus()
-    for fd in (order_fd, outcome_fd):
-        os.set_inheritable(fd, False)  # a descriptor that came over a socket is inheritable
-    _default_signals(order)
-    _print_stacks_on_crash()
-    set_torch_threads()
-    reseed_generators()
-    _receive_shared(shared_fd)
-    before = dict(os.environ)
+    with _errors_reported(outcome_fd):
+        _bind_to_cpus()
+        for fd in (order_fd, outcome_fd):
+            os.set_inheritable(fd, False)  # a descriptor that came over a socket is inheritable
+        _default_signals(order)
+        _print_stacks_on_crash()
+        set_torch_threads()
+        reseed_generators()
+        _receive_shared(shared_fd)
+    before, rank = dict(os.environ), os.getpid()
     status = run_order(order, order_fd, outcome_fd, direct)
-    _warn_of_late_variables(before)
+    if os.getpid() == rank:
+        _warn_of_late_variables(before)
     end_program(status)
+
+
+@contextlib.contextmanager
+def _errors_reported(outcome_fd: int) -> Iterator[None]:
+    """Report an error inside the block, which begins a rank, and end the process with it."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - the edge of the process
+        end_program(_report_before_begin(error, outcome_fd))
 
 
 def _warn_of_late_variables(before: Mapping[str, str]) -> None:
@@ -132,14 +142,25 @@ def _warn_of_late_variables(before: Mapping[str, str]) -> None:
 def _bind_to_cpus() -> None:
     """Bind this process, which has one thread yet, to the CPUs of ``numa_options``."""
     if cpus := os.environ.get(CPUS):
-        os.sched_setaffinity(0, map(int, cpus.split(",")))
+        try:
+            os.sched_setaffinity(0, map(int, cpus.split(",")))
+        except OSError as error:
+            raise ConfigError(
+                f"numa_options binds this rank to the CPUs {cpus}, which it may not use "
+                f"({error}): leave numa_options out, or allow the launching process these CPUs"
+            ) from error
 
 
 def _receive_shared(shared_fd: int | None) -> None:
     if shared_fd is not None:
         from llutil.serialization import shared_objects
 
-        shared_objects.receive(shared_fd)
+        try:
+            shared_objects.receive(shared_fd)
+        except OSError as error:
+            raise ConfigError(
+                f"this rank did not get what the launching process shares with it: {error}"
+            ) from error
 
 
 def _default_signals(order: WorkOrder) -> None:
@@ -183,7 +204,7 @@ def _run_function(load: Callable[[], Callable[[], Any]], order: WorkOrder, outco
         _show_log_records(order.log_level)
         function = load()
     except BaseException as error:  # noqa: BLE001 - the edge of the process
-        return report_error(error, outcome_fd, fatal=True, bad_configuration=True)
+        return _report_before_begin(error, outcome_fd)
     rank = os.getpid()
     try:
         value = function()
@@ -198,13 +219,17 @@ def _run_function(load: Callable[[], Callable[[], Any]], order: WorkOrder, outco
         return report_error(error, outcome_fd if os.getpid() == rank else None)
     if os.getpid() != rank:
         return 0
-    try:
-        note = _encoded_or_kept(value, order)
-    except BaseException as error:  # noqa: BLE001 - as above: the value's code runs
-        return report_error(error, outcome_fd, fatal=True)
-    flush_streams()
-    write_frame(outcome_fd, note)
-    return 0
+    return returned_value.hand_in(value, order, outcome_fd)
+
+
+def _report_before_begin(error: BaseException, outcome_fd: int) -> int:
+    """Report what went wrong before the user's code began. Returns the exit status.
+
+    A lack of memory and an interrupt are not the configuration's fault.
+    """
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    wrong = kinds.isdisjoint({"KeyboardInterrupt", "MemoryError", "OutOfMemoryError"})
+    return report_error(error, outcome_fd, fatal=wrong, bad_configuration=wrong)
 
 
 def _show_log_records(level: int) -> None:
@@ -215,51 +240,6 @@ def _show_log_records(level: int) -> None:
         logging.basicConfig(level=level, format="%(levelname)s:%(name)s:%(message)s")
 
 
-def _encoded_or_kept(value: Any, order: WorkOrder) -> Returned | Refused:
-    """The value for the agent, or where it is kept if it cannot be handed on: the rank has done its
-    work, and does not fail.
-    """
-    try:
-        return _encode(value, order)
-    except Exception as error:  # noqa: BLE001 - as above
-        from llutil.serialization.kept_value import keep_value
-
-        rank = os.environ["RANK"]
-        why = str(error)
-        if not isinstance(error, ResultError):
-            kind = f"{type(error).__qualname__}: " if why else type(error).__qualname__
-            why = f"rank {rank}: the returned value cannot be handed on: {kind}{why}"
-        text = f"{why}; {keep_value(value, Path(order.kept_folder), f'rank_{rank}.pickle')}"
-        with contextlib.suppress(Exception):  # as in flush_streams
-            sys.stderr.write(f"{text}\n")
-        return Refused(text)
-
-
-def _encode(value: Any, order: WorkOrder) -> Returned:
-    if order.result_limit == 0:
-        return Returned(b"null", pickled=False)
-    if order.result_limit is not None:
-        from llutil.serialization import json_values, npz_archive
-
-        encode = npz_archive.encode if order.arrays else json_values.encode
-        rank = int(os.environ["RANK"])
-        return Returned(encode(value, rank=rank, limit=order.result_limit), pickled=False)
-    import cloudpickle
-
-    try:
-        try:
-            # By name, so that the caller gets objects of its own classes.
-            return Returned(pickle.dumps(value, 5), pickled=True)
-        except Exception:  # noqa: BLE001 - a lambda, say, or an object of a local class
-            return Returned(cloudpickle.dumps(value), pickled=True)
-    except Exception as error:
-        kind = f"{type(value).__module__}.{type(value).__qualname__}"
-        raise ResultError(
-            f"rank {os.environ['RANK']} returned a {kind} that cannot be pickled ({error}): "
-            "return plain values, arrays or tensors"
-        ) from error
-
-
 def _run_main(load: Callable[[], main_module.Main], argv: list[str], outcome_fd: int) -> int:
     sys.argv[:] = argv
     try:
@@ -267,7 +247,7 @@ def _run_main(load: Callable[[], main_module.Main], argv: list[str], outcome_fd:
     except SystemExit as request:  # of a package that the module is in
         return exit_status(request)
     except BaseException as error:  # noqa: BLE001 - as above: a package's code runs
-        return report_error(error, outcome_fd, fatal=True, bad_configuration=True)
+        return _report_before_begin(error, outcome_fd)
     if module.__file__:
         sys.argv[0] = module.__file__ if module.__spec__ else argv[0]
     sys.modules["__main__"] = module

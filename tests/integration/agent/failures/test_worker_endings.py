@@ -98,7 +98,7 @@ def _play(kind: str, how: str, folder: str, size: int, fields: dict[str, Any]) -
 REASONS = {
     "SIGABRT": "signal 6 (SIGABRT",
     "raise without stderr": "ConfigError: one thing is wrong",
-    "everything closed": "exit code ",
+    "all descriptors closed": "exit code 1: ValueError: no such digit",
     "an error that cannot be shown": "Unshowable: (its message cannot be shown: RuntimeError)",
     "an excepthook that fails": "ValueError: no such digit",
     "an excepthook that ends the process": "ValueError: no such digit",
@@ -125,12 +125,22 @@ def on_each_method(ways: dict[str, Any], telling: set[str]) -> pytest.MarkDecora
     return pytest.mark.parametrize(("method", "how"), cases)
 
 
-@on_each_method(REASONS, {"everything closed"})
+@on_each_method(REASONS, {"all descriptors closed"})
 def test_whatever_else_ends_a_function_is_a_failure_and_the_report_says_why(
     method: str, how: str
 ) -> None:
     error = failure(how, start_method=method)
     assert str(error).startswith(f"end failed: rank 0: {REASONS[how]}"), str(error)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_function_that_closes_everything_fails_and_its_value_is_kept(
+    method: str, folder: str
+) -> None:
+    error = failure("everything closed", start_method=method, log_dir=folder)
+    assert str(error).startswith("end failed: rank 0: exit code 1\n"), str(error)
+    (kept,) = Path(folder).glob("*/results/rank_0.pickle")
+    assert pickle.loads(kept.read_bytes()) == "closed"
 
 
 @pytest.mark.parametrize("method", METHODS)
