@@ -10,7 +10,8 @@ From the bottom:
 * ``output/``: log files, and what ranks print.
 * ``guardian/``: a process that outlives the agent and ends what the agent left.
 * ``workers/``: the worker processes of one round.
-* ``failures/``: the class of a failure, and the report about it.
+* ``failures/``: the class of a failure, and the report about it. ``kept_values``: what ranks
+  returned, where nobody can say whether the job succeeded.
 * ``base_agent``: torch's agent interface, with our workers. ``ledger_agent``, ``torch_agent`` and
   ``hosted_agent`` add how the node meets the other nodes.
 

@@ -13,7 +13,7 @@ import logging
 import signal
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from torch.distributed.elastic.rendezvous import RendezvousStoreInfo
 from llutil.agent.base_agent import Agent
 from llutil.agent.failures.report import FailureReport, process_failures
 from llutil.agent.interruptible_call import interruptible
-from llutil.agent.worker_side.outcome_pipe import Refused, Returned
+from llutil.agent.kept_values import keep_values
 from llutil.agent.workers.rank_exit import RankExit
 from llutil.errors import (
     ConfigError,
@@ -47,7 +47,6 @@ from llutil.rendezvous.driver.round_store import (
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol import observations as see
 from llutil.rendezvous.protocol.records import Assignment, Stage
-from llutil.serialization.kept_value import keep_content
 from llutil.time_budgets import LEDGER_CLOSED, LEDGER_LEFT
 
 __all__ = ["LedgerAgent"]
@@ -220,14 +219,19 @@ class LedgerAgent(Agent):
         """The round is over for this node: end its workers. A failure that happened here before
         that is reported: it may have caused the round's end.
         """
-        stop_began = time.monotonic()
-        if stop.round_failed:
+        ended, failed_here = self._end_round(failed=stop.round_failed)
+        if failed_here:
+            self._tell_failure(stop.stage, ended)
+        self._driver.tell(see.WorkersStopped(stop.stage))
+
+    def _end_round(self, *, failed: bool) -> tuple[list[RankExit], bool]:
+        """End this node's workers: how each ended, and whether one had failed before by itself."""
+        began = time.monotonic()
+        if failed:
             ended = self._end_failed_round()
         else:
             ended = self._end_workers(signal.SIGTERM, self._job.grace_period)
-        if any(one.failed_before(stop_began) for one in ended):
-            self._tell_failure(stop.stage, ended)
-        self._driver.tell(see.WorkersStopped(stop.stage))
+        return ended, any(one.failed_before(began) for one in ended)
 
     def _tell_failure(self, stage: Stage, ended: Sequence[RankExit]) -> None:
         report = self.report = self._failure_report(ended)
@@ -274,24 +278,23 @@ class LedgerAgent(Agent):
 
         :raises LaunchError: ``error``, if no rank here failed.
         """
+        if self._workers is not None:
+            ended, failed_here = self._end_round(failed=self._workers.failed)
+            if failed_here:
+                self.report = self._failure_report(ended)
+            self._values = {one.rank: one.note for one in ended if one.has_succeeded}
         if (report := self.report) is not None:
             failure = report.job_failure
             told = replace(failure, why=f"{failure.why}; besides, {error}")
             return self._failed(replace(report, job_failure=told, besides=str(error)))
         if self._values:
             kind = ConfigError if isinstance(error, ConfigError) else type(error)
-            succeeded = "all ranks of this node had succeeded, and nothing is known of other nodes"
-            raise kind("\n".join([f"{error}; {succeeded}", *self._kept_values()])) from error
+            whole = len(self._values) == len(self._worker_group.workers)
+            who = "all ranks" if whole else ", ".join(f"rank {rank}" for rank in self._values)
+            succeeded = f"{who} of this node had succeeded, and nothing is known of other nodes"
+            raise kind(
+                "\n".join(
+                    [f"{error}; {succeeded}", *keep_values(self._values, Path(self.kept_folder))]
+                )
+            ) from error
         raise error
-
-    def _kept_values(self) -> Iterator[str]:
-        """Write what ranks returned into files; where each value is, in words."""
-        for rank, note in self._values.items():
-            match note:
-                case Returned(content=content, pickled=pickled):
-                    where = keep_content(content, Path(self.kept_folder), rank, pickled=pickled)
-                    yield f"what rank {rank} returned: {where}"
-                case Refused(text=text):
-                    yield text
-                case _:  # a script returns nothing
-                    pass

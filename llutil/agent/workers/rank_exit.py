@@ -1,14 +1,14 @@
 """How one rank ended, as a value: what it reported, its exit status, and what both mean.
 
 Nothing here acts. It imports the standard library, ``worker_side.outcome_pipe`` and
-``llutil.system.exit_status``.
+``llutil.system``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llutil.agent.worker_side.outcome_pipe import ErrorNote, Note, Returned
+from llutil.agent.worker_side.outcome_pipe import ErrorNote, Note, Refused, Returned
 from llutil.system.exit_status import exit_text
 from llutil.system.printable import printable
 
@@ -44,6 +44,13 @@ class RankExit:
         itself.
         """
         return self.failed and self.stopped_by_agent and self.note is None
+
+    @property
+    def has_succeeded(self) -> bool:
+        """Whether it did all its work: a function has returned, a script was not stopped."""
+        if isinstance(self.note, Returned | Refused):
+            return True
+        return not self.failed and not self.stopped_by_agent
 
     def failed_before(self, when: float) -> bool:
         """Whether it had failed by itself at ``when``. Its process's end may have been noticed

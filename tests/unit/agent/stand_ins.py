@@ -1,0 +1,101 @@
+"""Ranks without processes: what a group of ranks is given by its agent."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from llutil.agent.event_loop import EventLoop
+from llutil.agent.observer import TerminalObserver
+from llutil.agent.output.log_files import Route
+from llutil.agent.start_methods.starter import StartRequest
+from llutil.agent.worker_side.outcome_pipe import Note, write_frame
+from llutil.agent.workers.rank import RankPlan
+from llutil.agent.workers.rank_group import RankGroup
+from llutil.system.send_signal import Sent
+
+__all__ = ["Guardian", "Starter", "group_of"]
+
+# Greater than the kernel's greatest number of a process (PID_MAX_LIMIT).
+NO_PROCESS = 2**22 + 1
+
+
+class Process:
+    """A process that does not end by any signal, unless ``mortal``."""
+
+    start = 1
+
+    def __init__(self, pid: int, *, mortal: bool) -> None:
+        self.pid = pid
+        self.exit_fd, self._write = os.pipe()
+        self.signals: list[int] = []
+        self._mortal = mortal
+
+    def poll(self) -> int | None:
+        return -self.signals[0] if self._mortal and self.signals else None
+
+    def send_signal(self, number: int, *, group: bool) -> Sent:
+        del group
+        self.signals.append(number)
+        os.write(self._write, b"0")
+        return Sent.DONE
+
+    def close(self) -> None:
+        os.close(self.exit_fd)
+        os.close(self._write)
+
+
+class Starter:
+    """Starts ranks that report what ``notes`` says of them; those in ``mortal`` end by a signal."""
+
+    processes: dict[int, int] = {}  # noqa: RUF012 - the starter has none
+
+    def __init__(self, notes: dict[int, Note], mortal: tuple[int, ...]) -> None:
+        self._notes = notes
+        self._mortal = mortal
+        self.started: list[Process] = []
+
+    def start(self, request: StartRequest) -> Process:
+        rank = len(self.started)
+        if rank in self._notes:
+            write_frame(request.outcome_fd, self._notes[rank])
+        self.started.append(Process(NO_PROCESS + rank, mortal=rank in self._mortal))
+        return self.started[-1]
+
+
+class Guardian:
+    """One that does nothing."""
+
+    def watch(self, _pid: int, _start: int) -> None:
+        pass
+
+    def forget(self, _pid: int) -> None:
+        pass
+
+
+def group_of(ranks: int, starter: Starter, loop: EventLoop) -> RankGroup:
+    stand_ins: dict[str, Any] = {"starter": starter, "guardian": Guardian()}
+    return RankGroup(
+        [_plan(rank) for rank in range(ranks)],
+        order_fd=-1,
+        mark="",
+        loop=loop,
+        observer=TerminalObserver(),
+        **stand_ins,
+    )
+
+
+def _plan(rank: int) -> RankPlan:
+    nowhere = Route(None, console=False)
+    return RankPlan(
+        rank=rank,
+        local_rank=rank,
+        prefix="",
+        env={},
+        stdin=None,
+        stdout=nowhere,
+        stderr=nowhere,
+        returns=True,
+        signal_session=False,
+        exit_timeout=0.0,
+    )

@@ -1,0 +1,116 @@
+"""What an agent says of its ranks when the ledger says no more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch.distributed.elastic.agent.server.api import Worker, WorkerSpec, WorkerState
+
+from llutil.agent.base_agent import AgentJob
+from llutil.agent.event_loop import EventLoop
+from llutil.agent.ledger_agent import LedgerAgent
+from llutil.agent.observer import TerminalObserver
+from llutil.agent.output.log_files import LogFolder, LogOptions
+from llutil.agent.stop_signals import StopSignals
+from llutil.agent.worker_side.outcome_pipe import ErrorNote, Note, Returned
+from llutil.agent.worker_side.work_order import WorkOrder
+from llutil.agent.workers import rank_group
+from llutil.entrypoint import Command
+from llutil.errors import RendezvousError
+from llutil.events.events import Events
+from llutil.rendezvous.handlers.single_node_handler import SingleNodeRendezvousHandler
+from tests.unit.agent.stand_ins import Guardian, Starter, group_of
+
+RANKS = 2
+AWAY = RendezvousError("the ledger is away")
+
+WithRanks = Callable[[dict[int, Note]], LedgerAgent]
+
+
+@pytest.fixture
+def with_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WithRanks]:
+    """An agent whose ranks have reported ``notes``, in the turn in which its ledger was lost."""
+    monkeypatch.setattr(rank_group, "KILLED", 0.0)
+    with EventLoop() as loop, StopSignals(loop) as signals, Events(folder=tmp_path) as events:
+        starter = Starter({}, ())
+        parts: dict[str, Any] = {"starter": starter, "guardian": Guardian(), "driver": None}
+
+        def with_ranks(notes: dict[int, Note]) -> LedgerAgent:
+            spec = WorkerSpec(
+                role="trainer",
+                local_world_size=RANKS,
+                rdzv_handler=SingleNodeRendezvousHandler("run"),
+                entrypoint="train",
+                max_restarts=3,
+            )
+            agent = LedgerAgent(
+                spec,
+                _job(tmp_path, events),
+                loop=loop,
+                observer=TerminalObserver(),
+                signals=signals,
+                **parts,
+            )
+            agent._worker_group.workers = [Worker(rank, rank) for rank in range(RANKS)]
+            agent._workers = group_of(RANKS, Starter(notes, tuple(range(RANKS))), loop)
+            agent._driver_error = AWAY
+            return agent
+
+        yield with_ranks
+
+
+def _job(folder: Path, events: Events) -> AgentJob:
+    return AgentJob(
+        name="train",
+        order=WorkOrder(
+            entrypoint=Command("train"),
+            sys_path=(),
+            result_limit=None,
+            kept_folder=str(folder / "kept"),
+        ),
+        mark="",
+        grace_period=0.0,
+        restart_grace=0.0,
+        exit_timeout=0.0,
+        line_prefix=None,
+        signals="",
+        shared=None,
+        cpus=(),
+        timer_file="",
+        logs=LogFolder(LogOptions(base=str(folder)), "run"),
+        events=events,
+    )
+
+
+def test_a_failure_in_the_turn_in_which_the_ledger_is_lost_is_the_jobs(
+    with_ranks: WithRanks,
+) -> None:
+    agent = with_ranks({1: ErrorNote(kind="ValueError", text="no such data", at=1.0)})
+    result = agent._carry_out_instructions()
+    assert result.state is WorkerState.FAILED
+    assert agent.report is not None
+    assert agent.report.own is not None
+    assert (agent.report.own.rank, agent.report.besides) == (1, str(AWAY))
+
+
+def test_values_that_come_in_the_turn_in_which_the_ledger_is_lost_are_kept(
+    with_ranks: WithRanks, tmp_path: Path
+) -> None:
+    values = {rank: Returned(str(rank).encode(), pickled=False) for rank in range(RANKS)}
+    with pytest.raises(RendezvousError, match=r"away; all ranks of this node had succeeded"):
+        with_ranks({**values})._carry_out_instructions()
+    kept = sorted(path.read_text() for path in (tmp_path / "kept").iterdir())
+    assert kept == ["0", "1"]
+
+
+def test_ranks_that_are_stopped_when_the_ledger_is_lost_have_not_succeeded(
+    with_ranks: WithRanks,
+) -> None:
+    value = Returned(b"7", pickled=False)
+    with pytest.raises(RendezvousError, match=r"away; rank 1 of this node had succeeded"):
+        with_ranks({1: value})._carry_out_instructions()
+    with pytest.raises(RendezvousError, match=r"^the ledger is away$"):
+        with_ranks({})._carry_out_instructions()
