@@ -96,8 +96,8 @@ def agent(folder: Path, config: EtcdConfig, act: Callable[[Guardian, EventLoop],
             stat = stat_of(worker.pid)
             guardian.watch(worker.pid, stat.start if stat else 0)
             guardian.set_revocation(http_revocation.revocation(config, LEASE))
-            act(guardian, loop)
             (folder / "guardian").write_text(str(guardian.pid))
+            act(guardian, loop)
             (folder / "ready").touch()
             signal.pause()
     finally:
