@@ -7,7 +7,7 @@ The tree::
     │   └── EntrypointError         what was to be run is missing or cannot be sent
     ├── InfrastructureError         not the caller's fault: trying again can help
     │   ├── RendezvousError         nodes did not find each other, or lost their store
-    │   │   ├── HostLostError       the node that hosts their store has gone
+    │   │   ├── ServerLostError     the node that serves their store has gone
     │   │   └── RendezvousTimeoutError  too few nodes came in time; their store answered
     │   └── AgentLostError          the agent process ended without a verdict
     ├── StoppedError                somebody asked the job to stop
@@ -33,13 +33,13 @@ __all__ = [
     "AgentLostError",
     "ConfigError",
     "EntrypointError",
-    "HostLostError",
     "InfrastructureError",
     "LaunchError",
     "Problem",
     "RendezvousError",
     "RendezvousTimeoutError",
     "ResultError",
+    "ServerLostError",
     "StoppedError",
     "WorkersFailedError",
 ]
@@ -142,8 +142,8 @@ class RendezvousError(InfrastructureError):
     """The nodes of the job did not find each other in time, or lost the store they meet through."""
 
 
-class HostLostError(RendezvousError):
-    """The node that hosts the store that the nodes meet through has gone, or is not there."""
+class ServerLostError(RendezvousError):
+    """The node that serves the store that the nodes meet through has gone, or is not there."""
 
 
 class RendezvousTimeoutError(RendezvousError):

@@ -35,7 +35,7 @@ from airflow_provider.gang.siblings import (
     describe_absent,
     started_nodes,
 )
-from llutil.errors import HostLostError, LaunchError, RendezvousError
+from llutil.errors import LaunchError, RendezvousError, ServerLostError
 
 __all__ = ["LAST_RUN", "SlotWait"]
 
@@ -93,7 +93,7 @@ class SlotWait:
 
         If only the one that hosts the store has gone, another launch waits for its next try.
         """
-        if isinstance(error, RendezvousError) and not isinstance(error, HostLostError):
+        if isinstance(error, RendezvousError) and not isinstance(error, ServerLostError):
             self._decide(error)
         return self.decided is not None
 
@@ -114,7 +114,7 @@ class SlotWait:
         :raises AirflowFailException: there is nothing to wait for, or the gang's time is over.
         :raises AirflowRescheduleException: the node comes back another time.
         """
-        if isinstance(error, HostLostError):
+        if isinstance(error, ServerLostError):
             self._decide(error)
         match self.decided:
             case None:
@@ -123,7 +123,7 @@ class SlotWait:
                 raise hopeless_exception(hopeless) from error
             case GiveSlotBack(absent):
                 pass
-        lost = isinstance(error, HostLostError)
+        lost = isinstance(error, ServerLostError)
         why = str(error) if lost else self._describe(absent, pool)
         now = dt.datetime.now(dt.UTC)
         found = next_attempt(

@@ -28,7 +28,7 @@ from airflow_provider.gang.siblings import (
     started_nodes,
     waits_in_vain,
 )
-from llutil.errors import HostLostError, RendezvousError, RendezvousTimeoutError
+from llutil.errors import RendezvousError, RendezvousTimeoutError, ServerLostError
 
 __all__ = [
     "GiveSlotBack",
@@ -116,7 +116,7 @@ def after_failed_rendezvous(view: GangView | None, error: RendezvousError) -> Gi
     absent = None if view is None else absent_nodes(view)
     if absent is not None:
         return GiveSlotBack(absent)
-    return GiveSlotBack({}) if isinstance(error, RendezvousTimeoutError | HostLostError) else None
+    return GiveSlotBack({}) if isinstance(error, RendezvousTimeoutError | ServerLostError) else None
 
 
 @dataclass(frozen=True, slots=True)

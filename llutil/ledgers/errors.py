@@ -5,6 +5,7 @@
     RendezvousError                  (llutil.errors)
     └── LedgerError
         ├── LedgerUnavailable        no usable answer by the deadline: a later retry can help
+        │   └── LedgerGone           the store has gone for good: a retry cannot help
         ├── SessionLost              the store says that the session is over: join as a new node
         ├── LeaseGone                the store says that a lease is over, and its records with it
         ├── LedgerRefused            credentials, permission, certificate: a retry cannot help
@@ -24,6 +25,7 @@ __all__ = [
     "LedgerClosed",
     "LedgerConflict",
     "LedgerError",
+    "LedgerGone",
     "LedgerRefused",
     "LedgerUnavailable",
     "SessionLost",
@@ -36,6 +38,12 @@ class LedgerError(RendezvousError):
 
 class LedgerUnavailable(LedgerError):
     """No usable answer came by the deadline. A write may have been applied, or may still be."""
+
+
+class LedgerGone(LedgerUnavailable):
+    """The store has gone for good; no later call will be answered."""
+
+    retryable = False
 
 
 class SessionLost(LedgerError):

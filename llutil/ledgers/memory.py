@@ -32,6 +32,7 @@ from llutil.ledgers.protocol import (
     Exists,
     GuardGone,
     Joined,
+    MayComeBack,
     Record,
     SessionState,
     View,
@@ -137,7 +138,7 @@ class MemoryWatch:
                 self._ledger.watched_scopes.remove(self._scope)
 
 
-class MemorySession:
+class MemorySession(MayComeBack):
     """``llutil.ledgers.Session`` on a ``MemoryStore``. Made by ``MemoryLedger.open_session``."""
 
     def __init__(self, ledger: MemoryLedger, ttl: float, lease: str) -> None:

@@ -40,6 +40,7 @@ __all__ = [
     "GuardGone",
     "Joined",
     "Ledger",
+    "MayComeBack",
     "Record",
     "Session",
     "SessionState",
@@ -164,6 +165,12 @@ class Session(Protocol):
         """The state now. The ledger's callback is called when it changes."""
 
     @property
+    def gone(self) -> str:
+        """Why the store has gone for good; empty while it may come back. It never becomes empty
+        again. The ledger's callback is called when it changes.
+        """
+
+    @property
     def revocation(self) -> LeaseRevocation | None:
         """How another process can end the session after this process was killed. None if the store
         has no way to do that.
@@ -219,6 +226,13 @@ class Session(Protocol):
         """
 
 
+class MayComeBack:
+    """A session on a store that may always come back, however long it has been away."""
+
+    gone: str = ""
+    """As in ``Session``."""
+
+
 class Watch(Protocol):
     """The latest state of one scope. It is kept up to date in the background."""
 
@@ -241,6 +255,7 @@ class Ledger(Protocol):
         """Start a session of ``ttl`` seconds.
 
         :raises ConfigError: the store does not grant ``ttl`` seconds.
+        :raises LedgerGone: the store has gone for good.
         """
 
     def read(self, scope: str, *, deadline: float) -> View:

@@ -18,7 +18,7 @@ from typing import Any
 from airflow_provider.gang.reschedule import GiveSlotBack, KeepSlot, TimeIsUp
 from airflow_provider.gang.siblings import GangDone, GangHopeless, outlook
 from airflow_provider.gang.success_note import SuccessNote
-from llutil.errors import HostLostError, RendezvousError, RendezvousTimeoutError
+from llutil.errors import RendezvousError, RendezvousTimeoutError, ServerLostError
 from tests.simulation.gang_nodes import Broken, Decisions, Gang, Node
 
 __all__ = ["World"]
@@ -281,6 +281,6 @@ class World:
             guest.launches += 1
             guest.life += 1
             if guest.launches > _LAUNCHES:
-                self._failed(guest, HostLostError("gone"))
+                self._failed(guest, ServerLostError("gone"))
             else:
                 self._launch(guest)

@@ -308,6 +308,7 @@ class LedgerContract:
         before = time.monotonic()
         session = world.node().session
         assert session.state is SessionState.CONNECTED
+        assert session.gone == ""
         assert before <= session.renewed_at <= time.monotonic()
         assert session.ttl == world.ttl
         assert session.lease
@@ -324,6 +325,7 @@ class LedgerContract:
         assert keys(other.view()) == ["members/a"]
         one.session.release(deadline=soon())
         assert one.session.state is SessionState.LOST
+        assert one.session.gone == "", "the end of a session is not the end of its store"
         two.changes.wait_for(lambda: keys(watch.view()) == ["members/b"])
         two.changes.wait_for(lambda: not other.view().records)
 

@@ -20,7 +20,7 @@ EXAMPLES: list[tuple[errors.LaunchError, FailureClass, bool]] = [
     (errors.EntrypointError("x"), FailureClass.BAD_CONFIGURATION, False),
     (errors.InfrastructureError("x"), FailureClass.INFRASTRUCTURE, True),
     (errors.RendezvousError("x"), FailureClass.INFRASTRUCTURE, True),
-    (errors.HostLostError("x"), FailureClass.INFRASTRUCTURE, True),
+    (errors.ServerLostError("x"), FailureClass.INFRASTRUCTURE, True),
     (errors.RendezvousTimeoutError("x"), FailureClass.INFRASTRUCTURE, True),
     (errors.AgentLostError("x"), FailureClass.INFRASTRUCTURE, True),
     (errors.StoppedError("x"), FailureClass.PREEMPTION, False),

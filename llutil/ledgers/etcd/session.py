@@ -22,6 +22,7 @@ from llutil.ledgers.protocol import (
     Exists,
     GuardGone,
     Joined,
+    MayComeBack,
     Record,
     SessionState,
     View,
@@ -61,7 +62,7 @@ def open_session(
     )
 
 
-class EtcdSession:
+class EtcdSession(MayComeBack):
     """``llutil.ledgers.Session`` on etcd. Made by ``open_session``."""
 
     def __init__(

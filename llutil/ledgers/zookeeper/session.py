@@ -23,6 +23,7 @@ from llutil.ledgers.lease_revocation import LeaseRevocation
 from llutil.ledgers.protocol import (
     CreateResult,
     Joined,
+    MayComeBack,
     Record,
     SessionState,
 )
@@ -103,7 +104,7 @@ def open_session(
     return ZooKeeperSession(leases, keeper, granted)
 
 
-class ZooKeeperSession:
+class ZooKeeperSession(MayComeBack):
     """``llutil.ledgers.Session`` on ZooKeeper. Made by ``open_session``."""
 
     def __init__(

@@ -31,7 +31,7 @@ from torch.distributed.elastic.rendezvous import RendezvousError as TorchRendezv
 from torch.distributed.elastic.rendezvous.c10d_rendezvous_backend import C10dRendezvousBackend
 from torch.distributed.elastic.rendezvous.dynamic_rendezvous import create_handler
 
-from llutil.errors import HostLostError, RendezvousError
+from llutil.errors import RendezvousError, ServerLostError
 from llutil.rendezvous.driver.round_store import (
     SHARING_OFF,
     ranks_use_agent_store,
@@ -63,7 +63,7 @@ class HostedRendezvous(RendezvousHandler):
     """torch's rendezvous interface, and what an agent wants to know besides.
 
     :raises RendezvousError: this node cannot host.
-    :raises HostLostError: the host is not there.
+    :raises ServerLostError: the host is not there.
     """
 
     def __init__(self, place: StoreAddress, parameters: RendezvousParameters) -> None:
@@ -110,7 +110,7 @@ class HostedRendezvous(RendezvousHandler):
 
         :raises HostedJobFailed: there is none: the job has failed meanwhile.
         :raises RendezvousError: (torch's) it did not form.
-        :raises HostLostError: the host has gone.
+        :raises ServerLostError: the host has gone.
         """
         with self._node_store.speaking():
             last, self._round = self._round, None
@@ -122,7 +122,7 @@ class HostedRendezvous(RendezvousHandler):
             except RendezvousClosedError:
                 if last is not None:
                     self._check_failure()
-                kind = RendezvousError if self.hosts else HostLostError
+                kind = RendezvousError if self.hosts else ServerLostError
                 raise kind(
                     f"the job whose store {self._node_store.whose} is over; wanted one that goes on"
                 ) from None
@@ -140,7 +140,7 @@ class HostedRendezvous(RendezvousHandler):
         again, counts.
 
         :raises HostedJobFailed: the job has failed on another node.
-        :raises HostLostError: the host has gone.
+        :raises ServerLostError: the host has gone.
         """
         with self._node_store.speaking():
             self._check_failure()
@@ -202,7 +202,7 @@ class HostedRendezvous(RendezvousHandler):
         """Whether all nodes of the round have. Call ``num_nodes_waiting`` first: it sees who is
         silent.
 
-        :raises HostLostError: the host has gone.
+        :raises ServerLostError: the host has gone.
         """
         assert self._round is not None
         with self._node_store.speaking():

@@ -21,7 +21,7 @@ from pathlib import Path
 from torch.distributed import DistError, TCPStore
 from torch.distributed.elastic.rendezvous import RendezvousConnectionError
 
-from llutil.errors import HostLostError, RendezvousError
+from llutil.errors import RendezvousError, ServerLostError
 from llutil.rendezvous.driver.round_store import host_store, hosting_problem
 from llutil.rendezvous.hosted.store_handshake import Door, Visit, WrongDoorError, knock
 from llutil.system.addresses import host_and_port, local_address
@@ -54,7 +54,7 @@ class HostedStore:
     own.
 
     :raises RendezvousError: this node cannot host.
-    :raises HostLostError: the host is not there.
+    :raises ServerLostError: the host is not there.
     """
 
     def __init__(self, place: StoreAddress) -> None:
@@ -88,7 +88,7 @@ class HostedStore:
     def speaking(self) -> Iterator[None]:
         """Ask the store something within.
 
-        :raises HostLostError: it is gone, and with it the host.
+        :raises ServerLostError: it is gone, and with it the host.
         :raises RendezvousError: this node hosts it, and it failed.
         """
         self.check()
@@ -97,15 +97,15 @@ class HostedStore:
         except (RendezvousConnectionError, DistError) as error:
             if self._place.hosts:
                 raise RendezvousError(f"the store that this node hosts failed: {error}") from error
-            raise HostLostError(self._lost()) from error
+            raise ServerLostError(self._lost()) from error
 
     def check(self) -> None:
         """Nothing, as long as the host is there.
 
-        :raises HostLostError: it has gone.
+        :raises ServerLostError: it has gone.
         """
         if self._visit is not None and self._visit.over:
-            raise HostLostError(self._lost())
+            raise ServerLostError(self._lost())
 
     def shut_out(self) -> None:
         """If this node hosts: let nobody in any more, and have the guests see that it goes."""
@@ -152,7 +152,7 @@ class HostedStore:
                 timeout=_ANSWER,
             )
         except (OSError, WrongDoorError, DistError) as error:
-            raise HostLostError(f"nobody is there whose store {self.whose}: {error}") from error
+            raise ServerLostError(f"nobody is there whose store {self.whose}: {error}") from error
         _limit_silence(place.host, self._visit.store_port, _ANSWER.total_seconds())
         return store
 

@@ -235,7 +235,7 @@ def test_the_loss_of_the_host_ends_the_others_soon_and_is_named(folder: str) -> 
         assert wait_until(Path(folder, "lost").exists)
         some.kill("n0")
         kind, text = some.end("n1", seconds=20)
-        assert kind == "HostLostError"
+        assert kind == "ServerLostError"
         assert "node 0, which hosts the job's store at 127.0.0.1:" in text
         assert "is gone" in text
 
@@ -246,7 +246,7 @@ def test_a_port_of_another_program_is_refused_and_makes_nobody_wait(folder: str)
         Path(folder, "door").write_text(f"127.0.0.1:{silent.getsockname()[1]}")
         some.start("n1", 1, worker_functions.rank_and, 0)
         kind, text = some.end("n1", seconds=30)
-        assert kind == "HostLostError"
+        assert kind == "ServerLostError"
         assert "nobody is there whose store node 0 hosts" in text
 
 

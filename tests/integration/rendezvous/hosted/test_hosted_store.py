@@ -15,7 +15,7 @@ import psutil  # type: ignore[import-untyped]  # psutil ships no types
 import pytest
 from torch.distributed.elastic.rendezvous import RendezvousParameters
 
-from llutil.errors import HostLostError, RendezvousError
+from llutil.errors import RendezvousError, ServerLostError
 from llutil.rendezvous.driver import round_store
 from llutil.rendezvous.driver.round_store import SHARING_OFF
 from llutil.rendezvous.hosted.handler import HostedRendezvous
@@ -118,7 +118,7 @@ def test_torchs_variable_is_said_to_have_no_effect(
 
 def test_another_launchs_secret_opens_nothing(host: tuple[HostedRendezvous, str, int]) -> None:
     _, _, port = host
-    with pytest.raises(HostLostError, match="is not the node that left this address"):
+    with pytest.raises(ServerLostError, match="is not the node that left this address"):
         _meet(new_secret(), port)
 
 
@@ -134,5 +134,5 @@ def test_the_host_waits_for_its_guests_to_go_and_is_gone_then(
     guest.shutdown()
     ending.join(10)
     assert not ending.is_alive()
-    with pytest.raises(HostLostError, match="nobody is there whose store node 0 hosts"):
+    with pytest.raises(ServerLostError, match="nobody is there whose store node 0 hosts"):
         _meet(secret, port)

@@ -30,9 +30,9 @@ from airflow_provider.retries.launch_retry import LaunchRetry
 from llutil.entrypoint import Command
 from llutil.errors import (
     AgentLostError,
-    HostLostError,
     RendezvousError,
     RendezvousTimeoutError,
+    ServerLostError,
     StoppedError,
     WorkersFailedError,
 )
@@ -246,9 +246,9 @@ class TestByAConnection:
             run_job(job, min_nodes=3)
 
     def test_who_was_stopped_while_the_host_was_lost_does_not_come_again(self):
-        job = self.job([[HostLostError("gone")]], "running")
+        job = self.job([[ServerLostError("gone")]], "running")
         self.hook.stop("cleared")
-        with pytest.raises(HostLostError):
+        with pytest.raises(ServerLostError):
             run_job(job, min_nodes=3)
 
     def test_a_gang_that_was_skipped_skips_who_is_late(self):
@@ -262,7 +262,7 @@ class TestByAConnection:
         assert len(self.hook.timeouts) == 3
 
     def test_the_loss_of_the_host_is_waited_out_and_then_uses_up_no_try(self):
-        job = self.job([[HostLostError("gone")]] * 3, "running")
+        job = self.job([[ServerLostError("gone")]] * 3, "running")
         with structlog.testing.capture_logs() as logged, pytest.raises(AirflowRescheduleException):
             run_node(GangNode(KEY, 3, 3, TOKEN), job, structlog.get_logger("t"))
         assert len(self.hook.timeouts) == 3

@@ -24,7 +24,7 @@ from airflow_provider.gang.reschedule import (
 from airflow_provider.gang.siblings import GangHopeless, GangView, absent_nodes, list_absent
 from airflow_provider.gang.success_note import SuccessNote
 from airflow_provider.operators.elastic import ElasticLaunchOperator
-from llutil.errors import ConfigError, HostLostError, RendezvousError, RendezvousTimeoutError
+from llutil.errors import ConfigError, RendezvousError, RendezvousTimeoutError, ServerLostError
 
 NOW = dt.datetime(2026, 11, 22, tzinfo=dt.UTC)
 DRAWS = st.floats(0, 1)
@@ -104,8 +104,8 @@ def test_a_node_whose_siblings_have_just_succeeded_will_soon_hear_of_it():
         # A sibling that has started, but has not joined, is no failure of this node.
         (RendezvousTimeoutError, ["running", "running"], GiveSlotBack({})),
         (RendezvousTimeoutError, None, GiveSlotBack({})),
-        (HostLostError, ["running", "running"], GiveSlotBack({})),
-        (HostLostError, None, GiveSlotBack({})),
+        (ServerLostError, ["running", "running"], GiveSlotBack({})),
+        (ServerLostError, None, GiveSlotBack({})),
         (RendezvousError, ["running", "queued"], GiveSlotBack({1: "queued"})),
         (RendezvousError, ["running", "running"], None),
         (RendezvousError, None, None),
