@@ -1,9 +1,12 @@
 """A ledger inside one process: any number of ``MemoryLedger`` on one ``MemoryStore``.
 
 Jobs of one node use it, because they need no etcd. Tests use it for several nodes in threads that
-share a store. It starts no thread, and nothing in it expires. A session lives until it is released,
-until ``MemoryLedger.end_lease`` ends it by its name, or until its ledger is closed. A granted lease
-lives until ``end_lease`` ends it.
+share a store. The server of a served ledger has one for each client, on a store that they share.
+
+It starts no thread. A session lives until it is released, until ``MemoryLedger.end_lease`` ends it
+by its name, or until its ledger is closed. A granted lease lives until ``end_lease`` ends it. The
+leases of a ledger that ``expires`` end too when they were not renewed for their ttl: a session by
+``MemorySession.renew``, a granted lease by the sessions that keep it alive.
 
 Callbacks are called in the thread that makes the change, after the store has released its lock.
 This module may import the standard library, ``llutil.errors`` and this room, and nothing else.
@@ -11,6 +14,7 @@ This module may import the standard library, ``llutil.errors`` and this room, an
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -22,10 +26,9 @@ from llutil.ledgers.errors import (
     LedgerClosed,
     LedgerConflict,
     LedgerUnavailable,
-    SessionLost,
 )
 from llutil.ledgers.keys import Namespace, check_folder, check_key, check_scope
-from llutil.ledgers.memory_store import MemoryStore
+from llutil.ledgers.memory_store import MemoryStore, ScopeWatch
 from llutil.ledgers.protocol import (
     Created,
     CreateResult,
@@ -42,17 +45,28 @@ __all__ = ["MemoryLedger", "MemorySession", "MemoryWatch"]
 
 
 class MemoryLedger:
-    """``llutil.ledgers.Ledger`` on a ``MemoryStore``. Tests can end any session through it."""
+    """``llutil.ledgers.Ledger`` on a ``MemoryStore``. Tests can end any session through it.
+
+    If it ``expires``, its sessions and the leases that they grant expire. ``MemoryStore.expire``
+    has to be called then.
+    """
 
     def __init__(
-        self, store: MemoryStore, on_change: Callable[[], None], *, namespace: str = "llutil"
+        self,
+        store: MemoryStore,
+        on_change: Callable[[], None],
+        *,
+        namespace: str = "llutil",
+        expires: bool = False,
     ) -> None:
         self.store = store
         self.namespace = Namespace(namespace).prefix
-        self.watched_scopes: list[str] = []
-        """The scopes of its open watches. Changed within transactions only."""
+        self.expires = expires
         self.on_change = on_change
-        self._sessions: list[MemorySession] = []
+        self.watches: set[ScopeWatch] = set()
+        """Its open watches. Changed within transactions only."""
+        self.sessions: set[str] = set()
+        """The names of its sessions. Changed within transactions only."""
         self._pid = os.getpid()
         self._closed = False
         with store.transaction():
@@ -67,32 +81,47 @@ class MemoryLedger:
         if deadline is not None and time.monotonic() >= deadline:
             raise LedgerUnavailable("the deadline had passed; nothing was done")
 
-    def holds_session(self, lease: str) -> bool:
-        """Whether one of its sessions has that name."""
-        return any(session.lease == lease for session in self._sessions)
-
     def open_session(self, ttl: float, *, deadline: float) -> MemorySession:
         """Start a session."""
         self.check(deadline)
         if ttl <= 0:
             raise ConfigError(f"lease_ttl is {ttl:g} s; wanted more than 0")
         with self.store.transaction():
-            session = MemorySession(self, ttl, self.store.new_lease())
-            self._sessions.append(session)
-        return session
+            lease = self.store.new_lease(ttl if self.expires else None, self)
+            self.sessions.add(lease)
+        return MemorySession(self, ttl, lease)
+
+    def session(self, lease: str) -> MemorySession:
+        """Take over a session that another ledger has opened. This ledger is told of its end.
+
+        :raises SessionLost: it is over.
+        """
+        self.check()
+        with self.store.transaction() as txn:
+            owner = txn.session(lease)
+            if isinstance(owner.listener, MemoryLedger):
+                owner.listener.sessions.discard(lease)
+            owner.listener = self
+            self.sessions.add(lease)
+        return MemorySession(self, math.inf if owner.ttl is None else owner.ttl, lease)
 
     def read(self, scope: str, *, deadline: float) -> View:
         """The present state of ``scope``."""
         self.check(deadline)
+        check_scope(scope)
         with self.store.transaction() as txn:
-            return txn.view(self.namespace, check_scope(scope))
+            return txn.view(self.namespace, scope)
 
     def watch(self, scope: str, *, since: View | None = None, deadline: float) -> MemoryWatch:
         """Watch ``scope``. Here ``since`` saves no request."""
-        view = self.read(scope, deadline=deadline)
-        with self.store.transaction():
-            self.watched_scopes.append(scope)
-        return MemoryWatch(self, scope, since if since and since.records == view.records else view)
+        self.check(deadline)
+        check_scope(scope)
+        with self.store.transaction() as txn:
+            view = txn.view(self.namespace, scope)
+            watch = txn.watch(self.namespace, scope, self)
+            self.watches.add(watch)
+        known = since if since and since.records == view.records else view
+        return MemoryWatch(self, scope, watch, known)
 
     def end_lease(self, lease: str, *, deadline: float) -> None:
         """End a session or lease by its name."""
@@ -100,42 +129,52 @@ class MemoryLedger:
         with self.store.transaction() as txn:
             txn.end_lease(lease)
 
-    def close(self) -> None:
-        """End its sessions and watches, as if their process had died."""
+    def close(self, *, end_sessions: bool = True) -> None:
+        """End its watches, and its sessions as if their process had died. Without ``end_sessions``
+        these live on until they expire, or another ledger takes them over (``session``).
+        """
         if self._closed or self._pid != os.getpid():
             return
         with self.store.transaction() as txn:
             self._closed = True
             self.store.ledgers.discard(self)
-            for session in self._sessions:
-                txn.end_lease(session.lease)
+            for watch in self.watches:
+                txn.unwatch(watch)
+            self.watches.clear()
+            for lease in self.sessions if end_sessions else ():
+                txn.end_lease(lease)
 
 
 class MemoryWatch:
-    """``llutil.ledgers.Watch`` on a ``MemoryStore``. Made by ``MemoryLedger.watch``."""
+    """``llutil.ledgers.Watch`` on a ``MemoryStore``. Made by ``MemoryLedger.watch``.
 
-    def __init__(self, ledger: MemoryLedger, scope: str, view: View) -> None:
+    ``shown`` is what it has shown last.
+    """
+
+    def __init__(self, ledger: MemoryLedger, scope: str, watch: ScopeWatch, shown: View) -> None:
+        self.scope = scope
+        self.shown = shown
         self._ledger = ledger
-        self._scope = scope
-        self._view = view
-        self._closed = False
+        self._watch = watch
 
     def view(self) -> View:
-        """The present state."""
+        """The present state. If its scope has not changed, this costs nothing."""
         self._ledger.check()
-        if not self._closed:
+        if self._watch.has_changed:
             with self._ledger.store.transaction() as txn:
-                view = txn.view(self._ledger.namespace, self._scope)
-            if view.records != self._view.records:
-                self._view = view
-        return self._view
+                self._watch.has_changed = False
+                view = txn.view(self._ledger.namespace, self.scope)
+            if view.records != self.shown.records:
+                self.shown = view
+        return self.shown
 
     def close(self) -> None:
         """Stop watching."""
-        if not self._closed:
-            with self._ledger.store.transaction():
-                self._closed = True
-                self._ledger.watched_scopes.remove(self._scope)
+        with self._ledger.store.transaction() as txn:
+            if self._watch in self._ledger.watches:
+                self._ledger.watches.remove(self._watch)
+                txn.unwatch(self._watch)
+                self._watch.has_changed = False
 
 
 class MemorySession(MayComeBack):
@@ -161,6 +200,17 @@ class MemorySession(MayComeBack):
         """The state now. A session in memory is never suspended."""
         return SessionState.CONNECTED if self.lease in self._store.leases else SessionState.LOST
 
+    def renew(self) -> None:
+        """Begin the session's ttl anew, and that of the leases that it keeps alive.
+
+        :raises SessionLost: the session is over.
+        """
+        self._ledger.check()
+        with self._store.transaction() as txn:
+            owner = txn.session(self.lease)
+            self._store.renew(self.lease)
+            owner.kept = {lease for lease in owner.kept if self._store.renew(lease)}
+
     def join(
         self, folder: str, name: str, value: bytes, *, reads: tuple[str, ...] = (), deadline: float
     ) -> Joined:
@@ -170,10 +220,9 @@ class MemorySession(MayComeBack):
         key = check_key(check_folder(folder) + name)
         scopes = [check_scope(scope) for scope in reads]
         with self._store.transaction() as txn:
+            txn.session(self.lease)
             own = txn.get(namespace, key)
             if own is None:
-                if self.lease not in self._store.leases:
-                    raise SessionLost(f"session {self.lease} in memory is over")
                 (own,) = txn.put(namespace, {key: value}, self.lease)
             if (own.value, own.lease) != (value, self.lease):
                 raise LedgerConflict(
@@ -193,6 +242,7 @@ class MemorySession(MayComeBack):
         namespace = self._ledger.namespace
         keys = [check_key(key) for key in values]
         with self._store.transaction() as txn:
+            txn.session(self.lease)
             if not txn.has(namespace, guard):
                 return GuardGone()
             if existing := tuple(record for key in keys if (record := txn.get(namespace, key))):
@@ -207,27 +257,35 @@ class MemorySession(MayComeBack):
         for scope in scopes:
             check_scope(scope)
         with self._store.transaction() as txn:
+            txn.session(self.lease)
             guard_exists = txn.has(self._ledger.namespace, guard)
             if guard_exists:
                 txn.delete(self._ledger.namespace, scopes)
             return guard_exists
 
     def grant_lease(self, ttl: float, *, deadline: float) -> str:
-        """A lease for records that outlive nodes. It does not expire."""
+        """A lease for records that outlive nodes."""
         self._ledger.check(deadline)
         if ttl <= 0:
             raise ConfigError(f"a lease of {ttl:g} s was asked for; wanted more than 0")
-        with self._store.transaction():
-            return self._store.new_lease()
+        with self._store.transaction() as txn:
+            owner = txn.session(self.lease)
+            lease = self._store.new_lease(ttl if self._ledger.expires else None)
+            owner.kept.add(lease)
+            return lease
 
     def keep_alive(self, lease: str, *, deadline: float) -> None:
-        """Check that the lease lives. There is nothing to renew."""
+        """Renew a lease that another session granted, now and whenever this session is renewed."""
         self._ledger.check(deadline)
-        if lease not in self._store.leases:
-            raise LeaseGone(f"lease {lease} in memory is over")
+        with self._store.transaction() as txn:
+            owner = txn.session(self.lease)
+            if not self._store.renew(lease):
+                raise LeaseGone(f"lease {lease} in memory is over")
+            owner.kept.add(lease)
 
     def release(self, *, deadline: float) -> None:
         """End the session at once."""
         self._ledger.check(deadline)
         with self._store.transaction() as txn:
             txn.end_lease(self.lease)
+            self._ledger.sessions.discard(self.lease)
