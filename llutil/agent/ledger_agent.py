@@ -36,6 +36,7 @@ from llutil.errors import (
     LaunchError,
     RendezvousError,
     RendezvousTimeoutError,
+    ServerLostError,
     StoppedError,
 )
 from llutil.rendezvous.driver.driver import AgentInstruction, Driver
@@ -254,10 +255,11 @@ class LedgerAgent(Agent):
                 return self._failed(replace(own, job_failure=job_failure))
             case do.GaveUp(why=why, outcome=None, ledger_away=False):
                 raise RendezvousTimeoutError(f"{run}: {why}")
-            case do.GaveUp(why=why, outcome=None):
-                raise RendezvousError(f"{run}: {why}")
-            case do.GaveUp(why=why):
-                return self._end_without_ledger(RendezvousError(f"{run}: {why}"))
+            case do.GaveUp(why=why, outcome=outcome, gone=gone):
+                error = (ServerLostError if gone else RendezvousError)(f"{run}: {why}")
+                if outcome is None:
+                    raise error
+                return self._end_without_ledger(error)
             case do.Refused(why=why):
                 raise ConfigError(f"{run}: {why}")
             case do.Stopped(why=why) | do.Left(why=why):
@@ -270,13 +272,13 @@ class LedgerAgent(Agent):
         return RunResult(state=WorkerState.FAILED, failures=failures)
 
     def _end_without_ledger(self, error: LaunchError) -> RunResult:
-        """End by what this node knows of its own ranks: because of ``error``, the ledger says no
-        more.
+        """End with ``error``, after which the ledger says no more, by what is known of ranks here.
 
-        If a rank failed, the job failed by that, and the error is told beside it. What ranks
-        returned is written into files, since nobody can say whether the job succeeded.
+        If a rank failed, the job failed by that, and the error is told beside it. But a rank that
+        only missed a peer may have missed the lost server's; the server's next try goes on then.
+        What ranks returned is written into files: nobody can say whether the job succeeded.
 
-        :raises LaunchError: ``error``, if no rank here failed.
+        :raises LaunchError: ``error``, if no rank here failed by itself.
         """
         if self._workers is not None:
             ended, failed_here = self._end_round(failed=self._workers.failed)
@@ -285,16 +287,14 @@ class LedgerAgent(Agent):
             self._values = {one.rank: one.note for one in ended if one.has_succeeded}
         if (report := self.report) is not None:
             failure = report.job_failure
+            if failure.echo and isinstance(error, ServerLostError):
+                why = f"{error}; what failed here only missed a peer: {failure.why}"
+                raise ServerLostError(why) from error
             told = replace(failure, why=f"{failure.why}; besides, {error}")
             return self._failed(replace(report, job_failure=told, besides=str(error)))
         if self._values:
+            ranks = len(self._worker_group.workers)
+            kept = keep_values(self._values, ranks, Path(self.kept_folder))
             kind = ConfigError if isinstance(error, ConfigError) else type(error)
-            whole = len(self._values) == len(self._worker_group.workers)
-            who = "all ranks" if whole else ", ".join(f"rank {rank}" for rank in self._values)
-            succeeded = f"{who} of this node had succeeded, and nothing is known of other nodes"
-            raise kind(
-                "\n".join(
-                    [f"{error}; {succeeded}", *keep_values(self._values, Path(self.kept_folder))]
-                )
-            ) from error
+            raise kind(f"{error}; {kept}") from error
         raise error

@@ -18,7 +18,7 @@ from itertools import count
 from typing import Any, TypeVar
 
 from llutil.failure import JobFailure
-from llutil.ledgers.errors import LedgerRefused, LedgerUnavailable
+from llutil.ledgers.errors import LedgerGone, LedgerRefused, LedgerUnavailable
 from llutil.ledgers.memory import MemoryLedger, MemorySession
 from llutil.ledgers.memory_store import MemoryStore
 from llutil.ledgers.protocol import CreateResult, Joined, Record
@@ -53,6 +53,11 @@ class Port:
 
 class FaultySession(MemorySession):
     """A session whose renewals can be held back, and whose transactions are as small as etcd's."""
+
+    @property
+    def gone(self) -> str:  # type: ignore[override]  # a session's own may be written
+        assert isinstance(self._ledger, FaultyLedger)
+        return self._ledger.gone
 
     @property
     def renewed_at(self) -> float:
@@ -97,13 +102,14 @@ class FaultyLedger(MemoryLedger):
     ``hanging`` (until it is closed).
 
     One that ``keeps_sessions`` refuses to end them. ``held`` is what its sessions give as their
-    last renewal; None for the present.
+    last renewal; None for the present. ``gone`` is why it has gone for good (``go``).
     """
 
     def __init__(self, store: MemoryStore, on_change: Callable[[], None]) -> None:
         self.away = self.full = self.refusing = self.hanging = False
         self.keeps_sessions = False
         self.held: float | None = None
+        self.gone = ""
         self.hung = threading.Event()
         self._let_go = threading.Event()
         super().__init__(store, on_change)
@@ -113,11 +119,18 @@ class FaultyLedger(MemoryLedger):
             if self.hanging:
                 self.hung.set()
                 self._let_go.wait(deadline - time.monotonic())
+            if self.gone:
+                raise LedgerGone(self.gone)
             if self.away:
                 raise LedgerUnavailable("the store is away")
             if self.refusing:
                 raise LedgerRefused("the store refuses")
         super().check(deadline)
+
+    def go(self, why: str) -> None:
+        """Go for good: no call is answered any more, and its sessions say so."""
+        self.gone, self.held = why, time.monotonic()
+        self.on_change()
 
     def check_room(self) -> None:
         """:raises LedgerUnavailable: the store is full."""

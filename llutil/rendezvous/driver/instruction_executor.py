@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
-from llutil.ledgers.errors import LedgerUnavailable, SessionLost
+from llutil.ledgers.errors import LedgerGone, LedgerUnavailable, SessionLost
 from llutil.ledgers.lease_revocation import LeaseRevocation
 from llutil.ledgers.protocol import Ledger, View
 from llutil.rendezvous.driver.ledger_requests import LedgerRequests
@@ -77,6 +77,10 @@ class InstructionExecutor:
         self._requests = LedgerRequests(ledger, keys, parameters.lease_ttl, self._records)
         self._watches = WatchSet(ledger)
         self._retry = _FOREVER
+        self._call_said = ""
+        """Why the ledger has gone for good, as a request was told; empty if none was."""
+        self._gone = ""
+        """Why the ledger has gone for good, as far as that was returned; empty before."""
         self._generation_to_renew: int | None = None
         self._predecessor = ""
         self._reports_stage = Stage(0, 0)
@@ -104,6 +108,9 @@ class InstructionExecutor:
         seen: list[see.Observation] = []
         if self._requests.lost:
             seen.append(self._lose(node))
+        if not self._gone and (gone := self._call_said or self._requests.gone):
+            self._gone, self._retry = gone, _FOREVER
+            seen.append(see.LedgerGone(gone))
         if time.monotonic() >= self._retry:
             self._catch_up()
         for name, view in self._watches.new_views():
@@ -206,7 +213,7 @@ class InstructionExecutor:
                     self._stores.pop(stage).close()
             case do.Finish(
                 end=do.GaveUp(why=why) | do.FinishedWell(why=why, recorded=False) as end
-            ) if self.last_error:
+            ) if self.last_error and not self._gone:
                 why = f"{why}; the ledger's last error: {self.last_error}"
                 instruction = do.Finish(replace(end, why=why))
             case _:
@@ -222,6 +229,9 @@ class InstructionExecutor:
             if kind not in self._errors:
                 _log.warning("%s: the ledger does not answer %s: %s", self._keys.root, kind, error)
             self._note_error(kind, error)
+            if isinstance(error, LedgerGone):
+                self._call_said = str(error)
+                self._wake()
             return see.Unanswered(request.ticket)
         except SessionLost:
             return self._lose(node)

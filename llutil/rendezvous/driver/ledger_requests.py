@@ -93,6 +93,11 @@ class LedgerRequests:
         """Whether there is a session and the store says that it is over."""
         return self._session is not None and self._session.state is SessionState.LOST
 
+    @property
+    def gone(self) -> str:
+        """Why the store has gone for good, as the session says; empty while it may come back."""
+        return self._session.gone if self._session is not None else ""
+
     def next_check_at(self, now: float, retry_pause: float) -> float:
         """When to look at the session again, even if it has not announced anything.
 
@@ -100,7 +105,7 @@ class LedgerRequests:
         suspended just before a renewal is noted would otherwise wait for an announcement that never
         comes.
         """
-        if self._session is None:
+        if self._session is None or self._session.gone:
             return float("inf")
         until = self._renewed + self._ttl
         return until if until > now else now + retry_pause

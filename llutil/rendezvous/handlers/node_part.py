@@ -247,6 +247,8 @@ class NodePart:
         match self.end:
             case None:
                 return
+            case do.GaveUp(why=why, gone=True):
+                raise RendezvousConnectionError(f"{self._run}: {why}")
             case do.GaveUp(why=why):
                 raise RendezvousTimeoutError(f"{self._run}: {why}")
             case do.Refused(why=why):

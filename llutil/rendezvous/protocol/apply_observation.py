@@ -29,6 +29,7 @@ from llutil.rendezvous.protocol.observations import (
     LeaseLost,
     LeaseRenewed,
     LeaseTaken,
+    LedgerGone,
     LogRead,
     LogSeen,
     MembersSeen,
@@ -69,6 +70,8 @@ def apply_observation(state: State, observation: Observation, now: float) -> Non
         case LeaseLost(node=node):
             if state.leased and node == state.node:  # the driver may say it twice
                 _lose_identity(state)
+        case LedgerGone(why=why):
+            state.ledger_gone = state.ledger_gone or why
         case LogSeen(log=log):
             state.log = state.log.merged(log)
         case MembersSeen(members=members):

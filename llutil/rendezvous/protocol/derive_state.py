@@ -98,7 +98,7 @@ def _update_timers(state: State, now: float) -> None:
     elif not waits and state.waiting_since is not None:
         state.waited += now - state.waiting_since
         state.waiting_since = None
-    if now >= state.gives_up_at:
+    if now >= state.gives_up_at or (state.ledger_gone and waits):
         state.wanted_end, state.wanted_end_since = _gave_up(state, now), now
 
 
@@ -109,7 +109,7 @@ def _stays_for_its_round(state: State, now: float) -> bool:
     if not isinstance(state.wanted_end, Left) or state.linger < _FOREVER:
         return False
     runs = state.leads and state.log.running is not None and not state.is_alone
-    return runs and not state.suspended(now)
+    return runs and not state.suspended(now) and not state.ledger_gone
 
 
 def _ready_count(state: State) -> int:
@@ -119,6 +119,9 @@ def _ready_count(state: State) -> int:
 
 def _gave_up(state: State, now: float) -> GaveUp:
     parameters = state.parameters
+    if state.ledger_gone:
+        why = f"the ledger has gone for good: {state.ledger_gone}"
+        return GaveUp(why, ledger_away=True, gone=True)
     if not state.identities:
         limit = state.wait_limit
         why = f"the ledger did not answer for {limit:g} s, and never has; is it there?"

@@ -72,13 +72,14 @@ class GaveUp:
     """No round began in time. A retry can help.
 
     ``ledger_away``: it was the ledger that did not answer for so long, rather than other nodes that
-    did not come. ``outcome`` is how this node's own workers had ended, if the ledger took no word
-    of that, or gave none back.
+    did not come. ``gone``: it has gone for good, so a retry needs another one. ``outcome`` is how
+    this node's own workers had ended, if the ledger took no word of that, or gave none back.
     """
 
     why: str
     outcome: Report | None = None
     ledger_away: bool = False
+    gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,8 @@ def decide(state: State, now: float) -> Instruction | Incompatible:
         )
     if instruction := instruction_without_ledger(state, now):
         return instruction
+    if state.ledger_gone:
+        return _wait(state, NotYet(_FOREVER, "the ledger has gone for good; workers run on"), now)
     if state.pending:
         return _wait(state, NotYet(_FOREVER, f"waiting for an answer: {state.pending.why}"), now)
     if now < state.retry_at:

@@ -77,7 +77,7 @@ def _wanted_end_now(state: State, end: End, since: float, now: float) -> End | N
 def _delay(state: State, end: End, now: float) -> float:
     """How long this node goes on, in seconds, once ``end`` is all that is left to do."""
     lease_ttl, suspended = state.parameters.lease_ttl, state.suspended(now)
-    if not state.joined:
+    if state.ledger_gone or not state.joined:
         return 0.0
     if isinstance(end, Stopped):
         return lease_ttl if _concerns_others(state) and not suspended else 0.0
@@ -114,6 +114,8 @@ def next_end_step(state: State, end: End, now: float) -> Instruction | None:
     if state.store_stage and not isinstance(end, FinishedWell):
         # After a success torch's own agents still meet there, so the driver closes it.
         return CloseStore(state.store_stage, end.why)
+    if state.ledger_gone:
+        return Finish(end)
     if state.marked_generation and state.joined and not state.suspended(now):
         return DeleteStale(
             Stage(state.marked_generation + 1, 0), f"generation {state.marked_generation} is over"
@@ -132,7 +134,7 @@ def instruction_without_ledger(state: State, now: float) -> Instruction | None:
             return stop
     if state.store_stage and state.idle and (not state.joined or log.is_over(state.store_stage)):
         return CloseStore(state.store_stage, f"{state.store_stage} is over for this node")
-    if state.joined and not state.suspended(now):
+    if state.joined and not state.suspended(now) and not state.ledger_gone:
         running = log.running
         if (
             running

@@ -27,6 +27,7 @@ __all__ = [
     "LeaseLost",
     "LeaseRenewed",
     "LeaseTaken",
+    "LedgerGone",
     "LogRead",
     "LogSeen",
     "MembersSeen",
@@ -70,6 +71,15 @@ class LeaseLost:
     """The ledger says that the lease of the identity ``node`` is over."""
 
     node: str
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerGone:
+    """The ledger has gone for good: no request will be answered any more. ``why`` says how that is
+    known.
+    """
+
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +239,7 @@ Observation = (
     | Ticked
     | LeaseRenewed
     | LeaseLost
+    | LedgerGone
     | LogSeen
     | MembersSeen
     | ReportsSeen

@@ -109,6 +109,8 @@ class State:
     """The newest generation that this node wrote the marker of."""
 
     # How this node's part ends.
+    ledger_gone: str = ""
+    """Why the ledger has gone for good; empty while it may come back."""
     unheard_since: float | None = None
     """Since when the ledger has not taken this node's word (``unheard``); None if it does."""
     waiting_since: float | None = None
@@ -185,7 +187,8 @@ class State:
         """Whether the ledger does not take what this node has to say: it may be away, or answer
         reads and renewals only.
         """
-        return not self.joined or self.suspended(now) or self.unanswered_write is not None
+        away = bool(self.ledger_gone) or not self.joined or self.suspended(now)
+        return away or self.unanswered_write is not None
 
     @property
     def has_to_tell(self) -> bool:

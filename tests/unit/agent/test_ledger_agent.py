@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from torch.distributed.elastic.agent.server.api import Worker, WorkerSpec, WorkerState
+from torch.distributed.elastic.agent.server.api import (
+    RunResult,
+    Worker,
+    WorkerSpec,
+    WorkerState,
+)
 
 from llutil.agent.base_agent import AgentJob
 from llutil.agent.event_loop import EventLoop
@@ -19,9 +25,12 @@ from llutil.agent.worker_side.outcome_pipe import ErrorNote, Note, Returned
 from llutil.agent.worker_side.work_order import WorkOrder
 from llutil.agent.workers import rank_group
 from llutil.entrypoint import Command
-from llutil.errors import RendezvousError
+from llutil.errors import RendezvousError, RendezvousTimeoutError, ServerLostError
 from llutil.events.events import Events
 from llutil.rendezvous.handlers.single_node_handler import SingleNodeRendezvousHandler
+from llutil.rendezvous.protocol import instructions as do
+from llutil.rendezvous.protocol.records import ReportKind
+from tests.support.rendezvous_values import report, round_of
 from tests.unit.agent.stand_ins import Guardian, Starter, group_of
 
 RANKS = 2
@@ -114,3 +123,82 @@ def test_ranks_that_are_stopped_when_the_ledger_is_lost_have_not_succeeded(
         with_ranks({1: value})._carry_out_instructions()
     with pytest.raises(RendezvousError, match=r"^the ledger is away$"):
         with_ranks({})._carry_out_instructions()
+
+
+GONE = do.GaveUp("the ledger has gone for good", ledger_away=True, gone=True)
+OWN = ErrorNote(kind="ValueError", text="no such data", at=1.0)
+ECHO = ErrorNote(kind="DistBackendError", text="Connection closed by peer [10.0.0.1]", at=1.0)
+
+
+class Driver:
+    """One that hears what is said, and says nothing."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def tell(self, observation: Any) -> None:
+        self.told.append(observation)
+
+
+def _ends_since_it_is_gone(agent: LedgerAgent) -> RunResult:
+    """How ``agent`` ends if its ranks end, and its ledger has gone meanwhile."""
+    driver = Driver()
+    agent._driver, agent._driver_error = driver, None  # type: ignore[assignment]  # a stand-in
+    agent._assignment = round_of("a")
+    agent._end_own_round()
+    (ended,) = driver.told
+    say = ReportKind.FAILED if ended.job_failure else ReportKind.SUCCEEDED
+    outcome = report("a", say, job_failure=ended.job_failure)
+    agent._instructions.append(do.Finish(replace(GONE, outcome=outcome)))
+    return agent._carry_out_instructions()
+
+
+def test_a_rank_that_failed_by_itself_is_told_though_the_server_is_gone(
+    with_ranks: WithRanks,
+) -> None:
+    agent = with_ranks({1: OWN})
+    assert _ends_since_it_is_gone(agent).state is WorkerState.FAILED
+    assert agent.report is not None
+    assert agent.report.job_failure.why.startswith("rank 1: ValueError: no such data; besides, ")
+    assert "has gone for good" in agent.report.besides
+
+
+def test_a_rank_that_only_missed_a_peer_waits_for_the_servers_next_try(
+    with_ranks: WithRanks,
+) -> None:
+    agent = with_ranks({0: ECHO, 1: ECHO})
+    with pytest.raises(ServerLostError) as raised:
+        _ends_since_it_is_gone(agent)
+    assert str(raised.value) == (
+        "run 'run': the ledger has gone for good; what failed here only missed a peer: "
+        "rank 0: DistBackendError: Connection closed by peer [10.0.0.1]"
+    )
+
+
+def test_ranks_that_succeeded_without_a_server_have_their_values_kept(
+    with_ranks: WithRanks, tmp_path: Path
+) -> None:
+    values = {rank: Returned(str(rank).encode(), pickled=False) for rank in range(RANKS)}
+    with pytest.raises(ServerLostError, match=r"for good; all ranks of this node had succeeded"):
+        _ends_since_it_is_gone(with_ranks({**values}))
+    kept = sorted(path.read_text() for path in (tmp_path / "kept").iterdir())
+    assert kept == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("end", "kind"),
+    [
+        (GONE, ServerLostError),
+        (replace(GONE, gone=False), RendezvousError),
+        (do.GaveUp("too few came"), RendezvousTimeoutError),
+    ],
+)
+def test_a_node_that_never_had_ranks_says_what_it_waited_for(
+    with_ranks: WithRanks, end: do.GaveUp, kind: type[RendezvousError]
+) -> None:
+    agent = with_ranks({})
+    agent._workers, agent._driver_error = None, None
+    agent._instructions.append(do.Finish(end))
+    with pytest.raises(RendezvousError, match=f"^run 'run': {end.why}$") as raised:
+        agent._carry_out_instructions()
+    assert type(raised.value) is kind

@@ -896,3 +896,117 @@ def test_an_assignment_is_acted_upon_once() -> None:
     node = follower()
     assert node.sees(see.LogSeen(RunHistory(round_of("ab")))) == []
     assert isinstance(node.state.own_round, Assignment)
+
+
+# A ledger that has gone for good
+
+GONE = see.LedgerGone("the server of the ledger is not there any more")
+STOP = see.EndRequested("enough", stop=True)
+
+
+def gave_up_since_it_is_gone(node: Node, outcome: Report | None = None) -> bool:
+    why = f"the ledger has gone for good: {GONE.why}"
+    return bool(node.end() == do.GaveUp(why, outcome, ledger_away=True, gone=True))
+
+
+def test_a_node_without_workers_waits_no_longer_once_the_ledger_is_gone() -> None:
+    node = Node()
+    node.sees(see.Ticked())
+    assert node.sees(GONE) == ["Finish GaveUp"], "it has no lease yet"
+    assert gave_up_since_it_is_gone(node)
+    node = Node("b")
+    node.joined(("a.1",))
+    assert node.sees(GONE) == ["Finish GaveUp"], "it waits for its first round"
+    node = Node()
+    node.joined()
+    node.sees(see.MembersSeen((member("a"),)))
+    node.sees(see.StoreOpened(FIRST, "10.0.0.1", 29500))
+    node.sees(see.MembersSeen((member("a"), member("b"))))
+    assert node.sees(GONE) == ["CloseStore", "Finish GaveUp"], "it seals that round"
+    node = Node("b")
+    node.joined(("a.1",), RunHistory(round_of("ac")))
+    assert node.sees(GONE, 5.0) == ["Finish GaveUp"], "it waits beside a round"
+
+
+def test_workers_run_on_after_the_ledger_is_gone_and_their_end_is_told_at_once() -> None:
+    node = follower()
+    assert node.sees(GONE) == []
+    assert node.wait.until == float("inf")
+    assert node.sees(see.PredecessorGone("a.1")) == []
+    assert node.sees(see.Ticked(), 10_000.0) == []
+    assert node.sees(see.WorkersEnded(FIRST, job_failure())) == ["Finish GaveUp"]
+    failed = report("b", ReportKind.FAILED, job_failure=job_failure())
+    assert gave_up_since_it_is_gone(node, failed)
+
+
+def test_a_leader_whose_ledger_is_gone_asks_nothing_of_it_any_more() -> None:
+    node = leader()
+    node.sees(GONE)
+    assert node.sees(see.MembersSeen((member("a"),))) == []
+    told = (report("b", ReportKind.FAILED, job_failure=job_failure()),)
+    assert node.sees(see.ReportsSeen(FIRST, told)) == []
+    assert node.wait.until == float("inf")
+
+
+def test_how_workers_ended_before_the_ledger_was_gone_is_told() -> None:
+    node = follower()
+    node.sees(see.WorkersEnded(FIRST, None))
+    node.created()
+    assert node.sees(GONE) == ["Finish GaveUp"]
+    assert gave_up_since_it_is_gone(node, report("b", ReportKind.SUCCEEDED))
+
+
+def test_a_leader_that_has_seen_every_success_needs_no_ledger_to_end_well() -> None:
+    node = leader()
+    node.sees(see.WorkersEnded(FIRST, None))
+    node.created()
+    told = (report("a", ReportKind.SUCCEEDED), report("b", ReportKind.SUCCEEDED))
+    assert node.sees(see.ReportsSeen(FIRST, told)) == ["Create verdict + marker"]
+    assert node.sees(GONE) == ["Finish FinishedWell"]
+    assert not node.end().recorded
+
+
+def test_a_node_that_stops_its_workers_when_the_ledger_goes_ends_with_them() -> None:
+    node = follower()
+    log = RunHistory(round_of("ab"), verdict(Cause.LOST))
+    assert node.sees(see.LogSeen(log)) == ["StopWorkers failed"]
+    assert node.sees(GONE) == []
+    assert node.sees(see.WorkersStopped(FIRST)) == ["Finish GaveUp"]
+
+
+def test_a_node_starts_no_workers_that_it_hears_of_after_its_ledger_is_gone() -> None:
+    node = Node("b")
+    node.joined(("a.1",))
+    assert node.sees(GONE) == ["Finish GaveUp"]
+    assert node.sees(see.LogSeen(RunHistory(round_of("ab")))) == []
+
+
+@pytest.mark.parametrize(("asked", "end"), [(STOP, "Finish Stopped"), (FOR_EVER, "Finish Left")])
+def test_who_was_asked_to_end_does_so_at_once_when_the_ledger_is_gone(
+    asked: see.EndRequested, end: str
+) -> None:
+    lead, node = leader(), follower()
+    for one in (lead, node):
+        one.sees(see.WorkersEnded(FIRST, None))
+        one.sees(asked)
+        assert one.state.decided_end is None
+        one.sees(GONE)
+        assert brief(one.last[-2]) == end
+    node = follower()
+    node.sees(GONE)
+    assert node.sees(asked) == ["StopWorkers"]
+    assert node.sees(see.WorkersStopped(FIRST)) == [end]
+
+
+def test_an_end_that_is_in_the_log_counts_though_the_ledger_is_gone() -> None:
+    node = follower()
+    node.sees(see.WorkersEnded(FIRST, None))
+    node.created()
+    log = RunHistory(round_of("ab"), verdict(Cause.SUCCEEDED, final=True), marker(Cause.SUCCEEDED))
+    assert node.sees(see.LogSeen(log)) == ["Leave", "Finish FinishedWell"]
+    assert node.sees(GONE) == []
+    node = follower()
+    node.sees(see.LogSeen(RunHistory(round_of("ab"), verdict(Cause.FAILED, final=True))))
+    node.sees(GONE)
+    node.sees(see.LogSeen(RunHistory(marker=marker(Cause.FAILED, tokens=("",)))))
+    assert node.sees(see.WorkersStopped(FIRST)) == ["Finish Failed"]
