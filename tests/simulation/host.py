@@ -85,6 +85,8 @@ class Host:
         self.died = float("inf")
         self.cut = False
         self.paused = False
+        self.told_gone = False
+        """The machine was told that the store has gone for good."""
         self.disturbed = 0.0
         """When this host, or its way to the store, was last not as it should be."""
         self.resumed = 0.0
@@ -154,6 +156,8 @@ class Host:
     def _step(self, observation: see.Observation) -> None:
         if isinstance(observation, see.LeaseLost | see.OwnRecordGone):
             self._know_lost(observation)
+        elif isinstance(observation, see.LedgerGone):
+            self.told_gone = True
         elif isinstance(observation, see.LeaseTaken):
             asked = self.machine.state.pending
             assert asked is not None
@@ -320,7 +324,8 @@ class Host:
     def _apply(
         self, request: do.Request, guard: str, lease: Lease | None, sent: float, answered: bool
     ) -> None:
-        if self.world.full and isinstance(request, do.TakeLease | do.Join | do.Create):
+        full = self.world.full and isinstance(request, do.TakeLease | do.Join | do.Create)
+        if full or self.world.store.gone:
             self.disturb(self.world.now + DEADLINE)
             if answered:
                 unanswered = see.Unanswered(request.ticket)
@@ -483,13 +488,27 @@ class Host:
         self.disturb(self.world.now)
 
     def reconnect(self) -> None:
-        """The network is back."""
+        """The network is back, unless nobody is there to be reached."""
+        if self.world.store.gone:
+            return
         self.world.note(self.profile.name, "== reconnects")
         self.cut = False
         self.disturb(self.world.now)
         waiting, self.reconnecting = self.reconnecting, []
         for resume in waiting:
             resume()
+
+    def lose_store(self) -> None:
+        """The store has gone for good. Most hosts are told, some time later; others have only their
+        clock.
+        """
+        self.cut = True
+        self.disturb(float("inf"))
+        rng = self.world.gone_rng
+        if rng.random() < 0.8:
+            delay = rng.choice((0.1, 1.0, 8.0)) * rng.random()
+            gone = see.LedgerGone("its server went away")
+            self.world.at(self.world.now + delay, self.observe, gone)
 
     def on_reconnect(self, resume: Callable[[], None]) -> None:
         """Call ``resume`` when the network is back."""

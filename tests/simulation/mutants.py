@@ -504,3 +504,85 @@ def _what_lies_under_a_key_is_taken_for_the_record(patch: MonkeyPatch) -> None:
         return records[0] if isinstance(outcome, Exists) else outcome
 
     patch.setattr(RecordWriter, "create", create)
+
+
+@_mutant("gone ledgers", disorder=True)
+def _a_gone_ledger_is_waited_for_as_one_that_is_away(patch: MonkeyPatch) -> None:
+    real = derive_state._update_timers
+
+    def keep_time(state: State, now: float) -> None:
+        gone, state.ledger_gone = state.ledger_gone, ""
+        real(state, now)
+        state.ledger_gone = gone
+
+    patch.setattr(derive_state, "_update_timers", keep_time)
+
+
+@_mutant("gone ledgers", disorder=True)
+def _a_gone_ledger_is_asked_again(patch: MonkeyPatch) -> None:
+    real = machine.decide
+
+    def decide(state: State, now: float) -> Any:
+        gone, state.ledger_gone = state.ledger_gone, ""
+        try:
+            return real(state, now)
+        finally:
+            state.ledger_gone = gone
+
+    patch.setattr(machine, "decide", decide)
+
+
+@_mutant("gone ledgers", disorder=True)
+def _workers_stop_when_the_ledger_is_gone(patch: MonkeyPatch) -> None:
+    real = node_decisions._stop_of
+
+    def stop(state: State, stage: Stage) -> do.StopWorkers | None:
+        if state.ledger_gone:
+            return do.StopWorkers(stage, "the ledger has gone", round_failed=True)
+        return real(state, stage)
+
+    patch.setattr(node_decisions, "_stop_of", stop)
+
+
+@_mutant("gone ledgers", disorder=True)
+def _who_was_asked_to_end_waits_for_a_word_of_a_gone_ledger(patch: MonkeyPatch) -> None:
+    real = node_decisions._delay
+
+    def delay(state: State, end: do.End, now: float) -> float:
+        gone, state.ledger_gone = state.ledger_gone, ""
+        seconds = real(state, end, now)
+        state.ledger_gone = gone
+        return seconds
+
+    patch.setattr(node_decisions, "_delay", delay)
+
+
+@_mutant("results", disorder=True)
+def _who_succeeded_beside_a_gone_ledger_claims_it_for_all(patch: MonkeyPatch) -> None:
+    real = end_without_ledger._job_succeeded
+
+    def job_succeeded(state: State, own_round: Assignment, now: float) -> bool:
+        return bool(state.ledger_gone) or real(state, own_round, now)
+
+    patch.setattr(end_without_ledger, "_job_succeeded", job_succeeded)
+
+
+@_mutant("known ends are told", disorder=True)
+def _a_gone_ledger_hides_how_workers_ended(patch: MonkeyPatch) -> None:
+    real = node_decisions.end_without_ledger
+
+    def end(state: State, gave_up: do.GaveUp, now: float) -> do.End:
+        return gave_up if gave_up.gone else real(state, gave_up, now)
+
+    patch.setattr(node_decisions, "end_without_ledger", end)
+
+
+@_mutant("gone ledgers", disorder=True)
+def _a_ledger_that_is_away_is_taken_for_gone(patch: MonkeyPatch) -> None:
+    real = derive_state._gave_up
+
+    def gave_up(state: State, now: float) -> do.GaveUp:
+        found = real(state, now)
+        return replace(found, gone=found.ledger_away)
+
+    patch.setattr(derive_state, "_gave_up", gave_up)

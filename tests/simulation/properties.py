@@ -28,6 +28,8 @@ strays                     who comes into a run of its own version is not refuse
                            have put among its records
 known ends are told        a node that gives up since the ledger takes no word of it tells how its
                            own workers ended
+gone ledgers               who is told that the ledger has gone for good asks it nothing more, waits
+                           for nothing without workers, and lets workers train on
 leaving                    under torchrun, who leaves after a success has told it, and serves its
                            round until that is over
 results                    a node ends with success if, and only if, the whole job succeeded with it
@@ -106,6 +108,8 @@ class Properties:
 
     def creating(self, records: tuple[Record, ...], host: Host) -> None:
         """The store is about to write ``records``, for ``host``."""
+        if self.world.store.gone:
+            self._fail("gone ledgers", f"{records} are written")
         for record in records:
             if self._again(record):
                 # An attempt that was on its way for long, and comes after its round was swept.
@@ -169,7 +173,7 @@ class Properties:
         could?
         """
         world = self.world
-        over = stage in self.verdicts or stage.generation in self.markers
+        over = stage in self.verdicts or stage.generation in self.markers or world.store.gone
         report = self.reported.get((stage, node))
         if over or (report and report[0].say is ReportKind.SUCCEEDED):
             return
@@ -394,6 +398,8 @@ class Properties:
 
     def instructed(self, host: Host, instruction: Instruction, now: float) -> None:
         """``host`` is about to carry out ``instruction``; ``now`` is its own clock."""
+        if host.told_gone:
+            self._after_the_ledger(host, instruction)
         match instruction:
             case do.StartWorkers(assignment=assignment, node=node):
                 self._acting(host, instruction, now)
@@ -417,6 +423,23 @@ class Properties:
                 f"{host.profile.name}: {kind}, "
                 f"{'and knows that it is lost' if host.lost else 'suspended'}",
             )
+
+    def _after_the_ledger(self, host: Host, instruction: Instruction) -> None:
+        """``host`` knows that the ledger has gone for good."""
+        state, kind = host.machine.state, type(instruction).__name__
+        match instruction:
+            case do.Wait(why=why):
+                wrong = state.idle and not state.finished
+                what = f"waits without workers: {why}"
+            case do.StopWorkers(stage=stage, why=why):
+                wrong = not (host.asked or host.lost or state.log.is_over(stage))
+                what = f"stops workers that could train on: {why}"
+            case do.CloseStore() | do.Finish():
+                return
+            case _:
+                wrong, what = True, f"{kind}: {instruction.why}"
+        if wrong:
+            self._fail("gone ledgers", f"{host.profile.name} {what}")
 
     def _starting(self, host: Host, assignment: Assignment, node: str) -> None:
         stage = assignment.stage
@@ -485,6 +508,8 @@ class Properties:
 
     def _giving_up(self, host: Host, end: do.GaveUp) -> None:
         name, told = host.profile.name, end.outcome
+        if end.gone and not host.told_gone:
+            self._fail("gone ledgers", f"{name} takes the ledger for gone, and nobody said so")
         if told is not None and host.ended != (told.stage, told.job_failure):
             self._fail("known ends are told", f"{name} tells {told}, and it was {host.ended}")
         if told is not None or host.ended is None or host.machine.state.outcome is None:

@@ -42,8 +42,8 @@ def play(
 ) -> World:
     """Live through the day of ``seed``; what happens is appended to ``trace``.
 
-    ``disorder``: others may write among the run's records, and the store may be full. All the rest
-    of a day is the same without.
+    ``disorder``: others may write among the run's records, and the store may be full, or go for
+    good. All the rest of a day is the same without.
 
     :raises Broken: a property does not hold.
     """
@@ -105,7 +105,7 @@ def play(
     if disorder:
         _disorder(world, random.Random(f"disorder {seed}"), slow)
     world.run()
-    if rng.random() < 0.3:
+    if rng.random() < 0.3 and not world.store.gone:
         _live_again(world, rng, token)
     return world
 
@@ -115,6 +115,9 @@ def _disorder(world: World, rng: random.Random, slow: bool) -> None:
         world.at(rng.uniform(0.0, 15.0), put_stray, world, rng)
     if not slow and rng.random() < 0.25:
         world.at(rng.uniform(0.0, 12.0), _fill, world, rng.choice((1.0, 8.0, 30.0, None)))
+    gone = world.gone_rng = random.Random(f"gone {rng.random()}")
+    if gone.random() < 0.12:
+        world.at(gone.uniform(0.0, 14.0), world.lose_store)
 
 
 def _fill(world: World, seconds: float | None) -> None:

@@ -87,6 +87,8 @@ class Store:
     watches: dict[str, list[Watch]] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
     revision: int = 0
+    gone: bool = False
+    """It has gone for good: nothing changes any more, and nobody hears of anything."""
     _log: RunHistory | None = _EMPTY_LOG
 
     # Leases
@@ -99,7 +101,7 @@ class Store:
         return lease
 
     def _expire(self, lease: Lease) -> None:
-        if not lease.alive:
+        if self.gone or not lease.alive:
             return
         if lease.until > self.world.now:
             self.world.at(lease.until + self.world.lag(), self._expire, lease)
@@ -108,6 +110,8 @@ class Store:
 
     def revoke(self, lease: Lease) -> None:
         """End a lease; its member record goes with it."""
+        if self.gone:
+            return
         lease.alive = False
         if lease.node is not None and lease.node in self.members:
             del self.members[lease.node]
@@ -177,7 +181,7 @@ class Store:
     def stray(self, key: str, value: bytes, lease: str) -> None:
         """Somebody else writes something there; nothing that a node has written is changed."""
         folder = key.rpartition("/")[0] + "/"
-        if key in self.folders.get(folder, {}):
+        if self.gone or key in self.folders.get(folder, {}):
             return
         self.put(key, value, lease)
         self._changed(folder)
@@ -185,6 +189,8 @@ class Store:
 
     def delete(self, scopes: Iterable[str]) -> None:
         """Delete what is in these folders and under these keys."""
+        if self.gone:
+            return
         self.tally.deletes += 1
         for scope in scopes:
             if scope.endswith("/"):

@@ -37,6 +37,7 @@ def test_the_properties_hold_on_every_day() -> None:
         assert set(Cause) <= seen.keys()
         assert {"FinishedWell", "Late", "Failed", "Stopped", "Left", "GaveUp"} <= seen.keys()
         assert {"FinishedWell unrecorded", "GaveUp succeeded", "GaveUp failed"} <= seen.keys()
+        assert {"GaveUp gone", "GaveUp gone succeeded", "GaveUp gone failed"} <= seen.keys()
 
 
 def _called(end: do.End) -> str:
@@ -44,6 +45,10 @@ def _called(end: do.End) -> str:
     match end:
         case do.FinishedWell(recorded=False):
             return f"{name} unrecorded"
+        case do.GaveUp(gone=True, outcome=Report(say=say)):
+            return f"{name} gone {say}"
+        case do.GaveUp(gone=True):
+            return f"{name} gone"
         case do.GaveUp(outcome=Report(say=say)):
             return f"{name} {say}"
         case _:

@@ -62,6 +62,8 @@ class World:
         self.crash_due: PlannedCrash | None = None
         self.full = False
         """The store has no space left: it renews, reads and deletes, and takes no writes."""
+        self.gone_rng = random.Random()
+        """For what follows from the store's loss, so that other days do not depend on it."""
         self.torchrun = False
         """Whether agents are torch's own: who has succeeded, or failed for good, leaves."""
         self._agenda: list[tuple[float, int, Callable[..., object], tuple[Any, ...]]] = []
@@ -112,6 +114,8 @@ class World:
         )
         host = Host(self, profile)
         self.hosts.append(host)
+        if self.store.gone:
+            host.lose_store()
         host.begin()
         return host
 
@@ -125,3 +129,11 @@ class World:
         self.full = False
         for host in self.hosts:
             host.disturb(self.now + DEADLINE + self.rules.retry_pause)
+
+    def lose_store(self) -> None:
+        """The store goes for good, and with it all that it holds."""
+        self.note("world", "== the store has gone for good")
+        self.store.gone = True
+        self.properties.hopeful = self.properties.calm = False
+        for host in self.living():
+            host.lose_store()

@@ -109,7 +109,7 @@ def _stays_for_its_round(state: State, now: float) -> bool:
     if not isinstance(state.wanted_end, Left) or state.linger < _FOREVER:
         return False
     runs = state.leads and state.log.running is not None and not state.is_alone
-    return runs and not state.suspended(now) and not state.ledger_gone
+    return runs and not state.unheard(now)
 
 
 def _ready_count(state: State) -> int:

@@ -774,6 +774,27 @@ def test_a_leader_that_succeeded_does_not_serve_without_the_ledger_for_ever() ->
     assert node.sees(see.Ticked(), 140.0)[-2:] == ["Leave", "Finish Left"]
 
 
+def test_a_new_leader_that_succeeded_does_not_serve_beside_a_full_ledger_for_ever() -> None:
+    node = follower("ab", timeout=60.0)
+    node.sees(see.WorkersEnded(FIRST, None))
+    node.sees(FOR_EVER)
+    node.sees(see.PredecessorGone("a.1"))
+    for n in itertools.count():
+        if node.state.finished:
+            break
+        assert n < 100
+        node.renew(node.now + 1.0)
+        match node.state.pending:
+            case do.Create():
+                node.sees(see.Unanswered(node.ticket))
+            case do.ReadBack():
+                node.sees(see.Found(node.ticket, None))
+            case _:
+                node.sees(see.Ticked())
+    assert isinstance(node.state.decided_end, do.Left)
+    assert 60.0 <= node.now < 63.0
+
+
 def test_a_leader_that_succeeded_goes_once_the_others_have_to_start_again() -> None:
     node = leader("abc", least=2, runs_again=False)
     node.sees(see.WorkersEnded(FIRST, None))
