@@ -66,6 +66,11 @@ class EventLoop:
             if self._open:
                 os.write(self._wake_write, b"\0")
 
+    @property
+    def wake_fd(self) -> int:
+        """Whatever is written to this descriptor makes a waiting ``turn`` return."""
+        return self._wake_write
+
     def call_soon(self, callback: Callable[[], None]) -> None:
         """Have the loop's own thread call ``callback`` in its next turn. Safe from any thread."""
         self._soon.append(callback)

@@ -43,6 +43,7 @@ class StopSignals:
         self._raising = False
         self._raised = False
         self._before: dict[signal.Signals, Any] = {}
+        self._wakeup_before = -1
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
@@ -53,6 +54,11 @@ class StopSignals:
                 # An ignored SIGCHLD may be inherited. With it the kernel keeps no exit status of a
                 # worker.
                 self._before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            # The kernel may give a signal to any thread, or just before the main thread waits. Only
+            # by this descriptor does Python end that wait then.
+            self._wakeup_before = signal.set_wakeup_fd(
+                self._loop.wake_fd, warn_on_full_buffer=False
+            )
         return self
 
     def __exit__(
@@ -61,6 +67,8 @@ class StopSignals:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.set_wakeup_fd(self._wakeup_before)
         for number, handler in self._before.items():
             # None means a handler that was not installed by Python, which cannot put it back.
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)

@@ -159,7 +159,10 @@ def _answer(
     may_fork: Callable[[], dict[str, Any] | None],
 ) -> bool:
     """Handle one request; False if the socket is closed and there will be no more."""
-    data, fds, flags, _ = socket.recv_fds(channel, 65536, 9)
+    try:
+        data, fds, flags, _ = socket.recv_fds(channel, 65536, 9)
+    except ConnectionResetError:  # the agent died before it read an answer
+        return False
     if not data:
         return False
     answer: dict[str, Any] | None = None
@@ -188,7 +191,8 @@ def _answer(
         stat = stat_of(pid)
         assert stat is not None, "it has not been reaped"
         answer = {"pid": pid, "start": stat.start}
-    socket.send_fds(channel, [json.dumps(answer).encode()], pidfds)
+    with contextlib.suppress(ConnectionError):  # the agent died since: the next read tells
+        socket.send_fds(channel, [json.dumps(answer).encode()], pidfds)
     return True
 
 

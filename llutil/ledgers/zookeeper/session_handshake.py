@@ -169,6 +169,12 @@ def _connect(endpoint: Endpoint, config: ZooKeeperConfig, deadline: float) -> so
         return sock
     try:
         return client_context(config).wrap_socket(sock, server_hostname=endpoint.host)
+    except TimeoutError as error:
+        sock.close()
+        raise TimeoutError(
+            "it did not answer the TLS handshake in time; if it speaks plain text, leave out "
+            "'cacert'"
+        ) from error
     except BaseException:
         sock.close()
         raise

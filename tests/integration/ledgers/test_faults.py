@@ -156,6 +156,9 @@ def test_a_session_is_suspended_by_its_own_clock_and_connected_when_the_store_is
         node = world.node()
         session = node.session
         node.join("a")
+        # etcd up to 3.5.2 may lose what it has written in the last 0.1 s when it is killed
+        # (etcd-io/etcd#13766).
+        time.sleep(0.5)
         own_server.kill()
         node.changes.wait_for(lambda: session.state is SessionState.SUSPENDED)
         assert time.monotonic() >= session.renewed_at + session.ttl

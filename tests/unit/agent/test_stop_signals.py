@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 
@@ -178,3 +179,39 @@ def test_off_the_main_thread_nothing_is_installed(loop: EventLoop, heard: list[i
     thread.start()
     thread.join()
     assert during == [before]
+
+
+def test_a_signal_that_the_kernel_gives_to_another_thread_wakes_the_loop(
+    loop: EventLoop, heard: list[int]
+) -> None:
+    came = threading.Event()
+    other = threading.Thread(target=came.wait)
+    other.start()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    killer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM))
+    try:
+        with StopSignals(loop) as signals:
+            deadline = time.monotonic() + 30
+            killer.start()
+            loop.turn(deadline)
+            assert time.monotonic() < deadline, "the signal did not wake it"
+            with pytest.raises(SignalException):
+                signals.check()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        came.set()
+        other.join()
+        killer.join()
+    assert heard == []
+
+
+def test_the_callers_descriptor_for_signals_is_put_back(loop: EventLoop) -> None:
+    read, write = os.pipe2(os.O_NONBLOCK)
+    before = signal.set_wakeup_fd(write)
+    try:
+        with StopSignals(loop):
+            pass
+        assert signal.set_wakeup_fd(before) == write
+    finally:
+        os.close(read)
+        os.close(write)

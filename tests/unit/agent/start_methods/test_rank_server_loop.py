@@ -66,3 +66,11 @@ def test_descriptors_for_a_request_are_enough_for_its_worker(
     monkeypatch.setattr(rank_server_loop, "_fork", lambda *_: child)
     went_on, answer, kept = _ask(5)
     assert (went_on, answer["pid"], kept) == (True, child, 2)
+
+
+def test_an_agent_that_dies_before_it_reads_an_answer_ends_the_server_as_any_other() -> None:
+    agents, servers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with servers:
+        servers.send(b"an answer")
+        agents.close()
+        assert not _answer(servers, set(), Children(select.poll()), None, lambda: None)
