@@ -29,6 +29,7 @@ from llutil.task_link.messages import (
     Hello,
     JobFailed,
     JobSucceeded,
+    LedgerServed,
     LogRecord,
     Message,
     OutputLine,
@@ -38,7 +39,6 @@ from llutil.task_link.messages import (
     RoundBegan,
     Spec,
     Stop,
-    StoreHosted,
     encode,
 )
 
@@ -54,7 +54,7 @@ _REAP_PERIOD = 0.05
 class AgentSession:
     """Sends ``spec`` to ``agent`` and receives its messages until it ends.
 
-    ``on_store`` is called with the endpoint of the job's store, if the agent hosts it.
+    ``on_store`` is called with the endpoint of the job's ledger, if the agent serves it.
 
     Attributes that others read; times are in seconds on the monotonic clock:
 
@@ -233,7 +233,7 @@ class AgentSession:
                     steps = [step for step, _ in message.ranks.values()]
                     self.furthest = max(self.furthest, *steps, 0)
                 self._relay.event(message)
-            case StoreHosted(endpoint=endpoint):
+            case LedgerServed(endpoint=endpoint):
                 self._on_store(endpoint)
             case Result(rank=rank, value=value):
                 self._results[rank] = value

@@ -40,7 +40,7 @@ class HostedAgent(TorchBackendAgent):
         spec.monitor_interval = min(spec.monitor_interval, _STORE_PERIOD)
         if handler.hosts:
             _log.info("this node hosts the store of the job at %s", handler.endpoint)
-            self._observer.store_hosted(handler.endpoint)
+            self._observer.ledger_served(handler.endpoint)
 
     def _invoke_run(self, role: str = "") -> RunResult:
         try:

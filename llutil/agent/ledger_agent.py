@@ -13,23 +13,23 @@ import logging
 import signal
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch.distributed import DistError
 from torch.distributed.elastic.agent.server.api import RunResult, WorkerState
 from torch.distributed.elastic.agent.server.api import Worker as TorchWorker
 from torch.distributed.elastic.events import EventSource, record
 from torch.distributed.elastic.metrics.api import put_metric
 from torch.distributed.elastic.multiprocessing.api import SignalException
-from torch.distributed.elastic.rendezvous import RendezvousStoreInfo
 
 from llutil.agent.base_agent import Agent
 from llutil.agent.failures.report import FailureReport, process_failures
 from llutil.agent.interruptible_call import interruptible
 from llutil.agent.kept_values import keep_values
+from llutil.agent.ranks_store import place_of_ranks_store
 from llutil.agent.workers.rank_exit import RankExit
 from llutil.errors import (
     ConfigError,
@@ -40,11 +40,6 @@ from llutil.errors import (
     StoppedError,
 )
 from llutil.rendezvous.driver.driver import AgentInstruction, Driver
-from llutil.rendezvous.driver.round_store import (
-    SHARING_OFF,
-    connect_to_store,
-    place_for_ranks_store,
-)
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol import observations as see
 from llutil.rendezvous.protocol.records import Assignment, Stage
@@ -54,16 +49,24 @@ __all__ = ["LedgerAgent"]
 
 _log = logging.getLogger(__name__)
 
-_RANKS_STORE_KNOWN = 30.0
-"""Seconds for the first node of a round to say where its ranks make their own store."""
-
 
 class LedgerAgent(Agent):
-    """One node of a job that meets through a ledger."""
+    """One node of a job that meets through a ledger. ``on_stop`` is called when this node is to
+    stop, before its workers are.
+    """
 
-    def __init__(self, *args: Any, driver: Driver, **options: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        driver: Driver,
+        on_stop: Callable[[], None] = lambda: None,
+        **options: Any,
+    ) -> None:
         super().__init__(*args, **options)
+        self.job_is_over = False
+        """Whether the whole job has ended, and not only this node's part."""
         self._driver = driver
+        self._on_stop = on_stop
         self._instructions: deque[AgentInstruction] = deque()
         self._driver_error: LaunchError | None = None
         self._assignment: Assignment | None = None
@@ -78,6 +81,7 @@ class LedgerAgent(Agent):
             return self._carry_out_instructions()
         except SignalException as stop:
             # Only this node was told to stop. The others go on if they are at least min_nodes.
+            self._on_stop()
             driver.tell(see.EndRequested(str(stop), stop=False))
             raise
 
@@ -160,36 +164,17 @@ class LedgerAgent(Agent):
         group.workers = workers
         group.group_rank = place.group_rank
         group.group_world_size = place.group_world_size
-        group.master_addr, group.master_port = self._where_ranks_meet(assignment, node)
+        if spec.rdzv_handler.use_agent_store:
+            group.master_addr, group.master_port = assignment.host, assignment.port
+        else:
+            ask = partial(place_of_ranks_store, assignment, node)
+            group.master_addr, group.master_port = interruptible(ask, self._loop, self._signals)
         for local_rank, pid in self._start_workers(group).items():
             worker = group.workers[local_rank]
             worker.id = pid
             event = self._construct_event("START", EventSource.WORKER, worker)
             record(event, spec.event_log_handler)
         group.state = WorkerState.HEALTHY
-
-    def _where_ranks_meet(self, assignment: Assignment, node: str) -> tuple[str, int]:
-        """The host and port of the ranks' store: the round's, or one that rank 0 makes.
-
-        :raises RendezvousError: the first node did not say in time where that is.
-        """
-        seat = assignment.seat(node)
-        if seat is None or self._worker_group.spec.rdzv_handler.use_agent_store:
-            return assignment.host, assignment.port
-        rank, address = assignment.ranks_of(node).group_rank, seat.address
-
-        def ask() -> RendezvousStoreInfo:
-            store = connect_to_store(assignment.host, assignment.port, _RANKS_STORE_KNOWN)
-            return place_for_ranks_store(store, rank, address)
-
-        try:
-            found = interruptible(ask, self._loop, self._signals)
-        except DistError as error:
-            raise RendezvousError(
-                f"{assignment.stage}: the first node did not say where its ranks make their store "
-                f"({SHARING_OFF}=1): {error}"
-            ) from error
-        return found.master_addr, found.master_port
 
     def _record_event(self, state: str, milliseconds: float) -> None:
         """Record a step of the agent, as torch's agent does, before the agent changes what it knows
@@ -241,6 +226,7 @@ class LedgerAgent(Agent):
     def _finish(self, end: do.End) -> RunResult:
         group = self._worker_group
         run = f"run {group.spec.rdzv_handler.get_run_id()!r}"
+        self.job_is_over = isinstance(end, do.FinishedWell | do.Late | do.Failed | do.Stopped)
         match end:
             case do.FinishedWell(why=why, recorded=recorded):
                 if not recorded:

@@ -40,8 +40,8 @@ class AgentObserver(Protocol):
         ended.
         """
 
-    def store_hosted(self, endpoint: str) -> None:
-        """This node hosts the store of its job, and other nodes find it at ``endpoint``."""
+    def ledger_served(self, endpoint: str) -> None:
+        """This node serves the ledger of its job, and other nodes find it at ``endpoint``."""
 
     def progress(self, ranks: Mapping[int, tuple[int, int]]) -> None:
         """The step and the total number of steps, by rank."""
@@ -78,7 +78,7 @@ class TerminalObserver:
     def round(self, restart: int, world_size: int, ranks: tuple[int, ...]) -> None:
         """Nothing to show."""
 
-    def store_hosted(self, endpoint: str) -> None:
+    def ledger_served(self, endpoint: str) -> None:
         """Nothing to show: the agent's log says so."""
 
     def progress(self, ranks: Mapping[int, tuple[int, int]]) -> None:

@@ -49,9 +49,9 @@ class TaskObserver:
             self._record_writer.round_began()
         self._task_socket.send(messages.RoundBegan(restart, world_size, ranks))
 
-    def store_hosted(self, endpoint: str) -> None:
-        """Tell the task where other nodes find the store that this node hosts."""
-        self._task_socket.send(messages.StoreHosted(endpoint))
+    def ledger_served(self, endpoint: str) -> None:
+        """Tell the task where other nodes find the ledger that this node serves."""
+        self._task_socket.send(messages.LedgerServed(endpoint))
 
     def progress(self, ranks: Mapping[int, tuple[int, int]]) -> None:
         """Send the step of each rank."""

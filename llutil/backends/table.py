@@ -21,6 +21,7 @@ __all__ = [
     "DEFAULT",
     "DEPLOYMENT_OPTIONS",
     "ETCD",
+    "SERVED",
     "STATIC",
     "ZEUS_ADAPTER",
     "backend_named",
@@ -132,6 +133,30 @@ ZEUS_ADAPTER: Final = Backend(
         label="Chroot",
     ),
 )
+SERVED: Final = Backend(
+    name="served",
+    title="a ledger that one of the nodes serves",
+    has_ledger=True,
+    torchrun_name="served",
+    default_port=29410,
+    lowest_port=0,
+    options=(
+        *_OF_A_LEDGER,
+        Option(
+            "secret",
+            Kind.TEXT,
+            "what all nodes of the job know, and nobody else; "
+            "without one, whoever reaches the port is heard",
+            secret=True,
+        ),
+        Option(
+            "serves",
+            Kind.FLAG,
+            "whether this node serves the ledger; if not given, the one does whose address the "
+            "endpoint has",
+        ),
+    ),
+)
 C10D: Final = Backend(
     name="c10d",
     title="torch's store, at one of the nodes",
@@ -179,7 +204,7 @@ STATIC: Final = Backend(
 )
 
 BACKENDS: Final[Mapping[str, Backend]] = MappingProxyType(
-    {backend.name: backend for backend in (ETCD, ZEUS_ADAPTER, C10D, STATIC)}
+    {backend.name: backend for backend in (ETCD, ZEUS_ADAPTER, SERVED, C10D, STATIC)}
 )
 """Every backend, by name."""
 

@@ -24,12 +24,15 @@ from llutil.launcher.torch_errors import torch_errors_translated
 from llutil.serialization.shared_objects import SharedObjects
 from llutil.system.gc_pause import gc_paused
 from llutil.system.signal_names import signals_named
+from llutil.time_budgets import LEDGER_LEFT
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.agent.server.api import WorkerSpec
 
     from llutil.agent.base_agent import Agent
+    from llutil.agent.ledger_agent import LedgerAgent
     from llutil.agent.start_methods.starter import Starter
+    from llutil.ledgers.served.server import LedgerServer
     from llutil.rendezvous.config import RendezvousConfig
 
 __all__ = ["build_agent"]
@@ -68,7 +71,7 @@ def build_agent(
         from llutil.agent.workers.rank_environment import check_visible_devices
         from llutil.launcher.cpu_binding import cpus_of_ranks
         from llutil.launcher.device_count import worker_count
-        from llutil.rendezvous.build_handler import build_driver, build_handler
+        from llutil.rendezvous.build_handler import build_driver, build_handler, serve_ledger
 
     config = request.config
     _check_event_log_handler(config.event_log_handler)
@@ -116,6 +119,10 @@ def build_agent(
         )
         stack.callback(starter.close)
     start_health_check(stack)
+    server = None
+    if rendezvous.served:
+        serving = rendezvous  # the names of its endpoint may be looked up for long
+        rendezvous, server = interruptible(lambda: serve_ledger(serving), loop, signals)
     with torch_errors_translated(rendezvous):
         # torch's c10d backend connects here, which may take long. A rendezvous inside this agent
         # connects to nothing, so it needs no thread.
@@ -180,7 +187,12 @@ def build_agent(
         return HostedAgent(spec, job, handler=handler, **parts), rendezvous
     if driver is None:
         return TorchBackendAgent(spec, job, **parts), rendezvous
-    agent = LedgerAgent(spec, job, driver=driver, **parts)
+    if server is None:
+        agent = LedgerAgent(spec, job, driver=driver, **parts)
+    else:
+        agent = LedgerAgent(spec, job, driver=driver, on_stop=server.close, **parts)
+        stack.callback(_end_server, server, agent)
+        observer.ledger_served(rendezvous.endpoint)
     stack.callback(agent.leave)
     return agent, rendezvous
 
@@ -212,6 +224,13 @@ def _event_page(stack: ExitStack) -> Events:
     for path in remove_stale_pages():
         _log.info("removed the event page %s of a process that has ended", path)
     return stack.enter_context(Events())
+
+
+def _end_server(server: LedgerServer, agent: LedgerAgent) -> None:
+    """Stop serving the ledger. If the job is over, the other nodes may read that first. If only
+    this node ends, they learn at once that their ledger goes.
+    """
+    server.close(linger=LEDGER_LEFT if agent.job_is_over else 0.0)
 
 
 def _static_master(rendezvous: RendezvousConfig) -> tuple[str | None, int | None]:

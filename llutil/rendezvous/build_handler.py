@@ -10,6 +10,7 @@ import math
 import os
 import socket
 import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from llutil.backends.table import C10D
@@ -18,10 +19,11 @@ from llutil.errors import ConfigError, RendezvousError
 if TYPE_CHECKING:
     from torch.distributed.elastic.rendezvous import RendezvousHandler, RendezvousParameters
 
+    from llutil.ledgers.served.server import LedgerServer
     from llutil.rendezvous.config import RendezvousConfig
     from llutil.rendezvous.driver.driver import Driver
 
-__all__ = ["build_driver", "build_handler"]
+__all__ = ["build_driver", "build_handler", "serve_ledger"]
 
 
 def build_handler(config: RendezvousConfig) -> RendezvousHandler:
@@ -58,7 +60,7 @@ def build_driver(config: RendezvousConfig) -> Driver:
     from llutil.system.addresses import machine_id
 
     options = config.options
-    open_ledger = ledger_opener(config.backend, config.endpoint, options)
+    open_ledger = ledger_opener(config.backend, config.endpoint, options, run_id=config.run_id)
     parameters = ProtocolParameters(
         min_nodes=config.min_nodes,
         max_nodes=config.max_nodes,
@@ -84,6 +86,29 @@ def build_driver(config: RendezvousConfig) -> Driver:
     return Driver(
         parameters, profile, RecordKeys(config.run_id), open_ledger, lambda: RoundStore(address)
     )
+
+
+def serve_ledger(config: RendezvousConfig) -> tuple[RendezvousConfig, LedgerServer | None]:
+    """Serve the job's ledger, if this node is the one that does. The configuration then says where;
+    whoever gets the server closes it.
+
+    :raises ConfigError, RendezvousError: see ``start_server``.
+    """
+    from llutil.ledgers.served.config import ServedConfig
+    from llutil.ledgers.served.serving_node import start_server
+    from llutil.system.addresses import host_and_port
+
+    (endpoint,) = config.backend.endpoints(config.endpoint)
+    secret = config.options.get("secret", "")
+    server = start_server(
+        ServedConfig(endpoint=endpoint, secret=secret, run_id=config.run_id),
+        serves=config.options.get("serves"),
+        several=config.max_nodes > 1,
+    )
+    if server is None:
+        return config, None
+    place = host_and_port(endpoint.host, server.port)
+    return replace(config, endpoint=place, options={**config.options, "serves": True}), server
 
 
 def _address(config: RendezvousConfig) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llutil.backends.backend import Backend
-from llutil.backends.table import C10D
+from llutil.backends.table import C10D, SERVED
 
 __all__ = ["RendezvousConfig"]
 
@@ -47,6 +47,11 @@ class RendezvousConfig:
     def has_ledger(self) -> bool:
         """Whether nodes agree through a ledger of this package, not through torch's backends."""
         return self.backend.has_ledger and not self.embedded
+
+    @property
+    def served(self) -> bool:
+        """Whether one of the nodes serves the ledger."""
+        return self.backend is SERVED and not self.embedded
 
     @property
     def hosted(self) -> bool:

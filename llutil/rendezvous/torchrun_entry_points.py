@@ -14,12 +14,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from llutil.backends.backend import Backend
-from llutil.backends.table import ETCD, ZEUS_ADAPTER
+from llutil.backends.table import ETCD, SERVED, ZEUS_ADAPTER
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.rendezvous import RendezvousHandler, RendezvousParameters
 
-__all__ = ["etcd_v3", "zeus_adapter"]
+__all__ = ["etcd_v3", "served", "zeus_adapter"]
 
 
 def etcd_v3() -> Callable[[RendezvousParameters], RendezvousHandler]:
@@ -41,13 +41,22 @@ def zeus_adapter() -> Callable[[RendezvousParameters], RendezvousHandler]:
     return functools.partial(_handler, ZEUS_ADAPTER)
 
 
+def served() -> Callable[[RendezvousParameters], RendezvousHandler]:
+    """The function that makes handlers for ``torchrun --rdzv-backend served --rdzv-endpoint
+    host:port``. The node with the address ``host`` serves the ledger.
+
+    ``--rdzv-conf`` accepts the backend's options in ``llutil.backends.table``.
+    """
+    return functools.partial(_handler, SERVED)
+
+
 def _handler(backend: Backend, params: RendezvousParameters) -> RendezvousHandler:
     """A new handler. It connects to nothing before ``next_rendezvous``.
 
     :raises ConfigError: options are wrong; the text lists all problems.
     :raises RendezvousError: this node's own address cannot be determined.
     """
-    from llutil.rendezvous.build_handler import build_driver
+    from llutil.rendezvous.build_handler import build_driver, serve_ledger
     from llutil.rendezvous.config import RendezvousConfig
     from llutil.rendezvous.handlers.ledger_handler import LedgerRendezvousHandler
 
@@ -60,5 +69,15 @@ def _handler(backend: Backend, params: RendezvousParameters) -> RendezvousHandle
         local_addr=params.local_addr,
         options=backend.values(params.config, "--rdzv-conf"),
     )
+    server = None
+    if config.served:
+        config, server = serve_ledger(config)
     driver = build_driver(config)  # now, so that what cannot work is said before anything runs
-    return LedgerRendezvousHandler(params.backend, params.run_id, lambda: driver)
+    if server is None:
+        return LedgerRendezvousHandler(params.backend, params.run_id, lambda: driver)
+    return LedgerRendezvousHandler(
+        params.backend,
+        params.run_id,
+        lambda: driver,
+        lambda linger: server.close(linger=linger),
+    )

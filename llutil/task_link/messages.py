@@ -32,6 +32,7 @@ __all__ = [
     "Hello",
     "JobFailed",
     "JobSucceeded",
+    "LedgerServed",
     "LogRecord",
     "Message",
     "OutputLine",
@@ -41,7 +42,6 @@ __all__ = [
     "RoundBegan",
     "Spec",
     "Stop",
-    "StoreHosted",
     "encode",
     "from_json",
     "to_json",
@@ -103,8 +103,8 @@ class Hello(_Message, frozen=True):
     launcher: str = ""
 
 
-class StoreHosted(_Message, frozen=True):
-    """Agent → task: this node hosts the store of its job, at ``endpoint``."""
+class LedgerServed(_Message, frozen=True):
+    """Agent → task: this node serves the ledger of its job, at ``endpoint``."""
 
     endpoint: str
 
@@ -193,7 +193,7 @@ Message = (
     Spec
     | Stop
     | Hello
-    | StoreHosted
+    | LedgerServed
     | OutputLine
     | LogRecord
     | RoundBegan

@@ -26,6 +26,7 @@ from llutil.task_link.messages import (
     Hello,
     JobFailed,
     JobSucceeded,
+    LedgerServed,
     LogRecord,
     Message,
     OutputLine,
@@ -34,7 +35,6 @@ from llutil.task_link.messages import (
     RoundBegan,
     Spec,
     Stop,
-    StoreHosted,
     encode,
 )
 from llutil.task_link.secrets_file import take_secrets
@@ -206,7 +206,7 @@ def hosts(task: Task) -> None:
     """Says where, and then goes on until it is asked to stop."""
     task.hello()
     task.spec()
-    task.tell(StoreHosted("10.0.0.1:5000"))
+    task.tell(LedgerServed("10.0.0.1:5000"))
     if isinstance(task.hear(), Stop):
         task.tell(JobFailed("StoppedError", "stopped", False, PREEMPTED))
 

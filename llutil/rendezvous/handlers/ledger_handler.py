@@ -43,19 +43,28 @@ from llutil.time_budgets import LEDGER_CLOSED
 __all__ = ["LedgerRendezvousHandler"]
 
 _STORE_TIMEOUT = timedelta(minutes=5)
+# Seconds. torch's limit for agents to wait for each other at the end (2.13).
+_SERVED_ON = 300.0
 # For all agents to pass the barrier once they have come to it, or to be given up.
 _BARRIER_PASSED = timedelta(seconds=5)
 
 
 class LedgerRendezvousHandler(RendezvousHandler):
-    """One node's rendezvous. ``driver`` is called for a new driver when the first round is asked
-    for.
+    """One node's rendezvous. ``driver`` makes a driver when the first round is asked for.
+    ``end_server`` is called when this node has left, with the seconds for which others may still
+    need the ledger that it serves.
 
     torch's agent uses it from one thread; others may look, close it and shut it down. What it holds
     ends with ``shutdown``, or with the handler. A forked child holds nothing of it.
     """
 
-    def __init__(self, backend: str, run_id: str, driver: Callable[[], Driver]) -> None:
+    def __init__(
+        self,
+        backend: str,
+        run_id: str,
+        driver: Callable[[], Driver],
+        end_server: Callable[[float], None] = lambda _: None,
+    ) -> None:
         self._backend = backend
         self._run_id = run_id
         self._new_driver = driver
@@ -73,6 +82,7 @@ class LedgerRendezvousHandler(RendezvousHandler):
         """The store of the newest round."""
         self._closed = ""
         """Why no round follows: the handler was closed or shut down."""
+        self._end_server = end_server
         self._outer = sys.exc_info()[1]
         """What is handled around all this, until the shutdown. It is not the agent's."""
 
@@ -149,7 +159,8 @@ class LedgerRendezvousHandler(RendezvousHandler):
                     driver = self._new_driver()
                 driver.start()
                 self._pid = os.getpid()
-                self._finalizer = weakref.finalize(self, _let_go, driver, self._pid)
+                end = self._end_server
+                self._finalizer = weakref.finalize(self, _let_go, driver, self._pid, end)
                 self._part = NodePart(self._run_id, driver)
             return self._part
 
@@ -219,9 +230,14 @@ class LedgerRendezvousHandler(RendezvousHandler):
         error = self._error()
         if self._inherited:
             return True
+        try:
+            return self._leave(error)
+        finally:
+            self._end_server(0.0 if error else _SERVED_ON)
+
+    def _leave(self, error: BaseException | None) -> bool:
         with self._starting:
-            self._closed = self._closed or "the rendezvous was shut down"
-            part = self._part
+            part, self._closed = self._part, self._closed or "the rendezvous was shut down"
         if part is None or self._finalizer is None or not self._finalizer.alive:
             return True
         if self._waits:
@@ -264,11 +280,11 @@ class LedgerRendezvousHandler(RendezvousHandler):
 
 def _note_success(handler: weakref.ref[LedgerRendezvousHandler], stage: Stage) -> None:
     """The agent's store calls this, and must not keep the handler alive."""
-    if (living := handler()) is not None:
+    if living := handler():
         living.note_success(stage)
 
 
-def _let_go(driver: Driver, pid: int) -> None:
+def _let_go(driver: Driver, pid: int, end_server: Callable[[float], None]) -> None:
     """The handler is gone, or this process ends. A forked child has the handler, and no part in it.
 
     The main thread waits, so that nothing is left. Others may be amid whatever they collect
@@ -281,3 +297,4 @@ def _let_go(driver: Driver, pid: int) -> None:
         driver.leave(asked, time.monotonic() + LEDGER_CLOSED)
     else:
         driver.retire(asked)
+    end_server(0.0)

@@ -1,0 +1,120 @@
+"""Watches on a served ledger: what this client knows of each watched scope.
+
+The server sends the differences from what the client knows. This module does no I/O; it may import
+``llutil.ledgers`` and this folder.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from itertools import count
+
+from llutil.ledgers.keys import by_arrival
+from llutil.ledgers.protocol import View
+from llutil.ledgers.served import messages
+from llutil.ledgers.served.messages import Change, Unwatch
+
+__all__ = ["ServedWatch", "Watches"]
+
+
+class Watches:
+    """The open watches of one ledger. Any thread may use them."""
+
+    def __init__(self, post: Callable[[messages.Call], None], check: Callable[[], None]) -> None:
+        self._post = post
+        self.check = check
+        """:raises LedgerError: a watch cannot show anything any more."""
+        self.lock = threading.Lock()
+        """Guards the attributes below, and what all watches know. Not held during a call."""
+        self._open: dict[int, ServedWatch] = {}
+        self._numbers = count(1)
+
+    def add(self, scope: str, since: View) -> ServedWatch:
+        """Watch ``scope`` from ``since`` on."""
+        with self.lock:
+            watch = ServedWatch(self, next(self._numbers), scope, since)
+            self._open[watch.number] = watch
+        self._post(watch.request())
+        return watch
+
+    def remove(self, watch: ServedWatch) -> None:
+        """Stop this watch."""
+        with self.lock:
+            found = self._open.pop(watch.number, None)
+        if found is not None:
+            self._post(Unwatch(watch.number))
+
+    def resume(self) -> None:
+        """Name all watches to the server, which a new connection leads to."""
+        with self.lock:
+            watches = list(self._open.values())
+        for watch in watches:
+            self._post(watch.request())
+
+    def forget_views(self) -> None:
+        """Another ledger is in place of the one that they are of: nothing of it holds."""
+        with self.lock:
+            for watch in self._open.values():
+                watch.forget()
+
+    def apply(self, changes: tuple[Change, ...]) -> bool:
+        """Take note of what the server says; whether a view has changed."""
+        with self.lock:
+            applied = [
+                watch.apply(change)
+                for change in changes
+                if (watch := self._open.get(change.number)) is not None
+            ]
+        return any(applied)
+
+
+class ServedWatch:
+    """``llutil.ledgers.Watch`` on a served ledger. Made by ``ServedLedger.watch``."""
+
+    def __init__(self, watches: Watches, number: int, scope: str, since: View) -> None:
+        self.number = number
+        self._watches = watches
+        self._scope = scope
+        self._view = since
+        self._records = {record.key: record for record in since.records}
+        self._is_stale = False
+        """Whether ``_view`` is older than ``_records``."""
+
+    def view(self) -> View:
+        """The latest known state.
+
+        :raises LedgerRefused: the server refuses this client.
+        """
+        self._watches.check()
+        with self._watches.lock:
+            if self._is_stale:
+                self._view = View(by_arrival(self._records.values()), self._view.revision)
+                self._is_stale = False
+            return self._view
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._watches.remove(self)
+
+    def request(self) -> messages.Watch:
+        """What asks the server for all changes from here on."""
+        with self._watches.lock:
+            known = {record.key: record.created for record in self._records.values()}
+        return messages.Watch(self.number, self._scope, known)
+
+    def apply(self, change: Change) -> bool:
+        """Take note of a change; whether there was one. Called with the lock held."""
+        if not (change.put or change.gone):
+            return False
+        for key in change.gone:
+            self._records.pop(key, None)
+        self._records.update((record.key, record) for record in change.put)
+        self._view = View(self._view.records, change.revision)
+        self._is_stale = True
+        return True
+
+    def forget(self) -> None:
+        """Know no record any more. Called with the lock held."""
+        self._is_stale = self._is_stale or bool(self._records)
+        self._records.clear()
