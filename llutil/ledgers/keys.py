@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import attrgetter
 
 from llutil.errors import ConfigError
 from llutil.ledgers.protocol import Record
@@ -64,7 +65,7 @@ def holds(scope: str, key: str) -> bool:
 
 def by_arrival(records: Iterable[Record]) -> tuple[Record, ...]:
     """The records in order of arrival."""
-    return tuple(sorted(records, key=lambda record: (record.created, record.key)))
+    return tuple(sorted(records, key=attrgetter("created", "key")))
 
 
 @dataclass(frozen=True, slots=True)

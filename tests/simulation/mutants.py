@@ -6,7 +6,8 @@ A mutant is installed by pytest's ``monkeypatch``; the product has no switch for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -41,6 +42,7 @@ from llutil.rendezvous.protocol.records import (
     Stage,
     Verdict,
 )
+from llutil.rendezvous.protocol.round_reports import RoundReports
 from llutil.rendezvous.protocol.run_history import RunHistory
 from llutil.rendezvous.protocol.seal_decision import NotYet, Seal, SealInput
 from llutil.rendezvous.protocol.state import State, WorkersState
@@ -89,6 +91,14 @@ def _with_verdict_input(
     patch.setattr(leader_decisions, "decide_verdict", lambda known, now: real(change(known), now))
 
 
+def _with_living(
+    known: verdict_decision.VerdictInput, more: frozenset[str]
+) -> verdict_decision.VerdictInput:
+    presence = copy(known.presence)
+    presence.living |= more
+    return replace(known, presence=presence)
+
+
 @_mutant("size")
 def _one_node_is_enough(patch: MonkeyPatch) -> None:
     def change(known: SealInput) -> SealInput:
@@ -119,11 +129,11 @@ def _strangers_take_the_places_of_survivors(patch: MonkeyPatch) -> None:
 
     def decide(known: SealInput, now: float) -> Any:
         decision = real(known, now)
-        if isinstance(decision, NotYet) and len(known.ready) >= known.parameters.max_nodes:
-            ready = {member.node for member in known.ready}
-            if known.me in ready:
-                hasty = real(replace(known, quorum_since=-_FOREVER, ended_since=-_FOREVER), now)
-                return hasty if isinstance(hasty, Seal) else decision
+        ready = {member.node for member in known.presence.ready}
+        full = len(ready) >= known.parameters.max_nodes
+        if isinstance(decision, NotYet) and full and known.me in ready:
+            hasty = real(replace(known, quorum_since=-_FOREVER, ended_since=-_FOREVER), now)
+            return hasty if isinstance(hasty, Seal) else decision
         return decision
 
     patch.setattr(leader_decisions, "decide_seal", decide)
@@ -145,19 +155,16 @@ def _only_a_loss_after_the_seal_counts(patch: MonkeyPatch) -> None:
     seen: dict[int, tuple[Assignment, frozenset[str]]] = {}
 
     def change(known: verdict_decision.VerdictInput) -> verdict_decision.VerdictInput:
-        missing = frozenset(known.round.nodes) - frozenset(known.living)
+        missing = known.round.node_set - known.presence.living
         _, never = seen.setdefault(id(known.round), (known.round, missing))
-        return replace(known, living=frozenset(known.living) | never)
+        return _with_living(known, never)
 
     _with_verdict_input(patch, change)
 
 
 @_mutant("lost members end rounds", "waits end")
 def _a_member_that_failed_to_report_is_awaited(patch: MonkeyPatch) -> None:
-    def change(known: verdict_decision.VerdictInput) -> verdict_decision.VerdictInput:
-        return replace(known, living=frozenset(known.living) | frozenset(known.round.nodes))
-
-    _with_verdict_input(patch, change)
+    _with_verdict_input(patch, lambda known: _with_living(known, known.round.node_set))
 
 
 @_mutant("true verdicts")
@@ -222,12 +229,16 @@ def _a_verdict_forgets_what_went_wrong(patch: MonkeyPatch) -> None:
 
 
 @_mutant("told failures")
-def _a_marker_tells_the_last_report_though_it_is_an_echo(patch: MonkeyPatch) -> None:
-    def last(round_: Assignment, ends: Mapping[str, Report]) -> Report | None:
-        failed = [end for end in ends.values() if end.say is ReportKind.FAILED]
-        return failed[-1] if failed else None
+def _the_last_report_is_told_though_it_is_an_echo(patch: MonkeyPatch) -> None:
+    real = RoundReports.add
 
-    patch.setattr(leader_decisions, "first_report_of_failure", last)
+    def add(reports: RoundReports, report: Report) -> bool:
+        new = real(reports, report)
+        if new and report.say is ReportKind.FAILED:
+            reports.failure = report
+        return new
+
+    patch.setattr(RoundReports, "add", add)
 
 
 @_mutant("budget")

@@ -4,18 +4,17 @@ A store is shared, and versions differ. So what cannot be read, or lies where it
 ignored, and its key is named once in the log: no single record of somebody else ends a job. What it
 must mean for a node that is new in the run is ``VersionCheck``'s to say.
 
-It knows what was in the last views: a leader looks at all members whenever one of them comes, and
-what it has seen is not decoded again. Used by one thread. This module may import nothing but
+What was in the last views is not read again. Used by one thread. This module may import nothing but
 ``llutil.ledgers`` and the room's values.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 
 from llutil.ledgers.protocol import Record as LedgerRecord
 from llutil.ledgers.protocol import View
+from llutil.rendezvous.driver.seen_records import SeenRecords
 from llutil.rendezvous.protocol.record_codec import ForeignRecord, decode, short
 from llutil.rendezvous.protocol.record_keys import RecordKeys
 from llutil.rendezvous.protocol.records import (
@@ -35,7 +34,7 @@ _log = logging.getLogger(__name__)
 _MOST_NAMED = 20
 """Records that are named as ignored. Who writes into the run's place may do so for ever."""
 
-_Read = Record | ForeignRecord
+LogRecord = Assignment | Verdict | Marker
 
 
 class RecordReader:
@@ -43,35 +42,32 @@ class RecordReader:
 
     def __init__(self, keys: RecordKeys) -> None:
         self._keys = keys
-        self._last: dict[str, dict[tuple[str, int], _Read]] = {}
-        """What was read in the last view of each kind, by key and by when it was created."""
+        self._log = SeenRecords(self._read_log_record)
+        self._members = SeenRecords(self._read_member)
+        self._reports = SeenRecords(self._read_report)
         self._named: set[str] = set()
         """The keys of the records that the log has named as ignored."""
 
     def read_history(self, view: View) -> RunHistory:
         """The run's log that ``view`` shows."""
-        return RunHistory().with_records(record for _, record in self._of_log(view))
+        return RunHistory().with_records(record for _, record in self._log.of(view.records))
 
     def read_leases(self, view: View) -> dict[int, str]:
         """The leases of the generations, by number, that a view of the run's log shows."""
-        return {one.generation: stored.lease for stored, one in self._of_log(view) if stored.lease}
+        seen = self._log.of(view.records)
+        return {record.generation: stored.lease for stored, record in seen if stored.lease}
 
     def read_log_keys(self, view: View) -> set[str]:
         """The keys of the run's own records in a view of its log."""
-        return {stored.key for stored, _ in self._of_log(view)}
+        return {stored.key for stored, _ in self._log.of(view.records)}
 
     def read_members(self, view: View) -> tuple[Member, ...]:
         """The members that ``view`` shows, in order of arrival."""
-        return tuple(
-            record
-            for stored, record in self._ours("members", view)
-            if isinstance(record, Member) and self.has_lease(stored)
-        )
+        return self._members.of(view.records)
 
     def read_reports(self, view: View) -> tuple[Report, ...]:
         """The reports that ``view`` shows."""
-        found = self._ours("reports", view)
-        return tuple(record for _, record in found if isinstance(record, Report))
+        return self._reports.of(view.records)
 
     def has_lease(self, member: LedgerRecord) -> bool:
         """Whether a record among the members may be a node's. One without a lease would be there
@@ -97,23 +93,17 @@ class RecordReader:
                 found.append((stage, read))
         return max(found, key=lambda one: one[0], default=(None, None))[1]
 
-    def _of_log(self, view: View) -> Iterator[tuple[LedgerRecord, Assignment | Verdict | Marker]]:
-        for stored, record in self._ours("log", view):
-            if isinstance(record, Assignment | Verdict | Marker):
-                yield stored, record
+    def _read_log_record(self, stored: LedgerRecord) -> tuple[LedgerRecord, LogRecord] | None:
+        record = self.record_in(stored)
+        return (stored, record) if isinstance(record, LogRecord) else None
 
-    def _ours(self, name: str, view: View) -> list[tuple[LedgerRecord, Record]]:
-        """The records of the run in a view of the place that is called ``name`` here."""
-        last = self._last.get(name, {})
-        found: dict[tuple[str, int], _Read] = {}
-        ours: list[tuple[LedgerRecord, Record]] = []
-        for stored in view.records:
-            version = stored.key, stored.created
-            read = found[version] = last[version] if version in last else self.record_in(stored)
-            if not isinstance(read, ForeignRecord):
-                ours.append((stored, read))
-        self._last[name] = found
-        return ours
+    def _read_member(self, stored: LedgerRecord) -> Member | None:
+        record = self.record_in(stored)
+        return record if isinstance(record, Member) and self.has_lease(stored) else None
+
+    def _read_report(self, stored: LedgerRecord) -> Report | None:
+        record = self.record_in(stored)
+        return record if isinstance(record, Report) else None
 
     def _read(self, stored: LedgerRecord) -> Record | ForeignRecord:
         try:

@@ -5,8 +5,6 @@ This module may import nothing but the standard library and the room's values.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from llutil.rendezvous.protocol.derive_state import derive_state
 from llutil.rendezvous.protocol.instructions import (
     Create,
@@ -163,17 +161,12 @@ def _take_first_look(state: State) -> None:
         )
 
 
-def _note_reports(state: State, stage: Stage, reports: Iterable[Report]) -> None:
+def _note_reports(state: State, stage: Stage, reports: tuple[Report, ...]) -> None:
     if stage != state.log.stage:
         return
-    for report in reports:
-        match report.say:
-            case ReportKind.SUCCEEDED | ReportKind.FAILED:
-                state.end_reports[report.node] = report
-            case ReportKind.BACK:
-                state.nodes_back.add(report.node)
-            case ReportKind.STOP:
-                state.stop_reports[report.node] = report
+    for report in state.reports.note(reports):
+        if report.say is ReportKind.BACK:
+            state.presence.unready.discard(report.node)
 
 
 def _note_existing(state: State, found: Record, wanted: tuple[Record, ...]) -> None:
@@ -195,8 +188,9 @@ def _note_written(state: State, records: tuple[Record, ...]) -> None:
                 state.marked_generation = record.generation
             case Report():
                 state.reported.add((record.stage, record.say))
-                if record.say is ReportKind.SUCCEEDED:  # of failures, the ledger's order counts
-                    _note_reports(state, record.stage, (record,))
+                own_success = record.say is ReportKind.SUCCEEDED
+                if own_success and record.stage == state.log.stage:
+                    state.reports.add(record)  # of failures, the ledger's order counts
             case _:
                 pass
 

@@ -7,8 +7,9 @@ This module may import nothing but the standard library and the room's values.
 from __future__ import annotations
 
 from llutil.rendezvous.protocol.instructions import GaveUp, Left
+from llutil.rendezvous.protocol.presence import Presence, named
 from llutil.rendezvous.protocol.records import Cause, Report, ReportKind
-from llutil.rendezvous.protocol.seal_decision import is_ready
+from llutil.rendezvous.protocol.round_reports import RoundReports
 from llutil.rendezvous.protocol.state import State, WorkersState
 
 __all__ = ["derive_state"]
@@ -21,8 +22,11 @@ def derive_state(state: State, now: float) -> None:
     log = state.log
     if state.stage != log.stage:
         state.stage = log.stage
-        state.end_reports, state.nodes_back, state.stop_reports = {}, set(), {}
+        state.reports = RoundReports(log.last.node_set if log.last else frozenset())
         state.checked_nodes, state.failed_since = frozenset(), None
+    members = state.members or ()
+    if not state.presence.shows(members, log.busy):
+        state.presence = Presence(members, log.busy, state.reports.back)
     if log.running:
         state.ended_since = None
     elif state.ended_since is None:
@@ -74,13 +78,12 @@ def _ignore_others_generations(state: State) -> None:
 def _update_timers(state: State, now: float) -> None:
     log = state.log
     waiting = state.leads and state.members is not None and log.running is None
-    if waiting and _ready_count(state) >= state.parameters.min_nodes:
+    if waiting and state.presence.ready_count >= state.parameters.min_nodes:
         if state.quorum_since is None:
             state.quorum_since = now
     else:
         state.quorum_since = None
-    known = state.failed_since is not None or not state.leads
-    if not known and any(end.say is ReportKind.FAILED for end in state.end_reports.values()):
+    if state.failed_since is None and state.leads and state.reports.failure:
         state.failed_since = now
     if state.wanted_end and state.idle:
         if _stays_for_its_round(state, now):
@@ -112,11 +115,6 @@ def _stays_for_its_round(state: State, now: float) -> bool:
     return runs and not state.unheard(now)
 
 
-def _ready_count(state: State) -> int:
-    busy = state.log.busy
-    return sum(is_ready(member.node, busy, state.nodes_back) for member in state.members or ())
-
-
 def _gave_up(state: State, now: float) -> GaveUp:
     parameters = state.parameters
     if state.ledger_gone:
@@ -137,8 +135,8 @@ def _gave_up(state: State, now: float) -> GaveUp:
     if state.members is None:
         known = "another node leads, which alone knows them all"
     else:
-        names = ", ".join(member.name for member in state.members)
-        known = f"{_ready_count(state)} of {parameters.min_nodes} nodes are ready; here: {names}"
+        ready, names = state.presence.ready_count, named(one.name for one in state.members)
+        known = f"{ready} of {parameters.min_nodes} nodes are ready; here: {names}"
     return GaveUp(
         f"no round after {state.log.stage} began within {parameters.timeout:g} s; {known}"
     )

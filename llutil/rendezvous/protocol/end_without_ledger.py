@@ -49,10 +49,7 @@ def _job_succeeded(state: State, own_round: Assignment, now: float) -> bool:
         return False
     if own_round.nodes == (state.node,):
         return not state.suspended(now) or state.parameters.max_nodes == 1
-    return state.log_read_as_leader and all(
-        (report := state.end_reports.get(node)) and report.say is ReportKind.SUCCEEDED
-        for node in own_round.nodes
-    )
+    return state.log_read_as_leader and state.reports.all_succeeded
 
 
 def _may_have_said_otherwise(state: State) -> bool:

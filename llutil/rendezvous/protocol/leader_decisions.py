@@ -35,6 +35,7 @@ from llutil.rendezvous.protocol.records import (
     Stage,
     Verdict,
 )
+from llutil.rendezvous.protocol.round_reports import RoundReports, describe_failure
 from llutil.rendezvous.protocol.seal_decision import (
     Incompatible,
     NoRoundFollows,
@@ -48,8 +49,6 @@ from llutil.rendezvous.protocol.verdict_decision import (
     Recheck,
     VerdictInput,
     decide_verdict,
-    describe_failure,
-    first_report_of_failure,
 )
 
 __all__ = ["next_leader_step"]
@@ -95,22 +94,19 @@ def next_leader_step(state: State, now: float) -> Instruction | NotYet | Incompa
 def _stop_reason(state: State) -> str | None:
     if isinstance(state.wanted_end, Stopped):
         return state.wanted_end.why
-    for node, report in state.stop_reports.items():
+    for node, report in state.reports.stops.items():
         return f"{node} was asked to stop the job: {report.why}"
     return None
 
 
 def _decide_running_round(state: State, running: Assignment, now: float) -> Instruction | NotYet:
-    busy = state.log.busy
-    members = state.members or ()
     known = VerdictInput(
         me=state.node,
         parameters=state.parameters,
         round=running,
-        ends={**state.end_reports, **_own_success(state, running)},
+        reports=_own_success(state, running) or state.reports,
         stop=_stop_reason(state),
-        living={member.node for member in members},
-        ready=[m.node for m in members if m.node not in busy or m.node in state.nodes_back],
+        presence=state.presence,
         checked=state.checked_nodes,
         failed_since=state.failed_since,
     )
@@ -123,12 +119,12 @@ def _decide_running_round(state: State, running: Assignment, now: float) -> Inst
             return not_yet
 
 
-def _own_success(state: State, running: Assignment) -> dict[str, Report]:
+def _own_success(state: State, running: Assignment) -> RoundReports | None:
     """The report of success that this node could not write, if it was all of the round and lost
     its lease then: nobody else can have ended the round, and no other rank has to run again.
     """
-    if state.succeeded != running or len(running.seats) > 1:
-        return {}
+    if len(running.seats) > 1 or state.succeeded != running:
+        return None
     (node,) = running.nodes
     report = Report(
         generation=running.generation,
@@ -136,7 +132,7 @@ def _own_success(state: State, running: Assignment) -> dict[str, Report]:
         node=node,
         say=ReportKind.SUCCEEDED,
     )
-    return {node: report}
+    return RoundReports.of(running.nodes, [report])
 
 
 def _end_round(state: State, verdict: Verdict) -> Create:
@@ -157,30 +153,22 @@ def _mark_by_late_reports(state: State, last: Assignment) -> Create | None:
     round is wanted: all have succeeded and do not run again, or one says that starting again cannot
     help.
     """
-    if _done(state).issuperset(last.nodes):
+    if not state.parameters.runs_again and state.reports.all_succeeded:
         return _mark(state, Cause.SUCCEEDED, f"all {len(last.nodes)} nodes succeeded")
-    failed = first_report_of_failure(last, state.end_reports)
+    failed = state.reports.failure
     if failed is None or failed.job_failure is None or not failed.job_failure.fatal:
         return None
     why = f"{describe_failure(failed)}; starting again cannot help"
     return _mark(state, Cause.FAILED, why, failed.job_failure)
 
 
-def _done(state: State) -> frozenset[str]:
-    """The nodes that have succeeded in the last round and do not run again."""
-    ended = () if state.parameters.runs_again else state.end_reports.values()
-    return frozenset(end.node for end in ended if end.say is ReportKind.SUCCEEDED)
-
-
 def _mark_failed(state: State, found: NoRoundFollows) -> Create:
     """End the generation: its last round is over, and no other can follow. By now every living
     member has reported what it knows of the failure.
     """
-    last = state.log.last
     verdict = state.log.verdict_on(state.log.stage)
-    assert last is not None
     assert verdict is not None
-    failed = first_report_of_failure(last, state.end_reports)
+    failed = state.reports.failure
     if failed is None:
         return _mark(state, Cause.FAILED, f"{verdict.why}; {found.why}", verdict.job_failure)
     return _mark(
@@ -212,7 +200,7 @@ def _marker(state: State, cause: Cause, why: str, job_failure: JobFailure | None
     away = last.away if last else ()
     tokens = {seat.token for seat in seats}
     if cause is Cause.STOPPED:  # nodes that wait with the token of the node that stopped end too
-        tokens |= {report.token for report in state.stop_reports.values()}
+        tokens |= {report.token for report in state.reports.stops.values()}
         if isinstance(state.wanted_end, Stopped):
             tokens.add(state.profile.token)
     return Marker(
@@ -234,9 +222,8 @@ def _seal(state: State, now: float) -> Instruction | NotYet | Incompatible:
         me=state.node,
         parameters=state.parameters,
         log=log,
-        members=state.members or (),
-        backs=state.nodes_back,
-        done=_done(state),
+        presence=state.presence,
+        done=frozenset() if state.parameters.runs_again else state.reports.succeeded,
         quorum_since=state.quorum_since,
         ended_since=now if state.ended_since is None else state.ended_since,
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import Annotated, NamedTuple
 
 from msgspec import Meta, Struct
@@ -111,7 +112,7 @@ class _OfRound(_Kind, frozen=True, kw_only=True):
         return Stage(self.generation, self.round)
 
 
-class Assignment(_OfRound, frozen=True, kw_only=True):
+class Assignment(_OfRound, frozen=True, kw_only=True, dict=True):
     """A sealed round. Each node computes every rank from it, without asking anybody.
 
     ``seats`` are in the order of ranks. ``restarts`` counts the failures charged so far. ``host``
@@ -128,18 +129,26 @@ class Assignment(_OfRound, frozen=True, kw_only=True):
     away: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        nodes = self.nodes
-        if not nodes or len(set(nodes)) != len(nodes):
-            raise ValueError(f"seats of {list(nodes)}; wanted one seat or more, none twice")
+        if not self.nodes or len(self.node_set) != len(self.nodes):
+            raise ValueError(f"seats of {list(self.nodes)}; wanted one seat or more, none twice")
 
-    @property
+    @cached_property
     def nodes(self) -> tuple[str, ...]:
         """The identities of the members, in the order of ranks."""
         return tuple(seat.node for seat in self.seats)
 
+    @cached_property
+    def node_set(self) -> frozenset[str]:
+        """The same, without an order."""
+        return frozenset(self.nodes)
+
+    @cached_property
+    def _seats_by_node(self) -> dict[str, Seat]:
+        return {seat.node: seat for seat in self.seats}
+
     def seat(self, node: str) -> Seat | None:
         """The seat of ``node``, or None if it has none."""
-        return next((seat for seat in self.seats if seat.node == node), None)
+        return self._seats_by_node.get(node)
 
     def ranks_of(self, node: str) -> RankAssignment:
         """The ranks of the workers of ``node``. :raises KeyError: ``node`` has no seat."""

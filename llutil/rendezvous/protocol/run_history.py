@@ -34,6 +34,10 @@ class RunHistory:
     """The stage of ``last``; round 0 of the next generation if there is none."""
     running: Assignment | None = field(init=False, compare=False, repr=False)
     """The round that runs: it is sealed and has no verdict. None if no round runs."""
+    busy: frozenset[str] = field(init=False, compare=False, repr=False)
+    """Nodes that may still have workers of an earlier round. Each is ready only after it has
+    reported ``BACK``.
+    """
 
     def __post_init__(self) -> None:
         assignment, verdict, marker = self.assignment, self.verdict, self.marker
@@ -48,6 +52,10 @@ class RunHistory:
         object.__setattr__(self, "last", last)
         object.__setattr__(self, "stage", last.stage if last else Stage(closed + 1, 0))
         object.__setattr__(self, "running", None if over else last)
+        busy = assignment.node_set.union(assignment.away) if assignment else frozenset[str]()
+        if marker and not last:
+            busy = busy.union(marker.nodes)
+        object.__setattr__(self, "busy", busy)
 
     def with_records(self, records: Iterable[Record]) -> Self:
         """This log with those of ``records`` that belong into a log and are newer."""
@@ -87,15 +95,3 @@ class RunHistory:
             or (self.assignment is not None and self.assignment.stage > stage)
             or self.closed >= stage.generation
         )
-
-    @property
-    def busy(self) -> frozenset[str]:
-        """Nodes that may still have workers of an earlier round. Each is ready only after it has
-        reported ``BACK``.
-        """
-        nodes: frozenset[str] = frozenset()
-        if self.assignment:
-            nodes = nodes.union(self.assignment.nodes, self.assignment.away)
-        if self.marker and not self.last:
-            nodes = nodes.union(self.marker.nodes)
-        return nodes

@@ -28,6 +28,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from llutil.rendezvous.protocol.parameters import ProtocolParameters
+from llutil.rendezvous.protocol.presence import Presence, named
 from llutil.rendezvous.protocol.records import Assignment, Cause, Member, Seat
 from llutil.rendezvous.protocol.run_history import RunHistory
 
@@ -38,7 +39,6 @@ __all__ = [
     "Seal",
     "SealInput",
     "decide_seal",
-    "is_ready",
     "restarts_after",
 ]
 
@@ -47,27 +47,19 @@ __all__ = [
 class SealInput:
     """What the leader knows while no round runs.
 
-    ``me`` is the leader. ``members`` are in order of arrival. ``backs`` are the nodes that have
-    reported ``BACK`` since the newest round. ``done`` are its members that have succeeded and do
-    not run again. ``quorum_since``: since when ``min_nodes`` nodes have been ready; None if they
-    are not. ``ended_since``: since when the newest round's verdict has been known. Both are times
-    of the leader's own clock.
+    ``me`` is the leader. ``done`` are the newest round's members that have succeeded and do not run
+    again. ``quorum_since``: since when ``min_nodes`` nodes have been ready; None if they are not.
+    ``ended_since``: since when the newest round's verdict has been known. Both are times of the
+    leader's own clock.
     """
 
     me: str
     parameters: ProtocolParameters
     log: RunHistory
-    members: Sequence[Member]
-    backs: AbstractSet[str]
+    presence: Presence
     done: AbstractSet[str] = frozenset()
     quorum_since: float | None
     ended_since: float
-
-    @property
-    def ready(self) -> tuple[Member, ...]:
-        """The members that could be in a round now, in order of arrival."""
-        busy = self.log.busy
-        return tuple(member for member in self.members if is_ready(member.node, busy, self.backs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,46 +94,39 @@ class NoRoundFollows:
     why: str
 
 
-def is_ready(node: str, busy: AbstractSet[str], backs: AbstractSet[str]) -> bool:
-    """Whether ``node`` has no workers of an earlier round any more."""
-    return node not in busy or node in backs
-
-
 def decide_seal(known: SealInput, now: float) -> Seal | NotYet | Incompatible | NoRoundFollows:
     """Whether the leader seals the next round at ``now``, and with whom."""
-    parameters, last = known.parameters, known.log.last
-    ready = known.ready
+    parameters, presence, last = known.parameters, known.presence, known.log.last
     if last is not None and _is_last_failure(known, last):
         return _on_last_failure(known, last, now)
     if last is not None and (too_few := _too_few_are_left(known, last)):
         return NoRoundFollows(too_few)
-    here = {member.node for member in ready}
-    if known.me not in here:
+    if known.me not in presence.living or known.me in presence.unready:
         return NotYet(float("inf"), "this node, which leads, still has workers of an earlier round")
-    if len(ready) < parameters.min_nodes or known.quorum_since is None:
-        return NotYet(float("inf"), f"{len(ready)} of {parameters.min_nodes} nodes are here")
-    living = {member.node for member in known.members}
-    survivors = [node for node in last.nodes if node in living] if last else []
-    missing = [node for node in survivors if node not in here]
+    ready = presence.ready_count
+    if ready < parameters.min_nodes or known.quorum_since is None:
+        return NotYet(float("inf"), f"{ready} of {parameters.min_nodes} nodes are here")
+    missing = presence.unready.intersection(last.node_set) if last else set()
+    survivors = presence.living.intersection(last.node_set) if last else frozenset()
     until = known.quorum_since + parameters.last_call
     if missing and _failed(known.log):
         until = max(until, known.ended_since + parameters.loss_known_after)
-    if not missing and len(ready) >= parameters.max_nodes:
+    if not missing and ready >= parameters.max_nodes:
         why = f"all {parameters.max_nodes} places are taken"
     elif not missing and survivors:
         why = f"all {len(survivors)} survivors of {known.log.stage} are back"
     elif now >= until:
         why = f"the last call of {parameters.last_call:g} s is over"
     else:
-        wait_for = f"; still stopping workers: {', '.join(missing)}" if missing else ""
+        wait_for = f"; still stopping workers: {named(missing)}" if missing else ""
         return NotYet(
-            until, f"last call, {len(ready)} of {parameters.max_nodes} nodes are here{wait_for}"
+            until, f"last call, {ready} of {parameters.max_nodes} nodes are here{wait_for}"
         )
-    chosen = _chosen(known, ready)
+    chosen = _chosen(known)
     if problem := _unreachable(chosen):
         return Incompatible(problem)
-    away = tuple(node for node in sorted(known.log.busy & living) if node not in here)
-    restarts = restarts_after(known.log, living)
+    away = tuple(sorted(presence.unready))
+    restarts = restarts_after(known.log, presence.living)
     return Seal(_ranked(chosen, last), restarts, away, f"{why}: {len(chosen)} nodes")
 
 
@@ -149,18 +134,16 @@ def _is_last_failure(known: SealInput, last: Assignment) -> bool:
     """Whether the next round would need one more restart, and none is left, as far as the members
     show now.
     """
-    living = {member.node for member in known.members}
-    return restarts_after(known.log, living) > last.restarts and not known.parameters.budget_left(
-        last.restarts
-    )
+    charged = restarts_after(known.log, known.presence.living) > last.restarts
+    return charged and not known.parameters.budget_left(last.restarts)
 
 
 def _on_last_failure(known: SealInput, last: Assignment, now: float) -> NotYet | NoRoundFollows:
-    away = [node for node in last.nodes if node not in known.backs]
+    away = last.node_set.difference(known.presence.back)
     until = known.ended_since + known.parameters.loss_known_after
     if away and now < until:
         return NotYet(
-            until, f"no restarts are left; lost, or still stopping workers: {', '.join(away)}"
+            until, f"no restarts are left; lost, or still stopping workers: {named(away)}"
         )
     return NoRoundFollows(f"all {last.restarts} restarts are used up")
 
@@ -172,14 +155,16 @@ def _too_few_are_left(known: SealInput, last: Assignment) -> str | None:
     Without a living member of the last round, the nodes that are here came for another life of the
     job.
     """
-    living = {member.node for member in known.members}
-    done = [node for node in last.nodes if node in known.done]
-    possible = living.union(last.nodes).difference(done)
-    survivors = living.intersection(last.nodes).difference(done)
-    if not done or not survivors or len(possible) >= known.parameters.min_nodes:
+    done = last.node_set.intersection(known.done)
+    if not done:
+        return None
+    living = known.presence.living
+    possible = (living | last.node_set).difference(done)
+    survivors = (living & last.node_set).difference(done)
+    if not survivors or len(possible) >= known.parameters.min_nodes:
         return None
     return (
-        f"{', '.join(done)} had succeeded, and so {len(possible)} of {known.parameters.min_nodes} "
+        f"{named(done)} had succeeded, and so {len(possible)} of {known.parameters.min_nodes} "
         "nodes are left for another round"
     )
 
@@ -193,10 +178,9 @@ def restarts_after(log: RunHistory, living: AbstractSet[str]) -> int:
     last = log.last
     if last is None:
         return 0
-    left = [node for node in last.nodes if node in living]
-    if not left:
+    if last.node_set.isdisjoint(living):
         return 0
-    charged = _failed(log) and len(left) == len(last.nodes)
+    charged = _failed(log) and last.node_set <= living
     return last.restarts + charged
 
 
@@ -205,12 +189,12 @@ def _failed(log: RunHistory) -> bool:
     return verdict is not None and verdict.cause is Cause.FAILED
 
 
-def _chosen(known: SealInput, ready: Sequence[Member]) -> list[Member]:
+def _chosen(known: SealInput) -> list[Member]:
     """The members of the next round, in order of arrival. If too many are ready, the leader comes
     first, then members of the last round, then the others by arrival.
     """
-    last = known.log.last
-    earlier = frozenset(last.nodes) if last else frozenset[str]()
+    last, ready = known.log.last, known.presence.ready
+    earlier = last.node_set if last else frozenset[str]()
     ranked = sorted(ready, key=lambda member: (member.node != known.me, member.node not in earlier))
     places = {member.node for member in ranked[: known.parameters.max_nodes]}
     return [member for member in ready if member.node in places]

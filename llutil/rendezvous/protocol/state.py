@@ -14,7 +14,9 @@ from msgspec import structs
 
 from llutil.rendezvous.protocol.instructions import Create, End, Request
 from llutil.rendezvous.protocol.parameters import ProtocolParameters
+from llutil.rendezvous.protocol.presence import Presence
 from llutil.rendezvous.protocol.records import Assignment, Member, Report, ReportKind, Stage
+from llutil.rendezvous.protocol.round_reports import RoundReports
 from llutil.rendezvous.protocol.run_history import RunHistory
 
 __all__ = ["State", "WorkersState"]
@@ -90,14 +92,12 @@ class State:
     """The log was read after this node began to lead. From then on nobody else writes into it."""
     renewed_generation: int = 0
     members: tuple[Member, ...] | None = None
+    presence: Presence = field(default_factory=Presence)
+    """What follows from ``members``."""
     watching_members: bool = False
     watching_reports: Stage | None = None
-    end_reports: dict[str, Report] = field(default_factory=dict)
-    """Reports of success or failure on ``log.stage``, by node."""
-    nodes_back: set[str] = field(default_factory=set)
-    """Nodes that are ready for the round after ``log.stage``."""
-    stop_reports: dict[str, Report] = field(default_factory=dict)
-    """Requests to stop the whole job, by node."""
+    reports: RoundReports = field(default_factory=RoundReports)
+    """The reports on ``log.stage``."""
     checked_nodes: frozenset[str] = frozenset()
     nodes_being_checked: frozenset[str] = frozenset()
     quorum_since: float | None = None

@@ -22,21 +22,20 @@ library and the room's values.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from llutil.failure import JobFailure, first_failure
+from llutil.failure import JobFailure
 from llutil.rendezvous.protocol.parameters import ProtocolParameters
-from llutil.rendezvous.protocol.records import Assignment, Cause, Report, ReportKind, Verdict
+from llutil.rendezvous.protocol.presence import Presence, named
+from llutil.rendezvous.protocol.records import Assignment, Cause, Report, Verdict
+from llutil.rendezvous.protocol.round_reports import RoundReports, describe_failure, failure_of
 from llutil.rendezvous.protocol.seal_decision import NotYet
 
 __all__ = [
     "Recheck",
     "VerdictInput",
     "decide_verdict",
-    "describe_failure",
-    "first_report_of_failure",
 ]
 
 
@@ -44,20 +43,17 @@ __all__ = [
 class VerdictInput:
     """What the leader ``me`` knows while a round runs.
 
-    ``ends`` are the members' reports of success or failure, in the order in which the ledger took
-    them. ``stop`` is a reason to stop the whole job, or None. ``living`` are all nodes with a
-    member record, ``ready`` those that could be in a round now. ``checked`` are the nodes that were
-    seen to be lost or new before the last read of the reports. ``failed_since``: since when a
-    failure has been known, by the leader's own clock; None if there is none.
+    ``stop`` is a reason to stop the whole job, or None. ``checked`` are the nodes that were seen to
+    be lost or new before the last read of the reports. ``failed_since``: since when a failure has
+    been known, by the leader's own clock; None if there is none.
     """
 
     me: str
     parameters: ProtocolParameters
     round: Assignment
-    ends: Mapping[str, Report]
+    reports: RoundReports
     stop: str | None
-    living: AbstractSet[str]
-    ready: Sequence[str]
+    presence: Presence
     checked: frozenset[str]
     failed_since: float | None
 
@@ -73,53 +69,27 @@ class Recheck:
 def decide_verdict(known: VerdictInput, now: float) -> Verdict | Recheck | NotYet:
     """Whether the round ends at ``now``, and how."""
     seats = known.round.nodes
-    succeeded = [node for node in seats if _has_reported(known, node, ReportKind.SUCCEEDED)]
-    if len(succeeded) == len(seats):
+    if known.reports.all_succeeded:
         why = f"all {len(seats)} nodes succeeded"
         return _verdict(known, Cause.SUCCEEDED, why, seats, final=True)
     if known.stop is not None:
         return _verdict(known, Cause.STOPPED, known.stop, final=True)
-    failed = first_report_of_failure(known.round, known.ends)
-    if failed is not None:
-        return _on_failure(known, failed, now)
-    return _on_membership(known, succeeded)
-
-
-def first_report_of_failure(round_: Assignment, ends: Mapping[str, Report]) -> Report | None:
-    """The report of the failure that counts; None if nothing has failed.
-
-    ``ends`` are in the order in which the ledger took them.
-    """
-    seats = round_.nodes
-    failed = [end for end in ends.values() if end.say is ReportKind.FAILED and end.node in seats]
-    return first_failure(failed, _failure_of)
-
-
-def describe_failure(failed: Report) -> str:
-    """A failure in words."""
-    why = _failure_of(failed).why
-    return f"{failed.node} failed: {why}" if why else f"{failed.node} failed"
-
-
-def _failure_of(failed: Report) -> JobFailure:
-    return failed.job_failure or JobFailure()
-
-
-def _has_reported(known: VerdictInput, node: str, say: ReportKind) -> bool:
-    report = known.ends.get(node)
-    return report is not None and report.say is say
+    if known.reports.failure is not None:
+        return _on_failure(known, known.reports.failure, now)
+    return _on_membership(known, len(known.reports.succeeded))
 
 
 def _on_failure(known: VerdictInput, failed: Report, now: float) -> Verdict | Recheck | NotYet:
-    why, told = describe_failure(failed), _failure_of(failed)
+    why, told = describe_failure(failed), failure_of(failed)
     if told.echo and not told.fatal:
         if lost := _lost(known):
             return _lost_unless_reported(known, lost)
-        silent = [n for n in known.round.nodes if n in known.living and n not in known.ends]
+        living = known.round.node_set & known.presence.living
+        silent = living.difference(known.reports.ends)
         since = now if known.failed_since is None else known.failed_since
         until = since + known.parameters.cause_wait
         if silent and now < until:
-            return NotYet(until, f"{why}; {', '.join(silent)} may still report the cause")
+            return NotYet(until, f"{why}; {named(silent)} may still report the cause")
     if told.fatal:
         why += "; starting again cannot help"
     elif not known.parameters.budget_left(known.round.restarts):
@@ -129,34 +99,38 @@ def _on_failure(known: VerdictInput, failed: Report, now: float) -> Verdict | Re
     )
 
 
-def _on_membership(known: VerdictInput, succeeded: Sequence[str]) -> Verdict | Recheck | NotYet:
-    seats = known.round.nodes
+def _on_membership(known: VerdictInput, succeeded: int) -> Verdict | Recheck | NotYet:
+    seats, most = known.round.node_set, known.parameters.max_nodes
     if lost := _lost(known):
         return _lost_unless_reported(known, lost)
-    new = [node for node in known.ready if node not in seats]
-    if new and len(seats) < known.parameters.max_nodes and not succeeded:
+    if len(seats) < most and not succeeded and (new := _new(known)):
         if not known.checked.issuperset(new):
-            return Recheck(frozenset(new), f"{', '.join(new)} came; has anybody reported success?")
-        most = known.parameters.max_nodes
-        why = f"{', '.join(new)} came, and {len(seats)} of {most} places are taken"
+            return Recheck(frozenset(new), f"{named(new)} came; has anybody reported success?")
+        why = f"{named(new)} came, and {len(seats)} of {most} places are taken"
         return _verdict(known, Cause.GROWN, why, new)
-    return NotYet(float("inf"), f"{len(succeeded)} of {len(seats)} nodes have succeeded")
+    return NotYet(float("inf"), f"{succeeded} of {len(seats)} nodes have succeeded")
+
+
+def _new(known: VerdictInput) -> list[str]:
+    """Nodes that could be in a round and are not in this one, in order of arrival."""
+    presence = known.presence
+    new = presence.living.difference(known.round.node_set, presence.unready)
+    return [one.node for one in presence.members if one.node in new] if new else []
 
 
 def _lost(known: VerdictInput) -> list[str]:
     """Members whose record is gone, and of which no report is known."""
-    seats = known.round.nodes
-    return [node for node in seats if node not in known.living and node not in known.ends]
+    gone = known.round.node_set.difference(known.presence.living).difference(known.reports.ends)
+    return [node for node in known.round.nodes if node in gone] if gone else []
 
 
 def _lost_unless_reported(known: VerdictInput, lost: Sequence[str]) -> Verdict | Recheck:
     """The verdict on the loss of ``lost``. Before it, the reports are read again, so that it is
     certain that none of them has reported success.
     """
-    names = ", ".join(lost)
     if not known.checked.issuperset(lost):
-        return Recheck(frozenset(lost), f"{names}: record gone; did it report before?")
-    why = f"{names} was lost" if len(lost) == 1 else f"{names} were lost"
+        return Recheck(frozenset(lost), f"{named(lost)}: record gone; did it report before?")
+    why = f"{named(lost)} was lost" if len(lost) == 1 else f"{named(lost)} were lost"
     return _verdict(known, Cause.LOST, why, lost)
 
 

@@ -10,6 +10,7 @@ import pytest
 from llutil.rendezvous.protocol.end_without_ledger import end_without_ledger
 from llutil.rendezvous.protocol.instructions import Create, FinishedWell, GaveUp, ReadBack
 from llutil.rendezvous.protocol.records import Cause, Record, Report, ReportKind
+from llutil.rendezvous.protocol.round_reports import RoundReports
 from llutil.rendezvous.protocol.run_history import RunHistory
 from llutil.rendezvous.protocol.state import State, WorkersState
 from tests.support.rendezvous_values import job_failure, member, report, round_of, rules, verdict
@@ -35,7 +36,7 @@ def _state(names: str, *ends: Report, outcome: Report | None = _OWN, **others: A
         outcome=outcome,
         log_read_as_leader=True,
         members=tuple(member(name) for name in names),
-        end_reports={end.node: end for end in ends},
+        reports=RoundReports.of(running.nodes, ends),
         **others,
     )
 

@@ -285,15 +285,11 @@ def test_after_a_failure_all_come_back_and_the_next_seal_charges_it() -> None:
     assert node.created() == ["StartWorkers", "WatchReports 1.2", "Sweep 1.2"]
 
 
-def last_failure(words: str = "boom") -> Node:
+def last_failure(told: JobFailure = JobFailure(why="boom")) -> Node:  # noqa: B008 - frozen
     """A leader whose round failed without a restart left, and whose own workers have stopped."""
-    node = leader(max_restarts=0)
-    assert node.sees(
-        see.ReportsSeen(
-            FIRST, (report("b", ReportKind.FAILED, job_failure=JobFailure(why=words)),)
-        ),
-        5.0,
-    ) == ["Create verdict"]
+    node = leader(max_restarts=0, cause_wait=0.0)
+    reports = (report("b", ReportKind.FAILED, job_failure=told),)
+    assert node.sees(see.ReportsSeen(FIRST, reports), 5.0) == ["Create verdict"]
     assert (node.wanted.cause, node.wanted.final) == (Cause.FAILED, False)
     assert node.created() == ["StopWorkers failed"]
     assert node.sees(see.WorkersStopped(FIRST)) == ["CloseStore", "Create back"]
@@ -345,8 +341,8 @@ def test_a_node_whose_workers_had_failed_when_they_were_stopped_says_so_before_i
 
 
 def test_a_late_report_of_the_cause_overrules_the_echo_that_ended_the_round() -> None:
-    node = last_failure("a peer is gone")
-    echo = report("b", ReportKind.FAILED, job_failure=job_failure("a peer is gone", echo=True))
+    told = job_failure("a peer is gone", echo=True)
+    node, echo = last_failure(told), report("b", ReportKind.FAILED, job_failure=told)
     cause = report("a", ReportKind.FAILED, job_failure=job_failure("the cause", rank=0))
     assert node.sees(see.ReportsSeen(FIRST, (echo, cause, *BACKS)), 5.1) == ["Create marker"]
     assert node.wanted.job_failure == cause.job_failure

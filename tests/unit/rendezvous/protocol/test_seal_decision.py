@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from llutil.rendezvous.protocol.presence import Presence
 from llutil.rendezvous.protocol.records import Assignment, Cause, Member
 from llutil.rendezvous.protocol.run_history import RunHistory
 from llutil.rendezvous.protocol.seal_decision import (
@@ -37,12 +38,13 @@ def seal_input(
 ) -> SealInput:
     """Members are the letters of ``here``, in order of arrival; the first one leads."""
     log = RunHistory(last, verdict(cause, last.stage) if last else None)
+    members = others.pop("members", [member(name) for name in here])
+    back = frozenset(f"{name}.1" for name in backs)
     values: dict[str, Any] = {
         "me": f"{here[0]}.1",
         "parameters": rules(least, most),
         "log": log,
-        "members": [member(name) for name in here],
-        "backs": frozenset(f"{name}.1" for name in backs),
+        "presence": Presence(tuple(members), log.busy, back),
         "quorum_since": quorum_since,
         "ended_since": 100.0,
     }

@@ -8,38 +8,48 @@ from typing import Any
 import pytest
 
 from llutil.failure import FailureClass
+from llutil.rendezvous.protocol.presence import Presence
 from llutil.rendezvous.protocol.records import Cause, Report, ReportKind, Verdict
+from llutil.rendezvous.protocol.round_reports import RoundReports
 from llutil.rendezvous.protocol.seal_decision import NotYet
 from llutil.rendezvous.protocol.verdict_decision import (
     Recheck,
     VerdictInput,
     decide_verdict,
 )
-from tests.support.rendezvous_values import job_failure, report, round_of, rules
+from tests.support.rendezvous_values import job_failure, member, report, round_of, rules
 
 FOREVER = float("inf")
+MEMBERS = ("a.1", "b.1", "c.1")
 ECHO: dict[str, Any] = {"echo": True, "failure_class": FailureClass.INFRASTRUCTURE}
 
 
 def verdict_input(
-    ends: str = "", living: str = "abc", *, restarts: int = 0, checked: str = "", **others: Any
+    ends: str = "",
+    living: str = "abc",
+    *,
+    busy: str = "abc",
+    restarts: int = 0,
+    checked: str = "",
+    **others: Any,
 ) -> VerdictInput:
-    """A round of a, b and c, of at most four; ``ends`` like "a+ b- c~": success, failure, echo."""
-    reports: dict[str, Report] = {}
+    """A round of a, b and c, of at most four; ``ends`` like "a+ b- c~": success, failure, echo.
+    Those that are ``busy`` have workers of an earlier round.
+    """
+    reports = []
     for end in ends.split():
         name, how = end
         say = ReportKind.SUCCEEDED if how == "+" else ReportKind.FAILED
         told = None if how == "+" else job_failure("boom", **(ECHO if how == "~" else {}))
-        reports[f"{name}.1"] = report(name, say, job_failure=told)
-    nodes = [f"{name}.1" for name in living]
+        reports.append(report(name, say, job_failure=told))
+    members, busy = tuple(map(member, living)), frozenset(f"{name}.1" for name in busy)
     values: dict[str, Any] = {
         "me": "a.1",
         "parameters": rules(1, 4),
         "round": round_of("abc", restarts=restarts),
-        "ends": reports,
+        "reports": RoundReports.of(MEMBERS, reports),
         "stop": None,
-        "living": frozenset(nodes),
-        "ready": [node for node in nodes if node > "c.1"],
+        "presence": Presence(members, busy),
         "checked": frozenset(f"{name}.1" for name in checked),
         "failed_since": 100.0,
     }
@@ -73,7 +83,7 @@ CASES = {
     "one came": (verdict_input("", "abcx", checked="x"), (Cause.GROWN, False, "x")),
     "one came after a success": (verdict_input("a+", "abcx", checked="x"), ("hold", FOREVER)),
     "one came, and all places are taken": (verdict_input("", "abcx", checked="x", parameters=FULL), ("hold", FOREVER)),
-    "one came and has workers yet": (verdict_input("", "abcx", checked="x", ready=()), ("hold", FOREVER)),
+    "one came and has workers yet": (verdict_input("", "abcx", checked="x", busy="abcx"), ("hold", FOREVER)),
     "one came and one is gone": (verdict_input("", "abx", checked="cx"), (Cause.LOST, False, "c")),
     "a stop": (verdict_input(stop="enough"), (Cause.STOPPED, True, "")),
     "a stop and a failure": (verdict_input("a-", stop="enough"), (Cause.STOPPED, True, "")),
@@ -99,14 +109,15 @@ def test_the_verdict_on_a_last_failure_says_that_it_may_be_the_end() -> None:
 
 
 def test_a_failure_that_cannot_be_mended_ends_the_job_at_once_whoever_reported_first() -> None:
-    ends = {
-        "a.1": failed("a", "a peer is gone"),
-        "b.1": failed("b", "no module named x", fatal=True),
-    }
-    ruling = decide_verdict(replace(verdict_input(), ends=ends), 101.0)
+    ends = [failed("a", "a peer is gone"), failed("b", "no module named x", fatal=True)]
+    ruling = decide_verdict(reported(ends), 101.0)
     assert isinstance(ruling, Verdict)
-    assert (ruling.final, ruling.job_failure) == (True, ends["b.1"].job_failure)
+    assert (ruling.final, ruling.job_failure) == (True, ends[1].job_failure)
     assert "no module named x; starting again cannot help" in ruling.why
+
+
+def reported(ends: list[Report], **others: Any) -> VerdictInput:
+    return replace(verdict_input(**others), reports=RoundReports.of(MEMBERS, ends))
 
 
 def failed(name: str, why: str = "boom", *, fatal: bool = False, **fields: Any) -> Report:
@@ -138,9 +149,7 @@ def failed(name: str, why: str = "boom", *, fatal: bool = False, **fields: Any) 
 def test_the_verdict_tells_the_first_failure_that_the_ledger_took(
     ends: list[Report], first: str
 ) -> None:
-    ruling = decide_verdict(
-        replace(verdict_input(restarts=3), ends={end.node: end for end in ends}), 102.0
-    )
+    ruling = decide_verdict(reported(ends, restarts=3), 102.0)
     assert isinstance(ruling, Verdict)
     (told,) = [end for end in ends if end.node == f"{first}.1"]
     assert (ruling.nodes, ruling.job_failure) == ((told.node,), told.job_failure)
@@ -165,7 +174,7 @@ HEARING = {
 def test_an_echo_ends_the_round_only_after_its_cause_had_time_to_be_told(
     ends: list[Report], living: str, until: float | None
 ) -> None:
-    known = replace(verdict_input(living=living), ends={end.node: end for end in ends})
+    known = reported(ends, living=living)
     found = decide_verdict(known, 101.9)
     assert (found.until if isinstance(found, NotYet) else None) == until
     assert isinstance(decide_verdict(known, 102.0), Verdict)
