@@ -21,10 +21,10 @@ from airflow_provider.execution.dag_test import (
 )
 from airflow_provider.execution.final_exception import hopeless_exception
 from airflow_provider.execution.slot_wait import SlotWait
-from airflow_provider.gang.host_notice import HOST
-from airflow_provider.gang.hosted_store import Guest, Host, NotNeededError, is_hosted
+from airflow_provider.gang.ledger_notice import HOST
 from airflow_provider.gang.node import GangNode
 from airflow_provider.gang.reschedule import SlotTimeout, slot_timeout
+from airflow_provider.gang.served_ledger import Guest, Host, NotNeededError, is_hosted
 from airflow_provider.gang.siblings import GangDone, GangHopeless, GangOpen, outlook
 from airflow_provider.gang.success_note import SuccessNote
 from llutil.errors import LaunchError, RendezvousError

@@ -18,8 +18,8 @@ from airflow_provider.execution.dag_test import LOCAL_PARAMETERS, is_dag_test
 from airflow_provider.execution.gang_node import Stoppable, run_node
 from airflow_provider.execution.launch import Launch
 from airflow_provider.execution.worker_files import first_time, kept_folder
-from airflow_provider.gang.hosted_store import hosted_place
 from airflow_provider.gang.node import GangNode
+from airflow_provider.gang.served_ledger import hosted_place
 from airflow_provider.gang.success_note import NOTE
 from airflow_provider.gang.version_check import exchange
 from airflow_provider.hooks.agent import AgentHook

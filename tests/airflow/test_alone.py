@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider.gang.host_notice import NOTICE
+from airflow_provider.gang.ledger_notice import NOTICE
 from tests.airflow.client import Client, Run, Task, wait
 from tests.airflow.conftest import await_nothing_left
 from tests.airflow.server import Airflow

@@ -22,8 +22,8 @@ from airflow.sdk.execution_time.comms import ErrorResponse
 from airflow_provider.execution.gang_node import run_node
 from airflow_provider.execution.launch import Launch
 from airflow_provider.execution.slot_wait import LAST_RUN
-from airflow_provider.gang.hosted_store import hosted_place
 from airflow_provider.gang.node import GangNode
+from airflow_provider.gang.served_ledger import hosted_place
 from airflow_provider.gang.success_note import NOTE, SuccessNote
 from airflow_provider.hooks.agent import AgentHook
 from airflow_provider.retries.launch_retry import LaunchRetry

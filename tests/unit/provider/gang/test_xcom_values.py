@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from airflow_provider.gang.hosted_store import Notice
 from airflow_provider.gang.node import SuccessNote
+from airflow_provider.gang.served_ledger import Notice
 from airflow_provider.gang.version_check import NodeVersions
 
 NOTE = SuccessNote(node=1, nodes=2, rerun_token="0@2026", ranks=(2, 3), world_size=4)

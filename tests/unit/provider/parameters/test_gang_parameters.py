@@ -13,8 +13,8 @@ from airflow.serialization.serialized_objects import DagSerialization
 
 from airflow_provider.decorators.elastic import elastic_task
 from airflow_provider.execution.task_run import TaskRun
-from airflow_provider.gang.hosted_store import is_hosted
 from airflow_provider.gang.node import GangNode
+from airflow_provider.gang.served_ledger import is_hosted
 from airflow_provider.operators.elastic import ElasticLaunchOperator
 from llutil.errors import ConfigError
 

@@ -10,8 +10,10 @@ import structlog
 from airflow.sdk.exceptions import AirflowFailException, AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time.comms import ErrorResponse
 
-from airflow_provider.gang.host_notice import NOTICE, Notice
-from airflow_provider.gang.hosted_store import (
+from airflow_provider.gang.ledger_notice import NOTICE, Notice
+from airflow_provider.gang.node import GangNode
+from airflow_provider.gang.reschedule import SlotTimeout
+from airflow_provider.gang.served_ledger import (
     Guest,
     Host,
     HostMissingError,
@@ -20,8 +22,6 @@ from airflow_provider.gang.hosted_store import (
     is_hosted,
     own_address,
 )
-from airflow_provider.gang.node import GangNode
-from airflow_provider.gang.reschedule import SlotTimeout
 from airflow_provider.gang.siblings import (
     GangDone,
     GangHopeless,

@@ -21,7 +21,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from airflow_provider.gang.host_notice import HOST, NOTICE, Notice, Try, Wait, look
+from airflow_provider.gang.ledger_notice import HOST, NOTICE, Notice, Try, Wait, look
 from airflow_provider.gang.node import GangNode
 from airflow_provider.gang.reschedule import GiveSlotBack, SlotTimeout, decide_slot
 from airflow_provider.gang.siblings import GangDone, GangHopeless, GangView, outlook

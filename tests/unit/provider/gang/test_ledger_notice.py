@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from airflow_provider.gang.host_notice import Notice, Try, Wait, look
+from airflow_provider.gang.ledger_notice import Notice, Try, Wait, look
 from llutil.errors import ConfigError
 from llutil.system.addresses import machine_id
 
