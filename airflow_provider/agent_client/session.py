@@ -54,7 +54,7 @@ _REAP_PERIOD = 0.05
 class AgentSession:
     """Sends ``spec`` to ``agent`` and receives its messages until it ends.
 
-    ``on_store`` is called with the endpoint of the job's ledger, if the agent serves it.
+    ``on_ledger`` is called with the endpoint of the job's ledger, if the agent serves it.
 
     Attributes that others read; times are in seconds on the monotonic clock:
 
@@ -72,7 +72,7 @@ class AgentSession:
         agent: AgentSubprocess,
         relay: LogRelay,
         spec: Spec,
-        on_store: Callable[[str], None] = lambda _: None,
+        on_ledger: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.hello: Hello | None = None
         self.leaving_since = float("inf")
@@ -82,7 +82,7 @@ class AgentSession:
         self.idle_since = float("inf")
         self._agent = agent
         self._relay = relay
-        self._on_store = on_store
+        self._on_ledger = on_ledger
         self._outgoing = memoryview(encode(spec))
         self._stop_sent = False
         self._decoder = Decoder()
@@ -234,7 +234,7 @@ class AgentSession:
                     self.furthest = max(self.furthest, *steps, 0)
                 self._relay.event(message)
             case LedgerServed(endpoint=endpoint):
-                self._on_store(endpoint)
+                self._on_ledger(endpoint)
             case Result(rank=rank, value=value):
                 self._results[rank] = value
             case ResultInFile(rank=rank):

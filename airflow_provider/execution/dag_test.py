@@ -2,8 +2,8 @@
 
 ``dag.test()`` runs mapped task instances one after the other in one process (Airflow 3.3). There,
 nodes of a gang would wait for each other for ever. So the first instance starts an agent for each
-node. They meet through torch's c10d on the loopback interface, so no service is needed. The other
-instances find their results in XCom.
+node. The agent of node 0 serves the ledger, on the loopback interface, so no service is needed. The
+other instances find their results in XCom.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from __future__ import annotations
 import json
 import logging
 import queue
-import socket
 import threading
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider.gang.ledger_notice import SERVING_NODE
 from airflow_provider.gang.node import GangNode
+from airflow_provider.gang.served_ledger import new_secret
 from airflow_provider.gang.xcom_values import pull_all
 from airflow_provider.results.reference import reference_from_json, reference_to_json
 from airflow_provider.retries.launch_retry import LaunchRetry
-from llutil.backends.table import C10D
-from llutil.errors import LaunchError, StoppedError
+from llutil.backends.table import SERVED
+from llutil.errors import LaunchError, ServerLostError, StoppedError
 
 if TYPE_CHECKING:
     from airflow_provider.execution.launch import Launch
@@ -45,7 +45,7 @@ DAG_TEST_RESULTS = "dag_test_results"
 _LOOPBACK = "127.0.0.1"
 
 LOCAL_PARAMETERS: Mapping[str, Any] = {
-    "rdzv_backend": C10D.name,
+    "rdzv_backend": SERVED.name,
     "rdzv_endpoint": f"{_LOOPBACK}:0",
     "rdzv_configs": None,
     "rdzv_conn_id": None,
@@ -53,17 +53,12 @@ LOCAL_PARAMETERS: Mapping[str, Any] = {
     "node_index": None,
     "local_addr": _LOOPBACK,
 }
-"""The parameters of a launch whose nodes are all on this machine. The port is set later, when it is
-known.
+"""The parameters of a launch whose nodes are all on this machine. The port is set later, when node
+0 says which it is.
 """
 
-# All durations are in seconds.
-_START_CHECK_PERIOD = 0.01
-"""The time between two checks whether an agent has been started."""
 _INTERRUPTION_CHECK_PERIOD = 0.5
-"""How late an interruption of the main thread is noticed at most."""
-_MONITOR_INTERVAL = 1.0
-"""How late torch's backend notices at most that a node has restarted."""
+"""How late an interruption of the main thread is noticed at most, in seconds."""
 
 
 def is_dag_test() -> bool:
@@ -133,7 +128,8 @@ class DagTestGang:
         self._node = node
         self._hooks = [make_hook(f"node {number}") for number in range(node.nodes)]
         self._outcomes: list[dict[int, Any] | BaseException | None] = [None] * node.nodes
-        self._ended: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._said: queue.SimpleQueue[int | str] = queue.SimpleQueue()
+        """A node's number when it has ended; the ledger's endpoint when node 0 serves it."""
 
     def stop(self, reason: str) -> None:
         """Ask all agents to end their job. Safe in signal handlers, as ``AgentHook.stop`` is."""
@@ -150,50 +146,62 @@ class DagTestGang:
             "on this machine; the other task instances return their own node's results",
             self._node.nodes,
         )
-        port = _free_port()
+        secret = new_secret()
         running: set[int] = set()
         threads: list[threading.Thread] = []
+
+        def start(number: int, endpoint: str) -> None:
+            local = self._local(launch, number, endpoint, secret)
+            thread = threading.Thread(
+                target=self._run_one, args=(number, local, log), name=f"node-{number}"
+            )
+            threads.append(thread)
+            running.add(number)
+            thread.start()
+
         try:
-            for number, hook in enumerate(self._hooks):
-                local = self._local(launch, number, port)
-                thread = threading.Thread(
-                    target=self._run_one, args=(number, local, log), name=f"node-{number}"
-                )
-                threads.append(thread)
-                running.add(number)
-                thread.start()
-                # torch's c10d gives ranks in the order of the agents' process ids (torch 2.13).
-                while self._outcomes[number] is None and not hook.running:
-                    time.sleep(_START_CHECK_PERIOD)
-            self._await(running)
+            start(SERVING_NODE, f"{_LOOPBACK}:0")
+            while running:
+                match self._next_said():
+                    case int(number):
+                        running.discard(number)
+                    case str(endpoint):
+                        for number in range(1, self._node.nodes):
+                            start(number, endpoint)
+                    case None:
+                        pass
         except BaseException as interruption:
             self.stop(f"the task was interrupted by {type(interruption).__name__}")
             running &= {number for number, thread in enumerate(threads) if thread.ident is not None}
-            self._await(running)  # each hook has a deadline once it is stopped
+            while running:  # each hook has a deadline once it is stopped
+                running -= {self._next_said()}
             raise
         return self._outcome()
 
-    def _await(self, running: set[int]) -> None:
-        """Wait until all nodes in ``running`` have ended, and remove each that has.
+    def _next_said(self) -> int | str | None:
+        """What the nodes' threads say next; None if they say nothing for a moment.
 
         ``Thread.join`` cannot be used: if an exception interrupts it, it marks the thread as ended
         (Python 3.11).
         """
-        while running:
-            with suppress(queue.Empty):
-                running.discard(self._ended.get(timeout=_INTERRUPTION_CHECK_PERIOD))
+        with suppress(queue.Empty):
+            return self._said.get(timeout=_INTERRUPTION_CHECK_PERIOD)
+        return None
 
-    def _local(self, launch: Launch, number: int, port: int) -> Launch:
+    def _local(self, launch: Launch, number: int, endpoint: str, secret: str) -> Launch:
         """``launch`` for the node ``number`` on this machine."""
+        serves = number == SERVING_NODE
         config = replace(
             launch.config,
             min_nodes=self._node.nodes,  # all of them start at once
-            rdzv_endpoint=f"{_LOOPBACK}:{port}",
-            rdzv_configs={"is_host": number == 0},
-            monitor_interval=min(_MONITOR_INTERVAL, launch.config.monitor_interval),
+            rdzv_endpoint=endpoint,
+            rdzv_configs={"serves": serves, "secret": secret},
+            node_index=number,
+            node_label=f"node {number}",
         )
         key = replace(launch.key, map_index=number)
-        return replace(launch, config=config, key=key, retry=LaunchRetry(attempts=1))
+        local = replace(launch, config=config, key=key, retry=LaunchRetry(attempts=1))
+        return replace(local, publish=self._said.put) if serves else local
 
     def _run_one(self, number: int, launch: Launch, log: logging.Logger) -> None:
         try:
@@ -202,23 +210,17 @@ class DagTestGang:
             self._outcomes[number] = error
             self.stop(f"node {number} failed")
         finally:
-            self._ended.put(number)
+            self._said.put(number)
 
     def _outcome(self) -> GangResults:
         errors = [outcome for outcome in self._outcomes if isinstance(outcome, BaseException)]
         if errors:
-            # Nodes that were stopped failed only because another one failed.
-            raise next((one for one in errors if not isinstance(one, StoppedError)), errors[0])
+            # Nodes that were stopped, or that lost node 0, failed only because another one failed.
+            follows = (StoppedError, ServerLostError)
+            raise next((one for one in errors if not isinstance(one, follows)), errors[0])
         results: dict[int, dict[int, Any]] = {}
         for number, outcome in enumerate(self._outcomes):
             if not isinstance(outcome, dict):
                 raise LaunchError(f"node {number} ended without a result or an error")
             results[number] = outcome
         return GangResults(results, max(hook.world_size for hook in self._hooks))
-
-
-def _free_port() -> int:
-    """A port that is free now. The agent of node 0 binds it a moment later."""
-    with socket.create_server((_LOOPBACK, 0)) as server:
-        port: int = server.getsockname()[1]
-    return port

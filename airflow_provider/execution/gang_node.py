@@ -21,10 +21,11 @@ from airflow_provider.execution.dag_test import (
 )
 from airflow_provider.execution.final_exception import hopeless_exception
 from airflow_provider.execution.slot_wait import SlotWait
-from airflow_provider.gang.ledger_notice import HOST
+from airflow_provider.gang.ledger_notice import SERVING_NODE
 from airflow_provider.gang.node import GangNode
-from airflow_provider.gang.reschedule import SlotTimeout, slot_timeout
-from airflow_provider.gang.served_ledger import Guest, Host, NotNeededError, is_hosted
+from airflow_provider.gang.reschedule import slot_timeout
+from airflow_provider.gang.served_ledger import ServingNode, is_served
+from airflow_provider.gang.sibling_node import NotNeededError, SiblingNode
 from airflow_provider.gang.siblings import GangDone, GangHopeless, GangOpen, outlook
 from airflow_provider.gang.success_note import SuccessNote
 from llutil.errors import LaunchError, RendezvousError
@@ -117,13 +118,31 @@ def _launch(node: GangNode, task: NodeTask, hook: AgentHook, log: logging.Logger
     """
     launch = task.launch(locally=False)
     timeout = float(launch.config.rendezvous_options()["timeout"])
-    wait = SlotWait(
-        node,
-        task.context,
-        log,
-        host=HOST if is_hosted(launch.config) else None,
-        timeout=slot_timeout(timeout, _random_fraction()),
-    )
+    of_slot = slot_timeout(timeout, _random_fraction())
+    ti = task.context["ti"]
+    if not is_served(launch.config):
+        wait = SlotWait(node, task.context, log, server=None, timeout=of_slot)
+    elif node.number == SERVING_NODE:
+        wait = SlotWait(node, task.context, log, server=SERVING_NODE, timeout=of_slot)
+        serving = ServingNode(node, ti, log)
+        launch = replace(launch, meet=serving.meet, publish=serving.publish)
+    else:
+        sibling = SiblingNode(
+            node,
+            ti,
+            log,
+            timeout=of_slot,
+            sleep=hook.sleep,
+            stopped=lambda: hook.stopped,
+            draw=_random_fraction,
+        )
+        wait = SlotWait(
+            node, task.context, log, server=SERVING_NODE, timeout=of_slot, lost=sibling.lost
+        )
+        # Node 0 may be lost at any time; then this node waits for its next try. It does not give up
+        # because the first launch was long ago: the wait has a deadline of its own.
+        patient = replace(launch.retry, max_elapsed=float("inf"))
+        launch = replace(launch, meet=sibling.meet, retry=patient)
     configs = {**launch.config.rdzv_configs, "timeout": wait.timeout.started}
     launch = replace(
         launch,
@@ -131,8 +150,6 @@ def _launch(node: GangNode, task: NodeTask, hook: AgentHook, log: logging.Logger
         retry_is_pointless=wait.is_over,
         idle_check=wait.check,
     )
-    if is_hosted(launch.config):
-        launch = _without_store(launch, node, task.context["ti"], hook, wait.timeout, log)
     try:
         return launch.run(hook, log)
     except NotNeededError as error:
@@ -145,33 +162,6 @@ def _launch(node: GangNode, task: NodeTask, hook: AgentHook, log: logging.Logger
                 error, timeout=timeout, gang_timeout=task.gang_timeout, pool=task.pool, ran=hook.ran
             )
         raise
-
-
-def _without_store(
-    launch: Launch,
-    node: GangNode,
-    ti: Any,
-    hook: AgentHook,
-    timeout: SlotTimeout,
-    log: logging.Logger,
-) -> Launch:
-    """``launch`` for nodes that meet at node 0, without a separate store."""
-    if node.number == HOST:
-        host = Host(node, ti, log)
-        return replace(launch, meet=host.meet, publish=host.publish)
-    guest = Guest(
-        node,
-        ti,
-        log,
-        timeout=timeout,
-        sleep=hook.sleep,
-        stopped=lambda: hook.stopped,
-        draw=_random_fraction,
-    )
-    # Node 0 may be lost at any time; then this node waits for its next try. It does not give up
-    # because the first launch was long ago: the wait has a deadline of its own.
-    patient = replace(launch.retry, max_elapsed=float("inf"))
-    return replace(launch, meet=guest.meet, retry=patient)
 
 
 def _run_dag_test(

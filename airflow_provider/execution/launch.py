@@ -50,7 +50,7 @@ class Launch:
     The others are callbacks. ``begin`` gets, before the first launch, the record that the agent of
     an earlier try has left on this host; None if there is none. What it raises ends this try.
     ``meet`` completes the configuration of each launch with the place where nodes meet; it may
-    wait. ``publish`` gets the endpoint of the job's store, if this node hosts it.
+    wait. ``publish`` gets the endpoint of the job's ledger, if this node serves it.
     ``retry_is_pointless`` gets the error of each launch that failed; True prevents a retry.
     ``idle_check`` is called while no worker runs: see ``AgentHook.run``.
     """
@@ -63,7 +63,7 @@ class Launch:
     retry: LaunchRetry
     id_by_attempt: bool = False
     retry_is_pointless: Callable[[LaunchError], bool] = lambda _: False
-    idle_check: Callable[[float], str | None] = lambda _: None
+    idle_check: Callable[[float], str | LaunchError | None] = lambda _: None
     store: ResultStore | None = None
     begin: Callable[[AgentRecord | None, logging.Logger], None] = lambda _left, _log: None
     meet: Callable[[LaunchConfig], LaunchConfig] = lambda config: config
@@ -112,7 +112,7 @@ class Launch:
                 return hook.run(
                     spec,
                     results=None if handover is None else handover.fd,
-                    on_store=self.publish,
+                    on_ledger=self.publish,
                     idle_check=self.idle_check,
                 )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from airflow.sdk.exceptions import (
@@ -48,8 +48,10 @@ before it gave its slot back.
 class SlotWait:
     """The wait of ``node``, whose task instance ``context`` belongs to, for a slot of each sibling.
 
-    :param host: the node that hosts the job's store, if one does.
+    :param server: the node that serves the job's ledger, if one does.
     :param timeout: how long the node keeps its slot.
+    :param lost: why the ledger of this node's launch is over, by what Airflow says of the nodes;
+        None if it may go on.
 
     ``decided`` is why the node is to stop waiting; None as long as it waits.
     """
@@ -60,27 +62,31 @@ class SlotWait:
         context: Mapping[str, Any],
         log: logging.Logger,
         *,
-        host: int | None,
+        server: int | None,
         timeout: SlotTimeout,
+        lost: Callable[[GangView], str | None] = lambda _: None,
     ) -> None:
         self.timeout = timeout
         self.decided: GiveSlotBack | GangHopeless | None = None
         self._node = node
         self._context = context
         self._log = log
-        self._host = host
+        self._server = server
+        self._lost = lost
         self._view: GangView | None = None
         self._told: tuple[int, ...] = ()
 
-    def check(self, waited: float) -> str | None:
-        """Why the agent is to be stopped, which has been without workers for ``waited`` seconds."""
+    def check(self, waited: float) -> str | LaunchError | None:
+        """Why the agent is to be stopped, which has been without workers for ``waited`` seconds. It
+        is an error if only this launch has to end.
+        """
         view = self._look()
         if view is None:
             return None  # one look among many
         match decide_slot(view, waited, self.timeout):
             case KeepSlot(started):
                 self._tell(started)
-                return None
+                return self._server_lost(view)
             case GangHopeless(why) as hopeless:
                 self.decided = hopeless
                 return why
@@ -91,7 +97,7 @@ class SlotWait:
     def is_over(self, error: LaunchError) -> bool:
         """Whether another launch could not mend ``error``, since it is the siblings who are away.
 
-        If only the one that hosts the store has gone, another launch waits for its next try.
+        If only the one that serves the ledger has gone, another launch waits for its next try.
         """
         if isinstance(error, RendezvousError) and not isinstance(error, ServerLostError):
             self._decide(error)
@@ -144,13 +150,21 @@ class SlotWait:
                     f"{why}, and the {gang_timeout:g} s of gang_timeout are over. {error}"
                 ) from error
 
+    def _server_lost(self, view: GangView) -> ServerLostError | None:
+        try:
+            why = self._lost(view)
+        except AirflowRuntimeError as error:
+            self._log.warning("Airflow does not say where node %s is: %s", self._server, error)
+            return None
+        return None if why is None else ServerLostError(why)
+
     def _decide(self, error: RendezvousError) -> None:
         if self.decided is None:
             self.decided = after_failed_rendezvous(self._look(), error)
 
     def _look(self) -> GangView | None:
         try:
-            self._view = self._node.view(self._context["ti"], host=self._host)
+            self._view = self._node.view(self._context["ti"], server=self._server)
         except AirflowRuntimeError as error:
             self._log.warning("Airflow does not say how the other nodes are: %s", error)
             return None

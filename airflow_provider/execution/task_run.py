@@ -19,7 +19,7 @@ from airflow_provider.execution.gang_node import Stoppable, run_node
 from airflow_provider.execution.launch import Launch
 from airflow_provider.execution.worker_files import first_time, kept_folder
 from airflow_provider.gang.node import GangNode
-from airflow_provider.gang.served_ledger import hosted_place
+from airflow_provider.gang.served_ledger import served_place
 from airflow_provider.gang.success_note import NOTE
 from airflow_provider.gang.version_check import exchange
 from airflow_provider.hooks.agent import AgentHook
@@ -269,7 +269,7 @@ class TaskRun:
         if locally:
             return {**own, **LOCAL_PARAMETERS}
         several = has_several_nodes(known)
-        without_store = None if self._node is None else hosted_place
+        without_store = None if self._node is None else served_place
         return own | resolve_rendezvous(
             known, several=several, connect=connection_settings, without_store=without_store
         )

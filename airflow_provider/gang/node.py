@@ -64,18 +64,22 @@ class GangNode:
             name: given.get(name) or value for name, value in own.items()
         }
 
-    def view(self, ti: Any, *, host: int | None = None) -> GangView:
-        """What Airflow says now of all nodes. ``host`` is the node that hosts the job's store, if
-        one does.
+    def view(self, ti: Any, *, server: int | None = None) -> GangView:
+        """What Airflow says now of all nodes. ``server`` is the node that serves the job's ledger,
+        if one does.
+
+        This is one request to Airflow, and another one if a sibling has succeeded.
         """
+        states = self.states(ti)
+        succeeded = any(state == "success" for state in states.values())
         return GangView(
             node=self.number,
             nodes=self.nodes,
             min_nodes=self.min_nodes,
             rerun_token=self.rerun_token,
-            states=self.states(ti),
-            notes=notes_of(ti, self.key.task_id),
-            host=host,
+            states=states,
+            notes=notes_of(ti, self.key.task_id) if succeeded else {},
+            server=server,
         )
 
     def states(self, ti: Any) -> dict[int, str | None]:

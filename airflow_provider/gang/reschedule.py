@@ -110,8 +110,8 @@ def decide_slot(
 def after_failed_rendezvous(view: GangView | None, error: RendezvousError) -> GiveSlotBack | None:
     """Whether the node comes again; None if ``error`` is to count as a failed try.
 
-    It does not count if it is the siblings' doing: they did not come in time, or the one that hosts
-    the store has gone. ``view`` is None if Airflow does not say how they are.
+    It does not count if it is the siblings' doing: they did not come in time, or the one that
+    serves the ledger has gone. ``view`` is None if Airflow does not say how they are.
     """
     absent = None if view is None else absent_nodes(view)
     if absent is not None:

@@ -1,77 +1,51 @@
-"""A gang without a store of its own: the agent of node 0 hosts one for the job.
+"""A gang without a connection: node 0 serves the job's ledger to its siblings.
 
-The nodes need nothing but Airflow to find each other. Node 0 binds the store when its agent starts,
-and pushes a ``Notice`` of its address to XCom. A sibling looks for the notice as long as it may
-hold its slot. It starts its own agent once Airflow says that node 0 runs, and the store at that
-address has proved that the agent of the notice owns it
-(``llutil.rendezvous.hosted.store_handshake``). A notice may come from an earlier try, an earlier
-launch or a task that was killed. Then nobody answers, or somebody else, and the sibling goes on
-looking. If node 0 is lost, they look again for the notice of its next try.
+The nodes need nothing but Airflow to find each other. The agent of node 0 serves the ledger at an
+address of its worker, and node 0 pushes a ``LedgerNotice`` of that to XCom. A sibling looks for the
+notice before it starts an agent of its own: see ``airflow_provider.gang.sibling_node``.
 
-The gang cannot go on without node 0. ``Host`` and ``Guest`` act; Airflow is imported inside
-functions.
+``ServingNode`` acts; Airflow is imported inside functions.
 """
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Mapping
+import secrets
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from airflow_provider.gang.ledger_notice import HOST, NOTICE, Notice, Try, Wait, look
+from airflow_provider.gang.ledger_notice import NOTICE, LedgerNotice
 from airflow_provider.gang.node import GangNode
-from airflow_provider.gang.reschedule import GiveSlotBack, SlotTimeout, decide_slot
-from airflow_provider.gang.siblings import GangDone, GangHopeless, GangView, outlook
-from airflow_provider.gang.xcom_values import pull_all
-from llutil.backends.table import C10D
-from llutil.errors import ConfigError, LaunchError, RendezvousTimeoutError, StoppedError
+from llutil.backends.table import SERVED
+from llutil.errors import ConfigError
 from llutil.launcher.config import LaunchConfig
-from llutil.rendezvous.hosted.store_handshake import WrongDoorError, knock, new_secret
 from llutil.system.addresses import host_and_port, local_address, machine_id
 
-__all__ = [
-    "Guest",
-    "Host",
-    "HostMissingError",
-    "NotNeededError",
-    "hosted_place",
-    "is_hosted",
-    "own_address",
-]
+__all__ = ["ServingNode", "is_served", "new_secret", "own_address", "served_place"]
 
 # It stands for the endpoint, which is only known once node 0 runs.
 _PLACE = "node-0:0"
-# Seconds for the handshake with the store.
-_KNOCK = 3.0
-# Seconds between two looks for a notice, without jitter: the least and the most.
-_SOONEST, _LATEST = 0.5, 5.0
 
 
-class HostMissingError(RendezvousTimeoutError):
-    """Node 0 did not host the store in time. The same launch at once would only wait again."""
-
-    retryable = False
-
-
-class NotNeededError(LaunchError):
-    """The job has succeeded without this node."""
-
-
-def hosted_place(configs: Mapping[str, Any]) -> dict[str, Any]:
-    """The rendezvous parameters of a gang whose node 0 hosts, before it does.
+def served_place(configs: Mapping[str, Any]) -> dict[str, Any]:
+    """The rendezvous parameters of a gang whose node 0 serves the ledger, before it does.
 
     ``configs`` are the deployment's default ``rdzv_configs``.
     """
-    shared = {option.key: configs[option.key] for option in C10D.options if option.key in configs}
-    return {"rdzv_backend": C10D.name, "rdzv_endpoint": _PLACE, "rdzv_configs": shared}
+    shared = {option.key: configs[option.key] for option in SERVED.options if option.key in configs}
+    return {"rdzv_backend": SERVED.name, "rdzv_endpoint": _PLACE, "rdzv_configs": shared}
 
 
-def is_hosted(config: LaunchConfig) -> bool:
-    """Whether ``config`` is that of a gang whose node 0 hosts."""
-    return config.rdzv_backend == C10D.name and config.rdzv_endpoint == _PLACE
+def is_served(config: LaunchConfig) -> bool:
+    """Whether ``config`` is that of a gang whose node 0 serves the ledger."""
+    return config.rdzv_backend == SERVED.name and config.rdzv_endpoint == _PLACE
+
+
+def new_secret() -> str:
+    """The secret of one launch."""
+    return secrets.token_hex(16)
 
 
 def own_address() -> str:
@@ -94,8 +68,8 @@ def own_address() -> str:
         ) from error
 
 
-class Host:
-    """Node 0: each of its launches hosts a new store for the job."""
+class ServingNode:
+    """Node 0: each of its launches serves a new ledger for the job."""
 
     def __init__(self, node: GangNode, ti: Any, log: logging.Logger) -> None:
         self._node = node
@@ -110,12 +84,12 @@ class Host:
         return replace(
             config,
             rdzv_endpoint=host_and_port(address, 0),
-            rdzv_configs={**config.rdzv_configs, "is_host": True, "door": self._secret},
+            rdzv_configs={**config.rdzv_configs, "serves": True, "secret": self._secret},
         )
 
     def publish(self, endpoint: str) -> None:
-        """Tell the siblings where the store is; it is bound, and answers."""
-        notice = Notice(
+        """Tell the siblings where the ledger is; it is served already."""
+        notice = LedgerNotice(
             ti_id=str(self._ti.id),
             try_number=self._ti.try_number,
             rerun_token=self._node.rerun_token,
@@ -124,120 +98,4 @@ class Host:
             machine=machine_id(),
         )
         self._ti.xcom_push(key=NOTICE, value=notice.to_json())
-        self._log.info("this node hosts the job's store at %s", endpoint)
-
-
-class Guest:
-    """A sibling of node 0: its launches begin once the store is there.
-
-    :param timeout: how long one launch waits for that.
-    :param sleep: waits for so many seconds, or until the task is to stop, which ``stopped`` tells.
-    :param draw: a random number from 0 to 1.
-    """
-
-    def __init__(
-        self,
-        node: GangNode,
-        ti: Any,
-        log: logging.Logger,
-        *,
-        timeout: SlotTimeout,
-        sleep: Callable[[float], None],
-        stopped: Callable[[], bool],
-        draw: Callable[[], float],
-    ) -> None:
-        self._node = node
-        self._ti = ti
-        self._log = log
-        self._timeout = timeout
-        self._sleep = sleep
-        self._stopped = stopped
-        self._draw = draw
-        self._said = ""
-        self._view: GangView | None = None
-
-    def meet(self, config: LaunchConfig) -> LaunchConfig:
-        """``config`` for one launch, at the store that node 0 hosts now.
-
-        :raises HostMissingError: node 0 did not host within the timeout.
-        :raises NotNeededError: the job has succeeded meanwhile.
-        :raises AirflowFailException: node 0 can never come.
-        :raises StoppedError: the task is to stop.
-        """
-        began = time.monotonic()
-        pause = _SOONEST
-        while True:
-            notice, why = self._look()
-            if notice is not None:
-                self._log.info(
-                    "node %d, try %d (%s), hosts the job's store at %s",
-                    HOST,
-                    notice.try_number,
-                    notice.ti_id,
-                    notice.endpoint,
-                )
-                self._said = ""
-                options = {"is_host": False, "door": notice.secret}
-                return replace(
-                    config,
-                    rdzv_endpoint=notice.endpoint,
-                    rdzv_configs={**config.rdzv_configs, **options},
-                )
-            if why != self._said:
-                self._said = why
-                self._log.info("waiting: %s", why)
-            waited = time.monotonic() - began
-            absent, started = self._timeout.absent, self._timeout.started
-            if waited >= started or self._gives_up(waited):
-                raise HostMissingError(f"no store to meet at for {waited:.0f} s: {why}")
-            left = (absent if waited < absent else started) - waited
-            self._sleep(min(pause * (0.5 + self._draw()), left))
-            pause = min(2 * pause, _LATEST)
-            if self._stopped():
-                raise StoppedError(f"stopped while it waited: {why}")
-
-    def _look(self) -> tuple[Notice | None, str]:
-        """The notice of a host that answers; without one, why there is none."""
-        from airflow.sdk.exceptions import (
-            AirflowFailException,
-            AirflowRuntimeError,
-            AirflowSkipException,
-        )
-
-        try:
-            view = self._view = self._node.view(self._ti, host=HOST)
-            notices = map(Notice.of, pull_all(self._ti, self._node.key.task_id, NOTICE))
-        except AirflowRuntimeError as error:  # one look among many
-            self._view = None
-            return None, f"Airflow does not say how node {HOST} is: {error}"
-        match outlook(view):
-            case GangDone(why):
-                raise NotNeededError(why)
-            case GangHopeless(why, skipped):
-                raise AirflowSkipException(why) if skipped else AirflowFailException(why)
-            case _:
-                pass
-        notice = next((one for one in notices if one is not None), None)
-        match look(view.states[HOST], notice, machine_id()):
-            case Wait(why):
-                return None, why
-            case Try(notice):
-                why = self._knock(notice)
-                return (None, why) if why else (notice, "")
-
-    def _gives_up(self, waited: float) -> bool:
-        """Whether this node gives its slot back, by the last look."""
-        if self._view is None:
-            return False
-        return isinstance(decide_slot(self._view, waited, self._timeout), GiveSlotBack)
-
-    def _knock(self, notice: Notice) -> str:
-        """Empty if the agent that left ``notice`` answers, else what is wrong."""
-        try:
-            knock(*notice.address, notice.secret, _KNOCK).close()
-        except (OSError, WrongDoorError) as error:
-            return (
-                f"the address that node {HOST} left in its try {notice.try_number}, "
-                f"{notice.endpoint}, is not its own any more, or not yet reached ({error})"
-            )
-        return ""
+        self._log.info("the other nodes find the ledger by the XCom %r", NOTICE)

@@ -45,8 +45,8 @@ class GangView:
 
     ``states`` are what Airflow says of all nodes, by node. A node without a state has not been
     scheduled yet, and can still come. ``notes`` are those of nodes that have succeeded, in any
-    launch; ``rerun_token`` is that of this launch. ``host`` is the node that hosts the job's store,
-    if one does: no other node can do without it.
+    launch; ``rerun_token`` is that of this launch. ``server`` is the node that serves the job's
+    ledger, if one does: no node without workers can do without it.
     """
 
     node: int
@@ -55,7 +55,7 @@ class GangView:
     rerun_token: str
     states: Mapping[int, str | None]
     notes: Mapping[int, SuccessNote]
-    host: int | None = None
+    server: int | None = None
 
     @property
     def others(self) -> list[int]:
@@ -98,12 +98,12 @@ def outlook(view: GangView) -> GangOpen | GangDone | GangHopeless:
     if done:
         return GangDone(f"the job succeeded without this node, on {_listed(done)}")
     over = {number: state for number in view.others if (state := view.states.get(number)) in _OVER}
-    if view.host in over:
+    if view.server in over:
         return GangHopeless(
-            f"node {view.node} would wait in vain: node {view.host}, which hosts the job's store, "
-            f"is {over[view.host]}. Clear the whole task, all its mapped instances, or let the "
-            "nodes meet by a connection (rdzv_conn_id)",
-            skipped=over[view.host] == _SKIPPED,
+            f"node {view.node} would wait in vain: node {view.server}, which serves the job's "
+            f"ledger, is {over[view.server]}. Clear the whole task, all its mapped instances, or "
+            "let the nodes meet by a connection (rdzv_conn_id)",
+            skipped=over[view.server] == _SKIPPED,
         )
     return _enough(view, over) or GangOpen()
 
@@ -150,7 +150,7 @@ def absent_nodes(view: GangView) -> dict[int, str | None] | None:
     started = started_nodes(view)
     absent = {n: view.states.get(n) for n in view.others if n not in started}
     too_few = view.nodes - len(absent) < view.min_nodes
-    return absent if too_few or view.host in absent else None
+    return absent if too_few or view.server in absent else None
 
 
 def describe_absent(view: GangView, absent: Mapping[int, str | None], pool: str) -> str:
@@ -159,7 +159,7 @@ def describe_absent(view: GangView, absent: Mapping[int, str | None], pool: str)
     if there < view.min_nodes:
         text = f"only {there} of the {view.min_nodes} nodes that the job needs are there"
     else:
-        text = f"{there} nodes are there, but not the one that hosts the job's store"
+        text = f"{there} nodes are there, but not the one that serves the job's ledger"
     return f"{text}; missing: {list_absent(absent, pool)}"
 
 

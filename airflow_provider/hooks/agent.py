@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import sys
 import time
 import uuid
@@ -30,6 +31,7 @@ from airflow_provider.agent_client.environment import (
     python_path_of,
     task_paths,
 )
+from airflow_provider.agent_client.idle_checks import IdleChecks
 from airflow_provider.agent_client.log_relay import LogRelay
 from airflow_provider.agent_client.process import AgentSubprocess
 from airflow_provider.agent_client.progress_display import (
@@ -52,7 +54,7 @@ _HELLO_WITHIN = 120.0
 cold disk.
 """
 _IDLE_CHECK_PERIOD = 10.0
-"""The time between two calls of ``idle_check`` while no worker runs."""
+"""The least time between two calls of ``idle_check`` while no worker runs."""
 _LONGEST_WAIT = 0.5
 """How long one wait takes at most. A deadline is noticed so late, and a stop that could not be sent
 is sent again so late.
@@ -72,7 +74,7 @@ class AgentHook(BaseHook):
     :param patience: seconds after a stop, or after an agent's last message, until an agent that
         should have ended is killed; None means what follows from the job's grace period.
     :param idle_check_period: while no worker runs, ``idle_check`` is called each time after so many
-        seconds.
+        seconds, or up to half as many more.
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class AgentHook(BaseHook):
         self._patience = patience
         self._idle_check_period = idle_check_period
         self._stop: tuple[str, float] | None = None
+        self._ended: tuple[LaunchError, float] | None = None
         self._session: AgentSession | None = None
         self.world_size = 0
         """The number of ranks in the last round of the last job, on all nodes."""
@@ -139,16 +142,17 @@ class AgentHook(BaseHook):
         spec: Spec,
         *,
         results: int | None = None,
-        on_store: Callable[[str], None] = lambda _: None,
-        idle_check: Callable[[float], str | None] = lambda _: None,
+        on_ledger: Callable[[str], None] = lambda _: None,
+        idle_check: Callable[[float], str | LaunchError | None] = lambda _: None,
     ) -> dict[int, Any]:
         """Run one job to its end; returns what each rank of this node returned, in rank order.
 
         ``results`` is the descriptor of an empty file: the values are written to it, and returned
-        as ``llutil.task_link.messages.ResultInFile``. ``on_store`` is called with the endpoint of
-        the job's store, if the agent hosts it; what it raises ends the job. ``idle_check`` is
+        as ``llutil.task_link.messages.ResultInFile``. ``on_ledger`` is called with the endpoint of
+        the job's ledger, if the agent serves it; what it raises ends the job. ``idle_check`` is
         called from time to time while no worker runs, with the seconds since when; nothing else is
-        done meanwhile. If it returns a text, the job is stopped for that reason.
+        done meanwhile. If it returns a text, the job is stopped for that reason, as by ``stop``. If
+        it returns an error, this job alone is stopped, and the error is raised.
 
         :raises ConfigError: the job, or the interpreter, cannot work as configured.
         :raises StoppedError: ``stop`` was called, and the job ended without success.
@@ -162,8 +166,9 @@ class AgentHook(BaseHook):
         )
         relay = LogRelay(self.log, display, self._label)
         shown, secrets = without_secrets(spec)
-        session = AgentSession(self._start(results, secrets), relay, shown, on_store)
+        session = AgentSession(self._start(results, secrets), relay, shown, on_ledger)
         self._session = session
+        self._ended = None
         try:
             try:
                 self._relay(session, spec.config.shutdown_timeout, idle_check)
@@ -188,11 +193,23 @@ class AgentHook(BaseHook):
             relay.close()
 
     def _outcome(self, session: AgentSession) -> dict[int, Any]:
+        asked = self._asked()
         try:
-            return session.outcome(self._stop[0] if self._stop is not None else None)
+            try:
+                return session.outcome(None if asked is None else asked[0])
+            except StoppedError as error:
+                if self._stop is None and self._ended is not None:
+                    raise self._ended[0] from error
+                raise
         except LaunchError as error:
             error.step = session.furthest
             raise
+
+    def _asked(self) -> tuple[str, float] | None:
+        """Why and since when the running job is to end; None if it is not."""
+        if self._stop is None and self._ended is not None:
+            return str(self._ended[0]), self._ended[1]
+        return self._stop
 
     def _start(self, results: int | None, secrets: dict[str, str]) -> AgentSubprocess:
         cwd = os.getcwd()  # noqa: PTH109 - a str is wanted
@@ -215,26 +232,29 @@ class AgentHook(BaseHook):
         self,
         session: AgentSession,
         grace_period: float,
-        idle_check: Callable[[float], str | None] = lambda _: None,
+        idle_check: Callable[[float], str | LaunchError | None] = lambda _: None,
     ) -> None:
         """Relay until the agent has ended; kill it at its deadline, then wait a limited time."""
-        last_check = float("-inf")
+        checks = IdleChecks(self._idle_check_period, random.random)
         hello_due = time.monotonic() + self._hello_within
         leave = StopBudget(grace_period).task if self._patience is None else self._patience
         give_up = float("inf")
         on_hello = self._on_hello
         while not session.ended and (now := time.monotonic()) < give_up:
-            if self._stop is not None:
-                session.send_stop(self._stop[0])
-            elif now > max(session.idle_since, last_check) + self._idle_check_period:
+            asked = self._asked()
+            if asked is not None:
+                session.send_stop(asked[0])
+            elif checks.due(now, session.idle_since):
                 reason = idle_check(now - session.idle_since)
-                last_check = time.monotonic()
-                if reason is not None:
+                checks.done(time.monotonic())
+                if isinstance(reason, LaunchError):
+                    self._ended = (reason, time.monotonic())
+                elif reason is not None:
                     self.stop(reason)
             if give_up != float("inf"):
                 why = ""  # it was killed already
-            elif self._stop is not None and now > self._stop[1] + leave:
-                why = f"{leave:g} s after it was asked to stop ({self._stop[0]})"
+            elif asked is not None and now > asked[1] + leave:
+                why = f"{leave:g} s after it was asked to stop ({asked[0]})"
             elif now > session.leaving_since + leave:
                 why = f"{leave:g} s after its last message"
             elif session.hello is None and now > hello_due:

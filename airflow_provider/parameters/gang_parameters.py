@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from airflow_provider.parameters.function_arguments import LIVE_CONTEXT, PLAIN_CONTEXT
+from llutil.backends.table import backend_named
 from llutil.errors import ConfigError, Problem
 
 __all__ = [
@@ -57,6 +58,14 @@ def gang_problems(nodes: Any, min_nodes: Any, given: Mapping[str, Any]) -> list[
             "known when the DAG is parsed: Airflow makes a task instance for each"
         )
         return [*problems, Problem("", text)]
+    backend = backend_named(given.get("rdzv_backend"))
+    torchs = backend is not None and not backend.has_ledger
+    if torchs and nodes > 1 and not given.get("rdzv_endpoint"):
+        text = (
+            f"is {given['rdzv_backend']!r}, which needs an rdzv_endpoint; leave rdzv_backend out: "
+            "without a connection, node 0 serves the ledger through which the gang agrees"
+        )
+        problems.append(Problem("rdzv_backend", text))
     if min_nodes is not None and (not _is_count(min_nodes) or not 1 <= min_nodes <= nodes):
         text = f"is {min_nodes!r}; wanted 1 to {nodes}, the nodes of the gang"
         problems.append(Problem("min_nodes", text))

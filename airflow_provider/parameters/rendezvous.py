@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llutil.backends.options import read_options
-from llutil.backends.table import BACKENDS, C10D, DEFAULT, DEPLOYMENT_OPTIONS, backend_named
+from llutil.backends.table import BACKENDS, DEFAULT, DEPLOYMENT_OPTIONS, SERVED, backend_named
 from llutil.errors import ConfigError
 
 __all__ = [
@@ -79,7 +79,7 @@ def resolve_rendezvous(
 
     ``several``: the job may have several nodes. ``connect`` returns the settings of a connection,
     by its name. ``without_store`` takes the deployment's default ``rdzv_configs`` and returns the
-    parameters of a job whose nodes meet without a store; None if the nodes cannot. Options in the
+    parameters of a job one of whose nodes serves the ledger; None if none can. Options in the
     DAG file's ``rdzv_configs`` override those of the connection, and these override
     ``[elastic_launch]``.
 
@@ -100,7 +100,7 @@ def resolve_rendezvous(
                 f"rdzv_conn_id is {conn_id!r}, which rdzv_backend {name!r} cannot use; "
                 f"wanted {able}, or no connection"
             )
-        if endpoint or not several or without_store is None or backend is not C10D:
+        if endpoint or not several or without_store is None or backend is not SERVED:
             return {}
         return _with_own_options(values, without_store(defaults().configs))
     if not (conn_id or endpoint or several):

@@ -17,8 +17,10 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from airflow_provider.gang.served_ledger import is_served, own_address
 from airflow_provider.preflight.findings import Facts, Heartbeats, Severity, executor_of, findings
 from llutil.backends.table import BACKENDS
+from llutil.errors import ConfigError
 
 if TYPE_CHECKING:
     from airflow_provider.gang.node import GangNode
@@ -143,6 +145,12 @@ def _address_problems(config: LaunchConfig, executor: str | None) -> list[str]:
     """The problems with the address at which the other nodes find this one."""
     if config.local_addr:
         return _local_addr_problems(config.local_addr)
+    if is_served(config):
+        try:
+            own = _ask_resolver(own_address)
+        except ConfigError as error:
+            return [str(error)]
+        return _loopback_problems(own, executor, "[core] execution_api_server_url")
     backend = BACKENDS[config.rdzv_backend]
     if not backend.has_ledger:
         name = _ask_resolver(socket.getfqdn)
@@ -164,10 +172,15 @@ def _address_problems(config: LaunchConfig, executor: str | None) -> list[str]:
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         probe.connect(address)  # sends nothing: connect(2)
         own = str(probe.getsockname()[0])
+    return _loopback_problems(own, executor, "rdzv_endpoint")
+
+
+def _loopback_problems(own: str, executor: str | None, option: str) -> list[str]:
+    """The problems with the address ``own``, to which the route to ``option`` has led."""
     if executor != "LocalExecutor" and (own.startswith("127.") or own == "::1"):
         return [
             f"this node's address for the others is {own}, where no other host finds it; give "
-            "rdzv_endpoint by an address that all hosts share, or local_addr"
+            f"{option} by an address that all hosts share, or local_addr"
         ]
     return []
 

@@ -1,5 +1,5 @@
-"""Gangs in a real Airflow that meet at a store which their first node hosts: no service but Airflow
-is there.
+"""Gangs in a real Airflow without a connection, whose node 0 serves the ledger: no service but
+Airflow is there.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ import pytest
 from airflow_provider.gang.ledger_notice import NOTICE
 from tests.airflow.client import Client, Run, Task, wait
 from tests.airflow.conftest import await_nothing_left
+from tests.airflow.gangs import ALONE, BOTH
 from tests.airflow.server import Airflow
 
 pytestmark = [pytest.mark.airflow, pytest.mark.etcd]  # etcd: pools are made beside it
-
-_BOTH = "in a world of 2"
 
 
 @pytest.mark.parametrize("run", ["sweep_beside_gang"], indirect=True)
@@ -49,7 +48,7 @@ def gang(client: Client, server: Airflow) -> Iterator[Run]:
     client.await_dags("alone")
     run = client.trigger("alone")
     for node in (0, 1):
-        run.task("meet", node).await_text(_BOTH, seconds=150)
+        run.task("meet", node).await_text(BOTH, seconds=150)
     yield run
     if run.state() not in {"success", "failed"}:  # the last test was not selected, or has failed
         client.ask("PATCH", run.path, json={"state": "failed"})
@@ -66,7 +65,7 @@ def _rounds(task: Task) -> int:
     left to tell.
     """
     lines = task.text().splitlines()
-    return sum(_BOTH in line and "[previous try]" not in line for line in lines)
+    return sum(BOTH in line and "[previous try]" not in line for line in lines)
 
 
 def _await_rounds(task: Task, count: int) -> None:
@@ -78,43 +77,43 @@ def _await_rounds(task: Task, count: int) -> None:
     )
 
 
-def test_when_the_first_node_is_killed_the_other_goes_on_with_its_next_try(gang: Run) -> None:
-    host, guest = gang.task("meet", 0), gang.task("meet", 1)
-    before = host.xcoms()[NOTICE]
-    os.kill(host.facts()["pid"], signal.SIGKILL)
-    guest.await_text("node 0, which hosts the job's store at", seconds=60)
-    _await_rounds(guest, 2)
-    _await_rounds(host, 1)
-    assert [host.facts()["try_number"], guest.facts()["try_number"]] == [2, 1]
-    after = host.xcoms()[NOTICE]
+def test_when_another_node_is_killed_node_0_goes_on_and_lets_its_next_try_in(gang: Run) -> None:
+    serving, sibling = gang.task("meet", 0), gang.task("meet", 1)
+    os.kill(sibling.facts()["pid"], signal.SIGKILL)
+    serving.await_text(ALONE, seconds=60)
+    _await_rounds(serving, 2)
+    _await_rounds(sibling, 1)
+    assert [serving.facts()["try_number"], sibling.facts()["try_number"]] == [1, 2]
+
+
+def test_when_node_0_is_killed_the_other_goes_on_with_its_next_try(gang: Run) -> None:
+    serving, sibling = gang.task("meet", 0), gang.task("meet", 1)
+    before = serving.xcoms()[NOTICE]
+    rounds = _rounds(sibling)
+    os.kill(serving.facts()["pid"], signal.SIGKILL)
+    sibling.await_text(f"the ledger served at {before['endpoint']} has gone", seconds=60)
+    _await_rounds(sibling, rounds + 1)
+    _await_rounds(serving, 1)
+    assert [serving.facts()["try_number"], sibling.facts()["try_number"]] == [2, 2]
+    after = serving.xcoms()[NOTICE]
     assert after["try_number"] == 2
     for name in ("ti_id", "endpoint", "secret"):
         assert before[name] != after[name]
 
 
-def test_another_node_that_is_cleared_joins_the_first_one_again(gang: Run) -> None:
-    host, guest = gang.task("meet", 0), gang.task("meet", 1)
-    tried = [host.facts()["try_number"], guest.facts()["try_number"]]
-    rounds = _rounds(host)
-    guest.clear()
-    _await_rounds(host, rounds + 1)
-    _await_rounds(guest, 1)
-    assert [host.facts()["try_number"], guest.facts()["try_number"]] == [tried[0], tried[1] + 1]
-
-
-def test_a_gang_that_is_cleared_after_success_meets_again_at_a_new_address(
+def test_a_gang_that_is_cleared_after_success_has_a_new_ledger_at_a_new_address(
     gang: Run, server: Airflow
 ) -> None:
     _flag(gang, server).touch()
     gang.finish("success")
     before = gang.task("compare").xcoms()["return_value"]
     assert before.keys() == {"0", "1"}
-    doors = [gang.task("meet", 0).xcoms()[NOTICE]["endpoint"]]
+    places = [gang.task("meet", 0).xcoms()[NOTICE]["endpoint"]]
     gang.clear("meet")
     gang.task("compare").await_state("success", seconds=150)
     gang.finish("success")
     after = gang.task("compare").xcoms()["return_value"]
-    doors.append(gang.task("meet", 0).xcoms()[NOTICE]["endpoint"])
+    places.append(gang.task("meet", 0).xcoms()[NOTICE]["endpoint"])
     assert len({*before.values(), *after.values()}) == 4
-    assert len(set(doors)) == 2
+    assert len(set(places)) == 2
     await_nothing_left(server, gang, seconds=20)

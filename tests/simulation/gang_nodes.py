@@ -52,19 +52,19 @@ class Node:
     launches: int = 0
     joined: bool = False
     waits_since: float | None = None
-    """Since when its rendezvous, or its wait for the host, has gone on without a round."""
+    """Since when its rendezvous, or its wait for node 0, has gone on without a round."""
     timeout: SlotTimeout = field(default_factory=lambda: SlotTimeout(absent=0, started=0))
 
 
 @dataclass(eq=False)
 class Gang:
-    """A gang and its job. ``host``: node 0, where the nodes meet there."""
+    """A gang and its job. ``server``: node 0, if it serves the ledger."""
 
     name: str
     size: int
     min_nodes: int
     timeout: float
-    host: int | None = None
+    server: int | None = None
     gang_timeout: float = 86400.0
     duration: float = 60.0
     nodes: list[Node] = field(default_factory=list)
@@ -81,5 +81,5 @@ class Gang:
             rerun_token="0@2026",
             states={other.number: other.state for other in self.nodes},
             notes={other.number: other.note for other in self.nodes if other.note},
-            host=self.host,
+            server=self.server,
         )

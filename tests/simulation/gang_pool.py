@@ -28,7 +28,7 @@ _CHECK = 10.0  # seconds between two idle checks
 _HEARTBEAT = 300.0  # seconds after which Airflow notices that a task's process is gone
 _LEASE = 10.0  # seconds after which the rendezvous does
 _LAST_CALL = 30.0  # seconds that min_nodes wait for more
-_LAUNCHES = 3  # of one try, if the host of the store is lost
+_LAUNCHES = 3  # of one try, if the server of the ledger is lost
 
 
 class World:
@@ -229,7 +229,7 @@ class World:
     def _gather(self, gang: Gang) -> None:
         ready = [node for node in gang.nodes if node.joined]
         gang.call += 1
-        if gang.members or not (gang.host is None or gang.nodes[gang.host].joined):
+        if gang.members or not (gang.server is None or gang.nodes[gang.server].joined):
             return
         if len(ready) == gang.size:
             self._seal(gang, gang.call)
@@ -270,17 +270,17 @@ class World:
             for other in others:
                 other.waits_since = other.began = self.now
                 self._await_round(other)
-        if node.number == gang.host:
-            self._lose_host(gang)
+        if node.number == gang.server:
+            self._lose_server(gang)
         self._gather(gang)
 
-    def _lose_host(self, gang: Gang) -> None:
-        """Each guest's agent ends, and another launch waits for the host's next try."""
-        for guest in [node for node in gang.nodes if node.joined]:
-            guest.joined, guest.waits_since = False, None
-            guest.launches += 1
-            guest.life += 1
-            if guest.launches > _LAUNCHES:
-                self._failed(guest, ServerLostError("gone"))
+    def _lose_server(self, gang: Gang) -> None:
+        """Each sibling's agent ends, and another launch waits for node 0's next try."""
+        for sibling in [node for node in gang.nodes if node.joined]:
+            sibling.joined, sibling.waits_since = False, None
+            sibling.launches += 1
+            sibling.life += 1
+            if sibling.launches > _LAUNCHES:
+                self._failed(sibling, ServerLostError("gone"))
             else:
-                self._launch(guest)
+                self._launch(sibling)

@@ -51,7 +51,7 @@ def day(seed: int, decisions: Decisions | None = None, *, losses: bool = False) 
             size,
             min_nodes=rng.choice((size, size, max(2, size - 1))),
             timeout=rng.choice((30.0, 60.0, 300.0, 900.0)),
-            host=rng.choice((None, None, 0)),
+            server=rng.choice((None, None, 0)),
             duration=rng.choice((10.0, 1000.0)),
         )
         world.add(gang, at=rng.choice((0.0, rng.uniform(0, 900))), retries=rng.choice((0, 1)))

@@ -72,6 +72,8 @@ class Task:
     def spec(self) -> Spec:
         message = self.hear()
         assert isinstance(message, Spec)
+        if message.config.rdzv_configs.get("serves"):
+            self.tell(LedgerServed(message.config.rdzv_endpoint))
         return message
 
     def hello(self) -> None:
@@ -202,8 +204,8 @@ def stops_when_asked(task: Task) -> None:
             print("the task hung up", file=sys.stderr)
 
 
-def hosts(task: Task) -> None:
-    """Says where, and then goes on until it is asked to stop."""
+def serves(task: Task) -> None:
+    """Says where it serves the ledger, and then goes on until it is asked to stop."""
     task.hello()
     task.spec()
     task.tell(LedgerServed("10.0.0.1:5000"))

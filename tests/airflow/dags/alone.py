@@ -1,5 +1,5 @@
-"""Gangs that meet at their own first node, with no service but Airflow. Their workers do next to
-nothing.
+"""Gangs without a connection, whose node 0 serves the ledger: with no service but Airflow. Their
+workers do next to nothing.
 """
 
 from __future__ import annotations
@@ -26,20 +26,28 @@ def flag(run_id: str) -> Path:
 
 @dag(schedule=None)
 def alone() -> None:
-    """Goes on, with both nodes, until it is let go."""
+    """Goes on, with whoever is there, until it is let go."""
 
     @task.elastic(
         gang=2,
+        min_nodes=1,
         grace_period=5,
-        retries=1,
+        retries=3,
         retry_delay=timedelta(seconds=1),
-        rdzv_backend="c10d",
-        rdzv_configs={"timeout": 120},
+        rdzv_configs={"timeout": 120, "last_call_timeout": 60, "lease_ttl": 5},
     )
     def meet(run_id: str) -> dict[str, str]:
+        import torch
+        import torch.distributed as dist
+
+        dist.init_process_group("gloo", timeout=timedelta(seconds=30))
         print(f"rank {os.environ['RANK']} in a world of {os.environ['WORLD_SIZE']}", flush=True)
-        while not flag(run_id).exists():
+        done = torch.zeros(1)
+        while not done:
+            done += flag(run_id).exists()
+            dist.all_reduce(done)
             time.sleep(0.1)
+        dist.destroy_process_group()
         return {"drawn": secrets.token_hex(8), **duties.identity()}
 
     @task

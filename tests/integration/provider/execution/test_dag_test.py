@@ -25,7 +25,7 @@ from airflow_provider.gang.node import GangNode
 from airflow_provider.hooks.agent import AgentHook
 from airflow_provider.retries.launch_retry import LaunchRetry
 from llutil.entrypoint import Command
-from llutil.errors import RendezvousError, StoppedError, WorkersFailedError
+from llutil.errors import ConfigError, RendezvousError, StoppedError, WorkersFailedError
 from llutil.launcher.config import LaunchConfig
 from llutil.launcher.run_id import TaskKey
 from tests.support import fake_agent
@@ -104,6 +104,20 @@ def test_a_node_that_fails_stops_the_others_and_its_error_is_the_one_that_counts
         run(gang("stops_when_asked", "fails_like_a_worker", "stops_when_asked"), launch)
     for node in (0, 2):
         assert f"[node {node}] [rank 0] asked to stop: node 1 failed" in logged()
+
+
+def test_the_others_begin_when_node_0_has_said_where_it_serves_the_ledger(gang, launch, logged):
+    found = run(gang("shows_its_options", "shows_its_options"), launch)
+    shown = [found.results[node][0][1] for node in (0, 1)]
+    assert [options["serves"] for options in shown] == ["True", "False"]
+    assert len({options["secret"] for options in shown}) == 1
+    assert shown[0]["secret"] not in "".join(logged())
+
+
+def test_nobody_else_begins_if_node_0_fails_before_that(gang, launch, logged):
+    with pytest.raises(ConfigError):
+        run(gang("lacks_llutil", "succeeds"), launch)
+    assert len([text for text in logged() if text.startswith("launching")]) == 1
 
 
 def test_no_node_launches_again_by_itself(gang, launch, logged):

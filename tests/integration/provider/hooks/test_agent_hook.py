@@ -23,6 +23,7 @@ from llutil.errors import (
     AgentLostError,
     ConfigError,
     RendezvousError,
+    ServerLostError,
     StoppedError,
     WorkersFailedError,
 )
@@ -108,8 +109,8 @@ def test_all_that_is_said_reaches_the_log_with_its_speaker_and_level(hook_to, lo
         assert expected in lines
 
 
-def test_where_an_agent_hosts_is_told_while_it_runs(hook_to):
-    hook = hook_to("hosts")
+def test_where_an_agent_serves_the_ledger_is_told_while_it_runs(hook_to):
+    hook = hook_to("serves")
     heard = []
 
     def publish(endpoint):
@@ -117,11 +118,11 @@ def test_where_an_agent_hosts_is_told_while_it_runs(hook_to):
         hook.stop("heard enough")
 
     with pytest.raises(StoppedError):
-        hook.run(spec(), on_store=publish)
+        hook.run(spec(), on_ledger=publish)
     assert heard == ["10.0.0.1:5000"]
 
 
-def test_a_host_that_nobody_could_be_told_of_is_stopped_and_the_task_fails_with_the_reason(
+def test_a_server_that_nobody_could_be_told_of_is_stopped_and_the_task_fails_with_the_reason(
     hook_to,
 ):
     class NoAirflowError(Exception):
@@ -131,7 +132,7 @@ def test_a_host_that_nobody_could_be_told_of_is_stopped_and_the_task_fails_with_
         raise NoAirflowError
 
     with pytest.raises(NoAirflowError):
-        hook_to("hosts").run(spec(), on_store=publish)
+        hook_to("serves").run(spec(), on_ledger=publish)
 
 
 def test_the_agent_has_a_session_the_tasks_path_and_the_users_variables(hook_to, tmp_path):
@@ -440,6 +441,16 @@ def test_a_job_that_waits_in_vain_is_stopped_and_no_question_is_asked_while_work
     assert 0.3 <= waited[0] <= waited[1] - 0.3
     assert hook.world_size == 2
     assert hook.ran
+
+
+def test_an_idle_check_may_end_one_job_and_not_the_next_one(hook_to):
+    lost = ServerLostError("node 0 has gone")
+    hook = hook_to("waits_for_others", idle_check_period=0.1)
+    for _ in range(2):
+        with pytest.raises(ServerLostError, match="node 0 has gone") as caught:
+            hook.run(spec(), idle_check=lambda _: lost)
+        assert isinstance(caught.value.__cause__, StoppedError)
+        assert not hook.stopped
 
 
 def test_a_stop_ends_the_wait_before_the_next_attempt():

@@ -22,14 +22,16 @@ from airflow.sdk.execution_time.comms import ErrorResponse
 from airflow_provider.execution.gang_node import run_node
 from airflow_provider.execution.launch import Launch
 from airflow_provider.execution.slot_wait import LAST_RUN
+from airflow_provider.gang.ledger_notice import NOTICE, LedgerNotice
 from airflow_provider.gang.node import GangNode
-from airflow_provider.gang.served_ledger import hosted_place
+from airflow_provider.gang.served_ledger import served_place
 from airflow_provider.gang.success_note import NOTE, SuccessNote
 from airflow_provider.hooks.agent import AgentHook
 from airflow_provider.retries.launch_retry import LaunchRetry
 from llutil.entrypoint import Command
 from llutil.errors import (
     AgentLostError,
+    LaunchError,
     RendezvousError,
     RendezvousTimeoutError,
     ServerLostError,
@@ -38,6 +40,8 @@ from llutil.errors import (
 )
 from llutil.launcher.config import LaunchConfig
 from llutil.launcher.run_id import TaskKey
+from llutil.ledgers.served.server import LedgerServer
+from llutil.system.addresses import machine_id
 
 TOKEN = "0@2026"
 KEY = TaskKey("d", "t", "r", 1)
@@ -50,13 +54,14 @@ def ago(seconds):
 
 class Instance:
     """Node 1's task instance. ``looks`` are what Airflow says of node 0, one a look, and the last
-    one for ever.
+    one for ever. ``notices`` are what node 0 has pushed, likewise.
     """
 
     dag_id, run_id, try_number = "d", "r", 1
 
     def __init__(self, *looks):
         self._looks = list(looks)
+        self.notices = []
         self.start_date = ago(0)
         self.first_reschedule_date = None
 
@@ -67,6 +72,10 @@ class Instance:
         return {"r": {"t_0": state, "t_1": "running", "t_2": "running"}}
 
     def xcom_pull(self, task_ids, key):
+        if key == NOTICE:
+            left = self.notices
+            notice = left.pop(0) if len(left) > 1 else next(iter(left), None)
+            return notice and [notice.to_json()]
         return [DONE.to_json()] if key == NOTE and self._looks == ["success"] else []
 
     def get_first_reschedule_date(self, context):
@@ -86,16 +95,20 @@ class PlayedHook(AgentHook):
         self._plan = list(plan)
         self.ran = ran
         self.timeouts = []
+        self.endpoints = []
         self.checks = []
         self.ends_with = None
 
     def run(self, spec, *, idle_check, **_):
         self.timeouts.append(spec.config.rendezvous_options()["timeout"])
+        self.endpoints.append(spec.config.rdzv_endpoint)
         for what in self._plan.pop(0):
             if isinstance(what, Exception):
                 raise what
             reason = idle_check(what)
             self.checks.append(reason)
+            if isinstance(reason, LaunchError):
+                raise reason
             if reason is not None:
                 self.stop(reason)
                 raise self.ends_with or StoppedError(reason)
@@ -153,12 +166,61 @@ def run_job(job, min_nodes=2):
     return found, [record["event"] for record in logged]
 
 
-class TestAtTheFirstNode:
+class TestWithoutAConnection:
     """Nodes that meet at node 0: a node waits for it before it starts an agent."""
 
     def run(self, *looks, gang_timeout=1000.0, timeout=0.001):
-        config = LaunchConfig(2, 3, 1, **hosted_place({"timeout": timeout}))
+        config = LaunchConfig(2, 3, 1, **served_place({"timeout": timeout}))
         return run_job(Job(Instance(*looks), PlayedHook(), config, gang_timeout))
+
+    @pytest.fixture
+    def tries(self):
+        """The notices of two tries of node 0, both of which answer still."""
+        servers = [LedgerServer("127.0.0.1", 0, secret=secret) for secret in ("one", "two")]
+        yield [
+            LedgerNotice(
+                ti_id=server.secret,
+                try_number=number,
+                rerun_token=TOKEN,
+                endpoint=f"127.0.0.1:{server.port}",
+                secret=server.secret,
+                machine=machine_id(),
+            )
+            for number, server in enumerate(servers, 1)
+        ]
+        for server in servers:
+            server.close()
+
+    def test_a_node_without_workers_notices_that_node_0_runs_again_and_meets_its_next_try(
+        self, tries
+    ):
+        ti = Instance("running")
+        ti.notices = [tries[0], tries[0], tries[1]]
+        hook = PlayedHook([[10, 20], []])
+        config = LaunchConfig(2, 3, 1, **served_place({"timeout": 30.0}))
+        job = Job(ti, hook, config, 1000.0)
+        (results, _), logged = run_job(job)
+        assert results == {0: "value"}
+        assert hook.endpoints == [one.endpoint for one in tries]
+        assert hook.checks[0] is None
+        assert isinstance(hook.checks[1], ServerLostError)
+        assert any("runs again, and that ledger is over" in line for line in logged)
+
+    def test_an_api_server_that_does_not_say_where_node_0_is_ends_no_launch(self, tries):
+        class Mute(Instance):
+            def xcom_pull(self, task_ids, key):
+                found = super().xcom_pull(task_ids, key)
+                if not self.notices[1:]:
+                    raise AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR))
+                return found
+
+        ti = Mute("running")
+        ti.notices = [tries[0], tries[0], tries[0]]
+        hook = PlayedHook([[10]])
+        config = LaunchConfig(2, 3, 1, **served_place({"timeout": 30.0}))
+        (results, _), logged = run_job(Job(ti, hook, config, 1000.0))
+        assert results == {0: "value"}
+        assert any("Airflow does not say where node 0 is" in line for line in logged)
 
     def test_it_gives_its_slot_back_and_comes_again(self):
         with pytest.raises(AirflowRescheduleException) as caught:
@@ -169,9 +231,9 @@ class TestAtTheFirstNode:
         with pytest.raises(AirflowFailException) as caught:
             self.run("queued", gang_timeout=0)
         told = str(caught.value)
-        assert "2 nodes are there, but not the one that hosts the job's store" in told
+        assert "2 nodes are there, but not the one that serves the job's ledger" in told
         assert "missing: node 0 (queued in pool 'gpu'), and the 0 s of gang_timeout are" in told
-        assert "no store to meet at for" in told
+        assert "no ledger to meet at for" in told
 
     def test_a_job_that_succeeds_meanwhile_lets_it_end_with_no_ranks(self):
         (results, note), logged = self.run("running", "running", "success", timeout=30.0)
@@ -245,7 +307,7 @@ class TestByAConnection:
         with pytest.raises(AirflowRescheduleException):
             run_job(job, min_nodes=3)
 
-    def test_who_was_stopped_while_the_host_was_lost_does_not_come_again(self):
+    def test_who_was_stopped_while_the_server_was_lost_does_not_come_again(self):
         job = self.job([[ServerLostError("gone")]], "running")
         self.hook.stop("cleared")
         with pytest.raises(ServerLostError):
@@ -261,7 +323,7 @@ class TestByAConnection:
             self.run(plan, "running")
         assert len(self.hook.timeouts) == 3
 
-    def test_the_loss_of_the_host_is_waited_out_and_then_uses_up_no_try(self):
+    def test_the_loss_of_the_server_is_waited_out_and_then_uses_up_no_try(self):
         job = self.job([[ServerLostError("gone")]] * 3, "running")
         with structlog.testing.capture_logs() as logged, pytest.raises(AirflowRescheduleException):
             run_node(GangNode(KEY, 3, 3, TOKEN), job, structlog.get_logger("t"))

@@ -31,15 +31,15 @@ DRAWS = st.floats(0, 1)
 TIMEOUT = SlotTimeout(absent=50, started=200)
 
 
-def view(states, least=2, host=None, notes=()):
+def view(states, least=2, server=None, notes=()):
     return GangView(
-        node=0 if host is None else 1,
+        node=0 if server is None else 1,
         nodes=len(states),
         min_nodes=least,
         rerun_token="0@2026",
         states=dict(enumerate(states)),
         notes={note.node: note for note in notes},
-        host=host,
+        server=server,
     )
 
 
@@ -71,7 +71,7 @@ def test_missing_nodes_are_told_with_what_airflow_says_of_them():
 
 
 @pytest.mark.parametrize(
-    ("states", "host", "waited", "expected"),
+    ("states", "server", "waited", "expected"),
     [
         (["running", "queued"], None, 49, KeepSlot()),
         (["running", "queued"], None, 50, GiveSlotBack({1: "queued"})),
@@ -84,8 +84,8 @@ def test_missing_nodes_are_told_with_what_airflow_says_of_them():
         (["running", "running", "queued"], 0, 50, KeepSlot((0,))),
     ],
 )
-def test_a_slot_is_kept_while_those_who_are_needed_have_one_too(states, host, waited, expected):
-    assert decide_slot(view(states, host=host), waited, TIMEOUT) == expected
+def test_a_slot_is_kept_while_those_who_are_needed_have_one_too(states, server, waited, expected):
+    assert decide_slot(view(states, server=server), waited, TIMEOUT) == expected
 
 
 def test_a_node_whose_siblings_can_never_come_does_not_wait_at_all():

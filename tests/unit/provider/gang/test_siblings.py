@@ -13,6 +13,8 @@ from airflow_provider.gang.siblings import (
     GangHopeless,
     GangOpen,
     GangView,
+    absent_nodes,
+    describe_absent,
     outlook,
     waits_in_vain,
 )
@@ -29,7 +31,7 @@ def note(node, ranks=(0,), rerun_token=NOW, world=2, nodes=2):
     )
 
 
-def view(states, notes=(), *, node=0, nodes=2, least=2, rerun_token=NOW):
+def view(states, notes=(), *, node=0, nodes=2, least=2, rerun_token=NOW, server=None):
     """``states`` are those of all nodes, the own one included."""
     return GangView(
         node=node,
@@ -38,6 +40,7 @@ def view(states, notes=(), *, node=0, nodes=2, least=2, rerun_token=NOW):
         rerun_token=rerun_token,
         states=dict(enumerate(states)),
         notes={one.node: one for one in notes},
+        server=server,
     )
 
 
@@ -82,7 +85,7 @@ def test_a_node_waits_only_if_enough_of_them_can_come(found, kind):
 
 
 @pytest.mark.parametrize(
-    ("states", "host", "skipped"),
+    ("states", "server", "skipped"),
     [
         (["running", "skipped", "skipped"], None, True),
         (["running", "skipped", "failed"], None, False),
@@ -92,8 +95,8 @@ def test_a_node_waits_only_if_enough_of_them_can_come(found, kind):
         (["running", "failed", "queued"], 1, False),
     ],
 )
-def test_a_gang_that_was_skipped_skips_who_is_late(states, host, skipped):
-    found = outlook(replace(view(states, nodes=3), host=host))
+def test_a_gang_that_was_skipped_skips_who_is_late(states, server, skipped):
+    found = outlook(replace(view(states, nodes=3), server=server))
     assert isinstance(found, GangHopeless)
     assert found.skipped is skipped
 
@@ -207,3 +210,39 @@ def test_a_part_that_joined_the_running_job_again_is_of_the_same_job():
 def test_nothing_at_all_is_an_error_too():
     with pytest.raises(MissingRankError, match="no node of 'train'"):
         together([])
+
+
+class TestTheNodeThatServesTheLedger:
+    def seen(self, states, notes=(), server=0):
+        return view(states, [note(number) for number in notes], node=1, nodes=3, server=server)
+
+    @pytest.mark.parametrize(
+        ("states", "notes", "kind"),
+        [
+            (["running", "running", None], [], GangOpen),
+            (["up_for_retry", "running", "running"], [], GangOpen),
+            (["failed", "running", "running"], [], GangHopeless),
+            (["upstream_failed", "running", "running"], [], GangHopeless),
+            # It was an earlier launch's, or is not needed for this node any more.
+            (["success", "running", "running"], [], GangHopeless),
+            (["success", "running", "running"], [0], GangDone),
+        ],
+    )
+    def test_nobody_can_join_without_it(self, states, notes, kind):
+        found = outlook(self.seen(states, notes))
+        assert type(found) is kind
+        if kind is GangHopeless:
+            assert "node 0, which serves the job's ledger, is" in found.why
+            assert "Clear the whole task" in found.why
+
+    def test_it_is_missed_also_if_the_others_are_enough(self):
+        states = ["queued", "running", "running"]
+        assert absent_nodes(self.seen(states, server=None)) is None
+        absent = absent_nodes(self.seen(states))
+        assert absent == {0: "queued"}
+        assert describe_absent(self.seen(states), absent, "gpu") == (
+            "2 nodes are there, but not the one that serves the job's ledger; missing: node 0 "
+            "(queued in pool 'gpu')"
+        )
+        found = describe_absent(self.seen(states), {0: "queued", 2: None}, "gpu")
+        assert found.startswith("only 1 of the 2 nodes")

@@ -6,12 +6,12 @@ import json
 
 import pytest
 
+from airflow_provider.gang.ledger_notice import LedgerNotice
 from airflow_provider.gang.node import SuccessNote
-from airflow_provider.gang.served_ledger import Notice
 from airflow_provider.gang.version_check import NodeVersions
 
 NOTE = SuccessNote(node=1, nodes=2, rerun_token="0@2026", ranks=(2, 3), world_size=4)
-NOTICE = Notice(
+NOTICE = LedgerNotice(
     ti_id="an id", try_number=1, rerun_token="0@2026", endpoint="h:1", secret="s", machine="m"
 )
 VERSIONS = NodeVersions(
@@ -61,4 +61,4 @@ def test_what_is_something_else_is_no_error(one, other):
 
 @pytest.mark.parametrize("endpoint", ["", "h", "h:", "h:port"])
 def test_a_notice_without_a_port_is_none(endpoint):
-    assert Notice.of(pushed(NOTICE) | {"endpoint": endpoint}) is None
+    assert LedgerNotice.of(pushed(NOTICE) | {"endpoint": endpoint}) is None

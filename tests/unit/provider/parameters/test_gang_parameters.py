@@ -14,7 +14,7 @@ from airflow.serialization.serialized_objects import DagSerialization
 from airflow_provider.decorators.elastic import elastic_task
 from airflow_provider.execution.task_run import TaskRun
 from airflow_provider.gang.node import GangNode
-from airflow_provider.gang.served_ledger import is_hosted
+from airflow_provider.gang.served_ledger import is_served
 from airflow_provider.operators.elastic import ElasticLaunchOperator
 from llutil.errors import ConfigError
 
@@ -162,9 +162,24 @@ def test_a_gang_that_says_nowhere_where_it_meets_does_so_at_its_own_first_node(m
         mapped = make(rdzv_configs={"last_call_timeout": 2})
     for index in range(4):
         found = config(mapped, index)
-        assert is_hosted(found)
-        assert found.rdzv_configs == {"timeout": 900.0, "last_call_timeout": 2}
+        assert is_served(found)
+        assert found.rdzv_configs == {
+            "timeout": 900.0,
+            "last_call_timeout": 2,
+            "lease_ttl": 10.0,
+        }
         assert (found.min_nodes, found.max_nodes, found.node_index) == (2, 4, index)
+
+
+@BOTH
+@pytest.mark.parametrize("backend", ["c10d", "static"])
+def test_a_gang_at_torchs_own_backends_needs_an_endpoint(make, backend):
+    with DAG("d"):
+        make(rdzv_backend=backend, rdzv_endpoint="{{ params.endpoint }}")
+        with pytest.raises(
+            ConfigError, match=rf"'{backend}', which needs .* leave rdzv_backend out"
+        ):
+            make(rdzv_backend=backend)
 
 
 def test_one_task_that_says_nowhere_where_it_meets_is_refused():

@@ -87,27 +87,33 @@ def test_what_is_nearer_to_the_job_counts(values, expected):
 
 
 def by_themselves(configs):
-    return {"rdzv_backend": "c10d", "rdzv_endpoint": "x:0", "rdzv_configs": {"kept": len(configs)}}
+    return {
+        "rdzv_backend": "served",
+        "rdzv_endpoint": "x:0",
+        "rdzv_configs": {"kept": len(configs)},
+    }
 
 
-HOSTED = {"rdzv_backend": "c10d", "rdzv_endpoint": "x:0", "rdzv_configs": {"kept": 2}}
+SERVED = {"rdzv_backend": "served", "rdzv_endpoint": "x:0", "rdzv_configs": {"kept": 2}}
 
 
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({}, HOSTED),
-        ({"rdzv_backend": "etcd"}, HOSTED),  # that is just the default
-        ({"rdzv_backend": "c10d"}, HOSTED),
-        ({"rdzv_configs": {"timeout": 5}}, HOSTED | {"rdzv_configs": {"kept": 2, "timeout": 5}}),
-        ({"rdzv_configs": "nonsense"}, HOSTED | {"rdzv_configs": "nonsense"}),
+        ({}, SERVED),
+        ({"rdzv_backend": "etcd"}, SERVED),  # that is just the default
+        ({"rdzv_backend": "served"}, SERVED),
+        ({"rdzv_configs": {"timeout": 5}}, SERVED | {"rdzv_configs": {"kept": 2, "timeout": 5}}),
+        ({"rdzv_configs": "nonsense"}, SERVED | {"rdzv_configs": "nonsense"}),
         ({"several": False}, {}),
-        ({"rdzv_backend": "c10d", "several": False}, {}),
+        ({"rdzv_backend": "served", "several": False}, {}),
+        ({"rdzv_backend": "served", "rdzv_endpoint": "h:1"}, {}),
+        ({"rdzv_backend": "c10d"}, {}),
         ({"rdzv_backend": "c10d", "rdzv_endpoint": "h:1"}, {}),
         ({"rdzv_backend": "static"}, {}),
     ],
 )
-def test_who_can_meet_without_a_store_does_so_if_nothing_says_where_there_is_one(values, expected):
+def test_who_can_serve_a_ledger_does_so_if_nothing_says_where_there_is_one(values, expected):
     assert meet(without_store=by_themselves, **values) == expected
 
 

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from airflow_provider.gang.served_ledger import served_place
 from airflow_provider.preflight import facts
 from airflow_provider.preflight.facts import preflight
 from llutil.launcher.config import LaunchConfig
@@ -139,6 +140,25 @@ def test_an_address_at_which_nobody_finds_this_node_is_told(said, monkeypatch, c
         monkeypatch.setattr(socket, "getaddrinfo", refused)
     found = said(config=several(**config))
     assert (text is None and found == []) or text in found[0]
+
+
+def served(**config):
+    return {"min_nodes": 2, "max_nodes": 2, "run_id": "r", **served_place({})} | config
+
+
+def test_a_gang_whose_node_0_serves_has_an_address_on_the_route_to_airflow(said, configured):
+    configured(core__execution_api_server_url="http://127.0.0.1:8080/execution/")
+    assert said(config=served()) == []
+    configured(core__executor="CeleryExecutor", celery__broker_url="amqp://r")
+    (found,) = said(config=served())
+    assert "for the others is 127.0.0.1, where no other host finds it; give [core] exec" in found
+
+
+def test_a_gang_without_a_route_to_airflow_is_told_what_to_give(said, configured, monkeypatch):
+    configured(core__execution_api_server_url="http://nowhere.invalid:1/")
+    monkeypatch.setattr(socket, "getaddrinfo", refused)
+    (found,) = said(config=served())
+    assert "no route to Airflow's API server at 'nowhere.invalid'" in found
 
 
 def refused(*_args, **_options):
