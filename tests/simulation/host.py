@@ -8,6 +8,7 @@ write was applied, before it was applied, or long before it will be.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 
 _ANY = Stored("", b"", 0)
+_REQUESTS = do.Request | do.RenewGeneration | do.DeleteStale | do.Leave
 
 
 class _Reader(RecordReader):
@@ -107,6 +109,8 @@ class Host:
         self.writer = RecordWriter(KEYS, self.reader)
         self.versions = VersionCheck()
         self.watches: dict[str, Watch] = {}
+        self.requests: Counter[str] = Counter()
+        """What it has sent to the store, but for renewals."""
         self.running: Stage | None = None
         self.starts = 0
         self.ended: tuple[Stage, JobFailure | None] | None = None
@@ -206,6 +210,8 @@ class Host:
     def _carry_out(self, instruction: Instruction, now: float) -> None:
         world = self.world
         world.properties.instructed(self, instruction, now)
+        if isinstance(instruction, _REQUESTS):
+            self.requests[type(instruction).__name__] += 1
         match instruction:
             case do.Wait(until=until):
                 when = (until - self.offset) / self.rate + 1e-6
@@ -277,6 +283,7 @@ class Host:
     ) -> None:
         if name in self.watches:
             self.world.store.unwatch(self.watches.pop(name))
+        self.requests[f"watch of {name}"] += 1
         self.watches[name] = Watch(scope, deliver, self, seen)
         self.world.store.watch(self.watches[name])
 

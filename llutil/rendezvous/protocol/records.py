@@ -8,6 +8,7 @@ standard library, msgspec and ``llutil.failure``.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -152,21 +153,31 @@ class Assignment(_OfRound, frozen=True, kw_only=True, dict=True):
 
     def ranks_of(self, node: str) -> RankAssignment:
         """The ranks of the workers of ``node``. :raises KeyError: ``node`` has no seat."""
-        seat = self.seat(node)
-        if seat is None:
+        if node not in self.node_set:
             raise KeyError(f"{node!r} has no seat in {self.stage}; seated: {', '.join(self.nodes)}")
-        rank = self.seats.index(seat)
-        before = self.seats[:rank]
-        return RankAssignment(
-            group_rank=rank,
-            group_world_size=len(self.seats),
-            first_rank=sum(other.nproc for other in before),
-            nproc=seat.nproc,
-            world_size=sum(other.nproc for other in self.seats),
-            role=seat.role,
-            first_role_rank=sum(other.nproc for other in before if other.role == seat.role),
-            role_world_size=sum(other.nproc for other in self.seats if other.role == seat.role),
-        )
+        return self._ranks_by_node[node]
+
+    @cached_property
+    def _ranks_by_node(self) -> dict[str, RankAssignment]:
+        roles = Counter[str]()
+        for seat in self.seats:
+            roles[seat.role] += seat.nproc
+        ranks: dict[str, RankAssignment] = {}
+        given, given_in_role = 0, Counter[str]()
+        for group_rank, seat in enumerate(self.seats):
+            ranks[seat.node] = RankAssignment(
+                group_rank=group_rank,
+                group_world_size=len(self.seats),
+                first_rank=given,
+                nproc=seat.nproc,
+                world_size=roles.total(),
+                role=seat.role,
+                first_role_rank=given_in_role[seat.role],
+                role_world_size=roles[seat.role],
+            )
+            given += seat.nproc
+            given_in_role[seat.role] += seat.nproc
+        return ranks
 
 
 class ReportKind(StrEnum):

@@ -17,6 +17,7 @@ ROOM = Path(protocol.__file__).parent
 PURE = sorted(file.stem for file in ROOM.glob("[!_]*.py"))
 ALLOWED = {
     "__future__",
+    "collections",
     "collections.abc",
     "dataclasses",
     "enum",

@@ -1,0 +1,89 @@
+"""What a job of many nodes asks of its store, a node and a round: as much among a thousand as among
+ten.
+
+A request is what a driver sends and waits for, or a watch that it opens. Renewals are not counted:
+time alone says how many there are. Workers whose peer goes away do not fail here; where they do,
+that is one report more a node.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+
+from llutil.rendezvous.protocol import instructions as do
+from llutil.rendezvous.protocol.parameters import ProtocolParameters
+from llutil.rendezvous.protocol.records import Cause
+from tests.simulation.host import Host
+from tests.simulation.world import World
+
+NEW = {"TakeLease": 1, "Join": 1, "watch of log": 1, "watch of predecessor": 1}
+BACK = {"Create": 1}
+HEIR = {"Create": 1, "watch of predecessor": 1}
+"""It is back, and the node before it was lost."""
+ENDS = {"Create": 1, "Leave": 1}
+
+
+class Job:
+    """A job of ``nodes`` nodes; later one more comes, then one is lost, and in the end all succeed.
+
+    ``costs`` are each member's requests for each of its rounds, by host, and after the last one.
+    ``leader`` leads all of them.
+    """
+
+    def __init__(self, nodes: int) -> None:
+        rules = ProtocolParameters(
+            min_nodes=nodes, max_nodes=nodes + 1, last_call=5.0, lease_ttl=60.0
+        )
+        self.world = world = World(rules, random.Random(nodes), delay=0.005)
+        world.work.duration, world.work.fragile = 100.0, 0.0
+        self.costs: list[dict[Host, Counter[str]]] = []
+        self._before: dict[Host, Counter[str]] = {}
+        for _ in range(nodes):
+            world.at(world.random(), self._arrive)
+        for when, event in ((15.0, self._arrive), (30.0, self._lose), (45.0, lambda: None)):
+            world.at(when, self._count_round)
+            world.at(when, event)
+        world.run()
+        self._count([host for host in world.hosts if not host.dead])
+
+    def _arrive(self) -> None:
+        self.world.arrive(f"n{len(self.world.hosts)}", token="0")
+
+    def _lose(self) -> None:
+        self.world.hosts[len(self.world.hosts) // 2].crash(guarded=True)
+
+    def _count_round(self) -> None:
+        running = self.world.store.log().running
+        assert running is not None
+        members = [host for host in self.world.hosts if running.seat(host.node)]
+        assert all(host.running == running.stage for host in members)
+        (self.leader,) = [host for host in members if host.machine.state.leads]
+        self._count(members)
+
+    def _count(self, hosts: list[Host]) -> None:
+        cost = {host: host.requests - self._before.get(host, Counter()) for host in hosts}
+        self.costs.append(cost)
+        self._before = {host: Counter(host.requests) for host in hosts}
+
+
+@pytest.mark.parametrize("nodes", [10, 100, 1000])
+def test_a_round_costs_a_node_four_requests_at_most_and_the_leader_eight(nodes: int) -> None:
+    job = Job(nodes)
+    verdicts = [verdict.cause for verdict, _ in job.world.properties.verdicts.values()]
+    assert verdicts == [Cause.GROWN, Cause.LOST, Cause.SUCCEEDED]
+    assert all(host.dead or isinstance(host.end, do.FinishedWell) for host in job.world.hosts)
+    leaders = [cost.pop(job.leader).total() for cost in job.costs]
+    assert leaders[:3] == [8, 6, 6]
+    assert leaders[3] <= 4
+    first, grown, shrunk, end = ([dict(cost) for cost in costs.values()] for costs in job.costs)
+    assert first == [NEW] * (nodes - 1)
+    assert grown == [BACK] * (nodes - 1) + [NEW]
+    assert sorted(shrunk, key=len) == [BACK] * (nodes - 2) + [HEIR]
+    assert all(cost.items() >= ENDS.items() for cost in end)
+    # Who hears late of the end sees nodes leave before it, and watches another one, or leads.
+    late = sum(sum(cost.values()) for cost in end) - (nodes - 1) * 2
+    print(f"{nodes} nodes: {late} requests of those that hear late of the end")
+    assert late < nodes / 2
