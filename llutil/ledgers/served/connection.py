@@ -121,6 +121,7 @@ class Connection(ProcessOwned):
                 self._send(body)
 
     def _post(self, what: str, call: Call, deadline: float) -> PendingCall:
+        self.check()  # a forked child may have inherited the lock as one that is held
         with self._lock:
             self.check()
             self._raise_if_useless(what)
@@ -160,7 +161,7 @@ class Connection(ProcessOwned):
 
     def _unanswered(self) -> str:
         if self._connected:
-            return f"{self.config} did not answer in time"
+            return f"{self.config} did not answer in time; it is frozen, cut off or overloaded"
         why = f" ({self._problem})" if self._problem else ""
         return f"{self.config} could not be reached in time{why}"
 

@@ -37,7 +37,7 @@ class ServedLedger:
     def __init__(self, config: ServedConfig, on_change: Callable[[], None]) -> None:
         self._connection = Connection(config, self)
         self._callback = on_change
-        self._watches = Watches(self._connection.post, self._check_watch)
+        self._watches = Watches(self._connection, self._check_watch)
         self._lock = threading.Lock()
         """Guards ``_sessions``."""
         self._sessions: list[ServedSession] = []

@@ -13,6 +13,7 @@ from itertools import count
 from llutil.ledgers.keys import by_arrival
 from llutil.ledgers.protocol import View
 from llutil.ledgers.served import messages
+from llutil.ledgers.served.connection import Connection
 from llutil.ledgers.served.messages import Change, Unwatch
 
 __all__ = ["ServedWatch", "Watches"]
@@ -21,8 +22,8 @@ __all__ = ["ServedWatch", "Watches"]
 class Watches:
     """The open watches of one ledger. Any thread may use them."""
 
-    def __init__(self, post: Callable[[messages.Call], None], check: Callable[[], None]) -> None:
-        self._post = post
+    def __init__(self, connection: Connection, check: Callable[[], None]) -> None:
+        self._connection = connection
         self.check = check
         """:raises LedgerError: a watch cannot show anything any more."""
         self.lock = threading.Lock()
@@ -35,22 +36,24 @@ class Watches:
         with self.lock:
             watch = ServedWatch(self, next(self._numbers), scope, since)
             self._open[watch.number] = watch
-        self._post(watch.request())
+        self._connection.post(watch.request())
         return watch
 
     def remove(self, watch: ServedWatch) -> None:
-        """Stop this watch."""
+        """Stop this watch. In a forked child this does nothing, because it is the parent's."""
+        if self._connection.inherited:
+            return
         with self.lock:
             found = self._open.pop(watch.number, None)
         if found is not None:
-            self._post(Unwatch(watch.number))
+            self._connection.post(Unwatch(watch.number))
 
     def resume(self) -> None:
         """Name all watches to the server, which a new connection leads to."""
         with self.lock:
             watches = list(self._open.values())
         for watch in watches:
-            self._post(watch.request())
+            self._connection.post(watch.request())
 
     def forget_views(self) -> None:
         """Another ledger is in place of the one that they are of: nothing of it holds."""
