@@ -13,7 +13,8 @@ import pytest
 from tests.support.etcd_servers import EtcdServer
 from tests.support.launches import hide_torch
 from tests.support.leftovers import nothing_left
-from tests.support.stores import ETCD, ZOOKEEPER
+from tests.support.served_servers import ServedServer
+from tests.support.stores import ETCD, SERVED, ZOOKEEPER
 from tests.support.zookeeper_servers import ZooKeeperServer
 
 
@@ -68,4 +69,11 @@ def shared_etcd() -> Iterator[EtcdServer]:
 def shared_zookeeper() -> Iterator[ZooKeeperServer]:
     """One ZooKeeper for all tests that do not disturb it."""
     with ZOOKEEPER.start() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def shared_served() -> Iterator[ServedServer]:
+    """One server of a served ledger for all tests that do not disturb it."""
+    with SERVED.start() as server:
         yield server

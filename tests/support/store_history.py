@@ -21,6 +21,7 @@ from llutil.ledgers.etcd.etcd3_import import etcdrpc
 from llutil.rendezvous.protocol.record_codec import decode
 from llutil.rendezvous.protocol.records import Assignment, Marker, Member, Report, Verdict
 from tests.support.etcd_servers import EtcdServer
+from tests.support.served_servers import ServedServer
 from tests.support.stores import Server
 from tests.support.zookeeper_servers import ZooKeeperServer, client
 from tests.support.zookeeper_transactions import transactions
@@ -135,6 +136,8 @@ def read_history(server: Server | ServerPart) -> History:
         return History([change for change in changes if change.key.startswith(folder)])
     if isinstance(server, ZooKeeperServer):
         return History(list(_changes(server)))
+    if isinstance(server, ServedServer):
+        return History([Change(*one[:3], 1, one[3]) for one in server.changes()])
     return _history_of(server)
 
 
@@ -193,7 +196,7 @@ def left_in(server: Server | ServerPart) -> list[tuple[str, bytes, float]]:
     """What is in ``server``, or in a part of one, now: keys, values, and the seconds that they have
     at most (0: as long as its session, or for ever).
 
-    After these etcd removes it by itself; in ZooKeeper the next job does.
+    After these etcd and a served ledger remove it by themselves; in ZooKeeper the next job does.
     """
     if isinstance(server, ServerPart):
         folder, server = f"/{server.namespace}/", server.server
@@ -201,6 +204,8 @@ def left_in(server: Server | ServerPart) -> list[tuple[str, bytes, float]]:
         folder = ""
     if isinstance(server, ZooKeeperServer):
         return _left_in_zookeeper(server, folder)
+    if isinstance(server, ServedServer):
+        return [one for one in server.left() if one[0].startswith(folder)]
     return _left_in_etcd(server, folder)
 
 

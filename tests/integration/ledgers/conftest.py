@@ -14,6 +14,7 @@ import pytest
 from llutil.backends.endpoints import Endpoint
 from tests.support.etcd_servers import EtcdServer
 from tests.support.ledger_contract import World
+from tests.support.served_servers import ServedServer
 from tests.support.stores import ETCD, Server, Store
 from tests.support.zookeeper_servers import ZooKeeperServer
 
@@ -48,18 +49,24 @@ def quiet(capfd: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> 
 
 @pytest.fixture
 def store() -> Store:
-    """The store of the test. A test for both stores, or for ZooKeeper, overrides it by a
+    """The store of the test. A test for several stores, or for another one, overrides it by a
     parameter.
     """
     return ETCD
 
 
 @pytest.fixture
-def server(store: Store, shared_etcd: EtcdServer, shared_zookeeper: ZooKeeperServer) -> Server:
-    """The shared server of that store. Both are started, because a server that a test starts by
+def server(
+    store: Store,
+    shared_etcd: EtcdServer,
+    shared_served: ServedServer,
+    shared_zookeeper: ZooKeeperServer,
+) -> Server:
+    """The shared server of that store. All are started, because a server that a test starts by
     itself ends with that test.
     """
-    return shared_etcd if store is ETCD else shared_zookeeper
+    servers = {"etcd": shared_etcd, "served": shared_served, "zookeeper": shared_zookeeper}
+    return servers[store.name]
 
 
 @pytest.fixture

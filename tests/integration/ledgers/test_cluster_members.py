@@ -11,9 +11,9 @@ from llutil.ledgers import SessionState
 from tests.support.ledger_contract import keys, soon, wait_until
 from tests.support.ledger_traffic import Reader, Writer
 from tests.support.ports import free_ports
-from tests.support.stores import STORES, Server, Store, leader_first
+from tests.support.stores import DURABLE_STORES, Server, Store, leader_first
 
-pytestmark = [pytest.mark.fault, pytest.mark.parametrize("store", STORES, scope="module")]
+pytestmark = [pytest.mark.fault, pytest.mark.parametrize("store", DURABLE_STORES, scope="module")]
 
 
 @pytest.fixture(scope="module")

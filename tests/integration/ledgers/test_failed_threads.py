@@ -9,10 +9,11 @@ import pytest
 from llutil.ledgers import LedgerRefused, SessionState
 from llutil.ledgers.etcd import leases as etcd_leases
 from llutil.ledgers.etcd import watches as etcd_watches
+from llutil.ledgers.served import session as served_session
 from llutil.ledgers.zookeeper import session_keeper as zookeeper_session_keeper
 from llutil.ledgers.zookeeper import watches as zookeeper_watches
 from tests.support.ledger_contract import World, soon, wait_until
-from tests.support.stores import STORES, Server, Store
+from tests.support.stores import DURABLE_STORES, STORES, Server, Store
 
 WATCH_THREADS = {
     "etcd": (etcd_watches.EtcdWatchThread, "_open_stream"),
@@ -20,10 +21,9 @@ WATCH_THREADS = {
 }
 KEEPERS = {
     "etcd": etcd_leases.EtcdSessionKeeper,
+    "served": served_session.Keeper,
     "zookeeper": zookeeper_session_keeper.ZooKeeperSessionKeeper,
 }
-
-pytestmark = pytest.mark.parametrize("store", STORES)
 
 
 def breaks(*_: object) -> None:
@@ -45,6 +45,8 @@ def refusal(view: Callable[[], object]) -> str:
     return ""
 
 
+# A served ledger has no threads for watches.
+@pytest.mark.parametrize("store", DURABLE_STORES)
 def test_a_watch_raises_the_failure_and_a_new_watch_works(
     store: Store, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -62,6 +64,7 @@ def test_a_watch_raises_the_failure_and_a_new_watch_works(
     wait_until(lambda: [record.key for record in again.view().records] == ["log/a"])
 
 
+@pytest.mark.parametrize("store", STORES)
 def test_a_session_whose_keeper_failed_is_lost_and_not_suspended_for_ever(
     store: Store, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

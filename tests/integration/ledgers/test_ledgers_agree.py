@@ -1,4 +1,4 @@
-"""The ledgers in memory, on etcd and on ZooKeeper give equal answers to equal random programs."""
+"""The ledger in memory and those on real stores give equal answers to equal random programs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from llutil.ledgers.memory import MemoryLedger
 from llutil.ledgers.memory_store import MemoryStore
 from tests.support.etcd_servers import EtcdServer
 from tests.support.ledger_contract import DAY, World, soon
-from tests.support.stores import ETCD, ZOOKEEPER
+from tests.support.served_servers import ServedServer
+from tests.support.stores import ETCD, SERVED, ZOOKEEPER
 from tests.support.zookeeper_servers import ZooKeeperServer
 
 _NODES = st.integers(0, 2)
@@ -129,6 +130,21 @@ def test_zookeeper_gives_the_same_answers_as_the_memory_ledger(
         _run(ZOOKEEPER.world(shared_zookeeper.endpoint), program),
     )
     assert results == _with_allowed_errors(program, expected, results)
+
+
+@settings(
+    max_examples=30,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(program=st.lists(_STEPS, min_size=5, max_size=25))
+def test_a_served_ledger_gives_the_same_answers_as_the_memory_ledger(
+    shared_served: ServedServer, program: list[tuple[str, int, str]]
+) -> None:
+    store = MemoryStore()
+    memory = World(lambda namespace, on_change: MemoryLedger(store, on_change, namespace=namespace))
+    assert _run(memory, program) == _run(SERVED.world(shared_served.endpoint), program)
 
 
 def _with_allowed_errors(

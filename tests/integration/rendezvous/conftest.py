@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,22 +36,27 @@ def torch_forks() -> Iterator[TorchForks]:
 
 @pytest.fixture
 def store() -> Store:
-    """What jobs meet through; tests that hold for both stores give it by a parameter."""
+    """What jobs meet through; tests that hold for several stores give it by a parameter."""
     return ETCD
 
 
 @pytest.fixture
 def server(
-    store: Store, shared_etcd: EtcdServer, shared_zookeeper: ZooKeeperServer
+    store: Store, shared_etcd: EtcdServer, shared_zookeeper: ZooKeeperServer, temporary: Path
 ) -> Iterator[ServerPart]:
     """A part of the shared server. What was written into it must be sound in the end.
 
-    (Both servers are started, since what a test starts by itself ends with it.)
+    (Both servers are started, since what a test starts by itself ends with it. A served ledger is
+    one job's, so each test has its own.)
     """
-    shared = shared_etcd if store is ETCD else shared_zookeeper
-    part = ServerPart(shared, f"tests/{secrets.token_hex(4)}")
-    yield part
-    read_history(part).check()
+    with ExitStack() as stack:
+        if store.has_namespaces:
+            shared = shared_etcd if store is ETCD else shared_zookeeper
+            part = ServerPart(shared, f"tests/{secrets.token_hex(4)}")
+        else:
+            part = ServerPart(stack.enter_context(store.start()), "llutil")
+        yield part
+        read_history(part).check()
 
 
 @pytest.fixture

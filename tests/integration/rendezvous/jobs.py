@@ -144,7 +144,9 @@ class Job:
         raise.
         """
         options: dict[str, Any] = {"lease_ttl": TTL, "last_call_timeout": 1, "timeout": 90}
-        options["namespace"] = self.namespace
+        options |= self.store.options
+        if self.store.has_namespaces:
+            options["namespace"] = self.namespace
         merged: dict[str, Any] = {
             "min_nodes": 1,
             "max_nodes": 4,

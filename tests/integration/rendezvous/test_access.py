@@ -15,10 +15,10 @@ from llutil.backends.endpoints import Endpoint
 from tests.integration.rendezvous.conftest import MakeJob
 from tests.support.certificates import Authority
 from tests.support.etcd_servers import EtcdServer
-from tests.support.stores import ANN, ETCD, STORES, ZOOKEEPER, Server, Store
+from tests.support.stores import ANN, DURABLE_STORES, ETCD, ZOOKEEPER, Server, Store
 from tests.support.zookeeper_servers import ZooKeeperServer
 
-pytestmark = [pytest.mark.launch, pytest.mark.parametrize("store", STORES)]
+pytestmark = [pytest.mark.launch, pytest.mark.parametrize("store", DURABLE_STORES)]
 
 _TOKEN = 1  # seconds that a token of etcd lives without being used
 _AT_ONCE = 20.0  # seconds for a refusal, of which the agent's own start is most

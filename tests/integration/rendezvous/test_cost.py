@@ -6,6 +6,9 @@ for them all: for the generation's lease, for what was reported before it led, f
 and for the verdict. Cleaning up is one request more, and leaving
 one for each node.
 
+On a served ledger it is about the same; watches are one message each, and the node's own
+renewals are not counted.
+
 On ZooKeeper a node writes five times: it opens a session to live by and one to watch by, joins,
 reports, and leaves by ending both. Nobody has transactions that read there, so the rest are reads,
 which one server answers by itself; their number is constant a node too.
@@ -29,12 +32,14 @@ from llutil.rendezvous.protocol.record_keys import RecordKeys
 from llutil.rendezvous.protocol.records import Member
 from tests.support.etcd_servers import EtcdServer
 from tests.support.memory_rendezvous import Port
-from tests.support.stores import ETCD, ZOOKEEPER, Server, Store
+from tests.support.served_servers import ServedServer
+from tests.support.stores import ETCD, SERVED, ZOOKEEPER, Server, Store
 from tests.support.zookeeper_servers import ZooKeeperServer
 from tests.support.zookeeper_transactions import Transaction, transactions
 
 _SOON = 30.0  # seconds
-_FREE = {"LeaseKeepAlive", "Authenticate"}  # not counted: time alone says how many there are
+_FREE = {"LeaseKeepAlive", "Authenticate", "Renew", "KeepAlive"}
+"""Not counted: time alone says how many there are."""
 _BEGUN, _ENDED, _FAILED, _SEVERAL = -10, -11, -1, 14  # ZooKeeper's kinds of transactions
 
 
@@ -50,6 +55,9 @@ def _count(server: Server) -> Counter[str]:
         kinds = {kind: n for kind, n in server.requests().items() if kind not in _FREE}
         writes = sum(server.metrics("etcd_server_proposals_applied_total").values())
         return Counter({**kinds, "writes": writes})
+    if isinstance(server, ServedServer):
+        asked = server.ask("requests")
+        return Counter({kind: n for kind, n in asked.items() if kind not in _FREE})
     reads = int(server.metrics().get("zk_cnt_readlatency", 0))
     return Counter(map(_kind, transactions(server))) + Counter(reads=reads)
 
@@ -177,3 +185,23 @@ def test_what_a_round_costs_zookeeper(store: Store, server: ZooKeeperServer, cou
             counted["in vain"] <= 5 * count + 8
         )  # of nodes that come at once, and all find no folder
         assert counted["reads"] <= 25 * count + 30  # some of which time alone causes
+
+
+@pytest.mark.parametrize("store", [SERVED], ids=str)
+@pytest.mark.parametrize("count", [2, 16])
+def test_what_a_round_costs_a_served_ledger(store: Store, server: ServedServer, count: int) -> None:
+    sealing, ending = _cost(store, server, count)
+    # Nobody waits for the answer to a watch, so that some may come after the seal.
+    assert sealing["OpenSession"] + sealing["Join"] + sealing["Create"] == 2 * count + 1
+    reports, verdict, assignment = count, 1, 1
+    assert Counter(sealing) + Counter(ending) == {
+        "OpenSession": count,
+        "Join": count,
+        "Read": count,  # of the record of the predecessor; the leader's of what was reported
+        "Watch": 2 * count + 2,  # of the log and the predecessor; the leader's of the other two
+        "Unwatch": 1,
+        "GrantLease": 1,
+        "Create": assignment + reports + verdict,
+        "Delete": 1,
+        "EndLease": count,
+    }

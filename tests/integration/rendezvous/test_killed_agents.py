@@ -15,25 +15,38 @@ import pytest
 from tests.integration.rendezvous.conftest import MakeJob
 from tests.support.certificates import Authority
 from tests.support.launches import is_alive
-from tests.support.stores import ANN, STORES, Server, Store
+from tests.support.stores import STORES, Server, Store
 
-pytestmark = [pytest.mark.launch, pytest.mark.fault, pytest.mark.parametrize("store", STORES)]
+_ALL = ("plain", "password", "certificate")
+_KINDS = {"etcd": _ALL, "zookeeper": _ALL, "served": ("password",)}
+"""Which kinds of access a store knows. A served ledger's password is its secret."""
+
+pytestmark = [
+    pytest.mark.launch,
+    pytest.mark.fault,
+    pytest.mark.parametrize(
+        ("store", "kind"),
+        [
+            pytest.param(*store.values, kind, marks=store.marks, id=f"{store.id}-{kind}")
+            for store in STORES
+            for kind in _KINDS[store.values[0].name]
+        ],
+    ),
+]
 
 TTL = 20
 RENEWED = TTL / 3  # seconds between two renewals
 
 
-@pytest.fixture(params=["plain", "password", "certificate"])
-def access(
-    request: pytest.FixtureRequest, store: Store, tmp_path: Path
-) -> Iterator[tuple[Server, Any]]:
+@pytest.fixture
+def access(store: Store, kind: str, tmp_path: Path) -> Iterator[tuple[Server, Any]]:
     """A server, and the options of a client that it lets in."""
     with ExitStack() as stack:
-        match request.param:
+        match kind:
             case "plain":
                 yield stack.enter_context(store.start()), {}
             case "password":
-                yield stack.enter_context(store.guarded()), ANN
+                yield stack.enter_context(store.guarded()), store.access
             case _:
                 authority = Authority(tmp_path)
                 node = authority.issue("node", "node")

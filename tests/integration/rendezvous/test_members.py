@@ -10,15 +10,13 @@ import pytest
 
 from tests.integration.rendezvous.jobs import Job, until
 from tests.support.store_history import ServerPart, read_history
-from tests.support.stores import STORES
+from tests.support.stores import STORES, on_stores
 
-pytestmark = [
-    pytest.mark.launch,
-    pytest.mark.fault,
-    pytest.mark.parametrize("store", STORES),
-]
+pytestmark = [pytest.mark.launch, pytest.mark.fault]
+_ON_STORES = pytest.mark.parametrize("store", STORES)
 
 
+@_ON_STORES
 def test_a_leader_that_is_killed_between_joining_and_sealing_is_succeeded(
     job: Job, server: ServerPart
 ) -> None:
@@ -38,7 +36,7 @@ def test_a_leader_that_is_killed_between_joining_and_sealing_is_succeeded(
     assert str(leader.process.pid) not in " ".join(only.nodes)
 
 
-@pytest.mark.parametrize("role", ["leader", "follower"])
+@on_stores("role", ("leader",), ("follower",))
 def test_a_node_frozen_beyond_its_lease_comes_back_as_a_new_one(
     job: Job, server: ServerPart, role: str
 ) -> None:
@@ -66,6 +64,7 @@ def test_a_node_frozen_beyond_its_lease_comes_back_as_a_new_one(
     ]
 
 
+@_ON_STORES
 def test_a_failure_on_one_node_restarts_all_and_the_budget_is_the_jobs(job: Job) -> None:
     size = {"min_nodes": 2, "max_nodes": 2, "max_restarts": 1}
     agents = [job.node(name, **size) for name in "ab"]
@@ -77,6 +76,7 @@ def test_a_failure_on_one_node_restarts_all_and_the_budget_is_the_jobs(job: Job)
         assert "exit code 1" in agent.ends("WorkersFailed")["text"]
 
 
+@_ON_STORES
 def test_a_node_that_is_told_to_stop_leaves_at_once_and_the_others_go_on(job: Job) -> None:
     for name in "ab":
         job.node(name, min_nodes=1, max_nodes=2, rdzv_configs={"last_call_timeout": 60})
@@ -90,6 +90,7 @@ def test_a_node_that_is_told_to_stop_leaves_at_once_and_the_others_go_on(job: Jo
     other.ends()
 
 
+@_ON_STORES
 def test_a_node_that_is_told_to_stop_while_it_waits_leaves_no_record(job: Job) -> None:
     waiting = job.node("a", min_nodes=2)
     job.members(1)
@@ -98,6 +99,7 @@ def test_a_node_that_is_told_to_stop_while_it_waits_leaves_no_record(job: Job) -
     assert job.records("members") == ()
 
 
+@_ON_STORES
 def test_nodes_that_nobody_joins_give_up_in_time_and_say_who_was_there(job: Job) -> None:
     first = job.node("a", min_nodes=3, rdzv_configs={"timeout": 6})
     job.members(1)

@@ -7,9 +7,10 @@ import pytest
 from tests.integration.rendezvous.conftest import MakeJob
 from tests.integration.rendezvous.jobs import Job, until
 from tests.support.store_history import ServerPart, left_in, read_history
-from tests.support.stores import STORES
+from tests.support.stores import DURABLE_STORES, STORES, on_stores
 
-pytestmark = [pytest.mark.launch, pytest.mark.parametrize("store", STORES)]
+pytestmark = pytest.mark.launch
+_ON_STORES = pytest.mark.parametrize("store", STORES)
 
 
 def _succeed_once(job: Job, **config: object) -> None:
@@ -23,7 +24,7 @@ def _generations(server: ServerPart) -> list[tuple[int, int, int]]:
     return [(*one.stage, one.restarts) for one in read_history(server).assignments]
 
 
-@pytest.mark.parametrize(("token", "next_token"), [("", ""), ("", "x"), ("x", ""), ("x", "y")])
+@on_stores("token next_token", ("", ""), ("", "x"), ("x", ""), ("x", "y"))
 def test_after_success_another_token_or_none_runs_the_job_again(
     job: Job, server: ServerPart, token: str, next_token: str
 ) -> None:
@@ -36,6 +37,7 @@ def test_after_success_another_token_or_none_runs_the_job_again(
     assert _generations(server) == [(1, 1, 0), (2, 1, 0)]
 
 
+@_ON_STORES
 def test_after_success_a_late_node_of_the_same_token_ends_with_an_empty_result(
     job: Job, server: ServerPart
 ) -> None:
@@ -46,7 +48,7 @@ def test_after_success_a_late_node_of_the_same_token_ends_with_an_empty_result(
     assert _generations(server) == [(1, 1, 0)]
 
 
-@pytest.mark.parametrize("token", ["", "x"])
+@on_stores("token", ("",), ("x",))
 def test_who_waits_while_the_job_succeeds_ends_with_an_empty_result(job: Job, token: str) -> None:
     first = job.node("first", max_nodes=1, rerun_token=token)
     job.runs("first")
@@ -57,7 +59,7 @@ def test_who_waits_while_the_job_succeeds_ends_with_an_empty_result(job: Job, to
     assert waiting.ends()["values"] == {}
 
 
-@pytest.mark.parametrize("token", ["", "x"])
+@on_stores("token", ("",), ("x",))
 def test_after_a_failure_the_job_runs_again_with_a_fresh_budget(
     job: Job, server: ServerPart, token: str
 ) -> None:
@@ -77,7 +79,7 @@ def test_after_a_failure_the_job_runs_again_with_a_fresh_budget(
 
 
 @pytest.mark.fault
-@pytest.mark.parametrize("token", ["", "x"])
+@on_stores("token", ("",), ("x",))
 def test_after_all_nodes_were_killed_the_job_goes_on_at_its_next_round(
     job: Job, server: ServerPart, token: str
 ) -> None:
@@ -94,6 +96,7 @@ def test_after_all_nodes_were_killed_the_job_goes_on_at_its_next_round(
     assert _generations(server) == [(1, 1, 0), (1, 2, 1), (1, 3, 0)]
 
 
+@pytest.mark.parametrize("store", DURABLE_STORES)  # a served ledger is one job's
 def test_two_jobs_on_one_store_never_see_each_other(make_job: MakeJob, server: ServerPart) -> None:
     size = {"min_nodes": 2, "max_nodes": 2}
     jobs = [
@@ -117,6 +120,7 @@ def test_two_jobs_on_one_store_never_see_each_other(make_job: MakeJob, server: S
     assert all(len(one.seats) == 2 for one in read_history(server).assignments)
 
 
+@_ON_STORES
 def test_after_a_job_only_the_marker_of_its_generation_is_left_and_for_a_day_at_most(
     job: Job, server: ServerPart
 ) -> None:
@@ -134,6 +138,7 @@ def test_after_a_job_only_the_marker_of_its_generation_is_left_and_for_a_day_at_
     assert 86000 < ttl <= 86400
 
 
+@_ON_STORES
 @pytest.mark.fault
 def test_after_all_nodes_were_killed_nothing_is_left_for_longer_than_a_day(
     job: Job, server: ServerPart

@@ -11,9 +11,12 @@ from tests.integration.rendezvous.jobs import TTL, Agent, Job, kept_values, unti
 from tests.support.etcd_servers import EtcdServer
 from tests.support.proxy import Proxy, proxy
 from tests.support.store_history import read_history
-from tests.support.stores import STORES, Server, Store, leader_first
+from tests.support.stores import DURABLE_STORES, STORES, Server, Store, leader_first, on_stores
 
-pytestmark = [pytest.mark.launch, pytest.mark.fault, pytest.mark.parametrize("store", STORES)]
+pytestmark = [pytest.mark.launch, pytest.mark.fault]
+_ON_STORES = pytest.mark.parametrize("store", STORES)
+# What was written has to outlive the server, which a served ledger does not promise.
+_ON_DURABLE_STORES = pytest.mark.parametrize("store", DURABLE_STORES)
 
 _PAIR = {"min_nodes": 2, "max_nodes": 3}
 
@@ -55,6 +58,7 @@ def _finish(job: Job) -> None:
         agent.ends()
 
 
+@_ON_DURABLE_STORES
 def test_nodes_that_wait_go_on_when_the_store_was_killed_and_comes_back(
     job: Job, server: Server
 ) -> None:
@@ -69,6 +73,7 @@ def test_nodes_that_wait_go_on_when_the_store_was_killed_and_comes_back(
     _finish(job)
 
 
+@_ON_DURABLE_STORES
 def test_training_goes_on_while_the_store_is_away_and_only_the_next_change_waits_for_it(
     job: Job, server: Server
 ) -> None:
@@ -85,6 +90,7 @@ def test_training_goes_on_while_the_store_is_away_and_only_the_next_change_waits
     assert [one.round for one in read_history(server).assignments] == [1, 2]
 
 
+@_ON_DURABLE_STORES
 def test_a_result_waits_for_a_store_that_is_away(job: Job, server: Server) -> None:
     _train(job, "a", "b")
     server.kill()
@@ -96,6 +102,7 @@ def test_a_result_waits_for_a_store_that_is_away(job: Job, server: Server) -> No
         assert len(agent.ends()["values"]) == 1
 
 
+@_ON_DURABLE_STORES
 def test_beside_a_store_that_never_comes_back_each_node_tells_in_time_what_it_knows(
     make_job: MakeJob, forgetful: Server
 ) -> None:
@@ -121,6 +128,7 @@ def test_beside_a_store_that_never_comes_back_each_node_tells_in_time_what_it_kn
     assert late.ends("RendezvousError")["seconds"] < 4 + 2 * TTL + 15
 
 
+@_ON_STORES
 def test_a_frozen_store_stops_no_training_and_what_it_says_then_counts(
     job: Job, server: Server
 ) -> None:
@@ -133,6 +141,7 @@ def test_a_frozen_store_stops_no_training_and_what_it_says_then_counts(
     _finish(job)
 
 
+@_ON_STORES
 def test_nodes_that_wait_for_a_frozen_store_give_up_in_time(
     make_job: MakeJob, forgetful: Server
 ) -> None:
@@ -149,11 +158,13 @@ def test_nodes_that_wait_for_a_frozen_store_give_up_in_time(
             assert end["seconds"] < 4 + 2 * TTL + 15 or agent is waiting
 
 
-@pytest.mark.parametrize("moment", ["waiting", "training"])
+@on_stores("moment", ("waiting",), ("training",))
 def test_what_came_while_a_node_was_cut_off_is_not_missed_though_the_store_forgot_it(
     make_job: MakeJob, forgetful: Server, moment: str
 ) -> None:
-    """ZooKeeper's watches never know what came and went; etcd is told to forget it."""
+    """A served ledger's watches and ZooKeeper's never know what came and went; etcd is told to
+    forget it.
+    """
     with proxy(forgetful.port) as network:
         _happen_behind(make_job(forgetful.endpoint), network, forgetful, moment)
 
@@ -177,6 +188,7 @@ def _happen_behind(job: Job, network: Proxy, server: Server, moment: str) -> Non
     _finish(job)
 
 
+@_ON_DURABLE_STORES
 @pytest.mark.parametrize("moment", ["waiting", "training"])
 def test_the_death_of_the_stores_leader_costs_nothing_but_a_moment(
     make_job: MakeJob, members: list[Server], moment: str

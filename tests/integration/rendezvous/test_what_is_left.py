@@ -15,6 +15,7 @@ from llutil.rendezvous.config import RendezvousConfig
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol import observations as see
 from tests.support.etcd_servers import EtcdServer
+from tests.support.served_servers import ServedServer
 from tests.support.store_history import ServerPart, left_in
 from tests.support.stores import STORES, Store
 from tests.support.zookeeper_servers import client
@@ -27,7 +28,9 @@ _LIMIT = 30.0
 
 def _launch(store: Store, server: ServerPart, run_id: str, *, unique: bool) -> None:
     """A job of one node that succeeds, without its workers."""
-    given = {"namespace": server.namespace, "last_call_timeout": 0}
+    given = {"last_call_timeout": 0, **store.options}
+    if store.has_namespaces:
+        given["namespace"] = server.namespace
     config = RendezvousConfig(
         backend=BACKENDS[store.backend],
         endpoint=str(server.endpoint),
@@ -57,7 +60,9 @@ def _launch(store: Store, server: ServerPart, run_id: str, *, unique: bool) -> N
 
 
 def _leases(server: ServerPart) -> set[str]:
-    """The leases that are there: on etcd all of the server's, on ZooKeeper the namespace's."""
+    """The leases that are there: on ZooKeeper the namespace's, else all of the server's."""
+    if isinstance(server.server, ServedServer):
+        return set(server.server.ask("leases"))
     if isinstance(server.server, EtcdServer):
         with server.server.channel() as channel:
             request = etcdrpc.LeaseLeasesRequest()

@@ -11,10 +11,10 @@ import pytest
 from llutil.rendezvous.protocol.record_keys import RecordKeys
 from tests.integration.rendezvous.conftest import MakeJob
 from tests.integration.rendezvous.jobs import Job
-from tests.support.stores import STORES, ZOOKEEPER
+from tests.support.stores import DURABLE_STORES, ZOOKEEPER
 from tests.support.zookeeper_servers import ZooKeeperServer, client
 
-pytestmark = [pytest.mark.launch, pytest.mark.parametrize("store", STORES[1:])]
+pytestmark = [pytest.mark.launch, pytest.mark.parametrize("store", DURABLE_STORES[1:])]
 
 _AT_ONCE = 20.0  # seconds for a refusal, of which the agent's own start is most
 

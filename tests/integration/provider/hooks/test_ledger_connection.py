@@ -17,10 +17,10 @@ from airflow_provider.hooks.ledger_connection import LedgerHook
 from airflow_provider.hooks.zookeeper import ZooKeeperHook
 from tests.support.etcd_servers import EtcdServer
 from tests.support.ports import free_ports
-from tests.support.stores import ETCD, STORES, ZOOKEEPER, Server, Store
+from tests.support.stores import DURABLE_STORES, ETCD, ZOOKEEPER, Server, Store
 from tests.support.zookeeper_servers import ZooKeeperServer, client
 
-pytestmark = pytest.mark.parametrize("store", STORES)
+pytestmark = pytest.mark.parametrize("store", DURABLE_STORES)
 
 _HOOKS: dict[str, type[LedgerHook]] = {"etcd": EtcdHook, "zookeeper": ZooKeeperHook}
 _ANN = {"login": "ann", "password": "secret"}

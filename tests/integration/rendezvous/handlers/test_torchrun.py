@@ -16,9 +16,9 @@ import pytest
 from llutil.rendezvous.protocol.record_codec import decode
 from tests.integration.rendezvous.jobs import Job, until
 from tests.support.store_history import left_in, read_history
-from tests.support.stores import STORES, Server
+from tests.support.stores import DURABLE_STORES, Server
 
-pytestmark = [pytest.mark.launch, pytest.mark.parametrize("store", STORES)]
+pytestmark = [pytest.mark.launch, pytest.mark.parametrize("store", DURABLE_STORES)]
 
 _SOON = 120.0  # seconds; each torchrun imports torch first
 # Seconds: longer than what is awaited here, so that no lease expires for it.
