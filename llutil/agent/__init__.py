@@ -12,8 +12,8 @@ From the bottom:
 * ``workers/``: the worker processes of one round.
 * ``failures/``: the class of a failure, and the report about it. ``kept_values``: what ranks
   returned, where nobody can say whether the job succeeded.
-* ``base_agent``: torch's agent interface, with our workers. ``ledger_agent``, ``torch_agent`` and
-  ``hosted_agent`` add how the node meets the other nodes.
+* ``base_agent``: torch's agent interface, with our workers. ``ledger_agent`` and ``torch_agent``
+  add how the node meets the other nodes.
 
 The room may import torch, and ``rendezvous`` and what lies below it. It refuses to call the CUDA
 runtime, to import Airflow, and to wait for anything without a deadline.

@@ -3,7 +3,7 @@
 It is a subclass of torch's agent (``SimpleElasticAgent``) and records that one's events and
 metrics. The worker processes are our own, on an event loop that notices every change at once.
 Subclasses decide who is in a round and what its end means: ``torch_agent`` for torch's rendezvous
-backends, ``hosted_agent`` for a store that a node hosts, ``ledger_agent`` for a ledger.
+backends, ``ledger_agent`` for a ledger.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from typing import Any
 
 from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup, WorkerState
 from torch.distributed.elastic.metrics.api import put_metric
@@ -53,11 +52,7 @@ class TorchBackendAgent(Agent):
             put_metric(f"workers.{spec.role}.{group.state.name.lower()}", 1)
             match group.state:
                 case WorkerState.SUCCEEDED:
-                    succeeded = self._on_success(group)
-                    if succeeded is not None:
-                        return succeeded
-                    _log.info("another node has to run again, so this one does too")
-                    self._restart_workers(group)
+                    return self._on_success(group)
                 case WorkerState.FAILED:
                     failed = self._on_failure(group)
                     if failed is not None:
@@ -91,21 +86,16 @@ class TorchBackendAgent(Agent):
         if workers.failed:
             self._signals.check()  # if a stop was asked, the failure is its result
 
-    def _on_success(self, group: WorkerGroup) -> RunResult | None:
-        """End a round whose ranks here have all succeeded. None if they have to run again."""
-        values = self._end_and_collect_values()
+    def _on_success(self, group: WorkerGroup) -> RunResult:
+        """End a round whose ranks here have all succeeded."""
+        if self._observer.wants_progress:
+            self._show_progress()
+        # The ranks have ended, but children that they left may run on and are ended now.
+        values = {one.rank: one.note for one in self._end_workers(signal.SIGKILL, 0.0)}
         if group.group_world_size > 1:
             with self._signals.raising():
                 self._exit_barrier()
         return RunResult(state=WorkerState.SUCCEEDED, return_values=values)
-
-    def _end_and_collect_values(self) -> dict[int, Any]:
-        """What the ranks returned. They have ended, but children that they left may run on and are
-        ended now.
-        """
-        if self._observer.wants_progress:
-            self._show_progress()
-        return {one.rank: one.note for one in self._end_workers(signal.SIGKILL, 0.0)}
 
     def _on_failure(self, group: WorkerGroup) -> RunResult | None:
         """End a failed round. None if the job should start again; then a restart was taken from the

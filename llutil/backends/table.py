@@ -185,12 +185,6 @@ C10D: Final = Backend(
         ),
         Option("read_timeout", Kind.SECONDS, "seconds that a request to the store may take"),
         Option("store_type", Kind.TEXT, "`tcp` or `file`"),
-        Option(
-            "door",
-            Kind.TEXT,
-            "set by a gang without a store: the secret of the node that has its store",
-            secret=True,
-        ),
     ),
 )
 STATIC: Final = Backend(

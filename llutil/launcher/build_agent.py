@@ -181,10 +181,6 @@ def build_agent(
         "observer": observer,
         "signals": signals,
     }
-    if rendezvous.hosted:
-        from llutil.agent.hosted_agent import HostedAgent
-
-        return HostedAgent(spec, job, handler=handler, **parts), rendezvous
     if driver is None:
         return TorchBackendAgent(spec, job, **parts), rendezvous
     if server is None:

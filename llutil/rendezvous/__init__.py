@@ -7,7 +7,6 @@ From the bottom:
 * ``config``: the configuration of one node's rendezvous.
 * ``driver/``: runs the machine: clock, ledger, watches, and the round's TCPStore.
 * ``handlers/``: torch's RendezvousHandler, on a ledger, on c10d, and for a job of one node.
-* ``hosted/``: nodes that meet at a store which one of them hosts.
 * ``build_handler``: makes handlers and drivers from a configuration; ``torchrun_entry_points``: the
   same for torchrun.
 

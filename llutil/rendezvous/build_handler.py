@@ -17,7 +17,7 @@ from llutil.backends.table import C10D
 from llutil.errors import ConfigError, RendezvousError
 
 if TYPE_CHECKING:
-    from torch.distributed.elastic.rendezvous import RendezvousHandler, RendezvousParameters
+    from torch.distributed.elastic.rendezvous import RendezvousHandler
 
     from llutil.ledgers.served.server import LedgerServer
     from llutil.rendezvous.config import RendezvousConfig
@@ -136,7 +136,6 @@ def _torch_handler(config: RendezvousConfig) -> RendezvousHandler:
     if config.backend is C10D:
         # torch's dynamic handler reads join_timeout and not the documented timeout (torch 2.13).
         options.setdefault("join_timeout", options["timeout"])
-    secret = str(options.pop("door", ""))
     # torch counts in whole seconds, from 1 on (2.13).
     seconds = {o.key for o in config.backend.options if o.kind.is_duration}
     options |= {key: max(1, math.ceil(options[key])) for key in seconds & options.keys()}
@@ -150,8 +149,6 @@ def _torch_handler(config: RendezvousConfig) -> RendezvousHandler:
         **options,
     )
     try:
-        if config.hosted:
-            return _hosted_handler(config, secret, parameters)
         handler = get_rendezvous_handler(parameters)
     except (ValueError, TypeError) as error:
         raise ConfigError(
@@ -162,22 +159,3 @@ def _torch_handler(config: RendezvousConfig) -> RendezvousHandler:
 
         return C10dRendezvousHandler(handler)
     return handler
-
-
-def _hosted_handler(
-    config: RendezvousConfig, secret: str, parameters: RendezvousParameters
-) -> RendezvousHandler:
-    from llutil.rendezvous.hosted.handler import HostedRendezvous
-    from llutil.rendezvous.hosted.node_store import StoreAddress
-
-    (door,) = config.backend.endpoints(config.endpoint)
-    place = StoreAddress(
-        host=door.host,
-        port=door.port,
-        secret=secret,
-        hosts=bool(parameters.get_as_bool("is_host")),
-        local_addr=config.local_addr,
-        index=config.index,
-        label=config.label,
-    )
-    return HostedRendezvous(place, parameters)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llutil.backends.backend import Backend
-from llutil.backends.table import C10D, SERVED
+from llutil.backends.table import SERVED
 
 __all__ = ["RendezvousConfig"]
 
@@ -52,8 +52,3 @@ class RendezvousConfig:
     def served(self) -> bool:
         """Whether one of the nodes serves the ledger."""
         return self.backend is SERVED and not self.embedded
-
-    @property
-    def hosted(self) -> bool:
-        """Whether one of the nodes hosts the store."""
-        return self.backend is C10D and "door" in self.options

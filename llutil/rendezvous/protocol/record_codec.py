@@ -10,21 +10,18 @@ which values are refused. This module may import nothing but the standard librar
 from __future__ import annotations
 
 import json
-from typing import TypeVar
 
 from msgspec import Struct, convert, to_builtins
 
 from llutil.errors import ConfigError
 from llutil.rendezvous.protocol.records import Record
 
-__all__ = ["VERSION", "ForeignRecord", "decode", "decode_as", "encode", "short"]
+__all__ = ["VERSION", "ForeignRecord", "decode", "encode", "short"]
 
 VERSION = 2
 """Increased when a record changes in such a way that an older node would misread it."""
 _LONGEST = 200
 """Characters of a foreign text that a message shows."""
-
-R = TypeVar("R", bound=Record)
 
 
 class ForeignRecord(ConfigError):
@@ -80,15 +77,3 @@ def decode(key: str, value: bytes) -> Record:
         raise ForeignRecord(key, f"is no JSON record of this package ({error})") from error
     what = f"has format {version}, and this node reads format {VERSION} only"
     raise ForeignRecord(key, what, version)
-
-
-def decode_as(wanted: type[R], key: str, value: bytes) -> R:
-    """The record in ``value``, which must be of the class ``wanted``.
-
-    :raises ForeignRecord: it is of another kind, or not a record of this package.
-    """
-    record = decode(key, value)
-    if not isinstance(record, wanted):
-        kind, other = wanted.__name__.lower(), type(record).__name__.lower()
-        raise ForeignRecord(key, f"is of kind {other!r}, where {kind!r} belongs")
-    return record

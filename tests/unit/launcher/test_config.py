@@ -109,7 +109,7 @@ def test_the_callers_rendezvous_options_are_not_changed() -> None:
     assert config.rdzv_configs is given
 
 
-@pytest.mark.parametrize("key", ["password", "door", "passwrod"])
+@pytest.mark.parametrize("key", ["password", "secret", "passwrod"])
 def test_a_configuration_does_not_show_a_secret(key: str) -> None:
     given = {key: "hidden-word", "user": "ann"}
     config = LaunchConfig(1, 1, 1, rdzv_configs=given, rdzv_endpoint="ann:hidden-word@store:1")

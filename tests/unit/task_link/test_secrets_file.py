@@ -12,7 +12,7 @@ from llutil.launcher.config import LaunchConfig
 from llutil.task_link.messages import Decoder, Spec, encode
 from llutil.task_link.secrets_file import open_secrets, take_secrets, without_secrets
 
-OPTIONS = {"user": "ann", "password": "hidden-wörd", "timeout": 7.0, "door": "hidden-door"}
+OPTIONS = {"user": "ann", "password": "hidden-wörd", "timeout": 7.0, "secret": "hidden-secret"}
 
 
 def spec() -> Spec:

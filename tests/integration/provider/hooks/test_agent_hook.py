@@ -148,7 +148,7 @@ def test_the_agent_has_a_session_the_tasks_path_and_the_users_variables(hook_to,
     assert "PYTHONPATH" not in seen["env"] or "PYTHONPATH" in os.environ
 
 
-@pytest.mark.parametrize("secrets", [{}, {"password": "hidden-word"}, {"door": "hidden-door"}])
+@pytest.mark.parametrize("secrets", [{}, {"password": "hidden-word"}, {"secret": "hidden-secret"}])
 def test_the_agent_gets_the_secrets_of_a_job_beside_its_spec(hook_to, secrets):
     given = {"user": "ann", **secrets}
     sent, whole, arguments = hook_to("shows_its_options").run(spec(rdzv_configs=given))[0]

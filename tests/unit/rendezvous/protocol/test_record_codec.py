@@ -17,7 +17,6 @@ from llutil.rendezvous.protocol.record_codec import (
     VERSION,
     ForeignRecord,
     decode,
-    decode_as,
     encode,
 )
 from llutil.rendezvous.protocol.records import (
@@ -255,11 +254,6 @@ def test_a_failure_that_is_not_exactly_one_of_ours_is_refused(failure: object, s
     body["job_failure"]["failure"] = failure
     with pytest.raises(ConfigError, match=says):
         decode("key", json.dumps(body).encode())
-
-
-def test_a_record_of_another_kind_is_refused() -> None:
-    with pytest.raises(ConfigError, match="of kind 'assignment', where 'member' belongs"):
-        decode_as(Member, "key", encode(round_of("a")))
 
 
 def test_a_round_with_a_member_twice_is_refused() -> None:
