@@ -108,15 +108,16 @@ class InstructionExecutor:
         seen: list[see.Observation] = []
         if self._requests.lost:
             seen.append(self._lose(node))
-        if not self._gone and (gone := self._call_said or self._requests.gone):
-            self._gone, self._retry = gone, _FOREVER
-            seen.append(see.LedgerGone(gone))
+        gone = self._call_said or self._requests.gone  # asked before the views, and told after them
         if time.monotonic() >= self._retry:
             self._catch_up()
         for name, view in self._watches.new_views():
             observation = self._seen(name, view)
             if observation is not None:
                 seen.append(observation)
+        if gone and not self._gone:
+            self._gone, self._retry = gone, _FOREVER
+            seen.append(see.LedgerGone(gone))
         return seen
 
     def _lose(self, node: str) -> see.LeaseLost:

@@ -6,10 +6,14 @@ import logging
 
 import pytest
 
+from llutil.ledgers.memory_store import MemoryStore
+from llutil.rendezvous.driver.instruction_executor import InstructionExecutor
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol import observations as see
 from llutil.rendezvous.protocol.machine import Machine
-from tests.support.memory_rendezvous import FaultyLedger, MemoryRendezvous
+from llutil.rendezvous.protocol.records import Cause
+from tests.support.memory_rendezvous import RUN, FaultyLedger, MemoryRendezvous, Port
+from tests.support.rendezvous_values import marker, member, rules
 
 _NEVER = 1000.0
 _WHY = "nobody serves the ledger at 10.0.0.1:29410 any more"
@@ -78,3 +82,24 @@ def test_the_machine_is_told_once_and_the_log_names_no_request_after_that(
     assert told == [see.LedgerGone(_WHY)]
     said = [one.getMessage() for one in caplog.records if "llutil.rendezvous" in one.name]
     assert [line.split(": ")[1] for line in said] == ["CloseStore", "Finish"]
+
+
+def test_what_the_ledger_showed_before_it_went_is_seen_first() -> None:
+    ledger = FaultyLedger(MemoryStore(), lambda: None)
+    executor = InstructionExecutor(
+        rules(),
+        RUN,
+        ledger,
+        open_store=Port,
+        give=lambda _: None,
+        wake=lambda: None,
+        note_revocation=lambda _: None,
+    )
+    executor.carry_out(do.TakeLease(1, "test"), "")
+    executor.carry_out(do.Join(2, member("a"), "test"), "a.1")
+    executor.new_observations("a.1")
+    executor.carry_out(do.Create(3, (marker(Cause.SUCCEEDED),), "test"), "a.1")
+    ledger.go(_WHY)
+    seen = executor.new_observations("a.1")
+    assert [type(one) for one in seen] == [see.LogSeen, see.LedgerGone]
+    ledger.close()
