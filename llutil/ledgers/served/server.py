@@ -117,12 +117,16 @@ class LedgerServer:
         while self.loop.time() < deadline and any(one.has_session for one in self.clients.values()):
             await asyncio.sleep(_TICK / 5)
         ticks.cancel()
+        # First, because asyncio leaves the socket of whoever it is just letting in when it closes.
+        self.loop.remove_reader(self._socket)
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.gather(*others, return_exceptions=True)
         server.close()
         for client in self.clients.values():
             client.end(messages.encode(FromServer(goodbye=goodbye)))
         for stranger in list(self.strangers):
             stranger.cut_off()
-        await asyncio.gather(ticks, return_exceptions=True)  # and the connections end
+        await asyncio.sleep(0)  # connections that were cut off end
 
     async def _tick(self) -> None:
         while True:

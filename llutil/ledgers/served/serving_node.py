@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import socket
 
 from llutil.backends.endpoints import Endpoint
@@ -63,7 +64,7 @@ def start_server(
             )
             return None
         raise RendezvousError(
-            f"this node cannot serve the job's ledger at {endpoint}: {error.strerror or error}; "
+            f"this node cannot serve the job's ledger at {endpoint}: {_why(error)}; "
             "choose another port, or set local_addr to an address at which it can be reached"
         ) from error
     _log.info("this node serves the job's ledger at %s", host_and_port(endpoint.host, server.port))
@@ -105,3 +106,9 @@ def _listens_at(endpoint: Endpoint, own: list[str]) -> str:
     if len(own) > 1 or is_loopback(own[0]):
         return ""
     return own[0]
+
+
+def _why(error: OSError) -> str:
+    if isinstance(error, socket.gaierror) or not error.errno:
+        return error.strerror or str(error)
+    return os.strerror(error.errno)  # without what Python adds
