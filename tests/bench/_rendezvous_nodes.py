@@ -13,6 +13,7 @@ import os
 import select
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -65,8 +66,8 @@ def ours(
     """A node with our driver: what the launcher's agent has, without its workers. Changes come to
     it unasked.
 
-    ``backend`` is what ``rdzv_backend`` would be. ``guarded``: it has a guardian too, which knows
-    how to end its lease.
+    ``backend`` is what ``rdzv_backend`` would be. With "served", the first node serves
+    the ledger too. ``guarded``: it has a guardian too, which knows how to end its lease.
     """
     from llutil.agent.event_loop import EventLoop
     from llutil.agent.guardian.client import Guardian
@@ -93,6 +94,7 @@ def ours(
         owner.append(on_change)
         return ledger
 
+    server = _CountingServer(endpoint) if (backend, name) == ("served", "n0") else None
     # Stock's handler is connected to its store as soon as it is made. So is our ledger, before the
     # clock runs.
     ledger = ledger_opener(BACKENDS[backend], endpoint, {})(tell_owner)
@@ -101,6 +103,7 @@ def ours(
     guardian = Guardian(run_id, EventLoop()) if guarded else None
     wire = _Control(control, name)
     wire.say("ready")
+    stage = None
     if wire.hear() == "begin":
         driver.start()
         while True:
@@ -110,19 +113,52 @@ def ours(
             for instruction in driver.take_instructions():
                 match instruction:
                     case do.StartWorkers(assignment=assignment):
+                        stage = assignment.stage
                         wire.say("round", size=len(assignment.seats))
-                    case do.StopWorkers(stage=stage):
+                    case do.StopWorkers(stage=ended):
                         wire.say("over")
-                        driver.tell(see.WorkersStopped(stage))
+                        driver.tell(see.WorkersStopped(ended))
                     case do.Finish(end=end):
                         wire.say("finish", why=end.why)
-            if wire in ready and wire.hear() == "end":
-                break
+            if wire in ready:
+                told = wire.hear()
+                if told == "end":
+                    break
+                if told == "succeed" and stage is not None:
+                    driver.tell(see.WorkersEnded(stage, None))
+                if told == "count" and server is not None:
+                    wire.say("count", requests=server.requests)
     asked = see.EndRequested("the benchmark is over", stop=False)
     driver.leave(asked, time.monotonic() + 30)
     driver.close(time.monotonic() + 10)
     if guardian is not None:
         guardian.close()
+    if server is not None:
+        server.close()
+
+
+class _CountingServer:
+    """The server of the ledger, in a thread of its node. It counts what clients ask for."""
+
+    def __init__(self, endpoint: str) -> None:
+        from llutil.ledgers.served import server
+        from llutil.ledgers.served.client_state import ClientState
+        from llutil.ledgers.served.messages import Request
+
+        requests: Counter[str] = Counter()
+
+        class CountedClient(ClientState):
+            def answer(self, request: Request) -> bytes | None:
+                requests[type(request.call).__name__] += 1
+                return super().answer(request)
+
+        server.ClientState = CountedClient  # type: ignore[misc]
+        self.requests = requests
+        self._server = server.LedgerServer(_HOST, int(endpoint.rpartition(":")[2]))
+
+    def close(self) -> None:
+        """Stop when the other nodes have left."""
+        self._server.close(linger=30.0)
 
 
 def stock(

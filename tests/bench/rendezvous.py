@@ -1,295 +1,263 @@
-"""The rendezvous against stock torch's c10d, with real processes on this machine, in one run.
+"""The rendezvous against stock torch's c10d, with real processes on this machine, in one run: on a
+served ledger, on etcd and on ZooKeeper.
 
-Three things are timed: from the word "go" until all N nodes are in their first round; from the
-arrival of one more node until all N+1 are in the next; from an agent's SIGKILL until its peers are
-in a round without it. "In a round" means to know all that workers have to be told. Both sides have
-imported everything before the clock runs, and nothing more: torch's handler goes through all loaded
-modules whenever it records an event (inspect.stack, torch 2.13), so it would be several times
-slower in a process that has imported all that torchrun does. The figures depend on the machine, and
-only the ratios mean anything.
+Three things are timed, for each number of nodes. The first round: from the word "go" until all are
+in it. One more: from the arrival of one more node until all are in the next round with it. A killed
+agent: from its SIGKILL until all others are told that their workers have to stop; its guardian ends
+its lease. "In a round" means to know all that workers have to be told. A served ledger is served by
+the first node, in a thread of its process; torch's store has a process of its own.
 
-``python -m tests.bench.rendezvous 2 8 32 64 128`` chooses the numbers of nodes.
+Torch's c10d tells the others of a killed agent only by the failure of their workers. So its figure
+is another one: they ask for the next round at once, and get it when the store has missed three
+heartbeats of 5 s, torch's default. Where a last call matters it takes 1 s, on all sides.
+
+All have imported everything before the clock runs, and nothing more: torch's handler goes through
+all loaded modules whenever it records an event (inspect.stack, torch 2.13), so it would be several
+times slower in a process that has imported all that torchrun does. The figures depend on the
+machine, and only the ratios mean anything. At the end come the README's tables.
+
+``python -m tests.bench.rendezvous 2 8`` chooses the numbers of nodes.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
-import select
-import signal
-import socket
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.support.stores import ETCD, ZOOKEEPER, Server, Store
-from tests.support.torch_forks import Forked, TorchForks
+from tests.bench._rendezvous_crew import Crew, last
+from tests.bench._tables import figure, row, times_faster
+from tests.support.ports import free_ports
+from tests.support.stores import ETCD, ZOOKEEPER
+from tests.support.torch_forks import TorchForks
 
 __all__ = ["main"]
 
-_SIZES = (2, 8, 32, 64)
+_SIZES = (2, 8, 32, 64, 128)
 _RUNS = 3
-_STORES = (ETCD, ZOOKEEPER)
-_PATIENCE = 180.0  # seconds
-_NODES = "tests.bench._rendezvous_nodes"
+_LEASES = (3, 10)  # seconds; the second is the default
+_STOCK, _SERVED = "torch's c10d", "served"
+# Without this, torch 2.13 gives late nodes the address of a store that they never find.
+_FINDS_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 
-
-class _Crew:
-    """Processes of one kind, and the control socket that they are told by."""
-
-    def __init__(
-        self, torch_forks: TorchForks, folder: Path, kind: str, endpoint: str, **always: Any
-    ) -> None:
-        self._torch_forks = torch_forks
-        self._folder = folder
-        self.kind = kind
-        self._endpoint = endpoint
-        self._always = always
-        self._run_id = secrets.token_hex(4)
-        self._path = str(folder / f"{self._run_id}.control")
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._listener.bind(self._path)
-        self._listener.listen(256)
-        self._listener.settimeout(_PATIENCE)
-        self._links: dict[str, socket.socket] = {}
-        self.processes: dict[str, Forked] = {}
-        self.ready: dict[str, dict[str, Any]] = {}
-        """What each node said when it was."""
-
-    def add(self, names: list[str], low: int, high: int, env: dict[str, str], **conf: Any) -> None:
-        """Have these nodes ready to begin."""
-        call = f"{_NODES}:{self.kind}"
-        for name in names:
-            args = {"control": self._path, "name": name}
-            if self.kind != "stock_store":
-                args |= {
-                    "endpoint": self._endpoint,
-                    "run_id": self._run_id,
-                    "low": low,
-                    "high": high,
-                    **self._always,
-                    **conf,
-                }
-            output = self._folder / f"{self._run_id}.out"
-            self.processes[name] = self._torch_forks.fork(call, args, output, env)
-        for _ in names:
-            link, _ = self._listener.accept()
-            word = _read(link)
-            assert word["what"] == "ready"
-            self._links[word["node"]] = link
-            self.ready[word["node"]] = word
-
-    def tell(self, word: str, *names: str) -> float:
-        """Tell these nodes, or all; when that was."""
-        began = time.monotonic()
-        for name in names or tuple(self._links):
-            self._links[name].send(word.encode())
-        return began
-
-    def hear(self, what: str, *names: str) -> list[dict[str, Any]]:
-        """Wait until each of these nodes, or all, said that; what they said."""
-        waiting = {name: self._links[name] for name in names or tuple(self._links)}
-        heard = []
-        deadline = time.monotonic() + _PATIENCE
-        while waiting:
-            readable, _, _ = select.select(
-                list(waiting.values()), [], [], max(0.0, deadline - time.monotonic())
-            )
-            if not readable:
-                raise TimeoutError(f"{self.kind}: no {what!r} from {', '.join(waiting)}")
-            for link in readable:
-                word = _read(link)
-                if word["what"] == what:
-                    heard.append(word)
-                    del waiting[word["node"]]
-                elif word["what"] == "finish":
-                    raise RuntimeError(f"{self.kind}: {word['node']}: {word['why']}")
-        return heard
-
-    def kill(self, name: str) -> float:
-        """SIGKILL to one; when that was."""
-        began = time.monotonic()
-        self.processes[name].signal(signal.SIGKILL)
-        self._links.pop(name).close()
-        return began
-
-    def close(self) -> None:
-        for link in self._links.values():
-            link.close()
-        for process in self.processes.values():
-            process.ended(30.0)
-            process.close()
-        self._listener.close()
-        Path(self._path).unlink()
-
-
-def _read(link: socket.socket) -> dict[str, Any]:
-    data = link.recv(4096)
-    if not data:
-        raise RuntimeError("a node has ended; see its output")
-    word: dict[str, Any] = json.loads(data)
-    return word
+_GOALS = {2: 20, 8: 20, 32: 10, 64: 10, 128: 8}
+"""How many times faster than c10d the first round on a served ledger is to be."""
+_NOTICED = 0.2  # seconds, as a goal
+_REQUESTS = 4
+"""The requests that a node may cost the server of a served ledger in a round, as a goal."""
 
 
 class _Bench:
-    """What makes crews of all kinds."""
+    """Makes crews of each kind."""
 
-    def __init__(self, torch_forks: TorchForks, folder: Path, servers: dict[Store, Server]) -> None:
-        self._torch_forks = torch_forks
-        self._folder = folder
-        self._servers = servers
+    def __init__(self, stack: ExitStack) -> None:
+        self._folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rdzv-")))
+        self._torch_forks = TorchForks("torch.distributed.elastic.rendezvous.registry")
+        stack.callback(self._torch_forks.close)
+        self.kinds: dict[str, Callable[[], AbstractContextManager[Crew]]] = {
+            _STOCK: self._stock,
+            _SERVED: self._served,
+        }
+        for store, name in ((ETCD, "etcd"), (ZOOKEEPER, "ZooKeeper")):
+            endpoint = str(stack.enter_context(store.start()).endpoint)
+            self.kinds[name] = partial(self._ours, endpoint, store.backend)
 
     @contextmanager
-    def ours(self, store: Store) -> Iterator[_Crew]:
-        endpoint = str(self._servers[store].endpoint)
-        crew = _Crew(self._torch_forks, self._folder, "ours", endpoint, backend=store.backend)
+    def _crew(self, kind: str, **always: Any) -> Iterator[Crew]:
+        crew = Crew(self._torch_forks, self._folder, kind, **always)
         try:
             yield crew
         finally:
             crew.close()
 
+    def _ours(self, endpoint: str, backend: str) -> AbstractContextManager[Crew]:
+        run_id = secrets.token_hex(4)
+        return self._crew("ours", endpoint=endpoint, run_id=run_id, backend=backend)
+
+    def _served(self) -> AbstractContextManager[Crew]:
+        (port,) = free_ports(1)
+        return self._ours(f"127.0.0.1:{port}", "served")
+
     @contextmanager
-    def stock(self) -> Iterator[_Crew]:
-        with ExitStack() as stack:
-            host = _Crew(self._torch_forks, self._folder, "stock_store", "")
-            stack.callback(host.close)
-            host.add(["store"], 0, 0, {})
+    def _stock(self) -> Iterator[Crew]:
+        with self._crew("stock_store") as host:
+            host.add({"store": {}}, {})
             endpoint = f"127.0.0.1:{host.ready['store']['port']}"
-            crew = _Crew(self._torch_forks, self._folder, "stock", endpoint)
-            stack.callback(crew.close)
-            yield crew
+            with self._crew("stock", endpoint=endpoint, run_id=secrets.token_hex(4)) as crew:
+                yield crew
+
+    def median(self, what: str, kind: str, measure: Callable[[Crew], float], runs: int) -> float:
+        """Measure so often; say what came out."""
+        times = []
+        for _ in range(runs):
+            with self.kinds[kind]() as crew:
+                times.append(measure(crew))
+        middle = statistics.median(times)
+        print(
+            f"  {what:<32}{kind:<14}{middle:8.3f} ({min(times):.3f}-{max(times):.3f})", flush=True
+        )
+        return middle
 
 
-def _names(count: int) -> list[str]:
-    return [f"n{number}" for number in range(count)]
+def _nodes(count: int, guarded: str = "") -> dict[str, dict[str, bool]]:
+    """The names of so many nodes, and what is special about some."""
+    nodes: dict[str, dict[str, bool]] = {f"n{number}": {} for number in range(count)}
+    if guarded:
+        nodes[guarded] = {"guarded": True}
+    return nodes
 
 
-def _last(words: list[dict[str, Any]]) -> float:
-    return max(float(word["at"]) for word in words)
-
-
-def _brief(crew: _Crew) -> dict[str, float]:
+def _brief(crew: Crew) -> dict[str, float]:
     """A last call of one second, as each kind wants to be told; stock's first round of an elastic
     job needs it too.
     """
-    return (
-        {"last_call": 1} if crew.kind == "ours" else {"last_call_timeout": 1, "join_timeout": 170}
-    )
+    if crew.kind == "stock":
+        return {"last_call_timeout": 1, "join_timeout": 170}
+    return {"last_call": 1}
 
 
-def _first_round(crew: _Crew, count: int) -> float:
-    crew.add(_names(count), count, count, {})
+def _first_round(crew: Crew, count: int) -> float:
+    crew.add(_nodes(count), {}, low=count, high=count)
     began = crew.tell("begin")
     words = crew.hear("round")
     assert {word["size"] for word in words} == {count}
-    return _last(words) - began
+    return last(words) - began
 
 
-def _scale_out(crew: _Crew, count: int, env: dict[str, str]) -> float:
-    crew.add(_names(count), count, count + 1, env, **_brief(crew))
+def _one_more(crew: Crew, count: int) -> float:
+    conf = {"low": count, "high": count + 1, **_brief(crew)}
+    crew.add(_nodes(count), _FINDS_STORE, **conf)
     crew.tell("begin")
     crew.hear("round")
     crew.tell("watch")
-    crew.add(["late"], count, count + 1, env, **_brief(crew))
+    crew.add({"late": {}}, _FINDS_STORE, **conf)
     began = crew.tell("begin", "late")
     words = crew.hear("round")
     assert {word["size"] for word in words} == {count + 1}
-    return _last(words) - began
+    return last(words) - began
 
 
-def _loss_of_ours(
-    crew: _Crew, lease: int, count: int, *, guarded: bool = False
-) -> tuple[float, float]:
-    """Seconds to detect it, and from then on to the next round."""
-    crew.add(_names(count), count - 1, count, {}, lease_ttl=lease, guarded=guarded)
-    crew.tell("begin")
-    crew.hear("round")
-    killed = crew.kill("n1")
-    detected = _last(crew.hear("over"))
-    words = crew.hear("round")
-    assert {word["size"] for word in words} == {count - 1}
-    return detected - killed, _last(words) - detected
-
-
-def _loss_of_stock(crew: _Crew, count: int) -> float:
-    """Seconds to the next round, with torch's default times; the peers know at once that their
-    workers failed.
+def _killed(crew: Crew, count: int, guarded: str = "", **conf: float) -> tuple[float, float]:
+    """Seconds from the kill until the others know, and until they are in the next round. Those of
+    stock know at once.
     """
-    crew.add(_names(count), count - 1, count, {})
+    crew.add(_nodes(count, guarded), {}, low=count - 1, high=count, **conf)
     crew.tell("begin")
     crew.hear("round")
     killed = crew.kill("n1")
-    crew.tell("again")
+    if crew.kind == "stock":
+        crew.tell("again")
+    known = last(crew.hear("over")) if crew.kind == "ours" else killed
     words = crew.hear("round")
     assert {word["size"] for word in words} == {count - 1}
-    return _last(words) - killed
+    return known - killed, last(words) - killed
 
 
-def _median(measure: Callable[[], float], runs: int) -> tuple[float, str]:
-    times = [measure() for _ in range(runs)]
-    middle = statistics.median(times)
-    return middle, f"{middle:8.3f} ({min(times):.3f}-{max(times):.3f})"
+def _noticed(crew: Crew, count: int) -> float:
+    if crew.kind == "stock":
+        return _killed(crew, count, **_brief(crew))[1]
+    return _killed(crew, count, guarded="n1")[0]
 
 
-def _row(name: str, bench: _Bench, runs: int, measure: Callable[[_Crew], float]) -> None:
-    def once(kind: Callable[[], Any]) -> float:
-        with kind() as crew:
-            return measure(crew)
+def _requests(bench: _Bench, count: int) -> float:
+    """What a node costs the server of a served ledger from its session to the end of the first
+    round, without renewals, of which there is one every third of the lease's time.
+    """
+    with bench.kinds[_SERVED]() as crew:
+        crew.add(_nodes(count), {}, low=count, high=count)
+        crew.tell("begin")
+        crew.hear("round")
+        crew.tell("succeed")
+        crew.hear("finish")
+        crew.tell("count", "n0")
+        (word,) = crew.hear("count", "n0")
+    requests = word["requests"]
+    leaving = requests.pop("EndLease")
+    assert leaving == count
+    return sum(n for kind, n in requests.items() if kind not in {"Renew", "KeepAlive"}) / count
 
-    stock, text = _median(lambda: once(bench.stock), runs)
-    print(f"  {name:<28}{text:>26}", end="", flush=True)
-    for store in _STORES:
-        ours, text = _median(lambda: once(partial(bench.ours, store)), runs)  # noqa: B023 - called at once
-        print(f"{text:>26}{stock / ours:>7.1f}x", end="", flush=True)
-    print(flush=True)
+
+_Figures = dict[str, dict[str, dict[int, float]]]
+"""Seconds by what was timed, kind and number of nodes."""
+
+
+def _measure(bench: _Bench, sizes: tuple[int, ...]) -> _Figures:
+    timed: dict[str, Callable[..., float]] = {
+        "until all are in the first round": _first_round,
+        "until one more is let in": _one_more,
+        "until the others know of a killed agent": _noticed,
+    }
+    figures: _Figures = {}
+    for title, measure in timed.items():
+        print(title)
+        figures[title] = {kind: {} for kind in bench.kinds}
+        for count in sizes:
+            for kind, found in figures[title].items():
+                few = kind == _STOCK and measure is not _first_round
+                found[count] = bench.median(
+                    f"{count} nodes", kind, partial(measure, count=count), 1 if few else _RUNS
+                )
+    return figures
+
+
+def _print_tables(figures: _Figures) -> None:
+    sizes = list(next(iter(figures.values()))[_STOCK])
+    print(row(["seconds", "", f"{sizes[0]} nodes", *sizes[1:]]))
+    print("|---|" + "---|" * (len(sizes) + 1))
+    for title, by_kind in figures.items():
+        stock = by_kind[_STOCK]
+        for kind, found in by_kind.items():
+            ratios = (f" ({times_faster(stock[n], found[n])})" for n in sizes)
+            cells = [figure(found[n]) + (next(ratios) if kind != _STOCK else "") for n in sizes]
+            print(row([title if kind == _STOCK else "", kind, *cells]))
+
+
+def _print_goals(figures: _Figures, requests: dict[int, float]) -> None:
+    first, _, noticed = figures.values()
+    for count, served in first[_SERVED].items():
+        ratio = first[_STOCK][count] / served
+        goals = {
+            f"first round {ratio:.1f}x of {_GOALS.get(count, 0)}x": ratio >= _GOALS.get(count, 0),
+            f"noticed in {noticed[_SERVED][count]:.3f} s": noticed[_SERVED][count] <= _NOTICED,
+            f"{requests[count]:.2f} requests a node": requests[count] <= _REQUESTS,
+        }
+        words = (f"{goal}: {'met' if met else 'MISSED'}" for goal, met in goals.items())
+        print(f"  goals of a served ledger, {count} nodes: {'; '.join(words)}")
+
+
+def _lost_hosts(bench: _Bench, count: int = 3) -> None:
+    """Nobody ends the lease of a host that is gone: it has to be over."""
+
+    def again(crew: Crew, **conf: float) -> float:
+        return _killed(crew, count, **conf)[1]
+
+    for lease in _LEASES:
+        for kind in bench.kinds:
+            if kind != _STOCK:
+                bench.median(f"lease of {lease} s", kind, partial(again, lease_ttl=lease), 1)
+    bench.median("torch's defaults", _STOCK, again, 1)
 
 
 def main(sizes: tuple[int, ...] = _SIZES) -> None:
-    """Print the table."""
+    """Print the tables."""
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rdzv-")))
-        torch_forks = TorchForks("torch.distributed.elastic.rendezvous.registry")
-        stack.callback(torch_forks.close)
-        servers = {store: stack.enter_context(store.start()) for store in _STORES}
-        bench = _Bench(torch_forks, folder, servers)
-        print(f"rendezvous, seconds, median of {_RUNS} (fastest-slowest); {os.cpu_count()} cores")
-        ours = "".join(f"{store.name:>26}{'ratio':>8}" for store in _STORES)
-        print(f"  {'':<28}{'torch c10d':>26}{ours}")
-        for count in sizes:
-            runs = _RUNS if count <= 64 else 1
-            _row(f"first round, {count} nodes", bench, runs, partial(_first_round, count=count))
-        # Without this, torch 2.13 gives late nodes the address of a store that they never find.
-        env = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
-        for count in [size for size in sizes if size <= 64]:
-            name = f"one more than {count} nodes"
-            _row(name, bench, 1, partial(_scale_out, count=count, env=env))
-        _losses(bench)
-
-
-def _losses(bench: _Bench, count: int = 3) -> None:
-    with bench.stock() as crew:
-        stock = _loss_of_stock(crew, count)
-    print(f"  {f'1 of {count} killed':<28}{stock:>15.3f}")
-    rows = {
-        "  lease 3 s (expiry+round)": (3, False),
-        "  lease 10 s (expiry+round)": (10, False),
-        "  the same, with its guardian": (10, True),
-    }
-    for name, (lease, guarded) in rows.items():
-        print(f"  {name:<28}{'':>26}", end="", flush=True)
-        for store in _STORES:
-            with bench.ours(store) as crew:
-                detect, again = _loss_of_ours(crew, lease, count, guarded=guarded)
-            text = f"{detect + again:8.3f} ({detect:.3f}+{again:.3f})"
-            print(f"{text:>26}{stock / (detect + again):>7.1f}x", end="", flush=True)
-        print(flush=True)
+        bench = _Bench(stack)
+        print(f"rendezvous, seconds, median (fastest-slowest); {os.cpu_count()} cores")
+        figures = _measure(bench, sizes)
+        requests = {count: _requests(bench, count) for count in sizes}
+        print("until the others are in the next round after the loss of 1 host of 3")
+        _lost_hosts(bench)
+    print()
+    _print_tables(figures)
+    print()
+    _print_goals(figures, requests)
 
 
 if __name__ == "__main__":
