@@ -48,14 +48,17 @@ class ClientState:
         self._acknowledged = 0
 
     def answer(self, request: Request) -> bytes | None:
-        """Do what the client asks, unless that was done; the answer. None if the client has said
-        that it does not wait for it.
+        """Do what the client asks, unless that was done; the answer. None if there is nothing to
+        say, or the client has said that it does not wait for it.
         """
         number = request.number
         if request.acknowledged > self._acknowledged:
             self._acknowledged = request.acknowledged
             for old in [one for one in self._answers if one <= self._acknowledged]:
                 del self._answers[old]
+        if not number:
+            done = self._perform(0, request.call)
+            return messages.encode(done) if any(map(_says_something, done.changes)) else None
         if number <= self._acknowledged:
             return None
         if number not in self._answers:
@@ -83,7 +86,10 @@ class ClientState:
 
     def _perform(self, number: int, call: messages.Call) -> FromServer:
         try:
-            return FromServer(number=number, result=messages.result(self._do(call)))
+            done = self._do(call)
+            if isinstance(done, Change):
+                return FromServer(number=number, changes=(done,))
+            return FromServer(number=number, result=messages.result(done))
         except (LedgerError, ConfigError) as error:
             return FromServer(number=number, failure=Failure(type(error).__name__, str(error)))
         except Exception as error:  # noqa: BLE001 - the edge of the server: others must be served
@@ -164,4 +170,8 @@ def _change(number: int, known: dict[str, int], view: View) -> Change:
     put = tuple(record for record in view.records if known.get(record.key) != record.created)
     present = {record.key for record in view.records}
     gone = tuple(key for key in known if key not in present)
-    return Change(number, view.revision, put, gone)
+    return Change(number, view.revision, put, gone, whole=not known)
+
+
+def _says_something(change: Change) -> bool:
+    return bool(change.put or change.gone)

@@ -112,13 +112,10 @@ class Connection(ProcessOwned):
         return pending.answer(kind)
 
     def post(self, call: Call) -> None:
-        """Send ``call`` if there is a connection. Its answer goes to nobody; a change in it is told
-        as all changes are.
-        """
+        """Send ``call`` if there is a connection. Nobody waits for an answer."""
         with self._lock:
             if self._connected:
-                _, body = self._pending.request(call)
-                self._send(body)
+                self._send(self._pending.note(call))
 
     def _post(self, what: str, call: Call, deadline: float) -> PendingCall:
         self.check()  # a forked child may have inherited the lock as one that is held
@@ -296,14 +293,11 @@ class Connection(ProcessOwned):
             return
         if message.changes:
             self._listener.on_changes(message.changes)
-            return
-        with self._lock:
-            pending = self._pending.get(message.number)
-        if pending is not None:
-            pending.finish(message)
-        elif message.failure is None:
-            with suppress(ValueError):  # the answer to what was only posted
-                self._listener.on_changes((messages.decode(message.result, Change),))
+        if message.number:
+            with self._lock:
+                pending = self._pending.get(message.number)
+            if pending is not None:
+                pending.finish(message)
 
     def _go(self, why: str) -> None:
         """The server has gone for good."""

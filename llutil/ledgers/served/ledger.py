@@ -63,9 +63,7 @@ class ServedLedger:
         """Watch ``scope`` from ``since`` on; from its present state if ``since`` is None."""
         check_scope(scope)
         self._connection.check()
-        return self._watches.add(
-            scope, self.read(scope, deadline=deadline) if since is None else since
-        )
+        return self._watches.add(scope, since, deadline=deadline)
 
     def end_lease(self, lease: str, *, deadline: float) -> None:
         """End a session or lease by its name."""

@@ -1,8 +1,8 @@
 """What a client and the server of a ledger say to each other once both have proved themselves.
 
 The client's first message is a ``Hello``, and the server's a ``Welcome``. Then the client sends
-numbered ``Request``s. The server answers each, and tells of changes of watched scopes, in
-``FromServer``s. A request that was sent again, after the connection was lost, is answered as the
+``Request``s. The server answers those that have a number, and tells of changes of watched scopes,
+in ``FromServer``s. A request that was sent again, after the connection was lost, is answered as the
 first time: the server keeps answers until the client says, with ``acknowledged``, that it needs
 them no more.
 
@@ -83,7 +83,7 @@ class Read(_Call, frozen=True):
 
 class Watch(_Call, frozen=True):
     """Watch a scope, under a number of the client's. ``known``: the records that the client knows,
-    each with its ``created``. The answer is a ``Change`` from there.
+    each with its ``created``. With the answer comes what has changed from there.
     """
 
     number: int
@@ -158,12 +158,12 @@ Call = OpenSession | Read | Watch | Unwatch | EndLease | SessionCall
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """A call, with a number that grows. ``acknowledged``: the client waits for no answer up to this
-    number.
+    """A call. Its number grows; 0 means that nobody waits for the answer. ``acknowledged``: the
+    client waits for no answer up to this number.
     """
 
-    number: int
     call: Call
+    number: int = 0
     acknowledged: int = 0
 
 
@@ -176,13 +176,15 @@ class Creation(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     """How the scope of watch ``number`` has changed since the last message about it, until
-    ``revision``: the records that are new, and the keys of those that are gone.
+    ``revision``: the records that are new, and the keys of those that are gone. ``whole``: the new
+    ones are all that there are.
     """
 
     number: int
     revision: int
     put: tuple[Record, ...] = ()
     gone: tuple[str, ...] = ()
+    whole: bool = False
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -193,8 +195,8 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class FromServer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The answer to request ``number``: its ``result``, or its ``failure``. Or, with no number, the
-    ``changes`` of watched scopes, or a ``goodbye``: why the server ends.
+    """The answer to request ``number``, if there is one: its ``result``, or its ``failure``. The
+    ``changes`` of watched scopes. A ``goodbye``: why the server ends.
     """
 
     number: int = 0

@@ -93,6 +93,11 @@ class PendingCalls:
         body = messages.encode(Request(number=self._last, call=call, acknowledged=acknowledged))
         return self._last, body
 
+    @staticmethod
+    def note(call: Call) -> bytes:
+        """A request whose answer nobody waits for."""
+        return messages.encode(Request(call=call))
+
     def add(self, call: PendingCall) -> None:
         """``call`` waits for its answer."""
         self._calls[call.number] = call

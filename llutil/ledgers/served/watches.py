@@ -31,12 +31,19 @@ class Watches:
         self._open: dict[int, ServedWatch] = {}
         self._numbers = count(1)
 
-    def add(self, scope: str, since: View) -> ServedWatch:
-        """Watch ``scope`` from ``since`` on."""
+    def add(self, scope: str, since: View | None, *, deadline: float) -> ServedWatch:
+        """Watch ``scope`` from ``since`` on; from its present state if ``since`` is None."""
         with self.lock:
             watch = ServedWatch(self, next(self._numbers), scope, since)
             self._open[watch.number] = watch
-        self._connection.post(watch.request())
+        if since is not None:
+            self._connection.post(watch.request())
+            return watch
+        try:
+            self._connection.call(f"watch {scope!r}", watch.request(), None, deadline=deadline)
+        except BaseException:
+            self.remove(watch)
+            raise
         return watch
 
     def remove(self, watch: ServedWatch) -> None:
@@ -75,14 +82,14 @@ class Watches:
 class ServedWatch:
     """``llutil.ledgers.Watch`` on a served ledger. Made by ``ServedLedger.watch``."""
 
-    def __init__(self, watches: Watches, number: int, scope: str, since: View) -> None:
+    def __init__(self, watches: Watches, number: int, scope: str, since: View | None) -> None:
         self.number = number
         self._watches = watches
         self._scope = scope
-        self._view = since
-        self._records = {record.key: record for record in since.records}
-        self._is_stale = False
-        """Whether ``_view`` is older than ``_records``."""
+        self._view = since or View((), 0)
+        self._records = {record.key: record for record in self._view.records}
+        self._is_stale = since is None
+        """Whether ``_view`` is older than what is known."""
 
     def view(self) -> View:
         """The latest known state.
@@ -108,11 +115,17 @@ class ServedWatch:
 
     def apply(self, change: Change) -> bool:
         """Take note of a change; whether there was one. Called with the lock held."""
-        if not (change.put or change.gone):
+        if change.whole:
+            records = {record.key: record for record in change.put}
+            if records == self._records and not self._is_stale:
+                return False
+            self._records = records
+        elif change.put or change.gone:
+            for key in change.gone:
+                self._records.pop(key, None)
+            self._records.update((record.key, record) for record in change.put)
+        else:
             return False
-        for key in change.gone:
-            self._records.pop(key, None)
-        self._records.update((record.key, record) for record in change.put)
         self._view = View(self._view.records, change.revision)
         self._is_stale = True
         return True

@@ -6,8 +6,8 @@ for them all: for the generation's lease, for what was reported before it led, f
 and for the verdict. Cleaning up is one request more, and leaving
 one for each node.
 
-On a served ledger it is about the same; watches are one message each, and the node's own
-renewals are not counted.
+On a served ledger a node makes four requests to come into a round: for a session, to join, to watch
+the log, and for the record of the node before it, with the watch. To report is one more.
 
 On ZooKeeper a node writes five times: it opens a session to live by and one to watch by, joins,
 reports, and leaves by ending both. Nobody has transactions that read there, so the rest are reads,
@@ -197,7 +197,6 @@ def test_what_a_round_costs_a_served_ledger(store: Store, server: ServedServer, 
     assert Counter(sealing) + Counter(ending) == {
         "OpenSession": count,
         "Join": count,
-        "Read": count,  # of the record of the predecessor; the leader's of what was reported
         "Watch": 2 * count + 2,  # of the log and the predecessor; the leader's of the other two
         "Unwatch": 1,
         "GrantLease": 1,
