@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from llutil.ledgers.protocol import Created, Exists, Record
+from llutil.ledgers.protocol import Created, Exists, Joined, Record, View
 
 __all__ = [
     "Call",
@@ -206,8 +206,14 @@ class FromServer(msgspec.Struct, frozen=True, omit_defaults=True):
     goodbye: str = ""
 
 
+_KINDS = (FromServer, Hello, Request, Joined, View, Creation, str, float, bool, None)
+"""What is decoded: messages, and the results of calls."""
+
 _encoder = msgspec.json.Encoder()
-_decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
+# Made now: msgspec would need milliseconds of the first round for it.
+_decoders: dict[Any, msgspec.json.Decoder[Any]] = {
+    kind: msgspec.json.Decoder(kind) for kind in _KINDS
+}
 
 
 def encode(message: Any) -> bytes:
@@ -216,12 +222,10 @@ def encode(message: Any) -> bytes:
 
 
 def decode(body: bytes | msgspec.Raw, kind: Any) -> Any:
-    """The message of that kind in ``body``.
+    """The message or result of that kind in ``body``.
 
     :raises ValueError: it is something else.
     """
-    if kind not in _decoders:
-        _decoders[kind] = msgspec.json.Decoder(kind)
     try:
         return _decoders[kind].decode(body)
     except RecursionError as error:

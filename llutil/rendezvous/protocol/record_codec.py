@@ -55,6 +55,11 @@ class _Versioned(Struct):
     version: int
 
 
+# msgspec reads the annotations of classes at their first use, which takes milliseconds: better now
+# than in the middle of a round.
+convert(None, Record | None)
+
+
 def encode(record: Record) -> bytes:
     """``record`` as one JSON object."""
     # Not msgspec's encoder: it refuses lone surrogates, which a rank's error text may contain.
