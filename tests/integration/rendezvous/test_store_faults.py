@@ -11,7 +11,15 @@ from tests.integration.rendezvous.jobs import TTL, Agent, Job, kept_values, unti
 from tests.support.etcd_servers import EtcdServer
 from tests.support.proxy import Proxy, proxy
 from tests.support.store_history import read_history
-from tests.support.stores import DURABLE_STORES, STORES, Server, Store, leader_first, on_stores
+from tests.support.stores import (
+    DURABLE_STORES,
+    SERVED,
+    STORES,
+    Server,
+    Store,
+    leader_first,
+    on_stores,
+)
 
 pytestmark = [pytest.mark.launch, pytest.mark.fault]
 _ON_STORES = pytest.mark.parametrize("store", STORES)
@@ -210,3 +218,24 @@ def test_the_death_of_the_stores_leader_costs_nothing_but_a_moment(
     history = read_history(members[1])
     history.check()
     assert len(history.assignments) == (1 if moment == "waiting" else 2)
+
+
+@pytest.mark.parametrize("store", [SERVED], ids=str)
+def test_nobody_waits_for_a_served_ledger_that_has_gone_and_workers_run_on(
+    make_job: MakeJob, forgetful: Server
+) -> None:
+    job = make_job(forgetful.endpoint, min_nodes=2, max_nodes=2)
+    failing, succeeding = (job.node(name, function=True) for name in "ab")
+    job.runs("a", "b")
+    waiting = job.node("c", function=True)
+    job.members(3)
+    forgetful.kill()
+    assert "the ledger has gone for good" in waiting.ends("ServerLostError")["text"]
+    job.fail("a")
+    text = failing.ends("WorkersFailed")["text"]
+    assert "ValueError: no such digit" in text
+    assert "the ledger has gone for good" in text
+    assert len(job.workers(node="b")) == 1
+    job.succeed("b")
+    (kept,) = kept_values(succeeding, "ServerLostError").values()
+    assert kept == {"answer": 42}
