@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support import warm_python
 from tests.support.etcd_servers import EtcdServer
+from tests.support.fake_task import FakeTask
 from tests.support.launches import hide_torch
 from tests.support.leftovers import nothing_left
 from tests.support.served_servers import ServedServer
 from tests.support.stores import ETCD, SERVED, ZOOKEEPER
+from tests.support.warm_python import WarmPython
 from tests.support.zookeeper_servers import ZooKeeperServer
 
 
@@ -50,6 +54,24 @@ def no_torch(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     hide_torch(folder)
     path = [str(folder), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, path)))
+
+
+@pytest.fixture(scope="session")
+def python_with_torch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmPython]:
+    """A process to fork agents from."""
+    address = tmp_path_factory.mktemp("warm") / "python"
+    env = warm_python.environment(os.environ)
+    with subprocess.Popen(
+        warm_python.command(address), env=env, stdin=subprocess.DEVNULL
+    ) as process:
+        yield WarmPython(address, env)
+        process.kill()
+
+
+@pytest.fixture
+def warm_agents(python_with_torch: WarmPython, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Agents of a ``FakeTask`` have torch imported when they begin."""
+    monkeypatch.setattr(FakeTask, "popen", staticmethod(python_with_torch.popen))
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -65,10 +65,17 @@ class FakeTask:
     """One agent process and this side of its socket and pipes.
 
     ``heard`` is every message so far; ``printed`` what came through the agent's own standard
-    streams.
+    streams. ``popen`` starts the agent, as ``subprocess.Popen`` does, which is the default.
     """
 
-    def __init__(self, *messages: wire.Message, env: dict[str, str] | None = None) -> None:
+    popen: Callable[..., Any] = subprocess.Popen
+
+    def __init__(
+        self,
+        *messages: wire.Message,
+        env: dict[str, str] | None = None,
+        popen: Callable[..., Any] | None = None,
+    ) -> None:
         self.heard: list[wire.Message] = []
         self.printed = {"stdout": b"", "stderr": b""}
         self.closed = False
@@ -90,7 +97,7 @@ class FakeTask:
             if secrets:
                 hidden = options["--secrets"] = open_secrets(secrets)
         arguments = [str(word) for pair in options.items() for word in pair]
-        self.process = subprocess.Popen(
+        self.process = (popen or self.popen)(
             [sys.executable, "-u", "-m", "llutil", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=writers[0],

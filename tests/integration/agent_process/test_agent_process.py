@@ -9,6 +9,7 @@ import os
 import platform
 import random
 import signal
+import subprocess
 import sys
 import time
 from contextlib import ExitStack, suppress
@@ -29,7 +30,7 @@ from tests.support.forks import fork
 from tests.support.launches import is_alive, wait_until
 from tests.support.ports import free_ports
 
-pytestmark = pytest.mark.launch
+pytestmark = [pytest.mark.launch, pytest.mark.usefixtures("warm_agents")]
 
 
 def pids(folder: str, kind: str = "running") -> list[int]:
@@ -501,7 +502,10 @@ def test_a_task_killed_at_any_moment_leaves_no_process_and_no_page(folder: str) 
         method = ("forkserver", "spawn", "forkserver", "fork")[turn % 4]
         own = Path(folder, str(turn))
         own.mkdir()
-        killed_task(moments.uniform(0, 4), own, method)
+        if turn < 4:  # in the time in which an agent imports torch
+            killed_task(moments.uniform(0, 2.5), own, method, popen=subprocess.Popen)
+        else:  # from then on
+            killed_task(moments.uniform(0, 1), own, method)
         agents.append(int((own / "agent").read_text()))
         if turn % 4 == 3:  # a few at a time
             assert wait_until(lambda: not [pid for pid in agents if is_alive(pid)], 60)
@@ -509,7 +513,7 @@ def test_a_task_killed_at_any_moment_leaves_no_process_and_no_page(folder: str) 
     assert wait_until(lambda: not [pid for pid in (*agents, *left) if is_alive(pid)], 10)
 
 
-def killed_task(seconds: float, folder: Path, method: str) -> None:
+def killed_task(seconds: float, folder: Path, method: str, **options: Any) -> None:
     """A task process, forked from this one, that is killed so long after it has started its
     agent.
     """
@@ -523,7 +527,7 @@ def killed_task(seconds: float, folder: Path, method: str) -> None:
     child = fork()
     if child == 0:
         try:
-            task = FakeTask(job)
+            task = FakeTask(job, **options)
             (folder / "part").write_text(str(task.process.pid))
             (folder / "part").rename(folder / "agent")
             while True:

@@ -16,7 +16,7 @@ from tests.integration.agent_process.test_agent_process import pids, wait_for_ra
 from tests.support.fake_task import FakeTask, spec, worker_function
 from tests.support.launches import wait_until
 
-pytestmark = [pytest.mark.launch, pytest.mark.fault]
+pytestmark = [pytest.mark.launch, pytest.mark.fault, pytest.mark.usefixtures("warm_agents")]
 
 
 @pytest.fixture

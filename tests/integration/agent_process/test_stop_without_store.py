@@ -15,7 +15,7 @@ from tests.support.etcd_servers import EtcdServer, etcd
 from tests.support.fake_task import FakeTask, spec, worker_function
 from tests.support.launches import wait_until
 
-pytestmark = [pytest.mark.launch, pytest.mark.fault]
+pytestmark = [pytest.mark.launch, pytest.mark.fault, pytest.mark.usefixtures("warm_agents")]
 
 GRACE_PERIOD = 3.0
 SAVING = 2.5

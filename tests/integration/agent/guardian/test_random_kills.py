@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -174,9 +175,11 @@ def test_whoever_of_a_caller_a_guardian_a_fork_server_and_a_worker_is_killed_lea
     assert kills + _AGENTS == 100
 
 
+@pytest.mark.usefixtures("warm_agents")
 def test_an_agent_process_that_is_killed_at_any_moment_leaves_nothing(
     moments: random.Random, tmp_path: Path
 ) -> None:
+    """The first ones import torch then; the others have it."""
     methods = ("forkserver", "fork", "forkserver", "spawn")
     for first in range(0, _AGENTS, _AT_A_TIME):
         with ExitStack() as stack:
@@ -190,8 +193,10 @@ def test_an_agent_process_that_is_killed_at_any_moment_leaves_nothing(
                     nproc=2,
                     start_method=methods[number % len(methods)],
                 )
-                tasks[folder] = stack.enter_context(FakeTask(job, env={_JOB: str(number)}))
-            waiting = {folder: moments.uniform(0, 6) for folder in tasks}
+                options = {"popen": subprocess.Popen} if first == 0 else {}
+                task = FakeTask(job, env={_JOB: str(number)}, **options)
+                tasks[folder] = stack.enter_context(task)
+            waiting = {folder: moments.uniform(0, 6 if first == 0 else 2) for folder in tasks}
             began = time.monotonic()
             for folder in sorted(waiting, key=waiting.__getitem__):
                 while time.monotonic() < began + waiting[folder]:

@@ -26,6 +26,7 @@ from airflow.sdk.bases.operator import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
+from airflow_provider.agent_client import process
 from airflow_provider.decorators.elastic import elastic_task
 from airflow_provider.execution.worker_files import user_folder
 from airflow_provider.operators.elastic import ElasticLaunchOperator
@@ -43,6 +44,8 @@ from tests.support.rendezvous_values import failure
 from tests.support.standard_input import standard_input
 
 pytestmark = pytest.mark.launch
+
+warm = pytest.mark.usefixtures("warm_agents")  # for what is not about an agent's start
 
 
 @pytest.fixture
@@ -107,13 +110,14 @@ def test_every_ranks_value_goes_to_xcom_and_nothing_stays_on_disk(dag, tmp_path)
     assert left_on_disk() == []
 
 
+@warm
 def test_airflows_own_exceptions_mean_in_a_rank_what_they_mean_in_any_task(dag, logged):
     def skips():
-        from airflow.sdk.exceptions import AirflowSkipException
-
         logging.getLogger("train").info("nothing to do for %s", os.environ["RANK"])
         logging.getLogger("train").warning("really")
         if os.environ["RANK"] == "1":
+            from airflow.sdk.exceptions import AirflowSkipException
+
             raise AirflowSkipException("no new data")
         time.sleep(60)
 
@@ -155,6 +159,7 @@ def test_an_interpreter_without_torch_is_bad_configuration_at_once(dag, tmp_path
     assert len([line for line in logged() if "launching true" in line]) == 1
 
 
+@warm
 def test_arguments_from_upstream_tasks_arrive_as_plain_values_and_nothing_from_airflows_process(
     dag, monkeypatch
 ):
@@ -174,6 +179,7 @@ def test_arguments_from_upstream_tasks_arrive_as_plain_values_and_nothing_from_a
     assert outcome.xcoms["rank_0"] == [{"lr": 0.1}, "dict", {"all": [1, 2, 3]}, ["train"], ""]
 
 
+@warm
 def test_a_task_that_pushes_nothing_pushes_nothing(dag):
     task = elastic_task(task_id="train", do_xcom_push=False)(lambda: 1)().operator
     outcome = run_task(task)
@@ -228,6 +234,7 @@ def test_modules_beside_the_dag_file_are_found_and_hide_none_of_the_library(
     assert (outcome.error, outcome.xcoms.get("rank_0")) == (None, [5, "DAG"])
 
 
+@warm
 def test_a_rank_that_fails_fails_the_task_for_airflow_to_retry_and_its_files_are_kept(dag, logged):
     def train():
         if os.environ["RANK"] == "1":
@@ -249,6 +256,7 @@ def test_a_rank_that_fails_fails_the_task_for_airflow_to_retry_and_its_files_are
     assert any("log files are kept in" in line and folder in line for line in logged())
 
 
+@warm
 @pytest.mark.parametrize(
     ("parameters", "text"),
     [
@@ -268,6 +276,7 @@ def test_what_only_the_agent_can_find_wrong_fails_the_task_for_good_too(dag, par
     assert left_on_disk() == []
 
 
+@warm
 def test_a_value_that_xcom_cannot_hold_fails_the_task_for_good_and_nothing_is_lost(dag):
     def train():
         return {"model": b"raw"} if os.environ["RANK"] == "0" else "fine"
@@ -288,6 +297,7 @@ def test_a_value_that_xcom_cannot_hold_fails_the_task_for_good_and_nothing_is_lo
     shutil.rmtree(kept.parent)
 
 
+@warm
 def test_what_airflow_does_not_take_is_kept_and_does_not_repeat_the_job(dag, monkeypatch):
     def refuse(*_, key, **__):
         if key == "rank_0":
@@ -344,14 +354,19 @@ def signal_to_this_process(number, once):
         sender.join()
 
 
+@pytest.fixture
 def sleeps():
-    import time
+    """A function that ranks need not import with this file, and Airflow with it."""
 
-    print("asleep", flush=True)
-    time.sleep(600)
+    def sleeps():
+        print("asleep", flush=True)
+        time.sleep(600)
+
+    return sleeps
 
 
-def test_a_timeout_ends_the_job_before_it_is_raised(dag, logged):
+@warm
+def test_a_timeout_ends_the_job_before_it_is_raised(dag, logged, sleeps):
     task = elastic_task(
         nproc_per_node=2, grace_period=5, execution_timeout=dt.timedelta(minutes=5)
     )(sleeps)().operator
@@ -362,7 +377,8 @@ def test_a_timeout_ends_the_job_before_it_is_raised(dag, logged):
     assert any("interrupted by AirflowTaskTimeout" in line for line in logged()), logged()
 
 
-def test_a_signal_that_airflow_sends_ends_the_job(dag, logged):
+@warm
+def test_a_signal_that_airflow_sends_ends_the_job(dag, logged, sleeps):
     task = elastic_task(nproc_per_node=2, grace_period=5)(sleeps)().operator
     with signal_to_this_process(signal.SIGTERM, lambda: "info: [rank 1] asleep" in logged()):
         outcome = run_task(task)
@@ -400,6 +416,7 @@ def test_the_agent_may_run_under_an_interpreter_without_airflow(dag, other_pytho
     assert outcome.xcoms["rank_0"] == [str(other_python.parents[1]), True]
 
 
+@warm
 @pytest.mark.fault
 def test_what_the_agent_says_after_its_task_was_killed_is_shown_by_the_next_try(
     dag, logged, tmp_path
@@ -443,8 +460,9 @@ def test_what_the_agent_says_after_its_task_was_killed_is_shown_by_the_next_try(
     assert list(folder.glob("*.orphan_log")) == []
 
 
+@warm
 @pytest.mark.fault
-def test_a_task_that_is_killed_at_any_moment_leaves_no_process(dag):
+def test_a_task_that_is_killed_at_any_moment_leaves_no_process(dag, monkeypatch):
     """Ten times, from its start to workers that run. What is left is looked for when the test
     ends.
     """
@@ -458,9 +476,12 @@ def test_a_task_that_is_killed_at_any_moment_leaves_no_process(dag):
         task_process = fork()
         if task_process == 0:
             try:
+                if turn < 5:  # in the time in which an agent imports torch
+                    monkeypatch.setattr(process, "subprocess", subprocess)
                 run_task(task)
             finally:
                 os._exit(1)
-        time.sleep(moments.uniform(0.4 * turn, 0.4 * (turn + 1)))
+        step = 0.4 if turn < 5 else 0.2
+        time.sleep(moments.uniform(step * (turn % 5), step * (turn % 5 + 1)))
         os.kill(task_process, signal.SIGKILL)
         os.waitpid(task_process, 0)

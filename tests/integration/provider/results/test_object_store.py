@@ -20,7 +20,7 @@ from airflow_provider.retries.launch_retry import LaunchRetry
 from llutil.errors import ResultError
 from tests.support.airflow_task import run_task
 
-pytestmark = pytest.mark.launch
+pytestmark = [pytest.mark.launch, pytest.mark.usefixtures("warm_agents")]
 
 SIZE = 50_000_000
 
