@@ -144,6 +144,7 @@ class Agent(SimpleElasticAgent):
                 guardian=self._guardian,
                 loop=self._loop,
                 observer=self._observer,
+                check=self._signals.check,
             )
         finally:
             os.close(order_fd)

@@ -14,6 +14,7 @@ import os
 import select
 import signal
 import socket
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ _log = logging.getLogger(__name__)
 _ANSWER_TIMEOUT = 120.0
 # Seconds for a rank server to end by itself, which it does once nothing is left below it.
 _END_TIMEOUT = 1.0
+# Seconds between two calls of a request's ``check``.
+_CHECK_PERIOD = 0.1
 
 
 class ServerProcess(Protocol):
@@ -128,7 +131,7 @@ class RankServer:
             with ExitStack() as sent, ExitStack() as kept:
                 exit_read, header, fds = _message(request, interpreter, sent, kept)
                 try:
-                    answer, pidfds = self._ask(channel, header, fds)
+                    answer, pidfds = self._ask(channel, header, fds, request.check)
                 except (OSError, EOFError) as error:
                     # Workers die with their server, so only one without any is replaced.
                     last = attempt == 2 or bool(self._workers)
@@ -179,15 +182,33 @@ class RankServer:
         return self._socket
 
     def _ask(
-        self, channel: socket.socket, header: bytes, fds: Sequence[int]
+        self,
+        channel: socket.socket,
+        header: bytes,
+        fds: Sequence[int],
+        check: Callable[[], None],
     ) -> tuple[bytes, list[int]]:
         channel.settimeout(_ANSWER_TIMEOUT)
         socket.send_fds(channel, [header], fds)
+        self._await_answer(channel, check)
         answer, pidfds, _, _ = socket.recv_fds(channel, 4096, 1)
         if not answer:
             raise EOFError("it closed its socket")
         self._answered = True
         return answer, pidfds
+
+    def _await_answer(self, channel: socket.socket, check: Callable[[], None]) -> None:
+        deadline = time.monotonic() + _ANSWER_TIMEOUT
+        poll = select.poll()
+        poll.register(channel, select.POLLIN)
+        while not poll.poll(1000 * _CHECK_PERIOD):
+            try:
+                check()
+            except BaseException:
+                self.close()  # it may answer yet, and start a worker that nobody waits for
+                raise
+            if time.monotonic() >= deadline:
+                raise TimeoutError(f"it did not answer within {_ANSWER_TIMEOUT:g} s")
 
 
 def _message(

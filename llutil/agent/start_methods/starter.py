@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -35,7 +35,8 @@ __all__ = [
 class StartRequest:
     """What one rank starts with. If ``stdin`` is None, the worker's standard input is empty. If
     ``stdout`` or ``stderr`` is None, it has the starter's own. ``shared_fd`` is where it receives
-    what it shares with the launching process, if there is anything.
+    what it shares with the launching process, if there is anything. ``check`` is called while it is
+    waited for, and raises if that should end.
     """
 
     order_fd: int
@@ -45,6 +46,7 @@ class StartRequest:
     env: Mapping[str, str]
     stdin: int | None = None
     shared_fd: int | None = None
+    check: Callable[[], None] = lambda: None
 
 
 class WorkerProcess(Protocol):

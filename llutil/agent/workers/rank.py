@@ -12,7 +12,7 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -70,6 +70,7 @@ class RankPlan:
 class Worker:
     """One rank. ``ended`` is None while it runs. ``reported_error`` says that it reported a
     failure, or that it was killed because it did not end; its process may still run, or hang.
+    ``check`` raises if the wait for its start should end.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Worker:
         loop: EventLoop,
         observer: AgentObserver,
         shared: SharedObjects | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self.plan = plan
         self.ended: RankExit | None = None
@@ -114,6 +116,7 @@ class Worker:
                 stderr=stderr,
                 env=plan.env,
                 shared_fd=shared_fd,
+                check=check,
             )
             self.process: WorkerProcess = starter.start(request)
             failed.pop_all()

@@ -42,6 +42,7 @@ class RankGroup:
         starter: Starter,
         order_fd: int,
         shared: SharedObjects | None = None,
+        check: Callable[[], None] = lambda: None,
         mark: str,
         guardian: Guardian,
         loop: EventLoop,
@@ -54,7 +55,7 @@ class RankGroup:
         self._all: list[Worker] = []
         try:
             for plan in plans:
-                worker = Worker(plan, starter, order_fd, loop, observer, shared)
+                worker = Worker(plan, starter, order_fd, loop, observer, shared, check)
                 self._all.append(worker)
                 guardian.watch(worker.process.pid, worker.process.start)
             for session in starter.processes.items():

@@ -9,9 +9,11 @@ import json
 import os
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
+from llutil.agent.start_methods import rank_server
 from llutil.agent.start_methods.rank_server import ForkRefused, RankServer
 from llutil.agent.start_methods.starter import StartRequest, WorkerProcess
 from llutil.errors import InfrastructureError
@@ -117,3 +119,31 @@ def test_a_server_that_has_gone_with_workers_is_not_replaced(
     assert servers.ended == [True]
     worker.close()
     server.close()
+
+
+def test_a_stop_is_heard_while_the_server_does_not_answer(
+    servers: Servers, asked: StartRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = RankServer(servers.start)
+    _started(server, asked).close()  # the answer that was there from the start
+    checks: list[int] = []
+
+    def check() -> None:
+        checks.append(1)
+        if len(checks) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        server.start(replace(asked, check=check))
+    assert servers.ended == [True], "it could start a worker that nobody waits for"
+
+
+def test_a_server_that_does_not_answer_is_given_up(
+    servers: Servers, asked: StartRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rank_server, "_ANSWER_TIMEOUT", 0.2)
+    server = RankServer(servers.start)
+    worker = _started(server, asked)
+    with pytest.raises(InfrastructureError, match=r"did not answer within 0\.2 s"):
+        server.start(asked)
+    worker.close()
