@@ -57,6 +57,11 @@ MAX_MESSAGE = 1 << 24
 MAX_UNPROVED = 512
 """Bytes of a message before that."""
 
+_MAX_HEARD = 1 << 12
+"""Bytes of a message that a client reads before that."""
+_MAX_WHY = 512
+"""Characters of the reason for a refusal; JSON may take six bytes for each."""
+
 _NONCE = 32
 _LENGTH = 4
 _CHUNK = 1 << 16
@@ -147,7 +152,7 @@ class Accepting:
     @staticmethod
     def refusal(why: str) -> bytes:
         """The frame that tells a client why it is none."""
-        return _encode({"refused": why})
+        return _encode({"refused": why[:_MAX_WHY]})
 
 
 def connect(host: str, port: int, secret: str, deadline: float) -> socket.socket:
@@ -224,13 +229,13 @@ def heard(connection: socket.socket, where: str, deadline: float) -> dict[str, A
     :raises OSError, RefusedError, WrongServerError: as ``connect``.
     """
     try:
-        said = _object(read_frame(connection, MAX_UNPROVED, deadline))
+        said = _object(read_frame(connection, _MAX_HEARD, deadline))
     except ValueError as error:
         raise WrongServerError(
             f"what answers at {where} is no ledger of llutil: it sent {error}"
         ) from None
     if "refused" in said:
-        raise RefusedError(str(said["refused"])[:MAX_UNPROVED])
+        raise RefusedError(str(said["refused"])[:_MAX_WHY])
     return said
 
 

@@ -142,7 +142,8 @@ class LedgerServer:
     def _forget_old_clients(self) -> None:
         now = time.monotonic()
         for name, client in list(self.clients.items()):
-            if client.away_since is not None and now - client.away_since > _CLIENT_KEPT:
+            away = 0.0 if client.away_since is None else now - client.away_since
+            if away > _CLIENT_KEPT and not client.has_session:
                 client.forget()
                 del self.clients[name]
 

@@ -119,10 +119,11 @@ class ServerConnection(asyncio.Protocol):
             self._client.hear(messages.decode(body, Request))
         elif not self._accepting.done:
             self._write(self._accepting.answer(body))
+            if self._accepting.done:
+                self._frames.limit = handshake.MAX_MESSAGE
         else:
             hello = messages.decode(body, Hello)
             self._client = self._server.welcome(hello, self)
-            self._frames.limit = handshake.MAX_MESSAGE
             self._forget_stranger()
 
     def _forget_stranger(self) -> None:

@@ -214,6 +214,22 @@ def test_a_client_that_does_not_come_back_is_forgotten(
     wait_until(lambda: not server.clients)
 
 
+def test_a_client_whose_session_lives_is_not_forgotten_however_long_it_is_cut_off(
+    place: Place, server: LedgerServer, cable: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "_CLIENT_KEPT", 0.1)
+    far, near = place.node(port=cable.port, ttl=60), place.node()
+    far.join("a")
+    cable.cut()
+    near.read("members/")
+    wait_until(lambda: len(server.clients) == 2)
+    near.ledger.close()
+    wait_until(lambda: len(server.clients) == 1)  # the one that has left, though later
+    cable.mend()
+    assert far.join("a").record.lease == far.session.lease
+    assert far.session.state is SessionState.CONNECTED
+
+
 def test_a_forked_child_can_use_neither_and_disturbs_nobody(
     place: Place, server: LedgerServer
 ) -> None:

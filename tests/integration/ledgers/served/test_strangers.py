@@ -141,6 +141,16 @@ def test_the_ledger_of_another_job_is_refused_by_name(place: Place, server: Ledg
     place.node(run_id="").read("members/")
 
 
+@pytest.mark.parametrize("letter", ["x", "ä"])
+def test_a_run_id_may_be_long_and_is_refused_by_name_too(place: Place, letter: str) -> None:
+    run_id = letter * 600
+    server = LedgerServer("127.0.0.1", 0, secret=SECRET, run_id=run_id)
+    place.stack.callback(server.close)
+    assert place.node(port=server.port, run_id=run_id).read("members/") == {}
+    with pytest.raises(LedgerRefused, match=f"it is that of run '{letter * 80}"):
+        place.node(port=server.port, run_id="other").read("members/")
+
+
 def test_a_client_of_another_version_is_refused_by_name(
     server: LedgerServer,
 ) -> None:
