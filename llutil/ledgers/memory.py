@@ -14,7 +14,6 @@ This module may import the standard library, ``llutil.errors`` and this room, an
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -90,20 +89,6 @@ class MemoryLedger:
             self.sessions.add(lease)
         return MemorySession(self, ttl, lease)
 
-    def session(self, lease: str) -> MemorySession:
-        """Take over a session that another ledger has opened. This ledger is told of its end.
-
-        :raises SessionLost: it is over.
-        """
-        self.check()
-        with self.store.transaction() as txn:
-            owner = txn.session(lease)
-            if isinstance(owner.listener, MemoryLedger):
-                owner.listener.sessions.discard(lease)
-            owner.listener = self
-            self.sessions.add(lease)
-        return MemorySession(self, math.inf if owner.ttl is None else owner.ttl, lease)
-
     def read(self, scope: str, *, deadline: float) -> View:
         """The present state of ``scope``."""
         self.check(deadline)
@@ -130,7 +115,7 @@ class MemoryLedger:
 
     def close(self, *, end_sessions: bool = True) -> None:
         """End its watches, and its sessions as if their process had died. Without ``end_sessions``
-        these live on until they expire, or another ledger takes them over (``session``).
+        these live on until they expire.
         """
         if self._closed or self._pid != os.getpid():
             return

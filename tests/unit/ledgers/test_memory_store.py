@@ -76,7 +76,7 @@ def test_a_session_ends_when_it_was_not_renewed_for_its_ttl(
 
 
 def test_a_session_that_is_over_refuses_every_call(store: MemoryStore, clock: _Clock) -> None:
-    ledger, session, _ = _session(store)
+    _, session, _ = _session(store)
     own = session.join("members/", "a", b"", deadline=soon()).record
     lease = session.grant_lease(_DAY, deadline=soon())
     clock.now += 10
@@ -88,7 +88,6 @@ def test_a_session_that_is_over_refuses_every_call(store: MemoryStore, clock: _C
         lambda: session.delete("x", guard=own, deadline=soon()),
         lambda: session.grant_lease(_DAY, deadline=soon()),
         lambda: session.keep_alive(lease, deadline=soon()),
-        lambda: ledger.session(session.lease),
     ]
     for call in calls:
         with pytest.raises(SessionLost, match=session.lease):
@@ -147,38 +146,20 @@ def test_a_server_that_was_stopped_gives_all_leases_that_time(
 # -- ledgers that come and go
 
 
-def test_a_session_outlives_its_ledger_and_another_one_takes_it_over(
+def test_a_session_may_outlive_its_ledger_until_it_expires(
     store: MemoryStore, clock: _Clock
 ) -> None:
     ledger, session, changes = _session(store)
     own = session.join("members/", "a", b"", deadline=soon()).record
-    lease = session.grant_lease(15, deadline=soon())
     ledger.close(end_sessions=False)
-    told = Changes()
-    other = MemoryLedger(store, told, expires=True)
-    same = other.session(session.lease)
-    assert (same.lease, same.ttl, same.state) == (session.lease, 10, SessionState.CONNECTED)
-    assert same.join("members/", "a", b"", deadline=soon()).record == own
-    clock.now += 9
-    same.renew()
-    clock.now += 9
+    assert session.state is SessionState.CONNECTED
+    other = MemoryLedger(store, lambda: None)
+    assert other.read("members/", deadline=soon()).records == (own,)
+    clock.now += 10
     store.expire()
-    assert lease in store.leases
-    assert not told._event.is_set()
-    clock.now += 1
-    store.expire()
-    told.wait_for_call()
+    assert session.state is SessionState.LOST
+    assert not other.read("members/", deadline=soon()).records
     assert not changes._event.is_set()
-
-
-def test_a_ledger_does_not_end_a_session_that_another_one_took_over(store: MemoryStore) -> None:
-    ledger, session, _ = _session(store)
-    other = MemoryLedger(store, lambda: None, expires=True)
-    same = other.session(session.lease)
-    ledger.close()
-    assert same.state is SessionState.CONNECTED
-    other.close()
-    assert same.state is SessionState.LOST
 
 
 def test_a_closed_ledger_leaves_nothing_in_the_store(store: MemoryStore) -> None:
