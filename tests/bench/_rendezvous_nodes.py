@@ -103,7 +103,6 @@ def ours(
     guardian = Guardian(run_id, EventLoop()) if guarded else None
     wire = _Control(control, name)
     wire.say("ready")
-    stage = None
     if wire.hear() == "begin":
         driver.start()
         while True:
@@ -113,21 +112,18 @@ def ours(
             for instruction in driver.take_instructions():
                 match instruction:
                     case do.StartWorkers(assignment=assignment):
-                        stage = assignment.stage
                         wire.say("round", size=len(assignment.seats))
-                    case do.StopWorkers(stage=ended):
+                    case do.StopWorkers(stage=stage):
                         wire.say("over")
-                        driver.tell(see.WorkersStopped(ended))
+                        driver.tell(see.WorkersStopped(stage))
                     case do.Finish(end=end):
                         wire.say("finish", why=end.why)
             if wire in ready:
                 told = wire.hear()
                 if told == "end":
                     break
-                if told == "succeed" and stage is not None:
-                    driver.tell(see.WorkersEnded(stage, None))
                 if told == "count" and server is not None:
-                    wire.say("count", requests=server.requests)
+                    wire.say("count", requests=list(server.requests.values()))
     asked = see.EndRequested("the benchmark is over", stop=False)
     driver.leave(asked, time.monotonic() + 30)
     driver.close(time.monotonic() + 10)
@@ -138,18 +134,20 @@ def ours(
 
 
 class _CountingServer:
-    """The server of the ledger, in a thread of its node. It counts what clients ask for."""
+    """The server of the ledger, in a thread of its node. It counts what each client asks for,
+    without renewals: time alone says how many there are.
+    """
 
     def __init__(self, endpoint: str) -> None:
         from llutil.ledgers.served import server
         from llutil.ledgers.served.client_state import ClientState
-        from llutil.ledgers.served.messages import Request
+        from llutil.ledgers.served.messages import KeepAlive, Renew, Request
 
-        requests: Counter[str] = Counter()
+        requests: Counter[ClientState] = Counter()
 
         class CountedClient(ClientState):
             def answer(self, request: Request) -> bytes | None:
-                requests[type(request.call).__name__] += 1
+                requests[self] += not isinstance(request.call, Renew | KeepAlive)
                 return super().answer(request)
 
         server.ClientState = CountedClient  # type: ignore[misc]

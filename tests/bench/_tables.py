@@ -1,10 +1,10 @@
-"""Figures as the README's tables show them."""
+"""Figures and tables as the README has them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-__all__ = ["change", "figure", "row", "times_faster"]
+__all__ = ["change", "figure", "print_table", "times_faster"]
 
 
 def figure(seconds: float) -> str:
@@ -24,6 +24,8 @@ def change(slow: float, fast: float) -> str:
     return f"{figure(slow)} → {figure(fast)} ({times_faster(slow, fast)})"
 
 
-def row(cells: Iterable[object]) -> str:
-    """One row of a table."""
-    return f"| {' | '.join(map(str, cells))} |"
+def print_table(head: Sequence[object], rows: Iterable[Iterable[object]]) -> None:
+    """A table of Markdown, after an empty line."""
+    print()
+    for cells in (head, ["---"] * len(head), *rows):
+        print(f"| {' | '.join(map(str, cells))} |".replace(" --- ", "---"), flush=True)

@@ -27,6 +27,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tests.bench._tables import change, print_table
+
 __all__ = ["main"]
 
 _SIZES = (1, 2, 4)
@@ -36,6 +38,16 @@ _DEADLINE = 600.0  # seconds
 _HERE = Path(__file__).parent
 _ROOT = str(_HERE.parents[1])
 _COLD = {1: 1.3, 2: 1.3, 4: 2.5}
+
+_TITLES = (
+    "launch of workers that do nothing, default interval, first of a process",
+    "the same, a later one inside `warm_workers()`",
+    "`monitor_interval=0.1`, first",
+    "`monitor_interval=0.1`, later",
+    "from the SIGKILL of a worker until all run again; stock by spawn",
+    "the same; stock by its own fork server with torch preloaded",
+)
+"""The rows of the README's table."""
 
 _BARE = """
 from llutil.launcher.launch_agent import LaunchConfig, launch_agent
@@ -104,13 +116,16 @@ def _text(times: Sequence[float]) -> str:
     return f"{statistics.median(times):8.3f} ({min(times):.3f}-{max(times):.3f})"
 
 
-def _row(name: str, stock: Sequence[float], ours: Sequence[float], goal: float = 0) -> None:
+def _row(name: str, stock: Sequence[float], ours: Sequence[float], goal: float = 0) -> str:
+    """Print it; what the README's table has."""
     ratio = statistics.median(stock) / statistics.median(ours)
     wanted = f"{goal:>9g}x {'met' if ratio >= goal else 'MISSED'}" if goal else ""
     print(f"  {name:<46}{_text(stock):>26}{_text(ours):>24}{ratio:>9.1f}x{wanted}", flush=True)
+    return change(statistics.median(stock), statistics.median(ours))
 
 
-def _rows(bench: _Bench, nproc: int) -> None:
+def _rows(bench: _Bench, nproc: int) -> list[str]:
+    """Print the rows for so many workers; the figures of the README's column."""
     short = bench.all("stock", "no-op", nproc, "spawn", _SHORT)
     default = bench.all("stock", "no-op", nproc, "spawn")
     preloaded = bench.warm("stock", "no-op", nproc, "forkserver", _SHORT, True)
@@ -119,11 +134,13 @@ def _rows(bench: _Bench, nproc: int) -> None:
     spawned = bench.all("ours", "no-op", nproc, "spawn")
     forked = bench.warm("ours", "no-op", nproc, "fork")
     print(f"{nproc} worker{'s' * (nproc > 1)}")
-    _row("no-op at 30 s; forkserver, cold", default, cold, 25)
-    _row("no-op at 30 s; forkserver, warm", default, warm, 300)
+    figures = [
+        _row("no-op at 30 s; forkserver, cold", default, cold, 25),
+        _row("no-op at 30 s; forkserver, warm", default, warm, 300),
+        _row("no-op at 0.1 s; forkserver, cold", short, cold, _COLD.get(nproc, 0)),
+        _row("no-op at 0.1 s; forkserver, warm", short, warm, 20),
+    ]
     _row("no-op at 30 s; fork of the caller", default, forked)
-    _row("no-op at 0.1 s; forkserver, cold", short, cold, _COLD.get(nproc, 0))
-    _row("no-op at 0.1 s; forkserver, warm", short, warm, 20)
     _row("no-op at 0.1 s; fork of the caller", short, forked)
     _row("no-op at 0.1 s; spawn on both sides", short, spawned)
     _row("stock: forkserver, preloaded, warm", preloaded, warm)
@@ -131,8 +148,11 @@ def _rows(bench: _Bench, nproc: int) -> None:
     spawn = bench.all("stock", "recover", nproc, "spawn", _SHORT)
     # Without each process' first, which is slower than the others: in torch's favour.
     server = bench.warm("stock", "recover", nproc, "forkserver", _SHORT, True)
-    _row("recovery; stock: spawn", spawn, again, 25)
-    _row("recovery; stock: forkserver, preloaded", server, again, 2)
+    return [
+        *figures,
+        _row("recovery; stock: spawn", spawn, again, 25),
+        _row("recovery; stock: forkserver, preloaded", server, again, 2),
+    ]
 
 
 def _operator() -> None:
@@ -169,9 +189,12 @@ def main(sizes: tuple[int, ...] = _SIZES) -> None:
     print(f"  {'':<46}{'torch':>26}{'ours':>24}{'ratio':>10}{'goal':>10}")
     with tempfile.TemporaryDirectory(prefix="launches-") as folder:
         bench = _Bench(Path(folder))
-        for nproc in sizes:
-            _rows(bench, nproc)
+        columns = [_rows(bench, nproc) for nproc in sizes]
+    imports = [_bare("import torch, torch.distributed") for _ in range(_RUNS)]
+    print(f"import torch, torch.distributed{'':>49}{_text(imports):>26}")
     _operator()
+    workers = [f"{nproc} worker{'s' * (nproc > 1)}" for nproc in sizes]
+    print_table(["seconds, stock torch → ours", *workers], zip(_TITLES, *columns, strict=True))
 
 
 if __name__ == "__main__":

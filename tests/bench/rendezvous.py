@@ -26,6 +26,7 @@ import secrets
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
@@ -33,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench._rendezvous_crew import Crew, last
-from tests.bench._tables import figure, row, times_faster
+from tests.bench._tables import figure, print_table, times_faster
 from tests.support.ports import free_ports
 from tests.support.stores import ETCD, ZOOKEEPER
 from tests.support.torch_forks import TorchForks
@@ -42,6 +43,7 @@ __all__ = ["main"]
 
 _SIZES = (2, 8, 32, 64, 128)
 _RUNS = 3
+_REST = 0.6  # seconds, after which the guardian and all else have come to rest
 _LEASES = (3, 10)  # seconds; the second is the default
 _STOCK, _SERVED = "torch's c10d", "served"
 # Without this, torch 2.13 gives late nodes the address of a store that they never find.
@@ -151,6 +153,7 @@ def _killed(crew: Crew, count: int, guarded: str = "", **conf: float) -> tuple[f
     crew.add(_nodes(count, guarded), {}, low=count - 1, high=count, **conf)
     crew.tell("begin")
     crew.hear("round")
+    time.sleep(_REST)
     killed = crew.kill("n1")
     if crew.kind == "stock":
         crew.tell("again")
@@ -166,22 +169,17 @@ def _noticed(crew: Crew, count: int) -> float:
     return _killed(crew, count, guarded="n1")[0]
 
 
-def _requests(bench: _Bench, count: int) -> float:
-    """What a node costs the server of a served ledger from its session to the end of the first
-    round, without renewals, of which there is one every third of the lease's time.
+def _requests(bench: _Bench, count: int) -> int:
+    """How often a node, if it does not lead, asks the server of a served ledger for something until
+    it is in the first round; the most of any.
     """
     with bench.kinds[_SERVED]() as crew:
-        crew.add(_nodes(count), {}, low=count, high=count)
-        crew.tell("begin")
-        crew.hear("round")
-        crew.tell("succeed")
-        crew.hear("finish")
+        _first_round(crew, count)
         crew.tell("count", "n0")
         (word,) = crew.hear("count", "n0")
-    requests = word["requests"]
-    leaving = requests.pop("EndLease")
-    assert leaving == count
-    return sum(n for kind, n in requests.items() if kind not in {"Renew", "KeepAlive"}) / count
+    *nodes, _leader = sorted(word["requests"])
+    assert len(nodes) == count - 1
+    return int(nodes[-1]) - 1  # each asked for something before the clock ran
 
 
 _Figures = dict[str, dict[str, dict[int, float]]]
@@ -207,26 +205,29 @@ def _measure(bench: _Bench, sizes: tuple[int, ...]) -> _Figures:
     return figures
 
 
-def _print_tables(figures: _Figures) -> None:
-    sizes = list(next(iter(figures.values()))[_STOCK])
-    print(row(["seconds", "", f"{sizes[0]} nodes", *sizes[1:]]))
-    print("|---|" + "---|" * (len(sizes) + 1))
+def _print_figures(figures: _Figures) -> None:
+    """The README's table."""
+    rows = []
     for title, by_kind in figures.items():
         stock = by_kind[_STOCK]
         for kind, found in by_kind.items():
-            ratios = (f" ({times_faster(stock[n], found[n])})" for n in sizes)
-            cells = [figure(found[n]) + (next(ratios) if kind != _STOCK else "") for n in sizes]
-            print(row([title if kind == _STOCK else "", kind, *cells]))
+            cells = [figure(seconds) for seconds in found.values()]
+            if kind != _STOCK:
+                ratios = [times_faster(stock[n], seconds) for n, seconds in found.items()]
+                cells = [f"{cell} ({ratio})" for cell, ratio in zip(cells, ratios, strict=True)]
+            rows.append([title if kind == _STOCK else "", kind, *cells])
+    first, *others = stock
+    print_table(["seconds", "", f"{first} nodes", *others], rows)
 
 
-def _print_goals(figures: _Figures, requests: dict[int, float]) -> None:
+def _print_goals(figures: _Figures, requests: dict[int, int]) -> None:
     first, _, noticed = figures.values()
     for count, served in first[_SERVED].items():
         ratio = first[_STOCK][count] / served
         goals = {
             f"first round {ratio:.1f}x of {_GOALS.get(count, 0)}x": ratio >= _GOALS.get(count, 0),
             f"noticed in {noticed[_SERVED][count]:.3f} s": noticed[_SERVED][count] <= _NOTICED,
-            f"{requests[count]:.2f} requests a node": requests[count] <= _REQUESTS,
+            f"{requests[count]} requests of a node": requests[count] <= _REQUESTS,
         }
         words = (f"{goal}: {'met' if met else 'MISSED'}" for goal, met in goals.items())
         print(f"  goals of a served ledger, {count} nodes: {'; '.join(words)}")
@@ -254,9 +255,7 @@ def main(sizes: tuple[int, ...] = _SIZES) -> None:
         requests = {count: _requests(bench, count) for count in sizes}
         print("until the others are in the next round after the loss of 1 host of 3")
         _lost_hosts(bench)
-    print()
-    _print_tables(figures)
-    print()
+    _print_figures(figures)
     _print_goals(figures, requests)
 
 
