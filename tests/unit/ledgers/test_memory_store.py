@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable
-from types import FrameType
-from typing import Any
 
 import pytest
 
@@ -14,6 +11,7 @@ from llutil.ledgers import LeaseGone, SessionLost, SessionState
 from llutil.ledgers.memory import MemoryLedger, MemorySession
 from llutil.ledgers.memory_store import MemoryStore, Transaction
 from tests.support.ledger_contract import Changes, keys, soon
+from tests.support.python_steps import steps_of
 
 _DAY = 86400.0
 
@@ -184,25 +182,6 @@ def test_a_record_that_was_put_again_stays_when_its_first_lease_ends(store: Memo
 # -- what a transaction costs
 
 
-def _opcodes(act: Callable[[], object]) -> int:
-    """How many operations of the interpreter ``act`` takes."""
-    count = 0
-
-    def trace(frame: FrameType, event: str, argument: object) -> Any:
-        nonlocal count
-        frame.f_trace_opcodes = True
-        count += event == "opcode"
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        act()
-    finally:
-        sys.settrace(before)
-    return count
-
-
 def _filled(others: int) -> tuple[MemoryStore, MemoryLedger]:
     """A store with so many other records, leases, ledgers and watches, and a ledger that watches
     two of the scopes of the tests.
@@ -230,7 +209,7 @@ def _costs(others: int) -> dict[str, int]:
             with store.transaction() as txn:
                 act(txn)
 
-        costs[name] = _opcodes(transaction)
+        costs[name] = steps_of(transaction)
 
     lease = ledger.open_session(5, deadline=soon()).lease
     values = {"my/members/a": b"", "my/members/b": b"", "my/log/1": b"", "my/log/deep/2": b""}
@@ -240,7 +219,7 @@ def _costs(others: int) -> dict[str, int]:
     measure("delete of a key", lambda txn: txn.delete(ledger.namespace, ["my/members/a"]))
     measure("delete of a folder", lambda txn: txn.delete(ledger.namespace, ["my/log/"]))
     measure("end of a lease", lambda txn: txn.end_lease(lease))
-    costs["close"] = _opcodes(ledger.close)
+    costs["close"] = steps_of(ledger.close)
     return costs
 
 
@@ -252,7 +231,7 @@ def test_a_renewal_and_an_expiry_cost_the_same_with_many_leases() -> None:
     def cost(others: int) -> tuple[int, int]:
         store, ledger = _filled(others)
         session = ledger.open_session(5, deadline=soon())
-        return _opcodes(session.renew), _opcodes(store.expire)
+        return steps_of(session.renew), steps_of(store.expire)
 
     assert cost(10) == cost(300)
 

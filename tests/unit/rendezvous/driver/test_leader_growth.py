@@ -8,10 +8,7 @@ nodes that is microseconds.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -26,31 +23,11 @@ from llutil.rendezvous.protocol.record_codec import encode
 from llutil.rendezvous.protocol.records import Cause, Record, Report, ReportKind, Verdict
 from llutil.rendezvous.protocol.run_history import RunHistory
 from tests.support.memory_rendezvous import RUN
+from tests.support.python_steps import Steps
 from tests.support.rendezvous_values import job_failure, member, report, rules
 
 FEW, MANY = 100, 1000
 ECHO = job_failure("a peer is gone", echo=True)
-
-
-class Steps:
-    """Counts the interpreter's instructions while ``counting``."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def _trace(self, frame: FrameType, event: str, _: Any) -> Any:
-        frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        self.count += event == "opcode"
-        return self._trace
-
-    @contextmanager
-    def counting(self) -> Iterator[None]:
-        before = sys.gettrace()
-        sys.settrace(self._trace)
-        try:
-            yield
-        finally:
-            sys.settrace(before)
 
 
 class Leader:
