@@ -45,6 +45,7 @@ _SIZES = (2, 8, 32, 64, 128)
 _RUNS = 3
 _REST = 0.6  # seconds, after which the guardian and all else have come to rest
 _LEASES = (3, 10)  # seconds; the second is the default
+_FIRST = "until all are in the first round"
 _STOCK, _SERVED = "torch's c10d", "served"
 # Without this, torch 2.13 gives late nodes the address of a store that they never find.
 _FINDS_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
@@ -96,16 +97,20 @@ class _Bench:
                 yield crew
 
     def median(self, what: str, kind: str, measure: Callable[[Crew], float], runs: int) -> float:
-        """Measure so often; say what came out."""
+        """Measure so often; print and return what came out."""
         times = []
         for _ in range(runs):
             with self.kinds[kind]() as crew:
                 times.append(measure(crew))
-        middle = statistics.median(times)
-        print(
-            f"  {what:<32}{kind:<14}{middle:8.3f} ({min(times):.3f}-{max(times):.3f})", flush=True
-        )
-        return middle
+        return _print_times(what, kind, times)
+
+
+def _print_times(what: str, kind: str, times: list[float]) -> float:
+    """Print them, and return their median."""
+    middle = statistics.median(times)
+    spread = f"({min(times):.3f}-{max(times):.3f})"
+    print(f"  {what:<18}{kind:<14}{middle:8.3f} {spread}", flush=True)
+    return middle
 
 
 def _nodes(count: int, guarded: str = "") -> dict[str, dict[str, bool]]:
@@ -146,10 +151,8 @@ def _one_more(crew: Crew, count: int) -> float:
     return last(words) - began
 
 
-def _killed(crew: Crew, count: int, guarded: str = "", **conf: float) -> tuple[float, float]:
-    """Seconds from the kill until the others know, and until they are in the next round. Those of
-    stock know at once.
-    """
+def _kill(crew: Crew, count: int, guarded: str = "", **conf: float) -> float:
+    """Have so many nodes in a round, and kill one; when that was. Those of stock know at once."""
     crew.add(_nodes(count, guarded), {}, low=count - 1, high=count, **conf)
     crew.tell("begin")
     crew.hear("round")
@@ -157,16 +160,42 @@ def _killed(crew: Crew, count: int, guarded: str = "", **conf: float) -> tuple[f
     killed = crew.kill("n1")
     if crew.kind == "stock":
         crew.tell("again")
-    known = last(crew.hear("over")) if crew.kind == "ours" else killed
+    return killed
+
+
+def _in_next_round(crew: Crew, count: int) -> float:
+    """When the others were."""
     words = crew.hear("round")
     assert {word["size"] for word in words} == {count - 1}
-    return known - killed, last(words) - killed
+    return last(words)
 
 
 def _noticed(crew: Crew, count: int) -> float:
     if crew.kind == "stock":
-        return _killed(crew, count, **_brief(crew))[1]
-    return _killed(crew, count, guarded="n1")[0]
+        killed = _kill(crew, count, **_brief(crew))
+        return _in_next_round(crew, count) - killed
+    killed = _kill(crew, count, guarded="n1")
+    return last(crew.hear("over")) - killed
+
+
+def _lost_hosts(bench: _Bench, count: int = 3) -> None:
+    """Print how long a round without a host that is gone takes: nobody ends its lease, so that has
+    to be over. All wait at the same time.
+    """
+    cases: list[tuple[str, str, dict[str, float]]] = [
+        (f"lease of {lease} s", kind, {"lease_ttl": lease})
+        for lease in _LEASES
+        for kind in bench.kinds
+        if kind != _STOCK
+    ]
+    cases.append(("torch's defaults", _STOCK, {}))
+    with ExitStack() as stack:
+        crews = [stack.enter_context(bench.kinds[kind]()) for _, kind, _ in cases]
+        killed = [
+            _kill(crew, count, **conf) for crew, (_, _, conf) in zip(crews, cases, strict=True)
+        ]
+        for crew, began, (what, kind, _) in zip(crews, killed, cases, strict=True):
+            _print_times(what, kind, [_in_next_round(crew, count) - began])
 
 
 def _requests(bench: _Bench, count: int) -> int:
@@ -186,9 +215,16 @@ _Figures = dict[str, dict[str, dict[int, float]]]
 """Seconds by what was timed, kind and number of nodes."""
 
 
+def _runs(kind: str, title: str, count: int) -> int:
+    """Several where that is quick, or a goal depends on it."""
+    if kind == _STOCK:
+        return _RUNS if title == _FIRST else 1
+    return _RUNS if kind == _SERVED or count <= 32 else 1
+
+
 def _measure(bench: _Bench, sizes: tuple[int, ...]) -> _Figures:
     timed: dict[str, Callable[..., float]] = {
-        "until all are in the first round": _first_round,
+        _FIRST: _first_round,
         "until one more is let in": _one_more,
         "until the others know of a killed agent": _noticed,
     }
@@ -198,10 +234,8 @@ def _measure(bench: _Bench, sizes: tuple[int, ...]) -> _Figures:
         figures[title] = {kind: {} for kind in bench.kinds}
         for count in sizes:
             for kind, found in figures[title].items():
-                few = kind == _STOCK and measure is not _first_round
-                found[count] = bench.median(
-                    f"{count} nodes", kind, partial(measure, count=count), 1 if few else _RUNS
-                )
+                once = partial(measure, count=count)
+                found[count] = bench.median(f"{count} nodes", kind, once, _runs(kind, title, count))
     return figures
 
 
@@ -231,19 +265,6 @@ def _print_goals(figures: _Figures, requests: dict[int, int]) -> None:
         }
         words = (f"{goal}: {'met' if met else 'MISSED'}" for goal, met in goals.items())
         print(f"  goals of a served ledger, {count} nodes: {'; '.join(words)}")
-
-
-def _lost_hosts(bench: _Bench, count: int = 3) -> None:
-    """Nobody ends the lease of a host that is gone: it has to be over."""
-
-    def again(crew: Crew, **conf: float) -> float:
-        return _killed(crew, count, **conf)[1]
-
-    for lease in _LEASES:
-        for kind in bench.kinds:
-            if kind != _STOCK:
-                bench.median(f"lease of {lease} s", kind, partial(again, lease_ttl=lease), 1)
-    bench.median("torch's defaults", _STOCK, again, 1)
 
 
 def main(sizes: tuple[int, ...] = _SIZES) -> None:
