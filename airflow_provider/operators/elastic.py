@@ -71,7 +71,8 @@ class ElasticLaunchOperator(LaunchOperator):
     :param rdzv_conn_id: an Airflow connection of type ``etcd`` or ``zookeeper``. It has the
         endpoint where nodes meet and their credentials, and replaces ``rdzv_endpoint`` and
         ``rdzv_backend``; by default that of ``[elastic_launch] rdzv_conn_id``. (templated)
-    :param rdzv_backend: ``"etcd"``, ``"zeus-adapter"``, ``"c10d"`` or ``"static"``. (templated)
+    :param rdzv_backend: ``"etcd"``, ``"zeus-adapter"``, ``"served"``, ``"c10d"`` or ``"static"``. A
+        gang with neither a connection nor an endpoint is ``"served"``: by its node 0. (templated)
     :param rdzv_configs: the backend's options. (templated)
     :param rdzv_timeout: deprecated, use ``rdzv_configs={"timeout": seconds}``.
     :param max_restarts: how often failed workers are started again before the job fails.
@@ -105,16 +106,15 @@ class ElasticLaunchOperator(LaunchOperator):
     :param duplicate_stderr_filters: the same for standard error.
     :param event_log_handler: name of the handler of torch elastic's events.
     :param rerun_token: a text that all launches of the same ``rdzv_id`` share; a deliberate rerun
-        has another one. For the backends etcd and zeus-adapter. (templated)
+        has another one. For backends with a ledger, which all but torch's have. (templated)
     :param gang_nodes: set by ``gang``.
     :param min_nodes: set by ``gang``.
     :param gang_timeout: how long a gang has to form, in seconds. A node that has waited for
         ``rdzv_configs["timeout"]`` while too few of the others had a slot gives its own back and
         starts again later; that uses up no try.
-    :param node_index: this node's preferred position in the order of nodes, from 0; for the
-        backends etcd and zeus-adapter. (templated)
-    :param node_label: this node's name for people; for the backends etcd and zeus-adapter.
-        (templated)
+    :param node_index: this node's preferred position in the order of nodes, from 0; for backends
+        with a ledger. (templated)
+    :param node_label: this node's name for people; for backends with a ledger. (templated)
     :param env: environment variables, added to those of the task. (templated)
     :param cwd: working directory of agent and ranks; relative to the DAG file's folder. (templated)
     :param python: interpreter of agent and ranks, by default the task's own. It needs

@@ -58,8 +58,8 @@ class LaunchConfig:
     :param role: The workers' role, for torch's environment, metrics and log prefixes.
     :param rdzv_endpoint: ``host:port`` of the rendezvous backend (etcd and ZooKeeper: several, with
         commas). If it is empty, the job must be one node, and its rendezvous is inside the agent.
-    :param rdzv_backend: "etcd" (v3 API), "zeus-adapter" (ZooKeeper), or torch's "c10d" and
-        "static".
+    :param rdzv_backend: "etcd" (v3 API), "zeus-adapter" (ZooKeeper), "served" (by one of the
+        nodes), or torch's "c10d" and "static".
     :param rdzv_configs: The backend's options; unknown ones are refused by name. ``repr`` does not
         show a password.
     :param rdzv_timeout: Deprecated: if set, becomes ``rdzv_configs["timeout"]`` (seconds).
@@ -80,11 +80,11 @@ class LaunchConfig:
         and being killed. The name is torch's. If it is left out: ``TORCH_ELASTIC_SHUTDOWN_TIMEOUT``
         in the environment, else 30.
     :param event_log_handler: Name of the handler of torch elastic's events.
-    :param rerun_token: With etcd and zeus-adapter: a text that all launches of one run share, and
-        that is another one for a deliberate rerun. A node that comes after the job has succeeded
-        under the same token ends at once with an empty result. With another token, or an empty one,
-        it opens the next generation.
-    :param node_index: With etcd and zeus-adapter: this node's preferred position in the order of
+    :param rerun_token: Not on torch's backends: a text that all launches of one run share, and that
+        is another one for a deliberate rerun. A node that comes after the job has succeeded under
+        the same token ends at once with an empty result. With another token, or an empty one, it
+        opens the next generation.
+    :param node_index: Not on torch's backends: this node's preferred position in the order of
         ranks, from 0.
     :param node_label: A name of this node for people, in records and error texts.
     :param local_ranks_filter: Local ranks whose output is shown on the console; None or empty for
