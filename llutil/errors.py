@@ -9,7 +9,8 @@ The tree::
     │   ├── RendezvousError         nodes did not find each other, or lost their store
     │   │   ├── ServerLostError     the node that serves their store has gone
     │   │   └── RendezvousTimeoutError  too few nodes came in time; their store answered
-    │   └── AgentLostError          the agent process ended without a verdict
+    │   ├── AgentLostError          the agent process ended without a verdict
+    │   └── CheckpointError         a checkpoint was not committed; training can go on
     ├── StoppedError                somebody asked the job to stop
     ├── ResultError                 the job succeeded, but a value cannot be handed on
     └── WorkersFailedError          a rank failed: the text is the report
@@ -31,6 +32,7 @@ from llutil.failure import Failure, FailureClass, JobFailure
 
 __all__ = [
     "AgentLostError",
+    "CheckpointError",
     "ConfigError",
     "EntrypointError",
     "InfrastructureError",
@@ -152,6 +154,12 @@ class RendezvousTimeoutError(RendezvousError):
 
 class AgentLostError(InfrastructureError):
     """The agent process ended without saying how the job went."""
+
+
+class CheckpointError(InfrastructureError):
+    """A checkpoint was not committed on all ranks. The one before it is as it was, and a rank that
+    catches this can train on.
+    """
 
 
 class StoppedError(LaunchError):

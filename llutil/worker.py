@@ -1,8 +1,8 @@
-"""What user code in a worker can ask and report: its rank, its progress, which flags are raised.
+"""What user code in a worker can ask and report: its rank, its progress, checkpoints, flags.
 
 It works in functions and in scripts; all it needs is the environment and the event page. The
-functions about ranks raise an error outside a worker. ``progress`` and ``events`` also work in a
-script that is run by hand::
+functions about ranks raise an error outside a worker. The others also work in a script that is run
+by hand, as one process whose checkpoints are below ``./checkpoints``::
 
     from llutil.launcher import worker
 
@@ -12,18 +12,22 @@ script that is run by hand::
         if worker.events().stop_all_tasks.is_set():
             break
 
-This module may import only the standard library, ``llutil.errors`` and ``llutil.events.events``: no
-torch, so that any program can use it.
+This module may import only the standard library, ``llutil.errors``, ``llutil.events`` and
+``llutil.checkpoints``: no torch, so that any program can use it.
 """
 
 from __future__ import annotations
 
 import os
 
+from llutil.checkpoints.marker import Checkpoint
+from llutil.checkpoints.saves import Save, Saves
 from llutil.errors import ConfigError
 from llutil.events.events import ENVIRONMENT, SLOT_NUMBER, Events, Slot
 
 __all__ = [
+    "Checkpoint",
+    "checkpoint",
     "events",
     "group_rank",
     "local_rank",
@@ -31,6 +35,7 @@ __all__ = [
     "progress",
     "rank",
     "restart_count",
+    "resume",
     "run_id",
     "world_size",
 ]
@@ -43,16 +48,17 @@ class _ProcessState:
     process outside any worker; its forks share it.
     """
 
-    __slots__ = ("attached", "fork_hook_set", "private", "slot")
+    __slots__ = ("attached", "fork_hook_set", "private", "saves", "slot")
 
     def __init__(self) -> None:
         self.attached: Events | None = None
         self.slot: Slot | None = None
         self.private: Events | None = None
+        self.saves: Saves | None = None
         self.fork_hook_set = False
 
     def forget(self) -> None:
-        self.attached = self.slot = None
+        self.attached = self.slot = self.saves = None
 
 
 _state = _ProcessState()
@@ -129,11 +135,55 @@ def events() -> Events:
     return _state.private
 
 
+def checkpoint(step: int) -> Save:
+    """A context with a folder to write into: the checkpoint after ``step`` steps.
+
+    Every rank of the job enters it after the same step. The folder is a path, or a URI that fsspec
+    knows if the job's checkpoints are in such a store::
+
+        with worker.checkpoint(step) as folder:
+            torch.save(state, f"{folder}/rank-{worker.rank()}.pt")
+
+    The context ends once all ranks have left it and the checkpoint is committed. From then on it
+    is what a restart resumes from. Of what is saved behind, the context has to know::
+
+        with worker.checkpoint(step) as folder:
+            folder.after(torch.distributed.checkpoint.async_save(state, checkpoint_id=folder))
+
+    That context ends at once. The checkpoint counts when all ranks' futures are done; an error of
+    it is raised by the next context.
+
+    :raises CheckpointError: it is not committed: another rank failed in it, or was at another step,
+        or did not come in time; or the store refused. Checkpoints before it stay as they are.
+    """
+    return _saves().save(step)
+
+
+def resume() -> Checkpoint | None:
+    """The newest committed checkpoint of this job, the same on all ranks; None without one.
+
+    Its ``path`` is what the context gave, ``step`` how many steps are done in it, and
+    ``world_size`` how many ranks wrote it, which may not be as many as there are now.
+    """
+    return _saves().newest()
+
+
+def _saves() -> Saves:
+    if _state.saves is None:
+        _hook_fork()
+        _state.saves = Saves()
+    return _state.saves
+
+
+def _hook_fork() -> None:
+    if not _state.fork_hook_set:
+        os.register_at_fork(after_in_child=_state.forget)
+        _state.fork_hook_set = True
+
+
 def _attached() -> Events:
     if _state.attached is None:
-        if not _state.fork_hook_set:
-            os.register_at_fork(after_in_child=_state.forget)
-            _state.fork_hook_set = True
+        _hook_fork()
         _state.attached = Events.attach(os.environ[ENVIRONMENT], local_rank=_slot_number())
     return _state.attached
 

@@ -23,6 +23,7 @@ EXAMPLES: list[tuple[errors.LaunchError, FailureClass, bool]] = [
     (errors.ServerLostError("x"), FailureClass.INFRASTRUCTURE, True),
     (errors.RendezvousTimeoutError("x"), FailureClass.INFRASTRUCTURE, True),
     (errors.AgentLostError("x"), FailureClass.INFRASTRUCTURE, True),
+    (errors.CheckpointError("x"), FailureClass.INFRASTRUCTURE, True),
     (errors.StoppedError("x"), FailureClass.PREEMPTION, False),
     (errors.ResultError("x"), FailureClass.RESULT, False),
     (errors.WorkersFailedError("x"), FailureClass.USER_CODE, False),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from llutil import worker
+from llutil.checkpoints.place import FOLDER
 from llutil.errors import ConfigError, InfrastructureError
 from llutil.events.events import ENVIRONMENT, Events
 
@@ -24,7 +26,7 @@ FACTS: list[tuple[Callable[[], object], str]] = [
 @pytest.fixture(autouse=True)
 def nobody(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Each test begins outside a worker, in a process that has looked nothing up."""
-    for name in (ENVIRONMENT, "TORCHELASTIC_RUN_ID", *(name for _, name in FACTS)):
+    for name in (ENVIRONMENT, FOLDER, "TORCHELASTIC_RUN_ID", *(name for _, name in FACTS)):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(worker, "_state", worker._ProcessState())
     yield
@@ -131,3 +133,32 @@ def test_a_page_without_a_local_rank_says_what_is_missing(
     monkeypatch.setenv(ENVIRONMENT, page.path)
     with pytest.raises(ConfigError, match="LOCAL_RANK is not in its environment"):
         worker.progress(1)
+
+
+def test_a_script_run_by_hand_saves_and_resumes_below_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert worker.resume() is None
+    with worker.checkpoint(3) as folder:
+        Path(folder, "state").write_text("3")
+    monkeypatch.setattr(worker, "_state", worker._ProcessState())
+    done = worker.resume()
+    assert done is not None
+    assert (done.step, done.world_size) == (3, 1)
+    assert Path(done.path, "state").read_text() == "3"
+    assert Path(done.path).parent == tmp_path / "checkpoints"
+
+
+def test_a_fork_is_another_process_with_checkpoints_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with worker.checkpoint(1):
+        pass
+    own = worker._state.saves
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if worker._state.saves is None else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert worker._state.saves is own

@@ -1,0 +1,205 @@
+"""One checkpoint, committed by the ranks of a round through files in the shared store alone.
+
+Each rank writes notes, which are files whose names say all::
+
+    .attempts/<attempt>/<rank>-entered-<step>   it begins to write
+    .attempts/<attempt>/<rank>-left             what it wrote is on disk
+    .attempts/<attempt>/<rank>-failed           it could not; the content says why
+    .attempts/<attempt>/committed               rank 0 has written the marker
+
+Rank 0 writes the marker, once every rank has left. Nobody else does, so a checkpoint has one
+writer, and counts from one moment on. If rank 0 dies before, the round ends, and the checkpoint
+does not count; if it dies after, it counts. No clocks are compared, and no process group is needed.
+The attempt's name is made from the round's and from how many attempts this rank has made in it, so
+all ranks know it. This module may import the standard library, ``llutil.errors`` and its own room.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import time
+
+from llutil.checkpoints import retention
+from llutil.checkpoints.committed import ATTEMPTS, folder_name, look
+from llutil.checkpoints.marker import MARKER, Checkpoint, Marker, encode
+from llutil.checkpoints.place import Place
+from llutil.checkpoints.store import Store
+from llutil.errors import CheckpointError
+
+__all__ = ["Attempt"]
+
+_COMMITTED = "committed"
+_log = logging.getLogger(__name__)
+
+
+class Attempt:
+    """This rank's part of the ``count``-th attempt of its round, at ``step``.
+
+    Call ``enter``, and then ``leave`` or ``fail``. Errors of the store are ``OSError``s.
+    """
+
+    def __init__(self, store: Store, place: Place, step: int, count: int) -> None:
+        self._store, self._place = store, place
+        self.step = step
+        self._name = hashlib.sha256(f"{place.round}\n{count}".encode()).hexdigest()[:12]
+        self._notes = f"{ATTEMPTS}/{self._name}"
+        self._folder = folder_name(step, self._name)
+        self._number = 0
+
+    @property
+    def path(self) -> str:
+        """The folder to write into, for user code."""
+        return self._store.path(self._folder)
+
+    def enter(self) -> None:
+        """Make the folder, and say so.
+
+        :raises CheckpointError: another rank is at another step, or has failed already.
+        """
+        self._store.make(self._folder)
+        self._store.make(self._notes)
+        if self._place.rank == 0:
+            found = look(self._store, self._place.job)
+            self._number = 1 + max((each.number for each in found.markers.values()), default=0)
+            retention.remove(self._store, retention.parts(found, self._name))
+        self._note(f"{self._place.rank}-entered-{self.step}")
+        try:
+            self._refuse(self._store.names(self._notes))
+        except CheckpointError as error:
+            self.fail(error)
+            raise
+
+    def leave(self) -> Checkpoint:
+        """Say that this rank has written all, and wait until the checkpoint is committed.
+
+        :raises CheckpointError: it is not, because of another rank, or not in time.
+        """
+        try:
+            self._store.sync(self._folder)
+            self._note(f"{self._place.rank}-left")
+            self._wait()
+        except (OSError, CheckpointError) as error:
+            self.fail(error)
+            raise
+        return Checkpoint(self.path, self.step, self._place.world_size)
+
+    def fail(self, error: BaseException) -> None:
+        """Say that this rank has failed, so that nobody waits for it."""
+        text = f"{type(error).__name__}: {error}"
+        for content in (text.encode(errors="replace"), b""):  # a full disk may take an empty file
+            try:
+                self._note(f"{self._place.rank}-failed", content)
+            except OSError as refusal:
+                _log.warning("the other ranks cannot be told that %s: %s", text, refusal)
+            else:
+                return
+
+    def has_metadata(self) -> bool:
+        """Whether torch's DCP has written the file that completes a checkpoint of its own."""
+        return any(name.endswith(".metadata") for name in self._store.names(self._folder))
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + self._place.timeout
+        pause, longest = self._store.poll
+        while True:
+            notes = set(self._store.names(self._notes))
+            if _COMMITTED in notes:
+                return
+            self._refuse(notes)
+            missing = self._missing(notes)
+            if self._place.rank in missing:
+                raise CheckpointError(self._gone())
+            if self._place.rank == 0 and not missing:
+                self._commit()
+                return
+            if time.monotonic() >= deadline:
+                raise CheckpointError(self._late(notes, missing))
+            time.sleep(pause)
+            pause = min(1.5 * pause, longest)
+
+    def _commit(self) -> None:
+        """Write the marker; then remove what nobody needs any more."""
+        store, place = self._store, self._place
+        files = store.files(self._folder)
+        # Whoever removes a folder that was never committed removes its notes first. So all of the
+        # files were there if all of the notes still are.
+        if self._missing(store.names(self._notes)):
+            raise CheckpointError(self._gone())
+        marker = Marker(
+            step=self.step,
+            world_size=place.world_size,
+            job=place.job,
+            number=self._number,
+            files=files,
+        )
+        store.put(f"{self._folder}/{MARKER}", encode(marker), durable=True)
+        unneeded: list[str] = []
+        try:
+            # Looked for now: as soon as they are told, the other ranks begin the next attempt.
+            found = look(store, place.job)
+            unneeded += retention.parts(found, self._name) + retention.old(found, place.keep)
+            notes = set(store.names(ATTEMPTS)) - {self._name}
+            unneeded += [f"{ATTEMPTS}/{name}" for name in sorted(notes)]
+        except OSError as error:
+            _log.warning("old checkpoints in %r stay: %s", store, error)
+        self._note(_COMMITTED)
+        retention.remove(store, unneeded)
+
+    def _note(self, name: str, content: bytes = b"") -> None:
+        self._store.put(f"{self._notes}/{name}", content)
+
+    def _missing(self, notes: list[str] | set[str]) -> list[int]:
+        """The ranks that have not left. A rank has left if both of its notes are there: a store
+        without folders takes the second one even if the first was removed.
+        """
+        there, entered = set(notes), _steps(notes)
+        ranks = range(self._place.world_size)
+        return [rank for rank in ranks if f"{rank}-left" not in there or rank not in entered]
+
+    def _refuse(self, notes: list[str] | set[str]) -> None:
+        """:raises CheckpointError: the ranks' steps differ, or a rank has failed."""
+        steps = _steps(notes)
+        if any(step != self.step for step in steps.values()):
+            told = ", ".join(f"rank {rank} at step {steps[rank]}" for rank in sorted(steps))
+            raise CheckpointError(
+                f"the ranks entered worker.checkpoint with different steps: {told}. Every rank of "
+                "the job has to enter it after the same step"
+            )
+        for note in sorted(notes):
+            rank, _, word = note.partition("-")
+            if word == "failed" and rank != str(self._place.rank):
+                why = ""
+                with contextlib.suppress(OSError):
+                    why = self._store.get(f"{self._notes}/{note}").decode(errors="replace")
+                raise CheckpointError(
+                    f"the checkpoint of step {self.step} does not count: rank {rank} failed in it "
+                    f"({why or 'it could not say why'})"
+                )
+
+    def _gone(self) -> str:
+        """What to say when the notes of this attempt are not there any more."""
+        return (
+            f"the checkpoint of step {self.step} was removed from {self._store!r} before it was "
+            "committed: the other ranks have given it up, or a later round of the job is at work"
+        )
+
+    def _late(self, notes: set[str], missing: list[int]) -> str:
+        """What to say when the time is over."""
+        entered = _steps(notes)
+        absent = [rank for rank in missing if rank not in entered]
+        inside = [rank for rank in missing if rank in entered]
+        told = [f"never entered worker.checkpoint: ranks {absent}"] if absent else []
+        told += [f"have not left it: ranks {inside}"] if inside else []
+        told = told or ["rank 0 has not committed it"]
+        return (
+            f"the checkpoint of step {self.step} was not committed within "
+            f"{self._place.timeout:g} s; {'; '.join(told)}"
+        )
+
+
+def _steps(notes: list[str] | set[str]) -> dict[int, int]:
+    """The step of each rank that has entered."""
+    parts = [note.split("-") for note in notes if "-entered-" in note and note[0] != "."]
+    return {int(rank): int(step) for rank, _, step in parts}

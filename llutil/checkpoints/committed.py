@@ -1,0 +1,95 @@
+"""The checkpoints of a job that count, found from what lies in its store now.
+
+One counts if its marker can be read, is of this job, and every file that it names is there with its
+size. What does not count is ignored, and said once in the log. This module may import only the
+standard library and its own room.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass, field
+
+from llutil.checkpoints.marker import MARKER, Checkpoint, Marker, decode
+from llutil.checkpoints.store import Store
+
+__all__ = ["ATTEMPTS", "Found", "folder_name", "look", "newest"]
+
+ATTEMPTS = ".attempts"
+"""The folder of the notes by which ranks commit; see ``llutil.checkpoints.attempt``."""
+_FOLDER = re.compile(r"step-(\d+)-[0-9a-f]{12}")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Found:
+    """What lies in a store: by folder, the ``markers`` of the checkpoints that count, the newest
+    first; ``parts``, the folders that no marker was written into; and why others are ``ignored``.
+    """
+
+    markers: dict[str, Marker] = field(default_factory=dict)
+    parts: list[str] = field(default_factory=list)
+    ignored: dict[str, str] = field(default_factory=dict)
+
+
+def folder_name(step: int, attempt: str) -> str:
+    """The name of a checkpoint's folder. ``attempt`` makes it unique: 12 hexadecimal digits."""
+    return f"step-{step}-{attempt}"
+
+
+def look(store: Store, job: str) -> Found:
+    """What lies in the store of ``job``."""
+    found = Found()
+    markers = {}
+    for name in sorted(store.names("")):
+        if name == ATTEMPTS or name.startswith(".removed-"):
+            continue
+        try:
+            marker = decode(store.get(f"{name}/{MARKER}"))
+            problem = _problem(store, name, marker, job)
+        except (FileNotFoundError, NotADirectoryError):
+            if _FOLDER.fullmatch(name):
+                found.parts.append(name)
+            else:
+                found.ignored[name] = "it is no checkpoint of llutil"
+        except (OSError, ValueError) as error:
+            found.ignored[name] = str(error)
+        else:
+            if problem:
+                found.ignored[name] = problem
+            else:
+                markers[name] = marker
+    newest_first = sorted(markers, key=lambda name: _age(markers[name]), reverse=True)
+    found.markers = {name: markers[name] for name in newest_first}
+    return found
+
+
+def newest(store: Store, job: str) -> Checkpoint | None:
+    """The newest checkpoint of ``job`` that counts. What does not count is named in the log."""
+    found = look(store, job)
+    for name, why in found.ignored.items():
+        _log.warning("%s is ignored among the checkpoints of job %r: %s", name, job, why)
+    for name in found.parts:
+        _log.info("%s does not count: it was never committed", store.path(name))
+    for name, marker in found.markers.items():
+        return Checkpoint(store.path(name), marker.step, marker.world_size)
+    return None
+
+
+def _age(marker: Marker) -> tuple[int, int]:
+    return marker.number, marker.step
+
+
+def _problem(store: Store, name: str, marker: Marker, job: str) -> str:
+    """Why this checkpoint does not count for ``job``; "" if it does."""
+    if marker.job != job:
+        return f"it is a checkpoint of job {marker.job!r}"
+    there = store.files(name)
+    if MARKER not in there:
+        raise FileNotFoundError(name)  # it has just been removed
+    lost = [file for file, size in marker.files.items() if there.get(file) != size]
+    if lost:
+        return f"{len(lost)} of its {len(marker.files)} files are gone or changed, as {lost[0]!r}"
+    return ""

@@ -1,0 +1,105 @@
+"""Where a rank's checkpoints lie and who takes part in them, as its environment says.
+
+The agent sets the environment. Without an agent there is one process, and its folder is
+``./checkpoints``. This module may import only the standard library, ``llutil.errors`` and
+``llutil.checkpoints.marker``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from llutil.checkpoints.marker import Checkpoint
+from llutil.errors import ConfigError
+
+__all__ = ["FOLDER", "KEEP", "RESUME", "ROUND", "TIMEOUT", "Place", "place", "told_to_resume"]
+
+FOLDER = "LLUTIL_CHECKPOINTS"
+"""The job's own folder, or its URI. The last part of it is the name of the job in markers."""
+RESUME = "LLUTIL_RESUME"
+"""What all ranks of the round resume from: JSON with path, step and world_size, or null."""
+ROUND = "LLUTIL_ROUND"
+"""A name of the round that no other round has, also not of an earlier life of the job."""
+KEEP = "LLUTIL_CHECKPOINT_KEEP"
+"""How many committed checkpoints are kept; 3 by default."""
+TIMEOUT = "LLUTIL_CHECKPOINT_TIMEOUT"
+"""Seconds that a rank waits for the others of its round at the end of a checkpoint; 600 by default.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A rank's part in the checkpoints of its job."""
+
+    folder: str
+    job: str
+    rank: int
+    world_size: int
+    round: str
+    keep: int
+    timeout: float
+
+
+def place(environment: Mapping[str, str]) -> Place:
+    """What the environment says.
+
+    :raises ConfigError: a variable has no possible value, or the ranks have no common round.
+    """
+    folder = environment.get(FOLDER, "")
+    world_size = _number(environment, "WORLD_SIZE", "1", least=1)
+    # A process alone needs no name that others know, and one by chance meets no earlier life.
+    name = environment.get(ROUND, "") if world_size > 1 else uuid.uuid4().hex
+    if not name:
+        raise ConfigError(
+            f"worker.checkpoint among {world_size} ranks needs {ROUND}, which this launcher's own "
+            "agent sets: launch them with launch_agent, ElasticLaunchOperator or python -m llutil, "
+            "and not by torchrun"
+        )
+    return Place(
+        folder=folder or "checkpoints",
+        job=folder.rstrip("/").rpartition("/")[2],
+        rank=_number(environment, "RANK", "0"),
+        world_size=world_size,
+        round=name,
+        keep=_number(environment, KEEP, "3", least=1),
+        timeout=_seconds(environment, TIMEOUT, "600"),
+    )
+
+
+def told_to_resume(text: str) -> Checkpoint | None:
+    """The checkpoint that the agent told this round to resume from.
+
+    :raises ConfigError: the text is not what an agent writes.
+    """
+    try:
+        fields = json.loads(text)
+        return None if fields is None else Checkpoint(**fields)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(
+            f"{RESUME} is {text!r} in the environment; wanted null, or JSON with path, step and "
+            "world_size"
+        ) from error
+
+
+def _number(environment: Mapping[str, str], name: str, default: str, least: int = 0) -> int:
+    text = environment.get(name) or default
+    if not text.isdecimal() or int(text) < least:
+        raise ConfigError(
+            f"{name} is {text!r} in the environment; wanted a whole number of {least} or more"
+        )
+    return int(text)
+
+
+def _seconds(environment: Mapping[str, str], name: str, default: str) -> float:
+    text = environment.get(name) or default
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise ConfigError(f"{name} is {text!r} in the environment; wanted seconds, more than 0")
+    return seconds

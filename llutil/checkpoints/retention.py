@@ -1,0 +1,42 @@
+"""Remove what a job does not need any more: old checkpoints, and parts that nobody committed.
+
+It removes only what this job's ranks made: folders whose marker is this job's, folders without a
+marker that are named as ours, and notes. This module may import only the standard library and its
+own room.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from llutil.checkpoints.committed import ATTEMPTS, Found
+from llutil.checkpoints.store import Store
+
+__all__ = ["old", "parts", "remove"]
+
+_log = logging.getLogger(__name__)
+
+
+def old(found: Found, keep: int) -> list[str]:
+    """The folders of all committed checkpoints but the ``keep`` newest."""
+    return list(found.markers)[keep:]
+
+
+def parts(found: Found, attempt: str) -> list[str]:
+    """The folders that were never committed, but those of the ``attempt`` that is under way."""
+    return [name for name in found.parts if not name.endswith(attempt)]
+
+
+def remove(store: Store, folders: Iterable[str]) -> None:
+    """Remove these folders. What cannot be removed stays, and the log says why.
+
+    The notes of a checkpoint go before its folder, so that a rank 0 of an earlier round which
+    still lives does not commit what is left of it.
+    """
+    for folder in folders:
+        try:
+            store.remove(f"{ATTEMPTS}/{folder.rpartition('-')[2]}")
+            store.remove(folder)
+        except OSError as error:
+            _log.warning("%s cannot be removed, and stays: %s", store.path(folder), error)

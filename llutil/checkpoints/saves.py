@@ -1,0 +1,226 @@
+"""What one rank saves: ``Saves`` makes the context that ``worker.checkpoint`` gives.
+
+A save may go on after the context was left, as torch's ``async_save`` does: ``Folder.after`` takes
+its future. Then a thread waits for it and commits, and the next context waits for that thread
+first. This module may import the standard library, ``llutil.errors`` and its own room.
+"""
+
+from __future__ import annotations
+
+import logging
+import operator
+import os
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Any, Protocol
+
+from llutil.checkpoints.attempt import Attempt
+from llutil.checkpoints.committed import newest
+from llutil.checkpoints.marker import Checkpoint
+from llutil.checkpoints.place import RESUME, place, told_to_resume
+from llutil.checkpoints.store import open_store
+from llutil.errors import CheckpointError
+
+__all__ = ["Folder", "Save", "Saves"]
+
+_DCP_THREAD = "AsyncCheckpointExecutor"
+"""How torch 2.13 names the thread of an ``async_save``; it ends with the upload."""
+_log = logging.getLogger(__name__)
+
+
+class _Future(Protocol):
+    def result(self) -> Any: ...
+
+
+class Folder(str):
+    """The folder of a checkpoint, as a path or a URI."""
+
+    __slots__ = ("_futures",)
+
+    def __new__(cls, path: str) -> Folder:
+        """The folder at ``path``."""
+        self = super().__new__(cls, path)
+        self._futures = []
+        return self
+
+    _futures: list[_Future]
+
+    def after(self, future: Any) -> None:
+        """Let the checkpoint count only after ``future``, which the context does not wait for.
+
+        It is what torch's ``async_save`` returns, or anything that has ``result()``.
+        """
+        self._futures.append(getattr(future, "upload_completion", future))
+
+
+class Saves:
+    """The checkpoints of this process.
+
+    ``ended`` is called when a save is over: with its checkpoint if that is committed, else None. It
+    may be called in another thread.
+    """
+
+    def __init__(
+        self,
+        environment: Mapping[str, str] | None = None,
+        ended: Callable[[Checkpoint | None], None] = lambda _: None,
+    ) -> None:
+        environment = os.environ if environment is None else environment
+        self.place = place(environment)
+        self.ended = ended
+        self._told = environment.get(RESUME)
+        self._store = open_store(self.place.folder)
+        self._last: Checkpoint | None = None
+        self._count = 0
+        self._behind: Save | None = None
+
+    def save(self, step: int) -> Save:
+        """The context in which this rank writes the checkpoint of ``step``.
+
+        :raises TypeError: ``step`` is no whole number.
+        :raises ValueError: it is below 0.
+        """
+        try:
+            number = operator.index(step)
+        except TypeError:
+            raise TypeError(f"step is {step!r}; wanted a whole number") from None
+        if number < 0:
+            raise ValueError(f"step is {step!r}; wanted the number of steps that are done")
+        return Save(self, number)
+
+    def newest(self) -> Checkpoint | None:
+        """What to resume from: what this round committed last, or what the agent told this round,
+        or else the newest that lies in the store.
+        """
+        if self._last is not None:
+            return self._last
+        if self._told:
+            return told_to_resume(self._told)
+        return newest(self._store, self.place.job)
+
+    def begin(self, save: Save) -> Attempt:
+        """Enter the next attempt, after the one that still goes on behind."""
+        behind, self._behind = self._behind, None
+        if behind is not None:
+            behind.join()
+        self._count += 1
+        attempt = Attempt(self._store, self.place, save.step, self._count)
+        try:
+            attempt.enter()
+        except OSError as error:
+            attempt.fail(error)
+            raise CheckpointError(
+                f"the checkpoint of step {save.step} cannot be begun in {self._store!r}: {error}"
+            ) from error
+        return attempt
+
+    def finish(self, attempt: Attempt) -> None:
+        """Wait until the attempt is committed."""
+        committed: Checkpoint | None = None
+        try:
+            committed = self._last = attempt.leave()
+        except OSError as error:
+            raise CheckpointError(
+                f"the checkpoint of step {attempt.step} does not count: {error}"
+            ) from error
+        finally:
+            self.ended(committed)
+
+    def fail(self, attempt: Attempt, error: BaseException) -> None:
+        """Tell the others that this rank has failed."""
+        attempt.fail(error)
+        self.ended(None)
+
+    def go_on_behind(self, save: Save) -> None:
+        """Let the next attempt wait for this save."""
+        self._behind = save
+
+
+class Save:
+    """A context with a folder to write into. See ``llutil.worker.checkpoint``."""
+
+    def __init__(self, saves: Saves, step: int) -> None:
+        self.step = step
+        self._saves = saves
+        self._attempt: Attempt | None = None
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    def __enter__(self) -> Folder:
+        if self._attempt is not None:
+            raise RuntimeError("this checkpoint was entered before; call worker.checkpoint again")
+        self._attempt = self._saves.begin(self)
+        self._folder = Folder(self._attempt.path)
+        self._threads = set(threading.enumerate())
+        return self._folder
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._attempt is not None
+        futures = self._folder._futures  # noqa: SLF001 - one idea in two classes
+        if error is not None:
+            self._saves.fail(self._attempt, error)
+        elif futures:
+            # Not a daemon: the process ends after the commit, and not in the middle of it.
+            self._thread = threading.Thread(
+                target=self._finish_behind, args=(self._attempt, futures), name="checkpoint"
+            )
+            self._saves.go_on_behind(self)
+            self._thread.start()
+        else:
+            if self._join_untold_saves() and not self._attempt.has_metadata():
+                failure = CheckpointError(
+                    f"the async_save of step {self.step} has failed: it left no .metadata"
+                )
+                self._saves.fail(self._attempt, failure)
+                raise failure
+            self._saves.finish(self._attempt)
+
+    def join(self) -> None:
+        """Wait for what goes on behind.
+
+        :raises CheckpointError: it has failed.
+        """
+        if self._thread is not None:
+            self._thread.join()
+        if self._error is not None:
+            raise CheckpointError(
+                f"the checkpoint of step {self.step}, which was saved behind, does not count: "
+                f"{self._error}"
+            ) from self._error
+
+    def _finish_behind(self, attempt: Attempt, futures: Iterable[_Future]) -> None:
+        try:
+            for future in futures:
+                future.result()
+        except BaseException as error:  # noqa: BLE001 - the next context raises it
+            self._error = error
+            self._saves.fail(attempt, error)
+        else:
+            try:
+                self._saves.finish(attempt)
+            except Exception as error:  # noqa: BLE001 - the next context raises it
+                self._error = error
+        if self._error is not None:
+            _log.warning("the checkpoint of step %d does not count: %s", self.step, self._error)
+
+    def _join_untold_saves(self) -> bool:
+        """Wait for an ``async_save`` whose future ``Folder.after`` was not given, and say whether
+        there was one.
+        """
+        untold = False
+        for thread in set(threading.enumerate()) - self._threads:
+            if thread.name.startswith(_DCP_THREAD):
+                _log.warning(
+                    "the context of step %d waits for async_save; give what it returns to "
+                    "folder.after(...), and training goes on meanwhile",
+                    self.step,
+                )
+                thread.join()
+                untold = True
+        return untold

@@ -1,0 +1,109 @@
+"""What a store of checkpoints has to do, and which one a path or a URI names.
+
+A store is the folder of one job. Names in it are relative, with ``/`` between their parts. This
+module may import only the standard library and ``llutil.errors``. The stores are imported when one
+is opened, so that a local folder never needs fsspec.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
+
+from llutil.errors import ConfigError
+
+__all__ = ["Store", "check_store", "open_store"]
+
+
+class Store(Protocol):
+    """The folder of one job. Each method raises ``OSError``, as files do."""
+
+    poll: tuple[float, float]
+    """Seconds between two looks at a folder: at first, and after a long wait."""
+
+    def path(self, name: str) -> str:
+        """What user code and torch call the folder ``name``."""
+        ...
+
+    def make(self, name: str) -> None:
+        """Make the folder ``name``, and those above it. It may be there."""
+        ...
+
+    def put(self, name: str, content: bytes, *, durable: bool = False) -> None:
+        """Write the file ``name`` at once or not at all; ``durable`` waits until it is on disk.
+
+        It does not make a folder: in one that was removed it raises, where a store has folders.
+        """
+        ...
+
+    def get(self, name: str) -> bytes:
+        """The content of the file ``name``. It raises ``FileNotFoundError`` without it."""
+        ...
+
+    def names(self, folder: str) -> list[str]:
+        """The names of all that lies in the folder, as it is now; none without the folder."""
+        ...
+
+    def files(self, folder: str) -> dict[str, int]:
+        """The size of each file below the folder, by its path in it."""
+        ...
+
+    def sync(self, folder: str) -> None:
+        """Wait until all files below the folder are on disk, as far as this host wrote them."""
+        ...
+
+    def remove(self, folder: str) -> None:
+        """Remove the folder at once, or its marker first. Without the folder it does nothing."""
+        ...
+
+
+def open_store(folder: str) -> Store:
+    """The store at ``folder``: a path, a ``file:`` URI, or any URI that fsspec knows.
+
+    :raises ConfigError: its scheme is unknown, or what serves it is not installed.
+    """
+    if "://" not in folder:
+        from llutil.checkpoints.local_store import LocalStore
+
+        return LocalStore(folder)
+    parts = urlsplit(folder)
+    if parts.scheme in ("file", "local"):
+        if parts.netloc not in ("", "localhost"):
+            raise ConfigError(
+                f"{folder!r} is a folder of the host {parts.netloc!r}; wanted a folder of this "
+                "host, as in file:///mnt/checkpoints"
+            )
+        from llutil.checkpoints.local_store import LocalStore
+
+        return LocalStore(unquote(parts.path))
+    try:
+        from llutil.checkpoints.remote_store import RemoteStore
+    except ImportError as error:
+        raise ConfigError(
+            f"checkpoints at {folder!r} need fsspec, which is not installed here; torch and "
+            "Airflow bring it"
+        ) from error
+    return RemoteStore(folder)
+
+
+def check_store(folder: str) -> None:
+    """Check that checkpoints can be written into ``folder``, before a job relies on it.
+
+    It leaves the folder, and nothing in it.
+
+    :raises ConfigError: they cannot.
+    """
+    store = open_store(folder)
+    probe = f".removed-{uuid.uuid4().hex}"
+    try:
+        store.make(probe)
+        store.put(f"{probe}/file", b"x")
+        if store.get(f"{probe}/file") != b"x":
+            raise OSError("what was written is not what is read")
+        store.remove(probe)
+    except OSError as error:
+        raise ConfigError(
+            f"checkpoints cannot be written into {folder!r}: {error}. Wanted a folder that every "
+            "node of the job can write into"
+        ) from error

@@ -1,0 +1,90 @@
+"""Which checkpoints count, and what is ignored."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from llutil.checkpoints.committed import look, newest
+from llutil.checkpoints.local_store import LocalStore
+from llutil.checkpoints.marker import MARKER, Checkpoint, Marker, encode
+from llutil.checkpoints.retention import old, parts
+
+A, B, C = (digit * 12 for digit in "abc")
+
+
+def write(
+    root: Path,
+    name: str,
+    *,
+    number: int = 1,
+    job: str = "job",
+    step: int = 1,
+    cut: int | None = None,
+) -> Path:
+    folder = root / name
+    folder.mkdir()
+    (folder / "data").write_text("1234")
+    marker = Marker(step=step, world_size=2, job=job, number=number, files={"data": 4})
+    (folder / MARKER).write_bytes(encode(marker)[:cut])
+    return folder
+
+
+def test_the_newest_is_the_one_committed_last_whatever_its_step_is(tmp_path: Path) -> None:
+    write(tmp_path, f"step-100-{A}", number=1, step=100)
+    folder = write(tmp_path, f"step-10-{B}", number=2, step=10)
+    store = LocalStore(str(tmp_path))
+    assert newest(store, "job") == Checkpoint(str(folder), 10, 2)
+
+
+def test_of_two_with_one_number_the_further_one_is_the_newer(tmp_path: Path) -> None:
+    write(tmp_path, f"step-9-{A}", step=9)
+    write(tmp_path, f"step-10-{B}", step=10)
+    found = newest(LocalStore(str(tmp_path)), "job")
+    assert found is not None
+    assert found.step == 10
+
+
+def test_without_a_folder_there_is_none(tmp_path: Path) -> None:
+    assert newest(LocalStore(str(tmp_path / "none")), "job") is None
+
+
+def test_what_does_not_count_is_ignored_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = write(tmp_path, f"step-1-{A}")
+    write(tmp_path, f"step-2-{B}", number=2, cut=-1)
+    write(tmp_path, f"step-3-{C}", number=3, job="another")
+    lost = write(tmp_path, f"step-4-{A}", number=4)
+    (lost / "data").unlink()
+    shorter = write(tmp_path, f"step-5-{B}", number=5)
+    (shorter / "data").write_text("123")
+    (tmp_path / f"step-6-{C}").mkdir()
+    (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / "photos").mkdir()
+    with caplog.at_level(logging.INFO):
+        assert newest(LocalStore(str(tmp_path)), "job") == Checkpoint(str(good), 1, 2)
+    for told in (
+        f"step-2-{B} is ignored among the checkpoints of job 'job': its marker of",
+        f"step-3-{C} is ignored among the checkpoints of job 'job': it is a checkpoint of job 'an",
+        f"step-4-{A} is ignored among the checkpoints of job 'job': 1 of its 1 files are gone",
+        f"step-5-{B} is ignored among the checkpoints of job 'job': 1 of its 1 files are gone",
+        f"step-6-{C} does not count: it was never committed",
+        "notes.txt is ignored among the checkpoints of job 'job': it is no checkpoint",
+        "photos is ignored among the checkpoints of job 'job': it is no checkpoint",
+    ):
+        assert told in caplog.text
+
+
+def test_only_what_is_surely_ours_is_ever_removed(tmp_path: Path) -> None:
+    for number, name in enumerate((A, B, C)):
+        write(tmp_path, f"step-{number}-{name}", number=number)
+    write(tmp_path, f"step-8-{A}", number=8, job="another")
+    write(tmp_path, f"step-9-{A}", number=9, cut=5)
+    for name in (f"step-10-{A}", f"step-10-{B}", "photos"):
+        (tmp_path / name).mkdir()
+    found = look(LocalStore(str(tmp_path)), "job")
+    assert old(found, 2) == [f"step-0-{A}"]
+    assert parts(found, B) == [f"step-10-{A}"]

@@ -1,0 +1,265 @@
+"""What ranks save together; each rank of these rounds is a thread."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from llutil.checkpoints.committed import look
+from llutil.checkpoints.local_store import LocalStore
+from llutil.checkpoints.marker import Checkpoint
+from llutil.checkpoints.place import FOLDER, KEEP, RESUME, ROUND, TIMEOUT
+from llutil.checkpoints.saves import Saves
+from llutil.errors import CheckpointError
+
+SOON = 30.0
+
+
+@pytest.fixture(params=["local", "memory"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The folder of job ``job``: in a file system, and in a store without folders."""
+    if request.param == "local":
+        yield str(tmp_path / "job")
+        return
+    root = f"memory://{uuid.uuid4().hex}"
+    yield f"{root}/job"
+    memory = fsspec.filesystem("memory")
+    if memory.exists(root):
+        memory.rm(root, recursive=True)
+
+
+def rank_of(folder: str, rank: int, size: int, name: str = "r1", **more: str) -> Saves:
+    return Saves(
+        {FOLDER: folder, ROUND: name, "RANK": str(rank), "WORLD_SIZE": str(size)}
+        | {key.upper(): value for key, value in more.items()}
+    )
+
+
+def together(*works: Callable[[], object]) -> list[object]:
+    """What each work returned or raised; they run at the same time."""
+    with ThreadPoolExecutor(len(works)) as pool:
+        futures = [pool.submit(work) for work in works]
+        return [future.exception(SOON) or future.result() for future in futures]
+
+
+def save(saves: Saves, step: int, text: str = "data") -> Callable[[], str]:
+    def work() -> str:
+        with saves.save(step) as path, fsspec.open(f"{path}/{saves.place.rank}", "w") as file:
+            file.write(text)
+        return path
+
+    return work
+
+
+def fail(saves: Saves, step: int, error: BaseException) -> Callable[[], None]:
+    def work() -> None:
+        with saves.save(step):
+            raise error
+
+    return work
+
+
+def names(folder: str) -> list[str]:
+    files = fsspec.filesystem("memory" if folder.startswith("memory") else "file")
+    found = [name.rpartition("/")[2] for name in files.ls(folder, detail=False)]
+    return sorted(name for name in found if name.startswith("step"))
+
+
+def test_a_checkpoint_counts_when_all_ranks_have_left_it(folder: str) -> None:
+    ranks = [rank_of(folder, rank, 3) for rank in range(3)]
+    paths = together(*(save(rank, 5) for rank in ranks))
+    assert len(set(paths)) == 1
+    wanted = Checkpoint(str(paths[0]), 5, 3)
+    assert [rank.newest() for rank in ranks] == [wanted] * 3
+    assert rank_of(folder, 0, 1).newest() == wanted
+
+
+def test_nothing_counts_while_a_rank_is_inside(folder: str) -> None:
+    ranks = [rank_of(folder, rank, 2) for rank in range(2)]
+    inside, go = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        with ranks[1].save(1):
+            inside.set()
+            assert go.wait(SOON)
+
+    def look_and_let_go() -> Checkpoint | None:
+        assert inside.wait(SOON)
+        found = rank_of(folder, 0, 1).newest()
+        go.set()
+        return found
+
+    assert together(save(ranks[0], 1), slow, look_and_let_go)[2] is None
+    assert rank_of(folder, 0, 1).newest() is not None
+
+
+def test_only_the_newest_are_kept_and_what_never_counted_is_removed(folder: str) -> None:
+    ranks = [rank_of(folder, rank, 2, llutil_checkpoint_keep="2") for rank in range(2)]
+    for step in range(1, 5):
+        together(*(save(rank, step) for rank in ranks))
+        together(*(fail(rank, step, RuntimeError("no")) for rank in ranks))
+    assert [name.rpartition("-")[0] for name in names(folder)] == ["step-3", "step-4", "step-4"]
+    together(*(save(rank, 5) for rank in ranks))
+    assert [name.rpartition("-")[0] for name in names(folder)] == ["step-4", "step-5"]
+
+
+def test_who_fails_gets_its_own_error_and_the_others_are_told_whose_it_was(folder: str) -> None:
+    ranks = [rank_of(folder, rank, 2) for rank in range(2)]
+    together(*(save(rank, 1) for rank in ranks))
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    for failing, other in ((1, 0), (0, 1)):
+        told = together(fail(ranks[failing], 2, full), save(ranks[other], 2))
+        assert told[0] is full
+        assert isinstance(told[1], CheckpointError)
+        assert f"rank {failing} failed in it (OSError: [Errno 28] No space left" in str(told[1])
+        newest = rank_of(folder, 0, 1).newest()
+        assert newest is not None
+        assert newest.step == 1
+    together(*(save(rank, 3) for rank in ranks))
+    newest = rank_of(folder, 0, 1).newest()
+    assert newest is not None
+    assert newest.step == 3
+
+
+def test_ranks_at_different_steps_are_told_so_and_nothing_counts(folder: str) -> None:
+    ranks = [rank_of(folder, rank, 3) for rank in range(3)]
+    told = together(save(ranks[0], 10), save(ranks[1], 11), save(ranks[2], 10))
+    for error in told:
+        assert isinstance(error, CheckpointError)
+    assert "rank 1 at step 11" in str(told[0])
+    assert rank_of(folder, 0, 1).newest() is None
+    together(*(save(rank, 12) for rank in ranks))
+    assert rank_of(folder, 0, 1).newest() is not None
+
+
+def test_who_never_comes_is_named_within_the_deadline(folder: str) -> None:
+    alone = rank_of(folder, 0, 2, llutil_checkpoint_timeout="0.2")
+    (told,) = together(save(alone, 10))
+    assert isinstance(told, CheckpointError)
+    assert "within 0.2 s; never entered worker.checkpoint: ranks [1]" in str(told)
+    late = rank_of(folder, 1, 2)
+    (told,) = together(save(late, 10))
+    assert "rank 0 failed in it (CheckpointError" in str(told)
+
+
+def test_a_round_does_not_take_part_in_what_another_round_began(folder: str) -> None:
+    first = rank_of(folder, 0, 2, "r1", llutil_checkpoint_timeout="0.2")
+    together(save(first, 10))
+    ranks = [rank_of(folder, rank, 2, "r2") for rank in range(2)]
+    paths = together(*(save(rank, 10) for rank in ranks))
+    assert len(set(paths)) == 1
+    assert look(LocalStore(folder), "job").parts == []
+
+
+def test_a_rank_0_of_an_earlier_round_commits_nothing_that_was_removed(folder: str) -> None:
+    zombie = rank_of(folder, 0, 1)
+    inside, go = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        with zombie.save(10) as path:
+            with fsspec.open(f"{path}/half", "w") as file:
+                file.write("1")
+            inside.set()
+            assert go.wait(SOON)
+            if folder.startswith("memory"):  # a store without folders takes what is written late
+                with fsspec.open(f"{path}/other half", "w") as file:
+                    file.write("2")
+
+    def later_round() -> None:
+        assert inside.wait(SOON)
+        save(rank_of(folder, 0, 1), 11)()
+        go.set()
+
+    told = together(slow, later_round)
+    assert isinstance(told[0], CheckpointError)
+    newest = rank_of(folder, 0, 1).newest()
+    assert newest is not None
+    assert newest.step == 11
+
+
+def test_a_round_resumes_from_what_its_agent_told_until_it_has_committed(folder: str) -> None:
+    save(rank_of(folder, 0, 1), 3)()
+    told = rank_of(folder, 0, 1, **{RESUME: '{"path": "/old", "step": 1, "world_size": 4}'})
+    assert told.newest() == Checkpoint("/old", 1, 4)
+    afresh = rank_of(folder, 0, 1, **{RESUME: "null"})
+    assert afresh.newest() is None
+    path = save(afresh, 2)()
+    assert afresh.newest() == rank_of(folder, 0, 1).newest() == Checkpoint(path, 2, 1)
+
+
+def test_a_save_behind_counts_only_after_its_future(folder: str) -> None:
+    ranks = [rank_of(folder, rank, 2) for rank in range(2)]
+    uploads: list[Future[None]] = [Future(), Future()]
+    for rank, upload in zip(ranks, uploads, strict=True):
+        with rank.save(1) as path:
+            path.after(upload)
+    uploads[0].set_result(None)
+    assert rank_of(folder, 0, 1).newest() is None
+    uploads[1].set_result(None)
+    together(*(save(rank, 2) for rank in ranks))
+    found = rank_of(folder, 0, 1, **{KEEP: "9"}).newest()
+    assert found is not None
+    assert found.step == 2
+    assert [name.rpartition("-")[0] for name in names(folder)] == ["step-1", "step-2"]
+
+
+def test_what_fails_behind_is_raised_by_the_next_context(folder: str) -> None:
+    ranks = [rank_of(folder, rank, 2) for rank in range(2)]
+    uploads: list[Future[None]] = [Future(), Future()]
+    for rank, upload in zip(ranks, uploads, strict=True):
+        with rank.save(1) as path:
+            path.after(upload)
+    uploads[0].set_result(None)
+    uploads[1].set_exception(RuntimeError("the network is away"))
+    told = together(*(save(rank, 2) for rank in ranks))
+    for error in told:
+        assert isinstance(error, CheckpointError)
+        assert "step 1, which was saved behind, does not count" in str(error)
+        assert "the network is away" in str(error)
+    together(*(save(rank, 3) for rank in ranks))
+    found = rank_of(folder, 0, 1).newest()
+    assert found is not None
+    assert found.step == 3
+
+
+def test_each_end_of_a_save_is_told_once(folder: str) -> None:
+    saves = rank_of(folder, 0, 1)
+    told: list[Checkpoint | None] = []
+    saves.ended = told.append
+    path = save(saves, 1)()
+    together(fail(saves, 2, RuntimeError("no")))
+    assert told == [Checkpoint(path, 1, 1), None]
+
+
+@pytest.mark.parametrize(
+    ("step", "error"), [(-1, ValueError), (1.0, TypeError), ("1", TypeError), (None, TypeError)]
+)
+def test_a_step_that_is_none_is_refused(step: object, error: type[Exception]) -> None:
+    with pytest.raises(error, match="step is"):
+        Saves({}).save(step)  # type: ignore[arg-type]
+
+
+def test_a_store_that_refuses_is_told_at_the_entrance(tmp_path: Path) -> None:
+    (tmp_path / "job").write_text("a file")
+    with pytest.raises(CheckpointError, match="step 1 cannot be begun in"):
+        save(rank_of(str(tmp_path / "job"), 0, 1), 1)()
+
+
+def test_a_context_is_entered_once(folder: str) -> None:
+    context = rank_of(folder, 0, 1).save(1)
+    with context:
+        pass
+    with pytest.raises(RuntimeError, match="was entered before"):
+        context.__enter__()
+
+
+def test_timeout_is_read_from_the_environment() -> None:
+    assert Saves({TIMEOUT: "5"}).place.timeout == 5

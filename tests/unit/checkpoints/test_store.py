@@ -1,0 +1,145 @@
+"""What each store does, and which store a path or a URI names."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from llutil.checkpoints.local_store import LocalStore
+from llutil.checkpoints.remote_store import RemoteStore
+from llutil.checkpoints.store import Store, check_store, open_store
+from llutil.errors import ConfigError
+
+
+@pytest.fixture(params=["local", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    if request.param == "local":
+        yield open_store(str(tmp_path / "job"))
+        return
+    store = open_store(f"memory://{uuid.uuid4().hex}/job")
+    yield store
+    store.remove("")
+
+
+def write(store: Store, name: str, content: bytes) -> None:
+    """What user code does."""
+    with fsspec.open(store.path(name), "wb") as file:
+        file.write(content)
+
+
+def test_a_store_without_anything_in_it_is_empty(store: Store) -> None:
+    assert store.names("") == []
+    assert store.names("a/b") == []
+    assert store.files("a") == {}
+    store.remove("a")
+    with pytest.raises(FileNotFoundError):
+        store.get("a/b")
+
+
+def test_what_was_put_is_there_and_can_be_replaced(store: Store) -> None:
+    store.make("a/b")
+    store.put("a/b/c", b"")
+    store.put("a/b/c", b"two", durable=True)
+    assert store.get("a/b/c") == b"two"
+    assert store.names("a/b") == ["c"]
+    assert store.names("a") == ["b"]
+
+
+def test_files_that_others_wrote_have_their_sizes(store: Store) -> None:
+    store.make("a/deep")
+    write(store, "a/one", b"1")
+    write(store, "a/deep/three", b"333")
+    store.sync("a")
+    assert store.files("a") == {"one": 1, "deep/three": 3}
+
+
+def test_a_removed_folder_is_gone_with_all_in_it_and_others_stay(store: Store) -> None:
+    for name in ("a", "b"):
+        store.make(name)
+        store.put(f"{name}/COMMITTED", b"")
+        write(store, f"{name}/file", b"1")
+    store.remove("a")
+    assert store.names("") == ["b"]
+    assert store.files("b") == {"COMMITTED": 0, "file": 1}
+
+
+def test_no_file_is_put_into_a_local_folder_that_was_removed(tmp_path: Path) -> None:
+    store = LocalStore(str(tmp_path))
+    store.make("a")
+    store.remove("a")
+    with pytest.raises(FileNotFoundError):
+        store.put("a/COMMITTED", b"")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_an_earlier_removal_left_is_removed_too(tmp_path: Path) -> None:
+    (tmp_path / ".removed-step-1-x").mkdir()
+    LocalStore(str(tmp_path)).remove("a")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_regular_file_neither_counts_nor_hinders(tmp_path: Path) -> None:
+    store = LocalStore(str(tmp_path))
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "link").symlink_to("nowhere")
+    store.sync("a")
+    assert store.files("a") == {}
+
+
+@pytest.mark.parametrize("uri", ["file://{}/with%20space", "local://{}/with space"])
+def test_a_file_uri_is_a_local_folder(uri: str, tmp_path: Path) -> None:
+    store = open_store(uri.format(tmp_path))
+    assert isinstance(store, LocalStore)
+    assert store.path("a") == f"{tmp_path}/with space/a"
+
+
+def test_a_relative_path_stays_where_it_was_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = open_store("checkpoints")
+    monkeypatch.chdir("/")
+    assert store.path("a") == f"{tmp_path}/checkpoints/a"
+
+
+@pytest.mark.parametrize(
+    ("folder", "why"),
+    [
+        ("nosuch://bucket/a", "nosuch"),
+        ("file://elsewhere/a", "of the host 'elsewhere'"),
+        ("/proc/none", "cannot be written into '/proc/none'"),
+    ],
+)
+def test_a_store_that_cannot_be_used_is_bad_configuration(folder: str, why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        check_store(folder)
+
+
+def test_a_check_leaves_nothing_in_the_store(store: Store) -> None:
+    root = store.path("").rstrip("/")
+    check_store(root)
+    assert store.names("") == []
+
+
+def test_a_uri_without_fsspec_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "llutil.checkpoints.remote_store", raising=False)
+    monkeypatch.setitem(sys.modules, "fsspec", None)
+    with pytest.raises(ConfigError, match="need fsspec, which is not installed"):
+        open_store("s3://bucket/a")
+
+
+def test_what_a_stores_client_raises_is_an_error_of_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = RemoteStore("memory://broken")
+
+    def refuse(*args: object, **more: object) -> None:
+        raise RuntimeError("no credentials")
+
+    monkeypatch.setattr(store._client, "pipe_file", refuse, raising=False)
+    with pytest.raises(OSError, match="memory://broken/a: RuntimeError: no credentials"):
+        store.put("a", b"")
+    monkeypatch.undo()
