@@ -100,6 +100,7 @@ def build_agent(
     signals = stack.enter_context(StopSignals(loop, stop_signals))
     request.before_first_process()
     shared = take_shared_server(request, nproc, stack)
+    server: LedgerServer | None = None
     mark = request.mark or (shared[1] if shared else uuid.uuid4().hex)
     guardian = Guardian(mark, loop)
     stack.callback(guardian.close)
@@ -112,14 +113,16 @@ def build_agent(
         starter = new_starter(
             config.start_method,
             direct,
-            inherited=lambda: loop.fds() | guardian.fds() | observer.fds(),
+            inherited=lambda: {
+                *(loop.fds() | guardian.fds() | observer.fds()),
+                *(server.fds() if server is not None else ()),
+            },
             nproc=nproc,
             mark=mark,
             server=request.fork_server,
         )
         stack.callback(starter.close)
     start_health_check(stack)
-    server = None
     if rendezvous.served:
         serving = rendezvous  # the names of its endpoint may be looked up for long
         rendezvous, server = interruptible(lambda: serve_ledger(serving), loop, signals)
