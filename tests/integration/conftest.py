@@ -18,6 +18,7 @@ from tests.support.launches import hide_torch
 from tests.support.leftovers import nothing_left
 from tests.support.served_servers import ServedServer
 from tests.support.stores import ETCD, SERVED, ZOOKEEPER
+from tests.support.torch_forks import TorchForks
 from tests.support.warm_python import WarmPython
 from tests.support.zookeeper_servers import ZooKeeperServer
 
@@ -57,10 +58,18 @@ def no_torch(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
 
 
 @pytest.fixture(scope="session")
+def torch_forks() -> Iterator[TorchForks]:
+    """A process to fork agents from, which call a function."""
+    torch_forks = TorchForks()
+    yield torch_forks
+    torch_forks.close()
+
+
+@pytest.fixture(scope="session")
 def python_with_torch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmPython]:
-    """A process to fork agents from."""
+    """A process to fork agents from, which are command lines."""
     address = tmp_path_factory.mktemp("warm") / "python"
-    env = warm_python.environment(os.environ)
+    env = dict(os.environ)
     with subprocess.Popen(
         warm_python.command(address), env=env, stdin=subprocess.DEVNULL
     ) as process:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support.leftovers import MARK
 from tests.support.torch_forks import Forked, TorchForks
 
 __all__ = ["End", "NodePair", "serve"]
@@ -54,10 +55,11 @@ class NodePair:
             listener.bind(str(folder / "control"))
             listener.listen()
             listener.settimeout(_PATIENCE)
+            env = {name: os.environ[name] for name in (MARK, "TMPDIR") if name in os.environ}
             for name in "ab":
                 args = {"control": str(folder / "control")}
                 output = folder / f"{name}.out"
-                self._processes.append(torch_forks.fork(f"{__name__}:serve", args, output))
+                self._processes.append(torch_forks.fork(f"{__name__}:serve", args, output, env))
                 self._links.append(listener.accept()[0])
 
     def launch(

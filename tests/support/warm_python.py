@@ -26,16 +26,14 @@ from typing import Any
 from llutil.agent.worker_side.fork_environment import unsettable_after_fork
 from llutil.system.send_signal import send_signal_by_pidfd
 
-__all__ = ["Forked", "WarmPython", "command", "environment"]
+__all__ = ["Forked", "WarmPython", "command"]
 
 _START = 120.0  # seconds for torch to be imported on a machine that does much else
-_OWN = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # so that no thread is started
-_ROOM = "LLUTIL_TEST_ROOM"
 _IMPORTED = {
     *("sitecustomize", "usercustomize", "torch", "numpy", "msgspec", "cloudpickle", "psutil"),
     *sys.stdlib_module_names,
 }
-_MAY_DIFFER = {*_OWN, "PYTHONPATH", "PYTHONUNBUFFERED", "TMPDIR"}
+_MAY_DIFFER = {"PYTHONPATH", "PYTHONUNBUFFERED", "TMPDIR"}
 
 
 def command(address: Path) -> list[str]:
@@ -48,11 +46,6 @@ def command(address: Path) -> list[str]:
     ]
 
 
-def environment(env: Mapping[str, str]) -> dict[str, str]:
-    """What that process needs in its environment: room to show its children's."""
-    return {**env, **_OWN, _ROOM: "x" * (1 << 15)}
-
-
 class Forked:
     """A process that was forked, as ``subprocess.Popen`` shows one. It is a zombie until it is
     waited for.
@@ -60,10 +53,9 @@ class Forked:
 
     def __init__(self, server: socket.socket) -> None:
         self.returncode: int | None = None
-        with server:
-            pid, (self._pidfd,), _, _ = socket.recv_fds(server, 16, 1)
-            self.pid = int(pid)
-            self._server_fd = server.detach()
+        pid, (self._pidfd,), _, _ = socket.recv_fds(server, 16, 1)
+        self.pid = int(pid)
+        self._server_fd = server.detach()
 
     def poll(self) -> int | None:
         """The exit status, negative for a signal; None while it runs."""
@@ -88,6 +80,10 @@ class Forked:
         if self.poll() is None:
             send_signal_by_pidfd(self._pidfd, number)
 
+    def terminate(self) -> None:
+        """Send it SIGTERM, unless it has ended."""
+        self.send_signal(signal.SIGTERM)
+
     def kill(self) -> None:
         """Send it SIGKILL, unless it has ended."""
         self.send_signal(signal.SIGKILL)
@@ -103,8 +99,8 @@ class Forked:
 
 
 class WarmPython:
-    """Whoever may start processes by a process that listens at ``address``; ``env`` is its
-    environment.
+    """Whoever may start processes by a process that listens at ``address`` and was started with the
+    environment ``env``.
     """
 
     def __init__(self, address: Path, env: Mapping[str, str]) -> None:
@@ -147,12 +143,12 @@ class WarmPython:
         try:
             os.pwrite(body, json.dumps(order).encode(), 0)
             given = (null if fd == subprocess.DEVNULL else fd for fd in streams.values())
-            server = self._connect()
-            socket.send_fds(server, [b"!"], [body, *given, *pass_fds])
+            with self._connect() as server:
+                socket.send_fds(server, [b"!"], [body, *given, *pass_fds])
+                return Forked(server)
         finally:
             os.close(body)
             os.close(null)
-        return Forked(server)
 
     def _connect(self) -> socket.socket:
         """A connection; it answers when all is imported."""

@@ -4,7 +4,8 @@ line of Python's.
     python tests/support/warm_python_main.py ADDRESS
 
 It listens there, a path, and ends with the thread that has started it. Each connection is one
-order. It has one thread, and has imported nothing of the tests and no grpc.
+order. It has one thread, and has imported nothing of the tests and no grpc. First of all it starts
+itself again with an environment that leaves room for its children's.
 """
 
 from __future__ import annotations
@@ -36,6 +37,11 @@ _IMPORTS = (
     "llutil.agent_process.main",
     "llutil.launcher.run",
 )
+_OWN = {
+    "OPENBLAS_NUM_THREADS": "1",  # so that no thread is started
+    "OMP_NUM_THREADS": "1",
+    "LLUTIL_TEST_ROOM": "x" * (1 << 15),
+}
 _FIRST_FREE = 500  # a number that no descriptor of a child will have
 _MOST = 250  # descriptors that come with an order (SCM_MAX_FD of unix(7) is 253)
 
@@ -172,4 +178,6 @@ def _main(address: str) -> NoReturn:
 
 
 if __name__ == "__main__":
+    if not os.environ.keys() >= _OWN.keys():
+        os.execve(sys.executable, sys.orig_argv, {**os.environ, **_OWN})
     _main(*sys.argv[1:])

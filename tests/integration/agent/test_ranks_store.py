@@ -14,10 +14,10 @@ from tests.support.torch_forks import TorchForks
 pytestmark = [pytest.mark.launch, pytest.mark.etcd]
 
 
-def test_rank_0_makes_the_ranks_store_and_all_nodes_find_it(tmp_path: Path) -> None:
+def test_rank_0_makes_the_ranks_store_and_all_nodes_find_it(
+    tmp_path: Path, torch_forks: TorchForks
+) -> None:
     with ExitStack() as stack:
-        torch_forks = TorchForks()
-        stack.callback(torch_forks.close)
         server = stack.enter_context(etcd())
         pair = NodePair(torch_forks, tmp_path, str(server.endpoint))
         stack.callback(pair.close)

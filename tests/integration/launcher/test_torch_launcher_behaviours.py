@@ -61,11 +61,9 @@ def server() -> Iterator[EtcdServer]:
 
 
 @pytest.fixture(scope="module")
-def pair(server: EtcdServer) -> Iterator[NodePair]:
+def pair(server: EtcdServer, torch_forks: TorchForks) -> Iterator[NodePair]:
     with ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pair-")))
-        torch_forks = TorchForks()
-        stack.callback(torch_forks.close)
         pair = NodePair(torch_forks, place, str(server.endpoint))
         stack.callback(pair.close)
         yield pair

@@ -26,14 +26,6 @@ class MakeJob(Protocol):
         """One more job, with a folder of its own. ``config`` is for all its nodes."""
 
 
-@pytest.fixture(scope="session")
-def torch_forks() -> Iterator[TorchForks]:
-    """A process to fork agents from."""
-    torch_forks = TorchForks()
-    yield torch_forks
-    torch_forks.close()
-
-
 @pytest.fixture
 def store() -> Store:
     """What jobs meet through; tests that hold for several stores give it by a parameter."""

@@ -277,12 +277,13 @@ def test_who_is_told_of_a_collective_is_the_cause_as_far_as_it_is_known(
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., tuple[End, End]]]:
+def pair(
+    tmp_path_factory: pytest.TempPathFactory, torch_forks: TorchForks
+) -> Iterator[Callable[..., tuple[End, End]]]:
     """Launches a function on two nodes, and gives both ends."""
     folder = tmp_path_factory.mktemp("pair")
     hide_torch(folder)
     env = {name: os.environ[name] for name in (MARK, "TMPDIR") if name in os.environ}
-    torch_forks = TorchForks()
     with etcd() as server:
         pair = NodePair(torch_forks, folder, str(server.endpoint))
 
@@ -301,7 +302,6 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., tup
             yield launch
         finally:
             pair.close()
-            torch_forks.close()
 
 
 @pytest.mark.etcd

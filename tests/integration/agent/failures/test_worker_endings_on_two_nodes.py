@@ -88,14 +88,12 @@ class Plays:
 
 
 @pytest.fixture(scope="module")
-def plays() -> Plays:
+def plays(torch_forks: TorchForks) -> Plays:
     """All rows, played."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pairs-")))
         stack.enter_context(pytest.MonkeyPatch.context()).setenv("TMPDIR", str(folder))
         stack.enter_context(nothing_left(folder))
-        torch_forks = TorchForks()
-        stack.callback(torch_forks.close)
         server = stack.enter_context(etcd())
         plays = Plays(folder)
         cases = iter(CASES)

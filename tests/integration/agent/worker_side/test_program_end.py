@@ -62,6 +62,7 @@ def test_what_a_function_has_begun_is_finished_after_it_returned(
     assert not list(tmp_path.glob("*/temporary-*"))
 
 
+@pytest.mark.usefixtures("no_torch")
 @pytest.mark.parametrize("as_module", [False, True], ids=["script", "module"])
 def test_what_a_script_has_begun_is_finished(
     tmp_path: Path, run: Callable[..., dict[int, Any]], as_module: bool, monkeypatch: Any
@@ -92,6 +93,7 @@ def test_a_file_of_the_parent_is_written_once(tmp_path: Path) -> None:
     assert path.read_text() == "once"
 
 
+@pytest.mark.usefixtures("no_torch")
 def test_a_forked_child_of_a_rank_speaks_for_itself_alone(
     run: Callable[..., dict[int, Any]],
 ) -> None:
@@ -104,7 +106,7 @@ def test_ranks_that_set_no_seed_draw_different_numbers(
     run: Callable[..., dict[int, Any]],
 ) -> None:
     with warm_workers():
-        drawn = [value for _ in range(2) for value in run(programs.drawn, nproc=2).values()]
+        drawn = [value for n in (2, 1) for value in run(programs.drawn, nproc=n).values()]
     for one in zip(*drawn, strict=True):
         assert len({str(value) for value in one}) == len(drawn), one
 
@@ -122,6 +124,7 @@ def test_a_seed_that_the_caller_set_is_kept_by_a_fork() -> None:
     assert one[0] == 7
 
 
+@pytest.mark.usefixtures("no_torch")
 def test_a_file_that_cannot_be_closed_at_the_end_is_told(
     run: Callable[..., dict[int, Any]], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -131,6 +134,7 @@ def test_a_file_that_cannot_be_closed_at_the_end_is_told(
     assert "No space left on device" in told
 
 
+@pytest.mark.usefixtures("no_torch")
 def test_a_rank_that_has_returned_and_does_not_end_is_no_silent_success(
     run: Callable[..., dict[int, Any]],
 ) -> None:

@@ -17,10 +17,11 @@ from llutil.rendezvous.protocol.record_codec import decode
 from tests.integration.rendezvous.jobs import Job, until
 from tests.support.store_history import left_in, read_history
 from tests.support.stores import DURABLE_STORES, Server
+from tests.support.warm_python import Forked, WarmPython
 
 pytestmark = [pytest.mark.launch, pytest.mark.parametrize("store", DURABLE_STORES)]
 
-_SOON = 120.0  # seconds; each torchrun imports torch first
+_SOON = 120.0  # seconds; a torchrun imports torch first
 # Seconds: longer than what is awaited here, so that no lease expires for it.
 _LEASE = 40
 _WORKER = str(Path(__file__).parents[1] / "worker.py")
@@ -29,13 +30,20 @@ _WORKER = str(Path(__file__).parents[1] / "worker.py")
 class _Torchruns:
     """Processes of torchrun that belong to ``job`` by its files and its store alone."""
 
-    def __init__(self, job: Job, stack: ExitStack) -> None:
+    def __init__(self, job: Job, stack: ExitStack, python: WarmPython) -> None:
         self.job = job
         self._stack = stack
-        self.all: dict[str, subprocess.Popen[bytes]] = {}
+        self._python = python
+        self.all: dict[str, subprocess.Popen[bytes] | Forked] = {}
 
-    def start(self, name: str, *, conf: str = f"last_call_timeout=1,lease_ttl={_LEASE}") -> None:
-        """Start one."""
+    def start(
+        self,
+        name: str,
+        *,
+        conf: str = f"last_call_timeout=1,lease_ttl={_LEASE}",
+        warm: bool = True,
+    ) -> None:
+        """Start one. A warm one has torch imported, and our library too."""
         options = {
             "rdzv-backend": self.job.store.torchrun,
             "rdzv-endpoint": str(self.job.endpoints[0]),
@@ -45,13 +53,16 @@ class _Torchruns:
             "nproc-per-node": "1",
         }
         words = [f"--{key}={value}" for key, value in options.items()]
-        out = self._stack.enter_context((self.job.folder / f"{name}.out").open("wb"))
-        process = subprocess.Popen(
-            [sys.executable, "-m", "torch.distributed.run", *words, _WORKER, str(self.job.folder)],
+        out = self._stack.enter_context((self.job.folder / f"{name}.out").open("wb")).fileno()
+        words = ["-u", "-m", "torch.distributed.run", *words, _WORKER, str(self.job.folder)]
+        process = (self._python.popen if warm else subprocess.Popen)(
+            [sys.executable, *words],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
+            pass_fds=(),
             env={**os.environ, "NODE": name},
+            start_new_session=True,
         )
         self._stack.callback(process.wait)
         self._stack.callback(process.kill)
@@ -75,17 +86,17 @@ def server(own_server: Server) -> Server:
 
 
 @pytest.fixture
-def torchruns(job: Job) -> Iterator[_Torchruns]:
+def torchruns(job: Job, python_with_torch: WarmPython) -> Iterator[_Torchruns]:
     with ExitStack() as stack:
-        yield _Torchruns(job, stack)
+        yield _Torchruns(job, stack, python_with_torch)
 
 
 def test_torchrun_takes_in_a_late_node_goes_on_without_one_and_ends_nobody_by_its_end(
     torchruns: _Torchruns, server: Server
 ) -> None:
     job = torchruns.job
-    for name in "ab":
-        torchruns.start(name)
+    torchruns.start("a", warm=False)
+    torchruns.start("b")
     job.runs("a", "b", seconds=_SOON)
     torchruns.start("c")
     job.runs("a", "b", "c", seconds=_SOON)
