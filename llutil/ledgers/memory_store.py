@@ -58,18 +58,21 @@ class StoreLease:
 
 
 class MemoryStore:
-    """What the ledgers of a process share. They change it in transactions, one at a time."""
+    """What the ledgers of a process share. They change it in transactions, one at a time.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    Revisions and the names of leases are counted from ``first`` on.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, *, first: int = 1) -> None:
         self._lock = threading.Lock()
         """Guards all attributes below."""
-        self.revision = 1
+        self.revision = first
         self.leases: dict[str, StoreLease] = {}
         self.ledgers: set[StoreListener] = set()
         self.records = RecordTree()
         self.watches: dict[str, set[ScopeWatch]] = {}  # by the path of their scope
         self._deadlines = LeaseDeadlines(clock)
-        self._names = count(1)
+        self._names = count(first)
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:

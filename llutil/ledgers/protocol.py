@@ -171,6 +171,12 @@ class Session(Protocol):
         """
 
     @property
+    def store_name(self) -> str:
+        """Tells the store that the session was opened in from another one, without the records of
+        the first, that is in its place later. Empty if the store keeps its records.
+        """
+
+    @property
     def revocation(self) -> LeaseRevocation | None:
         """How another process can end the session after this process was killed. None if the store
         has no way to do that.
@@ -230,7 +236,8 @@ class MayComeBack:
     """A session on a store that may always come back, however long it has been away."""
 
     gone: str = ""
-    """As in ``Session``."""
+    store_name: str = ""
+    """Both as in ``Session``."""
 
 
 class Watch(Protocol):

@@ -57,8 +57,8 @@ class _Observer:
         observer = self
 
         class RecordedStore(MemoryStore):
-            def __init__(self) -> None:
-                super().__init__()
+            def __init__(self, *, first: int) -> None:
+                super().__init__(first=first)
                 self.records = _RecordedTree(self, history)
 
         class CountedClient(ClientState):

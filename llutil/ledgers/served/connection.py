@@ -78,7 +78,7 @@ class Connection(ProcessOwned):
         self._hello = Hello(
             client=secrets.token_hex(16), namespace=config.namespace, run_id=config.run_id
         )
-        self._server = ""
+        self.server = ""
         """The name of the server that knows this client; empty before the first one."""
         self._lock = threading.Lock()
         """Guards the attributes below."""
@@ -240,8 +240,8 @@ class Connection(ProcessOwned):
 
     def _take_up(self, connection: socket.socket, welcome: Welcome) -> None:
         """Go on where the last connection ended."""
-        other = bool(self._server) and not (welcome.known and welcome.server == self._server)
-        self._server = welcome.server
+        other = bool(self.server) and not (welcome.known and welcome.server == self.server)
+        self.server = welcome.server
         if other:
             why = f"{self.config} is another one: its server was started again"
             with self._lock:

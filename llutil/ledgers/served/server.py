@@ -64,7 +64,8 @@ class LedgerServer:
         """Tells it from every other server, also at the same address."""
         self.secret = secret
         self.run_id = run_id
-        self.store = MemoryStore()
+        # What a client remembers of another server's store must mean nothing in this one.
+        self.store = MemoryStore(first=secrets.randbits(48))
         self.clients: dict[str, _Client] = {}
         self.strangers: dict[ServerConnection, None] = {}
         """Who has not said yet who it is; who has been there for longest first."""

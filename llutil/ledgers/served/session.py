@@ -68,6 +68,7 @@ class ServedSession:
 
     def __init__(self, connection: Connection, keeper: Keeper) -> None:
         self._connection = connection
+        self._server = connection.server
         self._keeper = keeper
 
     @property
@@ -94,6 +95,11 @@ class ServedSession:
     def gone(self) -> str:
         """Why the server has gone for good."""
         return self._connection.gone
+
+    @property
+    def store_name(self) -> str:
+        """The name of the server that it was opened at."""
+        return self._server
 
     @property
     def revocation(self) -> LeaseRevocation:

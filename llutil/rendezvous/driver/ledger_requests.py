@@ -62,6 +62,8 @@ class LedgerRequests:
         self._keys = keys
         self._ttl = ttl
         self._session: Session | None = None
+        self._store_name: str | None = None
+        """Which store the last session was opened in; None if there was none."""
         self._joined: Joined | None = None
         self._renewed = 0.0
         self._leases: dict[int, str] = {}
@@ -127,7 +129,7 @@ class LedgerRequests:
         keys = self._keys
         match request:
             case do.TakeLease(ticket=ticket):
-                return see.LeaseTaken(ticket, self._take_lease(deadline))
+                return self._take_lease(ticket, deadline)
             case do.Join(ticket=ticket, member=member):
                 return self._join(ticket, member, deadline)
             case do.ReadLog(ticket=ticket):
@@ -142,12 +144,15 @@ class LedgerRequests:
             case do.ReadBack(ticket=ticket, record=record):
                 return see.Found(ticket, self._writer.find(self._ledger, record, deadline))
 
-    def _take_lease(self, deadline: float) -> float:
+    def _take_lease(self, ticket: int, deadline: float) -> see.LeaseTaken:
         with suppress(LedgerUnavailable, SessionLost):  # an old one is renewed no more in any case
             self._release(deadline)  # an identity whose record was deleted may still have a lease
-        self._session = self._ledger.open_session(self._ttl, deadline=deadline)
-        self._renewed = self._session.renewed_at
-        return self._renewed
+        session = self._session = self._ledger.open_session(self._ttl, deadline=deadline)
+        self._renewed = session.renewed_at
+        before, self._store_name = self._store_name, session.store_name
+        if new_store := before not in (None, session.store_name):
+            self._leases, self._written = {}, set()
+        return see.LeaseTaken(ticket, self._renewed, new_store)
 
     def _join(self, ticket: int, member: Member, deadline: float) -> see.Joined:
         assert self._session is not None

@@ -51,6 +51,7 @@ from llutil.rendezvous.protocol.records import (
     ReportKind,
     Stage,
 )
+from llutil.rendezvous.protocol.run_history import RunHistory
 from llutil.rendezvous.protocol.state import State, WorkersState
 
 __all__ = ["apply_observation"]
@@ -107,7 +108,9 @@ def _take_answer(state: State, answer: Answer, now: float) -> None:
         return
     state.pending = None
     match answer, asked:
-        case LeaseTaken(sent=sent), TakeLease():
+        case LeaseTaken(sent=sent, new_store=new_store), TakeLease():
+            if new_store:
+                _forget_run(state)
             state.leased, state.renewed = True, sent
             state.identities += 1
             state.node = f"{state.profile.name}.{state.identities}"
@@ -202,6 +205,15 @@ def _lose_identity(state: State) -> None:
     state.pending = state.unanswered_write = state.members = None
     state.renewed_generation, state.stale_before = 0, None
     state.reported = set()
+
+
+def _forget_run(state: State) -> None:
+    """The run begins anew, in a store without records. What this node knows of it is of a run that
+    nobody can go on with.
+    """
+    state.log, state.ignored_generation = RunHistory(), None
+    state.outcome = state.succeeded = None
+    state.marked_generation = 0
 
 
 def _workers_ended(state: State, ended: WorkersEnded) -> None:

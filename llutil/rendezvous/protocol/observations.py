@@ -51,10 +51,13 @@ class Ticked:
 
 @dataclass(frozen=True, slots=True)
 class LeaseTaken:
-    """The node has a lease. ``sent``: when the request was sent, by the node's own clock."""
+    """The node has a lease. ``sent``: when the request was sent, by the node's own clock.
+    ``new_store``: it is in another store than the last one, which has no records of that.
+    """
 
     ticket: int
     sent: float
+    new_store: bool = False
 
 
 @dataclass(frozen=True, slots=True)

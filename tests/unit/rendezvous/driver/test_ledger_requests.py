@@ -8,10 +8,12 @@ from collections.abc import Iterator
 import pytest
 
 from llutil.ledgers.errors import LedgerUnavailable
+from llutil.ledgers.memory import MemorySession
 from llutil.ledgers.memory_store import MemoryStore
 from llutil.rendezvous.driver.ledger_requests import LedgerRequests
 from llutil.rendezvous.driver.record_reader import RecordReader
 from llutil.rendezvous.protocol import instructions as do
+from llutil.rendezvous.protocol import observations as see
 from llutil.rendezvous.protocol.record_codec import encode
 from llutil.rendezvous.protocol.records import Cause, Stage
 from tests.support.memory_rendezvous import RUN, FaultyLedger
@@ -31,6 +33,36 @@ class _KeepsLeases(FaultyLedger):
         if self.keeps_leases:
             raise LedgerUnavailable("the store is away")
         super().end_lease(lease, deadline=deadline)
+
+
+class _Moves(FaultyLedger):
+    """Its sessions are in the store of that name, and have no other's records."""
+
+    store_name = "one"
+
+    def open_session(self, ttl: float, *, deadline: float) -> MemorySession:
+        session = super().open_session(ttl, deadline=deadline)
+        session.store_name = self.store_name
+        return session
+
+
+def test_a_lease_in_another_store_is_said_to_be_and_what_was_in_the_last_one_is_forgotten() -> None:
+    ledger = _Moves(MemoryStore(), lambda: None)
+    requests = LedgerRequests(ledger, RUN, 10.0, RecordReader(RUN))
+    old = marker(Cause.SUCCEEDED, (1, 1))
+    with ledger.store.transaction() as transaction:
+        transaction.put(ledger.namespace, {RUN.key(old): encode(old)}, ledger.store.new_lease())
+    said = []
+    for ledger.store_name in ("one", "one", "two", "two"):
+        said.append(requests.answer(do.TakeLease(1, "test"), _soon()))
+        requests.answer(do.Join(2, member("a"), "test"), _soon())
+    assert [one.new_store for one in said if isinstance(one, see.LeaseTaken)] == [
+        False,
+        False,
+        True,
+        False,
+    ]
+    ledger.close()
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from llutil.failure import FailureClass, JobFailure
 from llutil.rendezvous.protocol import instructions as do
@@ -23,6 +24,7 @@ from tests.support.rendezvous_values import (
     report,
     round_of,
     rules,
+    seat,
     verdict,
 )
 
@@ -481,6 +483,17 @@ def test_a_lost_node_ends_its_workers_and_comes_back_under_a_new_identity() -> N
     assert node.sees(see.Joined(node.ticket, ("a.1",), RunHistory(round_of("ab")))) == [
         "WatchPredecessor a.1"
     ]
+
+
+def test_a_node_begins_the_run_anew_in_a_store_that_has_no_records_of_the_last_one() -> None:
+    node = follower()
+    node.sees(see.WorkersEnded(FIRST, None))
+    node.sees(see.LeaseLost("b.1"))
+    assert node.sees(see.LeaseTaken(node.ticket, 0.0, new_store=True)) == ["Join"]
+    assert node.sees(see.Joined(node.ticket, ("c.1",), RunHistory())) == ["WatchPredecessor c.1"]
+    first = structs.replace(round_of("cb"), seats=(seat("c"), seat("b", node="b.2")))
+    assert node.sees(see.LogSeen(RunHistory(first))) == ["StartWorkers"]
+    assert node.sees(see.WorkersEnded(FIRST, None)) == ["Create succeeded"]
 
 
 def test_the_loss_of_an_older_identity_is_old_news() -> None:
