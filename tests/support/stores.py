@@ -12,7 +12,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -40,6 +40,7 @@ __all__ = [
     "DURABLE_STORES",
     "ETCD",
     "SERVED",
+    "SERVED_BY_A_NODE",
     "STORES",
     "ZOOKEEPER",
     "Server",
@@ -171,6 +172,9 @@ SERVED = Store(
 """A ledger that a process serves which is no node. A ledger in it may have a namespace, so that
 tests can share the process; a job's has none, because a node serves one job.
 """
+
+SERVED_BY_A_NODE = replace(SERVED, options={})
+"""A ledger that the first node of a job serves, if the endpoint is this machine's."""
 
 DURABLE_STORES = [
     pytest.param(ETCD, marks=pytest.mark.etcd, id="etcd"),

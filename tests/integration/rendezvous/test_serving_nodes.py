@@ -4,23 +4,20 @@ have the same endpoint, and it is this machine's.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from llutil.backends.endpoints import Endpoint
 from tests.integration.rendezvous.conftest import MakeJob
 from tests.integration.rendezvous.jobs import Agent, Job, until
 from tests.support.ports import free_ports
-from tests.support.stores import SERVED
+from tests.support.stores import SERVED_BY_A_NODE
 
-_BY_A_NODE = replace(SERVED, options={})
 _SERVES = "this node serves the job's ledger at"
 
 pytestmark = [
     pytest.mark.launch,
     pytest.mark.fault,
-    pytest.mark.parametrize("store", [pytest.param(_BY_A_NODE, id="served by a node")]),
+    pytest.mark.parametrize("store", [SERVED_BY_A_NODE], ids=str),
 ]
 
 

@@ -1,5 +1,5 @@
-"""A plain torchrun with ``--rdzv-backend etcd-v3`` or ``zeus-adapter``: torch's own launcher and
-agent, and our rendezvous.
+"""A plain torchrun with ``--rdzv-backend etcd-v3``, ``zeus-adapter`` or ``served``: torch's own
+launcher and agent, and our rendezvous.
 """
 
 from __future__ import annotations
@@ -13,13 +13,17 @@ from pathlib import Path
 
 import pytest
 
+from llutil.backends.endpoints import Endpoint
 from llutil.rendezvous.protocol.record_codec import decode
+from tests.integration.rendezvous.conftest import MakeJob
 from tests.integration.rendezvous.jobs import Job, until
+from tests.support.ports import free_ports
 from tests.support.store_history import left_in, read_history
-from tests.support.stores import DURABLE_STORES, Server
+from tests.support.stores import DURABLE_STORES, SERVED_BY_A_NODE, Server
 from tests.support.warm_python import Forked, WarmPython
 
-pytestmark = [pytest.mark.launch, pytest.mark.parametrize("store", DURABLE_STORES)]
+pytestmark = pytest.mark.launch
+_ON_DURABLE_STORES = pytest.mark.parametrize("store", DURABLE_STORES)
 
 _SOON = 120.0  # seconds; a torchrun imports torch first
 # Seconds: longer than what is awaited here, so that no lease expires for it.
@@ -91,6 +95,7 @@ def torchruns(job: Job, python_with_torch: WarmPython) -> Iterator[_Torchruns]:
         yield _Torchruns(job, stack, python_with_torch)
 
 
+@_ON_DURABLE_STORES
 def test_torchrun_takes_in_a_late_node_goes_on_without_one_and_ends_nobody_by_its_end(
     torchruns: _Torchruns, server: Server
 ) -> None:
@@ -119,8 +124,28 @@ def test_torchrun_takes_in_a_late_node_goes_on_without_one_and_ends_nobody_by_it
     assert [len(one.seats) for one in read_history(server).assignments] == [2, 3, 2]
 
 
+@_ON_DURABLE_STORES
 def test_torchrun_is_told_at_once_what_is_wrong_with_its_options(torchruns: _Torchruns) -> None:
     torchruns.start("a", conf="lease_tll=3,timeout=soon")
     assert torchruns.all["a"].wait(_SOON) == 1
     assert "--rdzv-conf has 'lease_tll'" in torchruns.said("a")
     assert "has 'timeout': 'soon'; wanted a positive number of seconds" in torchruns.said("a")
+
+
+@pytest.mark.parametrize("store", [SERVED_BY_A_NODE], ids=str)
+def test_a_torchrun_that_serves_the_ledger_stays_until_the_others_have_ended(
+    make_job: MakeJob, python_with_torch: WarmPython
+) -> None:
+    job = make_job(Endpoint("127.0.0.1", free_ports(1)[0]))
+    with ExitStack() as stack:
+        torchruns = _Torchruns(job, stack, python_with_torch)
+        torchruns.start("a")
+        until("the first one serves", lambda: torchruns.members() == ["a"])
+        torchruns.start("b")
+        job.runs("a", "b", seconds=_SOON)
+        job.succeed("a")
+        until("the first one has reported", lambda: job.records("reports/000001.000001"))
+        job.succeed("b")
+        for name, process in torchruns.all.items():
+            assert process.wait(_SOON) == 0, torchruns.said(name)
+            assert "Error waiting on exit barrier" not in torchruns.said(name)
