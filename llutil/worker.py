@@ -6,10 +6,16 @@ by hand, as one process whose checkpoints are below ``./checkpoints``::
 
     from llutil.launcher import worker
 
-    for step, batch in enumerate(batches, 1):
-        ...
-        worker.progress(step, total=len(batches))
-        if worker.events().stop_all_tasks.is_set():
+    done = worker.resume()
+    if done:
+        load(done.path)
+    for step in range(done.step if done else 0, total):
+        loss = train_one(...)
+        todo = worker.step(step + 1, total, loss=loss)
+        if todo.checkpoint:
+            with worker.checkpoint(step + 1) as folder:
+                save(folder)
+        if todo.stop:
             break
 
 This module may import only the standard library, ``llutil.errors``, ``llutil.events`` and
@@ -19,14 +25,18 @@ This module may import only the standard library, ``llutil.errors``, ``llutil.ev
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from llutil.checkpoints.marker import Checkpoint
 from llutil.checkpoints.saves import Save, Saves
 from llutil.errors import ConfigError
 from llutil.events.events import ENVIRONMENT, SLOT_NUMBER, Events, Slot
+from llutil.events.metrics import RankMetrics
+from llutil.events.steps import LoneSteps, Steps, Todo
 
 __all__ = [
     "Checkpoint",
+    "Todo",
     "checkpoint",
     "events",
     "group_rank",
@@ -37,6 +47,7 @@ __all__ = [
     "restart_count",
     "resume",
     "run_id",
+    "step",
     "world_size",
 ]
 
@@ -48,17 +59,19 @@ class _ProcessState:
     process outside any worker; its forks share it.
     """
 
-    __slots__ = ("attached", "fork_hook_set", "private", "saves", "slot")
+    __slots__ = ("attached", "fork_hook_set", "metrics", "private", "saves", "slot", "steps")
 
     def __init__(self) -> None:
         self.attached: Events | None = None
         self.slot: Slot | None = None
         self.private: Events | None = None
         self.saves: Saves | None = None
+        self.steps: Steps | None = None
+        self.metrics: RankMetrics | None = None
         self.fork_hook_set = False
 
     def forget(self) -> None:
-        self.attached = self.slot = self.saves = None
+        self.attached = self.slot = self.saves = self.steps = self.metrics = None
 
 
 _state = _ProcessState()
@@ -119,6 +132,33 @@ def progress(step: int, total: int = 0) -> None:
     slot.report(step, total)
 
 
+def step(step: int, total: int = 0, **metrics: Any) -> Todo:
+    """Report that ``step`` of ``total`` steps are done, and learn what all ranks do now.
+
+    The answer is the same on every rank of the job after the same step, so no collective is needed
+    for that. While the job is paused, or agrees on the step at which something is done, this does
+    not return. It never waits for ever. Steps are counted from 1 over the whole job, through all of
+    its restarts; a rank may report a step again, but never an earlier one.
+
+    ``metrics`` are up to 8 numbers by name. A tensor is converted once a second at most, since that
+    may wait for a GPU.
+
+    Outside a worker it answers from this process's own flags, ``trigger_save_checkpoint`` and
+    ``stop_all_tasks`` of ``events()``.
+
+    :raises ValueError: ``step`` is below 0 or less than before, or a number is too great.
+    :raises TypeError: a number is not an integer, or a metric no number.
+    :raises RuntimeError: another thread than before calls it.
+    """
+    steps = _state.steps
+    if steps is None:
+        steps = _steps()
+    if metrics:
+        assert _state.metrics is not None
+        _state.metrics.write(metrics)
+    return steps.step(step, total)
+
+
 def events() -> Events:
     """The page that this worker shares with its node, for its flags.
 
@@ -171,8 +211,24 @@ def resume() -> Checkpoint | None:
 def _saves() -> Saves:
     if _state.saves is None:
         _hook_fork()
-        _state.saves = Saves()
+        saves, steps = Saves(), _steps()
+        saves.entered, saves.left, saves.ended = steps.saving, steps.left, steps.saved
+        _state.saves = saves
     return _state.saves
+
+
+def _steps() -> Steps:
+    if _state.steps is None:
+        _hook_fork()
+        page = events()
+        if ENVIRONMENT in os.environ:
+            slot = page.slot(_slot_number())
+            _state.steps = Steps(slot, page.gate)
+        else:
+            slot = page.slot(0)
+            _state.steps = LoneSteps(page)
+        _state.metrics = page.metrics_of(slot)
+    return _state.steps
 
 
 def _hook_fork() -> None:

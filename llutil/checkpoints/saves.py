@@ -57,18 +57,16 @@ class Folder(str):
 class Saves:
     """The checkpoints of this process.
 
-    ``ended`` is called when a save is over: with its checkpoint if that is committed, else None. It
-    may be called in another thread.
+    ``entered`` and ``left`` are called when a context begins and ends, and ``ended`` when its save
+    is over: with its step if that is committed, else None. That may be in another thread.
     """
 
-    def __init__(
-        self,
-        environment: Mapping[str, str] | None = None,
-        ended: Callable[[Checkpoint | None], None] = lambda _: None,
-    ) -> None:
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         environment = os.environ if environment is None else environment
         self.place = place(environment)
-        self.ended = ended
+        self.entered: Callable[[], None] = _nothing
+        self.left: Callable[[], None] = _nothing
+        self.ended: Callable[[int | None], None] = _nothing
         self._told = environment.get(RESUME)
         self._store = open_store(self.place.folder)
         self._last: Checkpoint | None = None
@@ -125,7 +123,7 @@ class Saves:
                 f"the checkpoint of step {attempt.step} does not count: {error}"
             ) from error
         finally:
-            self.ended(committed)
+            self.ended(None if committed is None else committed.step)
 
     def fail(self, attempt: Attempt, error: BaseException) -> None:
         """Tell the others that this rank has failed."""
@@ -135,6 +133,10 @@ class Saves:
     def go_on_behind(self, save: Save) -> None:
         """Let the next attempt wait for this save."""
         self._behind = save
+
+
+def _nothing(*_: object) -> None:
+    """Whom nobody has told what to do."""
 
 
 class Save:
@@ -150,7 +152,12 @@ class Save:
     def __enter__(self) -> Folder:
         if self._attempt is not None:
             raise RuntimeError("this checkpoint was entered before; call worker.checkpoint again")
-        self._attempt = self._saves.begin(self)
+        self._saves.entered()
+        try:
+            self._attempt = self._saves.begin(self)
+        except BaseException:
+            self._saves.left()
+            raise
         self._folder = Folder(self._attempt.path)
         self._threads = set(threading.enumerate())
         return self._folder
@@ -161,6 +168,12 @@ class Save:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        try:
+            self._leave(error)
+        finally:
+            self._saves.left()
+
+    def _leave(self, error: BaseException | None) -> None:
         assert self._attempt is not None
         futures = self._folder._futures  # noqa: SLF001 - one idea in two classes
         if error is not None:

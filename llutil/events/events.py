@@ -7,11 +7,11 @@ once. So a worker that dies while it writes leaves no half-written value, and no
 taken. Layout, in native byte order::
 
     0    header                       128  the node's own step and total, 8 bytes each
-    64   flags, 4 bytes each          256  slots, 64 bytes a local rank: step, total, heartbeat
+    64   flags, 4 bytes each          144  the gate's words, 8 bytes each
+    96   the gate's turn, 4 bytes     256  slots, 64 bytes a local rank; then their metrics
 
-This module may import only the standard library, ``llutil.errors``, ``llutil.events.page_file``,
-``llutil.events.rank_slot`` and ``llutil.events.futex``. It decides nothing: the agent decides what
-a flag does to a job.
+This module may import only the standard library, ``llutil.errors`` and its own room. It decides
+nothing: the agent decides what a flag does to a job.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from types import TracebackType
 from typing import Self
 
 from llutil.errors import ConfigError
-from llutil.events import futex
+from llutil.events import metrics
+from llutil.events.flag import Flag
+from llutil.events.gate import WORDS, Gate
 from llutil.events.page_file import HEADER, Page, remove_stale
 from llutil.events.rank_slot import HEARTBEAT, STEP, TOTAL, Slot
 
@@ -48,43 +50,11 @@ SLOT_NUMBER = "LLUTIL_LOCAL_RANK"
 where torch's LOCAL_RANK is 0 for all.
 """
 
-_VERSION = 1
+_VERSION = 2
 # Where each part begins, and the size of one slot; in bytes.
-_FLAGS, _VALUES, _SLOTS, _SLOT = HEADER, 128, 256, 64
-_SIZE = _SLOTS + CAPACITY * _SLOT
-
-
-class Flag:
-    """One bit that every process of the page sees.
-
-    ``wait`` looks at the present value only: it may miss a flag that is raised and lowered again at
-    once. Each method raises ``ValueError`` once the page is closed.
-    """
-
-    __slots__ = ("_word",)
-
-    def __init__(self, word: memoryview) -> None:
-        self._word = word
-
-    def set(self) -> None:
-        """Raise the flag, and wake every process and thread that waits for it."""
-        self._word[0] = 1
-        futex.wake(self._word)
-
-    def clear(self) -> None:
-        """Lower the flag."""
-        self._word[0] = 0
-
-    def is_set(self) -> bool:
-        """Whether the flag is raised."""
-        return self._word[0] != 0
-
-    def wait(self, deadline: float) -> bool:
-        """Sleep until the flag is raised, or until ``deadline`` (seconds on ``time.monotonic()``).
-
-        Returns whether it is raised. Other threads and signal handlers run meanwhile.
-        """
-        return futex.wait(self._word, 0, deadline)
+_FLAGS, _TURN, _VALUES, _GATE, _SLOTS, _SLOT = HEADER, 96, 128, 144, 256, 64
+_METRICS = _SLOTS + CAPACITY * _SLOT
+_SIZE = _METRICS + CAPACITY * metrics.SIZE
 
 
 class Value:
@@ -107,7 +77,7 @@ class Value:
 
 
 class Events:
-    """One page: eight flags, two values, and a slot for each local rank.
+    """One page: eight flags, two values, a slot for each local rank, and the ``gate`` of the node.
 
     ``Events()`` makes a page. The process that made it also removes its file: by ``close``, when
     the object is dropped, or at exit. Pickling writes its path only. A fork shares the page.
@@ -144,7 +114,12 @@ class Events:
         self._words64 = whole.cast("Q")
         first = _FLAGS // 4
         flag_words = [words32[index : index + 1] for index in range(first, first + 8)]
-        self._views = (*flag_words, words32, self._words64, whole)
+        turn = words32[_TURN // 4 : _TURN // 4 + 1]
+        gate = self._words64[_GATE // 8 : _GATE // 8 + WORDS]
+        words64 = self._words64
+        # Without this object in it, which is freed as soon as it is dropped.
+        self.gate = Gate(gate, turn, lambda: _reported(words64))
+        self._views = (*flag_words, turn, gate, words32, self._words64, whole)
         (
             self.pause,
             self.paused,
@@ -200,18 +175,25 @@ class Events:
                 f"local rank {local_rank} has no slot: a page has {CAPACITY}, for ranks 0 to "
                 f"{CAPACITY - 1}. Start fewer workers on this node"
             )
-        start = (_SLOTS + local_rank * _SLOT) // 8
-        return Slot(local_rank, self._words64[start : start + _SLOT // 8])
+        return _slot(self._words64, local_rank)
+
+    def metrics_of(self, slot: Slot) -> metrics.RankMetrics:
+        """The metrics of that slot's rank."""
+        start = _METRICS + slot.local_rank * metrics.SIZE
+        return metrics.RankMetrics(slot, memoryview(self._page.mapping)[start:][: metrics.SIZE])
 
     def reset_slots(self) -> None:
-        """Empty every slot. The agent calls it before it starts the workers of a round."""
+        """Empty every slot and the gate. The agent calls it before it starts a round's workers."""
         self._page.mapping[_SLOTS:_SIZE] = bytes(_SIZE - _SLOTS)
+        self.gate.reset()
 
     def progress(self) -> dict[int, tuple[int, int]]:
         """``{local rank: (step, total)}`` of the ranks that have reported in this round."""
-        heartbeats = self._words64[_SLOTS // 8 + HEARTBEAT :: _SLOT // 8].tolist()
-        slots = (self.slot(rank) for rank, heartbeat in enumerate(heartbeats) if heartbeat)
-        return {slot.local_rank: (slot.step, slot.total) for slot in slots}
+        return {slot.local_rank: (slot.step, slot.total) for slot in _reported(self._words64)}
+
+    def metrics(self) -> dict[int, dict[str, float]]:
+        """``{local rank: {name: value}}`` of the ranks that have reported in this round."""
+        return {slot.local_rank: self.metrics_of(slot).read() for slot in _reported(self._words64)}
 
     def close(self) -> None:
         """Release the page; its creator also removes the file. It may be called again.
@@ -280,6 +262,17 @@ class Events:
         else:
             slot.total = value
             slot.report(slot.step)
+
+
+def _slot(words64: memoryview, local_rank: int) -> Slot:
+    start = (_SLOTS + local_rank * _SLOT) // 8
+    return Slot(local_rank, words64[start : start + _SLOT // 8])
+
+
+def _reported(words64: memoryview) -> list[Slot]:
+    """The slots of the ranks that have reported."""
+    heartbeats = words64[_SLOTS // 8 + HEARTBEAT : _METRICS // 8 : _SLOT // 8].tolist()
+    return [_slot(words64, rank) for rank, heartbeat in enumerate(heartbeats) if heartbeat]
 
 
 def remove_stale_pages(folder: str | Path | None = None) -> list[str]:

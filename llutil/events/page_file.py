@@ -24,7 +24,7 @@ from pathlib import Path
 
 from llutil.errors import ConfigError, InfrastructureError
 
-__all__ = ["HEADER", "Page", "remove_stale"]
+__all__ = ["HEADER", "Page", "remove_stale", "start_time"]
 
 HEADER = 64
 """The size of the header at the start of a page, in bytes."""
@@ -64,7 +64,7 @@ class Page:
     @classmethod
     def _create_in(cls, folder: Path, version: int, size: int) -> Page:
         pid = os.getpid()
-        fields = (_MAGIC, version, size, pid, _start_time(pid) or 0, _pid_namespace())
+        fields = (_MAGIC, version, size, pid, start_time(pid) or 0, _pid_namespace())
         fd, path = tempfile.mkstemp(prefix=_NAME_PREFIX, dir=folder)
         try:
             os.pwrite(fd, _HEADER_FIELDS.pack(*fields), 0)
@@ -175,11 +175,11 @@ def _is_stale(path: Path) -> bool:
         os.close(fd)
     if len(head) < _HEADER_FIELDS.size or not head.startswith(_MAGIC):
         return False  # not a page, or another process is making it at this moment
-    _, _, _, pid, start_time, namespace = _HEADER_FIELDS.unpack(head)
-    return bool(namespace == _pid_namespace() and start_time != _start_time(pid))
+    _, _, _, pid, started, namespace = _HEADER_FIELDS.unpack(head)
+    return bool(namespace == _pid_namespace() and started != start_time(pid))
 
 
-def _start_time(pid: int) -> int | None:
+def start_time(pid: int) -> int | None:
     """When the process ``pid`` started, in the kernel's ticks since boot.
 
     None if it has ended, also while it is a zombie.

@@ -1,17 +1,26 @@
 """One local rank's part of the event page: its progress, and the time of its last report.
 
-A slot is a view of three words of 8 bytes in shared memory. So a report is three assignments. It
+A slot is a view of eight words of 8 bytes in shared memory. So a report is three assignments. It
 takes no lock, and no system call but the clock's. This module may import only the standard library.
 """
 
 from __future__ import annotations
 
+import enum
 import time
 
-__all__ = ["HEARTBEAT", "STEP", "TOTAL", "Slot"]
+__all__ = ["AHEAD", "HEARTBEAT", "STEP", "TOTAL", "Doing", "Slot"]
 
-STEP, TOTAL, HEARTBEAT = range(3)
+STEP, TOTAL, HEARTBEAT, AHEAD, GATE, DOING, SAVED, METRICS = range(8)
 """The index of each word in a slot."""
+
+
+class Doing(enum.IntEnum):
+    """What a rank does now, as far as the page knows."""
+
+    STEPS = 0
+    CHECKPOINT = 1
+    HELD = 2
 
 
 class _Word:
@@ -31,7 +40,10 @@ class Slot:
     """What one local rank tells its node.
 
     The user's code decides what ``step`` and ``total`` count. ``heartbeat`` is the time of the last
-    report, in nanoseconds of ``time.monotonic_ns()``, and 0 if there was none. Assigning a number
+    report, in nanoseconds of ``time.monotonic_ns()``, and 0 if there was none. ``ahead`` is one
+    more than the step that the rank has begun, and 0 if it never called ``worker.step``. ``gate``
+    is the newest gate that it is done with, ``doing`` a ``Doing``, ``saved`` one more than the step
+    of its last committed checkpoint, ``metrics`` how many metrics it has. Assigning a number
     below 0 or above 2**64 - 1 raises ``ValueError``; one that is not an integer, ``TypeError``. A
     slot stays usable after ``Events.close``, although perhaps no other process reads it then.
     """
@@ -41,6 +53,11 @@ class Slot:
     step = _Word(STEP)
     total = _Word(TOTAL)
     heartbeat = _Word(HEARTBEAT)
+    ahead = _Word(AHEAD)
+    gate = _Word(GATE)
+    doing = _Word(DOING)
+    saved = _Word(SAVED)
+    metrics = _Word(METRICS)
 
     def __init__(self, local_rank: int, words: memoryview) -> None:
         self.local_rank = local_rank

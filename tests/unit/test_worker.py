@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +15,8 @@ from llutil import worker
 from llutil.checkpoints.place import FOLDER
 from llutil.errors import ConfigError, InfrastructureError
 from llutil.events.events import ENVIRONMENT, Events
+from llutil.events.gate import Kinds
+from llutil.events.rank_slot import Doing
 
 FACTS: list[tuple[Callable[[], object], str]] = [
     (worker.rank, "RANK"),
@@ -162,3 +167,57 @@ def test_a_fork_is_another_process_with_checkpoints_of_its_own(
         os._exit(0 if worker._state.saves is None else 1)
     assert os.waitpid(pid, 0)[1] == 0
     assert worker._state.saves is own
+
+
+def test_a_step_goes_to_the_workers_own_slot_with_its_metrics(
+    page: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    become(monkeypatch, page, 3)
+    assert worker.step(5, 9, loss=0.5) == worker.Todo(checkpoint=False, stop=False)
+    assert page.progress() == {3: (5, 9)}
+    assert page.metrics() == {3: {"loss": 0.5}}
+
+
+def test_a_worker_does_at_a_step_what_its_agent_decided(
+    page: Events, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    become(monkeypatch, page, 3)
+    monkeypatch.setenv(FOLDER, str(tmp_path / "job"))
+    worker.step(1)
+    assert page.gate.raise_gate(1, time.monotonic() + 30).furthest == 2
+    page.gate.open_gate(1, 2, Kinds.CHECKPOINT | Kinds.STOP)
+    assert worker.step(2) == (True, True)
+    slot = page.slot(3)
+    with worker.checkpoint(2):
+        assert (slot.doing, slot.saved, slot.gate) == (Doing.CHECKPOINT, 0, 0)
+    assert (slot.doing, slot.saved, slot.gate) == (Doing.STEPS, 3, 1)
+
+
+def test_a_script_run_by_hand_does_what_its_own_flags_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert worker.step(1, 10, loss=0.5) == (False, False)
+    worker.events().trigger_save_checkpoint.set()
+    worker.events().stop_all_tasks.set()
+    assert worker.step(2) == (True, True)
+    with worker.checkpoint(2):
+        pass
+    assert worker.events().finished_save_checkpoint.is_set()
+
+
+def test_a_worker_needs_neither_torch_nor_fsspec_to_step_and_save(tmp_path: Path) -> None:
+    program = (
+        "import sys; from llutil.launcher import worker; worker.step(1, 2, loss=3.0)\n"
+        "with worker.checkpoint(1): pass\n"
+        "print(sorted({'torch', 'numpy', 'fsspec', 'grpc', 'airflow'} & set(sys.modules)))"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert output.stdout.strip() == "[]", output.stderr

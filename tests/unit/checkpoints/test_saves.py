@@ -232,11 +232,22 @@ def test_what_fails_behind_is_raised_by_the_next_context(folder: str) -> None:
 
 def test_each_end_of_a_save_is_told_once(folder: str) -> None:
     saves = rank_of(folder, 0, 1)
-    told: list[Checkpoint | None] = []
+    told: list[object] = []
+    saves.entered = lambda: told.append("entered")
+    saves.left = lambda: told.append("left")
     saves.ended = told.append
-    path = save(saves, 1)()
+    save(saves, 1)()
     together(fail(saves, 2, RuntimeError("no")))
-    assert told == [Checkpoint(path, 1, 1), None]
+    upload: Future[None] = Future()
+    with saves.save(3) as path:
+        path.after(upload)
+    upload.set_result(None)
+    save(saves, 4)()
+    behind = told.index(3)
+    assert behind > len(["entered", 1, "left", "entered", None, "left", "entered"])
+    told.remove(3)  # it was told by another thread
+    one, two, four = (["entered", end, "left"] for end in (1, None, 4))
+    assert told == [*one, *two, "entered", "left", *four]
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from llutil.errors import ConfigError, InfrastructureError, LaunchError
-from llutil.events.events import Events, remove_stale_pages
+from llutil.events import metrics
+from llutil.events.events import CAPACITY, Events, remove_stale_pages
 
-SIZE = 256 + 256 * 64
+SIZE = 256 + CAPACITY * (64 + metrics.SIZE)
 SOMEBODY_GONE = 2**22 + 1  # above Linux's greatest possible pid
 
 
@@ -79,7 +80,7 @@ def make_newer(path: Path) -> None:
         (
             make_newer,
             ConfigError,
-            "is of version 99, this llutil needs version 1: install the same",
+            "is of version 99, this llutil needs version 2: install the same",
         ),
     ],
 )
