@@ -24,15 +24,18 @@ _T = TypeVar("_T")
 
 
 def wait(what: str, seconds: float, probe: Callable[[], _T | None], tail: Callable[[], str]) -> _T:
-    """The first result of ``probe`` that is not None, asked for again and again.
+    """The first result of ``probe`` that is not None, asked for again and again, less and less
+    often: an answer costs the api-server some hundredths of a second of a core.
 
     :raises TimeoutError: there was none in so many seconds; the text has ``what``, and ``tail()``.
     """
     deadline = time.monotonic() + seconds
+    pause = 0.2
     while (found := probe()) is None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited {seconds:.0f} s for {what}\n{tail()}")
-        time.sleep(0.4)
+        time.sleep(pause)
+        pause = min(1.2 * pause, 1.0)
     return found
 
 

@@ -55,7 +55,7 @@ def server(request: pytest.FixtureRequest, beside: Services) -> Iterator[Airflow
     home = Path(tempfile.mkdtemp(prefix="airflow-"))
     known = files(home)
     deployment = local(22, beside.database("main"))
-    with airflow(home, _BUNDLES, remove=True, deployment=deployment) as server:
+    with airflow(home, _BUNDLES, remove=True, deployment=deployment, warm_agents=True) as server:
         yield server
         if (
             not request.session.shouldfail

@@ -5,8 +5,8 @@ Each has its own home folder, port and password, so several can run on one machi
 (see ``tests.support.server_supervisor``) is the parent of all its processes and ends them, also
 when the test run is killed.
 
-This module may import nothing but the standard library, psutil and its neighbours here: not
-Airflow, whose settings would be read from the wrong home.
+This module may import nothing but the standard library, psutil, ``tests.support`` and its
+neighbours here: not Airflow, whose settings would be read from the wrong home.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import psutil  # type: ignore[import-untyped]  # psutil ships no types
 from tests.airflow.client import Client
 from tests.airflow.deployments import Deployment
 from tests.airflow.settings import environment
+from tests.support import warm_python
 from tests.support.ports import free_ports
 from tests.support.server_supervisor import SupervisedServers
 
@@ -147,13 +148,15 @@ def airflow(
     port: int | None = None,
     remove: bool,
     deployment: Deployment | None = None,
+    warm_agents: bool = False,
     deadline: float = 300.0,
 ) -> Iterator[Airflow]:
     """Run an Airflow in the folder ``home`` for as long as the context lasts.
 
     Start it from a process that does not fork without exec meanwhile. ``port`` is a free one if
     left out; ``deployment`` is LocalExecutor with six processes, and SQLite; ``deadline`` is for
-    the start, in seconds; ``remove`` also removes ``home``.
+    the start, in seconds; ``remove`` also removes ``home``. ``warm_agents`` says whether agents
+    have torch imported when they begin, see ``airflow_local_settings``.
 
     :raises RuntimeError: a component ended by itself, or was not healthy in time; with its log.
     """
@@ -163,11 +166,15 @@ def airflow(
     deployment = deployment or Deployment({"AIRFLOW__CORE__PARALLELISM": "6"})
     env = _settings(home, bundles, port, password) | deployment.settings
     _prepare(home, env)
+    components = {**_COMMANDS, **deployment.components}
+    commands = {name: [_AIRFLOW, *words] for name, words in components.items()}
+    if warm_agents:
+        commands["python"] = warm_python.command(home / "python")
+        (home / "config").mkdir(exist_ok=True)
+        settings = Path(__file__).with_name("airflow_local_settings.py")
+        (home / "config" / settings.name).symlink_to(settings)
     orders = SupervisedServers(
-        commands={
-            name: [_AIRFLOW, *words]
-            for name, words in {**_COMMANDS, **deployment.components}.items()
-        },
+        commands=commands,
         folder=str(home),
         grace=_STOP,
         remove=remove,
