@@ -26,6 +26,7 @@ from tests.airflow.deployments import local
 from tests.airflow.server import Airflow, airflow
 from tests.airflow.serverless import prepare
 from tests.airflow.services import Services, services
+from tests.airflow.warm_agents import have_agents_forked
 from tests.support.etcd_servers import EtcdServer, etcd, with_passwords
 from tests.support.leftovers import files
 from tests.support.zookeeper_servers import ZooKeeperServer, zookeeper, zookeeper_of
@@ -233,6 +234,7 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
     prepare(home)
     result, log = home / "result.json", home / "log"
     bundles = json.dumps({name: str(folder) for name, folder in _BUNDLES.items()})
+    python = subprocess.Popen(have_agents_forked(home), stdin=subprocess.DEVNULL)
     with log.open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.airflow.serverless", home, result, bundles, *dag_ids],
@@ -245,8 +247,9 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
     try:
         yield Trial(dag_ids, home, process, result, log)
     finally:
-        process.kill()  # does nothing to a process that has been waited for
-        process.wait()
+        for one in (process, python):
+            one.kill()  # does nothing to a process that has been waited for
+            one.wait()
 
 
 def let_go(run: Run, server: Airflow) -> None:

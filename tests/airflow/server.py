@@ -26,7 +26,7 @@ import psutil  # type: ignore[import-untyped]  # psutil ships no types
 from tests.airflow.client import Client
 from tests.airflow.deployments import Deployment
 from tests.airflow.settings import environment
-from tests.support import warm_python
+from tests.airflow.warm_agents import have_agents_forked
 from tests.support.ports import free_ports
 from tests.support.server_supervisor import SupervisedServers
 
@@ -156,7 +156,7 @@ def airflow(
     Start it from a process that does not fork without exec meanwhile. ``port`` is a free one if
     left out; ``deployment`` is LocalExecutor with six processes, and SQLite; ``deadline`` is for
     the start, in seconds; ``remove`` also removes ``home``. ``warm_agents`` says whether agents
-    have torch imported when they begin, see ``airflow_local_settings``.
+    have torch imported when they begin, see ``warm_agents``.
 
     :raises RuntimeError: a component ended by itself, or was not healthy in time; with its log.
     """
@@ -169,10 +169,7 @@ def airflow(
     components = {**_COMMANDS, **deployment.components}
     commands = {name: [_AIRFLOW, *words] for name, words in components.items()}
     if warm_agents:
-        commands["python"] = warm_python.command(home / "python")
-        (home / "config").mkdir(exist_ok=True)
-        settings = Path(__file__).with_name("airflow_local_settings.py")
-        (home / "config" / settings.name).symlink_to(settings)
+        commands["python"] = have_agents_forked(home)
     orders = SupervisedServers(
         commands=commands,
         folder=str(home),
