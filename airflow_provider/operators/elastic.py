@@ -93,6 +93,9 @@ class ElasticLaunchOperator(LaunchOperator):
     :param local_addr: this node's address for the other nodes. (templated)
     :param exit_timeout: seconds that a rank's process may take to end after its function returned:
         threads, executors and child processes finish first. A rank that takes longer has failed.
+    :param hang_timeout: seconds after which a rank that has reported progress and reports no more
+        has failed, with the stacks of all ranks; ``"auto"`` learns them from the rank's own past,
+        None switches that off.
     :param restart_grace: seconds that the other ranks of a round that has failed get to end before
         they are killed, at most ``grace_period``.
     :param virtual_local_rank: whether each rank has LOCAL_RANK 0 and sees one GPU, its own.
@@ -197,6 +200,7 @@ class ElasticLaunchOperator(LaunchOperator):
         local_addr: str | None = None,
         event_log_handler: str = "null",
         exit_timeout: float = 300,
+        hang_timeout: float | str | None = "auto",
         restart_grace: float = DEFAULT_RESTART_GRACE,
         virtual_local_rank: bool = False,
         signals_to_handle: str = DEFAULT_SIGNALS,
@@ -254,6 +258,7 @@ class ElasticLaunchOperator(LaunchOperator):
         self.local_addr = local_addr
         self.event_log_handler = event_log_handler
         self.exit_timeout = exit_timeout
+        self.hang_timeout = hang_timeout
         self.restart_grace = restart_grace
         self.virtual_local_rank = virtual_local_rank
         self.signals_to_handle = signals_to_handle

@@ -36,6 +36,10 @@ LAUNCH_PARAMETERS: Mapping[str, str] = {
 """The field of ``LaunchConfig`` for each parameter. ``nnodes`` is not here: it makes two fields."""
 
 
+_SWITCHED_OFF = {"hang_timeout"}
+"""Fields whose None means that something is switched off, and whose texts may be numbers."""
+
+
 def _kind(hint: Any) -> Any:
     """The one type that a field of this annotation has; None if it may have several."""
     types = set(get_args(hint)) - {NoneType} if isinstance(hint, UnionType) else {hint}
@@ -52,7 +56,7 @@ def launch_config(values: Mapping[str, Any]) -> LaunchConfig:
     that are not the launcher's are ignored.
 
     Numbers may be text, as templates render them. A parameter that is missing or None gets the
-    launcher's default.
+    launcher's default, unless None says that something is switched off.
 
     :raises ConfigError: parameters are wrong; the text lists all problems.
     """
@@ -60,7 +64,7 @@ def launch_config(values: Mapping[str, Any]) -> LaunchConfig:
     found: dict[str, Any] = {"nproc_per_node": 1}
     for parameter, field in LAUNCH_PARAMETERS.items():
         value = values.get(parameter)
-        if value is None:
+        if value is None and not (field in _SWITCHED_OFF and parameter in values):
             continue
         value = _plain(value)
         kind = _KINDS[field]
@@ -68,6 +72,8 @@ def launch_config(values: Mapping[str, Any]) -> LaunchConfig:
             found[field] = str(value)
         elif kind is str and not isinstance(value, str):
             problems.append(Problem(parameter, f"is {value!r}; wanted text"))
+        elif field in _SWITCHED_OFF and isinstance(value, str) and value.strip().isdecimal():
+            found[field] = int(value)
         elif kind in {int, float} and isinstance(value, str):
             try:
                 found[field] = kind(value)

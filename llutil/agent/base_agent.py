@@ -14,7 +14,7 @@ import signal
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,61 +30,31 @@ from torch.distributed.elastic.agent.server.api import (
 )
 from torch.distributed.elastic.metrics.api import prof
 
+from llutil.agent.agent_job import AgentJob
 from llutil.agent.event_loop import EventLoop
 from llutil.agent.failures.describe import node_failure
 from llutil.agent.failures.report import FailureReport
 from llutil.agent.guardian.client import Guardian
+from llutil.agent.hang.hang_finder import HangFinder
 from llutil.agent.metrics import Stopwatch
 from llutil.agent.observer import AgentObserver
-from llutil.agent.output.log_files import LogFolder
 from llutil.agent.start_methods.starter import Starter
 from llutil.agent.stop_signals import StopSignals
-from llutil.agent.worker_side.work_order import WorkOrder, write_order
-from llutil.agent.workers.rank import RankPlan
+from llutil.agent.worker_side.work_order import write_order
 from llutil.agent.workers.rank_environment import line_prefix, rank_environment
 from llutil.agent.workers.rank_exit import RankExit
 from llutil.agent.workers.rank_group import RankGroup
+from llutil.agent.workers.rank_plan import RankPlan
 from llutil.agent.workers.standard_input import standard_input
 from llutil.entrypoint import Command, FunctionName, PickledCall
-from llutil.events.events import Events
-from llutil.serialization.shared_objects import SharedObjects
 from llutil.system.oom_kills import OomWatch
 
-__all__ = ["Agent", "AgentJob"]
+__all__ = ["Agent"]
 
 _log = logging.getLogger(__name__)
 
 # Seconds between two reports of the ranks' steps to the observer.
 _PROGRESS_PERIOD = 0.5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentJob:
-    """What an agent runs, beyond torch's ``WorkerSpec``.
-
-    ``name`` names the entrypoint in texts. ``mark`` is in the environment of every process of the
-    job. ``grace_period`` is how many seconds workers get between being asked to stop and being
-    killed; ``restart_grace`` is the same where their round has failed. ``exit_timeout`` is how many
-    seconds a rank's process may take to end after its function returned. ``line_prefix`` is the
-    template of the prefix of ranks' lines, or None. ``signals`` are the names of the signals that
-    end the job, with commas. ``shared`` has what ranks share with this process, or is None.
-    ``cpus`` are the CPUs of each rank, by local rank; empty if ranks are not bound.
-    ``timer_file`` is the pipe of the watchdog, or empty.
-    """
-
-    name: str
-    order: WorkOrder
-    mark: str
-    grace_period: float
-    restart_grace: float
-    exit_timeout: float
-    line_prefix: str | None
-    signals: str
-    shared: SharedObjects | None
-    cpus: Sequence[Sequence[int]]
-    timer_file: str
-    logs: LogFolder
-    events: Events
 
 
 class Agent(SimpleElasticAgent):
@@ -110,6 +80,7 @@ class Agent(SimpleElasticAgent):
         self._observer = observer
         self._signals = signals
         self._workers: RankGroup | None = None
+        self._hangs = HangFinder(job.hang_timeout, job.events, loop)
         self._stopwatch = Stopwatch(spec.role)
         self._label = ""
         """This node's name for people, if it has one."""
@@ -148,6 +119,7 @@ class Agent(SimpleElasticAgent):
             )
         finally:
             os.close(order_fd)
+        self._hangs.begin()
         self._start_count += 1
         ranks = tuple(worker.global_rank for worker in worker_group.workers)
         world_size = worker_group.workers[0].world_size
@@ -217,6 +189,15 @@ class Agent(SimpleElasticAgent):
             exit_timeout=job.exit_timeout,
         )
 
+    def _turn(self, workers: RankGroup, deadline: float) -> None:
+        """One turn of the loop while workers run: until something happens, or a check of them or
+        ``deadline`` is due.
+        """
+        self._show_progress_when_due()
+        due = min(self._next_progress, workers.next_deadline, self._hangs.next_look)
+        self._loop.turn(min(deadline, due))
+        self._hangs.look(workers, one_node=self._worker_group.group_world_size == 1)
+
     def _show_progress_when_due(self) -> None:
         """Show the ranks' steps about twice a second, if the observer wants them.
         ``_next_progress`` is when to show them next.
@@ -249,6 +230,7 @@ class Agent(SimpleElasticAgent):
         if workers is None:
             return []
         self._stopwatch.round_over()
+        self._hangs.end()
         workers.stop(number, grace_period, hurry=lambda: self._signals.urgent)
         self._observer.round(self._restarts, 0, ())
         ended = workers.results()

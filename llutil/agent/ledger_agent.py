@@ -135,10 +135,8 @@ class LedgerAgent(Agent):
         if workers is None:
             self._loop.turn(deadline)
             return
-        self._show_progress_when_due()
-        self._loop.turn(min(deadline, self._next_progress, workers.next_deadline))
+        self._turn(workers, deadline)
         workers.refresh()
-        workers.kill_overdue()
 
     def _start_round(self, assignment: Assignment, node: str) -> None:
         group, spec = self._worker_group, self._worker_group.spec

@@ -73,7 +73,6 @@ class TorchBackendAgent(Agent):
         next_look = time.monotonic() + interval
         while not (workers.ended or workers.failed):
             self._signals.check()
-            self._show_progress_when_due()
             if time.monotonic() >= next_look:
                 next_look = time.monotonic() + interval
                 workers.refresh()
@@ -81,8 +80,7 @@ class TorchBackendAgent(Agent):
                     if self._worker_group.spec.rdzv_handler.num_nodes_waiting() > 0:
                         return
                 continue
-            self._loop.turn(min(next_look, self._next_progress, workers.next_deadline))
-            workers.kill_overdue()
+            self._turn(workers, next_look)
         if workers.failed:
             self._signals.check()  # if a stop was asked, the failure is its result
 

@@ -57,7 +57,7 @@ def build_agent(
         from torch.distributed.elastic.agent.server.api import WorkerSpec
 
         from llutil.agent import metrics
-        from llutil.agent.base_agent import AgentJob
+        from llutil.agent.agent_job import AgentJob
         from llutil.agent.event_loop import EventLoop
         from llutil.agent.guardian.client import Guardian
         from llutil.agent.interruptible_call import interruptible
@@ -169,6 +169,7 @@ def build_agent(
         grace_period=config.shutdown_timeout,
         restart_grace=config.restart_grace,
         exit_timeout=config.exit_timeout,
+        hang_timeout=config.hang_timeout,
         line_prefix=config.log_line_prefix_template,
         signals=config.signals_to_handle,
         cpus=cpus,

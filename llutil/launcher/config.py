@@ -92,6 +92,10 @@ class LaunchConfig:
     :param exit_timeout: Seconds that a rank's process may take to end after its function returned.
         It ends as a Python program does: threads, executors and child processes finish first. A
         rank that takes longer is killed and counts as failed.
+    :param hang_timeout: Seconds after which a rank that has reported progress (``worker.progress``,
+        ``worker.step``) and reports no more counts as failed, with the stacks of all ranks. "auto"
+        learns them from the rank's own past and whether it works; None switches that off. A rank
+        that never reports is not watched.
     :param restart_grace: Seconds that the other workers of a round that has failed get between
         being asked to stop and being killed, at most ``shutdown_timeout``. A rank in a collective
         waits for the one that has failed, whatever time it is given.
@@ -134,6 +138,7 @@ class LaunchConfig:
     node_label: str = ""
     local_ranks_filter: Collection[int] | None = None
     exit_timeout: float = 300
+    hang_timeout: float | str | None = "auto"
     restart_grace: float = DEFAULT_RESTART_GRACE
     virtual_local_rank: bool = False
     signals_to_handle: str = DEFAULT_SIGNALS

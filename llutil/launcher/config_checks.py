@@ -45,6 +45,7 @@ def problems_of(config: LaunchConfig) -> list[Problem]:
         *_endpoint(config),
         *run_id_problems(config.run_id),
         *_numbers(config),
+        *_hang_timeout(config.hang_timeout),
         *_texts(config),
         *_signals(config.signals_to_handle),
         *_binding(config),
@@ -184,6 +185,14 @@ def _numbers(config: LaunchConfig) -> Iterator[Problem]:
     if not _is_number(config.exit_timeout) or config.exit_timeout <= 0:
         text = f"is {config.exit_timeout!r}; wanted a positive number of seconds"
         yield Problem("exit_timeout", text)
+
+
+def _hang_timeout(timeout: Any) -> Iterator[Problem]:
+    if timeout is None or (isinstance(timeout, str) and timeout == "auto"):
+        return
+    if not _is_number(timeout) or timeout <= 0:
+        text = f"is {timeout!r}; wanted a positive number of seconds, 'auto', or None for no watch"
+        yield Problem("hang_timeout", text)
 
 
 def _signals(names: Any) -> Iterator[Problem]:

@@ -37,11 +37,12 @@ _UNREADABLE = (FileNotFoundError, ProcessLookupError, PermissionError)
 class ProcessStat:
     """One process as ``/proc/<pid>/stat`` describes it, without its name.
 
-    ``start`` is when it started, in the kernel's ticks since boot. It is not a dataclass: the
-    guardian would have to import ``dataclasses`` before it can do anything.
+    ``start`` is when it started, in the kernel's ticks since boot, and ``ticks`` is the processor
+    time that it and its ended children have used. It is not a dataclass: the guardian would have to
+    import ``dataclasses`` before it can do anything.
     """
 
-    __slots__ = ("group", "parent", "pid", "session", "start", "state", "threads")
+    __slots__ = ("group", "parent", "pid", "session", "start", "state", "threads", "ticks")
 
     def __init__(
         self,
@@ -53,9 +54,11 @@ class ProcessStat:
         state: str = "S",
         threads: int = 1,
         start: int = 0,
+        ticks: int = 0,
     ) -> None:
         self.pid, self.parent, self.group, self.session = pid, parent, group, session
         self.state, self.threads, self.start = state, threads, start
+        self.ticks = ticks
 
     @property
     def key(self) -> tuple[int, int]:
@@ -98,6 +101,7 @@ def stat_of(pid: int) -> ProcessStat | None:
         state=fields[0],
         threads=int(fields[17]),
         start=int(fields[19]),
+        ticks=sum(map(int, fields[11:15])),
     )
 
 

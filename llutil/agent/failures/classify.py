@@ -11,7 +11,8 @@ out of memory      ``MemoryError`` or torch's ``OutOfMemoryError`` by name. A me
                    process pool or ``subprocess`` reports that one was killed.
 hang               A collective or a wait at the store ran into its timeout, by a message of gloo,
                    NCCL's watchdog or the store. The rank that reports it waited; some rank, perhaps
-                   another one, hung. Also a rank that returned and whose process did not end.
+                   another one, hung. Also a rank that returned and whose process did not end, and
+                   one that reported progress and no longer does (``agent.hang``).
 preemption         SIGTERM, SIGINT or SIGHUP that the agent did not send, or ``KeyboardInterrupt``.
                    Platforms and people stop a process in this way, and code does not do it to
                    itself by mistake.
@@ -35,7 +36,7 @@ import re
 import signal
 from collections.abc import Iterable, Sequence
 
-from llutil.agent.worker_side.outcome_pipe import RANK_DID_NOT_END, ErrorNote
+from llutil.agent.worker_side.outcome_pipe import RANK_WAITS, STUCK_KINDS, ErrorNote
 from llutil.failure import FailureClass
 
 __all__ = ["classify", "lacks_shared_memory", "only_reports_peer_gone", "printed_error"]
@@ -103,11 +104,11 @@ def classify(status: int, said: ErrorNote, oom_kills: int | None = None) -> Fail
     """
     if said.bad_configuration:
         return FailureClass.BAD_CONFIGURATION
+    if said.kind in STUCK_KINDS:
+        return FailureClass.HANG
     if _is_out_of_memory(status, said, oom_kills):
         return FailureClass.OUT_OF_MEMORY
     if _may_be_from_torch(said) and _TIMED_OUT.search(said.text):
-        return FailureClass.HANG
-    if said.kind == RANK_DID_NOT_END:
         return FailureClass.HANG
     if _name(said) == "KeyboardInterrupt":
         return FailureClass.PREEMPTION
@@ -150,8 +151,10 @@ def _class_of_signal(number: int) -> FailureClass:
 
 def only_reports_peer_gone(status: int, said: ErrorNote) -> bool:
     """Whether the rank reports only that a peer went away during an operation, so that the cause is
-    elsewhere.
+    elsewhere; or waits for a rank of another node.
     """
+    if said.kind == RANK_WAITS:
+        return True
     reported = bool(said.kind) or status >= 0
     if not (reported and _may_be_from_torch(said)):
         return False

@@ -18,7 +18,7 @@ from llutil.agent.failures.classify import (
     printed_error,
 )
 from llutil.agent.failures.shorten import shortened, without_native_frames
-from llutil.agent.worker_side.outcome_pipe import ErrorNote
+from llutil.agent.worker_side.outcome_pipe import STUCK_KINDS, ErrorNote
 from llutil.agent.workers.rank_exit import RankExit
 from llutil.failure import Failure, FailureClass, JobFailure, first_failure
 from llutil.system.exit_status import exit_text
@@ -27,8 +27,10 @@ from llutil.system.printable import printable, printable_lines
 
 __all__ = ["node_failure"]
 
-# Limits of a traceback and of the last lines of standard error: lines, and bytes as JSON.
+# Limits of a traceback, of the stacks of a node's ranks, and of the last lines of standard error:
+# lines, and bytes as JSON.
 _TRACE = (32, 4000)
+_STACKS = (80, 8000)
 _TAIL_WITH_TRACE = (8, 1500)
 _TAIL_ALONE = (16, 2500)
 
@@ -77,7 +79,8 @@ def _failure(ended: RankExit, memory: KillCount | None) -> Failure:
     if isinstance(ended.note, ErrorNote):
         text = ended.note.trace or (ended.note.text if "\n" in ended.note.text else "")
         whole = printable_lines(text.rstrip())
-    trace = shortened(without_native_frames(whole), *_TRACE)
+    limits = _STACKS if said.kind in STUCK_KINDS else _TRACE
+    trace = shortened(without_native_frames(whole), *limits)
     known = set(whole)
     tail = without_native_frames(
         [line for line in map(printable, ended.tail) if line.strip() and line not in known]

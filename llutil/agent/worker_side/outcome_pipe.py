@@ -17,6 +17,9 @@ from dataclasses import asdict, dataclass
 
 __all__ = [
     "RANK_DID_NOT_END",
+    "RANK_HANGS",
+    "RANK_WAITS",
+    "STUCK_KINDS",
     "ErrorNote",
     "Note",
     "OutcomeReader",
@@ -28,6 +31,12 @@ __all__ = [
 
 RANK_DID_NOT_END = "RankDidNotEndError"
 """The ``kind`` for a rank that returned and whose process then had to be killed."""
+RANK_HANGS = "RankHangsError"
+"""The ``kind`` for a rank that was found hanging and had to be ended."""
+RANK_WAITS = "RankWaitsError"
+"""The same where every rank of the node waited for another node's."""
+STUCK_KINDS = frozenset({RANK_DID_NOT_END, RANK_HANGS, RANK_WAITS})
+"""The kinds of notes that the agent makes of a rank that would not end by itself."""
 
 _HEAD = struct.Struct(">cQ")
 

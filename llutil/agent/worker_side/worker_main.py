@@ -27,6 +27,7 @@ from llutil.agent.worker_side import main_module, returned_value
 from llutil.agent.worker_side.after_fork import reseed_generators, set_torch_threads
 from llutil.agent.worker_side.error_report import report_error
 from llutil.agent.worker_side.program_end import end_program, forget_parent
+from llutil.agent.worker_side.stack_signal import offer_stacks
 from llutil.agent.worker_side.system_exit import exit_status
 from llutil.agent.worker_side.work_order import WorkOrder, read_order
 from llutil.entrypoint import Command, FunctionName, Module, PickledCall, Script
@@ -52,6 +53,7 @@ def main(order_fd: int, outcome_fd: int, parent: int, shared_fd: int | None = No
         os.set_inheritable(outcome_fd, False)
         _default_signals(order)
         _print_stacks_on_crash()
+        offer_stacks()
         _receive_shared(shared_fd)
     status = run_order(order, order_fd, outcome_fd, None)
     if isinstance(order.entrypoint, PickledCall | FunctionName):
@@ -106,6 +108,7 @@ def run_forked(
             os.set_inheritable(fd, False)  # a descriptor that came over a socket is inheritable
         _default_signals(order)
         _print_stacks_on_crash()
+        offer_stacks()
         set_torch_threads()
         reseed_generators()
         _receive_shared(shared_fd)

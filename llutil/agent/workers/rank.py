@@ -1,7 +1,7 @@
 """One rank of this node: its process, its outcome pipe and its output, until all of them have
 ended.
 
-``RankPlan`` says how it is started. It runs on the agent's loop and thread. ``rank_group`` and the
+It runs on the agent's loop and thread. ``rank_group`` and the
 agent decide what its end means for other ranks.
 """
 
@@ -12,9 +12,9 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from llutil.agent.event_loop import EventLoop
@@ -31,11 +31,12 @@ from llutil.agent.worker_side.outcome_pipe import (
     Returned,
 )
 from llutil.agent.workers.rank_exit import RankExit
+from llutil.agent.workers.rank_plan import RankPlan
 from llutil.agent.workers.standard_input import terminal_settings_restored
 from llutil.serialization.shared_objects import SharedObjects
 from llutil.system.exit_status import exit_text
 
-__all__ = ["RankPlan", "Worker"]
+__all__ = ["Worker"]
 
 _log = logging.getLogger(__name__)
 
@@ -45,32 +46,11 @@ _READ_SIZE = 1 << 18
 _TAIL_LINES = 40
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RankPlan:
-    """How one rank is started.
-
-    ``stdin`` is its standard input, or None for an empty one.
-    ``returns`` says that it runs a function, which must hand in a value. ``signal_session`` says
-    that signals go to its whole process group, because it is a command that may not pass them on.
-    ``exit_timeout`` is how many seconds its process may take to end after its function returned.
-    """
-
-    rank: int
-    local_rank: int
-    prefix: str
-    env: Mapping[str, str]
-    stdin: int | None
-    stdout: Route
-    stderr: Route
-    returns: bool
-    signal_session: bool
-    exit_timeout: float
-
-
 class Worker:
     """One rank. ``ended`` is None while it runs. ``reported_error`` says that it reported a
-    failure, or that it was killed because it did not end; its process may still run, or hang.
-    ``check`` raises if the wait for its start should end.
+    failure, or that it is stuck; its process may still run, or hang. ``stuck`` says that it hangs
+    or does not end, so that it will not end by itself. ``check`` raises if the wait for its start
+    should end.
     """
 
     def __init__(
@@ -87,7 +67,7 @@ class Worker:
         self.ended: RankExit | None = None
         self.exit_deadline: float | None = None
         self.reported_error = False
-        self._overdue_note: ErrorNote | None = None
+        self._stuck_note: ErrorNote | None = None
         self._signals_sent: set[int] = set()
         """The signals that were sent to end it."""
         self._loop = loop
@@ -220,7 +200,7 @@ class Worker:
         while self._read_outcome():
             pass
         self._loop.unwatch(self._outcome_fd)
-        note = self._overdue_note or self._outcome.note()
+        note = self._stuck_note or self._outcome.note()
         if self.plan.returns:
             failed = not isinstance(note, Returned | Refused)
             if not failed and status != 0:
@@ -235,6 +215,8 @@ class Worker:
         # If it died of a signal that was not sent here, it may have been dying before: to end takes
         # some time for a process with a lot of memory, or a GPU's, to free.
         stopped = bool(self._signals_sent) and (status >= 0 or -status in self._signals_sent)
+        if self.stuck:
+            stopped = False  # it has failed by itself, and was ended for that
         if stopped and isinstance(note, ErrorNote) and note.exit_code is not None:
             status = note.exit_code  # it was ending with this code
         self.ended = RankExit(
@@ -249,19 +231,30 @@ class Worker:
             stopped_by_agent=stopped,
         )
 
-    def kill_overdue(self) -> None:
-        """Kill it: its process has not ended ``exit_timeout`` seconds after its value came. So it
-        has failed, whenever the kernel ends it.
+    @property
+    def stuck(self) -> bool:
+        """Whether ``take_as_stuck`` was called."""
+        return self._stuck_note is not None
+
+    def take_as_stuck(self, kind: str, text: str, trace: str = "") -> None:
+        """It has failed, whenever the kernel ends it: it hangs (``kind`` is RANK_HANGS or
+        RANK_WAITS), or does not end.
         """
         self.exit_deadline = None
         self.reported_error = True
+        self._stuck_note = ErrorNote(kind=kind, text=text, trace=trace, at=time.monotonic())
+
+    def kill_overdue(self, stacks: str = "") -> None:
+        """Kill it: its process has not ended ``exit_timeout`` seconds after its value came.
+        ``stacks`` shows what its threads are doing.
+        """
         text = (
             f"the rank returned its value, and {self.plan.exit_timeout:g} s later (exit_timeout) "
             "its process had not ended: a thread, an executor, a child process or a function "
             "registered with atexit still ran. It was killed, and what it was writing may be "
             "incomplete"
         )
-        self._overdue_note = ErrorNote(kind=RANK_DID_NOT_END, text=text, at=time.monotonic())
+        self.take_as_stuck(RANK_DID_NOT_END, text, stacks)
         self.signal(signal.SIGKILL)
 
     def refresh(self) -> None:

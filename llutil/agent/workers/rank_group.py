@@ -15,8 +15,9 @@ from llutil.agent.event_loop import EventLoop
 from llutil.agent.guardian.client import Guardian
 from llutil.agent.observer import AgentObserver
 from llutil.agent.start_methods.starter import Starter
-from llutil.agent.workers.rank import RankPlan, Worker
+from llutil.agent.workers.rank import Worker
 from llutil.agent.workers.rank_exit import RankExit
+from llutil.agent.workers.rank_plan import RankPlan
 from llutil.serialization.shared_objects import SharedObjects
 from llutil.system.kill_all import kill_all
 from llutil.system.process_table import session_members
@@ -89,15 +90,26 @@ class RankGroup:
         )
         return min(waiting, default=float("inf"))
 
-    def kill_overdue(self) -> None:
-        """Kill ranks that returned a value and whose processes have not ended in time: they have
-        failed.
-        """
+    @property
+    def running(self) -> list[Worker]:
+        """The ranks whose user code runs: they have neither ended nor reported anything."""
+        return [
+            worker
+            for worker in self._all
+            if worker.ended is None and worker.exit_deadline is None and not worker.reported_error
+        ]
+
+    @property
+    def overdue(self) -> list[Worker]:
+        """The ranks that returned a value and whose processes have not ended in time."""
         now = time.monotonic()
-        for worker in self._all:
-            due = worker.exit_deadline
-            if worker.ended is None and due is not None and now >= due:
-                worker.kill_overdue()
+        return [
+            worker
+            for worker in self._all
+            if worker.ended is None
+            and worker.exit_deadline is not None
+            and now >= worker.exit_deadline
+        ]
 
     def refresh(self) -> None:
         """Check every process, in case an event was missed. The caller decides how often."""
@@ -126,7 +138,11 @@ class RankGroup:
             worker.check()  # what has ended before the signal was not ended by it
         # A worker that reported a failure is about to exit. The signal could end it first, and its
         # exit code would be lost.
-        leaving = [worker for worker in self._all if worker.ended is None and worker.reported_error]
+        leaving = [
+            worker
+            for worker in self._all
+            if worker.ended is None and worker.reported_error and not worker.stuck
+        ]
         for worker in self._all:
             if worker.ended is None and worker not in leaving:
                 worker.signal(number)

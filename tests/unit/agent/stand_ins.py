@@ -10,8 +10,8 @@ from llutil.agent.observer import TerminalObserver
 from llutil.agent.output.log_files import Route
 from llutil.agent.start_methods.starter import StartRequest
 from llutil.agent.worker_side.outcome_pipe import Note, write_frame
-from llutil.agent.workers.rank import RankPlan
 from llutil.agent.workers.rank_group import RankGroup
+from llutil.agent.workers.rank_plan import RankPlan
 from llutil.system.send_signal import Sent
 
 __all__ = ["Guardian", "Starter", "group_of"]

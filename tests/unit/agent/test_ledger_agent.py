@@ -15,7 +15,7 @@ from torch.distributed.elastic.agent.server.api import (
     WorkerState,
 )
 
-from llutil.agent.base_agent import AgentJob
+from llutil.agent.agent_job import AgentJob
 from llutil.agent.event_loop import EventLoop
 from llutil.agent.ledger_agent import LedgerAgent
 from llutil.agent.observer import TerminalObserver
@@ -84,6 +84,7 @@ def _job(folder: Path, events: Events) -> AgentJob:
         grace_period=0.0,
         restart_grace=0.0,
         exit_timeout=0.0,
+        hang_timeout=None,
         line_prefix=None,
         signals="",
         shared=None,

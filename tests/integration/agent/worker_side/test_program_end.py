@@ -144,3 +144,5 @@ def test_a_rank_that_has_returned_and_does_not_end_is_no_silent_success(
     assert "exit_timeout" in text
     assert "1.5" in text
     assert "out-of-memory" not in text
+    assert "it was doing this:" in text
+    assert "in wait" in text or "wait (" in text  # as faulthandler, or py-spy, writes it

@@ -12,7 +12,8 @@ import pytest
 from llutil.agent.event_loop import EventLoop
 from llutil.agent.observer import TerminalObserver
 from llutil.agent.output.log_files import Route
-from llutil.agent.workers.rank import RankPlan, Worker
+from llutil.agent.workers.rank import Worker
+from llutil.agent.workers.rank_plan import RankPlan
 
 NOT_THERE = "/nowhere/at/all.log"
 

@@ -68,17 +68,22 @@ def test_the_value_of_a_rank_that_cannot_be_killed_counts(start: Start) -> None:
     assert ended.note == Returned(b"7", pickled=False)
 
 
+def kill_overdue(group: RankGroup) -> None:
+    for worker in group.overdue:
+        worker.kill_overdue()
+
+
 def test_a_rank_that_does_not_end_in_time_has_failed_before_the_kernel_has_ended_it(
     start: Start, loop: EventLoop
 ) -> None:
     group, starter = start(1, {0: Returned(b"7", pickled=False)})
     loop.turn(0.0)
     assert not group.failed
-    group.kill_overdue()
+    kill_overdue(group)
     assert (group.failed, group.ended) == (True, False)
     group.refresh()
     loop.turn(0.0)
-    group.kill_overdue()
+    kill_overdue(group)
     assert starter.started[0].signals == [signal.SIGKILL]
     assert group.next_deadline == float("inf")
     group.stop(signal.SIGTERM, 0.0)

@@ -35,6 +35,17 @@ def test_numbers_may_come_as_the_text_that_templates_render():
     assert (options["timeout"], options["lease_ttl"], options["password"]) == (60, 2.5, "123")
 
 
+@pytest.mark.parametrize(
+    ("given", "found"), [({}, "auto"), (None, None), ("auto", "auto"), ("90", 90), (1.5, 1.5)]
+)
+def test_a_hang_timeout_of_none_is_no_default_and_text_may_be_a_number(given, found):
+    values = {} if given == {} else {"hang_timeout": given}
+    config = launch_config(values)
+    assert config.hang_timeout == found
+    spec = Spec(config=config, entrypoint=Command("x"), result_limit=1, orphan_log="")
+    assert list(Decoder().feed(encode(spec))) == [spec]
+
+
 def test_the_deprecated_timeout_becomes_an_option():
     config = launch_config({"rdzv_timeout": 60, "rdzv_configs": {"lease_ttl": 5}})
     assert config.rdzv_configs == {"timeout": 60, "lease_ttl": 5}
