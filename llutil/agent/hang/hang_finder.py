@@ -22,6 +22,7 @@ from llutil.agent.worker_side.outcome_pipe import RANK_HANGS, RANK_WAITS
 from llutil.agent.workers.rank import Worker
 from llutil.agent.workers.rank_group import RankGroup
 from llutil.events.events import Events
+from llutil.events.rank_slot import Doing
 from llutil.system.printable import printable_lines
 from llutil.system.process_table import all_processes
 
@@ -64,30 +65,34 @@ class HangFinder:
         if time.monotonic() < self.next_look:
             return
         running = workers.running
-        sights, stopped = self._sights(running)
-        held = stopped or _is_held(self._events)
+        sights, held = self._sights(running)
+        held = held or _is_held(self._events)
         suspicion = self._watch.look(time.monotonic(), sights, held=held)
         if suspicion is not None:
             self._judge(suspicion, running, one_node=one_node)
 
     def _sights(self, running: Sequence[Worker]) -> tuple[list[Sight], bool]:
-        """What is seen of ranks that run, and whether one of them is stopped or traced."""
+        """What is seen of ranks that run, and whether one of them is held: by a signal, a debugger,
+        or in ``worker.step``.
+        """
         if not running:
             return [], False
         second = os.sysconf("SC_CLK_TCK")
         ticks = dict.fromkeys((worker.process.pid for worker in running), 0)
-        stopped = False
+        held = False
         for stat in all_processes().values():
             if stat.session in ticks:
                 ticks[stat.session] += stat.ticks
-                stopped = stopped or (stat.pid in ticks and stat.state in "Tt")
+                held = held or (stat.pid in ticks and stat.state in "Tt")
         sights = []
         for worker in running:
             slot = self._events.slot(worker.plan.local_rank)
             report = (slot.step, slot.heartbeat) if slot.heartbeat else None
             cpu = ticks[worker.process.pid] / second
-            sights.append(Sight(worker.plan.local_rank, report, cpu))
-        return sights, stopped
+            saves = slot.doing == Doing.CHECKPOINT
+            sights.append(Sight(worker.plan.local_rank, report, cpu, saves))
+            held = held or slot.doing == Doing.HELD
+        return sights, held
 
     def _judge(self, suspicion: Suspicion, running: Sequence[Worker], *, one_node: bool) -> None:
         taken = self._stacks(running)

@@ -32,6 +32,8 @@ HangTimeout = float | str | None
 _IDLE_FLOOR = 480.0
 # Seconds, for a rank that has reported less than _FEW times: it loads, compiles and warms up.
 _START_FLOOR, _FEW = 1800.0, 3
+# Seconds, for a rank that is inside ``worker.checkpoint``: a slow store may use no processor.
+_CHECKPOINT_FLOOR = 1800.0
 # Seconds, for a rank that works.
 _WORKING_FLOOR = 7200.0
 # A limit is so many times the longest time that was seen, and so many times a mean step: of a rank
@@ -52,11 +54,13 @@ _PATIENCE = 0.5
 class Sight:
     """What is seen of one rank that runs: ``report`` is (step, heartbeat), or None if it has never
     reported. ``cpu`` is how many seconds of processor time its processes have used so far.
+    ``saves`` says that it is inside ``worker.checkpoint``.
     """
 
     rank: int
     report: tuple[int, int] | None
     cpu: float
+    saves: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,7 @@ class _Rank:
     silent: float = 0.0
     idle: float = 0.0
     longest_idle: float = 0.0
+    saves: bool = False
 
 
 @dataclass(slots=True)
@@ -144,6 +149,7 @@ class HangWatch:
                 rank = _Rank(sight.report, sight.cpu, reports=int(sight.report is not None))
             else:
                 self._take(sight, rank, watched, passed)
+            rank.saves = sight.saves
             self._ranks[sight.rank] = rank
         return self._suspicion()
 
@@ -154,7 +160,10 @@ class HangWatch:
 
     def limits(self, number: int) -> tuple[float, float]:
         """For how many seconds the rank may be idle, and silent."""
-        floor = _IDLE_FLOOR if self._ranks[number].reports >= _FEW else _START_FLOOR
+        rank = self._ranks[number]
+        floor = _IDLE_FLOOR if rank.reports >= _FEW else _START_FLOOR
+        if rank.saves:
+            floor = max(floor, _CHECKPOINT_FLOOR)
         past = self._pasts.get(number) or _Past()
         return (
             max(floor, _TIMES_LONGEST * past.idle, _IDLE_STEPS * past.step),

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from llutil.events.rank_slot import Doing
 from llutil.launcher import worker
 
 STEPS = 4
@@ -50,12 +51,17 @@ def train(folder: str) -> int:
     return worker.restart_count()
 
 
-def is_stopped_for(seconds: float) -> str:
-    """SIGSTOP comes in the middle, and later SIGCONT."""
+def is_stopped_and_held_for(seconds: float) -> str:
+    """SIGSTOP comes in the middle, and later SIGCONT; then the launcher holds the rank."""
     worker.progress(1)
     subprocess.Popen(["sh", "-c", f"sleep {seconds}; kill -CONT {os.getpid()}"])
     os.kill(os.getpid(), signal.SIGSTOP)
     worker.progress(2)
+    slot = worker.events().slot(0)
+    slot.doing = Doing.HELD  # as ``worker.step`` does
+    time.sleep(seconds)
+    slot.doing = Doing.STEPS
+    worker.progress(3)
     return "went on"
 
 

@@ -64,8 +64,8 @@ def test_a_function_that_hangs_after_its_last_step_is_found() -> None:
     assert "in __del__" in str(raised.value)
 
 
-def test_a_rank_that_is_stopped_and_goes_on_is_left_alone() -> None:
-    found = launch(functions.is_stopped_for, 1.3 * TIMEOUT, hang_timeout=TIMEOUT)
+def test_a_rank_that_is_stopped_or_held_and_goes_on_is_left_alone() -> None:
+    found = launch(functions.is_stopped_and_held_for, 1.3 * TIMEOUT, hang_timeout=TIMEOUT)
     assert found == {0: "went on"}
 
 

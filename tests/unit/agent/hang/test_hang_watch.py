@@ -17,12 +17,13 @@ class Node:
         self.now = 1000.0
         self.steps: list[int] = [0] * ranks
         self.cpu = [0.0] * ranks
+        self.saves = False
         self.watch.begin(self.now)
 
     def look(self, *, held: bool = False, late: float = 0.0) -> Suspicion | None:
         self.now = self.watch.next_look + late
         sights = [
-            Sight(rank, (step, step) if step else None, cpu)
+            Sight(rank, (step, step) if step else None, cpu, self.saves)
             for rank, (step, cpu) in enumerate(zip(self.steps, self.cpu, strict=True))
         ]
         return self.watch.look(self.now, sights, held=held)
@@ -71,6 +72,15 @@ def test_a_rank_that_works_now_and_then_is_not_idle() -> None:
     for _ in range(10):
         assert node.stands(400) is None
         assert node.stands(30, BUSY) is None
+
+
+def test_a_checkpoint_may_take_half_an_hour_without_any_work() -> None:
+    node = Node()
+    node.trains()
+    node.saves = True
+    after = node.stands(5000)
+    assert after is not None
+    assert 1800 <= after <= 1860
 
 
 def test_the_first_reports_may_take_half_an_hour() -> None:
