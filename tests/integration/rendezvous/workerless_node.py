@@ -1,5 +1,6 @@
 """A node's part in a rendezvous, without an agent and workers: a process that starts in a moment,
-and may be killed at any.
+and may be killed at any. If the job's ledger is one that a node serves, it serves it as an agent
+does.
 """
 
 from __future__ import annotations
@@ -59,6 +60,14 @@ def run(
         ledger_opener(BACKENDS[backend], endpoint, options),
         _Store,
     )
+    server = None
+    if backend == "served":
+        from llutil.ledgers.served.config import ServedConfig  # others' nodes need none of it
+        from llutil.ledgers.served.serving_node import start_server
+
+        (place,) = BACKENDS[backend].endpoints(endpoint)
+        serves = options.get("serves")
+        server = start_server(ServedConfig(endpoint=place), serves=serves, several=True)
     driver.start()
     running = revocation = None
     while True:
@@ -77,6 +86,8 @@ def run(
                     driver.tell(see.WorkersStopped(stage))
                 case do.Finish(end=end):
                     driver.close(time.monotonic() + 10)
+                    if server:
+                        server.close(linger=10)
                     Path(folder, f"{name}.end").write_text(type(end).__name__)
                     return
         if running and Path(folder, "succeed").exists():
