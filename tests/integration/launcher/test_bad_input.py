@@ -94,7 +94,7 @@ CALLS: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "unknown backend": (
         lambda: launch(worker_functions.rank_and, 0, rdzv_backend="gossip"),
-        ["rdzv_backend is 'gossip'; wanted one of c10d, etcd, static, zeus-adapter"],
+        ["rdzv_backend is 'gossip'; wanted one of c10d, etcd, served, static, zeus-adapter"],
     ),
     "unknown option": (
         lambda: launch(worker_functions.rank_and, 0, rdzv_configs={"tiemout": 3}),
