@@ -188,10 +188,11 @@ def checkpoint(step: int) -> Save:
     is what a restart resumes from. Of what is saved behind, the context has to know::
 
         with worker.checkpoint(step) as folder:
-            folder.after(torch.distributed.checkpoint.async_save(state, checkpoint_id=folder))
+            folder.after(dcp.async_save(state, checkpoint_id=folder, process_group=its_own))
 
-    That context ends at once. The checkpoint counts when all ranks' futures are done; an error of
-    it is raised by the next context.
+    ``dcp`` is ``torch.distributed.checkpoint``; its collectives go on in another thread, so it
+    needs a process group that nothing else uses. That context ends at once. The checkpoint counts
+    when all ranks' futures are done; an error of it is raised by the next context.
 
     :raises CheckpointError: it is not committed: another rank failed in it, or was at another step,
         or did not come in time; or the store refused. Checkpoints before it stay as they are.

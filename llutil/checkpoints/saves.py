@@ -178,6 +178,11 @@ class Save:
         futures = self._folder._futures  # noqa: SLF001 - one idea in two classes
         if error is not None:
             self._saves.fail(self._attempt, error)
+            if not isinstance(error, Exception | KeyboardInterrupt | SystemExit | GeneratorExit):
+                # torch's DCP raises such (torch 2.13), which no "except Exception" would catch.
+                raise CheckpointError(
+                    f"the checkpoint of step {self.step} does not count: {error}"
+                ) from error
         elif futures:
             # Not a daemon: the process ends after the commit, and not in the middle of it.
             self._thread = threading.Thread(

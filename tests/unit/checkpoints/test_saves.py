@@ -230,6 +230,18 @@ def test_what_fails_behind_is_raised_by_the_next_context(folder: str) -> None:
     assert found.step == 3
 
 
+def test_what_no_except_exception_catches_becomes_an_error_that_it_does(folder: str) -> None:
+    class DcpError(BaseException):
+        pass
+
+    (told,) = together(fail(rank_of(folder, 0, 1), 1, DcpError("disk is full")))
+    assert isinstance(told, CheckpointError)
+    assert "step 1 does not count: disk is full" in str(told)
+    assert isinstance(told.__cause__, DcpError)
+    with pytest.raises(KeyboardInterrupt):
+        fail(rank_of(folder, 0, 1), 2, KeyboardInterrupt())()
+
+
 def test_each_end_of_a_save_is_told_once(folder: str) -> None:
     saves = rank_of(folder, 0, 1)
     told: list[object] = []

@@ -1,0 +1,91 @@
+"""How long training stands still for a checkpoint: torch.save, and what is around it.
+
+One process saves 256 MiB below the folder for temporary files. ``async_save`` copies the state and
+writes it behind, so what it costs at once is the copy. What our context costs beside the writing is
+its own row: an empty checkpoint. Each figure is the median of some runs.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+from llutil import worker
+
+_BYTES, _RUNS = 256 * 2**20, 5
+
+
+def main() -> None:
+    """Print the table."""
+    here = Path.cwd()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        try:
+            rows = _rows()
+        finally:
+            os.chdir(here)
+    print("a checkpoint of 256 MiB, one process: how long training stands still")
+    for name, seconds in rows:
+        print(f"  {name:<58} {seconds * 1e3:>10,.1f} ms")
+
+
+def _rows() -> list[tuple[str, float]]:
+    import torch
+    import torch.distributed.checkpoint as dcp
+
+    warnings.simplefilter("ignore")  # torch warns that there is no process group
+    state = {f"layer-{number}": torch.ones(_BYTES // 4 // 16) for number in range(16)}
+
+    def plain() -> None:
+        torch.save(state, "plain.pt")
+
+    def synced() -> None:
+        with open("plain.pt", "wb") as file:  # noqa: PTH123 - what users write
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def nothing() -> None:
+        with worker.checkpoint(1):
+            pass
+
+    def saved() -> None:
+        with worker.checkpoint(1) as folder:
+            torch.save(state, f"{folder}/state.pt")
+
+    def dcp_saved() -> None:
+        with worker.checkpoint(1) as folder:
+            dcp.save(state, checkpoint_id=folder)
+
+    def behind() -> None:
+        with worker.checkpoint(1) as folder:
+            folder.after(dcp.async_save(state, checkpoint_id=folder))
+
+    return [
+        ("torch.save, not waited for the disk", _median(plain)),
+        ("torch.save and fsync", _median(synced)),
+        ("worker.checkpoint with nothing in it", _median(nothing)),
+        ("worker.checkpoint with torch.save", _median(saved)),
+        ("worker.checkpoint with dcp.save", _median(dcp_saved)),
+        ("worker.checkpoint with dcp.async_save, folder.after", _median(behind, nothing)),
+    ]
+
+
+def _median(save: Callable[[], None], settle: Callable[[], None] = lambda: None) -> float:
+    """Seconds of one save; ``settle`` waits for what it has left to do, and is not counted."""
+    taken = []
+    for _ in range(_RUNS):
+        begun = time.perf_counter()
+        save()
+        taken.append(time.perf_counter() - begun)
+        settle()
+    return statistics.median(taken)
+
+
+if __name__ == "__main__":
+    main()
