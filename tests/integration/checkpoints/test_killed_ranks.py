@@ -15,6 +15,7 @@ import pytest
 from llutil.checkpoints.marker import Checkpoint
 from llutil.checkpoints.place import FOLDER, ROUND
 from llutil.checkpoints.saves import Saves
+from tests.support.forks import fork
 
 pytestmark = pytest.mark.fault
 
@@ -40,7 +41,7 @@ def train(folder: str, name: str, rank: int, size: int) -> None:
 
 
 def start(work: Callable[[], object]) -> int:
-    pid = os.fork()
+    pid = fork()
     if pid == 0:
         try:
             work()

@@ -16,6 +16,7 @@ from llutil.events.events import Events
 from llutil.events.gate import Kinds
 from llutil.events.rank_slot import Doing
 from llutil.events.steps import Steps
+from tests.support.forks import fork
 
 pytestmark = pytest.mark.fault
 
@@ -33,7 +34,7 @@ def later() -> float:
 
 
 def start(work: Callable[[], object]) -> int:
-    pid = os.fork()
+    pid = fork()
     if pid == 0:
         status = 1
         try:
