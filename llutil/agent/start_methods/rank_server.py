@@ -36,6 +36,8 @@ _ANSWER_TIMEOUT = 120.0
 _END_TIMEOUT = 1.0
 # Seconds between two calls of a request's ``check``.
 _CHECK_PERIOD = 0.1
+# Seconds for its answer after a stop was asked for.
+_STOP_PATIENCE = 5.0
 
 
 class ServerProcess(Protocol):
@@ -199,14 +201,18 @@ class RankServer:
 
     def _await_answer(self, channel: socket.socket, check: Callable[[], None]) -> None:
         deadline = time.monotonic() + _ANSWER_TIMEOUT
+        stopped_at = float("inf")
         poll = select.poll()
         poll.register(channel, select.POLLIN)
         while not poll.poll(1000 * _CHECK_PERIOD):
             try:
                 check()
             except BaseException:
-                self.close()  # it may answer yet, and start a worker that nobody waits for
-                raise
+                stopped_at = min(stopped_at, time.monotonic())
+                # Workers that run already have a grace period, if the server only answers late.
+                if time.monotonic() - stopped_at >= _STOP_PATIENCE:
+                    self.close()  # it may answer yet, and start a worker that nobody waits for
+                    raise
             if time.monotonic() >= deadline:
                 raise TimeoutError(f"it did not answer within {_ANSWER_TIMEOUT:g} s")
 

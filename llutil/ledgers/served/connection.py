@@ -23,7 +23,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Protocol
+from typing import Any
 
 from llutil.ledgers.errors import LedgerClosed, LedgerGone, LedgerRefused, LedgerUnavailable
 from llutil.ledgers.process_owned import ProcessOwned
@@ -31,10 +31,11 @@ from llutil.ledgers.served import handshake, messages
 from llutil.ledgers.served.config import ServedConfig
 from llutil.ledgers.served.dial import dial, dial_problem
 from llutil.ledgers.served.handshake import Frames, HandshakeError, RefusedError
-from llutil.ledgers.served.messages import Call, Change, FromServer, Hello, Welcome
+from llutil.ledgers.served.listener import Listener
+from llutil.ledgers.served.messages import Call, FromServer, Hello, Welcome
 from llutil.ledgers.served.pending_calls import Answer, PendingCall, PendingCalls
 
-__all__ = ["Connection", "Listener"]
+__all__ = ["Connection"]
 
 _log = logging.getLogger(__name__)
 
@@ -46,22 +47,6 @@ _REFUSED_PAUSE = 2.0
 _GONE_AFTER = 3.0
 """Nobody was reached for so long: a server that does not return has gone."""
 _READ = 1 << 18
-
-
-class Listener(Protocol):
-    """What the connection tells, in its own thread."""
-
-    def on_connected(self) -> None:
-        """The server has welcomed this client; calls can be posted."""
-
-    def on_new_server(self, why: str) -> None:
-        """The server knows nothing of this client any more."""
-
-    def on_changes(self, changes: tuple[Change, ...]) -> None:
-        """Watched scopes have changed."""
-
-    def on_gone(self) -> None:
-        """The server has gone, or refuses this client: ``gone`` or ``refusal`` has changed."""
 
 
 class Connection(ProcessOwned):
@@ -125,11 +110,9 @@ class Connection(ProcessOwned):
             if time.monotonic() >= deadline:
                 raise LedgerUnavailable(f"{what}: the deadline had passed; nothing was done")
             number, body = self._pending.request(call)
-            if len(body) > handshake.MAX_MESSAGE:
-                raise LedgerRefused(
-                    f"{what}: a message of {len(body)} bytes; a served ledger takes "
-                    f"{handshake.MAX_MESSAGE} at most"
-                )
+            if len(body) > (most := handshake.MAX_MESSAGE):
+                text = f"a message of {len(body)} bytes; a served ledger takes {most} at most"
+                raise LedgerRefused(f"{what}: {text}")
             pending = PendingCall(number=number, what=what, body=body)
             self._pending.add(pending)
             if self._connected:
@@ -240,10 +223,11 @@ class Connection(ProcessOwned):
 
     def _take_up(self, connection: socket.socket, welcome: Welcome) -> None:
         """Go on where the last connection ended."""
-        other = bool(self.server) and not (welcome.known and welcome.server == self.server)
-        self.server = welcome.server
+        before, self.server = self.server, welcome.server
+        other = bool(before) and not (welcome.known and welcome.server == before)
         if other:
-            why = f"{self.config} is another one: its server was started again"
+            away = "this node was away" if welcome.server == before else "it was started again"
+            why = f"{self.config} knows nothing of this node any more: {away}"
             with self._lock:
                 self._pending.fail(LedgerUnavailable, why, sent_only=True)
             self._listener.on_new_server(why)

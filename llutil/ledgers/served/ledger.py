@@ -93,7 +93,6 @@ class ServedLedger:
 
     def on_new_server(self, why: str) -> None:
         """Another ledger is in its place: what was in this one is over."""
-        self._watches.forget_views()
         for keeper in self._keepers():
             keeper.mark_lost(why)
         self._on_change()

@@ -62,12 +62,6 @@ class Watches:
         for watch in watches:
             self._connection.post(watch.request())
 
-    def forget_views(self) -> None:
-        """Another ledger is in place of the one that they are of: nothing of it holds."""
-        with self.lock:
-            for watch in self._open.values():
-                watch.forget()
-
     def apply(self, changes: tuple[Change, ...]) -> bool:
         """Take note of what the server says; whether a view has changed."""
         with self.lock:
@@ -129,8 +123,3 @@ class ServedWatch:
         self._view = View(self._view.records, change.revision)
         self._is_stale = True
         return True
-
-    def forget(self) -> None:
-        """Know no record any more. Called with the lock held."""
-        self._is_stale = self._is_stale or bool(self._records)
-        self._records.clear()

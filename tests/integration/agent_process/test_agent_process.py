@@ -369,14 +369,17 @@ def test_a_stop_is_heard_while_torch_waits_for_others_in_native_code(
 def test_an_agent_that_is_stuck_where_no_signal_reaches_it_ends_all_the_same(
     folder: str, tmp_path: Path
 ) -> None:
-    """Here it waits for a fork server that is as slow as an import from a bad network drive. Its
-    last resort comes sooner than it does for users.
+    """Here it waits in C for a lock that nobody gives back, instead of asking for its first worker.
+    Its last resort comes sooner than it does for users.
     """
     (tmp_path / "sitecustomize.py").write_text(
-        "import sys, time\n"
+        "import ctypes, socket\n"
         "import llutil.time_budgets\n"
         "llutil.time_budgets.StopBudget.last_resort = 6.0\n"
-        "if 'forkserver' in ' '.join(sys.orig_argv): time.sleep(60)\n"
+        "def wait(*_):\n"
+        "    lock = ctypes.create_string_buffer(64)\n"
+        "    for _ in range(2): ctypes.CDLL(None).pthread_mutex_lock(lock)\n"
+        "socket.send_fds = wait\n"
     )
     job = spec(worker_function("rank_and", 1), folder, grace=0.5, start_method="forkserver")
     path = os.pathsep.join([str(tmp_path), ROOT])

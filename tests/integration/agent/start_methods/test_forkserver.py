@@ -165,9 +165,10 @@ def test_a_restart_uses_the_same_server(folder: str) -> None:
         f"{START_FUNCTIONS}:fail_once", folder, nproc=2, max_restarts=1, start_method="forkserver"
     )
     servers = {path.name: path.read_text() for path in Path(folder).iterdir()}
-    # The first round may be over before one of its ranks has said anything.
+    # The first round may be over before one of its ranks has said anything, or all of it.
+    assert servers["1.0"]
+    assert {servers["1.0"]} == set(filter(None, servers.values()))
     assert {"1.0", "1.1"} < servers.keys()
-    assert len(set(servers.values())) == 1
     assert str(os.getpid()) not in servers.values()
 
 

@@ -48,13 +48,16 @@ class Servers:
 
     def start(self) -> tuple[Process, socket.socket]:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        answer = json.dumps({"pid": len(self.processes), "start": 1}).encode()
-        null = os.open(os.devnull, os.O_RDONLY)
-        socket.send_fds(theirs, [answer], [null])
-        os.close(null)
         self.processes.append(Process(ours))
         self.ends.append(theirs)
+        self.answer(len(self.ends) - 1)
         return self.processes[-1], ours
+
+    def answer(self, number: int) -> None:
+        answer = json.dumps({"pid": number, "start": 1}).encode()
+        null = os.open(os.devnull, os.O_RDONLY)
+        socket.send_fds(self.ends[number], [answer], [null])
+        os.close(null)
 
     @property
     def ended(self) -> list[bool]:
@@ -124,18 +127,37 @@ def test_a_server_that_has_gone_with_workers_is_not_replaced(
 def test_a_stop_is_heard_while_the_server_does_not_answer(
     servers: Servers, asked: StartRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(rank_server, "_STOP_PATIENCE", 0.5)
     server = RankServer(servers.start)
     _started(server, asked).close()  # the answer that was there from the start
-    checks: list[int] = []
 
     def check() -> None:
-        checks.append(1)
-        if len(checks) == 2:
-            raise KeyboardInterrupt
+        raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         server.start(replace(asked, check=check))
     assert servers.ended == [True], "it could start a worker that nobody waits for"
+
+
+def test_an_answer_soon_after_a_stop_still_counts_so_that_workers_have_their_grace_period(
+    servers: Servers, asked: StartRequest
+) -> None:
+    server = RankServer(servers.start)
+    first = _started(server, asked)
+    checks: list[int] = []
+
+    def check() -> None:
+        checks.append(1)
+        if len(checks) == 3:
+            servers.answer(0)
+        raise KeyboardInterrupt
+
+    second = server.start(replace(asked, check=check))
+    assert not isinstance(second, ForkRefused)
+    assert servers.ended == [False]
+    for worker in (first, second):
+        worker.close()
+    server.close()
 
 
 def test_a_server_that_does_not_answer_is_given_up(
