@@ -38,7 +38,7 @@ from llutil.agent.guardian.client import Guardian
 from llutil.agent.hang.hang_finder import HangFinder
 from llutil.agent.metrics import Stopwatch
 from llutil.agent.observer import AgentObserver
-from llutil.agent.start_methods.starter import Starter
+from llutil.agent.start_methods.starter import RankServerLostError, Starter
 from llutil.agent.stop_signals import StopSignals
 from llutil.agent.worker_side.work_order import write_order
 from llutil.agent.workers.rank_environment import line_prefix, rank_environment
@@ -103,22 +103,12 @@ class Agent(SimpleElasticAgent):
         self._signals.check()
         self._job.events.reset_slots()
         plans = [self._rank_plan(worker_group, worker) for worker in worker_group.workers]
-        order_fd = write_order(self._job.order)
         self._oom_watch = OomWatch()
         try:
-            self._workers = RankGroup(
-                plans,
-                starter=self._starter,
-                order_fd=order_fd,
-                shared=self._job.shared,
-                mark=self._job.mark,
-                guardian=self._guardian,
-                loop=self._loop,
-                observer=self._observer,
-                check=self._signals.check,
-            )
-        finally:
-            os.close(order_fd)
+            self._workers = self._new_workers(plans)
+        except RankServerLostError as error:
+            _log.warning("%s; all ranks of this node are started again", error)
+            self._workers = self._new_workers(plans)
         self._hangs.begin()
         self._start_count += 1
         ranks = tuple(worker.global_rank for worker in worker_group.workers)
@@ -154,6 +144,23 @@ class Agent(SimpleElasticAgent):
         return RunResult(state=WorkerState.HEALTHY)
 
     # The rest is for subclasses, and for the methods above.
+
+    def _new_workers(self, plans: list[RankPlan]) -> RankGroup:
+        order_fd = write_order(self._job.order)
+        try:
+            return RankGroup(
+                plans,
+                starter=self._starter,
+                order_fd=order_fd,
+                shared=self._job.shared,
+                mark=self._job.mark,
+                guardian=self._guardian,
+                loop=self._loop,
+                observer=self._observer,
+                check=self._signals.check,
+            )
+        finally:
+            os.close(order_fd)
 
     @property
     def _restarts(self) -> int:

@@ -128,6 +128,16 @@ def _command(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
 
 
+def kill_server_once(folder: str) -> str:
+    """Rank 0 kills the process that it was started from, the first time."""
+    mark = Path(folder, "killed")
+    if os.environ["RANK"] == "0" and not mark.exists():
+        mark.touch()
+        os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(0.2)
+    return "done"
+
+
 def fail_once(folder: str) -> None:
     """Say who the parent is; fail in the first round."""
     restart = os.environ["TORCHELASTIC_RESTART_COUNT"]

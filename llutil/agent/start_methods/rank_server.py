@@ -20,7 +20,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Protocol
 
-from llutil.agent.start_methods.starter import StartRequest, WorkerProcess
+from llutil.agent.start_methods.starter import (
+    RankServerLostError,
+    StartRequest,
+    WorkerProcess,
+)
 from llutil.errors import InfrastructureError
 from llutil.system.process_table import stat_of
 from llutil.system.send_signal import Sent, send_signal_by_pidfd
@@ -125,6 +129,7 @@ class RankServer:
         """One more worker: a fork of the server or, with ``interpreter``, that command, a fresh
         interpreter which imports ``worker_main``'s main.
 
+        :raises RankServerLostError: the server died, and workers of it.
         :raises InfrastructureError: the server does not answer, or cannot start a process.
         :raises OSError: this process has no more descriptors.
         """
@@ -136,10 +141,11 @@ class RankServer:
                     answer, pidfds = self._ask(channel, header, fds, request.check)
                 except (OSError, EOFError) as error:
                     # Workers die with their server, so only one without any is replaced.
-                    last = attempt == 2 or bool(self._workers)
+                    had_workers = bool(self._workers)
                     self.close()
-                    if last:
-                        raise InfrastructureError(
+                    if had_workers or attempt == 2:
+                        kind = RankServerLostError if had_workers else InfrastructureError
+                        raise kind(
                             f"the process that starts workers did not start one: {error!r}"
                         ) from error
                     continue

@@ -21,14 +21,22 @@ from pathlib import Path
 from typing import Protocol
 
 import llutil
+from llutil.errors import InfrastructureError
 from llutil.system.send_signal import Sent
 
 __all__ = [
+    "RankServerLostError",
     "StartRequest",
     "Starter",
     "WorkerProcess",
     "interpreter_command",
 ]
+
+
+class RankServerLostError(InfrastructureError):
+    """The rank server died in the middle of a round's start, and with it the workers that it had
+    started.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -172,6 +172,20 @@ def test_a_restart_uses_the_same_server(folder: str) -> None:
     assert str(os.getpid()) not in servers.values()
 
 
+@pytest.mark.fault
+@pytest.mark.usefixtures("no_torch")
+def test_a_server_that_dies_in_the_middle_of_a_rounds_start_costs_no_job(folder: str) -> None:
+    """Rank 0 kills it as soon as it runs, while others are being started, or just after that."""
+    results = launch(
+        f"{START_FUNCTIONS}:kill_server_once",
+        folder,
+        nproc=12,
+        max_restarts=1,
+        start_method="forkserver",
+    )
+    assert results == dict.fromkeys(range(12), "done")
+
+
 @pytest.mark.usefixtures("no_torch")
 def test_launches_in_a_block_of_warm_workers_share_a_server_that_ends_with_it(
     monkeypatch: pytest.MonkeyPatch,

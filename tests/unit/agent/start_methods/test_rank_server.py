@@ -15,7 +15,11 @@ import pytest
 
 from llutil.agent.start_methods import rank_server
 from llutil.agent.start_methods.rank_server import ForkRefused, RankServer
-from llutil.agent.start_methods.starter import StartRequest, WorkerProcess
+from llutil.agent.start_methods.starter import (
+    RankServerLostError,
+    StartRequest,
+    WorkerProcess,
+)
 from llutil.errors import InfrastructureError
 from tests.support.descriptors import few_descriptors, open_descriptors
 
@@ -117,7 +121,7 @@ def test_a_server_that_has_gone_with_workers_is_not_replaced(
     server = RankServer(servers.start)
     worker = _started(server, asked)
     servers.ends[0].close()
-    with pytest.raises(InfrastructureError, match="did not start one"):
+    with pytest.raises(RankServerLostError, match="did not start one"):
         server.start(asked)
     assert servers.ended == [True]
     worker.close()
