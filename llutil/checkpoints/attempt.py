@@ -71,6 +71,12 @@ class Attempt:
             self.fail(error)
             raise
 
+    def refuse(self, error: CheckpointError) -> None:
+        """Say that this rank cannot enter, so that nobody waits for it."""
+        with contextlib.suppress(OSError):  # then they wait until their time is over
+            self._store.make(self._notes)
+        self.fail(error)
+
     def leave(self) -> Checkpoint:
         """Say that this rank has written all, and wait until the checkpoint is committed.
 

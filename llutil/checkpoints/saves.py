@@ -11,6 +11,7 @@ import logging
 import operator
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Protocol
@@ -99,11 +100,18 @@ class Saves:
 
     def begin(self, save: Save) -> Attempt:
         """Enter the next attempt, after the one that still goes on behind."""
-        behind, self._behind = self._behind, None
-        if behind is not None:
-            behind.join()
+        # Counted before anything can fail: all ranks have to be at the same attempt.
         self._count += 1
         attempt = Attempt(self._store, self.place, save.step, self._count)
+        if self._behind is not None:
+            try:
+                goes_on = not self._behind.join(self.place.timeout)
+            except CheckpointError:
+                self._behind = None
+                raise
+            if goes_on:
+                raise self._goes_on(self._behind, attempt)
+            self._behind = None
         try:
             attempt.enter()
         except OSError as error:
@@ -112,6 +120,15 @@ class Saves:
                 f"the checkpoint of step {save.step} cannot be begun in {self._store!r}: {error}"
             ) from error
         return attempt
+
+    def _goes_on(self, behind: Save, attempt: Attempt) -> CheckpointError:
+        """The error of ``attempt``, which cannot begin beside the save that goes on behind."""
+        error = CheckpointError(
+            f"the checkpoint of step {attempt.step} cannot be begun: the one of step "
+            f"{behind.step} still goes on behind, {self.place.timeout:g} s later"
+        )
+        attempt.refuse(error)
+        return error
 
     def finish(self, attempt: Attempt) -> None:
         """Wait until the attempt is committed."""
@@ -191,26 +208,28 @@ class Save:
             self._saves.go_on_behind(self)
             self._thread.start()
         else:
-            if self._join_untold_saves() and not self._attempt.has_metadata():
-                failure = CheckpointError(
-                    f"the async_save of step {self.step} has failed: it left no .metadata"
-                )
+            why = self._untold_save_problem(self._attempt)
+            if why:
+                failure = CheckpointError(f"the async_save of step {self.step} {why}")
                 self._saves.fail(self._attempt, failure)
                 raise failure
             self._saves.finish(self._attempt)
 
-    def join(self) -> None:
-        """Wait for what goes on behind.
+    def join(self, seconds: float) -> bool:
+        """Wait for what goes on behind, so many seconds at most; whether it is over.
 
         :raises CheckpointError: it has failed.
         """
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(seconds)
+            if self._thread.is_alive():
+                return False
         if self._error is not None:
             raise CheckpointError(
                 f"the checkpoint of step {self.step}, which was saved behind, does not count: "
                 f"{self._error}"
             ) from self._error
+        return True
 
     def _finish_behind(self, attempt: Attempt, futures: Iterable[_Future]) -> None:
         try:
@@ -227,18 +246,26 @@ class Save:
         if self._error is not None:
             _log.warning("the checkpoint of step %d does not count: %s", self.step, self._error)
 
-    def _join_untold_saves(self) -> bool:
-        """Wait for an ``async_save`` whose future ``Folder.after`` was not given, and say whether
-        there was one.
+    def _untold_save_problem(self, attempt: Attempt) -> str:
+        """Wait for an ``async_save`` whose future ``Folder.after`` was not given. What is wrong
+        with it; empty if there was none, or it is well.
         """
-        untold = False
-        for thread in set(threading.enumerate()) - self._threads:
-            if thread.name.startswith(_DCP_THREAD):
-                _log.warning(
-                    "the context of step %d waits for async_save; give what it returns to "
-                    "folder.after(...), and training goes on meanwhile",
-                    self.step,
-                )
-                thread.join()
-                untold = True
-        return untold
+        untold = [
+            thread
+            for thread in set(threading.enumerate()) - self._threads
+            if thread.name.startswith(_DCP_THREAD)
+        ]
+        if not untold:
+            return ""
+        _log.warning(
+            "the context of step %d waits for async_save; give what it returns to "
+            "folder.after(...), and training goes on meanwhile",
+            self.step,
+        )
+        timeout = self._saves.place.timeout
+        deadline = time.monotonic() + timeout
+        for thread in untold:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        if any(thread.is_alive() for thread in untold):
+            return f"still goes on {timeout:g} s later"
+        return "" if attempt.has_metadata() else "has failed: it left no .metadata"

@@ -124,8 +124,9 @@ def build_agent(
         stack.callback(starter.close)
     start_health_check(stack)
     if rendezvous.served:
-        serving = rendezvous  # the names of its endpoint may be looked up for long
-        rendezvous, server = interruptible(lambda: serve_ledger(serving), loop, signals)
+        rendezvous, server = serve_ledger(rendezvous)
+        if server is not None:
+            stack.callback(server.close)  # from now on, whatever the next parts raise
     with torch_errors_translated(rendezvous):
         # torch's c10d backend connects here, which may take long. A rendezvous inside this agent
         # connects to nothing, so it needs no thread.

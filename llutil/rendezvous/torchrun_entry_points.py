@@ -10,6 +10,7 @@ because "etcd" in torch's registry means etcd's v2 API.
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -72,12 +73,19 @@ def _handler(backend: Backend, params: RendezvousParameters) -> RendezvousHandle
     server = None
     if config.served:
         config, server = serve_ledger(config)
-    driver = build_driver(config)  # now, so that what cannot work is said before anything runs
+    try:
+        driver = build_driver(config)  # now, so that what cannot work is said before anything runs
+    except BaseException:
+        if server is not None:
+            server.close()
+        raise
     if server is None:
         return LedgerRendezvousHandler(params.backend, params.run_id, lambda: driver)
-    return LedgerRendezvousHandler(
+    handler = LedgerRendezvousHandler(
         params.backend,
         params.run_id,
         lambda: driver,
         lambda linger: server.close(linger=linger),
     )
+    weakref.finalize(handler, server.close)  # also of one that nobody has shut down
+    return handler

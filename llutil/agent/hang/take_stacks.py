@@ -26,6 +26,8 @@ __all__ = ["TakenStack", "stacks_of"]
 
 # Seconds for py-spy, and then for faulthandler.
 _SPY_TIME, _SIGNAL_TIME = 5.0, 2.0
+# Seconds for the kernel to end a py-spy that took too long.
+_KILLED = 1.0
 # Seconds between two looks at what has been written.
 _PERIOD = 0.02
 # Seconds in which a dump that is not complete would have grown. Its last line does not say so.
@@ -74,7 +76,9 @@ def _by_py_spy(pids: Iterable[int]) -> dict[int, TakenStack]:
             text, _ = process.communicate(timeout=max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             process.kill()
-            text, _ = process.communicate()
+            text = ""
+            with suppress(subprocess.TimeoutExpired):  # stuck in the kernel: then it is left alone
+                text, _ = process.communicate(timeout=_KILLED)
         # The first lines repeat the command line, which may hold what nobody should read in a log.
         threads = text[max(text.find("\nThread "), 0) :].strip()
         taken[pid] = TakenStack(of_py_spy(text), threads)

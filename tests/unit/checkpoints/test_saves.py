@@ -211,6 +211,49 @@ def test_a_save_behind_counts_only_after_its_future(folder: str) -> None:
     assert [name.rpartition("-")[0] for name in names(folder)] == ["step-1", "step-2"]
 
 
+def test_a_save_behind_that_never_ends_holds_no_rank_for_ever_and_others_are_told(
+    folder: str,
+) -> None:
+    slow, quick = (rank_of(folder, rank, 2, **{TIMEOUT: "0.5"}) for rank in range(2))
+    upload: Future[None] = Future()
+    with slow.save(1) as path:
+        path.after(upload)
+    done: Future[None] = Future()
+    done.set_result(None)
+    with quick.save(1) as path:
+        path.after(done)
+    told = together(save(slow, 2), save(quick, 2))
+    assert isinstance(told[0], CheckpointError)
+    assert "step 1 still goes on behind, 0.5 s later" in str(told[0])
+    assert isinstance(told[1], CheckpointError)
+    upload.set_result(None)
+    together(save(slow, 3), save(quick, 3))  # the first save has failed meanwhile
+    together(save(slow, 4), save(quick, 4))
+    found = rank_of(folder, 0, 1).newest()
+    assert found is not None
+    assert found.step == 4
+
+
+def test_an_async_save_that_nobody_named_holds_the_rank_until_the_time_is_over(
+    folder: str,
+) -> None:
+    rank = rank_of(folder, 0, 1, **{TIMEOUT: "0.2"})
+    goes_on = threading.Event()
+    thread = threading.Thread(target=goes_on.wait, name="AsyncCheckpointExecutor_0")
+
+    def begin() -> None:
+        with rank.save(1):
+            thread.start()
+
+    try:
+        with pytest.raises(CheckpointError, match=r"async_save of step 1 still goes on 0\.2 s"):
+            begin()
+    finally:
+        goes_on.set()
+        thread.join()
+    assert rank.newest() is None
+
+
 def test_what_fails_behind_is_raised_by_the_next_context(folder: str) -> None:
     ranks = [rank_of(folder, rank, 2) for rank in range(2)]
     uploads: list[Future[None]] = [Future(), Future()]

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+from torch.distributed.elastic.rendezvous import RendezvousParameters
 
 from llutil.backends.endpoints import Endpoint
 from llutil.errors import ConfigError, RendezvousError
@@ -14,6 +15,7 @@ from llutil.launcher.launch_agent import LaunchConfig, launch_agent
 from llutil.ledgers.served.config import ServedConfig
 from llutil.ledgers.served.server import LedgerServer
 from llutil.ledgers.served.serving_node import start_server
+from llutil.rendezvous import build_handler, torchrun_entry_points
 from tests.support.ports import free_ports
 
 FOREIGN = "192.0.2.1"  # of no machine (RFC 5737)
@@ -131,3 +133,45 @@ def test_an_endpoint_that_is_no_nodes_address_is_said_after_a_while(port: int) -
     )
     with pytest.raises(RendezvousError, match="nobody serves a ledger there"):
         launch_agent(config, print, [])
+
+
+def _fails(_config: object) -> None:
+    raise ConfigError("something else is wrong")
+
+
+def test_an_agent_that_fails_after_it_has_begun_to_serve_gives_the_port_back(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build_handler, "build_driver", _fails)
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=2,
+        nproc_per_node=1,
+        run_id="job",
+        rdzv_backend="served",
+        rdzv_endpoint=f"127.0.0.1:{port}",
+    )
+    with pytest.raises(ConfigError, match="something else"):
+        launch_agent(config, print, [])
+    socket.create_server(("127.0.0.1", port)).close()
+
+
+def _parameters(port: int) -> RendezvousParameters:
+    return RendezvousParameters(
+        backend="served", endpoint=f"127.0.0.1:{port}", run_id="job", min_nodes=1, max_nodes=2
+    )
+
+
+def test_a_handler_of_torchruns_that_fails_or_is_dropped_gives_the_port_back(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = torchrun_entry_points.served()
+    handler = make(_parameters(port))
+    with pytest.raises(OSError, match="in use"):
+        socket.create_server(("127.0.0.1", port))
+    del handler
+    socket.create_server(("127.0.0.1", port)).close()
+    monkeypatch.setattr(build_handler, "build_driver", _fails)
+    with pytest.raises(ConfigError, match="something else"):
+        make(_parameters(port))
+    socket.create_server(("127.0.0.1", port)).close()
