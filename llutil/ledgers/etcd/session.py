@@ -24,9 +24,9 @@ from llutil.ledgers.protocol import (
     Joined,
     MayComeBack,
     Record,
-    SessionState,
     View,
 )
+from llutil.ledgers.renewed_session import RenewedSession
 
 __all__ = ["EtcdSession", "open_session"]
 
@@ -62,20 +62,16 @@ def open_session(
     )
 
 
-class EtcdSession(MayComeBack):
+class EtcdSession(RenewedSession, MayComeBack):
     """``llutil.ledgers.Session`` on etcd. Made by ``open_session``."""
 
     def __init__(
         self, connection: Connection, namespace: Namespace, keeper: EtcdSessionKeeper
     ) -> None:
+        super().__init__(keeper)
         self._connection = connection
         self._namespace = namespace
         self._keeper = keeper
-
-    @property
-    def ttl(self) -> float:
-        """Seconds that the session lives after its last renewal."""
-        return self._keeper.renewal.ttl
 
     @property
     def lease(self) -> str:
@@ -83,28 +79,9 @@ class EtcdSession(MayComeBack):
         return messages.lease_name(self._keeper.number)
 
     @property
-    def renewed_at(self) -> float:
-        """``time.monotonic()`` when the last successful renewal was sent."""
-        return self._keeper.renewal.sent
-
-    @property
-    def state(self) -> SessionState:
-        """The state now."""
-        return self._keeper.state
-
-    @property
     def revocation(self) -> LeaseRevocation:
         """How to revoke the lease by etcd's JSON calls."""
         return http_revocation.revocation(self._connection.config, self._keeper.number)
-
-    @property
-    def is_renewed(self) -> bool:
-        """Whether the session is still renewed."""
-        return self._keeper.is_alive
-
-    def abandon(self, *, deadline: float) -> None:
-        """Stop the renewals without telling etcd."""
-        self._keeper.stop(deadline=deadline)
 
     def _txn(self, what: str, request: Any, *, deadline: float) -> Answer:
         return self._connection.call(

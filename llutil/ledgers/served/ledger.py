@@ -49,7 +49,7 @@ class ServedLedger:
         """Start a session of ``ttl`` seconds."""
         opened = session.open_session(self._connection, ttl, self._on_change, deadline=deadline)
         with self._lock:
-            self._sessions = [one for one in self._sessions if one.keeper.is_alive]
+            self._sessions = [one for one in self._sessions if one.is_renewed]
             self._sessions.append(opened)
         return opened
 
@@ -80,7 +80,7 @@ class ServedLedger:
         with self._lock:
             sessions, self._sessions = self._sessions, []
         for one in sessions:
-            one.keeper.stop(deadline=deadline)
+            one.abandon(deadline=deadline)
         self._connection.join(deadline)
 
     # What the connection tells.

@@ -12,7 +12,8 @@ from llutil.ledgers import session_keeper
 from llutil.ledgers.errors import SessionLost
 from llutil.ledgers.keys import check_folder, check_key, check_scope
 from llutil.ledgers.lease_revocation import LeaseRevocation
-from llutil.ledgers.protocol import CreateResult, GuardGone, Joined, Record, SessionState
+from llutil.ledgers.protocol import CreateResult, GuardGone, Joined, Record
+from llutil.ledgers.renewed_session import RenewedSession
 from llutil.ledgers.served import messages, revocation
 from llutil.ledgers.served.connection import Connection
 from llutil.ledgers.served.messages import Creation
@@ -63,33 +64,19 @@ def _renew_lease(connection: Connection, session: str, lease: str, *, deadline: 
     return Renewal(answer.sent, answer.result)
 
 
-class ServedSession:
+class ServedSession(RenewedSession):
     """``llutil.ledgers.Session`` on a served ledger. Made by ``open_session``."""
 
     def __init__(self, connection: Connection, keeper: Keeper) -> None:
+        super().__init__(keeper)
         self._connection = connection
         self._server = connection.server
         self._keeper = keeper
 
     @property
-    def ttl(self) -> float:
-        """Seconds that the session lives after its last renewal."""
-        return self._keeper.renewal.ttl
-
-    @property
     def lease(self) -> str:
         """The session's name in the server."""
         return self._keeper.lease
-
-    @property
-    def renewed_at(self) -> float:
-        """``time.monotonic()`` when the last successful renewal was sent."""
-        return self._keeper.renewal.sent
-
-    @property
-    def state(self) -> SessionState:
-        """The state now."""
-        return self._keeper.state
 
     @property
     def gone(self) -> str:

@@ -27,6 +27,7 @@ from llutil.ledgers.protocol import (
     Record,
     SessionState,
 )
+from llutil.ledgers.renewed_session import RenewedSession
 from llutil.ledgers.session_keeper import Renewal
 from llutil.ledgers.zookeeper import lease_znodes, session_handshake
 from llutil.ledgers.zookeeper.config import ZooKeeperConfig
@@ -104,12 +105,13 @@ def open_session(
     return ZooKeeperSession(leases, keeper, granted)
 
 
-class ZooKeeperSession(MayComeBack):
+class ZooKeeperSession(RenewedSession, MayComeBack):
     """``llutil.ledgers.Session`` on ZooKeeper. Made by ``open_session``."""
 
     def __init__(
         self, leases: LeaseFolder, keeper: ZooKeeperSessionKeeper, granted: GrantedSession
     ) -> None:
+        super().__init__(keeper)
         self._leases = leases
         self._kazoo = leases.kazoo
         self._paths = leases.paths
@@ -120,38 +122,18 @@ class ZooKeeperSession(MayComeBack):
         self._writer = ZnodeWriter(leases.paths)
 
     @property
-    def ttl(self) -> float:
-        """Seconds that the session lives after its last renewal."""
-        return self._keeper.renewal.ttl
-
-    @property
     def lease(self) -> str:
         """The session's id and its password. Who knows both can end the session."""
         return f"{self._name}-{self._granted.password.hex()}"
-
-    @property
-    def renewed_at(self) -> float:
-        """``time.monotonic()`` when the last successful renewal was sent."""
-        return self._keeper.renewal.sent
-
-    @property
-    def state(self) -> SessionState:
-        """The state now."""
-        return self._keeper.state
 
     @property
     def revocation(self) -> LeaseRevocation:
         """How to end the session by a handshake with its id and password."""
         return session_handshake.revocation(self._kazoo.config, self._granted)
 
-    @property
-    def is_renewed(self) -> bool:
-        """Whether the session is still renewed."""
-        return self._keeper.is_alive
-
     def abandon(self, *, deadline: float) -> None:
         """Stop the renewals, and close the connection."""
-        self._keeper.stop(deadline=deadline)
+        super().abandon(deadline=deadline)
         self._kazoo.close(deadline=deadline)
 
     def _retry(self, what: str, act: Callable[[ZnodeReader, bool], Any], deadline: float) -> Any:
