@@ -1,10 +1,10 @@
 """The agent of a node whose rendezvous has a ledger: it carries out the protocol's instructions,
 and reports back.
 
-The rendezvous driver gives three instructions: start workers, stop them, finish. This agent carries
-them out and reports how workers ended. It decides nothing: restarts, budget and verdicts belong to
-the protocol. So a node that has finished waits for its round's verdict, and runs again if the
-others must.
+The rendezvous driver says when to start workers, when to stop them, and how it ends. This agent
+carries that out and reports how workers ended. It does not hold ranks at a step yet, and says so if
+asked. It decides nothing: restarts, budget and verdicts belong to the protocol. So a node that has
+finished waits for its round's verdict, and runs again if the others must.
 """
 
 from __future__ import annotations
@@ -121,6 +121,11 @@ class LedgerAgent(Agent):
                         self._start_round(assignment, node)
                     case do.StopWorkers() as stop:
                         self._stop(stop)
+                    case do.RaiseGate(gate=gate):
+                        why = "this version's agent cannot hold its ranks at a step"
+                        self._driver.tell(see.GateRaised(gate.stage, gate.number, None, why))
+                    case do.OpenGate() | do.RefuseWish():
+                        pass  # it holds none, and wishes nothing
                     case do.Finish(end=end):
                         return self._finish(end)
             elif self._workers is not None and (self._workers.ended or self._workers.failed):

@@ -9,7 +9,7 @@ write was applied, before it was applied, or long before it will be.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from llutil.rendezvous.driver.record_writer import RecordWriter
 from llutil.rendezvous.driver.version_check import VersionCheck
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol import observations as see
+from llutil.rendezvous.protocol.gate_records import WishKind
 from llutil.rendezvous.protocol.instructions import End, Instruction
 from llutil.rendezvous.protocol.record_codec import ForeignRecord
 from llutil.rendezvous.protocol.records import Member, Record, Stage
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 
 _ANY = Stored("", b"", 0)
-_REQUESTS = do.Request | do.RenewGeneration | do.DeleteStale | do.Leave
+_REQUESTS = do.Request | do.RenewGeneration | do.DeleteStale | do.DeleteGates | do.Leave
 
 
 class _Reader(RecordReader):
@@ -236,18 +237,31 @@ class Host:
                 self.running = assignment.stage
                 self.starts += 1
                 self.ended = None
+                world.steps.prepare(self, node, assignment.stage)
                 world.at(world.now + world.delayed(), self._started, assignment, node)
             case do.StopWorkers(stage=stage):
                 world.at(world.now + world.work.stopping_time(), self._stopped, stage, self.node)
             case do.DeleteStale(before=before):
                 if not self.cut:
-                    world.at(world.now + world.delayed(), self._delete_stale, before)
+                    stale = partial(KEYS.stale, before=before)
+                    world.at(world.now + world.delayed(), self._delete, stale)
+            case do.DeleteGates(stage=stage, number=number, kept=kept):
+                if "answers" in self.watches:
+                    world.store.unwatch(self.watches.pop("answers"))
+                if not self.cut:
+                    stale = partial(KEYS.stale_gates, stage=stage, number=number, kept=kept)
+                    world.at(world.now + world.delayed(), self._delete, stale)
+            case do.WatchAnswers(stage=stage, number=number):
+                see_answers = partial(self._see_answers, stage, number)
+                self._watch("answers", KEYS.answers(stage, number), see_answers)
+            case do.RaiseGate() | do.OpenGate():
+                world.steps.instruct(self, instruction)
             case do.Leave():
                 self._leave()
             case do.Finish(end=end):
                 self.end = end
                 self._hush()
-            case do.RenewGeneration() | do.CloseStore():
+            case do.RenewGeneration() | do.CloseStore() | do.RefuseWish():
                 pass
 
     def _see_members(self, view: View) -> None:
@@ -255,6 +269,9 @@ class Host:
 
     def _see_reports(self, stage: Stage, view: View) -> None:
         self.observe(see.ReportsSeen(stage, self.reader.read_reports(view)))
+
+    def _see_answers(self, stage: Stage, number: int, view: View) -> None:
+        self.observe(see.AnswersSeen(stage, number, self.reader.read_answers(view)))
 
     def _see_log(self, view: View) -> None:
         self.observe(see.LogSeen(self.reader.read_history(view)))
@@ -287,10 +304,9 @@ class Host:
         self.watches[name] = Watch(scope, deliver, self, seen)
         self.world.store.watch(self.watches[name])
 
-    def _delete_stale(self, before: Stage) -> None:
+    def _delete(self, stale: Callable[[Iterable[str]], tuple[str, ...]]) -> None:
         store = self.world.store
-        known = self.reader.read_log_keys(store.look(KEYS.log))
-        store.delete(KEYS.stale(known, before))
+        store.delete(stale(self.reader.read_log_keys(store.look(KEYS.log))))
 
     def _leave(self) -> None:
         lease = self.lease
@@ -533,6 +549,13 @@ class Host:
         if not self.dead and self.end is None:
             self.asked = True
             self.observe(see.EndRequested("somebody said so", stop, linger))
+
+    def wish(self, kinds: frozenset[WishKind], *, preempted: bool = False) -> None:
+        """Somebody wishes something of all ranks."""
+        if not self.dead and self.end is None:
+            self.world.note(self.profile.name, f"== {sorted(kinds)} is wished")
+            self.world.properties.gates.wished(self, kinds)
+            self.observe(see.WishMade(kinds, "somebody said so", preempted))
 
     def _hush(self) -> None:
         for watch in self.watches.values():

@@ -46,6 +46,7 @@ from llutil.rendezvous.protocol.round_reports import RoundReports
 from llutil.rendezvous.protocol.run_history import RunHistory
 from llutil.rendezvous.protocol.seal_decision import NotYet, Seal, SealInput
 from llutil.rendezvous.protocol.state import State, WorkersState
+from tests.simulation.gate_mutants import GATE_MUTANTS
 from tests.simulation.store import Store
 
 __all__ = ["MUTANTS", "Mutant"]
@@ -56,13 +57,14 @@ _FOREVER = float("inf")
 @dataclass(frozen=True, slots=True)
 class Mutant:
     """``install`` breaks the protocol; one of the properties ``noticed_by`` must see it, on days
-    with or without ``disorder`` in the store.
+    with or without ``disorder`` in the store, and with or without ``wishes``.
     """
 
     name: str
     install: Callable[[MonkeyPatch], None]
     noticed_by: frozenset[str]
     disorder: bool
+    wishes: bool = False
 
 
 MUTANTS: list[Mutant] = []
@@ -597,3 +599,8 @@ def _a_ledger_that_is_away_is_taken_for_gone(patch: MonkeyPatch) -> None:
         return replace(found, gone=found.ledger_away)
 
     patch.setattr(derive_state, "_gave_up", gave_up)
+
+
+for _install, _noticed_by in GATE_MUTANTS:
+    _name = _install.__name__.replace("_", " ")
+    MUTANTS.append(Mutant(_name, _install, frozenset(_noticed_by), disorder=False, wishes=True))

@@ -1,4 +1,5 @@
-"""What must hold, checked at every step, each under a name.
+"""What must hold, checked at every step, each under a name. What concerns gates is in
+``gate_properties``.
 
 =========================  =========================================================================
 one membership             a round has one membership for ever, and nobody acts on another one
@@ -55,6 +56,7 @@ from llutil.rendezvous.protocol.records import (
     Stage,
     Verdict,
 )
+from tests.simulation.gate_properties import GateProperties
 
 if TYPE_CHECKING:
     from tests.simulation.host import Host
@@ -98,10 +100,12 @@ class Properties:
         """Whether the agents are torch's own, and nothing at all goes wrong."""
         self.veterans = 0
         """How many of the hosts belong to an earlier life of the run, and do not count any more."""
+        self.gates = GateProperties(world)
         self.slack = 24 * world.delay
         """The most that a node's view lags behind, and the most that a few messages take."""
 
-    def _fail(self, name: str, detail: str) -> None:
+    def fail(self, name: str, detail: str) -> None:
+        """A property does not hold."""
         raise Broken(name, f"at {self.world.now:.3f} s: {detail}")
 
     # What the store sees
@@ -109,7 +113,7 @@ class Properties:
     def creating(self, records: tuple[Record, ...], host: Host) -> None:
         """The store is about to write ``records``, for ``host``."""
         if self.world.store.gone:
-            self._fail("gone ledgers", f"{records} are written")
+            self.fail("gone ledgers", f"{records} are written")
         for record in records:
             if self._again(record):
                 # An attempt that was on its way for long, and comes after its round was swept.
@@ -131,7 +135,7 @@ class Properties:
                         due = self.world.now + self.world.rules.cause_wait * 1.1 + self._patience()
                         self.world.at(due, self._ended_by_now, stage, node)
                 case _:
-                    pass
+                    self.gates.creating(record)
 
     def _again(self, record: Record) -> bool:
         match record:
@@ -192,7 +196,7 @@ class Properties:
             if report
             else ("lost members end rounds", "was lost from")
         )
-        self._fail(name, f"{node} {what} {stage}, and the leader {leader.profile.name} let it run")
+        self.fail(name, f"{node} {what} {stage}, and the leader {leader.profile.name} let it run")
 
     def _led_since(self, leader: Host) -> float:
         return max((leader.joined, *self.gone.values()))
@@ -200,26 +204,26 @@ class Properties:
     def _sealing(self, new: Assignment, host: Host) -> None:
         world, stage = self.world, new.stage
         if stage in self.sealed:
-            self._fail("one membership", f"{stage} is sealed a second time")
+            self.fail("one membership", f"{stage} is sealed a second time")
         self.sealed[stage] = (new, world.now)
         rules = world.rules
         if not rules.min_nodes <= len(new.seats) <= rules.max_nodes:
-            self._fail("size", f"{stage} has {len(new.seats)} members")
+            self.fail("size", f"{stage} has {len(new.seats)} members")
         nodes = new.nodes
         if len(set(nodes)) != len(nodes):
-            self._fail("ranks", f"{stage} has a member twice: {nodes}")
+            self.fail("ranks", f"{stage} has a member twice: {nodes}")
         if new.by not in nodes:
-            self._fail("size", f"{stage} is without the host of its store")
+            self.fail("size", f"{stage} is without the host of its store")
         opened = {s.generation for s in self.sealed}
         if still := [g for g in opened if g < stage.generation and g not in self.markers]:
-            self._fail("one open generation", f"{stage} is sealed while {still} are open")
+            self.fail("one open generation", f"{stage} is sealed while {still} are open")
         if stage.generation in self.markers:
-            self._fail("one open generation", f"{stage} is sealed after its generation's end")
+            self.fail("one open generation", f"{stage} is sealed after its generation's end")
         last = Stage(stage.generation, stage.round - 1)
         if last in self.sealed:
             self._follows(self.sealed[last][0], new, host)
         elif new.restarts != 0 or stage.round != 1:
-            self._fail("budget", f"{stage} begins with {new.restarts} restarts")
+            self.fail("budget", f"{stage} begins with {new.restarts} restarts")
         for node in nodes:
             if node not in world.store.members:
                 world.at(world.now + self._patience(), self._ended_by_now, stage, node)
@@ -227,7 +231,7 @@ class Properties:
     def _follows(self, old: Assignment, new: Assignment, host: Host) -> None:
         world = self.world
         if old.stage not in self.verdicts:
-            self._fail("one membership", f"{new.stage} is sealed while {old.stage} runs")
+            self.fail("one membership", f"{new.stage} is sealed while {old.stage} runs")
         verdict, when = self.verdicts[old.stage]
         living = set(world.store.members)
         early = world.now - when < world.rules.last_call * 0.9
@@ -237,7 +241,7 @@ class Properties:
                 back = _FOREVER  # what is written now was decided some time ago
             in_time = early or back < world.now - self.slack
             if node in living and node not in new.nodes and in_time:
-                self._fail("survivors get in", f"{node} lives and is not in {new.stage}")
+                self.fail("survivors get in", f"{node} lives and is not in {new.stage}")
         charged = new.restarts - old.restarts
         # Cut off, the leader may have decided on what it saw before.
         everybody = host.disturbed > when or all(
@@ -249,27 +253,25 @@ class Properties:
         if new.restarts == 0 and not living & set(old.nodes):
             return  # nobody of the last round is left: a fresh budget
         if charged not in (0, 1):
-            self._fail("budget", f"{old.restarts} restarts in {old.stage}, {new.restarts} next")
+            self.fail("budget", f"{old.restarts} restarts in {old.stage}, {new.restarts} next")
         if charged and (verdict.cause is not Cause.FAILED or not everybody):
-            self._fail("budget", f"{new.stage} charges a round that ended as {verdict.cause}")
+            self.fail("budget", f"{new.stage} charges a round that ended as {verdict.cause}")
         if not charged and verdict.cause is Cause.FAILED and set(old.nodes) <= set(new.nodes):
-            self._fail("budget", f"{new.stage} does not charge the failure of {old.stage}")
+            self.fail("budget", f"{new.stage} does not charge the failure of {old.stage}")
         if world.rules.max_restarts is not None and new.restarts > world.rules.max_restarts:
-            self._fail("budget", f"{new.restarts} restarts in {new.stage}")
+            self.fail("budget", f"{new.restarts} restarts in {new.stage}")
 
     def _ending(self, verdict: Verdict, host: Host) -> None:
         world, stage = self.world, verdict.stage
         if stage in self.verdicts and max(self.sealed) > stage:
             return  # an attempt that was on its way for long: nobody looks at this round any more
         if stage in self.verdicts:
-            self._fail("true verdicts", f"{stage} has a second verdict")
+            self.fail("true verdicts", f"{stage} has a second verdict")
         if stage not in self.sealed:
-            self._fail("true verdicts", f"a verdict on {stage}, which was never sealed")
+            self.fail("true verdicts", f"a verdict on {stage}, which was never sealed")
         self.verdicts[stage] = (verdict, world.now)
         if stage in self.unrecorded and verdict.cause is not Cause.SUCCEEDED:
-            self._fail(
-                "results", f"{stage} ends as {verdict.cause}; a node has called it a success"
-            )
+            self.fail("results", f"{stage} ends as {verdict.cause}; a node has called it a success")
         assignment = self.sealed[stage][0]
         says = {n: self.reported.get((stage, n)) for n in assignment.nodes}
         succeeded = {n for n, r in says.items() if r and r[0].say is ReportKind.SUCCEEDED}
@@ -277,17 +279,17 @@ class Properties:
             case Cause.SUCCEEDED:
                 alone = len(says) == 1 and host.ended == (stage, None)
                 if len(succeeded) < len(says) and not alone:
-                    self._fail("true verdicts", f"{stage}: not everybody has reported success")
+                    self.fail("true verdicts", f"{stage}: not everybody has reported success")
             case Cause.LOST:
                 for node in verdict.nodes:
                     if node in world.store.members or node in succeeded:
-                        self._fail("true verdicts", f"{stage}: {node} lives, or had succeeded")
+                        self.fail("true verdicts", f"{stage}: {node} lives, or had succeeded")
             case Cause.GROWN:
                 older = [n for n in succeeded if says[n][1] < world.now - self.slack]  # type: ignore[index]  # succeeded: it has one
                 if world.now < host.disturbed + DEADLINE + 2:
                     older = []  # what is written now may have been decided some time ago
                 if older or len(says) >= world.rules.max_nodes:
-                    self._fail("true verdicts", f"{stage}: nobody may come in any more")
+                    self.fail("true verdicts", f"{stage}: nobody may come in any more")
             case Cause.FAILED:
                 self._failing(verdict, host)
             case _:
@@ -301,9 +303,9 @@ class Properties:
             if s == stage and r.say is ReportKind.FAILED
         ]
         if not failures:
-            self._fail("true verdicts", f"{stage}: nobody has reported a failure")
+            self.fail("true verdicts", f"{stage}: nobody has reported a failure")
         if verdict.final and not any(r.job_failure and r.job_failure.fatal for r in failures):
-            self._fail("budget", f"{stage} ends the job, and a member may turn out to be lost")
+            self.fail("budget", f"{stage} ends the job, and a member may turn out to be lost")
         self._telling(stage, verdict.job_failure, host)
 
     def _telling(self, stage: Stage, told: JobFailure | None, host: Host) -> None:
@@ -314,7 +316,7 @@ class Properties:
             if s == stage and report.say is ReportKind.FAILED
         }
         if told not in failures:
-            self._fail("told failures", f"{stage}: no member said what the job is said to fail of")
+            self.fail("told failures", f"{stage}: no member said what the job is said to fail of")
         if (
             not told
             or told.fatal
@@ -324,7 +326,7 @@ class Properties:
             return  # what is written now may have been decided some time ago
         known = [one for one, when in failures.items() if when < self.world.now - self.slack]
         if not all(one and one.echo for one in known):
-            self._fail("told failures", f"{stage}: an echo is told, and its cause is known")
+            self.fail("told failures", f"{stage}: an echo is told, and its cause is known")
 
     def _used_up(self, marker: Marker, host: Host) -> None:
         """The job fails for good, after a failure that another start could have mended."""
@@ -337,23 +339,21 @@ class Properties:
             return
         assignment, (verdict, when) = self.sealed[stage][0], self.verdicts[stage]
         if verdict.cause is not Cause.FAILED:
-            self._fail("true verdicts", f"the job failed, and {stage} ended as {verdict.cause}")
+            self.fail("true verdicts", f"the job failed, and {stage} ended as {verdict.cause}")
         if assignment.restarts != world.rules.max_restarts:
-            self._fail("budget", f"{stage} ends the job, and restarts are left")
+            self.fail("budget", f"{stage} ends the job, and restarts are left")
         self._telling(stage, marker.job_failure, host)
         early = world.now - when < world.rules.loss_known_after * 0.9
         for node in assignment.nodes:
             if early and (stage, node) not in self.back:
-                self._fail("budget", f"{stage} ends the job, and {node} may turn out to be lost")
+                self.fail("budget", f"{stage} ends the job, and {node} may turn out to be lost")
             late = (
                 world.now < host.disturbed + DEADLINE + 2
             )  # it may have been decided some time ago
             if not late and self.gone.get(node, _FOREVER) < world.now - self.slack:
-                self._fail("budget", f"{stage} ends the job, and {node} was lost")
+                self.fail("budget", f"{stage} ends the job, and {node} was lost")
             if when > host.disturbed + DEADLINE and self._died(node) < when:
-                self._fail(
-                    "budget", f"{stage} ends the job, and {node} had died before its verdict"
-                )
+                self.fail("budget", f"{stage} ends the job, and {node} had died before its verdict")
 
     def _too_few(self, marker: Marker, host: Host) -> None:
         """The job fails because who has succeeded does not run again."""
@@ -365,7 +365,7 @@ class Properties:
         possible = {*seats, *living}.difference(done)
         calm = self.world.now > host.disturbed + DEADLINE + 2  # else it may be an old decision
         if calm and (not done or len(possible) >= self.world.rules.min_nodes):
-            self._fail("jobs finish", f"{marker.stage} ends the job, and {possible} could go on")
+            self.fail("jobs finish", f"{marker.stage} ends the job, and {possible} could go on")
 
     def _succeeded(self, stage: Stage, node: str) -> bool:
         report = self.reported.get((stage, node))
@@ -385,11 +385,11 @@ class Properties:
 
     def _marking(self, marker: Marker, host: Host) -> None:
         if marker.generation in self.markers:
-            self._fail("one open generation", f"generation {marker.generation} ends twice")
+            self.fail("one open generation", f"generation {marker.generation} ends twice")
         self.markers[marker.generation] = marker
         for stage in self.sealed:
             if stage.generation == marker.generation and stage not in self.verdicts:
-                self._fail("true verdicts", f"{stage} has no verdict, and its generation is over")
+                self.fail("true verdicts", f"{stage} has no verdict, and its generation is over")
         last = self.verdicts.get(marker.stage)
         if marker.cause is Cause.FAILED and not (last and last[0].final):
             self._used_up(marker, host)
@@ -400,6 +400,7 @@ class Properties:
         """``host`` is about to carry out ``instruction``; ``now`` is its own clock."""
         if host.told_gone:
             self._after_the_ledger(host, instruction)
+        self.gates.instructed(host, instruction)
         match instruction:
             case do.StartWorkers(assignment=assignment, node=node):
                 self._acting(host, instruction, now)
@@ -418,7 +419,7 @@ class Properties:
         old = state.renewed + self.world.rules.lease_ttl
         if host.lost or now >= old:
             kind = type(instruction).__name__
-            self._fail(
+            self.fail(
                 "lost nodes do not act",
                 f"{host.profile.name}: {kind}, "
                 f"{'and knows that it is lost' if host.lost else 'suspended'}",
@@ -434,35 +435,35 @@ class Properties:
             case do.StopWorkers(stage=stage, why=why):
                 wrong = not (host.asked or host.lost or state.log.is_over(stage))
                 what = f"stops workers that could train on: {why}"
-            case do.CloseStore() | do.Finish():
+            case do.CloseStore() | do.Finish() | do.OpenGate() | do.RefuseWish():
                 return
             case _:
                 wrong, what = True, f"{kind}: {instruction.why}"
         if wrong:
-            self._fail("gone ledgers", f"{host.profile.name} {what}")
+            self.fail("gone ledgers", f"{host.profile.name} {what}")
 
     def _starting(self, host: Host, assignment: Assignment, node: str) -> None:
         stage = assignment.stage
         if self.sealed.get(stage, (None,))[0] != assignment:
-            self._fail("one membership", f"{node} acts on a {stage} that was never sealed so")
+            self.fail("one membership", f"{node} acts on a {stage} that was never sealed so")
         if node != host.node or host.running is not None:
-            self._fail("workers", f"{host.profile.name} starts {node} while it runs {host.running}")
+            self.fail("workers", f"{host.profile.name} starts {node} while it runs {host.running}")
         if host in self.must_be_late:
-            self._fail("late nodes", f"{node} came after the success of its token, and starts")
+            self.fail("late nodes", f"{node} came after the success of its token, and starts")
         place = assignment.ranks_of(node)
         taken = self.ranks.setdefault(stage, {})
         for rank in range(place.first_rank, place.first_rank + place.nproc):
             if taken.setdefault(rank, node) != node or not 0 <= rank < place.world_size:
-                self._fail("ranks", f"rank {rank} of {stage} is {taken[rank]}'s and {node}'s")
+                self.fail("ranks", f"rank {rank} of {stage} is {taken[rank]}'s and {node}'s")
 
     def _waiting(self, host: Host, wait: do.Wait, until: float, now: float) -> None:
         state = host.machine.state
         if until <= now:
-            self._fail("waits end", f"{host.profile.name} waits until the past: {wait}")
+            self.fail("waits end", f"{host.profile.name} waits until the past: {wait}")
         if until == _FOREVER and not state.finished and state.idle:
             stage = state.log.stage
             if stage not in self.sealed or state.log.running is None:
-                self._fail("waits end", f"{host.profile.name} waits for ever: {wait.why}")
+                self.fail("waits end", f"{host.profile.name} waits for ever: {wait.why}")
 
     def _finishing(self, host: Host, end: do.End) -> None:
         name = host.profile.name
@@ -476,19 +477,19 @@ class Properties:
             verdict = self.verdicts.get(stage)
             well = verdict and verdict[0].cause is Cause.SUCCEEDED
             if not well and not self._well_after_all(stage):
-                self._fail("results", f"{name} ends with success, and {stage} did not")
+                self.fail("results", f"{name} ends with success, and {stage} did not")
             alone = len(end.assignment.seats) == 1 and host.ended == (stage, None)
             reported = any((stage, node) in self.reported for node in self._identities(host))
             if not reported and not alone:
-                self._fail("results", f"{name} ends with success, and reported none")
+                self.fail("results", f"{name} ends with success, and reported none")
         if isinstance(end, do.Left) and host.machine.state.linger == _FOREVER:
             self._leaving(host)
         if isinstance(end, do.Late):
             met = self.must_not_be_late.get(host, 0)
             if marker is None or marker.cause is not Cause.SUCCEEDED or marker.generation <= met:
-                self._fail("late nodes", f"{name} is turned away, and should not be: {end.why}")
+                self.fail("late nodes", f"{name} is turned away, and should not be: {end.why}")
         elif host in self.must_be_late and not isinstance(end, do.GaveUp) and not host.asked:
-            self._fail("late nodes", f"{name} should end as late, and ends as {end}")
+            self.fail("late nodes", f"{name} should end as late, and ends as {end}")
 
     def _finishing_unrecorded(self, host: Host, round_: Assignment) -> None:
         """All ranks of the round are known to have succeeded, and nobody has said otherwise."""
@@ -496,26 +497,26 @@ class Properties:
         verdict = self.verdicts.get(stage)
         certain = len(round_.seats) > 1 or self.world.rules.max_nodes > 1
         if certain and verdict and verdict[0].cause is not Cause.SUCCEEDED:
-            self._fail("results", f"{name} ends with success, and {stage} did not")
+            self.fail("results", f"{name} ends with success, and {stage} did not")
         if host.ended != (stage, None):
-            self._fail("results", f"{name} ends with success, and its own workers did not")
+            self.fail("results", f"{name} ends with success, and its own workers did not")
         if round_.nodes == (host.node,):
             return
         self.unrecorded.add(stage)
         says = [self.reported.get((stage, node)) for node in round_.nodes]
         if not all(one and one[0].say is ReportKind.SUCCEEDED for one in says):
-            self._fail("results", f"{name} ends with success, and not all members reported it")
+            self.fail("results", f"{name} ends with success, and not all members reported it")
 
     def _giving_up(self, host: Host, end: do.GaveUp) -> None:
         name, told = host.profile.name, end.outcome
         if end.gone and not host.told_gone:
-            self._fail("gone ledgers", f"{name} takes the ledger for gone, and nobody said so")
+            self.fail("gone ledgers", f"{name} takes the ledger for gone, and nobody said so")
         if told is not None and host.ended != (told.stage, told.job_failure):
-            self._fail("known ends are told", f"{name} tells {told}, and it was {host.ended}")
+            self.fail("known ends are told", f"{name} tells {told}, and it was {host.ended}")
         if told is not None or host.ended is None or host.machine.state.outcome is None:
             return
         if host.ended[0] not in self.verdicts:
-            self._fail("known ends are told", f"{name} gives up, and does not tell {host.ended}")
+            self.fail("known ends are told", f"{name} gives up, and does not tell {host.ended}")
 
     def refused(self, host: Host) -> None:
         """``host`` ends since it takes the run for one of another version."""
@@ -523,7 +524,7 @@ class Properties:
         for node in self.world.store.members:
             if node == host.node:
                 break
-            self._fail("strays", f"{host.profile.name} is refused, and {node} was there before it")
+            self.fail("strays", f"{host.profile.name} is refused, and {node} was there before it")
 
     def _leaving(self, host: Host) -> None:
         mine = host.machine.state.succeeded
@@ -532,10 +533,10 @@ class Properties:
             return
         name = host.profile.name
         if not self._succeeded(mine.stage, host.node):
-            self._fail("leaving", f"{name} leaves, and nobody knows that it has succeeded")
+            self.fail("leaving", f"{name} leaves, and nobody knows that it has succeeded")
         others = [node for node in mine.nodes if node in self.world.store.members]
         if mine.by == host.node and others != [host.node]:
-            self._fail("leaving", f"{name} leaves, whose store {others} still use")
+            self.fail("leaving", f"{name} leaves, whose store {others} still use")
 
     def _identities(self, host: Host) -> list[str]:
         return [f"{host.profile.name}.{n + 1}" for n in range(host.machine.state.identities)]
@@ -544,7 +545,7 @@ class Properties:
         """``host`` has carried out all instructions of a step."""
         state = host.machine.state
         if host.lost and host.running is not None and state.workers.name == "RUNNING":
-            self._fail(
+            self.fail(
                 "lost nodes do not act", f"{host.profile.name} is lost, and its workers run on"
             )
 
@@ -556,16 +557,16 @@ class Properties:
         for host in world.hosts:
             if not host.dead and host.end is None:
                 wait = host.machine.step(Ticked(), host.clock())[-1]
-                self._fail("waits end", f"{host.profile.name} has not finished: {wait}")
+                self.fail("waits end", f"{host.profile.name} has not finished: {wait}")
         alive = [host for host in world.hosts[self.veterans :] if not host.dead and not host.asked]
         newest = self.markers.get(max(self.markers, default=0))
         ends = {host.profile.name: host.end for host in alive}
         grown = any(verdict.cause is Cause.GROWN for verdict, _ in self.verdicts.values())
         calm = self.calm and not grown and self.veterans == 0
         if calm and newest and newest.cause is not Cause.SUCCEEDED:
-            self._fail("jobs finish", f"nothing went wrong, and it ended as {newest.cause}")
+            self.fail("jobs finish", f"nothing went wrong, and it ended as {newest.cause}")
         if self.hopeful and len(alive) >= world.rules.min_nodes:
             if newest is None or newest.cause is not Cause.SUCCEEDED:
-                self._fail("jobs finish", f"the job ended as {newest and newest.cause}: {ends}")
+                self.fail("jobs finish", f"the job ended as {newest and newest.cause}: {ends}")
             if bad := [n for n, e in ends.items() if not isinstance(e, do.FinishedWell | do.Late)]:
-                self._fail("jobs finish", f"the job succeeded, and {bad} did not: {ends}")
+                self.fail("jobs finish", f"the job succeeded, and {bad} did not: {ends}")

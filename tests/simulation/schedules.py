@@ -13,6 +13,7 @@ from llutil.rendezvous.protocol.machine import Machine
 from llutil.rendezvous.protocol.parameters import ProtocolParameters
 from tests.simulation.host import Host
 from tests.simulation.strays import put_stray
+from tests.simulation.wishes import add_wishes, has_wishes
 from tests.simulation.world import PlannedCrash, World
 
 __all__ = ["play"]
@@ -39,11 +40,13 @@ def play(
     *,
     trace: list[str] | None = None,
     disorder: bool = True,
+    wishes: bool = True,
 ) -> World:
     """Live through the day of ``seed``; what happens is appended to ``trace``.
 
     ``disorder``: others may write among the run's records, and the store may be full, or go for
-    good. All the rest of a day is the same without.
+    good. All the rest of a day is the same without. ``wishes``: on some days, ranks call ``step``,
+    and somebody wishes something of them; the others are the same without.
 
     :raises Broken: a property does not hold.
     """
@@ -104,6 +107,8 @@ def play(
     world.properties.calm = world.torchrun and calm and min(nodes, rules.max_nodes) == nodes
     if disorder:
         _disorder(world, random.Random(f"disorder {seed}"), slow)
+    if wishes and has_wishes(seed):
+        add_wishes(world, random.Random(f"{seed} wishes"), calm and not disorder)
     world.run()
     if rng.random() < 0.3 and not world.store.gone:
         _live_again(world, rng, token)
@@ -140,6 +145,7 @@ def _rules(rng: random.Random, nodes: int, timeout: float) -> ProtocolParameters
         last_call=rng.choice((0.5, 2.0, 4.0)),
         timeout=timeout,
         lease_ttl=6.0,
+        gate_timeout=2.0,
     )
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from llutil.ledgers.protocol import Created, CreateResult, Exists, GuardGone, View
 from llutil.ledgers.protocol import Record as Stored
+from llutil.rendezvous.protocol.gate_records import GateAnswer, Wish
 from llutil.rendezvous.protocol.record_codec import encode
 from llutil.rendezvous.protocol.record_keys import RecordKeys
 from llutil.rendezvous.protocol.records import Member, Record, Report
@@ -170,8 +171,10 @@ class Store:
         for (key, value), record in zip(values.items(), records, strict=True):
             self.meaning[value] = record
             written.append(self.put(key, value, f"of generation {record_generation(record)}"))
-            if isinstance(record, Report):
+            if isinstance(record, Report | Wish):
                 self._changed(KEYS.reports(record.stage))
+            elif isinstance(record, GateAnswer):
+                self._changed(KEYS.answers(record.stage, record.number))
             else:
                 self._log = None
         if self._log is None:

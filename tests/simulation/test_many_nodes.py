@@ -1,5 +1,5 @@
-"""What a job of many nodes asks of its store, a node and a round: as much among a thousand as among
-ten.
+"""What a job of many nodes asks of its store, a node and a round or wish: as much among a thousand
+as among ten.
 
 A request is what a driver sends and waits for, or a watch that it opens. Renewals are not counted:
 time alone says how many there are. Workers whose peer goes away do not fail here; where they do,
@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from functools import partial
 
 import pytest
 
 from llutil.rendezvous.protocol import instructions as do
+from llutil.rendezvous.protocol.gate_records import WishKind
 from llutil.rendezvous.protocol.parameters import ProtocolParameters
 from llutil.rendezvous.protocol.records import Cause
 from tests.simulation.host import Host
@@ -87,3 +89,32 @@ def test_a_round_costs_a_node_four_requests_at_most_and_the_leader_eight(nodes: 
     late = sum(sum(cost.values()) for cost in end) - (nodes - 1) * 2
     print(f"{nodes} nodes: {late} requests of those that hear late of the end")
     assert late < nodes / 2
+
+
+@pytest.mark.parametrize("nodes", [10, 300])
+def test_a_wish_costs_a_member_one_request_and_the_leader_four(nodes: int) -> None:
+    rules = ProtocolParameters(min_nodes=nodes, max_nodes=nodes, lease_ttl=60.0)
+    world = World(rules, random.Random(nodes), delay=0.005)
+    world.work.duration, world.work.fragile = 4.0, 0.0
+    world.steps.rng, world.steps.lockstep = random.Random(1), False
+    for number in range(nodes):
+        world.at(world.random(), partial(world.arrive, f"n{number}", token="0"))
+    before: dict[Host, Counter[str]] = {}
+    costs: dict[Host, Counter[str]] = {}
+
+    def wish() -> None:
+        before.update((host, Counter(host.requests)) for host in world.hosts)
+        wisher.append(next(host for host in world.hosts if not host.machine.state.leads))
+        wisher[0].wish(frozenset({WishKind.CHECKPOINT}))
+
+    wisher: list[Host] = []
+    world.at(2.0, wish)
+    world.at(4.0, lambda: costs.update((one, one.requests - before[one]) for one in world.hosts))
+    world.run()
+    (decision,) = world.properties.gates.decisions.values()
+    assert decision.step is not None
+    leader = next(host for host in world.hosts if host.profile.name == decision.by[:-2])
+    asked = {"Create": 2, "watch of answers": 1, "DeleteGates": 1}
+    assert dict(costs.pop(leader)) == asked
+    assert dict(costs.pop(wisher[0])) == {"Create": 2}
+    assert [dict(cost) for cost in costs.values()] == [{"Create": 1}] * (nodes - 2)

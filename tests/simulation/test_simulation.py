@@ -13,10 +13,12 @@ from collections import Counter
 import pytest
 
 from llutil.rendezvous.protocol import instructions as do
+from llutil.rendezvous.protocol.gate_records import GateDecision
 from llutil.rendezvous.protocol.records import Cause, Report
 from tests.simulation.mutants import MUTANTS, Mutant
 from tests.simulation.properties import Broken
 from tests.simulation.schedules import play
+from tests.simulation.wishes import has_wishes
 
 _FIRST = int(os.environ.get("LLUTIL_SIMULATION_SEED", "0"))
 _DAYS = int(os.environ.get("LLUTIL_SIMULATION_DAYS", "2000"))
@@ -25,6 +27,7 @@ _DAYS = int(os.environ.get("LLUTIL_SIMULATION_DAYS", "2000"))
 def test_the_properties_hold_on_every_day() -> None:
     print(f"seeds {_FIRST} to {_FIRST + _DAYS - 1}")
     seen: Counter[str] = Counter()
+    acts = 0
     for seed in range(_FIRST, _FIRST + _DAYS):
         try:
             world = play(seed)
@@ -32,12 +35,23 @@ def test_the_properties_hold_on_every_day() -> None:
             pytest.fail(f"seed {seed}: {broken}\nits story: python -m tests.simulation {seed}")
         seen.update(verdict.cause for verdict, _ in world.properties.verdicts.values())
         seen.update(_called(host.end) for host in world.hosts if host.end is not None)
-    print(dict(seen))
+        seen.update(_becomes(decision) for decision in world.properties.gates.decisions.values())
+        acts += world.steps.acts
+    print(dict(seen), f"{acts} times a rank did what was wished")
     if _DAYS >= 1000:  # the days are bad enough: everything that can happen does
         assert set(Cause) <= seen.keys()
         assert {"FinishedWell", "Late", "Failed", "Stopped", "Left", "GaveUp"} <= seen.keys()
         assert {"FinishedWell unrecorded", "GaveUp succeeded", "GaveUp failed"} <= seen.keys()
         assert {"GaveUp gone", "GaveUp gone succeeded", "GaveUp gone failed"} <= seen.keys()
+        assert {f"all do {kind}" for kind in ("checkpoint", "stop", "pause")} <= seen.keys()
+        assert {"all resume", "nothing is done"} <= seen.keys()
+        assert acts > _DAYS / 10
+
+
+def _becomes(decision: GateDecision) -> str:
+    if decision.kinds:
+        return f"all do {decision.kinds[0]}"
+    return "all resume" if decision.resumed == decision.number else "nothing is done"
 
 
 def _called(end: do.End) -> str:
@@ -58,15 +72,16 @@ def _called(end: do.End) -> str:
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
 def test_the_properties_notice(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     mutant.install(monkeypatch)
-    days = (_broken_on(seed, disorder=mutant.disorder) for seed in range(2000))
+    seeds = (seed for seed in range(2000) if has_wishes(seed) or not mutant.wishes)
+    days = (_broken_on(seed, mutant) for seed in seeds)
     noticed = next(filter(None, days), None)
     assert noticed is not None, f"nobody noticed in 2000 days that {mutant.name}"
     assert noticed.name in mutant.noticed_by
 
 
-def _broken_on(seed: int, *, disorder: bool) -> Broken | None:
+def _broken_on(seed: int, mutant: Mutant) -> Broken | None:
     try:
-        play(seed, disorder=disorder)
+        play(seed, disorder=mutant.disorder, wishes=mutant.wishes)
     except Broken as broken:
         print(f"seed {seed}: {broken}")
         return broken
@@ -82,7 +97,7 @@ _ONCE_BROKEN = {
 
 @pytest.mark.parametrize("seed", _ONCE_BROKEN.values(), ids=[*_ONCE_BROKEN])
 def test_the_properties_hold_on_a_day_that_once_broke_one(seed: int) -> None:
-    play(seed, disorder=False)
+    play(seed, disorder=False, wishes=False)
 
 
 def test_a_day_is_the_same_each_time() -> None:

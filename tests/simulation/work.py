@@ -70,6 +70,7 @@ class Work:
 
     def _train(self, current: Round) -> None:
         world, stage = self.world, current.assignment.stage
+        world.steps.begin(current)
         victim = None
         if self.failures and world.random() < 0.8:
             victim = world.rng.choice(current.assignment.nodes)
@@ -92,10 +93,18 @@ class Work:
         if host.paused:
             host.backlog.append(lambda: self._end(stage, node, host, succeeded, fatal, echo))
             return
+        if succeeded and self.world.steps.holds(stage, node):
+            again = (stage, node, host, succeeded, fatal, echo)
+            self.world.at(self.world.now + 0.2, self._end, *again)
+            return
         current.training.pop(node, None)
         host.workers_ended(stage, succeeded, fatal, echo)
         if not succeeded:
             self._shake(current)
+
+    def succeed(self, stage: Stage, node: str, host: Host) -> None:
+        """All ranks of ``node`` have stopped, as they were told."""
+        self._end(stage, node, host, True, False, False)
 
     def gone(self, stage: Stage, node: str) -> None:
         """The workers of ``node`` are gone, before they ended by themselves or after."""

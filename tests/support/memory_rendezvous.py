@@ -22,7 +22,7 @@ from llutil.ledgers.errors import LedgerGone, LedgerRefused, LedgerUnavailable
 from llutil.ledgers.memory import MemoryLedger, MemorySession
 from llutil.ledgers.memory_store import MemoryStore
 from llutil.ledgers.protocol import CreateResult, Joined, Record
-from llutil.rendezvous.driver.driver import Driver
+from llutil.rendezvous.driver.driver import AgentInstruction, AgentObservation, Driver
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol import observations as see
 from llutil.rendezvous.protocol.parameters import ProtocolParameters
@@ -35,7 +35,7 @@ RUN = RecordKeys("run")
 _SOON = 10.0  # seconds within which an instruction must come
 _MOST_OPERATIONS = 128  # etcd's limit for one transaction
 E = TypeVar("E", bound=do.End)
-O = TypeVar("O", do.StartWorkers, do.StopWorkers, do.Finish)  # noqa: E741 - an instruction
+O = TypeVar("O", bound=AgentInstruction)  # noqa: E741 - an instruction
 
 
 @dataclass
@@ -161,7 +161,7 @@ class Node:
         self.ports: list[Port] = []
         self.open_store: Callable[[], Port] = options.pop("open_store", Port)
         self.round: Assignment | None = None
-        self._instructions: deque[do.StartWorkers | do.StopWorkers | do.Finish] = deque()
+        self._instructions: deque[AgentInstruction] = deque()
         settings = {
             "last_call": 0.0,
             "lease_ttl": 10.0,
@@ -186,7 +186,7 @@ class Node:
         self.ports.append(self.open_store())
         return self.ports[-1]
 
-    def tell(self, observation: see.WorkersEnded | see.WorkersStopped | see.EndRequested) -> None:
+    def tell(self, observation: AgentObservation) -> None:
         self.driver.tell(observation)
 
     def peek(self, seconds: float) -> bool:
@@ -230,6 +230,17 @@ class Node:
         end = self._next(do.Finish).end
         assert isinstance(end, kind), end
         return end
+
+    def raises(self, furthest: int | None, refusal: str = "") -> do.RaiseGate:
+        """Wait for the instruction to raise a gate, and answer."""
+        instruction = self._next(do.RaiseGate)
+        gate = instruction.gate
+        self.tell(see.GateRaised(gate.stage, gate.number, furthest, refusal))
+        return instruction
+
+    def opens(self) -> do.OpenGate:
+        """Wait for the instruction to open a gate."""
+        return self._next(do.OpenGate)
 
     def succeeds(self) -> None:
         """Its workers did."""

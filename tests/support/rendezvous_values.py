@@ -7,6 +7,13 @@ from __future__ import annotations
 from typing import Any
 
 from llutil.failure import Failure, FailureClass, JobFailure
+from llutil.rendezvous.protocol.gate_records import (
+    Gate,
+    GateAnswer,
+    GateDecision,
+    Wish,
+    WishKind,
+)
 from llutil.rendezvous.protocol.parameters import ProtocolParameters
 from llutil.rendezvous.protocol.records import (
     Assignment,
@@ -21,7 +28,10 @@ from llutil.rendezvous.protocol.records import (
 )
 
 __all__ = [
+    "answer",
+    "decision",
     "failure",
+    "gate",
     "job_failure",
     "marker",
     "member",
@@ -30,6 +40,7 @@ __all__ = [
     "rules",
     "seat",
     "verdict",
+    "wish",
 ]
 
 
@@ -122,3 +133,30 @@ def job_failure(why: str = "boom", *, fatal: bool = False, **others: Any) -> Job
     if not others:
         return JobFailure(why=why, fatal=fatal)
     return JobFailure.of(failure(reason=why, **others), fatal=fatal)
+
+
+def wish(name: str, number: int = 1, *kinds: str, **others: Any) -> Wish:
+    """A wish of the first identity of node ``name``; for a checkpoint, unless others are given."""
+    wanted = tuple(map(WishKind, kinds or ("checkpoint",)))
+    values: dict[str, Any] = {"generation": 1, "round": 1, "node": f"{name}.1"}
+    return Wish(number=number, kinds=wanted, **(values | others))
+
+
+def gate(number: int = 1, *kinds: str, **others: Any) -> Gate:
+    """A gate of node a in the first round; for a checkpoint, unless others are given."""
+    wanted = tuple(map(WishKind, kinds or ("checkpoint",)))
+    values: dict[str, Any] = {"generation": 1, "round": 1, "by": "a.1", "heard": (("a.1", number),)}
+    return Gate(number=number, kinds=wanted, **(values | others))
+
+
+def answer(name: str, furthest: int | None, number: int = 1, **others: Any) -> GateAnswer:
+    """What the first identity of node ``name`` answers at a gate of the first round."""
+    node = f"{name}.1"
+    return GateAnswer(generation=1, round=1, number=number, node=node, furthest=furthest, **others)
+
+
+def decision(step: int | None, number: int = 1, *kinds: str, **others: Any) -> GateDecision:
+    """A decision of node a in the first round; without a step, nothing is done."""
+    wanted = tuple(map(WishKind, kinds or (() if step is None else ("checkpoint",))))
+    values: dict[str, Any] = {"generation": 1, "round": 1, "by": "a.1"}
+    return GateDecision(number=number, step=step, kinds=wanted, **(values | others))

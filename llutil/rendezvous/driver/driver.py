@@ -35,11 +35,16 @@ from llutil.rendezvous.protocol.parameters import ProtocolParameters
 from llutil.rendezvous.protocol.record_keys import RecordKeys
 from llutil.rendezvous.protocol.records import Member, Stage
 
-__all__ = ["AgentInstruction", "Driver", "Store"]
+__all__ = ["AgentInstruction", "AgentObservation", "Driver", "Store"]
 
 _log = logging.getLogger(__name__)
 
 _FOREVER = float("inf")
+
+AgentObservation = (
+    see.WorkersEnded | see.WorkersStopped | see.EndRequested | see.WishMade | see.GateRaised
+)
+"""What the agent tells."""
 
 
 class Driver:
@@ -117,9 +122,9 @@ class Driver:
             raise
         self._thread = thread
 
-    def tell(self, observation: see.WorkersEnded | see.WorkersStopped | see.EndRequested) -> None:
-        """Tell the machine what the agent's workers did, or that the agent was asked to end. Any
-        thread may call this.
+    def tell(self, observation: AgentObservation) -> None:
+        """Tell the machine what the agent's workers did, how far they have come at a gate, or what
+        the agent was asked for. Any thread may call this.
         """
         self._inbox.append(observation)
         self._wake.set()

@@ -31,10 +31,15 @@ _log = logging.getLogger(__name__)
 
 _FOREVER = float("inf")
 _LOG, _MEMBERS, _REPORTS, _PREDECESSOR = "log", "members", "reports", "predecessor"
+_ANSWERS = "answers"
+_OF_IDENTITY = (_MEMBERS, _REPORTS, _PREDECESSOR, _ANSWERS)
+"""The watches that end with a lease."""
 
 _READS = do.ReadLog | do.ReadReports | do.ReadBack
 
-AgentInstruction = do.StartWorkers | do.StopWorkers | do.Finish
+AgentInstruction = (
+    do.StartWorkers | do.StopWorkers | do.RaiseGate | do.OpenGate | do.RefuseWish | do.Finish
+)
 """The instructions that the agent carries out."""
 
 
@@ -84,6 +89,7 @@ class InstructionExecutor:
         self._generation_to_renew: int | None = None
         self._predecessor = ""
         self._reports_stage = Stage(0, 0)
+        self._gate = (Stage(0, 0), 0)
         self._stores: dict[Stage, Store] = {}
         self._errors: dict[str, str] = {}
         """The last error of reads and of writes, as long as they get no answer."""
@@ -125,7 +131,7 @@ class InstructionExecutor:
         self._requests.forget()
         self._note_revocation(None)
         self._generation_to_renew = None
-        self._watches.close(_MEMBERS, _REPORTS, _PREDECESSOR)
+        self._watches.close(*_OF_IDENTITY)
         return see.LeaseLost(node)
 
     def _seen(self, name: str, view: View) -> see.Observation | None:
@@ -136,6 +142,8 @@ class InstructionExecutor:
                 return see.MembersSeen(self._records.read_members(view))
             case "reports":
                 return see.ReportsSeen(self._reports_stage, self._records.read_reports(view))
+            case "answers":
+                return see.AnswersSeen(*self._gate, self._records.read_answers(view))
             case _:
                 there = self._requests.is_there(self._predecessor, view)
                 return None if there else see.PredecessorGone(self._predecessor)
@@ -165,14 +173,19 @@ class InstructionExecutor:
                 self._watch(_MEMBERS, keys.members)
             case do.WatchReports(stage=stage):
                 self._reports_stage = stage
+                self._watches.close(_ANSWERS)  # of an earlier round
                 self._watch(_REPORTS, keys.reports(stage))
+            case do.WatchAnswers(stage=stage, number=number):
+                self._gate = (stage, number)
+                self._watch(_ANSWERS, keys.answers(stage, number))
+            case do.DeleteGates():
+                self._watches.close(_ANSWERS)
+                self._requests.delete_stale(instruction, self._known_log_keys(), self._deadline())
             case do.RenewGeneration(generation=generation):
                 self._generation_to_renew = generation
                 self._renew_generation()
-            case do.DeleteStale(before=before):
-                log = self._watches.last(_LOG)
-                known = self._records.read_log_keys(log) if log else set()
-                self._requests.delete_stale(before, known, self._deadline())
+            case do.DeleteStale():
+                self._requests.delete_stale(instruction, self._known_log_keys(), self._deadline())
             case do.OpenStore(stage=stage):
                 store = self._stores[stage] = self._open_store()
                 return see.StoreOpened(stage, store.host, store.port)
@@ -184,11 +197,15 @@ class InstructionExecutor:
                 if trouble := self.leave():
                     self._note_error("writes", trouble)
                 self._note_revocation(self._requests.revocation)
-            case do.StartWorkers() | do.StopWorkers() | do.Finish():
-                self._hand_over(instruction)
             case do.Wait():
                 pass
+            case _:
+                self._hand_over(instruction)
         return None
+
+    def _known_log_keys(self) -> set[str]:
+        log = self._watches.last(_LOG)
+        return self._records.read_log_keys(log) if log else set()
 
     def leave(self) -> str:
         """End the session, and all records of a run that has no other node and no later life.
@@ -242,7 +259,7 @@ class InstructionExecutor:
             self._errors.clear()
         if isinstance(answer, see.LeaseTaken):
             self._note_revocation(self._requests.revocation)
-            self._watches.close(_MEMBERS, _REPORTS, _PREDECESSOR)
+            self._watches.close(*_OF_IDENTITY)
         elif isinstance(answer, see.Joined) and not self._watches.watches(_LOG):
             self._watch(_LOG, self._keys.log)
         return answer

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 
 from llutil.ledgers.errors import LeaseGone, LedgerError, LedgerUnavailable, SessionLost
 from llutil.ledgers.lease_revocation import LeaseRevocation
@@ -29,13 +30,13 @@ from llutil.rendezvous.driver.record_writer import RecordWriter
 from llutil.rendezvous.driver.version_check import VersionCheck
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol import observations as see
+from llutil.rendezvous.protocol.gate_records import Gate
 from llutil.rendezvous.protocol.record_codec import encode
 from llutil.rendezvous.protocol.record_keys import RecordKeys
 from llutil.rendezvous.protocol.records import (
     Assignment,
     Member,
     Record,
-    Stage,
 )
 from llutil.rendezvous.protocol.run_history import RunHistory
 
@@ -45,8 +46,6 @@ _log = logging.getLogger(__name__)
 
 _GENERATION_TTL = 86400.0
 """How long a generation's records outlive their last leader, in seconds."""
-_SCOPES = 60
-"""How many scopes one transaction deletes. etcd's default limit is 128 operations in one."""
 
 
 class LedgerRequests:
@@ -68,12 +67,10 @@ class LedgerRequests:
         self._renewed = 0.0
         self._leases: dict[int, str] = {}
         """The leases of the generations, by number."""
-        self._written: set[str] = set()
-        """The log's keys that this node wrote and has not deleted. A watch may not have shown them
-        yet.
+        self._unused: dict[str, int] = {}
+        """The folders into which nobody had written at that revision: of reports on the round that
+        this identity sealed last, of answers at its newest gate.
         """
-        self._sealed: tuple[Stage, int] | None = None
-        """The round that this identity sealed last, and the revision at which it was written."""
 
     # The session.
 
@@ -114,7 +111,8 @@ class LedgerRequests:
 
     def forget(self) -> None:
         """Drop the session and the member record: the identity is over."""
-        self._session = self._joined = self._sealed = None
+        self._session = self._joined = None
+        self._unused = {}
 
     # Requests.
 
@@ -151,7 +149,8 @@ class LedgerRequests:
         self._renewed = session.renewed_at
         before, self._store_name = self._store_name, session.store_name
         if new_store := before not in (None, session.store_name):
-            self._leases, self._written = {}, set()
+            self._leases = {}
+            self._writer.forget()
         return see.LeaseTaken(ticket, self._renewed, new_store)
 
     def _join(self, ticket: int, member: Member, deadline: float) -> see.Joined:
@@ -182,7 +181,8 @@ class LedgerRequests:
         if self._session is None or self._joined is None:
             return see.OwnRecordGone(request.ticket)
         first = request.records[0]
-        generation = _generation(first)
+        assert not isinstance(first, Member)  # a member record is written by joining
+        generation = first.generation
         try:
             lease = self._leases.get(generation)
             if lease is None:  # this is the generation's first record
@@ -199,16 +199,19 @@ class LedgerRequests:
             case GuardGone():
                 return see.OwnRecordGone(request.ticket)
             case Created(records=written):
-                self._note_written(first, written)
+                self._note_unused(first, written)
                 return see.Created(request.ticket)
             case there:
                 return see.Existed(request.ticket, there)
 
-    def _note_written(self, first: Record, written: tuple[LedgerRecord, ...]) -> None:
-        log = self._keys.log
-        self._written |= {one.key for one in written if one.key.startswith(log)}
-        if isinstance(first, Assignment):
-            self._sealed = (first.stage, written[0].created)
+    def _note_unused(self, first: Record, written: tuple[LedgerRecord, ...]) -> None:
+        match first:
+            case Assignment(stage=stage):
+                self._unused = {self._keys.reports(stage): written[0].created}
+            case Gate(stage=stage, number=number):
+                self._unused = {self._keys.answers(stage, number): written[0].created}
+            case _:
+                pass
 
     def read_history(self, view: View) -> RunHistory:
         """The log that ``view`` shows; the leases of its generations are remembered."""
@@ -228,8 +231,8 @@ class LedgerRequests:
         if scope == self._keys.members:
             # The values of other members were not read. If this node came first, there are none.
             return joined.members if len(joined.members.records) == 1 else None
-        if self._sealed is not None and scope == self._keys.reports(self._sealed[0]):
-            return View((), self._sealed[1])  # nobody can report on a round before it is sealed
+        if scope in self._unused:
+            return View((), self._unused[scope])  # nobody can have reported, or answered, before
         return None
 
     # Requests without an answer.
@@ -247,23 +250,28 @@ class LedgerRequests:
             _log.warning("the lease of generation %d cannot be renewed: %s", generation, error)
         return True
 
-    def delete_stale(self, before: Stage, known: Iterable[str], deadline: float) -> None:
-        """Delete the stale records before that stage: those that this node wrote, and those with a
+    def delete_stale(
+        self, done: do.DeleteStale | do.DeleteGates, known: Iterable[str], deadline: float
+    ) -> None:
+        """Delete what is stale once that is done: records that this node wrote, and those with a
         key of ``known``. Records that stay expire with their lease.
         """
-        if self._session is None or self._joined is None:
+        session, joined, keys = self._session, self._joined, self._keys
+        if session is None or joined is None:
             return
-        scopes = self._keys.stale(self._written.union(known), before)
+        match done:
+            case do.DeleteStale(before=before):
+                stale = partial(keys.stale, before=before)
+                # The newest marker stays; of the generations before its own, nothing is left.
+                old = [one for one in self._leases if one < before.generation - 1]
+            case do.DeleteGates(stage=stage, number=number, kept=kept):
+                stale = partial(keys.stale_gates, stage=stage, number=number, kept=kept)
+                old = []
         try:
-            for start in range(0, len(scopes), _SCOPES):
-                some = scopes[start : start + _SCOPES]
-                if not self._session.delete(*some, guard=self._joined.record, deadline=deadline):
-                    return
-                self._written.difference_update(some)
-            # The newest marker stays; of the generations before its own, nothing is left.
-            self._end_leases([one for one in self._leases if one < before.generation - 1], deadline)
+            if self._writer.delete_stale(session, stale, known, joined.record, deadline):
+                self._end_leases(old, deadline)
         except (LedgerUnavailable, SessionLost) as error:
-            _log.info("what is stale before %s stays until it expires: %s", before, error)
+            _log.info("%s: what is stale stays until it expires: %s", done.why, error)
 
     def _end_leases(self, generations: Iterable[int], deadline: float) -> None:
         """End the leases of these generations, and with them their records."""
@@ -289,11 +297,3 @@ class LedgerRequests:
         if session is not None and session.state is not SessionState.LOST:
             self.forget()
             session.release(deadline=deadline)
-
-
-def _generation(record: Record) -> int:
-    match record:
-        case Member():
-            raise TypeError("a member record is written by joining")
-        case _:
-            return record.generation

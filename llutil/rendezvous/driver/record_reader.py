@@ -15,6 +15,7 @@ import logging
 from llutil.ledgers.protocol import Record as LedgerRecord
 from llutil.ledgers.protocol import View
 from llutil.rendezvous.driver.seen_records import SeenRecords
+from llutil.rendezvous.protocol.gate_records import Gate, GateAnswer, GateDecision, Wish
 from llutil.rendezvous.protocol.record_codec import ForeignRecord, decode, short
 from llutil.rendezvous.protocol.record_keys import RecordKeys
 from llutil.rendezvous.protocol.records import (
@@ -34,7 +35,8 @@ _log = logging.getLogger(__name__)
 _MOST_NAMED = 20
 """Records that are named as ignored. Who writes into the run's place may do so for ever."""
 
-LogRecord = Assignment | Verdict | Marker
+_ReportRecord = Report | Wish
+LogRecord = Assignment | Verdict | Marker | Gate | GateDecision
 
 
 class RecordReader:
@@ -44,7 +46,8 @@ class RecordReader:
         self._keys = keys
         self._log = SeenRecords(self._read_log_record)
         self._members = SeenRecords(self._read_member)
-        self._reports = SeenRecords(self._read_report)
+        self._reports: SeenRecords[_ReportRecord] = SeenRecords(self._read_report)
+        self._answers = SeenRecords(self._read_answer)
         self._named: set[str] = set()
         """The keys of the records that the log has named as ignored."""
 
@@ -65,9 +68,13 @@ class RecordReader:
         """The members that ``view`` shows, in order of arrival."""
         return self._members.of(view.records)
 
-    def read_reports(self, view: View) -> tuple[Report, ...]:
-        """The reports that ``view`` shows."""
+    def read_reports(self, view: View) -> tuple[_ReportRecord, ...]:
+        """The reports and wishes that ``view`` shows."""
         return self._reports.of(view.records)
+
+    def read_answers(self, view: View) -> tuple[GateAnswer, ...]:
+        """The answers at a gate that ``view`` shows."""
+        return self._answers.of(view.records)
 
     def has_lease(self, member: LedgerRecord) -> bool:
         """Whether a record among the members may be a node's. One without a lease would be there
@@ -101,9 +108,13 @@ class RecordReader:
         record = self.record_in(stored)
         return record if isinstance(record, Member) and self.has_lease(stored) else None
 
-    def _read_report(self, stored: LedgerRecord) -> Report | None:
+    def _read_report(self, stored: LedgerRecord) -> _ReportRecord | None:
         record = self.record_in(stored)
-        return record if isinstance(record, Report) else None
+        return record if isinstance(record, _ReportRecord) else None
+
+    def _read_answer(self, stored: LedgerRecord) -> GateAnswer | None:
+        record = self.record_in(stored)
+        return record if isinstance(record, GateAnswer) else None
 
     def _read(self, stored: LedgerRecord) -> Record | ForeignRecord:
         try:

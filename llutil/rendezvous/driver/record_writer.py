@@ -1,4 +1,5 @@
-"""Writes records of the run, and finds them again, beside what others have put under their keys.
+"""Writes records of the run, finds them again, beside what others have put under their keys, and
+deletes them.
 
 What is not the run's is not ours to delete. So a record whose key is taken by such a thing lies
 under a spare key (see ``RecordKeys``), where every reader of the folder finds it.
@@ -11,6 +12,8 @@ import nothing but ``llutil.ledgers`` and the room's values.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 from llutil.ledgers.protocol import Created, Exists, GuardGone, Ledger, Session
 from llutil.ledgers.protocol import Record as LedgerRecord
 from llutil.rendezvous.driver.record_reader import RecordReader
@@ -20,6 +23,9 @@ from llutil.rendezvous.protocol.records import Record
 
 __all__ = ["RecordWriter"]
 
+_SCOPES = 60
+"""How many scopes one transaction deletes. etcd's default limit is 128 operations in one."""
+
 
 class RecordWriter:
     """The writes of one node in the run that ``keys`` describes."""
@@ -27,6 +33,10 @@ class RecordWriter:
     def __init__(self, keys: RecordKeys, reader: RecordReader) -> None:
         self._keys = keys
         self._reader = reader
+        self._written: set[str] = set()
+        """The log's keys that this node wrote and has not deleted. A watch may not have shown them
+        yet.
+        """
 
     def create(
         self,
@@ -45,6 +55,8 @@ class RecordWriter:
         while True:
             values = self._keys.values(records, spare)
             outcome = session.create(values, guard=guard, lease=lease, deadline=deadline)
+            if isinstance(outcome, Created):
+                self._written |= {key for key in values if key.startswith(self._keys.log)}
             if not isinstance(outcome, Exists):
                 return outcome
             first = self._keys.spare_key(records[0], spare)
@@ -67,3 +79,28 @@ class RecordWriter:
             if not isinstance(there, ForeignRecord):
                 return there
             spare += 1
+
+    def forget(self) -> None:
+        """What this node wrote lies in another store than the one that it writes into now."""
+        self._written = set()
+
+    def delete_stale(
+        self,
+        session: Session,
+        stale: Callable[[Iterable[str]], tuple[str, ...]],
+        known: Iterable[str],
+        guard: LedgerRecord,
+        deadline: float,
+    ) -> bool:
+        """Delete what ``stale`` finds among the log's keys: those that this node wrote, and
+        ``known``. Returns whether this node could; its own record ``guard`` may be gone.
+
+        :raises LedgerError: as ``Session.delete`` does.
+        """
+        scopes = stale(self._written.union(known))
+        for start in range(0, len(scopes), _SCOPES):
+            some = scopes[start : start + _SCOPES]
+            if not session.delete(*some, guard=guard, deadline=deadline):
+                return False
+            self._written.difference_update(some)
+        return True

@@ -98,6 +98,11 @@ class NodePart:
                     # them already.
                     self._next = None
                     self.driver.tell(see.WorkersStopped(stage))
+                case do.RaiseGate(gate=gate):
+                    why = "torch's agent cannot hold its ranks at a step"
+                    self.driver.tell(see.GateRaised(gate.stage, gate.number, None, why))
+                case do.OpenGate() | do.RefuseWish():
+                    pass  # it holds none, and wishes nothing
                 case do.Finish(end=end):
                     self.end = end
 

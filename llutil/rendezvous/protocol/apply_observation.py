@@ -5,7 +5,10 @@ This module may import nothing but the standard library and the room's values.
 
 from __future__ import annotations
 
+from llutil.rendezvous.protocol.apply_gates import apply_gates, drop_heard_wishes, note_own
 from llutil.rendezvous.protocol.derive_state import derive_state
+from llutil.rendezvous.protocol.gate_part import GatePart
+from llutil.rendezvous.protocol.gate_records import Wish
 from llutil.rendezvous.protocol.instructions import (
     Create,
     Join,
@@ -19,10 +22,12 @@ from llutil.rendezvous.protocol.instructions import (
 )
 from llutil.rendezvous.protocol.observations import (
     Answer,
+    AnswersSeen,
     Created,
     EndRequested,
     Existed,
     Found,
+    GateRaised,
     Joined,
     LeaseLost,
     LeaseRenewed,
@@ -39,6 +44,7 @@ from llutil.rendezvous.protocol.observations import (
     StoreOpened,
     Ticked,
     Unanswered,
+    WishMade,
     WorkersEnded,
     WorkersStopped,
 )
@@ -97,9 +103,12 @@ def apply_observation(state: State, observation: Observation, now: float) -> Non
                 state.wanted_end, state.linger = (Stopped(why) if stop else Left(why)), linger
             elif isinstance(state.wanted_end, Left):
                 state.linger = linger
+        case WishMade() | GateRaised() | AnswersSeen():
+            apply_gates(state, observation, now)
         case _:
             _take_answer(state, observation, now)
     derive_state(state, now)
+    drop_heard_wishes(state)
 
 
 def _take_answer(state: State, answer: Answer, now: float) -> None:
@@ -164,11 +173,11 @@ def _take_first_look(state: State) -> None:
         )
 
 
-def _note_reports(state: State, stage: Stage, reports: tuple[Report, ...]) -> None:
+def _note_reports(state: State, stage: Stage, reports: tuple[Report | Wish, ...]) -> None:
     if stage != state.log.stage:
         return
     for report in state.reports.note(reports):
-        if report.say is ReportKind.BACK:
+        if isinstance(report, Report) and report.say is ReportKind.BACK:
             state.presence.unready.discard(report.node)
 
 
@@ -195,7 +204,7 @@ def _note_written(state: State, records: tuple[Record, ...]) -> None:
                 if own_success and record.stage == state.log.stage:
                     state.reports.add(record)  # of failures, the ledger's order counts
             case _:
-                pass
+                note_own(state, record)
 
 
 def _lose_identity(state: State) -> None:
@@ -205,6 +214,7 @@ def _lose_identity(state: State) -> None:
     state.pending = state.unanswered_write = state.members = None
     state.renewed_generation, state.stale_before = 0, None
     state.reported = set()
+    state.gates.forget_watch()
 
 
 def _forget_run(state: State) -> None:
@@ -212,6 +222,7 @@ def _forget_run(state: State) -> None:
     nobody can go on with.
     """
     state.log, state.ignored_generation = RunHistory(), None
+    state.gates = GatePart(wishes=state.gates.wishes)
     state.outcome = state.succeeded = None
     state.marked_generation = 0
 

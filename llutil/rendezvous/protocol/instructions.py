@@ -1,5 +1,6 @@
 """What the machine tells a node's driver to do. Each instruction has a reason (``why``). How a
-node's part can end is in ``ends``, whose names are here too.
+node's part can end is in ``ends``, what concerns gates is in ``gate_messages``; their names are
+here too.
 
 Instructions with a ``ticket`` are requests. Each is answered by one observation with that ticket,
 and the machine sends no second request before the answer. The others are carried out in order and
@@ -21,11 +22,19 @@ from llutil.rendezvous.protocol.ends import (
     Refused,
     Stopped,
 )
+from llutil.rendezvous.protocol.gate_messages import (
+    DeleteGates,
+    OpenGate,
+    RaiseGate,
+    RefuseWish,
+    WatchAnswers,
+)
 from llutil.rendezvous.protocol.records import Assignment, Member, Record, Stage
 
 __all__ = [
     "CloseStore",
     "Create",
+    "DeleteGates",
     "DeleteStale",
     "End",
     "Failed",
@@ -37,10 +46,13 @@ __all__ = [
     "Late",
     "Leave",
     "Left",
+    "OpenGate",
     "OpenStore",
+    "RaiseGate",
     "ReadBack",
     "ReadLog",
     "ReadReports",
+    "RefuseWish",
     "Refused",
     "RenewGeneration",
     "Request",
@@ -49,6 +61,7 @@ __all__ = [
     "Stopped",
     "TakeLease",
     "Wait",
+    "WatchAnswers",
     "WatchMembers",
     "WatchPredecessor",
     "WatchReports",
@@ -245,6 +258,11 @@ Instruction = (
     | CloseStore
     | StartWorkers
     | StopWorkers
+    | RaiseGate
+    | OpenGate
+    | RefuseWish
+    | WatchAnswers
+    | DeleteGates
     | Leave
     | Finish
     | Wait

@@ -1,5 +1,5 @@
-"""What the leader does beside its own part: it watches the members, seals rounds and gives
-verdicts.
+"""What the leader does beside its own part: it watches the members, seals rounds, gives verdicts,
+and asks the nodes of a round for their steps if somebody wishes something of their ranks.
 
 A node leads once no older member record is left; no new record can be older. Its writes are guarded
 by its own member record, so they fail as soon as another node may lead. Before it acts, it reads
@@ -11,6 +11,7 @@ and decisions.
 from __future__ import annotations
 
 from llutil.failure import JobFailure
+from llutil.rendezvous.protocol.gate_steps import leader_gate_step
 from llutil.rendezvous.protocol.instructions import (
     Create,
     DeleteStale,
@@ -78,8 +79,10 @@ def next_leader_step(state: State, now: float) -> Instruction | NotYet | Incompa
     leaves_last = state.is_alone and isinstance(state.wanted_end, Left | GaveUp)
     if log.running:
         step = _decide_running_round(state, log.running, now)
-        if not (leaves_last and isinstance(step, NotYet)):
+        if not isinstance(step, NotYet):
             return step
+        if not leaves_last:
+            return _with_gates(state, log.running, step, now)
     elif log.last and (mark := _mark_by_late_reports(state, log.last)):
         return mark
     if leaves_last:
@@ -117,6 +120,16 @@ def _decide_running_round(state: State, running: Assignment, now: float) -> Inst
             return ReadReports(state.ticket + 1, running.stage, nodes, why)
         case NotYet() as not_yet:
             return not_yet
+
+
+def _with_gates(
+    state: State, running: Assignment, nothing: NotYet, now: float
+) -> Instruction | NotYet:
+    """What is to be done about gates, if ``nothing`` is to be done about the round."""
+    step = leader_gate_step(state, running, now)
+    if isinstance(step, NotYet):
+        return NotYet(min(step.until, nothing.until), step.why)
+    return step or nothing
 
 
 def _own_success(state: State, running: Assignment) -> RoundReports | None:

@@ -13,25 +13,32 @@ rest of the room's protocol.
 
 from __future__ import annotations
 
+from llutil.rendezvous.protocol.apply_gates import begin_gates, note_gate_instruction
 from llutil.rendezvous.protocol.apply_observation import apply_observation
+from llutil.rendezvous.protocol.gate_steps import gate_deadline, gate_instruction, gate_request
 from llutil.rendezvous.protocol.instructions import (
     CloseStore,
     Create,
+    DeleteGates,
     DeleteStale,
     Finish,
     Instruction,
     Join,
     Leave,
+    OpenGate,
     OpenStore,
+    RaiseGate,
     ReadBack,
     ReadLog,
     ReadReports,
     Refused,
+    RefuseWish,
     RenewGeneration,
     StartWorkers,
     StopWorkers,
     TakeLease,
     Wait,
+    WatchAnswers,
     WatchMembers,
     WatchPredecessor,
     WatchReports,
@@ -85,7 +92,7 @@ class Machine:
             instructions.append(decision)
             if isinstance(decision, Wait):
                 return tuple(instructions)
-            _note_instruction(state, decision)
+            _note_instruction(state, decision, now)
 
 
 def decide(state: State, now: float) -> Instruction | Incompatible:
@@ -98,6 +105,8 @@ def decide(state: State, now: float) -> Instruction | Incompatible:
         )
     if instruction := instruction_without_ledger(state, now):
         return instruction
+    if about_gates := gate_instruction(state, now):
+        return about_gates
     if state.ledger_gone:
         return _wait(state, NotYet(_FOREVER, "the ledger has gone for good; workers run on"), now)
     if state.pending:
@@ -110,7 +119,7 @@ def decide(state: State, now: float) -> Instruction | Incompatible:
         lease = "this node's lease may be over; only the ledger can say"
         return _wait(state, NotYet(_FOREVER, lease), now)
     if state.joined:
-        if instruction := own_report(state):
+        if instruction := own_report(state) or gate_request(state):
             return instruction
         if state.leads:
             step = next_leader_step(state, now)
@@ -130,7 +139,7 @@ def _why_waiting(state: State) -> str:
 
 def _wait(state: State, not_yet: NotYet, now: float) -> Wait:
     """A wait until the earliest time at which the clock alone may change the decision."""
-    until = not_yet.until
+    until = min(not_yet.until, gate_deadline(state))
     parameters = state.parameters
     if state.waiting_since is not None and not state.wanted_end:
         until = min(until, state.gives_up_at)
@@ -148,13 +157,15 @@ def _wait(state: State, not_yet: NotYet, now: float) -> Wait:
     return Wait(until, not_yet.why)
 
 
-def _note_instruction(state: State, instruction: Instruction) -> None:
-    """Note in the state that the driver is given ``instruction``."""
+def _note_instruction(state: State, instruction: Instruction, now: float) -> None:
+    """Note in the state that the driver is given ``instruction`` at ``now``."""
     match instruction:
         case TakeLease() | Join() | ReadLog() | ReadReports() | Create() | ReadBack():
             state.pending, state.ticket = instruction, instruction.ticket
             if isinstance(instruction, ReadReports):
                 state.nodes_being_checked = instruction.nodes
+            elif isinstance(instruction, Create):
+                note_gate_instruction(state, instruction, now)
         case WatchPredecessor(name=name):
             state.watched_predecessor = name
         case WatchMembers():
@@ -176,8 +187,11 @@ def _note_instruction(state: State, instruction: Instruction) -> None:
                 None,
                 0.0,
             )
+            begin_gates(state, assignment.stage)
         case StopWorkers():
             state.workers = WorkersState.STOPPING
+        case RaiseGate() | OpenGate() | RefuseWish() | WatchAnswers() | DeleteGates():
+            note_gate_instruction(state, instruction, now)
         case Leave():
             state.has_left = True
         case Finish():

@@ -6,7 +6,8 @@ ticket: its own kind of answer, or ``Unanswered``. A watch shows the present sta
 but never an older state after a newer one. The first view of a watch, and the result of a read, is
 no older than the instruction that asked for it. When a lease is lost, the driver closes the watches
 of that identity, except the log's, before it goes on. This module may import nothing but the
-standard library and the room's values.
+standard library and the room's values. What concerns gates is in ``gate_messages``, whose names are
+here too.
 """
 
 from __future__ import annotations
@@ -14,15 +15,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from llutil.failure import JobFailure
+from llutil.rendezvous.protocol.gate_messages import AnswersSeen, GateRaised, WishMade
+from llutil.rendezvous.protocol.gate_records import Wish
 from llutil.rendezvous.protocol.records import Member, Record, Report, Stage
 from llutil.rendezvous.protocol.run_history import RunHistory
 
 __all__ = [
     "Answer",
+    "AnswersSeen",
     "Created",
     "EndRequested",
     "Existed",
     "Found",
+    "GateRaised",
     "Joined",
     "LeaseLost",
     "LeaseRenewed",
@@ -39,6 +44,7 @@ __all__ = [
     "StoreOpened",
     "Ticked",
     "Unanswered",
+    "WishMade",
     "WorkersEnded",
     "WorkersStopped",
 ]
@@ -125,7 +131,7 @@ class ReportsSeen:
     """The watch of one round's reports shows these."""
 
     stage: Stage
-    reports: tuple[Report, ...]
+    reports: tuple[Report | Wish, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +140,7 @@ class ReportsRead:
 
     ticket: int
     stage: Stage
-    reports: tuple[Report, ...]
+    reports: tuple[Report | Wish, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,4 +257,7 @@ Observation = (
     | WorkersEnded
     | WorkersStopped
     | EndRequested
+    | WishMade
+    | GateRaised
+    | AnswersSeen
 )

@@ -26,9 +26,10 @@ class ProtocolParameters:
     after a failure that only says that a peer went away, so that the peer can report the cause.
     ``unique_run``: nobody knows the run's id but this node, and nobody will use it again.
     ``report_limit``: how long a node tries to report a failure that no restart can mend, if the
-    ledger does not take it. ``retry_pause``: how long to wait before a request that the store did
-    not answer is repeated. ``runs_again``: whether a node whose workers succeeded runs them again
-    if the others have to; torch's own agent does not.
+    ledger does not take it. ``gate_timeout``: how long the leader waits for the nodes' answers when
+    ranks are to agree on a step. ``retry_pause``: how long to wait before a request that the store
+    did not answer is repeated. ``runs_again``: whether a node whose workers succeeded runs them
+    again if the others have to; torch's own agent does not.
 
     :raises ConfigError: values are out of range; the text lists all of them.
     """
@@ -42,6 +43,7 @@ class ProtocolParameters:
     lease_ttl: float = 10.0
     cause_wait: float = 2.0
     report_limit: float = LEDGER_LEFT
+    gate_timeout: float = 5.0
     retry_pause: float = 0.5
     unique_run: bool = False
     runs_again: bool = True
@@ -53,7 +55,14 @@ class ProtocolParameters:
             problems.append(Problem("min_nodes", text))
         if self.max_restarts is not None and self.max_restarts < 0:
             problems.append(Problem("max_restarts", f"is {self.max_restarts}; wanted 0 or more"))
-        for name in ("timeout", "first_answer", "lease_ttl", "report_limit", "retry_pause"):
+        for name in (
+            "timeout",
+            "first_answer",
+            "lease_ttl",
+            "report_limit",
+            "gate_timeout",
+            "retry_pause",
+        ):
             value = getattr(self, name)
             if not 0 < value < float("inf"):
                 text = f"is {value}; wanted a positive, finite number of seconds"
@@ -73,6 +82,15 @@ class ProtocolParameters:
         looks for expired leases twice a second. Watches tell of it later still.
         """
         return 1.5 * self.lease_ttl
+
+    @property
+    def gate_limit(self) -> float:
+        """Seconds after which a node that knows of no decision lets its ranks pass a gate.
+
+        A leader that decides for a step does so within ``gate_timeout``. So after this time none
+        has, or the ledger cannot tell this node.
+        """
+        return 2 * self.gate_timeout + self.loss_known_after
 
     def budget_left(self, restarts: int) -> bool:
         """Whether one more failure may be charged."""

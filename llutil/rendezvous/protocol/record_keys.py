@@ -9,9 +9,14 @@
     run.<run id>/reports/<generation>.<round>/end.<node>  how a node's workers ended
     run.<run id>/reports/<generation>.<round>/back.<node> a node is ready for the next round
     run.<run id>/reports/<generation>.<round>/stop.<node> a node was asked to stop the job
+    run.<run id>/reports/<generation>.<round>/wish<n>.<node>  a node's nth wish
+    run.<run id>/log/<generation>.<round>.gate<n>         the nth time that ranks are to agree
+    run.<run id>/log/<generation>.<round>.decision<n>     on which step they have
+    run.<run id>/answers/<generation>.<round>.<n>/<node>  how far a node's ranks had come
 
 A node watches the folder ``log`` and the key of one member. Only the leader watches the whole
-folders of members and of reports. Keys are words joined by ``/``, as ``llutil.ledgers`` requires.
+folders of members, of reports, and of answers while a gate is open. Keys are words joined by ``/``,
+as ``llutil.ledgers`` requires.
 
 What others have written under one of these keys is left alone. The record that belongs there then
 lies beside it, under a spare key: the same with ``+1`` behind it, or ``+2``, and so on. This module
@@ -25,6 +30,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
 
+from llutil.rendezvous.protocol.gate_records import Gate, GateAnswer, GateDecision, Wish
 from llutil.rendezvous.protocol.record_codec import encode
 from llutil.rendezvous.protocol.records import (
     Assignment,
@@ -40,7 +46,8 @@ from llutil.rendezvous.protocol.records import (
 __all__ = ["RecordKeys"]
 
 _LOG_KEY = re.compile(
-    r"(?P<generation>\d{1,18})\.((?P<round>\d{1,18})\.(assignment|verdict)|marker)(\+\d+)?",
+    r"(?P<generation>\d{1,18})\.((?P<round>\d{1,18})\."
+    r"(assignment|verdict|(?P<of_gate>gate|decision)(?P<number>\d{1,18}))|marker)(\+\d+)?",
     re.ASCII,
 )
 _AFTER_ALL_ROUNDS = 10**18
@@ -82,6 +89,10 @@ class RecordKeys:
         """The folder of the reports on one round."""
         return f"{self.root}reports/{_stage_word(stage)}/"
 
+    def answers(self, stage: Stage, number: int) -> str:
+        """The folder of the answers at one gate."""
+        return f"{self.root}answers/{_stage_word(stage)}.{number}/"
+
     def name(self, node: str) -> str:
         """The last word of a member's key (a store may add a suffix of its own)."""
         return _node_word(node)
@@ -104,6 +115,15 @@ class RecordKeys:
                     else record.say.value
                 )
                 return f"{self.reports(record.stage)}{slot}.{_node_word(record.node)}"
+            case Wish():
+                word = f"wish{record.number}.{_node_word(record.node)}"
+                return self.reports(record.stage) + word
+            case Gate():
+                return f"{self.log}{_stage_word(record.stage)}.gate{record.number}"
+            case GateDecision():
+                return f"{self.log}{_stage_word(record.stage)}.decision{record.number}"
+            case GateAnswer():
+                return self.answers(record.stage, record.number) + _node_word(record.node)
 
     def spare_key(self, record: Record, spare: int) -> str:
         """Where ``record`` lies if others have taken its key and so many spare keys before this
@@ -133,9 +153,11 @@ class RecordKeys:
         """The keys out of ``log_keys``, and the folders of reports, that nobody needs once the
         round ``before`` is reached.
 
-        These are all rounds before it with their reports, and all markers but the newest.
+        These are all rounds before it with their reports and gates, and all markers but the newest.
         """
+        log_keys = list(log_keys)
         rounds: set[Stage] = set()
+        gates = self._gates(log_keys)
         markers: list[tuple[int, str]] = []
         scopes: list[str] = []
         for key in sorted(log_keys):
@@ -152,4 +174,41 @@ class RecordKeys:
         scopes += (key for generation, key in markers if generation < newest)
         begun |= {stage.generation for stage in rounds}
         rounds |= {Stage(generation, 0) for generation in begun}
-        return (*scopes, *(self.reports(stage) for stage in sorted(rounds)))
+        answers = sorted({gate for gate in gates.values() if gate[0] < before})
+        return (
+            *scopes,
+            *(self.reports(stage) for stage in sorted(rounds)),
+            *(self.answers(stage, number) for stage, number in answers),
+        )
+
+    def stale_gates(
+        self, log_keys: Iterable[str], stage: Stage, number: int, kept: int
+    ) -> tuple[str, ...]:
+        """The keys out of ``log_keys``, and the folders of answers, that nobody needs once the gate
+        ``number`` of the round ``stage`` is decided.
+
+        These are all earlier gates and decisions of the round but the decision ``kept``, and all
+        answers.
+        """
+        gates = self._gates(log_keys)
+        decided = {key: n for key, (of, n) in gates.items() if of == stage and n <= number}
+        needed = f"{self.log}{_stage_word(stage)}.decision{kept}"
+        return (
+            *sorted(
+                key
+                for key, n in decided.items()
+                if n < number
+                and not (key.startswith(needed) and _SPARE.fullmatch(key, len(needed)))
+            ),
+            *(self.answers(stage, n) for n in sorted({*decided.values(), number})),
+        )
+
+    def _gates(self, log_keys: Iterable[str]) -> dict[str, tuple[Stage, int]]:
+        """The keys of gates and decisions among ``log_keys``: which gate of which round it is."""
+        found: dict[str, tuple[Stage, int]] = {}
+        for key in log_keys:
+            match = _LOG_KEY.fullmatch(key.removeprefix(self.log))
+            if match and match["of_gate"]:
+                stage = Stage(int(match["generation"]), int(match["round"]))
+                found[key] = (stage, int(match["number"]))
+        return found

@@ -1,9 +1,10 @@
-"""What nodes write into the ledger: five kinds of record, each written once and never changed.
+"""What nodes write into the ledger: records that are each written once and never changed.
 
 A member record lives as long as its node's lease. Assignments, reports, verdicts and markers hang
-on the generation's own long lease, so they outlive every node. ``record_codec`` turns records into
-JSON, and checks what it reads against the types here. This module may import nothing but the
-standard library, msgspec and ``llutil.failure``.
+on the generation's own long lease, so they outlive every node; so do the records by which ranks
+agree on a step (``gate_records``). ``record_codec`` turns records into JSON, and checks what it
+reads against the types here. This module may import nothing but the standard library, msgspec,
+``llutil.failure`` and the modules of the room below it.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import Annotated, NamedTuple
 
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from llutil.failure import JobFailure
+from llutil.rendezvous.protocol.gate_records import Gate, GateAnswer, GateDecision, Wish
+from llutil.rendezvous.protocol.record_base import Count, Kind, OfRound, Stage
 
 __all__ = [
     "Assignment",
@@ -32,27 +34,8 @@ __all__ = [
     "Verdict",
 ]
 
-Count = Annotated[int, Meta(ge=0)]
-"""A whole number from 0."""
 
-
-class Stage(NamedTuple):
-    """Which round of which generation. Stages are ordered. Round 0 is the time before a first
-    round.
-    """
-
-    generation: int
-    round: int
-
-    def __str__(self) -> str:
-        return f"round {self.round} of generation {self.generation}"
-
-
-class _Kind(Struct, frozen=True, kw_only=True, tag_field="kind", tag=str.lower):
-    """A record of the ledger. In JSON, ``kind`` is the name of its class in lower case."""
-
-
-class Member(_Kind, frozen=True, kw_only=True):
+class Member(Kind, frozen=True, kw_only=True):
     """A node has joined, under this identity. The record is leased: the store deletes it when the
     node's lease ends.
 
@@ -101,19 +84,7 @@ class RankAssignment:
     role_world_size: int
 
 
-class _OfRound(_Kind, frozen=True, kw_only=True):
-    """A record about one round."""
-
-    generation: Count
-    round: Count
-
-    @property
-    def stage(self) -> Stage:
-        """Which round it is about."""
-        return Stage(self.generation, self.round)
-
-
-class Assignment(_OfRound, frozen=True, kw_only=True, dict=True):
+class Assignment(OfRound, frozen=True, kw_only=True, dict=True):
     """A sealed round. Each node computes every rank from it, without asking anybody.
 
     ``seats`` are in the order of ranks. ``restarts`` counts the failures charged so far. ``host``
@@ -194,7 +165,7 @@ class ReportKind(StrEnum):
     STOP = "stop"
 
 
-class Report(_OfRound, frozen=True, kw_only=True):
+class Report(OfRound, frozen=True, kw_only=True):
     """What one node reports on one round.
 
     ``why`` is the reason for a stop, ``job_failure`` what went wrong in a failure. ``token`` is the
@@ -224,7 +195,7 @@ class Cause(StrEnum):
     LEFT = "left"
 
 
-class Verdict(_OfRound, frozen=True, kw_only=True):
+class Verdict(OfRound, frozen=True, kw_only=True):
     """How a round ended. A round gets one verdict, which never changes. ``final``: the generation's
     marker is written in the same transaction.
 
@@ -240,7 +211,7 @@ class Verdict(_OfRound, frozen=True, kw_only=True):
     job_failure: JobFailure | None = None
 
 
-class Marker(_OfRound, frozen=True, kw_only=True):
+class Marker(OfRound, frozen=True, kw_only=True):
     """A generation is over. Nobody joins it again; a rerun opens the next one.
 
     ``round`` is its last round (0: none was sealed). ``nodes`` are the members of that round and
@@ -257,4 +228,4 @@ class Marker(_OfRound, frozen=True, kw_only=True):
     job_failure: JobFailure | None = None
 
 
-Record = Member | Assignment | Report | Verdict | Marker
+Record = Member | Assignment | Report | Verdict | Marker | Wish | Gate | GateAnswer | GateDecision

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from llutil.failure import JobFailure, first_failure
+from llutil.rendezvous.protocol.gate_records import Wish
 from llutil.rendezvous.protocol.records import Report, ReportKind
 
 __all__ = ["RoundReports", "describe_failure", "failure_of"]
@@ -36,10 +37,12 @@ class RoundReports:
     """The nodes that are ready for the next round."""
     stops: dict[str, Report] = field(default_factory=dict)
     """Requests to stop the whole job, by node."""
-    _seen: tuple[Report, ...] = ()
+    wishes: list[Wish] = field(default_factory=list)
+    """What the members wish, in the ledger's order."""
+    _seen: tuple[Report | Wish, ...] = ()
 
     @classmethod
-    def of(cls, seats: Iterable[str], reports: Iterable[Report]) -> Self:
+    def of(cls, seats: Iterable[str], reports: Iterable[Report | Wish]) -> Self:
         """These reports on a round of ``seats``."""
         found = cls(frozenset(seats))
         for report in reports:
@@ -51,7 +54,7 @@ class RoundReports:
         """Whether every member has reported success."""
         return bool(self.seats) and len(self.succeeded) == len(self.seats)
 
-    def note(self, reports: tuple[Report, ...]) -> list[Report]:
+    def note(self, reports: tuple[Report | Wish, ...]) -> list[Report | Wish]:
         """Note all reports that a view shows, in the ledger's order. Returns the new ones."""
         seen = self._seen
         # The same objects, so this compares no reports.
@@ -59,9 +62,13 @@ class RoundReports:
         self._seen = reports
         return [report for report in new if self.add(report)]
 
-    def add(self, report: Report) -> bool:
+    def add(self, report: Report | Wish) -> bool:
         """Note a report. Returns whether it was new."""
         node = report.node
+        if isinstance(report, Wish):
+            new = node in self.seats and report not in self.wishes
+            self.wishes += [report] if new else []
+            return new
         match report.say:
             case ReportKind.BACK:
                 new = node not in self.back

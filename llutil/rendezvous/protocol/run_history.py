@@ -1,4 +1,5 @@
-"""What a run's log says: its newest assignment, verdict and marker, and what follows from them.
+"""What a run's log says: its newest assignment, verdict, marker and gates, and what follows from
+them.
 
 The log is the folder ``log`` of the run's keys. Records never change and stages only grow. So two
 views of the log, in whichever order they were seen, merge into one: the newest record of each kind
@@ -11,6 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Self
 
+from llutil.rendezvous.protocol.gate_history import GateHistory
+from llutil.rendezvous.protocol.gate_records import Gate, GateDecision
 from llutil.rendezvous.protocol.records import Assignment, Marker, Record, Stage, Verdict
 
 __all__ = ["RunHistory"]
@@ -23,6 +26,7 @@ class RunHistory:
     assignment: Assignment | None = None
     verdict: Verdict | None = None
     marker: Marker | None = None
+    gates: GateHistory = GateHistory()  # noqa: RUF009 - it cannot change
 
     closed: int = field(init=False, compare=False, repr=False)
     """The newest generation that is over; 0 if none is."""
@@ -60,6 +64,7 @@ class RunHistory:
     def with_records(self, records: Iterable[Record]) -> Self:
         """This log with those of ``records`` that belong into a log and are newer."""
         assignment, verdict, marker = self.assignment, self.verdict, self.marker
+        gates = self.gates
         for record in records:
             match record:
                 case Assignment() if assignment is None or record.stage > assignment.stage:
@@ -68,19 +73,28 @@ class RunHistory:
                     verdict = record
                 case Marker() if marker is None or record.generation > marker.generation:
                     marker = record
+                case Gate() | GateDecision():
+                    gates = gates.with_record(record)
                 case _:
                     pass
-        if (assignment, verdict, marker) == (self.assignment, self.verdict, self.marker):
+        known = (self.assignment, self.verdict, self.marker, self.gates)
+        if (assignment, verdict, marker, gates) == known:
             return self
-        return type(self)(assignment, verdict, marker)
+        return type(self)(assignment, verdict, marker, gates)
 
     def merged(self, other: RunHistory) -> Self:
         """The newest records of both."""
         if other is self:
             return self
-        return self.with_records(
-            record for record in (other.assignment, other.verdict, other.marker) if record
-        )
+        gates = other.gates
+        newest = (other.assignment, other.verdict, other.marker)
+        of_gates = (gates.gate, gates.decision, gates.agreement)
+        return self.with_records(record for record in (*newest, *of_gates) if record)
+
+    @property
+    def open_gate(self) -> Gate | None:
+        """The gate of the running round that is not decided."""
+        return self.gates.of(self.running.stage).open if self.running else None
 
     def verdict_on(self, stage: Stage) -> Verdict | None:
         """The verdict on ``stage``, if it is the newest one."""

@@ -1,8 +1,8 @@
 """One node's view of the protocol: all that its next step depends on, besides the time.
 
-``apply_observation`` and ``derive_state`` change the fields after an observation, ``machine``
-changes them with an instruction. The decisions only read them. This module may import nothing but
-the standard library, msgspec and the room's values.
+``apply_observation``, ``apply_gates`` and ``derive_state`` change the fields after an observation,
+``machine`` changes them with an instruction. The decisions only read them. This module may import
+nothing but the standard library, msgspec and the room's values.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from enum import Enum
 
 from msgspec import structs
 
+from llutil.rendezvous.protocol.gate_part import GatePart
 from llutil.rendezvous.protocol.instructions import Create, End, Request
 from llutil.rendezvous.protocol.parameters import ProtocolParameters
 from llutil.rendezvous.protocol.presence import Presence
@@ -74,6 +75,9 @@ class State:
     """The reports of the identity ``node`` that the ledger has confirmed."""
     succeeded: Assignment | None = None
     """The newest round in which this node's own workers all succeeded, under whichever identity."""
+
+    gates: GatePart = field(default_factory=GatePart)
+    """What this node knows of the gates of its round, beside the log."""
 
     # At most one request to the ledger is under way.
     ticket: int = 0

@@ -83,8 +83,8 @@ def test_a_generations_lease_that_could_not_be_ended_is_ended_the_next_time(
     requests.answer(do.TakeLease(1, "test"), _soon())
     requests.answer(do.Join(2, member("a"), "test"), _soon())
     ledger.keeps_leases = True
-    requests.delete_stale(Stage(3, 1), (), _soon())
+    requests.delete_stale(do.DeleteStale(Stage(3, 1), "test"), (), _soon())
     assert lease in ledger.store.leases
     ledger.keeps_leases = False
-    requests.delete_stale(Stage(3, 1), (), _soon())
+    requests.delete_stale(do.DeleteStale(Stage(3, 1), "test"), (), _soon())
     assert lease not in ledger.store.leases

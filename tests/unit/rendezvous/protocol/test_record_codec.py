@@ -13,6 +13,14 @@ from hypothesis import strategies as st
 
 from llutil.errors import ConfigError
 from llutil.failure import Failure, FailureClass, JobFailure
+from llutil.rendezvous.protocol.gate_records import (
+    Gate,
+    GateAnswer,
+    GateDecision,
+    Wish,
+    WishKind,
+    in_order,
+)
 from llutil.rendezvous.protocol.record_codec import (
     VERSION,
     ForeignRecord,
@@ -39,6 +47,7 @@ seats = st.builds(
     Seat, node=texts, name=texts, address=texts, role=texts, nproc=numbers, token=texts, label=texts
 )
 lists = st.lists(texts, max_size=3).map(tuple)
+kinds = st.sets(st.sampled_from(WishKind)).map(in_order)
 failures = st.none() | st.builds(
     Failure,
     rank=numbers,
@@ -120,6 +129,48 @@ records: st.SearchStrategy[Record] = st.one_of(
         labels=lists,
         tokens=lists,
         job_failure=job_failures,
+    ),
+    st.builds(
+        Wish,
+        generation=numbers,
+        round=numbers,
+        node=texts,
+        number=numbers,
+        kinds=kinds,
+        preempted=st.booleans(),
+        why=texts,
+    ),
+    st.builds(
+        Gate,
+        generation=numbers,
+        round=numbers,
+        number=numbers,
+        kinds=kinds,
+        by=texts,
+        heard=st.lists(st.tuples(texts, numbers), max_size=3).map(tuple),
+        preempted=st.booleans(),
+        why=texts,
+    ),
+    st.builds(
+        GateAnswer,
+        generation=numbers,
+        round=numbers,
+        number=numbers,
+        node=texts,
+        furthest=st.none() | numbers,
+        refusal=texts,
+    ),
+    st.builds(
+        GateDecision,
+        generation=numbers,
+        round=numbers,
+        number=numbers,
+        kinds=kinds,
+        by=texts,
+        step=st.none() | numbers,
+        resumed=numbers,
+        preempted=st.booleans(),
+        why=texts,
     ),
 )
 

@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 from llutil.ledgers.keys import check_key, check_scope, holds
 from llutil.rendezvous.protocol.record_keys import RecordKeys
 from llutil.rendezvous.protocol.records import Cause, Record, ReportKind, Stage
-from tests.support.rendezvous_values import marker, member, report, round_of, verdict
+from tests.support.rendezvous_values import (
+    answer,
+    decision,
+    gate,
+    marker,
+    member,
+    report,
+    round_of,
+    verdict,
+    wish,
+)
 
 RECORDS: list[Record] = [
     member("a"),
@@ -22,6 +32,16 @@ RECORDS: list[Record] = [
     report("a", ReportKind.STOP),
     report("b", ReportKind.FAILED),
     report("a", ReportKind.SUCCEEDED, (1, 2)),
+    wish("a"),
+    wish("a", 2),
+    wish("b"),
+    gate(),
+    gate(2),
+    decision(5),
+    decision(5, 2),
+    answer("a", 5),
+    answer("a", 5, 2),
+    answer("b", 5),
 ]
 
 
@@ -121,3 +141,38 @@ def test_a_record_under_a_spare_key_is_as_stale_as_any() -> None:
 def test_what_is_not_ours_is_never_stale(name: str) -> None:
     layout = RecordKeys("x")
     assert layout.stale([layout.log + name], Stage(9, 0)) == ()
+
+
+def test_wishes_lie_among_the_reports_and_answers_by_themselves() -> None:
+    layout, stage = RecordKeys("train"), Stage(1, 1)
+    assert holds(layout.reports(stage), layout.key(wish("a")))
+    assert holds(layout.log, layout.key(gate()))
+    assert holds(layout.log, layout.key(decision(5)))
+    assert holds(layout.answers(stage, 2), layout.key(answer("a", 5, 2)))
+    assert not holds(layout.answers(stage, 1), layout.key(answer("a", 5, 2)))
+
+
+def test_a_rounds_gates_are_stale_with_the_round() -> None:
+    layout = RecordKeys("train")
+    records = [round_of("ab"), gate(), decision(5), gate(2)]
+    keys = [*map(layout.key, records), f"{layout.key(gate())}+1"]
+    assert layout.stale(keys, Stage(1, 1)) == ()
+    stale = layout.stale(keys, Stage(1, 2))
+    assert set(stale) == {
+        *keys,
+        *(layout.reports(Stage(1, number)) for number in (0, 1)),
+        *(layout.answers(Stage(1, 1), number) for number in (1, 2)),
+    }
+
+
+def test_of_gates_that_are_decided_the_newest_and_the_newest_for_a_step_stay() -> None:
+    layout, stage = RecordKeys("train"), Stage(1, 1)
+    records = [gate(n) for n in (1, 2, 3, 12)] + [decision(5), decision(5, 2), decision(None, 3)]
+    keys = [*map(layout.key, records), layout.key(gate(1)).replace("1.000001", "1.000002")]
+    stale = layout.stale_gates(keys, stage, 3, 2)
+    kept = {layout.key(gate(3)), layout.key(decision(5, 2)), layout.key(decision(None, 3))}
+    gone = {layout.key(one) for one in (gate(1), gate(2), decision(5))}
+    answers = {layout.answers(stage, number) for number in (1, 2, 3)}
+    assert set(stale) == gone | answers
+    assert not kept & set(stale)
+    assert layout.key(gate(1)) in layout.stale_gates(keys, stage, 12, 0)

@@ -1,0 +1,138 @@
+"""What nodes write into the ledger so that all ranks of a round do something at one step.
+
+Somebody at a node has a wish. The leader merges the open wishes into a gate. Each node raises it
+for its ranks, and answers with the furthest step that one of them has begun. The leader decides for
+the greatest answer, which no rank has finished; so every rank can do it there. A round's gates are
+numbered from 1 on, and one is open at a time. This module may import nothing but the standard
+library, msgspec and ``record_base``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+from msgspec import structs
+
+from llutil.rendezvous.protocol.record_base import Count, OfRound
+
+__all__ = ["Gate", "GateAnswer", "GateDecision", "Wish", "WishKind", "in_order", "merged"]
+
+
+class WishKind(StrEnum):
+    """What ranks are to do at a step.
+
+    CHECKPOINT: save one together. STOP: end. PAUSE: stay there until a RESUME, which waits for no
+    step.
+    """
+
+    CHECKPOINT = "checkpoint"
+    STOP = "stop"
+    PAUSE = "pause"
+    RESUME = "resume"
+
+
+class Wish(OfRound, frozen=True, kw_only=True):
+    """Somebody at ``node`` wishes that all ranks of the round do this at one step.
+
+    ``number`` counts the node's wishes in the round, from 1 on. ``preempted``: the platform asks
+    for a stop, so it is no success.
+    """
+
+    node: str
+    number: Count
+    kinds: tuple[WishKind, ...]
+    preempted: bool = False
+    why: str = ""
+
+
+class Gate(OfRound, frozen=True, kw_only=True):
+    """All nodes of the round are asked how far their ranks have come, and hold whoever comes to the
+    end of a step until the decision.
+
+    ``heard`` says for each node which of its wishes of this round are in this gate or an earlier
+    one, by the number of its last: a leader that comes later knows by that what is still open.
+    """
+
+    number: Count
+    kinds: tuple[WishKind, ...]
+    by: str
+    heard: tuple[tuple[str, Count], ...]
+    preempted: bool = False
+    why: str = ""
+
+    @property
+    def needs_step(self) -> bool:
+        """Whether ranks have to agree on a step. A resume alone needs none."""
+        return self.kinds != (WishKind.RESUME,)
+
+    def has_heard(self, wish: Wish) -> bool:
+        """Whether ``wish`` is in this gate or an earlier one."""
+        return any(node == wish.node and wish.number <= last for node, last in self.heard)
+
+
+class GateAnswer(OfRound, frozen=True, kw_only=True):
+    """How far the ranks of ``node`` have come at the gate ``number``, which holds them.
+
+    ``furthest`` is the greatest step that one of them has begun; None if none ever said. With a
+    ``refusal``, this node's ranks cannot take part, and that is why.
+    """
+
+    number: Count
+    node: str
+    furthest: Count | None = None
+    refusal: str = ""
+
+
+class GateDecision(OfRound, frozen=True, kw_only=True):
+    """What becomes of the gate ``number``: ranks do ``kinds`` when they have finished ``step``.
+
+    Without kinds, nothing is done at a step, and ``why`` says why not. ``resumed`` is the number of
+    the round's newest gate that was a resume, or 0: pauses of earlier gates are over. Each decision
+    says it, so no node can miss it.
+    """
+
+    number: Count
+    kinds: tuple[WishKind, ...]
+    by: str
+    step: Count | None = None
+    resumed: Count = 0
+    preempted: bool = False
+    why: str = ""
+
+
+def merged(wishes: Iterable[Wish]) -> Wish | None:
+    """All of ``wishes`` in one, in the order in which they were made; None if there are none.
+
+    Of a pause and a resume the later one counts. A stop is a success if one of those who asked for
+    it was no platform.
+    """
+    found: Wish | None = None
+    for wish in wishes:
+        if found is None:
+            found = wish
+            continue
+        kinds = {*found.kinds, *wish.kinds}
+        for kind, other in _OPPOSITES:
+            if kind in wish.kinds:
+                kinds.discard(other)
+        stops = [one for one in (found, wish) if WishKind.STOP in one.kinds]
+        found = structs.replace(
+            wish,
+            kinds=in_order(kinds),
+            preempted=bool(stops) and all(one.preempted for one in stops),
+            why="; ".join(dict.fromkeys(one.why for one in (found, wish) if one.why)),
+        )
+    return found
+
+
+_OPPOSITES = (
+    (WishKind.PAUSE, WishKind.RESUME),
+    (WishKind.RESUME, WishKind.PAUSE),
+)
+
+
+def in_order(kinds: Iterable[WishKind]) -> tuple[WishKind, ...]:
+    """These kinds, each once, in the order of ``WishKind``."""
+    wanted = set(kinds)
+    return tuple(kind for kind in WishKind if kind in wanted)

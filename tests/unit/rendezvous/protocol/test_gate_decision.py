@@ -1,0 +1,115 @@
+"""What the leader decides on a gate: a table of answers, and of what becomes of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llutil.rendezvous.protocol.gate_decision import GateInput, decide_gate, gate_for, resume
+from llutil.rendezvous.protocol.gate_history import GateHistory
+from llutil.rendezvous.protocol.gate_records import Gate, GateAnswer, GateDecision
+from llutil.rendezvous.protocol.records import Stage
+from llutil.rendezvous.protocol.seal_decision import NotYet
+from tests.support.rendezvous_values import answer, decision, gate, wish
+
+
+def decided(
+    asked: Gate, *answers: GateAnswer, now: float = 1.0, **others: Any
+) -> GateDecision | NotYet:
+    values: dict[str, Any] = {
+        "me": "a.1",
+        "gate": asked,
+        "nodes": frozenset({"a.1", "b.1"}),
+        "answers": {one.node: one for one in answers},
+        "ended": frozenset(),
+        "history": GateHistory(asked),
+        "since": 0.0,
+        "timeout": 5.0,
+    }
+    return decide_gate(GateInput(**(values | others)), now)
+
+
+def at_step(*answers: GateAnswer, asked: Gate | None = None, **others: Any) -> GateDecision:
+    found = decided(asked or gate(), *answers, **others)
+    assert isinstance(found, GateDecision)
+    return found
+
+
+def test_the_greatest_step_that_anybody_has_begun_is_decided_for() -> None:
+    found = at_step(answer("a", 7), answer("b", 8))
+    assert (found.step, found.kinds) == (8, ("checkpoint",))
+
+
+def test_a_node_whose_ranks_have_not_called_step_yet_has_no_say() -> None:
+    assert at_step(answer("a", 7), answer("b", None)).step == 7
+    found = at_step(answer("a", None), answer("b", None))
+    assert (found.step, found.kinds, found.why) == (None, (), "no rank calls step")
+
+
+def test_a_step_is_never_less_than_the_one_before() -> None:
+    history = GateHistory(gate(2), decision(9), decision(9))
+    assert at_step(answer("a", 7, 2), answer("b", 8, 2), asked=gate(2), history=history).step == 9
+
+
+def test_an_answer_is_waited_for_so_long_and_then_missed_by_name() -> None:
+    waits = decided(gate(), answer("a", 7), now=4.9)
+    assert isinstance(waits, NotYet)
+    assert (waits.until, "b.1" in waits.why) == (5.0, True)
+    found = at_step(answer("a", 7), now=5.0)
+    assert (found.step, found.kinds) == (None, ())
+    assert found.why == "b.1 did not answer within 5 s"
+
+
+def test_all_answers_that_are_read_too_late_decide_nothing() -> None:
+    assert at_step(answer("a", 7), answer("b", 8), now=5.0).step is None
+
+
+def test_a_refusal_ends_it_at_once() -> None:
+    found = at_step(answer("b", None, refusal="no page"))
+    assert (found.step, found.why) == (None, "b.1: no page")
+
+
+def test_who_has_ended_does_not_answer_and_leaves_no_checkpoint() -> None:
+    ended = frozenset({"b.1"})
+    both = at_step(answer("a", 7), asked=gate(1, "checkpoint", "stop"), ended=ended)
+    assert (both.step, both.kinds) == (7, ("stop",))
+    assert "b.1" in both.why
+    alone = at_step(answer("a", 7), ended=ended)
+    assert (alone.step, alone.kinds) == (None, ())
+    assert "no checkpoint" in alone.why
+
+
+def test_a_gate_of_an_earlier_leader_is_cancelled() -> None:
+    found = at_step(answer("a", 7), answer("b", 8), asked=gate(by="c.1"), since=None)
+    assert (found.step, found.by) == (None, "a.1")
+    assert "c.1" in found.why
+
+
+def test_every_decision_tells_of_the_newest_resume() -> None:
+    together = gate(2, "checkpoint", "resume")
+    done = at_step(answer("a", 7, 2), answer("b", 7, 2), asked=together)
+    assert (done.kinds, done.resumed) == (("checkpoint",), 2)
+    missed = at_step(asked=together, now=5.0)
+    assert (missed.kinds, missed.resumed) == ((), 2)
+    later = GateHistory(gate(3), decision(None, 2, resumed=2))
+    assert at_step(asked=gate(3), history=later, now=5.0).resumed == 2
+    assert resume(gate(4, "resume")).resumed == 4
+
+
+def test_only_the_platforms_own_stop_is_a_preemption() -> None:
+    told = (answer("a", 7), answer("b", 8))
+    assert at_step(*told, asked=gate(1, "stop", preempted=True)).preempted
+    assert not at_step(*told, asked=gate(1, "checkpoint", preempted=True)).preempted
+
+
+def test_wishes_that_no_gate_has_heard_make_the_next_one() -> None:
+    stage = Stage(1, 1)
+    first = gate_for("a.1", stage, GateHistory(), [wish("b"), wish("c", 1, "stop")])
+    assert first is not None
+    assert (first.number, first.kinds) == (1, ("checkpoint", "stop"))
+    assert first.heard == (("b.1", 1), ("c.1", 1))
+    history = GateHistory(first)
+    assert gate_for("a.1", stage, history, [wish("b"), wish("c", 1, "stop")]) is None
+    second = gate_for("d.1", stage, history, [wish("b"), wish("b", 2, "pause"), wish("c")])
+    assert second is not None
+    assert (second.number, second.kinds, second.by) == (2, ("pause",), "d.1")
+    assert second.heard == (("b.1", 2), ("c.1", 1))
