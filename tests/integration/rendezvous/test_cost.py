@@ -27,6 +27,7 @@ from llutil.ledgers import Ledger
 from llutil.rendezvous.driver.driver import AgentInstruction, Driver
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol import observations as see
+from llutil.rendezvous.protocol.gate_records import WishKind
 from llutil.rendezvous.protocol.parameters import ProtocolParameters
 from llutil.rendezvous.protocol.record_keys import RecordKeys
 from llutil.rendezvous.protocol.records import Member
@@ -165,6 +166,34 @@ def test_what_a_round_costs_etcd(store: Store, server: EtcdServer, count: int) -
         "LeaseRevoke": leaving,
         "writes": reports + verdict + sweep + leaving,
     }
+
+
+@pytest.mark.etcd
+@pytest.mark.parametrize("store", [ETCD], ids=str)
+@pytest.mark.parametrize("count", [2, 8])
+def test_what_a_wish_costs_etcd(store: Store, server: EtcdServer, count: int) -> None:
+    with _started(store, server, count) as drivers:
+        (start, *_) = _next_instructions(drivers)
+        assert isinstance(start, do.StartWorkers)
+        leader = int(start.assignment.by.removeprefix("n").partition(".")[0])
+        before = _count(server)
+        wish = see.WishMade(frozenset({WishKind.CHECKPOINT}), "somebody asked")
+        drivers[leader - 1].tell(wish)
+        for driver, instruction in zip(drivers, _next_instructions(drivers), strict=True):
+            assert isinstance(instruction, do.RaiseGate)
+            gate = instruction.gate
+            driver.tell(see.GateRaised(gate.stage, gate.number, 7))
+        for instruction in _next_instructions(drivers):
+            assert isinstance(instruction, do.OpenGate)
+            assert instruction.step == 7
+        wishes, answers, of_leader = 1, count - 1, 3  # gate, decision, deletion
+        writes = wishes + answers + of_leader
+        # The leader's watch of the answers is no request: all of a node's watches are one stream.
+        wanted = {"Txn": writes, "writes": writes}
+        deadline = time.monotonic() + _SOON
+        while (found := dict(_count(server) - before)) != wanted:
+            assert time.monotonic() < deadline, found
+            time.sleep(0.05)
 
 
 @pytest.mark.zookeeper
