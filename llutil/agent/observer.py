@@ -46,6 +46,15 @@ class AgentObserver(Protocol):
     def progress(self, ranks: Mapping[int, tuple[int, int]]) -> None:
         """The step and the total number of steps, by rank."""
 
+    def saved(self, step: int) -> None:
+        """The checkpoint after ``step`` steps is committed."""
+
+    def steered(self, text: str) -> None:
+        """Something was asked of all ranks, or follows from it; ``text`` says what, in one line."""
+
+    def stopped(self, step: int, why: str) -> None:
+        """The job was stopped after ``step`` because somebody asked for that; it has succeeded."""
+
     def congested(self) -> bool:
         """Whether so much output waits to be delivered that workers should wait with more."""
 
@@ -83,6 +92,15 @@ class TerminalObserver:
 
     def progress(self, ranks: Mapping[int, tuple[int, int]]) -> None:
         """Nothing to show: the caller has the event page and can read it."""
+
+    def saved(self, step: int) -> None:
+        """Nothing to show: the agent's log says so."""
+
+    def steered(self, text: str) -> None:
+        """Nothing to show: the agent's log says so."""
+
+    def stopped(self, step: int, why: str) -> None:
+        """Nothing to show: the agent's log says so."""
 
     def congested(self) -> bool:
         """Never: writing to a slow terminal blocks the agent."""

@@ -57,6 +57,15 @@ class TaskObserver:
         """Send the step of each rank."""
         self._task_socket.send(messages.Progress(ranks))
 
+    def saved(self, step: int) -> None:
+        """Not told yet: the agent's log says so."""
+
+    def steered(self, text: str) -> None:
+        """Not told yet: the agent's log says so."""
+
+    def stopped(self, step: int, why: str) -> None:
+        """Not told yet: the agent's log says so."""
+
     def congested(self) -> bool:
         """Whether the task reads too slowly."""
         return self._task_socket.congested()
