@@ -22,7 +22,7 @@ from llutil.ledgers.errors import LedgerGone, LedgerRefused, LedgerUnavailable
 from llutil.ledgers.memory import MemoryLedger, MemorySession
 from llutil.ledgers.memory_store import MemoryStore
 from llutil.ledgers.protocol import CreateResult, Joined, Record
-from llutil.rendezvous.driver.driver import AgentInstruction, AgentObservation, Driver
+from llutil.rendezvous.driver.driver import AgentInstruction, Driver
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol import observations as see
 from llutil.rendezvous.protocol.parameters import ProtocolParameters
@@ -186,7 +186,7 @@ class Node:
         self.ports.append(self.open_store())
         return self.ports[-1]
 
-    def tell(self, observation: AgentObservation) -> None:
+    def tell(self, observation: see.AgentObservation) -> None:
         self.driver.tell(observation)
 
     def peek(self, seconds: float) -> bool:

@@ -35,16 +35,11 @@ from llutil.rendezvous.protocol.parameters import ProtocolParameters
 from llutil.rendezvous.protocol.record_keys import RecordKeys
 from llutil.rendezvous.protocol.records import Member, Stage
 
-__all__ = ["AgentInstruction", "AgentObservation", "Driver", "Store"]
+__all__ = ["AgentInstruction", "Driver", "Store"]
 
 _log = logging.getLogger(__name__)
 
 _FOREVER = float("inf")
-
-AgentObservation = (
-    see.WorkersEnded | see.WorkersStopped | see.EndRequested | see.WishMade | see.GateRaised
-)
-"""What the agent tells."""
 
 
 class Driver:
@@ -122,7 +117,7 @@ class Driver:
             raise
         self._thread = thread
 
-    def tell(self, observation: AgentObservation) -> None:
+    def tell(self, observation: see.AgentObservation) -> None:
         """Tell the machine what the agent's workers did, how far they have come at a gate, or what
         the agent was asked for. Any thread may call this.
         """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from llutil.rendezvous.protocol.gate_messages import (
     AnswersSeen,
+    CheckpointSaved,
     DeleteGates,
     GateRaised,
     OpenGate,
@@ -28,7 +29,9 @@ __all__ = ["apply_gates", "begin_gates", "drop_heard_wishes", "note_gate_instruc
 _NO_ROUND = Stage(0, 0)
 
 
-def apply_gates(state: State, seen: WishMade | GateRaised | AnswersSeen, now: float) -> None:
+def apply_gates(
+    state: State, seen: WishMade | GateRaised | CheckpointSaved | AnswersSeen, now: float
+) -> None:
     """Apply what the agent says, or what the watch of the answers shows."""
     part = state.gates
     match seen:
@@ -44,6 +47,8 @@ def apply_gates(state: State, seen: WishMade | GateRaised | AnswersSeen, now: fl
                     furthest=seen.furthest,
                     refusal=seen.refusal,
                 )
+        case CheckpointSaved():
+            pass
         case AnswersSeen(stage=stage, number=number, answers=answers):
             if part.watched == (stage, number):
                 part.note_answers(answers)

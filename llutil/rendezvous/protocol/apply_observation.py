@@ -23,6 +23,7 @@ from llutil.rendezvous.protocol.instructions import (
 from llutil.rendezvous.protocol.observations import (
     Answer,
     AnswersSeen,
+    CheckpointSaved,
     Created,
     EndRequested,
     Existed,
@@ -103,7 +104,7 @@ def apply_observation(state: State, observation: Observation, now: float) -> Non
                 state.wanted_end, state.linger = (Stopped(why) if stop else Left(why)), linger
             elif isinstance(state.wanted_end, Left):
                 state.linger = linger
-        case WishMade() | GateRaised() | AnswersSeen():
+        case WishMade() | GateRaised() | CheckpointSaved() | AnswersSeen():
             apply_gates(state, observation, now)
         case _:
             _take_answer(state, observation, now)

@@ -17,6 +17,7 @@ from llutil.rendezvous.protocol.record_base import Stage
 
 __all__ = [
     "AnswersSeen",
+    "CheckpointSaved",
     "DeleteGates",
     "GateRaised",
     "OpenGate",
@@ -127,6 +128,20 @@ class GateRaised:
     number: int
     furthest: int | None
     refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointSaved:
+    """The ranks of this node are done with the checkpoint that they were to save at the step of
+    the gate ``number``, and it is committed. With a ``failure`` it is not, and that is why: a rank
+    could not save, or has ended before.
+
+    The agent says it once for each ``OpenGate`` with CHECKPOINT in its kinds, in any round.
+    """
+
+    stage: Stage
+    number: int
+    failure: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,14 +15,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from llutil.failure import JobFailure
-from llutil.rendezvous.protocol.gate_messages import AnswersSeen, GateRaised, WishMade
+from llutil.rendezvous.protocol.gate_messages import (
+    AnswersSeen,
+    CheckpointSaved,
+    GateRaised,
+    WishMade,
+)
 from llutil.rendezvous.protocol.gate_records import Wish
 from llutil.rendezvous.protocol.records import Member, Record, Report, Stage
 from llutil.rendezvous.protocol.run_history import RunHistory
 
 __all__ = [
+    "AgentObservation",
     "Answer",
     "AnswersSeen",
+    "CheckpointSaved",
     "Created",
     "EndRequested",
     "Existed",
@@ -243,8 +250,14 @@ Answer = (
     | Unanswered
 )
 
+AgentObservation = (
+    WorkersEnded | WorkersStopped | EndRequested | WishMade | GateRaised | CheckpointSaved
+)
+"""What the agent tells."""
+
 Observation = (
     Answer
+    | AgentObservation
     | Ticked
     | LeaseRenewed
     | LeaseLost
@@ -254,10 +267,5 @@ Observation = (
     | ReportsSeen
     | PredecessorGone
     | StoreOpened
-    | WorkersEnded
-    | WorkersStopped
-    | EndRequested
-    | WishMade
-    | GateRaised
     | AnswersSeen
 )
