@@ -87,17 +87,14 @@ class ElasticLaunchOperator(LaunchOperator):
     :param tee: streams of the ranks that go into files and into the task's log.
     :param local_ranks_filter: local ranks whose output reaches the task's log; by default all. Log
         files have everything.
-    :param metrics_cfg: the handler for the metrics of each group. The groups are ``"torchelastic"``
-        and ``"llutil"``; a handler is ``"null"``, ``"console"`` (the task's log) or
-        ``"module:Class"``.
+    :param metrics_cfg: the handler of each group of metrics, ``"torchelastic"`` and ``"llutil"``:
+        ``"null"``, ``"console"`` (the task's log) or ``"module:Class"``.
     :param local_addr: this node's address for the other nodes. (templated)
     :param exit_timeout: seconds that a rank's process may take to end after its function returned:
         threads, executors and child processes finish first. A rank that takes longer has failed.
     :param hang_timeout: seconds after which a rank that has reported progress and reports no more
-        has failed, with the stacks of all ranks; ``"auto"`` learns them from the rank's own past,
-        None switches that off.
-    :param restart_grace: seconds that the other ranks of a round that has failed get to end before
-        they are killed, at most ``grace_period``.
+        has failed; ``"auto"`` learns them from the rank's own past, None switches that off.
+    :param restart_grace: seconds that other ranks of a failed round get; at most ``grace_period``.
     :param virtual_local_rank: whether each rank has LOCAL_RANK 0 and sees one GPU, its own.
     :param signals_to_handle: signals that end the job in order, by name, with commas; SIGTERM is
         always one of them.
@@ -107,6 +104,11 @@ class ElasticLaunchOperator(LaunchOperator):
         ``${role_name}``, ``${rank}`` and ``${local_rank}``.
     :param duplicate_stdout_filters: texts; teed lines that hold one go into a file of their own.
     :param duplicate_stderr_filters: the same for standard error.
+    :param checkpoint_path: the folder of all jobs' checkpoints: an absolute path, or fsspec's URI.
+    :param checkpoint_job: the job's own folder below that path; by default the job's name.
+    :param checkpoint_every: steps, or time (``"10min"``), after which all ranks save by themselves.
+    :param checkpoint_keep: how many checkpoints are kept.
+    :param resume: from a checkpoint: ``"auto"`` (none before a success), ``"always"``, ``"never"``.
     :param event_log_handler: name of the handler of torch elastic's events.
     :param rerun_token: a text that all launches of the same ``rdzv_id`` share; a deliberate rerun
         has another one. For backends with a ledger, which all but torch's have. (templated)
@@ -115,15 +117,13 @@ class ElasticLaunchOperator(LaunchOperator):
     :param gang_timeout: how long a gang has to form, in seconds. A node that has waited for
         ``rdzv_configs["timeout"]`` while too few of the others had a slot gives its own back and
         starts again later; that uses up no try.
-    :param node_index: this node's preferred position in the order of nodes, from 0; for backends
-        with a ledger. (templated)
+    :param node_index: this node's place among the nodes; for backends with a ledger. (templated)
     :param node_label: this node's name for people; for backends with a ledger. (templated)
     :param env: environment variables, added to those of the task. (templated)
     :param cwd: working directory of agent and ranks; relative to the DAG file's folder. (templated)
     :param python: interpreter of agent and ranks, by default the task's own. It needs
         ``airflow-provider-elastic-launch[torch]``, and no Airflow. (templated)
-    :param grace_period: how long ranks have to end by themselves when the job is stopped, in
-        seconds.
+    :param grace_period: seconds that ranks have to end by themselves when the job is stopped.
     :param retries: how often Airflow may run the task again; ``retry_policy`` decides whether it
         does.
     :param retry_policy: decides by the class of a failure whether it is retried; None for Airflow's
@@ -208,6 +208,11 @@ class ElasticLaunchOperator(LaunchOperator):
         log_line_prefix_template: str | None = None,
         duplicate_stdout_filters: Collection[str] | None = None,
         duplicate_stderr_filters: Collection[str] | None = None,
+        checkpoint_path: str | os.PathLike[str] | None = None,
+        checkpoint_job: str = "",
+        checkpoint_every: int | str | None = None,
+        checkpoint_keep: int | str = 3,
+        resume: str = "auto",
         rerun_token: str = "",
         node_index: int | str | None = None,
         node_label: str = "",
@@ -266,6 +271,11 @@ class ElasticLaunchOperator(LaunchOperator):
         self.log_line_prefix_template = log_line_prefix_template
         self.duplicate_stdout_filters = duplicate_stdout_filters
         self.duplicate_stderr_filters = duplicate_stderr_filters
+        self.checkpoint_path = checkpoint_path
+        self.checkpoint_job = checkpoint_job
+        self.checkpoint_every = checkpoint_every
+        self.checkpoint_keep = checkpoint_keep
+        self.resume = resume
         self.rerun_token = rerun_token
         self.node_index = node_index
         self.node_label = node_label

@@ -16,14 +16,30 @@ from dataclasses import dataclass
 from llutil.checkpoints.marker import Checkpoint
 from llutil.errors import ConfigError
 
-__all__ = ["FOLDER", "KEEP", "RESUME", "ROUND", "TIMEOUT", "Place", "place", "told_to_resume"]
+__all__ = [
+    "EVERY",
+    "FOLDER",
+    "KEEP",
+    "RESUME",
+    "RESUME_SUCCEEDED",
+    "ROUND",
+    "TIMEOUT",
+    "Place",
+    "checkpoint_every",
+    "place",
+    "told_to_resume",
+]
 
 FOLDER = "LLUTIL_CHECKPOINTS"
 """The job's own folder, or its URI. The last part of it is the name of the job in markers."""
 RESUME = "LLUTIL_RESUME"
 """What all ranks of the round resume from: JSON with path, step and world_size, or null."""
+RESUME_SUCCEEDED = "LLUTIL_RESUME_SUCCEEDED"
+"""If it is 1, a job that has succeeded is resumed too."""
 ROUND = "LLUTIL_ROUND"
 """A name of the round that no other round has, also not of an earlier life of the job."""
+EVERY = "LLUTIL_CHECKPOINT_EVERY"
+"""After how many steps ``worker.step`` asks for a checkpoint by itself."""
 KEEP = "LLUTIL_CHECKPOINT_KEEP"
 """How many committed checkpoints are kept; 3 by default."""
 TIMEOUT = "LLUTIL_CHECKPOINT_TIMEOUT"
@@ -68,6 +84,14 @@ def place(environment: Mapping[str, str]) -> Place:
         keep=_number(environment, KEEP, "3", least=1),
         timeout=_seconds(environment, TIMEOUT, "600"),
     )
+
+
+def checkpoint_every(environment: Mapping[str, str]) -> int:
+    """The number of steps between two checkpoints; 0 for none.
+
+    :raises ConfigError: it is no number of steps.
+    """
+    return _number(environment, EVERY, "1", least=1) if environment.get(EVERY) else 0
 
 
 def told_to_resume(text: str) -> Checkpoint | None:

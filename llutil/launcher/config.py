@@ -111,6 +111,17 @@ class LaunchConfig:
     :param duplicate_stdout_filters: Texts. A teed line that holds one of them is also written into
         the file ``filtered_stdout.log`` of its attempt, which all workers of the node share.
     :param duplicate_stderr_filters: The same for standard error.
+    :param checkpoint_path: Where jobs keep their checkpoints: a path, or a URI that fsspec knows.
+        ``~`` is the agent's home. A path that is not absolute is below the agent's working
+        directory, and for one node only. Without it ranks save below ``./checkpoints``.
+    :param checkpoint_job: The job's own folder below that path, which all its lives share; by
+        default ``run_id``. Without either, the path itself is the job's folder.
+    :param checkpoint_every: How often all ranks save by themselves: after so many steps (100), or
+        so much time ("90s", "10min", "2h"). None: only when somebody asks.
+    :param checkpoint_keep: How many committed checkpoints are kept; older ones are removed.
+    :param resume: What ``worker.resume`` gives. "auto": the newest committed checkpoint, but none
+        from before the job's last success. "always": the newest, whatever the job has done since.
+        "never": none, until the round has committed one itself.
     """
 
     min_nodes: int
@@ -146,6 +157,11 @@ class LaunchConfig:
     log_line_prefix_template: str | None = None
     duplicate_stdout_filters: Collection[str] | None = None
     duplicate_stderr_filters: Collection[str] | None = None
+    checkpoint_path: _Folder | None = None
+    checkpoint_job: str = ""
+    checkpoint_every: int | str | None = None
+    checkpoint_keep: int = 3
+    resume: str = "auto"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "numa_options", numa_options_of(self.numa_options))

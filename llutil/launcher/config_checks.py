@@ -2,9 +2,9 @@
 
 There is one function for each field or group of fields. It yields a ``Problem`` for each thing that
 is wrong. They are collected, so that a user can correct all of them at once. This module may import
-only the standard library, ``llutil.backends``, ``llutil.errors``, ``llutil.launcher.config``,
-``llutil.launcher.output_checks``, ``llutil.numa_options`` and ``llutil.system``: parsing a DAG runs
-it.
+only the standard library, ``llutil.backends``, ``llutil.errors``, ``llutil.job_name``,
+``llutil.launcher.config`` and the checks beside it, ``llutil.numa_options`` and ``llutil.system``:
+parsing a DAG runs it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from typing import Any
 
 from llutil.backends.table import BACKENDS, DEFAULT, STATIC, backend_named
 from llutil.errors import ConfigError, Problem
+from llutil.job_name import LONGEST_ID, is_id
+from llutil.launcher.checkpoint_checks import checkpoint_problems
 from llutil.launcher.config import LaunchConfig
 from llutil.launcher.output_checks import is_count, output_problems
 from llutil.numa_options import AFFINITY_MODES, NumaOptions
@@ -30,8 +32,6 @@ START_METHODS = ("spawn", "fork", "forkserver")
 
 _COUNTED = ("cpu", "gpu", "xpu", "auto")
 _DEVICE = re.compile(r"[a-z][a-z0-9_]{0,30}")
-_RUN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.~:+-]*")
-_LONGEST_RUN_ID = 200
 _HANDLER = re.compile(r"null|console|[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -51,6 +51,7 @@ def problems_of(config: LaunchConfig) -> list[Problem]:
         *_binding(config),
         *output_problems(config),
         *_metrics(config.metrics_cfg),
+        *checkpoint_problems(config),
     ]
 
 
@@ -162,9 +163,9 @@ def run_id_problems(run_id: object, name: str = "run_id") -> Iterator[Problem]:
     """
     if not isinstance(run_id, str):
         yield Problem(name, f"is {run_id!r}; wanted a string")
-    elif run_id and (len(run_id) > _LONGEST_RUN_ID or not _RUN_ID.fullmatch(run_id)):
+    elif run_id and not is_id(run_id):
         text = (
-            f"is {run_id[:80]!r}; wanted at most {_LONGEST_RUN_ID} letters, digits and _ . ~ : + - "
+            f"is {run_id[:80]!r}; wanted at most {LONGEST_ID} letters, digits and _ . ~ : + - "
             "(it becomes a folder's name and a key)"
         )
         yield Problem(name, text)

@@ -1,37 +1,25 @@
 """Makes every run id: of an Airflow task, of a gang, of a launch outside Airflow.
 
-An id is a slug and a hash. The slug is for people: characters that are not allowed are replaced and
-each part is cut to length, so two jobs may have the same slug. The hash is over the exact values,
-so two jobs never have the same id. An id holds at most 128 characters of ``[A-Za-z0-9._-]`` and
-begins with a letter, a digit or ``_``. So it is valid as a rendezvous id of every backend, as a
-folder's name and as an etcd key. Airflow's own identifiers are not: run ids hold ``+`` and ``:``,
-a changed ``allowed_run_id_pattern`` allows ``/``, and they may be 250 characters long.
+An id is what ``llutil.job_name`` makes: at most 128 characters of ``[A-Za-z0-9._-]`` that begin
+with a letter, a digit or ``_``. So it is valid as a rendezvous id of every backend, as a folder's
+name and as an etcd key. Airflow's own identifiers are not: run ids hold ``+`` and ``:``, a changed
+``allowed_run_id_pattern`` allows ``/``, and they may be 250 characters long.
 
-This module may import only the standard library: parsing a DAG imports it.
+This module may import only the standard library and ``llutil.job_name``: parsing a DAG imports it.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
-import re
-import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["MAX_LENGTH", "RUN_ID", "TaskKey", "deduce_run_id", "is_named_by", "job_name"]
+from llutil.job_name import job_name, name_by_chance
+
+__all__ = ["RUN_ID", "TaskKey", "deduce_run_id", "is_named_by"]
 
 RUN_ID = "LLUTIL_RUN_ID"
 """The environment variable with the run id of a launch whose configuration has none."""
 
-MAX_LENGTH = 128
-"""Characters in the longest id."""
-
-_PART_LENGTH = 30
-# 80 bits: 16 characters of base32, and no collision in any real deployment.
-_HASH_BYTES = 10
-_ILLEGAL = re.compile(r"[^A-Za-z0-9._-]+")
 _AIRFLOW = (
     "AIRFLOW_CTX_DAG_ID",
     "AIRFLOW_CTX_TASK_ID",
@@ -101,16 +89,6 @@ def deduce_run_id(environ: Mapping[str, str]) -> str:
     does. Without these variables the id is random.
     """
     if not is_named_by(environ):
-        return f"run-{uuid.uuid4().hex}"
+        return name_by_chance()
     values = [environ.get(name, "") for name in _AIRFLOW]
     return environ.get(RUN_ID) or job_name(values, values)
-
-
-def job_name(readable: Sequence[str], exact: Sequence[str | int | None]) -> str:
-    """A run id: a slug of the texts ``readable``, and a hash of the values ``exact``."""
-    # JSON quotes each value, so two different lists never have the same encoding.
-    digest = hashlib.blake2b(json.dumps(list(exact)).encode("ascii"), digest_size=_HASH_BYTES)
-    suffix = "-" + base64.b32encode(digest.digest()).decode("ascii").rstrip("=").lower()
-    slug = ".".join(_ILLEGAL.sub("-", part)[:_PART_LENGTH].strip(".-") for part in readable)
-    slug = slug.strip(".-")[: MAX_LENGTH - len(suffix)].strip(".-") or "job"
-    return slug + suffix

@@ -20,7 +20,12 @@ from llutil.numa_options import NumaOptions
 from llutil.std import Std
 
 INFINITY, NAN = math.inf, math.nan
-GOOD: dict[str, Any] = {"min_nodes": 1, "max_nodes": 1, "nproc_per_node": 1}
+GOOD: dict[str, Any] = {
+    "min_nodes": 1,
+    "max_nodes": 1,
+    "nproc_per_node": 1,
+    "checkpoint_path": "/checkpoints",
+}
 SEVERAL: dict[str, Any] = {"max_nodes": 4, "rdzv_endpoint": "h:1", "rdzv_backend": "c10d"}
 
 
@@ -105,6 +110,14 @@ BAD: dict[str, list[Any]] = {
     "log_line_prefix_template": [3, "two\nlines", "\x1b[31m"],
     "duplicate_stdout_filters": [3, "loss", [3], {"a": "b"}, [""]],
     "duplicate_stderr_filters": [3, "loss", [3], {"a": "b"}, [""]],
+    "checkpoint_path": [3, b"/c", "", " ", "/a\0b", "s3:/bucket", "s3:bucket", "://b", "S 3://b"],
+    "checkpoint_job": [None, 3],
+    "checkpoint_every": [
+        *(0, -1, 1.5, NAN, True, "", "0", "-5", "1.5", "0s", "-3s", "10 parsecs", "5m", "1e3s"),
+        *("nans", "min", "9" * 20, "9" * 5000, [1], b"5"),
+    ],
+    "checkpoint_keep": [0, -1, "3", 1.5, None, True],
+    "resume": ["", "Auto", "sometimes", None, True, 3, []],
 }
 
 GOOD_VALUES: dict[str, list[Any]] = {
@@ -151,6 +164,14 @@ GOOD_VALUES: dict[str, list[Any]] = {
     "log_line_prefix_template": [None, "", "[rank ${rank}, $user's]: "],
     "duplicate_stdout_filters": [None, [], ["loss", "nan"], {"loss"}],
     "duplicate_stderr_filters": [None, (), ["Traceback"]],
+    "checkpoint_path": [
+        *(None, "/c", Path("/c"), "~/c", "~ann/c", "c", "/a b:c", "s3://bucket/c", "memory://"),
+        *("file:///c", "gs://b/a", "abfs+x://container@account.example/c"),
+    ],
+    "checkpoint_job": ["", "train", "team/train 1", "../x", "."],
+    "checkpoint_every": [None, 1, 100, "100", " 100 ", "90s", "0.5s", "10min", "10 min", "2h"],
+    "checkpoint_keep": [1, 1000],
+    "resume": ["auto", "always", "never"],
 }
 
 
@@ -279,3 +300,24 @@ def test_a_static_rendezvous_has_a_fixed_number_of_nodes() -> None:
     values = SEVERAL | {"rdzv_backend": "static", "rdzv_configs": {"rank": 0}}
     (problem,) = problems(**values)
     assert str(problem).startswith("max_nodes is 4 and min_nodes is ")
+
+
+def test_a_path_that_each_node_would_look_for_elsewhere_is_for_one_node() -> None:
+    assert problems(checkpoint_path="c") == []
+    (problem,) = problems(checkpoint_path="c", **SEVERAL)
+    assert str(problem).startswith("checkpoint_path is 'c', which is another folder on each of 4")
+    assert problem.others == ("max_nodes",)
+    assert problems(checkpoint_path="~/c", **SEVERAL) == []
+
+
+def test_a_password_in_a_uri_is_refused_and_not_shown() -> None:
+    (problem,) = problems(checkpoint_path="ftp://ann:hidden@host/c")
+    assert problem.field == "checkpoint_path"
+    assert "with a password in it" in problem.text
+    assert "hidden" not in problem.text
+
+
+def test_checkpoints_that_have_no_place_are_asked_for_in_vain() -> None:
+    (problem,) = problems(checkpoint_path=None, checkpoint_every="10min")
+    assert str(problem).startswith("checkpoint_every is '10min', but there is no checkpoint_path")
+    assert problem.others == ("checkpoint_path",)

@@ -11,6 +11,7 @@ import pytest
 
 from airflow_provider.operators.elastic import ElasticLaunchOperator
 from airflow_provider.parameters.launch_config import LAUNCH_PARAMETERS, launch_config
+from llutil.checkpoints.interval import interval
 from llutil.entrypoint import Command
 from llutil.errors import ConfigError
 from llutil.launcher.config import LaunchConfig
@@ -27,10 +28,14 @@ def test_numbers_may_come_as_the_text_that_templates_render():
             "grace_period": "1.5",
             "rdzv_endpoint": "h:1",
             "rdzv_configs": {"timeout": "60", "lease_ttl": "2.5", "password": "123"},
+            "checkpoint_path": "/checkpoints",
+            "checkpoint_every": "100",
+            "checkpoint_keep": "5",
         }
     )
     assert (config.min_nodes, config.max_nodes, config.nproc_per_node) == (2, 4, 3)
     assert (config.max_restarts, config.shutdown_timeout) == (5, 1.5)
+    assert (interval(config.checkpoint_every), config.checkpoint_keep) == (100, 5)
     options = config.rendezvous_options()
     assert (options["timeout"], options["lease_ttl"], options["password"]) == (60, 2.5, "123")
 
@@ -59,6 +64,8 @@ def test_a_configuration_survives_its_way_to_the_agent():
             "metrics_cfg": {"g": "console"},
             "local_ranks_filter": {0, 3},
             "log_dir": Path("/logs"),
+            "checkpoint_path": Path("/checkpoints"),
+            "checkpoint_every": 100,
         }
     )
     spec = Spec(config=config, entrypoint=Command("x"), result_limit=1, orphan_log="")

@@ -1,0 +1,107 @@
+"""What an agent needs of its job's checkpoints: where they lie, and what its ranks are told.
+
+The folder of a job lies below ``checkpoint_path`` and has the job's name, so all tries of a job
+have one folder on every host, and two jobs never do. This module may import only the standard
+library, ``llutil.errors``, ``llutil.job_name`` and its own room.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Protocol
+
+from llutil.checkpoints.interval import interval
+from llutil.checkpoints.place import EVERY, FOLDER, KEEP, RESUME, RESUME_SUCCEEDED
+from llutil.checkpoints.store import check_store
+from llutil.errors import ConfigError, Problem
+from llutil.job_name import is_by_chance, is_id, job_name
+
+__all__ = ["check_checkpoint_path", "checkpoint_environment", "every_seconds"]
+
+
+class _Config(Protocol):
+    """The fields of a ``LaunchConfig`` that this module reads."""
+
+    @property
+    def run_id(self) -> str: ...
+    @property
+    def checkpoint_path(self) -> str | os.PathLike[str] | None: ...
+    @property
+    def checkpoint_job(self) -> str: ...
+    @property
+    def checkpoint_every(self) -> int | str | None: ...
+    @property
+    def checkpoint_keep(self) -> int: ...
+    @property
+    def resume(self) -> str: ...
+
+
+def checkpoint_environment(config: _Config, run_id: str) -> dict[str, str]:
+    """The variables for the ranks of the job ``run_id``; none without a ``checkpoint_path``.
+
+    The name of the round is not among them: the agent sets it for each round.
+
+    :raises ConfigError: the path begins with ``~`` and the name of nobody.
+    """
+    folder = _folder(config, run_id)
+    if not folder:
+        return {}
+    variables = {FOLDER: folder, KEEP: str(config.checkpoint_keep)}
+    every = None if config.checkpoint_every is None else interval(config.checkpoint_every)
+    if isinstance(every, int):
+        variables[EVERY] = str(every)
+    if config.resume == "never":
+        variables[RESUME] = "null"
+    elif config.resume == "always":
+        variables[RESUME_SUCCEEDED] = "1"
+    return variables
+
+
+def every_seconds(config: _Config) -> float | None:
+    """Seconds between two checkpoints that the agent asks for; None if there are none to ask for:
+    ranks count steps by themselves.
+    """
+    if config.checkpoint_path is None or config.checkpoint_every is None:
+        return None
+    every = interval(config.checkpoint_every)
+    return every.total_seconds() if isinstance(every, timedelta) else None
+
+
+def check_checkpoint_path(config: _Config, run_id: str) -> None:
+    """Make the folder of the job ``run_id``, and prove that it can be written into.
+
+    It writes to the store, which may take long.
+
+    :raises ConfigError: it cannot, or the scheme of the URI is not known here.
+    """
+    folder = _folder(config, run_id)
+    if not folder:
+        return
+    try:
+        check_store(folder)
+    except ConfigError as error:
+        text = f"is {os.fspath(config.checkpoint_path or '')!r}: {error}"
+        raise ConfigError(Problem("checkpoint_path", text)) from error
+
+
+def _folder(config: _Config, run_id: str) -> str:
+    """The job's own folder, as an absolute path or a URI; empty without a ``checkpoint_path``."""
+    if config.checkpoint_path is None:
+        return ""
+    path = os.fspath(config.checkpoint_path)
+    if "://" not in path:
+        try:
+            path = os.path.abspath(Path(path).expanduser())  # noqa: PTH100 - links stay links
+        except RuntimeError:
+            text = f"is {path!r}, but this host has no such user, or no home for it"
+            raise ConfigError(
+                Problem("checkpoint_path", f"{text}; give an absolute path")
+            ) from None
+    # Nobody finds the folder of a name by chance again.
+    name = config.checkpoint_job or config.run_id or ("" if is_by_chance(run_id) else run_id)
+    if not name:
+        return path
+    own = name if is_id(name) else job_name([name], [name])
+    return f"{path}{own}" if path.endswith("://") else f"{path.rstrip('/')}/{own}"
