@@ -5,7 +5,7 @@ leaves the ledger and tells how the job ended. Whoever waits for the agent has t
 that takes, or the job ends by force and nobody hears how it ended. So all of these numbers are
 here, and a test holds that they nest::
 
-    ranks < agent < last resort < task < earlier try, pod
+    in order < ranks < agent < last resort < task < earlier try, pod
 
 Every process of a job reads this module: a guardian, which has no site-packages, and the parser of
 a DAG file too. It imports nothing, and it defines no dataclass, since that would import much.
@@ -49,6 +49,9 @@ _SLACK = 5.0
 between, on a machine that has other things to do.
 """
 
+_SIGNALLED = 5.0
+"""Seconds of a grace period that ranks have after SIGTERM, if they did not end without it."""
+
 _SETTLED = 5.0
 """Seconds that all the above takes if nothing is stuck: processes end at once, stores answer."""
 
@@ -64,6 +67,13 @@ class StopBudget:
 
     def __init__(self, grace_period: float) -> None:
         self.grace_period = grace_period
+
+    @property
+    def in_order(self) -> float:
+        """Ranks have come to the end of a step, saved and ended without a signal. Shorter than the
+        grace period: a rank that gets the signal has the rest of it.
+        """
+        return self.grace_period - min(self.grace_period / 4, _SIGNALLED)
 
     @property
     def agent(self) -> float:

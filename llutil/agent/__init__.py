@@ -10,6 +10,8 @@ From the bottom:
 * ``output/``: log files, and what ranks print.
 * ``guardian/``: a process that outlives the agent and ends what the agent left.
 * ``workers/``: the worker processes of one round.
+* ``hang/``: finds ranks that hang. ``steering/``: checkpoints, pauses and stops that all ranks do
+  at one step.
 * ``failures/``: the class of a failure, and the report about it. ``kept_values``: what ranks
   returned, where nobody can say whether the job succeeded.
 * ``base_agent``: torch's agent interface, with our workers. ``ledger_agent`` and ``torch_agent``

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from llutil.agent.hang.hang_watch import HangTimeout
@@ -22,7 +22,9 @@ class AgentJob:
     job. ``grace_period`` is how many seconds workers get between being asked to stop and being
     killed; ``restart_grace`` is the same where their round has failed. ``exit_timeout`` is how many
     seconds a rank's process may take to end after its function returned. ``hang_timeout`` is what
-    ``LaunchConfig`` has. ``line_prefix`` is the template of the prefix of ranks' lines, or None.
+    ``LaunchConfig`` has. ``checkpoints`` is what ranks' environment says of the job's checkpoints;
+    empty without a place for them. ``save_period`` is how many seconds lie between two of them, or
+    None. ``line_prefix`` is the template of the prefix of ranks' lines, or None.
     ``signals`` are the names of the signals that end the job, with commas. ``shared`` has what
     ranks share with this process, or is None. ``cpus`` are the CPUs of each rank, by local rank;
     empty if ranks are not bound. ``timer_file`` is the pipe of torch's watchdog, or empty.
@@ -35,6 +37,8 @@ class AgentJob:
     restart_grace: float
     exit_timeout: float
     hang_timeout: HangTimeout
+    checkpoints: Mapping[str, str]
+    save_period: float | None
     line_prefix: str | None
     signals: str
     shared: SharedObjects | None

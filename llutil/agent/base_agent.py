@@ -34,11 +34,14 @@ from llutil.agent.agent_job import AgentJob
 from llutil.agent.event_loop import EventLoop
 from llutil.agent.failures.describe import node_failure
 from llutil.agent.failures.report import FailureReport
+from llutil.agent.graceful_stop import GracefulStop
 from llutil.agent.guardian.client import Guardian
 from llutil.agent.hang.hang_finder import HangFinder
 from llutil.agent.metrics import Stopwatch
 from llutil.agent.observer import AgentObserver
 from llutil.agent.start_methods.starter import RankServerLostError, Starter
+from llutil.agent.steering.agreement import Agreement
+from llutil.agent.steering.steering import Steering
 from llutil.agent.stop_signals import StopSignals
 from llutil.agent.worker_side.work_order import write_order
 from llutil.agent.workers.rank_environment import line_prefix, rank_environment
@@ -46,6 +49,7 @@ from llutil.agent.workers.rank_exit import RankExit
 from llutil.agent.workers.rank_group import RankGroup
 from llutil.agent.workers.rank_plan import RankPlan
 from llutil.agent.workers.standard_input import standard_input
+from llutil.checkpoints.place import ROUND
 from llutil.entrypoint import Command, FunctionName, PickledCall
 from llutil.system.oom_kills import OomWatch
 
@@ -81,6 +85,10 @@ class Agent(SimpleElasticAgent):
         self._signals = signals
         self._workers: RankGroup | None = None
         self._hangs = HangFinder(job.hang_timeout, job.events, loop)
+        self.steering = Steering(
+            job.events, observer, saves=bool(job.checkpoints), every=job.save_period
+        )
+        self._graceful_stop = GracefulStop(signals, self.steering, job.grace_period)
         self._stopwatch = Stopwatch(spec.role)
         self._label = ""
         """This node's name for people, if it has one."""
@@ -89,6 +97,7 @@ class Agent(SimpleElasticAgent):
         self._furthest_step = 0
         """The greatest step that any rank of this node has reported, in any round."""
         self._error_files: dict[int, Path] = {}
+        self._round = ""
         self._next_progress = 0.0 if observer.wants_progress else float("inf")
 
     @property
@@ -96,12 +105,18 @@ class Agent(SimpleElasticAgent):
         """Where values are kept that cannot be handed on."""
         return self._job.order.kept_folder
 
+    @property
+    def is_first_node(self) -> bool:
+        """Whether this node had the first ranks in the last round."""
+        return bool(self._worker_group.workers) and self._worker_group.group_rank == 0
+
     # The methods that torch's SimpleElasticAgent calls.
 
     @prof
     def _start_workers(self, worker_group: WorkerGroup) -> dict[int, Any]:
         self._signals.check()
         self._job.events.reset_slots()
+        self._round = self._round_name()
         plans = [self._rank_plan(worker_group, worker) for worker in worker_group.workers]
         self._oom_watch = OomWatch()
         try:
@@ -110,6 +125,7 @@ class Agent(SimpleElasticAgent):
             _log.warning("%s; all ranks of this node are started again", error)
             self._workers = self._new_workers(plans)
         self._hangs.begin()
+        self._begin_steering(self._workers)
         self._start_count += 1
         ranks = tuple(worker.global_rank for worker in worker_group.workers)
         world_size = worker_group.workers[0].world_size
@@ -126,11 +142,11 @@ class Agent(SimpleElasticAgent):
 
     @prof
     def _stop_workers(self, worker_group: WorkerGroup) -> None:  # noqa: ARG002 - torch's signature
-        self._end_workers(signal.SIGTERM, self._job.grace_period)
+        self._end_workers(signal.SIGTERM, self._graceful_stop.grace_left)
 
     def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, timeout: float = 30) -> None:
         del timeout  # torch's copy of the grace period, rounded to whole seconds
-        self._end_workers(death_sig, self._job.grace_period)
+        self._end_workers(death_sig, self._graceful_stop.grace_left)
 
     @prof
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:  # noqa: ARG002 - torch's signature
@@ -143,7 +159,28 @@ class Agent(SimpleElasticAgent):
             return RunResult(state=WorkerState.SUCCEEDED)
         return RunResult(state=WorkerState.HEALTHY)
 
+    # What subclasses have to say.
+
+    def _round_name(self) -> str:
+        """A name of the round that is about to start: the same on all nodes, and no other round of
+        any life of the job has it.
+        """
+        raise NotImplementedError
+
+    def _agreement(self) -> Agreement:
+        """How the ranks of this round agree on a step."""
+        raise NotImplementedError
+
     # The rest is for subclasses, and for the methods above.
+
+    def _begin_steering(self, workers: RankGroup) -> None:
+        group = self._worker_group
+        self.steering.begin(
+            self._agreement(),
+            lambda: workers.over,
+            local_ranks=group.spec.local_world_size,
+            first_node=group.group_rank == 0,
+        )
 
     def _new_workers(self, plans: list[RankPlan]) -> RankGroup:
         order_fd = write_order(self._job.order)
@@ -186,6 +223,7 @@ class Agent(SimpleElasticAgent):
                 mark=job.mark,
                 signals=job.signals,
                 timer_file=job.timer_file,
+                checkpoints={ROUND: self._round, **job.checkpoints},
                 cpus=job.cpus[worker.local_rank] if job.cpus else (),
             ),
             stdin=standard_input(spec.local_world_size),
@@ -201,8 +239,14 @@ class Agent(SimpleElasticAgent):
         ``deadline`` is due.
         """
         self._show_progress_when_due()
-        due = min(self._next_progress, workers.next_deadline, self._hangs.next_look)
+        due = min(
+            self._next_progress,
+            workers.next_deadline,
+            self._hangs.next_look,
+            self.steering.next_look,
+        )
         self._loop.turn(min(deadline, due))
+        self.steering.look()
         self._hangs.look(workers, one_node=self._worker_group.group_world_size == 1)
 
     def _show_progress_when_due(self) -> None:
@@ -239,6 +283,7 @@ class Agent(SimpleElasticAgent):
         self._stopwatch.round_over()
         self._hangs.end()
         workers.stop(number, grace_period, hurry=lambda: self._signals.urgent)
+        self.steering.end()
         self._observer.round(self._restarts, 0, ())
         ended = workers.results()
         steps = (step for step, _ in self._job.events.progress().values())

@@ -2,9 +2,9 @@
 and reports back.
 
 The rendezvous driver says when to start workers, when to stop them, and how it ends. This agent
-carries that out and reports how workers ended. It does not hold ranks at a step yet, and says so if
-asked. It decides nothing: restarts, budget and verdicts belong to the protocol. So a node that has
-finished waits for its round's verdict, and runs again if the others must.
+carries that out and reports how workers ended; what is about steps goes to the agent's steering. It
+decides nothing: restarts, budget and verdicts belong to the protocol. So a node that has finished
+waits for its round's verdict, and runs again if the others must.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import signal
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -30,6 +31,8 @@ from llutil.agent.failures.report import FailureReport, process_failures
 from llutil.agent.interruptible_call import interruptible
 from llutil.agent.kept_values import keep_values
 from llutil.agent.ranks_store import place_of_ranks_store
+from llutil.agent.steering.agreement import Agreement
+from llutil.agent.steering.ledger_agreement import LedgerAgreement
 from llutil.agent.workers.rank_exit import RankExit
 from llutil.errors import (
     ConfigError,
@@ -66,6 +69,7 @@ class LedgerAgent(Agent):
         self.job_is_over = False
         """Whether the whole job has ended, and not only this node's part."""
         self._driver = driver
+        self._ledger_agreement = LedgerAgreement(driver, self.steering)
         self._on_stop = on_stop
         self._instructions: deque[AgentInstruction] = deque()
         self._driver_error: LaunchError | None = None
@@ -112,7 +116,7 @@ class LedgerAgent(Agent):
 
     def _carry_out_instructions(self) -> RunResult:
         while True:
-            self._signals.check()
+            self._graceful_stop.check(self._workers)
             if self._driver_error is not None:
                 return self._end_without_ledger(self._driver_error)
             if self._instructions:
@@ -121,17 +125,23 @@ class LedgerAgent(Agent):
                         self._start_round(assignment, node)
                     case do.StopWorkers() as stop:
                         self._stop(stop)
-                    case do.RaiseGate(gate=gate):
-                        why = "this version's agent cannot hold its ranks at a step"
-                        self._driver.tell(see.GateRaised(gate.stage, gate.number, None, why))
-                    case do.OpenGate() | do.RefuseWish():
-                        pass  # it holds none, and wishes nothing
+                    case do.RaiseGate() | do.OpenGate() | do.RefuseWish() as about_gate:
+                        self._ledger_agreement.carry_out(about_gate)
                     case do.Finish(end=end):
                         return self._finish(end)
             elif self._workers is not None and (self._workers.ended or self._workers.failed):
                 self._end_own_round()
             else:
                 self._wait()
+
+    def _round_name(self) -> str:
+        assert self._assignment is not None
+        nodes = " ".join(self._assignment.nodes)  # no identity of a node comes twice
+        stage = self._assignment.stage
+        return f"{stage.generation}-{stage.round}-{uuid.uuid5(uuid.NAMESPACE_OID, nodes).hex}"
+
+    def _agreement(self) -> Agreement:
+        return self._ledger_agreement
 
     def _wait(self) -> None:
         """One turn of the loop: until something happens or a check is due."""
@@ -219,7 +229,7 @@ class LedgerAgent(Agent):
         if failed:
             ended = self._end_failed_round()
         else:
-            ended = self._end_workers(signal.SIGTERM, self._job.grace_period)
+            ended = self._end_workers(signal.SIGTERM, self._graceful_stop.grace_left)
         return ended, any(one.failed_before(began) for one in ended)
 
     def _tell_failure(self, stage: Stage, ended: Sequence[RankExit]) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import signal
 import time
+import uuid
 
 from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup, WorkerState
 from torch.distributed.elastic.metrics.api import put_metric
@@ -19,11 +20,15 @@ from torch.distributed.elastic.metrics.api import put_metric
 from llutil.agent.base_agent import Agent
 from llutil.agent.failures.report import process_failures
 from llutil.agent.interruptible_call import interruptible
+from llutil.agent.steering.agreement import Agreement, NoAgreement, OneNodeAgreement
 from llutil.backends.table import STATIC, backend_named
 
 __all__ = ["TorchBackendAgent"]
 
 _log = logging.getLogger(__name__)
+
+_ROUND = "llutil/round"
+"""The key of a round's name in the store of the rendezvous."""
 
 
 class TorchBackendAgent(Agent):
@@ -39,6 +44,24 @@ class TorchBackendAgent(Agent):
             with self._signals.raising():
                 join(worker_group)
         self._stopwatch.round_found()
+
+    def _round_name(self) -> str:
+        group = self._worker_group
+        if group.group_world_size == 1:
+            return uuid.uuid4().hex
+        # The rendezvous gives each round a part of its store that no other round has; torch's
+        # static one has the same nodes, and the same store, in all rounds.
+        static = backend_named(group.spec.rdzv_handler.get_backend()) is STATIC
+        key = f"{_ROUND}/{self._start_count}" if static else _ROUND
+        with self._signals.raising():
+            if group.group_rank == 0:
+                group.store.set(key, uuid.uuid4().hex)
+            return str(group.store.get(key).decode())
+
+    def _agreement(self) -> Agreement:
+        if self._worker_group.group_world_size == 1:
+            return OneNodeAgreement(self.steering)
+        return NoAgreement(self.steering, self._worker_group.spec.rdzv_handler.get_backend())
 
     def _invoke_run(self, role: str = "") -> RunResult:  # noqa: ARG002 - torch's signature
         group = self._worker_group
@@ -72,7 +95,7 @@ class TorchBackendAgent(Agent):
         interval = self._worker_group.spec.monitor_interval
         next_look = time.monotonic() + interval
         while not (workers.ended or workers.failed):
-            self._signals.check()
+            self._graceful_stop.check(self._workers)
             if time.monotonic() >= next_look:
                 next_look = time.monotonic() + interval
                 workers.refresh()
@@ -81,8 +104,7 @@ class TorchBackendAgent(Agent):
                         return
                 continue
             self._turn(workers, next_look)
-        if workers.failed:
-            self._signals.check()  # if a stop was asked, the failure is its result
+        self._graceful_stop.check(self._workers)  # if a stop was asked, a failure is its result
 
     def _on_success(self, group: WorkerGroup) -> RunResult:
         """End a round whose ranks here have all succeeded."""

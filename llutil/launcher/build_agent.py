@@ -171,6 +171,8 @@ def build_agent(
         restart_grace=config.restart_grace,
         exit_timeout=config.exit_timeout,
         hang_timeout=config.hang_timeout,
+        checkpoints={},
+        save_period=None,
         line_prefix=config.log_line_prefix_template,
         signals=config.signals_to_handle,
         cpus=cpus,

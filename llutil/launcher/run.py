@@ -8,6 +8,7 @@ checks.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
+_log = logging.getLogger(__name__)
+
 
 def run(request: LaunchRequest) -> dict[int, Any]:
     """Run the job on this node; see ``launch_agent`` for what it returns and raises."""
@@ -42,7 +45,17 @@ def run(request: LaunchRequest) -> dict[int, Any]:
         agent, rendezvous = build_agent(request, entrypoint, direct, stack, shared)
         with torch_errors_translated(rendezvous), _agent_end_recorded(agent, request.config):
             result = agent.run()
+        if result is not None and not result.is_failed():
+            _say_how_it_ended(agent, request, rendezvous.run_id)
         return _results(result, agent, rendezvous, request.store_value)
+
+
+def _say_how_it_ended(agent: Agent, request: LaunchRequest, run_id: str) -> None:
+    """Say that a job was stopped; or note that it has succeeded, so that a rerun begins afresh."""
+    if (stopped := agent.steering.stopped) is not None:
+        _log.info("run %r was stopped after step %d: %s", run_id, stopped.step, stopped.why)
+        if request.observer is not None:
+            request.observer.stopped(stopped.step, stopped.why)
 
 
 @contextmanager

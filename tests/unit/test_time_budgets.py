@@ -40,6 +40,14 @@ def test_an_agent_has_time_to_tell_how_its_job_ended_before_its_last_resort(
 
 @MANY
 @given(GRACE_PERIODS)
+def test_ranks_that_do_not_end_at_a_step_have_time_after_their_signal(grace_period: float) -> None:
+    budget = StopBudget(grace_period)
+    assert 0 <= budget.in_order <= grace_period
+    assert grace_period - budget.in_order >= min(grace_period / 5, 5.0)
+
+
+@MANY
+@given(GRACE_PERIODS)
 def test_the_task_is_more_patient_than_an_agents_last_resort_takes(grace_period: float) -> None:
     budget = StopBudget(grace_period)
     assert budget.task > budget.last_resort + KILLED

@@ -7,9 +7,10 @@ package ``llutil.errors``, ``llutil.events`` and ``llutil.system.job_mark``.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from llutil.errors import ConfigError
@@ -78,6 +79,7 @@ def rank_environment(
     signals: str,
     cpus: Sequence[int] = (),
     timer_file: str = "",
+    checkpoints: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, str]:
     """The environment of the rank ``worker``: the agent's own, the variables that torch 2.13's
     local agent sets, and ours.
@@ -86,6 +88,7 @@ def rank_environment(
     :param error_file: where the rank writes what it raised, as torch's ``record`` does.
     :param events: the path of the event page.
     :param mark: the mark of the job's processes.
+    :param checkpoints: the round's name, and where its checkpoints lie.
     :param cpus: the CPUs that the rank is bound to; none for all.
     :param timer_file: the pipe over which ranks set timers, if there is one.
     :param signals: the names of the signals that the job handles, with commas.
@@ -116,6 +119,7 @@ def rank_environment(
         ENVIRONMENT: events,
         SLOT_NUMBER: str(worker.local_rank),
         MARK_VARIABLE: mark,
+        **checkpoints,
     }
     if timer_file:
         env["TORCHELASTIC_TIMER_FILE"] = timer_file

@@ -100,6 +100,12 @@ class RankGroup:
         ]
 
     @property
+    def over(self) -> set[int]:
+        """The local ranks whose user code has ended, in whatever way."""
+        local_ranks = {worker.plan.local_rank for worker in self._all}
+        return local_ranks.difference(worker.plan.local_rank for worker in self.running)
+
+    @property
     def overdue(self) -> list[Worker]:
         """The ranks that returned a value and whose processes have not ended in time."""
         now = time.monotonic()

@@ -92,6 +92,11 @@ class Driver:
         return self._changes.fd
 
     @property
+    def gate_limit(self) -> float:
+        """Seconds after ``RaiseGate`` within which ``OpenGate`` comes in any case."""
+        return self._parameters.gate_limit
+
+    @property
     def ended(self) -> bool:
         """Whether this node's part is over, in whatever way."""
         return self._ended.is_set()

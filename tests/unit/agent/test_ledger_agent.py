@@ -85,6 +85,8 @@ def _job(folder: Path, events: Events) -> AgentJob:
         restart_grace=0.0,
         exit_timeout=0.0,
         hang_timeout=None,
+        checkpoints={},
+        save_period=None,
         line_prefix=None,
         signals="",
         shared=None,

@@ -1,0 +1,108 @@
+"""How the ranks of a job agree on the step at which they do something.
+
+An agent asks an ``Agreement`` and goes on. What comes of it reaches ``Gates``, which the agent's
+steering implements: raise a gate, open it, or nothing will come of the wish.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+from typing import Protocol
+
+from llutil.rendezvous.protocol.gate_records import WishKind
+
+__all__ = ["Agreement", "Gates", "NoAgreement", "OneNodeAgreement"]
+
+# Seconds for which a node that decides alone may hold a gate. It opens it at once.
+_AT_ONCE = 10.0
+
+
+class Agreement(Protocol):
+    """Where this node's wishes go."""
+
+    def wish(self, kinds: AbstractSet[WishKind], why: str) -> None:
+        """Have all ranks of the job do ``kinds`` at one step, if that is possible."""
+
+    def checkpoint_over(self, number: int, *, saved: bool) -> None:
+        """The ranks of this node are done with the checkpoint that gate ``number`` asked for."""
+
+
+class Gates(Protocol):
+    """What an agreement asks of this node."""
+
+    def raise_gate(
+        self, number: int, kinds: AbstractSet[WishKind], limit: float
+    ) -> tuple[int | None, str]:
+        """Hold ranks at the end of their step, for ``limit`` seconds at most. Returns the furthest
+        step that one has begun, None if none calls ``worker.step``; and why they cannot be held.
+        """
+
+    def open_gate(
+        self,
+        number: int,
+        kinds: AbstractSet[WishKind],
+        step: int | None,
+        resumed: int,
+        why: str,
+    ) -> None:
+        """Let ranks pass; they do ``kinds`` after ``step``. Pauses before ``resumed`` are over."""
+
+    def refuse(self, kinds: AbstractSet[WishKind], why: str) -> None:
+        """Nothing comes of a wish of this node."""
+
+    def some_ended(self) -> bool:
+        """Whether a rank of this node has ended."""
+
+
+class OneNodeAgreement:
+    """The agreement of a job whose ranks are all on this node."""
+
+    def __init__(self, gates: Gates) -> None:
+        self._gates = gates
+        self._number = self._resumed = self._step = 0
+
+    def wish(self, kinds: AbstractSet[WishKind], why: str) -> None:
+        """Decide at once."""
+        self._number += 1
+        number = self._number
+        if WishKind.RESUME in kinds:
+            self._resumed = number
+        left = kinds - {WishKind.RESUME}
+        if not left:
+            self._gates.open_gate(number, frozenset(), None, self._resumed, why)
+            return
+        furthest, refusal = self._gates.raise_gate(number, kinds, _AT_ONCE)
+        if refusal:
+            self._gates.refuse(kinds, refusal)
+            return
+        if WishKind.CHECKPOINT in left and self._gates.some_ended():
+            left -= {WishKind.CHECKPOINT}
+            why = f"{why}; no checkpoint, since a rank has ended"
+        if furthest is None or not left:
+            told = why if furthest is not None else "no rank calls step"
+            self._gates.open_gate(number, frozenset(), None, self._resumed, told)
+            return
+        self._step = max(self._step, furthest)
+        self._gates.open_gate(number, left, self._step, self._resumed, why)
+
+    def checkpoint_over(self, number: int, *, saved: bool) -> None:
+        """Nobody else waits for it."""
+
+
+class NoAgreement:
+    """That of a job whose rendezvous carries no wishes to the other nodes."""
+
+    def __init__(self, gates: Gates, backend: str) -> None:
+        self._gates, self._backend = gates, backend
+
+    def wish(self, kinds: AbstractSet[WishKind], why: str) -> None:
+        """Refuse it."""
+        del why
+        self._gates.refuse(
+            kinds,
+            f"torch's {self._backend} rendezvous cannot carry it to the other nodes; "
+            "etcd, zeus-adapter and served can",
+        )
+
+    def checkpoint_over(self, number: int, *, saved: bool) -> None:
+        """It asks for none."""

@@ -1,0 +1,106 @@
+"""What the flags of a node's page ask for, as wishes.
+
+Whoever wants something of a job raises a flag on any node's page: the caller, another shell, the
+Airflow task. A flag that says how things are to be (``stop_all_tasks``, ``pause``) is wished again
+in the next round, and after a refusal. ``trigger_save_checkpoint`` asks for one checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+
+from llutil.events.events import Events
+from llutil.rendezvous.protocol.gate_records import WishKind
+
+__all__ = ["FlagReader"]
+
+_FOREVER = float("inf")
+# Seconds until what was refused is wished again: at first, and at most.
+_FIRST_PAUSE, _LONGEST_PAUSE = 2.0, 60.0
+
+
+class FlagReader:
+    """Reads the flags of one page. All times are seconds on one monotonic clock.
+
+    ``saves``: whether the job has a place for checkpoints, so that a stop saves one first.
+    ``every``: seconds from one checkpoint to the next; None for no such time.
+    """
+
+    def __init__(self, events: Events, *, saves: bool, every: float | None) -> None:
+        self._events, self._saves, self._every = events, saves, every
+        self._wished: set[WishKind] = set()
+        self._pauses: dict[WishKind, float] = {}
+        self._not_before: dict[WishKind, float] = {}
+        self._due = _FOREVER
+        self.stops = self.pauses = False
+        """Whether ranks were told to stop, or to pause, in this round."""
+
+    def begin(self, now: float, *, first_node: bool) -> None:
+        """A round begins. The first node of it asks for checkpoints when they are due."""
+        self._wished.clear()
+        self._pauses.clear()
+        self._not_before.clear()
+        self.stops = self.pauses = False
+        self._due = now + self._every if first_node and self._every else _FOREVER
+        self._events.paused.clear()
+
+    def wanted(self, now: float) -> dict[WishKind, str]:
+        """What is to be wished now, and why. Each is taken as wished."""
+        events = self._events
+        found: dict[WishKind, str] = {}
+        if events.trigger_save_checkpoint.is_set() and self._may(WishKind.CHECKPOINT, now):
+            events.trigger_save_checkpoint.clear()
+            events.finished_save_checkpoint.clear()
+            found[WishKind.CHECKPOINT] = "trigger_save_checkpoint was raised"
+        elif now >= self._due and self._may(WishKind.CHECKPOINT, now):
+            found[WishKind.CHECKPOINT] = f"{self._every:g} s have passed since the last one"
+        if events.stop_all_tasks.is_set() and not self.stops and self._may(WishKind.STOP, now):
+            found[WishKind.STOP] = "stop_all_tasks was raised"
+            if self._saves:
+                found.setdefault(WishKind.CHECKPOINT, "")
+        if events.resume.is_set():
+            if not self.pauses and WishKind.PAUSE not in self._wished:
+                self.end_pause()
+            elif self._may(WishKind.RESUME, now):
+                found[WishKind.RESUME] = "resume was raised"
+        elif events.pause.is_set() and not self.pauses and self._may(WishKind.PAUSE, now):
+            found[WishKind.PAUSE] = "pause was raised"
+        self._wished.update(found)
+        return found
+
+    def decided(self, kinds: AbstractSet[WishKind]) -> None:
+        """Ranks were told to do ``kinds``. On every node, the flags say so."""
+        self._wished -= kinds
+        if WishKind.STOP in kinds:
+            self.stops = True
+            self._events.stop_all_tasks.set()
+        if WishKind.PAUSE in kinds:
+            self.pauses = True
+            self._events.pause.set()
+
+    def end_pause(self) -> None:
+        """The ranks go on after a pause."""
+        self._wished -= {WishKind.PAUSE, WishKind.RESUME}
+        self.pauses = False
+        for flag in (self._events.pause, self._events.paused, self._events.resume):
+            flag.clear()
+
+    def saved(self, now: float) -> None:
+        """A checkpoint is committed, or was tried."""
+        if self._due < _FOREVER and self._every:
+            self._due = now + self._every
+
+    def refused(self, kinds: AbstractSet[WishKind], now: float) -> AbstractSet[WishKind]:
+        """Nothing came of a wish for ``kinds``: it is made again after a while, if that is still
+        wanted. Returns those of ``kinds`` that had been wished here.
+        """
+        mine = self._wished & kinds
+        self._wished -= kinds
+        for kind in mine:
+            pause = min(2 * self._pauses.get(kind, _FIRST_PAUSE / 2), _LONGEST_PAUSE)
+            self._pauses[kind] = pause
+            self._not_before[kind] = now + pause
+        return mine
+
+    def _may(self, kind: WishKind, now: float) -> bool:
+        return kind not in self._wished and now >= self._not_before.get(kind, 0.0)

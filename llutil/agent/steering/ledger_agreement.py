@@ -1,0 +1,46 @@
+"""The agreement of a job whose nodes meet through a ledger: the rendezvous driver carries it."""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+
+from llutil.agent.steering.agreement import Gates
+from llutil.rendezvous.driver.driver import Driver
+from llutil.rendezvous.protocol import instructions as do
+from llutil.rendezvous.protocol import observations as see
+from llutil.rendezvous.protocol.gate_records import WishKind
+
+__all__ = ["LedgerAgreement"]
+
+
+class LedgerAgreement:
+    """Tells the driver this node's wishes, and what the driver says of gates to ``gates``."""
+
+    def __init__(self, driver: Driver, gates: Gates) -> None:
+        self._driver, self._gates = driver, gates
+
+    def wish(self, kinds: AbstractSet[WishKind], why: str) -> None:
+        """Make it known to the leader of the round."""
+        self._driver.tell(see.WishMade(frozenset(kinds), why))
+
+    def checkpoint_over(self, number: int, *, saved: bool) -> None:
+        """Nobody asks for it."""
+
+    def carry_out(self, instruction: do.RaiseGate | do.OpenGate | do.RefuseWish) -> None:
+        """Do what the driver says about gates."""
+        match instruction:
+            case do.RaiseGate(gate=gate):
+                kinds = frozenset(gate.kinds)
+                limit = self._driver.gate_limit
+                furthest, refusal = self._gates.raise_gate(gate.number, kinds, limit)
+                self._driver.tell(see.GateRaised(gate.stage, gate.number, furthest, refusal))
+            case do.OpenGate() as opened:
+                self._gates.open_gate(
+                    opened.number,
+                    frozenset(opened.kinds),
+                    opened.step,
+                    opened.resumed,
+                    opened.why,
+                )
+            case do.RefuseWish(wish=wish, why=why):
+                self._gates.refuse(frozenset(wish.kinds), why)

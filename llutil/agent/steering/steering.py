@@ -1,0 +1,293 @@
+"""Steers the ranks of one node, round after round, for its agent.
+
+It looks at the page a few times a second while workers run: what the flags ask for becomes a wish,
+and what ranks have done becomes a flag and a word to the observer. What the ranks of the job agree
+on comes back through ``raise_gate``, ``open_gate`` and ``refuse``.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+from llutil.agent.observer import AgentObserver
+from llutil.agent.steering.agreement import Agreement
+from llutil.agent.steering.flags import FlagReader
+from llutil.agent.steering.orderly_stop import OrderlyStop
+from llutil.agent.steering.page_gates import Asked, PageGates
+from llutil.events.events import Events
+from llutil.events.gate import Kinds
+from llutil.events.rank_slot import Doing, Slot
+from llutil.rendezvous.protocol.gate_records import WishKind
+
+__all__ = ["Steering"]
+
+_log = logging.getLogger(__name__)
+
+_FOREVER = float("inf")
+# Seconds between two looks at the page.
+_PERIOD = 0.25
+
+# Seconds for a save that goes on behind, after its rank has left the step, to be committed.
+_SAVED_BEHIND = 600.0
+
+_KINDS: Mapping[WishKind, Kinds] = {
+    WishKind.CHECKPOINT: Kinds.CHECKPOINT,
+    WishKind.STOP: Kinds.STOP,
+    WishKind.PAUSE: Kinds.PAUSE,
+}
+_WORDS: Mapping[WishKind, str] = {
+    WishKind.CHECKPOINT: "save a checkpoint",
+    WishKind.STOP: "stop",
+    WishKind.PAUSE: "pause",
+    WishKind.RESUME: "resume",
+}
+
+
+class Steering:
+    """The steering of one node. ``begin`` and ``end`` enclose the workers of a round.
+
+    ``saves``: whether the job has a place for checkpoints. ``every``: seconds from one to the next,
+    or None.
+    """
+
+    def __init__(
+        self, events: Events, observer: AgentObserver, *, saves: bool, every: float | None
+    ) -> None:
+        self.saves = saves
+        self._events, self._observer = events, observer
+        self._flags = FlagReader(events, saves=saves, every=every)
+        self._gates = PageGates(events)
+        self._stop = OrderlyStop()
+        self._agreement: Agreement | None = None
+        self._ended: Callable[[], Collection[int]] = tuple
+        self._local_ranks = 0
+        self._wishes: dict[int, AbstractSet[WishKind]] = {}
+        """What was wished at each gate that is raised and not open."""
+        self._checkpoints: list[_Checkpoint] = []
+        self._pause: tuple[int, Asked] | None = None
+        self._asked_stop: Asked | None = None
+        self._last_saved = 0
+        self._next_look = _FOREVER
+
+    # The agent's side.
+
+    def begin(
+        self,
+        agreement: Agreement,
+        ended: Callable[[], Collection[int]],
+        *,
+        local_ranks: int,
+        first_node: bool,
+    ) -> None:
+        """The workers of a round are about to start; the page was reset. ``ended`` gives the local
+        ranks whose part is over.
+        """
+        now = time.monotonic()
+        self._agreement, self._ended, self._local_ranks = agreement, ended, local_ranks
+        self._gates.begin()
+        self._flags.begin(now, first_node=first_node)
+        self._wishes.clear()
+        self._checkpoints.clear()
+        self._pause = self._asked_stop = None
+        self._last_saved = 0
+        self._next_look = now + _PERIOD
+
+    def end(self) -> None:
+        """The workers of the round have ended."""
+        if self._agreement is not None:
+            self._follow_ranks(time.monotonic())
+        self._agreement, self._ended = None, tuple
+        self._next_look = _FOREVER
+
+    @property
+    def next_look(self) -> float:
+        """When ``look`` wants to be called, on ``time.monotonic()``; infinity if never."""
+        return self._next_look
+
+    def look(self) -> None:
+        """Look at the page, if that is due."""
+        now = time.monotonic()
+        if now < self._next_look or self._agreement is None:
+            return
+        self._next_look = now + _PERIOD
+        self._follow_ranks(now)
+        # What is asked for before the first step waits for it.
+        if not self._stop.asked and self.counts_steps and (wanted := self._flags.wanted(now)):
+            why = "; ".join(text for text in wanted.values() if text)
+            self._agreement.wish(frozenset(wanted), why)
+
+    @property
+    def counts_steps(self) -> bool:
+        """Whether a rank of this node has called ``worker.step`` in this round."""
+        return any(slot.ahead for slot in self._slots())
+
+    def ends_in_order(self, why: str, seconds: float) -> bool:
+        """Whether ranks here come to an end of their own, after the platform has asked this node to
+        stop. Call it in each turn until it says no: then a signal is due.
+
+        :param seconds: how long they may take, from the first call on.
+        """
+        now, stop = time.monotonic(), self._stop
+        if self._agreement is None or not (stop.asked or self.counts_steps):
+            return False
+        if not stop.asked:
+            _log.info("%s: ranks of this node end after a step, within %.3g s", why, seconds)
+            stop.begin(now, seconds, alone=not self.saves)
+            if self.saves:
+                self._agreement.wish(frozenset({WishKind.CHECKPOINT}), why)
+        if stop.alone and stop.told is None:
+            limit = max(0.0, stop.deadline - now)
+            stop.told = self._gates.stop_alone(self._ended(), limit, why)
+            if stop.told is not None:
+                _log.info("ranks of this node stop after step %d", stop.told.step)
+        self._next_look = min(self._next_look, now + _PERIOD)
+        return stop.goes_on(now, self._slots(), self._ended())
+
+    @property
+    def was_told_to_end(self) -> bool:
+        """Whether a rank here has come to the step at which this node stops."""
+        return self._came_to(self._stop.told)
+
+    @property
+    def stopped(self) -> Asked | None:
+        """What ended the last round here, if somebody asked for a stop and a rank came to it."""
+        return self._asked_stop if self._came_to(self._asked_stop) else None
+
+    # The agreement's side.
+
+    def raise_gate(
+        self, number: int, kinds: AbstractSet[WishKind], limit: float
+    ) -> tuple[int | None, str]:
+        """See ``Gates``."""
+        if self._agreement is None:
+            return None, "no workers run here"
+        raised = self._gates.raise_gate(number, limit, self._ended())
+        self._wishes[number] = kinds
+        return raised.furthest, raised.refusal
+
+    def open_gate(
+        self,
+        number: int,
+        kinds: AbstractSet[WishKind],
+        step: int | None,
+        resumed: int,
+        why: str,
+    ) -> None:
+        """See ``Gates``."""
+        if self._agreement is None:
+            return
+        self._end_pause(number, resumed, why)
+        told = Kinds.NOTHING
+        for kind in kinds:
+            told |= _KINDS[kind]
+        if self._stop.asked and told & (Kinds.CHECKPOINT | Kinds.STOP):
+            told |= Kinds.STOP
+        asked = self._gates.open_gate(number, step, told, why)
+        done = kinds if asked is not None else frozenset[WishKind]()
+        if left := self._wishes.pop(number, frozenset()) - done - {WishKind.RESUME}:
+            self.refuse(left, why)
+        if asked is not None:
+            self._note_decision(number, kinds, asked)
+
+    def refuse(self, kinds: AbstractSet[WishKind], why: str) -> None:
+        """See ``Gates``."""
+        if mine := self._flags.refused(kinds, time.monotonic()):
+            _log.warning("nothing comes of the wish to %s: %s", _named(mine), why)
+        if self._stop.asked and WishKind.CHECKPOINT in kinds and not self._stop.alone:
+            _log.warning("no checkpoint before this node ends: %s", why)
+            self._stop.alone = True
+
+    def some_ended(self) -> bool:
+        """See ``Gates``."""
+        return bool(self._ended())
+
+    # What follows.
+
+    def _note_decision(self, number: int, kinds: AbstractSet[WishKind], asked: Asked) -> None:
+        _log.info("all ranks %s after step %d: %s", _named(kinds), asked.step, asked.why)
+        self._flags.decided(kinds)
+        if WishKind.CHECKPOINT in kinds:
+            self._checkpoints.append(_Checkpoint(number, asked))
+        if WishKind.PAUSE in kinds:
+            self._pause = number, asked
+        if self._stop.asked:
+            self._stop.told = asked
+        elif WishKind.STOP in kinds:
+            self._asked_stop = asked
+            self._observer.steered(f"stops after step {asked.step}: {asked.why}")
+
+    def _end_pause(self, number: int, resumed: int, why: str) -> None:
+        if self._pause is not None and self._pause[0] < resumed:
+            self._pause = None
+            self._gates.end_pauses(resumed)
+            self._observer.steered(f"resumed: {why}")
+        elif number != resumed:
+            return
+        self._flags.end_pause()
+
+    def _follow_ranks(self, now: float) -> None:
+        slots, ended = self._slots(), self._ended()
+        saved = min((slot.saved for slot in slots), default=0)
+        if saved > self._last_saved:
+            self._last_saved = saved
+            self._flags.saved(now)
+            self._observer.saved(saved - 1)
+        for one in tuple(self._checkpoints):
+            if (is_saved := one.is_saved(slots, ended, now)) is None:
+                continue
+            self._checkpoints.remove(one)
+            self._note_checkpoint(one, saved=is_saved)
+        self._note_held(slots, ended)
+
+    def _note_checkpoint(self, one: _Checkpoint, *, saved: bool) -> None:
+        assert self._agreement is not None
+        self._agreement.checkpoint_over(one.number, saved=saved)
+        if saved:
+            self._events.finished_save_checkpoint.set()
+            _log.info("the checkpoint of step %d is committed", one.asked.step)
+        else:
+            _log.warning("the ranks of this node did not save after step %d", one.asked.step)
+            self._flags.saved(time.monotonic())
+
+    def _note_held(self, slots: Collection[Slot], ended: Collection[int]) -> None:
+        if self._pause is None or self._events.paused.is_set():
+            return
+        running = [slot for slot in slots if slot.local_rank not in ended]
+        if running and all(slot.doing == Doing.HELD for slot in running):
+            self._events.paused.set()
+            asked = self._pause[1]
+            self._observer.steered(f"paused after step {asked.step}: {asked.why}")
+
+    def _came_to(self, asked: Asked | None) -> bool:
+        return asked is not None and any(asked.is_done_by(slot) for slot in self._slots())
+
+    def _slots(self) -> list[Slot]:
+        return [self._events.slot(local_rank) for local_rank in range(self._local_ranks)]
+
+
+@dataclass(slots=True)
+class _Checkpoint:
+    """A checkpoint that ranks were asked for at the gate ``number`` of the ledger."""
+
+    number: int
+    asked: Asked
+    passed_at: float = _FOREVER
+    """When every rank here had left the step behind."""
+
+    def is_saved(self, slots: Collection[Slot], ended: Collection[int], now: float) -> bool | None:
+        """Whether it is committed; None while that is not known."""
+        if all(slot.saved > self.asked.step for slot in slots):
+            return True
+        if all(slot.local_rank in ended for slot in slots):
+            return False
+        if all(self.asked.is_done_by(slot) or slot.local_rank in ended for slot in slots):
+            self.passed_at = min(self.passed_at, now)
+        return False if now >= self.passed_at + _SAVED_BEHIND else None
+
+
+def _named(kinds: AbstractSet[WishKind]) -> str:
+    return " and ".join(_WORDS[kind] for kind in WishKind if kind in kinds)

@@ -1,0 +1,307 @@
+"""A node's steering over a real page: gates, checkpoints, pauses, and an end at a step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
+
+import pytest
+
+from llutil.agent.observer import TerminalObserver
+from llutil.agent.steering.agreement import NoAgreement, OneNodeAgreement
+from llutil.agent.steering.steering import Steering
+from llutil.events.events import Events
+from llutil.events.gate import Kinds
+from llutil.events.rank_slot import Doing
+from llutil.events.steps import Steps, Todo
+from llutil.rendezvous.protocol.gate_records import WishKind
+
+CHECKPOINT, STOP, PAUSE, RESUME = WishKind
+NOTHING = Todo()
+
+
+class Observer(TerminalObserver):
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[str | int] = []
+
+    def saved(self, step: int) -> None:
+        self.told.append(step)
+
+    def steered(self, text: str) -> None:
+        self.told.append(text)
+
+
+class Remembered:
+    """An agreement that only remembers what was wished."""
+
+    def __init__(self) -> None:
+        self.wishes: list[AbstractSet[WishKind]] = []
+        self.checkpoints: list[tuple[int, bool]] = []
+
+    def wish(self, kinds: AbstractSet[WishKind], why: str) -> None:
+        assert why
+        self.wishes.append(kinds)
+
+    def checkpoint_over(self, number: int, *, saved: bool) -> None:
+        self.checkpoints.append((number, saved))
+
+
+class Node:
+    """A node with two ranks, whose clock the test sets."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.page = Events.private()
+        self.observer = Observer()
+        self.ranks = [Steps(self.page.slot(rank), self.page.gate) for rank in range(2)]
+        self.ended: set[int] = set()
+        self.asked = Remembered()
+        self.now = time.monotonic()
+        monkeypatch.setattr("llutil.agent.steering.steering.time.monotonic", lambda: self.now)
+
+    def steering(self, *, saves: bool = True, alone: bool = False) -> Steering:
+        """With ``alone``, all ranks of the job are on this node."""
+        steering = Steering(self.page, self.observer, saves=saves, every=None)
+        agreement = OneNodeAgreement(steering) if alone else self.asked
+        steering.begin(agreement, lambda: self.ended, local_ranks=2, first_node=True)
+        return steering
+
+    def look(self, steering: Steering) -> None:
+        self.now += 1.0
+        steering.look()
+
+    def step(self, number: int) -> list[Todo]:
+        return [rank.step(number, 0) for rank in self.ranks]
+
+
+@pytest.fixture
+def node(monkeypatch: pytest.MonkeyPatch) -> Node:
+    return Node(monkeypatch)
+
+
+def test_what_is_asked_for_before_the_first_step_waits_for_it(node: Node) -> None:
+    steering = node.steering()
+    node.page.trigger_save_checkpoint.set()
+    node.look(steering)
+    assert not node.asked.wishes
+    assert node.page.trigger_save_checkpoint.is_set()
+    node.step(1)
+    node.look(steering)
+    assert node.asked.wishes == [{CHECKPOINT}]
+
+
+def test_a_checkpoint_on_one_node_is_saved_at_the_next_step_and_told(node: Node) -> None:
+    steering = node.steering(alone=True)
+    node.step(6)
+    node.page.trigger_save_checkpoint.set()
+    node.look(steering)
+    assert node.step(7) == [Todo(checkpoint=True)] * 2
+    node.look(steering)
+    assert not node.page.finished_save_checkpoint.is_set()
+    for rank in node.ranks:
+        rank.saved(7)
+    node.look(steering)
+    assert node.page.finished_save_checkpoint.is_set()
+    assert node.observer.told == [7]
+
+
+def test_a_checkpoint_that_no_rank_saves_raises_no_flag(node: Node) -> None:
+    steering = node.steering(alone=True)
+    node.step(6)
+    node.page.trigger_save_checkpoint.set()
+    node.look(steering)
+    node.step(7)
+    node.step(8)
+    node.ended = {0, 1}
+    node.look(steering)
+    assert not node.page.finished_save_checkpoint.is_set()
+    assert node.observer.told == []
+
+
+def test_the_ledgers_numbers_may_have_gaps(node: Node) -> None:
+    steering = node.steering()
+    node.step(1)
+    assert steering.raise_gate(3, frozenset({STOP}), 10.0) == (2, "")
+    steering.open_gate(3, frozenset(), None, 0, "a node did not answer")
+    assert node.step(2) == [NOTHING] * 2
+    assert steering.raise_gate(7, frozenset({STOP}), 10.0) == (3, "")
+    steering.open_gate(7, frozenset({STOP}), 5, 0, "somebody asked")
+    assert node.step(4) == [NOTHING] * 2
+    assert steering.stopped is None
+    assert node.step(5) == [Todo(stop=True)] * 2
+    assert steering.stopped is not None
+    assert (steering.stopped.step, steering.stopped.why) == (5, "somebody asked")
+    assert node.page.stop_all_tasks.is_set()
+
+
+def test_the_leader_hears_of_a_checkpoint_once_all_ranks_are_done_with_it(node: Node) -> None:
+    steering = node.steering()
+    node.step(1)
+    steering.raise_gate(4, frozenset({CHECKPOINT}), 10.0)
+    steering.open_gate(4, frozenset({CHECKPOINT}), 2, 0, "")
+    node.step(2)
+    node.ranks[0].saved(2)
+    node.look(steering)
+    assert node.asked.checkpoints == []
+    node.ranks[1].saved(2)
+    node.look(steering)
+    assert node.asked.checkpoints == [(4, True)]
+
+
+def test_a_pause_is_told_once_all_ranks_are_held_and_ended_by_a_resume(node: Node) -> None:
+    steering = node.steering()
+    node.step(1)
+    steering.raise_gate(1, frozenset({PAUSE}), 10.0)
+    steering.open_gate(1, frozenset({PAUSE}), 2, 0, "lunch")
+    slots = [node.page.slot(rank) for rank in range(2)]
+    slots[0].doing = Doing.HELD
+    node.look(steering)
+    assert not node.page.paused.is_set()
+    slots[1].doing = Doing.HELD
+    node.look(steering)
+    assert node.page.paused.is_set()
+    assert node.observer.told == ["paused after step 2: lunch"]
+    node.page.resume.set()
+    node.look(steering)
+    assert node.asked.wishes == [{RESUME}]
+    steering.open_gate(2, frozenset(), None, 2, "back")
+    flags = (node.page.pause, node.page.paused, node.page.resume)
+    assert not any(flag.is_set() for flag in flags)
+    assert node.page.gate.ends_pause(1)
+
+
+def test_a_resume_that_overtakes_the_pause_ends_it(node: Node) -> None:
+    steering = node.steering()
+    node.step(1)
+    node.page.pause.set()
+    node.look(steering)
+    node.page.resume.set()
+    node.look(steering)
+    assert node.asked.wishes == [{PAUSE}, {RESUME}]
+    steering.open_gate(1, frozenset(), None, 1, "resume was raised")
+    node.look(steering)
+    assert node.asked.wishes == [{PAUSE}, {RESUME}]
+    assert not node.page.pause.is_set()
+
+
+def test_a_rendezvous_that_carries_nothing_says_which_do(
+    node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    steering = node.steering()
+    steering.begin(
+        NoAgreement(steering, "c10d"), lambda: node.ended, local_ranks=2, first_node=True
+    )
+    node.step(1)
+    node.page.stop_all_tasks.set()
+    node.look(steering)
+    assert "nothing comes of the wish to save a checkpoint and stop" in caplog.text
+    assert "c10d" in caplog.text
+    assert "served" in caplog.text
+
+
+# The platform takes the node away.
+
+
+def test_a_node_whose_ranks_call_no_step_gets_the_signal_at_once(node: Node) -> None:
+    steering = node.steering()
+    assert not steering.ends_in_order("got SIGTERM", 10.0)
+    assert not node.asked.wishes
+
+
+def test_a_node_that_ends_wishes_a_checkpoint_and_its_own_ranks_stop_there(node: Node) -> None:
+    steering = node.steering()
+    node.step(1)
+    assert steering.ends_in_order("got SIGTERM", 10.0)
+    assert node.asked.wishes == [{CHECKPOINT}]
+    steering.raise_gate(1, frozenset({CHECKPOINT}), 10.0)
+    steering.open_gate(1, frozenset({CHECKPOINT}), 3, 0, "got SIGTERM")
+    node.step(2)
+    assert steering.ends_in_order("got SIGTERM", 10.0)
+    assert not steering.was_told_to_end
+    assert node.step(3) == [Todo(checkpoint=True, stop=True)] * 2
+    for rank in node.ranks:
+        rank.saved(3)
+    assert steering.was_told_to_end
+    assert steering.stopped is None  # nobody asked the job to stop
+    assert not node.page.stop_all_tasks.is_set()
+
+
+def test_without_a_place_for_checkpoints_it_stops_at_its_own_next_step(node: Node) -> None:
+    steering = node.steering(saves=False)
+    node.step(1)
+    assert steering.ends_in_order("got SIGTERM", 10.0)
+    assert not node.asked.wishes
+    assert node.step(2) == [Todo(stop=True)] * 2
+
+
+@pytest.mark.parametrize(
+    "nothing_comes",
+    [
+        lambda steering: steering.refuse(frozenset({CHECKPOINT}), "the ledger is away"),
+        lambda steering: (
+            steering.raise_gate(1, frozenset({CHECKPOINT}), 10.0),
+            steering.open_gate(1, frozenset(), None, 0, "a node did not answer"),
+        ),
+    ],
+    ids=["refused", "cancelled"],
+)
+def test_without_an_agreement_its_ranks_stop_alone(
+    node: Node, nothing_comes: Callable[[Steering], object]
+) -> None:
+    steering = node.steering()
+    node.step(1)
+    assert steering.ends_in_order("got SIGTERM", 10.0)
+    nothing_comes(steering)
+    assert steering.ends_in_order("got SIGTERM", 10.0)
+    assert node.step(2) == [Todo(stop=True)] * 2
+
+
+def test_half_of_the_time_is_for_the_agreement(node: Node) -> None:
+    steering = node.steering()
+    node.step(1)
+    assert steering.ends_in_order("got SIGTERM", 10.0)
+    node.now += 4.9
+    assert steering.ends_in_order("got SIGTERM", 10.0)
+    assert node.step(2) == [NOTHING] * 2
+    node.now += 0.2
+    assert steering.ends_in_order("got SIGTERM", 10.0)
+    assert steering.ends_in_order("got SIGTERM", 10.0)
+    assert node.step(3) == [Todo(stop=True)] * 2
+
+
+def test_ranks_that_do_not_come_to_the_step_in_time_get_the_signal(node: Node) -> None:
+    steering = node.steering(saves=False)
+    node.step(1)
+    assert steering.ends_in_order("got SIGTERM", 10.0)
+    node.now += 9.9
+    assert steering.ends_in_order("got SIGTERM", 10.0)
+    node.now += 0.2
+    assert not steering.ends_in_order("got SIGTERM", 10.0)
+
+
+def test_ranks_that_go_on_in_spite_of_it_get_the_signal(node: Node) -> None:
+    steering = node.steering(saves=False)
+    node.step(1)
+    assert steering.ends_in_order("got SIGTERM", 10.0)
+    node.step(2)
+    assert steering.ends_in_order("got SIGTERM", 10.0)
+    node.step(3)
+    assert not steering.ends_in_order("got SIGTERM", 10.0)
+
+
+def test_a_stop_of_the_job_is_one_of_a_node_that_ends(node: Node) -> None:
+    steering = node.steering()
+    node.step(1)
+    assert steering.ends_in_order("got SIGTERM", 10.0)
+    steering.raise_gate(1, frozenset({STOP}), 10.0)
+    steering.open_gate(1, frozenset({STOP}), 2, 0, "somebody asked")
+    assert node.step(2) == [Todo(stop=True)] * 2
+    assert steering.was_told_to_end
+
+
+def test_the_kinds_of_the_ledger_are_those_of_the_page() -> None:
+    assert {kind.name for kind in Kinds if kind} == {
+        kind.name for kind in WishKind if kind is not RESUME
+    }
