@@ -9,6 +9,7 @@ from llutil.rendezvous.driver.driver import Driver
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol import observations as see
 from llutil.rendezvous.protocol.gate_records import WishKind
+from llutil.rendezvous.protocol.record_base import Stage
 
 __all__ = ["LedgerAgreement"]
 
@@ -18,18 +19,22 @@ class LedgerAgreement:
 
     def __init__(self, driver: Driver, gates: Gates) -> None:
         self._driver, self._gates = driver, gates
+        self._stage = Stage(0, 0)
 
     def wish(self, kinds: AbstractSet[WishKind], why: str) -> None:
         """Make it known to the leader of the round."""
         self._driver.tell(see.WishMade(frozenset(kinds), why))
 
     def checkpoint_over(self, number: int, *, saved: bool) -> None:
-        """Nobody asks for it."""
+        """Tell the leader's machine, which may wait for it."""
+        failure = "" if saved else "not every rank of this node saved"
+        self._driver.tell(see.CheckpointSaved(self._stage, number, failure))
 
     def carry_out(self, instruction: do.RaiseGate | do.OpenGate | do.RefuseWish) -> None:
         """Do what the driver says about gates."""
         match instruction:
             case do.RaiseGate(gate=gate):
+                self._stage = gate.stage
                 kinds = frozenset(gate.kinds)
                 limit = self._driver.gate_limit
                 furthest, refusal = self._gates.raise_gate(gate.number, kinds, limit)

@@ -192,6 +192,8 @@ class Steering:
             self.refuse(left, why)
         if asked is not None:
             self._note_decision(number, kinds, asked)
+        elif WishKind.CHECKPOINT in kinds:
+            self._agreement.checkpoint_over(number, saved=False)
 
     def refuse(self, kinds: AbstractSet[WishKind], why: str) -> None:
         """See ``Gates``."""
