@@ -15,6 +15,12 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from llutil.backends.table import BACKENDS, STATIC
+from llutil.checkpoints.job_environment import (
+    check_checkpoint_path,
+    checkpoint_environment,
+    every_seconds,
+)
+from llutil.checkpoints.place import FOLDER
 from llutil.entrypoint import Entrypoint, Module, Script
 from llutil.errors import ConfigError
 from llutil.events.events import Events, remove_stale_pages
@@ -98,6 +104,11 @@ def build_agent(
     loop = stack.enter_context(EventLoop())
     stop_signals = signals_named(config.signals_to_handle)
     signals = stack.enter_context(StopSignals(loop, stop_signals))
+    checkpoints = checkpoint_environment(config, rendezvous.run_id)
+    if "://" in checkpoints.get(FOLDER, ""):  # in a store that may be far away
+        interruptible(lambda: check_checkpoint_path(config, rendezvous.run_id), loop, signals)
+    else:
+        check_checkpoint_path(config, rendezvous.run_id)
     request.before_first_process()
     shared = take_shared_server(request, nproc, stack)
     server: LedgerServer | None = None
@@ -171,8 +182,8 @@ def build_agent(
         restart_grace=config.restart_grace,
         exit_timeout=config.exit_timeout,
         hang_timeout=config.hang_timeout,
-        checkpoints={},
-        save_period=None,
+        checkpoints=checkpoints,
+        save_period=every_seconds(config),
         line_prefix=config.log_line_prefix_template,
         signals=config.signals_to_handle,
         cpus=cpus,

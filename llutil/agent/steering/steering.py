@@ -217,6 +217,7 @@ class Steering:
         if WishKind.PAUSE in kinds:
             self._pause = number, asked
         if self._stop.asked:
+            _log.info("ranks of this node stop after step %d", asked.step)
             self._stop.told = asked
         elif WishKind.STOP in kinds:
             self._asked_stop = asked
