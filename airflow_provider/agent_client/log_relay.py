@@ -12,8 +12,17 @@ from collections import deque
 
 from airflow_provider.agent_client.log_levels import StreamLevels
 from airflow_provider.agent_client.progress_display import ProgressDisplay
+from airflow_provider.agent_client.seen_job import JobEvent
 from llutil.system.printable import printable_lines
-from llutil.task_link.messages import LogRecord, OutputLine, Progress, RoundBegan
+from llutil.task_link.messages import (
+    LogRecord,
+    OutputLine,
+    Progress,
+    RoundBegan,
+    Saved,
+    Steered,
+    Stopped,
+)
 
 __all__ = ["LogRelay"]
 
@@ -34,7 +43,7 @@ class LogRelay:
         self._levels: dict[tuple[int | None, str], StreamLevels] = {}
         self.last_errors: deque[str] = deque(maxlen=_LAST_LINES)
 
-    def event(self, event: OutputLine | LogRecord | RoundBegan | Progress) -> None:
+    def event(self, event: OutputLine | LogRecord | JobEvent) -> None:
         """Write one event as a line of the log, or show it on the display."""
         match event:
             case OutputLine(rank=rank, stream=stream, text=text, prefix=prefix):
@@ -49,6 +58,16 @@ class LogRelay:
             case Progress(ranks=ranks):
                 if ranks:
                     self._display.show(ranks)
+            case Stopped(step=step, why=why):
+                at = "" if step is None else f" after step {step}"
+                self._write(
+                    logging.WARNING,
+                    "",
+                    f"the job was stopped{at}: {why}; it ends as a success, with what its ranks "
+                    "return",
+                )
+            case Saved() | Steered():  # the agent's own log has a line about it
+                pass
 
     def printed(self, stream: str, text: str) -> None:
         """Write a line that the agent's process printed; ``stream`` is ``stdout`` or ``stderr``."""

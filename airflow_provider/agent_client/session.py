@@ -13,19 +13,21 @@ import os
 import selectors
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
 from airflow_provider.agent_client.error_from_message import error_from
 from airflow_provider.agent_client.log_relay import LogRelay
 from airflow_provider.agent_client.process import AgentSubprocess
-from llutil.errors import AgentLostError, ConfigError, StoppedError
-from llutil.system.exit_status import exit_text
+from airflow_provider.agent_client.seen_job import JobEvent, SeenJob
+from airflow_provider.agent_client.steer_queue import SteerQueue
+from airflow_provider.agent_client.unreported_end import UnreportedEnd
+from llutil.errors import ConfigError
 from llutil.system.line_splitter import LineSplitter
+from llutil.task_link.decoder import Decoder
 from llutil.task_link.messages import (
     VERSION,
-    Decoder,
     Hello,
     JobFailed,
     JobSucceeded,
@@ -37,8 +39,12 @@ from llutil.task_link.messages import (
     Result,
     ResultInFile,
     RoundBegan,
+    Saved,
     Spec,
+    Steer,
+    Steered,
     Stop,
+    Stopped,
     encode,
 )
 
@@ -54,17 +60,15 @@ _REAP_PERIOD = 0.05
 class AgentSession:
     """Sends ``spec`` to ``agent`` and receives its messages until it ends.
 
-    ``on_ledger`` is called with the endpoint of the job's ledger, if the agent serves it.
+    ``on_ledger`` is called with the endpoint of the job's ledger, if the agent serves it, and
+    ``on_event`` with what happens to the job.
 
     Attributes that others read; times are in seconds on the monotonic clock:
 
     * ``hello``: the agent's first message; None before it came.
     * ``leaving_since``: when its last message came or its socket closed; infinite before.
     * ``ended``: whether it was reaped, and all its output was read.
-    * ``world_size``: the number of ranks in the last round, on all nodes; 0 before the first round.
-    * ``idle_since``: since when no worker runs on this node. It is infinite while a worker runs,
-      and before the agent has sent its first message.
-    * ``furthest``: the greatest step that any rank of this node has reported.
+    * ``job``: what has been seen of the job.
     """
 
     def __init__(
@@ -73,16 +77,17 @@ class AgentSession:
         relay: LogRelay,
         spec: Spec,
         on_ledger: Callable[[str], None] = lambda _: None,
+        on_event: Callable[[JobEvent], None] = lambda _: None,
     ) -> None:
         self.hello: Hello | None = None
         self.leaving_since = float("inf")
         self.ended = False
-        self.world_size = 0
-        self.furthest = 0
-        self.idle_since = float("inf")
         self._agent = agent
         self._relay = relay
+        self.job = SeenJob()
         self._on_ledger = on_ledger
+        self._on_event = on_event
+        self._steers = SteerQueue()
         self._outgoing = memoryview(encode(spec))
         self._stop_sent = False
         self._decoder = Decoder()
@@ -97,6 +102,7 @@ class AgentSession:
         self._selector.register(agent.socket, selectors.EVENT_READ | selectors.EVENT_WRITE)
         for name, pipe in agent.pipes.items():
             self._selector.register(pipe, selectors.EVENT_READ, name)
+        self._selector.register(self._steers, selectors.EVENT_READ)
         self._hung_up = False
 
     def send_stop(self, reason: str) -> None:
@@ -109,6 +115,10 @@ class AgentSession:
         with suppress(OSError):  # if it is full, the next call tries again; if closed, it is over
             self._agent.socket.send(encode(Stop(reason)))
             self._stop_sent = True
+
+    def steer(self, flags: Sequence[str], why: str) -> None:
+        """Have ``flags`` raised on the page of the job, soon. Any thread may call it."""
+        self._steers.put(flags, why)
 
     def interrupted(self) -> None:
         """Go on after an exception came from any place in this class, whatever it has damaged.
@@ -127,6 +137,9 @@ class AgentSession:
         """Wait at most ``timeout`` seconds for events of the agent, and handle them."""
         timeout = min(timeout, _REAP_PERIOD) if self._hung_up else timeout
         for key, events in self._selector.select(timeout):
+            if key.fileobj is self._steers:
+                self._steers.taken()
+                continue
             if key.fileobj is not self._agent.socket:
                 self._read_pipe(key.fd, key.data)
                 continue
@@ -134,6 +147,8 @@ class AgentSession:
                 self._write()
             if events & selectors.EVENT_READ and not self._hung_up:
                 self._read_socket()
+        if not (self._outgoing or self._hung_up):
+            self._steers.send(self._agent.socket)
         exit_code = self._agent.poll()
         if exit_code is not None and not self.ended:
             self._exit_code = exit_code
@@ -149,6 +164,7 @@ class AgentSession:
     def close(self) -> None:
         """Close the socket and the pipes. An agent that still runs sees that and ends by itself."""
         self._selector.close()
+        self._steers.close()
         self._agent.close()
 
     def outcome(self, stop_reason: str | None) -> dict[int, Any]:
@@ -167,24 +183,15 @@ class AgentSession:
                 pass
         if self._message_error is not None:
             raise self._message_error
-        exit_reason = exit_text(self._exit_code)
-        ended = (
-            f"the agent (pid {self._agent.pid}) ended with {exit_reason}, and did not report how "
-            "the job ended"
-        )
-        if stop_reason is not None:
-            raise StoppedError(f"stopped ({stop_reason}); {ended}")
-        if self._killed_because is not None:
-            raise AgentLostError(self._with_last_lines(f"{self._killed_because}, and was killed"))
-        if self.hello is None and self._exit_code >= 0:
-            # It exited by itself before it did anything, and will do so the next time as well.
-            raise ConfigError(
-                self._with_last_lines(
-                    f"python {self._agent.python!r} cannot run the agent ({exit_reason}); "
-                    "install airflow-provider-elastic-launch[torch] there"
-                )
-            )
-        raise AgentLostError(self._with_last_lines(ended))
+        raise UnreportedEnd(
+            pid=self._agent.pid,
+            python=self._agent.python,
+            exit_code=self._exit_code,
+            said_hello=self.hello is not None,
+            stop_reason=stop_reason,
+            killed_because=self._killed_because,
+            last_errors=self._relay.last_errors,
+        ).error()
 
     def _write(self) -> None:
         try:
@@ -219,20 +226,19 @@ class AgentSession:
         match message:
             case Hello(version=version, python=python):
                 self.hello = message
-                self.idle_since = time.monotonic()
+                self.job.agent_began()
                 if version != VERSION:
                     raise ConfigError(
                         f"the agent under {python} has messages of version {version}, and this "
                         f"task of version {VERSION}: install the same "
                         "airflow-provider-elastic-launch on both sides"
                     )
-            case OutputLine() | LogRecord() | RoundBegan() | Progress():
-                if isinstance(message, RoundBegan):
-                    self._note_round(message)
-                if isinstance(message, Progress):
-                    steps = [step for step, _ in message.ranks.values()]
-                    self.furthest = max(self.furthest, *steps, 0)
+            case OutputLine() | LogRecord():
                 self._relay.event(message)
+            case RoundBegan() | Progress() | Saved() | Steered() | Stopped():
+                self.job.hear(message)
+                self._relay.event(message)
+                self._on_event(message)
             case LedgerServed(endpoint=endpoint):
                 self._on_ledger(endpoint)
             case Result(rank=rank, value=value):
@@ -242,16 +248,9 @@ class AgentSession:
             case JobSucceeded() | JobFailed():
                 self._final = message
                 self.leaving_since = time.monotonic()
-            case Spec() | Stop():
+            case Spec() | Stop() | Steer():
                 kind = type(message).__name__
                 raise ConfigError(f"the agent sent a {kind}, which only a task may send")
-
-    def _note_round(self, message: RoundBegan) -> None:
-        if message.ranks:
-            self.world_size = message.world_size
-            self.idle_since = float("inf")
-        else:
-            self.idle_since = time.monotonic()
 
     def _read_pipe(self, pipe: int, name: str) -> None:
         data = os.read(pipe, _CHUNK)
@@ -290,9 +289,3 @@ class AgentSession:
         self.leaving_since = min(self.leaving_since, time.monotonic())
         with suppress(OSError):
             self._agent.socket.shutdown(socket.SHUT_RDWR)
-
-    def _with_last_lines(self, text: str) -> str:
-        lines = "".join(f"\n  {line}" for line in self._relay.last_errors)
-        if not lines:
-            return f"{text}; it printed nothing on stderr"
-        return f"{text}; its last lines on stderr:{lines}"

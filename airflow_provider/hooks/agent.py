@@ -32,6 +32,7 @@ from airflow_provider.agent_client.environment import (
     task_paths,
 )
 from airflow_provider.agent_client.idle_checks import IdleChecks
+from airflow_provider.agent_client.job_listener import JobListener, NoListener
 from airflow_provider.agent_client.log_relay import LogRelay
 from airflow_provider.agent_client.process import AgentSubprocess
 from airflow_provider.agent_client.progress_display import (
@@ -59,6 +60,9 @@ _LONGEST_WAIT = 0.5
 """How long one wait takes at most. A deadline is noticed so late, and a stop that could not be sent
 is sent again so late.
 """
+
+
+_NOBODY = NoListener()
 
 
 class AgentHook(BaseHook):
@@ -143,13 +147,15 @@ class AgentHook(BaseHook):
         *,
         results: int | None = None,
         on_ledger: Callable[[str], None] = lambda _: None,
+        listener: JobListener = _NOBODY,
         idle_check: Callable[[float], str | LaunchError | None] = lambda _: None,
     ) -> dict[int, Any]:
         """Run one job to its end; returns what each rank of this node returned, in rank order.
 
         ``results`` is the descriptor of an empty file: the values are written to it, and returned
         as ``llutil.task_link.messages.ResultInFile``. ``on_ledger`` is called with the endpoint of
-        the job's ledger, if the agent serves it; what it raises ends the job. ``idle_check`` is
+        the job's ledger, if the agent serves it; what it raises ends the job. ``listener`` hears
+        what happens to the job, and may steer it. ``idle_check`` is
         called from time to time while no worker runs, with the seconds since when; nothing else is
         done meanwhile. If it returns a text, the job is stopped for that reason, as by ``stop``. If
         it returns an error, this job alone is stopped, and the error is raised.
@@ -166,10 +172,13 @@ class AgentHook(BaseHook):
         )
         relay = LogRelay(self.log, display, self._label)
         shown, secrets = without_secrets(spec)
-        session = AgentSession(self._start(results, secrets), relay, shown, on_ledger)
+        session = AgentSession(
+            self._start(results, secrets), relay, shown, on_ledger, listener.hear
+        )
         self._session = session
         self._ended = None
         try:
+            listener.begin(session.steer)
             try:
                 self._relay(session, spec.config.shutdown_timeout, idle_check)
             except BaseException as interruption:
@@ -187,8 +196,9 @@ class AgentHook(BaseHook):
             return self._outcome(session)
         finally:
             self._session = None
-            self.world_size = session.world_size
-            self.ran = self.ran or session.world_size > 0
+            self.world_size = session.job.world_size
+            self.ran = self.ran or session.job.world_size > 0
+            listener.end()
             session.close()
             relay.close()
 
@@ -202,7 +212,7 @@ class AgentHook(BaseHook):
                     raise self._ended[0] from error
                 raise
         except LaunchError as error:
-            error.step = session.furthest
+            error.step = session.job.furthest
             raise
 
     def _asked(self) -> tuple[str, float] | None:
@@ -244,8 +254,8 @@ class AgentHook(BaseHook):
             asked = self._asked()
             if asked is not None:
                 session.send_stop(asked[0])
-            elif checks.due(now, session.idle_since):
-                reason = idle_check(now - session.idle_since)
+            elif checks.due(now, session.job.idle_since):
+                reason = idle_check(now - session.job.idle_since)
                 checks.done(time.monotonic())
                 if isinstance(reason, LaunchError):
                     self._ended = (reason, time.monotonic())

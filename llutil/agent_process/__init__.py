@@ -9,6 +9,9 @@ task over a socket.
 * ``prefork``: forks the fork server from this process before it has a second thread.
 * ``task_socket``: reads and writes the socket on its own thread, so that a stop is noticed
   whatever the main thread does.
+* ``input_signal``: starts that thread while the fork server is forked, if something comes.
+* ``job_page``: the event page, on which the task raises flags.
+* ``last_message``: what the task is told of an error.
 * ``send_queue``: messages that wait for the task to read them.
 * ``task_observer``: sends what happens on the node to the task.
 * ``agent_record_writer``: the file that tells the next try who this agent was and how it ended.

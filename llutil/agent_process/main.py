@@ -32,14 +32,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from llutil.agent_process.agent_record_writer import AgentRecordWriter
 from llutil.agent_process.arguments import AgentArguments, read_arguments
 from llutil.agent_process.installed import check_torch, hello_message
+from llutil.agent_process.job_page import JobPage
+from llutil.agent_process.last_message import message_for, stopped_message
 from llutil.agent_process.orphan_log import OrphanLog
 from llutil.agent_process.prefork import prefork_server, should_prefork
 from llutil.agent_process.search_path import ranks_path
 from llutil.agent_process.task_observer import TaskLogHandler, TaskObserver
 from llutil.agent_process.task_process import task_process
 from llutil.agent_process.task_socket import TaskSocket
-from llutil.errors import LaunchError, ResultError, StoppedError
-from llutil.failure import FailureClass, JobFailure
+from llutil.errors import ResultError
 from llutil.launcher.request import LaunchRequest
 from llutil.launcher.run import run
 from llutil.system.job_mark import MARK_VARIABLE
@@ -93,7 +94,8 @@ class _TaskAgent:
         sock = socket.socket(fileno=given.socket)
         self._record_writer = AgentRecordWriter(self._mark, task_process(sock))
         orphan_log = OrphanLog((given.stdout_reader, given.stderr_reader))
-        self._task_socket = TaskSocket(sock, orphan_log, self._on_stop)
+        self._page = JobPage()
+        self._task_socket = TaskSocket(sock, orphan_log, self._on_stop, self._page.steer)
         self._results = None if given.results is None else ResultsWriter(given.results)
         self._secrets = given.secrets
         self._ranks_path = ranks_path(sys.path, given.paths[: given.before_site_packages])
@@ -113,7 +115,7 @@ class _TaskAgent:
             self._task_socket.start()
             last = self._run(self._task_socket.spec(deadline), server)
         except BaseException as error:  # noqa: BLE001 - the edge of the process: its end must be told
-            last = self._message_for(error)
+            last = message_for(error, self._stop_reason)
         self._tell_end(last)
         return 0
 
@@ -152,6 +154,7 @@ class _TaskAgent:
             entrypoint=spec.entrypoint,
             args=(),
             events=None,
+            on_event_page=self._page.opened,
             # This process's own arguments are nobody's business, and Airflow's would make every
             # ``argparse`` fail. With the name alone, a parser in the function takes its defaults.
             argv=(spec.entrypoint.name,),
@@ -234,7 +237,7 @@ class _TaskAgent:
         status = 1
         try:
             self._tell_end(
-                self._stopped_message(f"stopped before its workers started: {self._stop_reason}")
+                stopped_message(f"stopped before its workers started: {self._stop_reason}")
             )
             status = 0
         finally:
@@ -271,30 +274,3 @@ class _TaskAgent:
             reason = f"the agent got signal {signal.Signals(number).name}"
             # Thread.start takes a lock of Python's, which the main thread may hold.
             _thread.start_new_thread(self._on_stop, (reason,))
-
-    @staticmethod
-    def _stopped_message(text: str) -> messages.JobFailed:
-        return _failed_message(StoppedError(text))
-
-    def _message_for(self, error: BaseException) -> messages.JobFailed:
-        """The message that tells the task of ``error``."""
-        if isinstance(error, LaunchError):
-            return _failed_message(error)
-        from torch.distributed.elastic.multiprocessing.api import SignalException
-
-        from llutil.agent.failures.report import WorkersFailed
-
-        match error:
-            case WorkersFailed(job_failure=failure):
-                return messages.JobFailed("WorkersFailedError", str(error), False, failure)
-            case SignalException(sigval=sigval):
-                reason = self._stop_reason or f"the agent got signal {signal.Signals(sigval).name}"
-                return self._stopped_message(f"the job was stopped: {reason}")
-            case _:
-                text = "".join(traceback.format_exception(error))
-                failure = JobFailure(why=repr(error), failure_class=FailureClass.INFRASTRUCTURE)
-                return messages.JobFailed(type(error).__name__, text, False, failure)
-
-
-def _failed_message(error: LaunchError) -> messages.JobFailed:
-    return messages.JobFailed(type(error).__name__, str(error), error.retryable, error.job_failure)

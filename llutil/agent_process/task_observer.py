@@ -58,13 +58,16 @@ class TaskObserver:
         self._task_socket.send(messages.Progress(ranks))
 
     def saved(self, step: int) -> None:
-        """Not told yet: the agent's log says so."""
+        """Tell the task of a checkpoint that is committed."""
+        self._task_socket.send(messages.Saved(step))
 
     def steered(self, text: str) -> None:
-        """Not told yet: the agent's log says so."""
+        """Tell the task what was asked of all ranks, or what follows from it."""
+        self._task_socket.send(messages.Steered(text))
 
-    def stopped(self, step: int, why: str) -> None:
-        """Not told yet: the agent's log says so."""
+    def stopped(self, step: int | None, why: str) -> None:
+        """Tell the task that its job was stopped because somebody asked for that."""
+        self._task_socket.send(messages.Stopped(step, why))
 
     def congested(self) -> bool:
         """Whether the task reads too slowly."""

@@ -14,23 +14,23 @@ as soon as there is more to read.
 from __future__ import annotations
 
 import _thread
-import fcntl
 import logging
 import os
 import select
 import selectors
-import signal
 import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
 
+from llutil.agent_process.input_signal import called_by_input
 from llutil.agent_process.orphan_log import OrphanLog
 from llutil.agent_process.send_queue import SendQueue
 from llutil.errors import ConfigError
 from llutil.task_link import messages
+from llutil.task_link.decoder import Decoder
 
 __all__ = ["TaskSocket"]
 
@@ -44,17 +44,23 @@ class TaskSocket:
     too.
 
     ``on_stop(reason)`` is called on that thread: for each stop, and once when the task is gone.
+    ``on_steer(flags, why)`` is called there for flags that the task wants to be raised.
     Other threads may call ``spec``, ``send``, ``congested``, ``when_not_congested`` and ``close``.
     """
 
     def __init__(
-        self, sock: socket.socket, orphan_log: OrphanLog, on_stop: Callable[[str], None]
+        self,
+        sock: socket.socket,
+        orphan_log: OrphanLog,
+        on_stop: Callable[[str], None],
+        on_steer: Callable[[Sequence[str], str], None],
     ) -> None:
         self._sock = sock
         self._sock.setblocking(False)
         self._orphan_log = orphan_log
         self._on_stop = on_stop
-        self._decoder = messages.Decoder()
+        self._on_steer = on_steer
+        self._decoder = Decoder()
         self._start_lock = threading.RLock()
         """Guards ``_started``. Reentrant: a signal handler may call ``start`` while the same thread
         is inside it.
@@ -116,29 +122,11 @@ class TaskSocket:
                 break  # the socket is closed; the thread will read that too, and handle it
         return self._spec if not self._unhandled else None
 
-    @contextmanager
-    def started_by_input(self) -> Iterator[None]:
+    def started_by_input(self) -> AbstractContextManager[None]:
         """Inside this block, ``start`` is called by a signal handler as soon as there is something
         to read. For the main thread, which runs the handlers, before ``start``.
         """
-        fd = self._sock.fileno()
-        before = signal.signal(signal.SIGIO, lambda *_: self._start_if_input())
-        fcntl.fcntl(fd, fcntl.F_SETOWN, os.getpid())
-        flags = fcntl.fcntl(fd, fcntl.F_GETFL)
-        fcntl.fcntl(fd, fcntl.F_SETFL, flags | os.O_ASYNC)
-        try:
-            self._start_if_input()  # something may have come before the handler was installed
-            yield
-        finally:
-            fcntl.fcntl(fd, fcntl.F_SETFL, flags)
-            signal.signal(signal.SIGIO, before)
-
-    def _start_if_input(self) -> None:
-        # SIGIO also comes when the task has read something: ask whether there is input.
-        poll = select.poll()
-        poll.register(self._sock, select.POLLIN)
-        if poll.poll(0):
-            self.start()
+        return called_by_input(self._sock.fileno(), self.start)
 
     def spec(self, deadline: float) -> messages.Spec:
         """Wait for the job until ``deadline`` (``time.monotonic()``).
@@ -270,10 +258,11 @@ class TaskSocket:
                 self._spec_settled.set()
             case messages.Stop(reason=reason):
                 self._on_stop(reason)
+            case messages.Steer(flags=flags, why=why):
+                self._on_steer(flags, why)
             case _:
-                raise ConfigError(
-                    f"a {type(message).__name__} came from the task; wanted a spec or a stop"
-                )
+                kind = type(message).__name__
+                raise ConfigError(f"a {kind} came from the task, which only an agent may send")
 
     def _on_task_gone(self, selector: selectors.BaseSelector) -> None:
         """The task is gone: write the messages that it has not read to the orphan log, and end the
@@ -285,7 +274,7 @@ class TaskSocket:
         self._task_gone = True
         unread = self._queue.close()
         self._orphan_log.begin(self._spec.orphan_log if self._spec else os.devnull)
-        for message in messages.Decoder().feed(unread):
+        for message in Decoder().feed(unread):
             self._orphan_log.take(message)
         if self._close_deadline is None:
             self._on_stop("its Airflow task is gone")

@@ -117,6 +117,7 @@ def build_agent(
     stack.callback(guardian.close)
     # After the guardian: it removes the page if this process is killed.
     events = request.events or _event_page(stack)
+    request.on_event_page(events)
     observer = request.observer or TerminalObserver()
     if shared:
         starter: Starter = shared[0]

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["LaunchRequest"]
 
 
-def _do_nothing() -> None:
-    """The ``before_first_process`` of a caller that gives none."""
+def _do_nothing(*_: object) -> None:
+    """What is called for a caller that gives nothing else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +40,7 @@ class LaunchRequest:
     * ``mark``: a text in the environment of every process of the job. If it is empty, one is made.
     * ``before_first_process``: called once, when the agent handles signals itself and before it
       starts a process.
+    * ``on_event_page``: called with the job's event page, before the job's first round.
     * ``fork_server``: a fork server that runs already, and the socket to it, for a job with start
       method "forkserver". Its environment is this process's, with the mark.
     * ``store_value``: called with the JSON of each rank's value, if there is a limit. What it
@@ -64,6 +65,7 @@ class LaunchRequest:
     result_limit: int | None = None
     mark: str = ""
     before_first_process: Callable[[], None] = _do_nothing
+    on_event_page: Callable[[Events], None] = _do_nothing
     fork_server: tuple[ServerProcess, socket.socket] | None = None
     store_value: Callable[[bytes | bytearray], Any] | None = None
     arrays: bool = False

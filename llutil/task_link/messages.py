@@ -1,14 +1,15 @@
 """The messages between an Airflow task and its agent process, and their form as JSON lines.
 
 They go through one private socket, one JSON object a line, both ways. The task sends one ``Spec``
-and then commands (``Stop``). The agent sends events; the last one is ``JobSucceeded`` or
+and then commands (``Stop``, ``Steer``). The agent sends events; the last one is ``JobSucceeded`` or
 ``JobFailed``. When the socket closes, the other side is gone: the agent then stops the job within
 the ``shutdown_timeout`` of its configuration.
 
 A field that a newer side has added is ignored. A change of a message's meaning raises ``VERSION``.
-This module does no I/O: ``encode`` gives bytes, ``Decoder`` takes them. It may import only the
-standard library, msgspec, ``llutil.entrypoint``, ``llutil.errors``, ``llutil.failure``,
-``llutil.launcher.config`` and ``llutil.secret``, since Airflow imports it to parse a DAG.
+This module does no I/O: ``encode`` gives bytes, which ``llutil.task_link.decoder`` takes. It may
+import only the standard library, msgspec, ``llutil.entrypoint``, ``llutil.errors``,
+``llutil.failure``, ``llutil.launcher.config`` and ``llutil.secret``, since Airflow imports it to
+parse a DAG.
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ from llutil.secret import Secret
 
 __all__ = [
     "VERSION",
-    "Decoder",
     "Hello",
     "JobFailed",
     "JobSucceeded",
@@ -40,15 +40,19 @@ __all__ = [
     "Result",
     "ResultInFile",
     "RoundBegan",
+    "Saved",
     "Spec",
+    "Steer",
+    "Steered",
     "Stop",
+    "Stopped",
     "encode",
     "from_json",
     "to_json",
     "unsendable",
 ]
 
-VERSION = 4
+VERSION = 5
 """It grows when a message changes so that an older side would misread it."""
 
 
@@ -86,6 +90,13 @@ class Stop(_Message, frozen=True):
     """Task → agent: end the job within its grace period; ``reason`` goes into the log."""
 
     reason: str
+
+
+class Steer(_Message, frozen=True):
+    """Task → agent: raise these flags of the event page; ``why`` goes into the log."""
+
+    flags: tuple[str, ...]
+    why: str
 
 
 class Hello(_Message, frozen=True):
@@ -148,6 +159,27 @@ class Progress(_Message, frozen=True):
     ranks: Mapping[int, tuple[int, int]] = {}
 
 
+class Saved(_Message, frozen=True):
+    """Agent → task: the checkpoint after ``step`` steps is committed."""
+
+    step: int
+
+
+class Steered(_Message, frozen=True):
+    """Agent → task: something was asked of all ranks, or follows from it, as ``text`` says."""
+
+    text: str
+
+
+class Stopped(_Message, frozen=True):
+    """Agent → task: the job was stopped after ``step`` because somebody asked for that, as ``why``
+    says. It has succeeded. None for a step that is not known.
+    """
+
+    step: int | None
+    why: str
+
+
 class Result(_Message, frozen=True):
     """Agent → task: what one rank returned, as plain JSON.
 
@@ -192,12 +224,16 @@ class JobFailed(_Message, frozen=True):
 Message = (
     Spec
     | Stop
+    | Steer
     | Hello
     | LedgerServed
     | OutputLine
     | LogRecord
     | RoundBegan
     | Progress
+    | Saved
+    | Steered
+    | Stopped
     | Result
     | ResultInFile
     | JobSucceeded
@@ -259,28 +295,3 @@ def from_json(body: object) -> Message:
             f"not a message on the agent's socket: {kind or body!r:.200} ({error})"
         ) from error
     return message
-
-
-class Decoder:
-    """Turns received bytes into messages; keeps the part of a line whose rest has not come yet."""
-
-    def __init__(self) -> None:
-        self._pieces: list[bytes] = []
-
-    def feed(self, data: bytes) -> Iterator[Message]:
-        """The messages that ``data`` completes, in order.
-
-        :raises ConfigError: a line is not a message.
-        """
-        if b"\n" not in data:
-            self._pieces.append(data)
-            return
-        *lines, rest = b"".join((*self._pieces, data)).split(b"\n")
-        self._pieces = [rest] if rest else []
-        for line in lines:
-            try:
-                body = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                # Not more of it: a spec may hold a password.
-                raise ConfigError(f"not a message on the agent's socket: {line[:40]!r}") from error
-            yield from_json(body)

@@ -21,8 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from llutil.failure import FailureClass, JobFailure
+from llutil.task_link.decoder import Decoder
 from llutil.task_link.messages import (
-    Decoder,
     Hello,
     JobFailed,
     JobSucceeded,
@@ -33,8 +33,12 @@ from llutil.task_link.messages import (
     Progress,
     Result,
     RoundBegan,
+    Saved,
     Spec,
+    Steer,
+    Steered,
     Stop,
+    Stopped,
     encode,
 )
 from llutil.task_link.secrets_file import take_secrets
@@ -95,6 +99,20 @@ def succeeds(task: Task) -> None:
         Result(0, {"run_id": spec.config.run_id}),
         Result(1, None),
         JobSucceeded((0, 1)),
+    )
+
+
+def is_stopped_by_a_flag(task: Task) -> None:
+    task.hello()
+    task.spec()
+    task.tell(RoundBegan(0, 1, (0,)), Saved(3))
+    steer = task.hear()
+    assert isinstance(steer, Steer)
+    task.tell(
+        Steered(f"{', '.join(steer.flags)} is asked for"),
+        Stopped(4, steer.why),
+        Result(0, 4),
+        JobSucceeded((0,)),
     )
 
 

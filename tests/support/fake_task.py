@@ -24,6 +24,7 @@ from llutil.launcher.config import LaunchConfig
 from llutil.serialization import functions
 from llutil.system.job_mark import MARK_VARIABLE
 from llutil.task_link import messages as wire
+from llutil.task_link.decoder import Decoder
 from llutil.task_link.secrets_file import open_secrets, without_secrets
 
 __all__ = ["ROOT", "FakeTask", "spec", "worker_function"]
@@ -111,7 +112,7 @@ class FakeTask:
             os.close(fd)
         self.socket = ours
         self.pipes = dict(zip(readers, ("stdout", "stderr"), strict=True))
-        self._decoder = wire.Decoder()
+        self._decoder = Decoder()
         self._selector = selectors.DefaultSelector()
         for fd in (ours, *readers):
             self._selector.register(fd, selectors.EVENT_READ)

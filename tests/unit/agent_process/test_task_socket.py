@@ -19,6 +19,7 @@ from llutil.errors import ConfigError
 from llutil.failure import FailureClass, JobFailure
 from llutil.launcher.config import LaunchConfig
 from llutil.task_link import messages as wire
+from llutil.task_link.decoder import Decoder
 from tests.unit.agent_process.stand_ins import HeldByThisThread, streams
 
 FAR = 20.0  # seconds; a test that waits so long has failed
@@ -58,7 +59,7 @@ class Pair:
             self.task.sendall(wire.encode(message))
 
     def hear(self, count: int) -> list[wire.Message]:
-        decoder, heard = wire.Decoder(), list[wire.Message]()
+        decoder, heard = Decoder(), list[wire.Message]()
         while len(heard) < count and (data := self.task.recv(1 << 16)):
             heard += decoder.feed(data)
         return heard
@@ -79,7 +80,9 @@ def pair(folder: Path, *, start: bool = True) -> Iterator[Pair]:
             stops.append(reason)
             stopped.set()
 
-        link = TaskSocket(ours, OrphanLog(readers), on_stop)
+        link = TaskSocket(
+            ours, OrphanLog(readers), on_stop, lambda *asked: stops.append(str(asked))
+        )
         if start:
             link.start()
         try:
@@ -163,6 +166,12 @@ def test_each_stop_is_told_with_its_reason(tmp_path: Path) -> None:
     with pair(tmp_path) as it:
         it.tell(it.spec(), wire.Stop("one"), wire.Stop("two"))
         assert wait_until(lambda: it.stops == ["one", "two"])
+
+
+def test_flags_that_the_task_wants_come_in_between(tmp_path: Path) -> None:
+    with pair(tmp_path) as it:
+        it.tell(it.spec(), wire.Steer(("pause",), "lunch"), wire.Stop("enough"))
+        assert wait_until(lambda: it.stops == ["(('pause',), 'lunch')", "enough"])
 
 
 def test_messages_arrive_in_order_from_all_threads_and_before_the_end(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from llutil.launcher.config import LaunchConfig
 from llutil.numa_options import NumaOptions
 from llutil.std import Std
 from llutil.task_link import messages as wire
+from llutil.task_link.decoder import Decoder
 
 TEXT = st.text(st.characters(codec="utf-8") | st.just("\udcff"))
 """Lone surrogates too: a rank prints what it likes."""
@@ -83,6 +84,10 @@ MESSAGES = st.one_of(
         launch=TEXT,
     ),
     st.builds(wire.Stop, TEXT),
+    st.builds(wire.Steer, st.lists(TEXT).map(tuple), TEXT),
+    st.builds(wire.Saved, COUNT),
+    st.builds(wire.Steered, TEXT),
+    st.builds(wire.Stopped, st.none() | COUNT, TEXT),
     st.builds(wire.Hello, COUNT, TEXT, COUNT, torch=TEXT, python_version=TEXT, launcher=TEXT),
     st.builds(wire.ResultInFile, COUNT, COUNT, COUNT),
     st.builds(wire.LedgerServed, TEXT),
@@ -116,7 +121,7 @@ def test_messages_arrive_in_order_however_the_bytes_are_cut(
 ) -> None:
     stream = b"".join(map(wire.encode, messages))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
-    decoder = wire.Decoder()
+    decoder = Decoder()
     pieces = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
     assert [message for piece in pieces for message in decoder.feed(piece)] == messages
 
@@ -141,7 +146,7 @@ def test_a_message_is_one_line_of_ascii(message: wire.Message) -> None:
 
 
 def test_a_message_that_has_not_ended_is_not_delivered() -> None:
-    decoder = wire.Decoder()
+    decoder = Decoder()
     line = wire.encode(wire.Stop("enough"))
     assert list(decoder.feed(line[:-1])) == []
     assert list(decoder.feed(line[-1:])) == [wire.Stop("enough")]
@@ -168,7 +173,7 @@ def test_a_message_that_has_not_ended_is_not_delivered() -> None:
 )  # fmt: skip
 def test_a_line_that_is_no_message_is_refused(line: bytes, text: str) -> None:
     with pytest.raises(ConfigError, match=text):
-        list(wire.Decoder().feed(line + b"\n"))
+        list(Decoder().feed(line + b"\n"))
 
 
 def test_a_spec_of_another_version_says_which_and_what_to_do() -> None:
@@ -183,4 +188,4 @@ def test_a_spec_of_another_version_says_which_and_what_to_do() -> None:
     with pytest.raises(
         ConfigError, match=r"version 99, and this agent reads version \d+: install the same"
     ):
-        list(wire.Decoder().feed(json.dumps(body).encode() + b"\n"))
+        list(Decoder().feed(json.dumps(body).encode() + b"\n"))

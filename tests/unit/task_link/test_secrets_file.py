@@ -9,7 +9,8 @@ import pytest
 from llutil.entrypoint import Command
 from llutil.errors import ConfigError
 from llutil.launcher.config import LaunchConfig
-from llutil.task_link.messages import Decoder, Spec, encode
+from llutil.task_link.decoder import Decoder
+from llutil.task_link.messages import Spec, encode
 from llutil.task_link.secrets_file import open_secrets, take_secrets, without_secrets
 
 OPTIONS = {"user": "ann", "password": "hidden-wörd", "timeout": 7.0, "secret": "hidden-secret"}

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,7 +31,7 @@ from llutil.errors import (
 from llutil.failure import FailureClass
 from llutil.launcher.config import LaunchConfig
 from llutil.launcher.run_id import TaskKey
-from llutil.task_link.messages import Spec
+from llutil.task_link.messages import RoundBegan, Saved, Spec, Steered, Stopped
 from tests.support import fake_agent
 
 pytestmark = pytest.mark.fault
@@ -92,6 +93,41 @@ def test_who_wants_to_know_is_told_once_who_the_agent_is(hook_to):
     hook_to("succeeds", on_hello=greeted.append).run(spec())
     (hello,) = greeted
     assert hello.python == sys.executable
+
+
+class Listener:
+    """Asks for a stop, in a thread of its own, once it has heard of a checkpoint."""
+
+    def __init__(self):
+        self.heard = []
+
+    def begin(self, steer):
+        self.steer = steer
+
+    def hear(self, event):
+        self.heard.append(event)
+        if event == Saved(3):
+            asked = (["stop_all_tasks"], "enough")
+            threading.Thread(target=self.steer, args=asked).start()
+
+    def end(self):
+        self.heard.append("end")
+
+
+def test_a_listener_hears_of_the_job_and_has_flags_raised_and_a_stopped_job_succeeds(
+    hook_to, logged
+):
+    listener = Listener()
+    assert hook_to("is_stopped_by_a_flag").run(spec(), listener=listener) == {0: 4}
+    assert listener.heard == [
+        RoundBegan(0, 1, (0,)),
+        Saved(3),
+        Steered("stop_all_tasks is asked for"),
+        Stopped(4, "enough"),
+        "end",
+    ]
+    text = "the job was stopped after step 4: enough; it ends as a success, with what its ranks "
+    assert ("warning", text + "return") in logged()
 
 
 def test_all_that_is_said_reaches_the_log_with_its_speaker_and_level(hook_to, logged):
@@ -210,7 +246,7 @@ def test_the_agent_gets_the_secrets_of_a_job_beside_its_spec(hook_to, secrets):
             ConfigError,
             FailureClass.BAD_CONFIGURATION,
             False,
-            "/other/python has messages of version 99, and this task of version 4",
+            "/other/python has messages of version 99, and this task of version 5",
         ),
         (
             "talks_nonsense",

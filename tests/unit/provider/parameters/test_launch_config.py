@@ -16,7 +16,8 @@ from llutil.entrypoint import Command
 from llutil.errors import ConfigError
 from llutil.launcher.config import LaunchConfig
 from llutil.std import Std
-from llutil.task_link.messages import Decoder, Spec, encode
+from llutil.task_link.decoder import Decoder
+from llutil.task_link.messages import Spec, encode
 
 
 def test_numbers_may_come_as_the_text_that_templates_render():

@@ -1,0 +1,42 @@
+"""``JobListener``: hears what an agent says of its job, and may ask something of the job.
+
+This module may import only the standard library and its own room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from airflow_provider.agent_client.seen_job import JobEvent
+
+__all__ = ["JobListener", "NoListener", "Steer"]
+
+Steer = Callable[[Sequence[str], str], None]
+"""Has flags raised on the page of the job's agent; the text says why. Any thread may call it."""
+
+
+class JobListener(Protocol):
+    """Hears of one job after the other, on the thread that relays; so nothing here may block."""
+
+    def begin(self, steer: Steer) -> None:
+        """An agent begins a job. ``steer`` reaches it until ``end``."""
+
+    def hear(self, event: JobEvent) -> None:
+        """Something happened."""
+
+    def end(self) -> None:
+        """The agent has ended."""
+
+
+class NoListener:
+    """A listener that does nothing."""
+
+    def begin(self, steer: Steer) -> None:
+        """Do nothing."""
+
+    def hear(self, event: JobEvent) -> None:
+        """Do nothing."""
+
+    def end(self) -> None:
+        """Do nothing."""
