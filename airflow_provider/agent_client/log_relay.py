@@ -2,7 +2,8 @@
 
 Each line begins with its source: a rank or the agent. This module decides wording and levels, and
 writes to the log that it is given. It reads no socket and keeps no state of the job. It may import
-only the standard library, ``llutil.system``, ``llutil.task_link.messages`` and its own room.
+only the standard library, ``llutil.progress``, ``llutil.system``, ``llutil.task_link.messages`` and
+its own room.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import logging
 from collections import deque
 
 from airflow_provider.agent_client.log_levels import StreamLevels
-from airflow_provider.agent_client.progress_display import ProgressDisplay
 from airflow_provider.agent_client.seen_job import JobEvent
+from llutil.progress.display import ProgressDisplay, nodes_like
 from llutil.system.printable import printable_lines
 from llutil.task_link.messages import (
     LogRecord,
@@ -52,12 +53,16 @@ class LogRelay:
             case LogRecord(level=level, text=text):
                 number = logging.getLevelNamesMapping().get(level, logging.INFO)
                 self._write(number, "[agent] ", text)
-            case RoundBegan():  # the agent's own log has a line about it
+            case RoundBegan(world_size=world_size, ranks=here):
+                # The agent's own log has a line about it.
+                if here:
+                    self._display.begin(nodes_like(world_size, here))
                 # A process that was killed in the middle of a traceback does not go on with it.
                 self._levels = {key: kept for key, kept in self._levels.items() if key[0] is None}
-            case Progress(ranks=ranks):
-                if ranks:
-                    self._display.show(ranks)
+            case Progress(ranks=ranks) if ranks:
+                self._display.show(ranks, {})
+            case Progress():
+                self._display.hide()
             case Stopped(step=step, why=why):
                 at = "" if step is None else f" after step {step}"
                 self._write(
@@ -89,6 +94,5 @@ class LogRelay:
 
     def _write(self, level: int, prefix: str, text: str) -> None:
         """Write ``text``, each of its lines behind the prefix: a rank may have a word in it."""
-        self._display.hide()
         lines = (f"{self._label}{prefix}{line}" for line in printable_lines(text))
         self._log.log(level, "\n".join(lines))

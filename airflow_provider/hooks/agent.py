@@ -35,13 +35,10 @@ from airflow_provider.agent_client.idle_checks import IdleChecks
 from airflow_provider.agent_client.job_listener import JobListener, NoListener
 from airflow_provider.agent_client.log_relay import LogRelay
 from airflow_provider.agent_client.process import AgentSubprocess
-from airflow_provider.agent_client.progress_display import (
-    ProgressDisplay,
-    display_for_this_process,
-    lines_in,
-)
 from airflow_provider.agent_client.session import AgentSession
 from llutil.errors import LaunchError, StoppedError
+from llutil.progress.display import ProgressDisplay, display_for_this_process
+from llutil.progress.log_lines import ProgressLines
 from llutil.system.job_mark import MARK_VARIABLE
 from llutil.task_link.messages import Hello, Spec
 from llutil.task_link.secrets_file import open_secrets, without_secrets
@@ -168,7 +165,8 @@ class AgentHook(BaseHook):
         if self._stop is not None:
             raise StoppedError(f"not started: {self._stop[0]}")
         display = self._display or (
-            lines_in(self.log) if self._label else display_for_this_process(self.log)
+            # Several jobs on one terminal would take turns with its one line.
+            ProgressLines(self.log.info) if self._label else display_for_this_process(self.log.info)
         )
         relay = LogRelay(self.log, display, self._label)
         shown, secrets = without_secrets(spec)

@@ -259,14 +259,19 @@ class Agent(SimpleElasticAgent):
             self._show_progress()
 
     def _show_progress(self) -> None:
+        events = self._job.events
         ranks = {worker.local_rank: worker.global_rank for worker in self._worker_group.workers}
         steps = {
             ranks[local]: progress
-            for local, progress in self._job.events.progress().items()
+            for local, progress in events.progress().items()
             if local in ranks
         }
-        if steps:
-            self._observer.progress(steps)
+        first = [events.slot(local) for local, rank in ranks.items() if rank == 0]
+        if events.debugged:
+            self._observer.progress({}, {})
+        elif steps:
+            metrics = events.metrics_of(first[0]).read() if first else {}
+            self._observer.progress(steps, metrics)
 
     def _end_failed_round(self) -> list[RankExit]:
         """Stop workers whose round has failed, here or on another node. A rank that waits for one

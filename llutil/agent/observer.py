@@ -2,7 +2,7 @@
 
 The agent tells its observer what happened. The observer can only ask it to hold back output.
 ``launch_agent`` as a library uses ``TerminalObserver``; the agent process of an Airflow task has an
-observer of its own. This module may import nothing but the standard library.
+observer of its own. This module may import only the standard library and ``llutil.progress``.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from typing import Protocol
+
+from llutil.progress.display import ProgressDisplay, nodes_like
 
 __all__ = ["AgentObserver", "TerminalObserver"]
 
@@ -43,8 +45,10 @@ class AgentObserver(Protocol):
     def ledger_served(self, endpoint: str) -> None:
         """This node serves the ledger of its job, and other nodes find it at ``endpoint``."""
 
-    def progress(self, ranks: Mapping[int, tuple[int, int]]) -> None:
-        """The step and the total number of steps, by rank."""
+    def progress(self, ranks: Mapping[int, tuple[int, int]], metrics: Mapping[str, float]) -> None:
+        """The step and the total number of steps, by rank, and the metrics of rank 0 if it is here.
+        Without ``ranks``: show none for now, since a person uses the terminal for something else.
+        """
 
     def saved(self, step: int) -> None:
         """The checkpoint after ``step`` steps is committed."""
@@ -65,10 +69,15 @@ class AgentObserver(Protocol):
 class TerminalObserver:
     """The observer that prints teed output to the caller's own streams. Workers inherit these
     streams for all other output.
+
+    :param display: shows the ranks' progress; None shows none.
     """
 
     captures = False
-    wants_progress = False
+
+    def __init__(self, display: ProgressDisplay | None = None) -> None:
+        self.wants_progress = display is not None
+        self._display = display
 
     def fds(self) -> set[int]:
         """None: workers may keep the terminal."""
@@ -85,13 +94,26 @@ class TerminalObserver:
         target.flush()
 
     def round(self, restart: int, world_size: int, ranks: tuple[int, ...]) -> None:
-        """Nothing to show."""
+        """Show the progress of the round, or leave its last state."""
+        del restart
+        if self._display is None:
+            return
+        if ranks:
+            self._display.begin(nodes_like(world_size, ranks))
+        else:
+            self._display.close()
 
     def ledger_served(self, endpoint: str) -> None:
         """Nothing to show: the agent's log says so."""
 
-    def progress(self, ranks: Mapping[int, tuple[int, int]]) -> None:
-        """Nothing to show: the caller has the event page and can read it."""
+    def progress(self, ranks: Mapping[int, tuple[int, int]], metrics: Mapping[str, float]) -> None:
+        """Show it on the display."""
+        if self._display is None:
+            return
+        if ranks:
+            self._display.show(ranks, metrics)
+        else:
+            self._display.hide()
 
     def saved(self, step: int) -> None:
         """Nothing to show: the agent's log says so."""

@@ -53,8 +53,9 @@ class TaskObserver:
         """Tell the task where other nodes find the ledger that this node serves."""
         self._task_socket.send(messages.LedgerServed(endpoint))
 
-    def progress(self, ranks: Mapping[int, tuple[int, int]]) -> None:
+    def progress(self, ranks: Mapping[int, tuple[int, int]], metrics: Mapping[str, float]) -> None:
         """Send the step of each rank."""
+        del metrics
         self._task_socket.send(messages.Progress(ranks))
 
     def saved(self, step: int) -> None:

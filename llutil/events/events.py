@@ -182,6 +182,11 @@ class Events:
         start = _METRICS + slot.local_rank * metrics.SIZE
         return metrics.RankMetrics(slot, memoryview(self._page.mapping)[start:][: metrics.SIZE])
 
+    @property
+    def debugged(self) -> bool:
+        """Whether a person debugs a rank of this node, so that others wait for it."""
+        return self.debugger_start.is_set() and not self.debugger_end.is_set()
+
     def reset_slots(self) -> None:
         """Empty every slot and the gate. The agent calls it before it starts a round's workers."""
         self._page.mapping[_SLOTS:_SIZE] = bytes(_SIZE - _SLOTS)

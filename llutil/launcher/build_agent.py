@@ -27,6 +27,7 @@ from llutil.events.events import Events, remove_stale_pages
 from llutil.launcher.build_starter import new_starter, take_shared_server, warn_of_fork
 from llutil.launcher.request import LaunchRequest
 from llutil.launcher.torch_errors import torch_errors_translated
+from llutil.progress.display import on_stderr
 from llutil.serialization.shared_objects import SharedObjects
 from llutil.system.gc_pause import gc_paused
 from llutil.system.signal_names import signals_named
@@ -118,7 +119,7 @@ def build_agent(
     # After the guardian: it removes the page if this process is killed.
     events = request.events or _event_page(stack)
     request.on_event_page(events)
-    observer = request.observer or TerminalObserver()
+    observer = request.observer or TerminalObserver(on_stderr())
     if shared:
         starter: Starter = shared[0]
     else:

@@ -139,8 +139,7 @@ class HangFinder:
 def _is_held(events: Events) -> bool:
     """Whether a flag says that ranks stand still because somebody wants it."""
     paused = events.pause.is_set() or events.paused.is_set()
-    debugged = events.debugger_start.is_set() and not events.debugger_end.is_set()
-    return debugged or (paused and not events.resume.is_set())
+    return events.debugged or (paused and not events.resume.is_set())
 
 
 def _reason(suspicion: Suspicion, odd: OddRank, seen: Sequence[SeenRank]) -> str:

@@ -5,7 +5,7 @@ Several ranks would take each other's input, so they get an empty one.
 A rank leads a session of its own, and the agent's terminal is not the controlling one there. Linux
 lets such a process read from a terminal and change its settings, and sends it no signal for that
 (6.18, ``__tty_check_change``). Ctrl-C reaches the agent alone, which stops the job in order. This
-module may import only the standard library.
+module may import only the standard library and ``llutil.system.terminal``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import os
 import sys
 import termios
 from collections.abc import Iterator
+
+from llutil.system.terminal import is_ours
 
 __all__ = ["standard_input", "terminal_settings_restored"]
 
@@ -31,7 +33,7 @@ def standard_input(ranks: int) -> int | None:
         os.fstat(_STDIN)
     except OSError:  # it has been closed since
         return None
-    return _STDIN if _is_ours(_STDIN) else None
+    return _STDIN if is_ours(_STDIN) else None
 
 
 @contextlib.contextmanager
@@ -47,14 +49,6 @@ def terminal_settings_restored(stdin: int | None) -> Iterator[None]:
         yield
     finally:
         # In the background the terminal is somebody else's, and the change would stop this process.
-        if stdin is not None and before is not None and _is_ours(stdin):
+        if stdin is not None and before is not None and is_ours(stdin):
             with contextlib.suppress(termios.error):  # it has been closed
                 termios.tcsetattr(stdin, termios.TCSANOW, before)
-
-
-def _is_ours(stdin: int) -> bool:
-    """Whether ``stdin`` is no terminal that another job of the shell reads from."""
-    try:
-        return not os.isatty(stdin) or os.tcgetpgrp(stdin) == os.getpgrp()
-    except OSError:  # it is not this session's terminal, so no shell here reads from it
-        return True

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 import structlog
 
-from airflow_provider.agent_client.progress_display import ProgressLines
 from airflow_provider.execution.launch import Launch
 from airflow_provider.hooks.agent import AgentHook
 from airflow_provider.retries.launch_retry import LaunchRetry
@@ -31,6 +30,7 @@ from llutil.errors import (
 from llutil.failure import FailureClass
 from llutil.launcher.config import LaunchConfig
 from llutil.launcher.run_id import TaskKey
+from llutil.progress.log_lines import ProgressLines
 from llutil.task_link.messages import RoundBegan, Saved, Spec, Steered, Stopped
 from tests.support import fake_agent
 
@@ -332,7 +332,7 @@ class StuckDisplay(ProgressLines):
         self.file = file
         self.seen = None
 
-    def show(self, ranks):
+    def show(self, ranks, metrics):
         deadline = time.monotonic() + 10
         while not self.file.exists() and time.monotonic() < deadline:
             time.sleep(0.01)

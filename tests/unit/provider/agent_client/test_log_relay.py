@@ -6,7 +6,7 @@ import logging
 from unittest.mock import ANY
 
 from airflow_provider.agent_client.log_relay import LogRelay
-from airflow_provider.agent_client.progress_display import ProgressLines
+from llutil.progress.log_lines import ProgressLines
 from llutil.task_link.messages import LogRecord, OutputLine, Progress, RoundBegan
 
 
@@ -86,21 +86,25 @@ def test_a_traceback_that_a_rank_was_killed_in_ends_with_its_round():
     assert [level for level, _ in lines] == ["ERROR", "ERROR", "INFO", "ERROR"]
 
 
-def test_the_display_makes_room_for_every_line():
-    order = []
+def test_the_display_is_hidden_while_a_person_debugs_a_rank():
+    calls = []
 
     class Display(ProgressLines):
+        def begin(self, nodes):
+            calls.append(("begin", nodes))
+
+        def show(self, ranks, metrics):
+            calls.append(("show", dict(ranks)))
+
         def hide(self):
-            order.append("hide")
+            calls.append(("hide", None))
 
-    class LogRecord:
-        def log(self, level, text):
-            order.append(text)
-
-    spoken = LogRelay(LogRecord(), Display(order.append))
-    spoken.printed("stdout", "one")
-    spoken.event(OutputLine(0, "stderr", "two"))
-    assert order == ["hide", "[agent] one", "hide", "[rank 0] two"]
+    spoken = LogRelay(Sink(), Display(print))
+    spoken.event(RoundBegan(0, 8, (2, 3)))
+    spoken.event(Progress({2: (1, 9)}))
+    spoken.event(Progress({}))
+    spoken.event(RoundBegan(0, 0, ()))
+    assert calls == [("begin", 4), ("show", {2: (1, 9)}), ("hide", None)]
 
 
 def test_each_line_has_its_prefix_whatever_the_text_has_in_it():
