@@ -10,7 +10,7 @@ from typing import Protocol
 
 from airflow_provider.agent_client.seen_job import JobEvent
 
-__all__ = ["JobListener", "NoListener", "Steer"]
+__all__ = ["NOBODY", "JobListener", "Steer"]
 
 Steer = Callable[[Sequence[str], str], None]
 """Has flags raised on the page of the job's agent; the text says why. Any thread may call it."""
@@ -29,7 +29,7 @@ class JobListener(Protocol):
         """The agent has ended."""
 
 
-class NoListener:
+class _NoListener:
     """A listener that does nothing."""
 
     def begin(self, steer: Steer) -> None:
@@ -40,3 +40,7 @@ class NoListener:
 
     def end(self) -> None:
         """Do nothing."""
+
+
+NOBODY: JobListener = _NoListener()
+"""Does nothing."""

@@ -59,8 +59,8 @@ class LogRelay:
                     self._display.begin(nodes_like(world_size, here))
                 # A process that was killed in the middle of a traceback does not go on with it.
                 self._levels = {key: kept for key, kept in self._levels.items() if key[0] is None}
-            case Progress(ranks=ranks) if ranks:
-                self._display.show(ranks, {})
+            case Progress(ranks=ranks, metrics=metrics) if ranks:
+                self._display.show(ranks, metrics)
             case Progress():
                 self._display.hide()
             case Stopped(step=step, why=why):

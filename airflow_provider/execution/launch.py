@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider.agent_client.job_listener import NOBODY, JobListener
 from airflow_provider.execution.earlier_try import await_earlier_try
 from airflow_provider.execution.worker_files import (
     OrphanLogFile,
@@ -52,7 +53,8 @@ class Launch:
     ``meet`` completes the configuration of each launch with the place where nodes meet; it may
     wait. ``publish`` gets the endpoint of the job's ledger, if this node serves it.
     ``retry_is_pointless`` gets the error of each launch that failed; True prevents a retry.
-    ``idle_check`` is called while no worker runs: see ``AgentHook.run``.
+    ``idle_check`` is called while no worker runs, and ``listener`` hears of the jobs: see
+    ``AgentHook.run``.
     """
 
     config: LaunchConfig
@@ -70,6 +72,7 @@ class Launch:
     publish: Callable[[str], None] = lambda _: None
     deployment: str = ""
     log_level: int = logging.INFO
+    listener: JobListener = NOBODY
 
     def run(self, hook: AgentHook, log: logging.Logger) -> dict[int, Any]:
         """Launch until a launch succeeds or may not be repeated. Returns, by rank, what each rank
@@ -113,6 +116,7 @@ class Launch:
                     spec,
                     results=None if handover is None else handover.fd,
                     on_ledger=self.publish,
+                    listener=self.listener,
                     idle_check=self.idle_check,
                 )
 

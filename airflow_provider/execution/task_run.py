@@ -11,12 +11,17 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from airflow_provider.agent_client.job_listener import NOBODY
+from airflow_provider.execution.checkpoint_job import checkpoint_job
 from airflow_provider.execution.dag_test import LOCAL_PARAMETERS, is_dag_test
 from airflow_provider.execution.gang_node import Stoppable, run_node
+from airflow_provider.execution.kept_state import job_state, outcome_told
 from airflow_provider.execution.launch import Launch
+from airflow_provider.execution.result_options import result_limit, result_store
 from airflow_provider.execution.worker_files import first_time, kept_folder
 from airflow_provider.gang.node import GangNode
 from airflow_provider.gang.served_ledger import served_place
@@ -30,7 +35,6 @@ from airflow_provider.parameters.operator_parameters import environment_of, task
 from airflow_provider.parameters.rendezvous import resolve_rendezvous
 from airflow_provider.parameters.task_key import deployment, task_key
 from airflow_provider.preflight.facts import preflight
-from airflow_provider.results.object_store import ResultStore, configured_path
 from airflow_provider.results.push import push_results
 from airflow_provider.retries.policy import ElasticRetryPolicy
 from llutil.errors import ConfigError, EntrypointError, Problem, ResultError
@@ -38,19 +42,15 @@ from llutil.errors import ConfigError, EntrypointError, Problem, ResultError
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath, RetryPolicy
 
+    from airflow_provider.results.object_store import ResultStore
     from airflow_provider.retries.launch_retry import LaunchRetry
+    from airflow_provider.task_state.job_state import JobState
     from llutil.entrypoint import Entrypoint
     from llutil.launcher.config import LaunchConfig
     from llutil.task_link.agent_record import AgentRecord
     from llutil.task_link.messages import Hello
 
 __all__ = ["LaunchTask", "TaskRun"]
-
-_RESULT_LIMIT = 1024 * 1024
-"""The default ``result_limit``: bytes of JSON that one rank's value may take."""
-
-_STORED_RESULT_LIMIT = 1024 * 1024 * 1024
-"""The default ``result_limit`` with a ``results_path``, which keeps large values out of XCom."""
 
 
 class LaunchTask(Protocol):
@@ -111,6 +111,7 @@ class TaskRun:
         nodes = operator.gang_nodes
         self._notes: dict[str, Any] = {}
         self._used_store: ResultStore | None = None
+        self._states: list[JobState] = []
         self._node = (
             None if nodes is None else GangNode.of(context, nodes, operator.min_nodes or nodes)
         )
@@ -121,11 +122,12 @@ class TaskRun:
         :raises AirflowFailException: this is a node of a gang that cannot form any more.
         :raises LaunchError: see ``AgentHook.run``; a ``ConfigError`` lists all problems.
         """
-        if self._node is None:
-            hook = self.hook()
-            self.on_running(hook)
-            return self.launch().run(hook, log)
-        results, note = run_node(self._node, self, log)
+        with outcome_told(self._states):
+            if self._node is None:
+                hook = self.hook()
+                self.on_running(hook)
+                return self.launch().run(hook, log)
+            results, note = run_node(self._node, self, log)
         self._notes = {NOTE: note.to_json()}
         return results
 
@@ -202,56 +204,43 @@ class TaskRun:
             raise ConfigError(problems)
         assert config is not None
         assert entrypoint is not None
-        store = self._used_store = self._store()
+        store = self._used_store = result_store(self._operator, self.context["ti"])
         if not is_dag_test():
             log = self._operator.log
             preflight(self._operator, config, self._node, self.context, log, first_time)
+        config = self._with_checkpoint_job(config)
+        state = job_state(self.context, config, self._operator.log)
+        self._states += [] if state is None else [state]
         return Launch(
             config=config,
             entrypoint=entrypoint,
             key=self._key,
             try_number=self._try_number,
-            result_limit=self._result_limit(store),
+            result_limit=result_limit(self._operator, store),
             retry=self._operator.launch_retry,
             id_by_attempt=self._node is None and not known.get("rdzv_id") and config.max_nodes == 1,
             store=store,
             begin=_tell_nobody if locally else self._tell_retry_policy,
             deployment=deployment(),
             log_level=_log_level(),
+            listener=state or NOBODY,
         )
 
-    def _result_limit(self, store: ResultStore | None) -> int:
-        if not self.returns:
-            return 0
-        by_default = _RESULT_LIMIT if store is None else _STORED_RESULT_LIMIT
-        return self._operator.result_limit or by_default
+    def _with_checkpoint_job(self, config: LaunchConfig) -> LaunchConfig:
+        """``config`` with the name of the job's folder for checkpoints, if it needs one. Tasks that
+        are nodes of one job by an id of their own share a folder by that id.
+        """
+        shared = self._node is None and config.max_nodes > 1
+        if config.checkpoint_path is None or config.checkpoint_job or shared:
+            return config
+        log = self._operator.log
+        name = checkpoint_job(self._key, self._node, self.context, log)
+        return replace(config, checkpoint_job=name)
 
     def _compare_versions(self, hello: Hello) -> None:
         """Check that this node's agent has the same versions as its siblings' agents."""
         assert self._node is not None
         exchange(self._node, hello, socket.gethostname(), self.context["ti"], self._operator.log)
-
-    def _store(self) -> ResultStore | None:
-        """The store for values that are too large for XCom, after a test write; None without a
-        ``results_path``.
-        """
-        operator = self._operator
-        path = operator.results_path or configured_path()
-        if not path:
-            if operator.results_format == "npz":
-                raise ConfigError(
-                    "results_format is 'npz', but there is no results_path to store arrays in; "
-                    "set results_path, or use results_format 'json', which makes lists of arrays"
-                )
-            return None
-        store = ResultStore.of(
-            path,
-            operator.results_threshold,
-            self.context["ti"],
-            arrays=operator.results_format == "npz",
-        )
-        store.check()
-        return store
 
     def _tell_retry_policy(self, left: AgentRecord | None, log: logging.Logger) -> None:
         """Tell an ``ElasticRetryPolicy`` that this try begins."""

@@ -32,7 +32,7 @@ from airflow_provider.agent_client.environment import (
     task_paths,
 )
 from airflow_provider.agent_client.idle_checks import IdleChecks
-from airflow_provider.agent_client.job_listener import JobListener, NoListener
+from airflow_provider.agent_client.job_listener import NOBODY, JobListener
 from airflow_provider.agent_client.log_relay import LogRelay
 from airflow_provider.agent_client.process import AgentSubprocess
 from airflow_provider.agent_client.session import AgentSession
@@ -57,9 +57,6 @@ _LONGEST_WAIT = 0.5
 """How long one wait takes at most. A deadline is noticed so late, and a stop that could not be sent
 is sent again so late.
 """
-
-
-_NOBODY = NoListener()
 
 
 class AgentHook(BaseHook):
@@ -144,7 +141,7 @@ class AgentHook(BaseHook):
         *,
         results: int | None = None,
         on_ledger: Callable[[str], None] = lambda _: None,
-        listener: JobListener = _NOBODY,
+        listener: JobListener = NOBODY,
         idle_check: Callable[[float], str | LaunchError | None] = lambda _: None,
     ) -> dict[int, Any]:
         """Run one job to its end; returns what each rank of this node returned, in rank order.

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider.operators.launch_operator import LaunchOperator
+from airflow_provider.parameters.operator_parameters import TEMPLATED
 from airflow_provider.retries.launch_retry import LaunchRetry
 from airflow_provider.retries.policy import ElasticRetryPolicy
 from llutil.backends.table import DEFAULT
@@ -104,11 +105,15 @@ class ElasticLaunchOperator(LaunchOperator):
         ``${role_name}``, ``${rank}`` and ``${local_rank}``.
     :param duplicate_stdout_filters: texts; teed lines that hold one go into a file of their own.
     :param duplicate_stderr_filters: the same for standard error.
-    :param checkpoint_path: the folder of all jobs' checkpoints: an absolute path, or fsspec's URI.
-    :param checkpoint_job: the job's own folder below that path; by default the job's name.
+    :param checkpoint_path: the folder of all jobs' checkpoints, which all workers share: an
+        absolute path, or a URI that fsspec knows. (templated)
+    :param checkpoint_job: the job's own folder below that path; by default one of this task in this
+        DAG run, and outside a gang of this map index, whichever try it is. (templated)
     :param checkpoint_every: steps, or time (``"10min"``), after which all ranks save by themselves.
-    :param checkpoint_keep: how many checkpoints are kept.
-    :param resume: from a checkpoint: ``"auto"`` (none before a success), ``"always"``, ``"never"``.
+        (templated)
+    :param checkpoint_keep: how many checkpoints are kept. (templated)
+    :param resume: what ``worker.resume`` gives: ``"auto"``, the newest checkpoint, but none from
+        before a success; ``"always"``, the newest; ``"never"``. (templated)
     :param event_log_handler: name of the handler of torch elastic's events.
     :param rerun_token: a text that all launches of the same ``rdzv_id`` share; a deliberate rerun
         has another one. For backends with a ledger, which all but torch's have. (templated)
@@ -142,30 +147,7 @@ class ElasticLaunchOperator(LaunchOperator):
     :param multiple_outputs: not supported: the return value is a dict by rank.
     """
 
-    template_fields: Sequence[str] = (
-        "entrypoint",
-        "op_args",
-        "op_kwargs",
-        "nnodes",
-        "nproc_per_node",
-        "rdzv_id",
-        "role",
-        "rdzv_endpoint",
-        "rdzv_conn_id",
-        "rdzv_backend",
-        "rdzv_configs",
-        "max_restarts",
-        "start_method",
-        "log_dir",
-        "local_addr",
-        "rerun_token",
-        "node_index",
-        "node_label",
-        "env",
-        "cwd",
-        "python",
-        "results_path",
-    )
+    template_fields: Sequence[str] = TEMPLATED
     template_fields_renderers: ClassVar[dict[str, str]] = {
         "op_args": "py",
         "op_kwargs": "py",

@@ -18,6 +18,7 @@ from llutil.errors import ConfigError, Problem
 
 __all__ = [
     "OWN_PARAMETERS",
+    "TEMPLATED",
     "blank_templates",
     "entrypoint_problems",
     "environment_of",
@@ -40,6 +41,37 @@ OWN_PARAMETERS = (
     "multiple_outputs",
 )
 """The parameters that are checked here, beside those of ``launch_config``."""
+
+TEMPLATED = (
+    "entrypoint",
+    "op_args",
+    "op_kwargs",
+    "nnodes",
+    "nproc_per_node",
+    "rdzv_id",
+    "role",
+    "rdzv_endpoint",
+    "rdzv_conn_id",
+    "rdzv_backend",
+    "rdzv_configs",
+    "max_restarts",
+    "start_method",
+    "log_dir",
+    "local_addr",
+    "rerun_token",
+    "node_index",
+    "node_label",
+    "env",
+    "cwd",
+    "python",
+    "checkpoint_path",
+    "checkpoint_job",
+    "checkpoint_every",
+    "checkpoint_keep",
+    "resume",
+    "results_path",
+)
+"""The parameters that may be templates."""
 
 
 def is_unresolved(value: Any) -> bool:
@@ -122,6 +154,7 @@ def task_problems(values: Mapping[str, Any]) -> list[Problem]:
     if not _is_count(threshold) or threshold < 0:
         problems.append(Problem("results_threshold", f"is {threshold!r}; wanted 0 or more bytes"))
     problems += _path_problems(values.get("results_path"))
+    problems += _checkpoint_problems(values.get("checkpoint_path"))
     form = values.get("results_format", "json")
     if form not in {"json", "npz"}:
         problems.append(Problem("results_format", f"is {form!r}; wanted 'json' or 'npz'"))
@@ -166,6 +199,21 @@ def _path_problems(given: Any) -> list[Problem]:
         "s3://conn_id@bucket/folder, or an absolute path that all workers share"
     )
     return [Problem("results_path", text)]
+
+
+def _checkpoint_problems(given: Any) -> list[Problem]:
+    """What is wrong with the form of ``checkpoint_path`` in Airflow, where a next try may be on
+    another worker. The rest is checked with the launcher's parameters.
+    """
+    path = str(given) if isinstance(given, os.PathLike) or is_number(given) else given
+    relative = isinstance(path, str) and path and not path.startswith(("/", "~"))
+    if not relative or ":" in path:
+        return []
+    text = (
+        f"is {path!r}, which is another folder on each worker; wanted an absolute path that all "
+        "workers share, or a URI that fsspec knows"
+    )
+    return [Problem("checkpoint_path", text)]
 
 
 def entrypoint_problems(given: Any) -> list[Problem]:

@@ -54,9 +54,8 @@ class TaskObserver:
         self._task_socket.send(messages.LedgerServed(endpoint))
 
     def progress(self, ranks: Mapping[int, tuple[int, int]], metrics: Mapping[str, float]) -> None:
-        """Send the step of each rank."""
-        del metrics
-        self._task_socket.send(messages.Progress(ranks))
+        """Send the step of each rank, and the metrics."""
+        self._task_socket.send(messages.Progress(ranks, metrics))
 
     def saved(self, step: int) -> None:
         """Tell the task of a checkpoint that is committed."""

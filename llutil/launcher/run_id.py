@@ -64,6 +64,18 @@ class TaskKey:
         exact = [self.dag_id, self.task_id, self.run_id, self.run_after, "gang"]
         return job_name([self.dag_id, self.task_id, self.run_id], exact)
 
+    def checkpoint_job(self, first_start: str, *, of_gang: bool) -> str:
+        """The name of the folder of this task's checkpoints, the same for all of its tries. A gang
+        has one for all its nodes. ``first_start`` is when the DAG run was first started: it tells
+        this deployment from others that use the same store.
+        """
+        index = None if of_gang else self.map_index
+        readable = [self.dag_id, self.task_id, self.run_id]
+        if index is not None and index >= 0:
+            readable.append(f"m{index}")
+        exact = [self.dag_id, self.task_id, self.run_id, index, self.run_after, first_start]
+        return job_name(readable, [*exact, "checkpoints"])
+
     def _name(self, launch: tuple[int, ...], more: str) -> str:
         readable = [self.dag_id, self.task_id, self.run_id]
         if self.map_index >= 0:

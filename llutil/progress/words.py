@@ -1,16 +1,15 @@
 """The words of progress: where ranks are, how fast they are, and how long the rest takes.
 
-This module may import only the standard library.
+This module may import only the standard library and its own room.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-__all__ = ["Steps", "metrics_text", "speed", "summary"]
+from llutil.progress.pace import Steps, pace
 
-Steps = Mapping[int, tuple[int, int]]
-"""``{rank: (step, total)}``; a total of 0 means that it is not known."""
+__all__ = ["Steps", "metrics_text", "speed", "summary"]
 
 # Up to so many ranks are listed one by one.
 _LISTED_RANKS = 4
@@ -29,14 +28,12 @@ def speed(ranks: Steps, now: float, before: float, steps: Steps) -> str:
     """The rate of the slowest rank since ``before``, when it had made ``steps``, and the time left;
     empty if that is not known, as after a restart.
     """
-    slowest = min(ranks, key=lambda rank: (ranks[rank][0], rank))
-    step, total = ranks[slowest]
-    made = step - steps.get(slowest, (step, 0))[0]
-    if made <= 0 or now <= before:
+    found = pace(ranks, now - before, steps)
+    if found is None:
         return ""
-    rate = made / (now - before)
+    rate, left = found.rate, found.seconds_left
     text = f"; {rate:.3g} steps/s" if rate >= 1 else f"; {1 / rate:.3g} s a step"
-    return f"{text}, {_duration((total - step) / rate)} left" if total > step else text
+    return text if left is None else f"{text}, {_duration(left)} left"
 
 
 def metrics_text(metrics: Mapping[str, float]) -> str:

@@ -154,9 +154,13 @@ class RoundBegan(_Message, frozen=True):
 
 
 class Progress(_Message, frozen=True):
-    """Agent → task, at most every half second: ``{rank: (step, total)}``; total 0 means unknown."""
+    """Agent → task, at most every half second: ``{rank: (step, total)}``; total 0 means unknown.
+
+    ``metrics`` are those of rank 0, if it is here. Without ranks, nothing is shown for now.
+    """
 
     ranks: Mapping[int, tuple[int, int]] = {}
+    metrics: Mapping[str, float] = {}
 
 
 class Saved(_Message, frozen=True):
@@ -172,9 +176,7 @@ class Steered(_Message, frozen=True):
 
 
 class Stopped(_Message, frozen=True):
-    """Agent → task: the job was stopped after ``step`` because somebody asked for that, as ``why``
-    says. It has succeeded. None for a step that is not known.
-    """
+    """Agent → task: the job was stopped after ``step``, as ``why`` says, and has succeeded."""
 
     step: int | None
     why: str

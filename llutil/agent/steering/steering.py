@@ -199,6 +199,7 @@ class Steering:
         """See ``Gates``."""
         if mine := self._flags.refused(kinds, time.monotonic()):
             _log.warning("nothing comes of the wish to %s: %s", _named(mine), why)
+            self._observer.steered(f"nothing comes of the wish to {_named(mine)}: {why}")
         if self._stop.asked and WishKind.CHECKPOINT in kinds and not self._stop.alone:
             _log.warning("no checkpoint before this node ends: %s", why)
             self._stop.alone = True

@@ -94,7 +94,11 @@ MESSAGES = st.one_of(
     st.builds(wire.OutputLine, COUNT, st.sampled_from(["stdout", "stderr"]), TEXT, TEXT),
     st.builds(wire.LogRecord, TEXT, TEXT, TEXT),
     st.builds(wire.RoundBegan, COUNT, COUNT, st.lists(COUNT).map(tuple)),
-    st.builds(wire.Progress, st.dictionaries(COUNT, st.tuples(COUNT, COUNT))),
+    st.builds(
+        wire.Progress,
+        st.dictionaries(COUNT, st.tuples(COUNT, COUNT)),
+        st.dictionaries(TEXT, st.floats(allow_nan=False)),
+    ),
     st.builds(wire.Result, COUNT, JSON),
     st.builds(wire.JobSucceeded, st.lists(COUNT).map(tuple)),
     st.builds(

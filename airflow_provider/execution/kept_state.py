@@ -1,0 +1,62 @@
+"""The state of a task that runs a job: who keeps it, and how its end is told there."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowRescheduleException, AirflowSkipException
+
+from airflow_provider.execution.dag_test import is_dag_test
+from airflow_provider.task_state.job_state import JobState
+from llutil.checkpoints.job_environment import checkpoint_environment
+from llutil.checkpoints.place import FOLDER
+
+if TYPE_CHECKING:
+    from llutil.launcher.config import LaunchConfig
+
+__all__ = ["job_state", "outcome_told"]
+
+
+def job_state(
+    context: Mapping[str, Any], config: LaunchConfig, log: logging.Logger
+) -> JobState | None:
+    """Keeps the state of the task of ``context``; None if that is not possible.
+
+    Under ``dag.test()`` there is no supervisor who would serve another thread (Airflow 3.3).
+    """
+    if is_dag_test():
+        return None
+    store = context.get("task_state_store")
+    if store is None:
+        log.info(
+            "this Airflow has no task_state_store, which 3.3 has: the job cannot be steered by the "
+            "task's state"
+        )
+        return None
+    folder = checkpoint_environment(config, config.run_id).get(FOLDER, "")
+    return JobState(store, log, try_number=context["ti"].try_number, folder=folder)
+
+
+@contextmanager
+def outcome_told(states: list[JobState]) -> Iterator[None]:
+    """Around a try: tell its end to the ``states`` that were made meanwhile."""
+    try:
+        yield
+    except BaseException as error:
+        for state in states:
+            state.close(_outcome(error), succeeded=False)
+        raise
+    for state in states:
+        state.close("succeeded", succeeded=True)
+
+
+def _outcome(error: BaseException) -> str:
+    if isinstance(error, AirflowRescheduleException):
+        return "waits for its siblings, without a slot"
+    if isinstance(error, AirflowSkipException):
+        return "skipped"
+    first, _, _ = str(error).strip().partition("\n")
+    return f"failed: {first or type(error).__name__}"

@@ -1,0 +1,93 @@
+"""Makes the requests to a task's state store in a thread of its own.
+
+The thread that relays a job must never wait for Airflow: then the job's output would wait too, and
+in the end its ranks. Requests of both threads go through one socket to the task's supervisor, one
+at a time, as Airflow's own lock sees to (3.3).
+
+What is asked of the thread goes through a queue whose ``put`` may interrupt itself, so a signal
+handler that interrupts the relaying thread does no harm.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from airflow_provider.task_state.store_work import StoreWork
+
+__all__ = ["StoreThread"]
+
+_FOREVER = float("inf")
+
+
+class StoreThread:
+    """Works on ``work``, from the first call to ``close``."""
+
+    def __init__(self, work: StoreWork, log: logging.Logger) -> None:
+        self._work = work
+        self._log = log
+        self._asked: queue.SimpleQueue[Callable[[float], None] | None] = queue.SimpleQueue()
+        self._ended: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._started = self._succeeded = False
+
+    def listen(self, *, on: bool) -> None:
+        """Look for orders from now on, or no more."""
+        self._ask(lambda now: self._work.listen(now, on=on))
+
+    def write(self, key: str, value: Any, *, period: float, delay: float = 0.0) -> None:
+        """See ``StoreWork.write``; it is not written for ``delay`` seconds."""
+        self._ask(lambda now: self._work.write(key, value, period=period, not_before=now + delay))
+
+    def tell(self, text: str) -> None:
+        """See ``StoreWork.tell``."""
+        self._ask(lambda _: self._work.tell(text))
+
+    def close(self, seconds: float, *, succeeded: bool) -> None:
+        """Have all that is left written, and wait for that for at most so many seconds. A thread
+        that is still waiting for Airflow then is left alone. For ``succeeded``, see
+        ``StoreWork.finish``.
+        """
+        if self._started:
+            self._succeeded = succeeded
+            self._asked.put(None)
+            try:
+                self._ended.get(timeout=seconds)
+            except queue.Empty:
+                self._log.warning("Airflow takes more than %g s to keep the task's state", seconds)
+
+    def _ask(self, what: Callable[[float], None]) -> None:
+        self._asked.put(what)
+        if not self._started:
+            self._started = True
+            name = "elastic-launch-task-state"
+            threading.Thread(target=self._run, name=name, daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            due = _FOREVER
+            while self._take(due):
+                due = self._work.turn(time.monotonic())
+            self._work.finish(succeeded=self._succeeded)
+        except Exception:  # noqa: BLE001 - the edge of the thread: the job goes on without it
+            self._log.exception("the task's state is no longer kept, and nobody can steer the job")
+        finally:
+            self._ended.put(None)
+
+    def _take(self, due: float) -> bool:
+        """Wait until ``due``, or until something is asked, and take all that is; False if that is
+        the end.
+        """
+        timeout = None if due == _FOREVER else max(0.0, due - time.monotonic())
+        while True:
+            try:
+                asked = self._asked.get(timeout=timeout)
+            except queue.Empty:
+                return True
+            if asked is None:
+                return False
+            asked(time.monotonic())
+            timeout = 0.0

@@ -1,0 +1,173 @@
+"""The requests of one task to its state store: it writes notes, and looks for orders.
+
+Each request may take long. ``turn`` makes those that are due, and says when the next one is. A
+value that a newer one has replaced before its turn came is never written. While Airflow does not
+answer, requests get rarer: the supervisor of the task makes each of them several times, and does
+nothing else meanwhile (Airflow 3.3).
+
+Nothing here reads a clock but for the times that people read. It starts no thread.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from airflow.sdk.exceptions import AirflowRuntimeError
+
+from airflow_provider.task_state.orders import ANSWER, CONTROL, Order, read_order
+
+__all__ = ["LOOK_PERIOD", "Store", "StoreWork"]
+
+LOOK_PERIOD = 4.5
+"""Seconds between two looks for an order. The agent looks at its flags four times a second, and its
+nodes agree in less than that: so an order takes effect within 5 s.
+"""
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 10.0, 60.0
+"""Seconds until the next request after one that has failed: at first, and at most."""
+
+_TEXTS = 5
+"""So many of the last things that came of an order are told."""
+
+_FOREVER = float("inf")
+
+
+class Store(Protocol):
+    """``context["task_state_store"]``, as far as it is used here."""
+
+    def get(self, key: str) -> Any:
+        """The value, or None."""
+
+    def set(self, key: str, value: Any) -> None:
+        """Write the value, which is not None."""
+
+    def delete(self, key: str) -> None:
+        """Delete the key, if it is there."""
+
+
+class StoreWork:
+    """What one task has to do with ``store``. ``obey`` is called with each order; what it raises is
+    not caught.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        obey: Callable[[Order], None],
+        log: logging.Logger,
+        now_for_people: Callable[[], dt.datetime],
+    ) -> None:
+        self._store = store
+        self._obey = obey
+        self._log = log
+        self._now_for_people = now_for_people
+        self._pending: dict[str, Any] = {}
+        self._not_before: dict[str, float] = {}
+        self._periods: dict[str, float] = {}
+        self._next_look = _FOREVER
+        self._looked = False
+        self._pause = 0.0
+        self._paused_until = 0.0
+        self._answer: dict[str, Any] = {}
+
+    def listen(self, now: float, *, on: bool) -> None:
+        """Look for orders from now on, or no more."""
+        if not on:
+            self._next_look = _FOREVER
+        elif self._next_look == _FOREVER:
+            self._next_look = now + LOOK_PERIOD
+
+    def write(self, key: str, value: Any, *, period: float, not_before: float = 0.0) -> None:
+        """Write ``value`` when ``key`` may be written again, which is ``period`` seconds after the
+        time before; and not before ``not_before``.
+        """
+        self._pending[key] = value
+        self._periods[key] = period
+        self._not_before[key] = max(self._not_before.get(key, 0.0), not_before)
+
+    def tell(self, text: str) -> None:
+        """Something was done in the job. It is added to the answer to the last order."""
+        if self._answer:
+            texts = [*self._answer.get("then", ()), f"{self._time()} {text}"]
+            self._answer = {**self._answer, "then": texts[-_TEXTS:]}
+            self.write(ANSWER, self._answer, period=1.0)
+
+    def turn(self, now: float) -> float:
+        """Do what is due. Returns when there is something to do again, infinity for never."""
+        try:
+            if now >= max(self._next_look, self._paused_until):
+                self._next_look = now + LOOK_PERIOD
+                self._look()
+            for key in list(self._pending):
+                if now >= max(self._not_before[key], self._paused_until):
+                    self._write(key)
+                    self._not_before[key] = now + self._periods[key]
+        except (AirflowRuntimeError, OSError, EOFError) as error:
+            self._fail(now, error)
+        due = min((self._not_before[key] for key in self._pending), default=_FOREVER)
+        return max(min(due, self._next_look), self._paused_until)
+
+    def finish(self, *, succeeded: bool) -> None:
+        """Write what has not been written, each once. If the job has ``succeeded``, an order that
+        came too late is answered: a run after a clear, long after, must not find it.
+        """
+        try:
+            late = self._store.get(CONTROL) if succeeded and self._looked else None
+            if late is not None:
+                self._store.delete(CONTROL)
+                self._answer_with(late, {"refused": "the job had ended"})
+            for key in list(self._pending):
+                self._write(key)
+        except (AirflowRuntimeError, OSError, EOFError) as error:
+            self._log.warning("the task's state is not up to date: %s", error)
+
+    def _look(self) -> None:
+        self._looked = True
+        value = self._store.get(CONTROL)
+        self._succeed()
+        if value is None:
+            return
+        # First of all: an order that is carried out must never be found again, by a next try.
+        self._store.delete(CONTROL)
+        order = read_order(value)
+        if isinstance(order, str):
+            self._log.warning("the key %r of the task's state %s", CONTROL, order)
+            self._answer_with(value, {"refused": order})
+            return
+        self._log.info("%s; %s is raised for all nodes", order.why, order.flag)
+        self._obey(order)
+        self._answer_with(value, {"understood": order.word})
+
+    def _answer_with(self, value: object, more: dict[str, Any]) -> None:
+        asked = value if isinstance(value, str | dict) else repr(value)
+        shown = asked if len(str(asked)) <= 1000 else f"{str(asked)[:1000]} ..."
+        self._answer = {"asked": shown, "taken": self._time(), **more}
+        self.write(ANSWER, self._answer, period=1.0)
+        self._not_before[ANSWER] = 0.0
+
+    def _write(self, key: str) -> None:
+        self._store.set(key, self._pending[key])
+        del self._pending[key]
+        self._succeed()
+
+    def _succeed(self) -> None:
+        if self._pause:
+            self._log.info("the task's state can be reached again")
+        self._pause = self._paused_until = 0.0
+
+    def _fail(self, now: float, error: Exception) -> None:
+        if not self._pause:
+            self._log.warning(
+                "the task's state cannot be reached: %s. The job goes on; nobody can steer it by "
+                "the key %r meanwhile",
+                error,
+                CONTROL,
+            )
+        self._pause = min(max(2 * self._pause, _FIRST_PAUSE), _LONGEST_PAUSE)
+        self._paused_until = now + self._pause
+
+    def _time(self) -> str:
+        return self._now_for_people().astimezone(dt.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,169 @@
+"""A task's state while its job runs, by what the agent says; the store is played."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+import pytest
+
+from airflow_provider.task_state import store_work
+from airflow_provider.task_state.job_state import JobState
+from airflow_provider.task_state.orders import ANSWER, CONTROL
+from llutil.task_link.messages import Progress, RoundBegan, Saved, Steered, Stopped
+
+LOG = logging.getLogger("t")
+
+
+class SharedStore:
+    """A store that two threads use; ``hold`` keeps every request waiting."""
+
+    def __init__(self):
+        self.values = {}
+        self.threads = set()
+        self.hold = threading.Event()
+        self.hold.set()
+
+    def _asked(self):
+        self.threads.add(threading.current_thread())
+        self.hold.wait(30)
+
+    def get(self, key):
+        self._asked()
+        return self.values.get(key)
+
+    def set(self, key, value):
+        self._asked()
+        self.values[key] = value
+
+    def delete(self, key):
+        self._asked()
+        self.values.pop(key, None)
+
+
+@pytest.fixture
+def store():
+    made = SharedStore()
+    yield made
+    made.hold.set()
+    for thread in made.threads:
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+@pytest.fixture
+def state(store):
+    return JobState(store, LOG, try_number=2, folder="/checkpoints/job")
+
+
+@pytest.fixture
+def soon(monkeypatch):
+    monkeypatch.setattr(store_work, "LOOK_PERIOD", 0.01)
+
+
+def await_(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.005)
+
+
+def test_a_job_tells_people_how_it_went(state, store):
+    state.begin(lambda *_: None)
+    state.hear(RoundBegan(0, 2, (0, 1)))
+    state.hear(Progress({0: (1, 10), 1: (1, 10)}))
+    state.hear(Saved(4))
+    state.hear(Progress({0: (10, 10), 1: (9, 10)}))
+    state.hear(RoundBegan(0, 0, ()))
+    state.end()
+    state.close("succeeded", succeeded=True)
+    values = store.values
+    assert (values["state"]["is"], values["state"]["try"]) == ("succeeded", 2)
+    assert (values["progress"]["step"], values["progress"]["total"]) == (9, 10)
+    assert values["checkpoint"].keys() == {"step", "folder", "time"}
+    assert (values["checkpoint"]["step"], values["checkpoint"]["folder"]) == (4, "/checkpoints/job")
+
+
+@pytest.mark.usefixtures("soon")
+def test_an_order_reaches_the_job_and_its_end_names_who_stopped_it(state, store):
+    asked = []
+    store.values[CONTROL] = {"do": "stop", "why": "good enough"}
+    state.begin(lambda flags, why: asked.append((flags, why)))
+    state.hear(RoundBegan(0, 1, (0,)))
+    await_(lambda: asked)
+    said = "the key 'control' of the task's state says stop: good enough"
+    assert asked == [(["stop_all_tasks"], said)]
+    state.hear(Stopped(7, "stop_all_tasks was raised"))
+    state.close("succeeded", succeeded=True)
+    told = f"was stopped after step 7: stop_all_tasks was raised ({said})"
+    assert store.values["state"]["is"] == told
+    assert store.values[ANSWER]["then"][-1].endswith(told)
+
+
+@pytest.mark.usefixtures("soon")
+def test_only_the_task_with_rank_0_listens_and_only_while_ranks_run(state, store):
+    store.values[CONTROL] = "stop"
+    asked = []
+    state.begin(lambda *given: asked.append(given))
+    state.hear(RoundBegan(0, 4, (2, 3)))
+    state.hear(RoundBegan(0, 0, ()))
+    state.close("failed: x", succeeded=False)
+    assert asked == []
+    assert store.values[CONTROL] == "stop"
+    assert store.values["state"]["is"] == "failed: x"
+    assert store.values["state"]["control"] == "taken by the task instance with rank 0"
+
+
+@pytest.mark.usefixtures("soon")
+def test_a_pause_is_told_and_is_over_when_the_job_goes_on(state, store):
+    state.begin(lambda *_: None)
+    state.hear(RoundBegan(0, 1, (0,)))
+    state.hear(Steered("paused after step 3: pause was raised"))
+    await_(lambda: "paused" in str(store.values.get("state")))
+    state.hear(Steered("resumed: resume was raised"))
+    await_(lambda: store.values["state"]["is"] == "runs")
+    state.close("succeeded", succeeded=True)
+
+
+def test_the_relaying_thread_never_waits_for_airflow(state, store):
+    store.hold.clear()
+    began = time.monotonic()
+    state.begin(lambda *_: None)
+    state.hear(RoundBegan(0, 1, (0,)))
+    for step in range(1000):
+        state.hear(Progress({0: (step, 0)}))
+        state.hear(Saved(step))
+        state.hear(Steered("x"))
+    state.end()
+    assert time.monotonic() - began < 10
+    assert threading.current_thread() not in store.threads
+    store.hold.set()
+    state.close("succeeded", succeeded=True)
+
+
+def test_a_try_in_which_no_worker_ran_leaves_the_state_as_it_is(state, store):
+    state.begin(lambda *_: None)
+    state.end()
+    state.close("failed: no nodes", succeeded=False)
+    assert (store.values, store.threads) == ({}, set())
+
+
+def test_the_end_of_a_task_waits_for_airflow_for_a_while_only(state, store, monkeypatch, caplog):
+    monkeypatch.setattr("airflow_provider.task_state.job_state._LEAVE_WITHIN", 0.05)
+    store.hold.clear()
+    state.begin(lambda *_: None)
+    state.hear(RoundBegan(0, 1, (0,)))
+    state.close("succeeded", succeeded=True)
+    assert "Airflow takes more than 0.05 s to keep the task's state" in caplog.text
+
+
+def test_what_a_store_should_not_raise_ends_the_steering_and_not_the_job(state, store, caplog):
+    def fail(key, value):
+        raise ZeroDivisionError(key)
+
+    store.set = fail
+    state.begin(lambda *_: None)
+    state.hear(RoundBegan(0, 1, (0,)))
+    state.close("succeeded", succeeded=True)
+    assert "nobody can steer the job" in caplog.text

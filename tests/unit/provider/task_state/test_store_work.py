@@ -1,0 +1,215 @@
+"""What a task asks of its state store, request by request."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+
+import pytest
+from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+from airflow.sdk.execution_time.comms import ErrorResponse
+
+from airflow_provider.task_state.orders import ANSWER, CONTROL
+from airflow_provider.task_state.store_work import LOOK_PERIOD, StoreWork
+
+LOG = logging.getLogger("t")
+TIME = "2026-11-29T12:00:00+00:00"
+
+
+class PlayedStore:
+    """A store; ``requests`` are its calls. While ``away``, each of them fails."""
+
+    def __init__(self):
+        self.values = {}
+        self.requests = []
+        self.away = False
+
+    def _asked(self, *request):
+        self.requests.append(request)
+        if self.away:
+            raise AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR))
+
+    def get(self, key):
+        self._asked("get", key)
+        return self.values.get(key)
+
+    def set(self, key, value):
+        self._asked("set", key)
+        self.values[key] = value
+
+    def delete(self, key):
+        self._asked("delete", key)
+        self.values.pop(key, None)
+
+
+@pytest.fixture
+def store():
+    return PlayedStore()
+
+
+@pytest.fixture
+def obeyed():
+    return []
+
+
+@pytest.fixture
+def work(store, obeyed):
+    noon = dt.datetime(2026, 11, 29, 12, tzinfo=dt.UTC)
+    return StoreWork(store, obeyed.append, LOG, lambda: noon)
+
+
+def run(work, start, end):
+    """Have the work do all that is due from ``start`` to ``end``."""
+    while start <= end:
+        start = work.turn(start)
+    return start
+
+
+def test_an_order_is_carried_out_once_and_answered(work, store, obeyed):
+    store.values[CONTROL] = {"do": "pause", "why": "lunch"}
+    work.listen(0.0, on=True)
+    run(work, 0.0, 20.0)
+    assert [order.flag for order in obeyed] == ["pause"]
+    assert CONTROL not in store.values
+    assert store.values[ANSWER] == {
+        "asked": {"do": "pause", "why": "lunch"},
+        "taken": TIME,
+        "understood": "pause",
+    }
+    work.tell("paused after step 12: pause was raised")
+    run(work, 20.0, 21.0)
+    assert store.values[ANSWER]["then"] == [f"{TIME} paused after step 12: pause was raised"]
+
+
+def test_an_order_is_deleted_before_it_is_carried_out(work, store):
+    """Else a task that is killed in between would have its next try carry it out again."""
+    store.values[CONTROL] = "stop"
+    work.listen(0.0, on=True)
+    run(work, 0.0, 5.0)
+    assert store.requests == [("get", CONTROL), ("delete", CONTROL), ("set", ANSWER)]
+
+
+@pytest.mark.parametrize("value", ["dance", 7, {"what": "ever"}, "x" * 60_000])
+def test_what_is_no_order_is_answered_and_deleted(work, store, obeyed, value):
+    store.values[CONTROL] = value
+    work.listen(0.0, on=True)
+    run(work, 0.0, 5.0)
+    assert obeyed == []
+    assert CONTROL not in store.values
+    assert "wanted one of 'checkpoint', 'pause'" in store.values[ANSWER]["refused"]
+    assert len(str(store.values[ANSWER])) < 3000
+
+
+def test_a_minute_costs_one_request_each_time_that_it_looks_and_no_other(work, store):
+    work.listen(0.0, on=True)
+    run(work, 0.0, 60.0)
+    assert store.requests == [("get", CONTROL)] * int(60 / LOOK_PERIOD)
+
+
+def test_a_node_that_does_not_listen_makes_no_request(work, store):
+    assert run(work, 0.0, 60.0) == float("inf")
+    work.listen(60.0, on=True)
+    work.listen(60.0, on=False)
+    run(work, 60.0, 120.0)
+    assert store.requests == []
+
+
+def test_listening_again_looks_no_sooner(work, store):
+    for second in range(20):
+        work.listen(float(second), on=True)
+        work.turn(float(second))
+    assert len(store.requests) == 3
+
+
+def test_of_many_values_only_the_newest_is_written_once_a_period(work, store):
+    for second in range(31):
+        work.write("progress", second, period=10.0)
+        work.turn(float(second))
+    assert store.requests == [("set", "progress")] * 4
+    assert store.values["progress"] == 30
+
+
+def test_what_was_replaced_before_its_turn_is_never_written(work, store):
+    work.write("state", "runs", period=1.0, not_before=2.0)
+    work.turn(1.0)
+    work.write("state", "ended", period=1.0)
+    work.finish(succeeded=True)
+    assert store.requests == [("set", "state")]
+    assert store.values["state"] == "ended"
+
+
+def test_while_airflow_is_away_requests_get_rarer_and_then_all_goes_on(work, store, obeyed, caplog):
+    store.away = True
+    work.listen(0.0, on=True)
+    work.write("state", "runs", period=1.0)
+    with caplog.at_level(logging.INFO):
+        run(work, 0.0, 600.0)
+        assert len(store.requests) <= 13
+        store.away = False
+        store.values[CONTROL] = "stop"
+        run(work, 601.0, 670.0)
+    assert [order.word for order in obeyed] == ["stop"]
+    assert store.values["state"] == "runs"
+    warnings = [one for one in caplog.messages if "cannot be reached" in one]
+    assert len(warnings) == 1
+    assert "nobody can steer it by the key 'control' meanwhile" in warnings[0]
+    assert "the task's state can be reached again" in caplog.messages
+
+
+def test_an_order_that_cannot_be_deleted_is_not_carried_out_yet(work, store, obeyed):
+    store.values[CONTROL] = "stop"
+    get = store.get
+
+    def get_and_go(key):
+        found = get(key)
+        store.away = True
+        return found
+
+    store.get = get_and_go
+    work.listen(0.0, on=True)
+    run(work, 0.0, 5.0)
+    assert obeyed == []
+    store.away, store.get = False, get
+    run(work, 5.0, 30.0)
+    assert [order.word for order in obeyed] == ["stop"]
+
+
+def test_an_order_that_comes_too_late_is_not_left_for_a_run_after_a_clear(work, store, obeyed):
+    work.listen(0.0, on=True)
+    run(work, 0.0, 5.0)
+    store.values[CONTROL] = "stop"
+    work.finish(succeeded=True)
+    assert obeyed == []
+    assert CONTROL not in store.values
+    assert store.values[ANSWER] == {"asked": "stop", "taken": TIME, "refused": "the job had ended"}
+
+
+def test_an_order_that_comes_between_two_tries_is_left_for_the_next(work, store):
+    work.listen(0.0, on=True)
+    run(work, 0.0, 5.0)
+    store.values[CONTROL] = "stop"
+    work.finish(succeeded=False)
+    assert store.values[CONTROL] == "stop"
+
+
+def test_the_end_of_a_task_while_airflow_is_away_is_no_error(work, store):
+    store.away = True
+    work.write("state", "ended", period=1.0)
+    work.finish(succeeded=True)
+    assert store.requests == [("set", "state")]
+
+
+def test_only_the_last_things_that_came_of_an_order_are_told(work, store):
+    store.values[CONTROL] = "pause"
+    work.listen(0.0, on=True)
+    run(work, 0.0, 5.0)
+    for number in range(50):
+        work.tell(f"thing {number}")
+    work.finish(succeeded=True)
+    assert store.values[ANSWER]["then"] == [f"{TIME} thing {n}" for n in range(45, 50)]
+
+
+def test_what_nobody_ordered_is_no_answer(work, store):
+    work.tell("the checkpoint of step 5 is committed")
+    work.finish(succeeded=True)
+    assert store.requests == []
