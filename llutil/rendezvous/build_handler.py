@@ -68,6 +68,7 @@ def build_driver(config: RendezvousConfig) -> Driver:
         last_call=options["last_call_timeout"],
         timeout=options["timeout"],
         lease_ttl=options["lease_ttl"],
+        saves_before_growth=config.saves_before_growth,
         unique_run=config.unique_run,
         runs_again=config.max_restarts is not None,
     )

@@ -20,7 +20,8 @@ class RendezvousConfig:
     ``token`` is the caller's rerun token, ``index`` the preferred position in the order of ranks,
     ``label`` this node's name for people. ``max_restarts`` None means that the agent is torch's
     own: it counts restarts itself, and does not run again what succeeded. ``unique_run``: nobody
-    else knows the run id, and nobody will use it again.
+    else knows the run id, and nobody will use it again. ``saves_before_growth``: ranks save a
+    checkpoint before somebody new is let in; for jobs that have a place for checkpoints.
     """
 
     backend: Backend
@@ -37,6 +38,7 @@ class RendezvousConfig:
     index: int | None = None
     label: str = ""
     unique_run: bool = False
+    saves_before_growth: bool = False
 
     @property
     def embedded(self) -> bool:

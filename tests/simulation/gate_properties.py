@@ -9,7 +9,8 @@ holds end             no gate holds ranks for longer than the limit, and no agen
 decisions reach all   where some ranks do what was wished, and others do not, somebody was cut off
 wishes are answered   who wishes something hears what comes of it, unless its round ends
 calm wishes           where nothing goes wrong, what was wished of ranks that call step is decided
-few requests          a wish is in one gate; the leader writes itself nothing
+few requests          a gate has a new wish, unless the leader asks for the sake of newcomers; the
+                      leader writes itself nothing
 true decisions        no checkpoint is decided on when a member's ranks are known to have ended
 suspended nodes       a node that may be lost holds no rank for a gate that it sees now
 ====================  ==============================================================================
@@ -30,6 +31,7 @@ from llutil.rendezvous.protocol.gate_records import (
 )
 from llutil.rendezvous.protocol.instructions import Instruction
 from llutil.rendezvous.protocol.records import Record, Stage
+from tests.simulation.growth_properties import FOR_NEWCOMERS
 from tests.simulation.steps import MUCH_TO_DO
 
 if TYPE_CHECKING:
@@ -93,6 +95,8 @@ class GateProperties:
     def _asking(self, gate: Gate) -> None:
         self.gates[gate.stage, gate.number] = gate
         last = self.gates.get((gate.stage, gate.number - 1))
+        if FOR_NEWCOMERS in gate.why:
+            return  # nobody but the leader wishes that
         if gate.number > 1 and (last is None or last.heard == gate.heard):
             self._fail("few requests", f"{gate} has no wish that was not heard before: {last}")
 

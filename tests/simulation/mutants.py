@@ -47,6 +47,7 @@ from llutil.rendezvous.protocol.run_history import RunHistory
 from llutil.rendezvous.protocol.seal_decision import NotYet, Seal, SealInput
 from llutil.rendezvous.protocol.state import State, WorkersState
 from tests.simulation.gate_mutants import GATE_MUTANTS
+from tests.simulation.growth_mutants import GROWTH_MUTANTS
 from tests.simulation.store import Store
 
 __all__ = ["MUTANTS", "Mutant"]
@@ -57,7 +58,7 @@ _FOREVER = float("inf")
 @dataclass(frozen=True, slots=True)
 class Mutant:
     """``install`` breaks the protocol; one of the properties ``noticed_by`` must see it, on days
-    with or without ``disorder`` in the store, and with or without ``wishes``.
+    with or without ``disorder`` in the store, ``wishes``, and ``growth`` after a checkpoint.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Mutant:
     noticed_by: frozenset[str]
     disorder: bool
     wishes: bool = False
+    growth: bool = False
 
 
 MUTANTS: list[Mutant] = []
@@ -176,8 +178,12 @@ def _reports_are_not_read_again_before_a_loss(patch: MonkeyPatch) -> None:
 
 @_mutant("true verdicts")
 def _newcomers_come_in_after_a_success(patch: MonkeyPatch) -> None:
-    real = verdict_decision._on_membership
-    patch.setattr(verdict_decision, "_on_membership", lambda known, succeeded: real(known, ()))
+    real = verdict_decision.newcomers
+
+    def newcomers(running: Assignment, presence: Any, reports: Any, most: int) -> list[str]:
+        return real(running, presence, RoundReports(), most)
+
+    patch.setattr(verdict_decision, "newcomers", newcomers)
 
 
 @_mutant("budget")
@@ -604,3 +610,8 @@ def _a_ledger_that_is_away_is_taken_for_gone(patch: MonkeyPatch) -> None:
 for _install, _noticed_by in GATE_MUTANTS:
     _name = _install.__name__.replace("_", " ")
     MUTANTS.append(Mutant(_name, _install, frozenset(_noticed_by), disorder=False, wishes=True))
+for _install, _noticed_by in GROWTH_MUTANTS:
+    _name = _install.__name__.replace("_", " ")
+    MUTANTS.append(
+        Mutant(_name, _install, frozenset(_noticed_by), disorder=False, wishes=True, growth=True)
+    )

@@ -1,5 +1,5 @@
 """What must hold, checked at every step, each under a name. What concerns gates is in
-``gate_properties``.
+``gate_properties``, what concerns newcomers in ``growth_properties``.
 
 =========================  =========================================================================
 one membership             a round has one membership for ever, and nobody acts on another one
@@ -57,6 +57,7 @@ from llutil.rendezvous.protocol.records import (
     Verdict,
 )
 from tests.simulation.gate_properties import GateProperties
+from tests.simulation.growth_properties import GrowthProperties
 
 if TYPE_CHECKING:
     from tests.simulation.host import Host
@@ -101,6 +102,7 @@ class Properties:
         self.veterans = 0
         """How many of the hosts belong to an earlier life of the run, and do not count any more."""
         self.gates = GateProperties(world)
+        self.growth = GrowthProperties(world)
         self.slack = 24 * world.delay
         """The most that a node's view lags behind, and the most that a few messages take."""
 
@@ -136,6 +138,7 @@ class Properties:
                         self.world.at(due, self._ended_by_now, stage, node)
                 case _:
                     self.gates.creating(record)
+                    self.growth.creating(record)
 
     def _again(self, record: Record) -> bool:
         match record:
@@ -150,6 +153,7 @@ class Properties:
     def joined(self, host: Host) -> None:
         """A member record was put."""
         host.joined = self.world.now
+        self.growth.joined(host)
         if host.machine.state.ignored_generation is not None or host in self.must_be_late:
             return
         log = self.world.store.log()
@@ -290,6 +294,7 @@ class Properties:
                     older = []  # what is written now may have been decided some time ago
                 if older or len(says) >= world.rules.max_nodes:
                     self.fail("true verdicts", f"{stage}: nobody may come in any more")
+                self.growth.growing(verdict, host)
             case Cause.FAILED:
                 self._failing(verdict, host)
             case _:

@@ -11,6 +11,7 @@ from functools import partial
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol.machine import Machine
 from llutil.rendezvous.protocol.parameters import ProtocolParameters
+from tests.simulation.growth import add_growth, has_growth
 from tests.simulation.host import Host
 from tests.simulation.strays import put_stray
 from tests.simulation.wishes import add_wishes, has_wishes
@@ -41,12 +42,14 @@ def play(
     trace: list[str] | None = None,
     disorder: bool = True,
     wishes: bool = True,
+    growth: bool = True,
 ) -> World:
     """Live through the day of ``seed``; what happens is appended to ``trace``.
 
     ``disorder``: others may write among the run's records, and the store may be full, or go for
     good. All the rest of a day is the same without. ``wishes``: on some days, ranks call ``step``,
-    and somebody wishes something of them; the others are the same without.
+    and somebody wishes something of them; the others are the same without. ``growth``: on some
+    days, ranks save before anybody new is let in, and more nodes come; the others are the same.
 
     :raises Broken: a property does not hold.
     """
@@ -109,6 +112,9 @@ def play(
         _disorder(world, random.Random(f"disorder {seed}"), slow)
     if wishes and has_wishes(seed):
         add_wishes(world, random.Random(f"{seed} wishes"), calm and not disorder)
+    if growth and has_growth(seed) and not world.torchrun:
+        harm = mishaps or stopped or world.work.failures or disorder
+        add_growth(world, random.Random(f"{seed} growth"), token, calm=not harm)
     world.run()
     if rng.random() < 0.3 and not world.store.gone:
         _live_again(world, rng, token)

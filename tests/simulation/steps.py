@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["MUCH_TO_DO", "Page", "Rank", "Steps"]
 
 MUCH_TO_DO = "its ranks have much to do yet"
+_ON_AND_ON = 10**9
+_BUSY = ("checkpoint", "end")
 _RING = 4
 """How many decisions a page holds for a rank that has yet to pass them."""
 
@@ -44,7 +46,7 @@ class Rank:
     pause: int = 0
     """The newest gate at which it was told to pause."""
     waits: str = ""
-    """What it waits for at the end of ``step``: a gate, or a resume."""
+    """What it waits for at the end of ``step``: a gate, a resume, a checkpoint, or its own end."""
     ended: bool = False
 
 
@@ -83,6 +85,8 @@ class Steps:
         self.world = world
         self.rng: random.Random | None = None
         self.lockstep = True
+        self.steady = False
+        """Whether all ranks call ``step`` until they end."""
         self.deaf = 0.0
         """How many of the instructions to raise a gate an agent does not hear, 0 to 1."""
         self.pages: dict[tuple[Stage, str], Page] = {}
@@ -107,14 +111,18 @@ class Steps:
             seat = current.assignment.seat(node)
             assert seat is not None
             for _ in range(seat.nproc):
-                calls = 0 if silent or rng.random() < 0.03 else rng.choice((10**9, 10**9, 8))
+                calls = (
+                    0 if silent or rng.random() < 0.03 else rng.choice((_ON_AND_ON, _ON_AND_ON, 8))
+                )
+                calls = _ON_AND_ON if self.steady else calls
                 own = pace if self.lockstep else pace * rng.choice((0.2, 1.0, 3.0))
                 page.ranks.append(Rank(page, own, calls))
-        for page in self._pages_of(current):
+        for page in self.pages_of(current):
             for rank in page.ranks:
                 self._begin_step(rank)
 
-    def _pages_of(self, current: Round) -> list[Page]:
+    def pages_of(self, current: Round) -> list[Page]:
+        """The pages of the round's nodes."""
         stage = current.assignment.stage
         found = (self.pages.get((stage, node)) for node in current.started)
         return [page for page in found if page is not None]
@@ -127,7 +135,7 @@ class Steps:
             self._finish_later(rank)
             return
         current = self.world.work.rounds[rank.page.stage]
-        peers = [peer for page in self._pages_of(current) for peer in page.ranks]
+        peers = [peer for page in self.pages_of(current) for peer in page.ranks]
         if all(peer.begun >= rank.begun or not peer.calls for peer in peers):
             for peer in peers:
                 if peer.begun == rank.begun and peer.step < peer.begun <= peer.calls:
@@ -153,6 +161,8 @@ class Steps:
         may.
         """
         page = rank.page
+        if rank.waits in _BUSY:
+            return
         for number in range(rank.done + 1, page.newest + 1):
             decided = page.decided.get(number)
             if decided is None:
@@ -167,7 +177,7 @@ class Steps:
                 else:
                     self.world.properties.gates.missed(rank, number, step)
             rank.done = number
-            if rank.ended:
+            if rank.ended or rank.waits in _BUSY:
                 return
         rank.waits = "resume" if rank.pause > page.resumed else ""
         if not rank.waits:
@@ -180,10 +190,38 @@ class Steps:
         self.world.properties.gates.acted(page, number, rank.step, kinds)
         if WishKind.PAUSE in kinds:
             rank.pause = number
-        if WishKind.STOP in kinds:
-            rank.ended, rank.waits = True, ""
-            if all(one.ended for one in page.ranks):
-                self.world.work.succeed(page.stage, page.node, page.host)
+        if WishKind.CHECKPOINT in kinds and self.world.saves.rng:
+            rank.waits = "checkpoint"
+            self.world.saves.enter(rank, number, WishKind.STOP in kinds)
+        elif WishKind.STOP in kinds:
+            self._stop(rank)
+
+    def _stop(self, rank: Rank) -> None:
+        """``rank`` ends; that may take some time."""
+        if self.world.saves.rng is None:
+            self._end(rank)
+            return
+        rank.waits = "end"
+        self.world.at(self.world.now + self.world.saves.ending_time(), self._end, rank)
+
+    def _end(self, rank: Rank) -> None:
+        page = rank.page
+        rank.ended, rank.waits = True, ""
+        if all(one.ended for one in page.ranks):
+            self.world.work.succeed(page.stage, page.node, page.host)
+
+    def leave_checkpoint(self, rank: Rank, stops: bool) -> None:
+        """The checkpoint that ``rank`` was saving is over. ``stops``: it ends then."""
+        if not rank.page.alive:
+            return
+        if rank.page.host.paused:
+            rank.page.host.backlog.append(lambda: self.leave_checkpoint(rank, stops))
+            return
+        if stops:
+            self._stop(rank)
+        else:
+            rank.waits = ""
+            self._pass(rank)
 
     def holds(self, stage: Stage, node: str) -> bool:
         """Whether ranks of that node wait at the end of a step, and so cannot come to their end."""

@@ -17,7 +17,7 @@ import pytest
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol.gate_records import WishKind
 from llutil.rendezvous.protocol.parameters import ProtocolParameters
-from llutil.rendezvous.protocol.records import Cause
+from llutil.rendezvous.protocol.records import Cause, Verdict
 from tests.simulation.host import Host
 from tests.simulation.world import World
 
@@ -118,3 +118,39 @@ def test_a_wish_costs_a_member_one_request_and_the_leader_four(nodes: int) -> No
     assert dict(costs.pop(leader)) == asked
     assert dict(costs.pop(wisher[0])) == {"Create": 2}
     assert [dict(cost) for cost in costs.values()] == [{"Create": 1}] * (nodes - 2)
+
+
+@pytest.mark.parametrize("nodes", [10, 40])
+def test_a_newcomer_for_whom_ranks_save_costs_a_member_one_request_more_and_the_leader_four(
+    nodes: int,
+) -> None:
+    rules = ProtocolParameters(
+        min_nodes=nodes,
+        max_nodes=nodes + 1,
+        lease_ttl=60.0,
+        last_call=0.5,
+        saves_before_growth=True,
+    )
+    world = World(rules, random.Random(nodes), delay=0.005)
+    world.work.duration, world.work.fragile = 8.0, 0.0
+    world.steps.rng = world.saves.rng = random.Random(1)
+    world.steps.steady, world.saves.seconds = True, 0.1
+    for number in range(nodes):
+        world.at(world.random(), partial(world.arrive, f"n{number}", token="0"))
+    before: dict[Host, Counter[str]] = {}
+    costs: list[tuple[bool, Counter[str]]] = []
+
+    def come() -> None:
+        before.update((host, Counter(host.requests)) for host in world.hosts)
+        world.arrive("new", token="0")
+
+    def count(record: Verdict, host: Host) -> None:
+        del record
+        costs.extend((one is host, one.requests - cost) for one, cost in before.items())
+
+    world.properties.growth.growing = count  # type: ignore[method-assign]  # when it is written
+    world.at(4.0, come)
+    world.run()
+    asked = {"Create": 3, "watch of answers": 1, "DeleteGates": 1, "ReadReports": 1}
+    assert [dict(cost) for leads, cost in costs if leads] == [asked]
+    assert [dict(cost) for leads, cost in costs if not leads] == [{"Create": 1}] * (nodes - 1)

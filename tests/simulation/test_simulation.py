@@ -14,7 +14,8 @@ import pytest
 
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol.gate_records import GateDecision
-from llutil.rendezvous.protocol.records import Cause, Report
+from llutil.rendezvous.protocol.records import Cause, Report, Verdict
+from tests.simulation.growth import has_growth
 from tests.simulation.mutants import MUTANTS, Mutant
 from tests.simulation.properties import Broken
 from tests.simulation.schedules import play
@@ -36,6 +37,7 @@ def test_the_properties_hold_on_every_day() -> None:
         seen.update(verdict.cause for verdict, _ in world.properties.verdicts.values())
         seen.update(_called(host.end) for host in world.hosts if host.end is not None)
         seen.update(_becomes(decision) for decision in world.properties.gates.decisions.values())
+        seen.update(_grows(verdict) for verdict, _ in world.properties.verdicts.values())
         acts += world.steps.acts
     print(dict(seen), f"{acts} times a rank did what was wished")
     if _DAYS >= 1000:  # the days are bad enough: everything that can happen does
@@ -45,6 +47,7 @@ def test_the_properties_hold_on_every_day() -> None:
         assert {"GaveUp gone", "GaveUp gone succeeded", "GaveUp gone failed"} <= seen.keys()
         assert {f"all do {kind}" for kind in ("checkpoint", "stop", "pause")} <= seen.keys()
         assert {"all resume", "nothing is done"} <= seen.keys()
+        assert {"grown, and saved", "grown, and not saved", "grown"} <= seen.keys()
         assert acts > _DAYS / 10
 
 
@@ -52,6 +55,13 @@ def _becomes(decision: GateDecision) -> str:
     if decision.kinds:
         return f"all do {decision.kinds[0]}"
     return "all resume" if decision.resumed == decision.number else "nothing is done"
+
+
+def _grows(verdict: Verdict) -> str:
+    if verdict.cause is not Cause.GROWN:
+        return "other ends"
+    saved = {"a checkpoint was saved": ", and saved", "nothing was saved": ", and not saved"}
+    return next((f"grown{says}" for text, says in saved.items() if text in verdict.why), "grown")
 
 
 def _called(end: do.End) -> str:
@@ -72,7 +82,8 @@ def _called(end: do.End) -> str:
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
 def test_the_properties_notice(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     mutant.install(monkeypatch)
-    seeds = (seed for seed in range(2000) if has_wishes(seed) or not mutant.wishes)
+    wanted = has_growth if mutant.growth else has_wishes if mutant.wishes else lambda _: True
+    seeds = (seed for seed in range(2000) if wanted(seed))
     days = (_broken_on(seed, mutant) for seed in seeds)
     noticed = next(filter(None, days), None)
     assert noticed is not None, f"nobody noticed in 2000 days that {mutant.name}"
@@ -81,7 +92,7 @@ def test_the_properties_notice(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) 
 
 def _broken_on(seed: int, mutant: Mutant) -> Broken | None:
     try:
-        play(seed, disorder=mutant.disorder, wishes=mutant.wishes)
+        play(seed, disorder=mutant.disorder, wishes=mutant.wishes, growth=mutant.growth)
     except Broken as broken:
         print(f"seed {seed}: {broken}")
         return broken
@@ -97,7 +108,7 @@ _ONCE_BROKEN = {
 
 @pytest.mark.parametrize("seed", _ONCE_BROKEN.values(), ids=[*_ONCE_BROKEN])
 def test_the_properties_hold_on_a_day_that_once_broke_one(seed: int) -> None:
-    play(seed, disorder=False, wishes=False)
+    play(seed, disorder=False, wishes=False, growth=False)
 
 
 def test_a_day_is_the_same_each_time() -> None:

@@ -16,6 +16,7 @@ from llutil.rendezvous.protocol.parameters import ProtocolParameters
 from llutil.rendezvous.protocol.records import Member
 from tests.simulation.host import Host
 from tests.simulation.properties import DEADLINE, Properties
+from tests.simulation.saves import Saves
 from tests.simulation.steps import Steps
 from tests.simulation.store import Store
 from tests.simulation.work import Work
@@ -73,6 +74,7 @@ class World:
         self.store = Store(self)
         self.work = Work(self)
         self.steps = Steps(self)
+        self.saves = Saves(self)
         self.hosts: list[Host] = []
 
     def at(self, when: float, act: Callable[..., object], *args: Any) -> None:

@@ -19,6 +19,7 @@ from llutil.rendezvous.protocol.gate_messages import (
 )
 from llutil.rendezvous.protocol.gate_part import GatePart, OwnWish
 from llutil.rendezvous.protocol.gate_records import Gate, GateAnswer, Wish, in_order
+from llutil.rendezvous.protocol.growth_steps import note_growth_gate
 from llutil.rendezvous.protocol.instructions import Create
 from llutil.rendezvous.protocol.record_base import Stage
 from llutil.rendezvous.protocol.records import Record
@@ -47,8 +48,11 @@ def apply_gates(
                     furthest=seen.furthest,
                     refusal=seen.refusal,
                 )
-        case CheckpointSaved():
-            pass
+        case CheckpointSaved(stage=stage, number=number, failure=failure):
+            if stage == part.stage and failure:
+                part.unsaved = seen
+            elif stage == part.stage:
+                part.saved = max(part.saved, number)
         case AnswersSeen(stage=stage, number=number, answers=answers):
             if part.watched == (stage, number):
                 part.note_answers(answers)
@@ -125,5 +129,6 @@ def note_gate_instruction(
             part.forget_watch()
         case Create(records=(Gate() as gate, *_)) if part.sent != (gate.stage, gate.number):
             part.sent, part.sent_at = (gate.stage, gate.number), now
+            note_growth_gate(state, gate, now)
         case Create():
             pass

@@ -9,6 +9,7 @@ from llutil.rendezvous.protocol.apply_gates import apply_gates, drop_heard_wishe
 from llutil.rendezvous.protocol.derive_state import derive_state
 from llutil.rendezvous.protocol.gate_part import GatePart
 from llutil.rendezvous.protocol.gate_records import Wish
+from llutil.rendezvous.protocol.growth_steps import follow_growth
 from llutil.rendezvous.protocol.instructions import (
     Create,
     Join,
@@ -110,6 +111,7 @@ def apply_observation(state: State, observation: Observation, now: float) -> Non
             _take_answer(state, observation, now)
     derive_state(state, now)
     drop_heard_wishes(state)
+    follow_growth(state, now)
 
 
 def _take_answer(state: State, answer: Answer, now: float) -> None:

@@ -57,13 +57,19 @@ class GateInput:
     timeout: float
 
 
-def gate_for(me: str, stage: Stage, history: GateHistory, wishes: Iterable[Wish]) -> Gate | None:
-    """The gate for those of ``wishes`` that no earlier gate of the round has heard; None if there
-    are none.
+def gate_for(
+    me: str,
+    stage: Stage,
+    history: GateHistory,
+    wishes: Iterable[Wish],
+    for_growth: Wish | None = None,
+) -> Gate | None:
+    """The gate for those of ``wishes`` that no earlier gate of the round has heard, and for what
+    the leader itself wants; None if there is nothing.
     """
     last = history.gate
     new = [wish for wish in wishes if last is None or not last.has_heard(wish)]
-    wish = merged(new)
+    wish = merged([*new, for_growth] if for_growth else new)
     if wish is None:
         return None
     heard = dict(last.heard) if last else {}

@@ -1,12 +1,13 @@
 """What one node knows of the gates of its round, beside the run's log.
 
-This module may import nothing but the standard library and the room's records.
+This module may import nothing but the standard library and the room's values.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from llutil.rendezvous.protocol.gate_messages import CheckpointSaved
 from llutil.rendezvous.protocol.gate_records import GateAnswer, Wish
 from llutil.rendezvous.protocol.record_base import Stage
 
@@ -47,6 +48,10 @@ class GatePart:
     """This node's answer at the newest gate that it raised."""
     answered: int = 0
     """The newest gate at which this node's answer is in the ledger."""
+    saved: int = 0
+    """The newest gate whose checkpoint this node's ranks have saved."""
+    unsaved: CheckpointSaved | None = None
+    """The newest word of the agent that they could not."""
 
     # What only the leader uses.
     sent: tuple[Stage, int] | None = None

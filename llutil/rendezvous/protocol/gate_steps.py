@@ -18,6 +18,7 @@ from llutil.rendezvous.protocol.gate_messages import (
 )
 from llutil.rendezvous.protocol.gate_part import OwnWish
 from llutil.rendezvous.protocol.gate_records import Gate, GateDecision
+from llutil.rendezvous.protocol.growth_steps import growth_wish
 from llutil.rendezvous.protocol.instructions import Create
 from llutil.rendezvous.protocol.record_base import Stage
 from llutil.rendezvous.protocol.records import Assignment
@@ -132,7 +133,8 @@ def leader_gate_step(
         kept = history.agreement.number if history.agreement else 0
         return DeleteGates(stage, decided.number, kept, f"gate {decided.number} is decided")
     own = [one.wish for one in state.gates.wishes if one.wish.stage == stage]
-    wished = gate_for(state.node, stage, history, [*state.reports.wishes, *own])
+    for_growth = growth_wish(state, running, now)
+    wished = gate_for(state.node, stage, history, [*state.reports.wishes, *own], for_growth)
     if wished is None:
         return None
     records = (wished,) if wished.needs_step else (wished, resume(wished))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from llutil.failure import JobFailure
 from llutil.rendezvous.protocol.gate_steps import leader_gate_step
+from llutil.rendezvous.protocol.growth_steps import growth_hold
 from llutil.rendezvous.protocol.instructions import (
     Create,
     DeleteStale,
@@ -112,6 +113,7 @@ def _decide_running_round(state: State, running: Assignment, now: float) -> Inst
         presence=state.presence,
         checked=state.checked_nodes,
         failed_since=state.failed_since,
+        growth=growth_hold(state, now),
     )
     match decide_verdict(known, now):
         case Verdict() as verdict:

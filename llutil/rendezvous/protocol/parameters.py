@@ -27,9 +27,11 @@ class ProtocolParameters:
     ``unique_run``: nobody knows the run's id but this node, and nobody will use it again.
     ``report_limit``: how long a node tries to report a failure that no restart can mend, if the
     ledger does not take it. ``gate_timeout``: how long the leader waits for the nodes' answers when
-    ranks are to agree on a step. ``retry_pause``: how long to wait before a request that the store
-    did not answer is repeated. ``runs_again``: whether a node whose workers succeeded runs them
-    again if the others have to; torch's own agent does not.
+    ranks are to agree on a step. ``saves_before_growth``: whether all ranks save a checkpoint
+    before somebody new is let into a round that runs; ``growth_timeout``: how long that may take.
+    ``retry_pause``: how long to wait before a request that the store did not answer is repeated.
+    ``runs_again``: whether a node whose workers succeeded runs them again if the others have to;
+    torch's own agent does not.
 
     :raises ConfigError: values are out of range; the text lists all of them.
     """
@@ -44,6 +46,8 @@ class ProtocolParameters:
     cause_wait: float = 2.0
     report_limit: float = LEDGER_LEFT
     gate_timeout: float = 5.0
+    saves_before_growth: bool = False
+    growth_timeout: float = 60.0
     retry_pause: float = 0.5
     unique_run: bool = False
     runs_again: bool = True
@@ -61,6 +65,7 @@ class ProtocolParameters:
             "lease_ttl",
             "report_limit",
             "gate_timeout",
+            "growth_timeout",
             "retry_pause",
         ):
             value = getattr(self, name)
@@ -91,6 +96,13 @@ class ProtocolParameters:
         has, or the ledger cannot tell this node.
         """
         return 2 * self.gate_timeout + self.loss_known_after
+
+    @property
+    def growth_pause(self) -> float:
+        """Seconds between two checkpoints for the sake of newcomers. It leaves who has to wait for
+        that as much time again to be let in.
+        """
+        return self.growth_timeout / 2
 
     def budget_left(self, restarts: int) -> bool:
         """Whether one more failure may be charged."""

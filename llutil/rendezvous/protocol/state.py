@@ -1,8 +1,8 @@
 """One node's view of the protocol: all that its next step depends on, besides the time.
 
-``apply_observation``, ``apply_gates`` and ``derive_state`` change the fields after an observation,
-``machine`` changes them with an instruction. The decisions only read them. This module may import
-nothing but the standard library, msgspec and the room's values.
+``apply_observation``, ``apply_gates``, ``derive_state`` and ``growth_steps`` change the fields
+after an observation, ``machine`` changes them with an instruction. The decisions only read them.
+This module may import nothing but the standard library, msgspec and the room's values.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from enum import Enum
 from msgspec import structs
 
 from llutil.rendezvous.protocol.gate_part import GatePart
+from llutil.rendezvous.protocol.growth_part import GrowthPart
 from llutil.rendezvous.protocol.instructions import Create, End, Request
 from llutil.rendezvous.protocol.parameters import ProtocolParameters
 from llutil.rendezvous.protocol.presence import Presence
@@ -106,6 +107,8 @@ class State:
     nodes_being_checked: frozenset[str] = frozenset()
     quorum_since: float | None = None
     failed_since: float | None = None
+    growth: GrowthPart = field(default_factory=GrowthPart)
+    """What this node knows of the growth of the round that it leads."""
     bound_store: tuple[Stage, str, int] | None = None
     store_stage: Stage | None = None
     stale_before: Stage | None = None

@@ -36,6 +36,7 @@ __all__ = [
     "Recheck",
     "VerdictInput",
     "decide_verdict",
+    "newcomers",
 ]
 
 
@@ -45,7 +46,8 @@ class VerdictInput:
 
     ``stop`` is a reason to stop the whole job, or None. ``checked`` are the nodes that were seen to
     be lost or new before the last read of the reports. ``failed_since``: since when a failure has
-    been known, by the leader's own clock; None if there is none.
+    been known, by the leader's own clock; None if there is none. ``growth``: until when a newcomer
+    has to wait for a checkpoint of the round's ranks; or what the verdict says of that.
     """
 
     me: str
@@ -56,6 +58,7 @@ class VerdictInput:
     presence: Presence
     checked: frozenset[str]
     failed_since: float | None
+    growth: NotYet | str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ def decide_verdict(known: VerdictInput, now: float) -> Verdict | Recheck | NotYe
         return _verdict(known, Cause.STOPPED, known.stop, final=True)
     if known.reports.failure is not None:
         return _on_failure(known, known.reports.failure, now)
-    return _on_membership(known, len(known.reports.succeeded))
+    return _on_membership(known)
 
 
 def _on_failure(known: VerdictInput, failed: Report, now: float) -> Verdict | Recheck | NotYet:
@@ -99,22 +102,32 @@ def _on_failure(known: VerdictInput, failed: Report, now: float) -> Verdict | Re
     )
 
 
-def _on_membership(known: VerdictInput, succeeded: int) -> Verdict | Recheck | NotYet:
-    seats, most = known.round.node_set, known.parameters.max_nodes
+def _on_membership(known: VerdictInput) -> Verdict | Recheck | NotYet:
+    seats, most = len(known.round.seats), known.parameters.max_nodes
     if lost := _lost(known):
         return _lost_unless_reported(known, lost)
-    if len(seats) < most and not succeeded and (new := _new(known)):
+    if new := newcomers(known.round, known.presence, known.reports, most):
+        if isinstance(known.growth, NotYet):
+            return known.growth
         if not known.checked.issuperset(new):
             return Recheck(frozenset(new), f"{named(new)} came; has anybody reported success?")
-        why = f"{named(new)} came, and {len(seats)} of {most} places are taken"
+        why = f"{named(new)} came, and {seats} of {most} places are taken"
+        why = f"{why}; {known.growth}" if known.growth else why
         return _verdict(known, Cause.GROWN, why, new)
-    return NotYet(float("inf"), f"{succeeded} of {len(seats)} nodes have succeeded")
+    succeeded = len(known.reports.succeeded)
+    return NotYet(float("inf"), f"{succeeded} of {seats} nodes have succeeded")
 
 
-def _new(known: VerdictInput) -> list[str]:
-    """Nodes that could be in a round and are not in this one, in order of arrival."""
-    presence = known.presence
-    new = presence.living.difference(known.round.node_set, presence.unready)
+def newcomers(
+    running: Assignment, presence: Presence, reports: RoundReports, most: int
+) -> list[str]:
+    """Nodes that could be let into the round ``running``, in order of arrival. There are none if it
+    has no place left, or somebody has succeeded.
+    """
+    seats = running.node_set
+    if len(seats) >= most or reports.succeeded:
+        return []
+    new = presence.living.difference(seats, presence.unready)
     return [one.node for one in presence.members if one.node in new] if new else []
 
 
