@@ -232,6 +232,7 @@ def rendezvous_config(request: LaunchRequest, nproc: int) -> RendezvousConfig:
         index=config.node_index,
         label=config.node_label,
         unique_run=request.unique_run,
+        saves_before_growth=config.checkpoint_path is not None,
     )
 
 

@@ -40,7 +40,9 @@ def under_torchrun(backend: Backend, options: dict[str, Any]) -> ProtocolParamet
     return rules
 
 
-def under_launch_agent(backend: Backend, options: dict[str, Any]) -> ProtocolParameters:
+def under_launch_agent(
+    backend: Backend, options: dict[str, Any], **fields: Any
+) -> ProtocolParameters:
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=2,
@@ -50,6 +52,7 @@ def under_launch_agent(backend: Backend, options: dict[str, Any]) -> ProtocolPar
         rdzv_endpoint="127.0.0.1:1",
         rdzv_configs=options,
         local_addr="127.0.0.1",
+        **fields,
     )
     if problems := config_problems(config):
         raise ConfigError(problems)
@@ -73,6 +76,12 @@ def test_last_call_means_the_same_everywhere(
         options = {"last_call_timeout": value}
         assert under_torchrun(backend, options).last_call == meant
         assert under_launch_agent(backend, options).last_call == meant
+
+
+def test_only_a_job_with_a_place_for_checkpoints_saves_before_it_grows() -> None:
+    assert not under_torchrun(ETCD, {}).saves_before_growth
+    assert not under_launch_agent(ETCD, {}).saves_before_growth
+    assert under_launch_agent(ETCD, {}, checkpoint_path="/saved").saves_before_growth
 
 
 @BACKENDS
