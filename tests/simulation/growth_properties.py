@@ -130,7 +130,8 @@ class GrowthProperties:
             if not any(WishKind.STOP in one.kinds and one.stage == verdict.stage for one in asked):
                 self._fail("soon after the save", f"{verdict}, saved at {saved:.3f}")
         limit = world.rules.growth_timeout
-        if since is not None and host.clock() < since + limit and self._stops(verdict.stage):
+        early = since is not None and host.clock() < since + limit and not state.wanted_end
+        if early and self._stops(verdict.stage):
             self._fail("stops count", f"{verdict}, and the ranks are to stop")
         if said == 2:
             self._calm_growth(verdict)
