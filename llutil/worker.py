@@ -28,6 +28,7 @@ import os
 from typing import Any
 
 from llutil.checkpoints.marker import Checkpoint
+from llutil.checkpoints.place import checkpoint_every
 from llutil.checkpoints.saves import Save, Saves
 from llutil.errors import ConfigError
 from llutil.events.events import ENVIRONMENT, SLOT_NUMBER, Events, Slot
@@ -137,8 +138,10 @@ def step(step: int, total: int = 0, **metrics: Any) -> Todo:
 
     The answer is the same on every rank of the job after the same step, so no collective is needed
     for that. While the job is paused, or agrees on the step at which something is done, this does
-    not return. It never waits for ever. Steps are counted from 1 over the whole job, through all of
-    its restarts; a rank may report a step again, but never an earlier one.
+    not return. It never waits for ever. If ``checkpoint_every`` is a number of steps, then
+    ``checkpoint`` is true whenever the step has passed a multiple of it. Steps are counted from 1
+    over the whole job, through all of its restarts; a rank may report a step again, but never an
+    earlier one.
 
     ``metrics`` are up to 8 numbers by name. A tensor is converted once a second at most, since that
     may wait for a GPU.
@@ -221,13 +224,13 @@ def _saves() -> Saves:
 def _steps() -> Steps:
     if _state.steps is None:
         _hook_fork()
-        page = events()
+        page, every = events(), checkpoint_every(os.environ)
         if ENVIRONMENT in os.environ:
             slot = page.slot(_slot_number())
-            _state.steps = Steps(slot, page.gate)
+            _state.steps = Steps(slot, page.gate, every)
         else:
             slot = page.slot(0)
-            _state.steps = LoneSteps(page)
+            _state.steps = LoneSteps(page, every)
         _state.metrics = page.metrics_of(slot)
     return _state.steps
 

@@ -3,7 +3,8 @@
 Usually that is nothing: the rank writes its words, reads one of the gate's, and goes on. Otherwise
 it takes the gates that are new to it, in order. It waits while the newest is not open, and does
 what was decided for the step that it has just finished. What was decided for a later step it finds
-again there; steps of later gates are never smaller.
+again there; steps of later gates are never smaller. A checkpoint after every so many steps needs no
+gate: all ranks know the number.
 
 This module may import only the standard library and its own room.
 """
@@ -39,9 +40,12 @@ _NOTHING = Todo()
 
 
 class Steps:
-    """The steps of the rank that has ``slot``, held by ``gate``. One thread calls it."""
+    """The steps of the rank that has ``slot``, held by ``gate``. One thread calls it.
 
-    def __init__(self, slot: Slot, gate: Gate) -> None:
+    ``every`` is the number of steps after which the rank saves without being asked; 0: never.
+    """
+
+    def __init__(self, slot: Slot, gate: Gate, every: int = 0) -> None:
         self._slot, self._words = slot, slot.words
         self._gate, self._gate_words = gate, gate.words
         self._thread = 0
@@ -53,6 +57,8 @@ class Steps:
         # The gate that paused this rank, and the one whose checkpoint it may be writing; or 0.
         self._paused_by = self._saving_for = 0
         self._stopped = False
+        # How many times the step went through ``every``; -1 before the first report.
+        self._every, self._times = every, -1
 
     def step(self, step: int, total: int) -> Todo:
         """Report that ``step`` is finished; see ``llutil.worker.step``."""
@@ -92,6 +98,7 @@ class Steps:
     def _pass_gates(self, step: int) -> Todo:
         self._end_save()
         gate, words = self._gate, self._words
+        is_due = self._is_due(step)
         kinds = Kinds.NOTHING
         while True:
             turn = gate.turn[0]
@@ -115,7 +122,16 @@ class Steps:
                 words[AHEAD] = step + 2
         words[HEARTBEAT] = time.monotonic_ns()
         self._slot.doing = Doing.STEPS
-        return self._answer(raised, kinds)
+        return self._answer(step, raised, kinds | (Kinds.CHECKPOINT if is_due else Kinds.NOTHING))
+
+    def _is_due(self, step: int) -> bool:
+        """Whether this step is the first one beyond a multiple of ``every``, or that multiple."""
+        if not self._every:
+            return False
+        before, self._times = self._times, step // self._every
+        if before < 0:  # nobody knows how far the steps before this process went
+            return step > 0 and step % self._every == 0
+        return self._times > before
 
     def _take(self, step: int, raised: int) -> tuple[bool, bool, Kinds]:
         """Take the gates that are new. Returns whether the newest is undecided, whether ranks are
@@ -162,7 +178,7 @@ class Steps:
         self._taken = max(self._taken, raised)
         self._paused_by = 0
 
-    def _answer(self, raised: int, kinds: Kinds) -> Todo:
+    def _answer(self, step: int, raised: int, kinds: Kinds) -> Todo:
         if not self._saving_for:
             self._slot.gate = self._taken
         self._quiet, self._until = raised, LONGEST_STEP + 1
@@ -171,6 +187,8 @@ class Steps:
         elif self._taken < raised:
             ahead = self._gate.decision(self._taken + 1)
             self._until = ahead.step if ahead is not None else 0
+        if self._every:
+            self._until = min(self._until, step - step % self._every + self._every)
         if not kinds and not self._stopped:
             return _NOTHING
         return Todo(bool(kinds & Kinds.CHECKPOINT), self._stopped)
@@ -204,8 +222,8 @@ class Steps:
 class LoneSteps(Steps):
     """The steps of a process without an agent: it does what its own flags say."""
 
-    def __init__(self, events: Events) -> None:
-        super().__init__(events.slot(0), events.gate)
+    def __init__(self, events: Events, every: int = 0) -> None:
+        super().__init__(events.slot(0), events.gate, every)
         self._events = events
 
     def saved(self, step: int | None) -> None:
@@ -215,10 +233,10 @@ class LoneSteps(Steps):
             self._events.finished_save_checkpoint.set()
 
     def _pass_gates(self, step: int) -> Todo:
-        del step
         asked = self._events.trigger_save_checkpoint
-        checkpoint = asked.is_set()
-        if checkpoint:
+        checkpoint = self._is_due(step)
+        if asked.is_set():
+            checkpoint = True
             asked.clear()
             self._events.finished_save_checkpoint.clear()
         return Todo(checkpoint, self._events.stop_all_tasks.is_set())

@@ -6,7 +6,7 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
@@ -24,9 +24,9 @@ NOTHING, SAVE, END = Todo(), Todo(checkpoint=True), Todo(stop=True)
 class Rank:
     """A rank that finishes a step when a test says so."""
 
-    def __init__(self, page: Events, number: int) -> None:
+    def __init__(self, page: Events, number: int, every: int = 0) -> None:
         self.slot = page.slot(number)
-        self.steps = Steps(self.slot, page.gate)
+        self.steps = Steps(self.slot, page.gate, every)
         self._thread = ThreadPoolExecutor(1)
 
     def begin(self, step: int) -> Future[Todo]:
@@ -326,6 +326,85 @@ def test_a_process_without_an_agent_does_what_its_own_flags_say(page: Events) ->
     assert page.finished_save_checkpoint.is_set()
     page.stop_all_tasks.set()
     assert steps.step(4, 0) == END
+
+
+@pytest.mark.parametrize("kind", ["rank", "alone"])
+@pytest.mark.parametrize(
+    ("every", "steps", "saved"),
+    [
+        (5, range(1, 17), [5, 10, 15]),
+        (1, range(3), [1, 2]),
+        (5, [0, 4, 4, 6, 6, 9, 21, 24, 25], [6, 21, 25]),
+        (5, [5, 5, 6, 10], [5, 10]),  # the first report is a multiple itself
+        (5, [101, 104, 106], [106]),  # it went on after step 100, and has no older report
+        (7, [700, 701, 706, 707], [700, 707]),
+        (0, range(1, 5), []),
+    ],
+)
+def test_a_rank_saves_whenever_its_steps_pass_a_multiple_of_every(
+    page: Events, kind: str, every: int, steps: Iterable[int], saved: list[int]
+) -> None:
+    rank = LoneSteps(page, every) if kind == "alone" else Steps(page.slot(0), page.gate, every)
+    todos = [(step, rank.step(step, 0)) for step in steps]
+    assert [step for step, todo in todos if todo.checkpoint] == saved
+    assert not any(todo.stop for _, todo in todos)
+
+
+@pytest.fixture
+def saving(page: Events, ranks: list[Rank]) -> Iterator[Rank]:
+    """A rank that saves after every fifth step."""
+    del ranks  # for what the fixture does at the end
+    made = Rank(page, 0, every=5)
+    yield made
+    page.gate.words[8] = 0
+    page.gate.reset()
+    made.end()
+
+
+def save(rank: Rank, step: int) -> None:
+    rank.steps.saving()
+    rank.steps.saved(step)
+    rank.steps.left()
+
+
+def test_a_step_that_is_due_and_asked_for_is_saved_once_and_the_gate_is_done_with_the_save(
+    page: Events, saving: Rank
+) -> None:
+    saving.step(3)
+    raise_and_open(page.gate, 1, 5, Kinds.CHECKPOINT)
+    assert [saving.step(4), saving.step(5)] == [NOTHING, SAVE]
+    assert (saving.slot.gate, saving.slot.saved) == (0, 0)
+    save(saving, 5)
+    assert (saving.slot.gate, saving.slot.saved, saving.slot.doing) == (1, 6, Doing.STEPS)
+    assert [saving.step(step) for step in (5, 6, 9, 10)] == [NOTHING, NOTHING, NOTHING, SAVE]
+
+
+def test_a_save_that_is_due_alone_is_no_gates(page: Events, saving: Rank) -> None:
+    saving.step(4)
+    raise_and_open(page.gate, 1, 7, Kinds.CHECKPOINT)
+    assert saving.step(5) == SAVE
+    save(saving, 5)
+    assert (saving.slot.gate, saving.slot.saved) == (0, 6)
+    assert [saving.step(6), saving.step(7)] == [NOTHING, SAVE]
+    save(saving, 7)
+    assert (saving.slot.gate, saving.slot.saved) == (1, 8)
+
+
+def test_ranks_that_are_held_where_they_are_due_save_once_when_they_go_on(
+    page: Events, saving: Rank
+) -> None:
+    saving.step(4)
+    raise_and_open(page.gate, 1, 5, Kinds.PAUSE)
+    held = saving.held(5)
+    page.gate.end_pauses(2)
+    assert held.result(SOON) == SAVE
+    assert saving.slot.gate == 1
+    page.gate.raise_gate(2, later())
+    held = saving.held(10)
+    page.gate.open_gate(2, 12, Kinds.STOP)
+    assert held.result(SOON) == SAVE
+    assert [saving.step(11), saving.step(12)] == [NOTHING, END]
+    assert saving.step(15) == Todo(checkpoint=True, stop=True)
 
 
 def test_ranks_that_run_freely_act_on_every_gate_at_one_step(page: Events) -> None:
