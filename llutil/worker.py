@@ -206,10 +206,16 @@ def checkpoint(step: int) -> Save:
 def resume() -> Checkpoint | None:
     """The newest committed checkpoint of this job, the same on all ranks; None without one.
 
+    Rank 0 looks for it when it first calls this, and all ranks of the round get what it has found
+    until they have committed one themselves. A job that has succeeded begins afresh, unless
+    ``resume="always"`` says otherwise.
+
     Its ``path`` is what the context gave, ``step`` how many steps are done in it, and
     ``world_size`` how many ranks wrote it, which may not be as many as there are now.
+
+    :raises CheckpointError: rank 0 has not called it in time, or the store refuses.
     """
-    return _saves().newest()
+    return _saves().resume()
 
 
 def _saves() -> Saves:

@@ -17,7 +17,6 @@ all ranks know it. This module may import the standard library, ``llutil.errors`
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import time
 
@@ -43,10 +42,11 @@ class Attempt:
     def __init__(self, store: Store, place: Place, step: int, count: int) -> None:
         self._store, self._place = store, place
         self.step = step
-        self._name = hashlib.sha256(f"{place.round}\n{count}".encode()).hexdigest()[:12]
+        self._name = place.attempt(count)
         self._notes = f"{ATTEMPTS}/{self._name}"
         self._folder = folder_name(step, self._name)
         self._number = 0
+        self._old_notes: list[str] = []
 
     @property
     def path(self) -> str:
@@ -58,12 +58,15 @@ class Attempt:
 
         :raises CheckpointError: another rank is at another step, or has failed already.
         """
-        self._store.make(self._folder)
-        self._store.make(self._notes)
         if self._place.rank == 0:
             found = look(self._store, self._place.job)
             self._number = 1 + max((each.number for each in found.markers.values()), default=0)
+            # Removed first: they may be what fills the disk.
             retention.remove(self._store, retention.parts(found, self._name))
+            # Those that are there now are of no later round than this one.
+            self._old_notes = retention.notes(self._store, self._name)
+        self._store.make(self._folder)
+        self._store.make(self._notes)
         self._note(f"{self._place.rank}-entered-{self.step}")
         try:
             self._refuse(self._store.names(self._notes))
@@ -146,8 +149,7 @@ class Attempt:
             # Looked for now: as soon as they are told, the other ranks begin the next attempt.
             found = look(store, place.job)
             unneeded += retention.parts(found, self._name) + retention.old(found, place.keep)
-            notes = set(store.names(ATTEMPTS)) - {self._name}
-            unneeded += [f"{ATTEMPTS}/{name}" for name in sorted(notes)]
+            unneeded += self._old_notes
         except OSError as error:
             _log.warning("old checkpoints in %r stay: %s", store, error)
         self._note(_COMMITTED)

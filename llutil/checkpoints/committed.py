@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from llutil.checkpoints.marker import MARKER, Checkpoint, Marker, decode
 from llutil.checkpoints.store import Store
 
-__all__ = ["ATTEMPTS", "Found", "folder_name", "look", "newest"]
+__all__ = ["ATTEMPTS", "Found", "folder_name", "look", "newest", "success_name"]
 
 ATTEMPTS = ".attempts"
 """The folder of the notes by which ranks commit; see ``llutil.checkpoints.attempt``."""
+_SUCCEEDED = re.compile(r"\.succeeded-([0-9]{1,18})")
 _FOLDER = re.compile(r"step-(\d+)-[0-9a-f]{12}")
 
 _log = logging.getLogger(__name__)
@@ -27,16 +28,24 @@ _log = logging.getLogger(__name__)
 class Found:
     """What lies in a store: by folder, the ``markers`` of the checkpoints that count, the newest
     first; ``parts``, the folders that no marker was written into; and why others are ``ignored``.
+
+    ``succeeded`` is the number of the newest checkpoint when the job last succeeded; 0: never.
     """
 
     markers: dict[str, Marker] = field(default_factory=dict)
     parts: list[str] = field(default_factory=list)
     ignored: dict[str, str] = field(default_factory=dict)
+    succeeded: int = 0
 
 
 def folder_name(step: int, attempt: str) -> str:
     """The name of a checkpoint's folder. ``attempt`` makes it unique: 12 hexadecimal digits."""
     return f"step-{step}-{attempt}"
+
+
+def success_name(number: int) -> str:
+    """The name of the note that the job has succeeded after its checkpoint ``number``."""
+    return f".succeeded-{number}"
 
 
 def look(store: Store, job: str) -> Found:
@@ -45,6 +54,9 @@ def look(store: Store, job: str) -> Found:
     markers = {}
     for name in sorted(store.names("")):
         if name == ATTEMPTS or name.startswith(".removed-"):
+            continue
+        if success := _SUCCEEDED.fullmatch(name):
+            found.succeeded = max(found.succeeded, int(success[1]))
             continue
         try:
             marker = decode(store.get(f"{name}/{MARKER}"))
@@ -66,14 +78,24 @@ def look(store: Store, job: str) -> Found:
     return found
 
 
-def newest(store: Store, job: str) -> Checkpoint | None:
-    """The newest checkpoint of ``job`` that counts. What does not count is named in the log."""
+def newest(store: Store, job: str, *, succeeded: bool = False) -> Checkpoint | None:
+    """The newest checkpoint of ``job`` that counts. What does not count is named in the log.
+
+    One from before the job's last success is left out, unless ``succeeded``.
+    """
     found = look(store, job)
     for name, why in found.ignored.items():
         _log.warning("%s is ignored among the checkpoints of job %r: %s", name, job, why)
     for name in found.parts:
         _log.info("%s does not count: it was never committed", store.path(name))
     for name, marker in found.markers.items():
+        if marker.number <= found.succeeded and not succeeded:
+            _log.info(
+                "%s is not resumed from: job %r has succeeded since, and begins afresh",
+                store.path(name),
+                job,
+            )
+            return None
         return Checkpoint(store.path(name), marker.step, marker.world_size)
     return None
 

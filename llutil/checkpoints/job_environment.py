@@ -7,18 +7,22 @@ library, ``llutil.errors``, ``llutil.job_name`` and its own room.
 
 from __future__ import annotations
 
+import logging
 import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
+from llutil.checkpoints.committed import ATTEMPTS, look, success_name
 from llutil.checkpoints.interval import interval
-from llutil.checkpoints.place import EVERY, FOLDER, KEEP, RESUME, RESUME_SUCCEEDED
-from llutil.checkpoints.store import check_store
+from llutil.checkpoints.place import EVERY, FOLDER, KEEP, RESUME, RESUME_SUCCEEDED, job_of
+from llutil.checkpoints.store import check_store, open_store
 from llutil.errors import ConfigError, Problem
 from llutil.job_name import is_by_chance, is_id, job_name
 
-__all__ = ["check_checkpoint_path", "checkpoint_environment", "every_seconds"]
+__all__ = ["check_checkpoint_path", "checkpoint_environment", "every_seconds", "note_success"]
+
+_log = logging.getLogger(__name__)
 
 
 class _Config(Protocol):
@@ -84,6 +88,31 @@ def check_checkpoint_path(config: _Config, run_id: str) -> None:
     except ConfigError as error:
         text = f"is {os.fspath(config.checkpoint_path or '')!r}: {error}"
         raise ConfigError(Problem("checkpoint_path", text)) from error
+
+
+def note_success(folder: str) -> bool:
+    """Write into a job's ``folder`` (``LLUTIL_CHECKPOINTS``) that the job has succeeded: its next
+    life begins afresh, and does not go on from the checkpoints that are there now.
+
+    It writes to the store, which may take long. Returns whether that is written; the log says why
+    not. None of the job's ranks may run any more: their notes are removed.
+    """
+    store = open_store(folder)
+    try:
+        found = look(store, job_of(folder))
+        number = max((marker.number for marker in found.markers.values()), default=0)
+        if number > found.succeeded:
+            store.put(success_name(number), b"", durable=True)
+        store.remove(ATTEMPTS)
+    except OSError as error:
+        _log.warning(
+            "it cannot be written into %r that the job has succeeded, so its next life may resume "
+            "from its end: %s",
+            store,
+            error,
+        )
+        return False
+    return True
 
 
 def _folder(config: _Config, run_id: str) -> str:

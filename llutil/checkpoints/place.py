@@ -7,6 +7,7 @@ The agent sets the environment. Without an agent there is one process, and its f
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import uuid
@@ -26,6 +27,7 @@ __all__ = [
     "TIMEOUT",
     "Place",
     "checkpoint_every",
+    "job_of",
     "place",
     "told_to_resume",
 ]
@@ -33,7 +35,9 @@ __all__ = [
 FOLDER = "LLUTIL_CHECKPOINTS"
 """The job's own folder, or its URI. The last part of it is the name of the job in markers."""
 RESUME = "LLUTIL_RESUME"
-"""What all ranks of the round resume from: JSON with path, step and world_size, or null."""
+"""What all ranks of the round resume from: JSON with path, step and world_size, or null. Without it
+rank 0 looks.
+"""
 RESUME_SUCCEEDED = "LLUTIL_RESUME_SUCCEEDED"
 """If it is 1, a job that has succeeded is resumed too."""
 ROUND = "LLUTIL_ROUND"
@@ -43,7 +47,8 @@ EVERY = "LLUTIL_CHECKPOINT_EVERY"
 KEEP = "LLUTIL_CHECKPOINT_KEEP"
 """How many committed checkpoints are kept; 3 by default."""
 TIMEOUT = "LLUTIL_CHECKPOINT_TIMEOUT"
-"""Seconds that a rank waits for the others of its round at the end of a checkpoint; 600 by default.
+"""Seconds that a rank waits for the others of its round, at the end of a checkpoint and before it
+resumes; 600 by default.
 """
 
 
@@ -58,6 +63,13 @@ class Place:
     round: str
     keep: int
     timeout: float
+    resume_succeeded: bool = False
+
+    def attempt(self, count: int) -> str:
+        """The name of the round's attempt ``count`` to save, the same on all of its ranks: 12
+        hexadecimal digits. Attempts are counted from 1.
+        """
+        return hashlib.sha256(f"{self.round}\n{count}".encode()).hexdigest()[:12]
 
 
 def place(environment: Mapping[str, str]) -> Place:
@@ -77,13 +89,19 @@ def place(environment: Mapping[str, str]) -> Place:
         )
     return Place(
         folder=folder or "checkpoints",
-        job=folder.rstrip("/").rpartition("/")[2],
+        job=job_of(folder),
         rank=_number(environment, "RANK", "0"),
         world_size=world_size,
         round=name,
         keep=_number(environment, KEEP, "3", least=1),
         timeout=_seconds(environment, TIMEOUT, "600"),
+        resume_succeeded=_number(environment, RESUME_SUCCEEDED, "0") == 1,
     )
+
+
+def job_of(folder: str) -> str:
+    """The name that the job with this folder has in markers."""
+    return folder.rstrip("/").rpartition("/")[2]
 
 
 def checkpoint_every(environment: Mapping[str, str]) -> int:

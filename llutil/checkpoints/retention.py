@@ -13,8 +13,10 @@ from collections.abc import Iterable
 from llutil.checkpoints.committed import ATTEMPTS, Found
 from llutil.checkpoints.store import Store
 
-__all__ = ["old", "parts", "remove"]
+__all__ = ["RESUMED", "notes", "old", "parts", "remove"]
 
+RESUMED = "resume-"
+"""How the folders of the notes begin that say what a round resumes from."""
 _log = logging.getLogger(__name__)
 
 
@@ -26,6 +28,14 @@ def old(found: Found, keep: int) -> list[str]:
 def parts(found: Found, attempt: str) -> list[str]:
     """The folders that were never committed, but those of the ``attempt`` that is under way."""
     return [name for name in found.parts if not name.endswith(attempt)]
+
+
+def notes(store: Store, *needed: str) -> list[str]:
+    """The folders of notes about attempts, but those of the attempts that are ``needed``. What a
+    round resumes from is not among them: only a later round knows that nobody asks any more.
+    """
+    there = sorted(set(store.names(ATTEMPTS)).difference(needed))
+    return [f"{ATTEMPTS}/{name}" for name in there if not name.startswith(RESUMED)]
 
 
 def remove(store: Store, folders: Iterable[str]) -> None:

@@ -17,9 +17,9 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from llutil.checkpoints.attempt import Attempt
-from llutil.checkpoints.committed import newest
 from llutil.checkpoints.marker import Checkpoint
 from llutil.checkpoints.place import RESUME, place, told_to_resume
+from llutil.checkpoints.round_resume import resume_of_round
 from llutil.checkpoints.store import open_store
 from llutil.errors import CheckpointError
 
@@ -71,6 +71,8 @@ class Saves:
         self._told = environment.get(RESUME)
         self._store = open_store(self.place.folder)
         self._last: Checkpoint | None = None
+        self._decided: Checkpoint | None = None
+        self._is_decided = False
         self._count = 0
         self._behind: Save | None = None
 
@@ -88,15 +90,20 @@ class Saves:
             raise ValueError(f"step is {step!r}; wanted the number of steps that are done")
         return Save(self, number)
 
-    def newest(self) -> Checkpoint | None:
-        """What to resume from: what this round committed last, or what the agent told this round,
-        or else the newest that lies in the store.
+    def resume(self) -> Checkpoint | None:
+        """What to resume from: what this round committed last, or what its agent told it, or else
+        what rank 0 finds in the store when it first asks.
+
+        :raises CheckpointError: rank 0 did not ask in time, or the store refuses.
         """
         if self._last is not None:
             return self._last
         if self._told:
             return told_to_resume(self._told)
-        return newest(self._store, self.place.job)
+        if not self._is_decided:
+            self._decided = resume_of_round(self._store, self.place)
+            self._is_decided = True
+        return self._decided
 
     def begin(self, save: Save) -> Attempt:
         """Enter the next attempt, after the one that still goes on behind."""

@@ -30,7 +30,7 @@ def content(step: int, rank: int) -> bytes:
 def train(folder: str, name: str, rank: int, size: int) -> None:
     """A rank that saves at every step, from where the job is."""
     saves = Saves({FOLDER: folder, ROUND: name, "RANK": str(rank), "WORLD_SIZE": str(size)})
-    done = saves.newest()
+    done = saves.resume()
     step = done.step if done else 0
     while True:
         step += 1
@@ -55,7 +55,7 @@ def kill(pid: int) -> None:
 
 
 def newest(folder: str) -> Checkpoint | None:
-    return Saves({FOLDER: folder}).newest()
+    return Saves({FOLDER: folder}).resume()
 
 
 def is_whole(found: Checkpoint) -> bool:
@@ -144,4 +144,4 @@ def test_a_disk_that_fills_up_fails_that_checkpoint_only(temporary: Path) -> Non
     assert found.step == 1
     with saves.save(3) as path:
         Path(path, "data").write_bytes(b"3")
-    assert saves.newest() == newest(str(temporary / "job"))
+    assert saves.resume() == newest(str(temporary / "job"))

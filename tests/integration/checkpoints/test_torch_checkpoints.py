@@ -20,6 +20,8 @@ import torch, torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint import FileSystemWriter
 from llutil import worker
+from llutil.checkpoints import committed
+from llutil.checkpoints.store import open_store
 
 warnings.simplefilter("ignore")
 rank = 0 if os.fork() else 1
@@ -31,8 +33,7 @@ def state(step):
     return {"weight": torch.full((4,), float(step)), "mine": {f"rank-{rank}": torch.tensor(rank)}}
 
 def newest():
-    worker._state.saves._last = None
-    found = worker.resume()
+    found = committed.newest(open_store(os.environ["LLUTIL_CHECKPOINTS"]), "job")
     return found and found.step
 
 with worker.checkpoint(1) as folder:

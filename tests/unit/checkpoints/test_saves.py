@@ -78,8 +78,8 @@ def test_a_checkpoint_counts_when_all_ranks_have_left_it(folder: str) -> None:
     paths = together(*(save(rank, 5) for rank in ranks))
     assert len(set(paths)) == 1
     wanted = Checkpoint(str(paths[0]), 5, 3)
-    assert [rank.newest() for rank in ranks] == [wanted] * 3
-    assert rank_of(folder, 0, 1).newest() == wanted
+    assert [rank.resume() for rank in ranks] == [wanted] * 3
+    assert rank_of(folder, 0, 1).resume() == wanted
 
 
 def test_nothing_counts_while_a_rank_is_inside(folder: str) -> None:
@@ -93,12 +93,12 @@ def test_nothing_counts_while_a_rank_is_inside(folder: str) -> None:
 
     def look_and_let_go() -> Checkpoint | None:
         assert inside.wait(SOON)
-        found = rank_of(folder, 0, 1).newest()
+        found = rank_of(folder, 0, 1).resume()
         go.set()
         return found
 
     assert together(save(ranks[0], 1), slow, look_and_let_go)[2] is None
-    assert rank_of(folder, 0, 1).newest() is not None
+    assert rank_of(folder, 0, 1).resume() is not None
 
 
 def test_only_the_newest_are_kept_and_what_never_counted_is_removed(folder: str) -> None:
@@ -120,11 +120,11 @@ def test_who_fails_gets_its_own_error_and_the_others_are_told_whose_it_was(folde
         assert told[0] is full
         assert isinstance(told[1], CheckpointError)
         assert f"rank {failing} failed in it (OSError: [Errno 28] No space left" in str(told[1])
-        newest = rank_of(folder, 0, 1).newest()
+        newest = rank_of(folder, 0, 1).resume()
         assert newest is not None
         assert newest.step == 1
     together(*(save(rank, 3) for rank in ranks))
-    newest = rank_of(folder, 0, 1).newest()
+    newest = rank_of(folder, 0, 1).resume()
     assert newest is not None
     assert newest.step == 3
 
@@ -135,9 +135,9 @@ def test_ranks_at_different_steps_are_told_so_and_nothing_counts(folder: str) ->
     for error in told:
         assert isinstance(error, CheckpointError)
     assert "rank 1 at step 11" in str(told[0])
-    assert rank_of(folder, 0, 1).newest() is None
+    assert rank_of(folder, 0, 1).resume() is None
     together(*(save(rank, 12) for rank in ranks))
-    assert rank_of(folder, 0, 1).newest() is not None
+    assert rank_of(folder, 0, 1).resume() is not None
 
 
 def test_who_never_comes_is_named_within_the_deadline(folder: str) -> None:
@@ -180,7 +180,7 @@ def test_a_rank_0_of_an_earlier_round_commits_nothing_that_was_removed(folder: s
 
     told = together(slow, later_round)
     assert isinstance(told[0], CheckpointError)
-    newest = rank_of(folder, 0, 1).newest()
+    newest = rank_of(folder, 0, 1).resume()
     assert newest is not None
     assert newest.step == 11
 
@@ -188,11 +188,11 @@ def test_a_rank_0_of_an_earlier_round_commits_nothing_that_was_removed(folder: s
 def test_a_round_resumes_from_what_its_agent_told_until_it_has_committed(folder: str) -> None:
     save(rank_of(folder, 0, 1), 3)()
     told = rank_of(folder, 0, 1, **{RESUME: '{"path": "/old", "step": 1, "world_size": 4}'})
-    assert told.newest() == Checkpoint("/old", 1, 4)
+    assert told.resume() == Checkpoint("/old", 1, 4)
     afresh = rank_of(folder, 0, 1, **{RESUME: "null"})
-    assert afresh.newest() is None
+    assert afresh.resume() is None
     path = save(afresh, 2)()
-    assert afresh.newest() == rank_of(folder, 0, 1).newest() == Checkpoint(path, 2, 1)
+    assert afresh.resume() == rank_of(folder, 0, 1).resume() == Checkpoint(path, 2, 1)
 
 
 def test_a_save_behind_counts_only_after_its_future(folder: str) -> None:
@@ -202,10 +202,10 @@ def test_a_save_behind_counts_only_after_its_future(folder: str) -> None:
         with rank.save(1) as path:
             path.after(upload)
     uploads[0].set_result(None)
-    assert rank_of(folder, 0, 1).newest() is None
+    assert rank_of(folder, 0, 1).resume() is None
     uploads[1].set_result(None)
     together(*(save(rank, 2) for rank in ranks))
-    found = rank_of(folder, 0, 1, **{KEEP: "9"}).newest()
+    found = rank_of(folder, 0, 1, **{KEEP: "9"}).resume()
     assert found is not None
     assert found.step == 2
     assert [name.rpartition("-")[0] for name in names(folder)] == ["step-1", "step-2"]
@@ -229,7 +229,7 @@ def test_a_save_behind_that_never_ends_holds_no_rank_for_ever_and_others_are_tol
     upload.set_result(None)
     together(save(slow, 3), save(quick, 3))  # the first save has failed meanwhile
     together(save(slow, 4), save(quick, 4))
-    found = rank_of(folder, 0, 1).newest()
+    found = rank_of(folder, 0, 1).resume()
     assert found is not None
     assert found.step == 4
 
@@ -251,7 +251,7 @@ def test_an_async_save_that_nobody_named_holds_the_rank_until_the_time_is_over(
     finally:
         goes_on.set()
         thread.join()
-    assert rank.newest() is None
+    assert rank.resume() is None
 
 
 def test_what_fails_behind_is_raised_by_the_next_context(folder: str) -> None:
@@ -268,7 +268,7 @@ def test_what_fails_behind_is_raised_by_the_next_context(folder: str) -> None:
         assert "step 1, which was saved behind, does not count" in str(error)
         assert "the network is away" in str(error)
     together(*(save(rank, 3) for rank in ranks))
-    found = rank_of(folder, 0, 1).newest()
+    found = rank_of(folder, 0, 1).resume()
     assert found is not None
     assert found.step == 3
 
