@@ -121,7 +121,7 @@ class GrowthProperties:
         if said == 0 or old:
             return
         number, since = state.growth.number, state.growth.since
-        saved = world.saves.committed.get((verdict.stage, number))
+        saved = self._saved(verdict.stage, number)
         if said == 1 and saved is None:
             self._fail("true growth", f"{verdict}, and gate {number} is not saved")
         if said == 1 and saved is not None and saved < world.now - self._patience:
@@ -135,6 +135,12 @@ class GrowthProperties:
             self._fail("stops count", f"{verdict}, and the ranks are to stop")
         if said == 2:
             self._calm_growth(verdict)
+
+    def _saved(self, stage: Stage, number: int) -> float | None:
+        """When the checkpoint of that gate was committed, or the first one after it."""
+        committed = self.world.saves.committed.items()
+        times = [when for (at, gate), when in committed if at == stage and gate >= number]
+        return min(times, default=None)
 
     def _stops(self, stage: Stage) -> bool:
         decisions = self.world.properties.gates.decisions

@@ -222,6 +222,14 @@ def test_a_wish_for_a_checkpoint_meanwhile_serves_newcomers_too() -> None:
     assert "saved before at step 9" in leader.grown()
 
 
+def test_a_later_checkpoint_serves_newcomers_if_nothing_is_heard_of_theirs() -> None:
+    leader = asked()
+    leader.sees(see.ReportsSeen(FIRST, (wish("b"),)))
+    leader.asks(9)
+    leader.saved(2)
+    assert leader.grown().endswith("; a checkpoint was saved before")
+
+
 def test_open_wishes_are_in_the_same_gate() -> None:
     leader = Leader()
     leader.sees(see.ReportsSeen(FIRST, (wish("b", 1, "resume"),)))
