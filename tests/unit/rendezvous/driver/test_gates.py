@@ -80,3 +80,18 @@ def test_a_node_that_does_not_answer_delays_the_others_for_a_limited_time(
     wishes(nodes[1], "checkpoint")
     nodes[0].raises(3)
     assert "did not answer within 0.1 s" in nodes[0].opens().why
+
+
+def test_ranks_save_before_a_newcomer_is_let_in(rendezvous: MemoryRendezvous) -> None:
+    growing = {"max_nodes": 3, "saves_before_growth": True}
+    nodes = leader_first(rendezvous.gang("a", "b", **growing))
+    nodes.append(rendezvous.node("c", min_nodes=2, **growing))
+    for node, furthest in zip(nodes[:2], (7, 8), strict=True):
+        assert node.raises(furthest).gate.kinds == ("checkpoint",)
+    for node in nodes[:2]:
+        assert node.opens().step == 8
+    nodes[1].tell(see.CheckpointSaved(FIRST, 1))
+    assert not nodes[1].peek(0.05)
+    nodes[0].tell(see.CheckpointSaved(FIRST, 1))
+    for node in nodes[:2]:
+        assert "a checkpoint was saved before at step 8" in node.stops().why
