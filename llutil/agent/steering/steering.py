@@ -217,10 +217,11 @@ class Steering:
             self._checkpoints.append(_Checkpoint(number, asked))
         if WishKind.PAUSE in kinds:
             self._pause = number, asked
-        if self._stop.asked:
+        # Ranks meet decisions in their order, so the first stop is the one that they come to.
+        if self._stop.asked and self._stop.told is None:
             _log.info("ranks of this node stop after step %d", asked.step)
             self._stop.told = asked
-        elif WishKind.STOP in kinds:
+        elif WishKind.STOP in kinds and not self._stop.asked and self._asked_stop is None:
             self._asked_stop = asked
             self._observer.steered(f"stops after step {asked.step}: {asked.why}")
 
@@ -267,7 +268,10 @@ class Steering:
             self._observer.steered(f"paused after step {asked.step}: {asked.why}")
 
     def _came_to(self, asked: Asked | None) -> bool:
-        return asked is not None and any(asked.is_done_by(slot) for slot in self._slots())
+        # Not by the gate that a rank is done with: it may ignore the checkpoint, and only stop.
+        return asked is not None and any(
+            slot.ahead and slot.step >= asked.step for slot in self._slots()
+        )
 
     def _slots(self) -> list[Slot]:
         return [self._events.slot(local_rank) for local_rank in range(self._local_ranks)]

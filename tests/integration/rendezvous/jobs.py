@@ -34,6 +34,7 @@ else.
 _SOON = 60.0  # seconds within which what should happen at once must happen
 _WORKER = str(Path(__file__).parent / "worker.py")
 _GLOO = "tests.integration.rendezvous.agents:all_reduce_until_told"
+_TRAINING = "tests.integration.rendezvous.training:train"
 _FUNCTION = "tests.integration.rendezvous.agents:answer_when_told"
 
 
@@ -138,10 +139,17 @@ class Job:
         self._config = {"rdzv_backend": store.backend, **config}
 
     def node(
-        self, name: str, *, gloo: bool = False, function: bool = False, **config: Any
+        self,
+        name: str,
+        *,
+        gloo: bool = False,
+        function: bool = False,
+        trains: dict[str, Any] | None = None,
+        script: str = "",
+        **config: Any,
     ) -> Agent:
         """Start an agent. Its workers are scripts; or functions that use gloo, or that return and
-        raise.
+        raise, or the training that takes these arguments.
         """
         options: dict[str, Any] = {"lease_ttl": TTL, "last_call_timeout": 1, "timeout": 90}
         options |= self.store.options
@@ -150,10 +158,10 @@ class Job:
         merged: dict[str, Any] = {
             "min_nodes": 1,
             "max_nodes": 4,
-            "nproc_per_node": 2 if gloo else 1,
+            "nproc_per_node": 2 if gloo or trains else 1,
             "run_id": self.run_id,
             "rdzv_endpoint": ",".join(str(endpoint) for endpoint in self.endpoints),
-            "start_method": "forkserver" if gloo else "spawn",
+            "start_method": "forkserver" if gloo or trains else "spawn",
             "log_dir": str(self.folder / "logs"),
             "shutdown_timeout": 5,
             # So that whatever happens to these jobs is heard, and not found by looking.
@@ -164,11 +172,14 @@ class Job:
         merged["rdzv_configs"] = (
             options | self._config.get("rdzv_configs", {}) | config.get("rdzv_configs", {})
         )
+        entrypoint = script or (_GLOO if gloo else _FUNCTION if function else _WORKER)
+        if trains is not None:
+            entrypoint = _TRAINING
         args = {
             "name": name,
             "folder": str(self.folder),
-            "entrypoint": _GLOO if gloo else _FUNCTION if function else _WORKER,
-            "args": [str(self.folder)],
+            "entrypoint": entrypoint,
+            "args": [str(self.folder), *(trains or {}).values()],
             "config": merged,
         }
         env = {name: os.environ[name] for name in (MARK, "TMPDIR")}

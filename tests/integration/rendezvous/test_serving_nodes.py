@@ -4,11 +4,15 @@ have the same endpoint, and it is this machine's.
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from llutil.backends.endpoints import Endpoint
+from llutil.events.events import Events
 from tests.integration.rendezvous.conftest import MakeJob
 from tests.integration.rendezvous.jobs import Agent, Job, until
+from tests.integration.rendezvous.training_jobs import ranks_of, start, trains
 from tests.support.ports import free_ports
 from tests.support.stores import SERVED_BY_A_NODE
 
@@ -83,3 +87,24 @@ def test_when_the_serving_agent_is_killed_the_rest_train_on_and_meet_again_at_th
     job.succeed()
     for agent in (again, other):
         assert len(agent.ends()["values"]) == 1
+
+
+def test_a_serving_node_that_has_to_go_saves_first_and_its_next_life_resumes_there(
+    make_job: MakeJob,
+) -> None:
+    job = make_job(Endpoint("127.0.0.1", free_ports(1)[0]))
+    start(job, "a", "b", lockstep=True, min_nodes=2)
+    trains(job, "a", "b")
+    (serving,) = [one for one in job.agents if _SERVES in one.told]
+    (other,) = [one for one in job.agents if one is not serving]
+    serving.process.signal(signal.SIGTERM)
+    serving.ends("SignalException")
+    first = ranks_of(job.folder)
+    ((step,),) = {one.saved for one in first}
+    assert {one.stopped for one in first if one.node == serving.name} == {step}
+    start(job, "again", lockstep=True, min_nodes=2, max_nodes=2)
+    crew = trains(job, "again", other.name)
+    assert {one.resumed for one in crew} == {step}
+    Events.attach(crew[0].page).stop_all_tasks.set()
+    for agent in (other, job.agents[-1]):
+        assert len(agent.ends()["values"]) == 2

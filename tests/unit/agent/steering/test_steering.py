@@ -228,6 +228,29 @@ def test_a_node_that_ends_wishes_a_checkpoint_and_its_own_ranks_stop_there(node:
     assert not node.page.stop_all_tasks.is_set()
 
 
+def test_a_rank_that_stops_without_saving_was_told_to_end_too(node: Node) -> None:
+    steering = node.steering(alone=True)
+    node.step(1)
+    assert steering.ends_in_order("got SIGTERM", 10.0)
+    assert node.step(2) == [Todo(checkpoint=True, stop=True)] * 2
+    node.ended = {0, 1}
+    assert steering.was_told_to_end
+
+
+def test_a_later_decision_does_not_hide_the_one_at_which_ranks_stopped(node: Node) -> None:
+    steering = node.steering()
+    node.step(1)
+    assert steering.ends_in_order("got SIGTERM", 10.0)
+    for number in (1, 2):  # the second is another node's wish
+        steering.raise_gate(number, frozenset({CHECKPOINT}), 10.0)
+        steering.open_gate(number, frozenset({CHECKPOINT}), 1 + number, 0, "got SIGTERM")
+        if number == 1:
+            node.step(2)
+            for rank in node.ranks:
+                rank.saved(2)
+    assert steering.was_told_to_end
+
+
 def test_without_a_place_for_checkpoints_it_stops_at_its_own_next_step(node: Node) -> None:
     steering = node.steering(saves=False)
     node.step(1)

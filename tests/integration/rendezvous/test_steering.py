@@ -1,0 +1,126 @@
+"""Ranks of several nodes save, pause and stop at one step, whoever asks for it and in which way."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from llutil.events.events import Events
+from tests.integration.rendezvous.jobs import Job, until
+from tests.integration.rendezvous.training_jobs import last_round, ranks_of, start, trains
+from tests.support.stores import STORES, on_stores
+
+pytestmark = [pytest.mark.launch]
+_ON_STORES = pytest.mark.parametrize("store", STORES)
+
+
+@_ON_STORES
+def test_flags_on_one_nodes_page_steer_the_ranks_of_all(job: Job) -> None:
+    agents = start(job, "a", "b", lockstep=False)
+    ranks = trains(job, "a", "b")
+    pages = {one.node: Events.attach(one.page) for one in ranks}
+    soon = time.monotonic() + 30
+
+    pages["b"].trigger_save_checkpoint.set()
+    for page in pages.values():
+        until("saved", page.finished_save_checkpoint.is_set)
+    (saved,) = {one.saved for one in last_round(job)}
+    assert len(saved) == 1
+
+    pages["a"].pause.set()
+    for page in pages.values():
+        assert page.paused.wait(soon)
+    (paused,) = {one.steps[-1] for one in last_round(job)}
+    time.sleep(0.3)
+    assert {one.steps[-1] for one in last_round(job)} == {paused}
+    pages["b"].resume.set()
+    trains(job, "a", "b", after=paused)
+    assert not any(page.paused.is_set() for page in pages.values())
+
+    pages["b"].stop_all_tasks.set()
+    values = [agent.ends()["values"] for agent in agents]
+    (stopped,) = {one.stopped for one in last_round(job)}
+    assert {one.saved for one in last_round(job)} == {(*saved, stopped)}
+    assert {value for of_node in values for value in of_node.values()} == {stopped}
+    assert all("was stopped after step" in agent.told for agent in agents)
+
+
+@on_stores("leaves", ("leader",), ("follower",))
+def test_a_node_that_has_to_go_saves_first_and_the_others_go_on_from_there(
+    job: Job, leaves: str
+) -> None:
+    start(job, "a", "b", lockstep=True)
+    leader, follower = job.members(2)
+    goes, stays = (leader, follower) if leaves == "leader" else (follower, leader)
+    trains(job, "a", "b")
+    goes.process.signal(signal.SIGTERM)
+    goes.ends("SignalException")
+    gone = [one for one in ranks_of(job.folder) if one.node == goes.name]
+    (step,) = {one.stopped for one in gone}
+    assert step is not None
+    assert {(one.saved, one.returned) for one in gone} == {((step,), step)}
+    first = [one for one in ranks_of(job.folder) if one.world == 4]
+    assert {one.saved for one in first} == {(step,)}
+    assert max(one.steps[-1] for one in first) <= step + 1  # done twice, at most
+    assert {one.resumed for one in trains(job, stays.name)} == {step}
+    Events.attach(last_round(job)[0].page).stop_all_tasks.set()
+    stays.ends()
+
+
+@_ON_STORES
+def test_a_job_whose_nodes_all_have_to_go_saves_first_and_redoes_one_step_at_most(
+    job: Job,
+) -> None:
+    agents = start(job, "a", "b", lockstep=True)
+    trains(job, "a", "b")
+    for agent in agents:
+        agent.process.signal(signal.SIGTERM)
+    for agent in agents:
+        agent.ends("SignalException")
+    ranks = ranks_of(job.folder)
+    assert len({one.round for one in ranks}) == 1
+    saved = {one.saved[-1] for one in ranks}
+    furthest = max(one.steps[-1] for one in ranks)
+    start(job, "c", lockstep=True)
+    (resumed,) = {one.resumed for one in trains(job, "c")}
+    assert resumed in saved
+    assert furthest - resumed <= 1
+    Events.attach(last_round(job)[0].page).stop_all_tasks.set()
+    job.agents[-1].ends()
+
+
+@_ON_STORES
+def test_a_job_that_was_told_to_go_resumes_at_its_step(job: Job) -> None:
+    (agent,) = start(job, "a", lockstep=True)
+    trains(job, "a")
+    agent.process.signal(signal.SIGTERM)
+    agent.ends("SignalException")
+    (step,) = {one.stopped for one in ranks_of(job.folder)}
+    assert step is not None
+    (again,) = start(job, "b", lockstep=True)
+    assert {one.resumed for one in trains(job, "b")} == {step}
+    again.process.signal(signal.SIGTERM)
+    again.ends("SignalException")
+
+
+def test_a_rank_that_ignores_the_stop_gets_the_signal_within_the_grace_period(
+    job: Job, tmp_path: Path
+) -> None:
+    script = tmp_path / "ignores.py"
+    script.write_text(
+        "import time; from llutil import worker\n"
+        "for step in range(1, 10**9):\n"
+        "    time.sleep(0.001)\n"
+        "    worker.step(step)\n"
+    )
+    agent = job.node("a", max_nodes=1, script=str(script), shutdown_timeout=60)
+    until("steps", lambda: "round of 1 ranks started" in agent.told)
+    time.sleep(1)
+    began = time.monotonic()
+    agent.process.signal(signal.SIGTERM)
+    agent.ends("SignalException")
+    assert time.monotonic() - began < 15
+    assert "went on after step" in agent.told

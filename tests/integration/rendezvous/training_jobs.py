@@ -1,0 +1,89 @@
+"""Jobs whose workers are the training of ``training.py``, and what its ranks wrote down."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.integration.rendezvous.jobs import Agent, Job, until
+
+__all__ = ["Rank", "last_round", "ranks_of", "start", "trains"]
+
+
+def start(job: Job, *names: str, lockstep: bool, **config: Any) -> list[Agent]:
+    """Nodes that train together, with a place for checkpoints."""
+    options = {
+        "min_nodes": 1,
+        "max_nodes": len(names),
+        "checkpoint_path": str(job.folder / "checkpoints"),
+        "rdzv_configs": {"last_call_timeout": 60},
+        **config,
+    }
+    return [job.node(name, trains={"lockstep": lockstep}, **options) for name in names]
+
+
+def trains(job: Job, *names: str, after: int = 0) -> list[Rank]:
+    """Wait for a round in which exactly these nodes train, and every rank has made ten steps; that
+    is after the step ``after`` in all. Its ranks.
+    """
+
+    def complete() -> list[Rank]:
+        ranks = ranks_of(job.folder)
+        last = [one for one in ranks if one.round == ranks[-1].round]
+        there = {one.node for one in last} == set(names) and len(last) == last[0].world
+        far = all(len(one.steps) > 10 and one.steps[-1] > after for one in last)
+        return last if there and far else []
+
+    found: list[Rank] = until(f"a round of {', '.join(names)}", complete)
+    return found
+
+
+def last_round(job: Job) -> list[Rank]:
+    ranks = ranks_of(job.folder)
+    return [one for one in ranks if one.round == ranks[-1].round]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rank:
+    """What one rank of one round wrote down."""
+
+    node: str
+    rank: int
+    world: int
+    round: str
+    page: str
+    resumed: int
+    steps: tuple[int, ...]
+    saved: tuple[int, ...]
+    stopped: int | None
+    returned: int | None
+
+
+def ranks_of(folder: Path) -> list[Rank]:
+    """All ranks of all rounds so far, in the order in which they began."""
+    paths = sorted(folder.glob("rank-*"), key=lambda path: int(path.name.split("-")[1]))
+    return [rank for path in paths for rank in _read(path)]
+
+
+def _read(path: Path) -> Iterator[Rank]:
+    lines = path.read_text().splitlines(keepends=True)
+    # The last line of a rank that was killed may be cut short.
+    said = [json.loads(line) for line in lines if line.endswith("\n")]
+    if not said:
+        return
+    first = said[0]
+    yield Rank(
+        node=first["node"],
+        rank=first["rank"],
+        world=first["world"],
+        round=first["round"],
+        page=first["page"],
+        resumed=first["resumed"],
+        steps=tuple(one["step"] for one in said if "step" in one),
+        saved=tuple(one["saved"] for one in said if "saved" in one),
+        stopped=next((one["stopped"] for one in said if "stopped" in one), None),
+        returned=next((one["returned"] for one in said if "returned" in one), None),
+    )
