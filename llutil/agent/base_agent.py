@@ -12,7 +12,6 @@ import logging
 import os
 import signal
 import socket
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +38,7 @@ from llutil.agent.guardian.client import Guardian
 from llutil.agent.hang.hang_finder import HangFinder
 from llutil.agent.metrics import Stopwatch
 from llutil.agent.observer import AgentObserver
+from llutil.agent.progress_report import ProgressReport
 from llutil.agent.start_methods.starter import RankServerLostError, Starter
 from llutil.agent.steering.agreement import Agreement
 from llutil.agent.steering.steering import Steering
@@ -49,16 +49,13 @@ from llutil.agent.workers.rank_exit import RankExit
 from llutil.agent.workers.rank_group import RankGroup
 from llutil.agent.workers.rank_plan import RankPlan
 from llutil.agent.workers.standard_input import standard_input
-from llutil.checkpoints.place import ROUND
+from llutil.checkpoints.place import FOLDER, ROUND
 from llutil.entrypoint import Command, FunctionName, PickledCall
 from llutil.system.oom_kills import OomWatch
 
 __all__ = ["Agent"]
 
 _log = logging.getLogger(__name__)
-
-# Seconds between two reports of the ranks' steps to the observer.
-_PROGRESS_PERIOD = 0.5
 
 
 class Agent(SimpleElasticAgent):
@@ -98,7 +95,7 @@ class Agent(SimpleElasticAgent):
         """The greatest step that any rank of this node has reported, in any round."""
         self._error_files: dict[int, Path] = {}
         self._round = ""
-        self._next_progress = 0.0 if observer.wants_progress else float("inf")
+        self._progress = ProgressReport(job.events, observer)
 
     @property
     def kept_folder(self) -> str:
@@ -106,9 +103,11 @@ class Agent(SimpleElasticAgent):
         return self._job.order.kept_folder
 
     @property
-    def is_first_node(self) -> bool:
-        """Whether this node had the first ranks in the last round."""
-        return bool(self._worker_group.workers) and self._worker_group.group_rank == 0
+    def success_folder(self) -> str:
+        """The job's folder of checkpoints, if this node is the one that notes the job's success."""
+        group = self._worker_group
+        first = bool(group.workers) and group.group_rank == 0
+        return self._job.checkpoints.get(FOLDER, "") if first else ""
 
     # The methods that torch's SimpleElasticAgent calls.
 
@@ -125,7 +124,9 @@ class Agent(SimpleElasticAgent):
             _log.warning("%s; all ranks of this node are started again", error)
             self._workers = self._new_workers(plans)
         self._hangs.begin()
-        self._begin_steering(self._workers)
+        self.steering.begin(
+            self._agreement(), self._workers, first_node=worker_group.group_rank == 0
+        )
         self._start_count += 1
         ranks = tuple(worker.global_rank for worker in worker_group.workers)
         world_size = worker_group.workers[0].world_size
@@ -162,8 +163,8 @@ class Agent(SimpleElasticAgent):
     # What subclasses have to say.
 
     def _round_name(self) -> str:
-        """A name of the round that is about to start: the same on all nodes, and no other round of
-        any life of the job has it.
+        """A name of the coming round, the same on all nodes; no other round of any life of the job
+        has it.
         """
         raise NotImplementedError
 
@@ -172,15 +173,6 @@ class Agent(SimpleElasticAgent):
         raise NotImplementedError
 
     # The rest is for subclasses, and for the methods above.
-
-    def _begin_steering(self, workers: RankGroup) -> None:
-        group = self._worker_group
-        self.steering.begin(
-            self._agreement(),
-            lambda: workers.over,
-            local_ranks=group.spec.local_world_size,
-            first_node=group.group_rank == 0,
-        )
 
     def _new_workers(self, plans: list[RankPlan]) -> RankGroup:
         order_fd = write_order(self._job.order)
@@ -238,9 +230,9 @@ class Agent(SimpleElasticAgent):
         """One turn of the loop while workers run: until something happens, or a check of them or
         ``deadline`` is due.
         """
-        self._show_progress_when_due()
+        self._progress.tell_when_due(self._worker_group.workers)
         due = min(
-            self._next_progress,
+            self._progress.next_due,
             workers.next_deadline,
             self._hangs.next_look,
             self.steering.next_look,
@@ -248,30 +240,6 @@ class Agent(SimpleElasticAgent):
         self._loop.turn(min(deadline, due))
         self.steering.look()
         self._hangs.look(workers, one_node=self._worker_group.group_world_size == 1)
-
-    def _show_progress_when_due(self) -> None:
-        """Show the ranks' steps about twice a second, if the observer wants them.
-        ``_next_progress`` is when to show them next.
-        """
-        now = time.monotonic()
-        if now >= self._next_progress:
-            self._next_progress = now + _PROGRESS_PERIOD
-            self._show_progress()
-
-    def _show_progress(self) -> None:
-        events = self._job.events
-        ranks = {worker.local_rank: worker.global_rank for worker in self._worker_group.workers}
-        steps = {
-            ranks[local]: progress
-            for local, progress in events.progress().items()
-            if local in ranks
-        }
-        first = [events.slot(local) for local, rank in ranks.items() if rank == 0]
-        if events.debugged:
-            self._observer.progress({}, {})
-        elif steps:
-            metrics = events.metrics_of(first[0]).read() if first else {}
-            self._observer.progress(steps, metrics)
 
     def _end_failed_round(self) -> list[RankExit]:
         """Stop workers whose round has failed, here or on another node. A rank that waits for one

@@ -206,8 +206,7 @@ class LedgerAgent(Agent):
         put_metric(f"workers.{role}.remaining_restarts", self._remaining_restarts)
         put_metric(f"workers.{role}.{state.name.lower()}", 1)
         if not self._workers.failed:
-            if self._observer.wants_progress:
-                self._show_progress()
+            self._progress.tell(self._worker_group.workers)
             ended = self._end_workers(signal.SIGKILL, 0.0)
             self._values = {one.rank: one.note for one in ended}
             self._driver.tell(see.WorkersEnded(stage, None))

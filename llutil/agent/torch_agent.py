@@ -108,8 +108,7 @@ class TorchBackendAgent(Agent):
 
     def _on_success(self, group: WorkerGroup) -> RunResult:
         """End a round whose ranks here have all succeeded."""
-        if self._observer.wants_progress:
-            self._show_progress()
+        self._progress.tell(self._worker_group.workers)
         # The ranks have ended, but children that they left may run on and are ended now.
         values = {one.rank: one.note for one in self._end_workers(signal.SIGKILL, 0.0)}
         if group.group_world_size > 1:

@@ -14,6 +14,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llutil.checkpoints.job_environment import note_success
 from llutil.errors import RendezvousError, ResultError
 from llutil.launcher.build_agent import build_agent
 from llutil.launcher.os_errors import os_errors_explained
@@ -52,10 +53,13 @@ def run(request: LaunchRequest) -> dict[int, Any]:
 
 def _say_how_it_ended(agent: Agent, request: LaunchRequest, run_id: str) -> None:
     """Say that a job was stopped; or note that it has succeeded, so that a rerun begins afresh."""
-    if (stopped := agent.steering.stopped) is not None:
+    stopped = agent.steering.stopped
+    if stopped is not None:
         _log.info("run %r was stopped after step %d: %s", run_id, stopped.step, stopped.why)
         if request.observer is not None:
             request.observer.stopped(stopped.step, stopped.why)
+    elif agent.success_folder:
+        note_success(agent.success_folder)
 
 
 @contextmanager

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from typing import Protocol
 
 from llutil.agent.observer import AgentObserver
 from llutil.agent.steering.agreement import Agreement
+from llutil.agent.steering.asked_checkpoint import AskedCheckpoint
 from llutil.agent.steering.flags import FlagReader
 from llutil.agent.steering.orderly_stop import OrderlyStop
 from llutil.agent.steering.page_gates import Asked, PageGates
@@ -31,9 +32,6 @@ _FOREVER = float("inf")
 # Seconds between two looks at the page.
 _PERIOD = 0.25
 
-# Seconds for a save that goes on behind, after its rank has left the step, to be committed.
-_SAVED_BEHIND = 600.0
-
 _KINDS: Mapping[WishKind, Kinds] = {
     WishKind.CHECKPOINT: Kinds.CHECKPOINT,
     WishKind.STOP: Kinds.STOP,
@@ -45,6 +43,18 @@ _WORDS: Mapping[WishKind, str] = {
     WishKind.PAUSE: "pause",
     WishKind.RESUME: "resume",
 }
+
+
+class Ranks(Protocol):
+    """The ranks of a round: a ``RankGroup``."""
+
+    @property
+    def pids(self) -> Mapping[int, int]:
+        """By local rank."""
+
+    @property
+    def over(self) -> set[int]:
+        """The local ranks whose part is over."""
 
 
 class Steering:
@@ -63,11 +73,11 @@ class Steering:
         self._gates = PageGates(events)
         self._stop = OrderlyStop()
         self._agreement: Agreement | None = None
-        self._ended: Callable[[], Collection[int]] = tuple
-        self._local_ranks = 0
+        self._ranks: Ranks
+        self._slots: list[Slot] = []
         self._wishes: dict[int, AbstractSet[WishKind]] = {}
         """What was wished at each gate that is raised and not open."""
-        self._checkpoints: list[_Checkpoint] = []
+        self._checkpoints: list[AskedCheckpoint] = []
         self._pause: tuple[int, Asked] | None = None
         self._asked_stop: Asked | None = None
         self._last_saved = 0
@@ -78,16 +88,14 @@ class Steering:
     def begin(
         self,
         agreement: Agreement,
-        ended: Callable[[], Collection[int]],
+        ranks: Ranks,
         *,
-        local_ranks: int,
         first_node: bool,
     ) -> None:
-        """The workers of a round are about to start; the page was reset. ``ended`` gives the local
-        ranks whose part is over.
-        """
+        """The workers of a round have just started; the page was reset before."""
         now = time.monotonic()
-        self._agreement, self._ended, self._local_ranks = agreement, ended, local_ranks
+        self._agreement, self._ranks = agreement, ranks
+        self._slots = [self._events.slot(local_rank) for local_rank in ranks.pids]
         self._gates.begin()
         self._flags.begin(now, first_node=first_node)
         self._wishes.clear()
@@ -100,7 +108,7 @@ class Steering:
         """The workers of the round have ended."""
         if self._agreement is not None:
             self._follow_ranks(time.monotonic())
-        self._agreement, self._ended = None, tuple
+        self._agreement = None
         self._next_look = _FOREVER
 
     @property
@@ -123,7 +131,7 @@ class Steering:
     @property
     def counts_steps(self) -> bool:
         """Whether a rank of this node has called ``worker.step`` in this round."""
-        return any(slot.ahead for slot in self._slots())
+        return any(slot.ahead for slot in self._slots)
 
     def ends_in_order(self, why: str, seconds: float) -> bool:
         """Whether ranks here come to an end of their own, after the platform has asked this node to
@@ -141,11 +149,11 @@ class Steering:
                 self._agreement.wish(frozenset({WishKind.CHECKPOINT}), why)
         if stop.alone and stop.told is None:
             limit = max(0.0, stop.deadline - now)
-            stop.told = self._gates.stop_alone(self._ended(), limit, why)
+            stop.told = self._gates.stop_alone(self._ranks.over, limit, why)
             if stop.told is not None:
                 _log.info("ranks of this node stop after step %d", stop.told.step)
         self._next_look = min(self._next_look, now + _PERIOD)
-        return stop.goes_on(now, self._slots(), self._ended())
+        return stop.goes_on(now, self._slots, self._ranks.over)
 
     @property
     def was_told_to_end(self) -> bool:
@@ -165,7 +173,7 @@ class Steering:
         """See ``Gates``."""
         if self._agreement is None:
             return None, "no workers run here"
-        raised = self._gates.raise_gate(number, limit, self._ended())
+        raised = self._gates.raise_gate(number, limit, self._ranks.over)
         self._wishes[number] = kinds
         return raised.furthest, raised.refusal
 
@@ -206,7 +214,7 @@ class Steering:
 
     def some_ended(self) -> bool:
         """See ``Gates``."""
-        return bool(self._ended())
+        return bool(self._ranks.over)
 
     # What follows.
 
@@ -214,7 +222,7 @@ class Steering:
         _log.info("all ranks %s after step %d: %s", _named(kinds), asked.step, asked.why)
         self._flags.decided(kinds)
         if WishKind.CHECKPOINT in kinds:
-            self._checkpoints.append(_Checkpoint(number, asked))
+            self._checkpoints.append(AskedCheckpoint(number, asked))
         if WishKind.PAUSE in kinds:
             self._pause = number, asked
         # Ranks meet decisions in their order, so the first stop is the one that they come to.
@@ -235,7 +243,7 @@ class Steering:
         self._flags.end_pause()
 
     def _follow_ranks(self, now: float) -> None:
-        slots, ended = self._slots(), self._ended()
+        slots, ended = self._slots, self._ranks.over
         saved = min((slot.saved for slot in slots), default=0)
         if saved > self._last_saved:
             self._last_saved = saved
@@ -248,7 +256,7 @@ class Steering:
             self._note_checkpoint(one, saved=is_saved)
         self._note_held(slots, ended)
 
-    def _note_checkpoint(self, one: _Checkpoint, *, saved: bool) -> None:
+    def _note_checkpoint(self, one: AskedCheckpoint, *, saved: bool) -> None:
         assert self._agreement is not None
         self._agreement.checkpoint_over(one.number, saved=saved)
         if saved:
@@ -270,31 +278,8 @@ class Steering:
     def _came_to(self, asked: Asked | None) -> bool:
         # Not by the gate that a rank is done with: it may ignore the checkpoint, and only stop.
         return asked is not None and any(
-            slot.ahead and slot.step >= asked.step for slot in self._slots()
+            slot.ahead and slot.step >= asked.step for slot in self._slots
         )
-
-    def _slots(self) -> list[Slot]:
-        return [self._events.slot(local_rank) for local_rank in range(self._local_ranks)]
-
-
-@dataclass(slots=True)
-class _Checkpoint:
-    """A checkpoint that ranks were asked for at the gate ``number`` of the ledger."""
-
-    number: int
-    asked: Asked
-    passed_at: float = _FOREVER
-    """When every rank here had left the step behind."""
-
-    def is_saved(self, slots: Collection[Slot], ended: Collection[int], now: float) -> bool | None:
-        """Whether it is committed; None while that is not known."""
-        if all(slot.saved > self.asked.step for slot in slots):
-            return True
-        if all(slot.local_rank in ended for slot in slots):
-            return False
-        if all(self.asked.is_done_by(slot) or slot.local_rank in ended for slot in slots):
-            self.passed_at = min(self.passed_at, now)
-        return False if now >= self.passed_at + _SAVED_BEHIND else None
 
 
 def _named(kinds: AbstractSet[WishKind]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
+from typing import ClassVar
 
 import pytest
 
@@ -52,11 +53,13 @@ class Remembered:
 class Node:
     """A node with two ranks, whose clock the test sets."""
 
+    pids: ClassVar = {0: 100, 1: 101}
+
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.page = Events.private()
         self.observer = Observer()
         self.ranks = [Steps(self.page.slot(rank), self.page.gate) for rank in range(2)]
-        self.ended: set[int] = set()
+        self.over: set[int] = set()
         self.asked = Remembered()
         self.now = time.monotonic()
         monkeypatch.setattr("llutil.agent.steering.steering.time.monotonic", lambda: self.now)
@@ -65,7 +68,7 @@ class Node:
         """With ``alone``, all ranks of the job are on this node."""
         steering = Steering(self.page, self.observer, saves=saves, every=None)
         agreement = OneNodeAgreement(steering) if alone else self.asked
-        steering.begin(agreement, lambda: self.ended, local_ranks=2, first_node=True)
+        steering.begin(agreement, self, first_node=True)
         return steering
 
     def look(self, steering: Steering) -> None:
@@ -114,7 +117,7 @@ def test_a_checkpoint_that_no_rank_saves_raises_no_flag(node: Node) -> None:
     node.look(steering)
     node.step(7)
     node.step(8)
-    node.ended = {0, 1}
+    node.over = {0, 1}
     node.look(steering)
     assert not node.page.finished_save_checkpoint.is_set()
     assert node.observer.told == []
@@ -190,9 +193,7 @@ def test_a_rendezvous_that_carries_nothing_says_which_do(
     node: Node, caplog: pytest.LogCaptureFixture
 ) -> None:
     steering = node.steering()
-    steering.begin(
-        NoAgreement(steering, "c10d"), lambda: node.ended, local_ranks=2, first_node=True
-    )
+    steering.begin(NoAgreement(steering, "c10d"), node, first_node=True)
     node.step(1)
     node.page.stop_all_tasks.set()
     node.look(steering)
@@ -233,7 +234,7 @@ def test_a_rank_that_stops_without_saving_was_told_to_end_too(node: Node) -> Non
     node.step(1)
     assert steering.ends_in_order("got SIGTERM", 10.0)
     assert node.step(2) == [Todo(checkpoint=True, stop=True)] * 2
-    node.ended = {0, 1}
+    node.over = {0, 1}
     assert steering.was_told_to_end
 
 
