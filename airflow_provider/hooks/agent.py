@@ -40,6 +40,7 @@ from llutil.errors import LaunchError, StoppedError
 from llutil.progress.display import ProgressDisplay, display_for_this_process
 from llutil.progress.log_lines import ProgressLines
 from llutil.system.job_mark import MARK_VARIABLE
+from llutil.system.terminal import TERMINAL, terminal_path
 from llutil.task_link.messages import Hello, Spec
 from llutil.task_link.secrets_file import open_secrets, without_secrets
 from llutil.time_budgets import KILLED, StopBudget
@@ -223,6 +224,9 @@ class AgentHook(BaseHook):
         environment = agent_environment(os.environ, python_path, self._env)
         # The agent is started with its mark, so that all its forks and their forks have it too.
         environment[MARK_VARIABLE] = uuid.uuid4().hex
+        # In dag.test() a person may be there. The standard streams of other tasks are Airflow's.
+        if terminal := terminal_path():
+            environment[TERMINAL] = terminal
         inherited = {} if results is None else {"--results": results}
         if not secrets:
             return AgentSubprocess(self._python, self._cwd, environment, inherited, paths)

@@ -188,9 +188,12 @@ class Events:
         return self.debugger_start.is_set() and not self.debugger_end.is_set()
 
     def reset_slots(self) -> None:
-        """Empty every slot and the gate. The agent calls it before it starts a round's workers."""
+        """Empty every slot and the gate, and lower the debugger's flags: a new round begins."""
         self._page.mapping[_SLOTS:_SIZE] = bytes(_SIZE - _SLOTS)
         self.gate.reset()
+        # A rank that was debugged may have been killed at its prompt.
+        self.debugger_start.clear()
+        self.debugger_end.clear()
 
     def progress(self) -> dict[int, tuple[int, int]]:
         """``{local rank: (step, total)}`` of the ranks that have reported in this round."""

@@ -21,6 +21,7 @@ class Doing(enum.IntEnum):
     STEPS = 0
     CHECKPOINT = 1
     HELD = 2
+    DEBUGGED = 3
 
 
 class _Word:

@@ -1,8 +1,9 @@
 """The launcher's public names, for callers and for their workers.
 
 ``LaunchConfig``, ``elastic_launch`` and ``launch_agent`` start jobs; ``Events`` and ``Std`` are
-values for them; ``worker`` is what a worker calls. A name is imported when it is first used
-(PEP 562), so a DAG file or a worker imports only what it needs. Only running a job imports torch.
+values for them; ``worker`` and ``breakpoint`` are what a worker calls. A name is imported when it
+is first used (PEP 562), so a DAG file or a worker imports only what it needs. Only running a job
+imports torch.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llutil import worker
+    from llutil.debugger.breakpoint import breakpoint  # noqa: A004 - it stands in for Python's
     from llutil.events.events import Events
     from llutil.launcher.config import LaunchConfig
     from llutil.launcher.launch_agent import elastic_launch
@@ -23,6 +25,7 @@ __all__ = [
     "LaunchConfig",
     "NumaOptions",
     "Std",
+    "breakpoint",
     "elastic_launch",
     "warm_workers",
     "worker",
@@ -33,6 +36,7 @@ _MODULES = {
     "LaunchConfig": "llutil.launcher.config",
     "NumaOptions": "llutil.numa_options",
     "Std": "llutil.std",
+    "breakpoint": "llutil.debugger.breakpoint",
     "elastic_launch": "llutil.launcher.launch_agent",
     "warm_workers": "llutil.launcher.shared_forkserver",
 }

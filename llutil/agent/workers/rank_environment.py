@@ -1,7 +1,7 @@
 """What a rank finds in its environment, and the prefix of its lines.
 
 This module may import torch's values of a worker group, for annotations alone, and from this
-package ``llutil.errors``, ``llutil.events`` and ``llutil.system.job_mark``.
+package ``llutil.errors``, ``llutil.events`` and ``llutil.system``.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from llutil.errors import ConfigError
 from llutil.events.events import ENVIRONMENT, SLOT_NUMBER
 from llutil.numa_options import CPUS
 from llutil.system.job_mark import MARK_VARIABLE
+from llutil.system.terminal import TERMINAL, terminal_path
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.agent.server.api import Worker, WorkerGroup
@@ -121,6 +122,8 @@ def rank_environment(
         MARK_VARIABLE: mark,
         **checkpoints,
     }
+    if terminal := terminal_path():  # else the agent may have been given one
+        env[TERMINAL] = terminal
     if timer_file:
         env["TORCHELASTIC_TIMER_FILE"] = timer_file
     env.pop(CPUS, None)

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import os
-import select
-import subprocess
 import sys
-import termios
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.support.launches import launch
 from tests.support.standard_input import standard_input
+from tests.support.terminal import Terminal
 
 pytestmark = [pytest.mark.launch, pytest.mark.usefixtures("no_torch")]
 
 ROOT = str(Path(__file__).parents[4])
-LIMIT = 60.0  # seconds
 
 PROGRAM = """
 import os, sys, time
@@ -57,46 +53,6 @@ def test_a_function_and_a_command_read_what_comes_to_their_launcher(method: str)
         assert launch(lambda: input("?"), start_method=method) == {0: "hello"}
     with standard_input(b"hello\n"):
         assert launch("sh", "-c", "read it; [ $it = hello ]", start_method=method) == {0: None}
-
-
-class Terminal:
-    """A program that makes its standard input its terminal, and somebody who types."""
-
-    def __init__(self, *command: str, env: dict[str, str]) -> None:
-        self._ours, programs = os.openpty()
-        self._shown = b""
-        self._process = subprocess.Popen(
-            command, stdin=programs, stdout=programs, stderr=programs, env=env
-        )
-        os.close(programs)
-
-    def until(self, text: str) -> str:
-        """What is shown next, up to ``text``."""
-        deadline = time.monotonic() + LIMIT
-        while text.encode() not in self._shown:
-            ready = select.select([self._ours], [], [], max(0.0, deadline - time.monotonic()))[0]
-            assert ready, f"no {text!r} in {self._shown!r}"
-            self._shown += os.read(self._ours, 1 << 16)
-        before, _, self._shown = self._shown.partition(text.encode())
-        return before.decode()
-
-    def write(self, text: str) -> None:
-        os.write(self._ours, text.encode())
-
-    @property
-    def echoes(self) -> bool:
-        return bool(termios.tcgetattr(self._ours)[3] & termios.ECHO)
-
-    def __enter__(self) -> Terminal:
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        try:
-            if kind is None:
-                assert self._process.wait(LIMIT) == 0
-        finally:
-            os.close(self._ours)  # a program that still runs gets SIGHUP
-            self._process.wait(LIMIT)
 
 
 def test_on_a_terminal_a_rank_asks_is_debugged_and_is_stopped_by_ctrl_c(tmp_path: Path) -> None:
