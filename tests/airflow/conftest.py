@@ -216,7 +216,7 @@ def run(request: pytest.FixtureRequest, _wanted: Wanted) -> Run:
 @dataclass(frozen=True, slots=True)
 class Trial:
     """A process that runs DAGs by ``dag.test()``, in its own ``home``; its output goes to
-    ``log``.
+    ``log``. Its standard input is a terminal, and ``person`` is the other side of that.
     """
 
     dag_ids: tuple[str, ...]
@@ -224,29 +224,35 @@ class Trial:
     process: subprocess.Popen[bytes]
     result: Path
     log: Path
+    person: int
 
 
 @pytest.fixture(scope="session")
 def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
     """The example DAGs and one of the tests' own, being tried out."""
-    dag_ids = ("train_digits", "train_script", "train_closure", "train_gang", "values", "archive")
+    examples = ("train_digits", "train_script", "train_closure", "train_gang")
+    dag_ids = (*examples, "values", "archive", "debugged")
     home = tmp_path_factory.mktemp("trial")
     prepare(home)
     result, log = home / "result.json", home / "log"
     bundles = json.dumps({name: str(folder) for name, folder in _BUNDLES.items()})
     python = subprocess.Popen(have_agents_forked(home), stdin=subprocess.DEVNULL)
+    person, terminal = os.openpty()
+    os.write(person, b"p made\nmade = 100\nc\n")  # it waits there for who reads it
     with log.open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.airflow.serverless", home, result, bundles, *dag_ids],
             cwd=_ROOT,
             env=os.environ | {"TMPDIR": str(home / "tmp")},
-            stdin=subprocess.DEVNULL,
+            stdin=terminal,
             stdout=out,
             stderr=out,
         )
+    os.close(terminal)
     try:
-        yield Trial(dag_ids, home, process, result, log)
+        yield Trial(dag_ids, home, process, result, log, person)
     finally:
+        os.close(person)
         for one in (process, python):
             one.kill()  # does nothing to a process that has been waited for
             one.wait()

@@ -5,6 +5,7 @@ at all.
 from __future__ import annotations
 
 import json
+import os
 
 import psutil  # type: ignore[import-untyped]  # psutil ships no types
 import pytest
@@ -78,6 +79,15 @@ def test_large_results_are_stored_and_read_as_under_a_scheduler(
     reference = xcoms["fill[0]"]["rank_0"]
     assert reference["uri"].startswith(f"file://{trial.home}/archive/archive/dag_id=archive/")
     assert "/map_index=0/" in reference["uri"]
+
+
+def test_a_rank_is_debugged_where_dag_test_was_called(
+    outcomes: dict[str, Outcome], trial: Trial
+) -> None:
+    assert outcomes["debugged"].xcoms["train"]["return_value"] == {"0": 40, "1": 101}
+    shown = os.read(trial.person, 1 << 16).decode()
+    assert "-> made += 1" in shown
+    assert "(Pdb rank 1) 40" in shown
 
 
 def test_nothing_is_left_of_them(outcomes: dict[str, Outcome], trial: Trial) -> None:
