@@ -24,6 +24,7 @@ This module may import only the standard library, ``llutil.errors``, ``llutil.ev
 
 from __future__ import annotations
 
+import atexit
 import os
 from typing import Any
 
@@ -224,7 +225,14 @@ def _saves() -> Saves:
         saves, steps = Saves(), _steps()
         saves.entered, saves.left, saves.ended = steps.saving, steps.left, steps.saved
         _state.saves = saves
+        atexit.unregister(_end)  # a fork may have dropped it
+        atexit.register(_end)
     return _state.saves
+
+
+def _end() -> None:
+    if _state.saves is not None:
+        _state.saves.end()
 
 
 def _steps() -> Steps:

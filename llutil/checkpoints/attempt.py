@@ -5,6 +5,7 @@ Each rank writes notes, which are files whose names say all::
     .attempts/<attempt>/<rank>-entered-<step>   it begins to write
     .attempts/<attempt>/<rank>-left             what it wrote is on disk
     .attempts/<attempt>/<rank>-failed           it could not; the content says why
+    .attempts/<attempt>/<rank>-ended            its process had ended before this attempt began
     .attempts/<attempt>/committed               rank 0 has written the marker
 
 Rank 0 writes the marker, once every rank has left. Nobody else does, so a checkpoint has one
@@ -19,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from urllib.parse import quote, unquote
 
 from llutil.checkpoints import retention
 from llutil.checkpoints.committed import ATTEMPTS, folder_name, look
@@ -36,12 +38,16 @@ _log = logging.getLogger(__name__)
 class Attempt:
     """This rank's part of the ``count``-th attempt of its round, at ``step``.
 
-    Call ``enter``, and then ``leave`` or ``fail``. Errors of the store are ``OSError``s.
+    Call ``enter``, and then ``leave`` or ``fail``. Errors of the store are ``OSError``s. ``ended``
+    are the ranks that are known to have ended; those that are found out are added.
     """
 
-    def __init__(self, store: Store, place: Place, step: int, count: int) -> None:
+    def __init__(
+        self, store: Store, place: Place, step: int, count: int, ended: set[int] | None = None
+    ) -> None:
         self._store, self._place = store, place
         self.step = step
+        self._ended = set() if ended is None else ended
         self._name = place.attempt(count)
         self._notes = f"{ATTEMPTS}/{self._name}"
         self._folder = folder_name(step, self._name)
@@ -80,6 +86,12 @@ class Attempt:
             self._store.make(self._notes)
         self.fail(error)
 
+    def end(self) -> None:
+        """Say that this rank's process has ended, so that nobody waits for it."""
+        with contextlib.suppress(OSError):  # then they wait until their time is over
+            self._store.make(self._notes)
+            self._note(f"{self._place.rank}-ended")
+
     def leave(self) -> Checkpoint:
         """Say that this rank has written all, and wait until the checkpoint is committed.
 
@@ -97,13 +109,13 @@ class Attempt:
     def fail(self, error: BaseException) -> None:
         """Say that this rank has failed, so that nobody waits for it."""
         text = f"{type(error).__name__}: {error}"
-        for content in (text.encode(errors="replace"), b""):  # a full disk may take an empty file
+        try:
             try:
-                self._note(f"{self._place.rank}-failed", content)
-            except OSError as refusal:
-                _log.warning("the other ranks cannot be told that %s: %s", text, refusal)
-            else:
-                return
+                self._note(f"{self._place.rank}-failed", text.encode(errors="replace"))
+            except OSError:  # a full disk may take an empty file, whose name says it
+                self._note(f"{self._place.rank}-failed-{quote(text[:60], safe='')}")
+        except OSError as refusal:
+            _log.warning("the other ranks cannot be told that %s: %s", text, refusal)
 
     def has_metadata(self) -> bool:
         """Whether torch's DCP has written the file that completes a checkpoint of its own."""
@@ -175,12 +187,18 @@ class Attempt:
                 f"the ranks entered worker.checkpoint with different steps: {told}. Every rank of "
                 "the job has to enter it after the same step"
             )
+        self._ended.update(int(note.partition("-")[0]) for note in notes if note.endswith("-ended"))
+        if self._ended:
+            raise CheckpointError(
+                f"the checkpoint of step {self.step} does not count: the processes of ranks "
+                f"{sorted(self._ended)} have ended, and every rank of the round has to save"
+            )
         for note in sorted(notes):
             rank, _, word = note.partition("-")
-            if word == "failed" and rank != str(self._place.rank):
-                why = ""
+            if word.startswith("failed") and rank != str(self._place.rank):
+                why = unquote(word.removeprefix("failed").removeprefix("-"))
                 with contextlib.suppress(OSError):
-                    why = self._store.get(f"{self._notes}/{note}").decode(errors="replace")
+                    why = why or self._store.get(f"{self._notes}/{note}").decode(errors="replace")
                 raise CheckpointError(
                     f"the checkpoint of step {self.step} does not count: rank {rank} failed in it "
                     f"({why or 'it could not say why'})"

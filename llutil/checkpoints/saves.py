@@ -75,6 +75,7 @@ class Saves:
         self._is_decided = False
         self._count = 0
         self._behind: Save | None = None
+        self._ended: set[int] = set()
 
     def save(self, step: int) -> Save:
         """The context in which this rank writes the checkpoint of ``step``.
@@ -109,7 +110,7 @@ class Saves:
         """Enter the next attempt, after the one that still goes on behind."""
         # Counted before anything can fail: all ranks have to be at the same attempt.
         self._count += 1
-        attempt = Attempt(self._store, self.place, save.step, self._count)
+        attempt = Attempt(self._store, self.place, save.step, self._count, self._ended)
         if self._behind is not None:
             try:
                 goes_on = not self._behind.join(self.place.timeout)
@@ -153,6 +154,14 @@ class Saves:
         """Tell the others that this rank has failed."""
         attempt.fail(error)
         self.ended(None)
+
+    def end(self) -> None:
+        """This process ends: the other ranks are told that it takes part in no further save.
+
+        A process that never saved tells nobody: it may be a child of the rank.
+        """
+        if self._count and self.place.world_size > 1:
+            Attempt(self._store, self.place, 0, self._count + 1).end()
 
     def go_on_behind(self, save: Save) -> None:
         """Let the next attempt wait for this save."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from llutil import worker
-from llutil.checkpoints.place import FOLDER
+from llutil.checkpoints.place import EVERY, FOLDER, ROUND
 from llutil.errors import ConfigError, InfrastructureError
 from llutil.events.events import ENVIRONMENT, Events
 from llutil.events.gate import Kinds
@@ -31,7 +31,7 @@ FACTS: list[tuple[Callable[[], object], str]] = [
 @pytest.fixture(autouse=True)
 def nobody(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Each test begins outside a worker, in a process that has looked nothing up."""
-    for name in (ENVIRONMENT, FOLDER, "TORCHELASTIC_RUN_ID", *(name for _, name in FACTS)):
+    for name in (ENVIRONMENT, EVERY, FOLDER, "TORCHELASTIC_RUN_ID", *(name for _, name in FACTS)):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(worker, "_state", worker._ProcessState())
     yield
@@ -191,6 +191,51 @@ def test_a_worker_does_at_a_step_what_its_agent_decided(
     with worker.checkpoint(2):
         assert (slot.doing, slot.saved, slot.gate) == (Doing.CHECKPOINT, 0, 0)
     assert (slot.doing, slot.saved, slot.gate) == (Doing.STEPS, 3, 1)
+
+
+@pytest.mark.parametrize("kind", ["worker", "by hand"])
+def test_steps_ask_for_a_checkpoint_as_often_as_the_environment_says(
+    kind: str, page: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kind == "worker":
+        become(monkeypatch, page, 0)
+    monkeypatch.setenv(EVERY, "3")
+    assert [worker.step(step).checkpoint for step in range(1, 7)] == [False, False, True] * 2
+
+
+def test_an_interval_that_is_no_number_of_steps_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(EVERY, "10min")
+    with pytest.raises(ConfigError, match="LLUTIL_CHECKPOINT_EVERY is '10min'"):
+        worker.step(1)
+
+
+def test_a_rank_whose_process_ends_is_waited_for_by_nobody(tmp_path: Path) -> None:
+    program = """
+import os, sys
+from llutil import worker
+from llutil.errors import CheckpointError
+os.environ["RANK"] = "0" if os.fork() else "1"
+with worker.checkpoint(1): pass
+if worker.rank() == 1: sys.exit()
+try:
+    with worker.checkpoint(2): pass
+except CheckpointError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            FOLDER: str(tmp_path / "job"),
+            ROUND: "r1",
+            "WORLD_SIZE": "2",
+        },
+    )
+    assert "the processes of ranks [1] have ended" in done.stdout, done.stderr
 
 
 def test_a_script_run_by_hand_does_what_its_own_flags_say(

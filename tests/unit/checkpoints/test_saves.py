@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +19,7 @@ from llutil.checkpoints.local_store import LocalStore
 from llutil.checkpoints.marker import Checkpoint
 from llutil.checkpoints.place import FOLDER, KEEP, RESUME, ROUND, TIMEOUT
 from llutil.checkpoints.saves import Saves
+from llutil.checkpoints.store import open_store
 from llutil.errors import CheckpointError
 
 SOON = 30.0
@@ -148,6 +150,44 @@ def test_who_never_comes_is_named_within_the_deadline(folder: str) -> None:
     late = rank_of(folder, 1, 2)
     (told,) = together(save(late, 10))
     assert "rank 0 failed in it (CheckpointError" in str(told)
+
+
+def test_a_rank_that_has_ended_is_named_at_once_however_often_the_others_try(folder: str) -> None:
+    ranks = [rank_of(folder, rank, 3) for rank in range(3)]
+    together(*(save(rank, 10) for rank in ranks))
+    ranks[1].end()
+    for step in (20, 30):
+        told = together(save(ranks[0], step), save(ranks[2], step))
+        for error in told:
+            assert isinstance(error, CheckpointError)
+            assert f"step {step} does not count: the processes of ranks [1] have ended" in str(
+                error
+            )
+    newest = rank_of(folder, 0, 1).resume()
+    assert newest is not None
+    assert newest.step == 10
+
+
+def test_a_rank_that_waits_is_told_when_another_one_ends(folder: str) -> None:
+    ranks = [rank_of(folder, rank, 2) for rank in range(2)]
+    together(*(save(rank, 10) for rank in ranks))
+
+    def end_while_the_other_waits() -> None:
+        store = open_store(folder)
+        deadline = time.monotonic() + SOON
+        notes = f".attempts/{ranks[0].place.attempt(2)}"
+        while "0-left" not in store.names(notes):
+            assert time.monotonic() < deadline
+        ranks[1].end()
+
+    told = together(save(ranks[0], 20), end_while_the_other_waits)
+    assert "the processes of ranks [1] have ended" in str(told[0])
+
+
+def test_a_process_that_saved_nothing_is_no_rank_that_ends(folder: str) -> None:
+    rank_of(folder, 1, 2).end()
+    together(*(save(rank_of(folder, rank, 2), 10) for rank in range(2)))
+    assert rank_of(folder, 0, 1).resume() is not None
 
 
 def test_a_round_does_not_take_part_in_what_another_round_began(folder: str) -> None:
