@@ -296,6 +296,27 @@ class Task:
             if entry["map_index"] == self.map_index
         }
 
+    def stored(self) -> dict[str, Any]:
+        """What is in its state, by key."""
+        asked = {"map_index": self.map_index, "limit": 100}
+        found = self.run.client.ask("GET", f"{self.path}/state-store", params=asked)
+        return {entry["key"]: entry["value"] for entry in found["task_state_store"]}
+
+    def store(self, key: str, value: Any) -> None:
+        """Set a key of its state, as a user does in the UI."""
+        at = {"map_index": self.map_index}
+        path = f"{self.path}/state-store/{key}"
+        self.run.client.ask("PUT", path, params=at, json={"value": value})
+
+    def await_stored(self, key: str, wanted: str, seconds: float = 60) -> Any:
+        """Wait until ``wanted`` is in that key of its state; its value."""
+        return wait(
+            f"{wanted!r} in {key!r} of the state of {self.task_id}",
+            seconds,
+            lambda: value if wanted in str(value := self.stored().get(key)) else None,
+            lambda: f"{self.stored()}\n{self.tail()}",
+        )
+
     def log(self, try_number: int | None = None) -> list[dict[str, Any]]:
         """The records of its log, of the last try if not said otherwise; each has at least
         ``event``.

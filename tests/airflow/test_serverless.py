@@ -64,6 +64,17 @@ def test_gang_runs_as_a_whole_and_each_instance_has_its_own_nodes_results(
     assert "has run already, with all the others" in log
 
 
+def test_training_that_saves_and_could_resume_runs_to_its_end(
+    outcomes: dict[str, Outcome], trial: Trial
+) -> None:
+    found = outcomes["train_resume"].xcoms["report"]["return_value"]
+    assert (found["first_step"], found["last_step"]) == (0, found["of"])
+    assert found["accuracy"] >= 0.95
+    (job,) = (trial.home / "tmp" / "elastic-checkpoints").iterdir()
+    saved = {path.parent.name.split("-")[1] for path in job.glob("step-*/COMMITTED")}
+    assert saved == {"200", "300", "400"}
+
+
 def test_values_go_in_and_out_as_under_a_scheduler(outcomes: dict[str, Outcome]) -> None:
     xcoms = outcomes["values"].xcoms
     assert xcoms["classic"] == {"return_value": {"0": 400}, "rank_0": 400}

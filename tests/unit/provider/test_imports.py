@@ -89,5 +89,6 @@ def test_there_are_dag_files_to_parse():
         "train_closure.py",
         "train_digits.py",
         "train_gang.py",
+        "train_resume.py",
         "train_script.py",
     ]

@@ -1,0 +1,177 @@
+"""Jobs in a real Airflow that are steered by the key ``control`` of their tasks' state."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.airflow.client import Client, Run, Task
+from tests.airflow.conftest import await_nothing_left
+from tests.airflow.server import Airflow
+
+pytestmark = pytest.mark.airflow
+
+_WITHIN = 5.0
+"""Seconds in which an order takes effect."""
+
+
+def _looks(server: Airflow, task: Task) -> int:
+    """How often a task has looked for an order, by the log of the api-server."""
+    text = (server.home / "api-server.log").read_text(errors="replace")
+    asked = re.compile(rf"/execution/store/ti/{task.facts()['id']}/control\b")
+    return sum("GET" in line and bool(asked.search(line)) for line in text.splitlines())
+
+
+def _order(task: Task, value: object, key: str, wanted: str) -> float:
+    """Order ``value``, and wait for what comes of it. Returns how long that took, in seconds, as
+    far as a client that looks now and then can tell.
+    """
+    began = time.monotonic()
+    task.store("control", value)
+    task.await_stored(key, wanted)
+    return time.monotonic() - began
+
+
+def _newest(folder: Path, task: str) -> int:
+    """The step of the newest checkpoint of the one job of that task."""
+    (job,) = (path for path in folder.iterdir() if path.name.startswith(task))
+    return max(int(path.parent.name.split("-")[1]) for path in job.glob("step-*/COMMITTED"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("checkpoints")
+
+
+@pytest.fixture(scope="module")
+def runs(client: Client, folder: Path) -> Iterator[dict[str, Run]]:
+    """A run of each DAG, started together."""
+    names = ("steered", "steered_gang")
+    client.await_dags(*names)
+    found = {name: client.trigger(name, {"folder": str(folder)}) for name in names}
+    yield found
+    for run in found.values():
+        run.end()
+
+
+@pytest.fixture(scope="module")
+def train(runs: dict[str, Run]) -> Task:
+    """The task of a job that trains."""
+    task = runs["steered"].task("train")
+    task.await_text("rank 1 begins after step 0", seconds=150)
+    return task
+
+
+def test_a_pause_holds_the_ranks_and_acts_once(train: Task) -> None:
+    took = _order(train, {"do": "pause", "why": "lunch"}, "state", "paused after step")
+    assert took < _WITHIN + 2, took
+    assert "control" not in train.stored()
+    step = train.stored()["progress"]["step"] if "progress" in train.stored() else 0
+    assert train.stored()["control_answer"]["understood"] == "pause"
+    took = _order(train, "resume", "state", "'runs'")
+    assert took < _WITHIN + 2, took
+    assert train.await_stored("control_answer", "resumed")["asked"] == "resume"
+    train.await_stored("progress", "seconds_left")
+    assert train.stored()["progress"]["step"] > step
+    assert "paused" not in train.stored()["state"]["is"]
+
+
+def test_a_checkpoint_is_saved_and_told(train: Task, folder: Path) -> None:
+    took = _order(train, "checkpoint", "checkpoint", "step")
+    assert took < _WITHIN + 2, took
+    told = train.stored()["checkpoint"]
+    (job,) = (path for path in folder.iterdir() if path.name.startswith("steered.train"))
+    assert told["folder"] == str(job)
+    assert list(job.glob(f"step-{told['step']}-*/COMMITTED"))
+
+
+def test_a_job_that_is_marked_failed_saves_and_goes_on_from_there_once_it_is_cleared(
+    train: Task, folder: Path, server: Airflow
+) -> None:
+    before = train.stored()["checkpoint"]["step"]
+    train.mark("failed")
+    await_nothing_left(server, train.run, seconds=40)
+    saved = _newest(folder, "steered.train")
+    assert saved > before
+    train.clear()
+    train.await_try(2)
+    for rank in (0, 1):
+        train.await_text(f"rank {rank} begins after step {saved}", try_number=2)
+
+
+def test_what_is_no_order_is_answered(train: Task) -> None:
+    train.store("control", "faster")
+    answer = train.await_stored("control_answer", "faster")
+    assert "wanted one of 'checkpoint', 'pause', 'resume', 'stop'" in answer["refused"]
+    assert "control" not in train.stored()
+
+
+def test_a_stopped_job_is_a_success_with_values_and_says_who_stopped_it(
+    train: Task, server: Airflow
+) -> None:
+    train.store("control", {"do": "stop", "why": "good enough"})
+    train.run.finish("success")
+    ranks = train.xcoms()["return_value"]
+    assert ranks.keys() == {"0", "1"}
+    (last,) = {rank["last"] for rank in ranks.values()}
+    state = train.stored()["state"]["is"]
+    assert state.startswith(f"was stopped after step {last}: ")
+    assert "says stop: good enough" in state
+    text = train.text()
+    assert f"the job was stopped after step {last}: " in text
+    assert "the key 'control' of the task's state says stop: good enough" in text
+    await_nothing_left(server, train.run, seconds=20)
+
+
+def test_a_gang_looks_for_orders_once_in_5_seconds_in_all(
+    runs: dict[str, Run], server: Airflow
+) -> None:
+    nodes = [runs["steered_gang"].task("train", number) for number in (0, 1)]
+    for number, node in enumerate(nodes):
+        node.await_text(f"rank {number} begins after step", seconds=150)
+    before = [_looks(server, node) for node in nodes]
+    began = time.monotonic()
+    nodes[0].await_stored("progress", "steps_per_second")
+    nodes[1].await_stored("progress", "steps_per_second")
+    time.sleep(max(0.0, began + 15 - time.monotonic()))
+    took = time.monotonic() - began
+    looks = [_looks(server, node) - so_far for node, so_far in zip(nodes, before, strict=True)]
+    assert took / 5 - 1 <= looks[0] <= took / 4.5 + 1
+    assert looks[1] == 0
+    assert nodes[0].stored()["state"]["control"] == "taken here"
+    assert nodes[1].stored()["state"]["control"] == "taken by the task instance with rank 0"
+
+
+def test_one_order_holds_the_ranks_of_all_nodes(runs: dict[str, Run]) -> None:
+    nodes = [runs["steered_gang"].task("train", number) for number in (0, 1)]
+    took = _order(nodes[0], "pause", "state", "paused after step")
+    assert took < _WITHIN + 2, took
+    (step,) = re.findall(r"paused after step (\d+)", nodes[0].stored()["state"]["is"])
+    nodes[1].await_text(f"all ranks pause after step {step}")
+    nodes[0].store("control", "resume")
+    nodes[1].await_text("resume was raised")
+
+
+def test_a_node_that_is_cleared_saves_and_all_go_on_from_there_and_stop_when_told(
+    runs: dict[str, Run], server: Airflow, folder: Path
+) -> None:
+    run = runs["steered_gang"]
+    nodes = [run.task("train", number) for number in (0, 1)]
+    nodes[1].clear()
+    nodes[1].await_try(2)
+    nodes[1].await_text("rank 1 begins after step", seconds=150, try_number=2)
+    nodes[0].store("control", "stop")
+    run.finish("success")
+    values = {rank: value for node in nodes for rank, value in node.xcoms()["return_value"].items()}
+    assert values.keys() == {"0", "1"}
+    (last,) = {value["last"] for value in values.values()}
+    (first,) = {value["first"] for value in values.values()}
+    left = re.findall(r"ranks of this node stop after step (\d+)", nodes[1].text(1))
+    assert left == [str(first)]
+    assert 0 < first < last
+    assert nodes[1].stored()["state"]["is"].startswith(f"was stopped after step {last}: ")
+    await_nothing_left(server, run, seconds=20)
