@@ -195,8 +195,9 @@ class Attempt:
             )
         for note in sorted(notes):
             rank, _, word = note.partition("-")
-            if word.startswith("failed") and rank != str(self._place.rank):
-                why = unquote(word.removeprefix("failed").removeprefix("-"))
+            word, _, why = word.partition("-")
+            if word == "failed" and rank.isdecimal() and rank != str(self._place.rank):
+                why = unquote(why)
                 with contextlib.suppress(OSError):
                     why = why or self._store.get(f"{self._notes}/{note}").decode(errors="replace")
                 raise CheckpointError(

@@ -131,6 +131,18 @@ def test_who_fails_gets_its_own_error_and_the_others_are_told_whose_it_was(folde
     assert newest.step == 3
 
 
+def test_a_reason_that_is_in_a_notes_name_is_told_and_a_note_that_is_half_put_is_none(
+    tmp_path: Path,
+) -> None:
+    rank = rank_of(f"{tmp_path}/job", 0, 2)
+    notes = tmp_path / "job" / ".attempts" / rank.place.attempt(1)
+    notes.mkdir(parents=True)
+    for name in (".1-failed.0123", "1-failed-OSError%3A%20full%2Fdisk"):
+        (notes / name).touch()
+    (told,) = together(save(rank, 1))
+    assert str(told).endswith("rank 1 failed in it (OSError: full/disk)")
+
+
 def test_ranks_at_different_steps_are_told_so_and_nothing_counts(folder: str) -> None:
     ranks = [rank_of(folder, rank, 3) for rank in range(3)]
     told = together(save(ranks[0], 10), save(ranks[1], 11), save(ranks[2], 10))
