@@ -25,6 +25,9 @@ class JobListener(Protocol):
     def hear(self, event: JobEvent) -> None:
         """Something happened."""
 
+    def stop_asked(self, reason: str) -> None:
+        """The agent is asked to end the job, within its grace period."""
+
     def end(self) -> None:
         """The agent has ended."""
 
@@ -36,6 +39,9 @@ class _NoListener:
         """Do nothing."""
 
     def hear(self, event: JobEvent) -> None:
+        """Do nothing."""
+
+    def stop_asked(self, reason: str) -> None:
         """Do nothing."""
 
     def end(self) -> None:

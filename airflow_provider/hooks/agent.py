@@ -176,13 +176,13 @@ class AgentHook(BaseHook):
         try:
             listener.begin(session.steer)
             try:
-                self._relay(session, spec.config.shutdown_timeout, idle_check)
+                self._relay(session, listener, spec.config.shutdown_timeout, idle_check)
             except BaseException as interruption:
                 # AirflowTaskTimeout is a BaseException that an alarm raises anywhere in here. The
                 # job still has to end, and its last output belongs in this log.
                 self.stop(f"the task was interrupted by {type(interruption).__name__}")
                 session.interrupted()
-                self._relay(session, spec.config.shutdown_timeout)
+                self._relay(session, listener, spec.config.shutdown_timeout)
                 # The task fails with the interruption, so the log has to say how the job ended.
                 try:
                     self._outcome(session)
@@ -240,6 +240,7 @@ class AgentHook(BaseHook):
     def _relay(
         self,
         session: AgentSession,
+        listener: JobListener,
         grace_period: float,
         idle_check: Callable[[float], str | LaunchError | None] = lambda _: None,
     ) -> None:
@@ -249,10 +250,14 @@ class AgentHook(BaseHook):
         leave = StopBudget(grace_period).task if self._patience is None else self._patience
         give_up = float("inf")
         on_hello = self._on_hello
+        stop_told = False
         while not session.ended and (now := time.monotonic()) < give_up:
             asked = self._asked()
             if asked is not None:
                 session.send_stop(asked[0])
+                if not stop_told:
+                    listener.stop_asked(asked[0])
+                    stop_told = True
             elif checks.due(now, session.job.idle_since):
                 reason = idle_check(now - session.job.idle_since)
                 checks.done(time.monotonic())

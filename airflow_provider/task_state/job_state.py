@@ -105,6 +105,11 @@ class JobState:
                 self._stopped = event
                 self._thread.tell(self._words(event))
 
+    def stop_asked(self, reason: str) -> None:
+        """See ``JobListener``. Airflow may kill the task before its job has ended."""
+        if self._world_size:
+            self._tell(f"ends: {reason}")
+
     def end(self) -> None:
         """See ``JobListener``."""
         self._steer = None

@@ -1,12 +1,14 @@
 """What a person asks of a running job by the value of the key ``control`` in the task's state.
 
-The value is a word, or ``{"do": word, "why": text}``. This module reads values alone; it may import
-only the standard library.
+The value is a word, or ``{"do": word, "why": text}``; or one of these as JSON in a text, as a
+person may type it. This module reads values alone; it may import only the standard library.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 __all__ = ["ANSWER", "CONTROL", "Order", "read_order"]
@@ -40,9 +42,13 @@ class Order:
 
 def read_order(value: object) -> Order | str:
     """What ``value`` asks for; or what is wrong with it, and what is possible."""
-    word, why = value, ""
-    if isinstance(value, Mapping):
-        word, why = value.get("do"), str(value.get("why") or "")
+    given = value
+    if isinstance(value, str):
+        with suppress(ValueError, RecursionError):  # a word alone is no JSON
+            given = json.loads(value)
+    word, why = given, ""
+    if isinstance(given, Mapping):
+        word, why = given.get("do"), str(given.get("why") or "")
     known = word.strip().lower() if isinstance(word, str) else ""
     if known in _FLAGS:
         said = f"the key {CONTROL!r} of the task's state says {known}"

@@ -110,6 +110,9 @@ class Listener:
             asked = (["stop_all_tasks"], "enough")
             threading.Thread(target=self.steer, args=asked).start()
 
+    def stop_asked(self, reason):
+        self.heard.append(reason)
+
     def end(self):
         self.heard.append("end")
 

@@ -115,6 +115,16 @@ def test_only_the_task_with_rank_0_listens_and_only_while_ranks_run(state, store
     assert store.values["state"]["control"] == "taken by the task instance with rank 0"
 
 
+def test_a_task_that_airflow_ends_says_so_before_its_job_has_ended(state, store):
+    state.begin(lambda *_: None)
+    state.hear(RoundBegan(0, 1, (0,)))
+    state.stop_asked("Airflow asked the task to end")
+    await_(lambda: "state" in store.values)
+    assert store.values["state"]["is"] == "ends: Airflow asked the task to end"
+    state.close("failed: stopped", succeeded=False)
+    assert store.values["state"]["is"] == "failed: stopped"
+
+
 @pytest.mark.usefixtures("soon")
 def test_a_pause_is_told_and_is_over_when_the_job_goes_on(state, store):
     state.begin(lambda *_: None)

@@ -21,6 +21,11 @@ SAID = "the key 'control' of the task's state says"
             Order("stop", "stop_all_tasks", f"{SAID} stop: good enough"),
         ),
         ({"do": "stop"}, Order("stop", "stop_all_tasks", f"{SAID} stop")),
+        ('"pause"', Order("pause", "pause", f"{SAID} pause")),
+        (
+            '{"do": "checkpoint", "why": "night"}',
+            Order("checkpoint", "trigger_save_checkpoint", f"{SAID} checkpoint: night"),
+        ),
         ({"do": "stop", "why": 7}, Order("stop", "stop_all_tasks", f"{SAID} stop: 7")),
     ],
 )
@@ -30,12 +35,26 @@ def test_a_word_and_a_reason_are_understood(value, order):
 
 
 @pytest.mark.parametrize(
-    "value", ["", "dance", 3, True, ["stop"], {}, {"do": None}, {"stop": True}, {"do": ["stop"]}]
+    "value",
+    [
+        "",
+        "{",
+        pytest.param("[" * 50_000, id="deep"),
+        "7.5",
+        "dance",
+        3,
+        True,
+        ["stop"],
+        {},
+        {"do": None},
+        {"stop": True},
+        {"do": ["stop"]},
+    ],
 )
 def test_anything_else_is_answered_with_what_is_possible(value):
     refused = read_order(value)
     assert isinstance(refused, str)
-    assert refused.startswith(f"is {value!r}; ")
+    assert refused.startswith(f"is {repr(value)[:200]}; ")
     assert "one of 'checkpoint', 'pause', 'resume', 'stop'" in refused
 
 
