@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -9,8 +10,8 @@ import pytest
 from llutil.agent.hang import hang_watch, odd_rank
 from tests.simulation.hang_jobs import play
 
-# ``python -m tests.simulation.hang_jobs`` plays a thousand.
-JOBS = range(60)
+# ``make long`` and ``python -m tests.simulation.hang_jobs`` play a thousand.
+JOBS = range(int(os.environ.get("LLUTIL_TEST_HANG_JOBS", "60")))
 FEW = range(20)
 
 

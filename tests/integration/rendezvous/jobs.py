@@ -174,7 +174,7 @@ class Job:
         )
         entrypoint = script or (_GLOO if gloo else _FUNCTION if function else _WORKER)
         if trains is not None:
-            entrypoint = _TRAINING
+            entrypoint = script or _TRAINING
         args = {
             "name": name,
             "folder": str(self.folder),

@@ -1,14 +1,23 @@
-"""A training that writes down its every step, checkpoint and resume."""
+"""Trainings that write down their every step, checkpoint and resume."""
 
 from __future__ import annotations
 
 import json
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-__all__ = ["train"]
+__all__ = ["train", "train_on_samples"]
+
+_LINES = 2000
+"""How many lines a rank writes into a checkpoint: enough to be killed in the middle of them."""
+
+
+class _Say(Protocol):
+    def __call__(self, **what: Any) -> None: ...
 
 
 def train(folder: str, lockstep: bool, total: int = 10**9, seconds: float = 0.001) -> int:
@@ -18,12 +27,83 @@ def train(folder: str, lockstep: bool, total: int = 10**9, seconds: float = 0.00
     from llutil import worker
 
     if lockstep:
-        from datetime import timedelta
-
+        dist = _group()
         import torch
-        import torch.distributed as dist
+    with _begun(folder) as (say, first, _):
+        step = first
+        while step < total:
+            time.sleep(seconds)
+            if lockstep:
+                dist.all_reduce(torch.ones(1))
+            step += 1
+            say(step=step)
+            todo = worker.step(step, total)
+            if todo.checkpoint:
+                _save(say, step, step)
+            if todo.stop:
+                say(stopped=step)
+                break
+        say(returned=step)
+    if lockstep:
+        dist.destroy_process_group()
+    return step
 
-        dist.init_process_group("gloo", timeout=timedelta(seconds=60))
+
+def train_on_samples(folder: str, samples: int, batch: int, seconds: float = 0.001) -> int:
+    """Train in lockstep, epoch after epoch, until it is told to stop. Each line of a step says
+    which samples of which epoch this rank had in it.
+    """
+    import torch
+
+    from llutil import worker
+    from llutil.launcher.data import ElasticSampler
+
+    dist = _group()
+    sampler = ElasticSampler(samples, batch)
+    with _begun(folder) as (say, first, state):
+        step = first
+        if state:
+            sampler.load_state_dict(state)
+        stop = False
+        while not stop:
+            batches = iter(sampler)
+            while not stop:
+                mine = next(batches, [])
+                time.sleep(seconds)
+                taken = torch.tensor([len(mine)])
+                dist.all_reduce(taken)
+                if not taken:
+                    break
+                step += 1
+                say(step=step, epoch=sampler.epoch, samples=mine)
+                sampler.advance()
+                todo = worker.step(step)
+                if todo.checkpoint:
+                    _save(say, step, sampler.state_dict())
+                if stop := todo.stop:
+                    say(stopped=step)
+            else:
+                break
+            sampler.set_epoch(sampler.epoch + 1)
+        say(returned=step)
+    dist.destroy_process_group()
+    return step
+
+
+def _group() -> Any:
+    from datetime import timedelta
+
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo", timeout=timedelta(seconds=60))
+    return dist
+
+
+@contextmanager
+def _begun(folder: str) -> Iterator[tuple[_Say, int, Any]]:
+    """How to write something down, the step to go on from, and what was saved there."""
+    from llutil import worker
+
     node, rank = os.environ["NODE"], worker.rank()
     path = Path(folder, f"rank-{time.monotonic_ns()}-{node}-{rank}")
     done = worker.resume()
@@ -33,33 +113,41 @@ def train(folder: str, lockstep: bool, total: int = 10**9, seconds: float = 0.00
         def say(**what: Any) -> None:
             log.write(json.dumps(what) + "\n")
 
+        state, wrong = _load(done) if done else (None, "")
         say(
             node=node,
             rank=rank,
             world=worker.world_size(),
             round=os.environ["LLUTIL_ROUND"],
             page=os.environ["LLUTIL_EVENTS"],
+            pid=os.getpid(),
             resumed=step,
-            from_whom=done.path if done else "",
+            wrong=wrong,
         )
-        if done:
-            contents = {part.read_text() for part in Path(done.path).glob("part-*")}
-            assert contents == {str(step)}, (done, contents)
-        while step < total:
-            time.sleep(seconds)
-            if lockstep:
-                dist.all_reduce(torch.ones(1))
-            step += 1
-            say(step=step)
-            todo = worker.step(step, total)
-            if todo.checkpoint:
-                with worker.checkpoint(step) as place:
-                    Path(place, f"part-{rank}").write_text(str(step))
-                say(saved=step)
-            if todo.stop:
-                say(stopped=step)
-                break
-        say(returned=step)
-    if lockstep:
-        dist.destroy_process_group()
-    return step
+        yield say, step, state
+
+
+def _save(say: _Say, step: int, state: Any) -> None:
+    """Save, in pieces."""
+    from llutil import worker
+
+    line = json.dumps({"step": step, "state": state}) + "\n"
+    with (
+        worker.checkpoint(step) as place,
+        Path(place, f"part-{worker.rank()}").open("w") as part,
+    ):
+        part.writelines(line for _ in range(_LINES))
+    say(saved=step)
+
+
+def _load(done: Any) -> tuple[Any, str]:
+    """What was saved in a checkpoint, and what is wrong with that."""
+    parts = {path.name: path.read_text().splitlines() for path in Path(done.path).glob("part-*")}
+    if parts.keys() != {f"part-{rank}" for rank in range(done.world_size)}:
+        return None, f"{done} has the parts {sorted(parts)}"
+    said = {line for lines in parts.values() for line in lines}
+    if len(said) > 1 or any(len(lines) != _LINES for lines in parts.values()):
+        return None, f"{done} is not whole, or not of one step: {sorted(said)[:3]}"
+    saved = json.loads(said.pop())
+    wrong = "" if saved["step"] == done.step else f"{done} was saved at step {saved['step']}"
+    return saved["state"], wrong

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,26 @@ from tests.integration.rendezvous.jobs import Agent, Job, until
 __all__ = ["Rank", "last_round", "ranks_of", "start", "trains"]
 
 
-def start(job: Job, *names: str, lockstep: bool, **config: Any) -> list[Agent]:
-    """Nodes that train together, with a place for checkpoints."""
+def start(
+    job: Job,
+    *names: str,
+    lockstep: bool = True,
+    training: str = "",
+    args: Any = None,
+    **config: Any,
+) -> list[Agent]:
+    """Nodes that train together, with a place for checkpoints; another ``training`` of these
+    ``args`` if one is given.
+    """
     options = {
+        "script": training,
         "min_nodes": 1,
         "max_nodes": len(names),
         "checkpoint_path": str(job.folder / "checkpoints"),
         "rdzv_configs": {"last_call_timeout": 60},
         **config,
     }
-    return [job.node(name, trains={"lockstep": lockstep}, **options) for name in names]
+    return [job.node(name, trains=args or {"lockstep": lockstep}, **options) for name in names]
 
 
 def trains(job: Job, *names: str, after: int = 0) -> list[Rank]:
@@ -48,15 +58,20 @@ def last_round(job: Job) -> list[Rank]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rank:
-    """What one rank of one round wrote down."""
+    """What one rank of one round wrote down. ``wrong`` is what it found wrong with the checkpoint
+    that it resumed from. ``samples`` are those of each step, with their epoch.
+    """
 
     node: str
     rank: int
     world: int
     round: str
     page: str
+    pid: int
     resumed: int
+    wrong: str
     steps: tuple[int, ...]
+    samples: tuple[tuple[int, tuple[int, ...]], ...]
     saved: tuple[int, ...]
     stopped: int | None
     returned: int | None
@@ -65,24 +80,31 @@ class Rank:
 def ranks_of(folder: Path) -> list[Rank]:
     """All ranks of all rounds so far, in the order in which they began."""
     paths = sorted(folder.glob("rank-*"), key=lambda path: int(path.name.split("-")[1]))
-    return [rank for path in paths for rank in _read(path)]
+    ranks = [_read(path, path.stat().st_size) for path in paths]
+    return [rank for rank in ranks if rank is not None]
 
 
-def _read(path: Path) -> Iterator[Rank]:
-    lines = path.read_text().splitlines(keepends=True)
+@lru_cache(maxsize=4096)  # most of them have ended
+def _read(path: Path, size: int) -> Rank | None:
+    with path.open("rb") as file:
+        lines = file.read(size).splitlines(keepends=True)
     # The last line of a rank that was killed may be cut short.
-    said = [json.loads(line) for line in lines if line.endswith("\n")]
+    said = [json.loads(line) for line in lines if line.endswith(b"\n")]
     if not said:
-        return
+        return None
     first = said[0]
-    yield Rank(
+    steps = [one for one in said if "step" in one]
+    return Rank(
         node=first["node"],
         rank=first["rank"],
         world=first["world"],
         round=first["round"],
         page=first["page"],
+        pid=first["pid"],
         resumed=first["resumed"],
-        steps=tuple(one["step"] for one in said if "step" in one),
+        wrong=first["wrong"],
+        steps=tuple(one["step"] for one in steps),
+        samples=tuple((one["epoch"], tuple(one["samples"])) for one in steps if "samples" in one),
         saved=tuple(one["saved"] for one in said if "saved" in one),
         stopped=next((one["stopped"] for one in said if "stopped" in one), None),
         returned=next((one["returned"] for one in said if "returned" in one), None),

@@ -1,0 +1,248 @@
+"""A training whose nodes and ranks are killed at random steps, and replaced."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from statistics import mean
+
+import psutil  # type: ignore[import-untyped]  # psutil ships no types
+
+from llutil.events.events import Events
+from tests.integration.rendezvous.jobs import Agent, Job, until
+from tests.integration.rendezvous.training_jobs import Rank, ranks_of
+
+__all__ = ["EVERY", "How", "Kill", "KilledJob", "seen", "table"]
+
+EVERY = 50
+"""After how many steps these trainings save by themselves."""
+_LATEST = 150
+"""How many steps of a round are done, at most, when its turn comes."""
+_GONE = 10.0  # seconds until what a killed agent has left is gone
+
+
+class How(StrEnum):
+    """The ways to be killed."""
+
+    ASKED = "SIGTERM to an agent"
+    AGENT = "SIGKILL to an agent"
+    RANK = "SIGKILL to a rank"
+    NODE = "loss of a node"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kill:
+    """One kill, at ``step``. ``redone`` is how many steps were done twice for it. ``rounds`` is how
+    many began until all of the ``nodes`` that there were then trained, and ``redone_later`` how
+    many steps the later ones of these redid. ``seconds`` passed until all ranks had made a step.
+    """
+
+    how: How
+    node: str
+    spare: bool
+    nodes: int
+    step: int
+    redone: int
+    rounds: int
+    redone_later: int
+    seconds: float
+
+    @property
+    def allowed(self) -> int:
+        """How many steps may be done twice for it."""
+        return 1 if self.how is How.ASKED else EVERY + 1
+
+
+class KilledJob:
+    """A training of ``nodes`` nodes, as it is after each kill. ``least`` is how many are enough:
+    then a kill may cost one for a while, and a newcomer is let in later.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        seed: int,
+        *,
+        nodes: int = 2,
+        least: int = 2,
+        training: str = "",
+        args: dict[str, int] | None = None,
+    ) -> None:
+        self.job = job
+        self.kills: list[Kill] = []
+        self._random = random.Random(seed)
+        self._nodes, self._least = nodes, least
+        self._training, self._args = training, args
+        self._running: dict[str, Agent] = {}
+        for _ in range(nodes):
+            self.start()
+
+    def start(self) -> None:
+        """Start one more node."""
+        name = f"n{len(self.job.agents)}"
+        self._running[name] = self.job.node(
+            name,
+            script=self._training,
+            trains=self._args or {"lockstep": True},
+            min_nodes=self._least,
+            max_nodes=self._nodes,
+            max_restarts=10**6,
+            checkpoint_path=str(self.job.folder / "checkpoints"),
+            checkpoint_every=EVERY,
+        )
+
+    def kill(self, how: How, then: int = 0) -> Kill:
+        """Kill somebody in this way, after a random number of steps; wait until the job trains.
+
+        ``then`` is how many nodes it has afterwards, if that is possible; by default, as many as
+        before.
+        """
+        count = len(self._running)
+        spare = count == self._nodes and how in self._spares()
+        before = self._trains(count, after=self._random.randrange(_LATEST))
+        if spare:
+            self.start()
+            self.job.members(self._nodes + 1)
+        victim = self._random.choice(before)
+        began = time.monotonic()
+        self._harm(how, victim)
+        while len(self._running) < min(then or count, self._nodes) or not self._running:
+            self.start()
+        crew = self._trains(len(self._running), not_in=before[0].round)
+        seconds = time.monotonic() - began
+        if how is not How.RANK:
+            pids = [one.pid for one in before if one.node == victim.node]
+            until("its ranks are gone", lambda: not any(map(psutil.pid_exists, pids)), _GONE)
+        redone, *later = self._redone(before[0].round, crew[0].round)
+        kill = Kill(
+            how=how,
+            node=victim.node,
+            spare=spare,
+            nodes=len(self._running),
+            step=max(one.steps[-1] for one in self.ranks() if one.round == before[0].round),
+            redone=redone,
+            rounds=1 + len(later),
+            redone_later=max(later, default=0),
+            seconds=seconds,
+        )
+        self.kills.append(kill)
+        print(kill, flush=True)
+        return kill
+
+    def _spares(self) -> set[How]:
+        """The ways for which a spare node waits this time."""
+        return {How.NODE, *self._random.choice([(), (How.ASKED, How.AGENT)])}
+
+    def _redone(self, first: str, last: str) -> list[int]:
+        """How many steps were done twice, for each round after ``first`` up to ``last``."""
+        rounds: dict[str, list[Rank]] = defaultdict(list)
+        for one in self.ranks():
+            rounds[one.round].append(one)
+        names = list(rounds)
+        names = names[names.index(first) : names.index(last) + 1]
+        done = [max(one.steps[-1:] or (one.resumed,) for one in rounds[name]) for name in names]
+        return [
+            furthest[0] - rounds[name][0].resumed
+            for furthest, name in zip(done, names[1:], strict=False)
+        ]
+
+    def stop(self) -> None:
+        """Stop the job, which ends as a success; and check what its ranks wrote down."""
+        crew = self._trains(self._nodes)
+        Events.attach(crew[0].page).stop_all_tasks.set()
+        values = {}
+        for agent in self._running.values():
+            values |= agent.ends()["values"]
+        (stopped,) = {one.stopped for one in self._last_round()}
+        assert values == {str(one.rank): stopped for one in crew}
+        self._check()
+
+    def _check(self) -> None:
+        """What must hold for any history of rounds."""
+        ranks = self.ranks()
+        assert not [one.wrong for one in ranks if one.wrong]
+        saved = 0
+        for name in dict.fromkeys(one.round for one in ranks):
+            crew = [one for one in ranks if one.round == name]
+            (resumed,) = {one.resumed for one in crew}
+            assert resumed >= saved, f"{name} resumed at {resumed}, and {saved} was committed"
+            for one in crew:
+                assert one.steps == tuple(range(resumed + 1, resumed + 1 + len(one.steps))), one
+            saved = max(step for one in crew for step in (saved, *one.saved))
+        checkpoints = Path(self.job.folder, "checkpoints", self.job.run_id)
+        assert len(list(checkpoints.glob("step-*"))) <= 4  # three, and what was not finished
+
+    def _harm(self, how: How, victim: Rank) -> None:
+        agent = self._running[victim.node]
+        if how is How.RANK:
+            os.kill(victim.pid, signal.SIGKILL)
+            return
+        del self._running[victim.node]
+        if how is How.ASKED:
+            agent.process.signal(signal.SIGTERM)
+        elif how is How.AGENT:
+            agent.kill()
+        else:
+            agent.vanish()
+
+    def _trains(self, nodes: int, *, after: int = 0, not_in: str = "") -> list[Rank]:
+        """Wait for a round of so many nodes that has done more than ``after`` steps; its ranks."""
+
+        def there() -> list[Rank]:
+            crew = self._last_round()
+            if not crew or crew[0].round == not_in or len(crew) < crew[0].world:
+                return []
+            alive = len({one.node for one in crew} & self._running.keys()) == nodes
+            return crew if alive and all(len(one.steps) > after for one in crew) else []
+
+        found: list[Rank] = until(f"{nodes} nodes train", there, 90)
+        return found
+
+    def ranks(self) -> list[Rank]:
+        """What all ranks of all rounds wrote down."""
+        return ranks_of(self.job.folder)
+
+    def _last_round(self) -> list[Rank]:
+        ranks = self.ranks()
+        return [one for one in ranks if one.round == ranks[-1].round]
+
+
+def seen(ranks: Iterable[Rank]) -> list[Counter[int]]:
+    """How often committed steps saw each sample, for each epoch."""
+    rounds: dict[str, list[Rank]] = defaultdict(list)
+    for one in ranks:
+        rounds[one.round].append(one)
+    crews = list(rounds.values())
+    # What the last round did after its last checkpoint would be done again.
+    last = max(step for crew in crews for one in crew for step in one.saved)
+    committed = [*(crew[0].resumed for crew in crews[1:]), last]
+    epochs: dict[int, Counter[int]] = defaultdict(Counter)
+    for crew, end in zip(crews, committed, strict=True):
+        for one in crew:
+            for step, (epoch, samples) in zip(one.steps, one.samples, strict=True):
+                if step <= end:
+                    epochs[epoch].update(samples)
+    return [epochs[epoch] for epoch in sorted(epochs)]
+
+
+def table(kills: Iterable[Kill]) -> str:
+    """The figures of these kills, a line for each way."""
+    ways: dict[How, list[Kill]] = defaultdict(list)
+    for kill in kills:
+        ways[kill.how].append(kill)
+    lines = []
+    for how, some in sorted(ways.items()):
+        redone, seconds = [one.redone for one in some], [one.seconds for one in some]
+        lines.append(
+            f"{how}: {len(some)} kills, {sum(one.rounds for one in some)} rounds; steps redone: "
+            f"{max(redone)} at most, {mean(redone):.1f} in the mean; seconds until all ranks run: "
+            f"{max(seconds):.1f} at most, {mean(seconds):.1f} in the mean"
+        )
+    return "\n".join(lines)

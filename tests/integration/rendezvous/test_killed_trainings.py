@@ -1,0 +1,65 @@
+"""Trainings whose nodes and ranks are killed at random steps go on, and lose no more than they may.
+
+``LLUTIL_TEST_KILLS`` is how many kills there are on each store, ``LLUTIL_TEST_SAMPLE_KILLS`` how
+many while samples are counted, and ``LLUTIL_TEST_SEED`` which they are. A failure prints the seed.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import Counter
+
+import pytest
+
+from tests.integration.rendezvous.jobs import Job
+from tests.integration.rendezvous.killed_jobs import How, KilledJob, seen, table
+from tests.support.stores import ETCD, SERVED
+
+pytestmark = [pytest.mark.launch, pytest.mark.fault]
+
+_KILLS = int(os.environ.get("LLUTIL_TEST_KILLS", "12"))
+_SAMPLE_KILLS = int(os.environ.get("LLUTIL_TEST_SAMPLE_KILLS", "6"))
+_SAMPLES = 1009
+_SEED = int(os.environ.get("LLUTIL_TEST_SEED", random.SystemRandom().getrandbits(32)))
+
+
+@pytest.mark.parametrize(
+    "store",
+    [pytest.param(ETCD, marks=pytest.mark.etcd, id="etcd"), pytest.param(SERVED, id="served")],
+)
+def test_a_training_that_is_killed_again_and_again_redoes_no_more_than_it_may(job: Job) -> None:
+    print("seed:", _SEED)
+    killed = KilledJob(job, _SEED)
+    ways = [*How] * (-(-_KILLS // len(How)))
+    random.Random(_SEED).shuffle(ways)
+    for how in ways[:_KILLS]:
+        killed.kill(how)
+    killed.stop()
+    print(table(killed.kills))
+    assert not [kill for kill in killed.kills if kill.redone > kill.allowed]
+
+
+@pytest.mark.etcd
+def test_each_sample_is_seen_once_by_a_committed_step_whoever_is_killed(job: Job) -> None:
+    print("seed:", _SEED)
+    killed = KilledJob(
+        job,
+        _SEED,
+        nodes=3,
+        least=1,
+        training="tests.integration.rendezvous.training:train_on_samples",
+        args={"samples": _SAMPLES, "batch": 3},
+    )
+    chance = random.Random(_SEED)
+    for _ in range(_SAMPLE_KILLS):
+        killed.kill(chance.choice([*How]), then=chance.randint(1, 3))
+    killed.stop()
+    print(table(killed.kills))
+    assert {kill.nodes for kill in killed.kills} == {1, 2, 3}
+    assert not [kill for kill in killed.kills if kill.redone > kill.allowed]
+    *whole, last = seen(killed.ranks())
+    assert len(whole) >= _SAMPLE_KILLS / 4
+    for epoch, samples in enumerate(whole):
+        assert samples == Counter(range(_SAMPLES)), epoch
+    assert last == Counter(set(last))
