@@ -36,6 +36,11 @@ class How(StrEnum):
     RANK = "SIGKILL to a rank"
     NODE = "loss of a node"
 
+    @property
+    def costs_a_node(self) -> bool:
+        """Whether a node is gone afterwards."""
+        return self is not How.RANK
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kill:
@@ -101,11 +106,11 @@ class KilledJob:
     def kill(self, how: How, then: int = 0) -> Kill:
         """Kill somebody in this way, after a random number of steps; wait until the job trains.
 
-        ``then`` is how many nodes it has afterwards, if that is possible; by default, as many as
-        before.
+        ``then`` is how many nodes it has afterwards; by default, as many as before.
         """
         count = len(self._running)
-        spare = count == self._nodes and how in self._spares()
+        then = then or count
+        spare = then == count == self._nodes and how in self._spares()
         before = self._trains(count, after=self._random.randrange(_LATEST))
         if spare:
             self.start()
@@ -113,11 +118,11 @@ class KilledJob:
         victim = self._random.choice(before)
         began = time.monotonic()
         self._harm(how, victim)
-        while len(self._running) < min(then or count, self._nodes) or not self._running:
+        while len(self._running) < then:
             self.start()
         crew = self._trains(len(self._running), not_in=before[0].round)
         seconds = time.monotonic() - began
-        if how is not How.RANK:
+        if how.costs_a_node:
             pids = [one.pid for one in before if one.node == victim.node]
             until("its ranks are gone", lambda: not any(map(psutil.pid_exists, pids)), _GONE)
         redone, *later = self._redone(before[0].round, crew[0].round)
@@ -240,9 +245,11 @@ def table(kills: Iterable[Kill]) -> str:
     lines = []
     for how, some in sorted(ways.items()):
         redone, seconds = [one.redone for one in some], [one.seconds for one in some]
+        later = max(one.redone_later for one in some)
         lines.append(
             f"{how}: {len(some)} kills, {sum(one.rounds for one in some)} rounds; steps redone: "
-            f"{max(redone)} at most, {mean(redone):.1f} in the mean; seconds until all ranks run: "
+            f"{max(redone)} at most, {mean(redone):.1f} in the mean, {later} when "
+            f"somebody came later; seconds until all ranks run: "
             f"{max(seconds):.1f} at most, {mean(seconds):.1f} in the mean"
         )
     return "\n".join(lines)
