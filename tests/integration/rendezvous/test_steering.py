@@ -106,6 +106,19 @@ def test_a_job_that_was_told_to_go_resumes_at_its_step(job: Job) -> None:
     again.ends("SignalException")
 
 
+def test_a_job_saves_before_a_node_that_comes_new_is_let_in(job: Job) -> None:
+    size = {"min_nodes": 2, "max_nodes": 3, "rdzv_configs": {"last_call_timeout": 1}}
+    start(job, "a", "b", lockstep=True, **size)
+    trains(job, "a", "b")
+    start(job, "c", lockstep=True, **size)
+    ranks = trains(job, "a", "b", "c")
+    (saved,) = {one.saved for one in ranks_of(job.folder) if one.world == 4}
+    assert {(one.resumed,) for one in ranks} == {saved}
+    Events.attach(ranks[0].page).stop_all_tasks.set()
+    for agent in job.agents:
+        agent.ends()
+
+
 def test_a_rank_that_ignores_the_stop_gets_the_signal_within_the_grace_period(
     job: Job, tmp_path: Path
 ) -> None:
