@@ -31,6 +31,9 @@ _log = logging.getLogger(__name__)
 _FOREVER = float("inf")
 # Seconds between two looks at the page.
 _PERIOD = 0.25
+# The same while ranks are to save. A leader may wait for that to let somebody in, and what ranks do
+# until then they will do again.
+_SOON = 0.02
 
 _KINDS: Mapping[WishKind, Kinds] = {
     WishKind.CHECKPOINT: Kinds.CHECKPOINT,
@@ -121,8 +124,8 @@ class Steering:
         now = time.monotonic()
         if now < self._next_look or self._agreement is None:
             return
-        self._next_look = now + _PERIOD
         self._follow_ranks(now)
+        self._next_look = now + (_SOON if self._checkpoints else _PERIOD)
         # What is asked for before the first step waits for it.
         if not self._stop.asked and self.counts_steps and (wanted := self._flags.wanted(now)):
             why = "; ".join(text for text in wanted.values() if text)
@@ -223,6 +226,7 @@ class Steering:
         self._flags.decided(kinds)
         if WishKind.CHECKPOINT in kinds:
             self._checkpoints.append(AskedCheckpoint(number, asked))
+            self._next_look = min(self._next_look, time.monotonic() + _SOON)
         if WishKind.PAUSE in kinds:
             self._pause = number, asked
         # Ranks meet decisions in their order, so the first stop is the one that they come to.

@@ -139,6 +139,22 @@ def test_the_ledgers_numbers_may_have_gaps(node: Node) -> None:
     assert node.page.stop_all_tasks.is_set()
 
 
+def test_a_checkpoint_that_a_leader_may_wait_for_is_looked_for_often(node: Node) -> None:
+    steering = node.steering()
+    node.step(1)
+    assert steering.next_look - node.now > 0.2
+    steering.raise_gate(4, frozenset({CHECKPOINT}), 10.0)
+    steering.open_gate(4, frozenset({CHECKPOINT}), 2, 0, "")
+    assert steering.next_look - node.now < 0.05
+    node.look(steering)
+    assert steering.next_look - node.now < 0.05
+    node.step(2)
+    for rank in node.ranks:
+        rank.saved(2)
+    node.look(steering)
+    assert steering.next_look - node.now > 0.2
+
+
 def test_the_leader_hears_of_a_checkpoint_once_all_ranks_are_done_with_it(node: Node) -> None:
     steering = node.steering()
     node.step(1)
