@@ -124,8 +124,10 @@ class Guardian:
             f"main({read}, {self._mark!r}, {os.getpid()})"
         )
         # With -I and -S, no environment variable, site-packages or working directory can keep the
-        # guardian from starting. TMPDIR says where the event page is if there is no /dev/shm.
-        environment = {name: os.environ[name] for name in ("TMPDIR",) if name in os.environ}
+        # guardian from starting. TMPDIR says where the event page is if there is no /dev/shm, TERM
+        # what the terminal understands.
+        kept = ("TMPDIR", "TERM")
+        environment = {name: os.environ[name] for name in kept if name in os.environ}
         return subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", code],
             stdin=subprocess.DEVNULL,

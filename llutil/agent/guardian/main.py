@@ -39,6 +39,7 @@ _AGENT_END_TIMEOUT = 2.0
 _AGENT_END_PERIOD = 0.02
 # Milliseconds without a line, after which the guardian imports what it may need later.
 _IDLE_TIME = 500
+_STDERR = 2
 # Bytes read at once.
 _READ_SIZE = 1 << 16
 
@@ -79,6 +80,7 @@ def main(pipe_fd: int, mark: str, agent: int) -> None:
     while os.getppid() == agent and time.monotonic() < deadline:
         time.sleep(_AGENT_END_PERIOD)
     _remove_stale_pages()
+    _give_terminal_back()
 
 
 def _lines(pipe_fd: int, agent: int) -> Iterator[bytes]:
@@ -123,6 +125,21 @@ def _remove_stale_pages() -> None:
     remove_stale()
 
 
+def _give_terminal_back() -> None:
+    """Have the terminal scroll all of its lines. The agent may have kept one for its progress; see
+    ``llutil.progress.terminal_line``.
+    """
+    poll = select.poll()
+    with suppress(OSError):  # standard error is closed, or its reader is gone
+        poll.register(_STDERR, select.POLLOUT)
+        if (
+            os.environ.get("TERM", "dumb") != "dumb"
+            and os.isatty(_STDERR)
+            and poll.poll(0) == [(_STDERR, select.POLLOUT)]  # a paused terminal is left alone
+        ):
+            os.write(_STDERR, b"\x1b7\x1b[r\x1b8")
+
+
 def _prepare_revocation(text: bytes) -> Callable[[], None] | None:
     """The function that ends the node's lease, with its modules imported; None if there is no lease
     to end.
@@ -161,6 +178,6 @@ def _revoke_lease(revoke: Callable[[], None], left: Survivors) -> None:
 
 def _print_problem(text: str) -> None:
     try:
-        os.write(2, f"llutil's guardian: {text}\n".encode(errors="replace"))
+        os.write(_STDERR, f"llutil's guardian: {text}\n".encode(errors="replace"))
     except OSError:  # standard error was the agent's, and its reader may be gone
         return

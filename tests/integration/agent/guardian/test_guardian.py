@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -81,6 +83,24 @@ def test_a_killed_caller_leaves_no_worker_no_child_of_one_no_guardian_and_no_pag
         assert Path(page).exists()
     assert wait_until(lambda: not [pid for pid in everybody if is_alive(pid)], 3)
     assert wait_until(lambda: not Path(page).exists(), 3)
+
+
+def test_the_terminal_of_a_killed_agent_scrolls_all_of_its_lines_again() -> None:
+    ours, terminal = os.openpty()
+    pipe, agents = os.pipe()
+    code = f"from llutil.agent.guardian.main import main; main({pipe}, 'of-no-process', 1)"
+    guardian = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stderr=terminal,
+        pass_fds=(pipe,),
+        env=os.environ | {"TERM": "xterm"},
+    )
+    os.close(pipe)
+    os.close(agents)
+    assert guardian.wait(LIMIT) == 0
+    assert os.read(ours, 100) == b"\x1b7\x1b[r\x1b8"
+    os.close(terminal)
+    os.close(ours)
 
 
 def test_a_process_that_may_not_be_signalled_hinders_neither_the_round_nor_its_report(
