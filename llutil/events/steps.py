@@ -56,6 +56,8 @@ class Steps:
         self._quiet, self._until = 0, 0
         # The gate that paused this rank, and the one whose checkpoint it may be writing; or 0.
         self._paused_by = self._saving_for = 0
+        # The gate whose checkpoint is the last thing that this rank does, for all that is known.
+        self._waits_after = 0
         self._stopped = False
         # How many times the step went through ``every``; -1 before the first report.
         self._every, self._times = every, -1
@@ -88,10 +90,25 @@ class Steps:
         """The checkpoint is committed, if there is a ``step``; or else it failed."""
         if step is not None:
             self._slot.saved = step + 1
+        else:
+            self._waits_after = 0
         self._end_save()
 
     def left(self) -> None:
-        """The rank has left the context of a checkpoint, which may go on behind."""
+        """The rank has left the context of a checkpoint, which may go on behind.
+
+        If its round is about to end, it waits here: the steps that it would make now are lost.
+        """
+        while self._waits_after and self._is_paused():
+            turn = self._gate.turn[0]
+            newest = self._gate.decision(self._gate_words[RAISED])
+            if self._gate_words[RAISED] > self._waits_after and newest and newest.kinds:
+                break  # something else is asked for, after the next step
+            self._slot.doing = Doing.HELD
+            if why := self._gate.wait(turn, bounded=False):
+                _log.warning("the rank goes on after its checkpoint: %s", why)
+                break
+        self._waits_after = 0
         self._slot.doing = Doing.STEPS
         self._slot.heartbeat = time.monotonic_ns()
 
@@ -158,6 +175,7 @@ class Steps:
                     self._paused_by = number
                 if decision.kinds & Kinds.CHECKPOINT:
                     self._saving_for = number
+                    self._waits_after = number if decision.kinds & Kinds.PAUSE else 0
             self._taken = number
             number += 1
         return False, False, kinds

@@ -20,8 +20,11 @@ _AT_ONCE = 10.0
 class Agreement(Protocol):
     """Where this node's wishes go."""
 
-    def wish(self, kinds: AbstractSet[WishKind], why: str) -> None:
-        """Have all ranks of the job do ``kinds`` at one step, if that is possible."""
+    def wish(self, kinds: AbstractSet[WishKind], why: str, *, preempted: bool = False) -> None:
+        """Have all ranks of the job do ``kinds`` at one step, if that is possible.
+
+        ``preempted``: the platform asks, and the round ends soon after.
+        """
 
     def checkpoint_over(self, number: int, *, saved: bool) -> None:
         """The ranks of this node are done with the checkpoint that gate ``number`` asked for."""
@@ -44,8 +47,13 @@ class Gates(Protocol):
         step: int | None,
         resumed: int,
         why: str,
+        *,
+        preempted: bool = False,
     ) -> None:
-        """Let ranks pass; they do ``kinds`` after ``step``. Pauses before ``resumed`` are over."""
+        """Let ranks pass; they do ``kinds`` after ``step``. Pauses before ``resumed`` are over.
+
+        ``preempted``: the round ends soon, so ranks that have saved wait for that.
+        """
 
     def refuse(self, kinds: AbstractSet[WishKind], why: str) -> None:
         """Nothing comes of a wish of this node."""
@@ -61,8 +69,9 @@ class OneNodeAgreement:
         self._gates = gates
         self._number = self._resumed = self._step = 0
 
-    def wish(self, kinds: AbstractSet[WishKind], why: str) -> None:
+    def wish(self, kinds: AbstractSet[WishKind], why: str, *, preempted: bool = False) -> None:
         """Decide at once."""
+        del preempted  # no other node waits for this one's end
         self._number += 1
         number = self._number
         if WishKind.RESUME in kinds:
@@ -95,9 +104,9 @@ class NoAgreement:
     def __init__(self, gates: Gates, backend: str) -> None:
         self._gates, self._backend = gates, backend
 
-    def wish(self, kinds: AbstractSet[WishKind], why: str) -> None:
+    def wish(self, kinds: AbstractSet[WishKind], why: str, *, preempted: bool = False) -> None:
         """Refuse it."""
-        del why
+        del why, preempted
         self._gates.refuse(
             kinds,
             f"torch's {self._backend} rendezvous cannot carry it to the other nodes; "

@@ -21,9 +21,9 @@ class LedgerAgreement:
         self._driver, self._gates = driver, gates
         self._stage = Stage(0, 0)
 
-    def wish(self, kinds: AbstractSet[WishKind], why: str) -> None:
+    def wish(self, kinds: AbstractSet[WishKind], why: str, *, preempted: bool = False) -> None:
         """Make it known to the leader of the round."""
-        self._driver.tell(see.WishMade(frozenset(kinds), why))
+        self._driver.tell(see.WishMade(frozenset(kinds), why, preempted))
 
     def checkpoint_over(self, number: int, *, saved: bool) -> None:
         """Tell the leader's machine, which may wait for it."""
@@ -46,6 +46,7 @@ class LedgerAgreement:
                     opened.step,
                     opened.resumed,
                     opened.why,
+                    preempted=opened.preempted,
                 )
             case do.RefuseWish(wish=wish, why=why):
                 self._gates.refuse(frozenset(wish.kinds), why)

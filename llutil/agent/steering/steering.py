@@ -34,6 +34,9 @@ _PERIOD = 0.25
 # The same while ranks are to save. A leader may wait for that to let somebody in, and what ranks do
 # until then they will do again.
 _SOON = 0.02
+# Seconds that ranks which have saved wait for the end of their round. A node that has to go has a
+# grace period before it leaves; one that dies meanwhile is lost only after its lease.
+_ROUND_ENDS = 90.0
 
 _KINDS: Mapping[WishKind, Kinds] = {
     WishKind.CHECKPOINT: Kinds.CHECKPOINT,
@@ -82,6 +85,8 @@ class Steering:
         """What was wished at each gate that is raised and not open."""
         self._checkpoints: list[AskedCheckpoint] = []
         self._pause: tuple[int, Asked] | None = None
+        self._waits: tuple[int, float] | None = None
+        """The gate after which ranks wait for the end of their round, and until when."""
         self._asked_stop: Asked | None = None
         self._last_saved = 0
         self._next_look = _FOREVER
@@ -103,7 +108,7 @@ class Steering:
         self._flags.begin(now, first_node=first_node)
         self._wishes.clear()
         self._checkpoints.clear()
-        self._pause = self._asked_stop = None
+        self._pause = self._asked_stop = self._waits = None
         self._last_saved = 0
         self._next_look = now + _PERIOD
 
@@ -149,7 +154,7 @@ class Steering:
             _log.info("%s: ranks of this node end after a step, within %.3g s", why, seconds)
             stop.begin(now, seconds, alone=not self.saves)
             if self.saves:
-                self._agreement.wish(frozenset({WishKind.CHECKPOINT}), why)
+                self._agreement.wish({WishKind.CHECKPOINT}, why, preempted=True)
         if stop.alone and stop.told is None:
             limit = max(0.0, stop.deadline - now)
             stop.told = self._gates.stop_alone(self._ranks.over, limit, why)
@@ -187,6 +192,8 @@ class Steering:
         step: int | None,
         resumed: int,
         why: str,
+        *,
+        preempted: bool = False,
     ) -> None:
         """See ``Gates``."""
         if self._agreement is None:
@@ -197,6 +204,9 @@ class Steering:
             told |= _KINDS[kind]
         if self._stop.asked and told & (Kinds.CHECKPOINT | Kinds.STOP):
             told |= Kinds.STOP
+        elif preempted and WishKind.CHECKPOINT in kinds:
+            told |= Kinds.PAUSE  # what they would do now is lost when their round ends
+            self._waits = number, time.monotonic() + _ROUND_ENDS
         asked = self._gates.open_gate(number, step, told, why)
         done = kinds if asked is not None else frozenset[WishKind]()
         if left := self._wishes.pop(number, frozenset()) - done - {WishKind.RESUME}:
@@ -259,6 +269,10 @@ class Steering:
             self._checkpoints.remove(one)
             self._note_checkpoint(one, saved=is_saved)
         self._note_held(slots, ended)
+        if self._waits is not None and now >= self._waits[1]:
+            _log.warning("the round did not end within %g s: its ranks go on", _ROUND_ENDS)
+            self._gates.end_pauses(self._waits[0] + 1)
+            self._waits = None
 
     def _note_checkpoint(self, one: AskedCheckpoint, *, saved: bool) -> None:
         assert self._agreement is not None

@@ -153,6 +153,6 @@ def _decision(
         by=known.me,
         step=step,
         resumed=gate.number if WishKind.RESUME in gate.kinds else resumed,
-        preempted=gate.preempted and WishKind.STOP in kinds,
+        preempted=gate.preempted and bool(kinds),
         why=why,
     )

@@ -44,8 +44,9 @@ class OpenGate:
     ``step``; without kinds they do nothing, and ``why`` says why not.
 
     An earlier gate's kinds stay to be done at their own step, which is never a greater one. Pauses
-    of gates with a smaller number than ``resumed`` are over. ``preempted``: the stop was asked for
-    by the platform, and is no success. What was opened stays open: a second ``OpenGate`` of a
+    of gates with a smaller number than ``resumed`` are over. ``preempted``: the platform asked, and
+    the round ends soon. So a stop is no success, and ranks that have saved are held until then, for
+    a limited time. What was opened stays open: a second ``OpenGate`` of a
     number tells of a resume only.
     """
 
@@ -97,8 +98,8 @@ class DeleteGates:
 class WishMade:
     """Somebody at this node wishes that all ranks of the running round do ``kinds`` at one step.
 
-    ``preempted``: the platform asks for the stop. It is answered by an ``OpenGate`` with these
-    kinds, or with none, or by ``RefuseWish``. A wish ends with its round.
+    ``preempted``: the platform asks, and the round ends soon after. It is answered by an
+    ``OpenGate`` with these kinds, or with none, or by ``RefuseWish``. A wish ends with its round.
 
     :raises ValueError: ``kinds`` are none, or a pause and a resume.
     """

@@ -35,8 +35,9 @@ class WishKind(StrEnum):
 class Wish(OfRound, frozen=True, kw_only=True):
     """Somebody at ``node`` wishes that all ranks of the round do this at one step.
 
-    ``number`` counts the node's wishes in the round, from 1 on. ``preempted``: the platform asks
-    for a stop, so it is no success.
+    ``number`` counts the node's wishes in the round, from 1 on. ``preempted``: the platform asks,
+    and the round ends soon after. So a stop is no success, and ranks that have saved wait for the
+    end of their round.
     """
 
     node: str
@@ -104,8 +105,8 @@ class GateDecision(OfRound, frozen=True, kw_only=True):
 def merged(wishes: Iterable[Wish]) -> Wish | None:
     """All of ``wishes`` in one, in the order in which they were made; None if there are none.
 
-    Of a pause and a resume the later one counts. A stop is a success if one of those who asked for
-    it was no platform.
+    Of a pause and a resume the later one counts. A stop that somebody asks for is a success, even
+    if the platform wants something too.
     """
     found: Wish | None = None
     for wish in wishes:
@@ -116,12 +117,13 @@ def merged(wishes: Iterable[Wish]) -> Wish | None:
         for kind, other in _OPPOSITES:
             if kind in wish.kinds:
                 kinds.discard(other)
-        stops = [one for one in (found, wish) if WishKind.STOP in one.kinds]
+        both = (found, wish)
+        asked = any(WishKind.STOP in one.kinds and not one.preempted for one in both)
         found = structs.replace(
             wish,
             kinds=in_order(kinds),
-            preempted=bool(stops) and all(one.preempted for one in stops),
-            why="; ".join(dict.fromkeys(one.why for one in (found, wish) if one.why)),
+            preempted=not asked and any(one.preempted for one in both),
+            why="; ".join(dict.fromkeys(one.why for one in both if one.why)),
         )
     return found
 

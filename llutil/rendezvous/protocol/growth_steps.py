@@ -78,6 +78,7 @@ def growth_wish(state: State, running: Assignment, now: float) -> Wish | None:
         node=state.node,
         number=0,
         kinds=(WishKind.CHECKPOINT,),
+        preempted=True,
         why=why,
     )
 

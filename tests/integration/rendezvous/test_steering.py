@@ -15,7 +15,6 @@ from tests.support.stores import STORES, on_stores
 
 pytestmark = [pytest.mark.launch]
 _ON_STORES = pytest.mark.parametrize("store", STORES)
-_SOON_HEARD = 2.0  # seconds until ranks of a busy machine are stopped after a checkpoint
 
 
 @_ON_STORES
@@ -65,7 +64,7 @@ def test_a_node_that_has_to_go_saves_first_and_the_others_go_on_from_there(
     assert {(one.saved, one.returned) for one in gone} == {((step,), step)}
     first = [one for one in ranks_of(job.folder) if one.world == 4]
     assert {one.saved for one in first} == {(step,)}
-    assert max(one.steps[-1] for one in first) <= step + 1  # done twice, at most
+    assert {one.steps[-1] for one in first} == {step}
     assert {one.resumed for one in trains(job, stays.name)} == {step}
     Events.attach(last_round(job)[0].page).stop_all_tasks.set()
     stays.ends()
@@ -108,7 +107,7 @@ def test_a_job_that_was_told_to_go_resumes_at_its_step(job: Job) -> None:
 
 
 @_ON_STORES
-def test_a_newcomer_is_let_in_after_a_checkpoint(job: Job) -> None:
+def test_a_newcomer_is_let_in_after_a_checkpoint_and_costs_no_step(job: Job) -> None:
     size = {"min_nodes": 2, "max_nodes": 3, "rdzv_configs": {"last_call_timeout": 1}}
     start(job, "a", "b", lockstep=True, **size)
     trains(job, "a", "b")
@@ -116,6 +115,7 @@ def test_a_newcomer_is_let_in_after_a_checkpoint(job: Job) -> None:
     ranks = trains(job, "a", "b", "c")
     first = [one for one in ranks_of(job.folder) if one.world == 4]
     (saved,) = {one.saved for one in first}
+    assert {(one.steps[-1],) for one in first} == {saved}
     assert {(one.resumed,) for one in ranks} == {saved}
     Events.attach(ranks[0].page).stop_all_tasks.set()
     for agent in job.agents:

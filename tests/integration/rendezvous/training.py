@@ -132,12 +132,10 @@ def _save(say: _Say, step: int, state: Any) -> None:
     from llutil import worker
 
     line = json.dumps({"step": step, "state": state}) + "\n"
-    with (
-        worker.checkpoint(step) as place,
-        Path(place, f"part-{worker.rank()}").open("w") as part,
-    ):
-        part.writelines(line for _ in range(_LINES))
-    say(saved=step)
+    with worker.checkpoint(step) as place:
+        with Path(place, f"part-{worker.rank()}").open("w") as part:
+            part.writelines(line for _ in range(_LINES))
+        say(saved=step)  # it may wait in the context until its round ends
 
 
 def _load(done: Any) -> tuple[Any, str]:

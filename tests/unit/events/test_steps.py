@@ -42,6 +42,9 @@ class Rank:
         assert not begun.done()
         return begun
 
+    def run(self, call: Callable[[], None]) -> Future[None]:
+        return self._thread.submit(call)
+
     def until(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + SOON
         while not condition():
@@ -191,6 +194,45 @@ def test_a_pause_holds_until_it_is_ended_and_only_pauses_before_that(
     held = ranks[0].held(3)
     page.gate.end_pauses(3)
     assert held.result(SOON) == NOTHING
+
+
+def leave_checkpoint(rank: Rank, saved: int | None) -> Future[None]:
+    rank.steps.saving()
+    rank.steps.saved(saved)
+    return rank.run(rank.steps.left)
+
+
+def test_a_pause_with_a_checkpoint_holds_at_the_end_of_the_save(page: Events, rank: Rank) -> None:
+    rank.step(6)
+    raise_and_open(page.gate, 1, 7, Kinds.CHECKPOINT | Kinds.PAUSE)
+    assert rank.step(7) == SAVE
+    left = leave_checkpoint(rank, 7)
+    rank.until(lambda: rank.slot.doing == Doing.HELD)
+    assert not left.done()
+    page.gate.end_pauses(2)
+    left.result(SOON)
+    assert rank.step(8) == NOTHING
+
+
+def test_what_is_asked_for_meanwhile_ends_that_wait(page: Events, rank: Rank) -> None:
+    rank.step(6)
+    raise_and_open(page.gate, 1, 7, Kinds.CHECKPOINT | Kinds.PAUSE)
+    rank.step(7)
+    left = leave_checkpoint(rank, 7)
+    rank.until(lambda: rank.slot.doing == Doing.HELD)
+    raised = page.gate.raise_gate(2, later())
+    assert raised.furthest == 8
+    assert not left.done()
+    page.gate.open_gate(2, 8, Kinds.STOP)
+    left.result(SOON)
+    assert rank.step(8) == END
+
+
+def test_a_save_that_failed_is_not_followed_by_a_wait(page: Events, rank: Rank) -> None:
+    rank.step(6)
+    raise_and_open(page.gate, 1, 7, Kinds.CHECKPOINT | Kinds.PAUSE)
+    rank.step(7)
+    leave_checkpoint(rank, None).result(SOON)
 
 
 def test_a_stop_ends_a_pause_also_if_it_is_for_a_later_step(page: Events, rank: Rank) -> None:

@@ -42,9 +42,10 @@ class Remembered:
         self.wishes: list[AbstractSet[WishKind]] = []
         self.checkpoints: list[tuple[int, bool]] = []
 
-    def wish(self, kinds: AbstractSet[WishKind], why: str) -> None:
+    def wish(self, kinds: AbstractSet[WishKind], why: str, *, preempted: bool = False) -> None:
         assert why
         self.wishes.append(kinds)
+        self.preempted = preempted
 
     def checkpoint_over(self, number: int, *, saved: bool) -> None:
         self.checkpoints.append((number, saved))
@@ -232,6 +233,7 @@ def test_a_node_that_ends_wishes_a_checkpoint_and_its_own_ranks_stop_there(node:
     node.step(1)
     assert steering.ends_in_order("got SIGTERM", 10.0)
     assert node.asked.wishes == [{CHECKPOINT}]
+    assert node.asked.preempted
     steering.raise_gate(1, frozenset({CHECKPOINT}), 10.0)
     steering.open_gate(1, frozenset({CHECKPOINT}), 3, 0, "got SIGTERM")
     node.step(2)
@@ -266,6 +268,24 @@ def test_a_later_decision_does_not_hide_the_one_at_which_ranks_stopped(node: Nod
             for rank in node.ranks:
                 rank.saved(2)
     assert steering.was_told_to_end
+
+
+def test_ranks_of_the_other_nodes_wait_for_the_end_of_their_round_but_not_for_ever(
+    node: Node,
+) -> None:
+    steering = node.steering()
+    node.step(1)
+    steering.raise_gate(3, frozenset({CHECKPOINT}), 10.0)
+    steering.open_gate(3, frozenset({CHECKPOINT}), 2, 0, "a node has to go", preempted=True)
+    decided = node.page.gate.decision(1)
+    assert decided is not None
+    assert decided.kinds == Kinds.CHECKPOINT | Kinds.PAUSE
+    node.look(steering)
+    assert not node.page.pause.is_set()
+    assert not node.page.gate.ends_pause(1)
+    node.now += 90
+    node.look(steering)
+    assert node.page.gate.ends_pause(1)
 
 
 def test_without_a_place_for_checkpoints_it_stops_at_its_own_next_step(node: Node) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+from msgspec import structs
+
 from llutil.rendezvous.protocol.gate_decision import GateInput, decide_gate, gate_for, resume
 from llutil.rendezvous.protocol.gate_history import GateHistory
-from llutil.rendezvous.protocol.gate_records import Gate, GateAnswer, GateDecision
+from llutil.rendezvous.protocol.gate_records import Gate, GateAnswer, GateDecision, merged
 from llutil.rendezvous.protocol.records import Stage
 from llutil.rendezvous.protocol.seal_decision import NotYet
 from tests.support.rendezvous_values import answer, decision, gate, wish
@@ -95,10 +98,22 @@ def test_every_decision_tells_of_the_newest_resume() -> None:
     assert resume(gate(4, "resume")).resumed == 4
 
 
-def test_only_the_platforms_own_stop_is_a_preemption() -> None:
+@pytest.mark.parametrize("kind", ["stop", "checkpoint"])
+def test_a_decision_says_whether_the_platform_asked(kind: str) -> None:
     told = (answer("a", 7), answer("b", 8))
-    assert at_step(*told, asked=gate(1, "stop", preempted=True)).preempted
-    assert not at_step(*told, asked=gate(1, "checkpoint", preempted=True)).preempted
+    assert at_step(*told, asked=gate(1, kind, preempted=True)).preempted
+    assert not at_step(*told, asked=gate(1, kind)).preempted
+
+
+def test_a_stop_that_somebody_asks_for_is_none_of_the_platforms() -> None:
+    asked = (wish("a", 1, "stop"), structs.replace(wish("b"), preempted=True))
+    for wishes in (asked, asked[::-1]):
+        found = merged(wishes)
+        assert found is not None
+        assert not found.preempted
+    found = merged((wish("a"), asked[1]))
+    assert found is not None
+    assert found.preempted
 
 
 def test_wishes_that_no_gate_has_heard_make_the_next_one() -> None:
