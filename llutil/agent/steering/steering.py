@@ -19,6 +19,7 @@ from llutil.agent.steering.asked_checkpoint import AskedCheckpoint
 from llutil.agent.steering.flags import FlagReader
 from llutil.agent.steering.orderly_stop import OrderlyStop
 from llutil.agent.steering.page_gates import Asked, PageGates
+from llutil.agent.steering.wish_kinds import named, on_page
 from llutil.events.events import Events
 from llutil.events.gate import Kinds
 from llutil.events.rank_slot import Doing, Slot
@@ -37,18 +38,6 @@ _SOON = 0.02
 # Seconds that ranks which have saved wait for the end of their round. A node that has to go has a
 # grace period before it leaves; one that dies meanwhile is lost only after its lease.
 _ROUND_ENDS = 90.0
-
-_KINDS: Mapping[WishKind, Kinds] = {
-    WishKind.CHECKPOINT: Kinds.CHECKPOINT,
-    WishKind.STOP: Kinds.STOP,
-    WishKind.PAUSE: Kinds.PAUSE,
-}
-_WORDS: Mapping[WishKind, str] = {
-    WishKind.CHECKPOINT: "save a checkpoint",
-    WishKind.STOP: "stop",
-    WishKind.PAUSE: "pause",
-    WishKind.RESUME: "resume",
-}
 
 
 class Ranks(Protocol):
@@ -199,9 +188,7 @@ class Steering:
         if self._agreement is None:
             return
         self._end_pause(number, resumed, why)
-        told = Kinds.NOTHING
-        for kind in kinds:
-            told |= _KINDS[kind]
+        told = on_page(kinds)
         if self._stop.asked and told & (Kinds.CHECKPOINT | Kinds.STOP):
             told |= Kinds.STOP
         elif preempted and WishKind.CHECKPOINT in kinds:
@@ -219,8 +206,8 @@ class Steering:
     def refuse(self, kinds: AbstractSet[WishKind], why: str) -> None:
         """See ``Gates``."""
         if mine := self._flags.refused(kinds, time.monotonic()):
-            _log.warning("nothing comes of the wish to %s: %s", _named(mine), why)
-            self._observer.steered(f"nothing comes of the wish to {_named(mine)}: {why}")
+            _log.warning("nothing comes of the wish to %s: %s", named(mine), why)
+            self._observer.steered(f"nothing comes of the wish to {named(mine)}: {why}")
         if self._stop.asked and WishKind.CHECKPOINT in kinds and not self._stop.alone:
             _log.warning("no checkpoint before this node ends: %s", why)
             self._stop.alone = True
@@ -232,7 +219,7 @@ class Steering:
     # What follows.
 
     def _note_decision(self, number: int, kinds: AbstractSet[WishKind], asked: Asked) -> None:
-        _log.info("all ranks %s after step %d: %s", _named(kinds), asked.step, asked.why)
+        _log.info("all ranks %s after step %d: %s", named(kinds), asked.step, asked.why)
         self._flags.decided(kinds)
         if WishKind.CHECKPOINT in kinds:
             self._checkpoints.append(AskedCheckpoint(number, asked))
@@ -298,7 +285,3 @@ class Steering:
         return asked is not None and any(
             slot.ahead and slot.step >= asked.step for slot in self._slots
         )
-
-
-def _named(kinds: AbstractSet[WishKind]) -> str:
-    return " and ".join(_WORDS[kind] for kind in WishKind if kind in kinds)

@@ -100,7 +100,7 @@ def test_a_serving_node_that_has_to_go_saves_first_and_its_next_life_resumes_the
     serving.process.signal(signal.SIGTERM)
     serving.ends("SignalException")
     first = ranks_of(job.folder)
-    ((step,),) = {one.saved for one in first}
+    ((step,),) = {one.wrote for one in first}
     assert {one.stopped for one in first if one.node == serving.name} == {step}
     start(job, "again", lockstep=True, min_nodes=2, max_nodes=2)
     crew = trains(job, "again", other.name)

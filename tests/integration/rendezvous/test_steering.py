@@ -63,7 +63,7 @@ def test_a_node_that_has_to_go_saves_first_and_the_others_go_on_from_there(
     assert step is not None
     assert {(one.saved, one.returned) for one in gone} == {((step,), step)}
     first = [one for one in ranks_of(job.folder) if one.world == 4]
-    assert {one.saved for one in first} == {(step,)}
+    assert {one.wrote for one in first} == {(step,)}
     assert {one.steps[-1] for one in first} == {step}
     assert {one.resumed for one in trains(job, stays.name)} == {step}
     Events.attach(last_round(job)[0].page).stop_all_tasks.set()
@@ -82,7 +82,7 @@ def test_a_job_whose_nodes_all_have_to_go_saves_first_and_redoes_one_step_at_mos
         agent.ends("SignalException")
     ranks = ranks_of(job.folder)
     assert len({one.round for one in ranks}) == 1
-    saved = {one.saved[-1] for one in ranks}
+    saved = {one.wrote[-1] for one in ranks}
     furthest = max(one.steps[-1] for one in ranks)
     start(job, "c", lockstep=True)
     (resumed,) = {one.resumed for one in trains(job, "c")}
@@ -114,7 +114,7 @@ def test_a_newcomer_is_let_in_after_a_checkpoint_and_costs_no_step(job: Job) -> 
     start(job, "c", lockstep=True, **size)
     ranks = trains(job, "a", "b", "c")
     first = [one for one in ranks_of(job.folder) if one.world == 4]
-    (saved,) = {one.saved for one in first}
+    (saved,) = {one.wrote for one in first}
     assert {(one.steps[-1],) for one in first} == {saved}
     assert {(one.resumed,) for one in ranks} == {saved}
     Events.attach(ranks[0].page).stop_all_tasks.set()

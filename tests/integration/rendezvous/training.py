@@ -135,7 +135,8 @@ def _save(say: _Say, step: int, state: Any) -> None:
     with worker.checkpoint(step) as place:
         with Path(place, f"part-{worker.rank()}").open("w") as part:
             part.writelines(line for _ in range(_LINES))
-        say(saved=step)  # it may wait in the context until its round ends
+        say(wrote=step)  # it may wait in the context until its round ends
+    say(saved=step)
 
 
 def _load(done: Any) -> tuple[Any, str]:

@@ -72,6 +72,8 @@ class Rank:
     wrong: str
     steps: tuple[int, ...]
     samples: tuple[tuple[int, tuple[int, ...]], ...]
+    wrote: tuple[int, ...]
+    """The steps of its checkpoints, written; ``saved`` are those that it saw committed."""
     saved: tuple[int, ...]
     stopped: int | None
     returned: int | None
@@ -105,6 +107,7 @@ def _read(path: Path, size: int) -> Rank | None:
         wrong=first["wrong"],
         steps=tuple(one["step"] for one in steps),
         samples=tuple((one["epoch"], tuple(one["samples"])) for one in steps if "samples" in one),
+        wrote=tuple(one["wrote"] for one in said if "wrote" in one),
         saved=tuple(one["saved"] for one in said if "saved" in one),
         stopped=next((one["stopped"] for one in said if "stopped" in one), None),
         returned=next((one["returned"] for one in said if "returned" in one), None),
