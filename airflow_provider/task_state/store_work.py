@@ -68,7 +68,7 @@ class StoreWork:
         self._not_before: dict[str, float] = {}
         self._periods: dict[str, float] = {}
         self._next_look = _FOREVER
-        self._looked = False
+        self._listened = False
         self._pause = 0.0
         self._paused_until = 0.0
         self._answer: dict[str, Any] = {}
@@ -78,6 +78,7 @@ class StoreWork:
         if not on:
             self._next_look = _FOREVER
         elif self._next_look == _FOREVER:
+            self._listened = True
             self._next_look = now + LOOK_PERIOD
 
     def write(self, key: str, value: Any, *, period: float, not_before: float = 0.0) -> None:
@@ -115,7 +116,7 @@ class StoreWork:
         came too late is answered: a run after a clear, long after, must not find it.
         """
         try:
-            late = self._store.get(CONTROL) if succeeded and self._looked else None
+            late = self._store.get(CONTROL) if succeeded and self._listened else None
             if late is not None:
                 self._store.delete(CONTROL)
                 self._answer_with(late, {"refused": "the job had ended"})
@@ -125,7 +126,6 @@ class StoreWork:
             self._log.warning("the task's state is not up to date: %s", error)
 
     def _look(self) -> None:
-        self._looked = True
         value = self._store.get(CONTROL)
         self._succeed()
         if value is None:

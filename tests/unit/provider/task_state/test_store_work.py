@@ -174,9 +174,13 @@ def test_an_order_that_cannot_be_deleted_is_not_carried_out_yet(work, store, obe
     assert [order.word for order in obeyed] == ["stop"]
 
 
-def test_an_order_that_comes_too_late_is_not_left_for_a_run_after_a_clear(work, store, obeyed):
+@pytest.mark.parametrize("seconds", [1.0, 5.0])
+def test_an_order_that_comes_too_late_is_not_left_for_a_run_after_a_clear(
+    work, store, obeyed, seconds
+):
     work.listen(0.0, on=True)
-    run(work, 0.0, 5.0)
+    run(work, 0.0, seconds)
+    work.listen(seconds, on=False)
     store.values[CONTROL] = "stop"
     work.finish(succeeded=True)
     assert obeyed == []
