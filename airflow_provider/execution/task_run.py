@@ -23,7 +23,7 @@ from airflow_provider.execution.kept_state import job_state, outcome_told
 from airflow_provider.execution.launch import Launch
 from airflow_provider.execution.result_options import result_limit, result_store
 from airflow_provider.execution.worker_files import first_time, kept_folder
-from airflow_provider.gang.node import GangNode
+from airflow_provider.gang.node import GangNode, rerun_token
 from airflow_provider.gang.served_ledger import served_place
 from airflow_provider.gang.success_note import NOTE
 from airflow_provider.gang.version_check import exchange
@@ -37,6 +37,7 @@ from airflow_provider.parameters.task_key import deployment, task_key
 from airflow_provider.preflight.facts import preflight
 from airflow_provider.results.push import push_results
 from airflow_provider.retries.policy import ElasticRetryPolicy
+from llutil.checkpoints.place import LIFE
 from llutil.errors import ConfigError, EntrypointError, Problem, ResultError
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ class TaskRun:
         return AgentHook(
             python=operator.python,
             cwd=self._cwd,
-            env=environment_of(operator.env),
+            env={**self._life(), **environment_of(operator.env)},
             label=label,
             on_hello=None if label or self._node is None else self._compare_versions,
         )
@@ -225,6 +226,14 @@ class TaskRun:
             log_level=_log_level(),
             listener=state or NOBODY,
         )
+
+    def _life(self) -> dict[str, str]:
+        """The name of this life of the job, for its checkpoints: all tries share it, until somebody
+        clears a task of the run. A try after one whose job had succeeded, but whose results were
+        lost on their way, goes on from the end; after a clear the job begins afresh.
+        """
+        dag_run = self.context.get("dag_run")  # missing if a user's own test calls execute
+        return {} if dag_run is None else {LIFE: rerun_token(dag_run)}
 
     def _with_checkpoint_job(self, config: LaunchConfig) -> LaunchConfig:
         """``config`` with the name of the job's folder for checkpoints, if it needs one. Tasks that

@@ -12,7 +12,7 @@ from airflow_provider.parameters.task_key import task_key
 from llutil.errors import ConfigError
 from llutil.launcher.run_id import TaskKey
 
-__all__ = ["GangNode", "states_of"]
+__all__ = ["GangNode", "rerun_token", "states_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class GangNode:
                 "wanted one for each node, as .gang() makes them; a sweep of independent jobs is "
                 "not a gang"
             )
-        return cls(key, nodes, min_nodes, _rerun_token(context["dag_run"]))
+        return cls(key, nodes, min_nodes, rerun_token(context["dag_run"]))
 
     @property
     def number(self) -> int:
@@ -107,7 +107,7 @@ def states_of(ti: Any, task_id: str, nodes: int) -> dict[int, str | None]:
     return {number: found.get(f"{task_id}_{number}") for number in range(nodes)}
 
 
-def _rerun_token(dag_run: Any) -> str:
+def rerun_token(dag_run: Any) -> str:
     """A token that all launches of a DAG run share, until somebody clears a task of the run.
 
     The clear number grows with each clearing (Airflow 3.3). A run that was deleted and triggered

@@ -29,7 +29,8 @@ class Found:
     """What lies in a store: by folder, the ``markers`` of the checkpoints that count, the newest
     first; ``parts``, the folders that no marker was written into; and why others are ``ignored``.
 
-    ``succeeded`` is the number of the newest checkpoint when the job last succeeded; 0: never.
+    ``succeeded`` is the number of the newest checkpoint when the job last succeeded, in an earlier
+    life than this one; 0: never.
     """
 
     markers: dict[str, Marker] = field(default_factory=dict)
@@ -48,15 +49,18 @@ def success_name(number: int) -> str:
     return f".succeeded-{number}"
 
 
-def look(store: Store, job: str) -> Found:
-    """What lies in the store of ``job``."""
+def look(store: Store, job: str, life: str = "") -> Found:
+    """What lies in the store of ``job``. A success with the name ``life`` is of this life of it; an
+    empty name says that each launch is a life of its own.
+    """
     found = Found()
     markers = {}
     for name in sorted(store.names("")):
         if name == ATTEMPTS or name.startswith(".removed-"):
             continue
         if success := _SUCCEEDED.fullmatch(name):
-            found.succeeded = max(found.succeeded, int(success[1]))
+            if not life or store.get(name) != life.encode():
+                found.succeeded = max(found.succeeded, int(success[1]))
             continue
         try:
             marker = decode(store.get(f"{name}/{MARKER}"))
@@ -78,12 +82,13 @@ def look(store: Store, job: str) -> Found:
     return found
 
 
-def newest(store: Store, job: str, *, succeeded: bool = False) -> Checkpoint | None:
+def newest(store: Store, job: str, *, succeeded: bool = False, life: str = "") -> Checkpoint | None:
     """The newest checkpoint of ``job`` that counts. What does not count is named in the log.
 
-    One from before the job's last success is left out, unless ``succeeded``.
+    One from before the job's last success is left out, unless ``succeeded``, or that was in this
+    ``life``: see ``look``.
     """
-    found = look(store, job)
+    found = look(store, job, life)
     for name, why in found.ignored.items():
         _log.warning("%s is ignored among the checkpoints of job %r: %s", name, job, why)
     for name in found.parts:

@@ -90,19 +90,20 @@ def check_checkpoint_path(config: _Config, run_id: str) -> None:
         raise ConfigError(Problem("checkpoint_path", text)) from error
 
 
-def note_success(folder: str) -> bool:
+def note_success(folder: str, life: str = "") -> bool:
     """Write into a job's ``folder`` (``LLUTIL_CHECKPOINTS``) that the job has succeeded: its next
-    life begins afresh, and does not go on from the checkpoints that are there now.
+    life begins afresh, and does not go on from the checkpoints that are there now. A next launch in
+    the same ``life`` does: whoever wanted the results may have lost them.
 
     It writes to the store, which may take long. Returns whether that is written; the log says why
     not. None of the job's ranks may run any more: their notes are removed.
     """
     store = open_store(folder)
     try:
-        found = look(store, job_of(folder))
+        found = look(store, job_of(folder), life)
         number = max((marker.number for marker in found.markers.values()), default=0)
         if number > found.succeeded:
-            store.put(success_name(number), b"", durable=True)
+            store.put(success_name(number), life.encode(), durable=True)
         store.remove(ATTEMPTS)
     except OSError as error:
         _log.warning(

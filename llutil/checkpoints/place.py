@@ -21,6 +21,7 @@ __all__ = [
     "EVERY",
     "FOLDER",
     "KEEP",
+    "LIFE",
     "RESUME",
     "RESUME_SUCCEEDED",
     "ROUND",
@@ -40,6 +41,10 @@ rank 0 looks.
 """
 RESUME_SUCCEEDED = "LLUTIL_RESUME_SUCCEEDED"
 """If it is 1, a job that has succeeded is resumed too."""
+LIFE = "LLUTIL_JOB_LIFE"
+"""The name of the job's life, which all of its tries share; a job that has succeeded in it is not
+begun afresh by the next try. Empty: each launch is a life of its own. Airflow's task sets it.
+"""
 ROUND = "LLUTIL_ROUND"
 """A name of the round that no other round has, also not of an earlier life of the job."""
 EVERY = "LLUTIL_CHECKPOINT_EVERY"
@@ -64,6 +69,7 @@ class Place:
     keep: int
     timeout: float
     resume_succeeded: bool = False
+    life: str = ""
 
     def attempt(self, count: int) -> str:
         """The name of the round's attempt ``count`` to save, the same on all of its ranks: 12
@@ -96,6 +102,7 @@ def place(environment: Mapping[str, str]) -> Place:
         keep=_number(environment, KEEP, "3", least=1),
         timeout=_seconds(environment, TIMEOUT, "600"),
         resume_succeeded=_number(environment, RESUME_SUCCEEDED, "0") == 1,
+        life=environment.get(LIFE, ""),
     )
 
 

@@ -46,7 +46,7 @@ def resume_of_round(store: Store, place: Place) -> Checkpoint | None:
 
 
 def _found(store: Store, place: Place) -> Checkpoint | None:
-    return newest(store, place.job, succeeded=place.resume_succeeded)
+    return newest(store, place.job, succeeded=place.resume_succeeded, life=place.life)
 
 
 def _decide(store: Store, place: Place) -> Checkpoint | None:

@@ -9,12 +9,14 @@ checks.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llutil.checkpoints.job_environment import note_success
+from llutil.checkpoints.place import LIFE
 from llutil.errors import RendezvousError, ResultError
 from llutil.launcher.build_agent import build_agent
 from llutil.launcher.os_errors import os_errors_explained
@@ -59,7 +61,7 @@ def _say_how_it_ended(agent: Agent, request: LaunchRequest, run_id: str) -> None
         if request.observer is not None:
             request.observer.stopped(stopped.step, stopped.why)
     elif agent.success_folder:
-        note_success(agent.success_folder)
+        note_success(agent.success_folder, os.environ.get(LIFE, ""))
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import pytest
 
 from llutil.checkpoints.job_environment import note_success
 from llutil.checkpoints.marker import Checkpoint
-from llutil.checkpoints.place import FOLDER, RESUME, RESUME_SUCCEEDED, ROUND, TIMEOUT
+from llutil.checkpoints.place import FOLDER, LIFE, RESUME, RESUME_SUCCEEDED, ROUND, TIMEOUT
 from llutil.checkpoints.saves import Saves
 from llutil.checkpoints.store import Store, open_store
 from llutil.errors import CheckpointError
@@ -185,6 +185,18 @@ def test_a_job_that_has_succeeded_begins_afresh_unless_asked_otherwise(
     assert rank_of(folder, 0, 1).resume() is None
     assert step_of(rank_of(folder, 0, 1, **{RESUME_SUCCEEDED: "1"}).resume()) == 10
     assert "ignored" not in caplog.text
+
+
+def test_a_next_try_in_the_same_life_goes_on_from_the_end(folder: str) -> None:
+    save(folder, 50)
+    assert note_success(folder, "0@monday")
+    assert step_of(rank_of(folder, 0, 1, **{LIFE: "0@monday"}).resume()) == 50
+    assert rank_of(folder, 0, 1, **{LIFE: "1@tuesday"}).resume() is None
+    assert rank_of(folder, 0, 1).resume() is None
+    save(folder, 7)
+    assert note_success(folder, "1@tuesday")
+    assert step_of(rank_of(folder, 0, 1, **{LIFE: "1@tuesday"}).resume()) == 7
+    assert rank_of(folder, 0, 1, **{LIFE: "0@monday"}).resume() is None
 
 
 def test_a_job_without_checkpoints_may_succeed(folder: str) -> None:
