@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, field
 
 from llutil.checkpoints.marker import MARKER, Checkpoint, Marker, decode
-from llutil.checkpoints.store import Store
+from llutil.checkpoints.store import PROBE, Store
 
 __all__ = ["ATTEMPTS", "Found", "folder_name", "look", "newest", "success_name"]
 
@@ -56,7 +56,7 @@ def look(store: Store, job: str, life: str = "") -> Found:
     found = Found()
     markers = {}
     for name in sorted(store.names("")):
-        if name == ATTEMPTS or name.startswith(".removed-"):
+        if name == ATTEMPTS or name.startswith((".removed-", PROBE)):
             continue
         if success := _SUCCEEDED.fullmatch(name):
             if not life or store.get(name) != life.encode():

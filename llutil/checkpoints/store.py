@@ -13,7 +13,10 @@ from urllib.parse import unquote, urlsplit
 
 from llutil.errors import ConfigError
 
-__all__ = ["Store", "check_store", "open_store"]
+__all__ = ["PROBE", "Store", "check_store", "open_store"]
+
+PROBE = ".probe-"
+"""How the names begin of folders that only try whether a store can be written into."""
 
 
 class Store(Protocol):
@@ -95,7 +98,8 @@ def check_store(folder: str) -> None:
     :raises ConfigError: they cannot.
     """
     store = open_store(folder)
-    probe = f".removed-{uuid.uuid4().hex}"
+    # Another name than those of what is removed: any process removes these at any time.
+    probe = f"{PROBE}{uuid.uuid4().hex}"
     try:
         store.make(probe)
         store.put(f"{probe}/file", b"x")

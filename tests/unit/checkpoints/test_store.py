@@ -10,9 +10,10 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from llutil.checkpoints.committed import look
 from llutil.checkpoints.local_store import LocalStore
 from llutil.checkpoints.remote_store import RemoteStore
-from llutil.checkpoints.store import Store, check_store, open_store
+from llutil.checkpoints.store import PROBE, Store, check_store, open_store
 from llutil.errors import ConfigError
 
 
@@ -124,6 +125,24 @@ def test_a_check_leaves_nothing_in_the_store(store: Store) -> None:
     root = store.path("").rstrip("/")
     check_store(root)
     assert store.names("") == []
+
+
+def test_nodes_that_check_a_store_at_one_moment_do_not_disturb_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = LocalStore.make
+
+    def made_while_another_removes(store: LocalStore, name: str) -> None:
+        make(store, name)
+        LocalStore(str(tmp_path)).remove("something")
+
+    monkeypatch.setattr(LocalStore, "make", made_while_another_removes)
+    check_store(str(tmp_path))
+
+
+def test_what_only_tried_a_store_is_no_foreign_folder(store: Store) -> None:
+    write(store, f"{PROBE}1/file", b"x")
+    assert not look(store, "job").ignored
 
 
 def test_a_uri_without_fsspec_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
