@@ -53,6 +53,8 @@ class Attempt:
         self._folder = folder_name(step, self._name)
         self._number = 0
         self._old_notes: list[str] = []
+        # What nobody needs any more, once this attempt is committed.
+        self.unneeded: list[str] = []
 
     @property
     def path(self) -> str:
@@ -141,7 +143,7 @@ class Attempt:
             pause = min(1.5 * pause, longest)
 
     def _commit(self) -> None:
-        """Write the marker; then remove what nobody needs any more."""
+        """Write the marker, and find out what nobody needs any more."""
         store, place = self._store, self._place
         files = store.files(self._folder)
         # Whoever removes a folder that was never committed removes its notes first. So all of the
@@ -156,16 +158,14 @@ class Attempt:
             files=files,
         )
         store.put(f"{self._folder}/{MARKER}", encode(marker), durable=True)
-        unneeded: list[str] = []
         try:
             # Looked for now: as soon as they are told, the other ranks begin the next attempt.
             found = look(store, place.job)
-            unneeded += retention.parts(found, self._name) + retention.old(found, place.keep)
-            unneeded += self._old_notes
+            self.unneeded += retention.parts(found, self._name) + retention.old(found, place.keep)
+            self.unneeded += self._old_notes
         except OSError as error:
             _log.warning("old checkpoints in %r stay: %s", store, error)
         self._note(_COMMITTED)
-        retention.remove(store, unneeded)
 
     def _note(self, name: str, content: bytes = b"") -> None:
         self._store.put(f"{self._notes}/{name}", content)

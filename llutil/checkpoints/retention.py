@@ -8,12 +8,13 @@ own room.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterable
 
 from llutil.checkpoints.committed import ATTEMPTS, Found
 from llutil.checkpoints.store import Store
 
-__all__ = ["RESUMED", "notes", "old", "parts", "remove"]
+__all__ = ["RESUMED", "Removal", "notes", "old", "parts", "remove"]
 
 RESUMED = "resume-"
 """How the folders of the notes begin that say what a round resumes from."""
@@ -50,3 +51,24 @@ def remove(store: Store, folders: Iterable[str]) -> None:
             store.remove(folder)
         except OSError as error:
             _log.warning("%s cannot be removed, and stays: %s", store.path(folder), error)
+
+
+class Removal:
+    """Removes in a thread of its own what a checkpoint has made needless: training goes on, and
+    large folders take long. Whoever begins the next checkpoint waits for it.
+    """
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+
+    def start(self, store: Store, folders: Iterable[str]) -> None:
+        """Begin to remove these folders."""
+        self.join()
+        # Not a daemon: the end of the process waits for it.
+        self._thread = threading.Thread(target=remove, args=(store, folders), name="retention")
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait until all is removed."""
+        if self._thread is not None:
+            self._thread.join()

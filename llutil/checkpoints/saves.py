@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from llutil.checkpoints.attempt import Attempt
 from llutil.checkpoints.marker import Checkpoint
 from llutil.checkpoints.place import RESUME, place, told_to_resume
+from llutil.checkpoints.retention import Removal
 from llutil.checkpoints.round_resume import resume_of_round
 from llutil.checkpoints.store import open_store
 from llutil.errors import CheckpointError
@@ -76,6 +77,7 @@ class Saves:
         self._count = 0
         self._behind: Save | None = None
         self._ended: set[int] = set()
+        self._removal = Removal()
 
     def save(self, step: int) -> Save:
         """The context in which this rank writes the checkpoint of ``step``.
@@ -110,6 +112,7 @@ class Saves:
         """Enter the next attempt, after the one that still goes on behind."""
         # Counted before anything can fail: all ranks have to be at the same attempt.
         self._count += 1
+        self._removal.join()
         attempt = Attempt(self._store, self.place, save.step, self._count, self._ended)
         if self._behind is not None:
             try:
@@ -149,6 +152,7 @@ class Saves:
             ) from error
         finally:
             self.ended(None if committed is None else committed.step)
+        self._removal.start(self._store, attempt.unneeded)
 
     def fail(self, attempt: Attempt, error: BaseException) -> None:
         """Tell the others that this rank has failed."""
@@ -160,6 +164,7 @@ class Saves:
 
         A process that never saved tells nobody: it may be a child of the rank.
         """
+        self._removal.join()
         if self._count and self.place.world_size > 1:
             Attempt(self._store, self.place, 0, self._count + 1).end()
 

@@ -1,12 +1,14 @@
 """How long training stands still for a checkpoint: torch.save, and what is around it.
 
-One process saves 256 MiB below the folder for temporary files. ``async_save`` copies the state and
-writes it behind, so what it costs at once is the copy. What our context costs beside the writing is
-its own row: an empty checkpoint. Each figure is the median of some runs.
+One process saves 256 MiB below the folder for temporary files, each time into a new file, and
+keeps three. ``async_save`` copies the state and writes it behind, so what it costs at once is the
+copy. What our context costs beside the writing is its own row: an empty checkpoint. Each figure is
+the median of some runs.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import statistics
 import tempfile
@@ -17,7 +19,7 @@ from pathlib import Path
 
 from llutil import worker
 
-_BYTES, _RUNS = 256 * 2**20, 5
+_BYTES, _RUNS = 256 * 2**20, 9
 
 
 def main() -> None:
@@ -41,11 +43,18 @@ def _rows() -> list[tuple[str, float]]:
     warnings.simplefilter("ignore")  # torch warns that there is no process group
     state = {f"layer-{number}": torch.ones(_BYTES // 4 // 16) for number in range(16)}
 
+    numbers = itertools.count()
+
+    def new_file() -> str:
+        number = next(numbers)
+        Path(f"plain-{number - 3}.pt").unlink(missing_ok=True)
+        return f"plain-{number}.pt"
+
     def plain() -> None:
-        torch.save(state, "plain.pt")
+        torch.save(state, new_file())
 
     def synced() -> None:
-        with open("plain.pt", "wb") as file:  # noqa: PTH123 - what users write
+        with open(new_file(), "wb") as file:  # noqa: PTH123 - what users write
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
@@ -66,25 +75,23 @@ def _rows() -> list[tuple[str, float]]:
         with worker.checkpoint(1) as folder:
             folder.after(dcp.async_save(state, checkpoint_id=folder))
 
-    return [
-        ("torch.save, not waited for the disk", _median(plain)),
-        ("torch.save and fsync", _median(synced)),
-        ("worker.checkpoint with nothing in it", _median(nothing)),
-        ("worker.checkpoint with torch.save", _median(saved)),
-        ("worker.checkpoint with dcp.save", _median(dcp_saved)),
-        ("worker.checkpoint with dcp.async_save, folder.after", _median(behind, nothing)),
-    ]
-
-
-def _median(save: Callable[[], None], settle: Callable[[], None] = lambda: None) -> float:
-    """Seconds of one save; ``settle`` waits for what it has left to do, and is not counted."""
-    taken = []
-    for _ in range(_RUNS):
-        begun = time.perf_counter()
-        save()
-        taken.append(time.perf_counter() - begun)
-        settle()
-    return statistics.median(taken)
+    saves: dict[str, Callable[[], None]] = {
+        "torch.save, not waited for the disk": plain,
+        "torch.save and fsync": synced,
+        "worker.checkpoint with nothing in it": nothing,
+        "worker.checkpoint with torch.save": saved,
+        "worker.checkpoint with dcp.save": dcp_saved,
+        "worker.checkpoint with dcp.async_save, folder.after": behind,
+    }
+    taken: dict[str, list[float]] = {name: [] for name in saves}
+    for _ in range(_RUNS):  # in turn, so that a busy moment meets all of them
+        for name, save in saves.items():
+            nothing()  # waits for what the one before has left to do
+            begun = time.perf_counter()
+            save()
+            taken[name].append(time.perf_counter() - begun)
+    nothing()
+    return [(name, statistics.median(seconds)) for name, seconds in taken.items()]
 
 
 if __name__ == "__main__":

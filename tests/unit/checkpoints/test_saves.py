@@ -110,7 +110,29 @@ def test_only_the_newest_are_kept_and_what_never_counted_is_removed(folder: str)
         together(*(fail(rank, step, RuntimeError("no")) for rank in ranks))
     assert [name.rpartition("-")[0] for name in names(folder)] == ["step-3", "step-4", "step-4"]
     together(*(save(rank, 5) for rank in ranks))
+    ranks[0].end()  # waits for the removal, which goes on behind
     assert [name.rpartition("-")[0] for name in names(folder)] == ["step-4", "step-5"]
+
+
+def test_training_does_not_wait_until_old_checkpoints_are_removed(tmp_path: Path) -> None:
+    go = threading.Event()
+
+    class SlowStore(LocalStore):
+        def remove(self, folder: str) -> None:
+            assert go.wait(SOON)
+            super().remove(folder)
+
+    rank = rank_of(f"{tmp_path}/job", 0, 1, **{KEEP: "1"})
+    save(rank, 1)()
+    rank._store = SlowStore(f"{tmp_path}/job")
+    save(rank, 2)()
+    assert len(names(f"{tmp_path}/job")) == 2
+    go.set()
+    with rank.save(3):
+        assert [name.rpartition("-")[0] for name in names(f"{tmp_path}/job")] == [
+            "step-2",
+            "step-3",
+        ]
 
 
 def test_who_fails_gets_its_own_error_and_the_others_are_told_whose_it_was(folder: str) -> None:
