@@ -209,7 +209,10 @@ class TaskRun:
         if not is_dag_test():
             log = self._operator.log
             preflight(self._operator, config, self._node, self.context, log, first_time)
-        config = self._with_checkpoint_job(config)
+        shared = self._node is None and config.max_nodes > 1 and bool(known.get("rdzv_id"))
+        if config.checkpoint_path is not None and not config.checkpoint_job and not shared:
+            # Tasks that are nodes of one job by an id of their own share a folder of that name.
+            config = self._with_checkpoint_job(config)
         state = job_state(self.context, config, self._operator.log)
         self._states += [] if state is None else [state]
         return Launch(
@@ -236,12 +239,7 @@ class TaskRun:
         return {} if dag_run is None else {LIFE: rerun_token(dag_run)}
 
     def _with_checkpoint_job(self, config: LaunchConfig) -> LaunchConfig:
-        """``config`` with the name of the job's folder for checkpoints, if it needs one. Tasks that
-        are nodes of one job by an id of their own share a folder by that id.
-        """
-        shared = self._node is None and config.max_nodes > 1
-        if config.checkpoint_path is None or config.checkpoint_job or shared:
-            return config
+        """``config`` with the name of the job's folder for checkpoints."""
         log = self._operator.log
         name = checkpoint_job(self._key, self._node, self.context, log)
         return replace(config, checkpoint_job=name)

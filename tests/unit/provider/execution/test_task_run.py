@@ -53,6 +53,31 @@ def test_a_run_has_its_id_before_it_is_checked(launched, parameters, run_id, by_
     assert launch.id_by_attempt == by_attempt
 
 
+@pytest.mark.parametrize(
+    ("parameters", "job"),
+    [
+        pytest.param({}, "d.t.r-", id="one node"),
+        pytest.param({"rdzv_id": "mine"}, "d.t.r-", id="one node with a name"),
+        pytest.param({"nnodes": "1:2", "rdzv_endpoint": "e:1"}, "d.t.r-", id="no name to share"),
+        pytest.param({"nnodes": "1:2", "rdzv_endpoint": "e:1", "rdzv_id": "mine"}, "", id="shared"),
+        pytest.param({"checkpoint_job": "own"}, "own", id="named by its author"),
+    ],
+)
+def test_a_job_has_one_folder_whichever_try_it_is(run_of, parameters, job):
+    jobs = []
+    for number in (2, 3):
+        run = run_of(checkpoint_path="/c", **parameters)
+        run._try_number = number
+        jobs.append(run.launch().config.checkpoint_job)
+    assert jobs[0] == jobs[1]
+    assert jobs[0].startswith(job)
+    assert bool(jobs[0]) == bool(job)
+
+
+def test_without_checkpoints_airflow_is_not_asked_for_a_folder(launched):
+    assert launched().config.checkpoint_job == ""
+
+
 def test_what_airflow_does_not_take_is_copied_to_the_store(run_of, tmp_path, monkeypatch):
     def refuse(**_):
         raise OSError("no room")
