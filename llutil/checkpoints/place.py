@@ -22,6 +22,7 @@ __all__ = [
     "FOLDER",
     "KEEP",
     "LIFE",
+    "OF_THE_AGENT",
     "RESUME",
     "RESUME_SUCCEEDED",
     "ROUND",
@@ -55,6 +56,9 @@ TIMEOUT = "LLUTIL_CHECKPOINT_TIMEOUT"
 """Seconds that a rank waits for the others of its round, at the end of a checkpoint and before it
 resumes; 600 by default.
 """
+
+OF_THE_AGENT = (FOLDER, RESUME, RESUME_SUCCEEDED, ROUND, EVERY, KEEP)
+"""The variables that an agent sets for its ranks, or keeps from them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

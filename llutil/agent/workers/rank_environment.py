@@ -1,7 +1,7 @@
 """What a rank finds in its environment, and the prefix of its lines.
 
 This module may import torch's values of a worker group, for annotations alone, and from this
-package ``llutil.errors``, ``llutil.events`` and ``llutil.system``.
+package ``llutil.checkpoints.place``, ``llutil.errors``, ``llutil.events`` and ``llutil.system``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from string import Template
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from llutil.checkpoints.place import OF_THE_AGENT
 from llutil.errors import ConfigError
 from llutil.events.events import ENVIRONMENT, SLOT_NUMBER
 from llutil.numa_options import CPUS
@@ -95,7 +96,8 @@ def rank_environment(
     :param signals: the names of the signals that the job handles, with commas.
     """
     spec = group.spec
-    env = dict(os.environ)
+    # A launch inside a rank of another job is a job of its own, with checkpoints of its own.
+    env = {name: value for name, value in os.environ.items() if name not in OF_THE_AGENT}
     if spec.local_world_size > 1:
         # As torchrun does. Else each rank would start a thread for every core of the host.
         env.setdefault("OMP_NUM_THREADS", "1")

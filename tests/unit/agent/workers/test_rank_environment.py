@@ -15,6 +15,7 @@ from llutil.agent.workers.rank_environment import (
     line_prefix,
     rank_environment,
 )
+from llutil.checkpoints.place import OF_THE_AGENT, TIMEOUT
 from llutil.errors import ConfigError
 from llutil.events.events import Events
 from llutil.rendezvous.handlers.single_node_handler import SingleNodeRendezvousHandler
@@ -111,3 +112,13 @@ def test_a_prefix_comes_from_the_field_then_torchruns_variable_then_torchs_defau
     monkeypatch.setenv("TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE", "[${rank}]: ")
     assert line_prefix(None, "trainer", 5, 1) == "[5]: "
     assert line_prefix("${role_name}/$user ", "trainer", 5, 1) == "trainer/$user "
+
+
+def test_a_launch_inside_a_rank_of_another_job_has_none_of_its_checkpoints(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in (*OF_THE_AGENT, TIMEOUT):
+        monkeypatch.setenv(name, "the outer job's")
+    inside = environment(group_of(1, virtual=False), 0)
+    assert inside.keys() & set(OF_THE_AGENT) == set()
+    assert inside[TIMEOUT] == "the outer job's"
