@@ -114,7 +114,7 @@ def test_what_is_no_order_is_answered(train: Task) -> None:
     assert "control" not in train.stored()
 
 
-def test_a_stopped_job_is_a_success_with_values_and_says_who_stopped_it(
+def test_a_stopped_job_is_a_success_says_who_stopped_it_and_goes_on_once_it_is_cleared(
     train: Task, server: Airflow
 ) -> None:
     train.store("control", {"do": "stop", "why": "good enough"})
@@ -129,6 +129,10 @@ def test_a_stopped_job_is_a_success_with_values_and_says_who_stopped_it(
     assert f"the job was stopped after step {last}: " in text
     assert "the key 'control' of the task's state says stop: good enough" in text
     await_nothing_left(server, train.run, seconds=20)
+    train.clear()
+    train.await_try(3)
+    train.await_text(f"rank 0 begins after step {last}", try_number=3)
+    train.run.mark("failed")
 
 
 def test_a_gang_looks_for_orders_once_in_4_and_a_half_seconds_in_all(
