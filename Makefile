@@ -24,10 +24,10 @@ demo: $(READY)
 test: $(READY) zookeeper servers
 	$(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder
 
-# Tests with random days, jobs and kills, many times as many as in `make test`. About half an hour.
+# Tests with random days, jobs and kills, many times as many as in `make test`. About ten minutes.
 # LLUTIL_TEST_SEED=1 in the environment repeats the kills of that seed; a failure prints it.
 LONG := LLUTIL_TEST_KILLS=50 LLUTIL_TEST_SAMPLE_KILLS=20 LLUTIL_TEST_HANG_JOBS=1000 \
-	LLUTIL_SIMULATION_DAYS=20000
+	LLUTIL_SIMULATION_DAYS=50000
 long: $(READY) zookeeper
 	$(LONG) $(BIN)/python -m pytest -n 2 -rP tests/simulation/test_simulation.py \
 		tests/simulation/test_hang_jobs.py tests/integration/rendezvous/test_killed_trainings.py

@@ -8,6 +8,7 @@ import signal
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -67,7 +68,8 @@ class Kill:
 
 class KilledJob:
     """A training of ``nodes`` nodes, as it is after each kill. ``least`` is how many are enough:
-    then a kill may cost one for a while, and a newcomer is let in later.
+    then a kill may cost one for a while, and a newcomer is let in later. Without ``spares``, no
+    node waits for another one's place: only a node that comes new can serve the ledger.
     """
 
     def __init__(
@@ -77,13 +79,14 @@ class KilledJob:
         *,
         nodes: int = 2,
         least: int = 2,
+        spares: bool = True,
         training: str = "",
         args: dict[str, int] | None = None,
     ) -> None:
         self.job = job
         self.kills: list[Kill] = []
         self._random = random.Random(seed)
-        self._nodes, self._least = nodes, least
+        self._nodes, self._least, self._spares = nodes, least, spares
         self._training, self._args = training, args
         self._running: dict[str, Agent] = {}
         for _ in range(nodes):
@@ -110,14 +113,14 @@ class KilledJob:
         """
         count = len(self._running)
         then = then or count
-        spare = then == count == self._nodes and how in self._spares()
+        spare = then == count == self._nodes and how in self._with_spare()
         before = self._trains(count, after=self._random.randrange(_LATEST))
         if spare:
             self.start()
             self.job.members(self._nodes + 1)
         victim = self._random.choice(before)
         began = time.monotonic()
-        self._harm(how, victim)
+        self._harm(how, victim.node, victim.pid)
         while len(self._running) < then:
             self.start()
         crew = self._trains(len(self._running), not_in=before[0].round)
@@ -141,8 +144,10 @@ class KilledJob:
         print(kill, flush=True)
         return kill
 
-    def _spares(self) -> set[How]:
+    def _with_spare(self) -> set[How]:
         """The ways for which a spare node waits this time."""
+        if not self._spares:
+            return set()
         return {How.NODE, *self._random.choice([(), (How.ASKED, How.AGENT)])}
 
     def _redone(self, first: str, last: str) -> list[int]:
@@ -157,6 +162,18 @@ class KilledJob:
             furthest[0] - rounds[name][0].resumed
             for furthest, name in zip(done, names[1:], strict=False)
         ]
+
+    def kill_soon(self, how: How) -> None:
+        """Kill somebody in this way, wherever it is then, if it has anything to kill; and start a
+        new node in its place.
+        """
+        time.sleep(self._random.uniform(0, 1.5))
+        name = self._random.choice([*self._running])
+        ranks = [one for one in self._last_round() if one.node == name]
+        with suppress(ProcessLookupError):
+            self._harm(how, name, self._random.choice(ranks).pid if ranks else 0)
+        while len(self._running) < self._nodes:
+            self.start()
 
     def stop(self) -> None:
         """Stop the job, which ends as a success; and check what its ranks wrote down."""
@@ -173,23 +190,26 @@ class KilledJob:
         """What must hold for any history of rounds."""
         ranks = self.ranks()
         assert not [one.wrong for one in ranks if one.wrong]
-        saved = 0
+        saved = done = 0
         for name in dict.fromkeys(one.round for one in ranks):
             crew = [one for one in ranks if one.round == name]
             (resumed,) = {one.resumed for one in crew}
             assert resumed >= saved, f"{name} resumed at {resumed}, and {saved} was committed"
+            assert done - resumed <= EVERY + 1, f"{name} resumed at {resumed} after {done}"
             for one in crew:
                 assert one.steps == tuple(range(resumed + 1, resumed + 1 + len(one.steps))), one
             saved = max(step for one in crew for step in (saved, *one.saved))
+            done = max(step for one in crew for step in (resumed, *one.steps))
         checkpoints = Path(self.job.folder, "checkpoints", self.job.run_id)
         assert len(list(checkpoints.glob("step-*"))) <= 4  # three, and what was not finished
 
-    def _harm(self, how: How, victim: Rank) -> None:
-        agent = self._running[victim.node]
+    def _harm(self, how: How, node: str, pid: int) -> None:
+        agent = self._running[node]
         if how is How.RANK:
-            os.kill(victim.pid, signal.SIGKILL)
+            if pid:
+                os.kill(pid, signal.SIGKILL)
             return
-        del self._running[victim.node]
+        del self._running[node]
         if how is How.ASKED:
             agent.process.signal(signal.SIGTERM)
         elif how is How.AGENT:
@@ -207,7 +227,11 @@ class KilledJob:
             alive = len({one.node for one in crew} & self._running.keys()) == nodes
             return crew if alive and all(len(one.steps) > after for one in crew) else []
 
-        found: list[Rank] = until(f"{nodes} nodes train", there, 90)
+        try:
+            found: list[Rank] = until(f"{nodes} nodes train", there, 90)
+        except TimeoutError:
+            print(self.job.told())
+            raise
         return found
 
     def ranks(self) -> list[Rank]:

@@ -1,6 +1,6 @@
 """Trainings whose nodes and ranks are killed at random steps go on, and lose no more than they may.
 
-``LLUTIL_TEST_KILLS`` is how many kills there are on each store, ``LLUTIL_TEST_SAMPLE_KILLS`` how
+``LLUTIL_TEST_KILLS`` is how many kills there are on a store, ``LLUTIL_TEST_SAMPLE_KILLS`` how
 many while samples are counted, and ``LLUTIL_TEST_SEED`` which they are. A failure prints the seed.
 """
 
@@ -13,13 +13,16 @@ from collections import Counter
 
 import pytest
 
+from llutil.backends.endpoints import Endpoint
+from tests.integration.rendezvous.conftest import MakeJob
 from tests.integration.rendezvous.jobs import Job
 from tests.integration.rendezvous.killed_jobs import How, KilledJob, seen, table
-from tests.support.stores import ETCD, SERVED
+from tests.support.ports import free_ports
+from tests.support.stores import ETCD, SERVED, SERVED_BY_A_NODE
 
 pytestmark = [pytest.mark.launch, pytest.mark.fault]
 
-_KILLS = int(os.environ.get("LLUTIL_TEST_KILLS", "12"))
+_KILLS = int(os.environ.get("LLUTIL_TEST_KILLS", "8"))
 _SAMPLE_KILLS = int(os.environ.get("LLUTIL_TEST_SAMPLE_KILLS", "6"))
 _SAMPLES = 1009
 _SEED = int(os.environ.get("LLUTIL_TEST_SEED", random.SystemRandom().getrandbits(32)))
@@ -31,14 +34,31 @@ _SEED = int(os.environ.get("LLUTIL_TEST_SEED", random.SystemRandom().getrandbits
 )
 def test_a_training_that_is_killed_again_and_again_redoes_no_more_than_it_may(job: Job) -> None:
     print("seed:", _SEED)
-    killed = KilledJob(job, _SEED)
-    ways = [*How] * (-(-_KILLS // len(How)))
-    random.Random(_SEED).shuffle(ways)
-    for how in ways[:_KILLS]:
+    _kill(KilledJob(job, _SEED), _KILLS)
+
+
+@pytest.mark.parametrize("store", [SERVED_BY_A_NODE], ids=str)
+def test_nor_does_one_whose_serving_node_is_killed_too(make_job: MakeJob) -> None:
+    print("seed:", _SEED)
+    job = make_job(Endpoint("127.0.0.1", free_ports(1)[0]))
+    _kill(KilledJob(job, _SEED, spares=False), _KILLS // 2)
+
+
+def _kill(killed: KilledJob, kills: int) -> None:
+    for how in _ways(kills):
         killed.kill(how)
     killed.stop()
     print(table(killed.kills))
     assert not [kill for kill in killed.kills if kill.redone > kill.allowed]
+
+
+@pytest.mark.parametrize("store", [SERVED], ids=str)
+def test_kills_at_any_moment_cost_no_more_than_the_steps_since_a_checkpoint(job: Job) -> None:
+    print("seed:", _SEED)
+    killed = KilledJob(job, _SEED)
+    for how in _ways(_KILLS // 2):
+        killed.kill_soon(how)
+    killed.stop()
 
 
 @pytest.mark.etcd
@@ -66,3 +86,10 @@ def test_each_sample_is_seen_once_by_a_committed_step_whoever_is_killed(job: Job
     for epoch, samples in enumerate(whole):
         assert samples == Counter(range(_SAMPLES)), epoch
     assert last == Counter(set(last))
+
+
+def _ways(kills: int) -> list[How]:
+    """So many ways, in some order; each as often as the others."""
+    ways = [*How] * (-(-kills // len(How)))
+    random.Random(_SEED).shuffle(ways)
+    return ways[:kills]
