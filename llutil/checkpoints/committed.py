@@ -55,12 +55,12 @@ def look(store: Store, job: str, life: str = "") -> Found:
     """
     found = Found()
     markers = {}
+    successes: list[int] = []
     for name in sorted(store.names("")):
         if name == ATTEMPTS or name.startswith((".removed-", PROBE)):
             continue
         if success := _SUCCEEDED.fullmatch(name):
-            if not life or store.get(name) != life.encode():
-                found.succeeded = max(found.succeeded, int(success[1]))
+            successes.append(int(success[1]))
             continue
         try:
             marker = decode(store.get(f"{name}/{MARKER}"))
@@ -77,6 +77,11 @@ def look(store: Store, job: str, life: str = "") -> Found:
                 found.ignored[name] = problem
             else:
                 markers[name] = marker
+    # A job that runs every day has many; the newest of another life is enough.
+    for number in sorted(successes, reverse=True):
+        if not life or store.get(success_name(number)) != life.encode():
+            found.succeeded = number
+            break
     newest_first = sorted(markers, key=lambda name: _age(markers[name]), reverse=True)
     found.markers = {name: markers[name] for name in newest_first}
     return found

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llutil.checkpoints.committed import look, newest
+from llutil.checkpoints.committed import look, newest, success_name
 from llutil.checkpoints.local_store import LocalStore
 from llutil.checkpoints.marker import MARKER, Checkpoint, Marker, encode
 from llutil.checkpoints.retention import old, parts
@@ -88,3 +88,19 @@ def test_only_what_is_surely_ours_is_ever_removed(tmp_path: Path) -> None:
     found = look(LocalStore(str(tmp_path)), "job")
     assert old(found, 2) == [f"step-0-{A}"]
     assert parts(found, B) == [f"step-10-{A}"]
+
+
+def test_of_many_successes_only_the_newest_are_read(tmp_path: Path) -> None:
+    read: list[str] = []
+
+    class Counting(LocalStore):
+        def get(self, name: str) -> bytes:
+            read.append(name)
+            return super().get(name)
+
+    for number in range(1, 21):
+        (tmp_path / success_name(number)).write_text("today" if number > 18 else "before")
+    store = Counting(str(tmp_path))
+    assert look(store, "job", "today").succeeded == 18
+    assert read == [".succeeded-20", ".succeeded-19", ".succeeded-18"]
+    assert look(store, "job").succeeded == 20
