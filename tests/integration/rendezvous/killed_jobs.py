@@ -177,7 +177,7 @@ class KilledJob:
 
     def stop(self) -> None:
         """Stop the job, which ends as a success; and check what its ranks wrote down."""
-        crew = self._trains(self._nodes)
+        crew = self._trains(len(self._running))
         Events.attach(crew[0].page).stop_all_tasks.set()
         values = {}
         for agent in self._running.values():
