@@ -63,6 +63,16 @@ class Person:
         self.ours = self.theirs = -1
 
 
+@pytest.fixture(autouse=True)
+def interrupts() -> Iterator[None]:
+    """Ctrl-C interrupts, also in a process that was started in the background, as a shell's ``&``
+    does: there it is ignored.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def person() -> Iterator[Person]:
     person = Person()
