@@ -26,6 +26,7 @@ from llutil.system.process_table import (
     all_processes,
     command_of,
     environment_has,
+    newest_number,
     stat_of,
 )
 from llutil.system.send_signal import Sent, send_signal
@@ -37,8 +38,10 @@ if TYPE_CHECKING:
 __all__ = ["Survivors", "job_processes", "kill_all", "marked_processes"]
 
 # Looks at /proc in a row that must find nothing. /proc is read a piece at a time, so one look can
-# miss a process that is forked meanwhile.
+# miss a process that is forked meanwhile, and whose parent ends before it is read.
 _EMPTY_LOOKS = 3
+# How many of the numbers that were given during a look are looked at one by one, at most.
+_MOST_NEW = 1000
 # Looks in a row that find a new process to stop, before those that are stopped are killed all the
 # same: there may be more than can be stopped.
 _MOST_STOPS = 20
@@ -110,6 +113,7 @@ def kill_all(
         if leader not in spared:
             send_signal(leader, start, signal.SIGSTOP, group=True)
     while True:
+        newest = newest_number()
         table = all_processes(stopped)
         stopped = {pid: stat for pid, stat in stopped.items() if pid in table}
         # The kernel shows no environment of a process that is dying.
@@ -119,7 +123,7 @@ def kill_all(
         found = job_processes(table, known, marked | stopped.keys() | dying, guardians) - spared
         living = [table[pid] for pid in found if table[pid].lives]
         left = [stat for stat in living if stat.key not in refused]
-        empty = 0 if left else empty + 1
+        empty = 0 if left or _some_are_new(newest, mark, known) else empty + 1
         if empty == _EMPTY_LOOKS:
             return _survivors(living, refused)
         if time.monotonic() > deadline:
@@ -186,6 +190,28 @@ def marked_processes(stats: Iterable[ProcessStat], mark: str) -> tuple[set[int],
         elif variable == carries and _is_still(stat):
             marked.add(stat.pid)
     return marked, guardians
+
+
+def _some_are_new(before: int, mark: str, known: Mapping[int, int]) -> bool:
+    """Whether a process of the job was forked since ``before`` was the newest number."""
+    for _ in range(_MOST_STOPS):
+        newest = newest_number()
+        if newest <= before:
+            break
+        numbers = range(max(before + 1, newest - _MOST_NEW), newest + 1)
+        stats = [stat for stat in map(stat_of, numbers) if stat is not None and stat.lives]
+        if marked_processes(stats, mark)[0] or any(_is_member(stat, known) for stat in stats):
+            return True
+        before = newest
+    return False
+
+
+def _is_member(stat: ProcessStat, known: Mapping[int, int]) -> bool:
+    """Whether it is in one of the sessions ``known``, whose number is still that session's."""
+    if stat.session not in known:
+        return False
+    leader = stat_of(stat.session)
+    return leader is None or leader.start == known[stat.session]
 
 
 def _is_still(stat: ProcessStat) -> bool:

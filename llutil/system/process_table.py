@@ -22,6 +22,7 @@ __all__ = [
     "children_of_this_process",
     "command_of",
     "environment_has",
+    "newest_number",
     "session_members",
     "stat_of",
 ]
@@ -103,6 +104,12 @@ def stat_of(pid: int) -> ProcessStat | None:
         start=int(fields[19]),
         ticks=sum(map(int, fields[11:15])),
     )
+
+
+def newest_number() -> int:
+    """The number that was last given to a process or a thread (proc(5), ``loadavg``)."""
+    with open("/proc/loadavg", "rb") as file:  # noqa: PTH123 - as above
+        return int(file.read().split()[4])
 
 
 def session_members(leaders: set[int]) -> set[int]:

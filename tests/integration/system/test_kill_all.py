@@ -16,7 +16,7 @@ import pytest
 
 from llutil.system.job_mark import GUARDIAN_VARIABLE, MARK_VARIABLE
 from llutil.system.kill_all import job_processes, kill_all, marked_processes
-from llutil.system.process_table import all_processes, session_members, stat_of
+from llutil.system.process_table import ProcessStat, all_processes, session_members, stat_of
 from tests.support.forks import fork
 from tests.support.launches import is_alive, wait_until
 from tests.support.privileges import ANOTHER_USER, forgo_signals_to_others
@@ -155,6 +155,38 @@ def test_descendants_are_ended_after_the_root_died(plant: Planter, mark: str) ->
     assert wait_until(lambda: not is_alive(tree.root))
     assert not kill_all(tree.session, mark, time.monotonic() + 5)
     assert not tree.alive()
+
+
+@pytest.mark.fault
+def test_a_process_that_was_forked_during_each_look_is_found(
+    mark: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def look_that_misses(stopped: dict[int, ProcessStat]) -> dict[int, ProcessStat]:
+        if len(started) < 3:
+            started.append(marked_process(mark))
+            return {}
+        return all_processes(stopped)
+
+    monkeypatch.setattr("llutil.system.kill_all.all_processes", look_that_misses)
+    try:
+        assert not kill_all({}, mark, time.monotonic() + 10)
+        for process in started:
+            assert process.wait(10) == -signal.SIGKILL
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+def marked_process(mark: str) -> subprocess.Popen[bytes]:
+    """A process with the mark, which is there to be seen."""
+    process = subprocess.Popen(
+        ["sleep", "60"], start_new_session=True, env={**os.environ, MARK_VARIABLE: mark}
+    )
+    assert wait_until(lambda: process.pid in found({}, mark))
+    return process
 
 
 @pytest.mark.fault
