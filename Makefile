@@ -22,7 +22,7 @@ demo: $(READY)
 
 # Three processes on two cores: most tests wait for others most of the time.
 test: $(READY) zookeeper servers
-	$(BIN)/python -m pytest -n 4 --dist loadscope --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder
 
 # Tests with random days, jobs and kills, many times as many as in `make test`. About ten minutes.
 # LLUTIL_TEST_SEED=1 in the environment repeats the kills of that seed; a failure prints it.

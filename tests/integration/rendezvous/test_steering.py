@@ -11,10 +11,11 @@ import pytest
 from llutil.events.events import Events
 from tests.integration.rendezvous.jobs import Job, until
 from tests.integration.rendezvous.training_jobs import last_round, ranks_of, start, trains
-from tests.support.stores import STORES, on_stores
+from tests.support.stores import SERVED, STORES, on_stores
 
 pytestmark = [pytest.mark.launch]
 _ON_STORES = pytest.mark.parametrize("store", STORES)
+_SERVED = pytest.mark.parametrize("store", [SERVED], ids=str)  # it needs no server
 
 
 @_ON_STORES
@@ -70,7 +71,7 @@ def test_a_node_that_has_to_go_saves_first_and_the_others_go_on_from_there(
     stays.ends()
 
 
-@_ON_STORES
+@_SERVED
 def test_a_job_whose_nodes_all_have_to_go_saves_first_and_redoes_one_step_at_most(
     job: Job,
 ) -> None:
@@ -92,7 +93,7 @@ def test_a_job_whose_nodes_all_have_to_go_saves_first_and_redoes_one_step_at_mos
     job.agents[-1].ends()
 
 
-@_ON_STORES
+@_SERVED
 def test_a_job_that_was_told_to_go_resumes_at_its_step(job: Job) -> None:
     (agent,) = start(job, "a", lockstep=True)
     trains(job, "a")
@@ -106,7 +107,7 @@ def test_a_job_that_was_told_to_go_resumes_at_its_step(job: Job) -> None:
     again.ends("SignalException")
 
 
-@_ON_STORES
+@_SERVED
 def test_a_newcomer_is_let_in_after_a_checkpoint_and_costs_no_step(job: Job) -> None:
     size = {"min_nodes": 2, "max_nodes": 3, "rdzv_configs": {"last_call_timeout": 1}}
     start(job, "a", "b", lockstep=True, **size)
