@@ -27,15 +27,29 @@ __all__ = ["KazooHandler", "KazooLog", "check_sasl", "make_client"]
 _PAUSE = (0.05, 0.5)
 """Seconds between two attempts to connect: first value and maximum."""
 
+_ATTEMPTS = 4
+"""How often each server may fail to answer a new connection before a session is over."""
+
+_SHORTEST = 0.5
+"""Seconds that a server has for that, at least."""
+
 
 class KazooHandler(SequentialThreadingHandler):
-    """kazoo's threads, and its connections with our TLS: kazoo's own would trust the system's
-    authorities beside the CA file.
+    """kazoo's threads, and its connections: with our TLS, since kazoo's own would trust the
+    system's authorities beside the CA file; and with a time limit for their beginning.
+
+    kazoo lets a server take as long as the ``session`` lasts (in seconds) to answer a new
+    connection, so one that never answers costs the session (kazoo 2.11). A server that is just
+    starting may be such a one: it fails inside, and leaves the connection open (ZooKeeper 3.8).
     """
 
-    def __init__(self, config: ZooKeeperConfig) -> None:
+    def __init__(self, config: ZooKeeperConfig, session: float) -> None:
         super().__init__()
         self._config = config
+        servers = config.hosts.count(",") + 1
+        self._limit = max(session / _ATTEMPTS / servers, _SHORTEST)
+        self._begun: socket.socket | None = None
+        """The connection that the server has yet to accept."""
 
     def create_connection(
         self, address: Any, *, hostname: str, timeout: float, **options: Any
@@ -46,15 +60,30 @@ class KazooHandler(SequentialThreadingHandler):
         :raises OSError: it could not be made.
         """
         del options
-        plain: socket.socket = super().create_connection(address, timeout=timeout)
-        if not self._config.cacert:
-            return plain
-        try:
-            context = client_context(self._config)
-            return context.wrap_socket(plain, server_hostname=hostname)
-        except BaseException:
-            plain.close()
-            raise
+        limit = min(timeout, self._limit)
+        made: socket.socket = super().create_connection(address, timeout=limit)
+        if self._config.cacert:
+            plain = made
+            try:
+                made = client_context(self._config).wrap_socket(plain, server_hostname=hostname)
+            except BaseException:
+                plain.close()
+                raise
+        self._begun = made
+        return made
+
+    def select(
+        self, read: Any, write: Any, errors: Any, timeout: float | None = None
+    ) -> tuple[Any, Any, Any]:
+        """Wait for descriptors as ``select.select`` does, but for a limited time for the first
+        answers on a new connection.
+        """
+        if len(read) > 1:  # kazoo serves requests: the connection has begun
+            self._begun = None
+        elif read and read[0] is self._begun:
+            timeout = self._limit if timeout is None else min(timeout, self._limit)
+        found: tuple[Any, Any, Any] = super().select(read, write, errors, timeout)
+        return found
 
 
 class KazooLog(logging.LoggerAdapter[logging.Logger]):
@@ -138,6 +167,6 @@ def make_client(
         default_acl=acl,
         connection_retry=KazooRetry(max_tries=-1, delay=first, max_delay=most),
         logger=log,
-        handler=KazooHandler(config),
+        handler=KazooHandler(config, timeout),
         **login,
     )

@@ -161,10 +161,7 @@ def test_calls_to_a_frozen_store_end_by_their_deadline_and_say_so(
 def test_a_session_is_suspended_by_its_own_clock_and_connected_when_the_store_is_back(
     store: Store, own_server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # A server of ZooKeeper that is started again counts its sessions' time anew, and on a busy
-    # machine a client may not come back in two seconds.
-    ttl = 2 if store is ETCD else 6
-    with store.world(own_server.endpoint, ttl=ttl).open() as world:
+    with store.world(own_server.endpoint, ttl=2).open() as world:
         node = world.node()
         session = node.session
         node.join("a")

@@ -106,3 +106,21 @@ def test_only_the_authority_in_cacert_is_trusted_and_its_file_is_read_for_each_c
         pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"),
     ):
         connect(client, port)
+
+
+@pytest.mark.parametrize("answers", [b"", b"\0\0"], ids=["nothing", "a part of an answer"])
+def test_a_server_that_accepts_and_never_answers_costs_no_session(
+    answers: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llutil.ledgers.zookeeper.kazoo_client._ATTEMPTS", 600)
+    monkeypatch.setattr("llutil.ledgers.zookeeper.kazoo_client._SHORTEST", 0.0)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(6)  # less than the session of 8
+        config = ZooKeeperConfig.at(f"127.0.0.1:{listener.getsockname()[1]}")
+        client = make_client(config, 8, (7, b"its password"), KazooLog())
+        client.start_async()
+        with listener.accept()[0] as first:
+            first.sendall(answers)
+            listener.accept()[0].close()  # it tries again long before its session is over
+    client.stop()
+    client.close()
