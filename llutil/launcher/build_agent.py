@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from llutil.agent_socket.server import AgentSocket
 from llutil.backends.table import BACKENDS, STATIC
 from llutil.checkpoints.job_environment import (
     check_checkpoint_path,
@@ -65,6 +66,8 @@ def build_agent(
 
         from llutil.agent import metrics
         from llutil.agent.agent_job import AgentJob
+        from llutil.agent.control.job_control import JobControl, JobFacts
+        from llutil.agent.control.job_observer import JobObserver
         from llutil.agent.event_loop import EventLoop
         from llutil.agent.guardian.client import Guardian
         from llutil.agent.interruptible_call import interruptible
@@ -119,7 +122,7 @@ def build_agent(
     # After the guardian: it removes the page if this process is killed.
     events = request.events or _event_page(stack)
     request.on_event_page(events)
-    observer = request.observer or TerminalObserver(on_stderr())
+    observer = JobObserver(request.observer or TerminalObserver(on_stderr()))
     if shared:
         starter: Starter = shared[0]
     else:
@@ -201,15 +204,26 @@ def build_agent(
         "observer": observer,
         "signals": signals,
     }
+    agent: Agent
     if driver is None:
-        return TorchBackendAgent(spec, job, **parts), rendezvous
-    if server is None:
-        agent = LedgerAgent(spec, job, driver=driver, **parts)
+        agent = TorchBackendAgent(spec, job, **parts)
     else:
-        agent = LedgerAgent(spec, job, driver=driver, on_stop=server.close, **parts)
-        stack.callback(_end_server, server, agent)
-        observer.ledger_served(rendezvous.endpoint)
-    stack.callback(agent.leave)
+        on_stop = {} if server is None else {"on_stop": server.close}
+        agent = LedgerAgent(spec, job, driver=driver, **on_stop, **parts)
+        if server is not None:
+            stack.callback(_end_server, server, agent)
+            observer.ledger_served(rendezvous.endpoint)
+        stack.callback(agent.leave)
+    facts = JobFacts(
+        run_id=rendezvous.run_id,
+        entrypoint=entrypoint.name,
+        label=config.node_label,
+        max_restarts=config.max_restarts,
+        checkpoint_folder=checkpoints.get(FOLDER, ""),
+        log_folder=str(logs.path),
+    )
+    control = JobControl(facts, agent.get_worker_group, agent.steering, observer, signals, events)
+    stack.callback(AgentSocket(rendezvous.run_id, loop, control.answer).close)
     return agent, rendezvous
 
 

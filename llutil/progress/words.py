@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from llutil.progress.pace import Steps, pace
 
-__all__ = ["Steps", "metrics_text", "speed", "summary"]
+__all__ = ["Steps", "duration", "metrics_text", "speed", "summary"]
 
 # Up to so many ranks are listed one by one.
 _LISTED_RANKS = 4
@@ -33,7 +33,7 @@ def speed(ranks: Steps, now: float, before: float, steps: Steps) -> str:
         return ""
     rate, left = found.rate, found.seconds_left
     text = f"; {rate:.3g} steps/s" if rate >= 1 else f"; {1 / rate:.3g} s a step"
-    return text if left is None else f"{text}, {_duration(left)} left"
+    return text if left is None else f"{text}, {duration(left)} left"
 
 
 def metrics_text(metrics: Mapping[str, float]) -> str:
@@ -42,7 +42,7 @@ def metrics_text(metrics: Mapping[str, float]) -> str:
     return f"; {values}" if values else ""
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """``seconds`` in the two largest units that are not zero, as ``2 h 5 min``."""
     rest = max(1, round(seconds))
     parts: list[str] = []

@@ -72,14 +72,23 @@ def files(folder: Path) -> set[Path]:
     are meant to stay after a failure, and are not looked at.
     """
     found = {path for path in folder.glob("llutil*") if not path.name.startswith(_KEPT)}
-    return found | {page for page in _SHARED.glob("llutil*") if not _foreign(page)}
+    pages = {page for page in _SHARED.glob("llutil*") if page.is_file()}
+    sockets = set(_SHARED.glob("llutil-*/*"))
+    return found | {path for path in pages | sockets if not _foreign(path)}
 
 
-def _foreign(page: Path) -> bool:
-    with suppress(OSError, struct.error, psutil.NoSuchProcess):
-        creator = psutil.Process(_CREATOR.unpack_from(page.read_bytes(), _CREATOR_AT)[0])
+def _foreign(path: Path) -> bool:
+    with suppress(OSError, struct.error, ValueError, psutil.NoSuchProcess):
+        creator = psutil.Process(_creator_of(path))
         return os.getpid() not in {process.pid for process in (creator, *creator.parents())}
     return False
+
+
+def _creator_of(path: Path) -> int:
+    """The process that made a page, or an agent's socket, whose name tells it."""
+    if path.is_socket():
+        return int(path.name.split(".")[0])
+    return int(_CREATOR.unpack_from(path.read_bytes(), _CREATOR_AT)[0])
 
 
 def _processes(mark: str) -> set[psutil.Process]:

@@ -10,8 +10,9 @@ own session, without torch, site-packages or a second thread, and it starts no p
 A job may be over in a tenth of a second, and its workers need the CPUs. So at first the guardian
 imports only what ends processes. It imports the rest when the pipe has been quiet for a while, or
 at the end. This module may import nothing but ``llutil.system.kill_all``, ``llutil.time_budgets``,
-``llutil.events.page_file``, ``llutil.ledgers.lease_revocation``, a revocation's module, and the
-standard library. json, which imports regular expressions, is among what is imported later.
+``llutil.agent_socket.folder``, ``llutil.events.page_file``, ``llutil.ledgers.lease_revocation``, a
+revocation's module, and the standard library. json, which imports regular expressions, is among
+what is imported later.
 """
 
 from __future__ import annotations
@@ -74,12 +75,12 @@ def main(pipe_fd: int, mark: str, agent: int) -> None:
         _print_problem(f"the agent is gone, but not all processes of its job: {left}")
     if revoke is not None:
         _revoke_lease(revoke, left)
-    # Remove the event page, which would else stay until the next launch on this host. It counts as
-    # stale only when the agent has ended, which is a little after its pipe closed.
+    # Remove the event page and the socket, which would else stay until the next launch on this
+    # host. They count as stale only when the agent has ended, a little after its pipe closed.
     deadline = time.monotonic() + _AGENT_END_TIMEOUT
     while os.getppid() == agent and time.monotonic() < deadline:
         time.sleep(_AGENT_END_PERIOD)
-    _remove_stale_pages()
+    _remove_stale_files()
     _give_terminal_back()
 
 
@@ -113,16 +114,19 @@ def _import_the_rest() -> None:
     first.
     """
     try:
+        import llutil.agent_socket.folder
         import llutil.events.page_file
         import llutil.ledgers.lease_revocation  # noqa: F401
     except (ImportError, OSError):
         return
 
 
-def _remove_stale_pages() -> None:
-    from llutil.events.page_file import remove_stale
+def _remove_stale_files() -> None:
+    from llutil.agent_socket.folder import remove_stale as remove_stale_sockets
+    from llutil.events.page_file import remove_stale as remove_stale_pages
 
-    remove_stale()
+    remove_stale_pages()
+    remove_stale_sockets()
 
 
 def _give_terminal_back() -> None:

@@ -32,8 +32,26 @@ class FlagReader:
         self._pauses: dict[WishKind, float] = {}
         self._not_before: dict[WishKind, float] = {}
         self._due = _FOREVER
+        self._said: dict[WishKind, str] = {}
+        """Who raised a flag, and why, where that is known."""
         self.stops = self.pauses = False
         """Whether ranks were told to stop, or to pause, in this round."""
+
+    def ask(self, kind: WishKind, why: str) -> None:
+        """Raise the flag of ``kind``; ``why`` says who wants it."""
+        events = self._events
+        match kind:
+            case WishKind.CHECKPOINT:
+                events.finished_save_checkpoint.clear()
+                events.trigger_save_checkpoint.set()
+            case WishKind.STOP:
+                events.stop_all_tasks.set()
+            case WishKind.PAUSE:
+                events.resume.clear()
+                events.pause.set()
+            case WishKind.RESUME:
+                events.resume.set()
+        self._said[kind] = why
 
     def begin(self, now: float, *, first_node: bool) -> None:
         """A round begins. The first node of it asks for checkpoints when they are due."""
@@ -51,26 +69,27 @@ class FlagReader:
         if events.trigger_save_checkpoint.is_set() and self._may(WishKind.CHECKPOINT, now):
             events.trigger_save_checkpoint.clear()
             events.finished_save_checkpoint.clear()
-            found[WishKind.CHECKPOINT] = "trigger_save_checkpoint was raised"
+            found[WishKind.CHECKPOINT] = self._why(WishKind.CHECKPOINT, "trigger_save_checkpoint")
         elif now >= self._due and self._may(WishKind.CHECKPOINT, now):
             found[WishKind.CHECKPOINT] = f"{self._every:g} s have passed since the last one"
         if events.stop_all_tasks.is_set() and not self.stops and self._may(WishKind.STOP, now):
-            found[WishKind.STOP] = "stop_all_tasks was raised"
+            found[WishKind.STOP] = self._why(WishKind.STOP, "stop_all_tasks")
             if self._saves:
                 found.setdefault(WishKind.CHECKPOINT, "")
         if events.resume.is_set():
             if not self.pauses and WishKind.PAUSE not in self._wished:
                 self.end_pause()
             elif self._may(WishKind.RESUME, now):
-                found[WishKind.RESUME] = "resume was raised"
+                found[WishKind.RESUME] = self._why(WishKind.RESUME, "resume")
         elif events.pause.is_set() and not self.pauses and self._may(WishKind.PAUSE, now):
-            found[WishKind.PAUSE] = "pause was raised"
+            found[WishKind.PAUSE] = self._why(WishKind.PAUSE, "pause")
         self._wished.update(found)
         return found
 
     def decided(self, kinds: AbstractSet[WishKind]) -> None:
         """Ranks were told to do ``kinds``. On every node, the flags say so."""
         self._wished -= kinds
+        self._forget(kinds)
         if WishKind.STOP in kinds:
             self.stops = True
             self._events.stop_all_tasks.set()
@@ -81,6 +100,7 @@ class FlagReader:
     def end_pause(self) -> None:
         """The ranks go on after a pause."""
         self._wished -= {WishKind.PAUSE, WishKind.RESUME}
+        self._forget({WishKind.PAUSE, WishKind.RESUME})
         self.pauses = False
         for flag in (self._events.pause, self._events.paused, self._events.resume):
             flag.clear()
@@ -104,3 +124,10 @@ class FlagReader:
 
     def _may(self, kind: WishKind, now: float) -> bool:
         return kind not in self._wished and now >= self._not_before.get(kind, 0.0)
+
+    def _why(self, kind: WishKind, flag: str) -> str:
+        return self._said.get(kind) or f"{flag} was raised"
+
+    def _forget(self, kinds: AbstractSet[WishKind]) -> None:
+        for kind in kinds:
+            self._said.pop(kind, None)

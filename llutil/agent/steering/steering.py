@@ -76,9 +76,12 @@ class Steering:
         self._pause: tuple[int, Asked] | None = None
         self._waits: tuple[int, float] | None = None
         """The gate after which ranks wait for the end of their round, and until when."""
-        self._asked_stop: Asked | None = None
+        self.asked_stop: Asked | None = None
+        """The stop of the job that somebody asked for in this round, once its step is agreed on."""
         self._last_saved = 0
         self._next_look = _FOREVER
+        self.refused: dict[WishKind, str] = {}
+        """Why nothing has come of what was last asked for here, by kind."""
 
     # The agent's side.
 
@@ -97,7 +100,7 @@ class Steering:
         self._flags.begin(now, first_node=first_node)
         self._wishes.clear()
         self._checkpoints.clear()
-        self._pause = self._asked_stop = self._waits = None
+        self._pause = self.asked_stop = self._waits = None
         self._last_saved = 0
         self._next_look = now + _PERIOD
 
@@ -124,6 +127,13 @@ class Steering:
         if not self._stop.asked and self.counts_steps and (wanted := self._flags.wanted(now)):
             why = "; ".join(text for text in wanted.values() if text)
             self._agreement.wish(frozenset(wanted), why)
+
+    def ask(self, kind: WishKind, why: str) -> None:
+        """Have all ranks of the job do ``kind``, as its flag on the page does; ``why`` says who
+        wants it.
+        """
+        self.refused.pop(kind, None)
+        self._flags.ask(kind, why)
 
     @property
     def counts_steps(self) -> bool:
@@ -160,7 +170,7 @@ class Steering:
     @property
     def stopped(self) -> Asked | None:
         """What ended the last round here, if somebody asked for a stop and a rank came to it."""
-        return self._asked_stop if self._came_to(self._asked_stop) else None
+        return self.asked_stop if self._came_to(self.asked_stop) else None
 
     # The agreement's side.
 
@@ -207,6 +217,7 @@ class Steering:
         """See ``Gates``."""
         if mine := self._flags.refused(kinds, time.monotonic()):
             _log.warning("nothing comes of the wish to %s: %s", named(mine), why)
+            self.refused |= dict.fromkeys(mine, why)
             self._observer.steered(f"nothing comes of the wish to {named(mine)}: {why}")
         if self._stop.asked and WishKind.CHECKPOINT in kinds and not self._stop.alone:
             _log.warning("no checkpoint before this node ends: %s", why)
@@ -230,8 +241,8 @@ class Steering:
         if self._stop.asked and self._stop.told is None:
             _log.info("ranks of this node stop after step %d", asked.step)
             self._stop.told = asked
-        elif WishKind.STOP in kinds and not self._stop.asked and self._asked_stop is None:
-            self._asked_stop = asked
+        elif WishKind.STOP in kinds and not self._stop.asked and self.asked_stop is None:
+            self.asked_stop = asked
             self._observer.steered(f"stops after step {asked.step}: {asked.why}")
 
     def _end_pause(self, number: int, resumed: int, why: str) -> None:
@@ -268,7 +279,9 @@ class Steering:
             self._events.finished_save_checkpoint.set()
             _log.info("the checkpoint of step %d is committed", one.asked.step)
         else:
-            _log.warning("the ranks of this node did not save after step %d", one.asked.step)
+            text = f"the ranks of this node did not save after step {one.asked.step}"
+            _log.warning("%s", text)
+            self.refused[WishKind.CHECKPOINT] = text
             self._flags.saved(time.monotonic())
 
     def _note_held(self, slots: Collection[Slot], ended: Collection[int]) -> None:

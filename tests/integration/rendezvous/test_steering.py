@@ -28,6 +28,7 @@ def test_flags_on_one_nodes_page_steer_the_ranks_of_all(job: Job) -> None:
     pages["b"].trigger_save_checkpoint.set()
     for page in pages.values():
         until("saved", page.finished_save_checkpoint.is_set)
+    until("written down", lambda: all(one.saved for one in last_round(job)))
     (saved,) = {one.saved for one in last_round(job)}
     assert len(saved) == 1
 

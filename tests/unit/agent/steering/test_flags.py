@@ -125,3 +125,24 @@ def test_no_other_node_wishes_one_by_the_clock(page: Events) -> None:
     flags = FlagReader(page, saves=True, every=10.0)
     flags.begin(0.0, first_node=False)
     assert not flags.wanted(1000.0)
+
+
+def test_who_asked_is_in_the_wish_until_it_is_decided(page: Events) -> None:
+    flags = reader(page)
+    flags.ask(PAUSE, "llutil pause: the data move")
+    assert flags.wanted(1.0) == {PAUSE: "llutil pause: the data move"}
+    flags.refused({PAUSE}, 1.0)
+    assert flags.wanted(10.0) == {PAUSE: "llutil pause: the data move"}
+    flags.decided({PAUSE})
+    flags.ask(RESUME, "llutil resume")
+    assert flags.wanted(11.0) == {RESUME: "llutil resume"}
+    flags.end_pause()
+    page.pause.set()
+    assert flags.wanted(12.0) == {PAUSE: "pause was raised"}
+
+
+def test_a_pause_that_is_asked_for_takes_back_a_resume_that_nobody_has_seen(page: Events) -> None:
+    flags = reader(page)
+    flags.ask(RESUME, "llutil resume")
+    flags.ask(PAUSE, "llutil pause")
+    assert set(flags.wanted(1.0)) == {PAUSE}

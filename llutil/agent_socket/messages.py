@@ -1,0 +1,156 @@
+"""What people ask of an agent, and what it answers: one line of JSON each, with a version.
+
+This module may import only the standard library and msgspec.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+__all__ = [
+    "LONGEST_REQUEST",
+    "Answer",
+    "JobStatus",
+    "Order",
+    "RankStatus",
+    "Request",
+    "State",
+    "decode_answer",
+    "decode_request",
+    "encode",
+]
+
+LONGEST_REQUEST = 4096
+"""Bytes of a request, with its newline."""
+_VERSION = 1
+
+
+class Order(StrEnum):
+    """What may be asked for."""
+
+    STATUS = "status"
+    PAUSE = "pause"
+    RESUME = "resume"
+    CHECKPOINT = "checkpoint"
+    STOP = "stop"
+
+
+class State(StrEnum):
+    """What the ranks of a node do, in a word."""
+
+    WAITS = "waits"
+    """No ranks run: the node waits for others, or for the next round."""
+    RUNS = "runs"
+    PAUSES = "pauses"
+    """A pause was asked for, and not every rank is held yet."""
+    PAUSED = "paused"
+    SAVES = "saves"
+    STOPS = "stops"
+    """A stop of the job was asked for."""
+    ENDS = "ends"
+    """A signal asked this node to end."""
+    DEBUGGED = "debugged"
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """One request. ``why`` says the reason of an order, for logs."""
+
+    do: Order
+    why: str = ""
+    version: int = _VERSION
+
+
+class RankStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One rank. ``step`` is None, and ``silent`` too, while it has reported none; ``total`` 0 is an
+    unknown one. ``doing`` is "steps", "checkpoint", "held" or "debugged". ``silent`` is how many
+    seconds ago it last reported.
+    """
+
+    rank: int
+    local_rank: int
+    pid: int
+    step: int | None
+    total: int
+    doing: str
+    silent: float | None
+
+
+class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One node of a job, as its agent knows it.
+
+    ``pid`` and ``host`` are the agent's, ``label`` is the node's name for people, and ``node`` its
+    place among the ``nodes`` of the round; None if no round runs. ``ranks`` are those of this node;
+    ``step`` and ``total`` are of the slowest of them, ``rate`` is in its steps a second, and
+    ``seconds_left`` what is left at that rate; None if it is not known. ``metrics`` are rank
+    0's, if it is here. ``detail`` is the last that was heard of a pause, a stop and the like.
+
+    ``counts_steps``: a rank here has called ``worker.step`` in this round, without which nothing
+    can be asked of ranks. ``stops_after`` is the step after which all ranks stop, since somebody
+    asked for that, once it is agreed on. ``saved`` is the step of the last committed checkpoint of
+    this round, and ``has_saved`` whether the checkpoint that was asked for last is committed.
+    ``refused`` has, by order, why nothing came of it. ``seconds`` is how long the agent has run.
+    """
+
+    run_id: str
+    pid: int
+    host: str
+    entrypoint: str
+    state: State
+    nodes: int
+    world_size: int
+    restarts: int
+    max_restarts: int
+    seconds: float
+    label: str = ""
+    node: int | None = None
+    ranks: tuple[RankStatus, ...] = ()
+    step: int | None = None
+    total: int = 0
+    rate: float | None = None
+    seconds_left: float | None = None
+    metrics: dict[str, float] = {}
+    detail: str = ""
+    counts_steps: bool = False
+    stops_after: int | None = None
+    saved: int | None = None
+    has_saved: bool = False
+    refused: dict[str, str] = {}
+    checkpoint_folder: str = ""
+    log_folder: str = ""
+    event_page: str = ""
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to any request: the node's status, after the order was taken; or an error."""
+
+    status: JobStatus | None = None
+    error: str = ""
+    version: int = _VERSION
+
+
+def encode(message: Request | Answer) -> bytes:
+    """``message`` as a line."""
+    return msgspec.json.encode(message) + b"\n"
+
+
+def decode_request(line: bytes) -> Request:
+    """The request in ``line``.
+
+    :raises ValueError: it is none; the text says what would be one.
+    """
+    try:
+        return msgspec.json.decode(line, type=Request)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        known = ", ".join(Order)
+        wanted = '{"do": "...", "why": "..."}'
+        raise ValueError(f"wanted one line {wanted} with one of {known}: {error}") from error
+
+
+def decode_answer(line: bytes) -> Answer:
+    """The answer in ``line``.
+
+    :raises ValueError: it is none.
+    """
+    return msgspec.json.decode(line, type=Answer)
