@@ -157,10 +157,30 @@ def a_resume_waits_for_a_step(patch: MonkeyPatch) -> None:
     patch.setattr(Gate, "needs_step", True)
 
 
+def a_cancelled_gate_ends_the_debugger(patch: MonkeyPatch) -> None:
+    def change(known: GateInput) -> GateInput:
+        last = known.history.decision
+        if last is None or not last.debugged:
+            return known
+        forgot = structs.replace(last, debugged=False)
+        return replace(known, history=replace(known.history, decision=forgot))
+
+    _with_input(patch, change)
+
+
+def no_node_is_told_of_the_debugger(patch: MonkeyPatch) -> None:
+    real = gate_steps._open
+
+    def open_(decision: GateDecision, *arguments: Any) -> do.OpenGate:
+        return replace(real(decision, *arguments), debugged=False)
+
+    patch.setattr(gate_steps, "_open", open_)
+
+
 GATE_MUTANTS = (
     (the_least_step_is_decided_for, ("steps ahead",)),
     (nobody_is_waited_for, ("steps ahead", "decisions reach all")),
-    (the_leader_waits_for_ever, ("holds end",)),
+    (the_leader_waits_for_ever, ("holds end", "waits end")),
     (a_checkpoint_is_asked_of_ranks_that_have_ended, ("true decisions",)),
     (an_agent_answers_before_it_holds_its_ranks, ("steps ahead",)),
     (each_node_opens_up_to_a_step_of_its_own, ("one step", "steps ahead")),
@@ -175,5 +195,7 @@ GATE_MUTANTS = (
     (a_suspended_node_raises_gates, ("suspended nodes", "waits end")),
     (a_leader_answers_itself, ("few requests",)),
     (a_resume_waits_for_a_step, ("calm wishes", "waits end")),
+    (a_cancelled_gate_ends_the_debugger, ("debuggers",)),
+    (no_node_is_told_of_the_debugger, ("debuggers",)),
 )
 """Each with the properties of which one must notice."""

@@ -12,6 +12,8 @@ calm wishes           where nothing goes wrong, what was wished of ranks that ca
 few requests          a gate has a new wish, unless the leader asks for the sake of newcomers; the
                       leader writes itself nothing
 true decisions        no checkpoint is decided on when a member's ranks are known to have ended
+debuggers             every decision and every node that hears of it says whether a rank is
+                      debugged, as the newest wish about that has it
 suspended nodes       a node that may be lost holds no rank for a gate that it sees now
 ====================  ==============================================================================
 """
@@ -103,6 +105,8 @@ class GateProperties:
     def _deciding(self, decision: GateDecision) -> None:
         world, place = self.world, (decision.stage, decision.number)
         self.decisions[place] = decision
+        if decision.debugged is not self._is_debugged(*place):
+            self._fail("debuggers", f"{decision} after {self.gates[place]}")
         if decision.stage in world.properties.verdicts:
             return
         if decision.step is None:
@@ -123,6 +127,16 @@ class GateProperties:
         for (stage, node), page in world.steps.pages.items():
             if stage == decision.stage and (*place, node) not in self.released and page.alive:
                 self._is_ahead(page, decision.number, decision.step)
+
+    def _is_debugged(self, stage: Stage, number: int) -> bool:
+        """What the newest gate that says it up to ``number`` says of debuggers."""
+        for one in range(number, 0, -1):
+            gate = self.gates.get((stage, one))
+            if gate and WishKind.DEBUGGER_START in gate.kinds:
+                return True
+            if gate and WishKind.DEBUGGER_END in gate.kinds:
+                return False
+        return False
 
     def _all_can_save(self, decision: GateDecision) -> None:
         now, world = self.world.now, self.world
@@ -208,6 +222,10 @@ class GateProperties:
         place = (opened.stage, opened.number)
         self.open_wishes.get(host.profile.name, []).clear()
         before = self.opened.setdefault(place, {})
+        decided = self.decisions.get(place)
+        heard = decided is not None and opened.why == decided.why  # and not by its own clock
+        if heard and decided is not None and opened.debugged is not decided.debugged:
+            self._fail("debuggers", f"{host.profile.name} hears {opened} of {decided}")
         if host.node in before:
             if opened.kinds:
                 self._fail("one step", f"{host.profile.name} opens {place} twice: {opened}")

@@ -24,6 +24,7 @@ __all__ = ["add_wishes", "has_wishes"]
 _CHECKPOINT = frozenset({WishKind.CHECKPOINT})
 _PAUSE, _RESUME = frozenset({WishKind.PAUSE}), frozenset({WishKind.RESUME})
 _STOP = frozenset({WishKind.STOP})
+_DEBUG, _DEBUGGED = frozenset({WishKind.DEBUGGER_START}), frozenset({WishKind.DEBUGGER_END})
 _KINDS = (
     _CHECKPOINT,
     _CHECKPOINT,
@@ -32,6 +33,7 @@ _KINDS = (
     _STOP | _CHECKPOINT,
     _PAUSE,
     _PAUSE | _CHECKPOINT,
+    _DEBUG,
 )
 _MOMENTS = (Gate, GateDecision, GateAnswer, Wish, do.RaiseGate, do.OpenGate, do.WatchAnswers)
 
@@ -73,6 +75,13 @@ def _wish(world: World, rng: random.Random, kinds: frozenset[WishKind]) -> None:
         kinds |= other
     if WishKind.PAUSE in kinds:
         world.at(world.now + rng.choice((0.1, 6.0)) * rng.random(), _resume, world, rng, 0)
+    if WishKind.DEBUGGER_START in kinds:
+        world.at(world.now + rng.choice((0.1, 6.0)) * rng.random(), _end_debugger, world, rng)
+
+
+def _end_debugger(world: World, rng: random.Random) -> None:
+    if living := world.living():
+        rng.choice(living).wish(_DEBUGGED)
 
 
 def _resume(world: World, rng: random.Random, tries: int) -> None:

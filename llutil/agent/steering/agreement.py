@@ -48,11 +48,13 @@ class Gates(Protocol):
         resumed: int,
         why: str,
         *,
+        debugged: bool,
         preempted: bool = False,
     ) -> None:
         """Let ranks pass; they do ``kinds`` after ``step``. Pauses before ``resumed`` are over.
 
-        ``preempted``: the round ends soon, so ranks that have saved wait for that.
+        ``debugged``: a rank of the job is debugged, maybe on another node. ``preempted``: the round
+        ends soon, so ranks that have saved wait for that.
         """
 
     def refuse(self, kinds: AbstractSet[WishKind], why: str) -> None:
@@ -68,6 +70,7 @@ class OneNodeAgreement:
     def __init__(self, gates: Gates) -> None:
         self._gates = gates
         self._number = self._resumed = self._step = 0
+        self._debugged = False
 
     def wish(self, kinds: AbstractSet[WishKind], why: str, *, preempted: bool = False) -> None:
         """Decide at once."""
@@ -76,9 +79,11 @@ class OneNodeAgreement:
         number = self._number
         if WishKind.RESUME in kinds:
             self._resumed = number
-        left = kinds - {WishKind.RESUME}
+        if kinds & {WishKind.DEBUGGER_START, WishKind.DEBUGGER_END}:
+            self._debugged = WishKind.DEBUGGER_START in kinds
+        left = {kind for kind in kinds if kind.needs_step}
         if not left:
-            self._gates.open_gate(number, frozenset(), None, self._resumed, why)
+            self._open(frozenset(), None, why)
             return
         furthest, refusal = self._gates.raise_gate(number, kinds, _AT_ONCE)
         if refusal:
@@ -89,10 +94,15 @@ class OneNodeAgreement:
             why = f"{why}; no checkpoint, since a rank has ended"
         if furthest is None or not left:
             told = why if furthest is not None else "no rank calls step"
-            self._gates.open_gate(number, frozenset(), None, self._resumed, told)
+            self._open(frozenset(), None, told)
             return
         self._step = max(self._step, furthest)
-        self._gates.open_gate(number, left, self._step, self._resumed, why)
+        self._open(left, self._step, why)
+
+    def _open(self, kinds: AbstractSet[WishKind], step: int | None, why: str) -> None:
+        self._gates.open_gate(
+            self._number, kinds, step, self._resumed, why, debugged=self._debugged
+        )
 
     def checkpoint_over(self, number: int, *, saved: bool) -> None:
         """Nobody else waits for it."""

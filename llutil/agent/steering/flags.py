@@ -34,8 +34,12 @@ class FlagReader:
         self._due = _FOREVER
         self._said: dict[WishKind, str] = {}
         """Who raised a flag, and why, where that is known."""
+        self._debugs = False
+        """Whether others were last told that a rank of this node is debugged."""
         self.stops = self.pauses = False
         """Whether ranks were told to stop, or to pause, in this round."""
+        self.debugged = False
+        """Whether a rank of the job is debugged."""
 
     def ask(self, kind: WishKind, why: str) -> None:
         """Raise the flag of ``kind``; ``why`` says who wants it."""
@@ -58,7 +62,7 @@ class FlagReader:
         self._wished.clear()
         self._pauses.clear()
         self._not_before.clear()
-        self.stops = self.pauses = False
+        self.stops = self.pauses = self.debugged = self._debugs = False
         self._due = now + self._every if first_node and self._every else _FOREVER
         self._events.paused.clear()
 
@@ -85,6 +89,32 @@ class FlagReader:
             found[WishKind.PAUSE] = self._why(WishKind.PAUSE, "pause")
         self._wished.update(found)
         return found
+
+    def debugger(self, now: float, rank: int | None) -> dict[WishKind, str]:
+        """What is to be wished now, and why, if ``rank`` of this node is debugged, or no rank."""
+        found: dict[WishKind, str] = {}
+        if rank is not None and not self.debugged and self._may(WishKind.DEBUGGER_START, now):
+            found[WishKind.DEBUGGER_START] = f"local rank {rank} is debugged"
+            self._debugs = True
+        elif rank is None and self._debugs and self._may(WishKind.DEBUGGER_END, now):
+            found[WishKind.DEBUGGER_END] = "no rank of this node is debugged any more"
+            self._debugs = False
+        self._wished.update(found)
+        return found
+
+    def follow_debugger(self, rank: int | None, *, debugged: bool) -> None:
+        """Whether a rank of the job is debugged. Without one of this node's own, ``rank``, the
+        flags of this node say so.
+        """
+        events = self._events
+        self._wished -= {WishKind.DEBUGGER_START, WishKind.DEBUGGER_END}
+        if rank is None and debugged:
+            events.debugger_end.clear()
+            events.debugger_start.set()
+        elif rank is None and self.debugged:
+            events.debugger_end.set()
+            events.debugger_start.clear()
+        self.debugged = debugged
 
     def decided(self, kinds: AbstractSet[WishKind]) -> None:
         """Ranks were told to do ``kinds``. On every node, the flags say so."""
@@ -116,6 +146,7 @@ class FlagReader:
         """
         mine = self._wished & kinds
         self._wished -= kinds
+        self._debugs = self._debugs or WishKind.DEBUGGER_END in mine
         for kind in mine:
             pause = min(2 * self._pauses.get(kind, _FIRST_PAUSE / 2), _LONGEST_PAUSE)
             self._pauses[kind] = pause

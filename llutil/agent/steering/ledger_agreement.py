@@ -46,6 +46,7 @@ class LedgerAgreement:
                     opened.step,
                     opened.resumed,
                     opened.why,
+                    debugged=opened.debugged,
                     preempted=opened.preempted,
                 )
             case do.RefuseWish(wish=wish, why=why):

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Mapping
 from collections.abc import Set as AbstractSet
-from typing import Protocol
 
 from llutil.agent.observer import AgentObserver
 from llutil.agent.steering.agreement import Agreement
@@ -19,10 +17,10 @@ from llutil.agent.steering.asked_checkpoint import AskedCheckpoint
 from llutil.agent.steering.flags import FlagReader
 from llutil.agent.steering.orderly_stop import OrderlyStop
 from llutil.agent.steering.page_gates import Asked, PageGates
+from llutil.agent.steering.seen_ranks import Ranks, SeenRanks
 from llutil.agent.steering.wish_kinds import named, on_page
 from llutil.events.events import Events
 from llutil.events.gate import Kinds
-from llutil.events.rank_slot import Doing, Slot
 from llutil.rendezvous.protocol.gate_records import WishKind
 
 __all__ = ["Steering"]
@@ -38,18 +36,6 @@ _SOON = 0.02
 # Seconds that ranks which have saved wait for the end of their round. A node that has to go has a
 # grace period before it leaves; one that dies meanwhile is lost only after its lease.
 _ROUND_ENDS = 90.0
-
-
-class Ranks(Protocol):
-    """The ranks of a round: a ``RankGroup``."""
-
-    @property
-    def pids(self) -> Mapping[int, int]:
-        """By local rank."""
-
-    @property
-    def over(self) -> set[int]:
-        """The local ranks whose part is over."""
 
 
 class Steering:
@@ -68,8 +54,7 @@ class Steering:
         self._gates = PageGates(events)
         self._stop = OrderlyStop()
         self._agreement: Agreement | None = None
-        self._ranks: Ranks
-        self._slots: list[Slot] = []
+        self._ranks = SeenRanks(events)
         self._wishes: dict[int, AbstractSet[WishKind]] = {}
         """What was wished at each gate that is raised and not open."""
         self._checkpoints: list[AskedCheckpoint] = []
@@ -78,6 +63,8 @@ class Steering:
         """The gate after which ranks wait for the end of their round, and until when."""
         self.asked_stop: Asked | None = None
         """The stop of the job that somebody asked for in this round, once its step is agreed on."""
+        self._told: AbstractSet[WishKind] = frozenset()
+        """What is refused without another word: a person is at the prompt."""
         self._last_saved = 0
         self._next_look = _FOREVER
         self.refused: dict[WishKind, str] = {}
@@ -94,11 +81,11 @@ class Steering:
     ) -> None:
         """The workers of a round have just started; the page was reset before."""
         now = time.monotonic()
-        self._agreement, self._ranks = agreement, ranks
-        self._slots = [self._events.slot(local_rank) for local_rank in ranks.pids]
+        self._agreement, self._ranks = agreement, SeenRanks(self._events, ranks)
         self._gates.begin()
         self._flags.begin(now, first_node=first_node)
         self._wishes.clear()
+        self._told = frozenset()
         self._checkpoints.clear()
         self._pause = self.asked_stop = self._waits = None
         self._last_saved = 0
@@ -123,8 +110,12 @@ class Steering:
             return
         self._follow_ranks(now)
         self._next_look = now + (_SOON if self._checkpoints else _PERIOD)
-        # What is asked for before the first step waits for it.
-        if not self._stop.asked and self.counts_steps and (wanted := self._flags.wanted(now)):
+        if self._stop.asked:
+            return
+        wanted = self._flags.debugger(now, self._ranks.debugged)
+        if self.counts_steps:  # what is asked for before the first step waits for it
+            wanted |= self._flags.wanted(now)
+        if wanted:
             why = "; ".join(text for text in wanted.values() if text)
             self._agreement.wish(frozenset(wanted), why)
 
@@ -138,7 +129,7 @@ class Steering:
     @property
     def counts_steps(self) -> bool:
         """Whether a rank of this node has called ``worker.step`` in this round."""
-        return any(slot.ahead for slot in self._slots)
+        return self._ranks.count_steps
 
     def ends_in_order(self, why: str, seconds: float) -> bool:
         """Whether ranks here come to an end of their own, after the platform has asked this node to
@@ -160,17 +151,17 @@ class Steering:
             if stop.told is not None:
                 _log.info("ranks of this node stop after step %d", stop.told.step)
         self._next_look = min(self._next_look, now + _PERIOD)
-        return stop.goes_on(now, self._slots, self._ranks.over)
+        return stop.goes_on(now, self._ranks.slots, self._ranks.over)
 
     @property
     def was_told_to_end(self) -> bool:
         """Whether a rank here has come to the step at which this node stops."""
-        return self._came_to(self._stop.told)
+        return self._ranks.came_to(self._stop.told)
 
     @property
     def stopped(self) -> Asked | None:
         """What ended the last round here, if somebody asked for a stop and a rank came to it."""
-        return self.asked_stop if self._came_to(self.asked_stop) else None
+        return self.asked_stop if self._ranks.came_to(self.asked_stop) else None
 
     # The agreement's side.
 
@@ -192,12 +183,14 @@ class Steering:
         resumed: int,
         why: str,
         *,
+        debugged: bool,
         preempted: bool = False,
     ) -> None:
         """See ``Gates``."""
         if self._agreement is None:
             return
         self._end_pause(number, resumed, why)
+        self._flags.follow_debugger(self._ranks.debugged, debugged=debugged)
         told = on_page(kinds)
         if self._stop.asked and told & (Kinds.CHECKPOINT | Kinds.STOP):
             told |= Kinds.STOP
@@ -206,7 +199,8 @@ class Steering:
             self._waits = number, time.monotonic() + _ROUND_ENDS
         asked = self._gates.open_gate(number, step, told, why)
         done = kinds if asked is not None else frozenset[WishKind]()
-        if left := self._wishes.pop(number, frozenset()) - done - {WishKind.RESUME}:
+        wished = self._wishes.pop(number, frozenset())
+        if left := {kind for kind in wished if kind.needs_step} - done:
             self.refuse(left, why)
         if asked is not None:
             self._note_decision(number, kinds, asked)
@@ -215,10 +209,12 @@ class Steering:
 
     def refuse(self, kinds: AbstractSet[WishKind], why: str) -> None:
         """See ``Gates``."""
-        if mine := self._flags.refused(kinds, time.monotonic()):
-            _log.warning("nothing comes of the wish to %s: %s", named(mine), why)
-            self.refused |= dict.fromkeys(mine, why)
-            self._observer.steered(f"nothing comes of the wish to {named(mine)}: {why}")
+        mine = self._flags.refused(kinds, time.monotonic())
+        told, self._told = mine - self._told, self._told | (mine & {WishKind.DEBUGGER_START})
+        self.refused |= dict.fromkeys(mine, why)
+        if told:
+            _log.warning("nothing comes of the wish to %s: %s", named(told), why)
+            self._observer.steered(f"nothing comes of the wish to {named(told)}: {why}")
         if self._stop.asked and WishKind.CHECKPOINT in kinds and not self._stop.alone:
             _log.warning("no checkpoint before this node ends: %s", why)
             self._stop.alone = True
@@ -255,18 +251,17 @@ class Steering:
         self._flags.end_pause()
 
     def _follow_ranks(self, now: float) -> None:
-        slots, ended = self._slots, self._ranks.over
-        saved = min((slot.saved for slot in slots), default=0)
-        if saved > self._last_saved:
+        ranks = self._ranks
+        if (saved := ranks.saved) > self._last_saved:
             self._last_saved = saved
             self._flags.saved(now)
             self._observer.saved(saved - 1)
         for one in tuple(self._checkpoints):
-            if (is_saved := one.is_saved(slots, ended, now)) is None:
+            if (is_saved := one.is_saved(ranks.slots, ranks.over, now)) is None:
                 continue
             self._checkpoints.remove(one)
             self._note_checkpoint(one, saved=is_saved)
-        self._note_held(slots, ended)
+        self._note_held()
         if self._waits is not None and now >= self._waits[1]:
             _log.warning("the round did not end within %g s: its ranks go on", _ROUND_ENDS)
             self._gates.end_pauses(self._waits[0] + 1)
@@ -284,17 +279,8 @@ class Steering:
             self.refused[WishKind.CHECKPOINT] = text
             self._flags.saved(time.monotonic())
 
-    def _note_held(self, slots: Collection[Slot], ended: Collection[int]) -> None:
-        if self._pause is None or self._events.paused.is_set():
-            return
-        running = [slot for slot in slots if slot.local_rank not in ended]
-        if running and all(slot.doing == Doing.HELD for slot in running):
+    def _note_held(self) -> None:
+        if self._pause is not None and not self._events.paused.is_set() and self._ranks.are_held:
             self._events.paused.set()
             asked = self._pause[1]
             self._observer.steered(f"paused after step {asked.step}: {asked.why}")
-
-    def _came_to(self, asked: Asked | None) -> bool:
-        # Not by the gate that a rank is done with: it may ignore the checkpoint, and only stop.
-        return asked is not None and any(
-            slot.ahead and slot.step >= asked.step for slot in self._slots
-        )

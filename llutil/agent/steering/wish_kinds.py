@@ -19,11 +19,13 @@ _WORDS: Mapping[WishKind, str] = {
     WishKind.STOP: "stop",
     WishKind.PAUSE: "pause",
     WishKind.RESUME: "resume",
+    WishKind.DEBUGGER_START: "have the watchdogs of all nodes wait for a debugger",
+    WishKind.DEBUGGER_END: "have the watchdogs of all nodes go on",
 }
 
 
 def on_page(kinds: Collection[WishKind]) -> Kinds:
-    """What ranks do at a step; a resume is nothing of that."""
+    """What ranks do at a step."""
     told = Kinds.NOTHING
     for kind in kinds:
         told |= _KINDS.get(kind, Kinds.NOTHING)

@@ -35,7 +35,7 @@ from llutil.rendezvous.protocol.presence import named
 from llutil.rendezvous.protocol.record_base import Stage
 from llutil.rendezvous.protocol.seal_decision import NotYet
 
-__all__ = ["GateInput", "decide_gate", "gate_for", "resume"]
+__all__ = ["GateInput", "decide_at_once", "decide_gate", "gate_for"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,17 +87,9 @@ def gate_for(
     )
 
 
-def resume(gate: Gate) -> GateDecision:
-    """The decision on a gate that is only a resume."""
-    return GateDecision(
-        generation=gate.generation,
-        round=gate.round,
-        number=gate.number,
-        kinds=(),
-        by=gate.by,
-        resumed=gate.number,
-        why=gate.why,
-    )
+def decide_at_once(gate: Gate, history: GateHistory) -> GateDecision:
+    """The decision on a gate that needs no step."""
+    return _decision(gate, history, gate.by, (), None, gate.why)
 
 
 def decide_gate(known: GateInput, now: float) -> GateDecision | NotYet:
@@ -123,7 +115,7 @@ def _for_step(known: GateInput) -> GateDecision:
     steps = [one.furthest for one in known.answers.values() if one.furthest is not None]
     if not steps:
         return _nothing(known, "no rank calls step")
-    kinds = tuple(kind for kind in gate.kinds if kind is not WishKind.RESUME)
+    kinds = tuple(kind for kind in gate.kinds if kind.needs_step)
     why = gate.why
     if ended and WishKind.CHECKPOINT in kinds:
         kinds = tuple(kind for kind in kinds if kind is not WishKind.CHECKPOINT)
@@ -133,26 +125,34 @@ def _for_step(known: GateInput) -> GateDecision:
         return _nothing(known, why)
     agreed = known.history.agreement
     earlier = agreed.step if agreed and agreed.step is not None else 0
-    return _decision(known, kinds, max(*steps, earlier), why)
+    return _decision(gate, known.history, known.me, kinds, max(*steps, earlier), why)
 
 
 def _nothing(known: GateInput, why: str) -> GateDecision:
-    return _decision(known, (), None, why)
+    return _decision(known.gate, known.history, known.me, (), None, why)
 
 
 def _decision(
-    known: GateInput, kinds: tuple[WishKind, ...], step: int | None, why: str
+    gate: Gate,
+    history: GateHistory,
+    by: str,
+    kinds: tuple[WishKind, ...],
+    step: int | None,
+    why: str,
 ) -> GateDecision:
-    gate, last = known.gate, known.history.decision
-    resumed = last.resumed if last else 0
+    last = history.decision
+    resumed, debugged = (last.resumed, last.debugged) if last else (0, False)
+    if WishKind.DEBUGGER_START in gate.kinds or WishKind.DEBUGGER_END in gate.kinds:
+        debugged = WishKind.DEBUGGER_START in gate.kinds
     return GateDecision(
         generation=gate.generation,
         round=gate.round,
         number=gate.number,
         kinds=kinds,
-        by=known.me,
+        by=by,
         step=step,
         resumed=gate.number if WishKind.RESUME in gate.kinds else resumed,
+        debugged=debugged,
         preempted=gate.preempted and bool(kinds),
         why=why,
     )

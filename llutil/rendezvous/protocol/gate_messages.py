@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llutil.rendezvous.protocol.gate_records import Gate, GateAnswer, Wish, WishKind
+from llutil.rendezvous.protocol.gate_records import OPPOSITES, Gate, GateAnswer, Wish, WishKind
 from llutil.rendezvous.protocol.record_base import Stage
 
 __all__ = [
@@ -44,10 +44,11 @@ class OpenGate:
     ``step``; without kinds they do nothing, and ``why`` says why not.
 
     An earlier gate's kinds stay to be done at their own step, which is never a greater one. Pauses
-    of gates with a smaller number than ``resumed`` are over. ``preempted``: the platform asked, and
+    of gates with a smaller number than ``resumed`` are over. ``debugged``: a rank of the round is
+    debugged, and others wait for it. ``preempted``: the platform asked, and
     the round ends soon. So a stop is no success, and ranks that have saved are held until then, for
     a limited time. What was opened stays open: a second ``OpenGate`` of a
-    number tells of a resume only.
+    number tells of what needs no step.
     """
 
     stage: Stage
@@ -55,6 +56,7 @@ class OpenGate:
     kinds: tuple[WishKind, ...]
     step: int | None
     resumed: int
+    debugged: bool
     preempted: bool
     why: str
 
@@ -101,7 +103,7 @@ class WishMade:
     ``preempted``: the platform asks, and the round ends soon after. It is answered by an
     ``OpenGate`` with these kinds, or with none, or by ``RefuseWish``. A wish ends with its round.
 
-    :raises ValueError: ``kinds`` are none, or a pause and a resume.
+    :raises ValueError: ``kinds`` are none, or a pause and a resume, or another two opposites.
     """
 
     kinds: frozenset[WishKind]
@@ -109,10 +111,10 @@ class WishMade:
     preempted: bool = False
 
     def __post_init__(self) -> None:
-        if not self.kinds or self.kinds >= {WishKind.PAUSE, WishKind.RESUME}:
+        if not self.kinds or any(self.kinds.issuperset(pair) for pair in OPPOSITES):
             raise ValueError(
-                f"a wish for {sorted(self.kinds)}; wanted one thing or more, and not both a pause "
-                "and a resume"
+                f"a wish for {sorted(self.kinds)}; wanted one thing or more, and no two opposites, "
+                "as a pause and a resume are"
             )
 
 

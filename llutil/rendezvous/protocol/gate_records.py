@@ -16,20 +16,44 @@ from msgspec import structs
 
 from llutil.rendezvous.protocol.record_base import Count, OfRound
 
-__all__ = ["Gate", "GateAnswer", "GateDecision", "Wish", "WishKind", "in_order", "merged"]
+__all__ = [
+    "OPPOSITES",
+    "Gate",
+    "GateAnswer",
+    "GateDecision",
+    "Wish",
+    "WishKind",
+    "in_order",
+    "merged",
+]
 
 
 class WishKind(StrEnum):
     """What ranks are to do at a step.
 
-    CHECKPOINT: save one together. STOP: end. PAUSE: stay there until a RESUME, which waits for no
-    step.
+    CHECKPOINT: save one together. STOP: end. PAUSE: stay there until a RESUME. DEBUGGER_START and
+    DEBUGGER_END ask nothing of ranks: one is debugged from now on, so no node takes it for a hang
+    that its own ranks wait. What needs no step happens at once.
     """
 
     CHECKPOINT = "checkpoint"
     STOP = "stop"
     PAUSE = "pause"
     RESUME = "resume"
+    DEBUGGER_START = "debugger_start"
+    DEBUGGER_END = "debugger_end"
+
+    @property
+    def needs_step(self) -> bool:
+        """Whether ranks have to agree on a step for it."""
+        return self in (WishKind.CHECKPOINT, WishKind.STOP, WishKind.PAUSE)
+
+
+OPPOSITES = (
+    (WishKind.PAUSE, WishKind.RESUME),
+    (WishKind.DEBUGGER_START, WishKind.DEBUGGER_END),
+)
+"""Pairs of which a wish has one at most."""
 
 
 class Wish(OfRound, frozen=True, kw_only=True):
@@ -64,8 +88,8 @@ class Gate(OfRound, frozen=True, kw_only=True):
 
     @property
     def needs_step(self) -> bool:
-        """Whether ranks have to agree on a step. A resume alone needs none."""
-        return self.kinds != (WishKind.RESUME,)
+        """Whether ranks have to agree on a step."""
+        return any(kind.needs_step for kind in self.kinds)
 
     def has_heard(self, wish: Wish) -> bool:
         """Whether ``wish`` is in this gate or an earlier one."""
@@ -89,8 +113,8 @@ class GateDecision(OfRound, frozen=True, kw_only=True):
     """What becomes of the gate ``number``: ranks do ``kinds`` when they have finished ``step``.
 
     Without kinds, nothing is done at a step, and ``why`` says why not. ``resumed`` is the number of
-    the round's newest gate that was a resume, or 0: pauses of earlier gates are over. Each decision
-    says it, so no node can miss it.
+    the round's newest gate that was a resume, or 0: pauses of earlier gates are over. ``debugged``
+    says whether a rank of the round is debugged. Each decision says both, so no node can miss them.
     """
 
     number: Count
@@ -98,6 +122,7 @@ class GateDecision(OfRound, frozen=True, kw_only=True):
     by: str
     step: Count | None = None
     resumed: Count = 0
+    debugged: bool = False
     preempted: bool = False
     why: str = ""
 
@@ -105,8 +130,8 @@ class GateDecision(OfRound, frozen=True, kw_only=True):
 def merged(wishes: Iterable[Wish]) -> Wish | None:
     """All of ``wishes`` in one, in the order in which they were made; None if there are none.
 
-    Of a pause and a resume the later one counts. A stop that somebody asks for is a success, even
-    if the platform wants something too.
+    Of two opposites, as a pause and a resume, the later one counts. A stop that somebody asks for
+    is a success, even if the platform wants something too.
     """
     found: Wish | None = None
     for wish in wishes:
@@ -114,8 +139,8 @@ def merged(wishes: Iterable[Wish]) -> Wish | None:
             found = wish
             continue
         kinds = {*found.kinds, *wish.kinds}
-        for kind, other in _OPPOSITES:
-            if kind in wish.kinds:
+        for one, other in (*OPPOSITES, *((b, a) for a, b in OPPOSITES)):
+            if one in wish.kinds:
                 kinds.discard(other)
         both = (found, wish)
         asked = any(WishKind.STOP in one.kinds and not one.preempted for one in both)
@@ -126,12 +151,6 @@ def merged(wishes: Iterable[Wish]) -> Wish | None:
             why="; ".join(dict.fromkeys(one.why for one in both if one.why)),
         )
     return found
-
-
-_OPPOSITES = (
-    (WishKind.PAUSE, WishKind.RESUME),
-    (WishKind.RESUME, WishKind.PAUSE),
-)
 
 
 def in_order(kinds: Iterable[WishKind]) -> tuple[WishKind, ...]:

@@ -7,7 +7,12 @@ and decisions.
 
 from __future__ import annotations
 
-from llutil.rendezvous.protocol.gate_decision import GateInput, decide_gate, gate_for, resume
+from llutil.rendezvous.protocol.gate_decision import (
+    GateInput,
+    decide_at_once,
+    decide_gate,
+    gate_for,
+)
 from llutil.rendezvous.protocol.gate_history import GateHistory
 from llutil.rendezvous.protocol.gate_messages import (
     DeleteGates,
@@ -81,14 +86,21 @@ def _opened(state: State, stage: Stage, history: GateHistory, now: float) -> Ope
         return _open(newest, (), None)
     if state.ledger_gone and part.resumed < part.raised:
         why = f"nobody can decide, or resume, any more: {state.ledger_gone}"
-        return OpenGate(stage, part.raised, (), None, part.raised, preempted=False, why=why)
+        return _open_undecided(stage, part.raised, part.raised, why, debugged=False)
     if not part.holds:
         return None
     limit = state.parameters.gate_limit
     if now >= part.raised_at + limit:
         why = f"no decision came within {limit:g} s: the ledger or the leader is away"
-        return OpenGate(stage, part.raised, (), None, part.resumed, preempted=False, why=why)
+        debugged = newest is not None and newest.debugged
+        return _open_undecided(stage, part.raised, part.resumed, why, debugged=debugged)
     return None
+
+
+def _open_undecided(
+    stage: Stage, number: int, resumed: int, why: str, *, debugged: bool
+) -> OpenGate:
+    return OpenGate(stage, number, (), None, resumed, debugged, preempted=False, why=why)
 
 
 def _open(decision: GateDecision, kinds: tuple[str, ...], step: int | None) -> OpenGate:
@@ -98,6 +110,7 @@ def _open(decision: GateDecision, kinds: tuple[str, ...], step: int | None) -> O
         kinds,  # type: ignore[arg-type]  # a WishKind is a text
         step,
         decision.resumed,
+        decision.debugged,
         preempted=decision.preempted,
         why=decision.why,
     )
@@ -137,7 +150,7 @@ def leader_gate_step(
     wished = gate_for(state.node, stage, history, [*state.reports.wishes, *own], for_growth)
     if wished is None:
         return None
-    records = (wished,) if wished.needs_step else (wished, resume(wished))
+    records = (wished,) if wished.needs_step else (wished, decide_at_once(wished, history))
     why = f"{', '.join(wished.kinds)} is wished: {wished.why}"
     return Create(state.ticket + 1, records, why)
 

@@ -8,7 +8,7 @@ from llutil.agent.steering.flags import FlagReader
 from llutil.events.events import Events
 from llutil.rendezvous.protocol.gate_records import WishKind
 
-CHECKPOINT, STOP, PAUSE, RESUME = WishKind
+CHECKPOINT, STOP, PAUSE, RESUME, DEBUGGER_START, DEBUGGER_END = WishKind
 
 
 @pytest.fixture

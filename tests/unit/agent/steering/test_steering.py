@@ -18,7 +18,7 @@ from llutil.events.rank_slot import Doing
 from llutil.events.steps import Steps, Todo
 from llutil.rendezvous.protocol.gate_records import WishKind
 
-CHECKPOINT, STOP, PAUSE, RESUME = WishKind
+CHECKPOINT, STOP, PAUSE, RESUME, DEBUGGER_START, DEBUGGER_END = WishKind
 NOTHING = Todo()
 
 
@@ -128,10 +128,10 @@ def test_the_ledgers_numbers_may_have_gaps(node: Node) -> None:
     steering = node.steering()
     node.step(1)
     assert steering.raise_gate(3, frozenset({STOP}), 10.0) == (2, "")
-    steering.open_gate(3, frozenset(), None, 0, "a node did not answer")
+    steering.open_gate(3, frozenset(), None, 0, "a node did not answer", debugged=False)
     assert node.step(2) == [NOTHING] * 2
     assert steering.raise_gate(7, frozenset({STOP}), 10.0) == (3, "")
-    steering.open_gate(7, frozenset({STOP}), 5, 0, "somebody asked")
+    steering.open_gate(7, frozenset({STOP}), 5, 0, "somebody asked", debugged=False)
     assert node.step(4) == [NOTHING] * 2
     assert steering.stopped is None
     assert node.step(5) == [Todo(stop=True)] * 2
@@ -145,7 +145,7 @@ def test_a_checkpoint_that_a_leader_may_wait_for_is_looked_for_often(node: Node)
     node.step(1)
     assert steering.next_look - node.now > 0.2
     steering.raise_gate(4, frozenset({CHECKPOINT}), 10.0)
-    steering.open_gate(4, frozenset({CHECKPOINT}), 2, 0, "")
+    steering.open_gate(4, frozenset({CHECKPOINT}), 2, 0, "", debugged=False)
     assert steering.next_look - node.now < 0.05
     node.look(steering)
     assert steering.next_look - node.now < 0.05
@@ -160,7 +160,7 @@ def test_the_leader_hears_of_a_checkpoint_once_all_ranks_are_done_with_it(node: 
     steering = node.steering()
     node.step(1)
     steering.raise_gate(4, frozenset({CHECKPOINT}), 10.0)
-    steering.open_gate(4, frozenset({CHECKPOINT}), 2, 0, "")
+    steering.open_gate(4, frozenset({CHECKPOINT}), 2, 0, "", debugged=False)
     node.step(2)
     node.ranks[0].saved(2)
     node.look(steering)
@@ -174,7 +174,7 @@ def test_a_pause_is_told_once_all_ranks_are_held_and_ended_by_a_resume(node: Nod
     steering = node.steering()
     node.step(1)
     steering.raise_gate(1, frozenset({PAUSE}), 10.0)
-    steering.open_gate(1, frozenset({PAUSE}), 2, 0, "lunch")
+    steering.open_gate(1, frozenset({PAUSE}), 2, 0, "lunch", debugged=False)
     slots = [node.page.slot(rank) for rank in range(2)]
     slots[0].doing = Doing.HELD
     node.look(steering)
@@ -186,7 +186,7 @@ def test_a_pause_is_told_once_all_ranks_are_held_and_ended_by_a_resume(node: Nod
     node.page.resume.set()
     node.look(steering)
     assert node.asked.wishes == [{RESUME}]
-    steering.open_gate(2, frozenset(), None, 2, "back")
+    steering.open_gate(2, frozenset(), None, 2, "back", debugged=False)
     flags = (node.page.pause, node.page.paused, node.page.resume)
     assert not any(flag.is_set() for flag in flags)
     assert node.page.gate.ends_pause(1)
@@ -200,7 +200,7 @@ def test_a_resume_that_overtakes_the_pause_ends_it(node: Node) -> None:
     node.page.resume.set()
     node.look(steering)
     assert node.asked.wishes == [{PAUSE}, {RESUME}]
-    steering.open_gate(1, frozenset(), None, 1, "resume was raised")
+    steering.open_gate(1, frozenset(), None, 1, "resume was raised", debugged=False)
     node.look(steering)
     assert node.asked.wishes == [{PAUSE}, {RESUME}]
     assert not node.page.pause.is_set()
@@ -235,7 +235,7 @@ def test_a_node_that_ends_wishes_a_checkpoint_and_its_own_ranks_stop_there(node:
     assert node.asked.wishes == [{CHECKPOINT}]
     assert node.asked.preempted
     steering.raise_gate(1, frozenset({CHECKPOINT}), 10.0)
-    steering.open_gate(1, frozenset({CHECKPOINT}), 3, 0, "got SIGTERM")
+    steering.open_gate(1, frozenset({CHECKPOINT}), 3, 0, "got SIGTERM", debugged=False)
     node.step(2)
     assert steering.ends_in_order("got SIGTERM", 10.0)
     assert not steering.was_told_to_end
@@ -262,7 +262,9 @@ def test_a_later_decision_does_not_hide_the_one_at_which_ranks_stopped(node: Nod
     assert steering.ends_in_order("got SIGTERM", 10.0)
     for number in (1, 2):  # the second is another node's wish
         steering.raise_gate(number, frozenset({CHECKPOINT}), 10.0)
-        steering.open_gate(number, frozenset({CHECKPOINT}), 1 + number, 0, "got SIGTERM")
+        steering.open_gate(
+            number, frozenset({CHECKPOINT}), 1 + number, 0, "got SIGTERM", debugged=False
+        )
         if number == 1:
             node.step(2)
             for rank in node.ranks:
@@ -276,7 +278,9 @@ def test_ranks_of_the_other_nodes_wait_for_the_end_of_their_round_but_not_for_ev
     steering = node.steering()
     node.step(1)
     steering.raise_gate(3, frozenset({CHECKPOINT}), 10.0)
-    steering.open_gate(3, frozenset({CHECKPOINT}), 2, 0, "a node has to go", preempted=True)
+    steering.open_gate(
+        3, frozenset({CHECKPOINT}), 2, 0, "a node has to go", preempted=True, debugged=False
+    )
     decided = node.page.gate.decision(1)
     assert decided is not None
     assert decided.kinds == Kinds.CHECKPOINT | Kinds.PAUSE
@@ -302,7 +306,7 @@ def test_without_a_place_for_checkpoints_it_stops_at_its_own_next_step(node: Nod
         lambda steering: steering.refuse(frozenset({CHECKPOINT}), "the ledger is away"),
         lambda steering: (
             steering.raise_gate(1, frozenset({CHECKPOINT}), 10.0),
-            steering.open_gate(1, frozenset(), None, 0, "a node did not answer"),
+            steering.open_gate(1, frozenset(), None, 0, "a node did not answer", debugged=False),
         ),
     ],
     ids=["refused", "cancelled"],
@@ -356,12 +360,77 @@ def test_a_stop_of_the_job_is_one_of_a_node_that_ends(node: Node) -> None:
     node.step(1)
     assert steering.ends_in_order("got SIGTERM", 10.0)
     steering.raise_gate(1, frozenset({STOP}), 10.0)
-    steering.open_gate(1, frozenset({STOP}), 2, 0, "somebody asked")
+    steering.open_gate(1, frozenset({STOP}), 2, 0, "somebody asked", debugged=False)
     assert node.step(2) == [Todo(stop=True)] * 2
     assert steering.was_told_to_end
 
 
-def test_the_kinds_of_the_ledger_are_those_of_the_page() -> None:
+def test_the_kinds_of_the_ledger_that_need_a_step_are_those_of_the_page() -> None:
     assert {kind.name for kind in Kinds if kind} == {
-        kind.name for kind in WishKind if kind is not RESUME
+        kind.name for kind in WishKind if kind.needs_step
     }
+
+
+def test_all_nodes_know_that_a_rank_is_debugged_and_when_that_is_over(node: Node) -> None:
+    steering = node.steering()
+    node.page.slot(1).doing = Doing.DEBUGGED
+    node.look(steering)
+    node.look(steering)
+    assert node.asked.wishes == [{DEBUGGER_START}]
+    steering.open_gate(1, frozenset(), None, 0, "local rank 1 is debugged", debugged=True)
+    node.look(steering)
+    node.page.slot(1).doing = Doing.STEPS
+    node.look(steering)
+    node.look(steering)
+    assert node.asked.wishes == [{DEBUGGER_START}, {DEBUGGER_END}]
+    steering.open_gate(2, frozenset(), None, 0, "no rank is debugged any more", debugged=False)
+    node.page.slot(0).doing = Doing.DEBUGGED
+    node.look(steering)
+    assert node.asked.wishes[2:] == [{DEBUGGER_START}]
+
+
+def test_a_node_says_again_that_a_rank_is_debugged_when_another_nodes_debugger_has_ended(
+    node: Node,
+) -> None:
+    steering = node.steering()
+    node.page.slot(0).doing = Doing.DEBUGGED
+    node.look(steering)
+    steering.open_gate(1, frozenset(), None, 0, "", debugged=True)
+    steering.open_gate(2, frozenset(), None, 0, "that of another node", debugged=False)
+    node.look(steering)
+    assert node.asked.wishes == [{DEBUGGER_START}] * 2
+
+
+def test_the_flags_of_a_node_say_that_a_rank_of_another_one_is_debugged(node: Node) -> None:
+    steering = node.steering()
+    steering.open_gate(1, frozenset(), None, 0, "rank 5", debugged=True)
+    assert node.page.debugged
+    node.look(steering)
+    assert not node.asked.wishes
+    steering.open_gate(2, frozenset(), None, 0, "rank 5", debugged=False)
+    assert not node.page.debugged
+
+
+def test_a_debugger_that_others_cannot_hear_of_is_told_once_and_asks_on(
+    node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    steering = node.steering()
+    steering.begin(NoAgreement(steering, "c10d"), node, first_node=True)
+    node.page.slot(0).doing = Doing.DEBUGGED
+    for _ in range(200):
+        node.look(steering)
+    (told,) = node.observer.told
+    assert str(told).startswith("nothing comes of the wish to have the watchdogs of all nodes wait")
+    steering.begin(node.asked, node, first_node=True)
+    node.look(steering)
+    assert node.asked.wishes == [{DEBUGGER_START}]
+
+
+def test_a_rank_that_was_killed_at_its_prompt_is_debugged_no_more(node: Node) -> None:
+    steering = node.steering()
+    node.page.slot(0).doing = Doing.DEBUGGED
+    node.look(steering)
+    steering.open_gate(1, frozenset(), None, 0, "", debugged=True)
+    node.over = {0}
+    node.look(steering)
+    assert node.asked.wishes == [{DEBUGGER_START}, {DEBUGGER_END}]

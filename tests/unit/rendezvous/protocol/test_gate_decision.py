@@ -7,7 +7,12 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from llutil.rendezvous.protocol.gate_decision import GateInput, decide_gate, gate_for, resume
+from llutil.rendezvous.protocol.gate_decision import (
+    GateInput,
+    decide_at_once,
+    decide_gate,
+    gate_for,
+)
 from llutil.rendezvous.protocol.gate_history import GateHistory
 from llutil.rendezvous.protocol.gate_records import Gate, GateAnswer, GateDecision, merged
 from llutil.rendezvous.protocol.records import Stage
@@ -95,7 +100,19 @@ def test_every_decision_tells_of_the_newest_resume() -> None:
     assert (missed.kinds, missed.resumed) == ((), 2)
     later = GateHistory(gate(3), decision(None, 2, resumed=2))
     assert at_step(asked=gate(3), history=later, now=5.0).resumed == 2
-    assert resume(gate(4, "resume")).resumed == 4
+    assert decide_at_once(gate(4, "resume"), GateHistory()).resumed == 4
+
+
+def test_every_decision_says_whether_a_rank_is_debugged() -> None:
+    begun = decide_at_once(gate(1, "debugger_start"), GateHistory())
+    assert (begun.kinds, begun.step, begun.debugged) == ((), None, True)
+    since = GateHistory(gate(2), begun)
+    assert at_step(answer("a", 7, 2), answer("b", 7, 2), asked=gate(2), history=since).debugged
+    assert at_step(asked=gate(2), history=since, now=5.0).debugged
+    assert not decide_at_once(gate(2, "debugger_end"), since).debugged
+    assert decide_at_once(gate(2, "resume"), since).debugged
+    missed = at_step(asked=gate(2, "checkpoint", "debugger_end"), history=since, now=5.0)
+    assert (missed.kinds, missed.debugged) == ((), False)
 
 
 @pytest.mark.parametrize("kind", ["stop", "checkpoint"])

@@ -44,10 +44,10 @@ def test_no_wish_is_merged_to_none() -> None:
     assert merged([]) is None
 
 
-def test_a_wish_says_what_for_and_not_both_a_pause_and_a_resume() -> None:
+def test_a_wish_says_what_for_and_no_two_opposites() -> None:
     with pytest.raises(ValueError, match="wanted one thing or more"):
         WishMade(frozenset(), "x")
-    with pytest.raises(ValueError, match="not both"):
+    with pytest.raises(ValueError, match="no two opposites"):
         WishMade(frozenset({WishKind.PAUSE, WishKind.RESUME, WishKind.STOP}), "x")
 
 

@@ -112,7 +112,7 @@ def test_a_member_raises_a_gate_answers_once_and_opens_it(follower: Node) -> Non
     assert follower.sees(see.GateRaised(FIRST, 1, 9)) == []
     (opened,) = follower.reads(decision(8))
     assert opened == do.OpenGate(
-        FIRST, 1, (WishKind.CHECKPOINT,), 8, 0, preempted=False, why=opened.why
+        FIRST, 1, (WishKind.CHECKPOINT,), 8, 0, debugged=False, preempted=False, why=opened.why
     )
     assert follower.reads(decision(8)) == []
     assert follower.until == float("inf")
@@ -228,6 +228,20 @@ def test_a_resume_is_decided_with_its_gate(leader: Node) -> None:
     assert isinstance(asked, Gate)
     assert isinstance(decided, GateDecision)
     assert (decided.number, decided.kinds, decided.resumed) == (asked.number, (), 1)
+
+
+def test_a_member_is_told_of_a_debugger_and_keeps_to_it_when_nobody_decides(
+    follower: Node,
+) -> None:
+    asked, told = gate(1, "debugger_start"), decision(None, 1, debugged=True)
+    (begun,) = follower.reads(asked, told)
+    assert (begun.kinds, begun.debugged) == ((), True)
+    follower.reads(gate(2))
+    follower.sees(see.LeaseRenewed(20.0), 20.0)
+    (opened,) = follower.sees(see.Ticked(), LIMIT)
+    assert (opened.number, opened.debugged) == (2, True)
+    (ended,) = follower.sees(see.LedgerGone("its server died"))
+    assert not ended.debugged
 
 
 def _fails(leader: Node) -> None:
