@@ -52,8 +52,8 @@ def breakpoint(*, header: str | None = None) -> None:  # noqa: A001 - it stands 
     Ranks of a node that stop at once take turns, prompt by prompt; the prompt names the rank. Other
     ranks wait where they are, which is mostly in a collective. That has a timeout of its own, and a
     rank that is debugged for longer makes the others fail (torch's ``init_process_group(timeout=)``
-    sets it). The hang watchdog of this node waits, and so does the line of progress. Those of other
-    nodes see ranks that wait for another node.
+    sets it). The hang watchdogs of all nodes wait, and so do the lines of progress. Over torch's
+    own backends, nodes cannot tell each other: there only this node's wait.
 
     Without a terminal this logs a warning once and goes on: a job in the background has none, and
     an Airflow task has one only in ``dag.test()``. Outside a launch it is Python's

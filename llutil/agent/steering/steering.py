@@ -94,7 +94,10 @@ class Steering:
     def end(self) -> None:
         """The workers of the round have ended."""
         if self._agreement is not None:
-            self._follow_ranks(time.monotonic())
+            now = time.monotonic()
+            self._follow_ranks(now)
+            if over := self._flags.debugger(now, None):  # whose rank has just ended
+                self._agreement.wish(over.keys(), next(iter(over.values())))
         self._agreement = None
         self._next_look = _FOREVER
 
@@ -210,7 +213,8 @@ class Steering:
     def refuse(self, kinds: AbstractSet[WishKind], why: str) -> None:
         """See ``Gates``."""
         mine = self._flags.refused(kinds, time.monotonic())
-        told, self._told = mine - self._told, self._told | (mine & {WishKind.DEBUGGER_START})
+        told = mine - self._told - {WishKind.DEBUGGER_END}
+        self._told |= mine & {WishKind.DEBUGGER_START}
         self.refused |= dict.fromkeys(mine, why)
         if told:
             _log.warning("nothing comes of the wish to %s: %s", named(told), why)

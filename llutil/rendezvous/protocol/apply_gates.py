@@ -60,8 +60,8 @@ def apply_gates(
 
 def _make_wish(state: State, made: WishMade, now: float) -> None:
     part = state.gates
-    runs = state.workers is WorkersState.RUNNING and state.own_round is not None
-    stage = (part.stage if runs else None) or _NO_ROUND
+    in_round = state.workers in (WorkersState.RUNNING, WorkersState.ENDED) and state.own_round
+    stage = (part.stage if in_round else None) or _NO_ROUND
     part.made += 1
     wish = Wish(
         generation=stage.generation,

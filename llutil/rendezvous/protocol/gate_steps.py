@@ -45,10 +45,11 @@ def gate_deadline(state: State) -> float:
 
 def gate_instruction(state: State, now: float) -> RaiseGate | OpenGate | RefuseWish | None:
     """The next instruction about gates to this node's agent; it needs no answer of the ledger."""
-    stage = _own_stage(state)
+    own_round = _own_round(state)
     for own in state.gates.wishes:
-        if refusal := _refusal(state, own, stage, now):
+        if refusal := _refusal(state, own, own_round, now):
             return RefuseWish(own.wish, refusal)
+    stage = _own_stage(state)
     if stage is None:
         return None
     history = state.log.gates.of(stage)
@@ -65,6 +66,12 @@ def _own_stage(state: State) -> Stage | None:
     """The round in which this node's workers run."""
     running = state.workers is WorkersState.RUNNING and state.own_round
     return running.stage if running else None
+
+
+def _own_round(state: State) -> Stage | None:
+    """The round in which this node's workers run, or have ended."""
+    in_round = state.workers in (WorkersState.RUNNING, WorkersState.ENDED) and state.own_round
+    return in_round.stage if in_round else None
 
 
 def _refusal(state: State, own: OwnWish, stage: Stage | None, now: float) -> str:
@@ -117,14 +124,15 @@ def _open(decision: GateDecision, kinds: tuple[str, ...], step: int | None) -> O
 
 
 def gate_request(state: State) -> Create | None:
-    """The next record that a member writes: its answer, or a wish. Call it only if joined and not
-    suspended. The leader knows its own.
+    """The next record that a member writes: its answer, or a wish, which it may also have after its
+    workers have ended. Call it only if joined and not suspended. The leader knows its own.
     """
-    stage, part, ticket = _own_stage(state), state.gates, state.ticket + 1
+    stage, part, ticket = _own_round(state), state.gates, state.ticket + 1
     if stage is None or state.leads or not (state.log.running and state.log.running.stage == stage):
         return None
     answer = part.answer
-    if answer and part.holds and answer.number == part.raised > part.answered:
+    holds = part.holds and _own_stage(state) == stage
+    if answer and holds and answer.number == part.raised > part.answered:
         return Create(ticket, (answer,), f"the gate {answer.number} is raised here")
     for own in part.wishes:
         if own.wish.number > part.written:

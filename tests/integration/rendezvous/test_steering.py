@@ -124,21 +124,62 @@ def test_a_newcomer_is_let_in_after_a_checkpoint_and_costs_no_step(job: Job) -> 
         agent.ends()
 
 
-def test_a_rank_that_ignores_the_stop_gets_the_signal_within_the_grace_period(
+def test_a_rank_that_ignores_the_stop_gets_the_signal_long_before_the_grace_period_is_over(
     job: Job, tmp_path: Path
 ) -> None:
     script = tmp_path / "ignores.py"
     script.write_text(
-        "import time; from llutil import worker\n"
+        "import sys, time; from llutil import worker\n"
         "for step in range(1, 10**9):\n"
         "    time.sleep(0.001)\n"
         "    worker.step(step)\n"
+        "    if step == 20: open(f'{sys.argv[1]}/steps', 'x')\n"
     )
-    agent = job.node("a", max_nodes=1, script=str(script), shutdown_timeout=60)
-    until("steps", lambda: "round of 1 ranks started" in agent.told)
-    time.sleep(1)
-    began = time.monotonic()
+    agent = job.node("a", max_nodes=1, script=str(script), shutdown_timeout=1000)
+    until("steps", (job.folder / "steps").exists)
     agent.process.signal(signal.SIGTERM)
     agent.ends("SignalException")
-    assert time.monotonic() - began < 15
     assert "went on after step" in agent.told
+
+
+DEBUGGED = """
+import os, sys, threading, time
+from llutil import launcher
+from llutil.launcher import worker
+
+events = worker.events()
+
+def wait_for(what):
+    until = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+if worker.rank() == 0:
+    terminal, path = os.openpty()
+    os.environ["LLUTIL_TERMINAL"] = os.ttyname(path)
+
+    def person():
+        wait_for(lambda: os.path.exists(f"{sys.argv[1]}/known"))
+        os.write(terminal, b"c\\n")
+
+    threading.Thread(target=person).start()
+    launcher.breakpoint()
+    print("went on", flush=True)
+else:
+    wait_for(lambda: events.debugged)
+    open(f"{sys.argv[1]}/known", "x").close()
+    wait_for(lambda: not events.debugged)
+"""
+
+
+@_ON_STORES
+def test_every_node_knows_from_begin_to_end_that_a_rank_is_debugged(
+    job: Job, tmp_path: Path
+) -> None:
+    script = tmp_path / "debugged.py"
+    script.write_text(DEBUGGED)
+    agents = [job.node(name, min_nodes=2, max_nodes=2, script=str(script)) for name in "ab"]
+    for agent in agents:
+        agent.ends()
+    assert any("went on" in agent.told for agent in agents)

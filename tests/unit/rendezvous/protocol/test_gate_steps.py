@@ -244,6 +244,15 @@ def test_a_member_is_told_of_a_debugger_and_keeps_to_it_when_nobody_decides(
     assert not ended.debugged
 
 
+def test_who_has_ended_may_still_say_that_its_debugger_has(follower: Node) -> None:
+    follower.sees(see.WorkersEnded(FIRST, None))
+    follower.sees(see.Created(follower.ticket))
+    follower.wishes("debugger_end")
+    (wished,) = follower.written
+    assert isinstance(wished, Wish)
+    assert wished.kinds == ("debugger_end",)
+
+
 def _fails(leader: Node) -> None:
     report = Report(generation=1, round=1, node="b.1", say="failed")  # type: ignore[arg-type]  # a ReportKind is a text
     leader.sees(see.ReportsSeen(FIRST, (wish("b", 1, "resume"), report)))
