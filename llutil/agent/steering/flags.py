@@ -42,7 +42,7 @@ class FlagReader:
         """Whether a rank of the job is debugged."""
 
     def ask(self, kind: WishKind, why: str) -> None:
-        """Raise the flag of ``kind``; ``why`` says who wants it."""
+        """Raise the flag of ``kind``; ``why`` says who wants it. A debugger raises its own flags."""
         events = self._events
         match kind:
             case WishKind.CHECKPOINT:
@@ -55,6 +55,8 @@ class FlagReader:
                 events.pause.set()
             case WishKind.RESUME:
                 events.resume.set()
+            case WishKind.DEBUGGER_START | WishKind.DEBUGGER_END:
+                raise ValueError(f"{kind} is no wish of a person's")
         self._said[kind] = why
 
     def begin(self, now: float, *, first_node: bool) -> None:
