@@ -42,7 +42,7 @@ class FlagReader:
         """Whether a rank of the job is debugged."""
 
     def ask(self, kind: WishKind, why: str) -> None:
-        """Raise the flag of ``kind``; ``why`` says who wants it. A debugger raises its own flags."""
+        """Raise the flag of ``kind``; ``why`` says who wants it. A debugger raises its own."""
         events = self._events
         match kind:
             case WishKind.CHECKPOINT:
