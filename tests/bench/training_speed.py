@@ -1,0 +1,69 @@
+"""What ``worker.step`` and the agent behind it cost a training at a millisecond a step.
+
+Two ranks train a small model in DDP over gloo, under ``launch_agent`` with a place for checkpoints.
+In one process after the other, blocks of steps with and without ``worker.step`` take turns, so that
+whatever else the machine does meets both. The figure is the median of all blocks.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+
+from llutil.launcher.launch_agent import LaunchConfig, launch_agent
+
+__all__ = ["main"]
+
+_BLOCKS, _STEPS, _STEP = 40, 250, 0.001
+
+
+def _train(blocks: int, steps: int, step_time: float) -> dict[str, list[float]]:
+    """Seconds of a step in each block, by whether it called ``worker.step``."""
+    import torch
+    import torch.distributed as dist
+
+    from llutil.launcher import worker
+
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo")
+    model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(32, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.001)
+    data = torch.ones(8, 32)
+    done, found = 0, {"plain": [], "steps": []}
+    for block in range(2 * blocks):
+        told = block % 2 == 1
+        dist.barrier()
+        began = time.perf_counter()
+        for _ in range(steps):
+            end = time.perf_counter() + step_time
+            optimizer.zero_grad()
+            loss = model(data).mean()
+            loss.backward()
+            optimizer.step()
+            while time.perf_counter() < end:  # a step takes so long at least
+                time.sleep(0.0001)
+            if told:
+                done += 1
+                worker.step(done, blocks * steps, loss=0.5)
+        found["steps" if told else "plain"].append((time.perf_counter() - began) / steps)
+    dist.destroy_process_group()
+    return found
+
+
+def main() -> None:
+    """Print the table."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = LaunchConfig(1, 1, 2, start_method="forkserver", checkpoint_path=folder)
+        found = launch_agent(config, _train, [_BLOCKS, _STEPS, _STEP])[0]
+    plain, steps = (statistics.median(found[name]) for name in ("plain", "steps"))
+    print(f"training in DDP with 2 ranks, medians of {_BLOCKS} blocks of {_STEPS} steps")
+    print(f"  {'without worker.step':<58} {plain * 1e6:>10,.1f} us a step")
+    print(f"  {'with worker.step(step, total, loss=loss)':<58} {steps * 1e6:>10,.1f} us a step")
+    spread = statistics.quantiles(found["plain"], n=4)
+    print(f"  {'the middle half of the blocks without it':<58} {spread[0] * 1e6:,.1f} to", end=" ")
+    print(f"{spread[2] * 1e6:,.1f} us a step")
+
+
+if __name__ == "__main__":
+    main()
