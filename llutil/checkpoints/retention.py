@@ -62,13 +62,17 @@ class Removal:
         self._thread: threading.Thread | None = None
 
     def start(self, store: Store, folders: Iterable[str]) -> None:
-        """Begin to remove these folders."""
-        self.join()
-        # Not a daemon: the end of the process waits for it.
-        self._thread = threading.Thread(target=remove, args=(store, folders), name="retention")
+        """Begin to remove these folders, when what was begun before is over."""
+        # A daemon, since a store that never answers must not keep the process from its end. Who
+        # ends it waits for as long as is reasonable.
+        self._thread = threading.Thread(
+            target=remove, args=(store, folders), name="retention", daemon=True
+        )
         self._thread.start()
 
-    def join(self) -> None:
-        """Wait until all is removed."""
-        if self._thread is not None:
-            self._thread.join()
+    def is_over(self, seconds: float) -> bool:
+        """Wait until all is removed, for so long at most. Whether it is."""
+        if self._thread is None:
+            return True
+        self._thread.join(seconds)
+        return not self._thread.is_alive()

@@ -112,8 +112,9 @@ class Saves:
         """Enter the next attempt, after the one that still goes on behind."""
         # Counted before anything can fail: all ranks have to be at the same attempt.
         self._count += 1
-        self._removal.join()
         attempt = Attempt(self._store, self.place, save.step, self._count, self._ended)
+        if not self._removal.is_over(self.place.timeout):
+            raise self._refused(attempt, "old checkpoints are still being removed")
         if self._behind is not None:
             try:
                 goes_on = not self._behind.join(self.place.timeout)
@@ -121,7 +122,8 @@ class Saves:
                 self._behind = None
                 raise
             if goes_on:
-                raise self._goes_on(self._behind, attempt)
+                behind = f"the one of step {self._behind.step} still goes on behind"
+                raise self._refused(attempt, behind)
             self._behind = None
         try:
             attempt.enter()
@@ -132,11 +134,11 @@ class Saves:
             ) from error
         return attempt
 
-    def _goes_on(self, behind: Save, attempt: Attempt) -> CheckpointError:
-        """The error of ``attempt``, which cannot begin beside the save that goes on behind."""
+    def _refused(self, attempt: Attempt, why: str) -> CheckpointError:
+        """The error of ``attempt``, which cannot begin beside what goes on."""
         error = CheckpointError(
-            f"the checkpoint of step {attempt.step} cannot be begun: the one of step "
-            f"{behind.step} still goes on behind, {self.place.timeout:g} s later"
+            f"the checkpoint of step {attempt.step} cannot be begun: {why}, "
+            f"{self.place.timeout:g} s later"
         )
         attempt.refuse(error)
         return error
@@ -164,7 +166,13 @@ class Saves:
 
         A process that never saved tells nobody: it may be a child of the rank.
         """
-        self._removal.join()
+        if not self._removal.is_over(self.place.timeout):
+            _log.warning(
+                "old checkpoints in %r are still being removed after %g s: what is left of them is "
+                "removed by the next save, or stays",
+                self._store,
+                self.place.timeout,
+            )
         if self._count and self.place.world_size > 1:
             Attempt(self._store, self.place, 0, self._count + 1).end()
 

@@ -135,6 +135,32 @@ def test_training_does_not_wait_until_old_checkpoints_are_removed(tmp_path: Path
         ]
 
 
+def test_a_store_that_never_removes_fails_the_next_save_and_holds_no_process(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    go = threading.Event()
+
+    class StuckStore(LocalStore):
+        def remove(self, folder: str) -> None:
+            go.wait()
+
+    rank = rank_of(f"{tmp_path}/job", 0, 1, **{KEEP: "1", TIMEOUT: "0.2"})
+    save(rank, 1)()
+    rank._store = StuckStore(f"{tmp_path}/job")
+    save(rank, 2)()
+    told = "step 3 cannot be begun: old checkpoints are still being removed, 0.2 s later"
+    with pytest.raises(CheckpointError, match=told):
+        save(rank, 3)()
+    rank.end()
+    assert "still being removed after 0.2 s" in caplog.text
+    assert all(one.daemon for one in threading.enumerate() if one.name == "retention")
+    go.set()
+    save(rank, 4)()
+    found = rank.resume()
+    assert found is not None
+    assert found.step == 4
+
+
 def test_who_fails_gets_its_own_error_and_the_others_are_told_whose_it_was(folder: str) -> None:
     ranks = [rank_of(folder, rank, 2) for rank in range(2)]
     together(*(save(rank, 1) for rank in ranks))
