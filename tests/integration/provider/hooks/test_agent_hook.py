@@ -4,6 +4,7 @@ left.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -391,6 +392,7 @@ def test_an_interruption_at_the_start_is_raised_and_leaves_no_process(hook_to, m
 
     with pytest.raises(Timeout), alarm(moment, interrupt):
         hook.run(spec())
+    gc.collect()
 
 
 def test_an_interruption_is_raised_once_the_job_has_ended_and_its_last_lines_are_logged(

@@ -83,7 +83,7 @@ def test_a_node_that_does_not_answer_delays_the_others_for_a_limited_time(
 
 
 def test_ranks_save_before_a_newcomer_is_let_in(rendezvous: MemoryRendezvous) -> None:
-    growing = {"max_nodes": 3, "saves_before_growth": True}
+    growing = {"max_nodes": 3, "saves_before_growth": True, "gate_timeout": 60.0}
     nodes = leader_first(rendezvous.gang("a", "b", **growing))
     nodes.append(rendezvous.node("c", min_nodes=2, **growing))
     for node, furthest in zip(nodes[:2], (7, 8), strict=True):
