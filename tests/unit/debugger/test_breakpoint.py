@@ -179,10 +179,19 @@ def interrupt() -> None:
 def test_an_interrupt_stops_the_rank_and_not_only_a_command(
     command: str, person: Person, page: Events
 ) -> None:
+    heard = threading.Event()
+
+    def interrupted(*_: object) -> None:
+        heard.set()
+        raise KeyboardInterrupt
+
     def interrupt_at_the_prompt() -> None:
         os.read(person.ours, 1 << 16)
-        signal.pthread_kill(main, signal.SIGINT)
+        # A signal that comes right before a read does not end it: Python hears of it afterwards.
+        while not heard.wait(0.1):
+            signal.pthread_kill(main, signal.SIGINT)
 
+    signal.signal(signal.SIGINT, interrupted)
     main = threading.get_ident()
     thread = threading.Thread(target=interrupt_at_the_prompt)
     if command:
