@@ -71,6 +71,8 @@ def interrupts() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+    # An interrupt in what pdb runs lets Python end by SIGINT, unless something else is run (3.11).
+    exec("")
 
 
 @pytest.fixture
