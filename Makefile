@@ -12,7 +12,7 @@ ZOOKEEPER := /usr/share/java/zookeeper.jar
 $(READY): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt \
-		--editable '.[airflow,torch,zookeeper,cli,test,dev]'
+		--editable '.[airflow,torch,zookeeper,cli,frameworks,test,dev]'
 	@touch $@
 
 setup: $(READY)

@@ -230,7 +230,15 @@ class Trial:
 @pytest.fixture(scope="session")
 def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
     """The example DAGs and one of the tests' own, being tried out."""
-    examples = ("train_digits", "train_script", "train_closure", "train_gang", "train_resume")
+    examples = (
+        "train_digits",
+        "train_script",
+        "train_closure",
+        "train_gang",
+        "train_resume",
+        "train_lightning",
+        "train_transformers",
+    )
     dag_ids = (*examples, "values", "archive", "debugged")
     home = tmp_path_factory.mktemp("trial")
     prepare(home)

@@ -70,9 +70,23 @@ def test_training_that_saves_and_could_resume_runs_to_its_end(
     found = outcomes["train_resume"].xcoms["report"]["return_value"]
     assert (found["first_step"], found["last_step"]) == (0, found["of"])
     assert found["accuracy"] >= 0.95
-    (job,) = (trial.home / "tmp" / "elastic-checkpoints").iterdir()
+    (job,) = (trial.home / "tmp" / "elastic-checkpoints").glob("train_resume.*")
     saved = {path.parent.name.split("-")[1] for path in job.glob("step-*/COMMITTED")}
     assert saved == {"200", "300", "400"}
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "steps"), [("train_lightning", 92), ("train_transformers", 100)]
+)
+def test_frameworks_train_and_save_by_their_callbacks(
+    dag_id: str, steps: int, outcomes: dict[str, Outcome], trial: Trial
+) -> None:
+    ranks = outcomes[dag_id].xcoms["train"]["return_value"]
+    assert {(rank["steps"], rank["stopped"]) for rank in ranks.values()} == {(steps, False)}
+    assert all(rank["accuracy"] > 0.8 for rank in ranks.values())
+    (job,) = (trial.home / "tmp" / "elastic-checkpoints").glob(f"{dag_id}.*")
+    saved = {path.parent.name.split("-")[1] for path in job.glob("step-*/COMMITTED")}
+    assert saved == {str(step) for step in range(50, steps + 1, 50)}
 
 
 def test_values_go_in_and_out_as_under_a_scheduler(outcomes: dict[str, Outcome]) -> None:

@@ -1,7 +1,8 @@
 """What a rank finds in its environment, and the prefix of its lines.
 
 This module may import torch's values of a worker group, for annotations alone, and from this
-package ``llutil.checkpoints.place``, ``llutil.errors``, ``llutil.events`` and ``llutil.system``.
+package its own room, ``llutil.checkpoints.place``, ``llutil.errors``, ``llutil.events`` and
+``llutil.system``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from string import Template
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from llutil.agent.workers.run_tags import run_tags
 from llutil.checkpoints.place import OF_THE_AGENT
 from llutil.errors import ConfigError
 from llutil.events.events import ENVIRONMENT, SLOT_NUMBER
@@ -124,6 +126,12 @@ def rank_environment(
         MARK_VARIABLE: mark,
         **checkpoints,
     }
+    env |= run_tags(
+        env,
+        run_id=env["TORCHELASTIC_RUN_ID"],
+        restarts=restarts,
+        world_size=worker.world_size,
+    )
     if terminal := terminal_path():  # else the agent may have been given one
         env[TERMINAL] = terminal
     if timer_file:

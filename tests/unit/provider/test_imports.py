@@ -89,6 +89,8 @@ def test_there_are_dag_files_to_parse():
         "train_closure.py",
         "train_digits.py",
         "train_gang.py",
+        "train_lightning.py",
         "train_resume.py",
         "train_script.py",
+        "train_transformers.py",
     ]

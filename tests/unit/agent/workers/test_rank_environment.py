@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -122,3 +123,22 @@ def test_a_launch_inside_a_rank_of_another_job_has_none_of_its_checkpoints(
     inside = environment(group_of(1, virtual=False), 0)
     assert inside.keys() & set(OF_THE_AGENT) == set()
     assert inside[TIMEOUT] == "the outer job's"
+
+
+def test_mlflows_own_variable_tells_it_of_which_job_a_run_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    group = group_of(2, virtual=False)
+    monkeypatch.delenv("MLFLOW_RUN_CONTEXT", raising=False)
+    given = environment(group, 1)["MLFLOW_RUN_CONTEXT"]
+    tags = {"llutil.run_id": "run", "llutil.restart_count": "0", "llutil.world_size": "2"}
+    assert json.loads(given) == tags
+    # A launch inside a rank of another job has that job's.
+    monkeypatch.setenv("MLFLOW_RUN_CONTEXT", json.dumps(tags | {"llutil.run_id": "outer"}))
+    assert json.loads(environment(group, 1)["MLFLOW_RUN_CONTEXT"]) == tags
+
+
+@pytest.mark.parametrize("own", ['{"team": "vision"}', "{}", ""])
+def test_a_users_own_tags_for_mlflow_stay(own: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_RUN_CONTEXT", own)
+    assert environment(group_of(1, virtual=False), 0)["MLFLOW_RUN_CONTEXT"] == own

@@ -1,0 +1,136 @@
+"""A small training with Lightning, in which all counts that a checkpoint has to keep: the order of
+the data, dropout, momenta, a schedule. Its command line is what a rank, or a process without a
+launch, does.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
+from torch.utils.data import DataLoader, TensorDataset
+
+from llutil import worker
+from llutil.integrations.lightning import ElasticCallback
+from tests.integration.integrations.lives import differences, one_life
+
+__all__ = ["life"]
+
+_STOPS = ([2, 4], [3], [6])
+
+
+class Model(LightningModule):
+    def __init__(self, note: Callable[[Any], None], act: Callable[[int], None], plateau: bool):
+        super().__init__()
+        self.note, self.act, self.plateau = note, act, plateau
+        self.layers = torch.nn.Sequential(
+            torch.nn.Linear(4, 8), torch.nn.Dropout(0.3), torch.nn.Linear(8, 1)
+        )
+        self.since: list[float] = []
+
+    def _loss(self, batch: Any) -> torch.Tensor:
+        (x,) = batch
+        return (self.layers(x) - x.sum(1, keepdim=True)).pow(2).mean()
+
+    def training_step(self, batch: Any, index: int) -> torch.Tensor:
+        self.act(self.global_step + 1)
+        loss = self._loss(batch)
+        self.log("loss", loss)
+        (group,) = self.optimizers().param_groups
+        self.note(["step", self.trainer.fit_loop.total_batch_idx + 1, loss.item(), group["lr"]])
+        return loss
+
+    def validation_step(self, batch: Any, index: int) -> None:
+        self.since.append(self._loss(batch).item())
+
+    def on_validation_epoch_end(self) -> None:
+        if not self.trainer.sanity_checking:
+            self.note(["validation", *self.since])
+        self.since = []
+
+    def on_train_epoch_end(self) -> None:
+        self.note(["epoch", self.current_epoch])
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.Adam(self.parameters(), lr=0.01)
+        if not self.plateau:
+            return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.9)]
+        schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, factor=0.5)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "monitor": "loss", "interval": "epoch"},
+        }
+
+
+def fit(
+    note: Callable[[Any], None],
+    act: Callable[[int], None],
+    *,
+    elastic: bool,
+    devices: int = 1,
+    samples: int = 11,
+    batch_size: int = 4,
+    plateau: bool = False,
+    **options: Any,
+) -> bool:
+    """Three epochs; whether they were stopped."""
+    seed_everything(1, verbose=False)
+    data = TensorDataset(torch.rand(samples, 4, generator=torch.Generator().manual_seed(0)))
+    callback = ElasticCallback() if elastic else Callback()
+    trainer = Trainer(
+        accelerator="cpu",
+        devices=devices,
+        strategy="ddp" if devices > 1 else "auto",
+        max_epochs=3,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=elastic,
+        callbacks=[callback, Callback()],  # of a user, behind ours
+        **options,
+    )
+    model = Model(note, act, plateau)
+    trainer.fit(
+        model,
+        DataLoader(data, batch_size, shuffle=True),
+        DataLoader(data, batch_size=samples),
+        ckpt_path=callback.ckpt_path if elastic else None,
+    )
+    stopped = elastic and callback.stopped
+    if not stopped:
+        note(["weights", *(p.sum().item() for p in model.layers.parameters())])
+    return stopped
+
+
+def life(folder: str, is_first: bool) -> None:
+    """A rank's life; see ``lives``."""
+    torch.set_num_threads(1)
+
+    def on_this_node(note: Any, act: Any, *, elastic: bool) -> bool:
+        return fit(note, act, elastic=elastic, devices=worker.local_world_size(), samples=40)
+
+    one_life(on_this_node, Path(folder), is_first=is_first)
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    match sys.argv[1:]:
+        case ["life", folder, is_first]:
+            life(folder, is_first == "True")
+        case ["stops", folder]:
+            cases: list[dict[str, Any]] = [
+                {},
+                {"accumulate_grad_batches": 2, "val_check_interval": 2},
+                {"plateau": True, "limit_val_batches": 0},
+                {"max_steps": 7, "check_val_every_n_epoch": None, "val_check_interval": 2},
+            ]
+            found: list[str] = []
+            for number, case in enumerate(cases):
+                found += differences(fit, Path(folder, str(number)), _STOPS, **case)
+            print(json.dumps(found))

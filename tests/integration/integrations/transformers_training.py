@@ -1,0 +1,132 @@
+"""A small training with Transformers, as ``lightning_training`` is one with Lightning. Its model is
+made from a configuration, with random weights.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
+
+from llutil.integrations.transformers import ElasticCallback
+from tests.integration.integrations.lives import differences, one_life
+
+__all__ = ["life"]
+
+_SMALL = {
+    "vocab_size": 50,
+    "hidden_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 8,
+    "max_position_embeddings": 8,
+}
+
+
+class _Training(Trainer):
+    note: Callable[[Any], None]
+    act: Callable[[int], None]
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        self.act(self.state.global_step + 1)
+        loss = super().training_step(*args, **kwargs)
+        (group, *_) = self.optimizer.param_groups
+        self.note(["step", self.state.global_step + 1, loss.item(), group["lr"]])
+        return loss
+
+
+class _Notes(TrainerCallback):
+    def __init__(self, note: Callable[[Any], None]) -> None:
+        self.note = note
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any, **_: Any) -> None:
+        self.note(["validation", state.global_step, metrics["eval_loss"], state.best_metric])
+
+
+def fit(
+    note: Callable[[Any], None],
+    act: Callable[[int], None],
+    *,
+    elastic: bool,
+    samples: int = 11,
+    **options: Any,
+) -> bool:
+    """Three epochs; whether they were stopped."""
+    set_seed(1)
+    generator = torch.Generator().manual_seed(0)
+    data = [
+        {"input_ids": torch.randint(0, 50, (6,), generator=generator), "labels": number % 2}
+        for number in range(samples)
+    ]
+    with tempfile.TemporaryDirectory() as output:
+        trainer = _Training(
+            model=BertForSequenceClassification(BertConfig(**_SMALL)),
+            args=TrainingArguments(
+                output_dir=output,
+                use_cpu=True,
+                per_device_train_batch_size=4,
+                num_train_epochs=3,
+                learning_rate=0.01,
+                logging_steps=3,
+                report_to=[],
+                disable_tqdm=not elastic,
+                **{"save_strategy": "no", **options},
+            ),
+            train_dataset=data,
+            eval_dataset=data,
+        )
+        trainer.note, trainer.act = note, act
+        trainer.add_callback(_Notes(note))
+        callback = ElasticCallback(trainer) if elastic else None
+        trainer.train(resume_from_checkpoint=callback.resume_from_checkpoint if callback else None)
+    stopped = callback is not None and callback.stopped
+    if not stopped:
+        note(["weights", *(p.sum().item() for p in trainer.model.parameters())])
+    return stopped
+
+
+def life(folder: str, is_first: bool) -> None:
+    """A rank's life; see ``lives``."""
+    torch.set_num_threads(1)
+
+    def on_this_node(note: Any, act: Any, *, elastic: bool) -> bool:
+        return fit(note, act, elastic=elastic, samples=40, eval_strategy="epoch")
+
+    one_life(on_this_node, Path(folder), is_first=is_first)
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    match sys.argv[1:]:
+        case ["life", folder, is_first]:
+            life(folder, is_first == "True")
+        case ["stops", folder]:
+            tempfile.tempdir = folder
+            by_steps = {
+                "gradient_accumulation_steps": 2,
+                "eval_strategy": "steps",
+                "eval_steps": 3,
+                "lr_scheduler_type": "reduce_lr_on_plateau",
+            }
+            by_epoch = {
+                "eval_strategy": "epoch",
+                "save_strategy": "best",
+                "metric_for_best_model": "loss",
+            }
+            found = differences(fit, Path(folder, "steps"), [[2, 3]], **by_steps)
+            found += differences(fit, Path(folder, "epoch"), [[2, 3]], **by_epoch)
+            print(json.dumps(found))
