@@ -166,6 +166,10 @@ class GateProperties:
 
     def _answered_by_now(self, host: Host, entry: _OpenWish) -> None:
         over = host.dead or host.end is not None or host.running != entry.stage
+        if entry.stage is None:  # no ranks run there, so it hears of no gate, but of a refusal
+            state = host.machine.state
+            late = host.clock() - 2 * state.parameters.gate_limit
+            over = over or not any(own.since < late for own in state.gates.wishes)
         if over or entry not in self.open_wishes[host.profile.name]:
             return
         if host.paused or host.disturbed > self.world.now - self._limit:

@@ -102,6 +102,7 @@ class WishMade:
 
     ``preempted``: the platform asks, and the round ends soon after. It is answered by an
     ``OpenGate`` with these kinds, or with none, or by ``RefuseWish``. A wish ends with its round.
+    Where ranks have ended before their round, only a refusal is told.
 
     :raises ValueError: ``kinds`` are none, or a pause and a resume, or another two opposites.
     """
