@@ -27,6 +27,7 @@ pytest.register_assert_rewrite(
     "tests.integration.rendezvous.jobs",
     "tests.support.ledger_contract",
     "tests.support.ledger_traffic",
+    "tests.support.training_ranks",
 )
 
 _ROOT = Path(__file__).parent

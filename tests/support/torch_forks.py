@@ -1,7 +1,7 @@
 """Processes forked from one that has imported torch already: an agent that starts in a moment
 instead of in seconds.
 
-``TorchForks`` is the side of whoever wants processes; this file as a script is the process that
+``TorchForks`` is the side of whoever wants processes; this file as a program is the process that
 forks them. It imports no grpc, has one thread only, and ends when its standard input does, and its
 children with it. A child is in a session of its own, as if it had been started from a shell, and
 calls one function; when that returns, or raises, it ends.
@@ -18,12 +18,13 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 from llutil.system.process_inheritance import die_with_parent
+from tests.support.shown_environment import ROOM, take_environment
 
 __all__ = ["Forked", "TorchForks"]
 
@@ -66,12 +67,13 @@ class TorchForks:
     """
 
     def __init__(self, *imports: str) -> None:
+        self._imported = [*(imports or _AGENT)]
         self._process = subprocess.Popen(
-            [sys.executable, __file__, *(imports or _AGENT)],
+            [sys.executable, "-m", __name__, *self._imported],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=Path(__file__).parents[2],
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", **ROOM},
         )
 
     def fork(
@@ -81,6 +83,16 @@ class TorchForks:
         environment.
         """
         order = {"call": call, "args": dict(args), "output": str(output), "env": dict(env or {})}
+        return Forked(self._ask(order), output)
+
+    def import_ahead(self, *modules: str) -> None:
+        """Have later children find these modules imported, too."""
+        if new := [module for module in modules if module not in self._imported]:
+            self._imported += new
+            self._ask({"imports": new})
+
+    def _ask(self, order: Mapping[str, Any]) -> int:
+        """What it answers: a pid, or 0."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(order).encode() + b"\n")
@@ -88,7 +100,7 @@ class TorchForks:
         answer = self._process.stdout.readline()
         if not answer:
             raise RuntimeError("the torch_forks has ended")
-        return Forked(int(answer), output)
+        return int(answer)
 
     def close(self) -> None:
         """End the torch_forks, and what is left of its children."""
@@ -111,7 +123,8 @@ def _child(order: Mapping[str, Any], parent: int) -> NoReturn:
             os.dup2(fd, place)
         os.close(null)
         os.close(out)
-        os.environ.update(order["env"])
+        own = {name: value for name, value in os.environ.items() if name not in ROOM}
+        take_environment({**own, **order["env"]})
         module, _, function = order["call"].partition(":")
         getattr(importlib.import_module(module), function)(**order["args"])
         status = 0
@@ -125,13 +138,16 @@ def _child(order: Mapping[str, Any], parent: int) -> NoReturn:
         os._exit(status)
 
 
-def _main() -> None:
-    sys.path[0] = str(Path(__file__).parents[2])  # and not this script's own folder
-    for name in sys.argv[1:]:
+def _import(names: Iterable[str]) -> None:
+    for name in names:
         importlib.import_module(name)
     gc.freeze()  # or each child's first collection would copy all that they share
     assert "grpc" not in sys.modules
     assert len(list(Path("/proc/self/task").iterdir())) == 1
+
+
+def _main() -> None:
+    _import(sys.argv[1:])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever holds our standard input
     parent = os.getpid()
     for line in sys.stdin.buffer:
@@ -140,9 +156,12 @@ def _main() -> None:
         ):  # only now: the pids of the last ones are known to others since
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
-        pid = os.fork()
-        if pid == 0:
-            _child(json.loads(line), parent)
+        order = json.loads(line)
+        pid = 0
+        if "imports" in order:
+            _import(order["imports"])
+        elif not (pid := os.fork()):
+            _child(order, parent)
         os.write(1, f"{pid}\n".encode())
 
 

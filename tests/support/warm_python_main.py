@@ -4,7 +4,8 @@ line of Python's.
     python tests/support/warm_python_main.py ADDRESS
 
 It listens there, a path, and ends with the thread that has started it. Each connection is one
-order. It has one thread, and has imported nothing of the tests and no grpc. First of all it starts
+order. It has one thread, and has imported no grpc, and of the tests
+nothing but ``shown_environment``. First of all it starts
 itself again with an environment that leaves room for its children's.
 """
 
@@ -28,8 +29,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+from shown_environment import ROOM, take_environment  # it lies beside this script
+
 _ROOT = str(Path(__file__).parents[2])
 _IMPORTS = (
+    "torch._dynamo",  # DistributedDataParallel imports it
     "torch.distributed",
     "cloudpickle",
     "llutil.agent.ledger_agent",
@@ -40,7 +44,7 @@ _IMPORTS = (
 _OWN = {
     "OPENBLAS_NUM_THREADS": "1",  # so that no thread is started
     "OMP_NUM_THREADS": "1",
-    "LLUTIL_TEST_ROOM": "x" * (1 << 15),
+    **ROOM,
 }
 _FIRST_FREE = 500  # a number that no descriptor of a child will have
 _MOST = 250  # descriptors that come with an order (SCM_MAX_FD of unix(7) is 253)
@@ -106,7 +110,8 @@ def _run(fds: list[int]) -> NoReturn:
             os.setsid()
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.chdir(order["cwd"])
-        _take_environment(order["env"])
+        take_environment(order["env"])
+        tempfile.tempdir = None  # TMPDIR may be another
         sys.path[:0] = order["path"]
         _run_command(order["argv"])
         status = 0
@@ -127,21 +132,6 @@ def _take_descriptors(fds: list[int], places: list[int]) -> None:
         if int(name) not in places:
             with suppress(OSError):  # listdir's own descriptor is closed already
                 os.close(int(name))
-
-
-def _take_environment(env: dict[str, str]) -> None:
-    """Have this environment, also where the kernel shows it: in the place of the one that this
-    process was started with.
-    """
-    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-    begin, end = int(fields[47]), int(fields[48])  # env_start and env_end of proc(5)
-    shown = b"".join(os.fsencode(f"{name}={value}") + b"\0" for name, value in env.items())
-    assert len(shown) <= end - begin, f"{len(shown)} bytes of environment"
-    os.environ.clear()
-    ctypes.CDLL(None).clearenv()  # no variable lies any more where the next line writes
-    ctypes.memmove(begin, shown.ljust(end - begin, b"\0"), end - begin)
-    os.environ.update(env)
-    tempfile.tempdir = None  # TMPDIR may be another
 
 
 def _run_command(argv: list[str]) -> None:

@@ -7,10 +7,16 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 import time
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from llutil.system.job_mark import MARK_VARIABLE
+
+if TYPE_CHECKING:
+    from llutil.launcher.config import LaunchConfig
 
 __all__ = ["all_reduce_until_told", "answer_when_told", "launch"]
 
@@ -25,12 +31,12 @@ def launch(
         level=logging.INFO, format="%(relativeCreated)d %(name)s %(levelname)s %(message)s"
     )
     os.environ["NODE"] = name
-    from llutil.launcher.launch_agent import LaunchConfig, launch_agent
+    from llutil.launcher.launch_agent import LaunchConfig
 
     began = time.monotonic()
     end: dict[str, Any]
     try:
-        values = launch_agent(LaunchConfig(**config), entrypoint, args)
+        values = _launch(LaunchConfig(**config), entrypoint, args)
         end = {"kind": "values", "values": {str(rank): value for rank, value in values.items()}}
     except BaseException as error:
         traceback.print_exc()
@@ -39,6 +45,31 @@ def launch(
     end["seconds"] = time.monotonic() - began
     Path(folder, f"{name}.end.tmp").write_text(json.dumps(end))
     Path(folder, f"{name}.end.tmp").rename(Path(folder, f"{name}.end"))
+
+
+def _launch(config: LaunchConfig, entrypoint: str, args: list[Any]) -> dict[int, Any]:
+    """Launch as an Airflow task's agent does: torch is imported here, and a fork server is forked
+    from this process and need not import it again.
+    """
+    from llutil.agent_process.prefork import prefork_server, should_prefork
+    from llutil.launcher.launch_agent import launch_agent
+    from llutil.launcher.request import LaunchRequest
+    from llutil.launcher.run import run
+
+    if not should_prefork(config):
+        return launch_agent(config, entrypoint, args)
+    server = prefork_server(config, os.environ)
+    assert server, "a second thread has started"
+    request = LaunchRequest(
+        config=config,
+        entrypoint=entrypoint,
+        args=tuple(args),
+        events=None,
+        sys_path=tuple(sys.path),
+        mark=os.environ[MARK_VARIABLE],
+        fork_server=server,
+    )
+    return run(request)
 
 
 def answer_when_told(folder: str) -> dict[str, int]:

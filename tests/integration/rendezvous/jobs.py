@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import re
+import secrets
 import signal
 import time
 from collections.abc import Callable
@@ -15,12 +16,14 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]  # psutil ships no types
 
+from llutil.agent_socket.folder import remove_stale as remove_stale_sockets
 from llutil.backends.endpoints import Endpoint
 from llutil.errors import RendezvousError
-from llutil.events.page_file import remove_stale
+from llutil.events.page_file import remove_stale as remove_stale_pages
 from llutil.ledgers.protocol import Ledger, Record
 from llutil.rendezvous.protocol.record_codec import decode
 from llutil.rendezvous.protocol.record_keys import RecordKeys
+from llutil.system.job_mark import MARK_VARIABLE
 from tests.support.leftovers import MARK
 from tests.support.stores import Store
 from tests.support.torch_forks import Forked, TorchForks
@@ -34,7 +37,7 @@ else.
 _SOON = 60.0  # seconds within which what should happen at once must happen
 _WORKER = str(Path(__file__).parent / "worker.py")
 _GLOO = "tests.integration.rendezvous.agents:all_reduce_until_told"
-_TRAINING = "tests.integration.rendezvous.training:train"
+_TRAINING = "tests.support.training:train"
 _FUNCTION = "tests.integration.rendezvous.agents:answer_when_told"
 
 
@@ -79,14 +82,15 @@ class Agent:
 
     def vanish(self) -> None:
         """SIGKILL to the agent, its guardian and its workers at the same time, as when their host
-        is gone. Its memory goes with it, and so its event page.
+        is gone. Its memory goes with it, and so its event page and its socket.
         """
         self.freeze()
         for process in self._frozen:
             process.kill()
         self._frozen = []
         assert self.process.ended(_SOON)
-        remove_stale()
+        remove_stale_pages()
+        remove_stale_sockets()
 
     def freeze(self) -> None:
         """Stop the agent and all that it started in their tracks."""
@@ -155,13 +159,14 @@ class Job:
         options |= self.store.options
         if self.store.has_namespaces:
             options["namespace"] = self.namespace
+        uses_torch = gloo or trains is not None
         merged: dict[str, Any] = {
             "min_nodes": 1,
             "max_nodes": 4,
-            "nproc_per_node": 2 if gloo or trains else 1,
+            "nproc_per_node": 2 if uses_torch else 1,
             "run_id": self.run_id,
             "rdzv_endpoint": ",".join(str(endpoint) for endpoint in self.endpoints),
-            "start_method": "forkserver" if gloo or trains else "spawn",
+            "start_method": "forkserver" if uses_torch else "spawn",
             "log_dir": str(self.folder / "logs"),
             "shutdown_timeout": 5,
             # So that whatever happens to these jobs is heard, and not found by looking.
@@ -183,11 +188,17 @@ class Job:
             "config": merged,
         }
         env = {name: os.environ[name] for name in (MARK, "TMPDIR")}
+        if uses_torch:
+            env[MARK_VARIABLE] = secrets.token_hex(8)
         output = self.folder / f"{name}.out"
         call = "tests.integration.rendezvous.agents:launch"
         agent = Agent(name, self.folder, self._torch_forks.fork(call, args, output, env))
         self.agents.append(agent)
         return agent
+
+    def import_ahead(self, *modules: str) -> None:
+        """Have workers of nodes that start later find these modules imported."""
+        self._torch_forks.import_ahead(*modules)
 
     # What workers do.
 

@@ -6,7 +6,7 @@ import os
 import random
 import signal
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,12 +18,13 @@ import psutil  # type: ignore[import-untyped]  # psutil ships no types
 
 from llutil.events.events import Events
 from tests.integration.rendezvous.jobs import Agent, Job, until
-from tests.integration.rendezvous.training_jobs import Rank, ranks_of
+from tests.support.training_ranks import Rank, check_history, last_round, ranks_of, redone
 
-__all__ = ["EVERY", "How", "Kill", "KilledJob", "seen", "table"]
+__all__ = ["EVERY", "How", "Kill", "KilledJob", "table"]
 
 EVERY = 50
 """After how many steps these trainings save by themselves."""
+_TRAINING = "tests.support.training:train_with_ddp"
 _LATEST = 150
 """How many steps of a round are done, at most, when its turn comes."""
 _GONE = 10.0  # seconds until what a killed agent has left is gone
@@ -80,7 +81,7 @@ class KilledJob:
         nodes: int = 2,
         least: int = 2,
         spares: bool = True,
-        training: str = "",
+        training: str = _TRAINING,
         args: dict[str, int] | None = None,
     ) -> None:
         self.job = job
@@ -89,6 +90,8 @@ class KilledJob:
         self._nodes, self._least, self._spares = nodes, least, spares
         self._training, self._args = training, args
         self._running: dict[str, Agent] = {}
+        if training == _TRAINING:
+            job.import_ahead("torch._dynamo")  # DistributedDataParallel does, and it takes long
         for _ in range(nodes):
             self.start()
 
@@ -98,7 +101,7 @@ class KilledJob:
         self._running[name] = self.job.node(
             name,
             script=self._training,
-            trains=self._args or {"lockstep": True},
+            trains=self._args or {},
             min_nodes=self._least,
             max_nodes=self._nodes,
             max_restarts=10**6,
@@ -128,14 +131,14 @@ class KilledJob:
         if how.costs_a_node:
             pids = [one.pid for one in before if one.node == victim.node]
             until("its ranks are gone", lambda: not any(map(psutil.pid_exists, pids)), _GONE)
-        redone, *later = self._redone(before[0].round, crew[0].round)
+        redo, *later = redone(self.ranks(), before[0].round, crew[0].round)
         kill = Kill(
             how=how,
             node=victim.node,
             spare=spare,
             nodes=len(self._running),
             step=max(one.steps[-1] for one in self.ranks() if one.round == before[0].round),
-            redone=redone,
+            redone=redo,
             rounds=1 + len(later),
             redone_later=max(later, default=0),
             seconds=seconds,
@@ -150,26 +153,13 @@ class KilledJob:
             return set()
         return {How.NODE, *self._random.choice([(), (How.ASKED, How.AGENT)])}
 
-    def _redone(self, first: str, last: str) -> list[int]:
-        """How many steps were done twice, for each round after ``first`` up to ``last``."""
-        rounds: dict[str, list[Rank]] = defaultdict(list)
-        for one in self.ranks():
-            rounds[one.round].append(one)
-        names = list(rounds)
-        names = names[names.index(first) : names.index(last) + 1]
-        done = [max(one.steps[-1:] or (one.resumed,) for one in rounds[name]) for name in names]
-        return [
-            furthest[0] - rounds[name][0].resumed
-            for furthest, name in zip(done, names[1:], strict=False)
-        ]
-
     def kill_soon(self, how: How) -> None:
         """Kill somebody in this way, wherever it is then, if it has anything to kill; and start a
         new node in its place.
         """
         time.sleep(self._random.uniform(0, 1.5))
         name = self._random.choice([*self._running])
-        ranks = [one for one in self._last_round() if one.node == name]
+        ranks = [one for one in last_round(self.job.folder) if one.node == name]
         with suppress(ProcessLookupError):
             self._harm(how, name, self._random.choice(ranks).pid if ranks else 0)
         while len(self._running) < self._nodes:
@@ -182,24 +172,9 @@ class KilledJob:
         values = {}
         for agent in self._running.values():
             values |= agent.ends()["values"]
-        (stopped,) = {one.stopped for one in self._last_round()}
+        (stopped,) = {one.stopped for one in last_round(self.job.folder)}
         assert values == {str(one.rank): stopped for one in crew}
-        self._check()
-
-    def _check(self) -> None:
-        """What must hold for any history of rounds."""
-        ranks = self.ranks()
-        assert not [one.wrong for one in ranks if one.wrong]
-        saved = done = 0
-        for name in dict.fromkeys(one.round for one in ranks):
-            crew = [one for one in ranks if one.round == name]
-            (resumed,) = {one.resumed for one in crew}
-            assert resumed >= saved, f"{name} resumed at {resumed}, and {saved} was committed"
-            assert done - resumed <= EVERY + 1, f"{name} resumed at {resumed} after {done}"
-            for one in crew:
-                assert one.steps == tuple(range(resumed + 1, resumed + 1 + len(one.steps))), one
-            saved = max(step for one in crew for step in (saved, *one.saved))
-            done = max(step for one in crew for step in (resumed, *one.steps))
+        check_history(self.ranks(), EVERY + 1)
         checkpoints = Path(self.job.folder, "checkpoints", self.job.run_id)
         assert len(list(checkpoints.glob("step-*"))) <= 4  # three, and what was not finished
 
@@ -221,7 +196,7 @@ class KilledJob:
         """Wait for a round of so many nodes that has done more than ``after`` steps; its ranks."""
 
         def there() -> list[Rank]:
-            crew = self._last_round()
+            crew = last_round(self.job.folder)
             if not crew or crew[0].round == not_in or len(crew) < crew[0].world:
                 return []
             alive = len({one.node for one in crew} & self._running.keys()) == nodes
@@ -237,28 +212,6 @@ class KilledJob:
     def ranks(self) -> list[Rank]:
         """What all ranks of all rounds wrote down."""
         return ranks_of(self.job.folder)
-
-    def _last_round(self) -> list[Rank]:
-        ranks = self.ranks()
-        return [one for one in ranks if one.round == ranks[-1].round]
-
-
-def seen(ranks: Iterable[Rank]) -> list[Counter[int]]:
-    """How often committed steps saw each sample, for each epoch."""
-    rounds: dict[str, list[Rank]] = defaultdict(list)
-    for one in ranks:
-        rounds[one.round].append(one)
-    crews = list(rounds.values())
-    # What the last round did after its last checkpoint would be done again.
-    last = max(step for crew in crews for one in crew for step in one.saved)
-    committed = [*(crew[0].resumed for crew in crews[1:]), last]
-    epochs: dict[int, Counter[int]] = defaultdict(Counter)
-    for crew, end in zip(crews, committed, strict=True):
-        for one in crew:
-            for step, (epoch, samples) in zip(one.steps, one.samples, strict=True):
-                if step <= end:
-                    epochs[epoch].update(samples)
-    return [epochs[epoch] for epoch in sorted(epochs)]
 
 
 def table(kills: Iterable[Kill]) -> str:

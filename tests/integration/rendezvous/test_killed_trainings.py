@@ -16,9 +16,10 @@ import pytest
 from llutil.backends.endpoints import Endpoint
 from tests.integration.rendezvous.conftest import MakeJob
 from tests.integration.rendezvous.jobs import Job
-from tests.integration.rendezvous.killed_jobs import How, KilledJob, seen, table
+from tests.integration.rendezvous.killed_jobs import How, KilledJob, table
 from tests.support.ports import free_ports
 from tests.support.stores import ETCD, SERVED, SERVED_BY_A_NODE
+from tests.support.training_ranks import seen
 
 pytestmark = [pytest.mark.launch, pytest.mark.fault]
 
@@ -69,7 +70,7 @@ def test_each_sample_is_seen_once_by_a_committed_step_whoever_is_killed(job: Job
         _SEED,
         nodes=3,
         least=1,
-        training="tests.integration.rendezvous.training:train_on_samples",
+        training="tests.support.training:train_on_samples",
         args={"samples": _SAMPLES, "batch": 3},
     )
     chance = random.Random(_SEED)

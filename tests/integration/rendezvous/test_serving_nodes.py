@@ -12,9 +12,10 @@ from llutil.backends.endpoints import Endpoint
 from llutil.events.events import Events
 from tests.integration.rendezvous.conftest import MakeJob
 from tests.integration.rendezvous.jobs import Agent, Job, until
-from tests.integration.rendezvous.training_jobs import ranks_of, start, trains
+from tests.integration.rendezvous.training_jobs import start, trains
 from tests.support.ports import free_ports
 from tests.support.stores import SERVED_BY_A_NODE
+from tests.support.training_ranks import ranks_of
 
 _SERVES = "this node serves the job's ledger at"
 

@@ -10,8 +10,9 @@ import pytest
 
 from llutil.events.events import Events
 from tests.integration.rendezvous.jobs import Job, until
-from tests.integration.rendezvous.training_jobs import last_round, ranks_of, start, trains
+from tests.integration.rendezvous.training_jobs import start, trains
 from tests.support.stores import SERVED, STORES, on_stores
+from tests.support.training_ranks import last_round, ranks_of
 
 pytestmark = [pytest.mark.launch]
 _ON_STORES = pytest.mark.parametrize("store", STORES)
@@ -28,24 +29,24 @@ def test_flags_on_one_nodes_page_steer_the_ranks_of_all(job: Job) -> None:
     pages["b"].trigger_save_checkpoint.set()
     for page in pages.values():
         until("saved", page.finished_save_checkpoint.is_set)
-    until("written down", lambda: all(one.saved for one in last_round(job)))
-    (saved,) = {one.saved for one in last_round(job)}
+    until("written down", lambda: all(one.saved for one in last_round(job.folder)))
+    (saved,) = {one.saved for one in last_round(job.folder)}
     assert len(saved) == 1
 
     pages["a"].pause.set()
     for page in pages.values():
         assert page.paused.wait(soon)
-    (paused,) = {one.steps[-1] for one in last_round(job)}
+    (paused,) = {one.steps[-1] for one in last_round(job.folder)}
     time.sleep(0.3)
-    assert {one.steps[-1] for one in last_round(job)} == {paused}
+    assert {one.steps[-1] for one in last_round(job.folder)} == {paused}
     pages["b"].resume.set()
     trains(job, "a", "b", after=paused)
     assert not any(page.paused.is_set() for page in pages.values())
 
     pages["b"].stop_all_tasks.set()
     values = [agent.ends()["values"] for agent in agents]
-    (stopped,) = {one.stopped for one in last_round(job)}
-    assert {one.saved for one in last_round(job)} == {(*saved, stopped)}
+    (stopped,) = {one.stopped for one in last_round(job.folder)}
+    assert {one.saved for one in last_round(job.folder)} == {(*saved, stopped)}
     assert {value for of_node in values for value in of_node.values()} == {stopped}
     assert all("was stopped after step" in agent.told for agent in agents)
 
@@ -68,7 +69,7 @@ def test_a_node_that_has_to_go_saves_first_and_the_others_go_on_from_there(
     assert {one.wrote for one in first} == {(step,)}
     assert {one.steps[-1] for one in first} == {step}
     assert {one.resumed for one in trains(job, stays.name)} == {step}
-    Events.attach(last_round(job)[0].page).stop_all_tasks.set()
+    Events.attach(last_round(job.folder)[0].page).stop_all_tasks.set()
     stays.ends()
 
 
@@ -90,7 +91,7 @@ def test_a_job_whose_nodes_all_have_to_go_saves_first_and_redoes_one_step_at_mos
     (resumed,) = {one.resumed for one in trains(job, "c")}
     assert resumed in saved
     assert furthest - resumed <= 1
-    Events.attach(last_round(job)[0].page).stop_all_tasks.set()
+    Events.attach(last_round(job.folder)[0].page).stop_all_tasks.set()
     job.agents[-1].ends()
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-__all__ = ["train", "train_on_samples"]
+__all__ = ["train", "train_on_samples", "train_with_ddp"]
 
 _LINES = 2000
 """How many lines a rank writes into a checkpoint: enough to be killed in the middle of them."""
@@ -22,30 +22,100 @@ class _Say(Protocol):
 
 def train(folder: str, lockstep: bool, total: int = 10**9, seconds: float = 0.001) -> int:
     """Train for ``total`` steps of so many ``seconds``. In ``lockstep``, ranks add something up in
-    each step, as DDP does. What this rank did is in a file of its own. Returns the last step.
+    each step. What this rank did is in a file of its own. Returns the last step.
     """
+    if not lockstep:
+        return _train(folder, total, seconds, _Alone)
+    dist = _group()
+    step = _train(folder, total, seconds, _Adding)
+    dist.destroy_process_group()
+    return step
+
+
+def train_with_ddp(folder: str, total: int = 10**9, seconds: float = 0.001) -> int:
+    """The same, with a model of torch's DistributedDataParallel, which is in each checkpoint."""
+    dist = _group()
+    step = _train(folder, total, seconds, _Learning)
+    dist.destroy_process_group()  # after the model, which else might wait for ever (torch 2.13)
+    return step
+
+
+class _Model(Protocol):
+    """What is trained, in ``steps``. It begins with so many as it is made with."""
+
+    steps: int
+
+    def step(self) -> None: ...
+
+
+class _Alone:
+    """Nothing: ranks need not wait for each other."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def step(self) -> None:
+        self.steps += 1
+
+
+class _Adding(_Alone):
+    """A sum over all ranks."""
+
+    def step(self) -> None:
+        import torch
+        import torch.distributed as dist
+
+        dist.all_reduce(torch.ones(1))
+        super().step()
+
+
+class _Learning:
+    """A bias that each step makes less by one, if all ranks have the same gradient."""
+
+    def __init__(self, steps: int) -> None:
+        import torch
+        from torch.nn.parallel import DistributedDataParallel
+
+        torch.set_num_threads(1)
+        linear = torch.nn.Linear(1, 1)
+        with torch.no_grad():
+            linear.bias.fill_(-steps)
+        self._no_grad = torch.no_grad
+        self._batch = torch.ones(1, 1)
+        self._model = DistributedDataParallel(linear)
+
+    @property
+    def steps(self) -> int:
+        return round(-self._model.module.bias.item())
+
+    def step(self) -> None:
+        self._model(self._batch).sum().backward()
+        with self._no_grad():
+            for parameter in self._model.parameters():
+                parameter.sub_(parameter.grad)
+                parameter.grad = None
+
+
+def _train(folder: str, total: int, seconds: float, made: Callable[[int], _Model]) -> int:
     from llutil import worker
 
-    if lockstep:
-        dist = _group()
-        import torch
-    with _begun(folder) as (say, first, _):
+    with _begun(folder) as (say, first, state):
+        model = made(state or 0)
         step = first
         while step < total:
             time.sleep(seconds)
-            if lockstep:
-                dist.all_reduce(torch.ones(1))
+            model.step()
             step += 1
             say(step=step)
             todo = worker.step(step, total)
             if todo.checkpoint:
-                _save(say, step, step)
+                if model.steps != step:
+                    say(wrong=f"the model of step {step} has made {model.steps} steps")
+                _save(say, step, model.steps)
             if todo.stop:
                 say(stopped=step)
                 break
         say(returned=step)
-    if lockstep:
-        dist.destroy_process_group()
     return step
 
 
