@@ -2,7 +2,8 @@
 
 Two processes train a small network on handwritten digits. ``ElasticCallback`` ties Lightning's loop
 to the job: progress, a checkpoint every 50 steps and whenever Airflow ends the task, and resume. So
-the next try goes on after the step at which this one was stopped. It needs Lightning
+the next try goes on after the step at which this one was stopped. Trigger it with
+``seconds_a_step`` 0.1 to have time to mark it failed, and to clear it then. It needs Lightning
 (``pip install lightning``, or ``pytorch-lightning``, under which name it is imported here). Run it
 without any server by ``python dags/train_lightning.py``.
 """
@@ -19,11 +20,14 @@ WORKERS = 2
 PARAMS: dict[str, Any] = {
     "checkpoints": str(Path(tempfile.gettempdir(), "elastic-checkpoints")),
     "epochs": 4,
+    "seconds_a_step": 0.0,
 }
 
 
-def fit(epochs: int) -> dict[str, float]:
+def fit(epochs: int, seconds_a_step: float) -> dict[str, float]:
     """Train on every rank, from the newest checkpoint on; what this rank knows at the end."""
+    import time
+
     import torch
     from pytorch_lightning import LightningModule, Trainer, seed_everything
     from sklearn.datasets import load_digits
@@ -42,6 +46,7 @@ def fit(epochs: int) -> dict[str, float]:
 
         def training_step(self, batch: Any, _: int) -> torch.Tensor:
             images, labels = batch
+            time.sleep(seconds_a_step)
             return functional.cross_entropy(self.network(images), labels)
 
         def validation_step(self, batch: Any, _: int) -> None:
@@ -60,6 +65,9 @@ def fit(epochs: int) -> dict[str, float]:
         TensorDataset(images, torch.tensor(digits.target)), [0.8, 0.2]
     )
     elastic = ElasticCallback()
+    done = worker.resume()
+    first = done.step if done else 0
+    print(f"training begins after step {first}")
     trainer = Trainer(
         max_epochs=epochs,
         accelerator="cpu",
@@ -77,9 +85,10 @@ def fit(epochs: int) -> dict[str, float]:
         ckpt_path=elastic.ckpt_path,
     )
     return {
-        "steps": trainer.global_step,
+        "first_step": first,
+        "last_step": trainer.global_step,
         "stopped": elastic.stopped,
-        "accuracy": float(trainer.callback_metrics["accuracy"]),
+        "accuracy": float(trainer.callback_metrics.get("accuracy", 0.0)),
     }
 
 
@@ -92,7 +101,7 @@ def train_lightning():
         retries=2,
     )
     def train(params: dict[str, Any]) -> dict[str, float]:
-        return fit(params["epochs"])
+        return fit(params["epochs"], params["seconds_a_step"])
 
     train()
 

@@ -3,9 +3,10 @@
 Two processes teach a small BERT, made from a configuration with random weights, to tell sequences
 whose first token is the greatest from others. ``ElasticCallback`` ties the Trainer's loop to the
 job: progress, a checkpoint every 50 steps and whenever Airflow ends the task, and resume. So the
-next try goes on after the step at which this one was stopped. It needs Transformers and Accelerate
-(``pip install transformers accelerate``). Run it without any server by ``python
-dags/train_transformers.py``.
+next try goes on after the step at which this one was stopped. Trigger it with ``seconds_a_step``
+0.1 to have time to mark it failed, and to clear it then. It needs Transformers and Accelerate
+(``pip install transformers accelerate``). Run it without any server by
+``python dags/train_transformers.py``.
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ WORKERS = 2
 PARAMS: dict[str, Any] = {
     "checkpoints": str(Path(tempfile.gettempdir(), "elastic-checkpoints")),
     "epochs": 2,
+    "seconds_a_step": 0.0,
 }
 
 
-def fit(epochs: int) -> dict[str, float]:
+def fit(epochs: int, seconds_a_step: float) -> dict[str, float]:
     """Train on every rank, from the newest checkpoint on; what this rank knows at the end."""
+    import time
+
     import torch
     from transformers import (
         BertConfig,
@@ -35,6 +39,12 @@ def fit(epochs: int) -> dict[str, float]:
     )
 
     from llutil.integrations.transformers import ElasticCallback
+    from llutil.launcher import worker
+
+    class Training(Trainer):
+        def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+            time.sleep(seconds_a_step)
+            return super().training_step(*args, **kwargs)
 
     def examples(count: int) -> list[dict[str, Any]]:
         tokens = torch.randint(0, 32, (count, 4))
@@ -56,7 +66,7 @@ def fit(epochs: int) -> dict[str, float]:
         max_position_embeddings=4,
     )
     with tempfile.TemporaryDirectory() as output:
-        trainer = Trainer(
+        trainer = Training(
             model=BertForSequenceClassification(small),
             args=TrainingArguments(
                 output_dir=output,
@@ -77,12 +87,16 @@ def fit(epochs: int) -> dict[str, float]:
             },
         )
         elastic = ElasticCallback(trainer)
+        done = worker.resume()
+        first = done.step if done else 0
+        print(f"training begins after step {first}")
         trainer.train(resume_from_checkpoint=elastic.resume_from_checkpoint)
     accuracy = [
         entry["eval_accuracy"] for entry in trainer.state.log_history if "eval_accuracy" in entry
     ]
     return {
-        "steps": trainer.state.global_step,
+        "first_step": first,
+        "last_step": trainer.state.global_step,
         "stopped": elastic.stopped,
         "accuracy": accuracy[-1] if accuracy else 0.0,
     }
@@ -97,7 +111,7 @@ def train_transformers():
         retries=2,
     )
     def train(params: dict[str, Any]) -> dict[str, float]:
-        return fit(params["epochs"])
+        return fit(params["epochs"], params["seconds_a_step"])
 
     train()
 
