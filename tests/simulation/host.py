@@ -274,7 +274,9 @@ class Host:
         self.observe(see.AnswersSeen(stage, number, self.reader.read_answers(view)))
 
     def _see_log(self, view: View) -> None:
-        self.observe(see.LogSeen(self.reader.read_history(view)))
+        log = self.reader.read_history(view)
+        self.versions.saw_log(log)
+        self.observe(see.LogSeen(log))
 
     def _gone_of(self, name: str) -> Callable[[View], None]:
         def deliver(view: View) -> None:
@@ -388,7 +390,7 @@ class Host:
                     self._watch("log", KEYS.log, self._see_log, log)
                 names = tuple(one.name for one in older if self.reader.has_lease(one))
                 if answered:
-                    self.versions.joined(names, self.reader.newest_of_log(log))
+                    self.versions.joined(member.node, names, self.reader.newest_of_log(log))
                 return see.Joined(ticket, names, self.reader.read_history(log))
             case do.ReadLog():
                 return see.LogRead(ticket, self.reader.read_history(store.look(KEYS.log)))

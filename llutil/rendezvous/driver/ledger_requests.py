@@ -166,7 +166,7 @@ class LedgerRequests:
         older = [one for one in joined.members.records if one.created < joined.record.created]
         names = tuple(one.name for one in older if self._records.has_lease(one))
         log = joined.views[keys.log]
-        self._versions.joined(names, self._records.newest_of_log(log))
+        self._versions.joined(member.node, names, self._records.newest_of_log(log))
         return see.Joined(ticket, names, self.read_history(log))
 
     def is_there(self, name: str, view: View) -> bool:
@@ -216,6 +216,7 @@ class LedgerRequests:
     def read_history(self, view: View) -> RunHistory:
         """The log that ``view`` shows; the leases of its generations are remembered."""
         log = self._records.read_history(view)
+        self._versions.saw_log(log)
         self._leases |= self._records.read_leases(view)
         return log
 

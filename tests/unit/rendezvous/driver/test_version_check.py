@@ -7,6 +7,7 @@ import pytest
 from llutil.rendezvous.driver.version_check import VersionCheck
 from llutil.rendezvous.protocol.record_codec import ForeignRecord
 from llutil.rendezvous.protocol.records import Record
+from llutil.rendezvous.protocol.run_history import RunHistory
 from tests.support.rendezvous_values import member, round_of
 
 _OURS = member("a")
@@ -21,7 +22,7 @@ def _refused(check: VersionCheck, newest: _Seen, *older: _Seen) -> bool:
     """Whether a node is refused that joins behind these members, oldest first."""
     names = [str(number) for number in range(len(older))]
     try:
-        check.joined(names, newest)
+        check.joined("n", names, newest)
         for name, record in reversed([*zip(names, older, strict=True)]):
             if check.saw(name, record):
                 break  # its predecessor; nothing else is looked at while that lives
@@ -84,7 +85,18 @@ def test_who_comes_back_behind_members_of_another_version_is_refused() -> None:
 
 def test_who_was_accepted_leads_though_a_stray_member_is_older() -> None:
     check = VersionCheck()
-    check.joined(["stray", "a"], None)
+    check.joined("n", ["stray", "a"], None)
     assert check.saw("a", _OURS)
     assert not check.saw("a", None)
     assert not check.saw("stray", _NEWER)
+
+
+def test_who_was_given_a_seat_is_not_refused_when_all_who_were_there_before_have_gone() -> None:
+    check = VersionCheck()
+    check.joined("b.1", ["a.1"], _NEWER)
+    check.saw_log(RunHistory().with_records((round_of("ac"),)))
+    with pytest.raises(ForeignRecord):
+        check.saw("a.1", None)
+    check.joined("b.1", ["a.1"], _NEWER)
+    check.saw_log(RunHistory().with_records((round_of("ab"),)))
+    assert not check.saw("a.1", None)
