@@ -86,7 +86,7 @@ class Agent(SimpleElasticAgent):
             job.events, observer, saves=bool(job.checkpoints), every=job.save_period
         )
         self._graceful_stop = GracefulStop(signals, self.steering, job.grace_period)
-        self._stopwatch = Stopwatch(spec.role)
+        self.stopwatch = Stopwatch(spec.role)
         self._label = ""
         """This node's name for people, if it has one."""
         self._oom_watch = OomWatch()
@@ -137,7 +137,7 @@ class Agent(SimpleElasticAgent):
             tuple(self._workers.pids.values()),
             self._restarts,
         )
-        self._stopwatch.workers_started(self._restarts)
+        self.stopwatch.workers_started(self._restarts)
         self._observer.round(self._restarts, world_size, ranks)
         return dict(self._workers.pids)
 
@@ -239,6 +239,7 @@ class Agent(SimpleElasticAgent):
         )
         self._loop.turn(min(deadline, due))
         self.steering.look()
+        self.stopwatch.account.look(self.steering.slots)
         self._hangs.look(workers, one_node=self._worker_group.group_world_size == 1)
 
     def _end_failed_round(self) -> list[RankExit]:
@@ -253,7 +254,7 @@ class Agent(SimpleElasticAgent):
         workers, self._workers = self._workers, None
         if workers is None:
             return []
-        self._stopwatch.round_over()
+        self.stopwatch.round_over()
         self._hangs.end()
         workers.stop(number, grace_period, hurry=lambda: self._signals.urgent)
         self.steering.end()
@@ -261,7 +262,7 @@ class Agent(SimpleElasticAgent):
         ended = workers.results()
         steps = (step for step, _ in self._job.events.progress().values())
         self._furthest_step = max(self._furthest_step, *steps, 0)
-        self._stopwatch.ready()
+        self.stopwatch.ready()
         return ended
 
     def _failure_report(self, ended: Sequence[RankExit]) -> FailureReport:

@@ -78,7 +78,7 @@ class LedgerAgent(Agent):
 
     def _invoke_run(self, role: str = "") -> RunResult:  # noqa: ARG002 - torch's signature
         driver = self._driver
-        self._stopwatch.begin()
+        self.stopwatch.begin()
         driver.start()
         self._loop.watch(driver.change_fd, self._take_instructions)
         try:
@@ -158,7 +158,7 @@ class LedgerAgent(Agent):
         self._assignment = assignment
         self.report, self._values = None, {}  # they are of an earlier round
         self._remaining_restarts = spec.max_restarts - assignment.restarts
-        self._record_event("RENDEZVOUS", self._stopwatch.round_found())
+        self._record_event("RENDEZVOUS", self.stopwatch.round_found())
         began = time.monotonic()
         place = assignment.ranks_of(node)
         seat = assignment.seat(node)

@@ -14,6 +14,8 @@ torch elastic's own are in the group ``torchelastic``, under torch's names:
 ``restart.<role>.count``           Restarts charged to the job so far; each time workers start.
 ``restart.<role>.duration.ms``     From the end of a round on this node until the workers of the
                                    next one were started, with grace period and rendezvous.
+``training.<role>.percent``        The share of the job's time in steps that counted; once, at the
+                                   end, if ranks reported steps.
 =================================  =================================================================
 
 torch keeps one handler for each group in a process. So a job's ``metrics_cfg`` also applies to
@@ -30,6 +32,7 @@ from typing import Any
 from torch.distributed.elastic import metrics
 from torch.distributed.elastic.metrics.api import put_metric
 
+from llutil.agent.time_account import TimeAccount
 from llutil.errors import ConfigError
 
 __all__ = ["GROUP", "Stopwatch", "configure"]
@@ -73,7 +76,10 @@ def _handler(group: str, name: str) -> Any:
 
 
 class Stopwatch:
-    """Measures the times of one agent, and puts them as metrics of ``role``."""
+    """Measures the times of one agent, and puts them as metrics of ``role``.
+
+    ``account`` is where the time went.
+    """
 
     def __init__(self, role: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._role = role
@@ -81,6 +87,7 @@ class Stopwatch:
         self._began_at: float | None = None
         self._ready_at = clock()
         self._round_over_at: float | None = None
+        self.account = TimeAccount(clock)
 
     def begin(self) -> None:
         """The agent starts to run."""
@@ -94,6 +101,7 @@ class Stopwatch:
 
     def workers_started(self, restarts: int) -> None:
         """The workers of a round were started, after ``restarts`` restarts of the job."""
+        self.account.begin_round()
         self._put("restart.{}.count", restarts)
         if self._began_at is not None:
             self._put("launch.{}.duration.ms", self._since(self._began_at))
@@ -106,11 +114,19 @@ class Stopwatch:
         """The workers here are about to be ended: one failed, all have ended, or the round ended
         elsewhere.
         """
+        self.account.end_round()
         self._round_over_at = self._clock()
 
     def ready(self) -> None:
         """No worker is left, and the node is ready for another round."""
         self._ready_at = self._clock()
+
+    def end(self) -> str:
+        """The job is over here. Where its time went, in words."""
+        self.account.end()
+        if (share := self.account.training_share) is not None:
+            self._put("training.{}.percent", round(100 * share))
+        return self.account.told
 
     def _since(self, moment: float) -> int:
         return round(1000 * (self._clock() - moment))

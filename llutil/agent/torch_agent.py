@@ -43,7 +43,7 @@ class TorchBackendAgent(Agent):
         else:
             with self._signals.raising():
                 join(worker_group)
-        self._stopwatch.round_found()
+        self.stopwatch.round_found()
 
     def _round_name(self) -> str:
         group = self._worker_group
@@ -66,7 +66,7 @@ class TorchBackendAgent(Agent):
     def _invoke_run(self, role: str = "") -> RunResult:  # noqa: ARG002 - torch's signature
         group = self._worker_group
         spec = group.spec
-        self._stopwatch.begin()
+        self.stopwatch.begin()
         self._initialize_workers(group)
         while True:
             self._wait_for_round_end()

@@ -46,6 +46,7 @@ def run(request: LaunchRequest) -> dict[int, Any]:
         shared = stack.enter_context(closing(SharedObjects()))
         entrypoint, direct = check_request(request, shared)
         agent, rendezvous = build_agent(request, entrypoint, direct, stack, shared)
+        stack.callback(lambda: _log.info("run %r: %s", rendezvous.run_id, agent.stopwatch.end()))
         with torch_errors_translated(rendezvous), _agent_end_recorded(agent, request.config):
             result = agent.run()
         if result is not None and not result.is_failed():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
 from llutil.agent.observer import AgentObserver
@@ -21,6 +22,7 @@ from llutil.agent.steering.seen_ranks import Ranks, SeenRanks
 from llutil.agent.steering.wish_kinds import named, on_page
 from llutil.events.events import Events
 from llutil.events.gate import Kinds
+from llutil.events.rank_slot import Slot
 from llutil.rendezvous.protocol.gate_records import WishKind
 
 __all__ = ["Steering"]
@@ -128,6 +130,11 @@ class Steering:
         """
         self.refused.pop(kind, None)
         self._flags.ask(kind, why)
+
+    @property
+    def slots(self) -> Sequence[Slot]:
+        """The slots of this round's ranks on the page."""
+        return self._ranks.slots
 
     @property
     def counts_steps(self) -> bool:

@@ -49,6 +49,7 @@ def test_flags_on_one_nodes_page_steer_the_ranks_of_all(job: Job) -> None:
     assert {one.saved for one in last_round(job.folder)} == {(*saved, stopped)}
     assert {value for of_node in values for value in of_node.values()} == {stopped}
     assert all("was stopped after step" in agent.told for agent in agents)
+    assert all(" % training" in agent.told for agent in agents)
 
 
 @on_stores("leaves", ("leader",), ("follower",))
