@@ -17,7 +17,7 @@ import threading
 from typing import Any
 
 from llutil import worker
-from llutil.integrations.lightning_position import Position, callback_class, more_follows
+from llutil.integrations.lightning_position import Position, callback_class, more_follows, save_now
 
 __all__ = ["ElasticCallback"]
 
@@ -30,7 +30,7 @@ class ElasticCallback(callback_class()):  # type: ignore[misc]
     def __init__(self) -> None:
         self._done = worker.resume()
         self.ckpt_path = f"{self._done.path}/lightning.ckpt" if self._done else None
-        self.stopped = self._is_due = False
+        self.stopped = self._is_due = self._has_ended = False
         self._position = Position()
         self._steps = self._total = self._optimized = 0
         self._metrics: dict[str, Any] = {}
@@ -43,10 +43,12 @@ class ElasticCallback(callback_class()):  # type: ignore[misc]
         self._sigterm = signal.getsignal(signal.SIGTERM)
 
     def state_dict(self) -> dict[str, int]:
-        return {"steps": self._steps, "batch": self._position.batch}
+        own = {"steps": self._steps, "has_ended": self._has_ended}
+        return {**own, "batch": self._position.batch}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         self._steps, self._position.batch = state_dict["steps"], state_dict["batch"]
+        self._has_ended = bool(state_dict["has_ended"])
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         self._position.begin_fit(trainer)
@@ -58,6 +60,7 @@ class ElasticCallback(callback_class()):  # type: ignore[misc]
         self._total = int(total) if 0 < total < float("inf") else 0
         if self._done and trainer.ckpt_path == self.ckpt_path:
             self._position.restore(trainer, self._done)
+            trainer.should_stop |= self._has_ended
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         self._position.begin_epoch(trainer)
@@ -89,6 +92,9 @@ class ElasticCallback(callback_class()):  # type: ignore[misc]
         self._leave()
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        if self._is_due:
+            self._has_ended = trainer.should_stop  # early: Lightning would forget that
+            self._position.end_epoch()
         self._report(trainer)
 
     def _report(self, trainer: Any) -> None:
@@ -98,7 +104,7 @@ class ElasticCallback(callback_class()):  # type: ignore[misc]
         todo = worker.step(self._steps, self._total, **self._metrics)
         if todo.checkpoint:
             with worker.checkpoint(self._steps) as folder:
-                trainer.save_checkpoint(f"{folder}/lightning.ckpt")
+                save_now(trainer, f"{folder}/lightning.ckpt")
                 self._position.save(trainer, folder)
         if todo.stop:
             self.stopped = trainer.should_stop = True

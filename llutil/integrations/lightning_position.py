@@ -19,7 +19,7 @@ import torch
 
 from llutil.worker import Checkpoint
 
-__all__ = ["Position", "callback_class", "more_follows"]
+__all__ = ["Position", "callback_class", "more_follows", "save_now"]
 
 _NAMES = ("lightning.pytorch", "pytorch_lightning")
 
@@ -55,6 +55,20 @@ def more_follows(trainer: Any, batch_idx: int) -> bool:
     return bool((counted + 1) % every == 0)
 
 
+def save_now(trainer: Any, path: str) -> None:
+    """``trainer.save_checkpoint``, whose files are there afterwards. Lightning's
+    ``AsyncCheckpointIO`` would go on behind, and nobody would know when it is done.
+    """
+    strategy = trainer.strategy
+    own = strategy.checkpoint_io
+    if "AsyncCheckpointIO" in (one.__name__ for one in type(own).__mro__):
+        strategy.checkpoint_io = own.checkpoint_io
+    try:
+        trainer.save_checkpoint(path)
+    finally:
+        strategy.checkpoint_io = own
+
+
 class Position:
     """How many batches of the epoch are done, and the random states that make the same again."""
 
@@ -70,8 +84,12 @@ class Position:
     def begin_epoch(self, trainer: Any) -> None:
         """The loader of an epoch will be begun, but for the first one."""
         if trainer.current_epoch != self._epoch:
-            self._epoch, self._at_begin = trainer.current_epoch, _random_states()
-            self.batch = 0
+            self._epoch = trainer.current_epoch
+            self.end_epoch()
+
+    def end_epoch(self) -> None:
+        """What comes next is the beginning of an epoch."""
+        self.batch, self._at_begin = 0, _random_states()
 
     def save(self, trainer: Any, folder: str) -> None:
         """Write this rank's random states."""
@@ -106,8 +124,9 @@ class Position:
                 next(fetcher)
             fetcher.fetched -= self.batch  # Lightning adds them itself
             warnings.filterwarnings("ignore", ".*ended before the epoch ended", UserWarning)
-        if self.batch:
-            _set_random_states(states["now"])
+            if not self.batch:
+                return
+        _set_random_states(states["now"])
 
     def _scale(self, trainer: Any, before: int) -> None:
         batch = self.batch * before // trainer.world_size

@@ -78,6 +78,9 @@ class ElasticCallback(TrainerCallback):  # type: ignore[misc]
         if self.stopped:  # in the middle of the epoch
             control.should_log = control.should_evaluate = control.should_save = False
 
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        vars(self._trainer).pop("store_flos", None)
+
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         losses = {name: value for name, value in (logs or {}).items() if "loss" in name}
         self._metrics = {k: float(v) for k, v in losses.items() if isinstance(v, int | float)}
@@ -95,6 +98,8 @@ class ElasticCallback(TrainerCallback):  # type: ignore[misc]
                 self._save(folder)
         if todo.stop:
             self.stopped = self._trainer.control.should_training_stop = True
+            # The Trainer would add up a count of all ranks, of which some may go on elsewhere.
+            self._trainer.store_flos = _store_nothing
 
     def _save(self, folder: str) -> None:
         if "://" in folder:
@@ -109,3 +114,7 @@ class ElasticCallback(TrainerCallback):  # type: ignore[misc]
             self._trainer._save_checkpoint(self._trainer.model, trial=None)  # noqa: SLF001
         finally:
             args.output_dir, args.push_to_hub, args.save_only_model = own
+
+
+def _store_nothing() -> None:
+    """Stand in for ``Trainer.store_flos``."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
+from pytorch_lightning.callbacks import EarlyStopping
+from pytorch_lightning.plugins.io import AsyncCheckpointIO
 from torch.utils.data import DataLoader, TensorDataset
 
 from llutil import worker
@@ -21,8 +24,6 @@ from llutil.integrations.lightning import ElasticCallback
 from tests.integration.integrations.lives import differences, one_life
 
 __all__ = ["life"]
-
-_STOPS = ([2, 4], [3], [6])
 
 
 class Model(LightningModule):
@@ -57,6 +58,9 @@ class Model(LightningModule):
     def on_train_epoch_end(self) -> None:
         self.note(["epoch", self.current_epoch])
 
+    def on_train_end(self) -> None:
+        self.act(0)
+
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.Adam(self.parameters(), lr=0.01)
         if not self.plateau:
@@ -68,6 +72,15 @@ class Model(LightningModule):
         }
 
 
+class _Behind(AsyncCheckpointIO):
+    """Saves half a second after it was told to."""
+
+    def save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        self._ensure_setup()
+        self._executor.submit(time.sleep, 0.5)
+        super().save_checkpoint(*args, **kwargs)
+
+
 def fit(
     note: Callable[[Any], None],
     act: Callable[[int], None],
@@ -77,6 +90,8 @@ def fit(
     samples: int = 11,
     batch_size: int = 4,
     plateau: bool = False,
+    behind: bool = False,
+    ends_early: bool = False,
     **options: Any,
 ) -> bool:
     """Three epochs; whether they were stopped."""
@@ -92,7 +107,8 @@ def fit(
         enable_checkpointing=False,
         enable_model_summary=False,
         enable_progress_bar=elastic,
-        callbacks=[callback, Callback()],  # of a user, behind ours
+        callbacks=[callback, EarlyStopping("loss", 100.0, patience=1 if ends_early else 9)],
+        plugins=[_Behind()] if behind else [],
         **options,
     )
     model = Model(note, act, plateau)
@@ -124,13 +140,19 @@ if __name__ == "__main__":
         case ["life", folder, is_first]:
             life(folder, is_first == "True")
         case ["stops", folder]:
-            cases: list[dict[str, Any]] = [
-                {},
-                {"accumulate_grad_batches": 2, "val_check_interval": 2},
-                {"plateau": True, "limit_val_batches": 0},
-                {"max_steps": 7, "check_val_every_n_epoch": None, "val_check_interval": 2},
+            rows = [[2, 4], [3], [6]]
+            cases: list[tuple[list[list[int]], dict[str, Any]]] = [
+                (rows, {}),
+                (rows, {"accumulate_grad_batches": 2, "val_check_interval": 2}),
+                (rows, {"plateau": True, "limit_val_batches": 0}),
+                (
+                    rows,
+                    {"max_steps": 7, "check_val_every_n_epoch": None, "val_check_interval": 2},
+                ),
+                ([[2]], {"behind": True}),
+                ([[3, 6]], {"ends_early": True}),
             ]
             found: list[str] = []
-            for number, case in enumerate(cases):
-                found += differences(fit, Path(folder, str(number)), _STOPS, **case)
+            for number, (stops, case) in enumerate(cases):
+                found += differences(fit, Path(folder, str(number)), stops, **case)
             print(json.dumps(found))

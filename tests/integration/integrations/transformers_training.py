@@ -50,11 +50,15 @@ class _Training(Trainer):
 
 
 class _Notes(TrainerCallback):
-    def __init__(self, note: Callable[[Any], None]) -> None:
-        self.note = note
+    def __init__(self, note: Callable[[Any], None], act: Callable[[int], None]) -> None:
+        self.note, self.act = note, act
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any, **_: Any) -> None:
         self.note(["validation", state.global_step, metrics["eval_loss"], state.best_metric])
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if control.should_training_stop:
+            self.act(0)
 
 
 def fit(
@@ -90,7 +94,7 @@ def fit(
             eval_dataset=data,
         )
         trainer.note, trainer.act = note, act
-        trainer.add_callback(_Notes(note))
+        trainer.add_callback(_Notes(note, act))
         callback = ElasticCallback(trainer) if elastic else None
         trainer.train(resume_from_checkpoint=callback.resume_from_checkpoint if callback else None)
     stopped = callback is not None and callback.stopped
