@@ -179,7 +179,7 @@ class Steps:
             rank.done = number
             if rank.ended or rank.waits in _BUSY:
                 return
-        rank.waits = "resume" if rank.pause > page.resumed else ""
+        rank.waits = "resume" if rank.pause and rank.pause >= page.resumed else ""
         if not rank.waits:
             self._begin_step(rank)
 

@@ -253,11 +253,14 @@ class Steering:
             self._observer.steered(f"stops after step {asked.step}: {asked.why}")
 
     def _end_pause(self, number: int, resumed: int, why: str) -> None:
+        if self._waits is not None and self._waits[0] < resumed:
+            self._waits = None
+            self._gates.end_pauses(resumed)
         if self._pause is not None and self._pause[0] < resumed:
             self._pause = None
             self._gates.end_pauses(resumed)
             self._observer.steered(f"resumed: {why}")
-        elif number != resumed:
+        elif resumed < number:
             return
         self._flags.end_pause()
 

@@ -91,9 +91,9 @@ def _opened(state: State, stage: Stage, history: GateHistory, now: float) -> Ope
         return _open(agreed, agreed.kinds, agreed.step)
     if newest and (newest.number > part.opened or newest.resumed > part.resumed):
         return _open(newest, (), None)
-    if state.ledger_gone and part.resumed < part.raised:
+    if state.ledger_gone and part.raised and part.resumed <= part.raised:
         why = f"nobody can decide, or resume, any more: {state.ledger_gone}"
-        return _open_undecided(stage, part.raised, part.raised, why, debugged=False)
+        return _open_undecided(stage, part.raised, part.raised + 1, why, debugged=False)
     if not part.holds:
         return None
     limit = state.parameters.gate_limit

@@ -292,6 +292,18 @@ def test_ranks_of_the_other_nodes_wait_for_the_end_of_their_round_but_not_for_ev
     assert node.page.gate.ends_pause(1)
 
 
+def test_nor_do_they_wait_once_nobody_can_end_their_round(node: Node) -> None:
+    steering = node.steering()
+    node.step(1)
+    steering.raise_gate(3, frozenset({CHECKPOINT}), 10.0)
+    steering.open_gate(
+        3, frozenset({CHECKPOINT}), 2, 0, "node 0 has to go", preempted=True, debugged=False
+    )
+    assert not node.page.gate.ends_pause(1)
+    steering.open_gate(3, frozenset(), None, 4, "the ledger has gone for good", debugged=False)
+    assert node.page.gate.ends_pause(1)
+
+
 def test_without_a_place_for_checkpoints_it_stops_at_its_own_next_step(node: Node) -> None:
     steering = node.steering(saves=False)
     node.step(1)

@@ -160,9 +160,21 @@ def test_a_ledger_that_has_gone_for_good_holds_nobody_and_refuses_wishes(followe
     raised(follower)
     follower.wishes("stop")
     refused, opened = follower.sees(see.LedgerGone("its server died"))
-    assert (opened.kinds, opened.resumed) == ((), 1)
+    assert (opened.kinds, opened.resumed) == ((), 2)
     assert (refused.wish.kinds, "its server died" in refused.why) == ((WishKind.STOP,), True)
     assert [type(one) for one in follower.wishes("pause")] == [do.RefuseWish]
+
+
+def test_a_ledger_that_has_gone_for_good_ends_the_pause_of_a_gate_that_is_open(
+    follower: Node,
+) -> None:
+    raised(follower)
+    (paused,) = follower.reads(decision(8, 1, "pause"))
+    assert (paused.number, paused.kinds) == (1, (WishKind.PAUSE,))
+    (opened,) = follower.sees(see.LedgerGone("its server died"))
+    assert (opened.number, opened.kinds) == (1, ())
+    assert opened.resumed > paused.number
+    assert follower.sees(see.Ticked()) == []
 
 
 def test_the_end_of_a_round_is_told_by_its_stop_alone(follower: Node) -> None:
