@@ -43,8 +43,8 @@ class ElasticCallback(callback_class()):  # type: ignore[misc]
         self._sigterm = signal.getsignal(signal.SIGTERM)
 
     def state_dict(self) -> dict[str, int]:
-        own = {"steps": self._steps, "has_ended": self._has_ended}
-        return {**own, "batch": self._position.batch}
+        batch = self._position.batch
+        return {"steps": self._steps, "batch": batch, "has_ended": self._has_ended}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         self._steps, self._position.batch = state_dict["steps"], state_dict["batch"]

@@ -7,26 +7,25 @@
 A step is one of the optimizer. What the Trainer logs, evaluates and saves after it belongs to it,
 so a checkpoint comes after that. The Trainer itself writes it, with optimizer, scheduler and each
 rank's random states, into the job's folder and not into ``output_dir``. This module imports
-Transformers, and knows two names that Transformers (5.24) does not document.
+Transformers, and knows one name that Transformers (5.24) does not document.
 """
 
 from __future__ import annotations
 
-import json
-import logging
 import sys
-from pathlib import Path
 from typing import Any
 
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from transformers.utils.logging import disable_progress_bar
 
 from llutil import worker
-from llutil.errors import ConfigError
+from llutil.integrations.transformers_files import (
+    checkpoint_path,
+    save_checkpoint,
+    warn_of_other_steps,
+)
 
 __all__ = ["ElasticCallback"]
-
-_log = logging.getLogger(__name__)
 
 
 class ElasticCallback(TrainerCallback):  # type: ignore[misc]
@@ -38,7 +37,7 @@ class ElasticCallback(TrainerCallback):  # type: ignore[misc]
 
     def __init__(self, trainer: Any) -> None:
         self._done = done = worker.resume()
-        self.resume_from_checkpoint = f"{done.path}/checkpoint-{done.step}" if done else None
+        self.resume_from_checkpoint = checkpoint_path(done) if done else None
         self.stopped = self._is_at_end = False
         self._trainer = trainer
         self._reported = 0
@@ -54,21 +53,7 @@ class ElasticCallback(TrainerCallback):  # type: ignore[misc]
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._reported = state.global_step
-        done = self._done
-        if not done or done.step != state.global_step or done.world_size == args.world_size:
-            return
-        saved = Path(done.path, f"checkpoint-{done.step}", "trainer_state.json").read_text()
-        before = json.loads(saved)["max_steps"]
-        if before != state.max_steps:
-            _log.warning(
-                "this training has %d steps with %d ranks and had %d with %d, so its position and "
-                "its schedule shift: keep the batch of all ranks together as it is, by "
-                "gradient_accumulation_steps",
-                state.max_steps,
-                args.world_size,
-                before,
-                done.world_size,
-            )
+        warn_of_other_steps(self._done, args, state)
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._is_at_end = False
@@ -95,25 +80,11 @@ class ElasticCallback(TrainerCallback):  # type: ignore[misc]
         todo = worker.step(state.global_step, state.max_steps, **self._metrics)
         if todo.checkpoint:
             with worker.checkpoint(state.global_step) as folder:
-                self._save(folder)
+                save_checkpoint(self._trainer, folder)
         if todo.stop:
             self.stopped = self._trainer.control.should_training_stop = True
             # The Trainer would add up a count of all ranks, of which some may go on elsewhere.
             self._trainer.store_flos = _store_nothing
-
-    def _save(self, folder: str) -> None:
-        if "://" in folder:
-            raise ConfigError(
-                f"checkpoints lie in {folder}, and Transformers writes only files: wanted a folder "
-                "that all hosts share as checkpoint_path"
-            )
-        args = self._trainer.args
-        own = args.output_dir, args.push_to_hub, args.save_only_model
-        args.output_dir, args.push_to_hub, args.save_only_model = str(folder), False, False
-        try:
-            self._trainer._save_checkpoint(self._trainer.model, trial=None)  # noqa: SLF001
-        finally:
-            args.output_dir, args.push_to_hub, args.save_only_model = own
 
 
 def _store_nothing() -> None:
