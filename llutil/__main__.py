@@ -1,5 +1,5 @@
-"""``python -m llutil``: the agent process that the Airflow operator starts; see
-``llutil.agent_process``.
+"""``python -m llutil``: the command ``llutil``; and, with the descriptors that the Airflow operator
+gives, the agent process of a task; see ``llutil.command_line`` and ``llutil.agent_process``.
 """
 
 from __future__ import annotations
@@ -8,13 +8,17 @@ import os
 import sys
 from typing import NoReturn
 
-from llutil.agent_process.main import main as serve
-
 __all__ = ["main"]
 
 
 def main() -> NoReturn:
-    """Run one job, as the command line says, and end this process."""
+    """Run one job, or the command that the command line names, and end this process."""
+    if not any(word.startswith("--socket") for word in sys.argv[1:2]):
+        from llutil.command_line.main import console
+
+        console()
+    from llutil.agent_process.main import main as serve
+
     status = serve(sys.argv[1:])
     sys.stdout.flush()
     sys.stderr.flush()

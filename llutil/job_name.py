@@ -27,7 +27,7 @@ _PART_LENGTH = 30
 _HASH_BYTES = 10
 _ILLEGAL = re.compile(r"[^A-Za-z0-9._-]+")
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.~:+-]*")
-_BY_CHANCE = re.compile(r"run-[0-9a-f]{32}")
+_BY_CHANCE = re.compile(r"run-[0-9a-f]{32}|[A-Za-z0-9._-]+\+[0-9a-f]{10}")
 
 
 def job_name(readable: Sequence[str], exact: Sequence[str | int | None]) -> str:
@@ -45,9 +45,12 @@ def is_id(text: str) -> bool:
     return len(text) <= LONGEST_ID and _ID.fullmatch(text) is not None
 
 
-def name_by_chance() -> str:
-    """A name that nobody else knows, and that no other launch gets."""
-    return f"run-{uuid.uuid4().hex}"
+def name_by_chance(readable: str = "") -> str:
+    """A name that nobody else knows, and that no other launch gets. With a text ``readable`` it is
+    short and begins with that: people tell such names apart, and type them.
+    """
+    slug = _ILLEGAL.sub("-", readable)[:_PART_LENGTH].strip(".-")
+    return f"{slug}+{uuid.uuid4().hex[:10]}" if slug else f"run-{uuid.uuid4().hex}"
 
 
 def is_by_chance(name: str) -> bool:

@@ -6,6 +6,8 @@ below it, and ``llutil.time_budgets``.
 
 from __future__ import annotations
 
+import logging
+import signal
 import time
 
 from llutil.agent.steering.steering import Steering
@@ -14,6 +16,8 @@ from llutil.agent.workers.rank_group import RankGroup
 from llutil.time_budgets import StopBudget
 
 __all__ = ["GracefulStop"]
+
+_log = logging.getLogger(__name__)
 
 
 class GracefulStop:
@@ -32,7 +36,12 @@ class GracefulStop:
         caught = self._signals.caught
         if caught is None:
             return
-        self._asked = self._asked or time.monotonic()
+        if self._asked is None:
+            self._asked = time.monotonic()
+            if workers is not None and not workers.ended:
+                again = "; Ctrl-C again ends them at once" if caught is signal.SIGINT else ""
+                text = "got %s: the ranks here have %.3g s to save and to end%s"
+                _log.info(text, caught.name, self._grace_period, again)
         if workers is not None and not workers.failed and not self._signals.urgent:
             if workers.ended and not self._steering.was_told_to_end:
                 return  # they had come to their own end before

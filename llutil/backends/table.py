@@ -26,6 +26,7 @@ __all__ = [
     "ZEUS_ADAPTER",
     "backend_named",
     "backend_of_connection",
+    "backend_of_torchrun",
     "conceal_options",
 ]
 
@@ -245,3 +246,9 @@ def backend_of_connection(connection_type: str) -> Backend | None:
         if connection_type and backend.connection_type == connection_type:
             return backend
     return None
+
+
+def backend_of_torchrun(name: str) -> Backend | None:
+    """The backend that torchrun calls so, or that has this name; None if there is none."""
+    by_name = {backend.torchrun_name: backend for backend in BACKENDS.values()} | dict(BACKENDS)
+    return by_name.get(name)

@@ -10,17 +10,19 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn
 
 import llutil
 from llutil.command_line.errors import CommandError
+from llutil.command_line.rendezvous import add_options
 
-__all__ = ["main", "parser"]
+__all__ = ["console", "main", "parser"]
 
 _SECONDS = 60.0
 _BROKEN_PIPE, _INTERRUPTED = 141, 130
 """What a shell says of a program that ended by SIGPIPE, or by Ctrl-C."""
 
+_RUN = "run a script, a module or a program on every rank of a job, as torchrun does"
 _ORDERS = {
     "pause": "hold all ranks of the job at the end of one step",
     "resume": "let ranks go on after a pause",
@@ -29,10 +31,21 @@ _ORDERS = {
 }
 
 
+def console() -> NoReturn:
+    """Be the program ``llutil``."""
+    code = main()
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    # All is done. To take torch apart would cost half a second, and where one of its calls was left
+    # to itself by a stop, it would wait for that call.
+    os._exit(code)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that ``argv`` names, by default the process's own; returns its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    built = parser()
+    built = parser(runs=_names_run(words))
     with suppress(ImportError):
         import argcomplete
 
@@ -53,8 +66,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def parser() -> argparse.ArgumentParser:
-    """The parser of all commands."""
+def parser(*, runs: bool = True) -> argparse.ArgumentParser:
+    """The parser of all commands. Without ``runs`` it lacks the options of ``run``, which need
+    torch.
+    """
     top = argparse.ArgumentParser(
         prog="llutil",
         description="Run elastic PyTorch jobs, and look after those that run on this host.",
@@ -62,6 +77,12 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"llutil {llutil.__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    if runs:
+        from llutil.command_line.run import add_run
+
+        add_run(commands, "run", _RUN)
+    else:
+        commands.add_parser("run", help=_RUN)
     _add(
         commands,
         "ps",
@@ -72,11 +93,24 @@ def parser() -> argparse.ArgumentParser:
     status = _add(
         commands,
         "status",
-        "show one job: its node, its ranks, its checkpoints",
+        "show one job: its node, its ranks, its checkpoints; or all of its nodes",
         _status,
-        ["llutil status train-digits", "llutil status train-digits --json"],
+        [
+            "llutil status train-digits",
+            "llutil status train-digits --json",
+            "llutil status train-digits --rdzv-endpoint etcd.example.com:2379",
+        ],
     )
     _add_run_id(status)
+    add_options(status, {})  # a variable must not make a question about this host another one
+    one = _add(
+        commands,
+        "stacks",
+        "show what the ranks of a job on this host do at this moment, call by call",
+        _stacks,
+        ["llutil stacks train-digits", "llutil stacks train-digits --json"],
+    )
+    _add_run_id(one)
     for name, text in _ORDERS.items():
         examples = [f"llutil {name} train-digits", f"llutil {name} train-digits --timeout 600"]
         if name == "stop":
@@ -92,6 +126,12 @@ def parser() -> argparse.ArgumentParser:
             help="how long to wait until it has come about (default: %(default)g)",
         )
     return top
+
+
+def _names_run(words: Sequence[str]) -> bool:
+    """Whether ``words``, or the line that a shell wants completed, begin with "run"."""
+    line = os.environ.get("COMP_LINE", "").split() if "_ARGCOMPLETE" in os.environ else []
+    return [*line[1:], *words][:1] == ["run"]
 
 
 def _add(
@@ -136,11 +176,13 @@ def _status(given: argparse.Namespace) -> int:
     return status(given)
 
 
+def _stacks(given: argparse.Namespace) -> int:
+    from llutil.command_line.stacks import stacks
+
+    return stacks(given)
+
+
 def _order(given: argparse.Namespace) -> int:
     from llutil.command_line.orders import order
 
     return order(given)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

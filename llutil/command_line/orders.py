@@ -16,8 +16,8 @@ from llutil.command_line.screen import Screen
 
 __all__ = ["order", "outcome", "undone"]
 
-# Seconds between two looks.
-_PERIOD = 0.2
+# Seconds between two looks: at first, since a job that stops may end in a moment, and later.
+_SHORT, _PERIOD, _AT_FIRST = 0.05, 0.5, 3.0
 # Seconds to wait for ranks that have not called ``worker.step`` yet.
 _FIRST_STEP = 5.0
 
@@ -38,7 +38,7 @@ def order(given: argparse.Namespace) -> int:
         limit = given.timeout if found.counts_steps else min(given.timeout, _FIRST_STEP)
         if time.monotonic() >= began + limit:
             raise CommandError(undone(wanted, found, limit))
-        time.sleep(_PERIOD)
+        time.sleep(_SHORT if time.monotonic() < began + _AT_FIRST else _PERIOD)
         found = ask_agent(agent, run_id, Request(do=Order.STATUS))
     if wanted is not Order.STOP:
         raise CommandError(f"run {run_id!r} has ended")

@@ -1,4 +1,6 @@
-"""``llutil status``: one job, as its agents on this host know it."""
+"""``llutil status``: one job, as its agents on this host know it; or, with ``--rdzv-endpoint``, all
+of it, as its ledger does.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +9,21 @@ import argparse
 from llutil.agent_socket.messages import JobStatus, RankStatus
 from llutil.command_line import words
 from llutil.command_line.jobs import as_json, nodes_of, statuses_of
-from llutil.command_line.screen import Screen
+from llutil.command_line.rendezvous import rendezvous_of
+from llutil.command_line.screen import Cell, Screen
 from llutil.progress.words import duration
 
 __all__ = ["show_node", "status"]
 
+_NODES = ("NODE", "ADDRESS", "RANKS", "LIVES")
+_STYLES = {"runs": "green", "waits": "yellow", "left": "red"}
 _HEADER = ("RANK", "LOCAL", "PID", "STEP", "REPORTED", "DOES")
 
 
 def status(given: argparse.Namespace) -> int:
     """Show it; 0."""
+    if given.rdzv_endpoint:
+        return _whole_job(given)
     heard, screen = nodes_of(given.run_id), Screen()
     found = statuses_of(heard)
     if given.json:
@@ -30,6 +37,46 @@ def status(given: argparse.Namespace) -> int:
         if silent.problem:
             screen.line(f"agent {silent.name.pid}: {silent.problem}", "red")
     return 0
+
+
+def _whole_job(given: argparse.Namespace) -> int:
+    from llutil.command_line.job_ledger import read_ledger
+
+    found, screen = read_ledger(given.run_id, rendezvous_of(given)), Screen()
+    if given.json:
+        screen.raw(as_json(found))
+        return 0
+    screen.facts(
+        [
+            ("run", found.run_id),
+            ("state", Cell(found.state, _STYLES.get(found.state, ""))),
+            ("outcome", found.outcome),
+            ("round", f"{found.round} of generation {found.generation}" if found.round else ""),
+            ("restarts", str(found.restarts)),
+            ("ranks", str(found.world_size) if found.world_size else ""),
+            ("asked", found.detail),
+            ("last end", found.last_end),
+        ]
+    )
+    screen.table(
+        _NODES,
+        [
+            [
+                one.label or one.name,
+                one.address,
+                _ranks(one.first_rank, one.nproc),
+                "yes" if one.lives else Cell("no: its lease has ended", "red"),
+            ]
+            for one in found.nodes
+        ],
+    )
+    return 0
+
+
+def _ranks(first: int | None, count: int) -> str:
+    if first is None:
+        return "waits"
+    return str(first) if count == 1 else f"{first} to {first + count - 1}"
 
 
 def show_node(screen: Screen, one: JobStatus) -> None:

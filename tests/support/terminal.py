@@ -7,6 +7,8 @@ import select
 import subprocess
 import termios
 import time
+from collections.abc import Callable
+from typing import Any
 
 __all__ = ["Terminal"]
 
@@ -16,18 +18,31 @@ LIMIT = 60.0  # seconds
 class Terminal:
     """A program that makes its standard input its terminal, and somebody who types.
 
-    ``size`` is columns and lines; by default the terminal does not know its size.
+    ``size`` is columns and lines; by default the terminal does not know its size. ``popen`` stands
+    in for ``subprocess.Popen``. The program has to end with the exit code ``exits``.
     """
 
     def __init__(
-        self, *command: str, env: dict[str, str], size: tuple[int, int] | None = None
+        self,
+        *command: str,
+        env: dict[str, str],
+        size: tuple[int, int] | None = None,
+        popen: Callable[..., Any] = subprocess.Popen,
+        exits: int = 0,
     ) -> None:
         self._ours, programs = os.openpty()
         if size is not None:
             termios.tcsetwinsize(programs, (size[1], size[0]))
         self._shown = b""
-        self._process = subprocess.Popen(
-            command, stdin=programs, stdout=programs, stderr=programs, env=env
+        self._exits = exits
+        self._process = popen(
+            command,
+            stdin=programs,
+            stdout=programs,
+            stderr=programs,
+            pass_fds=(),
+            env=env,
+            start_new_session=False,
         )
         os.close(programs)
 
@@ -54,7 +69,7 @@ class Terminal:
     def __exit__(self, kind: object, *_: object) -> None:
         try:
             if kind is None:
-                assert self._process.wait(LIMIT) == 0
+                assert self._process.wait(LIMIT) == self._exits
         finally:
             os.close(self._ours)  # a program that still runs gets SIGHUP
             self._process.wait(LIMIT)

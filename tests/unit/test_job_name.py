@@ -75,6 +75,23 @@ def test_a_name_by_chance_is_an_id_and_known_as_one() -> None:
     assert not is_by_chance(job_name([name], [name]))
 
 
+@pytest.mark.parametrize(
+    ("readable", "begins"),
+    [("train", "train+"), ("train digits.sh", "train-digits.sh+"), (100 * "x", 30 * "x" + "+")],
+)
+def test_a_name_by_chance_may_begin_with_what_people_know(readable: str, begins: str) -> None:
+    name = name_by_chance(readable)
+    assert name.startswith(begins)
+    assert name != name_by_chance(readable)
+    assert is_id(name)
+    assert is_by_chance(name)
+
+
+@pytest.mark.parametrize("nothing", ["", "...", "/"])
+def test_a_text_without_a_letter_is_no_part_of_a_name(nothing: str) -> None:
+    assert name_by_chance(nothing).startswith("run-")
+
+
 @pytest.mark.parametrize("text", ["", ".", "..", "a/b", "a b", "-x", "a\n", "é", "x" * 201])
 def test_what_is_no_folder_or_key_is_no_id(text: str) -> None:
     assert not is_id(text)

@@ -96,7 +96,8 @@ class JobControl:
         state = self._state()
         stop = self._steering.asked_stop
         pace = heard.pace if state in {State.RUNS, State.SAVES} else None
-        steps = heard.steps.values() if running else ()
+        # From the page itself: the observer hears of steps twice a second only.
+        ranks = tuple(self._rank(worker) for worker in group.workers) if running else ()
         return JobStatus(
             run_id=facts.run_id,
             pid=os.getpid(),
@@ -110,9 +111,9 @@ class JobControl:
             seconds=time.monotonic() - self._began,
             label=facts.label,
             node=group.group_rank if running else None,
-            ranks=tuple(self._rank(worker) for worker in group.workers) if running else (),
-            step=min((step for step, _ in steps), default=None),
-            total=max((total for _, total in steps), default=0),
+            ranks=ranks,
+            step=min((rank.step for rank in ranks if rank.step is not None), default=None),
+            total=max((rank.total for rank in ranks), default=0),
             rate=pace.rate if pace else None,
             seconds_left=pace.seconds_left if pace else None,
             metrics=dict(heard.metrics) if running else {},

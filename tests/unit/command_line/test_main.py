@@ -8,7 +8,7 @@ import pytest
 
 from llutil.command_line.main import main, parser
 
-COMMANDS = ("ps", "status", "pause", "resume", "checkpoint", "stop")
+COMMANDS = ("ps", "status", "stacks", "pause", "resume", "checkpoint", "stop")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -39,7 +39,9 @@ def test_an_unknown_run_ends_with_1(command: str, capsys: pytest.CaptureFixture[
 
 def test_every_command_has_a_function_and_json() -> None:
     for command in COMMANDS:
-        given = parser().parse_args([command, *(["run"] if command != "ps" else []), "--json"])
+        given = parser(runs=False).parse_args(
+            [command, *(["run"] if command != "ps" else []), "--json"]
+        )
         assert given.json
         assert callable(given.function)
 

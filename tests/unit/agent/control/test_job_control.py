@@ -78,20 +78,30 @@ def test_the_ranks_of_a_round_are_told_one_by_one(node: Node) -> None:
     node.begin(101, 102)
     node.events.slot(0).report(5, 10)
     node.events.slot(0).heartbeat = time.monotonic_ns() - 3 * 10**9
-    node.observer.progress({2: (5, 10), 3: (4, 10)}, {"loss": 0.5})
+    node.events.slot(1).report(4, 12)
+    node.observer.progress({2: (3, 10), 3: (4, 10)}, {"loss": 0.5})
     status = node.status()
     assert (status.state, status.node, status.nodes, status.world_size) == (State.RUNS, 1, 2, 4)
-    assert (status.restarts, status.max_restarts, status.step, status.total) == (1, 3, 4, 10)
+    assert (status.restarts, status.max_restarts, status.step, status.total) == (1, 3, 4, 12)
     assert status.metrics == {"loss": 0.5}
     first, second = status.ranks
     assert (first.rank, first.local_rank, first.pid, first.step) == (2, 0, 101, 5)
     assert first.silent is not None
     assert 3.0 <= first.silent < 60.0
-    assert (second.rank, second.pid, second.step, second.silent) == (3, 102, None, None)
+    assert (second.rank, second.pid, second.step, second.total) == (3, 102, 4, 12)
+
+
+def test_a_rank_that_has_reported_nothing_has_no_step(node: Node) -> None:
+    node.begin(101, 102)
+    node.events.slot(0).report(5, 10)
+    status = node.status()
+    assert (status.step, status.total) == (5, 10)
+    assert (status.ranks[1].step, status.ranks[1].silent) == (None, None)
 
 
 def test_after_a_round_its_ranks_are_not_told(node: Node) -> None:
     node.begin(101)
+    node.events.slot(0).report(5, 10)
     node.observer.progress({1: (5, 10)}, {"loss": 0.5})
     node.observer.round(1, 0, ())
     status = node.status()
