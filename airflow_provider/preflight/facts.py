@@ -7,20 +7,16 @@ second. Airflow is imported inside functions.
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
-import socket
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider.gang.served_ledger import is_served, own_address
 from airflow_provider.preflight.findings import Facts, Heartbeats, Severity, executor_of, findings
 from llutil.backends.table import BACKENDS
 from llutil.errors import ConfigError
+from llutil.preflight.addresses import address_problems, ask_resolver, loopback_problems
 
 if TYPE_CHECKING:
     from airflow_provider.gang.node import GangNode
@@ -30,8 +26,6 @@ __all__ = ["preflight"]
 
 T = TypeVar("T")
 
-_RESOLVE_TIMEOUT = 1.0
-"""How long a resolver has to answer, in seconds."""
 _DEFAULT_VISIBILITY_TIMEOUT = 86400.0
 """The ``visibility_timeout`` that Airflow's Celery provider sets (3.26), in seconds."""
 _REDELIVERING_BROKERS = ("redis://", "rediss://", "sqs://", "sentinel://")
@@ -143,105 +137,12 @@ def _heartbeats_by(get: Callable[[str, str], Any], usual: float) -> Heartbeats:
 
 def _address_problems(config: LaunchConfig, executor: str | None) -> list[str]:
     """The problems with the address at which the other nodes find this one."""
-    if config.local_addr:
-        return _local_addr_problems(config.local_addr)
-    if is_served(config):
-        try:
-            own = _ask_resolver(own_address)
-        except ConfigError as error:
-            return [str(error)]
-        return _loopback_problems(own, executor, "[core] execution_api_server_url")
-    backend = BACKENDS[config.rdzv_backend]
-    if not backend.has_ledger:
-        name = _ask_resolver(socket.getfqdn)
-        if _first_resolved([(name, 0)]) is None:
-            return [
-                f"this host's name {name!r} does not resolve, and the other nodes are told it; "
-                "give local_addr, or let the name resolve on every host"
-            ]
-        return []
-    found = _first_resolved(
-        [(one.host, one.port) for one in backend.endpoints(config.rdzv_endpoint)]
-    )
-    if found is None:
-        return [
-            f"no host of rdzv_endpoint {config.rdzv_endpoint!r} resolves here: this node cannot "
-            "reach the rendezvous"
-        ]
-    family, address = found
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        probe.connect(address)  # sends nothing: connect(2)
-        own = str(probe.getsockname()[0])
-    return _loopback_problems(own, executor, "rdzv_endpoint")
-
-
-def _loopback_problems(own: str, executor: str | None, option: str) -> list[str]:
-    """The problems with the address ``own``, to which the route to ``option`` has led."""
-    if executor != "LocalExecutor" and (own.startswith("127.") or own == "::1"):
-        return [
-            f"this node's address for the others is {own}, where no other host finds it; give "
-            f"{option} by an address that all hosts share, or local_addr"
-        ]
-    return []
-
-
-def _local_addr_problems(given: str) -> list[str]:
-    """The problems with ``local_addr``, which is ``given``."""
-    found = _first_resolved([(given, 0)])
-    if found is None:
-        return [
-            f"local_addr {given!r} does not resolve here, and probably nowhere: the other nodes "
-            "cannot find this one; give an address of this host"
-        ]
-    family, address = found
+    one_host = executor == "LocalExecutor"
+    if config.local_addr or not is_served(config):
+        backend = BACKENDS[config.rdzv_backend]
+        return address_problems(config.local_addr, backend, config.rdzv_endpoint, one_host=one_host)
     try:
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.bind(address)
-    except OSError as error:
-        if error.errno != errno.EADDRNOTAVAIL:
-            raise
-        return [
-            f"local_addr {given!r} is not an address of this host: unless something forwards it, "
-            "the other nodes cannot reach this one"
-        ]
-    return []
-
-
-def _first_resolved(places: Sequence[tuple[str, int]]) -> tuple[socket.AddressFamily, Any] | None:
-    """The family and the address of the first host and port of ``places`` that resolves.
-
-    :raises TimeoutError: the resolver has not answered in time.
-    """
-
-    def ask() -> tuple[socket.AddressFamily, Any] | None:
-        for host, port in places:
-            with suppress(OSError, UnicodeError):
-                family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[
-                    0
-                ]
-                return family, address
-        return None
-
-    return _ask_resolver(ask)
-
-
-def _ask_resolver(ask: Callable[[], T]) -> T:
-    """What ``ask`` returns; it asks a resolver in a thread.
-
-    A resolver cannot be interrupted, and may take many seconds if the DNS is away.
-
-    :raises TimeoutError: it takes too long.
-    """
-    answer: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            answer.set_result(ask())
-        except Exception as error:  # noqa: BLE001 - the edge of the thread
-            answer.set_exception(error)
-
-    threading.Thread(target=run, name="preflight-name", daemon=True).start()
-    try:
-        return answer.result(timeout=_RESOLVE_TIMEOUT)
-    except TimeoutError:
-        raise TimeoutError(f"no name was resolved within {_RESOLVE_TIMEOUT:g} s") from None
+        own = ask_resolver(own_address)
+    except ConfigError as error:
+        return [str(error)]
+    return loopback_problems(own, "[core] execution_api_server_url", one_host=one_host)

@@ -23,6 +23,11 @@ _BROKEN_PIPE, _INTERRUPTED = 141, 130
 """What a shell says of a program that ended by SIGPIPE, or by Ctrl-C."""
 
 _RUN = "run a script, a module or a program on every rank of a job, as torchrun does"
+_PLACES = {
+    "checkpoint-path": "where checkpoints are to lie",
+    "log-dir": "where log files are to lie",
+    "local-addr": "the address at which other nodes are to find this one",
+}
 _ORDERS = {
     "pause": "hold all ranks of the job at the end of one step",
     "resume": "let ranks go on after a pause",
@@ -111,6 +116,7 @@ def parser(*, runs: bool = True) -> argparse.ArgumentParser:
         ["llutil stacks train-digits", "llutil stacks train-digits --json"],
     )
     _add_run_id(one)
+    _add_doctor(commands)
     for name, text in _ORDERS.items():
         examples = [f"llutil {name} train-digits", f"llutil {name} train-digits --timeout 600"]
         if name == "stop":
@@ -132,6 +138,32 @@ def _names_run(words: Sequence[str]) -> bool:
     """Whether ``words``, or the line that a shell wants completed, begin with "run"."""
     line = os.environ.get("COMP_LINE", "").split() if "_ARGCOMPLETE" in os.environ else []
     return [*line[1:], *words][:1] == ["run"]
+
+
+def _add_doctor(commands: Any) -> None:
+    one = _add(
+        commands,
+        "doctor",
+        "say what would ruin a run on this host, before there is one",
+        _doctor,
+        [
+            "llutil doctor",
+            "llutil doctor --nproc-per-node 8 --checkpoint-path s3://bucket/checkpoints",
+            "llutil doctor --rdzv-endpoint etcd.example.com:2379 && llutil run ...",
+        ],
+    )
+    one.add_argument(
+        "--nproc-per-node",
+        "--nproc_per_node",
+        default=os.environ.get("PET_NPROC_PER_NODE", "auto"),
+        metavar="N",
+        help="ranks of this node, as for 'llutil run' (default: %(default)s)",
+    )
+    for name, text in _PLACES.items():
+        option, variable = f"--{name}", f"PET_{name.upper().replace('-', '_')}"
+        other = option.replace("-", "_").replace("__", "--")
+        one.add_argument(option, other, default=os.environ.get(variable), help=text)
+    add_options(one, os.environ)
 
 
 def _add(
@@ -180,6 +212,12 @@ def _stacks(given: argparse.Namespace) -> int:
     from llutil.command_line.stacks import stacks
 
     return stacks(given)
+
+
+def _doctor(given: argparse.Namespace) -> int:
+    from llutil.command_line.doctor import doctor
+
+    return doctor(given)
 
 
 def _order(given: argparse.Namespace) -> int:

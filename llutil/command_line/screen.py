@@ -63,6 +63,12 @@ class Screen:
         for name, cell in told:
             self._line((f"{name:{width}}{_BETWEEN}", "dim"), cell)
 
+    def row(self, *cells: Cell) -> None:
+        """Show one line made of ``cells``."""
+        shown = [_cell(cell) for cell in cells]
+        parts = [part for cell in shown for part in (cell, ("  ", ""))]
+        self._line(*parts[:-1])
+
     def line(self, text: str, style: str = "") -> None:
         """Show one line."""
         self._line(_cell(Cell(text, style)))

@@ -8,7 +8,7 @@ import pytest
 
 from llutil.command_line.main import main, parser
 
-COMMANDS = ("ps", "status", "stacks", "pause", "resume", "checkpoint", "stop")
+COMMANDS = ("ps", "doctor", "status", "stacks", "pause", "resume", "checkpoint", "stop")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -29,7 +29,7 @@ def test_a_wrong_use_ends_with_2(words: list[str], capsys: pytest.CaptureFixture
     assert "usage: llutil" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", COMMANDS[1:])
+@pytest.mark.parametrize("command", COMMANDS[2:])
 def test_an_unknown_run_ends_with_1(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "no-such-run"]) == 1
     assert f"llutil {command}: no run 'no-such-run' of this user on this host" in (
@@ -40,7 +40,7 @@ def test_an_unknown_run_ends_with_1(command: str, capsys: pytest.CaptureFixture[
 def test_every_command_has_a_function_and_json() -> None:
     for command in COMMANDS:
         given = parser(runs=False).parse_args(
-            [command, *(["run"] if command != "ps" else []), "--json"]
+            [command, *(["run"] if command not in COMMANDS[:2] else []), "--json"]
         )
         assert given.json
         assert callable(given.function)

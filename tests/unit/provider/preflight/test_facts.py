@@ -11,9 +11,9 @@ from types import SimpleNamespace
 import pytest
 
 from airflow_provider.gang.served_ledger import served_place
-from airflow_provider.preflight import facts
 from airflow_provider.preflight.facts import preflight
 from llutil.launcher.config import LaunchConfig
+from llutil.preflight import addresses
 
 
 @pytest.fixture
@@ -182,7 +182,7 @@ def test_a_host_without_a_name_is_told_where_the_name_is_what_others_get(said, m
 def test_a_resolver_that_does_not_answer_costs_little_and_fails_nothing(said, monkeypatch):
     over = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [over.wait(60)] * 5)
-    monkeypatch.setattr(facts, "_RESOLVE_TIMEOUT", 0.01)
+    monkeypatch.setattr(addresses, "_RESOLVE_TIMEOUT", 0.01)
     found = said(config=several(), levels=("DEBUG", "INFO", "WARNING"))
     over.set()
     assert len(found) == 1
