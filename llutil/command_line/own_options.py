@@ -8,7 +8,6 @@ name. This module may import ``llutil.launcher.config``: it imports no torch.
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields
 from types import NoneType, UnionType
@@ -126,8 +125,9 @@ def _value(text: str, hint: Any) -> Any:
 def _texts() -> dict[str, str]:
     """What the class's docstring says of each field. It is missing under ``python -OO``."""
     text = LaunchConfig.__doc__ or ""
-    found = re.findall(r":param (\w+): (.*?)(?=\n\s*:param |\Z)", text, re.DOTALL)
-    return {name: " ".join(words.replace("``", "").split()) for name, words in found}
+    _, *params = text.split(":param ")
+    pairs = (param.partition(": ") for param in params)
+    return {name: " ".join(words.replace("``", "").split()) for name, _, words in pairs}
 
 
 def _help(text: str, field: Field[Any]) -> str:
