@@ -86,6 +86,10 @@ class StopSignals:
                 f"Process {os.getpid()} got signal: {self.caught.value}", sigval=self.caught
             )
 
+    def postpone(self) -> None:
+        """What was raised is dealt with later, as if it had not been."""
+        self._raised = False
+
     @contextmanager
     def raising(self) -> Iterator[None]:
         """Let a signal raise at once inside the block. For waits inside torch, which the loop

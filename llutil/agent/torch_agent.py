@@ -16,6 +16,7 @@ import uuid
 
 from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup, WorkerState
 from torch.distributed.elastic.metrics.api import put_metric
+from torch.distributed.elastic.multiprocessing.api import SignalException
 
 from llutil.agent.base_agent import Agent
 from llutil.agent.failures.report import process_failures
@@ -99,12 +100,22 @@ class TorchBackendAgent(Agent):
             if time.monotonic() >= next_look:
                 next_look = time.monotonic() + interval
                 workers.refresh()
-                with self._signals.raising():
-                    if self._worker_group.spec.rdzv_handler.num_nodes_waiting() > 0:
-                        return
+                if self._nodes_wait():
+                    return
                 continue
             self._turn(workers, next_look)
         self._graceful_stop.check(self._workers)  # if a stop was asked, a failure is its result
+
+    def _nodes_wait(self) -> bool:
+        """Whether nodes wait to join. A stop comes first: it ends this node's ranks in order."""
+        if self._signals.caught is not None:
+            return False
+        try:
+            with self._signals.raising():
+                return bool(self._worker_group.spec.rdzv_handler.num_nodes_waiting() > 0)
+        except SignalException:
+            self._signals.postpone()
+            return False
 
     def _on_success(self, group: WorkerGroup) -> RunResult:
         """End a round whose ranks here have all succeeded."""

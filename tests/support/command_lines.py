@@ -20,6 +20,7 @@ for step in range(done.step + 1 if done else 1, 100000):
     todo = worker.step(step, loss=1 / step)
     if todo.checkpoint:
         with worker.checkpoint(step) as folder:
+            time.sleep(0.3)  # as long as three of torchrun's monitor intervals
             open(os.path.join(folder, str(worker.rank())), "w").close()
     if todo.stop:
         print(f"rank {worker.rank()} stops after step {step}", flush=True)

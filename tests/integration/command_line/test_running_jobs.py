@@ -197,7 +197,7 @@ def test_ctrl_c_has_ranks_save_and_stop_and_a_terminal_shows_a_table(
         terminal.until("got SIGINT: the ranks here have 30 s to save and to end; Ctrl-C again")
         shown = terminal.until("llutil run: stopped by SIGINT")
     steps = {int(step) for step in re.findall(r"rank \d stops after step (\d+)", shown)}
-    assert len(steps) == 1
+    assert len(steps) == 1, shown
     (saved,) = Path(place, run_id).glob("step-*")
     assert saved.name.startswith(f"step-{max(steps)}-")
 

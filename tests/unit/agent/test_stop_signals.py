@@ -215,3 +215,14 @@ def test_the_callers_descriptor_for_signals_is_put_back(loop: EventLoop) -> None
     finally:
         os.close(read)
         os.close(write)
+
+
+def test_what_was_raised_may_be_dealt_with_later_and_is_not_lost(
+    loop: EventLoop, heard: list[int]
+) -> None:
+    with StopSignals(loop) as signals:
+        with pytest.raises(SignalException), signals.raising():
+            os.kill(os.getpid(), signal.SIGTERM)
+        signals.postpone()
+        assert signals.caught is signal.SIGTERM
+    assert heard == [signal.SIGTERM]  # nobody raised it again: it is the caller's
