@@ -69,6 +69,7 @@ def job(
             pass_fds=(),
             env=own_environment(),
             start_new_session=True,
+            cwd=str(output.parent),  # ranks save there, if they are given no other place
         )
     try:
         yield process
