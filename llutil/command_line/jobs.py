@@ -17,9 +17,9 @@ SECONDS = 3.0
 """How long agents have to answer. One that waits inside torch's rendezvous may not."""
 
 
-def all_jobs(seconds: float = SECONDS) -> list[Heard]:
+def all_jobs() -> list[Heard]:
     """All nodes of all jobs, in order of run id and node."""
-    heard = ask(socket_names(), Request(do=Order.STATUS), seconds)
+    heard = ask(socket_names(), Request(do=Order.STATUS), SECONDS)
     return sorted(heard, key=_place)
 
 

@@ -24,6 +24,9 @@ def ps(given: argparse.Namespace) -> int:
         screen.raw(as_json([_plain(one) for one in heard]))
         return 0
     screen.table(_HEADER, [_row(one) for one in heard])
+    for one in heard:
+        if one.problem:
+            screen.line(f"agent {one.name.pid} of {one.name.run_id}: {one.problem}", "red")
     if not heard:
         screen.line("no job of this user runs on this host")
     return 0
@@ -38,7 +41,7 @@ def _plain(one: Heard) -> Any:
 def _row(one: Heard) -> list[str | Cell]:
     status = one.status
     if status is None:
-        silent = Cell(f"silent ({one.problem})", "red")
+        silent = Cell("silent", "red")
         return [one.name.run_id, "-", silent, "-", "-", "-", "-", str(one.name.pid)]
     node = "-" if status.node is None else f"{status.node} of {status.nodes}"
     ranks = f"{len(status.ranks)} of {status.world_size}" if status.ranks else "-"

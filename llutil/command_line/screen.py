@@ -48,8 +48,10 @@ class Screen:
         from rich.text import Text
 
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for name, is_right in zip(header, right, strict=True):
-            table.add_column(name, justify="right" if is_right else "left", overflow="fold")
+        for number, (name, is_right) in enumerate(zip(header, right, strict=True)):
+            side: Any = "right" if is_right else "left"
+            # The first column is what people copy: it stays on one line as long as it can.
+            table.add_column(name, justify=side, overflow="fold", no_wrap=number == 0)
         for row in cells:
             table.add_row(*(Text(cell.text, cell.style) for cell in row))
         self._console.print(table)

@@ -29,14 +29,28 @@ for step in range(done.step + 1 if done else 1, 100000):
 """A script whose ranks make steps until they are asked to stop."""
 
 
+# When a process ends that a terminal belongs to, the kernel drops what nobody has read there yet.
+_SHELL = """
+import signal
+os.login_tty(os.dup(0))
+child = os.fork()
+if child:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    print("ended with", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+    input()
+    os._exit(0)
+"""
+
+
 def llutil_command(*words: str, on_terminal: bool = False) -> list[str]:
     """The command line of ``llutil``, whose ranks have the PYTHONPATH of the test run. With
-    ``on_terminal``, it makes its standard input its terminal first.
+    ``on_terminal`` it is the child of a process whose terminal is its standard input, as a shell's;
+    that process then says "ended with" the exit code, and ends at the next line that is typed.
     """
-    code = f"import os; os.environ['PYTHONPATH'] = {os.environ.get('PYTHONPATH', '')!r}; "
+    code = f"import os; os.environ['PYTHONPATH'] = {os.environ.get('PYTHONPATH', '')!r}\n"
     if on_terminal:
-        code += "os.login_tty(os.dup(0)); "
-    code += "from llutil.command_line.main import console; console()"
+        code += _SHELL
+    code += "from llutil.command_line.main import console\nconsole()\n"
     return [sys.executable, "-u", "-c", code, *words]
 
 

@@ -19,7 +19,7 @@ class Terminal:
     """A program that makes its standard input its terminal, and somebody who types.
 
     ``size`` is columns and lines; by default the terminal does not know its size. ``popen`` stands
-    in for ``subprocess.Popen``. The program has to end with the exit code ``exits``.
+    in for ``subprocess.Popen``.
     """
 
     def __init__(
@@ -28,13 +28,11 @@ class Terminal:
         env: dict[str, str],
         size: tuple[int, int] | None = None,
         popen: Callable[..., Any] = subprocess.Popen,
-        exits: int = 0,
     ) -> None:
         self._ours, programs = os.openpty()
         if size is not None:
             termios.tcsetwinsize(programs, (size[1], size[0]))
         self._shown = b""
-        self._exits = exits
         self._process = popen(
             command,
             stdin=programs,
@@ -69,7 +67,7 @@ class Terminal:
     def __exit__(self, kind: object, *_: object) -> None:
         try:
             if kind is None:
-                assert self._process.wait(LIMIT) == self._exits
+                assert self._process.wait(LIMIT) == 0
         finally:
             os.close(self._ours)  # a program that still runs gets SIGHUP
             self._process.wait(LIMIT)

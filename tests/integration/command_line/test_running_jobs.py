@@ -187,7 +187,7 @@ def test_ctrl_c_has_ranks_save_and_stop_and_a_terminal_shows_a_table(
         on_terminal=True,
     )  # fmt: skip
     env = own_environment(TERM="xterm", LLUTIL_PROGRESS="off")
-    with Terminal(*command, env=env, popen=python_with_torch.popen, exits=130) as terminal:
+    with Terminal(*command, env=env, popen=python_with_torch.popen) as terminal:
         terminal.until("round of 2 ranks started")
         makes_steps(run_id, says)
         with Terminal(sys.executable, "-m", "llutil", "ps", env=env, size=(160, 24)) as looks:
@@ -197,6 +197,8 @@ def test_ctrl_c_has_ranks_save_and_stop_and_a_terminal_shows_a_table(
         terminal.write("\x03")
         terminal.until("got SIGINT: the ranks here have 30 s to save and to end; Ctrl-C again")
         shown = terminal.until("llutil run: stopped by SIGINT")
+        terminal.until("ended with 130")
+        terminal.write("\n")
     steps = {int(step) for step in re.findall(r"rank \d stops after step (\d+)", shown)}
     assert len(steps) == 1, shown
     (saved,) = Path(place, run_id).glob("step-*")
@@ -217,12 +219,14 @@ def test_a_second_ctrl_c_ends_ranks_that_do_not_want_to(
         "run", "--rdzv-id", run_id, "--grace-period", "600", str(script), on_terminal=True
     )
     env = own_environment(TERM="xterm")
-    with Terminal(*command, env=env, popen=python_with_torch.popen, exits=130) as terminal:
+    with Terminal(*command, env=env, popen=python_with_torch.popen) as terminal:
         terminal.until("begins")
         terminal.write("\x03")
         terminal.until("not yet")
         terminal.write("\x03")
         terminal.until("llutil run: stopped by SIGINT")
+        terminal.until("ended with 130")
+        terminal.write("\n")
 
 
 def test_sigterm_ends_a_job_with_the_shells_exit_code(
