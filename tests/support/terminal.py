@@ -50,7 +50,10 @@ class Terminal:
         while text.encode() not in self._shown:
             ready = select.select([self._ours], [], [], max(0.0, deadline - time.monotonic()))[0]
             assert ready, f"no {text!r} in {self._shown!r}"
-            self._shown += os.read(self._ours, 1 << 16)
+            try:
+                self._shown += os.read(self._ours, 1 << 16)
+            except OSError as error:  # the program has ended
+                raise AssertionError(f"no {text!r} in {self._shown!r}") from error
         before, _, self._shown = self._shown.partition(text.encode())
         return before.decode()
 

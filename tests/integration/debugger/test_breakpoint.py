@@ -48,6 +48,7 @@ try:
     launch_agent(LaunchConfig(1, 1, 2, max_restarts=1), stop_again, [])
 except SignalException as stop:
     print("stopped by", stop.sigval, flush=True)
+input()  # when this process ends, the kernel drops what nobody has read from its terminal yet
 """
 
 
@@ -91,3 +92,4 @@ def test_ranks_take_turns_at_the_terminal_and_ctrl_c_stops_the_job(tmp_path: Pat
         terminal.write("\x03")
         terminal.until("stopped by 2")
         assert terminal.echoes
+        terminal.write("\n")

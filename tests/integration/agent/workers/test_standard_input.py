@@ -44,6 +44,7 @@ try:
     launch_agent(LaunchConfig(1, 1, 1), wait, [])
 except SignalException as stop:
     print("stopped by", stop.sigval, flush=True)
+input()  # when this process ends, the kernel drops what nobody has read from its terminal yet
 """
 
 
@@ -73,3 +74,4 @@ def test_on_a_terminal_a_rank_asks_is_debugged_and_is_stopped_by_ctrl_c(tmp_path
         terminal.until("saved")
         terminal.until("stopped by 2")
         assert terminal.echoes
+        terminal.write("\n")
