@@ -24,14 +24,15 @@ pytestmark = pytest.mark.launch
 
 _ROOT = Path(__file__).parents[3]
 _PROGRAM = "tests.integration.integrations.launching_program:main"
-_OFFLINE = {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(_ROOT)}
+# One thread: on a busy machine others only wait for their turn, and take its time with that.
+_ENV = {"HF_HUB_ENV": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(_ROOT)}
 _SOON = 150.0  # seconds: for an import on a machine that does much else
 
 
 @contextmanager
 def launched(forks: TorchForks, folder: Path, training: str, how: str) -> Iterator[Forked]:
     args = {"training": training, "folder": str(folder), "start_method": how}
-    program = forks.fork(_PROGRAM, args, folder / f"output-{how}", _OFFLINE)
+    program = forks.fork(_PROGRAM, args, folder / f"output-{how}", _ENV)
     try:
         yield program
     finally:
@@ -92,7 +93,7 @@ def test_it_is_the_same_training_wherever_it_is_stopped(training: str, temporary
             temporary,
         ],
         cwd=_ROOT,
-        env=os.environ | _OFFLINE,
+        env=os.environ | _ENV,
         capture_output=True,
         text=True,
         check=False,
