@@ -18,8 +18,8 @@ by hand, as one process whose checkpoints are below ``./checkpoints``::
         if todo.stop:
             break
 
-This module may import only the standard library, ``llutil.errors``, ``llutil.events`` and
-``llutil.checkpoints``: no torch, so that any program can use it.
+This module may import only the standard library, ``llutil.errors``, ``llutil.events``,
+``llutil.checkpoints`` and ``llutil.chaos``: no torch, so that any program can use it.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ import atexit
 import os
 from typing import Any
 
+from llutil.chaos.variable import CHAOS
 from llutil.checkpoints.marker import Checkpoint
 from llutil.checkpoints.place import checkpoint_every
 from llutil.checkpoints.saves import Save, Saves
@@ -241,7 +242,12 @@ def _steps() -> Steps:
         page, every = events(), checkpoint_every(os.environ)
         if ENVIRONMENT in os.environ:
             slot = page.slot(_slot_number())
-            _state.steps = Steps(slot, page.gate, every)
+            if CHAOS in os.environ:
+                from llutil.chaos.faulty_steps import FaultySteps
+
+                _state.steps = FaultySteps(slot, page, every, os.environ)
+            else:
+                _state.steps = Steps(slot, page.gate, every)
         else:
             slot = page.slot(0)
             _state.steps = LoneSteps(page, every)

@@ -210,7 +210,8 @@ class TaskRun:
             log = self._operator.log
             preflight(self._operator, config, self._node, self.context, log, first_time)
         shared = self._node is None and config.max_nodes > 1 and bool(known.get("rdzv_id"))
-        if config.checkpoint_path is not None and not config.checkpoint_job and not shared:
+        lasts = config.checkpoint_path is not None or bool(config.chaos)
+        if lasts and not config.checkpoint_job and not shared:
             # Tasks that are nodes of one job by an id of their own share a folder of that name.
             config = self._with_checkpoint_job(config)
         state = job_state(self.context, config, self._operator.log)

@@ -17,6 +17,7 @@ from airflow_provider.parameters.operator_parameters import TEMPLATED
 from airflow_provider.retries.launch_retry import LaunchRetry
 from airflow_provider.retries.policy import ElasticRetryPolicy
 from llutil.backends.table import DEFAULT
+from llutil.chaos.fault_texts import texts_of
 from llutil.std import Std, StdOption
 from llutil.system.signal_names import DEFAULT_SIGNALS
 from llutil.time_budgets import DEFAULT_GRACE_PERIOD, DEFAULT_RESTART_GRACE
@@ -24,6 +25,7 @@ from llutil.time_budgets import DEFAULT_GRACE_PERIOD, DEFAULT_RESTART_GRACE
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath, RetryPolicy
 
+    from llutil.chaos.faults import Fault
     from llutil.numa_options import NumaOptions
 
 __all__ = [
@@ -114,6 +116,8 @@ class ElasticLaunchOperator(LaunchOperator):
     :param checkpoint_keep: how many checkpoints are kept. (templated)
     :param resume: what ``worker.resume`` gives: ``"auto"``, the newest checkpoint, but none from
         before a success; ``"always"``, the newest; ``"never"``. (templated)
+    :param chaos: faults that strike the job on purpose, to test how it recovers: values of
+        ``llutil.chaos``, or texts such as ``"kill(rank=1, step=5)"``; none by default. (templated)
     :param event_log_handler: name of the handler of torch elastic's events.
     :param rerun_token: a text that all launches of the same ``rdzv_id`` share; a deliberate rerun
         has another one. For backends with a ledger, which all but torch's have. (templated)
@@ -195,6 +199,7 @@ class ElasticLaunchOperator(LaunchOperator):
         checkpoint_every: int | str | None = None,
         checkpoint_keep: int | str = 3,
         resume: str = "auto",
+        chaos: Collection[Fault | str] | Fault | str | None = None,
         rerun_token: str = "",
         node_index: int | str | None = None,
         node_label: str = "",
@@ -258,6 +263,7 @@ class ElasticLaunchOperator(LaunchOperator):
         self.checkpoint_every = checkpoint_every
         self.checkpoint_keep = checkpoint_keep
         self.resume = resume
+        self.chaos = texts_of(chaos)
         self.rerun_token = rerun_token
         self.node_index = node_index
         self.node_label = node_label

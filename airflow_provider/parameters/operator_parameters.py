@@ -69,6 +69,7 @@ TEMPLATED = (
     "checkpoint_every",
     "checkpoint_keep",
     "resume",
+    "chaos",
     "results_path",
 )
 """The parameters that may be templates."""

@@ -23,8 +23,9 @@ class AgentJob:
     killed; ``restart_grace`` is the same where their round has failed. ``exit_timeout`` is how many
     seconds a rank's process may take to end after its function returned. ``hang_timeout`` is what
     ``LaunchConfig`` has. ``checkpoints`` is what ranks' environment says of the job's checkpoints;
-    empty without a place for them. ``save_period`` is how many seconds lie between two of them, or
-    None. ``line_prefix`` is the template of the prefix of ranks' lines, or None.
+    empty without a place for them. ``chaos`` is what it says of faults. ``save_period`` is how
+    many seconds lie between two checkpoints, or None. ``line_prefix`` is the template of the prefix
+    of ranks' lines, or None.
     ``signals`` are the names of the signals that end the job, with commas. ``shared`` has what
     ranks share with this process, or is None. ``cpus`` are the CPUs of each rank, by local rank;
     empty if ranks are not bound. ``timer_file`` is the pipe of torch's watchdog, or empty.
@@ -38,6 +39,7 @@ class AgentJob:
     exit_timeout: float
     hang_timeout: HangTimeout
     checkpoints: Mapping[str, str]
+    chaos: Mapping[str, str]
     save_period: float | None
     line_prefix: str | None
     signals: str

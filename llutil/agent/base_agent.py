@@ -215,7 +215,7 @@ class Agent(SimpleElasticAgent):
                 mark=job.mark,
                 signals=job.signals,
                 timer_file=job.timer_file,
-                checkpoints={ROUND: self._round, **job.checkpoints},
+                checkpoints={ROUND: self._round, **job.checkpoints, **job.chaos},
                 cpus=job.cpus[worker.local_rank] if job.cpus else (),
             ),
             stdin=standard_input(spec.local_world_size),

@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from llutil.checkpoints.marker import MARKER, Checkpoint, Marker, decode
 from llutil.checkpoints.store import PROBE, Store
 
-__all__ = ["ATTEMPTS", "Found", "folder_name", "look", "newest", "success_name"]
+__all__ = ["ATTEMPTS", "CHAOS_NOTES", "Found", "folder_name", "look", "newest", "success_name"]
 
 ATTEMPTS = ".attempts"
 """The folder of the notes by which ranks commit; see ``llutil.checkpoints.attempt``."""
+CHAOS_NOTES = ".chaos"
+"""The folder of notes about faults that have struck the job on purpose; see ``llutil.chaos``."""
 _SUCCEEDED = re.compile(r"\.succeeded-([0-9]{1,18})")
 _FOLDER = re.compile(r"step-(\d+)-[0-9a-f]{12}")
 
@@ -57,7 +59,7 @@ def look(store: Store, job: str, life: str = "") -> Found:
     markers = {}
     successes: list[int] = []
     for name in sorted(store.names("")):
-        if name == ATTEMPTS or name.startswith((".removed-", PROBE)):
+        if name in {ATTEMPTS, CHAOS_NOTES} or name.startswith((".removed-", PROBE)):
             continue
         if success := _SUCCEEDED.fullmatch(name):
             successes.append(int(success[1]))

@@ -8,7 +8,7 @@ taken. Layout, in native byte order::
 
     0    header                       128  the node's own step and total, 8 bytes each
     64   flags, 4 bytes each          144  the gate's words, 8 bytes each
-    96   the gate's turn, 4 bytes     256  slots, 64 bytes a local rank; then their metrics
+    96   gate's turn, cut; 4 each     256  slots, 64 bytes a local rank; then their metrics
 
 This module may import only the standard library, ``llutil.errors`` and its own room. It decides
 nothing: the agent decides what a flag does to a job.
@@ -24,6 +24,7 @@ from typing import Self
 
 from llutil.errors import ConfigError
 from llutil.events import metrics
+from llutil.events.cut_order import CutOrder
 from llutil.events.flag import Flag
 from llutil.events.gate import WORDS, Gate
 from llutil.events.page_file import HEADER, Page, remove_stale
@@ -114,12 +115,13 @@ class Events:
         self._words64 = whole.cast("Q")
         first = _FLAGS // 4
         flag_words = [words32[index : index + 1] for index in range(first, first + 8)]
-        turn = words32[_TURN // 4 : _TURN // 4 + 1]
+        turn, cut = (words32[index : index + 1] for index in (_TURN // 4, _TURN // 4 + 1))
+        self.cut_order = CutOrder(cut)
         gate = self._words64[_GATE // 8 : _GATE // 8 + WORDS]
         words64 = self._words64
         # Without this object in it, which is freed as soon as it is dropped.
         self.gate = Gate(gate, turn, lambda: _reported(words64))
-        self._views = (*flag_words, turn, gate, words32, self._words64, whole)
+        self._views = (*flag_words, turn, cut, gate, words32, self._words64, whole)
         (
             self.pause,
             self.paused,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from llutil.agent_socket.server import AgentSocket
 from llutil.backends.table import BACKENDS, STATIC
+from llutil.chaos.job_chaos import JobChaos
 from llutil.checkpoints.job_environment import (
     check_checkpoint_path,
     checkpoint_environment,
@@ -113,6 +114,9 @@ def build_agent(
         interruptible(lambda: check_checkpoint_path(config, rendezvous.run_id), loop, signals)
     else:
         check_checkpoint_path(config, rendezvous.run_id)
+    chaos = JobChaos(config, rendezvous.run_id, checkpoints.get(FOLDER, ""))
+    if request.unique_run:
+        stack.callback(chaos.forget)
     request.before_first_process()
     shared = take_shared_server(request, nproc, stack)
     server: LedgerServer | None = None
@@ -188,6 +192,7 @@ def build_agent(
         exit_timeout=config.exit_timeout,
         hang_timeout=config.hang_timeout,
         checkpoints=checkpoints,
+        chaos=chaos.environment(),
         save_period=every_seconds(config),
         line_prefix=config.log_line_prefix_template,
         signals=config.signals_to_handle,

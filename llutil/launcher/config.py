@@ -2,8 +2,9 @@
 
 A caller or the operator makes it, and the agent gets it unchanged. Before anything runs, it is
 checked by ``llutil.launcher.config_checks``. This module may import only the standard library,
-``llutil.backends``, ``llutil.errors``, ``llutil.numa_options``, ``llutil.secret``, ``llutil.std``,
-``llutil.system.signal_names`` and ``llutil.time_budgets``: parsing a DAG imports it.
+``llutil.backends``, ``llutil.chaos``, ``llutil.errors``, ``llutil.numa_options``,
+``llutil.secret``, ``llutil.std``, ``llutil.system.signal_names`` and ``llutil.time_budgets``:
+parsing a DAG imports it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from llutil.backends.table import BACKENDS, DEFAULT, conceal_options
+from llutil.chaos.fault_texts import texts_of
 from llutil.errors import ConfigError, Problem
 from llutil.numa_options import NumaOptions, numa_options_of
 from llutil.secret import concealed
@@ -25,10 +27,14 @@ from llutil.time_budgets import DEFAULT_GRACE_PERIOD, DEFAULT_RESTART_GRACE
 __all__ = ["LaunchConfig"]
 
 if TYPE_CHECKING:
+    from llutil.chaos.faults import Fault
+
     _Folder = str | os.PathLike[str]
+    _Chaos = Collection[Fault | str] | Fault | str
 else:
     # msgspec encodes and decodes by these annotations, and knows a path only as text.
     _Folder = str
+    _Chaos = tuple[str, ...]
 
 _SHUTDOWN_TIMEOUT = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
 
@@ -122,6 +128,9 @@ class LaunchConfig:
     :param resume: What ``worker.resume`` gives. "auto": the newest committed checkpoint, but none
         from before the job's last success. "always": the newest, whatever the job has done since.
         "never": none, until the round has committed one itself.
+    :param chaos: Faults that strike the job on purpose, to test how it recovers: values of
+        ``llutil.chaos`` or texts, such as "kill(rank=1, step=5)"; none by default. The field has
+        them as texts.
     """
 
     min_nodes: int
@@ -162,9 +171,11 @@ class LaunchConfig:
     checkpoint_every: int | str | None = None
     checkpoint_keep: int = 3
     resume: str = "auto"
+    chaos: _Chaos = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "numa_options", numa_options_of(self.numa_options))
+        object.__setattr__(self, "chaos", texts_of(self.chaos))
         timeout: Any = self.shutdown_timeout
         if timeout is None:  # as torch's configuration may say it
             object.__setattr__(self, "shutdown_timeout", _default_shutdown_timeout())

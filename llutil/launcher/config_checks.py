@@ -20,6 +20,7 @@ from typing import Any
 from llutil.backends.table import BACKENDS, DEFAULT, STATIC, backend_named
 from llutil.errors import ConfigError, Problem
 from llutil.job_name import LONGEST_ID, is_id
+from llutil.launcher.chaos_checks import chaos_problems
 from llutil.launcher.checkpoint_checks import checkpoint_problems
 from llutil.launcher.config import LaunchConfig
 from llutil.launcher.output_checks import is_count, output_problems
@@ -52,6 +53,7 @@ def problems_of(config: LaunchConfig) -> list[Problem]:
         *output_problems(config),
         *_metrics(config.metrics_cfg),
         *checkpoint_problems(config),
+        *chaos_problems(config),
     ]
 
 

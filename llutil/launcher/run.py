@@ -15,8 +15,9 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llutil.checkpoints.job_environment import note_success
-from llutil.checkpoints.place import LIFE
+from llutil.chaos.job_chaos import JobChaos
+from llutil.checkpoints.job_environment import checkpoint_environment, note_success
+from llutil.checkpoints.place import FOLDER, LIFE
 from llutil.errors import RendezvousError, ResultError
 from llutil.launcher.build_agent import build_agent
 from llutil.launcher.os_errors import os_errors_explained
@@ -61,8 +62,11 @@ def _say_how_it_ended(agent: Agent, request: LaunchRequest, run_id: str) -> None
         _log.info("run %r was stopped after step %d: %s", run_id, stopped.step, stopped.why)
         if request.observer is not None:
             request.observer.stopped(stopped.step, stopped.why)
-    elif agent.success_folder:
+        return
+    if agent.success_folder:
         note_success(agent.success_folder, os.environ.get(LIFE, ""))
+    folder = checkpoint_environment(request.config, run_id).get(FOLDER, "")
+    JobChaos(request.config, run_id, folder).forget()
 
 
 @contextmanager

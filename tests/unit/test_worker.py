@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 
 from llutil import worker
+from llutil.chaos import oom
+from llutil.chaos.rank_faults import RankFaults
+from llutil.chaos.variable import CHAOS
 from llutil.checkpoints.place import EVERY, FOLDER, ROUND
 from llutil.errors import ConfigError, InfrastructureError
 from llutil.events.events import ENVIRONMENT, Events
@@ -31,7 +34,14 @@ FACTS: list[tuple[Callable[[], object], str]] = [
 @pytest.fixture(autouse=True)
 def nobody(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Each test begins outside a worker, in a process that has looked nothing up."""
-    for name in (ENVIRONMENT, EVERY, FOLDER, "TORCHELASTIC_RUN_ID", *(name for _, name in FACTS)):
+    for name in (
+        CHAOS,
+        ENVIRONMENT,
+        EVERY,
+        FOLDER,
+        "TORCHELASTIC_RUN_ID",
+        *(name for _, name in FACTS),
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(worker, "_state", worker._ProcessState())
     yield
@@ -266,3 +276,18 @@ def test_a_worker_needs_neither_torch_nor_fsspec_to_step_and_save(tmp_path: Path
         env={"PYTHONPATH": str(Path(__file__).parents[2])},
     )
     assert output.stdout.strip() == "[]", output.stderr
+
+
+def test_a_rank_is_struck_where_its_environment_says_so(
+    monkeypatch: pytest.MonkeyPatch, page: Events, tmp_path: Path
+) -> None:
+    become(monkeypatch, page, 1)
+    sizes = {"RANK": "1", "WORLD_SIZE": "2", "GROUP_RANK": "0", "GROUP_WORLD_SIZE": "1"}
+    faults = (oom(rank=1, step=2), oom(rank=0, step=1))
+    told = RankFaults(faults=faults, memory=str(tmp_path / "notes"), agent=os.getpid())
+    for name, value in {**sizes, "LLUTIL_LOCAL_RANK": "1", **told.variable()}.items():
+        monkeypatch.setenv(name, value)
+    assert worker.step(1, 9) == worker.Todo()
+    with pytest.raises(MemoryError):
+        worker.step(2, 9)
+    assert worker.step(2, 9) == worker.Todo()

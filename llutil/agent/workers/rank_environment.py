@@ -1,8 +1,8 @@
 """What a rank finds in its environment, and the prefix of its lines.
 
 This module may import torch's values of a worker group, for annotations alone, and from this
-package its own room, ``llutil.checkpoints.place``, ``llutil.errors``, ``llutil.events`` and
-``llutil.system``.
+package its own room, ``llutil.chaos``, ``llutil.checkpoints.place``, ``llutil.errors``,
+``llutil.events`` and ``llutil.system``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from llutil.agent.workers.run_tags import run_tags
+from llutil.chaos.variable import CHAOS
 from llutil.checkpoints.place import OF_THE_AGENT
 from llutil.errors import ConfigError
 from llutil.events.events import ENVIRONMENT, SLOT_NUMBER
@@ -92,14 +93,15 @@ def rank_environment(
     :param error_file: where the rank writes what it raised, as torch's ``record`` does.
     :param events: the path of the event page.
     :param mark: the mark of the job's processes.
-    :param checkpoints: the round's name, and where its checkpoints lie.
+    :param checkpoints: the round's name, where its checkpoints lie, and faults that strike it.
     :param cpus: the CPUs that the rank is bound to; none for all.
     :param timer_file: the pipe over which ranks set timers, if there is one.
     :param signals: the names of the signals that the job handles, with commas.
     """
     spec = group.spec
     # A launch inside a rank of another job is a job of its own, with checkpoints of its own.
-    env = {name: value for name, value in os.environ.items() if name not in OF_THE_AGENT}
+    others = {*OF_THE_AGENT, CHAOS}
+    env = {name: value for name, value in os.environ.items() if name not in others}
     if spec.local_world_size > 1:
         # As torchrun does. Else each rank would start a thread for every core of the host.
         env.setdefault("OMP_NUM_THREADS", "1")

@@ -86,6 +86,7 @@ def _job(folder: Path, events: Events) -> AgentJob:
         exit_timeout=0.0,
         hang_timeout=None,
         checkpoints={},
+        chaos={},
         save_period=None,
         line_prefix=None,
         signals="",

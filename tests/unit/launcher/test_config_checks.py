@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from llutil.backends.table import BACKENDS
+from llutil.chaos import kill, preempt, random_faults
 from llutil.errors import Problem
 from llutil.launcher.config import LaunchConfig
 from llutil.launcher.config_checks import problems_of
@@ -118,6 +119,17 @@ BAD: dict[str, list[Any]] = {
     ],
     "checkpoint_keep": [0, -1, "3", 1.5, None, True],
     "resume": ["", "Auto", "sometimes", None, True, 3, []],
+    "chaos": [
+        5,
+        {"kill": 1},
+        [5],
+        "kill",
+        "kil(rank=0, step=1)",
+        "kill(rank=0, step=0)",
+        "kill(rank=1, step=1)",  # of one rank
+        "preempt(node=1, step=1)",
+        "cut(node=0, seconds=1)",  # from nothing
+    ],
 }
 
 GOOD_VALUES: dict[str, list[Any]] = {
@@ -172,6 +184,14 @@ GOOD_VALUES: dict[str, list[Any]] = {
     "checkpoint_every": [None, 1, 100, "100", " 100 ", "90s", "0.5s", "10min", "10 min", "2h"],
     "checkpoint_keep": [1, 1000],
     "resume": ["auto", "always", "never"],
+    "chaos": [
+        None,
+        (),
+        "kill(rank=0, step=1)",
+        kill(rank=0, step=1),
+        [preempt(node=0, step=1), "oom(rank=0, step=2) hang(rank=0, step=3)"],
+        random_faults(seed=1, ranks=1, steps=1),
+    ],
 }
 
 
@@ -321,3 +341,23 @@ def test_checkpoints_that_have_no_place_are_asked_for_in_vain() -> None:
     (problem,) = problems(checkpoint_path=None, checkpoint_every="10min")
     assert str(problem).startswith("checkpoint_every is '10min', but there is no checkpoint_path")
     assert problem.others == ("checkpoint_path",)
+
+
+def test_a_rank_or_node_that_never_exists_is_refused_as_far_as_that_is_known() -> None:
+    faults = ["kill(rank=7, step=1)", "preempt(node=3, step=1)"]
+    assert problems(**SEVERAL, nproc_per_node=2, chaos=faults) == []
+    assert problems(**SEVERAL, nproc_per_node="gpu", chaos="kill(rank=900, step=1)") == []
+    (problem,) = problems(**SEVERAL, nproc_per_node=2, chaos="kill(rank=8, step=1)")
+    assert problem.others == ("max_nodes", "nproc_per_node")
+    assert "wanted rank 0 to 7" in problem.text
+
+
+def test_nodes_that_meet_without_a_ledger_cannot_be_cut_from_it() -> None:
+    (problem,) = problems(**SEVERAL, chaos="cut(node=1, seconds=1)")
+    assert "rdzv_backend 'c10d'" in problem.text
+    assert problems(**SEVERAL | {"rdzv_backend": "etcd"}, chaos="cut(node=1, seconds=1)") == []
+
+
+def test_there_is_a_limit_to_faults() -> None:
+    (problem,) = problems(chaos=["slow(rank=0, factor=2)"] * 201)
+    assert str(problem) == "chaos has 201 faults; wanted at most 200"

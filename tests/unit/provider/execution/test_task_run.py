@@ -74,6 +74,12 @@ def test_a_job_has_one_folder_whichever_try_it_is(run_of, parameters, job):
     assert bool(jobs[0]) == bool(job)
 
 
+def test_what_has_struck_a_job_is_known_by_its_name_in_all_of_its_tries(run_of):
+    run = run_of(chaos="kill(rank=0, step=5)")
+    assert run.launch().config.checkpoint_job.startswith("d.t.r-")
+    assert run.launch().config.chaos == ("kill(rank=0, step=5)",)
+
+
 def test_without_checkpoints_airflow_is_not_asked_for_a_folder(launched):
     assert launched().config.checkpoint_job == ""
 

@@ -65,6 +65,8 @@ def problems(**values):
         ({"checkpoint_keep": "0"}, "checkpoint_keep is 0; wanted how many"),
         ({"checkpoint_keep": "few"}, "checkpoint_keep is 'few'; wanted a number"),
         ({"resume": "maybe"}, "resume is 'maybe'; wanted one of 'auto', 'always', 'never'"),
+        ({"chaos": "kil(rank=1)"}, "chaos has 'kil(rank=1)': there is no fault 'kil'"),
+        ({"chaos": ["kill(rank=1, step=1)"]}, "chaos has kill(rank=1, step=1); wanted rank 0 to 0"),
         ({"env": {"THREADS": [4]}}, "env is {'THREADS': [4]}; wanted a dict of texts or numbers"),
         ({"env": {4: "a"}}, "env is {4: 'a'}; wanted a dict of texts or numbers"),
         ({"env": {"DEBUG": True}}, "env is {'DEBUG': True}; wanted a dict of texts or numbers"),
