@@ -155,7 +155,8 @@ def build_agent(
             if rendezvous.embedded
             else interruptible(lambda: build_handler(rendezvous), loop, signals)
         )
-    driver = build_driver(rendezvous) if rendezvous.has_ledger else None
+    cut_order = events.cut_order if chaos.cuts else None
+    driver = build_driver(rendezvous, cut_order) if rendezvous.has_ledger else None
     if driver is None:
         stack.callback(_shut_down_handler, handler, signals)
     master_addr, master_port = _static_master(rendezvous)

@@ -271,6 +271,9 @@ class MemorySession(MayComeBack):
                 raise LeaseGone(f"lease {lease} in memory is over")
             owner.kept.add(lease)
 
+    def cut_off(self, until: float) -> None:
+        """Nothing: no network is between."""
+
     def release(self, *, deadline: float) -> None:
         """End the session at once."""
         self._ledger.check(deadline)

@@ -224,6 +224,11 @@ class Session(Protocol):
         :raises LeaseGone: the store says that the lease is over.
         """
 
+    def cut_off(self, until: float) -> None:
+        """Renew nothing before ``until`` (``time.monotonic()``), as if no network led to the store.
+        For faults on purpose, see ``llutil.ledgers.cut_ledger``.
+        """
+
     def release(self, *, deadline: float) -> None:
         """End the session at once. Its member records disappear now; granted leases expire by
         themselves.

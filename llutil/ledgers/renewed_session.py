@@ -40,6 +40,10 @@ class RenewedSession:
         """Whether the session is still renewed."""
         return self._renewals.is_alive
 
+    def cut_off(self, until: float) -> None:
+        """Renew nothing before ``until`` (``time.monotonic()``)."""
+        self._renewals.cut_off(until)
+
     def abandon(self, *, deadline: float) -> None:
         """Stop the renewals without telling the store."""
         self._renewals.stop(deadline=deadline)

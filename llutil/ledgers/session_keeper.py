@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from llutil.ledgers.errors import LedgerClosed, LedgerError, SessionLost
+from llutil.ledgers.errors import LedgerClosed, LedgerError, LedgerUnavailable, SessionLost
 from llutil.ledgers.protocol import SessionState
 
 __all__ = ["RENEWAL_TIMEOUT", "Renewal", "SessionKeeper"]
@@ -79,6 +79,7 @@ class SessionKeeper(ABC):
         self._is_over = False
         self._stopping = False
         self._reported_state = SessionState.CONNECTED
+        self._cut_until = 0.0
         self._failure_text = ""
         """Why the last renewal of the session failed; empty if it did not."""
         self._thread = threading.Thread(target=self._run, name="llutil-lease", daemon=True)
@@ -159,6 +160,11 @@ class SessionKeeper(ABC):
             self._changed.notify()
         self._on_change()
 
+    def cut_off(self, until: float) -> None:
+        """Renew nothing before ``until`` (``time.monotonic()``)."""
+        with self._changed:
+            self._cut_until = until
+
     def stop(self, *, deadline: float) -> None:
         """End the thread. If a renewal is in progress, wait for its end until ``deadline``."""
         with self._changed:
@@ -228,8 +234,13 @@ class SessionKeeper(ABC):
         # The renewal must end in time to report a suspension when it begins.
         return min(deadline, until) if now < until else deadline
 
+    def _check_cut(self) -> None:
+        if time.monotonic() < self._cut_until:
+            raise LedgerUnavailable("this node is cut off from its store, on purpose")
+
     def _keep_session(self) -> None:
         try:
+            self._check_cut()
             renewal = self._renew_session(deadline=self._renewal_deadline())
         except (LedgerClosed, SessionLost):
             raise
@@ -257,6 +268,7 @@ class SessionKeeper(ABC):
         with self._changed:
             self._lease_due[name] = time.monotonic() + self._renewal.ttl / 3
         try:
+            self._check_cut()
             renewal = self._renew_lease(name, deadline=self._renewal_deadline())
         except (LedgerClosed, SessionLost):
             raise

@@ -19,6 +19,7 @@ from llutil.errors import ConfigError, RendezvousError
 if TYPE_CHECKING:
     from torch.distributed.elastic.rendezvous import RendezvousHandler
 
+    from llutil.events.cut_order import CutOrder
     from llutil.ledgers.served.server import LedgerServer
     from llutil.rendezvous.config import RendezvousConfig
     from llutil.rendezvous.driver.driver import Driver
@@ -44,13 +45,15 @@ def build_handler(config: RendezvousConfig) -> RendezvousHandler:
     return _torch_handler(config)
 
 
-def build_driver(config: RendezvousConfig) -> Driver:
-    """A new driver, not started, for a backend with a ledger.
+def build_driver(config: RendezvousConfig, cut_order: CutOrder | None = None) -> Driver:
+    """A new driver, not started, for a backend with a ledger. ``cut_order``: who cuts this node off
+    from its store on purpose, if anybody may.
 
     :raises ConfigError: the options contradict each other, or the package that the ledger needs is
         not installed.
     :raises RendezvousError: this node's own address cannot be determined.
     """
+    from llutil.ledgers.cut_ledger import cut_ledger_opener
     from llutil.ledgers.open_ledger import ledger_opener
     from llutil.rendezvous.driver.driver import Driver
     from llutil.rendezvous.driver.round_store import RoundStore
@@ -61,6 +64,8 @@ def build_driver(config: RendezvousConfig) -> Driver:
 
     options = config.options
     open_ledger = ledger_opener(config.backend, config.endpoint, options, run_id=config.run_id)
+    if cut_order is not None:
+        open_ledger = cut_ledger_opener(open_ledger, cut_order)
     parameters = ProtocolParameters(
         min_nodes=config.min_nodes,
         max_nodes=config.max_nodes,

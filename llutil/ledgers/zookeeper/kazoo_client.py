@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -48,6 +49,8 @@ class KazooHandler(SequentialThreadingHandler):
         self._config = config
         servers = config.hosts.count(",") + 1
         self._limit = max(session / _ATTEMPTS / servers, _SHORTEST)
+        self.cut_until = 0.0
+        """Before this (``time.monotonic()``), no connection can be made: a fault on purpose."""
         self._begun: socket.socket | None = None
         """The connection that the server has yet to accept."""
 
@@ -60,6 +63,8 @@ class KazooHandler(SequentialThreadingHandler):
         :raises OSError: it could not be made.
         """
         del options
+        if time.monotonic() < self.cut_until:
+            raise OSError("this node is cut off from its store, on purpose")
         limit = min(timeout, self._limit)
         made: socket.socket = super().create_connection(address, timeout=limit)
         if self._config.cacert:

@@ -221,16 +221,24 @@ class KazooSession(ProcessOwned):
         thread.join(min(_CLOSE_GRACE, max(0.0, deadline - time.monotonic())))
         if not thread.is_alive():
             return connected
-        # kazoo would wait as long as the session's timeout. A closed socket ends that wait; kazoo
-        # has no public way to close at once.
+        # kazoo would wait as long as the session's timeout. A closed socket ends that wait.
+        self._shut_down()
+        thread.join(max(0.0, deadline - time.monotonic()))
+        return False
+
+    def cut_off(self, until: float) -> None:
+        """Lose the connection, and make none before ``until`` (``time.monotonic()``)."""
+        self._client.handler.cut_until = until
+        self._shut_down()
+
+    def _shut_down(self) -> None:
+        # kazoo has no public way to close at once.
         sock = self._client._connection._socket  # noqa: SLF001
         if sock is not None:
             try:
                 sock.shutdown(socket.SHUT_RDWR)
             except OSError as error:
                 _log.debug("closing the connection to %s: %s", self.config, error)
-        thread.join(max(0.0, deadline - time.monotonic()))
-        return False
 
     def _stop(self) -> None:
         try:

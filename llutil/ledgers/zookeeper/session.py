@@ -131,6 +131,11 @@ class ZooKeeperSession(RenewedSession, MayComeBack):
         """How to end the session by a handshake with its id and password."""
         return session_handshake.revocation(self._kazoo.config, self._granted)
 
+    def cut_off(self, until: float) -> None:
+        """Renew nothing before ``until``, and have kazoo do neither."""
+        super().cut_off(until)
+        self._kazoo.cut_off(until)
+
     def abandon(self, *, deadline: float) -> None:
         """Stop the renewals, and close the connection."""
         super().abandon(deadline=deadline)

@@ -101,3 +101,17 @@ def test_leases_are_renewed_beside_it_until_the_store_says_that_they_are_over() 
         assert keeper.keeps_lease("one")
         assert not keeper.keeps_lease("two")
         assert keeper.state is SessionState.CONNECTED
+
+
+def test_a_session_that_is_cut_off_is_not_renewed_until_the_end_of_that() -> None:
+    with running_keeper() as (keeper, changes):
+        keeper.cut_off(soon())
+        keeper.add_lease("long", Renewal(0.0, TTL))
+        changes.wait_for(lambda: keeper.state is SessionState.SUSPENDED)
+        before = list(keeper.renewals)
+        assert "long" not in before
+        keeper.renew_if_suspended()
+        assert keeper.renewals == before
+        keeper.cut_off(0.0)
+        keeper.renew_if_suspended()
+        changes.wait_for(lambda: keeper.state is SessionState.CONNECTED)
