@@ -49,7 +49,8 @@ class FaultySteps(Steps):
         self._next_due = self._first_due()
         self._keeps_journal = journal.is_kept()
         self._left_at = 0.0
-        """When this rank came back from its last step."""
+        """When this rank came back from its last step, and later by what it has saved since."""
+        self._saves_since = 0.0
         if rank == 0:
             self._say_out_of_reach(told.faults, world, int(environment["GROUP_WORLD_SIZE"]))
         for one in self._slow:
@@ -66,6 +67,16 @@ class FaultySteps(Steps):
             self._strike(step)
         self._left_at = time.monotonic()
         return todo
+
+    def saving(self) -> None:
+        """The rank begins to write a checkpoint, where it waits for others."""
+        self._saves_since = time.monotonic()
+        super().saving()
+
+    def left(self) -> None:
+        """The rank has left the checkpoint."""
+        super().left()
+        self._left_at += time.monotonic() - self._saves_since
 
     def _slow_down(self, step: int) -> None:
         worked = time.monotonic() - self._left_at

@@ -12,7 +12,6 @@ import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO
 
 __all__ = ["JOURNAL", "is_kept", "note_samples", "write"]
 
@@ -20,7 +19,8 @@ JOURNAL = "LLUTIL_CHAOS_JOURNAL"
 """The variable with the folder."""
 _ROUND = "LLUTIL_ROUND"
 
-_file: tuple[int, IO[str]] | None = None
+_file: tuple[int, int] | None = None
+"""The process that has a file, and its descriptor."""
 
 
 def is_kept() -> bool:
@@ -40,11 +40,18 @@ def note_samples(samples: Iterable[int], epoch: int = 0) -> None:
 def write(**line: object) -> None:
     """Write a line, whole and at once, so that a kill leaves no half of one."""
     global _file  # noqa: PLW0603 - one file a process
-    if _file is None or _file[0] != os.getpid():
+    pid = os.getpid()
+    if _file is None or _file[0] != pid:
         rank = os.environ.get("RANK", "0")
-        path = Path(os.environ[JOURNAL], f"{time.monotonic_ns():020}-{rank}-{os.getpid()}")
-        _file = os.getpid(), path.open("a", buffering=1)
+        path = Path(os.environ[JOURNAL], f"{time.monotonic_ns():020}-{rank}-{pid}")
+        _file = pid, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         names = {"world": "WORLD_SIZE", "node": "GROUP_RANK", "round": _ROUND}
-        first = {key: os.environ.get(name, "") for key, name in names.items()}
-        _file[1].write(json.dumps({"rank": int(rank), **first}) + "\n")
-    _file[1].write(json.dumps(line) + "\n")
+        _write(
+            {"rank": int(rank), **{key: os.environ.get(name, "") for key, name in names.items()}}
+        )
+    _write(line)
+
+
+def _write(line: object) -> None:
+    assert _file is not None
+    os.write(_file[1], json.dumps(line).encode() + b"\n")

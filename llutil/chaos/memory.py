@@ -51,10 +51,14 @@ def forget(folder: str) -> None:
     :raises OSError: the notes cannot be removed.
     """
     parent, _, name = folder.rpartition("/")
-    open_store(parent).remove(name)
+    store = open_store(parent)
+    store.remove(name)
     if parent == _host_folder():
         with contextlib.suppress(OSError):  # another job has notes there
             Path(parent).rmdir()
+    elif not store.names(""):
+        above, _, name = parent.rpartition("/")
+        open_store(above).remove(name)
 
 
 def _host_folder() -> str:

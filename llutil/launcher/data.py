@@ -16,6 +16,7 @@ import torch
 from torch.utils.data import Sampler
 
 from llutil import worker
+from llutil.chaos import journal
 from llutil.errors import ConfigError
 from llutil.launcher.global_batches import GlobalBatches
 
@@ -36,6 +37,7 @@ class _Iteration:
     rank: int
     given: int = 0
     done: int = 0
+    order: Sequence[int] | torch.Tensor = ()
 
 
 class ElasticSampler(Sampler[list[int]]):
@@ -152,7 +154,7 @@ class ElasticSampler(Sampler[list[int]]):
         return self._batches(self._iteration)
 
     def _batches(self, iteration: _Iteration) -> Iterator[list[int]]:
-        order = self._order()
+        order = iteration.order = self._order()
         batches = iteration.batches
         for step in range(batches.steps_of(iteration.rank)):
             iteration.given += 1
@@ -188,6 +190,10 @@ class ElasticSampler(Sampler[list[int]]):
                 f"was given only {iteration.given} batches; call it once a step"
             )
         self._told = True
+        if journal.is_kept():
+            for step in range(iteration.done, min(done, iteration.given)):
+                positions = iteration.batches.positions(step, iteration.rank)
+                journal.note_samples(_at(iteration.order, positions), self._epoch)
         iteration.done = done
         self._samples = iteration.batches.end(done)
 
