@@ -15,7 +15,7 @@ from tests.support.warm_python import WarmPython
 
 pytestmark = [pytest.mark.launch, pytest.mark.fault]
 
-STEPS = 24
+STEPS = 16
 
 
 @pytest.fixture
@@ -56,12 +56,12 @@ def test_a_training_gets_over_each_fault_that_strikes_a_node(
     faults = [
         kill(rank=1, step=3),
         oom(rank=0, step=6),
-        hang(rank=1, step=11),
-        preempt(node=0, step=15),
-        slow(rank=1, factor=2, step=16),
+        hang(rank=1, step=9),
+        preempt(node=0, step=11),
+        slow(rank=1, factor=2, step=12),
     ]
     # A machine that does much else may take a rank for hanging: that costs a restart.
-    limits = {"hang_timeout": 1.5, "max_restarts": 20}
+    limits = {"hang_timeout": 1, "max_restarts": 20}
     run = elastic_chaos(train, [STEPS], steps=STEPS, chaos=faults, **limits)
     assert run.values == sums(2)
     assert run.struck == [str(one) for one in faults[:4]]
@@ -75,11 +75,11 @@ def test_a_node_that_is_cut_off_from_its_store_for_longer_than_its_lease_comes_b
 ) -> None:
     run = elastic_chaos(
         train,
-        [STEPS, 0.2],
+        [STEPS, 0.25],
         steps=STEPS,
         nodes=2,
         nproc_per_node=1,
-        chaos=[cut(node=1, seconds=3.5, step=2)],
+        chaos=[cut(node=1, seconds=3, step=1)],
         rdzv_configs={"lease_ttl": 2},
     )
     assert run.values == sums(2)

@@ -17,7 +17,7 @@ from tests.support.zookeeper_servers import ZooKeeperServer
 
 pytestmark = [pytest.mark.fault, pytest.mark.etcd, pytest.mark.zookeeper]
 
-TTL, CUT = 2.0, 4.0
+TTL, CUT = 2.0, 3.0
 
 
 def _cut_off(store: Store, server: Server) -> None:
