@@ -23,7 +23,7 @@ from airflow_provider.execution.worker_files import (
     user_folder,
 )
 from airflow_provider.retries.launch_retry import LaunchRetry
-from llutil.errors import LaunchError, ResultError
+from llutil.errors import LaunchError, ResultError, ServerLostError
 from llutil.failure import FailureClass
 from llutil.launcher.run_id import TaskKey
 from llutil.task_link.messages import Spec
@@ -139,6 +139,10 @@ class Launch:
                     launch,
                     stopped=lambda: hook.stopped,
                     is_pointless=self.retry_is_pointless,
+                    # Ranks ran until the node that served the ledger had to go.
+                    counts=lambda error: (
+                        not (isinstance(error, ServerLostError) and hook.world_size)
+                    ),
                     say=log.warning,
                     sleep=hook.sleep,
                 )

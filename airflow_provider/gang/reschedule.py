@@ -107,12 +107,16 @@ def decide_slot(
     return KeepSlot(started_nodes(view))
 
 
-def after_failed_rendezvous(view: GangView | None, error: RendezvousError) -> GiveSlotBack | None:
+def after_failed_rendezvous(
+    view: GangView | None, error: RendezvousError
+) -> GiveSlotBack | GangHopeless | None:
     """Whether the node comes again; None if ``error`` is to count as a failed try.
 
     It does not count if it is the siblings' doing: they did not come in time, or the one that
     serves the ledger has gone. ``view`` is None if Airflow does not say how they are.
     """
+    if view is not None and (hopeless := waits_in_vain(view)):
+        return hopeless
     absent = None if view is None else absent_nodes(view)
     if absent is not None:
         return GiveSlotBack(absent)

@@ -8,6 +8,7 @@ Airflow's retries. tenacity is imported when a launch begins.
 from __future__ import annotations
 
 import itertools
+import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -63,13 +64,15 @@ class LaunchRetry:
         stopped: Callable[[], bool],
         say: Callable[[str], None],
         is_pointless: Callable[[LaunchError], bool] = lambda _: False,
+        counts: Callable[[LaunchError], bool] = lambda _: True,
         sleep: Callable[[float], None] = time.sleep,
         what: str = "launch",
     ) -> T:
         """Call ``launch(attempt)``, from attempt 1, until one succeeds or no other may follow.
 
         ``stopped`` is called before each repetition, and ``is_pointless`` with the error of the
-        attempt before; True prevents it. ``say`` gets a line with the reason for each repetition;
+        attempt before; True prevents it. If the error of an attempt does not count (``counts``),
+        those after it are counted anew. ``say`` gets a line with the reason for each repetition;
         ``what`` is the word for an attempt in that line. The error of the last attempt is raised.
         """
         import tenacity
@@ -77,7 +80,7 @@ class LaunchRetry:
         def again(error: BaseException) -> bool:
             if not isinstance(error, LaunchError) or stopped() or is_pointless(error):
                 return False
-            return error.retryable
+            return error.retryable and counts(error)
 
         def before_sleep(state: RetryCallState) -> None:
             assert state.outcome is not None
@@ -100,7 +103,15 @@ class LaunchRetry:
             reraise=True,
         )
         attempts = itertools.count(1)
-        return retrying(lambda: launch(next(attempts)))
+        while True:
+            try:
+                return retrying(lambda: launch(next(attempts)))
+            except LaunchError as error:
+                if counts(error) or not error.retryable or stopped() or is_pointless(error):
+                    raise
+                pause = self.wait_initial + self.jitter * random.random()  # noqa: S311 - jitter
+                say(f"{what} follows again in {pause:.1f} s. {error}")
+            sleep(pause)
 
 
 def _is_count(value: object) -> bool:

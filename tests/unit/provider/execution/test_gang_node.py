@@ -331,6 +331,13 @@ class TestByAConnection:
         (told,) = (one for one in logged if "gives its slot back" in one["event"])
         assert told["event"].startswith("gone; node 1 gives its slot back until ")
 
+    def test_the_loss_of_a_server_with_whom_ranks_have_run_is_waited_out_as_often_as_it_comes(self):
+        job = self.job([[ServerLostError("gone")]] * 5 + [[]], "running")
+        self.hook.world_size = 2  # in each launch
+        results, _ = run_node(GangNode(KEY, 3, 3, TOKEN), job, structlog.get_logger("t"))
+        assert results == {0: "value"}
+        assert len(self.hook.timeouts) == 6
+
     def test_a_rank_that_fails_fails_the_try(self):
         with pytest.raises(WorkersFailedError):
             self.run([[WorkersFailedError("rank 0")]], "queued")

@@ -116,6 +116,12 @@ def test_what_the_siblings_did_uses_up_no_try(error, states, expected):
     assert found == expected
 
 
+@pytest.mark.parametrize("error", [RendezvousTimeoutError, ServerLostError, RendezvousError])
+def test_who_lost_siblings_that_can_never_come_does_not_come_again(error):
+    found = after_failed_rendezvous(view(["running", "failed"]), error("x"))
+    assert isinstance(found, GangHopeless)
+
+
 @given(DRAWS)
 @settings(derandomize=True, max_examples=50)
 def test_nodes_that_hold_each_other_up_do_not_give_up_all_at_once(draw):

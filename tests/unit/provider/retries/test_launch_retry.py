@@ -30,14 +30,31 @@ class Launches:
             raise self.errors.pop(0)
         return "done"
 
-    def run(self, retry, stopped=lambda: False):
-        return retry.run(self, stopped=stopped, say=self.said.append, sleep=self.slept.append)
+    def run(self, retry, stopped=lambda: False, **callbacks):
+        say, sleep = self.said.append, self.slept.append
+        return retry.run(self, stopped=stopped, say=say, sleep=sleep, **callbacks)
 
 
 def test_infrastructure_errors_are_tried_again_with_numbered_attempts():
     launches = Launches(RendezvousError("store away"), AgentLostError("gone"))
     assert launches.run(LaunchRetry()) == "done"
     assert launches.attempts == [1, 2, 3]
+
+
+def test_attempts_are_counted_anew_after_one_that_does_not_count():
+    lost = [RendezvousError("a"), AgentLostError("lost"), AgentLostError("lost")]
+    launches = Launches(*lost, RendezvousError("b"), AgentLostError("lost"))
+    retry = LaunchRetry(wait_initial=2, jitter=0)
+    assert launches.run(retry, counts=lambda error: isinstance(error, RendezvousError)) == "done"
+    assert launches.attempts == [1, 2, 3, 4, 5, 6]
+    assert launches.slept == [2, 2, 2, 2, 2]
+    assert launches.said[1] == "launch follows again in 2.0 s. lost"
+
+
+def test_what_does_not_count_is_not_repeated_for_a_job_that_was_stopped():
+    launches = Launches(AgentLostError("lost"))
+    with pytest.raises(AgentLostError):
+        launches.run(LaunchRetry(), stopped=lambda: True, counts=lambda _: False)
 
 
 def test_each_repetition_says_why_and_when():
