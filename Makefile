@@ -25,14 +25,15 @@ test: $(READY) zookeeper servers
 	$(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder \
 		--max-worker-restart 1
 
-# Tests with random days, jobs and kills, many times as many as in `make test`. About ten minutes.
+# Tests with random days, jobs and kills, many times as many as in `make test`. About 15 minutes.
 # LLUTIL_TEST_SEED=1 in the environment repeats the kills of that seed; a failure prints it.
 LONG := LLUTIL_TEST_KILLS=50 LLUTIL_TEST_SAMPLE_KILLS=20 LLUTIL_TEST_HANG_JOBS=1000 \
 	LLUTIL_SIMULATION_DAYS=50000
-long: $(READY) zookeeper
+long: $(READY) zookeeper servers
 	$(LONG) $(BIN)/python -m pytest -n 2 -rP --timeout 0 -o faulthandler_timeout=0 \
 		tests/simulation/test_simulation.py tests/simulation/test_hang_jobs.py \
-		tests/integration/rendezvous/test_killed_trainings.py
+		tests/integration/rendezvous/test_killed_trainings.py \
+		tests/airflow/test_killed_trainings.py
 
 # The tests start servers of their own. etcd comes with the Python packages, ZooKeeper and Java from
 # Debian.
