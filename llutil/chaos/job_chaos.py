@@ -43,6 +43,7 @@ class JobChaos:
         life = os.environ.get(LIFE, "")
         self._faults = tuple(all_faults(config.chaos))
         self._never_found = config.hang_timeout is None
+        self._on_host = not checkpoints
         self._lasts = bool(life and checkpoints)
         # Tries of an Airflow task have run ids of their own, and share this name.
         self._folder = folder_of_notes(checkpoints, config.checkpoint_job or run_id, life)
@@ -68,6 +69,11 @@ class JobChaos:
             _log.warning("CHAOS: with hang_timeout=None nobody will find the rank that hangs")
         told = RankFaults(faults=self._faults, memory=self._folder, agent=os.getpid())
         return told.variable()
+
+    def leave(self) -> None:
+        """The launch ends, and nobody will use its run id again."""
+        if self._on_host:  # else its checkpoints may be found without that, and so are the notes
+            self.forget()
 
     def forget(self) -> None:
         """The job has succeeded: its next life is struck again."""

@@ -49,6 +49,17 @@ OF_TORCHRUN: Mapping[str, str] = {
 
 _GRACE_PERIOD = "grace_period"
 _NONE = "none"
+_SEVERAL = {"chaos"}
+"""Fields whose option may be given several times."""
+
+
+class _Several(argparse.Action):
+    """An option that may be given several times. Its variable counts if it is not given at all."""
+
+    def __call__(self, _parser: Any, namespace: Any, values: Any, _option: Any = None) -> None:
+        """Take one more."""
+        before = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, [*(before if isinstance(before, list) else ()), values])
 
 
 def own_fields() -> list[str]:
@@ -71,6 +82,7 @@ def add_own_options(parser: argparse.ArgumentParser, environ: Mapping[str, str])
         group.add_argument(
             option_of(field.name),
             *([f"--{field.name}"] if "_" in field.name else []),
+            action=_Several if field.name in _SEVERAL else "store",
             default=environ.get(f"PET_{field.name.upper()}"),
             metavar=_metavar(field.name),
             help=_help(texts.get(field.name, ""), field),
@@ -90,12 +102,12 @@ def own_values(given: argparse.Namespace) -> tuple[dict[str, Any], list[Problem]
     found: dict[str, Any] = {}
     problems: list[Problem] = []
     for option in (*own_fields(), _GRACE_PERIOD):
-        text: str | None = getattr(given, option)
+        text: str | list[str] | None = getattr(given, option)
         if text is None:
             continue
         field = "shutdown_timeout" if option == _GRACE_PERIOD else option
         try:
-            found[field] = _value(text, hints[field])
+            found[field] = text if isinstance(text, list) else _value(text, hints[field])
         except ConfigError as error:
             problems.append(Problem(f"--{option.replace('_', '-')}", str(error)))
     return found, problems
@@ -131,7 +143,7 @@ def _texts() -> dict[str, str]:
 
 
 def _help(text: str, field: Field[Any]) -> str:
-    default = "" if field.default in {MISSING, None, ""} else f" (default: {field.default})"
+    default = "" if field.default in {MISSING, None, "", ()} else f" (default: {field.default})"
     return f"{text}{default}".replace("%", "%%")
 
 
@@ -139,4 +151,6 @@ def _metavar(name: str) -> str:
     hint = get_type_hints(LaunchConfig)[name]
     if hint is float:
         return "SECONDS"
+    if name in _SEVERAL:
+        return "TEXT"
     return {int: "N"}.get(hint, name.upper().rpartition("_")[2])

@@ -116,7 +116,7 @@ def build_agent(
         check_checkpoint_path(config, rendezvous.run_id)
     chaos = JobChaos(config, rendezvous.run_id, checkpoints.get(FOLDER, ""))
     if request.unique_run:
-        stack.callback(chaos.forget)
+        stack.callback(chaos.leave)
     request.before_first_process()
     shared = take_shared_server(request, nproc, stack)
     server: LedgerServer | None = None

@@ -80,6 +80,16 @@ def test_a_success_begins_a_new_life(tmp_path: Path) -> None:
         assert note(memory(one), "kill")
 
 
+def test_a_run_that_nobody_knows_leaves_nothing_on_the_host_but_what_lies_beside_checkpoints(
+    tmp_path: Path,
+) -> None:
+    for folder in ("", str(tmp_path / "c")):
+        one = chaos(kill(rank=0, step=1), folder=folder)
+        note(memory(one), "kill")
+        one.leave()
+        assert note(memory(one), "kill") == (not folder)
+
+
 def test_a_life_with_a_name_outlasts_a_success(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -227,3 +227,17 @@ def test_the_help_says_what_the_fields_docstrings_say(capsys: pytest.CaptureFixt
     assert "usage: llutil run [-h] [--nnodes NNODES]" in text
     assert "How many committed checkpoints are kept; older ones are removed. (default: 3)" in text
     assert "examples: llutil run --nproc-per-node 4 train.py" in text
+
+
+def test_faults_may_be_given_one_by_one_and_then_their_variable_does_not_count(
+    parse: Parse,
+) -> None:
+    one, two = "kill(rank=0,step=5)", "oom(rank=0,step=7)"
+    given = parse(f"--chaos {one} --chaos={two} train.py")
+    assert launch_config_of(given).chaos == (one, two)
+    variable = "kill(rank=0, step=1), hang(rank=0, step=2)"
+    assert launch_config_of(parse("train.py", PET_CHAOS=variable)).chaos == (variable,)
+    assert launch_config_of(parse(f"--chaos {one} train.py", PET_CHAOS=variable)).chaos == (one,)
+    assert "--chaos has 'kil(rank=0)': there is no fault 'kil'" in wrong(
+        parse("--chaos kil(rank=0) train.py")
+    )
