@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 import re
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -88,24 +90,23 @@ def test_only_stale_sockets_are_removed(folder: Path) -> None:
         assert [name.run_id for name in socket_names(folder)] == ["living"]
 
 
+AGENT_WITH_A_FORK = """
+import os, pathlib, sys
+from llutil.agent_socket.folder import bound_socket
+sock, _ = bound_socket("run", pathlib.Path(sys.argv[1]))
+if os.fork() == 0:
+    os.read(0, 1)
+os._exit(0)
+"""
+
+
 def test_a_socket_that_only_a_fork_of_its_agent_holds_is_stale(folder: Path) -> None:
-    read, write = os.pipe()
-    agent = os.fork()
-    if agent == 0:
-        sock = bound(folder)
-        sock.set_inheritable(True)
-        if os.fork() == 0:
-            os.close(write)
-            os.read(read, 1)
-        os._exit(0)
-    os.waitpid(agent, 0)
-    try:
+    command = [sys.executable, "-c", AGENT_WITH_A_FORK, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as agent:
+        assert agent.wait(60) == 0
         (name,) = socket_names(folder)
         assert connected(name.path) is None
         assert not socket_names(folder)
-    finally:
-        os.close(write)  # the fork ends
-        os.close(read)
 
 
 def test_a_folder_that_vanishes_is_made_again(folder: Path) -> None:
