@@ -135,7 +135,7 @@ def test_an_endpoint_that_is_no_nodes_address_is_said_after_a_while(port: int) -
         launch_agent(config, print, [])
 
 
-def _fails(_config: object) -> None:
+def _fails(*_: object) -> None:
     raise ConfigError("something else is wrong")
 
 
