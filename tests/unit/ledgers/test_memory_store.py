@@ -233,6 +233,7 @@ def test_a_renewal_and_an_expiry_cost_the_same_with_many_leases() -> None:
         session = ledger.open_session(5, deadline=soon())
         return steps_of(session.renew), steps_of(store.expire)
 
+    cost(10)  # the first time is another one
     assert cost(10) == cost(300)
 
 
