@@ -21,8 +21,8 @@ the node's first rank: it gives the order over the event page, and
 would strike at every restart.
 
 The values may be imported by a DAG file: they need only the standard library and ``llutil.errors``.
-The room may also import ``llutil.events`` and ``llutil.checkpoints``; torch is used where a rank
-has imported it already.
+The room may also import ``llutil.events``, ``llutil.checkpoints`` and ``llutil.system``; torch is
+used where a rank has imported it already.
 """
 
 from __future__ import annotations

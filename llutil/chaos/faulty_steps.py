@@ -43,7 +43,7 @@ class FaultySteps(Steps):
         node = int(environment["GROUP_RANK"])
         mine = told.of_rank(rank, node, int(environment[SLOT_NUMBER]))
         self._rank, self._page = rank, page
-        self._memory, self._agent = told.memory, told.agent
+        self._memory, self._agent = told.memory, (told.agent, told.agent_start)
         self._due = {name: one for name, one in mine.items() if not isinstance(one, Slow)}
         self._slow = [one for one in mine.values() if isinstance(one, Slow)]
         self._next_due = self._first_due()
@@ -111,9 +111,9 @@ class FaultySteps(Steps):
         match fault:
             case Preempt():
                 try:
-                    preempt_for_chaos(self._agent)
+                    preempt_for_chaos(*self._agent)
                 except OSError as error:
-                    say(f"{fault}: the agent {self._agent} got no SIGTERM: {error}")
+                    say(f"{fault}: the agent {self._agent[0]} got no SIGTERM: {error}")
             case Cut(seconds=seconds):
                 self._page.cut_order.give(seconds)
             case Kill() | Hang() | OutOfMemory():

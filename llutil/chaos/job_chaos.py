@@ -1,7 +1,7 @@
 """What an agent does with the faults of its job: it says them, and tells its ranks.
 
-This module may import only the standard library,
-``llutil.checkpoints.place`` and the room.
+This module may import only the standard library, ``llutil.checkpoints.place``,
+``llutil.system.process_table`` and the room.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from llutil.chaos.journal import JOURNAL
 from llutil.chaos.memory import folder_of_notes, forget
 from llutil.chaos.rank_faults import RankFaults
 from llutil.checkpoints.place import LIFE
+from llutil.system.process_table import stat_of
 
 __all__ = ["JobChaos"]
 
@@ -67,7 +68,13 @@ class JobChaos:
             )
         if self._never_found and any(isinstance(one, Hang) for one in self._faults):
             _log.warning("CHAOS: with hang_timeout=None nobody will find the rank that hangs")
-        told = RankFaults(faults=self._faults, memory=self._folder, agent=os.getpid())
+        stat = stat_of(os.getpid())
+        told = RankFaults(
+            faults=self._faults,
+            memory=self._folder,
+            agent=os.getpid(),
+            agent_start=stat.start if stat is not None else 0,
+        )
         return told.variable()
 
     def leave(self) -> None:

@@ -20,17 +20,20 @@ __all__ = ["RankFaults", "rank_faults"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankFaults:
     """``faults`` are those of the whole job, in the user's order. ``memory`` is the folder, or its
-    URI, of the notes about those that have struck. ``agent`` is the pid of the rank's agent.
+    URI, of the notes about those that have struck. ``agent`` is the pid of the rank's agent,
+    and ``agent_start`` when that process started, in the kernel's ticks.
     """
 
     faults: Sequence[Fault]
     memory: str
     agent: int
+    agent_start: int
 
     def variable(self) -> dict[str, str]:
         """The variable for the ranks."""
         told = {"faults": [str(one) for one in self.faults]}
-        return {CHAOS: json.dumps({**told, "memory": self.memory, "agent": self.agent})}
+        agent = {"agent": self.agent, "agent_start": self.agent_start}
+        return {CHAOS: json.dumps({**told, "memory": self.memory, **agent})}
 
     def names(self) -> dict[str, Fault]:
         """The faults by the names of their notes. Of faults that are equal, each has its own."""
@@ -65,7 +68,12 @@ def rank_faults(environment: Mapping[str, str]) -> RankFaults:
     try:
         told = json.loads(text)
         faults = tuple(all_faults(told["faults"]))
-        return RankFaults(faults=faults, memory=str(told["memory"]), agent=int(told["agent"]))
+        return RankFaults(
+            faults=faults,
+            memory=str(told["memory"]),
+            agent=int(told["agent"]),
+            agent_start=int(told["agent_start"]),
+        )
     except (ValueError, TypeError, KeyError) as error:
         raise ConfigError(
             f"{CHAOS} is {text[:200]!r} in the environment, which no agent has written: {error}"

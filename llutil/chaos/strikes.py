@@ -1,6 +1,7 @@
 """How a real fault is made, in the process of the rank that makes it.
 
-This module may import only the standard library; it uses torch if the rank has imported it.
+This module may import only the standard library and ``llutil.system``; it uses torch if the rank
+has imported it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import signal
 import sys
 import time
 from typing import NoReturn
+
+from llutil.system.send_signal import Sent, send_signal
 
 __all__ = ["hang_for_chaos", "kill_for_chaos", "preempt_for_chaos", "run_out_of_memory", "say"]
 
@@ -34,12 +37,13 @@ def hang_for_chaos() -> NoReturn:
         time.sleep(3600)
 
 
-def preempt_for_chaos(agent: int) -> None:
-    """Ask the agent with this pid to end.
+def preempt_for_chaos(agent: int, start: int) -> None:
+    """Ask the agent with this pid, which started at ``start`` (ticks), to end.
 
-    :raises OSError: there is none.
+    :raises OSError: it got no signal; the text says why.
     """
-    os.kill(agent, signal.SIGTERM)
+    if (sent := send_signal(agent, start, signal.SIGTERM)) is not Sent.DONE:
+        raise OSError(sent.value)
 
 
 def run_out_of_memory() -> NoReturn:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pickle
 import secrets
+import signal
 import subprocess
 import sys
 import time
@@ -28,6 +29,7 @@ from llutil.launcher.config import LaunchConfig
 from llutil.launcher.config_checks import problems_of
 from llutil.ledgers.served.server import LedgerServer
 from llutil.serialization.functions import pickle_call
+from llutil.system.send_signal import send_signal
 from llutil.testing.history import Round, problems_of_samples, problems_of_steps, rounds_in
 from llutil.testing.leftovers import left_behind, processes_with
 from llutil.testing.order import Order, Outcome
@@ -263,9 +265,10 @@ class _Run:
     def close(self) -> None:
         """End what runs yet: nothing, unless the training failed."""
         if self._running:
-            for pid in processes_with(self.mark):
-                with suppress(OSError):
-                    os.kill(pid, 9)
+            for pid, start in processes_with(self.mark).items():
+                send_signal(pid, start, signal.SIGKILL)
             for process, _ in self._running.values():
-                process.wait()
+                process.kill()
+                with suppress(subprocess.TimeoutExpired):  # it is stuck in the kernel
+                    process.wait(_GONE)
         self._stack.close()

@@ -53,13 +53,15 @@ def left_behind(
     return found
 
 
-def processes_with(mark: str) -> list[int]:
-    """The pids of processes that were started with that variable, as ``NAME=value``."""
-    return [
-        pid
+def processes_with(mark: str) -> dict[int, int]:
+    """The processes that were started with that variable, as ``NAME=value``: when each started, in
+    the kernel's ticks, by its pid.
+    """
+    return {
+        pid: stat.start
         for pid, stat in all_processes().items()
         if pid != os.getpid() and stat.state not in "ZX" and environment_has(pid, (mark.encode(),))
-    ]
+    }
 
 
 def _by(page: Path, agents: Collection[int]) -> bool:

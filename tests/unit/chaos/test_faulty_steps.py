@@ -13,7 +13,7 @@ from llutil.chaos import cut, faulty_steps, hang, kill, oom, preempt, slow
 from llutil.chaos.faults import Cut, Fault, Hang, Kill, OutOfMemory
 from llutil.chaos.faulty_steps import FaultySteps
 from llutil.chaos.rank_faults import RankFaults, rank_faults
-from llutil.chaos.strikes import run_out_of_memory
+from llutil.chaos.strikes import preempt_for_chaos, run_out_of_memory
 from llutil.chaos.variable import CHAOS
 from llutil.errors import ConfigError
 from llutil.events.events import SLOT_NUMBER, Events
@@ -41,7 +41,7 @@ def struck(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ends = {Kill: fatal("kill"), Hang: fatal("hang"), OutOfMemory: fatal("oom")}
     monkeypatch.setattr(faulty_steps, "_ENDS", ends)
     monkeypatch.setattr(
-        faulty_steps, "preempt_for_chaos", lambda agent: found.append(f"preempt {agent}")
+        faulty_steps, "preempt_for_chaos", lambda agent, _: found.append(f"preempt {agent}")
     )
     return found
 
@@ -65,7 +65,8 @@ def begin(page: Events, tmp_path: Path) -> Callable[..., FaultySteps]:
     """A rank in a new process, one of two on each of two nodes."""
 
     def begin(*faults: Fault, rank: int = 1, memory: str = "") -> FaultySteps:
-        told = RankFaults(faults=faults, memory=memory or str(tmp_path / "notes"), agent=AGENT)
+        notes = memory or str(tmp_path / "notes")
+        told = RankFaults(faults=faults, memory=notes, agent=AGENT, agent_start=1)
         sizes = {"WORLD_SIZE": "4", "GROUP_WORLD_SIZE": "2", "GROUP_RANK": str(rank // 2)}
         place = {"RANK": str(rank), SLOT_NUMBER: str(rank % 2)}
         return FaultySteps(page.slot(rank % 2), page, 0, {**told.variable(), **sizes, **place})
@@ -143,14 +144,16 @@ def test_the_first_rank_of_a_node_makes_what_strikes_the_node(
 
 
 def test_a_preempted_rank_goes_on_and_an_agent_that_is_gone_is_said(
-    begin: Begin, said: list[str], monkeypatch: pytest.MonkeyPatch
+    begin: Begin, said: list[str]
 ) -> None:
-    def gone(_: int) -> None:
-        raise ProcessLookupError(3, "No such process")
-
-    monkeypatch.setattr(faulty_steps, "preempt_for_chaos", gone)
     assert begin(preempt(node=0, step=2), rank=0).step(2, 0) == Todo()
-    assert said[-1].endswith(f"the agent {AGENT} got no SIGTERM: [Errno 3] No such process")
+    gone = "the process has ended, or its number is another's"
+    assert said[-1].endswith(f"the agent {AGENT} got no SIGTERM: {gone}")
+
+
+def test_a_process_that_has_the_number_of_an_agent_that_is_gone_is_not_signalled() -> None:
+    with pytest.raises(OSError, match="its number is another's"):
+        preempt_for_chaos(os.getppid(), 1)
 
 
 def test_a_fault_that_nobody_can_note_does_not_strike(
@@ -236,5 +239,5 @@ def test_a_variable_that_no_agent_wrote_is_refused(text: str) -> None:
 
 def test_what_the_agent_tells_is_what_the_rank_hears() -> None:
     faults = (kill(rank=1, step=3), Cut(node=0, seconds=0.25))
-    told = RankFaults(faults=faults, memory="s3://b/c", agent=os.getpid())
+    told = RankFaults(faults=faults, memory="s3://b/c", agent=os.getpid(), agent_start=7)
     assert rank_faults(told.variable()) == told
