@@ -25,6 +25,7 @@ later jobs of the same process.
 from __future__ import annotations
 
 import importlib
+import logging
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -36,6 +37,8 @@ from llutil.agent.time_account import TimeAccount
 from llutil.errors import ConfigError
 
 __all__ = ["GROUP", "Stopwatch", "configure"]
+
+_log = logging.getLogger(__name__)
 
 GROUP = "llutil"
 """The group of our own metrics."""
@@ -125,7 +128,10 @@ class Stopwatch:
         """The job is over here. Where its time went, in words."""
         self.account.end()
         if (share := self.account.training_share) is not None:
-            self._put("training.{}.percent", round(100 * share))
+            try:
+                self._put("training.{}.percent", round(100 * share))
+            except Exception as error:  # noqa: BLE001 - what ranks returned must not be lost by it
+                _log.warning("the last metric was not taken: %s: %s", type(error).__name__, error)
         return self.account.told
 
     def _since(self, moment: float) -> int:

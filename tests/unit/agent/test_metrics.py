@@ -9,6 +9,7 @@ from torch.distributed.elastic import metrics as torchs
 
 from llutil.agent.metrics import GROUP, Stopwatch, configure
 from llutil.errors import ConfigError
+from llutil.events.events import Events
 
 taken: list[tuple[str, str, int]] = []
 
@@ -98,3 +99,25 @@ def test_a_handler_that_cannot_be_made_is_a_bad_configuration(name: str, says: s
     with pytest.raises(ConfigError, match="metrics_cfg\\['mine'\\]") as caught:
         configure({"mine": name})
     assert says in str(caught.value)
+
+
+class Raising(torchs.MetricHandler):  # type: ignore[misc]
+    """Takes the last metric badly."""
+
+    def emit(self, metric_data: Any) -> None:
+        if metric_data.name.startswith("training"):
+            raise OSError("the daemon is gone")
+
+
+def test_a_handler_that_fails_at_the_end_costs_no_result(caplog: pytest.LogCaptureFixture) -> None:
+    configure({GROUP: f"{__name__}:Raising"})
+    clock = Clock()
+    watch = Stopwatch("trainer", clock)
+    slot = Events.private().slot(0)
+    watch.workers_started(0)
+    for step in range(3):
+        clock.now += 1.0
+        slot.report(step)
+        watch.account.look([slot])
+    assert watch.end() == "3 s, 67 % training (starting 1 s)"
+    assert "the last metric was not taken: OSError: the daemon is gone" in caplog.text
