@@ -158,9 +158,8 @@ def _detail(history: RunHistory) -> str:
     if decided is None or not decided.kinds:
         return ""
     resumed = history.gates.decision.resumed if history.gates.decision else 0
-    kinds = [kind for kind in decided.kinds if kind is not WishKind.RESUME]
-    text = f"{' and '.join(kinds)} after step {decided.step}: {decided.why}"
-    over = WishKind.PAUSE in kinds and resumed > decided.number
+    text = f"{' and '.join(decided.kinds)} after step {decided.step}: {decided.why}"
+    over = WishKind.PAUSE in decided.kinds and resumed > decided.number
     return f"{text}; resumed since" if over else text
 
 
