@@ -284,7 +284,8 @@ def test_a_rank_is_struck_where_its_environment_says_so(
     become(monkeypatch, page, 1)
     sizes = {"RANK": "1", "WORLD_SIZE": "2", "GROUP_RANK": "0", "GROUP_WORLD_SIZE": "1"}
     faults = (oom(rank=1, step=2), oom(rank=0, step=1))
-    told = RankFaults(faults=faults, memory=str(tmp_path / "notes"), agent=os.getpid())
+    notes = str(tmp_path / "notes")
+    told = RankFaults(faults=faults, memory=notes, agent=os.getpid(), agent_start=1)
     for name, value in {**sizes, "LLUTIL_LOCAL_RANK": "1", **told.variable()}.items():
         monkeypatch.setenv(name, value)
     assert worker.step(1, 9) == worker.Todo()
