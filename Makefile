@@ -25,8 +25,8 @@ test: $(READY) zookeeper servers
 	$(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder \
 		--max-worker-restart 1
 
-# Tests with random days, jobs and kills, many times as many as in `make test`. It takes a quarter of
-# an hour at least.
+# Tests with random days, jobs and kills, many times as many as in `make test`. It takes a quarter
+# of an hour at least.
 # LLUTIL_TEST_SEED=1 in the environment repeats the kills of that seed; a failure prints it.
 LONG := LLUTIL_TEST_KILLS=50 LLUTIL_TEST_SAMPLE_KILLS=20 LLUTIL_TEST_HANG_JOBS=1000 \
 	LLUTIL_SIMULATION_DAYS=50000
