@@ -33,28 +33,23 @@ class Screen:
         self._console = _console()
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str | Cell]]) -> None:
-        """Show ``rows`` below ``header``; without rows, nothing. Numbers are on the right."""
+        """Show ``rows`` below ``header``; without rows, nothing. Numbers are on the right.
+
+        A table that is wider than the terminal is not squeezed into it: a run id of Airflow's is
+        often as long as a line, and the other columns would get no room at all.
+        """
         cells = [[_cell(one) for one in row] for row in rows]
         if not cells:
             return
-        right = [
-            all(row[column].text[:1].isdigit() or row[column].text == "-" for row in cells)
-            for column in range(len(header))
-        ]
-        if self._console is None:
-            self._plain_table(header, cells, right)
-            return
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for number, (name, is_right) in enumerate(zip(header, right, strict=True)):
-            side: Any = "right" if is_right else "left"
-            # The first column is what people copy: it stays on one line as long as it can.
-            table.add_column(name, justify=side, overflow="fold", no_wrap=number == 0)
-        for row in cells:
-            table.add_row(*(Text(cell.text, cell.style) for cell in row))
-        self._console.print(table)
+        lines = [[Cell(name, "bold") for name in header], *cells]
+        for column in range(len(header)):
+            texts = [row[column].text for row in cells]
+            side = ">" if all(text[:1].isdigit() or text == "-" for text in texts) else "<"
+            width = max(len(line[column].text) for line in lines)
+            for line in lines:
+                line[column] = line[column]._replace(text=f"{line[column].text:{side}{width}}")
+        for line in lines:
+            self.row(*line)
 
     def facts(self, facts: Sequence[tuple[str, str | Cell]]) -> None:
         """Show names and what is to be said of them, a line each; those without a text are left
@@ -68,7 +63,7 @@ class Screen:
     def row(self, *cells: Cell) -> None:
         """Show one line made of ``cells``."""
         shown = [_cell(cell) for cell in cells]
-        parts = [part for cell in shown for part in (cell, ("  ", ""))]
+        parts = [part for cell in shown for part in (cell, (_BETWEEN, ""))]
         self._line(*parts[:-1])
 
     def line(self, text: str, style: str = "") -> None:
@@ -82,23 +77,11 @@ class Screen:
 
     def _line(self, *cells: tuple[str, str]) -> None:
         if self._console is None:
-            self.raw("".join(text for text, _ in cells) + "\n")
+            self.raw("".join(text for text, _ in cells).rstrip() + "\n")
             return
         from rich.text import Text
 
         self._console.print(Text.assemble(*cells), soft_wrap=True)
-
-    def _plain_table(
-        self, header: Sequence[str], cells: list[list[Cell]], right: Sequence[bool]
-    ) -> None:
-        lines = [list(header), *([cell.text for cell in row] for row in cells)]
-        widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-        for line in lines:
-            padded = (
-                f"{text:{'>' if is_right else '<'}{width}}"
-                for text, width, is_right in zip(line, widths, right, strict=True)
-            )
-            self.raw(_BETWEEN.join(padded).rstrip() + "\n")
 
 
 def _cell(given: str | Cell) -> Cell:
