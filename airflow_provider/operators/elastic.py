@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath, RetryPolicy
 
     from llutil.chaos.faults import Fault
-    from llutil.numa_options import NumaOptions
+    from llutil.launcher.numa_options import NumaOptions
 
 __all__ = [
     "DEFAULT_RETRIES",

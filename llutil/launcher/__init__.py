@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from llutil.events.events import Events
     from llutil.launcher.config import LaunchConfig
     from llutil.launcher.launch_agent import elastic_launch
-    from llutil.numa_options import NumaOptions
+    from llutil.launcher.numa_options import NumaOptions
     from llutil.std import Std
 
 __all__ = [
@@ -34,7 +34,7 @@ __all__ = [
 _MODULES = {
     "Events": "llutil.events.events",
     "LaunchConfig": "llutil.launcher.config",
-    "NumaOptions": "llutil.numa_options",
+    "NumaOptions": "llutil.launcher.numa_options",
     "Std": "llutil.std",
     "breakpoint": "llutil.debugger.breakpoint",
     "elastic_launch": "llutil.launcher.launch_agent",

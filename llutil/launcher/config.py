@@ -2,7 +2,7 @@
 
 A caller or the operator makes it, and the agent gets it unchanged. Before anything runs, it is
 checked by ``llutil.launcher.config_checks``. This module may import only the standard library,
-``llutil.backends``, ``llutil.chaos``, ``llutil.errors``, ``llutil.numa_options``,
+``llutil.backends``, ``llutil.chaos``, ``llutil.errors``, ``llutil.launcher.numa_options``,
 ``llutil.secret``, ``llutil.std``, ``llutil.system.signal_names`` and ``llutil.time_budgets``:
 parsing a DAG imports it.
 """
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from llutil.backends.table import BACKENDS, DEFAULT, conceal_options
 from llutil.chaos.fault_texts import texts_of
 from llutil.errors import ConfigError, Problem
-from llutil.numa_options import NumaOptions, numa_options_of
+from llutil.launcher.numa_options import NumaOptions, numa_options_of
 from llutil.secret import concealed
 from llutil.std import Std, StdOption
 from llutil.system.signal_names import DEFAULT_SIGNALS

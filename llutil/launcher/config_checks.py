@@ -3,8 +3,8 @@
 There is one function for each field or group of fields. It yields a ``Problem`` for each thing that
 is wrong. They are collected, so that a user can correct all of them at once. This module may import
 only the standard library, ``llutil.backends``, ``llutil.errors``, ``llutil.job_name``,
-``llutil.launcher.config`` and the checks beside it, ``llutil.numa_options`` and ``llutil.system``:
-parsing a DAG runs it.
+``llutil.launcher.config`` and the checks beside it, ``llutil.launcher.numa_options`` and
+``llutil.system``: parsing a DAG runs it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from llutil.job_name import LONGEST_ID, is_id
 from llutil.launcher.chaos_checks import chaos_problems
 from llutil.launcher.checkpoint_checks import checkpoint_problems
 from llutil.launcher.config import LaunchConfig
+from llutil.launcher.numa_options import AFFINITY_MODES, NumaOptions
 from llutil.launcher.output_checks import is_count, output_problems
-from llutil.numa_options import AFFINITY_MODES, NumaOptions
 from llutil.system.signal_names import signals_named
 
 __all__ = ["START_METHODS", "problems_of", "run_id_problems"]

@@ -2,7 +2,7 @@
 
 torch knows where a GPU is only after it has called the CUDA runtime, which an agent never does. So
 a short-lived process asks torch; it runs ``main``. Otherwise this module imports only the standard
-library, ``llutil.errors``, ``llutil.numa_options`` and ``asked_of_torch``.
+library, ``llutil.errors``, ``llutil.launcher.numa_options`` and ``asked_of_torch``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 
 from llutil.errors import ConfigError
 from llutil.launcher.asked_of_torch import NoAnswerError, answer, asked_of_torch
-from llutil.numa_options import NumaOptions
+from llutil.launcher.numa_options import NumaOptions
 
 __all__ = ["cpus_of_ranks", "main"]
 

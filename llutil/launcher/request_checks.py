@@ -26,8 +26,8 @@ from llutil.events.events import Events
 from llutil.launcher.config_checks import problems_of, run_id_problems
 from llutil.launcher.request import LaunchRequest
 from llutil.launcher.run_id import RUN_ID
-from llutil.local_rank_macro import arguments_of_rank
 from llutil.serialization import functions
+from llutil.serialization.local_rank_macro import arguments_of_rank
 from llutil.serialization.shared_objects import SharedObjects
 
 __all__ = ["check_request"]

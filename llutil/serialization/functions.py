@@ -7,7 +7,7 @@ name. The bytes begin with a line of text. It holds the Python version if the pi
 which only that version can run; else it is empty.
 
 This module may import only the standard library, ``llutil.entrypoint``, ``llutil.errors``,
-``llutil.local_rank_macro``, ``llutil.serialization.unpicklable`` and
+``llutil.serialization.local_rank_macro``, ``llutil.serialization.unpicklable`` and
 ``llutil.serialization.by_value_pickle``. cloudpickle is imported when a function is pickled, never
 before, since Airflow imports this to parse a DAG.
 """
@@ -24,8 +24,8 @@ from typing import Any
 
 from llutil.entrypoint import FunctionName, PickledCall, function_problem
 from llutil.errors import EntrypointError
-from llutil.local_rank_macro import arguments_of_rank
 from llutil.serialization import by_value_pickle, unpicklable
+from llutil.serialization.local_rank_macro import arguments_of_rank
 from llutil.serialization.shared_objects import SharedObjects
 
 __all__ = ["check_arguments", "load_call", "pickle_arguments", "pickle_call", "pieces"]

@@ -25,6 +25,7 @@ from typing import Any, NoReturn
 
 from llutil.agent.worker_side import main_module, returned_value
 from llutil.agent.worker_side.after_fork import reseed_generators, set_torch_threads
+from llutil.agent.worker_side.cpu_affinity import bind_to_cpus
 from llutil.agent.worker_side.error_report import report_error
 from llutil.agent.worker_side.program_end import end_program, forget_parent
 from llutil.agent.worker_side.stack_signal import offer_stacks
@@ -32,8 +33,7 @@ from llutil.agent.worker_side.system_exit import exit_status
 from llutil.agent.worker_side.work_order import WorkOrder, read_order
 from llutil.entrypoint import Command, FunctionName, Module, PickledCall, Script
 from llutil.errors import ConfigError
-from llutil.local_rank_macro import arguments_of_rank
-from llutil.numa_options import CPUS
+from llutil.serialization.local_rank_macro import arguments_of_rank
 from llutil.system.process_inheritance import die_with_parent
 
 __all__ = ["main", "run_forked"]
@@ -47,7 +47,7 @@ def main(order_fd: int, outcome_fd: int, parent: int, shared_fd: int | None = No
     """
     die_with_parent(parent)
     with _errors_reported(outcome_fd):
-        _bind_to_cpus()
+        bind_to_cpus()
         order = read_order(order_fd)
         os.set_inheritable(order_fd, False)
         os.set_inheritable(outcome_fd, False)
@@ -103,7 +103,7 @@ def run_forked(
     """
     forget_parent()
     with _errors_reported(outcome_fd):
-        _bind_to_cpus()
+        bind_to_cpus()
         for fd in (order_fd, outcome_fd):
             os.set_inheritable(fd, False)  # a descriptor that came over a socket is inheritable
         _default_signals(order)
@@ -140,18 +140,6 @@ def _warn_of_late_variables(before: Mapping[str, str]) -> None:
                 "before, by its fork server; give a job's variables to its launch, or use start "
                 "method 'spawn'\n"
             )
-
-
-def _bind_to_cpus() -> None:
-    """Bind this process, which has one thread yet, to the CPUs of ``numa_options``."""
-    if cpus := os.environ.get(CPUS):
-        try:
-            os.sched_setaffinity(0, map(int, cpus.split(",")))
-        except OSError as error:
-            raise ConfigError(
-                f"numa_options binds this rank to the CPUs {cpus}, which it may not use "
-                f"({error}): leave numa_options out, or allow the launching process these CPUs"
-            ) from error
 
 
 def _receive_shared(shared_fd: int | None) -> None:

@@ -1,8 +1,8 @@
 """What a rank finds in its environment, and the prefix of its lines.
 
 This module may import torch's values of a worker group, for annotations alone, and from this
-package its own room, ``llutil.chaos``, ``llutil.checkpoints.place``, ``llutil.errors``,
-``llutil.events`` and ``llutil.system``.
+package its own room, ``llutil.agent.worker_side.cpu_affinity``, ``llutil.chaos``,
+``llutil.checkpoints.place``, ``llutil.errors``, ``llutil.events`` and ``llutil.system``.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from string import Template
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from llutil.agent.worker_side.cpu_affinity import CPUS
 from llutil.agent.workers.run_tags import run_tags
 from llutil.chaos.variable import CHAOS
 from llutil.checkpoints.place import OF_THE_AGENT
 from llutil.errors import ConfigError
 from llutil.events.events import ENVIRONMENT, SLOT_NUMBER
-from llutil.numa_options import CPUS
 from llutil.system.job_mark import MARK_VARIABLE
 from llutil.system.terminal import TERMINAL, terminal_path
 

@@ -20,7 +20,7 @@ from torch.numa.binding import NumaOptions as TorchNumaOptions
 from llutil import launcher
 from llutil.errors import ConfigError
 from llutil.launcher.launch_agent import LaunchConfig, elastic_launch, launch_agent
-from llutil.numa_options import AFFINITY_MODES, NumaOptions
+from llutil.launcher.numa_options import AFFINITY_MODES, NumaOptions
 from llutil.std import Std
 
 REQUIRED = dataclasses.MISSING

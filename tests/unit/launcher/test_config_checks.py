@@ -17,7 +17,7 @@ from llutil.chaos import kill, preempt, random_faults
 from llutil.errors import Problem
 from llutil.launcher.config import LaunchConfig
 from llutil.launcher.config_checks import problems_of
-from llutil.numa_options import NumaOptions
+from llutil.launcher.numa_options import NumaOptions
 from llutil.std import Std
 
 INFINITY, NAN = math.inf, math.nan

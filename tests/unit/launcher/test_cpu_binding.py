@@ -8,7 +8,7 @@ import pytest
 from torch.numa import binding
 
 from llutil.launcher.cpu_binding import main
-from llutil.numa_options import AFFINITY_MODES
+from llutil.launcher.numa_options import AFFINITY_MODES
 
 
 @pytest.mark.parametrize("mode", AFFINITY_MODES)

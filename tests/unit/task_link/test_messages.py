@@ -15,7 +15,7 @@ from llutil.entrypoint import Command, FunctionName, Module, PickledCall, Script
 from llutil.errors import ConfigError
 from llutil.failure import Failure, FailureClass, JobFailure
 from llutil.launcher.config import LaunchConfig
-from llutil.numa_options import NumaOptions
+from llutil.launcher.numa_options import NumaOptions
 from llutil.std import Std
 from llutil.task_link import messages as wire
 from llutil.task_link.decoder import Decoder

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from llutil.agent.worker_side import worker_main
+from llutil.agent.worker_side.cpu_affinity import CPUS, bind_to_cpus
 from llutil.agent.worker_side.outcome_pipe import ErrorNote, Note, OutcomeReader
 from llutil.agent.worker_side.work_order import WorkOrder
 from llutil.agent.worker_side.worker_main import _errors_reported, _run_function, _run_main
 from llutil.entrypoint import FunctionName
-from llutil.numa_options import CPUS
 
 
 class OutOfMemoryError(RuntimeError):
@@ -106,7 +106,7 @@ def test_the_value_of_a_function_that_closed_the_pipe_is_kept(
 @pytest.mark.parametrize(
     ("begin", "text"),
     [
-        (worker_main._bind_to_cpus, "numa_options binds this rank to the CPUs 100000, which it"),
+        (bind_to_cpus, "numa_options binds this rank to the CPUs 100000, which it"),
         (lambda: worker_main._receive_shared(10**6), "this rank did not get what the launching"),
     ],
     ids=["CPUs", "shared objects"],

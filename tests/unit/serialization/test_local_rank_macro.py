@@ -6,7 +6,7 @@ import pytest
 from torch.distributed.elastic.utils.api import macros
 
 from llutil.events.events import SLOT_NUMBER
-from llutil.local_rank_macro import arguments_of_rank
+from llutil.serialization.local_rank_macro import arguments_of_rank
 
 
 @pytest.mark.parametrize(

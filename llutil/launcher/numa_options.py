@@ -10,10 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["AFFINITY_MODES", "CPUS", "NumaOptions", "numa_options_of"]
-
-CPUS = "LLUTIL_CPUS"
-"""The environment variable that holds the numbers of the CPUs to which a rank binds itself."""
+__all__ = ["AFFINITY_MODES", "NumaOptions", "numa_options_of"]
 
 AFFINITY_MODES = ("node", "socket", "exclusive", "core-complex")
 """The values of torch's ``AffinityMode``, which says what each means."""
