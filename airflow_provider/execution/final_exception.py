@@ -1,4 +1,4 @@
-"""Raises in the task what a rank raised to say how the task ends: skipped, or failed for good.
+"""What a task raises in place of what a rank raised to end it: skipped, or failed for good.
 
 This module may import ``llutil.errors``, ``llutil.failure``, ``airflow_provider.gang`` and
 Airflow's exceptions.
@@ -12,7 +12,7 @@ from airflow_provider.gang.siblings import GangHopeless
 from llutil.errors import LaunchError
 from llutil.failure import FINAL_EXCEPTIONS
 
-__all__ = ["hopeless_exception", "raise_final_exception"]
+__all__ = ["final_exception", "hopeless_exception"]
 
 
 def hopeless_exception(hopeless: GangHopeless) -> exceptions.AirflowException:
@@ -24,16 +24,15 @@ def hopeless_exception(hopeless: GangHopeless) -> exceptions.AirflowException:
     return exceptions.AirflowFailException(hopeless.why)
 
 
-def raise_final_exception(error: LaunchError) -> None:
-    """Raise the exception of Airflow's that the failed rank of ``error`` raised, if it was one of
-    ``FINAL_EXCEPTIONS``.
-
-    :raises AirflowSkipException: the rank raised it; the text is one line.
-    :raises AirflowFailException: the rank raised it; the text is the whole report.
+def final_exception(error: LaunchError) -> exceptions.AirflowException | None:
+    """The exception of Airflow's that the failed rank of ``error`` raised, if it was one of
+    ``FINAL_EXCEPTIONS``. The text of an ``AirflowSkipException`` is one line, and that of an
+    ``AirflowFailException`` the whole report.
     """
     name = error.failure.final_exception if error.failure is not None else ""
     if name not in FINAL_EXCEPTIONS:
-        return
+        return None
     skipped = name == "AirflowSkipException"
     text = error.job_failure.why if skipped else str(error)
-    raise getattr(exceptions, name)(text) from None
+    raised: exceptions.AirflowException = getattr(exceptions, name)(text)
+    return raised

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider.parameters.gang_parameters import (
     NODE_NAMES,
@@ -31,7 +32,6 @@ from airflow_provider.parameters.operator_parameters import (
 from airflow_provider.parameters.rendezvous import deployment_defaults
 from airflow_provider.retries.launch_retry import LaunchRetry
 from llutil.errors import ConfigError, LaunchError, Problem, ResultError
-from llutil.failure import FailureClass
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath
@@ -170,9 +170,11 @@ class LaunchOperator(BaseOperator):
             the configuration or the entrypoint is wrong.
         """
         # Imported here, so that parsing a DAG does not import it.
-        from airflow_provider.execution.final_exception import raise_final_exception
+        from airflow_provider.execution.final_exception import final_exception
+        from airflow_provider.execution.log_by_text import log_by_text
         from airflow_provider.execution.task_run import TaskRun
 
+        failed: Exception
         try:
             run = TaskRun(self, context, self._set_running)
             try:
@@ -185,11 +187,13 @@ class LaunchOperator(BaseOperator):
                 raise
             return run.push(results)
         except LaunchError as error:
-            raise_final_exception(error)
-            # Airflow logs an error with its causes and all frames. The frames of this package and
-            # of tenacity tell nothing, and the text of a bad configuration includes its cause.
-            complete = error.failure_class is FailureClass.BAD_CONFIGURATION
-            raise error.with_traceback(None) from (None if complete else error.__cause__)
+            failed = final_exception(error) or error
+        except AirflowFailException as error:
+            failed = error
+        # The text includes the cause. Frames of this package, of tenacity and of Airflow tell
+        # nothing, and a reader looks for the report at the end of the log.
+        log_by_text(failed)
+        raise failed.with_traceback(None) from None
 
     def on_kill(self) -> None:
         """Ask the agent to end the job. It runs in a signal handler, where a log call could

@@ -119,6 +119,15 @@ class TestRetry:
         assert "not on the first try" in text
         assert "rank 1" in text
 
+    def test_log_of_the_failed_try_ends_with_the_report_and_no_frames_below_it(
+        self, run: Run
+    ) -> None:
+        records = run.task("flaky").log(try_number=1)
+        errors = [record for record in records if record.get("level") == "error"]
+        (stack,) = errors[-1]["error_detail"]
+        assert "not on the first try" in stack["exc_value"]
+        assert stack["frames"] == []
+
 
 @pytest.mark.parametrize("run", ["rerun"], indirect=True)
 def test_cleared_task_runs_again_under_a_new_rendezvous_id_with_fresh_xcoms(
