@@ -191,7 +191,7 @@ class TaskRun:
         config: LaunchConfig | None = None
         entrypoint: Entrypoint | None = None
         try:
-            config = launch_config(known | self._rendezvous_parameters(known, locally))
+            config = launch_config(known | self.rendezvous_parameters(known, locally=locally))
         except ConfigError as error:
             problems += error.problems
         if "entrypoint" not in nothing:
@@ -256,7 +256,7 @@ class TaskRun:
         if isinstance(policy, ElasticRetryPolicy):
             policy.begin(self.context, left, log)
 
-    def _rendezvous_parameters(self, known: Mapping[str, Any], locally: bool) -> dict[str, Any]:
+    def rendezvous_parameters(self, known: Mapping[str, Any], *, locally: bool) -> dict[str, Any]:
         """The parameters that depend on the task instance and on where nodes meet."""
         if self._node is None:
             default_id = self._key.rendezvous_id(self._try_number, 1)

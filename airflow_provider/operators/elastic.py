@@ -148,6 +148,8 @@ class ElasticLaunchOperator(LaunchOperator):
     :param results_threshold: values of at most so many bytes of JSON stay in XCom.
     :param results_format: ``"json"``, where arrays become lists, or ``"npz"``, where arrays and
         tensors in values are stored as arrays and read back as numpy's.
+    :param links: pages to which Airflow's UI links from the task, as a dict of names and URLs, such
+        as ``{"TensorBoard": "https://tb.example.com/?run={{ run_id }}"}``. (templated)
     :param multiple_outputs: not supported: the return value is a dict by rank.
     """
 
@@ -157,6 +159,8 @@ class ElasticLaunchOperator(LaunchOperator):
         "op_kwargs": "py",
         "rdzv_configs": "json",
         "env": "json",
+        "links": "json",
+        "launch": "json",
     }
     ui_color = "#f4e1d8"
 
@@ -217,6 +221,7 @@ class ElasticLaunchOperator(LaunchOperator):
         results_path: ObjectStoragePath | str | None = None,
         results_threshold: int = 16 * 1024,
         results_format: str = "json",
+        links: Mapping[str, str] | None = None,
         multiple_outputs: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -279,6 +284,7 @@ class ElasticLaunchOperator(LaunchOperator):
         self.results_path = results_path
         self.results_threshold = results_threshold
         self.results_format = results_format
+        self.links = links
         if rdzv_timeout != -1:
             warnings.warn(
                 "rdzv_timeout is deprecated: give rdzv_configs={'timeout': seconds}",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
+from airflow_provider.operators.links import links_of, push_links
 from airflow_provider.parameters.gang_parameters import (
     NODE_NAMES,
     check_limits,
@@ -34,7 +35,7 @@ from airflow_provider.retries.launch_retry import LaunchRetry
 from llutil.errors import ConfigError, LaunchError, Problem, ResultError
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context, ObjectStoragePath
+    from airflow.sdk import BaseOperatorLink, Context, ObjectStoragePath
     from airflow.sdk.definitions.mappedoperator import MappedOperator
     from jinja2 import Environment
 
@@ -67,6 +68,8 @@ class LaunchOperator(BaseOperator):
     results_path: ObjectStoragePath | str | None
     results_threshold: int
     results_format: str
+    links: Mapping[str, str] | None
+    launch: dict[str, Any] | None = None
     job_succeeded: bool
 
     def check(self) -> None:
@@ -176,6 +179,7 @@ class LaunchOperator(BaseOperator):
 
         failed: Exception
         try:
+            push_links(self, context, self.log)
             run = TaskRun(self, context, self._set_running)
             try:
                 results = run.run(self.log)
@@ -194,6 +198,14 @@ class LaunchOperator(BaseOperator):
         # nothing, and a reader looks for the report at the end of the log.
         log_by_text(failed)
         raise failed.with_traceback(None) from None
+
+    @property
+    def operator_extra_links(self) -> list[BaseOperatorLink]:
+        """The links that Airflow's UI shows on the task. Airflow calls this for a mapped task too,
+        with that in place of an operator (3.3).
+        """
+        mapped: Mapping[str, Any] | None = getattr(self, "partial_kwargs", None)
+        return links_of(self.links if mapped is None else mapped.get("links"))
 
     def on_kill(self) -> None:
         """Ask the agent to end the job. It runs in a signal handler, where a log call could
@@ -220,8 +232,23 @@ class LaunchOperator(BaseOperator):
         entrypoint's arguments, and a template that stands for a whole dict, become objects: an id
         ``1_000`` or a password ``007`` is no number.
 
-        Airflow calls this method of a mapped task too, and for objects inside of fields (3.3).
+        Then ``launch`` says what they have come to. Airflow calls this method of a mapped task too,
+        and for objects inside of fields (3.3).
         """
+        self._render_fields(parent, template_fields, context, jinja_env, seen_oids)
+        if parent is self and {"dag", "dag_run", "ti"} <= context.keys():
+            from airflow_provider.execution.resolved_launch import resolved_launch
+
+            self.launch = resolved_launch(self, context)
+
+    def _render_fields(
+        self,
+        parent: Any,
+        template_fields: Iterable[str],
+        context: Context,
+        jinja_env: Environment,
+        seen_oids: set[int],
+    ) -> None:
         render = super()._do_render_template_fields
         if parent is not self or not self._should_render_native(self.get_dag()):
             render(parent, template_fields, context, jinja_env, seen_oids)

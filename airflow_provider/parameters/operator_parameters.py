@@ -37,6 +37,7 @@ OWN_PARAMETERS = (
     "results_path",
     "results_threshold",
     "results_format",
+    "links",
     "retry_policy",
     "multiple_outputs",
 )
@@ -71,8 +72,10 @@ TEMPLATED = (
     "resume",
     "chaos",
     "results_path",
+    "links",
+    "launch",
 )
-"""The parameters that may be templates."""
+"""The parameters that may be templates; and ``launch``, which shows what they have come to."""
 
 
 def is_unresolved(value: Any) -> bool:
@@ -155,6 +158,7 @@ def task_problems(values: Mapping[str, Any]) -> list[Problem]:
     if not _is_count(threshold) or threshold < 0:
         problems.append(Problem("results_threshold", f"is {threshold!r}; wanted 0 or more bytes"))
     problems += _path_problems(values.get("results_path"))
+    problems += _link_problems(values.get("links"))
     problems += _checkpoint_problems(values.get("checkpoint_path"))
     form = values.get("results_format", "json")
     if form not in {"json", "npz"}:
@@ -200,6 +204,23 @@ def _path_problems(given: Any) -> list[Problem]:
         "s3://conn_id@bucket/folder, or an absolute path that all workers share"
     )
     return [Problem("results_path", text)]
+
+
+def _link_problems(given: Any) -> list[Problem]:
+    """What is wrong with ``links``."""
+    if given is None:
+        return []
+    if not isinstance(given, Mapping):
+        text = f"is {given!r}; wanted a dict of names and URLs, such as {{'MLflow': 'https://...'}}"
+        return [Problem("links", text)]
+    problems = []
+    for name, url in given.items():
+        if not isinstance(name, str) or not name.strip():
+            problems.append(Problem("links", f"has the name {name!r}; wanted a text"))
+        elif not isinstance(url, str) or not url.startswith(("http://", "https://", "/")):
+            text = f"has {url!r} for {name!r}; wanted a URL that begins with http://, https:// or /"
+            problems.append(Problem("links", text))
+    return problems
 
 
 def _checkpoint_problems(given: Any) -> list[Problem]:

@@ -72,6 +72,7 @@ def test_importing_the_provider_adds_nothing_but_itself_plain_values_and_the_sta
         # What @task.elastic is made with, and what an operator imports from it.
         "airflow.sdk.bases.decorator",
         "airflow.sdk.bases.hook",
+        "airflow.sdk.bases.operatorlink",
         "airflow.sdk.exceptions",
         "airflow.sdk.definitions._internal.decorators",
         "airflow.sdk.definitions.retry_policy",
