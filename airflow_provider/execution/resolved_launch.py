@@ -31,10 +31,12 @@ def resolved_launch(operator: LaunchTask, context: Mapping[str, Any]) -> dict[st
     except (LaunchError, AirflowException, AirflowRuntimeError, TypeError, ValueError) as error:
         return {"problem": str(error)}
     backend, endpoint = found.get("rdzv_backend"), found.get("rdzv_endpoint")
-    alone = str(found["nnodes"]) == "1"
+    least, _, most = str(found["nnodes"]).partition(":")
+    nodes = least if most in {"", least} else f"{least}:{most}"
+    alone = nodes == "1"
     shown = {
         "rendezvous_id": found.get("rdzv_id"),
-        "nodes": found["nnodes"],
+        "nodes": nodes,
         "node": found.get("node_index"),
         "processes_per_node": found["nproc_per_node"],
         "backend": None if alone and not endpoint else backend,

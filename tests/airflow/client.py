@@ -285,7 +285,7 @@ class Task:
         self.run.client.ask("POST", f"dags/{self.run.dag_id}/clearTaskInstances", json=body)
 
     def xcoms(self) -> dict[str, Any]:
-        """All values that it has pushed, by key."""
+        """All values that it has pushed, by key; links for the UI are left out."""
         at = {"map_index": self.map_index}
         listed = self.run.client.ask("GET", f"{self.path}/xcomEntries", params=at)["xcom_entries"]
         return {
@@ -293,7 +293,7 @@ class Task:
                 "GET", f"{self.path}/xcomEntries/{entry['key']}", params=at
             )["value"]
             for entry in listed
-            if entry["map_index"] == self.map_index
+            if entry["map_index"] == self.map_index and not entry["key"].startswith("_link_")
         }
 
     def stored(self) -> dict[str, Any]:

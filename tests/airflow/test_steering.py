@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -76,6 +77,23 @@ def test_a_pause_holds_the_ranks_and_acts_once(train: Task) -> None:
     train.await_stored("progress", "seconds_left")
     assert train.stored()["progress"]["step"] > step
     assert "paused" not in train.stored()["state"]["is"]
+
+
+def test_the_page_of_a_running_task_has_its_links_and_what_its_launch_has_come_to(
+    train: Task, runs: dict[str, Run]
+) -> None:
+    client = train.run.client
+    run_id, links = train.run.run_id, client.ask("GET", f"{train.path}/links")["extra_links"]
+    assert links["TensorBoard"] == f"https://tb.example.com/?run={run_id}"
+    assert links["Ranks and their logs"].endswith(
+        f"/runs/{quote(run_id)}/tasks/train/plugin/elastic"
+    )
+    launch = train.facts()["rendered_fields"]["launch"]
+    assert launch["rendezvous_id"].startswith("steered.train.")
+    assert (launch["nodes"], launch["processes_per_node"]) == ("1", 2)
+    node = runs["steered_gang"].task("train", 1)
+    shown = node.facts()["rendered_fields"]["launch"]
+    assert (shown["nodes"], shown["node"], shown["backend"]) == ("2", 1, "served")
 
 
 def test_a_checkpoint_is_saved_and_told(train: Task, folder: Path) -> None:

@@ -42,6 +42,7 @@ def steered() -> None:
         checkpoint_path="{{ params.folder }}",
         grace_period=20,
         retries=0,
+        links={"TensorBoard": "https://tb.example.com/?run={{ dag_run.run_id }}"},
     )
     def train() -> dict[str, Any]:
         return work()

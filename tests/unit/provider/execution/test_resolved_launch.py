@@ -43,7 +43,7 @@ def test_a_task_shows_its_run_id_and_processes(rendered):
     launch = rendered(task)["launch"]
     assert launch.pop("rendezvous_id").startswith("d.t.r.t2.a1-")
     assert launch == {
-        "nodes": 1,
+        "nodes": "1",
         "processes_per_node": "2",
         "start_method": "forkserver",
         "max_restarts": 3,
