@@ -6,7 +6,7 @@ READY := .venv/.ready
 APT := DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends
 ZOOKEEPER := /usr/share/java/zookeeper.jar
 
-.PHONY: setup demo test long zookeeper servers lint airflow bench clean
+.PHONY: setup demo test long zookeeper servers browser lint airflow bench clean
 .DEFAULT_GOAL := setup
 
 $(READY): setup.cfg pyproject.toml constraints.txt
@@ -21,7 +21,7 @@ demo: $(READY)
 	$(BIN)/python -m tests.demo
 
 # Three processes on two cores: most tests wait for others most of the time.
-test: $(READY) zookeeper servers
+test: $(READY) zookeeper servers browser
 	$(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder \
 		--max-worker-restart 1
 
@@ -70,6 +70,20 @@ servers:
 	else \
 		echo "the tests need PostgreSQL and Redis: as root, run 'make servers', or" >&2; \
 		echo "'apt-get install postgresql redis-server'" >&2; \
+		exit 1; \
+	fi
+
+# Debian's Chromium, which looks at the tab in Airflow's UI. With LLUTIL_SCREENSHOTS=FOLDER in the
+# environment of the tests, its pictures are kept there.
+browser:
+	@if command -v chromium > /dev/null; then \
+		:; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+		apt-get update -qq && $(APT) \
+			chromium fonts-dejavu-core; \
+	else \
+		echo "the tests need Chromium: as root, run 'make browser', or" >&2; \
+		echo "'apt-get install chromium'" >&2; \
 		exit 1; \
 	fi
 

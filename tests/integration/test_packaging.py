@@ -70,6 +70,8 @@ def test_wheel_holds_the_two_packages_and_says_that_they_are_typed(wheel: Path) 
         for path in (_ROOT / package).rglob("*.py")
     }
     assert {name for name in names if name.endswith(".py")} == sources
+    page = (_ROOT / "airflow_provider" / "plugins" / "page").iterdir()
+    assert {str(path.relative_to(_ROOT)) for path in page} <= set(names)
 
 
 def test_installed_alone_it_imports_without_anything_else(installed: Path) -> None:

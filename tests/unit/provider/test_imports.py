@@ -1,5 +1,5 @@
-"""Parsing a DAG stays cheap: no module of torch, of a store's client, or of the agent is imported
-for it.
+"""Parsing a DAG stays cheap, and so does loading the plugin: no module of torch, of a store's
+client, or of the agent is imported for it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import airflow_provider.hooks.agent
 import airflow_provider.hooks.etcd
 import airflow_provider.hooks.zookeeper
 import airflow_provider.kubernetes
+import airflow_provider.plugins.elastic_plugin
 import airflow_provider.results.result_readers
 providers = set(sys.modules) - airflows
 for path in json.loads(sys.argv[1]):
