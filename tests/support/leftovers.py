@@ -15,7 +15,7 @@ import secrets
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -40,8 +40,8 @@ def nothing_left(temporary: Path, seconds: float = 10.0) -> Iterator[None]:
 
     :raises AssertionError: something is still there after so many ``seconds``; with its name.
     """
-    before = set(psutil.Process().children(recursive=True))
-    threads, known = set(threading.enumerate()), files(temporary)
+    before = set(psutil.pids())
+    threads, known = set(threading.enumerate()), _files(temporary)
     mark = os.environ[MARK] = secrets.token_hex(8)
     try:
         yield
@@ -49,11 +49,11 @@ def nothing_left(temporary: Path, seconds: float = 10.0) -> Iterator[None]:
         del os.environ[MARK]
     deadline = time.monotonic() + seconds
     while True:
-        processes = _processes(mark) - before
+        processes = _processes(mark, set(psutil.pids()) - before)
         left = [
             *(_described(process) for process in processes),
             *(repr(thread) for thread in set(threading.enumerate()) - threads if thread.is_alive()),
-            *(str(path) for path in files(temporary) - known),
+            *(str(path) for path in _files(temporary) - known if not _foreign(path)),
         ]
         if not left:
             break
@@ -71,13 +71,19 @@ def files(folder: Path) -> set[Path]:
     What another test run on this machine, still alive, has put into /dev/shm is not ours. Log files
     are meant to stay after a failure, and are not looked at.
     """
+    return {path for path in _files(folder) if not _foreign(path)}
+
+
+def _files(folder: Path) -> set[Path]:
+    """The same, with those of other test runs."""
     found = {path for path in folder.glob("llutil*") if not path.name.startswith(_KEPT)}
     pages = {page for page in _SHARED.glob("llutil*") if page.is_file()}
-    sockets = set(_SHARED.glob("llutil-*/*"))
-    return found | {path for path in pages | sockets if not _foreign(path)}
+    return found | pages | set(_SHARED.glob("llutil-*/*"))
 
 
 def _foreign(path: Path) -> bool:
+    if not path.is_relative_to(_SHARED):
+        return False
     with suppress(OSError, struct.error, ValueError, psutil.NoSuchProcess):
         creator = psutil.Process(_creator_of(path))
         return os.getpid() not in {process.pid for process in (creator, *creator.parents())}
@@ -91,20 +97,24 @@ def _creator_of(path: Path) -> int:
     return int(_CREATOR.unpack_from(path.read_bytes(), _CREATOR_AT)[0])
 
 
-def _processes(mark: str) -> set[psutil.Process]:
-    """Living processes that are below this one or have the mark, but for multiprocessing's own
-    helper.
+def _processes(mark: str, pids: Iterable[int]) -> set[psutil.Process]:
+    """Those of these processes that live, and are below this one or have the mark, but for
+    multiprocessing's own helper.
     """
     helper = getattr(resource_tracker._resource_tracker, "_pid", None)
-    below = set(psutil.Process().children(recursive=True))
     found = set()
-    for process in psutil.process_iter():
+    for pid in pids:
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            if process.pid in {helper, os.getpid()} or process.status() == psutil.STATUS_ZOMBIE:
+            process = psutil.Process(pid)
+            if pid == helper or process.status() == psutil.STATUS_ZOMBIE:
                 continue
-            if process in below or process.environ().get(MARK) == mark:
+            if process.environ().get(MARK) == mark or _is_below(process):
                 found.add(process)
     return found
+
+
+def _is_below(process: psutil.Process) -> bool:
+    return os.getpid() in {parent.pid for parent in process.parents()}
 
 
 def _described(process: psutil.Process) -> str:
