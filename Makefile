@@ -6,8 +6,8 @@ READY := .venv/.ready
 APT := DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends
 ZOOKEEPER := /usr/share/java/zookeeper.jar
 
-# Some images have set it. The tests start some thousand processes, and each would compile all that it
-# imports.
+# Some images set it. The tests start some thousand processes, each of which would compile all that
+# it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup demo test long zookeeper servers browser lint airflow bench clean

@@ -1,5 +1,5 @@
-"""A program that launches a training, as a process of its own, so that a signal can end it. It does
-not import the framework: only its ranks do.
+"""A program that launches a training, as a process of its own, so that a signal can end it. Its
+ranks are forked from it, which has the framework imported.
 """
 
 from __future__ import annotations
@@ -20,17 +20,12 @@ def _life(training: str, folder: str) -> None:
     module.life(folder, is_first=True)
 
 
-def main(training: str, folder: str, start_method: str) -> None:
-    """Launch two ranks: a function's first life by ``start_method``, or by ``script`` a script's
-    second one.
-    """
+def main(training: str, folder: str, *, is_first: bool) -> None:
+    """Launch two ranks: a function's first life, or a script's second one."""
     logging.basicConfig(format="%(message)s", level=logging.INFO)
-    entrypoint: Any = _life
-    args: list[Any] = [training, folder]
-    fields: dict[str, Any] = {"start_method": start_method}
-    if start_method == "script":
-        entrypoint = str(Path(__file__).with_name(f"{training}_training.py"))
-        args, fields = ["life", folder, "False"], {}
+    script = str(Path(__file__).with_name(f"{training}_training.py"))
+    entrypoint: Any = _life if is_first else script
+    args = [training, folder] if is_first else [folder]
     config = LaunchConfig(
         1,
         1,
@@ -39,6 +34,6 @@ def main(training: str, folder: str, start_method: str) -> None:
         checkpoint_path=f"{folder}/checkpoints",
         max_restarts=0,
         shutdown_timeout=60,
-        **fields,
+        start_method="fork",
     )
     launch_agent(config, entrypoint, args)

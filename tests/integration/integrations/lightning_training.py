@@ -1,6 +1,5 @@
 """A small training with Lightning, in which all counts that a checkpoint has to keep: the order of
-the data, dropout, momenta, a schedule. Its command line is what a rank, or a process without a
-launch, does.
+the data, dropout, momenta, a schedule. As a program it is a rank of the second life.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from llutil import worker
 from llutil.integrations.lightning import ElasticCallback
 from tests.integration.integrations.lives import differences, one_life
 
-__all__ = ["life"]
+__all__ = ["life", "stops"]
 
 
 class Model(LightningModule):
@@ -134,25 +133,24 @@ def life(folder: str, is_first: bool) -> None:
     one_life(on_this_node, Path(folder), is_first=is_first)
 
 
+def stops(folder: str) -> None:
+    """Print what is not the same when trainings are stopped, in this process alone."""
+    warnings.simplefilter("ignore")
+    rows = [[2, 4], [3], [6]]
+    cases: list[tuple[list[list[int]], dict[str, Any]]] = [
+        (rows, {}),
+        (rows, {"accumulate_grad_batches": 2, "val_check_interval": 2}),
+        (rows, {"plateau": True, "limit_val_batches": 0}),
+        (rows, {"max_steps": 7, "check_val_every_n_epoch": None, "val_check_interval": 2}),
+        ([[2]], {"behind": True}),
+        ([[3, 6]], {"ends_early": True}),
+    ]
+    found: list[str] = []
+    for number, (stopped, case) in enumerate(cases):
+        found += differences(fit, Path(folder, str(number)), stopped, **case)
+    print(json.dumps(found))
+
+
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    match sys.argv[1:]:
-        case ["life", folder, is_first]:
-            life(folder, is_first == "True")
-        case ["stops", folder]:
-            rows = [[2, 4], [3], [6]]
-            cases: list[tuple[list[list[int]], dict[str, Any]]] = [
-                (rows, {}),
-                (rows, {"accumulate_grad_batches": 2, "val_check_interval": 2}),
-                (rows, {"plateau": True, "limit_val_batches": 0}),
-                (
-                    rows,
-                    {"max_steps": 7, "check_val_every_n_epoch": None, "val_check_interval": 2},
-                ),
-                ([[2]], {"behind": True}),
-                ([[3, 6]], {"ends_early": True}),
-            ]
-            found: list[str] = []
-            for number, (stops, case) in enumerate(cases):
-                found += differences(fit, Path(folder, str(number)), stops, **case)
-            print(json.dumps(found))
+    life(sys.argv[1], is_first=False)

@@ -25,7 +25,7 @@ from transformers import (
 from llutil.integrations.transformers import ElasticCallback
 from tests.integration.integrations.lives import differences, one_life
 
-__all__ = ["life"]
+__all__ = ["life", "stops"]
 
 _SMALL = {
     "vocab_size": 50,
@@ -113,24 +113,26 @@ def life(folder: str, is_first: bool) -> None:
     one_life(on_this_node, Path(folder), is_first=is_first)
 
 
+def stops(folder: str) -> None:
+    """Print what is not the same when trainings are stopped, in this process alone."""
+    warnings.simplefilter("ignore")
+    tempfile.tempdir = folder
+    by_steps = {
+        "gradient_accumulation_steps": 2,
+        "eval_strategy": "steps",
+        "eval_steps": 3,
+        "lr_scheduler_type": "reduce_lr_on_plateau",
+    }
+    by_epoch = {
+        "eval_strategy": "epoch",
+        "save_strategy": "best",
+        "metric_for_best_model": "loss",
+    }
+    found = differences(fit, Path(folder, "steps"), [[2, 3]], **by_steps)
+    found += differences(fit, Path(folder, "epoch"), [[2, 3]], **by_epoch)
+    print(json.dumps(found))
+
+
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    match sys.argv[1:]:
-        case ["life", folder, is_first]:
-            life(folder, is_first == "True")
-        case ["stops", folder]:
-            tempfile.tempdir = folder
-            by_steps = {
-                "gradient_accumulation_steps": 2,
-                "eval_strategy": "steps",
-                "eval_steps": 3,
-                "lr_scheduler_type": "reduce_lr_on_plateau",
-            }
-            by_epoch = {
-                "eval_strategy": "epoch",
-                "save_strategy": "best",
-                "metric_for_best_model": "loss",
-            }
-            found = differences(fit, Path(folder, "steps"), [[2, 3]], **by_steps)
-            found += differences(fit, Path(folder, "epoch"), [[2, 3]], **by_epoch)
-            print(json.dumps(found))
+    life(sys.argv[1], is_first=False)
