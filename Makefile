@@ -37,6 +37,7 @@ LONG := LLUTIL_TEST_KILLS=50 LLUTIL_TEST_SAMPLE_KILLS=20 LLUTIL_TEST_HANG_JOBS=1
 long: $(READY) zookeeper servers
 	$(LONG) $(BIN)/python -m pytest -n 2 -rP --timeout 0 -o faulthandler_timeout=0 \
 		tests/simulation/test_simulation.py tests/simulation/test_hang_jobs.py \
+		tests/integration/agent/guardian/test_random_kills.py \
 		tests/integration/rendezvous/test_killed_trainings.py \
 		tests/airflow/test_killed_trainings.py
 

@@ -32,6 +32,17 @@ pytest.register_assert_rewrite(
 
 _ROOT = Path(__file__).parent
 _ORDER = ("unit", "simulation", "integration", "airflow")  # what is quick to fail comes first
+_LONG = (
+    "rendezvous/test_store_faults.py",
+    "rendezvous/test_killed_trainings.py",
+    "rendezvous/test_members.py",
+    "agent/failures/test_worker_endings.py",
+    "agent_process/test_agent_process.py",
+    "rendezvous/handlers/test_torch_backends.py",
+)
+"""The files of the integration tests that take longest. Whoever of several processes begins one of
+them last would be alone in the end.
+"""
 
 
 @pytest.hookimpl(tryfirst=True)  # before hypothesis reads its option
@@ -60,10 +71,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """
     several = hasattr(config, "workerinput")
 
-    def place(item: pytest.Item) -> int:
-        room = item.path.relative_to(_ROOT).parts[0]
+    def place(item: pytest.Item) -> tuple[int, bool]:
+        room, _, file = item.path.relative_to(_ROOT).as_posix().partition("/")
         index = _ORDER.index(room) if room in _ORDER else len(_ORDER)
-        return -index if several else index
+        return (-index, file not in _LONG) if several else (index, False)
 
     items.sort(key=place)
 

@@ -24,7 +24,7 @@ from tests.airflow.server import Airflow
 pytestmark = [pytest.mark.airflow, pytest.mark.etcd]
 
 _IS_LONG = "LLUTIL_TEST_KILLS" in os.environ
-_KILLS = int(os.environ.get("LLUTIL_TEST_KILLS", "6"))
+_KILLS = int(os.environ.get("LLUTIL_TEST_KILLS", "4"))
 _SEED = int(os.environ.get("LLUTIL_TEST_SEED", random.SystemRandom().getrandbits(32)))
 # Steps of a millisecond on 16 ranks keep two cores from all else.
 _STEP = 0.001 if _IS_LONG else 0.01

@@ -23,7 +23,7 @@ from tests.support.training_ranks import seen
 
 pytestmark = [pytest.mark.launch, pytest.mark.fault]
 
-_KILLS = int(os.environ.get("LLUTIL_TEST_KILLS", "8"))
+_KILLS = int(os.environ.get("LLUTIL_TEST_KILLS", "4"))
 _SAMPLE_KILLS = int(os.environ.get("LLUTIL_TEST_SAMPLE_KILLS", "6"))
 _SAMPLES = 1009
 _SEED = int(os.environ.get("LLUTIL_TEST_SEED", random.SystemRandom().getrandbits(32)))
@@ -42,7 +42,7 @@ def test_a_training_that_is_killed_again_and_again_redoes_no_more_than_it_may(jo
 def test_nor_does_one_whose_serving_node_is_killed_too(make_job: MakeJob) -> None:
     print("seed:", _SEED)
     job = make_job(Endpoint("127.0.0.1", free_ports(1)[0]))
-    _kill(KilledJob(job, _SEED, spares=False), _KILLS // 2)
+    _kill(KilledJob(job, _SEED, spares=False), max(_KILLS // 2, 4))
 
 
 def _kill(killed: KilledJob, kills: int) -> None:
@@ -57,7 +57,7 @@ def _kill(killed: KilledJob, kills: int) -> None:
 def test_kills_at_any_moment_cost_no_more_than_the_steps_since_a_checkpoint(job: Job) -> None:
     print("seed:", _SEED)
     killed = KilledJob(job, _SEED)
-    for how in _ways(_KILLS // 2):
+    for how in _ways(max(_KILLS // 2, 4)):
         killed.kill_soon(how)
     killed.stop()
 
