@@ -39,6 +39,10 @@ _COMMANDS = {
     "scheduler": ["scheduler", "--skip-serve-logs"],  # the api-server reads the log files itself
     "dag-processor": ["dag-processor"],
 }
+_USERS = {"admin": "admin", "viewer": "viewer", "nobody": ""}
+"""The role of each user: a viewer may change nothing, and who has no role may see nothing. All have
+one password.
+"""
 _STOP = 15.0  # seconds between SIGTERM and SIGKILL; an idle Airflow needs two or three
 
 
@@ -113,12 +117,15 @@ def _prepare(home: Path, env: Mapping[str, str]) -> None:
 
 def _settings(home: Path, bundles: Mapping[str, Path], port: int, password: str) -> dict[str, str]:
     passwords = home / "passwords.json"
-    passwords.write_text(json.dumps({"admin": password}))
+    passwords.write_text(json.dumps(dict.fromkeys(_USERS, password)))
     passwords.chmod(0o600)
     return environment(home, bundles) | {
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
         "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(
+            f"{name}:{role}" for name, role in _USERS.items()
+        ),
         "AIRFLOW__API__HOST": "127.0.0.1",
         "AIRFLOW__API__PORT": str(port),
         "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{port}",

@@ -40,7 +40,7 @@ export function jobOf(nodes, now, parts) {
     total: greatest(shown.map((node) => node.total)),
     rate: lead?.rate ?? null,
     secondsLeft: greatest(running.map((node) => node.secondsLeft)),
-    worldSize: count(elastic.world_size),
+    worldSize: lead?.worldSize ?? null,
     nodeCount: count(elastic.nodes),
     minNodes: count(elastic.min_nodes),
     maxNodes: count(elastic.max_nodes),

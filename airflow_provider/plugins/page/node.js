@@ -75,6 +75,7 @@ export function nodeOf(instance, entries, trouble, now) {
     hears: state.control === "taken here",
     is: text(state.is, 1000),
     since: time(state.since),
+    worldSize: count(elastic.world_size) ?? count(state.world_size),
     doing: text(elastic.doing),
     step: count(progress.step) ?? leastStep(elastic),
     total: count(progress.total) ?? greatest(records(elastic.ranks).map((one) => count(one.total))),

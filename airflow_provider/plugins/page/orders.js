@@ -133,7 +133,7 @@ export class Orders {
       this._failed =
         error.kind === "logged-out"
           ? "You are logged out; the order was not sent."
-          : `The order ${word} was not sent: ${error.message}.`;
+          : `Airflow did not take the order ${word}: ${error.message}.`;
     }
     this.draw(this._job);
     this._look();
@@ -158,13 +158,7 @@ export class Orders {
   _status(job) {
     const lines = [];
     if (this._failed) {
-      lines.push(
-        h(
-          "p",
-          { class: "warned", "data-key": "failed" },
-          this._forbidden ? FORBIDDEN : this._failed,
-        ),
-      );
+      lines.push(h("p", { class: "warned", "data-key": "failed" }, this._failed));
     } else if (this._sent && !this._sent.done) {
       const state = !this._sent.arrived
         ? "is being sent"

@@ -68,5 +68,24 @@ def steered_gang() -> None:
     train()
 
 
+@dag(schedule=None, params={"folder": "/nowhere"})
+def seen() -> None:
+    """Two nodes of two ranks, which a person looks at; the first failure ends it."""
+
+    @task.elastic(
+        gang=2,
+        nproc_per_node=2,
+        checkpoint_path="{{ params.folder }}",
+        max_restarts=0,
+        grace_period=5,
+        retries=0,
+    )
+    def train() -> dict[str, Any]:
+        return work()
+
+    train()
+
+
 steered()
+seen()
 steered_gang()

@@ -104,7 +104,8 @@ def test_who_may_not_steer_is_told_so(page: Page, world: World) -> None:
     page.goto(world.address())
     page.locator("[data-role=state]").wait_for()
     _order(page, "checkpoint")
-    expect(page.locator("#order-status")).to_contain_text("not steer it")
+    expect(page.locator("#order-status")).to_contain_text("did not take the order checkpoint")
+    expect(page.locator("#order-reason")).to_contain_text("not steer it")
     for button in page.locator("button[data-order]").all():
         expect(button).to_have_attribute("aria-disabled", "true")
 
