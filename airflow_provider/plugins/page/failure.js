@@ -63,7 +63,7 @@ export function drawFailure(place, job) {
     return;
   }
   const failure = best.failure;
-  const goesOn = job.running && !failure.fatal;
+  const goesOn = job.running;
   const also = others.filter((one) => one.failure.why !== failure.why);
   show(
     place,

@@ -47,7 +47,7 @@ export function headline(job) {
   const said = job.lead?.is ?? "";
   if (states.has("failed")) {
     // The report below says why.
-    return ["Failed", "bad", job.failures.length || !said ? "" : `It ${said}`];
+    return ["Failed", "bad", job.failures.length ? "" : said.replace(/^failed: /, "")];
   }
   if (states.size === 1 && states.has("success")) {
     return said.startsWith("was stopped")

@@ -53,7 +53,7 @@ export function jobOf(nodes, now, parts) {
     entrypoint: text(elastic.entrypoint),
     account: attempt("account", () => accountOf(lead), null),
     failures: attempt("failure", () => failuresOf(nodes), []),
-    rounds: attempt("rounds", () => mergedRounds(nodes), []),
+    rounds: attempt("rounds", () => mergedRounds(nodes, now), []),
     curves: attempt("curves", () => jobCurves(nodes), { curves: [], latest: [] }),
     checkpoints: attempt("checkpoints", () => checkpointsOf(nodes), null),
     answer: newest(

@@ -39,7 +39,11 @@ export function nodeOf(instance, entries, trouble, now) {
   const mapIndex = Number.isInteger(instance.map_index) ? instance.map_index : -1;
   const running = RUNNING.has(instance.state);
   const label = text(elastic.label);
-  const nodes = count(elastic.nodes) ?? 1;
+  const said = count(progress.step);
+  const newer = (keys.get("elastic")?.at ?? 0) >= (keys.get("progress")?.at ?? 0);
+  // Nodes write more rarely the more there are. An answer of Airflow's takes a while, too.
+  const every = number(elastic.every) ?? 10 * (count(elastic.nodes) ?? 1);
+  const latest = Math.max(20, 2 * every) + 10; // seconds
   const sign =
     greatest(
       ["elastic", "progress", "state", "checkpoint", "control_answer"].map(
@@ -70,14 +74,13 @@ export function nodeOf(instance, entries, trouble, now) {
     ended: time(instance.end_date),
     started: time(instance.start_date),
     sign,
-    // Nodes write more rarely the more there are.
-    stale: running && sign !== null && now - sign > Math.max(60, 20 * nodes) * 1000,
+    stale: running && sign !== null && now - sign > latest * 1000,
     hears: state.control === "taken here",
     is: text(state.is, 1000),
     since: time(state.since),
     worldSize: count(elastic.world_size) ?? count(state.world_size),
     doing: text(elastic.doing),
-    step: count(progress.step) ?? leastStep(elastic),
+    step: newer ? (leastStep(elastic) ?? said) : (said ?? leastStep(elastic)),
     total: count(progress.total) ?? greatest(records(elastic.ranks).map((one) => count(one.total))),
     rate: number(elastic.rate) ?? number(progress.steps_per_second),
     secondsLeft: number(elastic.seconds_left) ?? number(progress.seconds_left),
@@ -129,6 +132,15 @@ function answerOf(answer, at) {
   };
 }
 
+// The exit status of a process; Python's, where a negative one is a signal.
+function exitOf(value) {
+  const status = number(value);
+  if (status === null) {
+    return text(value, 60);
+  }
+  return status < 0 ? `signal ${-status}` : `exit code ${status}`;
+}
+
 function failureOf(value) {
   const failure = record(value);
   if (failure === null || !Object.keys(failure).length) {
@@ -145,7 +157,7 @@ function failureOf(value) {
     ranks: records(failure.ranks, MOST_RANKS).map((one) => ({
       rank: count(one.rank),
       host: text(one.host),
-      exit: text(one.exit),
+      exit: exitOf(one.exit),
       why: text(one.why, 600),
       culprit: one.culprit === true,
     })),

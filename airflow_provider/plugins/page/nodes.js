@@ -210,7 +210,7 @@ export function drawNodes(place, job, folds) {
 // Ranks that failed, as long as nothing has run since.
 function culpritsOf(job) {
   const failure = job.failures[0]?.failure;
-  if (!failure || (job.running && !failure.fatal)) {
+  if (!failure || job.running) {
     return new Set();
   }
   const guilty = failure.ranks.filter((one) => one.culprit && one.rank !== null);

@@ -40,15 +40,16 @@ function roundOf(value, next, node) {
   };
 }
 
-// The same round of another node: the same number, at the same time. A later try may begin to
-// count at the same number.
-function same(one, other) {
-  const before = (ended, began) => ended !== null && ended + CLOCKS < began;
-  return (
-    one.number === other.number &&
-    !before(one.ended, other.began) &&
-    !before(other.ended, one.began)
-  );
+// Whether it is the same round, as another node tells it: the same number, and at the same time. A
+// node in a later try may have counted otherwise: then it is the time alone.
+function same(one, other, now) {
+  const [oneEnd, otherEnd] = [one.ended ?? now, other.ended ?? now];
+  const both = Math.min(oneEnd, otherEnd) - Math.max(one.began, other.began);
+  const shorter = Math.min(oneEnd - one.began, otherEnd - other.began);
+  const near = Math.abs(one.began - other.began) < CLOCKS && both > -CLOCKS;
+  return one.number === other.number
+    ? near || both > shorter / 2
+    : both > CLOCKS && both > shorter / 2;
 }
 
 function joined(one, other) {
@@ -70,7 +71,7 @@ function joined(one, other) {
 }
 
 // All rounds that are known, in the order in which they began.
-export function mergedRounds(nodes) {
+export function mergedRounds(nodes, now) {
   const found = [];
   for (const node of nodes) {
     const told = records(last(node.elastic.rounds, MOST), MOST);
@@ -79,7 +80,10 @@ export function mergedRounds(nodes) {
       if (round === null) {
         continue;
       }
-      const place = found.findIndex((other) => same(round, other));
+      // A node is in one round at a time.
+      const place = found.findIndex(
+        (other) => !other.lanes.includes(node.mapIndex) && same(round, other, now),
+      );
       if (place < 0) {
         found.push(round);
       } else {

@@ -66,6 +66,7 @@ def told(index: int, nodes: int = 2, each: int = 2, *, step: int = 1240) -> dict
     return {
         "version": 1,
         "time": _at(2),
+        "every": 5 if not index else max(10, 5 * nodes),
         "try": 1,
         "run_id": "train-fit-manual-2026-11-30-3f9a",
         "backend": "served",
@@ -79,6 +80,9 @@ def told(index: int, nodes: int = 2, each: int = 2, *, step: int = 1240) -> dict
         "restarts": 1,
         "max_restarts": 3,
         "doing": "runs",
+        "detail": "",
+        "outcome": "",
+        "succeeded": None,
         "entrypoint": "fit.train",
         "seconds": 690.5,
         "rate": 2.13,
@@ -114,6 +118,7 @@ def _round(
     why: str,
 ) -> dict[str, Any]:
     return {
+        "try": 1,
         "round": number,
         "began": _at(began),
         "ended": None if ended is None else _at(ended),
@@ -165,12 +170,12 @@ def paused() -> Told:
 def failed_gang() -> Told:
     """A gang that has failed: rank 3, on node 1."""
     gang = running_gang()
-    exits = {0: "SIGTERM", 1: "SIGTERM", 2: "SIGTERM", 3: "exit code 1"}
+    exits = {0: -15, 1: -15, 2: -15, 3: 1}
     for index, (found, store) in gang.items():
         found |= {"state": "failed", "end_date": _at(5)}
         store["state"]["is"] = f"failed: rank 3: {_WHY}"
         elastic = store["elastic"]
-        elastic["doing"] = "ended"
+        elastic |= {"doing": "ended", "outcome": store["state"]["is"], "succeeded": False}
         elastic["rounds"][-1] |= {"ended": _at(6), "end": "failure", "why": f"rank 3: {_WHY}"}
         elastic["failure"] = {
             "class": "user",
@@ -178,6 +183,7 @@ def failed_gang() -> Told:
             "fatal": True,
             "rank": 3,
             "host": "gpu-b",
+            "node": 1,
             "time": _at(6),
             "report": _REPORT,
             "ranks": [
