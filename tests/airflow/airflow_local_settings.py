@@ -1,7 +1,7 @@
 """Has the tasks of an Airflow start warm agents: processes forked from one that has torch imported.
 
 Airflow imports a module of this name at its start. Some jobs still have agents that start as they
-do for users, and so have all of the Airflow with Celery, which has no such module.
+do for users.
 
 It lies in a folder of Airflow's, as a link. What it needs of the tests it loads by its path: what
 is on the ``sys.path`` of Airflow is on that of its tasks' agents, too.

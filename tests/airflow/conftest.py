@@ -23,9 +23,10 @@ import pytest
 from llutil.ledgers.etcd.etcd3_import import etcdrpc
 from tests.airflow.client import Client, Run, wait
 from tests.airflow.deployments import local
-from tests.airflow.server import Airflow, airflow
+from tests.airflow.server import Airflow, airflow, migrate
 from tests.airflow.serverless import prepare
 from tests.airflow.services import Services, services
+from tests.airflow.settings import environment
 from tests.airflow.warm_agents import have_agents_forked
 from tests.support.etcd_servers import EtcdServer, etcd, with_passwords
 from tests.support.leftovers import files
@@ -40,9 +41,11 @@ _RUN = 600.0  # seconds for a run, which shares the machine with all others; far
 
 
 @pytest.fixture(scope="session")
-def beside() -> Iterator[Services]:
-    """A PostgreSQL and a Redis."""
+def beside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    """A PostgreSQL and a Redis. The database ``new`` is that of a new Airflow, to be copied."""
+    home = tmp_path_factory.mktemp("new")
     with services() as found:
+        migrate(home, environment(home, {}) | local(1, found.database("new")).settings)
         yield found
 
 
@@ -55,8 +58,9 @@ def server(request: pytest.FixtureRequest, beside: Services) -> Iterator[Airflow
     """
     home = Path(tempfile.mkdtemp(prefix="airflow-"))
     known = files(home)
-    deployment = local(22, beside.database("main"))
-    with airflow(home, _BUNDLES, remove=True, deployment=deployment, warm_agents=True) as server:
+    deployment = local(22, beside.database("main", like="new"))
+    how = {"remove": True, "deployment": deployment, "migrated": True, "warm_agents": True}
+    with airflow(home, _BUNDLES, **how) as server:
         yield server
         if (
             not request.session.shouldfail

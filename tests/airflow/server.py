@@ -30,7 +30,7 @@ from tests.airflow.warm_agents import have_agents_forked
 from tests.support.ports import free_ports
 from tests.support.server_supervisor import SupervisedServers
 
-__all__ = ["Airflow", "airflow"]
+__all__ = ["Airflow", "airflow", "migrate"]
 
 _ROOT = Path(__file__).parents[2]
 _AIRFLOW = str(Path(sys.executable).with_name("airflow"))  # started as a deployment does it
@@ -94,11 +94,11 @@ def _environ(process: psutil.Process) -> dict[str, str]:
     return found
 
 
-def _prepare(home: Path, env: Mapping[str, str]) -> None:
-    """Make the home folder and the database; SQLite, if it is that, in WAL mode, as Airflow sets it
-    up.
+def migrate(home: Path, env: Mapping[str, str]) -> None:
+    """Make the database; SQLite, if it is that, in WAL mode, as Airflow sets it up.
+
+    :raises RuntimeError: it cannot be made; with what Airflow said.
     """
-    (home / "tmp").mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
         [_AIRFLOW, "db", "migrate"],
         env=env,
@@ -155,24 +155,27 @@ def airflow(
     port: int | None = None,
     remove: bool,
     deployment: Deployment | None = None,
+    migrated: bool = False,
     warm_agents: bool = False,
     deadline: float = 300.0,
 ) -> Iterator[Airflow]:
     """Run an Airflow in the folder ``home`` for as long as the context lasts.
 
     Start it from a process that does not fork without exec meanwhile. ``port`` is a free one if
-    left out; ``deployment`` is LocalExecutor with six processes, and SQLite; ``deadline`` is for
-    the start, in seconds; ``remove`` also removes ``home``. ``warm_agents`` says whether agents
-    have torch imported when they begin, see ``warm_agents``.
+    left out; ``deployment`` is LocalExecutor with six processes, and SQLite, and ``migrated`` says
+    whether its database is ready; ``deadline`` is for the start, in seconds; ``remove`` also
+    removes ``home``. ``warm_agents`` says whether agents have torch imported when they begin, see
+    ``warm_agents``.
 
     :raises RuntimeError: a component ended by itself, or was not healthy in time; with its log.
     """
-    home.mkdir(parents=True, exist_ok=True)
+    (home / "tmp").mkdir(parents=True, exist_ok=True)
     port = port or free_ports(1)[0]
     password = secrets.token_urlsafe(9)
     deployment = deployment or Deployment({"AIRFLOW__CORE__PARALLELISM": "6"})
     env = _settings(home, bundles, port, password) | deployment.settings
-    _prepare(home, env)
+    if not migrated:
+        migrate(home, env)
     components = {**_COMMANDS, **deployment.components}
     commands = {name: [_AIRFLOW, *words] for name, words in components.items()}
     if warm_agents:

@@ -46,10 +46,12 @@ class Services:
     postgresql: str
     redis: str
 
-    def database(self, name: str) -> Services:
-        """The same servers, with a new database of that name."""
+    def database(self, name: str, like: str = "template1") -> Services:
+        """The same servers, with a new database of that name: a copy of one that nobody uses."""
+        create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        names = sql.Identifier(name), sql.Identifier(like)
         with psycopg.connect(f"postgresql:{self.postgresql}", autocommit=True) as connection:
-            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+            connection.execute(create.format(*names))
         return replace(self, postgresql=f"{self.postgresql.rpartition('/')[0]}/{name}")
 
 

@@ -54,8 +54,9 @@ def runs(
     for name in _FILES:
         shutil.copy(_DAGS / name, dags)
     home = Path(tempfile.mkdtemp(prefix="airflow-celery-"))
-    deployment = celery(2, 3, beside.database("celery"))
-    with airflow(home, {"tests": dags}, remove=True, deployment=deployment) as server:
+    deployment = celery(2, 3, beside.database("celery", like="new"))
+    how = {"remove": True, "deployment": deployment, "migrated": True, "warm_agents": True}
+    with airflow(home, {"tests": dags}, **how) as server:
         meeting.introduce(server.client, _NAMESPACE)
         server.client.await_dags("party", "squeeze")
         client.await_dags("party")
