@@ -31,10 +31,9 @@ from tests.support.torch_forks import Forked, TorchForks
 pytestmark = pytest.mark.fault
 
 _NODES = 4
-# A node that imports grpc first takes many times as long as others until it has joined.
-_KILLS = {"etcd": 20, "zookeeper": 40, "served": 100}
+_KILLS = {"etcd": 20, "zookeeper": 20, "served": 60}
 _IMPORTS = {
-    "etcd": [],
+    "etcd": ["llutil.ledgers.etcd.ledger"],
     "zookeeper": ["llutil.ledgers.zookeeper.ledger"],
     "served": ["llutil.ledgers.served.ledger", "llutil.ledgers.served.serving_node"],
 }
