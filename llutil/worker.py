@@ -225,10 +225,15 @@ def _saves() -> Saves:
         _hook_fork()
         saves, steps = Saves(), _steps()
         saves.entered, saves.left, saves.ended = steps.saving, steps.left, steps.saved
+        saves.resumed = _tell_resumed
         _state.saves = saves
         atexit.unregister(_end)  # a fork may have dropped it
         atexit.register(_end)
     return _state.saves
+
+
+def _tell_resumed(step: int) -> None:
+    events().resumed_from = step
 
 
 def _end() -> None:

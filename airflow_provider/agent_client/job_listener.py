@@ -1,6 +1,6 @@
 """``JobListener``: hears what an agent says of its job, and may ask something of the job.
 
-This module may import only the standard library and its own room.
+This module may import only the standard library and ``llutil.task_link.job_events``.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from airflow_provider.agent_client.seen_job import JobEvent
+from llutil.task_link.job_events import JobEvent
 
 __all__ = ["NOBODY", "JobListener", "Steer"]
 

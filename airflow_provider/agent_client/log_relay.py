@@ -12,16 +12,14 @@ import logging
 from collections import deque
 
 from airflow_provider.agent_client.log_levels import StreamLevels
-from airflow_provider.agent_client.seen_job import JobEvent
 from llutil.progress.display import ProgressDisplay, nodes_like
 from llutil.system.printable import printable_lines
+from llutil.task_link.job_events import JobEvent
 from llutil.task_link.messages import (
     LogRecord,
     OutputLine,
     Progress,
     RoundBegan,
-    Saved,
-    Steered,
     Stopped,
 )
 
@@ -71,7 +69,7 @@ class LogRelay:
                     f"the job was stopped{at}: {why}; it ends as a success, with what its ranks "
                     "return",
                 )
-            case Saved() | Steered():  # the agent's own log has a line about it
+            case _:  # the agent's own log has a line about it
                 pass
 
     def printed(self, stream: str, text: str) -> None:

@@ -1,19 +1,16 @@
 """What a task has seen of its job so far, by its agent's messages.
 
 It reads only the monotonic clock. It may import only the standard library and
-``llutil.task_link.messages``.
+``llutil.task_link.job_events``.
 """
 
 from __future__ import annotations
 
 import time
 
-from llutil.task_link.messages import Progress, RoundBegan, Saved, Steered, Stopped
+from llutil.task_link.job_events import JobEvent, Progress, RoundBegan, Stopped
 
-__all__ = ["JobEvent", "SeenJob"]
-
-JobEvent = RoundBegan | Progress | Saved | Steered | Stopped
-"""What happens to a job."""
+__all__ = ["SeenJob"]
 
 
 class SeenJob:
@@ -48,5 +45,5 @@ class SeenJob:
                 self.furthest = max(self.furthest, *(step for step, _ in ranks.values()), 0)
             case Stopped():
                 self.stopped = event
-            case Saved() | Steered():
+            case _:
                 pass

@@ -20,12 +20,13 @@ from typing import Any
 from airflow_provider.agent_client.error_from_message import error_from
 from airflow_provider.agent_client.log_relay import LogRelay
 from airflow_provider.agent_client.process import AgentSubprocess
-from airflow_provider.agent_client.seen_job import JobEvent, SeenJob
+from airflow_provider.agent_client.seen_job import SeenJob
 from airflow_provider.agent_client.steer_queue import SteerQueue
 from airflow_provider.agent_client.unreported_end import UnreportedEnd
 from llutil.errors import ConfigError
 from llutil.system.line_splitter import LineSplitter
 from llutil.task_link.decoder import Decoder
+from llutil.task_link.job_events import JobEvent
 from llutil.task_link.messages import (
     VERSION,
     Hello,
@@ -34,17 +35,20 @@ from llutil.task_link.messages import (
     LedgerServed,
     LogRecord,
     Message,
+    NodeStatus,
     OutputLine,
     Progress,
     Result,
     ResultInFile,
     RoundBegan,
+    RoundEnded,
     Saved,
     Spec,
     Steer,
     Steered,
     Stop,
     Stopped,
+    TimeSpent,
     encode,
 )
 
@@ -238,6 +242,8 @@ class AgentSession:
             case RoundBegan() | Progress() | Saved() | Steered() | Stopped():
                 self.job.hear(message)
                 self._relay.event(message)
+                self._on_event(message)
+            case RoundEnded() | NodeStatus() | TimeSpent():  # nothing of it is for the log
                 self._on_event(message)
             case LedgerServed(endpoint=endpoint):
                 self._on_ledger(endpoint)

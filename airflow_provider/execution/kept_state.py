@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowRescheduleException, AirflowSkipException
 
 from airflow_provider.execution.dag_test import is_dag_test
+from airflow_provider.execution.hidden_texts import hider
+from airflow_provider.task_state.elastic_note import LaunchFacts
 from airflow_provider.task_state.job_state import JobState
+from airflow_provider.task_state.note_size import LIMIT
 from llutil.checkpoints.job_environment import checkpoint_environment
 from llutil.checkpoints.place import FOLDER
 
@@ -37,7 +40,25 @@ def job_state(
         )
         return None
     folder = checkpoint_environment(config, config.run_id).get(FOLDER, "")
-    return JobState(store, log, try_number=context["ti"].try_number, folder=folder)
+    facts = LaunchFacts(
+        try_number=context["ti"].try_number,
+        run_id=config.run_id,
+        backend=config.rdzv_backend,
+        label=config.node_label,
+        min_nodes=config.min_nodes,
+        max_nodes=config.max_nodes,
+        folder=folder,
+        resume=config.resume,
+    )
+    return JobState(store, log, facts, hide=hider(config), limit=_limit())
+
+
+def _limit() -> int:
+    """How many bytes of JSON Airflow takes for one value."""
+    from airflow.sdk.configuration import conf
+
+    allowed = conf.getint("state_store", "max_value_storage_bytes", fallback=0)
+    return min(LIMIT, allowed) if allowed > 0 else LIMIT
 
 
 @contextmanager
@@ -47,10 +68,11 @@ def outcome_told(states: list[JobState]) -> Iterator[None]:
         yield
     except BaseException as error:
         for state in states:
-            state.close(_outcome(error), succeeded=False)
+            goes_on = isinstance(error, AirflowRescheduleException)
+            state.close(_outcome(error), error, goes_on=goes_on)
         raise
     for state in states:
-        state.close("succeeded", succeeded=True)
+        state.close("succeeded")
 
 
 def _outcome(error: BaseException) -> str:

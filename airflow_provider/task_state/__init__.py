@@ -6,6 +6,9 @@ the job is.
 
 * ``orders``: what the value of ``control`` means.
 * ``notes``: the values for people, and how often they are written.
+* ``elastic_form``, ``seen_rounds``, ``curves``, ``elastic_note``, ``note_size``: the key
+  ``elastic``, for programs: what is read again, what was seen, its value, and how it stays small.
+* ``elastic_key``: when that key is written.
 * ``store_work``: the requests of one task to its store, one after the other.
 * ``store_thread``: makes them in a thread, so that nothing else waits for Airflow.
 * ``job_state``: hears of the job from its agent, and hands orders on to it.

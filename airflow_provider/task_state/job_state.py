@@ -11,10 +11,12 @@ import datetime as dt
 import logging
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from airflow_provider.agent_client.job_listener import Steer
-from airflow_provider.agent_client.seen_job import JobEvent
+from airflow_provider.task_state.elastic_key import ElasticKey
+from airflow_provider.task_state.elastic_note import LaunchFacts
+from airflow_provider.task_state.note_size import LIMIT
 from airflow_provider.task_state.notes import (
     CHECKPOINT,
     PROGRESS,
@@ -28,7 +30,7 @@ from airflow_provider.task_state.orders import Order
 from airflow_provider.task_state.store_thread import StoreThread
 from airflow_provider.task_state.store_work import Store, StoreWork
 from llutil.progress.pace import Steps
-from llutil.task_link.messages import Progress, RoundBegan, Saved, Steered, Stopped
+from llutil.task_link.job_events import JobEvent, Progress, RoundBegan, Saved, Steered, Stopped
 
 __all__ = ["JobState"]
 
@@ -45,16 +47,24 @@ _AT_ONCE = 1.0
 class JobState:
     """The state of one try of a task. It hears of one job after the other, as a ``JobListener``.
 
-    :param folder: where the job's checkpoints are; empty if it has no place for them.
+    :param hide: takes secrets out of a text.
+    :param limit: bytes of the key ``elastic``, as JSON.
     """
 
     def __init__(
-        self, store: Store, log: logging.Logger, *, try_number: int, folder: str = ""
+        self,
+        store: Store,
+        log: logging.Logger,
+        facts: LaunchFacts,
+        *,
+        hide: Callable[[str], str] = str,
+        limit: int = LIMIT,
     ) -> None:
-        self._try_number = try_number
-        self._folder = folder
+        self._try_number = facts.try_number
+        self._folder = facts.folder
         self._steer: Steer | None = None
         self._thread = StoreThread(StoreWork(store, self._obey, log, _now), log)
+        self._elastic = ElasticKey(facts, self._thread, log, hide, limit)
         self._hears = False
         self._world_size = 0
         self._period = _LEAVE_WITHIN
@@ -73,6 +83,7 @@ class JobState:
 
     def hear(self, event: JobEvent) -> None:
         """See ``JobListener``."""
+        self._elastic.hear(event, _now())
         match event:
             case RoundBegan(ranks=()):
                 self._note_progress()
@@ -104,6 +115,8 @@ class JobState:
             case Stopped():
                 self._stopped = event
                 self._thread.tell(self._words(event))
+            case _:
+                pass  # it is for the key ``elastic`` alone
 
     def stop_asked(self, reason: str) -> None:
         """See ``JobListener``. Airflow may kill the task before its job has ended."""
@@ -114,13 +127,18 @@ class JobState:
         """See ``JobListener``."""
         self._steer = None
 
-    def close(self, outcome: str, *, succeeded: bool) -> None:
-        """The try has ended with this ``outcome``. Nothing is said if no worker has run in it."""
-        if not self._world_size:
-            return
-        self._note_progress()
-        self._tell(outcome if self._stopped is None else self._words(self._stopped))
-        self._thread.close(_LEAVE_WITHIN, succeeded=succeeded)
+    def close(
+        self, outcome: str, error: BaseException | None = None, *, goes_on: bool = False
+    ) -> None:
+        """The try has ended with this ``outcome``, by ``error`` if it has failed. ``goes_on``: it
+        begins again later. Nothing is said if no agent has told of its job.
+        """
+        told = outcome if self._stopped is None else self._words(self._stopped)
+        if self._world_size:
+            self._note_progress()
+            self._tell(told)
+        if self._elastic.end(told, error, _now(), goes_on=goes_on) or self._world_size:
+            self._thread.close(_LEAVE_WITHIN, succeeded=error is None)
 
     def _listen(self, *, on: bool) -> None:
         self._hears = on

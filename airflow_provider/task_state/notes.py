@@ -45,7 +45,7 @@ def state_note(
     text: str, now: dt.datetime, *, try_number: int, world_size: int = 0, hears: bool = False
 ) -> dict[str, Any]:
     """Where the job is, since when. ``hears``: this task instance takes orders."""
-    note: dict[str, Any] = {"is": _cut(text), "since": _time(now), "try": try_number}
+    note: dict[str, Any] = {"is": _cut(text), "since": time_text(now), "try": try_number}
     if world_size:
         note["world_size"] = world_size
         note["control"] = "taken here" if hears else "taken by the task instance with rank 0"
@@ -54,7 +54,7 @@ def state_note(
 
 def checkpoint_note(step: int, folder: str, now: dt.datetime) -> dict[str, Any]:
     """The last checkpoint that is committed; ``folder`` holds all of the job's."""
-    return {"step": step, "folder": folder, "time": _time(now)}
+    return {"step": step, "folder": folder, "time": time_text(now)}
 
 
 def progress_note(
@@ -77,12 +77,12 @@ def progress_note(
         note["metrics"] = {
             name: value if math.isfinite(value) else str(value) for name, value in metrics.items()
         }
-    return note | {"time": _time(now)}
+    return note | {"time": time_text(now)}
 
 
 def _cut(text: str) -> str:
     return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]} ..."
 
 
-def _time(now: dt.datetime) -> str:
+def time_text(now: dt.datetime) -> str:
     return now.astimezone(dt.UTC).isoformat(timespec="seconds")

@@ -5,7 +5,8 @@ in the end its ranks. Requests of both threads go through one socket to the task
 at a time, as Airflow's own lock sees to (3.3).
 
 What is asked of the thread goes through a queue whose ``put`` may interrupt itself, so a signal
-handler that interrupts the relaying thread does no harm.
+handler that interrupts the relaying thread does no harm. While a request hangs, the queue does not
+grow: it holds each key once, whose newest value is written, and few texts.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ __all__ = ["StoreThread"]
 
 _FOREVER = float("inf")
 
+_MOST_WAIT = 1000
+"""With more than that in the queue, no more is told."""
+
 
 class StoreThread:
     """Works on ``work``, from the first call to ``close``."""
@@ -32,19 +36,25 @@ class StoreThread:
         self._log = log
         self._asked: queue.SimpleQueue[Callable[[float], None] | None] = queue.SimpleQueue()
         self._ended: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._newest: dict[str, Callable[[float], None]] = {}
+        self._queued: set[str] = set()
         self._started = self._succeeded = False
 
     def listen(self, *, on: bool) -> None:
         """Look for orders from now on, or no more."""
-        self._ask(lambda now: self._work.listen(now, on=on))
+        self._ask_newest("", lambda now: self._work.listen(now, on=on))
 
     def write(self, key: str, value: Any, *, period: float, delay: float = 0.0) -> None:
         """See ``StoreWork.write``; it is not written for ``delay`` seconds."""
-        self._ask(lambda now: self._work.write(key, value, period=period, not_before=now + delay))
+        until = time.monotonic() + delay
+        self._ask_newest(
+            key, lambda _: self._work.write(key, value, period=period, not_before=until)
+        )
 
     def tell(self, text: str) -> None:
         """See ``StoreWork.tell``."""
-        self._ask(lambda _: self._work.tell(text))
+        if self._asked.qsize() < _MOST_WAIT:
+            self._ask(lambda _: self._work.tell(text))
 
     def close(self, seconds: float, *, succeeded: bool) -> None:
         """Have all that is left written, and wait for that for at most so many seconds. A thread
@@ -58,6 +68,18 @@ class StoreThread:
                 self._ended.get(timeout=seconds)
             except queue.Empty:
                 self._log.warning("Airflow takes more than %g s to keep the task's state", seconds)
+
+    def _ask_newest(self, name: str, what: Callable[[float], None]) -> None:
+        """Ask for ``what`` in place of all of that name that was not taken yet."""
+        self._newest[name] = what
+        # In this order: ``_take_newest`` does it the other way round, so that nothing is missed.
+        if name not in self._queued:
+            self._queued.add(name)
+            self._ask(lambda now: self._take_newest(name, now))
+
+    def _take_newest(self, name: str, now: float) -> None:
+        self._queued.discard(name)
+        self._newest[name](now)
 
     def _ask(self, what: Callable[[float], None]) -> None:
         self._asked.put(what)

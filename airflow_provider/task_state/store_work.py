@@ -13,13 +13,14 @@ from __future__ import annotations
 import datetime as dt
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from airflow.sdk.exceptions import AirflowRuntimeError
 
 from airflow_provider.task_state.orders import ANSWER, CONTROL, Order, read_order
 
-__all__ = ["LOOK_PERIOD", "Store", "StoreWork"]
+__all__ = ["LOOK_PERIOD", "Made", "Store", "StoreWork"]
 
 LOOK_PERIOD = 4.5
 """Seconds between two looks for an order. The agent looks at its flags four times a second, and its
@@ -48,6 +49,17 @@ class Store(Protocol):
         """Delete the key, if it is there."""
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A value that is made when it is written, of what its key held before this task wrote it.
+
+    ``read`` is given that value, once, and ``make`` what ``read`` has returned.
+    """
+
+    read: Callable[[Any], Any]
+    make: Callable[[Any], Any]
+
+
 class StoreWork:
     """What one task has to do with ``store``. ``obey`` is called with each order; what it raises is
     not caught.
@@ -65,6 +77,8 @@ class StoreWork:
         self._log = log
         self._now_for_people = now_for_people
         self._pending: dict[str, Any] = {}
+        self._before: dict[str, Any] = {}
+        """What ``Made`` values go on from."""
         self._not_before: dict[str, float] = {}
         self._periods: dict[str, float] = {}
         self._next_look = _FOREVER
@@ -82,8 +96,8 @@ class StoreWork:
             self._next_look = now + LOOK_PERIOD
 
     def write(self, key: str, value: Any, *, period: float, not_before: float = 0.0) -> None:
-        """Write ``value`` when ``key`` may be written again, which is ``period`` seconds after the
-        time before; and not before ``not_before``.
+        """Write ``value``, which may be ``Made``, when ``key`` may be written again: ``period``
+        seconds after the time before, and not before ``not_before``.
         """
         self._pending[key] = value
         self._periods[key] = period
@@ -149,9 +163,23 @@ class StoreWork:
         self._not_before[ANSWER] = 0.0
 
     def _write(self, key: str) -> None:
-        self._store.set(key, self._pending[key])
+        value = self._pending[key]
+        if isinstance(value, Made):
+            if key not in self._before:
+                self._before[key] = value.read(self._store.get(key))
+            value = self._made(key, value)
+        if value is not None:
+            self._store.set(key, value)
         del self._pending[key]
         self._succeed()
+
+    def _made(self, key: str, value: Made) -> Any:
+        try:
+            return value.make(self._before[key])
+        except Exception:  # noqa: BLE001 - it is logged
+            # People must be able to steer a job that cannot be shown.
+            self._log.exception("the key %r of the task's state is not written", key)
+            return None
 
     def _succeed(self) -> None:
         if self._pause:

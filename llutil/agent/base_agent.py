@@ -39,18 +39,17 @@ from llutil.agent.hang.hang_finder import HangFinder
 from llutil.agent.metrics import Stopwatch
 from llutil.agent.observer import AgentObserver
 from llutil.agent.progress_report import ProgressReport
+from llutil.agent.rank_plans import rank_plan
 from llutil.agent.start_methods.starter import RankServerLostError, Starter
 from llutil.agent.steering.agreement import Agreement
 from llutil.agent.steering.steering import Steering
 from llutil.agent.stop_signals import StopSignals
 from llutil.agent.worker_side.work_order import write_order
-from llutil.agent.workers.rank_environment import line_prefix, rank_environment
 from llutil.agent.workers.rank_exit import RankExit
 from llutil.agent.workers.rank_group import RankGroup
 from llutil.agent.workers.rank_plan import RankPlan
-from llutil.agent.workers.standard_input import standard_input
-from llutil.checkpoints.place import FOLDER, ROUND
-from llutil.entrypoint import Command, FunctionName, PickledCall
+from llutil.agent_socket.round_end import RoundEnd, RoundEndKind
+from llutil.checkpoints.place import FOLDER
 from llutil.system.oom_kills import OomWatch
 
 __all__ = ["Agent"]
@@ -103,6 +102,15 @@ class Agent(SimpleElasticAgent):
         return self._job.order.kept_folder
 
     @property
+    def members(self) -> tuple[int, tuple[str, ...]]:
+        """The number of the last round here, and the names of its nodes, if they are known."""
+        return self._start_count, ()
+
+    @property
+    def _kind_of_success(self) -> RoundEndKind:
+        return RoundEndKind.STOP if self.steering.stopped else RoundEndKind.SUCCESS
+
+    @property
     def success_folder(self) -> str:
         """The job's folder of checkpoints, if this node is the one that notes the job's success."""
         group = self._worker_group
@@ -143,11 +151,13 @@ class Agent(SimpleElasticAgent):
 
     @prof
     def _stop_workers(self, worker_group: WorkerGroup) -> None:  # noqa: ARG002 - torch's signature
-        self._end_workers(signal.SIGTERM, self._graceful_stop.grace_left)
+        kind, why = RoundEndKind.MEMBERSHIP, "nodes are waiting to join"
+        self._end_workers(signal.SIGTERM, self._graceful_stop.grace_left, kind, why)
 
     def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, timeout: float = 30) -> None:
         del timeout  # torch's copy of the grace period, rounded to whole seconds
-        self._end_workers(death_sig, self._graceful_stop.grace_left)
+        kind = RoundEndKind.LOST if self._signals.caught is None else RoundEndKind.SIGNAL
+        self._end_workers(death_sig, self._graceful_stop.grace_left, kind, death_sig.name)
 
     @prof
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:  # noqa: ARG002 - torch's signature
@@ -196,35 +206,15 @@ class Agent(SimpleElasticAgent):
         return int(self._worker_group.spec.max_restarts - self._remaining_restarts)
 
     def _rank_plan(self, group: WorkerGroup, worker: TorchWorker) -> RankPlan:
-        job, spec = self._job, group.spec
-        folder = job.logs.attempt(self._start_count, worker.local_rank)
-        stdout, stderr = job.logs.routes(folder, worker.local_rank)
-        error_file = folder / "error.json"
-        self._error_files[worker.local_rank] = error_file
-        entrypoint = job.order.entrypoint
-        return RankPlan(
-            rank=worker.global_rank,
-            local_rank=worker.local_rank,
-            prefix=line_prefix(job.line_prefix, spec.role, worker.global_rank, worker.local_rank),
-            env=rank_environment(
-                group,
-                worker,
-                restarts=self._restarts,
-                error_file=error_file,
-                events=job.events.path,
-                mark=job.mark,
-                signals=job.signals,
-                timer_file=job.timer_file,
-                checkpoints={ROUND: self._round, **job.checkpoints, **job.chaos},
-                cpus=job.cpus[worker.local_rank] if job.cpus else (),
-            ),
-            stdin=standard_input(spec.local_world_size),
-            stdout=stdout,
-            stderr=stderr,
-            returns=isinstance(entrypoint, PickledCall | FunctionName),
-            signal_session=isinstance(entrypoint, Command),
-            exit_timeout=job.exit_timeout,
+        plan, self._error_files[worker.local_rank] = rank_plan(
+            self._job,
+            group,
+            worker,
+            start=self._start_count,
+            restarts=self._restarts,
+            round_name=self._round,
         )
+        return plan
 
     def _turn(self, workers: RankGroup, deadline: float) -> None:
         """One turn of the loop while workers run: until something happens, or a check of them or
@@ -249,8 +239,16 @@ class Agent(SimpleElasticAgent):
         grace_period = min(self._job.restart_grace, self._job.grace_period)
         return self._end_workers(signal.SIGTERM, grace_period)
 
-    def _end_workers(self, number: signal.Signals, grace_period: float) -> list[RankExit]:
-        """Stop the round's workers, if any run, and leave none. Returns how each of them ended."""
+    def _end_workers(
+        self,
+        number: signal.Signals,
+        grace_period: float,
+        kind: RoundEndKind | None = None,
+        why: str = "",
+    ) -> list[RankExit]:
+        """Stop the round's workers, if any run, and leave none. Returns how each of them ended.
+        ``kind`` and ``why`` are for the observer; a caller without them tells it itself.
+        """
         workers, self._workers = self._workers, None
         if workers is None:
             return []
@@ -259,6 +257,8 @@ class Agent(SimpleElasticAgent):
         workers.stop(number, grace_period, hurry=lambda: self._signals.urgent)
         self.steering.end()
         self._observer.round(self._restarts, 0, ())
+        if kind is not None:
+            self._observer.round_ended(RoundEnd(kind=kind, why=why))
         ended = workers.results()
         steps = (step for step, _ in self._job.events.progress().values())
         self._furthest_step = max(self._furthest_step, *steps, 0)
@@ -288,10 +288,12 @@ class Agent(SimpleElasticAgent):
             max_restarts=self._worker_group.spec.max_restarts,
             step=self._furthest_step,
         )
-        return FailureReport(
+        report = FailureReport(
             name=self._job.name,
             job_failure=replace(job_failure, failure=own),
             own=own,
             others=tuple(one for one in ended if one.rank != own.rank),
             log_folder=str(self._job.logs.path),
         )
+        self._observer.round_ended(report.round_end)
+        return report

@@ -31,6 +31,8 @@ class EventLoop:
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
         self._soon: deque[Callable[[], None]] = deque()
+        self._next = float("inf")
+        self._repeat: tuple[float, Callable[[], None]] | None = None
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._open = True
         # Without the lock, ``wake`` could write to a descriptor that ``close`` has just closed and
@@ -76,19 +78,33 @@ class EventLoop:
         self._soon.append(callback)
         self.wake()
 
+    def repeat(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Call ``callback`` every so many seconds while somebody waits, until ``repeat_no_more``. A
+        loop does that with one callback.
+        """
+        self._repeat, self._next = (seconds, callback), time.monotonic() + seconds
+
+    def repeat_no_more(self) -> None:
+        """Forget what was to be repeated."""
+        self._repeat, self._next = None, float("inf")
+
     def turn(self, deadline: float) -> None:
         """Wait until something is ready, or until ``deadline`` (``time.monotonic()``); call the
         callbacks of what is ready.
 
         It may return although nothing happened. Callers look at their own state, and call it again.
         """
-        timeout = min(max(0.0, deadline - time.monotonic()), _LONGEST_WAIT)
+        timeout = min(max(0.0, min(deadline, self._next) - time.monotonic()), _LONGEST_WAIT)
         while self._soon:
             self._soon.popleft()()
         for key, _ in self._selector.select(timeout):
             # An earlier callback of this turn may have unwatched it.
             if self._selector.get_map().get(key.fd) is key:
                 key.data()
+        if self._repeat is not None and time.monotonic() >= self._next:
+            seconds, callback = self._repeat
+            self._next = time.monotonic() + seconds
+            callback()
 
     def until(self, done: Callable[[], bool], deadline: float) -> bool:
         """Call ``turn`` until ``done()`` is true or the deadline has passed. Returns whether it was

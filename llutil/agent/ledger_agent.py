@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from torch.distributed.elastic.agent.server.api import RunResult, WorkerState
-from torch.distributed.elastic.agent.server.api import Worker as TorchWorker
 from torch.distributed.elastic.events import EventSource, record
 from torch.distributed.elastic.metrics.api import put_metric
 from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -31,9 +30,11 @@ from llutil.agent.failures.report import FailureReport, process_failures
 from llutil.agent.interruptible_call import interruptible
 from llutil.agent.kept_values import keep_values
 from llutil.agent.ranks_store import place_of_ranks_store
+from llutil.agent.round_place import names_of_nodes, stop_kind, torch_workers
 from llutil.agent.steering.agreement import Agreement
 from llutil.agent.steering.ledger_agreement import LedgerAgreement
 from llutil.agent.workers.rank_exit import RankExit
+from llutil.agent_socket.round_end import RoundEnd, RoundEndKind
 from llutil.errors import (
     ConfigError,
     LaunchError,
@@ -106,6 +107,12 @@ class LedgerAgent(Agent):
         driver.close(time.monotonic() + LEDGER_CLOSED)
         self._guardian.set_revocation(None)
 
+    @property
+    def members(self) -> tuple[int, tuple[str, ...]]:
+        """The number of the last round here, and the names of its nodes."""
+        sealed = self._assignment
+        return super().members if sealed is None else (sealed.stage.round, names_of_nodes(sealed))
+
     def _take_instructions(self) -> None:
         self._guardian.set_revocation(self._driver.revocation)
         try:
@@ -163,16 +170,7 @@ class LedgerAgent(Agent):
         place = assignment.ranks_of(node)
         seat = assignment.seat(node)
         self._label = seat.label if seat else ""
-        workers = [
-            TorchWorker(
-                local_rank=local_rank,
-                global_rank=place.first_rank + local_rank,
-                role_rank=place.first_role_rank + local_rank,
-                world_size=place.world_size,
-                role_world_size=place.role_world_size,
-            )
-            for local_rank in range(place.nproc)
-        ]
+        workers = torch_workers(place)
         self._record_event("ASSIGN_WORKER_RANKS", 1000 * (time.monotonic() - began))
         group.workers = workers
         group.group_rank = place.group_rank
@@ -207,7 +205,7 @@ class LedgerAgent(Agent):
         put_metric(f"workers.{role}.{state.name.lower()}", 1)
         if not self._workers.failed:
             self._progress.tell(self._worker_group.workers)
-            ended = self._end_workers(signal.SIGKILL, 0.0)
+            ended = self._end_workers(signal.SIGKILL, 0.0, self._kind_of_success)
             self._values = {one.rank: one.note for one in ended}
             self._driver.tell(see.WorkersEnded(stage, None))
         else:
@@ -220,6 +218,7 @@ class LedgerAgent(Agent):
         ended, failed_here = self._end_round(failed=stop.round_failed)
         if failed_here:
             self._tell_failure(stop.stage, ended)
+        self._observer.round_ended(RoundEnd(kind=stop_kind(stop), why=stop.why))
         self._driver.tell(see.WorkersStopped(stop.stage))
 
     def _end_round(self, *, failed: bool) -> tuple[list[RankExit], bool]:
@@ -280,6 +279,7 @@ class LedgerAgent(Agent):
         """
         if self._workers is not None:
             ended, failed_here = self._end_round(failed=self._workers.failed)
+            self._observer.round_ended(RoundEnd(kind=RoundEndKind.LOST, why=str(error)))
             if failed_here:
                 self.report = self._failure_report(ended)
             self._values = {one.rank: one.note for one in ended if one.has_succeeded}

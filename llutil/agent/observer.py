@@ -2,7 +2,8 @@
 
 The agent tells its observer what happened. The observer can only ask it to hold back output.
 ``launch_agent`` as a library uses ``TerminalObserver``; the agent process of an Airflow task has an
-observer of its own. This module may import only the standard library and ``llutil.progress``.
+observer of its own. This module may import only the standard library, ``llutil.agent_socket`` and
+``llutil.progress``.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from llutil.agent_socket.messages import JobStatus
+from llutil.agent_socket.round_end import RoundEnd
 from llutil.progress.display import ProgressDisplay, nodes_like
 
 __all__ = ["AgentObserver", "TerminalObserver"]
@@ -29,6 +32,9 @@ class AgentObserver(Protocol):
     wants_progress: bool
     """Whether ``progress`` should be called about twice a second."""
 
+    wants_status: bool
+    """Whether ``status`` should be called."""
+
     def fds(self) -> set[int]:
         """Descriptors that a forked worker must not keep."""
 
@@ -41,6 +47,17 @@ class AgentObserver(Protocol):
         """Workers of a round have started; or, if ``ranks`` is empty and ``world_size`` 0, have
         ended.
         """
+
+    def round_ended(self, end: RoundEnd) -> None:
+        """How the last round ended here. A second call for the same round knows more."""
+
+    def status(self, status: JobStatus) -> None:
+        """What the node does now: every few seconds, if that has changed."""
+
+    def time_spent(
+        self, seconds: float, training_share: float | None, restarts: int, text: str
+    ) -> None:
+        """The job is over here, after ``seconds``; see ``TimeAccount``."""
 
     def ledger_served(self, endpoint: str) -> None:
         """This node serves the ledger of its job, and other nodes find it at ``endpoint``."""
@@ -73,7 +90,7 @@ class TerminalObserver:
     :param display: shows the ranks' progress; None shows none.
     """
 
-    captures = False
+    captures = wants_status = False
 
     def __init__(self, display: ProgressDisplay | None = None) -> None:
         self.wants_progress = display is not None
@@ -102,6 +119,17 @@ class TerminalObserver:
             self._display.begin(nodes_like(world_size, ranks))
         else:
             self._display.close()
+
+    def round_ended(self, end: RoundEnd) -> None:
+        """Nothing to show: the agent's log says so."""
+
+    def status(self, status: JobStatus) -> None:
+        """Nothing to show: ``llutil status`` does."""
+
+    def time_spent(
+        self, seconds: float, training_share: float | None, restarts: int, text: str
+    ) -> None:
+        """Nothing to show: the agent's log says so."""
 
     def ledger_served(self, endpoint: str) -> None:
         """Nothing to show: the agent's log says so."""

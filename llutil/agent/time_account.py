@@ -83,16 +83,25 @@ class TimeAccount:
         self._spend(_Spent.STARTS)
 
     @property
+    def seconds(self) -> float:
+        """The time that is accounted for."""
+        return self._looked - self._began
+
+    @property
+    def restarts(self) -> int:
+        """The rounds after the first one."""
+        return max(0, self._rounds - 1)
+
+    @property
     def training_share(self) -> float | None:
         """The share of the time in steps that counted, 0 to 1; None if no rank reported a step."""
-        whole = self._looked - self._began
+        whole = self.seconds
         return self._spent[_Spent.TRAINS] / whole if self._has_steps and whole else None
 
     @property
     def told(self) -> str:
         """All of it in a line for people."""
-        text = duration(self._looked - self._began)
-        restarts = self._rounds - 1
+        text, restarts = duration(self.seconds), self.restarts
         named = f"{restarts} restart" + ("s" if restarts > 1 else "")
         share = self.training_share
         if share is None:

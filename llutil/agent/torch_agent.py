@@ -121,7 +121,8 @@ class TorchBackendAgent(Agent):
         """End a round whose ranks here have all succeeded."""
         self._progress.tell(self._worker_group.workers)
         # The ranks have ended, but children that they left may run on and are ended now.
-        values = {one.rank: one.note for one in self._end_workers(signal.SIGKILL, 0.0)}
+        ended = self._end_workers(signal.SIGKILL, 0.0, self._kind_of_success)
+        values = {one.rank: one.note for one in ended}
         if group.group_world_size > 1:
             with self._signals.raising():
                 self._exit_barrier()

@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection, Mapping
 
 from llutil.agent_process.agent_record_writer import AgentRecordWriter
 from llutil.agent_process.task_socket import TaskSocket
+from llutil.agent_socket.messages import JobStatus
+from llutil.agent_socket.round_end import RoundEnd
 from llutil.task_link import messages
 
 __all__ = ["TaskLogHandler", "TaskObserver"]
@@ -19,7 +21,7 @@ class TaskObserver:
     """
 
     captures = True
-    wants_progress = True
+    wants_progress = wants_status = True
 
     def __init__(
         self,
@@ -48,6 +50,20 @@ class TaskObserver:
         if ranks:
             self._record_writer.round_began()
         self._task_socket.send(messages.RoundBegan(restart, world_size, ranks))
+
+    def round_ended(self, end: RoundEnd) -> None:
+        """Tell the task how the last round ended here."""
+        self._task_socket.send(messages.RoundEnded(end))
+
+    def status(self, status: JobStatus) -> None:
+        """Tell the task what this node does."""
+        self._task_socket.send(messages.NodeStatus(status))
+
+    def time_spent(
+        self, seconds: float, training_share: float | None, restarts: int, text: str
+    ) -> None:
+        """Tell the task where the time of its job went."""
+        self._task_socket.send(messages.TimeSpent(seconds, training_share, restarts, text))
 
     def ledger_served(self, endpoint: str) -> None:
         """Tell the task where other nodes find the ledger that this node serves."""

@@ -91,6 +91,10 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
     asked for that, once it is agreed on. ``saved`` is the step of the last committed checkpoint of
     this round, and ``has_saved`` whether the checkpoint that was asked for last is committed.
     ``refused`` has, by order, why nothing came of it. ``seconds`` is how long the agent has run.
+
+    ``round`` is the number of the last round here, and ``members`` are the names of its nodes in
+    the order of ranks, if they are known. ``resumed_from`` is the step of the checkpoint that a
+    rank of the round has gone on from.
     """
 
     run_id: str
@@ -120,6 +124,9 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint_folder: str = ""
     log_folder: str = ""
     event_page: str = ""
+    round: int | None = None
+    members: tuple[str, ...] = ()
+    resumed_from: int | None = None
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):

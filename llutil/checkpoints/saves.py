@@ -61,6 +61,7 @@ class Saves:
 
     ``entered`` and ``left`` are called when a context begins and ends, and ``ended`` when its save
     is over: with its step if that is committed, else None. That may be in another thread.
+    ``resumed`` is called with the step of a checkpoint that an earlier round has left.
     """
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
@@ -69,6 +70,7 @@ class Saves:
         self.entered: Callable[[], None] = _nothing
         self.left: Callable[[], None] = _nothing
         self.ended: Callable[[int | None], None] = _nothing
+        self.resumed: Callable[[int], None] = _nothing
         self._told = environment.get(RESUME)
         self._store = open_store(self.place.folder)
         self._last: Checkpoint | None = None
@@ -101,11 +103,14 @@ class Saves:
         """
         if self._last is not None:
             return self._last
-        if self._told:
-            return told_to_resume(self._told)
         if not self._is_decided:
-            self._decided = resume_of_round(self._store, self.place)
+            if self._told:
+                self._decided = told_to_resume(self._told)
+            else:
+                self._decided = resume_of_round(self._store, self.place)
             self._is_decided = True
+            if self._decided is not None:
+                self.resumed(self._decided.step)
         return self._decided
 
     def begin(self, save: Save) -> Attempt:

@@ -9,6 +9,7 @@ taken. Layout, in native byte order::
     0    header                       128  the node's own step and total, 8 bytes each
     64   flags, 4 bytes each          144  the gate's words, 8 bytes each
     96   gate's turn, cut; 4 each     256  slots, 64 bytes a local rank; then their metrics
+    104  resumed from, 8 bytes
 
 This module may import only the standard library, ``llutil.errors`` and its own room. It decides
 nothing: the agent decides what a flag does to a job.
@@ -24,6 +25,7 @@ from typing import Self
 
 from llutil.errors import ConfigError
 from llutil.events import metrics
+from llutil.events.bar_value import Value
 from llutil.events.cut_order import CutOrder
 from llutil.events.flag import Flag
 from llutil.events.gate import WORDS, Gate
@@ -53,28 +55,9 @@ where torch's LOCAL_RANK is 0 for all.
 
 _VERSION = 2
 # Where each part begins, and the size of one slot; in bytes.
-_FLAGS, _TURN, _VALUES, _GATE, _SLOTS, _SLOT = HEADER, 96, 128, 144, 256, 64
+_FLAGS, _TURN, _RESUMED, _VALUES, _GATE, _SLOTS, _SLOT = HEADER, 96, 104, 128, 144, 256, 64
 _METRICS = _SLOTS + CAPACITY * _SLOT
 _SIZE = _METRICS + CAPACITY * metrics.SIZE
-
-
-class Value:
-    """One number of a progress bar, its step or its total; see ``Events.progress_bar_iter``."""
-
-    __slots__ = ("_events", "_index")
-
-    def __init__(self, events: Events, index: int) -> None:
-        self._events = events
-        self._index = index
-
-    @property
-    def value(self) -> int:
-        """The number. Assigning to it raises the same errors as ``Slot``'s attributes do."""
-        return self._events._read(self._index)  # noqa: SLF001 - one idea in two classes
-
-    @value.setter
-    def value(self, value: int) -> None:
-        self._events._write(self._index, value)  # noqa: SLF001
 
 
 class Events:
@@ -156,7 +139,7 @@ class Events:
         have reported. Assigning to it outside a worker sets the node's own step, which is read
         while no rank has reported.
         """
-        return Value(self, STEP)
+        return Value(self._read, self._write, STEP)
 
     @property
     def progress_bar_total(self) -> Value:
@@ -165,7 +148,7 @@ class Events:
         In a worker it is the rank's own total. Elsewhere it is the greatest total of all ranks;
         while all of them are 0, it is the node's own total.
         """
-        return Value(self, TOTAL)
+        return Value(self._read, self._write, TOTAL)
 
     def slot(self, local_rank: int) -> Slot:
         """The slot of one local rank.
@@ -189,8 +172,19 @@ class Events:
         """Whether a person debugs a rank of this node, so that others wait for it."""
         return self.debugger_start.is_set() and not self.debugger_end.is_set()
 
+    @property
+    def resumed_from(self) -> int | None:
+        """The step of the checkpoint that a rank of this round has gone on from, if one has."""
+        word = self._words64[_RESUMED // 8]
+        return word - 1 if word else None
+
+    @resumed_from.setter
+    def resumed_from(self, step: int) -> None:
+        self._words64[_RESUMED // 8] = step + 1
+
     def reset_slots(self) -> None:
         """Empty every slot and the gate, and lower the debugger's flags: a new round begins."""
+        self._words64[_RESUMED // 8] = 0
         self._page.mapping[_SLOTS:_SIZE] = bytes(_SIZE - _SLOTS)
         self.gate.reset()
         # A rank that was debugged may have been killed at its prompt.

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from llutil.agent_socket.server import AgentSocket
 from llutil.backends.table import BACKENDS, STATIC
 from llutil.chaos.job_chaos import JobChaos
 from llutil.checkpoints.job_environment import (
@@ -26,6 +25,7 @@ from llutil.checkpoints.place import FOLDER
 from llutil.entrypoint import Entrypoint, Module, Script
 from llutil.errors import ConfigError
 from llutil.events.events import Events, remove_stale_pages
+from llutil.launcher.build_control import build_control
 from llutil.launcher.build_starter import new_starter, take_shared_server, warn_of_fork
 from llutil.launcher.request import LaunchRequest
 from llutil.launcher.torch_errors import torch_errors_translated
@@ -67,7 +67,7 @@ def build_agent(
 
         from llutil.agent import metrics
         from llutil.agent.agent_job import AgentJob
-        from llutil.agent.control.job_control import JobControl, JobFacts
+        from llutil.agent.control.job_control import JobFacts
         from llutil.agent.control.job_observer import JobObserver
         from llutil.agent.event_loop import EventLoop
         from llutil.agent.guardian.client import Guardian
@@ -228,8 +228,7 @@ def build_agent(
         checkpoint_folder=checkpoints.get(FOLDER, ""),
         log_folder=str(logs.path),
     )
-    control = JobControl(facts, agent.get_worker_group, agent.steering, observer, signals, events)
-    stack.callback(AgentSocket(rendezvous.run_id, loop, control.answer).close)
+    build_control(facts, agent, observer, loop, signals, events, stack)
     return agent, rendezvous
 
 

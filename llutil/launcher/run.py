@@ -47,12 +47,19 @@ def run(request: LaunchRequest) -> dict[int, Any]:
         shared = stack.enter_context(closing(SharedObjects()))
         entrypoint, direct = check_request(request, shared)
         agent, rendezvous = build_agent(request, entrypoint, direct, stack, shared)
-        stack.callback(lambda: _log.info("run %r: %s", rendezvous.run_id, agent.stopwatch.end()))
+        stack.callback(_say_where_time_went, agent, request, rendezvous.run_id)
         with torch_errors_translated(rendezvous), _agent_end_recorded(agent, request.config):
             result = agent.run()
         if result is not None and not result.is_failed():
             _say_how_it_ended(agent, request, rendezvous.run_id)
         return _results(result, agent, rendezvous, request.store_value)
+
+
+def _say_where_time_went(agent: Agent, request: LaunchRequest, run_id: str) -> None:
+    text, account = agent.stopwatch.end(), agent.stopwatch.account
+    _log.info("run %r: %s", run_id, text)
+    if request.observer is not None:
+        request.observer.time_spent(account.seconds, account.training_share, account.restarts, text)
 
 
 def _say_how_it_ended(agent: Agent, request: LaunchRequest, run_id: str) -> None:

@@ -6,16 +6,16 @@ and then commands (``Stop``, ``Steer``). The agent sends events; the last one is
 the ``shutdown_timeout`` of its configuration.
 
 A field that a newer side has added is ignored. A change of a message's meaning raises ``VERSION``.
-This module does no I/O: ``encode`` gives bytes, which ``llutil.task_link.decoder`` takes. It may
-import only the standard library, msgspec, ``llutil.entrypoint``, ``llutil.errors``,
-``llutil.failure``, ``llutil.launcher.config`` and ``llutil.secret``, since Airflow imports it to
-parse a DAG.
+What happens to a job is in ``job_events``. This module does no I/O: ``encode`` gives bytes, which
+``llutil.task_link.decoder`` takes. It may import only the standard library, msgspec,
+``llutil.entrypoint``, ``llutil.errors``, ``llutil.failure``, ``llutil.launcher.config``,
+``llutil.secret`` and ``job_events``, since Airflow imports it to parse a DAG.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
@@ -26,6 +26,18 @@ from llutil.errors import ConfigError, Problem
 from llutil.failure import JobFailure
 from llutil.launcher.config import LaunchConfig
 from llutil.secret import Secret
+from llutil.task_link.job_events import (
+    JobEvent,
+    NodeStatus,
+    Progress,
+    RoundBegan,
+    RoundEnded,
+    Saved,
+    Steered,
+    Stopped,
+    Tagged,
+    TimeSpent,
+)
 
 __all__ = [
     "VERSION",
@@ -35,32 +47,31 @@ __all__ = [
     "LedgerServed",
     "LogRecord",
     "Message",
+    "NodeStatus",
     "OutputLine",
     "Progress",
     "Result",
     "ResultInFile",
     "RoundBegan",
+    "RoundEnded",
     "Saved",
     "Spec",
     "Steer",
     "Steered",
     "Stop",
     "Stopped",
+    "TimeSpent",
     "encode",
     "from_json",
     "to_json",
     "unsendable",
 ]
 
-VERSION = 5
+VERSION = 6
 """It grows when a message changes so that an older side would misread it."""
 
 
-class _Message(msgspec.Struct, frozen=True, tag_field="type", tag=str.lower):
-    """What all messages have in common: their JSON names their type."""
-
-
-class Spec(_Message, frozen=True, kw_only=True):
+class Spec(Tagged, frozen=True, kw_only=True):
     """Task → agent, first message: the job.
 
     ``config`` has its run id. Its secrets are not sent with it, see
@@ -86,20 +97,20 @@ class Spec(_Message, frozen=True, kw_only=True):
     log_level: int = 0
 
 
-class Stop(_Message, frozen=True):
+class Stop(Tagged, frozen=True):
     """Task → agent: end the job within its grace period; ``reason`` goes into the log."""
 
     reason: str
 
 
-class Steer(_Message, frozen=True):
+class Steer(Tagged, frozen=True):
     """Task → agent: raise these flags of the event page; ``why`` goes into the log."""
 
     flags: tuple[str, ...]
     why: str
 
 
-class Hello(_Message, frozen=True):
+class Hello(Tagged, frozen=True):
     """Agent → task, first message: ``version`` is its ``VERSION``, ``python`` its interpreter.
 
     ``torch``, ``python_version`` and ``launcher`` are the versions of torch, Python and this
@@ -114,13 +125,13 @@ class Hello(_Message, frozen=True):
     launcher: str = ""
 
 
-class LedgerServed(_Message, frozen=True):
+class LedgerServed(Tagged, frozen=True):
     """Agent → task: this node serves the ledger of its job, at ``endpoint``."""
 
     endpoint: str
 
 
-class OutputLine(_Message, frozen=True):
+class OutputLine(Tagged, frozen=True):
     """Agent → task: one line that a rank printed on ``stream`` (stdout or stderr).
 
     It has no newline at its end. ``prefix`` is what the line begins with in the task's log, if the
@@ -133,7 +144,7 @@ class OutputLine(_Message, frozen=True):
     prefix: str = ""
 
 
-class LogRecord(_Message, frozen=True):
+class LogRecord(Tagged, frozen=True):
     """Agent → task: one record of the agent's own log; ``level`` is a name of ``logging``."""
 
     level: str
@@ -141,48 +152,7 @@ class LogRecord(_Message, frozen=True):
     text: str
 
 
-class RoundBegan(_Message, frozen=True):
-    """Agent → task: the workers of a round have started.
-
-    ``ranks`` are those of this node, ``restart`` is the number of restarts so far. Without ranks
-    and with a world size of 0, this node's workers have ended, and it waits for the next round.
-    """
-
-    restart: int
-    world_size: int
-    ranks: tuple[int, ...]
-
-
-class Progress(_Message, frozen=True):
-    """Agent → task, at most every half second: ``{rank: (step, total)}``; total 0 means unknown.
-
-    ``metrics`` are those of rank 0, if it is here. Without ranks, nothing is shown for now.
-    """
-
-    ranks: Mapping[int, tuple[int, int]] = {}
-    metrics: Mapping[str, float] = {}
-
-
-class Saved(_Message, frozen=True):
-    """Agent → task: the checkpoint after ``step`` steps is committed."""
-
-    step: int
-
-
-class Steered(_Message, frozen=True):
-    """Agent → task: something was asked of all ranks, or follows from it, as ``text`` says."""
-
-    text: str
-
-
-class Stopped(_Message, frozen=True):
-    """Agent → task: the job was stopped after ``step``, as ``why`` says, and has succeeded."""
-
-    step: int | None
-    why: str
-
-
-class Result(_Message, frozen=True):
+class Result(Tagged, frozen=True):
     """Agent → task: what one rank returned, as plain JSON.
 
     One message for each rank, in the order of the ranks, before ``JobSucceeded``.
@@ -192,7 +162,7 @@ class Result(_Message, frozen=True):
     value: Any
 
 
-class ResultInFile(_Message, frozen=True):
+class ResultInFile(Tagged, frozen=True):
     """Agent → task, instead of a ``Result``: the value is in the results file.
 
     It takes ``size`` bytes at ``offset``, as JSON or as an archive.
@@ -203,13 +173,13 @@ class ResultInFile(_Message, frozen=True):
     size: int
 
 
-class JobSucceeded(_Message, frozen=True):
+class JobSucceeded(Tagged, frozen=True):
     """Agent → task, last message: all ``ranks`` of this node have succeeded."""
 
     ranks: tuple[int, ...]
 
 
-class JobFailed(_Message, frozen=True):
+class JobFailed(Tagged, frozen=True):
     """Agent → task, last message: the job failed.
 
     ``error`` is the name of the exception's class, ``report`` its text. ``retryable`` is as in
@@ -231,11 +201,7 @@ Message = (
     | LedgerServed
     | OutputLine
     | LogRecord
-    | RoundBegan
-    | Progress
-    | Saved
-    | Steered
-    | Stopped
+    | JobEvent
     | Result
     | ResultInFile
     | JobSucceeded

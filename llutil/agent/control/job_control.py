@@ -44,6 +44,7 @@ _WISHES = {
     Order.STOP: WishKind.STOP,
 }
 _LONGEST_WHY = 300
+_LONGEST_NAME = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +61,7 @@ class JobFacts:
 
 class JobControl:
     """Answers requests about one node. ``group`` gives torch's worker group, which has the ranks of
-    the last round.
+    the last round, and ``members`` the round's number and the names of its nodes.
     """
 
     def __init__(
@@ -71,7 +72,9 @@ class JobControl:
         observer: JobObserver,
         signals: StopSignals,
         events: Events,
+        members: Callable[[], tuple[int, tuple[str, ...]]],
     ) -> None:
+        self._members = members
         self._facts = facts
         self._group = group
         self._steering = steering
@@ -87,13 +90,17 @@ class JobControl:
             told = f"llutil {request.do}" + (f": {why}" if why else "")
             _log.info("asked by %s: %s", caller, told)
             self._steering.ask(_WISHES[request.do], told)
-        return Answer(status=self._status())
+        return Answer(status=self.status())
 
-    def _status(self) -> JobStatus:
+    def status(self) -> JobStatus:
+        """The node's status."""
         facts, heard = self._facts, self._observer
         group = self._group()
         running = bool(heard.ranks)
         state = self._state()
+        number, names = self._members()
+        if running and not names and group.group_world_size == 1:
+            names = (facts.label or socket.gethostname(),)
         stop = self._steering.asked_stop
         pace = heard.pace if state in {State.RUNS, State.SAVES} else None
         # From the page itself: the observer hears of steps twice a second only.
@@ -126,6 +133,9 @@ class JobControl:
             checkpoint_folder=facts.checkpoint_folder,
             log_folder=facts.log_folder,
             event_page=self._events.path,
+            round=number or None,
+            members=tuple(name[:_LONGEST_NAME] for name in names),
+            resumed_from=self._events.resumed_from if running else None,
         )
 
     def _state(self) -> State:

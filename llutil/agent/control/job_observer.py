@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 
 from llutil.agent.observer import AgentObserver
+from llutil.agent_socket.messages import JobStatus
+from llutil.agent_socket.round_end import RoundEnd
 from llutil.progress.pace import Pace, Steps, pace
 
 __all__ = ["JobObserver"]
@@ -18,13 +20,17 @@ _MARKS, _BETWEEN_MARKS = 6, 2.0
 class JobObserver:
     """The observer ``inner``, and what it last heard: of the round (``world_size`` 0 and no
     ``ranks`` while none runs), of steps and metrics, of checkpoints and of what was asked.
+
+    ``on_change`` is called when a round has begun or ended, when its ranks have reported their
+    first steps, and when something was asked.
     """
 
     wants_progress = True
 
     def __init__(self, inner: AgentObserver) -> None:
         self._inner = inner
-        self.captures = inner.captures
+        self.captures, self.wants_status = inner.captures, inner.wants_status
+        self.on_change: Callable[[], None] = lambda: None
         self.restarts = self.world_size = 0
         self.ranks: tuple[int, ...] = ()
         self.steps: Steps = {}
@@ -57,6 +63,21 @@ class JobObserver:
         if ranks:
             self.steps, self.metrics, self.saved_step, self.detail = {}, {}, None, ""
         self._inner.round(restart, world_size, ranks)
+        self.on_change()
+
+    def round_ended(self, end: RoundEnd) -> None:
+        """Pass it on."""
+        self._inner.round_ended(end)
+
+    def status(self, status: JobStatus) -> None:
+        """Pass it on."""
+        self._inner.status(status)
+
+    def time_spent(
+        self, seconds: float, training_share: float | None, restarts: int, text: str
+    ) -> None:
+        """Pass it on."""
+        self._inner.time_spent(seconds, training_share, restarts, text)
 
     def ledger_served(self, endpoint: str) -> None:
         """Pass it on."""
@@ -65,6 +86,8 @@ class JobObserver:
     def progress(self, ranks: Mapping[int, tuple[int, int]], metrics: Mapping[str, float]) -> None:
         """Keep it, and pass it on to who wants it."""
         if ranks:
+            if not self.steps:
+                self.on_change()
             self.steps, self.metrics = dict(ranks), dict(metrics)
             now = self._heard_at = time.monotonic()
             if not self._marks or now - self._marks[-1][0] >= _BETWEEN_MARKS:
@@ -82,6 +105,7 @@ class JobObserver:
         self.detail = text
         self._marks.clear()  # a time in which ranks were held is no part of their pace
         self._inner.steered(text)
+        self.on_change()
 
     def stopped(self, step: int, why: str) -> None:
         """Pass it on."""

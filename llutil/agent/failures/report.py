@@ -15,6 +15,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 
 from llutil.agent.worker_side.outcome_pipe import ErrorNote
 from llutil.agent.workers.rank_exit import RankExit
+from llutil.agent_socket.round_end import RankEnd, RoundEnd, RoundEndKind
 from llutil.failure import Failure, FailureClass, JobFailure
 
 __all__ = ["FailureReport", "WorkersFailed", "process_failures"]
@@ -73,6 +74,29 @@ class FailureReport:
     def failed_after_own(self) -> list[RankExit]:
         """This node's other ranks that failed by themselves."""
         return [one for one in self.others if one.failed and not one.only_stopped]
+
+    @property
+    def round_end(self) -> RoundEnd:
+        """How the round ended on this node, as a value."""
+        assert self.own is not None
+        own, host = self.own, self.own.host
+        first = RankEnd(
+            rank=own.rank,
+            host=host,
+            status=own.exit_status,
+            why=own.reason,
+            culprit=not self.elsewhere,
+        )
+        others = (
+            RankEnd(rank=one.rank, host=host, status=one.status, why=one.reason)
+            for one in self.failed_after_own
+        )
+        return RoundEnd(
+            kind=RoundEndKind.FAILURE,
+            why=self.job_failure.why,
+            failure=self.job_failure,
+            ranks=(first, *others),
+        )
 
     @property
     def _after_own(self) -> list[str]:

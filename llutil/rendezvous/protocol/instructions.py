@@ -29,7 +29,7 @@ from llutil.rendezvous.protocol.gate_messages import (
     RefuseWish,
     WatchAnswers,
 )
-from llutil.rendezvous.protocol.records import Assignment, Member, Record, Stage
+from llutil.rendezvous.protocol.records import Assignment, Cause, Member, Record, Stage
 
 __all__ = [
     "CloseStore",
@@ -205,12 +205,14 @@ class StartWorkers:
 @dataclass(frozen=True, slots=True)
 class StopWorkers:
     """End the workers of this node in that round; ``WorkersStopped`` once none is left.
-    ``round_failed``: a member failed or was lost; else the stop is an orderly one.
+    ``round_failed``: a member failed or was lost; else the stop is an orderly one. ``cause`` is
+    that of the round's verdict, or of the node's own end; None if neither says it.
     """
 
     stage: Stage
     why: str
     round_failed: bool
+    cause: Cause | None = None
 
 
 @dataclass(frozen=True, slots=True)

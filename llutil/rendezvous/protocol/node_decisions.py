@@ -35,6 +35,15 @@ from llutil.rendezvous.protocol.state import State, WorkersState
 
 __all__ = ["instruction_without_ledger", "known_end", "next_end_step", "own_report", "own_request"]
 
+_CAUSES: dict[type[End], Cause] = {
+    FinishedWell: Cause.SUCCEEDED,
+    Late: Cause.SUCCEEDED,
+    Failed: Cause.FAILED,
+    Stopped: Cause.STOPPED,
+    GaveUp: Cause.LOST,
+}
+"""Why workers that still run are stopped, by how the node's part ends."""
+
 
 def known_end(state: State, now: float) -> End | None:
     """How this node's part ends; None as long as that is not known."""
@@ -108,7 +117,9 @@ def _concerns_others(state: State) -> bool:
 def next_end_step(state: State, end: End, now: float) -> Instruction | None:
     """The next instruction of a node whose part has ended; None while its workers stop."""
     if state.workers is WorkersState.RUNNING and state.own_round:
-        return StopWorkers(state.own_round.stage, end.why, isinstance(end, Failed))
+        return StopWorkers(
+            state.own_round.stage, end.why, isinstance(end, Failed), _CAUSES.get(type(end))
+        )
     if state.workers is WorkersState.STOPPING:
         return None
     if state.store_stage and not isinstance(end, FinishedWell):
@@ -153,15 +164,18 @@ def instruction_without_ledger(state: State, now: float) -> Instruction | None:
 def _stop_of(state: State, stage: Stage) -> StopWorkers | None:
     """How this node's workers of its round ``stage`` have to stop; None if they have not."""
     if state.wanted_end:
-        return StopWorkers(stage, state.wanted_end.why, round_failed=False)
+        end = state.wanted_end
+        return StopWorkers(stage, end.why, round_failed=False, cause=_CAUSES.get(type(end)))
     if not state.leased:
         why = "the ledger says that this node's lease is over"
-        return StopWorkers(stage, why, round_failed=True)  # the others go on without this node
+        # The others go on without this node.
+        return StopWorkers(stage, why, round_failed=True, cause=Cause.LOST)
     if state.log.is_over(stage):
         verdict = state.log.verdict_on(stage)
         why = f"{stage} is over: {verdict.why if verdict else 'others went on'}"
         failed = verdict is None or verdict.cause in {Cause.FAILED, Cause.LOST}
-        return StopWorkers(stage, why, round_failed=failed)
+        cause = verdict.cause if verdict else Cause.LOST
+        return StopWorkers(stage, why, round_failed=failed, cause=cause)
     return None
 
 

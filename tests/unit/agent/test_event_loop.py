@@ -212,3 +212,15 @@ def test_who_wakes_a_closed_loop_harms_nobody() -> None:
             os.read(read, 1)
         os.close(read)
         os.close(write)
+
+
+def test_what_is_repeated_is_called_while_somebody_waits_until_it_is_forgotten(
+    loop: EventLoop,
+) -> None:
+    calls: list[float] = []
+    loop.repeat(0.01, lambda: calls.append(time.monotonic()))
+    assert loop.until(lambda: len(calls) == 3, far())
+    assert calls[2] - calls[0] >= 0.02
+    loop.repeat_no_more()
+    loop.turn(time.monotonic() + 0.05)
+    assert len(calls) == 3

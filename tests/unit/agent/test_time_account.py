@@ -118,3 +118,11 @@ def test_a_week_of_steps_needs_no_more_memory_than_an_hour(node: Node) -> None:
     node.slots[0].step = 5 * 10**6
     node.passes(30.0, step=5 * 10**6 + 1)
     assert "steps done again 3 d 1" in node.told()
+
+
+def test_an_account_is_told_in_numbers_too(node: Node) -> None:
+    node.passes(90.0, step=100)
+    node.restart(after=0.0)
+    node.told()
+    assert (node.account.seconds, node.account.restarts) == (100.0, 1)
+    assert TimeAccount(lambda: 0.0).restarts == 0

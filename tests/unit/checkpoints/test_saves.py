@@ -84,6 +84,20 @@ def test_a_checkpoint_counts_when_all_ranks_have_left_it(folder: str) -> None:
     assert rank_of(folder, 0, 1).resume() == wanted
 
 
+def test_whoever_goes_on_from_an_earlier_round_says_so_once(folder: str) -> None:
+    first, told = rank_of(folder, 0, 1), list[int]()
+    first.resumed = told.append
+    assert first.resume() is None
+    save(first, 5)()
+    assert first.resume() is not None
+    assert told == []  # it is its own
+    second = rank_of(folder, 0, 1, "r2")
+    second.resumed = told.append
+    second.resume()
+    second.resume()
+    assert told == [5]
+
+
 def test_nothing_counts_while_a_rank_is_inside(folder: str) -> None:
     ranks = [rank_of(folder, rank, 2) for rank in range(2)]
     inside, go = threading.Event(), threading.Event()

@@ -264,3 +264,11 @@ def test_a_thread_that_waits_outlives_the_close(tmp_path: Path) -> None:
     waiter.join(10)
     assert answers
     assert not any(answers)
+
+
+def test_what_ranks_resumed_from_is_known_until_the_next_round(page: Events) -> None:
+    assert page.resumed_from is None
+    Events.attach(page.path).resumed_from = 0
+    assert page.resumed_from == 0
+    page.reset_slots()
+    assert page.resumed_from is None

@@ -82,8 +82,8 @@ def test_importing_the_provider_adds_nothing_but_itself_plain_values_and_the_sta
 
 def test_the_provider_imports_no_room_that_runs_jobs(imported):
     providers, _ = imported
-    for room in ("agent", "rendezvous", "ledgers", "serve"):
-        assert not [name for name in providers if name.startswith(f"llutil.{room}")]
+    for room in ("agent", "agent_process", "rendezvous", "ledgers"):
+        assert not [name for name in providers if f"{name}.".startswith(f"llutil.{room}.")]
 
 
 def test_there_are_dag_files_to_parse():

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llutil.agent_socket.messages import JobStatus, RankStatus, State
+from llutil.agent_socket.round_end import RankEnd, RoundEnd, RoundEndKind
 from llutil.entrypoint import Command, FunctionName, Module, PickledCall, Script
 from llutil.errors import ConfigError
 from llutil.failure import Failure, FailureClass, JobFailure
@@ -72,6 +74,49 @@ CONFIGS = st.builds(
     duplicate_stdout_filters=st.none() | st.lists(TEXT),
     log_line_prefix_template=st.none() | TEXT,
 )
+JOB_FAILURES = st.builds(
+    JobFailure,
+    why=TEXT,
+    failure_class=st.sampled_from(FailureClass),
+    fatal=st.booleans(),
+    failure=st.none() | FAILURES,
+)
+RANKS = st.builds(
+    RankStatus,
+    rank=COUNT,
+    local_rank=COUNT,
+    pid=COUNT,
+    step=st.none() | COUNT,
+    total=COUNT,
+    doing=TEXT,
+    silent=st.none() | st.floats(0, 1e9),
+)
+STATUSES = st.builds(
+    JobStatus,
+    run_id=TEXT,
+    pid=COUNT,
+    host=TEXT,
+    entrypoint=TEXT,
+    state=st.sampled_from(State),
+    nodes=COUNT,
+    world_size=COUNT,
+    restarts=COUNT,
+    max_restarts=COUNT,
+    seconds=st.floats(0, 1e9),
+    ranks=st.lists(RANKS, max_size=2).map(tuple),
+    members=st.lists(TEXT, max_size=2).map(tuple),
+    resumed_from=st.none() | COUNT,
+)
+ENDS = st.builds(
+    RoundEnd,
+    kind=st.sampled_from(RoundEndKind),
+    why=TEXT,
+    failure=st.none() | JOB_FAILURES,
+    ranks=st.lists(
+        st.builds(RankEnd, rank=COUNT, host=TEXT, status=st.integers(-64, 255), why=TEXT),
+        max_size=2,
+    ).map(tuple),
+)
 MESSAGES = st.one_of(
     st.builds(
         wire.Spec,
@@ -99,6 +144,9 @@ MESSAGES = st.one_of(
         st.dictionaries(COUNT, st.tuples(COUNT, COUNT)),
         st.dictionaries(TEXT, st.floats(allow_nan=False)),
     ),
+    st.builds(wire.RoundEnded, ENDS),
+    st.builds(wire.NodeStatus, STATUSES),
+    st.builds(wire.TimeSpent, st.floats(0, 1e9), st.none() | st.floats(0, 1), COUNT, TEXT),
     st.builds(wire.Result, COUNT, JSON),
     st.builds(wire.JobSucceeded, st.lists(COUNT).map(tuple)),
     st.builds(
@@ -106,13 +154,7 @@ MESSAGES = st.one_of(
         TEXT,
         TEXT,
         st.booleans(),
-        st.builds(
-            JobFailure,
-            why=TEXT,
-            failure_class=st.sampled_from(FailureClass),
-            fatal=st.booleans(),
-            failure=st.none() | FAILURES,
-        ),
+        JOB_FAILURES,
     ),
 )
 FEW = settings(derandomize=True, max_examples=25, deadline=None)
@@ -134,7 +176,8 @@ def test_messages_arrive_in_order_however_the_bytes_are_cut(
 @given(message=MESSAGES)
 def test_fields_of_a_newer_version_are_ignored(message: wire.Message) -> None:
     body = wire.to_json(message)
-    for part in (body, body.get("failure"), body.get("entrypoint"), body.get("config")):
+    names = ("failure", "entrypoint", "config", "status", "end")
+    for part in (body, *(body.get(name) for name in names)):
         if part is not None:
             part["mood"] = {"of a newer": "version"}
     assert wire.from_json(json.loads(json.dumps(body))) == message

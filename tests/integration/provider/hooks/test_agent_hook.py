@@ -258,7 +258,7 @@ def test_the_agent_gets_the_secrets_of_a_job_beside_its_spec(hook_to, secrets):
             ConfigError,
             FailureClass.BAD_CONFIGURATION,
             False,
-            "/other/python has messages of version 99, and this task of version 5",
+            "/other/python has messages of version 99, and this task of version 6",
         ),
         (
             "talks_nonsense",

@@ -39,8 +39,15 @@ class Node:
         self.signals: Any = SimpleNamespace(caught=None)
         self.steering = Steering(self.events, self.observer, saves=True, every=None)
         self.group: Any = SimpleNamespace(group_rank=None, group_world_size=None, workers=[])
+        self.members: tuple[int, tuple[str, ...]] = (0, ())
         self.control = JobControl(
-            FACTS, lambda: self.group, self.steering, self.observer, self.signals, self.events
+            FACTS,
+            lambda: self.group,
+            self.steering,
+            self.observer,
+            self.signals,
+            self.events,
+            lambda: self.members,
         )
 
     def begin(self, *pids: int) -> None:
@@ -89,6 +96,22 @@ def test_the_ranks_of_a_round_are_told_one_by_one(node: Node) -> None:
     assert first.silent is not None
     assert 3.0 <= first.silent < 60.0
     assert (second.rank, second.pid, second.step, second.total) == (3, 102, 4, 12)
+
+
+def test_a_round_is_told_with_its_nodes_and_what_its_ranks_resumed_from(node: Node) -> None:
+    assert (node.status().round, node.status().members) == (None, ())
+    node.begin(101)
+    node.members = 4, ("a", "b" * 10_000)
+    node.events.resumed_from = 0
+    status = node.status()
+    assert (status.round, status.members, status.resumed_from) == (4, ("a", "b" * 200), 0)
+
+
+def test_one_node_alone_knows_who_is_in_its_round(node: Node) -> None:
+    node.begin(101)
+    assert node.status().members == ()
+    node.group.group_world_size = 1
+    assert node.status().members == ("here",)
 
 
 def test_a_rank_that_has_reported_nothing_has_no_step(node: Node) -> None:

@@ -9,12 +9,13 @@ import pytest
 
 from llutil.agent.control import job_observer
 from llutil.agent.control.job_observer import JobObserver
+from llutil.agent_socket.round_end import RoundEnd, RoundEndKind
 
 
 class Inner:
     """An observer that notes the calls."""
 
-    captures = True
+    captures = wants_status = True
 
     def __init__(self, *, wants_progress: bool) -> None:
         self.wants_progress = wants_progress
@@ -32,6 +33,9 @@ CALLS: tuple[tuple[Any, ...], ...] = (
     ("fds",),
     ("output_line", 0, "[0]:", "stdout", "hello"),
     ("round", 1, 2, (0, 1)),
+    ("round_ended", RoundEnd(kind=RoundEndKind.SUCCESS)),
+    ("status", None),
+    ("time_spent", 3.0, 0.5, 1, "3 s"),
     ("ledger_served", "host:1"),
     ("progress", {0: (3, 10)}, {"loss": 0.5}),
     ("saved", 3),
@@ -73,6 +77,21 @@ def test_a_new_round_forgets_the_last_ones_steps_and_its_end_does_not() -> None:
     observer.round(1, 2, (0, 1))
     assert (observer.restarts, observer.world_size, observer.ranks) == (1, 2, (0, 1))
     assert (observer.steps, observer.saved_step, observer.detail) == ({}, None, "")
+
+
+def test_rounds_and_their_first_steps_and_what_was_asked_change_what_a_node_does() -> None:
+    observer = JobObserver(Inner(wants_progress=False))
+    told: list[str] = []
+    observer.on_change = lambda: told.append("changed")
+    observer.round(0, 2, (0, 1))
+    observer.progress({0: (3, 10)}, {})
+    assert told == ["changed"] * 2
+    observer.progress({0: (4, 10)}, {})
+    observer.saved(3)
+    assert told == ["changed"] * 2
+    observer.steered("paused after step 3")
+    observer.round(0, 0, ())
+    assert told == ["changed"] * 4
 
 
 class Clock:

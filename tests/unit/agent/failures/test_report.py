@@ -18,6 +18,7 @@ from llutil.agent.failures.report import (
 )
 from llutil.agent.worker_side.outcome_pipe import ErrorNote, Returned
 from llutil.agent.workers.rank_exit import RankExit
+from llutil.agent_socket.round_end import RoundEndKind
 from llutil.failure import Failure, FailureClass, JobFailure
 from llutil.rendezvous.protocol.record_codec import decode, encode
 from llutil.rendezvous.protocol.records import ReportKind
@@ -431,3 +432,17 @@ def test_reports_of_two_nodes_are_one_screen() -> None:
     lines = remote(replace(own.own, pid=1), own).text.splitlines()
     assert len(lines) <= 60
     assert max(map(len, lines)) <= 600
+
+
+def test_a_failed_round_is_a_value_with_whoever_failed_and_whose_failure_it_was() -> None:
+    told = report(ended(1, 1), ended(0, 3), stopped(2))
+    end = told.round_end
+    assert (end.kind, end.why) == (RoundEndKind.FAILURE, told.job_failure.why)
+    assert end.failure == told.job_failure
+    assert [(one.rank, one.host, one.status, one.culprit) for one in end.ranks] == [
+        (1, "HOST", 1, True),
+        (0, "HOST", 3, False),
+    ]
+    elsewhere = replace(told.job_failure, failure=replace(told.own, rank=9))
+    (first, _) = replace(told, job_failure=elsewhere).round_end.ranks
+    assert not first.culprit

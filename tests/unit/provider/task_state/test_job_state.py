@@ -9,9 +9,19 @@ import time
 import pytest
 
 from airflow_provider.task_state import store_work
+from airflow_provider.task_state.elastic_note import LaunchFacts
 from airflow_provider.task_state.job_state import JobState
 from airflow_provider.task_state.orders import ANSWER, CONTROL
-from llutil.task_link.messages import Progress, RoundBegan, Saved, Steered, Stopped
+from llutil.errors import RendezvousTimeoutError, StoppedError, WorkersFailedError
+from llutil.task_link.job_events import (
+    Progress,
+    RoundBegan,
+    Saved,
+    Steered,
+    Stopped,
+    TimeSpent,
+)
+from tests.unit.provider.task_state.elastic_values import a_round, failed, failure, status
 
 LOG = logging.getLogger("t")
 
@@ -54,7 +64,7 @@ def store():
 
 @pytest.fixture
 def state(store):
-    return JobState(store, LOG, try_number=2, folder="/checkpoints/job")
+    return JobState(store, LOG, LaunchFacts(try_number=2, folder="/checkpoints/job"))
 
 
 @pytest.fixture
@@ -77,7 +87,7 @@ def test_a_job_tells_people_how_it_went(state, store):
     state.hear(Progress({0: (10, 10), 1: (9, 10)}))
     state.hear(RoundBegan(0, 0, ()))
     state.end()
-    state.close("succeeded", succeeded=True)
+    state.close("succeeded")
     values = store.values
     assert (values["state"]["is"], values["state"]["try"]) == ("succeeded", 2)
     assert (values["progress"]["step"], values["progress"]["total"]) == (9, 10)
@@ -95,7 +105,7 @@ def test_an_order_reaches_the_job_and_its_end_names_who_stopped_it(state, store)
     said = "the key 'control' of the task's state says stop: good enough"
     assert asked == [(["stop_all_tasks"], said)]
     state.hear(Stopped(7, "stop_all_tasks was raised"))
-    state.close("succeeded", succeeded=True)
+    state.close("succeeded")
     told = f"was stopped after step 7: stop_all_tasks was raised ({said})"
     assert store.values["state"]["is"] == told
     assert store.values[ANSWER]["then"][-1].endswith(told)
@@ -108,7 +118,7 @@ def test_only_the_task_with_rank_0_listens_and_only_while_ranks_run(state, store
     state.begin(lambda *given: asked.append(given))
     state.hear(RoundBegan(0, 4, (2, 3)))
     state.hear(RoundBegan(0, 0, ()))
-    state.close("failed: x", succeeded=False)
+    state.close("failed: x", StoppedError("stopped"))
     assert asked == []
     assert store.values[CONTROL] == "stop"
     assert store.values["state"]["is"] == "failed: x"
@@ -121,7 +131,7 @@ def test_a_task_that_airflow_ends_says_so_before_its_job_has_ended(state, store)
     state.stop_asked("Airflow asked the task to end")
     await_(lambda: "state" in store.values)
     assert store.values["state"]["is"] == "ends: Airflow asked the task to end"
-    state.close("failed: stopped", succeeded=False)
+    state.close("failed: stopped", StoppedError("stopped"))
     assert store.values["state"]["is"] == "failed: stopped"
 
 
@@ -133,7 +143,7 @@ def test_a_pause_is_told_and_is_over_when_the_job_goes_on(state, store):
     await_(lambda: "paused" in str(store.values.get("state")))
     state.hear(Steered("resumed: resume was raised"))
     await_(lambda: store.values["state"]["is"] == "runs")
-    state.close("succeeded", succeeded=True)
+    state.close("succeeded")
 
 
 def test_the_relaying_thread_never_waits_for_airflow(state, store):
@@ -149,13 +159,72 @@ def test_the_relaying_thread_never_waits_for_airflow(state, store):
     assert time.monotonic() - began < 10
     assert threading.current_thread() not in store.threads
     store.hold.set()
-    state.close("succeeded", succeeded=True)
+    state.close("succeeded")
+
+
+def test_memory_does_not_grow_while_airflow_hangs(state, store):
+    """Every message of a week comes while one request waits for its answer."""
+    store.hold.clear()
+    state.begin(lambda *_: None)
+    for number in range(2000):
+        for event in (*a_round(number + 1), Saved(number), Steered("x"), failed(1)):
+            state.hear(event)
+    waiting = state._thread._asked.qsize()
+    assert waiting < 1010
+    store.hold.set()
+    state.close("succeeded")
+    assert store.values["elastic"]["rounds"][-1]["first_step"] == 2000
+    assert store.values["elastic"]["succeeded"]
+
+
+def test_a_task_tells_its_whole_story_under_one_key(state, store):
+    state.begin(lambda *_: None)
+    for event in (*a_round(1, 2), Saved(2), RoundBegan(0, 0, ()), failed(1), *a_round(3)):
+        state.hear(event)
+    state.hear(TimeSpent(60.0, 0.9, 1, "1 min, 90 % training"))
+    state.end()
+    error = WorkersFailedError("train failed: rank 1\nTraceback")
+    error.job_failure = failure(1)
+    state.close("failed: train failed: rank 1", error)
+    value = store.values["elastic"]
+    assert (value["doing"], value["succeeded"], value["try"]) == ("ended", False, 2)
+    assert value["outcome"] == "failed: train failed: rank 1"
+    assert value["failure"]["report"] == "train failed: rank 1\nTraceback"
+    assert [one["end"] for one in value["rounds"]] == ["failure", "lost"]
+    assert value["account"]["text"] == "1 min, 90 % training"
+    assert value["checkpoints"]["committed"][0]["step"] == 2
+    assert value["every"] == 5.0
+
+
+def test_a_next_try_goes_on_and_what_nobody_can_read_costs_a_line(store, caplog):
+    for try_number, before in ((1, None), (2, None), (3, {"version": 99})):
+        if before is not None:
+            store.values["elastic"] = before
+        state = JobState(store, LOG, LaunchFacts(try_number=try_number))
+        state.begin(lambda *_: None)
+        for event in a_round(1):
+            state.hear(event)
+        state.close("succeeded")
+        tries = [one["try"] for one in store.values["elastic"]["rounds"]]
+        assert tries == {1: [1], 2: [1, 2], 3: [3]}[try_number]
+    (told,) = caplog.messages
+    assert "the key 'elastic' of the task's state begins afresh" in told
+    assert "its version is 99; wanted 1" in told
+
+
+def test_a_task_that_only_waited_for_others_says_so_and_that_it_failed(state, store):
+    state.begin(lambda *_: None)
+    state.hear(status())
+    state.end()
+    state.close("failed: no nodes", RendezvousTimeoutError("no nodes"))
+    assert store.values.keys() == {"elastic"}
+    assert store.values["elastic"]["failure"]["class"] == "infrastructure"
 
 
 def test_a_try_in_which_no_worker_ran_leaves_the_state_as_it_is(state, store):
     state.begin(lambda *_: None)
     state.end()
-    state.close("failed: no nodes", succeeded=False)
+    state.close("failed: no nodes", StoppedError("stopped"))
     assert (store.values, store.threads) == ({}, set())
 
 
@@ -164,7 +233,7 @@ def test_the_end_of_a_task_waits_for_airflow_for_a_while_only(state, store, monk
     store.hold.clear()
     state.begin(lambda *_: None)
     state.hear(RoundBegan(0, 1, (0,)))
-    state.close("succeeded", succeeded=True)
+    state.close("succeeded")
     assert "Airflow takes more than 0.05 s to keep the task's state" in caplog.text
 
 
@@ -175,5 +244,5 @@ def test_what_a_store_should_not_raise_ends_the_steering_and_not_the_job(state, 
     store.set = fail
     state.begin(lambda *_: None)
     state.hear(RoundBegan(0, 1, (0,)))
-    state.close("succeeded", succeeded=True)
+    state.close("succeeded")
     assert "nobody can steer the job" in caplog.text

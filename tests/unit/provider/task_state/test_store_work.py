@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time.comms import ErrorResponse
 
 from airflow_provider.task_state.orders import ANSWER, CONTROL
-from airflow_provider.task_state.store_work import LOOK_PERIOD, StoreWork
+from airflow_provider.task_state.store_work import LOOK_PERIOD, Made, StoreWork
 
 LOG = logging.getLogger("t")
 TIME = "2026-11-29T12:00:00+00:00"
@@ -217,3 +217,46 @@ def test_what_nobody_ordered_is_no_answer(work, store):
     work.tell("the checkpoint of step 5 is committed")
     work.finish(succeeded=True)
     assert store.requests == []
+
+
+def test_a_made_value_goes_on_from_what_its_key_held_which_is_read_once(work, store):
+    store.values["elastic"] = 10
+    read = []
+
+    def note(value):
+        read.append(value)
+        return value
+
+    for second in range(3):
+        work.write("elastic", Made(note, lambda old, new=second: old + new), period=1.0)
+        work.turn(float(second))
+    assert store.values["elastic"] == 12
+    assert read == [10]
+    assert store.requests == [("get", "elastic")] + [("set", "elastic")] * 3
+
+
+def test_a_value_is_only_made_when_it_is_written(work, store):
+    made = []
+    for second in range(31):
+        work.write("elastic", Made(str, lambda _, new=second: made.append(new) or new), period=10.0)
+        work.turn(float(second))
+    assert made == [0, 10, 20, 30]
+
+
+def test_a_value_that_cannot_be_made_is_not_written_and_orders_are_taken(work, store, obeyed):
+    store.values[CONTROL] = "stop"
+    work.listen(0.0, on=True)
+    work.write("elastic", Made(str, lambda _: 1 / 0), period=1.0)
+    run(work, 0.0, 5.0)
+    assert [order.word for order in obeyed] == ["stop"]
+    assert "elastic" not in store.values
+
+
+def test_what_an_earlier_try_left_is_read_again_after_airflow_was_away(work, store):
+    store.values["elastic"] = 10
+    store.away = True
+    work.write("elastic", Made(int, lambda old: old + 1), period=1.0)
+    run(work, 0.0, 30.0)
+    store.away = False
+    run(work, 100.0, 101.0)
+    assert store.values["elastic"] == 11

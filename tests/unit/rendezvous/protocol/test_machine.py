@@ -67,6 +67,11 @@ class Node:
     def state(self) -> Any:
         return self.machine.state
 
+    @property
+    def stop(self) -> do.StopWorkers:
+        (found,) = (one for one in self.last if isinstance(one, do.StopWorkers))
+        return found
+
     def sees(self, observation: see.Observation, now: float | None = None) -> list[str]:
         """The instructions that follow, in brief, without the Wait."""
         self.now = self.now if now is None else now
@@ -389,6 +394,7 @@ def test_a_newcomer_ends_the_round_and_gets_in() -> None:
     assert node.sees(see.ReportsRead(node.ticket, FIRST, ())) == ["Create verdict"]
     assert node.wanted.cause is Cause.GROWN
     assert node.created() == ["StopWorkers"]
+    assert node.stop.cause is Cause.GROWN
     node.sees(see.WorkersStopped(FIRST))
     node.created()
     node.sees(see.StoreOpened(Stage(1, 2), "10.0.0.1", 29501))
@@ -477,6 +483,7 @@ def test_the_workers_of_a_suspended_node_run_on() -> None:
 def test_a_lost_node_ends_its_workers_and_comes_back_under_a_new_identity() -> None:
     node = follower()
     assert node.sees(see.LeaseLost("b.1")) == ["StopWorkers failed"]
+    assert node.stop.cause is Cause.LOST
     assert node.sees(see.WorkersStopped(FIRST)) == ["TakeLease"]
     assert node.sees(see.LeaseTaken(node.ticket, 0.0)) == ["Join"]
     assert node.state.pending.member.node == "b.2"
@@ -656,6 +663,7 @@ def test_who_waits_when_a_generation_ends(
 def test_a_stop_is_reported_and_ends_the_job() -> None:
     node = follower(token="5")
     assert node.sees(see.EndRequested("marked failed", stop=True)) == ["StopWorkers", "Create stop"]
+    assert node.stop.cause is Cause.STOPPED
     lead = leader()
     assert lead.sees(see.ReportsSeen(FIRST, (node.wanted,))) == ["Create verdict + marker"]
     final = lead.state.pending.records
@@ -691,6 +699,7 @@ def test_a_node_that_waits_beside_a_job_of_another_token_stops_alone() -> None:
 def test_a_node_that_leaves_just_goes_once_its_workers_have() -> None:
     node = follower()
     assert node.sees(see.EndRequested("preempted", stop=False)) == ["StopWorkers"]
+    assert node.stop.cause is None
     assert node.sees(see.WorkersStopped(FIRST)) == ["Leave", "Finish Left"]
 
 
