@@ -28,7 +28,7 @@ from tests.airflow.serverless import prepare
 from tests.airflow.services import Services, services
 from tests.airflow.settings import environment
 from tests.airflow.warm_agents import have_agents_forked
-from tests.support.etcd_servers import EtcdServer, etcd, with_passwords
+from tests.support.etcd_servers import CALM, EtcdServer, etcd, with_passwords
 from tests.support.leftovers import files
 from tests.support.zookeeper_servers import ZooKeeperServer, zookeeper, zookeeper_of
 from tests.support.zookeeper_servers import client as client_of
@@ -122,7 +122,7 @@ class Meeting:
 def meeting(client: Client) -> Iterator[Meeting]:
     """Where gangs meet."""
     password = secrets.token_hex(8)
-    with etcd("--auth-token", "simple") as store:
+    with etcd(*CALM, "--auth-token", "simple") as store:
         with_passwords(store, {"gangs": (password, "/tests")})
         meeting = Meeting(store, "etcd_tests", password)
         meeting.introduce(client, "tests")

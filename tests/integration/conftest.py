@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import warm_python
-from tests.support.etcd_servers import EtcdServer
+from tests.support.etcd_servers import CALM, EtcdServer
 from tests.support.fake_task import FakeTask
 from tests.support.launches import hide_torch
 from tests.support.leftovers import nothing_left
@@ -92,7 +92,7 @@ def folder(tmp_path: Path) -> str:
 @pytest.fixture(scope="session")
 def shared_etcd() -> Iterator[EtcdServer]:
     """One etcd for all tests that do not disturb it."""
-    with ETCD.start() as server:
+    with ETCD.start(*CALM) as server:
         yield server
 
 
