@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import httpx
@@ -40,9 +41,12 @@ def wait(what: str, seconds: float, probe: Callable[[], _T | None], tail: Callab
 
 
 class Client:
-    """One connection to the api-server at ``url``; a context manager that closes it."""
+    """One connection to the api-server at ``url``; a context manager that closes it. ``logs`` is
+    the folder of the tasks' logs.
+    """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, logs: Path) -> None:
+        self.logs = logs
         self._http = httpx.Client(base_url=url, timeout=30, trust_env=False)
 
     def __enter__(self) -> Self:
@@ -346,13 +350,25 @@ class Task:
         return "\n".join(lines)
 
     def await_text(self, wanted: str, seconds: float = 90, try_number: int | None = None) -> None:
-        """Wait until ``wanted`` is somewhere in its log."""
-        wait(
-            f"{wanted!r} in the log of {self.task_id}",
-            seconds,
-            lambda: True if wanted in self.text(try_number) else None,
-            self.tail,
-        )
+        """Wait until ``wanted`` is somewhere in its log: the api-server is asked if that grows."""
+        before = 0
+
+        def there() -> bool | None:
+            nonlocal before
+            size = self._logged()
+            if size and size == before:
+                return None
+            before = size
+            return True if wanted in self.text(try_number) else None
+
+        wait(f"{wanted!r} in the log of {self.task_id}", seconds, there, self.tail)
+
+    def _logged(self) -> int:
+        """How many bytes are in the log files of its tries, wherever these are read here."""
+        index = "" if self.map_index < 0 else f"map_index={self.map_index}"
+        run = self.run.client.logs / f"dag_id={self.run.dag_id}" / f"run_id={self.run.run_id}"
+        files = (run / f"task_id={self.task_id}" / index).glob("attempt=*.log")
+        return sum(file.stat().st_size for file in files)
 
     def tail(self, lines: int = 40) -> str:
         """Its state and the last lines of its log."""

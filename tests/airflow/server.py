@@ -191,7 +191,7 @@ def airflow(
         orders.argv(), env=env, cwd=_ROOT, stdin=subprocess.PIPE, start_new_session=True
     )
     try:
-        with Client(url) as client:
+        with Client(url, home / "logs") as client:
             server = Airflow(home, url, "admin", password, client, supervisor)
             until = time.monotonic() + deadline
             while not client.healthy():

@@ -1,4 +1,4 @@
-"""Thousands of bad days in virtual time, and after each step of each of them: what must hold, does.
+"""A thousand bad days in virtual time, and after each step of each of them: what must hold, does.
 
 A failure prints the seed of its day; ``python -m tests.simulation SEED`` tells that day's story.
 ``LLUTIL_SIMULATION_SEED`` chooses where the seeds begin, ``LLUTIL_SIMULATION_DAYS`` how many there
