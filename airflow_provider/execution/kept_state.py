@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowRescheduleException, AirflowSkipException
 
 from airflow_provider.execution.dag_test import is_dag_test
+from airflow_provider.execution.final_exception import final_exception
 from airflow_provider.execution.hidden_texts import hider
-from airflow_provider.task_state.elastic_note import LaunchFacts
+from airflow_provider.task_state.elastic_note import Ended, LaunchFacts
 from airflow_provider.task_state.job_state import JobState
 from airflow_provider.task_state.note_size import LIMIT
 from llutil.checkpoints.job_environment import checkpoint_environment
 from llutil.checkpoints.place import FOLDER
+from llutil.errors import LaunchError
 
 if TYPE_CHECKING:
     from llutil.launcher.config import LaunchConfig
@@ -68,17 +70,23 @@ def outcome_told(states: list[JobState]) -> Iterator[None]:
         yield
     except BaseException as error:
         for state in states:
-            goes_on = isinstance(error, AirflowRescheduleException)
-            state.close(_outcome(error), error, goes_on=goes_on)
+            state.close(_ended(error))
         raise
     for state in states:
-        state.close("succeeded")
+        state.close(Ended(outcome="succeeded", succeeded=True))
 
 
-def _outcome(error: BaseException) -> str:
-    if isinstance(error, AirflowRescheduleException):
-        return "waits for its siblings, without a slot"
-    if isinstance(error, AirflowSkipException):
-        return "skipped"
+def _ended(error: BaseException) -> Ended:
+    """How a try ended that raised ``error``."""
+    raised = (isinstance(error, LaunchError) and final_exception(error)) or error
+    if isinstance(raised, AirflowRescheduleException):
+        return Ended(outcome="waits for its siblings, without a slot", goes_on=True)
+    if isinstance(raised, AirflowSkipException):
+        return Ended(outcome="skipped")
+    failure = error if isinstance(error, LaunchError) else error.__cause__
     first, _, _ = str(error).strip().partition("\n")
-    return f"failed: {first or type(error).__name__}"
+    return Ended(
+        outcome=f"failed: {first or type(error).__name__}",
+        failure=failure.job_failure if isinstance(failure, LaunchError) else None,
+        report=str(error),
+    )

@@ -25,7 +25,6 @@ from airflow_provider.task_state.notes import write_period
 from airflow_provider.task_state.seen_rounds import SeenRounds
 from airflow_provider.task_state.store_thread import StoreThread
 from airflow_provider.task_state.store_work import Made
-from llutil.errors import LaunchError
 from llutil.task_link.job_events import JobEvent, NodeStatus, RoundBegan, RoundEnded
 
 __all__ = ["ElasticKey"]
@@ -72,24 +71,11 @@ class ElasticKey:
             case _:
                 pass
 
-    def end(
-        self, outcome: str, error: BaseException | None, now: dt.datetime, *, goes_on: bool
-    ) -> bool:
-        """The try has ended, by ``error`` if there is one. Returns whether there was anything to
-        say.
-        """
+    def end(self, ended: Ended, now: dt.datetime) -> bool:
+        """The try has ended. Returns whether there was anything to say."""
         if self._rounds.seen() is None:
             return False
-        first, _, _ = str(error or "").strip().partition("\n")
-        self._rounds.end(now, first or outcome, succeeded=error is None)
-        told = error.job_failure if isinstance(error, LaunchError) else None
-        ended = Ended(
-            outcome=outcome,
-            succeeded=error is None,
-            failure=told,
-            report=str(error or ""),
-            goes_on=goes_on,
-        )
+        self._rounds.end(now, ended.outcome, succeeded=ended.succeeded)
         self._write(ended)
         return True
 

@@ -42,12 +42,12 @@ class LaunchFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How a try ended: in words, and by which failure. ``goes_on``: this try begins again later,
-    once it has a slot.
+    """How a try ended: in words, and by which failure, if the job has failed. ``goes_on``: this try
+    begins again later, once it has a slot.
     """
 
     outcome: str
-    succeeded: bool
+    succeeded: bool = False
     failure: JobFailure | None = None
     report: str = ""
     goes_on: bool = False

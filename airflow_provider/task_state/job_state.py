@@ -12,10 +12,11 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from airflow_provider.agent_client.job_listener import Steer
 from airflow_provider.task_state.elastic_key import ElasticKey
-from airflow_provider.task_state.elastic_note import LaunchFacts
+from airflow_provider.task_state.elastic_note import Ended, LaunchFacts
 from airflow_provider.task_state.note_size import LIMIT
 from airflow_provider.task_state.notes import (
     CHECKPOINT,
@@ -127,18 +128,15 @@ class JobState:
         """See ``JobListener``."""
         self._steer = None
 
-    def close(
-        self, outcome: str, error: BaseException | None = None, *, goes_on: bool = False
-    ) -> None:
-        """The try has ended with this ``outcome``, by ``error`` if it has failed. ``goes_on``: it
-        begins again later. Nothing is said if no agent has told of its job.
-        """
-        told = outcome if self._stopped is None else self._words(self._stopped)
+    def close(self, ended: Ended) -> None:
+        """The try has ended. Nothing is said if no agent has told of its job."""
+        if self._stopped is not None:
+            ended = replace(ended, outcome=self._words(self._stopped))
         if self._world_size:
             self._note_progress()
-            self._tell(told)
-        if self._elastic.end(told, error, _now(), goes_on=goes_on) or self._world_size:
-            self._thread.close(_LEAVE_WITHIN, succeeded=error is None)
+            self._tell(ended.outcome)
+        if self._elastic.end(ended, _now()) or self._world_size:
+            self._thread.close(_LEAVE_WITHIN, succeeded=ended.succeeded)
 
     def _listen(self, *, on: bool) -> None:
         self._hears = on

@@ -76,6 +76,7 @@ def test_all_nodes_marked_failed_leave_no_process_and_no_member(
     for process in server.processes(AIRFLOW_CTX_DAG_RUN_ID=gang.run.run_id):
         said = [*process.cmdline(), *process.environ().values()]
         assert not [text for text in said if meeting.password in text]
+    assert all(meeting.password not in str(node.stored()) for node in gang.nodes)
     for node in gang.nodes:
         node.mark("failed")
     await_nothing_left(server, gang.run, seconds=HEARTBEAT + 15)
@@ -95,6 +96,11 @@ def test_a_node_that_is_killed_is_tried_again_and_joins_the_running_job(
     gang.let_go(server)
     gang.run.finish("success", seconds=90)
     assert [stays.facts()["try_number"], lost.facts()["try_number"]] == [1, 2]
+    rounds = [stays.stored()["elastic"]["rounds"], lost.stored()["elastic"]["rounds"]]
+    assert [one["end"] for one in rounds[0]] == ["lost", "membership", "success"]
+    assert [len(one["nodes"]) for one in rounds[0]] == [2, 1, 2]
+    # Its first try may have been killed before it wrote anything.
+    assert {(one["try"], one["end"]) for one in rounds[1]} - {(1, "lost")} == {(2, "success")}
     assert gang.run.task("compare").xcoms()["return_value"].keys() == {"0", "1"}
 
 

@@ -103,6 +103,13 @@ def test_a_checkpoint_is_saved_and_told(train: Task, folder: Path) -> None:
     (job,) = (path for path in folder.iterdir() if path.name.startswith("steered.train"))
     assert told["folder"] == str(job)
     assert list(job.glob(f"step-{told['step']}-*/COMMITTED"))
+    value = train.await_stored("elastic", f"'committed': [{{'step': {told['step']}, ")
+    assert (value["version"], value["try"], value["nodes"], value["world_size"]) == (1, 1, 1, 2)
+    assert [rank["rank"] for rank in value["ranks"]] == [0, 1]
+    assert all(rank["step"] and rank["pid"] for rank in value["ranks"])
+    assert value["checkpoints"]["folder"] == str(job)
+    assert value["checkpoints"]["next"] == told["step"]
+    assert value["curves"]["metrics"]["loss"]
 
 
 def test_what_is_no_order_is_answered(train: Task) -> None:
@@ -123,6 +130,11 @@ def test_a_stopped_job_is_a_success_says_who_stopped_it_and_goes_on_once_it_is_c
     state = train.stored()["state"]["is"]
     assert state.startswith(f"was stopped after step {last}: ")
     assert "says stop: good enough" in state
+    value = train.stored()["elastic"]
+    assert (value["doing"], value["succeeded"], value["failure"]) == ("ended", True, None)
+    assert value["outcome"] == state
+    assert [(one["end"], one["last_step"]) for one in value["rounds"]] == [("stop", last)]
+    assert "training" in value["account"]["text"]
     text = train.text()
     assert f"the job was stopped after step {last}: " in text
     assert "the key 'control' of the task's state says stop: good enough" in text
@@ -130,6 +142,8 @@ def test_a_stopped_job_is_a_success_says_who_stopped_it_and_goes_on_once_it_is_c
     train.clear()
     train.await_try(2)
     train.await_text(f"rank 0 begins after step {last}", try_number=2)
+    value = train.await_stored("elastic", f"'resumed_from': {last}")
+    assert [(one["try"], one["end"]) for one in value["rounds"]] == [(1, "stop"), (2, "")]
     train.run.mark("failed")
 
 
@@ -153,6 +167,13 @@ def test_a_gang_looks_for_orders_once_in_4_and_a_half_seconds_in_all(
         node.await_stored("state", "'runs'")
     assert nodes[0].stored()["state"]["control"] == "taken here"
     assert nodes[1].stored()["state"]["control"] == "taken by the task instance with rank 0"
+    wanted = ("'loss': [[", "'rounds': [{")
+    told = zip(nodes, wanted, strict=True)
+    values = [node.await_stored("elastic", text) for node, text in told]
+    assert [value["node"] for value in values] == [0, 1]
+    names = [value["label"] for value in values]
+    assert [value["rounds"][-1]["nodes"] for value in values] == [names, names]
+    assert [bool(value["curves"]["metrics"]) for value in values] == [True, False]
 
 
 def test_one_order_holds_the_ranks_of_all_nodes(runs: dict[str, Run]) -> None:

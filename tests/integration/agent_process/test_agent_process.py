@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from llutil.agent_socket.round_end import RoundEndKind
 from llutil.entrypoint import Script
 from llutil.failure import FailureClass
 from llutil.serialization.class_values import node
@@ -66,6 +67,15 @@ def test_a_job_that_succeeds(method: str, folder: str) -> None:
         )
         rounds = [message for message in others if isinstance(message, messages.RoundBegan)]
         assert rounds == [messages.RoundBegan(0, 2, (0, 1)), messages.RoundBegan(0, 0, ())]
+        (ended,) = (one.end for one in others if isinstance(one, messages.RoundEnded))
+        assert (ended.kind, ended.failure) == (RoundEndKind.SUCCESS, None)
+        began = next(one.status for one in others if isinstance(one, messages.NodeStatus))
+        assert (began.round, began.node, began.nodes) == (1, 0, 1)
+        assert [(rank.rank, rank.pid > 0) for rank in began.ranks] == [(0, True), (1, True)]
+        assert len(began.members) == 1
+        (spent,) = (one for one in others if isinstance(one, messages.TimeSpent))
+        assert (spent.restarts, spent.training_share) == (0, None)
+        assert others.index(spent) < others.index(messages.JobSucceeded((0, 1)))
         assert task.printed == {"stdout": b"", "stderr": b""}
     assert not Path(folder, "after.log").exists()
 
@@ -112,6 +122,11 @@ def test_each_restart_is_told(folder: str) -> None:
             m for m in task.heard if isinstance(m, messages.LogRecord) and m.level == "WARNING"
         ]
         assert "restart 1 of 3" in warnings[0].text
+        ends = [m.end for m in task.heard if isinstance(m, messages.RoundEnded)]
+        assert [end.kind for end in ends] == ["failure", "failure", "success"]
+        assert [[rank.culprit for rank in end.ranks] for end in ends] == [[True], [True], []]
+        assert ends[0].failure is not None
+        assert ends[0].why == ends[0].failure.why
 
 
 def test_progress_is_told(folder: str) -> None:

@@ -7,16 +7,23 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from airflow.sdk.exceptions import AirflowRescheduleException, AirflowSkipException
+from airflow.sdk.exceptions import (
+    AirflowFailException,
+    AirflowRescheduleException,
+    AirflowSkipException,
+)
 from airflow.sdk.log import mask_secret
 from airflow.sdk.timezone import utcnow
 
 from airflow_provider.execution.hidden_texts import hider
 from airflow_provider.execution.kept_state import job_state, outcome_told
+from airflow_provider.task_state.elastic_note import Ended
 from airflow_provider.task_state.note_size import LIMIT
 from llutil.errors import StoppedError, WorkersFailedError
+from llutil.failure import FailureClass, JobFailure
 from llutil.launcher.config import LaunchConfig
 from llutil.secret import Secret
+from tests.unit.provider.task_state.elastic_values import failure
 
 CONFIG = LaunchConfig(1, 1, 1, run_id="r", checkpoint_path="/c", checkpoint_job="j")
 LOG = logging.getLogger("t")
@@ -26,8 +33,8 @@ class PlayedState:
     def __init__(self):
         self.closed = []
 
-    def close(self, outcome, error=None, *, goes_on=False):
-        self.closed.append((outcome, error, goes_on))
+    def close(self, ended):
+        self.closed.append(ended)
 
 
 @pytest.mark.parametrize(
@@ -44,15 +51,42 @@ def test_each_end_of_a_try_is_told_in_one_line(error, outcome):
     state = PlayedState()
     with pytest.raises(type(error)), outcome_told([state]):
         raise error
-    goes_on = isinstance(error, AirflowRescheduleException)
-    assert state.closed == [(outcome, error, goes_on)]
+    (ended,) = state.closed
+    assert (ended.outcome, ended.succeeded) == (outcome, False)
+    assert ended.goes_on == isinstance(error, AirflowRescheduleException)
+
+
+def told_of(error):
+    state = PlayedState()
+    with pytest.raises(type(error)), outcome_told([state]):
+        raise error
+    return state.closed[0]
+
+
+def test_a_failure_is_told_with_its_report_also_if_airflow_is_told_another():
+    error = WorkersFailedError("rank 1 failed\nTraceback")
+    error.job_failure = JobFailure(why="rank 1: boom", failure_class=FailureClass.HANG)
+    told = told_of(error)
+    assert (told.failure, told.report) == (error.job_failure, "rank 1 failed\nTraceback")
+    hopeless = AirflowFailException("a sibling has failed")
+    hopeless.__cause__ = error
+    assert told_of(hopeless).failure == error.job_failure
+    assert told_of(KeyboardInterrupt()).failure is None
+
+
+def test_a_rank_that_has_its_task_skipped_has_not_failed():
+    error = WorkersFailedError("rank 0 failed")
+    rank = replace(failure(0).failure, final_exception="AirflowSkipException")
+    error.job_failure = JobFailure.of(rank)
+    told = told_of(error)
+    assert (told.outcome, told.failure) == ("skipped", None)
 
 
 def test_a_success_is_told():
     state = PlayedState()
     with outcome_told([state]):
         pass
-    assert state.closed == [("succeeded", None, False)]
+    assert state.closed == [Ended(outcome="succeeded", succeeded=True)]
 
 
 def test_an_airflow_without_a_state_for_tasks_is_told_of_once_and_does_no_harm(caplog):

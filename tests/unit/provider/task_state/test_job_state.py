@@ -9,10 +9,10 @@ import time
 import pytest
 
 from airflow_provider.task_state import store_work
-from airflow_provider.task_state.elastic_note import LaunchFacts
+from airflow_provider.task_state.elastic_note import Ended, LaunchFacts
 from airflow_provider.task_state.job_state import JobState
 from airflow_provider.task_state.orders import ANSWER, CONTROL
-from llutil.errors import RendezvousTimeoutError, StoppedError, WorkersFailedError
+from llutil.failure import JobFailure
 from llutil.task_link.job_events import (
     Progress,
     RoundBegan,
@@ -24,6 +24,7 @@ from llutil.task_link.job_events import (
 from tests.unit.provider.task_state.elastic_values import a_round, failed, failure, status
 
 LOG = logging.getLogger("t")
+SUCCESS = Ended(outcome="succeeded", succeeded=True)
 
 
 class SharedStore:
@@ -87,7 +88,7 @@ def test_a_job_tells_people_how_it_went(state, store):
     state.hear(Progress({0: (10, 10), 1: (9, 10)}))
     state.hear(RoundBegan(0, 0, ()))
     state.end()
-    state.close("succeeded")
+    state.close(SUCCESS)
     values = store.values
     assert (values["state"]["is"], values["state"]["try"]) == ("succeeded", 2)
     assert (values["progress"]["step"], values["progress"]["total"]) == (9, 10)
@@ -105,7 +106,7 @@ def test_an_order_reaches_the_job_and_its_end_names_who_stopped_it(state, store)
     said = "the key 'control' of the task's state says stop: good enough"
     assert asked == [(["stop_all_tasks"], said)]
     state.hear(Stopped(7, "stop_all_tasks was raised"))
-    state.close("succeeded")
+    state.close(SUCCESS)
     told = f"was stopped after step 7: stop_all_tasks was raised ({said})"
     assert store.values["state"]["is"] == told
     assert store.values[ANSWER]["then"][-1].endswith(told)
@@ -118,7 +119,7 @@ def test_only_the_task_with_rank_0_listens_and_only_while_ranks_run(state, store
     state.begin(lambda *given: asked.append(given))
     state.hear(RoundBegan(0, 4, (2, 3)))
     state.hear(RoundBegan(0, 0, ()))
-    state.close("failed: x", StoppedError("stopped"))
+    state.close(Ended(outcome="failed: x"))
     assert asked == []
     assert store.values[CONTROL] == "stop"
     assert store.values["state"]["is"] == "failed: x"
@@ -131,7 +132,7 @@ def test_a_task_that_airflow_ends_says_so_before_its_job_has_ended(state, store)
     state.stop_asked("Airflow asked the task to end")
     await_(lambda: "state" in store.values)
     assert store.values["state"]["is"] == "ends: Airflow asked the task to end"
-    state.close("failed: stopped", StoppedError("stopped"))
+    state.close(Ended(outcome="failed: stopped"))
     assert store.values["state"]["is"] == "failed: stopped"
 
 
@@ -143,7 +144,7 @@ def test_a_pause_is_told_and_is_over_when_the_job_goes_on(state, store):
     await_(lambda: "paused" in str(store.values.get("state")))
     state.hear(Steered("resumed: resume was raised"))
     await_(lambda: store.values["state"]["is"] == "runs")
-    state.close("succeeded")
+    state.close(SUCCESS)
 
 
 def test_the_relaying_thread_never_waits_for_airflow(state, store):
@@ -159,7 +160,7 @@ def test_the_relaying_thread_never_waits_for_airflow(state, store):
     assert time.monotonic() - began < 10
     assert threading.current_thread() not in store.threads
     store.hold.set()
-    state.close("succeeded")
+    state.close(SUCCESS)
 
 
 def test_memory_does_not_grow_while_airflow_hangs(state, store):
@@ -172,7 +173,7 @@ def test_memory_does_not_grow_while_airflow_hangs(state, store):
     waiting = state._thread._asked.qsize()
     assert waiting < 1010
     store.hold.set()
-    state.close("succeeded")
+    state.close(SUCCESS)
     assert store.values["elastic"]["rounds"][-1]["first_step"] == 2000
     assert store.values["elastic"]["succeeded"]
 
@@ -183,13 +184,12 @@ def test_a_task_tells_its_whole_story_under_one_key(state, store):
         state.hear(event)
     state.hear(TimeSpent(60.0, 0.9, 1, "1 min, 90 % training"))
     state.end()
-    error = WorkersFailedError("train failed: rank 1\nTraceback")
-    error.job_failure = failure(1)
-    state.close("failed: train failed: rank 1", error)
+    report = "train failed: rank 1\nTraceback"
+    state.close(Ended(outcome="failed: train failed: rank 1", failure=failure(1), report=report))
     value = store.values["elastic"]
     assert (value["doing"], value["succeeded"], value["try"]) == ("ended", False, 2)
     assert value["outcome"] == "failed: train failed: rank 1"
-    assert value["failure"]["report"] == "train failed: rank 1\nTraceback"
+    assert value["failure"]["report"] == report
     assert [one["end"] for one in value["rounds"]] == ["failure", "lost"]
     assert value["account"]["text"] == "1 min, 90 % training"
     assert value["checkpoints"]["committed"][0]["step"] == 2
@@ -204,7 +204,7 @@ def test_a_next_try_goes_on_and_what_nobody_can_read_costs_a_line(store, caplog)
         state.begin(lambda *_: None)
         for event in a_round(1):
             state.hear(event)
-        state.close("succeeded")
+        state.close(SUCCESS)
         tries = [one["try"] for one in store.values["elastic"]["rounds"]]
         assert tries == {1: [1], 2: [1, 2], 3: [3]}[try_number]
     (told,) = caplog.messages
@@ -216,15 +216,15 @@ def test_a_task_that_only_waited_for_others_says_so_and_that_it_failed(state, st
     state.begin(lambda *_: None)
     state.hear(status())
     state.end()
-    state.close("failed: no nodes", RendezvousTimeoutError("no nodes"))
+    state.close(Ended(outcome="failed: no nodes", failure=JobFailure(why="no nodes")))
     assert store.values.keys() == {"elastic"}
-    assert store.values["elastic"]["failure"]["class"] == "infrastructure"
+    assert store.values["elastic"]["failure"]["why"] == "no nodes"
 
 
 def test_a_try_in_which_no_worker_ran_leaves_the_state_as_it_is(state, store):
     state.begin(lambda *_: None)
     state.end()
-    state.close("failed: no nodes", StoppedError("stopped"))
+    state.close(Ended(outcome="failed: no nodes"))
     assert (store.values, store.threads) == ({}, set())
 
 
@@ -233,7 +233,7 @@ def test_the_end_of_a_task_waits_for_airflow_for_a_while_only(state, store, monk
     store.hold.clear()
     state.begin(lambda *_: None)
     state.hear(RoundBegan(0, 1, (0,)))
-    state.close("succeeded")
+    state.close(SUCCESS)
     assert "Airflow takes more than 0.05 s to keep the task's state" in caplog.text
 
 
@@ -244,5 +244,5 @@ def test_what_a_store_should_not_raise_ends_the_steering_and_not_the_job(state, 
     store.set = fail
     state.begin(lambda *_: None)
     state.hear(RoundBegan(0, 1, (0,)))
-    state.close("succeeded")
+    state.close(SUCCESS)
     assert "nobody can steer the job" in caplog.text
