@@ -56,7 +56,7 @@ class ElasticKey:
         self._hide = hide
         self._limit = limit
         self._rounds = SeenRounds(facts.try_number)
-        self._every = write_period(1, 1)
+        self._every = write_period(facts.max_nodes, 1)  # as long as it waits for others
         self._begun = False
 
     def hear(self, event: JobEvent, now: dt.datetime) -> None:

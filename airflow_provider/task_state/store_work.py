@@ -81,6 +81,7 @@ class StoreWork:
         """What ``Made`` values go on from."""
         self._not_before: dict[str, float] = {}
         self._periods: dict[str, float] = {}
+        self._wrote: dict[str, float] = {}
         self._next_look = _FOREVER
         self._listened = False
         self._pause = 0.0
@@ -117,12 +118,12 @@ class StoreWork:
                 self._next_look = now + LOOK_PERIOD
                 self._look()
             for key in list(self._pending):
-                if now >= max(self._not_before[key], self._paused_until):
+                if now >= max(self._due(key), self._paused_until):
                     self._write(key)
-                    self._not_before[key] = now + self._periods[key]
+                    self._not_before[key], self._wrote[key] = 0.0, now
         except (AirflowRuntimeError, OSError, EOFError) as error:
             self._fail(now, error)
-        due = min((self._not_before[key] for key in self._pending), default=_FOREVER)
+        due = min(map(self._due, self._pending), default=_FOREVER)
         return max(min(due, self._next_look), self._paused_until)
 
     def finish(self, *, succeeded: bool) -> None:
@@ -138,6 +139,10 @@ class StoreWork:
                 self._write(key)
         except (AirflowRuntimeError, OSError, EOFError) as error:
             self._log.warning("the task's state is not up to date: %s", error)
+
+    def _due(self, key: str) -> float:
+        """When ``key`` may be written, by the period of its newest value."""
+        return max(self._not_before[key], self._wrote.get(key, -_FOREVER) + self._periods[key])
 
     def _look(self) -> None:
         value = self._store.get(CONTROL)
@@ -161,6 +166,7 @@ class StoreWork:
         self._answer = {"asked": shown, "taken": self._time(), **more}
         self.write(ANSWER, self._answer, period=1.0)
         self._not_before[ANSWER] = 0.0
+        self._wrote.pop(ANSWER, None)
 
     def _write(self, key: str) -> None:
         value = self._pending[key]

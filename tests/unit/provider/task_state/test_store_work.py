@@ -260,3 +260,13 @@ def test_what_an_earlier_try_left_is_read_again_after_airflow_was_away(work, sto
     store.away = False
     run(work, 100.0, 101.0)
     assert store.values["elastic"] == 11
+
+
+def test_a_key_that_is_written_more_often_from_now_on_need_not_wait_for_its_old_period(work, store):
+    work.write("elastic", 1, period=320.0)
+    run(work, 0.0, 10.0)
+    work.write("elastic", 2, period=5.0)
+    assert run(work, 10.0, 10.0) == float("inf")
+    work.write("elastic", 3, period=5.0)
+    assert run(work, 12.0, 12.0) == 15.0
+    assert store.requests == [("set", "elastic")] * 2
