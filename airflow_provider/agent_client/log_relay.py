@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Iterable
+from itertools import groupby
 
 from airflow_provider.agent_client.log_levels import StreamLevels
 from llutil.progress.display import ProgressDisplay, nodes_like
@@ -17,7 +19,7 @@ from llutil.system.printable import printable_lines
 from llutil.task_link.job_events import JobEvent
 from llutil.task_link.messages import (
     LogRecord,
-    OutputLine,
+    OutputLines,
     Progress,
     RoundBegan,
     Stopped,
@@ -42,12 +44,13 @@ class LogRelay:
         self._levels: dict[tuple[int | None, str], StreamLevels] = {}
         self.last_errors: deque[str] = deque(maxlen=_LAST_LINES)
 
-    def event(self, event: OutputLine | LogRecord | JobEvent) -> None:
+    def event(self, event: OutputLines | LogRecord | JobEvent) -> None:
         """Write one event as a line of the log, or show it on the display."""
         match event:
-            case OutputLine(rank=rank, stream=stream, text=text, prefix=prefix):
-                level = self._level(rank, stream, text)
-                self._write(level, prefix or f"[rank {rank}] ", text)
+            case OutputLines(rank=rank, stream=stream, text=text, prefix=prefix):
+                levels = self._stream_levels(rank, stream)
+                for level, lines in groupby(printable_lines(text), levels.level):
+                    self._write_lines(level, prefix or f"[rank {rank}] ", lines)
             case LogRecord(level=level, text=text):
                 number = logging.getLevelNamesMapping().get(level, logging.INFO)
                 self._write(number, "[agent] ", text)
@@ -76,7 +79,7 @@ class LogRelay:
         """Write a line that the agent's process printed; ``stream`` is ``stdout`` or ``stderr``."""
         if stream == "stderr":
             self.last_errors.append(text)
-        self._write(self._level(None, stream, text), "[agent] ", text)
+        self._write(self._stream_levels(None, stream).level(text), "[agent] ", text)
 
     def say(self, level: int, text: str) -> None:
         """Write a line of the task's own about its agent."""
@@ -86,11 +89,15 @@ class LogRelay:
         """Leave the last progress in the log."""
         self._display.close()
 
-    def _level(self, rank: int | None, stream: str, text: str) -> int:
-        """The level of the next line of that rank, or of the agent, on that stream."""
-        return self._levels.setdefault((rank, stream), StreamLevels(stream)).level(text)
+    def _stream_levels(self, rank: int | None, stream: str) -> StreamLevels:
+        """The levels of the lines of that rank, or of the agent, on that stream."""
+        return self._levels.setdefault((rank, stream), StreamLevels(stream))
 
     def _write(self, level: int, prefix: str, text: str) -> None:
         """Write ``text``, each of its lines behind the prefix: a rank may have a word in it."""
-        lines = (f"{self._label}{prefix}{line}" for line in printable_lines(text))
-        self._log.log(level, "\n".join(lines))
+        self._write_lines(level, prefix, printable_lines(text))
+
+    def _write_lines(self, level: int, prefix: str, lines: Iterable[str]) -> None:
+        """Write one record: Airflow takes as long for each as for many lines in one."""
+        start = f"{self._label}{prefix}"
+        self._log.log(level, start + f"\n{start}".join(lines))

@@ -36,7 +36,7 @@ from llutil.task_link.messages import (
     LogRecord,
     Message,
     NodeStatus,
-    OutputLine,
+    OutputLines,
     Progress,
     Result,
     ResultInFile,
@@ -237,7 +237,7 @@ class AgentSession:
                         f"task of version {VERSION}: install the same "
                         "airflow-provider-elastic-launch on both sides"
                     )
-            case OutputLine() | LogRecord():
+            case OutputLines() | LogRecord():
                 self._relay.event(message)
             case RoundBegan() | Progress() | Saved() | Steered() | Stopped():
                 self.job.hear(message)

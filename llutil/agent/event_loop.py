@@ -33,6 +33,8 @@ class EventLoop:
         self._soon: deque[Callable[[], None]] = deque()
         self._next = float("inf")
         self._repeat: tuple[float, Callable[[], None]] | None = None
+        self._paused: dict[int, tuple[float, selectors.SelectorKey]] = {}
+        """What is not looked at for a while, by descriptor: until when, and how it is watched."""
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._open = True
         # Without the lock, ``wake`` could write to a descriptor that ``close`` has just closed and
@@ -49,13 +51,18 @@ class EventLoop:
 
     def unwatch(self, fd: int) -> None:
         """Stop waiting for ``fd``. Does nothing if it is not watched."""
+        self._paused.pop(fd, None)
         if fd in self._selector.get_map():
             self._selector.unregister(fd)
+
+    def pause(self, fd: int, until: float) -> None:
+        """Do not look at ``fd``, which is watched, until then (``time.monotonic()``)."""
+        self._paused[fd] = until, self._selector.unregister(fd)
 
     def fds(self) -> set[int]:
         """Every descriptor that the loop owns or watches. A forked child must close them."""
         fds = {key.fd for key in self._selector.get_map().values()}
-        fds |= {self._wake_write}
+        fds |= {self._wake_write, *self._paused}
         if isinstance(self._selector, selectors.EpollSelector):
             fds.add(self._selector.fileno())
         return fds
@@ -94,7 +101,13 @@ class EventLoop:
 
         It may return although nothing happened. Callers look at their own state, and call it again.
         """
-        timeout = min(max(0.0, min(deadline, self._next) - time.monotonic()), _LONGEST_WAIT)
+        now = time.monotonic()
+        for fd, (until, key) in list(self._paused.items()):
+            deadline = min(deadline, until)
+            if until <= now:
+                del self._paused[fd]
+                self._selector.register(fd, key.events, key.data)
+        timeout = min(max(0.0, min(deadline, self._next) - now), _LONGEST_WAIT)
         while self._soon:
             self._soon.popleft()()
         for key, _ in self._selector.select(timeout):

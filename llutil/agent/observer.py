@@ -9,7 +9,7 @@ observer of its own. This module may import only the standard library, ``llutil.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from llutil.agent_socket.messages import JobStatus
@@ -25,7 +25,7 @@ class AgentObserver(Protocol):
     """
 
     captures: bool
-    """Whether workers' output should come to ``output_line``. Else workers inherit the agent's own
+    """Whether workers' output should come to ``output_lines``. Else workers inherit the agent's own
     streams.
     """
 
@@ -38,8 +38,8 @@ class AgentObserver(Protocol):
     def fds(self) -> set[int]:
         """Descriptors that a forked worker must not keep."""
 
-    def output_line(self, rank: int, prefix: str, stream: str, text: str) -> None:
-        """A rank printed a line; ``prefix`` is torch's (``[role0]:``), ``stream`` is stdout or
+    def output_lines(self, rank: int, prefix: str, stream: str, lines: Sequence[str]) -> None:
+        """A rank printed these lines; ``prefix`` is torch's (``[role0]:``), ``stream`` is stdout or
         stderr.
         """
 
@@ -100,14 +100,15 @@ class TerminalObserver:
         """None: workers may keep the terminal."""
         return set()
 
-    def output_line(self, rank: int, prefix: str, stream: str, text: str) -> None:
-        """Print the line after its prefix, as torch does."""
+    def output_lines(self, rank: int, prefix: str, stream: str, lines: Sequence[str]) -> None:
+        """Print each line after its prefix, as torch does."""
         del rank  # the prefix names it
         target = sys.stderr if stream == "stderr" else sys.stdout
-        try:
-            target.write(f"{prefix}{text}\n")
-        except UnicodeEncodeError:  # a terminal that knows fewer characters must not end the job
-            target.write(f"{prefix}{ascii(text)[1:-1]}\n")
+        for text in lines:
+            try:
+                target.write(f"{prefix}{text}\n")
+            except UnicodeEncodeError:  # a terminal that knows fewer characters ends no job
+                target.write(f"{prefix}{ascii(text)[1:-1]}\n")
         target.flush()
 
     def round(self, restart: int, world_size: int, ranks: tuple[int, ...]) -> None:

@@ -49,7 +49,7 @@ class OrphanLog:
     def take(self, message: messages.Message) -> None:
         """Write ``message``, if a later reader needs it."""
         match message:
-            case messages.OutputLine(rank=rank, text=text, prefix=prefix):
+            case messages.OutputLines(rank=rank, text=text, prefix=prefix):
                 self._write_lines(prefix or f"[rank {rank}] ", text)
             case messages.LogRecord(level=level, text=text):
                 self._write_lines(f"{level} ", text)

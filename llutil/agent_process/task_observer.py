@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from llutil.agent_process.agent_record_writer import AgentRecordWriter
 from llutil.agent_process.task_socket import TaskSocket
@@ -12,6 +12,10 @@ from llutil.agent_socket.round_end import RoundEnd
 from llutil.task_link import messages
 
 __all__ = ["TaskLogHandler", "TaskObserver"]
+
+# Characters of the lines that one message has, if it has several. Such a message becomes one record
+# of the task's log, and a reader should not have to scroll through a record for long.
+_TEXT = 8192
 
 
 class TaskObserver:
@@ -40,10 +44,11 @@ class TaskObserver:
         """
         return self._task_socket.fds().union(self._own_fds)
 
-    def output_line(self, rank: int, prefix: str, stream: str, text: str) -> None:
-        """Send the line with its rank, which makes torch's own prefix needless."""
+    def output_lines(self, rank: int, prefix: str, stream: str, lines: Sequence[str]) -> None:
+        """Send the lines with their rank, which makes torch's own prefix needless."""
         own = prefix if self.sends_prefixes else ""
-        self._task_socket.send(messages.OutputLine(rank, stream, text, own))
+        for text in _joined(lines):
+            self._task_socket.send(messages.OutputLines(rank, stream, text, own))
 
     def round(self, restart: int, world_size: int, ranks: tuple[int, ...]) -> None:
         """Tell the task that the ranks started, or, if ``ranks`` is empty, that they ended."""
@@ -92,6 +97,18 @@ class TaskObserver:
     def when_not_congested(self, resume: Callable[[], None]) -> None:
         """Call ``resume`` once the task has read enough."""
         self._task_socket.when_not_congested(resume)
+
+
+def _joined(lines: Sequence[str]) -> Iterator[str]:
+    """``lines`` with newlines between, in texts of about ``_TEXT``: one line at least in each."""
+    first, size = 0, 0
+    for index, line in enumerate(lines):
+        if size + len(line) > _TEXT and index > first:
+            yield "\n".join(lines[first:index])
+            first, size = index, 0
+        size += len(line) + 1
+    if first < len(lines):
+        yield "\n".join(lines[first:])
 
 
 class TaskLogHandler(logging.Handler):

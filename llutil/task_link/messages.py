@@ -48,7 +48,7 @@ __all__ = [
     "LogRecord",
     "Message",
     "NodeStatus",
-    "OutputLine",
+    "OutputLines",
     "Progress",
     "Result",
     "ResultInFile",
@@ -131,11 +131,11 @@ class LedgerServed(Tagged, frozen=True):
     endpoint: str
 
 
-class OutputLine(Tagged, frozen=True):
-    """Agent → task: one line that a rank printed on ``stream`` (stdout or stderr).
+class OutputLines(Tagged, frozen=True):
+    """Agent → task: lines that a rank printed on ``stream`` (stdout or stderr), one after another.
 
-    It has no newline at its end. ``prefix`` is what the line begins with in the task's log, if the
-    job has a template for that; else it is empty.
+    ``text`` has them with newlines between, and none at its end. ``prefix`` is what each begins
+    with in the task's log, if the job has a template for that; else it is empty.
     """
 
     rank: int
@@ -199,7 +199,7 @@ Message = (
     | Steer
     | Hello
     | LedgerServed
-    | OutputLine
+    | OutputLines
     | LogRecord
     | JobEvent
     | Result

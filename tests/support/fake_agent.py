@@ -29,7 +29,7 @@ from llutil.task_link.messages import (
     LedgerServed,
     LogRecord,
     Message,
-    OutputLine,
+    OutputLines,
     Progress,
     Result,
     RoundBegan,
@@ -92,9 +92,9 @@ def succeeds(task: Task) -> None:
     task.tell(
         LogRecord("WARNING", "llutil.agent", "a record of the agent"),
         RoundBegan(0, 2, (0, 1)),
-        OutputLine(0, "stdout", "hello from rank 0"),
-        OutputLine(1, "stderr", "chatter from rank 1"),
-        OutputLine(1, "stderr", "ValueError: trouble of rank 1"),
+        OutputLines(0, "stdout", "hello from rank 0"),
+        OutputLines(1, "stderr", "chatter from rank 1"),
+        OutputLines(1, "stderr", "ValueError: trouble of rank 1"),
         Progress({0: (1, 2), 1: (2, 2)}),
         Result(0, {"run_id": spec.config.run_id}),
         Result(1, None),
@@ -213,10 +213,10 @@ def talks_nonsense(task: Task) -> None:
 def stops_when_asked(task: Task) -> None:
     task.hello()
     task.spec()
-    task.tell(OutputLine(0, "stdout", "running"))
+    task.tell(OutputLines(0, "stdout", "running"))
     match task.hear():
         case Stop(reason=reason):
-            task.tell(OutputLine(0, "stdout", f"asked to stop: {reason}"))
+            task.tell(OutputLines(0, "stdout", f"asked to stop: {reason}"))
             task.tell(JobFailed("StoppedError", f"stopped: {reason}", False, PREEMPTED))
         case None:
             print("the task hung up", file=sys.stderr)
@@ -237,7 +237,7 @@ def waits_for_others(task: Task) -> None:
     task.spec()
     task.tell(RoundBegan(0, 2, (0,)))
     time.sleep(0.7)
-    task.tell(OutputLine(0, "stdout", "nobody runs"), RoundBegan(0, 0, ()))
+    task.tell(OutputLines(0, "stdout", "nobody runs"), RoundBegan(0, 0, ()))
     stop = task.hear()
     assert isinstance(stop, Stop)
     task.tell(JobFailed("StoppedError", f"stopped: {stop.reason}", False, PREEMPTED))
@@ -249,11 +249,11 @@ def loses_a_piece_of_a_line(task: Task) -> None:
     """
     task.hello()
     task.spec()
-    task.tell(OutputLine(0, "stdout", "running"))
+    task.tell(OutputLines(0, "stdout", "running"))
     task.hear()
     task.socket.sendall(b'"text":"the end"}\n')
     time.sleep(0.3)
-    task.tell(OutputLine(0, "stdout", "after the damage"))
+    task.tell(OutputLines(0, "stdout", "after the damage"))
 
 
 def notes_a_stop(task: Task) -> None:
@@ -302,7 +302,7 @@ def chatters_until_stopped(task: Task) -> None:
     task.hello()
     task.spec()
     while not select.select([task.socket], [], [], 0)[0]:
-        task.tell(*(OutputLine(0, "stdout", f"line {n}") for n in range(20)))
+        task.tell(*(OutputLines(0, "stdout", f"line {n}") for n in range(20)))
     task.hear()
     task.tell(JobFailed("StoppedError", "stopped", False, PREEMPTED))
 

@@ -166,9 +166,14 @@ class FakeTask:
         """What the ranks returned, as far as it was heard."""
         return {m.rank: m.value for m in self.heard if isinstance(m, wire.Result)}
 
-    def lines(self) -> Iterator[wire.OutputLine]:
-        """What ranks printed, as far as it was heard."""
-        return (message for message in self.heard if isinstance(message, wire.OutputLine))
+    def lines(self) -> Iterator[wire.OutputLines]:
+        """What ranks printed, as far as it was heard: one of each line."""
+        return (
+            wire.OutputLines(message.rank, message.stream, text, message.prefix)
+            for message in self.heard
+            if isinstance(message, wire.OutputLines)
+            for text in message.text.split("\n")
+        )
 
     def story(self) -> str:
         """What is known, for the text of a failed test."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from llutil.agent.observer import AgentObserver
 from llutil.agent_socket.messages import JobStatus
@@ -52,9 +52,9 @@ class JobObserver:
         """See ``AgentObserver``, here and below."""
         return self._inner.fds()
 
-    def output_line(self, rank: int, prefix: str, stream: str, text: str) -> None:
-        """Pass it on."""
-        self._inner.output_line(rank, prefix, stream, text)
+    def output_lines(self, rank: int, prefix: str, stream: str, lines: Sequence[str]) -> None:
+        """Pass them on."""
+        self._inner.output_lines(rank, prefix, stream, lines)
 
     def round(self, restart: int, world_size: int, ranks: tuple[int, ...]) -> None:
         """A round has begun, or ended."""

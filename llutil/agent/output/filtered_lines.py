@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterable
 from contextlib import ExitStack
 
 from llutil.agent.output.log_files import Route, open_log, write_all
@@ -31,15 +32,19 @@ class FilteredLines:
             self._fd = open_log(route.filtered)
             stack.callback(os.close, self._fd)
 
-    def take(self, line: str) -> None:
-        """Write ``line`` if it holds a wanted text. If the disk is full, the file ends and the job
-        goes on.
+    def take(self, lines: Iterable[str]) -> None:
+        """Write those of ``lines`` that hold a wanted text. If the disk is full, the file ends and
+        the job goes on.
         """
-        if self._fd is None or not any(text in line for text in self._wanted):
+        if self._fd is None:
             return
         try:
-            # One write a line, and the file is open for appending: lines of ranks do not mix.
-            write_all(self._fd, f"{self._prefix}{line}\n".encode(errors="backslashreplace"))
+            for line in lines:
+                if any(text in line for text in self._wanted):
+                    # One write a line, and the file is open for appending: lines of ranks do not
+                    # mix.
+                    text = f"{self._prefix}{line}\n"
+                    write_all(self._fd, text.encode(errors="backslashreplace"))
         except OSError as error:
             self._fd = None  # ``stack`` closes it
             _log.error("the file of filtered lines ends here: %s", error.strerror)

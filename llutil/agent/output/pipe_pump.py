@@ -7,11 +7,12 @@ not read, and the worker waits in its print. This module may import the standard
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 
 from llutil.agent.event_loop import EventLoop
 from llutil.agent.observer import AgentObserver
@@ -25,6 +26,11 @@ _log = logging.getLogger(__name__)
 
 # Bytes read from a pipe at once.
 _READ_SIZE = 1 << 18
+# Seconds until a pipe is read again. Many lines at once take little more time than one, here and in
+# whoever takes them, and a rank that prints all the time would keep a core busy.
+_PAUSE = 0.01
+# Bytes that a pipe should hold, so that a rank that prints 20 MB in a second does not wait.
+_WANTED_SIZE = 1 << 18
 # Bytes that a pipe can hold at most (Linux's limit for users without privileges).
 _PIPE_SIZE = 1 << 20
 
@@ -40,7 +46,7 @@ class PipePump:
     def __init__(
         self,
         fd: int,
-        take_lines: Callable[[Iterable[str]], None],
+        take_lines: Callable[[Sequence[str]], None],
         name: str,
         log_fd: int | None,
         loop: EventLoop,
@@ -59,32 +65,38 @@ class PipePump:
         self._loop = loop
         self._observer = observer
         os.set_blocking(fd, False)
+        with suppress(OSError):  # all pipes of this user together hold as much as they may
+            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _WANTED_SIZE)
         self._loop.watch(fd, self._on_readable)
         stack.callback(self._finish)
 
     def _on_readable(self) -> None:
-        if not self._read() or (self._passthrough is not None and self._passthrough.behind):
+        size = self._read()
+        if not size or (self._passthrough is not None and self._passthrough.behind):
             self._loop.unwatch(self._fd)
         elif self._observer.congested():
             # The worker waits in its print until the observer is not congested, as it would wait
             # for a slow terminal.
             self._loop.unwatch(self._fd)
             self._observer.when_not_congested(lambda: self._loop.call_soon(self._resume))
+        elif self._passthrough is None and size < _WANTED_SIZE // 2:
+            self._loop.pause(self._fd, time.monotonic() + _PAUSE)
 
     def _resume(self) -> None:
         if self._fd >= 0:
             self._loop.watch(self._fd, self._on_readable)
 
-    def _read(self) -> bool:
+    def _read(self) -> int:
+        """Read once, and handle what was read: so many bytes."""
         try:
             data = os.read(self._fd, _READ_SIZE)
         except BlockingIOError:
-            return False
+            return 0
         self._write_log(data)
         if self._passthrough is not None:
             self._passthrough.feed(data)
         self._take_lines(self._splitter.feed(data, time.monotonic()))
-        return bool(data)
+        return len(data)
 
     def _write_log(self, data: bytes) -> None:
         """Write to the log file. If the disk is full, the log ends and the job goes on: the console

@@ -12,7 +12,7 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -142,16 +142,15 @@ class Worker:
         return write
 
     def _take_lines(
-        self, stream: str, filtered: FilteredLines, lines: Iterable[str], *, raw: bool
+        self, stream: str, filtered: FilteredLines, lines: Sequence[str], *, raw: bool
     ) -> None:
         """Handle lines that the rank printed. With ``raw``, the console has them already."""
         route = self.plan.stderr if stream == "stderr" else self.plan.stdout
-        for text in lines:
-            if stream == "stderr":
-                self._stderr_tail.append(text)
-            filtered.take(text)
-            if route.console and not raw:
-                self._observer.output_line(self.plan.rank, self.plan.prefix, stream, text)
+        if stream == "stderr":
+            self._stderr_tail.extend(lines)
+        filtered.take(lines)
+        if lines and route.console and not raw:
+            self._observer.output_lines(self.plan.rank, self.plan.prefix, stream, lines)
 
     def expect(self, number: int) -> None:
         """The worker is about to be ended by this signal, with all other processes of the job."""

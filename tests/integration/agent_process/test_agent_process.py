@@ -226,7 +226,7 @@ def test_streams_of_ranks_may_be_chosen(folder: str, tmp_path: Path) -> None:
 
 def test_lines_arrive_while_the_job_runs(folder: str) -> None:
     with FakeTask(spec(worker_function("speak_and_wait", folder), folder, nproc=2)) as task:
-        task.until(messages.OutputLine, 4)
+        task.until(messages.OutputLines, 4)
         assert {(line.rank, line.stream, line.text) for line in task.lines()} == {
             (rank, stream, f"{stream} of {rank}")
             for rank in (0, 1)
@@ -464,7 +464,7 @@ def test_when_the_task_is_gone_who_will_not_stop_is_killed_after_the_grace(folde
 @pytest.mark.fault
 def test_what_was_printed_around_the_end_of_the_task_is_kept_in_full(folder: str) -> None:
     with FakeTask(spec(worker_function("count_until_stopped", folder), folder, grace=20)) as task:
-        task.until(messages.OutputLine, 100)
+        task.until(messages.OutputLines, 100)
         task.hang_up()
         task.process.wait(60)
         seen = [int(line.text) for line in task.lines()]

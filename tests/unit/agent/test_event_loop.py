@@ -48,6 +48,26 @@ def test_a_ready_descriptor_is_called_for_in_every_turn_until_it_is_unwatched(
     assert calls == ["ready", "ready"]
 
 
+def test_a_paused_descriptor_is_not_looked_at_for_so_long_and_then_again(
+    loop: EventLoop, pipe: tuple[int, int]
+) -> None:
+    calls = []
+    loop.watch(pipe[0], lambda: calls.append(time.monotonic()))
+    os.write(pipe[1], b"x")
+    until = time.monotonic() + 0.02
+    loop.pause(pipe[0], until)
+    assert pipe[0] in loop.fds(), "a forked child closes it"
+    loop.turn(time.monotonic())
+    assert not calls
+    assert loop.until(lambda: bool(calls), far())
+    assert calls[0] >= until
+    loop.pause(pipe[0], 0.0)
+    loop.unwatch(pipe[0])
+    calls.clear()
+    loop.turn(time.monotonic())
+    assert not calls, "whoever unwatches it in its pause is not called for it"
+
+
 def test_a_wake_up_ends_a_turn(loop: EventLoop) -> None:
     started = time.monotonic()
     loop.wake()

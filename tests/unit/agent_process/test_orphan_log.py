@@ -14,7 +14,7 @@ from llutil.task_link.messages import (
     JobSucceeded,
     LogRecord,
     Message,
-    OutputLine,
+    OutputLines,
     Progress,
     Result,
 )
@@ -36,7 +36,7 @@ def test_what_the_task_had_not_read_and_what_comes_later_is_kept(tmp_path: Path)
 @pytest.mark.parametrize(
     ("message", "text"),
     [
-        (OutputLine(3, "stderr", "oh \udcff no"), "[rank 3] oh ? no\n"),
+        (OutputLines(3, "stderr", "oh \udcff no"), "[rank 3] oh ? no\n"),
         (LogRecord("WARNING", "llutil.agent", "careful"), "WARNING careful\n"),
         (
             JobFailed(
@@ -64,8 +64,8 @@ def test_what_a_reader_needs_is_written(tmp_path: Path, message: Message, text: 
 @pytest.mark.parametrize(
     ("message", "text"),
     [
-        (OutputLine(3, "stdout", "oh", prefix="node 1: "), "node 1: oh\n"),
-        (OutputLine(3, "stdout", "oh\r[rank 4] no"), "[rank 3] oh\\x0d[rank 4] no\n"),
+        (OutputLines(3, "stdout", "oh", prefix="node 1: "), "node 1: oh\n"),
+        (OutputLines(3, "stdout", "oh\r[rank 4] no"), "[rank 3] oh\\x0d[rank 4] no\n"),
         (LogRecord("WARNING", "x", "oh\n[rank 4] no"), "WARNING oh\nWARNING [rank 4] no\n"),
     ],
     ids=["a prefix of the job's template", "another line of a rank", "another line of the agent"],
@@ -109,7 +109,7 @@ def test_a_file_that_cannot_be_written_stops_nobody(tmp_path: Path) -> None:
         orphan_log = OrphanLog(readers)
         orphan_log.begin(str(tmp_path))
         os.write(1, b"x" * 1_000_000)
-        orphan_log.take(OutputLine(0, "stdout", "words"))
+        orphan_log.take(OutputLines(0, "stdout", "words"))
 
 
 def test_a_full_disk_stops_nobody() -> None:
@@ -117,4 +117,4 @@ def test_a_full_disk_stops_nobody() -> None:
         orphan_log = OrphanLog(readers)
         os.write(1, b"before")
         orphan_log.begin("/dev/full")
-        orphan_log.take(OutputLine(0, "stdout", "words"))
+        orphan_log.take(OutputLines(0, "stdout", "words"))

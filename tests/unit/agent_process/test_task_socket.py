@@ -180,7 +180,7 @@ def test_messages_arrive_in_order_from_all_threads_and_before_the_end(tmp_path: 
 
         def speak(rank: int) -> None:
             for number in numbers:
-                it.link.send(wire.OutputLine(rank, "stdout", str(number)))
+                it.link.send(wire.OutputLines(rank, "stdout", str(number)))
 
         threads = [threading.Thread(target=speak, args=(rank,)) for rank in range(4)]
         for thread in threads:
@@ -192,7 +192,7 @@ def test_messages_arrive_in_order_from_all_threads_and_before_the_end(tmp_path: 
         heard = it.hear(4 * len(numbers))
         closing.join()
         for rank in range(4):
-            mine = [m.text for m in heard if isinstance(m, wire.OutputLine) and m.rank == rank]
+            mine = [m.text for m in heard if isinstance(m, wire.OutputLines) and m.rank == rank]
             assert mine == [str(number) for number in numbers]
         assert it.task.recv(1) == b"", "the socket was closed after the last word"
 
@@ -202,7 +202,7 @@ def test_a_slow_task_is_not_run_over_and_resuming_waits_for_it(tmp_path: Path) -
         resumed = threading.Event()
         sent = 0
         while not it.link.congested():
-            it.link.send(wire.OutputLine(0, "stdout", "x" * 10_000))
+            it.link.send(wire.OutputLines(0, "stdout", "x" * 10_000))
             sent += 1
         assert sent * 10_000 < 16 << 20
         it.link.when_not_congested(resumed.set)
@@ -228,8 +228,8 @@ def test_words_that_a_dead_task_has_not_read_are_kept(tmp_path: Path, size: int,
         it.tell(it.spec())
         it.link.spec(far())
         for text in words:
-            it.link.send(wire.OutputLine(7, "stdout", text))
-        seen = [m.text for m in it.hear(read) if isinstance(m, wire.OutputLine)] if read else []
+            it.link.send(wire.OutputLines(7, "stdout", text))
+        seen = [m.text for m in it.hear(read) if isinstance(m, wire.OutputLines)] if read else []
         it.task.close()
         assert it.stopped.wait(FAR)
         it.link.send(FAILED)
@@ -245,7 +245,7 @@ def test_a_task_that_read_everything_finds_little_of_it_again(tmp_path: Path) ->
         it.tell(it.spec())
         it.link.spec(far())
         for number in range(5_000):
-            it.link.send(wire.OutputLine(0, "stdout", f"line {number}"))
+            it.link.send(wire.OutputLines(0, "stdout", f"line {number}"))
         assert len(it.hear(5_000)) == 5_000
         it.task.close()
         assert it.stopped.wait(FAR)
@@ -275,7 +275,7 @@ def test_a_task_that_shuts_only_its_writing_is_gone_too(tmp_path: Path) -> None:
 def test_closing_delivers_the_last_words_to_a_task_that_reads_late(tmp_path: Path) -> None:
     with pair(tmp_path) as it:
         for _ in range(100):
-            it.link.send(wire.OutputLine(0, "stdout", "x" * 10_000))
+            it.link.send(wire.OutputLines(0, "stdout", "x" * 10_000))
         it.link.send(FAILED)
         closing = threading.Thread(target=it.link.close, args=(far(),))
         closing.start()
@@ -287,7 +287,7 @@ def test_closing_delivers_the_last_words_to_a_task_that_reads_late(tmp_path: Pat
 def test_closing_gives_up_on_a_task_that_never_reads(tmp_path: Path) -> None:
     with pair(tmp_path) as it:
         for _ in range(100):
-            it.link.send(wire.OutputLine(0, "stdout", "x" * 10_000))
+            it.link.send(wire.OutputLines(0, "stdout", "x" * 10_000))
         it.link.close(soon())
         assert it.link._thread_ended.is_set()
 
@@ -299,7 +299,7 @@ def test_a_task_that_goes_while_the_link_closes_stops_nothing_and_loses_nothing(
         it.tell(it.spec())
         it.link.spec(far())
         for number in range(100):
-            it.link.send(wire.OutputLine(0, "stdout", f"{number} {'x' * 10_000}"))
+            it.link.send(wire.OutputLines(0, "stdout", f"{number} {'x' * 10_000}"))
         closing = threading.Thread(target=it.link.close, args=(far(),))
         closing.start()
         it.task.close()

@@ -136,7 +136,7 @@ MESSAGES = st.one_of(
     st.builds(wire.Hello, COUNT, TEXT, COUNT, torch=TEXT, python_version=TEXT, launcher=TEXT),
     st.builds(wire.ResultInFile, COUNT, COUNT, COUNT),
     st.builds(wire.LedgerServed, TEXT),
-    st.builds(wire.OutputLine, COUNT, st.sampled_from(["stdout", "stderr"]), TEXT, TEXT),
+    st.builds(wire.OutputLines, COUNT, st.sampled_from(["stdout", "stderr"]), TEXT, TEXT),
     st.builds(wire.LogRecord, TEXT, TEXT, TEXT),
     st.builds(wire.RoundBegan, COUNT, COUNT, st.lists(COUNT).map(tuple)),
     st.builds(

@@ -31,7 +31,7 @@ class Inner:
 
 CALLS: tuple[tuple[Any, ...], ...] = (
     ("fds",),
-    ("output_line", 0, "[0]:", "stdout", "hello"),
+    ("output_lines", 0, "[0]:", "stdout", ["hello"]),
     ("round", 1, 2, (0, 1)),
     ("round_ended", RoundEnd(kind=RoundEndKind.SUCCESS)),
     ("status", None),

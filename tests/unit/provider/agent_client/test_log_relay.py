@@ -7,7 +7,7 @@ from unittest.mock import ANY
 
 from airflow_provider.agent_client.log_relay import LogRelay
 from llutil.progress.log_lines import ProgressLines
-from llutil.task_link.messages import LogRecord, OutputLine, Progress, RoundBegan
+from llutil.task_link.messages import LogRecord, OutputLines, Progress, RoundBegan
 
 
 class Sink:
@@ -27,7 +27,7 @@ def relay():
 
 def test_ranks_and_agent_are_told_apart():
     spoken, lines = relay()
-    spoken.event(OutputLine(3, "stdout", "hello"))
+    spoken.event(OutputLines(3, "stdout", "hello"))
     spoken.event(LogRecord("ERROR", "llutil.agent", "trouble"))
     spoken.event(LogRecord("NOLEVEL", "x", "odd"))
     spoken.printed("stderr", "W1122 08:52:44 careful")
@@ -39,9 +39,27 @@ def test_ranks_and_agent_are_told_apart():
     ]
 
 
+def test_lines_that_come_together_are_one_record_as_long_as_they_have_one_level():
+    spoken, lines = relay()
+    spoken.event(OutputLines(3, "stdout", "epoch 1\n\nERROR of nobody"))
+    spoken.event(
+        OutputLines(3, "stderr", "epoch 1\nTraceback (most recent call last):\n  File\nX: y")
+    )
+    spoken.event(OutputLines(3, "stderr", "epoch 2"))
+    assert lines == [
+        ("INFO", "[rank 3] epoch 1\n[rank 3] \n[rank 3] ERROR of nobody"),
+        ("INFO", "[rank 3] epoch 1"),
+        (
+            "ERROR",
+            "[rank 3] Traceback (most recent call last):\n[rank 3]   File\n[rank 3] X: y",
+        ),
+        ("INFO", "[rank 3] epoch 2"),
+    ]
+
+
 def test_a_line_begins_as_the_jobs_template_wants_it():
     spoken, lines = relay()
-    spoken.event(OutputLine(3, "stdout", "hello", "trainer 3 of 8: "))
+    spoken.event(OutputLines(3, "stdout", "hello", "trainer 3 of 8: "))
     assert lines == [("INFO", "trainer 3 of 8: hello")]
 
 
@@ -69,9 +87,9 @@ def test_progress_goes_to_the_display_and_its_last_state_into_the_log():
 def test_a_traceback_has_one_level_though_two_ranks_speak_at_once():
     spoken, lines = relay()
     for text in ("Traceback (most recent call last):", '  File "a.py", line 1', "Stop: now"):
-        spoken.event(OutputLine(0, "stderr", text))
-        spoken.event(OutputLine(1, "stderr", "epoch 1"))
-        spoken.event(OutputLine(0, "stdout", "  a table"))
+        spoken.event(OutputLines(0, "stderr", text))
+        spoken.event(OutputLines(1, "stderr", "epoch 1"))
+        spoken.event(OutputLines(0, "stdout", "  a table"))
     assert [level for level, _ in lines] == ["ERROR", "INFO", "INFO"] * 3
 
 
@@ -79,9 +97,9 @@ def test_a_traceback_that_a_rank_was_killed_in_ends_with_its_round():
     spoken, lines = relay()
     begun = "Traceback (most recent call last):"
     spoken.printed("stderr", begun)
-    spoken.event(OutputLine(0, "stderr", begun))
+    spoken.event(OutputLines(0, "stderr", begun))
     spoken.event(RoundBegan(1, 1, (0,)))
-    spoken.event(OutputLine(0, "stderr", "epoch 1"))
+    spoken.event(OutputLines(0, "stderr", "epoch 1"))
     spoken.printed("stderr", "Stop: now")
     assert [level for level, _ in lines] == ["ERROR", "ERROR", "INFO", "ERROR"]
 
@@ -110,7 +128,7 @@ def test_the_display_is_hidden_while_a_person_debugs_a_rank():
 def test_each_line_has_its_prefix_whatever_the_text_has_in_it():
     spoken, lines = relay()
     spoken.event(LogRecord("WARNING", "x", "rank 1: odd\n[agent] forged\x85[agent] too\n"))
-    spoken.event(OutputLine(1, "stdout", "x\u2028[rank 0] forged\x1b[1A"))
+    spoken.event(OutputLines(1, "stdout", "x\u2028[rank 0] forged\x1b[1A"))
     spoken.say(logging.ERROR, "the agent still runs")
     assert lines == [
         ("WARNING", "[agent] rank 1: odd\n[agent] [agent] forged\\x85[agent] too"),
