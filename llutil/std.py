@@ -1,4 +1,4 @@
-"""``Std``: which of a worker's standard streams an option means.
+"""``Std``: which of a worker's standard streams an option means; and how a log has their lines.
 
 The values are those of ``torch.distributed.elastic.multiprocessing.Std``, so that each can be made
 from the other's number. This copy exists so that a configuration can be written without torch.
@@ -10,7 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import IntFlag
 
-__all__ = ["Std", "StdOption", "std_for"]
+__all__ = ["COMPLETE", "FOLDED", "LOG_LINES", "SEPARATE", "Std", "StdOption", "std_for"]
+
+FOLDED, SEPARATE, COMPLETE = LOG_LINES = "folded", "separate", "complete"
+"""How an Airflow task's log has the lines of ranks; see ``LaunchConfig.log_lines``."""
 
 
 class Std(IntFlag):

@@ -18,7 +18,7 @@ from airflow_provider.retries.launch_retry import LaunchRetry
 from airflow_provider.retries.policy import ElasticRetryPolicy
 from llutil.backends.table import DEFAULT
 from llutil.chaos.fault_texts import texts_of
-from llutil.std import Std, StdOption
+from llutil.std import FOLDED, Std, StdOption
 from llutil.system.signal_names import DEFAULT_SIGNALS
 from llutil.time_budgets import DEFAULT_GRACE_PERIOD, DEFAULT_RESTART_GRACE
 
@@ -107,6 +107,9 @@ class ElasticLaunchOperator(LaunchOperator):
         ``${role_name}``, ``${rank}`` and ``${local_rank}``.
     :param duplicate_stdout_filters: texts; teed lines that hold one go into a file of their own.
     :param duplicate_stderr_filters: the same for standard error.
+    :param log_lines: ``"folded"``: the same line of three ranks or more is one line of the log, and
+        lines are left out and counted if Airflow takes them too slowly; ``"separate"``: not folded;
+        ``"complete"``: each line is there, and ranks wait.
     :param checkpoint_path: the folder of all jobs' checkpoints, which all workers share: an
         absolute path, or a URI that fsspec knows. (templated)
     :param checkpoint_job: the job's own folder below that path; by default one of this task in this
@@ -198,6 +201,7 @@ class ElasticLaunchOperator(LaunchOperator):
         log_line_prefix_template: str | None = None,
         duplicate_stdout_filters: Collection[str] | None = None,
         duplicate_stderr_filters: Collection[str] | None = None,
+        log_lines: str = FOLDED,
         checkpoint_path: str | os.PathLike[str] | None = None,
         checkpoint_job: str = "",
         checkpoint_every: int | str | None = None,
@@ -263,6 +267,7 @@ class ElasticLaunchOperator(LaunchOperator):
         self.log_line_prefix_template = log_line_prefix_template
         self.duplicate_stdout_filters = duplicate_stdout_filters
         self.duplicate_stderr_filters = duplicate_stderr_filters
+        self.log_lines = log_lines
         self.checkpoint_path = checkpoint_path
         self.checkpoint_job = checkpoint_job
         self.checkpoint_every = checkpoint_every

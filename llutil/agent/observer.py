@@ -29,6 +29,9 @@ class AgentObserver(Protocol):
     streams.
     """
 
+    leaves_out: bool
+    """Whether lines are left out while it is ``congested``. Else workers wait."""
+
     wants_progress: bool
     """Whether ``progress`` should be called about twice a second."""
 
@@ -77,7 +80,7 @@ class AgentObserver(Protocol):
         """The job was stopped after ``step`` because somebody asked for that; it has succeeded."""
 
     def congested(self) -> bool:
-        """Whether so much output waits to be delivered that workers should wait with more."""
+        """Whether so much output waits to be delivered that no more should come."""
 
     def when_not_congested(self, resume: Callable[[], None]) -> None:
         """Call ``resume`` once ``congested`` is false again."""
@@ -91,6 +94,7 @@ class TerminalObserver:
     """
 
     captures = wants_status = False
+    leaves_out = False
 
     def __init__(self, display: ProgressDisplay | None = None) -> None:
         self.wants_progress = display is not None

@@ -43,6 +43,7 @@ from llutil.agent_process.task_socket import TaskSocket
 from llutil.errors import ResultError
 from llutil.launcher.request import LaunchRequest
 from llutil.launcher.run import run
+from llutil.std import COMPLETE
 from llutil.system.job_mark import MARK_VARIABLE
 from llutil.system.kill_all import kill_all
 from llutil.system.process_inheritance import adopt_orphans
@@ -134,6 +135,7 @@ class _TaskAgent:
         self._grace_period = spec.config.shutdown_timeout
         self._handle_further_signals(spec.config)
         self._observer.sends_prefixes = bool(spec.config.log_line_prefix_template)
+        self._observer.leaves_out = spec.config.log_lines != COMPLETE
         handler = TaskLogHandler(self._task_socket)
         own = logging.getLogger("llutil")
         own.addHandler(handler)

@@ -12,9 +12,9 @@ from collections import deque
 
 __all__ = ["SendQueue"]
 
-_CONGESTED = 4 << 20
-"""With more bytes in the queue than this, workers should wait with their output."""
-_NOT_CONGESTED = 1 << 20
+_CONGESTED = 16 << 20
+"""With more bytes in the queue than this, no more output should come: some 200,000 lines."""
+_NOT_CONGESTED = 8 << 20
 """With at most so many bytes in the queue, workers' output may go on."""
 _SEND_BUFFER = 1 << 15
 """Size in bytes that is asked for the socket's send buffer. It is small, because what is in it when
@@ -53,7 +53,7 @@ class SendQueue:
 
     @property
     def congested(self) -> bool:
-        """Whether so much waits that workers should wait with their output."""
+        """Whether so much waits that no more output should come."""
         return self._queued > _CONGESTED
 
     @property

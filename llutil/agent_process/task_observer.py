@@ -21,7 +21,7 @@ _TEXT = 8192
 class TaskObserver:
     """The ``AgentObserver`` that tells an Airflow task. ``own_fds`` are further descriptors that a
     worker must not keep. ``sends_prefixes`` says that the job has a template for the prefix of
-    ranks' lines.
+    ranks' lines, and ``leaves_out`` is as in ``AgentObserver``.
     """
 
     captures = True
@@ -37,6 +37,7 @@ class TaskObserver:
         self._record_writer = record_writer
         self._own_fds = own_fds
         self.sends_prefixes = False
+        self.leaves_out = False
 
     def fds(self) -> set[int]:
         """Those of the task socket, and ``own_fds``. While a worker holds the socket, the task does

@@ -20,7 +20,7 @@ from llutil.chaos.fault_texts import texts_of
 from llutil.errors import ConfigError, Problem
 from llutil.launcher.numa_options import NumaOptions, numa_options_of
 from llutil.secret import concealed
-from llutil.std import Std, StdOption
+from llutil.std import FOLDED, Std, StdOption
 from llutil.system.signal_names import DEFAULT_SIGNALS
 from llutil.time_budgets import DEFAULT_GRACE_PERIOD, DEFAULT_RESTART_GRACE
 
@@ -117,6 +117,10 @@ class LaunchConfig:
     :param duplicate_stdout_filters: Texts. A teed line that holds one of them is also written into
         the file ``filtered_stdout.log`` of its attempt, which all workers of the node share.
     :param duplicate_stderr_filters: The same for standard error.
+    :param log_lines: How lines of ranks are in an Airflow task's log. "folded": the same line of
+        three ranks or more is one line. "separate": it is not. With both, lines beyond a backlog
+        are left out if Airflow takes them too slowly; the log says how many, and a rank's last
+        lines are never left out. "complete": each line is there, and ranks wait in their prints.
     :param checkpoint_path: Where jobs keep their checkpoints: a path, or a URI that fsspec knows.
         ``~`` is the agent's home. A path that is not absolute is below the agent's working
         directory, and for one node only. Without it ranks save below ``./checkpoints``.
@@ -166,6 +170,7 @@ class LaunchConfig:
     log_line_prefix_template: str | None = None
     duplicate_stdout_filters: Collection[str] | None = None
     duplicate_stderr_filters: Collection[str] | None = None
+    log_lines: str = FOLDED
     checkpoint_path: _Folder | None = None
     checkpoint_job: str = ""
     checkpoint_every: int | str | None = None

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from llutil.errors import Problem
-from llutil.std import Std
+from llutil.std import LOG_LINES, Std
 
 __all__ = ["is_count", "output_problems"]
 
@@ -26,6 +26,9 @@ def output_problems(config: Any) -> Iterator[Problem]:
     if not isinstance(template, str | None) or not (template or "").isprintable():
         text = f"is {template!r}; wanted a text of one line, such as '[${{role_name}}${{rank}}]: '"
         yield Problem("log_line_prefix_template", text)
+    if config.log_lines not in LOG_LINES:
+        wanted = ", ".join(map(repr, LOG_LINES))
+        yield Problem("log_lines", f"is {config.log_lines!r}; wanted one of {wanted}")
 
 
 def is_count(value: object) -> bool:

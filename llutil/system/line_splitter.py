@@ -53,6 +53,11 @@ class LineSplitter:
             self._rest = self._rest[end:]
         return lines
 
+    def take_rest(self) -> bytes:
+        """Take away the beginning of the line that has not ended yet, as it was printed."""
+        rest, self._rest = self._rest, b""
+        return rest
+
     def finish(self) -> list[str]:
         """What is left at the end of the stream: a last line without its newline."""
         rest = self._rest or self._held

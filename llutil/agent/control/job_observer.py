@@ -30,6 +30,7 @@ class JobObserver:
     def __init__(self, inner: AgentObserver) -> None:
         self._inner = inner
         self.captures, self.wants_status = inner.captures, inner.wants_status
+        self.leaves_out = inner.leaves_out
         self.on_change: Callable[[], None] = lambda: None
         self.restarts = self.world_size = 0
         self.ranks: tuple[int, ...] = ()

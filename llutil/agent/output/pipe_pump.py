@@ -1,8 +1,8 @@
 """Moves one stream of one worker from its pipe to its log file and to whoever takes its lines.
 
-It runs on the agent's loop and thread, and never waits. If the observer is congested, the pipe is
-not read, and the worker waits in its print. This module may import the standard library,
-``llutil.system.line_splitter``, ``event_loop``, ``observer`` and this room.
+It runs on the agent's loop and thread, and never waits. While the observer is congested, the worker
+waits in its print, or lines are left out; the log says how many. This module may import the
+standard library, ``llutil.system.line_splitter``, ``event_loop``, ``observer`` and this room.
 """
 
 from __future__ import annotations
@@ -13,57 +13,77 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
 
 from llutil.agent.event_loop import EventLoop
 from llutil.agent.observer import AgentObserver
-from llutil.agent.output.log_files import write_all
+from llutil.agent.output.backlog import Backlog
+from llutil.agent.output.log_files import open_log, write_all
 from llutil.agent.output.stderr_passthrough import StderrPassthrough
 from llutil.system.line_splitter import LineSplitter
 
-__all__ = ["PipePump"]
+__all__ = ["PipePump", "Stream"]
 
 _log = logging.getLogger(__name__)
 
 # Bytes read from a pipe at once.
 _READ_SIZE = 1 << 18
+# Bytes that a pipe can hold at most (Linux's limit for users without privileges).
+_PIPE_SIZE = 1 << 20
 # Seconds until a pipe is read again. Many lines at once take little more time than one, here and in
 # whoever takes them, and a rank that prints all the time would keep a core busy.
 _PAUSE = 0.01
 # Bytes that a pipe should hold, so that a rank that prints 20 MB in a second does not wait.
 _WANTED_SIZE = 1 << 18
-# Bytes that a pipe can hold at most (Linux's limit for users without privileges).
-_PIPE_SIZE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """What a pump has to know of a stream.
+
+    ``name`` is its name for people. All its bytes go to ``file``, if there is one. With ``raw``,
+    they also go to the agent's own standard error, as they come: with ``at_once`` also parts of
+    lines. ``complete`` says that no line may be left out.
+    """
+
+    name: str
+    file: Path | None
+    raw: bool
+    at_once: bool
+    complete: bool
 
 
 class PipePump:
-    """Gives a pipe's lines to ``take_lines`` and writes all its bytes to the log file ``log_fd``,
-    until ``stack`` is closed.
-
-    ``name`` names the stream in a log line about a full disk. With ``raw``, the bytes also go to
-    the agent's own standard error, as they come: with ``at_once`` also parts of lines.
+    """Gives the lines of ``stream``, whose pipe is ``fd``, to ``take_lines``, and writes its bytes
+    to its file, until ``stack`` is closed.
     """
 
     def __init__(
         self,
         fd: int,
+        stream: Stream,
         take_lines: Callable[[Sequence[str]], None],
-        name: str,
-        log_fd: int | None,
         loop: EventLoop,
         observer: AgentObserver,
         stack: ExitStack,
-        *,
-        raw: bool,
-        at_once: bool,
     ) -> None:
-        self._take_lines = take_lines
-        self._name = name
-        self._passthrough = StderrPassthrough(loop, self._resume, at_once=at_once) if raw else None
         self._fd = fd
-        self._log_fd = log_fd
-        self._splitter = LineSplitter()
+        self._stream = stream
+        self._take_lines = take_lines
         self._loop = loop
         self._observer = observer
+        self._leaves_out = observer.leaves_out and not stream.complete
+        self._passthrough = (
+            StderrPassthrough(loop, self._resume, at_once=stream.at_once) if stream.raw else None
+        )
+        self._splitter = LineSplitter()
+        self._backlog: Backlog | None = None
+        """What cannot be taken now, if lines may be left out."""
+        self._log_fd: int | None = None
+        if stream.file is not None:
+            self._log_fd = open_log(stream.file)
+            stack.callback(os.close, self._log_fd)
         os.set_blocking(fd, False)
         with suppress(OSError):  # all pipes of this user together hold as much as they may
             fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _WANTED_SIZE)
@@ -74,7 +94,7 @@ class PipePump:
         size = self._read()
         if not size or (self._passthrough is not None and self._passthrough.behind):
             self._loop.unwatch(self._fd)
-        elif self._observer.congested():
+        elif self._observer.congested() and not self._leaves_out:
             # The worker waits in its print until the observer is not congested, as it would wait
             # for a slow terminal.
             self._loop.unwatch(self._fd)
@@ -95,8 +115,32 @@ class PipePump:
         self._write_log(data)
         if self._passthrough is not None:
             self._passthrough.feed(data)
-        self._take_lines(self._splitter.feed(data, time.monotonic()))
+        if self._leaves_out and self._backlog is None and self._observer.congested():
+            self._backlog = Backlog(self._splitter.take_rest())
+            self._observer.when_not_congested(lambda: self._loop.call_soon(self._take_backlog))
+        if self._backlog is not None:
+            self._backlog.add(data)
+        else:
+            self._take_lines(self._splitter.feed(data, time.monotonic()))
         return len(data)
+
+    def _take_backlog(self) -> None:
+        """Hand on what was printed while nobody could take it: its end, if it was too much."""
+        backlog, self._backlog = self._backlog, None
+        if backlog is None:
+            return
+        if backlog.size:
+            what = f"{backlog.lines:,} lines ({backlog.size:,} bytes)"
+            file = f"see {self._stream.file}"
+            if self._log_fd is None:
+                file = "no file has them (tee, log_lines)"
+            _log.warning(
+                "%s of %s left out here, as the log takes them too slowly; %s",
+                what,
+                self._stream.name,
+                file,
+            )
+        self._take_lines(self._splitter.feed(backlog.kept, time.monotonic()))
 
     def _write_log(self, data: bytes) -> None:
         """Write to the log file. If the disk is full, the log ends and the job goes on: the console
@@ -107,8 +151,8 @@ class PipePump:
         try:
             write_all(self._log_fd, data)
         except OSError as error:
-            self._log_fd = None  # not closed here: ``Worker`` owns the descriptor
-            _log.error("the log of %s ends here: %s", self._name, error.strerror)
+            self._log_fd = None  # the stack closes it
+            _log.error("the log of %s ends here: %s", self._stream.name, error.strerror)
 
     def _finish(self) -> None:
         self._loop.unwatch(self._fd)
@@ -116,6 +160,7 @@ class PipePump:
         for _ in range(_PIPE_SIZE // _READ_SIZE):
             if not self._read():
                 break
+        self._take_backlog()
         if self._passthrough is not None:
             self._passthrough.close()
         self._take_lines(self._splitter.finish())

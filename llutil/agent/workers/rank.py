@@ -21,7 +21,7 @@ from llutil.agent.event_loop import EventLoop
 from llutil.agent.observer import AgentObserver
 from llutil.agent.output.filtered_lines import FilteredLines
 from llutil.agent.output.log_files import Route, last_lines, open_log
-from llutil.agent.output.pipe_pump import PipePump
+from llutil.agent.output.pipe_pump import PipePump, Stream
 from llutil.agent.start_methods.starter import Starter, StartRequest, WorkerProcess
 from llutil.agent.worker_side.outcome_pipe import (
     RANK_DID_NOT_END,
@@ -121,24 +121,18 @@ class Worker:
             started.callback(os.close, fd)
             return fd
         # Standard error always goes through a pipe, because its last lines are kept for the report.
-        copy = None
-        if route.file is not None:
-            copy = open_log(route.file)
-            self._open.callback(os.close, copy)
         filtered = FilteredLines(route, self.plan.prefix, self._open)
         read, write = os.pipe2(os.O_CLOEXEC)
         started.callback(os.close, write)
-        PipePump(
-            read,
-            partial(self._take_lines, stream, filtered, raw=own),
-            f"{stream} of rank {self.plan.rank}",
-            copy,
-            self._loop,
-            self._observer,
-            self._open,
+        about = Stream(
+            name=f"{stream} of rank {self.plan.rank}",
+            file=route.file,
             raw=own,
             at_once=self.plan.stdin is not None,
+            complete=bool(route.wanted),  # all lines have to be looked at
         )
+        take = partial(self._take_lines, stream, filtered, raw=own)
+        PipePump(read, about, take, self._loop, self._observer, self._open)
         return write
 
     def _take_lines(

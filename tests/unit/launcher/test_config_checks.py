@@ -111,6 +111,7 @@ BAD: dict[str, list[Any]] = {
     "log_line_prefix_template": [3, "two\nlines", "\x1b[31m"],
     "duplicate_stdout_filters": [3, "loss", [3], {"a": "b"}, [""]],
     "duplicate_stderr_filters": [3, "loss", [3], {"a": "b"}, [""]],
+    "log_lines": [None, True, 3, "", "Folded", "all", ["folded"]],
     "checkpoint_path": [3, b"/c", "", " ", "/a\0b", "s3:/bucket", "s3:bucket", "://b", "S 3://b"],
     "checkpoint_job": [None, 3],
     "checkpoint_every": [
@@ -176,6 +177,7 @@ GOOD_VALUES: dict[str, list[Any]] = {
     "log_line_prefix_template": [None, "", "[rank ${rank}, $user's]: "],
     "duplicate_stdout_filters": [None, [], ["loss", "nan"], {"loss"}],
     "duplicate_stderr_filters": [None, (), ["Traceback"]],
+    "log_lines": ["folded", "separate", "complete"],
     "checkpoint_path": [
         *(None, "/c", Path("/c"), "~/c", "~ann/c", "c", "/a b:c", "s3://bucket/c", "memory://"),
         *("file:///c", "gs://b/a", "abfs+x://container@account.example/c"),

@@ -13,7 +13,7 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, start_pr
 from torch.distributed.elastic.multiprocessing import Std as TorchStd
 
 from llutil.agent.failures.report import WorkersFailed
-from llutil.agent.workers import rank as worker
+from llutil.agent.output import pipe_pump
 from llutil.launcher import LaunchConfig, elastic_launch
 from llutil.std import Std
 from tests.support import worker_functions
@@ -202,7 +202,7 @@ def test_a_full_disk_under_the_log_does_not_end_the_job(
         print("heard", flush=True)
         return "done"
 
-    monkeypatch.setattr(worker, "open_log", lambda _path: os.open("/dev/full", os.O_WRONLY))
+    monkeypatch.setattr(pipe_pump, "open_log", lambda _path: os.open("/dev/full", os.O_WRONLY))
     assert launch(speak_into_a_full_disk, tee=Std.ALL, log_dir=str(tmp_path)) == {0: "done"}
     assert "[default_role0]:heard" in capfd.readouterr().out
 
