@@ -10,10 +10,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import IntFlag
 
-__all__ = ["COMPLETE", "FOLDED", "LOG_LINES", "SEPARATE", "Std", "StdOption", "std_for"]
+__all__ = [
+    "ALL_RANKS",
+    "AUTO_RANKS",
+    "COMPLETE",
+    "FOLDED",
+    "LOG_LINES",
+    "SEPARATE",
+    "Std",
+    "StdOption",
+    "std_for",
+]
 
 FOLDED, SEPARATE, COMPLETE = LOG_LINES = "folded", "separate", "complete"
 """How an Airflow task's log has the lines of ranks; see ``LaunchConfig.log_lines``."""
+
+AUTO_RANKS, ALL_RANKS = "auto", "all"
+"""What ``LaunchConfig.local_ranks_filter`` may be beside a set of local ranks."""
 
 
 class Std(IntFlag):

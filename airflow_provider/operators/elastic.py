@@ -18,7 +18,7 @@ from airflow_provider.retries.launch_retry import LaunchRetry
 from airflow_provider.retries.policy import ElasticRetryPolicy
 from llutil.backends.table import DEFAULT
 from llutil.chaos.fault_texts import texts_of
-from llutil.std import FOLDED, Std, StdOption
+from llutil.std import AUTO_RANKS, FOLDED, Std, StdOption
 from llutil.system.signal_names import DEFAULT_SIGNALS
 from llutil.time_budgets import DEFAULT_GRACE_PERIOD, DEFAULT_RESTART_GRACE
 
@@ -88,8 +88,8 @@ class ElasticLaunchOperator(LaunchOperator):
         success and kept, if anything is in it, after a failure. (templated)
     :param redirects: streams of the ranks that go into files instead of the task's log.
     :param tee: streams of the ranks that go into files and into the task's log.
-    :param local_ranks_filter: local ranks whose output reaches the task's log; by default all. Log
-        files have everything.
+    :param local_ranks_filter: local ranks whose output reaches the task's log, or ``"all"``. By
+        default, ``"auto"``, all in a job of up to 8 ranks, else rank 0; the others' is in files.
     :param metrics_cfg: the handler of each group of metrics, ``"torchelastic"`` and ``"llutil"``:
         ``"null"``, ``"console"`` (the task's log) or ``"module:Class"``.
     :param local_addr: this node's address for the other nodes. (templated)
@@ -188,7 +188,7 @@ class ElasticLaunchOperator(LaunchOperator):
         log_dir: str | os.PathLike[str] | None = None,
         redirects: StdOption = Std.NONE,
         tee: StdOption = Std.NONE,
-        local_ranks_filter: Collection[int] | None = None,
+        local_ranks_filter: Collection[int] | str | None = AUTO_RANKS,
         metrics_cfg: Mapping[str, str] | None = None,
         local_addr: str | None = None,
         event_log_handler: str = "null",

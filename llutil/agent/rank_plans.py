@@ -33,7 +33,9 @@ def rank_plan(
     """
     spec = group.spec
     folder = job.logs.attempt(start, worker.local_rank)
-    stdout, stderr = job.logs.routes(folder, worker.local_rank)
+    stdout, stderr = job.logs.routes(
+        folder, worker.local_rank, worker.global_rank, worker.world_size
+    )
     error_file = folder / "error.json"
     entrypoint = job.order.entrypoint
     plan = RankPlan(

@@ -23,7 +23,7 @@ from llutil.errors import ConfigError, Problem
 from llutil.launcher.config import LaunchConfig
 from llutil.launcher.config_checks import problems_of
 from llutil.launcher.run_id import is_named_by
-from llutil.std import Std, StdOption
+from llutil.std import ALL_RANKS, AUTO_RANKS, Std, StdOption
 
 __all__ = ["entrypoint_of", "launch_config_of"]
 
@@ -209,9 +209,9 @@ def _streams(text: str) -> StdOption:
     return {int(rank): Std(int(streams)) for rank, streams in pairs}
 
 
-def _ranks(text: str) -> set[int] | None:
-    if not text:
-        return None
+def _ranks(text: str) -> set[int] | str | None:
+    if text in {"", AUTO_RANKS, ALL_RANKS}:
+        return text or None
     if not all(part.strip().isdecimal() for part in text.split(",")):
         raise ConfigError(f"is {text!r}; wanted local ranks with commas, as in 0,2")
     return set(map(int, text.split(",")))

@@ -74,7 +74,7 @@ def build_agent(
         from llutil.agent.interruptible_call import interruptible
         from llutil.agent.ledger_agent import LedgerAgent
         from llutil.agent.observer import TerminalObserver
-        from llutil.agent.output.log_files import LogFolder, LogOptions
+        from llutil.agent.output.log_files import LogFolder
         from llutil.agent.stop_signals import StopSignals
         from llutil.agent.torch_agent import TorchBackendAgent
         from llutil.agent.watchdog import start_health_check, start_watchdog
@@ -82,6 +82,7 @@ def build_agent(
         from llutil.agent.workers.rank_environment import check_visible_devices
         from llutil.launcher.cpu_binding import cpus_of_ranks
         from llutil.launcher.device_count import worker_count
+        from llutil.launcher.log_options import log_options
         from llutil.rendezvous.build_handler import build_driver, build_handler, serve_ledger
 
     config = request.config
@@ -94,18 +95,7 @@ def build_agent(
     rendezvous = rendezvous_config(request, nproc)
     if config.start_method == "fork" and "password" in rendezvous.options:
         warn_of_fork()
-    ranks_shown = frozenset(config.local_ranks_filter or ())
-    logs = LogFolder(
-        LogOptions(
-            config.log_dir,
-            config.redirects,
-            config.tee,
-            ranks_shown,
-            tuple(config.duplicate_stdout_filters or ()),
-            tuple(config.duplicate_stderr_filters or ()),
-        ),
-        rendezvous.run_id,
-    )
+    logs = LogFolder(log_options(config), rendezvous.run_id)
     loop = stack.enter_context(EventLoop())
     stop_signals = signals_named(config.signals_to_handle)
     signals = stack.enter_context(StopSignals(loop, stop_signals))

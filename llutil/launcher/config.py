@@ -93,8 +93,10 @@ class LaunchConfig:
     :param node_index: Not on torch's backends: this node's preferred position in the order of
         ranks, from 0.
     :param node_label: A name of this node for people, in records and error texts.
-    :param local_ranks_filter: Local ranks whose output is shown on the console; None or empty for
-        all. Log files always have the output of every rank.
+    :param local_ranks_filter: Local ranks whose output is shown on the console; "all", None or
+        empty for all. "auto": in a job of more than 8 ranks, the streams of all but rank 0 go into
+        files instead, unless ``redirects`` or ``tee`` has them. Log files always have the output of
+        every rank.
     :param exit_timeout: Seconds that a rank's process may take to end after its function returned.
         It ends as a Python program does: threads, executors and child processes finish first. A
         rank that takes longer is killed and counts as failed.
@@ -160,7 +162,7 @@ class LaunchConfig:
     rerun_token: str = ""
     node_index: int | None = None
     node_label: str = ""
-    local_ranks_filter: Collection[int] | None = None
+    local_ranks_filter: Collection[int] | str | None = None
     exit_timeout: float = 300
     hang_timeout: float | str | None = "auto"
     restart_grace: float = DEFAULT_RESTART_GRACE

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from llutil.errors import Problem
-from llutil.std import LOG_LINES, Std
+from llutil.std import ALL_RANKS, AUTO_RANKS, LOG_LINES, Std
 
 __all__ = ["is_count", "output_problems"]
 
@@ -50,10 +50,10 @@ def _streams(name: str, option: Any) -> Iterator[Problem]:
 
 
 def _local_ranks_filter(ranks: Any) -> Iterator[Problem]:
-    if ranks is None:
+    if ranks is None or ranks in (AUTO_RANKS, ALL_RANKS):
         return
     if isinstance(ranks, str | Mapping) or not isinstance(ranks, Collection):
-        text = f"is {ranks!r}; wanted a set of local ranks, or None for all"
+        text = f"is {ranks!r}; wanted a set of local ranks, 'auto' or 'all'"
         yield Problem("local_ranks_filter", text)
     elif not all(is_count(rank) and rank >= 0 for rank in ranks):
         yield Problem("local_ranks_filter", f"is {ranks!r}; wanted local ranks: 0, 1, ...")

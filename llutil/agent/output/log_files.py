@@ -20,6 +20,8 @@ from llutil.system.line_splitter import LineSplitter
 
 __all__ = ["LogFolder", "LogOptions", "Route", "last_lines", "open_log", "write_all"]
 
+# A console has the output of so many ranks, if nobody says which.
+_FEW_RANKS = 8
 # Bytes at the end of a log file that are read for its last lines.
 _END = 16 * 1024
 
@@ -30,7 +32,9 @@ class LogOptions:
 
     ``ranks_shown`` holds the local ranks whose output may reach the console; if it is empty, all
     may. Log files have the output of every rank. Teed lines that hold one of the texts in
-    ``wanted_stdout`` or ``wanted_stderr`` are also in a file of all ranks.
+    ``wanted_stdout`` or ``wanted_stderr`` are also in a file of all ranks. With ``many_to_files``,
+    in a job of more than 8 ranks, what is neither redirected nor teed goes into files instead of
+    the console, but for rank 0.
     """
 
     base: str | os.PathLike[str] | None = None
@@ -39,6 +43,7 @@ class LogOptions:
     ranks_shown: frozenset[int] = frozenset()
     wanted_stdout: tuple[str, ...] = ()
     wanted_stderr: tuple[str, ...] = ()
+    many_to_files: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +52,20 @@ class Route:
     ``console`` is true. It may go nowhere.
 
     Lines that hold one of the texts ``wanted`` are also written into the file ``filtered``.
+    ``by_default`` says that it goes into the file although nobody asked for that: if the disk is
+    full, the job must go on.
     """
 
     file: Path | None
     console: bool
     filtered: Path | None = None
     wanted: tuple[str, ...] = ()
+    by_default: bool = False
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether the rank itself writes into the file."""
+        return self.file is not None and not (self.console or self.by_default)
 
 
 class LogFolder:
@@ -82,7 +95,9 @@ class LogFolder:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def routes(self, folder: Path, local_rank: int) -> tuple[Route, Route]:
+    def routes(
+        self, folder: Path, local_rank: int, rank: int = 0, world_size: int = 1
+    ) -> tuple[Route, Route]:
         """Where standard output and standard error of a rank go.
 
         As in torch 2.13: a redirected stream is not on the console unless it is teed too, and a
@@ -91,9 +106,12 @@ class LogFolder:
         is_shown = not self._options.ranks_shown or local_rank in self._options.ranks_shown
         redirects = std_for(self._options.redirects, local_rank)
         tee = std_for(self._options.tee, local_rank)
+        quiet = self._options.many_to_files and world_size > _FEW_RANKS and rank > 0
 
         def route(stream: Std, name: str, wanted: tuple[str, ...]) -> Route:
             if stream not in redirects | tee:
+                if quiet:
+                    return Route(folder / name, console=False, by_default=True)
                 return Route(None, is_shown)
             if stream not in tee or not is_shown:
                 return Route(folder / name, console=False)

@@ -44,13 +44,15 @@ class Stream:
 
     ``name`` is its name for people. All its bytes go to ``file``, if there is one. With ``raw``,
     they also go to the agent's own standard error, as they come: with ``at_once`` also parts of
-    lines. ``complete`` says that no line may be left out.
+    lines. ``shown`` says that the observer gets its lines. ``complete`` says that no line may be
+    left out.
     """
 
     name: str
     file: Path | None
     raw: bool
     at_once: bool
+    shown: bool
     complete: bool
 
 
@@ -82,7 +84,10 @@ class PipePump:
         """What cannot be taken now, if lines may be left out."""
         self._log_fd: int | None = None
         if stream.file is not None:
-            self._log_fd = open_log(stream.file)
+            with ExitStack() as failed:
+                failed.callback(os.close, fd)
+                self._log_fd = open_log(stream.file)
+                failed.pop_all()
             stack.callback(os.close, self._log_fd)
         os.set_blocking(fd, False)
         with suppress(OSError):  # all pipes of this user together hold as much as they may
@@ -94,13 +99,18 @@ class PipePump:
         size = self._read()
         if not size or (self._passthrough is not None and self._passthrough.behind):
             self._loop.unwatch(self._fd)
-        elif self._observer.congested() and not self._leaves_out:
+        elif self._must_hold and not self._leaves_out:
             # The worker waits in its print until the observer is not congested, as it would wait
             # for a slow terminal.
             self._loop.unwatch(self._fd)
             self._observer.when_not_congested(lambda: self._loop.call_soon(self._resume))
         elif self._passthrough is None and size < _WANTED_SIZE // 2:
             self._loop.pause(self._fd, time.monotonic() + _PAUSE)
+
+    @property
+    def _must_hold(self) -> bool:
+        """Whether no lines may be handed on now."""
+        return self._stream.shown and self._observer.congested()
 
     def _resume(self) -> None:
         if self._fd >= 0:
@@ -115,7 +125,7 @@ class PipePump:
         self._write_log(data)
         if self._passthrough is not None:
             self._passthrough.feed(data)
-        if self._leaves_out and self._backlog is None and self._observer.congested():
+        if self._leaves_out and self._backlog is None and self._must_hold:
             self._backlog = Backlog(self._splitter.take_rest())
             self._observer.when_not_congested(lambda: self._loop.call_soon(self._take_backlog))
         if self._backlog is not None:

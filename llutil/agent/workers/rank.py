@@ -109,7 +109,8 @@ class Worker:
 
     def _open_stream(self, route: Route, stream: str, started: ExitStack) -> int | None:
         """The descriptor for one of the worker's streams; None if it shares the agent's."""
-        if route.file is not None and not route.console:
+        if route.is_direct:
+            assert route.file is not None
             fd = open_log(route.file)
             started.callback(os.close, fd)
             return fd
@@ -129,6 +130,7 @@ class Worker:
             file=route.file,
             raw=own,
             at_once=self.plan.stdin is not None,
+            shown=route.console,
             complete=bool(route.wanted),  # all lines have to be looked at
         )
         take = partial(self._take_lines, stream, filtered, raw=own)
@@ -274,7 +276,8 @@ class Worker:
         """
         assert self.ended is not None
         stderr = self.plan.stderr
-        if stderr.file is not None and not stderr.console:
+        if stderr.is_direct:
+            assert stderr.file is not None
             return replace(self.ended, tail=last_lines(stderr.file, _TAIL_LINES))
         return replace(self.ended, tail=tuple(self._stderr_tail))
 

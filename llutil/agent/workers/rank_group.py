@@ -17,7 +17,7 @@ from llutil.agent.observer import AgentObserver
 from llutil.agent.start_methods.starter import Starter
 from llutil.agent.workers.rank import Worker
 from llutil.agent.workers.rank_exit import RankExit
-from llutil.agent.workers.rank_plan import RankPlan
+from llutil.agent.workers.rank_plan import RankPlan, files_by_default
 from llutil.serialization.shared_objects import SharedObjects
 from llutil.system.kill_all import kill_all
 from llutil.system.process_table import session_members
@@ -61,6 +61,8 @@ class RankGroup:
                 guardian.watch(worker.process.pid, worker.process.start)
             for session in starter.processes.items():
                 guardian.watch(*session)
+            if files := files_by_default(plans):
+                _log.info("%s", files)
         except BaseException:
             self.stop(signal.SIGKILL, 0.0)
             raise

@@ -91,6 +91,7 @@ MEANT: list[tuple[str, dict[str, Any]]] = [
     ("--log-dir /l -r 3 -t 0:1,2:2 train.py",
      {"log_dir": "/l", "redirects": Std.ALL, "tee": {0: Std.OUT, 2: Std.ERR}}),
     ("--local-ranks-filter 0,2 train.py", {"local_ranks_filter": {0, 2}}),
+    ("--local-ranks-filter auto train.py", {"local_ranks_filter": "auto"}),
     ("--duplicate-stdout-filters a,b,,c --duplicate-stderr-filters d train.py",
      {"duplicate_stdout_filters": ["a", "b,c"], "duplicate_stderr_filters": ["d"]}),
     ("--virtual-local-rank train.py", {"virtual_local_rank": True}),

@@ -69,7 +69,7 @@ CONFIGS = st.builds(
     metrics_cfg=st.dictionaries(TEXT, TEXT, max_size=2),
     shutdown_timeout=st.floats(0, 1e6),
     node_index=st.none() | COUNT,
-    local_ranks_filter=st.none() | st.lists(COUNT),
+    local_ranks_filter=st.sampled_from([None, "auto", "all"]) | st.lists(COUNT),
     numa_options=st.none() | st.builds(NumaOptions, TEXT, st.booleans()),
     duplicate_stdout_filters=st.none() | st.lists(TEXT),
     log_line_prefix_template=st.none() | TEXT,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import signal
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +156,33 @@ def test_a_rank_that_is_filtered_out_still_tells_why_it_failed(
     with pytest.raises(WorkersFailed, match="\n  last words on stderr\n"):
         launch(worker_functions.end, "SIGKILL", local_ranks_filter={7})
     assert console(capfd) == ([], [])
+
+
+def test_of_nine_ranks_the_first_is_shown_and_the_last_words_of_the_one_that_fails(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def speak() -> None:
+        rank = os.environ["RANK"]
+        print(f"out {rank}", flush=True)
+        print(f"err {rank}", file=sys.stderr, flush=True)
+        if rank == "8":
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(60)
+
+    options = {"local_ranks_filter": "auto", "log_dir": tmp_path, "start_method": "fork"}
+    with (
+        caplog.at_level(logging.INFO, "llutil"),
+        pytest.raises(WorkersFailed, match="rank 8: signal 9") as caught,
+    ):
+        launch(speak, nproc=9, max_restarts=0, restart_grace=0, **options)
+    assert console(capfd) == (["out 0"], ["err 0"])
+    assert "the last lines of its standard error:\n  err 8\n" in str(caught.value)
+    found = logs(tmp_path)
+    assert found["8/stdout"] == ["out 8"]
+    assert found["8/stderr"] == ["err 8"]
+    assert len(found) == 16
+    (told,) = [r.getMessage() for r in caplog.records if "local_ranks_filter" in r.getMessage()]
+    assert told.count("attempt_0/") == 8
 
 
 def test_without_a_log_folder_a_temporary_one_is_made_and_kept(temporary: Path) -> None:

@@ -194,3 +194,26 @@ def test_what_the_kernel_takes_in_parts_is_written_whole(
     write_all(fd, b"a line\n")
     os.close(fd)
     assert (tmp_path / "log").read_bytes() == b"a line\n"
+
+
+@pytest.mark.parametrize(
+    ("rank", "world_size", "given", "files"),
+    [
+        (8, 9, {}, ["stdout.log", "stderr.log"]),
+        (0, 9, {}, []),
+        (7, 8, {}, []),
+        (8, 9, {"many_to_files": False}, []),
+        (8, 9, {"tee": Std.OUT}, ["stderr.log"]),
+        (8, 9, {"redirects": Std.ERR}, ["stdout.log"]),
+    ],
+)
+def test_of_more_than_eight_ranks_those_after_the_first_go_to_files_unless_somebody_says_where(
+    tmp_path: Path, rank: int, world_size: int, given: dict[str, Any], files: list[str]
+) -> None:
+    folder = LogFolder(LogOptions(**{"base": str(tmp_path), "many_to_files": True, **given}), "run")
+    routes = folder.routes(folder.attempt(0, 1), 1, rank, world_size)
+    by_default = [route for route in routes if route.by_default]
+    assert [route.file.name for route in by_default if route.file is not None] == files
+    assert not any(route.console or route.is_direct for route in by_default)
+    if not given:
+        assert all(route.console for route in routes if not route.by_default)

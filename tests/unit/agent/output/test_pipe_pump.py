@@ -41,7 +41,14 @@ class Reader:
 class Pumped:
     """A rank's pipe and what came out of it: lines, and the log's own words among them."""
 
-    def __init__(self, file: Path | None, *, leaves_out: bool, complete: bool = False) -> None:
+    def __init__(
+        self,
+        file: Path | None,
+        *,
+        leaves_out: bool,
+        shown: bool = True,
+        complete: bool = False,
+    ) -> None:
         self.reader = Reader(leaves_out=leaves_out)
         self.lines: list[str] = []
         self.loop = EventLoop()
@@ -49,7 +56,12 @@ class Pumped:
         read, self.rank = os.pipe()
         os.set_blocking(self.rank, False)
         stream = Stream(
-            name="stdout of rank 3", file=file, raw=False, at_once=False, complete=complete
+            name="stdout of rank 3",
+            file=file,
+            raw=False,
+            at_once=False,
+            shown=shown,
+            complete=complete,
         )
         PipePump(read, stream, self._take, self.loop, cast("Any", self.reader), self._stack)
 
@@ -183,4 +195,18 @@ def test_a_rank_waits_where_no_line_may_be_left_out(pumped: Pumped) -> None:
     pumped.reader.is_ready()
     assert pumped.prints(wanted[sent:]) == len(wanted) - sent
     pumped.ends()
+    assert pumped.lines == wanted.decode().splitlines()
+
+
+@pytest.mark.parametrize(
+    "pumped",
+    [{"leaves_out": leaves_out, "shown": False, "has_file": True} for leaves_out in (True, False)],
+    indirect=True,
+)
+def test_what_goes_into_a_file_alone_waits_for_nobody(pumped: Pumped, tmp_path: Path) -> None:
+    pumped.reader.slow = True
+    wanted = numbered(range(200_000))
+    assert pumped.prints(wanted) == len(wanted)
+    pumped.ends()
+    assert (tmp_path / "stdout.log").read_bytes() == wanted
     assert pumped.lines == wanted.decode().splitlines()

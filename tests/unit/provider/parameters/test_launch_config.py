@@ -85,7 +85,9 @@ def test_every_field_of_launch_config_can_be_given_to_the_operator():
     assert set(LAUNCH_PARAMETERS) <= set(parameters)
 
 
-def test_the_operators_defaults_are_the_launchers_but_workers_are_warm():
+def test_the_operators_defaults_are_the_launchers_but_for_warm_workers_and_few_ranks_in_the_log():
     parameters = inspect.signature(inspect.unwrap(ElasticLaunchOperator.__init__)).parameters
     defaults = {name: parameters[name].default for name in LAUNCH_PARAMETERS}
-    assert launch_config(defaults) == LaunchConfig(1, 1, 1, start_method="forkserver")
+    assert launch_config(defaults) == LaunchConfig(
+        1, 1, 1, start_method="forkserver", local_ranks_filter="auto"
+    )
