@@ -14,6 +14,7 @@ __all__ = [
     "ALL_RANKS",
     "AUTO_RANKS",
     "COMPLETE",
+    "FEW_RANKS",
     "FOLDED",
     "LOG_LINES",
     "SEPARATE",
@@ -27,6 +28,9 @@ FOLDED, SEPARATE, COMPLETE = LOG_LINES = "folded", "separate", "complete"
 
 AUTO_RANKS, ALL_RANKS = "auto", "all"
 """What ``LaunchConfig.local_ranks_filter`` may be beside a set of local ranks."""
+
+FEW_RANKS = 8
+"""With "auto", a job of more ranks shows rank 0 alone."""
 
 
 class Std(IntFlag):

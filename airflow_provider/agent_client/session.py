@@ -140,6 +140,7 @@ class AgentSession:
     def step(self, timeout: float) -> None:
         """Wait at most ``timeout`` seconds for events of the agent, and handle them."""
         timeout = min(timeout, _REAP_PERIOD) if self._hung_up else timeout
+        timeout = max(0.0, min(timeout, self._relay.due - time.monotonic()))
         for key, events in self._selector.select(timeout):
             if key.fileobj is self._steers:
                 self._steers.taken()
@@ -151,6 +152,7 @@ class AgentSession:
                 self._write()
             if events & selectors.EVENT_READ and not self._hung_up:
                 self._read_socket()
+        self._relay.turn()
         if not (self._outgoing or self._hung_up):
             self._steers.send(self._agent.socket)
         exit_code = self._agent.poll()

@@ -39,6 +39,7 @@ from airflow_provider.agent_client.session import AgentSession
 from llutil.errors import LaunchError, StoppedError
 from llutil.progress.display import ProgressDisplay, display_for_this_process
 from llutil.progress.log_lines import ProgressLines
+from llutil.std import FOLDED
 from llutil.system.job_mark import MARK_VARIABLE
 from llutil.system.terminal import TERMINAL, terminal_path
 from llutil.task_link.messages import Hello, Spec
@@ -166,7 +167,13 @@ class AgentHook(BaseHook):
             # Several jobs on one terminal would take turns with its one line.
             ProgressLines(self.log.info) if self._label else display_for_this_process(self.log.info)
         )
-        relay = LogRelay(self.log, display, self._label)
+        relay = LogRelay(
+            self.log,
+            display,
+            self._label,
+            folds=spec.config.log_lines == FOLDED,
+            shown=spec.config.local_ranks_filter,
+        )
         shown, secrets = without_secrets(spec)
         session = AgentSession(
             self._start(results, secrets), relay, shown, on_ledger, listener.hear

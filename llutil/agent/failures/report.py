@@ -7,7 +7,7 @@ each.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from llutil.agent.worker_side.outcome_pipe import ErrorNote
 from llutil.agent.workers.rank_exit import RankExit
 from llutil.agent_socket.round_end import RankEnd, RoundEnd, RoundEndKind
 from llutil.failure import Failure, FailureClass, JobFailure
+from llutil.system.number_ranges import ranges
 
 __all__ = ["FailureReport", "WorkersFailed", "process_failures"]
 
@@ -106,7 +107,7 @@ class FailureReport:
         if len(failed) > _MOST_LISTED:
             lines.append(f"and {len(failed) - _MOST_LISTED} more ranks failed after it")
         if stopped:
-            lines.append(f"ranks ended because of it: {_ranges(stopped)}")
+            lines.append(f"ranks ended because of it: {ranges(stopped)}")
         return lines
 
 
@@ -212,14 +213,3 @@ def _failure_elsewhere(job_failure: JobFailure) -> dict[int, ProcessFailure]:
     if job_failure.failure is None:
         return {-1: _make_record(-1, 0, 1, job_failure.why, None)}
     return {job_failure.failure.rank: _failure_record(job_failure.failure, None)}
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """``0-3, 7`` for 0, 1, 2, 3, 7."""
-    parts: list[tuple[int, int]] = []
-    for number in sorted(numbers):
-        if parts and number == parts[-1][1] + 1:
-            parts[-1] = (parts[-1][0], number)
-        else:
-            parts.append((number, number))
-    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in parts)

@@ -15,13 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llutil.errors import ConfigError
-from llutil.std import Std, StdOption, std_for
+from llutil.std import FEW_RANKS, Std, StdOption, std_for
 from llutil.system.line_splitter import LineSplitter
 
 __all__ = ["LogFolder", "LogOptions", "Route", "last_lines", "open_log", "write_all"]
 
-# A console has the output of so many ranks, if nobody says which.
-_FEW_RANKS = 8
 # Bytes at the end of a log file that are read for its last lines.
 _END = 16 * 1024
 
@@ -106,7 +104,7 @@ class LogFolder:
         is_shown = not self._options.ranks_shown or local_rank in self._options.ranks_shown
         redirects = std_for(self._options.redirects, local_rank)
         tee = std_for(self._options.tee, local_rank)
-        quiet = self._options.many_to_files and world_size > _FEW_RANKS and rank > 0
+        quiet = self._options.many_to_files and world_size > FEW_RANKS and rank > 0
 
         def route(stream: Std, name: str, wanted: tuple[str, ...]) -> Route:
             if stream not in redirects | tee:

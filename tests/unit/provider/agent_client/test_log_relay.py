@@ -135,3 +135,63 @@ def test_each_line_has_its_prefix_whatever_the_text_has_in_it():
         ("INFO", "[rank 1] x\\u2028[rank 0] forged\\x1b[1A"),
         ("ERROR", "the agent still runs"),
     ]
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def folding_relay(clock, ranks=range(4), world_size=4, shown="auto"):
+    log = Sink()
+    found = LogRelay(log, ProgressLines(print), "node 1", folds=True, shown=shown, clock=clock)
+    found.event(RoundBegan(0, world_size, tuple(ranks)))
+    return found, log.lines
+
+
+def test_the_same_lines_of_many_ranks_are_folded_and_are_records_together():
+    clock = Clock()
+    spoken, lines = folding_relay(clock)
+    for rank in range(4):
+        spoken.event(OutputLines(rank, "stdout", f"begin\nepoch 1\nloss of {rank}"))
+    assert lines == [("INFO", "[node 1] [ranks 0-3] begin\n[node 1] [ranks 0-3] epoch 1")]
+    assert spoken.due == 0.3
+    clock.now = 0.3
+    spoken.turn()
+    assert lines[1:] == [
+        ("INFO", "\n".join(f"[node 1] [rank {rank}] loss of {rank}" for rank in range(4)))
+    ]
+    assert spoken.due == float("inf")
+
+
+def test_lines_that_wait_come_before_what_the_agent_says_after_them():
+    spoken, lines = folding_relay(Clock())
+    spoken.event(OutputLines(0, "stderr", "ValueError: no"))
+    spoken.event(LogRecord("WARNING", "llutil.agent", "rank 0 failed"))
+    spoken.event(OutputLines(1, "stderr", "the last words"))
+    spoken.close()
+    assert [text for _, text in lines] == [
+        "[node 1] [rank 0] ValueError: no",
+        "[node 1] [agent] rank 0 failed",
+        "[node 1] [rank 1] the last words",
+    ]
+    assert lines[0][0] == "ERROR"
+
+
+def test_no_line_waits_where_few_ranks_are_shown_or_a_user_wants_a_prefix():
+    for given in (
+        {"ranks": range(2)},
+        {"ranks": range(16), "world_size": 16},  # rank 0 alone is shown
+        {"shown": {0, 2}},
+    ):
+        spoken, lines = folding_relay(Clock(), **given)
+        spoken.event(OutputLines(0, "stdout", "at once"))
+        assert lines == [("INFO", "[node 1] [rank 0] at once")]
+    spoken, lines = folding_relay(Clock())
+    spoken.event(OutputLines(0, "stdout", "at once", "trainer 0: "))
+    assert lines == [("INFO", "[node 1] trainer 0: at once")]
+    spoken, lines = folding_relay(Clock(), ranks=range(16), world_size=16, shown="all")
+    spoken.event(OutputLines(0, "stdout", "waits"))
+    assert not lines
