@@ -19,7 +19,7 @@ from airflow.sdk.exceptions import ErrorType
 from airflow.sdk.execution_time.comms import ErrorResponse, OKResponse, XComSequenceSliceResult
 from airflow.sdk.execution_time.supervisor import run_task_in_process
 
-__all__ = ["Outcome", "run_task"]
+__all__ = ["Outcome", "run_context", "run_task"]
 
 NOW = dt.datetime(2026, 11, 22, 9, 30, tzinfo=dt.UTC)
 
@@ -53,7 +53,7 @@ def run_task(
     pushed: dict[str, Any] = {}
     upstream = upstream or {}
     client = mock.create_autospec(Client, instance=True)
-    client.task_instances.start.return_value = _run_context(
+    client.task_instances.start.return_value = run_context(
         task.dag.dag_id, run_id, should_retry, max_tries
     )
     kept = {} if store is None else store
@@ -99,7 +99,7 @@ def _no_such_item() -> Any:
     return ErrorResponse(error=ErrorType.XCOM_NOT_FOUND)
 
 
-def _run_context(
+def run_context(
     dag_id: str, run_id: str, should_retry: bool, max_tries: int
 ) -> models.TIRunContext:
     dag_run = models.DagRun.model_construct(
