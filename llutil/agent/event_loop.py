@@ -33,6 +33,7 @@ class EventLoop:
         self._soon: deque[Callable[[], None]] = deque()
         self._next = float("inf")
         self._repeat: tuple[float, Callable[[], None]] | None = None
+        self._later: list[tuple[float, Callable[[], None]]] = []
         self._paused: dict[int, tuple[float, selectors.SelectorKey]] = {}
         """What is not looked at for a while, by descriptor: until when, and how it is watched."""
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -95,6 +96,10 @@ class EventLoop:
         """Forget what was to be repeated."""
         self._repeat, self._next = None, float("inf")
 
+    def call_later(self, when: float, callback: Callable[[], None]) -> None:
+        """Call ``callback`` in the first turn after then (``time.monotonic()``)."""
+        self._later.append((when, callback))
+
     def turn(self, deadline: float) -> None:
         """Wait until something is ready, or until ``deadline`` (``time.monotonic()``); call the
         callbacks of what is ready.
@@ -102,6 +107,13 @@ class EventLoop:
         It may return although nothing happened. Callers look at their own state, and call it again.
         """
         now = time.monotonic()
+        due = [callback for when, callback in self._later if when <= now]
+        self._later = [one for one in self._later if one[0] > now]
+        for callback in due:
+            callback()
+        if due:
+            deadline = now  # whoever waits for what they have done looks
+        deadline = min([deadline, *(when for when, _ in self._later)])
         for fd, (until, key) in list(self._paused.items()):
             deadline = min(deadline, until)
             if until <= now:

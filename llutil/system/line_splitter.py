@@ -6,12 +6,16 @@ knows nothing of files and ranks.
 
 from __future__ import annotations
 
-from llutil.system.printable import is_plain, printable
+import re
+
+from llutil.system.printable import printable, printable_lines
 
 __all__ = ["LineSplitter"]
 
 # Bytes of a line that are kept together. The bytes after them become the next line.
 _LONGEST_LINE = 64 * 1024
+_NOT_UTF8 = re.compile("[\udc80-\udcff]+")
+_BYTES = [f"\\x{byte:02x}" for byte in range(0x80, 0x100)]
 # Seconds between two shown states of a line that redraws itself.
 _REDRAW_PERIOD = 1.0
 
@@ -65,24 +69,19 @@ class LineSplitter:
         return _cut(rest) if rest else []
 
     def _plain_lines(self, data: bytes) -> list[str] | None:
-        """What ``feed`` returns, at a fraction of the time, for whole lines of usual text; None if
-        there is anything else.
+        """What ``feed`` returns, at a fraction of the time, for whole lines of a usual length that
+        do not redraw themselves; None if there is anything else.
         """
         end = data.rfind(b"\n")
         if end < 0 or len(data) - end > _LONGEST_LINE or b"\r" in data:
             return None
         if self._held or self._returned:  # a line that redraws itself has begun
             return None
-        try:
-            text = (self._rest + data[:end]).decode()
-        except UnicodeDecodeError:
-            return None
-        lines = text.split("\n")
-        # A character has at most four bytes.
-        if not is_plain(text) or max(map(len, lines)) > _LONGEST_LINE // 4:
+        whole = self._rest + data[: end + 1]
+        if len(whole) > _LONGEST_LINE and max(map(len, whole.split(b"\n"))) > _LONGEST_LINE:
             return None
         self._rest = data[end + 1 :]
-        return lines
+        return printable_lines(_decoded(whole))
 
     def _complete(self, line: bytes) -> list[str]:
         """The last state of a line whose newline has come; nothing if it was returned already."""
@@ -117,4 +116,17 @@ def _cut_position(line: bytes) -> int:
 
 
 def _text(line: bytes) -> str:
-    return printable(line.decode("utf-8", errors="backslashreplace"))
+    return printable(_decoded(line))
+
+
+def _decoded(data: bytes) -> str:
+    """``data`` as text, with escapes for what is not UTF-8.
+
+    It is what the handler "backslashreplace" gives, which is called for each byte and takes long.
+    """
+    text = data.decode("utf-8", errors="surrogateescape")
+    return text if text.isascii() else _NOT_UTF8.sub(_escaped_bytes, text)
+
+
+def _escaped_bytes(found: re.Match[str]) -> str:
+    return "".join([_BYTES[ord(one) - 0xDC80] for one in found[0]])

@@ -34,6 +34,9 @@ _PIPE_SIZE = 1 << 20
 # Seconds until a pipe is read again. Many lines at once take little more time than one, here and in
 # whoever takes them, and a rank that prints all the time would keep a core busy.
 _PAUSE = 0.01
+# Seconds of this thread's work for one read after which it rests, so many times as long. Usual text
+# takes a quarter of that; binary output, which has to be shown in escapes, takes more.
+_LONG_WORK, _REST = 0.025, 4
 # Bytes that a pipe should hold, so that a rank that prints 20 MB in a second does not wait.
 _WANTED_SIZE = 1 << 18
 
@@ -82,6 +85,8 @@ class PipePump:
         self._splitter = LineSplitter()
         self._backlog: Backlog | None = None
         """What cannot be taken now, if lines may be left out."""
+        self._rests_until = 0.0
+        """Until when no more should be taken, if the rank prints faster than its lines are made."""
         self._log_fd: int | None = None
         if stream.file is not None:
             with ExitStack() as failed:
@@ -125,14 +130,31 @@ class PipePump:
         self._write_log(data)
         if self._passthrough is not None:
             self._passthrough.feed(data)
-        if self._leaves_out and self._backlog is None and self._must_hold:
-            self._backlog = Backlog(self._splitter.take_rest())
-            self._observer.when_not_congested(lambda: self._loop.call_soon(self._take_backlog))
+        if self._leaves_out and self._backlog is None:
+            self._begin_backlog(len(data))
         if self._backlog is not None:
             self._backlog.add(data)
         else:
-            self._take_lines(self._splitter.feed(data, time.monotonic()))
+            self._take_data(data)
         return len(data)
+
+    def _begin_backlog(self, size: int) -> None:
+        """Have what comes now wait, if it has to."""
+        if self._must_hold:
+            self._observer.when_not_congested(lambda: self._loop.call_soon(self._take_backlog))
+        elif size >= _WANTED_SIZE // 2 and time.monotonic() < self._rests_until:
+            # The rank would wait for its pipe.
+            self._loop.call_later(self._rests_until, self._take_backlog)
+        else:
+            return
+        self._backlog = Backlog(self._splitter.take_rest())
+
+    def _take_data(self, data: bytes) -> None:
+        began = time.thread_time()
+        self._take_lines(self._splitter.feed(data, time.monotonic()))
+        took = time.thread_time() - began
+        if took > _LONG_WORK:
+            self._rests_until = time.monotonic() + _REST * took
 
     def _take_backlog(self) -> None:
         """Hand on what was printed while nobody could take it: its end, if it was too much."""
@@ -140,17 +162,19 @@ class PipePump:
         if backlog is None:
             return
         if backlog.size:
-            what = f"{backlog.lines:,} lines ({backlog.size:,} bytes)"
+            what = f"{backlog.size:,} bytes of one line"
+            if backlog.lines:
+                what = f"{backlog.lines:,} lines ({backlog.size:,} bytes)"
             file = f"see {self._stream.file}"
             if self._log_fd is None:
                 file = "no file has them (tee, log_lines)"
             _log.warning(
-                "%s of %s left out here, as the log takes them too slowly; %s",
+                "%s of %s left out here, as they come faster than the log takes them; %s",
                 what,
                 self._stream.name,
                 file,
             )
-        self._take_lines(self._splitter.feed(backlog.kept, time.monotonic()))
+        self._take_data(backlog.kept)
 
     def _write_log(self, data: bytes) -> None:
         """Write to the log file. If the disk is full, the log ends and the job goes on: the console

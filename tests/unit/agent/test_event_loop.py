@@ -68,6 +68,19 @@ def test_a_paused_descriptor_is_not_looked_at_for_so_long_and_then_again(
     assert not calls, "whoever unwatches it in its pause is not called for it"
 
 
+def test_what_is_called_later_is_called_once_and_not_before(loop: EventLoop) -> None:
+    calls: list[str] = []
+    loop.call_later(time.monotonic() + 3600, lambda: calls.append("far"))
+    when = time.monotonic() + 0.02
+    loop.call_later(when, lambda: calls.append("soon"))
+    loop.turn(time.monotonic())
+    assert not calls
+    assert loop.until(lambda: bool(calls), far())
+    assert time.monotonic() >= when
+    loop.turn(time.monotonic())
+    assert calls == ["soon"]
+
+
 def test_a_wake_up_ends_a_turn(loop: EventLoop) -> None:
     started = time.monotonic()
     loop.wake()

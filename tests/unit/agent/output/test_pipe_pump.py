@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import time
@@ -13,6 +14,7 @@ from typing import Any, cast
 import pytest
 
 from llutil.agent.event_loop import EventLoop
+from llutil.agent.output import pipe_pump
 from llutil.agent.output.pipe_pump import PipePump, Stream
 
 FAR = 60.0  # seconds; a test that waits so long has failed
@@ -137,7 +139,7 @@ def test_a_rank_does_not_wait_for_a_slow_reader_and_what_is_left_out_is_counted_
     pumped.ends()
     _, told, *kept = pumped.lines
     said, _, where = told.partition(
-        " of stdout of rank 3 left out here, as the log takes them too slowly; "
+        " of stdout of rank 3 left out here, as they come faster than the log takes them; "
     )
     whole = ["begun", *numbered(range(200_000)).decode().splitlines(), "later"]
     count = int(said.removeprefix("!").partition(" ")[0].replace(",", ""))
@@ -171,13 +173,28 @@ def test_little_that_comes_while_the_reader_is_slow_is_late_and_complete(pumped:
 
 
 @pytest.mark.parametrize("pumped", [{"leaves_out": True}], indirect=True)
+def test_a_rank_does_not_wait_for_output_that_takes_long_to_show(
+    pumped: Pumped, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = itertools.count(step=10)  # seconds of this thread, at each look
+    monkeypatch.setattr(pipe_pump.time, "thread_time", lambda: float(next(work)))
+    wanted = numbered(range(200_000))
+    assert pumped.prints(wanted) == len(wanted)
+    assert pumped.lines[0] == "line 0", "the first read is shown"
+    pumped.ends()
+    (told,) = [line for line in pumped.lines if line.startswith("!")]
+    left_out = int(told.removeprefix("!").partition(" ")[0].replace(",", ""))
+    assert left_out + len(pumped.lines) - 1 == 200_000
+    assert pumped.lines[-1] == "line 199999"
+
+
+@pytest.mark.parametrize("pumped", [{"leaves_out": True}], indirect=True)
 def test_of_a_line_of_100_mb_without_an_end_a_part_is_left_out(pumped: Pumped) -> None:
     pumped.reader.slow = True
     pumped.prints(b"x" * 100_000_000)
     pumped.ends()
     told, *kept = pumped.lines
-    size = int(told.partition("(")[2].partition(" bytes")[0].replace(",", ""))
-    assert told.startswith("!0 lines (")
+    size = int(told.removeprefix("!").partition(" bytes of one line of stdout")[0].replace(",", ""))
     assert size + sum(map(len, kept)) == 100_000_000
     assert len(kept) <= 8
 
