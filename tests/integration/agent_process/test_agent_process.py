@@ -461,6 +461,27 @@ def test_when_the_task_is_gone_who_will_not_stop_is_killed_after_the_grace(folde
     assert alive(folder) == []
 
 
+def test_a_rank_does_not_wait_for_a_task_that_does_not_read_and_all_that_is_left_out_is_counted(
+    folder: str,
+) -> None:
+    lines = 350_000
+    with FakeTask(spec(worker_function("print_much", folder, lines), folder)) as task:
+        task.until(messages.RoundBegan)
+        assert wait_until(Path(folder, "printed").exists), task.story()
+        task.verdict()
+        said = [m.text for m in task.heard if isinstance(m, messages.LogRecord)]
+        left_out = sum(
+            int(text.partition(" ")[0].replace(",", ""))
+            for text in said
+            if " of stdout of rank 0 left out here" in text
+        )
+        numbers = [int(line.text) for line in task.lines()]
+    assert left_out > 0
+    assert len(numbers) + left_out == lines
+    assert numbers == sorted(numbers)
+    assert numbers[-1] == lines - 1
+
+
 @pytest.mark.fault
 def test_what_was_printed_around_the_end_of_the_task_is_kept_in_full(folder: str) -> None:
     with FakeTask(spec(worker_function("count_until_stopped", folder), folder, grace=20)) as task:
