@@ -105,7 +105,7 @@ def test_lines_of_different_levels_are_different() -> None:
 
 def test_any_number_of_lines_fits_between_two() -> None:
     many = [
-        (rank, f"{'abc'[rank]}{number}x" * (rank + 1)) for rank in (1, 2) for number in range(200)
+        (rank, f"{'abc'[rank]}{number}x" * (rank + 1)) for rank in (1, 2) for number in range(1200)
     ]
     lines = fold(
         (0, "first"), (0, "last"), (1, "first"), (2, "first"), *many, (1, "last"), (2, "last")
