@@ -337,12 +337,13 @@ class Task:
         return [record if isinstance(record, dict) else {"event": record} for record in content]
 
     def text(self, try_number: int | None = None) -> str:
-        """Its log as text: one line a record, with the level in front, and error details below
+        """Its log as text: each line of a record with the level in front, and error details below
         it.
         """
         lines = []
         for record in self.log(try_number):
-            lines.append(f"{record.get('level', '-'):8}{record['event']}")
+            level = record.get("level", "-")
+            lines += [f"{level:8}{line}" for line in str(record["event"]).split("\n")]
             lines += [
                 f"        {error.get('exc_type')}: {error.get('exc_value')}"
                 for error in record.get("error_detail") or []

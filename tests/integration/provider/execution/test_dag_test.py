@@ -82,7 +82,7 @@ def launch():
 @pytest.fixture
 def logged():
     with structlog.testing.capture_logs() as records:
-        yield lambda: [record["event"] for record in records]
+        yield lambda: [line for record in records for line in record["event"].split("\n")]
 
 
 def run(gang, launch):

@@ -88,9 +88,13 @@ def alarm(seconds, handler, every=0.0):
 
 @pytest.fixture
 def logged():
-    """What the hook logged, as pairs of level and text."""
+    """What the hook logged, as pairs of level and line."""
     with structlog.testing.capture_logs() as records:
-        yield lambda: [(record["log_level"], record["event"]) for record in records]
+        yield lambda: [
+            (record["log_level"], line)
+            for record in records
+            for line in record["event"].split("\n")
+        ]
 
 
 def test_values_come_back_in_rank_order(hook_to):

@@ -60,7 +60,11 @@ def dag(tmp_path):
 def logged():
     """What was logged, as one text a line: level and message."""
     with structlog.testing.capture_logs() as records:
-        yield lambda: [f"{record['log_level']}: {_message(record)}" for record in records]
+        yield lambda: [
+            f"{record['log_level']}: {line}"
+            for record in records
+            for line in _message(record).split("\n")
+        ]
 
 
 def _message(record):
