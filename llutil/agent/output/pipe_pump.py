@@ -37,6 +37,8 @@ _PAUSE = 0.01
 # Seconds of this thread's work for one read after which it rests, so many times as long. Usual text
 # takes a quarter of that; binary output, which has to be shown in escapes, takes more.
 _LONG_WORK, _REST = 0.025, 4
+# Bytes that are kept of a stream that only a file has, for the failure report.
+_TAIL = 1 << 15
 # Bytes that a pipe should hold, so that a rank that prints 20 MB in a second does not wait.
 _WANTED_SIZE = 1 << 18
 
@@ -47,8 +49,8 @@ class Stream:
 
     ``name`` is its name for people. All its bytes go to ``file``, if there is one. With ``raw``,
     they also go to the agent's own standard error, as they come: with ``at_once`` also parts of
-    lines. ``shown`` says that the observer gets its lines. ``complete`` says that no line may be
-    left out.
+    lines. ``shown`` says that its lines are wanted as they come; else only the last ones are, at
+    its end. ``complete`` says that no line may be left out.
     """
 
     name: str
@@ -83,7 +85,7 @@ class PipePump:
             StderrPassthrough(loop, self._resume, at_once=stream.at_once) if stream.raw else None
         )
         self._splitter = LineSplitter()
-        self._backlog: Backlog | None = None
+        self._backlog = None if stream.shown else Backlog(kept=_TAIL)
         """What cannot be taken now, if lines may be left out."""
         self._rests_until = 0.0
         """Until when no more should be taken, if the rank prints faster than its lines are made."""
@@ -130,7 +132,7 @@ class PipePump:
         self._write_log(data)
         if self._passthrough is not None:
             self._passthrough.feed(data)
-        if self._leaves_out and self._backlog is None:
+        if self._backlog is None and self._leaves_out:
             self._begin_backlog(len(data))
         if self._backlog is not None:
             self._backlog.add(data)
@@ -161,7 +163,7 @@ class PipePump:
         backlog, self._backlog = self._backlog, None
         if backlog is None:
             return
-        if backlog.size:
+        if backlog.size and self._stream.shown:
             what = f"{backlog.size:,} bytes of one line"
             if backlog.lines:
                 what = f"{backlog.lines:,} lines ({backlog.size:,} bytes)"
