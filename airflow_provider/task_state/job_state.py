@@ -110,6 +110,8 @@ class JobState:
                 if self._hears:
                     note = checkpoint_note(step, self._folder, _now())
                     self._thread.write(CHECKPOINT, note, period=self._period)
+            case Steered(text=text) if text.startswith("the stacks "):
+                self._thread.tell(text)  # the job is as it was
             case Steered(text=text):
                 self._thread.tell(text)
                 self._tell("runs" if text.startswith("resumed") else text)

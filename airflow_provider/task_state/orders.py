@@ -24,6 +24,7 @@ _FLAGS: Mapping[str, str] = {
     "pause": "pause",
     "resume": "resume",
     "stop": "stop_all_tasks",
+    "stacks": "show_stacks",
 }
 """The flag of the event page for each word."""
 

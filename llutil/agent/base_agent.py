@@ -229,6 +229,8 @@ class Agent(SimpleElasticAgent):
         )
         self._loop.turn(min(deadline, due))
         self.steering.look()
+        if why := self.steering.stacks.take():
+            self._observer.steered(self._hangs.show_stacks(workers, why))
         self.stopwatch.account.look(self.steering.slots)
         self._hangs.look(workers, one_node=self._worker_group.group_world_size == 1)
 
@@ -274,10 +276,8 @@ class Agent(SimpleElasticAgent):
         """
         job_failure = node_failure(ended, self._oom_watch.kills())
         assert job_failure.failure is not None
-        if (
-            self._signals.caught is not None
-            and job_failure.failure.exit_status == -self._signals.caught
-        ):
+        caught = self._signals.caught
+        if caught is not None and job_failure.failure.exit_status == -caught:
             self._signals.check()
         own = replace(
             job_failure.failure,

@@ -15,7 +15,7 @@ __all__ = ["FLAGS", "JobPage"]
 
 _log = logging.getLogger(__name__)
 
-FLAGS = ("pause", "resume", "stop_all_tasks", "trigger_save_checkpoint")
+FLAGS = ("pause", "resume", "show_stacks", "stop_all_tasks", "trigger_save_checkpoint")
 """The flags that a task may raise. The others are the agent's answers."""
 
 

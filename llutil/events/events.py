@@ -9,7 +9,7 @@ taken. Layout, in native byte order::
     0    header                       128  the node's own step and total, 8 bytes each
     64   flags, 4 bytes each          144  the gate's words, 8 bytes each
     96   gate's turn, cut; 4 each     256  slots, 64 bytes a local rank; then their metrics
-    104  resumed from, 8 bytes
+    104  resumed from, 8 bytes         112  one more flag, 4 bytes
 
 This module may import only the standard library, ``llutil.errors`` and its own room. It decides
 nothing: the agent decides what a flag does to a job.
@@ -55,13 +55,14 @@ where torch's LOCAL_RANK is 0 for all.
 
 _VERSION = 2
 # Where each part begins, and the size of one slot; in bytes.
-_FLAGS, _TURN, _RESUMED, _VALUES, _GATE, _SLOTS, _SLOT = HEADER, 96, 104, 128, 144, 256, 64
+_FLAGS, _TURN, _RESUMED, _MORE_FLAGS, _VALUES = HEADER, 96, 104, 112, 128
+_GATE, _SLOTS, _SLOT = 144, 256, 64
 _METRICS = _SLOTS + CAPACITY * _SLOT
 _SIZE = _METRICS + CAPACITY * metrics.SIZE
 
 
 class Events:
-    """One page: eight flags, two values, a slot for each local rank, and the ``gate`` of the node.
+    """One page: nine flags, two values, a slot for each local rank, and the ``gate`` of the node.
 
     ``Events()`` makes a page. The process that made it also removes its file: by ``close``, when
     the object is dropped, or at exit. Pickling writes its path only. A fork shares the page.
@@ -97,7 +98,8 @@ class Events:
         words32 = whole.cast("I")
         self._words64 = whole.cast("Q")
         first = _FLAGS // 4
-        flag_words = [words32[index : index + 1] for index in range(first, first + 8)]
+        flags = (*range(first, first + 8), _MORE_FLAGS // 4)
+        flag_words = [words32[index : index + 1] for index in flags]
         turn, cut = (words32[index : index + 1] for index in (_TURN // 4, _TURN // 4 + 1))
         self.cut_order = CutOrder(cut)
         gate = self._words64[_GATE // 8 : _GATE // 8 + WORDS]
@@ -114,6 +116,7 @@ class Events:
             self.finished_save_checkpoint,
             self.debugger_start,
             self.debugger_end,
+            self.show_stacks,
         ) = map(Flag, flag_words)
         self._attached_slot = None if local_rank is None else self.slot(local_rank)
         self._slot_by_pid: tuple[int, Slot] | None = None

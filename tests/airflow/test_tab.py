@@ -113,6 +113,21 @@ def test_a_pause_holds_the_job_until_it_is_resumed(tab: FrameLocator, run: Run) 
     expect(tab.locator("[data-role=state]")).to_have_text("Runs")
 
 
+def test_stacks_of_all_ranks_are_written_into_the_logs_of_their_nodes(
+    tab: FrameLocator, run: Run
+) -> None:
+    _press(tab, "stacks")
+    expect(tab.locator("#order-status")).to_contain_text("ranks are in its log")
+    for number, ranks in ((0, (0, 1)), (1, (2, 3))):
+        node = run.task("train", number)
+        node.await_text(f"stacks of rank {ranks[1]}")
+        shown = node.text().partition("stacks, since")[2]
+        for rank in ranks:
+            assert f"stacks of rank {rank} (pid " in shown
+        assert "in work" in shown  # the function of the DAG file
+    expect(tab.locator("[data-role=state]")).to_have_text("Runs")
+
+
 def test_a_viewer_sees_the_job_and_cannot_steer_it(
     browser: Browser, server: Airflow, run: Run
 ) -> None:

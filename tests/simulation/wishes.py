@@ -34,6 +34,7 @@ _KINDS = (
     _PAUSE,
     _PAUSE | _CHECKPOINT,
     _DEBUG,
+    frozenset({WishKind.STACKS}),
 )
 _MOMENTS = (Gate, GateDecision, GateAnswer, Wish, do.RaiseGate, do.OpenGate, do.WatchAnswers)
 

@@ -10,6 +10,14 @@ const FORBIDDEN =
   "You may look at this job, but not steer it: Airflow does not let you edit task instances of " +
   "this DAG.";
 
+const MEANINGS = {
+  checkpoint: "All ranks save after the same step",
+  pause: "All ranks wait at the end of the same step",
+  resume: "They go on",
+  stacks: "Each node writes into its task's log what its ranks do at this moment, call by call",
+  stop: "All ranks save and stop after the same step; the task succeeds",
+};
+
 export class Orders {
   constructor(place, api, part, look) {
     this._place = place;
@@ -85,7 +93,7 @@ export class Orders {
     for (const button of this._part.querySelectorAll("button[data-order]")) {
       const reason = refusal || this._useless(button.dataset.order, job);
       button.setAttribute("aria-disabled", reason ? "true" : "false");
-      button.title = reason;
+      button.title = reason || MEANINGS[button.dataset.order];
     }
     const taker =
       job.nodes.length > 1 && job.hearer

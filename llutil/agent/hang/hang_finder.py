@@ -71,6 +71,15 @@ class HangFinder:
         if suspicion is not None:
             self._judge(suspicion, running, one_node=one_node)
 
+    def show_stacks(self, workers: RankGroup, why: str) -> str:
+        """Log what all ranks of this node do at this moment, and return what to tell people of it.
+        It takes some seconds at most.
+        """
+        running = workers.running
+        taken = self._stacks(running)
+        _log.info("stacks, since %s\n%s", why, _all_threads(running, taken))
+        return f"the stacks of this node's ranks are in its log: {why}"
+
     def _sights(self, running: Sequence[Worker]) -> tuple[list[Sight], bool]:
         """What is seen of ranks that run, and whether one of them is held: by a signal, a debugger,
         or in ``worker.step``.

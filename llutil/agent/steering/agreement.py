@@ -50,11 +50,13 @@ class Gates(Protocol):
         *,
         debugged: bool,
         preempted: bool = False,
+        stacks: int = 0,
     ) -> None:
         """Let ranks pass; they do ``kinds`` after ``step``. Pauses before ``resumed`` are over.
 
         ``debugged``: a rank of the job is debugged, maybe on another node. ``preempted``: the round
-        ends soon, so ranks that have saved wait for that.
+        ends soon, so ranks that have saved wait for that. ``stacks``: the number of the newest wish
+        to see the stacks of all ranks, or 0.
         """
 
     def refuse(self, kinds: AbstractSet[WishKind], why: str) -> None:
@@ -69,7 +71,7 @@ class OneNodeAgreement:
 
     def __init__(self, gates: Gates) -> None:
         self._gates = gates
-        self._number = self._resumed = self._step = 0
+        self._number = self._resumed = self._step = self._stacks = 0
         self._debugged = False
 
     def wish(self, kinds: AbstractSet[WishKind], why: str, *, preempted: bool = False) -> None:
@@ -81,6 +83,8 @@ class OneNodeAgreement:
             self._resumed = number
         if kinds & {WishKind.DEBUGGER_START, WishKind.DEBUGGER_END}:
             self._debugged = WishKind.DEBUGGER_START in kinds
+        if WishKind.STACKS in kinds:
+            self._stacks = number
         left = {kind for kind in kinds if kind.needs_step}
         if not left:
             self._open(frozenset(), None, why)
@@ -101,7 +105,13 @@ class OneNodeAgreement:
 
     def _open(self, kinds: AbstractSet[WishKind], step: int | None, why: str) -> None:
         self._gates.open_gate(
-            self._number, kinds, step, self._resumed, why, debugged=self._debugged
+            self._number,
+            kinds,
+            step,
+            self._resumed,
+            why,
+            debugged=self._debugged,
+            stacks=self._stacks,
         )
 
     def checkpoint_over(self, number: int, *, saved: bool) -> None:

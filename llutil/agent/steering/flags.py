@@ -55,6 +55,8 @@ class FlagReader:
                 events.pause.set()
             case WishKind.RESUME:
                 events.resume.set()
+            case WishKind.STACKS:
+                events.show_stacks.set()
             case WishKind.DEBUGGER_START | WishKind.DEBUGGER_END:
                 raise ValueError(f"{kind} is no wish of a person's")
         self._said[kind] = why
@@ -103,6 +105,19 @@ class FlagReader:
             self._debugs = False
         self._wished.update(found)
         return found
+
+    def stacks(self) -> dict[WishKind, str]:
+        """What is to be wished now, and why, if somebody wants the stacks of all ranks."""
+        if not self._events.show_stacks.is_set() or WishKind.STACKS in self._wished:
+            return {}
+        self._events.show_stacks.clear()
+        self._wished.add(WishKind.STACKS)
+        return {WishKind.STACKS: self._why(WishKind.STACKS, "show_stacks")}
+
+    def stacks_shown(self) -> None:
+        """All nodes were told to show them."""
+        self._wished.discard(WishKind.STACKS)
+        self._forget({WishKind.STACKS})
 
     def follow_debugger(self, rank: int | None, *, debugged: bool) -> None:
         """Whether a rank of the job is debugged. Without one of this node's own, ``rank``, the

@@ -48,6 +48,7 @@ class LedgerAgreement:
                     opened.why,
                     debugged=opened.debugged,
                     preempted=opened.preempted,
+                    stacks=opened.stacks,
                 )
             case do.RefuseWish(wish=wish, why=why):
                 self._gates.refuse(frozenset(wish.kinds), why)

@@ -19,6 +19,7 @@ from llutil.agent.steering.flags import FlagReader
 from llutil.agent.steering.orderly_stop import OrderlyStop
 from llutil.agent.steering.page_gates import Asked, PageGates
 from llutil.agent.steering.seen_ranks import Ranks, SeenRanks
+from llutil.agent.steering.wanted_stacks import WantedStacks
 from llutil.agent.steering.wish_kinds import named, on_page
 from llutil.events.events import Events
 from llutil.events.gate import Kinds
@@ -67,20 +68,14 @@ class Steering:
         """The stop of the job that somebody asked for in this round, once its step is agreed on."""
         self._told: AbstractSet[WishKind] = frozenset()
         """What is refused without another word: a person is at the prompt."""
-        self._last_saved = 0
-        self._next_look = _FOREVER
+        self.stacks = WantedStacks()
+        self._last_saved, self._next_look = 0, _FOREVER
         self.refused: dict[WishKind, str] = {}
         """Why nothing has come of what was last asked for here, by kind."""
 
     # The agent's side.
 
-    def begin(
-        self,
-        agreement: Agreement,
-        ranks: Ranks,
-        *,
-        first_node: bool,
-    ) -> None:
+    def begin(self, agreement: Agreement, ranks: Ranks, *, first_node: bool) -> None:
         """The workers of a round have just started; the page was reset before."""
         now = time.monotonic()
         self._agreement, self._ranks = agreement, SeenRanks(self._events, ranks)
@@ -90,8 +85,8 @@ class Steering:
         self._told = frozenset()
         self._checkpoints.clear()
         self._pause = self.asked_stop = self._waits = None
-        self._last_saved = 0
-        self._next_look = now + _PERIOD
+        self.stacks.begin()
+        self._last_saved, self._next_look = 0, now + _PERIOD
 
     def end(self) -> None:
         """The workers of the round have ended."""
@@ -115,6 +110,8 @@ class Steering:
             return
         self._follow_ranks(now)
         self._next_look = now + (_SOON if self._checkpoints else _PERIOD)
+        if stacks := self._flags.stacks():  # also of ranks that hang, or have yet to begin
+            self._agreement.wish(stacks.keys(), stacks[WishKind.STACKS])
         if self._stop.asked:
             return
         wanted = self._flags.debugger(now, self._ranks.debugged)
@@ -195,10 +192,13 @@ class Steering:
         *,
         debugged: bool,
         preempted: bool = False,
+        stacks: int = 0,
     ) -> None:
         """See ``Gates``."""
         if self._agreement is None:
             return
+        if self.stacks.tell(stacks, why):
+            self._flags.stacks_shown()
         self._end_pause(number, resumed, why)
         self._flags.follow_debugger(self._ranks.debugged, debugged=debugged)
         told = on_page(kinds)
@@ -294,7 +294,7 @@ class Steering:
             self._flags.saved(time.monotonic())
 
     def _note_held(self) -> None:
-        if self._pause is not None and not self._events.paused.is_set() and self._ranks.are_held:
+        if self._pause and not self._events.paused.is_set() and self._ranks.are_held:
             self._events.paused.set()
-            asked = self._pause[1]
-            self._observer.steered(f"paused after step {asked.step}: {asked.why}")
+            step, why = self._pause[1].step, self._pause[1].why
+            self._observer.steered(f"paused after step {step}: {why}")

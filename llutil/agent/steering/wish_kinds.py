@@ -21,6 +21,7 @@ _WORDS: Mapping[WishKind, str] = {
     WishKind.RESUME: "resume",
     WishKind.DEBUGGER_START: "have the watchdogs of all nodes wait for a debugger",
     WishKind.DEBUGGER_END: "have the watchdogs of all nodes go on",
+    WishKind.STACKS: "show the stacks of all ranks",
 }
 
 

@@ -142,6 +142,7 @@ def _decision(
 ) -> GateDecision:
     last = history.decision
     resumed, debugged = (last.resumed, last.debugged) if last else (0, False)
+    stacks = last.stacks if last else 0
     if WishKind.DEBUGGER_START in gate.kinds or WishKind.DEBUGGER_END in gate.kinds:
         debugged = WishKind.DEBUGGER_START in gate.kinds
     return GateDecision(
@@ -154,5 +155,6 @@ def _decision(
         resumed=gate.number if WishKind.RESUME in gate.kinds else resumed,
         debugged=debugged,
         preempted=gate.preempted and bool(kinds),
+        stacks=gate.number if WishKind.STACKS in gate.kinds else stacks,
         why=why,
     )

@@ -47,8 +47,8 @@ class OpenGate:
     of gates with a smaller number than ``resumed`` are over. ``debugged``: a rank of the round is
     debugged, and others wait for it. ``preempted``: the platform asked, and
     the round ends soon. So a stop is no success, and ranks that have saved are held until then, for
-    a limited time. What was opened stays open: a second ``OpenGate`` of a
-    number tells of what needs no step.
+    a limited time. ``stacks``: the newest gate of the round that asked for the stacks of all ranks,
+    or 0. What was opened stays open: a second ``OpenGate`` of a number tells of what needs no step.
     """
 
     stage: Stage
@@ -59,6 +59,7 @@ class OpenGate:
     debugged: bool
     preempted: bool
     why: str
+    stacks: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,8 @@ class WishKind(StrEnum):
 
     CHECKPOINT: save one together. STOP: end. PAUSE: stay there until a RESUME. DEBUGGER_START and
     DEBUGGER_END ask nothing of ranks: one is debugged from now on, so no node takes it for a hang
-    that its own ranks wait. What needs no step happens at once.
+    that its own ranks wait. STACKS: each node shows the stacks of its ranks. What needs no step
+    happens at once.
     """
 
     CHECKPOINT = "checkpoint"
@@ -42,6 +43,7 @@ class WishKind(StrEnum):
     RESUME = "resume"
     DEBUGGER_START = "debugger_start"
     DEBUGGER_END = "debugger_end"
+    STACKS = "stacks"
 
     @property
     def needs_step(self) -> bool:
@@ -114,7 +116,8 @@ class GateDecision(OfRound, frozen=True, kw_only=True):
 
     Without kinds, nothing is done at a step, and ``why`` says why not. ``resumed`` is the number of
     the round's newest gate that was a resume, or 0: pauses of earlier gates are over. ``debugged``
-    says whether a rank of the round is debugged. Each decision says both, so no node can miss them.
+    says whether a rank of the round is debugged, and ``stacks`` is the number of the round's newest
+    gate that asked for stacks, or 0. Each decision says all of these, so no node can miss them.
     """
 
     number: Count
@@ -124,6 +127,7 @@ class GateDecision(OfRound, frozen=True, kw_only=True):
     resumed: Count = 0
     debugged: bool = False
     preempted: bool = False
+    stacks: Count = 0
     why: str = ""
 
 

@@ -120,6 +120,7 @@ def _open(decision: GateDecision, kinds: tuple[str, ...], step: int | None) -> O
         decision.debugged,
         preempted=decision.preempted,
         why=decision.why,
+        stacks=decision.stacks,
     )
 
 

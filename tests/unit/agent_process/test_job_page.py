@@ -40,7 +40,7 @@ def test_what_a_task_may_not_raise_is_logged_and_the_other_flags_are_raised(
         assert events.resume.is_set()
         assert not events.paused.is_set()
     assert f"the task wants to raise {name!r} (a test)" in caplog.text
-    assert "it knows pause, resume, stop_all_tasks, trigger_save_checkpoint" in caplog.text
+    assert "it knows pause, resume, show_stacks, stop_all_tasks" in caplog.text
 
 
 def test_a_flag_that_comes_before_or_after_the_job_is_no_error() -> None:

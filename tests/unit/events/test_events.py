@@ -28,6 +28,7 @@ FLAGS = (
     "finished_save_checkpoint",
     "debugger_start",
     "debugger_end",
+    "show_stacks",
 )
 WORD = st.integers(0, 2**64 - 1)
 

@@ -8,7 +8,7 @@ from llutil.agent.steering.flags import FlagReader
 from llutil.events.events import Events
 from llutil.rendezvous.protocol.gate_records import WishKind
 
-CHECKPOINT, STOP, PAUSE, RESUME, DEBUGGER_START, DEBUGGER_END = WishKind
+CHECKPOINT, STOP, PAUSE, RESUME, DEBUGGER_START, DEBUGGER_END, STACKS = WishKind
 
 
 @pytest.fixture
@@ -146,3 +146,15 @@ def test_a_pause_that_is_asked_for_takes_back_a_resume_that_nobody_has_seen(page
     flags.ask(RESUME, "llutil resume")
     flags.ask(PAUSE, "llutil pause")
     assert set(flags.wanted(1.0)) == {PAUSE}
+
+
+def test_stacks_are_wished_once_for_each_time_that_somebody_wants_them(page: Events) -> None:
+    flags = reader(page)
+    assert not flags.stacks()
+    page.show_stacks.set()
+    assert flags.stacks() == {STACKS: "show_stacks was raised"}
+    assert not page.show_stacks.is_set()
+    page.show_stacks.set()
+    assert not flags.stacks()  # the first wish is under way
+    flags.stacks_shown()
+    assert set(flags.stacks()) == {STACKS}

@@ -18,7 +18,7 @@ from llutil.events.rank_slot import Doing
 from llutil.events.steps import Steps, Todo
 from llutil.rendezvous.protocol.gate_records import WishKind
 
-CHECKPOINT, STOP, PAUSE, RESUME, DEBUGGER_START, DEBUGGER_END = WishKind
+CHECKPOINT, STOP, PAUSE, RESUME, DEBUGGER_START, DEBUGGER_END, STACKS = WishKind
 NOTHING = Todo()
 
 
@@ -446,3 +446,36 @@ def test_a_rank_that_was_killed_at_its_prompt_is_debugged_no_more(node: Node) ->
     node.over = {0}
     node.look(steering)
     assert node.asked.wishes == [{DEBUGGER_START}, {DEBUGGER_END}]
+
+
+def test_stacks_are_wanted_at_once_also_of_ranks_that_call_no_step(node: Node) -> None:
+    steering = node.steering(alone=True)
+    node.page.show_stacks.set()
+    node.look(steering)
+    assert steering.stacks.take() == "show_stacks was raised"
+    node.look(steering)
+    assert not steering.stacks.take()
+    node.page.show_stacks.set()
+    node.look(steering)
+    assert steering.stacks.take()
+
+
+def test_stacks_that_another_node_wants_are_wanted_here_once(node: Node) -> None:
+    steering = node.steering()
+    steering.open_gate(2, frozenset(), None, 0, "somebody asks", debugged=False, stacks=2)
+    assert steering.stacks.take() == "somebody asks"
+    steering.open_gate(3, frozenset(), None, 0, "a resume", debugged=False, stacks=2)
+    assert not steering.stacks.take()
+    steering.begin(node.asked, node, first_node=True)
+    steering.open_gate(1, frozenset(), None, 0, "in the next round", debugged=False, stacks=1)
+    assert steering.stacks.take() == "in the next round"
+
+
+def test_stacks_that_cannot_be_asked_of_other_nodes_are_refused_once(node: Node) -> None:
+    steering = node.steering()
+    steering.begin(NoAgreement(steering, "c10d"), node, first_node=True)
+    node.page.show_stacks.set()
+    for _ in range(3):
+        node.look(steering)
+    (told,) = node.observer.told
+    assert str(told).startswith("nothing comes of the wish to show the stacks of all ranks: ")

@@ -147,6 +147,18 @@ def test_a_pause_is_told_and_is_over_when_the_job_goes_on(state, store):
     state.close(SUCCESS)
 
 
+@pytest.mark.usefixtures("soon")
+def test_stacks_are_told_as_what_came_of_an_order_and_change_no_state(state, store):
+    store.values[CONTROL] = "stacks"
+    state.begin(lambda *_: None)
+    state.hear(RoundBegan(0, 1, (0,)))
+    await_(lambda: store.values.get(ANSWER))
+    state.hear(Steered("the stacks of this node's ranks are in its log: because"))
+    await_(lambda: "are in its log" in str(store.values[ANSWER]))
+    state.close("succeeded")
+    assert store.values["state"]["is"] == "succeeded"
+
+
 def test_the_relaying_thread_never_waits_for_airflow(state, store):
     store.hold.clear()
     began = time.monotonic()

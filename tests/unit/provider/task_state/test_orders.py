@@ -20,6 +20,7 @@ SAID = "the key 'control' of the task's state says"
             {"do": "stop", "why": "good enough"},
             Order("stop", "stop_all_tasks", f"{SAID} stop: good enough"),
         ),
+        ("stacks", Order("stacks", "show_stacks", f"{SAID} stacks")),
         ({"do": "stop"}, Order("stop", "stop_all_tasks", f"{SAID} stop")),
         ('"pause"', Order("pause", "pause", f"{SAID} pause")),
         (

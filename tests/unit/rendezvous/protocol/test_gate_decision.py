@@ -115,6 +115,16 @@ def test_every_decision_says_whether_a_rank_is_debugged() -> None:
     assert (missed.kinds, missed.debugged) == ((), False)
 
 
+def test_every_decision_tells_of_the_newest_wish_for_stacks() -> None:
+    asked = decide_at_once(gate(2, "stacks"), GateHistory())
+    assert (asked.kinds, asked.step, asked.stacks) == ((), None, 2)
+    since = GateHistory(gate(3), asked)
+    assert at_step(answer("a", 7, 3), answer("b", 7, 3), asked=gate(3), history=since).stacks == 2
+    assert at_step(asked=gate(3), history=since, now=5.0).stacks == 2
+    together = gate(3, "checkpoint", "stacks")
+    assert at_step(asked=together, history=since, now=5.0).stacks == 3
+
+
 @pytest.mark.parametrize("kind", ["stop", "checkpoint"])
 def test_a_decision_says_whether_the_platform_asked(kind: str) -> None:
     told = (answer("a", 7), answer("b", 8))

@@ -132,6 +132,13 @@ def test_a_decision_that_a_later_one_follows_at_once_is_not_missed(follower: Nod
     assert (resumed.number, resumed.kinds, resumed.resumed) == (2, (), 2)
 
 
+def test_stacks_that_are_wanted_are_told_also_to_a_member_that_raised_no_gate(
+    follower: Node,
+) -> None:
+    (opened,) = follower.reads(gate(1, "stacks"), decision(None, 1, stacks=1))
+    assert (opened.number, opened.kinds, opened.stacks) == (1, (), 1)
+
+
 def test_a_member_that_hears_nothing_opens_its_gate_and_acts_never(follower: Node) -> None:
     raised(follower)
     assert follower.until == LIMIT

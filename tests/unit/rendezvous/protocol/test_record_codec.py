@@ -169,6 +169,7 @@ records: st.SearchStrategy[Record] = st.one_of(
         by=texts,
         step=st.none() | numbers,
         resumed=numbers,
+        stacks=numbers,
         preempted=st.booleans(),
         why=texts,
     ),
