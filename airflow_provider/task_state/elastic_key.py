@@ -59,6 +59,10 @@ class ElasticKey:
         self._every = write_period(facts.max_nodes, 1)  # as long as it waits for others
         self._begun = False
 
+    def begin(self) -> None:
+        """Another agent begins, in the same try."""
+        self._rounds.begin()
+
     def hear(self, event: JobEvent, now: dt.datetime) -> None:
         """Something has happened."""
         self._rounds.hear(event, now)

@@ -17,7 +17,7 @@ from dataclasses import replace
 from airflow_provider.agent_client.job_listener import Steer
 from airflow_provider.task_state.elastic_key import ElasticKey
 from airflow_provider.task_state.elastic_note import Ended, LaunchFacts
-from airflow_provider.task_state.note_size import LIMIT
+from airflow_provider.task_state.note_size import LIMIT, LONGEST_TEXT, shown_text
 from airflow_provider.task_state.notes import (
     CHECKPOINT,
     PROGRESS,
@@ -61,6 +61,7 @@ class JobState:
         hide: Callable[[str], str] = str,
         limit: int = LIMIT,
     ) -> None:
+        self._hide = hide
         self._try_number = facts.try_number
         self._folder = facts.folder
         self._steer: Steer | None = None
@@ -81,6 +82,7 @@ class JobState:
         """See ``JobListener``."""
         self._steer = steer
         self._stopped = None
+        self._elastic.begin()
 
     def hear(self, event: JobEvent) -> None:
         """See ``JobListener``."""
@@ -146,7 +148,7 @@ class JobState:
 
     def _tell(self, text: str, *, delay: float = 0.0) -> None:
         note = state_note(
-            text,
+            shown_text(text, LONGEST_TEXT, self._hide),
             _now(),
             try_number=self._try_number,
             world_size=self._world_size,

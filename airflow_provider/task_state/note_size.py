@@ -16,12 +16,12 @@ from typing import Any
 from airflow_provider.task_state.curves import thinned
 from llutil.system.printable import printable_lines
 
-__all__ = ["LIMIT", "fitted", "json_size", "shown", "shown_text"]
+__all__ = ["LIMIT", "LONGEST_TEXT", "fitted", "json_size", "shown", "shown_text"]
 
 LIMIT = 64_000
 """Bytes of a value. Airflow warns above 65,535, by default."""
 
-_LONGEST = 1000
+LONGEST_TEXT = 1000
 """Bytes of a text."""
 
 _LONGEST_OF = {"report": 16_000, "label": 200, "host": 200, "nodes": 200, "metrics": 120}
@@ -38,7 +38,7 @@ def shown(value: Any, hide: Callable[[str], str], field: str = "") -> Any:
     """``value`` with all its texts fit to be shown, and all numbers such as JSON knows."""
     match value:
         case str():
-            return shown_text(value, _LONGEST_OF.get(field, _LONGEST), hide)
+            return shown_text(value, _LONGEST_OF.get(field, LONGEST_TEXT), hide)
         case float() if not math.isfinite(value):
             return str(value)
         case dict() if field == "metrics":

@@ -79,6 +79,10 @@ class SeenRounds:
         self._spent: TimeSpent | None = None
         self._time = ""
 
+    def begin(self) -> None:
+        """Another agent begins, in the same try."""
+        self._spent = None
+
     def hear(self, event: JobEvent, now: dt.datetime) -> None:
         """Something has happened."""
         self._time = time = time_text(now)

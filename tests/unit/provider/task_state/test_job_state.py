@@ -258,3 +258,26 @@ def test_what_a_store_should_not_raise_ends_the_steering_and_not_the_job(state, 
     state.hear(RoundBegan(0, 1, (0,)))
     state.close(SUCCESS)
     assert "nobody can steer the job" in caplog.text
+
+
+def test_the_next_launch_of_a_try_has_no_account_yet(state, store):
+    for _ in range(2):
+        state.begin(lambda *_: None)
+        for event in a_round(1):
+            state.hear(event)
+        state.hear(TimeSpent(60.0, 0.9, 0, "1 min"))
+        state.end()
+    state.begin(lambda *_: None)
+    state.hear(status(1, 1))
+    state.close(SUCCESS)
+    assert store.values["elastic"]["account"] is None
+    assert len(store.values["elastic"]["rounds"]) == 2
+
+
+def test_the_words_for_people_show_no_secret_either(store):
+    facts = LaunchFacts(try_number=1)
+    state = JobState(store, LOG, facts, hide=lambda text: text.replace("hunter2", "***"))
+    state.begin(lambda *_: None)
+    state.hear(RoundBegan(0, 1, (0,)))
+    state.close(Ended(outcome="failed: etcd://root:other@host refuses hunter2\x00"))
+    assert store.values["state"]["is"] == "failed: etcd://***@host refuses ***\\x00"
