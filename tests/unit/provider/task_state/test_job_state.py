@@ -155,7 +155,7 @@ def test_stacks_are_told_as_what_came_of_an_order_and_change_no_state(state, sto
     await_(lambda: store.values.get(ANSWER))
     state.hear(Steered("the stacks of this node's ranks are in its log: because"))
     await_(lambda: "are in its log" in str(store.values[ANSWER]))
-    state.close("succeeded")
+    state.close(SUCCESS)
     assert store.values["state"]["is"] == "succeeded"
 
 
