@@ -55,7 +55,7 @@ class Pumped:
         self.lines: list[str] = []
         self.loop = EventLoop()
         self._stack = ExitStack()
-        read, self.rank = os.pipe()
+        self._pipe, self.rank = os.pipe()
         os.set_blocking(self.rank, False)
         stream = Stream(
             name="stdout of rank 3",
@@ -65,7 +65,7 @@ class Pumped:
             shown=shown,
             complete=complete,
         )
-        PipePump(read, stream, self._take, self.loop, cast("Any", self.reader), self._stack)
+        PipePump(self._pipe, stream, self._take, self.loop, cast("Any", self.reader), self._stack)
 
     def _take(self, lines: Any) -> None:
         self.lines += lines
@@ -77,9 +77,8 @@ class Pumped:
             try:
                 left = left[os.write(self.rank, left) :]
             except BlockingIOError:
-                before = time.monotonic()
-                self.loop.turn(before + 0.05)
-                if time.monotonic() - before >= 0.05:
+                self.loop.turn(time.monotonic())
+                if self._pipe not in self.loop.fds():
                     break  # nobody reads
         return len(data) - len(left)
 
