@@ -48,7 +48,7 @@ def browser(run: Run) -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def page(browser: Browser, server: Airflow, run: Run) -> Iterator[Page]:
     """Airflow's page of node 1, at which somebody has logged in and opened the tab."""
-    with open_page(browser) as page:
+    with open_page(browser, height=1240) as page:
         path = f"/dags/seen/runs/{run.run_id}/tasks/train/mapped/1"
         page.goto(f"{server.url}{path}")
         page.get_by_label("Username").fill(server.user)
@@ -87,14 +87,16 @@ def _press(tab: FrameLocator, order: str) -> None:
     tab.locator(f"button[data-order={order}][aria-disabled=false]").click()
 
 
-def test_the_tab_shows_all_nodes_and_steps_move(tab: FrameLocator, page: Page) -> None:
+def test_the_tab_shows_all_nodes_and_steps_move(tab: FrameLocator) -> None:
     expect(tab.locator("[data-role=state]")).to_have_text("Runs")
     expect(tab.locator("tr.node")).to_have_count(2)
     step = tab.locator("[data-role=step]")
     expect(step).to_have_text(re.compile(r"step [\d,]+ of 100,000"))
+    expect(tab.locator("tr[data-rank]")).to_have_count(4)
+    expect(tab.locator("svg[data-curve=loss]")).to_be_visible()
+    expect(tab.locator("#lacks")).to_be_empty()
     before = step.inner_text()
     expect(step).not_to_have_text(before)
-    screenshot(page, "airflow-light")
 
 
 def test_a_checkpoint_is_ordered_and_committed(tab: FrameLocator, folder: Path) -> None:
@@ -114,7 +116,7 @@ def test_a_pause_holds_the_job_until_it_is_resumed(tab: FrameLocator, run: Run) 
 
 
 def test_stacks_of_all_ranks_are_written_into_the_logs_of_their_nodes(
-    tab: FrameLocator, run: Run
+    tab: FrameLocator, page: Page, run: Run
 ) -> None:
     _press(tab, "stacks")
     expect(tab.locator("#order-status")).to_contain_text("ranks are in its log")
@@ -126,6 +128,8 @@ def test_stacks_of_all_ranks_are_written_into_the_logs_of_their_nodes(
             assert f"stacks of rank {rank} (pid " in shown
         assert "in work" in shown  # the function of the DAG file
     expect(tab.locator("[data-role=state]")).to_have_text("Runs")
+    expect(tab.locator("button[data-order=stacks]")).to_have_attribute("aria-disabled", "false")
+    screenshot(page, "airflow-light")
 
 
 def test_a_viewer_sees_the_job_and_cannot_steer_it(
@@ -162,7 +166,12 @@ def _pid(run: Run, rank: int) -> int:
 def test_a_rank_that_is_killed_is_named(tab: FrameLocator, page: Page, run: Run) -> None:
     os.kill(_pid(run, 3), signal.SIGKILL)
     expect(tab.locator("[data-role=state]")).to_have_text("Failed", timeout=90_000)
-    expect(tab.locator("main")).to_contain_text("rank 3")
-    expect(tab.locator("main")).to_contain_text("SIGKILL")
+    expect(tab.locator("[data-role=culprit]")).to_contain_text("rank 3")
+    expect(tab.locator("tr[data-culprit]")).to_contain_text("signal 9")
+    expect(tab.locator("#failure pre")).to_contain_text("rank 3: signal 9 (SIGKILL")
+    expect(tab.locator("tr.rank.guilty")).to_contain_text("rank 3")
+    expect(tab.locator("#rounds li").first).to_contain_text("ended by a failure")
     expect(tab.locator("#order-reason")).to_contain_text("The job has ended")
-    screenshot(page, "airflow-failed")
+    page.emulate_media(color_scheme="dark")  # Airflow's theme follows it, and the tab Airflow's
+    expect(tab.locator("html")).to_have_attribute("data-theme", "dark")
+    screenshot(page, "airflow-dark")

@@ -39,11 +39,13 @@ def chromium() -> Iterator[Browser]:
 
 
 @contextmanager
-def open_page(browser: Browser, *, width: int = 1280, dark: bool = False) -> Iterator[Page]:
+def open_page(
+    browser: Browser, *, width: int = 1280, height: int = 900, dark: bool = False
+) -> Iterator[Page]:
     """A page with cookies of its own. What its scripts raise fails the test."""
     errors: list[str] = []
     with browser.new_context(
-        viewport={"width": width, "height": 900},
+        viewport={"width": width, "height": height},
         color_scheme="dark" if dark else "light",
         reduced_motion="reduce",
         locale="en-GB",

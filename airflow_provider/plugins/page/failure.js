@@ -91,7 +91,8 @@ export function drawFailure(place, job) {
       failure.report &&
         h(
           "details",
-          { open: !goesOn },
+          // One that was folded while the job went on is no reason to fold the last one.
+          { open: !goesOn, "data-key": `report ${goesOn}` },
           h("summary", {}, "The whole report"),
           h("button", { type: "button", class: "small copy", "data-copy": "report" }, "Copy"),
           h("pre", { tabindex: "0", "aria-label": "Failure report" }, failure.report),

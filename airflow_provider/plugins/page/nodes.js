@@ -91,7 +91,7 @@ function rankRow(node, rank, culprits, now) {
 }
 
 function nodeName(node, open) {
-  const labelled = node.label && node.label !== node.host;
+  const labelled = node.label && node.label !== node.host && node.label !== node.name;
   const told = [labelled ? node.label : "", node.host].filter(Boolean);
   const taker = { class: "badge calm", title: "It takes the orders for all nodes" };
   return h(
