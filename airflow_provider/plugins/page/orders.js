@@ -89,6 +89,7 @@ export class Orders {
   draw(job) {
     this._job = job;
     this._part.hidden = !job.known && !job.running;
+    this._follow(job);
     const refusal = this.refusal(job);
     for (const button of this._part.querySelectorAll("button[data-order]")) {
       const reason = refusal || this._useless(button.dataset.order, job);
@@ -101,7 +102,6 @@ export class Orders {
         : "";
     document.getElementById("order-reason").textContent =
       refusal || `${taker}An order takes effect within about 5 seconds.`;
-    this._follow(job);
     show(document.getElementById("order-status"), this._status(job));
   }
 

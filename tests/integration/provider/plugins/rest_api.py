@@ -5,6 +5,7 @@ All of it lies below a path, as behind a proxy. What it answers is what ``World`
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -45,7 +46,7 @@ class World:
     orders: list[tuple[int, Any]] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     at_once: int = 0
-    """The greatest number of requests that were open at the same time."""
+    """The greatest number of states that were asked for at the same time."""
 
     def tell(self, jobs: Mapping[int, tuple[dict[str, Any], Mapping[str, Any]]]) -> None:
         """From now on these are the instances, and their states."""
@@ -81,12 +82,14 @@ class _Answers:
         if self.world.broken:
             return JSONResponse({"detail": "no"}, self.world.broken)
         self.world.asked.append(str(request.url))
+        self._open += 1
+        self.world.at_once = max(self.world.at_once, self._open)
+        await asyncio.sleep(0.01)  # others may come meanwhile
+        self._open -= 1
         found = self.world.stores.get(int(request.query_params["map_index"]), {})
         now = datetime.now(UTC).isoformat()
         entries = [
-            value
-            if isinstance(value, dict) and value.get("raw")
-            else {"key": key, "value": value, "updated_at": now, "expires_at": None}
+            {"key": key, "value": value, "updated_at": now, "expires_at": None}
             for key, value in found.items()
         ]
         return JSONResponse({"task_state_store": entries, "total_entries": len(entries)})

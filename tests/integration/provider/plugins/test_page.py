@@ -129,20 +129,9 @@ def test_a_large_job_is_asked_a_few_at_a_time_and_its_problems_come_first(
     gang = running_gang(64, 8)
     gang[50][0]["state"] = "failed"
     world.tell(gang)
-    opened = set()
-    page.on("request", lambda one: opened.add(one) if "state-store" in one.url else None)
-    most = 0
-
-    def closed(one: object) -> None:
-        nonlocal most
-        most = max(most, len(opened))
-        opened.discard(one)
-
-    page.on("requestfinished", closed)
     page.goto(world.address())
     expect(page.locator("#nodes .glance")).to_be_visible()
-    # The browser tells of an end a moment after the page has heard of it.
-    assert 1 < most <= 2 * 6
+    assert 1 < world.at_once <= 6
     assert sum("state-store" in url for url in world.asked) == 64
     rows = page.locator("tbody[data-node]").all()
     assert [row.get_attribute("data-node") for row in rows[:2]] == ["50", "0"]
