@@ -13,6 +13,19 @@ export class NoAnswer extends Error {
 
 const KINDS = { 401: "logged-out", 403: "forbidden", 404: "missing" };
 
+// Airflow answers 403, too, if it does not know a session any more: after a log-out, or a restart
+// with another secret.
+async function saysLoggedOut(answer) {
+  if (answer.status !== 403) {
+    return false;
+  }
+  try {
+    return /token/i.test((await answer.json()).detail);
+  } catch {
+    return false;
+  }
+}
+
 export class Api {
   constructor() {
     this._waiting = [];
@@ -72,7 +85,7 @@ export class Api {
       throw new NoAnswer("logged-out", "it wants a login");
     }
     if (!answer.ok) {
-      const kind = KINDS[answer.status] ?? "away";
+      const kind = (await saysLoggedOut(answer)) ? "logged-out" : (KINDS[answer.status] ?? "away");
       throw new NoAnswer(kind, `it answers ${answer.status} ${answer.statusText}`.trim());
     }
     return answer;

@@ -35,13 +35,15 @@ _OUTER = """<!doctype html><html class="{theme}"><body style="margin:0">
 class World:
     """What is known of the task's instances: their facts, and their states by map index.
 
-    ``broken`` is a status with which everything is answered, ``refused`` one for orders alone.
+    ``broken`` is a status with which everything is answered, and ``detail`` what is said then;
+    ``refused`` is one for orders alone.
     """
 
     url: str
     instances: list[dict[str, Any]] = field(default_factory=list)
     stores: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     broken: int = 0
+    detail: str = "Forbidden"
     refused: int = 0
     orders: list[tuple[int, Any]] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
@@ -51,6 +53,7 @@ class World:
     def tell(self, jobs: Mapping[int, tuple[dict[str, Any], Mapping[str, Any]]]) -> None:
         """From now on these are the instances, and their states."""
         self.broken = self.refused = 0
+        self.detail = "Forbidden"
         self.orders.clear()
         self.asked.clear()
         self.at_once = 0
@@ -70,7 +73,7 @@ class _Answers:
 
     async def instances(self, request: Request) -> Response:
         if self.world.broken:
-            return JSONResponse({"detail": "no"}, self.world.broken)
+            return JSONResponse({"detail": self.world.detail}, self.world.broken)
         self.world.asked.append(str(request.url))
         offset, limit = (int(request.query_params[name]) for name in ("offset", "limit"))
         found = self.world.instances
@@ -80,7 +83,7 @@ class _Answers:
 
     async def store(self, request: Request) -> Response:
         if self.world.broken:
-            return JSONResponse({"detail": "no"}, self.world.broken)
+            return JSONResponse({"detail": self.world.detail}, self.world.broken)
         self.world.asked.append(str(request.url))
         self._open += 1
         self.world.at_once = max(self.world.at_once, self._open)

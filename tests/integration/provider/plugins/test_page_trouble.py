@@ -194,16 +194,22 @@ def test_a_name_of_10_kb_fits_a_phone(browser: Browser, world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "said"), [(500, "does not answer"), (503, "503"), (401, "logged out")]
+    ("status", "detail", "said"),
+    [
+        (500, "", "does not answer"),
+        (503, "", "503"),
+        (401, "Not authenticated", "logged out"),
+        (403, "Invalid JWT token", "logged out"),
+    ],
 )
 def test_it_says_that_airflow_does_not_answer_and_goes_on_by_itself(
-    page: Page, world: World, status: int, said: str
+    page: Page, world: World, status: int, detail: str, said: str
 ) -> None:
     page.clock.install()
     world.tell(running_gang())
     page.goto(world.address())
     page.locator("[data-role=state]").wait_for()
-    world.broken = status
+    world.broken, world.detail = status, detail
     page.clock.run_for(3_500)
     expect(page.locator("#notice")).to_contain_text(said)
     expect(page.locator("#notice")).to_contain_text("Below is how it was at")
