@@ -64,6 +64,11 @@ function runningHeadline(job) {
   if (!job.known) {
     return ["Starts", "active", "The task runs, and its job has said nothing yet."];
   }
+  if (job.lead?.earlier) {
+    const sentence =
+      "A try has begun, and has said nothing yet: below is what the one before said.";
+    return ["Starts", "active", sentence];
+  }
   const [word, tone, meaning] = DOING[doing] ?? ["Runs", "active", said];
   const gone = job.nodes.filter((node) => ["failed", "up_for_retry"].includes(node.instanceState));
   const stale = job.nodes.filter((node) => node.stale);

@@ -56,6 +56,9 @@ export function nodeOf(instance, entries, trouble, now) {
   if (count(elastic.version) > 1) {
     lacks.push(`it writes version ${elastic.version} of the key elastic; this page knows 1`);
   }
+  // A try that has just begun has told nothing yet.
+  const toldBy = count(elastic.try) ?? count(state.try);
+  const earlier = running && toldBy !== null && toldBy < (count(instance.try_number) ?? 0);
   const leftOut = texts(elastic.left_out, 20);
   if (leftOut.length) {
     lacks.push(`left out of its state, which may have 64 KB: ${leftOut.join(", ")}`);
@@ -74,8 +77,9 @@ export function nodeOf(instance, entries, trouble, now) {
     ended: time(instance.end_date),
     started: time(instance.start_date),
     sign,
-    stale: running && sign !== null && now - sign > latest * 1000,
-    hears: state.control === "taken here",
+    earlier,
+    stale: running && !earlier && sign !== null && now - sign > latest * 1000,
+    hears: state.control === "taken here" && !earlier,
     is: text(state.is, 1000),
     since: time(state.since),
     worldSize: count(elastic.world_size) ?? count(state.world_size),

@@ -147,6 +147,12 @@ def _cut_off() -> Told:
     return gang
 
 
+def _again() -> Told:
+    """A failed job whose next try has begun."""
+    gang = failed_gang()
+    return {index: (instance(index, try_number=2), store) for index, (_, store) in gang.items()}
+
+
 def _left_out() -> Told:
     gang = running_gang()
     gang[1][1]["elastic"] |= {"ranks": [], "left_out": ["ranks"], "version": 7}
@@ -164,6 +170,8 @@ def _left_out() -> Told:
         (_older(), "Runs", "writes no key elastic"),
         (_older(), "Runs", "step 1,200"),
         (_cut_off(), "Runs", "the key elastic of its state cannot be read"),
+        (_again(), "Starts", "A try has begun"),
+        (_again(), "Starts", "No task instance takes orders now"),
         (_left_out(), "Runs", "which may have 64 KB: ranks"),
         (_left_out(), "Runs", "it writes version 7"),
     ],
