@@ -86,8 +86,9 @@ export function nodeOf(instance, entries, trouble, now) {
     doing: text(elastic.doing),
     step: newer ? (leastStep(elastic) ?? said) : (said ?? leastStep(elastic)),
     total: count(progress.total) ?? greatest(records(elastic.ranks).map((one) => count(one.total))),
-    rate: number(elastic.rate) ?? number(progress.steps_per_second),
-    secondsLeft: number(elastic.seconds_left) ?? number(progress.seconds_left),
+    // That of the key progress counts the time of a pause, too: it is better than none.
+    rate: number("rate" in elastic ? elastic.rate : progress.steps_per_second),
+    secondsLeft: number("seconds_left" in elastic ? elastic.seconds_left : progress.seconds_left),
     latest: isRecord(progress.metrics) ? progress.metrics : {},
     writtenAt: keys.get("elastic")?.at ?? time(elastic.time),
     elastic,

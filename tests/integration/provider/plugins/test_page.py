@@ -77,6 +77,7 @@ def test_an_order_is_sent_understood_and_done(page: Page, world: World) -> None:
     _focus(page)
     expect(status).to_contain_text("paused after step 1240")
     assert _state(page) == "Paused"
+    expect(page.locator("#head")).not_to_contain_text("left")
     expect(page.locator("button[data-order=pause]")).to_have_attribute("aria-disabled", "true")
     expect(page.locator("button[data-order=resume]")).to_have_attribute("aria-disabled", "false")
 

@@ -169,6 +169,7 @@ def _left_out() -> Told:
         ({}, "Nothing here", "no instance of this task"),
         (_older(), "Runs", "writes no key elastic"),
         (_older(), "Runs", "step 1,200"),
+        (_older(), "Runs", "1 min left"),
         (_cut_off(), "Runs", "the key elastic of its state cannot be read"),
         (_again(), "Starts", "A try has begun"),
         (_again(), "Starts", "No task instance takes orders now"),

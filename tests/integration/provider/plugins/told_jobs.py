@@ -157,7 +157,8 @@ def paused() -> Told:
     gang = running_gang()
     for _, store in gang.values():
         store["state"]["is"] = "paused after step 1240: somebody presses a button"
-        store["elastic"]["doing"] = "paused"
+        store["elastic"] |= {"doing": "paused", "rate": None, "seconds_left": None}
+        store["progress"] |= {"steps_per_second": 0.3, "seconds_left": 9999}
     gang[0][1]["control_answer"] = {
         "asked": {"do": "pause", "why": "lunch"},
         "taken": _at(1),
