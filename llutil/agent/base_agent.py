@@ -156,8 +156,9 @@ class Agent(SimpleElasticAgent):
 
     def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, timeout: float = 30) -> None:
         del timeout  # torch's copy of the grace period, rounded to whole seconds
-        kind = RoundEndKind.LOST if self._signals.caught is None else RoundEndKind.SIGNAL
-        self._end_workers(death_sig, self._graceful_stop.grace_left, kind, death_sig.name)
+        why = f"this node got {caught.name}" if (caught := self._signals.caught) else ""
+        kind = RoundEndKind.SIGNAL if why else RoundEndKind.LOST
+        self._end_workers(death_sig, self._graceful_stop.grace_left, kind, why)
 
     @prof
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:  # noqa: ARG002 - torch's signature

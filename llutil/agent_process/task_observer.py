@@ -62,8 +62,11 @@ class TaskObserver:
         self._task_socket.send(messages.RoundEnded(end))
 
     def status(self, status: JobStatus) -> None:
-        """Tell the task what this node does."""
-        self._task_socket.send(messages.NodeStatus(status))
+        """Tell the task what this node does; not while it reads too slowly, since a newer status
+        follows.
+        """
+        if not self.congested():
+            self._task_socket.send(messages.NodeStatus(status))
 
     def time_spent(
         self, seconds: float, training_share: float | None, restarts: int, text: str

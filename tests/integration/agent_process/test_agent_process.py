@@ -276,6 +276,8 @@ def test_a_stop_ends_the_job_after_it_could_save(folder: str) -> None:
             False,
         )
         assert stopped.report == "the job was stopped: the DAG run was marked failed"
+        (end,) = (m.end for m in task.heard if isinstance(m, messages.RoundEnded))
+        assert (end.kind, end.why) == ("signal", "this node got SIGTERM")
     assert {path.name for path in Path(folder).glob("saved-*")} == {"saved-0", "saved-1"}
 
 

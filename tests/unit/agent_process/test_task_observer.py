@@ -4,15 +4,37 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import pytest
+
 from llutil.agent_process.task_observer import TaskObserver
+from llutil.agent_socket.messages import JobStatus, State
+from llutil.agent_socket.round_end import RoundEnd, RoundEndKind
 from llutil.task_link import messages
+
+STATUS = JobStatus(
+    run_id="r",
+    pid=1,
+    host="h",
+    entrypoint="e",
+    state=State.WAITS,
+    nodes=0,
+    world_size=0,
+    restarts=0,
+    max_restarts=0,
+    seconds=1.0,
+)
+END = RoundEnd(kind=RoundEndKind.SUCCESS)
 
 
 class Link:
-    """Keeps what is sent."""
+    """Keeps what is sent. ``slow``: the task reads too slowly."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, slow: bool = False) -> None:
         self.sent: list[messages.Message] = []
+        self.slow = slow
+
+    def congested(self) -> bool:
+        return self.slow
 
     def send(self, message: messages.Message) -> None:
         self.sent.append(message)
@@ -32,3 +54,16 @@ def test_lines_are_sent_together_and_no_message_is_much_longer_than_a_screen() -
     observer.sends_prefixes = True
     observer.output_lines(3, "[0]:", "stderr", ["one"])
     assert link.sent[-1] == messages.OutputLines(3, "stderr", "one", "[0]:")
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_a_task_that_reads_too_slowly_is_told_no_status_that_a_newer_one_replaces(
+    slow: bool,
+) -> None:
+    link = Link(slow=slow)
+    observer = TaskObserver(cast("Any", link), cast("Any", None))
+    observer.status(STATUS)
+    observer.round_ended(END)
+    observer.time_spent(3.0, 0.5, 1, "3 s")
+    ends = [messages.RoundEnded(END), messages.TimeSpent(3.0, 0.5, 1, "3 s")]
+    assert link.sent == (ends if slow else [messages.NodeStatus(STATUS), *ends])
