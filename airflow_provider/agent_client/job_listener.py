@@ -6,18 +6,20 @@ This module may import only the standard library and ``llutil.task_link.job_even
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from llutil.task_link.job_events import JobEvent
 
-__all__ = ["NOBODY", "JobListener", "Steer"]
+__all__ = ["NOBODY", "JobListener", "JobListeners", "Steer"]
 
 Steer = Callable[[Sequence[str], str], None]
 """Has flags raised on the page of the job's agent; the text says why. Any thread may call it."""
 
 
-class JobListener(Protocol):
-    """Hears of one job after the other, on the thread that relays; so nothing here may block."""
+class JobListener:
+    """Hears of one job after the other, on the thread that relays; so nothing here may block.
+
+    It does nothing. A subclass says what it does.
+    """
 
     def begin(self, steer: Steer) -> None:
         """An agent begins a job. ``steer`` reaches it until ``end``."""
@@ -32,21 +34,32 @@ class JobListener(Protocol):
         """The agent has ended."""
 
 
-class _NoListener:
-    """A listener that does nothing."""
+class JobListeners(JobListener):
+    """Passes all on to several listeners."""
+
+    def __init__(self, *listeners: JobListener) -> None:
+        self._listeners = listeners
 
     def begin(self, steer: Steer) -> None:
-        """Do nothing."""
+        """Pass it on."""
+        for one in self._listeners:
+            one.begin(steer)
 
     def hear(self, event: JobEvent) -> None:
-        """Do nothing."""
+        """Pass it on."""
+        for one in self._listeners:
+            one.hear(event)
 
     def stop_asked(self, reason: str) -> None:
-        """Do nothing."""
+        """Pass it on."""
+        for one in self._listeners:
+            one.stop_asked(reason)
 
     def end(self) -> None:
-        """Do nothing."""
+        """Pass it on."""
+        for one in self._listeners:
+            one.end()
 
 
-NOBODY: JobListener = _NoListener()
+NOBODY = JobListener()
 """Does nothing."""

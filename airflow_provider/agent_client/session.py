@@ -34,6 +34,7 @@ from llutil.task_link.messages import (
     JobSucceeded,
     LedgerServed,
     LogRecord,
+    Measured,
     Message,
     NodeStatus,
     OutputLines,
@@ -245,7 +246,7 @@ class AgentSession:
                 self.job.hear(message)
                 self._relay.event(message)
                 self._on_event(message)
-            case RoundEnded() | NodeStatus() | TimeSpent():  # nothing of it is for the log
+            case RoundEnded() | NodeStatus() | Measured() | TimeSpent():  # nothing for the log
                 self._on_event(message)
             case LedgerServed(endpoint=endpoint):
                 self._on_ledger(endpoint)

@@ -12,7 +12,8 @@ from typing import Any
 from airflow.sdk.exceptions import AirflowException, AirflowRuntimeError
 
 from airflow_provider.execution.dag_test import is_dag_test
-from airflow_provider.execution.task_run import LaunchTask, TaskRun
+from airflow_provider.execution.launch_task import LaunchTask
+from airflow_provider.execution.task_run import TaskRun
 from llutil.errors import LaunchError
 
 __all__ = ["resolved_launch"]

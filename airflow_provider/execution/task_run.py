@@ -13,14 +13,16 @@ import socket
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from airflow_provider.agent_client.job_listener import NOBODY
+from airflow_provider.agent_client.job_listener import JobListeners
 from airflow_provider.execution.checkpoint_job import checkpoint_job
 from airflow_provider.execution.dag_test import LOCAL_PARAMETERS, is_dag_test
 from airflow_provider.execution.gang_node import Stoppable, run_node
 from airflow_provider.execution.kept_state import job_state, outcome_told
 from airflow_provider.execution.launch import Launch
+from airflow_provider.execution.launch_task import LaunchTask
+from airflow_provider.execution.left_checkpoint import LeftCheckpoint
 from airflow_provider.execution.result_options import result_limit, result_store
 from airflow_provider.execution.worker_files import first_time, kept_folder
 from airflow_provider.gang.node import GangNode, rerun_token
@@ -37,55 +39,20 @@ from airflow_provider.parameters.task_key import deployment, task_key
 from airflow_provider.preflight.facts import preflight
 from airflow_provider.results.push import push_results
 from airflow_provider.retries.policy import ElasticRetryPolicy
+from airflow_provider.telemetry.job_metrics import JobMetrics
+from airflow_provider.telemetry.job_spans import JobSpans
 from llutil.checkpoints.place import LIFE
-from llutil.errors import ConfigError, EntrypointError, Problem, ResultError
+from llutil.errors import ConfigError, EntrypointError, ResultError
 
 if TYPE_CHECKING:
-    from airflow.sdk import ObjectStoragePath, RetryPolicy
-
     from airflow_provider.results.object_store import ResultStore
-    from airflow_provider.retries.launch_retry import LaunchRetry
     from airflow_provider.task_state.job_state import JobState
     from llutil.entrypoint import Entrypoint
     from llutil.launcher.config import LaunchConfig
     from llutil.task_link.agent_record import AgentRecord
     from llutil.task_link.messages import Hello
 
-__all__ = ["LaunchTask", "TaskRun"]
-
-
-class LaunchTask(Protocol):
-    """An operator with rendered templates, as far as this module uses it."""
-
-    function: Callable[..., Any] | None
-    entrypoint: str | None
-    op_args: Any
-    op_kwargs: Any
-    gang_nodes: int | None
-    min_nodes: int | None
-    gang_timeout: float
-    env: Mapping[str, str] | None
-    cwd: str | None
-    python: str | None
-    launch_retry: LaunchRetry
-    result_limit: int | None
-    results_path: ObjectStoragePath | str | None
-    results_threshold: int
-    results_format: str
-    pool: str
-    do_xcom_push: bool
-    job_succeeded: bool
-    retry_policy: RetryPolicy | None
-
-    @property
-    def log(self) -> logging.Logger:
-        """The task's log."""
-
-    def parameters(self) -> dict[str, Any]:
-        """The parameters of the launch and the operator's own, by name."""
-
-    def blank_templates(self) -> list[Problem]:
-        """One problem for each parameter whose template was rendered to nothing."""
+__all__ = ["TaskRun"]
 
 
 class TaskRun:
@@ -113,6 +80,8 @@ class TaskRun:
         self._notes: dict[str, Any] = {}
         self._used_store: ResultStore | None = None
         self._states: list[JobState] = []
+        self._left = LeftCheckpoint()
+        self._metrics = JobMetrics(context["ti"], operator.log)
         self._node = (
             None if nodes is None else GangNode.of(context, nodes, operator.min_nodes or nodes)
         )
@@ -123,7 +92,7 @@ class TaskRun:
         :raises AirflowFailException: this is a node of a gang that cannot form any more.
         :raises LaunchError: see ``AgentHook.run``; a ``ConfigError`` lists all problems.
         """
-        with outcome_told(self._states):
+        with self._metrics.outcome_told(), outcome_told(self._states):
             if self._node is None:
                 hook = self.hook()
                 self.on_running(hook)
@@ -140,6 +109,7 @@ class TaskRun:
         """
         # From here on, no failure is one of the job: the retry policy looks at this.
         self._operator.job_succeeded = True
+        self._left.tell(self.context, self._operator.outlets)
         folder = kept_folder(self._key, deployment(), self._try_number)
         pushed = results if self.returns else {}
         try:
@@ -216,6 +186,8 @@ class TaskRun:
             config = self._with_checkpoint_job(config)
         state = job_state(self.context, config, self._operator.log)
         self._states += [] if state is None else [state]
+        # Under dag.test() Airflow sets up neither metrics nor traces.
+        told = () if is_dag_test() else (self._metrics, JobSpans())
         return Launch(
             config=config,
             entrypoint=entrypoint,
@@ -228,7 +200,7 @@ class TaskRun:
             begin=_tell_nobody if locally else self._tell_retry_policy,
             deployment=deployment(),
             log_level=_log_level(),
-            listener=state or NOBODY,
+            listener=JobListeners(self._left, *self._states[-1:], *told),
         )
 
     def _life(self) -> dict[str, str]:

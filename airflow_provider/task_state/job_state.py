@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from airflow_provider.agent_client.job_listener import Steer
+from airflow_provider.agent_client.job_listener import JobListener, Steer
 from airflow_provider.task_state.elastic_key import ElasticKey
 from airflow_provider.task_state.elastic_note import Ended, LaunchFacts
 from airflow_provider.task_state.note_size import LIMIT, LONGEST_TEXT, shown_text
@@ -45,7 +45,7 @@ _AT_ONCE = 1.0
 """Seconds between two writes of what the task with rank 0 has to say at once."""
 
 
-class JobState:
+class JobState(JobListener):
     """The state of one try of a task. It hears of one job after the other, as a ``JobListener``.
 
     :param hide: takes secrets out of a text.

@@ -85,7 +85,7 @@ class Agent(SimpleElasticAgent):
             job.events, observer, saves=bool(job.checkpoints), every=job.save_period
         )
         self._graceful_stop = GracefulStop(signals, self.steering, job.grace_period)
-        self.stopwatch = Stopwatch(spec.role)
+        self.stopwatch = Stopwatch(spec.role, tell=observer.measured)
         self._label = ""
         """This node's name for people, if it has one."""
         self._oom_watch = OomWatch()

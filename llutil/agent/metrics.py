@@ -81,11 +81,18 @@ def _handler(group: str, name: str) -> Any:
 class Stopwatch:
     """Measures the times of one agent, and puts them as metrics of ``role``.
 
-    ``account`` is where the time went.
+    ``account`` is where the time went. ``tell`` gets times in seconds too, by name: "launch",
+    "rendezvous" and "restart".
     """
 
-    def __init__(self, role: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        role: str,
+        clock: Callable[[], float] = time.monotonic,
+        tell: Callable[[str, float], None] = lambda _what, _seconds: None,
+    ) -> None:
         self._role = role
+        self._tell = tell
         self._clock = clock
         self._began_at: float | None = None
         self._ready_at = clock()
@@ -98,19 +105,17 @@ class Stopwatch:
 
     def round_found(self) -> int:
         """The node knows its ranks in a round. Returns how many milliseconds that took."""
-        taken = self._since(self._ready_at)
-        self._put("rendezvous.{}.duration.ms", taken)
-        return taken
+        return self._put_time("rendezvous", self._ready_at)
 
     def workers_started(self, restarts: int) -> None:
         """The workers of a round were started, after ``restarts`` restarts of the job."""
         self.account.begin_round()
         self._put("restart.{}.count", restarts)
         if self._began_at is not None:
-            self._put("launch.{}.duration.ms", self._since(self._began_at))
+            self._put_time("launch", self._began_at)
             self._began_at = None
         if self._round_over_at is not None:
-            self._put("restart.{}.duration.ms", self._since(self._round_over_at))
+            self._put_time("restart", self._round_over_at)
             self._round_over_at = None
 
     def round_over(self) -> None:
@@ -134,8 +139,11 @@ class Stopwatch:
                 _log.warning("the last metric was not taken: %s: %s", type(error).__name__, error)
         return self.account.told
 
-    def _since(self, moment: float) -> int:
-        return round(1000 * (self._clock() - moment))
+    def _put_time(self, what: str, began_at: float) -> int:
+        seconds = self._clock() - began_at
+        self._put(f"{what}.{{}}.duration.ms", milliseconds := round(1000 * seconds))
+        self._tell(what, seconds)
+        return milliseconds
 
     def _put(self, name: str, value: int) -> None:
         put_metric(name.format(self._role), value, GROUP)

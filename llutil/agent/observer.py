@@ -70,8 +70,13 @@ class AgentObserver(Protocol):
         Without ``ranks``: show none for now, since a person uses the terminal for something else.
         """
 
-    def saved(self, step: int) -> None:
-        """The checkpoint after ``step`` steps is committed."""
+    def measured(self, what: str, seconds: float) -> None:
+        """``what`` took so long: "launch", "rendezvous" or "restart", see ``Stopwatch``."""
+
+    def saved(self, step: int, seconds: float | None = None, path: str = "") -> None:
+        """The checkpoint after ``step`` steps is committed, which took ``seconds``, if that is
+        known. A job that has succeeded tells of its newest one again, with its folder ``path``.
+        """
 
     def steered(self, text: str) -> None:
         """Something was asked of all ranks, or follows from it; ``text`` says what, in one line."""
@@ -148,7 +153,10 @@ class TerminalObserver:
         else:
             self._display.hide()
 
-    def saved(self, step: int) -> None:
+    def measured(self, what: str, seconds: float) -> None:
+        """Nothing to show: torch elastic's metrics have it."""
+
+    def saved(self, step: int, seconds: float | None = None, path: str = "") -> None:
         """Nothing to show: the agent's log says so."""
 
     def steered(self, text: str) -> None:

@@ -82,9 +82,13 @@ class TaskObserver:
         """Send the step of each rank, and the metrics."""
         self._task_socket.send(messages.Progress(ranks, metrics))
 
-    def saved(self, step: int) -> None:
+    def measured(self, what: str, seconds: float) -> None:
+        """Tell the task how long something took."""
+        self._task_socket.send(messages.Measured(what, seconds))
+
+    def saved(self, step: int, seconds: float | None = None, path: str = "") -> None:
         """Tell the task of a checkpoint that is committed."""
-        self._task_socket.send(messages.Saved(step))
+        self._task_socket.send(messages.Saved(step, seconds, path))
 
     def steered(self, text: str) -> None:
         """Tell the task what was asked of all ranks, or what follows from it."""

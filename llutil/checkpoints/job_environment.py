@@ -15,12 +15,19 @@ from typing import Protocol
 
 from llutil.checkpoints.committed import ATTEMPTS, look, success_name
 from llutil.checkpoints.interval import interval
+from llutil.checkpoints.marker import Checkpoint
 from llutil.checkpoints.place import EVERY, FOLDER, KEEP, RESUME, RESUME_SUCCEEDED, job_of
 from llutil.checkpoints.store import check_store, open_store
 from llutil.errors import ConfigError, Problem
 from llutil.job_name import is_by_chance, is_id, job_name
 
-__all__ = ["check_checkpoint_path", "checkpoint_environment", "every_seconds", "note_success"]
+__all__ = [
+    "check_checkpoint_path",
+    "checkpoint_environment",
+    "every_seconds",
+    "newest_checkpoint",
+    "note_success",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -114,6 +121,20 @@ def note_success(folder: str, life: str = "") -> bool:
         )
         return False
     return True
+
+
+def newest_checkpoint(folder: str) -> Checkpoint | None:
+    """The newest checkpoint in a job's ``folder`` (``LLUTIL_CHECKPOINTS``), if there is one.
+
+    It reads from the store, which may take long. If that fails, the log says why.
+    """
+    store = open_store(folder)
+    try:
+        for name, marker in look(store, job_of(folder)).markers.items():
+            return Checkpoint(store.path(name), marker.step, marker.world_size)
+    except OSError as error:
+        _log.warning("nobody can say which checkpoint is the newest in %r: %s", store, error)
+    return None
 
 
 def _folder(config: _Config, run_id: str) -> str:

@@ -16,7 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llutil.chaos.job_chaos import JobChaos
-from llutil.checkpoints.job_environment import checkpoint_environment, note_success
+from llutil.checkpoints.job_environment import (
+    checkpoint_environment,
+    newest_checkpoint,
+    note_success,
+)
 from llutil.checkpoints.place import FOLDER, LIFE
 from llutil.errors import RendezvousError, ResultError
 from llutil.launcher.build_agent import build_agent
@@ -52,6 +56,7 @@ def run(request: LaunchRequest) -> dict[int, Any]:
             result = agent.run()
         if result is not None and not result.is_failed():
             _say_how_it_ended(agent, request, rendezvous.run_id)
+            _say_what_is_left(request, rendezvous.run_id)
         return _results(result, agent, rendezvous, request.store_value)
 
 
@@ -74,6 +79,16 @@ def _say_how_it_ended(agent: Agent, request: LaunchRequest, run_id: str) -> None
         note_success(agent.success_folder, os.environ.get(LIFE, ""))
     folder = checkpoint_environment(request.config, run_id).get(FOLDER, "")
     JobChaos(request.config, run_id, folder).forget()
+
+
+def _say_what_is_left(request: LaunchRequest, run_id: str) -> None:
+    """Tell the observer of the newest checkpoint of a job that has succeeded."""
+    folder = checkpoint_environment(request.config, run_id).get(FOLDER, "")
+    if not folder or request.observer is None:
+        return
+    found = newest_checkpoint(folder)
+    if found is not None:
+        request.observer.saved(found.step, path=found.path)
 
 
 @contextmanager

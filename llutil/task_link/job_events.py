@@ -14,6 +14,7 @@ from llutil.agent_socket.round_end import RoundEnd
 
 __all__ = [
     "JobEvent",
+    "Measured",
     "NodeStatus",
     "Progress",
     "RoundBegan",
@@ -80,9 +81,26 @@ class Progress(Tagged, frozen=True):
 
 
 class Saved(Tagged, frozen=True):
-    """Agent → task: the checkpoint after ``step`` steps is committed."""
+    """Agent → task: the checkpoint after ``step`` steps is committed.
+
+    ``seconds`` is how long that took, to a quarter of a second; None if it was shorter. Once a job
+    that keeps checkpoints has succeeded, its newest one is told again, with its folder ``path``: a
+    path or a URI.
+    """
 
     step: int
+    seconds: float | None = None
+    path: str = ""
+
+
+class Measured(Tagged, frozen=True):
+    """Agent → task: ``what`` took so many ``seconds`` on this node.
+
+    ``what`` is "launch", "rendezvous" or "restart", see ``llutil.agent.metrics``.
+    """
+
+    what: str
+    seconds: float
 
 
 class Steered(Tagged, frozen=True):
@@ -98,5 +116,15 @@ class Stopped(Tagged, frozen=True):
     why: str
 
 
-JobEvent = RoundBegan | RoundEnded | NodeStatus | TimeSpent | Progress | Saved | Steered | Stopped
+JobEvent = (
+    RoundBegan
+    | RoundEnded
+    | NodeStatus
+    | Measured
+    | TimeSpent
+    | Progress
+    | Saved
+    | Steered
+    | Stopped
+)
 """What happens to a job."""

@@ -28,6 +28,7 @@ from llutil.launcher.config import LaunchConfig
 from llutil.secret import Secret
 from llutil.task_link.job_events import (
     JobEvent,
+    Measured,
     NodeStatus,
     Progress,
     RoundBegan,
@@ -46,6 +47,7 @@ __all__ = [
     "JobSucceeded",
     "LedgerServed",
     "LogRecord",
+    "Measured",
     "Message",
     "NodeStatus",
     "OutputLines",

@@ -96,10 +96,14 @@ class JobObserver:
         if self._inner.wants_progress:
             self._inner.progress(ranks, metrics)
 
-    def saved(self, step: int) -> None:
+    def measured(self, what: str, seconds: float) -> None:
+        """Pass it on."""
+        self._inner.measured(what, seconds)
+
+    def saved(self, step: int, seconds: float | None = None, path: str = "") -> None:
         """Keep it, and pass it on."""
         self.saved_step = step
-        self._inner.saved(step)
+        self._inner.saved(step, seconds, path)
 
     def steered(self, text: str) -> None:
         """Keep it, and pass it on."""

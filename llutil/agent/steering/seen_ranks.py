@@ -29,7 +29,21 @@ class SeenRanks:
 
     def __init__(self, events: Events, ranks: Ranks | None = None) -> None:
         self._ranks = ranks
+        self._saving_since: float | None = None
+        self._last_saved = 0
         self.slots = [events.slot(local_rank) for local_rank in ranks.pids] if ranks else []
+
+    def newly_saved(self, now: float) -> tuple[int, float | None] | None:
+        """The step of a checkpoint that is committed for all since the last look, and how many
+        seconds it took: None if less than the time between two looks. None if there is none.
+        """
+        if self._saving_since is None and any(one.doing == Doing.CHECKPOINT for one in self.slots):
+            self._saving_since = now
+        saved = min((slot.saved for slot in self.slots), default=0)
+        if saved <= self._last_saved:
+            return None
+        self._last_saved, began, self._saving_since = saved, self._saving_since, None
+        return saved - 1, None if began is None else now - began
 
     @property
     def over(self) -> set[int]:
@@ -40,11 +54,6 @@ class SeenRanks:
     def count_steps(self) -> bool:
         """Whether one has called ``worker.step``."""
         return any(slot.ahead for slot in self.slots)
-
-    @property
-    def saved(self) -> int:
-        """The step after that of the last checkpoint that is committed for all; 0 if none is."""
-        return min((slot.saved for slot in self.slots), default=0)
 
     @property
     def are_held(self) -> bool:

@@ -69,7 +69,7 @@ class Steering:
         self._told: AbstractSet[WishKind] = frozenset()
         """What is refused without another word: a person is at the prompt."""
         self.stacks = WantedStacks()
-        self._last_saved, self._next_look = 0, _FOREVER
+        self._next_look = _FOREVER
         self.refused: dict[WishKind, str] = {}
         """Why nothing has come of what was last asked for here, by kind."""
 
@@ -86,7 +86,7 @@ class Steering:
         self._checkpoints.clear()
         self._pause = self.asked_stop = self._waits = None
         self.stacks.begin()
-        self._last_saved, self._next_look = 0, now + _PERIOD
+        self._next_look = now + _PERIOD
 
     def end(self) -> None:
         """The workers of the round have ended."""
@@ -266,10 +266,9 @@ class Steering:
 
     def _follow_ranks(self, now: float) -> None:
         ranks = self._ranks
-        if (saved := ranks.saved) > self._last_saved:
-            self._last_saved = saved
+        if (saved := ranks.newly_saved(now)) is not None:
             self._flags.saved(now)
-            self._observer.saved(saved - 1)
+            self._observer.saved(*saved)
         for one in tuple(self._checkpoints):
             if (is_saved := one.is_saved(ranks.slots, ranks.over, now)) is None:
                 continue

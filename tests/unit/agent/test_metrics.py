@@ -52,7 +52,8 @@ class Clock:
 def test_each_time_is_put_once_it_is_known() -> None:
     configure({GROUP: f"{__name__}:Handler"})
     clock = Clock()
-    watch = Stopwatch("trainer", clock)
+    told: list[tuple[str, float]] = []
+    watch = Stopwatch("trainer", clock, lambda *one: told.append(one))
 
     def after(seconds: float, step: Any) -> list[tuple[str, str, int]]:
         clock.now += seconds
@@ -75,6 +76,12 @@ def test_each_time_is_put_once_it_is_known() -> None:
     assert after(0.125, lambda: watch.workers_started(1)) == [
         ours("restart.trainer.count", 1),
         ours("restart.trainer.duration.ms", 2625),
+    ]
+    assert told == [
+        ("rendezvous", 0.25),
+        ("launch", 1.25),
+        ("rendezvous", 0.5),
+        ("restart", 2.625),
     ]
 
 

@@ -27,9 +27,12 @@ class Observer(TerminalObserver):
 
     def __init__(self) -> None:
         self.told: list[str | int] = []
+        self.save_times: list[float | None] = []
 
-    def saved(self, step: int) -> None:
+    def saved(self, step: int, seconds: float | None = None, path: str = "") -> None:
+        assert not path
         self.told.append(step)
+        self.save_times.append(seconds)
 
     def steered(self, text: str) -> None:
         self.told.append(text)
@@ -109,6 +112,22 @@ def test_a_checkpoint_on_one_node_is_saved_at_the_next_step_and_told(node: Node)
     node.look(steering)
     assert node.page.finished_save_checkpoint.is_set()
     assert node.observer.told == [7]
+
+
+def test_a_checkpoint_is_told_with_the_time_that_it_took_if_that_was_seen(node: Node) -> None:
+    steering = node.steering(alone=True)
+    for step, looks in ((7, 0), (9, 3)):
+        node.step(step)
+        for rank in node.ranks:
+            rank.saving()
+        for _ in range(looks):
+            node.look(steering)
+        for rank in node.ranks:
+            rank.saved(step)
+            rank.left()
+        node.look(steering)
+    assert node.observer.told == [7, 9]
+    assert node.observer.save_times == [None, 3.0]
 
 
 def test_a_checkpoint_that_no_rank_saves_raises_no_flag(node: Node) -> None:

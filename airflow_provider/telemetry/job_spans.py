@@ -1,0 +1,87 @@
+"""``JobSpans``: a job's launches and rounds as spans of OpenTelemetry, below the task's own span.
+
+============================  ==========================================================
+``elastic_launch.launch``     from an agent's start to its end; its attributes have the run id
+``elastic_launch.rendezvous`` until the node knew its ranks in a round
+``elastic_launch.round``      while the round's ranks ran; attributes: restarts so far, world size,
+                              this node's ranks, how it ended and why; an event for each
+                              committed checkpoint
+============================  ==========================================================
+
+Airflow gives the tracer what ``[traces]`` says. Without that, a span costs microseconds and goes
+nowhere.
+"""
+
+from __future__ import annotations
+
+import time
+
+from opentelemetry import trace
+from opentelemetry.trace import Span, Status, StatusCode
+
+from airflow_provider.agent_client.job_listener import JobListener, Steer
+from llutil.agent_socket.round_end import RoundEndKind
+from llutil.task_link.job_events import JobEvent, Measured, RoundBegan, RoundEnded, Saved
+
+__all__ = ["JobSpans"]
+
+_FAILED = {RoundEndKind.FAILURE, RoundEndKind.LOST}
+
+
+class JobSpans(JobListener):
+    """The spans of one try of a task; made on the thread that runs the task."""
+
+    def __init__(self) -> None:
+        self._tracer = trace.get_tracer("airflow_provider.telemetry")
+        self._launch: Span | None = None
+        self._round: Span | None = None
+
+    def begin(self, steer: Steer) -> None:
+        """See ``JobListener``."""
+        del steer
+        self._launch = self._tracer.start_span("elastic_launch.launch")
+
+    def hear(self, event: JobEvent) -> None:
+        """See ``JobListener``."""
+        match event:
+            case Measured(what="rendezvous", seconds=seconds):
+                now = time.time_ns()
+                began = now - round(1e9 * seconds)
+                self._child("elastic_launch.rendezvous", began).end(now)
+            case RoundBegan(restart=restart, world_size=world_size, ranks=ranks) if ranks:
+                self._end_round()
+                self._round = self._child("elastic_launch.round")
+                self._round.set_attributes(
+                    {
+                        "elastic_launch.restarts": restart,
+                        "elastic_launch.world_size": world_size,
+                        "elastic_launch.ranks": ",".join(map(str, ranks)),
+                    }
+                )
+            case RoundBegan():
+                self._end_round()
+            case RoundEnded(end=end) if self._round is not None:
+                ended = {"elastic_launch.end": end.kind.value, "elastic_launch.why": end.why}
+                self._round.set_attributes(ended)
+                if end.kind in _FAILED:
+                    self._round.set_status(Status(StatusCode.ERROR, end.why))
+            case Saved(step=step) if self._round is not None:
+                self._round.add_event("checkpoint", {"elastic_launch.step": step})
+            case _:
+                pass
+
+    def end(self) -> None:
+        """See ``JobListener``."""
+        self._end_round()
+        if self._launch is not None:
+            self._launch.end()
+            self._launch = None
+
+    def _child(self, name: str, began: int | None = None) -> Span:
+        parent = None if self._launch is None else trace.set_span_in_context(self._launch)
+        return self._tracer.start_span(name, context=parent, start_time=began)
+
+    def _end_round(self) -> None:
+        if self._round is not None:
+            self._round.end()
+            self._round = None

@@ -1,0 +1,73 @@
+"""The spans of a job, as OpenTelemetry's SDK exports them."""
+
+from __future__ import annotations
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
+
+from airflow_provider.telemetry.job_spans import JobSpans
+from llutil.agent_socket.round_end import RoundEnd, RoundEndKind
+from llutil.task_link.job_events import Measured, RoundBegan, RoundEnded, Saved
+
+
+@pytest.fixture
+def exported(monkeypatch):
+    """What is exported."""
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(trace, "get_tracer", provider.get_tracer)
+    return exporter
+
+
+def test_a_launch_has_a_span_and_each_round_one_below_it(exported):
+    told = JobSpans()
+    with trace.get_tracer("airflow").start_as_current_span("worker.train"):
+        told.begin(lambda _flags, _why: None)
+        for event in (
+            Measured("rendezvous", 2.0),
+            RoundBegan(0, 4, (0, 1)),
+            Saved(7),
+            RoundEnded(RoundEnd(kind=RoundEndKind.FAILURE, why="rank 1: x")),
+            RoundBegan(0, 0, ()),
+            RoundBegan(1, 2, (0, 1)),
+            RoundEnded(RoundEnd(kind=RoundEndKind.SUCCESS)),
+        ):
+            told.hear(event)
+        told.end()
+    spans = exported.get_finished_spans()
+    rendezvous, first, second, launch, task = spans
+    assert [span.name.rpartition(".")[2] for span in spans] == [
+        "rendezvous", "round", "round", "launch", "train",
+    ]  # fmt: skip
+    assert launch.parent.span_id == task.context.span_id
+    assert {span.parent.span_id for span in (rendezvous, first, second)} == {launch.context.span_id}
+    assert rendezvous.end_time - rendezvous.start_time == 2_000_000_000
+    assert first.status.status_code is StatusCode.ERROR
+    assert dict(first.attributes) == {
+        "elastic_launch.restarts": 0,
+        "elastic_launch.world_size": 4,
+        "elastic_launch.ranks": "0,1",
+        "elastic_launch.end": "failure",
+        "elastic_launch.why": "rank 1: x",
+    }
+    assert [(event.name, dict(event.attributes)) for event in first.events] == [
+        ("checkpoint", {"elastic_launch.step": 7})
+    ]
+    assert second.attributes["elastic_launch.end"] == "success"
+    assert first.end_time <= second.start_time
+
+
+def test_a_round_that_nobody_ended_ends_with_its_agent(exported):
+    told = JobSpans()
+    told.begin(lambda _flags, _why: None)
+    told.hear(RoundBegan(0, 4, (0, 1)))
+    told.end()
+    told.end()
+    assert [span.name for span in exported.get_finished_spans()] == [
+        "elastic_launch.round",
+        "elastic_launch.launch",
+    ]
