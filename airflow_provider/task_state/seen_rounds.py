@@ -104,7 +104,7 @@ class SeenRounds:
                 self._note_step(min(step for step, _ in steps.values()))
                 if metrics and 0 in steps:
                     self._curves.add(steps[0][0], now.timestamp(), metrics)
-            case Saved(step=step):
+            case Saved(step=step, path=""):
                 for old in [one for one in self._committed if one.step >= step]:
                     self._committed.remove(old)  # it was saved again
                 self._committed.append(Committed(step, time))

@@ -14,9 +14,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Protocol
 
 from llutil.checkpoints.attempt import Attempt
+from llutil.checkpoints.folder import Folder, Future
 from llutil.checkpoints.marker import Checkpoint
 from llutil.checkpoints.place import RESUME, place, told_to_resume
 from llutil.checkpoints.retention import Removal
@@ -24,36 +24,11 @@ from llutil.checkpoints.round_resume import resume_of_round
 from llutil.checkpoints.store import open_store
 from llutil.errors import CheckpointError
 
-__all__ = ["Folder", "Save", "Saves"]
+__all__ = ["Save", "Saves"]
 
 _DCP_THREAD = "AsyncCheckpointExecutor"
 """How torch 2.13 names the thread of an ``async_save``; it ends with the upload."""
 _log = logging.getLogger(__name__)
-
-
-class _Future(Protocol):
-    def result(self) -> Any: ...
-
-
-class Folder(str):
-    """The folder of a checkpoint, as a path or a URI."""
-
-    __slots__ = ("_futures",)
-
-    def __new__(cls, path: str) -> Folder:
-        """The folder at ``path``."""
-        self = super().__new__(cls, path)
-        self._futures = []
-        return self
-
-    _futures: list[_Future]
-
-    def after(self, future: Any) -> None:
-        """Let the checkpoint count only after ``future``, which the context does not wait for.
-
-        It is what torch's ``async_save`` returns, or anything that has ``result()``.
-        """
-        self._futures.append(getattr(future, "upload_completion", future))
 
 
 class Saves:
@@ -226,7 +201,7 @@ class Save:
 
     def _leave(self, error: BaseException | None) -> None:
         assert self._attempt is not None
-        futures = self._folder._futures  # noqa: SLF001 - one idea in two classes
+        futures = self._folder.futures
         if error is not None:
             self._saves.fail(self._attempt, error)
             if not isinstance(error, Exception | KeyboardInterrupt | SystemExit | GeneratorExit):
@@ -265,7 +240,7 @@ class Save:
             ) from self._error
         return True
 
-    def _finish_behind(self, attempt: Attempt, futures: Iterable[_Future]) -> None:
+    def _finish_behind(self, attempt: Attempt, futures: Iterable[Future]) -> None:
         try:
             for future in futures:
                 future.result()

@@ -1,4 +1,4 @@
-"""A collector of OpenTelemetry's for tests: it takes what Airflow exports over HTTP, and keeps it."""
+"""A collector of OpenTelemetry: it takes what Airflow exports over HTTP, and keeps it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Collector:
             "AIRFLOW__METRICS__OTEL_ON": "True",
             "AIRFLOW__TRACES__OTEL_ON": "True",
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{self.port}",
-            "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+            "OTEL_TRACES_EXPORTER": "otlp_proto_http",  # "otlp" is by gRPC
         }
 
     def take(self, path: str, body: bytes) -> None:

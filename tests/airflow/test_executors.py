@@ -11,9 +11,10 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,7 @@ from tests.airflow.client import Client, Run, wait
 from tests.airflow.conftest import Meeting, await_nothing_left
 from tests.airflow.deployments import celery
 from tests.airflow.gangs import ALONE, Gang
+from tests.airflow.otlp_collector import Collector, collector
 from tests.airflow.server import Airflow, airflow
 from tests.airflow.services import Services
 
@@ -46,8 +48,19 @@ class CeleryRuns:
 
 
 @pytest.fixture(scope="module")
+def told() -> Iterator[Collector]:
+    """What the deployment exports."""
+    with collector() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
 def runs(
-    client: Client, meeting: Meeting, beside: Services, tmp_path_factory: pytest.TempPathFactory
+    client: Client,
+    meeting: Meeting,
+    beside: Services,
+    told: Collector,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[CeleryRuns]:
     """The deployment with its runs, started together."""
     dags = tmp_path_factory.mktemp("dags")
@@ -55,6 +68,7 @@ def runs(
         shutil.copy(_DAGS / name, dags)
     home = Path(tempfile.mkdtemp(prefix="airflow-celery-"))
     deployment = celery(2, 3, beside.database("celery", like="new"))
+    deployment = replace(deployment, settings={**deployment.settings, **told.settings})
     how = {"remove": True, "deployment": deployment, "migrated": True, "warm_agents": True}
     with airflow(home, {"tests": dags}, **how) as server:
         meeting.introduce(server.client, _NAMESPACE)
@@ -93,6 +107,43 @@ def test_a_node_that_is_killed_is_tried_again_and_joins_the_running_job(runs: Ce
     gang.run.finish("success")
     assert [node.facts()["try_number"] for node in gang.nodes] == [1, 2]
     assert gang.run.task("compare").xcoms()["return_value"].keys() == {"0", "1"}
+
+
+def test_metrics_and_spans_of_a_job_go_where_airflows_own_go(
+    runs: CeleryRuns, told: Collector
+) -> None:
+    """Of the gang whose node 1 was killed, and joined again."""
+    stays = runs.party.nodes[0]
+
+    def counted(name: str, **tags: str) -> bool:
+        wanted = {"dag_id": "party", "task_id": "meet", **tags}.items()
+        return any(
+            metric == f"airflow.elastic_launch.{name}" and wanted <= found.items()
+            for metric, found in told.metrics
+        )
+
+    assert counted("launches")
+    assert counted("rendezvous.duration")
+    assert counted("restarts", **{"class": "lost_node"})
+
+    def spans() -> list[Any] | None:
+        """Those of node 0, once Airflow has sent its own, which is the last one."""
+        mine = [span for span in told.spans if span.name == "worker.meet[0]"]
+        return [one for one in told.spans if one.trace_id == mine[0].trace_id] if mine else None
+
+    names = {span.span_id: span.name for span in wait("its spans", 60, spans, stays.tail)}
+    rounds = [
+        span for span in told.spans if span.span_id in names and span.name == "elastic_launch.round"
+    ]
+    assert {names[span.parent_span_id] for span in rounds} == {"elastic_launch.launch"}
+    ends = [
+        one.value.string_value
+        for span in rounds
+        for one in span.attributes
+        if one.key == "elastic_launch.end"
+    ]
+    assert "lost" in ends
+    assert "success" in ends
 
 
 def test_a_gang_that_is_cleared_after_success_runs_again_with_new_results(

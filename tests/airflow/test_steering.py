@@ -139,6 +139,14 @@ def test_a_stopped_job_is_a_success_says_who_stopped_it_and_goes_on_once_it_is_c
     assert f"the job was stopped after step {last}: " in text
     assert "the key 'control' of the task's state says stop: good enough" in text
     await_nothing_left(server, train.run, seconds=20)
+    events = train.run.client.ask(
+        "GET",
+        "assets/events",
+        params={"source_run_id": train.run.run_id, "source_task_id": "train"},
+    )
+    (event,) = events["asset_events"]
+    assert event["extra"]["checkpoint_step"] == last
+    assert Path(event["extra"]["checkpoint_path"], "COMMITTED").is_file()
     train.clear()
     train.await_try(2)
     train.await_text(f"rank 0 begins after step {last}", try_number=2)

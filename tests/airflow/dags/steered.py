@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import dag, task
+from airflow.sdk import Asset, dag, task
 
 STEPS = 100_000
 
@@ -42,6 +42,7 @@ def steered() -> None:
         checkpoint_path="{{ params.folder }}",
         grace_period=20,
         retries=0,
+        outlets=[Asset("steered_weights")],
         links={"TensorBoard": "https://tb.example.com/?run={{ dag_run.run_id }}"},
     )
     def train() -> dict[str, Any]:
