@@ -35,6 +35,7 @@ class JobSpans(JobListener):
         self._tracer = trace.get_tracer("airflow_provider.telemetry")
         self._launch: Span | None = None
         self._round: Span | None = None
+        self._round_over: int | None = None
 
     def begin(self, steer: Steer) -> None:
         """See ``JobListener``."""
@@ -59,7 +60,8 @@ class JobSpans(JobListener):
                     }
                 )
             case RoundBegan():
-                self._end_round()
+                # How it ended may be told later.
+                self._round_over = time.time_ns()
             case RoundEnded(end=end) if self._round is not None:
                 ended = {"elastic_launch.end": end.kind.value, "elastic_launch.why": end.why}
                 self._round.set_attributes(ended)
@@ -83,5 +85,5 @@ class JobSpans(JobListener):
 
     def _end_round(self) -> None:
         if self._round is not None:
-            self._round.end()
-            self._round = None
+            self._round.end(self._round_over)
+            self._round = self._round_over = None

@@ -31,8 +31,9 @@ def test_a_launch_has_a_span_and_each_round_one_below_it(exported):
             Measured("rendezvous", 2.0),
             RoundBegan(0, 4, (0, 1)),
             Saved(7),
-            RoundEnded(RoundEnd(kind=RoundEndKind.FAILURE, why="rank 1: x")),
             RoundBegan(0, 0, ()),
+            RoundEnded(RoundEnd(kind=RoundEndKind.FAILURE)),
+            RoundEnded(RoundEnd(kind=RoundEndKind.FAILURE, why="rank 1: x")),
             RoundBegan(1, 2, (0, 1)),
             RoundEnded(RoundEnd(kind=RoundEndKind.SUCCESS)),
         ):
