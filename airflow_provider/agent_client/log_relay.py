@@ -62,6 +62,7 @@ class LogRelay:
         self._clock = clock
         self._folded: FoldedLines | None = None
         """The lines that wait for those of other ranks; None if too few ranks are shown."""
+        self._logs: dict[int, logging.Logger] = {}
         self._levels: dict[tuple[int | None, str], StreamLevels] = {}
         self.last_errors: deque[str] = deque(maxlen=_LAST_LINES)
 
@@ -127,7 +128,7 @@ class LogRelay:
         if self._folded is None or printed.prefix:  # a prefix that the user wants is a rank's own
             prefix = printed.prefix or f"[rank {printed.rank}] "
             for level, some in groupby(lines, levels.level):
-                self._write_lines(level, prefix, some)
+                self._write_lines(level, prefix, some, self._log_of(printed.rank))
             return
         now = self._clock()
         for line in lines:
@@ -157,10 +158,22 @@ class LogRelay:
         self._write_folded(all_of_them=True)
         self._write_lines(level, prefix, printable_lines(text))
 
-    def _write_lines(self, level: int, prefix: str, lines: Iterable[str]) -> None:
+    def _write_lines(
+        self, level: int, prefix: str, lines: Iterable[str], log: logging.Logger | None = None
+    ) -> None:
         """Write one record: Airflow takes as long for each as for many lines in one."""
         start = f"{self._label}{prefix}"
-        self._log.log(level, start + f"\n{start}".join(lines))
+        (log or self._log).log(level, start + f"\n{start}".join(lines))
+
+    def _log_of(self, rank: int) -> logging.Logger:
+        """The logger of one rank's lines. The log of an operator is structlog's (Airflow 3.3), and
+        the UI can show what has one name alone, which is *source* there.
+        """
+        if (log := self._logs.get(rank)) is None:
+            bind: Callable[..., logging.Logger] | None = getattr(self._log, "bind", None)
+            log = self._log if bind is None else bind(logger=f"rank {rank}")
+            self._logs[rank] = log
+        return log
 
 
 def _in_records(lines: Sequence[str]) -> Iterator[Sequence[str]]:

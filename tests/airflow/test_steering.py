@@ -88,6 +88,8 @@ def test_the_page_of_a_running_task_has_its_links_and_what_its_launch_has_come_t
     assert links["Ranks and their logs"].endswith(
         f"/runs/{quote(run_id)}/tasks/train/plugin/elastic"
     )
+    train.await_text("rank 1 begins")
+    assert {"rank 0", "rank 1"} <= {record.get("logger") for record in train.log()}
     launch = train.facts()["rendered_fields"]["launch"]
     assert launch["rendezvous_id"].startswith("steered.train.")
     assert (launch["nodes"], launch["processes_per_node"]) == ("1", 2)

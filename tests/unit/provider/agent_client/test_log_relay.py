@@ -39,6 +39,32 @@ def test_ranks_and_agent_are_told_apart():
     ]
 
 
+class BindingSink(Sink):
+    """The same, as a logger of structlog."""
+
+    def __init__(self, name="", lines=None):
+        self.name, self.lines = name, [] if lines is None else lines
+
+    def bind(self, *, logger):
+        return BindingSink(logger, self.lines)
+
+    def log(self, level, text):
+        self.lines.append((self.name, text))
+
+
+def test_each_rank_is_a_source_of_its_own_in_airflows_log():
+    log = BindingSink("task")
+    spoken = LogRelay(log, ProgressLines(lambda line: log.log(logging.INFO, line)))
+    spoken.event(OutputLines(3, "stdout", "hello"))
+    spoken.event(OutputLines(0, "stderr", "careful"))
+    spoken.event(LogRecord("ERROR", "llutil.agent", "trouble"))
+    assert log.lines == [
+        ("rank 3", "[rank 3] hello"),
+        ("rank 0", "[rank 0] careful"),
+        ("task", "[agent] trouble"),
+    ]
+
+
 def test_lines_that_come_together_are_one_record_as_long_as_they_have_one_level():
     spoken, lines = relay()
     spoken.event(OutputLines(3, "stdout", "epoch 1\n\nERROR of nobody"))
