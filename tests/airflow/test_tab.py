@@ -156,6 +156,17 @@ def test_who_may_not_see_the_dag_sees_nothing(browser: Browser, server: Airflow,
     assert httpx.get(f"{server.url}/api/v2/{run.path}").status_code == 401
 
 
+def test_a_rank_leads_to_what_it_printed(tab: FrameLocator, page: Page, run: Run) -> None:
+    here = page.url
+    tab.locator("tr[data-rank='2'] button").click()
+    page.wait_for_url(re.compile(r"/mapped/1\?try_number=1&log_source=rank\+2$"))
+    line = page.locator(".event", has_text="[rank 2] rank 2 begins after step")
+    expect(line).to_be_visible(timeout=30_000)
+    expect(page.locator(".event", has_text="[rank 3]")).to_have_count(0)
+    page.goto(here)
+    expect(tab.locator("[data-role=state]")).to_have_text("Runs")
+
+
 def _pid(run: Run, rank: int) -> int:
     """The process of a rank of node 1, by that node's log."""
     said = run.task("train", 1).text()

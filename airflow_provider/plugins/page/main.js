@@ -191,11 +191,20 @@ async function look() {
   }
 }
 
+// A frame may not lead its window elsewhere, but Airflow's own page, around it, may.
+function showLog(mapIndex, rank) {
+  const node = job.nodes.find((one) => one.mapIndex === mapIndex);
+  const link = window.parent.document.createElement("a");
+  link.href = place.log(mapIndex, node.tryNumber, rank).href;
+  link.click();
+}
+
 function listen() {
   document.addEventListener("click", (event) => {
     const fold = event.target.closest("[data-fold]");
     const copy = event.target.closest("[data-copy]");
     const healthy = event.target.closest("[data-healthy]");
+    const log = event.target.closest("[data-log]");
     if (fold && job) {
       folds.toggle(Number(fold.dataset.fold), fold.getAttribute("aria-expanded") !== "true");
       drawAll();
@@ -204,6 +213,8 @@ function listen() {
       drawAll();
     } else if (copy) {
       copyReport(copy);
+    } else if (log && job) {
+      showLog(Number(log.dataset.log), log.closest("[data-rank]").dataset.rank);
     }
   });
   document.addEventListener("visibilitychange", () => {

@@ -75,6 +75,12 @@ function lastReport(node, rank, now) {
   return h("span", { class: isSilent(rank, more) ? "warned" : "" }, said);
 }
 
+function logButton(node, rank) {
+  const name = `rank ${rank.rank}`;
+  const shows = { title: `The log of ${name}`, "aria-label": `${name}: show its log` };
+  return h("button", { type: "button", class: "log", "data-log": node.mapIndex, ...shows }, name);
+}
+
 function rankRow(node, rank, culprits, now) {
   const guilty = culprits.has(rank.rank);
   const doing = DOING[rank.doing] ?? (rank.doing || UNKNOWN);
@@ -82,7 +88,7 @@ function rankRow(node, rank, culprits, now) {
   return h(
     "tr",
     { class: `rank${guilty ? " guilty" : ""}`, "data-key": key, "data-rank": rank.rank },
-    cell("Rank", `rank ${rank.rank}`, guilty && h("span", { class: "badge bad" }, "failed here")),
+    cell("Rank", logButton(node, rank), guilty && h("span", { class: "badge bad" }, "failed here")),
     cell("Does", node.running ? doing : UNKNOWN),
     cell("Step", grouped(rank.step)),
     cell("Last report", lastReport(node, rank, now)),

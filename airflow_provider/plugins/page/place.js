@@ -35,6 +35,16 @@ export class Place {
     return this._address(`${this._store}/control`, { map_index: mapIndex });
   }
 
+  // Airflow's page with what one rank has printed in this try.
+  log(mapIndex, tryNumber, rank) {
+    const [dag, run, task] = [this.dag, this.run, this.task].map(encodeURIComponent);
+    const mapped = mapIndex < 0 ? "" : `/mapped/${mapIndex}`;
+    const url = new URL(`../../dags/${dag}/runs/${run}/tasks/${task}${mapped}`, this._api);
+    url.searchParams.set("try_number", tryNumber);
+    url.searchParams.set("log_source", `rank ${rank}`);
+    return url;
+  }
+
   get _store() {
     return `/${encodeURIComponent(this.task)}/state-store`;
   }

@@ -23,14 +23,14 @@ def temporary() -> None:
     """Not made: processes and threads of the browser and the server come and go."""
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def world() -> Iterator[World]:
     """What the server answers; each test tells it."""
     with served() as world:
         yield world
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Closed before other tests on this thread want an event loop."""
     with chromium() as browser:
