@@ -40,7 +40,7 @@ _AHEAD = 5
 _RUN = 600.0  # seconds for a run, which shares the machine with all others; far more than it takes
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def beside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     """A PostgreSQL and a Redis. The database ``new`` is that of a new Airflow, to be copied."""
     home = tmp_path_factory.mktemp("new")
@@ -49,7 +49,7 @@ def beside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
         yield found
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def server(request: pytest.FixtureRequest, beside: Services) -> Iterator[Airflow]:
     """A running Airflow with the repository's DAGs and those beside these tests.
 
@@ -68,7 +68,7 @@ def server(request: pytest.FixtureRequest, beside: Services) -> Iterator[Airflow
             await_nothing_left(server, known=known, seconds=40)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def client(server: Airflow) -> Client:
     """Its REST API."""
     return server.client
@@ -118,7 +118,7 @@ class Meeting:
         return list(found.kvs)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def meeting(client: Client) -> Iterator[Meeting]:
     """Where gangs meet."""
     password = secrets.token_hex(8)
@@ -152,7 +152,7 @@ class ZooKeeperMeeting:
             return [path for path in found if path.rpartition("/")[2][0] in "=@"]
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def zookeeper_meeting(client: Client) -> Iterator[ZooKeeperMeeting]:
     """Where the gang of ``chorus`` meets."""
     password = secrets.token_hex(8)
@@ -192,7 +192,7 @@ class Wanted:
         return run
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def _wanted(request: pytest.FixtureRequest, client: Client, meeting: Meeting) -> Wanted:
     assert meeting  # where the gangs among them meet
     wanted = dict.fromkeys(
@@ -231,7 +231,7 @@ class Trial:
     person: int
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
     """The example DAGs and one of the tests' own, being tried out."""
     examples = (
