@@ -108,6 +108,8 @@ def _xcoms(dag_id: str, run_id: str) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     with create_session() as session:
         for entry in session.scalars(XComModel.get_many(run_id=run_id, dag_ids=dag_id)):
+            if entry.key.startswith("_link_"):  # what the UI links to
+                continue
             value = XComModel.deserialize_value(entry)
             found.setdefault(_name(entry.task_id, entry.map_index), {})[entry.key] = value
     return found
