@@ -28,6 +28,7 @@ _TRAINING = "tests.support.training:train_with_ddp"
 _LATEST = 150
 """How many steps of a round are done, at most, when its turn comes."""
 _GONE = 10.0  # seconds until what a killed agent has left is gone
+_ENDS = 60.0  # seconds for a node to end that was asked to, on a busy machine
 
 
 class How(StrEnum):
@@ -187,6 +188,9 @@ class KilledJob:
         del self._running[node]
         if how is How.ASKED:
             agent.process.signal(signal.SIGTERM)
+            if not self._spares:
+                # The node in its place is to serve the ledger, if this one did: at the same port.
+                assert agent.process.ended(_ENDS), f"{node} still runs"
         elif how is How.AGENT:
             agent.kill()
         else:
