@@ -95,7 +95,8 @@ class ElasticKey:
         delay = 0.0
         if not self._begun:
             spread = 0.0 if every == _OF_RANK_0 else min(every, _FIRST_WITHIN)
-            delay = _SETTLED + spread * random.random()  # noqa: S311 - nodes write at different times
+            # So that nodes write at different times.
+            delay = _SETTLED + spread * random.random()  # noqa: S311
             self._begun = True
         self._thread.write(ELASTIC, Made(self._read, make), period=every, delay=delay)
 
