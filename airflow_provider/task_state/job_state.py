@@ -107,16 +107,15 @@ class JobState(JobListener):
                     self._noted = time.monotonic(), self._steps
                 elif time.monotonic() >= self._noted[0] + self._period:
                     self._note_progress()
-            case Saved(step=step):
+            case Saved(step=step, path=""):
                 self._thread.tell(f"the checkpoint of step {step} is committed")
                 if self._hears:
                     note = checkpoint_note(step, self._folder, _now())
                     self._thread.write(CHECKPOINT, note, period=self._period)
-            case Steered(text=text) if text.startswith("the stacks "):
-                self._thread.tell(text)  # the job is as it was
-            case Steered(text=text):
+            case Steered(text=text, now=now):
                 self._thread.tell(text)
-                self._tell("runs" if text.startswith("resumed") else text)
+                if now:
+                    self._tell(now)
             case Stopped():
                 self._stopped = event
                 self._thread.tell(self._words(event))

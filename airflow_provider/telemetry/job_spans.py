@@ -67,7 +67,7 @@ class JobSpans(JobListener):
                 self._round.set_attributes(ended)
                 if end.kind in _FAILED:
                     self._round.set_status(Status(StatusCode.ERROR, end.why))
-            case Saved(step=step) if self._round is not None:
+            case Saved(step=step, path="") if self._round is not None:
                 self._round.add_event("checkpoint", {"elastic_launch.step": step})
             case _:
                 pass

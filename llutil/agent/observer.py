@@ -78,8 +78,10 @@ class AgentObserver(Protocol):
         known. A job that has succeeded tells of its newest one again, with its folder ``path``.
         """
 
-    def steered(self, text: str) -> None:
-        """Something was asked of all ranks, or follows from it; ``text`` says what, in one line."""
+    def steered(self, text: str, now: str = "") -> None:
+        """Something was asked of all ranks, or follows from it; ``text`` says what, in one line.
+        ``now`` is what the job does from now on, in words; empty if it goes on as before.
+        """
 
     def stopped(self, step: int, why: str) -> None:
         """The job was stopped after ``step`` because somebody asked for that; it has succeeded."""
@@ -159,7 +161,7 @@ class TerminalObserver:
     def saved(self, step: int, seconds: float | None = None, path: str = "") -> None:
         """Nothing to show: the agent's log says so."""
 
-    def steered(self, text: str) -> None:
+    def steered(self, text: str, now: str = "") -> None:
         """Nothing to show: the agent's log says so."""
 
     def stopped(self, step: int, why: str) -> None:

@@ -90,9 +90,9 @@ class TaskObserver:
         """Tell the task of a checkpoint that is committed."""
         self._task_socket.send(messages.Saved(step, seconds, path))
 
-    def steered(self, text: str) -> None:
+    def steered(self, text: str, now: str = "") -> None:
         """Tell the task what was asked of all ranks, or what follows from it."""
-        self._task_socket.send(messages.Steered(text))
+        self._task_socket.send(messages.Steered(text, now))
 
     def stopped(self, step: int | None, why: str) -> None:
         """Tell the task that its job was stopped because somebody asked for that."""

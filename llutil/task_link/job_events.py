@@ -104,9 +104,13 @@ class Measured(Tagged, frozen=True):
 
 
 class Steered(Tagged, frozen=True):
-    """Agent → task: something was asked of all ranks, or follows from it, as ``text`` says."""
+    """Agent → task: something was asked of all ranks, or follows from it, as ``text`` says.
+
+    ``now`` is what the job does from now on, in words; empty if it goes on as before.
+    """
 
     text: str
+    now: str = ""
 
 
 class Stopped(Tagged, frozen=True):

@@ -105,11 +105,11 @@ class JobObserver:
         self.saved_step = step
         self._inner.saved(step, seconds, path)
 
-    def steered(self, text: str) -> None:
+    def steered(self, text: str, now: str = "") -> None:
         """Keep it, and pass it on."""
         self.detail = text
         self._marks.clear()  # a time in which ranks were held is no part of their pace
-        self._inner.steered(text)
+        self._inner.steered(text, now)
         self.on_change()
 
     def stopped(self, step: int, why: str) -> None:

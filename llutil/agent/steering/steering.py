@@ -250,7 +250,8 @@ class Steering:
             self._stop.told = asked
         elif WishKind.STOP in kinds and not self._stop.asked and self.asked_stop is None:
             self.asked_stop = asked
-            self._observer.steered(f"stops after step {asked.step}: {asked.why}")
+            told = f"stops after step {asked.step}: {asked.why}"
+            self._observer.steered(told, now=told)
 
     def _end_pause(self, number: int, resumed: int, why: str) -> None:
         if self._waits is not None and self._waits[0] < resumed:
@@ -259,7 +260,7 @@ class Steering:
         if self._pause is not None and self._pause[0] < resumed:
             self._pause = None
             self._gates.end_pauses(resumed)
-            self._observer.steered(f"resumed: {why}")
+            self._observer.steered(f"resumed: {why}", now="runs")
         elif resumed < number:
             return
         self._flags.end_pause()
@@ -295,5 +296,5 @@ class Steering:
     def _note_held(self) -> None:
         if self._pause and not self._events.paused.is_set() and self._ranks.are_held:
             self._events.paused.set()
-            step, why = self._pause[1].step, self._pause[1].why
-            self._observer.steered(f"paused after step {step}: {why}")
+            told = f"paused after step {self._pause[1].step}: {self._pause[1].why}"
+            self._observer.steered(told, now=told)

@@ -40,7 +40,7 @@ CALLS: tuple[tuple[Any, ...], ...] = (
     ("progress", {0: (3, 10)}, {"loss": 0.5}),
     ("measured", "launch", 1.5),
     ("saved", 3, 1.5, "/c/step-3"),
-    ("steered", "paused after step 3"),
+    ("steered", "paused after step 3", "paused"),
     ("stopped", 3, "enough"),
     ("congested",),
     ("when_not_congested", print),

@@ -28,14 +28,16 @@ class Observer(TerminalObserver):
     def __init__(self) -> None:
         self.told: list[str | int] = []
         self.save_times: list[float | None] = []
+        self.now = "runs"
 
     def saved(self, step: int, seconds: float | None = None, path: str = "") -> None:
         assert not path
         self.told.append(step)
         self.save_times.append(seconds)
 
-    def steered(self, text: str) -> None:
+    def steered(self, text: str, now: str = "") -> None:
         self.told.append(text)
+        self.now = now or self.now
 
 
 class Remembered:
@@ -201,7 +203,7 @@ def test_a_pause_is_told_once_all_ranks_are_held_and_ended_by_a_resume(node: Nod
     slots[1].doing = Doing.HELD
     node.look(steering)
     assert node.page.paused.is_set()
-    assert node.observer.told == ["paused after step 2: lunch"]
+    assert node.observer.told == [node.observer.now] == ["paused after step 2: lunch"]
     node.page.resume.set()
     node.look(steering)
     assert node.asked.wishes == [{RESUME}]
@@ -209,6 +211,7 @@ def test_a_pause_is_told_once_all_ranks_are_held_and_ended_by_a_resume(node: Nod
     flags = (node.page.pause, node.page.paused, node.page.resume)
     assert not any(flag.is_set() for flag in flags)
     assert node.page.gate.ends_pause(1)
+    assert node.observer.now == "runs"
 
 
 def test_a_resume_that_overtakes_the_pause_ends_it(node: Node) -> None:

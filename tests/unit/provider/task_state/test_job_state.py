@@ -140,9 +140,10 @@ def test_a_task_that_airflow_ends_says_so_before_its_job_has_ended(state, store)
 def test_a_pause_is_told_and_is_over_when_the_job_goes_on(state, store):
     state.begin(lambda *_: None)
     state.hear(RoundBegan(0, 1, (0,)))
-    state.hear(Steered("paused after step 3: pause was raised"))
+    paused = "paused after step 3: pause was raised"
+    state.hear(Steered(paused, now=paused))
     await_(lambda: "paused" in str(store.values.get("state")))
-    state.hear(Steered("resumed: resume was raised"))
+    state.hear(Steered("resumed: resume was raised", now="runs"))
     await_(lambda: store.values["state"]["is"] == "runs")
     state.close(SUCCESS)
 
@@ -152,11 +153,23 @@ def test_stacks_are_told_as_what_came_of_an_order_and_change_no_state(state, sto
     store.values[CONTROL] = "stacks"
     state.begin(lambda *_: None)
     state.hear(RoundBegan(0, 1, (0,)))
-    await_(lambda: store.values.get(ANSWER))
+    await_(lambda: store.values.get(ANSWER) and store.values.get("state"))
     state.hear(Steered("the stacks of this node's ranks are in its log: because"))
     await_(lambda: "are in its log" in str(store.values[ANSWER]))
+    assert store.values["state"]["is"] == "runs"
     state.close(SUCCESS)
-    assert store.values["state"]["is"] == "succeeded"
+
+
+@pytest.mark.usefixtures("soon")
+def test_a_checkpoint_that_is_told_again_at_the_end_is_no_news(state, store):
+    store.values[CONTROL] = "checkpoint"
+    state.begin(lambda *_: None)
+    state.hear(RoundBegan(0, 1, (0,)))
+    await_(lambda: store.values.get(ANSWER))
+    state.hear(Saved(7))
+    state.hear(Saved(7, path="/c/step-7"))
+    state.close(SUCCESS)
+    assert str(store.values[ANSWER]["then"]).count("the checkpoint of step 7") == 1
 
 
 def test_the_relaying_thread_never_waits_for_airflow(state, store):

@@ -32,6 +32,7 @@ def test_a_launch_has_a_span_and_each_round_one_below_it(exported):
             RoundBegan(0, 4, (0, 1)),
             Saved(7),
             RoundBegan(0, 0, ()),
+            Saved(7, path="/c/step-7"),  # told again, at the end of a job
             RoundEnded(RoundEnd(kind=RoundEndKind.FAILURE)),
             RoundEnded(RoundEnd(kind=RoundEndKind.FAILURE, why="rank 1: x")),
             RoundBegan(1, 2, (0, 1)),
