@@ -126,16 +126,17 @@ def test_metrics_and_spans_of_a_job_go_where_airflows_own_go(
     assert counted("rendezvous.duration")
     assert counted("restarts", **{"class": "lost_node"})
 
-    def spans() -> list[Any] | None:
-        """Those of node 0, once Airflow has sent its own, which is the last one."""
-        mine = [span for span in told.spans if span.name == "worker.meet[0]"]
-        return [one for one in told.spans if one.trace_id == mine[0].trace_id] if mine else None
+    def own() -> Any | None:
+        """The span of node 0's task. It ends last, so what is below it has come too."""
+        return next((span for span in told.spans if span.name == "worker.meet[0]"), None)
 
-    names = {span.span_id: span.name for span in wait("its spans", 60, spans, stays.tail)}
-    rounds = [
-        span for span in told.spans if span.span_id in names and span.name == "elastic_launch.round"
-    ]
-    assert {names[span.parent_span_id] for span in rounds} == {"elastic_launch.launch"}
+    def below(parents: list[Any], name: str) -> list[Any]:
+        ids = {parent.span_id for parent in parents}
+        return [one for one in told.spans if one.name == name and one.parent_span_id in ids]
+
+    launches = below([wait("its span", 60, own, stays.tail)], "elastic_launch.launch")
+    assert below(launches, "elastic_launch.rendezvous")
+    rounds = below(launches, "elastic_launch.round")
     ends = [
         one.value.string_value
         for span in rounds
