@@ -36,7 +36,7 @@ class World:
     """What is known of the task's instances: their facts, and their states by map index.
 
     ``broken`` is a status with which everything is answered, and ``detail`` what is said then;
-    ``refused`` is one for orders alone.
+    ``refused`` is one for orders alone. ``lost`` are files of the page that do not come.
     """
 
     url: str
@@ -45,6 +45,7 @@ class World:
     broken: int = 0
     detail: str = "Forbidden"
     refused: int = 0
+    lost: set[str] = field(default_factory=set)
     orders: list[tuple[int, Any]] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     at_once: int = 0
@@ -54,6 +55,7 @@ class World:
         """From now on these are the instances, and their states."""
         self.broken = self.refused = 0
         self.detail = "Forbidden"
+        self.lost.clear()
         self.orders.clear()
         self.asked.clear()
         self.at_once = 0
@@ -70,6 +72,7 @@ class _Answers:
     def __init__(self, world: World) -> None:
         self.world = world
         self._open = 0
+        self._page = StaticPage()
 
     async def instances(self, request: Request) -> Response:
         if self.world.broken:
@@ -104,6 +107,12 @@ class _Answers:
         self.world.orders.append((index, (await request.json())["value"]))
         return Response(status_code=204)
 
+    async def page(self, scope: Any, receive: Any, send: Any) -> None:
+        """A file of the page."""
+        lost = scope["path"].rpartition("/")[2] in self.world.lost
+        app = Response(status_code=502) if lost else self._page
+        await app(scope, receive, send)
+
     async def outer(self, request: Request) -> Response:
         """Airflow's own page around the tab, with its theme."""
         theme = request.query_params["theme"]
@@ -118,7 +127,7 @@ def served() -> Iterator[World]:
     answers = _Answers(world)
     app = Starlette(
         routes=[
-            Mount("/base/elastic-launch", StaticPage()),
+            Mount("/base/elastic-launch", answers.page),
             Route("/base/outer.html", answers.outer),
             Route(_TASK, answers.instances),
             Route(f"{_TASK}/{{task}}/state-store", answers.store),

@@ -255,3 +255,15 @@ def test_after_the_end_it_asks_once_a_minute_and_when_a_person_comes_back(
         page.clock.run_for(15_000)
     with page.expect_request("**/taskInstances?*"):
         page.evaluate("window.dispatchEvent(new Event('focus'))")
+
+
+def test_a_page_of_which_a_file_did_not_come_says_so_and_loads_again_by_itself(
+    page: Page, world: World
+) -> None:
+    world.tell(running_gang())
+    world.lost = {"words.js"}
+    page.goto(world.address())
+    expect(page.locator("#notice")).to_contain_text("did not come")
+    world.lost.clear()
+    expect(page.locator("[data-role=state]")).to_have_text("Runs")
+    expect(page.locator("#notice")).to_be_empty()
