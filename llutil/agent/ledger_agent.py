@@ -14,7 +14,7 @@ import signal
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -43,6 +43,7 @@ from llutil.errors import (
     ServerLostError,
     StoppedError,
 )
+from llutil.ledgers.served.job_server import JobServer
 from llutil.rendezvous.driver.driver import AgentInstruction, Driver
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol import observations as see
@@ -55,15 +56,15 @@ _log = logging.getLogger(__name__)
 
 
 class LedgerAgent(Agent):
-    """One node of a job that meets through a ledger. ``on_stop`` is called when this node is to
-    stop, before its workers are.
+    """One node of a job that meets through a ledger. ``server`` is what this node does so that the
+    ledger is served; it is closed when this node is to stop, before its workers are stopped.
     """
 
     def __init__(
         self,
         *args: Any,
         driver: Driver,
-        on_stop: Callable[[], None] = lambda: None,
+        server: JobServer,
         **options: Any,
     ) -> None:
         super().__init__(*args, **options)
@@ -71,7 +72,7 @@ class LedgerAgent(Agent):
         """Whether the whole job has ended, and not only this node's part."""
         self._driver = driver
         self._ledger_agreement = LedgerAgreement(driver, self.steering)
-        self._on_stop = on_stop
+        self._server = server
         self._instructions: deque[AgentInstruction] = deque()
         self._driver_error: LaunchError | None = None
         self._assignment: Assignment | None = None
@@ -86,7 +87,7 @@ class LedgerAgent(Agent):
             return self._carry_out_instructions()
         except SignalException as stop:
             # Only this node was told to stop. The others go on if they are at least min_nodes.
-            self._on_stop()
+            self._server.close()
             driver.tell(see.EndRequested(str(stop), stop=False))
             raise
 
@@ -162,6 +163,7 @@ class LedgerAgent(Agent):
 
     def _start_round(self, assignment: Assignment, node: str) -> None:
         group, spec = self._worker_group, self._worker_group.spec
+        self._server.settle()
         self._assignment = assignment
         self.report, self._values = None, {}  # they are of an earlier round
         self._remaining_restarts = spec.max_restarts - assignment.restarts

@@ -29,6 +29,7 @@ from llutil.launcher.build_control import build_control
 from llutil.launcher.build_starter import new_starter, take_shared_server, warn_of_fork
 from llutil.launcher.request import LaunchRequest
 from llutil.launcher.torch_errors import torch_errors_translated
+from llutil.ledgers.served.job_server import JobServer
 from llutil.progress.display import on_stderr
 from llutil.serialization.shared_objects import SharedObjects
 from llutil.system.gc_pause import gc_paused
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from llutil.agent.base_agent import Agent
     from llutil.agent.ledger_agent import LedgerAgent
     from llutil.agent.start_methods.starter import Starter
-    from llutil.ledgers.served.server import LedgerServer
     from llutil.rendezvous.config import RendezvousConfig
 
 __all__ = ["build_agent"]
@@ -109,7 +109,7 @@ def build_agent(
         stack.callback(chaos.leave)
     request.before_first_process()
     shared = take_shared_server(request, nproc, stack)
-    server: LedgerServer | None = None
+    server = JobServer()
     mark = request.mark or (shared[1] if shared else uuid.uuid4().hex)
     guardian = Guardian(mark, loop)
     stack.callback(guardian.close)
@@ -125,7 +125,7 @@ def build_agent(
             direct,
             inherited=lambda: {
                 *(loop.fds() | guardian.fds() | observer.fds()),
-                *(server.fds() if server is not None else ()),
+                *server.fds(),
             },
             nproc=nproc,
             mark=mark,
@@ -135,8 +135,7 @@ def build_agent(
     start_health_check(stack)
     if rendezvous.served:
         rendezvous, server = serve_ledger(rendezvous)
-        if server is not None:
-            stack.callback(server.close)  # from now on, whatever the next parts raise
+        stack.callback(server.close)  # from now on, whatever the next parts raise
     with torch_errors_translated(rendezvous):
         # torch's c10d backend connects here, which may take long. A rendezvous inside this agent
         # connects to nothing, so it needs no thread.
@@ -204,10 +203,9 @@ def build_agent(
     if driver is None:
         agent = TorchBackendAgent(spec, job, **parts)
     else:
-        on_stop = {} if server is None else {"on_stop": server.close}
-        agent = LedgerAgent(spec, job, driver=driver, **on_stop, **parts)
-        if server is not None:
-            stack.callback(_end_server, server, agent)
+        agent = LedgerAgent(spec, job, driver=driver, server=server, **parts)
+        stack.callback(_end_server, server, agent)
+        if rendezvous.options.get("serves"):
             observer.ledger_served(rendezvous.endpoint)
         stack.callback(agent.leave)
     facts = JobFacts(
@@ -252,7 +250,7 @@ def _event_page(stack: ExitStack) -> Events:
     return stack.enter_context(Events())
 
 
-def _end_server(server: LedgerServer, agent: LedgerAgent) -> None:
+def _end_server(server: JobServer, agent: LedgerAgent) -> None:
     """Stop serving the ledger. If the job is over, the other nodes may read that first. If only
     this node ends, they learn at once that their ledger goes.
     """

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch.distributed.elastic.rendezvous import RendezvousHandler
 
     from llutil.events.cut_order import CutOrder
-    from llutil.ledgers.served.server import LedgerServer
+    from llutil.ledgers.served.job_server import JobServer
     from llutil.rendezvous.config import RendezvousConfig
     from llutil.rendezvous.driver.driver import Driver
 
@@ -94,13 +94,15 @@ def build_driver(config: RendezvousConfig, cut_order: CutOrder | None = None) ->
     )
 
 
-def serve_ledger(config: RendezvousConfig) -> tuple[RendezvousConfig, LedgerServer | None]:
-    """Serve the job's ledger, if this node is the one that does. The configuration then says where;
-    whoever gets the server closes it.
+def serve_ledger(config: RendezvousConfig) -> tuple[RendezvousConfig, JobServer]:
+    """Serve the job's ledger, if this node is the one that does. The configuration then says where.
+    A node that finds the port taken stands by. Whoever gets the server closes it.
 
     :raises ConfigError, RendezvousError: see ``start_server``.
     """
     from llutil.ledgers.served.config import ServedConfig
+    from llutil.ledgers.served.job_server import JobServer
+    from llutil.ledgers.served.server import LedgerServer
     from llutil.ledgers.served.serving_node import start_server
     from llutil.system.addresses import host_and_port
 
@@ -111,8 +113,8 @@ def serve_ledger(config: RendezvousConfig) -> tuple[RendezvousConfig, LedgerServ
         serves=config.options.get("serves"),
         several=config.max_nodes > 1,
     )
-    if server is None:
-        return config, None
+    if not isinstance(server, LedgerServer):
+        return config, server or JobServer()
     place = host_and_port(endpoint.host, server.port)
     return replace(config, endpoint=place, options={**config.options, "serves": True}), server
 

@@ -57,6 +57,7 @@ def _handler(backend: Backend, params: RendezvousParameters) -> RendezvousHandle
     :raises ConfigError: options are wrong; the text lists all problems.
     :raises RendezvousError: this node's own address cannot be determined.
     """
+    from llutil.ledgers.served.job_server import JobServer
     from llutil.rendezvous.build_handler import build_driver, serve_ledger
     from llutil.rendezvous.config import RendezvousConfig
     from llutil.rendezvous.handlers.ledger_handler import LedgerRendezvousHandler
@@ -70,22 +71,14 @@ def _handler(backend: Backend, params: RendezvousParameters) -> RendezvousHandle
         local_addr=params.local_addr,
         options=backend.values(params.config, "--rdzv-conf"),
     )
-    server = None
+    server = JobServer()
     if config.served:
         config, server = serve_ledger(config)
     try:
         driver = build_driver(config)  # now, so that what cannot work is said before anything runs
     except BaseException:
-        if server is not None:
-            server.close()
+        server.close()
         raise
-    if server is None:
-        return LedgerRendezvousHandler(params.backend, params.run_id, lambda: driver)
-    handler = LedgerRendezvousHandler(
-        params.backend,
-        params.run_id,
-        lambda: driver,
-        lambda linger: server.close(linger=linger),
-    )
+    handler = LedgerRendezvousHandler(params.backend, params.run_id, lambda: driver, server)
     weakref.finalize(handler, server.close)  # also of one that nobody has shut down
     return handler

@@ -5,7 +5,7 @@
 * ``messages``: what is said after that.
 * ``server``: the store in memory behind a socket, in a thread of the serving node's agent.
   ``client_state`` is what the server knows of one client.
-* ``serving_node``: which node serves.
+* ``serving_node``: which node serves. ``standby_server`` tries again while the port is taken.
 * ``ledger``, ``session``, ``watches``: the ledger that all nodes use, the serving one too, over
   ``connection``.
 * ``revocation``: ends the lease of a node that was killed, with the standard library only.

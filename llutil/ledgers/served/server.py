@@ -26,6 +26,7 @@ from llutil.ledgers.memory_store import MemoryStore
 from llutil.ledgers.served import messages
 from llutil.ledgers.served.client_state import ClientState
 from llutil.ledgers.served.handshake import RefusedError
+from llutil.ledgers.served.job_server import JobServer
 from llutil.ledgers.served.listening_socket import listening_socket
 from llutil.ledgers.served.messages import FromServer, Hello, Request, Welcome
 from llutil.ledgers.served.server_connection import Client, ServerConnection
@@ -48,7 +49,7 @@ _CLOSED = 5.0
 """By then the thread has ended."""
 
 
-class LedgerServer:
+class LedgerServer(JobServer):
     """Serves a ledger at ``host`` until ``close``. An empty ``host`` means all addresses of this
     machine; port 0 lets the kernel choose.
 
@@ -79,11 +80,7 @@ class LedgerServer:
         self._thread.start()
 
     def close(self, *, goodbye: str = "", linger: float = 0.0) -> None:
-        """Stop serving. A second call does nothing.
-
-        ``linger``: wait so many seconds at most until no session lives, so that other nodes can
-        read how the job ended. ``goodbye`` is what is told to the clients that are left.
-        """
+        """Stop serving: see ``JobServer``. A second call does nothing."""
         if self._closing is not None:
             return
         self._closing = linger, goodbye or "the node that serves the ledger has ended"
@@ -92,7 +89,7 @@ class LedgerServer:
         self._thread.join(linger + _CLOSED)
 
     def fds(self) -> set[int]:
-        """What a forked child must not keep: it would hold the port."""
+        """The sockets of the port and of all clients."""
         connections = {one.connection for one in list(self.clients.values())}
         fds = {one.fd for one in [*connections, *self.strangers] if one is not None}
         return (fds | {self._socket.fileno()}) - {-1}

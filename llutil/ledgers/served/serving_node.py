@@ -1,8 +1,8 @@
 """``start_server``: the server of a job's ledger, if this node is the one that serves it.
 
 The node serves whose address the endpoint has. Of several agents on that machine, the one does that
-gets the port; the others find it taken, and are clients. This module may import the standard
-library and this folder.
+gets the port; the others find it taken, and are clients, which stand by until their first round.
+This module may import the standard library and this folder.
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ import errno
 import logging
 import os
 import socket
+from functools import partial
 
 from llutil.backends.endpoints import Endpoint
 from llutil.errors import ConfigError, RendezvousError
 from llutil.ledgers.served.config import ServedConfig
+from llutil.ledgers.served.job_server import JobServer
 from llutil.ledgers.served.server import LedgerServer
+from llutil.ledgers.served.standby_server import StandbyServer
 from llutil.system.addresses import host_and_port, is_loopback
 
 __all__ = ["start_server"]
@@ -23,10 +26,9 @@ __all__ = ["start_server"]
 _log = logging.getLogger(__name__)
 
 
-def start_server(
-    config: ServedConfig, *, serves: bool | None, several: bool
-) -> LedgerServer | None:
-    """The running server; None if this node does not serve.
+def start_server(config: ServedConfig, *, serves: bool | None, several: bool) -> JobServer | None:
+    """The running server; None if this node does not serve. One that stands by if another agent of
+    this machine, or a program, has the port.
 
     ``serves`` says whether it does; None: that follows from the endpoint. ``several``: the job may
     have several nodes.
@@ -50,19 +52,21 @@ def start_server(
             f"({', '.join(own)}) and of others ({', '.join(foreign)}); wanted one node's, which "
             "serves the ledger"
         )
+    start = partial(
+        LedgerServer,
+        _listens_at(endpoint, own),
+        endpoint.port,
+        secret=config.secret,
+        run_id=config.run_id,
+    )
     try:
-        server = LedgerServer(
-            _listens_at(endpoint, own),
-            endpoint.port,
-            secret=config.secret,
-            run_id=config.run_id,
-        )
+        server = start()
     except OSError as error:
         if error.errno == errno.EADDRINUSE and serves is None:
             _log.info(
                 "another agent of this machine serves the ledger at %s, or a program", endpoint
             )
-            return None
+            return StandbyServer(start, str(endpoint))
         raise RendezvousError(
             f"this node cannot serve the job's ledger at {endpoint}: {_why(error)}; "
             "choose another port, or set local_addr to an address at which it can be reached"

@@ -31,6 +31,7 @@ from torch.distributed.elastic.rendezvous import (
 )
 
 from llutil.failure import JobFailure
+from llutil.ledgers.served.job_server import JobServer
 from llutil.rendezvous.driver.driver import Driver
 from llutil.rendezvous.driver.round_store import ranks_use_agent_store
 from llutil.rendezvous.handlers.agent_outcome import failure_of_job
@@ -51,8 +52,7 @@ _BARRIER_PASSED = timedelta(seconds=5)
 
 class LedgerRendezvousHandler(RendezvousHandler):
     """One node's rendezvous. ``driver`` makes a driver when the first round is asked for.
-    ``end_server`` is called when this node has left, with the seconds for which others may still
-    need the ledger that it serves.
+    ``server`` serves the ledger, if this node does; it is closed when no other node needs it.
 
     torch's agent uses it from one thread; others may look, close it and shut it down. What it holds
     ends with ``shutdown``, or with the handler. A forked child holds nothing of it.
@@ -63,7 +63,7 @@ class LedgerRendezvousHandler(RendezvousHandler):
         backend: str,
         run_id: str,
         driver: Callable[[], Driver],
-        end_server: Callable[[float], None] = lambda _: None,
+        server: JobServer | None = None,
     ) -> None:
         self._backend = backend
         self._run_id = run_id
@@ -82,7 +82,7 @@ class LedgerRendezvousHandler(RendezvousHandler):
         """The store of the newest round."""
         self._closed = ""
         """Why no round follows: the handler was closed or shut down."""
-        self._end_server = end_server
+        self._server = server or JobServer()
         self._outer = sys.exc_info()[1]
         """What is handled around all this, until the shutdown. It is not the agent's."""
 
@@ -132,6 +132,7 @@ class LedgerRendezvousHandler(RendezvousHandler):
         self._raise_if_closed()
         while True:
             assignment, node = part.await_round()
+            self._server.settle()
             store = part.connect(assignment)
             if store is not None:
                 ranks_meet = self._where_ranks_meet(part, assignment, node, store)
@@ -159,8 +160,7 @@ class LedgerRendezvousHandler(RendezvousHandler):
                     driver = self._new_driver()
                 driver.start()
                 self._pid = os.getpid()
-                end = self._end_server
-                self._finalizer = weakref.finalize(self, _let_go, driver, self._pid, end)
+                self._finalizer = weakref.finalize(self, _let_go, driver, self._pid, self._server)
                 self._part = NodePart(self._run_id, driver)
             return self._part
 
@@ -233,7 +233,7 @@ class LedgerRendezvousHandler(RendezvousHandler):
         try:
             return self._leave(error)
         finally:
-            self._end_server(0.0 if error else _SERVED_ON)
+            self._server.close(linger=0.0 if error else _SERVED_ON)
 
     def _leave(self, error: BaseException | None) -> bool:
         with self._starting:
@@ -284,7 +284,7 @@ def _note_success(handler: weakref.ref[LedgerRendezvousHandler], stage: Stage) -
         living.note_success(stage)
 
 
-def _let_go(driver: Driver, pid: int, end_server: Callable[[float], None]) -> None:
+def _let_go(driver: Driver, pid: int, server: JobServer) -> None:
     """The handler is gone, or this process ends. A forked child has the handler, and no part in it.
 
     The main thread waits, so that nothing is left. Others may be amid whatever they collect
@@ -297,4 +297,4 @@ def _let_go(driver: Driver, pid: int, end_server: Callable[[float], None]) -> No
         driver.leave(asked, time.monotonic() + LEDGER_CLOSED)
     else:
         driver.retire(asked)
-    end_server(0.0)
+    server.close()

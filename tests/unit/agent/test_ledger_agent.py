@@ -27,6 +27,7 @@ from llutil.agent.workers import rank_group
 from llutil.entrypoint import Command
 from llutil.errors import RendezvousError, RendezvousTimeoutError, ServerLostError
 from llutil.events.events import Events
+from llutil.ledgers.served.job_server import JobServer
 from llutil.rendezvous.handlers.single_node_handler import SingleNodeRendezvousHandler
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol.records import ReportKind
@@ -61,6 +62,7 @@ def with_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[With
                 loop=loop,
                 observer=TerminalObserver(),
                 signals=signals,
+                server=JobServer(),
                 **parts,
             )
             agent._worker_group.workers = [Worker(rank, rank) for rank in range(RANKS)]

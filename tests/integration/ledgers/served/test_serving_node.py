@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -13,10 +14,12 @@ from llutil.backends.endpoints import Endpoint
 from llutil.errors import ConfigError, RendezvousError
 from llutil.launcher.launch_agent import LaunchConfig, launch_agent
 from llutil.ledgers.served.config import ServedConfig
+from llutil.ledgers.served.job_server import JobServer
 from llutil.ledgers.served.server import LedgerServer
 from llutil.ledgers.served.serving_node import start_server
 from llutil.rendezvous import build_handler, torchrun_entry_points
 from tests.support.ports import free_ports
+from tests.support.torch_agents import until
 
 FOREIGN = "192.0.2.1"  # of no machine (RFC 5737)
 
@@ -33,7 +36,7 @@ def _config(host: str, port: int) -> ServedConfig:
 
 def _start(
     host: str, port: int, *, serves: bool | None = None, several: bool = True
-) -> LedgerServer | None:
+) -> JobServer | None:
     return start_server(_config(host, port), serves=serves, several=several)
 
 
@@ -56,20 +59,53 @@ def test_the_node_with_the_endpoints_address_serves_and_no_other(port: int) -> N
     assert _start(FOREIGN, port) is None
     assert _start("127.0.0.1", port, serves=False) is None
     server = _start("127.0.0.1", port)
-    assert server is not None
+    assert isinstance(server, LedgerServer)
     assert server.port == port
     server.close()
 
 
-def test_of_several_agents_of_a_machine_the_first_one_serves(
+def test_of_several_agents_of_a_machine_the_first_one_serves_and_another_once_that_has_ended(
     port: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    server = _start("127.0.0.1", port)
-    assert server is not None
-    assert _start("127.0.0.1", port) is None
+    first, second, third = (_start("127.0.0.1", port) for _ in range(3))
+    assert first is not None
+    assert second is not None
+    assert third is not None
     assert "another agent of this machine serves" in caplog.text
-    server.close()
+    third.settle()  # it is in a round
+    first.close()
+    until(lambda: f"serves the job's ledger at 127.0.0.1:{port} from now on" in caplog.text)
+    assert (len(second.fds()), third.fds()) == (1, set())
+    third.close()
+    second.close()
+    socket.create_server(("127.0.0.1", port)).close()
+
+
+def test_an_agent_that_finds_the_port_taken_by_who_is_just_ending_serves_its_job(
+    port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    ending = socket.create_server(("127.0.0.1", port))
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=2,
+        nproc_per_node=1,
+        run_id="job",
+        rdzv_backend="served",
+        rdzv_endpoint=f"127.0.0.1:{port}",
+        rdzv_configs={"timeout": 30, "last_call_timeout": 0},
+    )
+
+    def end() -> None:
+        until(lambda: "another agent of this machine serves" in caplog.text)
+        ending.close()
+
+    caplog.set_level(logging.INFO)
+    ends = threading.Thread(target=end)
+    ends.start()
+    assert launch_agent(config, str, ["done"]) == {0: "done"}
+    ends.join()
+    socket.create_server(("127.0.0.1", port)).close()
 
 
 def test_a_loopback_address_for_several_nodes_is_warned_of(
@@ -97,7 +133,7 @@ def test_a_port_of_the_kernels_choice_is_for_who_is_told_to_serve() -> None:
     with pytest.raises(ConfigError, match="wanted a port, which the other nodes know too"):
         _start("127.0.0.1", 0)
     server = _start("127.0.0.1", 0, serves=True)
-    assert server is not None
+    assert isinstance(server, LedgerServer)
     assert server.port > 0
     server.close()
 
