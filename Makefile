@@ -97,8 +97,8 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	@! LC_ALL=C.UTF-8 grep -nE '^[^|].{100}' README.md CHANGELOG.md docs/*.md Makefile setup.cfg \
-		pyproject.toml || { echo 'lines over 100 columns' >&2; exit 1; }
+	@! LC_ALL=C.UTF-8 grep -nE '^[^|].{100}' *.md docs/*.md Makefile setup.cfg pyproject.toml \
+		|| { echo 'lines over 100 columns' >&2; exit 1; }
 
 airflow: $(READY)
 	$(BIN)/python -m tests.airflow.local

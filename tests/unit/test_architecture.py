@@ -1,9 +1,11 @@
-"""docs/architecture.md lists the rooms that there are."""
+"""docs/architecture.md lists the rooms that there are, and pages name files that there are."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,9 +22,10 @@ def test_the_page_lists_every_room_and_no_other() -> None:
     assert set(listed) == rooms
 
 
-def test_every_file_that_the_page_names_is_there() -> None:
-    page = (ROOT / "docs" / "architecture.md").read_text()
-    named = set(re.findall(r"`((?:airflow_provider|llutil|tests|docs)/[\w/]+\.\w+)`", page))
+@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_every_file_that_the_page_names_is_there(page: str) -> None:
+    text = (ROOT / page).read_text()
+    named = set(re.findall(r"`((?:airflow_provider|llutil|tests|docs)/[\w/-]+\.\w+)`", text))
     assert not {name for name in named if not (ROOT / name).is_file()}
 
 
