@@ -103,7 +103,10 @@ lint: $(READY)
 airflow: $(READY)
 	$(BIN)/python -m tests.airflow.local
 
-bench: $(READY)
+# A quarter of an hour. It writes benchmarks/; `.venv/bin/python -m tests.bench --write` fills the
+# tables of README and docs from there.
+bench: $(READY) zookeeper servers
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m tests.bench
 
 clean:

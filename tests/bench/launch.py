@@ -17,37 +17,30 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tests.bench._tables import change, print_table
+from tests.bench.report.measurement import Goal, Measurement, Sample
+from tests.bench.report.words import progress
 
-__all__ = ["main"]
+__all__ = ["measure"]
 
 _SIZES = (1, 2, 4)
 _PROCESSES, _RUNS = 3, 3
+_SPAWNED = 2, 2
+"""The same of launches by spawn, which take long and of which the first is like the others."""
 _DEFAULT, _SHORT = 30.0, 0.1
 _DEADLINE = 600.0  # seconds
 _HERE = Path(__file__).parent
 _ROOT = str(_HERE.parents[1])
 _COLD = {1: 1.3, 2: 1.3, 4: 2.5}
-
-_TITLES = (
-    "launch of workers that do nothing, default interval, first of a process",
-    "the same, a later one inside `warm_workers()`",
-    "`monitor_interval=0.1`, first",
-    "`monitor_interval=0.1`, later",
-    "from the SIGKILL of a worker until all run again; stock by spawn",
-    "the same; stock by its own fork server with torch preloaded",
-)
-"""The rows of the README's table."""
 
 _BARE = """
 from llutil.launcher.launch_agent import LaunchConfig, launch_agent
@@ -72,10 +65,13 @@ class _Bench:
         preload: bool = False,
     ) -> list[list[float]]:
         """Seconds of each run, by process."""
-        # At this interval a launch of stock torch takes the interval, and little else.
-        processes, runs = (
-            (1, 1) if side == "stock" and interval == _DEFAULT else (_PROCESSES, _RUNS)
-        )
+        if side == "stock" and interval == _DEFAULT:
+            # A launch of stock torch takes the interval then, and little else.
+            processes, runs = 1, 1
+        elif method == "spawn":
+            processes, runs = _SPAWNED
+        else:
+            processes, runs = _PROCESSES, _RUNS
         order = {
             "side": side,
             "task": task,
@@ -112,50 +108,57 @@ def _seconds(argv: Sequence[str], env: dict[str, str]) -> list[float]:
     return found
 
 
-def _text(times: Sequence[float]) -> str:
-    return f"{statistics.median(times):8.3f} ({min(times):.3f}-{max(times):.3f})"
+def _row(
+    name: str,
+    nproc: int,
+    what: str,
+    stock: Sequence[float],
+    ours: Sequence[float],
+    peer: str,
+    goal: float = 0,
+) -> Measurement:
+    """One figure of a launch or a recovery with so many workers."""
+    return Measurement(
+        name=name,
+        case=str(nproc),
+        what=f"{what}, {nproc} worker{'s' * (nproc > 1)}",
+        unit="s",
+        ours=Sample.of(ours),
+        peer=Sample.of(stock),
+        peer_name=peer,
+        goal=Goal("ratio", goal) if goal else None,
+    )
 
 
-def _row(name: str, stock: Sequence[float], ours: Sequence[float], goal: float = 0) -> str:
-    """Print it; what the README's table has."""
-    ratio = statistics.median(stock) / statistics.median(ours)
-    wanted = f"{goal:>9g}x {'met' if ratio >= goal else 'MISSED'}" if goal else ""
-    print(f"  {name:<46}{_text(stock):>26}{_text(ours):>24}{ratio:>9.1f}x{wanted}", flush=True)
-    return change(statistics.median(stock), statistics.median(ours))
-
-
-def _rows(bench: _Bench, nproc: int) -> list[str]:
-    """Print the rows for so many workers; the figures of the README's column."""
-    short = bench.all("stock", "no-op", nproc, "spawn", _SHORT)
-    default = bench.all("stock", "no-op", nproc, "spawn")
-    preloaded = bench.warm("stock", "no-op", nproc, "forkserver", _SHORT, True)
+def _rows(bench: _Bench, nproc: int) -> Iterator[Measurement]:
+    """The figures for so many workers, each as soon as it is there."""
     ours = ("ours", "no-op", nproc, "forkserver")
+    default, short = "torch, spawn, interval 30 s", "torch, spawn, interval 0.1 s"
+    preloaded = "torch, fork server with torch preloaded"
+    slow = bench.all("stock", "no-op", nproc, "spawn")
     cold, warm = bench.cold(*ours), bench.warm(*ours)
-    spawned = bench.all("ours", "no-op", nproc, "spawn")
+    first, later = "first launch of a process", "later launch inside warm_workers()"
+    yield _row("first", nproc, first, slow, cold, default, 25)
+    yield _row("later", nproc, later, slow, warm, default, 300)
+    quick = bench.all("stock", "no-op", nproc, "spawn", _SHORT)
+    yield _row("first-short", nproc, first, quick, cold, short, _COLD.get(nproc, 0))
+    yield _row("later-short", nproc, later, quick, warm, short, 20)
+    server = bench.warm("stock", "no-op", nproc, "forkserver", _SHORT, True)
+    yield _row("later-preloaded", nproc, later, server, warm, preloaded)
     forked = bench.warm("ours", "no-op", nproc, "fork")
-    print(f"{nproc} worker{'s' * (nproc > 1)}")
-    figures = [
-        _row("no-op at 30 s; forkserver, cold", default, cold, 25),
-        _row("no-op at 30 s; forkserver, warm", default, warm, 300),
-        _row("no-op at 0.1 s; forkserver, cold", short, cold, _COLD.get(nproc, 0)),
-        _row("no-op at 0.1 s; forkserver, warm", short, warm, 20),
-    ]
-    _row("no-op at 30 s; fork of the caller", default, forked)
-    _row("no-op at 0.1 s; fork of the caller", short, forked)
-    _row("no-op at 0.1 s; spawn on both sides", short, spawned)
-    _row("stock: forkserver, preloaded, warm", preloaded, warm)
+    yield _row("fork", nproc, "launch by a fork of the caller", quick, forked, short)
+    spawned = bench.all("ours", "no-op", nproc, "spawn")
+    yield _row("spawn", nproc, "launch by spawn on both sides", quick, spawned, short)
     again = bench.all("ours", "recover", nproc, "forkserver")
+    killed = "from the SIGKILL of a worker until all run again"
     spawn = bench.all("stock", "recover", nproc, "spawn", _SHORT)
+    yield _row("recovery-spawn", nproc, killed, spawn, again, short, 25)
     # Without each process' first, which is slower than the others: in torch's favour.
     server = bench.warm("stock", "recover", nproc, "forkserver", _SHORT, True)
-    return [
-        *figures,
-        _row("recovery; stock: spawn", spawn, again, 25),
-        _row("recovery; stock: forkserver, preloaded", server, again, 2),
-    ]
+    yield _row("recovery-preloaded", nproc, killed, server, again, preloaded, 2)
 
 
-def _operator() -> None:
+def _operator() -> Iterator[Measurement]:
     """An operator's task, and the bare call in a fresh interpreter, with the start method of each
     side's default.
     """
@@ -168,12 +171,16 @@ def _operator() -> None:
         }
         argv = [sys.executable, "-W", "ignore", str(_HERE / "_operator_task.py"), str(_RUNS + 1)]
         task = _seconds(argv, env)[1:]  # the first one imports what Airflow had not
-    print(f"a task of the operator, 1 worker{'':>44}{_text(task):>26}")
     for name, more in (("spawn", ""), ("forkserver", ", start_method='forkserver'")):
-        bare = [_bare(_BARE.format(more=more)) for _ in range(_RUNS)]
-        slower = statistics.median(task) - statistics.median(bare)
-        goal = f"at most 0.3 s slower: {'met' if slower <= 0.3 else 'MISSED'}"
-        print(f"  {f'bare call, {name}':<74}{_text(bare):>26}   task {slower:+.3f} s; {goal}")
+        yield Measurement(
+            name=f"task-{name}",
+            what="a task of the operator with one worker in Airflow's task runner",
+            unit="s",
+            ours=Sample.of(task),
+            peer=Sample.of(_bare(_BARE.format(more=more)) for _ in range(_RUNS)),
+            peer_name=f"launch_agent in a fresh interpreter, {name}",
+            goal=Goal("difference", 0.3),
+        )
 
 
 def _bare(code: str) -> float:
@@ -183,19 +190,23 @@ def _bare(code: str) -> float:
     return time.monotonic() - began
 
 
-def main(sizes: tuple[int, ...] = _SIZES) -> None:
-    """Print the table."""
-    print(f"launches, seconds, median (fastest-slowest); {os.cpu_count()} cores")
-    print(f"  {'':<46}{'torch':>26}{'ours':>24}{'ratio':>10}{'goal':>10}")
+def measure(sizes: tuple[int, ...] = _SIZES) -> Iterator[Measurement]:
+    """Launches and recoveries with so many workers, and a task."""
     with tempfile.TemporaryDirectory(prefix="launches-") as folder:
         bench = _Bench(Path(folder))
-        columns = [_rows(bench, nproc) for nproc in sizes]
-    imports = [_bare("import torch, torch.distributed") for _ in range(_RUNS)]
-    print(f"import torch, torch.distributed{'':>49}{_text(imports):>26}")
-    _operator()
-    workers = [f"{nproc} worker{'s' * (nproc > 1)}" for nproc in sizes]
-    print_table(["seconds, stock torch → ours", *workers], zip(_TITLES, *columns, strict=True))
+        with ThreadPoolExecutor() as threads:  # they wait for half a minute, side by side
+            list(threads.map(lambda nproc: bench.all("stock", "no-op", nproc, "spawn"), sizes))
+        for nproc in sizes:
+            yield from _rows(bench, nproc)
+    yield Measurement(
+        name="import",
+        what="import torch, torch.distributed in a bare interpreter",
+        unit="s",
+        ours=Sample.of(_bare("import torch, torch.distributed") for _ in range(_RUNS)),
+    )
+    yield from _operator()
 
 
 if __name__ == "__main__":
-    main(tuple(int(word) for word in sys.argv[1:]) or _SIZES)
+    for one in measure(tuple(int(word) for word in sys.argv[1:]) or _SIZES):
+        print(progress("launch", one), flush=True)

@@ -3,19 +3,21 @@ task; and a training whose rank 0 prints 100,000 lines a second, beside the same
 
 Each runs under Airflow's own supervisor, which writes the log. The training's blocks take turns,
 and printing into nothing stands between: the process that prints takes its share of the machine,
-wherever its lines go. The figures are medians.
+wherever its lines go.
 """
 
 from __future__ import annotations
 
 import json
-import statistics
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["main"]
+from tests.bench.report.measurement import Measurement, Sample
+
+__all__ = ["measure"]
 
 _RUNS = 3
 
@@ -29,26 +31,28 @@ def _run(task_id: str) -> dict[str, Any]:
     return found
 
 
-def main() -> None:
-    """Print the table."""
-    print("100,000 lines, from the first in the task's log to the last")
-    for task_id, name in (("plain", "a plain task"), ("job", "a job of one rank")):
-        runs = [_run(task_id) for _ in range(_RUNS)]
-        assert {run["lines"] for run in runs} == {100_000}
-        print(f"  {name:<58} {statistics.median(run['seconds'] for run in runs):>10.2f} s")
-    training = _run("training")
-    blocks = training["returned"]["0"]
-    quiet = statistics.median(blocks["quiet"])
-    print(
-        f"a training with 2 ranks, {quiet * 1e3:.2f} ms a step; slower, in the median of blocks, by"
+def measure() -> Iterator[Measurement]:
+    """Lines of a task's log, and steps of a training that prints."""
+    plain, job = ([_run(task_id) for _ in range(_RUNS)] for task_id in ("plain", "job"))
+    assert {run["lines"] for run in (*plain, *job)} == {100_000}
+    yield Measurement(
+        name="lines",
+        what="100,000 lines of one rank, from the first in the task's log to the last",
+        unit="s",
+        ours=Sample.of(run["seconds"] for run in job),
+        peer=Sample.of(run["seconds"] for run in plain),
+        peer_name="a plain Airflow task",
     )
-    for kind, name in (("nothing", "printing into nothing"), ("log", "printing into the log")):
-        loss = statistics.median(
-            loud / silent - 1 for loud, silent in zip(blocks[kind], blocks["quiet"], strict=True)
+    blocks = _run("training")["returned"]["0"]
+    for name, peer, where in (
+        ("steps", "quiet", "the same without output"),
+        ("steps-printing", "nothing", "the same, printed into nothing"),
+    ):
+        yield Measurement(
+            name=name,
+            what="a step of a training whose rank 0 prints 100,000 lines a second into the log",
+            unit="s",
+            ours=Sample.of(blocks["log"]),
+            peer=Sample.of(blocks[peer]),
+            peer_name=where,
         )
-        print(f"  {name:<58} {loss:>10.2%}")
-    print(f"  {'lines of it in the log':<58} {training['lines']:>10,}")
-
-
-if __name__ == "__main__":
-    main()

@@ -13,17 +13,14 @@ heartbeats of 5 s, torch's default. Where a last call matters it takes 1 s, on a
 
 All have imported everything before the clock runs, and nothing more: torch's handler goes through
 all loaded modules whenever it records an event (inspect.stack, torch 2.13), so it would be several
-times slower in a process that has imported all that torchrun does. The figures depend on the
-machine, and only the ratios mean anything. At the end come the README's tables.
+times slower in a process that has imported all that torchrun does.
 
 ``python -m tests.bench.rendezvous 2 8`` chooses the numbers of nodes.
 """
 
 from __future__ import annotations
 
-import os
 import secrets
-import statistics
 import sys
 import tempfile
 import time
@@ -34,19 +31,19 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench._rendezvous_crew import Crew, last
-from tests.bench._tables import figure, print_table, times_faster
+from tests.bench.report.measurement import Goal, Measurement, Sample
+from tests.bench.report.words import progress
 from tests.support.ports import free_ports
 from tests.support.stores import ETCD, ZOOKEEPER
 from tests.support.torch_forks import TorchForks
 
-__all__ = ["main"]
+__all__ = ["measure"]
 
 _SIZES = (2, 8, 32, 64, 128)
 _RUNS = 3
 _REST = 0.6  # seconds, after which a guardian has imported all that it needs
 _LEASES = (3, 10)  # seconds; the second is the default
-_FIRST = "until all are in the first round"
-_KILLED = "until the others know of a killed agent"
+_ASKED_AT_ONCE = "until the next round, if all ask for it at once"
 _STOCK, _SERVED = "torch's c10d", "served"
 # Without this, torch 2.13 gives late nodes the address of a store that they never find.
 _FINDS_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
@@ -97,21 +94,13 @@ class _Bench:
             with self._crew("stock", endpoint=endpoint, run_id=secrets.token_hex(4)) as crew:
                 yield crew
 
-    def median(self, what: str, kind: str, measure: Callable[[Crew], float], runs: int) -> float:
-        """Measure so often; print and return what came out."""
+    def times(self, kind: str, measure: Callable[[Crew], float], runs: int) -> list[float]:
+        """Measure so often."""
         times = []
         for _ in range(runs):
             with self.kinds[kind]() as crew:
                 times.append(measure(crew))
-        return _print_times(what, kind, times)
-
-
-def _print_times(what: str, kind: str, times: list[float]) -> float:
-    """Print them, and return their median."""
-    middle = statistics.median(times)
-    spread = f"({min(times):.3f}-{max(times):.3f})"
-    print(f"  {what:<18}{kind:<14}{middle:8.3f} {spread}", flush=True)
-    return middle
+        return times
 
 
 def _nodes(count: int, guarded: str = "") -> dict[str, dict[str, bool]]:
@@ -180,24 +169,37 @@ def _noticed(crew: Crew, count: int) -> float:
     return last(crew.hear("over")) - killed
 
 
-def _lost_hosts(bench: _Bench, count: int = 3) -> None:
-    """Print how long a round without a host that is gone takes: nobody ends its lease, so that has
-    to be over. It has just begun. All wait at the same time.
+def _lost_hosts(bench: _Bench, count: int = 3) -> Iterator[Measurement]:
+    """How long a round without a host that is gone takes: nobody ends its lease, so that has to be
+    over. It has just begun. All wait at the same time.
     """
-    cases: list[tuple[str, str, dict[str, float]]] = [
-        (f"lease of {lease} s", kind, {"lease_ttl": lease})
+    cases: list[tuple[str, int, dict[str, float]]] = [
+        (kind, lease, {"lease_ttl": lease})
         for lease in _LEASES
         for kind in bench.kinds
         if kind != _STOCK
     ]
-    cases.append(("torch's defaults", _STOCK, {}))
+    cases.append((_STOCK, 0, {}))
+    found = {}
     with ExitStack() as stack:
-        crews = [stack.enter_context(bench.kinds[kind]()) for _, kind, _ in cases]
+        crews = [stack.enter_context(bench.kinds[kind]()) for kind, _, _ in cases]
         killed = [
             _kill(crew, count, **conf) for crew, (_, _, conf) in zip(crews, cases, strict=True)
         ]
-        for crew, began, (what, kind, _) in zip(crews, killed, cases, strict=True):
-            _print_times(what, kind, [_in_next_round(crew, count) - began])
+        for crew, began, (kind, lease, _) in zip(crews, killed, cases, strict=True):
+            found[kind, lease] = Sample.of([_in_next_round(crew, count) - began])
+    stock = found.pop((_STOCK, 0))
+    for (kind, lease), ours in found.items():
+        yield Measurement(
+            name=f"lost-host-{kind}",
+            case=str(lease),
+            what=f"until the others are in the next round after the loss of 1 host of {count}, "
+            f"{kind}, lease of {lease} s",
+            unit="s",
+            ours=ours,
+            peer=stock,
+            peer_name=f"{_STOCK}, its defaults",
+        )
 
 
 def _requests(bench: _Bench, count: int) -> int:
@@ -213,74 +215,64 @@ def _requests(bench: _Bench, count: int) -> int:
     return int(nodes[-1]) - 1  # each asked for something before the clock ran
 
 
-_Figures = dict[str, dict[str, dict[int, float]]]
-"""Seconds by what was timed, kind and number of nodes."""
+def _timed() -> Iterator[tuple[str, str, Callable[..., float]]]:
+    """What is timed: its name, in words, and how."""
+    yield "first", "until all nodes are in the first round", _first_round
+    yield "one-more", "until one more node is let in", _one_more
+    yield "killed", "until the others know of a killed agent", _noticed
 
 
-def _runs(kind: str, title: str, count: int) -> int:
+def _runs(kind: str, name: str, count: int) -> int:
     """Several where that is quick, or a goal depends on it."""
     if kind == _STOCK:
-        return _RUNS if title == _FIRST else 1
+        return _RUNS if name == "first" else 1
     return _RUNS if kind == _SERVED or count <= 32 else 1
 
 
-def _measure(bench: _Bench, sizes: tuple[int, ...]) -> _Figures:
-    timed: dict[str, Callable[..., float]] = {
-        _FIRST: _first_round,
-        "until one more is let in": _one_more,
-        _KILLED: _noticed,
-    }
-    figures: _Figures = {}
-    for title, measure in timed.items():
-        print(title)
-        figures[title] = {kind: {} for kind in bench.kinds}
-        for count in sizes:
-            for kind, found in figures[title].items():
-                once = partial(measure, count=count)
-                found[count] = bench.median(f"{count} nodes", kind, once, _runs(kind, title, count))
-    return figures
+def _goal(name: str, kind: str, count: int) -> Goal | None:
+    if kind != _SERVED:
+        return None
+    if name == "killed":
+        return Goal("ours", _NOTICED)
+    return Goal("ratio", _GOALS[count]) if name == "first" and count in _GOALS else None
 
 
-def _print_figures(figures: _Figures) -> None:
-    """The README's table."""
-    rows = []
-    for title, by_kind in figures.items():
-        stock = by_kind[_STOCK]
-        for kind, found in by_kind.items():
-            cells = [figure(seconds) for seconds in found.values()]
-            if kind != _STOCK and title != _KILLED:  # where torch's figure is another one
-                ratios = [times_faster(stock[n], seconds) for n, seconds in found.items()]
-                cells = [f"{cell} ({ratio})" for cell, ratio in zip(cells, ratios, strict=True)]
-            rows.append([title if kind == _STOCK else "", kind, *cells])
-    first, *others = stock
-    print_table(["seconds", "", f"{first} nodes", *others], rows)
-
-
-def _print_goals(figures: _Figures, requests: dict[int, int]) -> None:
-    first, _, noticed = figures.values()
-    for count, served in first[_SERVED].items():
-        ratio = first[_STOCK][count] / served
-        goals = {
-            f"first round {ratio:.1f}x of {_GOALS.get(count, 0)}x": ratio >= _GOALS.get(count, 0),
-            f"noticed in {noticed[_SERVED][count]:.3f} s": noticed[_SERVED][count] <= _NOTICED,
-            f"{requests[count]} requests of a node": requests[count] <= _REQUESTS,
-        }
-        words = (f"{goal}: {'met' if met else 'MISSED'}" for goal, met in goals.items())
-        print(f"  goals of a served ledger, {count} nodes: {'; '.join(words)}")
-
-
-def main(sizes: tuple[int, ...] = _SIZES) -> None:
-    """Print the tables."""
+def measure(sizes: tuple[int, ...] = _SIZES) -> Iterator[Measurement]:
+    """All of it, with so many nodes."""
     with ExitStack() as stack:
         bench = _Bench(stack)
-        print(f"rendezvous, seconds, median (fastest-slowest); {os.cpu_count()} cores")
-        figures = _measure(bench, sizes)
-        requests = {count: _requests(bench, count) for count in sizes}
-        print("until the others are in the next round after the loss of 1 host of 3")
-        _lost_hosts(bench)
-    _print_figures(figures)
-    _print_goals(figures, requests)
+        for name, what, timed in _timed():
+            for count in sizes:
+                times = {
+                    kind: Sample.of(
+                        bench.times(kind, partial(timed, count=count), _runs(kind, name, count))
+                    )
+                    for kind in bench.kinds
+                }
+                stock = times.pop(_STOCK)
+                for kind, ours in times.items():
+                    yield Measurement(
+                        name=f"{name}-{kind}",
+                        case=str(count),
+                        what=f"{what}, {kind}, {count} nodes",
+                        unit="s",
+                        ours=ours,
+                        peer=stock,
+                        peer_name=_STOCK if name != "killed" else f"{_STOCK}, {_ASKED_AT_ONCE}",
+                        goal=_goal(name, kind, count),
+                    )
+        for count in sizes:
+            yield Measurement(
+                name="requests",
+                case=str(count),
+                what=f"requests of a node to a served ledger until it is in a round, {count} nodes",
+                unit="requests",
+                ours=Sample.of([_requests(bench, count)]),
+                goal=Goal("ours", _REQUESTS),
+            )
+        yield from _lost_hosts(bench)
 
 
 if __name__ == "__main__":
-    main(tuple(int(word) for word in sys.argv[1:]) or _SIZES)
+    for one in measure(tuple(int(word) for word in sys.argv[1:]) or _SIZES):
+        print(progress("rendezvous", one), flush=True)

@@ -7,13 +7,14 @@ whatever else the machine does meets both. The figure is the median of all block
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 
 from llutil.launcher.launch_agent import LaunchConfig, launch_agent
+from tests.bench.report.measurement import Measurement, Sample
 
-__all__ = ["main"]
+__all__ = ["measure"]
 
 _BLOCKS, _STEPS, _STEP = 40, 250, 0.001
 
@@ -51,19 +52,16 @@ def _train(blocks: int, steps: int, step_time: float) -> dict[str, list[float]]:
     return found
 
 
-def main() -> None:
-    """Print the table."""
+def measure() -> Iterator[Measurement]:
+    """A step with ``worker.step``, beside one without."""
     with tempfile.TemporaryDirectory() as folder:
         config = LaunchConfig(1, 1, 2, start_method="forkserver", checkpoint_path=folder)
         found = launch_agent(config, _train, [_BLOCKS, _STEPS, _STEP])[0]
-    plain, steps = (statistics.median(found[name]) for name in ("plain", "steps"))
-    print(f"training in DDP with 2 ranks, medians of {_BLOCKS} blocks of {_STEPS} steps")
-    print(f"  {'without worker.step':<58} {plain * 1e6:>10,.1f} us a step")
-    print(f"  {'with worker.step(step, total, loss=loss)':<58} {steps * 1e6:>10,.1f} us a step")
-    spread = statistics.quantiles(found["plain"], n=4)
-    print(f"  {'the middle half of the blocks without it':<58} {spread[0] * 1e6:,.1f} to", end=" ")
-    print(f"{spread[2] * 1e6:,.1f} us a step")
-
-
-if __name__ == "__main__":
-    main()
+    yield Measurement(
+        name="step",
+        what=f"a step of DDP with worker.step(step, total, loss=loss), blocks of {_STEPS} steps",
+        unit="s",
+        ours=Sample.of(found["steps"]),
+        peer=Sample.of(found["plain"]),
+        peer_name="the same without it",
+    )

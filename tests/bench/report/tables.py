@@ -1,0 +1,156 @@
+"""The tables that README and docs show, each made from the report.
+
+This module may import nothing but the standard library and its neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+
+from tests.bench.report.document import Document
+from tests.bench.report.measurement import Measurement, Sample
+from tests.bench.report.words import amount, number, table, times
+
+__all__ = ["TABLES"]
+
+_LAUNCHES = {
+    "first": "launch of workers that do nothing, default interval, first of a process",
+    "later": "the same, a later one inside `warm_workers()`",
+    "first-short": "`monitor_interval=0.1`, first",
+    "later-short": "`monitor_interval=0.1`, later",
+    "recovery-spawn": "from the SIGKILL of a worker until all run again; stock by spawn",
+    "recovery-preloaded": "the same; stock by its own fork server with torch preloaded",
+}
+_ROUNDS = {
+    "first": "until all are in the first round",
+    "one-more": "until one more is let in",
+    "killed": "until the others know of a killed agent",
+}
+_STORES = ("served", "etcd", "ZooKeeper")
+
+
+def _launches(report: Document) -> str:
+    """A row for each kind of launch, a column for each number of workers."""
+    found = {name: list(report.cases("launch", name)) for name in _LAUNCHES}
+    cases = dict.fromkeys(one.case for row in found.values() for one in row)
+    head = [f"{case} worker{'s' * (case != '1')}" for case in cases]
+    rows = [[_LAUNCHES[name], *map(_change, row)] for name, row in found.items()]
+    return table(["seconds, stock torch → ours", *head], rows)
+
+
+def _change(one: Measurement) -> str:
+    """Both figures, and how many times faster: ``30.7 → 2.08 (15x)``."""
+    if one.peer is None or one.ratio is None:
+        return number(one.ours.median)
+    return f"{number(one.peer.median)} → {number(one.ours.median)} ({times(one.ratio)})"
+
+
+def _rendezvous(report: Document) -> str:
+    """A row for each store and torch's, a column for each number of nodes."""
+    rows = []
+    cases: list[str] = []
+    for name, title in _ROUNDS.items():
+        found = {store: list(report.cases("rendezvous", f"{name}-{store}")) for store in _STORES}
+        cases = [one.case for one in found["served"]]
+        rows.append([title, "torch's c10d", *_medians(one.peer for one in found["served"])])
+        for store, row in found.items():
+            cells = _medians(one.ours for one in row)
+            if name != "killed":  # where torch's figure is another one
+                cells = [
+                    f"{cell} ({times(one.ratio or 0)})"
+                    for cell, one in zip(cells, row, strict=True)
+                ]
+            rows.append(["", store, *cells])
+    head = [f"{cases[0]} nodes", *cases[1:]] if cases else []
+    return table(["seconds", "", *head], rows)
+
+
+def _medians(samples: Iterable[Sample | None]) -> list[str]:
+    return [number(one.median) for one in samples if one is not None]
+
+
+def _lost_hosts(report: Document) -> str:
+    """A row for each lease, and one for torch."""
+    rows, stock = [], ""
+    for lease in ("3", "10"):
+        row = [report.figure(f"rendezvous.lost-host-{store}.{lease}") for store in _STORES]
+        rows.append([f"a lease of {lease} s", *_medians(one.ours for one in row)])
+        (stock,) = _medians([row[0].peer])
+    rows.append(["torch's c10d, its defaults", stock, "", ""])
+    return table(["seconds until the others are in the next round", *_STORES], rows)
+
+
+def _listed(
+    benchmark: str, names: dict[str, str], head: tuple[str, str, str, str], report: Document
+) -> str:
+    """A row for each of these figures of a benchmark: its peer, ours, and the ratio."""
+    return table(head, _rows(benchmark, names, report))
+
+
+def _rows(benchmark: str, names: dict[str, str], report: Document) -> Iterator[list[str]]:
+    for name, title in names.items():
+        one = report.figure(f"{benchmark}.{name}")
+        peer = "" if one.peer is None else f"{amount(one.peer.median, one.unit)}, {one.peer_name}"
+        ratio = "" if one.ratio is None else times(one.ratio)
+        yield [title, peer, amount(one.ours.median, one.unit), ratio]
+
+
+_CHECKPOINTS = {
+    "torch-save": "`worker.checkpoint` with `torch.save`",
+    "dcp-save": "`worker.checkpoint` with `dcp.save`",
+    "dcp-async": "`worker.checkpoint` with `dcp.async_save` and `folder.after`",
+    "empty": "`worker.checkpoint` with nothing in it",
+}
+_STEPS = {
+    "step": "`worker.step(5)`",
+    "step-loss": "`worker.step(5, 10, loss=0.5)`",
+    "progress": "`worker.progress(5, 10)`",
+}
+_LOGS = {
+    "lines": "100,000 lines of a rank, from the first in the task's log to the last",
+    "steps": "a step of a training whose rank 0 prints 100,000 lines a second",
+}
+_HEAD = ("", "peer", "ours", "")
+_TASKS = {"task.1": "a task with one worker", "task.2": "a task with two workers"}
+_KILLED = {
+    "lost.rank": "a rank gets SIGKILL: time lost",
+    "stood.rank": "of it, no step was made",
+    "again.rank": "of it, steps were done again",
+    "lost.cleared": "the running task is cleared: time lost",
+    "stood.cleared": "of it, no step was made",
+    "again.cleared": "of it, steps were done again",
+}
+_ENDS = {
+    "asked": "SIGTERM to an agent",
+    "agent": "SIGKILL to an agent",
+    "rank": "SIGKILL to a rank",
+    "node": "node lost, a spare waits",
+}
+
+
+def _killed_nodes(report: Document) -> str:
+    """A row for each way to be killed and each store."""
+    rows = []
+    for case, title in _ENDS.items():
+        for store in ("etcd", "served"):
+            again = report.figure(f"killed_nodes.again-{store}.{case}").ours
+            seconds = report.figure(f"killed_nodes.seconds-{store}.{case}").ours
+            steps = f"{again.most:.0f}, {again.median:.0f}"
+            cells = [steps, f"{number(seconds.most)}, {number(seconds.median)}"]
+            rows.append([title if store == "etcd" else "", store, f"{again.n}", *cells])
+    head = ["killed", "ledger", "kills", "steps done twice: most, median"]
+    return table([*head, "seconds until all ranks train again: most, median"], rows)
+
+
+TABLES: dict[str, Callable[[Document], str]] = {
+    "checkpoints": partial(_listed, "checkpoints", _CHECKPOINTS, ("256 MiB", *_HEAD[1:])),
+    "killed-nodes": _killed_nodes,
+    "kills": partial(_listed, "kills", _KILLED, _HEAD),
+    "launches": _launches,
+    "logs": partial(_listed, "logs", _LOGS, _HEAD),
+    "lost-hosts": _lost_hosts,
+    "rendezvous": _rendezvous,
+    "operator-task": partial(_listed, "operator_task", _TASKS, _HEAD),
+    "step-costs": partial(_listed, "progress", _STEPS, _HEAD),
+}
