@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import MISSING, Field, fields
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -73,20 +74,25 @@ def option_of(field: str) -> str:
 
 
 def add_own_options(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
-    """Give ``parser`` these options. ``environ`` has their defaults, as ``PET_CHECKPOINT_PATH``."""
+    """Give ``parser`` these options. ``environ`` has their defaults, as ``PET_CHECKPOINT_PATH``.
+
+    An option that a newer torchrun has by the same name stays as it is there: its text is read as
+    ours would be (``--log-line-prefix-template``, torch 2.14).
+    """
     group = parser.add_argument_group("beyond torchrun")
     texts = _texts()
     for field in fields(LaunchConfig):
         if field.name in OF_TORCHRUN:
             continue
-        group.add_argument(
-            option_of(field.name),
-            *([f"--{field.name}"] if "_" in field.name else []),
-            action=_Several if field.name in _SEVERAL else "store",
-            default=environ.get(f"PET_{field.name.upper()}"),
-            metavar=_metavar(field.name),
-            help=_help(texts.get(field.name, ""), field),
-        )
+        with suppress(argparse.ArgumentError):
+            group.add_argument(
+                option_of(field.name),
+                *([f"--{field.name}"] if "_" in field.name else []),
+                action=_Several if field.name in _SEVERAL else "store",
+                default=environ.get(f"PET_{field.name.upper()}"),
+                metavar=_metavar(field.name),
+                help=_help(texts.get(field.name, ""), field),
+            )
     group.add_argument(
         "--grace-period",
         "--grace_period",

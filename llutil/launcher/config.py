@@ -114,8 +114,8 @@ class LaunchConfig:
     :param numa_options: Binds each worker to CPUs near its GPU: "node", "socket", "exclusive",
         "core-complex", or a ``NumaOptions``, ours or torch's.
     :param log_line_prefix_template: What a worker's teed lines begin with on the console; it may
-        hold ``${role_name}``, ``${rank}`` and ``${local_rank}``. None: torchrun's variable
-        ``TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE``, else ``[${role_name}${local_rank}]:``.
+        hold ``${role_name}``, ``${rank}``, ``${local_rank}`` and ``${hostname}``. None: torchrun's
+        variable ``TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE``, else ``[${role_name}${local_rank}]:``.
     :param duplicate_stdout_filters: Texts. A teed line that holds one of them is also written into
         the file ``filtered_stdout.log`` of its attempt, which all workers of the node share.
     :param duplicate_stderr_filters: The same for standard error.

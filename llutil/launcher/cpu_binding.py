@@ -8,6 +8,7 @@ library, ``llutil.errors``, ``llutil.launcher.numa_options`` and ``asked_of_torc
 from __future__ import annotations
 
 import logging
+from inspect import signature
 
 from llutil.errors import ConfigError
 from llutil.launcher.asked_of_torch import NoAnswerError, answer, asked_of_torch
@@ -45,11 +46,12 @@ def cpus_of_ranks(options: NumaOptions | None, nproc: int) -> list[list[int]]:
 def main(mode: str, nproc: int) -> None:
     """Answer with the CPUs of each rank, for the process that asked for them.
 
-    They are torch's (2.13), without its demand that the program numactl is installed.
+    They are torch's (2.13), without its demand that the program numactl is installed. torch 2.14
+    calls a rank's accelerator ``device_index``, where 2.13 has ``gpu_index``.
     """
     from torch.numa import binding
 
     options = binding.NumaOptions(binding.AffinityMode(mode))
     find = binding._get_logical_cpus_to_bind_to  # noqa: SLF001 - torch has no public function
-    cpus = [sorted(find(gpu_index=rank, numa_options=options)) for rank in range(nproc)]
-    answer(cpus)
+    (index,) = signature(find).parameters.keys() - {"numa_options"}
+    answer([sorted(find(**{index: rank}, numa_options=options)) for rank in range(nproc)])

@@ -8,6 +8,7 @@ package its own room, ``llutil.agent.worker_side.cpu_affinity``, ``llutil.chaos`
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
@@ -32,8 +33,8 @@ _PREFIX = "[${role_name}${local_rank}]:"
 """torch's default for the prefix of a rank's line on the console (torch 2.13)."""
 
 _PREFIX_TEMPLATE = "TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE"
-"""torchrun's variable for another prefix, which may hold ``${role_name}``, ``${rank}`` and
-``${local_rank}`` (torch 2.13).
+"""torchrun's variable for another prefix, which may hold ``${role_name}``, ``${rank}``,
+``${local_rank}`` and, since torch 2.14, ``${hostname}``.
 """
 
 
@@ -43,7 +44,9 @@ _VISIBLE = "CUDA_VISIBLE_DEVICES"
 def line_prefix(template: str | None, role: str, rank: int, local_rank: int) -> str:
     """The prefix of a rank's lines on the console. As in torch, an empty ``template`` is none."""
     template = template or os.environ.get(_PREFIX_TEMPLATE) or _PREFIX
-    return Template(template).safe_substitute(role_name=role, rank=rank, local_rank=local_rank)
+    return Template(template).safe_substitute(
+        role_name=role, rank=rank, local_rank=local_rank, hostname=socket.gethostname()
+    )
 
 
 def check_visible_devices(nproc: int) -> None:

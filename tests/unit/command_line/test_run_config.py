@@ -8,6 +8,8 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
+from torch.distributed import run as torchrun
+from torch.distributed.argparse_util import env
 
 from llutil.command_line.main import parser
 from llutil.command_line.own_options import OF_TORCHRUN, option_of, own_fields
@@ -242,3 +244,27 @@ def test_faults_may_be_given_one_by_one_and_then_their_variable_does_not_count(
     assert "--chaos has 'kil(rank=0)': there is no fault 'kil'" in wrong(
         parse("--chaos kil(rank=0) train.py")
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "prefix"),
+    [
+        ("--log-line-prefix-template ${rank}: train.py", "${rank}:"),
+        ("--log_line_prefix_template=${rank} train.py", "${rank}"),
+        ("train.py", ""),
+    ],
+)
+def test_an_option_that_a_newer_torchrun_has_too_still_makes_its_field(
+    text: str, prefix: str, parse: Parse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch 2.14 has this one, as it is here."""
+    ours = torchrun.get_args_parser
+
+    def newer() -> argparse.ArgumentParser:
+        names = ("--log-line-prefix-template", "--log_line_prefix_template")
+        made = ours()
+        made.add_argument(*names, action=env, type=str, default="")
+        return made
+
+    monkeypatch.setattr(torchrun, "get_args_parser", newer)
+    assert launch_config_of(parse(text)).log_line_prefix_template == prefix

@@ -36,3 +36,16 @@ def test_each_mode_binds_as_torch_does(
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
     apart = [[0, 1], [2, 3]]
     assert said == (apart if mode in {"exclusive", "core-complex"} else [[0, 1, 2, 3]] * 2)
+
+
+def test_a_torch_that_speaks_of_devices_not_of_gpus_is_asked_in_its_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """torch 2.14 has given the argument another name."""
+
+    def find(*, device_index: int, numa_options: binding.NumaOptions) -> set[int]:
+        return {device_index}
+
+    monkeypatch.setattr(binding, "_get_logical_cpus_to_bind_to", find)
+    main("node", 2)
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == [[0], [1]]

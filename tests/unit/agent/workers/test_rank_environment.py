@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,7 @@ def test_a_prefix_comes_from_the_field_then_torchruns_variable_then_torchs_defau
     monkeypatch.setenv("TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE", "[${rank}]: ")
     assert line_prefix(None, "trainer", 5, 1) == "[5]: "
     assert line_prefix("${role_name}/$user ", "trainer", 5, 1) == "trainer/$user "
+    assert line_prefix("${hostname}:", "trainer", 5, 1) == f"{socket.gethostname()}:"
 
 
 def test_a_launch_inside_a_rank_of_another_job_has_none_of_its_checkpoints(
