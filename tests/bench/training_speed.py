@@ -16,7 +16,7 @@ from tests.bench.report.measurement import Measurement, Sample
 
 __all__ = ["measure"]
 
-_BLOCKS, _STEPS, _STEP = 40, 250, 0.001
+_BLOCKS, _STEPS, _STEP = 20, 250, 0.001
 
 
 def _train(blocks: int, steps: int, step_time: float) -> dict[str, list[float]]:

@@ -6,7 +6,8 @@ This module may import nothing but the standard library and its neighbours.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from tests.bench.report.document import Document
@@ -37,19 +38,16 @@ class Chart:
 
 def charts(report: Document) -> dict[str, Chart]:
     """All plots whose figures the report has, by the name of their file."""
-    found = {
-        "recovery.svg": _recovery(report),
-        "rendezvous.svg": _rendezvous(report),
-        "kills.svg": _kills(report),
-    }
-    return {name: chart for name, chart in found.items() if chart is not None}
+    found = {}
+    for file, chart in _CHARTS.items():
+        with suppress(KeyError):
+            found[file] = chart(report)
+    return found
 
 
-def _recovery(report: Document) -> Chart | None:
-    spawn = list(report.cases("launch", "recovery-spawn"))
-    preloaded = list(report.cases("launch", "recovery-preloaded"))
-    if not spawn or len(spawn) != len(preloaded):
-        return None
+def _recovery(report: Document) -> Chart:
+    spawn = report.cases("launch", "recovery-spawn")
+    preloaded = report.cases("launch", "recovery-preloaded")
     return Chart(
         title="From the SIGKILL of a worker until all run again",
         shows="seconds from the SIGKILL of a worker until all workers run again, by their number",
@@ -64,13 +62,9 @@ def _recovery(report: Document) -> Chart | None:
     )
 
 
-def _rendezvous(report: Document) -> Chart | None:
-    found = {
-        store: list(report.cases("rendezvous", f"first-{store}"))
-        for store in ("ZooKeeper", "etcd", "served")
-    }
-    if not all(found.values()):
-        return None
+def _rendezvous(report: Document) -> Chart:
+    stores = ("ZooKeeper", "etcd", "served")
+    found = {store: report.cases("rendezvous", f"first-{store}") for store in stores}
     ours = {store: tuple(one.ours.median for one in row) for store, row in found.items()}
     return Chart(
         title="Until all nodes are in the first round",
@@ -82,30 +76,29 @@ def _rendezvous(report: Document) -> Chart | None:
     )
 
 
-def _kills(report: Document) -> Chart | None:
-    parts = {name: list(report.cases("kills", name)) for name in ("stood", "again")}
-    if not all(parts.values()):
-        return None
-    titles = {"stood": "no step was made", "again": "steps were done again"}
+def _kills(report: Document) -> Chart:
+    parts = {"stood": "no step was made", "again": "steps were done again"}
     kinds = {"rank": "a rank is killed", "cleared": "the task is cleared"}
-    cases = [
-        f"{kinds[one.case]}:\n{side}" for one in parts["stood"] for side in ("torchrun", "ours")
-    ]
-    series = {
-        titles[name]: tuple(
-            sample.median for one in row for sample in (one.peer, one.ours) if sample is not None
-        )
-        for name, row in parts.items()
-    }
+    rows = {words: report.cases("kills", name) for name, words in parts.items()}
     return Chart(
         title="Time that a training in Airflow loses to a kill",
         shows="seconds that a training loses to a kill, with torchrun and with ours",
-        cases=tuple(cases),
+        cases=tuple(f"{what}:\n{side}" for what in kinds.values() for side in ("torchrun", "ours")),
         axis="",
-        series=series,
+        series={
+            words: tuple(sample.median for one in row for sample in (one.peer, one.ours) if sample)
+            for words, row in rows.items()
+        },
         kind="stacked",
     )
 
 
-def _peers(row: list[Measurement]) -> tuple[float, ...]:
+def _peers(row: Sequence[Measurement]) -> tuple[float, ...]:
     return tuple(one.peer.median for one in row if one.peer is not None)
+
+
+_CHARTS: dict[str, Callable[[Document], Chart]] = {
+    "kills.svg": _kills,
+    "recovery.svg": _recovery,
+    "rendezvous.svg": _rendezvous,
+}

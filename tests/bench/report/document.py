@@ -7,7 +7,7 @@ This module may import nothing but the standard library and ``measurement``.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -91,11 +91,16 @@ class Document:
             raise KeyError(f"no figure {name!r} in the report; {benchmark!r} has {list(figures)}")
         return figures[key]
 
-    def cases(self, benchmark: str, name: str) -> Iterator[Measurement]:
-        """The figures of one name, one for each case, in the order in which they were measured."""
-        if benchmark in self.parts:
-            found = self.parts[benchmark].figures.values()
-            yield from (one for one in found if one.name == name)
+    def cases(self, benchmark: str, name: str) -> list[Measurement]:
+        """The figures of one name, one for each case, in the order in which they were measured.
+
+        :raises KeyError: there are none.
+        """
+        figures = self.parts[benchmark].figures if benchmark in self.parts else {}
+        found = [one for one in figures.values() if one.name == name]
+        if not found:
+            raise KeyError(f"no figures {name!r} of {benchmark!r} in the report")
+        return found
 
 
 def _form(part: Part) -> dict[str, Any]:

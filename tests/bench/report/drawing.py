@@ -41,7 +41,9 @@ def draw(chart: Chart, path: Path) -> None:
         axes.set_xlabel(chart.axis)
         axes.set_ylabel("seconds")
         axes.grid(axis="y", alpha=0.25)
-        axes.legend(frameon=False, fontsize=9)
+        axes.yaxis.set_major_formatter("{x:g}")
+        columns = len(chart.series)
+        figure.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
         metadata = {"Date": None, "Creator": None, "Description": chart.digest}
         figure.savefig(path, format="svg", transparent=True, metadata=metadata)
 

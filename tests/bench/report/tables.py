@@ -32,7 +32,7 @@ _STORES = ("served", "etcd", "ZooKeeper")
 
 def _launches(report: Document) -> str:
     """A row for each kind of launch, a column for each number of workers."""
-    found = {name: list(report.cases("launch", name)) for name in _LAUNCHES}
+    found = {name: report.cases("launch", name) for name in _LAUNCHES}
     cases = dict.fromkeys(one.case for row in found.values() for one in row)
     head = [f"{case} worker{'s' * (case != '1')}" for case in cases]
     rows = [[_LAUNCHES[name], *map(_change, row)] for name, row in found.items()]
@@ -51,7 +51,7 @@ def _rendezvous(report: Document) -> str:
     rows = []
     cases: list[str] = []
     for name, title in _ROUNDS.items():
-        found = {store: list(report.cases("rendezvous", f"{name}-{store}")) for store in _STORES}
+        found = {store: report.cases("rendezvous", f"{name}-{store}") for store in _STORES}
         cases = [one.case for one in found["served"]]
         rows.append([title, "torch's c10d", *_medians(one.peer for one in found["served"])])
         for store, row in found.items():
@@ -81,45 +81,56 @@ def _lost_hosts(report: Document) -> str:
     return table(["seconds until the others are in the next round", *_STORES], rows)
 
 
-def _listed(
-    benchmark: str, names: dict[str, str], head: tuple[str, str, str, str], report: Document
-) -> str:
-    """A row for each of these figures of a benchmark: its peer, ours, and the ratio."""
-    return table(head, _rows(benchmark, names, report))
+def _listed(names: dict[str, str], first: str, report: Document) -> str:
+    """A row for each of these figures: its peer, ours, and the ratio."""
+    return table([first, "peer", "ours", ""], _rows(names, report))
 
 
-def _rows(benchmark: str, names: dict[str, str], report: Document) -> Iterator[list[str]]:
+def _rows(names: dict[str, str], report: Document) -> Iterator[list[str]]:
     for name, title in names.items():
-        one = report.figure(f"{benchmark}.{name}")
+        one = report.figure(name)
         peer = "" if one.peer is None else f"{amount(one.peer.median, one.unit)}, {one.peer_name}"
         ratio = "" if one.ratio is None else times(one.ratio)
         yield [title, peer, amount(one.ours.median, one.unit), ratio]
 
 
 _CHECKPOINTS = {
-    "torch-save": "`worker.checkpoint` with `torch.save`",
-    "dcp-save": "`worker.checkpoint` with `dcp.save`",
-    "dcp-async": "`worker.checkpoint` with `dcp.async_save` and `folder.after`",
-    "empty": "`worker.checkpoint` with nothing in it",
+    "checkpoints.torch-save": "`worker.checkpoint` with `torch.save`",
+    "checkpoints.dcp-save": "`worker.checkpoint` with `dcp.save`",
+    "checkpoints.dcp-async": "`worker.checkpoint` with `dcp.async_save` and `folder.after`",
+    "checkpoints.empty": "`worker.checkpoint` with nothing in it",
 }
 _STEPS = {
-    "step": "`worker.step(5)`",
-    "step-loss": "`worker.step(5, 10, loss=0.5)`",
-    "progress": "`worker.progress(5, 10)`",
+    "progress.step": "`worker.step(5)`",
+    "progress.step-loss": "`worker.step(5, 10, loss=0.5)`",
+    "progress.progress": "`worker.progress(5, 10)`",
 }
 _LOGS = {
-    "lines": "100,000 lines of a rank, from the first in the task's log to the last",
-    "steps": "a step of a training whose rank 0 prints 100,000 lines a second",
+    "logs.lines": "100,000 lines of a rank, from the first in the task's log to the last",
+    "logs.steps": "a step of a training whose rank 0 prints 100,000 lines a second",
 }
-_HEAD = ("", "peer", "ours", "")
-_TASKS = {"task.1": "a task with one worker", "task.2": "a task with two workers"}
+_SUMMARY = {
+    "launch.later.2": "a launch of two workers inside `warm_workers()`, default interval",
+    "launch.recovery-spawn.2": "from the SIGKILL of one of two workers until both run again",
+    "launch.recovery-preloaded.2": "the same",
+    "operator_task.task.2": "an Airflow task whose two workers import torch and end",
+    "kills.stood.rank": "no step is made in a training whose rank was killed",
+    "kills.lost.cleared": "time that a training loses when its task is cleared",
+    "rendezvous.first-served.8": "until eight nodes are in their first round",
+    "rendezvous.lost-host-served.10": "until the others go on after the loss of a host",
+    "logs.lines": "100,000 lines of a rank in the task's log",
+}
+_TASKS = {
+    "operator_task.task.1": "a task with one worker",
+    "operator_task.task.2": "a task with two workers",
+}
 _KILLED = {
-    "lost.rank": "a rank gets SIGKILL: time lost",
-    "stood.rank": "of it, no step was made",
-    "again.rank": "of it, steps were done again",
-    "lost.cleared": "the running task is cleared: time lost",
-    "stood.cleared": "of it, no step was made",
-    "again.cleared": "of it, steps were done again",
+    "kills.lost.rank": "a rank gets SIGKILL: time lost",
+    "kills.stood.rank": "of it, no step was made",
+    "kills.again.rank": "of it, steps were done again",
+    "kills.lost.cleared": "the running task is cleared: time lost",
+    "kills.stood.cleared": "of it, no step was made",
+    "kills.again.cleared": "of it, steps were done again",
 }
 _ENDS = {
     "asked": "SIGTERM to an agent",
@@ -144,13 +155,14 @@ def _killed_nodes(report: Document) -> str:
 
 
 TABLES: dict[str, Callable[[Document], str]] = {
-    "checkpoints": partial(_listed, "checkpoints", _CHECKPOINTS, ("256 MiB", *_HEAD[1:])),
+    "checkpoints": partial(_listed, _CHECKPOINTS, "256 MiB"),
     "killed-nodes": _killed_nodes,
-    "kills": partial(_listed, "kills", _KILLED, _HEAD),
+    "kills": partial(_listed, _KILLED, ""),
     "launches": _launches,
-    "logs": partial(_listed, "logs", _LOGS, _HEAD),
+    "logs": partial(_listed, _LOGS, ""),
     "lost-hosts": _lost_hosts,
     "rendezvous": _rendezvous,
-    "operator-task": partial(_listed, "operator_task", _TASKS, _HEAD),
-    "step-costs": partial(_listed, "progress", _STEPS, _HEAD),
+    "operator-task": partial(_listed, _TASKS, ""),
+    "summary": partial(_listed, _SUMMARY, ""),
+    "step-costs": partial(_listed, _STEPS, ""),
 }

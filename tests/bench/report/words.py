@@ -23,9 +23,13 @@ def number(value: float) -> str:
 def amount(value: float, unit: str) -> str:
     """With its unit, and with seconds in the unit that fits: ``1.05 s``, ``63 ms``, ``350 ns``."""
     name, factor = _scale(value, unit)
-    if unit != "s" and value == int(value):
-        return f"{value:,.0f} {name}"
-    return f"{number(value * factor)} {name}"
+    return f"{_figure(value, unit, factor)} {name}"
+
+
+def _figure(value: float, unit: str, factor: float) -> str:
+    """What is counted has no digits behind a point."""
+    is_count = not value or (unit != "s" and value == int(value))
+    return f"{value:,.0f}" if is_count else number(value * factor)
 
 
 def _scale(value: float, unit: str) -> tuple[str, float]:
@@ -47,7 +51,7 @@ def spread(sample: Sample, unit: str) -> str:
     if sample.n == 1:
         return amount(sample.median, unit)
     _, factor = _scale(sample.median, unit)
-    least, most = (number(value * factor) for value in (sample.least, sample.most))
+    least, most = (_figure(value, unit, factor) for value in (sample.least, sample.most))
     return f"{amount(sample.median, unit)} ({least} to {most})"
 
 

@@ -56,7 +56,7 @@ def test_a_goal_is_met_or_not(goal: Goal | None, is_met: bool | None) -> None:
         (1.071, "s", "1.07 s"),
         (0.0463, "s", "46.3 ms"),
         (3.5e-7, "s", "350 ns"),
-        (0.0, "s", "0.000 s"),
+        (0.0, "s", "0 s"),
         (4.0, "requests", "4 requests"),
         (1.6, "%", "1.60 %"),
     ],
