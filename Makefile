@@ -10,13 +10,13 @@ ZOOKEEPER := /usr/share/java/zookeeper.jar
 # it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test long zookeeper servers browser lint airflow bench clean
+.PHONY: setup demo test long zookeeper servers browser lint docs airflow bench clean
 .DEFAULT_GOAL := setup
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt \
-		--editable '.[airflow,torch,zookeeper,cli,frameworks,test,dev]'
+		--editable '.[airflow,torch,zookeeper,cli,frameworks,test,docs,dev]'
 	@touch $@
 
 setup: $(READY)
@@ -92,13 +92,17 @@ browser:
 		exit 1; \
 	fi
 
-lint: $(READY)
+lint: $(READY) docs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	@! LC_ALL=C.UTF-8 grep -nE '^[^|].{100}' *.md docs/*.md Makefile setup.cfg pyproject.toml \
-		|| { echo 'lines over 100 columns' >&2; exit 1; }
+	@! LC_ALL=C.UTF-8 grep -nE '^[^|].{100}' *.md docs/*.md docs/*/*.md Makefile setup.cfg \
+		pyproject.toml || { echo 'lines over 100 columns' >&2; exit 1; }
+
+# The pages of docs/, into build/docs. Warnings are errors: dead links, and anchors that are missing.
+docs: $(READY)
+	$(BIN)/python -m sphinx -b html -W -n --keep-going -q docs build/docs
 
 airflow: $(READY)
 	$(BIN)/python -m tests.airflow.local

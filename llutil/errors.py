@@ -51,6 +51,8 @@ class LaunchError(Exception):
     """The root of this package's errors.
 
     ``retryable`` says whether the same launch, tried again at once and unchanged, has a chance.
+
+    What to do: what the text says.
     """
 
     default_class: FailureClass = FailureClass.INFRASTRUCTURE
@@ -112,6 +114,8 @@ class Problem:
 class ConfigError(LaunchError, ValueError):
     """The configuration cannot work. ``problems`` holds every one that was found, not just the
     first.
+
+    What to do: correct what the text lists. No rank has started.
     """
 
     default_class = FailureClass.BAD_CONFIGURATION
@@ -131,39 +135,65 @@ class ConfigError(LaunchError, ValueError):
 
 
 class EntrypointError(ConfigError):
-    """What was to be run is missing, cannot be imported, or cannot be sent to a worker."""
+    """What was to be run is missing, cannot be imported, or cannot be sent to a worker.
+
+    What to do: give a path or a module that the ranks find, or a function that does not hold what
+    belongs to this process alone.
+    """
 
 
 class InfrastructureError(LaunchError):
-    """Something outside the caller's code and configuration failed; trying again can help."""
+    """Something outside the caller's code and configuration failed; trying again can help.
+
+    What to do: try again; if it comes back, look at the host, the network or the store it names.
+    """
 
     retryable = True
 
 
 class RendezvousError(InfrastructureError):
-    """The nodes of the job did not find each other in time, or lost the store they meet through."""
+    """The nodes of the job did not find each other in time, or lost the store they meet through.
+
+    What to do: see that the store runs and that all nodes reach it (``llutil doctor``).
+    """
 
 
 class ServerLostError(RendezvousError):
-    """The node that serves the store that the nodes meet through has gone, or is not there."""
+    """The node that serves the store that the nodes meet through has gone, or is not there.
+
+    What to do: start that node again; the others then begin with it. With an etcd or a ZooKeeper no
+    node has to live.
+    """
 
 
 class RendezvousTimeoutError(RendezvousError):
-    """No round began in time: too few nodes came. The store that they meet through answered."""
+    """No round began in time: too few nodes came. The store that they meet through answered.
+
+    What to do: start the nodes that the text misses, ask for fewer by ``min_nodes``, or wait longer
+    by ``rdzv_configs["timeout"]``.
+    """
 
 
 class AgentLostError(InfrastructureError):
-    """The agent process ended without saying how the job went."""
+    """The agent process ended without saying how the job went.
+
+    What to do: look for what killed it: the kernel for lack of memory, or a person.
+    """
 
 
 class CheckpointError(InfrastructureError):
     """A checkpoint was not committed on all ranks. The one before it is as it was, and a rank that
     catches this can train on.
+
+    What to do: see to the store of checkpoints, as the text says, before the next one.
     """
 
 
 class StoppedError(LaunchError):
-    """Somebody asked the job to stop, and it did."""
+    """Somebody asked the job to stop, and it did.
+
+    What to do: nothing, or launch it again: it goes on from its newest checkpoint.
+    """
 
     default_class = FailureClass.PREEMPTION
 
@@ -173,6 +203,9 @@ class ResultError(LaunchError):
 
     The text names the rank and the place in the value, and says where the value is kept.
     ``results`` are the values of the other ranks.
+
+    What to do: read the value where it is kept, and return less, or values that XCom takes. Nothing
+    has to be trained again.
     """
 
     default_class = FailureClass.RESULT
@@ -180,6 +213,9 @@ class ResultError(LaunchError):
 
 
 class WorkersFailedError(LaunchError):
-    """One rank or more failed; the text is the report. ``failure`` is the first of them."""
+    """One rank or more failed; the text is the report. ``failure`` is the first of them.
+
+    What to do: read the traceback of the first failure, and its class.
+    """
 
     default_class = FailureClass.USER_CODE

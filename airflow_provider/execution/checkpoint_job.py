@@ -30,7 +30,9 @@ from llutil.launcher.run_id import TaskKey
 __all__ = ["FIRST_START", "checkpoint_job"]
 
 FIRST_START = "elastic_launch_first_start"
-"""The key in the task's state, and in XCom for the nodes of a gang."""
+"""The key in the task's state, and in XCom for the nodes of a gang, of when the DAG run was first
+started: a part of the name of its folder of checkpoints.
+"""
 
 # Seconds between two looks for what siblings have pushed, and how many looks there are: a sibling
 # that has just started has not pushed it again yet.

@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 DAG_TEST_RESULTS = "dag_test_results"
-"""The XCom key of what the ranks of all nodes returned; the first instance pushes it."""
+"""The XCom of what the ranks of all nodes returned in ``dag.test()``; the first instance has it."""
 
 _LOOPBACK = "127.0.0.1"
 

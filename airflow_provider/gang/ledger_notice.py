@@ -14,7 +14,7 @@ from llutil.system.addresses import is_loopback
 __all__ = ["NOTICE", "SERVING_NODE", "LedgerNotice", "Try", "Wait", "launch_is_over", "look"]
 
 NOTICE = "gang_ledger"
-"""The XCom key of node 0's notice."""
+"""The XCom of node 0: where it serves the ledger, its task instance, and this launch's secret."""
 
 SERVING_NODE = 0
 """The node whose agent serves the ledger."""

@@ -10,7 +10,7 @@ from airflow_provider.gang.xcom_values import VERSION, pull_all, value_of
 __all__ = ["NOTE", "SuccessNote", "notes_of"]
 
 NOTE = "gang"
-"""The XCom key of a node's note."""
+"""The XCom of a node that has succeeded: which launch it was, and its ranks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

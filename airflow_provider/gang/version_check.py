@@ -19,7 +19,7 @@ from llutil.task_link.messages import Hello
 __all__ = ["VERSIONS", "NodeVersions", "differences", "exchange"]
 
 VERSIONS = "gang_versions"
-"""The XCom key of a node's versions."""
+"""The XCom of a node's versions of torch, Python and this package, for its siblings."""
 
 _COMPARED = ("torch", "python", "launcher")
 

@@ -34,7 +34,10 @@ _DECODERS: Mapping[str, Callable[[bytes], Any]] = {
 
 
 class StoredResultError(LookupError):
-    """A stored value cannot be read; the text has its URI."""
+    """A stored value cannot be read; the text has its URI.
+
+    What to do: see that the store still has the file, and clear the task that made it if not.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

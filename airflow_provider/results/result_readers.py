@@ -30,7 +30,10 @@ __all__ = [
 
 
 class MissingRankError(LookupError):
-    """The value of a rank is missing; the text names the rank and its node."""
+    """The value of a rank is missing; the text names the rank and its node.
+
+    What to do: see how that node's task ended; clear the whole task to train again.
+    """
 
 
 def gang_results(task_id: str, ti: Any, *, load: bool = True) -> dict[int, Any]:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["KEY", "ElasticRetryPolicy", "NoMoreTriesError", "RetryRow"]
 
 KEY = "elastic_launch_retries"
-"""The key of the record in the task's state store."""
+"""The key, in the task's state store, of the retries that each class of failures has used."""
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +43,8 @@ _log = logging.getLogger(__name__)
 class NoMoreTriesError(LaunchError):
     """The task process of an earlier try was killed for a reason that is not retried. This try
     found that when it began.
+
+    What to do: clear the task to run it again; give the class more retries in ``retry_policy``.
     """
 
 

@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 ELASTIC = "elastic"
-"""The key."""
+"""The key with all that is known of a node and its job, for programs."""
 
 VERSION = 1
 """It grows when a field changes so that an older reader would misread it."""

@@ -23,8 +23,12 @@ __all__ = [
     "write_period",
 ]
 
-STATE, PROGRESS, CHECKPOINT = "state", "progress", "checkpoint"
-"""The keys."""
+STATE = "state"
+"""The key that says where the job is, and since when, for people."""
+PROGRESS = "progress"
+"""The key that says how far the ranks of this node are."""
+CHECKPOINT = "checkpoint"
+"""The key that says which checkpoint was committed last, and where the job has them."""
 
 _LONGEST_TEXT = 1000
 """Characters of a text."""

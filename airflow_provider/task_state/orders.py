@@ -14,7 +14,7 @@ from dataclasses import dataclass
 __all__ = ["ANSWER", "CONTROL", "Order", "read_order"]
 
 CONTROL = "control"
-"""The key that a person sets."""
+"""The key that a person sets to steer the job. The task deletes it when it reads it."""
 
 ANSWER = "control_answer"
 """The key that says what was understood, and what came of it."""

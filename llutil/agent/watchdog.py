@@ -28,8 +28,13 @@ __all__ = ["TIMER_FILE", "start_health_check", "start_watchdog"]
 _log = logging.getLogger(__name__)
 
 TIMER_FILE = "TORCHELASTIC_TIMER_FILE"
+"""The pipe over which ranks set timers for torch's watchdog; a name may be given."""
 _ENABLED = "TORCHELASTIC_ENABLE_FILE_TIMER"
+"""With "1", torch's watchdog of timers runs, and ends a rank whose timer expires. The launcher is
+not ended, as torch's is.
+"""
 _HEALTH_CHECK_PORT = "TORCHELASTIC_HEALTH_CHECK_PORT"
+"""The port of torch's health check, which does nothing in torch as it is published."""
 # Seconds between two looks at the timers, as in torch's agent.
 _PERIOD = 0.1
 # Seconds without a sign of life after which a health check may call an agent dead, as in torch.

@@ -31,10 +31,15 @@ class Order(StrEnum):
     """What may be asked for."""
 
     STATUS = "status"
+    """What the node does, and each of its ranks."""
     PAUSE = "pause"
+    """All ranks are held at the end of one step."""
     RESUME = "resume"
+    """They go on."""
     CHECKPOINT = "checkpoint"
+    """All ranks save at the end of one step."""
     STOP = "stop"
+    """All ranks save and stop at the end of one step. The job is a success."""
 
 
 class State(StrEnum):
@@ -43,15 +48,19 @@ class State(StrEnum):
     WAITS = "waits"
     """No ranks run: the node waits for others, or for the next round."""
     RUNS = "runs"
+    """Its ranks run."""
     PAUSES = "pauses"
     """A pause was asked for, and not every rank is held yet."""
     PAUSED = "paused"
+    """Every rank is held at the end of a step."""
     SAVES = "saves"
+    """A rank saves a checkpoint."""
     STOPS = "stops"
     """A stop of the job was asked for."""
     ENDS = "ends"
     """A signal asked this node to end."""
     DEBUGGED = "debugged"
+    """A rank stands at a breakpoint."""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,7 +1,7 @@
 """The table of rendezvous backends: what each is called, what it can, and which options it has.
 
 All else reads it: the checks of a ``LaunchConfig``, torchrun's entry points, ledgers, connections,
-their forms, ``[elastic_launch]`` in Airflow's configuration, and the tables in README.md and docs/.
+their forms, ``[elastic_launch]`` in Airflow's configuration, and the tables in docs/reference/.
 A new option is a row here and a field of what takes it.
 """
 

@@ -9,7 +9,10 @@ FAILED = 1
 
 
 class CommandError(Exception):
-    """A command ends; its text says why and what to do."""
+    """A command ends; its text says why and what to do.
+
+    What to do: what the text says.
+    """
 
     def __init__(self, text: str, code: int = FAILED) -> None:
         super().__init__(text)

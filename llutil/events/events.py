@@ -74,6 +74,27 @@ class Events:
     def __init__(self, *, folder: str | Path | None = None) -> None:
         self._map(Page.create(_VERSION, _SIZE, folder), None)
 
+    pause: Flag
+    """Raise it to hold all ranks at the end of one step."""
+    paused: Flag
+    """The agent raises it when all ranks of its node are held, and lowers it when they go on."""
+    resume: Flag
+    """Raise it to let held ranks go on."""
+    stop_all_tasks: Flag
+    """Raise it to have all ranks save and stop at the end of one step. The job is a success."""
+    trigger_save_checkpoint: Flag
+    """Raise it to have all ranks save at the end of one step. The agent lowers it when it has taken
+    it.
+    """
+    finished_save_checkpoint: Flag
+    """The agent raises it when all ranks of its node have saved."""
+    debugger_start: Flag
+    """A rank stands at a breakpoint; the others wait, and no hang is suspected."""
+    debugger_end: Flag
+    """No rank stands at a breakpoint any more."""
+    show_stacks: Flag
+    """Raise it to have the agent of each node log the stacks of its ranks."""
+
     @classmethod
     def attach(cls, path: str, *, local_rank: int | None = None) -> Self:
         """Map the page at ``path``; with ``local_rank``, as the worker of that rank.

@@ -37,6 +37,7 @@ else:
     _Chaos = tuple[str, ...]
 
 _SHUTDOWN_TIMEOUT = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
+"""Seconds: the default of ``LaunchConfig``'s ``shutdown_timeout``. The operator has its own."""
 
 
 def _default_shutdown_timeout() -> float:

@@ -55,7 +55,10 @@ class LeaseGone(LedgerError):
 
 
 class LedgerRefused(LedgerError):
-    """The store, or this process, refuses the request. A retry cannot help."""
+    """The store, or this process, refuses the request. A retry cannot help.
+
+    What to do: correct user, password, certificate or rights, as the text says.
+    """
 
     default_class = FailureClass.BAD_CONFIGURATION
     retryable = False

@@ -10,6 +10,7 @@ from __future__ import annotations
 __all__ = ["GUARDIAN_VARIABLE", "MARK_VARIABLE"]
 
 MARK_VARIABLE = "LLUTIL_JOB"
+"""What every process of a job has, so that its guardian finds them: the job's own mark."""
 
 GUARDIAN_VARIABLE = "LLUTIL_GUARDIAN"
 """What the job's guardian has in its place. It outlives the other processes of the job."""

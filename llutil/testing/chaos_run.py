@@ -37,6 +37,7 @@ from llutil.testing.order import Order, Outcome
 __all__ = ["ChaosRun", "run_under_chaos"]
 
 _MARK = "LLUTIL_CHAOS_TEST"
+"""What every process of a test under chaos has, so that those it leaves behind are found."""
 _JOB = "training"
 # Seconds.
 _LEASE, _LAST_CALL, _HANG, _GONE, _PAUSE = 4, 1, 5.0, 10.0, 0.02

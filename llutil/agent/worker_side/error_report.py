@@ -23,6 +23,7 @@ from llutil.failure import FINAL_EXCEPTIONS
 __all__ = ["flush_streams", "report_error"]
 
 _ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
+"""The file in which a rank that fails tells why, in torch's form."""
 _LLUTIL = Path(__file__).parents[2]
 _FRAMES_BEFORE_USER = (str(_LLUTIL) + os.sep, importlib.__file__, "<frozen importlib.")
 """Beginnings of the names of files whose frames come before the user's."""

@@ -27,6 +27,7 @@ from llutil.entrypoint import FunctionName, PickledCall
 __all__ = ["announce_modules", "attribute_of_main", "offer"]
 
 _VARIABLE = "LLUTIL_WORK_ORDER"
+"""Where a rank's own children find the modules that were made for it."""
 _MAIN = "llutil.agent.worker_side.spawned_main"
 
 

@@ -84,13 +84,6 @@ def test_every_option_has_a_description_and_its_default_is_what_airflow_answers(
         assert one.get("elastic_launch", name) == OPTIONS[name]["default"]
 
 
-def test_every_option_is_documented():
-    docs = Path(__file__).parents[3] / "docs"
-    told = "".join(path.read_text() for path in docs.glob("*.md"))
-    _, _, table = told.partition("| `[elastic_launch]` |")
-    assert [name for name in OPTIONS if f"`{name}`" not in table] == []
-
-
 def test_airflow_has_found_it():
     from airflow.providers_manager import ProvidersManager
     from airflow.sdk import task
