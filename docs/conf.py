@@ -20,7 +20,12 @@ html_show_sphinx = False
 html_copy_source = False
 html_show_sourcelink = False
 
-extensions = ["myst_parser", "docs._ext.from_code", "docs._ext.site_index"]
+extensions = [
+    "myst_parser",
+    "docs._ext.from_code",
+    "docs._ext.links_out",
+    "docs._ext.site_index",
+]
 exclude_patterns = ["_ext"]
 nitpicky = True
 # The depth of the headings that a link may lead to, by the names that GitHub gives them.
