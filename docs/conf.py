@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from pathlib import Path
 
 # Airflow is imported for its operator's signature. It has no home here, and reads none of yours.
 os.environ |= {"_AIRFLOW__AS_LIBRARY": "1", "AIRFLOW_HOME": os.devnull}
+logging.getLogger("airflow").setLevel(logging.WARNING)
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 project = "Elastic PyTorch on Airflow"
