@@ -100,7 +100,7 @@ lint: $(READY) docs
 	@! LC_ALL=C.UTF-8 grep -nE '^[^|].{100}' *.md docs/*.md docs/*/*.md Makefile setup.cfg \
 		pyproject.toml || { echo 'lines over 100 columns' >&2; exit 1; }
 
-# The pages of docs/, into build/docs. Warnings are errors: dead links, and anchors that are missing.
+# The pages of docs/, into build/docs. Warnings are errors: dead links and missing anchors too.
 docs: $(READY)
 	$(BIN)/python -m sphinx -b html -W -n --keep-going -q docs build/docs
 
