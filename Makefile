@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+TOOLS := .venv-release
 
 APT := DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends
 ZOOKEEPER := /usr/share/java/zookeeper.jar
@@ -10,7 +11,8 @@ ZOOKEEPER := /usr/share/java/zookeeper.jar
 # it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test long zookeeper servers browser lint docs airflow bench clean
+.PHONY: setup demo test long zookeeper servers browser lint docs airflow bench
+.PHONY: dist release-check audit clean
 .DEFAULT_GOAL := setup
 
 $(READY): setup.cfg pyproject.toml constraints.txt
@@ -113,5 +115,29 @@ bench: $(READY) zookeeper servers
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m tests.bench
 
+# What a release is made and looked at with, in an environment of its own.
+$(TOOLS)/.ready: setup.cfg
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --constraint constraints.txt '.[release]'
+	@touch $@
+
+# The wheel is built from the sdist.
+dist: $(TOOLS)/.ready
+	rm -rf dist
+	$(TOOLS)/bin/python -m build --outdir dist . > dist.log || { cat dist.log; exit 1; }
+	rm -rf dist.log *.egg-info
+	$(TOOLS)/bin/python -m twine check --strict dist/*
+	$(TOOLS)/bin/python -m tests.release.contents dist
+
+# The wheel in two fresh environments, with torch alone and with Airflow alone. PYTHON chooses the
+# interpreter.
+release-check: dist
+	$(PYTHON) -m tests.release.check dist
+
+# Of all that is needed at run time. Where no vulnerability service can be reached, it fails and
+# says so; LLUTIL_AUDIT_SERVICE=none looks at licences alone.
+audit: $(READY) $(TOOLS)/.ready
+	$(BIN)/python -m tests.release.audit $(TOOLS)/bin/pip-audit
+
 clean:
-	rm -rf .venv .airflow build dist *.egg-info
+	rm -rf $(TOOLS) .venv .airflow build dist *.egg-info

@@ -1,5 +1,5 @@
-"""The distribution as a user gets it: what the wheel holds, and that it works where little else is
-installed.
+"""The distribution as a user gets it: what wheel and sdist hold, and that the wheel works where
+little else is installed. ``make release-check`` installs it with its dependencies, too.
 """
 
 from __future__ import annotations
@@ -8,13 +8,17 @@ import json
 import shutil
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
 
+from tests.release.contents import files_of, problems
+
 _ROOT = Path(__file__).parents[2]
-_SOURCES = ("llutil", "airflow_provider", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
+_SOURCES = (
+    *("llutil", "airflow_provider", "setup.cfg", "pyproject.toml", "MANIFEST.in"),
+    *("README.md", "LICENSE"),
+)
 
 
 def _run(*argv: str | Path) -> str:
@@ -32,9 +36,11 @@ def _interpreter(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a clean copy of the sources with the tools that are installed."""
-    folder = tmp_path_factory.mktemp("wheel")
+def archives(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the sdist, and the wheel that was built from it, made from a clean copy of the
+    sources with the tools that are installed.
+    """
+    folder = tmp_path_factory.mktemp("sources")
     for name in _SOURCES:
         if (_ROOT / name).is_dir():
             shutil.copytree(
@@ -44,8 +50,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copy(_ROOT / name, folder)
     (folder / "tests").mkdir()  # what must not get in
     (folder / "tests" / "test_it.py").touch()
-    _run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, folder)
-    (built,) = folder.glob("*.whl")
+    _run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder / "dist", folder)
+    return folder / "dist"
+
+
+@pytest.fixture(scope="module")
+def wheel(archives: Path) -> Path:
+    """The wheel."""
+    (built,) = archives.glob("*.whl")
     return built
 
 
@@ -58,20 +70,17 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python
 
 
-def test_wheel_holds_the_two_packages_and_says_that_they_are_typed(wheel: Path) -> None:
-    names = zipfile.ZipFile(wheel).namelist()
-    tops = {name.split("/")[0] for name in names}
-    (info,) = (top for top in tops if top.endswith(".dist-info"))
-    assert tops == {"llutil", "airflow_provider", info}
-    assert {"llutil/py.typed", "airflow_provider/py.typed"} <= set(names)
-    sources = {
-        str(path.relative_to(_ROOT))
-        for package in ("llutil", "airflow_provider")
-        for path in (_ROOT / package).rglob("*.py")
-    }
-    assert {name for name in names if name.endswith(".py")} == sources
-    page = (_ROOT / "airflow_provider" / "plugins" / "page").iterdir()
-    assert {str(path.relative_to(_ROOT)) for path in page} <= set(names)
+@pytest.mark.parametrize("kind", ["*.whl", "*.tar.gz"])
+def test_wheel_and_sdist_hold_both_packages_as_they_are_and_no_tests(
+    archives: Path, kind: str
+) -> None:
+    (archive,) = archives.glob(kind)
+    assert problems(archive) == []
+
+
+def test_wheel_says_that_both_packages_are_typed(wheel: Path) -> None:
+    names = set(files_of(wheel))
+    assert {"llutil/py.typed", "airflow_provider/py.typed"} <= names
 
 
 def test_installed_alone_it_imports_without_anything_else(installed: Path) -> None:
