@@ -12,7 +12,7 @@ ZOOKEEPER := /usr/share/java/zookeeper.jar
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup demo test long zookeeper servers browser lint docs airflow bench
-.PHONY: dist release-check audit clean
+.PHONY: gpu dist release-check audit clean
 .DEFAULT_GOAL := setup
 
 $(READY): setup.cfg pyproject.toml constraints.txt
@@ -114,6 +114,11 @@ airflow: $(READY)
 bench: $(READY) zookeeper servers
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m tests.bench
+
+# On a host with a GPU, and a torch that is built for it: at most 4 minutes, and a table. It is no
+# part of the tests.
+gpu: $(READY)
+	$(BIN)/python -m tests.gpu
 
 # What a release is made and looked at with, in an environment of its own.
 $(TOOLS)/.ready: setup.cfg
