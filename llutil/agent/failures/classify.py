@@ -46,6 +46,8 @@ _SHELL_STATUS_OF_SIGKILL = 128 + signal.SIGKILL
 
 _NO_MEMORY = re.compile(
     r"CUDA out of memory|CUDA error: out of memory|DefaultCPUAllocator: can't allocate memory|"
+    r"Cuda failure (?:\d{1,4} )?'out of memory'|"  # NCCL
+    r"CUBLAS_STATUS_ALLOC_FAILED|"
     r"\[Errno 12\] Cannot allocate memory"
 )
 _CHILD_KILLED = (

@@ -54,6 +54,13 @@ TABLE = {
     "torch's, on a CPU": (raised("RuntimeError", "[enforce fail at alloc_cpu.cpp:1] . "
         "DefaultCPUAllocator: can't allocate memory: you"), MEMORY),
     "CUDA's own": (raised("AcceleratorError", "CUDA error: out of memory"), MEMORY),
+    "NCCL's": (raised("DistBackendError", "NCCL error in: NCCLUtils.cpp:77, unhandled cuda error\n"
+        "Last error:\nCuda failure 2 'out of memory'"), MEMORY),
+    "NCCL's, before 2.20": (raised("DistBackendError", "Last error:\nCuda failure 'out of memory'"), MEMORY),
+    "cuBLAS'": (raised("RuntimeError", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling "
+        "`cublasCreate(handle)`"), MEMORY),
+    "NCCL's refusal of two ranks on a GPU": (raised("DistBackendError", "ncclInvalidUsage: ...\nLast error:"
+        "\nDuplicate GPU detected : rank 1 and rank 0 both on CUDA device 1b000"), CODE),
     "fork's": (raised("OSError", "[Errno 12] Cannot allocate memory"), MEMORY),
     "SIGKILL, and the group counted one": (died(9, kills=1), MEMORY),
     "SIGKILL, and the group counted none": (died(9, kills=0), GONE),
