@@ -86,6 +86,7 @@ def check_checkpoint_path(config: _Config, run_id: str) -> None:
     It writes to the store, which may take long.
 
     :raises ConfigError: it cannot, or the scheme of the URI is not known here.
+    :raises InfrastructureError: there is no space left at present.
     """
     folder = _folder(config, run_id)
     if not folder:
@@ -107,11 +108,11 @@ def note_success(folder: str, life: str = "") -> bool:
     """
     store = open_store(folder)
     try:
+        store.remove(ATTEMPTS)  # first: that works where nothing can be written, and makes space
         found = look(store, job_of(folder), life)
         number = max((marker.number for marker in found.markers.values()), default=0)
         if number > found.succeeded:
             store.put(success_name(number), life.encode(), durable=True)
-        store.remove(ATTEMPTS)
     except OSError as error:
         _log.warning(
             "it cannot be written into %r that the job has succeeded, so its next life may resume "

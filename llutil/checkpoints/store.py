@@ -7,16 +7,19 @@ is opened, so that a local folder never needs fsspec.
 
 from __future__ import annotations
 
+import errno
 import uuid
+from contextlib import suppress
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-from llutil.errors import ConfigError
+from llutil.errors import ConfigError, InfrastructureError
 
 __all__ = ["PROBE", "Store", "check_store", "open_store"]
 
 PROBE = ".probe-"
 """How the names begin of folders that only try whether a store can be written into."""
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class Store(Protocol):
@@ -96,6 +99,7 @@ def check_store(folder: str) -> None:
     It leaves the folder, and nothing in it.
 
     :raises ConfigError: they cannot.
+    :raises InfrastructureError: there is no space left at present.
     """
     store = open_store(folder)
     # Another name than those of what is removed: any process removes these at any time.
@@ -107,6 +111,12 @@ def check_store(folder: str) -> None:
             raise OSError("what was written is not what is read")
         store.remove(probe)
     except OSError as error:
+        with suppress(OSError):
+            store.remove(probe)
+        if error.errno in _FULL:
+            raise InfrastructureError(
+                f"checkpoints cannot be written into {folder!r} now: {error}. Free some space there"
+            ) from error
         raise ConfigError(
             f"checkpoints cannot be written into {folder!r}: {error}. Wanted a folder that every "
             "node of the job can write into"

@@ -17,7 +17,7 @@ from llutil.checkpoints.committed import ATTEMPTS, look
 from llutil.checkpoints.store import open_store
 from llutil.system.process_table import all_processes, command_of, environment_has
 
-__all__ = ["left_behind", "processes_with"]
+__all__ = ["half_checkpoints", "left_behind", "processes_with"]
 
 _PAGES = Path("/dev/shm")  # noqa: S108 - where they are
 # Where an event page says which process made it.
@@ -43,7 +43,7 @@ def left_behind(
         ],
         lambda: [f"socket {one.path}" for one in socket_names() if one.pid in agents],
         lambda: [f"file {path}" for path in temporary.glob("llutil*") if "_logs_" not in path.name],
-        lambda: _half_checkpoints(checkpoints),
+        lambda: half_checkpoints(checkpoints),
     ]
     deadline = time.monotonic() + seconds
     while (found := [text for look_at in looks for text in look_at()]) and (
@@ -72,7 +72,10 @@ def _by(page: Path, agents: Collection[int]) -> bool:
     return creator in agents
 
 
-def _half_checkpoints(folder: Path) -> list[str]:
+def half_checkpoints(folder: Path) -> list[str]:
+    """The checkpoints in a job's folder that do not count, and notes of saves that never ended,
+    each in words.
+    """
     if not folder.is_dir():
         return []
     store = open_store(str(folder))

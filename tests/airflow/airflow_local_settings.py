@@ -33,7 +33,9 @@ def _have_agents_forked() -> None:
     assert spec.loader is not None
     helper = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(helper)
-    python = helper.WarmPython(Path(os.environ["AIRFLOW_HOME"], "python"), os.environ)
+    # Hosts that share AIRFLOW_HOME have such a process each.
+    address = os.environ.get("LLUTIL_TEST_WARM_PYTHON", "python")
+    python = helper.WarmPython(Path(os.environ["AIRFLOW_HOME"], address), os.environ)
 
     def popen(argv: list[str], *, env: dict[str, str], **options: Any) -> Any:
         fresh = env.get("AIRFLOW_CTX_DAG_ID") in _FRESH

@@ -6,14 +6,14 @@ This module may import nothing but the standard library and its neighbours here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tests.airflow.services import Services
 
-__all__ = ["Deployment", "celery", "local"]
+__all__ = ["Deployment", "celery", "celery_worker", "local"]
 
 _FIXED = {"AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600"}
 """The tests' DAG files do not change: to read them again all the time, as Airflow does, would take
@@ -24,11 +24,12 @@ half a core.
 @dataclass(frozen=True, slots=True)
 class Deployment:
     """Settings beyond those of any Airflow here, and components beyond its three, as arguments of
-    ``airflow``.
+    ``airflow``. ``commands`` are further ones, as whole command lines.
     """
 
     settings: Mapping[str, str]
     components: Mapping[str, list[str]] = field(default_factory=dict)
+    commands: Mapping[str, list[str]] = field(default_factory=dict)
 
 
 def local(at_a_time: int, services: Services | None = None) -> Deployment:
@@ -54,14 +55,14 @@ def celery(workers: int, at_a_time: int, services: Services) -> Deployment:
         # Else the scheduler has a process a core for this.
         "AIRFLOW__CELERY__SYNC_PARALLELISM": "1",
     }
-    return Deployment(settings | _FIXED | _database(services), dict(_workers(workers)))
+    names = [f"worker-{number}" for number in range(workers)]
+    components = {name: celery_worker(name) for name in names}
+    return Deployment(settings | _FIXED | _database(services), components)
 
 
-def _workers(count: int) -> Iterator[tuple[str, list[str]]]:
-    for number in range(count):
-        name = f"worker-{number}"
-        # The api-server reads the log files itself.
-        yield name, ["celery", "worker", "--skip-serve-logs", "--celery-hostname", name]
+def celery_worker(name: str) -> list[str]:
+    """The arguments of a worker's ``airflow``. The api-server reads the log files itself."""
+    return ["celery", "worker", "--skip-serve-logs", "--celery-hostname", name]
 
 
 def _database(services: Services | None) -> dict[str, str]:

@@ -30,10 +30,11 @@ from tests.airflow.warm_agents import have_agents_forked
 from tests.support.ports import free_ports
 from tests.support.server_supervisor import SupervisedServers
 
-__all__ = ["Airflow", "airflow", "migrate"]
+__all__ = ["AIRFLOW", "Airflow", "airflow", "migrate"]
 
 _ROOT = Path(__file__).parents[2]
-_AIRFLOW = str(Path(sys.executable).with_name("airflow"))  # started as a deployment does it
+AIRFLOW = str(Path(sys.executable).with_name("airflow"))
+"""Airflow's command, which is started as a deployment does it."""
 _COMMANDS = {
     "api-server": ["api-server"],
     "scheduler": ["scheduler", "--skip-serve-logs"],  # the api-server reads the log files itself
@@ -100,7 +101,7 @@ def migrate(home: Path, env: Mapping[str, str]) -> None:
     :raises RuntimeError: it cannot be made; with what Airflow said.
     """
     done = subprocess.run(
-        [_AIRFLOW, "db", "migrate"],
+        [AIRFLOW, "db", "migrate"],
         env=env,
         cwd=home,
         stdin=subprocess.DEVNULL,
@@ -115,20 +116,22 @@ def migrate(home: Path, env: Mapping[str, str]) -> None:
         )
 
 
-def _settings(home: Path, bundles: Mapping[str, Path], port: int, password: str) -> dict[str, str]:
+def _settings(
+    home: Path, bundles: Mapping[str, Path], host: str, port: int, password: str
+) -> dict[str, str]:
     passwords = home / "passwords.json"
     passwords.write_text(json.dumps(dict.fromkeys(_USERS, password)))
     passwords.chmod(0o600)
     return environment(home, bundles) | {
-        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://{host}:{port}/execution/",
         "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(
             f"{name}:{role}" for name, role in _USERS.items()
         ),
-        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__API__HOST": host,
         "AIRFLOW__API__PORT": str(port),
-        "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{port}",
+        "AIRFLOW__API__BASE_URL": f"http://{host}:{port}",
         "AIRFLOW__API__SECRET_KEY": secrets.token_hex(32),
         "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
         # Each step of a DAG waits for it.
@@ -152,11 +155,13 @@ def airflow(
     home: Path,
     bundles: Mapping[str, Path],
     *,
+    host: str = "127.0.0.1",
     port: int | None = None,
     remove: bool,
     deployment: Deployment | None = None,
     migrated: bool = False,
     warm_agents: bool = False,
+    revived: bool = False,
     deadline: float = 300.0,
 ) -> Iterator[Airflow]:
     """Run an Airflow in the folder ``home`` for as long as the context lasts.
@@ -165,7 +170,8 @@ def airflow(
     left out; ``deployment`` is LocalExecutor with six processes, and SQLite, and ``migrated`` says
     whether its database is ready; ``deadline`` is for the start, in seconds; ``remove`` also
     removes ``home``. ``warm_agents`` says whether agents have torch imported when they begin, see
-    ``warm_agents``.
+    ``warm_agents``. ``host`` is an address of this machine, at which the api-server listens. With
+    ``revived``, the components are started again when they end.
 
     :raises RuntimeError: a component ended by itself, or was not healthy in time; with its log.
     """
@@ -173,11 +179,12 @@ def airflow(
     port = port or free_ports(1)[0]
     password = secrets.token_urlsafe(9)
     deployment = deployment or Deployment({"AIRFLOW__CORE__PARALLELISM": "6"})
-    env = _settings(home, bundles, port, password) | deployment.settings
+    env = _settings(home, bundles, host, port, password) | deployment.settings
     if not migrated:
         migrate(home, env)
     components = {**_COMMANDS, **deployment.components}
-    commands = {name: [_AIRFLOW, *words] for name, words in components.items()}
+    commands = {name: [AIRFLOW, *words] for name, words in components.items()}
+    commands |= deployment.commands
     if warm_agents:
         commands["python"] = have_agents_forked(home)
     orders = SupervisedServers(
@@ -185,8 +192,9 @@ def airflow(
         folder=str(home),
         grace=_STOP,
         remove=remove,
+        revived=tuple(commands) if revived else (),
     )
-    url = f"http://127.0.0.1:{port}"
+    url = f"http://{host}:{port}"
     supervisor = subprocess.Popen(
         orders.argv(), env=env, cwd=_ROOT, stdin=subprocess.PIPE, start_new_session=True
     )

@@ -76,7 +76,7 @@ def _as_postgres(folder: Path, argv: list[str]) -> list[str]:
     return ["setpriv", "--reuid", _USER, "--regid", str(user.pw_gid), "--init-groups", *argv]
 
 
-def _database(folder: Path, port: int, password: str) -> list[str]:
+def _database(folder: Path, host: str, port: int, password: str) -> list[str]:
     """The command line of a PostgreSQL whose files are made here, in ``folder``."""
     folder.mkdir(mode=0o700)
     secret = folder / "password"
@@ -97,18 +97,21 @@ def _database(folder: Path, port: int, password: str) -> list[str]:
     )
     if done.returncode != 0:
         raise RuntimeError(f"initdb failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    settings = (f"port={port}", "listen_addresses=127.0.0.1", "unix_socket_directories=", *_UNSAFE)
+    with (folder / "data" / "pg_hba.conf").open("a") as rules:
+        rules.write("host all all samenet scram-sha-256\n")  # beyond loopback
+    settings = (
+        *(f"port={port}", f"listen_addresses={host}", "unix_socket_directories="),
+        *("max_connections=200", *_UNSAFE),
+    )
     options = [word for setting in settings for word in ("-c", setting)]
     return _as_postgres(folder, [_program("postgres"), "-D", data, *options])
 
 
-def _broker(folder: Path, port: int, password: str) -> list[str]:
+def _broker(folder: Path, host: str, port: int, password: str) -> list[str]:
     """The command line of a Redis that keeps everything in memory."""
     folder.mkdir(mode=0o700)
     config = folder / "redis.conf"
-    config.write_text(
-        f'bind 127.0.0.1\nport {port}\nrequirepass {password}\nsave ""\nappendonly no\n'
-    )
+    config.write_text(f'bind {host}\nport {port}\nrequirepass {password}\nsave ""\nappendonly no\n')
     program = shutil.which("redis-server")
     if program is None:
         raise FileNotFoundError("no redis-server: as root, 'make servers'")
@@ -116,8 +119,9 @@ def _broker(folder: Path, port: int, password: str) -> list[str]:
 
 
 @contextmanager
-def services() -> Iterator[Services]:
-    """A PostgreSQL and a Redis for as long as the context lasts, ready from the start.
+def services(host: str = "127.0.0.1") -> Iterator[Services]:
+    """A PostgreSQL and a Redis for as long as the context lasts, ready from the start. They listen
+    at the address ``host`` of this machine.
 
     :raises RuntimeError: one ended by itself, or was not ready in time; with its log.
     """
@@ -128,8 +132,8 @@ def services() -> Iterator[Services]:
         ports = free_ports(2)
         orders = SupervisedServers(
             commands={
-                "postgresql": _database(home / "postgresql", ports[0], password),
-                "redis": _broker(home / "redis", ports[1], password),
+                "postgresql": _database(home / "postgresql", host, ports[0], password),
+                "redis": _broker(home / "redis", host, ports[1], password),
             },
             folder=str(home),
             grace=_STOP,
@@ -140,8 +144,8 @@ def services() -> Iterator[Services]:
         )
         try:
             found = Services(
-                f"//airflow:{password}@127.0.0.1:{ports[0]}/postgres",
-                f"redis://:{password}@127.0.0.1:{ports[1]}/0",
+                f"//airflow:{password}@{host}:{ports[0]}/postgres",
+                f"redis://:{password}@{host}:{ports[1]}/0",
             )
             _await(home, supervisor, lambda: _answers(found))
             yield found

@@ -30,6 +30,7 @@ import grpc
 from llutil.backends.endpoints import Endpoint
 from llutil.ledgers.etcd.etcd3_import import etcdrpc
 from tests.support.certificates import Pair
+from tests.support.networks import Host
 from tests.support.ports import free_ports
 
 __all__ = ["CALM", "EtcdServer", "etcd", "etcd_cluster", "etcd_program", "with_passwords"]
@@ -62,7 +63,7 @@ def etcd_program() -> str:
 
 class EtcdServer:
     """One etcd process. ``tls`` is its certificate, for which clients then have to show one of
-    ``client_ca``.
+    ``client_ca``. It runs in the host ``inside`` of a network, if one is given.
     """
 
     def __init__(
@@ -73,9 +74,12 @@ class EtcdServer:
         options: Sequence[str] = (),
         tls: Pair | None = None,
         client_ca: Path | None = None,
+        inside: Host | None = None,
     ) -> None:
         self.name = name
-        self.host = host
+        self.inside = inside
+        self.host = inside.address if inside else host
+        local = inside.address if inside else "127.0.0.1"
         self._options = tuple(options)
         self._tls = tls
         self._client_ca = client_ca
@@ -84,8 +88,8 @@ class EtcdServer:
         self._cluster: Mapping[str, str] = {}
         client, peer, metrics = free_ports(3)
         self.port = client
-        self.peer = f"http://127.0.0.1:{peer}"
-        self._metrics = f"http://127.0.0.1:{metrics}"
+        self.peer = f"http://{local}:{peer}"
+        self._metrics = f"http://{local}:{metrics}"
 
     @property
     def endpoint(self) -> Endpoint:
@@ -122,7 +126,8 @@ class EtcdServer:
             argv += ["--cert-file", str(self._tls.cert), "--key-file", str(self._tls.key)]
         if self._client_ca:
             argv += ["--client-cert-auth", "--trusted-ca-file", str(self._client_ca)]
-        return [*argv, *_FAST, *self._options]
+        argv += [*_FAST, *self._options]
+        return self.inside.command(argv) if self.inside else argv
 
     def launch(self, cluster: Mapping[str, str] | None = None) -> None:
         """Start it, and do not wait. ``cluster`` maps all members' names to their peer
@@ -290,10 +295,14 @@ def etcd(
 
 
 @contextmanager
-def etcd_cluster(*options: str) -> Iterator[list[EtcdServer]]:
-    """Three members of one etcd."""
+def etcd_cluster(*options: str, inside: Sequence[Host] = ()) -> Iterator[list[EtcdServer]]:
+    """Three members of one etcd, in these hosts of a network, if they are given."""
+    hosts = inside or (None,) * 3
+    make = lambda: [  # noqa: E731
+        EtcdServer(f"m{i}", options=options, inside=host) for i, host in enumerate(hosts)
+    ]
     with ExitStack() as stack:
-        servers = _start(lambda: [EtcdServer(f"m{i}", options=options) for i in range(3)])
+        servers = _start(make)
         for server in servers:
             stack.callback(server.stop)
         yield servers

@@ -6,7 +6,9 @@ happens.
 
 It lives for as long as its standard input is open. When that closes (the test run has finished with
 the servers, or has itself been killed in whatever way), or when one command ends by itself, it asks
-the commands to end, kills what remains of them and of everything that they started, and exits.
+the commands to end, kills what remains of them and of everything that they started, and exits. A
+command that is to be revived is started again instead, as a service manager does it; what is left
+of its session is killed before.
 "Everything" includes processes in sessions of their own and processes whose parent has died: the
 supervisor is a child subreaper (Linux, see prctl(2)), so all of them stay below it in the tree.
 
@@ -40,15 +42,17 @@ _KILL = 30.0  # seconds; a process that survives SIGKILL for so long is stuck in
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SupervisedServers:
     """What a supervisor is to do. ``commands`` maps a name to a command line; it runs in
-    ``folder``, and its output goes to ``name.log`` there. ``grace`` is how long, in seconds, they
-    have to end once asked to. ``remove`` says whether the folder goes when the standard input was
-    closed.
+    ``folder``, its output goes to ``name.log`` there, and its pid is in ``name.pid``. ``grace`` is
+    how long, in seconds, they have to end once asked to. ``remove`` says whether the folder goes
+    when the standard input was closed. Commands of the names ``revived`` are started again when
+    they end.
     """
 
     commands: dict[str, list[str]]
     folder: str
     grace: float
     remove: bool
+    revived: tuple[str, ...] = ()
 
     def argv(self) -> list[str]:
         """The command line of a supervisor that follows these orders; run it from the repository's
@@ -66,26 +70,34 @@ def _reap() -> Iterator[int]:
 
 def _run(orders: SupervisedServers) -> set[int]:
     """Start the commands; return those still alive once there is a reason to end."""
-    alive = set()
     # A Popen that is dropped is reaped when the next one is made, and its end would go unseen here.
-    kept = []
-    for name, argv in orders.commands.items():
-        with Path(orders.folder, f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=orders.folder,
-                start_new_session=True,
-            )
-        kept.append(process)
-        alive.add(process.pid)
-    while len(alive) == len(orders.commands):
+    kept = {name: _start(orders, name) for name in orders.commands}
+    names = {process.pid: name for name, process in kept.items()}
+    while len(names) == len(orders.commands):
         if select.select([0], [], [], 0.2)[0] and not os.read(0, 4096):
             break
-        alive.difference_update(_reap())
-    return alive
+        for pid in _reap():
+            name = names.pop(pid, None)
+            if name in orders.revived:
+                with suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGKILL)
+                kept[name] = _start(orders, name)
+                names[kept[name].pid] = name
+    return {*names}
+
+
+def _start(orders: SupervisedServers, name: str) -> subprocess.Popen[bytes]:
+    with Path(orders.folder, f"{name}.log").open("ab") as log:
+        process = subprocess.Popen(
+            orders.commands[name],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=orders.folder,
+            start_new_session=True,
+        )
+    Path(orders.folder, f"{name}.pid").write_text(str(process.pid))
+    return process
 
 
 def _end(alive: Collection[int], grace: float) -> None:

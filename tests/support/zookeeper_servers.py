@@ -26,6 +26,7 @@ from kazoo.security import make_digest_acl
 
 from llutil.backends.endpoints import Endpoint
 from tests.support.certificates import Pair
+from tests.support.networks import Host
 from tests.support.ports import free_ports
 
 __all__ = [
@@ -84,7 +85,8 @@ class ZooKeeperServer:
     """One ZooKeeper process: alone, or ``number`` of an ensemble.
 
     ``tls`` is its certificate, for which clients then have to show one of ``client_ca``; ``users``
-    have these passwords for SASL (DIGEST-MD5).
+    have these passwords for SASL (DIGEST-MD5). It runs in the host ``inside`` of a network, if one
+    is given.
     """
 
     def __init__(
@@ -95,8 +97,11 @@ class ZooKeeperServer:
         tls: Pair | None = None,
         client_ca: Path | None = None,
         users: Mapping[str, str] | None = None,
+        inside: Host | None = None,
     ) -> None:
         self.number = number
+        self.inside = inside
+        self.host = inside.address if inside else "127.0.0.1"
         self._tls = tls
         self._client_ca = client_ca
         self._users = users or {}
@@ -105,12 +110,12 @@ class ZooKeeperServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._plain, secure, peer, election = free_ports(4)
         self.port = secure if tls else self._plain
-        self.peer = f"server.{number}=127.0.0.1:{peer}:{election}"
+        self.peer = f"server.{number}={self.host}:{peer}:{election}"
 
     @property
     def endpoint(self) -> Endpoint:
         """Where clients find it."""
-        return Endpoint("127.0.0.1", self.port)
+        return Endpoint(self.host, self.port)
 
     @property
     def data(self) -> Path:
@@ -134,7 +139,7 @@ class ZooKeeperServer:
             "syncLimit=10",
             f"dataDir={self.data}",
             f"clientPort={self._plain}",
-            "clientPortAddress=127.0.0.1",
+            f"clientPortAddress={self.host}",
             "admin.enableServer=false",
             "4lw.commands.whitelist=*",
             "maxClientCnxns=0",
@@ -161,7 +166,7 @@ class ZooKeeperServer:
             pair.write_text(self._tls.key.read_text() + self._tls.cert.read_text())
             lines += [
                 f"secureClientPort={self.port}",
-                "secureClientPortAddress=127.0.0.1",
+                f"secureClientPortAddress={self.host}",
                 f"ssl.keyStore.location={pair}",
                 f"ssl.clientAuth={'need' if self._client_ca else 'none'}",
                 "ssl.hostnameVerification=false",  # of clients, that is
@@ -181,6 +186,8 @@ class ZooKeeperServer:
         if self._users:
             jvm.append(f"-Djava.security.auth.login.config={self._jaas}")
         argv = [*guard, "java", *jvm, "-cp", zookeeper_jars(), f"{_MAIN}.{main}", "zoo.cfg"]
+        if self.inside:
+            argv = self.inside.command(argv)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._folder
@@ -189,7 +196,7 @@ class ZooKeeperServer:
     def ask(self, word: str) -> str:
         """What it says to one of its four-letter words; "" if it does not answer."""
         try:
-            with socket.create_connection(("127.0.0.1", self._plain), 2) as sock:
+            with socket.create_connection((self.host, self._plain), 2) as sock:
                 sock.sendall(word.encode())
                 return b"".join(iter(lambda: sock.recv(65536), b"")).decode()
         except OSError:
@@ -250,16 +257,25 @@ class ZooKeeperServer:
         """SIGKILL, and wait until it is gone. ``start`` brings it back."""
         self._end(signal.SIGKILL)
 
-    @contextmanager
-    def frozen(self) -> Iterator[None]:
-        """Stopped in its tracks for a while; its connections stay open."""
+    def freeze(self) -> None:
+        """Stop it in its tracks; its connections stay open."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)  # sent is not stopped
+
+    def thaw(self) -> None:
+        """Let it go on after ``freeze``."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Frozen for a while."""
+        self.freeze()
         try:
             yield
         finally:
-            self._process.send_signal(signal.SIGCONT)
+            self.thaw()
 
     def stop(self) -> None:
         """End it, and remove its folder."""
@@ -304,10 +320,12 @@ def zookeeper(
 
 
 @contextmanager
-def zookeeper_ensemble() -> Iterator[list[ZooKeeperServer]]:
-    """Three members of one ZooKeeper."""
+def zookeeper_ensemble(inside: Sequence[Host] = ()) -> Iterator[list[ZooKeeperServer]]:
+    """Three members of one ZooKeeper, in these hosts of a network, if they are given."""
+    hosts = inside or (None,) * 3
+    make = lambda: [ZooKeeperServer(i, inside=host) for i, host in enumerate(hosts, 1)]  # noqa: E731
     with ExitStack() as stack:
-        servers = _start(lambda: [ZooKeeperServer(number) for number in (1, 2, 3)])
+        servers = _start(make)
         for server in servers:
             stack.callback(server.stop)
         yield servers

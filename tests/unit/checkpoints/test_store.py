@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 import uuid
 from collections.abc import Iterator
@@ -14,7 +16,7 @@ from llutil.checkpoints.committed import look
 from llutil.checkpoints.local_store import LocalStore
 from llutil.checkpoints.remote_store import RemoteStore
 from llutil.checkpoints.store import PROBE, Store, check_store, open_store
-from llutil.errors import ConfigError
+from llutil.errors import ConfigError, InfrastructureError
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -119,6 +121,19 @@ def test_a_relative_path_stays_where_it_was_opened(
 def test_a_store_that_cannot_be_used_is_bad_configuration(folder: str, why: str) -> None:
     with pytest.raises(ConfigError, match=why):
         check_store(folder)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_store_that_is_full_at_present_can_be_tried_again(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(LocalStore, "put", full)
+    with pytest.raises(InfrastructureError, match="Free some space there"):
+        check_store(str(tmp_path / "job"))
+    assert not [*(tmp_path / "job").iterdir()]
 
 
 def test_a_check_leaves_nothing_in_the_store(store: Store) -> None:
