@@ -11,7 +11,7 @@ ZOOKEEPER := /usr/share/java/zookeeper.jar
 # it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test long zookeeper servers browser lint docs airflow bench
+.PHONY: setup demo test long soak zookeeper servers network browser lint docs airflow bench
 .PHONY: gpu dist release-check audit clean
 .DEFAULT_GOAL := setup
 
@@ -42,6 +42,12 @@ long: $(READY) zookeeper servers
 		tests/integration/agent/guardian/test_random_kills.py \
 		tests/integration/rendezvous/test_killed_trainings.py \
 		tests/airflow/test_killed_trainings.py
+
+# Jobs in a deployment of two hosts under random faults: docs/soak.md. SEED repeats a plan.
+SECONDS := 600
+LEDGER := etcd
+soak: $(READY) zookeeper servers network
+	$(BIN)/python -m tests.soak --seconds $(SECONDS) --ledger $(LEDGER) $(if $(SEED),--seed $(SEED))
 
 # The tests start servers of their own. etcd comes with the Python packages, ZooKeeper and Java from
 # Debian.
@@ -77,6 +83,18 @@ servers:
 	else \
 		echo "the tests need PostgreSQL and Redis: as root, run 'make servers', or" >&2; \
 		echo "'apt-get install postgresql redis-server'" >&2; \
+		exit 1; \
+	fi
+
+# What makes hosts of network namespaces.
+network:
+	@if command -v ip > /dev/null && command -v unshare > /dev/null; then \
+		:; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+		apt-get update -qq && $(APT) iproute2 util-linux; \
+	else \
+		echo "the soak needs iproute2: as root, run 'make network', or" >&2; \
+		echo "'apt-get install iproute2 util-linux'" >&2; \
 		exit 1; \
 	fi
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]  # psutil ships no types
@@ -81,6 +82,23 @@ def test_when_one_command_ends_all_end_and_the_logs_stay(folder: Path) -> None:
     with subprocess.Popen(orders.argv(), cwd=_ROOT, stdin=subprocess.PIPE) as supervisor:
         assert supervisor.wait(timeout=20) == 1
     assert (folder / "two.log").read_text() == "no more\n"
+
+
+def test_a_revived_command_is_started_again_without_the_rest_of_its_session(folder: Path) -> None:
+    child = (
+        "import os, subprocess, sys, time\n"
+        "subprocess.Popen([sys.executable, '-S', '-c', 'import time; time.sleep(600)'])\n"
+        "time.sleep(600)"
+    )
+    orders = replace(_orders(folder, one=child, two=_STAY), revived=("one",))
+    with subprocess.Popen(orders.argv(), cwd=_ROOT, stdin=subprocess.PIPE) as supervisor:
+        first = _pid(folder / "one.pid")
+        _until(lambda: psutil.Process(first).children())
+        (below,) = psutil.Process(first).children()
+        os.kill(first, signal.SIGKILL)
+        _until(lambda: _pid(folder / "one.pid") != first and not below.is_running())
+        assert supervisor.poll() is None
+        supervisor.communicate(timeout=20)
 
 
 def test_commands_have_time_to_end_by_themselves(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from pathlib import Path
@@ -10,11 +11,15 @@ from typing import Any
 import fsspec
 import pytest
 
+from llutil.checkpoints.committed import ATTEMPTS
 from llutil.checkpoints.job_environment import (
     check_checkpoint_path,
     checkpoint_environment,
     every_seconds,
+    note_success,
 )
+from llutil.checkpoints.local_store import LocalStore
+from llutil.checkpoints.marker import MARKER, Marker, encode
 from llutil.checkpoints.place import EVERY, FOLDER, KEEP, RESUME, RESUME_SUCCEEDED
 from llutil.errors import ConfigError
 from llutil.job_name import name_by_chance
@@ -125,3 +130,19 @@ def test_a_path_that_cannot_be_used_is_bad_configuration(path: str, why: str) ->
     with pytest.raises(ConfigError, match=why) as raised:
         check_checkpoint_path(config(checkpoint_path=path), "run")
     assert [problem.field for problem in raised.value.problems] == ["checkpoint_path"]
+
+
+def test_notes_of_saves_go_at_a_success_that_a_full_disk_cannot_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    job = tmp_path / "job"
+    saved = job / "step-1-0123456789ab"
+    saved.mkdir(parents=True)
+    (saved / MARKER).write_bytes(encode(Marker(step=1, world_size=1, job="job", number=1)))
+    (job / ATTEMPTS / "0123456789ab").mkdir(parents=True)
+    monkeypatch.setattr(LocalStore, "put", full)
+    assert not note_success(str(job))
+    assert not (job / ATTEMPTS).exists()
