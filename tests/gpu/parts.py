@@ -26,6 +26,7 @@ from llutil.launcher.asked_of_torch import answer, asked_of_torch
 from llutil.launcher.launch_agent import LaunchConfig, launch_agent
 from tests.gpu import rank_functions
 from tests.gpu.device_use import DeviceUse, is_touched, use_of
+from tests.gpu.operator_agent import watched_operator_agent
 
 __all__ = ["PARTS"]
 
@@ -77,6 +78,16 @@ def untouched(device: str) -> str:
     return f"import alone: {imported}; " + "; ".join(said)
 
 
+def operator_agent(device: str) -> str:
+    """The same of the operator's agent, whose fork server is forked from it."""
+    imported = _use_of_an_import()
+    said = []
+    for name, value in _ways_to_show(device).items():
+        with _visible(value):
+            said.append(f"{name}: {watched_operator_agent(device, imported)}")
+    return "; ".join(said)
+
+
 def memory(device: str) -> str:
     """An allocation that is too large: the failure's class is out of memory."""
     failure = _failure(_config(1), rank_functions.take_too_much, [device])
@@ -102,6 +113,7 @@ PARTS: Mapping[str, Callable[[str], str]] = {
     "nccl twice": nccl_twice,
     "gloo": gloo,
     "untouched": untouched,
+    "operator": operator_agent,
     "memory": memory,
     "checkpoint": checkpoint,
 }

@@ -4,13 +4,22 @@ jobs on the CPU.
 
 from __future__ import annotations
 
+import mmap
+import os
+import re
+import signal
+import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from llutil.errors import ConfigError
+from llutil.system.job_mark import GUARDIAN_VARIABLE
 from tests.gpu import __main__ as script
 from tests.gpu.device_use import DeviceUse, found_in, is_touched, use_of
+from tests.gpu.operator_agent import own_processes
+from tests.gpu.parts import PARTS
 from tests.gpu.table import Row, table
 
 _NOTHING = DeviceUse(driver=False)
@@ -46,6 +55,47 @@ def test_a_process_is_looked_at_in_proc(tmp_path: Path) -> None:
     assert use_of(5, tmp_path) == DeviceUse(driver=True, devices=("/dev/nvidia-uvm",))
     with pytest.raises(FileNotFoundError):
         use_of(6, tmp_path)
+
+
+def test_a_driver_is_found_in_a_process_that_has_mapped_it(tmp_path: Path) -> None:
+    file = tmp_path / "libcuda.so.1"
+    file.write_bytes(bytes(mmap.PAGESIZE))
+    assert not use_of(os.getpid()).driver
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ):
+        assert use_of(os.getpid()).driver
+    assert not use_of(os.getpid()).driver
+
+
+def test_each_process_of_a_job_is_named_and_ranks_and_their_children_are_left_out() -> None:
+    with ExitStack() as ends:
+
+        def start(*command: str, **environment: str) -> subprocess.Popen[str]:
+            process = subprocess.Popen(
+                command,
+                stdout=subprocess.PIPE,
+                text=True,
+                env={**os.environ, **environment},
+                start_new_session=True,
+            )
+            ends.enter_context(process)
+            ends.callback(os.killpg, process.pid, signal.SIGKILL)
+            return process
+
+        guardian = start("sleep", "60", **{GUARDIAN_VARIABLE: "mark"})
+        other = start("sleep", "60")
+        server = start("sh", "-c", "sh -c 'sleep 60 & echo $$ $!; wait' & wait")
+        assert server.stdout is not None
+        rank, child = map(int, server.stdout.readline().split())
+        own = own_processes(os.getpid(), [rank])
+        mine = {pid: own.get(pid) for pid in (os.getpid(), guardian.pid, other.pid, server.pid)}
+        assert list(mine.values()) == ["agent", "guardian", "other", "fork server"]
+        assert not {rank, child, os.getppid()} & own.keys()
+
+
+def test_the_page_of_known_issues_lists_the_parts() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "known-issues.md").read_text()
+    _, _, listed = page.partition("| part | what it does |\n|---|---|\n")
+    assert re.findall(r"^\| `([^`]+)` \|", listed, re.MULTILINE) == list(PARTS)
 
 
 @pytest.mark.parametrize(
