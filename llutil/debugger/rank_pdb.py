@@ -87,6 +87,12 @@ class RankPdb(pdb.Pdb):
         """A line is reached."""
         self._in_turn(lambda: super(RankPdb, self).user_line(frame))
 
+    def user_opcode(self, frame: FrameType) -> None:
+        """The debugger stops inside a line, as it does first since Python 3.13: at the call that
+        asked for it, and not at the line behind that.
+        """
+        self.user_line(frame)
+
     def user_return(self, frame: FrameType, return_value: Any) -> None:
         """A function returns."""
         self._in_turn(lambda: super(RankPdb, self).user_return(frame, return_value))

@@ -59,6 +59,12 @@ _CONNECTION_TEXTS = (
         "it refuses our side of the TLS handshake: it wants a client certificate ('cert' and "
         "'key') that its own CA signed",
     ),
+    (
+        # TLS 1.3 refuses a client after the handshake, as etcd 3.4 of Debian does.
+        "TSI_DATA_CORRUPTED",
+        "it ends the TLS connection after the handshake: it wants a client certificate ('cert' and "
+        "'key') that its own CA signed",
+    ),
     ("WRONG_VERSION_NUMBER", "it does not speak TLS; leave out 'cacert', or correct the port"),
     ("Failed parsing HTTP/2", "what listens there is not an etcd; correct the host and port"),
     ("http1.x server", "what listens there is not an etcd; correct the host and port"),

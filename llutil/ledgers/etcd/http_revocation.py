@@ -110,6 +110,7 @@ def _connect(endpoint: Endpoint, argument: Mapping[str, Any], deadline: float) -
         return sock
     try:
         context = ssl.create_default_context(cafile=argument["cacert"])
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # as in ``llutil.ledgers.credentials``
         if argument["cert"]:
             context.load_cert_chain(argument["cert"], argument["key"])
         name = argument["server_name"] or endpoint.host

@@ -19,7 +19,10 @@ from tests.support.stores import ETCD, Server, Store
 from tests.support.zookeeper_servers import ZooKeeperServer
 
 # What gRPC may print about a server.
-_GRPC = ("Handshake failed", "Got goaway")
+_GRPC = (
+    *("Handshake failed", "Got goaway"),
+    *("Corruption detected", "OPENSSL_internal", "Decryption error"),  # refused after a handshake
+)
 # Seconds for gRPC to close its sockets.
 _SOCKETS_TIMEOUT = 5.0
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +14,8 @@ import pytest
 from llutil.backends.endpoints import Endpoint
 from llutil.errors import ConfigError
 from llutil.ledgers import credentials
-from llutil.ledgers.credentials import read_tls
+from llutil.ledgers.credentials import client_context, read_tls
+from llutil.ledgers.etcd import http_revocation
 from llutil.ledgers.etcd.config import EtcdConfig
 from llutil.ledgers.etcd.connection import Connection
 from llutil.ledgers.zookeeper.config import ZooKeeperConfig
@@ -108,3 +112,30 @@ def test_each_store_that_is_used_without_tls_is_warned_of(
     Connection(EtcdConfig(endpoints=here, user="ann", password="hidden-word")).close()
     make_client(ZooKeeperConfig(endpoints=here, user="ann", password="x"), 10, None, KazooLog())
     assert [text.split()[5] for text in plain_text_warnings()] == ["etcd", "ZooKeeper"]
+
+
+def _context_of_a_revocation(cacert: str) -> ssl.SSLContext:
+    argument = {"cacert": cacert, "cert": "", "key": "", "server_name": ""}
+    made: object = http_revocation._connect(Endpoint("h", 1), argument, time.monotonic() + 5)
+    assert isinstance(made, ssl.SSLContext)
+    return made
+
+
+@pytest.mark.parametrize("make", [lambda ca: client_context(_Files(ca)), _context_of_a_revocation])
+def test_no_python_asks_more_of_a_certificate_than_grpc_does(
+    make: Callable[[str], ssl.SSLContext], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Since Python 3.13 a default context refuses what lacks a key identifier, for one."""
+    default = ssl.create_default_context
+
+    def strict(*, cafile: str) -> ssl.SSLContext:
+        context = default(cafile=cafile)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", strict)
+    monkeypatch.setattr(socket, "create_connection", lambda address, timeout: socket.socket())
+    monkeypatch.setattr(ssl.SSLContext, "wrap_socket", lambda self, sock, **_: sock.close() or self)
+    context = make(str(folder / "authority.crt"))
+    assert not context.verify_flags & ssl.VERIFY_X509_STRICT
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)

@@ -25,6 +25,7 @@ _SSL = (
         ("UNAVAILABLE", _ALL + "Hostname Verification Check failed.", "SUSPECT", "server_name"),
         ("UNAVAILABLE", _ALL + _SSL + "CERTIFICATE_VERIFY_FAILED: x", "SUSPECT", "CA in 'cacert'"),
         ("UNAVAILABLE", _ALL + _SSL + "SSLV3_ALERT_BAD_CERTIFICATE", "SUSPECT", "'cert' and 'key'"),
+        ("UNAVAILABLE", _ALL + "Unwrap failed (TSI_DATA_CORRUPTED)", "SUSPECT", "'cert' and 'key'"),
         ("UNAVAILABLE", _ALL + _SSL + "WRONG_VERSION_NUMBER", "SUSPECT", "does not speak TLS"),
         ("UNAVAILABLE", _ALL + "x: Failed parsing HTTP/2 (Expected", "SUSPECT", "not an etcd"),
         ("UNIMPLEMENTED", "Method not found!", "SUSPECT", "no etcd v3 API"),

@@ -44,6 +44,7 @@ def test_one_more_of_a_thousand_members_costs_as_many_steps_as_one_of_ten() -> N
         assert [one.key for change in changes for one in change.put] == [SCOPE + name]
         return count
 
+    steps(10)  # the first time is another one
     assert steps(1000) == steps(10)
 
 
