@@ -72,17 +72,10 @@ def _errors() -> str:
     for one in errors():
         text = one_line(one.text.partition("\n\n")[0])
         retried = _inherited(one, lambda it: it.values.get("retryable", "")) == "True"
-        rows.append(
-            (
-                f"`{one.name}`",
-                f"`{one.bases[0]}`",
-                text,
-                failure_class(one),
-                "yes" if retried else "no",
-                to_do(one),
-            )
-        )
-    heads = "error", "is a", "what happened", "failure class", "repeated in the try", "what to do"
+        again = ", repeated" if retried else ""
+        of = f"`{one.name}`", f"{text} (`{one.bases[0]}`)", f"{failure_class(one)}{again}"
+        rows.append((*of, to_do(one)))
+    heads = "error", "what happened", "failure class", "what to do"
     return table(*heads, rows=rows)
 
 

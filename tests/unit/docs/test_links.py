@@ -46,7 +46,7 @@ def test_each_section_of_the_index_is_a_part_of_the_navigation() -> None:
         "# Site\n\n## Begin\n\n* [A](a.md): x\n* [B](b/c.md)\n\n## No pages\n\nx\n"
     )
     assert text.count("```{toctree}") == 1
-    assert ":caption: Begin\n\na\nb/c\n" in text
+    assert ":caption: Begin\n\nA <a>\nB <b/c>\n" in text
 
 
 def test_the_readme_leads_to_each_page_of_the_index_by_the_index() -> None:
