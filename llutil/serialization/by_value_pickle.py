@@ -234,6 +234,10 @@ def _importable(name: str) -> bool:
     parent, _, last = name.rpartition(".")
     if module is None or (parent and not _importable(parent)):
         return False
+    own = getattr(getattr(module, "__spec__", None), "name", name)
+    if own != name and parent and getattr(sys.modules[parent], last, None) is module:
+        # Its package gives it a second name, as collections does to collections.abc (Python 3.13).
+        return _importable(own)
     folders = getattr(sys.modules[parent], "__path__", ()) if parent else None
     spec = None
     for finder in sys.meta_path:

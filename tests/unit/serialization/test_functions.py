@@ -296,6 +296,32 @@ def test_a_module_that_another_makes_while_it_is_imported_goes_by_name() -> None
     assert not by_value_pickle._importable("pyexpat.absent")
 
 
+def test_a_module_under_a_second_name_that_its_package_gives_it_can_be_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ``collections.abc`` is since Python 3.13, beside a file of that name."""
+    package = tmp_path / "twice_named"
+    package.mkdir()
+    for file, text in {
+        "_own.py": "",
+        "abc.py": "",
+        "__init__.py": "import sys\nfrom . import _own as abc\n"
+        "sys.modules[__name__ + '.abc'] = abc",
+    }.items():
+        (package / file).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    import twice_named  # type: ignore[import-not-found]
+
+    try:
+        assert by_value_pickle._importable("twice_named.abc")
+        assert by_value_pickle._importable("collections.abc")
+        monkeypatch.delattr(twice_named, "abc")
+        assert not by_value_pickle._importable("twice_named.abc"), "a fresh interpreter has not"
+    finally:
+        for name in [name for name in sys.modules if name.startswith("twice_named")]:
+            del sys.modules[name]
+
+
 def test_a_module_that_the_user_sends_by_value_stays_so(hopeless: Any) -> None:
     cloudpickle.register_pickle_by_value(hopeless)
     try:
@@ -333,7 +359,7 @@ def test_code_of_another_python_is_refused_by_name_and_version() -> None:
     [
         (lambda: 1, "<lambda>"),
         (functools.partial(functools.partial(len), "a"), "len"),
-        (Path.exists, "Path.exists"),
+        (Path.mkdir, "Path.mkdir"),
         (threading.Event(), "Event"),
     ],
 )
