@@ -32,6 +32,8 @@ class FlagReader:
         self._pauses: dict[WishKind, float] = {}
         self._not_before: dict[WishKind, float] = {}
         self._due = _FOREVER
+        self._saves_soon = False
+        """Whether ranks were told to save, and have not done it yet: until then none is due."""
         self._said: dict[WishKind, str] = {}
         """Who raised a flag, and why, where that is known."""
         self._debugs = False
@@ -66,7 +68,7 @@ class FlagReader:
         self._wished.clear()
         self._pauses.clear()
         self._not_before.clear()
-        self.stops = self.pauses = self.debugged = self._debugs = False
+        self.stops = self.pauses = self.debugged = self._debugs = self._saves_soon = False
         self._due = now + self._every if first_node and self._every else _FOREVER
         self._events.paused.clear()
 
@@ -78,7 +80,7 @@ class FlagReader:
             events.trigger_save_checkpoint.clear()
             events.finished_save_checkpoint.clear()
             found[WishKind.CHECKPOINT] = self._why(WishKind.CHECKPOINT, "trigger_save_checkpoint")
-        elif now >= self._due and self._may(WishKind.CHECKPOINT, now):
+        elif now >= self._due and not self._saves_soon and self._may(WishKind.CHECKPOINT, now):
             found[WishKind.CHECKPOINT] = f"{self._every:g} s have passed since the last one"
         if events.stop_all_tasks.is_set() and not self.stops and self._may(WishKind.STOP, now):
             found[WishKind.STOP] = self._why(WishKind.STOP, "stop_all_tasks")
@@ -137,6 +139,8 @@ class FlagReader:
         """Ranks were told to do ``kinds``. On every node, the flags say so."""
         self._wished -= kinds
         self._forget(kinds)
+        if WishKind.CHECKPOINT in kinds:
+            self._saves_soon = True
         if WishKind.STOP in kinds:
             self.stops = True
             self._events.stop_all_tasks.set()
@@ -154,6 +158,7 @@ class FlagReader:
 
     def saved(self, now: float) -> None:
         """A checkpoint is committed, or was tried."""
+        self._saves_soon = False
         if self._due < _FOREVER and self._every:
             self._due = now + self._every
 

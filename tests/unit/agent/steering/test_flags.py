@@ -121,6 +121,20 @@ def test_the_first_node_wishes_a_checkpoint_whenever_one_is_due(page: Events) ->
     assert set(flags.wanted(23.0)) == {CHECKPOINT}
 
 
+def test_none_is_due_while_ranks_are_still_to_save_one(page: Events) -> None:
+    flags = FlagReader(page, saves=True, every=10.0)
+    flags.begin(0.0, first_node=True)
+    assert WishKind.CHECKPOINT in flags.wanted(10.0)
+    flags.decided({WishKind.CHECKPOINT})
+    assert flags.wanted(10.1) == flags.wanted(30.0) == {}, "a rank takes long for a step"
+    page.trigger_save_checkpoint.set()
+    assert WishKind.CHECKPOINT in flags.wanted(30.0), "somebody asks for one"
+    flags.decided({WishKind.CHECKPOINT})
+    flags.saved(31.0)
+    assert flags.wanted(40.0) == {}
+    assert WishKind.CHECKPOINT in flags.wanted(41.0)
+
+
 def test_no_other_node_wishes_one_by_the_clock(page: Events) -> None:
     flags = FlagReader(page, saves=True, every=10.0)
     flags.begin(0.0, first_node=False)
