@@ -101,6 +101,10 @@ def deployment(folder: Path, ledger: Ledger) -> Iterator[Deployment]:
             # A task whose worker is cut off is given up after so many seconds.
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
+            # A scheduler does so only for tasks that it has queued, or has adopted from one that it
+            # takes for dead; by default it looks for these every 300 s.
+            "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
+            "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
         }
         whole = replace(base, settings=settings, commands=_commands(home, net))
         server = stack.enter_context(
