@@ -98,8 +98,12 @@ def deployment(folder: Path, ledger: Ledger) -> Iterator[Deployment]:
             **base.settings,
             MARK: net.name,
             "SOAK_CONNECTION": "" if ledger is Ledger.SERVED else "soak_store",
+            # As the preflight advises: a task outlives an api-server that is started again. Airflow
+            # asks again for 8 s by default, and a result that cannot be pushed for so long is lost.
+            "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "61",
+            "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "10",
             # A task whose worker is cut off is given up after so many seconds.
-            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
+            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
             # A scheduler does so only for tasks that it has queued, or has adopted from one that it
             # takes for dead; by default it looks for these every 300 s.

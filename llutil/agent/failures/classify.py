@@ -20,6 +20,7 @@ infrastructure     SIGKILL without evidence of the above: code does not send it 
                    mistake, and a platform that evicts a process sends it. SIGBUS, of the rank or
                    of a data loader's worker: a page of a mapped file was not available, for example
                    on a full ``/dev/shm`` or a lost disk; and torch's error that says so.
+                   A checkpoint that its store refused to write or to read, as on a full disk.
                    A peer that went away during a collective, if no earlier failure is known: then
                    the peer's node or network has failed.
 user code          All else: exceptions, exit codes, SIGSEGV, SIGABRT and other crashes of native
@@ -65,6 +66,7 @@ _NO_SHARED_MEMORY = (
     ("/torch_", ("No space left on device",)),
 )
 """The same of words, as above."""
+_CHECKPOINT_ERROR = "llutil.errors.CheckpointError"
 _TIMED_OUT = re.compile(
     r"Timed out waiting \d+ms for (recv|send) operation to complete|"  # gloo
     r"Watchdog caught collective operation timeout|"  # NCCL
@@ -116,7 +118,7 @@ def classify(status: int, said: ErrorNote, oom_kills: int | None = None) -> Fail
         return FailureClass.PREEMPTION
     if not said.kind and status < 0:
         return _class_of_signal(-status)
-    if only_reports_peer_gone(status, said) or lacks_shared_memory(said):
+    if only_reports_peer_gone(status, said) or lacks_shared_memory(said) or _store_refused(said):
         return FailureClass.INFRASTRUCTURE
     return FailureClass.USER_CODE
 
@@ -136,6 +138,14 @@ def _is_out_of_memory(status: int, said: ErrorNote, oom_kills: int | None) -> bo
 def lacks_shared_memory(said: ErrorNote) -> bool:
     """Whether torch or a data loader reports that ``/dev/shm`` is full."""
     return bool(said.kind) and _has_words(_whole_text(said), _NO_SHARED_MEMORY)
+
+
+def _store_refused(said: ErrorNote) -> bool:
+    """Whether a checkpoint failed by its store's error, and not since ranks came at other steps.
+    torch has a ``CheckpointError`` of another meaning.
+    """
+    text = _whole_text(said)
+    return _CHECKPOINT_ERROR in text and ("[Errno " in text or "OSError" in text)
 
 
 def _whole_text(said: ErrorNote) -> str:
