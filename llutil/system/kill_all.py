@@ -27,6 +27,7 @@ from llutil.system.process_table import (
     command_of,
     environment_has,
     newest_number,
+    numbers_are_the_kernels,
     stat_of,
 )
 from llutil.system.send_signal import Sent, send_signal
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
 __all__ = ["Survivors", "job_processes", "kill_all", "marked_processes"]
 
 # Looks at /proc in a row that must find nothing. /proc is read a piece at a time, so one look can
-# miss a process that is forked meanwhile, and whose parent ends before it is read.
+# miss a process that is forked meanwhile, and whose parent ends before it is read. One look is
+# enough if the kernel has given no number meanwhile: then nothing was forked.
 _EMPTY_LOOKS = 3
 # How many of the numbers that were given during a look are looked at one by one, at most.
 _MOST_NEW = 1000
@@ -123,6 +125,8 @@ def kill_all(
         found = job_processes(table, known, marked | stopped.keys() | dying, guardians) - spared
         living = [table[pid] for pid in found if table[pid].lives]
         left = [stat for stat in living if stat.key not in refused]
+        if not left and newest == newest_number() and numbers_are_the_kernels():
+            return _survivors(living, refused)
         empty = 0 if left or _some_are_new(newest, mark, known) else empty + 1
         if empty == _EMPTY_LOOKS:
             return _survivors(living, refused)

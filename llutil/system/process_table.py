@@ -23,6 +23,7 @@ __all__ = [
     "command_of",
     "environment_has",
     "newest_number",
+    "numbers_are_the_kernels",
     "session_members",
     "stat_of",
 ]
@@ -110,6 +111,13 @@ def newest_number() -> int:
     """The number that was last given to a process or a thread (proc(5), ``loadavg``)."""
     with open("/proc/loadavg", "rb") as file:  # noqa: PTH123 - as above
         return int(file.read().split()[4])
+
+
+def numbers_are_the_kernels() -> bool:
+    """Whether ``newest_number`` changes with each fork. It does not where a container shows a file
+    of its own in that place (lxcfs), or a kernel in a sandbox does not count (gVisor).
+    """
+    return os.stat("/proc/loadavg").st_dev == os.stat("/proc").st_dev and newest_number() > 0  # noqa: PTH116 - as above
 
 
 def session_members(leaders: set[int]) -> set[int]:

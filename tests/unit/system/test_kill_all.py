@@ -4,6 +4,7 @@ of them.
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -12,8 +13,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from llutil.system import kill_all as module
 from llutil.system.kill_all import Survivors, job_processes, kill_all
-from llutil.system.process_table import ProcessStat, stat_of
+from llutil.system.process_table import (
+    ProcessStat,
+    newest_number,
+    numbers_are_the_kernels,
+    stat_of,
+)
 
 INIT, SHELL, AGENT, STARTER, RANK = 1, 50, 100, 110, 120
 START = 7000
@@ -193,3 +200,27 @@ def test_what_ends_at_the_deadline_is_no_survivor(
 
     monkeypatch.setattr(signal, "pidfd_send_signal", send_and_wait)
     assert not kill_all(sessions, "", time.monotonic() - 1)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "kernels", "looks"),
+    [((5, 5), True, 1), ((5, 5), False, 3), ((5, 6), True, 3)],
+    ids=["nothing was forked", "who counts is not the kernel", "something was forked"],
+)
+def test_one_empty_look_is_enough_if_nothing_was_forked_meanwhile(
+    numbers: tuple[int, int], kernels: bool, looks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = itertools.cycle(numbers)
+    monkeypatch.setattr(module, "newest_number", lambda: next(given))
+    monkeypatch.setattr(module, "numbers_are_the_kernels", lambda: kernels)
+    monkeypatch.setattr(module, "_some_are_new", lambda *_: False)
+    done: list[int] = []
+    before_each_look(monkeypatch, done.append)
+    assert not kill_all({}, "", time.monotonic() + LIMIT)
+    assert len(done) == looks
+
+
+def test_the_kernel_counts_the_processes_of_this_machine() -> None:
+    before = newest_number()
+    subprocess.run(["true"], check=True)
+    assert (newest_number() != before) == numbers_are_the_kernels()
