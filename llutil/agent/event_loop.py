@@ -51,9 +51,9 @@ class EventLoop:
         self._selector.register(fd, events, callback)
 
     def unwatch(self, fd: int) -> None:
-        """Stop waiting for ``fd``. Does nothing if it is not watched."""
+        """Stop waiting for ``fd``. Does nothing if it is not watched, or the loop is closed."""
         self._paused.pop(fd, None)
-        if fd in self._selector.get_map():
+        if fd in (self._selector.get_map() or ()):
             self._selector.unregister(fd)
 
     def pause(self, fd: int, until: float) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import select
 import subprocess
 import sys
 import time
@@ -56,6 +57,8 @@ class Guardian:
         self._exit_fd = -1
         self._unwritten = b""
         """What the pipe had no room for."""
+        self._kept = False
+        """Whether it has no loop, and no job."""
         self._start()
 
     @property
@@ -90,9 +93,35 @@ class Guardian:
             self._revocation = revocation
             self._send_revocation()
 
+    def keep(self) -> None:
+        """The job has ended and left nothing: leave the loop, and have the guardian wait for the
+        next job.
+        """
+        for session in tuple(self._sessions):
+            self.forget(session)
+        self.set_revocation(None)
+        self._loop.unwatch(self._exit_fd)
+        if self._unwritten:  # it does not read
+            self._end_process()
+        self._kept = True
+
+    def take_up(self, loop: EventLoop) -> None:
+        """Guard another job, whose loop is ``loop``, after ``keep``. If the guardian has ended,
+        another is started.
+
+        :raises OSError: there can be none.
+        """
+        self._loop, self._kept = loop, False
+        if self._process is None or self._process.poll() is not None:
+            self._end_process()
+            self._start()
+        else:
+            loop.watch(self._exit_fd, self._replace)
+
     def close(self) -> None:
         """The job has ended and left nothing: end the guardian."""
-        self._write_line(GOODBYE)
+        if not self._kept:
+            self._write_line(GOODBYE)
         self._end_process()
 
     def _start(self) -> None:
@@ -159,15 +188,21 @@ class Guardian:
             # stopped by a signal. So it is killed, before it can take the closed pipe for our
             # death.
             process.kill()
+        patience = HELPER_ENDED
         if self._exit_fd >= 0:
             self._loop.unwatch(self._exit_fd)
+            if process is not None:
+                poll = select.poll()  # Popen's own wait looks again and again
+                poll.register(self._exit_fd, select.POLLIN)
+                poll.poll(1000 * HELPER_ENDED)
+                patience = 0.0
             os.close(self._exit_fd)
             self._exit_fd = -1
         self._close_pipe()
         if process is None:
             return
         try:
-            process.wait(HELPER_ENDED)
+            process.wait(patience)
         except subprocess.TimeoutExpired:
             text = "the guardian, process %d, still exists %g s after SIGKILL"
             _log.warning(text, process.pid, HELPER_ENDED)

@@ -177,3 +177,33 @@ def test_a_first_guardian_that_cannot_be_started_leaves_nothing(
         with pytest.raises(OSError, match="no more"):
             Guardian("no mark", loop)
     assert held() == before
+
+
+def test_a_guardian_that_is_kept_knows_nothing_of_the_job_before(loop: EventLoop) -> None:
+    before = held()
+    guardian = Guardian("no mark", loop)
+    first = guardian.pid
+    with session() as earlier, session() as later:
+        guardian.watch(earlier.pid, start_of(earlier))
+        guardian.keep()
+        with EventLoop() as other:
+            guardian.take_up(other)
+            assert guardian.pid == first
+            guardian.watch(later.pid, start_of(later))
+            guardian._close_pipe()  # as if the agent had been killed
+            assert later.wait(LIMIT) == -signal.SIGKILL
+            assert earlier.poll() is None
+            guardian.keep()
+    guardian.close()
+    assert held() == before
+
+
+def test_a_guardian_that_has_ended_before_the_next_job_is_replaced(loop: EventLoop) -> None:
+    guardian = Guardian("no mark", loop)
+    first = guardian.pid
+    guardian.keep()
+    os.kill(first, signal.SIGKILL)
+    os.waitid(os.P_PID, first, os.WEXITED | os.WNOWAIT)
+    guardian.take_up(loop)
+    assert guardian.pid != first
+    guardian.close()
