@@ -126,7 +126,10 @@ def remove_stale(folder: str | Path | None = None) -> list[str]:
     """
     removed = []
     for candidate in _folders(folder):
-        for path in sorted(candidate.glob(f"{_NAME_PREFIX}*")):
+        names: list[str] = []
+        with contextlib.suppress(OSError):
+            names = os.listdir(candidate)  # noqa: PTH208 - far quicker, and each launch does it
+        for path in (candidate / n for n in sorted(names) if n.startswith(_NAME_PREFIX)):
             # The file may be another user's, or another process has just removed it.
             with contextlib.suppress(OSError):
                 if _is_stale(path):
