@@ -125,7 +125,8 @@ class Agent(SimpleElasticAgent):
         self._job.events.reset_slots()
         self._round = self._round_name()
         plans = [self._rank_plan(worker_group, worker) for worker in worker_group.workers]
-        self._oom_watch = OomWatch()
+        if self._start_count:
+            self._oom_watch = OomWatch()  # kills before this round are not its own
         try:
             self._workers = self._new_workers(plans)
         except RankServerLostError as error:
@@ -167,9 +168,8 @@ class Agent(SimpleElasticAgent):
         workers.refresh()
         if workers.failed:
             return RunResult(state=WorkerState.FAILED)
-        if workers.ended:
-            return RunResult(state=WorkerState.SUCCEEDED)
-        return RunResult(state=WorkerState.HEALTHY)
+        ended = workers.ended
+        return RunResult(state=WorkerState.SUCCEEDED if ended else WorkerState.HEALTHY)
 
     # What subclasses have to say.
 
@@ -198,6 +198,7 @@ class Agent(SimpleElasticAgent):
                 loop=self._loop,
                 observer=self._observer,
                 check=self._signals.check,
+                prepare=self._remaining_restarts > 0 or self._worker_group.group_world_size > 1,
             )
         finally:
             os.close(order_fd)

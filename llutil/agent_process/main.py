@@ -54,7 +54,7 @@ from llutil.task_link.secrets_file import take_secrets
 from llutil.time_budgets import KILLED, StopBudget
 
 if TYPE_CHECKING:
-    from llutil.agent.start_methods.rank_server import ServerProcess
+    from llutil.agent.start_methods.server_process import ServerProcess
     from llutil.launcher.config import LaunchConfig
 
 __all__ = ["main"]

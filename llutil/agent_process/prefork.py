@@ -18,7 +18,7 @@ from llutil.launcher.config_checks import problems_of
 from llutil.launcher.device_count import worker_count
 
 if TYPE_CHECKING:
-    from llutil.agent.start_methods.rank_server import ServerProcess
+    from llutil.agent.start_methods.server_process import ServerProcess
 
 __all__ = ["import_environment", "prefork_server", "should_prefork"]
 

@@ -110,9 +110,9 @@ def build_agent(
     request.before_first_process()
     shared = take_shared_server(request, nproc, stack)
     server = JobServer()
-    mark = request.mark or (shared[1] if shared else uuid.uuid4().hex)
-    guardian = Guardian(mark, loop)
-    stack.callback(guardian.close)
+    mark = request.mark or (shared[1].mark if shared else uuid.uuid4().hex)
+    guardian = shared[1].guardian(loop) if shared else Guardian(mark, loop)
+    stack.callback(guardian.keep if shared else guardian.close)
     # After the guardian: it removes the page if this process is killed.
     events = request.events or _event_page(stack)
     request.on_event_page(events)

@@ -15,11 +15,11 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from llutil.launcher.request import LaunchRequest
-from llutil.launcher.shared_forkserver import shared_fork_server
+from llutil.launcher.shared_forkserver import SharedForkServer, shared_fork_server
 
 if TYPE_CHECKING:
     from llutil.agent.start_methods.forkserver_client import ForkServer
-    from llutil.agent.start_methods.rank_server import ServerProcess
+    from llutil.agent.start_methods.server_process import ServerProcess
     from llutil.agent.start_methods.starter import Starter
 
 __all__ = ["new_starter", "take_shared_server", "warn_of_fork"]
@@ -29,8 +29,8 @@ _log = logging.getLogger(__name__)
 
 def take_shared_server(
     request: LaunchRequest, nproc: int, stack: ExitStack
-) -> tuple[ForkServer, str] | None:
-    """The fork server of the caller's ``warm_workers`` block, and its mark; None if this launch
+) -> tuple[ForkServer, SharedForkServer] | None:
+    """The fork server of the caller's ``warm_workers`` block, and what has it; None if this launch
     cannot use it.
     """
     shared = shared_fork_server()
@@ -39,8 +39,8 @@ def take_shared_server(
     server = shared.take(_workers_environment(nproc))
     if server is None:
         return None
-    stack.callback(shared.give_back)
-    return server, shared.mark
+    stack.callback(shared.give_back, nproc)
+    return server, shared
 
 
 def _workers_environment(nproc: int) -> dict[str, str]:

@@ -15,7 +15,7 @@ from llutil.events.events import Events
 
 if TYPE_CHECKING:
     from llutil.agent.observer import AgentObserver
-    from llutil.agent.start_methods.rank_server import ServerProcess
+    from llutil.agent.start_methods.server_process import ServerProcess
     from llutil.launcher.config import LaunchConfig
 
 __all__ = ["LaunchRequest"]

@@ -2,7 +2,8 @@
 
 Usually each launch with ``start_method="forkserver"`` starts its own fork server, which imports
 torch again and ends with the launch. So a launch leaves no process behind. Here the caller keeps
-one server for the time of a ``with`` block. This module imports the server's code only when it is
+one server for the time of a ``with`` block, with as many workers forked ahead as the last launch
+had, and one guardian. This module imports the server's code only when it is
 needed.
 """
 
@@ -19,6 +20,8 @@ from typing import TYPE_CHECKING
 from llutil.system.job_mark import MARK_VARIABLE
 
 if TYPE_CHECKING:
+    from llutil.agent.event_loop import EventLoop
+    from llutil.agent.guardian.client import Guardian
     from llutil.agent.start_methods.forkserver_client import ForkServer
 
 __all__ = ["SharedForkServer", "shared_fork_server", "warm_workers"]
@@ -27,8 +30,8 @@ _shared_server: ContextVar[SharedForkServer | None] = ContextVar("llutil_kept_se
 
 
 class SharedForkServer:
-    """A fork server, and the mark that the server and its jobs carry. One launch at a time has
-    it.
+    """A fork server, and the mark that the server and its jobs carry. One launch at a time has it,
+    with a guardian.
     """
 
     def __init__(self) -> None:
@@ -37,6 +40,7 @@ class SharedForkServer:
         self.mark = uuid.uuid4().hex
         self._env = {**os.environ, MARK_VARIABLE: self.mark}
         self._server: ForkServer = ForkServer(self._env)
+        self._guardian: Guardian | None = None
         self._used = threading.Lock()
 
     def take(self, environ: Mapping[str, str]) -> ForkServer | None:
@@ -51,13 +55,32 @@ class SharedForkServer:
             return None
         return self._server
 
-    def give_back(self) -> None:
-        """The launch is over, and all its workers have ended."""
+    def guardian(self, loop: EventLoop) -> Guardian:
+        """The guardian of the launch that has the server; ``keep`` ends that. It is kept, as the
+        server is.
+
+        :raises OSError: none can be started.
+        """
+        from llutil.agent.guardian.client import Guardian
+
+        if self._guardian is None:
+            self._guardian = Guardian(self.mark, loop)
+        else:
+            self._guardian.take_up(loop)
+        return self._guardian
+
+    def give_back(self, count: int) -> None:
+        """The launch is over, and all its ``count`` workers have ended. The next may need so
+        many again.
+        """
+        self._server.prepare(count)
         self._used.release()
 
     def close(self) -> None:
-        """End the server."""
+        """End the server, and the guardian."""
         self._server.close()
+        if self._guardian is not None:
+            self._guardian.close()
 
 
 def shared_fork_server() -> SharedForkServer | None:
@@ -71,9 +94,12 @@ def warm_workers() -> Iterator[None]:
     ``start_method="forkserver"``.
 
     The server starts at once and imports torch while the caller goes on. It ends with the block,
-    and when the caller is killed. A launch starts its own server, as it would outside the block, if
-    another launch uses the shared one, or if its environment differs in variables that are read at
-    import (see ``llutil.agent.worker_side.fork_environment``).
+    and when the caller is killed. After a launch, it forks as many workers ahead as that one had;
+    they wait, without any code of yours, for the next.
+
+    A launch starts its own server, as it would outside the block, if another launch uses the shared
+    one, or if its environment differs in variables that are read at import (see
+    ``llutil.agent.worker_side.fork_environment``).
     """
     server = SharedForkServer()
     token = _shared_server.set(server)

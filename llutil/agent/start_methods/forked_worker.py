@@ -12,12 +12,14 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from llutil.agent.start_methods.blas_threads import BlasPools
-from llutil.agent.start_methods.rank_server_loop import WorkerStart
+from llutil.agent.start_methods.worker_start import WorkerStart
 from llutil.agent.worker_side import worker_main
-from llutil.agent.worker_side.work_order import read_order
+from llutil.agent.worker_side.program_end import forget_parent
+from llutil.agent.worker_side.work_order import WorkOrder, read_order, write_order
 from llutil.entrypoint import Command
+from llutil.serialization import functions
 
-__all__ = ["run_forked_worker"]
+__all__ = ["rehearse", "run_forked_worker"]
 
 
 def run_forked_worker(
@@ -58,3 +60,21 @@ def _replace_standard_streams(stdin: int | None, stdout: int | None, stderr: int
     if stderr is not None:
         os.dup2(stderr, 2)
         sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False, errors="backslashreplace")
+
+
+def rehearse() -> None:
+    """Do what a worker does before the user's code, as far as it leaves nothing behind.
+
+    A fork has its parent's memory, page by page, until it writes to a page. So the pages that a
+    worker's first code writes to are copied now, while nobody waits for it.
+    """
+    forget_parent()
+    env = dict(os.environ)
+    os.environ.clear()
+    os.environ.update(env)
+    call = functions.pickle_call(os.getpid, [], {})
+    order = WorkOrder(entrypoint=call, sys_path=tuple(sys.path), result_limit=None)
+    fd = write_order(order)
+    read_order(fd)
+    os.close(fd)
+    functions.load_call(call)

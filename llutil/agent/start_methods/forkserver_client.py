@@ -12,7 +12,8 @@ import socket
 import subprocess
 from collections.abc import Mapping
 
-from llutil.agent.start_methods.rank_server import ForkRefused, RankServer, ServerProcess
+from llutil.agent.start_methods.rank_server import ForkRefused, RankServer
+from llutil.agent.start_methods.server_process import ServerProcess
 from llutil.agent.start_methods.spawn_and_fork import WORKER_INTERPRETER
 from llutil.agent.start_methods.starter import StartRequest, WorkerProcess, interpreter_command
 from llutil.agent.worker_side.fork_environment import BLAS_THREADS, unsettable_after_fork
@@ -43,6 +44,15 @@ class ForkServer:
     def processes(self) -> dict[int, int]:
         """See ``Starter``. The server is no worker, but it carries the job's mark."""
         return self._server.processes
+
+    @property
+    def ready(self) -> dict[int, int]:
+        """See ``Starter``."""
+        return self._server.ready
+
+    def prepare(self, count: int) -> None:
+        """See ``Starter``."""
+        self._server.prepare(count)
 
     def start(self, request: StartRequest) -> WorkerProcess:
         """One more worker: a fork of the server, which is started again if it died, or else a fresh

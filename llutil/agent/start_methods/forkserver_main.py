@@ -24,9 +24,9 @@ from functools import partial
 from typing import NoReturn
 
 from llutil.agent.start_methods.blas_threads import BlasPools, thread_count
-from llutil.agent.start_methods.forked_worker import run_forked_worker
-from llutil.agent.start_methods.rank_server import ForkedServerProcess
+from llutil.agent.start_methods.forked_worker import rehearse, run_forked_worker
 from llutil.agent.start_methods.rank_server_loop import serve, set_up_process
+from llutil.agent.start_methods.server_process import ForkedServerProcess
 from llutil.system.gc_pause import fork_without_gc, gc_paused
 
 __all__ = ["fork_server", "import_ahead", "main"]
@@ -100,7 +100,7 @@ def _serve(channel_fd: int, agent: int) -> NoReturn:
     # Garbage collection in a worker would write to objects that all workers share, and so copy
     # their memory.
     gc.freeze()
-    serve(channel_fd, agent, partial(run_forked_worker, pools=pools), _refuse_for_threads)
+    serve(channel_fd, agent, partial(run_forked_worker, pools=pools), _refuse_for_threads, rehearse)
 
 
 def _refuse_for_threads() -> dict[str, int] | None:

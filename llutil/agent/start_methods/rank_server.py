@@ -12,14 +12,14 @@ import json
 import logging
 import os
 import select
-import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Protocol
 
+from llutil.agent.start_methods.ready_workers import ReadyWorkers
+from llutil.agent.start_methods.server_process import ServerProcess, await_end
 from llutil.agent.start_methods.starter import (
     RankServerLostError,
     StartRequest,
@@ -30,7 +30,7 @@ from llutil.system.process_table import stat_of
 from llutil.system.send_signal import Sent, send_signal_by_pidfd
 from llutil.time_budgets import HELPER_ENDED
 
-__all__ = ["ForkRefused", "ForkedServerProcess", "RankServer", "ServerProcess"]
+__all__ = ["ForkRefused", "RankServer"]
 
 _log = logging.getLogger(__name__)
 
@@ -42,51 +42,6 @@ _END_TIMEOUT = 1.0
 _CHECK_PERIOD = 0.1
 # Seconds for its answer after a stop was asked for.
 _STOP_PATIENCE = 5.0
-
-
-class ServerProcess(Protocol):
-    """A rank server's process, as its parent sees it; ``subprocess.Popen`` is one."""
-
-    @property
-    def pid(self) -> int:
-        """Its process number."""
-
-    def poll(self) -> int | None:
-        """Its exit status, negative for a signal; None while it runs."""
-
-    def kill(self) -> None:
-        """SIGKILL, if it has not been reaped."""
-
-
-class ForkedServerProcess:
-    """A rank server that this process has forked itself."""
-
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
-        self._status: int | None = None
-
-    @property
-    def pid(self) -> int:
-        """See ``ServerProcess``."""
-        return self._pid
-
-    def poll(self) -> int | None:
-        """See ``ServerProcess``."""
-        if self._status is None:
-            try:
-                pid, status = os.waitpid(self._pid, os.WNOHANG)
-            except ChildProcessError:  # another wait in this process took the status
-                pid, status = self._pid, signal.SIGKILL
-            if pid:
-                self._status = os.waitstatus_to_exitcode(status)
-        return self._status
-
-    def kill(self) -> None:
-        """See ``ServerProcess``."""
-        if self.poll() is None:  # so its number is still its own
-            pidfd = os.pidfd_open(self._pid)
-            send_signal_by_pidfd(pidfd, signal.SIGKILL)
-            os.close(pidfd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +69,7 @@ class RankServer:
         self._start_ticks = 0
         self._answered = False
         self._workers: set[_ServerChild] = set()
+        self._ready = ReadyWorkers()
         self._ensure(first)
 
     @property
@@ -122,6 +78,16 @@ class RankServer:
         if self._process is None or self._process.poll() is not None:
             return {}
         return {self._process.pid: self._start_ticks}
+
+    @property
+    def ready(self) -> dict[int, int]:
+        """See ``Starter``."""
+        return self._ready.processes()
+
+    def prepare(self, count: int) -> None:
+        """See ``Starter``; nothing while there is no such process."""
+        if self._socket is not None and self.processes:
+            self._ready.ask(self._socket, count)
 
     def start(
         self, request: StartRequest, interpreter: Sequence[str] = ()
@@ -136,7 +102,13 @@ class RankServer:
         for attempt in (1, 2):
             channel = self._ensure()
             with ExitStack() as sent, ExitStack() as kept:
-                exit_read, header, fds = _message(request, interpreter, sent, kept)
+                header, fds = _message(request, interpreter, sent)
+                if not interpreter and (worker := self._start_ready(header, fds, request.check)):
+                    return worker
+                exit_read, exit_write = os.pipe2(os.O_CLOEXEC)
+                kept.callback(os.close, exit_read)
+                sent.callback(os.close, exit_write)
+                fds.insert(1, exit_write)
                 try:
                     answer, pidfds = self._ask(channel, header, fds, request.check)
                 except (OSError, EOFError) as error:
@@ -154,9 +126,7 @@ class RankServer:
                         if not pidfds:  # the kernel found no room for it
                             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
                         kept.pop_all()
-                        worker = _ServerChild(pid, ticks, pidfds[0], exit_read, self._workers)
-                        self._workers.add(worker)
-                        return worker
+                        return _ServerChild(pid, ticks, pidfds[0], exit_read, self._workers)
                     case {"error": str(why)}:
                         raise InfrastructureError(f"a worker could not be started: {why}")
                     case other:
@@ -166,15 +136,16 @@ class RankServer:
     def close(self) -> None:
         """End the server, and with it every worker that it started."""
         self._workers = set()
+        self._ready.close()
         if self._socket is not None:
             self._socket.close()  # the server ends when its socket does
             self._socket = None
         if self._process is None:
             return
         # One that has never answered may still be importing: it has started nothing.
-        if not self._answered or not _await_end(self._process, _END_TIMEOUT):
+        if not self._answered or not await_end(self._process, _END_TIMEOUT):
             self._process.kill()
-            if not _await_end(self._process, HELPER_ENDED - _END_TIMEOUT):
+            if not await_end(self._process, HELPER_ENDED - _END_TIMEOUT):
                 text = "the process that starts workers, %d, still exists %g s after SIGKILL"
                 _log.warning(text, self._process.pid, HELPER_ENDED - _END_TIMEOUT)
         self._process = None
@@ -205,6 +176,27 @@ class RankServer:
         self._answered = True
         return answer, pidfds
 
+    def _start_ready(
+        self, header: bytes, fds: Sequence[int], check: Callable[[], None]
+    ) -> WorkerProcess | None:
+        """A worker that was forked ahead; None if there is none."""
+        while ready := self._ready.take():
+            try:
+                if not ready.pid:
+                    self._await_answer(ready.channel, check)
+                    ready.take_answer()
+                ready.hand_over(header, fds, lambda channel: self._await_answer(channel, check))
+            except BaseException as error:
+                ready.give_up()
+                if not isinstance(error, OSError | EOFError):
+                    raise
+                if isinstance(error, TimeoutError):
+                    self._ready.close()  # another would not answer either
+                continue
+            ready.channel.close()
+            return _ServerChild(ready.pid, ready.start, ready.pidfd, ready.exit_fd, self._workers)
+        return None
+
     def _await_answer(self, channel: socket.socket, check: Callable[[], None]) -> None:
         deadline = time.monotonic() + _ANSWER_TIMEOUT
         stopped_at = float("inf")
@@ -224,16 +216,11 @@ class RankServer:
 
 
 def _message(
-    request: StartRequest, interpreter: Sequence[str], sent: ExitStack, kept: ExitStack
-) -> tuple[int, bytes, list[int]]:
-    """Where to read the worker's exit status, and the message to the server: its text and its
-    descriptors.
-
-    ``sent`` closes what only the server needs once the message is sent, and ``kept`` the first.
+    request: StartRequest, interpreter: Sequence[str], sent: ExitStack
+) -> tuple[bytes, list[int]]:
+    """The message to a process that is to start the worker, or to become it: its text and its
+    descriptors. ``sent`` closes what only that process needs once the message is sent.
     """
-    exit_read, exit_write = os.pipe2(os.O_CLOEXEC)
-    kept.callback(os.close, exit_read)
-    sent.callback(os.close, exit_write)
     body_fd = os.memfd_create("llutil-start", os.MFD_CLOEXEC)
     sent.callback(os.close, body_fd)
     body = {"env": dict(request.env), "interpreter": list(interpreter)}
@@ -241,12 +228,12 @@ def _message(
         file.write(json.dumps(body).encode())
     cwd_fd = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     sent.callback(os.close, cwd_fd)
-    fds = [body_fd, exit_write, cwd_fd, request.order_fd, request.outcome_fd]
+    fds = [body_fd, cwd_fd, request.order_fd, request.outcome_fd]
     names = ("stdin", "stdout", "stderr", "shared_fd")
     further = {name: getattr(request, name) for name in names}
     given = [fd for fd in further.values() if fd is not None]
     header = {name: fd is not None for name, fd in further.items()}
-    return exit_read, json.dumps(header).encode(), fds + given
+    return json.dumps(header).encode(), fds + given
 
 
 class _ServerChild:
@@ -264,6 +251,7 @@ class _ServerChild:
         self._siblings = siblings
         self._status: int | None = None
         os.set_blocking(exit_fd, False)
+        siblings.add(self)
 
     def poll(self) -> int | None:
         """See ``WorkerProcess``."""
@@ -285,14 +273,3 @@ class _ServerChild:
         self._siblings.discard(self)
         os.close(self.exit_fd)
         os.close(self._pidfd)
-
-
-def _await_end(process: ServerProcess, seconds: float) -> bool:
-    """Wait at most ``seconds`` for the end of ``process``, and reap it; whether it has ended."""
-    if process.poll() is None:
-        pidfd = os.pidfd_open(process.pid)
-        poll = select.poll()
-        poll.register(pidfd, select.POLLIN)
-        poll.poll(1000 * seconds)
-        os.close(pidfd)
-    return process.poll() is not None

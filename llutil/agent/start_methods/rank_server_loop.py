@@ -3,7 +3,8 @@
 It serves one agent over one socket. A request brings descriptors (the worker's environment, where
 to write its exit status, its order, its outcome pipe, its streams); the answer is the worker's pid,
 its start, and a descriptor of it. A worker is a fresh interpreter or, where the caller of ``serve``
-has something to fork for, a fork of this process.
+has something to fork for, a fork of this process. Such a fork may be asked for ahead: then it waits
+on a socket of its own for what it starts with, see ``ready_workers``.
 
 The process adopts the orphans of its workers: what they leave in sessions and environments of their
 own stays below it, and is found there. It ends when its agent closes the socket or is killed, and
@@ -11,7 +12,7 @@ before that it kills all that is below it. It has one thread.
 
 ``main`` serves fresh interpreters alone. Under ``spawn`` each launch waits for it, so this module
 imports little: of the standard library nothing like ``dataclasses`` or ``typing``, and of ours only
-``rank_server_children``, ``llutil.system`` and ``llutil.time_budgets``.
+``rank_server_children``, ``worker_start``, ``llutil.system`` and ``llutil.time_budgets``.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import time
 import traceback
 
 from llutil.agent.start_methods.rank_server_children import Children
+from llutil.agent.start_methods.worker_start import WorkerStart, await_start, read_body
 from llutil.system.gc_pause import fork_without_gc
 from llutil.system.kill_all import kill_all
 from llutil.system.process_inheritance import adopt_orphans, die_with_parent
@@ -37,52 +39,14 @@ from llutil.time_budgets import KILLED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from typing import Any, NoReturn
 
-__all__ = ["WorkerStart", "main", "serve", "set_up_process"]
+__all__ = ["main", "serve", "set_up_process"]
 
 # Seconds between two looks at what gives no notice: an adopted process that has ended.
 _REAP_PERIOD = 10.0
 _NO_ROOM = "the process that starts workers may have no more open files (ulimit -n)"
-
-
-class WorkerStart:
-    """What one worker starts with. The descriptors are this process's numbers.
-
-    ``server_fds`` are those that are not for the worker.
-    """
-
-    __slots__ = (
-        "cwd_fd",
-        "env",
-        "order_fd",
-        "outcome_fd",
-        "server_fds",
-        "shared_fd",
-        "stderr",
-        "stdin",
-        "stdout",
-    )
-
-    def __init__(
-        self,
-        env: dict[str, str],
-        fds: Sequence[int],
-        server_fds: set[int],
-        *,
-        stdin: bool,
-        stdout: bool,
-        stderr: bool,
-        shared_fd: bool,
-    ) -> None:
-        self.env = env
-        self.cwd_fd, self.order_fd, self.outcome_fd, *further = fds
-        self.stdin = further.pop(0) if stdin else None
-        self.stdout = further.pop(0) if stdout else None
-        self.stderr = further.pop(0) if stderr else None
-        self.shared_fd = further.pop(0) if shared_fd else None
-        self.server_fds = {*server_fds, *fds} - {self.order_fd, self.outcome_fd, self.shared_fd}
 
 
 def main(channel_fd: int, agent: int) -> None:
@@ -105,11 +69,13 @@ def serve(
     agent: int,
     become_worker: Callable[[WorkerStart], NoReturn] | None = None,
     may_fork: Callable[[], dict[str, Any] | None] = lambda: None,
+    rehearse: Callable[[], None] = lambda: None,
 ) -> NoReturn:
     """Answer requests until the agent needs no more or is gone.
 
     ``become_worker`` is called in a fork of this process; without it there are no forks.
-    ``may_fork`` gives the answer to a request for a fork if there should be none.
+    ``may_fork`` gives the answer to a request for a fork if there should be none. ``rehearse`` is
+    called in a fork that was asked for ahead, before it waits.
     """
     adopt_orphans()
     channel = socket.socket(fileno=channel_fd)
@@ -124,13 +90,18 @@ def serve(
     if os.getppid() != agent:
         _end()
     children = Children(poll)
+    own_fds = {channel_fd, agent_fd}
+
+    def fork_ahead(fds: list[int]) -> None:
+        _fork_ahead(fds, own_fds, children, become_worker, may_fork, rehearse)
+
     while True:
         for fd, _ in poll.poll(1000 * _REAP_PERIOD):
             if fd == agent_fd:
                 _end()
             elif fd != channel_fd:
                 children.on_ready(fd)
-            elif not _answer(channel, {channel_fd, agent_fd}, children, become_worker, may_fork):
+            elif not _answer(channel, own_fds, children, become_worker, may_fork, fork_ahead):
                 _end()
         children.tell_statuses()
         with contextlib.suppress(OSError):  # no descriptor is free to look with
@@ -157,6 +128,7 @@ def _answer(
     children: Children,
     become_worker: Callable[[WorkerStart], NoReturn] | None,
     may_fork: Callable[[], dict[str, Any] | None],
+    fork_ahead: Callable[[list[int]], None] = lambda _: None,
 ) -> bool:
     """Handle one request; False if the socket is closed and there will be no more."""
     try:
@@ -165,6 +137,10 @@ def _answer(
         return False
     if not data:
         return False
+    header = json.loads(data)
+    if "ready" in header:
+        fork_ahead(fds)
+        return True
     answer: dict[str, Any] | None = None
     pidfds: list[int] = []
     pid = exit_fd = -1
@@ -172,15 +148,14 @@ def _answer(
         if flags & socket.MSG_CTRUNC:
             raise OSError(errno.EMFILE, _NO_ROOM)
         body_fd, exit_fd, *others = fds
-        body = _read_json(body_fd)
-        start = WorkerStart(
-            body["env"], others, {*own_fds, *children.fds(), body_fd, exit_fd}, **json.loads(data)
-        )
+        body = read_body(body_fd)
+        not_its = {*own_fds, *children.fds(), body_fd, exit_fd}
+        start = WorkerStart(body["env"], others, not_its, **header)
         if body["interpreter"]:
             pid = _start_interpreter(body["interpreter"], start)
         else:
             answer = may_fork()
-            pid = -1 if answer else _fork(become_worker, start)
+            pid = -1 if answer else _fork(become_worker, lambda: start)
     except OSError as error:
         answer = {"error": str(error)}
     for fd in fds:  # now: this process may have no more descriptors, and needs two of them
@@ -188,19 +163,49 @@ def _answer(
             os.close(fd)
     if answer is None:
         pidfds = [children.add(pid, exit_fd)]
-        stat = stat_of(pid)
-        assert stat is not None, "it has not been reaped"
-        answer = {"pid": pid, "start": stat.start}
+        answer = _named(pid)
     with contextlib.suppress(ConnectionError):  # the agent died since: the next read tells
         socket.send_fds(channel, [json.dumps(answer).encode()], pidfds)
     return True
 
 
-def _read_json(fd: int) -> dict[str, Any]:
-    os.lseek(fd, 0, os.SEEK_SET)
-    with open(fd, "rb", closefd=False) as file:
-        found: dict[str, Any] = json.load(file)
-        return found
+def _named(pid: int) -> dict[str, Any]:
+    """The child ``pid``, as the agent is told of it."""
+    stat = stat_of(pid)
+    assert stat is not None, "it has not been reaped"
+    return {"pid": pid, "start": stat.start}
+
+
+def _fork_ahead(
+    fds: list[int],
+    own_fds: set[int],
+    children: Children,
+    become_worker: Callable[[WorkerStart], NoReturn] | None,
+    may_fork: Callable[[], dict[str, Any] | None],
+    rehearse: Callable[[], None],
+) -> None:
+    """Fork a process that waits until it is needed as a worker, and tell the agent over that
+    process's socket. If there can be none, the socket is closed: the agent does without.
+    """
+    room: list[int] = []
+    pid = -1
+    try:
+        ahead_fd, exit_fd = fds  # a ValueError: they did not both come
+        room += [os.dup(exit_fd)]
+        room += [os.dup(exit_fd)]  # two descriptors are needed after the fork
+        if may_fork() is None:
+            not_its = {*own_fds, *children.fds(), *room, exit_fd}
+            pid = _fork(become_worker, lambda: await_start(ahead_fd, not_its, rehearse))
+    except (OSError, ValueError):
+        pass
+    for fd in room:
+        os.close(fd)
+    if pid > 0:
+        pidfd = children.add(pid, fds.pop())
+        with socket.socket(fileno=fds.pop()) as ahead, contextlib.suppress(OSError):
+            socket.send_fds(ahead, [json.dumps(_named(pid)).encode()], [pidfd])
+    for fd in fds:
+        os.close(fd)
 
 
 def _start_interpreter(command: list[str], start: WorkerStart) -> int:
@@ -223,7 +228,10 @@ def _start_interpreter(command: list[str], start: WorkerStart) -> int:
     return popen.pid
 
 
-def _fork(become_worker: Callable[[WorkerStart], NoReturn] | None, start: WorkerStart) -> int:
+def _fork(
+    become_worker: Callable[[WorkerStart], NoReturn] | None, await_it: Callable[[], WorkerStart]
+) -> int:
+    """Fork a worker, which starts with what ``await_it`` returns there."""
     assert become_worker is not None
     server = os.getpid()
     pid = fork_without_gc()
@@ -231,7 +239,7 @@ def _fork(become_worker: Callable[[WorkerStart], NoReturn] | None, start: Worker
         try:
             os.setsid()
             die_with_parent(server)
-            become_worker(start)
+            become_worker(await_it())
         except BaseException:  # noqa: BLE001 - the edge of the process
             traceback.print_exc()
             sys.stderr.flush()

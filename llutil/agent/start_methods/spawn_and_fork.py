@@ -21,13 +21,9 @@ from typing import Any
 
 import llutil
 from llutil.agent.start_methods.forked_worker import run_forked_worker
-from llutil.agent.start_methods.rank_server import (
-    ForkedServerProcess,
-    ForkRefused,
-    RankServer,
-    ServerProcess,
-)
+from llutil.agent.start_methods.rank_server import ForkRefused, RankServer
 from llutil.agent.start_methods.rank_server_loop import serve, set_up_process
+from llutil.agent.start_methods.server_process import ForkedServerProcess, ServerProcess
 from llutil.agent.start_methods.starter import (
     StartRequest,
     WorkerProcess,
@@ -55,6 +51,14 @@ class Spawn:
     def processes(self) -> dict[int, int]:
         """See ``Starter``."""
         return self._server.processes
+
+    @property
+    def ready(self) -> dict[int, int]:
+        """See ``Starter``; there are none."""
+        return {}
+
+    def prepare(self, count: int) -> None:
+        """See ``Starter``: an interpreter that waits would not be a fresh one."""
 
     def start(self, request: StartRequest) -> WorkerProcess:
         """One more interpreter."""
@@ -103,6 +107,15 @@ class Fork:
     def processes(self) -> dict[int, int]:
         """See ``Starter``."""
         return self._server.processes
+
+    @property
+    def ready(self) -> dict[int, int]:
+        """See ``Starter``."""
+        return self._server.ready
+
+    def prepare(self, count: int) -> None:
+        """See ``Starter``."""
+        self._server.prepare(count)
 
     def start(self, request: StartRequest) -> WorkerProcess:
         """One more copy."""

@@ -87,6 +87,17 @@ class Starter(Protocol):
         leads a session and lives on between rounds.
         """
 
+    @property
+    def ready(self) -> dict[int, int]:
+        """The number and the start, in ticks, of each process that waits to become a worker. Each
+        leads a session.
+        """
+
+    def prepare(self, count: int) -> None:
+        """Have up to ``count`` processes ready to become workers, if that makes starts faster.
+        Returns at once.
+        """
+
     def start(self, request: StartRequest) -> WorkerProcess:
         """One more worker process."""
 

@@ -31,10 +31,14 @@ _log = logging.getLogger(__name__)
 _EXIT_TIME = 1.0
 # Seconds between two looks at the session of a command that is being stopped.
 _SESSION_PERIOD = 0.05
+# Seconds that a round runs before the next one's workers are forked: a short job needs none.
+_PREPARE_AFTER = 0.2
 
 
 class RankGroup:
-    """All ranks of this node in one round."""
+    """All ranks of this node in one round. With ``prepare``, those of the next round get ready
+    while this one runs.
+    """
 
     def __init__(
         self,
@@ -48,12 +52,14 @@ class RankGroup:
         guardian: Guardian,
         loop: EventLoop,
         observer: AgentObserver,
+        prepare: bool = False,
     ) -> None:
         self._mark = mark
         self._starter = starter
         self._guardian = guardian
         self._loop = loop
         self._all: list[Worker] = []
+        self._stopping = False
         try:
             for plan in plans:
                 worker = Worker(plan, starter, order_fd, loop, observer, shared, check)
@@ -63,9 +69,15 @@ class RankGroup:
                 guardian.watch(*session)
             if files := files_by_default(plans):
                 _log.info("%s", files)
+            if prepare:
+                loop.call_later(time.monotonic() + _PREPARE_AFTER, self._prepare)
         except BaseException:
             self.stop(signal.SIGKILL, 0.0)
             raise
+
+    def _prepare(self) -> None:
+        if not self._stopping:
+            self._starter.prepare(len(self._all))
 
     @property
     def pids(self) -> dict[int, int]:
@@ -141,6 +153,7 @@ class RankGroup:
         session it is. All descriptors are closed, and the last lines of output were delivered. A
         worker that the kernel does not end in time counts as ended by SIGKILL.
         """
+        self._stopping = True
         deadline = time.monotonic() + grace_period
         for worker in self._all:
             worker.check()  # what has ended before the signal was not ended by it
@@ -176,7 +189,7 @@ class RankGroup:
         # The starter's process has adopted what the ranks have left.
         adopters = self._starter.processes
         sessions = {w.process.pid: w.process.start for w in self._all} | adopters
-        left = kill_all(sessions, self._mark, last, spare=adopters)
+        left = kill_all(sessions, self._mark, last, spare=adopters | self._starter.ready)
         if left:
             _log.error("the round has ended, but not all of its processes: %s", left)
         self._loop.until(lambda: self.ended, last)

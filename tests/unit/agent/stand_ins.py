@@ -49,11 +49,16 @@ class Starter:
     """Starts ranks that report what ``notes`` says of them; those in ``mortal`` end by a signal."""
 
     processes: dict[int, int] = {}  # noqa: RUF012 - the starter has none
+    ready: dict[int, int] = {}  # noqa: RUF012 - as above
 
     def __init__(self, notes: dict[int, Note], mortal: tuple[int, ...]) -> None:
         self._notes = notes
         self._mortal = mortal
         self.started: list[Process] = []
+        self.prepared: list[int] = []
+
+    def prepare(self, count: int) -> None:
+        self.prepared.append(count)
 
     def start(self, request: StartRequest) -> Process:
         rank = len(self.started)
@@ -73,7 +78,7 @@ class Guardian:
         pass
 
 
-def group_of(ranks: int, starter: Starter, loop: EventLoop) -> RankGroup:
+def group_of(ranks: int, starter: Starter, loop: EventLoop, *, prepare: bool = False) -> RankGroup:
     stand_ins: dict[str, Any] = {"starter": starter, "guardian": Guardian()}
     return RankGroup(
         [_plan(rank) for rank in range(ranks)],
@@ -81,6 +86,7 @@ def group_of(ranks: int, starter: Starter, loop: EventLoop) -> RankGroup:
         mark="",
         loop=loop,
         observer=TerminalObserver(),
+        prepare=prepare,
         **stand_ins,
     )
 

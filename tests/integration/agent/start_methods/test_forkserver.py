@@ -84,6 +84,34 @@ def test_the_server_holds_no_descriptor_but_its_own(warm: ForkServer) -> None:
     ]
 
 
+def test_a_worker_that_was_forked_ahead_is_as_any_other(warm: ForkServer) -> None:
+    entrypoint = FunctionName(f"{START_FUNCTIONS}:facts", b"")
+    world = TORCH_WORLD | {"OMP_NUM_THREADS": "1"}
+    with started(warm, entrypoint, env=world) as it:
+        usual = it.value()
+    warm.prepare(2)
+    ready = warm.ready
+    assert len(ready) == 2
+    for pid in ready:
+        os.kill(pid, signal.SIGTERM)  # as a batch system sends to all processes of its job
+    with started(warm, entrypoint, env=world | {"MORE": "1"}) as it:
+        found = it.value()
+    assert found["pid"] in ready
+    assert list(warm.ready) == [pid for pid in ready if pid != found["pid"]]
+    assert found.pop("environ") == usual.pop("environ") | {"MORE": "1"}
+    kinds = [
+        sorted(text.partition(":")[0] for text in one.pop("descriptors").values())
+        for one in (found, usual)
+    ]
+    assert kinds[0] == kinds[1]
+    assert found.pop("session") == found.pop("pid")
+    del usual["session"], usual["pid"]
+    assert found == usual
+    with started(warm, entrypoint, env=world) as it:
+        assert it.value()["pid"] in ready
+    assert warm.ready == {}
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_torch_takes_the_number_of_threads_from_the_workers_environment(
     warm: ForkServer, threads: int
@@ -221,7 +249,7 @@ def test_one_launch_at_a_time_uses_a_shared_server() -> None:
         server = shared.take(os.environ)
         assert server is not None
         assert shared.take(os.environ) is None
-        shared.give_back()
+        shared.give_back(1)
         assert shared.take({**os.environ, "LD_PRELOAD": "libother.so"}) is None
         assert shared.take({**os.environ, "OMP_NUM_THREADS": "1"}) is server
     finally:

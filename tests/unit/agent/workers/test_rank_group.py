@@ -90,3 +90,25 @@ def test_a_rank_that_does_not_end_in_time_has_failed_before_the_kernel_has_ended
     (ended,) = group.results()
     assert isinstance(ended.note, ErrorNote)
     assert (ended.note.kind, ended.failed) == (RANK_DID_NOT_END, True)
+
+
+def test_the_next_rounds_ranks_get_ready_while_this_one_runs(
+    loop: EventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rank_group, "_PREPARE_AFTER", 0.0)
+    starter = Starter({}, (0, 1))
+    group = group_of(2, starter, loop, prepare=True)
+    loop.turn(0.0)
+    assert starter.prepared == [2]
+    group.stop(signal.SIGTERM, 0.0)
+    assert starter.prepared == [2]
+
+
+def test_no_ranks_get_ready_once_a_round_is_ending(
+    loop: EventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rank_group, "_PREPARE_AFTER", 0.0)
+    starter = Starter({}, (0,))
+    group_of(1, starter, loop, prepare=True).stop(signal.SIGTERM, 0.0)
+    loop.turn(0.0)
+    assert starter.prepared == []
