@@ -5,9 +5,9 @@
 takes the wheel of a folder. It makes two fresh virtual environments below the temporary folder,
 outside of the clone: one with torch and without Airflow, one with Airflow and without torch, both
 with the versions of ``constraints.txt``. ``torch_alone.py`` and ``airflow_alone.py`` run there, in
-an empty home. ``LLUTIL_RELEASE_TORCH`` in the environment is another version of torch than that of
-the constraints, ``LLUTIL_RELEASE_EXTRAS=torch`` does the first of both alone. The interpreter that
-runs this is the one that is tried. It needs the standard library alone.
+an empty home. The interpreter that runs this is the one that is tried; in the environment,
+``LLUTIL_RELEASE_AIRFLOW_PYTHON`` is another one for Airflow, and ``LLUTIL_RELEASE_TORCH`` another
+version of torch than that of the constraints. It needs the standard library alone.
 """
 
 from __future__ import annotations
@@ -77,10 +77,12 @@ def _constraints(folder: Path) -> Path:
     return file
 
 
-def _installed(name: str, wheel: Path, folder: Path, environment: Mapping[str, str]) -> Path:
+def _installed(
+    name: str, python: str, wheel: Path, folder: Path, environment: Mapping[str, str]
+) -> Path:
     """The interpreter of a fresh environment with the wheel and some of its extras."""
     venv = folder / f"with-{name}"
-    _run(f"venv {name}", [sys.executable, "-m", "venv", venv], folder, environment, 120)
+    _run(f"venv {name}", [python, "-m", "venv", venv], folder, environment, 120)
     extras = {"torch": "torch,zookeeper,cli", "airflow": "airflow"}[name]
     _run(
         f"pip install [{extras}]",
@@ -103,7 +105,7 @@ def main(dist: str) -> None:
     """
     (wheel,) = Path(dist).resolve().glob("*.whl")
     version = f"Python {sys.version_info.major}.{sys.version_info.minor}"
-    wanted = os.environ.get("LLUTIL_RELEASE_EXTRAS", "torch,airflow").split(",")
+    other = os.environ.get("LLUTIL_RELEASE_AIRFLOW_PYTHON", sys.executable)
     with tempfile.TemporaryDirectory(prefix="llutil-release-") as name:
         folder = Path(name)
         home = folder / "home"
@@ -113,11 +115,10 @@ def main(dist: str) -> None:
         for script in ("torch_alone.py", "airflow_alone.py"):
             shutil.copy(_HERE / script, home)
         print(f"{wheel.name}, {version}, in {folder}", flush=True)
-        torch = _installed("torch", wheel, folder, environment)
+        torch = _installed("torch", sys.executable, wheel, folder, environment)
         _run("torch alone", [torch, "torch_alone.py", home], home, environment, 300)
-        if "airflow" in wanted:
-            airflow = _installed("airflow", wheel, folder, environment)
-            _run("Airflow alone", [airflow, "airflow_alone.py", torch], home, environment, 600)
+        airflow = _installed("airflow", other, wheel, folder, environment)
+        _run("Airflow alone", [airflow, "airflow_alone.py", torch], home, environment, 600)
 
 
 if __name__ == "__main__":
