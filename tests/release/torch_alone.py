@@ -49,7 +49,7 @@ def main() -> None:
     listed = subprocess.run([command, "ps", "--json"], capture_output=True, text=True, check=True)
     assert listed.stderr == "", listed.stderr
     script = Path(sys.argv[1], "script.py")
-    script.write_text("import os; print('rank', os.environ['RANK'])\n")
+    script.write_text("import os; os.write(1, f'rank {os.environ[\"RANK\"]}\\n'.encode())\n")
     ran = subprocess.run(
         [command, "run", "--nproc-per-node", "2", script],
         capture_output=True,
