@@ -11,6 +11,7 @@ The tree::
     │   │   └── RendezvousTimeoutError  too few nodes came in time; their store answered
     │   ├── AgentLostError          the agent process ended without a verdict
     │   └── CheckpointError         a checkpoint was not committed; training can go on
+    │       └── CheckpointStoreError    the store of checkpoints refused to write or to read
     ├── StoppedError                somebody asked the job to stop
     ├── ResultError                 the job succeeded, but a value cannot be handed on
     └── WorkersFailedError          a rank failed: the text is the report
@@ -33,6 +34,7 @@ from llutil.failure import Failure, FailureClass, JobFailure
 __all__ = [
     "AgentLostError",
     "CheckpointError",
+    "CheckpointStoreError",
     "ConfigError",
     "EntrypointError",
     "InfrastructureError",
@@ -186,6 +188,13 @@ class CheckpointError(InfrastructureError):
     catches this can train on.
 
     What to do: see to the store of checkpoints, as the text says, before the next one.
+    """
+
+
+class CheckpointStoreError(CheckpointError):
+    """The store of checkpoints refused to write or to read: its disk is full, or it is away.
+
+    What to do: see to the store. A task that is tried again goes on from the newest checkpoint.
     """
 
 

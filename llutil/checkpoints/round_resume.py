@@ -22,7 +22,7 @@ from llutil.checkpoints.committed import ATTEMPTS, look, newest
 from llutil.checkpoints.marker import Checkpoint
 from llutil.checkpoints.place import Place
 from llutil.checkpoints.store import Store
-from llutil.errors import CheckpointError
+from llutil.errors import CheckpointError, CheckpointStoreError
 
 __all__ = ["resume_of_round"]
 
@@ -40,7 +40,7 @@ def resume_of_round(store: Store, place: Place) -> Checkpoint | None:
             return _found(store, place)
         return _decide(store, place) if place.rank == 0 else _wait(store, place)
     except OSError as error:
-        raise CheckpointError(
+        raise CheckpointStoreError(
             f"nobody knows what to resume from: {store!r} cannot be used: {error}"
         ) from error
 

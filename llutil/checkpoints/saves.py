@@ -22,7 +22,7 @@ from llutil.checkpoints.place import RESUME, place, told_to_resume
 from llutil.checkpoints.retention import Removal
 from llutil.checkpoints.round_resume import resume_of_round
 from llutil.checkpoints.store import open_store
-from llutil.errors import CheckpointError
+from llutil.errors import CheckpointError, CheckpointStoreError
 
 __all__ = ["Save", "Saves"]
 
@@ -109,7 +109,7 @@ class Saves:
             attempt.enter()
         except OSError as error:
             attempt.fail(error)
-            raise CheckpointError(
+            raise CheckpointStoreError(
                 f"the checkpoint of step {save.step} cannot be begun in {self._store!r}: {error}"
             ) from error
         return attempt
@@ -129,7 +129,7 @@ class Saves:
         try:
             committed = self._last = attempt.leave()
         except OSError as error:
-            raise CheckpointError(
+            raise CheckpointStoreError(
                 f"the checkpoint of step {attempt.step} does not count: {error}"
             ) from error
         finally:

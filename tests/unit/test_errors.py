@@ -24,6 +24,7 @@ EXAMPLES: list[tuple[errors.LaunchError, FailureClass, bool]] = [
     (errors.RendezvousTimeoutError("x"), FailureClass.INFRASTRUCTURE, True),
     (errors.AgentLostError("x"), FailureClass.INFRASTRUCTURE, True),
     (errors.CheckpointError("x"), FailureClass.INFRASTRUCTURE, True),
+    (errors.CheckpointStoreError("x"), FailureClass.INFRASTRUCTURE, True),
     (errors.StoppedError("x"), FailureClass.PREEMPTION, False),
     (errors.ResultError("x"), FailureClass.RESULT, False),
     (errors.WorkersFailedError("x"), FailureClass.USER_CODE, False),

@@ -28,7 +28,8 @@ user code          All else: exceptions, exit codes, SIGSEGV, SIGABRT and other 
 =================  =================================================================================
 
 Texts are those of torch 2.13 (gloo's and the store's measured; NCCL's from its source). This module
-may import nothing but the standard library, ``worker_side.outcome_pipe`` and ``llutil.failure``.
+may import nothing but the standard library, ``worker_side.outcome_pipe``, ``llutil.errors`` and
+``llutil.failure``.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ import signal
 from collections.abc import Iterable, Sequence
 
 from llutil.agent.worker_side.outcome_pipe import RANK_WAITS, STUCK_KINDS, ErrorNote
+from llutil.errors import CheckpointStoreError
 from llutil.failure import FailureClass
 
 __all__ = ["classify", "lacks_shared_memory", "only_reports_peer_gone", "printed_error"]
@@ -66,7 +68,6 @@ _NO_SHARED_MEMORY = (
     ("/torch_", ("No space left on device",)),
 )
 """The same of words, as above."""
-_CHECKPOINT_ERROR = "llutil.errors.CheckpointError"
 _TIMED_OUT = re.compile(
     r"Timed out waiting \d+ms for (recv|send) operation to complete|"  # gloo
     r"Watchdog caught collective operation timeout|"  # NCCL
@@ -141,11 +142,8 @@ def lacks_shared_memory(said: ErrorNote) -> bool:
 
 
 def _store_refused(said: ErrorNote) -> bool:
-    """Whether a checkpoint failed by its store's error, and not since ranks came at other steps.
-    torch has a ``CheckpointError`` of another meaning.
-    """
-    text = _whole_text(said)
-    return _CHECKPOINT_ERROR in text and ("[Errno " in text or "OSError" in text)
+    """Whether it was the store of checkpoints, here or, by what a peer told, at another rank."""
+    return CheckpointStoreError.__name__ in f"{said.kind} {_whole_text(said)}"
 
 
 def _whole_text(said: ErrorNote) -> str:

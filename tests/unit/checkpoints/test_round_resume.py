@@ -17,7 +17,7 @@ from llutil.checkpoints.marker import Checkpoint
 from llutil.checkpoints.place import FOLDER, LIFE, RESUME, RESUME_SUCCEEDED, ROUND, TIMEOUT
 from llutil.checkpoints.saves import Saves
 from llutil.checkpoints.store import Store, open_store
-from llutil.errors import CheckpointError
+from llutil.errors import CheckpointError, CheckpointStoreError
 
 SOON = 30.0
 
@@ -162,7 +162,7 @@ def test_a_note_names_a_folder_and_no_place_of_one_host(folder: str) -> None:
 def test_a_store_that_cannot_be_used_is_an_error_of_checkpoints(tmp_path: Path) -> None:
     (tmp_path / "job").write_text("a file")
     for rank in (rank_of(f"{tmp_path}/job", 0, 1), rank_of(f"{tmp_path}/job", 0, 2)):
-        with pytest.raises(CheckpointError, match="nobody knows what to resume from"):
+        with pytest.raises(CheckpointStoreError, match="nobody knows what to resume from"):
             rank.resume()
 
 

@@ -20,7 +20,7 @@ from llutil.checkpoints.marker import Checkpoint
 from llutil.checkpoints.place import FOLDER, KEEP, RESUME, ROUND, TIMEOUT
 from llutil.checkpoints.saves import Saves
 from llutil.checkpoints.store import open_store
-from llutil.errors import CheckpointError
+from llutil.errors import CheckpointError, CheckpointStoreError
 
 SOON = 30.0
 
@@ -429,7 +429,7 @@ def test_a_step_that_is_none_is_refused(step: object, error: type[Exception]) ->
 
 def test_a_store_that_refuses_is_told_at_the_entrance(tmp_path: Path) -> None:
     (tmp_path / "job").write_text("a file")
-    with pytest.raises(CheckpointError, match="step 1 cannot be begun in"):
+    with pytest.raises(CheckpointStoreError, match="step 1 cannot be begun in"):
         save(rank_of(str(tmp_path / "job"), 0, 1), 1)()
 
 

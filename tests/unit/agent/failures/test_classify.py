@@ -45,10 +45,9 @@ def raised(kind: str, text: str = "", kills: int | None = None, **others: Any) -
 TABLE = {
     "an exception": (raised("ValueError", "no such digit"), CODE),
     "an exit code": (ended(3), CODE),
-    "a store that is full": (raised("CheckpointError", "nobody knows what to resume from: /c cannot be used: [Errno 28] No "
-        "space left on device", trace="llutil.errors.CheckpointError: nobody knows"), GONE),
-    "a checkpoint of two steps": (raised("CheckpointError", "rank 1 is at step 3", trace="llutil.errors.CheckpointError: rank 1"), CODE),
-    "torch's of checkpoints": (raised("CheckpointError", "[Errno 28]", trace="torch.utils.checkpoint.CheckpointError: [Errno 28]"), CODE),
+    "a store that is full": (raised("CheckpointStoreError", "/c cannot be used: [Errno 28]"), GONE),
+    "a peer's store that is full": (raised("CheckpointError", "rank 0 failed in it (CheckpointStoreError: /c: [Errno 28])"), GONE),
+    "a checkpoint of two steps": (raised("CheckpointError", "rank 1 is at step 3"), CODE),
     "no value": (ended(0), CODE),
     "a loading error": (raised("ImportError", bad_configuration=True), FailureClass.BAD_CONFIGURATION),
     "a loading error for lack of memory": (raised("MemoryError", bad_configuration=True), FailureClass.BAD_CONFIGURATION),
