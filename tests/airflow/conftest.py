@@ -32,6 +32,7 @@ from tests.support.etcd_servers import CALM, EtcdServer, etcd, with_passwords
 from tests.support.leftovers import files
 from tests.support.zookeeper_servers import ZooKeeperServer, zookeeper, zookeeper_of
 from tests.support.zookeeper_servers import client as client_of
+from tests.unit.docs.blocks import write_files
 
 _ROOT = Path(__file__).parents[2]
 _BUNDLES = {"examples": _ROOT / "dags", "tests": Path(__file__).parent / "dags"}
@@ -233,7 +234,7 @@ class Trial:
 
 @pytest.fixture(scope="session")
 def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
-    """The example DAGs and one of the tests' own, being tried out."""
+    """The example DAGs, those of the tutorial and some of the tests' own, being tried out."""
     examples = (
         "train_digits",
         "train_script",
@@ -243,11 +244,14 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
         "train_lightning",
         "train_transformers",
     )
-    dag_ids = (*examples, "values", "archive", "debugged")
+    tutorial = ("script", "resume", "gang")
+    dag_ids = (*examples, *tutorial, "values", "archive", "debugged")
     home = tmp_path_factory.mktemp("trial")
     prepare(home)
+    write_files("docs/tutorial.md", home)
     result, log = home / "result.json", home / "log"
-    bundles = json.dumps({name: str(folder) for name, folder in _BUNDLES.items()})
+    folders = _BUNDLES | {"tutorial": home / "dags"}
+    bundles = json.dumps({name: str(folder) for name, folder in folders.items()})
     python = subprocess.Popen(have_agents_forked(home), stdin=subprocess.DEVNULL)
     person, terminal = os.openpty()
     os.write(person, b"p made\nmade = 100\nc\n")  # it waits there for who reads it

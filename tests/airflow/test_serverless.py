@@ -107,6 +107,21 @@ def test_large_results_are_stored_and_read_as_under_a_scheduler(
     assert "/map_index=0/" in reference["uri"]
 
 
+def test_the_tutorials_job_goes_on_after_the_kill_from_its_checkpoint(
+    outcomes: dict[str, Outcome],
+) -> None:
+    assert outcomes["script"].states == {"train": "success"}
+    told = outcomes["resume"].xcoms["report"]["return_value"]
+    assert told["began_after"] == 100
+    assert (round(told["slope"], 2), round(told["offset"], 2)) == (3.0, -1.0)
+
+
+def test_the_tutorials_gang_has_both_nodes(outcomes: dict[str, Outcome], trial: Trial) -> None:
+    assert outcomes["gang"].states["report"] == "success"
+    said = "{0: {'node': 0, 'mean': 1.0}, 1: {'node': 1, 'mean': 1.0}}"
+    assert said in trial.log.read_text()
+
+
 def test_a_rank_is_debugged_where_dag_test_was_called(
     outcomes: dict[str, Outcome], trial: Trial
 ) -> None:

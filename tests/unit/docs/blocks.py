@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-__all__ = ["PAGES", "ROOT", "Block", "blocks", "files_of"]
+__all__ = ["PAGES", "ROOT", "Block", "blocks", "files_of", "write_files"]
 
 ROOT = Path(__file__).parents[3]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
@@ -56,3 +56,11 @@ def files_of(page: str) -> dict[str, str]:
         and block.language == "python"
         and (named := _FILE.findall(block.before))
     }
+
+
+def write_files(page: str, folder: Path) -> None:
+    """Write the files that a page has into ``folder``, as a reader would."""
+    for name, text in files_of(page).items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
