@@ -40,7 +40,8 @@ _DEFAULT, _SHORT = 30.0, 0.1
 _DEADLINE = 600.0  # seconds
 _HERE = Path(__file__).parent
 _ROOT = str(_HERE.parents[1])
-_COLD = {1: 1.3, 2: 1.3, 4: 2.5}
+_COLD = {nproc: Goal("ratio", ratio) for nproc, ratio in {1: 1.3, 2: 1.3, 4: 2.5}.items()}
+_WARM = {2: Goal("ours", 0.015)}
 
 _BARE = """
 from llutil.launcher.launch_agent import LaunchConfig, launch_agent
@@ -115,7 +116,7 @@ def _row(
     stock: Sequence[float],
     ours: Sequence[float],
     peer: str,
-    goal: float = 0,
+    goal: Goal | None = None,
 ) -> Measurement:
     """One figure of a launch or a recovery with so many workers."""
     return Measurement(
@@ -126,7 +127,7 @@ def _row(
         ours=Sample.of(ours),
         peer=Sample.of(stock),
         peer_name=peer,
-        goal=Goal("ratio", goal) if goal else None,
+        goal=goal,
     )
 
 
@@ -138,13 +139,13 @@ def _rows(bench: _Bench, nproc: int) -> Iterator[Measurement]:
     slow = bench.all("stock", "no-op", nproc, "spawn")
     cold, warm = bench.cold(*ours), bench.warm(*ours)
     first, later = "first launch of a process", "later launch inside warm_workers()"
-    yield _row("first", nproc, first, slow, cold, default, 25)
-    yield _row("later", nproc, later, slow, warm, default, 300)
+    yield _row("first", nproc, first, slow, cold, default, Goal("ratio", 25))
+    yield _row("later", nproc, later, slow, warm, default, Goal("ratio", 300))
     quick = bench.all("stock", "no-op", nproc, "spawn", _SHORT)
-    yield _row("first-short", nproc, first, quick, cold, short, _COLD.get(nproc, 0))
-    yield _row("later-short", nproc, later, quick, warm, short, 20)
+    yield _row("first-short", nproc, first, quick, cold, short, _COLD.get(nproc))
+    yield _row("later-short", nproc, later, quick, warm, short, Goal("ratio", 20))
     server = bench.warm("stock", "no-op", nproc, "forkserver", _SHORT, True)
-    yield _row("later-preloaded", nproc, later, server, warm, preloaded)
+    yield _row("later-preloaded", nproc, later, server, warm, preloaded, _WARM.get(nproc))
     forked = bench.warm("ours", "no-op", nproc, "fork")
     yield _row("fork", nproc, "launch by a fork of the caller", quick, forked, short)
     spawned = bench.all("ours", "no-op", nproc, "spawn")
@@ -152,10 +153,10 @@ def _rows(bench: _Bench, nproc: int) -> Iterator[Measurement]:
     again = bench.all("ours", "recover", nproc, "forkserver")
     killed = "from the SIGKILL of a worker until all run again"
     spawn = bench.all("stock", "recover", nproc, "spawn", _SHORT)
-    yield _row("recovery-spawn", nproc, killed, spawn, again, short, 25)
+    yield _row("recovery-spawn", nproc, killed, spawn, again, short, Goal("ratio", 60))
     # Without each process' first, which is slower than the others: in torch's favour.
     server = bench.warm("stock", "recover", nproc, "forkserver", _SHORT, True)
-    yield _row("recovery-preloaded", nproc, killed, server, again, preloaded, 2)
+    yield _row("recovery-preloaded", nproc, killed, server, again, preloaded, Goal("ratio", 10))
 
 
 def _operator() -> Iterator[Measurement]:
