@@ -24,16 +24,17 @@ _VERSION = 1
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
     """One run of one benchmark. ``load_before`` and ``load_after`` are the machine's load averages
-    of a minute, so that a reader sees whether others used it; ``seconds`` is how long it took.
+    of a minute, so that a reader sees whether others used it, or None if nobody noted them;
+    ``seconds`` is how long it took.
     """
 
     about: str
     command: str
     date: str
     commit: str
-    seconds: float
-    load_before: float
-    load_after: float
+    seconds: float | None
+    load_before: float | None
+    load_after: float | None
     machine: Mapping[str, str]
     figures: Mapping[str, Measurement]
 

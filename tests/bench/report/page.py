@@ -60,13 +60,19 @@ def _runs(report: Document) -> str:
             f"`{part.command}`",
             part.date,
             f"`{part.commit}`",
-            f"{part.seconds:.0f} s",
-            f"{part.load_before:.1f}, {part.load_after:.1f}",
+            "not noted" if part.seconds is None else f"{part.seconds:.0f} s",
+            _load(part),
         )
         for name, part in sorted(report.parts.items())
     ]
     head = ["benchmark", "command", "date", "commit", "took", "load average before, after"]
     return table(head, rows)
+
+
+def _load(part: Part) -> str:
+    if part.load_before is None or part.load_after is None:
+        return "not noted"
+    return f"{part.load_before:.1f}, {part.load_after:.1f}"
 
 
 def _part(name: str, report: Document) -> Iterator[str]:
