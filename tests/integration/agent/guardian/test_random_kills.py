@@ -98,6 +98,14 @@ class Job:
         children = _read(self.caller, f"task/{self.caller}/children").split()
         return [int(pid) for pid in children if _COMMANDS[who] in _read(int(pid), "cmdline")]
 
+    def forked_ahead(self, servers: set[int]) -> set[int]:
+        """Who waits to become a rank of the next start: at most as many as there are ranks. They
+        have run no code of a rank's, so none has said anything of itself.
+        """
+        texts = [_read(server, f"task/{server}/children") for server in servers]
+        found = {int(pid) for text in texts for pid in text.split()} - self.recorded()
+        return found if len(found) <= 2 else set()
+
     def kill(self, who: str, moments: random.Random) -> None:
         """Kill one such process as soon as there is one."""
 
@@ -121,7 +129,7 @@ class Job:
         while True:
             latest, now = self.latest(), time.monotonic()
             server = set(self.helpers("fork server"))
-            left = self.alive() - latest - server
+            left = self.alive() - latest - server - self.forked_ahead(server)
             if latest and len(server) == 1 and self.helpers("guardian") and not left:
                 return
             complete = (complete or now) if latest else None
