@@ -35,7 +35,7 @@ def measure() -> Iterator[Measurement]:
             yield Measurement(
                 name="task",
                 case=str(count),
-                what=f"a task whose {count} workers import torch and end".replace("1 w", "only w"),
+                what=f"a task that imports torch in each rank and ends, workers: {count}",
                 unit="s",
                 ours=Sample.of(times["ours"][1:]),
                 peer=Sample.of(times["torchrun"][1:]),
