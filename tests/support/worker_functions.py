@@ -105,8 +105,10 @@ def ignore_stops(folder: str) -> None:
 def speak() -> None:
     """A line on each stream, and one from a child."""
     rank = os.environ["RANK"]
-    print(f"out {rank}", flush=True)
-    print(f"err {rank}", file=sys.stderr, flush=True)
+    # In one piece, so that ranks may share a stream: print writes the end of a line by itself.
+    sys.stdout.write(f"out {rank}\n")
+    sys.stderr.write(f"err {rank}\n")
+    sys.stdout.flush()
     subprocess.run(["echo", f"child {rank}"], check=True)
 
 
