@@ -35,13 +35,15 @@ _COMMON: dict[str, Any] = {
         "SOAK": os.environ.get("SOAK", ""),
         "SOAK_JOB": "{{ params.folder }}",
     },
-    "checkpoint_path": "{{ params.checkpoints }}",
-    "checkpoint_every": "1s",
     "grace_period": 5,
     "retries": 20,
     "retry_delay": timedelta(seconds=1),
     "retry_policy": _POLICY,
 }
+_SAVES = {"checkpoint_path": "{{ params.checkpoints }}", "checkpoint_every": "1s"}
+"""For jobs that train. Those that have to fail save nothing: a full disk would be a failure of
+their own.
+"""
 _TIMES = {"last_call_timeout": 3, "lease_ttl": 5, "timeout": 120}
 _GANG: dict[str, Any] = {"nodes": 2, "rdzv_conn_id": _CONNECTION, "rdzv_configs": _TIMES}
 
@@ -58,6 +60,7 @@ with _dag("lockstep"):
         nproc_per_node=1,
         entrypoint="soak_work:train",
         op_args=[*_TRAINING, "lockstep"],
+        **_SAVES,
         max_restarts=50,
     )
 
@@ -70,6 +73,7 @@ with _dag("elastic"):
         start_method="spawn",
         entrypoint="soak_work:train",
         op_args=_TRAINING,
+        **_SAVES,
         max_restarts=50,
     )
 
@@ -80,6 +84,7 @@ with _dag("single"):
         start_method="spawn",
         entrypoint="soak_work:train",
         op_args=_TRAINING,
+        **_SAVES,
         max_restarts=50,
     )
 
