@@ -125,8 +125,7 @@ class Agent(SimpleElasticAgent):
         self._job.events.reset_slots()
         self._round = self._round_name()
         plans = [self._rank_plan(worker_group, worker) for worker in worker_group.workers]
-        if self._start_count:
-            self._oom_watch = OomWatch()  # kills before this round are not its own
+        self._oom_watch = OomWatch()  # kills before this round are not its own
         try:
             self._workers = self._new_workers(plans)
         except RankServerLostError as error:
@@ -162,7 +161,7 @@ class Agent(SimpleElasticAgent):
         self._end_workers(death_sig, self._graceful_stop.grace_left, kind, why)
 
     @prof
-    def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:  # noqa: ARG002 - torch's signature
+    def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:  # noqa: ARG002 - torch's
         workers = self._workers
         assert workers is not None
         workers.refresh()

@@ -25,7 +25,12 @@ from llutil.agent.worker_side.outcome_pipe import ErrorNote, Note, Returned
 from llutil.agent.worker_side.work_order import WorkOrder
 from llutil.agent.workers import rank_group
 from llutil.entrypoint import Command
-from llutil.errors import RendezvousError, RendezvousTimeoutError, ServerLostError
+from llutil.errors import (
+    RendezvousError,
+    RendezvousTimeoutError,
+    ServerLostError,
+    StoppedError,
+)
 from llutil.events.events import Events
 from llutil.ledgers.served.job_server import JobServer
 from llutil.rendezvous.handlers.single_node_handler import SingleNodeRendezvousHandler
@@ -98,6 +103,23 @@ def _job(folder: Path, events: Events) -> AgentJob:
         logs=LogFolder(LogOptions(base=str(folder)), "run"),
         events=events,
     )
+
+
+def test_kills_for_lack_of_memory_before_a_round_are_not_its_own(
+    with_ranks: WithRanks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = with_ranks({})
+    since_it_was_made = agent._oom_watch  # it may have waited for other nodes for long
+
+    def begins(plans: list[Any]) -> None:
+        raise StoppedError("the ranks would be started now")
+
+    for name, value in (("_round_name", str), ("_rank_plan", replace), ("_new_workers", begins)):
+        monkeypatch.setattr(agent, name, value)
+    agent._worker_group.workers = []
+    with pytest.raises(StoppedError):
+        agent._start_workers(agent._worker_group)
+    assert agent._oom_watch is not since_it_was_made
 
 
 def test_a_failure_in_the_turn_in_which_the_ledger_is_lost_is_the_jobs(
