@@ -9,6 +9,7 @@ This module may import the standard library, the server of this folder, and its 
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 from collections.abc import Callable
@@ -20,12 +21,14 @@ __all__ = ["StandbyServer"]
 
 _log = logging.getLogger(__name__)
 
+# Seconds between two tries. The kernel tells nobody when a port becomes free.
 _PERIOD = 0.25
-"""Seconds between two tries."""
+# Seconds for one try at most.
+_TRIED = 5.0
 
 
 class StandbyServer(JobServer):
-    """Calls ``start`` again while it raises OSError. ``place`` is told to people."""
+    """Calls ``start`` again while its port is taken. ``place`` is told to people."""
 
     def __init__(self, start: Callable[[], LedgerServer], place: str) -> None:
         self._start = start
@@ -38,7 +41,7 @@ class StandbyServer(JobServer):
     def settle(self) -> None:
         """Try no more. A server that has begun goes on."""
         self._settled.set()
-        self._thread.join()
+        self._thread.join(_TRIED)
 
     def close(self, *, goodbye: str = "", linger: float = 0.0) -> None:
         """Try no more, and stop serving: see ``LedgerServer.close``."""
@@ -55,7 +58,12 @@ class StandbyServer(JobServer):
         while not self._settled.wait(_PERIOD):
             try:
                 self._server = self._start()
-            except OSError:
-                continue  # still taken
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    continue
+                _log.warning(
+                    "this node cannot serve the job's ledger at %s: %s", self._place, error
+                )
+                return
             _log.info("this node serves the job's ledger at %s from now on", self._place)
             return

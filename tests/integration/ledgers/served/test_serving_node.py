@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
 import threading
@@ -17,6 +18,7 @@ from llutil.ledgers.served.config import ServedConfig
 from llutil.ledgers.served.job_server import JobServer
 from llutil.ledgers.served.server import LedgerServer
 from llutil.ledgers.served.serving_node import start_server
+from llutil.ledgers.served.standby_server import StandbyServer
 from llutil.rendezvous import build_handler, torchrun_entry_points
 from tests.support.ports import free_ports
 from tests.support.torch_agents import until
@@ -32,6 +34,18 @@ def port() -> int:
 
 def _config(host: str, port: int) -> ServedConfig:
     return ServedConfig(endpoint=Endpoint(host, port), run_id="job")
+
+
+def _job(port: int, **configs: object) -> LaunchConfig:
+    return LaunchConfig(
+        min_nodes=1,
+        max_nodes=2,
+        nproc_per_node=1,
+        run_id="job",
+        rdzv_backend="served",
+        rdzv_endpoint=f"127.0.0.1:{port}",
+        rdzv_configs=configs,
+    )
 
 
 def _start(
@@ -82,19 +96,22 @@ def test_of_several_agents_of_a_machine_the_first_one_serves_and_another_once_th
     socket.create_server(("127.0.0.1", port)).close()
 
 
+def test_an_agent_that_stands_by_says_why_it_cannot_serve(
+    port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    def start() -> LedgerServer:
+        raise OSError(errno.EADDRNOTAVAIL, "no such address any more")
+
+    server = StandbyServer(start, f"127.0.0.1:{port}")
+    until(lambda: f"cannot serve the job's ledger at 127.0.0.1:{port}" in caplog.text)
+    assert "no such address any more" in caplog.text
+    server.close()
+
+
 def test_an_agent_that_finds_the_port_taken_by_who_is_just_ending_serves_its_job(
     port: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     ending = socket.create_server(("127.0.0.1", port))
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=2,
-        nproc_per_node=1,
-        run_id="job",
-        rdzv_backend="served",
-        rdzv_endpoint=f"127.0.0.1:{port}",
-        rdzv_configs={"timeout": 30, "last_call_timeout": 0},
-    )
 
     def end() -> None:
         until(lambda: "another agent of this machine serves" in caplog.text)
@@ -103,7 +120,7 @@ def test_an_agent_that_finds_the_port_taken_by_who_is_just_ending_serves_its_job
     caplog.set_level(logging.INFO)
     ends = threading.Thread(target=end)
     ends.start()
-    assert launch_agent(config, str, ["done"]) == {0: "done"}
+    assert launch_agent(_job(port, timeout=30, last_call_timeout=0), str, ["done"]) == {0: "done"}
     ends.join()
     socket.create_server(("127.0.0.1", port)).close()
 
@@ -158,17 +175,8 @@ def test_a_name_that_leads_to_loopback_on_its_own_machine_is_served_at_all_addre
 
 
 def test_an_endpoint_that_is_no_nodes_address_is_said_after_a_while(port: int) -> None:
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=2,
-        nproc_per_node=1,
-        run_id="job",
-        rdzv_backend="served",
-        rdzv_endpoint=f"127.0.0.1:{port}",
-        rdzv_configs={"serves": False, "timeout": 2},
-    )
     with pytest.raises(RendezvousError, match="nobody serves a ledger there"):
-        launch_agent(config, print, [])
+        launch_agent(_job(port, serves=False, timeout=2), print, [])
 
 
 def _fails(*_: object) -> None:
@@ -179,16 +187,8 @@ def test_an_agent_that_fails_after_it_has_begun_to_serve_gives_the_port_back(
     port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(build_handler, "build_driver", _fails)
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=2,
-        nproc_per_node=1,
-        run_id="job",
-        rdzv_backend="served",
-        rdzv_endpoint=f"127.0.0.1:{port}",
-    )
     with pytest.raises(ConfigError, match="something else"):
-        launch_agent(config, print, [])
+        launch_agent(_job(port), print, [])
     socket.create_server(("127.0.0.1", port)).close()
 
 
