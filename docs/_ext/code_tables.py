@@ -193,7 +193,7 @@ def _constants(*wanted: tuple[str, str]) -> Callable[[], str]:
 TABLES: dict[str, Callable[[], str]] = {
     "errors": _errors,
     "failure-classes": _members("llutil/failure.py", "FailureClass", "class"),
-    "flags": _members("llutil/events/events.py", "Events", "flag"),
+    "flags": _members("llutil/events/page_flags.py", "PageFlags", "flag"),
     "node-states": _members("llutil/agent_socket/messages.py", "State", "state"),
     "orders": _members("llutil/agent_socket/messages.py", "Order", "order"),
     "round-ends": _members("llutil/agent_socket/round_end.py", "RoundEndKind", "end"),

@@ -30,6 +30,7 @@ from llutil.events.cut_order import CutOrder
 from llutil.events.flag import Flag
 from llutil.events.gate import WORDS, Gate
 from llutil.events.page_file import HEADER, Page, remove_stale
+from llutil.events.page_flags import PageFlags
 from llutil.events.rank_slot import HEARTBEAT, STEP, TOTAL, Slot
 
 __all__ = [
@@ -61,7 +62,7 @@ _METRICS = _SLOTS + CAPACITY * _SLOT
 _SIZE = _METRICS + CAPACITY * metrics.SIZE
 
 
-class Events:
+class Events(PageFlags):
     """One page: nine flags, two values, a slot for each local rank, and the ``gate`` of the node.
 
     ``Events()`` makes a page. The process that made it also removes its file: by ``close``, when
@@ -73,27 +74,6 @@ class Events:
 
     def __init__(self, *, folder: str | Path | None = None) -> None:
         self._map(Page.create(_VERSION, _SIZE, folder), None)
-
-    pause: Flag
-    """Raise it to hold all ranks at the end of one step."""
-    paused: Flag
-    """The agent raises it when all ranks of its node are held, and lowers it when they go on."""
-    resume: Flag
-    """Raise it to let held ranks go on."""
-    stop_all_tasks: Flag
-    """Raise it to have all ranks save and stop at the end of one step. The job is a success."""
-    trigger_save_checkpoint: Flag
-    """Raise it to have all ranks save at the end of one step. The agent lowers it when it has taken
-    it.
-    """
-    finished_save_checkpoint: Flag
-    """The agent raises it when all ranks of its node have saved."""
-    debugger_start: Flag
-    """A rank stands at a breakpoint; the others wait, and no hang is suspected."""
-    debugger_end: Flag
-    """No rank stands at a breakpoint any more."""
-    show_stacks: Flag
-    """Raise it to have the agent of each node log the stacks of its ranks."""
 
     @classmethod
     def attach(cls, path: str, *, local_rank: int | None = None) -> Self:
@@ -128,17 +108,7 @@ class Events:
         # Without this object in it, which is freed as soon as it is dropped.
         self.gate = Gate(gate, turn, lambda: _reported(words64))
         self._views = (*flag_words, turn, cut, gate, words32, self._words64, whole)
-        (
-            self.pause,
-            self.paused,
-            self.resume,
-            self.stop_all_tasks,
-            self.trigger_save_checkpoint,
-            self.finished_save_checkpoint,
-            self.debugger_start,
-            self.debugger_end,
-            self.show_stacks,
-        ) = map(Flag, flag_words)
+        self.map_flags(flag_words)
         self._attached_slot = None if local_rank is None else self.slot(local_rank)
         self._slot_by_pid: tuple[int, Slot] | None = None
 
