@@ -206,7 +206,7 @@ class DagTestGang:
     def _run_one(self, number: int, launch: Launch, log: logging.Logger) -> None:
         try:
             self._outcomes[number] = launch.run(self._hooks[number], log)
-        except BaseException as error:  # noqa: BLE001 - the edge of the thread; the main one raises it
+        except BaseException as error:  # noqa: BLE001 - the main thread raises it
             self._outcomes[number] = error
             self.stop(f"node {number} failed")
         finally:

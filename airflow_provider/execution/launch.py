@@ -229,7 +229,8 @@ def _log_dir(
         if _is_bad_configuration(error):
             temporary.remove()
         elif temporary.keep_if_used():
-            log.error("the ranks' log files are kept in %s", temporary.path)  # noqa: TRY400 - no traceback here
+            # Without a traceback: the error has it.
+            log.error("the ranks' log files are kept in %s", temporary.path)  # noqa: TRY400
         raise
     temporary.remove()
 

@@ -115,7 +115,7 @@ class _TaskAgent:
             server = self._prefork_server(spec) if spec is not None else None
             self._task_socket.start()
             last = self._run(self._task_socket.spec(deadline), server)
-        except BaseException as error:  # noqa: BLE001 - the edge of the process: its end must be told
+        except BaseException as error:  # noqa: BLE001 - the edge of the process
             last = message_for(error, self._stop_reason)
         self._tell_end(last)
         return 0

@@ -51,7 +51,7 @@ class RankPdb(pdb.Pdb):
             os.close(self._fd)
             raise OSError(f"{path} is no terminal")
         super().__init__(
-            stdin=open(self._fd, errors="replace", closefd=False),  # noqa: SIM115 - open for as long as this
+            stdin=open(self._fd, errors="replace", closefd=False),  # noqa: SIM115 - as long as this
             stdout=open(self._fd, "w", errors="backslashreplace", closefd=False),  # noqa: SIM115
             skip=_OURS,
             nosigint=True,  # Ctrl-C is the agent's

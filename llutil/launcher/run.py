@@ -163,7 +163,9 @@ def _value(
     if not note.pickled and store_value is None:
         return json.loads(note.content)
     try:
-        return pickle.loads(note.content) if store_value is None else store_value(note.content)  # noqa: S301 - of our own rank
+        if store_value is not None:
+            return store_value(note.content)
+        return pickle.loads(note.content)  # noqa: S301 - of our own rank
     except Exception as error:
         from llutil.serialization.kept_value import keep_content
 

@@ -67,7 +67,7 @@ class Check:
     text: str
 
 
-def read_shared_memory(folder: str = "/dev/shm") -> tuple[int, int] | None:  # noqa: S108 - it is read
+def read_shared_memory(folder: str = "/dev/shm") -> tuple[int, int] | None:  # noqa: S108
     """The size of the shared memory's file system and what is free of it, in bytes; None if there
     is none.
     """

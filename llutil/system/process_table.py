@@ -117,7 +117,8 @@ def numbers_are_the_kernels() -> bool:
     """Whether ``newest_number`` changes with each fork. It does not where a container shows a file
     of its own in that place (lxcfs), or a kernel in a sandbox does not count (gVisor).
     """
-    return os.stat("/proc/loadavg").st_dev == os.stat("/proc").st_dev and newest_number() > 0  # noqa: PTH116 - as above
+    file, proc = (os.stat(path) for path in ("/proc/loadavg", "/proc"))  # noqa: PTH116 - as above
+    return file.st_dev == proc.st_dev and newest_number() > 0
 
 
 def session_members(leaders: set[int]) -> set[int]:

@@ -246,7 +246,8 @@ class _Run:
     @staticmethod
     def _outcome(order: Path, status: int) -> Outcome:
         try:
-            told: Outcome = pickle.loads(order.with_suffix(".outcome").read_bytes())  # noqa: S301 - of our own process
+            content = order.with_suffix(".outcome").read_bytes()
+            told: Outcome = pickle.loads(content)  # noqa: S301 - of our own process
         except FileNotFoundError:
             return Outcome(error=f"its process ended with {status}")
         return told

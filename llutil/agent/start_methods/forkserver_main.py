@@ -81,7 +81,8 @@ def _run_forked_server(channel_fd: int, agent: int) -> NoReturn:
         os.setsid()
         set_up_process()
         signal.signal(signal.SIGIO, signal.SIG_DFL)
-        for fd in {int(name) for name in os.listdir("/proc/self/fd")} - {0, 1, 2, channel_fd}:  # noqa: PTH208 - numbers
+        found = {int(name) for name in os.listdir("/proc/self/fd")}  # noqa: PTH208 - numbers
+        for fd in found - {0, 1, 2, channel_fd}:
             with contextlib.suppress(OSError):  # listdir's own descriptor is closed already
                 os.close(fd)
         # As in ``python -c``. Else multiprocessing in a worker would import the agent's

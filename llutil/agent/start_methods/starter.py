@@ -118,6 +118,7 @@ def interpreter_command(call: str) -> list[str]:
     """
     home = str(Path(llutil.__file__).parent.parent)
     code = f"import sys; sys.flags.safe_path or sys.path.pop(0); sys.path.append({home!r}); {call}"
-    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001
+    as_flags = subprocess._args_from_interpreter_flags  # type: ignore[attr-defined]  # noqa: SLF001
+    flags: list[str] = as_flags()
     flags = [flag for flag in flags if flag != "-S"]
     return [sys.executable, "-u", *flags, "-c", code]

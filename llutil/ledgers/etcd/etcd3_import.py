@@ -24,7 +24,7 @@ from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import ModuleType
 from typing import Any
 
-from google.protobuf.descriptor_pool import (  # type: ignore[import-untyped]  # protobuf ships no types
+from google.protobuf.descriptor_pool import (  # type: ignore[import-untyped]
     DescriptorPool,
 )
 from google.protobuf.internal import builder  # type: ignore[import-untyped]  # nor here

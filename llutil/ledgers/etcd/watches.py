@@ -109,7 +109,8 @@ class EtcdWatchThread:
     def _run(self) -> None:
         first, most = _PAUSE
         try:
-            while not self._connection.closing.wait(random.uniform(0.0, self._pause)):  # noqa: S311 - no secret
+            closing = self._connection.closing
+            while not closing.wait(random.uniform(0.0, self._pause)):  # noqa: S311 - no secret
                 self._pause = min(most, max(first, 2 * self._pause))
                 self._open_stream()
         except LedgerClosed:

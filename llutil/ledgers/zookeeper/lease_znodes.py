@@ -141,7 +141,7 @@ def renew(leases: LeaseFolder, name: str, *, deadline: float) -> LeaseZnode | No
         while (lease := read_lease(reader, leases.paths, name)) is not None:
             data, version = lease.data, lease.version
             try:
-                stat = reader.ask(lambda client: client.set_async(path, data, version))  # noqa: B023 - called at once
+                stat = reader.ask(lambda client: client.set_async(path, data, version))  # noqa: B023
             except (zk.BadVersionError, zk.NoNodeError):
                 continue
             return replace(lease, version=int(stat.version), written_ms=int(stat.mtime))

@@ -40,7 +40,9 @@ class ForeignRecord(ConfigError):
             f"the record {short(key)!r} in the ledger {self.what}. {advice}. Nothing was changed"
         )
 
-    def __reduce__(self) -> tuple[type[ForeignRecord], tuple[str, str, int | None]]:  # type: ignore[override]  # made of other values than its parent
+    def __reduce__(  # type: ignore[override]  # made of other values than its parent
+        self,
+    ) -> tuple[type[ForeignRecord], tuple[str, str, int | None]]:
         return type(self), (self.key, self.what, self.version)
 
 
