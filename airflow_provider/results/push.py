@@ -1,7 +1,8 @@
 """Pushes what the ranks returned to XCom; what Airflow does not take is kept on the worker's disk.
 
 The job has succeeded when this runs, so that a failure here must not repeat it: it is a
-``ResultError``, whose class has no retries by default.
+``ResultError``, whose class has no retries by default. While Airflow's API server is away, each
+value is pushed again and again, as long as Airflow lets the task live.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import tenacity
+from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+
 from airflow_provider.results.reference import StoredResult, to_xcom
 from llutil.errors import ResultError
 from llutil.serialization.kept_value import keep_content
@@ -19,6 +23,15 @@ from llutil.serialization.kept_value import keep_content
 _log = logging.getLogger(__name__)
 
 __all__ = ["push_results"]
+
+_PATIENCE = 600.0
+"""For how many seconds a value is pushed again. Airflow ends a task long before that, unless it is
+set up to wait: ``[workers] max_failed_heartbeats``.
+"""
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 10.0
+"""Seconds until the next attempt. The supervisor of the task makes each of them several times, and
+has to have time for its heartbeats between them (Airflow 3.3).
+"""
 
 
 def push_results(
@@ -35,7 +48,7 @@ def push_results(
     for rank, result in results.items():
         try:
             value = to_xcom(result, not_allowed.add)
-            ti.xcom_push(key=f"rank_{rank}", value=value)
+            _push(ti, f"rank_{rank}", value)
             values[str(rank)] = value
         except Exception as error:  # noqa: BLE001 - the XCom backend may be the user's own
             kept = _kept(result, rank, kept_folder)
@@ -50,12 +63,55 @@ def push_results(
         )
     for key, value in more.items():
         try:
-            ti.xcom_push(key=key, value=value)
+            _push(ti, key, value)
         except Exception as error:  # noqa: BLE001 - as above
             refused.append(f"Airflow did not take {key!r}: {_told(error)}")
     if refused:
         raise ResultError("\n".join(("the job has succeeded, but a result is missing:", *refused)))
     return values
+
+
+def _push(ti: Any, key: str, value: Any) -> None:
+    """Push the value. That it was stored, although the answer was lost, does no harm: it is stored
+    again in its place.
+    """
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(_says_server_is_away),
+        wait=tenacity.wait_random_exponential(min=_FIRST_PAUSE, max=_LONGEST_PAUSE),
+        stop=tenacity.stop_after_delay(_PATIENCE),
+        before_sleep=lambda state: _say_again(key, state),
+        reraise=True,
+    )
+    retrying(ti.xcom_push, key=key, value=value)
+
+
+def _says_server_is_away(error: BaseException) -> bool:
+    """Whether the supervisor of the task could not reach Airflow's API server, or that could not
+    answer. Errors in a user's own XCom backend are none of these.
+    """
+    if not isinstance(error, AirflowRuntimeError):
+        return False
+    if error.error.error is not ErrorType.API_SERVER_ERROR:
+        return False
+    detail = error.error.detail or {}
+    status = detail.get("status_code")
+    if status is not None:
+        return bool(status >= 500)
+    import httpx
+
+    kind = getattr(httpx, str(detail.get("exception_type")), None)
+    return isinstance(kind, type) and issubclass(kind, httpx.RequestError)
+
+
+def _say_again(key: str, state: tenacity.RetryCallState) -> None:
+    assert state.outcome is not None
+    assert state.next_action is not None
+    _log.warning(
+        "%r could not be pushed; the next attempt follows in %.1f s. %s",
+        key,
+        state.next_action.sleep,
+        state.outcome.exception(),
+    )
 
 
 def _kept(result: Any, rank: int, folder: Path) -> str:

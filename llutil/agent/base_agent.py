@@ -73,6 +73,8 @@ class Agent(SimpleElasticAgent):
     ) -> None:
         super().__init__(spec, shutdown_timeout=int(job.grace_period))
         self.report: FailureReport | None = None
+        self.job_is_over = False
+        """Whether the whole job is known to have ended, and not only this node's part."""
         self._job = job
         self._starter = starter
         self._guardian = guardian
@@ -112,10 +114,10 @@ class Agent(SimpleElasticAgent):
 
     @property
     def success_folder(self) -> str:
-        """The job's folder of checkpoints, if this node is the one that notes the job's success."""
+        """The job's folder of checkpoints, if this node had ranks in a job that has succeeded."""
         group = self._worker_group
-        first = bool(group.workers) and group.group_rank == 0
-        return self._job.checkpoints.get(FOLDER, "") if first else ""
+        knows = bool(group.workers) and (self.job_is_over or group.group_rank == 0)
+        return self._job.checkpoints.get(FOLDER, "") if knows else ""
 
     # The methods that torch's SimpleElasticAgent calls.
 
@@ -138,16 +140,14 @@ class Agent(SimpleElasticAgent):
         self._start_count += 1
         ranks = tuple(worker.global_rank for worker in worker_group.workers)
         world_size = worker_group.workers[0].world_size
+        pids = dict(self._workers.pids)
+        told = (world_size, ranks, tuple(pids.values()), self._restarts)
         _log.info(
-            "round of %d ranks started; ranks %s are here, pids %s; %d restarts so far",
-            world_size,
-            ranks,
-            tuple(self._workers.pids.values()),
-            self._restarts,
+            "round of %d ranks started; ranks %s are here, pids %s; %d restarts so far", *told
         )
         self.stopwatch.workers_started(self._restarts)
         self._observer.round(self._restarts, world_size, ranks)
-        return dict(self._workers.pids)
+        return pids
 
     @prof
     def _stop_workers(self, worker_group: WorkerGroup) -> None:  # noqa: ARG002 - torch's signature

@@ -68,8 +68,6 @@ class LedgerAgent(Agent):
         **options: Any,
     ) -> None:
         super().__init__(*args, **options)
-        self.job_is_over = False
-        """Whether the whole job has ended, and not only this node's part."""
         self._driver = driver
         self._ledger_agreement = LedgerAgreement(driver, self.steering)
         self._server = server

@@ -4,8 +4,12 @@ restart.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from llutil.checkpoints.place import FOLDER
+from llutil.checkpoints.saves import Saves
 from tests.integration.rendezvous.jobs import Job, until
 from tests.support.store_history import ServerPart, read_history
 from tests.support.stores import STORES
@@ -62,3 +66,23 @@ def test_a_lost_host_costs_no_restart_though_the_peers_workers_fail_long_before_
     for agent in (nodes[0], nodes[2]):
         agent.ends()
     assert [len(one.seats) for one in read_history(server).assignments] == [3, 2]
+
+
+def test_a_job_whose_first_node_is_lost_at_its_end_is_noted_as_a_success(
+    job: Job, server: ServerPart, tmp_path: Path
+) -> None:
+    folder = tmp_path / "job"
+    with Saves({FOLDER: str(folder)}).save(7) as path:
+        Path(path, "model").touch()
+    (folder / ".attempts/of-a-round").mkdir(parents=True)
+    options = {**_PAIR, "max_restarts": 0, "checkpoint_path": str(tmp_path)}
+    nodes = {name: job.node(name, **options) for name in "ab"}
+    first, second = (one["node"] for one in job.runs("a", "b"))
+    _finish_first(job, first)
+    nodes[first].vanish()
+    until("the loss of the first", lambda: len(job.records("members")) == 1)
+    job.succeed()
+    nodes[second].ends()
+    assert len(read_history(server).assignments) == 1
+    assert not (folder / ".attempts").exists()
+    assert (folder / ".succeeded-1").exists()
