@@ -218,7 +218,8 @@ def test_every_field_of_a_configuration_has_an_option(parse: Parse) -> None:
     names = {field.name for field in fields(LaunchConfig)}
     assert set(OF_TORCHRUN) <= names
     assert {OF_TORCHRUN.get(name, name) for name in names} <= set(given)
-    assert own_fields() == [name for name in given if name in names - set(OF_TORCHRUN)]
+    # torch 2.14 has one of them too, so its place among the options is another one there.
+    assert sorted(own_fields()) == sorted(names.intersection(given).difference(OF_TORCHRUN))
     assert option_of("checkpoint_path") == "--checkpoint-path"
 
 
@@ -263,7 +264,8 @@ def test_an_option_that_a_newer_torchrun_has_too_still_makes_its_field(
     def newer() -> argparse.ArgumentParser:
         names = ("--log-line-prefix-template", "--log_line_prefix_template")
         made = ours()
-        made.add_argument(*names, action=env, type=str, default="")
+        if not any(names[0] in action.option_strings for action in made._actions):
+            made.add_argument(*names, action=env, type=str, default="")
         return made
 
     monkeypatch.setattr(torchrun, "get_args_parser", newer)

@@ -15,10 +15,13 @@ from llutil.launcher.numa_options import AFFINITY_MODES
 def test_each_mode_binds_as_torch_does(
     mode: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The places of GPUs and CPUs are stand-ins: two GPUs at node 0, which has four CPUs."""
+    """The places of GPUs and CPUs are stand-ins: two GPUs at node 0, which has four CPUs. Where
+    torch 2.13 speaks of a GPU, 2.14 speaks of a device.
+    """
+    word = "device" if hasattr(binding, "_get_device_count") else "gpu"
     for name, found in {
-        "_get_numa_node_index_for_gpu_index": lambda gpu_index: 0,
-        "_get_gpu_count": lambda: 2,
+        f"_get_numa_node_index_for_{word}_index": lambda **_index: 0,
+        f"_get_{word}_count": lambda: 2,
         "_get_allowed_logical_cpu_indices_for_numa_node": lambda numa_node_index: {0, 1, 2, 3},
         "_get_socket_index_for_numa_node": lambda numa_node_index: 0,
         "_get_numa_node_indices_for_socket_index": lambda socket_index: {0},
