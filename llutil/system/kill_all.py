@@ -188,7 +188,8 @@ def marked_processes(stats: Iterable[ProcessStat], mark: str) -> tuple[set[int],
     marked: set[int] = set()
     guardians: set[int] = set()
     for stat in stats:
-        variable = environment_has(stat.pid, (guards, carries)) if stat.lives else None
+        shown = stat.lives and stat.has_memory
+        variable = environment_has(stat.pid, (guards, carries)) if shown else None
         if variable == guards:
             guardians.add(stat.pid)
         elif variable == carries and _is_still(stat):

@@ -11,6 +11,7 @@ is already gone. It does raise if it cannot look, for example because no descrip
 from __future__ import annotations
 
 import os
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +33,12 @@ __all__ = [
 _CHUNK = 1 << 16
 # Characters of a command line that a message repeats.
 _LONGEST_COMMAND = 80
+# Flags of a process that has no memory of its own: it ends, or is a thread of the kernel
+# (PF_EXITING and PF_KTHREAD in the kernel's sched.h).
+_WITHOUT_MEMORY = 0x4 | 0x200000
+# How often, and after how many seconds each time, a process is looked at again that is in the midst
+# of starting a program. On an idle machine that takes some 0.1 ms.
+_EXEC_LOOKS, _EXEC_PERIOD = 200, 0.001
 # What the files of a process raise that is gone (ENOENT, ESRCH) or another user's (EACCES, EPERM).
 _UNREADABLE = (FileNotFoundError, ProcessLookupError, PermissionError)
 
@@ -40,11 +47,11 @@ class ProcessStat:
     """One process as ``/proc/<pid>/stat`` describes it, without its name.
 
     ``start`` is when it started, in the kernel's ticks since boot, and ``ticks`` is the processor
-    time that it and its ended children have used. It is not a dataclass: the guardian would have to
-    import ``dataclasses`` before it can do anything.
+    time that it and its ended children have used. ``flags`` are the kernel's. It is not a
+    dataclass: the guardian would have to import ``dataclasses`` before it can do anything.
     """
 
-    __slots__ = ("group", "parent", "pid", "session", "start", "state", "threads", "ticks")
+    __slots__ = ("flags", "group", "parent", "pid", "session", "start", "state", "threads", "ticks")
 
     def __init__(
         self,
@@ -57,10 +64,11 @@ class ProcessStat:
         threads: int = 1,
         start: int = 0,
         ticks: int = 0,
+        flags: int = 0,
     ) -> None:
         self.pid, self.parent, self.group, self.session = pid, parent, group, session
         self.state, self.threads, self.start = state, threads, start
-        self.ticks = ticks
+        self.ticks, self.flags = ticks, flags
 
     @property
     def key(self) -> tuple[int, int]:
@@ -71,6 +79,11 @@ class ProcessStat:
     def lives(self) -> bool:
         """Whether it runs. A zombie does not, unless threads of it outlive the first one."""
         return self.state not in "ZX" or self.threads > 1
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether it has memory of its own, and so an environment."""
+        return not self.flags & _WITHOUT_MEMORY
 
 
 def all_processes(unchanged: Mapping[int, ProcessStat] | None = None) -> dict[int, ProcessStat]:
@@ -104,6 +117,7 @@ def stat_of(pid: int) -> ProcessStat | None:
         threads=int(fields[17]),
         start=int(fields[19]),
         ticks=sum(map(int, fields[11:15])),
+        flags=int(fields[6]),
     )
 
 
@@ -130,9 +144,14 @@ def environment_has(pid: int, variables: tuple[bytes, ...]) -> bytes | None:
     """Which of ``variables``, each ``NAME=value``, the process's environment has; None if none.
 
     That is the environment which the process was started with. Only the user's own processes show
-    theirs.
+    theirs. One that starts a program has none for a moment, and is waited for.
     """
     environment = _content(pid, "environ")
+    for _ in range(_EXEC_LOOKS):
+        if environment or not _starts_a_program(pid):
+            break
+        time.sleep(_EXEC_PERIOD)
+        environment = _content(pid, "environ")
     for variable in variables:
         if variable in environment and variable in environment.split(b"\0"):
             return variable
@@ -158,6 +177,23 @@ def children_of_this_process() -> list[int]:
     for thread in os.listdir("/proc/self/task"):  # noqa: PTH208 - as above
         found += map(int, _content(os.getpid(), f"task/{thread}/children").split())
     return found
+
+
+def _starts_a_program(pid: int) -> bool:
+    """Whether a process whose environment was empty is in the midst of execve(2), or was: its new
+    memory has no environment yet (``begin_new_exec`` and ``create_elf_tables`` in the kernel).
+    """
+    stat = stat_of(pid)
+    if stat is None or not stat.lives or not stat.has_memory:
+        return False
+    begin, end = _content(pid, "stat").rpartition(b")")[2].split()[47:49] or (b"1", b"1")
+    if begin == end != b"0":
+        return False  # it has none
+    try:  # only the user's own processes show theirs
+        os.close(os.open(f"/proc/{pid}/environ", os.O_RDONLY | os.O_CLOEXEC))
+    except _UNREADABLE:
+        return False
+    return True
 
 
 def _content(pid: int, name: str) -> bytes:

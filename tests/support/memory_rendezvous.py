@@ -282,26 +282,25 @@ class MemoryRendezvous:
         return nodes
 
     def again(self, *nodes: Node) -> Assignment:
-        """Wait until all of these have started the same round; those that are told to stop before
-        it, obey.
+        """Wait until all of these have started the same round, after what they were in before;
+        those that are told to stop before it, obey. A round that does not have all of them may
+        come first.
         """
         deadline = time.monotonic() + _SOON
-        waiting = deque(nodes)
-        while waiting and time.monotonic() < deadline:
-            node = waiting.popleft()
-            if node.peek(0.01):
-                if node.next_stops():
-                    node.stops()
-                else:
-                    node.starts()
-                    continue
-            waiting.append(node)
-        assert not waiting, f"not started: {', '.join(node.name for node in waiting)}"
-        rounds = {node.round for node in nodes}
-        assert len(rounds) == 1
-        (agreed,) = rounds
-        assert agreed is not None
-        return agreed
+        before = [node.round for node in nodes]
+        while time.monotonic() < deadline:
+            for node in nodes:
+                if node.peek(0.01):
+                    if node.next_stops():
+                        node.stops()
+                    else:
+                        node.starts()
+            agreed = nodes[0].round
+            if agreed not in before and all(node.round == agreed for node in nodes):
+                assert agreed is not None
+                return agreed
+        told = ", ".join(f"{node.name} is in {node.round}" for node in nodes)
+        raise AssertionError(f"no common round: {told}")
 
     def keys(self, scope: str) -> list[str]:
         """What is there, without the run's own prefix."""
