@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
+from llutil.checkpoints import retention
 from llutil.checkpoints.committed import ATTEMPTS, look, success_name
 from llutil.checkpoints.interval import interval
 from llutil.checkpoints.marker import Checkpoint
@@ -104,12 +105,15 @@ def note_success(folder: str, life: str = "") -> bool:
     the same ``life`` does: whoever wanted the results may have lost them.
 
     It writes to the store, which may take long. Returns whether that is written; the log says why
-    not. None of the job's ranks may run any more: their notes are removed.
+    not. None of the job's ranks may run any more: their notes are removed, and what they saved of
+    checkpoints that were never committed.
     """
     store = open_store(folder)
     try:
-        store.remove(ATTEMPTS)  # first: that works where nothing can be written, and makes space
+        # Removed first: that works where nothing can be written, and makes space.
+        store.remove(ATTEMPTS)
         found = look(store, job_of(folder), life)
+        retention.remove(store, found.parts)
         number = max((marker.number for marker in found.markers.values()), default=0)
         if number > found.succeeded:
             store.put(success_name(number), life.encode(), durable=True)

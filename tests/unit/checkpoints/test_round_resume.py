@@ -12,6 +12,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from llutil.checkpoints.committed import folder_name, look
 from llutil.checkpoints.job_environment import note_success
 from llutil.checkpoints.marker import Checkpoint
 from llutil.checkpoints.place import FOLDER, LIFE, RESUME, RESUME_SUCCEEDED, ROUND, TIMEOUT
@@ -203,6 +204,20 @@ def test_a_job_without_checkpoints_may_succeed(folder: str) -> None:
     assert note_success(folder)
     save(folder, 1)
     assert step_of(rank_of(folder, 0, 1).resume()) == 1
+
+
+def test_a_job_that_has_succeeded_leaves_no_half_checkpoint(folder: str) -> None:
+    """As when its last save met a full disk, and it came to its end without another one."""
+    save(folder, 50)
+    store = open_store(folder)
+    part = folder_name(60, "0123456789ab")
+    store.make(part)
+    store.put(f"{part}/0", b"data")
+    assert look(store, "job").parts == [part]
+    assert note_success(folder)
+    found = look(store, "job")
+    assert not found.parts
+    assert [marker.step for marker in found.markers.values()] == [50]
 
 
 def test_a_success_that_cannot_be_noted_fails_nothing(
