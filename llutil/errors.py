@@ -11,7 +11,9 @@ The tree::
     │   │   └── RendezvousTimeoutError  too few nodes came in time; their store answered
     │   ├── AgentLostError          the agent process ended without a verdict
     │   └── CheckpointError         a checkpoint was not committed; training can go on
-    │       └── CheckpointStoreError    the store of checkpoints refused to write or to read
+    │       ├── CheckpointStoreError    the store of checkpoints refused to write or to read
+    │       └── CheckpointPeerError     another rank failed in it
+    │           └── CheckpointAbandonedError    the other ranks have gone on without this one
     ├── StoppedError                somebody asked the job to stop
     ├── ResultError                 the job succeeded, but a value cannot be handed on
     └── WorkersFailedError          a rank failed: the text is the report
@@ -33,7 +35,9 @@ from llutil.failure import Failure, FailureClass, JobFailure
 
 __all__ = [
     "AgentLostError",
+    "CheckpointAbandonedError",
     "CheckpointError",
+    "CheckpointPeerError",
     "CheckpointStoreError",
     "ConfigError",
     "EntrypointError",
@@ -195,6 +199,22 @@ class CheckpointStoreError(CheckpointError):
     """The store of checkpoints refused to write or to read: its disk is full, or it is away.
 
     What to do: see to the store. A task that is tried again goes on from the newest checkpoint.
+    """
+
+
+class CheckpointPeerError(CheckpointError):
+    """Another rank failed in the checkpoint, as the text says. Where that rank's own failure is
+    known, a report names that one, and not this.
+
+    What to do: see to what the other rank says.
+    """
+
+
+class CheckpointAbandonedError(CheckpointPeerError):
+    """What this rank had saved of the checkpoint was removed before it was committed: the other
+    ranks have given it up, or a later round of the job is at work without this one.
+
+    What to do: look for what this node had lost: its peers, or their store.
     """
 
 

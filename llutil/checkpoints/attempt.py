@@ -27,7 +27,7 @@ from llutil.checkpoints.committed import ATTEMPTS, folder_name, look
 from llutil.checkpoints.marker import MARKER, Checkpoint, Marker, encode
 from llutil.checkpoints.place import Place
 from llutil.checkpoints.store import Store
-from llutil.errors import CheckpointError
+from llutil.errors import CheckpointAbandonedError, CheckpointError, CheckpointPeerError
 
 __all__ = ["Attempt"]
 
@@ -98,12 +98,14 @@ class Attempt:
         """Say that this rank has written all, and wait until the checkpoint is committed.
 
         :raises CheckpointError: it is not, because of another rank, or not in time.
+        :raises OSError: the store refuses.
         """
         try:
             self._store.sync(self._folder)
             self._note(f"{self._place.rank}-left")
             self._wait()
         except (OSError, CheckpointError) as error:
+            self.check_peers(error)
             self.fail(error)
             raise
         return Checkpoint(self.path, self.step, self._place.world_size)
@@ -119,6 +121,16 @@ class Attempt:
         except OSError as refusal:
             _log.warning("the other ranks cannot be told that %s: %s", text, refusal)
 
+    def check_peers(self, error: BaseException) -> None:
+        """Check that the attempt goes on, now that ``error`` has happened to this rank in it.
+
+        :raises CheckpointAbandonedError: the others have gone on without this rank, which may be
+            why: its folder is not there any more.
+        """
+        with contextlib.suppress(OSError):
+            if self._place.rank not in _steps(self._store.names(self._notes)):
+                raise CheckpointAbandonedError(self._gone()) from error
+
     def has_metadata(self) -> bool:
         """Whether torch's DCP has written the file that completes a checkpoint of its own."""
         return any(name.endswith(".metadata") for name in self._store.names(self._folder))
@@ -133,7 +145,7 @@ class Attempt:
             self._refuse(notes)
             missing = self._missing(notes)
             if self._place.rank in missing:
-                raise CheckpointError(self._gone())
+                raise CheckpointAbandonedError(self._gone())
             if self._place.rank == 0 and not missing:
                 self._commit()
                 return
@@ -149,7 +161,7 @@ class Attempt:
         # Whoever removes a folder that was never committed removes its notes first. So all of the
         # files were there if all of the notes still are.
         if self._missing(store.names(self._notes)):
-            raise CheckpointError(self._gone())
+            raise CheckpointAbandonedError(self._gone())
         marker = Marker(
             step=self.step,
             world_size=place.world_size,
@@ -200,7 +212,7 @@ class Attempt:
                 why = unquote(why)
                 with contextlib.suppress(OSError):
                     why = why or self._store.get(f"{self._notes}/{note}").decode(errors="replace")
-                raise CheckpointError(
+                raise CheckpointPeerError(
                     f"the checkpoint of step {self.step} does not count: rank {rank} failed in it "
                     f"({why or 'it could not say why'})"
                 )

@@ -13,6 +13,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from types import TracebackType
 
 from llutil.checkpoints.attempt import Attempt
@@ -137,9 +138,15 @@ class Saves:
         self._removal.start(self._store, attempt.unneeded)
 
     def fail(self, attempt: Attempt, error: BaseException) -> None:
-        """Tell the others that this rank has failed."""
-        attempt.fail(error)
-        self.ended(None)
+        """Tell the others that this rank has failed.
+
+        :raises CheckpointAbandonedError: they have gone on without it, which may be why.
+        """
+        try:
+            attempt.check_peers(error)
+            attempt.fail(error)
+        finally:
+            self.ended(None)
 
     def end(self) -> None:
         """This process ends: the other ranks are told that it takes part in no further save.
@@ -202,9 +209,12 @@ class Save:
     def _leave(self, error: BaseException | None) -> None:
         assert self._attempt is not None
         futures = self._folder.futures
-        if error is not None:
+        if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
+            with suppress(CheckpointError):
+                self._saves.fail(self._attempt, error)
+        elif error is not None:
             self._saves.fail(self._attempt, error)
-            if not isinstance(error, Exception | KeyboardInterrupt | SystemExit | GeneratorExit):
+            if not isinstance(error, Exception):
                 # torch's DCP raises such (torch 2.13), which no "except Exception" would catch.
                 raise CheckpointError(
                     f"the checkpoint of step {self.step} does not count: {error}"
@@ -234,7 +244,10 @@ class Save:
             if self._thread.is_alive():
                 return False
         if self._error is not None:
-            raise CheckpointError(
+            kind = (
+                type(self._error) if isinstance(self._error, CheckpointError) else CheckpointError
+            )
+            raise kind(
                 f"the checkpoint of step {self.step}, which was saved behind, does not count: "
                 f"{self._error}"
             ) from self._error
@@ -246,7 +259,10 @@ class Save:
                 future.result()
         except BaseException as error:  # noqa: BLE001 - the next context raises it
             self._error = error
-            self._saves.fail(attempt, error)
+            try:
+                self._saves.fail(attempt, error)
+            except CheckpointError as abandoned:
+                self._error = abandoned
         else:
             try:
                 self._saves.finish(attempt)

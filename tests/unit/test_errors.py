@@ -25,6 +25,8 @@ EXAMPLES: list[tuple[errors.LaunchError, FailureClass, bool]] = [
     (errors.AgentLostError("x"), FailureClass.INFRASTRUCTURE, True),
     (errors.CheckpointError("x"), FailureClass.INFRASTRUCTURE, True),
     (errors.CheckpointStoreError("x"), FailureClass.INFRASTRUCTURE, True),
+    (errors.CheckpointPeerError("x"), FailureClass.INFRASTRUCTURE, True),
+    (errors.CheckpointAbandonedError("x"), FailureClass.INFRASTRUCTURE, True),
     (errors.StoppedError("x"), FailureClass.PREEMPTION, False),
     (errors.ResultError("x"), FailureClass.RESULT, False),
     (errors.WorkersFailedError("x"), FailureClass.USER_CODE, False),

@@ -20,7 +20,8 @@ infrastructure     SIGKILL without evidence of the above: code does not send it 
                    mistake, and a platform that evicts a process sends it. SIGBUS, of the rank or
                    of a data loader's worker: a page of a mapped file was not available, for example
                    on a full ``/dev/shm`` or a lost disk; and torch's error that says so.
-                   A checkpoint that its store refused to write or to read, as on a full disk.
+                   A checkpoint that its store refused to write or to read, as on a full disk, or
+                   that the other ranks have gone on without.
                    A peer that went away during a collective, if no earlier failure is known: then
                    the peer's node or network has failed.
 user code          All else: exceptions, exit codes, SIGSEGV, SIGABRT and other crashes of native
@@ -39,10 +40,10 @@ import signal
 from collections.abc import Iterable, Sequence
 
 from llutil.agent.worker_side.outcome_pipe import RANK_WAITS, STUCK_KINDS, ErrorNote
-from llutil.errors import CheckpointStoreError
+from llutil.errors import CheckpointAbandonedError, CheckpointPeerError, CheckpointStoreError
 from llutil.failure import FailureClass
 
-__all__ = ["classify", "lacks_shared_memory", "only_reports_peer_gone", "printed_error"]
+__all__ = ["classify", "lacks_shared_memory", "only_reports_peer", "printed_error"]
 
 _SHELL_STATUS_OF_SIGKILL = 128 + signal.SIGKILL
 """The exit status of a shell whose command was killed."""
@@ -119,7 +120,7 @@ def classify(status: int, said: ErrorNote, oom_kills: int | None = None) -> Fail
         return FailureClass.PREEMPTION
     if not said.kind and status < 0:
         return _class_of_signal(-status)
-    if only_reports_peer_gone(status, said) or lacks_shared_memory(said) or _store_refused(said):
+    if _says_peer_gone(status, said) or lacks_shared_memory(said) or _store_refused(said):
         return FailureClass.INFRASTRUCTURE
     return FailureClass.USER_CODE
 
@@ -159,11 +160,16 @@ def _class_of_signal(number: int) -> FailureClass:
     return FailureClass.USER_CODE
 
 
-def only_reports_peer_gone(status: int, said: ErrorNote) -> bool:
-    """Whether the rank reports only that a peer went away during an operation, so that the cause is
-    elsewhere; or waits for a rank of another node.
+def only_reports_peer(status: int, said: ErrorNote) -> bool:
+    """Whether the rank reports only what has become of a peer, so that the cause is elsewhere: it
+    went away during an operation, failed in a checkpoint, or is waited for on another node.
     """
-    if said.kind == RANK_WAITS:
+    return _name(said) == CheckpointPeerError.__name__ or _says_peer_gone(status, said)
+
+
+def _says_peer_gone(status: int, said: ErrorNote) -> bool:
+    """Whether the rank reports only that a peer went away, or that it waits for one."""
+    if said.kind == RANK_WAITS or _name(said) == CheckpointAbandonedError.__name__:
         return True
     reported = bool(said.kind) or status >= 0
     if not (reported and _may_be_from_torch(said)):

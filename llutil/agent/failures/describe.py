@@ -14,7 +14,7 @@ from dataclasses import replace
 from llutil.agent.failures.classify import (
     classify,
     lacks_shared_memory,
-    only_reports_peer_gone,
+    only_reports_peer,
     printed_error,
 )
 from llutil.agent.failures.shorten import shortened, without_native_frames
@@ -95,7 +95,7 @@ def _failure(ended: RankExit, memory: KillCount | None) -> Failure:
         reason=printable(_reason(ended, said, failure_class, memory)[:_LONGEST_REASON]),
         trace="\n".join(trace),
         tail=tuple(shortened(tail, most, size, ends=True)),
-        echo=only_reports_peer_gone(ended.status, said),
+        echo=only_reports_peer(ended.status, said),
         final_exception=said.final_exception,
     )
 

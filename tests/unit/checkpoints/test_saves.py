@@ -20,7 +20,12 @@ from llutil.checkpoints.marker import Checkpoint
 from llutil.checkpoints.place import FOLDER, KEEP, RESUME, ROUND, TIMEOUT
 from llutil.checkpoints.saves import Saves
 from llutil.checkpoints.store import open_store
-from llutil.errors import CheckpointError, CheckpointStoreError
+from llutil.errors import (
+    CheckpointAbandonedError,
+    CheckpointError,
+    CheckpointPeerError,
+    CheckpointStoreError,
+)
 
 SOON = 30.0
 
@@ -182,7 +187,7 @@ def test_who_fails_gets_its_own_error_and_the_others_are_told_whose_it_was(folde
     for failing, other in ((1, 0), (0, 1)):
         told = together(fail(ranks[failing], 2, full), save(ranks[other], 2))
         assert told[0] is full
-        assert isinstance(told[1], CheckpointError)
+        assert isinstance(told[1], CheckpointPeerError)
         assert f"rank {failing} failed in it (OSError: [Errno 28] No space left" in str(told[1])
         newest = rank_of(folder, 0, 1).resume()
         assert newest is not None
@@ -273,6 +278,48 @@ def test_a_round_does_not_take_part_in_what_another_round_began(folder: str) -> 
     assert look(LocalStore(folder), "job").parts == []
 
 
+@pytest.mark.parametrize("writes_again", [False, True])
+def test_a_rank_whose_folder_a_later_round_has_removed_names_no_cause_of_its_own(
+    folder: str, writes_again: bool
+) -> None:
+    """What it writes fails then: that says nothing of the store, nor of its own code."""
+    rank = rank_of(folder, 1, 2)
+    missing = OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    def write() -> None:
+        with rank.save(10):
+            save(rank_of(folder, 0, 1, "r2"), 11)()
+            if writes_again:
+                raise missing
+
+    with pytest.raises(CheckpointAbandonedError, match="was removed from") as raised:
+        write()
+    if writes_again:
+        assert raised.value.__cause__ is missing
+    behind: Future[None] = Future()
+    with rank.save(20) as path:
+        path.after(behind)
+        save(rank_of(folder, 0, 1, "r3"), 21)()
+    behind.set_exception(missing) if writes_again else behind.set_result(None)
+    with pytest.raises(CheckpointAbandonedError, match="saved behind, does not count"):
+        rank.save(30).__enter__()
+    newest = rank_of(folder, 0, 1).resume()
+    assert newest is not None
+    assert newest.step == 21
+
+
+def test_a_rank_that_is_stopped_while_it_saves_is_stopped(folder: str) -> None:
+    rank = rank_of(folder, 1, 2)
+
+    def write() -> None:
+        with rank.save(10):
+            save(rank_of(folder, 0, 1, "r2"), 11)()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
+
+
 def test_a_rank_0_of_an_earlier_round_commits_nothing_that_was_removed(folder: str) -> None:
     zombie = rank_of(folder, 0, 1)
     inside, go = threading.Event(), threading.Event()
@@ -293,7 +340,7 @@ def test_a_rank_0_of_an_earlier_round_commits_nothing_that_was_removed(folder: s
         go.set()
 
     told = together(slow, later_round)
-    assert isinstance(told[0], CheckpointError)
+    assert isinstance(told[0], CheckpointAbandonedError)
     newest = rank_of(folder, 0, 1).resume()
     assert newest is not None
     assert newest.step == 11

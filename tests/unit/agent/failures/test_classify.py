@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llutil.agent.failures.classify import classify, only_reports_peer_gone, printed_error
+from llutil.agent.failures.classify import classify, only_reports_peer, printed_error
 from llutil.agent.worker_side.outcome_pipe import ErrorNote
 from llutil.failure import FailureClass
 
@@ -46,7 +46,9 @@ TABLE = {
     "an exception": (raised("ValueError", "no such digit"), CODE),
     "an exit code": (ended(3), CODE),
     "a store that is full": (raised("CheckpointStoreError", "/c cannot be used: [Errno 28]"), GONE),
-    "a peer's store that is full": (raised("CheckpointError", "rank 0 failed in it (CheckpointStoreError: /c: [Errno 28])"), GONE),
+    "a peer's store that is full": (raised("CheckpointPeerError", "rank 0 failed in it (CheckpointStoreError: /c: [Errno 28])"), GONE),
+    "a peer's error in a checkpoint": (raised("llutil.errors.CheckpointPeerError", "rank 0 failed in it (ValueError: x)"), CODE),
+    "a checkpoint that the others gave up": (raised("llutil.errors.CheckpointAbandonedError", "step 9 was removed"), GONE),
     "a checkpoint of two steps": (raised("CheckpointError", "rank 1 is at step 3"), CODE),
     "no value": (ended(0), CODE),
     "a loading error": (raised("ImportError", bad_configuration=True), FailureClass.BAD_CONFIGURATION),
@@ -127,11 +129,18 @@ def test_every_signal_has_a_class(number: int) -> None:
         (raised("ValueError", PEER), False),
         (raised("RuntimeError", GLOO), False),
         (ended(1), False),
+        (raised("llutil.errors.CheckpointPeerError", "rank 0 failed in it"), True),
+        (raised("llutil.errors.CheckpointAbandonedError", "step 9 was removed"), True),
+        (raised("CheckpointStoreError", "full"), False),
+        (raised("CheckpointError", "rank 1 is at step 3"), False),
     ],
-    ids=["gloo", "NCCL", "the store", "killed after it", "killed", "another's", "a hang", "an exit"],
+    ids=[
+        *("gloo", "NCCL", "the store", "killed after it", "killed", "another's", "a hang", "an exit"),
+        *("a peer's save", "an abandoned save", "an own store", "an own save"),
+    ],
 )  # fmt: skip
 def test_an_echo_says_only_that_a_peer_went_away(found: Found, echo: bool) -> None:
-    assert only_reports_peer_gone(*found[:2]) is echo
+    assert only_reports_peer(*found[:2]) is echo
 
 
 @pytest.mark.parametrize(
@@ -141,14 +150,14 @@ def test_a_message_of_60_kb_is_classified_in_no_time(piece: str) -> None:
     found = raised("RuntimeError", piece * (60_000 // len(piece)), 1)
     began = time.thread_time()
     assert classify(*found) is CODE
-    assert not only_reports_peer_gone(*found[:2])
+    assert not only_reports_peer(*found[:2])
     assert time.thread_time() - began < 0.1
 
 
 def test_words_count_in_one_line_and_in_their_order() -> None:
     for text in ("gloo/transport/\nBroken pipe", "Broken pipe at gloo/transport/"):
-        assert not only_reports_peer_gone(*raised("RuntimeError", text)[:2])
-    assert only_reports_peer_gone(
+        assert not only_reports_peer(*raised("RuntimeError", text)[:2])
+    assert only_reports_peer(
         *raised("RuntimeError", "x\n[gloo/transport/a.cc:1] Broken pipe\ny")[:2]
     )
 
