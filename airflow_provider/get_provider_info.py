@@ -105,6 +105,14 @@ _SECTION: dict[str, Any] = {
             "hold.",
             "s3://conn_id@bucket/results",
         ),
+        "keep_agents_ready": _option(
+            "float",
+            "0",
+            "For so many seconds after a task's agent, a worker's host keeps a process that has "
+            "torch imported and forks the agent of the next task; 0 keeps none. Read on each "
+            "worker's host; without effect where tasks run in containers of their own.",
+            "900",
+        ),
     },
 }
 

@@ -1,7 +1,7 @@
 """The agent's process as its task sees it: it is started, connected, killed and released here.
 
 This module moves bytes and knows nothing of their meaning. It may import only the standard library,
-``llutil.errors``, ``llutil.system`` and ``environment``.
+``llutil.errors``, ``llutil.system``, ``environment`` and ``ready_agents``.
 
 What the two processes share:
 
@@ -13,6 +13,9 @@ What the two processes share:
 The agent gets a session of its own. So it survives Airflow's SIGKILL to the task's process group,
 for as long as it needs to save and to end the workers. If the task dies, the kernel closes the
 socket, and so the agent learns of it.
+
+An agent is a fresh interpreter, or a fork of an agent server where there is one
+(``llutil.agent_server``). Neither the task nor the agent can tell, but by the time that it takes.
 """
 
 from __future__ import annotations
@@ -24,8 +27,10 @@ import subprocess
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Protocol
 
 from airflow_provider.agent_client.environment import TaskPaths
+from airflow_provider.agent_client.ready_agents import NO_READY_AGENTS, ReadyAgents
 from llutil.errors import ConfigError
 from llutil.system.send_signal import send_signal_by_pidfd
 
@@ -49,6 +54,7 @@ class AgentSubprocess:
     :param env: the agent's whole environment.
     :param inherited: more descriptors that the agent inherits, by the option that names them to it.
     :param paths: where ranks find modules of the task's.
+    :param ready: forks the agent, if it can.
 
     :raises ConfigError: the interpreter or the working directory cannot be used.
     :raises OSError: this machine has no descriptors left. No agent is left then.
@@ -61,46 +67,12 @@ class AgentSubprocess:
         env: Mapping[str, str],
         inherited: Mapping[str, int],
         paths: TaskPaths,
+        ready: ReadyAgents = NO_READY_AGENTS,
     ) -> None:
-        with ExitStack() as on_error, ExitStack() as for_agent:
-            self.socket, agents_socket = socket.socketpair()
-            on_error.enter_context(self.socket)
-            for_agent.enter_context(agents_socket)
-            self.pipes: dict[str, int] = {}
-            agents_pipes: dict[str, int] = {}
-            for name in ("stdout", "stderr"):
-                self.pipes[name], agents_pipes[name] = os.pipe()
-                on_error.callback(os.close, self.pipes[name])
-                for_agent.callback(os.close, agents_pipes[name])
-            # The read ends stay blocking: their flags are shared with the agent's copies.
-            self.socket.setblocking(False)
-            options = {
-                "--socket": agents_socket.fileno(),
-                "--stdout-reader": self.pipes["stdout"],
-                "--stderr-reader": self.pipes["stderr"],
-                **inherited,
-            }
-            arguments = [text for pair in options.items() for text in map(str, pair)]
-            arguments += ["--before-site-packages", str(len(paths.before)), "--path"]
-            try:
-                # If an alarm raises here after the fork, we never learn the new process's pid. It
-                # has no job yet, sees its socket close, and ends.
-                self._process = subprocess.Popen(
-                    [python, "-u", "-c", _START, *arguments, *paths.before, *paths.after],
-                    stdin=subprocess.DEVNULL,
-                    stdout=agents_pipes["stdout"],
-                    stderr=agents_pipes["stderr"],
-                    pass_fds=tuple(options.values()),
-                    cwd=cwd,
-                    env=dict(env),
-                    start_new_session=True,  # and no preexec_fn: it is not safe beside threads
-                )
-            except OSError as error:
-                raise ConfigError(_start_problem(python, cwd, error)) from error
-            on_error.callback(self._process.wait)
-            on_error.callback(self._process.kill)
-            self._pidfd = os.pidfd_open(self._process.pid)
-            on_error.pop_all()
+        forked = _forked(ready, cwd, env, inherited, paths)
+        self._streams, self._process = forked or _started(python, cwd, env, inherited, paths)
+        self.socket = self._streams.socket
+        self.pipes = self._streams.pipes
         self.python = python
         self.pid = self._process.pid
 
@@ -117,22 +89,159 @@ class AgentSubprocess:
         Workers have sessions of their own: the guardian ends them when the agent is gone.
         """
         if self._process.poll() is None:
-            send_signal_by_pidfd(self._pidfd, signal.SIGKILL, group=self.pid)
+            send_signal_by_pidfd(self._process.pidfd, signal.SIGKILL, group=self.pid)
 
     def close(self) -> None:
         """Close the socket, the pipes and the agent's descriptor. An agent that still runs stops
         its job and ends.
         """
-        self.socket.close()
-        while self.pipes:
-            os.close(self.pipes.popitem()[1])
-        if self._pidfd >= 0:
-            os.close(self._pidfd)
-            self._pidfd = -1
+        self._streams.close()
+        self._process.close()
+
+
+class _Process(Protocol):
+    """The agent's process, as its task sees it."""
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+
+    @property
+    def pidfd(self) -> int:
+        """A descriptor of it."""
+
+    def poll(self) -> int | None:
+        """The exit code, negative for a signal; None while it runs."""
+
+    def close(self) -> None:
+        """Give up what the task has of it."""
+
+
+class _Child:
+    """A process that the task has started itself."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self.pid = process.pid
+        self.pidfd = os.pidfd_open(process.pid)
+
+    def poll(self) -> int | None:
+        """See ``_Process``."""
+        return self._process.poll()
+
+    def close(self) -> None:
+        """See ``_Process``."""
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
         if self._process.poll() is None:
             # Without an exit code Popen would warn that the child was not reaped. But the agent may
             # outlive this task: it saves during its grace period, and init reaps it.
             self._process.returncode = 0
+
+
+class _Streams:
+    """The task's ends of what connects it with an agent: ``socket``, and ``pipes`` by the name of
+    the stream. ``agents`` are the agent's ends, until it is started.
+    """
+
+    def __init__(self, on_error: ExitStack, for_agent: ExitStack) -> None:
+        self.socket, self.agents_socket = socket.socketpair()
+        on_error.callback(self.close)
+        for_agent.enter_context(self.agents_socket)
+        self.pipes: dict[str, int] = {}
+        self.agents_pipes: dict[str, int] = {}
+        for name in ("stdout", "stderr"):
+            self.pipes[name], self.agents_pipes[name] = os.pipe()
+            for_agent.callback(os.close, self.agents_pipes[name])
+        # The read ends stay blocking: their flags are shared with the agent's copies.
+        self.socket.setblocking(False)
+
+    def options(self, inherited: Mapping[str, int]) -> dict[str, int]:
+        """The agent's descriptors, by the option that names each."""
+        return {
+            "--socket": self.agents_socket.fileno(),
+            "--stdout-reader": self.pipes["stdout"],
+            "--stderr-reader": self.pipes["stderr"],
+            **inherited,
+        }
+
+    def close(self) -> None:
+        """Close the task's ends."""
+        self.socket.close()
+        while self.pipes:
+            os.close(self.pipes.popitem()[1])
+
+
+def _arguments(options: Mapping[str, int], paths: TaskPaths) -> list[str]:
+    """The arguments of an agent."""
+    arguments = [text for pair in options.items() for text in map(str, pair)]
+    arguments += ["--before-site-packages", str(len(paths.before)), "--path"]
+    return [*arguments, *paths.before, *paths.after]
+
+
+def _forked(
+    ready: ReadyAgents,
+    cwd: str | None,
+    env: Mapping[str, str],
+    inherited: Mapping[str, int],
+    paths: TaskPaths,
+) -> tuple[_Streams, _Process] | None:
+    """An agent that is forked, and what connects it; None if there is none."""
+    if not ready.may_fork:
+        return None
+    with ExitStack() as on_error, ExitStack() as for_agent:
+        # An order that is given up may still be carried out later. So nothing of it is used again.
+        streams = _Streams(on_error, for_agent)
+        options = streams.options(inherited)
+        agent = ready.fork(
+            arguments=_arguments(options, paths),
+            env=env,
+            cwd=cwd,
+            sys_path=(*paths.before, *paths.after),
+            fds={
+                1: streams.agents_pipes["stdout"],
+                2: streams.agents_pipes["stderr"],
+                **{fd: fd for fd in options.values()},
+            },
+        )
+        if agent is None:
+            return None
+        on_error.pop_all()
+        return streams, agent
+
+
+def _started(
+    python: str,
+    cwd: str | None,
+    env: Mapping[str, str],
+    inherited: Mapping[str, int],
+    paths: TaskPaths,
+) -> tuple[_Streams, _Process]:
+    """An agent that is a fresh interpreter, and what connects it."""
+    with ExitStack() as on_error, ExitStack() as for_agent:
+        streams = _Streams(on_error, for_agent)
+        options = streams.options(inherited)
+        try:
+            # If an alarm raises here after the fork, we never learn the new process's pid. It
+            # has no job yet, sees its socket close, and ends.
+            process = subprocess.Popen(
+                [python, "-u", "-c", _START, *_arguments(options, paths)],
+                stdin=subprocess.DEVNULL,
+                stdout=streams.agents_pipes["stdout"],
+                stderr=streams.agents_pipes["stderr"],
+                pass_fds=tuple(options.values()),
+                cwd=cwd,
+                env=dict(env),
+                start_new_session=True,  # and no preexec_fn: it is not safe beside threads
+            )
+        except OSError as error:
+            raise ConfigError(_start_problem(python, cwd, error)) from error
+        on_error.callback(process.wait)
+        on_error.callback(process.kill)
+        child = _Child(process)
+        on_error.pop_all()
+        return streams, child
 
 
 def _start_problem(python: str, cwd: str | None, error: OSError) -> str:

@@ -19,6 +19,7 @@ from airflow_provider.agent_client.job_listener import JobListeners
 from airflow_provider.execution.checkpoint_job import checkpoint_job
 from airflow_provider.execution.dag_test import LOCAL_PARAMETERS, is_dag_test
 from airflow_provider.execution.gang_node import Stoppable, run_node
+from airflow_provider.execution.kept_ready import seconds_kept_ready
 from airflow_provider.execution.kept_state import job_state, outcome_told
 from airflow_provider.execution.launch import Launch
 from airflow_provider.execution.launch_task import LaunchTask
@@ -145,6 +146,7 @@ class TaskRun:
             cwd=self._cwd,
             env={**self._life(), **environment_of(operator.env)},
             label=label,
+            keep_ready=seconds_kept_ready(operator, operator.log, first_time),
             on_hello=None if label or self._node is None else self._compare_versions,
         )
 

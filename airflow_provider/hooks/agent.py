@@ -21,6 +21,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 from airflow.sdk import BaseHook
@@ -35,6 +36,7 @@ from airflow_provider.agent_client.idle_checks import IdleChecks
 from airflow_provider.agent_client.job_listener import NOBODY, JobListener
 from airflow_provider.agent_client.log_relay import LogRelay
 from airflow_provider.agent_client.process import AgentSubprocess
+from airflow_provider.agent_client.ready_agents import NO_READY_AGENTS, ReadyAgents
 from airflow_provider.agent_client.session import AgentSession
 from llutil.errors import LaunchError, StoppedError
 from llutil.progress.display import ProgressDisplay, display_for_this_process
@@ -73,6 +75,7 @@ class AgentHook(BaseHook):
     :param on_hello: is called with the agent's first message, before its workers start.
     :param patience: seconds after a stop, or after an agent's last message, until an agent that
         should have ended is killed; None means what follows from the job's grace period.
+    :param keep_ready: seconds that an agent server may have no agent; 0 means no server.
     :param idle_check_period: while no worker runs, ``idle_check`` is called each time after so many
         seconds, or up to half as many more.
     """
@@ -88,6 +91,7 @@ class AgentHook(BaseHook):
         hello_within: float = _HELLO_WITHIN,
         on_hello: Callable[[Hello], None] | None = None,
         patience: float | None = None,
+        keep_ready: float = 0.0,
         idle_check_period: float = _IDLE_CHECK_PERIOD,
     ) -> None:
         super().__init__()
@@ -99,6 +103,8 @@ class AgentHook(BaseHook):
         self._hello_within = hello_within
         self._on_hello = on_hello
         self._patience = patience
+        self._keep_ready = keep_ready
+        self._ready_agents = NO_READY_AGENTS
         self._idle_check_period = idle_check_period
         self._stop: tuple[str, float] | None = None
         self._ended: tuple[LaunchError, float] | None = None
@@ -204,6 +210,8 @@ class AgentHook(BaseHook):
             listener.end()
             session.close()
             relay.close()
+            if session.hello is not None and session.hello.torch and not self.stopped:
+                self._ready_agents.start_server()
 
     def _outcome(self, session: AgentSession) -> dict[int, Any]:
         asked = self._asked()
@@ -229,20 +237,21 @@ class AgentHook(BaseHook):
         python_path = python_path_of(os.environ, cwd)
         paths = task_paths(sys.path, python_path, cwd, interpreter_folders())
         environment = agent_environment(os.environ, python_path, self._env)
+        if self._keep_ready:
+            own = agent_environment(os.environ, python_path, {})
+            self._ready_agents = ReadyAgents(self._python, self._keep_ready, own, self.log)
         # The agent is started with its mark, so that all its forks and their forks have it too.
         environment[MARK_VARIABLE] = uuid.uuid4().hex
         # In dag.test() a person may be there. The standard streams of other tasks are Airflow's.
         if terminal := terminal_path():
             environment[TERMINAL] = terminal
         inherited = {} if results is None else {"--results": results}
-        if not secrets:
-            return AgentSubprocess(self._python, self._cwd, environment, inherited, paths)
-        fd = open_secrets(secrets)
-        try:
-            given = inherited | {"--secrets": fd}
-            return AgentSubprocess(self._python, self._cwd, environment, given, paths)
-        finally:
-            os.close(fd)
+        with ExitStack() as stack:
+            if secrets:
+                inherited["--secrets"] = open_secrets(secrets)
+                stack.callback(os.close, inherited["--secrets"])
+            started = (self._python, self._cwd, environment, inherited, paths)
+            return AgentSubprocess(*started, self._ready_agents)
 
     def _relay(
         self,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from airflow_provider.gang.node import GangNode
     from llutil.launcher.config import LaunchConfig
 
-__all__ = ["preflight"]
+__all__ = ["executor_of_task", "preflight"]
 
 T = TypeVar("T")
 
@@ -56,7 +56,7 @@ def preflight(
             return default
 
     several = config.max_nodes > 1
-    executor = known("the executor", lambda: _executor(task), None)
+    executor = known("the executor", lambda: executor_of_task(task), None)
     longest = task.execution_timeout
     facts = Facts(
         executor=executor,
@@ -91,7 +91,8 @@ def _conf() -> Any:
     return conf
 
 
-def _executor(task: Any) -> str:
+def executor_of_task(task: Any) -> str:
+    """The class name of the executor that runs ``task``."""
     # KubernetesExecutor sets this variable in its pods (provider 10.25).
     pod = "AIRFLOW_IS_K8S_EXECUTOR_POD" in os.environ
     return executor_of(task.executor, str(_conf().get("core", "executor")), pod)

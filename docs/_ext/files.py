@@ -35,6 +35,20 @@ FILES = (
         "airflow_provider/execution/worker_files.py",
     ),
     FileMade(
+        "agent server",
+        "`llutil-<uid>/*.agents`, its socket, and `*.lock`, in the temporary folder; `*.problem`, "
+        "why it could not start. Only where [agents are kept ready](../ready-agents.md)",
+        "the end of the server; after SIGKILL, the start of the next one. `*.problem`: the next "
+        "task, which logs it",
+        "llutil/agent_server/place.py",
+    ),
+    FileMade(
+        "operator",
+        "a memory file without a name: what an agent that is to be forked is started with",
+        _NAMELESS,
+        "llutil/agent_server/order.py",
+    ),
+    FileMade(
         "agent",
         "`*.orphan_log`: what the agent says after its task is gone",
         "shown and emptied by the next try",

@@ -22,6 +22,7 @@ __all__ = [
     "SocketName",
     "bound_socket",
     "connected",
+    "make_private",
     "peer_of",
     "remove_stale",
     "removed",
@@ -142,10 +143,18 @@ def _folders(folder: Path | None) -> Iterator[Path]:
     yield Path(tempfile.gettempdir(), name)
 
 
-def _bound_in(folder: Path, run_id: str) -> tuple[socket.socket, str]:
+def make_private(folder: Path) -> None:
+    """Make ``folder`` for this user alone, unless it is there.
+
+    :raises OSError: it cannot be made, or one is there that is not this user's alone.
+    """
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=_PRIVATE)
     _check(folder)
+
+
+def _bound_in(folder: Path, run_id: str) -> tuple[socket.socket, str]:
+    make_private(folder)
     name = f"{os.getpid()}.{secrets.token_hex(3)}"
     hidden, path = folder / f".{name}", folder / f"{name}.{run_id[:_RUN_ID_SHOWN]}"
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)

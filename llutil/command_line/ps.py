@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from llutil.agent_server.place import servers
 from llutil.agent_socket.client import Heard
 from llutil.command_line import words
 from llutil.command_line.jobs import all_jobs, as_json
@@ -27,6 +28,8 @@ def ps(given: argparse.Namespace) -> int:
     for one in heard:
         if one.problem:
             screen.line(f"agent {one.name.pid} of {one.name.run_id}: {one.problem}", "red")
+    for pid in servers().values():
+        screen.line(f"agent server {pid} keeps agents ready for Airflow's tasks")
     if not heard:
         screen.line("no job of this user runs on this host")
     return 0

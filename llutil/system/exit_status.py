@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import signal
 
-__all__ = ["exit_text"]
+__all__ = ["EXIT_UNKNOWN", "exit_text"]
+
+EXIT_UNKNOWN = 256
+"""In place of an exit status that nobody can tell; a real one is less."""
 
 _MEANINGS = {
     signal.SIGKILL: "often the kernel's out-of-memory killer, or somebody's kill -9",
@@ -23,6 +26,8 @@ _MEANINGS = {
 
 def exit_text(status: int) -> str:
     """An exit status in words; negative means a signal's number, as ``subprocess`` has it."""
+    if status == EXIT_UNKNOWN:
+        return "an exit status that nobody can tell, since the process that forked it is gone"
     if status >= 0:
         return f"exit code {status}"
     try:

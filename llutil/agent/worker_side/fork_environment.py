@@ -14,6 +14,7 @@ from collections.abc import Mapping
 
 __all__ = [
     "BLAS_THREADS",
+    "READ_ONCE",
     "blas_threads",
     "read_before",
     "torch_threads",
@@ -33,7 +34,7 @@ _READ_BY_LIBRARIES = (
 )
 """Beginnings of the names of variables that libraries read once, when they are loaded."""
 
-_READ_ONCE = (
+READ_ONCE = (
     # The dynamic linker, the C library and the interpreter.
     *("LD_", "GLIBC_", "MALLOC_", "LC_", "LANG", "TZ", "PYTHON"),
     *_READ_BY_LIBRARIES,
@@ -61,7 +62,7 @@ def unsettable_after_fork(server: Mapping[str, str], worker: Mapping[str, str]) 
         name
         for name in server.keys() | worker.keys()
         if server.get(name) != worker.get(name)
-        and name.startswith(_READ_ONCE)
+        and name.startswith(READ_ONCE)
         and not name.startswith(_READ_LATER)
         and not _settable_after_fork(name, worker)
     )

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import os
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from llutil.agent_server.place import listener_at, place_of
 from llutil.agent_socket.folder import bound_socket
 from llutil.command_line import jobs
 from llutil.command_line.main import main
@@ -28,3 +32,14 @@ def test_an_agent_that_does_not_answer_is_listed_with_the_reason(
     assert f"agent {pid} of {run_id}: no answer within 0.01 s" in lines
     told = f"no agent of the run has answered: agent {pid}: no answer within 0.01 s"
     assert told in capsys.readouterr().err
+
+
+def test_agent_servers_are_listed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="t-") as folder:
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        with listener_at(place_of(sys.executable)):
+            assert main(["ps"]) == 0
+    line = f"agent server {os.getpid()} keeps agents ready for Airflow's tasks"
+    assert line in capsys.readouterr().out.splitlines()

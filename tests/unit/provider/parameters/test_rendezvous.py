@@ -165,7 +165,7 @@ def test_a_default_that_is_no_number_is_told(monkeypatch):
 
 def test_every_option_of_the_section_is_one_that_is_read():
     options = get_provider_info()["config"]["elastic_launch"]["options"]
-    assert options.keys() == {"rdzv_conn_id", "results_path", *DEFAULTS}
+    assert options.keys() == {"keep_agents_ready", "rdzv_conn_id", "results_path", *DEFAULTS}
 
 
 def test_a_dag_file_with_several_nodes_says_where_they_meet_or_the_deployment_does(monkeypatch):
