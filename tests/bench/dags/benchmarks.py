@@ -25,10 +25,13 @@ for count in (1, 2):
             task_id="job",
             bash_command=f"{TORCHRUN} --nproc-per-node {count} {SCRIPTS}/nothing.py",
         )
-    with DAG(f"nothing_ours_{count}"):
-        ElasticLaunchOperator(
-            task_id="job", entrypoint=f"{SCRIPTS}/nothing.py", nproc_per_node=count
-        )
+    # The variable has no effect beside TMPDIR. But Python would read it at its start, so an agent
+    # that has it is always started afresh.
+    for side, env in (("ours", {"TEMP": "/tmp"}), ("kept", None)):
+        with DAG(f"nothing_{side}_{count}"):
+            ElasticLaunchOperator(
+                task_id="job", entrypoint=f"{SCRIPTS}/nothing.py", nproc_per_node=count, env=env
+            )
 
 with DAG("training_torchrun"):
     BashOperator(

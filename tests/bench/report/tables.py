@@ -123,6 +123,8 @@ _SUMMARY = {
 _TASKS = {
     "operator_task.task.1": "a task with one worker",
     "operator_task.task.2": "a task with two workers",
+    "operator_task.task-kept.1": "one worker, on a host that keeps agents ready",
+    "operator_task.task-kept.2": "two workers, on a host that keeps agents ready",
 }
 _KILLED = {
     "kills.lost.rank": "a rank gets SIGKILL: time lost",
@@ -154,6 +156,12 @@ def _killed_nodes(report: Document) -> str:
     return table([*head, "seconds until all ranks train again: most, median"], rows)
 
 
+def _tasks(report: Document) -> str:
+    """A row for each of these figures that was measured."""
+    found = {f"operator_task.{key}" for key in report.parts["operator_task"].figures}
+    return _listed({name: _TASKS[name] for name in _TASKS if name in found}, "", report)
+
+
 TABLES: dict[str, Callable[[Document], str]] = {
     "checkpoints": partial(_listed, _CHECKPOINTS, "256 MiB"),
     "killed-nodes": _killed_nodes,
@@ -162,7 +170,7 @@ TABLES: dict[str, Callable[[Document], str]] = {
     "logs": partial(_listed, _LOGS, ""),
     "lost-hosts": _lost_hosts,
     "rendezvous": _rendezvous,
-    "operator-task": partial(_listed, _TASKS, ""),
+    "operator-task": _tasks,
     "summary": partial(_listed, _SUMMARY, ""),
     "step-costs": partial(_listed, _STEPS, ""),
 }
