@@ -16,7 +16,10 @@ from llutil.agent.start_methods.rank_server import ForkRefused, RankServer
 from llutil.agent.start_methods.server_process import ServerProcess
 from llutil.agent.start_methods.spawn_and_fork import WORKER_INTERPRETER
 from llutil.agent.start_methods.starter import StartRequest, WorkerProcess, interpreter_command
-from llutil.agent.worker_side.fork_environment import BLAS_THREADS, unsettable_after_fork
+from llutil.agent.worker_side.fork_environment import (
+    fork_server_environment,
+    unsettable_after_fork,
+)
 
 __all__ = ["ForkServer"]
 
@@ -28,9 +31,9 @@ class ForkServer:
     code.
 
     ``env`` is the server's environment, except for variables that keep its libraries from starting
-    threads. The server is started at once, so that it imports while the rendezvous runs. It is
-    started again when it has died. ``first`` is a server that runs already, with our end of its
-    socket.
+    threads, and one that gives it huge pages. The server is started at once, so that it imports
+    while the rendezvous runs. It is started again when it has died. ``first`` is a server that runs
+    already, with our end of its socket.
     """
 
     def __init__(
@@ -93,7 +96,7 @@ class ForkServer:
             process = subprocess.Popen(
                 interpreter_command(call),
                 stdin=subprocess.DEVNULL,
-                env={**self._env, **BLAS_THREADS},
+                env=fork_server_environment(self._env),
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from llutil.agent.worker_side.fork_environment import (
     blas_threads,
+    fork_server_environment,
     read_before,
     torch_threads,
     unsettable_after_fork,
@@ -85,3 +86,24 @@ def test_torch_gets_the_outermost_number_if_it_is_one(text: str, threads: int | 
 )
 def test_blas_gets_what_it_would_have_read(environ: dict[str, str], threads: int) -> None:
     assert blas_threads(environ, cores=8) == threads
+
+
+@pytest.mark.parametrize(
+    ("given", "settings"),
+    [
+        ({}, "glibc.malloc.hugetlb=1"),
+        ({"GLIBC_TUNABLES": ""}, "glibc.malloc.hugetlb=1"),
+        ({"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"}, "glibc.malloc.hugetlb=0"),
+        (
+            {"GLIBC_TUNABLES": "glibc.malloc.check=1"},
+            "glibc.malloc.check=1:glibc.malloc.hugetlb=1",
+        ),
+    ],
+    ids=["none", "empty", "the setting itself", "another setting"],
+)
+def test_a_fork_server_has_huge_pages_unless_somebody_has_said_otherwise(
+    given: dict[str, str], settings: str
+) -> None:
+    found = fork_server_environment(SERVER | given)
+    assert found.pop("GLIBC_TUNABLES") == settings
+    assert found == SERVER | {"OPENBLAS_NUM_THREADS": "1"}
