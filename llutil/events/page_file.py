@@ -129,7 +129,8 @@ def remove_stale(folder: str | Path | None = None) -> list[str]:
         names: list[str] = []
         with contextlib.suppress(OSError):
             names = os.listdir(candidate)  # noqa: PTH208 - far quicker, and each launch does it
-        for path in (candidate / n for n in sorted(names) if n.startswith(_NAME_PREFIX)):
+        found = [name for name in names if name.startswith(_NAME_PREFIX)]
+        for path in (candidate / n for n in sorted(found)):
             # The file may be another user's, or another process has just removed it.
             with contextlib.suppress(OSError):
                 if _is_stale(path):
