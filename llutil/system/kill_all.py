@@ -22,6 +22,7 @@ import time
 
 from llutil.system.job_mark import GUARDIAN_VARIABLE, MARK_VARIABLE
 from llutil.system.process_table import (
+    Moment,
     ProcessStat,
     all_processes,
     command_of,
@@ -57,12 +58,14 @@ class Survivors:
     """The processes that ``kill_all`` could not end; false if there are none.
 
     ``refused`` are the numbers of those which may not be signalled: they run a program that has set
-    another user. ``stuck`` and ``running`` are those that had not ended at the deadline.
+    another user. ``stuck`` and ``running`` are those that had not ended at the deadline. ``since``
+    is for the next call, if there are none.
     """
 
-    __slots__ = ("_texts", "refused", "running", "stuck")
+    __slots__ = ("_texts", "refused", "running", "since", "stuck")
 
-    def __init__(self) -> None:
+    def __init__(self, since: Moment | None = None) -> None:
+        self.since = since
         self.refused: list[int] = []
         self.stuck: list[int] = []
         self.running: list[int] = []
@@ -95,7 +98,11 @@ class Survivors:
 
 
 def kill_all(
-    sessions: Mapping[int, int], mark: str, deadline: float, spare: Iterable[int] = ()
+    sessions: Mapping[int, int],
+    mark: str,
+    deadline: float,
+    spare: Iterable[int] = (),
+    since: Moment | None = None,
 ) -> Survivors:
     """Kill the members of ``sessions``, all that carry ``mark``, and all that descends from both.
 
@@ -103,6 +110,10 @@ def kill_all(
     ticks. Waits until all are gone, but not after ``deadline`` (seconds on ``time.monotonic()``);
     by then all were sent SIGKILL. It does not wait for a process that may not be signalled. An
     empty mark is nobody's. This process, those in ``spare``, and the job's guardian are not killed.
+
+    ``since`` is a moment when there was nobody of the job but these sessions' leaders and those in
+    ``spare``. All others are newer, and older processes of the machine are not looked at: there may
+    be thousands.
     """
     known = dict(sessions)
     spared = {os.getpid(), *spare}
@@ -115,8 +126,8 @@ def kill_all(
         if leader not in spared:
             send_signal(leader, start, signal.SIGSTOP, group=True)
     while True:
-        newest = newest_number()
-        table = all_processes(stopped)
+        moment, newest = Moment(), newest_number()
+        table = all_processes(stopped, _candidates(since, known, spared))
         stopped = {pid: stat for pid, stat in stopped.items() if pid in table}
         # The kernel shows no environment of a process that is dying.
         dying = {pid for pid, stat in table.items() if stat.key in killed}
@@ -126,10 +137,10 @@ def kill_all(
         living = [table[pid] for pid in found if table[pid].lives]
         left = [stat for stat in living if stat.key not in refused]
         if not left and newest == newest_number() and numbers_are_the_kernels():
-            return _survivors(living, refused)
+            return _survivors(living, refused, moment)
         empty = 0 if left or _some_are_new(newest, mark, known) else empty + 1
         if empty == _EMPTY_LOOKS:
-            return _survivors(living, refused)
+            return _survivors(living, refused, moment)
         if time.monotonic() > deadline:
             _kill(left, killed, refused)
             time.sleep(_LOOK_PERIOD)
@@ -144,6 +155,14 @@ def kill_all(
             stopped.clear()
             stops = 0
             time.sleep(_LOOK_PERIOD)
+
+
+def _candidates(
+    since: Moment | None, known: Iterable[int], spared: Iterable[int]
+) -> set[int] | None:
+    """The numbers that processes of the job can have; None if they can have any."""
+    newer = since.newer() if since is not None and numbers_are_the_kernels() else None
+    return None if newer is None else {*newer, *known, *spared}
 
 
 def job_processes(
@@ -258,8 +277,10 @@ def _still_living(stats: list[ProcessStat]) -> list[ProcessStat]:
     return [new for old, new in now if new is not None and new.key == old.key and new.lives]
 
 
-def _survivors(living: list[ProcessStat], refused: set[tuple[int, int]]) -> Survivors:
-    left = Survivors()
+def _survivors(
+    living: list[ProcessStat], refused: set[tuple[int, int]], moment: Moment | None = None
+) -> Survivors:
+    left = Survivors(None if living else moment)
     for stat in living:
         left.add(stat, refused=stat.key in refused)
     return left

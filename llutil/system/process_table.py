@@ -15,9 +15,10 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
 
 __all__ = [
+    "Moment",
     "ProcessStat",
     "all_processes",
     "children_of_this_process",
@@ -31,6 +32,8 @@ __all__ = [
 
 # Bytes read at once.
 _CHUNK = 1 << 16
+# Forks after which a number may be another process's: the kernel counts through 32,768 and more.
+_MOST_FORKS = 1000
 # Characters of a command line that a message repeats.
 _LONGEST_COMMAND = 80
 # Flags of a process that has no memory of its own: it ends, or is a thread of the kernel
@@ -86,8 +89,30 @@ class ProcessStat:
         return not self.flags & _WITHOUT_MEMORY
 
 
-def all_processes(unchanged: Mapping[int, ProcessStat] | None = None) -> dict[int, ProcessStat]:
-    """Every process that is there, by its number. One that is forked meanwhile may be missing.
+class Moment:
+    """A moment, by the numbers that processes had got until then."""
+
+    __slots__ = ("_forks", "_newest")
+
+    def __init__(self) -> None:
+        # In this order: one that is forked meanwhile counts as newer.
+        self._forks, self._newest = _forks(), newest_number()
+
+    def newer(self) -> range | None:
+        """The numbers of all processes that were forked since; None if that cannot be said: the
+        numbers are not the kernel's, or it may have begun from the lowest again.
+        """
+        newest, forks = newest_number(), _forks()
+        if newest < self._newest or not 0 <= forks - self._forks < _MOST_FORKS:
+            return None
+        return range(self._newest + 1, newest + 1) if self._forks else None
+
+
+def all_processes(
+    unchanged: Mapping[int, ProcessStat] | None = None, only: Container[int] | None = None
+) -> dict[int, ProcessStat]:
+    """Every process that is there, by its number, or those that are in ``only``. One that is forked
+    meanwhile may be missing.
 
     Of those in ``unchanged`` nothing is read again.
     """
@@ -95,6 +120,8 @@ def all_processes(unchanged: Mapping[int, ProcessStat] | None = None) -> dict[in
     for name in os.listdir("/proc"):  # noqa: PTH208 - numbers are wanted, and quickly
         if name.isdigit():
             pid = int(name)
+            if only is not None and pid not in only:
+                continue
             stat = unchanged.get(pid) if unchanged else None
             if (stat := stat or stat_of(pid)) is not None:
                 found[pid] = stat
@@ -125,6 +152,15 @@ def newest_number() -> int:
     """The number that was last given to a process or a thread (proc(5), ``loadavg``)."""
     with open("/proc/loadavg", "rb") as file:  # noqa: PTH123 - as above
         return int(file.read().split()[4])
+
+
+def _forks() -> int:
+    """How many processes and threads were forked since the kernel started (proc(5), ``stat``); 0 if
+    it does not say.
+    """
+    with open("/proc/stat", "rb") as file:  # noqa: PTH123 - as above
+        _, _, after = file.read().partition(b"\nprocesses ")
+    return int(after.split(maxsplit=1)[0]) if after else 0
 
 
 def numbers_are_the_kernels() -> bool:

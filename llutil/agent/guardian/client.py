@@ -3,7 +3,7 @@
 If the guardian itself is killed, the agent starts another and tells it everything again. The
 messages may hold a password, so they go through the pipe and nowhere else. This module may import
 nothing but the standard library, ``llutil.ledgers.lease_revocation``, ``llutil.time_budgets``,
-``llutil.agent.event_loop`` and this folder.
+``llutil.agent.event_loop``, ``llutil.system`` and this folder.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from llutil.agent.event_loop import EventLoop
 from llutil.agent.guardian.main import GOODBYE
 from llutil.ledgers.lease_revocation import LeaseRevocation
 from llutil.system.job_mark import GUARDIAN_VARIABLE
+from llutil.system.process_table import Moment
 from llutil.time_budgets import HELPER_ENDED
 
 __all__ = ["Guardian"]
@@ -57,6 +58,10 @@ class Guardian:
         self._exit_fd = -1
         self._unwritten = b""
         """What the pipe had no room for."""
+        self.since: Moment | None = Moment()
+        """When nothing of the job was there but the sessions that it watches; None if that is
+        unknown. See ``kill_all``.
+        """
         self._kept = False
         """Whether it has no loop, and no job."""
         self._start()

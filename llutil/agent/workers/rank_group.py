@@ -189,7 +189,9 @@ class RankGroup:
         # The starter's process has adopted what the ranks have left.
         adopters = self._starter.processes
         sessions = {w.process.pid: w.process.start for w in self._all} | adopters
-        left = kill_all(sessions, self._mark, last, spare=adopters | self._starter.ready)
+        spare = adopters | self._starter.ready
+        left = kill_all(sessions, self._mark, last, spare, self._guardian.since)
+        self._guardian.since = left.since
         if left:
             _log.error("the round has ended, but not all of its processes: %s", left)
         self._loop.until(lambda: self.ended, last)

@@ -16,7 +16,13 @@ import pytest
 
 from llutil.system.job_mark import GUARDIAN_VARIABLE, MARK_VARIABLE
 from llutil.system.kill_all import job_processes, kill_all, marked_processes
-from llutil.system.process_table import ProcessStat, all_processes, session_members, stat_of
+from llutil.system.process_table import (
+    Moment,
+    ProcessStat,
+    all_processes,
+    session_members,
+    stat_of,
+)
 from tests.support.forks import fork
 from tests.support.launches import is_alive, wait_until
 from tests.support.privileges import ANOTHER_USER, forgo_signals_to_others
@@ -140,9 +146,13 @@ def test_nobody_without_the_exact_mark_is_found(plant: Planter, mark: str) -> No
 
 
 @pytest.mark.fault
-def test_ending_all_leaves_nobody_however_they_hid(plant: Planter, mark: str) -> None:
+@pytest.mark.parametrize("since_a_moment", [False, True])
+def test_ending_all_leaves_nobody_however_they_hid(
+    since_a_moment: bool, plant: Planter, mark: str
+) -> None:
+    since = Moment() if since_a_moment else None
     tree = plant("escape", kinds=6)
-    assert not kill_all(tree.session, mark, time.monotonic() + 5)
+    assert not kill_all(tree.session, mark, time.monotonic() + 5, since=since)
     assert wait_until(lambda: not tree.alive())
 
 
@@ -161,7 +171,8 @@ def test_a_process_that_was_forked_during_each_look_is_found(
 ) -> None:
     started: list[subprocess.Popen[bytes]] = []
 
-    def look_that_misses(stopped: dict[int, ProcessStat]) -> dict[int, ProcessStat]:
+    def look_that_misses(stopped: dict[int, ProcessStat], only: object) -> dict[int, ProcessStat]:
+        assert only is None
         if len(started) < 3:
             started.append(marked_process(mark))
             return {}

@@ -71,6 +71,8 @@ class Starter:
 class Guardian:
     """One that does nothing."""
 
+    since = None
+
     def watch(self, _pid: int, _start: int) -> None:
         pass
 

@@ -10,17 +10,21 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from llutil.system import kill_all as module
+from llutil.system import process_table
 from llutil.system.kill_all import Survivors, job_processes, kill_all
 from llutil.system.process_table import (
+    Moment,
     ProcessStat,
     newest_number,
     numbers_are_the_kernels,
     stat_of,
 )
+from llutil.system.send_signal import Sent
 
 INIT, SHELL, AGENT, STARTER, RANK = 1, 50, 100, 110, 120
 START = 7000
@@ -224,3 +228,68 @@ def test_the_kernel_counts_the_processes_of_this_machine() -> None:
     before = newest_number()
     subprocess.run(["true"], check=True)
     assert (newest_number() != before) == numbers_are_the_kernels()
+
+
+def test_of_older_processes_only_those_that_are_known_are_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked_at: list[Any] = []
+
+    def look(_unchanged: object, only: Any) -> dict[int, ProcessStat]:
+        looked_at.append(only)
+        return {}
+
+    monkeypatch.setattr(module, "all_processes", look)
+    monkeypatch.setattr(module, "numbers_are_the_kernels", lambda: True)
+    known = os.getppid()
+    moment = Moment()
+    with subprocess.Popen(["true"]) as newer:
+        pass
+    assert not kill_all({known: 1}, "", time.monotonic() + LIMIT, since=moment)
+    assert {newer.pid, known, os.getpid()} <= looked_at[0]
+    assert INIT not in looked_at[0]
+    looked_at.clear()
+    monkeypatch.setattr(module, "numbers_are_the_kernels", lambda: False)
+    kill_all({known: 1}, "", time.monotonic() + LIMIT, since=moment)
+    assert looked_at[0] is None
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "newer"),
+    [
+        ((70, 900), (72, 905), range(901, 906)),
+        ((70, 900), (70, 900), range(901, 901)),
+        ((70, 900), (80, 310), None),
+        ((70, 900), (2000, 905), None),
+        ((0, 900), (0, 905), None),
+    ],
+    ids=["some", "none", "from the lowest again", "perhaps all the way round", "nobody counts"],
+)
+def test_who_is_newer_than_a_moment_is_known_by_the_numbers_since(
+    before: tuple[int, int],
+    after: tuple[int, int],
+    newer: range | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def told(forks: int, newest: int) -> None:
+        monkeypatch.setattr(process_table, "_forks", lambda: forks)
+        monkeypatch.setattr(process_table, "newest_number", lambda: newest)
+
+    told(*before)
+    moment = Moment()
+    told(*after)
+    assert moment.newer() == newer
+
+
+def test_the_kernel_counts_forks() -> None:
+    before = process_table._forks()
+    subprocess.run(["true"], check=True)
+    assert process_table._forks() > before > 0
+
+
+def test_the_last_look_is_a_moment_for_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert kill_all({}, "", time.monotonic() + LIMIT).since is not None
+    left = process(os.getppid(), INIT, os.getppid())
+    monkeypatch.setattr(module, "all_processes", lambda *_: {left.pid: left})
+    monkeypatch.setattr(module, "send_signal", lambda *_, **__: Sent.REFUSED)
+    assert kill_all({left.pid: START}, "", time.monotonic() + LIMIT).since is None
