@@ -92,6 +92,17 @@ class Document:
             raise KeyError(f"no figure {name!r} in the report; {benchmark!r} has {list(figures)}")
         return figures[key]
 
+    def figures(self, benchmark: str, prefix: str) -> list[Measurement]:
+        """The figures whose names begin so, in the order in which they were measured.
+
+        :raises KeyError: there are none.
+        """
+        figures = self.parts[benchmark].figures if benchmark in self.parts else {}
+        found = [one for key, one in figures.items() if key.startswith(prefix)]
+        if not found:
+            raise KeyError(f"no figures {prefix!r} of {benchmark!r} in the report")
+        return found
+
     def cases(self, benchmark: str, name: str) -> list[Measurement]:
         """The figures of one name, one for each case, in the order in which they were measured.
 

@@ -134,6 +134,19 @@ _KILLED = {
     "kills.stood.cleared": "of it, no step was made",
     "kills.again.cleared": "of it, steps were done again",
 }
+
+
+def _in_milliseconds(sample: Sample) -> str:
+    return f"{number(1000 * sample.median)} ({number(1000 * sample.least)})"
+
+
+_FLOOR = {
+    "launch_stages.floor-fork.heap": "to fork a process that has torch, its C heap on huge pages",
+    "launch_stages.floor-end.heap": "to end a fork of it that has done nothing",
+    "launch_stages.floor-fork.all": "the fork, with Python's objects on huge pages too (not kept)",
+    "launch_stages.floor-end.all": "the end, with these too (not kept)",
+    "launch_stages.floor-collapse": "to put them there, once for a fork server (not kept)",
+}
 _ENDS = {
     "asked": "SIGTERM to an agent",
     "agent": "SIGKILL to an agent",
@@ -162,6 +175,32 @@ def _tasks(report: Document) -> str:
     return _listed({name: _TASKS[name] for name in _TASKS if name in found}, "", report)
 
 
+def _run(benchmark: str, report: Document) -> str:
+    """When and where it ran, and what else the machine did."""
+    part = report.parts[benchmark]
+    facts = {"date": part.date, **part.machine}
+    facts["load average before, after"] = f"{part.load_before}, {part.load_after}"
+    return table(["run", ""], facts.items())
+
+
+def _stages(kind: str, report: Document) -> str:
+    """A row for each stage, a column for each number of workers: the median, and the least."""
+    rows: dict[str, list[str]] = {}
+    cases: list[str] = []
+    peer = ""
+    for one in report.figures("launch_stages", f"{kind}-"):
+        rows.setdefault(one.what, []).append(_in_milliseconds(one.ours))
+        cases += [] if one.case in cases else [one.case]
+        if one.peer is not None:
+            peer = f"stock: {one.peer_name}"
+            rows.setdefault(peer, []).append(_in_milliseconds(one.peer))
+    rows[peer] = rows.pop(peer, [])  # last
+    head = [f"{case} worker{'s' * (case != '1')}" for case in cases]
+    return table(
+        ["milliseconds: median (least)", *head], ([what, *row] for what, row in rows.items() if row)
+    )
+
+
 TABLES: dict[str, Callable[[Document], str]] = {
     "checkpoints": partial(_listed, _CHECKPOINTS, "256 MiB"),
     "killed-nodes": _killed_nodes,
@@ -172,5 +211,11 @@ TABLES: dict[str, Callable[[Document], str]] = {
     "rendezvous": _rendezvous,
     "operator-task": _tasks,
     "summary": partial(_listed, _SUMMARY, ""),
+    "stages-cold": partial(_stages, "cold"),
+    "stages-floor": partial(_listed, _FLOOR, ""),
+    "stages-recovery": partial(_stages, "recovery"),
+    "stages-run": partial(_run, "launch_stages"),
+    "stages-task": partial(_stages, "task"),
+    "stages-warm": partial(_stages, "warm"),
     "step-costs": partial(_listed, _STEPS, ""),
 }

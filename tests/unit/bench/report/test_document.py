@@ -76,3 +76,10 @@ def test_a_report_of_another_version_is_refused(tmp_path: Path) -> None:
     (tmp_path / "report.json").write_text('{"version": 0, "benchmarks": {}}')
     with pytest.raises(ValueError, match="version 0"):
         Document.load(tmp_path / "report.json")
+
+
+def test_figures_are_found_by_what_their_names_begin_with() -> None:
+    report = Document({"launch": _part(_QUICK, _ALONE)})
+    assert report.figures("launch", "first") == [_QUICK]
+    with pytest.raises(KeyError, match="'second' of 'launch'"):
+        report.figures("launch", "second")
