@@ -30,7 +30,7 @@ from typing import Any
 
 from llutil.chaos.variable import CHAOS
 from llutil.checkpoints.marker import Checkpoint
-from llutil.checkpoints.place import checkpoint_every
+from llutil.checkpoints.place import checkpoint_every, has_place
 from llutil.checkpoints.saves import Save, Saves
 from llutil.errors import ConfigError
 from llutil.events.events import ENVIRONMENT, SLOT_NUMBER, Events, Slot
@@ -201,12 +201,14 @@ def checkpoint(step: int) -> Save:
 
     :raises CheckpointError: it is not committed: another rank failed in it, or was at another step,
         or did not come in time; or the store refused. Checkpoints before it stay as they are.
+    :raises ConfigError: the job has several nodes and no ``checkpoint_path``.
     """
     return _saves().save(step)
 
 
 def resume() -> Checkpoint | None:
-    """The newest committed checkpoint of this job, the same on all ranks; None without one.
+    """The newest committed checkpoint of this job, the same on all ranks; None without one, and in
+    a job of several nodes that has no ``checkpoint_path``.
 
     Rank 0 looks for it when it first calls this, and all ranks of the round get what it has found
     until they have committed one themselves. A job that has succeeded begins afresh, unless
@@ -217,7 +219,7 @@ def resume() -> Checkpoint | None:
 
     :raises CheckpointError: rank 0 has not called it in time, or the store refuses.
     """
-    return _saves().resume()
+    return _saves().resume() if has_place(os.environ) else None
 
 
 def _saves() -> Saves:

@@ -1,7 +1,9 @@
 """Where a rank's checkpoints lie and who takes part in them, as its environment says.
 
 The agent sets the environment. Without an agent there is one process, and its folder is
-``./checkpoints``. This module may import only the standard library, ``llutil.errors`` and
+``./checkpoints``. So it is for a job of one node that has no ``checkpoint_path``, in a folder of
+its own there if the job has a name; such a job of several nodes has no place that all its ranks
+share. This module may import only the standard library, ``llutil.errors``, ``llutil.job_name`` and
 ``llutil.checkpoints.marker``.
 """
 
@@ -16,6 +18,7 @@ from dataclasses import dataclass
 
 from llutil.checkpoints.marker import Checkpoint
 from llutil.errors import ConfigError
+from llutil.job_name import is_by_chance, is_id, job_name
 
 __all__ = [
     "EVERY",
@@ -29,6 +32,7 @@ __all__ = [
     "TIMEOUT",
     "Place",
     "checkpoint_every",
+    "has_place",
     "job_of",
     "place",
     "told_to_resume",
@@ -74,6 +78,8 @@ class Place:
     timeout: float
     resume_succeeded: bool = False
     life: str = ""
+    is_default: bool = False
+    """Whether nobody has named the folder. Then all ranks are of one node."""
 
     def attempt(self, count: int) -> str:
         """The name of the round's attempt ``count`` to save, the same on all of its ranks: 12
@@ -82,12 +88,24 @@ class Place:
         return hashlib.sha256(f"{self.round}\n{count}".encode()).hexdigest()[:12]
 
 
+def has_place(environment: Mapping[str, str]) -> bool:
+    """Whether there is a place for checkpoints that all ranks of the job share."""
+    return bool(environment.get(FOLDER)) or _nodes(environment) == 1
+
+
 def place(environment: Mapping[str, str]) -> Place:
     """What the environment says.
 
-    :raises ConfigError: a variable has no possible value, or the ranks have no common round.
+    :raises ConfigError: there is no place that all ranks share, a variable has no possible value,
+        or the ranks have no common round.
     """
     folder = environment.get(FOLDER, "")
+    if not has_place(environment):
+        raise ConfigError(
+            f"this job of {_nodes(environment)} nodes has no place for checkpoints: it was "
+            "launched without a checkpoint_path. Give it one: LaunchConfig(checkpoint_path=...), "
+            "ElasticLaunchOperator(checkpoint_path=...), llutil run --checkpoint-path"
+        )
     world_size = _number(environment, "WORLD_SIZE", "1", least=1)
     # A process alone needs no name that others know, and one by chance meets no earlier life.
     name = environment.get(ROUND, "") if world_size > 1 else uuid.uuid4().hex
@@ -98,7 +116,7 @@ def place(environment: Mapping[str, str]) -> Place:
             "and not by torchrun"
         )
     return Place(
-        folder=folder or "checkpoints",
+        folder=folder or _default_folder(environment),
         job=job_of(folder),
         rank=_number(environment, "RANK", "0"),
         world_size=world_size,
@@ -107,6 +125,7 @@ def place(environment: Mapping[str, str]) -> Place:
         timeout=_seconds(environment, TIMEOUT, "600"),
         resume_succeeded=_number(environment, RESUME_SUCCEEDED, "0") == 1,
         life=environment.get(LIFE, ""),
+        is_default=not folder,
     )
 
 
@@ -136,6 +155,19 @@ def told_to_resume(text: str) -> Checkpoint | None:
             f"{RESUME} is {text!r} in the environment; wanted null, or JSON with path, step and "
             "world_size"
         ) from error
+
+
+def _nodes(environment: Mapping[str, str]) -> int:
+    """How many nodes the round has, if it is one of our own agent's; else 1."""
+    return _number(environment, "GROUP_WORLD_SIZE", "1", least=1) if environment.get(ROUND) else 1
+
+
+def _default_folder(environment: Mapping[str, str]) -> str:
+    """Below the working directory. Nobody finds the folder of a name by chance again."""
+    name = environment.get("TORCHELASTIC_RUN_ID", "") if environment.get(ROUND) else ""
+    if not name or is_by_chance(name):
+        return "checkpoints"
+    return f"checkpoints/{name if is_id(name) else job_name([name], [name])}"
 
 
 def _number(environment: Mapping[str, str], name: str, default: str, least: int = 0) -> int:

@@ -126,7 +126,9 @@ class LaunchConfig:
         lines are never left out. "complete": each line is there, and ranks wait in their prints.
     :param checkpoint_path: Where jobs keep their checkpoints: a path, or a URI that fsspec knows.
         ``~`` is the agent's home. A path that is not absolute is below the agent's working
-        directory, and for one node only. Without it ranks save below ``./checkpoints``.
+        directory, and for one node only. Without it, ranks of a job of one node save below
+        ``./checkpoints``, in a folder of the name ``run_id`` if there is one; a job of several
+        nodes has no place for checkpoints then.
     :param checkpoint_job: The job's own folder below that path, which all its lives share; by
         default ``run_id``. Without either, the path itself is the job's folder.
     :param checkpoint_every: How often all ranks save by themselves: after so many steps (100), or

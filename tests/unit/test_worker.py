@@ -165,6 +165,28 @@ def test_a_script_run_by_hand_saves_and_resumes_below_its_folder(
     assert Path(done.path).parent == tmp_path / "checkpoints"
 
 
+def test_ranks_of_a_job_without_a_checkpoint_path_take_nothing_of_another_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor wait for each other: the notes of their agreement would lie in a folder of all jobs."""
+    monkeypatch.chdir(tmp_path)
+    with worker.checkpoint(3):
+        pass
+    told = {ROUND: "1-1-x", "WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "train-42"}
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    for rank in ("1", "0"):
+        monkeypatch.setattr(worker, "_state", worker._ProcessState())
+        monkeypatch.setenv("RANK", rank)
+        assert worker.resume() is None
+    assert not (tmp_path / "checkpoints" / "train-42").exists()
+    monkeypatch.setenv("GROUP_WORLD_SIZE", "2")
+    monkeypatch.setattr(worker, "_state", worker._ProcessState())
+    assert worker.resume() is None
+    with pytest.raises(ConfigError, match="has no place for checkpoints"):
+        worker.checkpoint(4)
+
+
 def test_a_fork_is_another_process_with_checkpoints_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

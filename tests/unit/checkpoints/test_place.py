@@ -5,8 +5,17 @@ from __future__ import annotations
 import pytest
 
 from llutil.checkpoints.marker import Checkpoint
-from llutil.checkpoints.place import FOLDER, KEEP, ROUND, TIMEOUT, place, told_to_resume
+from llutil.checkpoints.place import (
+    FOLDER,
+    KEEP,
+    ROUND,
+    TIMEOUT,
+    has_place,
+    place,
+    told_to_resume,
+)
 from llutil.errors import ConfigError
+from llutil.job_name import job_name, name_by_chance
 
 
 def test_without_a_launcher_a_process_is_alone_and_each_is_a_round_of_its_own() -> None:
@@ -32,7 +41,37 @@ def test_a_rank_is_what_its_agent_says() -> None:
 
 
 def test_the_only_rank_of_a_round_meets_no_earlier_life_of_that_round() -> None:
-    assert place({ROUND: "r1"}).round != place({ROUND: "r1"}).round
+    told = {ROUND: "r1", FOLDER: "/c/job"}
+    assert place(told).round != place(told).round
+
+
+@pytest.mark.parametrize(
+    ("run_id", "folder"),
+    [
+        ("", "checkpoints"),
+        (name_by_chance(), "checkpoints"),
+        (name_by_chance("train"), "checkpoints"),
+        ("train-42", "checkpoints/train-42"),
+        ("a/../b", f"checkpoints/{job_name(['a/../b'], ['a/../b'])}"),
+    ],
+)
+def test_jobs_of_one_node_without_a_checkpoint_path_meet_in_no_folder(
+    run_id: str, folder: str
+) -> None:
+    told = {"TORCHELASTIC_RUN_ID": run_id, "GROUP_WORLD_SIZE": "1", "WORLD_SIZE": "2"}
+    assert has_place(told | {ROUND: "r1"})
+    found = place(told | {ROUND: "r1"})
+    assert (found.folder, found.is_default) == (folder, True)
+    assert not place(told | {ROUND: "r1", FOLDER: "/c/job"}).is_default
+    assert place(told | {"WORLD_SIZE": "1"}).folder == "checkpoints"  # torchrun's rank
+
+
+def test_a_job_of_several_nodes_has_a_place_only_by_a_checkpoint_path() -> None:
+    told = {ROUND: "r1", "GROUP_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "train-42"}
+    assert has_place(told | {FOLDER: "/c/job"})
+    assert not has_place(told)
+    with pytest.raises(ConfigError, match="job of 2 nodes has no place for checkpoints: it was"):
+        place(told)
 
 
 @pytest.mark.parametrize(
