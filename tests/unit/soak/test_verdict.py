@@ -82,6 +82,13 @@ def test_a_failure_of_another_class_or_for_another_reason_is_wrong(changed: Any)
     assert len(problems(FAILED, tasks=tasks)) == 1
 
 
+def test_a_node_whose_next_try_finds_its_sibling_failed_needs_no_class_of_its_own() -> None:
+    late = TaskRecord(state="failed", tries=2)
+    assert problems(FAILED, tasks=(*FAILED.tasks, late)) == []
+    assert len(problems(FAILED, tasks=(late,))) == 1
+    assert len(problems(FAILED, tasks=(*FAILED.tasks, replace(late, failure="hang")))) == 1
+
+
 def test_a_sample_that_counts_twice_is_wrong() -> None:
     twice = (TRAINED.rounds[0], one_round("2", 3, [[4], [6]], [[5], [6, 7]]))
     (told,) = problems(TRAINED, rounds=twice)
