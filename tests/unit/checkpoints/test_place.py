@@ -54,6 +54,7 @@ def test_the_only_rank_of_a_round_meets_no_earlier_life_of_that_round() -> None:
         ("train-42", "checkpoints/train-42"),
         ("a/../b", f"checkpoints/{job_name(['a/../b'], ['a/../b'])}"),
     ],
+    ids=["none", "by chance", "by chance, with a name", "a name", "a name that is no folder"],
 )
 def test_jobs_of_one_node_without_a_checkpoint_path_meet_in_no_folder(
     run_id: str, folder: str
