@@ -6,7 +6,6 @@ the environment, the descriptors. This module may import ``worker_side`` and wha
 
 from __future__ import annotations
 
-import functools
 import os
 import sys
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from llutil.agent.start_methods.worker_start import WorkerStart
 from llutil.agent.worker_side import worker_main
 from llutil.agent.worker_side.program_end import forget_parent
 from llutil.agent.worker_side.work_order import WorkOrder, read_order, write_order
-from llutil.entrypoint import Command, PickledCall
+from llutil.entrypoint import Command
 from llutil.serialization import functions
 
 __all__ = ["rehearse", "run_forked_worker"]
@@ -73,15 +72,9 @@ def rehearse() -> None:
     env = dict(os.environ)
     os.environ.clear()
     os.environ.update(env)
-    call = _any_call()
+    call = functions.pickle_call(os.getpid, [], {})
     order = WorkOrder(entrypoint=call, sys_path=tuple(sys.path), result_limit=None)
     fd = write_order(order)
     read_order(fd)
     os.close(fd)
     functions.load_call(call)
-
-
-@functools.cache
-def _any_call() -> PickledCall:
-    """A call to load. A worker pickles none, so its server makes it once."""
-    return functions.pickle_call(os.getpid, [], {})

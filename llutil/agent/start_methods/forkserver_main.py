@@ -99,9 +99,6 @@ def _run_forked_server(channel_fd: int, agent: int) -> NoReturn:
 
 def _serve(channel_fd: int, agent: int) -> NoReturn:
     pools = BlasPools()
-    # What a worker has to drop of torch's, and what is made at a first use, costs a fork more: it
-    # copies each page that it writes to.
-    rehearse()
     # Garbage collection in a worker would write to objects that all workers share, and so copy
     # their memory.
     gc.freeze()
