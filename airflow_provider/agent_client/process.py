@@ -146,11 +146,11 @@ class _Streams:
     """
 
     def __init__(self, on_error: ExitStack, for_agent: ExitStack) -> None:
-        self.socket, self.agents_socket = socket.socketpair()
-        on_error.callback(self.close)
-        for_agent.enter_context(self.agents_socket)
         self.pipes: dict[str, int] = {}
         self.agents_pipes: dict[str, int] = {}
+        self.socket, self.agents_socket = socket.socketpair()
+        on_error.callback(self.close)  # it may be called at once: an alarm may raise anywhere
+        for_agent.enter_context(self.agents_socket)
         for name in ("stdout", "stderr"):
             self.pipes[name], self.agents_pipes[name] = os.pipe()
             for_agent.callback(os.close, self.agents_pipes[name])
