@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,8 @@ def test_the_rank_in_a_lock_is_named_and_the_job_starts_again_and_succeeds(
     found = launch(functions.train, folder, nproc=2, hang_timeout=TIMEOUT, max_restarts=1)
     assert found == {0: 1, 1: 1}
     said = caplog.text
-    assert "rank 1: it has made step 2 and reported nothing for" in said
+    # On a busy machine it may be rank 0, which waits for rank 1, whose time is over first.
+    assert re.search("rank 1: (it has made step 2 and|rank 0 has) reported nothing for", said)
     assert "others wait for it in all_reduce" in said
     assert said.count("stacks of rank") == 2
     assert "in take_lock_twice" in said
