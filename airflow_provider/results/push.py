@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,8 @@ _log = logging.getLogger(__name__)
 __all__ = ["push_results"]
 
 _PATIENCE = 600.0
-"""For how many seconds a value is pushed again. Airflow ends a task long before that, unless it is
-set up to wait: ``[workers] max_failed_heartbeats``.
+"""For how many seconds values are pushed again, all together. Airflow ends a task long before that,
+unless it is set up to wait: ``[workers] max_failed_heartbeats``.
 """
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 10.0
 """Seconds until the next attempt. The supervisor of the task makes each of them several times, and
@@ -45,10 +46,11 @@ def push_results(
     values: dict[str, Any] = {}
     not_allowed: set[str] = set()
     refused: list[str] = []
+    until = time.monotonic() + _PATIENCE
     for rank, result in results.items():
         try:
             value = to_xcom(result, not_allowed.add)
-            _push(ti, f"rank_{rank}", value)
+            _push(ti, f"rank_{rank}", value, until)
             values[str(rank)] = value
         except Exception as error:  # noqa: BLE001 - the XCom backend may be the user's own
             kept = _kept(result, rank, kept_folder)
@@ -63,7 +65,7 @@ def push_results(
         )
     for key, value in more.items():
         try:
-            _push(ti, key, value)
+            _push(ti, key, value, until)
         except Exception as error:  # noqa: BLE001 - as above
             refused.append(f"Airflow did not take {key!r}: {_told(error)}")
     if refused:
@@ -71,14 +73,14 @@ def push_results(
     return values
 
 
-def _push(ti: Any, key: str, value: Any) -> None:
-    """Push the value. That it was stored, although the answer was lost, does no harm: it is stored
-    again in its place.
+def _push(ti: Any, key: str, value: Any, until: float) -> None:
+    """Push the value; again, until that time of the monotonic clock, while the server is away. That
+    it was stored, although the answer was lost, does no harm: it is stored again in its place.
     """
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception(_says_server_is_away),
         wait=tenacity.wait_random_exponential(min=_FIRST_PAUSE, max=_LONGEST_PAUSE),
-        stop=tenacity.stop_after_delay(_PATIENCE),
+        stop=lambda _state: time.monotonic() >= until,
         before_sleep=lambda state: _say_again(key, state),
         reraise=True,
     )

@@ -33,7 +33,7 @@ def place_of(python: str, folder: Path | None = None) -> Path:
     folder = folder or _usual_folder()
     make_private(folder)
     # Containers may share the folder. A server cannot fork a process for another one.
-    spaces = (os.readlink(entry) for entry in sorted(Path("/proc/self/ns").iterdir()))  # noqa: PTH115
+    spaces = (str(entry.readlink()) for entry in sorted(Path("/proc/self/ns").iterdir()))
     kind = "\0".join((python, *spaces))
     return folder / f"{hashlib.sha256(os.fsencode(kind)).hexdigest()[:12]}{_SUFFIX}"
 

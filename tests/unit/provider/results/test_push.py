@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -84,15 +84,13 @@ def test_what_another_attempt_cannot_mend_is_not_pushed_again(
     assert "1.5" in kept.read_text()
 
 
-def test_a_server_that_stays_away_ends_it_and_the_value_is_kept(
-    monkeypatch: pytest.MonkeyPatch,
-    pauses: list[float],
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
+def test_a_server_that_stays_away_ends_it_for_all_values_together_and_they_are_kept(
+    monkeypatch: pytest.MonkeyPatch, pauses: list[float], tmp_path: Path
 ) -> None:
-    caplog.set_level(logging.ERROR)
-    monkeypatch.setattr(push, "_PATIENCE", 0.0)
+    monkeypatch.setattr(push, "time", SimpleNamespace(monotonic=lambda: sum(pauses)))
+    ti = TaskInstance(*[refused(NETWORK) for _ in range(2000)])
     with pytest.raises(ResultError, match=r"refused.*it is kept"):
-        push.push_results(TaskInstance(refused(NETWORK)), {0: 1.5}, {}, tmp_path)
-    assert not pauses
-    assert len([*tmp_path.iterdir()]) == 1
+        push.push_results(ti, {0: 1.5, 1: 2.5}, {"gang": {"node": 0}}, tmp_path)
+    assert 600 <= sum(pauses) < 610
+    assert ti.attempts == len(pauses) + 3
+    assert len([*tmp_path.iterdir()]) == 2
