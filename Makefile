@@ -26,9 +26,9 @@ setup: $(READY)
 demo: $(READY)
 	$(BIN)/python -m tests.demo
 
-# Three processes on two cores: most tests wait for others most of the time.
+# Four processes on two cores: most tests wait for others most of the time.
 test: $(READY) zookeeper servers browser
-	$(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder \
+	$(BIN)/python -m pytest -n 4 --dist loadscope --no-loadscope-reorder \
 		--max-worker-restart 1
 
 # Tests with random days, jobs and kills, many times as many as in `make test`. It takes a quarter

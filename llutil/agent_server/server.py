@@ -38,6 +38,9 @@ from llutil.system.process_table import stat_of
 
 __all__ = ["AgentServer"]
 
+_SESSION = 1.0
+"""Seconds for a fork to have a session of its own: as long as a task waits for the answer."""
+
 
 class _RefusedError(Exception):
     """An order is not carried out; the text says why."""
@@ -193,12 +196,14 @@ class AgentServer:
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, mask)
                 os.close(made)
-            os.read(making, 1)  # until it is closed
+            has_session = _is_closed_within(making, _SESSION)
         finally:
             os.close(making)
         try:
+            if not has_session:
+                raise _RefusedError(f"the agent had no session of its own after {_SESSION:g} s")
             return _Agent(pid, os.pidfd_open(pid))
-        except OSError:  # no descriptor is free
+        except (OSError, _RefusedError):  # or no descriptor is free
             os.kill(pid, signal.SIGKILL)  # a child that is not reaped keeps its number
             os.waitpid(pid, 0)
             raise
@@ -261,3 +266,10 @@ class AgentServer:
         os.close(agent.pidfd)
         self._agents.discard(agent)
         self._idle_since = time.monotonic()
+
+
+def _is_closed_within(fd: int, seconds: float) -> bool:
+    """Whether the other end of the pipe is closed by then."""
+    closed = select.poll()
+    closed.register(fd, select.POLLIN)
+    return bool(closed.poll(seconds * 1000))

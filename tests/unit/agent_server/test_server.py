@@ -201,6 +201,35 @@ def test_an_order_that_was_given_up_is_not_carried_out(
     assert not (tmp_path / "late").exists()
 
 
+def test_a_fork_that_comes_to_no_session_of_its_own_is_ended_and_hinders_nobody(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, pids = tmp_path / "code", tmp_path / "pids"
+    code.mkdir()
+    (code / "sitecustomize.py").write_text(
+        "import os, pathlib, time\n"
+        "setsid = os.setsid\n"
+        "def slow():\n"
+        f"    pids = pathlib.Path({str(pids)!r})\n"
+        "    if pids.exists():\n"
+        "        return setsid()\n"
+        "    pids.write_text(str(os.getpid()))\n"
+        "    time.sleep(600)\n"
+        "os.setsid = slow\n"
+    )
+    monkeypatch.setattr(client, "_ANSWER_TIMEOUT", SECONDS)
+    server = Server(folder, {"PYTHONPATH": str(code)})
+    server.start()
+    try:
+        with pytest.raises(NotForkedError, match="no session of its own after 1 s"):
+            server.fork("")
+        assert not Path("/proc", pids.read_text()).exists()
+        assert wait_for(server.fork("")) == 0
+    finally:
+        server.signal(signal.SIGTERM)
+        assert server.ends() == 0
+
+
 def test_an_agent_whose_end_a_stopped_server_does_not_tell_has_ended_all_the_same(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
