@@ -7,14 +7,24 @@ opens gates of its own. So this keeps both numbers of each gate.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from llutil.events.events import Events
 from llutil.events.gate import Kinds, Raised
 from llutil.events.rank_slot import Slot
+from llutil.rendezvous.protocol.gate_records import WishKind
 
-__all__ = ["Asked", "PageGates"]
+__all__ = ["Asked", "PageGates", "on_page"]
+
+
+def on_page(kinds: Iterable[WishKind]) -> Kinds:
+    """What ranks do at a step; the page has the same names for it."""
+    told = Kinds.NOTHING
+    for kind in kinds:
+        if kind.needs_step:
+            told |= Kinds[kind.name]
+    return told
 
 
 @dataclass(frozen=True, slots=True)

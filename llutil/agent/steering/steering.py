@@ -17,14 +17,13 @@ from llutil.agent.steering.agreement import Agreement
 from llutil.agent.steering.asked_checkpoint import AskedCheckpoint
 from llutil.agent.steering.flags import FlagReader
 from llutil.agent.steering.orderly_stop import OrderlyStop
-from llutil.agent.steering.page_gates import Asked, PageGates
+from llutil.agent.steering.page_gates import Asked, PageGates, on_page
 from llutil.agent.steering.seen_ranks import Ranks, SeenRanks
 from llutil.agent.steering.wanted_stacks import WantedStacks
-from llutil.agent.steering.wish_kinds import named, on_page
 from llutil.events.events import Events
 from llutil.events.gate import Kinds
 from llutil.events.rank_slot import Slot
-from llutil.rendezvous.protocol.gate_records import WishKind
+from llutil.rendezvous.protocol.gate_records import WishKind, in_words
 
 __all__ = ["Steering"]
 
@@ -224,8 +223,9 @@ class Steering:
         self._told |= mine & {WishKind.DEBUGGER_START}
         self.refused |= dict.fromkeys(mine, why)
         if told:
-            _log.warning("nothing comes of the wish to %s: %s", named(told), why)
-            self._observer.steered(f"nothing comes of the wish to {named(told)}: {why}")
+            text = f"nothing comes of the wish to {in_words(told)}: {why}"
+            _log.warning("%s", text)
+            self._observer.steered(text)
         if self._stop.asked and WishKind.CHECKPOINT in kinds and not self._stop.alone:
             _log.warning("no checkpoint before this node ends: %s", why)
             self._stop.alone = True
@@ -237,7 +237,7 @@ class Steering:
     # What follows.
 
     def _note_decision(self, number: int, kinds: AbstractSet[WishKind], asked: Asked) -> None:
-        _log.info("all ranks %s after step %d: %s", named(kinds), asked.step, asked.why)
+        _log.info("all ranks %s after step %d: %s", in_words(kinds), asked.step, asked.why)
         self._flags.decided(kinds)
         if WishKind.CHECKPOINT in kinds:
             self._checkpoints.append(AskedCheckpoint(number, asked))

@@ -24,6 +24,7 @@ __all__ = [
     "Wish",
     "WishKind",
     "in_order",
+    "in_words",
     "merged",
 ]
 
@@ -37,18 +38,24 @@ class WishKind(StrEnum):
     happens at once.
     """
 
-    CHECKPOINT = "checkpoint"
-    STOP = "stop"
-    PAUSE = "pause"
-    RESUME = "resume"
-    DEBUGGER_START = "debugger_start"
-    DEBUGGER_END = "debugger_end"
-    STACKS = "stacks"
+    CHECKPOINT = "checkpoint", "save a checkpoint", True
+    STOP = "stop", "stop", True
+    PAUSE = "pause", "pause", True
+    RESUME = "resume", "resume"
+    DEBUGGER_START = "debugger_start", "have the watchdogs of all nodes wait for a debugger"
+    DEBUGGER_END = "debugger_end", "have the watchdogs of all nodes go on"
+    STACKS = "stacks", "show the stacks of all ranks"
 
-    @property
-    def needs_step(self) -> bool:
-        """Whether ranks have to agree on a step for it."""
-        return self in (WishKind.CHECKPOINT, WishKind.STOP, WishKind.PAUSE)
+    words: str
+    """What is wished, as people say it."""
+    needs_step: bool
+    """Whether ranks have to agree on a step for it."""
+
+    def __new__(cls, value: str, words: str, needs_step: bool = False) -> WishKind:
+        """One kind; ``value`` is its name in records."""
+        kind = str.__new__(cls, value)
+        kind._value_, kind.words, kind.needs_step = value, words, needs_step
+        return kind
 
 
 OPPOSITES = (
@@ -161,3 +168,8 @@ def in_order(kinds: Iterable[WishKind]) -> tuple[WishKind, ...]:
     """These kinds, each once, in the order of ``WishKind``."""
     wanted = set(kinds)
     return tuple(kind for kind in WishKind if kind in wanted)
+
+
+def in_words(kinds: Iterable[WishKind]) -> str:
+    """These kinds, as people say them."""
+    return " and ".join(kind.words for kind in in_order(kinds))
