@@ -78,7 +78,6 @@ class TaskRun:
         self._try_number = context["ti"].try_number
         self._cwd = os.path.normpath(self._dag_folder / operator.cwd) if operator.cwd else None
         nodes = operator.gang_nodes
-        self._notes: dict[str, Any] = {}
         self._used_store: ResultStore | None = None
         self._states: list[JobState] = []
         self._left = LeftCheckpoint()
@@ -87,34 +86,42 @@ class TaskRun:
             None if nodes is None else GangNode.of(context, nodes, operator.min_nodes or nodes)
         )
 
-    def run(self, log: logging.Logger) -> dict[int, Any]:
-        """Run to the end. Returns, by rank, what each rank of this node returned.
+    def run(self, log: logging.Logger) -> dict[str, Any]:
+        """Run to the end, and push to XCom what each rank of this node returned. Returns the task's
+        ``return_value``: the values, by rank as a string.
 
         :raises AirflowFailException: this is a node of a gang that cannot form any more.
+        :raises ResultError: the job has succeeded, but somebody could not take a value.
         :raises LaunchError: see ``AgentHook.run``; a ``ConfigError`` lists all problems.
         """
+        try:
+            results, notes = self._run(log)
+        except ResultError as error:
+            try:
+                self._push(error.results, {})
+            except ResultError as others:
+                raise ResultError(f"{error}\n{others}") from None
+            raise
+        return self._push(results, notes)
+
+    def _run(self, log: logging.Logger) -> tuple[dict[int, Any], dict[str, Any]]:
+        """Returns what each rank returned, and a gang's note for XCom, if there is one."""
         with self._metrics.outcome_told(), outcome_told(self._states):
             if self._node is None:
                 hook = self.hook()
                 self.on_running(hook)
-                return self.launch().run(hook, log)
+                return self.launch().run(hook, log), {}
             results, note = run_node(self._node, self, log)
-        self._notes = {NOTE: note.to_json()}
-        return results
+        return results, {NOTE: note.to_json()}
 
-    def push(self, results: Mapping[int, Any]) -> dict[str, Any]:
-        """Push ``results`` of ranks to XCom, and a gang's note if there is one; returns the task's
-        ``return_value``.
-
-        :raises ResultError: Airflow did not take something.
-        """
+    def _push(self, results: Mapping[int, Any], notes: Mapping[str, Any]) -> dict[str, Any]:
         # From here on, no failure is one of the job: the retry policy looks at this.
         self._operator.job_succeeded = True
         self._left.tell(self.context, self._operator.outlets)
         folder = kept_folder(self._key, deployment(), self._try_number)
         pushed = results if self.returns else {}
         try:
-            values = push_results(self.context["ti"], pushed, self._notes, folder)
+            values = push_results(self.context["ti"], pushed, notes, folder)
         except ResultError as error:
             copies = self._used_store.copy_kept(folder, self._key) if self._used_store else []
             raise ResultError("\n".join((str(error), *copies))) from None

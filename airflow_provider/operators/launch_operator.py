@@ -32,7 +32,7 @@ from airflow_provider.parameters.operator_parameters import (
 )
 from airflow_provider.parameters.rendezvous import deployment_defaults
 from airflow_provider.retries.launch_retry import LaunchRetry
-from llutil.errors import ConfigError, LaunchError, Problem, ResultError
+from llutil.errors import ConfigError, LaunchError, Problem
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperatorLink, Context, ObjectStoragePath
@@ -180,16 +180,7 @@ class LaunchOperator(BaseOperator):
         failed: Exception
         try:
             push_links(self, context, self.log)
-            run = TaskRun(self, context, self._set_running)
-            try:
-                results = run.run(self.log)
-            except ResultError as error:
-                try:
-                    run.push(error.results)
-                except ResultError as others:
-                    raise ResultError(f"{error}\n{others}") from None
-                raise
-            return run.push(results)
+            return TaskRun(self, context, self._set_running).run(self.log)
         except LaunchError as error:
             failed = final_exception(error) or error
         except AirflowFailException as error:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from types import SimpleNamespace
 
 import pytest
 from airflow.sdk import DAG
 
 from airflow_provider.execution import worker_files
+from airflow_provider.execution.launch import Launch
 from airflow_provider.execution.task_run import TaskRun
 from airflow_provider.operators.elastic import ElasticLaunchOperator
 from llutil.errors import ResultError
@@ -92,9 +94,9 @@ def test_what_airflow_does_not_take_is_copied_to_the_store(run_of, tmp_path, mon
     (tmp_path / "worker").mkdir()
     run = run_of(results_path=f"file://{tmp_path}/store")
     run.context["ti"].xcom_push = refuse
-    run.launch()
+    monkeypatch.setattr(Launch, "run", lambda *_: {0: [1]})
     with pytest.raises(ResultError) as caught:
-        run.push({0: [1]})
+        run.run(logging.getLogger(__name__))
     (copy,) = (tmp_path / "store").rglob("rank_0.json")
     assert copy.read_text() == "[1]"
     assert f" is at file://{copy}" in str(caught.value)
