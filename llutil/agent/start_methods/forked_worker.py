@@ -37,10 +37,12 @@ def run_forked_worker(
         os.close(fd)
     os.environ.clear()
     os.environ.update(start.env)
-    order = read_order(start.order_fd)
-    if pools is not None and not isinstance(order.entrypoint, Command):
-        pools.set_threads(start.env)
-    worker_main.run_forked(order, start.order_fd, start.outcome_fd, direct, start.shared_fd)
+
+    def set_threads(order: WorkOrder) -> None:
+        if pools is not None and not isinstance(order.entrypoint, Command):
+            pools.set_threads(start.env)
+
+    worker_main.run_forked(start.order_fd, start.outcome_fd, direct, set_threads, start.shared_fd)
 
 
 def _replace_standard_streams(stdin: int | None, stdout: int | None, stderr: int | None) -> None:

@@ -92,17 +92,19 @@ def run_order(
 
 
 def run_forked(
-    order: WorkOrder,
     order_fd: int,
     outcome_fd: int,
     direct: Callable[[], Any] | None,
+    on_order: Callable[[WorkOrder], None],
     shared_fd: int | None = None,
 ) -> NoReturn:
-    """Run in a process that was forked. It ends as a fresh interpreter would. ``shared_fd`` is as
-    in ``main``.
+    """Run in a process that was forked. It ends as a fresh interpreter would. ``on_order`` is
+    called with the order before anything else; ``shared_fd`` is as in ``main``.
     """
     forget_parent()
     with _errors_reported(outcome_fd):
+        order = read_order(order_fd)
+        on_order(order)
         bind_to_cpus()
         for fd in (order_fd, outcome_fd):
             os.set_inheritable(fd, False)  # a descriptor that came over a socket is inheritable
