@@ -114,6 +114,7 @@ _SUMMARY = {
     "launch.recovery-spawn.2": "from the SIGKILL of one of two workers until both run again",
     "launch.recovery-preloaded.2": "the same",
     "operator_task.task.2": "an Airflow task whose two workers import torch and end",
+    "operator_task.task-kept.2": "the same, on a host that keeps agents ready",
     "kills.stood.rank": "no step is made in a training whose rank was killed",
     "kills.lost.cleared": "time that a training loses when its task is cleared",
     "rendezvous.first-served.8": "until eight nodes are in their first round",
