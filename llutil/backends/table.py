@@ -57,6 +57,14 @@ _OF_A_LEDGER = (
         label="Lease",
         of_deployment=True,
     ),
+    Option(
+        "growth_timeout",
+        Kind.SECONDS,
+        "seconds that all ranks may take to save before a new node is let in",
+        default=60.0,
+        label="Growth",
+        of_deployment=True,
+    ),
 )
 _OF_A_STORE = (
     *_OF_A_LEDGER,

@@ -74,6 +74,7 @@ def build_driver(config: RendezvousConfig, cut_order: CutOrder | None = None) ->
         timeout=options["timeout"],
         lease_ttl=options["lease_ttl"],
         saves_before_growth=config.saves_before_growth,
+        growth_timeout=options["growth_timeout"],
         unique_run=config.unique_run,
         runs_again=config.max_restarts is not None,
     )

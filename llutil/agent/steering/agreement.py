@@ -49,14 +49,14 @@ class Gates(Protocol):
         why: str,
         *,
         debugged: bool,
-        preempted: bool = False,
+        ends_within: float | None = None,
         stacks: int = 0,
     ) -> None:
         """Let ranks pass; they do ``kinds`` after ``step``. Pauses before ``resumed`` are over.
 
-        ``debugged``: a rank of the job is debugged, maybe on another node. ``preempted``: the round
-        ends soon, so ranks that have saved wait for that. ``stacks``: the number of the newest wish
-        to see the stacks of all ranks, or 0.
+        ``debugged``: a rank of the job is debugged, maybe on another node. ``ends_within``: the
+        round is to end within so many seconds, so ranks that have saved wait for that. ``stacks``:
+        the number of the newest wish to see the stacks of all ranks, or 0.
         """
 
     def refuse(self, kinds: AbstractSet[WishKind], why: str) -> None:

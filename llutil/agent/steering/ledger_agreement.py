@@ -36,10 +36,11 @@ class LedgerAgreement:
             case do.RaiseGate(gate=gate):
                 self._stage = gate.stage
                 kinds = frozenset(gate.kinds)
-                limit = self._driver.gate_limit
+                limit = self._driver.parameters.gate_limit
                 furthest, refusal = self._gates.raise_gate(gate.number, kinds, limit)
                 self._driver.tell(see.GateRaised(gate.stage, gate.number, furthest, refusal))
             case do.OpenGate() as opened:
+                limit = self._driver.parameters.saved_limit
                 self._gates.open_gate(
                     opened.number,
                     frozenset(opened.kinds),
@@ -47,7 +48,7 @@ class LedgerAgreement:
                     opened.resumed,
                     opened.why,
                     debugged=opened.debugged,
-                    preempted=opened.preempted,
+                    ends_within=limit if opened.preempted else None,
                     stacks=opened.stacks,
                 )
             case do.RefuseWish(wish=wish, why=why):

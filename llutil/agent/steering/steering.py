@@ -35,9 +35,6 @@ _PERIOD = 0.25
 # The same while ranks are to save. A leader may wait for that to let somebody in, and what ranks do
 # until then they will do again.
 _SOON = 0.02
-# Seconds that ranks which have saved wait for the end of their round. A node that has to go has a
-# grace period before it leaves; one that dies meanwhile is lost only after its lease.
-_ROUND_ENDS = 90.0
 
 
 class Steering:
@@ -190,7 +187,7 @@ class Steering:
         why: str,
         *,
         debugged: bool,
-        preempted: bool = False,
+        ends_within: float | None = None,
         stacks: int = 0,
     ) -> None:
         """See ``Gates``."""
@@ -203,9 +200,9 @@ class Steering:
         told = on_page(kinds)
         if self._stop.asked and told & (Kinds.CHECKPOINT | Kinds.STOP):
             told |= Kinds.STOP
-        elif preempted and WishKind.CHECKPOINT in kinds:
+        elif ends_within is not None and WishKind.CHECKPOINT in kinds:
             told |= Kinds.PAUSE  # what they would do now is lost when their round ends
-            self._waits = number, time.monotonic() + _ROUND_ENDS
+            self._waits = number, time.monotonic() + ends_within
         asked = self._gates.open_gate(number, step, told, why)
         done = kinds if asked is not None else frozenset[WishKind]()
         wished = self._wishes.pop(number, frozenset())
@@ -277,7 +274,7 @@ class Steering:
             self._note_checkpoint(one, saved=is_saved)
         self._note_held()
         if self._waits is not None and now >= self._waits[1]:
-            _log.warning("the round did not end within %g s: its ranks go on", _ROUND_ENDS)
+            _log.warning("the round did not end in time: its ranks, which have saved, go on")
             self._gates.end_pauses(self._waits[0] + 1)
             self._waits = None
 

@@ -92,9 +92,9 @@ class Driver:
         return self._changes.fd
 
     @property
-    def gate_limit(self) -> float:
-        """Seconds after ``RaiseGate`` within which ``OpenGate`` comes in any case."""
-        return self._parameters.gate_limit
+    def parameters(self) -> ProtocolParameters:
+        """What the caller decided."""
+        return self._parameters
 
     @property
     def ended(self) -> bool:

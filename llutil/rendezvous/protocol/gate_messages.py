@@ -45,10 +45,10 @@ class OpenGate:
 
     An earlier gate's kinds stay to be done at their own step, which is never a greater one. Pauses
     of gates with a smaller number than ``resumed`` are over. ``debugged``: a rank of the round is
-    debugged, and others wait for it. ``preempted``: the platform asked, and
-    the round ends soon. So a stop is no success, and ranks that have saved are held until then, for
-    a limited time. ``stacks``: the newest gate of the round that asked for the stacks of all ranks,
-    or 0. What was opened stays open: a second ``OpenGate`` of a number tells of what needs no step.
+    debugged, and others wait for it. ``preempted``: the platform asked, and the round ends soon. So
+    a stop is no success, and ranks that have saved are held until then, for a limited time.
+    ``stacks``: the newest gate of the round that asked for the stacks of all ranks, or 0. What was
+    opened stays open: a second ``OpenGate`` of a number tells of what needs no step.
     """
 
     stage: Stage

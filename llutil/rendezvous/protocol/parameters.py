@@ -104,6 +104,14 @@ class ProtocolParameters:
         """
         return self.growth_timeout / 2
 
+    @property
+    def saved_limit(self) -> float:
+        """Seconds that ranks which have saved wait for the end of their round, which is about to
+        come: as long as ranks of other nodes may save, and a while for a node that has to go. One
+        that dies in that time is lost only after its lease.
+        """
+        return self.growth_timeout + 30.0
+
     def budget_left(self, restarts: int) -> bool:
         """Whether one more failure may be charged."""
         return self.max_restarts is None or restarts < self.max_restarts

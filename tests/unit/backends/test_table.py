@@ -55,7 +55,7 @@ def test_a_ledger_has_the_times_of_a_round() -> None:
     for backend in BACKENDS.values():
         times = {option.key for option in backend.options if option.kind.is_duration}
         if backend.has_ledger:
-            assert times == {"timeout", "last_call_timeout", "lease_ttl"}
+            assert times == {"timeout", "last_call_timeout", "lease_ttl", "growth_timeout"}
         assert "timeout" in times
 
 

@@ -103,6 +103,7 @@ def test_the_callers_rendezvous_options_are_not_changed() -> None:
         "timeout": 900,
         "last_call_timeout": 1,
         "lease_ttl": 10,
+        "growth_timeout": 60,
         "namespace": "llutil",
     }
     assert given == {"last_call_timeout": 1}

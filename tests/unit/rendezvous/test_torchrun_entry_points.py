@@ -86,12 +86,13 @@ def test_only_a_job_with_a_place_for_checkpoints_saves_before_it_grows() -> None
 
 @BACKENDS
 def test_all_times_mean_the_same_as_text(backend: Backend) -> None:
-    options = {"timeout": 60, "last_call_timeout": 2, "lease_ttl": 4.5}
+    options = {"timeout": 60, "last_call_timeout": 2, "lease_ttl": 4.5, "growth_timeout": 300}
     texts = {key: str(value) for key, value in options.items()}
     found = [under_torchrun(backend, texts), under_launch_agent(backend, texts)]
     found += [under_torchrun(backend, options), under_launch_agent(backend, options)]
     for rules in found:
         assert (rules.timeout, rules.last_call, rules.lease_ttl) == (60, 2, 4.5)
+        assert (rules.growth_timeout, rules.saved_limit) == (300, 330)
 
 
 @BACKENDS

@@ -301,7 +301,7 @@ def test_ranks_of_the_other_nodes_wait_for_the_end_of_their_round_but_not_for_ev
     node.step(1)
     steering.raise_gate(3, frozenset({CHECKPOINT}), 10.0)
     steering.open_gate(
-        3, frozenset({CHECKPOINT}), 2, 0, "a node has to go", preempted=True, debugged=False
+        3, frozenset({CHECKPOINT}), 2, 0, "a node has to go", ends_within=90, debugged=False
     )
     decided = node.page.gate.decision(1)
     assert decided is not None
@@ -319,7 +319,7 @@ def test_nor_do_they_wait_once_nobody_can_end_their_round(node: Node) -> None:
     node.step(1)
     steering.raise_gate(3, frozenset({CHECKPOINT}), 10.0)
     steering.open_gate(
-        3, frozenset({CHECKPOINT}), 2, 0, "node 0 has to go", preempted=True, debugged=False
+        3, frozenset({CHECKPOINT}), 2, 0, "node 0 has to go", ends_within=90, debugged=False
     )
     assert not node.page.gate.ends_pause(1)
     steering.open_gate(3, frozenset(), None, 4, "the ledger has gone for good", debugged=False)

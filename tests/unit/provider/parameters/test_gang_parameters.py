@@ -167,6 +167,7 @@ def test_a_gang_that_says_nowhere_where_it_meets_does_so_at_its_own_first_node(m
             "timeout": 900.0,
             "last_call_timeout": 2,
             "lease_ttl": 10.0,
+            "growth_timeout": 60.0,
         }
         assert (found.min_nodes, found.max_nodes, found.node_index) == (2, 4, index)
 

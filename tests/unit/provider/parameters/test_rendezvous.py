@@ -143,7 +143,13 @@ def test_contradictions_are_told(values, told):
         meet(**values)
 
 
-DEFAULTS = {"timeout": 900, "last_call_timeout": 30, "lease_ttl": 10, "namespace": "llutil"}
+DEFAULTS = {
+    "timeout": 900,
+    "last_call_timeout": 30,
+    "lease_ttl": 10,
+    "growth_timeout": 60,
+    "namespace": "llutil",
+}
 
 
 def test_the_deployments_defaults_are_the_launchers_own_unless_somebody_changes_them():
@@ -213,6 +219,7 @@ class TestTask:
             "timeout": 900.0,
             "last_call_timeout": 1.5,
             "lease_ttl": 10.0,
+            "growth_timeout": 60.0,
             "user": "ann",
             "password": "hidden-word",
         }
