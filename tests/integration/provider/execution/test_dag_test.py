@@ -4,7 +4,6 @@ here.
 
 from __future__ import annotations
 
-import signal
 import sys
 import tempfile
 import threading
@@ -29,6 +28,7 @@ from llutil.errors import ConfigError, RendezvousError, StoppedError, WorkersFai
 from llutil.launcher.config import LaunchConfig
 from llutil.launcher.run_id import TaskKey
 from tests.support import fake_agent
+from tests.support.alarms import alarm_when
 
 pytestmark = pytest.mark.fault
 
@@ -85,6 +85,10 @@ def logged():
         yield lambda: [line for record in records for line in record["event"].split("\n")]
 
 
+def both_run(lines):
+    return {"[node 0] [rank 0] running", "[node 1] [rank 0] running"} <= set(lines)
+
+
 def run(gang, launch):
     return gang.run(launch, structlog.get_logger("t"))
 
@@ -128,13 +132,11 @@ def test_no_node_launches_again_by_itself(gang, launch, logged):
 
 def test_a_stop_from_a_signal_handler_ends_all_of_them(gang, launch, logged):
     made = gang("stops_when_asked", "stops_when_asked")
-    old = signal.signal(signal.SIGALRM, lambda *_: made.stop("killed"))
-    signal.setitimer(signal.ITIMER_REAL, 1)
-    try:
-        with pytest.raises(StoppedError, match="killed"):
-            run(made, launch)
-    finally:
-        signal.signal(signal.SIGALRM, old)
+    with (
+        alarm_when(lambda: both_run(logged()), lambda: made.stop("killed")),
+        pytest.raises(StoppedError, match="killed"),
+    ):
+        run(made, launch)
     for node in (0, 1):
         assert f"[node {node}] [rank 0] asked to stop: killed" in logged()
 
@@ -143,17 +145,12 @@ def test_an_interruption_of_the_task_ends_all_of_them_and_is_raised(gang, launch
     class Timeout(BaseException):
         pass
 
-    def interrupt(*_):
+    def interrupt():
         raise Timeout
 
     made = gang("stops_when_asked", "stops_when_asked")
-    old = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, 1)
-    try:
-        with pytest.raises(Timeout):
-            run(made, launch)
-    finally:
-        signal.signal(signal.SIGALRM, old)
+    with pytest.raises(Timeout), alarm_when(lambda: both_run(logged()), interrupt):
+        run(made, launch)
     for node in (0, 1):
         wanted = f"[node {node}] [rank 0] asked to stop: the task was interrupted by Timeout"
         assert wanted in logged()

@@ -10,7 +10,6 @@ import signal
 import sys
 import threading
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -34,6 +33,7 @@ from llutil.launcher.run_id import TaskKey
 from llutil.progress.log_lines import ProgressLines
 from llutil.task_link.messages import RoundBegan, Saved, Spec, Steered, Stopped
 from tests.support import fake_agent
+from tests.support.alarms import alarm, alarm_when
 
 pytestmark = pytest.mark.fault
 
@@ -64,26 +64,6 @@ def hook_to(tmp_path):
     before = set(Path("/proc/self/fd").iterdir())
     yield make
     assert not make.tidy or set(Path("/proc/self/fd").iterdir()) <= before
-
-
-@contextmanager
-def alarm(seconds, handler, every=0.0):
-    """Runs ``handler`` as a signal handler, in the middle of whatever goes on then: after
-    ``seconds``, and again when so much time has passed since it ended. (With a timer that goes on
-    meanwhile, a busy machine would do nothing else.)
-    """
-
-    def called(*_):
-        handler()
-        signal.setitimer(signal.ITIMER_REAL, every)
-
-    old = signal.signal(signal.SIGALRM, called)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, old)
 
 
 @pytest.fixture
@@ -309,7 +289,11 @@ def test_a_working_directory_that_does_not_exist_is_bad_configuration():
 
 def test_a_stop_from_a_signal_handler_ends_the_job_and_its_last_lines_are_logged(hook_to, logged):
     hook = hook_to("stops_when_asked")
-    with alarm(0.5, lambda: hook.stop("marked failed")), pytest.raises(StoppedError):
+    runs = ("info", "[rank 0] running")
+    with (
+        alarm_when(lambda: runs in logged(), lambda: hook.stop("marked failed")),
+        pytest.raises(StoppedError),
+    ):
         hook.run(spec())
     assert ("info", "[rank 0] asked to stop: marked failed") in logged()
 
@@ -346,9 +330,11 @@ class StuckDisplay(ProgressLines):
     def __init__(self, file):
         super().__init__(lambda line: None)
         self.file = file
+        self.shows = False
         self.seen = None
 
     def show(self, ranks, metrics):
+        self.shows = True
         deadline = time.monotonic() + 10
         while not self.file.exists() and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -358,7 +344,10 @@ class StuckDisplay(ProgressLines):
 def test_a_stop_reaches_the_agent_also_while_the_task_is_stuck_in_its_log(hook_to, tmp_path):
     display = StuckDisplay(tmp_path / "note")
     hook = hook_to("notes_a_stop", display=display)
-    with alarm(1.0, lambda: hook.stop("now")), pytest.raises(StoppedError) as caught:
+    with (
+        alarm_when(lambda: display.shows, lambda: hook.stop("now")),
+        pytest.raises(StoppedError) as caught,
+    ):
         hook.run(spec(node_label=str(display.file)))
     assert display.seen
     assert caught.value.step == 1, "as its progress had said"
@@ -415,7 +404,8 @@ def test_an_interruption_is_raised_once_the_job_has_ended_and_its_last_lines_are
     def interrupt():
         raise Timeout
 
-    with pytest.raises(Timeout), alarm(0.5, interrupt):
+    runs = ("info", "[rank 0] running")
+    with pytest.raises(Timeout), alarm_when(lambda: runs in logged(), interrupt):
         hook.run(spec())
     reason = "the task was interrupted by Timeout"
     assert ("info", f"[rank 0] asked to stop: {reason}") in logged()
@@ -428,7 +418,8 @@ def test_a_line_that_an_interruption_has_damaged_hides_no_other(hook_to, logged)
     def interrupt():
         raise Timeout
 
-    with pytest.raises(Timeout), alarm(0.5, interrupt):
+    runs = ("info", "[rank 0] running")
+    with pytest.raises(Timeout), alarm_when(lambda: runs in logged(), interrupt):
         hook.run(spec())
     assert ("info", "[rank 0] after the damage") in logged()
 
