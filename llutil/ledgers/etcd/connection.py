@@ -38,6 +38,7 @@ __all__ = ["Answer", "Connection", "LeaseExists", "LeaseMissing"]
 
 _log = logging.getLogger(__name__)
 
+_LATE = grpc.StatusCode.DEADLINE_EXCEEDED
 _ATTEMPT_TIMEOUT = (1.0, 4.0)
 """Seconds that an attempt may take: first value and maximum. It doubles each time that all
 endpoints were too slow.
@@ -88,11 +89,15 @@ class _FailedAttempts:
     suspicions: int = 0
     last: dict[Endpoint, str] = field(default_factory=dict)
 
-    def add(self, endpoint: Endpoint, diagnosis: GrpcDiagnosis, *, slow: bool) -> None:
+    def add(self, endpoint: Endpoint, diagnosis: GrpcDiagnosis, *, slow: bool, cut: bool) -> None:
+        """``slow``: it took all the time of an attempt. ``cut``: the call's deadline came before
+        that. Then what the endpoint said before tells more.
+        """
         self.count += 1
         self.slow += slow
         self.suspicions = self.suspicions + 1 if diagnosis.remedy is Remedy.SUSPECT else 0
-        self.last[endpoint] = diagnosis.text
+        if not cut or endpoint not in self.last:
+            self.last[endpoint] = diagnosis.text
 
     @property
     def is_certain(self) -> bool:
@@ -280,6 +285,8 @@ class Connection(ProcessOwned):
                 self.forget_token()
             case Remedy.RETRY | Remedy.SUSPECT:
                 self.use_next_endpoint(channel)
-        slow = time.monotonic() - began >= attempts.time_limit
-        attempts.add(channel.endpoint, diagnosis, slow=slow)
+        limit = attempts.time_limit
+        slow = time.monotonic() - began >= limit
+        cut = deadline - began < limit and getattr(cause, "code", lambda: None)() is _LATE
+        attempts.add(channel.endpoint, diagnosis, slow=slow, cut=cut)
         raise _AttemptFailed from cause

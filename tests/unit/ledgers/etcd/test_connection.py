@@ -1,4 +1,4 @@
-"""The connection to an etcd: TLS files that are rotated are used."""
+"""The connection to an etcd: TLS files that are rotated are used, and what failed calls tell."""
 
 from __future__ import annotations
 
@@ -75,3 +75,44 @@ def test_rotated_tls_files_are_used_when_the_server_is_connected_to_again(
                 ask(connection, 20)
         finally:
             connection.close()
+
+
+class Said(grpc.RpcError):
+    """What a call ended with."""
+
+    def __init__(self, code: grpc.StatusCode, details: str) -> None:
+        self._said = code, details
+
+    def code(self) -> grpc.StatusCode:
+        return self._said[0]
+
+    def details(self) -> str:
+        return self._said[1]
+
+
+def test_a_last_attempt_that_the_deadline_cuts_short_hides_no_answer() -> None:
+    connection = Connection(EtcdConfig(endpoints=(Endpoint("127.0.0.1", 1),)))
+
+    def full_then_late(_request: Any, *, timeout: float, **_: Any) -> None:
+        if timeout == 1.0:  # as much as a first attempt may take
+            raise Said(grpc.StatusCode.RESOURCE_EXHAUSTED, "etcdserver: database space exceeded")
+        time.sleep(timeout)
+        raise Said(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+
+    deadline = time.monotonic() + 1.2
+    with pytest.raises(LedgerUnavailable, match="database space exceeded") as caught:
+        connection.call("write", lambda _channel: full_then_late, None, deadline=deadline)
+    assert "no answer in time" not in str(caught.value)
+    connection.close()
+
+
+def test_an_endpoint_that_never_answered_is_told_to_be_silent() -> None:
+    connection = Connection(EtcdConfig(endpoints=(Endpoint("127.0.0.1", 1),)))
+
+    def late(_request: Any, *, timeout: float, **_: Any) -> None:
+        time.sleep(timeout)
+        raise Said(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+
+    with pytest.raises(LedgerUnavailable, match=r"1 attempts; 127\.0\.0\.1:1: no answer in time"):
+        connection.call("write", lambda _channel: late, None, deadline=time.monotonic() + 0.2)
+    connection.close()
