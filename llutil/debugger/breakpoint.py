@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import logging
 import os
-import pdb
 import sys
 import threading
 from types import FrameType
 
+from llutil.debugger.frame_pdb import FramePdb
 from llutil.debugger.rank_pdb import RankPdb
 from llutil.errors import LaunchError
 from llutil.events.events import ENVIRONMENT
@@ -95,7 +95,7 @@ def _stop_outside_a_launch(frame: FrameType, named: str, header: str | None) -> 
     if hook is not sys.__breakpointhook__ or named not in ("", "pdb.set_trace", _NAME):
         hook()
         return
-    debugger = pdb.Pdb()
+    debugger = FramePdb()
     if header is not None:
         debugger.message(header)
     debugger.set_trace(frame)

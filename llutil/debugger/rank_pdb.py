@@ -14,7 +14,6 @@ import contextlib
 import fcntl
 import logging
 import os
-import pdb
 import socket
 import sys
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from llutil import worker
+from llutil.debugger.frame_pdb import FramePdb
 from llutil.events.events import slot_number
 from llutil.events.rank_slot import Doing
 
@@ -34,7 +34,7 @@ _OURS = ("llutil", "llutil.*")
 _CALLER = "llutil.agent.worker_side"
 
 
-class RankPdb(pdb.Pdb):
+class RankPdb(FramePdb):
     """pdb for this rank, on the terminal at ``path``. One thread uses it.
 
     :raises OSError: the terminal cannot be opened.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import signal
@@ -275,3 +276,40 @@ def test_outside_a_launch_it_is_pythons_own(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delenv("PYTHONBREAKPOINT")
     assert function(4) == 5
     assert called == ["another debugger"]
+
+
+@pytest.fixture
+def busy_collector() -> Iterator[None]:
+    """The garbage collector runs all the time, and calls a function each time, as hypothesis and
+    others have it do.
+    """
+
+    def called(_phase: str, _info: dict[str, int]) -> None:
+        pass
+
+    threshold = gc.get_threshold()
+    gc.callbacks.append(called)
+    gc.set_threshold(1)
+    yield
+    gc.set_threshold(*threshold)
+    gc.callbacks.remove(called)
+
+
+@pytest.mark.usefixtures("busy_collector")
+def test_it_stops_in_no_function_that_the_garbage_collector_calls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "breakpointhook", launcher.breakpoint)
+    for _ in range(20):
+        monkeypatch.setattr(sys, "stdin", io.StringIO("p number\nc\n"))
+        monkeypatch.setattr(sys, "stdout", shown := io.StringIO())
+        assert function(3) == 4
+        assert "function()" in shown.getvalue().splitlines()[1]
+
+
+@pytest.mark.usefixtures("busy_collector")
+def test_nor_does_a_rank(person: Person, page: Events) -> None:
+    person.type("p number", "c")
+    assert function(3) == 4
+    assert "--Call--" not in person.seen()
+    assert not page.debugged
