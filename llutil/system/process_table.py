@@ -30,8 +30,8 @@ __all__ = [
     "stat_of",
 ]
 
-# Bytes read at once.
-_CHUNK = 1 << 16
+# Bytes read at once: of most files, and the most that an environment can have (execve(2)).
+_CHUNK, _MOST = 1 << 16, 6 << 20
 # Forks after which a number may be another process's: the kernel counts through 32,768 and more.
 _MOST_FORKS = 1000
 # Characters of a command line that a message repeats.
@@ -182,12 +182,12 @@ def environment_has(pid: int, variables: tuple[bytes, ...]) -> bytes | None:
     That is the environment which the process was started with. Only the user's own processes show
     theirs. One that starts a program has none for a moment, and is waited for.
     """
-    environment = _content(pid, "environ")
+    environment = _environment(pid)
     for _ in range(_EXEC_LOOKS):
         if environment or not _starts_a_program(pid):
             break
         time.sleep(_EXEC_PERIOD)
-        environment = _content(pid, "environ")
+        environment = _environment(pid)
     for variable in variables:
         if variable in environment and variable in environment.split(b"\0"):
             return variable
@@ -215,15 +215,27 @@ def children_of_this_process() -> list[int]:
     return found
 
 
+def _environment(pid: int) -> bytes:
+    """The process's environment, whole: of one that starts a program meanwhile, a second read would
+    find nothing more.
+    """
+    environment = _content(pid, "environ")
+    return environment if len(environment) < _CHUNK else _content(pid, "environ", _MOST)
+
+
 def _starts_a_program(pid: int) -> bool:
     """Whether a process whose environment was empty is in the midst of execve(2), or was: its new
     memory has no environment yet (``begin_new_exec`` and ``create_elf_tables`` in the kernel).
+
+    The environment first has no address, then a beginning that is its end, too, while it is counted
+    (``create_elf_tables``). The address of the program's code is set last (``load_elf_binary``).
     """
     stat = stat_of(pid)
     if stat is None or not stat.lives or not stat.has_memory:
         return False
-    begin, end = _content(pid, "stat").rpartition(b")")[2].split()[47:49] or (b"1", b"1")
-    if begin == end != b"0":
+    fields = _content(pid, "stat").rpartition(b")")[2].split()
+    code, begin, end = (fields[23], *fields[47:49]) if fields else (b"1", b"1", b"1")
+    if begin == end != b"0" and code != b"0":
         return False  # it has none
     try:  # only the user's own processes show theirs
         os.close(os.open(f"/proc/{pid}/environ", os.O_RDONLY | os.O_CLOEXEC))
@@ -232,7 +244,7 @@ def _starts_a_program(pid: int) -> bool:
     return True
 
 
-def _content(pid: int, name: str) -> bytes:
+def _content(pid: int, name: str, piece: int = _CHUNK) -> bytes:
     """A file of the process's folder; empty if the process is gone, or another user's.
 
     It uses neither ``pathlib`` nor Python's file objects: a machine may have thousands of
@@ -243,9 +255,9 @@ def _content(pid: int, name: str) -> bytes:
     except _UNREADABLE:
         return b""
     try:
-        content = chunk = os.read(fd, _CHUNK)
+        content = chunk = os.read(fd, piece)
         while chunk:  # a short read does not mean that such a file has ended
-            chunk = os.read(fd, _CHUNK)
+            chunk = os.read(fd, piece)
             content += chunk
     except _UNREADABLE:
         return b""  # the process ended meanwhile

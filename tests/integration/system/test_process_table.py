@@ -7,19 +7,27 @@ import subprocess
 import uuid
 from pathlib import Path
 
+import pytest
+
 from llutil.system.kill_all import marked_processes
 from llutil.system.process_table import environment_has, stat_of
 
 LOOKS = 3000
 
 
-def test_a_process_that_starts_programs_all_the_time_keeps_its_mark(tmp_path: Path) -> None:
-    """While execve is at work, the kernel shows an empty environment."""
+@pytest.mark.parametrize("variables", [0, 20_000])
+def test_a_process_that_starts_programs_all_the_time_keeps_its_mark(
+    tmp_path: Path, variables: int
+) -> None:
+    """While execve is at work, the kernel shows an empty environment: first without an address, and
+    then, the longer the more variables there are, at one.
+    """
     script = tmp_path / "again"
     script.write_text('exec sh "$0"\n')
     variable = f"MARK={uuid.uuid4().hex}"
     name, _, value = variable.partition("=")
-    with subprocess.Popen(["sh", str(script)], env={**os.environ, name: value}) as process:
+    env = {**os.environ, **{f"V{number}": "" for number in range(variables)}, name: value}
+    with subprocess.Popen(["sh", str(script)], env=env) as process:
         try:
             carries = (variable.encode(),)
             missed = sum(environment_has(process.pid, carries) is None for _ in range(LOOKS))
