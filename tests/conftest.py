@@ -66,7 +66,7 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What is quick to fail comes first; with several processes (``-n 3``), what takes longest.
+    """What is quick to fail comes first; with several processes (``-n``), what takes longest.
     Otherwise as found.
     """
     several = hasattr(config, "workerinput")

@@ -269,11 +269,11 @@ class Connection(ProcessOwned):
             return Answer(reply, sent, maybe_applied=attempts.count > 0)
         except grpc.RpcError as error:
             cause: Exception = error
-            diagnosis = self.diagnose(error)
+            diagnosis, late = self.diagnose(error), error.code() is _LATE
         except ValueError as error:
             # "Cannot invoke RPC on closed channel!": another thread has changed endpoints.
             cause = error
-            diagnosis = GrpcDiagnosis(Remedy.RETRY, str(error))
+            diagnosis, late = GrpcDiagnosis(Remedy.RETRY, str(error)), False
         match diagnosis.remedy:
             case Remedy.GIVE_UP:
                 raise LedgerRefused(f"{what}: {channel.endpoint}: {diagnosis.text}") from cause
@@ -287,6 +287,6 @@ class Connection(ProcessOwned):
                 self.use_next_endpoint(channel)
         limit = attempts.time_limit
         slow = time.monotonic() - began >= limit
-        cut = deadline - began < limit and getattr(cause, "code", lambda: None)() is _LATE
+        cut = late and deadline - began < limit
         attempts.add(channel.endpoint, diagnosis, slow=slow, cut=cut)
         raise _AttemptFailed from cause
