@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import os
 import random
+import socket
 from collections.abc import Callable
 
 from airflow_provider.task_state.elastic_form import (
@@ -25,6 +27,7 @@ from airflow_provider.task_state.notes import write_period
 from airflow_provider.task_state.seen_rounds import SeenRounds
 from airflow_provider.task_state.store_thread import StoreThread
 from airflow_provider.task_state.store_work import Made
+from llutil.agent_socket.messages import JobStatus, State
 from llutil.task_link.job_events import JobEvent, NodeStatus, RoundBegan, RoundEnded
 
 __all__ = ["ElasticKey"]
@@ -76,12 +79,31 @@ class ElasticKey:
                 pass
 
     def end(self, ended: Ended, now: dt.datetime) -> bool:
-        """The try has ended. Returns whether there was anything to say."""
+        """The try has ended. Returns whether there was anything to say: what an agent has told, or
+        a failure without one, as of a try that finds why the one before had failed.
+        """
         if self._rounds.seen() is None:
-            return False
+            if ended.failure is None:
+                return False
+            self._rounds.hear(NodeStatus(self._without_agent()), now)
         self._rounds.end(now, ended.outcome, succeeded=ended.succeeded)
         self._write(ended)
         return True
+
+    def _without_agent(self) -> JobStatus:
+        """What is known of this node if no agent has told its status."""
+        return JobStatus(
+            run_id=self._facts.run_id,
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            entrypoint="",
+            state=State.WAITS,
+            nodes=0,
+            world_size=0,
+            restarts=0,
+            max_restarts=0,
+            seconds=0.0,
+        )
 
     def _write(self, ended: Ended | None) -> None:
         seen = self._rounds.seen()

@@ -132,7 +132,7 @@ class JobState(JobListener):
         self._steer = None
 
     def close(self, ended: Ended) -> None:
-        """The try has ended. Nothing is said if no agent has told of its job."""
+        """The try has ended. If no agent has told of its job, nothing is said but a failure."""
         if self._stopped is not None:
             ended = replace(ended, outcome=self._words(self._stopped))
         if self._world_size:

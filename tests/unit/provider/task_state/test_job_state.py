@@ -12,7 +12,7 @@ from airflow_provider.task_state import store_work
 from airflow_provider.task_state.elastic_note import Ended, LaunchFacts
 from airflow_provider.task_state.job_state import JobState
 from airflow_provider.task_state.orders import ANSWER, CONTROL
-from llutil.failure import JobFailure
+from llutil.failure import FailureClass, JobFailure
 from llutil.task_link.job_events import (
     Progress,
     RoundBegan,
@@ -244,6 +244,22 @@ def test_a_task_that_only_waited_for_others_says_so_and_that_it_failed(state, st
     state.close(Ended(outcome="failed: no nodes", failure=JobFailure(why="no nodes")))
     assert store.values.keys() == {"elastic"}
     assert store.values["elastic"]["failure"]["why"] == "no nodes"
+
+
+def test_a_failure_before_any_agent_ran_is_told_and_what_was_told_before_is_kept(state, store):
+    store.values["elastic"] = {
+        "version": 1,
+        "time": "2026-11-30T12:00:00+00:00",
+        "rounds": [{"try": 1, "began": "2026-11-30T11:00:00+00:00", "round": 7}],
+        "failure": None,
+    }
+    failed = JobFailure(why="rank 1: boom", failure_class=FailureClass.USER_CODE)
+    state.close(Ended(outcome="failed: not tried again", failure=failed, report="not tried again"))
+    note = store.values["elastic"]
+    assert store.values.keys() == {"elastic"}
+    assert (note["try"], note["doing"], note["succeeded"]) == (2, "ended", False)
+    assert (note["failure"]["class"], note["failure"]["why"]) == ("user code", "rank 1: boom")
+    assert [one["round"] for one in note["rounds"]] == [7]
 
 
 def test_a_try_in_which_no_worker_ran_leaves_the_state_as_it_is(state, store):
