@@ -8,6 +8,8 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,9 @@ pytestmark = pytest.mark.fault
 
 SOON = 30.0
 
+Start = Callable[[Callable[[], object]], int]
+"""Starts a process that calls this; returns its pid."""
+
 
 @pytest.fixture
 def page(temporary: Path) -> Iterator[Events]:
@@ -33,16 +38,30 @@ def later() -> float:
     return time.monotonic() + SOON
 
 
-def start(work: Callable[[], object]) -> int:
-    pid = fork()
-    if pid == 0:
-        status = 1
-        try:
-            work()
-            status = 0
-        finally:
-            os._exit(status)
-    return pid
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Runs a function in a process of its own, which is killed at the end, whatever a test left."""
+    pidfds: list[int] = []
+
+    def forked(work: Callable[[], object]) -> int:
+        pid = fork()
+        if pid == 0:
+            status = 1
+            try:
+                work()
+                status = 0
+            finally:
+                os._exit(status)
+        pidfds.append(os.pidfd_open(pid))
+        return pid
+
+    yield forked
+    for pidfd in pidfds:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        with suppress(ChildProcessError):  # the test has waited for it
+            os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+        os.close(pidfd)
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -75,14 +94,11 @@ def train(page: Events, rank: int, path: Path) -> None:
 
 
 def test_ranks_at_full_speed_miss_no_gate_and_act_at_one_step(
-    page: Events, temporary: Path
+    page: Events, temporary: Path, start: Start
 ) -> None:
     """Each gate is raised while the ranks run on."""
     paths = [temporary / str(rank) for rank in range(2)]
-    pids = [
-        start(lambda rank=rank, path=path: train(page, rank, path))
-        for rank, path in enumerate(paths)
-    ]
+    pids = [start(partial(train, page, rank, path)) for rank, path in enumerate(paths)]
     until(lambda: len(page.progress()) == 2)
     decided = []
     for number in range(1, 41):
@@ -98,7 +114,7 @@ def test_ranks_at_full_speed_miss_no_gate_and_act_at_one_step(
 
 
 def test_ranks_that_are_held_by_an_agent_that_is_killed_go_on(
-    page: Events, temporary: Path
+    page: Events, temporary: Path, start: Start
 ) -> None:
     def hold() -> None:
         page.gate.raise_gate(1, time.monotonic() + 3600)
@@ -118,7 +134,9 @@ def test_ranks_that_are_held_by_an_agent_that_is_killed_go_on(
     assert os.waitpid(rank, 0)[1] == 0
 
 
-def test_ranks_are_held_by_an_agent_that_is_stopped_no_longer_than_it_said(page: Events) -> None:
+def test_ranks_are_held_by_an_agent_that_is_stopped_no_longer_than_it_said(
+    page: Events, start: Start
+) -> None:
     def hold() -> None:
         page.gate.raise_gate(1, time.monotonic() + 0.1)
         os.kill(os.getpid(), signal.SIGSTOP)
@@ -133,11 +151,11 @@ def test_ranks_are_held_by_an_agent_that_is_stopped_no_longer_than_it_said(page:
     assert steps.step(6, 0) == (False, False)
 
 
-def test_a_rank_that_is_killed_while_it_is_held_hinders_nobody(page: Events) -> None:
-    pids = [
-        start(lambda rank=rank: [Steps(page.slot(rank), page.gate).step(step, 0) for step in (1,)])
-        for rank in range(2)
-    ]
+def test_a_rank_that_is_killed_while_it_is_held_hinders_nobody(page: Events, start: Start) -> None:
+    def one_step(rank: int) -> None:
+        Steps(page.slot(rank), page.gate).step(1, 0)
+
+    pids = [start(partial(one_step, rank)) for rank in range(2)]
     for pid in pids:
         assert os.waitpid(pid, 0)[1] == 0
     assert page.gate.raise_gate(1, later()).furthest == 2
@@ -145,7 +163,7 @@ def test_a_rank_that_is_killed_while_it_is_held_hinders_nobody(page: Events) -> 
     def stop_at_two(rank: int) -> None:
         assert Steps(page.slot(rank), page.gate).step(2, 0) == (False, True)
 
-    pids = [start(lambda rank=rank: stop_at_two(rank)) for rank in range(2)]
+    pids = [start(partial(stop_at_two, rank)) for rank in range(2)]
     until(lambda: all(page.slot(rank).doing == Doing.HELD for rank in range(2)))
     kill(pids[0])
     assert page.gate.open_gate(1, 2, Kinds.STOP)

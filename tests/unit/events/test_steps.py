@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 
@@ -38,18 +39,12 @@ class Rank:
     def held(self, step: int) -> Future[Todo]:
         """The rank waits after this step."""
         begun = self.begin(step)
-        self.until(lambda: self.slot.doing == Doing.HELD and self.slot.step == step)
+        until(lambda: self.slot.doing == Doing.HELD and self.slot.step == step)
         assert not begun.done()
         return begun
 
     def run(self, call: Callable[[], None]) -> Future[None]:
         return self._thread.submit(call)
-
-    def until(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + SOON
-        while not condition():
-            assert time.monotonic() < deadline, "it never happened"
-            os.sched_yield()
 
     def end(self) -> None:
         self._thread.shutdown()
@@ -80,6 +75,13 @@ def rank(ranks: list[Rank]) -> Rank:
 
 def later() -> float:
     return time.monotonic() + SOON
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = later()
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.001)  # without Python's lock, which the ranks need
 
 
 def raise_and_open(gate: Gate, number: int, step: int, kinds: Kinds) -> None:
@@ -207,7 +209,7 @@ def test_a_pause_with_a_checkpoint_holds_at_the_end_of_the_save(page: Events, ra
     raise_and_open(page.gate, 1, 7, Kinds.CHECKPOINT | Kinds.PAUSE)
     assert rank.step(7) == SAVE
     left = leave_checkpoint(rank, 7)
-    rank.until(lambda: rank.slot.doing == Doing.HELD)
+    until(lambda: rank.slot.doing == Doing.HELD)
     assert not left.done()
     page.gate.end_pauses(2)
     left.result(SOON)
@@ -219,7 +221,7 @@ def test_what_is_asked_for_meanwhile_ends_that_wait(page: Events, rank: Rank) ->
     raise_and_open(page.gate, 1, 7, Kinds.CHECKPOINT | Kinds.PAUSE)
     rank.step(7)
     left = leave_checkpoint(rank, 7)
-    rank.until(lambda: rank.slot.doing == Doing.HELD)
+    until(lambda: rank.slot.doing == Doing.HELD)
     raised = page.gate.raise_gate(2, later())
     assert raised.furthest == 8
     assert not left.done()
@@ -466,11 +468,10 @@ def test_ranks_that_run_freely_act_on_every_gate_at_one_step(page: Events) -> No
             if todo.stop:
                 return
 
-    with ThreadPoolExecutor(size) as pool:
+    with ThreadPoolExecutor(size) as pool, ExitStack() as at_the_end:
+        at_the_end.callback(barrier.abort)  # no rank trains on for ever if this fails
         working = [pool.submit(train, number) for number in range(size)]
-        deadline = later()
-        while len(page.progress()) < size:
-            assert time.monotonic() < deadline
+        until(lambda: len(page.progress()) == size)
         for number in range(1, wishes + 2):
             kinds = Kinds.CHECKPOINT if number <= wishes else Kinds.STOP
             raised = page.gate.raise_gate(number, later())
@@ -478,9 +479,7 @@ def test_ranks_that_run_freely_act_on_every_gate_at_one_step(page: Events) -> No
             assert not raised.refusal
             assert page.gate.open_gate(number, raised.furthest, kinds)
             decided.append(raised.furthest)
-            while any(page.slot(each).step < raised.furthest for each in range(size)):
-                assert time.monotonic() < deadline
-                os.sched_yield()
+            until(lambda: all(page.slot(each).step >= decided[-1] for each in range(size)))
         for each in working:
             each.result(SOON)
     assert acts == [sorted(set(decided[:-1]))] * size
