@@ -102,13 +102,13 @@ def test_ranks_at_full_speed_miss_no_gate_and_act_at_one_step(
     until(lambda: len(page.progress()) == 2)
     decided = []
     for number in range(1, 41):
+        until(lambda number=number: all(page.slot(rank).gate >= number - 1 for rank in range(2)))
         raised = page.gate.raise_gate(number, later())
         assert raised.furthest is not None, raised
         kinds = Kinds.CHECKPOINT if number < 40 else Kinds.STOP
         assert page.gate.open_gate(number, raised.furthest, kinds)
         decided.append(raised.furthest)
         until(lambda: all(page.slot(rank).step >= decided[-1] for rank in range(2)))
-        until(lambda number=number: all(page.slot(rank).gate >= number - 1 for rank in range(2)))
     assert [os.waitpid(pid, 0)[1] for pid in pids] == [0, 0]
     assert [json.loads(path.read_text()) for path in paths] == [sorted(set(decided))] * 2
 

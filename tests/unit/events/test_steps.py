@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 
 import pytest
 
@@ -451,6 +452,10 @@ def test_ranks_that_are_held_where_they_are_due_save_once_when_they_go_on(
     assert saving.step(15) == Todo(checkpoint=True, stop=True)
 
 
+def _all_are_done_with(page: Events, number: int, size: int) -> bool:
+    return all(page.slot(each).gate >= number for each in range(size))
+
+
 def test_ranks_that_run_freely_act_on_every_gate_at_one_step(page: Events) -> None:
     """Three ranks in lockstep and an agent, at full speed: 20 wishes, one step for each."""
     size, wishes = 3, 20
@@ -474,6 +479,8 @@ def test_ranks_that_run_freely_act_on_every_gate_at_one_step(page: Events) -> No
         until(lambda: len(page.progress()) == size)
         for number in range(1, wishes + 2):
             kinds = Kinds.CHECKPOINT if number <= wishes else Kinds.STOP
+            # A rank that has reported the step may not be done with its gate yet.
+            until(partial(_all_are_done_with, page, number - 1, size))
             raised = page.gate.raise_gate(number, later())
             assert raised.furthest is not None
             assert not raised.refusal
