@@ -46,6 +46,9 @@ __all__ = ["main", "serve", "set_up_process"]
 
 # Seconds between two looks at what gives no notice: an adopted process that has ended.
 _REAP_PERIOD = 10.0
+# Seconds without any event after which processes are forked ahead. Whoever has asked for them is
+# about to return to its caller, and the kernel would let this process run in its place.
+_QUIET = 0.002
 _NO_ROOM = "the process that starts workers may have no more open files (ulimit -n)"
 
 
@@ -91,17 +94,20 @@ def serve(
         _end()
     children = Children(poll)
     own_fds = {channel_fd, agent_fd}
-
-    def fork_ahead(fds: list[int]) -> None:
-        _fork_ahead(fds, own_fds, children, become_worker, may_fork, rehearse)
-
+    ahead: list[list[int]] = []  # the descriptors of each fork that was asked for ahead
     while True:
-        for fd, _ in poll.poll(1000 * _REAP_PERIOD):
+        ready = poll.poll(1000 * (_QUIET if ahead else _REAP_PERIOD))
+        while ahead and not ready:
+            fds = ahead.pop(0)
+            own_fds.difference_update(fds)
+            _fork_ahead(fds, own_fds, children, become_worker, may_fork, rehearse)
+            ready = poll.poll(0)
+        for fd, _ in ready:
             if fd == agent_fd:
                 _end()
             elif fd != channel_fd:
                 children.on_ready(fd)
-            elif not _answer(channel, own_fds, children, become_worker, may_fork, fork_ahead):
+            elif not _answer(channel, own_fds, children, become_worker, may_fork, ahead):
                 _end()
         children.tell_statuses()
         with contextlib.suppress(OSError):  # no descriptor is free to look with
@@ -128,7 +134,7 @@ def _answer(
     children: Children,
     become_worker: Callable[[WorkerStart], NoReturn] | None,
     may_fork: Callable[[], dict[str, Any] | None],
-    fork_ahead: Callable[[list[int]], None] = lambda _: None,
+    ahead: list[list[int]],
 ) -> bool:
     """Handle one request; False if the socket is closed and there will be no more."""
     try:
@@ -139,7 +145,8 @@ def _answer(
         return False
     header = json.loads(data)
     if "ready" in header:
-        fork_ahead(fds)
+        ahead.append(fds)
+        own_fds.update(fds)  # until then, they are for no other worker
         return True
     answer: dict[str, Any] | None = None
     pidfds: list[int] = []
