@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from airflow_provider.gang.ledger_notice import NOTICE, LedgerNotice
 from airflow_provider.gang.node import GangNode
 from llutil.backends.table import SERVED
-from llutil.errors import ConfigError
+from llutil.errors import ConfigError, InfrastructureError
 from llutil.launcher.config import LaunchConfig
 from llutil.system.addresses import host_and_port, local_address, machine_id
 
@@ -88,7 +88,12 @@ class ServingNode:
         )
 
     def publish(self, endpoint: str) -> None:
-        """Tell the siblings where the ledger is; it is served already."""
+        """Tell the siblings where the ledger is; it is served already.
+
+        :raises InfrastructureError: Airflow does not take it, though its client tried for a while.
+        """
+        from airflow.sdk.exceptions import AirflowRuntimeError
+
         notice = LedgerNotice(
             ti_id=str(self._ti.id),
             try_number=self._ti.try_number,
@@ -97,5 +102,11 @@ class ServingNode:
             secret=self._secret,
             machine=machine_id(),
         )
-        self._ti.xcom_push(key=NOTICE, value=notice.to_json())
+        try:
+            self._ti.xcom_push(key=NOTICE, value=notice.to_json())
+        except AirflowRuntimeError as error:
+            raise InfrastructureError(
+                "Airflow does not take where the other nodes find the ledger of this gang (the "
+                f"XCom {NOTICE!r}): {error}"
+            ) from error
         self._log.info("the other nodes find the ledger by the XCom %r", NOTICE)

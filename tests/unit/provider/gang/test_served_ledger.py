@@ -7,11 +7,13 @@ from dataclasses import replace
 
 import pytest
 import structlog
+from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+from airflow.sdk.execution_time.comms import ErrorResponse
 
 from airflow_provider.gang.ledger_notice import NOTICE, LedgerNotice
 from airflow_provider.gang.node import GangNode
 from airflow_provider.gang.served_ledger import ServingNode, is_served, own_address, served_place
-from llutil.errors import ConfigError
+from llutil.errors import ConfigError, InfrastructureError
 from llutil.launcher.config import LaunchConfig
 from llutil.launcher.config_checks import problems_of
 from llutil.launcher.run_id import TaskKey
@@ -83,6 +85,16 @@ class TestServingNode:
             assert (described.endpoint, described.machine) == (f"10.0.0.1:{port}", machine_id())
             secrets.append(described.secret)
         assert len(set(secrets)) == 2
+
+    def test_a_notice_that_airflow_does_not_take_is_a_fault_of_the_infrastructure(self):
+        class Away(Instance):
+            def xcom_push(self, key, value):
+                raise AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR))
+
+        serving = self.serving(Away())
+        serving.meet(replace(CONFIG, local_addr="10.0.0.1"))
+        with pytest.raises(InfrastructureError, match=f"'{NOTICE}'.*API_SERVER_ERROR"):
+            serving.publish("10.0.0.1:1")
 
     def test_an_address_of_ipv6_is_bracketed(self):
         config = self.serving(Instance()).meet(replace(CONFIG, local_addr="fe80::1"))
