@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +10,7 @@ from llutil.ledgers import SessionState
 from llutil.ledgers.memory import MemoryLedger
 from llutil.ledgers.memory_store import MemoryStore
 from tests.support.ledger_contract import LedgerContract, World, soon
+from tests.support.threads import new_threads
 
 
 @pytest.fixture
@@ -35,11 +35,11 @@ def test_a_closed_ledger_ends_its_sessions_for_all_others(world: World) -> None:
 
 
 def test_it_starts_no_thread(world: World) -> None:
-    before = set(threading.enumerate())
-    node = world.node()
-    node.join("a")
-    node.ledger.watch("members/", deadline=soon())
-    assert set(threading.enumerate()) == before
+    with new_threads() as found:
+        node = world.node()
+        node.join("a")
+        node.ledger.watch("members/", deadline=soon())
+        assert not found()
 
 
 def test_a_callback_may_call_the_store(world: World) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ from llutil.ledgers.etcd.etcd3_import import etcdrpc
 from tests.integration.ledgers.conftest import world_on
 from tests.support.etcd_servers import EtcdServer, etcd
 from tests.support.ledger_contract import DAY, World, keys, soon, wait_until
+from tests.support.threads import new_threads, no_thread_left
 
 pytestmark = pytest.mark.etcd
 
@@ -28,10 +28,9 @@ def _holds_only(watch: Watch, key: str) -> bool:
 
 
 def test_a_session_is_renewed_three_times_in_its_ttl_and_by_one_thread(server: EtcdServer) -> None:
-    with world_on(server.endpoint, ttl=1).open() as world:
-        threads = threading.active_count()
+    with world_on(server.endpoint, ttl=1).open() as world, new_threads() as found:
         session = world.node().session
-        assert threading.active_count() == threads + 1
+        assert len(found()) == 1
         times = [session.renewed_at]
         while len(times) < 5:
             assert session.state is SessionState.CONNECTED
@@ -79,20 +78,19 @@ def test_records_of_other_software_in_our_folders_are_shown_unchanged(
 
 
 def test_after_many_watches_and_nodes_no_watch_and_no_thread_is_left(server: EtcdServer) -> None:
-    before = threading.active_count()
-    for _ in range(5):
-        with world_on(server.endpoint).open() as world:
-            node = world.node()
-            for index in range(10):
-                node.ledger.watch("members/", deadline=soon()).close()
-                watch = node.ledger.watch(f"members/n{index}", deadline=soon())
-                node.join(f"n{index}")
-                node.changes.wait_for(partial(_holds_only, watch, f"members/n{index}"))
-                watch.close()
-            wait_until(lambda: not server.metrics("etcd_debugging_mvcc_watcher_total"))
-            # One thread for the session, one for the watches, and two of gRPC's for a stream.
-            assert threading.active_count() - before <= 4
-    wait_until(lambda: threading.active_count() <= before)
+    with no_thread_left(), new_threads() as found:
+        for _ in range(5):
+            with world_on(server.endpoint).open() as world:
+                node = world.node()
+                for index in range(10):
+                    node.ledger.watch("members/", deadline=soon()).close()
+                    watch = node.ledger.watch(f"members/n{index}", deadline=soon())
+                    node.join(f"n{index}")
+                    node.changes.wait_for(partial(_holds_only, watch, f"members/n{index}"))
+                    watch.close()
+                wait_until(lambda: not server.metrics("etcd_debugging_mvcc_watcher_total"))
+                # One thread for the session, one for the watches, and two of gRPC's for a stream.
+                assert len(found()) <= 4
 
 
 def test_ipv6_endpoints_work() -> None:

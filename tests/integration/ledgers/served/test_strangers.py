@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -21,6 +21,7 @@ from llutil.ledgers.served.handshake import RefusedError, WrongServerError, fram
 from llutil.ledgers.served.server import LedgerServer
 from tests.integration.ledgers.served.conftest import SECRET, Place
 from tests.support.ledger_contract import soon, wait_until
+from tests.support.threads import new_threads
 
 pytestmark = pytest.mark.fault
 
@@ -76,19 +77,15 @@ def test_silence_is_cut_off_and_many_strangers_cost_no_thread_and_lock_nobody_ou
     place: Place, server: LedgerServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server_module, "_MOST_STRANGERS", 20)
-    threads = threading.active_count()
-    crowd = [_connect(server) for _ in range(60)]
-    try:
+    with new_threads() as found, ExitStack() as stack:
+        crowd = [stack.enter_context(_connect(server)) for _ in range(60)]
         assert place.node().join("a").record.name == "a", "somebody else is let in meanwhile"
         wait_until(lambda: len(server.strangers) <= 20)
-        assert threading.active_count() == threads + 2, "the client's own two"
+        assert len(found()) == 2, "the client's own two"
         assert all(map(_is_cut_off, crowd[:40])), "the oldest went"
         monkeypatch.setattr(server_connection, "_PROVED", 0.1)
         with _connect(server) as late:
             assert _is_cut_off(late)
-    finally:
-        for one in crowd:
-            one.close()
 
 
 def test_a_message_of_a_gigabyte_takes_no_memory_and_ends_that_client_alone(

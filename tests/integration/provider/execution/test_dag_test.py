@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import sys
 import tempfile
-import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -29,6 +28,7 @@ from llutil.launcher.config import LaunchConfig
 from llutil.launcher.run_id import TaskKey
 from tests.support import fake_agent
 from tests.support.alarms import alarm_when
+from tests.support.threads import no_thread_left
 
 pytestmark = pytest.mark.fault
 
@@ -59,9 +59,8 @@ def gang(tmp_path):
         ]
         return DagTestGang(node, lambda label: hooks[int(label.removeprefix("node "))])
 
-    before = threading.active_count()
-    yield make
-    assert threading.active_count() == before
+    with no_thread_left():
+        yield make
     folder = tmp_path / f"elastic-launch-{Path(tmp_path).stat().st_uid}"
     assert not list(folder.glob("*.orphan_log"))
 

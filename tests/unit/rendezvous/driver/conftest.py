@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import gc
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.memory_rendezvous import MemoryRendezvous
+from tests.support.threads import no_thread_left
 
 
 @pytest.fixture
 def rendezvous() -> Iterator[MemoryRendezvous]:
     gc.collect()  # what earlier tests left for the collector may hold descriptors
-    threads, descriptors = set(threading.enumerate()), _descriptors()
-    with MemoryRendezvous().open() as rendezvous:
+    descriptors = _descriptors()
+    with no_thread_left(), MemoryRendezvous().open() as rendezvous:
         yield rendezvous
-    assert set(threading.enumerate()) == threads
     assert _descriptors() == descriptors
 
 
