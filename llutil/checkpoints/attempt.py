@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from collections.abc import Iterable
 from urllib.parse import quote, unquote
 
 from llutil.checkpoints import retention
@@ -39,15 +40,23 @@ class Attempt:
     """This rank's part of the ``count``-th attempt of its round, at ``step``.
 
     Call ``enter``, and then ``leave`` or ``fail``. Errors of the store are ``OSError``s. ``ended``
-    are the ranks that are known to have ended; those that are found out are added.
+    are the ranks that are known to have ended; those that are found out are added. ``fence`` is
+    among the notes until a later round of the job begins; "" if nothing is known to be.
     """
 
     def __init__(
-        self, store: Store, place: Place, step: int, count: int, ended: set[int] | None = None
+        self,
+        store: Store,
+        place: Place,
+        step: int,
+        count: int,
+        ended: set[int] | None = None,
+        fence: str = "",
     ) -> None:
         self._store, self._place = store, place
         self.step = step
         self._ended = set() if ended is None else ended
+        self._fence = fence
         self._name = place.attempt(count)
         self._notes = f"{ATTEMPTS}/{self._name}"
         self._folder = folder_name(step, self._name)
@@ -64,11 +73,18 @@ class Attempt:
     def enter(self) -> None:
         """Make the folder, and say so.
 
-        :raises CheckpointError: another rank is at another step, or has failed already.
+        :raises CheckpointError: another rank is at another step, or has failed already; or a later
+            round of the job is at work.
         """
         if self._place.rank == 0:
+            if self._is_left_behind():  # what it would remove now may be the later round's
+                error = CheckpointAbandonedError(self._gone())
+                self.refuse(error)
+                raise error
             found = look(self._store, self._place.job)
-            self._number = 1 + max((each.number for each in found.markers.values()), default=0)
+            # Greater than at the job's last success, too: somebody may have removed those of then.
+            numbers = [each.number for each in found.markers.values()]
+            self._number = 1 + max([found.succeeded, *numbers])
             # Removed first: they may be what fills the disk.
             retention.remove(self._store, retention.parts(found, self._name))
             # Those that are there now are of no later round than this one.
@@ -160,8 +176,14 @@ class Attempt:
         files = store.files(self._folder)
         # Whoever removes a folder that was never committed removes its notes first. So all of the
         # files were there if all of the notes still are.
-        if self._missing(store.names(self._notes)):
+        if self._missing(store.names(self._notes)) or self._is_left_behind():
             raise CheckpointAbandonedError(self._gone())
+        if halves := _without_metadata(files):
+            raise CheckpointError(
+                f"the checkpoint of step {self.step} does not count: torch's DCP has left no "
+                f".metadata beside {halves[0]!r}, so its save has failed, or still goes on. Give "
+                "what async_save returns to folder.after(...)"
+            )
         marker = Marker(
             step=self.step,
             world_size=place.world_size,
@@ -178,6 +200,10 @@ class Attempt:
         except OSError as error:
             _log.warning("old checkpoints in %r stay: %s", store, error)
         self._note(_COMMITTED)
+
+    def _is_left_behind(self) -> bool:
+        """Whether a later round of the job has begun."""
+        return bool(self._fence) and self._fence not in self._store.names(ATTEMPTS)
 
     def _note(self, name: str, content: bytes = b"") -> None:
         self._store.put(f"{self._notes}/{name}", content)
@@ -236,6 +262,15 @@ class Attempt:
             f"the checkpoint of step {self.step} was not committed within "
             f"{self._place.timeout:g} s; {'; '.join(told)}"
         )
+
+
+def _without_metadata(files: Iterable[str]) -> list[str]:
+    """The files of torch's DCP in whose folder there is no ``.metadata``. DCP writes that last, and
+    loads nothing without it (torch 2.13).
+    """
+    complete = {name.rpartition("/")[0] for name in files if name.endswith(".metadata")}
+    parts = (name for name in files if name.endswith(".distcp"))
+    return [name for name in parts if name.rpartition("/")[0] not in complete]
 
 
 def _steps(notes: list[str] | set[str]) -> dict[int, int]:

@@ -6,7 +6,7 @@ note lies among those of the attempts::
     .attempts/resume-<round>/found    JSON: the checkpoint's folder, step and world size, or null
 
 First rank 0 removes the notes of earlier rounds, so that no rank 0 of one which still lives commits
-anything after that.
+anything after that: it looks for what its own round has decided. A round of one rank writes none.
 
 This module may import the standard library, ``llutil.errors`` and its own room.
 """
@@ -24,7 +24,7 @@ from llutil.checkpoints.place import Place
 from llutil.checkpoints.store import Store
 from llutil.errors import CheckpointError, CheckpointStoreError
 
-__all__ = ["resume_of_round"]
+__all__ = ["fence_of_round", "resume_of_round"]
 
 _VERSION = 1
 _log = logging.getLogger(__name__)
@@ -41,9 +41,27 @@ def resume_of_round(store: Store, place: Place) -> Checkpoint | None:
             return _found(store, place)
         return _decide(store, place) if place.rank == 0 else _wait(store, place)
     except OSError as error:
-        raise CheckpointStoreError(
-            f"nobody knows what to resume from: {store!r} cannot be used: {error}"
-        ) from error
+        raise _unusable(store, error) from error
+
+
+def fence_of_round(store: Store, place: Place) -> str:
+    """The name, among the notes, of what rank 0 has decided for this round; "" if it is not there,
+    or this is another rank.
+
+    :raises CheckpointStoreError: the store refuses.
+    """
+    if place.world_size == 1 or place.is_default or place.rank:
+        return ""
+    try:
+        return _folder(place) if _folder(place) in store.names(ATTEMPTS) else ""
+    except OSError as error:
+        raise _unusable(store, error) from error
+
+
+def _unusable(store: Store, error: OSError) -> CheckpointStoreError:
+    return CheckpointStoreError(
+        f"nobody knows what to resume from: {store!r} cannot be used: {error}"
+    )
 
 
 def _found(store: Store, place: Place) -> Checkpoint | None:

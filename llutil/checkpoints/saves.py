@@ -11,7 +11,6 @@ import logging
 import operator
 import os
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from types import TracebackType
@@ -21,14 +20,16 @@ from llutil.checkpoints.folder import Folder, Future
 from llutil.checkpoints.marker import Checkpoint
 from llutil.checkpoints.place import RESUME, place, told_to_resume
 from llutil.checkpoints.retention import Removal
-from llutil.checkpoints.round_resume import resume_of_round
+from llutil.checkpoints.round_resume import fence_of_round, resume_of_round
 from llutil.checkpoints.store import open_store
+from llutil.checkpoints.untold_save import untold_save_problem
 from llutil.errors import CheckpointError, CheckpointStoreError
 
 __all__ = ["Save", "Saves"]
 
-_DCP_THREAD = "AsyncCheckpointExecutor"
-"""How torch 2.13 names the thread of an ``async_save``; it ends with the upload."""
+# Seconds that a process which ends waits for old checkpoints to be removed. Its agent waits for it
+# as long as ``exit_timeout`` says (300 by default), and then takes it for one that hangs.
+_REMOVED_AT_THE_END = 30.0
 _log = logging.getLogger(__name__)
 
 
@@ -52,6 +53,7 @@ class Saves:
         self._last: Checkpoint | None = None
         self._decided: Checkpoint | None = None
         self._is_decided = False
+        self._fence = ""
         self._count = 0
         self._behind: Save | None = None
         self._ended: set[int] = set()
@@ -84,6 +86,7 @@ class Saves:
                 self._decided = told_to_resume(self._told)
             else:
                 self._decided = resume_of_round(self._store, self.place)
+                self._fence = fence_of_round(self._store, self.place)
             self._is_decided = True
             if self._decided is not None:
                 self.resumed(self._decided.step)
@@ -93,14 +96,15 @@ class Saves:
         """Enter the next attempt, after the one that still goes on behind."""
         # Counted before anything can fail: all ranks have to be at the same attempt.
         self._count += 1
-        attempt = Attempt(self._store, self.place, save.step, self._count, self._ended)
+        attempt = Attempt(self._store, self.place, save.step, self._count, self._ended, self._fence)
         if not self._removal.is_over(self.place.timeout):
             raise self._refused(attempt, "old checkpoints are still being removed")
         if self._behind is not None:
             try:
                 goes_on = not self._behind.join(self.place.timeout)
-            except CheckpointError:
+            except CheckpointError as error:
                 self._behind = None
+                attempt.refuse(error)
                 raise
             if goes_on:
                 behind = f"the one of step {self._behind.step} still goes on behind"
@@ -153,12 +157,13 @@ class Saves:
 
         A process that never saved tells nobody: it may be a child of the rank.
         """
-        if not self._removal.is_over(self.place.timeout):
+        patience = min(self.place.timeout, _REMOVED_AT_THE_END)
+        if not self._removal.is_over(patience):
             _log.warning(
                 "old checkpoints in %r are still being removed after %g s: what is left of them is "
                 "removed by the next save, or stays",
                 self._store,
-                self.place.timeout,
+                patience,
             )
         if self._count and self.place.world_size > 1:
             Attempt(self._store, self.place, 0, self._count + 1).end()
@@ -227,7 +232,7 @@ class Save:
             self._saves.go_on_behind(self)
             self._thread.start()
         else:
-            why = self._untold_save_problem(self._attempt)
+            why = untold_save_problem(self._threads, self._attempt, self._saves.place.timeout)
             if why:
                 failure = CheckpointError(f"the async_save of step {self.step} {why}")
                 self._saves.fail(self._attempt, failure)
@@ -270,27 +275,3 @@ class Save:
                 self._error = error
         if self._error is not None:
             _log.warning("the checkpoint of step %d does not count: %s", self.step, self._error)
-
-    def _untold_save_problem(self, attempt: Attempt) -> str:
-        """Wait for an ``async_save`` whose future ``Folder.after`` was not given. What is wrong
-        with it; empty if there was none, or it is well.
-        """
-        untold = [
-            thread
-            for thread in set(threading.enumerate()) - self._threads
-            if thread.name.startswith(_DCP_THREAD)
-        ]
-        if not untold:
-            return ""
-        _log.warning(
-            "the context of step %d waits for async_save; give what it returns to "
-            "folder.after(...), and training goes on meanwhile",
-            self.step,
-        )
-        timeout = self._saves.place.timeout
-        deadline = time.monotonic() + timeout
-        for thread in untold:
-            thread.join(max(0.0, deadline - time.monotonic()))
-        if any(thread.is_alive() for thread in untold):
-            return f"still goes on {timeout:g} s later"
-        return "" if attempt.has_metadata() else "has failed: it left no .metadata"

@@ -18,7 +18,7 @@ from llutil.checkpoints.marker import Checkpoint
 from llutil.checkpoints.place import FOLDER, LIFE, RESUME, RESUME_SUCCEEDED, ROUND, TIMEOUT
 from llutil.checkpoints.saves import Saves
 from llutil.checkpoints.store import Store, open_store
-from llutil.errors import CheckpointError, CheckpointStoreError
+from llutil.errors import CheckpointAbandonedError, CheckpointError, CheckpointStoreError
 
 SOON = 30.0
 
@@ -130,6 +130,29 @@ def test_a_round_that_was_left_behind_commits_nothing_once_a_later_one_has_decid
     save(folder, 2, *later)
 
 
+def test_a_round_that_was_left_behind_begins_no_save_either_and_removes_nothing(
+    folder: str,
+) -> None:
+    save(folder, 1)
+    zombies = [rank_of(folder, rank, 2, "r1") for rank in range(2)]
+    assert [step_of(rank.resume()) for rank in zombies] == [1, 1]
+    save(folder, 2, *zombies)
+    later = [rank_of(folder, rank, 2, "r2") for rank in range(2)]
+    assert [step_of(rank.resume()) for rank in later] == [2, 2]
+    contexts = [rank.save(3) for rank in later]
+    for context in contexts:
+        with fsspec.open(f"{context.__enter__()}/data", "w") as file:
+            file.write("later")
+    with pytest.raises(CheckpointAbandonedError, match="a later round of the job is at work"):
+        zombies[0].save(3).__enter__()
+    with pytest.raises(CheckpointError):
+        zombies[1].save(3).__enter__()
+    with ThreadPoolExecutor(2) as pool:
+        for left in [pool.submit(context.__exit__, None, None, None) for context in contexts]:
+            left.result(SOON)
+    assert [step_of(rank.resume()) for rank in later] == [3, 3]
+
+
 @pytest.mark.parametrize("text", [b"", b"{", b"3", b"[]", b'{"version": 2}', b'{"version": 1}'])
 def test_a_note_that_is_cut_short_is_named_and_decides_nothing(
     folder: str, text: bytes, caplog: pytest.LogCaptureFixture
@@ -165,6 +188,20 @@ def test_a_store_that_cannot_be_used_is_an_error_of_checkpoints(tmp_path: Path) 
     for rank in (rank_of(f"{tmp_path}/job", 0, 1), rank_of(f"{tmp_path}/job", 0, 2)):
         with pytest.raises(CheckpointStoreError, match="nobody knows what to resume from"):
             rank.resume()
+
+
+def test_a_life_after_a_success_resumes_though_somebody_has_removed_all_checkpoints_before(
+    folder: str,
+) -> None:
+    for step in (50, 100):
+        save(folder, step)
+    assert note_success(folder)
+    store = open_store(folder)
+    for name in store.names(""):
+        if name.startswith("step-"):
+            store.remove(name)
+    save(folder, 10)
+    assert step_of(rank_of(folder, 0, 1).resume()) == 10
 
 
 def test_a_job_that_has_succeeded_begins_afresh_unless_asked_otherwise(

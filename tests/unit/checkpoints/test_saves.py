@@ -14,6 +14,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from llutil.checkpoints import saves
 from llutil.checkpoints.committed import look
 from llutil.checkpoints.local_store import LocalStore
 from llutil.checkpoints.marker import Checkpoint
@@ -26,6 +27,7 @@ from llutil.errors import (
     CheckpointPeerError,
     CheckpointStoreError,
 )
+from llutil.launcher.config import LaunchConfig
 
 SOON = 30.0
 
@@ -152,6 +154,26 @@ def test_training_does_not_wait_until_old_checkpoints_are_removed(tmp_path: Path
             "step-2",
             "step-3",
         ]
+
+
+def test_a_rank_that_ends_waits_for_a_removal_less_than_its_agent_waits_for_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert LaunchConfig(1, 1, 1).exit_timeout >= 2 * saves._REMOVED_AT_THE_END
+    monkeypatch.setattr(saves, "_REMOVED_AT_THE_END", 0.2)
+    go = threading.Event()
+
+    class StuckStore(LocalStore):
+        def remove(self, folder: str) -> None:
+            go.wait()
+
+    rank = rank_of(f"{tmp_path}/job", 0, 1, **{KEEP: "1"})
+    save(rank, 1)()
+    rank._store = StuckStore(f"{tmp_path}/job")
+    save(rank, 2)()
+    rank.end()
+    assert "still being removed after 0.2 s" in caplog.text
+    go.set()
 
 
 def test_a_store_that_never_removes_fails_the_next_save_and_holds_no_process(
@@ -413,6 +435,47 @@ def test_an_async_save_that_nobody_named_holds_the_rank_until_the_time_is_over(
         goes_on.set()
         thread.join()
     assert rank.resume() is None
+
+
+@pytest.mark.parametrize("inside", ["", "model/"])
+def test_what_dcp_has_not_completed_does_not_count(folder: str, inside: str) -> None:
+    rank = rank_of(folder, 0, 1)
+
+    def write(step: int, *files: str) -> None:
+        with rank.save(step) as path:
+            for name in files:
+                with fsspec.open(f"{path}/{inside}{name}", "w", auto_mkdir=True) as file:
+                    file.write("data")
+
+    with pytest.raises(CheckpointError, match=rf"no \.metadata beside '{inside}__0_0\.distcp'"):
+        write(1, "__0_0.distcp")
+    assert rank.resume() is None
+    write(2, "__0_0.distcp", ".metadata")
+    found = rank_of(folder, 0, 1).resume()
+    assert found is not None
+    assert found.step == 2
+
+
+def test_a_save_behind_that_failed_on_one_rank_alone_holds_no_other_in_the_next(
+    folder: str,
+) -> None:
+    ranks = [rank_of(folder, rank, 2, **{TIMEOUT: "20"}) for rank in range(2)]
+    done: Future[None] = Future()
+    done.set_result(None)
+    for rank in ranks:
+        with rank.save(1) as path:
+            path.after(done)
+    behind = ranks[1]._behind
+    assert behind is not None
+    assert behind.join(SOON)
+    behind._error = OSError("its last look was refused")
+    told = together(*(save(rank, 2) for rank in ranks))
+    assert isinstance(told[0], CheckpointPeerError)
+    assert "its last look was refused" in str(told[1])
+    together(*(save(rank, 3) for rank in ranks))
+    found = rank_of(folder, 0, 1).resume()
+    assert found is not None
+    assert found.step == 3
 
 
 def test_what_fails_behind_is_raised_by_the_next_context(folder: str) -> None:
