@@ -228,7 +228,8 @@ class StoppedError(LaunchError):
 
 
 class ResultError(LaunchError):
-    """The job has succeeded, but a rank returned a value that cannot be handed on.
+    """The job has succeeded, but a rank returned a value that cannot be handed on, or an earlier
+    launch of this node had values, and ended before it could hand them on.
 
     The text names the rank and the place in the value, and says where the value is kept.
     ``results`` are the values of the other ranks.

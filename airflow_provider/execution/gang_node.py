@@ -26,9 +26,9 @@ from airflow_provider.gang.node import GangNode
 from airflow_provider.gang.reschedule import slot_timeout
 from airflow_provider.gang.served_ledger import ServingNode, is_served
 from airflow_provider.gang.sibling_node import NotNeededError, SiblingNode
-from airflow_provider.gang.siblings import GangDone, GangHopeless, GangOpen, outlook
+from airflow_provider.gang.siblings import GangDone, GangHopeless, GangLost, GangOpen, outlook
 from airflow_provider.gang.success_note import SuccessNote
-from llutil.errors import LaunchError, RendezvousError
+from llutil.errors import LaunchError, RendezvousError, ResultError
 
 if TYPE_CHECKING:
     from airflow_provider.execution.launch import Launch
@@ -82,13 +82,17 @@ def run_node(
     :raises AirflowFailException: the gang cannot form any more, or ``gang_timeout`` is over.
     :raises AirflowRescheduleException: too few other nodes run; Airflow starts this one again
         later.
+    :raises ResultError: the job has succeeded with an earlier try of this node, whose values are
+        gone.
     :raises LaunchError: see ``AgentHook.run``.
     """
     ti = task.context["ti"]
     if is_dag_test():
         return _run_dag_test(node, task, ti, log)
     match _first_look(node, ti, log):
-        case GangDone(why):
+        case GangLost(why) if task.returns:
+            raise ResultError(why)
+        case GangDone(why) | GangLost(why):
             log.info("%s: %s ends as a success, with no ranks", why, node.name)
             return {}, node.note((), 0)
         case GangHopeless() as hopeless:
@@ -103,7 +107,9 @@ def run_node(
     return results, node.note(tuple(results), hook.world_size if results else 0)
 
 
-def _first_look(node: GangNode, ti: Any, log: logging.Logger) -> GangOpen | GangDone | GangHopeless:
+def _first_look(
+    node: GangNode, ti: Any, log: logging.Logger
+) -> GangOpen | GangDone | GangLost | GangHopeless:
     """Whether the node is needed; it is if Airflow does not say."""
     try:
         return outlook(node.view(ti))

@@ -33,12 +33,13 @@ from airflow_provider.gang.reschedule import GiveSlotBack, SlotTimeout, decide_s
 from airflow_provider.gang.siblings import (
     GangDone,
     GangHopeless,
+    GangLost,
     GangView,
     outlook,
     peers_succeeded,
 )
 from airflow_provider.gang.xcom_values import pull_all
-from llutil.errors import LaunchError, RendezvousTimeoutError, StoppedError
+from llutil.errors import LaunchError, RendezvousTimeoutError, ResultError, StoppedError
 from llutil.launcher.config import LaunchConfig
 from llutil.ledgers.served.handshake import HandshakeError, knock
 from llutil.system.addresses import machine_id
@@ -96,6 +97,7 @@ class SiblingNode:
 
         :raises ServerMissingError: node 0 did not serve it within the timeout.
         :raises NotNeededError: the job has succeeded meanwhile.
+        :raises ResultError: it has, with an earlier try of this node, whose values are gone.
         :raises AirflowFailException: node 0 can never come.
         :raises StoppedError: the task is to stop.
         """
@@ -161,6 +163,8 @@ class SiblingNode:
         match outlook(view):
             case GangDone(why):
                 raise NotNeededError(why)
+            case GangLost(why):
+                raise ResultError(why)
             case GangHopeless(why, skipped):
                 raise AirflowSkipException(why) if skipped else AirflowFailException(why)
             case _:

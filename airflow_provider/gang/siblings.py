@@ -15,6 +15,7 @@ from airflow_provider.gang.success_note import SuccessNote
 __all__ = [
     "GangDone",
     "GangHopeless",
+    "GangLost",
     "GangOpen",
     "GangView",
     "absent_nodes",
@@ -76,6 +77,15 @@ class GangDone:
 
 
 @dataclass(frozen=True, slots=True)
+class GangLost:
+    """The job has succeeded with this node, but what its ranks returned is gone; ``why`` says it
+    for people.
+    """
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class GangHopeless:
     """Too few nodes can ever come; ``why`` says what to clear instead. ``skipped``: that is since a
     rank of the gang has skipped the task.
@@ -85,18 +95,17 @@ class GangHopeless:
     skipped: bool = False
 
 
-def outlook(view: GangView) -> GangOpen | GangDone | GangHopeless:
+def outlook(view: GangView) -> GangOpen | GangDone | GangLost | GangHopeless:
     """Whether the job can still run with a node that has no agent yet."""
-    done = [
-        number
+    notes = {
+        number: note
         for number in view.others
         if view.states.get(number) == "success"
         and (note := view.notes.get(number)) is not None
         and note.rerun_token == view.rerun_token
-        and note.world_size > 0
-    ]
-    if done:
-        return GangDone(f"the job succeeded without this node, on {_listed(done)}")
+    }
+    if done := [number for number, note in notes.items() if note.world_size > 0]:
+        return _after_success(view, notes, done)
     over = {number: state for number in view.others if (state := view.states.get(number)) in _OVER}
     if view.server in over:
         return GangHopeless(
@@ -106,6 +115,29 @@ def outlook(view: GangView) -> GangOpen | GangDone | GangHopeless:
             skipped=over[view.server] == _SKIPPED,
         )
     return _enough(view, over) or GangOpen()
+
+
+def _after_success(
+    view: GangView, notes: Mapping[int, SuccessNote], done: list[int]
+) -> GangOpen | GangDone | GangLost:
+    """What is left for this node of a job that has succeeded on the nodes ``done``; ``notes`` are
+    those of this launch. If ranks are missing in them, an earlier try of this node may have had
+    them.
+    """
+    missing = notes[done[0]].world_size - sum(len(notes[number].ranks) for number in done)
+    if missing > 0 and len(notes) == len(view.others):
+        return GangLost(
+            f"the job has succeeded on {_listed(done)} and on this node, {view.node}: an earlier "
+            f"try had {missing} of its ranks, and ended before it could hand on what they "
+            "returned. Its log may say where that is kept. To run the whole job again, clear the "
+            "whole task, all its mapped instances"
+        )
+    can_tell = view.server is None or any(
+        view.states.get(number) not in _OVER for number in view.others
+    )
+    if missing > 0 and can_tell:
+        return GangOpen()  # a ledger knows who had them, or a node that will soon have succeeded
+    return GangDone(f"the job succeeded without this node, on {_listed(done)}")
 
 
 def waits_in_vain(view: GangView) -> GangHopeless | None:

@@ -26,6 +26,7 @@ from torch.distributed.elastic.metrics.api import put_metric
 from torch.distributed.elastic.multiprocessing.api import SignalException
 
 from llutil.agent.base_agent import Agent
+from llutil.agent.end_errors import error_of_end, values_lost
 from llutil.agent.failures.report import FailureReport, process_failures
 from llutil.agent.interruptible_call import interruptible
 from llutil.agent.kept_values import keep_values
@@ -35,14 +36,7 @@ from llutil.agent.steering.agreement import Agreement
 from llutil.agent.steering.ledger_agreement import LedgerAgreement
 from llutil.agent.workers.rank_exit import RankExit
 from llutil.agent_socket.round_end import RoundEnd, RoundEndKind
-from llutil.errors import (
-    ConfigError,
-    LaunchError,
-    RendezvousError,
-    RendezvousTimeoutError,
-    ServerLostError,
-    StoppedError,
-)
+from llutil.errors import LaunchError, ServerLostError
 from llutil.ledgers.served.job_server import JobServer
 from llutil.rendezvous.driver.driver import AgentInstruction, Driver
 from llutil.rendezvous.protocol import instructions as do
@@ -87,6 +81,8 @@ class LedgerAgent(Agent):
             # Only this node was told to stop. The others go on if they are at least min_nodes.
             self._server.close()
             driver.tell(see.EndRequested(str(stop), stop=False))
+            if self._values:  # the job may yet succeed, and does not need this node any more
+                _log.warning("%s", self._kept_values())
             raise
 
     def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, timeout: float = 30) -> None:
@@ -243,24 +239,19 @@ class LedgerAgent(Agent):
                 if not recorded:
                     _log.warning("%s: %s; a node that comes later does not know it", run, why)
                 return RunResult(state=WorkerState.SUCCEEDED, return_values=self._values)
-            case do.Late(why=why):
+            case do.Late(why=why, took_part=took_part):
+                if took_part and self._job.order.has_values:
+                    raise values_lost(run, why)
                 _log.warning("%s", why)
                 group.workers = []  # this node has no ranks in the job
                 return RunResult(state=WorkerState.SUCCEEDED)
             case do.Failed(job_failure=job_failure):
                 own = self.report or FailureReport(name=self._job.name, job_failure=job_failure)
                 return self._failed(replace(own, job_failure=job_failure))
-            case do.GaveUp(why=why, outcome=None, ledger_away=False):
-                raise RendezvousTimeoutError(f"{run}: {why}")
-            case do.GaveUp(why=why, outcome=outcome, gone=gone):
-                error = (ServerLostError if gone else RendezvousError)(f"{run}: {why}")
-                if outcome is None:
-                    raise error
-                return self._end_without_ledger(error)
-            case do.Refused(why=why):
-                raise ConfigError(f"{run}: {why}")
-            case do.Stopped(why=why) | do.Left(why=why):
-                raise StoppedError(f"{run} was stopped: {why}")
+            case do.GaveUp(outcome=outcome) if outcome is not None:
+                return self._end_without_ledger(error_of_end(end, run))
+            case do.GaveUp() | do.Refused() | do.Stopped() | do.Left():
+                raise error_of_end(end, run)
 
     def _failed(self, report: FailureReport) -> RunResult:
         self.report = report
@@ -291,8 +282,10 @@ class LedgerAgent(Agent):
             told = replace(failure, why=f"{failure.why}; besides, {error}")
             return self._failed(replace(report, job_failure=told, besides=str(error)))
         if self._values:
-            ranks = len(self._worker_group.workers)
-            kept = keep_values(self._values, ranks, Path(self.kept_folder))
-            kind = ConfigError if isinstance(error, ConfigError) else type(error)
-            raise kind(f"{error}; {kept}") from error
+            raise type(error)(f"{error}; {self._kept_values()}") from error
         raise error
+
+    def _kept_values(self) -> str:
+        """Keep what ranks of this node returned; what was kept, and where, in words."""
+        ranks = len(self._worker_group.workers)
+        return keep_values(self._values, ranks, Path(self.kept_folder))

@@ -42,6 +42,12 @@ class WorkOrder(msgspec.Struct, frozen=True, kw_only=True):
     log_level: int = 0
     stop_signals: tuple[int, ...] = ()
 
+    @property
+    def has_values(self) -> bool:
+        """Whether ranks return something, and somebody wants it."""
+        is_function = isinstance(self.entrypoint, PickledCall | FunctionName)
+        return is_function and self.result_limit != 0
+
 
 def write_order(order: WorkOrder) -> int:
     """A descriptor of a memory file that holds ``order``; the caller closes it."""

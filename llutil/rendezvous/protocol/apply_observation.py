@@ -172,7 +172,8 @@ def _take_first_look(state: State) -> None:
         state.decided_end = Late(
             f"generation {marker.generation} succeeded before this node came, under the same "
             "rerun token "
-            f"{token!r}: there is nothing left to do, and its result is empty"
+            f"{token!r}: there is nothing left to do, and its result is empty",
+            took_part=marker.has_label(state.profile.label),
         )
 
 

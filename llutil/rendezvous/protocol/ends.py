@@ -36,9 +36,13 @@ class FinishedWell:
 
 @dataclass(frozen=True, slots=True)
 class Late:
-    """The job succeeded without this node: its result is empty."""
+    """The job succeeded without this node: its result is empty.
+
+    ``took_part``: an earlier launch of this node had ranks in the job's last round.
+    """
 
     why: str
+    took_part: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,10 @@ def known_end(state: State, now: float) -> End | None:
                 mine = state.succeeded
                 if mine and mine.stage == marker.stage:
                     return FinishedWell(mine, marker.why)
-                return Late(f"the job succeeded while this node waited: {marker.why}")
+                return Late(
+                    f"the job succeeded while this node waited: {marker.why}",
+                    took_part=marker.has_label(state.profile.label),
+                )
             case Cause.FAILED:
                 return Failed(replace(marker.job_failure or JobFailure(), why=marker.why))
             case Cause.STOPPED:

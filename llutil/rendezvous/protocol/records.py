@@ -227,5 +227,9 @@ class Marker(OfRound, frozen=True, kw_only=True):
     tokens: tuple[str, ...] = ()
     job_failure: JobFailure | None = None
 
+    def has_label(self, label: str) -> bool:
+        """Whether one member of the last round had that label, and no other one had it."""
+        return bool(label) and self.labels.count(label) == 1
+
 
 Record = Member | Assignment | Report | Verdict | Marker | Wish | Gate | GateAnswer | GateDecision

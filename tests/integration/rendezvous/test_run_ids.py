@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import signal
+from typing import Any
+
 import pytest
 
 from tests.integration.rendezvous.conftest import MakeJob
@@ -46,6 +50,24 @@ def test_after_success_a_late_node_of_the_same_token_ends_with_an_empty_result(
     assert late.ends()["values"] == {}
     assert "nothing left to do" in late.process.output.read_text()
     assert _generations(server) == [(1, 1, 0)]
+
+
+@_ON_STORES
+def test_values_that_were_lost_with_an_earlier_launch_of_a_node_are_no_empty_success(
+    job: Job,
+) -> None:
+    config: dict[str, Any] = {"function": True, "rerun_token": "x", "min_nodes": 2, "max_nodes": 2}
+    stopped, other = (job.node(name, node_label=name, **config) for name in ("b", "a"))
+    job.runs("a", "b")
+    job.succeed("b")
+    until("the report of b", lambda: len(job.records("reports/000001.000001")) == 1)
+    stopped.process.signal(signal.SIGTERM)
+    stopped.ends("SignalException")
+    assert re.search(r"what rank \d returned: it is kept", stopped.told)
+    job.succeed("a")
+    assert len(other.ends()["values"]) == 1
+    again = job.node("again", node_label="b", **config)
+    assert "had ranks in that job" in again.ends("ResultError")["text"]
 
 
 @on_stores("token", ("",), ("x",))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from torch.distributed.elastic.agent.server.api import (
     RunResult,
@@ -14,6 +16,7 @@ from torch.distributed.elastic.agent.server.api import (
     WorkerSpec,
     WorkerState,
 )
+from torch.distributed.elastic.multiprocessing.api import SignalException
 
 from llutil.agent.agent_job import AgentJob
 from llutil.agent.event_loop import EventLoop
@@ -24,10 +27,11 @@ from llutil.agent.stop_signals import StopSignals
 from llutil.agent.worker_side.outcome_pipe import ErrorNote, Note, Returned
 from llutil.agent.worker_side.work_order import WorkOrder
 from llutil.agent.workers import rank_group
-from llutil.entrypoint import Command
+from llutil.entrypoint import Command, FunctionName
 from llutil.errors import (
     RendezvousError,
     RendezvousTimeoutError,
+    ResultError,
     ServerLostError,
     StoppedError,
 )
@@ -230,3 +234,60 @@ def test_a_node_that_never_had_ranks_says_what_it_waited_for(
     with pytest.raises(RendezvousError, match=f"^run 'run': {end.why}$") as raised:
         agent._carry_out_instructions()
     assert type(raised.value) is kind
+
+
+VALUES: dict[int, Note] = {
+    rank: Returned(str(rank).encode(), pickled=False) for rank in range(RANKS)
+}
+
+
+class SilentDriver:
+    """A driver that hears everything and says nothing."""
+
+    change_fd = -1
+
+    def start(self) -> None:
+        pass
+
+    def tell(self, _observation: object) -> None:
+        pass
+
+
+def test_values_of_a_node_that_is_stopped_while_it_waits_for_others_are_kept(
+    with_ranks: WithRanks,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    agent = with_ranks({})
+    agent._workers, agent._values = None, dict(VALUES)
+    agent._driver = SilentDriver()  # type: ignore[assignment]
+    monkeypatch.setattr(agent._loop, "watch", lambda *_: None)
+
+    def stopped() -> RunResult:
+        raise SignalException("a stop", signal.SIGTERM)
+
+    monkeypatch.setattr(agent, "_carry_out_instructions", stopped)
+    with pytest.raises(SignalException):
+        agent._invoke_run()
+    assert "all ranks of this node had succeeded" in caplog.text
+    assert sorted(path.read_text() for path in (tmp_path / "kept").iterdir()) == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "took_part", "is_lost"), [(None, True, True), (0, True, False), (None, False, False)]
+)
+def test_a_late_node_whose_ranks_had_values_says_that_they_are_lost(
+    with_ranks: WithRanks, limit: int | None, took_part: bool, is_lost: bool
+) -> None:
+    agent = with_ranks({})
+    order = msgspec.structs.replace(
+        agent._job.order, entrypoint=FunctionName("m:f", b""), result_limit=limit
+    )
+    agent._job = replace(agent._job, order=order)
+    end = do.Late("the job is over", took_part=took_part)
+    if is_lost:
+        with pytest.raises(ResultError, match=r"had ranks in that job.*another rerun token"):
+            agent._finish(end)
+    else:
+        assert agent._finish(end).state is WorkerState.SUCCEEDED

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import datetime as dt
 import tempfile
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -34,6 +35,7 @@ from llutil.errors import (
     LaunchError,
     RendezvousError,
     RendezvousTimeoutError,
+    ResultError,
     ServerLostError,
     StoppedError,
     WorkersFailedError,
@@ -45,7 +47,7 @@ from llutil.system.addresses import machine_id
 
 TOKEN = "0@2026"
 KEY = TaskKey("d", "t", "r", 1)
-DONE = SuccessNote(node=0, nodes=3, rerun_token=TOKEN, ranks=(0,), world_size=2)
+DONE = SuccessNote(node=0, nodes=3, rerun_token=TOKEN, ranks=(0, 1), world_size=2)
 
 
 def ago(seconds):
@@ -122,6 +124,16 @@ class StateStore(dict):
         self[key] = value
 
 
+class SilentStateStore(StateStore):
+    """A state store of the user's own, which fails in a way of its own."""
+
+    def get(self, key):
+        raise ConnectionError("reset by peer")
+
+    def set(self, key, value):
+        raise ConnectionError("reset by peer")
+
+
 class Job:
     """What node 1 has to run; nothing of it is ever run here."""
 
@@ -164,6 +176,24 @@ def run_job(job, min_nodes=2):
     with structlog.testing.capture_logs() as logged:
         found = run_node(GangNode(KEY, 3, min_nodes, TOKEN), job, structlog.get_logger("t"))
     return found, [record["event"] for record in logged]
+
+
+class TestWhoseEarlierTryHadRanks:
+    """The job has succeeded on node 0 and on node 1, whose earlier try pushed nothing."""
+
+    def run(self, returns):
+        ti = Instance("success")
+        ti.xcom_pull = lambda task_ids, key: [replace(DONE, nodes=2, ranks=(0,)).to_json()]
+        job = Job(ti, PlayedHook(), LaunchConfig(2, 2, 1), 1000.0)
+        job.returns = returns
+        return run_node(GangNode(KEY, 2, 2, TOKEN), job, structlog.get_logger("t"))
+
+    def test_it_fails_and_says_that_values_are_lost(self):
+        with pytest.raises(ResultError, match="an earlier try had 1 of its ranks"):
+            self.run(returns=True)
+
+    def test_it_succeeds_where_nobody_wants_values(self):
+        assert self.run(returns=False)[0] == {}
 
 
 class TestWithoutAConnection:
@@ -345,6 +375,13 @@ class TestByAConnection:
     def test_who_was_stopped_by_somebody_else_says_so(self):
         with pytest.raises(StoppedError, match="cleared"):
             self.run([[StoppedError("cleared")]], "queued")
+
+    @pytest.mark.parametrize("ran", [True, False])
+    def test_a_state_store_of_the_users_own_that_fails_uses_up_no_try(self, ran):
+        job = self.job([[RendezvousTimeoutError("x")]], "queued", ran=ran)
+        job.context["task_state_store"] = SilentStateStore()
+        with pytest.raises(AirflowRescheduleException):
+            run_job(job, min_nodes=3)
 
     def test_the_time_to_form_counts_from_when_the_job_last_ran(self):
         job = self.job([[RendezvousTimeoutError("x")]], "queued", ran=True, gang_timeout=60)

@@ -11,6 +11,7 @@ import pytest
 from airflow_provider.gang.siblings import (
     GangDone,
     GangHopeless,
+    GangLost,
     GangOpen,
     GangView,
     absent_nodes,
@@ -66,9 +67,26 @@ def look(states, notes=(), **fields):
         (look(["running", "failed", "failed", None], nodes=4), GangOpen),
         (look(["running", "failed", "failed", "success"], nodes=4), GangHopeless),
         # A sibling that has succeeded in the same launch had the job without this node.
-        (look(["running", "success"], [note(1)]), GangDone),
-        (look(["running", "success"], [note(1)], least=1), GangDone),
-        (look(["running", "success", "failed"], [note(1)], nodes=3), GangDone),
+        (look(["running", "success"], [note(1, ranks=(0, 1))]), GangDone),
+        (look(["running", "success"], [note(1, ranks=(0, 1))], least=1), GangDone),
+        (look(["running", "success", "failed"], [note(1, ranks=(0, 1))], nodes=3), GangDone),
+        # Where ranks are missing in what all siblings have had, an earlier try of it had them.
+        (look(["running", "success"], [note(1)]), GangLost),
+        (look(["running", "success"], [note(1)], least=1), GangLost),
+        (
+            look(
+                ["running", "success", "success"],
+                [note(1), note(2, ranks=(), world=0)],
+                nodes=3,
+            ),
+            GangLost,
+        ),
+        # If one has yet to tell, a ledger knows, or that one will.
+        (look(["running", "success", "running"], [note(1)], nodes=3), GangOpen),
+        (look(["running", "success", "up_for_retry"], [note(1)], nodes=3, server=1), GangOpen),
+        (look(["running", "success", "failed"], [note(1)], nodes=3), GangOpen),
+        # Nobody will ever know.
+        (look(["running", "success", "failed"], [note(1)], nodes=3, server=1), GangDone),
         # One of an earlier launch is over, and has nothing to say of this one.
         (look(["running", "success"], [note(1, rerun_token=BEFORE)]), GangHopeless),
         (look(["running", "success"], [note(1, rerun_token=BEFORE)], least=1), GangOpen),
@@ -112,6 +130,13 @@ def test_who_waits_in_vain_is_told_why_and_what_to_clear():
 def test_who_is_late_is_told_who_did_the_job():
     found = look(["success", "success", "running"], [note(0), note(1)], node=2, nodes=3)
     assert found == GangDone("the job succeeded without this node, on node 0, node 1")
+
+
+def test_whose_values_are_lost_is_told_how_many_and_what_to_clear():
+    found = look(["success", "running"], [note(0, world=3)], node=1)
+    assert isinstance(found, GangLost)
+    assert "on node 0 and on this node, 1: an earlier try had 2 of its ranks" in found.why
+    assert "clear the whole task" in found.why
 
 
 def wait(states, notes=(), *, least=2):
@@ -225,7 +250,7 @@ class TestTheNodeThatServesTheLedger:
             (["upstream_failed", "running", "running"], [], GangHopeless),
             # It was an earlier launch's, or is not needed for this node any more.
             (["success", "running", "running"], [], GangHopeless),
-            (["success", "running", "running"], [0], GangDone),
+            (["success", "running", "success"], [0, 2], GangDone),
         ],
     )
     def test_nobody_can_join_without_it(self, states, notes, kind):

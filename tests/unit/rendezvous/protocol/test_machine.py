@@ -627,6 +627,35 @@ def test_a_new_node_is_late_only_after_a_success_under_its_own_token(
         assert "its result is empty" in node.end().why
 
 
+@pytest.mark.parametrize(
+    ("labels", "took_part"),
+    [
+        (("node 0", "node 1"), True),
+        (("node 0",), False),
+        (("node 1", "node 1"), False),
+        ((), False),
+    ],
+)
+def test_a_late_node_knows_whether_an_earlier_launch_of_it_had_ranks(
+    labels: tuple[str, ...], took_part: bool
+) -> None:
+    over = RunHistory(marker=marker(Cause.SUCCEEDED, tokens=("3",), labels=labels))
+    node = Node("x", token="3", label="node 1")
+    node.joined(("z.1",), over)
+    assert node.end() == do.Late(node.end().why, took_part=took_part)
+
+
+def test_a_node_that_waits_while_the_job_succeeds_knows_it_too() -> None:
+    node = Node("x", label="node 1")
+    seats = (seat("a"), seat("b", label="node 1"))
+    node.joined(log=RunHistory(round_of("ab", seats=seats)))
+    node.sees(see.MembersSeen((member("x"),)))
+    both = (report("a", ReportKind.SUCCEEDED), report("b", ReportKind.SUCCEEDED))
+    node.sees(see.ReportsRead(node.ticket, FIRST, both))
+    node.created()
+    assert node.end().took_part
+
+
 def test_a_rerun_opens_the_next_generation() -> None:
     node = Node("x", least=1, most=1, token="4")
     node.joined(log=OVER)
