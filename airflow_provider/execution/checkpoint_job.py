@@ -20,8 +20,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from airflow.sdk.exceptions import AirflowRuntimeError
-
 from airflow_provider.gang.node import GangNode
 from airflow_provider.gang.xcom_values import pull_all
 from llutil.errors import InfrastructureError
@@ -52,10 +50,10 @@ def checkpoint_job(
     """
     try:
         first_start = _first_start(node, context, log, sleep)
-    except AirflowRuntimeError as error:
+    except Exception as error:  # the stores of state and XCom may be the user's own
         raise InfrastructureError(
             "Airflow does not say where this task has its checkpoints (the key "
-            f"{FIRST_START!r} of its state): {error}"
+            f"{FIRST_START!r} of its state): {type(error).__name__}: {error}"
         ) from error
     return key.checkpoint_job(first_start, of_gang=node is not None)
 

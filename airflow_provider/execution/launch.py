@@ -22,6 +22,7 @@ from airflow_provider.execution.worker_files import (
     kept_folder,
     user_folder,
 )
+from airflow_provider.results.object_store import keep_unstored
 from airflow_provider.retries.launch_retry import LaunchRetry
 from llutil.errors import LaunchError, ResultError, ServerLostError
 from llutil.failure import FailureClass
@@ -53,8 +54,9 @@ class Launch:
     ``meet`` completes the configuration of each launch with the place where nodes meet; it may
     wait. ``publish`` gets the endpoint of the job's ledger, if this node serves it.
     ``retry_is_pointless`` gets the error of each launch that failed; True prevents a retry.
-    ``idle_check`` is called while no worker runs, and ``listener`` hears of the jobs: see
-    ``AgentHook.run``.
+    ``succeeded`` gets what the ranks returned, as soon as the job has succeeded, and once more when
+    that is stored. ``idle_check`` is called while no worker runs, and ``listener`` hears of the
+    jobs: see ``AgentHook.run``.
     """
 
     config: LaunchConfig
@@ -70,6 +72,7 @@ class Launch:
     begin: Callable[[AgentRecord | None, logging.Logger], None] = lambda _left, _log: None
     meet: Callable[[LaunchConfig], LaunchConfig] = lambda config: config
     publish: Callable[[str], None] = lambda _: None
+    succeeded: Callable[[Mapping[int, Any]], None] = lambda _: None
     deployment: str = ""
     log_level: int = logging.INFO
     listener: JobListener = NOBODY
@@ -92,7 +95,12 @@ class Launch:
             ExitStack() as stack,
         ):
             self.begin(left, log)
-            handover = stack.enter_context(ResultsReader(folder)) if self.store else None
+            handover: ResultsReader | None = None
+            unstored: dict[int, Any] = {}
+            if self.store is not None:
+                handover = stack.enter_context(ResultsReader(folder))
+                # An alarm may end the task before values are stored, and the file ends with it.
+                stack.callback(keep_unstored, unstored, handover, kept, log)
 
             def launch(attempt: int) -> dict[int, Any]:
                 config = replace(
@@ -112,18 +120,24 @@ class Launch:
                 log.info("launching %s as %s", self.entrypoint.name, config.run_id)
                 if handover is not None:
                     handover.clear()
-                return hook.run(
-                    spec,
-                    results=None if handover is None else handover.fd,
-                    on_ledger=self.publish,
-                    listener=self.listener,
-                    idle_check=self.idle_check,
-                )
+                try:
+                    return hook.run(
+                        spec,
+                        results=None if handover is None else handover.fd,
+                        on_ledger=self.publish,
+                        listener=self.listener,
+                        idle_check=self.idle_check,
+                    )
+                finally:  # also if an alarm has ended the hook's run
+                    if hook.returned is not None:
+                        self.succeeded(hook.returned)
+                        unstored.update(hook.returned)
 
             def stored(results: Mapping[int, Any]) -> dict[int, Any]:
                 if self.store is None or handover is None:
                     return dict(results)
-                return self.store.keep(
+                unstored.clear()  # ``keep`` sees to them, however it ends
+                kept_results = self.store.keep(
                     results,
                     handover,
                     self.key,
@@ -133,6 +147,8 @@ class Launch:
                     log=log,
                     kept_folder=kept,
                 )
+                self.succeeded(kept_results)
+                return kept_results
 
             try:
                 results = self.retry.run(

@@ -210,8 +210,9 @@ class SlotWait:
                 return now
             last = store.get(LAST_RUN)
             return max(first, dt.datetime.fromisoformat(last)) if last else first
-        except (AirflowRuntimeError, TypeError, ValueError) as error:
-            self._log.warning("when this node's workers last ran is not known: %s", error)
+        except Exception as error:  # noqa: BLE001 - the store may be the user's own
+            kind = type(error).__name__
+            self._log.warning("when this node's workers last ran is not known: %s: %s", kind, error)
             return now if ran else first
 
 

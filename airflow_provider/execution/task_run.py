@@ -38,7 +38,7 @@ from airflow_provider.parameters.operator_parameters import environment_of, task
 from airflow_provider.parameters.rendezvous import resolve_rendezvous
 from airflow_provider.parameters.task_key import deployment, task_key
 from airflow_provider.preflight.facts import preflight
-from airflow_provider.results.push import push_results
+from airflow_provider.results.push import keep_unpushed, push_results
 from airflow_provider.retries.policy import ElasticRetryPolicy
 from airflow_provider.telemetry.job_metrics import JobMetrics
 from airflow_provider.telemetry.job_spans import JobSpans
@@ -79,6 +79,8 @@ class TaskRun:
         self._cwd = os.path.normpath(self._dag_folder / operator.cwd) if operator.cwd else None
         nodes = operator.gang_nodes
         self._used_store: ResultStore | None = None
+        self._returned: Mapping[int, Any] = {}
+        """What is for XCom, once the job has succeeded."""
         self._states: list[JobState] = []
         self._left = LeftCheckpoint()
         self._metrics = JobMetrics(context["ti"], operator.log)
@@ -106,22 +108,35 @@ class TaskRun:
 
     def _run(self, log: logging.Logger) -> tuple[dict[int, Any], dict[str, Any]]:
         """Returns what each rank returned, and a gang's note for XCom, if there is one."""
-        with self._metrics.outcome_told(), outcome_told(self._states):
-            if self._node is None:
-                hook = self.hook()
-                self.on_running(hook)
-                return self.launch().run(hook, log), {}
-            results, note = run_node(self._node, self, log)
+        try:
+            with self._metrics.outcome_told(), outcome_told(self._states):
+                if self._node is None:
+                    hook = self.hook()
+                    self.on_running(hook)
+                    return self.launch().run(hook, log), {}
+                results, note = run_node(self._node, self, log)
+        except ResultError:
+            raise
+        except BaseException:  # such as the alarm of execution_timeout
+            if self._returned:
+                keep_unpushed(self._returned, self._kept_folder())
+            raise
         return results, {NOTE: note.to_json()}
 
-    def _push(self, results: Mapping[int, Any], notes: Mapping[str, Any]) -> dict[str, Any]:
-        # From here on, no failure is one of the job: the retry policy looks at this.
+    def _succeeded(self, results: Mapping[int, Any]) -> None:
+        """From here on, no failure is one of the job: the retry policy looks at this."""
         self._operator.job_succeeded = True
+        self._returned = results if self.returns else {}
+
+    def _kept_folder(self) -> Path:
+        return kept_folder(self._key, deployment(), self._try_number)
+
+    def _push(self, results: Mapping[int, Any], notes: Mapping[str, Any]) -> dict[str, Any]:
+        self._succeeded(results)
         self._left.tell(self.context, self._operator.outlets)
-        folder = kept_folder(self._key, deployment(), self._try_number)
-        pushed = results if self.returns else {}
+        folder = self._kept_folder()
         try:
-            values = push_results(self.context["ti"], pushed, notes, folder)
+            values = push_results(self.context["ti"], self._returned, notes, folder)
         except ResultError as error:
             copies = self._used_store.copy_kept(folder, self._key) if self._used_store else []
             raise ResultError("\n".join((str(error), *copies))) from None
@@ -207,6 +222,7 @@ class TaskRun:
             id_by_attempt=self._node is None and not known.get("rdzv_id") and config.max_nodes == 1,
             store=store,
             begin=_tell_nobody if locally else self._tell_retry_policy,
+            succeeded=_tell_nobody if locally else self._succeeded,
             deployment=deployment(),
             log_level=_log_level(),
             listener=JobListeners(self._left, *self._states[-1:], *told),
@@ -272,7 +288,7 @@ def _log_level() -> int:
     return logging.getLevelNamesMapping().get(name, logging.INFO)
 
 
-def _tell_nobody(_left: AgentRecord | None, _log: logging.Logger) -> None:
+def _tell_nobody(*_: object) -> None:
     """For a gang under ``dag.test()``: its nodes share one task instance, so none has a try of its
     own.
     """

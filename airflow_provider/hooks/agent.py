@@ -38,7 +38,7 @@ from airflow_provider.agent_client.log_relay import LogRelay
 from airflow_provider.agent_client.process import AgentSubprocess
 from airflow_provider.agent_client.ready_agents import NO_READY_AGENTS, ReadyAgents
 from airflow_provider.agent_client.session import AgentSession
-from llutil.errors import LaunchError, StoppedError
+from llutil.errors import LaunchError, ResultError, StoppedError
 from llutil.progress.display import ProgressDisplay, display_for_this_process
 from llutil.progress.log_lines import ProgressLines
 from llutil.std import FOLDED
@@ -52,9 +52,7 @@ __all__ = ["AgentHook"]
 
 # All durations are in seconds.
 _HELLO_WITHIN = 120.0
-"""By then the agent's first message must come. The agent first imports torch, which takes long on a
-cold disk.
-"""
+"""The agent's first message must come by then. Before it, torch is imported from a cold disk."""
 _IDLE_CHECK_PERIOD = 10.0
 """The least time between two calls of ``idle_check`` while no worker runs."""
 _LONGEST_WAIT = 0.5
@@ -113,6 +111,8 @@ class AgentHook(BaseHook):
         """The number of ranks in the last round of the last job, on all nodes."""
         self.ran = False
         """Whether workers of any of its jobs have run."""
+        self.returned: Mapping[int, Any] | None = None
+        """What each rank returned, once the last job has succeeded; None before."""
 
     @property
     def stopped(self) -> bool:
@@ -131,8 +131,7 @@ class AgentHook(BaseHook):
         """
         if self._stop is None:
             self._stop = (reason, time.monotonic())
-        session = self._session
-        if session is not None:
+        if (session := self._session) is not None:
             session.send_stop(self._stop[0])
 
     def sleep(self, seconds: float) -> None:
@@ -157,10 +156,10 @@ class AgentHook(BaseHook):
         ``results`` is the descriptor of an empty file: the values are written to it, and returned
         as ``llutil.task_link.messages.ResultInFile``. ``on_ledger`` is called with the endpoint of
         the job's ledger, if the agent serves it; what it raises ends the job. ``listener`` hears
-        what happens to the job, and may steer it. ``idle_check`` is
-        called from time to time while no worker runs, with the seconds since when; nothing else is
-        done meanwhile. If it returns a text, the job is stopped for that reason, as by ``stop``. If
-        it returns an error, this job alone is stopped, and the error is raised.
+        what happens to the job, and may steer it. ``idle_check`` is called from time to time while
+        no worker runs, with the seconds since when; nothing else is done meanwhile. If it returns a
+        text, the job is stopped for that reason, as by ``stop``. If it returns an error, this job
+        alone is stopped, and the error is raised.
 
         :raises ConfigError: the job, or the interpreter, cannot work as configured.
         :raises StoppedError: ``stop`` was called, and the job ended without success.
@@ -181,11 +180,9 @@ class AgentHook(BaseHook):
             shown=spec.config.local_ranks_filter,
         )
         shown, secrets = without_secrets(spec)
-        session = AgentSession(
-            self._start(results, secrets), relay, shown, on_ledger, listener.hear
-        )
-        self._session = session
-        self._ended = None
+        agent = self._start(results, secrets)
+        self._session = session = AgentSession(agent, relay, shown, on_ledger, listener.hear)
+        self._ended = self.returned = None
         try:
             listener.begin(session.steer)
             try:
@@ -199,6 +196,7 @@ class AgentHook(BaseHook):
                 # The task fails with the interruption, so the log has to say how the job ended.
                 try:
                     self._outcome(session)
+                    relay.say(logging.WARNING, "the job has succeeded nevertheless")
                 except LaunchError as error:
                     relay.say(logging.WARNING, str(error))
                 raise
@@ -217,14 +215,17 @@ class AgentHook(BaseHook):
         asked = self._asked()
         try:
             try:
-                return session.outcome(None if asked is None else asked[0])
+                self.returned = returned = session.outcome(None if asked is None else asked[0])
             except StoppedError as error:
                 if self._stop is None and self._ended is not None:
                     raise self._ended[0] from error
                 raise
         except LaunchError as error:
             error.step = session.job.furthest
+            if isinstance(error, ResultError):  # the job has succeeded
+                self.returned = error.results
             raise
+        return returned
 
     def _asked(self) -> tuple[str, float] | None:
         """Why and since when the running job is to end; None if it is not."""
@@ -281,16 +282,15 @@ class AgentHook(BaseHook):
                     self._ended = (reason, time.monotonic())
                 elif reason is not None:
                     self.stop(reason)
+            why = ""
             if give_up != float("inf"):
-                why = ""  # it was killed already
+                pass  # it was killed already
             elif asked is not None and now > asked[1] + leave:
                 why = f"{leave:g} s after it was asked to stop ({asked[0]})"
             elif now > session.leaving_since + leave:
                 why = f"{leave:g} s after its last message"
             elif session.hello is None and now > hello_due:
                 why = f"{self._hello_within:g} s after its start without having said hello"
-            else:
-                why = ""
             if why:
                 give_up = now + KILLED
                 session.kill(f"the agent still runs {why}")

@@ -68,6 +68,7 @@ def preflight(
         if executor == "CeleryExecutor"
         else None,
         heartbeats=known("heartbeats", _heartbeats, None),
+        forgets_folder=known("the state's end", lambda: _forgets_folder(task, config, node), False),
         addresses=known("this node's address", lambda: _address_problems(config, executor), ())
         if several
         else (),
@@ -134,6 +135,15 @@ def _heartbeats_by(get: Callable[[str, str], Any], usual: float) -> Heartbeats:
         timeout=float(get("scheduler", "task_instance_heartbeat_timeout")),
         usual=usual,
     )
+
+
+def _forgets_folder(task: Any, config: LaunchConfig, node: GangNode | None) -> bool:
+    if config.checkpoint_path is None or config.checkpoint_job:
+        return False
+    # Tasks that are nodes of one job by an id of their own have a folder of that name.
+    if node is None and config.max_nodes > 1 and task.rdzv_id:
+        return False
+    return bool(_conf().getboolean("state_store", "clear_on_success"))
 
 
 def _address_problems(config: LaunchConfig, executor: str | None) -> list[str]:

@@ -31,7 +31,7 @@ class Severity(StrEnum):
     NOTE = "note"
     """It is good to know, and nothing can be done about it."""
     WARNING = "warning"
-    """It can end a run, or prevent it from starting."""
+    """It can end a run, prevent it from starting, or lose what it has done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +89,10 @@ class Facts:
     ``executor`` is a class name. ``pod_grace`` is the grace period in the task's own
     ``executor_config``. ``rendezvous_timeout`` is how long the nodes of a job wait for each other;
     None if there is one node. ``visibility`` is how long Celery's broker waits for the end of a
-    task before it delivers it again. ``addresses`` are problems with this node's own address.
-    ``siblings`` are the states of the nodes of this gang, ``pool`` is the pool of their slots.
+    task before it delivers it again. ``forgets_folder`` is whether Airflow forgets the name of the
+    job's folder of checkpoints once the task has succeeded. ``addresses`` are problems with this
+    node's own address. ``siblings`` are the states of the nodes of this gang, ``pool`` is the pool
+    of their slots.
     """
 
     executor: str | None = None
@@ -100,6 +102,7 @@ class Facts:
     rendezvous_timeout: float | None = None
     visibility: float | None = None
     heartbeats: Heartbeats | None = None
+    forgets_folder: bool = False
     addresses: Sequence[str] = ()
     node: int | None = None
     min_nodes: int = 1
@@ -114,6 +117,7 @@ def findings(facts: Facts) -> list[Finding]:
         *_redelivery_findings(facts),
         *_heartbeat_findings(facts),
         *_timeout_findings(facts),
+        *_folder_findings(facts),
         *(Finding(Severity.WARNING, text) for text in facts.addresses),
         *_sibling_findings(facts),
     ]
@@ -211,6 +215,18 @@ def _timeout_findings(facts: Facts) -> list[Finding]:
             "rdzv_configs['timeout']",
         )
     ]
+
+
+def _folder_findings(facts: Facts) -> list[Finding]:
+    if not facts.forgets_folder:
+        return []
+    text = (
+        "[state_store] clear_on_success deletes a task's state when it succeeds, and with it the "
+        "name of the job's folder below checkpoint_path: after a clear of a DAG run that has "
+        "ended, a job that was stopped, or that has resume='always', begins at step 0; give the "
+        "task a checkpoint_job, such as 'train-{{ run_id }}', or switch clear_on_success off"
+    )
+    return [Finding(Severity.WARNING, text)]
 
 
 def _sibling_findings(facts: Facts) -> list[Finding]:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from llutil.launcher.run_id import TaskKey
     from llutil.task_link.results_file import ResultsReader
 
-__all__ = ["ResultStore", "configured_path"]
+__all__ = ["ResultStore", "configured_path", "keep_unstored"]
 
 # Bytes of one piece of a copy: 4 MiB.
 _CHUNK = 1 << 22
@@ -110,7 +110,8 @@ class ResultStore:
         """``results`` with a ``StoredResult`` in place of each value in the results file.
 
         A value that is small enough is read from the file instead of being stored. Values that
-        cannot be stored are copied into the folder ``kept_folder``.
+        cannot be stored are copied into the folder ``kept_folder``; so are all that are not stored
+        yet when something else interrupts this, such as the alarm of ``execution_timeout``.
 
         :raises ResultError: the store did not take a value in any of the attempts of ``retry``; for
             values after that one there is one attempt. The error has the values of other ranks.
@@ -130,12 +131,18 @@ class ResultStore:
             log.info("rank %d returned %s bytes, stored at %s", value.rank, size, target)
 
         kept: dict[int, Any] = {}
-        for rank, value in results.items():
-            try:
-                in_file = isinstance(value, ResultInFile)
-                kept[rank] = self._kept(value, reader, key, upload) if in_file else value
-            except InfrastructureError as error:
-                told.append(f"rank {rank}: {error}; {_copied(kept_folder, reader, value)}")
+        try:
+            for rank, value in results.items():
+                try:
+                    in_file = isinstance(value, ResultInFile)
+                    kept[rank] = self._kept(value, reader, key, upload) if in_file else value
+                except InfrastructureError as error:
+                    told.append(f"rank {rank}: {error}; {_copied(kept_folder, reader, value)}")
+        except BaseException:
+            stored = {rank for rank, value in kept.items() if isinstance(value, StoredResult)}
+            left = {rank: value for rank, value in results.items() if rank not in stored}
+            keep_unstored(left, reader, kept_folder, log)
+            raise
         if told:
             heading = "the job has succeeded, but a result is missing:"
             missing = ResultError("\n".join((heading, *told)))
@@ -186,6 +193,18 @@ class ResultStore:
         for name, value in parts.items():
             path /= f"{name}={_UNSAFE.sub('_', value)}"
         return path
+
+
+def keep_unstored(
+    results: Mapping[int, Any], reader: ResultsReader, folder: Path, log: logging.Logger
+) -> None:
+    """Copy those of ``results`` that are only in the results file into ``folder``, and log where
+    they are.
+    """
+    for rank, value in results.items():
+        if isinstance(value, ResultInFile):
+            where = _copied(folder, reader, value)
+            log.warning("rank %d: what it returned is not stored; %s", rank, where)
 
 
 def configured_path() -> str:

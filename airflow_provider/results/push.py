@@ -20,10 +20,11 @@ from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
 from airflow_provider.results.reference import StoredResult, to_xcom
 from llutil.errors import ResultError
 from llutil.serialization.kept_value import keep_content
+from llutil.task_link.messages import ResultInFile
 
 _log = logging.getLogger(__name__)
 
-__all__ = ["push_results"]
+__all__ = ["keep_unpushed", "push_results"]
 
 _PATIENCE = 600.0
 """For how many seconds values are pushed again, all together. Airflow ends a task long before that,
@@ -39,7 +40,9 @@ def push_results(
     ti: Any, results: Mapping[int, Any], more: Mapping[str, Any], kept_folder: Path
 ) -> dict[str, Any]:
     """Push each rank's value under ``rank_<n>``, and ``more`` under its keys; returns the values,
-    by rank as a string, for Airflow to push as ``return_value``.
+    by rank as a string, for Airflow to push as ``return_value``. Values that Airflow does not take,
+    or that are not pushed yet when the alarm of ``execution_timeout`` comes, are kept in
+    ``kept_folder``.
 
     :raises ResultError: Airflow did not take something.
     """
@@ -57,6 +60,10 @@ def push_results(
             refused.append(
                 f"rank {rank}: Airflow did not take what it returned: {_told(error)}{kept}"
             )
+        except BaseException:
+            left = {one: what for one, what in results.items() if str(one) not in values}
+            keep_unpushed(left, kept_folder)
+            raise
     for name in sorted(not_allowed):
         _log.warning(
             "objects of %s are dicts of their fields in XCom: for objects in tasks downstream, add "
@@ -71,6 +78,16 @@ def push_results(
     if refused:
         raise ResultError("\n".join(("the job has succeeded, but a result is missing:", *refused)))
     return values
+
+
+def keep_unpushed(results: Mapping[int, Any], folder: Path) -> None:
+    """Write those of ``results`` that are in no file yet into ``folder``, and log where they are.
+    Those in the agent's file of results are left to ``keep_unstored``, which can read it.
+    """
+    for rank, result in results.items():
+        if result is not None and not isinstance(result, ResultInFile):
+            where = _kept(result, rank, folder)
+            _log.warning("rank %d: what it returned is not in XCom%s", rank, where)
 
 
 def _push(ti: Any, key: str, value: Any, until: float) -> None:

@@ -111,7 +111,7 @@ class ElasticRetryPolicy(RetryPolicy):
             if getattr(task, "job_succeeded", False):
                 return RetryDecision.fail(
                     f"{kind}: not tried again: the job had succeeded, and another try would repeat "
-                    "it; what its ranks returned is in XCom under rank_<n>"
+                    "it; what its ranks returned is in XCom under rank_<n>, or where this log says"
                 )
             why = f"{kind}: not a failure of a launch; the task's own retries and retry_delay apply"
             return RetryDecision(RetryAction.DEFAULT, reason=why)
@@ -188,14 +188,13 @@ class _TriesRecordStore:
         """The record; a new one if there is none, or it cannot be read."""
         if self._accessor is None:
             return TriesRecord()
-        from airflow.sdk.exceptions import AirflowRuntimeError
-
         try:
             found = self._accessor.get(KEY)
             return TriesRecord() if found is None else TriesRecord.from_json(found)
-        except (AirflowRuntimeError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - the store may be the user's own
             _log.warning(
-                "the record of this task's earlier tries cannot be read; a new one begins: %s",
+                "the record of this task's earlier tries cannot be read; a new one begins: %s: %s",
+                type(error).__name__,
                 error,
             )
             return TriesRecord()
@@ -204,9 +203,8 @@ class _TriesRecordStore:
         """Write ``record``."""
         if self._accessor is None:
             return
-        from airflow.sdk.exceptions import AirflowRuntimeError
-
         try:
             self._accessor.set(KEY, record.to_json())
-        except AirflowRuntimeError as error:
-            _log.warning("the record of this task's tries cannot be written: %s", error)
+        except Exception as error:  # noqa: BLE001 - as above
+            kind = type(error).__name__
+            _log.warning("the record of this task's tries cannot be written: %s: %s", kind, error)

@@ -3,7 +3,8 @@
 Each request may take long. ``turn`` makes those that are due, and says when the next one is. A
 value that a newer one has replaced before its turn came is never written. While Airflow does not
 answer, requests get rarer: the supervisor of the task makes each of them several times, and does
-nothing else meanwhile (Airflow 3.3).
+nothing else meanwhile (Airflow 3.3). A deployment may have a store of its own, whose errors are of
+any class: each of them means that the store does not answer.
 
 Nothing here reads a clock but for the times that people read. It starts no thread.
 """
@@ -15,8 +16,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
-
-from airflow.sdk.exceptions import AirflowRuntimeError
 
 from airflow_provider.task_state.orders import ANSWER, CONTROL, Order, read_order
 
@@ -58,6 +57,10 @@ class Made:
 
     read: Callable[[Any], Any]
     make: Callable[[Any], Any]
+
+
+class _StoreError(Exception):
+    """The store could not be reached; the text says why."""
 
 
 class StoreWork:
@@ -121,7 +124,7 @@ class StoreWork:
                 if now >= max(self._due(key), self._paused_until):
                     self._write(key)
                     self._not_before[key], self._wrote[key] = 0.0, now
-        except (AirflowRuntimeError, OSError, EOFError) as error:
+        except _StoreError as error:
             self._fail(now, error)
         due = min(map(self._due, self._pending), default=_FOREVER)
         return max(min(due, self._next_look), self._paused_until)
@@ -131,26 +134,36 @@ class StoreWork:
         came too late is answered: a run after a clear, long after, must not find it.
         """
         try:
-            late = self._store.get(CONTROL) if succeeded and self._listened else None
+            late = self._ask(self._store.get, CONTROL) if succeeded and self._listened else None
             if late is not None:
-                self._store.delete(CONTROL)
+                self._ask(self._store.delete, CONTROL)
                 self._answer_with(late, {"refused": "the job had ended"})
             for key in list(self._pending):
                 self._write(key)
-        except (AirflowRuntimeError, OSError, EOFError) as error:
+        except _StoreError as error:
             self._log.warning("the task's state is not up to date: %s", error)
+
+    def _ask(self, request: Callable[..., Any], *arguments: Any) -> Any:
+        """What the store answers to ``request``.
+
+        :raises _StoreError: it does not answer.
+        """
+        try:
+            return request(*arguments)
+        except Exception as error:
+            raise _StoreError(f"{type(error).__name__}: {error}") from error
 
     def _due(self, key: str) -> float:
         """When ``key`` may be written, by the period of its newest value."""
         return max(self._not_before[key], self._wrote.get(key, -_FOREVER) + self._periods[key])
 
     def _look(self) -> None:
-        value = self._store.get(CONTROL)
+        value = self._ask(self._store.get, CONTROL)
         self._succeed()
         if value is None:
             return
         # First of all: an order that is carried out must never be found again, by a next try.
-        self._store.delete(CONTROL)
+        self._ask(self._store.delete, CONTROL)
         order = read_order(value)
         if isinstance(order, str):
             self._log.warning("the key %r of the task's state %s", CONTROL, order)
@@ -172,10 +185,10 @@ class StoreWork:
         value = self._pending[key]
         if isinstance(value, Made):
             if key not in self._before:
-                self._before[key] = value.read(self._store.get(key))
+                self._before[key] = value.read(self._ask(self._store.get, key))
             value = self._made(key, value)
         if value is not None:
-            self._store.set(key, value)
+            self._ask(self._store.set, key, value)
         del self._pending[key]
         self._succeed()
 
@@ -192,7 +205,7 @@ class StoreWork:
             self._log.info("the task's state can be reached again")
         self._pause = self._paused_until = 0.0
 
-    def _fail(self, now: float, error: Exception) -> None:
+    def _fail(self, now: float, error: _StoreError) -> None:
         if not self._pause:
             self._log.warning(
                 "the task's state cannot be reached: %s. The job goes on; nobody can steer it by "

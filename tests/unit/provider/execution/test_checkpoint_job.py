@@ -173,11 +173,22 @@ def test_other_values_under_its_keys_are_ignored(gang):
     assert gang.run(1) == before
 
 
-def test_an_airflow_that_does_not_answer_is_a_failure_of_infrastructure_and_no_other_folder(solo):
-    def fail(*_):
-        raise AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR))
+@pytest.mark.parametrize(
+    "error",
+    [
+        AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR)),
+        ConnectionError("a store of the user's own"),
+    ],
+)
+@pytest.mark.parametrize("request_", ["get", "set"])
+def test_an_airflow_that_does_not_answer_is_a_failure_of_infrastructure_and_no_other_folder(
+    solo, error, request_
+):
+    def fail(*_, **__):
+        raise error
 
-    solo._store = lambda _: SimpleNamespace(get=fail)
+    answers = {"get": lambda _: None} | {request_: fail}
+    solo._store = lambda _: SimpleNamespace(**answers)
     with pytest.raises(Exception, match="does not say where this task has its checkpoints") as it:
         solo.run()
     assert it.value.failure_class == "infrastructure"

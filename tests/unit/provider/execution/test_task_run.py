@@ -7,6 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 from airflow.sdk import DAG
+from airflow.sdk.definitions.retry_policy import RetryAction
+from airflow.sdk.exceptions import AirflowTaskTimeout
 
 from airflow_provider.execution import worker_files
 from airflow_provider.execution.launch import Launch
@@ -86,12 +88,55 @@ def test_without_checkpoints_airflow_is_not_asked_for_a_folder(launched):
     assert launched().config.checkpoint_job == ""
 
 
-def test_what_airflow_does_not_take_is_copied_to_the_store(run_of, tmp_path, monkeypatch):
+@pytest.fixture
+def worker_folder(tmp_path, monkeypatch):
+    """The worker's folder for temporary files."""
+    folder = tmp_path / "worker"
+    folder.mkdir()
+    monkeypatch.setattr(worker_files.tempfile, "gettempdir", lambda: str(folder))
+    return folder
+
+
+@pytest.mark.parametrize("returned", [{0: [1]}, None], ids=["has succeeded", "runs"])
+def test_a_timeout_repeats_no_job_that_has_succeeded_and_loses_none_of_its_values(
+    run_of, worker_folder, monkeypatch, returned
+):
+    def interrupted(launch, *_):
+        if returned is not None:
+            launch.succeeded(returned)
+        raise AirflowTaskTimeout("Timeout")
+
+    monkeypatch.setattr(Launch, "run", interrupted)
+    run = run_of()
+    with pytest.raises(AirflowTaskTimeout) as caught:
+        run.run(logging.getLogger(__name__))
+    run.context["ti"].task = task = run._operator
+    decision = task.retry_policy.evaluate(caught.value, 2, 3, run.context)
+    kept = [path.read_text() for path in worker_folder.rglob("rank_0.json")]
+    succeeded = returned is not None
+    assert decision.action is (RetryAction.FAIL if succeeded else RetryAction.DEFAULT)
+    assert kept == (["[1]"] if succeeded else [])
+
+
+def test_values_that_nobody_wants_are_not_kept(run_of, worker_folder, monkeypatch):
+    def interrupted(launch, *_):
+        launch.succeeded({0: [1]})
+        raise AirflowTaskTimeout("Timeout")
+
+    monkeypatch.setattr(Launch, "run", interrupted)
+    run = run_of(do_xcom_push=False)
+    with pytest.raises(AirflowTaskTimeout):
+        run.run(logging.getLogger(__name__))
+    assert run._operator.job_succeeded
+    assert not [*worker_folder.rglob("rank_*")]
+
+
+def test_what_airflow_does_not_take_is_copied_to_the_store(
+    run_of, worker_folder, tmp_path, monkeypatch
+):
     def refuse(**_):
         raise OSError("no room")
 
-    monkeypatch.setattr(worker_files.tempfile, "gettempdir", lambda: str(tmp_path / "worker"))
-    (tmp_path / "worker").mkdir()
     run = run_of(results_path=f"file://{tmp_path}/store")
     run.context["ti"].xcom_push = refuse
     monkeypatch.setattr(Launch, "run", lambda *_: {0: [1]})

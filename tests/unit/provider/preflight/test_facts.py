@@ -41,6 +41,7 @@ def said(configured, caplog):
             "executor_config": {},
             "execution_timeout": None,
             "pool": "default_pool",
+            "rdzv_id": None,
         }
         given = {"min_nodes": 1, "max_nodes": 1, "nproc_per_node": 1} | (config or {})
         caplog.set_level(logging.DEBUG)
@@ -119,6 +120,28 @@ def test_an_execution_timeout_is_compared_with_the_rendezvous_own(said):
     config = several(rdzv_configs={"timeout": 120})
     (found,) = said(config=config, execution_timeout=dt.timedelta(seconds=60))
     assert "execution_timeout is 60 s, and nodes may wait 120 s" in found
+
+
+@pytest.mark.parametrize("cleared", ["True", "False"])
+@pytest.mark.parametrize(
+    ("config", "rdzv_id", "forgets"),
+    [
+        pytest.param({}, None, False, id="no checkpoints"),
+        pytest.param({"checkpoint_path": "/c"}, None, True, id="one node"),
+        pytest.param({"checkpoint_path": "/c"}, "mine", True, id="one node with a name"),
+        pytest.param({"checkpoint_path": "/c", "checkpoint_job": "own"}, None, False, id="named"),
+        pytest.param({"checkpoint_path": "/c", "max_nodes": 2}, "mine", False, id="shared"),
+    ],
+)
+def test_a_folder_of_checkpoints_that_airflow_forgets_after_success_is_told(
+    said, configured, config, rdzv_id, forgets, cleared
+):
+    configured(state_store__clear_on_success=cleared)
+    if "max_nodes" in config:
+        config = several(**config)
+    found = said(config=config, rdzv_id=rdzv_id)
+    assert bool(found) == (forgets and cleared == "True")
+    assert all("clear_on_success deletes a task's state" in text for text in found)
 
 
 @pytest.mark.parametrize(

@@ -170,6 +170,14 @@ def test_no_heartbeat_fails_sooner_than_is_reckoned():
     assert one < DEFAULTS.fatal_outage(1) * 1.5
 
 
+def test_a_folder_whose_name_is_forgotten_after_success_is_warned_of_with_a_way_out():
+    assert warned(forgets_folder=False) == []
+    (text,) = warned(forgets_folder=True)
+    assert text.startswith("[state_store] clear_on_success deletes a task's state")
+    assert "begins at step 0" in text
+    assert "give the task a checkpoint_job" in text
+
+
 def test_siblings_are_told_with_the_pool_that_no_task_can_look_into():
     states = {0: "running", 1: "running", 2: "queued", 3: None}
     (found,) = findings(Facts(node=1, min_nodes=2, siblings=states, pool="gpu"))

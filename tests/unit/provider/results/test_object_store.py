@@ -224,6 +224,35 @@ def test_a_store_that_is_away_is_waited_for_once(tmp_path, caplog):
     assert len([one for one in caplog.records if "upload attempt" in one.getMessage()]) == 1
 
 
+class Alarm(BaseException):
+    """What Airflow's alarm raises is no Exception either."""
+
+
+class AlarmingStore(RefusingStore):
+    """The alarm comes while the file of rank 2 is written."""
+
+    def size(self, path):
+        if "rank_2" in path:
+            raise Alarm
+        return super().size(path)
+
+
+def test_an_alarm_loses_no_value_and_what_is_stored_is_not_kept_too(tmp_path, caplog):
+    values = {0: "a" * 9, 1: "b" * 9, 4: "c", 2: {"w": np.ones(2)}, 3: "d" * 9}
+    attach("memory", "alarming", fs=AlarmingStore())
+    try:
+        with pytest.raises(Alarm):
+            keep("memory://alarming@bucket", tmp_path, values, inline=10)
+    finally:
+        _STORE_CACHE.clear()
+    folder = tmp_path / "rescued"
+    assert files(folder) == ["rank_1.json", "rank_2.npz", "rank_3.json", "rank_4.json"]
+    assert json.loads((folder / "rank_3.json").read_text()) == values[3]
+    told = [one.getMessage() for one in caplog.records if "is not stored" in one.getMessage()]
+    assert [line[:7] for line in told] == ["rank 1:", "rank 4:", "rank 2:", "rank 3:"]
+    assert f"json.load(open({str(folder / 'rank_3.json')!r}))" in told[-1]
+
+
 def test_a_value_that_nobody_took_is_copied_to_the_store(tmp_path):
     """A pod's disk goes with the pod."""
     archive = npz_archive.encode(np.ones(1), rank=5, limit=10**6)

@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time.comms import ErrorResponse
 
 from airflow_provider.results import push
+from airflow_provider.results.reference import StoredResult
 from llutil.errors import ResultError
 
 NETWORK = {"status_code": None, "message": "refused", "exception_type": "ConnectError"}
@@ -94,3 +95,29 @@ def test_a_server_that_stays_away_ends_it_for_all_values_together_and_they_are_k
     assert 600 <= sum(pauses) < 610
     assert ti.attempts == len(pauses) + 3
     assert len([*tmp_path.iterdir()]) == 2
+
+
+class Alarm(BaseException):
+    """What Airflow's alarm raises is no Exception either."""
+
+
+class AlarmedTaskInstance(TaskInstance):
+    """The alarm comes while the value of rank 1 is pushed."""
+
+    def xcom_push(self, *, key: str, value: Any) -> None:
+        if key == "rank_1":
+            raise Alarm
+        super().xcom_push(key=key, value=value)
+
+
+def test_an_alarm_loses_no_value_and_what_is_pushed_is_not_kept_too(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stored = StoredResult(uri="s3://bucket/rank_3.json", size=2, preview="{}", format="json")
+    values = {0: 1.5, 1: 2.5, 2: 3.5, 3: stored, 4: None}
+    with pytest.raises(Alarm):
+        push.push_results(AlarmedTaskInstance(), values, {}, tmp_path)
+    kept = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert kept == {"rank_1.json": "2.5", "rank_2.json": "3.5"}
+    assert [line[:7] for line in caplog.messages] == ["rank 1:", "rank 2:", "rank 3:"]
+    assert caplog.messages[2].endswith("it is at s3://bucket/rank_3.json")

@@ -123,6 +123,28 @@ def test_an_error_that_is_none_of_a_launch_is_left_to_airflow():
     assert tries.kept[KEY]["retried"] == {}
 
 
+class SilentStore(dict):
+    """A store of the user's own, which fails in a way of its own."""
+
+    def get(self, key):
+        raise ConnectionError("reset by peer")
+
+    def __setitem__(self, key, value):
+        raise ConnectionError("reset by peer")
+
+
+def test_a_store_of_the_users_own_that_fails_ends_no_try_and_prevents_no_decision(caplog):
+    tries = Tries()
+    tries.kept = SilentStore()
+    tries.begin()
+    decision = tries.fail(memory_error())
+    assert (decision.action, decision.retry_delay) == (RetryAction.RETRY, dt.timedelta(seconds=30))
+    assert [text.partition(" cannot be ")[2] for text in caplog.messages] == [
+        "read; a new one begins: ConnectionError: reset by peer",
+        "written: ConnectionError: reset by peer",
+    ] * 2
+
+
 def test_a_last_try_is_told_to_be_one():
     tries = Tries(retries=0)
     tries.begin()
@@ -218,7 +240,8 @@ def test_a_record_that_cannot_be_read_is_told_and_starts_anew(caplog):
     tries = Tries()
     tries.kept[KEY] = {"version": 99}
     tries.begin()
-    assert "cannot be read; a new one begins: wanted a record of version 2" in caplog.text
+    text = "cannot be read; a new one begins: ValueError: wanted a record of version 2"
+    assert text in caplog.text
     assert tries.kept[KEY]["try_number"] == 1
 
 

@@ -278,15 +278,13 @@ def test_the_end_of_a_task_waits_for_airflow_for_a_while_only(state, store, monk
     assert "Airflow takes more than 0.05 s to keep the task's state" in caplog.text
 
 
-def test_what_a_store_should_not_raise_ends_the_steering_and_not_the_job(state, store, caplog):
-    def fail(key, value):
-        raise ZeroDivisionError(key)
-
-    store.set = fail
-    state.begin(lambda *_: None)
+@pytest.mark.usefixtures("soon")
+def test_what_nobody_foresaw_ends_the_steering_and_not_the_job(state, store, caplog):
+    store.values[CONTROL] = "stop"
+    state.begin(lambda *_: 1 / 0)
     state.hear(RoundBegan(0, 1, (0,)))
+    await_(lambda: "nobody can steer the job" in caplog.text)
     state.close(SUCCESS)
-    assert "nobody can steer the job" in caplog.text
 
 
 def test_the_next_launch_of_a_try_has_no_account_yet(state, store):

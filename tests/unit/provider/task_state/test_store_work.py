@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import os
 
 import pytest
 from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
@@ -17,9 +18,10 @@ TIME = "2026-11-29T12:00:00+00:00"
 
 
 class PlayedStore:
-    """A store; ``requests`` are its calls. While ``away``, each of them fails."""
+    """A store; ``requests`` are its calls. While ``away``, each of them fails with ``error``."""
 
     def __init__(self):
+        self.error = AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR))
         self.values = {}
         self.requests = []
         self.away = False
@@ -27,7 +29,7 @@ class PlayedStore:
     def _asked(self, *request):
         self.requests.append(request)
         if self.away:
-            raise AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR))
+            raise self.error
 
     def get(self, key):
         self._asked("get", key)
@@ -154,6 +156,32 @@ def test_while_airflow_is_away_requests_get_rarer_and_then_all_goes_on(work, sto
     assert len(warnings) == 1
     assert "nobody can steer it by the key 'control' meanwhile" in warnings[0]
     assert "the task's state can be reached again" in caplog.messages
+
+
+def test_a_store_of_the_users_own_may_fail_in_a_way_of_its_own(work, store, obeyed, caplog):
+    store.error, store.away = KeyError("bucket"), True
+    work.listen(0.0, on=True)
+    work.write("state", "runs", period=1.0)
+    work.write("elastic", Made(str, str), period=1.0)
+    run(work, 0.0, 60.0)
+    work.finish(succeeded=True)
+    assert [text.partition(".")[0] for text in caplog.messages] == [
+        "the task's state cannot be reached: KeyError: 'bucket'",
+        "the task's state is not up to date: KeyError: 'bucket'",
+    ]
+    store.away = False
+    store.values[CONTROL] = "stop"
+    run(work, 120.0, 130.0)
+    assert [order.word for order in obeyed] == ["stop"]
+    assert store.values["state"] == "runs"
+
+
+def test_an_order_that_cannot_be_passed_on_is_no_failure_of_the_store(store):
+    work = StoreWork(store, lambda _: os.close(-1), LOG, lambda: dt.datetime.now(dt.UTC))
+    store.values[CONTROL] = "stop"
+    work.listen(0.0, on=True)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        work.turn(LOOK_PERIOD)
 
 
 def test_an_order_that_cannot_be_deleted_is_not_carried_out_yet(work, store, obeyed):
