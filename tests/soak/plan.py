@@ -57,11 +57,21 @@ class Outcome(StrEnum):
     """What may become of a job that a fault has struck."""
 
     AS_PLANNED = "as if nothing had happened, within its retries"
+    VALUES_LOST = "a gang that succeeded, and then lost a node's task before its values were told"
 
 
-ALLOWED = {kind: frozenset({Outcome.AS_PLANNED}) for kind in Kind}
+_TAKES_A_TASK = {
+    *(Kind.KILL_AGENT, Kind.KILL_TASK, Kind.KILL_SUPERVISOR, Kind.KILL_API_SERVER),
+    *(Kind.FREEZE_AGENT, Kind.CUT_WORKER, Kind.SILENCE_WORKER, Kind.SLOW_WORKER),
+}
+ALLOWED = {
+    kind: frozenset({Outcome.AS_PLANNED, *([Outcome.VALUES_LOST] if kind in _TAKES_A_TASK else [])})
+    for kind in Kind
+}
 """A job that trains succeeds, whatever strikes it, with each sample counted once. A job that has to
-fail fails for its own reason, of its own class. No fault is an excuse.
+fail fails for its own reason, of its own class. No fault is an excuse. But a task that is lost
+between the success of its gang and the end of its own pushes fails in its next try, and says so:
+nobody else has what its ranks returned.
 """
 
 LASTING = {

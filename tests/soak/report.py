@@ -13,7 +13,7 @@ from tests.soak.faults import Strike
 from tests.soak.jobs import Job
 from tests.soak.plan import Fault, Kind
 from tests.soak.records import useful_seconds
-from tests.soak.verdict import JobRecord
+from tests.soak.verdict import JobRecord, values_lost
 
 __all__ = ["report"]
 
@@ -42,6 +42,8 @@ def report(
     yield f"{len(records)} jobs"
     for (kind, state, tries), count in sorted(ends.items()):
         yield f"  {kind:24} {state:10} {tries:16} {count:4}"
+    if lost := sum(map(values_lost, records)):
+        yield f"{lost} gangs succeeded, and then lost a node's task before its values were told"
     training = [
         (job, record)
         for job, record in zip(jobs, records, strict=True)

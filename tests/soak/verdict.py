@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from llutil.testing.history import Round, counted_samples
-from tests.soak.plan import JobPlan
+from tests.soak.plan import ALLOWED, JobPlan, Outcome
 
-__all__ = ["PLANNED", "JobRecord", "TaskRecord", "problems_of_jobs"]
+__all__ = ["PLANNED", "JobRecord", "TaskRecord", "problems_of_jobs", "values_lost"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class Planned:
     why: str = ""
 
 
+_LOST = "ended before it could hand on what they returned"
 _SUCCESS = Planned("success")
 PLANNED = {
     "lockstep": _SUCCESS,
@@ -75,6 +76,8 @@ def problems_of_jobs(records: Iterable[JobRecord]) -> Iterator[str]:
 
 def _of_end(record: JobRecord) -> Iterator[str]:
     planned = PLANNED[record.plan.kind]
+    if planned is _SUCCESS and record.state == "failed" and values_lost(record):
+        return
     if record.state != planned.state:
         told = "; ".join(f"{one.failure}: {one.why}" for one in record.tasks if one.failure)
         yield f"it is {record.state}, planned was {planned.state}: {told}"
@@ -87,11 +90,30 @@ def _of_end(record: JobRecord) -> Iterator[str]:
             yield f"a task of a job that has to fail is {one.state}"
         elif as_planned and one.tries > 1 and not one.failure:
             continue  # its try began after its sibling had failed, and said just that
-        elif one not in as_planned:
+        elif one not in as_planned and not _has_lost_values(record, one):
             yield (
                 f"it failed by {one.failure or 'no class'}: {one.why!r}; planned was "
                 f"{planned.failure}: {planned.why!r}"
             )
+
+
+def values_lost(record: JobRecord) -> bool:
+    """Whether the only tasks of a job that failed are those whose values were lost after its
+    success, by a fault that may do that.
+    """
+    failed = [one for one in record.tasks if one.state == "failed"]
+    rest = all(one.state == "success" for one in record.tasks if one not in failed)
+    return rest and bool(failed) and all(_has_lost_values(record, one) for one in failed)
+
+
+def _has_lost_values(record: JobRecord, task: TaskRecord) -> bool:
+    may = any(
+        f"({kind})" in struck
+        for struck in record.struck
+        for kind, outcomes in ALLOWED.items()
+        if Outcome.VALUES_LOST in outcomes
+    )
+    return may and task.tries > 1 and task.failure == "result" and _LOST in task.why
 
 
 def _is_as_planned(task: TaskRecord, planned: Planned) -> bool:

@@ -89,6 +89,45 @@ def test_a_node_whose_next_try_finds_its_sibling_failed_needs_no_class_of_its_ow
     assert len(problems(FAILED, tasks=(*FAILED.tasks, replace(late, failure="hang")))) == 1
 
 
+LOST = JobRecord(
+    plan=JobPlan(number=5, kind="lockstep", samples=8),
+    state="failed",
+    tasks=(
+        TaskRecord(state="success"),
+        TaskRecord(
+            state="failed",
+            tries=2,
+            failure="result",
+            why="the job has succeeded on node 0 and on this node, 1: an earlier try had 1 of its "
+            "ranks, and ended before it could hand on what they returned.",
+        ),
+    ),
+    rounds=TRAINED.rounds,
+    struck=("6 (SIGKILL: task process)",),
+)
+
+
+def test_a_gang_that_lost_a_task_after_its_success_may_fail_by_that_alone() -> None:
+    assert problems(LOST) == []
+    assert "left out" in "".join(problems(LOST, rounds=LOST.rounds[:1]))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"struck": ()},
+        {"struck": ("6 (SIGKILL: rank)",)},
+        {"tasks": (replace(LOST.tasks[0], state="upstream_failed"), LOST.tasks[1])},
+        {"tasks": (LOST.tasks[0], replace(LOST.tasks[1], tries=1))},
+        {"tasks": (LOST.tasks[0], replace(LOST.tasks[1], failure="user code"))},
+        {"tasks": (LOST.tasks[1], replace(LOST.tasks[1], why="a result is missing"))},
+    ],
+)
+def test_any_other_failure_of_a_gang_that_trains_is_wrong(changed: Any) -> None:
+    (told,) = problems(LOST, **changed)
+    assert "it is failed, planned was success" in told
+
+
 def test_a_sample_that_counts_twice_is_wrong() -> None:
     twice = (TRAINED.rounds[0], one_round("2", 3, [[4], [6]], [[5], [6, 7]]))
     (told,) = problems(TRAINED, rounds=twice)
