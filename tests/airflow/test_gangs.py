@@ -9,6 +9,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.airflow.client import Client, Run, Task, wait
@@ -54,13 +55,13 @@ def test_a_node_for_which_there_was_no_slot_in_time_ends_as_a_success_with_no_ra
 def parties(client: Client, meeting: Meeting) -> Iterator[dict[str, Run]]:
     """Runs that go on until a test does something about them, started together.
 
-    Two are gangs that work until they are let go, and two are gangs that have too few slots between
-    them.
+    Three are gangs that work until they are let go, and two are gangs that have too few slots
+    between them.
     """
     assert meeting
     client.await_dags("party", "squeeze")
     wanted = {"squeezed": "squeeze", "squeezed too": "squeeze"}
-    wanted |= {"lost and found": "party", "ended": "party"}
+    wanted |= {"lost and found": "party", "ended": "party", "robbed": "party"}
     runs = {name: client.trigger(dag_id) for name, dag_id in wanted.items()}
     yield runs
     for run in runs.values():
@@ -102,6 +103,24 @@ def test_a_node_that_is_killed_is_tried_again_and_joins_the_running_job(
     # Its first try may have been killed before it wrote anything.
     assert {(one["try"], one["end"]) for one in rounds[1]} - {(1, "lost")} == {(2, "success")}
     assert gang.run.task("compare").xcoms()["return_value"].keys() == {"0", "1"}
+
+
+def test_a_node_whose_task_is_lost_after_the_jobs_success_is_no_success_without_its_values(
+    parties: dict[str, Run], server: Airflow
+) -> None:
+    gang = Gang(parties["robbed"]).together()
+    tells, robbed = gang.nodes
+    process = psutil.Process(robbed.facts()["pid"])
+    process.suspend()  # it pushes nothing
+    try:
+        gang.let_go(server)
+        tells.await_state("success", seconds=60)
+    finally:
+        process.kill()
+    gang.run.finish("failed", seconds=90)
+    assert robbed.facts()["try_number"] == 2
+    assert "an earlier try had 1 of its ranks, and ended before it could hand on" in robbed.text()
+    assert robbed.stored()["elastic"]["failure"]["class"] == "result"
 
 
 def test_a_gang_that_is_cleared_after_success_runs_again_as_the_next_generation(
