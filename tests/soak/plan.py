@@ -57,7 +57,7 @@ class Outcome(StrEnum):
     """What may become of a job that a fault has struck."""
 
     AS_PLANNED = "as if nothing had happened, within its retries"
-    VALUES_LOST = "a gang that succeeded, and then lost a node's task before its values were told"
+    VALUES_LOST = "a gang that succeeded, and lost a node's agent or task before its values came"
 
 
 _TAKES_A_TASK = {
@@ -69,9 +69,9 @@ ALLOWED = {
     for kind in Kind
 }
 """A job that trains succeeds, whatever strikes it, with each sample counted once. A job that has to
-fail fails for its own reason, of its own class. No fault is an excuse. But a task that is lost
-between the success of its gang and the end of its own pushes fails in its next try, and says so:
-nobody else has what its ranks returned.
+fail fails for its own reason, of its own class. No fault is an excuse. But where an agent
+or a task is lost between the success of its ranks and the end of its own pushes, the node's next
+launch fails, and says so: nobody else has what they returned.
 """
 
 LASTING = {

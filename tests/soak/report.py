@@ -43,7 +43,7 @@ def report(
     for (kind, state, tries), count in sorted(ends.items()):
         yield f"  {kind:24} {state:10} {tries:16} {count:4}"
     if lost := sum(map(values_lost, records)):
-        yield f"{lost} gangs succeeded, and then lost a node's task before its values were told"
+        yield f"{lost} gangs succeeded, and lost a node's agent or task before its values came"
     training = [
         (job, record)
         for job, record in zip(jobs, records, strict=True)

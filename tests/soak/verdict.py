@@ -113,7 +113,7 @@ def _has_lost_values(record: JobRecord, task: TaskRecord) -> bool:
         for kind, outcomes in ALLOWED.items()
         if Outcome.VALUES_LOST in outcomes
     )
-    return may and task.tries > 1 and task.failure == "result" and _LOST in task.why
+    return may and task.failure == "result" and _LOST in task.why
 
 
 def _is_as_planned(task: TaskRecord, planned: Planned) -> bool:

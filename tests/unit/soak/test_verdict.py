@@ -118,7 +118,6 @@ def test_a_gang_that_lost_a_task_after_its_success_may_fail_by_that_alone() -> N
         {"struck": ()},
         {"struck": ("6 (SIGKILL: rank)",)},
         {"tasks": (replace(LOST.tasks[0], state="upstream_failed"), LOST.tasks[1])},
-        {"tasks": (LOST.tasks[0], replace(LOST.tasks[1], tries=1))},
         {"tasks": (LOST.tasks[0], replace(LOST.tasks[1], failure="user code"))},
         {"tasks": (LOST.tasks[1], replace(LOST.tasks[1], why="a result is missing"))},
     ],
