@@ -46,9 +46,6 @@ __all__ = ["main", "serve", "set_up_process"]
 
 # Seconds between two looks at what gives no notice: an adopted process that has ended.
 _REAP_PERIOD = 10.0
-# Seconds without any event after which processes are forked ahead. Whoever has asked for them is
-# about to return to its caller, and the kernel would let this process run in its place.
-_QUIET = 0.002
 _NO_ROOM = "the process that starts workers may have no more open files (ulimit -n)"
 
 
@@ -94,20 +91,17 @@ def serve(
         _end()
     children = Children(poll)
     own_fds = {channel_fd, agent_fd}
-    ahead: list[list[int]] = []  # the descriptors of each fork that was asked for ahead
+
+    def fork_ahead(fds: list[int]) -> None:
+        _fork_ahead(fds, own_fds, children, become_worker, may_fork, rehearse)
+
     while True:
-        ready = poll.poll(1000 * (_QUIET if ahead else _REAP_PERIOD))
-        while ahead and not ready:
-            fds = ahead.pop(0)
-            own_fds.difference_update(fds)
-            _fork_ahead(fds, own_fds, children, become_worker, may_fork, rehearse)
-            ready = poll.poll(0)
-        for fd, _ in ready:
+        for fd, _ in poll.poll(1000 * _REAP_PERIOD):
             if fd == agent_fd:
                 _end()
             elif fd != channel_fd:
                 children.on_ready(fd)
-            elif not _answer(channel, own_fds, children, become_worker, may_fork, ahead):
+            elif not _answer(channel, own_fds, children, become_worker, may_fork, fork_ahead):
                 _end()
         children.tell_statuses()
         with contextlib.suppress(OSError):  # no descriptor is free to look with
@@ -134,7 +128,7 @@ def _answer(
     children: Children,
     become_worker: Callable[[WorkerStart], NoReturn] | None,
     may_fork: Callable[[], dict[str, Any] | None],
-    ahead: list[list[int]],
+    fork_ahead: Callable[[list[int]], None] = lambda _: None,
 ) -> bool:
     """Handle one request; False if the socket is closed and there will be no more."""
     try:
@@ -145,8 +139,7 @@ def _answer(
         return False
     header = json.loads(data)
     if "ready" in header:
-        ahead.append(fds)
-        own_fds.update(fds)  # until then, they are for no other worker
+        fork_ahead(fds)
         return True
     answer: dict[str, Any] | None = None
     pidfds: list[int] = []

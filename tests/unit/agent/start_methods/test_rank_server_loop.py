@@ -8,19 +8,16 @@ import select
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
 from llutil.agent.start_methods import rank_server_loop
 from llutil.agent.start_methods.rank_server_children import Children
-from llutil.agent.start_methods.rank_server_loop import _answer, serve
-from llutil.agent.start_methods.ready_workers import READY_HEADER
-from llutil.agent.start_methods.worker_start import WorkerStart
+from llutil.agent.start_methods.rank_server_loop import _answer
 from tests.support.descriptors import few_descriptors, open_descriptors
 from tests.support.forks import fork
 
-DEADLINE = 30_000  # milliseconds
 HEADER = {"stdin": False, "stdout": False, "stderr": False, "shared_fd": False}
 
 
@@ -46,7 +43,7 @@ def _ask(room: int) -> tuple[bool, dict[str, Any], int]:
         socket.send_fds(agents, [json.dumps(HEADER).encode()], [body, write, read, body, body])
         before = open_descriptors()
         with few_descriptors(room):
-            went_on = _answer(servers, set(), Children(select.poll()), None, lambda: None, [])
+            went_on = _answer(servers, set(), Children(select.poll()), None, lambda: None)
         kept = open_descriptors() - before
         for fd in kept:
             os.close(fd)
@@ -76,62 +73,4 @@ def test_an_agent_that_dies_before_it_reads_an_answer_ends_the_server_as_any_oth
     with servers:
         servers.send(b"an answer")
         agents.close()
-        assert not _answer(servers, set(), Children(select.poll()), None, lambda: None, [])
-
-
-@pytest.fixture
-def agents(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
-    """The agent's end of the socket of a server. Each of its workers writes what is behind its
-    descriptors as its outcome, and ends.
-    """
-    monkeypatch.setattr(rank_server_loop, "_QUIET", 0.3)
-    agents, servers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    agent = os.getpid()
-    pid = fork()
-    if pid == 0:
-        agents.close()
-        serve(servers.detach(), agent, _tell_descriptors)
-    servers.close()
-    with agents:
-        yield agents
-    os.waitpid(pid, 0)
-
-
-def _tell_descriptors(start: WorkerStart) -> NoReturn:
-    for fd in start.server_fds:
-        os.close(fd)
-    os.write(start.outcome_fd, json.dumps([_behind(fd) for fd in open_descriptors()]).encode())
-    os._exit(0)
-
-
-def _behind(fd: int) -> str:
-    return os.readlink(f"/proc/self/fd/{fd}")  # noqa: PTH115 - it is no path
-
-
-def test_a_worker_comes_before_a_fork_that_was_asked_for_ahead_and_has_nothing_of_it(
-    agents: socket.socket,
-) -> None:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    body = os.memfd_create("body")
-    os.write(body, json.dumps({"env": {}, "interpreter": []}).encode())
-    folder = os.open("/", os.O_PATH)
-    ahead_exit, worker_exit, outcome = os.pipe(), os.pipe(), os.pipe()
-    with ExitStack() as stack:
-        for fd in (body, folder, *ahead_exit, *worker_exit, *outcome):
-            stack.callback(os.close, fd)
-        stack.enter_context(ours)
-        with theirs:
-            of_the_fork = {_behind(theirs.fileno()), _behind(ahead_exit[1])}
-            socket.send_fds(agents, [READY_HEADER], [theirs.fileno(), ahead_exit[1]])
-        fds = [body, worker_exit[1], folder, body, outcome[1]]
-        socket.send_fds(agents, [json.dumps(HEADER).encode()], fds)
-        descriptors = set(json.loads(os.read(outcome[0], 1 << 16)))
-        poll = select.poll()
-        poll.register(ours, select.POLLIN)
-        assert not poll.poll(0), "it was forked before the worker"
-        assert not descriptors & of_the_fork
-        assert poll.poll(DEADLINE)
-        answer, pidfds, _, _ = socket.recv_fds(ours, 4096, 1)
-        for fd in pidfds:
-            os.close(fd)
-        assert json.loads(answer)["pid"] > 0
+        assert not _answer(servers, set(), Children(select.poll()), None, lambda: None)
