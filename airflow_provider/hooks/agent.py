@@ -52,7 +52,7 @@ __all__ = ["AgentHook"]
 
 # All durations are in seconds.
 _HELLO_WITHIN = 120.0
-"""The agent's first message must come by then. Before it, torch is imported from a cold disk."""
+"""The agent's first message must come by then; it first imports torch, maybe from a cold disk."""
 _IDLE_CHECK_PERIOD = 10.0
 """The least time between two calls of ``idle_check`` while no worker runs."""
 _LONGEST_WAIT = 0.5
