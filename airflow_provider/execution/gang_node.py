@@ -11,8 +11,6 @@ import random
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow.sdk.exceptions import AirflowRuntimeError
-
 from airflow_provider.execution.dag_test import (
     DAG_TEST_RESULTS,
     DagTestGang,
@@ -114,8 +112,9 @@ def _first_look(
     """Whether the node is needed; it is if Airflow does not say."""
     try:
         return outlook(node.view(ti))
-    except AirflowRuntimeError as error:
-        log.warning("Airflow does not say how the other nodes are: %s", error)
+    except Exception as error:  # noqa: BLE001 - the XCom backend may be the user's own
+        kind = type(error).__name__
+        log.warning("Airflow does not say how the other nodes are: %s: %s", kind, error)
         return GangOpen()
 
 

@@ -153,8 +153,11 @@ class SlotWait:
     def _server_lost(self, view: GangView) -> ServerLostError | None:
         try:
             why = self._lost(view)
-        except AirflowRuntimeError as error:
-            self._log.warning("Airflow does not say where node %s is: %s", self._server, error)
+        except Exception as error:  # noqa: BLE001 - the XCom backend may be the user's own
+            kind = type(error).__name__
+            self._log.warning(
+                "Airflow does not say where node %s is: %s: %s", self._server, kind, error
+            )
             return None
         return None if why is None else ServerLostError(why)
 
@@ -165,8 +168,9 @@ class SlotWait:
     def _look(self) -> GangView | None:
         try:
             self._view = self._node.view(self._context["ti"], server=self._server)
-        except AirflowRuntimeError as error:
-            self._log.warning("Airflow does not say how the other nodes are: %s", error)
+        except Exception as error:  # noqa: BLE001 - as above
+            kind = type(error).__name__
+            self._log.warning("Airflow does not say how the other nodes are: %s: %s", kind, error)
             return None
         return self._view
 

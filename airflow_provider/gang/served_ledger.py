@@ -92,8 +92,6 @@ class ServingNode:
 
         :raises InfrastructureError: Airflow does not take it, though its client tried for a while.
         """
-        from airflow.sdk.exceptions import AirflowRuntimeError
-
         notice = LedgerNotice(
             ti_id=str(self._ti.id),
             try_number=self._ti.try_number,
@@ -104,9 +102,9 @@ class ServingNode:
         )
         try:
             self._ti.xcom_push(key=NOTICE, value=notice.to_json())
-        except AirflowRuntimeError as error:
+        except Exception as error:  # noqa: BLE001 - the XCom backend may be the user's own
             raise InfrastructureError(
                 "Airflow does not take where the other nodes find the ledger of this gang (the "
-                f"XCom {NOTICE!r}): {error}"
+                f"XCom {NOTICE!r}): {type(error).__name__}: {error}"
             ) from error
         self._log.info("the other nodes find the ledger by the XCom %r", NOTICE)

@@ -147,19 +147,16 @@ class SiblingNode:
 
     def _look(self) -> tuple[LedgerNotice | None, str]:
         """The notice of a node 0 that answers; without one, why there is none."""
-        from airflow.sdk.exceptions import (
-            AirflowFailException,
-            AirflowRuntimeError,
-            AirflowSkipException,
-        )
+        from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
         try:
             view = self._view = self._node.view(self._ti, server=SERVING_NODE)
             state = view.states[SERVING_NODE]
             notice = self._notice() if state == "running" else None
-        except AirflowRuntimeError as error:  # one look among many
-            self._view = None
-            return None, f"Airflow does not say how node {SERVING_NODE} is: {error}"
+        except Exception as error:  # noqa: BLE001 - the XCom backend may be the user's own
+            self._view = None  # one look among many
+            told = f"{type(error).__name__}: {error}"
+            return None, f"Airflow does not say how node {SERVING_NODE} is: {told}"
         match outlook(view):
             case GangDone(why):
                 raise NotNeededError(why)

@@ -56,24 +56,30 @@ def ago(seconds):
 
 class Instance:
     """Node 1's task instance. ``looks`` are what Airflow says of node 0, one a look, and the last
-    one for ever. ``notices`` are what node 0 has pushed, likewise.
+    one for ever; at "refused" the deployment's XCom backend fails. ``notices`` are what node 0 has
+    pushed, likewise.
     """
 
     dag_id, run_id, try_number = "d", "r", 1
 
     def __init__(self, *looks):
         self._looks = list(looks)
+        self._refused = False
         self.notices = []
         self.start_date = ago(0)
         self.first_reschedule_date = None
 
     def get_task_states(self, **_):
         state = self._looks.pop(0) if len(self._looks) > 1 else self._looks[0]
+        self._refused = state == "refused"
         if state == "away":
             raise AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR))
+        state = "success" if self._refused else state  # whose note is looked for
         return {"r": {"t_0": state, "t_1": "running", "t_2": "running"}}
 
     def xcom_pull(self, task_ids, key):
+        if self._refused:
+            raise ConnectionError("no bucket")
         if key == NOTICE:
             left = self.notices
             notice = left.pop(0) if len(left) > 1 else next(iter(left), None)
@@ -236,12 +242,19 @@ class TestWithoutAConnection:
         assert isinstance(hook.checks[1], ServerLostError)
         assert any("runs again, and that ledger is over" in line for line in logged)
 
-    def test_an_api_server_that_does_not_say_where_node_0_is_ends_no_launch(self, tries):
+    @pytest.mark.parametrize(
+        "error",
+        [
+            AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR)),
+            ConnectionError("no bucket"),
+        ],
+    )
+    def test_an_airflow_that_does_not_say_where_node_0_is_ends_no_launch(self, tries, error):
         class Mute(Instance):
             def xcom_pull(self, task_ids, key):
                 found = super().xcom_pull(task_ids, key)
                 if not self.notices[1:]:
-                    raise AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR))
+                    raise error
                 return found
 
         ti = Mute("running")
@@ -321,13 +334,17 @@ class TestByAConnection:
         with pytest.raises(AirflowFailException, match=r"would wait in vain.*node 0 is failed"):
             self.run([[10]], "running", "failed")
 
-    def test_an_api_server_that_is_away_uses_up_no_try(self):
+    @pytest.mark.parametrize("answer", ["away", "refused"])
+    def test_an_airflow_that_does_not_answer_uses_up_no_try(self, answer):
         with pytest.raises(AirflowRescheduleException):
-            self.run([[101, RendezvousTimeoutError("no round")]], "running", "away")
+            self.run([[101, RendezvousTimeoutError("no round")]], "running", answer)
         assert self.hook.checks == [None]
 
-    def test_an_api_server_that_is_away_at_the_first_look_is_no_reason_not_to_launch(self):
-        (results, _), logged = self.run([[]], "away", "running")
+    @pytest.mark.parametrize("answer", ["away", "refused"])
+    def test_an_airflow_that_does_not_answer_at_the_first_look_is_no_reason_not_to_launch(
+        self, answer
+    ):
+        (results, _), logged = self.run([[]], answer, "running")
         assert results == {0: "value"}
         assert any("Airflow does not say how the other nodes are" in line for line in logged)
 

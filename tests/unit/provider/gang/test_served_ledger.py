@@ -86,14 +86,24 @@ class TestServingNode:
             secrets.append(described.secret)
         assert len(set(secrets)) == 2
 
-    def test_a_notice_that_airflow_does_not_take_is_a_fault_of_the_infrastructure(self):
+    @pytest.mark.parametrize(
+        ("error", "why"),
+        [
+            (
+                AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR)),
+                "API_SERVER_ERROR",
+            ),
+            (ConnectionError("no bucket"), "ConnectionError: no bucket"),
+        ],
+    )
+    def test_a_notice_that_airflow_does_not_take_is_a_fault_of_the_infrastructure(self, error, why):
         class Away(Instance):
             def xcom_push(self, key, value):
-                raise AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR))
+                raise error
 
         serving = self.serving(Away())
         serving.meet(replace(CONFIG, local_addr="10.0.0.1"))
-        with pytest.raises(InfrastructureError, match=f"'{NOTICE}'.*API_SERVER_ERROR"):
+        with pytest.raises(InfrastructureError, match=f"'{NOTICE}'.*{why}"):
             serving.publish("10.0.0.1:1")
 
     def test_an_address_of_ipv6_is_bracketed(self):

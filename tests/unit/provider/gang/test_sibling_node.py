@@ -32,7 +32,7 @@ def notice(endpoint="10.0.0.1:5000", **fields):
 
 class Airflow:
     """What a task asks of Airflow: the states of node 0, one a look, and what it has pushed by
-    then.
+    then, which may also be an error of the XCom backend.
     """
 
     dag_id, run_id = "d", "r"
@@ -50,6 +50,8 @@ class Airflow:
         assert task_ids == "t"
         kind = {NOTE: SuccessNote, NOTICE: LedgerNotice}[key]
         found = self.looks[0][1]
+        if isinstance(found, Exception):
+            raise found
         return [found.to_json()] if isinstance(found, kind) else None
 
     def go_on(self):
@@ -136,10 +138,17 @@ class TestMeet:
         with pytest.raises(ServerMissingError, match="has not said yet where it serves"):
             Waiting(Airflow(("running", None)), absent=0, started=0).meet()
 
-    def test_an_api_server_that_is_away_does_not_end_the_wait(self, there):
+    @pytest.mark.parametrize(
+        ("look", "why"),
+        [
+            (("away", None), "AirflowRuntimeError: API_SERVER_ERROR"),
+            (("running", ConnectionError("no bucket")), "ConnectionError: no bucket"),
+        ],
+    )
+    def test_an_airflow_that_does_not_answer_does_not_end_the_wait(self, there, look, why):
         with structlog.testing.capture_logs() as logged:
-            Waiting(Airflow(("away", None), ("running", there)), absent=0).meet()
-        assert "Airflow does not say how node 0 is" in logged[0]["event"]
+            Waiting(Airflow(look, ("running", there)), absent=0).meet()
+        assert f"Airflow does not say how node 0 is: {why}" in logged[0]["event"]
 
     def test_a_stop_ends_the_wait(self):
         waiting = Waiting(Airflow(("queued", None)), stop_after=3)
