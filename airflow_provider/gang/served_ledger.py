@@ -102,7 +102,7 @@ class ServingNode:
         )
         try:
             self._ti.xcom_push(key=NOTICE, value=notice.to_json())
-        except Exception as error:  # noqa: BLE001 - the XCom backend may be the user's own
+        except Exception as error:  # the XCom backend may be the user's own
             raise InfrastructureError(
                 "Airflow does not take where the other nodes find the ledger of this gang (the "
                 f"XCom {NOTICE!r}): {type(error).__name__}: {error}"

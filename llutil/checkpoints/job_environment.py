@@ -17,7 +17,7 @@ from llutil.checkpoints import retention
 from llutil.checkpoints.committed import ATTEMPTS, look, success_name
 from llutil.checkpoints.interval import interval
 from llutil.checkpoints.marker import Checkpoint
-from llutil.checkpoints.place import EVERY, FOLDER, KEEP, RESUME, RESUME_SUCCEEDED, job_of
+from llutil.checkpoints.place import EVERY, FOLDER, KEEP, RESUME, job_of
 from llutil.checkpoints.store import check_store, open_store
 from llutil.errors import ConfigError, Problem
 from llutil.job_name import is_by_chance, is_id, job_name
@@ -60,14 +60,10 @@ def checkpoint_environment(config: _Config, run_id: str) -> dict[str, str]:
     folder = _folder(config, run_id)
     if not folder:
         return {}
-    variables = {FOLDER: folder, KEEP: str(config.checkpoint_keep)}
+    variables = {FOLDER: folder, KEEP: str(config.checkpoint_keep), RESUME: config.resume}
     every = None if config.checkpoint_every is None else interval(config.checkpoint_every)
     if isinstance(every, int):
         variables[EVERY] = str(every)
-    if config.resume == "never":
-        variables[RESUME] = "null"
-    elif config.resume == "always":
-        variables[RESUME_SUCCEEDED] = "1"
     return variables
 
 

@@ -3,20 +3,18 @@
 The agent sets the environment. Without an agent there is one process, and its folder is
 ``./checkpoints``. So it is for a job of one node that has no ``checkpoint_path``, in a folder of
 its own there if the job has a name; such a job of several nodes has no place that all its ranks
-share. This module may import only the standard library, ``llutil.errors``, ``llutil.job_name`` and
-``llutil.checkpoints.marker``.
+share. This module may import only the standard library, ``llutil.errors`` and
+``llutil.job_name``.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from llutil.checkpoints.marker import Checkpoint
 from llutil.errors import ConfigError
 from llutil.job_name import is_by_chance, is_id, job_name
 
@@ -27,7 +25,7 @@ __all__ = [
     "LIFE",
     "OF_THE_AGENT",
     "RESUME",
-    "RESUME_SUCCEEDED",
+    "RESUMES",
     "ROUND",
     "TIMEOUT",
     "Place",
@@ -35,17 +33,14 @@ __all__ = [
     "has_place",
     "job_of",
     "place",
-    "told_to_resume",
 ]
 
 FOLDER = "LLUTIL_CHECKPOINTS"
 """The job's own folder, or its URI. The last part of it is the name of the job in markers."""
 RESUME = "LLUTIL_RESUME"
-"""What all ranks of the round resume from: JSON with path, step and world_size, or null. Without it
-rank 0 looks.
-"""
-RESUME_SUCCEEDED = "LLUTIL_RESUME_SUCCEEDED"
-"""If it is 1, a job that has succeeded is resumed too."""
+"""One of ``RESUMES``, "auto" by default."""
+RESUMES = ("auto", "always", "never")
+"""What an earlier round has left is resumed: unless the job has succeeded since; always; never."""
 LIFE = "LLUTIL_JOB_LIFE"
 """The name of the job's life, which all of its tries share; a job that has succeeded in it is not
 begun afresh by the next try. Empty: each launch is a life of its own. Airflow's task sets it.
@@ -61,7 +56,7 @@ TIMEOUT = "LLUTIL_CHECKPOINT_TIMEOUT"
 resumes; 600 by default.
 """
 
-OF_THE_AGENT = (FOLDER, RESUME, RESUME_SUCCEEDED, ROUND, EVERY, KEEP)
+OF_THE_AGENT = (FOLDER, RESUME, ROUND, EVERY, KEEP)
 """The variables that an agent sets for its ranks, or keeps from them."""
 
 
@@ -76,7 +71,7 @@ class Place:
     round: str
     keep: int
     timeout: float
-    resume_succeeded: bool = False
+    resume: str = "auto"
     life: str = ""
     is_default: bool = False
     """Whether nobody has named the folder. Then all ranks are of one node."""
@@ -123,7 +118,7 @@ def place(environment: Mapping[str, str]) -> Place:
         round=name,
         keep=_number(environment, KEEP, "3", least=1),
         timeout=_seconds(environment, TIMEOUT, "600"),
-        resume_succeeded=_number(environment, RESUME_SUCCEEDED, "0") == 1,
+        resume=_one_of(environment, RESUME, RESUMES),
         life=environment.get(LIFE, ""),
         is_default=not folder,
     )
@@ -142,21 +137,6 @@ def checkpoint_every(environment: Mapping[str, str]) -> int:
     return _number(environment, EVERY, "1", least=1) if environment.get(EVERY) else 0
 
 
-def told_to_resume(text: str) -> Checkpoint | None:
-    """The checkpoint that the agent told this round to resume from.
-
-    :raises ConfigError: the text is not what an agent writes.
-    """
-    try:
-        fields = json.loads(text)
-        return None if fields is None else Checkpoint(**fields)
-    except (ValueError, TypeError) as error:
-        raise ConfigError(
-            f"{RESUME} is {text!r} in the environment; wanted null, or JSON with path, step and "
-            "world_size"
-        ) from error
-
-
 def _nodes(environment: Mapping[str, str]) -> int:
     """How many nodes the round has, if it is one of our own agent's; else 1."""
     return _number(environment, "GROUP_WORLD_SIZE", "1", least=1) if environment.get(ROUND) else 1
@@ -168,6 +148,16 @@ def _default_folder(environment: Mapping[str, str]) -> str:
     if not name or is_by_chance(name):
         return "checkpoints"
     return f"checkpoints/{name if is_id(name) else job_name([name], [name])}"
+
+
+def _one_of(environment: Mapping[str, str], name: str, words: tuple[str, ...]) -> str:
+    """What is said, or else the first of ``words``."""
+    text = environment.get(name) or words[0]
+    if text not in words:
+        raise ConfigError(
+            f"{name} is {text!r} in the environment; wanted one of {', '.join(map(repr, words))}"
+        )
+    return text
 
 
 def _number(environment: Mapping[str, str], name: str, default: str, least: int = 0) -> int:

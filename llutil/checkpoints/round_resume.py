@@ -65,7 +65,7 @@ def _unusable(store: Store, error: OSError) -> CheckpointStoreError:
 
 
 def _found(store: Store, place: Place) -> Checkpoint | None:
-    return newest(store, place.job, succeeded=place.resume_succeeded, life=place.life)
+    return newest(store, place.job, succeeded=place.resume == "always", life=place.life)
 
 
 def _decide(store: Store, place: Place) -> Checkpoint | None:

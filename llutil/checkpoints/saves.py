@@ -18,7 +18,7 @@ from types import TracebackType
 from llutil.checkpoints.attempt import Attempt
 from llutil.checkpoints.folder import Folder, Future
 from llutil.checkpoints.marker import Checkpoint
-from llutil.checkpoints.place import RESUME, place, told_to_resume
+from llutil.checkpoints.place import place
 from llutil.checkpoints.retention import Removal
 from llutil.checkpoints.round_resume import fence_of_round, resume_of_round
 from llutil.checkpoints.store import open_store
@@ -48,7 +48,6 @@ class Saves:
         self.left: Callable[[], None] = _nothing
         self.ended: Callable[[int | None], None] = _nothing
         self.resumed: Callable[[int], None] = _nothing
-        self._told = environment.get(RESUME)
         self._store = open_store(self.place.folder)
         self._last: Checkpoint | None = None
         self._decided: Checkpoint | None = None
@@ -74,17 +73,15 @@ class Saves:
         return Save(self, number)
 
     def resume(self) -> Checkpoint | None:
-        """What to resume from: what this round committed last, or what its agent told it, or else
-        what rank 0 finds in the store when it first asks.
+        """What to resume from: what this round committed last, or else what rank 0 finds in the
+        store when it first asks.
 
         :raises CheckpointError: rank 0 did not ask in time, or the store refuses.
         """
         if self._last is not None:
             return self._last
         if not self._is_decided:
-            if self._told:
-                self._decided = told_to_resume(self._told)
-            else:
+            if self.place.resume != "never":
                 self._decided = resume_of_round(self._store, self.place)
                 self._fence = fence_of_round(self._store, self.place)
             self._is_decided = True

@@ -15,14 +15,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from llutil.checkpoints.interval import interval
+from llutil.checkpoints.place import RESUMES
 from llutil.errors import Problem
 from llutil.launcher.config import LaunchConfig
 from llutil.launcher.output_checks import is_count
 
-__all__ = ["RESUMES", "checkpoint_problems"]
-
-RESUMES = ("auto", "always", "never")
-"""What ``resume`` may be."""
+__all__ = ["checkpoint_problems"]
 
 _WANTED = "wanted an absolute path, or a URI that fsspec knows, such as 's3://bucket/checkpoints'"
 _ONE_SLASH = re.compile(r"[a-z][a-z0-9+.-]+:(?!//)")

@@ -20,7 +20,7 @@ from llutil.checkpoints.job_environment import (
 )
 from llutil.checkpoints.local_store import LocalStore
 from llutil.checkpoints.marker import MARKER, Marker, encode
-from llutil.checkpoints.place import EVERY, FOLDER, KEEP, RESUME, RESUME_SUCCEEDED
+from llutil.checkpoints.place import EVERY, FOLDER, KEEP, RESUME
 from llutil.errors import ConfigError
 from llutil.job_name import name_by_chance
 from llutil.launcher.config import LaunchConfig
@@ -45,16 +45,12 @@ def test_ranks_are_told_where_how_often_and_how_many() -> None:
     told = checkpoint_environment(
         config(checkpoint_path="/c", checkpoint_every="100", checkpoint_keep=5), "run"
     )
-    assert told == {FOLDER: "/c/run", EVERY: "100", KEEP: "5"}
+    assert told == {FOLDER: "/c/run", EVERY: "100", KEEP: "5", RESUME: "auto"}
 
 
-@pytest.mark.parametrize(
-    ("resume", "more"),
-    [("auto", {}), ("never", {RESUME: "null"}), ("always", {RESUME_SUCCEEDED: "1"})],
-)
-def test_ranks_are_told_whether_they_resume(resume: str, more: dict[str, str]) -> None:
-    told = checkpoint_environment(config(checkpoint_path="/c", resume=resume), "run")
-    assert told == {FOLDER: "/c/run", KEEP: "3"} | more
+def test_ranks_are_told_whether_they_resume() -> None:
+    told = checkpoint_environment(config(checkpoint_path="/c", resume="never"), "run")
+    assert told == {FOLDER: "/c/run", KEEP: "3", RESUME: "never"}
 
 
 def test_ranks_count_steps_and_the_agent_counts_seconds() -> None:

@@ -4,16 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llutil.checkpoints.marker import Checkpoint
-from llutil.checkpoints.place import (
-    FOLDER,
-    KEEP,
-    ROUND,
-    TIMEOUT,
-    has_place,
-    place,
-    told_to_resume,
-)
+from llutil.checkpoints.place import FOLDER, KEEP, RESUME, ROUND, TIMEOUT, has_place, place
 from llutil.errors import ConfigError
 from llutil.job_name import job_name, name_by_chance
 
@@ -83,20 +74,10 @@ def test_a_job_of_several_nodes_has_a_place_only_by_a_checkpoint_path() -> None:
         ({"RANK": "-1"}, "RANK is '-1'"),
         ({KEEP: "0"}, "LLUTIL_CHECKPOINT_KEEP is '0'"),
         ({TIMEOUT: "soon"}, "LLUTIL_CHECKPOINT_TIMEOUT is 'soon'"),
+        ({RESUME: "no"}, "LLUTIL_RESUME is 'no' in the environment; wanted one of 'auto', 'always"),
         ({TIMEOUT: "nan"}, "LLUTIL_CHECKPOINT_TIMEOUT is 'nan'"),
     ],
 )
 def test_a_variable_that_cannot_be_is_named(environment: dict[str, str], why: str) -> None:
     with pytest.raises(ConfigError, match=why):
         place(environment)
-
-
-def test_what_the_agent_told_is_a_checkpoint_or_none() -> None:
-    assert told_to_resume("null") is None
-    assert told_to_resume('{"path": "/a", "step": 3, "world_size": 2}') == Checkpoint("/a", 3, 2)
-
-
-@pytest.mark.parametrize("text", ["", "{", "3", '{"path": "/a"}'])
-def test_what_no_agent_writes_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="wanted null, or JSON with path, step and world_size"):
-        told_to_resume(text)

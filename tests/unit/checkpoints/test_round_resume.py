@@ -15,7 +15,7 @@ import pytest
 from llutil.checkpoints.committed import folder_name, look
 from llutil.checkpoints.job_environment import note_success
 from llutil.checkpoints.marker import Checkpoint
-from llutil.checkpoints.place import FOLDER, LIFE, RESUME, RESUME_SUCCEEDED, ROUND, TIMEOUT
+from llutil.checkpoints.place import FOLDER, LIFE, RESUME, ROUND, TIMEOUT
 from llutil.checkpoints.saves import Saves
 from llutil.checkpoints.store import Store, open_store
 from llutil.errors import CheckpointAbandonedError, CheckpointError, CheckpointStoreError
@@ -214,14 +214,14 @@ def test_a_job_that_has_succeeded_begins_afresh_unless_asked_otherwise(
     with caplog.at_level(logging.INFO):
         assert rank_of(folder, 0, 1).resume() is None
     assert "is not resumed from: job 'job' has succeeded since, and begins afresh" in caplog.text
-    assert step_of(rank_of(folder, 0, 1, **{RESUME_SUCCEEDED: "1"}).resume()) == 100
+    assert step_of(rank_of(folder, 0, 1, **{RESUME: "always"}).resume()) == 100
     save(folder, 10)  # a smaller step, and newer all the same
     assert step_of(rank_of(folder, 0, 2).resume()) == 10
     assert step_of(rank_of(folder, 1, 2).resume()) == 10
     assert note_success(folder)
     assert note_success(folder)
     assert rank_of(folder, 0, 1).resume() is None
-    assert step_of(rank_of(folder, 0, 1, **{RESUME_SUCCEEDED: "1"}).resume()) == 10
+    assert step_of(rank_of(folder, 0, 1, **{RESUME: "always"}).resume()) == 10
     assert "ignored" not in caplog.text
 
 
@@ -279,8 +279,8 @@ def test_a_note_of_success_that_names_no_number_is_ignored_and_named(
 
 def test_a_round_that_begins_afresh_resumes_from_what_it_has_committed_itself(folder: str) -> None:
     save(folder, 3)
-    rank = rank_of(folder, 0, 1, **{RESUME: "null"})
+    rank = rank_of(folder, 0, 1, **{RESUME: "never"})
     assert rank.resume() is None
     save(folder, 2, rank)
     assert step_of(rank.resume()) == 2
-    assert rank_of(folder, 0, 1, **{RESUME: "null"}).resume() is None
+    assert rank_of(folder, 0, 1, **{RESUME: "never"}).resume() is None

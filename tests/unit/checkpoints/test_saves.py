@@ -368,11 +368,9 @@ def test_a_rank_0_of_an_earlier_round_commits_nothing_that_was_removed(folder: s
     assert newest.step == 11
 
 
-def test_a_round_resumes_from_what_its_agent_told_until_it_has_committed(folder: str) -> None:
+def test_a_round_that_never_resumes_does_so_from_what_it_has_committed_itself(folder: str) -> None:
     save(rank_of(folder, 0, 1), 3)()
-    told = rank_of(folder, 0, 1, **{RESUME: '{"path": "/old", "step": 1, "world_size": 4}'})
-    assert told.resume() == Checkpoint("/old", 1, 4)
-    afresh = rank_of(folder, 0, 1, **{RESUME: "null"})
+    afresh = rank_of(folder, 0, 1, **{RESUME: "never"})
     assert afresh.resume() is None
     path = save(afresh, 2)()
     assert afresh.resume() == rank_of(folder, 0, 1).resume() == Checkpoint(path, 2, 1)
