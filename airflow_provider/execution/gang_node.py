@@ -89,7 +89,6 @@ def run_node(
         return _run_dag_test(node, task, ti, log)
     match _first_look(node, ti, log):
         case GangLost(why) if task.returns:
-            task.launch(locally=False)  # which makes the state that tells of the failure
             raise ResultError(why)
         case GangDone(why) | GangLost(why):
             log.info("%s: %s ends as a success, with no ranks", why, node.name)

@@ -18,9 +18,12 @@ _SHORTEST = 4
 """Characters of a secret that is looked for; a shorter one would take letters out of words."""
 
 
-def hider(config: LaunchConfig) -> Callable[[str], str]:
-    """What takes the secrets of ``config``, and all that Airflow knows, out of a text."""
-    values = (value for value in config.rdzv_configs.values() if isinstance(value, Secret))
+def hider(config: LaunchConfig | None) -> Callable[[str], str]:
+    """What takes the secrets of ``config``, if there is one, and all that Airflow knows, out of a
+    text.
+    """
+    options = {} if config is None else config.rdzv_configs
+    values = (value for value in options.values() if isinstance(value, Secret))
     secrets = [str(value) for value in values if len(value) >= _SHORTEST]
 
     def hide(text: str) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowRescheduleException, AirflowSkipException
@@ -20,27 +21,16 @@ from llutil.checkpoints.place import FOLDER
 from llutil.errors import LaunchError
 
 if TYPE_CHECKING:
+    from airflow_provider.gang.node import GangNode
     from llutil.launcher.config import LaunchConfig
 
-__all__ = ["job_state", "outcome_told"]
+__all__ = ["job_state", "outcome_told", "state_without_launch"]
 
 
 def job_state(
     context: Mapping[str, Any], config: LaunchConfig, log: logging.Logger
 ) -> JobState | None:
-    """Keeps the state of the task of ``context``; None if that is not possible.
-
-    Under ``dag.test()`` there is no supervisor who would serve another thread (Airflow 3.3).
-    """
-    if is_dag_test():
-        return None
-    store = context.get("task_state_store")
-    if store is None:
-        log.info(
-            "this Airflow has no task_state_store, which 3.3 has: the job cannot be steered by the "
-            "task's state"
-        )
-        return None
+    """Keeps the state of the task of ``context``; None if that is not possible."""
     folder = checkpoint_environment(config, config.run_id).get(FOLDER, "")
     facts = LaunchFacts(
         try_number=context["ti"].try_number,
@@ -52,6 +42,38 @@ def job_state(
         folder=folder,
         resume=config.resume,
     )
+    return _kept(context, facts, config, log)
+
+
+def state_without_launch(
+    context: Mapping[str, Any], node: GangNode | None, log: logging.Logger
+) -> JobState | None:
+    """Keeps the state of a task that ends before it has a launch, since its configuration is
+    refused or the gang of ``node`` does not need it; None if that is not possible.
+    """
+    facts = LaunchFacts(try_number=context["ti"].try_number, folder=None)
+    if node is not None:
+        label, least, most = node.name, node.min_nodes, node.nodes
+        facts = replace(facts, label=label, min_nodes=least, max_nodes=most)
+    return _kept(context, facts, None, log)
+
+
+def _kept(
+    context: Mapping[str, Any],
+    facts: LaunchFacts,
+    config: LaunchConfig | None,
+    log: logging.Logger,
+) -> JobState | None:
+    """Under ``dag.test()`` there is no supervisor who would serve another thread (Airflow 3.3)."""
+    if is_dag_test():
+        return None
+    store = context.get("task_state_store")
+    if store is None:
+        log.info(
+            "this Airflow has no task_state_store, which 3.3 has: the job cannot be steered by the "
+            "task's state"
+        )
+        return None
     return JobState(store, log, facts, hide=hider(config), limit=_limit())
 
 
@@ -64,16 +86,26 @@ def _limit() -> int:
 
 
 @contextmanager
-def outcome_told(states: list[JobState]) -> Iterator[None]:
-    """Around a try: tell its end to the ``states`` that were made meanwhile."""
+def outcome_told(
+    states: list[JobState], without_launch: Callable[[], JobState | None]
+) -> Iterator[None]:
+    """Around a try: tell its end to the ``states`` that were made meanwhile, or to the state
+    ``without_launch`` if there was none.
+    """
     try:
         yield
     except BaseException as error:
-        for state in states:
-            state.close(_ended(error))
+        _tell(_ended(error), states, without_launch)
         raise
-    for state in states:
-        state.close(Ended(outcome="succeeded", succeeded=True))
+    _tell(Ended(outcome="succeeded", succeeded=True), states, without_launch)
+
+
+def _tell(
+    ended: Ended, states: list[JobState], without_launch: Callable[[], JobState | None]
+) -> None:
+    made = None if states else without_launch()
+    for state in states if made is None else [made]:
+        state.close(ended)
 
 
 def _ended(error: BaseException) -> Ended:

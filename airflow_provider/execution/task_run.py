@@ -20,7 +20,7 @@ from airflow_provider.execution.checkpoint_job import checkpoint_job
 from airflow_provider.execution.dag_test import LOCAL_PARAMETERS, is_dag_test
 from airflow_provider.execution.gang_node import Stoppable, run_node
 from airflow_provider.execution.kept_ready import seconds_kept_ready
-from airflow_provider.execution.kept_state import job_state, outcome_told
+from airflow_provider.execution.kept_state import job_state, outcome_told, state_without_launch
 from airflow_provider.execution.launch import Launch
 from airflow_provider.execution.launch_task import LaunchTask
 from airflow_provider.execution.left_checkpoint import LeftCheckpoint
@@ -109,7 +109,7 @@ class TaskRun:
     def _run(self, log: logging.Logger) -> tuple[dict[int, Any], dict[str, Any]]:
         """Returns what each rank returned, and a gang's note for XCom, if there is one."""
         try:
-            with self._metrics.outcome_told(), outcome_told(self._states):
+            with self._metrics.outcome_told(), outcome_told(self._states, self._without_launch):
                 if self._node is None:
                     hook = self.hook()
                     self.on_running(hook)
@@ -122,6 +122,9 @@ class TaskRun:
                 keep_unpushed(self._returned, self._kept_folder())
             raise
         return results, {NOTE: note.to_json()}
+
+    def _without_launch(self) -> JobState | None:
+        return state_without_launch(self.context, self._node, self._operator.log)
 
     def _succeeded(self, results: Mapping[int, Any]) -> None:
         """From here on, no failure is one of the job: the retry policy looks at this."""

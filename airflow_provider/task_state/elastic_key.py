@@ -78,17 +78,12 @@ class ElasticKey:
             case _:
                 pass
 
-    def end(self, ended: Ended, now: dt.datetime) -> bool:
-        """The try has ended. Returns whether there was anything to say: what an agent has told, or
-        a failure without one, as of a try that finds why the one before had failed.
-        """
+    def end(self, ended: Ended, now: dt.datetime) -> None:
+        """The try has ended, maybe without an agent that has told anything."""
         if self._rounds.seen() is None:
-            if ended.failure is None:
-                return False
             self._rounds.hear(NodeStatus(self._without_agent()), now)
         self._rounds.end(now, ended.outcome, succeeded=ended.succeeded)
         self._write(ended)
-        return True
 
     def _without_agent(self) -> JobStatus:
         """What is known of this node if no agent has told its status."""

@@ -27,7 +27,8 @@ __all__ = ["Ended", "LaunchFacts", "elastic_note"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchFacts:
     """What a task knows before its job begins. ``folder`` is where the job's checkpoints are, empty
-    if it has no place for them; ``resume`` is the parameter of that name.
+    if it has no place for them, and None if that is not known; ``resume`` is the parameter of that
+    name.
     """
 
     try_number: int
@@ -36,7 +37,7 @@ class LaunchFacts:
     label: str = ""
     min_nodes: int = 1
     max_nodes: int = 1
-    folder: str = ""
+    folder: str | None = ""
     resume: str = "auto"
 
 

@@ -63,7 +63,7 @@ class JobState(JobListener):
     ) -> None:
         self._hide = hide
         self._try_number = facts.try_number
-        self._folder = facts.folder
+        self._folder = facts.folder or ""
         self._steer: Steer | None = None
         self._thread = StoreThread(StoreWork(store, self._obey, log, _now), log)
         self._elastic = ElasticKey(facts, self._thread, log, hide, limit)
@@ -132,14 +132,14 @@ class JobState(JobListener):
         self._steer = None
 
     def close(self, ended: Ended) -> None:
-        """The try has ended. If no agent has told of its job, nothing is said but a failure."""
+        """The try has ended. If no worker has run, only the key ``elastic`` tells it."""
         if self._stopped is not None:
             ended = replace(ended, outcome=self._words(self._stopped))
         if self._world_size:
             self._note_progress()
             self._tell(ended.outcome)
-        if self._elastic.end(ended, _now()) or self._world_size:
-            self._thread.close(_LEAVE_WITHIN, succeeded=ended.succeeded)
+        self._elastic.end(ended, _now())
+        self._thread.close(_LEAVE_WITHIN, succeeded=ended.succeeded)
 
     def _listen(self, *, on: bool) -> None:
         self._hears = on

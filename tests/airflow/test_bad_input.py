@@ -35,6 +35,9 @@ def test_task_fails_with_an_error_that_says_what_is_wrong(run: Run, task_id: str
         for error in record.get("error_detail") or []
     ]
     assert any(all(word in error for word in words) for error in errors), task.text()
+    note = task.stored()["elastic"]
+    assert (note["doing"], note["succeeded"]) == ("ended", False)
+    assert all(word in note["failure"]["report"] for word in words), note
 
 
 @pytest.mark.parametrize("run", ["bad_input"], indirect=True)

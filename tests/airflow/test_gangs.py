@@ -148,6 +148,7 @@ def test_one_cleared_node_that_cannot_reach_the_others_fails_at_once_and_says_wh
     text = task.text()
     assert "needs 2 of 2 nodes, and only 1 can still come (node 0 is success)" in text
     assert "Clear the whole task" in text
+    assert "only 1 can still come" in task.stored()["elastic"]["outcome"]
     assert run.task("play", 0).state() == "success"
 
 
@@ -176,6 +177,8 @@ def test_gangs_that_cannot_form_give_their_slots_back_and_wait_for_nodes_that_st
         held,
         lambda: "\n".join(run.tail() for run in runs),
     )
+    note = slow.stored()["elastic"]
+    assert (note["doing"], note["outcome"]) == ("waits", "waits for its siblings, without a slot")
     sibling = slow.run.task("fit_in", 1 - slow.map_index)
     wider = {"pool": "narrow", "slots": 3, "description": "", "include_deferred": False}
     client.ask("PATCH", "pools/narrow", json=wider)

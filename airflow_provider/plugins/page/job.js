@@ -138,11 +138,13 @@ function jobCurves(nodes) {
 }
 
 function checkpointsOf(nodes) {
-  const told = nodes
+  const all = nodes
     .map((node) => ({ value: record(node.elastic.checkpoints), at: node.writtenAt }))
     .filter((one) => one.value !== null);
+  // A task that has ended before its launch does not know the folder.
+  const told = all.filter((one) => one.value.folder !== null);
   const steps = new Map();
-  for (const { value } of told) {
+  for (const { value } of all) {
     for (const one of last(value.committed, 20)) {
       const step = count(record(one)?.step);
       if (step !== null) {

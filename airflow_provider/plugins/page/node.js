@@ -80,7 +80,7 @@ export function nodeOf(instance, entries, trouble, now) {
     earlier,
     stale: running && !earlier && sign !== null && now - sign > latest * 1000,
     hears: state.control === "taken here" && !earlier,
-    is: text(state.is, 1000),
+    is: text(elastic.outcome, 1000) || text(state.is, 1000),
     since: time(state.since),
     worldSize: count(elastic.world_size) ?? count(state.world_size),
     doing: text(elastic.doing),

@@ -4,11 +4,16 @@ an Airflow that does not answer.
 
 from __future__ import annotations
 
+import logging
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from airflow_provider.task_state.elastic_note import Ended, LaunchFacts
+from airflow_provider.task_state.job_state import JobState
+from llutil.failure import JobFailure
 from tests.integration.provider.plugins.rest_api import World
 from tests.integration.provider.plugins.told_jobs import Told, failed_gang, instance, running_gang
 from tests.support.browsers import open_page
@@ -159,9 +164,24 @@ def _left_out() -> Told:
     return gang
 
 
+def _without_launch(state: str, why: str, failure: JobFailure | None = None) -> Told:
+    """A task that has ended before it had a launch."""
+    store: dict[str, Any] = {}
+    client = SimpleNamespace(get=store.get, set=store.__setitem__, delete=store.pop)
+    kept = JobState(client, logging.getLogger("t"), LaunchFacts(try_number=1, folder=None))
+    kept.close(Ended(outcome=why, failure=failure, report=why if failure else ""))
+    return {-1: (instance(state=state), store)}
+
+
+_REFUSED = "nproc_per_node is 0; wanted 1 to 256"
+
+
 @pytest.mark.parametrize(
     ("job", "state", "said"),
     [
+        (_without_launch("failed", "failed: 1 node can still come"), "Failed", "1 node can still"),
+        (_without_launch("failed", "failed", JobFailure(why=_REFUSED)), "Failed", _REFUSED),
+        (_without_launch("skipped", "skipped"), "Skipped", "Airflow skipped this task"),
         ({-1: (instance(state="success"), {})}, "Succeeded", "another operator's"),
         ({-1: (instance(state=None), {})}, "Not started", "has not started"),
         ({-1: (instance(), {})}, "Starts", "said nothing yet"),
@@ -185,6 +205,13 @@ def test_it_shows_what_there_is_and_says_what_it_lacks(
     expect(page.locator("[data-role=state]")).to_have_text(state)
     expect(page.locator("main")).to_contain_text(said)
     assert "cannot be shown" not in page.locator("main").inner_text()
+
+
+def test_what_is_not_known_of_checkpoints_is_not_told(page: Page, world: World) -> None:
+    world.tell(_without_launch("failed", "failed", JobFailure(why=_REFUSED)))
+    page.goto(world.address())
+    expect(page.locator("main")).to_contain_text(_REFUSED)
+    assert "a rerun begins" not in page.locator("main").inner_text()
 
 
 def test_a_name_of_10_kb_fits_a_phone(browser: Browser, world: World) -> None:

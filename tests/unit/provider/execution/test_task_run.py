@@ -14,7 +14,7 @@ from airflow_provider.execution import worker_files
 from airflow_provider.execution.launch import Launch
 from airflow_provider.execution.task_run import TaskRun
 from airflow_provider.operators.elastic import ElasticLaunchOperator
-from llutil.errors import ResultError
+from llutil.errors import ConfigError, ResultError
 
 
 @pytest.fixture
@@ -86,6 +86,18 @@ def test_what_has_struck_a_job_is_known_by_its_name_in_all_of_its_tries(run_of):
 
 def test_without_checkpoints_airflow_is_not_asked_for_a_folder(launched):
     assert launched().config.checkpoint_job == ""
+
+
+def test_a_configuration_that_is_refused_is_in_the_state_of_the_task(run_of):
+    kept = {}
+    run = run_of()
+    run.context["task_state_store"] = SimpleNamespace(
+        get=kept.get, set=kept.__setitem__, delete=kept.pop
+    )
+    run._operator.nproc_per_node = 0
+    with pytest.raises(ConfigError):
+        run.run(logging.getLogger(__name__))
+    assert "nproc_per_node is 0" in kept["elastic"]["failure"]["why"]
 
 
 @pytest.fixture

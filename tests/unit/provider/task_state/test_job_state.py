@@ -262,11 +262,19 @@ def test_a_failure_before_any_agent_ran_is_told_and_what_was_told_before_is_kept
     assert [one["round"] for one in note["rounds"]] == [7]
 
 
-def test_a_try_in_which_no_worker_ran_leaves_the_state_as_it_is(state, store):
-    state.begin(lambda *_: None)
-    state.end()
-    state.close(Ended(outcome="failed: no nodes"))
-    assert (store.values, store.threads) == ({}, set())
+@pytest.mark.parametrize(
+    ("ended", "doing"),
+    [
+        (Ended(outcome="failed: no nodes"), "ended"),
+        (Ended(outcome="waits for its siblings, without a slot", goes_on=True), "waits"),
+        (SUCCESS, "ended"),
+    ],
+)
+def test_a_try_in_which_no_worker_ran_tells_its_end(state, store, ended, doing):
+    state.close(ended)
+    note = store.values["elastic"]
+    assert store.values.keys() == {"elastic"}
+    assert (note["try"], note["doing"], note["outcome"]) == (2, doing, ended.outcome)
 
 
 def test_the_end_of_a_task_waits_for_airflow_for_a_while_only(state, store, monkeypatch, caplog):
