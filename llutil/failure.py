@@ -43,7 +43,7 @@ class FailureClass(StrEnum):
     OUT_OF_MEMORY = "out of memory"
     """An allocation failed, or the kernel killed a rank and its memory cgroup counted that."""
     HANG = "hang"
-    """A collective or a wait for other ranks ran into its timeout."""
+    """A wait for other ranks ran into its timeout, a rank made no more progress, or did not end."""
     USER_CODE = "user code"
     """Exceptions, exit codes, and crashes of native code."""
     BAD_CONFIGURATION = "bad configuration"

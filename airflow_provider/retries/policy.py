@@ -59,7 +59,8 @@ class ElasticRetryPolicy(RetryPolicy):
 
     :param infrastructure: the store, the network or a node failed, or somebody sent SIGKILL.
     :param preemption: the job was asked to end: the worker is stopped, or a signal came.
-    :param hang: a collective or a wait for other ranks ran into its timeout.
+    :param hang: a wait for other ranks ran into its timeout, a rank made no more progress, or did
+        not end.
     :param out_of_memory: an allocation failed, or the kernel killed for lack of memory.
     :param user_code: exceptions, exit codes and crashes of the user's code.
     :param bad_configuration: the user's code never began.

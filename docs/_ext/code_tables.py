@@ -39,12 +39,14 @@ def _docstring(module: str) -> str:
 
 
 def errors() -> list[Class]:
-    """Every class of errors that people may see, each after what it is derived from."""
+    """Every class of errors that people may see, each after what it is derived from. A private
+    class is not told.
+    """
 
     def below(root: Class) -> Iterator[Class]:
         yield root
         for one in classes():
-            if root.name in one.bases:
+            if root.name in one.bases and not one.name.startswith("_"):
                 yield from below(one)
 
     return [one for root in _ROOTS for one in below(class_at(*root))]

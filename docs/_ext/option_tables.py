@@ -40,11 +40,16 @@ def _default(name: str, value: Any) -> str:
     return f"`{value!r}`".replace("'", '"') if isinstance(value, str) else f"{value}"
 
 
-def _parameters(owner: Any, texts: Mapping[str, str], templated: Iterable[str] = ()) -> str:
+def _parameters(
+    owner: Any,
+    texts: Mapping[str, str],
+    templated: Iterable[str] = (),
+    left_out: Iterable[str] = (),
+) -> str:
     """The parameters of a callable, each with its default and what the docstring says."""
     rows = []
     for name, parameter in inspect.signature(owner).parameters.items():
-        if name not in texts or name in _SET_BY_GANG:
+        if name not in texts or name in left_out:
             continue
         text = re.sub(r" *\(templated[^)]*\)$", "", texts[name])
         told = text + (" *t*" if name in templated else "")
@@ -57,7 +62,7 @@ def _operator() -> str:
     from airflow_provider.parameters.operator_parameters import TEMPLATED
 
     texts = fields(ElasticLaunchOperator.__doc__ or "")
-    return _parameters(ElasticLaunchOperator, texts, TEMPLATED)
+    return _parameters(ElasticLaunchOperator, texts, TEMPLATED, _SET_BY_GANG)
 
 
 def _gang() -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 __all__ = ["ROOM_VARIABLE", "move_environment", "room", "show", "shown_room", "shown_size"]
 
 ROOM_VARIABLE = "LLUTIL_AGENT_SERVER_ROOM"
-"""A variable that only makes room."""
+"""It holds nothing, and makes room in the memory where the kernel shows the environment."""
 
 # The kernel's limit for one string is 128 KiB (execve(2)).
 _ROOM = 120_000

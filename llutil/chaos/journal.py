@@ -16,7 +16,7 @@ from pathlib import Path
 __all__ = ["JOURNAL", "is_kept", "note_samples", "write"]
 
 JOURNAL = "LLUTIL_CHAOS_JOURNAL"
-"""The variable with the folder."""
+"""The folder where it is noted which faults have struck a job, so that none strikes twice."""
 _ROUND = "LLUTIL_ROUND"
 
 _file: tuple[int, int] | None = None

@@ -3,6 +3,6 @@
 __all__ = ["CHAOS"]
 
 CHAOS = "LLUTIL_CHAOS"
-"""What is in it: ``llutil.chaos.rank_faults``. A launch inside a rank does not hand it on: that is
-another job.
+"""The faults that strike a job, as JSON: see ``llutil.chaos.rank_faults``. A launch inside a rank
+does not hand it on: that is another job.
 """
