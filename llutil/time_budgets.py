@@ -18,6 +18,7 @@ __all__ = [
     "KILLED",
     "LEDGER_CLOSED",
     "LEDGER_LEFT",
+    "SUCCESS_NOTED",
     "StopBudget",
 ]
 
@@ -42,6 +43,11 @@ LEDGER_CLOSED = 5.0
 
 HELPER_ENDED = 2.5
 """Seconds for a fork server or a guardian to end by SIGKILL. They hold little memory."""
+
+SUCCESS_NOTED = 5.0
+"""Seconds after a stop for a job that has just succeeded to write that beside its checkpoints. Its
+ranks have ended, and need none of their grace period any more.
+"""
 
 _HELPERS = 2
 _SLACK = 5.0

@@ -80,7 +80,7 @@ class Agent(SimpleElasticAgent):
         self._guardian = guardian
         self._loop = loop
         self._observer = observer
-        self._signals = signals
+        self.signals = signals
         self._workers: RankGroup | None = None
         self._hangs = HangFinder(job.hang_timeout, job.events, loop)
         self.steering = Steering(
@@ -123,7 +123,7 @@ class Agent(SimpleElasticAgent):
 
     @prof
     def _start_workers(self, worker_group: WorkerGroup) -> dict[int, Any]:
-        self._signals.check()
+        self.signals.check()
         self._job.events.reset_slots()
         self._round = self._round_name()
         plans = [self._rank_plan(worker_group, worker) for worker in worker_group.workers]
@@ -156,7 +156,7 @@ class Agent(SimpleElasticAgent):
 
     def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, timeout: float = 30) -> None:
         del timeout  # torch's copy of the grace period, rounded to whole seconds
-        why = f"this node got {caught.name}" if (caught := self._signals.caught) else ""
+        why = f"this node got {caught.name}" if (caught := self.signals.caught) else ""
         kind = RoundEndKind.SIGNAL if why else RoundEndKind.LOST
         self._end_workers(death_sig, self._graceful_stop.grace_left, kind, why)
 
@@ -196,7 +196,7 @@ class Agent(SimpleElasticAgent):
                 guardian=self._guardian,
                 loop=self._loop,
                 observer=self._observer,
-                check=self._signals.check,
+                check=self.signals.check,
                 prepare=self._remaining_restarts > 0 or self._worker_group.group_world_size > 1,
             )
         finally:
@@ -257,7 +257,7 @@ class Agent(SimpleElasticAgent):
             return []
         self.stopwatch.round_over()
         self._hangs.end()
-        workers.stop(number, grace_period, hurry=lambda: self._signals.urgent)
+        workers.stop(number, grace_period, hurry=lambda: self.signals.urgent)
         self.steering.end()
         self._observer.round(self._restarts, 0, ())
         if kind is not None:
@@ -277,9 +277,9 @@ class Agent(SimpleElasticAgent):
         """
         job_failure = node_failure(ended, self._oom_watch.kills())
         assert job_failure.failure is not None
-        caught = self._signals.caught
+        caught = self.signals.caught
         if caught is not None and job_failure.failure.exit_status == -caught:
-            self._signals.check()
+            self.signals.check()
         own = replace(
             job_failure.failure,
             group_rank=self._worker_group.group_rank,

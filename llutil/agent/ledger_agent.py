@@ -175,7 +175,7 @@ class LedgerAgent(Agent):
             group.master_addr, group.master_port = assignment.host, assignment.port
         else:
             ask = partial(place_of_ranks_store, assignment, node)
-            group.master_addr, group.master_port = interruptible(ask, self._loop, self._signals)
+            group.master_addr, group.master_port = interruptible(ask, self._loop, self.signals)
         for local_rank, pid in self._start_workers(group).items():
             worker = group.workers[local_rank]
             worker.id = pid

@@ -40,9 +40,9 @@ class TorchBackendAgent(Agent):
         if backend_named(self._worker_group.spec.rdzv_handler.get_backend()) is STATIC:
             # torch's static rendezvous waits in C++, which no signal interrupts. After a stop the
             # call goes on alone, and nothing depends on it.
-            interruptible(lambda: join(worker_group), self._loop, self._signals)
+            interruptible(lambda: join(worker_group), self._loop, self.signals)
         else:
-            with self._signals.raising():
+            with self.signals.raising():
                 join(worker_group)
         self.stopwatch.round_found()
 
@@ -54,7 +54,7 @@ class TorchBackendAgent(Agent):
         # static one has the same nodes, and the same store, in all rounds.
         static = backend_named(group.spec.rdzv_handler.get_backend()) is STATIC
         key = f"{_ROUND}/{self._start_count}" if static else _ROUND
-        with self._signals.raising():
+        with self.signals.raising():
             if group.group_rank == 0:
                 group.store.set(key, uuid.uuid4().hex)
             return str(group.store.get(key).decode())
@@ -108,13 +108,13 @@ class TorchBackendAgent(Agent):
 
     def _nodes_wait(self) -> bool:
         """Whether nodes wait to join. A stop comes first: it ends this node's ranks in order."""
-        if self._signals.caught is not None:
+        if self.signals.caught is not None:
             return False
         try:
-            with self._signals.raising():
+            with self.signals.raising():
                 return bool(self._worker_group.spec.rdzv_handler.num_nodes_waiting() > 0)
         except SignalException:
-            self._signals.postpone()
+            self.signals.postpone()
             return False
 
     def _on_success(self, group: WorkerGroup) -> RunResult:
@@ -124,7 +124,7 @@ class TorchBackendAgent(Agent):
         ended = self._end_workers(signal.SIGKILL, 0.0, self._kind_of_success)
         values = {one.rank: one.note for one in ended}
         if group.group_world_size > 1:
-            with self._signals.raising():
+            with self.signals.raising():
                 self._exit_barrier()
         return RunResult(state=WorkerState.SUCCEEDED, return_values=values)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
@@ -95,21 +96,25 @@ def check_checkpoint_path(config: _Config, run_id: str) -> None:
         raise ConfigError(Problem("checkpoint_path", text)) from error
 
 
-def note_success(folder: str, life: str = "") -> bool:
+def note_success(folder: str, life: str = "", goes_on: Callable[[], None] = lambda: None) -> bool:
     """Write into a job's ``folder`` (``LLUTIL_CHECKPOINTS``) that the job has succeeded: its next
     life begins afresh, and does not go on from the checkpoints that are there now. A next launch in
     the same ``life`` does: whoever wanted the results may have lost them.
 
     It writes to the store, which may take long. Returns whether that is written; the log says why
     not. None of the job's ranks may run any more: their notes are removed, and what they saved of
-    checkpoints that were never committed.
+    checkpoints that were never committed. ``goes_on`` is called between two requests; what it
+    raises ends this.
     """
     store = open_store(folder)
     try:
         # Removed first: that works where nothing can be written, and makes space.
         store.remove(ATTEMPTS)
+        goes_on()
         found = look(store, job_of(folder), life)
+        goes_on()
         retention.remove(store, found.parts)
+        goes_on()
         number = max((marker.number for marker in found.markers.values()), default=0)
         if number > found.succeeded:
             store.put(success_name(number), life.encode(), durable=True)

@@ -1,29 +1,22 @@
 """Runs one ``LaunchRequest``: checks it, builds the agent, runs it, returns the results.
 
-``request_checks`` finds what is wrong with a request. ``build_agent`` makes the agent.
-``torch_errors`` turns torch's errors into those of ``llutil.errors``. ``launch_agent`` and the
-agent process of an Airflow task both call ``run``. torch is imported through the agent, after the
-checks.
+``request_checks`` finds what is wrong with a request. ``build_agent`` makes the agent. ``job_end``
+says how it ended, and ``torch_errors`` turns torch's errors into those of ``llutil.errors``.
+``launch_agent`` and the agent process of an Airflow task both call ``run``. torch is imported
+through the agent, after the checks.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llutil.chaos.job_chaos import JobChaos
-from llutil.checkpoints.job_environment import (
-    checkpoint_environment,
-    newest_checkpoint,
-    note_success,
-)
-from llutil.checkpoints.place import FOLDER, LIFE
 from llutil.errors import RendezvousError, ResultError
 from llutil.launcher.build_agent import build_agent
+from llutil.launcher.job_end import tell_end
 from llutil.launcher.os_errors import os_errors_explained
 from llutil.launcher.request import LaunchRequest
 from llutil.launcher.request_checks import check_request
@@ -55,8 +48,7 @@ def run(request: LaunchRequest) -> dict[int, Any]:
         with torch_errors_translated(rendezvous), _agent_end_recorded(agent, request.config):
             result = agent.run()
         if result is not None and not result.is_failed():
-            _say_how_it_ended(agent, request, rendezvous.run_id)
-            _say_what_is_left(request, rendezvous.run_id)
+            tell_end(agent, request, rendezvous.run_id)
         return _results(result, agent, rendezvous, request.store_value)
 
 
@@ -65,30 +57,6 @@ def _say_where_time_went(agent: Agent, request: LaunchRequest, run_id: str) -> N
     _log.info("run %r: %s", run_id, text)
     if request.observer is not None:
         request.observer.time_spent(account.seconds, account.training_share, account.restarts, text)
-
-
-def _say_how_it_ended(agent: Agent, request: LaunchRequest, run_id: str) -> None:
-    """Say that a job was stopped; or note that it has succeeded, so that a rerun begins afresh."""
-    stopped = agent.steering.stopped
-    if stopped is not None:
-        _log.info("run %r was stopped after step %d: %s", run_id, stopped.step, stopped.why)
-        if request.observer is not None:
-            request.observer.stopped(stopped.step, stopped.why)
-        return
-    if agent.success_folder:
-        note_success(agent.success_folder, os.environ.get(LIFE, ""))
-    folder = checkpoint_environment(request.config, run_id).get(FOLDER, "")
-    JobChaos(request.config, run_id, folder).forget()
-
-
-def _say_what_is_left(request: LaunchRequest, run_id: str) -> None:
-    """Tell the observer of the newest checkpoint of a job that has succeeded."""
-    folder = checkpoint_environment(request.config, run_id).get(FOLDER, "")
-    if not folder or request.observer is None:
-        return
-    found = newest_checkpoint(folder)
-    if found is not None:
-        request.observer.saved(found.step, path=found.path)
 
 
 @contextmanager

@@ -14,9 +14,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from torch.distributed.elastic.multiprocessing.api import SignalException
 
 from llutil.agent.failures.report import WorkersFailed
@@ -164,6 +166,48 @@ def test_a_job_may_be_launched_from_a_thread(method: str) -> None:
     thread.join(LIMIT)
     assert results == [{0: (0, 7), 1: (1, 7)}]
     assert difference(before) == {}
+
+
+class SilentStore(MemoryFileSystem):  # type: ignore[misc]  # fsspec is untyped
+    """A store of checkpoints that does not answer once a job has succeeded."""
+
+    protocol = "silent"
+    asked, answers = threading.Event(), threading.Event()
+    was_answered: ClassVar[list[bool]] = []
+
+    def rm_file(self, path: str) -> None:
+        if "/.attempts/" in path:
+            self.asked.set()
+            self.was_answered.append(self.answers.wait(LIMIT))
+        super().rm_file(path)
+
+
+def test_a_stop_while_a_store_does_not_note_the_success_loses_no_value_and_is_the_callers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fsspec.register_implementation("silent", SilentStore, clobber=True)
+    monkeypatch.setattr("llutil.launcher.job_end.SUCCESS_NOTED", 0.2)
+
+    def stop() -> None:
+        SilentStore.asked.wait(LIMIT)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    caught: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: caught.append(number))
+    thread = threading.Thread(target=stop)
+    try:
+        thread.start()
+        results = launch(
+            worker_functions.rank_and, 7, run_id="told", checkpoint_path="silent://bucket"
+        )
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        SilentStore.answers.set()
+    thread.join()
+    assert wait_until(lambda: SilentStore.was_answered)
+    assert SilentStore.was_answered == [True]  # it was let answer once the launch had returned
+    assert (results, caught) == ({0: (0, 7)}, [signal.SIGTERM])
+    assert wait_until(lambda: "llutil-job-end" not in {one.name for one in threading.enumerate()})
 
 
 def test_two_jobs_at_a_time_in_two_threads_do_not_touch_each_other(folder: str) -> None:
