@@ -86,7 +86,9 @@ class ElasticKey:
         self._write(ended)
 
     def _without_agent(self) -> JobStatus:
-        """What is known of this node if no agent has told its status."""
+        """What is known of this node if no agent has told its status, which would have an
+        entrypoint.
+        """
         return JobStatus(
             run_id=self._facts.run_id,
             pid=os.getpid(),

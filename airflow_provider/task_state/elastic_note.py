@@ -69,6 +69,7 @@ def elastic_note(
     """
     status = seen.status
     over = ended is not None and not ended.goes_on
+    had_agent = bool(status.entrypoint)
     note: dict[str, Any] = {
         "version": VERSION,
         "time": seen.time,
@@ -79,18 +80,20 @@ def elastic_note(
         "host": status.host,
         "label": facts.label or status.label,
         "node": seen.running.node,
-        "nodes": seen.running.nodes,
+        "nodes": seen.running.nodes if had_agent else None,
         "min_nodes": facts.min_nodes,
         "max_nodes": facts.max_nodes,
-        "world_size": seen.running.world_size,
-        "restarts": status.restarts,
-        "max_restarts": status.max_restarts,
+        "world_size": seen.running.world_size if had_agent else None,
+        "restarts": status.restarts if had_agent else None,
+        "max_restarts": status.max_restarts if had_agent else None,
         "doing": "ended" if over else "waits" if ended is not None else str(status.state),
         "detail": status.detail,
         "outcome": ended.outcome if ended is not None else "",
         "succeeded": ended.succeeded if over and ended is not None else None,
         "entrypoint": status.entrypoint,
-        "seconds": round(seen.spent.seconds if seen.spent else status.seconds, 1),
+        "seconds": round(seen.spent.seconds if seen.spent else status.seconds, 1)
+        if had_agent
+        else None,
         "rate": None if over else _rounded(status.rate),
         "seconds_left": None if over else _rounded(status.seconds_left),
         "ranks": [_rank(rank) for rank in seen.ranks],

@@ -275,6 +275,8 @@ def test_a_try_in_which_no_worker_ran_tells_its_end(state, store, ended, doing):
     note = store.values["elastic"]
     assert store.values.keys() == {"elastic"}
     assert (note["try"], note["doing"], note["outcome"]) == (2, doing, ended.outcome)
+    for name in ("nodes", "world_size", "restarts", "max_restarts", "seconds"):
+        assert note[name] is None  # nobody has told it
 
 
 def test_the_end_of_a_task_waits_for_airflow_for_a_while_only(state, store, monkeypatch, caplog):
