@@ -50,10 +50,12 @@ def configure(groups: Mapping[str, str]) -> None:
     torch 2.13's own ``initialize_metrics`` ignores its configuration, unless torch was built with
     another ``static_init``; it is called all the same.
 
+    A handler that fails later costs metrics, and not the job.
+
     :raises ConfigError: a handler cannot be made.
     """
     for group, name in groups.items():
-        metrics.configure(_handler(group, name), group)
+        metrics.configure(_Guarded(group, _handler(group, name)), group)
     metrics.initialize_metrics(metrics.MetricsConfig(dict(groups)))
 
 
@@ -76,6 +78,33 @@ def _handler(group: str, name: str) -> Any:
             "class like torch's MetricHandler"
         )
     return handler
+
+
+class _Guarded:
+    """Hands the metrics of ``group`` to ``handler``. torch puts some when the ranks have returned,
+    and an error there would lose their values.
+    """
+
+    def __init__(self, group: str, handler: Any) -> None:
+        self._group = group
+        self._handler = handler
+        self._warned = False
+
+    def emit(self, metric_data: Any) -> None:
+        """Hand one on. The first error is logged, and no other: the next would be the same."""
+        try:
+            self._handler.emit(metric_data)
+        except Exception as error:  # noqa: BLE001 - the user's code may raise anything
+            if not self._warned:
+                self._warned = True
+                _log.warning(
+                    "metrics of the group %r are lost, since emit of %s failed: %s: %s; no further "
+                    "error of it is told",
+                    self._group,
+                    type(self._handler).__name__,
+                    type(error).__name__,
+                    error,
+                )
 
 
 class Stopwatch:
@@ -133,10 +162,7 @@ class Stopwatch:
         """The job is over here. Where its time went, in words."""
         self.account.end()
         if (share := self.account.training_share) is not None:
-            try:
-                self._put("training.{}.percent", round(100 * share))
-            except Exception as error:  # noqa: BLE001 - what ranks returned must not be lost by it
-                _log.warning("the last metric was not taken: %s: %s", type(error).__name__, error)
+            self._put("training.{}.percent", round(100 * share))
         return self.account.told
 
     def _put_time(self, what: str, began_at: float) -> int:

@@ -190,3 +190,18 @@ def test_metrics_may_go_to_the_console(capsys: pytest.CaptureFixture[str]) -> No
     config = LaunchConfig(1, 1, 1, start_method="fork", metrics_cfg={"llutil": "console"})
     launch_agent(config, os.getpid, [])
     assert "[llutil]: restart.default_role.count=0" in capsys.readouterr().out
+
+
+class Away(metrics.MetricHandler):  # type: ignore[misc]
+    """Takes nothing, since what takes it is away."""
+
+    def emit(self, metric_data: Any) -> None:
+        raise ConnectionRefusedError("statsd is away")
+
+
+def test_a_handler_that_fails_costs_no_result(caplog: pytest.LogCaptureFixture) -> None:
+    handler = f"{__name__}:Away"
+    config = LaunchConfig(1, 1, 1, start_method="fork", metrics_cfg={"torchelastic": handler})
+    assert launch_agent(config, fail_once, [0]) == {0: 0}
+    warnings = [one.getMessage() for one in caplog.records if "statsd is away" in one.getMessage()]
+    assert len(warnings) == 1

@@ -108,16 +108,18 @@ def test_a_handler_that_cannot_be_made_is_a_bad_configuration(name: str, says: s
     assert says in str(caught.value)
 
 
-class Raising(torchs.MetricHandler):  # type: ignore[misc]
-    """Takes the last metric badly."""
+class Away(torchs.MetricHandler):  # type: ignore[misc]
+    """Takes nothing, since what takes it is away."""
 
     def emit(self, metric_data: Any) -> None:
-        if metric_data.name.startswith("training"):
-            raise OSError("the daemon is gone")
+        taken.append((metric_data.group_name, metric_data.name, metric_data.value))
+        raise ConnectionRefusedError("statsd is away")
 
 
-def test_a_handler_that_fails_at_the_end_costs_no_result(caplog: pytest.LogCaptureFixture) -> None:
-    configure({GROUP: f"{__name__}:Raising"})
+def test_a_handler_that_fails_is_told_all_the_same_and_warned_of_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    configure({GROUP: f"{__name__}:Away"})
     clock = Clock()
     watch = Stopwatch("trainer", clock)
     slot = Events.private().slot(0)
@@ -127,4 +129,20 @@ def test_a_handler_that_fails_at_the_end_costs_no_result(caplog: pytest.LogCaptu
         slot.report(step)
         watch.account.look([slot])
     assert watch.end() == "3 s, 67 % training (starting 1 s)"
-    assert "the last metric was not taken: OSError: the daemon is gone" in caplog.text
+    assert [name for _, name, _ in taken] == ["restart.trainer.count", "training.trainer.percent"]
+    (warning,) = (one.getMessage() for one in caplog.records)
+    assert "'llutil'" in warning
+    assert "Away failed: ConnectionRefusedError: statsd is away" in warning
+
+
+class Interrupted(torchs.MetricHandler):  # type: ignore[misc]
+    """Is interrupted."""
+
+    def emit(self, metric_data: Any) -> None:
+        raise KeyboardInterrupt
+
+
+def test_a_handler_that_is_interrupted_hides_nothing() -> None:
+    configure({GROUP: f"{__name__}:Interrupted"})
+    with pytest.raises(KeyboardInterrupt):
+        Stopwatch("trainer").workers_started(0)
