@@ -16,6 +16,10 @@ _CONGESTED = 16 << 20
 """With more bytes in the queue than this, no more output should come: some 200,000 lines."""
 _NOT_CONGESTED = 8 << 20
 """With at most so many bytes in the queue, workers' output may go on."""
+_MANY_REPLACEABLE = 1 << 18
+"""With more bytes of replaceable messages in the queue than this, none should come: minutes of
+progress.
+"""
 _SEND_BUFFER = 1 << 15
 """Size in bytes that is asked for the socket's send buffer. It is small, because what is in it when
 the task dies is lost.
@@ -30,20 +34,26 @@ class SendQueue:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._lock = threading.Lock()
-        """Guards the next five."""
-        self._queue: deque[bytes] = deque()
+        """Guards the next six."""
+        self._queue: deque[tuple[bytes, bool]] = deque()
+        """The messages, and whether each is replaceable."""
         self._queued = 0
+        self._replaceable = 0
+        """How many bytes the replaceable ones have."""
         self._head_sent = 0
         """How many bytes of the first message in the queue were sent."""
         self._closed = False
         self._unread = _Unread(sock)
 
-    def put(self, message: bytes) -> bool:
-        """Queue ``message``; False if the queue is closed. Never blocks."""
+    def put(self, message: bytes, *, replaceable: bool = False) -> bool:
+        """Queue ``message``; False if the queue is closed. Never blocks. ``replaceable`` says that
+        a newer message makes it needless.
+        """
         with self._lock:
             if not self._closed:
-                self._queue.append(message)
+                self._queue.append((message, replaceable))
                 self._queued += len(message)
+                self._replaceable += len(message) if replaceable else 0
             return not self._closed
 
     @property
@@ -63,11 +73,16 @@ class SendQueue:
         """
         return self._queued <= _NOT_CONGESTED
 
+    @property
+    def has_many_replaceable(self) -> bool:
+        """Whether so many replaceable messages wait that no more of them should come."""
+        return self._replaceable > _MANY_REPLACEABLE
+
     def flush(self) -> bool:
         """Send as much as the socket takes now; False if the socket is broken."""
         with self._lock:
             while self._queue:
-                head = self._queue[0]
+                head, replaceable = self._queue[0]
                 try:
                     sent = self._sock.send(memoryview(head)[self._head_sent :])
                 except BlockingIOError:
@@ -77,7 +92,9 @@ class SendQueue:
                 self._queued -= sent
                 self._head_sent += sent
                 if self._head_sent == len(head):
-                    self._unread.add(self._queue.popleft())
+                    self._queue.popleft()
+                    self._unread.add(head)
+                    self._replaceable -= len(head) if replaceable else 0
                     self._head_sent = 0
         return True
 
@@ -85,9 +102,10 @@ class SendQueue:
         """Accept no more messages. Return all that the task may not have read, oldest first."""
         with self._lock:
             self._closed = True
-            unread = b"".join((*self._unread.messages, *self._queue))
+            queued = (message for message, _ in self._queue)
+            unread = b"".join((*self._unread.messages, *queued))
             self._queue.clear()
-            self._queued = 0
+            self._queued = self._replaceable = 0
         return unread
 
 

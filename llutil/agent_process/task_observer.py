@@ -38,6 +38,10 @@ class TaskObserver:
         self._own_fds = own_fds
         self.sends_prefixes = False
         self.leaves_out = False
+        self._unsent: dict[type[messages.Message], messages.Message] = {}
+        """The newest progress and status that the task read too slowly for, if it is newer than the
+        one that was sent last.
+        """
 
     def fds(self) -> set[int]:
         """Those of the task socket, and ``own_fds``. While a worker holds the socket, the task does
@@ -55,6 +59,7 @@ class TaskObserver:
         """Tell the task that the ranks started, or, if ``ranks`` is empty, that they ended."""
         if ranks:
             self._record_writer.round_began()
+        self._send_unsent()
         self._task_socket.send(messages.RoundBegan(restart, world_size, ranks))
 
     def round_ended(self, end: RoundEnd) -> None:
@@ -65,13 +70,13 @@ class TaskObserver:
         """Tell the task what this node does; not while it reads too slowly, since a newer status
         follows.
         """
-        if not self.congested():
-            self._task_socket.send(messages.NodeStatus(status))
+        self._send_replaceable(messages.NodeStatus(status))
 
     def time_spent(
         self, seconds: float, training_share: float | None, restarts: int, text: str
     ) -> None:
         """Tell the task where the time of its job went."""
+        self._send_unsent()
         self._task_socket.send(messages.TimeSpent(seconds, training_share, restarts, text))
 
     def ledger_served(self, endpoint: str) -> None:
@@ -79,8 +84,10 @@ class TaskObserver:
         self._task_socket.send(messages.LedgerServed(endpoint))
 
     def progress(self, ranks: Mapping[int, tuple[int, int]], metrics: Mapping[str, float]) -> None:
-        """Send the step of each rank, and the metrics."""
-        self._task_socket.send(messages.Progress(ranks, metrics))
+        """Send the step of each rank, and the metrics; not while the task reads too slowly, since
+        newer ones follow.
+        """
+        self._send_replaceable(messages.Progress(ranks, metrics))
 
     def measured(self, what: str, seconds: float) -> None:
         """Tell the task how long something took."""
@@ -105,6 +112,20 @@ class TaskObserver:
     def when_not_congested(self, resume: Callable[[], None]) -> None:
         """Call ``resume`` once the task has read enough."""
         self._task_socket.when_not_congested(resume)
+
+    def _send_replaceable(self, message: messages.Message) -> None:
+        if self._task_socket.send(message, replaceable=True):
+            self._unsent.pop(type(message), None)
+        else:
+            self._unsent[type(message)] = message
+
+    def _send_unsent(self) -> None:
+        """Send the last progress and status, however slow the task is: where ranks begin or end,
+        and at the end, nothing newer may follow.
+        """
+        for message in self._unsent.values():
+            self._task_socket.send(message)
+        self._unsent.clear()
 
 
 def _joined(lines: Sequence[str]) -> Iterator[str]:

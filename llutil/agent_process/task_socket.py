@@ -143,14 +143,18 @@ class TaskSocket:
             )
         return self._spec
 
-    def send(self, message: messages.Message) -> None:
-        """Queue ``message`` for the task, or for the orphan log if the task is gone.
+    def send(self, message: messages.Message, *, replaceable: bool = False) -> bool:
+        """Queue ``message`` for the task, or for the orphan log if the task is gone. Never blocks.
 
-        It never blocks.
+        One that a newer one makes needless (``replaceable``) is refused while the task has left too
+        many of these unread. Returns whether it was taken.
         """
-        if not self._queue.put(messages.encode(message)):
+        if replaceable and self._queue.has_many_replaceable:
+            return False
+        if not self._queue.put(messages.encode(message), replaceable=replaceable):
             self._for_orphan_log.append(message)
         self._wake()
+        return True
 
     @property
     def task_gone(self) -> bool:

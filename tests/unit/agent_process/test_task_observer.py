@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
 from llutil.agent_process.task_observer import TaskObserver
 from llutil.agent_socket.messages import JobStatus, State
@@ -33,11 +34,11 @@ class Link:
         self.sent: list[messages.Message] = []
         self.slow = slow
 
-    def congested(self) -> bool:
-        return self.slow
-
-    def send(self, message: messages.Message) -> None:
+    def send(self, message: messages.Message, *, replaceable: bool = False) -> bool:
+        if replaceable and self.slow:
+            return False
         self.sent.append(message)
+        return True
 
 
 def test_lines_are_sent_together_and_no_message_is_much_longer_than_a_screen() -> None:
@@ -57,13 +58,45 @@ def test_lines_are_sent_together_and_no_message_is_much_longer_than_a_screen() -
 
 
 @pytest.mark.parametrize("slow", [False, True])
-def test_a_task_that_reads_too_slowly_is_told_no_status_that_a_newer_one_replaces(
+def test_a_task_that_reads_too_slowly_is_told_nothing_that_something_newer_replaces(
     slow: bool,
 ) -> None:
     link = Link(slow=slow)
     observer = TaskObserver(cast("Any", link), cast("Any", None))
     observer.status(STATUS)
+    observer.progress({0: (1, 9)}, {"loss": 1.0})
     observer.round_ended(END)
+    observer.saved(1)
+    replaced = [messages.NodeStatus(STATUS), messages.Progress({0: (1, 9)}, {"loss": 1.0})]
+    others = [messages.RoundEnded(END), messages.Saved(1)]
+    assert link.sent == (others if slow else [*replaced, *others])
+
+
+def test_the_newest_of_what_was_not_sent_comes_when_nothing_newer_will_replace_it() -> None:
+    link = Link(slow=True)
+    observer = TaskObserver(cast("Any", link), cast("Any", None))
+    last, later = {0: (9, 9)}, replace(STATUS, restarts=1)
+    observer.progress({0: (1, 9)}, {})
+    observer.progress(last, {})
+    observer.status(STATUS)
+    observer.round(0, 0, ())
+    end = [messages.Progress(last, {}), messages.NodeStatus(STATUS), messages.RoundBegan(0, 0, ())]
+    assert link.sent == end
+    observer.status(later)
     observer.time_spent(3.0, 0.5, 1, "3 s")
-    ends = [messages.RoundEnded(END), messages.TimeSpent(3.0, 0.5, 1, "3 s")]
-    assert link.sent == (ends if slow else [messages.NodeStatus(STATUS), *ends])
+    end += [messages.NodeStatus(later), messages.TimeSpent(3.0, 0.5, 1, "3 s")]
+    assert link.sent == end
+    link.slow = False
+    observer.progress(last, {})
+    observer.round(1, 0, ())
+    assert link.sent == [*end, messages.Progress(last, {}), messages.RoundBegan(1, 0, ())]
+
+
+def test_what_was_sent_since_is_not_sent_again_at_the_end() -> None:
+    link = Link(slow=True)
+    observer = TaskObserver(cast("Any", link), cast("Any", None))
+    observer.progress({0: (1, 9)}, {})
+    link.slow = False
+    observer.progress({0: (2, 9)}, {})
+    observer.round(0, 0, ())
+    assert link.sent == [messages.Progress({0: (2, 9)}, {}), messages.RoundBegan(0, 0, ())]

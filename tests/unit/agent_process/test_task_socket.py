@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from llutil.agent_process.orphan_log import OrphanLog
+from llutil.agent_process.task_observer import TaskObserver
 from llutil.agent_process.task_socket import TaskSocket
 from llutil.entrypoint import Script
 from llutil.errors import ConfigError
@@ -61,6 +63,12 @@ class Pair:
     def hear(self, count: int) -> list[wire.Message]:
         decoder, heard = Decoder(), list[wire.Message]()
         while len(heard) < count and (data := self.task.recv(1 << 16)):
+            heard += decoder.feed(data)
+        return heard
+
+    def hear_until(self, last: wire.Message) -> list[wire.Message]:
+        decoder, heard = Decoder(), list[wire.Message]()
+        while heard[-1:] != [last] and (data := self.task.recv(1 << 16)):
             heard += decoder.feed(data)
         return heard
 
@@ -210,6 +218,27 @@ def test_a_slow_task_is_not_run_over_and_resuming_waits_for_it(tmp_path: Path) -
         assert len(it.hear(sent)) == sent
         assert resumed.wait(FAR)
         assert not it.link.congested()
+
+
+@pytest.mark.parametrize("output", [0, 9 << 20], ids=["alone", "behind much output"])
+def test_what_newer_messages_replace_fills_no_queue_and_goes_on_once_it_is_read(
+    tmp_path: Path, output: int
+) -> None:
+    def ranks(step: int) -> dict[int, tuple[int, int]]:
+        return dict.fromkeys(range(8), (step, 0))
+
+    with pair(tmp_path) as it:
+        observer = TaskObserver(it.link, cast("Any", None))
+        it.link.send(wire.OutputLines(0, "stdout", "x" * output))
+        for step in range(10_000):
+            observer.progress(ranks(step), {})
+        observer.saved(1)
+        assert it.link._queue._queued < output + 400_000
+        heard = it.hear_until(wire.Saved(1))
+        assert len(heard) > 1000, "a task that is slow for some minutes misses nothing"
+        assert heard[1:-1] == [wire.Progress(ranks(step)) for step in range(len(heard) - 2)]
+        observer.progress(ranks(10_000), {})
+        assert it.hear(1) == [wire.Progress(ranks(10_000))]
 
 
 def test_resuming_is_called_at_once_where_nothing_waits(tmp_path: Path) -> None:
