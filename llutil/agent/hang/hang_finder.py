@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 
 from llutil.agent.event_loop import EventLoop
+from llutil.agent.hang.exit_watch import ExitWatch
 from llutil.agent.hang.hang_watch import HangTimeout, HangWatch, Sight, Suspicion
 from llutil.agent.hang.odd_rank import OddRank, SeenRank, hang_of
 from llutil.agent.hang.stack_text import written
@@ -39,13 +40,14 @@ class HangFinder:
 
     def __init__(self, timeout: HangTimeout, events: Events, loop: EventLoop) -> None:
         self._watch = HangWatch(timeout)
+        self._exits = ExitWatch()
         self._events = events
         self._loop = loop
 
     @property
     def next_look(self) -> float:
         """When ``look`` wants to be called, on ``time.monotonic()``; infinity if never."""
-        return self._watch.next_look
+        return min(self._watch.next_look, self._exits.next_look)
 
     def begin(self) -> None:
         """The workers of a round have been started."""
@@ -54,15 +56,17 @@ class HangFinder:
     def end(self) -> None:
         """They have ended."""
         self._watch.end()
+        self._exits = ExitWatch()
 
     def look(self, workers: RankGroup, *, one_node: bool) -> None:
         """Look whether a rank hangs or has not ended in time, if that is due.
 
         ``one_node`` says that all ranks of the job are in ``workers``.
         """
+        self._exits.look(time.monotonic(), workers.returned)
         if overdue := workers.overdue:
             self._take_as_not_ended(overdue)
-        if time.monotonic() < self.next_look:
+        if time.monotonic() < self._watch.next_look:
             return
         running = workers.running
         sights, held = self._sights(running)

@@ -19,7 +19,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-__all__ = ["AUTO", "HangTimeout", "HangWatch", "Sight", "Suspicion"]
+__all__ = [
+    "AUTO",
+    "HangTimeout",
+    "HangWatch",
+    "Sight",
+    "Suspicion",
+    "look_period",
+    "time_watched",
+]
 
 AUTO = "auto"
 """The value of ``hang_timeout`` that means: learned."""
@@ -48,6 +56,19 @@ _LONGEST_PERIOD, _SHORTEST_PERIOD, _LOOKS = 30.0, 0.05, 8
 # A node whose ranks only wait for another node leaves the first word to that node, for this share
 # of the limit.
 _PATIENCE = 0.5
+
+
+def look_period(timeout: float) -> float:
+    """Seconds between two looks at a rank that has ``timeout`` seconds for something."""
+    return min(max(timeout / _LOOKS, _SHORTEST_PERIOD), _LONGEST_PERIOD)
+
+
+def time_watched(passed: float, period: float, *, held: bool) -> float:
+    """How much of the ``passed`` seconds between two looks counts: none where a rank is ``held``,
+    and where a look came late, by a machine or an agent that stood still, not what is beyond one
+    and a half ``period``.
+    """
+    return 0.0 if held else min(passed, 1.5 * period)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +143,7 @@ class HangWatch:
 
     def __post_init__(self) -> None:
         if not isinstance(self.timeout, str | None):
-            self.period = min(max(self.timeout / _LOOKS, _SHORTEST_PERIOD), _LONGEST_PERIOD)
+            self.period = look_period(self.timeout)
 
     def begin(self, now: float) -> None:
         """New processes run the ranks from ``now`` on. What was learned stays."""
@@ -140,7 +161,7 @@ class HangWatch:
         pause, a debugger, SIGSTOP.
         """
         passed = now - self._last
-        watched = 0.0 if held else min(passed, 1.5 * self.period)
+        watched = time_watched(passed, self.period, held=held)
         self._last, self.next_look = now, now + self.period
         known, self._ranks = self._ranks, {}
         for sight in sights:

@@ -239,6 +239,15 @@ class Worker:
         self.reported_error = True
         self._stuck_note = ErrorNote(kind=kind, text=text, trace=trace, at=time.monotonic())
 
+    def is_overdue(self, now: float) -> bool:
+        """Whether it returned a value and its process should have ended by ``now``."""
+        return self.ended is None and self.exit_deadline is not None and now >= self.exit_deadline
+
+    def give_time(self, seconds: float, until: float) -> None:
+        """Let its process end so many seconds later, and not before ``until``."""
+        if self.exit_deadline is not None:
+            self.exit_deadline = max(self.exit_deadline + seconds, until)
+
     def kill_overdue(self, stacks: str = "") -> None:
         """Kill it: its process has not ended ``exit_timeout`` seconds after its value came.
         ``stacks`` shows what its threads are doing.

@@ -120,16 +120,15 @@ class RankGroup:
         return local_ranks.difference(worker.plan.local_rank for worker in self.running)
 
     @property
+    def returned(self) -> list[Worker]:
+        """The ranks that returned a value and whose processes have not ended."""
+        return [w for w in self._all if w.ended is None and w.exit_deadline is not None]
+
+    @property
     def overdue(self) -> list[Worker]:
-        """The ranks that returned a value and whose processes have not ended in time."""
+        """Those of them whose processes have not ended in time."""
         now = time.monotonic()
-        return [
-            worker
-            for worker in self._all
-            if worker.ended is None
-            and worker.exit_deadline is not None
-            and now >= worker.exit_deadline
-        ]
+        return [worker for worker in self._all if worker.is_overdue(now)]
 
     def refresh(self) -> None:
         """Check every process, in case an event was missed. The caller decides how often."""

@@ -80,10 +80,17 @@ class Guardian:
         pass
 
 
-def group_of(ranks: int, starter: Starter, loop: EventLoop, *, prepare: bool = False) -> RankGroup:
+def group_of(
+    ranks: int,
+    starter: Starter,
+    loop: EventLoop,
+    *,
+    prepare: bool = False,
+    exit_timeout: float = 0.0,
+) -> RankGroup:
     stand_ins: dict[str, Any] = {"starter": starter, "guardian": Guardian()}
     return RankGroup(
-        [_plan(rank) for rank in range(ranks)],
+        [_plan(rank, exit_timeout) for rank in range(ranks)],
         order_fd=-1,
         mark="",
         loop=loop,
@@ -93,7 +100,7 @@ def group_of(ranks: int, starter: Starter, loop: EventLoop, *, prepare: bool = F
     )
 
 
-def _plan(rank: int) -> RankPlan:
+def _plan(rank: int, exit_timeout: float) -> RankPlan:
     nowhere = Route(None, console=False)
     return RankPlan(
         rank=rank,
@@ -105,5 +112,5 @@ def _plan(rank: int) -> RankPlan:
         stderr=nowhere,
         returns=True,
         signal_session=False,
-        exit_timeout=0.0,
+        exit_timeout=exit_timeout,
     )
