@@ -146,7 +146,7 @@ class _CountingServer:
         requests: Counter[ClientState] = Counter()
 
         class CountedClient(ClientState):
-            def answer(self, request: Request) -> bytes | None:
+            def answer(self, request: Request) -> tuple[bytes, ...]:
                 requests[self] += not isinstance(request.call, Renew | KeepAlive)
                 return super().answer(request)
 

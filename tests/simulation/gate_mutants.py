@@ -15,6 +15,7 @@ from llutil.rendezvous.protocol.gate_history import GateHistory
 from llutil.rendezvous.protocol.gate_records import Gate, GateAnswer, GateDecision
 from llutil.rendezvous.protocol.parameters import ProtocolParameters
 from llutil.rendezvous.protocol.records import Assignment, Stage
+from llutil.rendezvous.protocol.round_reports import RoundReports
 from llutil.rendezvous.protocol.seal_decision import NotYet
 from llutil.rendezvous.protocol.state import State
 from tests.simulation.steps import Page, Steps
@@ -110,7 +111,7 @@ def a_gate_comes_before_a_verdict(patch: MonkeyPatch) -> None:
     real = leader_decisions._decide_running_round
 
     def decide(state: State, running: Assignment, now: float) -> Any:
-        if state.log.open_gate or state.reports.wishes:
+        if state.log.gates.of(running.stage).gate or state.reports.wishes:
             return NotYet(float("inf"), "first things first")
         return real(state, running, now)
 
@@ -119,6 +120,15 @@ def a_gate_comes_before_a_verdict(patch: MonkeyPatch) -> None:
 
 def a_wish_is_heard_again_and_again(patch: MonkeyPatch) -> None:
     patch.setattr(Gate, "has_heard", lambda gate, wish: False)
+
+
+def wishes_that_no_gate_has_heard_are_forgotten_too(patch: MonkeyPatch) -> None:
+    real = RoundReports.forget_wishes
+
+    def forget_wishes(reports: RoundReports, heard: Any) -> None:
+        real(reports, (*heard, *((wish.node, wish.number) for wish in reports.wishes)))
+
+    patch.setattr(RoundReports, "forget_wishes", forget_wishes)
 
 
 def a_member_keeps_its_wishes_to_itself(patch: MonkeyPatch) -> None:
@@ -191,6 +201,7 @@ GATE_MUTANTS = (
         ("failures end rounds", "lost members end rounds", "waits end"),
     ),
     (a_wish_is_heard_again_and_again, ("few requests",)),
+    (wishes_that_no_gate_has_heard_are_forgotten_too, ("calm wishes",)),
     (a_member_keeps_its_wishes_to_itself, ("calm wishes",)),
     (a_suspended_node_raises_gates, ("suspended nodes", "waits end")),
     (a_leader_answers_itself, ("few requests",)),

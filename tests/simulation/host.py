@@ -245,12 +245,14 @@ class Host:
                 if not self.cut:
                     stale = partial(KEYS.stale, before=before)
                     world.at(world.now + world.delayed(), self._delete, stale)
-            case do.DeleteGates(stage=stage, number=number, kept=kept):
+            case do.DeleteGates(stage=stage, number=number, kept=kept, heard=heard):
                 if "answers" in self.watches:
                     world.store.unwatch(self.watches.pop("answers"))
                 if not self.cut:
-                    stale = partial(KEYS.stale_gates, stage=stage, number=number, kept=kept)
-                    world.at(world.now + world.delayed(), self._delete, stale)
+                    stale = partial(
+                        KEYS.stale_gates, stage=stage, number=number, kept=kept, heard=heard
+                    )
+                    world.at(world.now + world.delayed(), self._delete, stale, stage)
             case do.WatchAnswers(stage=stage, number=number):
                 see_answers = partial(self._see_answers, stage, number)
                 self._watch("answers", KEYS.answers(stage, number), see_answers)
@@ -306,9 +308,14 @@ class Host:
         self.watches[name] = Watch(scope, deliver, self, seen)
         self.world.store.watch(self.watches[name])
 
-    def _delete(self, stale: Callable[[Iterable[str]], tuple[str, ...]]) -> None:
+    def _delete(
+        self, stale: Callable[[Iterable[str]], tuple[str, ...]], stage: Stage | None = None
+    ) -> None:
         store = self.world.store
-        store.delete(stale(self.reader.read_log_keys(store.look(KEYS.log))))
+        known = self.reader.read_log_keys(store.look(KEYS.log))
+        if stage is not None:
+            known |= self.reader.read_wish_keys(store.look(KEYS.reports(stage)))
+        store.delete(stale(known))
 
     def _leave(self) -> None:
         lease = self.lease

@@ -277,6 +277,21 @@ class LedgerContract:
         with pytest.raises(LeaseGone):
             world.node().session.keep_alive(lease, deadline=soon())
 
+    def test_a_session_that_kept_a_lease_alive_hears_that_it_is_over(self, world: World) -> None:
+        node = world.node()
+        lease = node.session.grant_lease(1.0, deadline=soon())
+        world.node().ledger.end_lease(lease, deadline=soon())
+
+        def says_so() -> bool:
+            try:
+                node.session.keep_alive(lease, deadline=soon())
+            except LeaseGone:
+                return True
+            return False
+
+        # No callback announces the end: the session hears of it when it renews the lease next.
+        wait_until(says_so, 10.0)
+
     # -- deleting
 
     def test_deletes_take_keys_and_folders_with_everything_below_them(self, world: World) -> None:

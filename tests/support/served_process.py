@@ -62,7 +62,7 @@ class _Observer:
                 self.records = _RecordedTree(self, history)
 
         class CountedClient(ClientState):
-            def answer(self, request: Request) -> bytes | None:
+            def answer(self, request: Request) -> tuple[bytes, ...]:
                 observer.requests[type(request.call).__name__] += 1
                 return super().answer(request)
 

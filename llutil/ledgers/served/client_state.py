@@ -19,6 +19,7 @@ from llutil.ledgers.memory import MemoryLedger, MemorySession, MemoryWatch
 from llutil.ledgers.memory_store import MemoryStore
 from llutil.ledgers.protocol import Created, Exists, SessionState, View
 from llutil.ledgers.served import messages
+from llutil.ledgers.served.message_bodies import bodies
 from llutil.ledgers.served.messages import Change, Creation, Failure, FromServer, Request
 
 __all__ = ["ClientState"]
@@ -44,13 +45,13 @@ class ClientState:
         self._sessions: dict[str, MemorySession] = {}
         """Those of the client, by lease."""
         self._watches: dict[int, _Watched] = {}
-        self._answers: dict[int, bytes] = {}
+        self._answers: dict[int, tuple[bytes, ...]] = {}
         """Those that the client may ask for again, by the numbers of their requests."""
         self._acknowledged = 0
 
-    def answer(self, request: Request) -> bytes | None:
-        """Do what the client asks, unless that was done; the answer. None if there is nothing to
-        say, or the client has said that it does not wait for it.
+    def answer(self, request: Request) -> tuple[bytes, ...]:
+        """Do what the client asks, unless that was done; the messages of the answer. There are
+        none if there is nothing to say, or the client has said that it does not wait for it.
         """
         number = request.number
         if request.acknowledged > self._acknowledged:
@@ -59,11 +60,12 @@ class ClientState:
                 del self._answers[old]
         if not number:
             done = self._perform(0, request.call)
-            return messages.encode(done) if any(map(_says_something, done.changes)) else None
+            return bodies(done) if any(map(_says_something, done.changes)) else ()
         if number <= self._acknowledged:
-            return None
+            return ()
         if number not in self._answers:
-            self._answers[number] = messages.encode(self._perform(number, request.call))
+            answer = self._perform(number, request.call)
+            self._answers[number] = bodies(answer, _in_words(request.call))
         return self._answers[number]
 
     def changes(self) -> tuple[Change, ...]:
@@ -159,6 +161,17 @@ class ClientState:
             if view is not watched.known:
                 known, watched.known = watched.known, view
                 yield _change_from(known, number, view)
+
+
+def _in_words(call: messages.Call) -> str:
+    """What a call asks for, for people."""
+    match call:
+        case messages.Read(scope):
+            return f"read {scope!r}"
+        case messages.Join(_, folder):
+            return f"join {folder!r}"
+        case _:
+            return type(call).__name__.lower()
 
 
 def _lives(session: MemorySession) -> bool:

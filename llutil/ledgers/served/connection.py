@@ -75,6 +75,8 @@ class Connection(ProcessOwned):
         self._unsent = bytearray()
         self._problem = ""
         """Why the last attempt to connect failed."""
+        self._pause = 0.0
+        """Before the next attempt. It grows until the server has said something to this client."""
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
     # -- calls, from any thread
@@ -173,17 +175,17 @@ class Connection(ProcessOwned):
 
     def _run(self) -> None:
         first, most = _PAUSE
-        pause, away_since = 0.0, time.monotonic()
+        away_since = time.monotonic()
         try:
-            while not self.closing.wait(pause) and not self.gone:
-                pause = min(most, max(first, 2 * pause))
+            while not self.closing.wait(self._pause) and not self.gone:
+                self._pause = min(most, max(first, 2 * self._pause))
                 try:
                     with self._open() as connection:
-                        pause, away_since = first, float("inf")
+                        away_since = float("inf")
                         self._read(connection)
                 except RefusedError as error:
                     self._refuse(f"{self.config} refuses this node: {error}")
-                    pause = _REFUSED_PAUSE
+                    self._pause = _REFUSED_PAUSE
                 except (OSError, HandshakeError, ValueError) as error:
                     self._problem = dial_problem(error)
                     _log.debug("%s: %s", self.config, self._problem)
@@ -270,6 +272,7 @@ class Connection(ProcessOwned):
                 return
 
     def _hear(self, message: FromServer) -> None:
+        self._pause = _PAUSE[0]
         if message.goodbye:
             self._problem = message.goodbye
             if not self.config.returns:

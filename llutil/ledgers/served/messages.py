@@ -177,7 +177,8 @@ class Creation(msgspec.Struct, frozen=True, omit_defaults=True):
 class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     """How the scope of watch ``number`` has changed since the last message about it, until
     ``revision``: the records that are new, and the keys of those that are gone. ``whole``: the new
-    ones are all that there are.
+    ones are all that there are. ``unfinished``: the rest of this change follows in further ones,
+    since one message cannot hold it; it counts when it is complete.
     """
 
     number: int
@@ -185,6 +186,7 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     put: tuple[Record, ...] = ()
     gone: tuple[str, ...] = ()
     whole: bool = False
+    unfinished: bool = False
 
 
 class Failure(msgspec.Struct, frozen=True):

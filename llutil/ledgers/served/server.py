@@ -28,6 +28,7 @@ from llutil.ledgers.served.client_state import ClientState
 from llutil.ledgers.served.handshake import RefusedError
 from llutil.ledgers.served.job_server import JobServer
 from llutil.ledgers.served.listening_socket import listening_socket
+from llutil.ledgers.served.message_bodies import bodies
 from llutil.ledgers.served.messages import FromServer, Hello, Request, Welcome
 from llutil.ledgers.served.server_connection import Client, ServerConnection
 
@@ -220,15 +221,18 @@ class _Client:
             self._state.disconnect()
 
     def hear(self, request: Request) -> None:
-        answer = self._state.answer(request)
-        if answer is not None and self.connection is not None:
-            self.connection.send(answer)
+        self._send(self._state.answer(request))
 
     def tell_changes(self) -> None:
         if self.connection is None or self.connection.is_full:
             return  # asked again when it is connected, or has room
         if changes := self._state.changes():
-            self.connection.send(messages.encode(FromServer(changes=changes)))
+            self._send(bodies(FromServer(changes=changes)))
+
+    def _send(self, answer: tuple[bytes, ...]) -> None:
+        for body in answer:
+            if self.connection is not None:
+                self.connection.send(body)
 
     def end(self, farewell: bytes) -> None:
         if self.connection is not None:

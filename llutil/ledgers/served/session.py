@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from llutil.ledgers import session_keeper
-from llutil.ledgers.errors import SessionLost
+from llutil.ledgers.errors import LeaseGone, SessionLost
 from llutil.ledgers.keys import check_folder, check_key, check_scope
 from llutil.ledgers.lease_revocation import LeaseRevocation
 from llutil.ledgers.protocol import CreateResult, GuardGone, Joined, Record
@@ -54,7 +54,10 @@ class Keeper(session_keeper.SessionKeeper):
         return Renewal(answer.sent, answer.result)
 
     def _renew_lease(self, name: str, *, deadline: float) -> Renewal | None:
-        return _renew_lease(self._connection, self.lease, name, deadline=deadline)
+        try:
+            return _renew_lease(self._connection, self.lease, name, deadline=deadline)
+        except LeaseGone:
+            return None
 
 
 def _renew_lease(connection: Connection, session: str, lease: str, *, deadline: float) -> Renewal:

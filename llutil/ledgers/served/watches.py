@@ -84,6 +84,8 @@ class ServedWatch:
         self._records = {record.key: record for record in self._view.records}
         self._is_stale = since is None
         """Whether ``_view`` is older than what is known."""
+        self._unfinished: list[Change] = []
+        """The slices of a change of which the last one has not come yet."""
 
     def view(self) -> View:
         """The latest known state.
@@ -104,11 +106,19 @@ class ServedWatch:
     def request(self) -> messages.Watch:
         """What asks the server for all changes from here on."""
         with self._watches.lock:
+            self._unfinished.clear()  # on another connection all of them come again
             known = {record.key: record.created for record in self._records.values()}
         return messages.Watch(self.number, self._scope, known)
 
     def apply(self, change: Change) -> bool:
         """Take note of a change; whether there was one. Called with the lock held."""
+        if change.unfinished:
+            self._unfinished.append(change)
+            return False
+        if self._unfinished:
+            slices = [*self._unfinished, change]
+            self._unfinished.clear()
+            change = _joined(slices)
         if change.whole:
             records = {record.key: record for record in change.put}
             if records == self._records and not self._is_stale:
@@ -123,3 +133,14 @@ class ServedWatch:
         self._view = View(self._view.records, change.revision)
         self._is_stale = True
         return True
+
+
+def _joined(slices: list[Change]) -> Change:
+    """The change of which these are all slices, in order."""
+    return Change(
+        slices[-1].number,
+        slices[-1].revision,
+        tuple(record for one in slices for record in one.put),
+        tuple(key for one in slices for key in one.gone),
+        whole=slices[0].whole,
+    )

@@ -180,7 +180,8 @@ class InstructionExecutor:
                 self._watch(_ANSWERS, keys.answers(stage, number))
             case do.DeleteGates():
                 self._watches.close(_ANSWERS)
-                self._requests.delete_stale(instruction, self._known_log_keys(), self._deadline())
+                known = self._known_log_keys() | self._known_wish_keys()
+                self._requests.delete_stale(instruction, known, self._deadline())
             case do.RenewGeneration(generation=generation):
                 self._generation_to_renew = generation
                 self._renew_generation()
@@ -206,6 +207,10 @@ class InstructionExecutor:
     def _known_log_keys(self) -> set[str]:
         log = self._watches.last(_LOG)
         return self._records.read_log_keys(log) if log else set()
+
+    def _known_wish_keys(self) -> set[str]:
+        reports = self._watches.last(_REPORTS)
+        return self._records.read_wish_keys(reports) if reports else set()
 
     def leave(self) -> str:
         """End the session, and all records of a run that has no other node and no later life.

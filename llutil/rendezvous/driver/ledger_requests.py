@@ -265,8 +265,8 @@ class LedgerRequests:
                 stale = partial(keys.stale, before=before)
                 # The newest marker stays; of the generations before its own, nothing is left.
                 old = [one for one in self._leases if one < before.generation - 1]
-            case do.DeleteGates(stage=stage, number=number, kept=kept):
-                stale = partial(keys.stale_gates, stage=stage, number=number, kept=kept)
+            case do.DeleteGates(stage=of, number=number, kept=kept, heard=heard):
+                stale = partial(keys.stale_gates, stage=of, number=number, kept=kept, heard=heard)
                 old = []
         try:
             if self._writer.delete_stale(session, stale, known, joined.record, deadline):

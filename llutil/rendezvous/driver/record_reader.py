@@ -72,6 +72,14 @@ class RecordReader:
         """The reports and wishes that ``view`` shows."""
         return self._reports.of(view.records)
 
+    def read_wish_keys(self, view: View) -> set[str]:
+        """The keys of the run's own wishes in a view of the reports on a round."""
+        return {
+            stored.key
+            for stored in view.records
+            if self._keys.is_wish_key(stored.key) and isinstance(self.record_in(stored), Wish)
+        }
+
     def read_answers(self, view: View) -> tuple[GateAnswer, ...]:
         """The answers at a gate that ``view`` shows."""
         return self._answers.of(view.records)

@@ -92,7 +92,7 @@ class RecordWriter:
         guard: LedgerRecord,
         deadline: float,
     ) -> bool:
-        """Delete what ``stale`` finds among the log's keys: those that this node wrote, and
+        """Delete what ``stale`` finds among these keys: those of the log that this node wrote, and
         ``known``. Returns whether this node could; its own record ``guard`` may be gone.
 
         :raises LedgerError: as ``Session.delete`` does.

@@ -124,9 +124,10 @@ def note_gate_instruction(
             part.wishes = tuple(own for own in part.wishes if own.wish is not wish)
         case WatchAnswers(stage=stage, number=number):
             part.watch(stage, number)
-        case DeleteGates(stage=stage, number=number):
+        case DeleteGates(stage=stage, number=number, heard=heard):
             part.cleaned = (stage, number)
             part.forget_watch()
+            state.reports.forget_wishes(heard)
         case Create(records=(Gate() as gate, *_)) if part.sent != (gate.stage, gate.number):
             part.sent, part.sent_at = (gate.stage, gate.number), now
             note_growth_gate(state, gate, now)

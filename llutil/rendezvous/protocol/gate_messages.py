@@ -84,13 +84,15 @@ class WatchAnswers:
 @dataclass(frozen=True, slots=True)
 class DeleteGates:
     """Delete what nobody needs of the gates of that round up to ``number``, and watch their answers
-    no more. ``kept`` is the number of the newest decision for a step, or 0. It may fail: what stays
-    is deleted with the round.
+    no more. ``kept`` is the number of the newest decision for a step, or 0. ``heard`` is that of
+    the newest gate: the wishes that it says are heard are deleted, too. It may fail: what stays is
+    deleted later, or with the round.
     """
 
     stage: Stage
     number: int
     kept: int
+    heard: tuple[tuple[str, int], ...]
     why: str
 
 

@@ -153,7 +153,8 @@ def leader_gate_step(
     decided = history.decision
     if decided and state.gates.cleaned != (stage, decided.number):
         kept = history.agreement.number if history.agreement else 0
-        return DeleteGates(stage, decided.number, kept, f"gate {decided.number} is decided")
+        heard = history.gate.heard if history.gate else ()
+        return DeleteGates(stage, decided.number, kept, heard, f"gate {decided.number} is decided")
     own = [one.wish for one in state.gates.wishes if one.wish.stage == stage]
     for_growth = growth_wish(state, running, now)
     wished = gate_for(state.node, stage, history, [*state.reports.wishes, *own], for_growth)

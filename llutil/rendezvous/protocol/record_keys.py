@@ -9,7 +9,7 @@
     run.<run id>/reports/<generation>.<round>/end.<node>  how a node's workers ended
     run.<run id>/reports/<generation>.<round>/back.<node> a node is ready for the next round
     run.<run id>/reports/<generation>.<round>/stop.<node> a node was asked to stop the job
-    run.<run id>/reports/<generation>.<round>/wish<n>.<node>  a node's nth wish
+    run.<run id>/reports/<generation>.<round>/wish<n>.<node>  a node's nth wish, until it is heard
     run.<run id>/log/<generation>.<round>.gate<n>         the nth time that ranks are to agree
     run.<run id>/log/<generation>.<round>.decision<n>     on which step they have
     run.<run id>/answers/<generation>.<round>.<n>/<node>  how far a node's ranks had come
@@ -26,7 +26,7 @@ may import nothing but the standard library and the room's records.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -48,6 +48,11 @@ __all__ = ["RecordKeys"]
 _LOG_KEY = re.compile(
     r"(?P<generation>\d{1,18})\.((?P<round>\d{1,18})\."
     r"(assignment|verdict|(?P<of_gate>gate|decision)(?P<number>\d{1,18}))|marker)(\+\d+)?",
+    re.ASCII,
+)
+_WISH_KEY = re.compile(
+    r"(?P<generation>\d{1,18})\.(?P<round>\d{1,18})/"
+    r"wish(?P<number>\d{1,18})\.(?P<node>[^/+]+)(\+\d+)?",
     re.ASCII,
 )
 _AFTER_ALL_ROUNDS = 10**18
@@ -85,9 +90,13 @@ class RecordKeys:
         """The folder of assignments, verdicts and markers."""
         return f"{self.root}log/"
 
+    @property
+    def _all_reports(self) -> str:
+        return f"{self.root}reports/"
+
     def reports(self, stage: Stage) -> str:
         """The folder of the reports on one round."""
-        return f"{self.root}reports/{_stage_word(stage)}/"
+        return f"{self._all_reports}{_stage_word(stage)}/"
 
     def answers(self, stage: Stage, number: int) -> str:
         """The folder of the answers at one gate."""
@@ -181,16 +190,26 @@ class RecordKeys:
             *(self.answers(stage, number) for stage, number in answers),
         )
 
-    def stale_gates(
-        self, log_keys: Iterable[str], stage: Stage, number: int, kept: int
-    ) -> tuple[str, ...]:
-        """The keys out of ``log_keys``, and the folders of answers, that nobody needs once the gate
-        ``number`` of the round ``stage`` is decided.
+    def is_wish_key(self, key: str) -> bool:
+        """Whether ``key`` is that of a wish, as far as the key says."""
+        return _WISH_KEY.fullmatch(key.removeprefix(self._all_reports)) is not None
 
-        These are all earlier gates and decisions of the round but the decision ``kept``, and all
-        answers.
+    def stale_gates(
+        self,
+        keys: Iterable[str],
+        stage: Stage,
+        number: int,
+        kept: int,
+        heard: Iterable[tuple[str, int]],
+    ) -> tuple[str, ...]:
+        """The keys out of ``keys``, which are of the log and of wishes, and the folders of answers,
+        that nobody needs once the gate ``number`` of the round ``stage`` is decided.
+
+        These are all earlier gates and decisions of the round but the decision ``kept``, all
+        answers, and the wishes that are ``heard``: see ``Gate.heard``.
         """
-        gates = self._gates(log_keys)
+        keys = list(keys)
+        gates = self._gates(keys)
         decided = {key: n for key, (of, n) in gates.items() if of == stage and n <= number}
         needed = f"{self.log}{_stage_word(stage)}.decision{kept}"
         return (
@@ -200,8 +219,25 @@ class RecordKeys:
                 if n < number
                 and not (key.startswith(needed) and _SPARE.fullmatch(key, len(needed)))
             ),
+            *sorted(self._heard_wishes(keys, stage, heard)),
             *(self.answers(stage, n) for n in sorted({*decided.values(), number})),
         )
+
+    def _heard_wishes(
+        self, keys: Iterable[str], stage: Stage, heard: Iterable[tuple[str, int]]
+    ) -> Iterator[str]:
+        """The keys of the round's wishes among ``keys`` whose numbers are at most those of the last
+        ones that are ``heard`` of their nodes.
+        """
+        last = {_node_word(node): number for node, number in heard}
+        for key in keys:
+            match = _WISH_KEY.fullmatch(key.removeprefix(self._all_reports))
+            if (
+                match
+                and Stage(int(match["generation"]), int(match["round"])) == stage
+                and int(match["number"]) <= last.get(match["node"], 0)
+            ):
+                yield key
 
     def _gates(self, log_keys: Iterable[str]) -> dict[str, tuple[Stage, int]]:
         """The keys of gates and decisions among ``log_keys``: which gate of which round it is."""

@@ -1,8 +1,9 @@
 """What the nodes have reported on one round, as the leader sees it.
 
-Reports never change, and views of them only grow. A leader looks at all of them whenever one of a
-thousand nodes reports; what it has noted before costs nothing again. This module may import nothing
-but the standard library, ``llutil.failure`` and the room's records.
+Reports never change, and views of them only grow, except that wishes are deleted once they are
+heard. A leader looks at all of them whenever one of a thousand nodes reports; what it has noted
+before costs nothing again. This module may import nothing but the standard library,
+``llutil.failure`` and the room's records.
 """
 
 from __future__ import annotations
@@ -38,7 +39,11 @@ class RoundReports:
     stops: dict[str, Report] = field(default_factory=dict)
     """Requests to stop the whole job, by node."""
     wishes: list[Wish] = field(default_factory=list)
-    """What the members wish, in the ledger's order."""
+    """What the members wish, in the ledger's order, without what is heard for good."""
+    _heard: dict[str, int] = field(default_factory=dict)
+    """The last wish of each member that is heard for good, by its number. A view may still show
+    such a wish, or show it again: a node that gets no answer writes it anew.
+    """
     _seen: tuple[Report | Wish, ...] = ()
 
     @classmethod
@@ -62,11 +67,17 @@ class RoundReports:
         self._seen = reports
         return [report for report in new if self.add(report)]
 
+    def forget_wishes(self, heard: Iterable[tuple[str, int]]) -> None:
+        """The wishes of these nodes up to these numbers are heard for good."""
+        self._heard = dict(heard)
+        self.wishes = [one for one in self.wishes if one.number > self._heard.get(one.node, 0)]
+
     def add(self, report: Report | Wish) -> bool:
         """Note a report. Returns whether it was new."""
         node = report.node
         if isinstance(report, Wish):
-            new = node in self.seats and report not in self.wishes
+            is_open = report.number > self._heard.get(node, 0)
+            new = is_open and node in self.seats and report not in self.wishes
             self.wishes += [report] if new else []
             return new
         match report.say:

@@ -15,7 +15,7 @@ from llutil.ledgers.protocol import Record, View
 from llutil.ledgers.served.messages import Call, Change, Unwatch, Watch
 from llutil.ledgers.served.watches import Watches
 
-A, B = Record("a", b"", 1), Record("b", b"", 2)
+A, B, C = Record("a", b"", 1), Record("b", b"", 2), Record("c", b"", 3)
 
 
 class Connection:
@@ -91,3 +91,26 @@ def test_the_same_records_again_are_no_news(connection: Connection, watches: Wat
     assert watch.view() is view
     assert watches.apply((Change(1, 8, (B,), ("a",)),))
     assert watch.view() == View((B,), 8)
+
+
+def test_a_change_in_slices_counts_when_it_is_complete(watches: Watches) -> None:
+    watch = watches.add("f/", View((A,), 5), deadline=time.monotonic() + 1)
+    before = watch.view()
+    assert not watches.apply((Change(1, 8, (B,), whole=True, unfinished=True),))
+    assert watch.view() is before
+    assert watches.apply((Change(1, 8, (C,)),))
+    assert watch.view() == View((B, C), 8)
+    assert not watches.apply((Change(1, 9, (A,), ("b",), unfinished=True),))
+    assert watches.apply((Change(1, 9, (), ("c",)),))
+    assert watch.view() == View((A,), 9)
+
+
+def test_slices_that_a_lost_connection_has_cut_off_are_forgotten(
+    connection: Connection, watches: Watches
+) -> None:
+    watch = watches.add("f/", View((A,), 5), deadline=time.monotonic() + 1)
+    assert not watches.apply((Change(1, 8, (B,), unfinished=True),))
+    watches.resume()
+    assert connection.sent[-1] == Watch(1, "f/", {"a": 1})
+    assert watches.apply((Change(1, 9, (C,)),))
+    assert watch.view() == View((A, C), 9)

@@ -43,23 +43,29 @@ def test_all_nodes_do_what_one_of_them_wishes_at_one_step(rendezvous: MemoryRend
 def test_of_many_wishes_of_a_round_only_the_newest_gate_stays(
     rendezvous: MemoryRendezvous,
 ) -> None:
-    nodes = leader_first(rendezvous.gang("a", "b"))
-    for number in range(1, 4):
-        wishes(nodes[0], "checkpoint")
+    leader, other = nodes = leader_first(rendezvous.gang("a", "b"))
+    for number, by in enumerate((leader, other, other, leader, other), 1):
+        wishes(by, "checkpoint")
         for node in nodes:
             assert node.raises(10 * number).gate.number == number
         for node in nodes:
             assert node.opens().step == 10 * number
-    wishes(nodes[1], "resume")
+    wishes(other, "resume")
     for node in nodes:
         opened = node.opens()
-        assert (opened.number, opened.step, opened.resumed) == (4, None, 4)
-    kept = ["assignment", "decision3", "decision4", "gate4"]
+        assert (opened.number, opened.step, opened.resumed) == (6, None, 6)
+    kept = [f"log/000001.000001.{word}" for word in ("assignment", "decision5", "decision6")]
+    kept.append("log/000001.000001.gate6")
+
+    def left() -> list[str]:
+        return rendezvous.keys(RUN.log) + rendezvous.keys(RUN.reports(FIRST))
+
     deadline = time.monotonic() + 10
-    while rendezvous.keys(RUN.log) != [f"log/000001.000001.{word}" for word in kept]:
-        assert time.monotonic() < deadline, rendezvous.keys(RUN.log)
-        assert not nodes[0].peek(0.01)
-    assert not any(rendezvous.keys(RUN.answers(FIRST, number)) for number in range(1, 5))
+    while left() != kept:
+        assert time.monotonic() < deadline, left()
+        assert not leader.peek(0.01)
+    assert not any(rendezvous.keys(RUN.answers(FIRST, number)) for number in range(1, 7))
+    assert leader.driver._machine.state.reports.wishes == []
 
 
 def test_a_node_that_cannot_hold_its_ranks_is_named_to_all(rendezvous: MemoryRendezvous) -> None:

@@ -17,13 +17,14 @@ from llutil.rendezvous.protocol.gate_records import (
     WishKind,
 )
 from llutil.rendezvous.protocol.machine import Machine
-from llutil.rendezvous.protocol.records import Cause, Record, Report, Stage, Verdict
+from llutil.rendezvous.protocol.records import Cause, Record, Report, ReportKind, Stage, Verdict
 from llutil.rendezvous.protocol.run_history import RunHistory
 from tests.support.rendezvous_values import (
     answer,
     decision,
     gate,
     member,
+    report,
     round_of,
     rules,
     verdict,
@@ -237,8 +238,41 @@ def test_the_leader_asks_all_decides_and_cleans_up(leader: Node) -> None:
     assert (decided.step, decided.kinds) == (9, ("checkpoint",))
     opened, clean = leader.sees(see.Created(leader.ticket))
     assert (opened.number, opened.step) == (1, 9)
-    assert clean == do.DeleteGates(FIRST, 1, 1, clean.why)
+    assert clean == do.DeleteGates(FIRST, 1, 1, (("a.1", 1),), clean.why)
     assert leader.until == float("inf")
+
+
+def cleaned(instructions: list[Any]) -> list[do.DeleteGates]:
+    return [one for one in instructions if isinstance(one, do.DeleteGates)]
+
+
+def test_a_wish_that_is_heard_is_deleted_and_never_heard_again(leader: Node) -> None:
+    first, second = wish("b", 1, "resume"), wish("b", 2, "resume")
+    leader.sees(see.ReportsSeen(FIRST, (first,)))
+    leader.sees(see.ReportsSeen(FIRST, (first, second)))
+    (clean,) = cleaned(leader.sees(see.Created(leader.ticket)))
+    assert clean == do.DeleteGates(FIRST, 1, 0, (("b.1", 1),), clean.why)
+    assert leader.machine.state.reports.wishes == [second]
+    assert leader.written[0] == gate(2, "resume", heard=(("b.1", 2),))
+    (clean,) = cleaned(leader.sees(see.Created(leader.ticket)))
+    assert clean.heard == (("b.1", 2),)
+    # The view is late; or the node had no answer, and wrote its wish anew.
+    for view in ((second,), (), (second,)):
+        assert leader.sees(see.ReportsSeen(FIRST, view)) == []
+    assert leader.machine.state.reports.wishes == []
+
+
+def test_a_new_leader_knows_from_the_newest_gate_what_is_heard(follower: Node) -> None:
+    follower.reads(gate(1, "resume", heard=(("a.1", 1), ("b.1", 2))), decision(None, 1, resumed=1))
+    follower.sees(see.PredecessorGone("a.1"))
+    follower.sees(see.LogRead(follower.ticket, follower.log))
+    follower.sees(see.MembersSeen((member("b"),)))
+    ended = report("a", ReportKind.SUCCEEDED)
+    late, new = wish("a", 1, "resume"), wish("b", 3, "resume")
+    seen = follower.sees(see.ReportsRead(follower.ticket, FIRST, (ended, late, new)))
+    assert [clean.heard for clean in cleaned(seen)] == [(("a.1", 1), ("b.1", 2))]
+    heard = (("a.1", 1), ("b.1", 3))
+    assert follower.written[0] == gate(2, "resume", by="b.1", heard=heard)
 
 
 def test_a_resume_is_decided_with_its_gate(leader: Node) -> None:

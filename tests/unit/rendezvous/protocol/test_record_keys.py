@@ -169,10 +169,27 @@ def test_of_gates_that_are_decided_the_newest_and_the_newest_for_a_step_stay() -
     layout, stage = RecordKeys("train"), Stage(1, 1)
     records = [gate(n) for n in (1, 2, 3, 12)] + [decision(5), decision(5, 2), decision(None, 3)]
     keys = [*map(layout.key, records), layout.key(gate(1)).replace("1.000001", "1.000002")]
-    stale = layout.stale_gates(keys, stage, 3, 2)
+    stale = layout.stale_gates(keys, stage, 3, 2, ())
     kept = {layout.key(gate(3)), layout.key(decision(5, 2)), layout.key(decision(None, 3))}
     gone = {layout.key(one) for one in (gate(1), gate(2), decision(5))}
     answers = {layout.answers(stage, number) for number in (1, 2, 3)}
     assert set(stale) == gone | answers
     assert not kept & set(stale)
-    assert layout.key(gate(1)) in layout.stale_gates(keys, stage, 12, 0)
+    assert layout.key(gate(1)) in layout.stale_gates(keys, stage, 12, 0, ())
+
+
+def test_wishes_that_are_heard_are_stale_with_the_gates_of_their_round() -> None:
+    layout, stage = RecordKeys("train"), Stage(1, 1)
+    wishes = {name: [wish(name, n) for n in range(1, 4)] for name in ("a", "b+1", "c")}
+    keys = [layout.key(one) for own in wishes.values() for one in own]
+    keys.append(layout.spare_key(wishes["a"][0], 2))
+    others = [
+        layout.key(report("a", ReportKind.SUCCEEDED)),
+        layout.key(wish("a", 1)).replace("1.000001", "1.000002"),
+        layout.reports(stage) + "wishes",
+    ]
+    assert all(map(layout.is_wish_key, keys))
+    assert [layout.is_wish_key(key) for key in others] == [False, True, False]
+    stale = layout.stale_gates([*keys, *others], stage, 1, 0, (("a.1", 2), ("b+1.1", 3)))
+    heard = [*wishes["a"][:2], *wishes["b+1"]]
+    assert set(stale) == {*map(layout.key, heard), keys[-1], layout.answers(stage, 1)}
