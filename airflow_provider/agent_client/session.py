@@ -9,7 +9,6 @@ the messages of ``llutil.task_link.messages``. How they look in the log is decid
 from __future__ import annotations
 
 import logging
-import os
 import selectors
 import socket
 import time
@@ -17,14 +16,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from airflow_provider.agent_client.error_from_message import error_from
 from airflow_provider.agent_client.log_relay import LogRelay
+from airflow_provider.agent_client.printed_lines import PrintedLines
 from airflow_provider.agent_client.process import AgentSubprocess
+from airflow_provider.agent_client.reported_end import ReportedEnd
 from airflow_provider.agent_client.seen_job import SeenJob
 from airflow_provider.agent_client.steer_queue import SteerQueue
 from airflow_provider.agent_client.unreported_end import UnreportedEnd
 from llutil.errors import ConfigError
-from llutil.system.line_splitter import LineSplitter
 from llutil.task_link.decoder import Decoder
 from llutil.task_link.job_events import JobEvent
 from llutil.task_link.messages import (
@@ -34,22 +33,13 @@ from llutil.task_link.messages import (
     JobSucceeded,
     LedgerServed,
     LogRecord,
-    Measured,
     Message,
-    NodeStatus,
     OutputLines,
-    Progress,
     Result,
     ResultInFile,
-    RoundBegan,
-    RoundEnded,
-    Saved,
     Spec,
     Steer,
-    Steered,
     Stop,
-    Stopped,
-    TimeSpent,
     encode,
 )
 
@@ -99,10 +89,9 @@ class AgentSession:
         self._skip_unreadable = False
         self._message_error: ConfigError | None = None
         self._killed_because: str | None = None
-        self._final: JobSucceeded | JobFailed | None = None
-        self._results: dict[int, Any] = {}
+        self._reported = ReportedEnd()
         self._exit_code = 0
-        self._splitters = {name: LineSplitter() for name in agent.pipes}
+        self._printed = PrintedLines(agent.pipes, relay)
         self._selector = selectors.DefaultSelector()
         self._selector.register(agent.socket, selectors.EVENT_READ | selectors.EVENT_WRITE)
         for name, pipe in agent.pipes.items():
@@ -128,9 +117,10 @@ class AgentSession:
     def interrupted(self) -> None:
         """Go on after an exception came from any place in this class, whatever it has damaged.
 
-        A part of a received line may be lost, so from now on lines that cannot be understood are
-        skipped. If the spec was not sent in full, nobody knows how much of it was. Then the socket
-        is closed for writing, and by that the agent learns that there is no job.
+        The messages that came and were not handled are handled by the next ``step``. From now on
+        lines that cannot be understood are skipped. If the spec was not sent in full, nobody knows
+        how much of it was. Then the socket is closed for writing, and by that the agent learns that
+        there is no job.
         """
         self._skip_unreadable = True
         if self._outgoing:
@@ -140,6 +130,8 @@ class AgentSession:
 
     def step(self, timeout: float) -> None:
         """Wait at most ``timeout`` seconds for events of the agent, and handle them."""
+        self._take_messages()  # those that are left after an exception
+        self._printed.write()
         timeout = min(timeout, _REAP_PERIOD) if self._hung_up else timeout
         timeout = max(0.0, min(timeout, self._relay.due - time.monotonic()))
         for key, events in self._selector.select(timeout):
@@ -181,13 +173,8 @@ class AgentSession:
 
         :raises LaunchError: the job failed; see ``AgentHook.run`` for the classes.
         """
-        match self._final:
-            case JobSucceeded(ranks=ranks):
-                return {rank: self._results.get(rank) for rank in sorted(ranks)}
-            case JobFailed():
-                raise error_from(self._final, self._results)
-            case None:
-                pass
+        if (values := self._reported.values()) is not None:
+            return values
         if self._message_error is not None:
             raise self._message_error
         raise UnreportedEnd(
@@ -213,61 +200,70 @@ class AgentSession:
 
     def _read_socket(self) -> None:
         try:
-            data = self._agent.socket.recv(_CHUNK)
+            more = self._decoder.receive(self._agent.socket.recv, _CHUNK)
         except BlockingIOError:
             return
         except ConnectionError:
-            data = b""
-        if not data:
+            more = False
+        self._take_messages()
+        if not more:
             self._hang_up()
-            return
-        try:
-            for message in self._decoder.feed(data):
-                self._handle(message)
-        except ConfigError as error:
-            if not self._skip_unreadable:
-                self._message_error = error
-                self._hang_up()
 
-    def _handle(self, message: Message) -> None:
+    def _take_messages(self) -> None:
+        """Handle the messages that have come in full.
+
+        An alarm may raise anywhere in here. So what the outcome depends on is remembered before a
+        message is dropped: remembering it twice does no harm. Others are told of it afterwards, and
+        may never be: what has raised there must not be called again with the same message.
+        """
+        while self._message_error is None:
+            try:
+                message = self._decoder.first()
+                if message is None:
+                    return
+                self._remember(message)
+                self._decoder.drop()
+                self._tell(message)
+            except ConfigError as error:
+                if not self._skip_unreadable:
+                    self._message_error = error
+                    self._hang_up()
+
+    def _remember(self, message: Message) -> None:
+        if isinstance(message, Hello):
+            self.hello = message
+            self.job.agent_began()
+        elif isinstance(message, JobEvent):
+            self.job.hear(message)
+        elif isinstance(message, Result | ResultInFile | JobSucceeded | JobFailed):
+            self._reported.hear(message)
+            if isinstance(message, JobSucceeded | JobFailed):
+                self.leaving_since = time.monotonic()
+
+    def _tell(self, message: Message) -> None:
+        if isinstance(message, JobEvent):
+            self._relay.event(message)
+            self._on_event(message)
+            return
         match message:
-            case Hello(version=version, python=python):
-                self.hello = message
-                self.job.agent_began()
-                if version != VERSION:
-                    raise ConfigError(
-                        f"the agent under {python} has messages of version {version}, and this "
-                        f"task of version {VERSION}: install the same "
-                        "airflow-provider-elastic-launch on both sides"
-                    )
             case OutputLines() | LogRecord():
                 self._relay.event(message)
-            case RoundBegan() | Progress() | Saved() | Steered() | Stopped():
-                self.job.hear(message)
-                self._relay.event(message)
-                self._on_event(message)
-            case RoundEnded() | NodeStatus() | Measured() | TimeSpent():  # nothing for the log
-                self._on_event(message)
             case LedgerServed(endpoint=endpoint):
                 self._on_ledger(endpoint)
-            case Result(rank=rank, value=value):
-                self._results[rank] = value
-            case ResultInFile(rank=rank):
-                self._results[rank] = message
-            case JobSucceeded() | JobFailed():
-                self._final = message
-                self.leaving_since = time.monotonic()
+            case Hello(version=version, python=python) if version != VERSION:
+                raise ConfigError(
+                    f"the agent under {python} has messages of version {version}, and this task of "
+                    f"version {VERSION}: install the same airflow-provider-elastic-launch on both "
+                    "sides"
+                )
+            case Hello() | Result() | ResultInFile() | JobSucceeded() | JobFailed():
+                pass
             case Spec() | Stop() | Steer():
                 kind = type(message).__name__
                 raise ConfigError(f"the agent sent a {kind}, which only a task may send")
 
     def _read_pipe(self, pipe: int, name: str) -> None:
-        data = os.read(pipe, _CHUNK)
-        splitter = self._splitters[name]
-        lines = splitter.feed(data, time.monotonic()) if data else splitter.finish()
-        for line in lines:
-            self._relay.printed(name, line)
-        if not data:
+        if not self._printed.read(pipe, name, _CHUNK):
             self._selector.unregister(pipe)
 
     def _read_what_is_left(self) -> None:
@@ -276,7 +272,10 @@ class AgentSession:
         Other processes may hold them open, so this does not wait for their end.
         """
         allowed = dict.fromkeys((self._agent.socket, *self._agent.pipes.values()), _LAST_OUTPUT)
-        while ready := [key for key, _ in self._selector.select(0) if allowed[key.fileobj] > 0]:
+        # A steer that comes now is readable too, and nobody can take it any more.
+        while ready := [
+            key for key, _ in self._selector.select(0) if allowed.get(key.fileobj, 0) > 0
+        ]:
             for key in ready:
                 allowed[key.fileobj] -= _CHUNK
                 if key.fileobj is self._agent.socket:
@@ -284,9 +283,7 @@ class AgentSession:
                 else:
                     self._read_pipe(key.fd, key.data)
         self._hang_up()
-        for name, splitter in self._splitters.items():
-            for line in splitter.finish():
-                self._relay.printed(name, line)
+        self._printed.finish()
 
     def _hang_up(self) -> None:
         """Close the connection: the agent sees that its task is gone, and ends its job."""

@@ -84,16 +84,16 @@ class AgentRecord(msgspec.Struct, frozen=True, kw_only=True):
         :raises ConfigError: the file holds something else, or a record of another version.
         """
         try:
-            text = Path(path).read_text(encoding="utf-8")
+            content = Path(path).read_bytes()
         except FileNotFoundError:
             return None
         try:
-            found = msgspec.convert(json.loads(text), type=cls)
+            found = msgspec.convert(json.loads(content.decode("utf-8")), type=cls)
             if found.version != _VERSION:
                 raise ValueError(f"wanted version {_VERSION}, found {found.version}")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(
-                f"{os.fspath(path)} is not what an agent of this version leaves: {text[:80]!r} "
+                f"{os.fspath(path)} is not what an agent of this version leaves: {content[:80]!r} "
                 f"({error})"
             ) from error
         return found

@@ -199,6 +199,29 @@ def test_a_message_that_has_not_ended_is_not_delivered() -> None:
     assert list(decoder.feed(line[-1:])) == [wire.Stop("enough")]
 
 
+def test_what_was_not_taken_is_there_the_next_time() -> None:
+    decoder = Decoder()
+    stops = [wire.Stop(reason) for reason in "abc"]
+    stream = b"".join((wire.encode(stops[0]), b"garbage\n", *map(wire.encode, stops[1:])))
+    for message in decoder.feed(stream):
+        assert message == stops[0]
+        break
+    with pytest.raises(ConfigError, match="garbage"):
+        list(decoder.feed(b""))
+    assert decoder.first() == decoder.first() == stops[1]
+    decoder.drop()
+    assert list(decoder.feed(b"")) == stops[2:]
+    assert decoder.first() is None
+
+
+def test_a_line_that_is_no_message_does_not_come_again() -> None:
+    decoder = Decoder()
+    decoder.feed(b"garbage\n" + wire.encode(wire.Stop("enough")))
+    with pytest.raises(ConfigError, match="garbage"):
+        decoder.first()
+    assert decoder.first() == wire.Stop("enough")
+
+
 @pytest.mark.parametrize(
     ("line", "text"),
     [

@@ -52,3 +52,13 @@ def test_a_task_that_a_record_names_is_killed_only_if_it_is_that_process(
         assert stranger.poll() is None
         assert signalled == []
         stranger.kill()
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"[" * 100_000, b"{}"])
+def test_a_record_that_nobody_can_read_keeps_no_try_from_beginning(
+    content: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "record"
+    path.write_bytes(content)
+    assert await_earlier_try(path, LOG) is None
+    assert "the file of an earlier try's agent cannot be read, and is ignored" in caplog.text
