@@ -82,9 +82,11 @@ def first_time(text: str) -> bool:
 
 def kept_folder(key: TaskKey, deployment: str, try_number: int) -> Path:
     """Where a try of the task instance ``key`` keeps values that cannot be handed on. It is made
-    when there is one, and nothing of ours removes it.
+    when there is one, and nothing of ours removes it. So the name has ``run_after`` too: values of
+    a deleted run with the same id are not taken for those of this one.
     """
-    return user_folder() / f"{key.slug(deployment)}.try_{try_number}.results"
+    slug = key.slug(f"{deployment} {key.run_after}")
+    return user_folder() / f"{slug}.try_{try_number}.results"
 
 
 class OrphanLogFile:

@@ -129,6 +129,9 @@ class JobState(JobListener):
 
     def end(self) -> None:
         """See ``JobListener``."""
+        # The agent may have ended without a last word. An order that comes before the next one runs
+        # is left for that.
+        self._listen(on=False)
         self._steer = None
 
     def close(self, ended: Ended) -> None:
@@ -170,11 +173,13 @@ class JobState(JobListener):
         self._written.add(key)
         self._thread.write(key, note, period=period, delay=delay)
 
-    def _obey(self, order: Order) -> None:
-        # In the thread of the store.
+    def _obey(self, order: Order) -> str | None:
+        # In the thread of the store, which may have read the order just before the job ended.
+        if (steer := self._steer) is None:
+            return "no ranks run at the moment: ask again when they do"
         self._last_order = order
-        if (steer := self._steer) is not None:
-            steer([order.flag], order.why)
+        steer([order.flag], order.why)
+        return None
 
     def _words(self, stopped: Stopped) -> str:
         at = "" if stopped.step is None else f" after step {stopped.step}"

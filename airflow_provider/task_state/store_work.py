@@ -4,7 +4,8 @@ Each request may take long. ``turn`` makes those that are due, and says when the
 value that a newer one has replaced before its turn came is never written. While Airflow does not
 answer, requests get rarer: the supervisor of the task makes each of them several times, and does
 nothing else meanwhile (Airflow 3.3). A deployment may have a store of its own, whose errors are of
-any class: each of them means that the store does not answer.
+any class. So a key is taken to be refused if the store answers another request at the same time;
+else the store is taken not to answer.
 
 Nothing here reads a clock but for the times that people read. It starts no thread.
 """
@@ -15,6 +16,7 @@ import datetime as dt
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from airflow_provider.task_state.orders import ANSWER, CONTROL, Order, read_order
@@ -64,14 +66,14 @@ class _StoreError(Exception):
 
 
 class StoreWork:
-    """What one task has to do with ``store``. ``obey`` is called with each order; what it raises is
-    not caught.
+    """What one task has to do with ``store``. ``obey`` is called with each order, and returns why
+    it cannot be carried out, or None; what it raises is not caught.
     """
 
     def __init__(
         self,
         store: Store,
-        obey: Callable[[Order], None],
+        obey: Callable[[Order], str | None],
         log: logging.Logger,
         now_for_people: Callable[[], dt.datetime],
     ) -> None:
@@ -87,6 +89,8 @@ class StoreWork:
         self._wrote: dict[str, float] = {}
         self._next_look = _FOREVER
         self._listened = False
+        self._refused: set[str] = set()
+        """The keys that the store did not change when asked, while it answered other requests."""
         self._pause = 0.0
         self._paused_until = 0.0
         self._answer: dict[str, Any] = {}
@@ -120,28 +124,32 @@ class StoreWork:
             if now >= max(self._next_look, self._paused_until):
                 self._next_look = now + LOOK_PERIOD
                 self._look()
+            elif self._pause and now >= self._paused_until:
+                self._ask(self._store.get, CONTROL)
+                self._succeed()
             for key in list(self._pending):
                 if now >= max(self._due(key), self._paused_until):
-                    self._write(key)
-                    self._not_before[key], self._wrote[key] = 0.0, now
+                    is_written = self._is_taken(key, partial(self._write, key))
+                    self._not_before[key] = 0.0 if is_written else now + _FIRST_PAUSE
+                    self._wrote[key] = now
         except _StoreError as error:
             self._fail(now, error)
         due = min(map(self._due, self._pending), default=_FOREVER)
         return max(min(due, self._next_look), self._paused_until)
 
     def finish(self, *, succeeded: bool) -> None:
-        """Write what has not been written, each once. If the job has ``succeeded``, an order that
-        came too late is answered: a run after a clear, long after, must not find it.
+        """Write what has not been written, each once, until two keys have failed. If the job has
+        ``succeeded``, an order that came too late is answered: a run after a clear, long after,
+        must not find it.
         """
         try:
-            late = self._ask(self._store.get, CONTROL) if succeeded and self._listened else None
-            if late is not None:
-                self._ask(self._store.delete, CONTROL)
-                self._answer_with(late, {"refused": "the job had ended"})
-            for key in list(self._pending):
-                self._write(key)
+            if succeeded and self._listened:
+                self._refuse_late_order()
+            unwritten = self._write_each()
         except _StoreError as error:
-            self._log.warning("the task's state is not up to date: %s", error)
+            unwritten = error
+        if unwritten is not None:
+            self._log.warning("the task's state is not up to date: %s", unwritten)
 
     def _ask(self, request: Callable[..., Any], *arguments: Any) -> Any:
         """What the store answers to ``request``.
@@ -163,15 +171,26 @@ class StoreWork:
         if value is None:
             return
         # First of all: an order that is carried out must never be found again, by a next try.
-        self._ask(self._store.delete, CONTROL)
+        if not self._is_taken(CONTROL, partial(self._ask, self._store.delete, CONTROL)):
+            return
         order = read_order(value)
         if isinstance(order, str):
             self._log.warning("the key %r of the task's state %s", CONTROL, order)
             self._answer_with(value, {"refused": order})
             return
+        refused = self._obey(order)
+        if refused is not None:
+            self._log.warning("%s, but %s", order.why, refused)
+            self._answer_with(value, {"refused": refused})
+            return
         self._log.info("%s; %s is raised for all nodes", order.why, order.flag)
-        self._obey(order)
         self._answer_with(value, {"understood": order.word})
+
+    def _refuse_late_order(self) -> None:
+        late = self._ask(self._store.get, CONTROL)
+        if late is not None:
+            self._ask(self._store.delete, CONTROL)
+            self._answer_with(late, {"refused": "the job had ended"})
 
     def _answer_with(self, value: object, more: dict[str, Any]) -> None:
         asked = value if isinstance(value, str | dict) else repr(value)
@@ -180,6 +199,43 @@ class StoreWork:
         self.write(ANSWER, self._answer, period=1.0)
         self._not_before[ANSWER] = 0.0
         self._wrote.pop(ANSWER, None)
+
+    def _is_taken(self, key: str, change: Callable[[], None]) -> bool:
+        """Make a change of ``key``. False if the store does not take it, though it answers.
+
+        :raises _StoreError: it does not answer.
+        """
+        try:
+            change()
+        except _StoreError as error:
+            self._ask(self._store.get, CONTROL)
+            if key not in self._refused:
+                self._refused.add(key)
+                self._log.warning(
+                    "the key %r of the task's state cannot be changed: %s. The other keys are kept "
+                    "up to date; this one is tried again, without a word",
+                    key,
+                    error,
+                )
+            return False
+        return True
+
+    def _write_each(self) -> _StoreError | None:
+        """Write all keys, until two have failed. Returns why the first of them failed that was not
+        refused before.
+        """
+        failed = 0
+        first: _StoreError | None = None
+        for key in sorted(self._pending, key=self._refused.__contains__):
+            try:
+                self._write(key)
+            except _StoreError as error:
+                failed += 1
+                if first is None and key not in self._refused:
+                    first = error
+                if failed > 1:
+                    break
+        return first
 
     def _write(self, key: str) -> None:
         value = self._pending[key]

@@ -122,12 +122,12 @@ class JobMetrics(JobListener):
         self._send(stats.timing, name, 1000 * seconds)
 
     def _flush(self) -> None:
-        flush = getattr(metrics.get_meter_provider(), "force_flush", None)
-        if flush is not None:
-            try:
+        try:
+            flush = getattr(metrics.get_meter_provider(), "force_flush", None)
+            if flush is not None:
                 flush(timeout_millis=_FLUSH_WITHIN)
-            except Exception as error:  # noqa: BLE001 - as in ``_send``
-                self._note_broken(error)
+        except Exception as error:  # noqa: BLE001 - as in ``_send``
+            self._note_broken(error)
 
     def _send(
         self,

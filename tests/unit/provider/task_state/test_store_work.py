@@ -25,6 +25,7 @@ class PlayedStore:
         self.values = {}
         self.requests = []
         self.away = False
+        self.refuses = set()
 
     def _asked(self, *request):
         self.requests.append(request)
@@ -37,6 +38,8 @@ class PlayedStore:
 
     def set(self, key, value):
         self._asked("set", key)
+        if key in self.refuses:
+            raise ValueError(f"{key} is too large")
         self.values[key] = value
 
     def delete(self, key):
@@ -156,6 +159,84 @@ def test_while_airflow_is_away_requests_get_rarer_and_then_all_goes_on(work, sto
     assert len(warnings) == 1
     assert "nobody can steer it by the key 'control' meanwhile" in warnings[0]
     assert "the task's state can be reached again" in caplog.messages
+
+
+@pytest.mark.parametrize("refused", ["state", "elastic"])
+def test_a_key_that_the_store_refuses_hinders_no_other_and_is_told_once(
+    work, store, obeyed, caplog, refused
+):
+    store.refuses = {refused}
+    work.listen(0.0, on=True)
+    with caplog.at_level(logging.INFO):
+        for second in range(120):
+            for key in ("state", "progress", "elastic"):
+                work.write(key, second, period=5.0)
+            run(work, float(second), float(second))
+        assert {
+            key: store.values[key] for key in ("state", "progress", "elastic") if key != refused
+        } == (dict.fromkeys({"state", "progress", "elastic"} - {refused}, 115))
+        assert store.requests.count(("set", refused)) <= 13
+        store.values[CONTROL] = "stop"
+        run(work, 120.0, 125.0)
+        work.finish(succeeded=True)
+    assert [order.word for order in obeyed] == ["stop"]
+    told = [text for text in caplog.messages if "is raised for all nodes" not in text]
+    assert told == [
+        f"the key '{refused}' of the task's state cannot be changed: ValueError: {refused} is too "
+        "large. The other keys are kept up to date; this one is tried again, without a word"
+    ]
+
+
+def test_an_order_that_the_store_does_not_delete_hinders_no_key_and_is_told_once(
+    work, store, obeyed, caplog, monkeypatch
+):
+    monkeypatch.setattr(store, "delete", lambda _: os.close(-1))
+    store.values[CONTROL] = "stop"
+    work.listen(0.0, on=True)
+    for second in range(60):
+        work.write("state", second, period=1.0)
+        run(work, float(second), float(second))
+    assert obeyed == []
+    assert store.values["state"] == 59
+    (told,) = caplog.messages
+    assert told.startswith("the key 'control' of the task's state cannot be changed: OSError")
+
+
+def test_a_key_that_is_refused_for_a_while_is_written_then(work, store):
+    store.refuses = {"state"}
+    work.write("state", "runs", period=1.0)
+    assert run(work, 0.0, 0.0) == 10.0
+    store.refuses = set()
+    run(work, 10.0, 10.0)
+    assert store.values["state"] == "runs"
+
+
+def test_a_key_that_is_refused_at_the_end_alone_hinders_no_other_either(work, store, caplog):
+    store.refuses = {"elastic"}
+    for key in ("elastic", "state", "progress"):
+        work.write(key, "ended", period=1.0)
+    work.finish(succeeded=True)
+    assert store.values == {"state": "ended", "progress": "ended"}
+    assert caplog.messages == [
+        "the task's state is not up to date: ValueError: elastic is too large"
+    ]
+
+
+def test_the_end_of_a_task_while_airflow_is_away_costs_two_requests_however_many_keys(work, store):
+    store.away = True
+    for key in ("elastic", "state", "progress"):
+        work.write(key, "ended", period=1.0)
+    work.finish(succeeded=True)
+    assert store.requests == [("set", "elastic"), ("set", "state")]
+
+
+def test_an_order_that_cannot_be_carried_out_now_is_refused_in_words(store):
+    noon = dt.datetime(2026, 11, 29, 12, tzinfo=dt.UTC)
+    work = StoreWork(store, lambda _: "no ranks run", LOG, lambda: noon)
+    store.values[CONTROL] = "pause"
+    work.listen(0.0, on=True)
+    run(work, 0.0, 5.0)
+    assert store.values == {ANSWER: {"asked": "pause", "taken": TIME, "refused": "no ranks run"}}
 
 
 def test_a_store_of_the_users_own_may_fail_in_a_way_of_its_own(work, store, obeyed, caplog):

@@ -154,3 +154,10 @@ def test_a_backend_that_fails_costs_the_job_nothing(caplog, monkeypatch):
     found.begin(lambda _flags, _why: None)
     found.hear(Measured("launch", 1.5))
     assert caplog.text.count("no route to host") == 1
+
+
+def test_a_provider_that_cannot_be_had_costs_the_job_nothing(told, caplog, monkeypatch):
+    monkeypatch.setattr(metrics, "get_meter_provider", lambda: 1 / 0)
+    with told.outcome_told():
+        told.begin(lambda _flags, _why: None)
+    assert caplog.text.count("ZeroDivisionError") == 1
