@@ -17,6 +17,7 @@ from typing import NamedTuple
 __all__ = [
     "TaskPaths",
     "agent_environment",
+    "inherited_paths",
     "interpreter_folders",
     "python_path_of",
     "task_paths",
@@ -42,6 +43,22 @@ def interpreter_folders() -> frozenset[str]:
     return frozenset(os.path.realpath(folder) for folder in folders)
 
 
+def inherited_paths(*, own_cwd: bool) -> tuple[list[str], TaskPaths]:
+    """The entries of this process's ``PYTHONPATH``, and its other paths for an agent. ``own_cwd``:
+    the agent has a working directory of its own. Then this process's may have been removed.
+
+    :raises FileNotFoundError: the working directory was removed, and the agent has no other.
+    """
+    cwd: str | None = None
+    try:
+        cwd = os.getcwd()  # noqa: PTH109 - a str is wanted
+    except FileNotFoundError:
+        if not own_cwd:
+            raise
+    python_path = python_path_of(os.environ, cwd)
+    return python_path, task_paths(sys.path, python_path, cwd, interpreter_folders())
+
+
 class TaskPaths(NamedTuple):
     """Folders of a task's ``sys.path`` that its agent does not have by itself.
 
@@ -54,19 +71,22 @@ class TaskPaths(NamedTuple):
 
 
 def task_paths(
-    sys_path: Sequence[str], python_path: Sequence[str], cwd: str, own: frozenset[str]
+    sys_path: Sequence[str], python_path: Sequence[str], cwd: str | None, own: frozenset[str]
 ) -> TaskPaths:
     """The entries of ``sys_path`` for the agent: absolute, in order, each once, none of ``own``.
 
     Airflow appends the folders of DAGs, plugins and configuration to ``sys.path`` (3.3). A DAG file
     may insert its own folder. In the task, the standard library is loaded before that, and so not
     hidden by a ``platform.py`` there. An agent has it still to load. ``python_path`` are the
-    entries of the ``PYTHONPATH`` that the agent gets too. ``''`` means ``cwd``.
+    entries of the ``PYTHONPATH`` that the agent gets too. ``''`` means ``cwd``. Without a ``cwd``,
+    which was removed then, relative entries are left out.
     """
     found = TaskPaths([], [])
     wanted = found.before
     for entry in sys_path:
-        path = os.path.normpath(Path(cwd, entry))
+        if cwd is None and not Path(entry).is_absolute():
+            continue
+        path = os.path.normpath(Path(cwd or "/", entry))
         if os.path.realpath(path) in own:
             if Path(path).name in _SITE_PACKAGES:
                 wanted = found.after
@@ -75,10 +95,16 @@ def task_paths(
     return found
 
 
-def python_path_of(environment: Mapping[str, str], cwd: str) -> list[str]:
-    """The entries of ``PYTHONPATH``, absolute. An empty one means ``cwd``, as for Python."""
+def python_path_of(environment: Mapping[str, str], cwd: str | None) -> list[str]:
+    """The entries of ``PYTHONPATH``, absolute. An empty one means ``cwd``, as for Python. Without a
+    ``cwd``, which was removed then, relative entries are left out.
+    """
     text = environment.get("PYTHONPATH", "")
-    return [os.path.normpath(Path(cwd, entry)) for entry in text.split(os.pathsep) if text]
+    return [
+        os.path.normpath(Path(cwd or "/", entry))
+        for entry in text.split(os.pathsep)
+        if text and (cwd is not None or Path(entry).is_absolute())
+    ]
 
 
 def agent_environment(

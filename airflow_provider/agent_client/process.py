@@ -1,7 +1,8 @@
 """The agent's process as its task sees it: it is started, connected, killed and released here.
 
 This module moves bytes and knows nothing of their meaning. It may import only the standard library,
-``llutil.errors``, ``llutil.system``, ``environment`` and ``ready_agents``.
+``llutil.errors``, ``llutil.launcher.os_errors``, ``llutil.system``, ``environment`` and
+``ready_agents``.
 
 What the two processes share:
 
@@ -20,18 +21,19 @@ An agent is a fresh interpreter, or a fork of an agent server where there is one
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
 import subprocess
 from collections.abc import Mapping
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Protocol
 
 from airflow_provider.agent_client.environment import TaskPaths
 from airflow_provider.agent_client.ready_agents import NO_READY_AGENTS, ReadyAgents
-from llutil.errors import ConfigError
+from llutil.errors import ConfigError, InfrastructureError, LaunchError
+from llutil.launcher.os_errors import os_errors_explained
 from llutil.system.send_signal import send_signal_by_pidfd
 
 __all__ = ["AgentSubprocess"]
@@ -45,6 +47,8 @@ _START = (
 standard library on ``sys.path``: a ``platform.py`` beside a DAG would be imported by the agent.
 """
 
+_NO_PROCESS = "this worker cannot start another process"
+
 
 class AgentSubprocess:
     """A started agent.
@@ -56,7 +60,9 @@ class AgentSubprocess:
     :param paths: where ranks find modules of the task's.
     :param ready: forks the agent, if it can.
 
-    :raises ConfigError: the interpreter or the working directory cannot be used.
+    :raises ConfigError: the interpreter or the working directory cannot be used, or the environment
+        is too long.
+    :raises InfrastructureError: this machine cannot start another process now.
     :raises OSError: this machine has no descriptors left. No agent is left then.
     """
 
@@ -225,18 +231,21 @@ def _started(
         try:
             # If an alarm raises here after the fork, we never learn the new process's pid. It
             # has no job yet, sees its socket close, and ends.
-            process = subprocess.Popen(
-                [python, "-u", "-c", _START, *_arguments(options, paths)],
-                stdin=subprocess.DEVNULL,
-                stdout=streams.agents_pipes["stdout"],
-                stderr=streams.agents_pipes["stderr"],
-                pass_fds=tuple(options.values()),
-                cwd=cwd,
-                env=dict(env),
-                start_new_session=True,  # and no preexec_fn: it is not safe beside threads
-            )
+            with os_errors_explained():
+                process = subprocess.Popen(
+                    [python, "-u", "-c", _START, *_arguments(options, paths)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=streams.agents_pipes["stdout"],
+                    stderr=streams.agents_pipes["stderr"],
+                    pass_fds=tuple(options.values()),
+                    cwd=cwd,
+                    env=dict(env),
+                    start_new_session=True,  # and no preexec_fn: it is not safe beside threads
+                )
+        except InfrastructureError as error:
+            raise InfrastructureError(f"{_NO_PROCESS}: {error}") from error
         except OSError as error:
-            raise ConfigError(_start_problem(python, cwd, error)) from error
+            raise _start_error(python, cwd, env, error) from error
         on_error.callback(process.wait)
         on_error.callback(process.kill)
         child = _Child(process)
@@ -244,10 +253,23 @@ def _started(
         return streams, child
 
 
-def _start_problem(python: str, cwd: str | None, error: OSError) -> str:
-    if cwd is not None and not Path(cwd).is_dir():
-        return f"cwd {cwd!r} is not a folder on this worker"
-    return (
+def _start_error(
+    python: str, cwd: str | None, env: Mapping[str, str], error: OSError
+) -> LaunchError:
+    """The error that says why the agent could not be started."""
+    if error.errno == errno.ENOMEM:
+        return InfrastructureError(f"{_NO_PROCESS}: it has no memory left for one ({error})")
+    if error.errno == errno.E2BIG:
+        longest = max(env, key=lambda name: len(env[name]), default="")
+        return ConfigError(
+            "the environment and the arguments of the agent are longer than this worker's kernel "
+            f"takes; the longest variable is {longest!r}, of {len(env.get(longest, ''))} "
+            "characters: give large values by op_kwargs, or by a file"
+        )
+    # Unlike Path.is_dir, this one says False of a folder below one that may not be searched.
+    if cwd is not None and not os.path.isdir(cwd):  # noqa: PTH112
+        return ConfigError(f"cwd {cwd!r} is not a folder on this worker")
+    return ConfigError(
         f"python {python!r} cannot be started on this worker ({error.strerror}): "
         "wanted an interpreter that has airflow-provider-elastic-launch[torch]"
     )

@@ -33,8 +33,9 @@ from airflow_provider.gang.version_check import exchange
 from airflow_provider.hooks.agent import AgentHook
 from airflow_provider.hooks.rendezvous_connection import connection_settings
 from airflow_provider.parameters.entrypoint import entrypoint_for
+from airflow_provider.parameters.environment_variables import environment_of
 from airflow_provider.parameters.launch_config import has_several_nodes, launch_config
-from airflow_provider.parameters.operator_parameters import environment_of, task_problems
+from airflow_provider.parameters.operator_parameters import task_problems
 from airflow_provider.parameters.rendezvous import resolve_rendezvous
 from airflow_provider.parameters.task_key import deployment, task_key
 from airflow_provider.preflight.facts import preflight
@@ -76,7 +77,9 @@ class TaskRun:
         self._dag_folder = Path(context["dag"].fileloc).parent
         self._key = task_key(context)
         self._try_number = context["ti"].try_number
-        self._cwd = os.path.normpath(self._dag_folder / operator.cwd) if operator.cwd else None
+        cwd: Any = operator.cwd  # rendered: ``launch`` refuses what is no text
+        given = isinstance(cwd, str) and cwd != ""
+        self._cwd = os.path.normpath(self._dag_folder / cwd) if given else None
         nodes = operator.gang_nodes
         self._used_store: ResultStore | None = None
         self._returned: Mapping[int, Any] = {}
@@ -190,8 +193,8 @@ class TaskRun:
         try:
             config = launch_config(known | self.rendezvous_parameters(known, locally=locally))
         except ConfigError as error:
-            problems += error.problems
-        if "entrypoint" not in nothing:
+            problems += [problem for problem in error.problems if problem not in problems]
+        if nothing.isdisjoint(("entrypoint", "op_args", "op_kwargs")):
             try:
                 entrypoint = self._entrypoint()
             except EntrypointError as error:
@@ -214,7 +217,7 @@ class TaskRun:
         state = job_state(self.context, config, self._operator.log)
         self._states += [] if state is None else [state]
         # Under dag.test() Airflow sets up neither metrics nor traces.
-        told = () if is_dag_test() else (self._metrics, JobSpans())
+        told = () if is_dag_test() else (self._metrics, JobSpans(self._operator.log))
         return Launch(
             config=config,
             entrypoint=entrypoint,

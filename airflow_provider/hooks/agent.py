@@ -26,19 +26,16 @@ from typing import Any
 
 from airflow.sdk import BaseHook
 
-from airflow_provider.agent_client.environment import (
-    agent_environment,
-    interpreter_folders,
-    python_path_of,
-    task_paths,
-)
+from airflow_provider.agent_client.environment import agent_environment, inherited_paths
 from airflow_provider.agent_client.idle_checks import IdleChecks
 from airflow_provider.agent_client.job_listener import NOBODY, JobListener
 from airflow_provider.agent_client.log_relay import LogRelay
 from airflow_provider.agent_client.process import AgentSubprocess
 from airflow_provider.agent_client.ready_agents import NO_READY_AGENTS, ReadyAgents
 from airflow_provider.agent_client.session import AgentSession
-from llutil.errors import LaunchError, ResultError, StoppedError
+from airflow_provider.parameters.entrypoint import CWD_REMOVED
+from llutil.errors import ConfigError, LaunchError, ResultError, StoppedError
+from llutil.launcher.os_errors import os_errors_explained
 from llutil.progress.display import ProgressDisplay, display_for_this_process
 from llutil.progress.log_lines import ProgressLines
 from llutil.std import FOLDED
@@ -234,9 +231,10 @@ class AgentHook(BaseHook):
         return self._stop
 
     def _start(self, results: int | None, secrets: dict[str, str]) -> AgentSubprocess:
-        cwd = os.getcwd()  # noqa: PTH109 - a str is wanted
-        python_path = python_path_of(os.environ, cwd)
-        paths = task_paths(sys.path, python_path, cwd, interpreter_folders())
+        try:
+            python_path, paths = inherited_paths(own_cwd=self._cwd is not None)
+        except FileNotFoundError as error:
+            raise ConfigError(CWD_REMOVED) from error
         environment = agent_environment(os.environ, python_path, self._env)
         if self._keep_ready:
             own = agent_environment(os.environ, python_path, {})
@@ -247,7 +245,7 @@ class AgentHook(BaseHook):
         if terminal := terminal_path():
             environment[TERMINAL] = terminal
         inherited = {} if results is None else {"--results": results}
-        with ExitStack() as stack:
+        with os_errors_explained(), ExitStack() as stack:
             if secrets:
                 inherited["--secrets"] = open_secrets(secrets)
                 stack.callback(os.close, inherited["--secrets"])

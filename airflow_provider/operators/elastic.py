@@ -284,7 +284,7 @@ class ElasticLaunchOperator(LaunchOperator):
         self.cwd = cwd
         self.python = python
         self.grace_period = grace_period
-        self.launch_retry = launch_retry or LaunchRetry()
+        self.launch_retry = LaunchRetry() if launch_retry is None else launch_retry
         self.result_limit = result_limit
         self.results_path = results_path
         self.results_threshold = results_threshold

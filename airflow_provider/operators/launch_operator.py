@@ -29,6 +29,7 @@ from airflow_provider.parameters.operator_parameters import (
     entrypoint_problems,
     is_unresolved,
     problems_so_far,
+    unresolved_texts,
 )
 from airflow_provider.parameters.rendezvous import deployment_defaults
 from airflow_provider.retries.launch_retry import LaunchRetry
@@ -77,11 +78,8 @@ class LaunchOperator(BaseOperator):
 
         :raises ConfigError: parameters are wrong; the text lists all problems that are known yet.
         """
-        self._templates = {
-            name: value
-            for name in self.template_fields
-            if isinstance(value := getattr(self, name), str) and is_unresolved(value)
-        }
+        fields = {name: getattr(self, name) for name in self.template_fields}
+        self._unresolved = unresolved_texts(fields)
         self._running: Stoppable | None = None
         self.job_succeeded = False
         self._killed = False
@@ -273,10 +271,11 @@ class LaunchOperator(BaseOperator):
         return values
 
     def blank_templates(self) -> list[Problem]:
-        """One problem for each parameter whose template was rendered to nothing."""
-        return blank_templates(
-            self._templates, {name: getattr(self, name) for name in self._templates}
-        )
+        """One problem for each parameter whose template was rendered to nothing, or that an
+        upstream task has given nothing for.
+        """
+        rendered = {name: getattr(self, name) for name in self._unresolved}
+        return blank_templates(self._unresolved, rendered)
 
 
 def _connection_says_where(parameters: Mapping[str, Any]) -> bool:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperatorLink
 
+from airflow_provider.parameters.link_parameters import link_names, link_url
+
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
     from airflow.sdk.types import TaskInstanceKey
@@ -62,14 +64,16 @@ class UserLink(BaseOperatorLink):
         return f"_link_elastic_{self._name}"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """The URL, which is rendered when the task runs."""
+        """The URL, which is rendered when the task runs; empty if that has come to none."""
         del ti_key
-        return str((getattr(operator, "links", None) or {}).get(self._name, ""))
+        return link_url(getattr(operator, "links", None), self._name)
 
 
-def links_of(given: Mapping[str, str] | None) -> list[BaseOperatorLink]:
-    """The links of an operator with the ``links`` that are ``given``."""
-    return [RanksLink(), *(UserLink(name) for name in (given or {}))]
+def links_of(given: Any) -> list[BaseOperatorLink]:
+    """The links of an operator with the ``links`` that are ``given``. What is no dict of names has
+    none: it is not rendered yet, or is refused when the task runs.
+    """
+    return [RanksLink(), *map(UserLink, link_names(given))]
 
 
 def push_links(operator: Any, context: Mapping[str, Any], log: logging.Logger) -> None:

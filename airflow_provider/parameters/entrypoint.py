@@ -16,11 +16,14 @@ import msgspec
 
 from airflow_provider.parameters.function_arguments import context_arguments, read_lazy_sequences
 from airflow_provider.parameters.operator_parameters import entrypoint_problems
+from airflow_provider.parameters.shown_value import kind_of, shown
 from llutil import entrypoint as _entrypoint
 from llutil.entrypoint import Command, Entrypoint, FunctionName, Module, Script
 from llutil.errors import EntrypointError, Problem
 
-__all__ = ["entrypoint_for"]
+__all__ = ["CWD_REMOVED", "entrypoint_for"]
+
+CWD_REMOVED = "the working directory of this task was removed; give it a cwd"
 
 
 def entrypoint_for(
@@ -38,10 +41,13 @@ def entrypoint_for(
     on the ``PATH`` may be a file there.
 
     :raises EntrypointError: the entrypoint is missing, cannot be sent, or does not accept the
-        arguments.
+        arguments; or there is no working directory.
     """
+    folder = cwd or _working_directory()
     problems = entrypoint_problems(given)
-    if problems:
+    if folder is None:
+        problems.append(Problem("", CWD_REMOVED))
+    if problems or folder is None:
         raise EntrypointError(problems)
     args, kwargs = _positional(read_lazy_sequences(args)), _named(read_lazy_sequences(kwargs))
     if not isinstance(given, str):
@@ -68,15 +74,20 @@ def entrypoint_for(
             "script, module or command its arguments by op_args, as on a command line"
         )
         problems.append(Problem("op_kwargs", text))
-    try:
-        missing = _entrypoint.problem_with(parsed, cwd or str(Path.cwd()))
-    except FileNotFoundError:
-        missing = "the working directory of this task was removed; give it a cwd"
+    missing = _entrypoint.problem_with(parsed, folder)
     if missing is not None:
         problems.append(Problem("", missing))
     if problems:
         raise EntrypointError(problems)
     return parsed
+
+
+def _working_directory() -> str | None:
+    """This task's; None if it was removed."""
+    try:
+        return str(Path.cwd())
+    except FileNotFoundError:
+        return None
 
 
 def _is_beside(dag_folder: Path, program: str) -> bool:
@@ -89,10 +100,13 @@ def _is_beside(dag_folder: Path, program: str) -> bool:
 def _positional(args: Any) -> Sequence[Any]:
     if isinstance(args, list | tuple):
         return args
-    raise EntrypointError(f"op_args is {args!r}; wanted a list, even for one argument")
+    raise EntrypointError(f"op_args is {kind_of(args)}; wanted a list, even for one argument")
 
 
 def _named(kwargs: Any) -> Mapping[str, Any]:
-    if isinstance(kwargs, Mapping) and all(isinstance(name, str) for name in kwargs):
-        return kwargs
-    raise EntrypointError(f"op_kwargs is {kwargs!r}; wanted a dict with names as keys")
+    if not isinstance(kwargs, Mapping):
+        raise EntrypointError(f"op_kwargs is {kind_of(kwargs)}; wanted a dict with names as keys")
+    if wrong := [shown(name) for name in kwargs if not isinstance(name, str)]:
+        text = f"op_kwargs has the keys {', '.join(wrong)}; wanted a dict with names as keys"
+        raise EntrypointError(text)
+    return kwargs

@@ -111,13 +111,15 @@ def context_arguments(
     found: dict[str, Any] = {}
     problems: list[str] = []
     for name, parameter in signature.parameters.items():
-        own_default = parameter.default not in (inspect.Parameter.empty, None)
+        default = parameter.default
+        # By identity: an array answers == with an array, which is neither true nor false.
+        own_default = default is not inspect.Parameter.empty and default is not None
         if name in given or parameter.kind not in named:
             continue
         if name in PLAIN_CONTEXT:
             if name in context or name == "try_number":
                 found[name] = _plain(name, context)
-            elif parameter.default is inspect.Parameter.empty:
+            elif default is inspect.Parameter.empty:
                 problems.append(
                     f"the function's parameter {name!r} has no value in this DAG run (runs "
                     "without a logical date have no dates); give it a default"

@@ -13,6 +13,7 @@ from dataclasses import fields, replace
 from types import NoneType, UnionType
 from typing import Any, get_args, get_type_hints
 
+from airflow_provider.parameters.shown_value import shown
 from llutil.errors import ConfigError, Problem
 from llutil.launcher.config import LaunchConfig
 from llutil.launcher.config_checks import problems_of
@@ -71,7 +72,7 @@ def launch_config(values: Mapping[str, Any]) -> LaunchConfig:
         if kind is str and is_number(value):
             found[field] = str(value)
         elif kind is str and not isinstance(value, str):
-            problems.append(Problem(parameter, f"is {value!r}; wanted text"))
+            problems.append(Problem(parameter, f"is {shown(value)}; wanted text"))
         elif field in _SWITCHED_OFF and isinstance(value, str) and value.strip().isdecimal():
             found[field] = int(value)
         elif kind in {int, float} and isinstance(value, str):

@@ -12,7 +12,11 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from airflow_provider.parameters.environment_variables import env_problems
 from airflow_provider.parameters.launch_config import is_number, launch_config, least_nodes
+from airflow_provider.parameters.link_parameters import link_problems
+from airflow_provider.parameters.rendezvous import conn_id_problem
+from airflow_provider.parameters.shown_value import kind_of, shown
 from llutil.entrypoint import function_problem
 from llutil.errors import ConfigError, Problem
 
@@ -21,10 +25,10 @@ __all__ = [
     "TEMPLATED",
     "blank_templates",
     "entrypoint_problems",
-    "environment_of",
     "is_unresolved",
     "problems_so_far",
     "task_problems",
+    "unresolved_texts",
 ]
 
 OWN_PARAMETERS = (
@@ -39,6 +43,7 @@ OWN_PARAMETERS = (
     "results_format",
     "links",
     "retry_policy",
+    "launch_retry",
     "multiple_outputs",
 )
 """The parameters that are checked here, beside those of ``launch_config``."""
@@ -88,10 +93,40 @@ def is_unresolved(value: Any) -> bool:
         return any(map(is_unresolved, value.values()))
     if isinstance(value, list | tuple | set):
         return any(map(is_unresolved, value))
-    if hasattr(value, "conn_id") and hasattr(value, "protocol"):
-        return is_unresolved(str(value))  # an ObjectStoragePath, which Airflow renders
+    if _is_object_path(value):
+        return is_unresolved(str(value))  # Airflow renders it
+    return _is_reference(value)
+
+
+def unresolved_texts(values: Mapping[str, Any]) -> dict[str, str]:
+    """The templates and upstream tasks' outputs among ``values``, by name, in words that go on in
+    ``blank_templates``. Values that only hold one are left out: they are not nothing.
+    """
+    texts = {}
+    for name, value in values.items():
+        if isinstance(value, str) and is_unresolved(value):
+            texts[name] = f"is {value!r}, which rendered to nothing"
+        elif _is_reference(value) and not _is_object_path(value):
+            texts[name] = f"is {_reference_text(value)}, which is None or empty"
+    return texts
+
+
+def _is_object_path(value: Any) -> bool:
+    """Whether it is an ``ObjectStoragePath``."""
+    return hasattr(value, "conn_id") and hasattr(value, "protocol")
+
+
+def _is_reference(value: Any) -> bool:
     # Airflow's rule for values that it resolves instead of rendering (measured with 3.3.2).
     return hasattr(value, "resolve") and not isinstance(value, os.PathLike)
+
+
+def _reference_text(value: Any) -> str:
+    references: Any = getattr(value, "iter_references", tuple)()
+    tasks = dict.fromkeys(repr(operator.task_id) for operator, _ in references)
+    if not tasks:
+        return kind_of(value)  # such as a parameter of the DAG
+    return f"the output of task{'s' if len(tasks) > 1 else ''} {', '.join(tasks)}"
 
 
 def problems_so_far(values: Mapping[str, Any], *, endpoint_follows: bool = False) -> list[Problem]:
@@ -111,58 +146,52 @@ def problems_so_far(values: Mapping[str, Any], *, endpoint_follows: bool = False
     return [one for one in problems if unknown.isdisjoint((one.field, *one.others))]
 
 
-def blank_templates(templates: Mapping[str, str], rendered: Mapping[str, Any]) -> list[Problem]:
-    """One problem for each parameter whose template was rendered to nothing."""
+def blank_templates(unresolved: Mapping[str, str], rendered: Mapping[str, Any]) -> list[Problem]:
+    """One problem for each of the parameters in ``unresolved`` (see ``unresolved_texts``) that has
+    come to nothing.
+    """
     return [
-        Problem(
-            name, f"is {template!r}, which rendered to nothing; wanted a value, or no {name} at all"
-        )
-        for name, template in templates.items()
+        Problem(name, f"{text}; wanted a value, or no {name} at all")
+        for name, text in unresolved.items()
         if str(rendered[name]).strip() in {"", "None"}
     ]
 
 
 def task_problems(values: Mapping[str, Any]) -> list[Problem]:
     """What is wrong with the operator's own parameters, which are not the launcher's."""
-    problems: list[Problem] = []
-    env = values.get("env") or {}
-    if not isinstance(env, Mapping) or not all(
-        isinstance(name, str) and (isinstance(value, str) or is_number(value)) and "\0" not in part
-        for name, value in env.items()
-        for part in (name, str(value))
-    ):
-        problems.append(Problem("env", f"is {env!r}; wanted a dict of texts or numbers by name"))
-    elif any(not name or "=" in name for name in env):
-        text = f"has the names {', '.join(map(repr, env))}; no name may be empty or hold '='"
-        problems.append(Problem("env", text))
+    problems = env_problems(values.get("env"))
     conn_id = values.get("rdzv_conn_id")
     if not isinstance(conn_id, str | None):
-        text = f"is {conn_id!r}; wanted the name of an Airflow connection"
-        problems.append(Problem("rdzv_conn_id", text))
+        problems.append(conn_id_problem(conn_id))
     elif conn_id and values.get("rdzv_endpoint"):
         text = "and rdzv_endpoint are both given; give one of them"
         problems.append(Problem("rdzv_conn_id", text, ("rdzv_endpoint",)))
     problems += [
-        Problem(name, f"is {values[name]!r}; wanted a path")
+        Problem(name, f"is {shown(value)}; wanted a path")
         for name in ("cwd", "python")
-        if not isinstance(values.get(name), str | None)
+        if not isinstance(value := values.get(name), str | None) or "\0" in (value or "")
     ]
-    policy = values.get("retry_policy")
-    if policy is not None and not callable(getattr(policy, "evaluate", None)):
-        text = f"is {policy!r}; wanted an ElasticRetryPolicy(...), or None"
-        problems.append(Problem("retry_policy", text))
+    problems += [
+        Problem(name, f"is {shown(values[name])}; wanted {wanted}, or None")
+        for name, method, wanted in (
+            ("retry_policy", "evaluate", "an ElasticRetryPolicy(...)"),
+            ("launch_retry", "run", "a LaunchRetry(...)"),
+        )
+        if (given := values.get(name)) is not None and not callable(getattr(given, method, None))
+    ]
     limit = values.get("result_limit")
     if limit is not None and (not _is_count(limit) or limit < 1):
-        problems.append(Problem("result_limit", f"is {limit!r}; wanted a number of bytes"))
+        problems.append(Problem("result_limit", f"is {shown(limit)}; wanted a number of bytes"))
     threshold = values.get("results_threshold", 0)
     if not _is_count(threshold) or threshold < 0:
-        problems.append(Problem("results_threshold", f"is {threshold!r}; wanted 0 or more bytes"))
+        text = f"is {shown(threshold)}; wanted 0 or more bytes"
+        problems.append(Problem("results_threshold", text))
     problems += _path_problems(values.get("results_path"))
-    problems += _link_problems(values.get("links"))
+    problems += link_problems(values.get("links"))
     problems += _checkpoint_problems(values.get("checkpoint_path"))
     form = values.get("results_format", "json")
-    if form not in {"json", "npz"}:
-        problems.append(Problem("results_format", f"is {form!r}; wanted 'json' or 'npz'"))
+    if not isinstance(form, str) or form not in {"json", "npz"}:
+        problems.append(Problem("results_format", f"is {shown(form)}; wanted 'json' or 'npz'"))
     if not values.get("gang_nodes") and not values.get("rdzv_id") and least_nodes(values) > 1:
         text = (
             f"is {values['nnodes']!r}, but this task is one node, and without an rdzv_id nobody "
@@ -172,7 +201,7 @@ def task_problems(values: Mapping[str, Any]) -> list[Problem]:
         problems.append(Problem("nnodes", text, ("rdzv_id",)))
     timeout = values.get("gang_timeout", 0)
     if not isinstance(timeout, int | float) or isinstance(timeout, bool) or not timeout >= 0:
-        problems.append(Problem("gang_timeout", f"is {timeout!r}; wanted 0 or more seconds"))
+        problems.append(Problem("gang_timeout", f"is {shown(timeout)}; wanted 0 or more seconds"))
     if values.get("multiple_outputs"):
         text = (
             "is not supported: the return value is a dict by rank, and each rank's value is also "
@@ -180,11 +209,6 @@ def task_problems(values: Mapping[str, Any]) -> list[Problem]:
         )
         problems.append(Problem("multiple_outputs", text))
     return problems
-
-
-def environment_of(env: Mapping[str, str | float] | None) -> dict[str, str]:
-    """The environment variables that the parameter ``env`` adds."""
-    return {name: str(value) for name, value in (env or {}).items()}
 
 
 def _is_count(value: Any) -> bool:
@@ -200,27 +224,10 @@ def _path_problems(given: Any) -> list[Problem]:
     if isinstance(given, str) and ("://" in given or given.startswith("/")):
         return []
     text = (
-        f"is {given!r}; wanted an ObjectStoragePath or its URI, such as "
+        f"is {shown(given)}; wanted an ObjectStoragePath or its URI, such as "
         "s3://conn_id@bucket/folder, or an absolute path that all workers share"
     )
     return [Problem("results_path", text)]
-
-
-def _link_problems(given: Any) -> list[Problem]:
-    """What is wrong with ``links``."""
-    if given is None:
-        return []
-    if not isinstance(given, Mapping):
-        text = f"is {given!r}; wanted a dict of names and URLs, such as {{'MLflow': 'https://...'}}"
-        return [Problem("links", text)]
-    problems = []
-    for name, url in given.items():
-        if not isinstance(name, str) or not name.strip():
-            problems.append(Problem("links", f"has the name {name!r}; wanted a text"))
-        elif not isinstance(url, str) or not url.startswith(("http://", "https://", "/")):
-            text = f"has {url!r} for {name!r}; wanted a URL that begins with http://, https:// or /"
-            problems.append(Problem("links", text))
-    return problems
 
 
 def _checkpoint_problems(given: Any) -> list[Problem]:
@@ -252,7 +259,7 @@ def entrypoint_problems(given: Any) -> list[Problem]:
     if isinstance(given, str):
         return []
     text = (
-        f"is {given!r}; wanted a function, 'package.module:function', a script, '-m module' or a "
-        "command"
+        f"is {shown(given)}; wanted a function, 'package.module:function', a script, '-m module' "
+        "or a command"
     )
     return [Problem("entrypoint", text)]

@@ -12,14 +12,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_provider.parameters.shown_value import shown
 from llutil.backends.options import read_options
 from llutil.backends.table import BACKENDS, DEFAULT, DEPLOYMENT_OPTIONS, SERVED, backend_named
-from llutil.errors import ConfigError
+from llutil.errors import ConfigError, Problem
 
 __all__ = [
     "SECTION",
     "RendezvousDefaults",
     "RendezvousSettings",
+    "conn_id_problem",
     "deployment_defaults",
     "resolve_rendezvous",
 ]
@@ -67,6 +69,11 @@ def deployment_defaults() -> RendezvousDefaults:
     return RendezvousDefaults(conn_id=conn_id, configs=configs)
 
 
+def conn_id_problem(given: object) -> Problem:
+    """The problem of a ``rdzv_conn_id`` that is no text."""
+    return Problem("rdzv_conn_id", f"is {shown(given)}; wanted the name of an Airflow connection")
+
+
 def resolve_rendezvous(
     values: Mapping[str, Any],
     *,
@@ -89,15 +96,18 @@ def resolve_rendezvous(
     backend = backend_named(name)
     endpoint = values.get("rdzv_endpoint") or ""
     conn_id = values.get("rdzv_conn_id")
+    if conn_id is not None and not isinstance(conn_id, str):
+        raise ConfigError(conn_id_problem(conn_id))
     if conn_id and endpoint:
         raise ConfigError(
-            f"rdzv_conn_id is {conn_id!r} and rdzv_endpoint is {endpoint!r}; give one of them"
+            f"rdzv_conn_id is {shown(conn_id)} and rdzv_endpoint is {shown(endpoint)}; give one of "
+            "them"
         )
     if backend is None or not backend.connection_type:
         if conn_id:
             able = " or ".join(repr(one.name) for one in BACKENDS.values() if one.connection_type)
             raise ConfigError(
-                f"rdzv_conn_id is {conn_id!r}, which rdzv_backend {name!r} cannot use; "
+                f"rdzv_conn_id is {shown(conn_id)}, which rdzv_backend {name!r} cannot use; "
                 f"wanted {able}, or no connection"
             )
         if endpoint or not several or without_store is None or backend is not SERVED:

@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider.parameters.missing_connection import NOT_SAID, connection_is_missing
 from airflow_provider.parameters.rendezvous import SECTION
 from airflow_provider.results.reference import StoredResult
 from llutil.errors import ConfigError, InfrastructureError, ResultError
@@ -42,6 +43,9 @@ _PREVIEW_LENGTH = 200
 # Characters that a folder's name does not keep: some stores do not allow a colon, and %, # and ?
 # have a meaning in others.
 _UNSAFE = re.compile(r"[^-.~+=\w]")
+# What Airflow and providers raise for a path that no later try can use (Airflow 3.3). Anything else
+# may be the network, or a service that gives credentials.
+_FOR_GOOD = (ImportError, AttributeError, TypeError, ValueError, PermissionError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +67,10 @@ class ResultStore:
 
         :raises ConfigError: no file system is installed for such a path, or the connection that it
             names does not exist.
+        :raises InfrastructureError: Airflow does not say now whether there is such a connection, or
+            the file system cannot be set up now.
         """
-        from airflow.sdk import ObjectStoragePath
+        from airflow.sdk import ObjectStoragePath, exceptions
 
         try:
             path = ObjectStoragePath(results_path)
@@ -72,10 +78,20 @@ class ResultStore:
                 path = ObjectStoragePath(f"file://{path}")
             _ = path.fs
         except Exception as error:
+            given = f"results_path is {str(results_path)!r}"
+            not_found = isinstance(error, exceptions.AirflowNotFoundException)
+            if not_found and not connection_is_missing(path.conn_id or ""):
+                raise InfrastructureError(
+                    f"{given}, and Airflow does not say whether there is such a connection: "
+                    f"{NOT_SAID}"
+                ) from error
+            why = f"{type(error).__name__}: {error}"
+            not_there = exceptions.AirflowOptionalProviderFeatureException
+            if not (not_found or isinstance(error, (*_FOR_GOOD, not_there))):
+                raise InfrastructureError(f"{given}, which cannot be used now: {why}") from error
             raise ConfigError(
-                f"results_path is {str(results_path)!r}, which cannot be used here: "
-                f"{type(error).__name__}: {error}; wanted a URI whose provider is installed on the "
-                "worker, such as s3://conn_id@bucket/folder"
+                f"{given}, which cannot be used here: {why}; wanted a URI whose provider is "
+                "installed on the worker, such as s3://conn_id@bucket/folder"
             ) from error
         return cls(path=path, attempt=f"{ti.try_number}_{ti.id}", inline=inline, arrays=arrays)
 

@@ -82,3 +82,8 @@ def test_a_users_pythonpath_is_searched_first_and_hides_nothing():
 
 def test_an_empty_path_is_not_written_since_it_would_mean_the_current_folder():
     assert "PYTHONPATH" not in agent_environment({"PYTHONPATH": ""}, [], {})
+
+
+def test_without_a_working_directory_relative_entries_are_left_out():
+    assert python_path_of({"PYTHONPATH": "/a::rel/"}, None) == ["/a"]
+    assert task_paths(["/dags", "", SITE, "rel"], [], None, OWN) == (["/dags"], [])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import subprocess
 from pathlib import Path
 from typing import NoReturn
 
@@ -12,15 +13,16 @@ import pytest
 
 from airflow_provider.agent_client.environment import TaskPaths
 from airflow_provider.agent_client.process import AgentSubprocess
+from llutil.errors import ConfigError, InfrastructureError, LaunchError
 from llutil.system.process_table import children_of_this_process
 
 
-def start_agent(folder: Path) -> AgentSubprocess:
+def start_agent(folder: Path, **env: str) -> AgentSubprocess:
     """A program in an agent's place, which ends by a signal only."""
     python = folder / "python"
     python.write_text("#!/bin/sh\nexec sleep 60\n")
     python.chmod(0o700)
-    return AgentSubprocess(str(python), None, os.environ, {}, TaskPaths([], []))
+    return AgentSubprocess(str(python), None, {**os.environ, **env}, {}, TaskPaths([], []))
 
 
 def held() -> tuple[set[str], set[int]]:
@@ -57,3 +59,41 @@ def test_an_agent_can_be_killed_by_a_task_that_can_open_nothing(
     agent.close()
     agent.close()
     assert held() == before
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "text"),
+    [
+        (errno.EAGAIN, InfrastructureError, "this worker cannot start another process: no further"),
+        (errno.ENOMEM, InfrastructureError, "this worker cannot start another process: it has no"),
+        (errno.EMFILE, InfrastructureError, "this worker cannot start another process: this proc"),
+        (errno.ENFILE, InfrastructureError, "this worker cannot start another process: this mach"),
+        (errno.ENOENT, ConfigError, "python '.*/python' cannot be started on this worker"),
+        (errno.EACCES, ConfigError, "python '.*/python' cannot be started on this worker"),
+    ],
+)
+def test_a_machine_that_can_start_no_process_now_is_no_wrong_interpreter(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    kind: type[LaunchError],
+    text: str,
+) -> None:
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise OSError(number, os.strerror(number))
+
+    before = held()
+    with monkeypatch.context() as patches:
+        patches.setattr(subprocess, "Popen", refuse)
+        with pytest.raises(kind, match=text) as raised:
+            start_agent(tmp_path)
+    assert raised.value.retryable is (kind is InfrastructureError)
+    assert held() == before
+
+
+def test_an_environment_that_the_kernel_does_not_take_is_named_without_its_value(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(ConfigError, match="variable is 'DATA', of 200000 characters") as raised:
+        start_agent(tmp_path, DATA="secret" + "x" * 199_994)
+    assert "secret" not in str(raised.value)

@@ -88,16 +88,25 @@ def test_without_checkpoints_airflow_is_not_asked_for_a_folder(launched):
     assert launched().config.checkpoint_job == ""
 
 
-def test_a_configuration_that_is_refused_is_in_the_state_of_the_task(run_of):
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("nproc_per_node", 0, "nproc_per_node is 0"),
+        ("env", "{'A': 'b'}", "env is a text"),
+        ("cwd", 7, "cwd is 7"),
+        ("launch_retry", 3, "launch_retry is 3"),
+    ],
+)
+def test_a_configuration_that_is_refused_is_in_the_state_of_the_task(run_of, name, value, text):
     kept = {}
     run = run_of()
     run.context["task_state_store"] = SimpleNamespace(
         get=kept.get, set=kept.__setitem__, delete=kept.pop
     )
-    run._operator.nproc_per_node = 0
+    setattr(run._operator, name, value)
     with pytest.raises(ConfigError):
         run.run(logging.getLogger(__name__))
-    assert "nproc_per_node is 0" in kept["elastic"]["failure"]["why"]
+    assert text in kept["elastic"]["failure"]["why"]
 
 
 @pytest.fixture

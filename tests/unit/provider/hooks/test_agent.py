@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 
 import pytest
@@ -9,7 +10,7 @@ import structlog
 
 from airflow_provider.hooks.agent import AgentHook
 from llutil.entrypoint import Command
-from llutil.errors import ResultError, WorkersFailedError
+from llutil.errors import ConfigError, InfrastructureError, ResultError, WorkersFailedError
 from llutil.failure import FailureClass, JobFailure
 from llutil.launcher.config import LaunchConfig
 from llutil.progress.log_lines import ProgressLines
@@ -108,3 +109,36 @@ def test_a_value_that_cannot_be_handed_on_leaves_the_others():
     with pytest.raises(ResultError):
         hook.run(SPEC)
     assert hook.returned == {0: 7}
+
+
+@pytest.fixture
+def no_working_directory(tmp_path, monkeypatch):
+    """The working directory of this process is removed."""
+    folder = tmp_path / "removed"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+
+
+def test_a_task_without_a_working_directory_says_so(no_working_directory):
+    with pytest.raises(ConfigError, match="the working directory of this task was removed; give"):
+        AgentHook(python="/no/such/python").run(SPEC)
+
+
+def test_a_removed_working_directory_is_not_missed_where_the_agent_has_one(
+    no_working_directory, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("PYTHONPATH", f"relative:{tmp_path}")
+    monkeypatch.syspath_prepend("")
+    agent = AgentHook(python="/bin/true", cwd=str(tmp_path))._start(None, {})
+    agent.kill()
+    agent.close()
+
+
+def test_a_task_that_has_no_descriptors_left_may_be_tried_again(monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EMFILE, "no more descriptors")
+
+    monkeypatch.setattr(socket, "socketpair", refuse)
+    with pytest.raises(InfrastructureError, match="open files"):
+        AgentHook(python="/bin/true").run(SPEC)

@@ -8,7 +8,10 @@ import json
 import traceback
 
 import pytest
-from airflow.sdk import Connection
+from airflow.sdk import BaseHook, Connection
+from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import ErrorResponse
 
 from airflow_provider.get_provider_info import get_provider_info
 from airflow_provider.hooks.etcd import EtcdHook
@@ -16,7 +19,7 @@ from airflow_provider.hooks.ledger_connection import settings_of
 from airflow_provider.hooks.rendezvous_connection import connection_settings
 from airflow_provider.hooks.zookeeper import ZooKeeperHook
 from llutil.backends.options import Source
-from llutil.errors import ConfigError
+from llutil.errors import ConfigError, InfrastructureError
 
 HOOKS = pytest.mark.parametrize("hook", [EtcdHook, ZooKeeperHook], ids=lambda hook: hook.conn_type)
 
@@ -165,9 +168,81 @@ def test_an_error_about_a_connection_does_not_show_its_password(monkeypatch, hoo
     assert "hidden" not in "".join(told.format())
 
 
+@pytest.fixture
+def supervised(monkeypatch):
+    """Gives this process a supervisor that answers each request with this error of Airflow's."""
+
+    class Supervisor:
+        def __init__(self, error, raises):
+            self.answer = ErrorResponse(error=error)
+            self.raises = raises
+
+        def send(self, _):
+            if self.raises:
+                raise AirflowRuntimeError(self.answer)
+            return self.answer
+
+    def begin(error, *, raises=False):
+        supervisor = Supervisor(error, raises)
+        monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", supervisor, raising=False)
+
+    return begin
+
+
 def test_a_name_that_airflow_does_not_know_is_bad_configuration():
     with pytest.raises(ConfigError, match="'nobody', but Airflow has no connection"):
         connection_settings("nobody")
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_a_name_that_airflows_api_does_not_know_is_bad_configuration(supervised, raises):
+    supervised(ErrorType.CONNECTION_NOT_FOUND, raises=raises)
+    with pytest.raises(ConfigError, match="'nobody', but Airflow has no connection"):
+        connection_settings("nobody")
+
+
+UNKNOWN = "'store', and Airflow does not say whether there is such a connection"
+
+
+@pytest.mark.parametrize("raises", [False, True])
+@pytest.mark.parametrize(
+    "error", [ErrorType.API_SERVER_ERROR, ErrorType.GENERIC_ERROR, ErrorType.PERMISSION_DENIED]
+)
+def test_a_connection_that_cannot_be_looked_up_now_is_no_bad_configuration(
+    supervised, error, raises
+):
+    supervised(error, raises=raises)
+    with pytest.raises(InfrastructureError, match=UNKNOWN):
+        connection_settings("store")
+
+
+def test_a_connection_that_another_secrets_backend_may_have_is_not_called_missing(
+    supervised, monkeypatch
+):
+    class Vault:
+        def get_connection(self, conn_id):
+            raise TimeoutError
+
+    backends = "airflow.sdk.execution_time.supervisor.ensure_secrets_backend_loaded"
+    monkeypatch.setattr(backends, lambda: [Vault()])
+    supervised(ErrorType.CONNECTION_NOT_FOUND)
+    with pytest.raises(InfrastructureError, match=f"{UNKNOWN}: it found none, but"):
+        connection_settings("store")
+
+
+def test_a_secrets_backend_that_cannot_be_made_is_no_bad_configuration(monkeypatch):
+    def fail(*_):
+        raise RuntimeError("no answer from the vault")
+
+    monkeypatch.setattr(BaseHook, "get_connection", fail)
+    with pytest.raises(InfrastructureError, match=f"{UNKNOWN}: RuntimeError: no answer"):
+        connection_settings("store")
+
+
+def test_a_uri_in_place_of_a_connections_name_does_not_show_its_password():
+    with pytest.raises(ConfigError, match="'\\*\\*\\*@host:1', but Airflow has no") as raised:
+        connection_settings("etcd://root:hidden@host:1")
+    assert "hidden" not in str(raised.value)
 
 
 def test_a_connection_of_another_type_is_bad_configuration(monkeypatch):

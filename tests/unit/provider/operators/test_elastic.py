@@ -4,6 +4,8 @@ here.
 
 from __future__ import annotations
 
+import contextlib
+import datetime as dt
 import json
 import tempfile
 import traceback
@@ -15,10 +17,14 @@ from airflow.sdk.bases.operator import BaseOperator
 from airflow.serialization.serialized_objects import DagSerialization
 
 from airflow_provider.decorators.elastic import elastic_task
+from airflow_provider.execution.launch import Launch
+from airflow_provider.gang.node import GangNode
 from airflow_provider.operators.elastic import ElasticLaunchOperator
 from airflow_provider.retries.launch_retry import LaunchRetry
 from llutil.errors import ConfigError, StoppedError
 from llutil.std import Std
+
+NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
 
 def train(epochs, rate=0.1): ...
@@ -204,8 +210,16 @@ def test_a_mapped_value_that_is_wrong_fails_its_task_for_good_instead_of_being_r
         ({"op_args": []}, ["train(epochs, rate=0.1) cannot be called", "'epochs'"]),
         ({"op_args": [1, 2, 3]}, ["too many positional arguments"]),
         ({"op_kwargs": {"speed": 1}}, ["unexpected keyword argument 'speed'"]),
-        ({"op_args": "abc"}, ["op_args is 'abc'; wanted a list"]),
-        ({"op_kwargs": [1]}, ["op_kwargs is [1]; wanted a dict"]),
+        ({"op_args": "abc"}, ["op_args is a text; wanted a list"]),
+        ({"op_args": {"token": "s3cr3t"}}, ["op_args is a value of type dict; wanted a list"]),
+        ({"op_kwargs": [1]}, ["op_kwargs is a value of type list; wanted a dict"]),
+        ({"op_kwargs": {1: "s3cr3t"}}, ["op_kwargs has the keys 1; wanted a dict"]),
+        ({"env": "{'A': 'b'}", "nproc_per_node": 0}, ["env is a text", "nproc_per_node is 0"]),
+        ({"cwd": 7, "nproc_per_node": 0}, ["cwd is 7; wanted a path", "nproc_per_node is 0"]),
+        ({"cwd": ["x"]}, ["cwd is a value of type list; wanted a path"]),
+        ({"links": "{'A': '/b'}"}, ["links is a text; wanted a dict of names and URLs"]),
+        ({"rdzv_conn_id": [1]}, ["rdzv_conn_id is a value of type list; wanted the name of"]),
+        ({"launch_retry": 3}, ["launch_retry is 3; wanted a LaunchRetry(...)"]),
         ({"entrypoint": lambda ti: ti, "op_args": []}, ["context value 'ti'"]),
         (
             {"entrypoint": "true", "op_args": [], "op_kwargs": {"a": 1}},
@@ -245,12 +259,85 @@ def test_a_template_that_renders_to_nothing_is_never_taken_for_a_default(tempora
     assert str(caught.value).startswith(name)
 
 
+UP = ("checkpoint_path", "rdzv_conn_id", "results_path", "cwd", "op_args", "entrypoint", "chaos")
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+@pytest.mark.parametrize("name", UP)
+def test_an_upstream_output_that_is_none_is_never_taken_for_a_default(temporary, name, mapped):
+    with DAG("d"):
+        given = {"op_args": [1], "entrypoint": train, name: BaseOperator(task_id="up").output}
+        if mapped:
+            whole = ElasticLaunchOperator.partial(task_id="t", **given).expand(role=["a"])
+            task = whole.unmap({"role": "a"})
+        else:
+            task = ElasticLaunchOperator(task_id="t", **given)
+    context = context_for(temporary)
+    context["ti"].xcom_pull = lambda **_: None
+    task._do_render_template_fields(task, [name], context, task.get_template_env(), set())
+    assert getattr(task, name) is None
+    with pytest.raises(ConfigError) as caught:
+        task.execute(context)
+    assert str(caught.value) == (
+        f"{name} is the output of task 'up', which is None or empty; wanted a value, or no {name} "
+        "at all"
+    )
+
+
+@pytest.mark.parametrize("retry", [0, 3, "often"])
+def test_a_launch_retry_that_is_none_does_not_parse(retry):
+    with pytest.raises(ConfigError, match=r"launch_retry is .*; wanted a LaunchRetry"):
+        operator(launch_retry=retry)
+    with DAG("d"), pytest.raises(ConfigError, match=r"launch_retry is .*; wanted a LaunchRetry"):
+        ElasticLaunchOperator.gang(nodes=2, task_id="t", entrypoint=train, launch_retry=retry)
+
+
+@pytest.mark.parametrize("gang", [False, True])
+@pytest.mark.parametrize("name", sorted({*ElasticLaunchOperator.template_fields} - {"launch"}))
+def test_whatever_a_parameter_has_come_to_is_taken_or_refused_as_configuration(
+    temporary, monkeypatch, name, gang
+):
+    monkeypatch.setattr(Launch, "run", lambda *_: {})
+    monkeypatch.setattr(GangNode, "states", lambda *_: {})
+    ti = {"id": "7", "map_index": 0, "xcom_push": lambda **_: None}
+    for value in (7, "{'a': 'b'}", [1], ["x", 2], {"a": [1]}, {3: 4}, b"x", object()):
+        task = operator()
+        if gang:
+            task.gang_nodes = 1
+        setattr(task, name, value)
+        if name == "entrypoint":
+            task.function = None
+        context = context_for(temporary)
+        context["dag_run"] = SimpleNamespace(clear_number=0, run_after=NOW, start_date=NOW)
+        context["ti"] = SimpleNamespace(**vars(context["ti"]) | ti)
+        with contextlib.suppress(ConfigError):
+            task.execute(context)
+
+
 def test_bad_input_leaves_nothing_on_disk_but_the_users_empty_folder(temporary):
     task = operator(python="/no/such/python")
     with pytest.raises(ConfigError):
         task.execute(context_for(temporary))
     (folder,) = temporary.iterdir()
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("entrypoint", [train, "package.module:train", "true"])
+def test_a_task_whose_working_directory_was_removed_needs_one_from_its_dag(
+    temporary, monkeypatch, entrypoint
+):
+    folder = temporary / "removed"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    task = operator(entrypoint=entrypoint)
+    task.nproc_per_node = 0
+    with pytest.raises(ConfigError, match="working directory of this task was removed") as caught:
+        task.execute(context_for(temporary))
+    assert len(caught.value.problems) == 2
+    task = operator(entrypoint=entrypoint, cwd=str(temporary), python="/no/such/python")
+    with pytest.raises(ConfigError, match="python '/no/such/python' cannot be started"):
+        task.execute(context_for(temporary))
 
 
 def test_a_task_that_was_killed_before_it_began_starts_no_agent(temporary):

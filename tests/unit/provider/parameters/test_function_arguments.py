@@ -101,6 +101,24 @@ def test_a_function_with_keyword_arguments_at_large_gets_none_of_the_context():
     assert context_arguments(train, [], {}, CONTEXT) == {}
 
 
+class Array:
+    """Compared with anything it gives an array, which is neither true nor false."""
+
+    __hash__ = None
+
+    def __eq__(self, other):
+        return Array()
+
+    def __bool__(self):
+        raise ValueError("ambiguous")
+
+
+def test_a_default_that_is_an_array_is_a_default():
+    def train(epochs, task=Array(), weights=Array(), ds=Array()): ...  # noqa: B008
+
+    assert context_arguments(train, [1], {}, CONTEXT) == {"ds": "2026-11-22"}
+
+
 def test_live_context_values_are_refused_all_at_once_with_what_to_do():
     def train(ti, conn=None, task="mnist"): ...
 

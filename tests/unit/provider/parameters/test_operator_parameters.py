@@ -67,12 +67,20 @@ def problems(**values):
         ({"resume": "maybe"}, "resume is 'maybe'; wanted one of 'auto', 'always', 'never'"),
         ({"chaos": "kil(rank=1)"}, "chaos has 'kil(rank=1)': there is no fault 'kil'"),
         ({"chaos": ["kill(rank=1, step=1)"]}, "chaos has kill(rank=1, step=1); wanted rank 0 to 0"),
-        ({"env": {"THREADS": [4]}}, "env is {'THREADS': [4]}; wanted a dict of texts or numbers"),
-        ({"env": {4: "a"}}, "env is {4: 'a'}; wanted a dict of texts or numbers"),
-        ({"env": {"DEBUG": True}}, "env is {'DEBUG': True}; wanted a dict of texts or numbers"),
-        ({"env": "A=1"}, "env is 'A=1'"),
-        ({"env": {"A=1": ""}}, "no name may be empty or hold '='"),
+        ({"env": {"THREADS": [4]}}, "env has a value of type list for 'THREADS'; wanted a dict of"),
+        ({"env": {4: "a"}}, "env has the name 4; wanted a dict of texts or numbers"),
+        ({"env": {"DEBUG": True}}, "env has a value of type bool for 'DEBUG'; wanted a dict of"),
+        ({"env": {"A": "1\0", "B": "1"}}, "env has a NUL character in 'A'; wanted a dict of"),
+        ({"env": "A=1"}, "env is a text; wanted a dict of texts or numbers by name"),
+        ({"env": {"A=1": "", "B": "1"}}, "'A='; no name may be empty or hold '='"),
+        ({"env": {"": "1"}}, "''; no name may be empty or hold '='"),
         ({"cwd": 3}, "cwd is 3; wanted a path"),
+        ({"cwd": "/a\0"}, "wanted a path"),
+        ({"launch_retry": 3}, "launch_retry is 3; wanted a LaunchRetry(...), or None"),
+        ({"launch_retry": 0}, "launch_retry is 0; wanted a LaunchRetry(...), or None"),
+        ({"retry_policy": "x"}, "retry_policy is 'x'; wanted an ElasticRetryPolicy(...), or None"),
+        ({"rdzv_conn_id": ["x"]}, "rdzv_conn_id is a value of type list; wanted the name of"),
+        ({"results_format": ["npz"]}, "results_format is a value of type list; wanted 'json'"),
         ({"python": 3.12}, "python is 3.12; wanted a path"),
         ({"result_limit": 0}, "result_limit is 0; wanted a number of bytes"),
         ({"results_threshold": -1}, "results_threshold is -1; wanted 0 or more bytes"),
@@ -167,8 +175,68 @@ def test_an_upstream_tasks_output_is_not_known_yet_and_a_path_is():
 
 
 def test_a_template_that_renders_to_nothing_is_named_with_its_template():
-    templates = {"nnodes": "{{ params.nodes }}", "role": "{{ x }}", "cwd": "{{ y }}"}
-    rendered = {"nnodes": " ", "role": "None", "cwd": "/x"}
-    found = operator_parameters.blank_templates(templates, rendered)
+    given = {"nnodes": "{{ params.nodes }}", "role": "{{ x }}", "cwd": "{{ y }}", "python": None}
+    rendered = {"nnodes": " ", "role": "None", "cwd": "/x", "python": None}
+    unresolved = operator_parameters.unresolved_texts(given)
+    found = operator_parameters.blank_templates(unresolved, rendered)
     assert [problem.field for problem in found] == ["nnodes", "role"]
     assert "nnodes is '{{ params.nodes }}', which rendered to nothing" in str(found[0])
+
+
+def test_an_upstream_tasks_output_that_is_nothing_is_named_with_its_task():
+    from airflow.sdk import DAG, ObjectStoragePath
+    from airflow.sdk.bases.operator import BaseOperator
+
+    with DAG("d") as dag:
+        up, other = BaseOperator(task_id="up").output, BaseOperator(task_id="other").output
+    given = {
+        "cwd": up,
+        "role": up.zip(other),
+        "python": dag.param("python", None),
+        "rdzv_id": up,
+        "env": {"A": up},
+        "results_path": ObjectStoragePath("file:///{{ x }}"),
+    }
+    rendered = dict.fromkeys(given) | {"rdzv_id": "x"}
+    unresolved = operator_parameters.unresolved_texts(given)
+    assert [*map(str, operator_parameters.blank_templates(unresolved, rendered))] == [
+        "cwd is the output of task 'up', which is None or empty; wanted a value, or no cwd at all",
+        "role is the output of tasks 'up', 'other', which is None or empty; wanted a value, or no "
+        "role at all",
+        "python is a value of type DagParam, which is None or empty; wanted a value, or no python "
+        "at all",
+    ]
+
+
+SECRET = "s3cr3t"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"env": {"KEY": SECRET, "DEBUG": True}},
+        {"env": {"KEY": [SECRET]}},
+        {"env": {f"KEY={SECRET}": "x"}},
+        {"env": f"KEY={SECRET}"},
+        {"env": [f"KEY={SECRET}"]},
+        {"links": {"Tracker": f"ftp://u:{SECRET}@h"}},
+        {"links": f"{{'Tracker': '{SECRET}'}}"},
+        {"results_path": f"bucket:{SECRET}@h/folder"},
+        {"results_path": {"key": SECRET}},
+        {"rdzv_conn_id": {"password": SECRET}},
+        {"rdzv_endpoint": [f"root:{SECRET}@h:1"]},
+        {"rdzv_configs": f"password={SECRET}"},
+        {"rdzv_configs": {"password": [SECRET]}},
+        {"launch_retry": {"x": SECRET}},
+        {"role": {"x": SECRET}},
+    ],
+)
+def test_a_value_that_may_be_secret_is_in_no_text(values):
+    found = problems(**values)
+    assert found
+    assert SECRET not in str(found)
+
+
+def test_an_entrypoint_that_is_no_text_is_not_shown():
+    (problem,) = operator_parameters.entrypoint_problems(["train.py", "--token", SECRET])
+    assert "entrypoint is a value of type list; wanted a function" in str(problem)

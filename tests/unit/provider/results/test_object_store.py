@@ -11,6 +11,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from airflow.sdk import ObjectStoragePath
+from airflow.sdk.exceptions import (
+    AirflowNotFoundException,
+    AirflowOptionalProviderFeatureException,
+    AirflowSecretsBackendAccessDenied,
+    ErrorType,
+)
+from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import ErrorResponse
 from airflow.sdk.io.store import _STORE_CACHE, attach
 from airflow.serialization.serialized_objects import DagSerialization
 from fsspec.implementations.memory import MemoryFileSystem
@@ -319,6 +327,49 @@ def test_a_store_that_takes_something_is_left_as_it_was(tmp_path):
 def test_a_scheme_without_its_provider_is_bad_configuration():
     with pytest.raises(ConfigError, match="No filesystem registered for scheme s3"):
         ResultStore.of("s3://bucket/x", 0, instance(1))
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "text"),
+    [
+        (ErrorType.CONNECTION_NOT_FOUND, ConfigError, "'s3://conn@bucket/x', which cannot be used"),
+        (ErrorType.API_SERVER_ERROR, InfrastructureError, "Airflow does not say whether there is"),
+    ],
+)
+def test_a_connection_that_cannot_be_looked_up_now_is_no_bad_configuration(
+    monkeypatch, answer, kind, text
+):
+    def not_found(*_):
+        raise AirflowNotFoundException("The conn_id `conn` isn't defined")
+
+    supervisor = SimpleNamespace(send=lambda _: ErrorResponse(error=answer))
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", supervisor, raising=False)
+    monkeypatch.setattr("airflow.sdk.io.get_fs", not_found)
+    with pytest.raises(kind, match=text):
+        ResultStore.of("s3://conn@bucket/x", 0, instance(1))
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "text"),
+    [
+        (
+            ConnectionError("no route to host"),
+            InfrastructureError,
+            "now: ConnectionError: no route",
+        ),
+        (RuntimeError("credentials: 503"), InfrastructureError, "now: RuntimeError: credentials"),
+        (ImportError("no s3fs"), ConfigError, "here: ImportError: no s3fs"),
+        (AirflowOptionalProviderFeatureException("s3fs"), ConfigError, "here: AirflowOptional"),
+        (AirflowSecretsBackendAccessDenied("403"), ConfigError, "here: AirflowSecretsBackend"),
+    ],
+)
+def test_what_may_be_over_soon_is_no_bad_configuration(monkeypatch, error, kind, text):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("airflow.sdk.io.get_fs", fail)
+    with pytest.raises(kind, match=f"'s3://conn@bucket/x', which cannot be used {text}"):
+        ResultStore.of("s3://conn@bucket/x", 0, instance(1))
 
 
 def test_a_file_that_could_not_be_finished_is_not_there(tmp_path):
