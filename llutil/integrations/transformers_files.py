@@ -35,12 +35,22 @@ def save_checkpoint(trainer: Any, folder: str) -> None:
             "that all hosts share as checkpoint_path"
         )
     args = trainer.args
-    own = args.output_dir, args.push_to_hub, args.save_only_model
-    args.output_dir, args.push_to_hub, args.save_only_model = str(folder), False, False
+    ours = {
+        "output_dir": str(folder),
+        "push_to_hub": False,
+        "save_only_model": False,
+        # With another one the Trainer would take what it writes here for its best checkpoint. Of
+        # one best checkpoint, ``save_total_limit=1`` deletes all others at the training's end.
+        "save_strategy": type(args.save_strategy)("no"),
+    }
+    own = {name: getattr(args, name) for name in ours}
     try:
+        for name, value in ours.items():
+            setattr(args, name, value)
         trainer._save_checkpoint(trainer.model, trial=None)  # noqa: SLF001
     finally:
-        args.output_dir, args.push_to_hub, args.save_only_model = own
+        for name, value in own.items():
+            setattr(args, name, value)
 
 
 def warn_of_other_steps(done: Checkpoint | None, args: Any, state: Any) -> None:

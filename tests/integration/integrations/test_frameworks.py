@@ -101,3 +101,18 @@ def test_it_is_the_same_training_wherever_it_is_stopped(
     with forked(forks, f"{training}_training:stops", output, folder=str(temporary)) as program:
         assert program.ended(_SOON), output.read_text()
     assert json.loads(output.read_text().splitlines()[-1]) == []
+
+
+def test_transformers_keeps_its_own_best_checkpoint_and_takes_none_of_the_jobs_for_it(
+    forks: TorchForks, temporary: Path
+) -> None:
+    """``save_total_limit=1`` deletes all but the best one at a training's end."""
+    output = temporary / "output"
+    with forked(forks, "transformers_training:best", output, folder=str(temporary)) as program:
+        assert program.ended(_SOON), output.read_text()
+    whole, stopped, best = json.loads(output.read_text().splitlines()[-1])
+    assert whole[0]
+    assert stopped == whole
+    assert any(best)
+    own = {str(temporary / name) for name in ("whole", "stopped")}
+    assert {str(Path(path).parent) for path in best if path} <= own

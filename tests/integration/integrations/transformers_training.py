@@ -5,6 +5,7 @@ made from a configuration, with random weights.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 import warnings
@@ -22,10 +23,11 @@ from transformers import (
     set_seed,
 )
 
+from llutil import worker
 from llutil.integrations.transformers import ElasticCallback
 from tests.integration.integrations.lives import differences, one_life
 
-__all__ = ["life", "stops"]
+__all__ = ["best", "life", "stops"]
 
 _SMALL = {
     "vocab_size": 50,
@@ -80,7 +82,6 @@ def fit(
         trainer = _Training(
             model=BertForSequenceClassification(BertConfig(**_SMALL)),
             args=TrainingArguments(
-                output_dir=output,
                 use_cpu=True,
                 per_device_train_batch_size=4,
                 num_train_epochs=3,
@@ -88,7 +89,7 @@ def fit(
                 logging_steps=3,
                 report_to=[],
                 disable_tqdm=not elastic,
-                **{"save_strategy": "no", **options},
+                **{"save_strategy": "no", "output_dir": output, **options},
             ),
             train_dataset=data,
             eval_dataset=data,
@@ -131,6 +132,43 @@ def stops(folder: str) -> None:
     found = differences(fit, Path(folder, "steps"), [[2, 3]], **by_steps)
     found += differences(fit, Path(folder, "epoch"), [[2, 3]], **by_epoch)
     print(json.dumps(found))
+
+
+def best(folder: str) -> None:
+    """Print what the Trainer has of its best checkpoint at the end, after no stop and after one,
+    and where each of its states says that the best one is.
+    """
+    warnings.simplefilter("ignore")
+    os.environ["LLUTIL_CHECKPOINTS"] = str(Path(folder, "job"))
+    options = {
+        "eval_strategy": "steps",
+        "eval_steps": 3,
+        "save_strategy": "steps",
+        "save_steps": 3,
+        "save_total_limit": 1,
+        "metric_for_best_model": "loss",
+        "load_best_model_at_end": True,
+    }
+    found: list[Any] = []
+    for name, stops in {"whole": (0,), "stopped": (3, 0)}.items():
+        output = Path(folder, name)
+        notes: list[Any] = []
+        for stop in stops:
+            flags = worker.events()
+            flags.stop_all_tasks.clear()
+
+            def act(step: int, stop: int = stop, flags: Any = flags) -> None:
+                if step and step % 3 == 0:
+                    flags.trigger_save_checkpoint.set()
+                if step and step == stop:
+                    flags.stop_all_tasks.set()
+
+            elastic = name == "stopped"
+            fit(notes.append, act, elastic=elastic, output_dir=str(output), **options)
+            worker._state.forget()
+        found.append([sorted(path.name for path in output.iterdir()), notes[-1]])
+    states = [json.loads(path.read_text()) for path in Path(folder).rglob("trainer_state.json")]
+    print(json.dumps([*found, [state["best_model_checkpoint"] for state in states]]))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from enum import StrEnum
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,9 +15,24 @@ from llutil.integrations.transformers_files import save_checkpoint, warn_of_othe
 from llutil.worker import Checkpoint
 
 
+class Strategy(StrEnum):
+    """As Transformers' own."""
+
+    NO = "no"
+    BEST = "best"
+
+
+OWN = {
+    "output_dir": "out",
+    "push_to_hub": True,
+    "save_only_model": True,
+    "save_strategy": Strategy.BEST,
+}
+
+
 class Trainer:
     def __init__(self, error: Exception | None = None) -> None:
-        self.args = SimpleNamespace(output_dir="out", push_to_hub=True, save_only_model=True)
+        self.args = SimpleNamespace(**OWN)
         self.model = object()
         self.error = error
         self.seen: dict[str, object] = {}
@@ -40,12 +56,10 @@ def test_the_trainer_writes_into_the_jobs_folder_and_keeps_its_own(error: Except
         "output_dir": "/job/step-3",
         "push_to_hub": False,
         "save_only_model": False,
+        "save_strategy": Strategy.NO,
     }
-    assert vars(trainer.args) == {
-        "output_dir": "out",
-        "push_to_hub": True,
-        "save_only_model": True,
-    }
+    assert trainer.seen["save_strategy"] is Strategy.NO
+    assert vars(trainer.args) == OWN
 
 
 def test_a_store_is_refused_before_anything_is_written() -> None:
