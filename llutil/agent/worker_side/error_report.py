@@ -45,16 +45,16 @@ def report_error(
     no error file.
     """
     frames = _user_frames(error.__traceback__)
-    error.__traceback__ = frames
+    # Not by an assignment: a class may refuse that, as a frozen dataclass does.
+    BaseException.with_traceback(error, frames)
     text = _message_of(error)
     # An error of our own has no trace: the place in our code does not help a user.
-    own = isinstance(error, LaunchError)
-    trace = "" if own else "".join(traceback.format_exception(type(error), error, frames))
+    trace = "" if isinstance(error, LaunchError) else _trace_of(error, frames, text)
     if exit_code is not None:
         assert isinstance(error, SystemExit)
-        text = f"the function called sys.exit({error.code!r}) and returned no value"
+        text = f"the function called {_call_of(error)} and returned no value"
     elif isinstance(error, SystemExit):
-        text = f"sys.exit({error.code!r}) was called before the function began, by a module's code"
+        text = f"{_call_of(error)} was called before the function began, by a module's code"
     shown = None if isinstance(error, SystemExit) else trace or f"{text}\n"
     if outcome_fd is None:
         if shown is not None:
@@ -88,7 +88,8 @@ def _final_exception(error: BaseException) -> str:
     is not imported for that.
     """
     for one in type(error).__mro__:
-        if one.__name__ in FINAL_EXCEPTIONS and one.__module__.partition(".")[0] == "airflow":
+        # A module's name may be any object.
+        if one.__name__ in FINAL_EXCEPTIONS and str(one.__module__).split(".")[0] == "airflow":
             return one.__name__
     return ""
 
@@ -96,8 +97,27 @@ def _final_exception(error: BaseException) -> str:
 def _message_of(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception as problem:  # noqa: BLE001 - the user's own class
+    except BaseException as problem:  # noqa: BLE001 - the user's own class
         return f"(its message cannot be shown: {type(problem).__qualname__})"
+
+
+def _trace_of(error: BaseException, frames: types.TracebackType | None, text: str) -> str:
+    """The error as Python shows it; or what can be shown of it, where the class hinders that. One
+    whose ``__getattr__`` raises another error than AttributeError does (CPython 3.11).
+    """
+    try:
+        return "".join(traceback.format_exception(type(error), error, frames))
+    except BaseException:  # noqa: BLE001 - the user's own class
+        calls = "".join(traceback.format_tb(frames))
+        head = "Traceback (most recent call last):\n" if calls else ""
+        return f"{head}{calls}{type(error).__qualname__}: {text}\n"
+
+
+def _call_of(request: SystemExit) -> str:
+    try:
+        return f"sys.exit({request.code!r})"
+    except BaseException:  # noqa: BLE001 - the user's own class
+        return f"sys.exit(<{type(request.code).__qualname__}>)"
 
 
 def _print_error(error: BaseException, frames: types.TracebackType | None, text: str) -> None:

@@ -21,6 +21,7 @@ import atexit
 import contextlib
 import gc
 import os
+import signal
 import sys
 import threading
 import time
@@ -66,14 +67,59 @@ def end_program(status: int) -> NoReturn:
 
     It waits for non-daemon threads, executors and multiprocessing's children, however long they
     take. Meanwhile it reports on standard error what it waits for.
+
+    A signal handler of the user's may raise at any moment of it. That ends the step that it comes
+    into, as in CPython, and no other one: each step is in a ``finally`` of the one before.
     """
-    reporter = _WaitReporter()
-    threading._shutdown()  # type: ignore[attr-defined]
-    reporter.step = "functions registered with atexit"
-    atexit._run_exitfuncs()
-    reporter.step = "open files"
-    _close_files()
-    os._exit(status)
+    reporter = None
+    try:
+        reporter = _WaitReporter()
+        _wait_for_threads()
+    finally:
+        try:
+            _tell(reporter, "functions registered with atexit")
+            atexit._run_exitfuncs()
+        finally:
+            try:
+                _tell(reporter, "open files")
+                _ignore_handled_signals()
+            finally:
+                try:
+                    _close_files()
+                finally:
+                    os._exit(status)
+
+
+def _tell(reporter: _WaitReporter | None, step: str) -> None:
+    if reporter is not None:
+        reporter.step = step
+
+
+def _wait_for_threads() -> None:
+    """Wait for non-daemon threads, until a signal handler raises (CPython 3.11,
+    ``wait_for_thread_shutdown``).
+    """
+    try:
+        threading._shutdown()  # type: ignore[attr-defined]
+    except BaseException:  # noqa: BLE001 - the user's handler may raise anything
+        import traceback
+
+        sys.stderr.write(f"Exception ignored in: {threading!r}\n{traceback.format_exc()}")
+
+
+def _ignore_handled_signals() -> None:
+    """Call no signal handler of the program's any more. CPython does not, either: it sets them back
+    before it closes files (3.11, ``_PySignal_Fini``). A handler that raised would end a write in
+    the middle.
+    """
+    for number in signal.valid_signals():
+        if callable(signal.getsignal(number)):
+            # Not SIG_IGN, which would also keep the signal from ending a wait.
+            signal.signal(number, _do_nothing)
+
+
+def _do_nothing(*_: object) -> None:
+    """Handle a signal."""
 
 
 def _close_files() -> None:

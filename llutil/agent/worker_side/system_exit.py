@@ -20,7 +20,9 @@ def exit_status(request: SystemExit) -> int:
     match request.code:
         case None:
             return 0
-        case int(code):
+        case int():
+            # A plain number: of an enum's, ``in`` would look at all numbers, one by one.
+            code = int.__index__(request.code)
             return (code if code in _LONG else -1) & 0xFF
         case text:
             # The stream may be closed, or the object be unable to show itself.

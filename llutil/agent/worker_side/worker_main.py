@@ -55,10 +55,13 @@ def main(order_fd: int, outcome_fd: int, parent: int, shared_fd: int | None = No
         _print_stacks_on_crash()
         offer_stacks()
         _receive_shared(shared_fd)
-    status = run_order(order, order_fd, outcome_fd, None)
-    if isinstance(order.entrypoint, PickledCall | FunctionName):
+    if not isinstance(order.entrypoint, PickledCall | FunctionName):
+        sys.exit(run_order(order, order_fd, outcome_fd, None))
+    status = 1
+    try:
+        status = _run_all(order, order_fd, outcome_fd, None)
+    finally:
         end_program(status)
-    sys.exit(status)
 
 
 def run_order(
@@ -114,11 +117,27 @@ def run_forked(
         set_torch_threads()
         reseed_generators()
         _receive_shared(shared_fd)
-    before, rank = dict(os.environ), os.getpid()
-    status = run_order(order, order_fd, outcome_fd, direct)
-    if os.getpid() == rank:
-        _warn_of_late_variables(before)
-    end_program(status)
+    before, rank, status = dict(os.environ), os.getpid(), 1
+    try:
+        status = _run_all(order, order_fd, outcome_fd, direct)
+        if os.getpid() == rank:
+            _warn_of_late_variables(before)
+    finally:
+        end_program(status)
+
+
+def _run_all(
+    order: WorkOrder, order_fd: int, outcome_fd: int, direct: Callable[[], Any] | None
+) -> int:
+    """``run_order``, whatever is raised beside the user's function: a signal handler of the user's
+    may raise in our code, too. Such an error is printed, as it would be outside a launch.
+    """
+    try:
+        return run_order(order, order_fd, outcome_fd, direct)
+    except SystemExit as request:
+        return exit_status(request)
+    except BaseException as error:  # noqa: BLE001 - the edge of the process
+        return report_error(error, None)
 
 
 @contextlib.contextmanager
@@ -183,8 +202,14 @@ def _load(entrypoint: PickledCall | FunctionName, order_fd: int) -> Callable[[],
     from llutil.serialization import functions, made_modules, shared_objects
 
     made_modules.begin()
-    with shared_objects.received_closed():
+    received = contextlib.ExitStack()
+    received.enter_context(shared_objects.received_closed())
+    try:
         call = functions.load_call(entrypoint)
+    finally:
+        # Not by ``with``: it sets the traceback of what the user's module raises, and so replaces
+        # an error of a class that refuses that (CPython 3.11, ``contextmanager``).
+        received.close()
     if made_modules.made():
         spawned_children.offer(order_fd, made_modules.made())
     else:

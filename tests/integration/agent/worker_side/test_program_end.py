@@ -63,6 +63,31 @@ def test_what_a_function_has_begun_is_finished_after_it_returned(
 
 
 @pytest.mark.usefixtures("no_torch")
+def test_a_signal_handler_that_raises_meanwhile_ends_one_step_of_it_as_in_plain_python(
+    tmp_path: Path, run: Callable[..., dict[int, Any]], capfd: pytest.CaptureFixture[str]
+) -> None:
+    ended: dict[str, Any] = {}
+    with warm_workers():
+        for during in ("threads", "functions", "files"):
+            folder = tmp_path / during
+            folder.mkdir()
+            assert run(programs.stopped_at_its_end, str(folder), during) == {0: "returned"}
+            ended[during] = finished(folder), (folder / "function").exists()
+    assert ended == dict.fromkeys(ended, ("done", True))
+    assert "Exception ignored in: <module 'threading' from" in capfd.readouterr().err
+
+
+@pytest.mark.usefixtures("no_torch")
+def test_what_raises_in_our_own_code_does_not_cut_off_the_programs_end(
+    tmp_path: Path, run: Callable[..., dict[int, Any]]
+) -> None:
+    with pytest.raises(ChildFailedError, match="exit code 143"):
+        run(programs.stopped_at_its_end, str(tmp_path), "value")
+    assert finished(tmp_path) == "done"
+    assert (tmp_path / "function").exists()
+
+
+@pytest.mark.usefixtures("no_torch")
 @pytest.mark.parametrize("as_module", [False, True], ids=["script", "module"])
 def test_what_a_script_has_begun_is_finished(
     tmp_path: Path, run: Callable[..., dict[int, Any]], as_module: bool, monkeypatch: Any

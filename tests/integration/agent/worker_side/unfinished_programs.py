@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import atexit
 import gzip
+import io
 import logging
 import logging.handlers
 import multiprocessing
 import os
+import signal
+import sys
 import tempfile
 import threading
 import time
@@ -122,6 +125,55 @@ PROGRAMS: dict[str, Callable[[str], str]] = {
         temporary_folder,
     )
 }
+
+
+def _stop(*_: object) -> None:
+    sys.exit(143)
+
+
+class _StoppedFile(io.StringIO):
+    """While it is closed, or flushed as a standard stream is before a value is handed in, the
+    process is asked to stop.
+    """
+
+    def flush(self) -> None:
+        if sys.stdout is self:
+            sys.stdout = sys.__stdout__
+            signal.raise_signal(signal.SIGTERM)
+
+    def close(self) -> None:
+        if not self.closed:
+            signal.raise_signal(signal.SIGTERM)
+        super().close()
+
+
+def _stop_main_thread_at_its_end() -> None:
+    main, limit = threading.main_thread().ident, time.monotonic() + 30
+    while time.monotonic() < limit:
+        frame = sys._current_frames()[main or 0]
+        if frame.f_code is threading._shutdown.__code__:  # type: ignore[attr-defined]
+            break
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(2)
+
+
+def stopped_at_its_end(folder: str, during: str) -> str:
+    """A handler raises while the program's end waits for threads, calls functions registered with
+    atexit, or closes files, or before that, while its value is handed in.
+    """
+    signal.signal(signal.SIGTERM, _stop)
+    atexit.register((Path(folder) / "function").touch)
+    match during:
+        case "threads":
+            threading.Thread(target=_stop_main_thread_at_its_end).start()
+        case "functions":
+            atexit.register(signal.raise_signal, signal.SIGTERM)
+        case "value":
+            sys.stdout = _StoppedFile()
+        case _:
+            _kept.append(_StoppedFile())
+    return open_file(folder)
 
 
 def forked_child_raises() -> str:

@@ -10,9 +10,10 @@ import pytest
 from llutil.agent.worker_side.system_exit import exit_status
 
 CODES = ["", "None", "0", "False", "True", "138", "-1", "256", "1 << 40", "1 << 80", "'no data'"]
+ENUM = "__import__('signal').SIGTERM"
 
 
-@pytest.mark.parametrize("code", [*CODES, "''", "(1, 2)", "1.0"])
+@pytest.mark.parametrize("code", [*CODES, "''", "(1, 2)", "1.0", ENUM])
 def test_it_is_the_status_that_python_ends_with_and_prints_what_python_prints(
     code: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
