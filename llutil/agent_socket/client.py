@@ -35,6 +35,7 @@ def ask(names: Iterable[SocketName], request: Request, seconds: float) -> list[H
     """Ask the agents at ``names``, for so many seconds together. Those that have ended are left
     out, and their sockets removed.
     """
+    line = encode(request)
     found: dict[SocketName, Heard] = {}
     deadline = time.monotonic() + seconds
     with ExitStack() as stack:
@@ -48,7 +49,7 @@ def ask(names: Iterable[SocketName], request: Request, seconds: float) -> list[H
                 stack.enter_context(sock)
                 if peer_of(sock)[1] != os.geteuid():
                     continue
-                sock.send(encode(request))
+                sock.send(line)
             except BlockingIOError:
                 found[name] = Heard(name, problem="it answers nobody: too many wait for it")
             except OSError as error:

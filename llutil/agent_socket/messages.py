@@ -6,6 +6,7 @@ This module may import only the standard library and msgspec.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -147,8 +148,26 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def encode(message: Request | Answer) -> bytes:
-    """``message`` as a line."""
-    return msgspec.json.encode(message) + b"\n"
+    """``message`` as a line. What is no UTF-8 in it, such as bytes of a script's name, is shown as
+    Python writes it.
+    """
+    try:
+        return msgspec.json.encode(message) + b"\n"
+    except UnicodeEncodeError:
+        return msgspec.json.encode(_shown(msgspec.to_builtins(message))) + b"\n"
+
+
+def _shown(value: Any) -> Any:
+    """``value`` without surrogates, which Python has for such bytes and JSON has not."""
+    match value:
+        case str():
+            return value.encode(errors="backslashreplace").decode()
+        case dict():
+            return {_shown(name): _shown(one) for name, one in value.items()}
+        case list() | tuple():
+            return [_shown(one) for one in value]
+        case _:
+            return value
 
 
 def decode_request(line: bytes) -> Request:

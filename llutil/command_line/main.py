@@ -6,6 +6,7 @@ Commands are imported when they run, so that those which ask an agent start in a
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -38,6 +39,9 @@ _ORDERS = {
 
 def console() -> NoReturn:
     """Be the program ``llutil``."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        # A terminal may lack a letter of a job's; that is no reason to show nothing.
+        sys.stdout.reconfigure(errors="backslashreplace")
     code = main()
     with suppress(OSError, ValueError):
         sys.stdout.flush()

@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import threading
+from dataclasses import dataclass, field
 from types import FrameType
 
 from llutil.debugger.frame_pdb import FramePdb
@@ -25,16 +26,26 @@ _VARIABLE = "PYTHONBREAKPOINT"
 _NAME = "llutil.launcher.breakpoint"
 
 
-class _Thread(threading.local):
-    """The debugger of a thread, and the process that made it: a forked child needs its own."""
+@dataclass(slots=True)
+class _Process:
+    """What a process has for debugging. ``by_thread`` are its debuggers, by the number of the
+    thread; ``over`` is set once nothing stops any more.
+    """
 
-    debugger: RankPdb | None = None
-    pid: int = 0
+    by_thread: dict[int, RankPdb] = field(default_factory=dict)
+    over: threading.Event = field(default_factory=threading.Event)
+    has_warned: bool = False
+
+    def spare(self) -> RankPdb | None:
+        """The debugger of a thread that has ended, which no longer has it."""
+        for ended in set(self.by_thread) - set(sys._current_frames()):  # noqa: SLF001 - public
+            if (found := self.by_thread.pop(ended, None)) is not None:
+                return found
+        return None
 
 
-_thread = _Thread()
-# The processes that have said why they have no terminal.
-_warned: set[int] = set()
+# By pid: a forked child needs debuggers of its own.
+_processes: dict[int, _Process] = {}
 
 
 def breakpoint(*, header: str | None = None) -> None:  # noqa: A001 - it stands in for Python's
@@ -72,19 +83,27 @@ def breakpoint(*, header: str | None = None) -> None:  # noqa: A001 - it stands 
 
 
 def _debugger() -> RankPdb | None:
-    """The debugger of this thread; None, with a warning, if there is no terminal."""
-    if _thread.debugger is None or _thread.pid != os.getpid():
+    """The debugger of this thread; None if nothing stops any more, or, with a warning, if there is
+    no terminal.
+    """
+    process = _processes.setdefault(os.getpid(), _Process())
+    if process.over.is_set():
+        return None
+    thread = threading.get_ident()
+    found = process.by_thread.get(thread) or process.spare()
+    if found is None:
         try:
             path = os.environ.get(TERMINAL, "")
             if not path:
                 raise OSError("the launching program has none, or runs in the background")
-            _thread.debugger, _thread.pid = RankPdb(path), os.getpid()
+            found = RankPdb(path, process.over)
         except (LaunchError, OSError) as error:
-            if os.getpid() not in _warned:
-                _warned.add(os.getpid())
+            if not process.has_warned:
+                process.has_warned = True
                 _log.warning("breakpoint() goes on: no terminal for this rank: %s", error)
             return None
-    return _thread.debugger
+    process.by_thread[thread] = found
+    return found
 
 
 def _stop_outside_a_launch(frame: FrameType, named: str, header: str | None) -> None:

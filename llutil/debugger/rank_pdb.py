@@ -16,6 +16,7 @@ import logging
 import os
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
@@ -35,13 +36,15 @@ _CALLER = "llutil.agent.worker_side"
 
 
 class RankPdb(FramePdb):
-    """pdb for this rank, on the terminal at ``path``. One thread uses it.
+    """pdb for this rank, on the terminal at ``path``. One thread uses it at a time. ``over`` is set
+    when the debuggers of all threads of the rank are to stop no more.
 
     :raises OSError: the terminal cannot be opened.
     :raises LaunchError: the launch is over.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, over: threading.Event) -> None:
+        self._over = over
         self._events = worker.events()
         self._slot = self._events.slot(int(slot_number()))
         self._name = f"rank {worker.rank()}"
@@ -60,14 +63,13 @@ class RankPdb(FramePdb):
         self._before = Doing.STEPS
         self._debugging = False
         self._goes_on = False
-        self._done = False
         self._interrupted = False
         self._headers: list[str] = []
         atexit.register(self._end)
 
     def stop(self, frame: FrameType, header: str | None) -> None:
         """Stop in ``frame``, which is the caller of whoever calls this last."""
-        if self._done:
+        if self._over.is_set():
             return
         self._headers = [
             f"{self._name} on {socket.gethostname()}, pid {os.getpid()}, has the terminal. "
@@ -75,6 +77,14 @@ class RankPdb(FramePdb):
             *([] if header is None else [header]),
         ]
         self.set_trace(frame)
+
+    def trace_dispatch(self, frame: FrameType, event: str, arg: Any) -> Any:
+        """Python tells of a line, a call and the like."""
+        if self._over.is_set():  # another thread has ended debugging, and cleared all breakpoints
+            self._end()
+            sys.settrace(None)
+            return None
+        return super().trace_dispatch(frame, event, arg)
 
     # What pdb calls when it stops. Each waits for the terminal first.
 
@@ -116,7 +126,7 @@ class RankPdb(FramePdb):
 
     def set_quit(self) -> None:
         """Go on, and stop no more."""
-        self._done = True
+        self._over.set()
         self.clear_all_breaks()
         self.set_continue()
 
@@ -150,6 +160,9 @@ class RankPdb(FramePdb):
             self._begin()
             with contextlib.suppress(OSError):  # a terminal without locks
                 fcntl.flock(self._fd, fcntl.LOCK_EX)
+            if self._over.is_set():  # another thread has ended debugging meanwhile
+                self.set_quit()
+                return
             self._begin()  # whose turn it was may have taken all for over
             while self._headers:
                 self.message(self._headers.pop(0))

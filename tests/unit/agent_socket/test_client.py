@@ -11,7 +11,7 @@ import pytest
 
 from llutil.agent_socket.client import Heard, ask
 from llutil.agent_socket.folder import SocketName, bound_socket, socket_names
-from llutil.agent_socket.messages import Answer, Order, Request, encode
+from llutil.agent_socket.messages import Answer, Order, Request, decode_request, encode
 from tests.support.job_statuses import job_status
 
 STATUS = Request(do=Order.STATUS)
@@ -91,3 +91,13 @@ def test_an_agent_that_too_many_wait_for_is_named(folder: Path) -> None:
         name = SocketName(path, os.getpid(), "busy")
         (heard,) = ask([name], STATUS, 60)
     assert heard.problem == "it answers nobody: too many wait for it"
+
+
+def test_a_reason_in_bytes_of_another_encoding_arrives(folder: Path) -> None:
+    why = os.fsdecode(b"gut gen\xfcg")  # as Python has it of a Latin-1 terminal's command line
+    sock, path = bound_socket("run", folder)
+    with sock:
+        ask([SocketName(path, os.getpid(), "run")], Request(do=Order.STOP, why=why), 0.01)
+        with sock.accept()[0] as connection:
+            request = decode_request(connection.recv(4096))
+    assert request == Request(do=Order.STOP, why="gut gen\\udcfcg")

@@ -28,6 +28,7 @@ class Agent:
         self.loop = EventLoop()
         self.requests: list[Request] = []
         self.error: Exception | None = None
+        self.status = STATUS
         self.socket = AgentSocket(RUN_ID, self.loop, self._answer)
 
     def _answer(self, request: Request, caller: str) -> Answer:
@@ -35,7 +36,7 @@ class Agent:
             raise self.error
         assert caller == f"process {os.getpid()}"
         self.requests.append(request)
-        return Answer(status=STATUS)
+        return Answer(status=self.status)
 
     @property
     def names(self) -> list[SocketName]:
@@ -80,6 +81,13 @@ def test_a_request_is_one_line_and_has_one_answer(agent: Agent) -> None:
     answer = agent.says(encode(Request(do=Order.STOP, why="enough")))
     assert answer == Answer(status=STATUS)
     assert agent.requests == [Request(do=Order.STOP, why="enough")]
+
+
+def test_a_script_whose_name_is_no_utf_8_is_shown_and_ends_no_agent(agent: Agent) -> None:
+    agent.status = job_status(entrypoint=os.fsdecode(b"tr\xe4in.py"))
+    answer = agent.says(encode(Request(do=Order.STATUS)))
+    assert answer is not None
+    assert answer.status == job_status(entrypoint="tr\\udce4in.py")
 
 
 def test_a_request_may_come_in_pieces(agent: Agent) -> None:

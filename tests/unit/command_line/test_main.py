@@ -67,3 +67,15 @@ def test_a_closed_pipe_ends_it_quietly() -> None:
     )
     os.close(write)
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_letter_that_the_terminal_lacks_is_shown_as_python_writes_it() -> None:
+    code = "from llutil.command_line.main import console; console()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "doctor", "--log-dir", "/proc/\u0142"],
+        env={**os.environ, "PYTHONIOENCODING": "latin-1:strict"},
+        capture_output=True,
+        check=False,
+    )
+    assert b"/proc/\\u0142" in done.stdout
+    assert not done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import io
 import os
@@ -31,8 +32,7 @@ def nobody(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in NAMES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(worker, "_state", worker._ProcessState())
-    monkeypatch.setattr(breakpoint_module, "_thread", breakpoint_module._Thread())
-    monkeypatch.setattr(breakpoint_module, "_warned", set())
+    monkeypatch.setattr(breakpoint_module, "_processes", {})
     trace = sys.gettrace()
     yield
     sys.settrace(trace)
@@ -50,6 +50,20 @@ class Person:
 
     def type(self, *lines: str) -> None:
         os.write(self.ours, "".join(f"{line}\n" for line in lines).encode())
+
+    def answer(self, *lines: str) -> threading.Thread:
+        """Type each of ``lines`` at a prompt of its own, behind."""
+
+        def answer() -> None:
+            for line in lines:
+                text = b""
+                while b"(Pdb" not in text:
+                    text += os.read(self.ours, 1 << 16)
+                self.type(line)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        return thread
 
     def seen(self) -> list[str]:
         """What the debugger printed since the last look."""
@@ -157,6 +171,66 @@ def test_quit_and_the_end_of_input_go_on_and_no_breakpoint_stops_any_more(
     assert function(3) == 4
     assert function(3) == 4
     assert (page.debugged, page.debugger_end.is_set()) == (False, True)
+
+
+def in_threads(count: int) -> list[int]:
+    """What ``function(3)`` returns in so many threads that all live at once."""
+    found: list[int] = []
+    ends = threading.Barrier(count)
+
+    def run() -> None:
+        found.append(function(3))
+        ends.wait()
+
+    threads = [threading.Thread(target=run) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+def test_nothing_stops_any_more_in_other_threads_either(person: Person, page: Events) -> None:
+    person.type("q")
+    assert function(3) == 4
+    assert person.seen()
+    person.type("c")
+    assert in_threads(1) == [4]
+    assert not person.seen()
+    assert (page.debugged, page.debugger_end.is_set()) == (False, True)
+
+
+def test_a_thread_that_ends_debugging_leaves_no_breakpoint_in_another_one(
+    person: Person, page: Events
+) -> None:
+    person.type("break function", "c", "c")
+    assert function(3) == 4
+    person.type("q")
+    assert in_threads(1) == [4]
+    assert function(3) == 4
+    assert not sys.gettrace()
+    assert not page.debugged
+
+
+def test_who_waits_for_the_terminal_when_another_thread_ends_debugging_goes_on(
+    person: Person, page: Events
+) -> None:
+    waiting = threading.Thread(target=in_threads, args=(2,))
+    waiting.start()
+    person.type("q")
+    waiting.join()
+    assert len([line for line in person.seen() if "has the terminal" in line]) == 1
+    assert (page.debugged, page.debugger_end.is_set()) == (False, True)
+
+
+def test_threads_leave_no_debugger_behind_when_they_end(person: Person, page: Events) -> None:
+    answering = person.answer(*9 * "c")
+    had = []
+    for _ in range(3):
+        assert in_threads(3) == [4, 4, 4]
+        had.append((len([*Path("/proc/self/fd").iterdir()]), atexit._ncallbacks()))
+    answering.join()
+    assert had == 3 * had[:1]
 
 
 def test_a_terminal_that_is_closed_ends_debugging_and_not_the_rank(
