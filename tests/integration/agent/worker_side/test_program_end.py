@@ -130,6 +130,8 @@ def test_a_forked_child_of_a_rank_speaks_for_itself_alone(
 def test_ranks_that_set_no_seed_draw_different_numbers(
     run: Callable[..., dict[int, Any]],
 ) -> None:
+    # hypothesis has seeded numpy's in the process of tests.
+    np.random.set_bit_generator(np.random.MT19937())
     with warm_workers():
         drawn = [value for n in (2, 1) for value in run(programs.drawn, nproc=n).values()]
     for one in zip(*drawn, strict=True):
