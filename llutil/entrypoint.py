@@ -126,7 +126,9 @@ def parse(text: str, args: Sequence[Any]) -> FunctionName | Script | Module | Co
         first, *words = shlex.split(text)
     except ValueError as error:
         raise EntrypointError(
-            f"entrypoint is {text!r}: {error}; give the arguments apart, as op_args or args"
+            # Not the whole of it: an argument may be a secret.
+            f"entrypoint begins with {text.split()[0]!r}: {error}; give the arguments apart, as "
+            "op_args or args"
         ) from error
     if text.endswith(".py") and first != "-m" and not first.endswith(".py"):
         first, words = text, []  # a path with spaces

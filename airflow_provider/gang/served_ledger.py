@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from airflow_provider.gang.ledger_notice import NOTICE, LedgerNotice
 from airflow_provider.gang.node import GangNode
 from llutil.backends.table import SERVED
-from llutil.errors import ConfigError, InfrastructureError
+from llutil.errors import InfrastructureError
 from llutil.launcher.config import LaunchConfig
 from llutil.system.addresses import host_and_port, local_address, machine_id
 
@@ -51,7 +51,7 @@ def new_secret() -> str:
 def own_address() -> str:
     """This worker's address on its route to Airflow's API server, which all nodes of a gang reach.
 
-    :raises ConfigError: there is no such route.
+    :raises InfrastructureError: there is none now. The task itself has reached that server.
     """
     from airflow.sdk.configuration import conf
 
@@ -62,7 +62,7 @@ def own_address() -> str:
     try:
         return local_address(url.hostname or "", url.port or 443)
     except OSError as error:
-        raise ConfigError(
+        raise InfrastructureError(
             "no address of this worker could be found for the other nodes: no route to Airflow's "
             f"API server at {url.hostname!r} ({error}); give local_addr"
         ) from error

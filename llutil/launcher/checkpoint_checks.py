@@ -56,7 +56,8 @@ def _path(config: Any) -> Iterator[Problem]:
     elif "://" in path:
         yield from _uri(path)
     elif _ONE_SLASH.match(path):
-        text = f"is {path!r}; wanted '//' after the ':' of a URI, or a path that begins with '/'"
+        shown = path.rpartition("@")[2]  # before it stands a password, maybe
+        text = f"is {shown!r}; wanted '//' after the ':' of a URI, or a path that begins with '/'"
         yield Problem("checkpoint_path", text)
     elif not path.startswith(("/", "~")) and is_count(config.max_nodes) and config.max_nodes > 1:
         text = (

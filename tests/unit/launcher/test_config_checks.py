@@ -333,6 +333,8 @@ def test_a_path_that_each_node_would_look_for_elsewhere_is_for_one_node() -> Non
 
 
 def test_a_password_in_a_uri_is_refused_and_not_shown() -> None:
+    (slip,) = problems(checkpoint_path="ftp:/ann:hidden@host/c")
+    assert "hidden" not in slip.text
     (problem,) = problems(checkpoint_path="ftp://ann:hidden@host/c")
     assert problem.field == "checkpoint_path"
     assert "with a password in it" in problem.text

@@ -13,7 +13,7 @@ from airflow.sdk.execution_time.comms import ErrorResponse
 from airflow_provider.gang.ledger_notice import NOTICE, LedgerNotice
 from airflow_provider.gang.node import GangNode
 from airflow_provider.gang.served_ledger import ServingNode, is_served, own_address, served_place
-from llutil.errors import ConfigError, InfrastructureError
+from llutil.errors import InfrastructureError
 from llutil.launcher.config import LaunchConfig
 from llutil.launcher.config_checks import problems_of
 from llutil.launcher.run_id import TaskKey
@@ -43,7 +43,7 @@ def test_the_own_address_is_the_one_on_the_route_to_airflow(monkeypatch, setting
 
 def test_no_route_to_airflow_is_an_error_that_says_what_to_do(monkeypatch):
     monkeypatch.setenv("AIRFLOW__CORE__EXECUTION_API_SERVER_URL", "http://nowhere.invalid:1/")
-    with pytest.raises(ConfigError, match=r"'nowhere\.invalid'.*give local_addr"):
+    with pytest.raises(InfrastructureError, match=r"'nowhere\.invalid'.*give local_addr"):
         own_address()
 
 
