@@ -13,7 +13,7 @@ from llutil.agent.agent_job import AgentJob
 from llutil.agent.workers.rank_environment import line_prefix, rank_environment
 from llutil.agent.workers.rank_plan import RankPlan
 from llutil.agent.workers.standard_input import standard_input
-from llutil.checkpoints.place import ROUND
+from llutil.checkpoints.place import ROUND, WORKING_DIRECTORY, working_directory
 from llutil.entrypoint import Command, FunctionName, PickledCall
 
 __all__ = ["rank_plan"]
@@ -51,7 +51,12 @@ def rank_plan(
             mark=job.mark,
             signals=job.signals,
             timer_file=job.timer_file,
-            checkpoints={ROUND: round_name, **job.checkpoints, **job.chaos},
+            checkpoints={
+                ROUND: round_name,
+                WORKING_DIRECTORY: working_directory(),
+                **job.checkpoints,
+                **job.chaos,
+            },
             cpus=job.cpus[worker.local_rank] if job.cpus else (),
         ),
         stdin=standard_input(spec.local_world_size),

@@ -39,9 +39,10 @@ _log = logging.getLogger(__name__)
 class Attempt:
     """This rank's part of the ``count``-th attempt of its round, at ``step``.
 
-    Call ``enter``, and then ``leave`` or ``fail``. Errors of the store are ``OSError``s. ``ended``
-    are the ranks that are known to have ended; those that are found out are added. ``fence`` is
-    among the notes until a later round of the job begins; "" if nothing is known to be.
+    Call ``enter``, and ``refuse`` if that raises anything; then ``leave`` or ``fail``. Errors of
+    the store are ``OSError``s. ``ended`` are the ranks that are known to have ended; those that are
+    found out are added. ``fence`` is among the notes until a later round of the job begins; "" if
+    nothing is known to be.
     """
 
     def __init__(
@@ -78,9 +79,7 @@ class Attempt:
         """
         if self._place.rank == 0:
             if self._is_left_behind():  # what it would remove now may be the later round's
-                error = CheckpointAbandonedError(self._gone())
-                self.refuse(error)
-                raise error
+                raise CheckpointAbandonedError(self._gone())
             found = look(self._store, self._place.job)
             # Greater than at the job's last success, too: somebody may have removed those of then.
             numbers = [each.number for each in found.markers.values()]
@@ -92,13 +91,9 @@ class Attempt:
         self._store.make(self._folder)
         self._store.make(self._notes)
         self._note(f"{self._place.rank}-entered-{self.step}")
-        try:
-            self._refuse(self._store.names(self._notes))
-        except CheckpointError as error:
-            self.fail(error)
-            raise
+        self._check(self._store.names(self._notes))
 
-    def refuse(self, error: CheckpointError) -> None:
+    def refuse(self, error: BaseException) -> None:
         """Say that this rank cannot enter, so that nobody waits for it."""
         with contextlib.suppress(OSError):  # then they wait until their time is over
             self._store.make(self._notes)
@@ -116,13 +111,19 @@ class Attempt:
         :raises CheckpointError: it is not, because of another rank, or not in time.
         :raises OSError: the store refuses.
         """
+        is_needed = True
         try:
             self._store.sync(self._folder)
             self._note(f"{self._place.rank}-left")
+            is_needed = self._place.rank == 0  # the others can commit without any other rank
             self._wait()
         except (OSError, CheckpointError) as error:
             self.check_peers(error)
             self.fail(error)
+            raise
+        except BaseException as error:  # a signal's handler may end the process here
+            if is_needed:
+                self.fail(error)
             raise
         return Checkpoint(self.path, self.step, self._place.world_size)
 
@@ -148,8 +149,10 @@ class Attempt:
                 raise CheckpointAbandonedError(self._gone()) from error
 
     def has_metadata(self) -> bool:
-        """Whether torch's DCP has written the file that completes a checkpoint of its own."""
-        return any(name.endswith(".metadata") for name in self._store.names(self._folder))
+        """Whether torch's DCP has written a file that completes a checkpoint of its own, here or in
+        a folder below. Whether each of them has one is known when every rank has left.
+        """
+        return any(name.endswith(".metadata") for name in self._store.files(self._folder))
 
     def _wait(self) -> None:
         deadline = time.monotonic() + self._place.timeout
@@ -158,7 +161,7 @@ class Attempt:
             notes = set(self._store.names(self._notes))
             if _COMMITTED in notes:
                 return
-            self._refuse(notes)
+            self._check(notes)
             missing = self._missing(notes)
             if self._place.rank in missing:
                 raise CheckpointAbandonedError(self._gone())
@@ -216,7 +219,7 @@ class Attempt:
         ranks = range(self._place.world_size)
         return [rank for rank in ranks if f"{rank}-left" not in there or rank not in entered]
 
-    def _refuse(self, notes: list[str] | set[str]) -> None:
+    def _check(self, notes: list[str] | set[str]) -> None:
         """:raises CheckpointError: the ranks' steps differ, or a rank has failed."""
         steps = _steps(notes)
         if any(step != self.step for step in steps.values()):
@@ -260,7 +263,7 @@ class Attempt:
         told = told or ["rank 0 has not committed it"]
         return (
             f"the checkpoint of step {self.step} was not committed within "
-            f"{self._place.timeout:g} s; {'; '.join(told)}"
+            f"{self._place.timeout:g} s in {self._store!r}; {'; '.join(told)}"
         )
 
 

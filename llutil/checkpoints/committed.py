@@ -1,8 +1,9 @@
 """The checkpoints of a job that count, found from what lies in its store now.
 
 One counts if its marker can be read, is of this job, and every file that it names is there with its
-size. What does not count is ignored, and said once in the log. This module may import only the
-standard library and its own room.
+size. What does not count is ignored, and said once in the log. What the store refuses to show may
+count: nobody may go back behind it, or remove it, so that is an error. This module may import only
+the standard library and its own room.
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ def success_name(number: int) -> str:
 def look(store: Store, job: str, life: str = "") -> Found:
     """What lies in the store of ``job``. A success with the name ``life`` is of this life of it; an
     empty name says that each launch is a life of its own.
+
+    :raises OSError: the store refuses to show the folders, or one that is named as ours.
     """
     found = Found()
     markers = {}
@@ -72,8 +75,12 @@ def look(store: Store, job: str, life: str = "") -> Found:
                 found.parts.append(name)
             else:
                 found.ignored[name] = "it is no checkpoint of llutil"
-        except (OSError, ValueError) as error:
+        except ValueError as error:
             found.ignored[name] = str(error)
+        except OSError as error:
+            if _FOLDER.fullmatch(name):
+                raise
+            found.ignored[name] = str(error)  # somebody else's, who lets nobody in
         else:
             if problem:
                 found.ignored[name] = problem
@@ -93,7 +100,7 @@ def newest(store: Store, job: str, *, succeeded: bool = False, life: str = "") -
     """The newest checkpoint of ``job`` that counts. What does not count is named in the log.
 
     One from before the job's last success is left out, unless ``succeeded``, or that was in this
-    ``life``: see ``look``.
+    ``life``: see ``look``, also for what it raises.
     """
     found = look(store, job, life)
     for name, why in found.ignored.items():
@@ -122,7 +129,8 @@ def _problem(store: Store, name: str, marker: Marker, job: str) -> str:
         return f"it is a checkpoint of job {marker.job!r}"
     there = store.files(name)
     if MARKER not in there:
-        raise FileNotFoundError(name)  # it has just been removed
+        # Whoever removes it goes on with that. A list that comes late must not make it a part.
+        return "its marker was removed just now"
     lost = [file for file, size in marker.files.items() if there.get(file) != size]
     if lost:
         return f"{len(lost)} of its {len(marker.files)} files are gone or changed, as {lost[0]!r}"

@@ -95,14 +95,24 @@ class LocalStore:
 
 
 def _files(root: Path) -> Iterator[tuple[Path, int]]:
-    """Each regular file below ``root``, and its size. What vanishes meanwhile is left out."""
-    for folder, _, names in os.walk(root):
-        for name in names:
-            path = Path(folder) / name
-            with contextlib.suppress(FileNotFoundError):
-                status = path.lstat()
-                if stat.S_ISREG(status.st_mode):
-                    yield path, status.st_size
+    """Each regular file below ``root``, and its size. What vanishes meanwhile is left out.
+
+    :raises OSError: a folder or a file cannot be looked at; ``os.walk`` leaves out some of these.
+    """
+    try:
+        with os.scandir(root) as found:
+            entries = list(found)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for entry in entries:
+        try:
+            status = entry.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            continue
+        if stat.S_ISDIR(status.st_mode):
+            yield from _files(Path(entry.path))
+        elif stat.S_ISREG(status.st_mode):
+            yield Path(entry.path), status.st_size
 
 
 def _sync(path: Path) -> None:

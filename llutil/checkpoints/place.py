@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from llutil.errors import ConfigError
 from llutil.job_name import is_by_chance, is_id, job_name
@@ -28,11 +30,13 @@ __all__ = [
     "RESUMES",
     "ROUND",
     "TIMEOUT",
+    "WORKING_DIRECTORY",
     "Place",
     "checkpoint_every",
     "has_place",
     "job_of",
     "place",
+    "working_directory",
 ]
 
 FOLDER = "LLUTIL_CHECKPOINTS"
@@ -47,6 +51,10 @@ begun afresh by the next try. Empty: each launch is a life of its own. Airflow's
 """
 ROUND = "LLUTIL_ROUND"
 """A name of the round that no other round has, also not of an earlier life of the job."""
+WORKING_DIRECTORY = "LLUTIL_WORKING_DIRECTORY"
+"""The agent's working directory. Without a folder of the job's own, ranks save below that one,
+wherever each of them has gone.
+"""
 EVERY = "LLUTIL_CHECKPOINT_EVERY"
 """After how many steps ``worker.step`` asks for a checkpoint by itself."""
 KEEP = "LLUTIL_CHECKPOINT_KEEP"
@@ -56,7 +64,7 @@ TIMEOUT = "LLUTIL_CHECKPOINT_TIMEOUT"
 resumes; 600 by default.
 """
 
-OF_THE_AGENT = (FOLDER, RESUME, ROUND, EVERY, KEEP)
+OF_THE_AGENT = (FOLDER, RESUME, ROUND, WORKING_DIRECTORY, EVERY, KEEP)
 """The variables that an agent sets for its ranks, or keeps from them."""
 
 
@@ -69,18 +77,29 @@ class Place:
     rank: int
     world_size: int
     round: str
+    """Empty for a process that no agent has started."""
     keep: int
     timeout: float
     resume: str = "auto"
     life: str = ""
     is_default: bool = False
     """Whether nobody has named the folder. Then all ranks are of one node."""
+    process: str = ""
+    """A name by chance for the only rank of a round, which may be several processes, one after the
+    other: they save nothing together.
+    """
 
     def attempt(self, count: int) -> str:
         """The name of the round's attempt ``count`` to save, the same on all of its ranks: 12
         hexadecimal digits. Attempts are counted from 1.
         """
-        return hashlib.sha256(f"{self.round}\n{count}".encode()).hexdigest()[:12]
+        return _digits(f"{self.process or self.round}\n{count}")
+
+    def decision(self) -> str:
+        """The name of what the round has decided to resume from, the same on all of its ranks and
+        in all of their processes: 12 hexadecimal digits.
+        """
+        return _digits(f"{self.round}\n0")
 
 
 def has_place(environment: Mapping[str, str]) -> bool:
@@ -102,9 +121,8 @@ def place(environment: Mapping[str, str]) -> Place:
             "ElasticLaunchOperator(checkpoint_path=...), llutil run --checkpoint-path"
         )
     world_size = _number(environment, "WORLD_SIZE", "1", least=1)
-    # A process alone needs no name that others know, and one by chance meets no earlier life.
-    name = environment.get(ROUND, "") if world_size > 1 else uuid.uuid4().hex
-    if not name:
+    name = environment.get(ROUND, "")
+    if world_size > 1 and not name:
         raise ConfigError(
             f"worker.checkpoint among {world_size} ranks needs {ROUND}, which this launcher's own "
             "agent sets: launch them with launch_agent, ElasticLaunchOperator or python -m llutil, "
@@ -121,7 +139,16 @@ def place(environment: Mapping[str, str]) -> Place:
         resume=_one_of(environment, RESUME, RESUMES),
         life=environment.get(LIFE, ""),
         is_default=not folder,
+        process="" if world_size > 1 else uuid.uuid4().hex,
     )
+
+
+def working_directory() -> str:
+    """The working directory of this process; "" if it was removed."""
+    try:
+        return os.getcwd()  # noqa: PTH109 - links stay links
+    except OSError:
+        return ""
 
 
 def job_of(folder: str) -> str:
@@ -143,11 +170,20 @@ def _nodes(environment: Mapping[str, str]) -> int:
 
 
 def _default_folder(environment: Mapping[str, str]) -> str:
-    """Below the working directory. Nobody finds the folder of a name by chance again."""
-    name = environment.get("TORCHELASTIC_RUN_ID", "") if environment.get(ROUND) else ""
-    if not name or is_by_chance(name):
-        return "checkpoints"
-    return f"checkpoints/{name if is_id(name) else job_name([name], [name])}"
+    """Below the agent's working directory, or without an agent below this process's own. Nobody
+    finds the folder of a name by chance again.
+    """
+    path, name = Path("checkpoints"), ""
+    if environment.get(ROUND):
+        path = Path(environment.get(WORKING_DIRECTORY, ""), path)
+        name = environment.get("TORCHELASTIC_RUN_ID", "")
+    if name and not is_by_chance(name):
+        path /= name if is_id(name) else job_name([name], [name])
+    return str(path)
+
+
+def _digits(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:12]
 
 
 def _one_of(environment: Mapping[str, str], name: str, words: tuple[str, ...]) -> str:

@@ -73,11 +73,7 @@ class RemoteStore:
         root = self._at(folder)
         with _client_errors(self.path(folder)):
             self._client.invalidate_cache()
-            found = self._client.find(root, detail=True)
-            return {
-                str(name)[len(root) :].lstrip("/"): int(file["size"])
-                for name, file in found.items()
-            }
+            return {name[len(root) :].lstrip("/"): size for name, size in self._files(root)}
 
     def sync(self, folder: str) -> None:
         """Nothing to do: what was closed is written."""
@@ -92,6 +88,23 @@ class RemoteStore:
                 self._client.rm_file(f"{root}/{MARKER}")
             with contextlib.suppress(FileNotFoundError):
                 self._client.rm(root, recursive=True)
+
+    def _files(self, folder: str) -> Iterator[tuple[str, int]]:
+        """Each file below the folder, and its size. The clients' own ``find`` leaves out what they
+        cannot list (fsspec 2026.9).
+        """
+        try:
+            found = self._client.ls(folder, detail=True)
+        except FileNotFoundError:
+            return
+        for one in found:
+            name = str(one["name"]).rstrip("/")
+            if name == folder.rstrip("/"):
+                continue  # what a store has for an empty folder
+            if one["type"] == "directory":
+                yield from self._files(name)
+            else:
+                yield name, int(one["size"])
 
     def _at(self, name: str) -> str:
         return f"{self._root}/{name}" if name else self._root

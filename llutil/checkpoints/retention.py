@@ -65,10 +65,11 @@ class Removal:
         """Begin to remove these folders, when what was begun before is over."""
         # A daemon, since a store that never answers must not keep the process from its end. Who
         # ends it waits for as long as is reasonable.
-        self._thread = threading.Thread(
+        thread = threading.Thread(
             target=remove, args=(store, folders), name="retention", daemon=True
         )
-        self._thread.start()
+        thread.start()
+        self._thread = thread  # not before: nobody can wait for one that has not started
 
     def is_over(self, seconds: float) -> bool:
         """Wait until all is removed, for so long at most. Whether it is."""

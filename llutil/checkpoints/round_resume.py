@@ -6,7 +6,8 @@ note lies among those of the attempts::
     .attempts/resume-<round>/found    JSON: the checkpoint's folder, step and world size, or null
 
 First rank 0 removes the notes of earlier rounds, so that no rank 0 of one which still lives commits
-anything after that: it looks for what its own round has decided. A round of one rank writes none.
+anything after that: it looks for what its own round has decided. So a round of one rank, and one
+that is to resume from nothing, write a note too.
 
 This module may import the standard library, ``llutil.errors`` and its own room.
 """
@@ -36,10 +37,11 @@ def resume_of_round(store: Store, place: Place) -> Checkpoint | None:
     :raises CheckpointError: rank 0 has not said it in time, or the store refuses.
     """
     try:
-        if place.world_size == 1 or place.is_default:
-            # The agent of one node has ended all ranks that could commit one meanwhile.
+        if not _has_note(place):
             return _found(store, place)
-        return _decide(store, place) if place.rank == 0 else _wait(store, place)
+        if place.rank == 0:
+            return _decide(store, place)
+        return None if place.resume == "never" else _wait(store, place)
     except OSError as error:
         raise _unusable(store, error) from error
 
@@ -50,12 +52,19 @@ def fence_of_round(store: Store, place: Place) -> str:
 
     :raises CheckpointStoreError: the store refuses.
     """
-    if place.world_size == 1 or place.is_default or place.rank:
+    if not _has_note(place) or place.rank:
         return ""
     try:
         return _folder(place) if _folder(place) in store.names(ATTEMPTS) else ""
     except OSError as error:
         raise _unusable(store, error) from error
+
+
+def _has_note(place: Place) -> bool:
+    """Whether others may write into the folder beside this round. The agent of one node has ended
+    all ranks that could; and a process without an agent only looks.
+    """
+    return bool(place.round) and not place.is_default
 
 
 def _unusable(store: Store, error: OSError) -> CheckpointStoreError:
@@ -65,21 +74,36 @@ def _unusable(store: Store, error: OSError) -> CheckpointStoreError:
 
 
 def _found(store: Store, place: Place) -> Checkpoint | None:
+    if place.resume == "never":
+        return None
     return newest(store, place.job, succeeded=place.resume == "always", life=place.life)
 
 
 def _decide(store: Store, place: Place) -> Checkpoint | None:
     """What rank 0 has decided in this round, now or before."""
     try:
-        return _read(store, place)
+        decided = _read(store, place)
     except (FileNotFoundError, NotADirectoryError):
         pass
     except ValueError as error:
         _log.warning("%s is written again", error)
+    else:
+        # An earlier process of a rank alone may have saved since; nobody else asks.
+        return decided if place.world_size > 1 else _found(store, place)
     own = {place.attempt(1), _folder(place)}
     earlier = [f"{ATTEMPTS}/{name}" for name in sorted(set(store.names(ATTEMPTS)) - own)]
     retention.remove(store, earlier)
     found = _found(store, place)
+    try:
+        _write_or_make_room(store, place, found)
+    except OSError as error:
+        if place.world_size > 1:
+            raise
+        _log.warning("a later round may not shut out this one: %s", error)
+    return found
+
+
+def _write_or_make_room(store: Store, place: Place, found: Checkpoint | None) -> None:
     try:
         _write(store, place, found)
     except OSError:
@@ -89,7 +113,6 @@ def _decide(store: Store, place: Place) -> Checkpoint | None:
             raise
         retention.remove(store, parts)
         _write(store, place, found)
-    return found
 
 
 def _wait(store: Store, place: Place) -> Checkpoint | None:
@@ -117,7 +140,7 @@ def _wait(store: Store, place: Place) -> Checkpoint | None:
 
 
 def _folder(place: Place) -> str:
-    return f"{retention.RESUMED}{place.attempt(0)}"
+    return f"{retention.RESUMED}{place.decision()}"
 
 
 def _note(place: Place) -> str:

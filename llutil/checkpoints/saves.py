@@ -57,6 +57,8 @@ class Saves:
         self._behind: Save | None = None
         self._ended: set[int] = set()
         self._removal = Removal()
+        # Held while a context is open: another one would remove what is written into that.
+        self.inside = threading.Lock()
 
     def save(self, step: int) -> Save:
         """The context in which this rank writes the checkpoint of ``step``.
@@ -81,9 +83,8 @@ class Saves:
         if self._last is not None:
             return self._last
         if not self._is_decided:
-            if self.place.resume != "never":
-                self._decided = resume_of_round(self._store, self.place)
-                self._fence = fence_of_round(self._store, self.place)
+            self._decided = resume_of_round(self._store, self.place)
+            self._fence = fence_of_round(self._store, self.place)
             self._is_decided = True
             if self._decided is not None:
                 self.resumed(self._decided.step)
@@ -94,36 +95,40 @@ class Saves:
         # Counted before anything can fail: all ranks have to be at the same attempt.
         self._count += 1
         attempt = Attempt(self._store, self.place, save.step, self._count, self._ended, self._fence)
-        if not self._removal.is_over(self.place.timeout):
-            raise self._refused(attempt, "old checkpoints are still being removed")
-        if self._behind is not None:
-            try:
-                goes_on = not self._behind.join(self.place.timeout)
-            except CheckpointError as error:
-                self._behind = None
-                attempt.refuse(error)
-                raise
-            if goes_on:
-                behind = f"the one of step {self._behind.step} still goes on behind"
-                raise self._refused(attempt, behind)
-            self._behind = None
         try:
+            if why := self._still_going_on():
+                raise CheckpointError(
+                    f"the checkpoint of step {save.step} cannot be begun: {why}, "
+                    f"{self.place.timeout:g} s later"
+                )
             attempt.enter()
-        except OSError as error:
-            attempt.fail(error)
-            raise CheckpointStoreError(
-                f"the checkpoint of step {save.step} cannot be begun in {self._store!r}: {error}"
-            ) from error
+        except BaseException as error:  # also what a signal's handler raises while this waits
+            attempt.refuse(error)
+            if isinstance(error, OSError):
+                raise CheckpointStoreError(
+                    f"the checkpoint of step {save.step} cannot be begun in {self._store!r}: "
+                    f"{error}"
+                ) from error
+            raise
         return attempt
 
-    def _refused(self, attempt: Attempt, why: str) -> CheckpointError:
-        """The error of ``attempt``, which cannot begin beside what goes on."""
-        error = CheckpointError(
-            f"the checkpoint of step {attempt.step} cannot be begun: {why}, "
-            f"{self.place.timeout:g} s later"
-        )
-        attempt.refuse(error)
-        return error
+    def _still_going_on(self) -> str:
+        """What goes on and does not end in time, beside which no attempt can begin; "" if nothing.
+
+        :raises CheckpointError: the save behind has failed.
+        """
+        if self._behind is not None:
+            try:
+                if not self._behind.join(self.place.timeout):
+                    return f"the one of step {self._behind.step} still goes on behind"
+            except CheckpointError:
+                self._behind = None
+                raise
+            self._behind = None
+        # Looked at last: the save behind has begun it.
+        if not self._removal.is_over(self.place.timeout):
+            return "old checkpoints are still being removed"
+        return ""
 
     def finish(self, attempt: Attempt) -> None:
         """Wait until the attempt is committed."""
@@ -187,11 +192,16 @@ class Save:
     def __enter__(self) -> Folder:
         if self._attempt is not None:
             raise RuntimeError("this checkpoint was entered before; call worker.checkpoint again")
+        if not self._saves.inside.acquire(blocking=False):
+            raise RuntimeError(
+                f"the checkpoint of step {self.step} cannot be begun: a checkpoint is being "
+                "written already: write both models into one folder"
+            )
         self._saves.entered()
         try:
             self._attempt = self._saves.begin(self)
         except BaseException:
-            self._saves.left()
+            self._close()
             raise
         self._folder = Folder(self._attempt.path)
         self._threads = set(threading.enumerate())
@@ -206,7 +216,11 @@ class Save:
         try:
             self._leave(error)
         finally:
-            self._saves.left()
+            self._close()
+
+    def _close(self) -> None:
+        self._saves.left()
+        self._saves.inside.release()
 
     def _leave(self, error: BaseException | None) -> None:
         assert self._attempt is not None
@@ -229,11 +243,13 @@ class Save:
             self._saves.go_on_behind(self)
             self._thread.start()
         else:
-            why = untold_save_problem(self._threads, self._attempt, self._saves.place.timeout)
-            if why:
-                failure = CheckpointError(f"the async_save of step {self.step} {why}")
-                self._saves.fail(self._attempt, failure)
-                raise failure
+            try:
+                timeout = self._saves.place.timeout
+                if why := untold_save_problem(self._threads, self._attempt, timeout):
+                    raise CheckpointError(f"the async_save of step {self.step} {why}")
+            except BaseException as failure:  # also what a signal's handler raises meanwhile
+                self._leave(failure)
+                raise
             self._saves.finish(self._attempt)
 
     def join(self, seconds: float) -> bool:

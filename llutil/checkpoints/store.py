@@ -52,7 +52,10 @@ class Store(Protocol):
         ...
 
     def files(self, folder: str) -> dict[str, int]:
-        """The size of each file below the folder, by its path in it."""
+        """The size of each file below the folder, by its path in it; none without the folder.
+
+        It raises where it cannot look: a file that is left out is one that was lost.
+        """
         ...
 
     def sync(self, folder: str) -> None:
@@ -106,7 +109,7 @@ def check_store(folder: str) -> None:
     probe = f"{PROBE}{uuid.uuid4().hex}"
     try:
         store.make(probe)
-        store.put(f"{probe}/file", b"x")
+        store.put(f"{probe}/file", b"x", durable=True)  # as a marker is
         if store.get(f"{probe}/file") != b"x":
             raise OSError("what was written is not what is read")
         store.remove(probe)

@@ -43,4 +43,7 @@ def untold_save_problem(
         thread.join(max(0.0, deadline - time.monotonic()))
     if any(thread.is_alive() for thread in untold):
         return f"still goes on {timeout:g} s later"
-    return "" if attempt.has_metadata() else "has failed: it left no .metadata"
+    try:
+        return "" if attempt.has_metadata() else "has failed: it left no .metadata"
+    except OSError as error:
+        return f"cannot be looked at: {error}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -76,6 +78,66 @@ def test_what_does_not_count_is_ignored_and_named(
         "photos is ignored among the checkpoints of job 'job': it is no checkpoint",
     ):
         assert told in caplog.text
+
+
+class Refusing(LocalStore):
+    """A file system that does not show what is in one folder."""
+
+    refused, number, shows_marker = "", errno.EIO, False
+
+    def _may_refuse(self, name: str) -> None:
+        if self.refused and name.startswith(self.refused):
+            raise OSError(self.number, os.strerror(self.number), name)
+
+    def get(self, name: str) -> bytes:
+        if not self.shows_marker:
+            self._may_refuse(name)
+        return super().get(name)
+
+    def files(self, folder: str) -> dict[str, int]:
+        self._may_refuse(folder)
+        return super().files(folder)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES, errno.EMFILE])
+@pytest.mark.parametrize("shows_marker", [False, True])
+def test_what_the_store_does_not_show_is_not_ignored_since_it_may_count(
+    tmp_path: Path, number: int, shows_marker: bool
+) -> None:
+    write(tmp_path, f"step-1-{A}")
+    newer = write(tmp_path, f"step-2-{B}", number=2, step=2)
+    store = Refusing(str(tmp_path))
+    store.refused, store.number, store.shows_marker = f"step-2-{B}", number, shows_marker
+    for asked in (look, newest):
+        with pytest.raises(OSError, match=os.strerror(number)):
+            asked(store, "job")
+    store.refused = ""
+    assert newest(store, "job") == Checkpoint(str(newer), 2, 2)
+
+
+def test_a_folder_of_somebody_else_that_lets_nobody_in_stops_no_job(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = write(tmp_path, f"step-1-{A}")
+    (tmp_path / "lost+found").mkdir()
+    store = Refusing(str(tmp_path))
+    store.refused, store.number = "lost+found", errno.EACCES
+    assert newest(store, "job") == Checkpoint(str(good), 1, 2)
+    assert "lost+found is ignored among the checkpoints of job 'job': [Errno 13]" in caplog.text
+
+
+def test_a_marker_that_a_list_does_not_show_yet_makes_its_folder_no_part_to_remove(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, f"step-1-{A}")
+
+    class Late(LocalStore):
+        def files(self, folder: str) -> dict[str, int]:
+            return {}
+
+    found = look(Late(str(tmp_path)), "job")
+    assert found.parts == []
+    assert found.ignored == {f"step-1-{A}": "its marker was removed just now"}
 
 
 def test_only_what_is_surely_ours_is_ever_removed(tmp_path: Path) -> None:

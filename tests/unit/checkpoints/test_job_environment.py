@@ -16,6 +16,7 @@ from llutil.checkpoints.job_environment import (
     check_checkpoint_path,
     checkpoint_environment,
     every_seconds,
+    newest_checkpoint,
     note_success,
 )
 from llutil.checkpoints.local_store import LocalStore
@@ -126,6 +127,32 @@ def test_a_path_that_cannot_be_used_is_bad_configuration(path: str, why: str) ->
     with pytest.raises(ConfigError, match=why) as raised:
         check_checkpoint_path(config(checkpoint_path=path), "run")
     assert [problem.field for problem in raised.value.problems] == ["checkpoint_path"]
+
+
+def test_while_a_marker_cannot_be_read_no_success_is_noted_and_nothing_called_the_newest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = tmp_path / "job"
+    for number in (1, 2):
+        saved = job / f"step-{number}-0123456789ab"
+        saved.mkdir(parents=True)
+        marker = Marker(step=number, world_size=1, job="job", number=number)
+        (saved / MARKER).write_bytes(encode(marker))
+    get = LocalStore.get
+
+    def refuse(store: LocalStore, name: str) -> bytes:
+        if name.startswith("step-2"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return get(store, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalStore, "get", refuse)
+        assert not note_success(str(job))
+        assert newest_checkpoint(str(job)) is None
+    assert "nobody can say which checkpoint is the newest" in caplog.text
+    assert sorted(path.name[:6] for path in job.iterdir()) == ["step-1", "step-2"]
+    assert note_success(str(job))
+    assert (job / ".succeeded-2").exists()
 
 
 def test_notes_of_saves_go_at_a_success_that_a_full_disk_cannot_note(

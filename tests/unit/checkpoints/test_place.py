@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from llutil.checkpoints.place import FOLDER, KEEP, RESUME, ROUND, TIMEOUT, has_place, place
+from llutil.checkpoints.place import (
+    FOLDER,
+    KEEP,
+    RESUME,
+    ROUND,
+    TIMEOUT,
+    WORKING_DIRECTORY,
+    has_place,
+    place,
+    working_directory,
+)
 from llutil.errors import ConfigError
 from llutil.job_name import job_name, name_by_chance
 
 
 def test_without_a_launcher_a_process_is_alone_and_each_is_a_round_of_its_own() -> None:
-    one, other = place({}), place({})
+    one, other = place({}), place({WORKING_DIRECTORY: "/elsewhere"})
     assert (one.folder, one.job, one.rank, one.world_size) == ("checkpoints", "", 0, 1)
     assert (one.keep, one.timeout) == (3, 600)
-    assert one.round != other.round
+    assert other.folder == "checkpoints"
+    assert one.attempt(1) != other.attempt(1)
 
 
 def test_a_rank_is_what_its_agent_says() -> None:
@@ -31,9 +44,31 @@ def test_a_rank_is_what_its_agent_says() -> None:
     assert (told.rank, told.world_size, told.keep, told.timeout) == (1, 2, 5, 60)
 
 
-def test_the_only_rank_of_a_round_meets_no_earlier_life_of_that_round() -> None:
+def test_processes_of_the_only_rank_of_a_round_save_nothing_together_and_decide_once() -> None:
     told = {ROUND: "r1", FOLDER: "/c/job"}
-    assert place(told).round != place(told).round
+    assert place(told).attempt(1) != place(told).attempt(1)
+    assert place(told).decision() == place(told).decision()
+    both = told | {"WORLD_SIZE": "2"}
+    assert place(both).attempt(1) == place(both).attempt(1) != place(both).attempt(2)
+    assert place(both).decision() == place(both | {"RANK": "1"}).decision()
+
+
+def test_without_a_checkpoint_path_all_ranks_save_where_their_agent_is_wherever_they_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = {ROUND: "r1", WORKING_DIRECTORY: working_directory(), "TORCHELASTIC_RUN_ID": "train"}
+    monkeypatch.chdir("/")
+    assert place(told).folder == f"{tmp_path}/checkpoints/train"
+
+
+def test_a_working_directory_that_was_removed_is_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert working_directory() == ""
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +16,9 @@ import pytest
 
 from llutil.checkpoints.committed import folder_name, look
 from llutil.checkpoints.job_environment import note_success
+from llutil.checkpoints.local_store import LocalStore
 from llutil.checkpoints.marker import Checkpoint
-from llutil.checkpoints.place import FOLDER, LIFE, RESUME, ROUND, TIMEOUT
+from llutil.checkpoints.place import FOLDER, LIFE, RESUME, RESUMES, ROUND, TIMEOUT
 from llutil.checkpoints.saves import Saves
 from llutil.checkpoints.store import Store, open_store
 from llutil.errors import CheckpointAbandonedError, CheckpointError, CheckpointStoreError
@@ -113,44 +116,100 @@ def test_each_round_decides_by_itself_and_removes_what_earlier_ones_decided(fold
         assert len(notes(folder)) == 2
 
 
+@pytest.mark.parametrize("resume", RESUMES)
+@pytest.mark.parametrize(("size", "later_size"), [(2, 2), (2, 1), (1, 2), (1, 1)])
 def test_a_round_that_was_left_behind_commits_nothing_once_a_later_one_has_decided(
-    folder: str,
+    folder: str, size: int, later_size: int, resume: str
 ) -> None:
     save(folder, 1)
-    zombies = [rank_of(folder, rank, 2, "r1") for rank in range(2)]
+    zombies = [rank_of(folder, rank, size, "r1") for rank in range(size)]
     contexts = [zombie.save(2) for zombie in zombies]
     for context in contexts:
         context.__enter__()
-    later = [rank_of(folder, rank, 2, "r2") for rank in range(2)]
-    assert [step_of(rank.resume()) for rank in later] == [1, 1]
+    later = [rank_of(folder, rank, later_size, "r2", **{RESUME: resume}) for rank in range(2)]
+    later = later[:later_size]
+    wanted = None if resume == "never" else 1
+    assert [step_of(rank.resume()) for rank in later] == [wanted] * later_size
     with ThreadPoolExecutor(2) as pool:
         for left in [pool.submit(context.__exit__, None, None, None) for context in contexts]:
             assert isinstance(left.exception(SOON), CheckpointError)
-    assert step_of(rank_of(folder, 0, 1).resume()) == 1
+    assert step_of(Saves({FOLDER: folder}).resume()) == 1
     save(folder, 2, *later)
 
 
+@pytest.mark.parametrize("resume", RESUMES)
+@pytest.mark.parametrize(("size", "later_size"), [(2, 2), (2, 1), (1, 2), (1, 1)])
 def test_a_round_that_was_left_behind_begins_no_save_either_and_removes_nothing(
-    folder: str,
+    folder: str, size: int, later_size: int, resume: str
 ) -> None:
     save(folder, 1)
-    zombies = [rank_of(folder, rank, 2, "r1") for rank in range(2)]
-    assert [step_of(rank.resume()) for rank in zombies] == [1, 1]
+    zombies = [rank_of(folder, rank, size, "r1") for rank in range(size)]
+    assert [step_of(rank.resume()) for rank in zombies] == [1] * size
     save(folder, 2, *zombies)
-    later = [rank_of(folder, rank, 2, "r2") for rank in range(2)]
-    assert [step_of(rank.resume()) for rank in later] == [2, 2]
+    later = [rank_of(folder, rank, later_size, "r2", **{RESUME: resume}) for rank in range(2)]
+    later = later[:later_size]
+    wanted = None if resume == "never" else 2
+    assert [step_of(rank.resume()) for rank in later] == [wanted] * later_size
     contexts = [rank.save(3) for rank in later]
     for context in contexts:
         with fsspec.open(f"{context.__enter__()}/data", "w") as file:
             file.write("later")
     with pytest.raises(CheckpointAbandonedError, match="a later round of the job is at work"):
         zombies[0].save(3).__enter__()
-    with pytest.raises(CheckpointError):
-        zombies[1].save(3).__enter__()
+    for zombie in zombies[1:]:
+        with pytest.raises(CheckpointError):
+            zombie.save(3).__enter__()
     with ThreadPoolExecutor(2) as pool:
         for left in [pool.submit(context.__exit__, None, None, None) for context in contexts]:
             left.result(SOON)
-    assert [step_of(rank.resume()) for rank in later] == [3, 3]
+    assert [step_of(rank.resume()) for rank in later] == [3] * later_size
+
+
+def test_a_process_that_a_lone_rank_begins_shuts_out_nobody_of_its_round(folder: str) -> None:
+    """As when a rank runs one program after the other, or looks while it saves."""
+    save(folder, 1)
+    first = rank_of(folder, 0, 1)
+    assert step_of(first.resume()) == 1
+    with first.save(2) as path:
+        with fsspec.open(f"{path}/data", "w") as file:
+            file.write("data")
+        assert step_of(rank_of(folder, 0, 1).resume()) == 1
+    second = rank_of(folder, 0, 1)
+    assert step_of(second.resume()) == 2
+    save(folder, 3, second)
+    save(folder, 4, first)
+    assert step_of(rank_of(folder, 0, 1).resume()) == 4
+
+
+def test_a_lone_rank_resumes_also_where_nothing_more_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    save(f"{tmp_path}/job", 1)
+    monkeypatch.setattr(LocalStore, "put", full)
+    assert step_of(rank_of(f"{tmp_path}/job", 0, 1).resume()) == 1
+    assert "a later round may not shut out this one: [Errno 28]" in caplog.text
+
+
+def test_a_store_that_shows_no_marker_now_begins_no_job_afresh(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(store: LocalStore, name: str) -> bytes:
+        if name.endswith("COMMITTED"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), name)
+        return get(store, name)
+
+    folder, get = f"{tmp_path}/job", LocalStore.get
+    save(folder, 1)
+    for size in (1, 2):
+        rank = rank_of(folder, 0, size, f"r{size}")
+        with monkeypatch.context() as patch:
+            patch.setattr(LocalStore, "get", refuse)
+            with pytest.raises(CheckpointStoreError, match=r"what to resume from: .*Errno 5"):
+                rank.resume()
+        assert step_of(rank.resume()) == 1
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"3", b"[]", b'{"version": 2}', b'{"version": 1}'])
@@ -216,8 +275,8 @@ def test_a_job_that_has_succeeded_begins_afresh_unless_asked_otherwise(
     assert "is not resumed from: job 'job' has succeeded since, and begins afresh" in caplog.text
     assert step_of(rank_of(folder, 0, 1, **{RESUME: "always"}).resume()) == 100
     save(folder, 10)  # a smaller step, and newer all the same
-    assert step_of(rank_of(folder, 0, 2).resume()) == 10
-    assert step_of(rank_of(folder, 1, 2).resume()) == 10
+    assert step_of(rank_of(folder, 0, 2, "r2").resume()) == 10
+    assert step_of(rank_of(folder, 1, 2, "r2").resume()) == 10
     assert note_success(folder)
     assert note_success(folder)
     assert rank_of(folder, 0, 1).resume() is None

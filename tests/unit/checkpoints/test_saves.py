@@ -7,7 +7,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import fsspec
 import pytest
 
 from llutil.checkpoints import saves
+from llutil.checkpoints.attempt import Attempt
 from llutil.checkpoints.committed import look
 from llutil.checkpoints.local_store import LocalStore
 from llutil.checkpoints.marker import Checkpoint
@@ -76,6 +77,11 @@ def fail(saves: Saves, step: int, error: BaseException) -> Callable[[], None]:
     return work
 
 
+def newest_in(folder: str) -> Checkpoint | None:
+    """What counts; who looks belongs to no round."""
+    return Saves({FOLDER: folder}).resume()
+
+
 def names(folder: str) -> list[str]:
     files = fsspec.filesystem("memory" if folder.startswith("memory") else "file")
     found = [name.rpartition("/")[2] for name in files.ls(folder, detail=False)]
@@ -88,7 +94,7 @@ def test_a_checkpoint_counts_when_all_ranks_have_left_it(folder: str) -> None:
     assert len(set(paths)) == 1
     wanted = Checkpoint(str(paths[0]), 5, 3)
     assert [rank.resume() for rank in ranks] == [wanted] * 3
-    assert rank_of(folder, 0, 1).resume() == wanted
+    assert newest_in(folder) == wanted
 
 
 def test_whoever_goes_on_from_an_earlier_round_says_so_once(folder: str) -> None:
@@ -116,12 +122,12 @@ def test_nothing_counts_while_a_rank_is_inside(folder: str) -> None:
 
     def look_and_let_go() -> Checkpoint | None:
         assert inside.wait(SOON)
-        found = rank_of(folder, 0, 1).resume()
+        found = newest_in(folder)
         go.set()
         return found
 
     assert together(save(ranks[0], 1), slow, look_and_let_go)[2] is None
-    assert rank_of(folder, 0, 1).resume() is not None
+    assert newest_in(folder) is not None
 
 
 def test_only_the_newest_are_kept_and_what_never_counted_is_removed(folder: str) -> None:
@@ -202,6 +208,37 @@ def test_a_store_that_never_removes_fails_the_next_save_and_holds_no_process(
     assert found.step == 4
 
 
+def test_the_next_save_waits_also_for_the_removal_that_the_save_behind_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = threading.Event()
+
+    class StuckStore(LocalStore):
+        def remove(self, folder: str) -> None:
+            assert not folder.startswith("step-1-") or go.wait(SOON)
+            super().remove(folder)
+
+    rank = rank_of(f"{tmp_path}/job", 0, 1, **{KEEP: "1", TIMEOUT: "0.5"})
+    save(rank, 1)()
+    rank._store = StuckStore(f"{tmp_path}/job")
+    upload: Future[None] = Future()
+    with rank.save(2) as path:
+        path.after(upload)
+    behind = rank._behind
+    assert behind is not None
+    join = behind.join
+
+    def end_and_join(seconds: float) -> bool:
+        upload.set_result(None)
+        return join(seconds)
+
+    monkeypatch.setattr(behind, "join", end_and_join)
+    with pytest.raises(CheckpointError, match="cannot be begun: old checkpoints are still being"):
+        save(rank, 3)()
+    go.set()
+    save(rank, 4)()
+
+
 def test_who_fails_gets_its_own_error_and_the_others_are_told_whose_it_was(folder: str) -> None:
     ranks = [rank_of(folder, rank, 2) for rank in range(2)]
     together(*(save(rank, 1) for rank in ranks))
@@ -211,11 +248,11 @@ def test_who_fails_gets_its_own_error_and_the_others_are_told_whose_it_was(folde
         assert told[0] is full
         assert isinstance(told[1], CheckpointPeerError)
         assert f"rank {failing} failed in it (OSError: [Errno 28] No space left" in str(told[1])
-        newest = rank_of(folder, 0, 1).resume()
+        newest = newest_in(folder)
         assert newest is not None
         assert newest.step == 1
     together(*(save(rank, 3) for rank in ranks))
-    newest = rank_of(folder, 0, 1).resume()
+    newest = newest_in(folder)
     assert newest is not None
     assert newest.step == 3
 
@@ -238,16 +275,16 @@ def test_ranks_at_different_steps_are_told_so_and_nothing_counts(folder: str) ->
     for error in told:
         assert isinstance(error, CheckpointError)
     assert "rank 1 at step 11" in str(told[0])
-    assert rank_of(folder, 0, 1).resume() is None
+    assert newest_in(folder) is None
     together(*(save(rank, 12) for rank in ranks))
-    assert rank_of(folder, 0, 1).resume() is not None
+    assert newest_in(folder) is not None
 
 
 def test_who_never_comes_is_named_within_the_deadline(folder: str) -> None:
     alone = rank_of(folder, 0, 2, llutil_checkpoint_timeout="0.2")
     (told,) = together(save(alone, 10))
     assert isinstance(told, CheckpointError)
-    assert "within 0.2 s; never entered worker.checkpoint: ranks [1]" in str(told)
+    assert f"within 0.2 s in {folder}; never entered worker.checkpoint: ranks [1]" in str(told)
     late = rank_of(folder, 1, 2)
     (told,) = together(save(late, 10))
     assert "rank 0 failed in it (CheckpointError" in str(told)
@@ -264,7 +301,7 @@ def test_a_rank_that_has_ended_is_named_at_once_however_often_the_others_try(fol
             assert f"step {step} does not count: the processes of ranks [1] have ended" in str(
                 error
             )
-    newest = rank_of(folder, 0, 1).resume()
+    newest = newest_in(folder)
     assert newest is not None
     assert newest.step == 10
 
@@ -288,7 +325,7 @@ def test_a_rank_that_waits_is_told_when_another_one_ends(folder: str) -> None:
 def test_a_process_that_saved_nothing_is_no_rank_that_ends(folder: str) -> None:
     rank_of(folder, 1, 2).end()
     together(*(save(rank_of(folder, rank, 2), 10) for rank in range(2)))
-    assert rank_of(folder, 0, 1).resume() is not None
+    assert newest_in(folder) is not None
 
 
 def test_a_round_does_not_take_part_in_what_another_round_began(folder: str) -> None:
@@ -325,7 +362,7 @@ def test_a_rank_whose_folder_a_later_round_has_removed_names_no_cause_of_its_own
     behind.set_exception(missing) if writes_again else behind.set_result(None)
     with pytest.raises(CheckpointAbandonedError, match="saved behind, does not count"):
         rank.save(30).__enter__()
-    newest = rank_of(folder, 0, 1).resume()
+    newest = newest_in(folder)
     assert newest is not None
     assert newest.step == 21
 
@@ -340,6 +377,71 @@ def test_a_rank_that_is_stopped_while_it_saves_is_stopped(folder: str) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         write()
+
+
+class Ended(SystemExit):
+    """What a signal's handler raises that ends the process."""
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+@pytest.mark.parametrize(
+    "place",
+    ["enters", "waits for the one behind", "waits for an async_save", "leaves", "has left"],
+)
+def test_whoever_ends_while_it_saves_holds_no_other_rank(
+    tmp_path: Path, failing: int, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But who has left holds nobody anyway; only rank 0 has to commit then."""
+    ranks = [rank_of(f"{tmp_path}/job", rank, 2, **{TIMEOUT: "20"}) for rank in range(2)]
+    ended, other = ranks[failing], ranks[1 - failing]
+
+    def end(*_: object, **__: object) -> None:
+        raise Ended
+
+    class Ending(LocalStore):
+        def make(self, name: str) -> None:
+            super().make(name)
+            if place == "enters" and name.startswith("step-"):
+                raise Ended
+
+        def sync(self, folder: str) -> None:
+            if place == "leaves":
+                raise Ended
+            super().sync(folder)
+
+        def names(self, folder: str) -> list[str]:
+            found = super().names(folder)
+            if place == "has left" and f"{failing}-left" in found:
+                raise Ended
+            return found
+
+    ended._store = Ending(f"{tmp_path}/job")
+    if place == "waits for the one behind":
+        done: Future[None] = Future()
+        done.set_result(None)
+        for rank in ranks:
+            with rank.save(1) as path:
+                path.after(done)
+        assert ended._behind is not None
+        monkeypatch.setattr(ended._behind, "join", end)
+    if place == "waits for an async_save":
+        wait = saves.untold_save_problem
+
+        def wait_or_end(
+            before: Collection[threading.Thread], attempt: Attempt, timeout: float
+        ) -> str:
+            if attempt._store is ended._store:
+                raise Ended
+            return wait(before, attempt, timeout)
+
+        monkeypatch.setattr(saves, "untold_save_problem", wait_or_end)
+    told = together(save(ended, 2), save(other, 2))
+    assert isinstance(told[0], Ended)
+    if place == "has left" and failing:
+        assert isinstance(told[1], str)
+    else:
+        assert isinstance(told[1], CheckpointPeerError)
+        assert f"rank {failing} failed in it (Ended: " in str(told[1])
 
 
 def test_a_rank_0_of_an_earlier_round_commits_nothing_that_was_removed(folder: str) -> None:
@@ -363,7 +465,7 @@ def test_a_rank_0_of_an_earlier_round_commits_nothing_that_was_removed(folder: s
 
     told = together(slow, later_round)
     assert isinstance(told[0], CheckpointAbandonedError)
-    newest = rank_of(folder, 0, 1).resume()
+    newest = newest_in(folder)
     assert newest is not None
     assert newest.step == 11
 
@@ -373,7 +475,7 @@ def test_a_round_that_never_resumes_does_so_from_what_it_has_committed_itself(fo
     afresh = rank_of(folder, 0, 1, **{RESUME: "never"})
     assert afresh.resume() is None
     path = save(afresh, 2)()
-    assert afresh.resume() == rank_of(folder, 0, 1).resume() == Checkpoint(path, 2, 1)
+    assert afresh.resume() == newest_in(folder) == Checkpoint(path, 2, 1)
 
 
 def test_a_save_behind_counts_only_after_its_future(folder: str) -> None:
@@ -383,10 +485,10 @@ def test_a_save_behind_counts_only_after_its_future(folder: str) -> None:
         with rank.save(1) as path:
             path.after(upload)
     uploads[0].set_result(None)
-    assert rank_of(folder, 0, 1).resume() is None
+    assert newest_in(folder) is None
     uploads[1].set_result(None)
     together(*(save(rank, 2) for rank in ranks))
-    found = rank_of(folder, 0, 1, **{KEEP: "9"}).resume()
+    found = newest_in(folder)
     assert found is not None
     assert found.step == 2
     assert [name.rpartition("-")[0] for name in names(folder)] == ["step-1", "step-2"]
@@ -410,7 +512,7 @@ def test_a_save_behind_that_never_ends_holds_no_rank_for_ever_and_others_are_tol
     upload.set_result(None)
     together(save(slow, 3), save(quick, 3))  # the first save has failed meanwhile
     together(save(slow, 4), save(quick, 4))
-    found = rank_of(folder, 0, 1).resume()
+    found = newest_in(folder)
     assert found is not None
     assert found.step == 4
 
@@ -436,6 +538,26 @@ def test_an_async_save_that_nobody_named_holds_the_rank_until_the_time_is_over(
 
 
 @pytest.mark.parametrize("inside", ["", "model/"])
+def test_an_async_save_that_nobody_named_counts_wherever_below_the_folder_it_has_written(
+    folder: str, inside: str
+) -> None:
+    rank = rank_of(folder, 0, 1)
+
+    def upload(path: str) -> None:
+        for name in ("__0_0.distcp", ".metadata"):
+            with fsspec.open(f"{path}/{inside}{name}", "w", auto_mkdir=True) as file:
+                file.write("data")
+
+    with rank.save(1) as path:
+        thread = threading.Thread(target=upload, args=(path,), name="AsyncCheckpointExecutor_0")
+        thread.start()
+    thread.join()
+    found = newest_in(folder)
+    assert found is not None
+    assert found.step == 1
+
+
+@pytest.mark.parametrize("inside", ["", "model/"])
 def test_what_dcp_has_not_completed_does_not_count(folder: str, inside: str) -> None:
     rank = rank_of(folder, 0, 1)
 
@@ -449,7 +571,7 @@ def test_what_dcp_has_not_completed_does_not_count(folder: str, inside: str) -> 
         write(1, "__0_0.distcp")
     assert rank.resume() is None
     write(2, "__0_0.distcp", ".metadata")
-    found = rank_of(folder, 0, 1).resume()
+    found = newest_in(folder)
     assert found is not None
     assert found.step == 2
 
@@ -471,7 +593,7 @@ def test_a_save_behind_that_failed_on_one_rank_alone_holds_no_other_in_the_next(
     assert isinstance(told[0], CheckpointPeerError)
     assert "its last look was refused" in str(told[1])
     together(*(save(rank, 3) for rank in ranks))
-    found = rank_of(folder, 0, 1).resume()
+    found = newest_in(folder)
     assert found is not None
     assert found.step == 3
 
@@ -490,7 +612,7 @@ def test_what_fails_behind_is_raised_by_the_next_context(folder: str) -> None:
         assert "step 1, which was saved behind, does not count" in str(error)
         assert "the network is away" in str(error)
     together(*(save(rank, 3) for rank in ranks))
-    found = rank_of(folder, 0, 1).resume()
+    found = newest_in(folder)
     assert found is not None
     assert found.step == 3
 
@@ -547,6 +669,77 @@ def test_a_context_is_entered_once(folder: str) -> None:
         pass
     with pytest.raises(RuntimeError, match="was entered before"):
         context.__enter__()
+
+
+def test_a_second_context_beside_an_open_one_is_refused_and_the_first_one_counts(
+    folder: str,
+) -> None:
+    rank = rank_of(folder, 0, 1)
+    told: list[str] = []
+    rank.entered, rank.left = (lambda: told.append("entered")), (lambda: told.append("left"))
+    with rank.save(5) as path:
+        before = sorted(open_store(folder).files("."))
+        inner, in_a_thread = rank.save(5), rank.save(6)
+        with pytest.raises(RuntimeError, match="written already: write both models into one fold"):
+            inner.__enter__()
+        (error,) = together(in_a_thread.__enter__)
+        assert isinstance(error, RuntimeError)
+        assert sorted(open_store(folder).files(".")) == before
+        assert told == ["entered"]
+        with fsspec.open(f"{path}/model", "w") as file:
+            file.write("data")
+    assert newest_in(folder) == Checkpoint(path, 5, 1)
+    save(rank, 6)()
+    together(fail(rank, 7, RuntimeError("no")))
+    save(rank, 8)()
+    found = newest_in(folder)
+    assert found is not None
+    assert found.step == 8
+
+
+class Refusing(LocalStore):
+    """A file system that does not show what lies in one folder, or in one file."""
+
+    refused = ""
+
+    def get(self, name: str) -> bytes:
+        if self.refused and name.endswith(self.refused):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), name)
+        return super().get(name)
+
+    def files(self, folder: str) -> dict[str, int]:
+        if self.refused and self.refused in super().files(folder):
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), folder)
+        return super().files(folder)
+
+
+@pytest.mark.parametrize("refused", ["COMMITTED", "0"])
+def test_while_what_counts_cannot_be_looked_at_nothing_is_begun_and_nothing_removed(
+    tmp_path: Path, refused: str
+) -> None:
+    folder = f"{tmp_path}/job"
+    for step in (1, 2):
+        save(rank_of(folder, 0, 1), step)()
+    wanted, there = newest_in(folder), names(folder)
+    ranks = [rank_of(folder, rank, 2, **{TIMEOUT: "20"}) for rank in range(2)]
+    store = ranks[0]._store = Refusing(folder)
+    store.refused = refused
+    told = together(*(save(rank, 3) for rank in ranks))
+    assert isinstance(told[0], CheckpointStoreError)
+    assert "step 3 cannot be begun" in str(told[0])
+    assert isinstance(told[1], CheckpointPeerError)  # at once
+    assert [name for name in names(folder) if "-3-" not in name] == there
+    store.refused = ""
+    assert newest_in(folder) == wanted
+
+
+def test_a_checkpoint_whose_files_cannot_be_looked_at_does_not_count(tmp_path: Path) -> None:
+    rank = rank_of(f"{tmp_path}/job", 0, 1)
+    store = rank._store = Refusing(f"{tmp_path}/job")
+    store.refused = "0"
+    with pytest.raises(CheckpointStoreError, match=r"does not count: .*Stale file handle"):
+        save(rank, 1)()
+    assert newest_in(f"{tmp_path}/job") is None
 
 
 def test_timeout_is_read_from_the_environment() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import sys
 import uuid
 from collections.abc import Iterator
@@ -71,6 +72,30 @@ def test_a_removed_folder_is_gone_with_all_in_it_and_others_stay(store: Store) -
     assert store.files("b") == {"COMMITTED": 0, "file": 1}
 
 
+@pytest.mark.parametrize("refused", ["a", "a/deep"])
+def test_files_that_cannot_be_listed_are_not_left_out(
+    store: Store, refused: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.make("a/deep")
+    write(store, "a/one", b"1")
+    write(store, "a/deep/three", b"333")
+    wanted = {"one": 1, "deep/three": 3}
+    name = "scandir" if isinstance(store, LocalStore) else "ls"
+    owner = store._client if isinstance(store, RemoteStore) else os
+    real = getattr(owner, name)
+
+    def refuse(path: str | Path, *args: object, **more: object) -> object:
+        if str(path).rstrip("/").endswith(refused):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(path, *args, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, refuse)
+        with pytest.raises(OSError, match="Input/output error"):
+            store.files("a")
+    assert store.files("a") == wanted
+
+
 def test_no_file_is_put_into_a_local_folder_that_was_removed(tmp_path: Path) -> None:
     store = LocalStore(str(tmp_path))
     store.make("a")
@@ -132,6 +157,22 @@ def test_a_store_that_is_full_at_present_can_be_tried_again(
 
     monkeypatch.setattr(LocalStore, "put", full)
     with pytest.raises(InfrastructureError, match="Free some space there"):
+        check_store(str(tmp_path / "job"))
+    assert not [*(tmp_path / "job").iterdir()]
+
+
+def test_a_folder_that_takes_files_but_no_fsync_is_found_before_a_job_relies_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync = os.fsync
+
+    def refuse(fd: int) -> None:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(ConfigError, match=r"cannot be written into .*: .*Invalid argument"):
         check_store(str(tmp_path / "job"))
     assert not [*(tmp_path / "job").iterdir()]
 
