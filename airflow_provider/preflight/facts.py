@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow_provider.gang.served_ledger import is_served, own_address
 from airflow_provider.preflight.findings import Facts, Heartbeats, Severity, executor_of, findings
 from llutil.backends.table import BACKENDS
-from llutil.errors import ConfigError
+from llutil.errors import InfrastructureError
 from llutil.preflight.addresses import address_problems, ask_resolver, loopback_problems
 
 if TYPE_CHECKING:
@@ -154,6 +154,6 @@ def _address_problems(config: LaunchConfig, executor: str | None) -> list[str]:
         return address_problems(config.local_addr, backend, config.rdzv_endpoint, one_host=one_host)
     try:
         own = ask_resolver(own_address)
-    except ConfigError as error:
+    except InfrastructureError as error:
         return [str(error)]
     return loopback_problems(own, "[core] execution_api_server_url", one_host=one_host)

@@ -73,8 +73,12 @@ class Heartbeats:
         count = self.failures if failures is None else failures
         return max(0, count - 1) * max(self.interval, heartbeat) + heartbeat
 
-    def sufficient_failures(self) -> int:
-        """The least ``failures`` with which a task survives as long as the scheduler waits."""
+    def sufficient_failures(self) -> int | None:
+        """The least ``failures`` with which a task survives as long as the scheduler waits; None if
+        no number is enough, since heartbeats follow each other and fail without a wait.
+        """
+        if max(self.interval, (self.attempts - 1) * self.wait) <= 0 < self.timeout:
+            return None
         step = max(self.interval, (self.attempts - 1) * self.wait, 1.0)
         count = max(1, int(self.timeout / step))
         while self.fatal_outage(count) < self.timeout:
@@ -194,11 +198,16 @@ def _heartbeat_findings(facts: Facts) -> list[Finding]:
     short = facts.execution_timeout is not None and facts.execution_timeout <= _SHORT_RUN
     if limits is None or short or limits.fatal_outage() >= min(limits.timeout, limits.usual):
         return []
+    enough = limits.sufficient_failures()
     text = (
         f"an api-server that is away for {limits.fatal_outage():g} s can end a task, which is less "
         f"than the {limits.usual:g} s of Airflow's defaults, while the scheduler would wait "
-        f"{limits.timeout:g} s for it; set [workers] max_failed_heartbeats, which is "
-        f"{limits.failures}, to {limits.sufficient_failures()} or more"
+        f"{limits.timeout:g} s for it; "
+    )
+    text += (
+        "set [workers] min_heartbeat_interval above 0"
+        if enough is None
+        else f"set [workers] max_failed_heartbeats, which is {limits.failures}, to {enough} or more"
     )
     return [Finding(Severity.WARNING, text, of_deployment=True)]
 

@@ -79,6 +79,8 @@ class ElasticCallback(callback_class()):  # type: ignore[misc]
         self._optimized, self._is_due = trainer.global_step, True
         self._steps, self._position.batch = self._steps + 1, batch_idx + 1
         loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
+        if loss is not None and pl_module.automatic_optimization:
+            loss = loss * trainer.accumulate_grad_batches  # Lightning has divided it by that (2.6)
         self._metrics = {} if loss is None else {"loss": loss}
         if not more_follows(trainer, batch_idx):
             self._report(trainer)

@@ -68,17 +68,18 @@ def _path(config: Any) -> Iterator[Problem]:
 
 def _uri(uri: str) -> Iterator[Problem]:
     try:
-        password = urlsplit(uri).password
+        # A chain of fsspec's (simplecache::ftp://...) has its host in the last part.
+        has_password = urlsplit(uri.rpartition("::")[2]).password is not None
     except ValueError:
-        password = None
-    if password is not None:
+        has_password = "@" in uri
+    if has_password:
         text = (
             f"is {uri.partition('://')[0]}://... with a password in it, which logs would show; "
             "give fsspec the credentials by its configuration or by variables"
         )
         yield Problem("checkpoint_path", text)
     elif not _URI.fullmatch(uri):
-        yield Problem("checkpoint_path", f"is {uri!r}; {_WANTED}")
+        yield Problem("checkpoint_path", f"is {uri.rpartition('@')[2]!r}; {_WANTED}")
 
 
 def _every(config: LaunchConfig) -> Iterator[Problem]:

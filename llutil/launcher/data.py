@@ -209,8 +209,14 @@ class ElasticSampler(Sampler[list[int]]):
                 "called, so nobody knows which ones were trained on: call it after each optimizer "
                 "step, or advance(0) if there was none yet"
             )
-        values = (self._epoch, self._samples, self.seed, self.shuffle, self._length)
+        # What is dropped at the end of an epoch is over, too: fewer ranks would find a step in it.
+        samples = self._length if self._has_dropped_the_rest() else self._samples
+        values = (self._epoch, samples, self.seed, self.shuffle, self._length)
         return dict(zip(_FIELDS, values, strict=True))
+
+    def _has_dropped_the_rest(self) -> bool:
+        now = self._iteration
+        return self.drop_last and now is not None and 0 < now.done == now.batches.steps
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on where ``state_dict`` was made, with the ranks that there are now.

@@ -33,6 +33,7 @@ class Model(LightningModule):
             torch.nn.Linear(4, 8), torch.nn.Dropout(0.3), torch.nn.Linear(8, 1)
         )
         self.since: list[float] = []
+        self.last_loss = 0.0
 
     def _loss(self, batch: Any) -> torch.Tensor:
         (x,) = batch
@@ -41,6 +42,7 @@ class Model(LightningModule):
     def training_step(self, batch: Any, index: int) -> torch.Tensor:
         self.act(self.global_step + 1)
         loss = self._loss(batch)
+        self.last_loss = loss.item()
         self.log("loss", loss)
         (group,) = self.optimizers().param_groups
         self.note(["step", self.trainer.fit_loop.total_batch_idx + 1, loss.item(), group["lr"]])
@@ -118,6 +120,8 @@ def fit(
         ckpt_path=callback.ckpt_path if elastic else None,
     )
     stopped = elastic and callback.stopped
+    if elastic and (shown := callback._metrics.get("loss")) is not None:
+        assert abs(float(shown) - model.last_loss) < 1e-6, "the loss is shown as it is"
     if not stopped:
         note(["weights", *(p.sum().item() for p in model.layers.parameters())])
     return stopped

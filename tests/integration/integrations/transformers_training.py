@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -167,6 +168,8 @@ def best(folder: str) -> None:
             fit(notes.append, act, elastic=elastic, output_dir=str(output), **options)
             worker._state.forget()
         found.append([sorted(path.name for path in output.iterdir()), notes[-1]])
+    while list(Path(folder, "job").glob(".removed-*")):  # old checkpoints, removed behind
+        time.sleep(0.01)
     states = [json.loads(path.read_text()) for path in Path(folder).rglob("trainer_state.json")]
     print(json.dumps([*found, [state["best_model_checkpoint"] for state in states]]))
 

@@ -339,6 +339,13 @@ def test_a_password_in_a_uri_is_refused_and_not_shown() -> None:
     assert problem.field == "checkpoint_path"
     assert "with a password in it" in problem.text
     assert "hidden" not in problem.text
+    for uri in (
+        "simplecache::ftp://ann:hidden@host/c",
+        "1ftp://ann:hidden@h",
+        "ftp://ann:hidden[@h/c",
+    ):
+        (problem,) = problems(checkpoint_path=uri)
+        assert "hidden" not in problem.text
 
 
 def test_checkpoints_that_have_no_place_are_asked_for_in_vain() -> None:

@@ -80,6 +80,9 @@ def test_pad_begins_again_and_drop_last_leaves_out() -> None:
     for sampler in dropped:
         sampler.advance()
         assert (sampler.samples, len(sampler)) == (4, 0)
+        alone = ElasticSampler(5, 1, shuffle=False, drop_last=True)
+        alone.load_state_dict(sampler.state_dict())
+        assert len(alone) == 0  # the sample that two ranks have dropped is no step of one rank
         sampler.set_epoch(1)
         assert (sampler.samples, len(sampler)) == (0, 1)
 

@@ -148,6 +148,14 @@ def test_a_task_that_is_over_soon_has_no_long_run_to_lose():
     assert warned(heartbeats=worse, execution_timeout=601)
 
 
+@pytest.mark.parametrize("more", [{"attempts": 1, "wait": 5}, {"attempts": 9, "wait": 0}])
+def test_heartbeats_without_any_wait_have_no_number_that_is_enough(more):
+    limits = Heartbeats(failures=3, interval=0, timeout=60, usual=14, **more)
+    assert limits.sufficient_failures() is None
+    (text,) = warned(heartbeats=limits)
+    assert text.endswith("set [workers] min_heartbeat_interval above 0")
+
+
 def test_one_attempt_without_waits_is_possible():
     limits = Heartbeats(failures=1, interval=1, attempts=1, wait=0, timeout=60, usual=14)
     assert limits.fatal_outage() == 0
