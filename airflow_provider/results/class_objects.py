@@ -6,7 +6,8 @@ user's class is not: this process may lack what its module imports, torch above 
 has a stand-in take its place, which Airflow serializes as it does the object itself.
 
 Airflow reads an object of a class only if ``[core] allowed_deserialization_classes`` has it. Of
-other classes, the fields are what goes to XCom: nobody could read more there.
+other classes, the fields are what goes to XCom: nobody could read more there. So it is with an
+object that has set a field which its class does not take: Airflow would only call the class.
 
 Airflow and what it brings along are imported inside functions.
 """
@@ -25,7 +26,7 @@ from functools import cache
 from typing import Any
 
 from llutil.errors import ResultError
-from llutil.serialization.class_values import CLASS, CLASS_DATA, CLASS_VERSION, node
+from llutil.serialization.class_values import CLASS, CLASS_DATA, CLASS_VERSION, NOT_TAKEN, node
 
 __all__ = ["for_xcom", "from_json"]
 
@@ -43,7 +44,7 @@ def for_xcom(value: Any, not_allowed: Callable[[str], object] = lambda _: None) 
     """
 
     @cache
-    def stand_in(classname: str, version: int) -> Callable[[Any], Any]:
+    def stand_in(classname: str, version: int) -> type[_StandIn] | None:
         library = classname.partition(".")[0]
         if library == "numpy":
             takes_place = _is_installed(library)
@@ -54,13 +55,15 @@ def for_xcom(value: Any, not_allowed: Callable[[str], object] = lambda _: None) 
             takes_place = classname == _DECIMAL or _is_allowed(classname)
             if not takes_place:
                 not_allowed(classname)
-        return _stand_in(classname, version) if takes_place else lambda data: data
+        return _stand_in(classname, version) if takes_place else None
 
     def make(classname: str, version: int, data: Any) -> Any:
         exact = classname != _DECIMAL or _is_exact(decimal.Decimal(data))
         if exact and classname in _OWN:
             return _OWN[classname](data)
-        return stand_in(classname, version)(data)
+        kind = stand_in(classname, version)
+        taken, others, alike = _parted(data)
+        return kind(taken) if kind is not None and alike else _together(taken, others)
 
     return _walk(value, make)
 
@@ -69,7 +72,8 @@ def from_json(value: Any) -> Any:
     """The value that was encoded as ``value``, for who reads it from a file.
 
     An object of a class that Airflow is not allowed to read, or that cannot be imported here, is
-    the dict of its fields.
+    the dict of its fields. So is one with fields that its class does not take, if these cannot be
+    set or the class wants more than its fields.
 
     :raises ModuleNotFoundError: there is a data frame, and its libraries are not installed here.
     """
@@ -79,12 +83,23 @@ def from_json(value: Any) -> Any:
             return _OWN[classname](data)
         from airflow.sdk.serde import deserialize
 
+        taken, others, _ = _parted(data)
         try:
-            return deserialize(node(classname, version, data))
+            made = deserialize(node(classname, version, taken))
         except ImportError:
             if classname.partition(".")[0] == "pandas":
                 raise  # what there is of a data frame helps nobody
-            return data
+            return _together(taken, others)
+        except TypeError:
+            if not others:
+                raise
+            return _together(taken, others)
+        try:
+            for name, item in others.items():
+                object.__setattr__(made, name, item)  # as copy does with what is frozen
+        except (AttributeError, TypeError):
+            return _together(taken, others)
+        return made
 
     return _walk(value, make)
 
@@ -99,6 +114,20 @@ def _walk(value: Any, make: Callable[[str, int, Any], Any]) -> Any:
             return {key: _walk(item, make) for key, item in value.items()}
         case _:
             return value
+
+
+def _parted(data: Any) -> tuple[Any, dict[str, Any], bool]:
+    """What a class takes, and its object's other fields; whether all of these are its defaults."""
+    if not isinstance(data, dict) or NOT_TAKEN not in data:
+        return data, {}, True
+    alike = data[NOT_TAKEN]
+    fields = {name: item for name, item in data.items() if name != NOT_TAKEN}
+    others = {name: fields.pop(name) for name in alike}
+    return fields, others, all(alike.values())
+
+
+def _together(taken: Any, others: dict[str, Any]) -> Any:
+    return {**taken, **others} if others else taken
 
 
 def _collection(make: Callable[[Iterable[Any]], Any]) -> Callable[[Iterable[Any]], Any]:

@@ -1,8 +1,9 @@
 """The metrics that ranks report with their steps: a few numbers a rank, by name.
 
-Each rank has room for ``COUNT`` numbers and their names. A rank writes a name and its first value
-before it counts up how many it has, so a reader sees only whole names. This module may import only
-the standard library and ``llutil.events.rank_slot``.
+Each rank has room for ``COUNT`` numbers and their names. A longer name is cut; if its beginning is
+taken already, it ends with ``~2``, ``~3``, ... A rank writes a name and its first value before it
+counts up how many it has, so a reader sees only whole names. This module may import only the
+standard library and ``llutil.events.rank_slot``.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ __all__ = ["COUNT", "SIZE", "RankMetrics"]
 
 COUNT = 8
 """How many metrics a rank has room for."""
+# Bytes for a name.
 _NAME = 32
 SIZE = COUNT * (8 + _NAME)
 """The size of a rank's metrics, in bytes."""
@@ -36,6 +38,7 @@ class RankMetrics:
         self._values = room[: COUNT * 8].cast("d")
         self._names = room[COUNT * 8 :]
         self._index: dict[str, int] = {}
+        self._shown: set[str] = set()
         self._left_out: set[str] = set()
         self._looked: dict[str, int] = {}
 
@@ -86,8 +89,31 @@ class RankMetrics:
                     _log.warning("the metric %s is left out: there is room for %d", name, COUNT)
                 return
             index = self._index[name] = len(self._index)
-            text = name.encode()[:_NAME].ljust(_NAME, b"\0")
+            text = self._show(name).encode().ljust(_NAME, b"\0")
             self._names[index * _NAME : (index + 1) * _NAME] = text
             self._values[index] = value
             self._slot.metrics = index + 1
         self._values[index] = value
+
+    def _show(self, name: str) -> str:
+        """The text for ``name`` on the page: no other metric of this rank has it."""
+        shown = _cut(name, _NAME)
+        number = 1
+        while shown in self._shown:
+            number += 1
+            suffix = f"~{number}"
+            shown = _cut(name, _NAME - len(suffix)) + suffix
+        self._shown.add(shown)
+        if shown != name:
+            why = (
+                f"a name may have {_NAME} bytes"
+                if _cut(name, _NAME) != name
+                else "a longer name was cut to it"
+            )
+            _log.warning("the metric %s is shown as %s: %s", name, shown, why)
+        return shown
+
+
+def _cut(name: str, size: int) -> str:
+    """The beginning of ``name``: whole letters, of at most ``size`` bytes."""
+    return name.encode()[:size].decode(errors="ignore")

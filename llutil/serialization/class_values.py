@@ -6,6 +6,10 @@ for such a value which name that is, and of what it is made. The name, its versi
 stand in our JSON in a dict of Airflow's own form. No returned dict can be taken for it, since its
 keys are refused in one.
 
+A dataclass or an attrs class may have fields that it does not take (``init=False``). They are among
+the parts, too. ``NOT_TAKEN`` says which ones they are, and whether each has the default of the
+class, so that the class alone makes it alike.
+
 A class that nobody can import by that name has none here: one of ``__main__``, or one inside a
 function or another class. This module may import only the standard library. Libraries are looked up
 among the loaded modules: without them there is no value of theirs.
@@ -21,10 +25,22 @@ import uuid
 import zoneinfo
 from typing import Any
 
-__all__ = ["CLASS", "CLASS_DATA", "CLASS_VERSION", "ClassValue", "class_value", "fields_of", "node"]
+__all__ = [
+    "CLASS",
+    "CLASS_DATA",
+    "CLASS_VERSION",
+    "NOT_TAKEN",
+    "ClassValue",
+    "class_value",
+    "fields_of",
+    "node",
+]
 
 CLASS, CLASS_VERSION, CLASS_DATA = "__classname__", "__version__", "__data__"
+NOT_TAKEN = "__not_taken__"
+"""The key beside the fields of an object that has ``{name: whether it is the class's default}``."""
 
+_PLAIN = (type(None), bool, int, float, str)
 _NUMPY = frozenset(
     {f"{sign}int{size}" for sign in ("", "u") for size in (8, 16, 32, 64)}
     | {"float16", "float32", "float64", "bool", "bool_"}
@@ -36,7 +52,7 @@ _NUMPY = frozenset(
 class ClassValue:
     """A value by the name of its class: ``data`` is a plain value, or has more such values in it.
 
-    With ``by_field``, ``data`` is a dict of the value's fields.
+    With ``by_field``, ``data`` is a dict of the value's fields, and has ``NOT_TAKEN`` if need be.
     """
 
     classname: str
@@ -94,26 +110,46 @@ def _of_own_class(value: Any) -> ClassValue | None:
         return ClassValue(name, 1, value.model_dump(mode="json"))
     if methods:
         return ClassValue(name, version, value.serialize())
-    return ClassValue(name, version, fields_of(value, to_make=True), by_field=True)
+    return ClassValue(name, version, _parts(value), by_field=True)
 
 
-def fields_of(value: Any, *, to_make: bool = False) -> dict[str, Any] | None:
-    """The fields of an instance of a dataclass or of an attrs class, by name; None for others.
+def _parts(value: Any) -> dict[str, Any]:
+    """The fields of ``value``, those that its class takes by the names that it takes."""
+    fields = _fields(type(value)) or ()
+    parts = {one.taken or one.name: getattr(value, one.name) for one in fields}
+    others = {
+        one.name: type(parts[one.name]) in _PLAIN and parts[one.name] == one.default
+        for one in fields
+        if not one.taken
+    }
+    return {**parts, NOT_TAKEN: others} if others else parts
 
-    With ``to_make``, only those that its class takes, by the names that it takes.
-    """
-    kind = type(value)
+
+def fields_of(value: Any) -> dict[str, Any] | None:
+    """The fields of an instance of a dataclass or of an attrs class, by name; None for others."""
+    fields = _fields(type(value))
+    return None if fields is None else {one.name: getattr(value, one.name) for one in fields}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Field:
+    """A field ``name``, which the class takes as the argument ``taken``; empty if it does not."""
+
+    name: str
+    taken: str
+    default: Any
+
+
+def _fields(kind: type) -> tuple[_Field, ...] | None:
     if dataclasses.is_dataclass(kind):
-        fields = dataclasses.fields(kind)
-        return {one.name: getattr(value, one.name) for one in fields if one.init or not to_make}
+        return tuple(
+            _Field(one.name, one.name if one.init else "", one.default)
+            for one in dataclasses.fields(kind)
+        )
     attributes = getattr(kind, "__attrs_attrs__", None)
     if attributes is None:
         return None
-    return {
-        one.alias if to_make else one.name: getattr(value, one.name)
-        for one in attributes
-        if one.init or not to_make
-    }
+    return tuple(_Field(one.name, one.alias if one.init else "", one.default) for one in attributes)
 
 
 def _is_model(kind: type) -> bool:

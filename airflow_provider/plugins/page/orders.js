@@ -5,6 +5,7 @@ import { h, show } from "./dom.js";
 import { age } from "./ticking.js";
 
 const SLACK = 2000; // milliseconds: the server's times have whole seconds
+const LONGEST = 15_000; // milliseconds for which an order keeps others from repeating it
 
 const FORBIDDEN =
   "You may look at this job, but not steer it: Airflow does not let you edit task instances of " +
@@ -43,9 +44,14 @@ export class Orders {
     });
   }
 
-  // Whether an order is on its way, so that its answer is worth a look soon.
+  // Whether an order is on its way, so that its answer is worth a look soon. Of some, nothing ever
+  // comes: ranks may ignore it, or the node that takes orders fails.
   get waits() {
-    return this._sent !== null && !this._sent.done;
+    return this._sent !== null && !this._sent.done && !this._overdue;
+  }
+
+  get _overdue() {
+    return performance.now() - this._sent.pressed >= LONGEST;
   }
 
   // Why no order is possible now; empty if one is.
@@ -80,7 +86,7 @@ export class Orders {
     if (word === "checkpoint" && job.checkpoints?.known && !job.checkpoints.folder) {
       return "The job has no checkpoint_path.";
     }
-    if (this.waits && !this._failed) {
+    if (this.waits && word === this._sent.word) {
       return `The order ${this._sent.word} is on its way.`;
     }
     return "";
@@ -129,14 +135,22 @@ export class Orders {
       return;
     }
     this._failed = "";
-    this._sent = { word, at: this._api.now(), arrived: false, done: false, index: hearer.mapIndex };
+    const sent = {
+      word,
+      at: this._api.now(),
+      pressed: performance.now(),
+      arrived: false,
+      done: false,
+      index: hearer.mapIndex,
+    };
+    this._sent = sent;
     this.draw(this._job);
     try {
       const said = why || "a button of the tab Elastic was pressed";
       await this._api.put(this._place.control(hearer.mapIndex), { value: { do: word, why: said } });
-      this._sent.arrived = true;
+      sent.arrived = true;
     } catch (error) {
-      this._sent.done = true;
+      sent.done = true;
       this._forbidden = error.kind === "forbidden";
       this._failed =
         error.kind === "logged-out"
@@ -148,19 +162,18 @@ export class Orders {
   }
 
   _follow(job) {
-    if (!this.waits || !this._sent.arrived) {
+    if (!this._sent || this._sent.done || !this._sent.arrived) {
       return;
     }
     const node = job.nodes.find((one) => one.mapIndex === this._sent.index);
     const answer = node?.answer;
-    const taken =
-      answer && (answer.at ?? 0) + SLACK >= this._sent.at && answer.asked === this._sent.word;
-    if (taken && !node.ordered && (answer.refused || answer.then.length)) {
-      this._sent.done = true;
-    } else if (!job.running) {
-      this._sent.done = true;
-    }
-    this._sent.taken = Boolean(taken && !node.ordered);
+    const later = answer && !node.ordered ? (answer.at ?? 0) - this._sent.at : Number.NaN;
+    const same = answer?.asked === this._sent.word;
+    const taken = same && later >= -SLACK;
+    const replaced = !same && later >= SLACK; // by the order of another person
+    const over = taken && (answer.refused || answer.then.length);
+    this._sent.done = Boolean(over || replaced || !job.running);
+    this._sent.taken = taken;
   }
 
   _status(job) {
@@ -173,12 +186,13 @@ export class Orders {
         : this._sent.taken
           ? "was understood; waiting for what comes of it"
           : "was sent; the job looks for orders every 5 seconds";
+      const late = this._sent.arrived && this._overdue ? "; nothing has come of it yet" : "";
       lines.push(
         h(
           "p",
           { "data-key": "sent" },
           h("span", { class: "badge active" }, this._sent.word),
-          ` ${state}`,
+          ` ${state}${late}`,
         ),
       );
     }

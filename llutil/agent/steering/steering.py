@@ -288,6 +288,7 @@ class Steering:
             text = f"the ranks of this node did not save after step {one.asked.step}"
             _log.warning("%s", text)
             self.refused[WishKind.CHECKPOINT] = text
+            self._observer.steered(text)
             self._flags.saved(time.monotonic())
 
     def _note_held(self) -> None:

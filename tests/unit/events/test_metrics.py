@@ -51,6 +51,29 @@ def test_a_long_name_is_cut_to_whole_letters(page: Events) -> None:
     assert metrics.read() == {"a" + "ä" * 15: 1.0}
 
 
+def test_long_names_that_begin_alike_stay_apart_and_each_is_named_once(
+    page: Events, caplog: pytest.LogCaptureFixture
+) -> None:
+    metrics = rank(page, 0)
+    names = [f"validation_classification_accuracy_{end}" for end in ("top1", "top5", "top9")]
+    cut = "validation_classification_accura"
+    with caplog.at_level(logging.WARNING):
+        for loss in (0.5, 0.25):
+            metrics.write({names[0]: loss, names[1]: 0.75, cut: 1.0, names[2]: 2})
+    assert metrics.read() == {
+        cut: 0.25,
+        cut[:-2] + "~2": 0.75,
+        cut[:-2] + "~3": 1.0,
+        cut[:-2] + "~4": 2.0,
+    }
+    assert [record.getMessage() for record in caplog.records] == [
+        f"the metric {names[0]} is shown as {cut}: a name may have 32 bytes",
+        f"the metric {names[1]} is shown as {cut[:-2]}~2: a name may have 32 bytes",
+        f"the metric {cut} is shown as {cut[:-2]}~3: a longer name was cut to it",
+        f"the metric {names[2]} is shown as {cut[:-2]}~4: a name may have 32 bytes",
+    ]
+
+
 def test_what_is_no_plain_number_is_converted_at_once_and_then_once_a_second(
     page: Events, monkeypatch: pytest.MonkeyPatch
 ) -> None:

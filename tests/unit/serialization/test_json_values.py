@@ -180,7 +180,7 @@ KINDS: list[tuple[Any, Any]] = [
     ([Level.HIGH, Name.LOSS], [3, "loss"]),
     (Point(1, Point(2, None)), of_tuple(1, of_tuple(2, None))),
     (Report(0.5, Report(1.5)), own("Report", loss=0.5, where=own("Report", loss=1.5, where=None))),
-    (Attrs(1, 2), own("Attrs", a=1, b=2)),
+    (Attrs(1, 2), own("Attrs", a=1, b=2, made=None, __not_taken__={"made": True})),
     (Model(at=dt.date(2026, 1, 2)), node(f"{__name__}.Model", 1, {"at": "2026-01-02", "loss": 0.5})),
     (Generic[int](item=1), {"item": 1}),
     (local(dataclasses.dataclass)(1), {"a": 1}),

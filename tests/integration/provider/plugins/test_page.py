@@ -82,6 +82,46 @@ def test_an_order_is_sent_understood_and_done(page: Page, world: World) -> None:
     expect(page.locator("button[data-order=resume]")).to_have_attribute("aria-disabled", "false")
 
 
+def test_an_order_of_which_nothing_comes_locks_only_itself_and_not_for_long(
+    page: Page, world: World
+) -> None:
+    page.clock.install()
+    world.tell(running_gang())
+    page.goto(world.address())
+    page.locator("[data-role=state]").wait_for()
+    _order(page, "checkpoint")
+    expect(page.locator("#order-status")).to_contain_text("was sent")
+    gang = running_gang()
+    gang[0][1]["control_answer"] = {"asked": {"do": "checkpoint"}, "understood": "checkpoint"}
+    world.tell(gang)
+    _focus(page)
+    expect(page.locator("#order-status")).to_contain_text("was understood")
+    checkpoint = page.locator("button[data-order=checkpoint]")
+    expect(checkpoint).to_have_attribute("aria-disabled", "true")
+    expect(checkpoint).to_have_attribute("title", "The order checkpoint is on its way.")
+    for word in ("pause", "stacks", "stop"):
+        button = page.locator(f"button[data-order={word}]")
+        expect(button).to_have_attribute("aria-disabled", "false")
+    page.clock.run_for(16_000)
+    expect(checkpoint).to_have_attribute("aria-disabled", "false")
+    expect(page.locator("#order-status")).to_contain_text("nothing has come of it yet")
+
+
+def test_an_order_that_another_one_has_replaced_is_over(page: Page, world: World) -> None:
+    world.tell(running_gang())
+    page.goto(world.address())
+    page.locator("[data-role=state]").wait_for()
+    _order(page, "stacks")
+    stacks = page.locator("button[data-order=stacks]")
+    expect(stacks).to_have_attribute("aria-disabled", "true")
+    gang = running_gang()
+    gang[0][1]["control_answer"] = {"asked": {"do": "checkpoint"}, "understood": "checkpoint"}
+    world.tell(gang)
+    _focus(page)
+    expect(stacks).to_have_attribute("aria-disabled", "false", timeout=12_000)
+    expect(page.locator("#order-status")).not_to_contain_text("stacks")
+
+
 def test_a_stop_is_confirmed_with_a_reason(page: Page, world: World) -> None:
     world.tell(running_gang())
     page.goto(world.address())

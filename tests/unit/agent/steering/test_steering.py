@@ -132,7 +132,7 @@ def test_a_checkpoint_is_told_with_the_time_that_it_took_if_that_was_seen(node: 
     assert node.observer.save_times == [None, 3.0]
 
 
-def test_a_checkpoint_that_no_rank_saves_raises_no_flag(node: Node) -> None:
+def test_a_checkpoint_that_no_rank_saves_raises_no_flag_and_is_told(node: Node) -> None:
     steering = node.steering(alone=True)
     node.step(6)
     node.page.trigger_save_checkpoint.set()
@@ -142,7 +142,7 @@ def test_a_checkpoint_that_no_rank_saves_raises_no_flag(node: Node) -> None:
     node.over = {0, 1}
     node.look(steering)
     assert not node.page.finished_save_checkpoint.is_set()
-    assert node.observer.told == []
+    assert node.observer.told == ["the ranks of this node did not save after step 7"]
 
 
 def test_the_ledgers_numbers_may_have_gaps(node: Node) -> None:

@@ -41,6 +41,30 @@ class Attrs:
     when: Any = None
 
 
+@dataclasses.dataclass
+class Report:
+    losses: list[Any]
+    mean: float = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        self.mean = sum(self.losses) / len(self.losses)
+
+
+@dataclasses.dataclass
+class Scaled:
+    scale: dataclasses.InitVar[float]
+    mean: float = dataclasses.field(init=False)
+
+    def __post_init__(self, scale: float) -> None:
+        self.mean = scale * 2
+
+
+@attrs.frozen
+class Checked:
+    _losses: Any
+    mean: Any = attrs.field(init=False, default=None)
+
+
 class Model(pydantic.BaseModel):
     at: dt.date
     loss: float = 0.5
@@ -99,6 +123,7 @@ SAME: list[Any] = [
     Metrics(Metrics((1, D("0.1")))),
     {Metrics(1)},
     Attrs(1, dt.timedelta(1)),
+    Checked((1,)),
     Model(at=dt.date(2026, 1, 2)),
     Own("text"),
     {"a": [Own("text"), {"b": Metrics({"c": np.float32(1)})}]},
@@ -163,9 +188,62 @@ def test_an_object_that_airflow_may_not_read_is_the_dict_of_its_fields() -> None
     names: list[str] = []
     value = {"a": Metrics((1, 2)), "b": {Metrics(1)}, "c": Own("text")}
     found = through_airflow(value, not_allowed=names.append)
-    assert found == {"a": {"loss": (1, 2)}, "b": [{"loss": 1}], "c": "text"}
+    assert found == {
+        "a": {"loss": (1, 2), "made": 3},
+        "b": [{"loss": 1, "made": 3}],
+        "c": "text",
+    }
     assert set(names) == {f"{__name__}.Metrics", f"{__name__}.Own"}
     assert from_json(sent(value)) == found
+
+
+def test_the_dict_of_an_object_has_the_fields_that_its_class_does_not_take() -> None:
+    for value, fields in (
+        (Report([1, 2]), {"losses": [1, 2], "mean": 1.5}),
+        (Checked((1,)), {"losses": (1,), "mean": None}),
+    ):
+        assert through_airflow(value) == from_json(sent(value)) == fields
+
+
+def changed() -> tuple[Report, Checked]:
+    """Objects that their constructors do not make like this."""
+    report, checked = Report([1, 2]), Checked((1,))
+    report.mean = 9.0
+    object.__setattr__(checked, "mean", D("0.1"))
+    return report, checked
+
+
+@pytest.mark.usefixtures("allowed")
+@pytest.mark.parametrize("value", changed(), ids=["dataclass", "attrs"])
+def test_a_field_that_was_changed_after_construction_is_kept(value: Any) -> None:
+    found = from_json(sent(value))
+    assert found == value
+    assert type(found) is type(value)
+    # Airflow itself would only call the class.
+    fields = {name.lstrip("_"): getattr(value, name) for name in value.__annotations__}
+    assert through_airflow(value) == fields
+
+
+@pytest.mark.usefixtures("allowed")
+def test_an_object_without_room_for_a_field_is_the_dict_of_its_fields(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    value = sent(changed()[0])
+    slim = dataclasses.make_dataclass("Report", ["losses"], slots=True)
+    monkeypatch.setattr(sys.modules[__name__], "Report", slim)
+    assert from_json(value) == {"losses": [1, 2], "mean": 9.0}
+
+
+@pytest.mark.usefixtures("allowed")
+def test_an_object_whose_class_wants_more_than_its_fields_is_their_dict() -> None:
+    value = Scaled(0.5)
+    assert from_json(sent(value)) == through_airflow(value) == {"mean": 1.0}
+
+
+@pytest.mark.usefixtures("allowed")
+def test_an_object_that_was_stored_with_only_what_its_class_takes_is_made() -> None:
+    stored = node(f"{__name__}.Report", 0, {"losses": [1, 2]})
+    assert from_json(stored) == Report([1, 2])
 
 
 def test_airflows_regular_expressions_count_too(monkeypatch: pytest.MonkeyPatch) -> None:
