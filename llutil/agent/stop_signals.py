@@ -54,6 +54,10 @@ class StopSignals:
                 # An ignored SIGCHLD may be inherited. With it the kernel keeps no exit status of a
                 # worker.
                 self._before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            if signal.getsignal(signal.SIGPIPE) is signal.SIG_DFL:
+                # The caller has undone Python's own setting. Whoever asks this agent something and
+                # does not wait for the answer would end it.
+                self._before[signal.SIGPIPE] = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
             # The kernel may give a signal to any thread, or just before the main thread waits. Only
             # by this descriptor does Python end that wait then.
             self._wakeup_before = signal.set_wakeup_fd(
@@ -74,6 +78,11 @@ class StopSignals:
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
         if self.caught is not None and not self._raised:
             signal.raise_signal(self.caught)
+
+    def restore_broken_pipe(self) -> None:
+        """In a copy of this process that runs the user's code: have SIGPIPE do what it did."""
+        if signal.SIGPIPE in self._before:
+            signal.signal(signal.SIGPIPE, self._before[signal.SIGPIPE])
 
     def check(self) -> None:
         """Raise if a signal was caught.

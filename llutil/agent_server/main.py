@@ -94,6 +94,7 @@ def main(
     except BaseException:
         with contextlib.suppress(OSError):
             write_problem(given.socket, traceback.format_exc())
+        with contextlib.suppress(OSError):  # also where there was no room for the problem
             locked.remove()
         raise
 

@@ -77,8 +77,17 @@ def listener_at(place: Path) -> socket.socket:
 
 
 def write_problem(place: Path, text: str) -> None:
-    """Leave, for the next task to log, why the server could not start."""
-    place.with_suffix(_PROBLEM).write_text(text, encoding="utf-8")
+    """Leave, for the next task to log, why the server could not start.
+
+    :raises OSError: there is no room for it. Then nothing is left.
+    """
+    path = place.with_suffix(_PROBLEM)
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+        raise
 
 
 def take_problem(place: Path) -> str:

@@ -98,7 +98,7 @@ class AgentSocket:
             answer = self._answer_to(line, sock)
             # The kernel's buffer has room for it: it is the first that is written here.
             with contextlib.suppress(OSError):
-                sock.send(encode(answer))
+                sock.send(encode(answer), socket.MSG_NOSIGNAL)
             self._drop(sock)
         elif data:
             self._received[sock] = line

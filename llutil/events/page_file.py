@@ -4,7 +4,10 @@ The first 64 bytes say what the file is and who made it. Their layout is the sam
 so that a newer llutil can remove the pages of an older one::
 
     0  magic "LLUTILEV"       16  creator's pid                             32  its pid namespace
-    8  version   12  size     24  its start time, as in /proc/<pid>/stat    40  free
+    8  version   12  size     24  its start time, as in /proc/<pid>/stat    40  its boot id
+                                                                            56  free
+
+Older versions left the boot id 0.
 
 ``llutil.events.events`` says what lies after them. This module may import only the standard library
 and ``llutil.errors``. It takes no lock, so no dead process can hold one.
@@ -29,7 +32,8 @@ __all__ = ["HEADER", "Page", "remove_stale", "start_time"]
 HEADER = 64
 """The size of the header at the start of a page, in bytes."""
 _MAGIC = b"LLUTILEV"
-_HEADER_FIELDS = struct.Struct("=8sIIQQQ")
+_HEADER_FIELDS = struct.Struct("=8sIIQQQ16s")
+_NO_BOOT = bytes(16)
 _NAME_PREFIX = "llutil-events-"
 
 
@@ -64,7 +68,8 @@ class Page:
     @classmethod
     def _create_in(cls, folder: Path, version: int, size: int) -> Page:
         pid = os.getpid()
-        fields = (_MAGIC, version, size, pid, start_time(pid) or 0, _pid_namespace())
+        creator = (pid, start_time(pid) or 0, _pid_namespace(), _boot_id())
+        fields = (_MAGIC, version, size, *creator)
         fd, path = tempfile.mkstemp(prefix=_NAME_PREFIX, dir=folder)
         try:
             os.pwrite(fd, _HEADER_FIELDS.pack(*fields), 0)
@@ -122,7 +127,8 @@ def remove_stale(folder: str | Path | None = None) -> list[str]:
     """Remove the pages whose creators are gone, and return their paths.
 
     Files that cannot be judged stay: those that are not pages, those of other users, and those
-    whose creator is in another pid namespace (a container that shares this host's /dev/shm).
+    whose creator is in another pid namespace (a container that shares this host's /dev/shm), or
+    on another host, which shares the folder, or was before this host's last boot.
     """
     removed = []
     for candidate in _folders(folder):
@@ -179,8 +185,11 @@ def _is_stale(path: Path) -> bool:
         os.close(fd)
     if len(head) < _HEADER_FIELDS.size or not head.startswith(_MAGIC):
         return False  # not a page, or another process is making it at this moment
-    _, _, _, pid, started, namespace = _HEADER_FIELDS.unpack(head)
-    return bool(namespace == _pid_namespace() and started != start_time(pid))
+    _, _, _, pid, started, namespace, boot = _HEADER_FIELDS.unpack(head)
+    # The first pid namespace of a boot has the same number on every host.
+    if namespace != _pid_namespace() or boot not in {_NO_BOOT, _boot_id()}:
+        return False
+    return bool(started != start_time(pid))
 
 
 def start_time(pid: int) -> int | None:
@@ -200,6 +209,15 @@ def start_time(pid: int) -> int | None:
 def _pid_namespace() -> int:
     """The number of the namespace in which this process's pids are valid."""
     return Path("/proc/self/ns/pid").stat().st_ino
+
+
+def _boot_id() -> bytes:
+    """The id of this boot of this host; zeros if it is not shown."""
+    try:
+        text = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return bytes.fromhex(text.replace("-", ""))
+    except (FileNotFoundError, PermissionError):
+        return _NO_BOOT
 
 
 def _unlink_as(pid: int, path: str) -> None:

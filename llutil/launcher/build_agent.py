@@ -130,6 +130,7 @@ def build_agent(
             nproc=nproc,
             mark=mark,
             server=request.fork_server,
+            on_copy=signals.restore_broken_pipe,
         )
         stack.callback(starter.close)
     start_health_check(stack)

@@ -61,10 +61,11 @@ def new_starter(
     nproc: int,
     mark: str,
     server: tuple[ServerProcess, socket.socket] | None,
+    on_copy: Callable[[], None] = lambda: None,
 ) -> Starter:
     """The starter for the start method ``method``. ``direct`` is the function that a fork calls,
-    and ``inherited`` returns the descriptors that it must not keep. ``server`` is a fork server
-    that runs already.
+    ``inherited`` returns the descriptors that it must not keep, and ``on_copy`` is called in the
+    copy of this process that it is made from. ``server`` is a fork server that runs already.
     """
     from llutil.agent.start_methods.forkserver_client import ForkServer
     from llutil.agent.start_methods.spawn_and_fork import Fork, Spawn
@@ -72,7 +73,7 @@ def new_starter(
 
     match method:
         case "fork":
-            return Fork(direct, inherited)
+            return Fork(direct, inherited, on_copy)
         case "forkserver":
             # /proc/<pid>/environ of a forked worker shows the server's environment, so the server
             # must have the mark.

@@ -18,6 +18,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from llutil.system.job_mark import MARK_VARIABLE
+from llutil.system.standard_fds import open_standard_fds
 
 if TYPE_CHECKING:
     from llutil.agent.event_loop import EventLoop
@@ -37,6 +38,7 @@ class SharedForkServer:
     def __init__(self) -> None:
         from llutil.agent.start_methods.forkserver_client import ForkServer
 
+        open_standard_fds()  # first: the server would get the number of a closed one
         self.mark = uuid.uuid4().hex
         self._env = {**os.environ, MARK_VARIABLE: self.mark}
         self._server: ForkServer = ForkServer(self._env)

@@ -36,9 +36,13 @@ def local_address(host: str, port: int) -> str:
 def machine_id() -> str:
     """An id that two processes share if a loopback address leads from one to the other, only then.
 
-    That is so in the same boot of the same kernel, and in the same network namespace.
+    That is so in the same boot of the same kernel, and in the same network namespace. Where the
+    boot's id is not shown (systemd's ProcSubset=pid), the host's name stands for it.
     """
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except (FileNotFoundError, PermissionError):
+        boot = socket.gethostname()
     return f"{boot}/{Path('/proc/self/ns/net').stat().st_ino}"
 
 

@@ -149,25 +149,30 @@ def stat_of(pid: int) -> ProcessStat | None:
 
 
 def newest_number() -> int:
-    """The number that was last given to a process or a thread (proc(5), ``loadavg``)."""
-    with open("/proc/loadavg", "rb") as file:  # noqa: PTH123 - as above
-        return int(file.read().split()[4])
+    """The number that was last given to a process or a thread (proc(5), ``loadavg``); 0 if that is
+    not shown.
+    """
+    content = _content_of("/proc/loadavg")
+    return int(content.split()[4]) if content else 0
 
 
 def _forks() -> int:
     """How many processes and threads were forked since the kernel started (proc(5), ``stat``); 0 if
     it does not say.
     """
-    with open("/proc/stat", "rb") as file:  # noqa: PTH123 - as above
-        _, _, after = file.read().partition(b"\nprocesses ")
+    _, _, after = _content_of("/proc/stat").partition(b"\nprocesses ")
     return int(after.split(maxsplit=1)[0]) if after else 0
 
 
 def numbers_are_the_kernels() -> bool:
     """Whether ``newest_number`` changes with each fork. It does not where a container shows a file
-    of its own in that place (lxcfs), or a kernel in a sandbox does not count (gVisor).
+    of its own in that place (lxcfs), a kernel in a sandbox does not count (gVisor), or ``/proc``
+    shows processes only (the mount option ``subset=pid``, systemd's ProcSubset=).
     """
-    file, proc = (os.stat(path) for path in ("/proc/loadavg", "/proc"))  # noqa: PTH116 - as above
+    try:
+        file, proc = (os.stat(path) for path in ("/proc/loadavg", "/proc"))  # noqa: PTH116 - above
+    except _UNREADABLE:
+        return False
     return file.st_dev == proc.st_dev and newest_number() > 0
 
 
@@ -245,13 +250,18 @@ def _starts_a_program(pid: int) -> bool:
 
 
 def _content(pid: int, name: str, piece: int = _CHUNK) -> bytes:
-    """A file of the process's folder; empty if the process is gone, or another user's.
+    """A file of the process's folder; empty if the process is gone, or another user's."""
+    return _content_of(f"/proc/{pid}/{name}", piece)
+
+
+def _content_of(path: str, piece: int = _CHUNK) -> bytes:
+    """The file ``path``; empty if it is not shown.
 
     It uses neither ``pathlib`` nor Python's file objects: a machine may have thousands of
     processes, and every end of a round looks at all of them several times.
     """
     try:
-        fd = os.open(f"/proc/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except _UNREADABLE:
         return b""
     try:

@@ -12,6 +12,7 @@ standard library, msgspec, ``llutil.errors`` and ``llutil.task_link.messages``.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -74,8 +75,13 @@ class AgentRecord(msgspec.Struct, frozen=True, kw_only=True):
         body = msgspec.to_builtins(self)
         # Two threads of an agent may write, and another agent too, hence the pid in the name.
         new = Path(f"{os.fspath(path)}.{os.getpid()}")
-        new.write_text(json.dumps(body), encoding="utf-8")
-        new.replace(path)
+        try:
+            new.write_text(json.dumps(body), encoding="utf-8")
+            new.replace(path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                new.unlink(missing_ok=True)
+            raise
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> AgentRecord | None:

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections import deque
+from collections.abc import Container
 from pathlib import Path
 from selectors import EVENT_WRITE
 
@@ -85,10 +86,13 @@ class Guardian:
         self._sessions[session] = start
         self._write_line(b"session %d %d" % (session, start))
 
-    def forget(self, session: int) -> None:
-        """The session has ended. Its number may be given to another process."""
-        self._sessions.pop(session, None)
-        self._write_line(b"ended %d" % session)
+    def forget_all_but(self, sessions: Container[int]) -> None:
+        """All sessions have ended but ``sessions``. Their numbers may be given to other processes,
+        whose sessions would be killed.
+        """
+        for session in [known for known in self._sessions if known not in sessions]:
+            del self._sessions[session]
+            self._write_line(b"ended %d" % session)
 
     def set_revocation(self, revocation: LeaseRevocation | None) -> None:
         """Give the guardian what it needs to end this node's lease if the agent is killed; None if
@@ -102,8 +106,7 @@ class Guardian:
         """The job has ended and left nothing: leave the loop, and have the guardian wait for the
         next job.
         """
-        for session in tuple(self._sessions):
-            self.forget(session)
+        self.forget_all_but(())
         self.set_revocation(None)
         self._loop.unwatch(self._exit_fd)
         if self._unwritten:  # it does not read

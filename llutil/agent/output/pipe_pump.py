@@ -104,6 +104,8 @@ class PipePump:
 
     def _on_readable(self) -> None:
         size = self._read()
+        if size is None:
+            return
         if not size or (self._passthrough is not None and self._passthrough.behind):
             self._loop.unwatch(self._fd)
         elif self._must_hold and not self._leaves_out:
@@ -123,12 +125,14 @@ class PipePump:
         if self._fd >= 0:
             self._loop.watch(self._fd, self._on_readable)
 
-    def _read(self) -> int:
-        """Read once, and handle what was read: so many bytes."""
+    def _read(self) -> int | None:
+        """Read once, and handle what was read: so many bytes, 0 at the end of the stream. None if
+        there is nothing to read now.
+        """
         try:
             data = os.read(self._fd, _READ_SIZE)
         except BlockingIOError:
-            return 0
+            return None
         self._write_log(data)
         if self._passthrough is not None:
             self._passthrough.feed(data)

@@ -156,7 +156,7 @@ def _answer(
         else:
             answer = may_fork()
             pid = -1 if answer else _fork(become_worker, lambda: start)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a ValueError: no process can have such an environment
         answer = {"error": str(error)}
     for fd in fds:  # now: this process may have no more descriptors, and needs two of them
         if answer is not None or fd != exit_fd:

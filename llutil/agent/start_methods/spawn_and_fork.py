@@ -80,8 +80,11 @@ class Spawn:
                 f"main({theirs.fileno()}, {os.getpid()})"
             )
             # With -I and -S it starts fast, and no module of the user's can keep it from starting.
+            # With -I it ignores PYTHONUTF8. It must encode the workers' environment as this process
+            # decoded its own.
+            utf8 = f"utf8={sys.flags.utf8_mode}"
             process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", code],
+                [sys.executable, "-I", "-S", "-X", utf8, "-c", code],
                 stdin=subprocess.DEVNULL,
                 env=self._env,
                 pass_fds=(theirs.fileno(),),
@@ -95,12 +98,19 @@ class Fork:
     pickling.
 
     ``inherited`` returns the agent's descriptors that a worker must not keep. An inherited pipe end
-    would hide an exit; an inherited listening socket would keep a port in use.
+    would hide an exit; an inherited listening socket would keep a port in use. ``on_copy`` is
+    called in the copy, with all signals blocked, to undo what the agent has set for itself.
     """
 
-    def __init__(self, direct: Callable[[], Any] | None, inherited: Callable[[], set[int]]) -> None:
+    def __init__(
+        self,
+        direct: Callable[[], Any] | None,
+        inherited: Callable[[], set[int]],
+        on_copy: Callable[[], None] = lambda: None,
+    ) -> None:
         self._direct = direct
         self._inherited = inherited
+        self._on_copy = on_copy
         self._server = RankServer(self._fork_server)
 
     @property
@@ -140,19 +150,25 @@ class Fork:
             with theirs:
                 pid = fork_without_gc()
                 if pid == 0:
-                    _run_copy(theirs, agent, {*inherited, ours.fileno()}, self._direct)
+                    close = {*inherited, ours.fileno()}
+                    _run_copy(theirs, agent, close, self._direct, self._on_copy)
             return ForkedServerProcess(pid), ours
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _run_copy(
-    channel: socket.socket, agent: int, close: set[int], direct: Callable[[], Any] | None
+    channel: socket.socket,
+    agent: int,
+    close: set[int],
+    direct: Callable[[], Any] | None,
+    on_copy: Callable[[], None],
 ) -> None:
     """Be a rank server that forks copies of what the agent was. It never returns."""
     try:
         os.setsid()
         set_up_process()
+        on_copy()
         with suppress(ValueError):  # only the main thread may
             signal.set_wakeup_fd(-1)
         for fd in close - {0, 1, 2}:

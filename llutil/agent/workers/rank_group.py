@@ -197,4 +197,5 @@ class RankGroup:
         for worker in self._all:
             worker.give_up()
             worker.close()
-            self._guardian.forget(worker.process.pid)
+        # A starter's process may have died, too, and been replaced.
+        self._guardian.forget_all_but(self._starter.processes)

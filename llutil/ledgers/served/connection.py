@@ -136,7 +136,7 @@ class Connection(ProcessOwned):
         data = handshake.frame(body)
         if not self._unsent:
             with suppress(OSError):  # a connection that is lost is noticed where it is read
-                data = data[self._socket.send(data) :]
+                data = data[self._socket.send(data, socket.MSG_NOSIGNAL) :]
         self._unsent += data
         if data:
             os.eventfd_write(self._wake_fd, 1)
@@ -261,7 +261,7 @@ class Connection(ProcessOwned):
             events = ready.get(connection.fileno(), 0)
             if events & select.POLLOUT:
                 with self._lock:
-                    del self._unsent[: connection.send(self._unsent)]
+                    del self._unsent[: connection.send(self._unsent, socket.MSG_NOSIGNAL)]
             if events & ~select.POLLOUT:
                 data = connection.recv(_READ)
                 if not data:

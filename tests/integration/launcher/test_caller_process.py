@@ -246,6 +246,21 @@ def test_a_caller_that_ignores_its_children_gets_their_exit_statuses_all_the_sam
         signal.signal(signal.SIGCHLD, before)
 
 
+def _broken_pipe_ends_it() -> bool:
+    ignored = next(
+        line for line in Path("/proc/self/status").read_text().splitlines() if "SigIgn" in line
+    )
+    return not int(ignored.split()[1], 16) & 1 << signal.SIGPIPE - 1
+
+
+def test_a_forked_rank_of_a_caller_that_broken_pipes_end_is_ended_by_them_too() -> None:
+    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        assert launch(_broken_pipe_ends_it, start_method="fork") == {0: True}
+    finally:
+        signal.signal(signal.SIGPIPE, before)
+
+
 def test_a_worker_may_launch_a_job_of_its_own() -> None:
     assert launch(worker_functions.launch_within, 7, start_method="fork") == {
         0: {0: [0, 7], 1: [1, 7]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Container
 from typing import Any
 
 from llutil.agent.event_loop import EventLoop
@@ -69,15 +70,18 @@ class Starter:
 
 
 class Guardian:
-    """One that does nothing."""
+    """One that only keeps the sessions that it is told of."""
 
     since = None
 
-    def watch(self, _pid: int, _start: int) -> None:
-        pass
+    def __init__(self) -> None:
+        self.sessions: set[int] = set()
 
-    def forget(self, _pid: int) -> None:
-        pass
+    def watch(self, pid: int, _start: int) -> None:
+        self.sessions.add(pid)
+
+    def forget_all_but(self, sessions: Container[int]) -> None:
+        self.sessions = {pid for pid in self.sessions if pid in sessions}
 
 
 def group_of(
@@ -87,8 +91,9 @@ def group_of(
     *,
     prepare: bool = False,
     exit_timeout: float = 0.0,
+    guardian: Guardian | None = None,
 ) -> RankGroup:
-    stand_ins: dict[str, Any] = {"starter": starter, "guardian": Guardian()}
+    stand_ins: dict[str, Any] = {"starter": starter, "guardian": guardian or Guardian()}
     return RankGroup(
         [_plan(rank, exit_timeout) for rank in range(ranks)],
         order_fd=-1,

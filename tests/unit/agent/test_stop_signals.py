@@ -226,3 +226,30 @@ def test_what_was_raised_may_be_dealt_with_later_and_is_not_lost(
         signals.postpone()
         assert signals.caught is signal.SIGTERM
     assert heard == [signal.SIGTERM]  # nobody raised it again: it is the caller's
+
+
+def test_a_closed_socket_ends_no_agent_whose_caller_has_the_default_for_broken_pipes(
+    loop: EventLoop,
+) -> None:
+    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        with StopSignals(loop) as signals:
+            assert signal.getsignal(signal.SIGPIPE) is signal.SIG_IGN
+            signals.restore_broken_pipe()  # as a copy of this process does for the user's code
+            assert signal.getsignal(signal.SIGPIPE) is signal.SIG_DFL
+        assert signal.getsignal(signal.SIGPIPE) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGPIPE, before)
+
+
+def test_what_the_caller_does_about_broken_pipes_is_left_alone(
+    loop: EventLoop, heard: list[int]
+) -> None:
+    before = signal.signal(signal.SIGPIPE, signal.getsignal(signal.SIGTERM))
+    try:
+        with StopSignals(loop) as signals:
+            signals.restore_broken_pipe()
+            os.kill(os.getpid(), signal.SIGPIPE)
+    finally:
+        signal.signal(signal.SIGPIPE, before)
+    assert heard == [signal.SIGPIPE]

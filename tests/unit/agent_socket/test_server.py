@@ -3,8 +3,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import socket
 import time
+import traceback
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +17,7 @@ from llutil.agent.event_loop import EventLoop
 from llutil.agent_socket.folder import SocketName, connected, socket_names
 from llutil.agent_socket.messages import Answer, Order, Request, decode_answer, encode
 from llutil.agent_socket.server import AgentSocket
+from tests.support.forks import fork
 from tests.support.job_statuses import job_status
 
 STATUS = job_status()
@@ -193,6 +196,24 @@ def test_a_job_without_a_socket_says_why(
     with EventLoop() as loop, caplog.at_level(logging.WARNING):
         AgentSocket(RUN_ID, loop, lambda *_: Answer()).close()
     assert "no socket for 'llutil ps' and the like: there is no room" in caplog.text
+
+
+def test_who_asks_and_goes_away_ends_no_agent_that_broken_pipes_end(agent: Agent) -> None:
+    """Off its main thread, an agent cannot set what SIGPIPE does."""
+    pid = fork()
+    if pid == 0:
+        try:
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+            with agent.connect() as sock:
+                agent.turn()
+                sock.sendall(b"\n")
+            agent.turn()
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
 
 
 @pytest.fixture(scope="module")

@@ -162,3 +162,14 @@ def test_files_that_are_no_pages_are_left_alone(
 
 def test_a_folder_that_is_missing_has_no_stale_pages(tmp_path: Path) -> None:
     assert remove_stale_pages(tmp_path / "missing") == []
+
+
+@pytest.mark.parametrize(("boot", "judged"), [(bytes(16), True), (b"another host's.", False)])
+def test_a_page_of_another_host_or_boot_is_not_judged(
+    tmp_path: Path, boot: bytes, judged: bool
+) -> None:
+    """Hosts may share a folder. Their processes have the same numbers, and the same namespace."""
+    with Events(folder=tmp_path) as events:
+        overwrite(Path(events.path), 16, struct.pack("=Q", SOMEBODY_GONE))
+        overwrite(Path(events.path), 40, boot)
+        assert remove_stale_pages(tmp_path) == ([events.path] if judged else [])

@@ -277,3 +277,16 @@ def test_a_killed_caller_in_a_block_of_warm_workers_leaves_nothing(folder: str) 
     os.kill(caller, signal.SIGKILL)
     os.waitpid(caller, 0)
     assert wait_until(lambda: not [pid for pid in everybody if is_alive(pid)], 3)
+
+
+def test_a_shared_fork_server_gets_no_number_of_a_closed_stream(tmp_path: Path) -> None:
+    pid = fork()
+    if pid == 0:
+        try:
+            os.close(2)
+            with warm_workers():
+                (tmp_path / "found").write_text(str(Path("/proc/self/fd/2").readlink()))
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    assert (tmp_path / "found").read_text() == "/dev/null"

@@ -55,7 +55,7 @@ class Pumped:
         self.lines: list[str] = []
         self.loop = EventLoop()
         self._stack = ExitStack()
-        self._pipe, self.rank = os.pipe()
+        self.pipe, self.rank = os.pipe()
         os.set_blocking(self.rank, False)
         stream = Stream(
             name="stdout of rank 3",
@@ -65,7 +65,7 @@ class Pumped:
             shown=shown,
             complete=complete,
         )
-        PipePump(self._pipe, stream, self._take, self.loop, cast("Any", self.reader), self._stack)
+        PipePump(self.pipe, stream, self._take, self.loop, cast("Any", self.reader), self._stack)
 
     def _take(self, lines: Any) -> None:
         self.lines += lines
@@ -78,7 +78,7 @@ class Pumped:
                 left = left[os.write(self.rank, left) :]
             except BlockingIOError:
                 self.loop.turn(time.monotonic())
-                if self._pipe not in self.loop.fds():
+                if self.pipe not in self.loop.fds():
                     break  # nobody reads
         return len(data) - len(left)
 
@@ -229,3 +229,25 @@ def test_what_goes_into_a_file_alone_waits_for_nobody_and_its_last_lines_are_kep
     assert (tmp_path / "stdout.log").read_bytes() == wanted
     assert pumped.lines[-100:] == wanted.decode().splitlines()[-100:]
     assert len(pumped.lines) < 10_000
+
+
+def test_a_pipe_that_is_called_readable_and_is_not_is_read_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else the rank would wait in its print once its pipe is full."""
+    rank = Pumped(None, leaves_out=False)
+    pipe = rank.pipe
+    reads = iter([BlockingIOError()])
+    read = os.read
+
+    def fails_once(fd: int, size: int) -> bytes:
+        if fd == pipe and (error := next(reads, None)) is not None:
+            raise error
+        return read(fd, size)
+
+    monkeypatch.setattr(os, "read", fails_once)
+    os.write(rank.rank, b"hello\n")
+    rank.loop.turn(time.monotonic() + FAR)
+    assert pipe in rank.loop.fds()
+    rank.until(lambda: len(rank.lines) == 1)
+    rank.ends()

@@ -6,8 +6,10 @@ import json
 import os
 import select
 import socket
+import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,8 +17,10 @@ import pytest
 from llutil.agent.start_methods import rank_server_loop
 from llutil.agent.start_methods.rank_server_children import Children
 from llutil.agent.start_methods.rank_server_loop import _answer
+from llutil.agent.start_methods.spawn_and_fork import Spawn
 from tests.support.descriptors import few_descriptors, open_descriptors
 from tests.support.forks import fork
+from tests.support.launches import wait_until
 
 HEADER = {"stdin": False, "stdout": False, "stderr": False, "shared_fd": False}
 
@@ -31,16 +35,17 @@ def child() -> Iterator[int]:
     os.waitpid(pid, 0)
 
 
-def _ask(room: int) -> tuple[bool, dict[str, Any], int]:
+def _ask(room: int, what: dict[str, Any] | None = None) -> tuple[bool, dict[str, Any], int]:
     """What a server with ``room`` free descriptors answers, and how many descriptors it keeps."""
     agents, servers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with agents, servers, ExitStack() as stack:
         body = os.memfd_create("body")
-        os.write(body, json.dumps({"env": {}, "interpreter": []}).encode())
+        os.write(body, json.dumps(what or {"env": {}, "interpreter": []}).encode())
         read, write = os.pipe()
-        for fd in (body, read, write):
+        cwd = os.open(".", os.O_PATH | os.O_DIRECTORY)
+        for fd in (body, read, write, cwd):
             stack.callback(os.close, fd)
-        socket.send_fds(agents, [json.dumps(HEADER).encode()], [body, write, read, body, body])
+        socket.send_fds(agents, [json.dumps(HEADER).encode()], [body, write, cwd, body, body])
         before = open_descriptors()
         with few_descriptors(room):
             went_on = _answer(servers, set(), Children(select.poll()), None, lambda: None)
@@ -74,3 +79,20 @@ def test_an_agent_that_dies_before_it_reads_an_answer_ends_the_server_as_any_oth
         servers.send(b"an answer")
         agents.close()
         assert not _answer(servers, set(), Children(select.poll()), None, lambda: None)
+
+
+def test_an_environment_that_no_process_can_have_is_an_answer_and_not_the_end() -> None:
+    body = {"env": {"NAME": "a\0b"}, "interpreter": [sys.executable, "-c", ""]}
+    went_on, answer, kept = _ask(9, body)
+    assert (went_on, kept) == (True, 0)
+    assert "null byte" in answer["error"]
+
+
+def test_the_server_of_fresh_interpreters_decodes_text_as_its_agent_does() -> None:
+    """Else values of the environment would change on their way to a rank."""
+    with closing(Spawn({})) as spawn:
+        (pid,) = spawn.processes
+        command = Path(f"/proc/{pid}/cmdline")
+        assert wait_until(command.read_bytes)  # it is empty in the midst of execve(2)
+        words = command.read_bytes().split(b"\0")
+    assert f"utf8={sys.flags.utf8_mode}".encode() in words

@@ -17,7 +17,7 @@ from llutil.agent.worker_side.outcome_pipe import (
 )
 from llutil.agent.workers import rank_group
 from llutil.agent.workers.rank_group import RankGroup
-from tests.unit.agent.stand_ins import Starter, group_of
+from tests.unit.agent.stand_ins import NO_PROCESS, Guardian, Starter, group_of
 
 Start = Callable[..., tuple[RankGroup, Starter]]
 
@@ -112,3 +112,20 @@ def test_no_ranks_get_ready_once_a_round_is_ending(
     group_of(1, starter, loop, prepare=True).stop(signal.SIGTERM, 0.0)
     loop.turn(0.0)
     assert starter.prepared == []
+
+
+def test_the_guardian_keeps_of_a_round_only_the_processes_that_start_ranks_and_still_run(
+    loop: EventLoop,
+) -> None:
+    """The number of another may be given to a stranger, whose session would be killed."""
+    guardian, starter = Guardian(), Starter({}, (0,))
+    died, replaced, rank = NO_PROCESS + 7, NO_PROCESS + 8, NO_PROCESS
+    starter.processes = {died: 1}
+    group = group_of(1, starter, loop, guardian=guardian)
+    assert guardian.sessions == {died, rank}
+    starter.processes = {replaced: 1}
+    group.stop(signal.SIGTERM, 0.0)
+    assert guardian.sessions == set()
+    guardian.watch(replaced, 1)
+    group_of(1, starter, loop, guardian=guardian).stop(signal.SIGTERM, 0.0)
+    assert guardian.sessions == {replaced}
