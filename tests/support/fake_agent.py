@@ -301,7 +301,7 @@ def leaves_a_child_that_holds_everything(task: Task) -> None:
 def chatters_until_stopped(task: Task) -> None:
     task.hello()
     task.spec()
-    while not select.select([task.socket], [], [], 0)[0]:
+    while not task.heard and not select.select([task.socket], [], [], 0)[0]:
         task.tell(*(OutputLines(0, "stdout", f"line {n}") for n in range(20)))
     task.hear()
     task.tell(JobFailed("StoppedError", "stopped", False, PREEMPTED))
