@@ -197,8 +197,8 @@ class Save:
                 f"the checkpoint of step {self.step} cannot be begun: a checkpoint is being "
                 "written already: write both models into one folder"
             )
-        self._saves.entered()
         try:
+            self._saves.entered()
             self._attempt = self._saves.begin(self)
         except BaseException:
             self._close()
@@ -219,8 +219,10 @@ class Save:
             self._close()
 
     def _close(self) -> None:
-        self._saves.left()
-        self._saves.inside.release()
+        try:
+            self._saves.left()
+        finally:
+            self._saves.inside.release()
 
     def _leave(self, error: BaseException | None) -> None:
         assert self._attempt is not None

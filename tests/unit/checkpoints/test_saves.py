@@ -697,6 +697,22 @@ def test_a_second_context_beside_an_open_one_is_refused_and_the_first_one_counts
     assert found.step == 8
 
 
+def test_an_end_while_a_context_is_entered_leaves_none_open(folder: str) -> None:
+    rank = rank_of(folder, 0, 1)
+
+    def end() -> None:
+        raise Ended
+
+    rank.entered = end
+    with pytest.raises(Ended):
+        rank.save(5).__enter__()
+    rank.entered = lambda: None
+    save(rank, 6)()
+    found = newest_in(folder)
+    assert found is not None
+    assert found.step == 6
+
+
 class Refusing(LocalStore):
     """A file system that does not show what lies in one folder, or in one file."""
 
