@@ -91,11 +91,6 @@ class RunHistory:
         of_gates = (gates.gate, gates.decision, gates.agreement)
         return self.with_records(record for record in (*newest, *of_gates) if record)
 
-    @property
-    def open_gate(self) -> Gate | None:
-        """The gate of the running round that is not decided."""
-        return self.gates.of(self.running.stage).open if self.running else None
-
     def verdict_on(self, stage: Stage) -> Verdict | None:
         """The verdict on ``stage``, if it is the newest one."""
         return self.verdict if self.verdict and self.verdict.stage == stage else None
