@@ -111,13 +111,13 @@ class KazooSession(ProcessOwned):
         began = time.monotonic()
         if began >= deadline:
             raise LedgerUnavailable(f"{what}: the deadline had passed; nothing was sent")
-        maybe_applied = False
+        interruption = ""
         try:
             while True:
                 try:
-                    return act(maybe_applied)
-                except _Interrupted:
-                    maybe_applied = True
+                    return act(bool(interruption))
+                except _Interrupted as error:
+                    interruption = f" (before that: {error})"
         except zk.NoAuthError as error:
             raise LedgerRefused(
                 f"{what}: {self._user_text()} may not do this; {_NO_AUTH}"
@@ -139,7 +139,7 @@ class KazooSession(ProcessOwned):
         except LedgerUnavailable as error:
             waited = time.monotonic() - began
             raise LedgerUnavailable(
-                f"{what}: no usable answer in {waited:.1f} s; {error}"
+                f"{what}: no usable answer in {waited:.1f} s; {error}{interruption}"
             ) from error
 
     def _user_text(self) -> str:
@@ -167,7 +167,7 @@ class KazooSession(ProcessOwned):
             ) from None
         except zk.ConnectionClosedError as error:
             self.check()
-            raise _Interrupted(str(error)) from error
+            raise _Interrupted(str(error) or type(error).__name__) from error
         except zk.SessionExpiredError as error:
             if self._has_identity:
                 self._ended = KazooSessionOver

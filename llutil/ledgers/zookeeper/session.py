@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -65,9 +66,10 @@ def open_session(
         raise ConfigError(f"lease_ttl is {ttl:g} s; ZooKeeper counts in milliseconds from 1 on")
     granted = session_handshake.open_session(config, ttl, deadline=deadline)
     if round(granted.ttl * 1000) != round(ttl * 1000):
-        session_handshake.end_session(
-            config, granted.session_id, granted.password, deadline=deadline
-        )
+        with suppress(LedgerUnavailable):  # the session expires, and the ttl is wrong all the same
+            session_handshake.end_session(
+                config, granted.session_id, granted.password, deadline=deadline
+            )
         raise ConfigError(
             f"lease_ttl is {ttl:g} s, but {config} grants {granted.ttl:g} s; a server grants from "
             "2 to 20 times its tickTime, unless it has a minSessionTimeout and a "

@@ -77,32 +77,32 @@ def open_session(config: ZooKeeperConfig, ttl: float, *, deadline: float) -> Gra
     :raises LedgerUnavailable: there was no session by ``deadline``.
     """
     what = f"open a session of {ttl:g} s"
+    failures = _Failures()
     while True:
-        failures: dict[Endpoint, str] = {}
         not_zookeeper = 0
         for endpoint in config.endpoints:
+            failures.begin(endpoint, deadline)
             try:
                 with _connect(endpoint, config, deadline) as sock:
                     return _handshake(sock, 0, _NO_PASSWORD, ttl)
             except _NotZooKeeper as error:
                 not_zookeeper += 1
-                failures[endpoint] = str(error)
+                failures.add(error)
             except ssl.SSLError as error:
                 # A ZooKeeper that is stopping causes an unexpected end, too.
                 not_zookeeper += error.reason != _UNEXPECTED_END
-                failures[endpoint] = _tls_meaning(error)
+                failures.add(error, _tls_meaning(error))
             except TimeoutError as error:
-                failures[endpoint] = str(error)
+                failures.add(error)
                 if _speaks_http(endpoint, deadline):
                     not_zookeeper += 1
-                    failures[endpoint] = f"it speaks HTTP: {_NO_ZOOKEEPER}"
+                    failures.add(_NotZooKeeper(f"it speaks HTTP: {_NO_ZOOKEEPER}"))
             except (OSError, ValueError) as error:
-                failures[endpoint] = str(error) or type(error).__name__
-        details = "; ".join(f"{endpoint}: {text}" for endpoint, text in failures.items())
+                failures.add(error)
         if not_zookeeper == len(config.endpoints):
-            raise LedgerRefused(f"{what}: {details}")
+            raise LedgerRefused(f"{what}: {failures}")
         if time.monotonic() + _PAUSE >= deadline:
-            raise LedgerUnavailable(f"{what}: no usable answer by the deadline; {details}")
+            raise LedgerUnavailable(f"{what}: no usable answer by the deadline; {failures}")
         time.sleep(_PAUSE)
 
 
@@ -116,9 +116,10 @@ def end_session(
 
     :raises LedgerUnavailable: no server said by ``deadline`` that the session is over.
     """
-    failures: dict[Endpoint, str] = {}
+    failures = _Failures()
     while True:
         for endpoint in config.endpoints:
+            failures.begin(endpoint, deadline)
             try:
                 with _connect(endpoint, config, deadline) as sock:
                     if _handshake(sock, session_id, password, _ENDPOINT_TIMEOUT).ttl <= 0:
@@ -127,11 +128,10 @@ def end_session(
                     _receive(sock)
                     return
             except (OSError, ValueError, _NotZooKeeper) as error:
-                failures[endpoint] = str(error) or type(error).__name__
+                failures.add(error)
         if time.monotonic() + _PAUSE >= deadline:
-            details = "; ".join(f"{endpoint}: {text}" for endpoint, text in failures.items())
             raise LedgerUnavailable(
-                f"the session of a node could not be ended and will expire ({details})"
+                f"the session of a node could not be ended and will expire ({failures})"
             )
         time.sleep(_PAUSE)
 
@@ -159,11 +159,42 @@ def perform(argument: Mapping[str, Any]) -> None:
     end_session(config, int(argument["session"]), password, deadline=deadline)
 
 
+class _Failures:
+    """Why each endpoint gave no answer; ``str`` of it says so. An attempt that the caller's
+    deadline cuts short says nothing about its endpoint, so what the endpoint said before remains.
+    """
+
+    def __init__(self) -> None:
+        self._texts: dict[Endpoint, str] = {}
+        self._endpoint: Endpoint
+        self._is_short = False
+
+    def begin(self, endpoint: Endpoint, deadline: float) -> None:
+        """An attempt at ``endpoint`` begins."""
+        self._endpoint = endpoint
+        self._is_short = _time_limit(deadline) < _ENDPOINT_TIMEOUT
+
+    def add(self, error: Exception, text: str = "") -> None:
+        """The attempt has failed with ``error``, which ``text`` explains if it is given."""
+        text = text or str(error) or type(error).__name__
+        if self._is_short and isinstance(error, TimeoutError):
+            self._texts.setdefault(self._endpoint, text)
+        else:
+            self._texts[self._endpoint] = text
+
+    def __str__(self) -> str:
+        return "; ".join(f"{endpoint}: {text}" for endpoint, text in self._texts.items())
+
+
+def _time_limit(deadline: float) -> float:
+    """Seconds for one endpoint."""
+    return min(_ENDPOINT_TIMEOUT, (deadline - time.monotonic()) * _ENDPOINT_SHARE)
+
+
 def _connect(endpoint: Endpoint, config: ZooKeeperConfig, deadline: float) -> socket.socket:
-    left = deadline - time.monotonic()
+    left = _time_limit(deadline)
     if left <= 0:
         raise TimeoutError("the deadline had passed")
-    left = min(_ENDPOINT_TIMEOUT, left * _ENDPOINT_SHARE)
     sock = socket.create_connection((endpoint.host, endpoint.port), left)
     if not config.cacert:
         return sock
