@@ -20,7 +20,7 @@ from llutil.ledgers.etcd.messages import lease_id, lease_name
 from llutil.ledgers.keys import Namespace
 from llutil.ledgers.session_keeper import RENEWAL_TIMEOUT, Renewal
 
-__all__ = ["EtcdLease", "EtcdSessionKeeper", "grant", "renew", "revoke"]
+__all__ = ["EtcdLease", "EtcdSessionKeeper", "grant", "new_number", "renew", "revoke"]
 
 _log = logging.getLogger(__name__)
 
@@ -46,15 +46,19 @@ def renew(connection: Connection, number: int, *, deadline: float) -> EtcdLease 
     )
 
 
-def grant(connection: Connection, ttl: int, *, deadline: float) -> EtcdLease:
-    """Grant a new lease of ``ttl`` seconds; etcd may make it longer.
+def new_number() -> int:
+    """The id of a lease that is to be granted. It is drawn by us and not by etcd. So if the answer
+    to a first attempt is lost, a second one finds the lease that the first one granted.
+    """
+    return secrets.randbits(62) + 1
 
-    We choose the lease's id. So if the answer to a first attempt was lost, a second attempt finds
-    the lease that the first one granted.
+
+def grant(connection: Connection, number: int, ttl: int, *, deadline: float) -> EtcdLease:
+    """Grant the lease ``number`` of ``ttl`` seconds, unless an earlier attempt did; etcd may make
+    it longer.
 
     :raises LedgerUnavailable, LedgerRefused: as ``Connection.call``.
     """
-    number = secrets.randbits(62) + 1
     what = f"grant a lease of {ttl} s"
     request = etcdrpc.LeaseGrantRequest(TTL=ttl, ID=number)
     try:

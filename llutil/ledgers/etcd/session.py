@@ -6,14 +6,15 @@ This module may import ``llutil.ledgers`` and this folder.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from math import ceil
 from typing import Any
 
 from llutil.errors import ConfigError
-from llutil.ledgers.errors import LeaseGone, LedgerConflict, SessionLost
+from llutil.ledgers.errors import LeaseGone, LedgerConflict, LedgerUnavailable, SessionLost
 from llutil.ledgers.etcd import http_revocation, messages
 from llutil.ledgers.etcd.connection import Answer, Connection, LeaseMissing
-from llutil.ledgers.etcd.leases import EtcdSessionKeeper, grant, renew, revoke
+from llutil.ledgers.etcd.leases import EtcdSessionKeeper, grant, new_number, renew, revoke
 from llutil.ledgers.keys import Namespace, check_folder, check_key, check_scope
 from llutil.ledgers.lease_revocation import LeaseRevocation
 from llutil.ledgers.protocol import (
@@ -49,9 +50,10 @@ def open_session(
     """
     if not 1 <= ttl <= _MAX_TTL or ttl != int(ttl):
         raise ConfigError(f"lease_ttl is {ttl:g} s; etcd counts leases in whole seconds from 1 on")
-    lease = grant(connection, int(ttl), deadline=deadline)
+    lease = grant(connection, new_number(), int(ttl), deadline=deadline)
     if lease.renewal.ttl != ttl:
-        revoke(connection, lease.number, deadline=deadline)
+        with suppress(LedgerUnavailable):  # the lease expires, and the ttl is wrong all the same
+            revoke(connection, lease.number, deadline=deadline)
         raise ConfigError(
             f"lease_ttl is {ttl:g} s, but {connection.config} grants no lease shorter than "
             f"{lease.renewal.ttl:g} s (one and a half times its election timeout); "
@@ -72,6 +74,8 @@ class EtcdSession(RenewedSession, MayComeBack):
         self._connection = connection
         self._namespace = namespace
         self._keeper = keeper
+        self._asked_for: dict[float, int] = {}
+        """The numbers of leases of which no answer came, by their ttl: a later call takes them."""
 
     @property
     def lease(self) -> str:
@@ -168,7 +172,9 @@ class EtcdSession(RenewedSession, MayComeBack):
         """
         if ttl <= 0:
             raise ConfigError(f"a lease of {ttl:g} s was asked for; wanted more than 0")
-        lease = grant(self._connection, ceil(ttl), deadline=deadline)
+        number = self._asked_for.setdefault(ttl, new_number())
+        lease = grant(self._connection, number, ceil(ttl), deadline=deadline)
+        del self._asked_for[ttl]
         name = messages.lease_name(lease.number)
         self._keeper.add_lease(name, lease.renewal)
         return name

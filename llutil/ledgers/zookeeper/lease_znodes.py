@@ -30,7 +30,7 @@ from llutil.ledgers.zookeeper.kazoo_session import KazooSession
 from llutil.ledgers.zookeeper.znode_paths import ZnodePaths
 from llutil.ledgers.zookeeper.znode_reader import ZnodeReader
 
-__all__ = ["LeaseFolder", "LeaseZnode", "end", "grant", "read_lease", "renew", "sweep"]
+__all__ = ["LeaseFolder", "LeaseZnode", "end", "grant", "new_name", "read_lease", "renew", "sweep"]
 
 _log = logging.getLogger(__name__)
 
@@ -104,13 +104,16 @@ def read_lease(reader: ZnodeReader, paths: ZnodePaths, name: str) -> LeaseZnode 
     return _parse(name, data, stat)
 
 
-def grant(leases: LeaseFolder, ttl: float, *, deadline: float) -> LeaseZnode:
-    """Grant a new lease of ``ttl`` seconds.
-
-    We choose the lease's name. So if the answer to a first attempt was lost, a second attempt finds
-    the lease that the first one granted.
+def new_name() -> str:
+    """The name of a lease that is to be granted. If the answer to a first attempt is lost, a second
+    one finds the lease that the first one granted.
     """
-    lease = LeaseZnode(f"lease-{secrets.token_hex(8)}", ttl, (), 0, 0)
+    return f"lease-{secrets.token_hex(8)}"
+
+
+def grant(leases: LeaseFolder, name: str, ttl: float, *, deadline: float) -> LeaseZnode:
+    """Grant the lease ``name`` of ``ttl`` seconds, unless an earlier attempt did."""
+    lease = LeaseZnode(name, ttl, (), 0, 0)
     path = leases.paths.lease(lease.name)
 
     def act(_: bool) -> LeaseZnode:
@@ -123,9 +126,9 @@ def grant(leases: LeaseFolder, ttl: float, *, deadline: float) -> LeaseZnode:
             except zk.NoNodeError:
                 reader.create_folder(leases.paths.leases_folder)
             except zk.NodeExistsError:
-                found = read_lease(reader, leases.paths, lease.name)
-                if found is not None:
-                    return found
+                renewed = _renew(reader, leases.paths, name)
+                if renewed is not None:
+                    return renewed
             else:
                 return replace(lease, written_ms=int(stat.mtime))
 
@@ -134,20 +137,23 @@ def grant(leases: LeaseFolder, ttl: float, *, deadline: float) -> LeaseZnode:
 
 def renew(leases: LeaseFolder, name: str, *, deadline: float) -> LeaseZnode | None:
     """Renew a lease; None if it is over."""
-    path = leases.paths.lease(name)
+    return leases.kazoo.retry(
+        f"renew {name}",
+        lambda _: _renew(leases.reader(deadline), leases.paths, name),
+        deadline=deadline,
+    )
 
-    def act(_: bool) -> LeaseZnode | None:
-        reader = leases.reader(deadline)
-        while (lease := read_lease(reader, leases.paths, name)) is not None:
-            data, version = lease.data, lease.version
-            try:
-                stat = reader.ask(lambda client: client.set_async(path, data, version))  # noqa: B023
-            except (zk.BadVersionError, zk.NoNodeError):
-                continue
-            return replace(lease, version=int(stat.version), written_ms=int(stat.mtime))
-        return None
 
-    return leases.kazoo.retry(f"renew {name}", act, deadline=deadline)
+def _renew(reader: ZnodeReader, paths: ZnodePaths, name: str) -> LeaseZnode | None:
+    path = paths.lease(name)
+    while (lease := read_lease(reader, paths, name)) is not None:
+        data, version = lease.data, lease.version
+        try:
+            stat = reader.ask(lambda client: client.set_async(path, data, version))  # noqa: B023
+        except (zk.BadVersionError, zk.NoNodeError):
+            continue
+        return replace(lease, version=int(stat.version), written_ms=int(stat.mtime))
+    return None
 
 
 def end(leases: LeaseFolder, name: str, *, deadline: float) -> None:

@@ -122,6 +122,8 @@ class ZooKeeperSession(RenewedSession, MayComeBack):
         self._name = session_name(granted.session_id)
         self._member_znode = MemberZnode(leases.paths, granted)
         self._writer = ZnodeWriter(leases.paths)
+        self._asked_for: dict[float, str] = {}
+        """The names of leases of which no answer came, by their ttl: a later call takes them."""
 
     @property
     def lease(self) -> str:
@@ -213,7 +215,11 @@ class ZooKeeperSession(RenewedSession, MayComeBack):
         """
         if ttl <= 0:
             raise ConfigError(f"a lease of {ttl:g} s was asked for; wanted more than 0")
-        lease = self._on_leases(lambda: lease_znodes.grant(self._leases, ttl, deadline=deadline))
+        name = self._asked_for.setdefault(ttl, lease_znodes.new_name())
+        lease = self._on_leases(
+            lambda: lease_znodes.grant(self._leases, name, ttl, deadline=deadline)
+        )
+        del self._asked_for[ttl]
         self._keeper.add_lease(lease.name, Renewal(time.monotonic(), ttl))
         self._keeper.sweep(lease.written_ms)
         return str(lease.name)

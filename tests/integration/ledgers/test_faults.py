@@ -10,11 +10,14 @@ from contextlib import closing
 import pytest
 
 from llutil.ledgers import Created, LedgerClosed, LedgerUnavailable, SessionState
+from llutil.ledgers.etcd.etcd3_import import etcdrpc
+from llutil.ledgers.etcd.messages import lease_name
 from tests.support.etcd_servers import EtcdServer
 from tests.support.ledger_contract import DAY, Node, World, keys, soon, wait_until
 from tests.support.ledger_traffic import Reader, Writer
 from tests.support.proxy import Proxy, proxy
 from tests.support.stores import DURABLE_STORES, ETCD, STORES, Server, Store
+from tests.support.zookeeper_servers import ZooKeeperServer, client
 
 pytestmark = pytest.mark.fault
 _ON_STORES = pytest.mark.parametrize("store", STORES)
@@ -129,6 +132,40 @@ def test_a_write_whose_answer_is_lost_is_read_back_and_not_repeated(
     assert near.read("members/") == {"members/a": b"me"} | joined
     log = {} if call == "delete" else {"log/old": b"old"}
     assert near.read("log/") == log | ({"log/new": b"new"} if call == "create" else {})
+
+
+@_ON_DURABLE_STORES
+def test_a_lease_that_was_granted_after_the_calls_deadline_is_the_one_of_the_next_call(
+    server: Server, network: Proxy, far_node: Node, world: World
+) -> None:
+    far_node.join("a")
+    world.node().session.grant_lease(DAY, deadline=soon())  # the first lease's folder is there
+    before = _leases(server, world)
+    network.lose_replies()
+
+    def is_granted_unheard() -> bool:
+        with pytest.raises(LedgerUnavailable):
+            far_node.session.grant_lease(DAY, deadline=soon(1))
+        return bool(_leases(server, world) - before)
+
+    wait_until(is_granted_unheard)
+    network.mend()
+    lease = far_node.session.grant_lease(DAY, deadline=soon())
+    assert {lease} == _leases(server, world) - before
+    second = far_node.session.grant_lease(DAY, deadline=soon())
+    assert {lease, second} == _leases(server, world) - before
+
+
+def _leases(server: Server, world: World) -> set[str]:
+    """The names of the leases that the server has granted, in that world if it is a ZooKeeper."""
+    if isinstance(server, EtcdServer):
+        with server.channel() as channel:
+            stub = etcdrpc.LeaseStub(channel)
+            answer = stub.LeaseLeases(etcdrpc.LeaseLeasesRequest(), timeout=10)
+        return {lease_name(one.ID) for one in answer.leases}
+    assert isinstance(server, ZooKeeperServer)
+    with client(server) as zookeeper:
+        return set(zookeeper.get_children(f"/{world.namespace}/-/-"))
 
 
 @_ON_STORES
