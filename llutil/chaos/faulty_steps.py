@@ -49,7 +49,9 @@ class FaultySteps(Steps):
         self._next_due = self._first_due()
         self._keeps_journal = journal.is_kept()
         self._left_at = 0.0
-        """When this rank came back from its last step, and later by what it has saved since."""
+        """When this rank came back from its last step, and later by what it has saved since; 0
+        before its first step.
+        """
         self._saves_since = 0.0
         if rank == 0:
             self._say_out_of_reach(told.faults, world, int(environment["GROUP_WORLD_SIZE"]))
@@ -76,7 +78,8 @@ class FaultySteps(Steps):
     def left(self) -> None:
         """The rank has left the checkpoint."""
         super().left()
-        self._left_at += time.monotonic() - self._saves_since
+        if self._left_at:
+            self._left_at += time.monotonic() - self._saves_since
 
     def _slow_down(self, step: int) -> None:
         worked = time.monotonic() - self._left_at

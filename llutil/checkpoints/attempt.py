@@ -134,7 +134,7 @@ class Attempt:
             try:
                 self._note(f"{self._place.rank}-failed", text.encode(errors="replace"))
             except OSError:  # a full disk may take an empty file, whose name says it
-                self._note(f"{self._place.rank}-failed-{quote(text[:60], safe='')}")
+                self._note(f"{self._place.rank}-failed-{_in_a_name(text)}")
         except OSError as refusal:
             _log.warning("the other ranks cannot be told that %s: %s", text, refusal)
 
@@ -265,6 +265,13 @@ class Attempt:
             f"the checkpoint of step {self.step} was not committed within "
             f"{self._place.timeout:g} s in {self._store!r}; {'; '.join(told)}"
         )
+
+
+def _in_a_name(text: str) -> str:
+    """The beginning of ``text`` as the last part of a note's name: of a length that a file system
+    takes, and without the ``-`` that is between the parts.
+    """
+    return quote(text.encode(errors="replace")[:60], safe="").replace("-", "%2D")
 
 
 def _without_metadata(files: Iterable[str]) -> list[str]:

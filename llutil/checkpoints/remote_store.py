@@ -9,6 +9,7 @@ Whatever a store's client raises becomes ``OSError``. This module may import the
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 
 import fsspec
@@ -17,6 +18,9 @@ from llutil.checkpoints.marker import MARKER
 from llutil.errors import ConfigError
 
 __all__ = ["RemoteStore"]
+
+_PATTERN = re.compile(r"[*?[]")
+"""What makes a pattern of a name, for fsspec."""
 
 
 class RemoteStore:
@@ -73,7 +77,11 @@ class RemoteStore:
         root = self._at(folder)
         with _client_errors(self.path(folder)):
             self._client.invalidate_cache()
-            return {name[len(root) :].lstrip("/"): size for name, size in self._files(root)}
+            return {
+                name[len(root) :].lstrip("/"): size
+                for name, size in self._entries(root)
+                if size is not None
+            }
 
     def sync(self, folder: str) -> None:
         """Nothing to do: what was closed is written."""
@@ -87,11 +95,24 @@ class RemoteStore:
             with contextlib.suppress(FileNotFoundError):
                 self._client.rm_file(f"{root}/{MARKER}")
             with contextlib.suppress(FileNotFoundError):
-                self._client.rm(root, recursive=True)
+                if _PATTERN.search(root):
+                    self._remove_one_by_one(root)
+                else:
+                    self._client.rm(root, recursive=True)
 
-    def _files(self, folder: str) -> Iterator[tuple[str, int]]:
-        """Each file below the folder, and its size. The clients' own ``find`` leaves out what they
-        cannot list (fsspec 2026.9).
+    def _remove_one_by_one(self, root: str) -> None:
+        """Remove what is below ``root``, for which ``rm`` would take whatever it matches."""
+        for name, size in [*self._entries(root), (root, None)]:
+            if size is None:
+                with contextlib.suppress(OSError, NotImplementedError):  # a store without folders
+                    self._client.rmdir(name)
+            else:
+                with contextlib.suppress(FileNotFoundError):
+                    self._client.rm_file(name)
+
+    def _entries(self, folder: str) -> Iterator[tuple[str, int | None]]:
+        """What is below the folder: each file with its size, and each folder after what is in it.
+        The clients' own ``find`` leaves out what they cannot list (fsspec 2026.9).
         """
         try:
             found = self._client.ls(folder, detail=True)
@@ -102,7 +123,8 @@ class RemoteStore:
             if name == folder.rstrip("/"):
                 continue  # what a store has for an empty folder
             if one["type"] == "directory":
-                yield from self._files(name)
+                yield from self._entries(name)
+                yield name, None
             else:
                 yield name, int(one["size"])
 

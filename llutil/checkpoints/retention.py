@@ -68,7 +68,11 @@ class Removal:
         thread = threading.Thread(
             target=remove, args=(store, folders), name="retention", daemon=True
         )
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # no thread is to be had
+            remove(store, folders)
+            return
         self._thread = thread  # not before: nobody can wait for one that has not started
 
     def is_over(self, seconds: float) -> bool:

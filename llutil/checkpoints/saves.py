@@ -237,15 +237,10 @@ class Save:
                 raise CheckpointError(
                     f"the checkpoint of step {self.step} does not count: {error}"
                 ) from error
-        elif futures:
-            # Not a daemon: the process ends after the commit, and not in the middle of it.
-            self._thread = threading.Thread(
-                target=self._finish_behind, args=(self._attempt, futures), name="checkpoint"
-            )
-            self._saves.go_on_behind(self)
-            self._thread.start()
-        else:
+        elif not futures or not self._goes_on_behind(self._attempt, futures):
             try:
+                for future in futures:
+                    future.result()
                 timeout = self._saves.place.timeout
                 if why := untold_save_problem(self._threads, self._attempt, timeout):
                     raise CheckpointError(f"the async_save of step {self.step} {why}")
@@ -253,6 +248,20 @@ class Save:
                 self._leave(failure)
                 raise
             self._saves.finish(self._attempt)
+
+    def _goes_on_behind(self, attempt: Attempt, futures: Iterable[Future]) -> bool:
+        """Have a thread wait for ``futures`` and commit; False if no thread is to be had."""
+        # Not a daemon: the process ends after the commit, and not in the middle of it.
+        self._thread = threading.Thread(
+            target=self._finish_behind, args=(attempt, futures), name="checkpoint"
+        )
+        self._saves.go_on_behind(self)
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self._thread = None
+            return False
+        return True
 
     def join(self, seconds: float) -> bool:
         """Wait for what goes on behind, so many seconds at most; whether it is over.
@@ -263,14 +272,12 @@ class Save:
             self._thread.join(seconds)
             if self._thread.is_alive():
                 return False
-        if self._error is not None:
-            kind = (
-                type(self._error) if isinstance(self._error, CheckpointError) else CheckpointError
-            )
+        if (error := self._error) is not None:
+            kind = type(error) if isinstance(error, CheckpointError) else CheckpointError
             raise kind(
                 f"the checkpoint of step {self.step}, which was saved behind, does not count: "
-                f"{self._error}"
-            ) from self._error
+                f"{error}"
+            ) from error
         return True
 
     def _finish_behind(self, attempt: Attempt, futures: Iterable[Future]) -> None:

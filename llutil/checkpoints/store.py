@@ -11,7 +11,7 @@ import errno
 import uuid
 from contextlib import suppress
 from typing import Protocol
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from llutil.errors import ConfigError, InfrastructureError
 
@@ -76,16 +76,18 @@ def open_store(folder: str) -> Store:
         from llutil.checkpoints.local_store import LocalStore
 
         return LocalStore(folder)
-    parts = urlsplit(folder)
-    if parts.scheme in ("file", "local"):
-        if parts.netloc not in ("", "localhost"):
+    # Not by urlsplit: to fsspec a "?" or "#" is part of the name, as it is in the URIs of stores.
+    scheme, _, rest = folder.partition("://")
+    if scheme.lower() in ("file", "local"):
+        host, slash, path = rest.partition("/")
+        if host not in ("", "localhost"):
             raise ConfigError(
-                f"{folder!r} is a folder of the host {parts.netloc!r}; wanted a folder of this "
+                f"{folder!r} is a folder of the host {host!r}; wanted a folder of this "
                 "host, as in file:///mnt/checkpoints"
             )
         from llutil.checkpoints.local_store import LocalStore
 
-        return LocalStore(unquote(parts.path))
+        return LocalStore(unquote(slash + path))
     try:
         from llutil.checkpoints.remote_store import RemoteStore
     except ImportError as error:

@@ -61,6 +61,8 @@ class ElasticCallback(callback_class()):  # type: ignore[misc]
         if self._done and trainer.ckpt_path == self.ckpt_path:
             self._position.restore(trainer, self._done)
             trainer.should_stop |= self._has_ended
+        else:  # what it begins with may be a training's that has ended
+            self._has_ended = False
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         self._position.begin_epoch(trainer)

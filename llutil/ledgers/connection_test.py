@@ -16,6 +16,7 @@ import secrets
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from llutil.backends.table import BACKENDS
@@ -45,8 +46,11 @@ def check_connection(backend: str, endpoint: str, options: Mapping[str, Any]) ->
             value = secrets.token_hex(8).encode()
             record = session.join(_TEST_FOLDER, value.decode(), value, deadline=deadline).record
             found = ledger.read(record.key, deadline=deadline).get(record.key)
-        finally:
-            session.release(deadline=deadline)
+        except BaseException:
+            with suppress(LaunchError):  # it expires; what failed first is told
+                session.release(deadline=deadline)
+            raise
+        session.release(deadline=deadline)
     finally:
         ledger.close()
     if found is None or found.value != value:

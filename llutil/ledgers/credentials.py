@@ -135,13 +135,13 @@ def read_tls(files: TlsFiles) -> TlsContents | None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         context.load_verify_locations(cafile=files.cacert)
-    except ssl.SSLError as error:
+    except OSError as error:  # ssl's own ones, and those of a file that is gone now
         text = f"{files.cacert!r} holds no certificate in PEM form ({error})"
         problems.append(Problem("cacert", text))
     if files.cert:
         try:
             context.load_cert_chain(files.cert, files.key, password="")
-        except ssl.SSLError as error:
+        except OSError as error:
             text = (
                 f"{files.cert!r} cannot be used with key {files.key!r}; wanted an "
                 f"unencrypted PEM pair that belongs together ({error})"

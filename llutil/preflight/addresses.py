@@ -34,7 +34,8 @@ def address_problems(
     :raises TimeoutError: the resolver has not answered in time.
     """
     if local_addr:
-        return _local_addr_problems(local_addr)
+        own = local_addr.strip("[]")  # an IPv6 address may be in brackets
+        return _local_addr_problems(own) or loopback_problems(own, "local_addr", one_host=one_host)
     if not backend.has_ledger:
         name = ask_resolver(socket.getfqdn)
         if _first_resolved([(name, 0)]) is None:
@@ -57,11 +58,16 @@ def address_problems(
 
 
 def loopback_problems(own: str, option: str, *, one_host: bool) -> list[str]:
-    """The problems with the address ``own``, to which the route to ``option`` has led."""
+    """The problems with the address ``own``: ``local_addr``, or what the route to ``option`` has
+    led to.
+    """
     if not one_host and is_loopback(own):
+        wanted = f"{option} by an address that all hosts share, or local_addr"
+        if option == "local_addr":
+            wanted = "a local_addr that they reach"
         return [
             f"this node's address for the others is {own}, where no other host finds it; give "
-            f"{option} by an address that all hosts share, or local_addr"
+            f"{wanted}"
         ]
     return []
 

@@ -148,10 +148,10 @@ def check_processes(limits: dict[str, int], ranks: int) -> Check:
 
 def check_folder(name: str, folder: str) -> Check:
     """Whether files can be written in ``folder``, or where it will be made, and have room."""
-    place = Path(folder).absolute()
-    while not place.exists() and place != place.parent:
-        place = place.parent
     try:
+        place = Path(folder).absolute()
+        while not place.exists() and place != place.parent:
+            place = place.parent
         with tempfile.TemporaryFile(dir=place) as file:
             file.write(b"x")
         free = shutil.disk_usage(place).free

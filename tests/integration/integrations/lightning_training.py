@@ -5,6 +5,7 @@ the data, dropout, momenta, a schedule. As a program it is a rank of the second 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 import warnings
@@ -22,7 +23,7 @@ from llutil import worker
 from llutil.integrations.lightning import ElasticCallback
 from tests.integration.integrations.lives import differences, one_life
 
-__all__ = ["life", "stops"]
+__all__ = ["life", "other_job", "stops"]
 
 
 class Model(LightningModule):
@@ -93,6 +94,7 @@ def fit(
     plateau: bool = False,
     behind: bool = False,
     ends_early: bool = False,
+    begins_with: str | None = None,
     **options: Any,
 ) -> bool:
     """Three epochs; whether they were stopped."""
@@ -117,7 +119,7 @@ def fit(
         model,
         DataLoader(data, batch_size, shuffle=True),
         DataLoader(data, batch_size=samples),
-        ckpt_path=callback.ckpt_path if elastic else None,
+        ckpt_path=(callback.ckpt_path or begins_with) if elastic else None,
     )
     stopped = elastic and callback.stopped
     if elastic and (shown := callback._metrics.get("loss")) is not None:
@@ -152,6 +154,37 @@ def stops(folder: str) -> None:
     found: list[str] = []
     for number, (stopped, case) in enumerate(cases):
         found += differences(fit, Path(folder, str(number)), stopped, **case)
+    print(json.dumps(found))
+
+
+def other_job(folder: str) -> None:
+    """Print the steps of two jobs: of one that ends early, and of one in two lives that begins
+    where that has ended.
+    """
+    warnings.simplefilter("ignore")
+    found: list[list[int]] = []
+    begins_with = None
+    for job, stop, options in (
+        ("one", 6, {"ends_early": True}),
+        ("other", 8, {}),
+        ("other", 0, {}),
+    ):
+        os.environ["LLUTIL_CHECKPOINTS"] = str(Path(folder, job, "job"))
+        worker._state.forget()
+        flags = worker.events()
+        flags.stop_all_tasks.clear()
+        notes: list[Any] = []
+
+        def act(step: int, stop: int = stop, job: str = job, flags: Any = flags) -> None:
+            if step and step == stop:
+                flags.trigger_save_checkpoint.set()
+                if job == "other":
+                    flags.stop_all_tasks.set()
+
+        fit(notes.append, act, elastic=True, begins_with=begins_with, **options)
+        found.append([note[1] for note in notes if note[0] == "step"])
+        (saved,) = Path(folder, job, "job").glob("step-*")
+        begins_with = begins_with or f"{saved}/lightning.ckpt"
     print(json.dumps(found))
 
 

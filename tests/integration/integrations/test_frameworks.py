@@ -116,3 +116,13 @@ def test_transformers_keeps_its_own_best_checkpoint_and_takes_none_of_the_jobs_f
     assert any(best)
     own = {str(temporary / name) for name in ("whole", "stopped")}
     assert {str(Path(path).parent) for path in best if path} <= own
+
+
+def test_a_job_that_begins_where_another_one_ended_early_does_not_end_with_it(
+    forks: TorchForks, temporary: Path
+) -> None:
+    output = temporary / "output"
+    with forked(forks, "lightning_training:other_job", output, folder=str(temporary)) as program:
+        assert program.ended(_SOON), output.read_text()
+    found = json.loads(output.read_text().splitlines()[-1])
+    assert found == [[1, 2, 3, 4, 5, 6], [7, 8], [9]]

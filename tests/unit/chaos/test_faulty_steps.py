@@ -204,6 +204,29 @@ def test_a_slow_rank_is_not_slow_for_the_time_that_it_saves_with_others(
     assert slept == [2.0]
 
 
+def test_a_slow_rank_that_saves_before_its_first_step_is_not_slow_for_the_time_before_that(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1e6]
+    slept: list[float] = []
+
+    class Clock:
+        monotonic = staticmethod(lambda: now[0])
+        sleep = slept.append
+
+    monkeypatch.setattr(faulty_steps, "time", Clock)
+    steps = begin(slow(rank=1, factor=3))
+    steps.saving()
+    now[0] += 60
+    steps.left()
+    now[0] += 1
+    steps.step(1, 0)
+    assert slept == []
+    now[0] += 1
+    steps.step(2, 0)
+    assert slept == [2.0]
+
+
 def test_a_fault_that_is_out_of_reach_in_this_round_is_said_by_rank_0_alone(
     begin: Begin, said: list[str]
 ) -> None:

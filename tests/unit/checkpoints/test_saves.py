@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import fsspec
@@ -193,6 +194,7 @@ def test_a_store_that_never_removes_fails_the_next_save_and_holds_no_process(
 
     rank = rank_of(f"{tmp_path}/job", 0, 1, **{KEEP: "1", TIMEOUT: "0.2"})
     save(rank, 1)()
+    assert rank._removal.is_over(SOON)
     rank._store = StuckStore(f"{tmp_path}/job")
     save(rank, 2)()
     told = "step 3 cannot be begun: old checkpoints are still being removed, 0.2 s later"
@@ -202,6 +204,7 @@ def test_a_store_that_never_removes_fails_the_next_save_and_holds_no_process(
     assert "still being removed after 0.2 s" in caplog.text
     assert all(one.daemon for one in threading.enumerate() if one.name == "retention")
     go.set()
+    assert rank._removal.is_over(SOON)
     save(rank, 4)()
     found = rank.resume()
     assert found is not None
@@ -220,6 +223,7 @@ def test_the_next_save_waits_also_for_the_removal_that_the_save_behind_begins(
 
     rank = rank_of(f"{tmp_path}/job", 0, 1, **{KEEP: "1", TIMEOUT: "0.5"})
     save(rank, 1)()
+    assert rank._removal.is_over(SOON)
     rank._store = StuckStore(f"{tmp_path}/job")
     upload: Future[None] = Future()
     with rank.save(2) as path:
@@ -228,14 +232,15 @@ def test_the_next_save_waits_also_for_the_removal_that_the_save_behind_begins(
     assert behind is not None
     join = behind.join
 
-    def end_and_join(seconds: float) -> bool:
+    def end_and_join(_seconds: float) -> bool:
         upload.set_result(None)
-        return join(seconds)
+        return join(SOON)
 
     monkeypatch.setattr(behind, "join", end_and_join)
     with pytest.raises(CheckpointError, match="cannot be begun: old checkpoints are still being"):
         save(rank, 3)()
     go.set()
+    assert rank._removal.is_over(SOON)
     save(rank, 4)()
 
 
@@ -267,6 +272,32 @@ def test_a_reason_that_is_in_a_notes_name_is_told_and_a_note_that_is_half_put_is
         (notes / name).touch()
     (told,) = together(save(rank, 1))
     assert str(told).endswith("rank 1 failed in it (OSError: full/disk)")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["\u4e2d" * 99, "no folder /data/\udce9", "x-entered-5", "the rank has-ended", "-" * 99],
+    ids=ascii,
+)
+def test_whatever_a_rank_fails_with_on_a_full_disk_the_others_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    put = LocalStore.put
+
+    def full(self: LocalStore, name: str, content: bytes, *, durable: bool = False) -> None:
+        if content:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        put(self, name, content, durable=durable)
+
+    monkeypatch.setattr(LocalStore, "put", full)
+    ranks = [rank_of(f"{tmp_path}/job", rank, 2) for rank in range(2)]
+    error = ValueError(text)
+    told = together(save(ranks[0], 1), fail(ranks[1], 1, error))
+    assert told[1] is error
+    assert isinstance(told[0], CheckpointPeerError)
+    shown = text.encode(errors="replace").decode()
+    assert f"rank 1 failed in it (ValueError: {shown[:8]}" in str(told[0])
+    assert "have ended" not in str(together(save(ranks[0], 2), fail(ranks[1], 2, error))[0])
 
 
 def test_ranks_at_different_steps_are_told_so_and_nothing_counts(folder: str) -> None:
@@ -494,6 +525,67 @@ def test_a_save_behind_counts_only_after_its_future(folder: str) -> None:
     assert [name.rpartition("-")[0] for name in names(folder)] == ["step-1", "step-2"]
 
 
+@pytest.fixture
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the limit of processes and threads is reached."""
+    start = threading.Thread.start
+
+    def refused(thread: threading.Thread) -> None:
+        if thread.name in ("checkpoint", "retention"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+
+
+@pytest.mark.usefixtures("no_threads")
+def test_where_no_thread_is_to_be_had_a_save_behind_and_a_removal_are_waited_for(
+    folder: str,
+) -> None:
+    ranks = [rank_of(folder, rank, 2, **{KEEP: "1"}) for rank in range(2)]
+    uploads = [Future[None]() for _ in ranks]
+
+    def behind(saves: Saves, upload: Future[None]) -> Callable[[], None]:
+        def work() -> None:
+            with saves.save(1) as path:
+                path.after(upload)
+
+        return work
+
+    def end_both() -> None:
+        for upload in uploads:
+            upload.set_result(None)
+
+    works = map(behind, ranks, uploads)
+    assert together(*works, end_both) == [None] * 3
+    assert [rank.resume() for rank in ranks] == [newest_in(folder)] * 2
+    together(*(save(rank, 2) for rank in ranks))
+    newest = newest_in(folder)
+    assert newest
+    assert newest.step == 2
+    assert names(folder) == [newest.path.rpartition("/")[2]]
+
+
+@pytest.mark.usefixtures("no_threads")
+def test_what_fails_where_no_thread_is_to_be_had_is_told_to_all_at_once(folder: str) -> None:
+    ranks = [rank_of(folder, rank, 2) for rank in range(2)]
+    error = ValueError("no upload")
+    upload = Future[None]()
+    upload.set_exception(error)
+
+    def behind() -> None:
+        with ranks[0].save(1) as path:
+            path.after(upload)
+
+    told = together(behind, save(ranks[1], 1))
+    assert told[0] is error
+    assert isinstance(told[1], CheckpointPeerError)
+    together(*(save(rank, 2) for rank in ranks))
+    newest = newest_in(folder)
+    assert newest
+    assert newest.step == 2
+
+
 def test_a_save_behind_that_never_ends_holds_no_rank_for_ever_and_others_are_told(
     folder: str,
 ) -> None:
@@ -510,6 +602,8 @@ def test_a_save_behind_that_never_ends_holds_no_rank_for_ever_and_others_are_tol
     assert "step 1 still goes on behind, 0.5 s later" in str(told[0])
     assert isinstance(told[1], CheckpointError)
     upload.set_result(None)
+    for rank in (slow, quick):
+        rank.place = replace(rank.place, timeout=SOON)
     together(save(slow, 3), save(quick, 3))  # the first save has failed meanwhile
     together(save(slow, 4), save(quick, 4))
     found = newest_in(folder)

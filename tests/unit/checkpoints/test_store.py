@@ -72,6 +72,29 @@ def test_a_removed_folder_is_gone_with_all_in_it_and_others_stay(store: Store) -
     assert store.files("b") == {"COMMITTED": 0, "file": 1}
 
 
+@pytest.mark.parametrize(("own", "other"), [("x[1]", "x1"), ("x*", "x1"), ("x?", "x1")])
+@pytest.mark.parametrize("root", ["local", "memory"])
+def test_what_is_removed_is_the_folder_of_that_name_and_not_what_it_matches_as_a_pattern(
+    own: str, other: str, root: str, tmp_path: Path
+) -> None:
+    above = f"{tmp_path}" if root == "local" else f"memory://{uuid.uuid4().hex}"
+    ours, theirs = open_store(f"{above}/{own}/job"), open_store(f"{above}/{other}/job")
+    for store in (ours, theirs):
+        store.make(".attempts/a")
+        store.put(".attempts/a/0-left", b"")
+        store.make("step[1]/deep")
+        write(store, "step[1]/deep/[1]*", b"1")
+        store.put("step[1]/COMMITTED", b"")
+    ours.remove(".attempts")
+    ours.remove("step[1]")
+    assert ours.names("") == []
+    assert theirs.files("") == {
+        ".attempts/a/0-left": 0,
+        "step[1]/deep/[1]*": 1,
+        "step[1]/COMMITTED": 0,
+    }
+
+
 @pytest.mark.parametrize("refused", ["a", "a/deep"])
 def test_files_that_cannot_be_listed_are_not_left_out(
     store: Store, refused: str, monkeypatch: pytest.MonkeyPatch
@@ -124,6 +147,13 @@ def test_a_file_uri_is_a_local_folder(uri: str, tmp_path: Path) -> None:
     store = open_store(uri.format(tmp_path))
     assert isinstance(store, LocalStore)
     assert store.path("a") == f"{tmp_path}/with space/a"
+
+
+@pytest.mark.parametrize("folder", ["run#1/job", "run?1/job", "[1]/job", "run;1/job"])
+@pytest.mark.parametrize("scheme", ["file", "memory"])
+def test_a_folder_is_the_whole_of_what_a_uri_names(scheme: str, folder: str) -> None:
+    path = open_store(f"{scheme}:///{folder}").path("a")
+    assert path.removeprefix("memory://") == f"/{folder}/a"
 
 
 def test_a_relative_path_stays_where_it_was_opened(

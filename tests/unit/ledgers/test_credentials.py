@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from llutil.backends.endpoints import Endpoint
 from llutil.errors import ConfigError
 from llutil.ledgers import credentials
-from llutil.ledgers.credentials import client_context, read_tls
+from llutil.ledgers.credentials import TlsReader, client_context, read_tls
 from llutil.ledgers.etcd import http_revocation
 from llutil.ledgers.etcd.config import EtcdConfig
 from llutil.ledgers.etcd.connection import Connection
@@ -76,6 +78,28 @@ def test_files_that_cannot_be_used_are_refused_by_name(
         read_tls(_paths(folder, **files))
     for text in expected:
         assert text in str(raised.value)
+
+
+@pytest.mark.parametrize("gone", ["authority.crt", "ann.crt", "ann.key"])
+def test_a_file_that_goes_while_it_is_checked_leaves_what_was_read_before(
+    gone: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    reader = TlsReader(_paths(tmp_path, cacert="authority.crt", cert="ann.crt", key="ann.key"))
+    before = reader.contents
+    os.utime(tmp_path / gone, (1, 1))
+
+    class Context(ssl.SSLContext):
+        """Somebody rotates the files just when they have been read."""
+
+        def load_verify_locations(self, *args: Any, **options: Any) -> None:
+            (tmp_path / gone).unlink(missing_ok=True)
+            super().load_verify_locations(*args, **options)
+
+    monkeypatch.setattr(ssl, "SSLContext", Context)
+    reader.renew()
+    assert reader.contents is before
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,13 @@ def test_a_folder_that_cannot_be_written_is_an_error() -> None:
     assert check.text.startswith("/proc/1/a cannot be written: ")
 
 
+@pytest.mark.parametrize("folder", [f"/tmp/{'a' * 300}/b", "/dev/null/a"])
+def test_a_folder_that_cannot_even_be_looked_at_is_an_error(folder: str) -> None:
+    check = check_folder("log files", folder)
+    assert check.grade is ERROR
+    assert check.text.startswith(f"{folder} cannot be written: ")
+
+
 def test_what_is_read_here_is_what_there_is() -> None:
     size, free = read_shared_memory() or (0, 0)
     assert size >= free > 0
