@@ -1,8 +1,8 @@
 """The agent's process as its task sees it: it is started, connected, killed and released here.
 
 This module moves bytes and knows nothing of their meaning. It may import only the standard library,
-``llutil.errors``, ``llutil.launcher.os_errors``, ``llutil.system``, ``environment`` and
-``ready_agents``.
+``llutil.errors``, ``llutil.launcher.os_errors``, ``llutil.system``, ``environment``,
+``ready_agents`` and ``start_errors``.
 
 What the two processes share:
 
@@ -21,7 +21,6 @@ An agent is a fresh interpreter, or a fork of an agent server where there is one
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import socket
@@ -32,7 +31,8 @@ from typing import Protocol
 
 from airflow_provider.agent_client.environment import TaskPaths
 from airflow_provider.agent_client.ready_agents import NO_READY_AGENTS, ReadyAgents
-from llutil.errors import ConfigError, InfrastructureError, LaunchError
+from airflow_provider.agent_client.start_errors import NO_PROCESS, start_error, unwritable
+from llutil.errors import InfrastructureError
 from llutil.launcher.os_errors import os_errors_explained
 from llutil.system.send_signal import send_signal_by_pidfd
 
@@ -47,8 +47,6 @@ _START = (
 standard library on ``sys.path``: a ``platform.py`` beside a DAG would be imported by the agent.
 """
 
-_NO_PROCESS = "this worker cannot start another process"
-
 
 class AgentSubprocess:
     """A started agent.
@@ -61,7 +59,7 @@ class AgentSubprocess:
     :param ready: forks the agent, if it can.
 
     :raises ConfigError: the interpreter or the working directory cannot be used, or the environment
-        is too long.
+        is too long or cannot be written in this worker's locale.
     :raises InfrastructureError: this machine cannot start another process now.
     :raises OSError: this machine has no descriptors left. No agent is left then.
     """
@@ -243,33 +241,13 @@ def _started(
                     start_new_session=True,  # and no preexec_fn: it is not safe beside threads
                 )
         except InfrastructureError as error:
-            raise InfrastructureError(f"{_NO_PROCESS}: {error}") from error
+            raise InfrastructureError(f"{NO_PROCESS}: {error}") from error
         except OSError as error:
-            raise _start_error(python, cwd, env, error) from error
+            raise start_error(python, cwd, env, error) from error
+        except UnicodeEncodeError as error:  # it has the value, which may be a secret
+            raise unwritable(env, error) from None
         on_error.callback(process.wait)
         on_error.callback(process.kill)
         child = _Child(process)
         on_error.pop_all()
         return streams, child
-
-
-def _start_error(
-    python: str, cwd: str | None, env: Mapping[str, str], error: OSError
-) -> LaunchError:
-    """The error that says why the agent could not be started."""
-    if error.errno == errno.ENOMEM:
-        return InfrastructureError(f"{_NO_PROCESS}: it has no memory left for one ({error})")
-    if error.errno == errno.E2BIG:
-        longest = max(env, key=lambda name: len(env[name]), default="")
-        return ConfigError(
-            "the environment and the arguments of the agent are longer than this worker's kernel "
-            f"takes; the longest variable is {longest!r}, of {len(env.get(longest, ''))} "
-            "characters: give large values by op_kwargs, or by a file"
-        )
-    # Unlike Path.is_dir, this one says False of a folder below one that may not be searched.
-    if cwd is not None and not os.path.isdir(cwd):  # noqa: PTH112
-        return ConfigError(f"cwd {cwd!r} is not a folder on this worker")
-    return ConfigError(
-        f"python {python!r} cannot be started on this worker ({error.strerror}): "
-        "wanted an interpreter that has airflow-provider-elastic-launch[torch]"
-    )

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from llutil.errors import AgentLostError, ConfigError, LaunchError, StoppedError
-from llutil.system.exit_status import exit_text
+from llutil.system.exit_status import EXIT_UNKNOWN, exit_text
 
 __all__ = ["UnreportedEnd"]
 
@@ -42,7 +42,7 @@ class UnreportedEnd:
             return StoppedError(f"stopped ({self.stop_reason}); {ended}")
         if self.killed_because is not None:
             return AgentLostError(self._with_last_lines(f"{self.killed_because}, and was killed"))
-        if not self.said_hello and self.exit_code >= 0:
+        if not self.said_hello and 0 <= self.exit_code < EXIT_UNKNOWN:
             # It exited by itself before it did anything, and will do so the next time as well.
             return ConfigError(
                 self._with_last_lines(

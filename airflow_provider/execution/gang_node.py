@@ -136,6 +136,7 @@ def _launch(node: GangNode, task: NodeTask, hook: AgentHook, log: logging.Logger
             node,
             ti,
             log,
+            returns=task.returns,
             timeout=of_slot,
             sleep=hook.sleep,
             stopped=lambda: hook.stopped,

@@ -26,6 +26,7 @@ from airflow_provider.results.object_store import keep_unstored
 from airflow_provider.retries.launch_retry import LaunchRetry
 from llutil.errors import LaunchError, ResultError, ServerLostError
 from llutil.failure import FailureClass
+from llutil.launcher.os_errors import os_errors_explained
 from llutil.launcher.run_id import TaskKey
 from llutil.task_link.messages import Spec
 from llutil.task_link.results_file import ResultsReader
@@ -81,6 +82,7 @@ class Launch:
         """Launch until a launch succeeds or may not be repeated. Returns, by rank, what each rank
         of this node returned, or where it is stored.
 
+        :raises InfrastructureError: nothing can be written to the folder for temporary files.
         :raises LaunchError: see ``AgentHook.run`` and ``ResultStore.keep``.
         """
         folder = user_folder()
@@ -98,7 +100,8 @@ class Launch:
             handover: ResultsReader | None = None
             unstored: dict[int, Any] = {}
             if self.store is not None:
-                handover = stack.enter_context(ResultsReader(folder))
+                with os_errors_explained():
+                    handover = stack.enter_context(ResultsReader(folder))
                 # An alarm may end the task before values are stored, and the file ends with it.
                 stack.callback(keep_unstored, unstored, handover, kept, log)
 
@@ -238,7 +241,8 @@ def _log_dir(
     if given is not None:
         yield os.fspath(given)
         return
-    temporary = TaskLogFolder(folder)
+    with os_errors_explained():
+        temporary = TaskLogFolder(folder)
     try:
         yield str(temporary.path)
     except BaseException as error:

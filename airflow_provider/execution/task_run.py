@@ -99,25 +99,25 @@ class TaskRun:
         :raises ResultError: the job has succeeded, but somebody could not take a value.
         :raises LaunchError: see ``AgentHook.run``; a ``ConfigError`` lists all problems.
         """
-        try:
-            results, notes = self._run(log)
-        except ResultError as error:
+        with self._metrics.outcome_told(), outcome_told(self._states, self._without_launch):
             try:
-                self._push(error.results, {})
-            except ResultError as others:
-                raise ResultError(f"{error}\n{others}") from None
-            raise
-        return self._push(results, notes)
+                results, notes = self._run(log)
+            except ResultError as error:
+                try:
+                    self._push(error.results, {})
+                except ResultError as others:
+                    raise ResultError(f"{error}\n{others}") from None
+                raise
+            return self._push(results, notes)
 
     def _run(self, log: logging.Logger) -> tuple[dict[int, Any], dict[str, Any]]:
         """Returns what each rank returned, and a gang's note for XCom, if there is one."""
         try:
-            with self._metrics.outcome_told(), outcome_told(self._states, self._without_launch):
-                if self._node is None:
-                    hook = self.hook()
-                    self.on_running(hook)
-                    return self.launch().run(hook, log), {}
-                results, note = run_node(self._node, self, log)
+            if self._node is None:
+                hook = self.hook()
+                self.on_running(hook)
+                return self.launch().run(hook, log), {}
+            results, note = run_node(self._node, self, log)
         except ResultError:
             raise
         except BaseException:  # such as the alarm of execution_timeout

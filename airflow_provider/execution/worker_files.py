@@ -3,7 +3,8 @@ that the agent writes after its task has gone.
 
 Everything is in one folder in the temporary directory, one for each user, which only that user may
 enter. The folder is not removed when it is empty: an agent may still write there after its task has
-gone. This module imports nothing but the standard library and ``llutil.system``.
+gone. This module imports nothing but the standard library, ``llutil.errors`` and
+``llutil.system``.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llutil.errors import InfrastructureError
 from llutil.system.printable import printable_lines
 
 if TYPE_CHECKING:
@@ -41,16 +43,35 @@ def user_folder() -> Path:
     The temporary directory is open to all users, so a folder or link of that name may belong to
     somebody else. Then it is the first of the names with -1, -2, ... that belongs to this user or
     to nobody. Tasks that begin at the same moment, and later ones, find the same one.
+
+    :raises InfrastructureError: no folder can be made there, or the file system keeps no owners or
+        no permissions, as some mounts do: no name would ever do.
     """
-    first = Path(tempfile.gettempdir(), f"elastic-launch-{os.getuid()}")
-    others = (first.with_name(f"{first.name}-{number}") for number in count(1))
-    return next(filter(_is_private, map(_made, chain([first], others))))
+    try:
+        first = Path(tempfile.gettempdir(), f"elastic-launch-{os.getuid()}")
+        others = (first.with_name(f"{first.name}-{number}") for number in count(1))
+        return next(filter(_is_private, map(_made, chain([first], others))))
+    except OSError as error:
+        raise InfrastructureError(
+            f"this worker has no directory for temporary files that can be used: {error}; wanted "
+            "one that tasks can write to; set TMPDIR"
+        ) from error
 
 
 def _made(folder: Path) -> Path:
     """``folder``, made for this user alone unless there is something of that name."""
-    with suppress(FileExistsError):
+    try:
         folder.mkdir(mode=0o700)
+    except FileExistsError:
+        return folder
+    if folder.exists() and not _is_private(folder):
+        with suppress(OSError):  # a task that began at the same moment has removed it
+            folder.rmdir()
+        raise InfrastructureError(
+            f"{folder.parent}, this worker's directory for temporary files, gives a new folder "
+            "another owner, or lets other users in: wanted one whose file system keeps owners and "
+            "permissions; set TMPDIR"
+        )
     return folder
 
 
@@ -75,7 +96,7 @@ def first_time(text: str) -> bool:
         known = file.exists() and file.stat().st_mtime > now - _REMEMBERED
         if not known:
             file.touch(mode=0o600)
-    except OSError:
+    except (OSError, InfrastructureError):
         return True
     return not known
 

@@ -65,6 +65,7 @@ class NotNeededError(LaunchError):
 class SiblingNode:
     """A sibling of node 0: its launches begin once the ledger is there.
 
+    :param returns: whether somebody wants what the node's ranks return.
     :param timeout: how long one launch waits for that.
     :param sleep: waits for so many seconds, or until the task is to stop, which ``stopped`` tells.
     :param draw: a random number from 0 to 1.
@@ -76,6 +77,7 @@ class SiblingNode:
         ti: Any,
         log: logging.Logger,
         *,
+        returns: bool,
         timeout: SlotTimeout,
         sleep: Callable[[float], None],
         stopped: Callable[[], bool],
@@ -84,6 +86,7 @@ class SiblingNode:
         self._node = node
         self._ti = ti
         self._log = log
+        self._returns = returns
         self._timeout = timeout
         self._sleep = sleep
         self._stopped = stopped
@@ -97,7 +100,8 @@ class SiblingNode:
 
         :raises ServerMissingError: node 0 did not serve it within the timeout.
         :raises NotNeededError: the job has succeeded meanwhile.
-        :raises ResultError: it has, with an earlier try of this node, whose values are gone.
+        :raises ResultError: it has, with an earlier try of this node, whose values are gone, and
+            somebody wants them.
         :raises AirflowFailException: node 0 can never come.
         :raises StoppedError: the task is to stop.
         """
@@ -158,10 +162,10 @@ class SiblingNode:
             told = f"{type(error).__name__}: {error}"
             return None, f"Airflow does not say how node {SERVING_NODE} is: {told}"
         match outlook(view):
-            case GangDone(why):
-                raise NotNeededError(why)
-            case GangLost(why):
+            case GangLost(why) if self._returns:
                 raise ResultError(why)
+            case GangDone(why) | GangLost(why):
+                raise NotNeededError(why)
             case GangHopeless(why, skipped):
                 raise AirflowSkipException(why) if skipped else AirflowFailException(why)
             case _:
@@ -188,7 +192,7 @@ class SiblingNode:
         """Empty if the agent that left ``notice`` answers, else what is wrong."""
         try:
             knock(*notice.address, notice.secret, _KNOCK)
-        except (OSError, HandshakeError) as error:
+        except (OSError, HandshakeError, UnicodeError) as error:  # no name of a host is so long
             return (
                 f"the address that node {SERVING_NODE} left in its try {notice.try_number}, "
                 f"{notice.endpoint}, is not its own any more, or not yet reached ({error})"

@@ -135,8 +135,15 @@ class TriesRecord:
         """
         if not isinstance(value, Mapping) or value.get("version") != _VERSION:
             raise ValueError(f"wanted a record of version {_VERSION}, found {value!r:.200}")
-        names = [name for name in cls.__slots__ if name in value]
-        if len(names) != len(cls.__slots__) or not isinstance(value["retried"], Mapping):
+        plain = cls()
+        names = [
+            name
+            for name in cls.__slots__
+            if name in value and type(value[name]) is type(getattr(plain, name))
+        ]
+        if len(names) != len(cls.__slots__) or not all(
+            _is_count(count, 0) and count is not None for count in value["retried"].values()
+        ):
             raise ValueError(
                 f"wanted a record with {', '.join(cls.__slots__)}, found {value!r:.200}"
             )

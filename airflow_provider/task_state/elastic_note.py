@@ -75,7 +75,7 @@ def elastic_note(
         "time": seen.time,
         "every": every,
         "try": facts.try_number,
-        "run_id": facts.run_id,
+        "run_id": status.run_id or facts.run_id,  # each launch of a try may have its own
         "backend": facts.backend,
         "host": status.host,
         "label": facts.label or status.label,

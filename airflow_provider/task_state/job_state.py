@@ -63,7 +63,7 @@ class JobState(JobListener):
     ) -> None:
         self._hide = hide
         self._try_number = facts.try_number
-        self._folder = facts.folder or ""
+        self._folder = shown_text(facts.folder or "", LONGEST_TEXT, hide)
         self._steer: Steer | None = None
         self._thread = StoreThread(StoreWork(store, self._obey, log, _now), log)
         self._elastic = ElasticKey(facts, self._thread, log, hide, limit)
@@ -113,12 +113,12 @@ class JobState(JobListener):
                     note = checkpoint_note(step, self._folder, _now())
                     self._thread.write(CHECKPOINT, note, period=self._period)
             case Steered(text=text, now=now):
-                self._thread.tell(text)
+                self._answer(text)
                 if now:
                     self._tell(now)
             case Stopped():
                 self._stopped = event
-                self._thread.tell(self._words(event))
+                self._answer(self._words(event))
             case _:
                 pass  # it is for the key ``elastic`` alone
 
@@ -136,7 +136,7 @@ class JobState(JobListener):
 
     def close(self, ended: Ended) -> None:
         """The try has ended. If no worker has run, only the key ``elastic`` tells it."""
-        if self._stopped is not None:
+        if self._stopped is not None and ended.succeeded:  # a value may be lost after the stop
             ended = replace(ended, outcome=self._words(self._stopped))
         if self._world_size:
             self._note_progress()
@@ -147,6 +147,9 @@ class JobState(JobListener):
     def _listen(self, *, on: bool) -> None:
         self._hears = on
         self._thread.listen(on=on)
+
+    def _answer(self, text: str) -> None:
+        self._thread.tell(shown_text(text, LONGEST_TEXT, self._hide))
 
     def _tell(self, text: str, *, delay: float = 0.0) -> None:
         note = state_note(

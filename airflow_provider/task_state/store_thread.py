@@ -4,6 +4,9 @@ The thread that relays a job must never wait for Airflow: then the job's output 
 in the end its ranks. Requests of both threads go through one socket to the task's supervisor, one
 at a time, as Airflow's own lock sees to (3.3).
 
+Where the host has no thread to give, the job goes on without it, and each further request tries
+again to start it.
+
 What is asked of the thread goes through a queue whose ``put`` may interrupt itself, so a signal
 handler that interrupts the relaying thread does no harm. While a request hangs, the queue does not
 grow: it holds each key once, whose newest value is written, and few texts.
@@ -38,7 +41,7 @@ class StoreThread:
         self._ended: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._newest: dict[str, Callable[[float], None]] = {}
         self._queued: set[str] = set()
-        self._started = self._succeeded = False
+        self._started = self._succeeded = self._refused = False
 
     def listen(self, *, on: bool) -> None:
         """Look for orders from now on, or no more."""
@@ -54,7 +57,8 @@ class StoreThread:
     def tell(self, text: str) -> None:
         """See ``StoreWork.tell``."""
         if self._asked.qsize() < _MOST_WAIT:
-            self._ask(lambda _: self._work.tell(text))
+            self._asked.put(lambda _: self._work.tell(text))
+        self._start()
 
     def close(self, seconds: float, *, succeeded: bool) -> None:
         """Have all that is left written, and wait for that for at most so many seconds. A thread
@@ -75,24 +79,32 @@ class StoreThread:
         # In this order: ``_take_newest`` does it the other way round, so that nothing is missed.
         if name not in self._queued:
             self._queued.add(name)
-            self._ask(lambda now: self._take_newest(name, now))
+            self._asked.put(lambda now: self._take_newest(name, now))
+        self._start()
 
     def _take_newest(self, name: str, now: float) -> None:
         self._queued.discard(name)
         self._newest[name](now)
 
-    def _ask(self, what: Callable[[float], None]) -> None:
-        self._asked.put(what)
-        if not self._started:
-            self._started = True
-            name = "elastic-launch-task-state"
-            threading.Thread(target=self._run, name=name, daemon=True).start()
+    def _start(self) -> None:
+        if self._started:
+            return
+        thread = threading.Thread(target=self._run, name="elastic-launch-task-state", daemon=True)
+        self._started = True  # first: an alarm may raise when it runs already
+        try:
+            thread.start()
+        except RuntimeError as error:  # the limit of processes, or the container's
+            self._started = False
+            if not self._refused:
+                self._refused = True
+                text = "the task's state is not kept, and nobody can steer the job meanwhile: %s"
+                self._log.warning(text, error)
 
     def _run(self) -> None:
         try:
             due = _FOREVER
             while self._take(due):
-                due = self._work.turn(time.monotonic())
+                due = self._work.turn(time.monotonic(), time.monotonic)
             self._work.finish(succeeded=self._succeeded)
         except Exception:  # noqa: BLE001 - the edge of the thread: the job goes on without it
             self._log.exception("the task's state is no longer kept, and nobody can steer the job")

@@ -7,7 +7,8 @@ nothing else meanwhile (Airflow 3.3). A deployment may have a store of its own, 
 any class. So a key is taken to be refused if the store answers another request at the same time;
 else the store is taken not to answer.
 
-Nothing here reads a clock but for the times that people read. It starts no thread.
+Nothing here reads a clock but for the times that people read, and for the end of a request that has
+failed, by the clock that is given. It starts no thread.
 """
 
 from __future__ import annotations
@@ -118,8 +119,11 @@ class StoreWork:
             self._answer = {**self._answer, "then": texts[-_TEXTS:]}
             self.write(ANSWER, self._answer, period=1.0)
 
-    def turn(self, now: float) -> float:
-        """Do what is due. Returns when there is something to do again, infinity for never."""
+    def turn(self, now: float, clock: Callable[[], float] | None = None) -> float:
+        """Do what is due. Returns when there is something to do again, infinity for never.
+
+        ``clock`` tells the time: a request may fail only after a minute, and a pause begins then.
+        """
         try:
             if now >= max(self._next_look, self._paused_until):
                 self._next_look = now + LOOK_PERIOD
@@ -133,7 +137,7 @@ class StoreWork:
                     self._not_before[key] = 0.0 if is_written else now + _FIRST_PAUSE
                     self._wrote[key] = now
         except _StoreError as error:
-            self._fail(now, error)
+            self._fail(now if clock is None else clock(), error)
         due = min(map(self._due, self._pending), default=_FOREVER)
         return max(min(due, self._next_look), self._paused_until)
 

@@ -1,7 +1,8 @@
 """``JobSpans``: a job's launches and rounds as spans of OpenTelemetry, below the task's own span.
 
 ============================  ==========================================================
-``elastic_launch.launch``     from an agent's start to its end; its attributes have the run id
+``elastic_launch.launch``     from an agent's start to its end; attribute: ``run_id``, as its agent
+                              tells it
 ``elastic_launch.rendezvous`` until the node knew its ranks in a round
 ``elastic_launch.round``      while the round's ranks ran; attributes: restarts so far, world size,
                               this node's ranks, how it ended and why; an event for each
@@ -24,7 +25,14 @@ from opentelemetry.trace import Span, Status, StatusCode
 
 from airflow_provider.agent_client.job_listener import JobListener, Steer
 from llutil.agent_socket.round_end import RoundEndKind
-from llutil.task_link.job_events import JobEvent, Measured, RoundBegan, RoundEnded, Saved
+from llutil.task_link.job_events import (
+    JobEvent,
+    Measured,
+    NodeStatus,
+    RoundBegan,
+    RoundEnded,
+    Saved,
+)
 
 __all__ = ["JobSpans"]
 
@@ -41,6 +49,7 @@ class JobSpans(JobListener):
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
         self._launch: Span | None = None
+        self._has_run_id = False
         self._round: Span | None = None
         self._round_over: int | None = None
         self._is_broken = False
@@ -48,6 +57,7 @@ class JobSpans(JobListener):
     def begin(self, steer: Steer) -> None:
         """See ``JobListener``."""
         del steer
+        self._has_run_id = False
         with self._harmless():
             self._launch = _tracer().start_span("elastic_launch.launch")
 
@@ -67,6 +77,9 @@ class JobSpans(JobListener):
 
     def _hear(self, event: JobEvent) -> None:
         match event:
+            case NodeStatus(status=status) if self._launch is not None and not self._has_run_id:
+                self._launch.set_attribute("elastic_launch.run_id", status.run_id)
+                self._has_run_id = True
             case Measured(what="rendezvous", seconds=seconds):
                 now = time.time_ns()
                 began = now - round(1e9 * seconds)

@@ -35,6 +35,16 @@ class Gang:
             node.await_text(BOTH, seconds=seconds)
         return self
 
+    def alone(self, seconds: float) -> None:
+        """Wait until node 0, which has worked with node 1, has worked without it since."""
+        stays = self.nodes[0]
+        wait(
+            f"node 0 of {self.run.run_id} to work alone",
+            seconds,
+            lambda: True if ALONE in stays.text().partition(BOTH)[2] else None,
+            self.run.tail,
+        )
+
     def together_again(self, rounds: int = 2, seconds: float = 120) -> None:
         """Wait until node 0, in one try, has been in so many rounds of both nodes."""
         stays = self.nodes[0]

@@ -17,7 +17,7 @@ from tests.airflow.server import Airflow
 pytestmark = pytest.mark.airflow
 
 _HEARTBEAT = 5.0  # seconds after which a task learns at the latest that Airflow wants it to end
-_SLACK = 5.0  # seconds that a busy machine may take for everything else
+_SLACK = 15.0  # seconds that a busy machine may take for everything else
 
 
 @pytest.fixture(scope="module")
@@ -73,14 +73,16 @@ def test_job_whose_task_process_is_killed_is_ended_and_its_last_words_are_in_the
     # For the next test, which looks at what follows: the supervisor of a task, as an executor's
     # worker has it.
     psutil.Process(other.task("job").facts()["pid"]).parent().terminate()
+    task.await_try(2)
+    task.await_text("the agent of an earlier try (try 1, pid ", try_number=2)
+    let_go(run, server)
     run.finish("success", seconds=150)
     assert task.facts()["try_number"] == 2
     assert task.xcoms()["return_value"] == {"0": "the second try"}
     assert "saved after the task was gone" not in task.text(try_number=1)
     text = task.text(try_number=2)
     assert "saved after the task was gone" in text
-    assert "the agent of an earlier try (try 1, pid " in text, "it waited"
-    assert "the agent of the earlier try has ended after" in text, "and did not have to use force"
+    assert "the agent of the earlier try has ended after" in text, "it did not have to use force"
     assert (
         "infrastructure (the task process of try 1 was lost: by SIGKILL, and not for lack of "
         "memory): tried again by this try" in text
@@ -136,7 +138,7 @@ def test_the_next_try_waits_until_the_agent_of_a_killed_task_has_saved(
 ) -> None:
     run = endless["cleared"]
     task = run.task("job")
-    disturbed["cleared"].wait(timeout=_HEARTBEAT + 5 + 4 * _SLACK)  # SIGTERM, then SIGKILL
+    disturbed["cleared"].wait(timeout=_HEARTBEAT + 5 + 2 * _SLACK)  # SIGTERM, then SIGKILL
     task.await_try(2)
     task.await_text("the agent of an earlier try (try 1, pid ", try_number=2)
     assert "launching" not in task.text(try_number=2)

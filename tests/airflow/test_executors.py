@@ -21,7 +21,7 @@ import pytest
 from tests.airflow.client import Client, Run, wait
 from tests.airflow.conftest import Meeting, await_nothing_left
 from tests.airflow.deployments import celery
-from tests.airflow.gangs import ALONE, Gang
+from tests.airflow.gangs import Gang
 from tests.airflow.otlp_collector import Collector, collector
 from tests.airflow.server import Airflow, airflow
 from tests.airflow.services import Services
@@ -99,9 +99,9 @@ def test_the_same_run_in_two_deployments_is_two_jobs_under_one_id(
 
 def test_a_node_that_is_killed_is_tried_again_and_joins_the_running_job(runs: CeleryRuns) -> None:
     gang = runs.party.together()
-    stays, lost = gang.nodes
+    lost = gang.nodes[1]
     os.kill(lost.facts()["pid"], signal.SIGKILL)
-    stays.await_text(ALONE, seconds=60)
+    gang.alone(seconds=60)
     gang.together_again()
     gang.let_go(runs.server)
     gang.run.finish("success")

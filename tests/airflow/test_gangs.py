@@ -14,7 +14,7 @@ import pytest
 
 from tests.airflow.client import Client, Run, Task, wait
 from tests.airflow.conftest import Meeting, Wanted, await_nothing_left
-from tests.airflow.gangs import ALONE, HEARTBEAT, Gang
+from tests.airflow.gangs import HEARTBEAT, Gang
 from tests.airflow.server import Airflow
 
 pytestmark = [pytest.mark.airflow, pytest.mark.etcd]
@@ -92,16 +92,17 @@ def test_a_node_that_is_killed_is_tried_again_and_joins_the_running_job(
     gang = Gang(parties["lost and found"]).together()
     stays, lost = gang.nodes
     os.kill(lost.facts()["pid"], signal.SIGKILL)
-    stays.await_text(ALONE, seconds=60)
+    gang.alone(seconds=60)
     gang.together_again()
     gang.let_go(server)
     gang.run.finish("success", seconds=90)
     assert [stays.facts()["try_number"], lost.facts()["try_number"]] == [1, 2]
     rounds = [stays.stored()["elastic"]["rounds"], lost.stored()["elastic"]["rounds"]]
-    assert [one["end"] for one in rounds[0]] == ["lost", "membership", "success"]
-    assert [len(one["nodes"]) for one in rounds[0]] == [2, 1, 2]
-    # Its first try may have been killed before it wrote anything.
-    assert {(one["try"], one["end"]) for one in rounds[1]} - {(1, "lost")} == {(2, "success")}
+    # If node 1 has started late, node 0 has begun alone.
+    assert [one["end"] for one in rounds[0][-3:]] == ["lost", "membership", "success"]
+    assert [len(one["nodes"]) for one in rounds[0][-3:]] == [2, 1, 2]
+    # Its first try may have begun alone, or have been killed before it wrote anything.
+    assert [one["end"] for one in rounds[1] if one["try"] == 2] == ["success"]
     assert gang.run.task("compare").xcoms()["return_value"].keys() == {"0", "1"}
 
 

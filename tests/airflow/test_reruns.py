@@ -80,7 +80,7 @@ def test_a_node_that_is_cleared_while_the_others_run_comes_back_to_them(
 ) -> None:
     gang = gangs["cleared"]
     stays, cleared = gang.nodes
-    stays.await_text(ALONE, seconds=_AT_ONCE)
+    gang.alone(seconds=_AT_ONCE)
     gang.together_again()
     assert [stays.facts()["try_number"], cleared.facts()["try_number"]] == [1, 2]
 
@@ -104,7 +104,7 @@ def test_the_others_go_on_without_a_node_that_is_marked_failed(
     gangs: dict[str, Gang], server: Airflow, meeting: Meeting
 ) -> None:
     gang = gangs["failed"]
-    gang.nodes[0].await_text(ALONE, seconds=_AT_ONCE)
+    gang.alone(seconds=_AT_ONCE)
     gang.let_go(server)
     gang.run.finish("failed")
     assert [node.state() for node in gang.nodes] == ["success", "failed"]
@@ -127,7 +127,7 @@ def test_the_others_go_on_without_a_node_that_is_marked_success_and_end_if_all_a
     gangs: dict[str, Gang], server: Airflow, meeting: Meeting
 ) -> None:
     gang = gangs["succeeded"]
-    gang.nodes[0].await_text(ALONE, seconds=_AT_ONCE)
+    gang.alone(seconds=_AT_ONCE)
     gang.nodes[0].mark("success")
     gang.nothing_left(server, meeting, seconds=HEARTBEAT + 20)
     gang.run.finish("failed")

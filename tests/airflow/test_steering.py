@@ -17,8 +17,10 @@ from tests.airflow.server import Airflow
 
 pytestmark = pytest.mark.airflow
 
-_WITHIN = 5.0
-"""Seconds in which an order takes effect."""
+_WITHIN = 20.0
+"""Seconds in which an order has taken effect, on a machine that is busy: the job looks for orders
+every 4.5 s.
+"""
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z?")
 
 
@@ -66,12 +68,12 @@ def train(runs: dict[str, Run]) -> Task:
 
 def test_a_pause_holds_the_ranks_and_acts_once(train: Task) -> None:
     took = _order(train, {"do": "pause", "why": "lunch"}, "state", "paused after step")
-    assert took < _WITHIN + 2, took
+    assert took < _WITHIN, took
     assert "control" not in train.stored()
     step = train.stored()["progress"]["step"] if "progress" in train.stored() else 0
     assert train.stored()["control_answer"]["understood"] == "pause"
     took = _order(train, "resume", "state", "'runs'")
-    assert took < _WITHIN + 2, took
+    assert took < _WITHIN, took
     assert train.await_stored("control_answer", "resumed")["asked"] == "resume"
     train.await_stored("progress", "seconds_left")
     assert train.stored()["progress"]["step"] > step
@@ -99,7 +101,7 @@ def test_the_page_of_a_running_task_has_its_links_and_what_its_launch_has_come_t
 
 def test_a_checkpoint_is_saved_and_told(train: Task, folder: Path) -> None:
     took = _order(train, "checkpoint", "checkpoint", "step")
-    assert took < _WITHIN + 2, took
+    assert took < _WITHIN, took
     told = train.stored()["checkpoint"]
     (job,) = (path for path in folder.iterdir() if path.name.startswith("steered.train"))
     assert told["folder"] == str(job)
@@ -169,7 +171,7 @@ def test_a_gang_looks_for_orders_once_in_4_and_a_half_seconds_in_all(
         runs["steered_gang"].tail,
     )
     # The api-server logs a look when it has answered, which a busy machine delays.
-    assert (looks[-1] - looks[0]).total_seconds() >= 4.4 * (len(looks) - 1) - 2.0, looks
+    assert (looks[-1] - looks[0]).total_seconds() >= 4.4 * (len(looks) - 1) - 4.0, looks
     assert _looks(server, nodes[1]) == []
     for node in nodes:
         node.await_stored("progress", "steps_per_second")
@@ -188,7 +190,7 @@ def test_a_gang_looks_for_orders_once_in_4_and_a_half_seconds_in_all(
 def test_one_order_holds_the_ranks_of_all_nodes(runs: dict[str, Run]) -> None:
     nodes = [runs["steered_gang"].task("train", number) for number in (0, 1)]
     took = _order(nodes[0], "pause", "state", "paused after step")
-    assert took < _WITHIN + 2, took
+    assert took < _WITHIN, took
     (step,) = re.findall(r"paused after step (\d+)", nodes[0].stored()["state"]["is"])
     nodes[1].await_text(f"all ranks pause after step {step}")
     nodes[0].store("control", "resume")

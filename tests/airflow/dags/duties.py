@@ -25,8 +25,7 @@ def stay(run_id: str) -> dict[str, str]:
     """Work until the run is let go, by a file that a test makes."""
     who = identity()
     print(f"rank {who['rank']} in a world of {who['world_size']}", flush=True)
-    while not _named("go", run_id).exists():
-        time.sleep(0.1)
+    await_go(run_id)
     return {"drawn": secrets.token_hex(8), **who}
 
 
@@ -35,9 +34,14 @@ def save(run_id: str) -> None:
     the run is let go.
     """
     time.sleep(7)
+    await_go(run_id)
+    print("checkpoint saved", flush=True)
+
+
+def await_go(run_id: str) -> None:
+    """Wait until the run is let go."""
     while not _named("go", run_id).exists():
         time.sleep(0.1)
-    print("checkpoint saved", flush=True)
 
 
 def meet(name: str, count: int, seconds: float) -> None:

@@ -64,17 +64,17 @@ def overdue() -> None:
 
 @dag(schedule=None)
 def bereft() -> None:
-    """Loses its task process in the first try, and takes its time to save; the second must not
-    begin meanwhile.
+    """Loses its task process in the first try, and saves until the run is let go; the second must
+    not begin meanwhile.
     """
 
-    @task.elastic(nproc_per_node=1, grace_period=20, retries=1, retry_delay=timedelta(seconds=1))
-    def job() -> str:
+    @task.elastic(nproc_per_node=1, grace_period=60, retries=1, retry_delay=timedelta(seconds=1))
+    def job(run_id: str) -> str:
         if os.environ["AIRFLOW_CTX_TRY_NUMBER"] != "1":
             return "the second try"
 
         def save(*_: Any) -> NoReturn:
-            time.sleep(10)
+            duties.await_go(run_id)
             print("saved after the task was gone", flush=True)
             sys.exit(3)
 

@@ -108,10 +108,10 @@ def test_commands_have_time_to_end_by_themselves(folder: Path) -> None:
         "    time.sleep(0.1); pathlib.Path('../saved').touch(); sys.exit()\n"
         "signal.signal(signal.SIGTERM, save)\n" + _NOTE.format(name="ready")
     )
-    orders = _orders(folder, one=saves + _STAY)
+    orders = replace(_orders(folder, one=saves + _STAY), grace=60.0)
     with subprocess.Popen(orders.argv(), cwd=_ROOT, stdin=subprocess.PIPE) as supervisor:
         _pid(folder / "ready")
-        supervisor.communicate(timeout=20)
+        supervisor.communicate(timeout=90)
     assert supervisor.returncode == 0
     assert (folder.parent / "saved").exists()
     assert not folder.exists()

@@ -44,19 +44,23 @@ def temporary(tmp_path, monkeypatch):
 
 @pytest.fixture
 def gang(tmp_path):
-    """Makes a gang whose nodes' agents play these parts."""
+    """Makes a gang whose nodes' agents play these parts. The agents of ``late`` nodes begin once
+    the file ``go`` exists.
+    """
     interpreter = tmp_path / "python"
-    interpreter.write_text(f'#!/bin/sh\nexec {sys.executable} {_FAKE_AGENT} "$@"\n')
+    interpreter.write_text(
+        '#!/bin/sh\nwhile [ ! -e "$BEGINS_WITH" ]; do sleep 0.02; done\n'
+        f'exec {sys.executable} {_FAKE_AGENT} "$@"\n'
+    )
     interpreter.chmod(0o700)
 
-    def make(*parts):
+    def make(*parts, late=()):
         node = GangNode(_KEY, len(parts), 1, "life")
-        hooks = [
-            AgentHook(
-                python=str(interpreter), env={"FAKE_AGENT_PART": part}, label=f"node {number}"
-            )
-            for number, part in enumerate(parts)
-        ]
+        hooks = []
+        for number, part in enumerate(parts):
+            begins_with = tmp_path / "go" if number in late else interpreter
+            env = {"FAKE_AGENT_PART": part, "BEGINS_WITH": str(begins_with)}
+            hooks.append(AgentHook(python=str(interpreter), env=env, label=f"node {number}"))
         return DagTestGang(node, lambda label: hooks[int(label.removeprefix("node "))])
 
     with no_thread_left():
@@ -84,8 +88,8 @@ def logged():
         yield lambda: [line for record in records for line in record["event"].split("\n")]
 
 
-def both_run(lines):
-    return {"[node 0] [rank 0] running", "[node 1] [rank 0] running"} <= set(lines)
+def all_run(lines, *nodes):
+    return {f"[node {node}] [rank 0] running" for node in nodes} <= set(lines)
 
 
 def run(gang, launch):
@@ -101,10 +105,14 @@ def test_every_node_runs_and_each_line_of_the_log_says_whose_it_is(gang, launch,
 
 
 def test_a_node_that_fails_stops_the_others_and_its_error_is_the_one_that_counts(
-    gang, launch, logged
+    gang, launch, logged, tmp_path
 ):
-    with pytest.raises(WorkersFailedError, match="rank 1 failed: ValueError: bad"):
-        run(gang("stops_when_asked", "fails_like_a_worker", "stops_when_asked"), launch)
+    made = gang("stops_when_asked", "fails_like_a_worker", "stops_when_asked", late=[1])
+    with (
+        alarm_when(lambda: all_run(logged(), 0, 2), (tmp_path / "go").touch),
+        pytest.raises(WorkersFailedError, match="rank 1 failed: ValueError: bad"),
+    ):
+        run(made, launch)
     for node in (0, 2):
         assert f"[node {node}] [rank 0] asked to stop: node 1 failed" in logged()
 
@@ -132,7 +140,7 @@ def test_no_node_launches_again_by_itself(gang, launch, logged):
 def test_a_stop_from_a_signal_handler_ends_all_of_them(gang, launch, logged):
     made = gang("stops_when_asked", "stops_when_asked")
     with (
-        alarm_when(lambda: both_run(logged()), lambda: made.stop("killed")),
+        alarm_when(lambda: all_run(logged(), 0, 1), lambda: made.stop("killed")),
         pytest.raises(StoppedError, match="killed"),
     ):
         run(made, launch)
@@ -148,7 +156,7 @@ def test_an_interruption_of_the_task_ends_all_of_them_and_is_raised(gang, launch
         raise Timeout
 
     made = gang("stops_when_asked", "stops_when_asked")
-    with pytest.raises(Timeout), alarm_when(lambda: both_run(logged()), interrupt):
+    with pytest.raises(Timeout), alarm_when(lambda: all_run(logged(), 0, 1), interrupt):
         run(made, launch)
     for node in (0, 1):
         wanted = f"[node {node}] [rank 0] asked to stop: the task was interrupted by Timeout"

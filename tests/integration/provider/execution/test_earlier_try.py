@@ -24,7 +24,9 @@ from tests.support.launches import is_alive
 pytestmark = pytest.mark.fault
 
 LOG = logging.getLogger("task")
-SLEEP = "import time; print(flush=True); time.sleep({})"
+SLEEP = "import time; print(flush=True); time.sleep(60)"
+LET_GO = "import sys; print(flush=True); sys.stdin.read(); "
+"""It ends, once it has done what follows, when the test closes its standard input."""
 STUBBORN = """
 import os, signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -52,6 +54,7 @@ def agent(path):
         process = subprocess.Popen(
             [sys.executable, "-c", code],
             env={**os.environ, MARK_VARIABLE: mark},
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
         )
@@ -64,7 +67,18 @@ def agent(path):
     for process in started:
         process.kill()
         process.wait()
+        process.stdin.close()
         process.stdout.close()
+
+
+def let_go(process):
+    """Lets the agent end as soon as somebody waits for it; what that one asks to know of a stop."""
+
+    def stopped():
+        process.stdin.close()
+        return False
+
+    return stopped
 
 
 def test_where_nobody_was_nobody_is_waited_for(path):
@@ -73,8 +87,8 @@ def test_where_nobody_was_nobody_is_waited_for(path):
 
 def test_a_try_waits_for_an_agent_that_ends_within_its_grace(path, agent, caplog):
     caplog.set_level(logging.INFO)
-    process, _ = agent(SLEEP.format(1.5))
-    left = await_earlier_try(path, LOG)
+    process, _ = agent(LET_GO)
+    left = await_earlier_try(path, LOG, stopped=let_go(process))
     assert left is not None
     assert process.wait(10) == 0, "it ended by itself"
     waited, ended = (record.getMessage() for record in caplog.records)
@@ -86,14 +100,13 @@ def test_a_try_waits_for_an_agent_that_ends_within_its_grace(path, agent, caplog
 
 
 def test_what_the_agent_writes_last_is_what_counts(path, agent):
-    agent(
-        "import time; print(flush=True); from msgspec.structs import replace; from "
-        "llutil.task_link.agent_record import AgentRecord; "
-        f"time.sleep(0.7); replace(AgentRecord.read({str(path)!r}), "
-        f"task_gone=True).write({str(path)!r})"
+    process, _ = agent(
+        LET_GO + "from msgspec.structs import replace; "
+        "from llutil.task_link.agent_record import AgentRecord; "
+        f"replace(AgentRecord.read({str(path)!r}), task_gone=True).write({str(path)!r})"
     )
     assert not AgentRecord.read(path).task_gone
-    assert await_earlier_try(path, LOG).task_gone
+    assert await_earlier_try(path, LOG, stopped=let_go(process)).task_gone
 
 
 def test_an_agent_that_does_not_end_is_ended_with_all_of_its_job(path, agent, caplog):
@@ -108,7 +121,7 @@ def test_an_agent_that_does_not_end_is_ended_with_all_of_its_job(path, agent, ca
 
 
 def test_a_stop_ends_the_wait_and_leaves_the_agent_its_grace(path, agent):
-    process, _ = agent(SLEEP.format(60))
+    process, _ = agent(SLEEP)
     began = time.monotonic()
     with pytest.raises(StoppedError, match="while it waited for the agent of an earlier try"):
         await_earlier_try(path, LOG, stopped=lambda: time.monotonic() > began + 0.2)
@@ -121,14 +134,14 @@ def test_a_job_that_nobody_has_asked_to_end_is_waited_for_less_long(
     path, agent, caplog, asked, seconds
 ):
     """Its task lives, as where Airflow has lost sight of it: neither of them ends by itself."""
-    agent(SLEEP.format(60), stop_reason=asked, **living_task())
+    agent(SLEEP, stop_reason=asked, **living_task())
     with pytest.raises(StoppedError):
         await_earlier_try(path, LOG, stopped=lambda: True)
     assert f"this try waits for it, at most {seconds} s" in caplog.text
 
 
 def test_a_job_that_is_asked_to_end_meanwhile_gets_its_whole_grace_period(path, agent, caplog):
-    agent(SLEEP.format(60), **living_task())
+    agent(SLEEP, **living_task())
     looks = []
 
     def stopped():
@@ -151,7 +164,7 @@ def living_task():
 
 
 def test_a_stranger_who_has_got_the_agents_number_is_left_alone(path, agent, caplog):
-    process, _ = agent(SLEEP.format(60), mark="of another job")
+    process, _ = agent(SLEEP, mark="of another job")
     assert await_earlier_try(path, LOG, patience=0.0) is not None
     assert process.poll() is None
     assert caplog.records == []

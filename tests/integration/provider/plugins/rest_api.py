@@ -6,6 +6,7 @@ All of it lies below a path, as behind a proxy. What it answers is what ``World`
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -21,7 +22,6 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 
 from airflow_provider.plugins.static_page import StaticPage
-from tests.support.ports import free_ports
 
 __all__ = ["World", "served"]
 
@@ -122,8 +122,8 @@ class _Answers:
 @contextmanager
 def served() -> Iterator[World]:
     """The server, for as long as the context lasts."""
-    (port,) = free_ports(1)
-    world = World(f"http://127.0.0.1:{port}")
+    listener = socket.create_server(("127.0.0.1", 0))
+    world = World(f"http://127.0.0.1:{listener.getsockname()[1]}")
     answers = _Answers(world)
     app = Starlette(
         routes=[
@@ -134,9 +134,9 @@ def served() -> Iterator[World]:
             Route(f"{_TASK}/{{task}}/state-store/control", answers.order, methods=["PUT"]),
         ]
     )
-    config = uvicorn.Config(app, port=port, log_level="error", lifespan="off", loop="asyncio")
+    config = uvicorn.Config(app, log_level="error", lifespan="off", loop="asyncio")
     server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
+    thread = threading.Thread(target=server.run, args=([listener],))  # it closes it
     thread.start()
     try:
         while not server.started:

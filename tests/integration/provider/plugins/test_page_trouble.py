@@ -245,7 +245,7 @@ def test_it_says_that_airflow_does_not_answer_and_goes_on_by_itself(
     world.tell(running_gang())
     page.goto(world.address())
     page.locator("[data-role=state]").wait_for()
-    world.broken, world.detail = status, detail
+    world.detail, world.broken = detail, status  # in this order: somebody may ask in between
     page.clock.run_for(3_500)
     expect(page.locator("#notice")).to_contain_text(said)
     expect(page.locator("#notice")).to_contain_text("Below is how it was at")

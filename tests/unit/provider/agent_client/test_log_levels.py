@@ -117,9 +117,12 @@ def test_stdout_has_no_tracebacks():
 
 @pytest.mark.parametrize("text", ["2026-11-22 " + ":" * 65_000, "a.A" * 22_000, "W" * 65_000])
 def test_a_line_of_64_kib_takes_no_time(text):
-    began = time.thread_time()
-    assert StreamLevels("stderr").level(text) == logging.INFO
-    assert time.thread_time() - began < 0.05
+    took = []
+    for _ in range(5):  # a machine that stands still may count as time of this thread
+        began = time.thread_time()
+        assert StreamLevels("stderr").level(text) == logging.INFO
+        took.append(time.thread_time() - began)
+    assert min(took) < 0.05
 
 
 def test_a_long_error_is_an_error_and_a_cut_through_a_word_makes_none():

@@ -68,6 +68,9 @@ def test_an_agent_can_be_killed_by_a_task_that_can_open_nothing(
         (errno.ENOMEM, InfrastructureError, "this worker cannot start another process: it has no"),
         (errno.EMFILE, InfrastructureError, "this worker cannot start another process: this proc"),
         (errno.ENFILE, InfrastructureError, "this worker cannot start another process: this mach"),
+        (errno.ESTALE, InfrastructureError, "the file system of '.*/python' does not answer"),
+        (errno.EIO, InfrastructureError, "the file system of '.*/python' does not answer"),
+        (errno.ENOTCONN, InfrastructureError, "the file system of '.*/python' does not answer"),
         (errno.ENOENT, ConfigError, "python '.*/python' cannot be started on this worker"),
         (errno.EACCES, ConfigError, "python '.*/python' cannot be started on this worker"),
     ],
@@ -88,6 +91,17 @@ def test_a_machine_that_can_start_no_process_now_is_no_wrong_interpreter(
         with pytest.raises(kind, match=text) as raised:
             start_agent(tmp_path)
     assert raised.value.retryable is (kind is InfrastructureError)
+    assert held() == before
+
+
+def test_a_variable_that_this_worker_cannot_write_is_named_without_its_value(
+    tmp_path: Path,
+) -> None:
+    before = held()
+    with pytest.raises(ConfigError, match="the variable 'DATA' holds a character") as raised:
+        start_agent(tmp_path, DATA="secret \ud800")
+    assert "secret" not in str(raised.value)
+    assert raised.value.__cause__ is None
     assert held() == before
 
 

@@ -23,6 +23,7 @@ from airflow.sdk.execution_time.comms import ErrorResponse
 from airflow_provider.execution.gang_node import run_node
 from airflow_provider.execution.launch import Launch
 from airflow_provider.execution.slot_wait import LAST_RUN
+from airflow_provider.gang import sibling_node
 from airflow_provider.gang.ledger_notice import NOTICE, LedgerNotice
 from airflow_provider.gang.node import GangNode
 from airflow_provider.gang.served_ledger import served_place
@@ -210,8 +211,11 @@ class TestWithoutAConnection:
         return run_job(Job(Instance(*looks), PlayedHook(), config, gang_timeout))
 
     @pytest.fixture
-    def tries(self):
-        """The notices of two tries of node 0, both of which answer still."""
+    def tries(self, monkeypatch):
+        """The notices of two tries of node 0, both of which answer still, however busy the machine
+        is.
+        """
+        monkeypatch.setattr(sibling_node, "_KNOCK", 60.0)
         servers = [LedgerServer("127.0.0.1", 0, secret=secret) for secret in ("one", "two")]
         yield [
             LedgerNotice(
@@ -277,6 +281,22 @@ class TestWithoutAConnection:
         assert "2 nodes are there, but not the one that serves the job's ledger" in told
         assert "missing: node 0 (queued in pool 'gpu'), and the 0 s of gang_timeout are" in told
         assert "no ledger to meet at for" in told
+
+    @pytest.mark.parametrize("returns", [True, False])
+    def test_values_that_an_earlier_try_lost_matter_only_where_somebody_wants_them(self, returns):
+        ti = Instance("running", "running", "success")
+        ti.xcom_pull = lambda task_ids, key: (
+            [replace(DONE, nodes=2, ranks=(0,)).to_json()] if key == NOTE else []
+        )
+        config = LaunchConfig(2, 2, 1, **served_place({"timeout": 30.0}))
+        job = Job(ti, PlayedHook(), config, 1000.0)
+        job.returns = returns
+        node = GangNode(KEY, 2, 2, TOKEN)
+        if returns:
+            with pytest.raises(ResultError, match="an earlier try had 1 of its ranks"):
+                run_node(node, job, structlog.get_logger("t"))
+        else:
+            assert run_node(node, job, structlog.get_logger("t"))[0] == {}
 
     def test_a_job_that_succeeds_meanwhile_lets_it_end_with_no_ranks(self):
         (results, note), logged = self.run("running", "running", "success", timeout=30.0)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 import tempfile
 from types import SimpleNamespace
 
@@ -16,7 +18,7 @@ from airflow_provider.hooks.agent import AgentHook
 from airflow_provider.results.object_store import ResultStore
 from airflow_provider.retries.launch_retry import LaunchRetry
 from llutil.entrypoint import Command
-from llutil.errors import ResultError
+from llutil.errors import InfrastructureError, ResultError
 from llutil.failure import FailureClass
 from llutil.launcher.config import LaunchConfig
 from llutil.launcher.run_id import TaskKey
@@ -109,6 +111,19 @@ def launch(tmp_path, monkeypatch, told):
 
 def kept(folder):
     return {path.name: json.loads(path.read_text()) for path in folder.glob("*/*.results/*")}
+
+
+def test_a_disk_without_space_is_a_fault_of_the_infrastructure(launch, monkeypatch):
+    make = os.mkdir
+
+    def refuse(path, *mode):
+        if "logs-" in os.fspath(path):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        make(path, *mode)
+
+    monkeypatch.setattr(os, "mkdir", refuse)
+    with pytest.raises(InfrastructureError, match=r"there is no space left for /.*/logs-"):
+        launch.run(PlayedHook("a"), LOG)
 
 
 def test_success_is_told_before_anything_is_stored_and_once_more_with_where_it_is(launch, told):

@@ -166,3 +166,30 @@ def test_what_airflow_does_not_take_is_copied_to_the_store(
     (copy,) = (tmp_path / "store").rglob("rank_0.json")
     assert copy.read_text() == "[1]"
     assert f" is at file://{copy}" in str(caught.value)
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_the_state_says_how_the_task_ended_once_airflow_has_the_values_or_not(
+    run_of, worker_folder, monkeypatch, taken
+):
+    kept = {}
+
+    def push(key, **_):
+        assert "elastic" not in kept
+        if not taken:
+            raise OSError(f"no room for {key}")
+
+    run = run_of()
+    run.context["ti"].xcom_push = push
+    run.context["task_state_store"] = SimpleNamespace(
+        get=kept.get, set=kept.__setitem__, delete=kept.pop
+    )
+    monkeypatch.setattr(Launch, "run", lambda *_: {0: [1]})
+    if taken:
+        assert run.run(logging.getLogger(__name__)) == {"0": [1]}
+    else:
+        with pytest.raises(ResultError, match="no room for rank_0"):
+            run.run(logging.getLogger(__name__))
+    assert kept["elastic"]["succeeded"] is taken
+    failure = kept["elastic"]["failure"]
+    assert failure is None if taken else failure["class"] == "result"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 
@@ -14,6 +15,7 @@ from airflow_provider.execution.worker_files import (
     kept_folder,
     user_folder,
 )
+from llutil.errors import InfrastructureError
 from llutil.launcher.run_id import TaskKey
 
 
@@ -48,6 +50,47 @@ def test_a_folder_that_somebody_else_prepared_is_not_used(temporary, trap):
     before = set(temporary.iterdir())
     assert [user_folder() for _ in range(3)] == [folder] * 3, "later tries find the same one"
     assert set(temporary.iterdir()) == before
+
+
+@pytest.mark.parametrize("lost", ["permissions", "owner"])
+def test_a_temporary_directory_that_keeps_no_permissions_is_refused_at_once(
+    temporary, monkeypatch, lost
+):
+    make, user, made = os.mkdir, os.getuid(), []
+
+    def make_as_the_mount_says(path, *_):
+        made.append(path)
+        assert len(made) < 10, "one folder after the other is made"
+        make(path, 0o777)
+        path.chmod(0o777 if lost == "permissions" else 0o700)
+
+    monkeypatch.setattr(os, "mkdir", make_as_the_mount_says)
+    if lost == "owner":
+        monkeypatch.setattr(os, "getuid", lambda: user + 1)
+    with pytest.raises(InfrastructureError, match=f"{temporary}, this.*; set TMPDIR"):
+        user_folder()
+    assert list(temporary.iterdir()) == []
+    assert first_time("a text")
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC])
+def test_a_temporary_directory_that_takes_nothing_is_a_fault_of_this_worker(monkeypatch, number):
+    def refuse(path, *_):
+        raise OSError(number, os.strerror(number), path)
+
+    monkeypatch.setattr(os, "mkdir", refuse)
+    with pytest.raises(InfrastructureError, match=f"{os.strerror(number)}.*; set TMPDIR"):
+        user_folder()
+    assert first_time("a text")
+
+
+def test_a_worker_without_any_temporary_directory_says_so(monkeypatch):
+    def refuse():
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(tempfile, "gettempdir", refuse)
+    with pytest.raises(InfrastructureError, match=r"found in \['/tmp'\].*; set TMPDIR"):
+        user_folder()
 
 
 def test_values_of_a_deleted_run_with_the_same_id_are_in_another_folder():

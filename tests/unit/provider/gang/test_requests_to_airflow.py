@@ -11,6 +11,7 @@ import structlog
 from airflow.sdk.execution_time import task_runner
 
 from airflow_provider.execution.slot_wait import SlotWait
+from airflow_provider.gang import sibling_node
 from airflow_provider.gang.node import GangNode
 from airflow_provider.gang.reschedule import SlotTimeout
 from airflow_provider.gang.served_ledger import ServingNode, served_place
@@ -44,7 +45,9 @@ def airflow(monkeypatch):
 
 
 @pytest.fixture
-def ledger():
+def ledger(monkeypatch):
+    """A server, which answers however busy the machine is."""
+    monkeypatch.setattr(sibling_node, "_KNOCK", 60.0)
     server = LedgerServer("127.0.0.1", 0, secret="secret")
     yield server
     server.close()
@@ -61,6 +64,7 @@ def sibling_of(airflow, number, sleep=lambda _: None, stopped=lambda: False, see
         node_of(airflow, number),
         ti,
         LOG,
+        returns=True,
         timeout=TIMEOUT,
         sleep=sleep,
         stopped=stopped,

@@ -7,6 +7,7 @@ import structlog
 from airflow.sdk.exceptions import AirflowFailException, AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time.comms import ErrorResponse
 
+from airflow_provider.gang import sibling_node
 from airflow_provider.gang.ledger_notice import NOTICE, LedgerNotice
 from airflow_provider.gang.node import GangNode
 from airflow_provider.gang.reschedule import SlotTimeout
@@ -59,6 +60,12 @@ class Airflow:
             self.looks.pop(0)
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch):
+    """A server of this process answers, however busy the machine is."""
+    monkeypatch.setattr(sibling_node, "_KNOCK", 60.0)
+
+
 @pytest.fixture(scope="module")
 def server():
     made = LedgerServer("127.0.0.1", 0, secret="secret")
@@ -83,6 +90,7 @@ class Waiting:
             self.node,
             airflow,
             structlog.get_logger("t"),
+            returns=True,
             timeout=SlotTimeout(absent=absent, started=started),
             sleep=self.sleep,
             stopped=lambda: len(self.slept) >= stop_after,
@@ -122,11 +130,18 @@ class TestMeet:
         server = LedgerServer("127.0.0.1", 0, secret="secret")
         gone = notice(f"127.0.0.1:{server.port}")
         server.close()
-        with pytest.raises(ServerMissingError, match="no ledger to meet at for 0 s: the address"):
+        with pytest.raises(
+            ServerMissingError, match=r"no ledger to meet at for \d+ s: the address"
+        ):
             Waiting(Airflow(("running", gone)), started=0).meet()
 
+    @pytest.mark.parametrize("endpoint", ["10.0.0.1:70000", f"{'x' * 70}:80", "a\0b:80"])
+    def test_an_address_that_cannot_be_one_is_waited_out(self, endpoint, there):
+        waiting = Waiting(Airflow(("running", notice(endpoint)), ("running", there)))
+        assert waiting.meet().rdzv_endpoint == there.endpoint
+
     def test_a_node_0_that_does_not_come_in_time_is_an_error_that_no_launch_at_once_can_mend(self):
-        with pytest.raises(ServerMissingError, match=r"for 0 s: node 0 is queued") as caught:
+        with pytest.raises(ServerMissingError, match=r"for \d+ s: node 0 is queued") as caught:
             Waiting(Airflow(("queued", None)), absent=0).meet()
         assert not caught.value.retryable
 

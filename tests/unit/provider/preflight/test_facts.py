@@ -8,6 +8,7 @@ import socket
 import threading
 from types import SimpleNamespace
 
+import airflow.settings  # noqa: F401 - it takes the loggers' handlers away when it is imported
 import pytest
 
 from airflow_provider.gang.served_ledger import served_place
@@ -25,6 +26,7 @@ def configured(monkeypatch):
             monkeypatch.setenv(f"AIRFLOW__{name.upper()}", value)
 
     monkeypatch.delenv("AIRFLOW_IS_K8S_EXECUTOR_POD", raising=False)
+    monkeypatch.setattr(addresses, "_RESOLVE_TIMEOUT", 60.0)
     configure(core__executor="LocalExecutor")
     return configure
 

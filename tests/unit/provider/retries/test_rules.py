@@ -149,7 +149,21 @@ def test_a_record_survives_its_way_through_the_store() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [None, 1, [], {}, {"version": 1}, {"version": 2}, {"version": 2, "retried": []}]
+    "value",
+    [
+        None,
+        1,
+        [],
+        {},
+        {"version": 1},
+        {"version": 2},
+        {"version": 2, "retried": []},
+        {**TriesRecord().to_json(), "try_number": "1"},
+        {**TriesRecord().to_json(), "alike": None},
+        {**TriesRecord().to_json(), "open": 1},
+        {**TriesRecord().to_json(), "retried": {"infrastructure": "many"}},
+        {**TriesRecord().to_json(), "retried": {"infrastructure": None}},
+    ],
 )
 def test_what_is_no_record_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="wanted a record"):

@@ -14,6 +14,7 @@ from opentelemetry.trace import StatusCode
 from airflow_provider.telemetry.job_spans import JobSpans
 from llutil.agent_socket.round_end import RoundEnd, RoundEndKind
 from llutil.task_link.job_events import Measured, RoundBegan, RoundEnded, Saved
+from tests.unit.provider.task_state.elastic_values import status
 
 LOG = logging.getLogger("spans")
 
@@ -65,6 +66,20 @@ def test_a_launch_has_a_span_and_each_round_one_below_it(exported):
     ]
     assert second.attributes["elastic_launch.end"] == "success"
     assert first.end_time <= second.start_time
+
+
+def test_a_launch_has_the_run_id_that_its_agent_tells(exported):
+    told = JobSpans(LOG)
+    for attempt in (1, 2):
+        told.begin(lambda _flags, _why: None)
+        told.hear(status(run_id=f"r.{attempt}"))
+        told.hear(status(1, run_id=f"r.{attempt}"))
+        told.end()
+    launches = exported.get_finished_spans()
+    assert [dict(launch.attributes) for launch in launches] == [
+        {"elastic_launch.run_id": "r.1"},
+        {"elastic_launch.run_id": "r.2"},
+    ]
 
 
 def test_a_round_that_nobody_ended_ends_with_its_agent(exported):
