@@ -152,7 +152,7 @@ class EtcdServer:
             if self._process is None or self._process.poll() is not None:
                 return False
             try:
-                if json.loads(self._get("/health")).get("health") == "true":
+                if json.loads(self._get("/health", 2)).get("health") == "true":
                     return True
             except OSError:
                 pass
@@ -175,14 +175,14 @@ class EtcdServer:
         """The end of what it printed."""
         return self.log.read_text(errors="replace")[-2000:]
 
-    def _get(self, path: str) -> str:
-        with urllib.request.urlopen(self._metrics + path, timeout=2) as reply:
+    def _get(self, path: str, seconds: float) -> str:
+        with urllib.request.urlopen(self._metrics + path, timeout=seconds) as reply:
             return str(reply.read().decode())
 
     def metrics(self, name: str) -> dict[str, int]:
         """Its own counts of that name that are not 0, by their labels (empty if it has none)."""
         counts: dict[str, int] = {}
-        for line in self._get("/metrics").splitlines():
+        for line in self._get("/metrics", _START).splitlines():
             labelled, _, value = line.rpartition(" ")
             metric, _, labels = labelled.partition("{")
             if metric == name and float(value):

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any, TypeVar
 
@@ -148,9 +148,7 @@ class FaultyLedger(MemoryLedger):
 
 
 class Node:
-    """One node: its driver, and the agent's side, played by the test. ``ledger`` is the driver's
-    once it started.
-    """
+    """One node: its driver, and the agent's side, played by the test."""
 
     def __init__(self, rendezvous: MemoryRendezvous, name: str, **options: Any) -> None:
         fields = {"index": None, "token": "", "nproc": 1, "host": "here", "address": "10.0.0.1"}
@@ -162,6 +160,8 @@ class Node:
         self.open_store: Callable[[], Port] = options.pop("open_store", Port)
         self.round: Assignment | None = None
         self._instructions: deque[AgentInstruction] = deque()
+        self._ledger: FaultyLedger
+        self._opened = threading.Event()
         settings = {
             "last_call": 0.0,
             "lease_ttl": 10.0,
@@ -178,13 +178,28 @@ class Node:
         )
 
     def _open_ledger(self, on_change: Callable[[], None]) -> FaultyLedger:
-        self.ledger = FaultyLedger(self.rendezvous.store, on_change)
-        self.before(self.ledger)
-        return self.ledger
+        self._ledger = FaultyLedger(self.rendezvous.store, on_change)
+        self.before(self._ledger)
+        self._opened.set()
+        return self._ledger
+
+    @property
+    def ledger(self) -> FaultyLedger:
+        """The driver's ledger, which its thread opens."""
+        assert self._opened.wait(_SOON), f"{self.name}: no ledger was opened"
+        return self._ledger
 
     def _open_store(self) -> Port:
         self.ports.append(self.open_store())
         return self.ports[-1]
+
+    def limit_wait(self, seconds: float) -> None:
+        """From now on it waits for a round for so many ``seconds`` at most. For tests in which it
+        must have come so far before, however slow the machine is.
+        """
+        state = self.driver._machine.state
+        state.parameters = replace(state.parameters, timeout=seconds)
+        self.driver._wake.set()
 
     def tell(self, observation: see.AgentObservation) -> None:
         self.driver.tell(observation)
@@ -304,7 +319,7 @@ class MemoryRendezvous:
 
     def keys(self, scope: str) -> list[str]:
         """What is there, without the run's own prefix."""
-        view = self.ledger.read(scope, deadline=time.monotonic() + 1)
+        view = self.ledger.read(scope, deadline=time.monotonic() + _SOON)
         return [one.key.removeprefix(RUN.root) for one in view.records]
 
     def write(self, key: str, value: bytes, *, leased: bool = False) -> None:

@@ -4,6 +4,7 @@ on every machine.
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,12 +30,15 @@ class Steps:
     @contextmanager
     def counting(self) -> Iterator[None]:
         """What is done meanwhile counts."""
-        before = sys.gettrace()
+        before, collects = sys.gettrace(), gc.isenabled()
+        gc.disable()  # what a collection calls would count too, whenever it comes
         sys.settrace(self._trace)
         try:
             yield
         finally:
             sys.settrace(before)
+            if collects:
+                gc.enable()
 
 
 def steps_of(act: Callable[[], object]) -> int:

@@ -82,7 +82,7 @@ class MemoryHandlers:
 
     def keys(self, scope: str) -> list[str]:
         """What is there, without the run's own prefix."""
-        view = self.ledger.read(scope, deadline=time.monotonic() + 1)
+        view = self.ledger.read(scope, deadline=time.monotonic() + SOON)
         return [one.key.removeprefix(RUN.root) for one in view.records]
 
     def members(self) -> list[str]:
@@ -91,7 +91,7 @@ class MemoryHandlers:
 
     def marker(self) -> dict[str, Any]:
         """How the newest generation ended."""
-        view = self.ledger.read(RUN.log, deadline=time.monotonic() + 1)
+        view = self.ledger.read(RUN.log, deadline=time.monotonic() + SOON)
         newest = max(one.key for one in view.records if one.key.endswith(".marker"))
         found: dict[str, Any] = json.loads(view.get(newest).value)  # type: ignore[union-attr]
         return found

@@ -193,10 +193,10 @@ class ZooKeeperServer:
                 argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._folder
             )
 
-    def ask(self, word: str) -> str:
-        """What it says to one of its four-letter words; "" if it does not answer."""
+    def ask(self, word: str, seconds: float = 2) -> str:
+        """What it says to one of its four-letter words; "" if it does not answer in time."""
         try:
-            with socket.create_connection((self.host, self._plain), 2) as sock:
+            with socket.create_connection((self.host, self._plain), seconds) as sock:
                 sock.sendall(word.encode())
                 return b"".join(iter(lambda: sock.recv(65536), b"")).decode()
         except OSError:
@@ -231,7 +231,7 @@ class ZooKeeperServer:
 
     def metrics(self) -> dict[str, float]:
         """Its own counts, by name."""
-        pairs = (line.split("\t") for line in self.ask("mntr").splitlines())
+        pairs = (line.split("\t") for line in self.ask("mntr", _START).splitlines())
         return {
             pair[0]: float(pair[1])
             for pair in pairs

@@ -285,8 +285,9 @@ class Connection(ProcessOwned):
                 self.forget_token()
             case Remedy.RETRY | Remedy.SUSPECT:
                 self.use_next_endpoint(channel)
-        limit = attempts.time_limit
-        slow = time.monotonic() - began >= limit
-        cut = late and deadline - began < limit
+        limit, ended = attempts.time_limit, time.monotonic()
+        slow = ended - began >= limit
+        # One that had its time ends before the deadline, unless this process was stopped.
+        cut = late and (deadline - began < limit or ended >= deadline)
         attempts.add(channel.endpoint, diagnosis, slow=slow, cut=cut)
         raise _AttemptFailed from cause

@@ -167,17 +167,20 @@ class _Failures:
     def __init__(self) -> None:
         self._texts: dict[Endpoint, str] = {}
         self._endpoint: Endpoint
+        self._deadline = 0.0
         self._is_short = False
 
     def begin(self, endpoint: Endpoint, deadline: float) -> None:
         """An attempt at ``endpoint`` begins."""
-        self._endpoint = endpoint
+        self._endpoint, self._deadline = endpoint, deadline
         self._is_short = _time_limit(deadline) < _ENDPOINT_TIMEOUT
 
     def add(self, error: Exception, text: str = "") -> None:
         """The attempt has failed with ``error``, which ``text`` explains if it is given."""
         text = text or str(error) or type(error).__name__
-        if self._is_short and isinstance(error, TimeoutError):
+        # One that had its time ends before the deadline, unless this process was stopped.
+        was_cut = self._is_short or time.monotonic() >= self._deadline
+        if was_cut and isinstance(error, TimeoutError):
             self._texts.setdefault(self._endpoint, text)
         else:
             self._texts[self._endpoint] = text

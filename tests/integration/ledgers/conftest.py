@@ -4,16 +4,18 @@ printed.
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from llutil.backends.endpoints import Endpoint
+from llutil.ledgers import Ledger, LedgerUnavailable, Session, SessionLost
 from tests.support.etcd_servers import EtcdServer
-from tests.support.ledger_contract import World
+from tests.support.ledger_contract import World, soon, wait_until
 from tests.support.served_servers import ServedServer
 from tests.support.stores import ETCD, Server, Store
 from tests.support.zookeeper_servers import ZooKeeperServer
@@ -24,7 +26,7 @@ _GRPC = (
     *("Corruption detected", "OPENSSL_internal", "Decryption error"),  # refused after a handshake
 )
 # Seconds for gRPC to close its sockets.
-_SOCKETS_TIMEOUT = 5.0
+_SOCKETS_TIMEOUT = 30.0
 
 
 def _sockets() -> int:
@@ -87,3 +89,32 @@ def world_on(
 ) -> World:
     """Nodes on an etcd, with these settings of ``EtcdConfig``."""
     return ETCD.world(*endpoints, ttl=ttl, namespace=namespace, settings=settings)
+
+
+def joined(ledger: Ledger, ttl: float) -> Session:
+    """A session of a short ttl that has put the record members/a. One that was over before, on a
+    machine that stalls, is replaced.
+    """
+    deadline = soon(60)
+    while True:
+        try:
+            session = ledger.open_session(ttl, deadline=soon())
+            session.join("members/", "a", b"me", deadline=soon())
+        except (LedgerUnavailable, SessionLost):
+            if time.monotonic() > deadline:
+                raise
+        else:
+            return session
+
+
+def wait_for_reason(call: Callable[..., object], reason: str, seconds: float) -> None:
+    """Wait until the error of ``call``, which has so many ``seconds`` each time, says ``reason``.
+    On a machine that stalls, a call may have no time to find out why nobody answers.
+    """
+
+    def is_told() -> bool:
+        with pytest.raises(LedgerUnavailable) as raised:
+            call(deadline=soon(seconds))
+        return re.search(reason, str(raised.value)) is not None
+
+    wait_until(is_told)

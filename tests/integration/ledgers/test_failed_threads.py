@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -12,8 +12,8 @@ from llutil.ledgers.etcd import watches as etcd_watches
 from llutil.ledgers.served import session as served_session
 from llutil.ledgers.zookeeper import session_keeper as zookeeper_session_keeper
 from llutil.ledgers.zookeeper import watches as zookeeper_watches
-from tests.support.ledger_contract import World, soon, wait_until
-from tests.support.stores import DURABLE_STORES, STORES, Server, Store
+from tests.support.ledger_contract import World, renew_often, soon, wait_until
+from tests.support.stores import DURABLE_STORES, STORES, Store
 
 WATCH_THREADS = {
     "etcd": (etcd_watches.EtcdWatchThread, "_open_stream"),
@@ -28,13 +28,6 @@ KEEPERS = {
 
 def breaks(*_: object) -> None:
     raise RuntimeError("an error of ours")
-
-
-@pytest.fixture
-def world(store: Store, server: Server, quiet: None) -> Iterator[World]:
-    """Nodes whose sessions are renewed soon."""
-    with store.world(server.endpoint, ttl=4.0).open() as world:
-        yield world
 
 
 def refusal(view: Callable[[], object]) -> str:
@@ -68,7 +61,7 @@ def test_a_watch_raises_the_failure_and_a_new_watch_works(
 def test_a_session_whose_keeper_failed_is_lost_and_not_suspended_for_ever(
     store: Store, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    node = world.node()
+    renew_often(monkeypatch)
     monkeypatch.setattr(KEEPERS[store.name], "_renew_session", breaks)
-    node.join("a")
-    wait_until(lambda: node.session.state is SessionState.LOST)
+    session = world.node().session
+    wait_until(lambda: session.state is SessionState.LOST)

@@ -24,6 +24,8 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from llutil.ledgers import Ledger
+from llutil.ledgers.etcd import connection
+from llutil.ledgers.zookeeper import kazoo_session, session_handshake
 from llutil.rendezvous.driver.driver import AgentInstruction, Driver
 from llutil.rendezvous.protocol import instructions as do
 from llutil.rendezvous.protocol import observations as see
@@ -45,8 +47,11 @@ _BEGUN, _ENDED, _FAILED, _SEVERAL = -10, -11, -1, 14  # ZooKeeper's kinds of tra
 
 
 @pytest.fixture
-def server(own_server: Server) -> Server:
-    """A server whose requests are this test's."""
+def server(own_server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """A server whose requests are this test's. None is sent twice because a machine is slow."""
+    monkeypatch.setattr(connection, "_ATTEMPT_TIMEOUT", (_SOON, _SOON))
+    monkeypatch.setattr(session_handshake, "_ENDPOINT_TIMEOUT", _SOON)
+    monkeypatch.setattr(kazoo_session, "_CLOSE_GRACE", _SOON)
     return own_server
 
 

@@ -80,8 +80,10 @@ def test_a_job_whose_nodes_all_have_to_go_saves_first_and_redoes_one_step_at_mos
 ) -> None:
     agents = start(job, "a", "b", lockstep=True)
     trains(job, "a", "b")
-    for agent in agents:
-        agent.process.signal(signal.SIGTERM)
+    # All at once: one that hears of it later than the other might begin a round alone.
+    for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGCONT):
+        for agent in agents:
+            agent.process.signal(number)
     for agent in agents:
         agent.ends("SignalException")
     ranks = ranks_of(job.folder)

@@ -78,7 +78,7 @@ def test_launches_without_a_run_id_leave_nothing(store: Store, server: ServerPar
     for _ in range(_LAUNCHES):
         _launch(store, server, deduce_run_id({}), unique=True)
     assert left_in(server) == []
-    assert _leases(server) == before
+    assert _leases(server) <= before  # those of other tests may expire meanwhile
 
 
 def test_launches_under_one_run_id_leave_one_marker(store: Store, server: ServerPart) -> None:

@@ -11,7 +11,7 @@ import pytest
 from llutil.events.events import Events
 from llutil.ledgers import LedgerUnavailable
 from llutil.ledgers.cut_ledger import cut_ledger_opener
-from llutil.ledgers.memory import MemoryLedger
+from llutil.ledgers.memory import MemoryLedger, MemorySession
 from llutil.ledgers.memory_store import MemoryStore
 from llutil.ledgers.protocol import Ledger
 from tests.support.ledger_contract import Changes, LedgerContract, World, soon
@@ -49,9 +49,9 @@ class TestCutLedger(LedgerContract):
     pass
 
 
-def cut_off(page: Events, world: World, seconds: float) -> None:
-    """Order it, and wait until it is so."""
-    page.cut_order.give(seconds)
+def cut_off(page: Events, world: World) -> None:
+    """Order it for long, and wait until it is so."""
+    page.cut_order.give(LONG)
     deadline = soon()
     while True:
         assert time.monotonic() < deadline, "it was never cut off"
@@ -75,7 +75,7 @@ def test_while_it_is_cut_off_no_call_is_answered_and_watches_show_what_they_show
     joined = node.join("a")
     watch = node.ledger.watch("members/", deadline=soon())
     before = watch.view()
-    cut_off(page, world, LONG)
+    cut_off(page, world)
     another_joins(store)
     calls = [
         lambda deadline: node.ledger.read("log/", deadline=deadline),
@@ -98,20 +98,21 @@ def test_while_it_is_cut_off_no_call_is_answered_and_watches_show_what_they_show
 
 
 def test_a_call_that_has_the_time_waits_for_the_end_and_what_has_changed_is_announced(
-    world: World, page: Events, store: MemoryStore
+    world: World, page: Events, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node = world.node()
     node.join("a")
     watch = node.ledger.watch("members/", deadline=soon())
-    cut_off(page, world, 0.05)
-    another_joins(store)
+    # In the midst of the cut, however short that is.
+    monkeypatch.setattr(MemorySession, "cut_off", lambda *_: another_joins(store))
+    page.cut_order.give(0.05)
     node.changes.wait_for(lambda: len(watch.view().records) == 2)
     assert node.read("members/").keys() == {"members/a", "members/b"}
 
 
 def test_its_end_does_not_wait_for_the_end_of_the_cut(world: World, page: Events) -> None:
     node = world.node()
-    cut_off(page, world, LONG)
+    cut_off(page, world)
     ended = Changes()
 
     def wait() -> None:

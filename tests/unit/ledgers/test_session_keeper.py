@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ class ScriptedKeeper(SessionKeeper):
         self.error_to_raise: Exception | None = None
         self.expired_leases: set[str] = set()
         self.renewals: list[str] = []
+        self.sent: list[float] = []
+        """When the session's renewals were sent."""
 
     def _answer(self, what: str) -> Renewal:
         self.renewals.append(what)
@@ -34,7 +37,9 @@ class ScriptedKeeper(SessionKeeper):
 
     def _renew_session(self, *, deadline: float) -> Renewal:
         assert deadline <= time.monotonic() + TTL
-        return self._answer("session")
+        renewal = self._answer("session")
+        self.sent.append(renewal.sent)
+        return renewal
 
     def _renew_lease(self, name: str, *, deadline: float) -> Renewal | None:
         renewal = self._answer(name)
@@ -43,11 +48,15 @@ class ScriptedKeeper(SessionKeeper):
 
 @contextmanager
 def running_keeper(
-    error_to_raise: Exception | None = None,
+    error_to_raise: Exception | None = None, *, cut_off: bool = False, expired: str = ""
 ) -> Iterator[tuple[ScriptedKeeper, Changes]]:
+    """What it is told is so from its first renewal on."""
     changes = Changes()
     keeper = ScriptedKeeper(changes)
     keeper.error_to_raise = error_to_raise
+    keeper.expired_leases = {expired}
+    if cut_off:
+        keeper.cut_off(float("inf"))
     keeper.start()
     try:
         yield keeper, changes
@@ -56,10 +65,16 @@ def running_keeper(
         assert not keeper.is_alive
 
 
-def test_a_session_is_renewed_again_and_again() -> None:
+def test_a_renewal_is_due_three_times_in_a_ttl() -> None:
+    renewal = Renewal(100.0, 30.0)
+    assert (renewal.due, renewal.valid_until) == (110.0, 130.0)
+
+
+def test_a_session_is_renewed_again_and_again_and_never_early() -> None:
     with running_keeper() as (keeper, changes):
-        changes.wait_for(lambda: keeper.renewals.count("session") >= 3)
-        assert keeper.renewal.due < keeper.renewal.valid_until
+        changes.wait_for(lambda: len(keeper.sent) >= 4)
+    for before, after in itertools.pairwise(keeper.sent):
+        assert after >= Renewal(before, TTL).due
 
 
 @pytest.mark.parametrize("error", [LedgerUnavailable("away"), LedgerRefused("no")])
@@ -93,25 +108,22 @@ def test_a_closed_ledger_ends_the_thread_and_loses_no_session() -> None:
 
 
 def test_leases_are_renewed_beside_it_until_the_store_says_that_they_are_over() -> None:
-    with running_keeper() as (keeper, changes):
+    with running_keeper(expired="two") as (keeper, changes):
         for name in ("one", "two"):
             keeper.add_lease(name, Renewal(time.monotonic(), TTL))
-        keeper.expired_leases = {"two"}
         changes.wait_for(lambda: keeper.renewals.count("one") >= 2)
+        changes.wait_for(lambda: not keeper.keeps_lease("two"))
         assert keeper.keeps_lease("one")
-        assert not keeper.keeps_lease("two")
-        assert keeper.state is SessionState.CONNECTED
+        changes.wait_for(lambda: keeper.state is SessionState.CONNECTED)
+    assert keeper.renewals.count("two") == 1
 
 
 def test_a_session_that_is_cut_off_is_not_renewed_until_the_end_of_that() -> None:
-    with running_keeper() as (keeper, changes):
-        keeper.cut_off(soon())
+    with running_keeper(cut_off=True) as (keeper, changes):
         keeper.add_lease("long", Renewal(0.0, TTL))
         changes.wait_for(lambda: keeper.state is SessionState.SUSPENDED)
-        before = list(keeper.renewals)
-        assert "long" not in before
         keeper.renew_if_suspended()
-        assert keeper.renewals == before
+        assert keeper.renewals == []
         keeper.cut_off(0.0)
         keeper.renew_if_suspended()
         changes.wait_for(lambda: keeper.state is SessionState.CONNECTED)

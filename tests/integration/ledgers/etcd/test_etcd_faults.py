@@ -10,7 +10,7 @@ import pytest
 from llutil.ledgers import SessionState
 from tests.integration.ledgers.conftest import world_on
 from tests.support.etcd_servers import EtcdServer, etcd, etcd_cluster
-from tests.support.ledger_contract import DAY, World, keys, soon
+from tests.support.ledger_contract import DAY, World, keys, renew_often, soon, wait_until
 from tests.support.ledger_traffic import Reader, Writer
 from tests.support.proxy import proxy
 from tests.support.stores import leader_first
@@ -51,8 +51,11 @@ def test_a_watch_reads_its_scope_again_if_etcd_compacted_the_events_that_it_miss
         far.changes.wait_for(lambda: keys(idle.view()) == ["members/a", "members/b"])
 
 
-def test_a_watch_and_a_session_notice_that_etcd_lost_its_data() -> None:
-    with etcd() as own, world_on(own.endpoint, ttl=1).open() as world:
+def test_a_watch_and_a_session_notice_that_etcd_lost_its_data(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    renew_often(monkeypatch)
+    with etcd() as own, world_on(own.endpoint).open() as world:
         node = world.node()
         for name in "abc":
             node.join(name)
@@ -67,21 +70,23 @@ def test_a_watch_and_a_session_notice_that_etcd_lost_its_data() -> None:
         node.changes.wait_for(lambda: keys(watch.view()) == ["members/new"])
 
 
-def test_a_frozen_member_costs_an_attempt_and_then_the_next_one_is_used() -> None:
+def test_a_frozen_member_costs_an_attempt_and_then_the_next_one_is_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    renew_often(monkeypatch)
     # A follower is frozen. A leader that is frozen for longer than a lease's ttl revokes the lease
     # when it goes on, before it learns that it is no longer the leader (etcd-io/etcd#15247). Then
     # the session is really over.
     with etcd_cluster() as cluster:
         members = leader_first(cluster)[::-1]
-        with world_on(*(member.endpoint for member in members), ttl=3).open() as world:
+        with world_on(*(member.endpoint for member in members)).open() as world:
             reader = Reader(world.node(), "log/")
             reader.node.join("reader")
             with Writer(world.node()) as writer:
                 time.sleep(0.3)
                 with members[0].frozen():
+                    before = writer.count
                     # The reader's watch changes endpoints when its session is renewed at another.
-                    time.sleep(4)
-                    moved = reader.watch.view()
+                    wait_until(lambda: len(reader.watch.view().records) > before + 20)
             reader.check(writer.written())
-            assert 0.5 < writer.longest < 3.5
-            assert len(moved.records) > 20
+            assert writer.longest > 0.5

@@ -11,14 +11,16 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import pytest
 
-from llutil.ledgers import LedgerRefused, LedgerUnavailable
+from llutil.ledgers import LedgerRefused
 from llutil.ledgers.served import handshake, server_connection
 from llutil.ledgers.served import server as server_module
 from llutil.ledgers.served.handshake import RefusedError, WrongServerError, frame
 from llutil.ledgers.served.server import LedgerServer
+from tests.integration.ledgers.conftest import wait_for_reason
 from tests.integration.ledgers.served.conftest import SECRET, Place
 from tests.support.ledger_contract import soon, wait_until
 from tests.support.threads import new_threads
@@ -179,8 +181,7 @@ def test_nobody_there_is_said_by_the_deadline(place: Place) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
         node = place.node(port=port)
-        with pytest.raises(LedgerUnavailable, match="nobody serves a ledger there"):
-            node.ledger.read("members/", deadline=soon(0.5))
+        wait_for_reason(partial(node.ledger.read, "members/"), "nobody serves a ledger there", 0.5)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "*"])

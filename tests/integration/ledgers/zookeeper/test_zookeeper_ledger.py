@@ -10,7 +10,7 @@ import pytest
 from llutil.errors import ConfigError
 from llutil.ledgers import LeaseGone, SessionState
 from llutil.ledgers.lease_revocation import LeaseRevocation
-from llutil.ledgers.zookeeper import lease_znodes, watches
+from llutil.ledgers.zookeeper import lease_znodes, session_handshake, watches
 from tests.support.ledger_contract import DAY, World, soon, wait_until
 from tests.support.stores import ZOOKEEPER, Store
 from tests.support.zookeeper_servers import ZooKeeperServer, client
@@ -68,7 +68,10 @@ def test_an_empty_folder_is_swept_once_it_is_old_by_the_servers_clock(
         assert other.exists(f"{root}/run.y/members")
 
 
-def test_a_revocation_ends_the_session_of_a_node_that_was_killed(world: World) -> None:
+def test_a_revocation_ends_the_session_of_a_node_that_was_killed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_handshake, "_ENDPOINT_TIMEOUT", 30.0)  # no machine is too slow
     one, two = world.node(), world.node()
     one.join("a")
     revocation = one.session.revocation

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import pickle
 import signal
 import socket
 import threading
@@ -236,6 +238,66 @@ def test_a_stop_ends_the_wait_for_other_nodes() -> None:
         over.set()
         thread.join()
     assert time.monotonic() - started < LIMIT
+
+
+@pytest.mark.fault
+def test_a_stop_ends_the_wait_for_other_nodes_ranks_and_what_ranks_returned_is_kept(
+    folder: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (port,) = free_ports(1)
+
+    def work(folder: str) -> str:
+        if os.environ["GROUP_RANK"] == "0":
+            Path(folder, "returned").touch()
+            return "weeks of work"
+        Path(folder, "runs").touch()
+        assert wait_until(Path(folder, "over").exists, 2 * LIMIT)
+        return ""
+
+    def config(number: int) -> LaunchConfig:
+        return c10d(
+            port,
+            2,
+            1,
+            rdzv_backend="static",
+            rdzv_configs={"rank": number},
+            log_dir=str(tmp_path),
+        )
+
+    pid = fork()
+    if pid == 0:
+        try:
+            launch_agent(config(1), work, [folder])
+        finally:
+            os._exit(0)
+    before, over = signal.getsignal(signal.SIGTERM), threading.Event()
+
+    def stop() -> None:
+        waits = "llutil-interruptible"
+        while not (
+            Path(folder, "runs").exists()
+            and Path(folder, "returned").exists()
+            and signal.getsignal(signal.SIGTERM) is not before
+            and any(one.name == waits for one in threading.enumerate())
+        ):
+            if over.wait(0.01):
+                return
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    try:
+        with caplog.at_level(logging.WARNING, "llutil"), pytest.raises(SignalException):
+            launch_agent(config(0), work, [folder])
+        assert not Path(folder, "over").exists()
+    finally:
+        over.set()
+        thread.join()
+        Path(folder, "over").touch()
+        os.waitpid(pid, 0)
+    (kept,) = tmp_path.glob("**/rank_0.pickle")
+    assert pickle.loads(kept.read_bytes()) == "weeks of work"
+    assert f"it is kept on {os.uname().nodename} in {kept}" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
+from llutil.backends.endpoints import Endpoint
 from llutil.errors import ConfigError
 from llutil.ledgers.errors import LedgerUnavailable
 from llutil.ledgers.keys import Namespace
@@ -21,23 +22,50 @@ from llutil.ledgers.zookeeper.session import open_session
 from llutil.ledgers.zookeeper.znode_paths import ZnodePaths
 
 
-def opens(config: ZooKeeperConfig) -> None:
-    session_handshake.open_session(config, 3, deadline=time.monotonic() + 0.6)
+class Clock:
+    """The time of a handshake. Nobody is short of it, until it leaps to what is ``left`` before the
+    deadline: in the pause after the first attempt, if not before.
+    """
+
+    def __init__(self) -> None:
+        self.left = 0.3
+        self._moved = 0.0
+        self.deadline = self.monotonic() + 1000
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self._moved
+
+    def leap(self) -> None:
+        self._moved += max(0.0, self.deadline - self.left - self.monotonic())
+
+    def sleep(self, seconds: float) -> None:
+        self.leap()
 
 
-def ends(config: ZooKeeperConfig) -> None:
-    session_handshake.end_session(config, 1, bytes(16), deadline=time.monotonic() + 0.6)
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(session_handshake, "time", clock)
+    monkeypatch.setattr(session_handshake, "_ENDPOINT_TIMEOUT", 30.0)
+    return clock
+
+
+def opens(config: ZooKeeperConfig, deadline: float) -> None:
+    session_handshake.open_session(config, 3, deadline=deadline)
+
+
+def ends(config: ZooKeeperConfig, deadline: float) -> None:
+    session_handshake.end_session(config, 1, bytes(16), deadline=deadline)
 
 
 def closes(sock: socket.socket) -> None:
     sock.recv(1024)
 
 
-def grants_ten_seconds_and_then_closes(sock: socket.socket) -> None:
+def grants(seconds: int, sock: socket.socket) -> None:
     sock.recv(1024)
-    answer = struct.pack(">iiqi16s?", 0, 10_000, 7, 16, bytes(16), False)
+    answer = struct.pack(">iiqi16s?", 0, seconds * 1000, 7, 16, bytes(16), False)
     sock.sendall(struct.pack(">i", len(answer)) + answer)
-    sock.recv(1024)
 
 
 @contextmanager
@@ -59,49 +87,72 @@ def endpoint(*acts: Callable[[socket.socket], None]) -> Iterator[ZooKeeperConfig
 
 
 @pytest.mark.parametrize("act", [opens, ends])
-def test_an_attempt_that_the_deadline_cuts_short_hides_no_earlier_reason(
-    act: Callable[[ZooKeeperConfig], None],
+@pytest.mark.parametrize("left", [0.3, -1.0], ids=["an attempt", "a pause"])
+def test_what_the_deadline_cuts_short_hides_no_earlier_reason(
+    act: Callable[[ZooKeeperConfig, float], None], left: float, clock: Clock
 ) -> None:
+    clock.left = left
     with (
         endpoint(closes) as config,
         pytest.raises(LedgerUnavailable, match="it closed the connection; if it speaks TLS"),
     ):
-        act(config)
+        act(config, clock.deadline)
 
 
 @pytest.mark.parametrize("act", [opens, ends])
-def test_a_pause_that_lasts_past_the_deadline_hides_no_earlier_reason(
-    act: Callable[[ZooKeeperConfig], None], monkeypatch: pytest.MonkeyPatch
+def test_an_attempt_in_which_this_process_was_stopped_hides_no_earlier_reason(
+    act: Callable[[ZooKeeperConfig, float], None], clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sleep = time.sleep
-    monkeypatch.setattr(session_handshake.time, "sleep", lambda seconds: sleep(seconds + 1))
+    real = session_handshake._connect
+    clock.left = -1.0
+    attempts: list[Endpoint] = []
+
+    def connect(place: Endpoint, config: ZooKeeperConfig, deadline: float) -> socket.socket:
+        attempts.append(place)
+        if len(attempts) == 2:
+            clock.leap()
+        return real(place, config, deadline)
+
+    monkeypatch.setattr(session_handshake, "_connect", connect)
+    monkeypatch.setattr(clock, "sleep", lambda _: None)
     with (
-        endpoint(*[closes] * 9) as config,
+        endpoint(closes) as config,
         pytest.raises(LedgerUnavailable, match="it closed the connection; if it speaks TLS"),
     ):
-        act(config)
+        act(config, clock.deadline)
 
 
-def test_a_server_that_is_lost_after_it_granted_another_ttl_does_not_hide_that_it_did() -> None:
+def test_a_server_that_is_lost_after_it_granted_another_ttl_does_not_hide_that_it_did(
+    clock: Clock,
+) -> None:
+    def grants_and_closes_late(sock: socket.socket) -> None:
+        grants(10, sock)
+        clock.leap()
+        sock.recv(1024)
+
     with (
-        endpoint(grants_ten_seconds_and_then_closes) as config,
+        endpoint(grants_and_closes_late) as config,
         pytest.raises(ConfigError, match=r"lease_ttl is 3 s, but .* grants 10 s"),
     ):
-        open_session(
-            config, ZnodePaths(Namespace("a")), 3, lambda: None, deadline=time.monotonic() + 0.6
-        )
+        open_session(config, ZnodePaths(Namespace("a")), 3, lambda: None, deadline=clock.deadline)
 
 
 def test_a_call_whose_last_attempt_has_no_answer_says_why_the_one_before_failed() -> None:
-    with endpoint(grants_ten_seconds_and_then_closes) as config:
-        session = KazooSession(config, 10, lambda: None)
-        deadline = time.monotonic() + 2
+    def grants_and_closes(sock: socket.socket) -> None:
+        grants(40, sock)
+        sock.recv(1024)
+
+    with endpoint(grants_and_closes) as config:
+        session = KazooSession(config, 40, lambda: None)
+        deadline = time.monotonic() + 60
+
+        def read(again: bool) -> object:
+            return session.ask(
+                lambda it: it.get_async("/a"), deadline=time.monotonic() if again else deadline
+            )
+
         try:
             with pytest.raises(LedgerUnavailable, match=r"before that: ConnectionLoss"):
-                session.retry(
-                    "read",
-                    lambda _: session.ask(lambda it: it.get_async("/a"), deadline=deadline),
-                    deadline=deadline,
-                )
+                session.retry("read", read, deadline=deadline)
         finally:
             session.close(deadline=time.monotonic() + 5)

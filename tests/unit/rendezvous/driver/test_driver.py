@@ -117,11 +117,11 @@ def test_a_node_whose_session_ended_stops_its_workers_and_comes_back_as_a_new_on
     lost = nodes[1]
     assert lost.round is not None
     old = next(seat.node for seat in lost.round.seats if seat.name == lost.name)
-    record = rendezvous.ledger.read(RUN.members, deadline=time.monotonic() + 1).get(
+    record = rendezvous.ledger.read(RUN.members, deadline=time.monotonic() + 10).get(
         RUN.members + RUN.name(old)
     )
     assert record is not None
-    rendezvous.ledger.end_lease(record.lease, deadline=time.monotonic() + 1)
+    rendezvous.ledger.end_lease(record.lease, deadline=time.monotonic() + 10)
     assert "lease is over" in lost.stops().why
     assert "was lost" in nodes[0].stops().why
     agreed = rendezvous.again(*nodes)
@@ -219,10 +219,17 @@ def test_lives_of_one_run_leave_one_marker_and_one_lease(rendezvous: MemoryRende
 
 def test_who_waits_does_nothing(rendezvous: MemoryRendezvous) -> None:
     nodes = [rendezvous.node(name, min_nodes=3, max_nodes=3) for name in "ab"]
+
+    def work() -> bool:
+        """Whether they have anything to do within half a second."""
+        before = [_switches(node.driver) for node in nodes]
+        assert not nodes[0].peek(0.5)
+        return [_switches(node.driver) for node in nodes] != before
+
     assert not nodes[0].peek(0.1)
-    before = [_switches(node.driver) for node in nodes]
-    assert not nodes[0].peek(0.5)
-    assert [_switches(node.driver) - was for node, was in zip(nodes, before, strict=True)] == [0, 0]
+    deadline = time.monotonic() + 10
+    while len(rendezvous.keys(RUN.members)) < 2 or work():  # until both know that they wait
+        assert time.monotonic() < deadline
 
 
 def _switches(driver: object) -> int:

@@ -44,7 +44,8 @@ def test_a_store_that_is_away_for_a_while_is_waited_for(
     assert not first.peek(0.1)
     first.ledger.away = moment in {"at first", "joined"}
     second = rendezvous.node("b", **size)
-    assert first.peek(0.1) == (moment in {"running", "ended"})
+    begins = moment in {"running", "ended"}
+    assert first.peek(10.0 if begins else 0.1) == begins
     first.ledger.away = False
     agreed = first.starts()
     assert second.starts() == agreed
@@ -69,13 +70,16 @@ def test_a_store_that_stays_away_is_given_up_with_its_last_word(
     began = time.monotonic()
     node = rendezvous.node("a", min_nodes=1, max_nodes=1, timeout=0.3, before=begin)
     why = node.ends(do.GaveUp).why
-    assert 0.3 <= time.monotonic() - began < 5
+    assert time.monotonic() - began >= 0.3
     assert "did not answer for 0.3 s" in why
     assert "the store is away" in why
 
 
 def test_nodes_that_nobody_joins_are_counted_in_the_reason(rendezvous: MemoryRendezvous) -> None:
-    node = rendezvous.node("a", min_nodes=3, max_nodes=3, timeout=0.3)
+    node = rendezvous.node("a", min_nodes=3, max_nodes=3)
+    while not rendezvous.keys(RUN.members):
+        assert not node.peek(0.01)
+    node.limit_wait(0.3)
     assert "1 of 3 nodes are ready; here: a" in node.ends(do.GaveUp).why
     assert rendezvous.keys(RUN.members) == []
 
@@ -160,9 +164,9 @@ def test_closing_ends_a_call_that_hangs(rendezvous: MemoryRendezvous) -> None:
         ledger.hanging = True
 
     node = rendezvous.node("a", min_nodes=1, max_nodes=1, lease_ttl=1000, before=begin)
+    assert node.ledger.hung.wait(10)
     asked = see.EndRequested("gone", stop=False)
     assert not node.driver.leave(asked, time.monotonic() + 0.1)
-    assert node.ledger.hung.is_set()
     began = time.monotonic()
     assert node.driver.close(began + 10)
     assert time.monotonic() - began < 5

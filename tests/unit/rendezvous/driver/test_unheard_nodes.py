@@ -60,7 +60,8 @@ def test_a_failure_that_no_restart_can_mend_is_told_soon(
 def test_a_failure_that_a_restart_can_mend_is_told_when_the_time_limit_is_over(
     rendezvous: MemoryRendezvous, trouble: str
 ) -> None:
-    (node,) = rendezvous.gang("a", lease_ttl=0.2, timeout=0.3, report_limit=0.01)
+    (node,) = rendezvous.gang("a", lease_ttl=0.2, timeout=_NEVER, report_limit=0.01)
+    node.limit_wait(0.3)
     began = time.monotonic()
     _hush(trouble, node)
     node.fails("ValueError: no such digit")
@@ -87,8 +88,9 @@ def test_a_node_that_was_all_of_its_round_has_succeeded_though_a_full_store_cann
     rendezvous: MemoryRendezvous, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    node = rendezvous.node("a", min_nodes=1, max_nodes=2, lease_ttl=0.2, timeout=0.5)
+    node = rendezvous.node("a", min_nodes=1, max_nodes=2, lease_ttl=0.2, timeout=_NEVER)
     agreed = node.starts()
+    node.limit_wait(0.5)
     _hush("full", node)
     node.succeeds()
     end = node.ends(do.FinishedWell)
@@ -105,8 +107,9 @@ def test_a_node_that_was_all_of_its_round_has_succeeded_though_a_full_store_cann
 def test_a_node_whose_lease_may_be_over_has_succeeded_only_in_a_job_of_one_node(
     rendezvous: MemoryRendezvous, most: int, kind: type[do.FinishedWell | do.GaveUp]
 ) -> None:
-    node = rendezvous.node("a", min_nodes=1, max_nodes=most, lease_ttl=0.2, timeout=0.3)
+    node = rendezvous.node("a", min_nodes=1, max_nodes=most, lease_ttl=0.2, timeout=_NEVER)
     node.starts()
+    node.limit_wait(0.3)
     _hush("away", node)
     node.succeeds()
     node.ends(kind)
@@ -116,9 +119,10 @@ def test_a_node_whose_lease_may_be_over_has_succeeded_only_in_a_job_of_one_node(
 def test_nodes_that_cannot_hear_of_each_other_end_in_time_and_claim_no_success(
     rendezvous: MemoryRendezvous, trouble: str
 ) -> None:
-    nodes = rendezvous.gang("a", "b", lease_ttl=0.2, timeout=0.3)
+    nodes = rendezvous.gang("a", "b", lease_ttl=0.2, timeout=_NEVER)
     _hush(trouble, *nodes)
     for node in nodes:
+        node.limit_wait(0.3)
         node.succeeds()
     for node in nodes:
         end = _outcome(node)
@@ -159,10 +163,12 @@ def test_a_node_that_was_all_of_its_round_need_not_run_again_though_its_lease_is
 def test_a_node_that_waits_for_others_is_not_told_to_have_failed_by_a_store_that_is_there(
     rendezvous: MemoryRendezvous,
 ) -> None:
-    first, second = rendezvous.gang("a", "b", timeout=0.3)
+    first, second = rendezvous.gang("a", "b", timeout=_NEVER)
     first.fails()
-    second.stops()
-    second.dies()
+    assert second.peek(10.0)
+    assert second.next_stops()
+    second.dies()  # before it has stopped its workers, or there would be another round
+    first.limit_wait(0.3)
     end = first.ends(do.GaveUp)
     assert end.outcome is None
     assert "1 of 2 nodes are ready" in end.why
